@@ -1,0 +1,50 @@
+"""MegaVit: a Vision Transformer, and what people need around it.
+
+    import megavit
+    predictor = megavit.load("runs/flowers")
+    print(predictor.predict("photo.jpg").label)
+
+Names are imported when first used, so `import megavit` costs no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from megavit.config.presets import preset as preset
+    from megavit.config.vit import PLAIN_VIT as PLAIN_VIT
+    from megavit.config.vit import Design as Design
+    from megavit.config.vit import ViTConfig as ViTConfig
+    from megavit.errors import MegavitError as MegavitError
+    from megavit.model.vit import Features as Features
+    from megavit.model.vit import MegaVit as MegaVit
+    from megavit.predict.predictor import Prediction as Prediction
+    from megavit.predict.predictor import Predictor as Predictor
+    from megavit.predict.predictor import load as load
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Design": "megavit.config.vit",
+    "PLAIN_VIT": "megavit.config.vit",
+    "ViTConfig": "megavit.config.vit",
+    "preset": "megavit.config.presets",
+    "MegavitError": "megavit.errors",
+    "MegaVit": "megavit.model.vit",
+    "Features": "megavit.model.vit",
+    "Prediction": "megavit.predict.predictor",
+    "Predictor": "megavit.predict.predictor",
+    "load": "megavit.predict.predictor",
+}
+
+__all__ = [*_HOME, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'megavit' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,214 @@
+"""What a training run is, as frozen dataclasses: everything that changes its result is in here.
+
+`None` and "auto" mean that the run decides from the data and the machine; the recipe written beside the
+run has every such place filled in, so that it says what happened.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from megavit.config.presets import PRESETS
+from megavit.config.vit import check_choice, check_fraction, check_positive, check_whole
+from megavit.errors import ConfigError
+
+Balance = Literal["none", "loss", "sampler"]
+ScheduleKind = Literal["cosine", "linear"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecipe:
+    """Which model: a row of the presets with the sizes of the data.
+
+    Attributes:
+        preset: a name of `megavit.config.presets.PRESETS`, or "auto": by the images' size and the time.
+        image_size: pixels a side, the image is resized to; None: by the data.
+        patch_size: pixels a side; None: the preset's.
+        channels: 1 or 3; None: 1 where every training image is grey.
+        dropout: probability in [0, 1).
+        drop_path: probability in [0, 1), of the last block.
+    """
+
+    preset: str = "auto"
+    image_size: int | None = None
+    patch_size: int | None = None
+    channels: int | None = None
+    dropout: float = 0.0
+    drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_choice("preset", self.preset, ["auto", *PRESETS])
+        for name in ("image_size", "patch_size"):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), minimum=1)
+        if self.channels not in (None, 1, 3):
+            raise ConfigError(f"channels must be 1 or 3, got {self.channels!r}")
+        check_fraction("dropout", self.dropout)
+        check_fraction("drop_path", self.drop_path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRecipe:
+    """How the images are divided and drawn.
+
+    Attributes:
+        val, test: share in [0, 1) of each class kept for validation and test, where the data has no such split.
+        seed: of the division.
+        balance: what to do about classes of different size: "none", "loss" (weights in the loss, inverse
+            to the class's share) or "sampler" (classes drawn equally often).
+    """
+
+    val: float = 0.1
+    test: float = 0.1
+    seed: int = 0
+    balance: Balance = "none"
+
+    def __post_init__(self) -> None:
+        check_fraction("val", self.val)
+        check_fraction("test", self.test)
+        if self.val + self.test >= 1:
+            raise ConfigError(f"val and test together must leave images to train on, got {self.val} + {self.test}")
+        check_whole("seed", self.seed, minimum=0)
+        check_choice("balance", self.balance, get_args(Balance))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentRecipe:
+    """How training images are varied.
+
+    Attributes:
+        crop: smallest area in (0, 1] of a random crop; 1 for none.
+        flip: mirror left and right, half of the time. Wrong for letters and digits.
+        rotate: largest angle in degrees, either way.
+        shift: largest shift in [0, 1) as a share of the side, either way.
+        colour: strength in [0, 1) of changes in brightness, contrast and saturation.
+        mixup, cutmix: the alpha of their Beta distribution (arXiv 1710.09412, 1905.04899); 0 for none.
+            With both, each batch draws one of the two.
+    """
+
+    crop: float = 1.0
+    flip: bool = False
+    rotate: float = 0.0
+    shift: float = 0.0
+    colour: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.crop) or not 0 < self.crop <= 1:
+            raise ConfigError(f"crop must be a number in (0, 1], got {self.crop!r}")
+        check_fraction("shift", self.shift)
+        check_fraction("colour", self.colour)
+        check_range("rotate", self.rotate, 0, 180)
+        check_range("mixup", self.mixup, 0, 10)
+        check_range("cutmix", self.cutmix, 0, 10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserRecipe:
+    """AdamW (arXiv 1711.05101) and the averaging of its weights.
+
+    Attributes:
+        learning_rate: at its peak, for any batch size.
+        weight_decay: on matrices; norms, biases, tokens and positions have none.
+        beta1, beta2: decay of the gradient's first and second moment, in [0, 1).
+        clip_norm: largest norm of the whole gradient.
+        ema: decay in [0, 1) a step of the averaged weights that are evaluated and kept; 0 for none.
+        label_smoothing: share in [0, 1) of the target spread over all classes.
+    """
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    beta1: float = 0.9
+    beta2: float = 0.98
+    clip_norm: float = 1.0
+    ema: float = 0.998
+    label_smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_positive("learning_rate", self.learning_rate)
+        check_range("weight_decay", self.weight_decay, 0, 10)
+        for name in ("beta1", "beta2", "ema", "label_smoothing"):
+            check_fraction(name, getattr(self, name))
+        check_positive("clip_norm", self.clip_norm)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleRecipe:
+    """How the learning rate rises and falls: linearly up over `warmup`, then down to zero.
+
+    Attributes:
+        kind: shape of the way down.
+        warmup: share in [0, 1) of all steps.
+    """
+
+    kind: ScheduleKind = "cosine"
+    warmup: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_choice("kind", self.kind, get_args(ScheduleKind))
+        check_fraction("warmup", self.warmup)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecipe:
+    """How long and on what.
+
+    Attributes:
+        epochs: passes over the training images; None: as many as fit into `minutes`.
+        minutes: of training, at the speed measured before the first step; used where `epochs` is None.
+        batch_size: images a step.
+        seed: of initial values, order and augmentation.
+        device: "auto", "cpu", "cuda", or "cuda:N".
+        precision: of the matrix products; "auto" takes bfloat16 where it measures faster.
+        checkpoint_seconds: between two checkpoints; one is also written after each epoch.
+        workers: processes that decode images; None: by the machine, 0 where the images fit into memory.
+    """
+
+    epochs: int | None = None
+    minutes: float = 10.0
+    batch_size: int = 128
+    seed: int = 0
+    device: str = "auto"
+    precision: Precision = "auto"
+    checkpoint_seconds: float = 60.0
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None:
+            check_whole("epochs", self.epochs, minimum=1)
+        check_positive("minutes", self.minutes)
+        check_whole("batch_size", self.batch_size, minimum=1)
+        check_whole("seed", self.seed, minimum=0)
+        if not isinstance(self.device, str) or not _is_device(self.device):
+            raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
+        check_choice("precision", self.precision, get_args(Precision))
+        check_positive("checkpoint_seconds", self.checkpoint_seconds)
+        if self.workers is not None:
+            check_whole("workers", self.workers, minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A whole training run."""
+
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    data: DataRecipe = field(default_factory=DataRecipe)
+    augment: AugmentRecipe = field(default_factory=AugmentRecipe)
+    optimiser: OptimiserRecipe = field(default_factory=OptimiserRecipe)
+    schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
+    run: RunRecipe = field(default_factory=RunRecipe)
+
+
+def check_range(name: str, value: Any, low: float, high: float) -> None:
+    if not _is_number(value) or not low <= value <= high:
+        raise ConfigError(f"{name} must be a number from {low} to {high}, got {value!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_device(name: str) -> bool:
+    kind, colon, index = name.partition(":")
+    return name in ("auto", "cpu") or (kind == "cuda" and (not colon or index.isdecimal()))

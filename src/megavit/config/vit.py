@@ -1,0 +1,189 @@
+"""How big a MegaVit is (`ViTConfig`, the twelve numbers) and which parts it has (`Design`)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from megavit.errors import ConfigError
+
+Pool = Literal["cls", "mean", "map"]
+Block = Literal["parallel", "serial"]
+Norm = Literal["layer", "rms"]
+Mlp = Literal["gelu", "swiglu", "relu2"]
+Positions = Literal["learned", "sincos", "rope"]
+
+Size = int | Sequence[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """Which parts a MegaVit is made of. The defaults are ViT-22B's (arXiv 2302.05442, section 2).
+
+    Attributes:
+        block: "parallel" adds attention and MLP of one shared norm to the stream; "serial" is the block
+            of the original ViT (arXiv 2010.11929): attention, then MLP, each with its own norm.
+        qk_norm: normalise queries and keys, per head, before their dot product.
+        qkv_bias: biases in the query, key and value projections.
+        norm: "layer" (LayerNorm) or "rms" (RMSNorm), everywhere in the model.
+        norm_bias: biases in the norms; RMSNorm never has any.
+        mlp: "gelu", "relu2" (squared ReLU, arXiv 2109.08668) or "swiglu" (arXiv 2002.05202).
+        positions: "learned" table, "sincos" (fixed, 2-D), or "rope" (rotary, 2-D axial, in attention).
+        registers: extra learned tokens without meaning of their own (arXiv 2309.16588).
+        layer_scale: starting value of a learned factor per channel on each branch (arXiv 2103.17239).
+        drop_path: probability in [0, 1) of skipping the last block's branches for a sample, growing
+            linearly from 0 at the first block (arXiv 1603.09382).
+        patch_drop: share of patches in [0, 1) left out of each training step (arXiv 2212.00794).
+    """
+
+    block: Block = "parallel"
+    qk_norm: bool = True
+    qkv_bias: bool = False
+    norm: Norm = "layer"
+    norm_bias: bool = False
+    mlp: Mlp = "gelu"
+    positions: Positions = "learned"
+    registers: int = 0
+    layer_scale: float | None = None
+    drop_path: float = 0.0
+    patch_drop: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, kind in (("block", Block), ("norm", Norm), ("mlp", Mlp), ("positions", Positions)):
+            check_choice(name, getattr(self, name), get_args(kind))
+        for name in ("qk_norm", "qkv_bias", "norm_bias"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} must be true or false, got {getattr(self, name)!r}")
+        check_whole("registers", self.registers, minimum=0)
+        check_fraction("drop_path", self.drop_path)
+        check_fraction("patch_drop", self.patch_drop)
+        if self.layer_scale is not None:
+            check_positive("layer_scale", self.layer_scale)
+
+
+PLAIN_VIT = Design(block="serial", qk_norm=False, qkv_bias=True, norm_bias=True)
+"""The original ViT (arXiv 2010.11929): serial blocks, every bias, no norm on queries and keys."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViTConfig:
+    """Everything that decides the shape of a MegaVit.
+
+    Attributes:
+        image_size: pixels, one number for a square or (height, width); divisible by `patch_size`.
+        patch_size: pixels, one number or (height, width).
+        num_classes: width of the logits; 0 for a model that answers with pooled features.
+        dim: width of a token.
+        depth: number of transformer layers.
+        heads: attention heads in each layer.
+        mlp_dim: hidden width of the MLP.
+        pool: "cls" (a class token), "mean" (of the patch tokens alone), or "map" (attention pooling,
+            arXiv 2106.04560 appendix).
+        channels: of the image.
+        dim_head: width of one head; `heads * dim_head` need not equal `dim`.
+        dropout: probability in [0, 1) inside attention and MLP.
+        emb_dropout: probability in [0, 1) on the embedded tokens.
+        design: which parts.
+
+    Raises:
+        ConfigError: (a ValueError) naming the setting, what it may be, and what came.
+    """
+
+    image_size: Size
+    patch_size: Size
+    num_classes: int
+    dim: int
+    depth: int
+    heads: int
+    mlp_dim: int
+    pool: Pool = "cls"
+    channels: int = 3
+    dim_head: int = 64
+    dropout: float = 0.0
+    emb_dropout: float = 0.0
+    design: Design = field(default_factory=Design)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image_size", pair("image_size", self.image_size))
+        object.__setattr__(self, "patch_size", pair("patch_size", self.patch_size))
+        for name in ("dim", "depth", "heads", "mlp_dim", "channels", "dim_head"):
+            check_whole(name, getattr(self, name), minimum=1)
+        check_whole("num_classes", self.num_classes, minimum=0)
+        check_choice("pool", self.pool, get_args(Pool))
+        check_fraction("dropout", self.dropout)
+        check_fraction("emb_dropout", self.emb_dropout)
+        if not isinstance(self.design, Design):
+            raise ConfigError(f"design must be a megavit.Design, got {self.design!r}")
+        check_divides(self.image_hw, self.patch_hw)
+        if self.design.positions == "sincos" and self.dim % 4:
+            raise ConfigError(f"sincos positions need dim to divide by 4, got dim {self.dim}")
+        if self.design.positions == "rope" and self.dim_head % 4:
+            raise ConfigError(f"rope positions need dim_head to divide by 4, got dim_head {self.dim_head}")
+        if self.pool == "map" and self.dim % self.heads:
+            raise ConfigError(f"map pooling splits dim over heads: {self.dim} does not divide by {self.heads}")
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """(height, width) of the image in pixels."""
+        return pair("image_size", self.image_size)
+
+    @property
+    def patch_hw(self) -> tuple[int, int]:
+        """(height, width) of a patch in pixels."""
+        return pair("patch_size", self.patch_size)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches."""
+        (height, width), (patch_height, patch_width) = self.image_hw, self.patch_hw
+        return height // patch_height, width // patch_width
+
+    @property
+    def num_patches(self) -> int:
+        rows, columns = self.grid
+        return rows * columns
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Tokens before the patches: the class token, if any, then the registers."""
+        return int(self.pool == "cls") + self.design.registers
+
+
+def pair(name: str, size: Size) -> tuple[int, int]:
+    """`size` as (height, width); `name` is for the message of the ConfigError."""
+    sides = (size, size) if isinstance(size, int) else size
+    if isinstance(sides, str) or not isinstance(sides, Sequence) or len(sides) != 2:
+        raise ConfigError(f"{name} must be one whole number or a (height, width) pair, got {size!r}")
+    for side in sides:
+        check_whole(name, side, minimum=1)
+    return sides[0], sides[1]
+
+
+def check_divides(image_hw: tuple[int, int], patch_hw: tuple[int, int]) -> None:
+    """Raise a ConfigError that names the nearest sizes that work, unless the patches tile the image."""
+    for what, side, patch in zip(("height", "width"), image_hw, patch_hw, strict=True):
+        if side % patch:
+            below, above = side // patch * patch, (side // patch + 1) * patch
+            nearest = f"{below} or {above}" if below else f"{above}"
+            raise ConfigError(
+                f"the image's {what}, {side}, must divide by the patch's {what}, {patch}; the nearest that does is {nearest}"
+            )
+
+
+def check_whole(name: str, value: Any, *, minimum: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ConfigError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
+
+
+def check_fraction(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ConfigError(f"{name} must be a number in [0, 1), got {value!r}")
+
+
+def check_positive(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise ConfigError(f"{name} must be a number above 0, got {value!r}")
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} must be one of {', '.join(choices)}; got {value!r}")

@@ -1,0 +1,49 @@
+"""What can go wrong because of what a user gave us.
+
+Every message says what was expected, what came, and what to do. The command line prints it without a
+traceback and exits with `exit_code`.
+"""
+
+
+class MegavitError(Exception):
+    """Base of every error that a user can cause and mend."""
+
+    exit_code = 2
+
+
+class ConfigError(MegavitError, ValueError):
+    """A size, a recipe or a file of settings that cannot be; also a `ValueError`."""
+
+
+class DataError(MegavitError):
+    """Images or tables of images that cannot be used as they are."""
+
+
+class ImageError(DataError, ValueError):
+    """One image that cannot be read or is refused; `reason` is a short sentence without its path."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class BundleError(MegavitError):
+    """A bundle or a checkpoint that is missing, damaged, or not of this model."""
+
+
+class OutputError(MegavitError):
+    """A place that cannot be written, or is full."""
+
+
+class TrainingError(MegavitError):
+    """A run that cannot go on, such as one whose loss is no longer a number."""
+
+    exit_code = 1
+
+
+class Interrupted(MegavitError):
+    """A run that was asked to stop and did, with its work saved; `exit_code` is 128 + the signal."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
