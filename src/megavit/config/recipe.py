@@ -5,10 +5,10 @@ run has every such place filled in, so that it says what happened.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from megavit.config.presets import PRESETS
-from megavit.config.vit import check_choice, check_fraction, check_positive, check_whole
+from megavit.config.checks import check_choice, check_fraction, check_positive, check_range, check_whole, is_number
 from megavit.errors import ConfigError
 
 Balance = Literal["none", "loss", "sampler"]
@@ -95,7 +95,7 @@ class AugmentRecipe:
     cutmix: float = 0.0
 
     def __post_init__(self) -> None:
-        if not _is_number(self.crop) or not 0 < self.crop <= 1:
+        if not is_number(self.crop) or not 0 < self.crop <= 1:
             raise ConfigError(f"crop must be a number in (0, 1], got {self.crop!r}")
         check_fraction("shift", self.shift)
         check_fraction("colour", self.colour)
@@ -198,15 +198,6 @@ class Recipe:
     optimiser: OptimiserRecipe = field(default_factory=OptimiserRecipe)
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
     run: RunRecipe = field(default_factory=RunRecipe)
-
-
-def check_range(name: str, value: Any, low: float, high: float) -> None:
-    if not _is_number(value) or not low <= value <= high:
-        raise ConfigError(f"{name} must be a number from {low} to {high}, got {value!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_device(name: str) -> bool:

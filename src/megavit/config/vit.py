@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
+from megavit.config.checks import check_choice, check_fraction, check_positive, check_whole
 from megavit.errors import ConfigError
 
 Pool = Literal["cls", "mean", "map"]
@@ -167,23 +168,3 @@ def check_divides(image_hw: tuple[int, int], patch_hw: tuple[int, int]) -> None:
             raise ConfigError(
                 f"the image's {what}, {side}, must divide by the patch's {what}, {patch}; the nearest that does is {nearest}"
             )
-
-
-def check_whole(name: str, value: Any, *, minimum: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ConfigError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
-
-
-def check_fraction(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise ConfigError(f"{name} must be a number in [0, 1), got {value!r}")
-
-
-def check_positive(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ConfigError(f"{name} must be a number above 0, got {value!r}")
-
-
-def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{name} must be one of {', '.join(choices)}; got {value!r}")

@@ -1,0 +1,35 @@
+"""The checks that every setting goes through; each raises a ConfigError naming the setting and what came."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from megavit.errors import ConfigError
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_whole(name: str, value: Any, *, minimum: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ConfigError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
+
+
+def check_fraction(name: str, value: Any) -> None:
+    if not is_number(value) or not 0 <= value < 1:
+        raise ConfigError(f"{name} must be a number in [0, 1), got {value!r}")
+
+
+def check_positive(name: str, value: Any) -> None:
+    if not is_number(value) or not 0 < value < float("inf"):
+        raise ConfigError(f"{name} must be a number above 0, got {value!r}")
+
+
+def check_range(name: str, value: Any, low: float, high: float) -> None:
+    if not is_number(value) or not low <= value <= high:
+        raise ConfigError(f"{name} must be a number from {low} to {high}, got {value!r}")
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
