@@ -7,8 +7,8 @@ run has every such place filled in, so that it says what happened.
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from megavit.config.presets import PRESETS
 from megavit.config.checks import check_choice, check_fraction, check_positive, check_range, check_whole, is_number
+from megavit.config.presets import PRESETS
 from megavit.errors import ConfigError
 
 Balance = Literal["none", "loss", "sampler"]

@@ -166,5 +166,6 @@ def check_divides(image_hw: tuple[int, int], patch_hw: tuple[int, int]) -> None:
             below, above = side // patch * patch, (side // patch + 1) * patch
             nearest = f"{below} or {above}" if below else f"{above}"
             raise ConfigError(
-                f"the image's {what}, {side}, must divide by the patch's {what}, {patch}; the nearest that does is {nearest}"
+                f"the image's {what}, {side}, must divide by the patch's {what}, {patch}; "
+                f"the nearest that does is {nearest}"
             )
