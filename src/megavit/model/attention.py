@@ -1,0 +1,55 @@
+"""Multi-head self-attention with queries and keys normalised (ViT-22B, arXiv 2302.05442, section 2.1)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from megavit.config.vit import ViTConfig
+from megavit.model.norm import make_norm
+from megavit.model.positions import Rotation, rotate
+
+# Up to this many tokens a CPU computes attention faster by two plain matrix products than by its fused
+# kernel, training or not: measured on Zen 4 with `benchmarks/attention_on_cpu.py`.
+EXPLICIT_UP_TO_TOKENS = {torch.float32: 128, torch.bfloat16: 256}
+
+
+class Attention(nn.Module):
+    """softmax(Q Kᵀ / √K) V over H heads, then a projection: (B, T, D) -> (B, T, D).
+
+    `to_qkv`'s outputs are ordered (query | key | value, head, channel).
+    """
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        design = config.design
+        inner = config.heads * config.dim_head
+        self.heads = config.heads
+        self.dropout = config.dropout
+        self.to_qkv = nn.Linear(config.dim, 3 * inner, bias=design.qkv_bias)
+        self.query_norm = make_norm(design, config.dim_head) if design.qk_norm else nn.Identity()
+        self.key_norm = make_norm(design, config.dim_head) if design.qk_norm else nn.Identity()
+        self.out = nn.Linear(inner, config.dim)
+        self.out_dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+        query, key, value = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key = self.query_norm(query), self.key_norm(key)
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
+        # Norms and rotations answer in float32 under autocast; attention is to run in the projections' dtype.
+        query, key = query.to(value.dtype), key.to(value.dtype)
+        mixed = attend(query, key, value, self.dropout if self.training else 0.0)
+        return self.out_dropout(self.out(mixed.transpose(1, 2).flatten(2)))
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
+    """softmax(Q Kᵀ / √K) V for (B, H, T, K), by whichever way is faster on this device; `dropout` on the weights."""
+    if query.device.type == "cpu" and query.shape[2] <= EXPLICIT_UP_TO_TOKENS.get(query.dtype, 0):
+        return attend_explicitly(query, key, value, dropout)
+    return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+
+
+def attend_explicitly(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
+    """The same by two matrix products, with the weights in memory."""
+    weights = (query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5).softmax(dim=-1)
+    return F.dropout(weights, dropout).to(value.dtype) @ value

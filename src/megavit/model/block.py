@@ -1,0 +1,94 @@
+"""One transformer layer: parallel (ViT-22B, the default) or serial (the original ViT)."""
+
+import torch
+from torch import Tensor, nn
+
+from megavit.config.vit import ViTConfig
+from megavit.model.attention import Attention
+from megavit.model.feedforward import FeedForward
+from megavit.model.norm import make_norm
+from megavit.model.positions import Rotation
+
+
+class LayerScale(nn.Module):
+    """A learned factor a channel (arXiv 2103.17239)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.empty(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
+class DropPath(nn.Module):
+    """In training, drops a sample's whole branch with a probability, and scales up the rest (arXiv 1603.09382)."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, branch: Tensor) -> Tensor:
+        if not self.training or self.probability == 0:
+            return branch
+        keep = 1 - self.probability
+        kept = torch.rand(branch.shape[0], 1, 1, device=branch.device) < keep
+        return branch * kept.to(branch.dtype) / keep
+
+
+class ParallelBlock(nn.Module):
+    """x + attention(n) + mlp(n), with one n = norm(x) (arXiv 2302.05442, equation 1): (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, config: ViTConfig, drop_path: float) -> None:
+        super().__init__()
+        self.norm = make_norm(config.design, config.dim)
+        self.attention = Attention(config)
+        self.attention_scale = _scale(config)
+        self.mlp = FeedForward(config)
+        self.mlp_scale = _scale(config)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+        normed = self.norm(x)
+        attended = self.attention_scale(self.attention(normed, rotation))
+        return x + self.drop_path(attended + self.mlp_scale(self.mlp(normed)))
+
+
+class SerialBlock(nn.Module):
+    """x + attention(norm(x)), then the same with the MLP (arXiv 2010.11929, equations 2, 3): (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, config: ViTConfig, drop_path: float) -> None:
+        super().__init__()
+        self.attention_norm = make_norm(config.design, config.dim)
+        self.attention = Attention(config)
+        self.attention_scale = _scale(config)
+        self.mlp_norm = make_norm(config.design, config.dim)
+        self.mlp = FeedForward(config)
+        self.mlp_scale = _scale(config)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+        x = x + self.drop_path(self.attention_scale(self.attention(self.attention_norm(x), rotation)))
+        return x + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(x))))
+
+
+BLOCKS = {"parallel": ParallelBlock, "serial": SerialBlock}
+
+
+class Transformer(nn.Module):
+    """`depth` layers, one after the other: (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        block = BLOCKS[config.design.block]
+        deepest = max(1, config.depth - 1)
+        self.layers = nn.ModuleList(block(config, config.design.drop_path * i / deepest) for i in range(config.depth))
+
+    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+        for layer in self.layers:
+            x = layer(x, rotation)
+        return x
+
+
+def _scale(config: ViTConfig) -> nn.Module:
+    return nn.Identity() if config.design.layer_scale is None else LayerScale(config.dim)

@@ -1,0 +1,34 @@
+"""The MLP of a transformer layer."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from megavit.config.vit import ViTConfig
+
+
+class FeedForward(nn.Module):
+    """Linear, non-linearity, Linear on each token: (B, T, D) -> (B, T, D).
+
+    GELU (arXiv 1606.08415), squared ReLU (arXiv 2109.08668), or SwiGLU (arXiv 2002.05202), whose `into`
+    holds (gate | value) and is therefore twice as wide.
+    """
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.mlp = config.design.mlp
+        self.into = nn.Linear(config.dim, config.mlp_dim * (2 if self.mlp == "swiglu" else 1))
+        self.dropout = nn.Dropout(config.dropout)
+        self.out = nn.Linear(config.mlp_dim, config.dim)
+        self.out_dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.dropout(self.activate(self.into(x)))
+        return self.out_dropout(self.out(hidden))
+
+    def activate(self, hidden: Tensor) -> Tensor:
+        if self.mlp == "swiglu":
+            gate, value = hidden.chunk(2, dim=-1)
+            return F.silu(gate) * value
+        if self.mlp == "relu2":
+            return F.relu(hidden).square()
+        return F.gelu(hidden)

@@ -1,0 +1,44 @@
+"""Every initial value of a MegaVit, in one place."""
+
+import math
+
+from torch import nn
+
+from megavit.model.block import LayerScale
+from megavit.model.pooling import AttentionPool
+from megavit.model.positions import LearnedPositions
+from megavit.model.tokens import PrefixTokens
+
+SMALL = 0.02
+
+
+def initialise(model: nn.Module, *, depth: int, layer_scale: float | None) -> None:
+    """Give every parameter of `model` its initial value, from torch's global random state.
+
+    Weights start at variance 1 / fan-in, so that tokens keep their size at any width; each layer's two
+    output projections are smaller by √(2 depth), so that the residual stream does too at any depth
+    (arXiv 1901.09321 argues why). Tokens, positions and the classifier start small, biases at 0.
+
+    Raises:
+        TypeError: for a parameter that no rule covers, so that a new module cannot be forgotten.
+    """
+    for name, module in model.named_modules():
+        own = dict(module.named_parameters(recurse=False))
+        match module:
+            case nn.Linear():
+                std = SMALL if name == "mlp_head" else module.in_features**-0.5
+                if name.endswith(("attention.out", "mlp.out")):
+                    std /= math.sqrt(2 * depth)
+                nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            case nn.LayerNorm() | nn.RMSNorm():
+                for key, parameter in own.items():
+                    nn.init.constant_(parameter, 1.0 if key == "weight" else 0.0)
+            case LearnedPositions() | PrefixTokens() | AttentionPool():
+                for parameter in own.values():
+                    nn.init.normal_(parameter, std=SMALL)
+            case LayerScale():
+                nn.init.constant_(module.factor, layer_scale or 1.0)
+            case _ if own:
+                raise TypeError(f"no initial value is defined for {name or 'the model'}: {', '.join(own)}")

@@ -1,0 +1,44 @@
+"""Image to patch tokens."""
+
+from torch import Tensor, nn
+
+from megavit.config.vit import ViTConfig, check_divides
+
+
+class PatchEmbedding(nn.Module):
+    """Cuts an image into patches and projects each: (B, C, height, width) -> (B, N, D), row by row.
+
+    The projection is a Linear over a patch flattened as (channel, row, column), the order of a
+    convolution's weight, so that a peer's `(D, C, p, p)` kernel fits after a reshape.
+    """
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.channels = config.channels
+        self.patch_hw = config.patch_hw
+        patch_height, patch_width = config.patch_hw
+        self.projection = nn.Linear(config.channels * patch_height * patch_width, config.dim)
+
+    def grid(self, img: Tensor) -> tuple[int, int]:
+        """(rows, columns) of patches of `img`.
+
+        Raises:
+            ValueError: unless `img` is a float tensor (B, channels, height, width) whose sides divide by the patch's.
+        """
+        if img.ndim != 4:
+            raise ValueError(f"images must be (batch, channels, height, width), got shape {tuple(img.shape)}")
+        if img.shape[1] != self.channels:
+            raise ValueError(f"this model takes images of {self.channels} channels, got {img.shape[1]}")
+        if not img.is_floating_point():
+            raise ValueError(f"images must be floating point and normalised, got {img.dtype}")
+        height, width = img.shape[2:]
+        check_divides((height, width), self.patch_hw)
+        if height == 0 or width == 0:
+            raise ValueError(f"images must have pixels, got {height} × {width}")
+        return height // self.patch_hw[0], width // self.patch_hw[1]
+
+    def forward(self, img: Tensor) -> Tensor:
+        rows, columns = self.grid(img)
+        patch_height, patch_width = self.patch_hw
+        patches = img.unflatten(3, (columns, patch_width)).unflatten(2, (rows, patch_height))
+        return self.projection(patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2))

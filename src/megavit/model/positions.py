@@ -1,0 +1,104 @@
+"""Where a patch is: a learned table or sines added to its token, or a rotation of its queries and keys.
+
+Each class maps (patch tokens, grid) to (patch tokens, rotation or None), for any grid.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from megavit.config.vit import ViTConfig
+
+Grid = tuple[int, int]
+
+
+class Rotation(NamedTuple):
+    """Cosines and sines, (N, K) or, where each image keeps its own patches, (B, 1, N, K); float32."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+class LearnedPositions(nn.Module):
+    """A learned vector a patch, resampled for images of another size.
+
+    The table is (N, D), without a batch axis, so that sharding its first axis splits it evenly.
+    """
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.grid = config.grid
+        self.table = nn.Parameter(torch.empty(config.num_patches, config.dim))
+
+    def at(self, grid: Grid) -> Tensor:
+        """The vectors of `grid`, (N, D): the table itself, or its antialiased bicubic resampling."""
+        if grid == self.grid:
+            return self.table
+        image = self.table.unflatten(0, self.grid).permute(2, 0, 1)[None].float()
+        resampled = F.interpolate(image, size=grid, mode="bicubic", antialias=True, align_corners=False)
+        return resampled[0].flatten(1).T.to(self.table.dtype)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Rotation | None]:
+        return tokens + self.at(grid), None
+
+
+class SincosPositions(nn.Module):
+    """Fixed sines and cosines of column and row, half of the channels each (arXiv 2104.02057, section 5)."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.dim = config.dim
+
+    def at(self, grid: Grid, device: torch.device) -> Tensor:
+        """(N, D), float32."""
+        rows, columns = grid
+        frequency = 10_000 ** -torch.linspace(0, 1, self.dim // 4, device=device)
+        x = torch.arange(columns, device=device).outer(frequency)
+        y = torch.arange(rows, device=device).outer(frequency)
+        by_column = torch.cat([x.sin(), x.cos()], dim=1)[None].expand(rows, -1, -1)
+        by_row = torch.cat([y.sin(), y.cos()], dim=1)[:, None].expand(-1, columns, -1)
+        return torch.cat([by_column, by_row], dim=2).flatten(0, 1)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Rotation | None]:
+        return tokens + self.at(grid, tokens.device).to(tokens.dtype), None
+
+
+class RotaryPositions(nn.Module):
+    """Rotary positions of two axes (arXiv 2104.09864), in the form of DINOv3 (arXiv 2508.10104, section 3.2).
+
+    Coordinates run from -1 to 1 over the image, whatever its size, so that another resolution keeps their meaning.
+    """
+
+    base = 100.0
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.dim_head = config.dim_head
+
+    def at(self, grid: Grid, device: torch.device) -> Rotation:
+        """Angles of `grid` as a Rotation of (N, K)."""
+        rows, columns = grid
+        quarter = self.dim_head // 4
+        periods = self.base ** (torch.arange(quarter, device=device, dtype=torch.float32) / quarter)
+        y = (torch.arange(rows, device=device) + 0.5) / rows * 2 - 1
+        x = (torch.arange(columns, device=device) + 0.5) / columns * 2 - 1
+        coordinates = torch.cartesian_prod(y, x)
+        angles = (2 * math.pi * coordinates[:, :, None] / periods).flatten(1).repeat(1, 2)
+        return Rotation(angles.cos(), angles.sin())
+
+    def forward(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Rotation | None]:
+        return tokens, self.at(grid, tokens.device)
+
+
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """Turn the patches among `x` (B, H, T, K), the last N of T; prefix tokens have no place and stay."""
+    prefix, patches = x.tensor_split([x.shape[2] - rotation.cos.shape[-2]], dim=2)
+    first, second = patches.chunk(2, dim=-1)
+    turned = patches * rotation.cos + torch.cat([-second, first], dim=-1) * rotation.sin
+    return torch.cat([prefix, turned.to(prefix.dtype)], dim=2)
+
+
+POSITIONS = {"learned": LearnedPositions, "sincos": SincosPositions, "rope": RotaryPositions}

@@ -1,0 +1,54 @@
+"""Tokens that are not patches, and patches that are left out."""
+
+import torch
+from torch import Tensor, nn
+
+from megavit.config.vit import ViTConfig
+from megavit.model.positions import Rotation
+
+
+class PrefixTokens(nn.Module):
+    """Puts the class token, if the model pools by one, and the registers before the patches: (B, N, D) -> (B, T, D).
+
+    `class_position` adds nothing that `class_token` could not learn; it is kept because published weights have both.
+    """
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        has_class = config.pool == "cls"
+        self.class_token = nn.Parameter(torch.empty(config.dim)) if has_class else None
+        has_position = has_class and config.design.positions == "learned"
+        self.class_position = nn.Parameter(torch.empty(config.dim)) if has_position else None
+        registers = config.design.registers
+        self.registers = nn.Parameter(torch.empty(registers, config.dim)) if registers else None
+
+    def forward(self, patches: Tensor) -> Tensor:
+        prefix = []
+        if self.class_token is not None:
+            token = self.class_token if self.class_position is None else self.class_token + self.class_position
+            prefix.append(token[None])
+        if self.registers is not None:
+            prefix.append(self.registers)
+        if not prefix:
+            return patches
+        tokens = torch.cat(prefix).to(patches.dtype).expand(patches.shape[0], -1, -1)
+        return torch.cat([tokens, patches], dim=1)
+
+
+class PatchDrop(nn.Module):
+    """In training, keeps a random share of each image's patches, and their rotations (arXiv 2212.00794)."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, patches: Tensor, rotation: Rotation | None) -> tuple[Tensor, Rotation | None]:
+        if not self.training or self.share == 0:
+            return patches, rotation
+        batch, count, dim = patches.shape
+        keep = max(1, round(count * (1 - self.share)))
+        chosen = torch.rand(batch, count, device=patches.device).topk(keep, dim=1).indices
+        patches = patches.gather(1, chosen[:, :, None].expand(-1, -1, dim))
+        if rotation is not None:
+            rotation = Rotation(rotation.cos[chosen][:, None], rotation.sin[chosen][:, None])
+        return patches, rotation
