@@ -1,0 +1,1 @@
+"""The machine: its devices, random numbers and disks."""

@@ -1,0 +1,118 @@
+"""TOML and JSON to settings and back. What is unknown, misspelt or of another type is an error with its path."""
+
+import json
+import tomllib
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli_w
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from megavit.errors import ConfigError, MegavitError
+
+T = TypeVar("T")
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def from_dict(kind: type[T], settings: dict[str, Any], where: str) -> T:
+    """A dataclass of `kind`, nested ones too, from plain values; `where` names their origin in the error.
+
+    Raises:
+        ConfigError: naming every key that is unknown, missing, or has a value that cannot be.
+    """
+    try:
+        return _reader(kind).validate_json(json.dumps([settings], default=str))[0]
+    except ValidationError as error:
+        faults = [_fault(fault) for fault in error.errors(include_url=False)]
+        raise ConfigError("\n".join([f"{where} cannot be used:", *faults])) from None
+
+
+@cache
+def _reader(kind: type[T]) -> TypeAdapter[list[T]]:
+    # A list around the dataclass, because pydantic takes a configuration only from around one.
+    return TypeAdapter(list[kind], config=_STRICT)
+
+
+def _fault(fault: Any) -> str:
+    path = ".".join(str(part) for part in fault["loc"][1:])
+    match fault["type"]:
+        case "unexpected_keyword_argument":
+            return f"  {path}: there is no such setting"
+        case "missing" | "missing_keyword_only_argument":
+            return f"  {path}: is missing"
+        case "value_error":
+            return f"  {path + ': ' if path else ''}{fault['ctx']['error']}"
+        case _:
+            return f"  {path}: {fault['msg'][0].lower()}{fault['msg'][1:]}, got {fault['input']!r}"
+
+
+def to_dict(settings: Any) -> dict[str, Any]:
+    """The plain values of a dataclass; a setting that is None is left out, as TOML has no word for it."""
+    return _without_none(asdict(settings))
+
+
+def merge(base: T, changes: dict[str, Any], where: str) -> T:
+    """`base` with the settings that `changes`, nested like it, names; the others keep their values."""
+    return from_dict(type(base), _merged(to_dict(base), changes), where)
+
+
+def override(base: T, **changes: Any) -> T:
+    """`base` (a frozen dataclass) with those of `changes` that are not None."""
+    return replace(base, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[type-var]
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        ConfigError: when the file is missing, unreadable, or no TOML; the line is named.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as TOML: {error}") from None
+
+
+def dump_toml(settings: Any) -> str:
+    return tomli_w.dumps(to_dict(settings))
+
+
+def parse_json(text: str | bytes, where: str, kind: type[MegavitError] = ConfigError) -> dict[str, Any]:
+    """A JSON object, refusing duplicate keys and NaN; errors are of `kind` and name `where`."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = dict(pairs)
+        if len(table) < len(pairs):
+            raise ValueError("a key stands twice in one object")
+        return table
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not a JSON number")
+
+    try:
+        table = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise kind(f"{where} is not valid JSON: {error}") from None
+    if not isinstance(table, dict):
+        raise kind(f"{where} must hold a JSON object, got {type(table).__name__}")
+    return table
+
+
+def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: _plain(value) for key, value in table.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _without_none(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged

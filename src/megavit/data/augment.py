@@ -1,0 +1,75 @@
+"""Variation of training images: every geometric change of a whole batch in one resampling, then colour.
+
+Draws from torch's global random state, which the training loop seeds by step.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.recipe import AugmentRecipe
+
+# A random crop keeps more detail when it is cut from a picture larger than the model's input.
+CROP_MARGIN = 1.25
+GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+def canvas_size(preprocessing: Preprocessing, recipe: AugmentRecipe) -> tuple[int, int]:
+    """(height, width) to keep training images at: larger than the model's input where crops are drawn from them."""
+    margin = CROP_MARGIN if recipe.crop < 1 else 1.0
+    return round(preprocessing.height * margin), round(preprocessing.width * margin)
+
+
+def augment(images: Tensor, preprocessing: Preprocessing, recipe: AugmentRecipe) -> Tensor:
+    """(B, C, canvas height, canvas width) uint8 -> (B, C, height, width) float in [0, 1], varied by `recipe`."""
+    size = (preprocessing.height, preprocessing.width)
+    varied = images.float() / 255
+    if recipe.crop < 1 or recipe.flip or recipe.rotate or recipe.shift:
+        varied = _resample(varied, _views(images.shape[0], size, recipe).to(images.device), size)
+    if recipe.colour:
+        varied = _recolour(varied, recipe.colour)
+    return varied
+
+
+def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Floats in [0, 1], or uint8, to what the model expects."""
+    floats = images if images.is_floating_point() else images.float() / 255
+    return (floats - preprocessing.mean) / preprocessing.std
+
+
+def _views(batch: int, size: tuple[int, int], recipe: AugmentRecipe) -> Tensor:
+    """(B, 2, 3): for each image, the affine map from places in the result to places in it, both in [-1, 1]."""
+    area = torch.empty(batch).uniform_(recipe.crop, 1)
+    ratio = torch.empty(batch).uniform_(-1, 1).mul(math.log(4 / 3) * (recipe.crop < 1)).exp()
+    scale_x, scale_y = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    shift_x, shift_y = torch.empty(2, batch).uniform_(-2 * recipe.shift, 2 * recipe.shift)
+    shift_x += torch.empty(batch).uniform_(-1, 1) * (1 - scale_x)
+    shift_y += torch.empty(batch).uniform_(-1, 1) * (1 - scale_y)
+    mirror = torch.where(torch.rand(batch) < 0.5 * recipe.flip, -1.0, 1.0)
+    angle = torch.deg2rad(torch.empty(batch).uniform_(-recipe.rotate, recipe.rotate))
+    cos, sin = angle.cos(), angle.sin()
+    aspect = size[0] / size[1]
+    row_x = torch.stack([mirror * scale_x * cos, -scale_x * sin * aspect, shift_x], dim=1)
+    row_y = torch.stack([mirror * scale_y * sin / aspect, scale_y * cos, shift_y], dim=1)
+    return torch.stack([row_x, row_y], dim=1)
+
+
+def _resample(images: Tensor, views: Tensor, size: tuple[int, int]) -> Tensor:
+    grid = F.affine_grid(views, [images.shape[0], images.shape[1], *size], align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _recolour(images: Tensor, strength: float) -> Tensor:
+    """Brightness, contrast and saturation, each by a factor within 1 ± strength, an image at a time."""
+    brightness, contrast, saturation = (
+        torch.empty(3, images.shape[0], 1, 1, 1).uniform_(1 - strength, 1 + strength).to(images.device)
+    )
+    images = images * brightness
+    images = images.mean(dim=(1, 2, 3), keepdim=True).lerp(images, contrast)
+    if images.shape[1] == 3:
+        weights = torch.tensor(GREY, device=images.device).view(1, 3, 1, 1)
+        images = (images * weights).sum(dim=1, keepdim=True).expand_as(images).lerp(images, saturation)
+    return images.clamp(0, 1)

@@ -1,0 +1,38 @@
+"""Which device to run on, and what it is called."""
+
+import platform
+from pathlib import Path
+
+import torch
+
+from megavit.errors import ConfigError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the GPU where there is one.
+
+    Raises:
+        ConfigError: for a GPU that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"there is no {name} here: torch sees {torch.cuda.device_count()} CUDA devices; try cpu")
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """What a person calls the device, such as "NVIDIA H100" or the processor's model."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_processor()}, {torch.get_num_threads()} threads"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return (names[0] if names else "") or platform.processor() or platform.machine()

@@ -1,0 +1,122 @@
+"""Files that are whole or not there, on disks that may be full or closed."""
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from megavit.errors import OutputError
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+@contextlib.contextmanager
+def writing(what: str, where: Path) -> Iterator[None]:
+    """Turn an OSError inside into an OutputError that says what could not be written, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutputError(f"the disk is full: {what} could not be written to {where}; free some space") from error
+        reason = error.strerror or str(error)
+        raise OutputError(f"{what} could not be written to {where}: {reason}; choose another place") from error
+
+
+def write_file(path: Path, content: bytes | str) -> None:
+    """Write `path` so that a reader, or a crash, sees the old content or the new, never a part."""
+    data = content.encode() if isinstance(content, str) else content
+    part = _beside(path)
+    try:
+        with part.open("xb") as file:
+            file.write(data)
+            file.flush()
+            _sync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A folder to fill, which takes `target`'s place, as a whole, when the block ends without an error."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = _beside(target)
+    folder.mkdir()
+    try:
+        yield folder
+        for file in folder.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as opened:
+                    _sync(opened.fileno())
+        sync_folder(folder)
+        _take_place(folder, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    sync_folder(target.parent)
+
+
+def _take_place(folder: Path, target: Path) -> None:
+    if not target.exists():
+        folder.rename(target)
+    elif not _exchange(folder, target):
+        # No exchange on this system: for a moment between the two renames there is no target.
+        old = _beside(target)
+        target.rename(old)
+        folder.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Swap two names in one step (Linux renameat2); False where the system or the file system cannot."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    return renameat2(_AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b), _RENAME_EXCHANGE) == 0
+
+
+def check_writable(folder: Path, what: str, need: int) -> None:
+    """Raise an OutputError unless `folder` can be made and written, and has `need` bytes free."""
+    with writing(what, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"x")
+        free = shutil.disk_usage(folder).free
+    if free < need:
+        raise OutputError(
+            f"{what} needs about {need / 1e6:,.0f} MB in {folder}, and {free / 1e6:,.0f} MB are free; "
+            "free some space or choose another place"
+        )
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        _sync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync(handle: int) -> None:
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some network file systems do not know fsync; what they promise is all there is.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name[:40]}-{secrets.token_hex(4)}")
