@@ -13,7 +13,7 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import AugmentRecipe
 
 # A random crop keeps more detail when it is cut from a picture larger than the model's input.
-CROP_MARGIN = 1.25
+CROP_MARGIN = 1.0
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -45,7 +45,9 @@ def _views(batch: int, size: tuple[int, int], recipe: AugmentRecipe) -> Tensor:
     area = torch.empty(batch).uniform_(recipe.crop, 1)
     ratio = torch.empty(batch).uniform_(-1, 1).mul(math.log(4 / 3) * (recipe.crop < 1)).exp()
     scale_x, scale_y = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
-    shift_x, shift_y = torch.empty(2, batch).uniform_(-2 * recipe.shift, 2 * recipe.shift)
+    # By whole pixels: a shift alone must not blur, or small pictures look different from those to be answered for.
+    sides = torch.tensor([[size[1]], [size[0]]])
+    shift_x, shift_y = (torch.empty(2, batch).uniform_(-recipe.shift, recipe.shift) * sides).round() * 2 / sides
     shift_x += torch.empty(batch).uniform_(-1, 1) * (1 - scale_x)
     shift_y += torch.empty(batch).uniform_(-1, 1) * (1 - scale_y)
     mirror = torch.where(torch.rand(batch) < 0.5 * recipe.flip, -1.0, 1.0)

@@ -1,0 +1,1 @@
+"""Answers from a bundle: images in, labels and probabilities out."""

@@ -1,0 +1,54 @@
+"""`megavit predict`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from megavit.errors import ConfigError
+
+
+def predict(
+    bundle: Annotated[Path, Parameter(help="Folder that megavit train wrote.")],
+    images: Annotated[list[str], Parameter(help="Files, folders, patterns, or - for standard input.")],
+    /,
+    *,
+    top: Annotated[int, Parameter(help="How many classes to tell of each image.")] = 5,
+    output: Annotated[Path | None, Parameter(help="New .csv or .jsonl file for the answers.")] = None,
+    device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    batch_size: Annotated[int, Parameter(help="Images at a time.")] = 32,
+    verify: Annotated[bool, Parameter(help="First check the bundle's golden answers.", negative="")] = False,
+    json: Annotated[bool, Parameter(help="Print one JSON object a line.", negative="")] = False,
+) -> int:
+    """Say what is in images, one answer a line, as they come.
+
+    Standard input is one image, or a path a line. An image that cannot be
+    read gets its own answer with the reason, the others go on, and the exit
+    code is 2.
+    """
+    from megavit.cli.answers import AnswerWriter
+    from megavit.cli.output import notes
+    from megavit.config.checks import check_whole
+    from megavit.predict.inputs import images_named
+    from megavit.predict.predictor import load
+
+    check_whole("top", top, minimum=1)
+    check_whole("batch-size", batch_size, minimum=1)
+    if not images:
+        raise ConfigError("IMAGES are missing: megavit predict BUNDLE photo.jpg, a folder, or - for standard input")
+    failed = total = 0
+    with AnswerWriter(output, as_json=json, top=top) as writer:
+        predictor = load(bundle, device=device, verify=verify)
+        named = images_named(images, sys.stdin.buffer)
+        for answer in predictor.stream(named, top=top, batch_size=batch_size):
+            writer.write(answer)
+            total += 1
+            failed += answer.error is not None
+    if not total:
+        raise ConfigError(f"there are no images in {', '.join(images)}")
+    if output is not None:
+        notes.print(f"{total:,} answers in {output}")
+    if failed:
+        notes.print(f"{failed:,} of {total:,} images could not be read", style="yellow")
+    return 2 if failed else 0

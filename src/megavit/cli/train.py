@@ -1,0 +1,107 @@
+"""`megavit train`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from megavit.config.recipe import Balance, Precision
+from megavit.errors import ConfigError
+
+
+def train(
+    data: Annotated[str | None, Parameter(help="Folder of class folders, table of path,label, or demo:digits.")] = None,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="New folder for the run. Default: runs/NAME-OF-DATA.")] = None,
+    resume: Annotated[Path | None, Parameter(help="Go on with the run in this folder.")] = None,
+    recipe: Annotated[str, Parameter(help="small, photos, demo, a TOML file, or auto: by the images.")] = "auto",
+    minutes: Annotated[float | None, Parameter(help="Time to train. Default: 10.")] = None,
+    epochs: Annotated[int | None, Parameter(help="Passes over the images, instead of --minutes.")] = None,
+    model: Annotated[str | None, Parameter(help="Preset, such as nano, Ti or S. Default: by images and time.")] = None,
+    image_size: Annotated[int | None, Parameter(help="Pixels a side. Default: by the images.")] = None,
+    patch_size: Annotated[int | None, Parameter(help="Pixels a side. Default: the preset's.")] = None,
+    batch_size: Annotated[int | None, Parameter(help="Images a step. Default: 128.")] = None,
+    learning_rate: Annotated[float | None, Parameter(help="At its peak.")] = None,
+    balance: Annotated[Balance | None, Parameter(help="For classes of very different size. Default: none.")] = None,
+    seed: Annotated[int | None, Parameter(help="Of initial values, order and augmentation. Default: 0.")] = None,
+    device: Annotated[str | None, Parameter(help="auto, cpu, cuda or cuda:N.")] = None,
+    precision: Annotated[Precision | None, Parameter(help="Default: the faster one, measured.")] = None,
+    checkpoint_seconds: Annotated[float | None, Parameter(help="Between checkpoints. Default: 60.")] = None,
+    json: Annotated[bool, Parameter(help="Print the result as JSON.", negative="")] = False,
+) -> None:
+    """Train on a folder of images and make a bundle.
+
+    The folder holds one folder of images for each class, alone or under
+    train/, val/ and test/. What is held back for validation and test is
+    chosen by class and recorded. A run that was stopped goes on with
+    --resume.
+
+    For example: megavit train photos --minutes 20
+    """
+    changes: dict[str, Any] = {
+        "model": {"preset": model, "image_size": image_size, "patch_size": patch_size},
+        "data": {"balance": balance},
+        "optimiser": {"learning_rate": learning_rate},
+        "run": {
+            "minutes": minutes,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "seed": seed,
+            "device": device,
+            "precision": precision,
+            "checkpoint_seconds": checkpoint_seconds,
+        },
+    }
+    flags = {table: {key: value for key, value in keys.items() if value is not None} for table, keys in changes.items()}
+    if minutes is not None and epochs is not None:
+        raise ConfigError("--minutes and --epochs both say how long to train; give one of them")
+    if resume is not None and (data is not None or out is not None or recipe != "auto" or any(flags.values())):
+        raise ConfigError("--resume goes on as the run was planned; it takes no DATA and no other settings")
+    if resume is None and data is None:
+        raise ConfigError("DATA is missing: megavit train FOLDER, or megavit train --resume RUN")
+
+    from megavit.cli.summary import show_trained
+    from megavit.cli.watch import TerminalWatch
+    from megavit.train.run import resume as go_on
+    from megavit.train.run import train as start
+
+    with TerminalWatch() as watch:
+        if resume is not None:
+            trained = go_on(resume, watch=watch)
+        else:
+            base, settings = read_recipe(recipe)
+            settings = {table: settings.get(table, {}) | flags.get(table, {}) for table in settings | flags}
+            trained = start(str(data), out or default_out(str(data)), recipe=base, changes=settings, watch=watch)
+    show_trained(trained, as_json=json)
+
+
+def read_recipe(recipe: str) -> tuple[str, dict[str, Any]]:
+    """The name of the recipe to begin with, and the settings of the TOML file, if it is one.
+
+    The file's `base` names the recipe that it changes; without it the choice is automatic.
+    """
+    from megavit.config.files import read_toml
+    from megavit.config.recipes import RECIPES
+
+    if recipe == "auto" or recipe in RECIPES:
+        return recipe, {}
+    if not recipe.endswith(".toml"):
+        raise ConfigError(f"recipe must be auto, {', '.join(RECIPES)}, or a TOML file; got {recipe!r}")
+    settings = read_toml(Path(recipe))
+    base = settings.pop("base", "auto")
+    wrong = [name for name, table in settings.items() if not isinstance(table, dict)]
+    if wrong:
+        raise ConfigError(f"{recipe}: {', '.join(wrong)} must stand in a table, such as [run]")
+    return base, settings
+
+
+def default_out(source: str) -> Path:
+    """runs/NAME for the data's name; with a number where there is such a run already."""
+    name = Path(source.replace(":", "-")).absolute().name.removesuffix(".csv") or "run"
+    folder = Path("runs") / name
+    number = 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{name}-{number}"
+    return folder

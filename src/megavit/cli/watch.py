@@ -1,0 +1,72 @@
+"""A training run on the terminal."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.progress import TaskID
+
+from megavit.cli.output import notes, progress_bar
+from megavit.config.recipe import Recipe
+from megavit.data.samples import LabelledImages
+from megavit.train.history import EpochRecord
+
+# Between two lines about epochs, so that quick ones do not flood.
+SECONDS_BETWEEN_EPOCHS = 2.0
+
+
+class TerminalWatch:
+    """Writes to standard error: a bar on a terminal, and lines of what happened."""
+
+    def __init__(self) -> None:
+        self._bar = progress_bar()
+        self._tasks: dict[str, TaskID] = {}
+        self._epoch_told_at = 0.0
+        self._steps = 0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        notes.print(text, style="dim")
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._bar.add_task(what, total=total)
+        self._bar.update(self._tasks[what], completed=done, total=total, visible=done < total)
+
+    def data(self, images: LabelledImages) -> None:
+        counts = {split: sum(classes.values()) for split, classes in images.counts().items()}
+        notes.print(
+            f"{len(images.samples):,} images of {len(images.classes)} classes: {counts['train']:,} to train, "
+            f"{counts['val']:,} to validate, {counts['test']:,} to test"
+        )
+        for reason, count in images.skipped_by_reason().items():
+            notes.print(f"  {count:,} files skipped: {reason}", style="yellow")
+
+    def plan(self, recipe: Recipe, steps: int, parameters: int) -> None:
+        self._steps = steps
+        size = f"{recipe.model.image_size} px in patches of {recipe.model.patch_size}"
+        notes.print(
+            f"model {recipe.model.preset}: {parameters:,} parameters, {size}; "
+            f"{steps:,} steps of {recipe.run.batch_size} images in {recipe.run.precision}"
+        )
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        self.progress("training", step, steps)
+
+    def epoch(self, record: EpochRecord) -> None:
+        last = record.step == self._steps
+        if not last and time.monotonic() - self._epoch_told_at < SECONDS_BETWEEN_EPOCHS:
+            return
+        self._epoch_told_at = time.monotonic()
+        notes.print(
+            f"epoch {record.epoch:>3}  {record.seconds:6.1f} s  loss {record.train_loss:.3f}  "
+            f"validation accuracy {record.val_accuracy:.1%}"
+        )

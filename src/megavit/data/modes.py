@@ -1,0 +1,82 @@
+"""One rule for each kind of Pillow picture: what its pixels are as 8-bit grey or RGB."""
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+from megavit.errors import ImageError
+
+_GREY = ("1", "L", "LA", "La")
+_BITS, _PHOTOMETRIC = 258, 262  # tags of TIFF 6.0, section 8
+
+
+def to_array(image: Image.Image) -> np.ndarray:
+    """The pixels of a loaded picture, uint8 (H, W) where it is stored as grey, else (H, W, 3).
+
+    Transparency, whether an alpha channel, a palette's or one transparent colour, is put on white.
+    Pictures of 16 bits are rescaled, so that 65,535 becomes 255; floats must lie in [0, 1]. Colour profiles
+    are not applied.
+
+    Raises:
+        ImageError: for 32-bit whole numbers, whose scale nobody knows, and floats outside [0, 1].
+    """
+    if image.mode == "F":
+        return _from_float(image)
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _from_deep(image)
+    kind = "L" if image.mode in _GREY else "RGB"
+    if image.has_transparency_data:
+        return np.array(on_white(image, kind))
+    return np.array(image.convert(kind))
+
+
+def on_white(image: Image.Image, kind: str) -> Image.Image:
+    """`image` laid on white by its transparency; `kind` is "L" or "RGB"."""
+    image = image.convert("LA" if kind == "L" else "RGBA")
+    canvas = Image.new(kind, image.size, 255 if kind == "L" else (255, 255, 255))
+    canvas.paste(image.convert(kind), mask=image.getchannel("A"))
+    return canvas
+
+
+def rescale(values: np.ndarray, top: int) -> np.ndarray:
+    """Whole numbers from 0 to `top` (at most 65,535) as uint8 from 0 to 255, rounded."""
+    return ((values.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
+
+
+def from_unit(values: np.ndarray) -> np.ndarray:
+    """Floats from 0 to 1 as uint8 from 0 to 255, rounded.
+
+    Raises:
+        ImageError: naming the range that came.
+    """
+    if not np.isfinite(values).all():
+        raise ImageError("floating-point pixels must lie between 0 and 1; some are not finite (NaN or infinity)")
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > 1:
+        raise ImageError(f"floating-point pixels must lie between 0 and 1; these go from {low:.4g} to {high:.4g}")
+    return np.rint(values * 255).astype(np.uint8)
+
+
+def _from_float(image: Image.Image) -> np.ndarray:
+    grey = from_unit(np.asarray(image))
+    return 255 - grey if _zero_is_white(image) else grey
+
+
+def _from_deep(image: Image.Image) -> np.ndarray:
+    # In mode I, only these two formats are known to mean 16 bits; a TIFF may mean anything.
+    if image.mode == "I" and image.format not in ("PPM", "PNG"):
+        raise ImageError("32-bit whole numbers have no known scale; save the picture with 8 or 16 bits")
+    values, top = np.asarray(image), 65_535
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_BITS) == (12,):
+        top = 4_095
+    if values.min() < 0 or values.max() > top:
+        raise ImageError(f"pixels must lie between 0 and {top}; these go from {values.min()} to {values.max()}")
+    if _zero_is_white(image):
+        values = top - values
+    grey = rescale(values, top)
+    clear = image.info.get("transparency")
+    return grey if clear is None else np.where(values == clear, np.uint8(255), grey)
+
+
+def _zero_is_white(image: Image.Image) -> bool:
+    """A TIFF whose 0 is white, which Pillow turns round for 8 bits and fewer only."""
+    return isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0

@@ -1,0 +1,109 @@
+"""Images at the size and with the channels a model takes; training and prediction share `prepare`."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
+from megavit.data.samples import LabelledImages, Sample
+from megavit.data.scan import Progress
+from megavit.data.workers import in_processes
+from megavit.errors import DataError, ImageError
+
+_CHUNK = 64
+
+
+def prepare(image: torch.Tensor, height: int, width: int, channels: int) -> torch.Tensor:
+    """uint8 (C, H, W) with C = 1 or 3 as uint8 (channels, height, width): resized, then grey or RGB."""
+    return as_channels(resize(image, height, width), channels).contiguous()
+
+
+def resize(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """uint8 (C, H, W) as uint8 (C, height, width): the whole image, bicubic, antialiased.
+
+    The sides are scaled each by itself; an image of the right size is returned as it is.
+    """
+    if image.shape[-2:] == (height, width):
+        return image
+    return transforms.resize(image, [height, width], interpolation=InterpolationMode.BICUBIC, antialias=True)
+
+
+def as_channels(image: torch.Tensor, channels: int) -> torch.Tensor:
+    """uint8 (1 or 3, H, W) as uint8 (channels, H, W), channels 1 or 3.
+
+    Grey is the luma of ITU-R BT.601, in the whole numbers that Pillow uses.
+    """
+    if image.shape[0] == channels:
+        return image
+    if channels == 3:
+        return image.expand(3, -1, -1)
+    red, green, blue = image.int()
+    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).to(torch.uint8)[None]
+
+
+class Pictures(torch.utils.data.Dataset[torch.Tensor]):
+    """Samples as uint8 (channels, height, width) by place, decoded when asked for.
+
+    Raises:
+        DataError: naming the file, where it could be read before and cannot any more.
+    """
+
+    def __init__(
+        self, images: LabelledImages, samples: Sequence[Sample], height: int, width: int, channels: int
+    ) -> None:
+        self.images = images
+        self.samples = tuple(samples)
+        self.height = height
+        self.width = width
+        self.channels = channels
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        sample = self.samples[index]
+        try:
+            pixels = self.images.pixels(sample)
+        except ImageError as error:
+            raise DataError(
+                f"{sample.name!r} of {self.images.source!r} could be read before and cannot any more: {error.reason}. "
+                "Restore it, or start again without it"
+            ) from error
+        return prepare(pixels, self.height, self.width, self.channels)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that `load_all` takes."""
+        return len(self) * self.channels * self.height * self.width
+
+
+def load_all(pictures: Pictures, workers: int, progress: Progress | None = None) -> torch.Tensor:
+    """Every picture in memory, uint8 (N, channels, height, width), decoded once by `workers` processes.
+
+    With 0 workers, and for images that are in memory already, this process decodes them.
+
+    Raises:
+        DataError: as `Pictures`, or where a process died.
+    """
+    whole = torch.empty(len(pictures), pictures.channels, pictures.height, pictures.width, dtype=torch.uint8)
+    # A part carries its own samples only: it is sent to another process.
+    images = replace(pictures.images, samples=(), skipped=())
+    parts = [
+        Pictures(images, pictures.samples[start : start + _CHUNK], pictures.height, pictures.width, pictures.channels)
+        for start in range(0, len(pictures), _CHUNK)
+    ]
+    done = 0
+    for stack in in_processes(_stack, parts, 0 if images.root is None else workers):
+        whole[done : done + len(stack)] = torch.from_numpy(stack)
+        done += len(stack)
+        if progress is not None:
+            progress(done, len(pictures))
+    return whole
+
+
+def _stack(pictures: Pictures) -> np.ndarray:
+    # An array goes to another process as bytes; a tensor would take one file descriptor each.
+    return torch.stack([pictures[index] for index in range(len(pictures))]).numpy()

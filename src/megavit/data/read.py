@@ -1,0 +1,99 @@
+"""From what the user calls the data to labelled images that can all be read."""
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from megavit.config.recipe import DataRecipe
+from megavit.data.demos import DEMOS, PREFIX, read_demo
+from megavit.data.folders import EXPECTED, list_folder
+from megavit.data.listing import Candidate, Listing
+from megavit.data.samples import LabelledImages, Sample, Skipped
+from megavit.data.scan import Facts, Progress, scan
+from megavit.data.splits import complete
+from megavit.data.tables import list_table
+from megavit.errors import DataError
+
+_TABLES = (".csv", ".tsv")
+
+
+def read_data(source: str | Path, recipe: DataRecipe, progress: Progress | None = None) -> LabelledImages:
+    """The images of a folder of class folders, a .csv or .tsv table of path and label, or a demo set.
+
+    Every image is decoded once; what cannot be is skipped, with its reason. Splits that the data has are
+    kept, and a missing one is taken from train.
+
+    Raises:
+        DataError: where that gives no labelled images of two classes or more, saying what to do.
+    """
+    text = os.fspath(source)
+    if text.startswith(PREFIX):
+        return read_demo(text, recipe)
+    path = Path(source)
+    if path.is_file() and path.suffix.lower() in _TABLES:
+        listing = list_table(path)
+    elif path.is_dir():
+        listing = list_folder(path)
+    else:
+        what = "is a file that is none of these" if path.exists() else "is not there"
+        demos = ", ".join(PREFIX + demo for demo in DEMOS)
+        raise DataError(
+            f"data can be a folder, a {' or '.join(_TABLES)} table, or {demos}; {text!r} {what}. {EXPECTED}"
+        )
+    return _scanned(text, listing, recipe, progress)
+
+
+def _scanned(source: str, listing: Listing, recipe: DataRecipe, progress: Progress | None) -> LabelledImages:
+    if len(listing.classes) < 2:
+        raise DataError(f"{source!r} has only one class, {listing.classes[0]!r}; to tell apart takes at least two")
+    good: list[tuple[Candidate, Facts]] = []
+    bad: list[tuple[Candidate, str]] = []
+    found = scan(listing.root, [candidate.name for candidate in listing.candidates], progress)
+    for candidate, facts in zip(listing.candidates, found, strict=True):
+        if isinstance(facts, str):
+            bad.append((candidate, facts))
+        else:
+            good.append((candidate, facts))
+    _check_classes(source, listing.classes, [candidate for candidate, _ in good], bad)
+
+    good.sort(key=lambda pair: pair[0].name)
+    splits, division = complete(
+        [candidate.split for candidate, _ in good],
+        [candidate.label for candidate, _ in good],
+        [facts.digest for _, facts in good],
+        recipe.val,
+        recipe.test,
+        recipe.seed,
+    )
+    label = {name: place for place, name in enumerate(listing.classes)}
+    samples = tuple(
+        Sample(candidate.name, label[candidate.label], split, facts.height, facts.width, facts.grey, facts.digest)
+        for (candidate, facts), split in zip(good, splits, strict=True)
+    )
+    skipped = (*listing.skipped, *(Skipped(candidate.name, reason) for candidate, reason in bad))
+    return LabelledImages(source, listing.root, listing.classes, samples, skipped, division)
+
+
+def _check_classes(
+    source: str, classes: Sequence[str], good: Sequence[Candidate], bad: Sequence[tuple[Candidate, str]]
+) -> None:
+    """Every class needs an image that can be read and learnt from."""
+    readable = {candidate.label for candidate in good}
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for candidate, reason in bad:
+        reasons[candidate.label].append(f"{candidate.name!r}: {reason}")
+    for name in classes:
+        if name not in readable:
+            why = f"; {'; '.join(reasons[name][:3])}" if reasons[name] else ""
+            raise DataError(
+                f"the class {name!r} of {source!r} has no image that can be read{why}. "
+                "Add images to it, or remove the class"
+            )
+    learnt = {candidate.label for candidate in good if candidate.split in (None, "train")}
+    unlearnt = [name for name in classes if name not in learnt]
+    if unlearnt:
+        raise DataError(
+            f"{source!r} has images of {', '.join(map(repr, unlearnt[:5]))} for validation or test, but none that can "
+            "be read for training. Add some to train, or remove the class"
+        )

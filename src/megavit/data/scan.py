@@ -1,0 +1,59 @@
+"""Every candidate is decoded once, so that nothing unreadable is met later."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from megavit.data.decode import NOT_AN_IMAGE, decode, read_file
+from megavit.data.samples import digest
+from megavit.data.workers import in_processes, processors
+from megavit.errors import ImageError
+
+Progress = Callable[[int, int], None]
+"""Called with how many are done and how many there are."""
+
+MANY = 500
+"""Images from which on starting processes is worth its while."""
+
+_CHUNK = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is kept of an image that could be read: pixels upright, and `Sample.digest`."""
+
+    height: int
+    width: int
+    grey: bool
+    digest: str
+
+
+def scan(root: Path, names: Sequence[str], progress: Progress | None = None) -> list[Facts | str]:
+    """For each name below `root`, in order, its facts, or the reason why it cannot be used.
+
+    Raises:
+        DataError: where a process that decodes died.
+    """
+    workers = min(processors(), 32) if len(names) >= MANY else 0
+    chunks = [(root, names[start : start + _CHUNK]) for start in range(0, len(names), _CHUNK)]
+    found: list[Facts | str] = []
+    for facts in in_processes(_examine_chunk, chunks, workers):
+        found += facts
+        if progress is not None:
+            progress(len(found), len(names))
+    return found
+
+
+def _examine_chunk(task: tuple[Path, Sequence[str]]) -> list[Facts | str]:
+    root, names = task
+    return [_examine(root, name) for name in names]
+
+
+def _examine(root: Path, name: str) -> Facts | str:
+    try:
+        data = read_file(root / name)
+        channels, height, width = decode(data).shape
+    except ImageError as error:
+        suffix = PurePosixPath(name).suffix.lower()
+        return f"{NOT_AN_IMAGE} ({suffix})" if error.reason == NOT_AN_IMAGE and suffix else error.reason
+    return Facts(height, width, channels == 1, digest(data))

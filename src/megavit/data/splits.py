@@ -1,0 +1,101 @@
+"""Who trains, who validates, who tests: stratified, seeded, and never one file on two sides."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from megavit.data.samples import SPLITS
+
+
+def divide(labels: Sequence[str], digests: Sequence[str], val: float, test: float, seed: int) -> list[str]:
+    """The split of each image, drawn within its class.
+
+    The order in which a class is drawn depends on the seed, its name and its files' bytes alone: neither
+    another class nor a new file name moves an image. Of n images, round(n × share) go to val and to test,
+    at least one each where n is 3 or more, and at least one stays in train; a share of 0 gives none.
+    Identical files of a class stay together, which may cost a split a few images.
+
+    Args:
+        labels: class names, one an image.
+        digests: equal for identical files.
+        val, test: shares in [0, 1), together below 1.
+        seed: of the drawing.
+    """
+    groups: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for place, (label, digest) in enumerate(zip(labels, digests, strict=True)):
+        groups[label][digest].append(place)
+    splits = ["train"] * len(labels)
+    for label, same in groups.items():
+        drawn = sorted(same, key=lambda digest: _draw(seed, label, digest))
+        for split, chosen in _share_out([same[digest] for digest in drawn], val, test).items():
+            for place in chosen:
+                splits[place] = split
+    return splits
+
+
+def complete(
+    given: Sequence[str | None], labels: Sequence[str], digests: Sequence[str], val: float, test: float, seed: int
+) -> tuple[list[str], str]:
+    """The splits that the data gives, with those it lacks divided from its training images; and a sentence.
+
+    Args:
+        given: "train", "val", "test", or all None where the data says nothing.
+        labels, digests, val, test, seed: as for `divide`; shares are of the images that are divided.
+    """
+    splits = ["train" if split is None else split for split in given]
+    present = [split for split in SPLITS if split in given]
+    shares = {split: share for split, share in (("val", val), ("test", test)) if split not in present and share}
+    ours = [place for place, split in enumerate(splits) if split == "train"]
+    drawn = divide(
+        [labels[place] for place in ours],
+        [digests[place] for place in ours],
+        shares.get("val", 0.0),
+        shares.get("test", 0.0),
+        seed,
+    )
+    for place, split in zip(ours, drawn, strict=True):
+        splits[place] = split
+    return splits, _sentence(present, shares, seed)
+
+
+def _sentence(present: list[str], shares: dict[str, float], seed: int) -> str:
+    as_given = f"{', '.join(present)} as the data has it" if present else ""
+    amounts = " and ".join(f"{share:.3g} for {split}" for split, share in shares.items())
+    ours = f"of each class's training images, {amounts}, drawn with seed {seed}" if shares else ""
+    return "; ".join(filter(None, (as_given, ours))) or "everything is for training"
+
+
+def _draw(seed: int, label: str, digest: str) -> bytes:
+    ticket = f"{seed}\0{digest}\0{label}".encode("utf-8", "surrogateescape")
+    return blake2b(ticket, digest_size=8).digest()
+
+
+def _share_out(groups: list[list[int]], val: float, test: float) -> dict[str, list[int]]:
+    """Images for val and test from groups of identical ones, taken in order where they fit."""
+    wanted = _wanted(sum(map(len, groups)), val, test)
+    chosen: dict[str, list[int]] = {"test": [], "val": []}
+    left: list[list[int]] = []
+    for group in groups:
+        for split, images in chosen.items():
+            if len(images) + len(group) <= wanted[split]:
+                images += group
+                break
+        else:
+            left.append(group)
+    for split, images in chosen.items():
+        # Where every group is larger than what is wanted, one too many is better than none.
+        if wanted[split] and not images and len(left) > 1:
+            smallest = min(left, key=len)
+            left.remove(smallest)
+            images += smallest
+    return chosen
+
+
+def _wanted(images: int, val: float, test: float) -> dict[str, int]:
+    wanted = {
+        split: max(int(images * share + 0.5), int(images >= 3)) if share else 0
+        for split, share in (("val", val), ("test", test))
+    }
+    while sum(wanted.values()) >= images:
+        wanted[max(wanted, key=lambda split: wanted[split])] -= 1
+    return wanted

@@ -1,0 +1,56 @@
+"""Work on many images in several processes, without waiting for ever for one that died."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+import torch
+
+from megavit.errors import DataError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def in_processes(function: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> Iterator[Result]:
+    """`function` of each task, in order; in this process where `workers` is 0.
+
+    Raises:
+        DataError: where a process died; and whatever `function` raises.
+    """
+    if not workers:
+        yield from map(function, tasks)
+        return
+    with ProcessPoolExecutor(workers, initializer=_start) as pool:
+        try:
+            yield from pool.map(function, tasks)
+        except BrokenProcessPool as error:
+            raise DataError(
+                "a process that reads images has died, which is mostly the system's doing when memory runs out: "
+                "close other programs or make the images smaller, then run it again. (A script of your own that "
+                'starts processes must do so below `if __name__ == "__main__":`.)'
+            ) from error
+
+
+def processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _start() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends us in order
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot tell its children, who would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,82 @@
+"""A bundle against labelled images that it has not learnt from."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from megavit.data.pictures import Pictures
+from megavit.data.samples import LabelledImages, Row, Sample
+from megavit.data.scan import Progress
+from megavit.errors import DataError
+from megavit.evaluate.metrics import Metrics, measure
+from megavit.predict.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The images to measure on.
+
+    Attributes:
+        samples: of them, labelled by the bundle's classes.
+        learnt: how many were left out because the model was trained or chosen by them.
+        split: of the data that they are from; "all" where it has no test or validation split.
+    """
+
+    samples: tuple[Sample, ...]
+    learnt: int
+    split: str
+
+
+def choose(images: LabelledImages, labels: Sequence[str], known: Sequence[Row]) -> Choice:
+    """The data's own test split, else its validation split, else all of it, without what the model has learnt from.
+
+    An image is known by its file's bytes, so that neither a new name nor another folder makes it new.
+
+    Args:
+        labels: the bundle's classes.
+        known: the rows of the bundle's `samples.csv`.
+
+    Raises:
+        DataError: for a class that the bundle does not know, or when nothing is left.
+    """
+    unknown = [name for name in images.classes if name not in labels]
+    if unknown:
+        raise DataError(
+            f"{images.source} has classes that the bundle does not know: {', '.join(map(repr, unknown[:10]))}; "
+            f"it knows {', '.join(map(repr, labels[:10]))}{' …' if len(labels) > 10 else ''}"
+        )
+    split, offered = next(
+        ((split, images.of(split)) for split in ("test", "val") if images.of(split)), ("all", images.samples)
+    )
+    learnt_from = {row.digest for row in known if row.split != "test"}
+    fresh = [sample for sample in offered if sample.digest not in learnt_from]
+    if not fresh:
+        raise DataError(
+            f"the model was trained on every image of {images.source}; how good it is shows only on images that "
+            "it has not seen"
+        )
+    number = {name: place for place, name in enumerate(labels)}
+    samples = tuple(replace(sample, label=number[images.classes[sample.label]]) for sample in fresh)
+    return Choice(samples, len(offered) - len(fresh), split)
+
+
+def evaluate(
+    predictor: Predictor, images: LabelledImages, choice: Choice, batch_size: int, progress: Progress
+) -> Metrics:
+    """The predictor's metrics on the chosen images."""
+    size = predictor.info.preprocessing
+    pictures = Pictures(images, choice.samples, size.height, size.width, size.channels)
+    labels = torch.tensor([sample.label for sample in choice.samples])
+    found = []
+    for probabilities in predictor.probabilities(_batches(pictures, batch_size)):
+        found.append(probabilities)
+        progress(sum(map(len, found)), len(pictures))
+    return measure(torch.cat(found), labels, predictor.labels)
+
+
+def _batches(pictures: Pictures, batch_size: int) -> Iterator[Tensor]:
+    for start in range(0, len(pictures), batch_size):
+        places = range(start, min(start + batch_size, len(pictures)))
+        yield torch.stack([pictures[place] for place in places])

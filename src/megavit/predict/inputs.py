@@ -1,0 +1,68 @@
+"""What a person names on the command line, as a stream of images: files, folders, patterns, standard input."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+STANDARD_INPUT = "-"
+# First bytes of JPEG, PNG, GIF, WebP, BMP and TIFF: an image itself came, not a list of paths.
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
+
+
+def images_named(sources: Iterable[str], standard_input: BinaryIO) -> Iterator[tuple[str, Path | bytes]]:
+    """(name, path or bytes) of every image, found as they are asked for.
+
+    A folder stands for all files below it, hidden ones left out, in order of name; a pattern (with `*`, `?` or
+    `[`, unless a file has that very name) for what it matches; "-" for standard input: one image, or a path a line.
+    A name that matches nothing comes out as it is, so that whoever reads it says so.
+    """
+    for source in sources:
+        if source == STANDARD_INPUT:
+            yield from _from_stream(standard_input)
+        else:
+            for path in _matches(source):
+                yield from ((str(file), file) for file in _files(path, frozenset()))
+
+
+def _matches(source: str) -> list[Path]:
+    if not os.path.lexists(source) and glob.has_magic(source):
+        # Path.glob takes no absolute pattern.
+        return [Path(name) for name in sorted(glob.glob(source, recursive=True))] or [Path(source)]  # noqa: PTH207
+    return [Path(source)]
+
+
+def _from_stream(stream: BinaryIO) -> Iterator[tuple[str, Path | bytes]]:
+    first = stream.read(8)
+    if first.startswith(SIGNATURES):
+        yield STANDARD_INPUT, first + stream.read()
+        return
+    if not first.endswith(b"\n"):
+        first += stream.readline()
+    for line in _lines(first, stream):
+        path = os.fsdecode(line.rstrip(b"\r\n"))
+        if path:
+            yield path, Path(path)
+
+
+def _lines(first: bytes, stream: BinaryIO) -> Iterator[bytes]:
+    yield from first.splitlines()
+    yield from stream
+
+
+def _files(path: Path, entered: frozenset[Path]) -> Iterator[Path]:
+    """`path`, or the files below it if it is a folder; one that its own links lead back to is not entered again."""
+    if not path.is_dir():
+        yield path
+        return
+    real = path.resolve()
+    if real in entered:
+        return
+    try:
+        names = sorted(name for name in os.listdir(path) if not name.startswith("."))  # noqa: PTH208 - strings sort
+    except OSError:
+        yield path  # reading it as an image then says why it cannot be read
+        return
+    for name in names:
+        yield from _files(path / name, entered | {real})

@@ -1,0 +1,184 @@
+"""The predictor: a bundle that answers for one image, for many, or for a stream of them.
+
+predictor = megavit.load("runs/flowers")
+prediction = predictor.predict("photo.jpg")
+print(prediction.label, prediction.probability)
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import PIL.Image
+import torch
+from torch import Tensor
+
+from megavit.data.decode import decode, from_array, from_pillow
+from megavit.data.pictures import prepare
+from megavit.errors import ImageError
+from megavit.predict.logits import logits_of
+from megavit.runtime.device import pick_device
+from megavit.weights.bundle import Bundle, load_bundle
+
+Image = str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndarray | Tensor
+
+# Decoding runs ahead of the model by this many batches, so that neither waits and memory stays bounded.
+BATCHES_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says about one image.
+
+    Attributes:
+        label: the likeliest class.
+        probability: of `label`, in [0, 1].
+        top: the likeliest classes and their probabilities, likeliest first.
+    """
+
+    label: str
+    probability: float
+    top: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One line of a stream: the image's name with its prediction, or with the reason why there is none."""
+
+    name: str
+    prediction: Prediction | None
+    error: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        if self.prediction is None:
+            return {"path": self.name, "error": self.error}
+        top = [{"label": label, "probability": probability} for label, probability in self.prediction.top]
+        return {
+            "path": self.name,
+            "label": self.prediction.label,
+            "probability": self.prediction.probability,
+            "top": top,
+        }
+
+
+class Predictor:
+    """Answers for images; safe to use from several threads.
+
+    Attributes:
+        labels: the classes, in the order of the logits.
+        info: everything the bundle says about itself.
+        model: the `MegaVit`, in evaluation mode.
+    """
+
+    def __init__(self, bundle: Bundle, device: torch.device) -> None:
+        self.info = bundle.info
+        self.labels = tuple(bundle.info.labels)
+        self.model = bundle.model.to(device)
+
+    @overload
+    def predict(self, image: Image, top: int = 5) -> Prediction: ...
+    @overload
+    def predict(self, image: Sequence[Image], top: int = 5) -> list[Prediction]: ...
+    def predict(self, image: Image | Sequence[Image], top: int = 5) -> Prediction | list[Prediction]:
+        """What is in an image, or in each of a list of images.
+
+        Args:
+            image: a path, the bytes of an image file, a PIL image, a NumPy array (height, width) or
+                (height, width, channels), or a tensor (channels, height, width); arrays and tensors are uint8, or
+                floats in [0, 1]. Any size; 1, 3 or 4 channels (the fourth is opacity, over white).
+            top: how many classes `Prediction.top` lists.
+
+        Raises:
+            ImageError: (a ValueError) for an image that cannot be read, with the reason.
+        """
+        if isinstance(image, list | tuple):
+            return self._predictions(torch.stack([self.prepare(one) for one in image]), top) if image else []
+        return self._predictions(self.prepare(image)[None], top)[0]
+
+    def stream(
+        self, images: Iterable[tuple[str, Image]], *, top: int = 5, batch_size: int = 32, workers: int = 2
+    ) -> Iterator[Answer]:
+        """An answer for each (name, image), in order, with only a few batches in memory.
+
+        An image that cannot be read gets an answer with its reason; the others go on.
+        """
+        source = iter(images)
+        ahead: deque[list[tuple[str, Future[Tensor]]]] = deque()
+        with ThreadPoolExecutor(workers) as pool:
+            while True:
+                while len(ahead) < BATCHES_AHEAD and (chunk := list(islice(source, batch_size))):
+                    ahead.append([(name, pool.submit(self.prepare, image)) for name, image in chunk])
+                if not ahead:
+                    return
+                yield from self._answers(ahead.popleft(), top)
+
+    def probabilities(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """(B, classes) in [0, 1], rows summing to 1, for uint8 batches as `prepare` makes their pictures."""
+        for logits in logits_of(self.model, batches, self.info.preprocessing):
+            yield logits.softmax(dim=1)
+
+    def prepare(self, image: Any) -> Tensor:
+        """An `Image`, as `predict` takes it, at the model's size: uint8 (channels, height, width).
+
+        Raises:
+            ImageError: when it cannot be read.
+        """
+        size = self.info.preprocessing
+        return prepare(_read(image), size.height, size.width, size.channels)
+
+    def _answers(self, chunk: list[tuple[str, Future[Tensor]]], top: int) -> Iterator[Answer]:
+        prepared: dict[int, Tensor] = {}
+        reasons: dict[int, str] = {}
+        for i, (_, future) in enumerate(chunk):
+            try:
+                prepared[i] = future.result()
+            except ImageError as error:
+                reasons[i] = error.reason
+        predictions = iter(self._predictions(torch.stack(list(prepared.values())), top) if prepared else [])
+        for i, (name, _) in enumerate(chunk):
+            yield Answer(name, next(predictions), None) if i in prepared else Answer(name, None, reasons[i])
+
+    def _predictions(self, batch: Tensor, top: int) -> list[Prediction]:
+        (probabilities,) = self.probabilities([batch])
+        values, indices = probabilities.topk(min(max(top, 1), len(self.labels)), dim=1)
+        predictions = []
+        for row_values, row_indices in zip(values.tolist(), indices.tolist(), strict=True):
+            ranked = tuple((self.labels[i], value) for i, value in zip(row_indices, row_values, strict=True))
+            predictions.append(Prediction(ranked[0][0], ranked[0][1], ranked))
+        return predictions
+
+
+def load(folder: str | os.PathLike[str], *, device: str = "auto", verify: bool = False) -> Predictor:
+    """The predictor of a bundle, or of the folder of a training run.
+
+    Args:
+        folder: what `megavit train` wrote.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        verify: also check that the bundle's golden pictures get the answers they must.
+
+    Raises:
+        BundleError: naming what is missing, damaged, or disagrees.
+    """
+    return Predictor(load_bundle(Path(folder), verify=verify), pick_device(device))
+
+
+def _read(image: Any) -> Tensor:
+    match image:
+        case str() | os.PathLike():
+            return decode(Path(image))
+        case bytes():
+            return decode(image)
+        case PIL.Image.Image():
+            return from_pillow(image)
+        case np.ndarray() | Tensor():
+            return from_array(image)
+        case _:
+            raise ImageError(
+                "expected a path, bytes, a PIL image, a NumPy array or a tensor, got " + type(image).__name__
+            )

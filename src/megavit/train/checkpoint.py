@@ -1,0 +1,77 @@
+"""Checkpoints: the whole state of a run in a folder that is there as a whole or not at all.
+
+The manifest carries the SHA-256 of the tensors, because a flipped bit in a safetensors file loads silently.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from megavit.config.files import parse_json
+from megavit.errors import BundleError, OutputError
+from megavit.runtime.storage import new_folder, sha256, write_file, writing
+from megavit.train.state import TrainState
+from megavit.weights.tensors import read_tensors, write_tensors
+
+KEPT = 2
+TENSORS, MANIFEST = "state.safetensors", "manifest.json"
+
+
+def save_checkpoint(folder: Path, state: TrainState) -> None:
+    """Write `folder/step-…` and remove all but the newest two.
+
+    Raises:
+        OutputError: when it cannot be written; the earlier checkpoints are then as they were.
+    """
+    target = folder / f"step-{state.step:09d}"
+    try:
+        with writing("a checkpoint", folder), new_folder(target) as new:
+            write_tensors(new / TENSORS, state.tensors())
+            manifest = state.numbers() | {"sha256": sha256(new / TENSORS)}
+            write_file(new / MANIFEST, json.dumps(manifest))
+    except OutputError as error:
+        last = checkpoints(folder)
+        raise OutputError(
+            f"{error}. " + (f"The run can be resumed from step {_step(last[0])}." if last else "Nothing was saved yet.")
+        ) from error
+    for old in checkpoints(folder)[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def load_checkpoint(folder: Path, state: TrainState) -> list[str]:
+    """Restore `state` from the newest sound checkpoint; the answer says which newer ones were damaged, and how.
+
+    Raises:
+        BundleError: when there is none.
+    """
+    damaged: list[str] = []
+    for checkpoint in checkpoints(folder):
+        try:
+            _restore(checkpoint, state)
+        except BundleError as error:
+            damaged.append(str(error))
+        else:
+            return damaged
+    listed = "".join(f"\n  {fault}" for fault in damaged)
+    raise BundleError(f"there is no checkpoint in {folder} to resume from; start the training again{listed}")
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Newest first."""
+    return sorted(folder.glob("step-*"), key=_step, reverse=True)
+
+
+def _step(checkpoint: Path) -> int:
+    number = checkpoint.name.removeprefix("step-")
+    return int(number) if number.isdecimal() else -1
+
+
+def _restore(checkpoint: Path, state: TrainState) -> None:
+    manifest = checkpoint / MANIFEST
+    try:
+        numbers = parse_json(manifest.read_bytes(), str(manifest), BundleError)
+        if sha256(checkpoint / TENSORS) != numbers.get("sha256"):
+            raise BundleError(f"{checkpoint / TENSORS} is not what was written")
+        state.restore(numbers, read_tensors(checkpoint / TENSORS))
+    except (OSError, KeyError, TypeError, RuntimeError, ValueError) as error:
+        raise BundleError(f"{checkpoint} cannot be used: {error}") from None

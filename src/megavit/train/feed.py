@@ -1,0 +1,76 @@
+"""Images to the loop: from memory where they fit, else decoded by worker processes as they are needed."""
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from megavit.data.pictures import Pictures, load_all
+from megavit.data.samples import LabelledImages, Sample
+from megavit.data.workers import processors
+from megavit.train.watch import Watch
+
+# Of the memory that is free, the images of one split may take this share.
+MEMORY_SHARE = 0.4
+MOST_WORKERS = 8
+
+
+class Feed:
+    """The images of some samples, uint8 (count, channels, height, width), and their labels (count,)."""
+
+    def __init__(
+        self,
+        images: LabelledImages,
+        samples: Sequence[Sample],
+        size: tuple[int, int, int],
+        workers: int | None,
+        watch: Watch,
+    ) -> None:
+        channels, height, width = size
+        self.labels = torch.tensor([sample.label for sample in samples])
+        self.pictures = Pictures(images, samples, height, width, channels)
+        self.workers = min(processors(), MOST_WORKERS) if workers is None else workers
+        self.memory: Tensor | None = None
+        if self.pictures.nbytes <= free_memory() * MEMORY_SHARE:
+            self.memory = load_all(
+                self.pictures, self.workers, lambda done, total: watch.progress("reading images", done, total)
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, order: Sampler[list[int]] | Sequence[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """(images, labels) of each batch of `order`, which must give the same batches whenever it is gone through."""
+        if self.memory is not None:
+            for chosen in order:
+                yield self.memory[chosen], self.labels[chosen]
+            return
+        loader = DataLoader(
+            self.pictures,
+            batch_sampler=order,
+            num_workers=self.workers,
+            worker_init_fn=leave_interrupts_to_parent,
+            pin_memory=torch.cuda.is_available(),
+        )
+        for batch, chosen in zip(loader, order, strict=True):
+            yield batch, self.labels[chosen]
+
+    def in_turn(self, batch_size: int) -> Iterator[Tensor]:
+        """Every image once, in order."""
+        places = list(range(len(self)))
+        order = [places[start : start + batch_size] for start in range(0, len(self), batch_size)]
+        return (batch for batch, _ in self.batches(order))
+
+
+def free_memory() -> int:
+    """Bytes of main memory that are free for use."""
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def leave_interrupts_to_parent(_worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal; only the parent knows how to end well."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

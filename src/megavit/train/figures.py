@@ -1,0 +1,199 @@
+"""The report's figures, as matplotlib draws them: learning curves, confusion, examples.
+
+Every figure takes a `Palette`, because a picture cannot follow the reader's light or dark page by itself.
+Only `Figure` objects, no pyplot: nothing global is touched, and any thread may draw.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from megavit.evaluate.metrics import Metrics
+from megavit.train.history import EpochRecord
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+NUMBERED_CLASSES = 30
+"""Up to so many classes a confusion matrix names them and counts in each cell; beyond, it is a heat map."""
+
+Panel = Literal["loss", "accuracy"]
+
+# DejaVu comes with matplotlib; the others, where installed, have the scripts it lacks.
+_FAMILIES = (
+    "DejaVu Sans",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans SC",
+    "WenQuanYi Micro Hei",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Apple SD Gothic Neo",
+    "Microsoft YaHei",
+    "Malgun Gothic",
+    "Arial Unicode MS",
+)
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours of one page."""
+
+    paper: str
+    ink: str
+    muted: str
+    line: str
+    accent: str
+
+
+LIGHT = Palette(paper="#ffffff", ink="#1a1d21", muted="#5b636d", line="#dfe2e6", accent="#1f5fbf")
+DARK = Palette(paper="#14171b", ink="#e7e9ec", muted="#a1a8b1", line="#2e343b", accent="#7fb2ff")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One image with its true class and the model's answer.
+
+    Attributes:
+        image: uint8, (H, W) grey or (H, W, 3) RGB.
+        name: where the image is from, such as its file name.
+        truth: its true class.
+        top: (class, probability) of the likeliest classes, likeliest first; at least one.
+
+    Raises:
+        ValueError: the image is of another kind or shape, or `top` is empty.
+    """
+
+    image: "NDArray[np.uint8]"
+    name: str
+    truth: str
+    top: Sequence[tuple[str, float]]
+
+    def __post_init__(self) -> None:
+        shape = self.image.shape
+        if self.image.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
+            raise ValueError(f"image must be uint8, (H, W) or (H, W, 3); got {self.image.dtype}, {shape}")
+        if not self.top:
+            raise ValueError("top must hold at least the likeliest class, got none")
+
+    @property
+    def right(self) -> bool:
+        return self.top[0][0] == self.truth
+
+
+def curves(history: Sequence[EpochRecord], palette: Palette, panels: Sequence[Panel] = ("loss", "accuracy")) -> Figure:
+    """Loss and validation accuracy by epoch, one panel each, side by side; at least one epoch."""
+    figure = Figure(figsize=(4.6 * len(panels), 3.0), dpi=200, layout="constrained", facecolor=palette.paper)
+    epochs = [record.epoch for record in history]
+    style: dict[str, Any] = {"linewidth": 1.8, "marker": "o" if len(history) <= 12 else None, "markersize": 4}
+    for panel, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
+        _style(axes, palette)
+        axes.grid(axis="y", color=palette.line, linewidth=0.8)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("epoch", color=palette.muted, fontsize=9)
+        if panel == "loss":
+            axes.set_title("Loss", loc="left", color=palette.ink, fontsize=10)
+            axes.plot(epochs, [r.train_loss for r in history], color=palette.muted, label="training", **style)
+            axes.plot(epochs, [r.val_loss for r in history], color=palette.accent, label="validation", **style)
+            axes.set_ylim(bottom=0)
+        else:
+            best = max(history, key=lambda record: record.val_accuracy)
+            axes.set_title("Validation accuracy", loc="left", color=palette.ink, fontsize=10)
+            axes.plot(epochs, [r.val_accuracy for r in history], color=palette.accent, **style)
+            label = f"best: {best.val_accuracy:.1%}, epoch {best.epoch}"
+            axes.plot([best.epoch], [best.val_accuracy], "o", color=palette.accent, markersize=6, label=label)
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.legend(frameon=False, fontsize=9, labelcolor=palette.ink)
+    return figure
+
+
+def confusion(metrics: Metrics, palette: Palette) -> Figure:
+    """True classes in rows, answers in columns, shaded by the share of the row."""
+    counts = np.array(metrics.confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    heat = LinearSegmentedColormap.from_list("heat", [palette.paper, palette.accent])
+    width = len(counts)
+    named = width <= NUMBERED_CLASSES
+    side = 2.0 + 0.36 * width if named else 6.0
+    figure = Figure(figsize=(side, side), dpi=160, layout="constrained", facecolor=palette.paper)
+    axes = figure.subplots()
+    _style(axes, palette)
+    # The square root keeps rare mistakes visible beside a strong diagonal.
+    picture = axes.imshow(shares, cmap=heat, norm=PowerNorm(0.5, 0, 1))
+    axes.set_xlabel("answer of the model", color=palette.muted, fontsize=9)
+    axes.set_ylabel("true class", color=palette.muted, fontsize=9)
+    if not named:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        bar = figure.colorbar(picture, ax=axes, shrink=0.6, format=PercentFormatter(1.0), ticks=[0, 0.05, 0.25, 0.5, 1])
+        bar.ax.tick_params(colors=palette.muted, labelsize=8, length=0)
+        bar.outline.set_visible(False)  # pyrefly: ignore[not-callable]
+        return figure
+    labels = [_drawable(name, f"class {index}") for index, name in enumerate(metrics.classes)]
+    text: dict[str, Any] = {"fontfamily": list(_fonts()[0]), "parse_math": False, "color": palette.ink, "fontsize": 8}
+    axes.set_xticks(range(width), labels, rotation=0 if max(map(len, labels)) <= 3 else 90, **text)
+    axes.set_yticks(range(width), labels, **text)
+    for row, column in zip(*counts.nonzero(), strict=True):
+        colour = palette.paper if shares[row, column] > 0.35 else palette.ink
+        axes.text(column, row, f"{counts[row, column]}", color=colour, fontsize=7, ha="center", va="center")
+    return figure
+
+
+def examples(shown: Sequence[Example], palette: Palette) -> Figure:
+    """Images with answer and truth, six in a row; at least one."""
+    columns = min(6, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(1.7 * columns, 2.1 * rows), dpi=160, layout="constrained", facecolor=palette.paper)
+    text: dict[str, Any] = {"fontfamily": list(_fonts()[0]), "parse_math": False, "fontsize": 8, "loc": "left"}
+    for index, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+        axes.axis("off")
+        if index < len(shown):
+            example = shown[index]
+            label, probability = example.top[0]
+            answer = f"{_drawable(label, 'answer')} {probability:.0%}"
+            truth = "right" if example.right else f"truly {_drawable(example.truth, 'another')}"
+            axes.imshow(example.image, cmap="gray", vmin=0, vmax=255)
+            axes.set_title(f"{answer}\n{truth}", color=palette.muted if example.right else palette.accent, **text)
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as the bytes of a PNG file."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _style(axes: "Axes", palette: Palette) -> None:
+    axes.set_facecolor(palette.paper)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=palette.muted, labelsize=8, length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+@cache
+def _fonts() -> tuple[tuple[str, ...], frozenset[int]]:
+    """Installed families of `_FAMILIES`, and the code points that they can draw together."""
+    # Asked first, because matplotlib warns of each family that it looks for and does not find.
+    installed = set(fontManager.get_font_names())
+    families = tuple(family for family in _FAMILIES if family in installed)
+    points = {point for family in families for point in get_font(findfont(FontProperties(family=family))).get_charmap()}
+    return families, frozenset(points)
+
+
+def _drawable(name: str, instead: str) -> str:
+    """`name` on one line, cut to fit beside a figure; `instead` where no installed font can draw it."""
+    line = " ".join(name.split())
+    if not line or not all(ord(letter) in _fonts()[1] for letter in line):
+        return instead
+    return line if len(line) <= 20 else line[:19] + "…"

@@ -1,0 +1,48 @@
+"""One line of a run's diary: what an epoch cost and what it brought."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from megavit.errors import BundleError
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """Measured at the end of an epoch.
+
+    Attributes:
+        epoch: passes over the training images so far, from 1.
+        step: optimiser steps so far.
+        seconds: since training began, pauses left out.
+        train_loss: mean over the epoch's steps, of augmented images and smoothed labels.
+        val_loss: mean negative log-likelihood in nats on the validation images.
+        val_accuracy: share in [0, 1].
+        learning_rate: of the epoch's last step.
+    """
+
+    epoch: int
+    step: int
+    seconds: float
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    learning_rate: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types, for `from_dict`."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "EpochRecord":
+        """The reverse of `to_dict`.
+
+        Raises:
+            BundleError: naming each part that is missing or of the wrong kind.
+        """
+        from pydantic import TypeAdapter, ValidationError
+
+        try:
+            return TypeAdapter(EpochRecord).validate_python(data)
+        except ValidationError as error:
+            found = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise BundleError(f"a stored epoch is not as megavit writes it: {found}") from error

@@ -1,0 +1,178 @@
+"""The training loop."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.transforms import v2
+
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.recipe import AugmentRecipe, Recipe
+from megavit.data.augment import augment, normalise
+from megavit.errors import Interrupted, TrainingError
+from megavit.runtime.seeds import seed_all
+from megavit.runtime.storage import write_file, writing
+from megavit.train.checkpoint import save_checkpoint
+from megavit.train.history import EpochRecord
+from megavit.train.optimiser import learning_rate, update_average
+from megavit.train.signals import StopRequest
+from megavit.train.state import TrainState
+from megavit.train.watch import Watch
+
+Batch = tuple[Tensor, Tensor]
+Validate = Callable[[nn.Module], tuple[float, float]]
+
+# So many steps in a row without a finite gradient are no accident.
+MOST_SKIPPED_IN_A_ROW = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What does not change from step to step.
+
+    Attributes:
+        recipe: with every automatic choice filled in.
+        preprocessing: of the model's input.
+        num_classes: of the labels.
+        class_weights: (num_classes,) factors in the loss, or None.
+        steps: to train in all.
+        images: in an epoch.
+        dtype: of the matrix products.
+    """
+
+    recipe: Recipe
+    preprocessing: Preprocessing
+    num_classes: int
+    class_weights: Tensor | None
+    steps: int
+    images: int
+    dtype: torch.dtype
+
+    def epoch_at(self, step: int) -> int:
+        """Whole passes over the images in the first `step` steps."""
+        return step * self.recipe.run.batch_size // self.images
+
+
+def fit(
+    state: TrainState,
+    task: Task,
+    batches: Iterator[Batch],
+    validate: Validate,
+    folder: Path,
+    stop: StopRequest,
+    watch: Watch,
+) -> None:
+    """Train `state` up to `task.steps`.
+
+    Args:
+        batches: (uint8 images (B, C, height, width), labels (B,)) from `state.step` on.
+        validate: the (loss, accuracy) of a model on the validation images.
+        folder: of the run, for its checkpoints and log.
+        stop: asked after each step.
+        watch: told after each step and epoch.
+
+    Raises:
+        Interrupted: when asked to stop; a checkpoint has been written.
+        OutputError: when a checkpoint cannot be written; the last one is still there.
+        TrainingError: when the loss has not been a number for many steps.
+    """
+    saved_at = time.monotonic()
+    resumed_at, seconds_before = time.monotonic(), state.seconds
+    while state.step < task.steps:
+        images, labels = next(batches)
+        rate = learning_rate(state.step, task.steps, task.recipe.optimiser.learning_rate, task.recipe.schedule)
+        loss = train_step(state, task, images, labels, rate)
+        watch.step(state.step, task.steps, loss)
+
+        state.seconds = seconds_before + time.monotonic() - resumed_at
+        if task.epoch_at(state.step) > task.epoch_at(state.step - 1) or state.step == task.steps:
+            end_epoch(state, validate, rate)
+            write_log(folder, state)
+            watch.epoch(state.history[-1])
+        due = time.monotonic() - saved_at >= task.recipe.run.checkpoint_seconds
+        if due or stop.signal or state.step == task.steps:
+            save_checkpoint(folder / "checkpoints", state)
+            saved_at = time.monotonic()
+        if stop.signal and state.step < task.steps:
+            raise Interrupted(f"stopped as asked after step {state.step} of {task.steps}; all is saved", stop.signal)
+
+
+def train_step(state: TrainState, task: Task, images: Tensor, labels: Tensor, rate: float) -> float:
+    """One optimiser step on uint8 images and their labels at learning rate `rate`; the loss."""
+    device = next(state.model.parameters()).device
+    recipe = task.recipe.optimiser
+    seed_all(task.recipe.run.seed, state.step)
+    state.model.train()
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate
+
+    varied = augment(images.to(device, non_blocking=True), task.preprocessing, task.recipe.augment)
+    inputs = normalise(varied, task.preprocessing)
+    inputs, targets = mix(inputs, labels.to(device, non_blocking=True), task.num_classes, task.recipe.augment)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=task.dtype == torch.bfloat16):
+        logits = state.model(inputs)
+    loss = F.cross_entropy(logits.float(), targets, weight=task.class_weights, label_smoothing=recipe.label_smoothing)
+    state.optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
+    state.step += 1
+    if not math.isfinite(norm.item()):
+        skip_step(state)
+        return math.nan
+    state.skipped_in_a_row = 0
+    state.optimiser.step()
+    update_average(state.average, state.model, recipe.ema, state.step)
+    state.loss_sum += loss.item()
+    state.loss_steps += 1
+    return loss.item()
+
+
+def mix(images: Tensor, labels: Tensor, classes: int, recipe: AugmentRecipe) -> Batch:
+    """Images and soft targets (B, classes), mixed in pairs by mixup or CutMix if the recipe says so."""
+    choices: list[nn.Module] = []
+    if recipe.mixup:
+        choices.append(v2.MixUp(alpha=recipe.mixup, num_classes=classes))
+    if recipe.cutmix:
+        choices.append(v2.CutMix(alpha=recipe.cutmix, num_classes=classes))
+    if not choices:
+        return images, F.one_hot(labels, classes).float()
+    return v2.RandomChoice(choices)(images, labels)
+
+
+def skip_step(state: TrainState) -> None:
+    """Count a step whose gradient was not finite."""
+    state.skipped += 1
+    state.skipped_in_a_row += 1
+    if state.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
+        raise TrainingError(
+            f"the loss has not been a number for {state.skipped_in_a_row} steps up to step {state.step}; "
+            "a lower learning rate usually helps"
+        )
+
+
+def end_epoch(state: TrainState, validate: Validate, rate: float) -> None:
+    """Validate the averaged weights and record the epoch."""
+    loss, accuracy = validate(state.average)
+    record = EpochRecord(
+        epoch=len(state.history) + 1,
+        step=state.step,
+        seconds=state.seconds,
+        train_loss=state.loss_sum / max(1, state.loss_steps),
+        val_loss=loss,
+        val_accuracy=accuracy,
+        learning_rate=rate,
+    )
+    state.loss_sum, state.loss_steps = 0.0, 0
+    state.record(record)
+
+
+def write_log(folder: Path, state: TrainState) -> None:
+    """Write a line an epoch; all of them each time, so that what a stop cut off is not in it twice."""
+    with writing("the log", folder):
+        write_file(folder / "log.jsonl", "".join(json.dumps(asdict(epoch)) + "\n" for epoch in state.history))

@@ -1,0 +1,35 @@
+"""AdamW over the model's tensors, its learning-rate schedule, and the average of the weights."""
+
+import math
+
+import torch
+from torch import nn
+
+from megavit.config.recipe import OptimiserRecipe, ScheduleRecipe
+
+
+def make_optimiser(model: nn.Module, recipe: OptimiserRecipe) -> torch.optim.AdamW:
+    """AdamW (arXiv 1711.05101) that decays the Linear weights only: not norms, biases, tokens and positions."""
+    decayed = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
+    groups = [
+        {"params": [p for p in model.parameters() if id(p) in decayed], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in model.parameters() if id(p) not in decayed], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.beta1, recipe.beta2), fused=True)
+
+
+def learning_rate(step: int, steps: int, peak: float, schedule: ScheduleRecipe) -> float:
+    """The rate of `step` (from 0) of `steps`: linearly up to `peak`, then down to zero at the end."""
+    warmup = math.ceil(schedule.warmup * steps)
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    done = (step - warmup) / max(1, steps - warmup)
+    return peak * (1 - done if schedule.kind == "linear" else 0.5 * (1 + math.cos(math.pi * done)))
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Move `average` towards `model` after `step` (from 1); the first steps, of a poor model, are forgotten sooner."""
+    share = 1 - min(decay, step / (step + 10))
+    for averaged, current in zip(average.parameters(), model.parameters(), strict=True):
+        averaged.lerp_(current, share)

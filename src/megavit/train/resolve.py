@@ -1,0 +1,79 @@
+"""The choices that a recipe leaves to the run: model, sizes, channels, batch, by the data and the device."""
+
+from dataclasses import replace
+from statistics import median
+
+import torch
+
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.presets import PRESETS, preset
+from megavit.config.recipe import Recipe
+from megavit.config.vit import Design, ViTConfig
+from megavit.data.samples import LabelledImages, Sample
+
+# Pictures up to so many pixels on the short side are small: not photographs.
+SMALL = 40
+
+
+def choose_recipe(images: LabelledImages) -> str:
+    """The name of the recipe for these images, where the user named none."""
+    training = images.of("train")
+    return "small" if short_side(training) <= SMALL or all(sample.grey for sample in training) else "photos"
+
+
+def short_side(samples: tuple[Sample, ...]) -> int:
+    """The median of the images' shorter sides, in pixels."""
+    return round(median(min(sample.height, sample.width) for sample in samples))
+
+
+def resolve(recipe: Recipe, images: LabelledImages, device: torch.device) -> Recipe:
+    """`recipe` with the model and its sizes filled in; what the user chose stays.
+
+    Raises:
+        ConfigError: when the chosen sizes do not fit together.
+    """
+    training = images.of("train")
+    chosen = recipe.model
+    name = choose_preset(training, recipe, device) if chosen.preset == "auto" else chosen.preset
+    patch = chosen.patch_size or PRESETS[name].patch_size
+    size = chosen.image_size or choose_image_size(training, PRESETS[name].image_size, patch)
+    channels = chosen.channels or (1 if all(sample.grey for sample in training) else 3)
+    model = replace(chosen, preset=name, image_size=size, patch_size=patch, channels=channels)
+    batch = min(recipe.run.batch_size, len(training))
+    return replace(recipe, model=model, run=replace(recipe.run, batch_size=batch))
+
+
+def choose_preset(training: tuple[Sample, ...], recipe: Recipe, device: torch.device) -> str:
+    side = short_side(training)
+    if side <= 16:
+        return "pico"
+    if side <= SMALL:
+        return "nano"
+    if device.type == "cuda":
+        return "S"
+    return "micro" if recipe.run.epochs is None and recipe.run.minutes < 30 else "mini"
+
+
+def choose_image_size(training: tuple[Sample, ...], usual: int, patch: int) -> int:
+    """The images' own size, to the next whole patch, unless it is larger than the preset's usual one."""
+    side = short_side(training)
+    return -(-side // patch) * patch if side < usual else -(-usual // patch) * patch
+
+
+def model_config(recipe: Recipe, num_classes: int) -> ViTConfig:
+    """The model of a resolved recipe, in the MegaVit design."""
+    chosen = recipe.model
+    config = preset(
+        chosen.preset,
+        num_classes=num_classes,
+        image_size=chosen.image_size,
+        patch_size=chosen.patch_size,
+        channels=chosen.channels or 3,
+        design=Design(drop_path=chosen.drop_path),
+    )
+    return replace(config, dropout=chosen.dropout)
+
+
+def preprocessing_of(config: ViTConfig) -> Preprocessing:
+    height, width = config.image_hw
+    return Preprocessing(height=height, width=width, channels=config.channels)

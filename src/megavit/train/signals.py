@@ -1,0 +1,34 @@
+"""Ctrl-C and SIGTERM as a wish that the loop grants after its step."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+
+class StopRequest:
+    """`signal` is the number of the signal that asked to stop, 0 for none."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Catch SIGINT and SIGTERM; a second one has its usual effect at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread may; elsewhere whoever started it decides
+            return
+        usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def ask(number: int, _frame: FrameType | None) -> None:
+            self.signal = number
+            signal.signal(number, usual[signal.Signals(number)])
+
+        try:
+            for number in usual:
+                signal.signal(number, ask)
+            yield
+        finally:
+            for number, handler in usual.items():
+                signal.signal(number, handler)

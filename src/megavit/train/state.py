@@ -1,0 +1,90 @@
+"""Everything of a run that must survive a restart."""
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from megavit.config.recipe import OptimiserRecipe
+from megavit.model.vit import MegaVit
+from megavit.train.history import EpochRecord
+from megavit.train.optimiser import make_optimiser
+
+
+@dataclass
+class TrainState:
+    """A run between two steps. Random numbers are not in here: they follow from the seed and `step`.
+
+    Attributes:
+        model: as it is trained.
+        average: the moving average of its weights, which is validated and kept.
+        optimiser: of `model`.
+        step: optimiser steps done, skipped ones included.
+        skipped: steps whose gradient was not finite, and changed nothing.
+        skipped_in_a_row: of these, how many just now.
+        loss_sum, loss_steps: of the epoch so far.
+        seconds: trained, pauses left out.
+        history: a record an epoch.
+        best: weights of `average` at the best epoch so far.
+        best_epoch: its index in `history`; None before the first.
+    """
+
+    model: MegaVit
+    average: MegaVit
+    optimiser: torch.optim.Optimizer
+    step: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    loss_sum: float = 0.0
+    loss_steps: int = 0
+    seconds: float = 0.0
+    history: list[EpochRecord] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_epoch: int | None = None
+
+    @classmethod
+    def fresh(cls, model: MegaVit, recipe: OptimiserRecipe) -> "TrainState":
+        return cls(model, copy.deepcopy(model), make_optimiser(model, recipe))
+
+    def record(self, epoch: EpochRecord) -> None:
+        """Add an epoch, and keep its weights if no earlier one was more accurate on the validation images."""
+        self.history.append(epoch)
+        if self.best_epoch is None or epoch.val_accuracy >= self.history[self.best_epoch].val_accuracy:
+            self.best_epoch = len(self.history) - 1
+            self.best = {name: tensor.detach().clone() for name, tensor in self.average.state_dict().items()}
+
+    def numbers(self) -> dict[str, Any]:
+        """All but the tensors, as JSON types."""
+        return {name: getattr(self, name) for name in NUMBERS} | {"history": [e.to_dict() for e in self.history]}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All the tensors, by name."""
+        groups = {"model": self.model.state_dict(), "average": self.average.state_dict(), "best": self.best}
+        found = {f"{group}.{name}": tensor for group, tensors in groups.items() for name, tensor in tensors.items()}
+        for i, slots in self.optimiser.state_dict()["state"].items():
+            found |= {f"optimiser.{i}.{slot}": tensor for slot, tensor in slots.items()}
+        return found
+
+    def restore(self, numbers: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """The reverse of `numbers` and `tensors`, into a fresh state of the same model and recipe."""
+        for name in NUMBERS:
+            setattr(self, name, numbers[name])
+        self.history = [EpochRecord(**epoch) for epoch in numbers["history"]]
+        self.model.load_state_dict(_group(tensors, "model"))
+        self.average.load_state_dict(_group(tensors, "average"))
+        device = next(self.model.parameters()).device
+        self.best = {name: tensor.to(device) for name, tensor in _group(tensors, "best").items()}
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _group(tensors, "optimiser").items():
+            index, _, slot = name.partition(".")
+            slots.setdefault(int(index), {})[slot] = tensor
+        self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": slots})
+
+
+NUMBERS = ("step", "skipped", "skipped_in_a_row", "loss_sum", "loss_steps", "seconds", "best_epoch")
+
+
+def _group(tensors: dict[str, Tensor], group: str) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{group}."): t for name, t in tensors.items() if name.startswith(f"{group}.")}

@@ -1,0 +1,196 @@
+"""The bundle: one folder with all that is needed to use a trained model, and proofs of what it answers.
+
+model.safetensors   the weights
+megavit.json        sizes, labels, preprocessing, metrics, data, recipe, versions, and each file's SHA-256
+golden.safetensors  a few real pictures and the logits that they must give
+samples.csv         which image was trained, validated and tested on
+README.md           the model card
+"""
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from megavit.config.files import from_dict, parse_json
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.vit import ViTConfig
+from megavit.data.augment import normalise
+from megavit.data.pictures import prepare
+from megavit.errors import BundleError, ConfigError
+from megavit.model.vit import MegaVit
+from megavit.runtime.storage import new_folder, sha256, write_file, writing
+from megavit.weights.card import model_card
+from megavit.weights.tensors import load_weights, read_tensors, write_tensors
+
+FORMAT = 1
+INFO, WEIGHTS, GOLDEN, SAMPLES, CARD = (
+    "megavit.json",
+    "model.safetensors",
+    "golden.safetensors",
+    "samples.csv",
+    "README.md",
+)
+
+# Between two machines' float32 arithmetic; a wrong preprocessing or weight is off by far more.
+GOLDEN_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleInfo:
+    """What `megavit.json` says.
+
+    Attributes:
+        format: of the bundle; a newer one than `FORMAT` is refused.
+        model: its sizes and parts.
+        labels: name of each logit, in order.
+        preprocessing: pixels to input.
+        created: ISO 8601, UTC.
+        metrics: of the test images, as `megavit.evaluate.metrics.Metrics.to_dict` writes them.
+        data: source, fingerprint, how it was divided, counts.
+        recipe: as it was run, with every automatic choice filled in.
+        versions: of the libraries that trained it.
+        files: SHA-256 of every other file of the bundle.
+    """
+
+    format: int = FORMAT
+    model: ViTConfig
+    labels: list[str]
+    preprocessing: Preprocessing
+    created: str
+    metrics: dict[str, Any]
+    data: dict[str, Any]
+    recipe: dict[str, Any]
+    versions: dict[str, str] = field(default_factory=lambda: library_versions())
+    files: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.labels) != self.model.num_classes or len(set(self.labels)) != len(self.labels):
+            raise ConfigError(
+                f"there must be one label, each different, for each of the {self.model.num_classes} classes"
+            )
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle in memory: the model is in evaluation mode, on the CPU."""
+
+    folder: Path
+    info: BundleInfo
+    model: MegaVit
+
+
+def library_versions() -> dict[str, str]:
+    names = ("megavit", "torch", "torchvision", "pillow", "numpy")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def save_bundle(folder: Path, model: MegaVit, info: BundleInfo, golden: Sequence[Tensor], samples: Path) -> None:
+    """Write a bundle to `folder`; a reader sees the old one, whole, or the new one.
+
+    Args:
+        golden: pictures as decoded, uint8 (C, height, width) of any size.
+        samples: a `samples.csv` to take along.
+
+    Raises:
+        OutputError: when `folder` cannot be written.
+    """
+    with writing("the bundle", folder), new_folder(folder) as new:
+        write_tensors(new / WEIGHTS, model.state_dict())
+        logits = _logits(model, info.preprocessing, golden)
+        pictures = {f"picture.{i}": picture for i, picture in enumerate(golden)}
+        write_tensors(new / GOLDEN, pictures | {"logits": logits})
+        (new / SAMPLES).write_bytes(samples.read_bytes())
+        write_file(new / CARD, model_card(info.labels, info.metrics, info.data, asdict(info.model), info.created))
+        files = {name: sha256(new / name) for name in (WEIGHTS, GOLDEN, SAMPLES, CARD)}
+        write_file(new / INFO, json.dumps(asdict(replace(info, files=files)), indent=1, ensure_ascii=False))
+
+
+def load_bundle(folder: Path, *, verify: bool = False) -> Bundle:
+    """The bundle in `folder`, or in `folder/bundle`, where a training run puts it.
+
+    Every file's SHA-256 is checked; with `verify`, so are the answers to the golden pictures.
+
+    Raises:
+        BundleError: naming what is missing, damaged, or disagrees.
+    """
+    folder = find_bundle(folder)
+    info = read_info(folder)
+    try:
+        bundle = _load(folder, info)
+    except BundleError:
+        if read_info(folder) == info:
+            raise
+        return load_bundle(folder, verify=verify)  # another bundle has taken its place meanwhile
+    if verify:
+        verify_golden(bundle)
+    return bundle
+
+
+def _load(folder: Path, info: BundleInfo) -> Bundle:
+    for name, expected in info.files.items():
+        if not (folder / name).is_file():
+            raise BundleError(f"the bundle {folder} has no {name}; copy the whole folder again")
+        if sha256(folder / name) != expected:
+            raise BundleError(f"{folder / name} is damaged: it is not the file that was written; copy it again")
+    with torch.device("meta"):
+        model = MegaVit.from_config(info.model)
+    model.to_empty(device="cpu")
+    load_weights(model, read_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
+    return Bundle(folder, info, model.eval())
+
+
+def find_bundle(folder: Path) -> Path:
+    for candidate in (folder, folder / "bundle"):
+        if (candidate / INFO).is_file():
+            return candidate
+    if not folder.exists():
+        raise BundleError(f"there is no {folder}; a bundle is the folder that megavit train writes")
+    raise BundleError(f"{folder} is no bundle: it has no {INFO}; a bundle is the folder that megavit train writes")
+
+
+def read_info(folder: Path) -> BundleInfo:
+    path = folder / INFO
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from None
+    table = parse_json(text, str(path), BundleError)
+    if isinstance(table.get("format"), int) and table["format"] > FORMAT:
+        raise BundleError(f"{path} has format {table['format']}, newer than {FORMAT}; update megavit")
+    try:
+        info = from_dict(BundleInfo, table, str(path))
+    except ConfigError as error:
+        raise BundleError(str(error)) from None
+    for name in (WEIGHTS, GOLDEN):
+        if name not in info.files:
+            raise BundleError(f"{path} does not list {name} among its files")
+    for name in info.files:
+        if Path(name).name != name:
+            raise BundleError(f"{path} lists {name!r}, which is not a file of the bundle")
+    return info
+
+
+def verify_golden(bundle: Bundle) -> None:
+    """Raise a BundleError unless the model gives the golden pictures' logits, here, today."""
+    golden = read_tensors(bundle.folder / GOLDEN)
+    expected = golden.pop("logits")
+    pictures = [golden[f"picture.{i}"] for i in range(len(golden))]
+    found = _logits(bundle.model, bundle.info.preprocessing, pictures)
+    worst = (found - expected).abs().max().item()
+    if not worst <= GOLDEN_TOLERANCE * max(1.0, expected.abs().max().item()):
+        raise BundleError(f"the bundle {bundle.folder} does not give its golden answers: logits differ by {worst:.2g}")
+
+
+@torch.no_grad()
+def _logits(model: MegaVit, preprocessing: Preprocessing, pictures: Sequence[Tensor]) -> Tensor:
+    size = (preprocessing.height, preprocessing.width, preprocessing.channels)
+    batch = torch.stack([prepare(picture, *size) for picture in pictures])
+    device = next(model.parameters()).device
+    return model(normalise(batch, preprocessing).to(device)).float().cpu()

@@ -1,0 +1,55 @@
+"""Tensors in safetensors files, and into a model only if every one fits."""
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from megavit.errors import BundleError
+from megavit.runtime.storage import write_file
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write `tensors`, atomically."""
+    write_file(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU.
+
+    Raises:
+        BundleError: when the file is missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise BundleError(f"{path} cannot be read: {error}") from None
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes in a safetensors file, without reading the tensors."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise BundleError(f"{path} cannot be read: {error}") from None
+
+
+def load_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
+    """Put `tensors` into `model`.
+
+    Raises:
+        BundleError: one error that lists every missing, extra and misshapen tensor.
+    """
+    expected = model.state_dict()
+    faults = [f"  {name}: is missing" for name in expected if name not in tensors]
+    faults += [f"  {name}: is not of this model" for name in tensors if name not in expected]
+    faults += [
+        f"  {name}: has shape {tuple(tensors[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in expected
+        if name in tensors and tensors[name].shape != expected[name].shape
+    ]
+    if faults:
+        raise BundleError("\n".join([f"the weights in {where} do not fit the model:", *faults]))
+    model.load_state_dict(tensors)
