@@ -25,8 +25,8 @@ class Preprocessing:
     def __post_init__(self) -> None:
         check_whole("height", self.height, minimum=1)
         check_whole("width", self.width, minimum=1)
-        if self.channels not in (1, 3):
+        if type(self.channels) is not int or self.channels not in (1, 3):
             raise ConfigError(f"channels must be 1 or 3, got {self.channels!r}")
-        if not is_number(self.mean):
+        if not is_number(self.mean) or not -float("inf") < self.mean < float("inf"):
             raise ConfigError(f"mean must be a number, got {self.mean!r}")
         check_positive("std", self.std)

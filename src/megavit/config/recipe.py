@@ -41,7 +41,7 @@ class ModelRecipe:
         for name in ("image_size", "patch_size"):
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name), minimum=1)
-        if self.channels not in (None, 1, 3):
+        if self.channels is not None and (type(self.channels) is not int or self.channels not in (1, 3)):
             raise ConfigError(f"channels must be 1 or 3, got {self.channels!r}")
         check_fraction("dropout", self.dropout)
         check_fraction("drop_path", self.drop_path)
@@ -97,6 +97,8 @@ class AugmentRecipe:
     def __post_init__(self) -> None:
         if not is_number(self.crop) or not 0 < self.crop <= 1:
             raise ConfigError(f"crop must be a number in (0, 1], got {self.crop!r}")
+        if not isinstance(self.flip, bool):
+            raise ConfigError(f"flip must be true or false, got {self.flip!r}")
         check_fraction("shift", self.shift)
         check_fraction("colour", self.colour)
         check_range("rotate", self.rotate, 0, 180)

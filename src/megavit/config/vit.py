@@ -152,7 +152,7 @@ class ViTConfig:
 def pair(name: str, size: Size) -> tuple[int, int]:
     """`size` as (height, width); `name` is for the message of the ConfigError."""
     sides = (size, size) if isinstance(size, int) else size
-    if isinstance(sides, str) or not isinstance(sides, Sequence) or len(sides) != 2:
+    if isinstance(sides, str | bytes) or not isinstance(sides, Sequence) or len(sides) != 2:
         raise ConfigError(f"{name} must be one whole number or a (height, width) pair, got {size!r}")
     for side in sides:
         check_whole(name, side, minimum=1)

@@ -4,6 +4,7 @@ Pillow decodes, behind limits of our own that are checked once its header is rea
 """
 
 import io
+import logging
 import stat
 import threading
 import warnings
@@ -23,6 +24,8 @@ FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
 """What is read, by Pillow's names; the content of a file decides, not its suffix."""
 
 MAX_BYTES = 2**28
+MAX_TEXT_BYTES = 2**22
+"""Of PPM written out in digits, which takes a second to read for every few megabytes."""
 MAX_PIXELS = 2**28 // 3
 """89 million, where Pillow itself begins to warn; in RGB, 256 MiB."""
 MAX_SIDE = 2**15
@@ -30,6 +33,9 @@ MAX_ASPECT = 100
 
 NOT_AN_IMAGE = "not an image"
 DAMAGED = "damaged or cut short"
+
+# Python prints what is logged where nobody has said what to do with it; damaged files are no news.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
 
@@ -57,6 +63,8 @@ def decode(source: Path | bytes) -> torch.Tensor:
     """
     data = source if isinstance(source, bytes) else read_file(source)
     _check_bytes(len(data))
+    if data.startswith((b"P1", b"P2", b"P3")) and len(data) > MAX_TEXT_BYTES:
+        raise ImageError(f"a picture in digits above the limit of {MAX_TEXT_BYTES // 2**20} MiB")
     with _refusals(data[:16]):
         with _open(data) as image:
             _check_size(*image.size)

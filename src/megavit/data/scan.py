@@ -54,6 +54,11 @@ def _examine(root: Path, name: str) -> Facts | str:
         data = read_file(root / name)
         channels, height, width = decode(data).shape
     except ImageError as error:
-        suffix = PurePosixPath(name).suffix.lower()
-        return f"{NOT_AN_IMAGE} ({suffix})" if error.reason == NOT_AN_IMAGE and suffix else error.reason
+        return _with_suffix(name) if error.reason == NOT_AN_IMAGE else error.reason
     return Facts(height, width, channels == 1, digest(data))
+
+
+def _with_suffix(name: str) -> str:
+    """Says which kind of file it seems to be, where its suffix is a plain word that can be printed."""
+    suffix = PurePosixPath(name).suffix[1:].lower()
+    return f"{NOT_AN_IMAGE} (.{suffix})" if suffix.isascii() and suffix.isalnum() and len(suffix) < 9 else NOT_AN_IMAGE

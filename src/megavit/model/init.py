@@ -12,10 +12,10 @@ from megavit.model.tokens import PrefixTokens
 SMALL = 0.02
 
 
-def initialise(model: nn.Module, *, depth: int, layer_scale: float | None) -> None:
+def initialise(model: nn.Module, *, depth: int, layer_scale: float) -> None:
     """Give every parameter of `model` its initial value, from torch's global random state.
 
-    Weights start at variance 1 / fan-in, so that tokens keep their size at any width; each layer's two
+    Weights start at variance about 1 / fan-in (normal, cut at two deviations), so that tokens keep their size at any width; each layer's two
     output projections are smaller by √(2 depth), so that the residual stream does too at any depth
     (arXiv 1901.09321 argues why). Tokens, positions and the classifier start small, biases at 0.
 
@@ -39,6 +39,6 @@ def initialise(model: nn.Module, *, depth: int, layer_scale: float | None) -> No
                 for parameter in own.values():
                     nn.init.normal_(parameter, std=SMALL)
             case LayerScale():
-                nn.init.constant_(module.factor, layer_scale or 1.0)
+                nn.init.constant_(module.factor, layer_scale)
             case _ if own:
                 raise TypeError(f"no initial value is defined for {name or 'the model'}: {', '.join(own)}")

@@ -37,16 +37,24 @@ class LearnedPositions(nn.Module):
         """The vectors of `grid`, (N, D): the table itself, or its antialiased bicubic resampling."""
         if grid == self.grid:
             return self.table
-        image = self.table.unflatten(0, self.grid).permute(2, 0, 1)[None].float()
-        resampled = F.interpolate(image, size=grid, mode="bicubic", antialias=True, align_corners=False)
-        return resampled[0].flatten(1).T.to(self.table.dtype)
+        # Two matrix products, because F.interpolate itself is wrong on a CPU for one column (PyTorch 2.15), and
+        # its gradient does not compile for sizes that are symbols. In float64, which autocast leaves alone.
+        by_row, by_column = (_resampling(old, new, self.table) for old, new in zip(self.grid, grid, strict=True))
+        table = self.table.double().unflatten(0, self.grid)
+        return torch.einsum("yr,xc,rcd->yxd", by_row, by_column, table).flatten(0, 1).to(self.table.dtype)
 
     def forward(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Rotation | None]:
         return tokens + self.at(grid), None
 
 
+def _resampling(old: int, new: int, like: Tensor) -> Tensor:
+    """Weights (new, old), float64, of antialiased bicubic resampling along one axis."""
+    unit = torch.eye(old, dtype=torch.float64, device=like.device)[None, None]
+    return F.interpolate(unit, size=(old, new), mode="bicubic", antialias=True, align_corners=False)[0, 0].T
+
+
 class SincosPositions(nn.Module):
-    """Fixed sines and cosines of column and row, half of the channels each (arXiv 2104.02057, section 5)."""
+    """Fixed sines and cosines of column and row, half of the channels each (arXiv 2205.01580, section 2)."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()

@@ -100,7 +100,7 @@ class MegaVit(nn.Module):
 
     def initialise(self) -> None:
         """Set every parameter to a fresh initial value, as after `to_empty` of a model built on the meta device."""
-        initialise(self, depth=self.config.depth, layer_scale=self.config.design.layer_scale)
+        initialise(self, depth=self.config.depth, layer_scale=self.config.design.layer_scale or 1.0)
 
     def forward(self, img: Tensor) -> Tensor:
         return self.mlp_head(self.features(img).pooled)

@@ -2,13 +2,14 @@
 
 import glob
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 STANDARD_INPUT = "-"
-# First bytes of JPEG, PNG, GIF, WebP, BMP and TIFF: an image itself came, not a list of paths.
-SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
+# How the files of JPEG, PNG, GIF, WebP, BMP and TIFF begin: an image itself came, not a list of paths.
+SIGNATURE = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|BM|II\*\0|MM\0\*", re.DOTALL)
 
 
 def images_named(sources: Iterable[str], standard_input: BinaryIO) -> Iterator[tuple[str, Path | bytes]]:
@@ -34,8 +35,8 @@ def _matches(source: str) -> list[Path]:
 
 
 def _from_stream(stream: BinaryIO) -> Iterator[tuple[str, Path | bytes]]:
-    first = stream.read(8)
-    if first.startswith(SIGNATURES):
+    first = stream.read(12)
+    if SIGNATURE.match(first):
         yield STANDARD_INPUT, first + stream.read()
         return
     if not first.endswith(b"\n"):

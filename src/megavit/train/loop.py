@@ -43,7 +43,6 @@ class Task:
         class_weights: (num_classes,) factors in the loss, or None.
         steps: to train in all.
         images: in an epoch.
-        dtype: of the matrix products.
     """
 
     recipe: Recipe
@@ -52,7 +51,11 @@ class Task:
     class_weights: Tensor | None
     steps: int
     images: int
-    dtype: torch.dtype
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the matrix products."""
+        return torch.bfloat16 if self.recipe.run.precision == "bfloat16" else torch.float32
 
     def epoch_at(self, step: int) -> int:
         """Whole passes over the images in the first `step` steps."""

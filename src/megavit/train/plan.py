@@ -6,8 +6,6 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
 from megavit.config.files import dump_toml, from_dict, parse_json
 from megavit.config.recipe import Recipe
 from megavit.data.samples import LabelledImages, write_samples
@@ -34,10 +32,6 @@ class Plan:
     recipe: Recipe
     steps: int
     threads: int
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.bfloat16 if self.recipe.run.precision == "bfloat16" else torch.float32
 
 
 def write_plan(out: Path, plan: Plan, images: LabelledImages) -> None:

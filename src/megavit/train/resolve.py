@@ -51,7 +51,7 @@ def choose_preset(training: tuple[Sample, ...], recipe: Recipe, device: torch.de
         return "nano"
     if device.type == "cuda":
         return "S"
-    return "micro" if recipe.run.epochs is None and recipe.run.minutes < 30 else "mini"
+    return "micro" if recipe.run.minutes < 30 else "mini"
 
 
 def choose_image_size(training: tuple[Sample, ...], usual: int, patch: int) -> int:

@@ -106,7 +106,7 @@ def resume(out: Path, *, watch: Watch) -> Trained:
             f"{out / 'samples.csv'}; put them back, or start a new run"
         )
     state, task, feeds = prepare(plan.recipe, images, device, watch)
-    task = replace(task, steps=plan.steps, dtype=plan.dtype)
+    task = replace(task, steps=plan.steps)
     # Without a checkpoint the stop came before the first one: the run begins again, with the same plan.
     if checkpoints(out / "checkpoints"):
         for fault in load_checkpoint(out / "checkpoints", state):
@@ -147,7 +147,6 @@ def prepare(
         class_weights=class_weights(train_feed.labels, len(images.classes), recipe, device),
         steps=0,
         images=len(training),
-        dtype=torch.float32,
     )
     feeds = (train_feed, Feed(images, validation, size, workers, watch))
     return TrainState.fresh(model, recipe.optimiser), task, feeds
@@ -161,20 +160,20 @@ def class_weights(labels: torch.Tensor, classes: int, recipe: Recipe, device: to
 
 
 def choose_steps(state: TrainState, task: Task, feeds: tuple[Feed, Feed], watch: Watch) -> Task:
-    """The task with its number of steps and its precision, measured on this machine, filled in."""
-    recipe, (training, validation) = task.recipe, feeds
-    batch = next(batches_of(training, task, 0, 1))
+    """The task with its number of steps and its precision filled in, measured on this machine where not given."""
+    run, (training, validation) = task.recipe.run, feeds
+    per_epoch = len(training) / run.batch_size
+    if run.epochs is not None and run.precision != "auto":
+        return replace(task, steps=math.ceil(run.epochs * per_epoch))
     watch.say("measuring the speed of a step")
-    dtype, step_seconds = measure(state, task, batch)
-    precision = "bfloat16" if dtype == torch.bfloat16 else "float32"
-    task = replace(task, dtype=dtype, recipe=replace(recipe, run=replace(recipe.run, precision=precision)))
-    per_epoch = len(training) / recipe.run.batch_size
-    if recipe.run.epochs is not None:
-        return replace(task, steps=math.ceil(recipe.run.epochs * per_epoch))
+    precision, step_seconds = measure(state, task, next(batches_of(training, task, 0, 1)))
+    task = replace(task, recipe=replace(task.recipe, run=replace(run, precision=precision)))
+    if run.epochs is not None:
+        return replace(task, steps=math.ceil(run.epochs * per_epoch))
     start = time.perf_counter()
     validator(validation, task)(state.average)
     step_seconds += (time.perf_counter() - start) / per_epoch
-    return replace(task, steps=max(1, int(recipe.run.minutes * 60 / step_seconds)))
+    return replace(task, steps=max(1, int(run.minutes * 60 / step_seconds)))
 
 
 def go(

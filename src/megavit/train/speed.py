@@ -8,10 +8,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from megavit.config.recipe import Precision
 from megavit.train.loop import Task, train_step
 from megavit.train.state import TrainState
 
 REPETITIONS = 5
+# Slow steps are told apart sooner: after the first repetition no new one begins past this time.
+ENOUGH_SECONDS = 10.0
 # Less than this share is within the noise, and float32 is the safer of two equals.
 WORTH_IT = 1.1
 
@@ -23,25 +26,31 @@ def has_bfloat16(device: torch.device) -> bool:
     return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def measure(state: TrainState, task: Task, batch: tuple[Tensor, Tensor]) -> tuple[torch.dtype, float]:
-    """The faster dtype for `task`, of those its recipe allows, and the median seconds of a step in it.
+def measure(state: TrainState, task: Task, batch: tuple[Tensor, Tensor]) -> tuple[Precision, float]:
+    """The faster precision for `task`, of those its recipe allows, and the median seconds of a step in it.
 
     Trains a copy; `state` and its random numbers are as before.
     """
     device = next(state.model.parameters()).device
-    precision = task.recipe.run.precision
-    if precision == "auto":
-        dtypes = [torch.float32, torch.bfloat16] if has_bfloat16(device) else [torch.float32]
-    else:
-        dtypes = [torch.float32 if precision == "float32" else torch.bfloat16]
+    wanted = task.recipe.run.precision
+    precisions: list[Precision] = [wanted]
+    if wanted == "auto":
+        precisions = ["float32", "bfloat16"] if has_bfloat16(device) else ["float32"]
     trial = TrainState.fresh(copy.deepcopy(state.model), task.recipe.optimiser)
-    seconds: dict[torch.dtype, list[float]] = {dtype: [] for dtype in dtypes}
+    tasks = {
+        precision: replace(task, recipe=replace(task.recipe, run=replace(task.recipe.run, precision=precision)))
+        for precision in precisions
+    }
+    seconds: dict[Precision, list[float]] = {precision: [] for precision in precisions}
+    began = time.perf_counter()
     for repetition in range(REPETITIONS + 1):
-        for dtype in dtypes:
+        if repetition > 1 and time.perf_counter() - began > ENOUGH_SECONDS:
+            break
+        for precision, variant in tasks.items():
             start = time.perf_counter()
-            train_step(trial, replace(task, dtype=dtype), *batch, rate=0.0)
+            train_step(trial, variant, *batch, rate=0.0)
             if repetition:  # the first one is slower: kernels are chosen and memory is taken
-                seconds[dtype].append(time.perf_counter() - start)
-    medians = {dtype: statistics.median(values) for dtype, values in seconds.items()}
-    fastest = min(dtypes, key=lambda dtype: medians[dtype] * (WORTH_IT if dtype == torch.bfloat16 else 1))
+                seconds[precision].append(time.perf_counter() - start)
+    medians = {precision: statistics.median(values) for precision, values in seconds.items()}
+    fastest = min(precisions, key=lambda precision: medians[precision] * (WORTH_IT if precision == "bfloat16" else 1))
     return fastest, medians[fastest]

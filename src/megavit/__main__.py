@@ -1,0 +1,5 @@
+"""`python -m megavit` is `megavit`."""
+
+from megavit.cli.app import main
+
+main()

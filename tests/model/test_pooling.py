@@ -1,0 +1,82 @@
+"""From tokens to one vector an image."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from megavit.config.vit import Design, Pool, ViTConfig
+from megavit.model.init import initialise
+from megavit.model.pooling import POOLS, AttentionPool
+
+CONFIG = ViTConfig(
+    image_size=8, patch_size=4, num_classes=5, dim=16, depth=1, heads=4, mlp_dim=24, design=Design(norm_bias=True)
+)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+def make(pool: Pool) -> nn.Module:
+    module = POOLS[pool](replace(CONFIG, pool=pool))
+    initialise(module, depth=1, layer_scale=None)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return module
+
+
+def test_cls_takes_the_first_prefix_token() -> None:
+    prefix, patches = torch.randn(2, 3, 16), torch.randn(2, 6, 16)
+    assert torch.equal(make("cls")(prefix, patches), prefix[:, 0])
+
+
+def test_mean_takes_the_patches_alone() -> None:
+    prefix, patches = torch.randn(2, 3, 16), torch.randn(2, 6, 16)
+    torch.testing.assert_close(make("mean")(prefix, patches), sum(patches.unbind(1)) / 6)
+
+
+@pytest.mark.parametrize("pool", ["mean", "map"])
+@torch.no_grad()
+def test_mean_and_map_ignore_class_token_and_registers(pool: Pool) -> None:
+    module, patches = make(pool), torch.randn(2, 6, 16)
+    expected = module(torch.randn(2, 0, 16), patches)
+    assert torch.equal(module(1000 * torch.randn(2, 4, 16), patches), expected)
+
+
+@torch.no_grad()
+def test_map_is_its_formula() -> None:
+    pool = make("map")
+    assert isinstance(pool, AttentionPool)
+    patches = torch.randn(2, 6, 16)
+    query = pool.to_query(pool.query)
+    key, value = pool.to_key_value(patches).split(16, dim=2)
+    mixed = []
+    for head in range(4):
+        of_head = slice(4 * head, 4 * head + 4)
+        weights = (key[:, :, of_head] @ query[of_head] / 2).softmax(dim=1)
+        mixed.append((weights[:, :, None] * value[:, :, of_head]).sum(dim=1))
+    pooled = pool.out(torch.cat(mixed, dim=1))
+    hidden = pool.mlp_into(pool.norm(pooled))
+    hidden = hidden * 0.5 * (1 + torch.erf(hidden / 2**0.5))
+    torch.testing.assert_close(pool(patches[:, :0], patches), pooled + pool.mlp_out(hidden), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("pool", ["mean", "map"])
+@torch.no_grad()
+def test_the_order_of_the_patches_does_not_matter(pool: Pool) -> None:
+    module, prefix, patches = make(pool), torch.randn(2, 1, 16), torch.randn(2, 6, 16)
+    shuffled = patches[:, torch.randperm(6)]
+    torch.testing.assert_close(module(prefix, shuffled), module(prefix, patches), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@torch.no_grad()
+def test_each_image_is_pooled_by_itself(pool: Pool) -> None:
+    module, prefix, patches = make(pool), torch.randn(3, 2, 16), torch.randn(3, 6, 16)
+    together = module(prefix, patches)
+    assert together.shape == (3, 16)
+    torch.testing.assert_close(module(prefix[1:2], patches[1:2])[0], together[1], atol=1e-6, rtol=1e-5)
