@@ -37,7 +37,7 @@ DAMAGED = "damaged or cut short"
 # Python prints what is logged where nobody has said what to do with it; damaged files are no news.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
+_SIGNATURE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|RIFF....WEBP|II\*\0|MM\0\*", re.DOTALL)
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -68,8 +68,9 @@ def decode(source: Path | bytes) -> torch.Tensor:
     with _refusals(data[:16]):
         with _open(data) as image:
             _check_size(*image.size)
-            if image.format == "PNG":
-                image.verify()  # decoding skips the checksums, so that a flipped bit can pass
+            if image.format != "PNG":
+                return _pixels(image)
+            image.verify()  # decoding skips the checksums, so that a flipped bit can pass
         with _open(data) as image:
             return _pixels(image)
 
@@ -206,7 +207,7 @@ def _refusals(head: bytes = b"") -> Iterator[None]:
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        raise ImageError(DAMAGED if head.startswith(_SIGNATURES) else NOT_AN_IMAGE) from error
+        raise ImageError(DAMAGED if _SIGNATURE.match(head) else NOT_AN_IMAGE) from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"more pixels than the limit of {MAX_PIXELS // 10**6} million") from error
     except MemoryError as error:

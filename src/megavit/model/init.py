@@ -15,9 +15,9 @@ SMALL = 0.02
 def initialise(model: nn.Module, *, depth: int, layer_scale: float) -> None:
     """Give every parameter of `model` its initial value, from torch's global random state.
 
-    Weights start at variance about 1 / fan-in (normal, cut at two deviations), so that tokens keep their size at any width; each layer's two
-    output projections are smaller by √(2 depth), so that the residual stream does too at any depth
-    (arXiv 1901.09321 argues why). Tokens, positions and the classifier start small, biases at 0.
+    Weights start at variance about 1 / fan-in (normal, cut at two deviations), so that tokens keep their size
+    at any width; each layer's two output projections are smaller by √(2 depth), so that the residual stream does
+    too at any depth (arXiv 1901.09321 argues why). Tokens, positions and the classifier start small, biases at 0.
 
     Raises:
         TypeError: for a parameter that no rule covers, so that a new module cannot be forgotten.

@@ -40,7 +40,8 @@ class PatchEmbedding(nn.Module):
     def forward(self, img: Tensor) -> Tensor:
         rows, columns = self.grid(img)
         patch_height, patch_width = self.patch_hw
-        patches = img.to(self.projection.weight.dtype).unflatten(3, (columns, patch_width)).unflatten(2, (rows, patch_height))
+        img = img.to(self.projection.weight.dtype)
+        patches = img.unflatten(3, (columns, patch_width)).unflatten(2, (rows, patch_height))
         tokens = self.projection(patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2))
         # Autocast answers in its own dtype; the residual stream that starts here keeps the weights'.
         return tokens.to(self.projection.weight.dtype)

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from megavit.data.pictures import Pictures, load_all
 from megavit.data.samples import LabelledImages, Sample
 from megavit.data.workers import processors
+from megavit.errors import DataError
 from megavit.train.watch import Watch
 
 # Of the memory that is free, the images of one split may take this share.
@@ -49,13 +50,16 @@ class Feed:
                 yield self.memory[chosen], self.labels[chosen]
             return
         loader = DataLoader(
-            self.pictures,
+            Answering(self.pictures),
             batch_sampler=order,
+            collate_fn=stack,
             num_workers=self.workers,
             worker_init_fn=leave_interrupts_to_parent,
             pin_memory=torch.cuda.is_available(),
         )
         for batch, chosen in zip(loader, order, strict=True):
+            if isinstance(batch, str):
+                raise DataError(batch)
             yield batch, self.labels[chosen]
 
     def in_turn(self, batch_size: int) -> Iterator[Tensor]:
@@ -63,6 +67,25 @@ class Feed:
         places = list(range(len(self)))
         order = [places[start : start + batch_size] for start in range(0, len(self), batch_size)]
         return (batch for batch, _ in self.batches(order))
+
+
+class Answering(Dataset[Tensor | str]):
+    """Pictures, or the message why one cannot be read: an error raised in a worker would arrive as a traceback."""
+
+    def __init__(self, pictures: Pictures) -> None:
+        self.pictures = pictures
+
+    def __getitem__(self, index: int) -> Tensor | str:
+        try:
+            return self.pictures[index]
+        except DataError as error:
+            return str(error)
+
+
+def stack(pictures: list[Tensor | str]) -> Tensor | str:
+    """One tensor, or the first message."""
+    messages = [picture for picture in pictures if isinstance(picture, str)]
+    return messages[0] if messages else torch.stack([picture for picture in pictures if isinstance(picture, Tensor)])
 
 
 def free_memory() -> int:

@@ -1,0 +1,94 @@
+"""Images as the model takes them: one way for training and prediction."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from tests.data.torture import encode, picture
+
+from megavit.config.recipe import DataRecipe
+from megavit.data.pictures import Pictures, as_channels, load_all, prepare, resize
+from megavit.data.read import read_data
+from megavit.errors import DataError
+
+RGB = torch.from_numpy(picture(24, 16)).permute(2, 0, 1)
+sides = st.integers(1, 40)
+
+
+@given(sides, sides, sides, sides, st.sampled_from([1, 3]), st.sampled_from([1, 3]))
+def test_any_size_and_channels_become_those_asked_for(height, width, new_height, new_width, channels, new_channels):
+    image = torch.full((channels, height, width), 77, dtype=torch.uint8)
+    prepared = prepare(image, new_height, new_width, new_channels)
+    assert prepared.shape == (new_channels, new_height, new_width)
+    assert prepared.dtype == torch.uint8
+    assert prepared.is_contiguous()
+    assert prepared.unique().tolist() == [77]
+
+
+def test_the_right_size_is_left_as_it_is():
+    assert resize(RGB, 24, 16) is RGB
+    assert torch.equal(prepare(RGB, 24, 16, 3), RGB)
+
+
+@pytest.mark.parametrize("size", [(9, 7), (48, 40), (24, 5)])
+def test_resizing_is_pillows_bicubic_to_one_level(size):
+    expected = np.array(Image.fromarray(picture(24, 16)).resize(size[::-1], Image.Resampling.BICUBIC))
+    mine = resize(RGB, *size).permute(1, 2, 0).numpy()
+    assert np.abs(mine.astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_grey_is_pillows_luma():
+    every = torch.randint(0, 256, (3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    expected = np.array(Image.fromarray(every.permute(1, 2, 0).numpy()).convert("L"))
+    assert np.array_equal(as_channels(every, 1)[0], expected)
+
+
+def test_grey_becomes_three_equal_channels():
+    assert torch.equal(as_channels(RGB[:1], 3), RGB[:1].repeat(3, 1, 1))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(70):
+            data = encode(picture() + np.uint8(number), "PNG" if number % 2 else "BMP")
+            (tmp_path / name / f"{number}.img").write_bytes(data)
+    return tmp_path
+
+
+def test_pictures_are_the_prepared_samples(folder):
+    images = read_data(folder, DataRecipe())
+    samples = images.of("val")
+    pictures = Pictures(images, samples, 8, 10, 1)
+    assert len(pictures) == len(samples) == 14
+    assert pictures.nbytes == 14 * 80
+    for place, sample in enumerate(samples):
+        assert torch.equal(pictures[place], prepare(images.pixels(sample), 8, 10, 1))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_all_in_memory_are_the_same_pictures(workers, folder):
+    images = read_data(folder, DataRecipe())
+    pictures = Pictures(images, images.samples, 6, 5, 3)
+    told: list[tuple[int, int]] = []
+    whole = load_all(pictures, workers, lambda done, total: told.append((done, total)))
+    assert torch.equal(whole, torch.stack([pictures[place] for place in range(len(pictures))]))
+    assert told == [(64, 140), (128, 140), (140, 140)]
+    assert whole.nbytes == pictures.nbytes
+
+
+def test_a_demo_set_is_in_memory_already():
+    images = read_data("demo:digits", DataRecipe())
+    whole = load_all(Pictures(images, images.of("test"), 8, 8, 1), workers=2)
+    assert torch.equal(whole[3], images.pixels(images.of("test")[3]))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_file_that_has_gone_since_is_named(workers, folder):
+    images = read_data(folder, DataRecipe())
+    (folder / "cat/7.img").unlink()
+    with pytest.raises(DataError, match=r"^'cat/7.img' of .* could be read before and cannot any more: no such file"):
+        load_all(Pictures(images, images.samples, 6, 5, 3), workers)

@@ -1,0 +1,35 @@
+"""The scan finds exactly what can be read, in this process and in others."""
+
+import pytest
+from tests.data.torture import READ, encode, make_torture, picture
+
+from megavit.config.recipe import DataRecipe
+from megavit.data import scan as module
+from megavit.data.read import read_data
+from megavit.data.samples import digest
+from megavit.data.scan import Facts, scan
+
+
+@pytest.mark.parametrize("many", [500, 1], ids=["here", "in processes"])
+def test_bad_and_unusual_files_are_read_or_skipped_for_the_right_reason(many, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MANY", many)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    expected = make_torture(folder)
+    images = read_data(folder, DataRecipe())
+    found = {sample.name: READ for sample in images.samples}
+    found |= {skipped.name: skipped.reason for skipped in images.skipped}
+    assert found == expected
+    assert len(images.samples) + len(images.skipped) == len(expected)
+
+
+def test_facts_are_of_the_upright_picture_and_the_bytes_of_the_file(tmp_path):
+    data = encode(picture(24, 16), "PNG")
+    (tmp_path / "1.png").write_bytes(data)
+    assert scan(tmp_path, ["1.png", "none.png"]) == [Facts(24, 16, False, digest(data)), "no such file"]
+
+
+def test_progress_is_told_up_to_the_end(tmp_path):
+    told: list[tuple[int, int]] = []
+    scan(tmp_path, ["none.png"] * 130, lambda done, total: told.append((done, total)))
+    assert told == [(64, 130), (128, 130), (130, 130)]

@@ -1,0 +1,130 @@
+import json
+import math
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from tests.train.tiny import CLASSES, batch_at, fresh_state, make_task, same_weights
+from torch import nn
+
+from megavit.config.recipe import AugmentRecipe
+from megavit.errors import Interrupted, TrainingError
+from megavit.train.checkpoint import load_checkpoint
+from megavit.train.loop import MOST_SKIPPED_IN_A_ROW, fit, mix, train_step
+from megavit.train.signals import StopRequest
+from megavit.train.watch import Silent
+
+
+def validate(_model: nn.Module) -> tuple[float, float]:
+    return 1.0, 0.5
+
+
+def run(state, task, folder, stop=None, watch=None):
+    batches = (batch_at(step) for step in range(state.step, task.steps))
+    folder.mkdir(exist_ok=True)
+    fit(state, task, batches, validate, folder, stop or StopRequest(), watch or Silent())
+
+
+def test_a_run_does_its_steps_and_validates_each_epoch(tmp_path):
+    task, state = make_task(), fresh_state(make_task())
+    run(state, task, tmp_path)
+    assert state.step == 12
+    assert [epoch.step for epoch in state.history] == [4, 8, 12]
+    logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [epoch["step"] for epoch in logged] == [4, 8, 12]
+    assert all(math.isfinite(epoch["train_loss"]) and epoch["train_loss"] > 0 for epoch in logged)
+
+
+def test_training_lowers_the_loss_on_what_can_be_learnt():
+    task, state = make_task(), fresh_state(make_task())
+    plain = replace(task, recipe=replace(task.recipe, augment=AugmentRecipe()))
+    losses = [train_step(state, plain, *batch_at(0), rate=1e-2) for _ in range(60)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path):
+    task = make_task()
+    states = []
+    for seed in (0, 0, 1):
+        state = fresh_state(task)
+        seeded = replace(task, recipe=replace(task.recipe, run=replace(task.recipe.run, seed=seed)))
+        run(state, seeded, tmp_path / str(len(states)))
+        states.append(state)
+    assert same_weights(states[0].model, states[1].model)
+    assert not same_weights(states[0].model, states[2].model)
+
+
+def test_random_numbers_of_others_do_not_change_a_run(tmp_path):
+    task, quiet, disturbed = make_task(), fresh_state(make_task()), fresh_state(make_task())
+    run(quiet, task, tmp_path / "a")
+
+    class Disturbing(Silent):
+        def step(self, step: int, steps: int, loss: float) -> None:
+            torch.rand(step)
+
+    run(disturbed, task, tmp_path / "b", watch=Disturbing())
+    assert same_weights(quiet.model, disturbed.model)
+
+
+def test_a_stop_request_is_granted_after_its_step_with_everything_saved(tmp_path):
+    task, whole, stopped = make_task(), fresh_state(make_task()), fresh_state(make_task())
+    run(whole, task, tmp_path / "whole")
+    stop = StopRequest()
+
+    class StopAtFive(Silent):
+        def step(self, step: int, steps: int, loss: float) -> None:
+            if step == 5:
+                stop.signal = signal.SIGTERM
+
+    with pytest.raises(Interrupted, match="after step 5 of 12") as stopping:
+        run(stopped, task, tmp_path / "stopped", stop, StopAtFive())
+    assert stopping.value.exit_code == 128 + signal.SIGTERM
+    resumed = fresh_state(task)
+    load_checkpoint(tmp_path / "stopped" / "checkpoints", resumed)
+    assert resumed.step == 5
+    run(resumed, task, tmp_path / "stopped")
+    assert same_weights(resumed.model, whole.model) and same_weights(resumed.average, whole.average)
+    assert [replace(e, seconds=0) for e in resumed.history] == [replace(e, seconds=0) for e in whole.history]
+
+
+def test_a_step_without_a_finite_gradient_changes_nothing_but_its_count():
+    task, state = make_task(), fresh_state(make_task())
+    train_step(state, task, *batch_at(0), rate=1e-3)
+    before = {name: tensor.clone() for name, tensor in state.tensors().items()}
+    poisoned = replace(task, class_weights=torch.full((CLASSES,), math.nan))
+    assert math.isnan(train_step(state, poisoned, *batch_at(1), rate=1e-3))
+    assert (state.step, state.skipped, state.skipped_in_a_row, state.loss_steps) == (2, 1, 1, 1)
+    after = state.tensors()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    train_step(state, task, *batch_at(2), rate=1e-3)
+    assert (state.skipped, state.skipped_in_a_row) == (1, 0)
+
+
+def test_a_run_that_is_no_longer_a_number_ends_with_advice():
+    task, state = make_task(), fresh_state(make_task())
+    poisoned = replace(task, class_weights=torch.full((CLASSES,), math.nan))
+    with pytest.raises(TrainingError, match="lower learning rate"):
+        for step in range(MOST_SKIPPED_IN_A_ROW):
+            train_step(state, poisoned, *batch_at(step), rate=1e-3)
+    assert state.skipped == MOST_SKIPPED_IN_A_ROW
+
+
+def test_mixing_keeps_every_images_share_of_its_labels():
+    images, labels = torch.rand(8, 1, 4, 4), torch.arange(8) % CLASSES
+    same, hard = mix(images, labels, CLASSES, AugmentRecipe())
+    assert torch.equal(same, images) and torch.equal(hard.argmax(1), labels)
+    torch.manual_seed(0)
+    for recipe in (AugmentRecipe(mixup=1.0), AugmentRecipe(cutmix=1.0), AugmentRecipe(mixup=1.0, cutmix=1.0)):
+        mixed, soft = mix(images, labels, CLASSES, recipe)
+        assert mixed.shape == images.shape and not torch.equal(mixed, images)
+        torch.testing.assert_close(soft.sum(dim=1), torch.ones(8))
+        assert soft.sum(dim=0).allclose(hard.sum(dim=0), atol=1e-5)
+
+
+def test_class_weights_change_what_counts():
+    task = make_task()
+    plain, weighted = fresh_state(task), fresh_state(task)
+    a = train_step(plain, task, *batch_at(0), rate=1e-3)
+    b = train_step(weighted, replace(task, class_weights=torch.tensor([10.0, 1.0, 1.0])), *batch_at(0), rate=1e-3)
+    assert a != b and not same_weights(plain.model, weighted.model)

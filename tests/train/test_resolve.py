@@ -1,0 +1,76 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from megavit.config.recipe import ModelRecipe, Recipe, RunRecipe
+from megavit.config.recipes import named_recipe
+from megavit.data.samples import LabelledImages, Sample
+from megavit.errors import ConfigError
+from megavit.train.resolve import choose_recipe, model_config, preprocessing_of, resolve
+
+CPU = torch.device("cpu")
+
+
+def images(height: int, width: int, *, grey: bool = False, count: int = 40) -> LabelledImages:
+    samples = tuple(Sample(f"{i}.png", i % 2, "train", height, width, grey, f"{i:016x}") for i in range(count))
+    return LabelledImages("data", Path("data"), ("cat", "dog"), samples, (), "all of it")
+
+
+@pytest.mark.parametrize(
+    ("side", "preset", "size", "patch"),
+    [
+        (8, "pico", 8, 2),
+        (9, "pico", 8, 2),
+        (28, "nano", 28, 4),
+        (32, "nano", 28, 4),
+        (48, "micro", 48, 8),
+        (500, "micro", 64, 8),
+    ],
+)
+def test_the_model_follows_the_images(side, preset, size, patch):
+    chosen = resolve(Recipe(), images(side, 2 * side), CPU).model
+    assert (chosen.preset, chosen.image_size, chosen.patch_size) == (preset, size, patch)
+
+
+def test_more_time_or_a_gpu_make_a_larger_model():
+    assert resolve(Recipe(run=RunRecipe(minutes=60)), images(300, 300), CPU).model.preset == "mini"
+    assert resolve(Recipe(), images(300, 300), torch.device("cuda")).model.preset == "S"
+
+
+def test_one_channel_only_where_every_image_is_grey():
+    grey = images(28, 28, grey=True)
+    assert resolve(Recipe(), grey, CPU).model.channels == 1
+    one_in_colour = replace(grey, samples=(replace(grey.samples[0], grey=False), *grey.samples[1:]))
+    assert resolve(Recipe(), one_in_colour, CPU).model.channels == 3
+
+
+def test_what_the_user_chose_stays():
+    mine = Recipe(model=ModelRecipe(preset="Ti", image_size=32, patch_size=8, channels=3), run=RunRecipe(batch_size=16))
+    resolved = resolve(mine, images(28, 28, grey=True), CPU)
+    assert resolved.model == mine.model and resolved.run == mine.run
+
+
+def test_a_batch_is_not_larger_than_the_data():
+    assert resolve(Recipe(), images(28, 28, count=10), CPU).run.batch_size == 10
+
+
+def test_small_and_grey_images_are_not_mirrored_and_photographs_are():
+    assert choose_recipe(images(28, 28)) == "small"
+    assert choose_recipe(images(300, 300, grey=True)) == "small"
+    assert choose_recipe(images(300, 300)) == "photos"
+    assert not named_recipe("small").augment.flip and named_recipe("photos").augment.flip
+
+
+def test_the_model_and_its_input_agree():
+    config = model_config(resolve(Recipe(), images(28, 28, grey=True), CPU), 2)
+    size = preprocessing_of(config)
+    assert (config.image_hw, config.channels) == ((size.height, size.width), size.channels) == ((28, 28), 1)
+    assert config.num_classes == 2 and config.design.block == "parallel"
+
+
+def test_sizes_that_do_not_fit_are_refused_before_anything_is_trained():
+    wrong = Recipe(model=ModelRecipe(preset="nano", image_size=30, patch_size=4))
+    with pytest.raises(ConfigError, match="28 or 32"):
+        model_config(resolve(wrong, images(28, 28), CPU), 2)
