@@ -27,7 +27,7 @@ class KillAt(Silent):
     def __init__(self, last: int) -> None:
         self.last = last
 
-    def step(self, step: int, steps: int, loss: float) -> None:  # noqa: ARG002
+    def step(self, step: int, steps: int, loss: float) -> None:
         if step == self.last:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -42,7 +42,7 @@ def attended(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Tensor, Ten
 def make(design: Design = Design(), **changes: Any) -> Any:  # noqa: B008 - frozen
     """An `Attention` with its initial values; `Any`, as torch types what is inside of modules too loosely."""
     transformer = Transformer(replace(CONFIG, design=design, **changes))
-    initialise(transformer, depth=1, layer_scale=None)
+    initialise(transformer, depth=1)
     return transformer.layers[0].attention
 
 

@@ -142,5 +142,5 @@ def test_the_global_seed_decides_the_values() -> None:
 
 def test_initialise_covers_a_part_alone() -> None:
     linear = nn.Linear(64, 64)
-    initialise(nn.Sequential(linear), depth=1, layer_scale=None)
+    initialise(nn.Sequential(linear), depth=1)
     assert 0.8 / 8 < linear.weight.std() < 1 / 8

@@ -22,7 +22,7 @@ def seeded() -> None:
 
 def make(pool: Pool) -> nn.Module:
     module = POOLS[pool](replace(CONFIG, pool=pool))
-    initialise(module, depth=1, layer_scale=None)
+    initialise(module, depth=1)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))

@@ -12,7 +12,7 @@ from megavit.model.tokens import PrefixTokens
 SMALL = 0.02
 
 
-def initialise(model: nn.Module, *, depth: int, layer_scale: float) -> None:
+def initialise(model: nn.Module, *, depth: int, layer_scale: float = 1.0) -> None:
     """Give every parameter of `model` its initial value, from torch's global random state.
 
     Weights start at variance about 1 / fan-in (normal, cut at two deviations), so that tokens keep their size
