@@ -5,6 +5,7 @@ Pillow decodes, behind limits of our own that are checked once its header is rea
 
 import io
 import logging
+import re
 import stat
 import threading
 import warnings
