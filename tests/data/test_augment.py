@@ -99,7 +99,7 @@ def test_the_result_has_the_models_size_and_stays_in_range(recipe, batch, channe
     result = varied(noise(batch, channels, height, width), recipe, seed)
     assert result.shape == (batch, channels, height, width)
     assert result.dtype == torch.float32
-    assert 0 <= result.min()
+    assert result.min() >= 0
     assert result.max() <= 1
 
 

@@ -41,10 +41,10 @@ def test_the_rate_without_warm_up_begins_at_its_peak_and_is_half_in_the_middle()
         assert learning_rate(5, 10, 3e-3, schedule) == pytest.approx(1.5e-3)
 
 
-def test_the_average_forgets_its_first_steps_sooner_and_then_keeps_its_decay():
+def test_the_average_is_over_its_length_and_forgets_its_first_steps_sooner():
     average, model = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
-    for step, expected in ((1, 1 - 1 / 11), (10_000, 1 - 0.9)):
+    for length, step, expected in ((100, 1, 10 / 11), (100, 10_000, 0.01), (0, 10_000, 1.0)):
         torch.nn.init.zeros_(average.weight)
         torch.nn.init.ones_(model.weight)
-        update_average(average, model, 0.9, step)
+        update_average(average, model, length, step)
         assert average.weight.item() == pytest.approx(expected)

@@ -19,7 +19,7 @@ def make_task() -> Task:
     recipe = Recipe(
         model=ModelRecipe(preset="pico", image_size=4, patch_size=2, channels=1, dropout=0.1, drop_path=0.1),
         augment=AugmentRecipe(crop=0.5, flip=True, rotate=10, shift=0.2, colour=0.2, mixup=0.2, cutmix=1.0),
-        optimiser=OptimiserRecipe(learning_rate=1e-3, ema=0.9),
+        optimiser=OptimiserRecipe(learning_rate=1e-3, ema=0.3),
         run=RunRecipe(epochs=3, batch_size=BATCH, precision="float32", device="cpu", checkpoint_seconds=1e6),
     )
     size = Preprocessing(height=4, width=4, channels=1)

@@ -115,7 +115,8 @@ class OptimiserRecipe:
         weight_decay: on matrices; norms, biases, tokens and positions have none.
         beta1, beta2: decay of the gradient's first and second moment, in [0, 1).
         clip_norm: largest norm of the whole gradient.
-        ema: decay in [0, 1) a step of the averaged weights that are evaluated and kept; 0 for none.
+        ema: length of the moving average of the weights, which is evaluated and kept: a share in [0, 1) of all
+            steps, so that it fits short and long runs; 0 for none.
         label_smoothing: share in [0, 1) of the target spread over all classes.
     """
 
@@ -124,7 +125,7 @@ class OptimiserRecipe:
     beta1: float = 0.9
     beta2: float = 0.98
     clip_norm: float = 1.0
-    ema: float = 0.998
+    ema: float = 0.02
     label_smoothing: float = 0.1
 
     def __post_init__(self) -> None:

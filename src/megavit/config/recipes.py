@@ -22,9 +22,9 @@ def demo() -> Recipe:
     return Recipe(
         model=ModelRecipe(preset="pico", image_size=8, patch_size=2, channels=1),
         data=DataRecipe(val=0.1, test=0.2),
-        augment=AugmentRecipe(rotate=10, shift=0.1, crop=0.8),
-        optimiser=OptimiserRecipe(learning_rate=3e-3, ema=0.99),
-        run=RunRecipe(epochs=80, batch_size=64, precision="float32"),
+        augment=AugmentRecipe(shift=0.125, mixup=0.2),
+        optimiser=OptimiserRecipe(learning_rate=3e-3),
+        run=RunRecipe(epochs=100, batch_size=64, precision="float32"),
     )
 
 

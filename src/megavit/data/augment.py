@@ -43,8 +43,9 @@ def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
 def _views(batch: int, size: tuple[int, int], recipe: AugmentRecipe) -> Tensor:
     """(B, 2, 3): for each image, the affine map from places in the result to places in it, both in [-1, 1]."""
     area = torch.empty(batch).uniform_(recipe.crop, 1)
-    ratio = torch.empty(batch).uniform_(-1, 1).mul(math.log(4 / 3) * (recipe.crop < 1)).exp()
-    scale_x, scale_y = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    # The crop's shape varies as far as its area lets it stay within the picture.
+    stretch = torch.empty(batch).uniform_(-1, 1) * area.log().neg().clamp(max=math.log(4 / 3))
+    scale_x, scale_y = (area.sqrt() * (stretch / 2).exp()), (area.sqrt() * (-stretch / 2).exp())
     # By whole pixels: a shift alone must not blur, or small pictures look different from those to be answered for.
     sides = torch.tensor([[size[1]], [size[0]]])
     shift_x, shift_y = (torch.empty(2, batch).uniform_(-recipe.shift, recipe.shift) * sides).round() * 2 / sides

@@ -116,9 +116,9 @@ def measure(probabilities: Tensor, labels: Tensor, classes: Sequence[str]) -> Me
         DataError: there are no images.
         ValueError: shapes, kinds or ranges are other than these.
     """
+    probabilities, labels = probabilities.detach().to("cpu"), labels.detach().to("cpu")
     _check(probabilities, labels, len(classes))
-    probabilities = probabilities.detach().to("cpu")
-    labels = labels.detach().to("cpu", torch.int64)
+    labels = labels.to(torch.int64)
     if probabilities.dtype not in (torch.float32, torch.float64):
         probabilities = probabilities.float()
     total, width = probabilities.shape

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 NUMBERED_CLASSES = 30
 """Up to so many classes a confusion matrix names them and counts in each cell; beyond, it is a heat map."""
 
+_HEAT_CELLS = 150
+"""Cells a side of a heat map at most: smaller ones would vanish on a screen."""
+
 Panel = Literal["loss", "accuracy"]
 
 # DejaVu comes with matplotlib; the others, where installed, have the scripts it lacks.
@@ -98,7 +101,8 @@ def curves(history: Sequence[EpochRecord], palette: Palette, panels: Sequence[Pa
     for panel, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
         _style(axes, palette)
         axes.grid(axis="y", color=palette.line, linewidth=0.8)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
         axes.set_xlabel("epoch", color=palette.muted, fontsize=9)
         if panel == "loss":
             axes.set_title("Loss", loc="left", color=palette.ink, fontsize=10)
@@ -112,6 +116,7 @@ def curves(history: Sequence[EpochRecord], palette: Palette, panels: Sequence[Pa
             label = f"best: {best.val_accuracy:.1%}, epoch {best.epoch}"
             axes.plot([best.epoch], [best.val_accuracy], "o", color=palette.accent, markersize=6, label=label)
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+            axes.set_ylim(top=1.02)
         axes.legend(frameon=False, fontsize=9, labelcolor=palette.ink)
     return figure
 
@@ -123,12 +128,15 @@ def confusion(metrics: Metrics, palette: Palette) -> Figure:
     heat = LinearSegmentedColormap.from_list("heat", [palette.paper, palette.accent])
     width = len(counts)
     named = width <= NUMBERED_CLASSES
-    side = 2.0 + 0.36 * width if named else 6.0
-    figure = Figure(figsize=(side, side), dpi=160, layout="constrained", facecolor=palette.paper)
+    size = (2.0 + 0.36 * width,) * 2 if named else (6.6, 5.6)
+    figure = Figure(figsize=size, dpi=160, layout="constrained", facecolor=palette.paper)
     axes = figure.subplots()
     _style(axes, palette)
     # The square root keeps rare mistakes visible beside a strong diagonal.
-    picture = axes.imshow(shares, cmap=heat, norm=PowerNorm(0.5, 0, 1))
+    picture = axes.imshow(
+        _largest_in_blocks(shares), cmap=heat, norm=PowerNorm(0.5, 0, 1), extent=(-0.5, width - 0.5, width - 0.5, -0.5)
+    )
+    axes.spines[:].set(visible=True, color=palette.line)
     axes.set_xlabel("answer of the model", color=palette.muted, fontsize=9)
     axes.set_ylabel("true class", color=palette.muted, fontsize=9)
     if not named:
@@ -171,6 +179,14 @@ def png(figure: Figure) -> bytes:
     buffer = BytesIO()
     figure.savefig(buffer, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _largest_in_blocks(shares: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    """(C, C) with square blocks of cells merged to their largest, `_HEAT_CELLS` a side at most."""
+    block = -(-len(shares) // _HEAT_CELLS)
+    padded = np.pad(shares, (0, -len(shares) % block))
+    side = len(padded) // block
+    return padded.reshape(side, block, side, block).max(axis=(1, 3))
 
 
 def _style(axes: "Axes", palette: Palette) -> None:

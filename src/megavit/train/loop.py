@@ -130,7 +130,7 @@ def train_step(state: TrainState, task: Task, images: Tensor, labels: Tensor, ra
         return math.nan
     state.skipped_in_a_row = 0
     state.optimiser.step()
-    update_average(state.average, state.model, recipe.ema, state.step)
+    update_average(state.average, state.model, recipe.ema * task.steps, state.step)
     state.loss_sum += loss.item()
     state.loss_steps += 1
     return loss.item()

@@ -28,8 +28,11 @@ def learning_rate(step: int, steps: int, peak: float, schedule: ScheduleRecipe) 
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Move `average` towards `model` after `step` (from 1); the first steps, of a poor model, are forgotten sooner."""
-    share = 1 - min(decay, step / (step + 10))
+def update_average(average: nn.Module, model: nn.Module, length: float, step: int) -> None:
+    """Move `average` towards `model` after `step` (from 1): a moving average over about `length` steps.
+
+    The first steps, of a poor model, are forgotten sooner.
+    """
+    share = max(1 / max(1.0, length), 10 / (step + 10))
     for averaged, current in zip(average.parameters(), model.parameters(), strict=True):
         averaged.lerp_(current, share)
