@@ -285,12 +285,19 @@ def test_no_place_of_a_crop_comes_twice():
 
 
 def test_the_canvas_has_the_models_size_where_nothing_is_cropped():
-    assert canvas_size(shape(24, 40), AugmentRecipe(rotate=30, shift=0.2)) == (24, 40)
+    assert canvas_size(shape(24, 40), AugmentRecipe(rotate=30, shift=0.2), 500) == (24, 40)
+
+
+def test_the_canvas_for_crops_is_larger_only_where_the_images_are():
+    crop = AugmentRecipe(crop=0.5)
+    assert canvas_size(shape(24, 40), crop, 500) == (30, 50)
+    assert canvas_size(shape(24, 40), crop, 26) == (26, 40)
+    assert canvas_size(shape(24, 40), crop, 8) == (24, 40)
 
 
 def test_images_on_the_canvas_come_out_at_the_models_size():
     size, recipe = shape(24, 40), AugmentRecipe(crop=0.5)
-    images = noise(2, 3, *canvas_size(size, recipe))
+    images = noise(2, 3, *canvas_size(size, recipe, 500))
     assert augment(images, size, recipe).shape == (2, 3, 24, 40)
 
 

@@ -1,5 +1,6 @@
 """From a folder, a table or a demo set to labelled images."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +115,9 @@ def test_progress_is_told(tmp_path):
     told: list[tuple[int, int]] = []
     read_data(fill(tmp_path, "cat", "dog"), RECIPE, lambda done, total: told.append((done, total)))
     assert told == [(10, 10)]
+
+
+def test_a_class_whose_name_is_not_text_is_refused(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    with pytest.raises(DataError, match=r"'caf\\udce9'.*not text; rename"):
+        read_data(fill(tmp_path, "tea", name), RECIPE)

@@ -25,7 +25,7 @@ def evaluate(
     trained on, or chosen by, are known by their content and left out, and
     their number is told.
     """
-    from megavit.cli.output import counting, notes, print_json, print_table, results
+    from megavit.cli.output import counting, notes, print_json, print_table, results, show_skipped
     from megavit.cli.summary import headline, metric_rows
     from megavit.config.checks import check_whole
     from megavit.config.recipe import DataRecipe
@@ -50,8 +50,7 @@ def evaluate(
         facts = {"source": images.source, "split": choice.split, "left_out_as_learnt": choice.learnt}
         print_json({"metrics": metrics.to_dict(), "data": {**facts, "skipped": skipped}})
         return
-    for reason, count in skipped.items():
-        notes.print(f"{count:,} files skipped: {reason}", style="yellow")
+    show_skipped(skipped)
     if choice.learnt:
         notes.print(f"{choice.learnt:,} images left out: the model was trained or chosen by them", style="yellow")
     results.print(headline(metrics.to_dict()), style="bold")

@@ -34,6 +34,12 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     results.print(table)
 
 
+def show_skipped(reasons: dict[str, int]) -> None:
+    """How many files were not used, and why."""
+    for reason, count in reasons.items():
+        notes.print(f"  {count:,} {'file' if count == 1 else 'files'} skipped: {reason}", style="yellow")
+
+
 def share(interval: dict[str, float]) -> str:
     """A share with its 95% interval, in per cent."""
     return f"{interval['value']:.1%} (95%: {interval['low']:.1%} to {interval['high']:.1%})"

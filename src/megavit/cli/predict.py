@@ -11,7 +11,9 @@ from megavit.errors import ConfigError
 
 def predict(
     bundle: Annotated[Path, Parameter(help="Folder that megavit train wrote.")],
-    images: Annotated[list[str], Parameter(help="Files, folders, patterns, or - for standard input.")],
+    images: Annotated[
+        list[str], Parameter(help="Files, folders, patterns, or - for standard input.", allow_leading_hyphen=True)
+    ],
     /,
     *,
     top: Annotated[int, Parameter(help="How many classes to tell of each image.")] = 5,
@@ -30,13 +32,16 @@ def predict(
     from megavit.cli.answers import AnswerWriter
     from megavit.cli.output import notes
     from megavit.config.checks import check_whole
-    from megavit.predict.inputs import images_named
+    from megavit.predict.inputs import STANDARD_INPUT, images_named
     from megavit.predict.predictor import load
 
     check_whole("top", top, minimum=1)
     check_whole("batch-size", batch_size, minimum=1)
     if not images:
         raise ConfigError("IMAGES are missing: megavit predict BUNDLE photo.jpg, a folder, or - for standard input")
+    for name in images:
+        if name.startswith("-") and name != STANDARD_INPUT and not Path(name).exists():
+            raise ConfigError(f"there is no option {name}; megavit predict --help lists what there is")
     failed = total = 0
     with AnswerWriter(output, as_json=json, top=top) as writer:
         predictor = load(bundle, device=device, verify=verify)

@@ -6,7 +6,7 @@ from typing import Self
 
 from rich.progress import TaskID
 
-from megavit.cli.output import notes, progress_bar
+from megavit.cli.output import notes, progress_bar, show_skipped
 from megavit.config.recipe import Recipe
 from megavit.data.samples import LabelledImages
 from megavit.train.history import EpochRecord
@@ -47,8 +47,7 @@ class TerminalWatch:
             f"{len(images.samples):,} images of {len(images.classes)} classes: {counts['train']:,} to train, "
             f"{counts['val']:,} to validate, {counts['test']:,} to test"
         )
-        for reason, count in images.skipped_by_reason().items():
-            notes.print(f"  {count:,} files skipped: {reason}", style="yellow")
+        show_skipped(images.skipped_by_reason())
 
     def plan(self, recipe: Recipe, steps: int, parameters: int) -> None:
         self._steps = steps

@@ -1,5 +1,6 @@
 """The checks that every setting goes through; each raises a ConfigError naming the setting and what came."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,3 +34,8 @@ def check_range(name: str, value: Any, low: float, high: float) -> None:
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     if value not in choices:
         raise ConfigError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+
+
+def check_device(name: str, value: Any) -> None:
+    if not isinstance(value, str) or not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", value):
+        raise ConfigError(f"{name} must be auto, cpu, cuda or cuda:N, got {value!r}")

@@ -1,11 +1,12 @@
 """TOML and JSON to settings and back. What is unknown, misspelt or of another type is an error with its path."""
 
 import json
+import math
 import tomllib
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import tomli_w
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -36,7 +37,8 @@ def _reader(kind: type[T]) -> TypeAdapter[list[T]]:
 
 
 def _fault(fault: Any) -> str:
-    path = ".".join(str(part) for part in fault["loc"][1:])
+    # What pydantic calls the members of a union is none of the user's words.
+    path = ".".join(str(part) for part in fault["loc"][1:] if "[" not in str(part))
     match fault["type"]:
         case "unexpected_keyword_argument":
             return f"  {path}: there is no such setting"
@@ -70,7 +72,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: when the file is missing, unreadable, or no TOML; the line is named.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from None
 
@@ -88,11 +90,14 @@ def parse_json(text: str | bytes, where: str, kind: type[MegavitError] = ConfigE
             raise ValueError("a key stands twice in one object")
         return table
 
-    def refuse(constant: str) -> None:
+    def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is not a JSON number")
 
+    def finite(number: str) -> float:
+        return float(number) if math.isfinite(float(number)) else refuse(number)
+
     try:
-        table = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+        table = json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=finite)
     except (ValueError, RecursionError) as error:
         raise kind(f"{where} is not valid JSON: {error}") from None
     if not isinstance(table, dict):

@@ -7,7 +7,15 @@ run has every such place filled in, so that it says what happened.
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from megavit.config.checks import check_choice, check_fraction, check_positive, check_range, check_whole, is_number
+from megavit.config.checks import (
+    check_choice,
+    check_device,
+    check_fraction,
+    check_positive,
+    check_range,
+    check_whole,
+    is_number,
+)
 from megavit.config.presets import PRESETS
 from megavit.errors import ConfigError
 
@@ -183,8 +191,7 @@ class RunRecipe:
         check_positive("minutes", self.minutes)
         check_whole("batch_size", self.batch_size, minimum=1)
         check_whole("seed", self.seed, minimum=0)
-        if not isinstance(self.device, str) or not _is_device(self.device):
-            raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
+        check_device("device", self.device)
         check_choice("precision", self.precision, get_args(Precision))
         check_positive("checkpoint_seconds", self.checkpoint_seconds)
         if self.workers is not None:
@@ -201,8 +208,3 @@ class Recipe:
     optimiser: OptimiserRecipe = field(default_factory=OptimiserRecipe)
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
     run: RunRecipe = field(default_factory=RunRecipe)
-
-
-def _is_device(name: str) -> bool:
-    kind, colon, index = name.partition(":")
-    return name in ("auto", "cpu") or (kind == "cuda" and (not colon or index.isdecimal()))

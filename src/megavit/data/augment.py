@@ -12,15 +12,20 @@ from torch.nn import functional as F
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import AugmentRecipe
 
-# A random crop keeps more detail when it is cut from a picture larger than the model's input.
-CROP_MARGIN = 1.0
+# A random crop shows more detail when it is cut from a picture larger than the model's input.
+CROP_MARGIN = 1.25
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
-def canvas_size(preprocessing: Preprocessing, recipe: AugmentRecipe) -> tuple[int, int]:
-    """(height, width) to keep training images at: larger than the model's input where crops are drawn from them."""
+def canvas_size(preprocessing: Preprocessing, recipe: AugmentRecipe, side: int) -> tuple[int, int]:
+    """(height, width) to keep training images of about `side` pixels at.
+
+    Larger than the model's input where crops are drawn and the images have the detail; never enlarged for it, since
+    that would blur what the model learns from, but not what it answers for.
+    """
     margin = CROP_MARGIN if recipe.crop < 1 else 1.0
-    return round(preprocessing.height * margin), round(preprocessing.width * margin)
+    height, width = preprocessing.height, preprocessing.width
+    return max(height, min(side, round(height * margin))), max(width, min(side, round(width * margin)))
 
 
 def augment(images: Tensor, preprocessing: Preprocessing, recipe: AugmentRecipe) -> Tensor:

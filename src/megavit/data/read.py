@@ -78,7 +78,10 @@ def _scanned(source: str, listing: Listing, recipe: DataRecipe, progress: Progre
 def _check_classes(
     source: str, classes: Sequence[str], good: Sequence[Candidate], bad: Sequence[tuple[Candidate, str]]
 ) -> None:
-    """Every class needs an image that can be read and learnt from."""
+    """Every class needs a name that can be written down, and an image that can be read and learnt from."""
+    for name in classes:
+        if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that are no UTF-8
+            raise DataError(f"the class {name!r} of {source!r} has a name that is not text; rename its folder")
     readable = {candidate.label for candidate in good}
     reasons: dict[str, list[str]] = defaultdict(list)
     for candidate, reason in bad:

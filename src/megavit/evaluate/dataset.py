@@ -54,8 +54,8 @@ def choose(images: LabelledImages, labels: Sequence[str], known: Sequence[Row]) 
     fresh = [sample for sample in offered if sample.digest not in learnt_from]
     if not fresh:
         raise DataError(
-            f"the model was trained on every image of {images.source}; how good it is shows only on images that "
-            "it has not seen"
+            f"the model was trained or chosen by every one of these {len(offered)} images of {images.source}; "
+            "how good it is shows only on images that it has not seen"
         )
     number = {name: place for place, name in enumerate(labels)}
     samples = tuple(replace(sample, label=number[images.classes[sample.label]]) for sample in fresh)

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 STANDARD_INPUT = "-"
-# How the files of JPEG, PNG, GIF, WebP, BMP and TIFF begin: an image itself came, not a list of paths.
-SIGNATURE = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|BM|II\*\0|MM\0\*", re.DOTALL)
+# How the files of JPEG, PNG, GIF, WebP, BMP, TIFF and AVIF begin: an image itself came, not a list of paths.
+SIGNATURE = re.compile(
+    rb"\xff\xd8\xff|\x89PNG|GIF8[79]a|RIFF....WEBP|BM....\0\0\0\0|II\*\0|MM\0\*|....ftypavi[fs]", re.DOTALL
+)
 
 
 def images_named(sources: Iterable[str], standard_input: BinaryIO) -> Iterator[tuple[str, Path | bytes]]:
@@ -48,13 +50,13 @@ def _from_stream(stream: BinaryIO) -> Iterator[tuple[str, Path | bytes]]:
 
 
 def _lines(first: bytes, stream: BinaryIO) -> Iterator[bytes]:
-    yield from first.splitlines()
+    yield from first.split(b"\n")
     yield from stream
 
 
 def _files(path: Path, entered: frozenset[Path]) -> Iterator[Path]:
     """`path`, or the files below it if it is a folder; one that its own links lead back to is not entered again."""
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for names that are too long or not ours to look up
         yield path
         return
     real = path.resolve()

@@ -26,6 +26,7 @@ def logits_of(
     try:
         for batch in batches:
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-                yield model(normalise(batch.to(device), preprocessing)).float().cpu()
+                logits = model(normalise(batch.to(device), preprocessing))
+            yield logits.float().cpu()  # out here: inside, whoever asks for the next would compute in bfloat16
     finally:
         model.train(was_training)

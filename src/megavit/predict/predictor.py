@@ -30,6 +30,7 @@ Image = str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndarray | Tensor
 
 # Decoding runs ahead of the model by this many batches, so that neither waits and memory stays bounded.
 BATCHES_AHEAD = 2
+BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,16 @@ class Predictor:
         Raises:
             ImageError: (a ValueError) for an image that cannot be read, with the reason.
         """
-        if isinstance(image, list | tuple):
-            return self._predictions(torch.stack([self.prepare(one) for one in image]), top) if image else []
-        return self._predictions(self.prepare(image)[None], top)[0]
+        if not isinstance(image, list | tuple):
+            return self._predictions(self.prepare(image)[None], top)[0]
+        found: list[Prediction] = []
+        for start in range(0, len(image), BATCH):
+            batch = torch.stack([self.prepare(one) for one in image[start : start + BATCH]])
+            found += self._predictions(batch, top)
+        return found
 
     def stream(
-        self, images: Iterable[tuple[str, Image]], *, top: int = 5, batch_size: int = 32, workers: int = 2
+        self, images: Iterable[tuple[str, Image]], *, top: int = 5, batch_size: int = BATCH, workers: int = 2
     ) -> Iterator[Answer]:
         """An answer for each (name, image), in order, with only a few batches in memory.
 
@@ -110,13 +115,16 @@ class Predictor:
         """
         source = iter(images)
         ahead: deque[list[tuple[str, Future[Tensor]]]] = deque()
-        with ThreadPoolExecutor(workers) as pool:
+        pool = ThreadPoolExecutor(workers)
+        try:
             while True:
                 while len(ahead) < BATCHES_AHEAD and (chunk := list(islice(source, batch_size))):
                     ahead.append([(name, pool.submit(self.prepare, image)) for name, image in chunk])
                 if not ahead:
                     return
                 yield from self._answers(ahead.popleft(), top)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def probabilities(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """(B, classes) in [0, 1], rows summing to 1, for uint8 batches as `prepare` makes their pictures."""
@@ -164,8 +172,10 @@ def load(folder: str | os.PathLike[str], *, device: str = "auto", verify: bool =
 
     Raises:
         BundleError: naming what is missing, damaged, or disagrees.
+        ConfigError: for a device that is not there.
     """
-    return Predictor(load_bundle(Path(folder), verify=verify), pick_device(device))
+    chosen = pick_device(device)
+    return Predictor(load_bundle(Path(folder), verify=verify), chosen)
 
 
 def _read(image: Any) -> Tensor:

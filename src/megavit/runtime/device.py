@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from megavit.config.checks import check_device
 from megavit.errors import ConfigError
 
 
@@ -12,14 +13,15 @@ def pick_device(name: str) -> torch.device:
     """The device of that name; "auto" is the GPU where there is one.
 
     Raises:
-        ConfigError: for a GPU that is not there.
+        ConfigError: for a GPU that is not there, and for any other name.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    check_device("device", name)
+    # Before torch sees it, which takes numbers modulo 256.
+    if name != "cpu" and int(name.partition(":")[2] or 0) >= torch.cuda.device_count():
         raise ConfigError(f"there is no {name} here: torch sees {torch.cuda.device_count()} CUDA devices; try cpu")
-    return device
+    return torch.device(name)
 
 
 def device_name(device: torch.device) -> str:

@@ -58,7 +58,10 @@ def new_folder(target: Path) -> Iterator[Path]:
         sync_folder(folder)
         _take_place(folder, target)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            folder.unlink(missing_ok=True)  # a file or a link that was in the way
     sync_folder(target.parent)
 
 

@@ -39,7 +39,7 @@ from megavit.train.feed import Feed
 from megavit.train.finish import Trained, finish
 from megavit.train.loop import Batch, Task, Validate, fit
 from megavit.train.plan import PLAN, Plan, read_plan, write_plan
-from megavit.train.resolve import choose_recipe, model_config, preprocessing_of, resolve
+from megavit.train.resolve import choose_recipe, model_config, preprocessing_of, resolve, short_side
 from megavit.train.signals import StopRequest
 from megavit.train.speed import measure
 from megavit.train.state import TrainState
@@ -65,6 +65,8 @@ def train(source: str, out: Path, *, recipe: str, changes: dict[str, Any], watch
     """
     if (out / PLAN).exists():
         raise OutputError(f"{out} holds a run already: go on with --resume {out}, or choose another --out")
+    if not is_text(source):
+        raise DataError(f"the name {source!r} is not text, so that the run could not record it; rename the folder")
     # Wrong settings show before the images are read; "small" stands in for a choice that needs the images.
     wanted = merge(named_recipe("small" if recipe == "auto" else recipe), changes, "the recipe")
     device = pick_device(wanted.run.device)
@@ -115,6 +117,15 @@ def resume(out: Path, *, watch: Watch) -> Trained:
     return go(out, state, task, feeds, images, watch)
 
 
+def is_text(name: str) -> bool:
+    """Whether a file name, which can be any bytes, can also be written down."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def read_images(source: str, recipe: Recipe, watch: Watch) -> LabelledImages:
     """The data, with something in each split."""
     images = read_data(source, recipe.data, lambda done, total: watch.progress("checking images", done, total))
@@ -138,7 +149,8 @@ def prepare(
     preprocessing = preprocessing_of(config)
     training, validation = images.of("train"), images.of("val")
     workers, channels = recipe.run.workers, preprocessing.channels
-    train_feed = Feed(images, training, (channels, *canvas_size(preprocessing, recipe.augment)), workers, watch)
+    canvas = canvas_size(preprocessing, recipe.augment, short_side(training))
+    train_feed = Feed(images, training, (channels, *canvas), workers, watch)
     size = (channels, preprocessing.height, preprocessing.width)
     task = Task(
         recipe=recipe,

@@ -1,12 +1,13 @@
 """The bundle: one folder with all that is needed to use a trained model, and proofs of what it answers.
 
 model.safetensors   the weights
-megavit.json        sizes, labels, preprocessing, metrics, data, recipe, versions, and each file's SHA-256
+megavit.json        sizes, labels, preprocessing, metrics, data, recipe, versions, and every file's SHA-256
 golden.safetensors  a few real pictures and the logits that they must give
 samples.csv         which image was trained, validated and tested on
 README.md           the model card
 """
 
+import hashlib
 import json
 import platform
 from collections.abc import Sequence
@@ -107,9 +108,13 @@ def save_bundle(folder: Path, model: MegaVit, info: BundleInfo, golden: Sequence
         pictures = {f"picture.{i}": picture for i, picture in enumerate(golden)}
         write_tensors(new / GOLDEN, pictures | {"logits": logits})
         (new / SAMPLES).write_bytes(samples.read_bytes())
-        write_file(new / CARD, model_card(info.labels, info.metrics, info.data, asdict(info.model), info.created))
+        card = model_card(info.labels, info.metrics, info.data, asdict(info.model), info.created)
+        write_file(new / CARD, card.encode(errors="replace"))  # a path need not be text
         files = {name: sha256(new / name) for name in (WEIGHTS, GOLDEN, SAMPLES, CARD)}
-        write_file(new / INFO, json.dumps(asdict(replace(info, files=files)), indent=1, ensure_ascii=False))
+        text = json.dumps(asdict(replace(info, files=files)), ensure_ascii=False).encode(errors="replace")
+        table = json.loads(text)
+        sealed = table | {"sha256": _seal(table)}
+        write_file(new / INFO, json.dumps(sealed, indent=1, ensure_ascii=False))
 
 
 def load_bundle(folder: Path, *, verify: bool = False) -> Bundle:
@@ -121,23 +126,30 @@ def load_bundle(folder: Path, *, verify: bool = False) -> Bundle:
         BundleError: naming what is missing, damaged, or disagrees.
     """
     folder = find_bundle(folder)
-    info = read_info(folder)
-    try:
-        bundle = _load(folder, info)
-    except BundleError:
-        if read_info(folder) == info:
-            raise
-        return load_bundle(folder, verify=verify)  # another bundle has taken its place meanwhile
-    if verify:
-        verify_golden(bundle)
-    return bundle
+    while True:
+        info = read_info(folder)
+        try:
+            bundle = _load(folder, info)
+            if verify:
+                verify_golden(bundle)
+        except BundleError:
+            if read_info(folder) == info:
+                raise
+        else:
+            if read_info(folder) == info:
+                return bundle
+        # Another bundle has taken its place meanwhile: what was read may be of both.
 
 
 def _load(folder: Path, info: BundleInfo) -> Bundle:
     for name, expected in info.files.items():
         if not (folder / name).is_file():
             raise BundleError(f"the bundle {folder} has no {name}; copy the whole folder again")
-        if sha256(folder / name) != expected:
+        try:
+            found = sha256(folder / name)
+        except OSError as error:
+            raise BundleError(f"{folder / name} cannot be read: {error.strerror}") from None
+        if found != expected:
             raise BundleError(f"{folder / name} is damaged: it is not the file that was written; copy it again")
     with torch.device("meta"):
         model = MegaVit.from_config(info.model)
@@ -164,11 +176,13 @@ def read_info(folder: Path) -> BundleInfo:
     table = parse_json(text, str(path), BundleError)
     if isinstance(table.get("format"), int) and table["format"] > FORMAT:
         raise BundleError(f"{path} has format {table['format']}, newer than {FORMAT}; update megavit")
+    if table.pop("sha256", None) != _seal(table):
+        raise BundleError(f"{path} is damaged: it is not what was written; copy the whole folder again")
     try:
         info = from_dict(BundleInfo, table, str(path))
     except ConfigError as error:
         raise BundleError(str(error)) from None
-    for name in (WEIGHTS, GOLDEN):
+    for name in (WEIGHTS, GOLDEN, SAMPLES):
         if name not in info.files:
             raise BundleError(f"{path} does not list {name} among its files")
     for name in info.files:
@@ -177,12 +191,22 @@ def read_info(folder: Path) -> BundleInfo:
     return info
 
 
+def _seal(table: dict[str, Any]) -> str:
+    """SHA-256 of what `megavit.json` says, however it is laid out: nothing else would show a flipped bit in it."""
+    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
+
+
 def verify_golden(bundle: Bundle) -> None:
     """Raise a BundleError unless the model gives the golden pictures' logits, here, today."""
     golden = read_tensors(bundle.folder / GOLDEN)
-    expected = golden.pop("logits")
-    pictures = [golden[f"picture.{i}"] for i in range(len(golden))]
-    found = _logits(bundle.model, bundle.info.preprocessing, pictures)
+    try:
+        expected = golden.pop("logits")
+        pictures = [golden[f"picture.{i}"] for i in range(len(golden))]
+        found = _logits(bundle.model, bundle.info.preprocessing, pictures)
+        if found.shape != expected.shape:
+            raise ValueError(f"{tuple(expected.shape)} logits for {len(pictures)} pictures")
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise BundleError(f"{bundle.folder / GOLDEN} does not hold golden pictures and their logits: {error}") from None
     worst = (found - expected).abs().max().item()
     if not worst <= GOLDEN_TOLERANCE * max(1.0, expected.abs().max().item()):
         raise BundleError(f"the bundle {bundle.folder} does not give its golden answers: logits differ by {worst:.2g}")
@@ -193,4 +217,8 @@ def _logits(model: MegaVit, preprocessing: Preprocessing, pictures: Sequence[Ten
     size = (preprocessing.height, preprocessing.width, preprocessing.channels)
     batch = torch.stack([prepare(picture, *size) for picture in pictures])
     device = next(model.parameters()).device
-    return model(normalise(batch, preprocessing).to(device)).float().cpu()
+    was_training = model.training
+    model.eval()  # the model of a run has been training, with dropout
+    logits = model(normalise(batch, preprocessing).to(device)).float().cpu()
+    model.train(was_training)
+    return logits

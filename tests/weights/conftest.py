@@ -1,0 +1,12 @@
+"""A bundle to read, and to spoil."""
+
+from pathlib import Path
+
+import pytest
+from tests.weights.bundles import make_bundle
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    make_bundle(tmp_path / "bundle")
+    return tmp_path / "bundle"
