@@ -1,7 +1,7 @@
 # Everything made here stays in this folder: the environment in .venv, every cache in .cache, the demo in runs/demo.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint install constraints clean
+.PHONY: help demo test lint readme install constraints clean
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -38,6 +38,9 @@ lint: $(DEV)  ## check style, types and which part may import which
 	$(BIN)/ruff format --no-cache --check
 	$(BIN)/pyrefly check
 	$(BIN)/lint-imports --no-cache --no-logo
+
+readme: $(RUNTIME)  ## put a run of the demo into README.md
+	$(BIN)/python docs/make_readme.py
 
 install: $(DEV)  ## install the package with what its tests need, into .venv
 
