@@ -1,6 +1,6 @@
 """Puts a real run of the demo into README.md: what it prints, and figures of its report.
 
-    make readme
+make readme
 """
 
 import re

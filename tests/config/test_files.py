@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megavit.config.files import dump_toml, from_dict, merge, override, parse_json, read_toml, to_dict
+from megavit.config.files import dump_toml, from_dict, merge, parse_json, read_toml, to_dict
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.presets import PRESETS
 from megavit.config.recipe import (
@@ -288,10 +288,6 @@ def test_merge_refuses_as_from_dict_does():
         merge(Recipe(), {"run": {"sed": 6}}, "run.toml")
     with pytest.raises(ConfigError, match="run: input should be an object"):
         merge(Recipe(), {"run": 6}, "run.toml")
-
-
-def test_override_leaves_out_none():
-    assert override(RunRecipe(epochs=7), epochs=None, seed=4) == RunRecipe(epochs=7, seed=4)
 
 
 # TOML

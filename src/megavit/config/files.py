@@ -3,7 +3,7 @@
 import json
 import math
 import tomllib
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -58,11 +58,6 @@ def to_dict(settings: Any) -> dict[str, Any]:
 def merge(base: T, changes: dict[str, Any], where: str) -> T:
     """`base` with the settings that `changes`, nested like it, names; the others keep their values."""
     return from_dict(type(base), _merged(to_dict(base), changes), where)
-
-
-def override(base: T, **changes: Any) -> T:
-    """`base` (a frozen dataclass) with those of `changes` that are not None."""
-    return replace(base, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[type-var]
 
 
 def read_toml(path: Path) -> dict[str, Any]:

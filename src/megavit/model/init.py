@@ -17,7 +17,8 @@ def initialise(model: nn.Module, *, depth: int, layer_scale: float = 1.0) -> Non
 
     Weights start at variance about 1 / fan-in (normal, cut at two deviations), so that tokens keep their size
     at any width; each layer's two output projections are smaller by √(2 depth), so that the residual stream does
-    too at any depth (arXiv 1901.09321 argues why). Tokens, positions and the classifier start small, biases at 0.
+    too at any depth (arXiv 1901.09321 argues why). Positions start at 1 / √dim: at a fixed 0.02 the tokens drown
+    them, and small models learn late. Other tokens and the classifier start small, biases at 0.
 
     Raises:
         TypeError: for a parameter that no rule covers, so that a new module cannot be forgotten.
@@ -35,7 +36,9 @@ def initialise(model: nn.Module, *, depth: int, layer_scale: float = 1.0) -> Non
             case nn.LayerNorm() | nn.RMSNorm():
                 for key, parameter in own.items():
                     nn.init.constant_(parameter, 1.0 if key == "weight" else 0.0)
-            case LearnedPositions() | PrefixTokens() | AttentionPool():
+            case LearnedPositions():
+                nn.init.normal_(module.table, std=module.table.shape[1] ** -0.5)
+            case PrefixTokens() | AttentionPool():
                 for parameter in own.values():
                     nn.init.normal_(parameter, std=SMALL)
             case LayerScale():

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -23,15 +23,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     try:
         return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise BundleError(f"{path} cannot be read: {error}") from None
-
-
-def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes in a safetensors file, without reading the tensors."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise BundleError(f"{path} cannot be read: {error}") from None
 
