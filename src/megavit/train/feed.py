@@ -89,8 +89,11 @@ def stack(pictures: list[Tensor | str]) -> Tensor | str:
 
 
 def free_memory() -> int:
-    """Bytes of main memory that are free for use."""
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Bytes of main memory that are free for use; where the system does not say, a modest guess."""
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 2**32
 
 
 def leave_interrupts_to_parent(_worker: int) -> None:
