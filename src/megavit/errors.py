@@ -4,6 +4,8 @@ Every message says what was expected, what came, and what to do. The command lin
 traceback and exits with `exit_code`.
 """
 
+import signal
+
 
 class MegavitError(Exception):
     """Base of every error that a user can cause and mend."""
@@ -47,3 +49,8 @@ class Interrupted(MegavitError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+def signal_of(interrupt: KeyboardInterrupt) -> int:
+    """The signal behind it, which the command line passes as its argument; Python's own is Ctrl-C."""
+    return interrupt.args[0] if interrupt.args else signal.SIGINT

@@ -14,6 +14,7 @@ from megavit.config.files import dump_toml, from_dict, merge, parse_json, read_t
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.presets import PRESETS
 from megavit.config.recipe import (
+    LONGEST,
     AugmentRecipe,
     Balance,
     DataRecipe,
@@ -81,8 +82,8 @@ optimiser_recipes = st.builds(
 schedule_recipes = st.builds(ScheduleRecipe, kind=one_of_the(ScheduleKind), warmup=fractions)
 run_recipes = st.builds(
     RunRecipe,
-    epochs=or_none(sizes),
-    minutes=positives,
+    epochs=or_none(st.integers(1, LONGEST)),
+    minutes=st.floats(0, LONGEST, exclude_min=True),
     batch_size=sizes,
     seed=st.integers(0, 2**80),
     device=st.sampled_from(["auto", "cpu", "cuda", "cuda:7"]),
@@ -140,8 +141,8 @@ def vit_configs(draw: st.DrawFn) -> ViTConfig:
 
 preprocessings = st.builds(
     Preprocessing,
-    height=sizes,
-    width=sizes,
+    height=st.integers(2, 10**6),
+    width=st.integers(2, 10**6),
     channels=st.sampled_from([1, 3]),
     mean=st.floats(allow_nan=False, allow_infinity=False),
     std=positives,

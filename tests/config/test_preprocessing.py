@@ -18,7 +18,7 @@ def test_grey_and_rgb_are_taken(channels: int) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"height": 0}, ["height", "at least 1", "got 0"]),
+        ({"height": 0}, ["height", "at least 2", "got 0"]),
         ({"width": 32.0}, ["width", "got 32.0"]),
         ({"width": True}, ["width", "got True"]),
         ({"channels": 4}, ["channels", "1 or 3", "got 4"]),

@@ -7,7 +7,7 @@ import torch
 from tests.train.tiny import batch_at, fresh_state, make_task, same_weights
 
 from megavit.errors import BundleError, OutputError
-from megavit.train.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from megavit.train.checkpoint import checkpoints, load_checkpoint, remove_unfinished, save_checkpoint
 from megavit.train.history import EpochRecord
 from megavit.train.loop import train_step
 
@@ -108,3 +108,22 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_where_to_go_on(tmp_path
             save_checkpoint(tmp_path, trained(2))
     state = fresh_state(make_task())
     assert load_checkpoint(tmp_path, state) == [] and state.step == 1
+
+
+def test_a_number_that_is_not_what_was_written_is_damage_too(tmp_path):
+    save_checkpoint(tmp_path, trained(1))
+    save_checkpoint(tmp_path, trained(2))
+    manifest = checkpoints(tmp_path)[0] / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"skipped": 0', '"skipped": 1'))
+    state = fresh_state(make_task())
+    assert len(load_checkpoint(tmp_path, state)) == 1
+    assert (state.step, state.skipped) == (1, 0)
+
+
+def test_what_a_killed_run_had_begun_to_write_is_removed_and_nothing_else(tmp_path):
+    save_checkpoint(tmp_path, trained(1))
+    (tmp_path / ".step-000000002-0badcafe").mkdir()
+    (tmp_path / ".step-000000002-0badcafe" / "state.safetensors").write_bytes(b"half")
+    remove_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]
+    remove_unfinished(tmp_path / "nothing")

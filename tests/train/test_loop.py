@@ -128,3 +128,10 @@ def test_class_weights_change_what_counts():
     a = train_step(plain, task, *batch_at(0), rate=1e-3)
     b = train_step(weighted, replace(task, class_weights=torch.tensor([10.0, 1.0, 1.0])), *batch_at(0), rate=1e-3)
     assert a != b and not same_weights(plain.model, weighted.model)
+
+
+def test_a_validation_loss_that_is_no_number_ends_the_run_and_is_not_recorded(tmp_path):
+    task, state = make_task(), fresh_state(make_task())
+    with pytest.raises(TrainingError, match=r"validation.*lower learning rate"):
+        fit(state, task, map(batch_at, range(12)), lambda _: (math.nan, 0.5), tmp_path, StopRequest(), Silent())
+    assert state.step == 4 and not state.history and not (tmp_path / "log.jsonl").exists()

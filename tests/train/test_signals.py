@@ -7,7 +7,7 @@ import pytest
 from megavit.train.signals import StopRequest
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_becomes_a_wish_and_the_second_one_acts(number):
     usual = signal.getsignal(number)
     stop = StopRequest()
@@ -30,3 +30,14 @@ def test_outside_the_main_thread_signals_are_left_to_others():
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_a_signal_that_was_ignored_stays_so():
+    usual = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop = StopRequest()
+        with stop.listening():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.signal and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, usual)

@@ -37,7 +37,7 @@ class AnswerWriter:
             return self
         with writing("the answers", self.output):
             try:
-                opened = self.output.open("x", encoding="utf-8", errors="surrogateescape", newline="")
+                opened = self.output.open("x", buffering=1, encoding="utf-8", errors="surrogateescape", newline="")
             except FileExistsError:
                 raise OutputError(f"{self.output} is there already; move it away or choose another name") from None
         self._file = self._stack.enter_context(opened)

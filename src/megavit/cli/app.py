@@ -3,9 +3,13 @@
 0: fine. 1: the answer is no, or not everything could be done. 2: wrong use or bad input.
 """
 
+import contextlib
 import json
+import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 from cyclopts import App, CycloptsError
 
@@ -13,7 +17,7 @@ from megavit.cli.demo import demo
 from megavit.cli.evaluate import evaluate
 from megavit.cli.predict import predict
 from megavit.cli.train import train
-from megavit.errors import MegavitError
+from megavit.errors import MegavitError, signal_of
 
 app = App(
     name="megavit",
@@ -21,6 +25,7 @@ app = App(
     help_format="plaintext",
     version=lambda: _version(),
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 app.command(demo)
 app.command(train)
@@ -30,35 +35,82 @@ app.command(predict)
 
 def main() -> None:
     """The entry point of the `megavit` command."""
-    sys.exit(run(sys.argv[1:]))
+    _open_closed_streams()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # whoever ignores one, as nohup does, means it
+            signal.signal(number, _stop)
+    code = run(sys.argv[1:])
+    # All is done; another Ctrl-C would only bring a traceback from Python's own end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line; the answer is its exit code."""
     try:
         code = app(arguments, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
     except MegavitError as error:
         show_error(type(error).__name__, str(error), arguments)
         return error.exit_code
     except CycloptsError as error:
         show_error("UsageError", f"{error}\nmegavit --help lists what there is", arguments)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         show_error("Interrupted", "stopped", arguments)
-        return 130
+        return 128 + signal_of(interrupt)
     except BrokenPipeError:
-        # Whoever read our output (such as `head`) has enough; closing it keeps Python from complaining at exit.
-        sys.stderr.close()
+        _drop_output()  # whoever read it (such as `head`) has enough
         return 1
+    except OSError as error:
+        # What no part foresees: a name that is too long, a closed folder on the way, output to a full device.
+        what = f"{os.fspath(error.filename)!r}: " if error.filename is not None else ""
+        show_error("OSError", f"the system refuses: {what}{error.strerror or error}", arguments)
+        _drop_output()
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        advice = "a smaller --batch-size, --image-size or --model takes less"
+        show_error("MemoryError", f"there is not enough memory for this; {advice}", arguments)
+        return 2
     return code if isinstance(code, int) else 0
 
 
 def show_error(kind: str, message: str, arguments: Sequence[str]) -> None:
     """To standard error for a person; with --json also an object on standard output."""
-    if "--json" in arguments:
-        sys.stdout.write(json.dumps({"error": {"kind": kind, "message": message}}) + "\n")
-    else:
-        sys.stderr.write(f"megavit: {message}\n".encode(errors="backslashreplace").decode())
+    with contextlib.suppress(OSError):  # full or gone: the exit code still tells
+        if "--json" in arguments:
+            sys.stdout.write(json.dumps({"error": {"kind": kind, "message": message}}) + "\n")
+            sys.stdout.flush()
+        else:
+            sys.stderr.write(f"megavit: {message}\n".encode(errors="backslashreplace").decode())
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(number)
+
+
+def _open_closed_streams() -> None:
+    """A stream that was closed before we began is None in Python, which nothing that reads or prints expects."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: PTH123, SIM115
+
+
+def _drop_output() -> None:
+    """What still waits to be written has nowhere to go, and Python would complain of it at its end."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    # By name and text, because torch has no class for it on the CPU, and may not have been imported.
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "DefaultCPUAllocator: can't allocate memory" in str(error)
+    )
 
 
 def _version() -> str:

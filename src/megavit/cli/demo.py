@@ -9,6 +9,8 @@ from cyclopts import Parameter
 from megavit.errors import OutputError
 
 SOURCE = "demo:digits"
+# What a run leaves (see megavit.train.run); the plan last, so that half a removal is still known as a demo's.
+PARTS = ("checkpoints", "bundle", "figures", "report.html", "log.jsonl", "skipped.csv", "samples.csv", "recipe.toml")
 SHOWN = 5
 
 
@@ -24,13 +26,9 @@ def demo(
     from megavit.config.recipes import demo as recipe
     from megavit.data.demos import read_demo
     from megavit.predict.predictor import load
-    from megavit.train.plan import PLAN, read_plan
     from megavit.train.run import train
 
-    if (out / PLAN).exists():
-        if read_plan(out).source != SOURCE:
-            raise OutputError(f"{out} holds a run that is no demo; choose another --out")
-        shutil.rmtree(out)
+    remove_earlier(out)
     with TerminalWatch() as watch:
         trained = train(SOURCE, out, recipe="demo", changes={}, watch=watch)
     if not json:
@@ -43,3 +41,28 @@ def demo(
         ]
         print_table("A few test images, by the bundle", ["image", "is", "predicted", "probability"], rows)
     show_trained(trained, as_json=json)
+
+
+def remove_earlier(out: Path) -> None:
+    """Remove the demo that `out` holds, if any.
+
+    Raises:
+        OutputError: when `out` holds anything else, which is then left alone.
+    """
+    from megavit.runtime.storage import writing
+    from megavit.train.plan import PLAN, read_plan
+
+    with writing("the demo", out):
+        if not (out / PLAN).exists():
+            return
+        if read_plan(out).source != SOURCE:
+            raise OutputError(f"{out} holds a run that is no demo; choose another --out")
+        parts = (*PARTS, PLAN)
+        for path in out.iterdir():
+            if path.name not in parts and not path.name.startswith("."):
+                raise OutputError(f"{out} holds more than an earlier demo, such as {path.name}; choose another --out")
+        for path in (out / part for part in parts):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)

@@ -43,8 +43,9 @@ def predict(
         if name.startswith("-") and name != STANDARD_INPUT and not Path(name).exists():
             raise ConfigError(f"there is no option {name}; megavit predict --help lists what there is")
     failed = total = 0
-    with AnswerWriter(output, as_json=json, top=top) as writer:
-        predictor = load(bundle, device=device, verify=verify)
+    answers = AnswerWriter(output, as_json=json, top=top)
+    predictor = load(bundle, device=device, verify=verify)  # first, so that a wrong bundle leaves no empty file
+    with answers as writer:
         named = images_named(images, sys.stdin.buffer)
         for answer in predictor.stream(named, top=top, batch_size=batch_size):
             writer.write(answer)

@@ -1,5 +1,6 @@
 """What a training run came to, in a few lines."""
 
+import shlex
 from typing import Any
 
 from megavit.cli.output import print_json, results, share
@@ -22,7 +23,7 @@ def show_trained(trained: Trained, *, as_json: bool) -> None:
     results.print(headline(metrics), style="bold")
     results.print(f"report: {trained.report}")
     results.print(f"bundle: {trained.bundle}")
-    results.print(f"try it: megavit predict {trained.folder} IMAGE ...")
+    results.print(f"try it: megavit predict {shlex.quote(str(trained.folder))} IMAGE ...")
 
 
 def headline(metrics: dict[str, Any]) -> str:

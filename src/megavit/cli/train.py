@@ -1,5 +1,6 @@
 """`megavit train`."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -71,6 +72,8 @@ def train(
             trained = go_on(resume, watch=watch)
         else:
             base, settings = read_recipe(recipe)
+            minutes_before_epochs(settings)
+            minutes_before_epochs(flags)
             settings = {table: settings.get(table, {}) | flags.get(table, {}) for table in settings | flags}
             trained = start(str(data), out or default_out(str(data)), recipe=base, changes=settings, watch=watch)
     show_trained(trained, as_json=json)
@@ -81,6 +84,7 @@ def read_recipe(recipe: str) -> tuple[str, dict[str, Any]]:
 
     The file's `base` names the recipe that it changes; without it the choice is automatic.
     """
+    from megavit.config.checks import check_choice
     from megavit.config.files import read_toml
     from megavit.config.recipes import RECIPES
 
@@ -90,18 +94,27 @@ def read_recipe(recipe: str) -> tuple[str, dict[str, Any]]:
         raise ConfigError(f"recipe must be auto, {', '.join(RECIPES)}, or a TOML file; got {recipe!r}")
     settings = read_toml(Path(recipe))
     base = settings.pop("base", "auto")
+    check_choice(f"base in {recipe}", base, ["auto", *RECIPES])
     wrong = [name for name, table in settings.items() if not isinstance(table, dict)]
     if wrong:
         raise ConfigError(f"{recipe}: {', '.join(wrong)} must stand in a table, such as [run]")
     return base, settings
 
 
+def minutes_before_epochs(settings: dict[str, Any]) -> None:
+    """Where minutes are given and epochs are not, those of an earlier recipe are taken back: they would go first."""
+    run = settings.get("run", {})
+    if "minutes" in run and "epochs" not in run:
+        run["epochs"] = None
+
+
 def default_out(source: str) -> Path:
     """runs/NAME for the data's name; with a number where there is such a run already."""
-    name = Path(source.replace(":", "-")).absolute().name.removesuffix(".csv") or "run"
+    path = Path(os.path.normpath(Path(source.replace(":", "-")).absolute()))  # ".." is no name
+    name = path.stem if path.suffix in (".csv", ".tsv") else path.name or "run"
     folder = Path("runs") / name
     number = 1
-    while folder.exists():
+    while folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         number += 1
         folder = Path("runs") / f"{name}-{number}"
     return folder

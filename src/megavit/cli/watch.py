@@ -1,6 +1,7 @@
 """A training run on the terminal."""
 
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +14,9 @@ from megavit.train.history import EpochRecord
 
 # Between two lines about epochs, so that quick ones do not flood.
 SECONDS_BETWEEN_EPOCHS = 2.0
+
+# A run must not end because nobody reads on: the terminal is gone, or a pipe, for which rich would exit.
+UNHEARD = suppress(OSError, SystemExit)
 
 
 class TerminalWatch:
@@ -31,10 +35,12 @@ class TerminalWatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        with UNHEARD:
+            self._bar.stop()
 
     def say(self, text: str) -> None:
-        notes.print(text, style="dim")
+        with UNHEARD:
+            notes.print(text, style="dim")
 
     def progress(self, what: str, done: int, total: int) -> None:
         if what not in self._tasks:
@@ -43,19 +49,21 @@ class TerminalWatch:
 
     def data(self, images: LabelledImages) -> None:
         counts = {split: sum(classes.values()) for split, classes in images.counts().items()}
-        notes.print(
-            f"{len(images.samples):,} images of {len(images.classes)} classes: {counts['train']:,} to train, "
-            f"{counts['val']:,} to validate, {counts['test']:,} to test"
-        )
-        show_skipped(images.skipped_by_reason())
+        with UNHEARD:
+            notes.print(
+                f"{len(images.samples):,} images of {len(images.classes)} classes: {counts['train']:,} to train, "
+                f"{counts['val']:,} to validate, {counts['test']:,} to test"
+            )
+            show_skipped(images.skipped_by_reason())
 
     def plan(self, recipe: Recipe, steps: int, parameters: int) -> None:
         self._steps = steps
         size = f"{recipe.model.image_size} px in patches of {recipe.model.patch_size}"
-        notes.print(
-            f"model {recipe.model.preset}: {parameters:,} parameters, {size}; "
-            f"{steps:,} steps of {recipe.run.batch_size} images in {recipe.run.precision}"
-        )
+        with UNHEARD:
+            notes.print(
+                f"model {recipe.model.preset}: {parameters:,} parameters, {size}; "
+                f"{steps:,} steps of {recipe.run.batch_size} images in {recipe.run.precision}"
+            )
 
     def step(self, step: int, steps: int, loss: float) -> None:
         self.progress("training", step, steps)
@@ -65,7 +73,8 @@ class TerminalWatch:
         if not last and time.monotonic() - self._epoch_told_at < SECONDS_BETWEEN_EPOCHS:
             return
         self._epoch_told_at = time.monotonic()
-        notes.print(
-            f"epoch {record.epoch:>3}  {record.seconds:6.1f} s  loss {record.train_loss:.3f}  "
-            f"validation accuracy {record.val_accuracy:.1%}"
-        )
+        with UNHEARD:
+            notes.print(
+                f"epoch {record.epoch:>3}  {record.seconds:6.1f} s  loss {record.train_loss:.3f}  "
+                f"validation accuracy {record.val_accuracy:.1%}"
+            )

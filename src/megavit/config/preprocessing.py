@@ -11,7 +11,7 @@ class Preprocessing:
     """Resize to `height` × `width` (bicubic, antialiased, the whole image), then (value / 255 - mean) / std.
 
     Attributes:
-        height, width: pixels.
+        height, width: pixels, at least 2.
         channels: 1 (grey) or 3 (RGB).
         mean, std: of values in [0, 1], the same for every channel.
     """
@@ -23,8 +23,9 @@ class Preprocessing:
     std: float = 0.5
 
     def __post_init__(self) -> None:
-        check_whole("height", self.height, minimum=1)
-        check_whole("width", self.width, minimum=1)
+        # PyTorch (2.15) resizes wrongly to a single column.
+        check_whole("height", self.height, minimum=2)
+        check_whole("width", self.width, minimum=2)
         if type(self.channels) is not int or self.channels not in (1, 3):
             raise ConfigError(f"channels must be 1 or 3, got {self.channels!r}")
         if not is_number(self.mean) or not -float("inf") < self.mean < float("inf"):

@@ -23,6 +23,9 @@ Balance = Literal["none", "loss", "sampler"]
 ScheduleKind = Literal["cosine", "linear"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
+# Epochs, or minutes: two years. More is a slip of the finger, and would not fit a machine's numbers.
+LONGEST = 1_000_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRecipe:
@@ -172,7 +175,7 @@ class RunRecipe:
         seed: of initial values, order and augmentation.
         device: "auto", "cpu", "cuda", or "cuda:N".
         precision: of the matrix products; "auto" takes bfloat16 where it measures faster.
-        checkpoint_seconds: between two checkpoints; one is also written after each epoch.
+        checkpoint_seconds: between two checkpoints; one is also written at a stop and at the end.
         workers: processes that decode images; None: by the machine, 0 where the images fit into memory.
     """
 
@@ -188,7 +191,9 @@ class RunRecipe:
     def __post_init__(self) -> None:
         if self.epochs is not None:
             check_whole("epochs", self.epochs, minimum=1)
+            check_range("epochs", self.epochs, 1, LONGEST)
         check_positive("minutes", self.minutes)
+        check_range("minutes", self.minutes, 0, LONGEST)
         check_whole("batch_size", self.batch_size, minimum=1)
         check_whole("seed", self.seed, minimum=0)
         check_device("device", self.device)

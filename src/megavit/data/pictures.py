@@ -24,7 +24,8 @@ def prepare(image: torch.Tensor, height: int, width: int, channels: int) -> torc
 def resize(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """uint8 (C, H, W) as uint8 (C, height, width): the whole image, bicubic, antialiased.
 
-    The sides are scaled each by itself; an image of the right size is returned as it is.
+    The sides are scaled each by itself; an image of the right size is returned as it is. The new sides are at least
+    2, because PyTorch (2.15) resizes wrongly to a single column.
     """
     if image.shape[-2:] == (height, width):
         return image

@@ -1,11 +1,13 @@
 """Checkpoints: the whole state of a run in a folder that is there as a whole or not at all.
 
-The manifest carries the SHA-256 of the tensors, because a flipped bit in a safetensors file loads silently.
+The manifest carries the SHA-256 of the tensors and of itself, because a flipped bit in either loads silently.
 """
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from megavit.config.files import parse_json
 from megavit.errors import BundleError, OutputError
@@ -27,8 +29,8 @@ def save_checkpoint(folder: Path, state: TrainState) -> None:
     try:
         with writing("a checkpoint", folder), new_folder(target) as new:
             write_tensors(new / TENSORS, state.tensors())
-            manifest = state.numbers() | {"sha256": sha256(new / TENSORS)}
-            write_file(new / MANIFEST, json.dumps(manifest))
+            numbers = state.numbers()
+            write_file(new / MANIFEST, json.dumps(numbers | {"sha256": _seal(numbers, new / TENSORS)}))
     except OutputError as error:
         last = checkpoints(folder)
         raise OutputError(
@@ -56,6 +58,12 @@ def load_checkpoint(folder: Path, state: TrainState) -> list[str]:
     raise BundleError(f"there is no checkpoint in {folder} to resume from; start the training again{listed}")
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a run that was killed had begun to write."""
+    for rest in folder.glob(".step-*"):
+        shutil.rmtree(rest, ignore_errors=True)
+
+
 def checkpoints(folder: Path) -> list[Path]:
     """Newest first."""
     return sorted(folder.glob("step-*"), key=_step, reverse=True)
@@ -66,12 +74,17 @@ def _step(checkpoint: Path) -> int:
     return int(number) if number.isdecimal() else -1
 
 
+def _seal(numbers: dict[str, Any], tensors: Path) -> str:
+    """SHA-256 of both parts of a checkpoint."""
+    return hashlib.sha256((json.dumps(numbers, sort_keys=True) + sha256(tensors)).encode()).hexdigest()
+
+
 def _restore(checkpoint: Path, state: TrainState) -> None:
     manifest = checkpoint / MANIFEST
     try:
         numbers = parse_json(manifest.read_bytes(), str(manifest), BundleError)
-        if sha256(checkpoint / TENSORS) != numbers.get("sha256"):
-            raise BundleError(f"{checkpoint / TENSORS} is not what was written")
+        if numbers.pop("sha256", None) != _seal(numbers, checkpoint / TENSORS):
+            raise BundleError(f"{checkpoint} is not what was written")
         state.restore(numbers, read_tensors(checkpoint / TENSORS))
     except (OSError, KeyError, TypeError, RuntimeError, ValueError) as error:
         raise BundleError(f"{checkpoint} cannot be used: {error}") from None

@@ -57,10 +57,18 @@ class Feed:
             worker_init_fn=leave_interrupts_to_parent,
             pin_memory=torch.cuda.is_available(),
         )
-        for batch, chosen in zip(loader, order, strict=True):
-            if isinstance(batch, str):
-                raise DataError(batch)
-            yield batch, self.labels[chosen]
+        try:
+            for batch, chosen in zip(loader, order, strict=True):
+                if isinstance(batch, str):
+                    raise DataError(batch)
+                yield batch, self.labels[chosen]
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            raise DataError(
+                "a process that reads images has died, which is mostly the system's doing when memory runs out: "
+                "close other programs or make the images smaller"
+            ) from error
 
     def in_turn(self, batch_size: int) -> Iterator[Tensor]:
         """Every image once, in order."""
@@ -97,6 +105,7 @@ def free_memory() -> int:
 
 
 def leave_interrupts_to_parent(_worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; only the parent knows how to end well."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C, or its end, reaches every process of the terminal; only the parent knows how to end well."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

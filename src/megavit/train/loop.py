@@ -83,7 +83,7 @@ def fit(
     Raises:
         Interrupted: when asked to stop; a checkpoint has been written.
         OutputError: when a checkpoint cannot be written; the last one is still there.
-        TrainingError: when the loss has not been a number for many steps.
+        TrainingError: when the loss has not been a number for many steps, or is none on the validation images.
     """
     saved_at = time.monotonic()
     resumed_at, seconds_before = time.monotonic(), state.seconds
@@ -162,6 +162,11 @@ def skip_step(state: TrainState) -> None:
 def end_epoch(state: TrainState, validate: Validate, rate: float) -> None:
     """Validate the averaged weights and record the epoch."""
     loss, accuracy = validate(state.average)
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"the loss on the validation images is no longer a number after step {state.step}; "
+            "a lower learning rate usually helps"
+        )
     record = EpochRecord(
         epoch=len(state.history) + 1,
         step=state.step,

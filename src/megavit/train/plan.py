@@ -3,13 +3,16 @@
 import csv
 import io
 import json
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from megavit.config.checks import check_whole
 from megavit.config.files import dump_toml, from_dict, parse_json
 from megavit.config.recipe import Recipe
+from megavit.data.demos import PREFIX
 from megavit.data.samples import LabelledImages, write_samples
-from megavit.errors import BundleError, ConfigError
+from megavit.errors import BundleError, ConfigError, OutputError
 from megavit.runtime.storage import write_file, writing
 
 PLAN, RECIPE, SAMPLES, SKIPPED = "plan.json", "recipe.toml", "samples.csv", "skipped.csv"
@@ -33,6 +36,30 @@ class Plan:
     steps: int
     threads: int
 
+    def __post_init__(self) -> None:
+        check_whole("steps", self.steps, minimum=1)
+        check_whole("threads", self.threads, minimum=1)
+
+
+def check_place(out: Path, source: str) -> None:
+    """Refuse a folder with anything else in it, and one within the data, where it would become a class.
+
+    Raises:
+        OutputError: saying what to choose instead.
+    """
+    with writing("the run", out):
+        if (out / PLAN).exists():
+            folder = shlex.quote(str(out))
+            raise OutputError(f"{out} holds a run already: go on with --resume {folder}, or choose another --out")
+        if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
+            raise OutputError(f"{out} is not empty; choose a new folder with --out")
+        data = Path(source)
+        if not source.startswith(PREFIX) and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
+            raise OutputError(
+                f"{out} lies within the data, {source}, and would become a class of it; choose a place outside with "
+                "--out"
+            )
+
 
 def write_plan(out: Path, plan: Plan, images: LabelledImages) -> None:
     """Write the plan last, so that a folder that has one can be resumed.
@@ -54,10 +81,12 @@ def read_plan(out: Path) -> Plan:
         BundleError: when there is none, or it is damaged.
     """
     path = out / PLAN
-    if not path.is_file():
-        raise BundleError(f"there is no run to resume in {out}: it has no {PLAN}; start one with megavit train DATA")
     try:
         return from_dict(Plan, parse_json(path.read_bytes(), str(path)), str(path))
+    except (FileNotFoundError, NotADirectoryError):
+        raise BundleError(
+            f"there is no run to resume in {out}: it has no {PLAN}; start one with megavit train DATA"
+        ) from None
     except (ConfigError, OSError) as error:
         raise BundleError(f"the run in {out} cannot be resumed: {error}") from None
 

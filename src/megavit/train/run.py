@@ -11,6 +11,7 @@ OUT/report.html     what came of it, with figures/ beside it
 """
 
 import math
+import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,17 +29,18 @@ from megavit.data.augment import canvas_size
 from megavit.data.order import BatchOrder, equal_class_weights
 from megavit.data.read import read_data
 from megavit.data.samples import LabelledImages
-from megavit.errors import DataError, Interrupted, OutputError
+from megavit.errors import DataError, Interrupted, OutputError, signal_of
 from megavit.model.vit import MegaVit
 from megavit.predict.logits import logits_of
 from megavit.runtime.device import pick_device
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import check_writable
-from megavit.train.checkpoint import checkpoints, load_checkpoint
+from megavit.train.checkpoint import checkpoints, load_checkpoint, remove_unfinished
 from megavit.train.feed import Feed
 from megavit.train.finish import Trained, finish
 from megavit.train.loop import Batch, Task, Validate, fit
-from megavit.train.plan import PLAN, Plan, read_plan, write_plan
+from megavit.train.memory import check_memory
+from megavit.train.plan import Plan, check_place, read_plan, write_plan
 from megavit.train.resolve import choose_recipe, model_config, preprocessing_of, resolve, short_side
 from megavit.train.signals import StopRequest
 from megavit.train.speed import measure
@@ -53,7 +55,7 @@ def train(source: str, out: Path, *, recipe: str, changes: dict[str, Any], watch
 
     Args:
         source: a folder of class folders, a table, or demo:NAME.
-        out: must not hold a run already.
+        out: new or empty, and not within the data.
         recipe: a name of `megavit.config.recipes.RECIPES`, or "auto", by the images.
         changes: settings, nested as in `Recipe`, that take the place of the recipe's.
         watch: is told how it goes.
@@ -63,8 +65,7 @@ def train(source: str, out: Path, *, recipe: str, changes: dict[str, Any], watch
         Interrupted: when a signal asked to stop; `resume` goes on.
         TrainingError: when the loss is no longer a number.
     """
-    if (out / PLAN).exists():
-        raise OutputError(f"{out} holds a run already: go on with --resume {out}, or choose another --out")
+    check_place(out, source)
     if not is_text(source):
         raise DataError(f"the name {source!r} is not text, so that the run could not record it; rename the folder")
     # Wrong settings show before the images are read; "small" stands in for a choice that needs the images.
@@ -109,6 +110,7 @@ def resume(out: Path, *, watch: Watch) -> Trained:
         )
     state, task, feeds = prepare(plan.recipe, images, device, watch)
     task = replace(task, steps=plan.steps)
+    remove_unfinished(out / "checkpoints")
     # Without a checkpoint the stop came before the first one: the run begins again, with the same plan.
     if checkpoints(out / "checkpoints"):
         for fault in load_checkpoint(out / "checkpoints", state):
@@ -132,7 +134,7 @@ def read_images(source: str, recipe: Recipe, watch: Watch) -> LabelledImages:
     for split in ("train", "val", "test"):
         if not images.of(split):
             raise DataError(
-                f"there are no images for {split}: {images.division} "
+                f"there are no images for {split}: {images.division}. "
                 "A class gives one to each split if it has at least 3; add images, or a split of your own"
             )
     watch.data(images)
@@ -143,8 +145,9 @@ def prepare(
     recipe: Recipe, images: LabelledImages, device: torch.device, watch: Watch
 ) -> tuple[TrainState, Task, tuple[Feed, Feed]]:
     """A fresh state, its task, and the training and validation images. The task's steps are not chosen yet."""
-    seed_all(recipe.run.seed)
     config = model_config(recipe, len(images.classes))
+    check_memory(config, recipe.run.batch_size, device)
+    seed_all(recipe.run.seed)
     model = MegaVit.from_config(config).to(device)
     preprocessing = preprocessing_of(config)
     training, validation = images.of("train"), images.of("val")
@@ -196,17 +199,22 @@ def go(
     images: LabelledImages,
     watch: Watch,
 ) -> Trained:
-    """Train from where `state` stands, then write bundle and report."""
+    """Train from where `state` stands, then write bundle and report; an error says how to go on."""
     training, validation = feeds
     stop = StopRequest()
+    how_to_go_on = f"go on with megavit train --resume {shlex.quote(str(out))}"
     watch.plan(task.recipe, task.steps, sum(p.numel() for p in state.model.parameters()))
     try:
         with stop.listening():
             batches = batches_of(training, task, state.step, task.steps)
             fit(state, task, batches, validator(validation, task), out, stop, watch)
+        return finish(out, state, task, images, watch)
     except Interrupted as error:
-        raise Interrupted(f"{error}: go on with megavit train --resume {out}", stop.signal) from None
-    return finish(out, state, task, images, watch)
+        raise Interrupted(f"{error}: {how_to_go_on}", stop.signal) from None
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(f"stopped at once: {how_to_go_on}", signal_of(interrupt)) from None
+    except (DataError, OutputError) as error:
+        raise type(error)(f"{error}. When that is mended, {how_to_go_on}") from error
 
 
 def batches_of(feed: Feed, task: Task, start: int, steps: int) -> Iterator[Batch]:

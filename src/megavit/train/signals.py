@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that the loop grants after its step."""
+"""Ctrl-C, SIGTERM and a closed terminal (SIGHUP) as a wish that the loop grants after its step."""
 
 import contextlib
 import signal
@@ -15,11 +15,12 @@ class StopRequest:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Catch SIGINT and SIGTERM; a second one has its usual effect at once."""
+        """Catch SIGINT, SIGTERM and SIGHUP, unless ignored, as by nohup; a second one has its usual effect at once."""
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may; elsewhere whoever started it decides
             return
-        usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        usual = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
         def ask(number: int, _frame: FrameType | None) -> None:
             self.signal = number

@@ -1,0 +1,52 @@
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from megavit.cli.answers import AnswerWriter
+from megavit.errors import OutputError
+from megavit.predict.predictor import Answer, Prediction
+
+NAME = 'odd "name", with\na line\udce9.png'
+GOOD = Answer(NAME, Prediction("cat, big", 0.75, (("cat, big", 0.75), ("dog", 0.25))), None)
+BAD = Answer("b.png", None, "an empty file")
+
+
+def write(path: Path, answers: list[Answer], top: int) -> None:
+    with AnswerWriter(path, as_json=False, top=top) as writer:
+        for answer in answers:
+            writer.write(answer)
+
+
+@pytest.mark.parametrize("top", [1, 2, 4])
+def test_every_row_has_a_cell_for_every_column(tmp_path, top):
+    cut = Answer(NAME, Prediction("cat, big", 0.75, GOOD.prediction.top[:top]), None) if GOOD.prediction else GOOD
+    write(tmp_path / "a.csv", [cut, BAD], top)
+    with (tmp_path / "a.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        header, good, bad = csv.reader(file)
+    assert len(header) == len(good) == len(bad) == 2 + 2 * top
+    assert good[:3] == [NAME, "cat, big", "0.750000"] and good[-1] == ""
+    assert bad == ["b.png", *[""] * (2 * top), "an empty file"]
+
+
+def test_an_answer_is_in_the_file_before_the_next_one_is_asked_for(tmp_path):
+    with AnswerWriter(tmp_path / "a.jsonl", as_json=False, top=2) as writer:
+        for count, answer in enumerate([GOOD, BAD], start=1):
+            writer.write(answer)
+            lines = (tmp_path / "a.jsonl").read_text().splitlines()
+            assert len(lines) == count and json.loads(lines[-1]) == answer.to_dict()
+
+
+def test_a_file_that_is_there_is_not_touched(tmp_path):
+    (tmp_path / "a.csv").write_text("mine")
+    with pytest.raises(OutputError, match="is there already"):
+        write(tmp_path / "a.csv", [GOOD], 2)
+    assert (tmp_path / "a.csv").read_text() == "mine"
+
+
+def test_another_suffix_and_another_place_are_refused(tmp_path):
+    with pytest.raises(OutputError, match=r"\.csv or \.jsonl"):
+        AnswerWriter(tmp_path / "a.xlsx", as_json=False, top=1)
+    with pytest.raises(OutputError, match="another place"):
+        write(tmp_path / "nowhere" / "a.csv", [GOOD], 1)

@@ -1,0 +1,87 @@
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from megavit.data.order import BatchOrder
+from megavit.data.samples import LabelledImages, Sample
+from megavit.errors import DataError
+from megavit.train import feed as module
+from megavit.train.feed import Feed, free_memory, stack
+from megavit.train.watch import Silent
+
+COUNT, SIZE = 6, (1, 4, 4)
+
+
+def images(root: Path) -> LabelledImages:
+    """Picture i is all of grey 10 i, so that a mix-up shows."""
+    for i in range(COUNT):
+        Image.new("L", (4, 4), 10 * i).save(root / f"{i}.png")
+    samples = tuple(Sample(f"{i}.png", i % 2, "train", 4, 4, True, f"{i:016x}") for i in range(COUNT))
+    return LabelledImages("data", root, ("a", "b"), samples, (), "all of it")
+
+
+def make_feed(root: Path, monkeypatch: pytest.MonkeyPatch, *, memory: bool, workers: int = 0) -> Feed:
+    monkeypatch.setattr(module, "free_memory", lambda: 2**30 if memory else 0)
+    labelled = images(root)
+    return Feed(labelled, labelled.samples, SIZE, workers, Silent())
+
+
+@pytest.mark.parametrize(("memory", "workers"), [(True, 0), (False, 0), (False, 1)])
+def test_images_keep_their_labels_wherever_they_come_from(tmp_path, monkeypatch, memory, workers):
+    feed = make_feed(tmp_path, monkeypatch, memory=memory, workers=workers)
+    assert (feed.memory is not None) == memory
+    order = BatchOrder(COUNT, 4, 0, start=1, steps=4)
+    found = list(feed.batches(order))
+    for (pictures, labels), chosen in zip(found, order, strict=True):
+        assert pictures.shape == (4, *SIZE) and pictures.dtype == torch.uint8
+        assert (pictures[:, 0, 0, 0] // 10).tolist() == chosen
+        assert labels.tolist() == [place % 2 for place in chosen]
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_in_turn_gives_every_image_once_in_order_with_a_short_last_batch(tmp_path, monkeypatch, memory):
+    batches = list(make_feed(tmp_path, monkeypatch, memory=memory).in_turn(4))
+    assert [len(batch) for batch in batches] == [4, 2]
+    assert (torch.cat(batches)[:, 0, 0, 0] // 10).tolist() == list(range(COUNT))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_that_vanishes_is_named(tmp_path, monkeypatch, workers):
+    feed = make_feed(tmp_path, monkeypatch, memory=False, workers=workers)
+    (tmp_path / "3.png").unlink()
+    with pytest.raises(DataError, match=r"3\.png.*cannot any more"):
+        list(feed.in_turn(2))
+
+
+def test_what_is_in_memory_does_not_need_its_files_any_more(tmp_path, monkeypatch):
+    feed = make_feed(tmp_path, monkeypatch, memory=True)
+    (tmp_path / "3.png").unlink()
+    assert len(torch.cat(list(feed.in_turn(2)))) == COUNT
+
+
+def test_a_process_that_dies_is_told_of(tmp_path, monkeypatch):
+    feed = make_feed(tmp_path, monkeypatch, memory=False, workers=1)
+    parent = os.getpid()
+
+    def die(_index: int) -> torch.Tensor:
+        assert os.getpid() != parent
+        os.kill(os.getpid(), signal.SIGKILL)
+        return torch.empty(0)
+
+    monkeypatch.setattr(type(feed.pictures), "__getitem__", lambda self, index: die(index))
+    with pytest.raises(DataError, match="process that reads images has died"):
+        list(feed.in_turn(2))
+
+
+def test_one_message_stands_for_a_batch_with_an_unreadable_image():
+    assert stack([torch.zeros(1), "first", "second"]) == "first"
+    whole = stack([torch.zeros(1), torch.ones(1)])
+    assert isinstance(whole, torch.Tensor) and whole.tolist() == [[0.0], [1.0]]
+
+
+def test_free_memory_is_some_and_not_more_than_there_is():
+    assert 0 < free_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
