@@ -69,10 +69,12 @@ class AnswerWriter:
         return [answer.name, *cells, answer.error or ""]
 
     def _print(self, answer: Answer) -> None:
+        # A newline or an escape sequence in a file name must not write to the terminal for itself.
+        name = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in answer.name)
         if self.as_json:
             print_json(answer.to_dict())
         elif answer.prediction is None:
-            results.print(f"{answer.name}  cannot be read: {answer.error}", style="yellow")
+            results.print(f"{name}  cannot be read: {answer.error}", style="yellow")
         else:
             ranked = "  ".join(f"{label} {probability:.1%}" for label, probability in answer.prediction.top)
-            results.print(f"{answer.name}  {ranked}")
+            results.print(f"{name}  {ranked}")

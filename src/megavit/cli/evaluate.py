@@ -27,7 +27,7 @@ def evaluate(
     """
     from megavit.cli.output import counting, notes, print_json, print_table, results, show_skipped
     from megavit.cli.summary import headline, metric_rows
-    from megavit.config.checks import check_whole
+    from megavit.config.checks import check_range
     from megavit.config.recipe import DataRecipe
     from megavit.data.read import read_data
     from megavit.data.samples import read_samples
@@ -37,7 +37,7 @@ def evaluate(
     from megavit.predict.predictor import load
     from megavit.weights.bundle import SAMPLES, find_bundle
 
-    check_whole("batch-size", batch_size, minimum=1)
+    check_range("batch-size", batch_size, 1, 100_000)
     predictor = load(bundle, device=device, verify=verify)
     with counting("checking images") as progress:
         images = read_data(data, DataRecipe(val=0, test=0), progress)

@@ -31,12 +31,12 @@ def predict(
     """
     from megavit.cli.answers import AnswerWriter
     from megavit.cli.output import notes
-    from megavit.config.checks import check_whole
+    from megavit.config.checks import check_range, check_whole
     from megavit.predict.inputs import STANDARD_INPUT, images_named
     from megavit.predict.predictor import load
 
     check_whole("top", top, minimum=1)
-    check_whole("batch-size", batch_size, minimum=1)
+    check_range("batch-size", batch_size, 1, 100_000)
     if not images:
         raise ConfigError("IMAGES are missing: megavit predict BUNDLE photo.jpg, a folder, or - for standard input")
     for name in images:

@@ -176,7 +176,7 @@ class RunRecipe:
         device: "auto", "cpu", "cuda", or "cuda:N".
         precision: of the matrix products; "auto" takes bfloat16 where it measures faster.
         checkpoint_seconds: between two checkpoints; one is also written at a stop and at the end.
-        workers: processes that decode images; None: by the machine, 0 where the images fit into memory.
+        workers: processes that decode images; None: one a processor, at most 8.
     """
 
     epochs: int | None = None

@@ -1,8 +1,8 @@
 """Images to the loop: from memory where they fit, else decoded by worker processes as they are needed."""
 
-import os
 import signal
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -97,11 +97,13 @@ def stack(pictures: list[Tensor | str]) -> Tensor | str:
 
 
 def free_memory() -> int:
-    """Bytes of main memory that are free for use; where the system does not say, a modest guess."""
+    """Bytes of main memory that are free, or would be on demand; where the system does not say, a modest guess."""
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
         return 2**32
+    kilobytes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(kilobytes[0]) * 1024 if kilobytes else 2**32
 
 
 def leave_interrupts_to_parent(_worker: int) -> None:

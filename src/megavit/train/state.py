@@ -71,7 +71,7 @@ class TrainState:
         """The reverse of `numbers` and `tensors`, into a fresh state of the same model and recipe."""
         for name in NUMBERS:
             setattr(self, name, numbers[name])
-        self.history = [EpochRecord(**epoch) for epoch in numbers["history"]]
+        self.history = [EpochRecord.from_dict(epoch) for epoch in numbers["history"]]
         self.model.load_state_dict(_group(tensors, "model"))
         self.average.load_state_dict(_group(tensors, "average"))
         device = next(self.model.parameters()).device
