@@ -22,7 +22,9 @@ def test_measuring_leaves_the_run_as_it_was(precision):
     assert chosen in (("float32", "bfloat16") if precision == "auto" else (precision,)) and seconds > 0
     after = state.tensors()
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
-    assert state.step == state.loss_steps == 0 and not any(group["lr"] == 0 for group in state.optimiser.param_groups)
+    assert state.step == state.loss_steps == 0 and not any(
+        group["lr"] == 0 for optimiser in state.optimisers for group in optimiser.param_groups
+    )
 
 
 def clocked(monkeypatch, seconds_of):

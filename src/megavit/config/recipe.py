@@ -20,6 +20,7 @@ from megavit.config.presets import PRESETS
 from megavit.errors import ConfigError
 
 Balance = Literal["none", "loss", "sampler"]
+OptimiserKind = Literal["muon", "adamw"]
 ScheduleKind = Literal["cosine", "linear"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -119,19 +120,21 @@ class AugmentRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserRecipe:
-    """AdamW (arXiv 1711.05101) and the averaging of its weights.
+    """The optimiser and the averaging of its weights.
 
     Attributes:
-        learning_rate: at its peak, for any batch size.
+        kind: "muon" for the matrices within the layers, with AdamW for the rest; or "adamw" for all.
+        learning_rate: at its peak, for any width; of matrices `megavit.train.optimiser` derives their own from it.
         weight_decay: on matrices; norms, biases, tokens and positions have none.
-        beta1, beta2: decay of the gradient's first and second moment, in [0, 1).
+        beta1, beta2: AdamW's decay of the gradient's first and second moment, in [0, 1).
         clip_norm: largest norm of the whole gradient.
         ema: length of the moving average of the weights, which is evaluated and kept: a share in [0, 1) of all
             steps, so that it fits short and long runs; 0 for none.
         label_smoothing: share in [0, 1) of the target spread over all classes.
     """
 
-    learning_rate: float = 1e-3
+    kind: OptimiserKind = "muon"
+    learning_rate: float = 3e-3
     weight_decay: float = 0.05
     beta1: float = 0.9
     beta2: float = 0.98
@@ -140,6 +143,7 @@ class OptimiserRecipe:
     label_smoothing: float = 0.1
 
     def __post_init__(self) -> None:
+        check_choice("kind", self.kind, get_args(OptimiserKind))
         check_positive("learning_rate", self.learning_rate)
         check_range("weight_decay", self.weight_decay, 0, 10)
         for name in ("beta1", "beta2", "ema", "label_smoothing"):

@@ -89,13 +89,13 @@ def fit(
     resumed_at, seconds_before = time.monotonic(), state.seconds
     while state.step < task.steps:
         images, labels = next(batches)
-        rate = learning_rate(state.step, task.steps, task.recipe.optimiser.learning_rate, task.recipe.schedule)
+        rate = learning_rate(state.step, task.steps, task.recipe.schedule)
         loss = train_step(state, task, images, labels, rate)
         watch.step(state.step, task.steps, loss)
 
         state.seconds = seconds_before + time.monotonic() - resumed_at
         if task.epoch_at(state.step) > task.epoch_at(state.step - 1) or state.step == task.steps:
-            end_epoch(state, validate, rate)
+            end_epoch(state, validate, rate * task.recipe.optimiser.learning_rate)
             write_log(folder, state)
             watch.epoch(state.history[-1])
         due = time.monotonic() - saved_at >= task.recipe.run.checkpoint_seconds
@@ -107,13 +107,15 @@ def fit(
 
 
 def train_step(state: TrainState, task: Task, images: Tensor, labels: Tensor, rate: float) -> float:
-    """One optimiser step on uint8 images and their labels at learning rate `rate`; the loss."""
+    """One optimiser step on uint8 images and their labels, at `rate` in [0, 1] of the peak learning rate; the loss."""
     device = next(state.model.parameters()).device
     recipe = task.recipe.optimiser
     seed_all(task.recipe.run.seed, state.step)
     state.model.train()
-    for group in state.optimiser.param_groups:
-        group["lr"] = rate
+    for optimiser in state.optimisers:
+        optimiser.zero_grad(set_to_none=True)
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak"] * rate
 
     varied = augment(images.to(device, non_blocking=True), task.preprocessing, task.recipe.augment)
     inputs = normalise(varied, task.preprocessing)
@@ -121,7 +123,6 @@ def train_step(state: TrainState, task: Task, images: Tensor, labels: Tensor, ra
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=task.dtype == torch.bfloat16):
         logits = state.model(inputs)
     loss = F.cross_entropy(logits.float(), targets, weight=task.class_weights, label_smoothing=recipe.label_smoothing)
-    state.optimiser.zero_grad(set_to_none=True)
     loss.backward()
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
     state.step += 1
@@ -129,7 +130,8 @@ def train_step(state: TrainState, task: Task, images: Tensor, labels: Tensor, ra
         skip_step(state)
         return math.nan
     state.skipped_in_a_row = 0
-    state.optimiser.step()
+    for optimiser in state.optimisers:
+        optimiser.step()
     update_average(state.average, state.model, recipe.ema * task.steps, state.step)
     state.loss_sum += loss.item()
     state.loss_steps += 1
