@@ -18,12 +18,12 @@ def make_optimiser(model: nn.Module, recipe: OptimiserRecipe) -> torch.optim.Ada
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.beta1, recipe.beta2), fused=True)
 
 
-def learning_rate(step: int, steps: int, peak: float, schedule: ScheduleRecipe) -> float:
-    """The rate of `step` (from 0) of `steps`: linearly up to `peak`, then down to zero at the end."""
-    warmup = math.ceil(schedule.warmup * steps)
-    if step < warmup:
-        return peak * (step + 1) / (warmup + 1)
-    done = (step - warmup) / max(1, steps - warmup)
+def learning_rate(progress: float, peak: float, schedule: ScheduleRecipe) -> float:
+    """The rate at `progress` in [0, 1] of a run: linearly up from zero to `peak`, level, then down to zero."""
+    if progress < schedule.warmup:
+        return peak * progress / schedule.warmup
+    after_warmup = (progress - schedule.warmup) / (1 - schedule.warmup)
+    done = max(0.0, after_warmup - schedule.hold) / (1 - schedule.hold)
     return peak * (1 - done if schedule.kind == "linear" else 0.5 * (1 + math.cos(math.pi * done)))
 
 
