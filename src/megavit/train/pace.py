@@ -18,6 +18,8 @@ MOST_VALIDATIONS, LEAST_VALIDATIONS = 20, 4
 VALIDATION_SHARE = 0.05
 # The speed of now: the median of the steps of the last seconds, and of at least so many steps.
 RECENT_SECONDS, RECENT_STEPS = 3.0, 5
+# Where steps have become slower than measured, so may have all that comes after them; up to so many times.
+MOST_SLOWDOWN = 3.0
 # A run that a long pause left with no time at all still lowers its rate in a few steps, within this share of it.
 LAST_STEPS, OVERTIME_SHARE = 20, 0.02
 # Steps of equal parts do not always add up to a whole.
@@ -69,7 +71,7 @@ class TimePlan:
         step: of one step.
         validation: of one pass over the validation images.
         final_passes: such passes after the last step, of validation and test images.
-        finish: all else after the last step, such as reading the test images and writing bundle and report.
+        finish: all else after the last step: reading the test images and writing bundle and report.
     """
 
     total: float
@@ -102,15 +104,20 @@ class ByClock:
         """The progress at least between two validations."""
         return max(1 / MOST_VALIDATIONS, self.validation / (VALIDATION_SHARE * self.plan.total))
 
+    @property
+    def step(self) -> float:
+        """Seconds of a step, now."""
+        return median(self.recent) if self.recent else self.plan.step
+
     def left(self, used: float) -> float:
         """Seconds for training when `used` of the command's are gone; below zero when they do not suffice."""
-        return self.plan.total - used - self.plan.finish - self.plan.final_passes * self.validation
+        slowdown = min(max(1.0, self.step / self.plan.step), MOST_SLOWDOWN)
+        return self.plan.total - used - self.plan.finish * slowdown - self.plan.final_passes * self.validation
 
     def stride(self, step: int, progress: float, used: float) -> Stride:
         """The next step, after `step` steps that brought the run to `progress` in `used` seconds of its command."""
-        seconds = median(self.recent) if self.recent else self.plan.step
-        fitting = max(1, round(self.left(used) / seconds))
-        most = max(1 / LAST_STEPS, seconds / (OVERTIME_SHARE * self.plan.total))
+        fitting = max(1, round(self.left(used) / self.step))
+        most = max(1 / LAST_STEPS, self.step / (OVERTIME_SHARE * self.plan.total))
         advance = min((1 - progress) / fitting, most)
         after = progress + advance
         return Stride(progress, 1.0 if after > 1 - ROUNDING else after, step + round((1 - progress) / advance))

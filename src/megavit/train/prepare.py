@@ -18,19 +18,21 @@ from megavit.errors import ConfigError
 from megavit.model.vit import MegaVit
 from megavit.predict.logits import logits_of
 from megavit.runtime.seeds import seed_all
+from megavit.train import figures
 from megavit.train.choose import CANDIDATES, Candidate, Choice, choose
 from megavit.train.feed import Feed
+from megavit.train.history import EpochRecord
 from megavit.train.loop import Batch, Task, Validate
 from megavit.train.memory import check_memory
-from megavit.train.pace import TimePlan
+from megavit.train.pace import MOST_VALIDATIONS, TimePlan
 from megavit.train.resolve import model_config, preprocessing_of, resolve, short_side
 from megavit.train.speed import measure
 from megavit.train.state import TrainState
 from megavit.train.watch import Watch
 
 VALIDATION_BATCH = 256
-# Bundle, report and the end of the process, as seen on two cores; the pictures of the report take most of it.
-FINISH_SECONDS = 2.5
+# Bundle, report and the end of the process take as long as drawing so many of the report's learning curves.
+FINISH_DRAWINGS = 13
 # A pass over the validation images is measured for this share of the time, or a second where that is more.
 VALIDATION_MEASURING_SHARE = 0.01
 
@@ -118,7 +120,7 @@ def choose_by_time(recipe: Recipe, images: LabelledImages, device: torch.device,
         return measure(state, task, (pixels.to(torch.uint8), labels), enough)
 
     watch.say("measuring the speed of a step")
-    until = began + total - FINISH_SECONDS
+    until = began + total - FINISH_DRAWINGS * drawing_seconds()
     choice = choose(candidates(recipe, images, device), step_time, len(images.of("train")), until, total)
     watch.say(choice.reason)
     return choice
@@ -175,7 +177,7 @@ def time_plan(
         step=step,
         validation=pass_seconds,
         final_passes=1 + both * final_seconds / pass_seconds,  # the last validation, then both splits for the report
-        finish=FINISH_SECONDS + both * reading,
+        finish=FINISH_DRAWINGS * drawing_seconds() + both * reading,
     )
 
 
@@ -187,6 +189,14 @@ def validation_seconds(state: TrainState, task: Task, feed: Feed, enough: float,
         if time.monotonic() - began > enough:
             break
     return (time.monotonic() - began) * len(feed) / seen
+
+
+def drawing_seconds() -> float:
+    """Seconds of drawing the learning curves of the report once."""
+    record = EpochRecord(epoch=1, step=1, seconds=1, train_loss=1, val_loss=1, val_accuracy=0.5, learning_rate=1e-3)
+    began = time.monotonic()
+    figures.png(figures.curves([record] * MOST_VALIDATIONS, figures.LIGHT))
+    return time.monotonic() - began
 
 
 def steps_of(task: Task, epochs: int) -> int:
