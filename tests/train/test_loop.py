@@ -14,7 +14,7 @@ from megavit.config.recipe import AugmentRecipe
 from megavit.errors import Interrupted, TrainingError
 from megavit.train.checkpoint import load_checkpoint
 from megavit.train.loop import MOST_SKIPPED_IN_A_ROW, fit, mix, train_step
-from megavit.train.pace import ByEpochs
+from megavit.train.pace import ByClock, ByEpochs, TimePlan
 from megavit.train.signals import StopRequest
 from megavit.train.watch import Silent
 
@@ -34,11 +34,10 @@ def test_a_run_does_its_steps_and_validates_each_epoch_and_quarter(tmp_path):
     task, state = make_task(), fresh_state(make_task())
     run(state, task, tmp_path)
     assert state.step == 12
-    assert [(epoch.step, epoch.epoch) for epoch in state.history] == [
-        (3, 0.75), (4, 1), (6, 1.5), (8, 2), (9, 2.25), (12, 3)
-    ]  # fmt: skip
+    expected = [(3, 0.75), (4, 1), (7, 1.75), (8, 2), (11, 2.75), (12, 3)]
+    assert [(epoch.step, epoch.epoch) for epoch in state.history] == expected
     logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [epoch["step"] for epoch in logged] == [3, 4, 6, 8, 9, 12]
+    assert [epoch["step"] for epoch in logged] == [step for step, _ in expected]
     assert all(math.isfinite(epoch["train_loss"]) and epoch["train_loss"] > 0 for epoch in logged)
 
 
@@ -143,3 +142,23 @@ def test_a_validation_loss_that_is_no_number_ends_the_run_and_is_not_recorded(tm
     with pytest.raises(TrainingError, match=r"validation.*lower learning rate"):
         run(state, task, tmp_path, validate=lambda _: (math.nan, 0.5))
     assert state.step == 3 and not state.history and not (tmp_path / "log.jsonl").exists()
+
+
+def test_where_every_step_was_skipped_there_is_no_loss_to_tell(tmp_path):
+    task, state = make_task(), fresh_state(make_task())
+    poisoned = replace(task, class_weights=torch.full((CLASSES,), math.nan))
+    run(state, poisoned, tmp_path)
+    assert state.skipped == STEPS and all(epoch.train_loss is None for epoch in state.history)
+    resumed = fresh_state(task)
+    load_checkpoint(tmp_path / "checkpoints", resumed)
+    assert resumed.history == state.history
+
+
+def test_a_run_by_the_clock_goes_down_to_rate_zero_and_validates_at_its_end(tmp_path):
+    task, state = make_task(), fresh_state(make_task())
+    pace = ByClock(TimePlan(total=3.0, step=0.05, validation=0.001, final_passes=1, finish=1.0))
+    began = time.monotonic()
+    fit(state, task, pace, map(batch_at, itertools.count()), validate, tmp_path, StopRequest(), Silent(), began)
+    assert state.progress == 1 and state.history[-1].step == state.step
+    assert 0 < state.history[-1].learning_rate < 0.2 * task.recipe.optimiser.learning_rate
+    assert state.seconds == pytest.approx(time.monotonic() - began, abs=1)

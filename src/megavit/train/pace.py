@@ -16,8 +16,8 @@ from megavit.errors import ConfigError
 MOST_VALIDATIONS, LEAST_VALIDATIONS = 20, 4
 # By the clock it takes at most this share of the time besides.
 VALIDATION_SHARE = 0.05
-# The speed of now: the median of the steps of the last seconds, and of at least so many steps.
-RECENT_SECONDS, RECENT_STEPS = 3.0, 5
+# The speed of now: the median of the steps of the last seconds, but of so many steps at least and at most.
+RECENT_SECONDS, LEAST_RECENT, MOST_RECENT = 3.0, 5, 100
 # Where steps have become slower than measured, so may have all that comes after them; up to so many times.
 MOST_SLOWDOWN = 3.0
 # A run that a long pause left with no time at all still lowers its rate in a few steps, within this share of it.
@@ -97,17 +97,13 @@ class ByClock:
     def __init__(self, plan: TimePlan) -> None:
         self.plan = plan
         self.validation = plan.validation
-        self.recent: deque[float] = deque()
+        self.step = plan.step
+        self.recent: deque[float] = deque(maxlen=MOST_RECENT)
 
     @property
     def validation_gap(self) -> float:
         """The progress at least between two validations."""
         return max(1 / MOST_VALIDATIONS, self.validation / (VALIDATION_SHARE * self.plan.total))
-
-    @property
-    def step(self) -> float:
-        """Seconds of a step, now."""
-        return median(self.recent) if self.recent else self.plan.step
 
     def left(self, used: float) -> float:
         """Seconds for training when `used` of the command's are gone; below zero when they do not suffice."""
@@ -116,7 +112,7 @@ class ByClock:
 
     def stride(self, step: int, progress: float, used: float) -> Stride:
         """The next step, after `step` steps that brought the run to `progress` in `used` seconds of its command."""
-        fitting = max(1, round(self.left(used) / self.step))
+        fitting = max(1, int(self.left(used) / self.step + 0.5))
         most = max(1 / LAST_STEPS, self.step / (OVERTIME_SHARE * self.plan.total))
         advance = min((1 - progress) / fitting, most)
         after = progress + advance
@@ -125,8 +121,9 @@ class ByClock:
     def step_took(self, seconds: float) -> None:
         """The last step's time, that of waiting for its images included."""
         self.recent.append(seconds)
-        while len(self.recent) > RECENT_STEPS and sum(self.recent) > RECENT_SECONDS:
+        while len(self.recent) > LEAST_RECENT and sum(self.recent) > RECENT_SECONDS:
             self.recent.popleft()
+        self.step = median(self.recent)
 
     def validation_took(self, seconds: float) -> None:
         """The last validation's time: those after the last step will take as long."""
@@ -150,16 +147,12 @@ def pace_of(steps: int | None, time: TimePlan | None) -> Pace:
 
 
 def validation_due(stride: Stride, validated: float, gap: float, epoch_ended: bool) -> bool:
-    """Whether to validate after a step: always at the end, and else at the end of an epoch or quarter of the run.
+    """Whether to validate after a step: at the end of the run, of an epoch, or of a quarter of the run without.
 
     Args:
         validated: progress at the last validation, 0 before the first.
-        gap: progress at least between two.
+        gap: progress at least between two, but for the last.
         epoch_ended: with this step.
     """
-    if stride.after >= 1:
-        return True
-    if stride.after - validated < gap - ROUNDING:
-        return False
-    quarter = int(stride.after * LEAST_VALIDATIONS + ROUNDING) > int(stride.before * LEAST_VALIDATIONS + ROUNDING)
-    return epoch_ended or quarter
+    since = stride.after - validated + ROUNDING
+    return stride.after >= 1 or (since >= gap and (epoch_ended or since >= 1 / LEAST_VALIDATIONS))
