@@ -1,5 +1,6 @@
 """Runs that are ended from outside, and gone on with: processes and signals are real."""
 
+import json
 import os
 import random
 import signal
@@ -85,3 +86,45 @@ def test_changed_images_are_not_gone_on_with(digits, tmp_path):
     (data / "digit 0" / "000.png").unlink()
     refused = megavit("train", "--resume", out, cwd=tmp_path)
     assert refused.returncode == 2 and "is not what it was when the run began" in refused.stderr
+
+
+def test_a_run_by_the_clock_that_is_killed_ends_on_its_time_when_it_goes_on(tmp_path):
+    minutes, out = 0.5, tmp_path / "run"
+    arguments = ["--out", str(out), "--minutes", str(minutes), "--device", "cpu", "--checkpoint-seconds", "0.5"]
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "megavit", "train", "demo:digits", *arguments], stderr=subprocess.PIPE
+    )
+    wait_for_step(process, out, 1)
+    process.kill()
+    process.communicate()
+    used = time.monotonic() - began
+    began = time.monotonic()
+    resumed = megavit("train", "--resume", out, cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    # No bound on speed: that nothing of the time is lost or given twice; what followed the checkpoint is lost.
+    assert 0.7 * minutes * 60 < used + time.monotonic() - began < 1.5 * minutes * 60
+    history = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert history[-1]["learning_rate"] < 0.1 * max(one["learning_rate"] for one in history)
+    assert history[-1]["seconds"] < minutes * 60
+
+
+def test_a_run_that_another_process_is_at_is_left_to_it(digits, tmp_path):
+    out = tmp_path / "run"
+    process = start(digits, out)
+    wait_for_step(process, out, 1)
+    process.send_signal(signal.SIGSTOP)  # so that it is there for as long as the second one looks
+    try:
+        refused = megavit("train", "--resume", out, cwd=tmp_path)
+    finally:
+        process.kill()
+        process.communicate()
+    assert refused.returncode == 2 and "another process is training" in refused.stderr
+
+
+def test_a_stop_while_the_command_is_still_being_imported_is_no_traceback(tmp_path):
+    (tmp_path / "cyclopts.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "megavit", "demo"]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGINT, b"megavit: stopped\n")

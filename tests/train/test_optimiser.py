@@ -52,24 +52,32 @@ def test_adamw_moves_a_matrix_less_the_wider_its_input_is_and_the_embedding_at_t
     assert peaks["transformer.layers.0.mlp.out.weight"] == pytest.approx(0.01 * 128 / 192)
 
 
-@given(
-    steps=st.integers(1, 1000),
-    warmup=st.floats(0, 0.99),
-    kind=st.sampled_from(["cosine", "linear"]),
-)
-def test_the_rate_rises_to_its_peak_and_falls_to_almost_nothing(steps, warmup, kind):
-    rates = [learning_rate(step, steps, ScheduleRecipe(kind=kind, warmup=warmup)) for step in range(steps)]
+shares = st.floats(0, 0.99)
+kinds = st.sampled_from(["cosine", "linear"])
+
+
+@given(steps=st.integers(1, 1000), kind=kinds, warmup=shares, hold=shares)
+def test_the_rate_rises_to_its_peak_and_falls_to_nothing(steps, kind, warmup, hold):
+    schedule = ScheduleRecipe(kind=kind, warmup=warmup, hold=hold)
+    rates = [learning_rate(step / steps, 1.0, schedule) for step in range(steps + 1)]
     top = rates.index(max(rates))
-    assert min(rates) > 0 and max(rates) <= 1
+    assert all(0 <= rate <= 1 for rate in rates) and rates[-1] == pytest.approx(0, abs=1e-9)
     assert all(a < b for a, b in pairwise(rates[: top + 1]))
     assert all(a >= b for a, b in pairwise(rates[top:]))
 
 
-def test_the_rate_without_warm_up_begins_at_its_peak_and_is_half_in_the_middle():
+@given(kind=kinds, warmup=shares, hold=shares, at=st.floats(0, 1))
+def test_the_rate_is_at_its_peak_from_the_warm_up_to_the_end_of_the_hold(kind, warmup, hold, at):
+    schedule = ScheduleRecipe(kind=kind, warmup=warmup, hold=hold)
+    assert learning_rate(warmup + at * hold * (1 - warmup), 3e-3, schedule) == pytest.approx(3e-3)
+    assert warmup < 1e-9 or learning_rate(warmup / 2, 3e-3, schedule) == pytest.approx(1.5e-3)
+
+
+def test_the_rate_is_half_in_the_middle_of_its_way_down():
     for kind in ("cosine", "linear"):
-        schedule = ScheduleRecipe(kind=kind, warmup=0)
-        assert learning_rate(0, 10, schedule) == 1
-        assert learning_rate(5, 10, schedule) == pytest.approx(0.5)
+        assert learning_rate(0.5, 3e-3, ScheduleRecipe(kind=kind, warmup=0)) == pytest.approx(1.5e-3)
+        held = ScheduleRecipe(kind=kind, warmup=0.2, hold=0.5)  # down from 0.6 on
+        assert learning_rate(0.8, 3e-3, held) == pytest.approx(1.5e-3)
 
 
 def test_the_average_is_over_its_length_and_forgets_its_first_steps_sooner():

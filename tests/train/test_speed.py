@@ -31,7 +31,7 @@ def clocked(monkeypatch, seconds_of):
     """A clock that only steps move, each by what `seconds_of` says of its precision; the answer lists the steps."""
     now, steps = [0.0], []
 
-    def step(_state, task, *_batch, rate):
+    def step(_state, task, *_batch, rate, **_):
         assert rate == 0
         steps.append(task.recipe.run.precision)
         now[0] += seconds_of[steps[-1]]

@@ -12,6 +12,7 @@ from megavit.train.state import TrainState
 
 BATCH = 8
 CLASSES = 3
+STEPS = 12
 
 
 def make_task() -> Task:
@@ -23,7 +24,7 @@ def make_task() -> Task:
         run=RunRecipe(epochs=3, batch_size=BATCH, precision="float32", device="cpu", checkpoint_seconds=1e6),
     )
     size = Preprocessing(height=4, width=4, channels=1)
-    return Task(recipe=recipe, preprocessing=size, num_classes=CLASSES, class_weights=None, steps=12, images=32)
+    return Task(recipe=recipe, preprocessing=size, num_classes=CLASSES, class_weights=None, batch_size=BATCH, images=32)
 
 
 def fresh_state(task: Task) -> TrainState:

@@ -153,19 +153,22 @@ class OptimiserRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleRecipe:
-    """How the learning rate rises and falls: linearly up over `warmup`, then down to zero.
+    """How the learning rate rises and falls: linearly up over `warmup`, level over `hold`, then down to zero.
 
     Attributes:
         kind: shape of the way down.
-        warmup: share in [0, 1) of all steps.
+        warmup: share in [0, 1) of the run.
+        hold: share in [0, 1) of what comes after the warm-up, at the peak.
     """
 
     kind: ScheduleKind = "cosine"
     warmup: float = 0.05
+    hold: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, get_args(ScheduleKind))
         check_fraction("warmup", self.warmup)
+        check_fraction("hold", self.hold)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,8 +177,8 @@ class RunRecipe:
 
     Attributes:
         epochs: passes over the training images; None: as many as fit into `minutes`.
-        minutes: of training, at the speed measured before the first step; used where `epochs` is None.
-        batch_size: images a step.
+        minutes: for the whole command, from its start to its end; used where `epochs` is None.
+        batch_size: images a step; None: 128, and fewer where there are few images.
         seed: of initial values, order and augmentation.
         device: "auto", "cpu", "cuda", or "cuda:N".
         precision: of the matrix products; "auto" takes bfloat16 where it measures faster.
@@ -185,7 +188,7 @@ class RunRecipe:
 
     epochs: int | None = None
     minutes: float = 10.0
-    batch_size: int = 128
+    batch_size: int | None = None
     seed: int = 0
     device: str = "auto"
     precision: Precision = "auto"
@@ -198,7 +201,8 @@ class RunRecipe:
             check_range("epochs", self.epochs, 1, LONGEST)
         check_positive("minutes", self.minutes)
         check_range("minutes", self.minutes, 0, LONGEST)
-        check_whole("batch_size", self.batch_size, minimum=1)
+        if self.batch_size is not None:
+            check_whole("batch_size", self.batch_size, minimum=1)
         check_whole("seed", self.seed, minimum=0)
         check_device("device", self.device)
         check_choice("precision", self.precision, get_args(Precision))

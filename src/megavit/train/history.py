@@ -1,4 +1,4 @@
-"""One line of a run's diary: what an epoch cost and what it brought."""
+"""One line of a run's diary: what it cost up to a validation, and what it brought."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,22 +8,23 @@ from megavit.errors import BundleError
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """Measured at the end of an epoch.
+    """Measured at a validation: mostly at the end of an epoch, but not of each where they are short.
 
     Attributes:
-        epoch: passes over the training images so far, from 1.
+        epoch: passes over the training images so far; whole at the end of one.
         step: optimiser steps so far.
-        seconds: since training began, pauses left out.
-        train_loss: mean over the epoch's steps, of augmented images and smoothed labels.
+        seconds: since the command began, pauses left out.
+        train_loss: mean over the steps since the last record, of augmented images and smoothed labels; None
+            where every one of them was skipped.
         val_loss: mean negative log-likelihood in nats on the validation images.
         val_accuracy: share in [0, 1].
-        learning_rate: of the epoch's last step.
+        learning_rate: of the last step.
     """
 
-    epoch: int
+    epoch: float
     step: int
     seconds: float
-    train_loss: float
+    train_loss: float | None
     val_loss: float
     val_accuracy: float
     learning_rate: float

@@ -21,6 +21,7 @@ from megavit.runtime.storage import write_file, writing
 from megavit.train.checkpoint import save_checkpoint
 from megavit.train.history import EpochRecord
 from megavit.train.optimiser import learning_rate, update_average
+from megavit.train.pace import Pace, validation_due
 from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
 from megavit.train.watch import Watch
@@ -41,7 +42,7 @@ class Task:
         preprocessing: of the model's input.
         num_classes: of the labels.
         class_weights: (num_classes,) factors in the loss, or None.
-        steps: to train in all.
+        batch_size: images a step.
         images: in an epoch.
     """
 
@@ -49,7 +50,7 @@ class Task:
     preprocessing: Preprocessing
     num_classes: int
     class_weights: Tensor | None
-    steps: int
+    batch_size: int
     images: int
 
     @property
@@ -59,26 +60,35 @@ class Task:
 
     def epoch_at(self, step: int) -> int:
         """Whole passes over the images in the first `step` steps."""
-        return step * self.recipe.run.batch_size // self.images
+        return step * self.batch_size // self.images
+
+    def passes_at(self, step: int) -> float:
+        """Passes over the images in the first `step` steps; whole where the last of them ended an epoch."""
+        whole = self.epoch_at(step)
+        return whole if whole > self.epoch_at(step - 1) else round(step * self.batch_size / self.images, 2)
 
 
 def fit(
     state: TrainState,
     task: Task,
+    pace: Pace,
     batches: Iterator[Batch],
     validate: Validate,
     folder: Path,
     stop: StopRequest,
     watch: Watch,
+    began: float,
 ) -> None:
-    """Train `state` up to `task.steps`.
+    """Train `state` until its progress is 1.
 
     Args:
+        pace: how far each step brings it.
         batches: (uint8 images (B, C, height, width), labels (B,)) from `state.step` on.
         validate: the (loss, accuracy) of a model on the validation images.
         folder: of the run, for its checkpoints and log.
         stop: asked after each step.
-        watch: told after each step and epoch.
+        watch: told after each step and validation.
+        began: the monotonic time at which the command began, pauses left out.
 
     Raises:
         Interrupted: when asked to stop; a checkpoint has been written.
@@ -86,28 +96,34 @@ def fit(
         TrainingError: when the loss has not been a number for many steps, or is none on the validation images.
     """
     saved_at = time.monotonic()
-    resumed_at, seconds_before = time.monotonic(), state.seconds
-    while state.step < task.steps:
+    while state.progress < 1:
+        started = time.monotonic()
+        stride = pace.stride(state.step, state.progress, started - began)
         images, labels = next(batches)
-        rate = learning_rate(state.step, task.steps, task.recipe.schedule)
-        loss = train_step(state, task, images, labels, rate)
-        watch.step(state.step, task.steps, loss)
+        rate = learning_rate(stride.middle, 1.0, task.recipe.schedule)
+        loss = train_step(state, task, images, labels, rate, stride.steps)
+        state.progress = stride.after
+        pace.step_took(time.monotonic() - started)
+        watch.step(state.step, stride.steps, loss)
 
-        state.seconds = seconds_before + time.monotonic() - resumed_at
-        if task.epoch_at(state.step) > task.epoch_at(state.step - 1) or state.step == task.steps:
-            end_epoch(state, validate, rate * task.recipe.optimiser.learning_rate)
+        epoch_ended = task.epoch_at(state.step) > task.epoch_at(state.step - 1)
+        if validation_due(stride, state.validated, pace.validation_gap, epoch_ended):
+            started = time.monotonic()
+            end_epoch(state, task, validate, rate * task.recipe.optimiser.learning_rate, began)
+            pace.validation_took(time.monotonic() - started)
             write_log(folder, state)
             watch.epoch(state.history[-1])
+        state.seconds = time.monotonic() - began
         due = time.monotonic() - saved_at >= task.recipe.run.checkpoint_seconds
-        if due or stop.signal or state.step == task.steps:
+        if due or stop.signal or state.progress == 1:
             save_checkpoint(folder / "checkpoints", state)
             saved_at = time.monotonic()
-        if stop.signal and state.step < task.steps:
-            raise Interrupted(f"stopped as asked after step {state.step} of {task.steps}; all is saved", stop.signal)
+        if stop.signal and state.progress < 1:
+            raise Interrupted(f"stopped as asked after step {state.step} of {stride.steps}; all is saved", stop.signal)
 
 
-def train_step(state: TrainState, task: Task, images: Tensor, labels: Tensor, rate: float) -> float:
-    """One optimiser step on uint8 images and their labels, at `rate` in [0, 1] of the peak learning rate; the loss."""
+def train_step(state: TrainState, task: Task, images: Tensor, labels: Tensor, rate: float, steps: int) -> float:
+    """One step of about `steps` on uint8 images and their labels, at `rate` in [0, 1] of its peak; the loss."""
     device = next(state.model.parameters()).device
     recipe = task.recipe.optimiser
     seed_all(task.recipe.run.seed, state.step)
@@ -132,7 +148,7 @@ def train_step(state: TrainState, task: Task, images: Tensor, labels: Tensor, ra
     state.skipped_in_a_row = 0
     for optimiser in state.optimisers:
         optimiser.step()
-    update_average(state.average, state.model, recipe.ema * task.steps, state.step)
+    update_average(state.average, state.model, recipe.ema * steps, state.step)
     state.loss_sum += loss.item()
     state.loss_steps += 1
     return loss.item()
@@ -161,8 +177,8 @@ def skip_step(state: TrainState) -> None:
         )
 
 
-def end_epoch(state: TrainState, validate: Validate, rate: float) -> None:
-    """Validate the averaged weights and record the epoch."""
+def end_epoch(state: TrainState, task: Task, validate: Validate, rate: float, began: float) -> None:
+    """Validate the averaged weights and record what came of it."""
     loss, accuracy = validate(state.average)
     if not math.isfinite(loss):
         raise TrainingError(
@@ -170,19 +186,20 @@ def end_epoch(state: TrainState, validate: Validate, rate: float) -> None:
             "a lower learning rate usually helps"
         )
     record = EpochRecord(
-        epoch=len(state.history) + 1,
+        epoch=task.passes_at(state.step),
         step=state.step,
-        seconds=state.seconds,
-        train_loss=state.loss_sum / max(1, state.loss_steps),
+        seconds=time.monotonic() - began,
+        train_loss=state.loss_sum / state.loss_steps if state.loss_steps else None,
         val_loss=loss,
         val_accuracy=accuracy,
         learning_rate=rate,
     )
     state.loss_sum, state.loss_steps = 0.0, 0
+    state.validated = state.progress
     state.record(record)
 
 
 def write_log(folder: Path, state: TrainState) -> None:
-    """Write a line an epoch; all of them each time, so that what a stop cut off is not in it twice."""
+    """Write a line a record; all of them each time, so that what a stop cut off is not in it twice."""
     with writing("the log", folder):
         write_file(folder / "log.jsonl", "".join(json.dumps(asdict(epoch)) + "\n" for epoch in state.history))

@@ -68,13 +68,13 @@ def _parts(model: MegaVit) -> dict[nn.Module, int]:
     return found
 
 
-def learning_rate(step: int, steps: int, schedule: ScheduleRecipe) -> float:
-    """The share of its peak that the rate has at `step` (from 0) of `steps`: linearly up, then down to zero."""
-    warmup = math.ceil(schedule.warmup * steps)
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    done = (step - warmup) / max(1, steps - warmup)
-    return 1 - done if schedule.kind == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+def learning_rate(progress: float, peak: float, schedule: ScheduleRecipe) -> float:
+    """The rate at `progress` in [0, 1] of a run: linearly up from zero to `peak`, level, then down to zero."""
+    if progress < schedule.warmup:
+        return peak * progress / schedule.warmup
+    after_warmup = (progress - schedule.warmup) / (1 - schedule.warmup)
+    done = max(0.0, after_warmup - schedule.hold) / (1 - schedule.hold)
+    return peak * (1 - done if schedule.kind == "linear" else 0.5 * (1 + math.cos(math.pi * done)))
 
 
 @torch.no_grad()

@@ -56,7 +56,7 @@ class Report:
         model: (name, value) pairs, such as preset, image size, parameters.
         recipe_toml: the recipe as it was run.
         environment: (name, value) pairs: machine, versions, threads, device, precision, wall time.
-        history: one record for each epoch; may be empty.
+        history: one record for each validation; may be empty.
         test: measured on images that nothing was chosen by.
         val: measured on the images by which the epoch was chosen, if any.
         examples: test images; the report sorts right from wrong.
@@ -141,7 +141,7 @@ def _curves(history: Sequence[EpochRecord]) -> list[dict[str, str]]:
     best = max(record.val_accuracy for record in history)
     loss = (
         f"Loss by epoch: in validation from {first.val_loss:.3g} to {last.val_loss:.3g}, "
-        f"in training from {first.train_loss:.3g} to {last.train_loss:.3g}."
+        f"in training from {_loss(first)} to {_loss(last)}."
     )
     accuracy = (
         f"Validation accuracy by epoch: from {percent(first.val_accuracy)} to {percent(last.val_accuracy)}, "
@@ -152,6 +152,10 @@ def _curves(history: Sequence[EpochRecord]) -> list[dict[str, str]]:
         _picture(partial(figures.curves, history, panels=["loss"]), loss),
         _picture(partial(figures.curves, history, panels=["accuracy"]), accuracy),
     ]
+
+
+def _loss(record: EpochRecord) -> str:
+    return "none" if record.train_loss is None else f"{record.train_loss:.3g}"
 
 
 def _picture(draw: Callable[[Palette], Figure], alt: str) -> dict[str, str]:

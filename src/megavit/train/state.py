@@ -22,12 +22,14 @@ class TrainState:
         average: the moving average of its weights, which is validated and kept.
         optimisers: of `model`, each of its own part.
         step: optimiser steps done, skipped ones included.
+        progress: of the run, in [0, 1].
+        validated: progress at the last validation.
         skipped: steps whose gradient was not finite, and changed nothing.
         skipped_in_a_row: of these, how many just now.
-        loss_sum, loss_steps: of the epoch so far.
-        seconds: trained, pauses left out.
-        history: a record an epoch.
-        best: weights of `average` at the best epoch so far.
+        loss_sum, loss_steps: since the last validation.
+        seconds: since the command began, pauses left out.
+        history: a record a validation.
+        best: weights of `average` at the best of them so far.
         best_epoch: its index in `history`; None before the first.
     """
 
@@ -35,6 +37,8 @@ class TrainState:
     average: MegaVit
     optimisers: list[torch.optim.Optimizer]
     step: int = 0
+    progress: float = 0.0
+    validated: float = 0.0
     skipped: int = 0
     skipped_in_a_row: int = 0
     loss_sum: float = 0.0
@@ -85,7 +89,17 @@ class TrainState:
             optimiser.load_state_dict(optimiser.state_dict() | {"state": slots})
 
 
-NUMBERS = ("step", "skipped", "skipped_in_a_row", "loss_sum", "loss_steps", "seconds", "best_epoch")
+NUMBERS = (
+    "step",
+    "progress",
+    "validated",
+    "skipped",
+    "skipped_in_a_row",
+    "loss_sum",
+    "loss_steps",
+    "seconds",
+    "best_epoch",
+)
 
 
 def _group(tensors: dict[str, Tensor], group: str) -> dict[str, Tensor]:
