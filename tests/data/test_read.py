@@ -1,7 +1,6 @@
 """From a folder, a table or a demo set to labelled images."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,7 +126,7 @@ def test_a_class_whose_name_is_not_text_is_refused(tmp_path):
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_a_split_that_is_needed_and_that_the_recipe_leaves_empty_is_refused_by_its_setting(tmp_path, split):
     folder = fill(tmp_path, "train/cat", "train/dog", f"{split}/cat", f"{split}/dog")
-    recipe = replace(RECIPE, val=0) if split == "val" else replace(RECIPE, test=0)
+    recipe = DataRecipe(val=0, test=0.2) if split == "val" else DataRecipe(val=0.2, test=0)
     read_data(folder, recipe, needs=("val", "test"))  # the data has it
     for source in (folder / "train", "demo:digits"):
         with pytest.raises(DataError, match=rf"\[data\] {split} = 0.*{split} = 0.1"):

@@ -13,6 +13,7 @@ import pytest
 from tests.end_to_end.conftest import megavit
 
 from megavit.train.checkpoint import checkpoints
+from megavit.train.pace import LAST_STEPS
 
 FLAGS = ["--epochs", "6", "--batch-size", "16", "--precision", "float32", "--device", "cpu"]
 WEIGHTS = Path("bundle") / "model.safetensors"
@@ -89,24 +90,24 @@ def test_changed_images_are_not_gone_on_with(digits, tmp_path):
 
 
 def test_a_run_by_the_clock_that_is_killed_ends_on_its_time_when_it_goes_on(tmp_path):
-    minutes, out = 0.5, tmp_path / "run"
+    minutes, out = 0.3, tmp_path / "run"
     arguments = ["--out", str(out), "--minutes", str(minutes), "--device", "cpu", "--checkpoint-seconds", "0.5"]
-    began = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "megavit", "train", "demo:digits", *arguments], stderr=subprocess.PIPE
     )
     wait_for_step(process, out, 1)
     process.kill()
     process.communicate()
-    used = time.monotonic() - began
+    used = json.loads((checkpoints(out / "checkpoints")[0] / "manifest.json").read_text())
     began = time.monotonic()
     resumed = megavit("train", "--resume", out, cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
-    # No bound on speed: that nothing of the time is lost or given twice; what followed the checkpoint is lost.
-    assert 0.7 * minutes * 60 < used + time.monotonic() - began < 1.5 * minutes * 60
     history = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    assert history[-1]["learning_rate"] < 0.1 * max(one["learning_rate"] for one in history)
-    assert history[-1]["seconds"] < minutes * 60
+    last = history[-1]
+    assert used["seconds"] < last["seconds"] < used["seconds"] + time.monotonic() - began
+    # On a machine so busy that starting again takes all the time, there are only the steps that lower the rate.
+    assert last["seconds"] < minutes * 60 or last["step"] - used["step"] <= LAST_STEPS
+    assert last["learning_rate"] < 0.1 * 3e-3
 
 
 def test_a_run_that_another_process_is_at_is_left_to_it(digits, tmp_path):
