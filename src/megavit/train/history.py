@@ -1,9 +1,11 @@
 """One line of a run's diary: what an epoch cost and what it brought."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from megavit.errors import BundleError
+
+MetricName = Literal["accuracy", "balanced accuracy", "mean average precision", "R²"]
 
 
 @dataclass(frozen=True)
@@ -15,8 +17,10 @@ class EpochRecord:
         step: optimiser steps so far.
         seconds: since training began, pauses left out.
         train_loss: mean over the epoch's steps, of augmented images and smoothed labels.
-        val_loss: mean negative log-likelihood in nats on the validation images.
-        val_accuracy: share in [0, 1].
+        val_loss: on the validation images: for classes the mean negative log-likelihood in nats, for labels the
+            mean of it over the labels, for a score the smooth L1 of the standardised score.
+        val_metric: by which the best epoch is chosen, the higher the better, at most 1.
+        metric: what that is.
         learning_rate: of the epoch's last step.
     """
 
@@ -25,8 +29,9 @@ class EpochRecord:
     seconds: float
     train_loss: float
     val_loss: float
-    val_accuracy: float
+    val_metric: float
     learning_rate: float
+    metric: MetricName = "accuracy"
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types, for `from_dict`."""

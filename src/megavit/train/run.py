@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from megavit.config.files import merge
 from megavit.config.recipe import Recipe
@@ -29,6 +28,7 @@ from megavit.data.augment import canvas_size
 from megavit.data.order import BatchOrder, equal_class_weights
 from megavit.data.read import read_data
 from megavit.data.samples import LabelledImages
+from megavit.data.targets import outputs, targets_of
 from megavit.errors import DataError, Interrupted, OutputError, signal_of
 from megavit.model.vit import MegaVit
 from megavit.predict.logits import logits_of
@@ -39,12 +39,15 @@ from megavit.train.checkpoint import checkpoints, load_checkpoint, remove_unfini
 from megavit.train.feed import Feed
 from megavit.train.finish import Trained, finish
 from megavit.train.loop import Batch, Task, Validate, fit
+from megavit.train.loss import make_loss, soft_targets, start_at_shares
 from megavit.train.memory import check_memory
 from megavit.train.plan import Plan, check_place, read_plan, write_plan
 from megavit.train.resolve import choose_recipe, model_config, preprocessing_of, resolve, short_side
 from megavit.train.signals import StopRequest
 from megavit.train.speed import measure
 from megavit.train.state import TrainState
+from megavit.train.targets import fit_to_target, settle_balance, target_of
+from megavit.train.validation import measure_epoch
 from megavit.train.watch import Watch
 
 VALIDATION_BATCH = 256
@@ -75,7 +78,8 @@ def train(source: str, out: Path, *, recipe: str, changes: dict[str, Any], watch
 
     images = read_images(source, wanted, watch)
     named = merge(named_recipe(choose_recipe(images) if recipe == "auto" else recipe), changes, "the recipe")
-    resolved = resolve(named, images, device)
+    fitting = settle_balance(fit_to_target(named, changes, images), images, watch)
+    resolved = resolve(fitting, images, device)
     state, task, feeds = prepare(resolved, images, device, watch)
     check_writable(out, "the run with its checkpoints", need=room_needed(state))
 
@@ -145,7 +149,8 @@ def prepare(
     recipe: Recipe, images: LabelledImages, device: torch.device, watch: Watch
 ) -> tuple[TrainState, Task, tuple[Feed, Feed]]:
     """A fresh state, its task, and the training and validation images. The task's steps are not chosen yet."""
-    config = model_config(recipe, len(images.classes))
+    target = target_of(images)
+    config = model_config(recipe, outputs(target.kind, len(images.classes)))
     check_memory(config, recipe.run.batch_size, device)
     seed_all(recipe.run.seed)
     model = MegaVit.from_config(config).to(device)
@@ -155,23 +160,21 @@ def prepare(
     canvas = canvas_size(preprocessing, recipe.augment, short_side(training))
     train_feed = Feed(images, training, (channels, *canvas), workers, watch)
     size = (channels, preprocessing.height, preprocessing.width)
+    targets = targets_of(training, images.target, len(images.classes)).to(device)
+    if target.kind == "labels":
+        start_at_shares(model.mlp_head, targets)
+    smoothing = recipe.optimiser.label_smoothing
     task = Task(
         recipe=recipe,
         preprocessing=preprocessing,
-        num_classes=len(images.classes),
-        class_weights=class_weights(train_feed.labels, len(images.classes), recipe, device),
+        target=target,
+        num_classes=config.num_classes,
+        loss=make_loss(target, targets, config.num_classes, recipe.data.balance, smoothing),
         steps=0,
         images=len(training),
     )
     feeds = (train_feed, Feed(images, validation, size, workers, watch))
     return TrainState.fresh(model, recipe.optimiser), task, feeds
-
-
-def class_weights(labels: torch.Tensor, classes: int, recipe: Recipe, device: torch.device) -> torch.Tensor | None:
-    """(classes,) factors with which every class counts as much in the loss, of mean 1 over the images."""
-    if recipe.data.balance != "loss":
-        return None
-    return (len(labels) / (classes * torch.bincount(labels, minlength=classes))).to(device)
 
 
 def choose_steps(state: TrainState, task: Task, feeds: tuple[Feed, Feed], watch: Watch) -> Task:
@@ -224,13 +227,14 @@ def batches_of(feed: Feed, task: Task, start: int, steps: int) -> Iterator[Batch
 
 
 def validator(feed: Feed, task: Task) -> Validate:
-    """Maps a model to its (mean negative log-likelihood, accuracy) on the images of `feed`."""
+    """Maps a model to its (loss, `task.metric`) on the images of `feed`; no remedy for imbalance is in that loss."""
+    plain = make_loss(task.target, feed.labels, task.num_classes, "none", label_smoothing=0.0)
+    soft = soft_targets(feed.labels, task.num_classes)
 
     def validate(model: nn.Module) -> tuple[float, float]:
         batches = feed.in_turn(VALIDATION_BATCH)
         logits = torch.cat(list(logits_of(model, batches, task.preprocessing, task.dtype)))
-        accuracy = (logits.argmax(dim=1) == feed.labels).float().mean().item()
-        return F.cross_entropy(logits, feed.labels).item(), accuracy
+        return plain(logits, soft).item(), measure_epoch(task.metric, logits, feed.labels, task.target)
 
     return validate
 
