@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from megavit.errors import MegavitError as MegavitError
     from megavit.model.vit import Features as Features
     from megavit.model.vit import MegaVit as MegaVit
-    from megavit.predict.predictor import Prediction as Prediction
+    from megavit.predict.prediction import Prediction as Prediction
     from megavit.predict.predictor import Predictor as Predictor
     from megavit.predict.predictor import load as load
 
@@ -32,7 +32,7 @@ _HOME = {
     "MegavitError": "megavit.errors",
     "MegaVit": "megavit.model.vit",
     "Features": "megavit.model.vit",
-    "Prediction": "megavit.predict.predictor",
+    "Prediction": "megavit.predict.prediction",
     "Predictor": "megavit.predict.predictor",
     "load": "megavit.predict.predictor",
 }

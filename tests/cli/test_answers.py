@@ -6,10 +6,10 @@ import pytest
 
 from megavit.cli.answers import AnswerWriter
 from megavit.errors import OutputError
-from megavit.predict.predictor import Answer, Prediction
+from megavit.predict.prediction import Answer, Prediction
 
 NAME = 'odd "name", with\na line\udce9.png'
-GOOD = Answer(NAME, Prediction("cat, big", 0.75, (("cat, big", 0.75), ("dog", 0.25))), None)
+GOOD = Answer(NAME, Prediction(top=(("cat, big", 0.75), ("dog", 0.25))), None)
 BAD = Answer("b.png", None, "an empty file")
 
 
@@ -21,7 +21,7 @@ def write(path: Path, answers: list[Answer], top: int) -> None:
 
 @pytest.mark.parametrize("top", [1, 2, 4])
 def test_every_row_has_a_cell_for_every_column(tmp_path, top):
-    cut = Answer(NAME, Prediction("cat, big", 0.75, GOOD.prediction.top[:top]), None) if GOOD.prediction else GOOD
+    cut = Answer(NAME, Prediction(top=GOOD.prediction.top[:top]), None) if GOOD.prediction else GOOD
     write(tmp_path / "a.csv", [cut, BAD], top)
     with (tmp_path / "a.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         header, good, bad = csv.reader(file)

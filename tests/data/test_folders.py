@@ -20,8 +20,8 @@ def make(root: Path, *names: str) -> Path:
     return root
 
 
-def rows(root: Path) -> list[tuple[str, str, str | None]]:
-    return [(found.name, found.label, found.split) for found in list_folder(root).candidates]
+def rows(root: Path) -> list[tuple[str, str | tuple[str, ...] | float, str | None]]:
+    return [(found.name, found.target, found.split) for found in list_folder(root).candidates]
 
 
 def test_the_first_folder_is_the_class_and_folders_within_belong_to_it(tmp_path):

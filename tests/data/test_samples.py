@@ -44,7 +44,7 @@ def test_skipped_are_counted_by_reason_the_most_frequent_first():
     assert list(counted.items()) == [("an empty file", 2), ("hidden", 1)]
 
 
-@pytest.mark.parametrize("change", [{"name": "x"}, {"label": 1}, {"split": "test"}, {"digest": digest(b"other")}])
+@pytest.mark.parametrize("change", [{"name": "x"}, {"target": 1}, {"split": "test"}, {"digest": digest(b"other")}])
 def test_the_fingerprint_changes_with_any_sample(change):
     changed = replace(IMAGES, samples=(replace(SAMPLES[0], **change), *SAMPLES[1:]))
     assert changed.fingerprint() != IMAGES.fingerprint()

@@ -15,6 +15,7 @@ from megavit.data.read import read_data
 from megavit.data.samples import LabelledImages, Row, Sample, digest, read_samples
 from megavit.errors import DataError
 from megavit.evaluate.dataset import Choice, choose, evaluate
+from megavit.evaluate.metrics import Metrics
 from megavit.predict.predictor import Predictor, load
 from megavit.weights.bundle import SAMPLES
 
@@ -93,7 +94,7 @@ def test_data_may_have_only_some_of_the_classes():
 
 def test_nothing_but_the_label_of_a_sample_changes():
     one = sample("a", 0, "test")
-    assert choose(images_of([one], ("newt",)), LABELS, ()).samples == (replace(one, label=2),)
+    assert choose(images_of([one], ("newt",)), LABELS, ()).samples == (replace(one, target=2),)
 
 
 def test_classes_that_the_bundle_does_not_know_are_refused_by_name():
@@ -135,11 +136,12 @@ def test_the_metrics_are_those_of_the_predictors_answers(batch_size, predictor):
     answers = [predictor.predict(picture).label for picture in memory.values()]
     classes = ("newt", "dog", "cat")  # in another order than the bundle's
     samples = [sample(name, classes.index(answer)) for name, answer in zip(memory, answers, strict=True)]
-    samples[3] = replace(samples[3], label=(samples[3].label + 1) % 3)  # one answer is wrong
+    samples[3] = replace(samples[3], target=(samples[3].label + 1) % 3)  # one answer is wrong
     images = replace(images_of(samples, classes), memory=memory)
     told: list[tuple[int, int]] = []
     choice = choose(images, predictor.labels, ())
     metrics = evaluate(predictor, images, choice, batch_size, lambda done, total: told.append((done, total)))
+    assert isinstance(metrics, Metrics)
     assert metrics.classes == LABELS
     assert metrics.images == 11
     assert metrics.accuracy.value == pytest.approx(10 / 11)

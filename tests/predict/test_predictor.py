@@ -17,7 +17,8 @@ from tests.weights.bundles import LABELS, make_bundle, make_model
 
 import megavit
 from megavit.errors import BundleError, ConfigError, ImageError
-from megavit.predict.predictor import BATCHES_AHEAD, Answer, Prediction, load
+from megavit.predict.prediction import Answer, Prediction
+from megavit.predict.predictor import BATCHES_AHEAD, load
 
 
 def pixels(seed: int = 0, height: int = 12, width: int = 20, channels: int = 3) -> np.ndarray:
@@ -286,7 +287,7 @@ def test_an_error_of_the_source_comes_through(predictor):
 
 
 def test_an_answer_as_json_types():
-    prediction = Prediction("cat", 0.75, (("cat", 0.75), ("dog", 0.25)))
+    prediction = Prediction(top=(("cat", 0.75), ("dog", 0.25)))
     assert Answer("a.png", prediction, None).to_dict() == {
         "path": "a.png",
         "label": "cat",
@@ -319,7 +320,7 @@ def test_several_threads_get_the_answers_of_one(predictor):
 
 def test_probabilities_of_prepared_pictures_sum_to_one(predictor):
     batch = torch.stack([predictor.prepare(pixels(i)) for i in range(3)])
-    (found,) = predictor.probabilities([batch])
+    (found,) = predictor.outputs([batch])
     assert found.shape == (3, 3)
     torch.testing.assert_close(found.sum(dim=1), torch.ones(3))
     assert not found.requires_grad

@@ -21,7 +21,7 @@ def trained(steps: int):
 
 def epoch(accuracy: float) -> EpochRecord:
     return EpochRecord(
-        epoch=1, step=3, seconds=1.5, train_loss=1.0, val_loss=0.1 + 0.2, val_accuracy=accuracy, learning_rate=1e-3
+        epoch=1, step=3, seconds=1.5, train_loss=1.0, val_loss=0.1 + 0.2, val_metric=accuracy, learning_rate=1e-3
     )
 
 

@@ -14,6 +14,7 @@ from megavit.config.recipe import AugmentRecipe
 from megavit.errors import Interrupted, TrainingError
 from megavit.train.checkpoint import load_checkpoint
 from megavit.train.loop import MOST_SKIPPED_IN_A_ROW, fit, mix, train_step
+from megavit.train.loss import CrossEntropy
 from megavit.train.pace import ByClock, ByEpochs, TimePlan
 from megavit.train.signals import StopRequest
 from megavit.train.watch import Silent
@@ -97,7 +98,7 @@ def test_a_step_without_a_finite_gradient_changes_nothing_but_its_count():
     task, state = make_task(), fresh_state(make_task())
     train_step(state, task, *batch_at(0), rate=1e-3, steps=STEPS)
     before = {name: tensor.clone() for name, tensor in state.tensors().items()}
-    poisoned = replace(task, class_weights=torch.full((CLASSES,), math.nan))
+    poisoned = replace(task, loss=CrossEntropy(weights=torch.full((CLASSES,), math.nan)))
     assert math.isnan(train_step(state, poisoned, *batch_at(1), rate=1e-3, steps=STEPS))
     assert (state.step, state.skipped, state.skipped_in_a_row, state.loss_steps) == (2, 1, 1, 1)
     after = state.tensors()
@@ -108,7 +109,7 @@ def test_a_step_without_a_finite_gradient_changes_nothing_but_its_count():
 
 def test_a_run_that_is_no_longer_a_number_ends_with_advice():
     task, state = make_task(), fresh_state(make_task())
-    poisoned = replace(task, class_weights=torch.full((CLASSES,), math.nan))
+    poisoned = replace(task, loss=CrossEntropy(weights=torch.full((CLASSES,), math.nan)))
     with pytest.raises(TrainingError, match="lower learning rate"):
         for step in range(MOST_SKIPPED_IN_A_ROW):
             train_step(state, poisoned, *batch_at(step), rate=1e-3, steps=STEPS)
@@ -131,9 +132,8 @@ def test_class_weights_change_what_counts():
     task = make_task()
     plain, weighted = fresh_state(task), fresh_state(task)
     a = train_step(plain, task, *batch_at(0), rate=1e-3, steps=STEPS)
-    b = train_step(
-        weighted, replace(task, class_weights=torch.tensor([10.0, 1.0, 1.0])), *batch_at(0), rate=1e-3, steps=STEPS
-    )
+    weights = CrossEntropy(0.1, torch.tensor([10.0, 1.0, 1.0]))
+    b = train_step(weighted, replace(task, loss=weights), *batch_at(0), rate=1e-3, steps=STEPS)
     assert a != b and not same_weights(plain.model, weighted.model)
 
 
@@ -146,7 +146,7 @@ def test_a_validation_loss_that_is_no_number_ends_the_run_and_is_not_recorded(tm
 
 def test_where_every_step_was_skipped_there_is_no_loss_to_tell(tmp_path):
     task, state = make_task(), fresh_state(make_task())
-    poisoned = replace(task, class_weights=torch.full((CLASSES,), math.nan))
+    poisoned = replace(task, loss=CrossEntropy(weights=torch.full((CLASSES,), math.nan)))
     run(state, poisoned, tmp_path)
     assert state.skipped == STEPS and all(epoch.train_loss is None for epoch in state.history)
     resumed = fresh_state(task)

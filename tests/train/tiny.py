@@ -4,9 +4,11 @@ import torch
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import AugmentRecipe, ModelRecipe, OptimiserRecipe, Recipe, RunRecipe
+from megavit.config.target import Target
 from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
 from megavit.train.loop import Task
+from megavit.train.loss import CrossEntropy
 from megavit.train.resolve import model_config
 from megavit.train.state import TrainState
 
@@ -24,7 +26,15 @@ def make_task() -> Task:
         run=RunRecipe(epochs=3, batch_size=BATCH, precision="float32", device="cpu", checkpoint_seconds=1e6),
     )
     size = Preprocessing(height=4, width=4, channels=1)
-    return Task(recipe=recipe, preprocessing=size, num_classes=CLASSES, class_weights=None, batch_size=BATCH, images=32)
+    return Task(
+        recipe=recipe,
+        preprocessing=size,
+        target=Target(),
+        num_classes=CLASSES,
+        loss=CrossEntropy(0.1),
+        batch_size=BATCH,
+        images=32,
+    )
 
 
 def fresh_state(task: Task) -> TrainState:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from megavit.cli.output import print_json, results
+from megavit.config.target import TargetKind
+from megavit.data.samples import PARTING
 from megavit.errors import OutputError
-from megavit.predict.predictor import Answer
+from megavit.predict.prediction import Answer, Prediction
 from megavit.runtime.storage import writing
 
 
@@ -18,16 +20,16 @@ class AnswerWriter:
     Args:
         output: a new .csv or .jsonl file, or None for standard output.
         as_json: JSON lines on standard output.
-        top: classes of each answer, which is the number of column pairs of a CSV.
+        top: classes or labels of each answer, which is the number of column pairs of a CSV.
+        target: of the answers.
 
     Raises:
         OutputError: when `output` is there already, has another suffix, or cannot be written.
     """
 
-    def __init__(self, output: Path | None, *, as_json: bool, top: int) -> None:
-        self.output, self.as_json, self.top = output, as_json, top
-        if output is not None and output.suffix not in (".csv", ".jsonl"):
-            raise OutputError(f"answers are written as .csv or .jsonl, not as {output.name!r}")
+    def __init__(self, output: Path | None, *, as_json: bool, top: int, target: TargetKind = "classes") -> None:
+        check_output(output)
+        self.output, self.as_json, self.top, self.target = output, as_json, top, target
         self._stack = ExitStack()
         self._file: Any = None
         self._table: Any = None
@@ -43,8 +45,7 @@ class AnswerWriter:
         self._file = self._stack.enter_context(opened)
         if self.output.suffix == ".csv":
             self._table = csv.writer(self._file, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
-            ranks = [f"{what}_{rank}" for rank in range(2, self.top + 1) for what in ("label", "probability")]
-            self._table.writerow(["path", "label", "probability", *ranks, "error"])
+            self._table.writerow(["path", *self._columns(), "error"])
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -62,11 +63,24 @@ class AnswerWriter:
             else:
                 self._file.write(json.dumps(answer.to_dict()) + "\n")
 
+    def _columns(self) -> list[str]:
+        if self.target == "score":
+            return ["score"]
+        ranks = [f"{what}_{rank}" for rank in range(1, self.top + 1) for what in ("label", "probability")]
+        return ["label", "probability", *ranks[2:]] if self.target == "classes" else ["labels", *ranks]
+
     def _row(self, answer: Answer) -> list[str]:
-        top = answer.prediction.top if answer.prediction else ()
-        cells = [text for label, probability in top for text in (label, f"{probability:.6f}")]
-        cells += [""] * (2 * self.top - len(cells))
+        cells = self._cells(answer.prediction) if answer.prediction else []
+        cells += [""] * (len(self._columns()) - len(cells))
         return [answer.name, *cells, answer.error or ""]
+
+    def _cells(self, prediction: Prediction) -> list[str]:
+        if self.target == "score":
+            return [repr(prediction.score)]
+        ranked = [text for label, probability in prediction.top for text in (label, f"{probability:.6f}")]
+        # As the column of a table to train on would have them.
+        given = [] if self.target == "classes" else [PARTING.join(label for label, _ in prediction.labels)]
+        return [*given, *ranked]
 
     def _print(self, answer: Answer) -> None:
         # A newline or an escape sequence in a file name must not write to the terminal for itself.
@@ -76,5 +90,21 @@ class AnswerWriter:
         elif answer.prediction is None:
             results.print(f"{name}  cannot be read: {answer.error}", style="yellow")
         else:
-            ranked = "  ".join(f"{label} {probability:.1%}" for label, probability in answer.prediction.top)
-            results.print(f"{name}  {ranked}")
+            results.print(f"{name}  {_told(answer.prediction, self.target)}")
+
+
+def check_output(output: Path | None) -> None:
+    """Refuse a kind of file that answers cannot be written as.
+
+    Raises:
+        OutputError: naming those that they can.
+    """
+    if output is not None and output.suffix not in (".csv", ".jsonl"):
+        raise OutputError(f"answers are written as .csv or .jsonl, not as {output.name!r}")
+
+
+def _told(prediction: Prediction, target: TargetKind) -> str:
+    if target == "score":
+        return f"{prediction.score:.4g}"
+    told = prediction.top if target == "classes" else prediction.labels
+    return "  ".join(f"{label} {probability:.1%}" for label, probability in told) or "no label"

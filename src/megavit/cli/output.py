@@ -4,11 +4,14 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from megavit.evaluate.intervals import Interval
 
 # File names are any bytes; what a terminal cannot show is shown by number.
 for stream in (sys.stdout, sys.stderr):
@@ -40,9 +43,9 @@ def show_skipped(reasons: dict[str, int]) -> None:
         notes.print(f"  {count:,} {'file' if count == 1 else 'files'} skipped: {reason}", style="yellow")
 
 
-def share(interval: dict[str, float]) -> str:
+def share(interval: "Interval") -> str:
     """A share with its 95% interval, in per cent."""
-    return f"{interval['value']:.1%} (95%: {interval['low']:.1%} to {interval['high']:.1%})"
+    return f"{interval.value:.1%} (95%: {interval.low:.1%} to {interval.high:.1%})"
 
 
 def progress_bar() -> Progress:

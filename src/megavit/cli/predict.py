@@ -16,7 +16,7 @@ def predict(
     ],
     /,
     *,
-    top: Annotated[int, Parameter(help="How many classes to tell of each image.")] = 5,
+    top: Annotated[int, Parameter(help="How many classes or labels to tell of each image.")] = 5,
     output: Annotated[Path | None, Parameter(help="New .csv or .jsonl file for the answers.")] = None,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
     batch_size: Annotated[int, Parameter(help="Images at a time.")] = 32,
@@ -29,7 +29,7 @@ def predict(
     read gets its own answer with the reason, the others go on, and the exit
     code is 2.
     """
-    from megavit.cli.answers import AnswerWriter
+    from megavit.cli.answers import AnswerWriter, check_output
     from megavit.cli.output import notes
     from megavit.config.checks import check_range, check_whole
     from megavit.predict.inputs import STANDARD_INPUT, images_named
@@ -43,9 +43,9 @@ def predict(
         if name.startswith("-") and name != STANDARD_INPUT and not Path(name).exists():
             raise ConfigError(f"there is no option {name}; megavit predict --help lists what there is")
     failed = total = 0
-    answers = AnswerWriter(output, as_json=json, top=top)
+    check_output(output)
     predictor = load(bundle, device=device, verify=verify)  # first, so that a wrong bundle leaves no empty file
-    with answers as writer:
+    with AnswerWriter(output, as_json=json, top=top, target=predictor.target) as writer:
         named = images_named(images, sys.stdin.buffer)
         for answer in predictor.stream(named, top=top, batch_size=batch_size):
             writer.write(answer)

@@ -12,7 +12,9 @@ from megavit.errors import ConfigError
 
 
 def train(
-    data: Annotated[str | None, Parameter(help="Folder of class folders, table of path,label, or demo:digits.")] = None,
+    data: Annotated[
+        str | None, Parameter(help="Folder of class folders, table of path and label(s) or score, or demo:digits.")
+    ] = None,
     /,
     *,
     out: Annotated[Path | None, Parameter(help="New folder for the run. Default: runs/NAME-OF-DATA.")] = None,
@@ -25,7 +27,7 @@ def train(
     patch_size: Annotated[int | None, Parameter(help="Pixels a side. Default: the preset's.")] = None,
     batch_size: Annotated[int | None, Parameter(help="Images a step. Default: 128, fewer for few images.")] = None,
     learning_rate: Annotated[float | None, Parameter(help="At its peak.")] = None,
-    balance: Annotated[Balance | None, Parameter(help="For classes of very different size. Default: none.")] = None,
+    balance: Annotated[Balance | None, Parameter(help="For classes of very different size. Default: auto.")] = None,
     seed: Annotated[int | None, Parameter(help="Of initial values, order and augmentation. Default: 0.")] = None,
     device: Annotated[str | None, Parameter(help="auto, cpu, cuda or cuda:N.")] = None,
     precision: Annotated[Precision | None, Parameter(help="Default: the faster one, measured.")] = None,

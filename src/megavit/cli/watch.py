@@ -48,10 +48,10 @@ class TerminalWatch:
         self._bar.update(self._tasks[what], completed=done, total=total, visible=done < total)
 
     def data(self, images: LabelledImages) -> None:
-        counts = {split: sum(classes.values()) for split, classes in images.counts().items()}
+        counts = images.sizes()
         with UNHEARD:
             notes.print(
-                f"{len(images.samples):,} images of {len(images.classes)} classes: {counts['train']:,} to train, "
+                f"{len(images.samples):,} images {_described(images)}: {counts['train']:,} to train, "
                 f"{counts['val']:,} to validate, {counts['test']:,} to test"
             )
             show_skipped(images.skipped_by_reason())
@@ -77,5 +77,16 @@ class TerminalWatch:
         with UNHEARD:
             notes.print(
                 f"epoch {record.epoch:>5g}  {record.seconds:6.1f} s  loss {loss}  "
-                f"validation accuracy {record.val_accuracy:.1%}"
+                f"validation {record.metric} {record.val_metric:{'.3f' if record.metric == 'R²' else '.1%'}}"
             )
+
+
+def _described(images: LabelledImages) -> str:
+    match images.target:
+        case "classes":
+            return f"of {len(images.classes)} classes"
+        case "labels":
+            return f"with {len(images.classes)} labels, any number an image"
+        case "score":
+            scores = [sample.score for sample in images.samples]
+            return f"with scores from {min(scores):.4g} to {max(scores):.4g}"

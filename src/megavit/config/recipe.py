@@ -19,7 +19,7 @@ from megavit.config.checks import (
 from megavit.config.presets import PRESETS
 from megavit.errors import ConfigError
 
-Balance = Literal["none", "loss", "sampler"]
+Balance = Literal["auto", "none", "loss", "sampler", "logits"]
 OptimiserKind = Literal["muon", "adamw"]
 ScheduleKind = Literal["cosine", "linear"]
 Precision = Literal["auto", "float32", "bfloat16"]

@@ -1,6 +1,7 @@
 """From what the user calls the data to labelled images that can all be read."""
 
 import os
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +10,10 @@ from megavit.config.recipe import DataRecipe
 from megavit.data.demos import DEMOS, PREFIX, read_demo
 from megavit.data.folders import EXPECTED, list_folder
 from megavit.data.listing import Candidate, Listing
-from megavit.data.samples import LabelledImages, Sample, Skipped
+from megavit.data.samples import LabelledImages, Sample, Skipped, TargetValue
 from megavit.data.scan import Facts, Progress, scan
-from megavit.data.splits import complete
+from megavit.data.splits import OF, complete
+from megavit.data.strata import strata
 from megavit.data.tables import list_table
 from megavit.errors import DataError
 
@@ -21,7 +23,7 @@ _TABLES = (".csv", ".tsv")
 def read_data(
     source: str | Path, recipe: DataRecipe, progress: Progress | None = None, needs: Sequence[str] = ()
 ) -> LabelledImages:
-    """The images of a folder of class folders, a .csv or .tsv table of path and label, or a demo set.
+    """The images of a folder of class folders, a .csv or .tsv table of path and label(s) or score, or a demo set.
 
     Every image is decoded once; what cannot be is skipped, with its reason. Splits that the data has are
     kept, and a missing one is taken from train.
@@ -62,7 +64,9 @@ def _check_shares(source: str, present: set[str | None], recipe: DataRecipe, nee
 
 
 def _scanned(source: str, listing: Listing, recipe: DataRecipe, progress: Progress | None) -> LabelledImages:
-    if len(listing.classes) < 2:
+    if listing.target == "labels" and not listing.classes:
+        raise DataError(f"no image of {source!r} has a label; fill the column labels, such as with cat|indoors")
+    if listing.target == "classes" and len(listing.classes) < 2:
         raise DataError(f"{source!r} has only one class, {listing.classes[0]!r}; to tell apart takes at least two")
     good: list[tuple[Candidate, Facts]] = []
     bad: list[tuple[Candidate, str]] = []
@@ -75,34 +79,55 @@ def _scanned(source: str, listing: Listing, recipe: DataRecipe, progress: Progre
     _check_classes(source, listing.classes, [candidate for candidate, _ in good], bad)
 
     good.sort(key=lambda pair: pair[0].name)
+    digests = [facts.digest for _, facts in good]
     splits, division = complete(
         [candidate.split for candidate, _ in good],
-        [candidate.label for candidate, _ in good],
-        [facts.digest for _, facts in good],
+        strata([candidate.target for candidate, _ in good], digests),
+        digests,
         recipe.val,
         recipe.test,
         recipe.seed,
+        OF[listing.target],
     )
-    label = {name: place for place, name in enumerate(listing.classes)}
     samples = tuple(
-        Sample(candidate.name, label[candidate.label], split, facts.height, facts.width, facts.grey, facts.digest)
+        Sample(
+            candidate.name,
+            _indexed(candidate.target, listing.classes),
+            split,
+            facts.height,
+            facts.width,
+            facts.grey,
+            facts.digest,
+        )
         for (candidate, facts), split in zip(good, splits, strict=True)
     )
     skipped = (*listing.skipped, *(Skipped(candidate.name, reason) for candidate, reason in bad))
-    return LabelledImages(source, listing.root, listing.classes, samples, skipped, division)
+    return LabelledImages(source, listing.root, listing.classes, samples, skipped, division, target=listing.target)
+
+
+def _indexed(target: str | tuple[str, ...] | float, classes: Sequence[str]) -> TargetValue:
+    """The target with names, which are sorted, as indices."""
+    match target:
+        case str() as label:
+            return bisect_left(classes, label)
+        case tuple() as labels:
+            return tuple(bisect_left(classes, label) for label in labels)
+        case score:
+            return score
 
 
 def _check_classes(
     source: str, classes: Sequence[str], good: Sequence[Candidate], bad: Sequence[tuple[Candidate, str]]
 ) -> None:
-    """Every class needs a name that can be written down, and an image that can be read and learnt from."""
+    """Every class, or label, needs a name that can be written down, and an image that can be read and learnt from."""
     for name in classes:
         if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that are no UTF-8
             raise DataError(f"the class {name!r} of {source!r} has a name that is not text; rename its folder")
-    readable = {candidate.label for candidate in good}
+    readable = {name for candidate in good for name in candidate.names}
     reasons: dict[str, list[str]] = defaultdict(list)
     for candidate, reason in bad:
-        reasons[candidate.label].append(f"{candidate.name!r}: {reason}")
+        for name in candidate.names:
+            reasons[name].append(f"{candidate.name!r}: {reason}")
     for name in classes:
         if name not in readable:
             why = f"; {'; '.join(reasons[name][:3])}" if reasons[name] else ""
@@ -110,7 +135,7 @@ def _check_classes(
                 f"the class {name!r} of {source!r} has no image that can be read{why}. "
                 "Add images to it, or remove the class"
             )
-    learnt = {candidate.label for candidate in good if candidate.split in (None, "train")}
+    learnt = {name for candidate in good if candidate.split in (None, "train") for name in candidate.names}
     unlearnt = [name for name in classes if name not in learnt]
     if unlearnt:
         raise DataError(

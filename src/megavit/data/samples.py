@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+from typing import get_args
 
 import torch
 
+from megavit.config.target import TargetKind
 from megavit.data.decode import decode
 from megavit.errors import DataError, OutputError
 
@@ -28,7 +30,14 @@ SPLIT_NAMES = {
 }
 """What folders and tables may call a split, in lower case, and what we call it."""
 
-_HEADER = ("name", "label", "split", "digest")
+TargetValue = int | tuple[int, ...] | float
+"""A class's index, the sorted indices of the labels, or a score, as `LabelledImages.target` says."""
+
+PARTING = "|"
+"""Between two labels in a table; no label has it in its name."""
+
+COLUMN: dict[TargetKind, str] = {"classes": "label", "labels": "labels", "score": "score"}
+"""Of a table, for each kind of target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,7 @@ class Sample:
 
     Attributes:
         name: its path relative to the data's root, with "/", or its id in a demo set.
-        label: index into the classes.
+        target: index into the classes; of several labels, a tuple of such; or a score, a float.
         split: "train", "val" or "test".
         height, width: pixels, upright.
         grey: whether it is stored as grey.
@@ -45,12 +54,33 @@ class Sample:
     """
 
     name: str
-    label: int
+    target: TargetValue
     split: str
     height: int
     width: int
     grey: bool
     digest: str
+
+    @property
+    def label(self) -> int:
+        """The class's index; a TypeError for images with labels or a score, which must not be taken for it."""
+        if not isinstance(self.target, int):
+            raise TypeError(f"{self.name!r} has no single class: its target is {self.target!r}")
+        return self.target
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The labels' indices; a TypeError for images with one class or a score."""
+        if not isinstance(self.target, tuple):
+            raise TypeError(f"{self.name!r} has no labels: its target is {self.target!r}")
+        return self.target
+
+    @property
+    def score(self) -> float:
+        """The score; a TypeError for images with a class or labels."""
+        if not isinstance(self.target, float):
+            raise TypeError(f"{self.name!r} has no score: its target is {self.target!r}")
+        return self.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +93,17 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class LabelledImages:
-    """A set of images with one label each.
+    """A set of images, each with its target.
 
     Attributes:
         source: what the user asked for.
         root: the folder that names are relative to; None where the images are in `memory`.
-        classes: names in the order of the labels.
+        classes: names of the classes, or labels, in the order of their indices; none for scores.
         samples: every readable image, sorted by name.
         skipped: what was found and not used.
         division: a sentence on how the images were split.
         memory: name to uint8 (C, H, W), for sets that are not files.
+        target: what every image has: one class, labels, or a score.
     """
 
     source: str
@@ -82,14 +113,20 @@ class LabelledImages:
     skipped: tuple[Skipped, ...]
     division: str
     memory: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
+    target: TargetKind = "classes"
 
     def of(self, split: str) -> tuple[Sample, ...]:
         """The samples of "train", "val" or "test"."""
         return tuple(sample for sample in self.samples if sample.split == split)
 
+    def sizes(self) -> dict[str, int]:
+        """Images by split; every split is there, if only with 0."""
+        found = Counter(sample.split for sample in self.samples)
+        return {split: found[split] for split in SPLITS}
+
     def counts(self) -> dict[str, dict[str, int]]:
-        """Images by split and class; every split and every class is there, if only with 0."""
-        found = Counter((sample.split, sample.label) for sample in self.samples)
+        """Images by split and class, or label; every split and every class is there, if only with 0."""
+        found = Counter((sample.split, label) for sample in self.samples for label in _indices(sample))
         return {split: {name: found[split, label] for label, name in enumerate(self.classes)} for split in SPLITS}
 
     def skipped_by_reason(self) -> dict[str, int]:
@@ -97,10 +134,10 @@ class LabelledImages:
         return dict(Counter(skipped.reason for skipped in self.skipped).most_common())
 
     def fingerprint(self) -> str:
-        """32 hex digits that change with any image's bytes, name, label or split, and with nothing else."""
+        """32 hex digits that change with any image's bytes, name, target or split, and with nothing else."""
         whole = blake2b(digest_size=16)
         for sample in sorted(self.samples, key=lambda sample: sample.name):
-            row = (sample.name, self.classes[sample.label], sample.split, sample.digest)
+            row = (sample.name, _named(sample, self.classes), sample.split, sample.digest)
             whole.update(json.dumps(row).encode("ascii"))
         return whole.hexdigest()
 
@@ -113,6 +150,27 @@ class LabelledImages:
         return self.memory[sample.name] if self.root is None else decode(self.root / sample.name)
 
 
+def _indices(sample: Sample) -> tuple[int, ...]:
+    match sample.target:
+        case int() as label:
+            return (label,)
+        case tuple() as labels:
+            return labels
+        case _:
+            return ()
+
+
+def _named(sample: Sample, classes: Sequence[str]) -> str | list[str] | float:
+    """A sample's target as plain JSON types, with names instead of indices."""
+    match sample.target:
+        case int() as label:
+            return classes[label]
+        case tuple() as labels:
+            return [classes[label] for label in labels]
+        case score:
+            return score
+
+
 def digest(data: bytes) -> str:
     """The `Sample.digest` of a file's bytes."""
     return blake2b(data, digest_size=8).hexdigest()
@@ -120,16 +178,18 @@ def digest(data: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a table written by `write_samples`; `label` is the class's name."""
+    """One line of a table written by `write_samples`; `target` is as it stands there: names, or a number."""
 
     name: str
-    label: str
+    target: str
     split: str
     digest: str
 
 
-def write_samples(path: Path, samples: Sequence[Sample], classes: Sequence[str]) -> None:
-    """Write a CSV of name, label (the class's name), split and digest.
+def write_samples(
+    path: Path, samples: Sequence[Sample], classes: Sequence[str], target: TargetKind = "classes"
+) -> None:
+    """Write a CSV of name, label (or labels parted by "|", or score), split and digest.
 
     Names that are not text are written as the bytes they are, so that any file name survives.
 
@@ -139,8 +199,11 @@ def write_samples(path: Path, samples: Sequence[Sample], classes: Sequence[str])
     text = io.StringIO(newline="")
     # Everything in quotes: Python before 3.13 leaves a carriage return bare, and would read two lines.
     table = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    table.writerow(_HEADER)
-    table.writerows((sample.name, classes[sample.label], sample.split, sample.digest) for sample in samples)
+    table.writerow(_header(target))
+    for sample in samples:
+        named = _named(sample, classes)
+        text_of_target = PARTING.join(named) if isinstance(named, list) else str(named)
+        table.writerow((sample.name, text_of_target, sample.split, sample.digest))
     try:
         path.write_bytes(text.getvalue().encode("utf-8", "surrogateescape"))
     except OSError as error:
@@ -161,9 +224,15 @@ def read_samples(path: Path) -> tuple[Row, ...]:
         lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except csv.Error as error:
         raise DataError(f"the list of samples {str(path)!r} is damaged: {error}") from error
-    if not lines or tuple(lines[0]) != _HEADER:
-        raise DataError(f"the list of samples {str(path)!r} must begin with the line {','.join(_HEADER)}")
+    headers = [_header(target) for target in get_args(TargetKind)]
+    if not lines or tuple(lines[0]) not in headers:
+        known = " or ".join(",".join(header) for header in headers)
+        raise DataError(f"the list of samples {str(path)!r} must begin with the line {known}")
     for number, line in enumerate(lines[1:], start=1):
-        if len(line) != len(_HEADER) or line[2] not in SPLITS:
-            raise DataError(f"sample {number} of {str(path)!r} must be {', '.join(_HEADER)}; got {line!r}")
+        if len(line) != len(lines[0]) or line[2] not in SPLITS:
+            raise DataError(f"sample {number} of {str(path)!r} must be {', '.join(lines[0])}; got {line!r}")
     return tuple(Row(*line) for line in lines[1:])
+
+
+def _header(target: TargetKind) -> tuple[str, str, str, str]:
+    return ("name", COLUMN[target], "split", "digest")

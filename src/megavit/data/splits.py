@@ -4,7 +4,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from hashlib import blake2b
 
+from megavit.config.target import TargetKind
 from megavit.data.samples import SPLITS
+
+OF: dict[TargetKind, str] = {
+    "classes": "each class's training images",
+    "labels": "the training images of each label, an image counting with its rarest one",
+    "score": "each tenth of the training images by score",
+}
+"""Of what the shares of the splits are drawn, by the kind of target."""
 
 
 def divide(labels: Sequence[str], digests: Sequence[str], val: float, test: float, seed: int) -> list[str]:
@@ -34,13 +42,20 @@ def divide(labels: Sequence[str], digests: Sequence[str], val: float, test: floa
 
 
 def complete(
-    given: Sequence[str | None], labels: Sequence[str], digests: Sequence[str], val: float, test: float, seed: int
+    given: Sequence[str | None],
+    labels: Sequence[str],
+    digests: Sequence[str],
+    val: float,
+    test: float,
+    seed: int,
+    of: str = OF["classes"],
 ) -> tuple[list[str], str]:
     """The splits that the data gives, with those it lacks divided from its training images; and a sentence.
 
     Args:
         given: "train", "val", "test", or all None where the data says nothing.
         labels, digests, val, test, seed: as for `divide`; shares are of the images that are divided.
+        of: of what the shares are drawn, for the sentence.
     """
     splits = ["train" if split is None else split for split in given]
     present = [split for split in SPLITS if split in given]
@@ -55,13 +70,13 @@ def complete(
     )
     for place, split in zip(ours, drawn, strict=True):
         splits[place] = split
-    return splits, _sentence(present, shares, seed)
+    return splits, _sentence(present, shares, seed, of)
 
 
-def _sentence(present: list[str], shares: dict[str, float], seed: int) -> str:
+def _sentence(present: list[str], shares: dict[str, float], seed: int, of: str) -> str:
     as_given = f"{', '.join(present)} as the data has it" if present else ""
     amounts = " and ".join(f"{share:.3g} for {split}" for split, share in shares.items())
-    ours = f"of each class's training images, {amounts}, drawn with seed {seed}" if shares else ""
+    ours = f"of {of}, {amounts}, drawn with seed {seed}" if shares else ""
     return "; ".join(filter(None, (as_given, ours))) or "everything is for training"
 
 

@@ -1,25 +1,33 @@
-"""Tables: a CSV file of path, label and, if wanted, split."""
+"""Tables: a CSV file of path, label (or labels, or score) and, if wanted, split."""
 
 import csv
 import io
+import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from megavit.config.target import TargetKind
 from megavit.data.listing import Candidate, Listing
-from megavit.data.samples import SPLIT_NAMES, SPLITS, Skipped
+from megavit.data.samples import COLUMN, SPLIT_NAMES, SPLITS, Skipped
 from megavit.errors import DataError
 
 _COLUMNS = {
     "path": ("path", "image", "file", "filename"),
     "label": ("label", "class"),
+    "labels": ("labels",),
+    "score": ("score",),
     "split": ("split",),
 }
+_TARGETS: dict[str, TargetKind] = {column: target for target, column in COLUMN.items()}
 _DELIMITERS = (",", ";", "\t")
+_ONCE = {"labels": "list all its labels in one line"}
 _EXPECTED = (
     "Expected a header with the columns path and label, and if you like split, then a line an image:\n"
     "  path,label,split\n"
-    "  photos/1.jpg,cat,train"
+    "  photos/1.jpg,cat,train\n"
+    'Instead of label: labels, for any number of them ("cat|indoors"), or score, for a number'
 )
 
 
@@ -27,46 +35,47 @@ _EXPECTED = (
 class _Line:
     number: int
     path: str
-    label: str
+    target: str | tuple[str, ...] | float
     split: str | None
 
 
 def list_table(table: Path) -> Listing:
     """The images named by a table; none is opened, and none need be there.
 
-    The first line names the columns: path (or image, file, filename), label (or class) and, if wanted,
-    split (`SPLIT_NAMES`, in any case). Columns are parted by commas, semicolons or tabs, the text is UTF-8,
-    and paths are relative to the table's folder.
+    The first line names the columns: path (or image, file, filename), one of label (or class), labels and
+    score, and, if wanted, split (`SPLIT_NAMES`, in any case). Columns are parted by commas, semicolons or tabs,
+    labels by "|" (or ";" where it parts no columns), the text is UTF-8, and paths are relative to the table's folder.
 
     Raises:
         DataError: naming the line, where the table is not such, or says two things of one image.
     """
+    text = _text(table)
+    delimiter, columns = _header(table, text)
+    column = next(name for name in _TARGETS if name in columns)
     first: dict[str, _Line] = {}
     candidates: list[Candidate] = []
     skipped: list[Skipped] = []
-    for line in _lines(table):
+    for line in _lines(table, text, delimiter, columns):
         name = PurePath(line.path).as_posix()
         before = first.setdefault(name, line)
         if before is line:
-            candidates.append(Candidate(name, line.label, line.split))
-        elif (before.label, before.split) == (line.label, line.split):
+            candidates.append(Candidate(name, line.target, line.split))
+        elif (before.target, before.split) == (line.target, line.split):
             skipped.append(Skipped(name, "listed twice"))
         else:
-            what = "label" if before.label != line.label else "split"
-            one, other = getattr(before, what), getattr(line, what)
+            differ = before.target != line.target
+            what, one, other = (column, before.target, line.target) if differ else ("split", before.split, line.split)
             raise DataError(
                 f"{str(table)!r} lists {name!r} in line {before.number} with the {what} {one!r} and in line "
-                f"{line.number} with {other!r}: an image has one {what}; remove one of the lines"
+                f"{line.number} with {other!r}: {_ONCE.get(what, f'an image has one {what}')}; remove one of the lines"
             )
     if not candidates:
         raise DataError(f"{str(table)!r} names no images. {_EXPECTED}")
-    classes = tuple(sorted({candidate.label for candidate in candidates}))
-    return Listing(table.parent, classes, tuple(candidates), tuple(skipped))
+    classes = tuple(sorted({name for candidate in candidates for name in candidate.names}))
+    return Listing(table.parent, classes, tuple(candidates), tuple(skipped), _TARGETS[column])
 
 
-def _lines(table: Path) -> Iterator[_Line]:
-    text = _text(table)
-    delimiter, columns = _header(table, text)
+def _lines(table: Path, text: str, delimiter: str, columns: dict[str, int]) -> Iterator[_Line]:
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         width = len(next(rows))
@@ -77,15 +86,25 @@ def _lines(table: Path) -> Iterator[_Line]:
                 raise DataError(
                     f"{str(table)!r}, line {rows.line_num}: expected {width} columns as in the header, got {len(row)}"
                 )
-            yield _line(table, rows.line_num, {column: row[place] for column, place in columns.items()})
+            values = {column: row[place] for column, place in columns.items()}
+            yield _line(table, rows.line_num, values, delimiter)
     except csv.Error as error:
         raise DataError(f"{str(table)!r}, line {rows.line_num}: {error}; check the quotation marks") from error
 
 
-def _line(table: Path, number: int, values: dict[str, str]) -> _Line:
-    path, label = values["path"], values["label"].strip()
-    if not path.strip() or not label:
-        raise DataError(f"{str(table)!r}, line {number}: the {'label' if path.strip() else 'path'} is empty")
+def _line(table: Path, number: int, values: dict[str, str], delimiter: str) -> _Line:
+    path = values["path"]
+    empty = "path" if not path.strip() else "label" if not values.get("label", "given").strip() else None
+    if empty:
+        raise DataError(f"{str(table)!r}, line {number}: the {empty} is empty")
+    target: str | tuple[str, ...] | float
+    if "labels" in values:
+        parts = re.split(r"\|" if delimiter == ";" else r"[|;]", values["labels"])
+        target = tuple(sorted({part.strip() for part in parts if part.strip()}))
+    elif "score" in values:
+        target = _score(table, number, values["score"])
+    else:
+        target = values["label"].strip()
     split = None
     if "split" in values:
         split = SPLIT_NAMES.get(values["split"].strip().lower())
@@ -93,7 +112,17 @@ def _line(table: Path, number: int, values: dict[str, str]) -> _Line:
             raise DataError(
                 f"{str(table)!r}, line {number}: split must be one of {', '.join(SPLITS)}; got {values['split']!r}"
             )
-    return _Line(number, path, label, split)
+    return _Line(number, path, target, split)
+
+
+def _score(table: Path, number: int, text: str) -> float:
+    try:
+        score = float(text.replace("_", "?"))  # Python would read 1_000, nobody else does
+    except ValueError:
+        score = math.nan
+    if not math.isfinite(score):
+        raise DataError(f"{str(table)!r}, line {number}: score must be a finite number such as 3.5, got {text!r}")
+    return score
 
 
 def _text(table: Path) -> str:
@@ -109,14 +138,20 @@ def _text(table: Path) -> str:
 
 
 def _header(table: Path, text: str) -> tuple[str, dict[str, int]]:
-    """The delimiter under which the first line names a path and a label, and where each column is."""
+    """The delimiter under which the first line names a path and a target, and where each column is."""
     first = text.split("\n", 1)[0].rstrip("\r")
     for delimiter in _DELIMITERS:
         names = [name.strip().strip('"').lower() for name in first.split(delimiter)]
         places = {
             column: [place for place, name in enumerate(names) if name in known] for column, known in _COLUMNS.items()
         }
-        if places["path"] and places["label"]:
+        targets = [column for column in _TARGETS if places[column]]
+        if places["path"] and len(targets) > 1:
+            raise DataError(
+                f"{str(table)!r} has the columns {' and '.join(targets)}: keep one of label, labels and score, which "
+                "says what is to be learnt"
+            )
+        if places["path"] and targets:
             for column, found in places.items():
                 if len(found) > 1:
                     raise DataError(f"{str(table)!r} has more than one column for the {column}: {first!r}")

@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from megavit.config.target import TargetKind
 from megavit.data.pictures import Pictures
-from megavit.data.samples import LabelledImages, Row, Sample
+from megavit.data.samples import COLUMN, LabelledImages, Row, Sample, TargetValue
 from megavit.data.scan import Progress
+from megavit.data.targets import targets_of
 from megavit.errors import DataError
-from megavit.evaluate.metrics import Metrics, measure
+from megavit.evaluate.measure import AnyMetrics, measure_target
 from megavit.predict.predictor import Predictor
 
 
@@ -19,7 +21,7 @@ class Choice:
     """The images to measure on.
 
     Attributes:
-        samples: of them, labelled by the bundle's classes.
+        samples: of them, with the bundle's indices of classes and labels.
         learnt: how many were left out because the model was trained or chosen by them.
         split: of the data that they are from; "all" where it has no test or validation split.
     """
@@ -29,18 +31,27 @@ class Choice:
     split: str
 
 
-def choose(images: LabelledImages, labels: Sequence[str], known: Sequence[Row]) -> Choice:
+def choose(
+    images: LabelledImages, labels: Sequence[str], known: Sequence[Row], target: TargetKind = "classes"
+) -> Choice:
     """The data's own test split, else its validation split, else all of it, without what the model has learnt from.
 
     An image is known by its file's bytes, so that neither a new name nor another folder makes it new.
 
     Args:
-        labels: the bundle's classes.
+        labels: the bundle's classes or labels.
         known: the rows of the bundle's `samples.csv`.
+        target: the bundle's.
 
     Raises:
-        DataError: for a class that the bundle does not know, or when nothing is left.
+        DataError: for another kind of target, a class that the bundle does not know, or when nothing is left.
     """
+    if images.target != target:
+        have = {"classes": "one class an image", "labels": "labels", "score": "a score"}
+        raise DataError(
+            f"{images.source} gives {have[images.target]}, and the bundle answers with {have[target]}; "
+            f"give a table with the column {COLUMN[target]}" + (", or class folders" if target == "classes" else "")
+        )
     unknown = [name for name in images.classes if name not in labels]
     if unknown:
         raise DataError(
@@ -58,22 +69,33 @@ def choose(images: LabelledImages, labels: Sequence[str], known: Sequence[Row]) 
             "how good it is shows only on images that it has not seen"
         )
     number = {name: place for place, name in enumerate(labels)}
-    samples = tuple(replace(sample, label=number[images.classes[sample.label]]) for sample in fresh)
+    renumbered = [number[name] for name in images.classes]
+    samples = tuple(replace(sample, target=_renumber(sample.target, renumbered)) for sample in fresh)
     return Choice(samples, len(offered) - len(fresh), split)
 
 
 def evaluate(
     predictor: Predictor, images: LabelledImages, choice: Choice, batch_size: int, progress: Progress
-) -> Metrics:
-    """The predictor's metrics on the chosen images."""
+) -> AnyMetrics:
+    """The predictor's metrics, of its kind of target, on the chosen images."""
     size = predictor.info.preprocessing
     pictures = Pictures(images, choice.samples, size.height, size.width, size.channels)
-    labels = torch.tensor([sample.label for sample in choice.samples])
+    targets = targets_of(choice.samples, predictor.target, len(predictor.labels))
     found = []
-    for probabilities in predictor.probabilities(_batches(pictures, batch_size)):
-        found.append(probabilities)
+    for answers in predictor.outputs(_batches(pictures, batch_size)):
+        found.append(answers)
         progress(sum(map(len, found)), len(pictures))
-    return measure(torch.cat(found), labels, predictor.labels)
+    return measure_target(torch.cat(found), targets, predictor.labels, predictor.info.target)
+
+
+def _renumber(target: TargetValue, numbers: Sequence[int]) -> TargetValue:
+    match target:
+        case int() as label:
+            return numbers[label]
+        case tuple() as labels:
+            return tuple(sorted(numbers[label] for label in labels))
+        case score:
+            return score
 
 
 def _batches(pictures: Pictures, batch_size: int) -> Iterator[Tensor]:

@@ -9,7 +9,6 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, overload
@@ -19,10 +18,13 @@ import PIL.Image
 import torch
 from torch import Tensor
 
+from megavit.config.target import TargetKind
 from megavit.data.decode import decode, from_array, from_pillow
 from megavit.data.pictures import prepare
 from megavit.errors import ImageError
 from megavit.predict.logits import logits_of
+from megavit.predict.outputs import outputs
+from megavit.predict.prediction import Answer, Prediction
 from megavit.runtime.device import pick_device
 from megavit.weights.bundle import Bundle, load_bundle
 
@@ -33,46 +35,12 @@ BATCHES_AHEAD = 2
 BATCH = 32
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What the model says about one image.
-
-    Attributes:
-        label: the likeliest class.
-        probability: of `label`, in [0, 1].
-        top: the likeliest classes and their probabilities, likeliest first.
-    """
-
-    label: str
-    probability: float
-    top: tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One line of a stream: the image's name with its prediction, or with the reason why there is none."""
-
-    name: str
-    prediction: Prediction | None
-    error: str | None
-
-    def to_dict(self) -> dict[str, Any]:
-        if self.prediction is None:
-            return {"path": self.name, "error": self.error}
-        top = [{"label": label, "probability": probability} for label, probability in self.prediction.top]
-        return {
-            "path": self.name,
-            "label": self.prediction.label,
-            "probability": self.prediction.probability,
-            "top": top,
-        }
-
-
 class Predictor:
     """Answers for images; safe to use from several threads.
 
     Attributes:
-        labels: the classes, in the order of the logits.
+        target: "classes" (one for each image), "labels" (any number of them), or "score" (a number).
+        labels: the classes or labels, in the order of the logits; none for a score.
         info: everything the bundle says about itself.
         model: the `MegaVit`, in evaluation mode.
     """
@@ -80,6 +48,7 @@ class Predictor:
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         self.info = bundle.info
         self.labels = tuple(bundle.info.labels)
+        self.target: TargetKind = bundle.info.target.kind
         self.model = bundle.model.to(device)
 
     @overload
@@ -93,7 +62,7 @@ class Predictor:
             image: a path, the bytes of an image file, a PIL image, a NumPy array (height, width) or
                 (height, width, channels), or a tensor (channels, height, width); arrays and tensors are uint8, or
                 floats in [0, 1]. Any size; 1, 3 or 4 channels (the fourth is opacity, over white).
-            top: how many classes `Prediction.top` lists.
+            top: how many classes or labels `Prediction.top` lists.
 
         Raises:
             ImageError: (a ValueError) for an image that cannot be read, with the reason.
@@ -126,10 +95,14 @@ class Predictor:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def probabilities(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """(B, classes) in [0, 1], rows summing to 1, for uint8 batches as `prepare` makes their pictures."""
+    def outputs(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Answers as numbers, for uint8 batches as `prepare` makes their pictures.
+
+        For "classes" (B, classes) probabilities, rows summing to 1; for "labels" (B, labels) probabilities, each
+        label by itself; for "score" (B,) scores.
+        """
         for logits in logits_of(self.model, batches, self.info.preprocessing):
-            yield logits.softmax(dim=1)
+            yield outputs(logits, self.info.target)
 
     def prepare(self, image: Any) -> Tensor:
         """An `Image`, as `predict` takes it, at the model's size: uint8 (channels, height, width).
@@ -153,13 +126,29 @@ class Predictor:
             yield Answer(name, next(predictions), None) if i in prepared else Answer(name, None, reasons[i])
 
     def _predictions(self, batch: Tensor, top: int) -> list[Prediction]:
-        (probabilities,) = self.probabilities([batch])
-        values, indices = probabilities.topk(min(max(top, 1), len(self.labels)), dim=1)
-        predictions = []
-        for row_values, row_indices in zip(values.tolist(), indices.tolist(), strict=True):
-            ranked = tuple((self.labels[i], value) for i, value in zip(row_indices, row_values, strict=True))
-            predictions.append(Prediction(ranked[0][0], ranked[0][1], ranked))
-        return predictions
+        (answers,) = self.outputs([batch])
+        if self.target == "score":
+            return [Prediction(value=value) for value in answers.tolist()]
+        values, indices = answers.topk(min(max(top, 1), len(self.labels)), dim=1)
+        ranked = [
+            tuple((self.labels[i], value) for i, value in zip(row_indices, row_values, strict=True))
+            for row_values, row_indices in zip(values.tolist(), indices.tolist(), strict=True)
+        ]
+        if self.target == "classes":
+            return [Prediction(top=row) for row in ranked]
+        return [
+            Prediction(top=row, given=self._given(probabilities))
+            for row, probabilities in zip(ranked, answers.tolist(), strict=True)
+        ]
+
+    def _given(self, probabilities: Sequence[float]) -> tuple[tuple[str, float], ...]:
+        thresholds = self.info.target.thresholds
+        over = [
+            (label, probability)
+            for label, probability, threshold in zip(self.labels, probabilities, thresholds, strict=True)
+            if probability >= threshold
+        ]
+        return tuple(sorted(over, key=lambda one: -one[1]))
 
 
 def load(folder: str | os.PathLike[str], *, device: str = "auto", verify: bool = False) -> Predictor:

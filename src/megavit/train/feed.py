@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from megavit.data.pictures import Pictures, load_all
 from megavit.data.samples import LabelledImages, Sample
+from megavit.data.targets import targets_of
 from megavit.data.workers import processors
 from megavit.errors import DataError
 from megavit.train.watch import Watch
@@ -20,7 +21,7 @@ MOST_WORKERS = 8
 
 
 class Feed:
-    """The images of some samples, uint8 (count, channels, height, width), and their labels (count,)."""
+    """The images of some samples, uint8 (count, channels, height, width), and their targets, one a row."""
 
     def __init__(
         self,
@@ -31,7 +32,7 @@ class Feed:
         watch: Watch,
     ) -> None:
         channels, height, width = size
-        self.labels = torch.tensor([sample.label for sample in samples])
+        self.labels = targets_of(samples, images.target, len(images.classes))
         self.pictures = Pictures(images, samples, height, width, channels)
         self.workers = min(processors(), MOST_WORKERS) if workers is None else workers
         self.memory: Tensor | None = None

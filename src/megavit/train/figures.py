@@ -30,7 +30,7 @@ NUMBERED_CLASSES = 30
 _HEAT_CELLS = 150
 """Cells a side of a heat map at most: smaller ones would vanish on a screen."""
 
-Panel = Literal["loss", "accuracy"]
+Panel = Literal["loss", "metric"]
 
 # DejaVu comes with matplotlib; the others, where installed, have the scripts it lacks.
 _FAMILIES = (
@@ -70,32 +70,30 @@ class Example:
     Attributes:
         image: uint8, (H, W) grey or (H, W, 3) RGB.
         name: where the image is from, such as its file name.
-        truth: its true class.
-        top: (class, probability) of the likeliest classes, likeliest first; at least one.
+        truth: its true class, labels or score.
+        top: (class or label, probability) of the likeliest ones, likeliest first; none for a score.
+        answer: of the model, as `truth` is written.
+        right: whether that will do.
 
     Raises:
-        ValueError: the image is of another kind or shape, or `top` is empty.
+        ValueError: the image is of another kind or shape.
     """
 
     image: "NDArray[np.uint8]"
     name: str
     truth: str
     top: Sequence[tuple[str, float]]
+    answer: str
+    right: bool
 
     def __post_init__(self) -> None:
         shape = self.image.shape
         if self.image.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
             raise ValueError(f"image must be uint8, (H, W) or (H, W, 3); got {self.image.dtype}, {shape}")
-        if not self.top:
-            raise ValueError("top must hold at least the likeliest class, got none")
-
-    @property
-    def right(self) -> bool:
-        return self.top[0][0] == self.truth
 
 
-def curves(history: Sequence[EpochRecord], palette: Palette, panels: Sequence[Panel] = ("loss", "accuracy")) -> Figure:
-    """Loss and validation accuracy by epoch, one panel each, side by side; at least one record."""
+def curves(history: Sequence[EpochRecord], palette: Palette, panels: Sequence[Panel] = ("loss", "metric")) -> Figure:
+    """Loss and what was measured in validation by epoch, one panel each, side by side; at least one record."""
     figure = Figure(figsize=(4.6 * len(panels), 3.0), dpi=200, layout="constrained", facecolor=palette.paper)
     epochs = [record.epoch for record in history]
     style: dict[str, Any] = {"linewidth": 1.8, "marker": "o" if len(history) <= 12 else None, "markersize": 4}
@@ -112,13 +110,15 @@ def curves(history: Sequence[EpochRecord], palette: Palette, panels: Sequence[Pa
             axes.plot(epochs, [r.val_loss for r in history], color=palette.accent, label="validation", **style)
             axes.set_ylim(bottom=0)
         else:
-            best = max(history, key=lambda record: record.val_accuracy)
-            axes.set_title("Validation accuracy", loc="left", color=palette.ink, fontsize=10)
-            axes.plot(epochs, [r.val_accuracy for r in history], color=palette.accent, **style)
-            label = f"best: {best.val_accuracy:.1%}, epoch {best.epoch:g}"
-            axes.plot([best.epoch], [best.val_accuracy], "o", color=palette.accent, markersize=6, label=label)
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-            axes.set_ylim(top=1.02)
+            best = max(history, key=lambda record: record.val_metric)
+            share = best.metric != "R²"
+            axes.set_title(f"Validation {best.metric}", loc="left", color=palette.ink, fontsize=10)
+            axes.plot(epochs, [r.val_metric for r in history], color=palette.accent, **style)
+            label = f"best: {best.val_metric:{'.1%' if share else '.3f'}}, epoch {best.epoch:g}"
+            axes.plot([best.epoch], [best.val_metric], "o", color=palette.accent, markersize=6, label=label)
+            if share:
+                axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+            axes.set_ylim(bottom=None if share else max(-1.0, min(r.val_metric for r in history)), top=1.02)
         axes.legend(frameon=False, fontsize=9, labelcolor=palette.ink)
     return figure
 
@@ -158,6 +158,23 @@ def confusion(metrics: Metrics, palette: Palette) -> Figure:
     return figure
 
 
+def scatter(truth: Sequence[float], answers: Sequence[float], palette: Palette) -> Figure:
+    """A dot an image: its true score below, the model's answer up; on the line both are equal."""
+    figure = Figure(figsize=(4.6, 4.4), dpi=200, layout="constrained", facecolor=palette.paper)
+    axes = figure.subplots()
+    _style(axes, palette)
+    low, high = min(*truth, *answers), max(*truth, *answers)
+    margin = 0.03 * (high - low) or 1.0
+    ends = (low - margin, high + margin)
+    axes.plot(ends, ends, color=palette.line, linewidth=1.2)
+    opacity = min(0.8, max(0.08, 60 / len(truth)))
+    axes.plot(truth, answers, "o", color=palette.accent, alpha=opacity, markersize=4, markeredgewidth=0)
+    axes.set(xlim=ends, ylim=ends, aspect="equal")
+    axes.set_xlabel("true score", color=palette.muted, fontsize=9)
+    axes.set_ylabel("answer of the model", color=palette.muted, fontsize=9)
+    return figure
+
+
 def examples(shown: Sequence[Example], palette: Palette) -> Figure:
     """Images with answer and truth, six in a row; at least one."""
     columns = min(6, len(shown))
@@ -168,9 +185,11 @@ def examples(shown: Sequence[Example], palette: Palette) -> Figure:
         axes.axis("off")
         if index < len(shown):
             example = shown[index]
-            label, probability = example.top[0]
-            answer = f"{_drawable(label, 'answer')} {probability:.0%}"
-            truth = "right" if example.right else f"truly {_drawable(example.truth, 'another')}"
+            answer = _drawable(example.answer, "answer")
+            if example.top and example.top[0][0] == example.answer:
+                answer += f" {example.top[0][1]:.0%}"
+            known = example.right and example.top
+            truth = "right" if known else f"truly {_drawable(example.truth, 'another')}"
             axes.imshow(example.image, cmap="gray", vmin=0, vmax=255)
             axes.set_title(f"{answer}\n{truth}", color=palette.muted if example.right else palette.accent, **text)
     return figure

@@ -1,8 +1,7 @@
 """What is left of a run: its best weights as a bundle, measured on the test images, and a report."""
 
 import platform
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,14 +10,16 @@ from torch import Tensor
 
 from megavit.config.files import dump_toml, to_dict
 from megavit.config.vit import ViTConfig
-from megavit.data.pictures import resize
-from megavit.data.samples import LabelledImages, Sample
-from megavit.evaluate.metrics import Metrics, measure
+from megavit.data.samples import LabelledImages
+from megavit.data.targets import targets_of
+from megavit.evaluate.labels import best_thresholds
+from megavit.evaluate.measure import AnyMetrics, measure_target
 from megavit.model.vit import MegaVit
 from megavit.predict.logits import logits_of
+from megavit.predict.outputs import outputs
 from megavit.runtime.device import device_name
+from megavit.train.examples import examples, golden_pictures
 from megavit.train.feed import Feed
-from megavit.train.figures import Example
 from megavit.train.loop import Task
 from megavit.train.plan import SAMPLES
 from megavit.train.report import DataSummary, Report, write_report
@@ -28,9 +29,6 @@ from megavit.weights.bundle import BundleInfo, library_versions, save_bundle
 
 BUNDLE = "bundle"
 BATCH = 64
-GOLDEN_PICTURES = 8
-GOLDEN_SIDE = 512
-EXAMPLES = 12
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Trained:
     folder: Path
     bundle: Path
     report: Path
-    metrics: Metrics
+    metrics: AnyMetrics
 
 
 def finish(out: Path, state: TrainState, task: Task, images: LabelledImages, watch: Watch) -> Trained:
@@ -48,11 +46,14 @@ def finish(out: Path, state: TrainState, task: Task, images: LabelledImages, wat
     model = state.average
     model.load_state_dict(state.best)
     watch.say("measuring on the test images")
-    test = answers(model, task, images, "test", watch)
-    metrics = measure(test, labels_of(images.of("test")), images.classes)
-    validation = measure(answers(model, task, images, "val", watch), labels_of(images.of("val")), images.classes)
+    test, truth = answers(model, task, images, "test", watch)
+    val, val_truth = answers(model, task, images, "val", watch)
+    target = task.target
+    if target.kind == "labels":
+        target = replace(target, thresholds=best_thresholds(val, val_truth))
+    metrics = measure_target(test, truth, images.classes, target)
+    validation = measure_target(val, val_truth, images.classes, target)
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    counts = {split: sum(classes.values()) for split, classes in images.counts().items()}
     info = BundleInfo(
         model=model.config,
         labels=list(images.classes),
@@ -63,19 +64,21 @@ def finish(out: Path, state: TrainState, task: Task, images: LabelledImages, wat
             "source": images.source,
             "fingerprint": images.fingerprint(),
             "division": images.division,
-            "counts": counts,
+            "counts": images.sizes(),
             "skipped": images.skipped_by_reason(),
         },
         recipe=to_dict(task.recipe),
+        target=target,
     )
     save_bundle(out / BUNDLE, model, info, golden_pictures(images), out / SAMPLES)
     report = Report(
-        title=f"A classifier of {len(images.classes)} classes from {images.source}",
+        title=title_of(images),
         created=created,
         data=DataSummary(
             source=images.source,
             division=images.division,
             counts=images.counts(),
+            images=images.sizes(),
             skipped=images.skipped_by_reason(),
         ),
         model=describe_model(model.config, state),
@@ -84,56 +87,29 @@ def finish(out: Path, state: TrainState, task: Task, images: LabelledImages, wat
         history=state.history,
         test=metrics,
         val=validation,
-        examples=examples(images, test),
+        examples=examples(images, test, target),
+        scores=(truth.tolist(), test.tolist()) if target.kind == "score" else None,
         bundle=str(out),
     )
     return Trained(out, out / BUNDLE, write_report(out, report), metrics)
 
 
-def answers(model: MegaVit, task: Task, images: LabelledImages, split: str, watch: Watch) -> Tensor:
-    """(N, classes) probabilities of the images of a split, in float32, as the bundle will give them."""
+def title_of(images: LabelledImages) -> str:
+    match images.target:
+        case "classes":
+            return f"A classifier of {len(images.classes)} classes from {images.source}"
+        case "labels":
+            return f"A classifier of {len(images.classes)} labels, any number an image, from {images.source}"
+        case "score":
+            return f"A model of the scores from {images.source}"
+
+
+def answers(model: MegaVit, task: Task, images: LabelledImages, split: str, watch: Watch) -> tuple[Tensor, Tensor]:
+    """The answers for the images of a split, as the bundle will give them, and their targets."""
     size = task.preprocessing
     feed = Feed(images, images.of(split), (size.channels, size.height, size.width), task.recipe.run.workers, watch)
-    return torch.cat([logits.softmax(dim=1) for logits in logits_of(model, feed.in_turn(BATCH), size)])
-
-
-def labels_of(samples: Sequence[Sample]) -> Tensor:
-    return torch.tensor([sample.label for sample in samples])
-
-
-def golden_pictures(images: LabelledImages) -> list[Tensor]:
-    """A few test images, spread over the classes, uint8 (C, H, W), the large ones made smaller."""
-    by_class: dict[int, Sample] = {}
-    for sample in images.of("test"):
-        by_class.setdefault(sample.label, sample)
-    chosen = [by_class[label] for label in sorted(by_class)][:GOLDEN_PICTURES]
-    return [shrink(images.pixels(sample), GOLDEN_SIDE) for sample in chosen]
-
-
-def shrink(picture: Tensor, side: int) -> Tensor:
-    """The picture with its longer side at most `side` pixels."""
-    height, width = picture.shape[1:]
-    scale = min(1.0, side / max(height, width))
-    return resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
-
-
-def examples(images: LabelledImages, probabilities: Tensor) -> list[Example]:
-    """The most confident mistakes, and right answers spread over the test images."""
-    samples = images.of("test")
-    confidence, predicted = probabilities.max(dim=1)
-    right = predicted == labels_of(samples)
-    wrong_places = [i for i in confidence.argsort(descending=True).tolist() if not right[i]][:EXAMPLES]
-    right_places = torch.nonzero(right).flatten().tolist()
-    right_places = right_places[:: max(1, len(right_places) // EXAMPLES)][:EXAMPLES]
-    found = []
-    for i in wrong_places + right_places:
-        values, indices = probabilities[i].topk(min(3, len(images.classes)))
-        top = [(images.classes[k], p) for k, p in zip(indices.tolist(), values.tolist(), strict=True)]
-        pixels = shrink(images.pixels(samples[i]), GOLDEN_SIDE)
-        picture = pixels[0] if pixels.shape[0] == 1 else pixels.permute(1, 2, 0)
-        truth = images.classes[samples[i].label]
-        found.append(Example(image=picture.numpy(), name=samples[i].name, truth=truth, top=top))
-    return found
+    found = [outputs(logits, task.target) for logits in logits_of(model, feed.in_turn(BATCH), size)]
+    return torch.cat(found), targets_of(images.of(split), images.target, len(images.classes))
 
 
 def describe_model(config: ViTConfig, state: TrainState) -> list[tuple[str, str]]:

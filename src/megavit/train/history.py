@@ -1,9 +1,11 @@
 """One line of a run's diary: what it cost up to a validation, and what it brought."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from megavit.errors import BundleError
+
+MetricName = Literal["accuracy", "balanced accuracy", "mean average precision", "R²"]
 
 
 @dataclass(frozen=True)
@@ -16,8 +18,10 @@ class EpochRecord:
         seconds: since the command began, pauses left out.
         train_loss: mean over the steps since the last record, of augmented images and smoothed labels; None
             where every one of them was skipped.
-        val_loss: mean negative log-likelihood in nats on the validation images.
-        val_accuracy: share in [0, 1].
+        val_loss: on the validation images: for classes the mean negative log-likelihood in nats, for labels the
+            mean of it over the labels, for a score the smooth L1 of the standardised score.
+        val_metric: by which the best epoch is chosen, the higher the better, at most 1.
+        metric: what that is.
         learning_rate: of the last step.
     """
 
@@ -26,8 +30,9 @@ class EpochRecord:
     seconds: float
     train_loss: float | None
     val_loss: float
-    val_accuracy: float
+    val_metric: float
     learning_rate: float
+    metric: MetricName = "accuracy"
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types, for `from_dict`."""

@@ -9,21 +9,23 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import AugmentRecipe, Recipe
+from megavit.config.target import Target
 from megavit.data.augment import augment, normalise
 from megavit.errors import Interrupted, TrainingError
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file, writing
 from megavit.train.checkpoint import save_checkpoint
-from megavit.train.history import EpochRecord
+from megavit.train.history import EpochRecord, MetricName
+from megavit.train.loss import Loss, soft_targets
 from megavit.train.optimiser import learning_rate, update_average
 from megavit.train.pace import Pace, validation_due
 from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
+from megavit.train.validation import metric_of
 from megavit.train.watch import Watch
 
 Batch = tuple[Tensor, Tensor]
@@ -40,16 +42,18 @@ class Task:
     Attributes:
         recipe: with every automatic choice filled in.
         preprocessing: of the model's input.
-        num_classes: of the labels.
-        class_weights: (num_classes,) factors in the loss, or None.
+        target: what is learnt.
+        num_classes: outputs of the model.
+        loss: of logits and soft targets.
         batch_size: images a step.
         images: in an epoch.
     """
 
     recipe: Recipe
     preprocessing: Preprocessing
+    target: Target
     num_classes: int
-    class_weights: Tensor | None
+    loss: Loss
     batch_size: int
     images: int
 
@@ -57,6 +61,11 @@ class Task:
     def dtype(self) -> torch.dtype:
         """Of the matrix products."""
         return torch.bfloat16 if self.recipe.run.precision == "bfloat16" else torch.float32
+
+    @property
+    def metric(self) -> MetricName:
+        """By which the best epoch is chosen."""
+        return metric_of(self.target.kind, self.recipe.data.balance)
 
     def epoch_at(self, step: int) -> int:
         """Whole passes over the images in the first `step` steps."""
@@ -83,8 +92,9 @@ def fit(
 
     Args:
         pace: how far each step brings it.
-        batches: (uint8 images (B, C, height, width), labels (B,)) from `state.step` on.
-        validate: the (loss, accuracy) of a model on the validation images.
+        batches: (uint8 images (B, C, height, width), targets of these, as `targets_of` gives them) from
+            `state.step` on.
+        validate: the (loss, `task.metric`) of a model on the validation images.
         folder: of the run, for its checkpoints and log.
         stop: asked after each step.
         watch: told after each step and validation.
@@ -138,7 +148,7 @@ def train_step(state: TrainState, task: Task, images: Tensor, labels: Tensor, ra
     inputs, targets = mix(inputs, labels.to(device, non_blocking=True), task.num_classes, task.recipe.augment)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=task.dtype == torch.bfloat16):
         logits = state.model(inputs)
-    loss = F.cross_entropy(logits.float(), targets, weight=task.class_weights, label_smoothing=recipe.label_smoothing)
+    loss = task.loss(logits.float(), targets)
     loss.backward()
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
     state.step += 1
@@ -155,15 +165,16 @@ def train_step(state: TrainState, task: Task, images: Tensor, labels: Tensor, ra
 
 
 def mix(images: Tensor, labels: Tensor, classes: int, recipe: AugmentRecipe) -> Batch:
-    """Images and soft targets (B, classes), mixed in pairs by mixup or CutMix if the recipe says so."""
+    """Images and soft targets (B, outputs), mixed in pairs by mixup or CutMix if the recipe says so."""
+    targets = soft_targets(labels, classes)
     choices: list[nn.Module] = []
     if recipe.mixup:
-        choices.append(v2.MixUp(alpha=recipe.mixup, num_classes=classes))
+        choices.append(v2.MixUp(alpha=recipe.mixup))
     if recipe.cutmix:
-        choices.append(v2.CutMix(alpha=recipe.cutmix, num_classes=classes))
+        choices.append(v2.CutMix(alpha=recipe.cutmix))
     if not choices:
-        return images, F.one_hot(labels, classes).float()
-    return v2.RandomChoice(choices)(images, labels)
+        return images, targets
+    return v2.RandomChoice(choices)(images, targets)
 
 
 def skip_step(state: TrainState) -> None:
@@ -179,7 +190,7 @@ def skip_step(state: TrainState) -> None:
 
 def end_epoch(state: TrainState, task: Task, validate: Validate, rate: float, began: float) -> None:
     """Validate the averaged weights and record what came of it."""
-    loss, accuracy = validate(state.average)
+    loss, metric = validate(state.average)
     if not math.isfinite(loss):
         raise TrainingError(
             f"the loss on the validation images is no longer a number after step {state.step}; "
@@ -191,8 +202,9 @@ def end_epoch(state: TrainState, task: Task, validate: Validate, rate: float, be
         seconds=time.monotonic() - began,
         train_loss=state.loss_sum / state.loss_steps if state.loss_steps else None,
         val_loss=loss,
-        val_accuracy=accuracy,
+        val_metric=metric,
         learning_rate=rate,
+        metric=task.metric,
     )
     state.loss_sum, state.loss_steps = 0.0, 0
     state.validated = state.progress
@@ -202,4 +214,7 @@ def end_epoch(state: TrainState, task: Task, validate: Validate, rate: float, be
 def write_log(folder: Path, state: TrainState) -> None:
     """Write a line a record; all of them each time, so that what a stop cut off is not in it twice."""
     with writing("the log", folder):
-        write_file(folder / "log.jsonl", "".join(json.dumps(asdict(epoch)) + "\n" for epoch in state.history))
+        write_file(
+            folder / "log.jsonl",
+            "".join(json.dumps(asdict(epoch), ensure_ascii=False) + "\n" for epoch in state.history),
+        )

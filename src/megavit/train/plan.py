@@ -73,7 +73,7 @@ def write_plan(out: Path, plan: Plan, images: LabelledImages) -> None:
         OutputError: when `out` cannot be written.
     """
     with writing("the run", out):
-        write_samples(out / SAMPLES, images.samples, images.classes)
+        write_samples(out / SAMPLES, images.samples, images.classes, images.target)
         write_file(out / SKIPPED, _skipped_table(images))
         write_file(out / RECIPE, dump_toml(plan.recipe))
         write_file(out / PLAN, json.dumps(asdict(plan), indent=1))

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import Precision, Recipe
 from megavit.data.augment import canvas_size
 from megavit.data.order import BatchOrder, equal_class_weights
 from megavit.data.samples import LabelledImages
+from megavit.data.targets import outputs, targets_of
 from megavit.errors import ConfigError
 from megavit.model.vit import MegaVit
 from megavit.predict.logits import logits_of
@@ -23,11 +23,14 @@ from megavit.train.choose import CANDIDATES, Candidate, Choice, choose
 from megavit.train.feed import Feed
 from megavit.train.history import EpochRecord
 from megavit.train.loop import Batch, Task, Validate
+from megavit.train.loss import make_loss, soft_targets, start_at_shares
 from megavit.train.memory import check_memory
 from megavit.train.pace import MOST_VALIDATIONS, TimePlan
 from megavit.train.resolve import model_config, preprocessing_of, resolve, short_side
 from megavit.train.speed import measure
 from megavit.train.state import TrainState
+from megavit.train.targets import target_of
+from megavit.train.validation import measure_epoch
 from megavit.train.watch import Watch
 
 VALIDATION_BATCH = 256
@@ -43,30 +46,27 @@ def fresh(recipe: Recipe, images: LabelledImages, device: torch.device) -> tuple
     Raises:
         ConfigError: when sizes do not fit together, or the device has too little memory.
     """
-    config = model_config(recipe, len(images.classes))
+    target = target_of(images)
+    config = model_config(recipe, outputs(target.kind, len(images.classes)))
     training = images.of("train")
     batch_size = recipe.run.batch_size or len(training)
     check_memory(config, batch_size, device)
     seed_all(recipe.run.seed)
     model = MegaVit.from_config(config).to(device)
+    targets = targets_of(training, images.target, len(images.classes)).to(device)
+    if target.kind == "labels":
+        start_at_shares(model.mlp_head, targets)
+    smoothing = recipe.optimiser.label_smoothing
     task = Task(
         recipe=recipe,
         preprocessing=preprocessing_of(config),
-        num_classes=len(images.classes),
-        class_weights=class_weights(images, recipe, device),
+        target=target,
+        num_classes=config.num_classes,
+        loss=make_loss(target, targets, config.num_classes, recipe.data.balance, smoothing),
         batch_size=batch_size,
         images=len(training),
     )
     return TrainState.fresh(model, recipe.optimiser), task
-
-
-def class_weights(images: LabelledImages, recipe: Recipe, device: torch.device) -> torch.Tensor | None:
-    """(classes,) factors with which every class counts as much in the loss, of mean 1 over the images."""
-    if recipe.data.balance != "loss":
-        return None
-    labels = torch.tensor([sample.label for sample in images.of("train")])
-    classes = len(images.classes)
-    return (len(labels) / (classes * torch.bincount(labels, minlength=classes))).to(device)
 
 
 def canvas(images: LabelledImages, recipe: Recipe, size: Preprocessing) -> tuple[int, int, int]:
@@ -91,13 +91,14 @@ def batches_of(feed: Feed, task: Task, start: int, steps: int) -> Generator[Batc
 
 
 def validator(feed: Feed, task: Task) -> Validate:
-    """Maps a model to its (mean negative log-likelihood, accuracy) on the images of `feed`."""
+    """Maps a model to its (loss, `task.metric`) on the images of `feed`; no remedy for imbalance is in that loss."""
+    plain = make_loss(task.target, feed.labels, task.num_classes, "none", label_smoothing=0.0)
+    soft = soft_targets(feed.labels, task.num_classes)
 
     def validate(model: nn.Module) -> tuple[float, float]:
         batches = feed.in_turn(VALIDATION_BATCH)
         logits = torch.cat(list(logits_of(model, batches, task.preprocessing, task.dtype)))
-        accuracy = (logits.argmax(dim=1) == feed.labels).float().mean().item()
-        return F.cross_entropy(logits, feed.labels).item(), accuracy
+        return plain(logits, soft).item(), measure_epoch(task.metric, logits, feed.labels, task.target)
 
     return validate
 
@@ -112,12 +113,12 @@ def choose_by_time(recipe: Recipe, images: LabelledImages, device: torch.device,
         ConfigError: when not even the smallest model can be trained as the recipe says.
     """
     total = recipe.run.minutes * 60
+    targets = targets_of(images.of("train"), images.target, len(images.classes))
 
     def step_time(candidate: Recipe, enough: float) -> tuple[Precision, float]:
         state, task = fresh(candidate, images, device)
         pixels = torch.randint(0, 256, (task.batch_size, *canvas(images, candidate, task.preprocessing)))
-        labels = torch.arange(task.batch_size) % task.num_classes
-        return measure(state, task, (pixels.to(torch.uint8), labels), enough)
+        return measure(state, task, (pixels.to(torch.uint8), targets[: task.batch_size]), enough)
 
     watch.say("measuring the speed of a step")
     until = began + total - FINISH_DRAWINGS * drawing_seconds()
@@ -130,7 +131,7 @@ def candidates(recipe: Recipe, images: LabelledImages, device: torch.device) -> 
     """The models that the recipe leaves to choose from, the smallest first: one where it names it."""
     if recipe.model.preset != "auto":
         resolved = resolve(recipe, images, device)
-        return [Candidate(resolved, work(resolved, len(images.classes)))]
+        return [Candidate(resolved, work(resolved, images))]
     side = short_side(images.of("train"))
     found: list[Candidate] = []
     refusal: ConfigError | None = None
@@ -138,20 +139,20 @@ def candidates(recipe: Recipe, images: LabelledImages, device: torch.device) -> 
         model = replace(recipe.model, preset=preset, patch_size=recipe.model.patch_size or patch_size)
         resolved = resolve(replace(recipe, model=model), images, device)
         try:
-            config = model_config(resolved, len(images.classes))
+            config = model_config(resolved, outputs(images.target, len(images.classes)))
             check_memory(config, resolved.run.batch_size or 1, device)
         except ConfigError as error:
             refusal = refusal or error  # it has company that may fit; if none does, the smallest one's tells most
         else:
-            found.append(Candidate(resolved, work(resolved, len(images.classes))))
+            found.append(Candidate(resolved, work(resolved, images)))
     if not found and refusal is not None:
         raise refusal
     return found
 
 
-def work(recipe: Recipe, num_classes: int) -> float:
+def work(recipe: Recipe, images: LabelledImages) -> float:
     """Multiplications of a step, roughly: of each token with each weight."""
-    config = model_config(recipe, num_classes)
+    config = model_config(recipe, outputs(images.target, len(images.classes)))
     weights = config.depth * config.dim * (4 * config.heads * config.dim_head + 2 * config.mlp_dim)
     return float(weights * (config.num_patches + config.num_prefix_tokens) * (recipe.run.batch_size or 1))
 
@@ -193,7 +194,7 @@ def validation_seconds(state: TrainState, task: Task, feed: Feed, enough: float,
 
 def drawing_seconds() -> float:
     """Seconds of drawing the learning curves of the report once."""
-    record = EpochRecord(epoch=1, step=1, seconds=1, train_loss=1, val_loss=1, val_accuracy=0.5, learning_rate=1e-3)
+    record = EpochRecord(epoch=1, step=1, seconds=1, train_loss=1, val_loss=1, val_metric=0.5, learning_rate=1e-3)
     began = time.monotonic()
     figures.png(figures.curves([record] * MOST_VALIDATIONS, figures.LIGHT))
     return time.monotonic() - began

@@ -6,17 +6,20 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from PIL import Image
 
 from megavit.errors import OutputError
 from megavit.evaluate.intervals import Interval
+from megavit.evaluate.labels import LabelsMetrics
+from megavit.evaluate.measure import AnyMetrics
 from megavit.evaluate.metrics import Metrics, worst_confusions
+from megavit.evaluate.scores import ScoreMetrics
 from megavit.train import figures
 from megavit.train.figures import DARK, LIGHT, NUMBERED_CLASSES, Example, Palette
 from megavit.train.history import EpochRecord
@@ -35,13 +38,15 @@ class DataSummary:
     Attributes:
         source: where they are from.
         division: one sentence on how they were divided.
-        counts: split -> class -> images.
+        counts: split -> class, or label -> images.
+        images: split -> images.
         skipped: reason -> files that were left out for it.
     """
 
     source: str
     division: str
     counts: Mapping[str, Mapping[str, int]]
+    images: Mapping[str, int]
     skipped: Mapping[str, int]
 
 
@@ -58,8 +63,9 @@ class Report:
         environment: (name, value) pairs: machine, versions, threads, device, precision, wall time.
         history: one record for each validation; may be empty.
         test: measured on images that nothing was chosen by.
-        val: measured on the images by which the epoch was chosen, if any.
+        val: measured on the images by which the epoch was chosen, if any; of the same kind as `test`.
         examples: test images; the report sorts right from wrong.
+        scores: (true, answered) scores of the test images, where these are what is learnt.
         bundle: path of the bundle, for the lines that show how to use it.
     """
 
@@ -70,9 +76,10 @@ class Report:
     recipe_toml: str
     environment: Sequence[tuple[str, str]]
     history: Sequence[EpochRecord]
-    test: Metrics
-    val: Metrics | None
+    test: AnyMetrics
+    val: AnyMetrics | None
     examples: Sequence[Example]
+    scores: tuple[Sequence[float], Sequence[float]] | None = None
     bundle: str
 
 
@@ -90,7 +97,11 @@ def write_report(folder: Path, report: Report) -> Path:
         OutputError: the folder cannot be written.
     """
     wrong, right = _sorted_examples(report.examples)
-    drawn = {"confusion.png": figures.confusion(report.test, LIGHT)}
+    drawn: dict[str, Figure] = {}
+    if isinstance(report.test, Metrics):
+        drawn["confusion.png"] = figures.confusion(report.test, LIGHT)
+    if report.scores:
+        drawn["scores.png"] = figures.scatter(*report.scores, LIGHT)
     if report.history:
         drawn["curves.png"] = figures.curves(report.history, LIGHT)
     if report.examples:
@@ -111,46 +122,82 @@ def percent(share: float) -> str:
 
 
 def _render(report: Report, wrong: Sequence[Example], right: Sequence[Example]) -> str:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": percent, "span": _span, "images": _images, "thumbnail": _thumbnail}
-    template = environment.from_string(files("megavit.train").joinpath("report.html.j2").read_text("utf-8"))
-    test = report.test
-    named = len(test.classes) <= NUMBERED_CLASSES
-    heat_map = "Heat map of true classes against answers; the commonest mistakes are listed below."
-    return template.render(
+    environment = Environment(
+        loader=PackageLoader("megavit.train", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "span": _span,
+        "plain": _plain,
+        "plain_span": _plain_span,
+        "images": _images,
+        "thumbnail": _thumbnail,
+    }
+    return environment.get_template("report.html.j2").render(
         report=report,
-        test=test,
-        commonest=max(test.per_class, key=lambda one: one.images),
-        per_class=sorted(test.per_class, key=lambda one: (one.recall is None, one.recall.value if one.recall else 0)),
-        image_counts={one.name: one.images for one in test.per_class},
+        test=report.test,
         wrong=wrong,
         right=right,
-        named=named,
-        heat_map=None if named else _picture(partial(figures.confusion, test), heat_map),
-        mistakes=worst_confusions(test, 10),
         curves=_curves(report.history),
         bundle_in_shell=shlex.quote(report.bundle),
         bundle_in_python=repr(report.bundle),
+        **_of_target(report),
     )
+
+
+def _of_target(report: Report) -> dict[str, Any]:
+    """What the page says for the kind of target alone; `target` chooses its parts."""
+    test = report.test
+    match test:
+        case Metrics():
+            named = len(test.classes) <= NUMBERED_CLASSES
+            heat_map = "Heat map of true classes against answers; the commonest mistakes are listed below."
+            return {
+                "target": "classes",
+                "attribute": "label",
+                "commonest": max(test.per_class, key=lambda one: one.images),
+                "per_class": sorted(test.per_class, key=lambda one: one.recall.value if one.recall else 2),
+                "image_counts": {one.name: one.images for one in test.per_class},
+                "named": named,
+                "heat_map": None if named else _picture(partial(figures.confusion, test), heat_map),
+                "mistakes": worst_confusions(test, 10),
+            }
+        case LabelsMetrics():
+            return {
+                "target": "labels",
+                "attribute": "labels",
+                "per_label": sorted(
+                    test.per_label, key=lambda one: one.average_precision.value if one.average_precision else 2
+                ),
+            }
+        case ScoreMetrics():
+            alt = f"True scores against answers; on average {_plain(test.mae.value)} apart."
+            scatter = report.scores and _picture(partial(figures.scatter, *report.scores), alt)
+            return {"target": "score", "attribute": "score", "scatter": scatter}
 
 
 def _curves(history: Sequence[EpochRecord]) -> list[dict[str, str]]:
     if not history:
         return []
     first, last = history[0], history[-1]
-    best = max(record.val_accuracy for record in history)
+    best = max(record.val_metric for record in history)
+    show = _plain if last.metric == "R²" else percent
     loss = (
         f"Loss by epoch: in validation from {first.val_loss:.3g} to {last.val_loss:.3g}, "
         f"in training from {_loss(first)} to {_loss(last)}."
     )
-    accuracy = (
-        f"Validation accuracy by epoch: from {percent(first.val_accuracy)} to {percent(last.val_accuracy)}, "
-        f"at best {percent(best)}."
+    metric = (
+        f"Validation {last.metric} by epoch: from {show(first.val_metric)} to {show(last.val_metric)}, "
+        f"at best {show(best)}."
     )
     # One picture a panel: beside each other on a desk, below each other on a phone.
     return [
         _picture(partial(figures.curves, history, panels=["loss"]), loss),
-        _picture(partial(figures.curves, history, panels=["accuracy"]), accuracy),
+        _picture(partial(figures.curves, history, panels=["metric"]), metric),
     ]
 
 
@@ -164,7 +211,7 @@ def _picture(draw: Callable[[Palette], Figure], alt: str) -> dict[str, str]:
 
 def _sorted_examples(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
     """(wrong, right), as many as are shown; the surest of the wrong ones first, for they teach the most."""
-    wrong = sorted((one for one in examples if not one.right), key=lambda one: -one.top[0][1])
+    wrong = sorted((one for one in examples if not one.right), key=lambda one: -one.top[0][1] if one.top else 0)
     return wrong[:_SHOWN], [one for one in examples if one.right][:_SHOWN]
 
 
@@ -182,6 +229,14 @@ def _data_uri(picture: bytes) -> str:
 
 def _span(interval: Interval) -> str:
     return f"{percent(interval.low)} to {percent(interval.high)}"
+
+
+def _plain_span(interval: Interval) -> str:
+    return f"{_plain(interval.low)} to {_plain(interval.high)}"
+
+
+def _plain(value: float) -> str:
+    return f"{value:.4g}"
 
 
 def _images(count: int, kind: str = "") -> str:

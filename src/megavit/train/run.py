@@ -49,6 +49,7 @@ from megavit.train.resolve import choose_recipe, resolve
 from megavit.train.signals import StopRequest
 from megavit.train.speed import measure
 from megavit.train.state import TrainState
+from megavit.train.targets import fit_to_target, settle_balance
 from megavit.train.watch import Watch
 
 
@@ -82,6 +83,7 @@ def train(
     with only_process(out):
         images = read_images(source, wanted, watch)
         named = merge(named_recipe(choose_recipe(images) if recipe == "auto" else recipe), changes, "the recipe")
+        named = settle_balance(fit_to_target(named, changes, images), images, watch)
         choice = None if named.run.epochs else choose_by_time(named, images, device, began, watch)
         state, task = fresh(choice.recipe if choice else resolve(named, images, device), images, device)
         check_writable(out, "the run with its checkpoints", need=room_needed(state))

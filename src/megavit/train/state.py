@@ -53,9 +53,9 @@ class TrainState:
         return cls(model, copy.deepcopy(model), make_optimisers(model, recipe))
 
     def record(self, epoch: EpochRecord) -> None:
-        """Add an epoch, and keep its weights if no earlier one was more accurate on the validation images."""
+        """Add an epoch, and keep its weights if no earlier one was better on the validation images."""
         self.history.append(epoch)
-        if self.best_epoch is None or epoch.val_accuracy >= self.history[self.best_epoch].val_accuracy:
+        if self.best_epoch is None or epoch.val_metric >= self.history[self.best_epoch].val_metric:
             self.best_epoch = len(self.history) - 1
             self.best = {name: tensor.detach().clone() for name, tensor in self.average.state_dict().items()}
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from megavit.config.files import from_dict, parse_json
 from megavit.config.preprocessing import Preprocessing
+from megavit.config.target import Target
 from megavit.config.vit import ViTConfig
 from megavit.data.augment import normalise
 from megavit.data.pictures import prepare
@@ -50,10 +51,11 @@ class BundleInfo:
     Attributes:
         format: of the bundle; a newer one than `FORMAT` is refused.
         model: its sizes and parts.
-        labels: name of each logit, in order.
+        labels: name of each class or label, in the order of the logits; none for a score.
+        target: what the logits mean; a bundle that does not say is of one class an image.
         preprocessing: pixels to input.
         created: ISO 8601, UTC.
-        metrics: of the test images, as `megavit.evaluate.metrics.Metrics.to_dict` writes them.
+        metrics: of the test images, as `to_dict` of the target's metrics (`megavit.evaluate`) writes them.
         data: source, fingerprint, how it was divided, counts.
         recipe: as it was run, with every automatic choice filled in.
         versions: of the libraries that trained it.
@@ -70,8 +72,16 @@ class BundleInfo:
     recipe: dict[str, Any]
     versions: dict[str, str] = field(default_factory=lambda: library_versions())
     files: dict[str, str] = field(default_factory=dict)
+    target: Target = field(default_factory=Target)
 
     def __post_init__(self) -> None:
+        kind = self.target.kind
+        if kind == "score":
+            if self.labels or self.model.num_classes != 1:
+                raise ConfigError("a model that answers with a score must have one output and no labels")
+            return
+        if kind == "labels" and len(self.target.thresholds) != len(self.labels):
+            raise ConfigError(f"there must be one threshold for each of the {len(self.labels)} labels")
         if len(self.labels) != self.model.num_classes or len(set(self.labels)) != len(self.labels):
             raise ConfigError(
                 f"there must be one label, each different, for each of the {self.model.num_classes} classes"
@@ -108,7 +118,7 @@ def save_bundle(folder: Path, model: MegaVit, info: BundleInfo, golden: Sequence
         pictures = {f"picture.{i}": picture for i, picture in enumerate(golden)}
         write_tensors(new / GOLDEN, pictures | {"logits": logits})
         (new / SAMPLES).write_bytes(samples.read_bytes())
-        card = model_card(info.labels, info.metrics, info.data, asdict(info.model), info.created)
+        card = model_card(info.labels, info.metrics, info.data, asdict(info.model), info.created, info.target)
         write_file(new / CARD, card.encode(errors="replace"))  # a path need not be text
         files = {name: sha256(new / name) for name in (WEIGHTS, GOLDEN, SAMPLES, CARD)}
         text = json.dumps(asdict(replace(info, files=files)), ensure_ascii=False).encode(errors="replace")

@@ -3,22 +3,28 @@
 from collections.abc import Sequence
 from typing import Any
 
+from megavit.config.target import Target
+
 
 def model_card(
-    labels: Sequence[str], metrics: dict[str, Any], data: dict[str, Any], model: dict[str, Any], created: str
+    labels: Sequence[str],
+    metrics: dict[str, Any],
+    data: dict[str, Any],
+    model: dict[str, Any],
+    created: str,
+    target: Target = Target(),  # noqa: B008 - frozen
 ) -> str:
     """Markdown."""
-    accuracy = metrics["accuracy"]
-    names = ", ".join(labels[:50]) + (f", and {len(labels) - 50} more" if len(labels) > 50 else "")
+    match target.kind:
+        case "classes":
+            told = _classes(labels, metrics)
+        case "labels":
+            told = _labels(labels, metrics)
+        case "score":
+            told = _score(metrics)
     height, width = model["image_size"]
-    return f"""# An image classifier
-
-It tells {len(labels)} kinds of image apart: {names}.
-
-- **Right on {accuracy["value"]:.1%}** of {metrics["images"]} test images it had not seen
-  (95% interval {accuracy["low"]:.1%} to {accuracy["high"]:.1%}).
-- That figure holds for images like those of the test, and says nothing about others. Every image gets one of
-  the labels above, also one that shows none of them.
+    answer = {"classes": "label", "labels": "labels", "score": "score"}[target.kind]
+    return f"""{told}
 - Trained on {data["source"]}, {data["counts"]["train"]} images; {data["division"]}
 - Images are resized to {height} × {width} pixels, the whole image, whatever its shape.
 - Written on {created} by megavit.
@@ -26,9 +32,53 @@ It tells {len(labels)} kinds of image apart: {names}.
 ```python
 import megavit
 predictor = megavit.load("this folder")
-print(predictor.predict("photo.jpg").label)
+print(predictor.predict("photo.jpg").{answer})
 ```
 
 `megavit.json` has every setting and metric, `samples.csv` which image was used for what, `golden.safetensors`
 pictures with the answers they must give: `megavit predict THIS_FOLDER photo.jpg --verify` checks them first.
 """
+
+
+def _names(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:50]) + (f", and {len(labels) - 50} more" if len(labels) > 50 else "")
+
+
+def _classes(labels: Sequence[str], metrics: dict[str, Any]) -> str:
+    accuracy = metrics["accuracy"]
+    return f"""# An image classifier
+
+It tells {len(labels)} kinds of image apart: {_names(labels)}.
+
+- **Right on {accuracy["value"]:.1%}** of {metrics["images"]} test images it had not seen
+  (95% interval {accuracy["low"]:.1%} to {accuracy["high"]:.1%}).
+- That figure holds for images like those of the test, and says nothing about others. Every image gets one of
+  the labels above, also one that shows none of them."""
+
+
+def _labels(labels: Sequence[str], metrics: dict[str, Any]) -> str:
+    precision = metrics["mean_average_precision"]
+    found = "not measured, as no test image has a label,"
+    if precision is not None:
+        found = f"{precision['value']:.1%} (95% interval {precision['low']:.1%} to {precision['high']:.1%})"
+    return f"""# A classifier of several labels an image
+
+It gives an image any number of these {len(labels)} labels, possibly none: {_names(labels)}.
+
+- Mean average precision: {found}
+  on {metrics["images"]} test images it had not seen; a random order of the images would get {metrics["chance"]:.1%}.
+- A label is given from its threshold on, chosen on the validation images; `megavit.json` has them.
+- These figures hold for images like those of the test, and say nothing about others."""
+
+
+def _score(metrics: dict[str, Any]) -> str:
+    error = metrics["mae"]
+    return f"""# A model that scores images
+
+It gives an image a number.
+
+- **Off by {error["value"]:.3g} on average** on {metrics["images"]} test images it had not seen
+  (95% interval {error["low"]:.3g} to {error["high"]:.3g}); always saying {metrics["median"]:.3g}, the median of the
+  training images, would be off by {metrics["baseline_mae"]:.3g}.
+- The test images' scores go from {metrics["lowest"]:.3g} to {metrics["highest"]:.3g}.
+- These figures hold for images like those of the test, and say nothing about others."""

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from megavit.config.target import Target
 from megavit.data.samples import LabelledImages, Sample
-from megavit.train.finish import EXAMPLES, GOLDEN_PICTURES, GOLDEN_SIDE, examples, golden_pictures, shrink
+from megavit.train.examples import EXAMPLES, GOLDEN_PICTURES, GOLDEN_SIDE, examples, golden_pictures, shrink
 
 
 def labelled(labels: list[int], classes: int, channels: int = 1) -> LabelledImages:
@@ -38,7 +39,7 @@ def test_golden_pictures_are_the_first_of_each_class(classes):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_examples_are_the_surest_mistakes_then_right_answers(channels):
     answers, confidence = [0, 1, 0, 1], [0.9, 0.6, 0.7, 0.8]
-    shown = examples(labelled([0, 0, 1, 0], 2, channels), certain(answers, confidence, 2))
+    shown = examples(labelled([0, 0, 1, 0], 2, channels), certain(answers, confidence, 2), Target())
     assert [(one.name, one.truth, one.top[0][0]) for one in shown] == [
         ("3", "c0", "c1"),
         ("2", "c1", "c0"),
@@ -52,7 +53,7 @@ def test_examples_are_the_surest_mistakes_then_right_answers(channels):
 @pytest.mark.parametrize("right", [True, False])
 def test_of_many_examples_a_few_are_shown(right):
     count = 5 * EXAMPLES
-    shown = examples(labelled([0] * count, 4), certain([0 if right else 1] * count, [0.9] * count, 4))
+    shown = examples(labelled([0] * count, 4), certain([0 if right else 1] * count, [0.9] * count, 4), Target())
     assert len(shown) == EXAMPLES and all(one.right == right and len(one.top) == 3 for one in shown)
     if right:
         assert int(shown[-1].name) >= count // 2  # spread over all of them, not the first few

@@ -1,0 +1,40 @@
+"""What a model answers with: one class an image, several labels, or a score."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from megavit.config.checks import check_choice, is_number
+from megavit.errors import ConfigError
+
+TargetKind = Literal["classes", "labels", "score"]
+"""One class an image (softmax); any number of labels, each by itself (sigmoid); one number (regression)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """How logits become answers.
+
+    Attributes:
+        kind: of the answers.
+        thresholds: for "labels", the probability from which on each label is given, in (0, 1].
+        mean, std: for "score", of the training images' scores: the score is logit × std + mean.
+        median: for "score", of the same, which an answer must beat.
+    """
+
+    kind: TargetKind = "classes"
+    thresholds: list[float] = field(default_factory=list)
+    mean: float = 0.0
+    std: float = 1.0
+    median: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_choice("kind", self.kind, get_args(TargetKind))
+        for threshold in self.thresholds:
+            if not is_number(threshold) or not 0 < threshold <= 1:
+                raise ConfigError(f"thresholds must be numbers in (0, 1], got {threshold!r}")
+        for name in ("mean", "median"):
+            if not is_number(getattr(self, name)) or not math.isfinite(getattr(self, name)):
+                raise ConfigError(f"{name} must be a finite number, got {getattr(self, name)!r}")
+        if not is_number(self.std) or not math.isfinite(self.std) or self.std <= 0:
+            raise ConfigError(f"std must be a finite number above 0, got {self.std!r}")
