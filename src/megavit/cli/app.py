@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import gc
 import json
 import os
 import signal
@@ -43,7 +42,6 @@ def main() -> None:
     code = run(sys.argv[1:])
     # All is done; another Ctrl-C would only bring a traceback from Python's own end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.freeze()  # Python's end would look through all of torch for garbage, for a second
     sys.exit(code)
 
 

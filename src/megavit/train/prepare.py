@@ -34,8 +34,9 @@ from megavit.train.validation import measure_epoch
 from megavit.train.watch import Watch
 
 VALIDATION_BATCH = 256
-# Bundle, report and the end of the process take as long as drawing so many of the report's learning curves.
-FINISH_DRAWINGS = 13
+# Bundle, report and the end of the process, of which Python's own clearing away of torch is a second, take as long
+# as drawing so many of the report's learning curves.
+FINISH_DRAWINGS = 17
 # A pass over the validation images is measured for this share of the time, or a second where that is more.
 VALIDATION_MEASURING_SHARE = 0.01
 
