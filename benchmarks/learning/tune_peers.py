@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 nice -n 5 python -m benchmarks.learning.tune_peers
 
-Learning rate and patch size first, then the schedule, then the augmentation. Every run has the number of steps that
+Learning rate first, then patch size, augmentation and schedule. Every run has the number of steps that
 two minutes on two cores allow its patch size, found once from the processor time of a step, so that neither the
 machine's load nor the one thread of this script changes the answer. The figures go to results/learning/; what is
 there already is not run again.
@@ -24,7 +24,7 @@ BUDGET_SECONDS = 120
 # Of two threads over one, in a training step of these models.
 SPEED_UP = 1.6
 RATES = (3e-4, 1e-3, 3e-3)
-PATCHES = (7, 4)
+SMALLER_PATCH = 4
 AUGMENTATIONS: tuple[Augmentation, ...] = ("flip", "ours")
 REPETITIONS = 10
 SEED = 0
@@ -35,12 +35,13 @@ Try = Callable[[PeerRecipe], float]
 def step_seconds() -> dict[str, float]:
     """Least processor seconds of a step on one thread by patch size, all peers in turn."""
     train = load().train
+    patches = (PeerRecipe(library="timm").patch_size, SMALLER_PATCH)
     peers = [
         Peer(library, PeerRecipe(library=library, patch_size=patch), train, SEED)
         for library in get_args(Library)
-        for patch in PATCHES
+        for patch in patches
     ]
-    seconds: dict[str, list[float]] = {str(patch): [] for patch in PATCHES}
+    seconds: dict[str, list[float]] = {str(patch): [] for patch in patches}
     for _ in range(REPETITIONS):
         for peer in peers:
             start = time.process_time()
@@ -68,26 +69,40 @@ def train_once(recipe: PeerRecipe, steps: int) -> dict[str, Any]:
 
 
 def best_rate(attempt: Try, recipe: PeerRecipe) -> PeerRecipe:
-    """The recipe with the best of `RATES`, climbing from the middle one."""
-    best = replace(recipe, learning_rate=RATES[1])
-    for rate in (RATES[2], RATES[0]):
-        other = replace(recipe, learning_rate=rate)
-        if attempt(other) > attempt(best):
-            return other
+    """With the best of `RATES`, climbing from the recipe's own: past a worse one there is nothing better."""
+    own = RATES.index(recipe.learning_rate)
+    best = recipe
+    for side in (RATES[:own][::-1], RATES[own + 1 :]):
+        for rate in side:
+            other = replace(recipe, learning_rate=rate)
+            if attempt(other) <= attempt(best):
+                break
+            best = other
+        if best != recipe:
+            break
     return best
+
+
+def best_patch(attempt: Try, recipe: PeerRecipe) -> PeerRecipe:
+    """With the smaller patches, at their own best rate, where these are better."""
+    other = replace(recipe, patch_size=SMALLER_PATCH)
+    return best_rate(attempt, other) if attempt(other) > attempt(recipe) else recipe
+
+
+def best_augmentation(attempt: Try, recipe: PeerRecipe) -> PeerRecipe:
+    return max((recipe, *(replace(recipe, augmentation=kind) for kind in AUGMENTATIONS)), key=attempt)
+
+
+def best_schedule(attempt: Try, recipe: PeerRecipe) -> PeerRecipe:
+    return max((recipe, replace(recipe, schedule="constant")), key=attempt)
 
 
 def tune(attempt: Try) -> list[PeerRecipe]:
     """The best recipe of each library; both are at the same stage, so that a sweep cut short serves both alike."""
-    libraries = get_args(Library)
-    best = [
-        max((best_rate(attempt, PeerRecipe(library=library, patch_size=patch)) for patch in PATCHES), key=attempt)
-        for library in libraries
-    ]
-    best = [max((recipe, replace(recipe, schedule="constant")), key=attempt) for recipe in best]
-    return [
-        max((recipe, *(replace(recipe, augmentation=kind) for kind in AUGMENTATIONS)), key=attempt) for recipe in best
-    ]
+    best = [PeerRecipe(library=library) for library in get_args(Library)]
+    for better in (best_rate, best_patch, best_augmentation, best_schedule):
+        best = [better(attempt, recipe) for recipe in best]
+    return best
 
 
 def main() -> None:
