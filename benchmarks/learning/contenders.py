@@ -17,12 +17,12 @@ class Contender(Protocol):
     Attributes:
         name: a key of `CONTENDERS`.
         description: its recipe, as JSON types.
+        chosen: what it measured and chose by itself before training, such as the size of its model.
     """
 
     name: str
-
-    @property
-    def description(self) -> dict[str, Any]: ...
+    description: dict[str, Any]
+    chosen: dict[str, Any]
 
     def step(self, progress: float) -> None:
         """Train on one batch of 128, its preparation included; `progress` in [0, 1) is how much of the run is over."""

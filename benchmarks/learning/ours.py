@@ -33,13 +33,11 @@ GRAIN = 10**6
 class Ours:
     """One run of MegaVit; its answers are those of the averaged weights, which a run ships."""
 
-    def __init__(self, name: str, state: TrainState, task: Task, feed: Feed) -> None:
+    def __init__(self, name: str, asked: Recipe, state: TrainState, task: Task, feed: Feed) -> None:
         self.name, self.state, self.task = name, state, task
         self.batches = batches_of(feed, task, 0, ENDLESS)
-
-    @property
-    def description(self) -> dict[str, Any]:
-        return to_dict(self.task.recipe)
+        self.description: dict[str, Any] = to_dict(asked)
+        self.chosen: dict[str, Any] = to_dict(task.recipe.model) | {"precision": task.recipe.run.precision}
 
     def step(self, progress: float) -> None:
         """Train on one batch, its preparation included; `progress` in [0, 1) is how much of the run is over."""
@@ -82,8 +80,8 @@ def with_run(task: Task, **changes: Any) -> Task:
 def megavit(name: str, seed: int, minutes: float) -> Ours:
     """A run of the recipe that the package chooses for small pictures."""
     recipe = named_recipe("small")
-    run = replace(recipe.run, seed=seed, minutes=minutes, device="cpu")
-    return Ours(name, *fresh(replace(recipe, run=run)))
+    recipe = replace(recipe, run=replace(recipe.run, seed=seed, minutes=minutes, device="cpu"))
+    return Ours(name, recipe, *fresh(recipe))
 
 
 @cache

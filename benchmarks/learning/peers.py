@@ -86,10 +86,8 @@ class Peer:
         self.model = build(recipe)
         self.optimiser = make_optimiser(self.model, recipe)
         self.order = torch.empty(0, dtype=torch.long)
-
-    @property
-    def description(self) -> dict[str, Any]:
-        return asdict(self.recipe)
+        self.description: dict[str, Any] = asdict(recipe)
+        self.chosen: dict[str, Any] = {}
 
     def step(self, progress: float) -> None:
         """Train on one batch, its preparation included; `progress` in [0, 1) is how much of the run is over."""

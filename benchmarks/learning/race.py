@@ -4,7 +4,8 @@
 
 All contenders of a budget and seed train in turn, a few seconds each, in one process, so that the machine's moods
 meet them alike. A contender's clock runs while it trains, and stands while it is measured. The figures are written
-to results/learning/race.json at every mark; a finished run of the same recipe is not run again.
+to results/learning/race.json at every mark; a finished run of the same recipe is not run again, an unfinished one
+begins anew.
 """
 
 import argparse
@@ -36,6 +37,7 @@ class Run:
             "seed": seed,
             "threads": torch.get_num_threads(),
             "recipe": contender.description,
+            "chosen": contender.chosen,
             "steps": 0,
             "curve": [],
         }

@@ -89,10 +89,10 @@ def val_loss(trial: Trial, task: Task, feed: Feed, steps: int) -> float | None:
     optimiser = replace(optimiser, learning_rate=optimiser.learning_rate * trial.factor)
     task = replace(task, recipe=replace(task.recipe, optimiser=optimiser))
     seed_all(task.recipe.run.seed)
-    run = Ours("", TrainState.fresh(MegaVit.from_config(config_of(trial)), optimiser), task, feed)
+    run = Ours("", task.recipe, TrainState.fresh(MegaVit.from_config(config_of(trial)), optimiser), task, feed)
     try:
         for step in range(steps):
-            run.step(step / steps)
+            run.step((step + 0.5) / steps)
     except TrainingError:
         return None
     images, labels = load().val

@@ -40,9 +40,9 @@ def plot(runs: list[dict[str, Any]], default_rate: float) -> Figure:
             if sound:
                 axes.plot(*zip(*sound, strict=True), "o-", color=colour, markersize=4, label=str(value))
             axes.plot(lost, [top] * len(lost), "x", color=colour)
-        axes.set_ylim(top=top * 1.05, bottom=bottom)
         axes.set_title(title, loc="left", color=LIGHT.ink, fontsize=10)
         _style(axes)
+        axes.set_ylim(bottom, top * 1.05)
     figure.supylabel("validation loss", color=LIGHT.muted, fontsize=9)
     return figure
 
