@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 nice -n 5 python -m benchmarks.learning.tune_peers
 
-Learning rate first, then patch size, augmentation and schedule. Every run has the number of steps that
+Lower learning rates first, then patch size, augmentation, higher rates, schedule. Every run has the number of steps that
 two minutes on two cores allow its patch size, found once from the processor time of a step, so that neither the
 machine's load nor the one thread of this script changes the answer. The figures go to results/learning/; what is
 there already is not run again.
@@ -68,25 +68,27 @@ def train_once(recipe: PeerRecipe, steps: int) -> dict[str, Any]:
     }
 
 
-def best_rate(attempt: Try, recipe: PeerRecipe) -> PeerRecipe:
-    """With the best of `RATES`, climbing from the recipe's own: past a worse one there is nothing better."""
-    own = RATES.index(recipe.learning_rate)
-    best = recipe
-    for side in (RATES[:own][::-1], RATES[own + 1 :]):
-        for rate in side:
-            other = replace(recipe, learning_rate=rate)
-            if attempt(other) <= attempt(best):
-                break
-            best = other
-        if best != recipe:
+def gentler(attempt: Try, recipe: PeerRecipe) -> PeerRecipe:
+    """With the best of the lower learning rates, if better: down until it gets worse."""
+    return climb(attempt, recipe, RATES[: RATES.index(recipe.learning_rate)][::-1])
+
+
+def bolder(attempt: Try, recipe: PeerRecipe) -> PeerRecipe:
+    """With the best of the higher learning rates, if better: up until it gets worse."""
+    return climb(attempt, recipe, RATES[RATES.index(recipe.learning_rate) + 1 :])
+
+
+def climb(attempt: Try, best: PeerRecipe, rates: tuple[float, ...]) -> PeerRecipe:
+    for rate in rates:
+        other = replace(best, learning_rate=rate)
+        if attempt(other) <= attempt(best):
             break
+        best = other
     return best
 
 
 def best_patch(attempt: Try, recipe: PeerRecipe) -> PeerRecipe:
-    """With the smaller patches, at their own best rate, where these are better."""
-    other = replace(recipe, patch_size=SMALLER_PATCH)
-    return best_rate(attempt, other) if attempt(other) > attempt(recipe) else recipe
+    return max((recipe, replace(recipe, patch_size=SMALLER_PATCH)), key=attempt)
 
 
 def best_augmentation(attempt: Try, recipe: PeerRecipe) -> PeerRecipe:
@@ -100,7 +102,7 @@ def best_schedule(attempt: Try, recipe: PeerRecipe) -> PeerRecipe:
 def tune(attempt: Try) -> list[PeerRecipe]:
     """The best recipe of each library; both are at the same stage, so that a sweep cut short serves both alike."""
     best = [PeerRecipe(library=library) for library in get_args(Library)]
-    for better in (best_rate, best_patch, best_augmentation, best_schedule):
+    for better in (gentler, best_patch, best_augmentation, bolder, best_schedule):
         best = [better(attempt, recipe) for recipe in best]
     return best
 
