@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 nice -n 5 python -m benchmarks.learning.tune_peers
 
-Lower learning rates first, then patch size, augmentation, higher rates, schedule. Every run has the number of steps that
-two minutes on two cores allow its patch size, found once from the processor time of a step, so that neither the
+Lower learning rates first, then patch size, augmentation, higher rates, schedule. Every run has the number of steps
+that two minutes on two cores allow its patch size, found once from the processor time of a step, so that neither the
 machine's load nor the one thread of this script changes the answer. The figures go to results/learning/; what is
 there already is not run again.
 """
