@@ -14,11 +14,12 @@ from megavit.config.recipe import Recipe
 from megavit.config.recipes import named_recipe
 from megavit.data.samples import LabelledImages, Sample
 from megavit.predict.logits import logits_of
+from megavit.train import prepare
 from megavit.train.feed import Feed
 from megavit.train.loop import Batch, Task, train_step
 from megavit.train.optimiser import learning_rate
+from megavit.train.prepare import VALIDATION_BATCH, batches_of, training_feed
 from megavit.train.resolve import resolve
-from megavit.train.run import VALIDATION_BATCH, batches_of, prepare
 from megavit.train.speed import measure
 from megavit.train.state import TrainState
 from megavit.train.watch import Silent
@@ -26,8 +27,7 @@ from megavit.train.watch import Silent
 CPU = torch.device("cpu")
 # More steps than any run here takes: the order of the images needs an end, the clock decides.
 ENDLESS = 10**9
-# The schedule asks for whole steps; so fine a grain is a share of the run.
-GRAIN = 10**6
+MEASURING_SECONDS = 3.0
 
 
 class Ours:
@@ -54,21 +54,18 @@ class Ours:
 
 
 def step_at(progress: float, state: TrainState, task: Task, batch: Batch) -> float:
-    """One step of the package when `progress` in [0, 1) of the run is over; the loss.
-
-    All that the package wants to know of a run's length is answered here.
-    """
-    recipe = task.recipe
-    rate = learning_rate(int(progress * GRAIN), GRAIN, recipe.optimiser.learning_rate, recipe.schedule)
+    """One step of the package when `progress` in [0, 1) of the run is over; the loss."""
+    state.progress = progress
     expected_steps = round(state.step / progress) if progress else 1
-    return train_step(state, replace(task, steps=expected_steps), *batch, rate)
+    return train_step(state, task, *batch, learning_rate(progress, 1.0, task.recipe.schedule), expected_steps)
 
 
 def fresh(recipe: Recipe) -> tuple[TrainState, Task, Feed]:
     """What the package prepares to train `recipe` on the training images, its automatic choices made."""
     images = labelled()
-    state, task, (feed, _) = prepare(resolve(recipe, images, CPU), images, CPU, Silent())
-    precision, _ = measure(state, task, next(batches_of(feed, task, 0, 1)))
+    state, task = prepare.fresh(resolve(recipe, images, CPU), images, CPU)
+    feed = training_feed(task, images, Silent())
+    precision, _ = measure(state, task, next(batches_of(feed, task, 0, 1)), MEASURING_SECONDS)
     return state, with_run(task, precision=precision), feed
 
 

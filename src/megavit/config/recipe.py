@@ -17,6 +17,7 @@ from megavit.config.checks import (
     is_number,
 )
 from megavit.config.presets import PRESETS
+from megavit.config.vit import Mlp
 from megavit.errors import ConfigError
 
 Balance = Literal["auto", "none", "loss", "sampler", "logits"]
@@ -37,6 +38,8 @@ class ModelRecipe:
         image_size: pixels a side, the image is resized to; None: by the data.
         patch_size: pixels a side; None: the preset's.
         channels: 1 or 3; None: 1 where every training image is grey.
+        mlp: non-linearity of the MLP, as in `megavit.config.vit.Design`.
+        patch_overlap: pixels by which a patch sees beyond each of its sides.
         dropout: probability in [0, 1).
         drop_path: probability in [0, 1), of the last block.
     """
@@ -45,6 +48,8 @@ class ModelRecipe:
     image_size: int | None = None
     patch_size: int | None = None
     channels: int | None = None
+    mlp: Mlp = "relu2"
+    patch_overlap: int = 0
     dropout: float = 0.0
     drop_path: float = 0.0
 
@@ -55,6 +60,8 @@ class ModelRecipe:
                 check_whole(name, getattr(self, name), minimum=1)
         if self.channels is not None and (type(self.channels) is not int or self.channels not in (1, 3)):
             raise ConfigError(f"channels must be 1 or 3, got {self.channels!r}")
+        check_choice("mlp", self.mlp, get_args(Mlp))
+        check_whole("patch_overlap", self.patch_overlap, minimum=0)
         check_fraction("dropout", self.dropout)
         check_fraction("drop_path", self.drop_path)
 
@@ -153,22 +160,34 @@ class OptimiserRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleRecipe:
-    """How the learning rate rises and falls: linearly up over `warmup`, level over `hold`, then down to zero.
+    """How a run goes on: the learning rate, and how much of each image is trained on early.
+
+    The rate rises linearly over `warmup`, is level over `hold`, then goes down to zero.
 
     Attributes:
         kind: shape of the way down.
         warmup: share in [0, 1) of the run.
         hold: share in [0, 1) of what comes after the warm-up, at the peak.
+        early: share in [0, 1] of the run in which steps are made cheaper by the two settings below.
+        patch_drop: share of patches in [0, 1) left out of each early step (arXiv 2212.00794).
+        scale: sides in (0, 1] of the images in an early step, of their own, to the next whole patch.
     """
 
-    kind: ScheduleKind = "cosine"
+    kind: ScheduleKind = "linear"
     warmup: float = 0.05
     hold: float = 0.0
+    early: float = 0.0
+    patch_drop: float = 0.0
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, get_args(ScheduleKind))
         check_fraction("warmup", self.warmup)
         check_fraction("hold", self.hold)
+        check_range("early", self.early, 0, 1)
+        check_fraction("patch_drop", self.patch_drop)
+        check_positive("scale", self.scale)
+        check_range("scale", self.scale, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

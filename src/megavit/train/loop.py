@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.config.recipe import AugmentRecipe, Recipe
+from megavit.config.recipe import AugmentRecipe, Recipe, ScheduleRecipe
 from megavit.config.target import Target
 from megavit.data.augment import augment, normalise
 from megavit.errors import Interrupted, TrainingError
@@ -146,6 +147,7 @@ def train_step(state: TrainState, task: Task, images: Tensor, labels: Tensor, ra
     varied = augment(images.to(device, non_blocking=True), task.preprocessing, task.recipe.augment)
     inputs = normalise(varied, task.preprocessing)
     inputs, targets = mix(inputs, labels.to(device, non_blocking=True), task.num_classes, task.recipe.augment)
+    inputs = lighten(inputs, state, task.recipe.schedule)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=task.dtype == torch.bfloat16):
         logits = state.model(inputs)
     loss = task.loss(logits.float(), targets)
@@ -162,6 +164,17 @@ def train_step(state: TrainState, task: Task, images: Tensor, labels: Tensor, ra
     state.loss_sum += loss.item()
     state.loss_steps += 1
     return loss.item()
+
+
+def lighten(images: Tensor, state: TrainState, schedule: ScheduleRecipe) -> Tensor:
+    """Early in the run, smaller images and a model that leaves out patches; else both as they are."""
+    early = state.progress < schedule.early
+    state.model.patch_drop.share = schedule.patch_drop if early else 0.0
+    if not early or schedule.scale == 1:
+        return images
+    sides = zip(images.shape[2:], state.model.config.patch_hw, strict=True)
+    size = [math.ceil(side * schedule.scale / patch) * patch for side, patch in sides]
+    return F.interpolate(images, size=size, mode="bilinear", antialias=True)
 
 
 def mix(images: Tensor, labels: Tensor, classes: int, recipe: AugmentRecipe) -> Batch:

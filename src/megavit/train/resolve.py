@@ -77,7 +77,7 @@ def model_config(recipe: Recipe, num_classes: int) -> ViTConfig:
         image_size=chosen.image_size,
         patch_size=chosen.patch_size,
         channels=chosen.channels or 3,
-        design=Design(drop_path=chosen.drop_path),
+        design=Design(mlp=chosen.mlp, patch_overlap=chosen.patch_overlap, drop_path=chosen.drop_path),
     )
     return replace(config, dropout=chosen.dropout)
 
