@@ -70,5 +70,5 @@ def test_uneven_classes_get_a_remedy_and_the_user_is_told(large, balance):
 
 def test_a_remedy_that_was_asked_for_stays():
     wanted = Recipe(data=DataRecipe(balance="sampler"))
-    assert settle_balance(wanted, images("classes", [0] * 99 + [1]), Silent()) == wanted
+    assert settle_balance(wanted, images("classes", [*[0] * 99, 1]), Silent()) == wanted
     assert settle_balance(Recipe(), LABELS, Silent()).data.balance == "none"
