@@ -79,12 +79,12 @@ optimiser_recipes = st.builds(
     ema=fractions,
     label_smoothing=fractions,
 )
-schedule_recipes = st.builds(ScheduleRecipe, kind=one_of_the(ScheduleKind), warmup=fractions)
+schedule_recipes = st.builds(ScheduleRecipe, kind=one_of_the(ScheduleKind), warmup=fractions, hold=fractions)
 run_recipes = st.builds(
     RunRecipe,
     epochs=or_none(st.integers(1, LONGEST)),
     minutes=st.floats(0, LONGEST, exclude_min=True),
-    batch_size=sizes,
+    batch_size=or_none(sizes),
     seed=st.integers(0, 2**80),
     device=st.sampled_from(["auto", "cpu", "cuda", "cuda:7"]),
     precision=one_of_the(Precision),
@@ -171,7 +171,6 @@ def test_every_setting_that_has_a_value_is_written():
     assert written["run"] == {
         "epochs": 3,
         "minutes": 10.0,
-        "batch_size": 128,
         "seed": 0,
         "device": "auto",
         "precision": "auto",

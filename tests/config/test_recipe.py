@@ -51,6 +51,7 @@ from megavit.errors import ConfigError
         (OptimiserRecipe, {"label_smoothing": -0.1}, ["label_smoothing", "[0, 1)"]),
         (ScheduleRecipe, {"kind": "step"}, ["kind", "cosine, linear", "'step'"]),
         (ScheduleRecipe, {"warmup": 1.0}, ["warmup", "[0, 1)"]),
+        (ScheduleRecipe, {"hold": 1.0}, ["hold", "[0, 1)"]),
         (RunRecipe, {"epochs": 0}, ["epochs", "at least 1", "got 0"]),
         (RunRecipe, {"epochs": 1.5}, ["epochs", "got 1.5"]),
         (RunRecipe, {"minutes": 0}, ["minutes", "above 0"]),

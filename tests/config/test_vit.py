@@ -115,6 +115,7 @@ def test_the_default_parts_are_those_of_vit_22b() -> None:
         "norm_bias": False,
         "mlp": "gelu",
         "positions": "learned",
+        "patch_overlap": 0,
         "registers": 0,
         "layer_scale": None,
         "drop_path": 0.0,

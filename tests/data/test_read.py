@@ -153,3 +153,13 @@ def test_a_label_without_readable_images_is_named(tmp_path):
     (tmp_path / "data.csv").write_text("path,labels\n1.png,a\n2.png,a|b\n")
     with pytest.raises(DataError, match=r"the class 'b' .* '2.png': no such file"):
         read_data(tmp_path / "data.csv", RECIPE)
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_split_that_is_needed_and_that_the_recipe_leaves_empty_is_refused_by_its_setting(tmp_path, split):
+    folder = fill(tmp_path, "train/cat", "train/dog", f"{split}/cat", f"{split}/dog")
+    recipe = DataRecipe(val=0, test=0.2) if split == "val" else DataRecipe(val=0.2, test=0)
+    read_data(folder, recipe, needs=("val", "test"))  # the data has it
+    for source in (folder / "train", "demo:digits"):
+        with pytest.raises(DataError, match=rf"\[data\] {split} = 0.*{split} = 0.1"):
+            read_data(source, recipe, lambda done, total: pytest.fail("an image was read"), needs=("val", "test"))

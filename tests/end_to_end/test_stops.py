@@ -1,5 +1,6 @@
 """Runs that are ended from outside, and gone on with: processes and signals are real."""
 
+import json
 import os
 import random
 import signal
@@ -12,6 +13,7 @@ import pytest
 from tests.end_to_end.conftest import megavit
 
 from megavit.train.checkpoint import checkpoints
+from megavit.train.pace import LAST_STEPS
 
 FLAGS = ["--epochs", "6", "--batch-size", "16", "--precision", "float32", "--device", "cpu"]
 WEIGHTS = Path("bundle") / "model.safetensors"
@@ -85,3 +87,45 @@ def test_changed_images_are_not_gone_on_with(digits, tmp_path):
     (data / "digit 0" / "000.png").unlink()
     refused = megavit("train", "--resume", out, cwd=tmp_path)
     assert refused.returncode == 2 and "is not what it was when the run began" in refused.stderr
+
+
+def test_a_run_by_the_clock_that_is_killed_ends_on_its_time_when_it_goes_on(tmp_path):
+    minutes, out = 0.3, tmp_path / "run"
+    arguments = ["--out", str(out), "--minutes", str(minutes), "--device", "cpu", "--checkpoint-seconds", "0.5"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "megavit", "train", "demo:digits", *arguments], stderr=subprocess.PIPE
+    )
+    wait_for_step(process, out, 1)
+    process.kill()
+    process.communicate()
+    used = json.loads((checkpoints(out / "checkpoints")[0] / "manifest.json").read_text())
+    began = time.monotonic()
+    resumed = megavit("train", "--resume", out, cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    history = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    last = history[-1]
+    assert used["seconds"] < last["seconds"] < used["seconds"] + time.monotonic() - began
+    # On a machine so busy that starting again takes all the time, there are only the steps that lower the rate.
+    assert last["seconds"] < minutes * 60 or last["step"] - used["step"] <= LAST_STEPS
+    assert last["learning_rate"] < 0.1 * 3e-3
+
+
+def test_a_run_that_another_process_is_at_is_left_to_it(digits, tmp_path):
+    out = tmp_path / "run"
+    process = start(digits, out)
+    wait_for_step(process, out, 1)
+    process.send_signal(signal.SIGSTOP)  # so that it is there for as long as the second one looks
+    try:
+        refused = megavit("train", "--resume", out, cwd=tmp_path)
+    finally:
+        process.kill()
+        process.communicate()
+    assert refused.returncode == 2 and "another process is training" in refused.stderr
+
+
+def test_a_stop_while_the_command_is_still_being_imported_is_no_traceback(tmp_path):
+    (tmp_path / "cyclopts.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "megavit", "demo"]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGINT, b"megavit: stopped\n")

@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from tests.train.tiny import batch_at, fresh_state, make_task, same_weights
+from tests.train.tiny import STEPS, batch_at, fresh_state, make_task, same_weights
 
 from megavit.errors import BundleError, OutputError
 from megavit.train.checkpoint import checkpoints, load_checkpoint, remove_unfinished, save_checkpoint
@@ -15,7 +15,7 @@ from megavit.train.loop import train_step
 def trained(steps: int):
     task, state = make_task(), fresh_state(make_task())
     for step in range(steps):
-        train_step(state, task, *batch_at(step), rate=1e-3)
+        train_step(state, task, *batch_at(step), rate=1e-3, steps=STEPS)
     return state
 
 
@@ -45,7 +45,7 @@ def test_the_step_after_a_restore_is_the_step_without_one(tmp_path):
     save_checkpoint(tmp_path, trained(3))
     resumed = fresh_state(task)
     load_checkpoint(tmp_path, resumed)
-    train_step(resumed, task, *batch_at(3), rate=1e-3)
+    train_step(resumed, task, *batch_at(3), rate=1e-3, steps=STEPS)
     assert same_weights(resumed.model, whole.model) and same_weights(resumed.average, whole.average)
 
 
@@ -53,7 +53,7 @@ def test_the_best_epoch_is_kept_and_of_equal_ones_the_later():
     state = trained(1)
     state.record(epoch(0.5))
     first = {name: tensor.clone() for name, tensor in state.best.items()}
-    train_step(state, make_task(), *batch_at(1), rate=1e-2)
+    train_step(state, make_task(), *batch_at(1), rate=1e-2, steps=STEPS)
     state.record(epoch(0.4))
     assert state.best_epoch == 0 and all(torch.equal(state.best[name], first[name]) for name in first)
     state.record(epoch(0.5))

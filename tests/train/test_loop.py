@@ -1,11 +1,13 @@
+import itertools
 import json
 import math
 import signal
+import time
 from dataclasses import replace
 
 import pytest
 import torch
-from tests.train.tiny import CLASSES, batch_at, fresh_state, make_task, same_weights
+from tests.train.tiny import CLASSES, STEPS, batch_at, fresh_state, make_task, same_weights
 from torch import nn
 
 from megavit.config.recipe import AugmentRecipe
@@ -13,6 +15,7 @@ from megavit.errors import Interrupted, TrainingError
 from megavit.train.checkpoint import load_checkpoint
 from megavit.train.loop import MOST_SKIPPED_IN_A_ROW, fit, mix, train_step
 from megavit.train.loss import CrossEntropy
+from megavit.train.pace import ByClock, ByEpochs, TimePlan
 from megavit.train.signals import StopRequest
 from megavit.train.watch import Silent
 
@@ -21,26 +24,28 @@ def validate(_model: nn.Module) -> tuple[float, float]:
     return 1.0, 0.5
 
 
-def run(state, task, folder, stop=None, watch=None):
-    batches = (batch_at(step) for step in range(state.step, task.steps))
+def run(state, task, folder, stop=None, watch=None, validate=validate):
+    batches = map(batch_at, itertools.count(state.step))
     folder.mkdir(exist_ok=True)
-    fit(state, task, batches, validate, folder, stop or StopRequest(), watch or Silent())
+    pace = ByEpochs(STEPS)
+    fit(state, task, pace, batches, validate, folder, stop or StopRequest(), watch or Silent(), time.monotonic())
 
 
-def test_a_run_does_its_steps_and_validates_each_epoch(tmp_path):
+def test_a_run_does_its_steps_and_validates_each_epoch_and_quarter(tmp_path):
     task, state = make_task(), fresh_state(make_task())
     run(state, task, tmp_path)
     assert state.step == 12
-    assert [epoch.step for epoch in state.history] == [4, 8, 12]
+    expected = [(3, 0.75), (4, 1), (7, 1.75), (8, 2), (11, 2.75), (12, 3)]
+    assert [(epoch.step, epoch.epoch) for epoch in state.history] == expected
     logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [epoch["step"] for epoch in logged] == [4, 8, 12]
+    assert [epoch["step"] for epoch in logged] == [step for step, _ in expected]
     assert all(math.isfinite(epoch["train_loss"]) and epoch["train_loss"] > 0 for epoch in logged)
 
 
 def test_training_lowers_the_loss_on_what_can_be_learnt():
     task, state = make_task(), fresh_state(make_task())
     plain = replace(task, recipe=replace(task.recipe, augment=AugmentRecipe()))
-    losses = [train_step(state, plain, *batch_at(0), rate=1e-2) for _ in range(60)]
+    losses = [train_step(state, plain, *batch_at(0), rate=1.0, steps=STEPS) for _ in range(60)]
     assert losses[-1] < 0.7 * losses[0]
 
 
@@ -91,14 +96,14 @@ def test_a_stop_request_is_granted_after_its_step_with_everything_saved(tmp_path
 
 def test_a_step_without_a_finite_gradient_changes_nothing_but_its_count():
     task, state = make_task(), fresh_state(make_task())
-    train_step(state, task, *batch_at(0), rate=1e-3)
+    train_step(state, task, *batch_at(0), rate=1e-3, steps=STEPS)
     before = {name: tensor.clone() for name, tensor in state.tensors().items()}
     poisoned = replace(task, loss=CrossEntropy(weights=torch.full((CLASSES,), math.nan)))
-    assert math.isnan(train_step(state, poisoned, *batch_at(1), rate=1e-3))
+    assert math.isnan(train_step(state, poisoned, *batch_at(1), rate=1e-3, steps=STEPS))
     assert (state.step, state.skipped, state.skipped_in_a_row, state.loss_steps) == (2, 1, 1, 1)
     after = state.tensors()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    train_step(state, task, *batch_at(2), rate=1e-3)
+    train_step(state, task, *batch_at(2), rate=1e-3, steps=STEPS)
     assert (state.skipped, state.skipped_in_a_row) == (1, 0)
 
 
@@ -107,7 +112,7 @@ def test_a_run_that_is_no_longer_a_number_ends_with_advice():
     poisoned = replace(task, loss=CrossEntropy(weights=torch.full((CLASSES,), math.nan)))
     with pytest.raises(TrainingError, match="lower learning rate"):
         for step in range(MOST_SKIPPED_IN_A_ROW):
-            train_step(state, poisoned, *batch_at(step), rate=1e-3)
+            train_step(state, poisoned, *batch_at(step), rate=1e-3, steps=STEPS)
     assert state.skipped == MOST_SKIPPED_IN_A_ROW
 
 
@@ -126,15 +131,34 @@ def test_mixing_keeps_every_images_share_of_its_labels():
 def test_class_weights_change_what_counts():
     task = make_task()
     plain, weighted = fresh_state(task), fresh_state(task)
-    a = train_step(plain, task, *batch_at(0), rate=1e-3)
-    b = train_step(
-        weighted, replace(task, loss=CrossEntropy(0.1, torch.tensor([10.0, 1.0, 1.0]))), *batch_at(0), rate=1e-3
-    )
+    a = train_step(plain, task, *batch_at(0), rate=1e-3, steps=STEPS)
+    weights = CrossEntropy(0.1, torch.tensor([10.0, 1.0, 1.0]))
+    b = train_step(weighted, replace(task, loss=weights), *batch_at(0), rate=1e-3, steps=STEPS)
     assert a != b and not same_weights(plain.model, weighted.model)
 
 
 def test_a_validation_loss_that_is_no_number_ends_the_run_and_is_not_recorded(tmp_path):
     task, state = make_task(), fresh_state(make_task())
     with pytest.raises(TrainingError, match=r"validation.*lower learning rate"):
-        fit(state, task, map(batch_at, range(12)), lambda _: (math.nan, 0.5), tmp_path, StopRequest(), Silent())
-    assert state.step == 4 and not state.history and not (tmp_path / "log.jsonl").exists()
+        run(state, task, tmp_path, validate=lambda _: (math.nan, 0.5))
+    assert state.step == 3 and not state.history and not (tmp_path / "log.jsonl").exists()
+
+
+def test_where_every_step_was_skipped_there_is_no_loss_to_tell(tmp_path):
+    task, state = make_task(), fresh_state(make_task())
+    poisoned = replace(task, loss=CrossEntropy(weights=torch.full((CLASSES,), math.nan)))
+    run(state, poisoned, tmp_path)
+    assert state.skipped == STEPS and all(epoch.train_loss is None for epoch in state.history)
+    resumed = fresh_state(task)
+    load_checkpoint(tmp_path / "checkpoints", resumed)
+    assert resumed.history == state.history
+
+
+def test_a_run_by_the_clock_goes_down_to_rate_zero_and_validates_at_its_end(tmp_path):
+    task, state = make_task(), fresh_state(make_task())
+    pace = ByClock(TimePlan(total=3.0, step=0.05, validation=0.001, final_passes=1, finish=1.0))
+    began = time.monotonic()
+    fit(state, task, pace, map(batch_at, itertools.count()), validate, tmp_path, StopRequest(), Silent(), began)
+    assert state.progress == 1 and state.history[-1].step == state.step
+    assert 0 < state.history[-1].learning_rate < 0.2 * task.recipe.optimiser.learning_rate
+    assert state.seconds == pytest.approx(time.monotonic() - began, abs=1)

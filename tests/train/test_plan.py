@@ -13,6 +13,7 @@ PLANNED = Plan(
     fingerprint="0" * 32,
     recipe=Recipe(model=ModelRecipe(preset="pico", image_size=8), run=RunRecipe(minutes=0.1, batch_size=3)),
     steps=7,
+    time=None,
     threads=2,
 )
 

@@ -8,7 +8,7 @@ from megavit.config.recipe import ModelRecipe, Recipe, RunRecipe
 from megavit.config.recipes import named_recipe
 from megavit.data.samples import LabelledImages, Sample
 from megavit.errors import ConfigError
-from megavit.train.resolve import choose_recipe, model_config, preprocessing_of, resolve
+from megavit.train.resolve import choose_batch, choose_recipe, model_config, preprocessing_of, resolve
 
 CPU = torch.device("cpu")
 
@@ -34,8 +34,7 @@ def test_the_model_follows_the_images(side, preset, size, patch):
     assert (chosen.preset, chosen.image_size, chosen.patch_size) == (preset, size, patch)
 
 
-def test_more_time_or_a_gpu_make_a_larger_model():
-    assert resolve(Recipe(run=RunRecipe(minutes=60)), images(300, 300), CPU).model.preset == "mini"
+def test_a_gpu_makes_a_larger_model():
     assert resolve(Recipe(), images(300, 300), torch.device("cuda")).model.preset == "S"
 
 
@@ -52,8 +51,16 @@ def test_what_the_user_chose_stays():
     assert resolved.model == mine.model and resolved.run == mine.run
 
 
-def test_a_batch_is_not_larger_than_the_data():
-    assert resolve(Recipe(), images(28, 28, count=10), CPU).run.batch_size == 10
+@pytest.mark.parametrize(("count", "batch"), [(10, 10), (90, 16), (255, 16), (256, 32), (1000, 64), (60_000, 128)])
+def test_of_few_images_a_batch_is_an_eighth_at_most(count, batch):
+    assert choose_batch(count) == max(16, batch)
+    if count < 1000:
+        assert resolve(Recipe(), images(28, 28, count=count), CPU).run.batch_size == batch
+
+
+def test_a_batch_that_the_user_chose_is_kept_but_for_the_number_of_images():
+    mine = Recipe(run=RunRecipe(batch_size=100))
+    assert [resolve(mine, images(28, 28, count=n), CPU).run.batch_size for n in (99, 101)] == [99, 100]
 
 
 def test_small_and_grey_images_are_not_mirrored_and_photographs_are():

@@ -22,14 +22,16 @@ def test_measuring_leaves_the_run_as_it_was(precision):
     assert chosen in (("float32", "bfloat16") if precision == "auto" else (precision,)) and seconds > 0
     after = state.tensors()
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
-    assert state.step == state.loss_steps == 0 and not any(group["lr"] == 0 for group in state.optimiser.param_groups)
+    assert state.step == state.loss_steps == 0 and not any(
+        group["lr"] == 0 for optimiser in state.optimisers for group in optimiser.param_groups
+    )
 
 
 def clocked(monkeypatch, seconds_of):
     """A clock that only steps move, each by what `seconds_of` says of its precision; the answer lists the steps."""
     now, steps = [0.0], []
 
-    def step(_state, task, *_batch, rate):
+    def step(_state, task, *_batch, rate, **_):
         assert rate == 0
         steps.append(task.recipe.run.precision)
         now[0] += seconds_of[steps[-1]]

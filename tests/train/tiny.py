@@ -14,6 +14,7 @@ from megavit.train.state import TrainState
 
 BATCH = 8
 CLASSES = 3
+STEPS = 12
 
 
 def make_task() -> Task:
@@ -31,7 +32,7 @@ def make_task() -> Task:
         target=Target(),
         num_classes=CLASSES,
         loss=CrossEntropy(0.1),
-        steps=12,
+        batch_size=BATCH,
         images=32,
     )
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from megavit.cli import STARTED
 from megavit.config.recipe import Balance, Precision
 from megavit.errors import ConfigError
 
@@ -19,12 +20,12 @@ def train(
     out: Annotated[Path | None, Parameter(help="New folder for the run. Default: runs/NAME-OF-DATA.")] = None,
     resume: Annotated[Path | None, Parameter(help="Go on with the run in this folder.")] = None,
     recipe: Annotated[str, Parameter(help="small, photos, demo, a TOML file, or auto: by the images.")] = "auto",
-    minutes: Annotated[float | None, Parameter(help="Time to train. Default: 10.")] = None,
+    minutes: Annotated[float | None, Parameter(help="Time for the whole command. Default: 10.")] = None,
     epochs: Annotated[int | None, Parameter(help="Passes over the images, instead of --minutes.")] = None,
     model: Annotated[str | None, Parameter(help="Preset, such as nano, Ti or S. Default: by images and time.")] = None,
     image_size: Annotated[int | None, Parameter(help="Pixels a side. Default: by the images.")] = None,
     patch_size: Annotated[int | None, Parameter(help="Pixels a side. Default: the preset's.")] = None,
-    batch_size: Annotated[int | None, Parameter(help="Images a step. Default: 128.")] = None,
+    batch_size: Annotated[int | None, Parameter(help="Images a step. Default: 128, fewer for few images.")] = None,
     learning_rate: Annotated[float | None, Parameter(help="At its peak.")] = None,
     balance: Annotated[Balance | None, Parameter(help="For classes of very different size. Default: auto.")] = None,
     seed: Annotated[int | None, Parameter(help="Of initial values, order and augmentation. Default: 0.")] = None,
@@ -71,13 +72,14 @@ def train(
 
     with TerminalWatch() as watch:
         if resume is not None:
-            trained = go_on(resume, watch=watch)
+            trained = go_on(resume, watch=watch, began=STARTED)
         else:
             base, settings = read_recipe(recipe)
             minutes_before_epochs(settings)
             minutes_before_epochs(flags)
             settings = {table: settings.get(table, {}) | flags.get(table, {}) for table in settings | flags}
-            trained = start(str(data), out or default_out(str(data)), recipe=base, changes=settings, watch=watch)
+            out = out or default_out(str(data))
+            trained = start(str(data), out, recipe=base, changes=settings, watch=watch, began=STARTED)
     show_trained(trained, as_json=json)
 
 

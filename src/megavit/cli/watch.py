@@ -26,7 +26,7 @@ class TerminalWatch:
         self._bar = progress_bar()
         self._tasks: dict[str, TaskID] = {}
         self._epoch_told_at = 0.0
-        self._steps = 0
+        self._last = False
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -57,25 +57,26 @@ class TerminalWatch:
             show_skipped(images.skipped_by_reason())
 
     def plan(self, recipe: Recipe, steps: int, parameters: int) -> None:
-        self._steps = steps
+        about = "" if recipe.run.epochs else "about "
         size = f"{recipe.model.image_size} px in patches of {recipe.model.patch_size}"
         with UNHEARD:
             notes.print(
                 f"model {recipe.model.preset}: {parameters:,} parameters, {size}; "
-                f"{steps:,} steps of {recipe.run.batch_size} images in {recipe.run.precision}"
+                f"{about}{steps:,} steps of {recipe.run.batch_size} images in {recipe.run.precision}"
             )
 
     def step(self, step: int, steps: int, loss: float) -> None:
+        self._last = step == steps
         self.progress("training", step, steps)
 
     def epoch(self, record: EpochRecord) -> None:
-        last = record.step == self._steps
-        if not last and time.monotonic() - self._epoch_told_at < SECONDS_BETWEEN_EPOCHS:
+        if not self._last and time.monotonic() - self._epoch_told_at < SECONDS_BETWEEN_EPOCHS:
             return
         self._epoch_told_at = time.monotonic()
+        loss = "  none" if record.train_loss is None else f"{record.train_loss:.3f}"
         with UNHEARD:
             notes.print(
-                f"epoch {record.epoch:>3}  {record.seconds:6.1f} s  loss {record.train_loss:.3f}  "
+                f"epoch {record.epoch:>5g}  {record.seconds:6.1f} s  loss {loss}  "
                 f"validation {record.metric} {record.val_metric:{'.3f' if record.metric == 'R²' else '.1%'}}"
             )
 

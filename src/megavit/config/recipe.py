@@ -17,9 +17,11 @@ from megavit.config.checks import (
     is_number,
 )
 from megavit.config.presets import PRESETS
+from megavit.config.vit import Mlp
 from megavit.errors import ConfigError
 
 Balance = Literal["auto", "none", "loss", "sampler", "logits"]
+OptimiserKind = Literal["muon", "adamw"]
 ScheduleKind = Literal["cosine", "linear"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -36,6 +38,8 @@ class ModelRecipe:
         image_size: pixels a side, the image is resized to; None: by the data.
         patch_size: pixels a side; None: the preset's.
         channels: 1 or 3; None: 1 where every training image is grey.
+        mlp: non-linearity of the MLP, as in `megavit.config.vit.Design`.
+        patch_overlap: pixels by which a patch sees beyond each of its sides.
         dropout: probability in [0, 1).
         drop_path: probability in [0, 1), of the last block.
     """
@@ -44,6 +48,8 @@ class ModelRecipe:
     image_size: int | None = None
     patch_size: int | None = None
     channels: int | None = None
+    mlp: Mlp = "relu2"
+    patch_overlap: int = 0
     dropout: float = 0.0
     drop_path: float = 0.0
 
@@ -54,6 +60,8 @@ class ModelRecipe:
                 check_whole(name, getattr(self, name), minimum=1)
         if self.channels is not None and (type(self.channels) is not int or self.channels not in (1, 3)):
             raise ConfigError(f"channels must be 1 or 3, got {self.channels!r}")
+        check_choice("mlp", self.mlp, get_args(Mlp))
+        check_whole("patch_overlap", self.patch_overlap, minimum=0)
         check_fraction("dropout", self.dropout)
         check_fraction("drop_path", self.drop_path)
 
@@ -124,19 +132,21 @@ class AugmentRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserRecipe:
-    """AdamW (arXiv 1711.05101) and the averaging of its weights.
+    """The optimiser and the averaging of its weights.
 
     Attributes:
-        learning_rate: at its peak, for any batch size.
+        kind: "muon" for the matrices within the layers, with AdamW for the rest; or "adamw" for all.
+        learning_rate: at its peak, for any width; of matrices `megavit.train.optimiser` derives their own from it.
         weight_decay: on matrices; norms, biases, tokens and positions have none.
-        beta1, beta2: decay of the gradient's first and second moment, in [0, 1).
+        beta1, beta2: AdamW's decay of the gradient's first and second moment, in [0, 1).
         clip_norm: largest norm of the whole gradient.
         ema: length of the moving average of the weights, which is evaluated and kept: a share in [0, 1) of all
             steps, so that it fits short and long runs; 0 for none.
         label_smoothing: share in [0, 1) of the target spread over all classes, where an image has one class.
     """
 
-    learning_rate: float = 1e-3
+    kind: OptimiserKind = "muon"
+    learning_rate: float = 3e-3
     weight_decay: float = 0.05
     beta1: float = 0.9
     beta2: float = 0.98
@@ -145,6 +155,7 @@ class OptimiserRecipe:
     label_smoothing: float = 0.1
 
     def __post_init__(self) -> None:
+        check_choice("kind", self.kind, get_args(OptimiserKind))
         check_positive("learning_rate", self.learning_rate)
         check_range("weight_decay", self.weight_decay, 0, 10)
         for name in ("beta1", "beta2", "ema", "label_smoothing"):
@@ -154,19 +165,34 @@ class OptimiserRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleRecipe:
-    """How the learning rate rises and falls: linearly up over `warmup`, then down to zero.
+    """How a run goes on: the learning rate, and how much of each image is trained on early.
+
+    The rate rises linearly over `warmup`, is level over `hold`, then goes down to zero.
 
     Attributes:
         kind: shape of the way down.
-        warmup: share in [0, 1) of all steps.
+        warmup: share in [0, 1) of the run.
+        hold: share in [0, 1) of what comes after the warm-up, at the peak.
+        early: share in [0, 1] of the run in which steps are made cheaper by the two settings below.
+        patch_drop: share of patches in [0, 1) left out of each early step (arXiv 2212.00794).
+        scale: sides in (0, 1] of the images in an early step, of their own, to the next whole patch.
     """
 
-    kind: ScheduleKind = "cosine"
+    kind: ScheduleKind = "linear"
     warmup: float = 0.05
+    hold: float = 0.0
+    early: float = 0.0
+    patch_drop: float = 0.0
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, get_args(ScheduleKind))
         check_fraction("warmup", self.warmup)
+        check_fraction("hold", self.hold)
+        check_range("early", self.early, 0, 1)
+        check_fraction("patch_drop", self.patch_drop)
+        check_positive("scale", self.scale)
+        check_range("scale", self.scale, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,8 +201,8 @@ class RunRecipe:
 
     Attributes:
         epochs: passes over the training images; None: as many as fit into `minutes`.
-        minutes: of training, at the speed measured before the first step; used where `epochs` is None.
-        batch_size: images a step.
+        minutes: for the whole command, from its start to its end; used where `epochs` is None.
+        batch_size: images a step; None: 128, and fewer where there are few images.
         seed: of initial values, order and augmentation.
         device: "auto", "cpu", "cuda", or "cuda:N".
         precision: of the matrix products; "auto" takes bfloat16 where it measures faster.
@@ -186,7 +212,7 @@ class RunRecipe:
 
     epochs: int | None = None
     minutes: float = 10.0
-    batch_size: int = 128
+    batch_size: int | None = None
     seed: int = 0
     device: str = "auto"
     precision: Precision = "auto"
@@ -199,7 +225,8 @@ class RunRecipe:
             check_range("epochs", self.epochs, 1, LONGEST)
         check_positive("minutes", self.minutes)
         check_range("minutes", self.minutes, 0, LONGEST)
-        check_whole("batch_size", self.batch_size, minimum=1)
+        if self.batch_size is not None:
+            check_whole("batch_size", self.batch_size, minimum=1)
         check_whole("seed", self.seed, minimum=0)
         check_device("device", self.device)
         check_choice("precision", self.precision, get_args(Precision))

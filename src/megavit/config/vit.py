@@ -29,6 +29,7 @@ class Design:
         norm_bias: biases in the norms; RMSNorm never has any.
         mlp: "gelu", "relu2" (squared ReLU, arXiv 2109.08668) or "swiglu" (arXiv 2002.05202).
         positions: "learned" table, "sincos" (fixed, 2-D), or "rope" (rotary, 2-D axial, in attention).
+        patch_overlap: pixels by which a patch sees beyond each of its sides (arXiv 2106.13797, section 3).
         registers: extra learned tokens without meaning of their own (arXiv 2309.16588).
         layer_scale: starting value of a learned factor per channel on each branch (arXiv 2103.17239).
         drop_path: probability in [0, 1) of skipping the last block's branches for a sample, growing
@@ -43,6 +44,7 @@ class Design:
     norm_bias: bool = False
     mlp: Mlp = "gelu"
     positions: Positions = "learned"
+    patch_overlap: int = 0
     registers: int = 0
     layer_scale: float | None = None
     drop_path: float = 0.0
@@ -54,6 +56,7 @@ class Design:
         for name in ("qk_norm", "qkv_bias", "norm_bias"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, got {getattr(self, name)!r}")
+        check_whole("patch_overlap", self.patch_overlap, minimum=0)
         check_whole("registers", self.registers, minimum=0)
         check_fraction("drop_path", self.drop_path)
         check_fraction("patch_drop", self.patch_drop)

@@ -20,17 +20,23 @@ from megavit.errors import DataError
 _TABLES = (".csv", ".tsv")
 
 
-def read_data(source: str | Path, recipe: DataRecipe, progress: Progress | None = None) -> LabelledImages:
+def read_data(
+    source: str | Path, recipe: DataRecipe, progress: Progress | None = None, needs: Sequence[str] = ()
+) -> LabelledImages:
     """The images of a folder of class folders, a .csv or .tsv table of path and label(s) or score, or a demo set.
 
     Every image is decoded once; what cannot be is skipped, with its reason. Splits that the data has are
     kept, and a missing one is taken from train.
+
+    Args:
+        needs: splits that must not be left empty by the recipe; refused before any image is read.
 
     Raises:
         DataError: where that gives no labelled images of two classes or more, saying what to do.
     """
     text = os.fspath(source)
     if text.startswith(PREFIX):
+        _check_shares(text, set(), recipe, needs)
         return read_demo(text, recipe)
     path = Path(source)
     if path.is_file() and path.suffix.lower() in _TABLES:
@@ -43,7 +49,18 @@ def read_data(source: str | Path, recipe: DataRecipe, progress: Progress | None 
         raise DataError(
             f"data can be a folder, a {' or '.join(_TABLES)} table, or {demos}; {text!r} {what}. {EXPECTED}"
         )
+    _check_shares(text, {candidate.split for candidate in listing.candidates}, recipe, needs)
     return _scanned(text, listing, recipe, progress)
+
+
+def _check_shares(source: str, present: set[str | None], recipe: DataRecipe, needs: Sequence[str]) -> None:
+    shares = {"val": recipe.val, "test": recipe.test}
+    for split in needs:
+        if split not in present and shares.get(split) == 0:
+            raise DataError(
+                f"{source!r} has no images for {split} of its own, and [data] {split} = 0 keeps none back: "
+                f"give it a share such as {split} = 0.1"
+            )
 
 
 def _scanned(source: str, listing: Listing, recipe: DataRecipe, progress: Progress | None) -> LabelledImages:

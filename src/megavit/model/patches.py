@@ -1,6 +1,7 @@
 """Image to patch tokens."""
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig, check_divides
 
@@ -9,15 +10,17 @@ class PatchEmbedding(nn.Module):
     """Cuts an image into patches and projects each: (B, C, height, width) -> (B, N, D), row by row.
 
     The projection is a Linear over a patch flattened as (channel, row, column), the order of a
-    convolution's weight, so that a peer's `(D, C, p, p)` kernel fits after a reshape.
+    convolution's weight, so that a peer's `(D, C, p, p)` kernel fits after a reshape. With `patch_overlap`, a patch
+    also sees so many pixels of its neighbours on each side, and zeros beyond the image's edge.
     """
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.channels = config.channels
         self.patch_hw = config.patch_hw
-        patch_height, patch_width = config.patch_hw
-        self.projection = nn.Linear(config.channels * patch_height * patch_width, config.dim)
+        self.overlap = config.design.patch_overlap
+        seen_height, seen_width = (side + 2 * self.overlap for side in config.patch_hw)
+        self.projection = nn.Linear(config.channels * seen_height * seen_width, config.dim)
 
     def grid(self, img: Tensor) -> tuple[int, int]:
         """(rows, columns) of patches of `img`.
@@ -38,10 +41,11 @@ class PatchEmbedding(nn.Module):
         return height // self.patch_hw[0], width // self.patch_hw[1]
 
     def forward(self, img: Tensor) -> Tensor:
-        rows, columns = self.grid(img)
-        patch_height, patch_width = self.patch_hw
+        self.grid(img)
         img = img.to(self.projection.weight.dtype)
-        patches = img.unflatten(3, (columns, patch_width)).unflatten(2, (rows, patch_height))
-        tokens = self.projection(patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2))
+        patches = F.pad(img, (self.overlap,) * 4) if self.overlap else img
+        for axis, side in zip((2, 3), self.patch_hw, strict=True):
+            patches = patches.unfold(axis, side + 2 * self.overlap, side)
+        tokens = self.projection(patches.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2))
         # Autocast answers in its own dtype; the residual stream that starts here keeps the weights'.
         return tokens.to(self.projection.weight.dtype)

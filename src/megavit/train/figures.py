@@ -4,6 +4,7 @@ Every figure takes a `Palette`, because a picture cannot follow the reader's lig
 Only `Figure` objects, no pyplot: nothing global is touched, and any thread may draw.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -92,7 +93,7 @@ class Example:
 
 
 def curves(history: Sequence[EpochRecord], palette: Palette, panels: Sequence[Panel] = ("loss", "metric")) -> Figure:
-    """Loss and what was measured in validation by epoch, one panel each, side by side; at least one epoch."""
+    """Loss and what was measured in validation by epoch, one panel each, side by side; at least one record."""
     figure = Figure(figsize=(4.6 * len(panels), 3.0), dpi=200, layout="constrained", facecolor=palette.paper)
     epochs = [record.epoch for record in history]
     style: dict[str, Any] = {"linewidth": 1.8, "marker": "o" if len(history) <= 12 else None, "markersize": 4}
@@ -104,7 +105,8 @@ def curves(history: Sequence[EpochRecord], palette: Palette, panels: Sequence[Pa
         axes.set_xlabel("epoch", color=palette.muted, fontsize=9)
         if panel == "loss":
             axes.set_title("Loss", loc="left", color=palette.ink, fontsize=10)
-            axes.plot(epochs, [r.train_loss for r in history], color=palette.muted, label="training", **style)
+            losses = [math.nan if r.train_loss is None else r.train_loss for r in history]
+            axes.plot(epochs, losses, color=palette.muted, label="training", **style)
             axes.plot(epochs, [r.val_loss for r in history], color=palette.accent, label="validation", **style)
             axes.set_ylim(bottom=0)
         else:
@@ -112,7 +114,7 @@ def curves(history: Sequence[EpochRecord], palette: Palette, panels: Sequence[Pa
             share = best.metric != "R²"
             axes.set_title(f"Validation {best.metric}", loc="left", color=palette.ink, fontsize=10)
             axes.plot(epochs, [r.val_metric for r in history], color=palette.accent, **style)
-            label = f"best: {best.val_metric:{'.1%' if share else '.3f'}}, epoch {best.epoch}"
+            label = f"best: {best.val_metric:{'.1%' if share else '.3f'}}, epoch {best.epoch:g}"
             axes.plot([best.epoch], [best.val_metric], "o", color=palette.accent, markersize=6, label=label)
             if share:
                 axes.yaxis.set_major_formatter(PercentFormatter(1.0))

@@ -131,8 +131,8 @@ def describe_environment(state: TrainState, task: Task) -> list[tuple[str, str]]
         ("system", platform.platform()),
         *((name, number) for name, number in library_versions().items()),
         ("precision", str(task.dtype).removeprefix("torch.")),
-        ("training time", f"{state.seconds:.0f} s"),
+        ("time to the last step", f"{state.seconds:.0f} s"),
         ("steps", f"{state.step:,}"),
         ("skipped steps", str(state.skipped)),
-        ("weights kept", f"of epoch {best.epoch} of {len(state.history)}, averaged"),
+        ("weights kept", f"of epoch {best.epoch:g} of {state.history[-1].epoch:g}, averaged"),
     ]

@@ -1,4 +1,4 @@
-"""One line of a run's diary: what an epoch cost and what it brought."""
+"""One line of a run's diary: what it cost up to a validation, and what it brought."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -10,24 +10,25 @@ MetricName = Literal["accuracy", "balanced accuracy", "mean average precision", 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """Measured at the end of an epoch.
+    """Measured at a validation: mostly at the end of an epoch, but not of each where they are short.
 
     Attributes:
-        epoch: passes over the training images so far, from 1.
+        epoch: passes over the training images so far; whole at the end of one.
         step: optimiser steps so far.
-        seconds: since training began, pauses left out.
-        train_loss: mean over the epoch's steps, of augmented images and smoothed labels.
+        seconds: since the command began, pauses left out.
+        train_loss: mean over the steps since the last record, of augmented images and smoothed labels; None
+            where every one of them was skipped.
         val_loss: on the validation images: for classes the mean negative log-likelihood in nats, for labels the
             mean of it over the labels, for a score the smooth L1 of the standardised score.
         val_metric: by which the best epoch is chosen, the higher the better, at most 1.
         metric: what that is.
-        learning_rate: of the epoch's last step.
+        learning_rate: of the last step.
     """
 
-    epoch: int
+    epoch: float
     step: int
     seconds: float
-    train_loss: float
+    train_loss: float | None
     val_loss: float
     val_metric: float
     learning_rate: float

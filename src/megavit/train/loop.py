@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.config.recipe import AugmentRecipe, Recipe
+from megavit.config.recipe import AugmentRecipe, Recipe, ScheduleRecipe
 from megavit.config.target import Target
 from megavit.data.augment import augment, normalise
 from megavit.errors import Interrupted, TrainingError
@@ -22,6 +23,7 @@ from megavit.train.checkpoint import save_checkpoint
 from megavit.train.history import EpochRecord, MetricName
 from megavit.train.loss import Loss, soft_targets
 from megavit.train.optimiser import learning_rate, update_average
+from megavit.train.pace import Pace, validation_due
 from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
 from megavit.train.validation import metric_of
@@ -44,7 +46,7 @@ class Task:
         target: what is learnt.
         num_classes: outputs of the model.
         loss: of logits and soft targets.
-        steps: to train in all.
+        batch_size: images a step.
         images: in an epoch.
     """
 
@@ -53,7 +55,7 @@ class Task:
     target: Target
     num_classes: int
     loss: Loss
-    steps: int
+    batch_size: int
     images: int
 
     @property
@@ -68,27 +70,36 @@ class Task:
 
     def epoch_at(self, step: int) -> int:
         """Whole passes over the images in the first `step` steps."""
-        return step * self.recipe.run.batch_size // self.images
+        return step * self.batch_size // self.images
+
+    def passes_at(self, step: int) -> float:
+        """Passes over the images in the first `step` steps; whole where the last of them ended an epoch."""
+        whole = self.epoch_at(step)
+        return whole if whole > self.epoch_at(step - 1) else round(step * self.batch_size / self.images, 2)
 
 
 def fit(
     state: TrainState,
     task: Task,
+    pace: Pace,
     batches: Iterator[Batch],
     validate: Validate,
     folder: Path,
     stop: StopRequest,
     watch: Watch,
+    began: float,
 ) -> None:
-    """Train `state` up to `task.steps`.
+    """Train `state` until its progress is 1.
 
     Args:
+        pace: how far each step brings it.
         batches: (uint8 images (B, C, height, width), targets of these, as `targets_of` gives them) from
             `state.step` on.
         validate: the (loss, `task.metric`) of a model on the validation images.
         folder: of the run, for its checkpoints and log.
         stop: asked after each step.
-        watch: told after each step and epoch.
+        watch: told after each step and validation.
+        began: the monotonic time at which the command began, pauses left out.
 
     Raises:
         Interrupted: when asked to stop; a checkpoint has been written.
@@ -96,42 +107,50 @@ def fit(
         TrainingError: when the loss has not been a number for many steps, or is none on the validation images.
     """
     saved_at = time.monotonic()
-    resumed_at, seconds_before = time.monotonic(), state.seconds
-    while state.step < task.steps:
+    while state.progress < 1:
+        started = time.monotonic()
+        stride = pace.stride(state.step, state.progress, started - began)
         images, labels = next(batches)
-        rate = learning_rate(state.step, task.steps, task.recipe.optimiser.learning_rate, task.recipe.schedule)
-        loss = train_step(state, task, images, labels, rate)
-        watch.step(state.step, task.steps, loss)
+        rate = learning_rate(stride.middle, 1.0, task.recipe.schedule)
+        loss = train_step(state, task, images, labels, rate, stride.steps)
+        state.progress = stride.after
+        pace.step_took(time.monotonic() - started)
+        watch.step(state.step, stride.steps, loss)
 
-        state.seconds = seconds_before + time.monotonic() - resumed_at
-        if task.epoch_at(state.step) > task.epoch_at(state.step - 1) or state.step == task.steps:
-            end_epoch(state, task, validate, rate)
+        epoch_ended = task.epoch_at(state.step) > task.epoch_at(state.step - 1)
+        if validation_due(stride, state.validated, pace.validation_gap, epoch_ended):
+            started = time.monotonic()
+            end_epoch(state, task, validate, rate * task.recipe.optimiser.learning_rate, began)
+            pace.validation_took(time.monotonic() - started)
             write_log(folder, state)
             watch.epoch(state.history[-1])
+        state.seconds = time.monotonic() - began
         due = time.monotonic() - saved_at >= task.recipe.run.checkpoint_seconds
-        if due or stop.signal or state.step == task.steps:
+        if due or stop.signal or state.progress == 1:
             save_checkpoint(folder / "checkpoints", state)
             saved_at = time.monotonic()
-        if stop.signal and state.step < task.steps:
-            raise Interrupted(f"stopped as asked after step {state.step} of {task.steps}; all is saved", stop.signal)
+        if stop.signal and state.progress < 1:
+            raise Interrupted(f"stopped as asked after step {state.step} of {stride.steps}; all is saved", stop.signal)
 
 
-def train_step(state: TrainState, task: Task, images: Tensor, labels: Tensor, rate: float) -> float:
-    """One optimiser step on uint8 images and their labels at learning rate `rate`; the loss."""
+def train_step(state: TrainState, task: Task, images: Tensor, labels: Tensor, rate: float, steps: int) -> float:
+    """One step of about `steps` on uint8 images and their labels, at `rate` in [0, 1] of its peak; the loss."""
     device = next(state.model.parameters()).device
     recipe = task.recipe.optimiser
     seed_all(task.recipe.run.seed, state.step)
     state.model.train()
-    for group in state.optimiser.param_groups:
-        group["lr"] = rate
+    for optimiser in state.optimisers:
+        optimiser.zero_grad(set_to_none=True)
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak"] * rate
 
     varied = augment(images.to(device, non_blocking=True), task.preprocessing, task.recipe.augment)
     inputs = normalise(varied, task.preprocessing)
     inputs, targets = mix(inputs, labels.to(device, non_blocking=True), task.num_classes, task.recipe.augment)
+    inputs = lighten(inputs, state, task.recipe.schedule)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=task.dtype == torch.bfloat16):
         logits = state.model(inputs)
     loss = task.loss(logits.float(), targets)
-    state.optimiser.zero_grad(set_to_none=True)
     loss.backward()
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
     state.step += 1
@@ -139,11 +158,23 @@ def train_step(state: TrainState, task: Task, images: Tensor, labels: Tensor, ra
         skip_step(state)
         return math.nan
     state.skipped_in_a_row = 0
-    state.optimiser.step()
-    update_average(state.average, state.model, recipe.ema * task.steps, state.step)
+    for optimiser in state.optimisers:
+        optimiser.step()
+    update_average(state.average, state.model, recipe.ema * steps, state.step)
     state.loss_sum += loss.item()
     state.loss_steps += 1
     return loss.item()
+
+
+def lighten(images: Tensor, state: TrainState, schedule: ScheduleRecipe) -> Tensor:
+    """Early in the run, smaller images and a model that leaves out patches; else both as they are."""
+    early = state.progress < schedule.early
+    state.model.patch_drop.share = schedule.patch_drop if early else 0.0
+    if not early or schedule.scale == 1:
+        return images
+    sides = zip(images.shape[2:], state.model.config.patch_hw, strict=True)
+    size = [math.ceil(side * schedule.scale / patch) * patch for side, patch in sides]
+    return F.interpolate(images, size=size, mode="bilinear", antialias=True)
 
 
 def mix(images: Tensor, labels: Tensor, classes: int, recipe: AugmentRecipe) -> Batch:
@@ -170,8 +201,8 @@ def skip_step(state: TrainState) -> None:
         )
 
 
-def end_epoch(state: TrainState, task: Task, validate: Validate, rate: float) -> None:
-    """Validate the averaged weights and record the epoch."""
+def end_epoch(state: TrainState, task: Task, validate: Validate, rate: float, began: float) -> None:
+    """Validate the averaged weights and record what came of it."""
     loss, metric = validate(state.average)
     if not math.isfinite(loss):
         raise TrainingError(
@@ -179,21 +210,22 @@ def end_epoch(state: TrainState, task: Task, validate: Validate, rate: float) ->
             "a lower learning rate usually helps"
         )
     record = EpochRecord(
-        epoch=len(state.history) + 1,
+        epoch=task.passes_at(state.step),
         step=state.step,
-        seconds=state.seconds,
-        train_loss=state.loss_sum / max(1, state.loss_steps),
+        seconds=time.monotonic() - began,
+        train_loss=state.loss_sum / state.loss_steps if state.loss_steps else None,
         val_loss=loss,
         val_metric=metric,
         learning_rate=rate,
         metric=task.metric,
     )
     state.loss_sum, state.loss_steps = 0.0, 0
+    state.validated = state.progress
     state.record(record)
 
 
 def write_log(folder: Path, state: TrainState) -> None:
-    """Write a line an epoch; all of them each time, so that what a stop cut off is not in it twice."""
+    """Write a line a record; all of them each time, so that what a stop cut off is not in it twice."""
     with writing("the log", folder):
         write_file(
             folder / "log.jsonl",

@@ -1,29 +1,79 @@
-"""AdamW over the model's tensors, its learning-rate schedule, and the average of the weights."""
+"""The optimisers of a model's tensors, their learning-rate schedule, and the average of the weights."""
 
 import math
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from megavit.config.recipe import OptimiserRecipe, ScheduleRecipe
+from megavit.model.attention import Attention
+from megavit.model.feedforward import FeedForward
+from megavit.model.vit import MegaVit
+from megavit.train.muon import Muon
+
+# One learning rate steers both: a step of Muon at this many times AdamW's rate moves a matrix as far as suits it.
+MUON_FACTOR = 7.0
+MOMENTUM = 0.95
+# AdamW's rate of a matrix behind the embedding is divided by its fan-in over this, so that a rate found at one width
+# serves all (arXiv 2203.03466, table 3). Muon needs no such rule.
+BASE_WIDTH = 128
 
 
-def make_optimiser(model: nn.Module, recipe: OptimiserRecipe) -> torch.optim.AdamW:
-    """AdamW (arXiv 1711.05101) that decays the Linear weights only: not norms, biases, tokens and positions."""
-    decayed = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
-    groups = [
-        {"params": [p for p in model.parameters() if id(p) in decayed], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in model.parameters() if id(p) not in decayed], "weight_decay": 0.0},
+def make_optimisers(model: MegaVit, recipe: OptimiserRecipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices within the layers and AdamW (arXiv 1711.05101) for the rest; or AdamW for all.
+
+    The weights of Linear layers decay, and nothing else: not norms, biases, tokens and positions. Each group's "peak"
+    is its learning rate at the height of the schedule.
+    """
+    groups = _groups(model, recipe)
+    optimisers: list[torch.optim.Optimizer] = []
+    matrices = [group for group in groups if "parts" in group]
+    if matrices:
+        optimisers.append(Muon(matrices, lr=recipe.learning_rate, momentum=MOMENTUM))
+    others = [group for group in groups if "parts" not in group]
+    betas = (recipe.beta1, recipe.beta2)
+    return [*optimisers, torch.optim.AdamW(others, lr=recipe.learning_rate, betas=betas, fused=True)]
+
+
+def _groups(model: MegaVit, recipe: OptimiserRecipe) -> list[dict[str, Any]]:
+    """The parameters, those of equal treatment together, in the order of the model."""
+    parts = _parts(model)
+    together: dict[tuple[float, float, int], list[Tensor]] = {}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            treatment = (recipe.learning_rate, 0.0, 0)
+            if isinstance(module, nn.Linear) and name == "weight":
+                if recipe.kind == "muon" and module in parts:
+                    treatment = (recipe.learning_rate * MUON_FACTOR, recipe.weight_decay, parts[module])
+                else:
+                    narrow = 1 if module is model.patch_embedding.projection else BASE_WIDTH / module.in_features
+                    treatment = (recipe.learning_rate * narrow, recipe.weight_decay, 0)
+            together.setdefault(treatment, []).append(parameter)
+    return [
+        {"params": parameters, "peak": peak, "weight_decay": decay} | ({"parts": parts} if parts else {})
+        for (peak, decay, parts), parameters in together.items()
     ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.beta1, recipe.beta2), fused=True)
 
 
-def learning_rate(step: int, steps: int, peak: float, schedule: ScheduleRecipe) -> float:
-    """The rate of `step` (from 0) of `steps`: linearly up to `peak`, then down to zero at the end."""
-    warmup = math.ceil(schedule.warmup * steps)
-    if step < warmup:
-        return peak * (step + 1) / (warmup + 1)
-    done = (step - warmup) / max(1, steps - warmup)
+def _parts(model: MegaVit) -> dict[nn.Module, int]:
+    """The Linears within the layers, and how many matrices each holds, one above the other."""
+    found: dict[nn.Module, int] = {}
+    for module in model.transformer.modules():
+        match module:
+            case Attention():
+                found |= {module.to_qkv: 3, module.out: 1}
+            case FeedForward():
+                found |= {module.into: 2 if module.mlp == "swiglu" else 1, module.out: 1}
+    return found
+
+
+def learning_rate(progress: float, peak: float, schedule: ScheduleRecipe) -> float:
+    """The rate at `progress` in [0, 1] of a run: linearly up from zero to `peak`, level, then down to zero."""
+    if progress < schedule.warmup:
+        return peak * progress / schedule.warmup
+    after_warmup = (progress - schedule.warmup) / (1 - schedule.warmup)
+    done = max(0.0, after_warmup - schedule.hold) / (1 - schedule.hold)
     return peak * (1 - done if schedule.kind == "linear" else 0.5 * (1 + math.cos(math.pi * done)))
 
 

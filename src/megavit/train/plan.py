@@ -14,6 +14,7 @@ from megavit.data.demos import PREFIX
 from megavit.data.samples import LabelledImages, write_samples
 from megavit.errors import BundleError, ConfigError, OutputError
 from megavit.runtime.storage import write_file, writing
+from megavit.train.pace import TimePlan, pace_of
 
 PLAN, RECIPE, SAMPLES, SKIPPED = "plan.json", "recipe.toml", "samples.csv", "skipped.csv"
 
@@ -26,18 +27,22 @@ class Plan:
         source: of the data: demo:NAME, or an absolute path.
         fingerprint: of the images, their labels and splits.
         recipe: with every choice filled in.
-        steps: in all.
+        steps: in all; None where the clock decides.
+        time: of a run by the clock; None where the steps are given.
         threads: of torch; sums in another order would differ in their last bits.
     """
 
     source: str
     fingerprint: str
     recipe: Recipe
-    steps: int
+    steps: int | None
+    time: TimePlan | None
     threads: int
 
     def __post_init__(self) -> None:
-        check_whole("steps", self.steps, minimum=1)
+        if self.steps is not None:
+            check_whole("steps", self.steps, minimum=1)
+        pace_of(self.steps, self.time)  # refuses both and neither
         check_whole("threads", self.threads, minimum=1)
 
 

@@ -61,7 +61,7 @@ class Report:
         model: (name, value) pairs, such as preset, image size, parameters.
         recipe_toml: the recipe as it was run.
         environment: (name, value) pairs: machine, versions, threads, device, precision, wall time.
-        history: one record for each epoch; may be empty.
+        history: one record for each validation; may be empty.
         test: measured on images that nothing was chosen by.
         val: measured on the images by which the epoch was chosen, if any; of the same kind as `test`.
         examples: test images; the report sorts right from wrong.
@@ -188,7 +188,7 @@ def _curves(history: Sequence[EpochRecord]) -> list[dict[str, str]]:
     show = _plain if last.metric == "R²" else percent
     loss = (
         f"Loss by epoch: in validation from {first.val_loss:.3g} to {last.val_loss:.3g}, "
-        f"in training from {first.train_loss:.3g} to {last.train_loss:.3g}."
+        f"in training from {_loss(first)} to {_loss(last)}."
     )
     metric = (
         f"Validation {last.metric} by epoch: from {show(first.val_metric)} to {show(last.val_metric)}, "
@@ -199,6 +199,10 @@ def _curves(history: Sequence[EpochRecord]) -> list[dict[str, str]]:
         _picture(partial(figures.curves, history, panels=["loss"]), loss),
         _picture(partial(figures.curves, history, panels=["metric"]), metric),
     ]
+
+
+def _loss(record: EpochRecord) -> str:
+    return "none" if record.train_loss is None else f"{record.train_loss:.3g}"
 
 
 def _picture(draw: Callable[[Palette], Figure], alt: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The choices that a recipe leaves to the run: model, sizes, channels, batch, by the data and the device."""
 
+import math
 from dataclasses import replace
 from statistics import median
 
@@ -13,6 +14,8 @@ from megavit.data.samples import LabelledImages, Sample
 
 # Pictures up to so many pixels on the short side are small: not photographs.
 SMALL = 40
+# Images a step, but at most this share of them, where that is not below LEAST_BATCH.
+BATCH, BATCH_SHARE, LEAST_BATCH = 128, 1 / 8, 16
 
 
 def choose_recipe(images: LabelledImages) -> str:
@@ -34,24 +37,29 @@ def resolve(recipe: Recipe, images: LabelledImages, device: torch.device) -> Rec
     """
     training = images.of("train")
     chosen = recipe.model
-    name = choose_preset(training, recipe, device) if chosen.preset == "auto" else chosen.preset
+    name = choose_preset(training, device) if chosen.preset == "auto" else chosen.preset
     patch = chosen.patch_size or PRESETS[name].patch_size
     size = chosen.image_size or choose_image_size(training, PRESETS[name].image_size, patch)
     channels = chosen.channels or (1 if all(sample.grey for sample in training) else 3)
     model = replace(chosen, preset=name, image_size=size, patch_size=patch, channels=channels)
-    batch = min(recipe.run.batch_size, len(training))
+    batch = min(recipe.run.batch_size or choose_batch(len(training)), len(training))
     return replace(recipe, model=model, run=replace(recipe.run, batch_size=batch))
 
 
-def choose_preset(training: tuple[Sample, ...], recipe: Recipe, device: torch.device) -> str:
+def choose_preset(training: tuple[Sample, ...], device: torch.device) -> str:
+    """By the images and the device alone; what fits into given minutes, `megavit.train.choose` says."""
     side = short_side(training)
     if side <= 16:
         return "pico"
     if side <= SMALL:
         return "nano"
-    if device.type == "cuda":
-        return "S"
-    return "micro" if recipe.run.minutes < 30 else "mini"
+    return "S" if device.type == "cuda" else "micro"
+
+
+def choose_batch(images: int) -> int:
+    """Images a step: a power of two, few where there are few, so that an epoch has some steps."""
+    share = max(LEAST_BATCH, images * BATCH_SHARE)
+    return min(BATCH, 2 ** int(math.log2(share)))
 
 
 def choose_image_size(training: tuple[Sample, ...], usual: int, patch: int) -> int:
@@ -69,7 +77,7 @@ def model_config(recipe: Recipe, num_classes: int) -> ViTConfig:
         image_size=chosen.image_size,
         patch_size=chosen.patch_size,
         channels=chosen.channels or 3,
-        design=Design(drop_path=chosen.drop_path),
+        design=Design(mlp=chosen.mlp, patch_overlap=chosen.patch_overlap, drop_path=chosen.drop_path),
     )
     return replace(config, dropout=chosen.dropout)
 

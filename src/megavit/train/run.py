@@ -10,50 +10,52 @@ OUT/bundle/         what is used afterwards
 OUT/report.html     what came of it, with figures/ beside it
 """
 
-import math
 import shlex
+import sys
 import time
-from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from megavit.config.files import merge
 from megavit.config.recipe import Recipe
 from megavit.config.recipes import named_recipe
-from megavit.data.augment import canvas_size
-from megavit.data.order import BatchOrder, equal_class_weights
 from megavit.data.read import read_data
 from megavit.data.samples import LabelledImages
-from megavit.data.targets import outputs, targets_of
 from megavit.errors import DataError, Interrupted, OutputError, signal_of
-from megavit.model.vit import MegaVit
-from megavit.predict.logits import logits_of
 from megavit.runtime.device import pick_device
-from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import check_writable
 from megavit.train.checkpoint import checkpoints, load_checkpoint, remove_unfinished
 from megavit.train.feed import Feed
 from megavit.train.finish import Trained, finish
-from megavit.train.loop import Batch, Task, Validate, fit
-from megavit.train.loss import make_loss, soft_targets, start_at_shares
-from megavit.train.memory import check_memory
+from megavit.train.lock import only_process
+from megavit.train.loop import Task, fit
+from megavit.train.pace import ByClock, Pace, pace_of
 from megavit.train.plan import Plan, check_place, read_plan, write_plan
-from megavit.train.resolve import choose_recipe, model_config, preprocessing_of, resolve, short_side
+from megavit.train.prepare import (
+    batches_of,
+    choose_by_time,
+    fresh,
+    steps_of,
+    time_plan,
+    training_feed,
+    validation_feed,
+    validator,
+)
+from megavit.train.resolve import choose_recipe, resolve
 from megavit.train.signals import StopRequest
 from megavit.train.speed import measure
 from megavit.train.state import TrainState
-from megavit.train.targets import fit_to_target, settle_balance, target_of
-from megavit.train.validation import measure_epoch
+from megavit.train.targets import fit_to_target, settle_balance
 from megavit.train.watch import Watch
 
-VALIDATION_BATCH = 256
 
-
-def train(source: str, out: Path, *, recipe: str, changes: dict[str, Any], watch: Watch) -> Trained:
+def train(
+    source: str, out: Path, *, recipe: str, changes: dict[str, Any], watch: Watch, began: float | None = None
+) -> Trained:
     """Train on `source` and write everything to the new folder `out`.
 
     Args:
@@ -62,12 +64,14 @@ def train(source: str, out: Path, *, recipe: str, changes: dict[str, Any], watch
         recipe: a name of `megavit.config.recipes.RECIPES`, or "auto", by the images.
         changes: settings, nested as in `Recipe`, that take the place of the recipe's.
         watch: is told how it goes.
+        began: the `time.monotonic()` from which the recipe's minutes count; None: now.
 
     Raises:
         ConfigError, DataError, OutputError: before anything is trained.
         Interrupted: when a signal asked to stop; `resume` goes on.
         TrainingError: when the loss is no longer a number.
     """
+    began = time.monotonic() if began is None else began
     check_place(out, source)
     if not is_text(source):
         raise DataError(f"the name {source!r} is not text, so that the run could not record it; rename the folder")
@@ -76,51 +80,63 @@ def train(source: str, out: Path, *, recipe: str, changes: dict[str, Any], watch
     device = pick_device(wanted.run.device)
     check_writable(out, "the run", need=0)
 
-    images = read_images(source, wanted, watch)
-    named = merge(named_recipe(choose_recipe(images) if recipe == "auto" else recipe), changes, "the recipe")
-    fitting = settle_balance(fit_to_target(named, changes, images), images, watch)
-    resolved = resolve(fitting, images, device)
-    state, task, feeds = prepare(resolved, images, device, watch)
-    check_writable(out, "the run with its checkpoints", need=room_needed(state))
+    with only_process(out):
+        images = read_images(source, wanted, watch)
+        named = merge(named_recipe(choose_recipe(images) if recipe == "auto" else recipe), changes, "the recipe")
+        named = settle_balance(fit_to_target(named, changes, images), images, watch)
+        choice = None if named.run.epochs else choose_by_time(named, images, device, began, watch)
+        state, task = fresh(choice.recipe if choice else resolve(named, images, device), images, device)
+        check_writable(out, "the run with its checkpoints", need=room_needed(state))
 
-    task = choose_steps(state, task, feeds, watch)
-    plan = Plan(
-        source=source if images.root is None else str(Path(source).absolute()),
-        fingerprint=images.fingerprint(),
-        recipe=task.recipe,
-        steps=task.steps,
-        threads=torch.get_num_threads(),
-    )
-    write_plan(out, plan, images)
-    return go(out, state, task, feeds, images, watch)
+        training = training_feed(task, images, watch)
+        before = time.monotonic()
+        validation = validation_feed(task, images, watch)
+        reading = time.monotonic() - before
+        if choice is None and task.recipe.run.precision == "auto":
+            task = choose_precision(state, task, training, watch)
+        plan = Plan(
+            source=source if images.root is None else str(Path(source).absolute()),
+            fingerprint=images.fingerprint(),
+            recipe=task.recipe,
+            steps=steps_of(task, named.run.epochs) if named.run.epochs else None,
+            time=time_plan(state, task, images, validation, reading, choice.step) if choice else None,
+            threads=torch.get_num_threads(),
+        )
+        write_plan(out, plan, images)
+        pace = pace_of(plan.steps, plan.time)
+        return go(out, state, task, pace, (training, validation), images, watch, began)
 
 
-def resume(out: Path, *, watch: Watch) -> Trained:
+def resume(out: Path, *, watch: Watch, began: float | None = None) -> Trained:
     """Go on with the run in `out` from its newest sound checkpoint; on a CPU, to the bit as if never stopped.
+
+    A run by the clock has the time that it had left at that checkpoint, from `began` (None: now) on.
 
     Raises:
         BundleError: when there is no run to go on with.
         DataError: when the images are not what they were.
         And what `train` raises.
     """
+    began = time.monotonic() if began is None else began
     plan = read_plan(out)
     torch.set_num_threads(plan.threads)
     device = pick_device(plan.recipe.run.device)
-    images = read_images(plan.source, plan.recipe, watch)
-    if images.fingerprint() != plan.fingerprint:
-        raise DataError(
-            f"{plan.source} is not what it was when the run began: images, labels or splits differ from "
-            f"{out / 'samples.csv'}; put them back, or start a new run"
-        )
-    state, task, feeds = prepare(plan.recipe, images, device, watch)
-    task = replace(task, steps=plan.steps)
-    remove_unfinished(out / "checkpoints")
-    # Without a checkpoint the stop came before the first one: the run begins again, with the same plan.
-    if checkpoints(out / "checkpoints"):
-        for fault in load_checkpoint(out / "checkpoints", state):
-            watch.say(f"left out a damaged checkpoint: {fault}")
-    watch.say(f"going on after step {state.step} of {plan.steps}")
-    return go(out, state, task, feeds, images, watch)
+    with only_process(out):
+        images = read_images(plan.source, plan.recipe, watch)
+        if images.fingerprint() != plan.fingerprint:
+            raise DataError(
+                f"{plan.source} is not what it was when the run began: images, labels or splits differ from "
+                f"{out / 'samples.csv'}; put them back, or start a new run"
+            )
+        state, task = fresh(plan.recipe, images, device)
+        feeds = (training_feed(task, images, watch), validation_feed(task, images, watch))
+        remove_unfinished(out / "checkpoints")
+        # Without a checkpoint the stop came before the first one: the run begins again, with the same plan.
+        if checkpoints(out / "checkpoints"):
+            for fault in load_checkpoint(out / "checkpoints", state):
+                watch.say(f"left out a damaged checkpoint: {fault}")
+        watch.say(f"going on after step {state.step:,}, {state.progress:.0%} of the run")
+        return go(out, state, task, pace_of(plan.steps, plan.time), feeds, images, watch, began - state.seconds)
 
 
 def is_text(name: str) -> bool:
@@ -134,7 +150,9 @@ def is_text(name: str) -> bool:
 
 def read_images(source: str, recipe: Recipe, watch: Watch) -> LabelledImages:
     """The data, with something in each split."""
-    images = read_data(source, recipe.data, lambda done, total: watch.progress("checking images", done, total))
+    images = read_data(
+        source, recipe.data, lambda done, total: watch.progress("checking images", done, total), needs=("val", "test")
+    )
     for split in ("train", "val", "test"):
         if not images.of(split):
             raise DataError(
@@ -145,72 +163,35 @@ def read_images(source: str, recipe: Recipe, watch: Watch) -> LabelledImages:
     return images
 
 
-def prepare(
-    recipe: Recipe, images: LabelledImages, device: torch.device, watch: Watch
-) -> tuple[TrainState, Task, tuple[Feed, Feed]]:
-    """A fresh state, its task, and the training and validation images. The task's steps are not chosen yet."""
-    target = target_of(images)
-    config = model_config(recipe, outputs(target.kind, len(images.classes)))
-    check_memory(config, recipe.run.batch_size, device)
-    seed_all(recipe.run.seed)
-    model = MegaVit.from_config(config).to(device)
-    preprocessing = preprocessing_of(config)
-    training, validation = images.of("train"), images.of("val")
-    workers, channels = recipe.run.workers, preprocessing.channels
-    canvas = canvas_size(preprocessing, recipe.augment, short_side(training))
-    train_feed = Feed(images, training, (channels, *canvas), workers, watch)
-    size = (channels, preprocessing.height, preprocessing.width)
-    targets = targets_of(training, images.target, len(images.classes)).to(device)
-    if target.kind == "labels":
-        start_at_shares(model.mlp_head, targets)
-    smoothing = recipe.optimiser.label_smoothing
-    task = Task(
-        recipe=recipe,
-        preprocessing=preprocessing,
-        target=target,
-        num_classes=config.num_classes,
-        loss=make_loss(target, targets, config.num_classes, recipe.data.balance, smoothing),
-        steps=0,
-        images=len(training),
-    )
-    feeds = (train_feed, Feed(images, validation, size, workers, watch))
-    return TrainState.fresh(model, recipe.optimiser), task, feeds
-
-
-def choose_steps(state: TrainState, task: Task, feeds: tuple[Feed, Feed], watch: Watch) -> Task:
-    """The task with its number of steps and its precision filled in, measured on this machine where not given."""
-    run, (training, validation) = task.recipe.run, feeds
-    per_epoch = len(training) / run.batch_size
-    if run.epochs is not None and run.precision != "auto":
-        return replace(task, steps=math.ceil(run.epochs * per_epoch))
+def choose_precision(state: TrainState, task: Task, training: Feed, watch: Watch) -> Task:
+    """The task in the precision that measures faster on this machine."""
     watch.say("measuring the speed of a step")
-    precision, step_seconds = measure(state, task, next(batches_of(training, task, 0, 1)))
-    task = replace(task, recipe=replace(task.recipe, run=replace(run, precision=precision)))
-    if run.epochs is not None:
-        return replace(task, steps=math.ceil(run.epochs * per_epoch))
-    start = time.perf_counter()
-    validator(validation, task)(state.average)
-    step_seconds += (time.perf_counter() - start) / per_epoch
-    return replace(task, steps=max(1, int(run.minutes * 60 / step_seconds)))
+    precision, _ = measure(state, task, next(batches_of(training, task, 0, 1)))
+    return replace(task, recipe=replace(task.recipe, run=replace(task.recipe.run, precision=precision)))
 
 
 def go(
     out: Path,
     state: TrainState,
     task: Task,
+    pace: Pace,
     feeds: tuple[Feed, Feed],
     images: LabelledImages,
     watch: Watch,
+    began: float,
 ) -> Trained:
     """Train from where `state` stands, then write bundle and report; an error says how to go on."""
     training, validation = feeds
     stop = StopRequest()
     how_to_go_on = f"go on with megavit train --resume {shlex.quote(str(out))}"
-    watch.plan(task.recipe, task.steps, sum(p.numel() for p in state.model.parameters()))
+    used = time.monotonic() - began
+    steps = pace.stride(state.step, state.progress, used).steps if state.progress < 1 else state.step
+    watch.plan(task.recipe, steps, sum(p.numel() for p in state.model.parameters()))
+    if isinstance(pace, ByClock) and state.progress < 1 and pace.left(used) <= 0:
+        watch.say("the time is up before the first step: a few are trained all the same; more --minutes would help")
     try:
-        with stop.listening():
-            batches = batches_of(training, task, state.step, task.steps)
-            fit(state, task, batches, validator(validation, task), out, stop, watch)
+        with stop.listening(), closing(batches_of(training, task, state.step, sys.maxsize)) as batches:
+            fit(state, task, pace, batches, validator(validation, task), out, stop, watch, began)
         return finish(out, state, task, images, watch)
     except Interrupted as error:
         raise Interrupted(f"{error}: {how_to_go_on}", stop.signal) from None
@@ -218,25 +199,6 @@ def go(
         raise Interrupted(f"stopped at once: {how_to_go_on}", signal_of(interrupt)) from None
     except (DataError, OutputError) as error:
         raise type(error)(f"{error}. When that is mended, {how_to_go_on}") from error
-
-
-def batches_of(feed: Feed, task: Task, start: int, steps: int) -> Iterator[Batch]:
-    run = task.recipe.run
-    weights = equal_class_weights(feed.labels.tolist()) if task.recipe.data.balance == "sampler" else None
-    return feed.batches(BatchOrder(len(feed), run.batch_size, run.seed, start=start, steps=steps, weights=weights))
-
-
-def validator(feed: Feed, task: Task) -> Validate:
-    """Maps a model to its (loss, `task.metric`) on the images of `feed`; no remedy for imbalance is in that loss."""
-    plain = make_loss(task.target, feed.labels, task.num_classes, "none", label_smoothing=0.0)
-    soft = soft_targets(feed.labels, task.num_classes)
-
-    def validate(model: nn.Module) -> tuple[float, float]:
-        batches = feed.in_turn(VALIDATION_BATCH)
-        logits = torch.cat(list(logits_of(model, batches, task.preprocessing, task.dtype)))
-        return plain(logits, soft).item(), measure_epoch(task.metric, logits, feed.labels, task.target)
-
-    return validate
 
 
 def room_needed(state: TrainState) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 from megavit.config.recipe import OptimiserRecipe
 from megavit.model.vit import MegaVit
 from megavit.train.history import EpochRecord
-from megavit.train.optimiser import make_optimiser
+from megavit.train.optimiser import make_optimisers
 
 
 @dataclass
@@ -20,21 +20,25 @@ class TrainState:
     Attributes:
         model: as it is trained.
         average: the moving average of its weights, which is validated and kept.
-        optimiser: of `model`.
+        optimisers: of `model`, each of its own part.
         step: optimiser steps done, skipped ones included.
+        progress: of the run, in [0, 1].
+        validated: progress at the last validation.
         skipped: steps whose gradient was not finite, and changed nothing.
         skipped_in_a_row: of these, how many just now.
-        loss_sum, loss_steps: of the epoch so far.
-        seconds: trained, pauses left out.
-        history: a record an epoch.
-        best: weights of `average` at the best epoch so far.
+        loss_sum, loss_steps: since the last validation.
+        seconds: since the command began, pauses left out.
+        history: a record a validation.
+        best: weights of `average` at the best of them so far.
         best_epoch: its index in `history`; None before the first.
     """
 
     model: MegaVit
     average: MegaVit
-    optimiser: torch.optim.Optimizer
+    optimisers: list[torch.optim.Optimizer]
     step: int = 0
+    progress: float = 0.0
+    validated: float = 0.0
     skipped: int = 0
     skipped_in_a_row: int = 0
     loss_sum: float = 0.0
@@ -46,7 +50,7 @@ class TrainState:
 
     @classmethod
     def fresh(cls, model: MegaVit, recipe: OptimiserRecipe) -> "TrainState":
-        return cls(model, copy.deepcopy(model), make_optimiser(model, recipe))
+        return cls(model, copy.deepcopy(model), make_optimisers(model, recipe))
 
     def record(self, epoch: EpochRecord) -> None:
         """Add an epoch, and keep its weights if no earlier one was better on the validation images."""
@@ -63,8 +67,9 @@ class TrainState:
         """All the tensors, by name."""
         groups = {"model": self.model.state_dict(), "average": self.average.state_dict(), "best": self.best}
         found = {f"{group}.{name}": tensor for group, tensors in groups.items() for name, tensor in tensors.items()}
-        for i, slots in self.optimiser.state_dict()["state"].items():
-            found |= {f"optimiser.{i}.{slot}": tensor for slot, tensor in slots.items()}
+        for number, optimiser in enumerate(self.optimisers):
+            for i, slots in optimiser.state_dict()["state"].items():
+                found |= {f"optimiser.{number}.{i}.{slot}": tensor for slot, tensor in slots.items()}
         return found
 
     def restore(self, numbers: dict[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -76,14 +81,25 @@ class TrainState:
         self.average.load_state_dict(_group(tensors, "average"))
         device = next(self.model.parameters()).device
         self.best = {name: tensor.to(device) for name, tensor in _group(tensors, "best").items()}
-        slots: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _group(tensors, "optimiser").items():
-            index, _, slot = name.partition(".")
-            slots.setdefault(int(index), {})[slot] = tensor
-        self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": slots})
+        for number, optimiser in enumerate(self.optimisers):
+            slots: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in _group(tensors, f"optimiser.{number}").items():
+                index, _, slot = name.partition(".")
+                slots.setdefault(int(index), {})[slot] = tensor
+            optimiser.load_state_dict(optimiser.state_dict() | {"state": slots})
 
 
-NUMBERS = ("step", "skipped", "skipped_in_a_row", "loss_sum", "loss_steps", "seconds", "best_epoch")
+NUMBERS = (
+    "step",
+    "progress",
+    "validated",
+    "skipped",
+    "skipped_in_a_row",
+    "loss_sum",
+    "loss_steps",
+    "seconds",
+    "best_epoch",
+)
 
 
 def _group(tensors: dict[str, Tensor], group: str) -> dict[str, Tensor]:

@@ -23,15 +23,15 @@ class Watch(Protocol):
         ...
 
     def plan(self, recipe: Recipe, steps: int, parameters: int) -> None:
-        """Training begins, or goes on."""
+        """Training begins, or goes on; by the clock, `steps` is what is expected now."""
         ...
 
     def step(self, step: int, steps: int, loss: float) -> None:
-        """An optimiser step has ended."""
+        """An optimiser step has ended, of `steps` in all; by the clock these change, and are equal at the end."""
         ...
 
     def epoch(self, record: EpochRecord) -> None:
-        """An epoch has ended and was validated."""
+        """The model was validated."""
         ...
 
 

@@ -1,0 +1,95 @@
+"""MegaVit through the package's own parts: the recipe as the package has it, its preparation, its training step."""
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import torch
+from benchmarks.fashion_mnist_folders import CLASSES
+from benchmarks.learning.fashion import load
+from torch import Tensor
+
+from megavit.config.files import to_dict
+from megavit.config.recipe import Recipe
+from megavit.config.recipes import named_recipe
+from megavit.data.samples import LabelledImages, Sample
+from megavit.predict.logits import logits_of
+from megavit.train import prepare
+from megavit.train.feed import Feed
+from megavit.train.loop import Batch, Task, train_step
+from megavit.train.optimiser import learning_rate
+from megavit.train.prepare import VALIDATION_BATCH, batches_of, training_feed
+from megavit.train.resolve import resolve
+from megavit.train.speed import measure
+from megavit.train.state import TrainState
+from megavit.train.watch import Silent
+
+CPU = torch.device("cpu")
+# More steps than any run here takes: the order of the images needs an end, the clock decides.
+ENDLESS = 10**9
+MEASURING_SECONDS = 3.0
+
+
+class Ours:
+    """One run of MegaVit; its answers are those of the averaged weights, which a run ships."""
+
+    def __init__(self, name: str, asked: Recipe, state: TrainState, task: Task, feed: Feed) -> None:
+        self.name, self.state, self.task = name, state, task
+        self.batches = batches_of(feed, task, 0, ENDLESS)
+        self.description: dict[str, Any] = to_dict(asked)
+        self.chosen: dict[str, Any] = to_dict(task.recipe.model) | {"precision": task.recipe.run.precision}
+
+    def step(self, progress: float) -> None:
+        """Train on one batch, its preparation included; `progress` in [0, 1) is how much of the run is over."""
+        step_at(progress, self.state, self.task, next(self.batches))
+
+    def accuracy(self, images: Tensor, labels: Tensor) -> float:
+        """Share of the images that are classified rightly."""
+        return (self.logits(images).argmax(dim=1) == labels).float().mean().item()
+
+    def logits(self, images: Tensor) -> Tensor:
+        """(N, 10) for uint8 (N, 1, 28, 28)."""
+        batches = images.split(VALIDATION_BATCH)
+        return torch.cat(list(logits_of(self.state.average, batches, self.task.preprocessing, self.task.dtype)))
+
+
+def step_at(progress: float, state: TrainState, task: Task, batch: Batch) -> float:
+    """One step of the package when `progress` in [0, 1) of the run is over; the loss."""
+    state.progress = progress
+    expected_steps = round(state.step / progress) if progress else 1
+    return train_step(state, task, *batch, learning_rate(progress, 1.0, task.recipe.schedule), expected_steps)
+
+
+def fresh(recipe: Recipe) -> tuple[TrainState, Task, Feed]:
+    """What the package prepares to train `recipe` on the training images, its automatic choices made."""
+    images = labelled()
+    state, task = prepare.fresh(resolve(recipe, images, CPU), images, CPU)
+    feed = training_feed(task, images, Silent())
+    precision, _ = measure(state, task, next(batches_of(feed, task, 0, 1)), MEASURING_SECONDS)
+    return state, with_run(task, precision=precision), feed
+
+
+def with_run(task: Task, **changes: Any) -> Task:
+    """The same task with other settings in its recipe's `run`."""
+    return replace(task, recipe=replace(task.recipe, run=replace(task.recipe.run, **changes)))
+
+
+def megavit(name: str, seed: int, minutes: float) -> Ours:
+    """A run of the recipe that the package chooses for small pictures."""
+    recipe = named_recipe("small")
+    recipe = replace(recipe, run=replace(recipe.run, seed=seed, minutes=minutes, device="cpu"))
+    return Ours(name, recipe, *fresh(recipe))
+
+
+@cache
+def labelled() -> LabelledImages:
+    """Fashion-MNIST in the division of `fashion.load`, as the package reads a data set."""
+    memory: dict[str, Tensor] = {}
+    samples = []
+    for split, (images, labels) in load()._asdict().items():
+        for place, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+            name = f"{split}/{place:05}"
+            memory[name] = image
+            samples.append(Sample(name, label, split, image.shape[1], image.shape[2], True, ""))
+    division = "500 images of each class are kept for validation"
+    return LabelledImages("fashion-mnist", None, tuple(CLASSES), tuple(samples), (), division, memory)

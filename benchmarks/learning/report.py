@@ -1,0 +1,181 @@
+"""The race's figures for people: tables in docs/learning.md and a plot beside it, from results/learning/race.json.
+
+python -m benchmarks.learning.report
+"""
+
+import argparse
+import re
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from benchmarks.learning.results import RESULTS, read_results
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator, PercentFormatter
+
+from megavit.runtime.storage import write_file
+from megavit.train.figures import LIGHT, png
+
+DOCS = Path(__file__).parents[2] / "docs"
+BEGIN, END = "<!-- race: written by `python -m benchmarks.learning.report` -->", "<!-- end of race -->"
+# The plot begins so far below the least accurate end.
+BELOW_LOWEST_END = 0.06
+MINUTES = (1.0, 2.0, 5.0, 10.0)
+TICKS = (10, 30, 60, 120, 300, 600)
+OURS = "megavit"
+COLOURS = (LIGHT.accent, "#c2571a", "#2e8b57", "#e3a87f", "#9bc8ad", "#7d5ba6", "#8a8f98")
+
+
+class Curve(NamedTuple):
+    """The runs of one contender in one budget.
+
+    Attributes:
+        minutes: the budget.
+        marks: seconds of training, in order.
+        accuracies: at each mark, of each seed.
+    """
+
+    minutes: float
+    marks: list[float]
+    accuracies: list[list[float]]
+
+    @property
+    def medians(self) -> list[float]:
+        return [median(of_seeds) for of_seeds in self.accuracies]
+
+
+Curves = dict[str, list[Curve]]
+
+
+def curves_of(runs: list[dict[str, Any]]) -> Curves:
+    """The curves of each contender, shortest budget first, from the records of finished runs."""
+    groups: dict[tuple[str, float], list[list[list[float]]]] = {}
+    for run in runs:
+        groups.setdefault((run["contender"], run["minutes"]), []).append(run["curve"])
+    marks = max((len(curve) for group in groups.values() for curve in group), default=0)
+    curves: Curves = {}
+    for (name, minutes), group in sorted(groups.items(), key=lambda item: item[0][1]):
+        finished = [curve for curve in group if len(curve) == marks]
+        if finished:
+            seconds = [minutes * 60 * (mark + 1) / marks for mark in range(marks)]
+            accuracies = [[curve[mark][1] for curve in finished] for mark in range(marks)]
+            curves.setdefault(name, []).append(Curve(minutes, seconds, accuracies))
+    return curves
+
+
+def at(curves: list[Curve], minutes: float) -> list[float] | None:
+    """Each seed's accuracy after `minutes`: at the end of that budget, else on the way of the next longer one."""
+    for curve in curves:
+        if curve.minutes >= minutes:
+            return min(zip(curve.marks, curve.accuracies, strict=True), key=lambda m: abs(m[0] - minutes * 60))[1]
+    return None
+
+
+def reached(curves: list[Curve], target: float) -> float | None:
+    """The fewest seconds, in any budget, after which the median over seeds is at least `target`."""
+    times = [
+        seconds
+        for curve in curves
+        for seconds, accuracy in zip(curve.marks, curve.medians, strict=True)
+        if accuracy >= target
+    ]
+    return min(times, default=None)
+
+
+def accuracy_table(curves: Curves) -> list[str]:
+    lines = ["| after | " + " | ".join(f"{minutes:g} min" for minutes in MINUTES) + " |"]
+    lines.append("|---" * (len(MINUTES) + 1) + "|")
+    for name, of_budgets in curves.items():
+        lines.append(f"| {name} | " + " | ".join(_cell(at(of_budgets, minutes)) for minutes in MINUTES) + " |")
+    return lines
+
+
+def _cell(accuracies: list[float] | None) -> str:
+    if accuracies is None:
+        return "–"
+    return f"{median(accuracies):.1%} ({min(accuracies):.1%} to {max(accuracies):.1%})"
+
+
+def time_table(curves: Curves) -> list[str]:
+    """For each peer, its best accuracy in its longest budget, and when it and we have it."""
+    lines = ["| | its best | it needs | megavit needs | times faster |", "|---" * 5 + "|"]
+    for name, of_budgets in curves.items():
+        if name == OURS:
+            continue
+        best = max(of_budgets[-1].medians)
+        theirs, ours = reached(of_budgets, best), reached(curves.get(OURS, []), best)
+        assert theirs is not None
+        needs, factor = ("not reached", "–") if ours is None else (f"{ours:.0f} s", f"{theirs / ours:.1f}")
+        lines.append(f"| {name} | {best:.1%} | {theirs:.0f} s | {needs} | {factor} |")
+    return lines
+
+
+def plot(curves: Curves) -> Figure:
+    """Accuracy against seconds: the median of each budget, the longest with the range over seeds."""
+    figure = Figure(figsize=(7.6, 4.4), dpi=160, layout="constrained", facecolor=LIGHT.paper)
+    axes = figure.subplots()
+    axes.set_facecolor(LIGHT.paper)
+    bottom = min(curve.medians[-1] for of_budgets in curves.values() for curve in of_budgets) - BELOW_LOWEST_END
+    first_shown = min(reached(of_budgets, bottom) or 1.0 for of_budgets in curves.values())
+    for colour, (name, of_budgets) in zip(COLOURS, curves.items(), strict=False):
+        *shorter, longest = of_budgets
+        for curve in shorter:
+            axes.plot(curve.marks, curve.medians, color=colour, linewidth=1.0, alpha=0.6)
+        axes.plot(longest.marks, longest.medians, color=colour, linewidth=2.0, label=name)
+        low, high = [min(seeds) for seeds in longest.accuracies], [max(seeds) for seeds in longest.accuracies]
+        axes.fill_between(longest.marks, low, high, color=colour, alpha=0.15, linewidth=0)
+        ends = [(curve.marks[-1], curve.medians[-1]) for curve in of_budgets]
+        axes.plot(*zip(*ends, strict=True), "o", color=colour, markersize=4)
+    axes.set_xscale("log")
+    axes.set_xticks(TICKS, [f"{seconds} s" if seconds < 60 else f"{seconds // 60} min" for seconds in TICKS])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(left=first_shown * 0.9)
+    axes.set_ylim(bottom=bottom)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.set_xlabel("training time", color=LIGHT.muted)
+    axes.set_title("Accuracy on Fashion-MNIST's test images", loc="left", color=LIGHT.ink, fontsize=11)
+    axes.grid(color=LIGHT.line, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=LIGHT.muted, length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.legend(frameon=False, labelcolor=LIGHT.ink, fontsize=9, loc="lower right")
+    return figure
+
+
+def page_with(page: str, lines: list[str]) -> str:
+    """`page` with `lines` between its two markers."""
+    pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
+    if not pattern.search(page):
+        raise SystemExit(f"the page has no place for the race: it must have {BEGIN} and {END}")
+    text = "\n".join([BEGIN, "", *lines, "", END])
+    return pattern.sub(lambda _: text, page)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=RESULTS / "race.json", metavar="FILE")
+    parser.add_argument("--docs", type=Path, default=DOCS, metavar="FOLDER", help="with learning.md and images/")
+    arguments = parser.parse_args()
+    results = read_results(arguments.results)
+    curves = curves_of(results["runs"])
+    if not curves:
+        raise SystemExit(f"{arguments.results} has no finished run; run python -m benchmarks.learning.race first")
+    versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    seeds = len(next(iter(curves.values()))[-1].accuracies[-1])
+    lines = [
+        f"{results['machine']}; {versions}; median and range over {seeds} seeds.",
+        "",
+        *accuracy_table(curves),
+        "",
+        *time_table(curves),
+        "",
+        "![accuracy against training time](images/learning.png)",
+    ]
+    page = arguments.docs / "learning.md"
+    write_file(page, page_with(page.read_text(encoding="utf-8"), lines))
+    write_file(arguments.docs / "images" / "learning.png", png(plot(curves)))
+
+
+if __name__ == "__main__":
+    main()

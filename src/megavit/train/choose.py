@@ -1,0 +1,86 @@
+"""Which model to train in the minutes there are: the largest that still learns its fill."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from megavit.config.recipe import Precision, Recipe
+
+# Up to so many pixels on the images' short side: (preset, patch size), the smallest model first.
+CANDIDATES = (
+    (16, (("pico", 2),)),
+    (40, (("nano", 4), ("micro", 4), ("mini", 4))),
+    (math.inf, (("micro", 8), ("mini", 16), ("Ti", 16), ("S", 16))),
+)
+# So many steps, and passes over the images, a model needs before a smaller one stops being better; past MANY_STEPS
+# the passes do not matter. Not tuned yet.
+LEAST_STEPS, LEAST_PASSES, MANY_STEPS = 2_000, 8, 20_000
+# A larger model computes more in the same time, but seldom so many times more.
+LARGER_IS_FASTER = 2.0
+# Measuring takes at most this share of the time, or so many seconds where that is more.
+MEASURING_SHARE, MEASURING_SECONDS = 0.03, 2.0
+
+StepTime = Callable[[Recipe, float], tuple[Precision, float]]
+"""Maps a recipe and the seconds for measuring to its faster precision, and the seconds of a step."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A recipe with every size filled in, and the multiplications of one of its steps, in any unit."""
+
+    recipe: Recipe
+    work: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The recipe with its precision, the seconds of a step, and why it was chosen, in a line."""
+
+    recipe: Recipe
+    step: float
+    reason: str
+
+
+def choose(candidates: Sequence[Candidate], step_time: StepTime, images: int, until: float, total: float) -> Choice:
+    """The largest of the candidates that gets enough steps and passes, else the smallest.
+
+    Args:
+        candidates: at least one, the smallest first.
+        step_time: measures.
+        images: to train on.
+        until: the monotonic time until which there is time to train.
+        total: seconds of the whole run.
+    """
+    enough = time.monotonic() + max(MEASURING_SHARE * total, MEASURING_SECONDS)
+    chosen, step, work, too_large = candidates[0].recipe, 0.0, 0.0, ""
+    for place, candidate in enumerate(candidates):
+        name, batch = candidate.recipe.model.preset, candidate.recipe.run.batch_size or 1
+        if place:
+            expected = step * candidate.work / work / LARGER_IS_FASTER
+            if not is_enough(steps_until(until, expected), batch, images):
+                too_large = f"; {name} would get too few steps"
+                break
+        share = (enough - time.monotonic()) / (len(candidates) - place)
+        precision, seconds = step_time(candidate.recipe, share)
+        steps = steps_until(until, seconds)
+        if place and not is_enough(steps, batch, images):
+            too_large = f"; {name} would get {steps:,} steps, too few"
+            break
+        chosen = replace(candidate.recipe, run=replace(candidate.recipe.run, precision=precision))
+        step, work = seconds, candidate.work
+    batch, steps = chosen.run.batch_size or 1, steps_until(until, step)
+    minutes = max(0.0, until - time.monotonic()) / 60
+    reason = (
+        f"{chosen.model.preset}: {step:.2g} s a step, {steps:,} steps of {batch} images, "
+        f"{steps * batch / images:.3g} passes in the {minutes:.1f} minutes left{too_large}"
+    )
+    return Choice(chosen, step, reason)
+
+
+def steps_until(until: float, seconds: float) -> int:
+    return max(0, int((until - time.monotonic()) / seconds))
+
+
+def is_enough(steps: int, batch: int, images: int) -> bool:
+    return steps >= MANY_STEPS or (steps >= LEAST_STEPS and steps * batch >= LEAST_PASSES * images)

@@ -1,0 +1,206 @@
+"""What a run needs before its first step: model and optimiser, images, and how long things take here."""
+
+import math
+import time
+from collections.abc import Generator
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.recipe import Precision, Recipe
+from megavit.data.augment import canvas_size
+from megavit.data.order import BatchOrder, equal_class_weights
+from megavit.data.samples import LabelledImages
+from megavit.data.targets import outputs, targets_of
+from megavit.errors import ConfigError
+from megavit.model.vit import MegaVit
+from megavit.predict.logits import logits_of
+from megavit.runtime.seeds import seed_all
+from megavit.train import figures
+from megavit.train.choose import CANDIDATES, Candidate, Choice, choose
+from megavit.train.feed import Feed
+from megavit.train.history import EpochRecord
+from megavit.train.loop import Batch, Task, Validate
+from megavit.train.loss import make_loss, soft_targets, start_at_shares
+from megavit.train.memory import check_memory
+from megavit.train.pace import MOST_VALIDATIONS, TimePlan
+from megavit.train.resolve import model_config, preprocessing_of, resolve, short_side
+from megavit.train.speed import measure
+from megavit.train.state import TrainState
+from megavit.train.targets import target_of
+from megavit.train.validation import measure_epoch
+from megavit.train.watch import Watch
+
+VALIDATION_BATCH = 256
+# Bundle, report and the end of the process, of which Python's own clearing away of torch is a second, take as long
+# as drawing so many of the report's learning curves.
+FINISH_DRAWINGS = 17
+# A pass over the validation images is measured for this share of the time, or a second where that is more.
+VALIDATION_MEASURING_SHARE = 0.01
+
+
+def fresh(recipe: Recipe, images: LabelledImages, device: torch.device) -> tuple[TrainState, Task]:
+    """The state before the first step of a resolved recipe, and its task.
+
+    Raises:
+        ConfigError: when sizes do not fit together, or the device has too little memory.
+    """
+    target = target_of(images)
+    config = model_config(recipe, outputs(target.kind, len(images.classes)))
+    training = images.of("train")
+    batch_size = recipe.run.batch_size or len(training)
+    check_memory(config, batch_size, device)
+    seed_all(recipe.run.seed)
+    model = MegaVit.from_config(config).to(device)
+    targets = targets_of(training, images.target, len(images.classes)).to(device)
+    if target.kind == "labels":
+        start_at_shares(model.mlp_head, targets)
+    smoothing = recipe.optimiser.label_smoothing
+    task = Task(
+        recipe=recipe,
+        preprocessing=preprocessing_of(config),
+        target=target,
+        num_classes=config.num_classes,
+        loss=make_loss(target, targets, config.num_classes, recipe.data.balance, smoothing),
+        batch_size=batch_size,
+        images=len(training),
+    )
+    return TrainState.fresh(model, recipe.optimiser), task
+
+
+def canvas(images: LabelledImages, recipe: Recipe, size: Preprocessing) -> tuple[int, int, int]:
+    """(channels, height, width) of the training images in memory."""
+    return (size.channels, *canvas_size(size, recipe.augment, short_side(images.of("train"))))
+
+
+def training_feed(task: Task, images: LabelledImages, watch: Watch) -> Feed:
+    size = canvas(images, task.recipe, task.preprocessing)
+    return Feed(images, images.of("train"), size, task.recipe.run.workers, watch)
+
+
+def validation_feed(task: Task, images: LabelledImages, watch: Watch) -> Feed:
+    size = task.preprocessing
+    return Feed(images, images.of("val"), (size.channels, size.height, size.width), task.recipe.run.workers, watch)
+
+
+def batches_of(feed: Feed, task: Task, start: int, steps: int) -> Generator[Batch]:
+    weights = equal_class_weights(feed.labels.tolist()) if task.recipe.data.balance == "sampler" else None
+    order = BatchOrder(len(feed), task.batch_size, task.recipe.run.seed, start=start, steps=steps, weights=weights)
+    yield from feed.batches(order)
+
+
+def validator(feed: Feed, task: Task) -> Validate:
+    """Maps a model to its (loss, `task.metric`) on the images of `feed`; no remedy for imbalance is in that loss."""
+    plain = make_loss(task.target, feed.labels, task.num_classes, "none", label_smoothing=0.0)
+    soft = soft_targets(feed.labels, task.num_classes)
+
+    def validate(model: nn.Module) -> tuple[float, float]:
+        batches = feed.in_turn(VALIDATION_BATCH)
+        logits = torch.cat(list(logits_of(model, batches, task.preprocessing, task.dtype)))
+        return plain(logits, soft).item(), measure_epoch(task.metric, logits, feed.labels, task.target)
+
+    return validate
+
+
+def choose_by_time(recipe: Recipe, images: LabelledImages, device: torch.device, began: float, watch: Watch) -> Choice:
+    """The recipe for its minutes, with model and precision chosen by measuring on noise, and a line that says so.
+
+    Args:
+        began: the monotonic time from which the minutes count.
+
+    Raises:
+        ConfigError: when not even the smallest model can be trained as the recipe says.
+    """
+    total = recipe.run.minutes * 60
+    targets = targets_of(images.of("train"), images.target, len(images.classes))
+
+    def step_time(candidate: Recipe, enough: float) -> tuple[Precision, float]:
+        state, task = fresh(candidate, images, device)
+        pixels = torch.randint(0, 256, (task.batch_size, *canvas(images, candidate, task.preprocessing)))
+        return measure(state, task, (pixels.to(torch.uint8), targets[: task.batch_size]), enough)
+
+    watch.say("measuring the speed of a step")
+    until = began + total - FINISH_DRAWINGS * drawing_seconds()
+    choice = choose(candidates(recipe, images, device), step_time, len(images.of("train")), until, total)
+    watch.say(choice.reason)
+    return choice
+
+
+def candidates(recipe: Recipe, images: LabelledImages, device: torch.device) -> list[Candidate]:
+    """The models that the recipe leaves to choose from, the smallest first: one where it names it."""
+    if recipe.model.preset != "auto":
+        resolved = resolve(recipe, images, device)
+        return [Candidate(resolved, work(resolved, images))]
+    side = short_side(images.of("train"))
+    found: list[Candidate] = []
+    refusal: ConfigError | None = None
+    for preset, patch_size in next(sizes for largest, sizes in CANDIDATES if side <= largest):
+        model = replace(recipe.model, preset=preset, patch_size=recipe.model.patch_size or patch_size)
+        resolved = resolve(replace(recipe, model=model), images, device)
+        try:
+            config = model_config(resolved, outputs(images.target, len(images.classes)))
+            check_memory(config, resolved.run.batch_size or 1, device)
+        except ConfigError as error:
+            refusal = refusal or error  # it has company that may fit; if none does, the smallest one's tells most
+        else:
+            found.append(Candidate(resolved, work(resolved, images)))
+    if not found and refusal is not None:
+        raise refusal
+    return found
+
+
+def work(recipe: Recipe, images: LabelledImages) -> float:
+    """Multiplications of a step, roughly: of each token with each weight."""
+    config = model_config(recipe, outputs(images.target, len(images.classes)))
+    weights = config.depth * config.dim * (4 * config.heads * config.dim_head + 2 * config.mlp_dim)
+    return float(weights * (config.num_patches + config.num_prefix_tokens) * (recipe.run.batch_size or 1))
+
+
+def time_plan(
+    state: TrainState, task: Task, images: LabelledImages, validation: Feed, reading: float, step: float
+) -> TimePlan:
+    """What the run will take after its last step, measured.
+
+    Args:
+        validation: the validation images.
+        reading: seconds that it took to read them.
+        step: seconds of a step.
+    """
+    total = task.recipe.run.minutes * 60
+    enough = max(1.0, VALIDATION_MEASURING_SHARE * total)
+    pass_seconds = validation_seconds(state, task, validation, enough, task.dtype)
+    # The report's figures are in float32, as the bundle answers.
+    final_seconds = validation_seconds(state, task, validation, enough, torch.float32)
+    both = (len(images.of("val")) + len(images.of("test"))) / len(validation)
+    return TimePlan(
+        total=total,
+        step=step,
+        validation=pass_seconds,
+        final_passes=1 + both * final_seconds / pass_seconds,  # the last validation, then both splits for the report
+        finish=FINISH_DRAWINGS * drawing_seconds() + both * reading,
+    )
+
+
+def validation_seconds(state: TrainState, task: Task, feed: Feed, enough: float, dtype: torch.dtype) -> float:
+    """Seconds of a pass over `feed`, by as many of its images as come in `enough` seconds."""
+    began, seen = time.monotonic(), 0
+    for logits in logits_of(state.average, feed.in_turn(VALIDATION_BATCH), task.preprocessing, dtype):
+        seen += len(logits)
+        if time.monotonic() - began > enough:
+            break
+    return (time.monotonic() - began) * len(feed) / seen
+
+
+def drawing_seconds() -> float:
+    """Seconds of drawing the learning curves of the report once."""
+    record = EpochRecord(epoch=1, step=1, seconds=1, train_loss=1, val_loss=1, val_metric=0.5, learning_rate=1e-3)
+    began = time.monotonic()
+    figures.png(figures.curves([record] * MOST_VALIDATIONS, figures.LIGHT))
+    return time.monotonic() - began
+
+
+def steps_of(task: Task, epochs: int) -> int:
+    """The steps of so many passes."""
+    return math.ceil(epochs * task.images / task.batch_size)
