@@ -18,11 +18,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tests.data.torture import TURNS, encode, picture, with_orientation
 
 from megavit.data import decode as module
 from megavit.data.decode import decode, from_array, from_pillow, read_file
 from megavit.errors import DataError, ImageError
+from tests.data.torture import TURNS, encode, picture, with_orientation
 
 RGB = picture()
 UPRIGHT = torch.from_numpy(RGB).permute(2, 0, 1)
