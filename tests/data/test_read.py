@@ -123,6 +123,38 @@ def test_a_class_whose_name_is_not_text_is_refused(tmp_path):
         read_data(fill(tmp_path, "tea", name), RECIPE)
 
 
+def test_tables_of_labels_and_scores_are_read_and_divided(tmp_path):
+    for number in range(30):
+        (tmp_path / f"{number}.png").write_bytes(image(number))
+    lines = [f"{n}.png,{'a|b' if n % 3 == 0 else 'b' if n % 3 == 1 else ''}" for n in range(30)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,labels", *lines]))
+    images = read_data(tmp_path / "labels.csv", RECIPE)
+    assert images.target == "labels" and images.classes == ("a", "b")
+    assert {sample.labels for sample in images.samples} == {(0, 1), (1,), ()}
+    assert all(count["a"] and count["b"] > count["a"] for count in images.counts().values())
+
+    (tmp_path / "score.csv").write_text("\n".join(["path,score", *(f"{n}.png,{n / 2}" for n in range(30))]))
+    images = read_data(tmp_path / "score.csv", RECIPE)
+    assert images.target == "score" and not images.classes
+    for split in ("train", "val", "test"):
+        scores = [sample.score for sample in images.of(split)]
+        assert min(scores) < 5 and max(scores) >= 10
+    assert "tenth of the training images by score" in images.division
+
+
+def test_a_table_whose_images_have_no_labels_is_refused(tmp_path):
+    (tmp_path / "data.csv").write_text("path,labels\n1.png,\n")
+    with pytest.raises(DataError, match="fill the column labels"):
+        read_data(tmp_path / "data.csv", RECIPE)
+
+
+def test_a_label_without_readable_images_is_named(tmp_path):
+    (tmp_path / "1.png").write_bytes(image(1))
+    (tmp_path / "data.csv").write_text("path,labels\n1.png,a\n2.png,a|b\n")
+    with pytest.raises(DataError, match=r"the class 'b' .* '2.png': no such file"):
+        read_data(tmp_path / "data.csv", RECIPE)
+
+
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_a_split_that_is_needed_and_that_the_recipe_leaves_empty_is_refused_by_its_setting(tmp_path, split):
     folder = fill(tmp_path, "train/cat", "train/dog", f"{split}/cat", f"{split}/dog")

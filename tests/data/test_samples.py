@@ -113,3 +113,34 @@ def test_other_tables_are_refused(text, said, tmp_path):
 def test_a_missing_table_is_said(tmp_path):
     with pytest.raises(DataError, match="No such file"):
         read_samples(tmp_path / "samples.csv")
+
+
+LABELS = (("cat/1.png", (0, 1)), ("cat/2.png", ()), ("dog/1.png", (1,)))
+
+
+def labelled(targets, target, classes=("cat", "dog")):
+    samples = tuple(Sample(name, value, "train", 8, 8, False, digest(b"1")) for name, value in targets)
+    return LabelledImages("photos", None, classes, samples, (), "", target=target)
+
+
+def test_labels_and_scores_are_counted_hashed_and_written(tmp_path):
+    labels = labelled(LABELS, "labels")
+    assert labels.counts()["train"] == {"cat": 1, "dog": 2} and labels.sizes()["train"] == 3
+    write_samples(tmp_path / "labels.csv", labels.samples, labels.classes, "labels")
+    assert [row.target for row in read_samples(tmp_path / "labels.csv")] == ["cat|dog", "", "dog"]
+
+    scores = labelled([("1", 0.1), ("2", -2.0), ("3", 1e-9)], "score", ())
+    assert scores.counts()["train"] == {} and scores.sizes() == {"train": 3, "val": 0, "test": 0}
+    write_samples(tmp_path / "scores.csv", scores.samples, (), "score")
+    assert [float(row.target) for row in read_samples(tmp_path / "scores.csv")] == [0.1, -2.0, 1e-9]
+    assert (tmp_path / "scores.csv").read_text().startswith('"name","score","split","digest"')
+
+
+def test_the_fingerprint_changes_with_labels_and_scores():
+    prints = {
+        labelled(LABELS, "labels").fingerprint(),
+        labelled([("cat/1.png", (0,)), *LABELS[1:]], "labels").fingerprint(),
+        labelled([("cat/1.png", 1.0)], "score").fingerprint(),
+        labelled([("cat/1.png", 1.5)], "score").fingerprint(),
+    }
+    assert len(prints) == 4

@@ -75,3 +75,41 @@ def test_other_tables_are_refused_naming_the_line(tmp_path, text, said):
 def test_a_missing_table_is_said(tmp_path):
     with pytest.raises(DataError, match="No such file"):
         list_table(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "written"), [(",", "b|a"), (",", " b ; a "), (";", "a | b|"), ("\t", "b;a|b"), (",", '"a|b"')]
+)
+def test_labels_are_parted_sorted_and_each_counted_once(tmp_path, delimiter, written):
+    listing = list_table(table(tmp_path, f"path{delimiter}labels\n1{delimiter}{written}\n2{delimiter}\n"))
+    assert listing.candidates == (Candidate("1", ("a", "b"), None), Candidate("2", (), None))
+    assert (listing.target, listing.classes) == ("labels", ("a", "b"))
+
+
+def test_scores_are_numbers(tmp_path):
+    listing = list_table(table(tmp_path, "score,path\n-1.5e1, 1\n3,2\n"))
+    assert listing.candidates == (Candidate("1", -15.0, None), Candidate("2", 3.0, None))
+    assert all(isinstance(found.target, float) for found in listing.candidates)
+    assert (listing.target, listing.classes) == ("score", ())
+
+
+@pytest.mark.parametrize("written", ["", "high", "nan", "inf", "3,5", "1_000"])
+def test_a_score_that_is_no_finite_number_is_named_with_its_line(tmp_path, written):
+    with pytest.raises(DataError, match=r"line 3: score must be a finite number such as 3\.5"):
+        list_table(table(tmp_path, f'path,score\n1,1\n2,"{written}"\n'))
+
+
+@pytest.mark.parametrize("columns", ["label,labels", "labels,score", "class,score", "label,labels,score"])
+def test_two_targets_are_refused_naming_the_three(tmp_path, columns):
+    with pytest.raises(DataError, match="keep one of label, labels and score"):
+        list_table(table(tmp_path, f"path,{columns}\n"))
+
+
+def test_a_table_without_a_target_is_told_all_three(tmp_path):
+    with pytest.raises(DataError, match=r"(?s)path and label.*Instead of label: labels.*or score"):
+        list_table(table(tmp_path, "path,split\n1,train\n"))
+
+
+def test_one_label_a_line_is_told_how_to_write_several(tmp_path):
+    with pytest.raises(DataError, match=r"labels \('a',\).*list all its labels in one line"):
+        list_table(table(tmp_path, "path,labels\n1,a\n1,b\n"))

@@ -12,7 +12,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from megavit.errors import OutputError
+from megavit.evaluate.labels import measure_labels
 from megavit.evaluate.metrics import Metrics, measure
+from megavit.evaluate.scores import ScoreMetrics, measure_scores
 from megavit.train import figures
 from megavit.train.figures import DARK, LIGHT, Example
 from megavit.train.history import EpochRecord
@@ -327,3 +329,69 @@ def test_the_files_have_the_rights_of_any_other_new_file(tmp_path):
     (tmp_path / "plain").write_text("")
     page = write_report(tmp_path, bare())
     assert page.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def labels_report(**changes):
+    random = torch.Generator().manual_seed(0)
+    present = torch.rand(60, 3, generator=random) < 0.4
+    shares = (torch.randn(60, 3, generator=random) + 2 * present).sigmoid()
+    present[:, 2] = False
+    names = ["ant", NASTY[0], "cow"]
+    test = measure_labels(shares, present, names, [0.5, 0.25, 0.5])
+    shown = Example(
+        image=np.zeros((8, 8), np.uint8), name="x", truth="no label", top=[("ant", 0.7)], answer="ant", right=False
+    )
+    data = replace(report().data, counts={"train": dict.fromkeys(names, 7)}, images={"train": 11})
+    epochs = [replace(record, metric="mean average precision") for record in history(3)]
+    return report(test=test, val=test, examples=[shown], data=data, history=epochs, **changes)
+
+
+def score_report(**changes):
+    random = torch.Generator().manual_seed(0)
+    truth = torch.randn(60, generator=random) * 10
+    said = truth + torch.randn(60, generator=random)
+    test = measure_scores(said, truth, mean=1.0, median=2.0)
+    shown = Example(image=np.zeros((8, 8), np.uint8), name="x", truth="3.5", top=[], answer="7.25", right=False)
+    data = replace(report().data, counts={"train": {}}, images={"train": 11})
+    epochs = [replace(record, metric="R²", val_metric=-9.0 / record.epoch) for record in history(3)]
+    scores = (truth.tolist(), said.tolist())
+    return report(test=test, val=test, examples=[shown], data=data, history=epochs, scores=scores, **changes)
+
+
+def test_the_report_of_labels_has_a_row_a_label_and_no_confusion(tmp_path):
+    page = page_of(tmp_path, labels_report())
+    text = one_line(page.text)
+    for part in (
+        "mean average precision on 60 test images",
+        "Label by label",
+        NASTY[0],
+        "0.25",
+        "Validation mean average",
+    ):
+        assert part in text
+    assert "cow0–0.50" in "".join(page.text.split())
+    assert "truly no label" in text and ".labels)" in text and "Confusion" not in text
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["curves.png", "examples.png"]
+    assert "All11" in "".join(page.text.split())
+
+
+def test_the_report_of_scores_has_a_scatter_and_what_knows_nothing(tmp_path):
+    whole = score_report()
+    page = page_of(tmp_path, whole)
+    text = one_line(page.text)
+    assert isinstance(whole.test, ScoreMetrics)
+    for part in ("off on average, on 60 test images", f"off by {whole.test.baseline_mae:.4g}", "Furthest off", "7.25"):
+        assert part in text
+    assert "-9" in text and ".score)" in text and "Confusion" not in text
+    assert any("True scores against answers" in one["alt"] for one in page.all("img"))
+    names = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert names == ["curves.png", "examples.png", "scores.png"]
+
+
+@pytest.mark.parametrize("make", [labels_report, score_report])
+def test_every_link_of_the_other_reports_leads_somewhere(tmp_path, make):
+    page = page_of(tmp_path, make())
+    ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    assert {one["href"][1:] for one in page.all("a")} <= ids
+    assert not re.search(r"\b(nan|None)\b", page.text)
+    assert not page.all("script")

@@ -198,3 +198,22 @@ def test_golden_answers_of_another_form_are_refused(change, bundle):
     save_file(golden, bundle / GOLDEN)
     seal(bundle)
     assert "golden" in refusal(bundle, verify=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ({"kind": "labels", "thresholds": [0.5]}, "one threshold for each of the 3 labels"),
+        ({"kind": "score"}, "one output and no labels"),
+        ({"kind": "ranks"}, "target.kind: input should be 'classes', 'labels' or 'score'"),
+    ],
+)
+def test_a_target_that_does_not_fit_the_model_is_refused(bundle, target, said):
+    edit_info(bundle, lambda table: table.update(target=target))
+    with pytest.raises(BundleError, match=said):
+        load_bundle(bundle)
+
+
+def test_a_bundle_from_before_there_were_other_targets_is_of_classes(bundle):
+    edit_info(bundle, lambda table: table.pop("target"))
+    assert load_bundle(bundle).info.target.kind == "classes"

@@ -71,16 +71,21 @@ class DataRecipe:
     """How the images are divided and drawn.
 
     Attributes:
-        val, test: share in [0, 1) of each class kept for validation and test, where the data has no such split.
+        val, test: share in [0, 1) of each class (label, or range of scores) kept for validation and test, where
+            the data has no such split.
         seed: of the division.
-        balance: what to do about classes of different size: "none", "loss" (weights in the loss, inverse
-            to the class's share) or "sampler" (classes drawn equally often).
+        balance: what to do about classes of different size: "none"; "logits" (the log of each class's share is
+            added to its logit in training, arXiv 2007.07314), which found the small ones best where measured
+            (`benchmarks/learning/imbalance.py`); "loss" (weights in the loss, inverse to the class's share; of
+            labels, capped weights of the images that have them); "sampler" (classes drawn equally often); or
+            "auto": "logits" where the largest class has more than ten times the images of the smallest, else "none".
+            All but "none" give up some accuracy on the large classes.
     """
 
     val: float = 0.1
     test: float = 0.1
     seed: int = 0
-    balance: Balance = "none"
+    balance: Balance = "auto"
 
     def __post_init__(self) -> None:
         check_fraction("val", self.val)
@@ -137,7 +142,7 @@ class OptimiserRecipe:
         clip_norm: largest norm of the whole gradient.
         ema: length of the moving average of the weights, which is evaluated and kept: a share in [0, 1) of all
             steps, so that it fits short and long runs; 0 for none.
-        label_smoothing: share in [0, 1) of the target spread over all classes.
+        label_smoothing: share in [0, 1) of the target spread over all classes, where an image has one class.
     """
 
     kind: OptimiserKind = "muon"

@@ -19,8 +19,8 @@ RESAMPLES = 1000
 _CHUNK = 4_000_000
 """Numbers drawn at once: 32 MB."""
 
-_WORK = 1_000_000_000
-"""Numbers gone through for the intervals of one set of images: some ten seconds."""
+_WORK = 200_000_000
+"""Numbers gone through for the intervals of one set of images: some two seconds."""
 
 
 @dataclass(frozen=True)

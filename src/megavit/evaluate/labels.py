@@ -154,14 +154,16 @@ def _best_threshold(shares: "NDArray[np.float64]", truth: "NDArray[np.bool_]") -
         return 0.5
     order = np.argsort(-shares, kind="stable")
     ranked = shares[order]
-    # A threshold cannot part equal probabilities.
-    ends = np.flatnonzero(np.append(ranked[:-1] > ranked[1:], True))
+    # A threshold cannot part equal probabilities, and nothing is given at 0.
+    ends = np.flatnonzero(np.append(ranked[:-1] > ranked[1:], True) & (ranked > 0))
+    if not len(ends):
+        return 0.5
     f1 = 2 * np.cumsum(truth[order])[ends] / (ends + 1 + cases)
     best = ends[int(f1.argmax())]
     below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
     # Between two neighbours of the floating-point numbers the mean may be the lower one, and would give it too.
     middle = float((ranked[best] + below) / 2)
-    return middle if below < middle else float(ranked[best]) or 0.5
+    return middle if below < middle else float(ranked[best])
 
 
 class _Ranking:

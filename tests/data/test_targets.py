@@ -1,0 +1,31 @@
+"""Targets as tensors, and that one kind is never taken for another."""
+
+import pytest
+import torch
+
+from megavit.data.samples import Sample, TargetValue
+from megavit.data.targets import outputs, targets_of
+
+
+def samples(*targets: TargetValue) -> list[Sample]:
+    return [Sample(f"{place}.png", target, "train", 4, 4, True, "0") for place, target in enumerate(targets)]
+
+
+def test_each_kind_has_its_tensor():
+    assert torch.equal(targets_of(samples(2, 0), "classes", 3), torch.tensor([2, 0]))
+    expected = torch.tensor([[True, False, True], [False, False, False]])
+    assert torch.equal(targets_of(samples((0, 2), ()), "labels", 3), expected)
+    assert torch.equal(targets_of(samples(0.5, -3.0), "score", 0), torch.tensor([0.5, -3.0]))
+
+
+@pytest.mark.parametrize(("target", "own"), [(1, "label"), ((1,), "labels"), (1.0, "score")])
+def test_a_target_is_only_read_as_what_it_is(target, own):
+    (one,) = samples(target)
+    assert getattr(one, own) == target
+    for name in {"label", "labels", "score"} - {own}:
+        with pytest.raises(TypeError, match=r"its target is (1|\(1,\))"):
+            getattr(one, name)
+
+
+def test_a_score_needs_one_logit():
+    assert [outputs("classes", 5), outputs("labels", 5), outputs("score", 0)] == [5, 5, 1]
