@@ -37,7 +37,7 @@ def test_a_folder_is_read_divided_and_sorted(tmp_path):
         f"{name}/{n}.png" for name in ("cat", "dog") for n in range(5)
     ]
     assert {(sample.name[:3], sample.label) for sample in images.samples} == {("cat", 0), ("dog", 1)}
-    assert {(sample.height, sample.width, sample.grey) for sample in images.samples} == {(4, 6, True)}
+    assert {(sample.height, sample.width, sample.channels) for sample in images.samples} == {(4, 6, 1)}
     assert images.counts() == {"train": {"cat": 3, "dog": 3}} | {s: {"cat": 1, "dog": 1} for s in ("val", "test")}
 
 

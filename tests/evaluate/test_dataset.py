@@ -20,7 +20,7 @@ from megavit.weights.bundle import SAMPLES
 
 
 def sample(name: str, label: int, split: str = "train") -> Sample:
-    return Sample(name, label, split, 8, 8, False, digest(name.encode()))
+    return Sample(name, label, split, 8, 8, 3, digest(name.encode()))
 
 
 def images_of(samples: Sequence[Sample], classes: tuple[str, ...] = LABELS, root: Path | None = None) -> LabelledImages:

@@ -8,7 +8,7 @@ from megavit.train.finish import EXAMPLES, GOLDEN_PICTURES, GOLDEN_SIDE, example
 def labelled(labels: list[int], classes: int, channels: int = 1) -> LabelledImages:
     """Picture i is all of brightness i, so that a mix-up shows."""
     memory = {f"{i}": torch.full((channels, 4, 4), i, dtype=torch.uint8) for i in range(len(labels))}
-    samples = tuple(Sample(f"{i}", label, "test", 4, 4, channels == 1, f"{i}") for i, label in enumerate(labels))
+    samples = tuple(Sample(f"{i}", label, "test", 4, 4, channels, f"{i}") for i, label in enumerate(labels))
     return LabelledImages("demo:x", None, tuple(f"c{k}" for k in range(classes)), samples, (), "all of it", memory)
 
 

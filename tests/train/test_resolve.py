@@ -14,7 +14,9 @@ CPU = torch.device("cpu")
 
 
 def images(height: int, width: int, *, grey: bool = False, count: int = 40) -> LabelledImages:
-    samples = tuple(Sample(f"{i}.png", i % 2, "train", height, width, grey, f"{i:016x}") for i in range(count))
+    samples = tuple(
+        Sample(f"{i}.png", i % 2, "train", height, width, 1 if grey else 3, f"{i:016x}") for i in range(count)
+    )
     return LabelledImages("data", Path("data"), ("cat", "dog"), samples, (), "all of it")
 
 
@@ -42,7 +44,7 @@ def test_more_time_or_a_gpu_make_a_larger_model():
 def test_one_channel_only_where_every_image_is_grey():
     grey = images(28, 28, grey=True)
     assert resolve(Recipe(), grey, CPU).model.channels == 1
-    one_in_colour = replace(grey, samples=(replace(grey.samples[0], grey=False), *grey.samples[1:]))
+    one_in_colour = replace(grey, samples=(replace(grey.samples[0], channels=3), *grey.samples[1:]))
     assert resolve(Recipe(), one_in_colour, CPU).model.channels == 3
 
 
@@ -64,8 +66,9 @@ def test_small_and_grey_images_are_not_mirrored_and_photographs_are():
 
 
 def test_the_model_and_its_input_agree():
-    config = model_config(resolve(Recipe(), images(28, 28, grey=True), CPU), 2)
-    size = preprocessing_of(config)
+    grey = images(28, 28, grey=True)
+    config = model_config(resolve(Recipe(), grey, CPU), 2)
+    size = preprocessing_of(config, grey)
     assert (config.image_hw, config.channels) == ((size.height, size.width), size.channels) == ((28, 28), 1)
     assert config.num_classes == 2 and config.design.block == "parallel"
 

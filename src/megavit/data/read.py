@@ -1,7 +1,7 @@
 """From what the user calls the data to labelled images that can all be read."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +21,8 @@ _TABLES = (".csv", ".tsv")
 def read_data(source: str | Path, recipe: DataRecipe, progress: Progress | None = None) -> LabelledImages:
     """The images of a folder of class folders, a .csv or .tsv table of path and label, or a demo set.
 
-    Every image is decoded once; what cannot be is skipped, with its reason. Splits that the data has are
+    Every image is read to its end once; what cannot be is skipped, with its reason, as is one whose number of
+    channels differs from most (1, 3 and 4 go together). Splits that the data has are
     kept, and a missing one is taken from train.
 
     Raises:
@@ -55,6 +56,8 @@ def _scanned(source: str, listing: Listing, recipe: DataRecipe, progress: Progre
             bad.append((candidate, facts))
         else:
             good.append((candidate, facts))
+    good, unlike = _of_one_kind(good)
+    bad += unlike
     _check_classes(source, listing.classes, [candidate for candidate, _ in good], bad)
 
     good.sort(key=lambda pair: pair[0].name)
@@ -68,11 +71,31 @@ def _scanned(source: str, listing: Listing, recipe: DataRecipe, progress: Progre
     )
     label = {name: place for place, name in enumerate(listing.classes)}
     samples = tuple(
-        Sample(candidate.name, label[candidate.label], split, facts.height, facts.width, facts.grey, facts.digest)
+        Sample(candidate.name, label[candidate.label], split, facts.height, facts.width, facts.channels, facts.digest)
         for (candidate, facts), split in zip(good, splits, strict=True)
     )
     skipped = (*listing.skipped, *(Skipped(candidate.name, reason) for candidate, reason in bad))
     return LabelledImages(source, listing.root, listing.classes, samples, skipped, division)
+
+
+def _of_one_kind(
+    good: Sequence[tuple[Candidate, Facts]],
+) -> tuple[list[tuple[Candidate, Facts]], list[tuple[Candidate, str]]]:
+    """Those with the channels of most, and the others; grey and colour, with opacity or not, go together."""
+    kinds = Counter(_kind(facts.channels) for _, facts in good)
+    usual = max(kinds, key=lambda kind: (kinds[kind], kind), default=0)
+    wanted = "1, 3 or 4" if usual == 3 else str(usual)
+    alike = [pair for pair in good if _kind(pair[1].channels) == usual]
+    unlike = [
+        (candidate, f"{facts.channels} channels, where most images have {wanted}")
+        for candidate, facts in good
+        if _kind(facts.channels) != usual
+    ]
+    return alike, unlike
+
+
+def _kind(channels: int) -> int:
+    return 3 if channels in (1, 3, 4) else channels
 
 
 def _check_classes(

@@ -40,7 +40,7 @@ class Sample:
         label: index into the classes.
         split: "train", "val" or "test".
         height, width: pixels, upright.
-        grey: whether it is stored as grey.
+        channels: 1 where it is stored as grey, 3 for colour, or as many as an array or a TIFF has.
         digest: of the file's bytes (BLAKE2b, 8 bytes, in hex); equal for identical files.
     """
 
@@ -49,7 +49,7 @@ class Sample:
     split: str
     height: int
     width: int
-    grey: bool
+    channels: int
     digest: str
 
 
@@ -104,13 +104,13 @@ class LabelledImages:
             whole.update(json.dumps(row).encode("ascii"))
         return whole.hexdigest()
 
-    def pixels(self, sample: Sample) -> torch.Tensor:
-        """uint8 (C, H, W) of a sample, as `decode` gives it.
+    def pixels(self, sample: Sample, need: tuple[int, int] | None = None) -> torch.Tensor:
+        """uint8 (C, H, W) of a sample, as `decode` gives it; `need` is the (height, width) to be made of it.
 
         Raises:
             ImageError: where its file cannot be read any more.
         """
-        return self.memory[sample.name] if self.root is None else decode(self.root / sample.name)
+        return self.memory[sample.name] if self.root is None else decode(self.root / sample.name, need)
 
 
 def digest(data: bytes) -> str:

@@ -19,7 +19,8 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from megavit.data.decode import decode, from_array, from_pillow
+from megavit.data.arrays import from_array
+from megavit.data.decode import decode, from_pillow
 from megavit.data.pictures import prepare
 from megavit.errors import ImageError
 from megavit.predict.logits import logits_of
@@ -92,7 +93,8 @@ class Predictor:
         Args:
             image: a path, the bytes of an image file, a PIL image, a NumPy array (height, width) or
                 (height, width, channels), or a tensor (channels, height, width); arrays and tensors are uint8, or
-                floats in [0, 1]. Any size; 1, 3 or 4 channels (the fourth is opacity, over white).
+                floats in [0, 1]. Any size; 1, 3 or 4 channels (the fourth is opacity, over white), or those of a
+                model of another number.
             top: how many classes `Prediction.top` lists.
 
         Raises:
@@ -138,7 +140,7 @@ class Predictor:
             ImageError: when it cannot be read.
         """
         size = self.info.preprocessing
-        return prepare(_read(image), size.height, size.width, size.channels)
+        return prepare(_read(image, (size.height, size.width)), size.height, size.width, size.channels)
 
     def _answers(self, chunk: list[tuple[str, Future[Tensor]]], top: int) -> Iterator[Answer]:
         prepared: dict[int, Tensor] = {}
@@ -178,12 +180,12 @@ def load(folder: str | os.PathLike[str], *, device: str = "auto", verify: bool =
     return Predictor(load_bundle(Path(folder), verify=verify), chosen)
 
 
-def _read(image: Any) -> Tensor:
+def _read(image: Any, need: tuple[int, int]) -> Tensor:
     match image:
         case str() | os.PathLike():
-            return decode(Path(image))
+            return decode(Path(image), need)
         case bytes():
-            return decode(image)
+            return decode(image, need)
         case PIL.Image.Image():
             return from_pillow(image)
         case np.ndarray() | Tensor():

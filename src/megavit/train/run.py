@@ -149,7 +149,7 @@ def prepare(
     check_memory(config, recipe.run.batch_size, device)
     seed_all(recipe.run.seed)
     model = MegaVit.from_config(config).to(device)
-    preprocessing = preprocessing_of(config)
+    preprocessing = preprocessing_of(config, images)
     training, validation = images.of("train"), images.of("val")
     workers, channels = recipe.run.workers, preprocessing.channels
     canvas = canvas_size(preprocessing, recipe.augment, short_side(training))
