@@ -10,12 +10,11 @@ from torch.utils.data import Sampler
 from megavit.data.batches import batches_of, in_turn
 from megavit.data.pictures import Pictures, load_all
 from megavit.data.samples import LabelledImages, Sample
-from megavit.data.workers import processors
+from megavit.data.workers import MOST_WORKERS, processors
 from megavit.train.watch import Watch
 
 # Of the memory that is free, the images of one split may take this share.
 MEMORY_SHARE = 0.4
-MOST_WORKERS = 8
 
 
 class Feed:

@@ -43,14 +43,15 @@ class Trained:
     metrics: Metrics
 
 
-def finish(out: Path, state: TrainState, task: Task, images: LabelledImages, watch: Watch) -> Trained:
-    """Write bundle and report of a run that has done its steps."""
+def finish(out: Path, state: TrainState, task: Task, images: LabelledImages, validation: Feed, watch: Watch) -> Trained:
+    """Write bundle and report of a run that has done its steps; `validation` feeds the validation images."""
     model = state.average
     model.load_state_dict(state.best)
     watch.say("measuring on the test images")
-    test = answers(model, task, images, "test", watch)
-    metrics = measure(test, labels_of(images.of("test")), images.classes)
-    validation = measure(answers(model, task, images, "val", watch), labels_of(images.of("val")), images.classes)
+    size = (task.preprocessing.channels, task.preprocessing.height, task.preprocessing.width)
+    feed = Feed(images, images.of("test"), size, task.recipe.run.workers, watch)
+    test = answers(model, task, feed)
+    metrics = measure(test, feed.labels, images.classes)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     counts = {split: sum(classes.values()) for split, classes in images.counts().items()}
     info = BundleInfo(
@@ -83,18 +84,16 @@ def finish(out: Path, state: TrainState, task: Task, images: LabelledImages, wat
         environment=describe_environment(state, task),
         history=state.history,
         test=metrics,
-        val=validation,
+        val=measure(answers(model, task, validation), validation.labels, images.classes),
         examples=examples(images, test),
         bundle=str(out),
     )
     return Trained(out, out / BUNDLE, write_report(out, report), metrics)
 
 
-def answers(model: MegaVit, task: Task, images: LabelledImages, split: str, watch: Watch) -> Tensor:
-    """(N, classes) probabilities of the images of a split, in float32, as the bundle will give them."""
-    size = task.preprocessing
-    feed = Feed(images, images.of(split), (size.channels, size.height, size.width), task.recipe.run.workers, watch)
-    return torch.cat([logits.softmax(dim=1) for logits in logits_of(model, feed.in_turn(BATCH), size)])
+def answers(model: MegaVit, task: Task, feed: Feed) -> Tensor:
+    """(N, classes) probabilities of the images of `feed`, in float32, as the bundle will give them."""
+    return torch.cat([logits.softmax(dim=1) for logits in logits_of(model, feed.in_turn(BATCH), task.preprocessing)])
 
 
 def labels_of(samples: Sequence[Sample]) -> Tensor:
@@ -117,6 +116,11 @@ def shrink(picture: Tensor, side: int) -> Tensor:
     return resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
 
 
+def visible(picture: Tensor) -> Tensor:
+    """A picture of any number of channels as a person can see it: grey, or the first three as RGB."""
+    return picture[:3] if picture.shape[0] >= 3 else picture[:1]
+
+
 def examples(images: LabelledImages, probabilities: Tensor) -> list[Example]:
     """The most confident mistakes, and right answers spread over the test images."""
     samples = images.of("test")
@@ -129,7 +133,7 @@ def examples(images: LabelledImages, probabilities: Tensor) -> list[Example]:
     for i in wrong_places + right_places:
         values, indices = probabilities[i].topk(min(3, len(images.classes)))
         top = [(images.classes[k], p) for k, p in zip(indices.tolist(), values.tolist(), strict=True)]
-        pixels = shrink(images.pixels(samples[i]), GOLDEN_SIDE)
+        pixels = visible(shrink(images.pixels(samples[i], (GOLDEN_SIDE, GOLDEN_SIDE)), GOLDEN_SIDE))
         picture = pixels[0] if pixels.shape[0] == 1 else pixels.permute(1, 2, 0)
         truth = images.classes[samples[i].label]
         found.append(Example(image=picture.numpy(), name=samples[i].name, truth=truth, top=top))

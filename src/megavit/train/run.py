@@ -208,7 +208,7 @@ def go(
         with stop.listening():
             batches = batches_of(training, task, state.step, task.steps)
             fit(state, task, batches, validator(validation, task), out, stop, watch)
-        return finish(out, state, task, images, watch)
+        return finish(out, state, task, images, validation, watch)
     except Interrupted as error:
         raise Interrupted(f"{error}: {how_to_go_on}", stop.signal) from None
     except KeyboardInterrupt as interrupt:
