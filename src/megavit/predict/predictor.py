@@ -6,11 +6,9 @@ print(prediction.label, prediction.probability)
 """
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -23,6 +21,7 @@ from megavit.data.arrays import from_array
 from megavit.data.decode import decode, from_pillow
 from megavit.data.pictures import prepare
 from megavit.errors import ImageError
+from megavit.predict.arrivals import Arrivals
 from megavit.predict.logits import logits_of
 from megavit.runtime.device import pick_device
 from megavit.weights.bundle import Bundle, load_bundle
@@ -113,20 +112,15 @@ class Predictor:
     ) -> Iterator[Answer]:
         """An answer for each (name, image), in order, with only a few batches in memory.
 
-        An image that cannot be read gets an answer with its reason; the others go on.
+        Images are answered as they come: a batch is begun once no other image has come and all that have are decoded.
+        `images` is read in a thread of its own. An image that cannot be read gets an answer with its reason; the
+        others go on.
         """
-        source = iter(images)
-        ahead: deque[list[tuple[str, Future[Tensor]]]] = deque()
-        pool = ThreadPoolExecutor(workers)
-        try:
-            while True:
-                while len(ahead) < BATCHES_AHEAD and (chunk := list(islice(source, batch_size))):
-                    ahead.append([(name, pool.submit(self.prepare, image)) for name, image in chunk])
-                if not ahead:
-                    return
-                yield from self._answers(ahead.popleft(), top)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        with Arrivals(images, self.prepare, ahead=BATCHES_AHEAD * batch_size, workers=workers) as arrivals:
+            for batch in arrivals.batches(batch_size):
+                for answer in self._answers(batch, top):
+                    arrivals.answered()
+                    yield answer
 
     def probabilities(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """(B, classes) in [0, 1], rows summing to 1, for uint8 batches as `prepare` makes their pictures."""
