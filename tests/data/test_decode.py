@@ -21,6 +21,7 @@ from PIL import Image
 from tests.data.torture import TURNS, encode, picture, with_orientation
 
 from megavit.data import decode as module
+from megavit.data import limits
 from megavit.data.arrays import from_array
 from megavit.data.decode import decode, from_pillow, read_file
 from megavit.data.pictures import prepare
@@ -179,7 +180,7 @@ def test_what_pillow_logs_is_not_printed():
 def test_a_file_above_the_limit_is_not_even_opened(tmp_path):
     path = tmp_path / "sparse.png"
     with path.open("wb") as file:
-        file.truncate(module.MAX_BYTES + 1)
+        file.truncate(limits.MAX_BYTES + 1)
     with pytest.raises(ImageError, match="limit of 256 MiB"):
         decode(path)
 

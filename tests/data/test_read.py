@@ -121,3 +121,23 @@ def test_a_class_whose_name_is_not_text_is_refused(tmp_path):
     name = os.fsdecode(b"caf\xe9")
     with pytest.raises(DataError, match=r"'caf\\udce9'.*not text; rename"):
         read_data(fill(tmp_path, "tea", name), RECIPE)
+
+
+def test_images_of_other_channels_than_most_are_skipped_with_their_reason(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            np.save(tmp_path / name / f"{i}.npy", np.full((6, 6, 5), i, np.uint8))
+    np.save(tmp_path / "a" / "odd.npy", np.zeros((6, 6, 3), np.uint8))
+    images = read_data(tmp_path, DataRecipe())
+    assert {sample.channels for sample in images.samples} == {5}
+    assert images.skipped == (Skipped("a/odd.npy", "3 channels, where most images have 5"),)
+
+
+def test_grey_colour_and_opacity_go_together(tmp_path):
+    for name, channels in (("a", 1), ("b", 3), ("c", 4)):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            np.save(tmp_path / name / f"{i}.npy", np.full((6, 6, channels), i, np.uint8))
+    images = read_data(tmp_path, DataRecipe())
+    assert {sample.channels for sample in images.samples} == {1, 3, 4} and not images.skipped

@@ -56,3 +56,9 @@ def test_of_many_examples_a_few_are_shown(right):
     assert len(shown) == EXAMPLES and all(one.right == right and len(one.top) == 3 for one in shown)
     if right:
         assert int(shown[-1].name) >= count // 2  # spread over all of them, not the first few
+
+
+@pytest.mark.parametrize(("channels", "shape"), [(2, (4, 4)), (4, (4, 4, 3)), (7, (4, 4, 3))])
+def test_of_many_channels_the_first_three_are_shown(channels, shape):
+    shown = examples(labelled([0, 1], 2, channels), certain([0, 1], [0.9, 0.9], 2))
+    assert shown[0].image.shape == shape

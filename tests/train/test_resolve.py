@@ -8,7 +8,7 @@ from megavit.config.recipe import ModelRecipe, Recipe, RunRecipe
 from megavit.config.recipes import named_recipe
 from megavit.data.samples import LabelledImages, Sample
 from megavit.errors import ConfigError
-from megavit.train.resolve import choose_recipe, model_config, preprocessing_of, resolve
+from megavit.train.resolve import choose_channels, choose_recipe, model_config, preprocessing_of, resolve
 
 CPU = torch.device("cpu")
 
@@ -77,3 +77,24 @@ def test_sizes_that_do_not_fit_are_refused_before_anything_is_trained():
     wrong = Recipe(model=ModelRecipe(preset="nano", image_size=30, patch_size=4))
     with pytest.raises(ConfigError, match="28 or 32"):
         model_config(resolve(wrong, images(28, 28), CPU), 2)
+
+
+def of_channels(*channels: int) -> LabelledImages:
+    base = images(28, 28, count=len(channels))
+    samples = tuple(replace(sample, channels=number) for sample, number in zip(base.samples, channels, strict=True))
+    return replace(base, samples=samples)
+
+
+def test_channels_are_the_images_own():
+    assert choose_channels(of_channels(5, 5), None) == 5
+    assert choose_channels(of_channels(2, 2), None) == 2
+    assert choose_channels(of_channels(1, 4), None) == 3
+    assert choose_channels(of_channels(4, 4), None) == 3
+    assert choose_channels(of_channels(4, 4), 4) == 4
+    assert choose_channels(of_channels(1, 3, 4), 1) == 1
+
+
+@pytest.mark.parametrize(("have", "chosen"), [((5, 5), 3), ((3, 3), 5), ((3, 4), 4)])
+def test_channels_that_the_images_cannot_have_are_refused(have, chosen):
+    with pytest.raises(ConfigError, match=rf"model.channels is {chosen}, and there are images of {have[0]} channels"):
+        choose_channels(of_channels(*have), chosen)

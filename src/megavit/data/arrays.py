@@ -27,7 +27,7 @@ def from_array(array: np.ndarray | torch.Tensor) -> torch.Tensor:
         ImageError: for any other shape, kind or range, saying what was expected and what came.
     """
     pixels = _channels_last(array)
-    if pixels.dtype == np.uint16:
+    if pixels.dtype.newbyteorder("=") == np.uint16:
         pixels = rescale(pixels, 65_535)
     elif np.issubdtype(pixels.dtype, np.floating):
         pixels = from_unit(pixels)

@@ -22,7 +22,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from megavit.data.arrays import NPY_SIGNATURE, read_npy
 from megavit.data.bands import TIFF_SIGNATURES, has_bands, read_bands
-from megavit.data.limits import MAX_BYTES, MAX_PIXELS, MAX_TEXT_BYTES, check_bytes, check_size
+from megavit.data.limits import MAX_PIXELS, MAX_TEXT_BYTES, check_bytes, check_size
 from megavit.data.modes import to_array
 from megavit.errors import ImageError
 
@@ -131,7 +131,8 @@ def read_file(path: Path) -> bytes:
             raise ImageError("a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
         check_bytes(status.st_size)
         with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
+            # Not up to the limit: Python first sets aside as much memory as it is asked to read.
+            return file.read(status.st_size)
     except ImageError:
         raise
     except FileNotFoundError as error:
