@@ -14,14 +14,14 @@ from megavit.config.recipe import DataRecipe
 from megavit.data.read import read_data
 from megavit.data.samples import LabelledImages, Row, Sample, digest, read_samples
 from megavit.errors import DataError
-from megavit.evaluate.dataset import Choice, choose, evaluate
+from megavit.evaluate.dataset import Choice, check_channels, choose, evaluate
 from megavit.evaluate.metrics import Metrics
 from megavit.predict.predictor import Predictor, load
 from megavit.weights.bundle import SAMPLES
 
 
 def sample(name: str, label: int, split: str = "train") -> Sample:
-    return Sample(name, label, split, 8, 8, False, digest(name.encode()))
+    return Sample(name, label, split, 8, 8, 3, digest(name.encode()))
 
 
 def images_of(samples: Sequence[Sample], classes: tuple[str, ...] = LABELS, root: Path | None = None) -> LabelledImages:
@@ -169,3 +169,10 @@ def test_a_folder_of_images_that_were_moved_and_renamed_is_recognised(tmp_path):
     assert choice.learnt == 2
     metrics = evaluate(load(tmp_path / "bundle"), now, choice, 2, lambda done, total: None)
     assert metrics.images == 3
+
+
+def test_images_of_other_channels_than_the_models_are_refused_by_name():
+    odd = replace(sample("odd.npy", 0, "test"), channels=5)
+    images = LabelledImages("photos", None, ("a", "b"), (odd,), (), "all of it")
+    with pytest.raises(DataError, match=r"'odd.npy' of 'photos' has 5 channels, and the bundle takes images of 3"):
+        check_channels(images, (odd,), 3)
