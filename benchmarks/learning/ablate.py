@@ -16,11 +16,11 @@ from statistics import median
 from typing import Any
 
 import torch
+from torch.nn import functional as F
+
 from benchmarks.learning.fashion import load
 from benchmarks.learning.ours import Ours, fresh
 from benchmarks.learning.results import RESULTS, read_results, write_results
-from torch.nn import functional as F
-
 from megavit.config.files import merge
 from megavit.config.recipe import Recipe
 from megavit.config.recipes import named_recipe

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from benchmarks.learning.fashion import load
 from benchmarks.learning.ours import megavit
 from benchmarks.learning.peers import DOCUMENTED, Library, Peer, PeerRecipe
 from benchmarks.learning.results import RESULTS, read_results
-from torch import Tensor
 
 
 class Contender(Protocol):

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from benchmarks.fashion_mnist_folders import CLASSES, DEBIAN, PREFIXES, read_idx
 from torch import Tensor
 
+from benchmarks.fashion_mnist_folders import CLASSES, DEBIAN, PREFIXES, read_idx
 from megavit.errors import DataError
 from megavit.runtime.seeds import generator
 

@@ -5,10 +5,10 @@ from functools import cache
 from typing import Any
 
 import torch
-from benchmarks.fashion_mnist_folders import CLASSES
-from benchmarks.learning.fashion import load
 from torch import Tensor
 
+from benchmarks.fashion_mnist_folders import CLASSES
+from benchmarks.learning.fashion import load
 from megavit.config.files import to_dict
 from megavit.config.recipe import Recipe
 from megavit.config.recipes import named_recipe

@@ -7,13 +7,13 @@ from typing import Any, Literal
 import timm.layers
 import timm.optim
 import torch
-from benchmarks.learning.fashion import Split
 from timm.layers.config import use_fused_attn
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from vit_pytorch import ViT
 
+from benchmarks.learning.fashion import Split
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipes import small
 from megavit.data.augment import augment, normalise

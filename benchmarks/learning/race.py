@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from benchmarks.learning.contenders import CONTENDERS, Contender, make
 from benchmarks.learning.fashion import load
 from benchmarks.learning.results import RESULTS, read_results, write_results

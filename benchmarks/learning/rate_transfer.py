@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import functional as F
+
 from benchmarks.learning.fashion import load
 from benchmarks.learning.ours import Ours, fresh, with_run
 from benchmarks.learning.results import RESULTS, read_results, write_results
 from benchmarks.learning.transfer_plot import plot
-from torch.nn import functional as F
-
 from megavit.config.files import to_dict
 from megavit.config.recipes import named_recipe
 from megavit.config.vit import Design, ViTConfig

@@ -9,10 +9,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from benchmarks.learning.results import RESULTS, read_results
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
+from benchmarks.learning.results import RESULTS, read_results
 from megavit.runtime.storage import write_file
 from megavit.train.figures import LIGHT, png
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, replace
 from typing import Any, get_args
 
 import torch
+
 from benchmarks.learning.fashion import load
 from benchmarks.learning.peers import Augmentation, Library, Peer, PeerRecipe
 from benchmarks.learning.results import RESULTS, read_results, write_results

@@ -1,6 +1,6 @@
 import pytest
-from benchmarks.learning.report import BEGIN, END, accuracy_table, at, curves_of, page_with, plot, reached, time_table
 
+from benchmarks.learning.report import BEGIN, END, accuracy_table, at, curves_of, page_with, plot, reached, time_table
 from megavit.train.figures import png
 
 

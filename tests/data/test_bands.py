@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.data.torture import encode, picture
 
 from megavit.data.bands import has_bands
 from megavit.data.decode import decode, examine
 from megavit.errors import ImageError
+from tests.data.torture import encode, picture
 
 CUBE = np.random.default_rng(0).integers(0, 256, (20, 30, 6), dtype=np.uint8)
 

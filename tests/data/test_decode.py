@@ -18,7 +18,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tests.data.torture import TURNS, encode, picture, with_orientation
 
 from megavit.data import decode as module
 from megavit.data import limits
@@ -26,6 +25,7 @@ from megavit.data.arrays import from_array
 from megavit.data.decode import decode, from_pillow, read_file
 from megavit.data.pictures import prepare
 from megavit.errors import DataError, ImageError
+from tests.data.torture import TURNS, encode, picture, with_orientation
 
 RGB = picture()
 UPRIGHT = torch.from_numpy(RGB).permute(2, 0, 1)

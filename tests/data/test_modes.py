@@ -6,10 +6,10 @@ import struct
 import numpy as np
 import pytest
 from PIL import Image
-from tests.data.torture import encode, picture
 
 from megavit.data.decode import decode, from_pillow
 from megavit.errors import ImageError
+from tests.data.torture import encode, picture
 
 GREY = np.arange(256, dtype=np.uint8).reshape(16, 16)
 DEEP = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)

@@ -6,13 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tests.data.torture import encode, picture
 
 from megavit.config.recipe import DataRecipe
 from megavit.data.pictures import Pictures, as_channels, channel_statistics, load_all, prepare, resize
 from megavit.data.read import read_data
 from megavit.data.samples import LabelledImages, Sample
 from megavit.errors import DataError, ImageError
+from tests.data.torture import encode, picture
 
 RGB = torch.from_numpy(picture(24, 16)).permute(2, 0, 1)
 sides = st.integers(1, 40)

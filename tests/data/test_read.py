@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.data.torture import encode
 
 from megavit.config.recipe import DataRecipe
 from megavit.data.read import read_data
 from megavit.data.samples import Skipped
 from megavit.errors import DataError
+from tests.data.torture import encode
 
 RECIPE = DataRecipe(val=0.2, test=0.2)
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_images
-from tests.data.torture import TURNS, encode, picture, with_orientation
 
 from megavit.data.decode import DRAFT_MARGIN, decode, examine
 from megavit.data.pictures import prepare
 from megavit.errors import ImageError
+from tests.data.torture import TURNS, encode, picture, with_orientation
 
 LEAST_PSNR = 33
 """Decibels; two pictures of 8 bits that differ by 40 dB can hardly be told apart, and resizers differ by more."""

@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.data.torture import encode, picture
 
 from megavit.data.samples import SPLITS, LabelledImages, Row, Sample, Skipped, digest, read_samples, write_samples
 from megavit.errors import DataError, ImageError, OutputError
+from tests.data.torture import encode, picture
 
 CLASSES = ("cat", "dog")
 SAMPLES = (

@@ -1,13 +1,13 @@
 """The scan finds exactly what can be read, in this process and in others."""
 
 import pytest
-from tests.data.torture import READ, encode, make_torture, picture
 
 from megavit.config.recipe import DataRecipe
 from megavit.data import scan as module
 from megavit.data.read import read_data
 from megavit.data.samples import digest
 from megavit.data.scan import Facts, scan
+from tests.data.torture import READ, encode, make_torture, picture
 
 
 @pytest.mark.parametrize("many", [500, 1], ids=["here", "in processes"])

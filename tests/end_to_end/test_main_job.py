@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.end_to_end.conftest import PER_CLASS, QUICK, megavit, megavit_json
 
 

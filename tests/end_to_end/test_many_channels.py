@@ -1,9 +1,9 @@
 """A folder of arrays of five channels, from training to prediction."""
 
 import numpy as np
-from tests.end_to_end.conftest import QUICK, megavit, megavit_json
 
 import megavit as package
+from tests.end_to_end.conftest import QUICK, megavit, megavit_json
 
 
 def test_five_channels_are_trained_on_measured_and_predicted(tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from PIL import Image
+
 from tests.end_to_end.conftest import megavit
 
 

@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.end_to_end.conftest import megavit
 
 from megavit.train.checkpoint import checkpoints
 from megavit.train.pace import LAST_STEPS
+from tests.end_to_end.conftest import megavit
 
 FLAGS = ["--epochs", "6", "--batch-size", "16", "--precision", "float32", "--device", "cpu"]
 WEIGHTS = Path("bundle") / "model.safetensors"

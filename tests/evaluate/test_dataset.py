@@ -8,7 +8,6 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from tests.weights.bundles import LABELS, make_bundle
 
 from megavit.config.recipe import DataRecipe
 from megavit.data.read import read_data
@@ -18,6 +17,7 @@ from megavit.evaluate.dataset import Choice, check_channels, choose, evaluate
 from megavit.evaluate.metrics import Metrics
 from megavit.predict.predictor import Predictor, load
 from megavit.weights.bundle import SAMPLES
+from tests.weights.bundles import LABELS, make_bundle
 
 
 def sample(name: str, label: int, split: str = "train") -> Sample:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from tests.weights.bundles import make_bundle
 
 from megavit.predict.predictor import Predictor, load
+from tests.weights.bundles import make_bundle
 
 
 @pytest.fixture(scope="session")

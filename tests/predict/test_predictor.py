@@ -13,12 +13,12 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from tests.weights.bundles import LABELS, make_bundle, make_model
 
 import megavit
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.prediction import Answer, Prediction
 from megavit.predict.predictor import BATCHES_AHEAD, load
+from tests.weights.bundles import LABELS, make_bundle, make_model
 
 
 def pixels(seed: int = 0, height: int = 12, width: int = 20, channels: int = 3) -> np.ndarray:

@@ -4,12 +4,12 @@ import os
 
 import pytest
 import torch
-from tests.train.tiny import STEPS, batch_at, fresh_state, make_task, same_weights
 
 from megavit.errors import BundleError, OutputError
 from megavit.train.checkpoint import checkpoints, load_checkpoint, remove_unfinished, save_checkpoint
 from megavit.train.history import EpochRecord
 from megavit.train.loop import train_step
+from tests.train.tiny import STEPS, batch_at, fresh_state, make_task, same_weights
 
 
 def trained(steps: int):

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.train.tiny import CLASSES, STEPS, batch_at, fresh_state, make_task, same_weights
 from torch import nn
 
 from megavit.config.recipe import AugmentRecipe
@@ -18,6 +17,7 @@ from megavit.train.loss import CrossEntropy
 from megavit.train.pace import ByClock, ByEpochs, TimePlan
 from megavit.train.signals import StopRequest
 from megavit.train.watch import Silent
+from tests.train.tiny import CLASSES, STEPS, batch_at, fresh_state, make_task, same_weights
 
 
 def validate(_model: nn.Module) -> tuple[float, float]:

@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.train.tiny import fresh_state, make_task
 
 from megavit.config.recipe import ScheduleRecipe
 from megavit.train.optimiser import learning_rate, make_optimisers, update_average
+from tests.train.tiny import fresh_state, make_task
 
 
 def groups_of(**changes) -> list[tuple[str, dict]]:

@@ -52,6 +52,7 @@ def check_whole(strides):
         pytest.param(lambda step, used: 0.02, 0.1, id="five times faster than measured"),
         pytest.param(lambda step, used: 0.1 if used < 50 else 0.05, 0.1, id="faster from the middle on"),
         pytest.param(lambda step, used: 0.1 if step % 2 else 0.02, 0.2, id="every other step slow"),
+        pytest.param(lambda step, used: 0.5 if step % 8 == 7 else 0.05, 0.6, id="waiting for images now and again"),
         pytest.param(lambda step, used: 30.0 if step == 300 else 0.1, 0.2, id="a stall of 30 s"),
         pytest.param(lambda step, used: 5.0 if 300 <= step < 302 else 0.1, 0.2, id="two stalls"),
         pytest.param(lambda step, used: 4.0 if step % 200 == 199 else 0.1, 4.0, id="a stall now and again"),

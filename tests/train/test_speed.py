@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.train.tiny import batch_at, fresh_state, make_task
 
 from megavit.train import speed as module
 from megavit.train.speed import ENOUGH_SECONDS, REPETITIONS, measure
+from tests.train.tiny import batch_at, fresh_state, make_task
 
 
 def with_precision(precision):

@@ -10,6 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+
+from megavit.config.vit import Design
+from megavit.data.samples import Row, Sample, digest, read_samples
+from megavit.errors import OutputError
+from megavit.weights import bundle as module
+from megavit.weights.bundle import CARD, GOLDEN, INFO, SAMPLES, WEIGHTS, load_bundle, read_info, save_bundle
+from megavit.weights.tensors import read_tensors
 from tests.weights.bundles import (
     LABELS,
     golden_pictures,
@@ -18,13 +25,6 @@ from tests.weights.bundles import (
     make_model,
     make_samples,
 )
-
-from megavit.config.vit import Design
-from megavit.data.samples import Row, Sample, digest, read_samples
-from megavit.errors import OutputError
-from megavit.weights import bundle as module
-from megavit.weights.bundle import CARD, GOLDEN, INFO, SAMPLES, WEIGHTS, load_bundle, read_info, save_bundle
-from megavit.weights.tensors import read_tensors
 
 IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.weights.bundles import LABELS, edit_info, make_info, make_model, seal
 
 from megavit.errors import BundleError, ConfigError
 from megavit.weights.bundle import CARD, FORMAT, GOLDEN, INFO, SAMPLES, WEIGHTS, load_bundle
+from tests.weights.bundles import LABELS, edit_info, make_info, make_model, seal
 
 
 def refusal(folder: Path, *, verify: bool = False) -> str:

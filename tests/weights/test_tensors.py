@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.weights.bundles import make_model
 
 from megavit.errors import BundleError
 from megavit.weights.tensors import load_weights, read_tensors, write_tensors
+from tests.weights.bundles import make_model
 
 
 @given(

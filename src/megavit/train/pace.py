@@ -7,7 +7,7 @@ now on, the run is whole, its rate down to zero, when its time is up.
 
 from collections import deque
 from dataclasses import dataclass
-from statistics import median
+from statistics import mean, median
 
 from megavit.config.checks import check_positive, check_range
 from megavit.errors import ConfigError
@@ -16,8 +16,10 @@ from megavit.errors import ConfigError
 MOST_VALIDATIONS, LEAST_VALIDATIONS = 20, 4
 # By the clock it takes at most this share of the time besides.
 VALIDATION_SHARE = 0.05
-# The speed of now: the median of the steps of the last seconds, but of so many steps at least and at most.
+# The speed of now: the mean of the steps of the last seconds, but of so many steps at least and at most. A stall
+# counts as so many steps of the usual length: it is over, and says little of the steps to come.
 RECENT_SECONDS, LEAST_RECENT, MOST_RECENT = 3.0, 5, 100
+STALL = 10.0
 # Where steps have become slower than measured, so may have all that comes after them; up to so many times.
 MOST_SLOWDOWN = 3.0
 # A run that a long pause left with no time at all still lowers its rate in a few steps, within this share of it.
@@ -123,7 +125,8 @@ class ByClock:
         self.recent.append(seconds)
         while len(self.recent) > LEAST_RECENT and sum(self.recent) > RECENT_SECONDS:
             self.recent.popleft()
-        self.step = median(self.recent)
+        stall = STALL * median(self.recent)
+        self.step = mean(min(step, stall) for step in self.recent)
 
     def validation_took(self, seconds: float) -> None:
         """The last validation's time: those after the last step will take as long."""
