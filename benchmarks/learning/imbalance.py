@@ -16,8 +16,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from benchmarks.fashion_mnist_folders import CLASSES, DEBIAN, PREFIXES, read_idx
 from PIL import Image
+
+from benchmarks.fashion_mnist_folders import CLASSES, DEBIAN, PREFIXES, read_idx
 
 VALIDATION, TEST = 500, 2000
 BALANCES = ("auto", "none", "loss", "sampler", "logits")

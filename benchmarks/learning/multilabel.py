@@ -16,9 +16,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+
 from benchmarks.fashion_mnist_folders import CLASSES, DEBIAN
 from benchmarks.learning.imbalance import read
-from PIL import Image
 
 IMAGES = {"train": 4000, "val": 400, "test": 600}
 
