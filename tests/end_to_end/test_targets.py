@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
-from tests.end_to_end.conftest import QUICK, megavit, megavit_json
 
 from megavit.cli.evaluate import evaluate
 from megavit.data.samples import read_samples
@@ -18,6 +17,7 @@ from megavit.evaluate.scores import ScoreMetrics
 from megavit.predict.predictor import load
 from megavit.train.run import train
 from megavit.train.watch import Silent
+from tests.end_to_end.conftest import QUICK, megavit, megavit_json
 
 COUNT = 80
 TWELVE = ["12" if option == "3" else option for option in QUICK]

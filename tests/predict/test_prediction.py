@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from tests.weights.bundles import make_bundle, make_model
 
 from megavit.config.target import Target
 from megavit.predict.outputs import outputs
 from megavit.predict.prediction import Answer, Prediction
 from megavit.predict.predictor import load
+from tests.weights.bundles import make_bundle, make_model
 
 RANKED = (("cat", 0.75), ("dog", 0.25))
 KINDS = {
