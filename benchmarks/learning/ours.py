@@ -90,6 +90,7 @@ def labelled() -> LabelledImages:
         for place, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
             name = f"{split}/{place:05}"
             memory[name] = image
-            samples.append(Sample(name, label, split, image.shape[1], image.shape[2], True, ""))
+            channels, height, width = image.shape
+            samples.append(Sample(name, label, split, height, width, channels, ""))
     division = "500 images of each class are kept for validation"
     return LabelledImages("fashion-mnist", None, tuple(CLASSES), tuple(samples), (), division, memory)

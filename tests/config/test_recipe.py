@@ -24,7 +24,7 @@ from megavit.errors import ConfigError
         (ModelRecipe, {"preset": "huge"}, ["preset", "auto, pico", "'huge'"]),
         (ModelRecipe, {"image_size": 0}, ["image_size", "at least 1", "got 0"]),
         (ModelRecipe, {"patch_size": 4.0}, ["patch_size", "got 4.0"]),
-        (ModelRecipe, {"channels": 4}, ["channels", "1 or 3", "got 4"]),
+        (ModelRecipe, {"channels": 65}, ["channels", "1 to 64", "got 65"]),
         (ModelRecipe, {"dropout": 1.0}, ["dropout", "[0, 1)"]),
         (ModelRecipe, {"drop_path": -0.1}, ["drop_path", "[0, 1)"]),
         (DataRecipe, {"val": 1.0}, ["val", "[0, 1)"]),

@@ -362,3 +362,9 @@ def test_normalising_takes_pixels_or_shares(kind):
     size = Preprocessing(height=2, width=3, channels=1, mean=0.2, std=0.4)
     expected = torch.tensor([[[[-0.5, 0.0, 2.0], [0.0, -0.5, 0.0]]]])
     torch.testing.assert_close(normalise(given_images, size), expected)
+
+
+def test_each_channel_is_normalised_by_its_own_mean_and_spread():
+    size = Preprocessing(height=2, width=2, channels=2, mean=(0.2, 0.6), std=(0.1, 0.2))
+    images = torch.tensor([0.3, 0.4]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
+    assert torch.allclose(normalise(images, size), torch.tensor([1.0, -1.0]).view(1, 2, 1, 1).expand(1, 2, 2, 2))

@@ -14,7 +14,7 @@ def test_the_digits_are_all_there_and_span_8_bits():
     pixels, target = map(np.asarray, load_digits(return_X_y=True))
     assert images.classes == tuple("0123456789")
     assert [sample.label for sample in images.samples] == target.tolist()
-    assert {(sample.height, sample.width, sample.grey) for sample in images.samples} == {(8, 8, True)}
+    assert {(sample.height, sample.width, sample.channels) for sample in images.samples} == {(8, 8, 1)}
     mine = np.stack([images.pixels(sample).numpy().ravel() for sample in images.samples])
     assert mine.dtype == np.uint8
     assert np.array_equal(mine, np.floor(pixels / 16 * 255 + 0.5))

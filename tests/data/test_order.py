@@ -92,3 +92,12 @@ def test_within_a_class_every_image_is_as_likely():
 def test_an_image_without_weight_never_comes():
     weights = torch.tensor([1.0, 0.0, 2.0])
     assert set(chain.from_iterable(stream(3, 8, 0, 0, 20, weights))) == {0, 2}
+
+
+def test_there_may_be_more_images_than_single_precision_can_count():
+    count = 2**24 + 5  # where torch.multinomial ends
+    weights = torch.zeros(count, dtype=torch.float64)
+    weights[-2:] = 1
+    order = BatchOrder(count, 1, 0, start=0, steps=1, weights=weights)
+    drawn = torch.tensor(order.epoch(0)[:1000])
+    assert set(drawn.tolist()) == {count - 2, count - 1}

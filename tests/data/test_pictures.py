@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from megavit.config.recipe import DataRecipe
-from megavit.data.pictures import Pictures, as_channels, load_all, prepare, resize
+from megavit.data.pictures import Pictures, as_channels, channel_statistics, load_all, prepare, resize
 from megavit.data.read import read_data
-from megavit.errors import DataError
+from megavit.data.samples import LabelledImages, Sample
+from megavit.errors import DataError, ImageError
 from tests.data.torture import encode, picture
 
 RGB = torch.from_numpy(picture(24, 16)).permute(2, 0, 1)
@@ -93,3 +94,30 @@ def test_a_file_that_has_gone_since_is_named(workers, folder):
     (folder / "cat/7.img").unlink()
     with pytest.raises(DataError, match=r"^'cat/7.img' of .* could be read before and cannot any more: no such file"):
         load_all(Pictures(images, images.samples, 6, 5, 3), workers)
+
+
+@pytest.mark.parametrize(("have", "want"), [(5, 3), (3, 5), (5, 6), (1, 4), (3, 4), (2, 1), (4, 2)])
+def test_channels_that_do_not_fit_are_refused(have, want):
+    with pytest.raises(ImageError, match=f"{have} channels, where the model takes images of"):
+        prepare(torch.zeros(have, 4, 4, dtype=torch.uint8), 4, 4, want)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5, 64])
+def test_many_channels_are_resized_each_by_itself(channels):
+    image = torch.randint(0, 256, (channels, 20, 30), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    each = torch.cat([prepare(one[None], 7, 9, 1) for one in image])
+    assert (prepare(image, 7, 9, channels).int() - each.int()).abs().max() <= 1
+
+
+def test_the_statistics_of_channels_are_those_of_all_pixels():
+    random = torch.Generator().manual_seed(0)
+    memory = {str(i): torch.randint(0, 256, (5, 6, 6), generator=random, dtype=torch.uint8) for i in range(4)}
+    for image in memory.values():
+        image[4] = 51
+    samples = tuple(Sample(name, 0, "train", 6, 6, 5, name) for name in memory)
+    images = LabelledImages("demo:x", None, ("a", "b"), samples, (), "all of it", memory)
+    mean, std = channel_statistics(Pictures(images, samples, 6, 6, 5))
+    values = torch.stack(list(memory.values())).double() / 255
+    assert mean == pytest.approx(values.mean(dim=(0, 2, 3)).tolist())
+    assert std[:4] == pytest.approx(values.std(dim=(0, 2, 3), correction=0).tolist()[:4])
+    assert std[4] == pytest.approx(1 / 255)  # of a channel that is the same everywhere

@@ -37,7 +37,7 @@ def test_a_folder_is_read_divided_and_sorted(tmp_path):
         f"{name}/{n}.png" for name in ("cat", "dog") for n in range(5)
     ]
     assert {(sample.name[:3], sample.label) for sample in images.samples} == {("cat", 0), ("dog", 1)}
-    assert {(sample.height, sample.width, sample.grey) for sample in images.samples} == {(4, 6, True)}
+    assert {(sample.height, sample.width, sample.channels) for sample in images.samples} == {(4, 6, 1)}
     assert images.counts() == {"train": {"cat": 3, "dog": 3}} | {s: {"cat": 1, "dog": 1} for s in ("val", "test")}
 
 
@@ -163,3 +163,23 @@ def test_a_split_that_is_needed_and_that_the_recipe_leaves_empty_is_refused_by_i
     for source in (folder / "train", "demo:digits"):
         with pytest.raises(DataError, match=rf"\[data\] {split} = 0.*{split} = 0.1"):
             read_data(source, recipe, lambda done, total: pytest.fail("an image was read"), needs=("val", "test"))
+
+
+def test_images_of_other_channels_than_most_are_skipped_with_their_reason(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            np.save(tmp_path / name / f"{i}.npy", np.full((6, 6, 5), i, np.uint8))
+    np.save(tmp_path / "a" / "odd.npy", np.zeros((6, 6, 3), np.uint8))
+    images = read_data(tmp_path, DataRecipe())
+    assert {sample.channels for sample in images.samples} == {5}
+    assert images.skipped == (Skipped("a/odd.npy", "3 channels, where most images have 5"),)
+
+
+def test_grey_colour_and_opacity_go_together(tmp_path):
+    for name, channels in (("a", 1), ("b", 3), ("c", 4)):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            np.save(tmp_path / name / f"{i}.npy", np.full((6, 6, channels), i, np.uint8))
+    images = read_data(tmp_path, DataRecipe())
+    assert {sample.channels for sample in images.samples} == {1, 3, 4} and not images.skipped

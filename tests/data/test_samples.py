@@ -15,9 +15,9 @@ from tests.data.torture import encode, picture
 
 CLASSES = ("cat", "dog")
 SAMPLES = (
-    Sample("cat/1.png", 0, "train", 8, 8, False, digest(b"1")),
-    Sample("cat/2.png", 0, "val", 8, 8, False, digest(b"2")),
-    Sample("dog/1.png", 1, "train", 8, 8, True, digest(b"3")),
+    Sample("cat/1.png", 0, "train", 8, 8, 3, digest(b"1")),
+    Sample("cat/2.png", 0, "val", 8, 8, 3, digest(b"2")),
+    Sample("dog/1.png", 1, "train", 8, 8, 1, digest(b"3")),
 )
 IMAGES = LabelledImages("data", Path("data"), CLASSES, SAMPLES, (), "as the data has it")
 
@@ -78,7 +78,7 @@ def test_pixels_come_from_the_file_or_from_memory(tmp_path):
 @given(st.lists(st.tuples(file_names, st.integers(0, 1), st.sampled_from(SPLITS))), st.tuples(file_names, file_names))
 def test_any_names_survive_being_written_and_read(tmp_path_factory, rows, classes):
     path = tmp_path_factory.getbasetemp() / "samples.csv"
-    samples = [Sample(name, label, split, 1, 1, True, digest(b"")) for name, label, split in rows]
+    samples = [Sample(name, label, split, 1, 1, 1, digest(b"")) for name, label, split in rows]
     write_samples(path, samples, classes)
     assert read_samples(path) == tuple(Row(name, classes[label], split, digest(b"")) for name, label, split in rows)
 

@@ -26,7 +26,7 @@ def test_bad_and_unusual_files_are_read_or_skipped_for_the_right_reason(many, tm
 def test_facts_are_of_the_upright_picture_and_the_bytes_of_the_file(tmp_path):
     data = encode(picture(24, 16), "PNG")
     (tmp_path / "1.png").write_bytes(data)
-    assert scan(tmp_path, ["1.png", "none.png"]) == [Facts(24, 16, False, digest(data)), "no such file"]
+    assert scan(tmp_path, ["1.png", "none.png"]) == [Facts(24, 16, 3, digest(data)), "no such file"]
 
 
 def test_progress_is_told_up_to_the_end(tmp_path):

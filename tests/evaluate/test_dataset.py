@@ -13,7 +13,7 @@ from megavit.config.recipe import DataRecipe
 from megavit.data.read import read_data
 from megavit.data.samples import LabelledImages, Row, Sample, digest, read_samples
 from megavit.errors import DataError
-from megavit.evaluate.dataset import Choice, choose, evaluate
+from megavit.evaluate.dataset import Choice, check_channels, choose, evaluate
 from megavit.evaluate.metrics import Metrics
 from megavit.predict.predictor import Predictor, load
 from megavit.weights.bundle import SAMPLES
@@ -21,7 +21,7 @@ from tests.weights.bundles import LABELS, make_bundle
 
 
 def sample(name: str, label: int, split: str = "train") -> Sample:
-    return Sample(name, label, split, 8, 8, False, digest(name.encode()))
+    return Sample(name, label, split, 8, 8, 3, digest(name.encode()))
 
 
 def images_of(samples: Sequence[Sample], classes: tuple[str, ...] = LABELS, root: Path | None = None) -> LabelledImages:
@@ -189,3 +189,10 @@ def test_labels_get_the_bundles_numbers_and_scores_stay():
 def test_data_of_another_target_is_refused_saying_what_to_give(target, said):
     with pytest.raises(DataError, match=rf"photos gives one class an image, and the bundle answers with .*{said}"):
         choose(images_of([sample("a", 0)]), LABELS, (), target)
+
+
+def test_images_of_other_channels_than_the_models_are_refused_by_name():
+    odd = replace(sample("odd.npy", 0, "test"), channels=5)
+    images = LabelledImages("photos", None, ("a", "b"), (odd,), (), "all of it")
+    with pytest.raises(DataError, match=r"'odd.npy' of 'photos' has 5 channels, and the bundle takes images of 3"):
+        check_channels(images, (odd,), 3)

@@ -261,3 +261,29 @@ def test_standard_input_may_stand_among_others():
 
 def test_standard_input_is_read_once():
     assert [name for name, _ in named("-", "-", stdin=b"b.png\n")] == ["b.png"]
+
+
+def test_a_path_comes_as_soon_as_its_line_does():
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as stream, os.fdopen(writing, "wb", buffering=0) as pipe:
+        found = images_named(["-"], stream)
+        for name in ("a", "photos/b.png", "BM.jpg and more"):
+            pipe.write(f"{name}\n".encode())
+            assert next(found) == (name, Path(name))
+        pipe.write(b"the last")
+        pipe.close()
+        assert list(found) == [("the last", Path("the last"))]
+
+
+def test_an_image_that_comes_in_pieces_is_one_image():
+    content = encoded("PNG")
+
+    class Pieces(io.RawIOBase):
+        def __init__(self) -> None:
+            self.left = [content[i : i + 3] for i in range(0, len(content), 3)]
+
+        def read(self, size: int = -1) -> bytes:
+            return self.left.pop(0) if self.left else b""
+
+    pieces: Any = Pieces()
+    assert list(images_named(["-"], pieces)) == [("-", content)]

@@ -9,7 +9,7 @@ from megavit.train.examples import EXAMPLES, GOLDEN_PICTURES, GOLDEN_SIDE, examp
 def labelled(labels: list[int], classes: int, channels: int = 1) -> LabelledImages:
     """Picture i is all of brightness i, so that a mix-up shows."""
     memory = {f"{i}": torch.full((channels, 4, 4), i, dtype=torch.uint8) for i in range(len(labels))}
-    samples = tuple(Sample(f"{i}", label, "test", 4, 4, channels == 1, f"{i}") for i, label in enumerate(labels))
+    samples = tuple(Sample(f"{i}", label, "test", 4, 4, channels, f"{i}") for i, label in enumerate(labels))
     return LabelledImages("demo:x", None, tuple(f"c{k}" for k in range(classes)), samples, (), "all of it", memory)
 
 
@@ -57,3 +57,9 @@ def test_of_many_examples_a_few_are_shown(right):
     assert len(shown) == EXAMPLES and all(one.right == right and len(one.top) == 3 for one in shown)
     if right:
         assert int(shown[-1].name) >= count // 2  # spread over all of them, not the first few
+
+
+@pytest.mark.parametrize(("channels", "shape"), [(2, (4, 4)), (4, (4, 4, 3)), (7, (4, 4, 3))])
+def test_of_many_channels_the_first_three_are_shown(channels, shape):
+    shown = examples(labelled([0, 1], 2, channels), certain([0, 1], [0.9, 0.9], 2), Target())
+    assert shown[0].image.shape == shape

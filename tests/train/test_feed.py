@@ -6,11 +6,12 @@ import pytest
 import torch
 from PIL import Image
 
+from megavit.data.batches import stack
 from megavit.data.order import BatchOrder
 from megavit.data.samples import LabelledImages, Sample
 from megavit.errors import DataError
 from megavit.train import feed as module
-from megavit.train.feed import Feed, free_memory, stack
+from megavit.train.feed import Feed, free_memory
 from megavit.train.watch import Silent
 
 COUNT, SIZE = 6, (1, 4, 4)
@@ -20,7 +21,7 @@ def images(root: Path) -> LabelledImages:
     """Picture i is all of grey 10 i, so that a mix-up shows."""
     for i in range(COUNT):
         Image.new("L", (4, 4), 10 * i).save(root / f"{i}.png")
-    samples = tuple(Sample(f"{i}.png", i % 2, "train", 4, 4, True, f"{i:016x}") for i in range(COUNT))
+    samples = tuple(Sample(f"{i}.png", i % 2, "train", 4, 4, 1, f"{i:016x}") for i in range(COUNT))
     return LabelledImages("data", root, ("a", "b"), samples, (), "all of it")
 
 

@@ -19,7 +19,7 @@ PLANNED = Plan(
 
 
 def images() -> LabelledImages:
-    samples = (Sample('a "b",\n猫.png', 0, "train", 8, 8, True, "0" * 16),)
+    samples = (Sample('a "b",\n猫.png', 0, "train", 8, 8, 1, "0" * 16),)
     return LabelledImages("data", Path("data"), ("x",), samples, (Skipped("caf\udce9.txt", "no, not\nthis"),), "all")
 
 

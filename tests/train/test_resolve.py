@@ -8,13 +8,22 @@ from megavit.config.recipe import ModelRecipe, Recipe, RunRecipe
 from megavit.config.recipes import named_recipe
 from megavit.data.samples import LabelledImages, Sample
 from megavit.errors import ConfigError
-from megavit.train.resolve import choose_batch, choose_recipe, model_config, preprocessing_of, resolve
+from megavit.train.resolve import (
+    choose_batch,
+    choose_channels,
+    choose_recipe,
+    model_config,
+    preprocessing_of,
+    resolve,
+)
 
 CPU = torch.device("cpu")
 
 
 def images(height: int, width: int, *, grey: bool = False, count: int = 40) -> LabelledImages:
-    samples = tuple(Sample(f"{i}.png", i % 2, "train", height, width, grey, f"{i:016x}") for i in range(count))
+    samples = tuple(
+        Sample(f"{i}.png", i % 2, "train", height, width, 1 if grey else 3, f"{i:016x}") for i in range(count)
+    )
     return LabelledImages("data", Path("data"), ("cat", "dog"), samples, (), "all of it")
 
 
@@ -41,7 +50,7 @@ def test_a_gpu_makes_a_larger_model():
 def test_one_channel_only_where_every_image_is_grey():
     grey = images(28, 28, grey=True)
     assert resolve(Recipe(), grey, CPU).model.channels == 1
-    one_in_colour = replace(grey, samples=(replace(grey.samples[0], grey=False), *grey.samples[1:]))
+    one_in_colour = replace(grey, samples=(replace(grey.samples[0], channels=3), *grey.samples[1:]))
     assert resolve(Recipe(), one_in_colour, CPU).model.channels == 3
 
 
@@ -71,8 +80,9 @@ def test_small_and_grey_images_are_not_mirrored_and_photographs_are():
 
 
 def test_the_model_and_its_input_agree():
-    config = model_config(resolve(Recipe(), images(28, 28, grey=True), CPU), 2)
-    size = preprocessing_of(config)
+    grey = images(28, 28, grey=True)
+    config = model_config(resolve(Recipe(), grey, CPU), 2)
+    size = preprocessing_of(config, grey)
     assert (config.image_hw, config.channels) == ((size.height, size.width), size.channels) == ((28, 28), 1)
     assert config.num_classes == 2 and config.design.block == "parallel"
 
@@ -81,3 +91,24 @@ def test_sizes_that_do_not_fit_are_refused_before_anything_is_trained():
     wrong = Recipe(model=ModelRecipe(preset="nano", image_size=30, patch_size=4))
     with pytest.raises(ConfigError, match="28 or 32"):
         model_config(resolve(wrong, images(28, 28), CPU), 2)
+
+
+def of_channels(*channels: int) -> LabelledImages:
+    base = images(28, 28, count=len(channels))
+    samples = tuple(replace(sample, channels=number) for sample, number in zip(base.samples, channels, strict=True))
+    return replace(base, samples=samples)
+
+
+def test_channels_are_the_images_own():
+    assert choose_channels(of_channels(5, 5), None) == 5
+    assert choose_channels(of_channels(2, 2), None) == 2
+    assert choose_channels(of_channels(1, 4), None) == 3
+    assert choose_channels(of_channels(4, 4), None) == 3
+    assert choose_channels(of_channels(4, 4), 4) == 4
+    assert choose_channels(of_channels(1, 3, 4), 1) == 1
+
+
+@pytest.mark.parametrize(("have", "chosen"), [((5, 5), 3), ((3, 3), 5), ((3, 4), 4)])
+def test_channels_that_the_images_cannot_have_are_refused(have, chosen):
+    with pytest.raises(ConfigError, match=rf"model.channels is {chosen}, and there are images of {have[0]} channels"):
+        choose_channels(of_channels(*have), chosen)

@@ -93,7 +93,7 @@ def test_labels_in_any_script_survive(tmp_path):
 
 def test_file_names_that_are_no_text_survive_in_the_list_of_samples(tmp_path):
     name = os.fsdecode(b"cat/\xff\n\xe4.jpg")
-    make_bundle(tmp_path / "b", samples=[Sample(name, 1, "val", 8, 8, False, digest(b"1"))])
+    make_bundle(tmp_path / "b", samples=[Sample(name, 1, "val", 8, 8, 3, digest(b"1"))])
     load_bundle(tmp_path / "b")
     assert read_samples(tmp_path / "b" / SAMPLES) == (Row(name, "dog", "val", digest(b"1")),)
 

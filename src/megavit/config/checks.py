@@ -6,6 +6,8 @@ from typing import Any
 
 from megavit.errors import ConfigError
 
+MAX_CHANNELS = 64
+
 
 def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
@@ -34,6 +36,11 @@ def check_range(name: str, value: Any, low: float, high: float) -> None:
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     if value not in choices:
         raise ConfigError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+
+
+def check_channels(name: str, value: Any) -> None:
+    if type(value) is not int or not 1 <= value <= MAX_CHANNELS:
+        raise ConfigError(f"{name} must be a whole number from 1 to {MAX_CHANNELS}, got {value!r}")
 
 
 def check_device(name: str, value: Any) -> None:

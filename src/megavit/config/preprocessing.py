@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from megavit.config.checks import check_positive, check_whole, is_number
+from megavit.config.checks import check_channels, check_positive, check_whole, is_number
 from megavit.errors import ConfigError
 
 
@@ -12,22 +12,31 @@ class Preprocessing:
 
     Attributes:
         height, width: pixels, at least 2.
-        channels: 1 (grey) or 3 (RGB).
-        mean, std: of values in [0, 1], the same for every channel.
+        channels: 1 (grey), 3 (RGB), or any other number up to 64, which the images must then have.
+        mean, std: of values in [0, 1]; one number for every channel alike, or one for each.
     """
 
     height: int
     width: int
     channels: int
-    mean: float = 0.5
-    std: float = 0.5
+    mean: float | tuple[float, ...] = 0.5
+    std: float | tuple[float, ...] = 0.5
 
     def __post_init__(self) -> None:
         # PyTorch (2.15) resizes wrongly to a single column.
         check_whole("height", self.height, minimum=2)
         check_whole("width", self.width, minimum=2)
-        if type(self.channels) is not int or self.channels not in (1, 3):
-            raise ConfigError(f"channels must be 1 or 3, got {self.channels!r}")
-        if not is_number(self.mean) or not -float("inf") < self.mean < float("inf"):
-            raise ConfigError(f"mean must be a number, got {self.mean!r}")
-        check_positive("std", self.std)
+        check_channels("channels", self.channels)
+        for value in self._for_channels("mean"):
+            if not is_number(value) or not -float("inf") < value < float("inf"):
+                raise ConfigError(f"mean must be a number, got {value!r}")
+        for value in self._for_channels("std"):
+            check_positive("std", value)
+
+    def _for_channels(self, name: str) -> tuple[float, ...]:
+        value = getattr(self, name)
+        if not isinstance(value, tuple):
+            return (value,)
+        if len(value) != self.channels:
+            raise ConfigError(f"{name} must be one number, or one for each of {self.channels} channels; got {value!r}")
+        return value

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from megavit.config.checks import (
+    check_channels,
     check_choice,
     check_device,
     check_fraction,
@@ -37,7 +38,8 @@ class ModelRecipe:
         preset: a name of `megavit.config.presets.PRESETS`, or "auto": by the images' size and the time.
         image_size: pixels a side, the image is resized to; None: by the data.
         patch_size: pixels a side; None: the preset's.
-        channels: 1 or 3; None: 1 where every training image is grey.
+        channels: 1 to 64; None: the images' own, where 1 takes that every training image is grey. Images of 1, 3
+            and 4 channels are made grey or RGB for 1 and 3; for any other number the images must have it.
         mlp: non-linearity of the MLP, as in `megavit.config.vit.Design`.
         patch_overlap: pixels by which a patch sees beyond each of its sides.
         dropout: probability in [0, 1).
@@ -58,8 +60,8 @@ class ModelRecipe:
         for name in ("image_size", "patch_size"):
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name), minimum=1)
-        if self.channels is not None and (type(self.channels) is not int or self.channels not in (1, 3)):
-            raise ConfigError(f"channels must be 1 or 3, got {self.channels!r}")
+        if self.channels is not None:
+            check_channels("channels", self.channels)
         check_choice("mlp", self.mlp, get_args(Mlp))
         check_whole("patch_overlap", self.patch_overlap, minimum=0)
         check_fraction("dropout", self.dropout)

@@ -42,7 +42,11 @@ def augment(images: Tensor, preprocessing: Preprocessing, recipe: AugmentRecipe)
 def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Floats in [0, 1], or uint8, to what the model expects."""
     floats = images if images.is_floating_point() else images.float() / 255
-    return (floats - preprocessing.mean) / preprocessing.std
+    return (floats - _by_channel(preprocessing.mean, floats)) / _by_channel(preprocessing.std, floats)
+
+
+def _by_channel(value: float | tuple[float, ...], images: Tensor) -> float | Tensor:
+    return torch.tensor(value, device=images.device).view(-1, 1, 1) if isinstance(value, tuple) else value
 
 
 def _views(batch: int, size: tuple[int, int], recipe: AugmentRecipe) -> Tensor:

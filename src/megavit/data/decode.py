@@ -1,10 +1,12 @@
 """Pictures from anyone as uint8 tensors, without trusting a byte of them.
 
-Pillow decodes, behind limits of our own that are checked once its header is read and before any pixel is.
+Pillow decodes, behind limits of our own that are checked once its header is read and before any pixel is. What it
+does not know (.npy arrays, TIFF of many bands) is read beside it.
 """
 
 import io
 import logging
+import math
 import re
 import stat
 import threading
@@ -18,19 +20,18 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from megavit.data.modes import from_unit, on_white, rescale, to_array
+from megavit.data.arrays import NPY_SIGNATURE, read_npy
+from megavit.data.bands import TIFF_SIGNATURES, has_bands, read_bands
+from megavit.data.limits import MAX_PIXELS, MAX_TEXT_BYTES, check_bytes, check_size
+from megavit.data.modes import to_array
 from megavit.errors import ImageError
 
 FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
-"""What is read, by Pillow's names; the content of a file decides, not its suffix."""
+"""What Pillow reads for us, by its names; the content of a file decides, not its suffix."""
 
-MAX_BYTES = 2**28
-MAX_TEXT_BYTES = 2**22
-"""Of PPM written out in digits, which takes a second to read for every few megabytes."""
-MAX_PIXELS = 2**28 // 3
-"""89 million, where Pillow itself begins to warn; in RGB, 256 MiB."""
-MAX_SIDE = 2**15
-MAX_ASPECT = 100
+DRAFT_MARGIN = 2
+"""A JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves this many times the pixels a side that are needed, so that
+the resizing afterwards decides the look: on photographs and drawings at least 33 dB from decoding in full."""
 
 NOT_AN_IMAGE = "not an image"
 DAMAGED = "damaged or cut short"
@@ -50,30 +51,72 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What makes a picture upright, by its EXIF orientation (CIPA DC-008, section 4.6.5)."""
+_SIDEWAYS = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
 
 
-def decode(source: Path | bytes) -> torch.Tensor:
+def decode(source: Path | bytes, need: tuple[int, int] | None = None) -> torch.Tensor:
     """The picture in a file, or in the bytes of one: uint8 (C, H, W), values 0 to 255.
 
-    C is 1 where the picture is stored as grey, else 3. It is turned upright by its EXIF orientation, and
-    transparency is put on white; of several frames or pages the first is taken. 16-bit grey is rescaled.
-    Only what is whole is read: a picture that is cut short or fails its checksums is refused.
+    C is 1 where the picture is stored as grey, 3 for colour; a .npy file or a TIFF of more than four bands has
+    as many as it stores. It is turned upright by its EXIF orientation, and transparency is put on white, except in
+    .npy; of several frames or pages the first is taken. 16-bit grey is rescaled. Only what is whole is read: a
+    picture that is cut short or fails its checksums is refused.
+
+    Args:
+        source: a path or a file's bytes.
+        need: (height, width) that the picture will be made smaller to, upright. A JPEG much larger than that is
+            decoded at a reduced scale, at least `DRAFT_MARGIN` times as large; no other kind is changed by it.
 
     Raises:
         ImageError: for everything that cannot be read or is beyond the limits, with a short reason.
     """
-    data = source if isinstance(source, bytes) else read_file(source)
-    _check_bytes(len(data))
+    return _decode(source if isinstance(source, bytes) else read_file(source), need)[0]
+
+
+def examine(data: bytes) -> tuple[int, int, int]:
+    """(channels, height, width) of the picture that `decode` finds in a file's bytes, once all of them are read.
+
+    Much faster than `decode` for JPEG, which is read to its end but hardly computed.
+
+    Raises:
+        ImageError: exactly where `decode` does.
+    """
+    pixels, (height, width) = _decode(data, (1, 1))
+    return pixels.shape[0], height, width
+
+
+def _decode(data: bytes, need: tuple[int, int] | None) -> tuple[torch.Tensor, tuple[int, int]]:
+    """The picture, and its (height, width) at full scale."""
+    check_bytes(len(data))
     if data.startswith((b"P1", b"P2", b"P3")) and len(data) > MAX_TEXT_BYTES:
         raise ImageError(f"a picture in digits above the limit of {MAX_TEXT_BYTES // 2**20} MiB")
     with _refusals(data[:16]):
+        if data.startswith(NPY_SIGNATURE):
+            return _whole(read_npy(data))
+        if data.startswith(TIFF_SIGNATURES) and has_bands(data):
+            return _whole(read_bands(data))
         with _open(data) as image:
-            _check_size(*image.size)
+            check_size(*image.size)
+            if image.format in ("JPEG", "MPO"):
+                return _from_jpeg(image, need)
             if image.format != "PNG":
-                return _pixels(image)
+                return _whole(_pixels(image))
             image.verify()  # decoding skips the checksums, so that a flipped bit can pass
         with _open(data) as image:
-            return _pixels(image)
+            return _whole(_pixels(image))
+
+
+def _from_jpeg(image: Image.Image, need: tuple[int, int] | None) -> tuple[torch.Tensor, tuple[int, int]]:
+    sideways = _orientation(image) in _SIDEWAYS
+    whole = image.size if sideways else image.size[::-1]
+    if need is not None:
+        least = [math.ceil(side * DRAFT_MARGIN) for side in need]
+        image.draft(None, (least[0], least[1]) if sideways else (least[1], least[0]))
+    return _pixels(image), whole
+
+
+def _whole(pixels: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
+    return pixels, (pixels.shape[1], pixels.shape[2])
 
 
 def read_file(path: Path) -> bytes:
@@ -86,9 +129,10 @@ def read_file(path: Path) -> bytes:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise ImageError("a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
-        _check_bytes(status.st_size)
+        check_bytes(status.st_size)
         with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
+            # Not up to the limit: Python first sets aside as much memory as it is asked to read.
+            return file.read(status.st_size)
     except ImageError:
         raise
     except FileNotFoundError as error:
@@ -111,45 +155,6 @@ def from_pillow(image: Image.Image) -> torch.Tensor:
         return _pixels(image)
 
 
-def from_array(array: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """Pixels in memory as `decode` would give them: uint8 (C, H, W) with C = 1 or 3.
-
-    NumPy arrays are (H, W) or (H, W, C), channels last; tensors are (H, W) or (C, H, W), channels first.
-    C is 1, 3, or 4, of which the fourth is opacity, and is put on white. Values are uint8 (0 to 255), uint16
-    (0 to 65,535, rescaled) or floating point (0 to 1, scaled and rounded).
-
-    Raises:
-        ImageError: for any other shape, kind or range, saying what was expected and what came.
-    """
-    pixels = _channels_last(array)
-    if pixels.dtype == np.uint16:
-        pixels = rescale(pixels, 65_535)
-    elif np.issubdtype(pixels.dtype, np.floating):
-        pixels = from_unit(pixels)
-    elif pixels.dtype != np.uint8:
-        raise ImageError(f"pixels must be uint8, uint16, or floating point from 0 to 1; got {array.dtype}")
-    if pixels.shape[-1] == 4:
-        pixels = np.array(on_white(Image.fromarray(np.ascontiguousarray(pixels)), "RGB"))
-    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
-
-
-def _channels_last(array: np.ndarray | torch.Tensor) -> np.ndarray:
-    """(H, W, C) with C in 1, 3, 4; raises an ImageError otherwise."""
-    if isinstance(array, torch.Tensor):
-        expected = "a tensor must have the shape (height, width) or (channels, height, width)"
-        pixels = array.detach().cpu()
-        pixels = (pixels.float() if pixels.is_floating_point() else pixels).numpy()
-        pixels = np.moveaxis(pixels, 0, -1) if pixels.ndim == 3 else pixels
-    else:
-        expected = "a NumPy array must have the shape (height, width) or (height, width, channels)"
-        pixels = np.asarray(array)
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3, 4) or not pixels.size:
-        raise ImageError(f"{expected}, with pixels and 1, 3 or 4 channels; got {tuple(array.shape)}")
-    return pixels
-
-
 def _pixels(image: Image.Image) -> torch.Tensor:
     image.load()
     if not image.width or not image.height:
@@ -167,25 +172,6 @@ def _orientation(image: Image.Image) -> Image.Transpose | None:
         return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001 - damaged EXIF raises nearly anything, and says nothing of the pixels
         return None
-
-
-def _check_bytes(size: int) -> None:
-    if not size:
-        raise ImageError("an empty file")
-    if size > MAX_BYTES:
-        raise ImageError(f"a file above the limit of {MAX_BYTES // 2**20} MiB")
-
-
-def _check_size(width: int, height: int) -> None:
-    came = f"{width} × {height} pixels"
-    if not width or not height:
-        raise ImageError("no pixels")
-    if width > MAX_SIDE or height > MAX_SIDE:
-        raise ImageError(f"{came}, above the limit of {MAX_SIDE} a side")
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{came}, above the limit of {MAX_PIXELS // 10**6} million")
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise ImageError(f"{came}, one side more than {MAX_ASPECT} times the other")
 
 
 def _open(data: bytes) -> Image.Image:

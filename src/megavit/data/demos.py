@@ -35,7 +35,7 @@ def read_demo(source: str, recipe: DataRecipe) -> LabelledImages:
     )
     names = [f"{place:04d}" for place in range(len(labels))]
     samples = tuple(
-        Sample(name, label, split, 8, 8, True, mark)
+        Sample(name, label, split, 8, 8, 1, mark)
         for name, label, split, mark in zip(names, labels, splits, digests, strict=True)
     )
     memory = {name: torch.from_numpy(image)[None] for name, image in zip(names, images, strict=True)}

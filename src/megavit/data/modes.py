@@ -26,7 +26,7 @@ def to_array(image: Image.Image) -> np.ndarray:
     kind = "L" if image.mode in _GREY else "RGB"
     if image.has_transparency_data:
         return np.array(on_white(image, kind))
-    return np.array(image.convert(kind))
+    return np.array(image if image.mode == kind else image.convert(kind))
 
 
 def on_white(image: Image.Image, kind: str) -> Image.Image:

@@ -36,7 +36,10 @@ class BatchOrder(Sampler[list[int]]):
         random = generator(self.seed, number)
         if self.weights is None:
             return torch.randperm(self.count, generator=random).tolist()
-        return torch.multinomial(self.weights, self.count, replacement=True, generator=random).tolist()
+        # torch.multinomial ends at 2^24 images.
+        upto = self.weights.double().cumsum(0)
+        draws = torch.rand(self.count, generator=random, dtype=torch.float64) * upto[-1]
+        return torch.searchsorted(upto, draws, right=True).clamp_(max=self.count - 1).tolist()
 
     def __len__(self) -> int:
         return self.steps - self.start

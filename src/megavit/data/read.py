@@ -2,7 +2,7 @@
 
 import os
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +25,8 @@ def read_data(
 ) -> LabelledImages:
     """The images of a folder of class folders, a .csv or .tsv table of path and label(s) or score, or a demo set.
 
-    Every image is decoded once; what cannot be is skipped, with its reason. Splits that the data has are
+    Every image is read to its end once; what cannot be is skipped, with its reason, as is one whose number of
+    channels differs from most (1, 3 and 4 go together). Splits that the data has are
     kept, and a missing one is taken from train.
 
     Args:
@@ -76,6 +77,8 @@ def _scanned(source: str, listing: Listing, recipe: DataRecipe, progress: Progre
             bad.append((candidate, facts))
         else:
             good.append((candidate, facts))
+    good, unlike = _of_one_kind(good)
+    bad += unlike
     _check_classes(source, listing.classes, [candidate for candidate, _ in good], bad)
 
     good.sort(key=lambda pair: pair[0].name)
@@ -96,7 +99,7 @@ def _scanned(source: str, listing: Listing, recipe: DataRecipe, progress: Progre
             split,
             facts.height,
             facts.width,
-            facts.grey,
+            facts.channels,
             facts.digest,
         )
         for (candidate, facts), split in zip(good, splits, strict=True)
@@ -114,6 +117,26 @@ def _indexed(target: str | tuple[str, ...] | float, classes: Sequence[str]) -> T
             return tuple(bisect_left(classes, label) for label in labels)
         case score:
             return score
+
+
+def _of_one_kind(
+    good: Sequence[tuple[Candidate, Facts]],
+) -> tuple[list[tuple[Candidate, Facts]], list[tuple[Candidate, str]]]:
+    """Those with the channels of most, and the others; grey and colour, with opacity or not, go together."""
+    kinds = Counter(_kind(facts.channels) for _, facts in good)
+    usual = max(kinds, key=lambda kind: (kinds[kind], kind), default=0)
+    wanted = "1, 3 or 4" if usual == 3 else str(usual)
+    alike = [pair for pair in good if _kind(pair[1].channels) == usual]
+    unlike = [
+        (candidate, f"{facts.channels} channels, where most images have {wanted}")
+        for candidate, facts in good
+        if _kind(facts.channels) != usual
+    ]
+    return alike, unlike
+
+
+def _kind(channels: int) -> int:
+    return 3 if channels in (1, 3, 4) else channels
 
 
 def _check_classes(

@@ -49,7 +49,7 @@ class Sample:
         target: index into the classes; of several labels, a tuple of such; or a score, a float.
         split: "train", "val" or "test".
         height, width: pixels, upright.
-        grey: whether it is stored as grey.
+        channels: 1 where it is stored as grey, 3 for colour, or as many as an array or a TIFF has.
         digest: of the file's bytes (BLAKE2b, 8 bytes, in hex); equal for identical files.
     """
 
@@ -58,7 +58,7 @@ class Sample:
     split: str
     height: int
     width: int
-    grey: bool
+    channels: int
     digest: str
 
     @property
@@ -141,13 +141,13 @@ class LabelledImages:
             whole.update(json.dumps(row).encode("ascii"))
         return whole.hexdigest()
 
-    def pixels(self, sample: Sample) -> torch.Tensor:
-        """uint8 (C, H, W) of a sample, as `decode` gives it.
+    def pixels(self, sample: Sample, need: tuple[int, int] | None = None) -> torch.Tensor:
+        """uint8 (C, H, W) of a sample, as `decode` gives it; `need` is the (height, width) to be made of it.
 
         Raises:
             ImageError: where its file cannot be read any more.
         """
-        return self.memory[sample.name] if self.root is None else decode(self.root / sample.name)
+        return self.memory[sample.name] if self.root is None else decode(self.root / sample.name, need)
 
 
 def _indices(sample: Sample) -> tuple[int, ...]:

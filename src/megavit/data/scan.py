@@ -1,10 +1,10 @@
-"""Every candidate is decoded once, so that nothing unreadable is met later."""
+"""Every candidate is read to its end once, so that nothing unreadable is met later."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from megavit.data.decode import NOT_AN_IMAGE, decode, read_file
+from megavit.data.decode import NOT_AN_IMAGE, examine, read_file
 from megavit.data.samples import digest
 from megavit.data.workers import in_processes, processors
 from megavit.errors import ImageError
@@ -20,11 +20,11 @@ _CHUNK = 64
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is kept of an image that could be read: pixels upright, and `Sample.digest`."""
+    """What is kept of an image that could be read: pixels upright, channels, and `Sample.digest`."""
 
     height: int
     width: int
-    grey: bool
+    channels: int
     digest: str
 
 
@@ -52,10 +52,10 @@ def _examine_chunk(task: tuple[Path, Sequence[str]]) -> list[Facts | str]:
 def _examine(root: Path, name: str) -> Facts | str:
     try:
         data = read_file(root / name)
-        channels, height, width = decode(data).shape
+        channels, height, width = examine(data)
     except ImageError as error:
         return _with_suffix(name) if error.reason == NOT_AN_IMAGE else error.reason
-    return Facts(height, width, channels == 1, digest(data))
+    return Facts(height, width, channels, digest(data))
 
 
 def _with_suffix(name: str) -> str:

@@ -13,6 +13,8 @@ import torch
 
 from megavit.errors import DataError
 
+MOST_WORKERS = 8
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 

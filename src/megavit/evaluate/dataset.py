@@ -1,16 +1,17 @@
 """A bundle against labelled images that it has not learnt from."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from megavit.config.target import TargetKind
-from megavit.data.pictures import Pictures
+from megavit.data.batches import batches_of, in_turn
+from megavit.data.pictures import Pictures, fits
 from megavit.data.samples import COLUMN, LabelledImages, Row, Sample, TargetValue
-from megavit.data.scan import Progress
+from megavit.data.scan import MANY, Progress
 from megavit.data.targets import targets_of
+from megavit.data.workers import MOST_WORKERS, processors
 from megavit.errors import DataError
 from megavit.evaluate.measure import AnyMetrics, measure_target
 from megavit.predict.predictor import Predictor
@@ -77,12 +78,18 @@ def choose(
 def evaluate(
     predictor: Predictor, images: LabelledImages, choice: Choice, batch_size: int, progress: Progress
 ) -> AnyMetrics:
-    """The predictor's metrics, of its kind of target, on the chosen images."""
+    """The predictor's metrics, of its kind of target, on the chosen images.
+
+    Raises:
+        DataError: for images of other channels than the model takes, or that cannot be read any more.
+    """
     size = predictor.info.preprocessing
+    check_channels(images, choice.samples, size.channels)
     pictures = Pictures(images, choice.samples, size.height, size.width, size.channels)
+    batches = batches_of(pictures, in_turn(len(pictures), batch_size), workers_for(images, len(pictures)))
     targets = targets_of(choice.samples, predictor.target, len(predictor.labels))
     found = []
-    for answers in predictor.outputs(_batches(pictures, batch_size)):
+    for answers in predictor.outputs(batches):
         found.append(answers)
         progress(sum(map(len, found)), len(pictures))
     return measure_target(torch.cat(found), targets, predictor.labels, predictor.info.target)
@@ -98,7 +105,16 @@ def _renumber(target: TargetValue, numbers: Sequence[int]) -> TargetValue:
             return score
 
 
-def _batches(pictures: Pictures, batch_size: int) -> Iterator[Tensor]:
-    for start in range(0, len(pictures), batch_size):
-        places = range(start, min(start + batch_size, len(pictures)))
-        yield torch.stack([pictures[place] for place in places])
+def check_channels(images: LabelledImages, samples: Sequence[Sample], channels: int) -> None:
+    """Raise a DataError for the first image that cannot be made into the model's channels."""
+    wrong = next((sample for sample in samples if not fits(sample.channels, channels)), None)
+    if wrong is not None:
+        raise DataError(
+            f"{wrong.name!r} of {images.source!r} has {wrong.channels} channels, "
+            f"and the bundle takes images of {channels}"
+        )
+
+
+def workers_for(images: LabelledImages, count: int) -> int:
+    """Processes that decode; none where starting them would take longer."""
+    return 0 if images.root is None or count < MANY else min(processors(), MOST_WORKERS)

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 STANDARD_INPUT = "-"
-# How the files of JPEG, PNG, GIF, WebP, BMP, TIFF and AVIF begin: an image itself came, not a list of paths.
+# How the files of JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF and NumPy begin: an image itself came, not a list of paths.
 SIGNATURE = re.compile(
-    rb"\xff\xd8\xff|\x89PNG|GIF8[79]a|RIFF....WEBP|BM....\0\0\0\0|II\*\0|MM\0\*|....ftypavi[fs]", re.DOTALL
+    rb"\xff\xd8\xff|\x89PNG|GIF8[79]a|RIFF....WEBP|BM....\0\0\0\0|II[*+]\0|MM\0[*+]|....ftypavi[fs]|\x93NUMPY",
+    re.DOTALL,
 )
+_LONGEST_SIGNATURE = 12
+_MAYBE_IMAGE = re.compile(rb"\xff\xd8|\x89P|GIF8|RIFF|BM|II[*+]|MM\0|.{0,3}\0|\x93N", re.DOTALL)
+_CHUNK = 2**16
 
 
 def images_named(sources: Iterable[str], standard_input: BinaryIO) -> Iterator[tuple[str, Path | bytes]]:
@@ -37,21 +41,35 @@ def _matches(source: str) -> list[Path]:
 
 
 def _from_stream(stream: BinaryIO) -> Iterator[tuple[str, Path | bytes]]:
-    first = stream.read(12)
+    # Below its buffer a pipe gives what has come; the buffer would wait for more, and at the process's end Python
+    # aborts on one that a thread still reads.
+    source = getattr(stream, "raw", stream)
+    first = b""
+    while len(first) < _LONGEST_SIGNATURE and not _is_text(first) and (more := source.read(_CHUNK)):
+        first += more
     if SIGNATURE.match(first):
-        yield STANDARD_INPUT, first + stream.read()
+        yield STANDARD_INPUT, b"".join([first, *iter(lambda: source.read(_CHUNK), b"")])
         return
-    if not first.endswith(b"\n"):
-        first += stream.readline()
-    for line in _lines(first, stream):
+    for line in _lines(first, source):
         path = os.fsdecode(line.rstrip(b"\r\n"))
         if path:
             yield path, Path(path)
 
 
-def _lines(first: bytes, stream: BinaryIO) -> Iterator[bytes]:
-    yield from first.split(b"\n")
-    yield from stream
+def _is_text(first: bytes) -> bool:
+    """Whether a line has come, with nothing in it that could begin an image."""
+    return b"\n" in first and not _MAYBE_IMAGE.match(first)
+
+
+def _lines(rest: bytes, source: BinaryIO) -> Iterator[bytes]:
+    while True:
+        *lines, rest = rest.split(b"\n")
+        yield from lines
+        more = source.read(_CHUNK)
+        if not more:
+            break
+        rest += more
+    yield rest
 
 
 def _files(path: Path, entered: frozenset[Path]) -> Iterator[Path]:

@@ -6,10 +6,8 @@ print(prediction.label, prediction.probability)
 """
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, overload
 
@@ -19,9 +17,11 @@ import torch
 from torch import Tensor
 
 from megavit.config.target import TargetKind
-from megavit.data.decode import decode, from_array, from_pillow
+from megavit.data.arrays import from_array
+from megavit.data.decode import decode, from_pillow
 from megavit.data.pictures import prepare
 from megavit.errors import ImageError
+from megavit.predict.arrivals import Arrivals
 from megavit.predict.logits import logits_of
 from megavit.predict.outputs import outputs
 from megavit.predict.prediction import Answer, Prediction
@@ -61,7 +61,8 @@ class Predictor:
         Args:
             image: a path, the bytes of an image file, a PIL image, a NumPy array (height, width) or
                 (height, width, channels), or a tensor (channels, height, width); arrays and tensors are uint8, or
-                floats in [0, 1]. Any size; 1, 3 or 4 channels (the fourth is opacity, over white).
+                floats in [0, 1]. Any size; 1, 3 or 4 channels (the fourth is opacity, over white), or those of a
+                model of another number.
             top: how many classes or labels `Prediction.top` lists.
 
         Raises:
@@ -80,20 +81,15 @@ class Predictor:
     ) -> Iterator[Answer]:
         """An answer for each (name, image), in order, with only a few batches in memory.
 
-        An image that cannot be read gets an answer with its reason; the others go on.
+        Images are answered as they come: a batch is begun once no other image has come and all that have are decoded.
+        `images` is read in a thread of its own. An image that cannot be read gets an answer with its reason; the
+        others go on.
         """
-        source = iter(images)
-        ahead: deque[list[tuple[str, Future[Tensor]]]] = deque()
-        pool = ThreadPoolExecutor(workers)
-        try:
-            while True:
-                while len(ahead) < BATCHES_AHEAD and (chunk := list(islice(source, batch_size))):
-                    ahead.append([(name, pool.submit(self.prepare, image)) for name, image in chunk])
-                if not ahead:
-                    return
-                yield from self._answers(ahead.popleft(), top)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        with Arrivals(images, self.prepare, ahead=BATCHES_AHEAD * batch_size, workers=workers) as arrivals:
+            for batch in arrivals.batches(batch_size):
+                for answer in self._answers(batch, top):
+                    arrivals.answered()
+                    yield answer
 
     def outputs(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Answers as numbers, for uint8 batches as `prepare` makes their pictures.
@@ -111,7 +107,7 @@ class Predictor:
             ImageError: when it cannot be read.
         """
         size = self.info.preprocessing
-        return prepare(_read(image), size.height, size.width, size.channels)
+        return prepare(_read(image, (size.height, size.width)), size.height, size.width, size.channels)
 
     def _answers(self, chunk: list[tuple[str, Future[Tensor]]], top: int) -> Iterator[Answer]:
         prepared: dict[int, Tensor] = {}
@@ -167,12 +163,12 @@ def load(folder: str | os.PathLike[str], *, device: str = "auto", verify: bool =
     return Predictor(load_bundle(Path(folder), verify=verify), chosen)
 
 
-def _read(image: Any) -> Tensor:
+def _read(image: Any, need: tuple[int, int]) -> Tensor:
     match image:
         case str() | os.PathLike():
-            return decode(Path(image))
+            return decode(Path(image), need)
         case bytes():
-            return decode(image)
+            return decode(image, need)
         case PIL.Image.Image():
             return from_pillow(image)
         case np.ndarray() | Tensor():

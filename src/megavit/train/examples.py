@@ -38,6 +38,11 @@ def shrink(picture: Tensor, side: int) -> Tensor:
     return resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
 
 
+def visible(picture: Tensor) -> Tensor:
+    """A picture of any number of channels as a person can see it: grey, or the first three as RGB."""
+    return picture[:3] if picture.shape[0] >= 3 else picture[:1]
+
+
 def examples(images: LabelledImages, answers: Tensor, target: Target) -> list[Example]:
     """The worst mistakes, and right answers spread over the test images; of scores, the worst and some others.
 
@@ -66,7 +71,7 @@ def examples(images: LabelledImages, answers: Tensor, target: Target) -> list[Ex
 
 
 def _example(images: LabelledImages, sample: Sample, answer: Tensor, target: Target, right: bool) -> Example:
-    pixels = shrink(images.pixels(sample), GOLDEN_SIDE)
+    pixels = visible(shrink(images.pixels(sample, (GOLDEN_SIDE, GOLDEN_SIDE)), GOLDEN_SIDE))
     picture = (pixels[0] if pixels.shape[0] == 1 else pixels.permute(1, 2, 0)).numpy()
     if target.kind == "score":
         return Example(

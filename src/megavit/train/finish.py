@@ -11,7 +11,6 @@ from torch import Tensor
 from megavit.config.files import dump_toml, to_dict
 from megavit.config.vit import ViTConfig
 from megavit.data.samples import LabelledImages
-from megavit.data.targets import targets_of
 from megavit.evaluate.labels import best_thresholds
 from megavit.evaluate.measure import AnyMetrics, measure_target
 from megavit.model.vit import MegaVit
@@ -41,18 +40,18 @@ class Trained:
     metrics: AnyMetrics
 
 
-def finish(out: Path, state: TrainState, task: Task, images: LabelledImages, watch: Watch) -> Trained:
-    """Write bundle and report of a run that has done its steps."""
+def finish(out: Path, state: TrainState, task: Task, images: LabelledImages, validation: Feed, watch: Watch) -> Trained:
+    """Write bundle and report of a run that has done its steps; `validation` feeds the validation images."""
     model = state.average
     model.load_state_dict(state.best)
     watch.say("measuring on the test images")
-    test, truth = answers(model, task, images, "test", watch)
-    val, val_truth = answers(model, task, images, "val", watch)
+    size = (task.preprocessing.channels, task.preprocessing.height, task.preprocessing.width)
+    feed = Feed(images, images.of("test"), size, task.recipe.run.workers, watch)
+    test, val = answers(model, task, feed), answers(model, task, validation)
     target = task.target
     if target.kind == "labels":
-        target = replace(target, thresholds=best_thresholds(val, val_truth))
-    metrics = measure_target(test, truth, images.classes, target)
-    validation = measure_target(val, val_truth, images.classes, target)
+        target = replace(target, thresholds=best_thresholds(val, validation.labels))
+    metrics = measure_target(test, feed.labels, images.classes, target)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     info = BundleInfo(
         model=model.config,
@@ -86,9 +85,9 @@ def finish(out: Path, state: TrainState, task: Task, images: LabelledImages, wat
         environment=describe_environment(state, task),
         history=state.history,
         test=metrics,
-        val=validation,
+        val=measure_target(val, validation.labels, images.classes, target),
         examples=examples(images, test, target),
-        scores=(truth.tolist(), test.tolist()) if target.kind == "score" else None,
+        scores=(feed.labels.tolist(), test.tolist()) if target.kind == "score" else None,
         bundle=str(out),
     )
     return Trained(out, out / BUNDLE, write_report(out, report), metrics)
@@ -104,12 +103,10 @@ def title_of(images: LabelledImages) -> str:
             return f"A model of the scores from {images.source}"
 
 
-def answers(model: MegaVit, task: Task, images: LabelledImages, split: str, watch: Watch) -> tuple[Tensor, Tensor]:
-    """The answers for the images of a split, as the bundle will give them, and their targets."""
-    size = task.preprocessing
-    feed = Feed(images, images.of(split), (size.channels, size.height, size.width), task.recipe.run.workers, watch)
-    found = [outputs(logits, task.target) for logits in logits_of(model, feed.in_turn(BATCH), size)]
-    return torch.cat(found), targets_of(images.of(split), images.target, len(images.classes))
+def answers(model: MegaVit, task: Task, feed: Feed) -> Tensor:
+    """The answers for the images of `feed`, in float32, as the bundle will give them."""
+    logits = logits_of(model, feed.in_turn(BATCH), task.preprocessing)
+    return torch.cat([outputs(batch, task.target) for batch in logits])
 
 
 def describe_model(config: ViTConfig, state: TrainState) -> list[tuple[str, str]]:

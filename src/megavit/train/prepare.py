@@ -26,7 +26,7 @@ from megavit.train.loop import Batch, Task, Validate
 from megavit.train.loss import make_loss, soft_targets, start_at_shares
 from megavit.train.memory import check_memory
 from megavit.train.pace import MOST_VALIDATIONS, TimePlan
-from megavit.train.resolve import model_config, preprocessing_of, resolve, short_side
+from megavit.train.resolve import model_config, plain_preprocessing, preprocessing_of, resolve, short_side
 from megavit.train.speed import measure
 from megavit.train.state import TrainState
 from megavit.train.targets import target_of
@@ -41,8 +41,13 @@ FINISH_DRAWINGS = 17
 VALIDATION_MEASURING_SHARE = 0.01
 
 
-def fresh(recipe: Recipe, images: LabelledImages, device: torch.device) -> tuple[TrainState, Task]:
+def fresh(
+    recipe: Recipe, images: LabelledImages, device: torch.device, preprocessing: Preprocessing | None = None
+) -> tuple[TrainState, Task]:
     """The state before the first step of a resolved recipe, and its task.
+
+    Args:
+        preprocessing: of the images; None: as `preprocessing_of` finds it, which may read some of them.
 
     Raises:
         ConfigError: when sizes do not fit together, or the device has too little memory.
@@ -60,7 +65,7 @@ def fresh(recipe: Recipe, images: LabelledImages, device: torch.device) -> tuple
     smoothing = recipe.optimiser.label_smoothing
     task = Task(
         recipe=recipe,
-        preprocessing=preprocessing_of(config),
+        preprocessing=preprocessing or preprocessing_of(config, images),
         target=target,
         num_classes=config.num_classes,
         loss=make_loss(target, targets, config.num_classes, recipe.data.balance, smoothing),
@@ -117,7 +122,9 @@ def choose_by_time(recipe: Recipe, images: LabelledImages, device: torch.device,
     targets = targets_of(images.of("train"), images.target, len(images.classes))
 
     def step_time(candidate: Recipe, enough: float) -> tuple[Precision, float]:
-        state, task = fresh(candidate, images, device)
+        # No image is read to find the mean and spread of channels: noise needs none, and measuring is short.
+        size = plain_preprocessing(model_config(candidate, outputs(images.target, len(images.classes))))
+        state, task = fresh(candidate, images, device, size)
         pixels = torch.randint(0, 256, (task.batch_size, *canvas(images, candidate, task.preprocessing)))
         return measure(state, task, (pixels.to(torch.uint8), targets[: task.batch_size]), enough)
 
@@ -173,13 +180,14 @@ def time_plan(
     pass_seconds = validation_seconds(state, task, validation, enough, task.dtype)
     # The report's figures are in float32, as the bundle answers.
     final_seconds = validation_seconds(state, task, validation, enough, torch.float32)
-    both = (len(images.of("val")) + len(images.of("test"))) / len(validation)
+    test = len(images.of("test")) / len(validation)
     return TimePlan(
         total=total,
         step=step,
         validation=pass_seconds,
-        final_passes=1 + both * final_seconds / pass_seconds,  # the last validation, then both splits for the report
-        finish=FINISH_DRAWINGS * drawing_seconds() + both * reading,
+        # The last validation, then both splits for the report.
+        final_passes=1 + (1 + test) * final_seconds / pass_seconds,
+        finish=FINISH_DRAWINGS * drawing_seconds() + test * reading,  # the validation images are read already
     )
 
 

@@ -10,18 +10,22 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.presets import PRESETS, preset
 from megavit.config.recipe import Recipe
 from megavit.config.vit import Design, ViTConfig
+from megavit.data.pictures import COLOUR, Pictures, channel_statistics, fits
 from megavit.data.samples import LabelledImages, Sample
+from megavit.errors import ConfigError
 
 # Pictures up to so many pixels on the short side are small: not photographs.
 SMALL = 40
 # Images a step, but at most this share of them, where that is not below LEAST_BATCH.
 BATCH, BATCH_SHARE, LEAST_BATCH = 128, 1 / 8, 16
+# So many images, spread over the training images, tell their channels' mean and spread.
+MEASURED = 512
 
 
 def choose_recipe(images: LabelledImages) -> str:
     """The name of the recipe for these images, where the user named none."""
     training = images.of("train")
-    return "small" if short_side(training) <= SMALL or all(sample.grey for sample in training) else "photos"
+    return "small" if short_side(training) <= SMALL or all(sample.channels == 1 for sample in training) else "photos"
 
 
 def short_side(samples: tuple[Sample, ...]) -> int:
@@ -40,7 +44,7 @@ def resolve(recipe: Recipe, images: LabelledImages, device: torch.device) -> Rec
     name = choose_preset(training, device) if chosen.preset == "auto" else chosen.preset
     patch = chosen.patch_size or PRESETS[name].patch_size
     size = chosen.image_size or choose_image_size(training, PRESETS[name].image_size, patch)
-    channels = chosen.channels or (1 if all(sample.grey for sample in training) else 3)
+    channels = choose_channels(images, chosen.channels)
     model = replace(chosen, preset=name, image_size=size, patch_size=patch, channels=channels)
     batch = min(recipe.run.batch_size or choose_batch(len(training)), len(training))
     return replace(recipe, model=model, run=replace(recipe.run, batch_size=batch))
@@ -68,6 +72,23 @@ def choose_image_size(training: tuple[Sample, ...], usual: int, patch: int) -> i
     return -(-side // patch) * patch if side < usual else -(-usual // patch) * patch
 
 
+def choose_channels(images: LabelledImages, chosen: int | None) -> int:
+    """The user's number, or what fits the images.
+
+    Raises:
+        ConfigError: when the images cannot be made into the user's number.
+    """
+    have = {sample.channels for sample in images.samples}
+    if chosen is None:
+        grey = all(sample.channels == 1 for sample in images.of("train"))
+        return 1 if grey else 3 if have <= {*COLOUR, 4} else max(have)
+    wrong = sorted(channels for channels in have if not fits(channels, chosen))
+    if wrong:
+        came = " and ".join(map(str, wrong))
+        raise ConfigError(f"model.channels is {chosen}, and there are images of {came} channels; leave it out")
+    return chosen
+
+
 def model_config(recipe: Recipe, num_classes: int) -> ViTConfig:
     """The model of a resolved recipe, in the MegaVit design."""
     chosen = recipe.model
@@ -82,6 +103,18 @@ def model_config(recipe: Recipe, num_classes: int) -> ViTConfig:
     return replace(config, dropout=chosen.dropout)
 
 
-def preprocessing_of(config: ViTConfig) -> Preprocessing:
+def preprocessing_of(config: ViTConfig, images: LabelledImages) -> Preprocessing:
+    """The model's size; for channels other than grey or RGB also their mean and spread over training images."""
+    plain = plain_preprocessing(config)
+    if config.channels in COLOUR:
+        return plain
+    training = images.of("train")
+    chosen = training[:: -(-len(training) // MEASURED)]
+    mean, std = channel_statistics(Pictures(images, chosen, plain.height, plain.width, plain.channels))
+    return replace(plain, mean=mean, std=std)
+
+
+def plain_preprocessing(config: ViTConfig) -> Preprocessing:
+    """The model's size, with the mean and spread that grey and RGB have whatever the images."""
     height, width = config.image_hw
     return Preprocessing(height=height, width=width, channels=config.channels)

@@ -192,7 +192,7 @@ def go(
     try:
         with stop.listening(), closing(batches_of(training, task, state.step, sys.maxsize)) as batches:
             fit(state, task, pace, batches, validator(validation, task), out, stop, watch, began)
-        return finish(out, state, task, images, watch)
+        return finish(out, state, task, images, validation, watch)
     except Interrupted as error:
         raise Interrupted(f"{error}: {how_to_go_on}", stop.signal) from None
     except KeyboardInterrupt as interrupt:

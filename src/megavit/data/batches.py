@@ -1,0 +1,73 @@
+"""Batches of pictures from files, decoded by worker processes a few batches ahead of whoever asks."""
+
+import signal
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from megavit.data.pictures import Pictures
+from megavit.errors import DataError
+
+
+def batches_of(pictures: Pictures, order: Sampler[list[int]] | Sequence[list[int]], workers: int) -> Iterator[Tensor]:
+    """Each batch of `order`, uint8 (B, channels, height, width), stacked where it is decoded and sent as one tensor.
+
+    In pinned memory where there is a GPU to copy it to. With 0 workers this process decodes.
+
+    Raises:
+        DataError: as `Pictures`, or where a process died.
+    """
+    loader = DataLoader(
+        Answering(pictures),
+        batch_sampler=order,
+        collate_fn=stack,
+        num_workers=workers,
+        worker_init_fn=leave_interrupts_to_parent,
+        pin_memory=torch.cuda.is_available(),
+    )
+    try:
+        for batch in loader:
+            if isinstance(batch, str):
+                raise DataError(batch)
+            yield batch
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise DataError(
+            "a process that reads images has died, which is mostly the system's doing when memory runs out: "
+            "close other programs or make the images smaller"
+        ) from error
+
+
+def in_turn(count: int, batch_size: int) -> list[list[int]]:
+    """The order that gives each of `count` pictures once."""
+    places = list(range(count))
+    return [places[start : start + batch_size] for start in range(0, count, batch_size)]
+
+
+class Answering(Dataset[Tensor | str]):
+    """Pictures, or the message why one cannot be read: an error raised in a worker would arrive as a traceback."""
+
+    def __init__(self, pictures: Pictures) -> None:
+        self.pictures = pictures
+
+    def __getitem__(self, index: int) -> Tensor | str:
+        try:
+            return self.pictures[index]
+        except DataError as error:
+            return str(error)
+
+
+def stack(pictures: list[Tensor | str]) -> Tensor | str:
+    """One tensor, or the first message."""
+    messages = [picture for picture in pictures if isinstance(picture, str)]
+    return messages[0] if messages else torch.stack([picture for picture in pictures if isinstance(picture, Tensor)])
+
+
+def leave_interrupts_to_parent(_worker: int) -> None:
+    """Ctrl-C, or its end, reaches every process of the terminal; only the parent knows how to end well."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

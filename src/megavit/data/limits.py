@@ -1,0 +1,32 @@
+"""How large a picture from anyone may be, checked before its pixels are read."""
+
+from megavit.errors import ImageError
+
+MAX_BYTES = 2**28
+MAX_TEXT_BYTES = 2**22
+"""Of PPM written out in digits, which takes a second to read for every few megabytes."""
+MAX_PIXELS = 2**28 // 3
+"""89 million, where Pillow itself begins to warn; in RGB, 256 MiB."""
+MAX_SIDE = 2**15
+MAX_ASPECT = 100
+
+
+def check_bytes(size: int) -> None:
+    """Raise an ImageError for a file of no bytes, or of too many."""
+    if not size:
+        raise ImageError("an empty file")
+    if size > MAX_BYTES:
+        raise ImageError(f"a file above the limit of {MAX_BYTES // 2**20} MiB")
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise an ImageError for a picture without pixels, or beyond the limits."""
+    came = f"{width} × {height} pixels"
+    if not width or not height:
+        raise ImageError("no pixels")
+    if width > MAX_SIDE or height > MAX_SIDE:
+        raise ImageError(f"{came}, above the limit of {MAX_SIDE} a side")
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{came}, above the limit of {MAX_PIXELS // 10**6} million")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ImageError(f"{came}, one side more than {MAX_ASPECT} times the other")

@@ -1,0 +1,34 @@
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from megavit.config.recipes import named_recipe
+from megavit.data.samples import LabelledImages, Sample
+from megavit.errors import DataError
+from megavit.train.prepare import choose_by_time, fresh
+from megavit.train.resolve import resolve
+from megavit.train.watch import Silent
+
+CPU = torch.device("cpu")
+
+
+def images_that_are_gone(channels: int, folder: Path) -> LabelledImages:
+    samples = tuple(Sample(f"{i}.npy", i % 2, "train", 8, 8, channels, f"{i:016x}") for i in range(32))
+    return LabelledImages("data", folder, ("dry", "wet"), samples, (), "all of it")
+
+
+def test_the_model_is_chosen_without_reading_an_image(tmp_path):
+    images = images_that_are_gone(5, tmp_path)
+    recipe = named_recipe("small")
+    recipe = replace(recipe, run=replace(recipe.run, minutes=0.1))
+    choice = choose_by_time(recipe, images, CPU, time.monotonic(), Silent())
+    assert choice.recipe.model.channels == 5 and choice.step > 0
+
+
+def test_the_mean_and_spread_of_many_channels_are_found_by_reading_images(tmp_path):
+    images = images_that_are_gone(5, tmp_path)
+    with pytest.raises(DataError, match="cannot any more"):
+        fresh(resolve(named_recipe("small"), images, CPU), images, CPU)
