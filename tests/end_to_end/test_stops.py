@@ -104,7 +104,9 @@ def test_a_run_by_the_clock_that_is_killed_ends_on_its_time_when_it_goes_on(tmp_
     assert resumed.returncode == 0, resumed.stderr
     history = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     last = history[-1]
-    assert used["seconds"] < last["seconds"] < used["seconds"] + time.monotonic() - began
+    assert last["seconds"] < used["seconds"] + time.monotonic() - began
+    # A busy machine may have come to the end before the kill did.
+    assert used["progress"] == 1 or used["seconds"] < last["seconds"]
     # On a machine so busy that starting again takes all the time, there are only the steps that lower the rate.
     assert last["seconds"] < minutes * 60 or last["step"] - used["step"] <= LAST_STEPS
     assert last["learning_rate"] < 0.1 * 3e-3
