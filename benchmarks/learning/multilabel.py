@@ -3,8 +3,9 @@
     python -m benchmarks.learning.multilabel
 
 Writes 5,000 pictures of 56 × 28 pixels and a table of path,labels,split (a third of the pictures have one label
-only, the other half being blank), trains by the command line for two minutes, and prints what it says of the test
-images, which are made of the published test images.
+only, the other half being blank), trains by the command line for 8 epochs, which takes about a minute on a core,
+and prints what it says of the test images, which are made of the published test images.
+Seed 0: 86.3% (84.4% to 88.3%), where a random order gets 16.0%.
 """
 
 import argparse
@@ -47,14 +48,26 @@ def write_table(out: Path, source: Path, seed: int) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--source", type=Path, default=DEBIAN, metavar="FOLDER", help="default: %(default)s")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         table = write_table(Path(folder) / "data", arguments.source, arguments.seed)
         command = [sys.executable, "-m", "megavit", "train", str(table), "--out", str(Path(folder) / "run")]
-        command += ["--minutes", str(arguments.minutes), "--seed", str(arguments.seed), "--json"]
+        command += [
+            "--epochs",
+            str(arguments.epochs),
+            "--model",
+            "pico",
+            "--image-size",
+            "28",
+            "--patch-size",
+            "4",
+            "--batch-size",
+            "64",
+        ]
+        command += ["--precision", "float32", "--seed", str(arguments.seed), "--json"]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
         test = json.loads(done.stdout)["test"]
     for name in ("mean_average_precision", "macro_f1", "exact"):

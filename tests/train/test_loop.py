@@ -13,7 +13,7 @@ from megavit.config.recipe import AugmentRecipe
 from megavit.errors import Interrupted, TrainingError
 from megavit.train.checkpoint import load_checkpoint
 from megavit.train.loop import MOST_SKIPPED_IN_A_ROW, fit, mix, train_step
-from megavit.train.loss import CrossEntropy
+from megavit.train.loss import BinaryCrossEntropy, CrossEntropy, SmoothL1
 from megavit.train.pace import ByClock, ByEpochs, TimePlan
 from megavit.train.signals import StopRequest
 from megavit.train.watch import Silent
@@ -162,3 +162,26 @@ def test_a_run_by_the_clock_goes_down_to_rate_zero_and_validates_at_its_end(tmp_
     assert state.progress == 1 and state.history[-1].step == state.step
     assert 0 < state.history[-1].learning_rate < 0.2 * task.recipe.optimiser.learning_rate
     assert state.seconds == pytest.approx(time.monotonic() - began, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets"),
+    [
+        (BinaryCrossEntropy(torch.tensor([1.0, 2.0, 5.0])), torch.eye(3, dtype=torch.bool)[torch.arange(8) % 3]),
+        (SmoothL1(100.0, 5.0), torch.linspace(90, 110, 8)),
+    ],
+)
+def test_labels_and_scores_are_learnt_and_can_be_mixed(loss, targets):
+    task, state = make_task(), fresh_state(make_task())
+    images, _ = batch_at(0)
+    outputs = 1 if targets.is_floating_point() else 3
+    if outputs == 1:
+        state.model.mlp_head = nn.Linear(state.model.config.dim, 1)
+        state = type(state).fresh(state.model, task.recipe.optimiser)
+    task = replace(task, loss=loss, num_classes=outputs)
+    mixed, soft = mix(images.float(), targets, outputs, AugmentRecipe(mixup=1.0))
+    assert mixed.shape == images.shape and soft.shape == (8, outputs) and not torch.equal(mixed, images.float())
+    torch.testing.assert_close(soft.mean(dim=0), targets.float().view(8, outputs).mean(dim=0))
+    plain = replace(task, recipe=replace(task.recipe, augment=AugmentRecipe()))
+    losses = [train_step(state, plain, images, targets, rate=1.0, steps=60) for _ in range(60)]
+    assert losses[-1] < 0.7 * losses[0]

@@ -110,6 +110,7 @@ class AugmentRecipe:
         colour: strength in [0, 1) of changes in brightness, contrast and saturation.
         mixup, cutmix: the alpha of their Beta distribution (arXiv 1710.09412, 1905.04899); 0 for none.
             With both, each batch draws one of the two.
+        after: passes over the images before any of this begins: new images need no variation.
     """
 
     crop: float = 1.0
@@ -119,6 +120,7 @@ class AugmentRecipe:
     colour: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    after: float = 0.0
 
     def __post_init__(self) -> None:
         if not is_number(self.crop) or not 0 < self.crop <= 1:
@@ -130,6 +132,7 @@ class AugmentRecipe:
         check_range("rotate", self.rotate, 0, 180)
         check_range("mixup", self.mixup, 0, 10)
         check_range("cutmix", self.cutmix, 0, 10)
+        check_range("after", self.after, 0, LONGEST)
 
 
 @dataclass(frozen=True, kw_only=True)

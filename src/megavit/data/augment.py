@@ -32,7 +32,7 @@ def augment(images: Tensor, preprocessing: Preprocessing, recipe: AugmentRecipe)
     """(B, C, canvas height, canvas width) uint8 -> (B, C, height, width) float in [0, 1], varied by `recipe`."""
     size = (preprocessing.height, preprocessing.width)
     varied = images.float() / 255
-    if recipe.crop < 1 or recipe.flip or recipe.rotate or recipe.shift:
+    if recipe.crop < 1 or recipe.flip or recipe.rotate or recipe.shift or images.shape[2:] != size:
         varied = _resample(varied, _views(images.shape[0], size, recipe).to(images.device), size)
     if recipe.colour:
         varied = _recolour(varied, recipe.colour)

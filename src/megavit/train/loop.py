@@ -72,6 +72,11 @@ class Task:
         """Whole passes over the images in the first `step` steps."""
         return step * self.batch_size // self.images
 
+    def variation_at(self, step: int) -> AugmentRecipe:
+        """How images are varied after `step` steps."""
+        begun = step * self.batch_size >= self.recipe.augment.after * self.images
+        return self.recipe.augment if begun else AugmentRecipe()
+
     def passes_at(self, step: int) -> float:
         """Passes over the images in the first `step` steps; whole where the last of them ended an epoch."""
         whole = self.epoch_at(step)
@@ -144,9 +149,10 @@ def train_step(state: TrainState, task: Task, images: Tensor, labels: Tensor, ra
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * rate
 
-    varied = augment(images.to(device, non_blocking=True), task.preprocessing, task.recipe.augment)
+    variation = task.variation_at(state.step)
+    varied = augment(images.to(device, non_blocking=True), task.preprocessing, variation)
     inputs = normalise(varied, task.preprocessing)
-    inputs, targets = mix(inputs, labels.to(device, non_blocking=True), task.num_classes, task.recipe.augment)
+    inputs, targets = mix(inputs, labels.to(device, non_blocking=True), task.num_classes, variation)
     inputs = lighten(inputs, state, task.recipe.schedule)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=task.dtype == torch.bfloat16):
         logits = state.model(inputs)
