@@ -119,7 +119,7 @@ LABELS = (("cat/1.png", (0, 1)), ("cat/2.png", ()), ("dog/1.png", (1,)))
 
 
 def labelled(targets, target, classes=("cat", "dog")):
-    samples = tuple(Sample(name, value, "train", 8, 8, False, digest(b"1")) for name, value in targets)
+    samples = tuple(Sample(name, value, "train", 8, 8, 3, digest(b"1")) for name, value in targets)
     return LabelledImages("photos", None, classes, samples, (), "", target=target)
 
 

@@ -8,7 +8,7 @@ from megavit.data.targets import outputs, targets_of
 
 
 def samples(*targets: TargetValue) -> list[Sample]:
-    return [Sample(f"{place}.png", target, "train", 4, 4, True, "0") for place, target in enumerate(targets)]
+    return [Sample(f"{place}.png", target, "train", 4, 4, 1, "0") for place, target in enumerate(targets)]
 
 
 def test_each_kind_has_its_tensor():

@@ -11,7 +11,7 @@ from megavit.train.watch import Silent
 
 
 def images(kind: TargetKind, targets: list[TargetValue]) -> LabelledImages:
-    samples = tuple(Sample(f"{i}", target, "train", 4, 4, True, f"{i}") for i, target in enumerate(targets))
+    samples = tuple(Sample(f"{i}", target, "train", 4, 4, 1, f"{i}") for i, target in enumerate(targets))
     return LabelledImages("x.csv", None, () if kind == "score" else ("a", "b"), samples, (), "", target=kind)
 
 
