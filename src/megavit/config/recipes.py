@@ -20,7 +20,7 @@ def small() -> Recipe:
     images of Fashion-MNIST: `benchmarks/learning/` and docs/learning.md have the figures.
     """
     return Recipe(
-        augment=AugmentRecipe(shift=0.04, mixup=0.2, after=4),
+        augment=AugmentRecipe(shift=0.04, mixup=0.2, after=8),
         optimiser=OptimiserRecipe(label_smoothing=0.05),
         schedule=ScheduleRecipe(early=0.7, patch_drop=0.5),
     )
