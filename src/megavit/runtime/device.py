@@ -24,6 +24,13 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices at all without emulation."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def device_name(device: torch.device) -> str:
     """What a person calls the device, such as "NVIDIA H100" or the processor's model."""
     if device.type == "cuda":

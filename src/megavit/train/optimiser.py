@@ -10,6 +10,7 @@ from megavit.config.recipe import OptimiserRecipe, ScheduleRecipe
 from megavit.model.attention import Attention
 from megavit.model.feedforward import FeedForward
 from megavit.model.vit import MegaVit
+from megavit.runtime.device import has_bfloat16
 from megavit.train.muon import Muon
 
 # One learning rate steers both: a step of Muon at this many times AdamW's rate moves a matrix as far as suits it.
@@ -30,7 +31,8 @@ def make_optimisers(model: MegaVit, recipe: OptimiserRecipe) -> list[torch.optim
     optimisers: list[torch.optim.Optimizer] = []
     matrices = [group for group in groups if "parts" in group]
     if matrices:
-        optimisers.append(Muon(matrices, lr=recipe.learning_rate, momentum=MOMENTUM))
+        dtype = torch.bfloat16 if has_bfloat16(next(model.parameters()).device) else torch.float32
+        optimisers.append(Muon(matrices, lr=recipe.learning_rate, momentum=MOMENTUM, dtype=dtype))
     others = [group for group in groups if "parts" not in group]
     betas = (recipe.beta1, recipe.beta2)
     return [*optimisers, torch.optim.AdamW(others, lr=recipe.learning_rate, betas=betas, fused=True)]

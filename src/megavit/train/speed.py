@@ -5,10 +5,10 @@ import statistics
 import time
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from megavit.config.recipe import Precision
+from megavit.runtime.device import has_bfloat16
 from megavit.train.loop import Task, train_step
 from megavit.train.state import TrainState
 
@@ -17,13 +17,6 @@ REPETITIONS = 5
 ENOUGH_SECONDS = 10.0
 # Less than this share is within the noise, and float32 is the safer of two equals.
 WORTH_IT = 1.1
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices at all without emulation."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def measure(
