@@ -1,5 +1,6 @@
 """How the command ends when the streams or the signals are not as usual: each in a process of its own."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -23,7 +24,10 @@ COMMAND = f"{sys.executable} -m megavit"
     ],
 )
 def test_closed_and_full_streams_are_no_tracebacks(line, code):
-    done = subprocess.run(["bash", "-c", f"{COMMAND} {line}"], capture_output=True, text=True, check=False)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        ["bash", "-c", f"{COMMAND} {line}"], capture_output=True, text=True, check=False, env=buffered
+    )
     assert done.returncode == code
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
 

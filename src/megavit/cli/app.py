@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
+from typing import TextIO
 
 from cyclopts import App, CycloptsError
 
@@ -60,13 +61,13 @@ def run(arguments: Sequence[str]) -> int:
         show_error("Interrupted", "stopped", arguments)
         return 128 + signal_of(interrupt)
     except BrokenPipeError:
-        _drop_output()  # whoever read it (such as `head`) has enough
+        _drop(sys.stdout)  # whoever read it (such as `head`) has enough
         return 1
     except OSError as error:
         # What no part foresees: a name that is too long, a closed folder on the way, output to a full device.
         what = f"{os.fspath(error.filename)!r}: " if error.filename is not None else ""
         show_error("OSError", f"the system refuses: {what}{error.strerror or error}", arguments)
-        _drop_output()
+        _drop(sys.stdout)
         return 2
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
@@ -79,12 +80,14 @@ def run(arguments: Sequence[str]) -> int:
 
 def show_error(kind: str, message: str, arguments: Sequence[str]) -> None:
     """To standard error for a person; with --json also an object on standard output."""
-    with contextlib.suppress(OSError):  # full or gone: the exit code still tells
-        if "--json" in arguments:
-            sys.stdout.write(json.dumps({"error": {"kind": kind, "message": message}}) + "\n")
-            sys.stdout.flush()
-        else:
-            sys.stderr.write(f"megavit: {message}\n".encode(errors="backslashreplace").decode())
+    stream, text = sys.stderr, f"megavit: {message}\n".encode(errors="backslashreplace").decode()
+    if "--json" in arguments:
+        stream, text = sys.stdout, json.dumps({"error": {"kind": kind, "message": message}}) + "\n"
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError:  # full or gone: the exit code still tells
+        _drop(stream)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
@@ -98,10 +101,10 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: PTH123, SIM115
 
 
-def _drop_output() -> None:
+def _drop(stream: TextIO) -> None:
     """What still waits to be written has nowhere to go, and Python would complain of it at its end."""
     with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _out_of_memory(error: MemoryError | RuntimeError) -> bool:
