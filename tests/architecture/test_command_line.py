@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -22,3 +23,21 @@ def test_the_installed_command_and_the_module_are_the_same():
     from megavit import __version__
 
     assert module.stdout.strip() == __version__
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [({}, "20000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "None")],
+)
+def test_threads_wait_briefly_unless_the_user_says_otherwise(wanted, expected):
+    script = (
+        "import os, sys\n"
+        "sys.argv = ['megavit', '--version']\n"
+        "from megavit.__main__ import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "assert 'torch' not in sys.modules  # which reads it once, when it is loaded\n"
+        "print(os.environ.get('GOMP_SPINCOUNT'))\n"
+    )
+    own = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=own | wanted)
+    assert done.stdout.splitlines()[-1] == expected
