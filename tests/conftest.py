@@ -1,8 +1,14 @@
 """What every test runs under: one thread, and in CI the same Hypothesis examples each time."""
 
 import os
+import signal
 
 from hypothesis import settings
+
+# Whoever starts the tests in the background may have them ignore these signals, and what they start would too.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 # Before torch is imported, and for the processes that tests start: workers share the cores already.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
