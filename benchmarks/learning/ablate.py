@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from benchmarks.learning.fashion import load
 from benchmarks.learning.ours import Ours, fresh
 from benchmarks.learning.results import RESULTS, read_results, write_results
-from megavit.config.files import merge
+from megavit.config.files import merge, to_dict
 from megavit.config.recipe import Recipe
 from megavit.config.recipes import named_recipe
 
@@ -87,8 +87,6 @@ def train(name: str, seed: int, steps: int) -> dict[str, Any]:
     images, labels = load().val
     logits = run.logits(images)
     return {
-        "variant": name,
-        "seed": seed,
         "steps": steps,
         "val_accuracy": round((logits.argmax(dim=1) == labels).float().mean().item(), 4),
         "val_loss": round(F.cross_entropy(logits, labels).item(), 4),
@@ -108,10 +106,10 @@ def main() -> None:
         for name in arguments.variants:
             results = read_results(arguments.out)
             steps = round(arguments.steps / costs[name])
-            done = [(run["variant"], run["seed"], run["budget"]) for run in results["runs"]]
-            if (name, seed, arguments.steps) in done:
+            about = {"variant": name, "seed": seed, "budget": arguments.steps, "recipe": to_dict(variant(name, seed))}
+            if any(about.items() <= run.items() for run in results["runs"]):
                 continue
-            record = train(name, seed, steps) | {"budget": arguments.steps, "cost": round(costs[name], 3)}
+            record = about | train(name, seed, steps) | {"cost": round(costs[name], 3)}
             results = read_results(arguments.out)
             results["runs"].append(record)
             write_results(arguments.out, results)

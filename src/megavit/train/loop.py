@@ -175,7 +175,7 @@ def train_step(state: TrainState, task: Task, images: Tensor, labels: Tensor, ra
 def lighten(images: Tensor, state: TrainState, schedule: ScheduleRecipe) -> Tensor:
     """Early in the run, smaller images and a model that leaves out patches; else both as they are."""
     early = state.progress < schedule.early
-    state.model.patch_drop.share = schedule.patch_drop if early else 0.0
+    state.model.patch_drop.share = schedule.patch_drop if early else state.model.config.design.patch_drop
     if not early or schedule.scale == 1:
         return images
     sides = zip(images.shape[2:], state.model.config.patch_hw, strict=True)
