@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from megavit.predict.inputs import images_named
+from megavit.predict.inputs import SIGNATURE, images_named
 
 
 class NothingToRead(io.RawIOBase):
@@ -208,8 +208,9 @@ line = st.binary(min_size=1).map(lambda name: name.translate(None, b"\0\r\n")).f
 @example([b"GIF8 images.png", b"b.png"])
 @example([b"RIFFS.txt"])
 @example([b"II*", b"b.png"])
+@example([b"\x93NUMPY"])
 def test_any_paths_come_as_they_are(lines):
-    if lines and lines[0].startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF87a", b"GIF89a")):
+    if SIGNATURE.match(b"\n".join(lines)):
         lines = [b"a", *lines]
     found = named("-", stdin=b"\n".join(lines))
     assert [os.fsencode(name) for name, _ in found] == lines
