@@ -10,8 +10,10 @@ from megavit.errors import ConfigError
 Pool = Literal["cls", "mean", "map"]
 Block = Literal["parallel", "serial"]
 Norm = Literal["layer", "rms"]
-Mlp = Literal["gelu", "swiglu", "relu2"]
+Mlp = Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu", "relu2"]
 Positions = Literal["learned", "sincos", "rope"]
+PrefixPositions = Literal["none", "class", "all"]
+FinalNorm = Literal["tokens", "pooled"]
 
 Size = int | Sequence[int]
 
@@ -27,8 +29,16 @@ class Design:
         qkv_bias: biases in the query, key and value projections.
         norm: "layer" (LayerNorm) or "rms" (RMSNorm), everywhere in the model.
         norm_bias: biases in the norms; RMSNorm never has any.
-        mlp: "gelu", "relu2" (squared ReLU, arXiv 2109.08668) or "swiglu" (arXiv 2002.05202).
+        norm_eps: added to the variance in every norm.
+        pre_norm: a norm of the embedded tokens before the first layer (CLIP, arXiv 2103.00020).
+        patch_norm: a norm of each patch's pixels, and one of its projection (arXiv 2302.01327).
+        final_norm: of the "tokens", before pooling, or of the "pooled" vector.
+        mlp: "gelu"; its approximations "gelu_tanh" and "quick_gelu", x sigmoid(1.702 x) (arXiv 1606.08415,
+            section 2), for weights trained with them; "relu2" (squared ReLU, arXiv 2109.08668); or "swiglu"
+            (arXiv 2002.05202).
         positions: "learned" table, "sincos" (fixed, 2-D), or "rope" (rotary, 2-D axial, in attention).
+        prefix_positions: where positions are learned, which tokens before the patches have one too: "none", the
+            "class" token, or "all".
         patch_overlap: pixels by which a patch sees beyond each of its sides (arXiv 2106.13797, section 3).
         registers: extra learned tokens without meaning of their own (arXiv 2309.16588).
         layer_scale: starting value of a learned factor per channel on each branch (arXiv 2103.17239).
@@ -42,8 +52,13 @@ class Design:
     qkv_bias: bool = False
     norm: Norm = "layer"
     norm_bias: bool = False
+    norm_eps: float = 1e-6
+    pre_norm: bool = False
+    patch_norm: bool = False
+    final_norm: FinalNorm = "tokens"
     mlp: Mlp = "gelu"
     positions: Positions = "learned"
+    prefix_positions: PrefixPositions = "class"
     patch_overlap: int = 0
     registers: int = 0
     layer_scale: float | None = None
@@ -51,9 +66,18 @@ class Design:
     patch_drop: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, kind in (("block", Block), ("norm", Norm), ("mlp", Mlp), ("positions", Positions)):
+        choices = {
+            "block": Block,
+            "norm": Norm,
+            "final_norm": FinalNorm,
+            "mlp": Mlp,
+            "positions": Positions,
+            "prefix_positions": PrefixPositions,
+        }
+        for name, kind in choices.items():
             check_choice(name, getattr(self, name), get_args(kind))
-        for name in ("qk_norm", "qkv_bias", "norm_bias"):
+        check_positive("norm_eps", self.norm_eps)
+        for name in ("qk_norm", "qkv_bias", "norm_bias", "pre_norm", "patch_norm"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, got {getattr(self, name)!r}")
         check_whole("patch_overlap", self.patch_overlap, minimum=0)

@@ -1,16 +1,27 @@
 """The MLP of a transformer layer."""
 
+from collections.abc import Callable
+from functools import partial
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "relu2": lambda x: F.relu(x).square(),
+}
+
 
 class FeedForward(nn.Module):
     """Linear, non-linearity, Linear on each token: (B, T, D) -> (B, T, D).
 
-    GELU (arXiv 1606.08415), squared ReLU (arXiv 2109.08668), or SwiGLU (arXiv 2002.05202), whose `into`
-    holds (gate | value) and is therefore twice as wide.
+    One of `ACTIVATIONS`, or SwiGLU (arXiv 2002.05202), whose `into` holds (gate | value) and is therefore twice as
+    wide.
     """
 
     def __init__(self, config: ViTConfig) -> None:
@@ -29,6 +40,4 @@ class FeedForward(nn.Module):
         if self.mlp == "swiglu":
             gate, value = hidden.chunk(2, dim=-1)
             return F.silu(gate) * value
-        if self.mlp == "relu2":
-            return F.relu(hidden).square()
-        return F.gelu(hidden)
+        return ACTIVATIONS[self.mlp](hidden)

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig, check_divides
+from megavit.model.norm import make_norm
 
 
 class PatchEmbedding(nn.Module):
@@ -20,7 +21,11 @@ class PatchEmbedding(nn.Module):
         self.patch_hw = config.patch_hw
         self.overlap = config.design.patch_overlap
         seen_height, seen_width = (side + 2 * self.overlap for side in config.patch_hw)
-        self.projection = nn.Linear(config.channels * seen_height * seen_width, config.dim)
+        pixels = config.channels * seen_height * seen_width
+        design = config.design
+        self.pixel_norm = make_norm(design, pixels) if design.patch_norm else nn.Identity()
+        self.projection = nn.Linear(pixels, config.dim)
+        self.norm = make_norm(design, config.dim) if design.patch_norm else nn.Identity()
 
     def grid(self, img: Tensor) -> tuple[int, int]:
         """(rows, columns) of patches of `img`.
@@ -46,6 +51,7 @@ class PatchEmbedding(nn.Module):
         patches = F.pad(img, (self.overlap,) * 4) if self.overlap else img
         for axis, side in zip((2, 3), self.patch_hw, strict=True):
             patches = patches.unfold(axis, side + 2 * self.overlap, side)
-        tokens = self.projection(patches.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2))
+        pixels = patches.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+        tokens = self.norm(self.projection(self.pixel_norm(pixels)))
         # Autocast answers in its own dtype; the residual stream that starts here keeps the weights'.
         return tokens.to(self.projection.weight.dtype)

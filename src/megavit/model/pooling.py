@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig
+from megavit.model.feedforward import ACTIVATIONS
 from megavit.model.norm import make_norm
 
 
@@ -40,6 +41,7 @@ class AttentionPool(nn.Module):
         self.to_key_value = nn.Linear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim)
         self.norm = make_norm(config.design, dim)
+        self.activate = ACTIVATIONS.get(config.design.mlp, F.gelu)  # papers know no SwiGLU here
         self.mlp_into = nn.Linear(dim, config.mlp_dim)
         self.mlp_out = nn.Linear(config.mlp_dim, dim)
 
@@ -49,7 +51,7 @@ class AttentionPool(nn.Module):
         key, value = self.to_key_value(patches).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         pooled = F.scaled_dot_product_attention(query, key, value)
         pooled = self.out(pooled.flatten(1))
-        return pooled + self.mlp_out(F.gelu(self.mlp_into(self.norm(pooled))))
+        return pooled + self.mlp_out(self.activate(self.mlp_into(self.norm(pooled))))
 
 
 POOLS = {"cls": ClassTokenPool, "mean": MeanPool, "map": AttentionPool}

@@ -10,17 +10,18 @@ from megavit.model.positions import Rotation
 class PrefixTokens(nn.Module):
     """Puts the class token, if the model pools by one, and the registers before the patches: (B, N, D) -> (B, T, D).
 
-    `class_position` adds nothing that `class_token` could not learn; it is kept because published weights have both.
+    Their positions add nothing that the tokens could not learn; they are kept because published weights have both.
     """
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        has_class = config.pool == "cls"
-        self.class_token = nn.Parameter(torch.empty(config.dim)) if has_class else None
-        has_position = has_class and config.design.positions == "learned"
-        self.class_position = nn.Parameter(torch.empty(config.dim)) if has_position else None
-        registers = config.design.registers
-        self.registers = nn.Parameter(torch.empty(registers, config.dim)) if registers else None
+        design, dim = config.design, config.dim
+        placed = design.prefix_positions if design.positions == "learned" else "none"
+        has_class, registers = config.pool == "cls", design.registers
+        self.class_token = nn.Parameter(torch.empty(dim)) if has_class else None
+        self.class_position = nn.Parameter(torch.empty(dim)) if has_class and placed != "none" else None
+        self.registers = nn.Parameter(torch.empty(registers, dim)) if registers else None
+        self.register_positions = nn.Parameter(torch.empty(registers, dim)) if registers and placed == "all" else None
 
     def forward(self, patches: Tensor) -> Tensor:
         prefix = []
@@ -28,7 +29,8 @@ class PrefixTokens(nn.Module):
             token = self.class_token if self.class_position is None else self.class_token + self.class_position
             prefix.append(token[None])
         if self.registers is not None:
-            prefix.append(self.registers)
+            registers = self.registers
+            prefix.append(registers if self.register_positions is None else registers + self.register_positions)
         if not prefix:
             return patches
         tokens = torch.cat(prefix).to(patches.dtype).expand(patches.shape[0], -1, -1)

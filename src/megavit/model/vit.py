@@ -23,7 +23,9 @@ from megavit.model.tokens import PatchDrop, PrefixTokens
 
 
 class Features(NamedTuple):
-    """What a MegaVit sees in a batch of images, after its last norm.
+    """What a MegaVit sees in a batch of images.
+
+    The tokens are normalised, unless the design normalises the pooled vector instead.
 
     Attributes:
         pooled: (B, D), what the head classifies.
@@ -88,6 +90,7 @@ class MegaVit(nn.Module):
         self.patch_drop = PatchDrop(design.patch_drop)
         self.prefix_tokens = PrefixTokens(config)
         self.dropout = nn.Dropout(emb_dropout)
+        self.pre_norm = make_norm(design, dim) if design.pre_norm else nn.Identity()
         self.transformer = Transformer(config)
         self.norm = make_norm(design, dim)
         self.pool = POOLS[pool](config)
@@ -112,6 +115,9 @@ class MegaVit(nn.Module):
         x, rotation = self.positions(x, grid)
         x, rotation = self.patch_drop(x, rotation)
         x = self.dropout(self.prefix_tokens(x))
-        x = self.norm(self.transformer(x, rotation))
+        x = self.transformer(self.pre_norm(x), rotation)
+        norm_tokens = self.config.design.final_norm == "tokens"
+        x = self.norm(x) if norm_tokens else x
         prefix, patches = x.tensor_split([self.config.num_prefix_tokens], dim=1)
-        return Features(self.pool(prefix, patches), prefix, patches, grid)
+        pooled = self.pool(prefix, patches)
+        return Features(pooled if norm_tokens else self.norm(pooled), prefix, patches, grid)

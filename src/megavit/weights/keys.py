@@ -1,0 +1,141 @@
+"""Key tables: which tensors of another library's state dict are which of ours, readable and invertible.
+
+A table is a list of rules. The two sides of a rule hold the same numbers in the same order and only cut and name
+them differently, so that one rule reads (theirs to ours) and writes (ours to theirs), to the bit.
+
+    Rule([Piece("cls_token", (1, 1, D))], ["prefix_tokens.class_token"])
+    Rule([Piece("query.weight", (D, D)), Piece("key.weight", (D, D)), Piece("value.weight", (D, D))], ["to_qkv.weight"])
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from megavit.config.vit import ViTConfig
+from megavit.errors import BundleError
+from megavit.model.vit import MegaVit
+
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A tensor of theirs, as one side of a rule sees it.
+
+    Attributes:
+        name: in their state dict; None for numbers that they do not store because all are 0.
+        shape: as stored.
+        view: another shape of the same numbers, before `order`; () for `shape` itself.
+        order: the axes of `view` in the order in which ours has the numbers; () as they are.
+    """
+
+    name: str | None
+    shape: Shape
+    view: Shape = ()
+    order: tuple[int, ...] = ()
+
+    def numbers(self, tensor: Tensor) -> Tensor:
+        """A tensor of theirs as numbers in our order, flat."""
+        return self._ordered(tensor).flatten()
+
+    def tensor(self, numbers: Tensor) -> Tensor:
+        """The inverse of `numbers`."""
+        view = self.view or self.shape
+        order = self.order or tuple(range(len(view)))
+        turned = numbers.reshape([view[axis] for axis in order])
+        back = sorted(range(len(order)), key=order.__getitem__)
+        return turned.permute(back).reshape(self.shape).contiguous()
+
+    def _ordered(self, tensor: Tensor) -> Tensor:
+        tensor = tensor.reshape(self.view) if self.view else tensor
+        return tensor.permute(self.order) if self.order else tensor
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Some tensors of theirs hold, one after the other, the numbers of some of ours."""
+
+    theirs: Sequence[Piece]
+    ours: Sequence[str]
+
+
+def our_shapes(config: ViTConfig) -> dict[str, Shape]:
+    """Of every tensor of the model."""
+    with torch.device("meta"):
+        model = MegaVit.from_config(config)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def complete(config: ViTConfig, rules: Sequence[Rule], modules: Mapping[str, str]) -> list[Rule]:
+    """The whole table: `rules`, and one for each tensor of ours that they leave, by the name of its module.
+
+    Args:
+        modules: theirs to ours, with {i} for a layer's number; what is in a module has the same names and shapes.
+
+    Raises:
+        KeyError: when a tensor of ours is in neither; a fault of the table.
+    """
+    shapes = our_shapes(config)
+    done = {name for rule in rules for name in rule.ours}
+    theirs = {ours: name for name, ours in modules.items()}
+    renamed = []
+    for name, shape in shapes.items():
+        if name in done:
+            continue
+        module, _, last = name.rpartition(".")
+        number = "".join(re.findall(r"(?<=^transformer\.layers\.)\d+", module))
+        template = re.sub(r"(?<=^transformer\.layers\.)\d+", "{i}", module)
+        if template not in theirs and name in theirs:
+            renamed.append(Rule([Piece(theirs[name], shape)], [name]))
+            continue
+        renamed.append(Rule([Piece(f"{theirs[template].replace('{i}', number)}.{last}", shape)], [name]))
+    return [*rules, *renamed]
+
+
+def their_shapes(rules: Sequence[Rule]) -> dict[str, Shape]:
+    """Of every tensor that a file of theirs must have."""
+    return {piece.name: piece.shape for rule in rules for piece in rule.theirs if piece.name is not None}
+
+
+def to_ours(rules: Sequence[Rule], tensors: Mapping[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
+    """Our state dict from theirs, which must have the tensors of `their_shapes`."""
+    shapes = our_shapes(config)
+    state: dict[str, Tensor] = {}
+    for rule in rules:
+        like = next((tensors[piece.name] for piece in rule.theirs if piece.name), torch.zeros(()))
+        numbers = torch.cat(
+            [
+                like.new_zeros(math.prod(piece.shape)) if piece.name is None else piece.numbers(tensors[piece.name])
+                for piece in rule.theirs
+            ]
+        )
+        parts = numbers.split([math.prod(shapes[name]) for name in rule.ours])
+        state |= {name: part.reshape(shapes[name]).clone() for name, part in zip(rule.ours, parts, strict=True)}
+    return state
+
+
+def to_theirs(rules: Sequence[Rule], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Their state dict from ours.
+
+    Raises:
+        BundleError: for numbers that they cannot store, as they have them as 0.
+    """
+    tensors: dict[str, Tensor] = {}
+    for rule in rules:
+        if not rule.ours:
+            tensors |= {piece.name: torch.zeros(piece.shape) for piece in rule.theirs if piece.name}
+            continue
+        numbers = torch.cat([state[name].flatten() for name in rule.ours])
+        for piece, part in zip(rule.theirs, numbers.split([math.prod(p.shape) for p in rule.theirs]), strict=True):
+            if piece.name is not None:
+                tensors[piece.name] = piece.tensor(part)
+            elif part.any():
+                raise BundleError(
+                    f"{' and '.join(rule.ours)} cannot be written in that format, which has zeros in its place"
+                )
+    return tensors

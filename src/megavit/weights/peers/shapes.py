@@ -1,0 +1,65 @@
+"""What the shapes in a checkpoint say about the model, for every peer alike."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from megavit.config.presets import PRESETS
+from megavit.config.vit import Design, ViTConfig
+from megavit.errors import BundleError
+from megavit.weights.keys import Shapes
+
+# What a peer's own config says: names of ViTConfig and of Design, with their values.
+Known = Mapping[str, Any]
+
+
+def config_from(found: Mapping[str, Any], known: Known) -> ViTConfig:
+    """The config of what shapes say (`found`) and what the peer's own config says (`known`), which goes first.
+
+    Raises:
+        ConfigError: when they do not fit together.
+    """
+    both = {**found, **known}
+    names = {field.name for field in fields(Design)}
+    design = Design(**{name: value for name, value in both.items() if name in names})
+    sizes = {field.name: both[field.name] for field in fields(ViTConfig) if field.name in both}
+    return ViTConfig(**sizes | {"design": design})
+
+
+def depth_of(shapes: Shapes, layers: str) -> int:
+    """How many layers there are; `layers` is what their names begin with, such as "blocks."."""
+    numbers = {int(found[1]) for name in shapes if (found := re.match(rf"{re.escape(layers)}(\d+)\.", name))}
+    return max(numbers, default=-1) + 1
+
+
+def heads_of(dim: int, depth: int, mlp_dim: int) -> int:
+    """No shape tells the heads of plain attention: those of the preset of these sizes, else 64 channels a head."""
+    for row in PRESETS.values():
+        if (row.dim, row.depth, row.mlp_dim) == (dim, depth, mlp_dim):
+            return row.heads
+    return max(1, dim // 64)
+
+
+def image_of(patches: int, patch_hw: tuple[int, int], known: Known) -> tuple[int, int]:
+    """(height, width) of the images that so many positions are for: as known, else square.
+
+    Raises:
+        BundleError: when they are of no square and nothing says which oblong.
+    """
+    if "image_size" in known:
+        size = known["image_size"]
+        return (size, size) if isinstance(size, int) else (size[0], size[1])
+    side = math.isqrt(patches)
+    if side * side != patches:
+        raise BundleError(
+            f"the checkpoint has positions for {patches} patches, which are no square; say the image size"
+        )
+    return side * patch_hw[0], side * patch_hw[1]
+
+
+def heads_known(found: dict[str, Any], known: Known) -> dict[str, Any]:
+    """`found` with heads and the width of one, for attention over the whole width."""
+    heads = known.get("heads") or heads_of(found["dim"], found["depth"], found["mlp_dim"])
+    return found | {"heads": heads, "dim_head": known.get("dim_head", found["dim"] // heads)}
