@@ -121,7 +121,9 @@ def _check_zip(path: Path) -> None:
     except (OSError, zipfile.BadZipFile) as error:
         raise BundleError(f"{path} cannot be read: {error}") from None
     if size > main_memory():
-        raise BundleError(f"{path} is not opened: it says that it holds {size / 1e9:,.0f} GB, more than there is memory")
+        raise BundleError(
+            f"{path} is not opened: it says that it holds {size / 1e9:,.0f} GB, more than there is memory"
+        )
 
 
 def state_dict(content: Any, where: str) -> dict[str, Tensor]:

@@ -42,7 +42,9 @@ def fetch(source: str) -> Path:
         if not any(folder.glob("*.safetensors")):
             folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=list(FIRST + OTHERWISE)))
     except GatedRepoError:
-        raise BundleError(f"{name} is only for those who accepted its terms on the hub; do, then: hf auth login") from None
+        raise BundleError(
+            f"{name} is only for those who accepted its terms on the hub; do, then: hf auth login"
+        ) from None
     except RepositoryNotFoundError:
         tag = "; timm's names there end in a tag, such as .augreg_in21k" if source.startswith(TIMM) else ""
         raise BundleError(f"there is no model {name} on the hub, or it is private{tag}") from None
