@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import DataRecipe
 from megavit.data.pictures import Pictures, as_channels, channel_statistics, load_all, prepare, resize
 from megavit.data.read import read_data
@@ -17,6 +18,10 @@ from tests.data.torture import encode, picture
 RGB = torch.from_numpy(picture(24, 16)).permute(2, 0, 1)
 sides = st.integers(1, 40)
 new_sides = st.integers(2, 40)  # as Preprocessing allows
+
+
+def size(height: int, width: int, channels: int) -> Preprocessing:
+    return Preprocessing(height=height, width=width, channels=channels)
 
 
 @given(sides, sides, new_sides, new_sides, st.sampled_from([1, 3]), st.sampled_from([1, 3]))
@@ -64,7 +69,7 @@ def folder(tmp_path):
 def test_pictures_are_the_prepared_samples(folder):
     images = read_data(folder, DataRecipe())
     samples = images.of("val")
-    pictures = Pictures(images, samples, 8, 10, 1)
+    pictures = Pictures(images, samples, size(8, 10, 1))
     assert len(pictures) == len(samples) == 14
     assert pictures.nbytes == 14 * 80
     for place, sample in enumerate(samples):
@@ -74,9 +79,10 @@ def test_pictures_are_the_prepared_samples(folder):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_all_in_memory_are_the_same_pictures(workers, folder):
     images = read_data(folder, DataRecipe())
-    pictures = Pictures(images, images.samples, 6, 5, 3)
+    pictures = Pictures(images, images.samples, size(6, 5, 3))
     told: list[tuple[int, int]] = []
     whole = load_all(pictures, workers, lambda done, total: told.append((done, total)))
+    assert isinstance(whole, torch.Tensor)
     assert torch.equal(whole, torch.stack([pictures[place] for place in range(len(pictures))]))
     assert told == [(64, 140), (128, 140), (140, 140)]
     assert whole.nbytes == pictures.nbytes
@@ -84,7 +90,7 @@ def test_all_in_memory_are_the_same_pictures(workers, folder):
 
 def test_a_demo_set_is_in_memory_already():
     images = read_data("demo:digits", DataRecipe())
-    whole = load_all(Pictures(images, images.of("test"), 8, 8, 1), workers=2)
+    whole = load_all(Pictures(images, images.of("test"), size(8, 8, 1)), workers=2)
     assert torch.equal(whole[3], images.pixels(images.of("test")[3]))
 
 
@@ -93,7 +99,7 @@ def test_a_file_that_has_gone_since_is_named(workers, folder):
     images = read_data(folder, DataRecipe())
     (folder / "cat/7.img").unlink()
     with pytest.raises(DataError, match=r"^'cat/7.img' of .* could be read before and cannot any more: no such file"):
-        load_all(Pictures(images, images.samples, 6, 5, 3), workers)
+        load_all(Pictures(images, images.samples, size(6, 5, 3)), workers)
 
 
 @pytest.mark.parametrize(("have", "want"), [(5, 3), (3, 5), (5, 6), (1, 4), (3, 4), (2, 1), (4, 2)])
@@ -116,7 +122,7 @@ def test_the_statistics_of_channels_are_those_of_all_pixels():
         image[4] = 51
     samples = tuple(Sample(name, 0, "train", 6, 6, 5, name) for name in memory)
     images = LabelledImages("demo:x", None, ("a", "b"), samples, (), "all of it", memory)
-    mean, std = channel_statistics(Pictures(images, samples, 6, 6, 5))
+    mean, std = channel_statistics(Pictures(images, samples, size(6, 6, 5)))
     values = torch.stack(list(memory.values())).double() / 255
     assert mean == pytest.approx(values.mean(dim=(0, 2, 3)).tolist())
     assert std[:4] == pytest.approx(values.std(dim=(0, 2, 3), correction=0).tolist()[:4])
