@@ -9,7 +9,7 @@ from PIL import Image
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import DataRecipe
-from megavit.data.pictures import Pictures, as_channels, channel_statistics, load_all, prepare, resize
+from megavit.data.pictures import Pictures, as_batch, as_channels, channel_statistics, load_all, prepare, resize
 from megavit.data.read import read_data
 from megavit.data.samples import LabelledImages, Sample
 from megavit.errors import DataError, ImageError
@@ -127,3 +127,45 @@ def test_the_statistics_of_channels_are_those_of_all_pixels():
     assert mean == pytest.approx(values.mean(dim=(0, 2, 3)).tolist())
     assert std[:4] == pytest.approx(values.std(dim=(0, 2, 3), correction=0).tolist()[:4])
     assert std[4] == pytest.approx(1 / 255)  # of a channel that is the same everywhere
+
+
+KEPT = Preprocessing(height=16, width=16, channels=3, keep_aspect=True, patch_size=4)
+
+
+@pytest.fixture
+def shapes(tmp_path):
+    """Pictures of three shapes: wide, tall and square."""
+    random = np.random.default_rng(0)
+    for name, sides in (("wide", (20, 80)), ("tall", (90, 30)), ("square", (8, 8))):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            data = encode(random.integers(0, 256, (*sides, 3), dtype=np.uint8), "PNG")
+            (tmp_path / name / f"{number}.png").write_bytes(data)
+    return read_data(tmp_path, DataRecipe(val=0, test=0))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_shapes_that_are_kept_are_a_list_of_the_same_pictures(workers, shapes):
+    pictures = Pictures(shapes, shapes.samples, KEPT)
+    whole = load_all(pictures, workers)
+    assert isinstance(whole, list) and len(whole) == 9
+    assert {tuple(image.shape) for image in whole} == {(3, 8, 32), (3, 28, 8), (3, 16, 16)}
+    assert sum(image.nbytes for image in whole) == pictures.nbytes
+    for place, image in enumerate(whole):
+        assert torch.equal(image, pictures[place])
+    sample = shapes.samples[0]
+    pixels = shapes.pixels(sample)
+    assert torch.equal(whole[0], prepare(pixels, *KEPT.size_for(sample.height, sample.width), 3))
+
+
+def test_a_margin_is_kept_where_an_image_has_the_detail(shapes):
+    pictures = Pictures(shapes, shapes.samples, KEPT, margin=1.25)
+    sizes = {sample.name.split("/")[0]: pictures.size_of(sample) for sample in pictures.samples}
+    assert sizes == {"wide": (10, 40), "tall": (35, 10), "square": (16, 16)}
+
+
+def test_a_batch_is_one_tensor_unless_shapes_are_kept():
+    pictures = [torch.zeros(3, 16, 16, dtype=torch.uint8)] * 2
+    batch = as_batch(pictures, size(16, 16, 3))
+    assert isinstance(batch, torch.Tensor) and batch.shape == (2, 3, 16, 16)
+    assert isinstance(as_batch(pictures, KEPT), list)

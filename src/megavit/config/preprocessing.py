@@ -51,7 +51,12 @@ class Preprocessing:
 
         With `keep_aspect`, of the grids next to the ideal one, which has the image's shape and all the patches there
         may be, the nearest that has no more patches.
+
+        Raises:
+            ConfigError: for an image without pixels.
         """
+        check_whole("an image's height", height, minimum=1)
+        check_whole("an image's width", width, minimum=1)
         if not self.keep_aspect:
             return self.height, self.width
         patch_height, patch_width = pair("patch_size", self.patch_size)
