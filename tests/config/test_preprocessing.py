@@ -133,5 +133,12 @@ def test_without_it_every_image_gets_the_same_size(height: int, width: int) -> N
     ],
 )
 def test_patches_that_do_not_fit_are_refused(changes: dict[str, Any], words: str) -> None:
+    settings: dict[str, Any] = {"height": 32, "width": 32, "channels": 3} | changes
     with pytest.raises(ConfigError, match=words):
-        Preprocessing(**{"height": 32, "width": 32, "channels": 3} | changes)
+        Preprocessing(**settings)
+
+
+@pytest.mark.parametrize(("height", "width"), [(0, 5), (5, 0)])
+def test_an_image_without_pixels_has_no_size(height: int, width: int) -> None:
+    with pytest.raises(ConfigError, match="an image's (height|width) must be .* at least 1, got 0"):
+        kept(4, 4, (4, 4)).size_for(height, width)
