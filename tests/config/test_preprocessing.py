@@ -140,5 +140,5 @@ def test_patches_that_do_not_fit_are_refused(changes: dict[str, Any], words: str
 
 @pytest.mark.parametrize(("height", "width"), [(0, 5), (5, 0)])
 def test_an_image_without_pixels_has_no_size(height: int, width: int) -> None:
-    with pytest.raises(ConfigError, match="an image's (height|width) must be .* at least 1, got 0"):
+    with pytest.raises(ConfigError, match=r"an image's (height|width) must be .* at least 1, got 0"):
         kept(4, 4, (4, 4)).size_for(height, width)

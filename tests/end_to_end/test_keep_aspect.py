@@ -37,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_they_are_told_apart_by_evaluate(run: Path) -> None:
-    measured = megavit_json("evaluate", "run", "data", "--verify", cwd=run.parent)
+    measured = megavit_json("evaluate", "run", "data", "--verify", "--keep-aspect", cwd=run.parent)
     assert measured["metrics"]["accuracy"]["value"] == 1.0
 
 
@@ -67,10 +67,10 @@ def test_a_bundle_trained_without_is_asked_with(tmp_path: Path) -> None:
 
 
 def test_the_bundle_says_how_its_images_are_resized(run: Path) -> None:
-    assert "about their own shape, in at most 49 patches of 4 × 4 pixels" in (run / "bundle" / "README.md").read_text()
+    assert "with their aspect kept, to at most 49 patches of 4 × 4 pixels" in (run / "bundle" / "README.md").read_text()
 
 
 def test_mixing_is_refused_before_any_image_is_read(tmp_path: Path) -> None:
     changes = {"data": {"keep_aspect": True}, "augment": {"cutmix": 1.0}}
-    with pytest.raises(ConfigError, match="cutmix would mix images of different shapes"):
+    with pytest.raises(ConfigError, match="which cutmix cannot mix"):
         train("nowhere", tmp_path / "run", recipe="auto", changes=changes, watch=Silent())

@@ -52,4 +52,4 @@ def test_the_card_says_where_images_keep_their_shape():
     card = model_card(
         ["cat", "dog"], **FACTS | {"model": {"image_size": [24, 40], "patch_size": [4, 8]}}, keep_aspect=True
     )
-    assert "resized to about their own shape, in at most 30 patches of 4 × 8 pixels." in card
+    assert "resized with their aspect kept, to at most 30 patches of 4 × 8 pixels." in card

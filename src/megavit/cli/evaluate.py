@@ -16,7 +16,7 @@ def evaluate(
     device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
     batch_size: Annotated[int, Parameter(help="Images at a time.")] = 64,
     keep_aspect: Annotated[
-        bool, Parameter(help="Keep images' shape even if the model was trained without.", negative="")
+        bool, Parameter(help="Keep images' aspect, also where training did not.", negative="")
     ] = False,
     verify: Annotated[bool, Parameter(help="First check the bundle's golden answers.", negative="")] = False,
     json: Annotated[bool, Parameter(help="Print the result as JSON.", negative="")] = False,

@@ -21,7 +21,7 @@ def predict(
     device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
     batch_size: Annotated[int, Parameter(help="Images at a time.")] = 32,
     keep_aspect: Annotated[
-        bool, Parameter(help="Keep images' shape even if the model was trained without.", negative="")
+        bool, Parameter(help="Keep images' aspect, also where training did not.", negative="")
     ] = False,
     verify: Annotated[bool, Parameter(help="First check the bundle's golden answers.", negative="")] = False,
     json: Annotated[bool, Parameter(help="Print one JSON object a line.", negative="")] = False,

@@ -16,7 +16,7 @@ class Preprocessing:
         height, width: pixels, at least 2.
         channels: 1 (grey), 3 (RGB), or any other number up to 64, which the images must then have.
         mean, std: of values in [0, 1]; one number for every channel alike, or one for each.
-        keep_aspect: resize each image to a size of its own, of about its shape, in whole patches of the model, and no
+        keep_aspect: resize each image to a size of its own, of about its aspect, in whole patches of the model, and no
             more of them than `height` × `width` has (as in arXiv 2307.06304, section 2, and 2502.14786, section 2.4.2).
         patch_size: of the model in pixels, one number or (height, width); what `keep_aspect` counts in.
     """
@@ -49,7 +49,7 @@ class Preprocessing:
     def size_for(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) that an image of these sides is resized to.
 
-        With `keep_aspect`, of the grids next to the ideal one, which has the image's shape and all the patches there
+        With `keep_aspect`, of the grids next to the ideal one, which has the image's aspect and all the patches there
         may be, the nearest that has no more patches.
 
         Raises:

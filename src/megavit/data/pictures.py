@@ -160,10 +160,11 @@ def load_all(pictures: Pictures, workers: int, progress: Progress | None = None)
         whole = torch.empty(len(pictures), size.channels, size.height, size.width, dtype=torch.uint8)
     done = 0
     for arrays in in_processes(_arrays, parts, 0 if images.root is None else workers):
-        if isinstance(whole, list):
-            whole += map(torch.from_numpy, arrays)
-        else:
-            whole[done : done + len(arrays)] = torch.from_numpy(np.stack(arrays))
+        for place, array in enumerate(arrays, start=done):
+            if isinstance(whole, list):
+                whole.append(torch.from_numpy(array))
+            else:
+                whole[place] = torch.from_numpy(array)
         done += len(arrays)
         if progress is not None:
             progress(done, len(pictures))

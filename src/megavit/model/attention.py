@@ -1,5 +1,7 @@
 """Multi-head self-attention with queries and keys normalised (ViT-22B, arXiv 2302.05442, section 2.1)."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -64,8 +66,8 @@ def attend_explicitly(query: Tensor, key: Tensor, value: Tensor, dropout: float 
 def attend_packed(query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float = 0.0) -> Tensor:
     """The same for (1, H, T, K), within each image of `packing`.
 
-    Images of one length are a batch; on a GPU that has it, one kernel takes all lengths. A mask over the whole
-    sequence would compute every image with every other: `benchmarks/packing.py` measures both.
+    Images of one length are a batch; without dropout, on a GPU that has it, one kernel takes all lengths. A mask over
+    the whole sequence would compute every image with every other: `benchmarks/packing.py` measures both.
     """
     by_token = [x.transpose(1, 2) for x in (query, key, value)]
     if not dropout and has_varlen(query):
@@ -73,7 +75,8 @@ def attend_packed(query: Tensor, key: Tensor, value: Tensor, packing: Packing, d
 
         starts, longest = packing.starts, packing.longest
         q, k, v = (x[0].contiguous() for x in by_token)
-        return torch.as_tensor(varlen_attn(q, k, v, starts, starts, longest, longest))[None].transpose(1, 2)
+        # It answers with a tuple only where that is asked for.
+        return cast(Tensor, varlen_attn(q, k, v, starts, starts, longest, longest))[None].transpose(1, 2)
     groups = zip(*([part.transpose(1, 2) for part in packing.split(x)] for x in by_token), strict=True)
     mixed = [attend(q, k, v, dropout).transpose(1, 2) for q, k, v in groups]
     return packing.join(mixed).transpose(1, 2)

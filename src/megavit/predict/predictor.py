@@ -157,7 +157,7 @@ def load(
         folder: what `megavit train` wrote.
         device: "auto", "cpu", "cuda" or "cuda:N".
         verify: also check that the bundle's golden pictures get the answers they must.
-        keep_aspect: resize images to about their own shape, also where the model was not trained so.
+        keep_aspect: resize images with their aspect kept, also where the model was not trained so.
 
     Raises:
         BundleError: naming what is missing, damaged, or disagrees.

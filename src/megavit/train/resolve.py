@@ -41,11 +41,11 @@ def mean_side(samples: tuple[Sample, ...]) -> int:
 
 
 def check_mixing(recipe: Recipe, changes: dict[str, Any]) -> None:
-    """Raise a ConfigError where `changes` asks to mix images that keep their aspect: only equal shapes can be mixed."""
+    """Raise a ConfigError where `changes` asks to mix images that keep their aspect: only equal sizes can be mixed."""
     asked = [name for name in ("mixup", "cutmix") if changes.get("augment", {}).get(name)]
     if recipe.data.keep_aspect and asked:
         raise ConfigError(
-            f"{' and '.join(asked)} would mix images of different shapes, as keep_aspect leaves them: give up one of "
+            f"keep_aspect leaves images of different sizes, which {' and '.join(asked)} cannot mix: leave out one of "
             "the two"
         )
 

@@ -28,7 +28,7 @@ def model_card(
     if keep_aspect:
         patch_height, patch_width = model["patch_size"]
         most = height * width // (patch_height * patch_width)
-        size = f"to about their own shape, in at most {most} patches of {patch_height} × {patch_width} pixels"
+        size = f"with their aspect kept, to at most {most} patches of {patch_height} × {patch_width} pixels"
     answer = {"classes": "label", "labels": "labels", "score": "score"}[target.kind]
     return f"""{told}
 - Trained on {data["source"]}, {data["counts"]["train"]} images; {data["division"]}
