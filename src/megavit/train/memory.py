@@ -27,7 +27,10 @@ def check_memory(config: ViTConfig, batch_size: int, device: torch.device) -> No
 
 
 def least_memory(config: ViTConfig, batch_size: int) -> int:
-    """Bytes, a lower bound: all copies of the weights, and what a step keeps of each block for its gradient."""
+    """Bytes, a lower bound: all copies of the weights, and what a step keeps of each block for its gradient.
+
+    Images that keep their aspect are taken to have all the patches they may have, of which they lack a few.
+    """
     with torch.device("meta"):
         weights = sum(p.numel() for p in MegaVit.from_config(config).parameters())
     tokens = config.num_patches + config.num_prefix_tokens
