@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from megavit.config.vit import PrefixPositions, ViTConfig
+from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
 from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, image_of
 
@@ -36,7 +37,7 @@ def table(config: ViTConfig) -> list[Rule]:
     rules = [
         Rule([Piece("patch_embed.proj.weight", (dim, config.channels, *config.patch_hw))], [PROJECTION + ".weight"]),
         Rule([Piece(None if design.pre_norm else "patch_embed.proj.bias", (dim,))], [PROJECTION + ".bias"]),
-        *prefix(config),
+        *(prefix(config) if pools_by_or_places_class(config) else registers_alone(config)),
         *positions(config),
     ]
     for i in range(config.depth if design.layer_scale is not None else 0):
@@ -45,6 +46,18 @@ def table(config: ViTConfig) -> list[Rule]:
     if config.pool == "map":
         rules.append(Rule([Piece("attn_pool.latent", (1, 1, dim))], ["pool.query"]))
     return complete(config, rules, modules)
+
+
+def pools_by_or_places_class(config: ViTConfig) -> bool:
+    """Whether theirs has a class token: of those pooled otherwise, only models with positions for it have (`*_gap`)."""
+    return config.pool == "cls" or config.design.prefix_positions == "all"
+
+
+def registers_alone(config: ViTConfig) -> list[Rule]:
+    registers = config.design.registers
+    if not registers:
+        return []
+    return [Rule([Piece("reg_token", (1, registers, config.dim))], ["prefix_tokens.registers"])]
 
 
 def prefix(config: ViTConfig) -> list[Rule]:
@@ -86,6 +99,12 @@ def prefix_positions(count: int, prefix_tokens: int, patch_hw: tuple[int, int], 
 
 
 def config_of(shapes: Shapes, known: Known) -> ViTConfig:
+    """Pooled by the class token, if there is one, unless `known` says otherwise.
+
+    Raises:
+        BundleError: for a class token that is neither pooled by nor has a position, and for registers that have
+            positions without one: our config cannot tell them from their opposites.
+    """
     dim, channels, *patch = shapes["patch_embed.proj.weight"]
     patch_hw = (patch[0], patch[1])
     depth = depth_of(shapes, "blocks.")
@@ -99,6 +118,13 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     count = shapes["pos_embed"][1]
     placed = prefix_positions(count, prefix_tokens, patch_hw, known)
     patches = count - (prefix_tokens if placed == "all" else 0)
+    if pool != "cls" and prefix_tokens and has_class != (placed == "all"):
+        raise BundleError(
+            f"the checkpoint is pooled by {pool!r} and has "
+            + ("a class token without a position" if has_class else "registers with positions but no class token")
+            + ", which megavit cannot write back; it reads such models with a class token only with its position, "
+            "and without one only without positions of registers"
+        )
     found: dict[str, Any] = {
         "image_size": image_of(patches, patch_hw, known),
         "patch_size": patch_hw,
