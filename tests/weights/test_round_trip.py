@@ -14,7 +14,7 @@ from benchmarks.parity.stages import FAMILIES, file_tensors, shaken, table_tenso
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError, MegavitError
 from megavit.model.vit import MegaVit
-from megavit.weights.keys import Rule, check_shapes, to_ours, to_theirs
+from megavit.weights.keys import Rule, Shape, check_shapes, to_ours, to_theirs
 from tests.parity.small import SMALL
 
 Drawn = tuple[Any, nn.Module, dict[str, Any]]
@@ -141,7 +141,10 @@ def built(family: str, model: str, config: str, drawn: dict[str, Any]) -> Drawn:
 
 
 def read(peer: Any, tensors: dict[str, Tensor], known: dict[str, Any]) -> tuple[ViTConfig, list[Rule]]:
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    return read_shapes(peer, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, known)
+
+
+def read_shapes(peer: Any, shapes: dict[str, Shape], known: dict[str, Any]) -> tuple[ViTConfig, list[Rule]]:
     config = peer.config_of(shapes, known)
     rules = peer.table(config)
     check_shapes(rules, shapes, "the test")
@@ -202,6 +205,23 @@ def test_every_missing_extra_or_misshapen_tensor_is_noticed(name: str) -> None:
             if fits(peer, others, known):
                 # What is left is another whole model, such as one without a head, and is said to be.
                 assert read(peer, others, known)[0] != whole, changed
+
+
+SHAPE = st.lists(st.integers(0, 70), max_size=4).map(tuple)
+
+
+@pytest.mark.parametrize("name", ["timm DINOv3, SwiGLU", "timm ViT", "DeiT, classes", "DINOv2", "DINOv3", "SigLIP"])
+@settings(max_examples=40)
+@given(st.data())
+def test_a_tensor_of_any_other_shape_is_a_plain_error(name: str, data: st.DataObject) -> None:
+    peer: Any = FAMILIES[name].peer if name in FAMILIES else SMALL[name].family.peer
+    theirs = timm.models.VisionTransformer(embed_dim=64, depth=1, num_heads=1) if name in FAMILIES else None
+    tensors = table_tensors(peer, file_tensors(theirs or SMALL[name].make()))
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    changed = data.draw(st.sampled_from(sorted(shapes)))
+    shape = data.draw(SHAPE.filter(lambda shape: shape != shapes[changed]))
+    with pytest.raises(MegavitError):
+        read_shapes(peer, shapes | {changed: shape}, {})
 
 
 def fits(peer: Any, tensors: dict[str, Tensor], known: dict[str, Any]) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 from megavit.config.vit import PrefixPositions, ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, image_of
+from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, image_of, shape_of
 
 TOLD_BY = ("patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight")
 PROJECTION = "patch_embedding.projection"
@@ -90,7 +90,7 @@ def positions(config: ViTConfig) -> list[Rule]:
 
 def prefix_positions(count: int, prefix_tokens: int, patch_hw: tuple[int, int], known: Known) -> PrefixPositions:
     """Whether the tokens before the patches have positions too, by how many there are."""
-    if "image_size" in known:
+    if "image_size" in known and all(patch_hw):
         height, width = image_of(0, patch_hw, known)
         only_patches = count == (height // patch_hw[0]) * (width // patch_hw[1])
     else:
@@ -102,20 +102,19 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     """Pooled by the class token, if there is one, unless `known` says otherwise.
 
     Raises:
-        BundleError: for a class token that is neither pooled by nor has a position, and for registers that have
-            positions without one: our config cannot tell them from their opposites.
+        BundleError: for a tensor that is missing; for a class token that is neither pooled by nor has a position, and
+            for registers that have positions without one: our config cannot tell them from their opposites.
     """
-    dim, channels, *patch = shapes["patch_embed.proj.weight"]
+    dim, channels, *patch = shape_of(shapes, "patch_embed.proj.weight", axes=4)
     patch_hw = (patch[0], patch[1])
     depth = depth_of(shapes, "blocks.")
-    gated = (
-        "blocks.0.mlp.fc1.weight" in shapes
-        and shapes["blocks.0.mlp.fc1.weight"][0] != (shapes["blocks.0.mlp.fc2.weight"][1])
-    )
-    has_class, registers = "cls_token" in shapes, shapes.get("reg_token", (1, 0, dim))[1]
+    mlp_dim = shape_of(shapes, "blocks.0.mlp.fc2.weight", axes=2)[1]
+    gated = shape_of(shapes, "blocks.0.mlp.fc1.weight", axes=2)[0] != mlp_dim
+    has_class = "cls_token" in shapes
+    registers = shape_of(shapes, "reg_token", axes=3)[1] if "reg_token" in shapes else 0
     pool = known.get("pool") or ("map" if "attn_pool.latent" in shapes else "cls" if has_class else "mean")
     prefix_tokens = has_class + registers
-    count = shapes["pos_embed"][1]
+    count = shape_of(shapes, "pos_embed", axes=3)[1]
     placed = prefix_positions(count, prefix_tokens, patch_hw, known)
     patches = count - (prefix_tokens if placed == "all" else 0)
     if pool != "cls" and prefix_tokens and has_class != (placed == "all"):
@@ -128,10 +127,10 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     found: dict[str, Any] = {
         "image_size": image_of(patches, patch_hw, known),
         "patch_size": patch_hw,
-        "num_classes": shapes.get("head.weight", (0,))[0],
+        "num_classes": shape_of(shapes, "head.weight", axes=2)[0] if "head.weight" in shapes else 0,
         "dim": dim,
         "depth": depth,
-        "mlp_dim": shapes["blocks.0.mlp.fc2.weight"][1],
+        "mlp_dim": mlp_dim,
         "pool": pool,
         "channels": channels,
         "block": "serial",
