@@ -106,8 +106,9 @@ def ours_of(peer: Any, theirs: nn.Module, known: Mapping[str, Any] | None = None
     config = peer.config_of(shapes, known)
     rules = peer.table(config)
     check_shapes(rules, shapes, type(theirs).__name__)
-    ours = MegaVit.from_config(config).eval()
-    ours.load_state_dict(to_ours(rules, tensors, config))
+    with torch.device("meta"):  # the largest would not be in memory three times
+        ours = MegaVit.from_config(config).eval()
+    ours.load_state_dict(to_ours(rules, tensors, config), assign=True)
     return ours
 
 
