@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -64,7 +65,8 @@ class Rule:
     ours: Sequence[str]
 
 
-def our_shapes(config: ViTConfig) -> dict[str, Shape]:
+@lru_cache(maxsize=4)
+def our_shapes(config: ViTConfig) -> Shapes:
     """Of every tensor of the model."""
     with torch.device("meta"):
         model = MegaVit.from_config(config)
@@ -102,11 +104,31 @@ def their_shapes(rules: Sequence[Rule]) -> dict[str, Shape]:
     return {piece.name: piece.shape for rule in rules for piece in rule.theirs if piece.name is not None}
 
 
+def check_shapes(rules: Sequence[Rule], shapes: Shapes, where: str) -> None:
+    """That a checkpoint of theirs, of these `shapes`, is the one that the table is for; `where` it is, for the message.
+
+    Raises:
+        BundleError: one error that lists every missing, extra and misshapen tensor.
+    """
+    expected = their_shapes(rules)
+    faults = [f"  {name}: is missing" for name in expected if name not in shapes]
+    faults += [f"  {name}: is not of this model" for name in shapes if name not in expected]
+    faults += [
+        f"  {name}: has shape {tuple(shapes[name])}, expected {shape}"
+        for name, shape in expected.items()
+        if name in shapes and tuple(shapes[name]) != shape
+    ]
+    if faults:
+        raise BundleError("\n".join([f"the weights in {where} do not fit the model:", *faults]))
+
+
 def to_ours(rules: Sequence[Rule], tensors: Mapping[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
     """Our state dict from theirs, which must have the tensors of `their_shapes`."""
     shapes = our_shapes(config)
     state: dict[str, Tensor] = {}
     for rule in rules:
+        if not rule.ours:
+            continue
         like = next((tensors[piece.name] for piece in rule.theirs if piece.name), torch.zeros(()))
         numbers = torch.cat(
             [

@@ -9,7 +9,7 @@ from typing import Any
 from megavit.config.presets import PRESETS
 from megavit.config.vit import Design, ViTConfig
 from megavit.errors import BundleError
-from megavit.weights.keys import Shapes
+from megavit.weights.keys import Shape, Shapes
 
 # What a peer's own config says: names of ViTConfig and of Design, with their values.
 Known = Mapping[str, Any]
@@ -26,6 +26,19 @@ def config_from(found: Mapping[str, Any], known: Known) -> ViTConfig:
     design = Design(**{name: value for name, value in both.items() if name in names})
     sizes = {field.name: both[field.name] for field in fields(ViTConfig) if field.name in both}
     return ViTConfig(**sizes | {"design": design})
+
+
+def shape_of(shapes: Shapes, name: str, axes: int) -> Shape:
+    """The shape of the tensor called `name`.
+
+    Raises:
+        BundleError: when it is missing, or has not so many `axes`.
+    """
+    if name not in shapes:
+        raise BundleError(f"the checkpoint has no {name}, which tells how big the model is; is it whole?")
+    if len(shapes[name]) != axes:
+        raise BundleError(f"{name} has shape {shapes[name]}, expected one of {axes} axes")
+    return shapes[name]
 
 
 def depth_of(shapes: Shapes, layers: str) -> int:
