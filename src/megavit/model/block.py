@@ -1,4 +1,4 @@
-"""One transformer layer: parallel (ViT-22B, the default) or serial (the original ViT)."""
+"""One transformer layer: parallel (ViT-22B, the default), serial (the original ViT), or zetascale's."""
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,7 @@ from megavit.model.attention import Attention
 from megavit.model.feedforward import FeedForward
 from megavit.model.norm import make_norm
 from megavit.model.positions import Rotation
+from megavit.model.zeta import ZetaBlock
 
 
 class LayerScale(nn.Module):
@@ -72,7 +73,7 @@ class SerialBlock(nn.Module):
         return x + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(x))))
 
 
-BLOCKS = {"parallel": ParallelBlock, "serial": SerialBlock}
+BLOCKS = {"parallel": ParallelBlock, "serial": SerialBlock, "zeta": ZetaBlock}
 
 
 class Transformer(nn.Module):

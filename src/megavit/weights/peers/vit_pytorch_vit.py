@@ -48,20 +48,26 @@ def patch_rules(config: ViTConfig) -> list[Rule]:
     ]
 
 
+def output_rules(config: ViTConfig) -> list[Rule]:
+    """One head as wide as a token has no projection after it there."""
+    dim, rules = config.dim, []
+    for i in range(config.depth if config.heads == 1 and config.dim_head == dim else 0):
+        out = OURS.format(i=i) + ".attention.out."
+        rules.append(Rule([Piece(None, (dim, dim), fixed=torch.eye(dim))], [out + "weight"]))
+        rules.append(Rule([Piece(None, (dim,))], [out + "bias"]))
+    return rules
+
+
 def table(config: ViTConfig) -> list[Rule]:
     """For weights of a serial design with norms around the patch projection."""
-    dim, inner, by_class = config.dim, config.heads * config.dim_head, config.pool == "cls"
+    dim, by_class = config.dim, config.pool == "cls"
     class_position = ["prefix_tokens.class_position"] if by_class else []
     rules = [
         *patch_rules(config),
         Rule([Piece("cls_token", (int(by_class), dim))], ["prefix_tokens.class_token"] if by_class else []),
         Rule([Piece("pos_embedding", (config.num_patches + by_class, dim))], [*class_position, "positions.table"]),
+        *output_rules(config),
     ]
-    for i in range(config.depth if config.heads == 1 and inner == dim else 0):
-        # One head as wide as a token has no projection after it there.
-        out = OURS.format(i=i) + ".attention.out."
-        rules.append(Rule([Piece(None, (dim, dim), fixed=torch.eye(dim))], [out + "weight"]))
-        rules.append(Rule([Piece(None, (dim,))], [out + "bias"]))
     return complete(config, rules, MODULES)
 
 
