@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from torch import Tensor
+
 from megavit.config.presets import PRESETS
 from megavit.config.vit import Design, ViTConfig
 from megavit.errors import BundleError
@@ -26,6 +28,11 @@ def config_from(found: Mapping[str, Any], known: Known) -> ViTConfig:
     design = Design(**{name: value for name, value in both.items() if name in names})
     sizes = {field.name: both[field.name] for field in fields(ViTConfig) if field.name in both}
     return ViTConfig(**sizes | {"design": design})
+
+
+def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The part of a checkpoint whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def depth_of(shapes: Shapes, layers: str) -> int:
