@@ -27,6 +27,11 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
+def named(peer: ModuleType, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by the names of the peer's table."""
+    return {name: tensors[found] for found, name in peer.names(tensors).items()}
+
+
 def ours_of(peer: ModuleType, tensors: Mapping[str, Tensor], known: Known | None = None) -> Any:
     """Our model with the weights of a checkpoint in the peer's layout, none missing and none left over."""
     config = peer.config_of(shapes_of(tensors), known or {})

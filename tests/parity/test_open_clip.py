@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from megavit.errors import BundleError
 from megavit.weights.keys import to_ours, to_theirs
 from megavit.weights.peers import open_clip_vit as peer
-from megavit.weights.peers.shapes import under
-from tests.parity.stages import assert_comes_back, assert_same, our_stages, ours_of, outputs, shaken, shapes_of
+from tests.parity.stages import assert_comes_back, assert_same, named, our_stages, ours_of, outputs, shaken, shapes_of
 
 open_clip = pytest.importorskip("open_clip")
 
@@ -75,8 +74,8 @@ def of_settings(vision: dict[str, Any], **more: Any) -> tuple[Any, dict[str, Any
 def test_the_visual_tower_of_a_whole_checkpoint_is_told_by_its_settings(quick_gelu: bool, pool_type: str) -> None:
     vision = {"image_size": 24, "patch_size": 8, "width": 48, "head_width": 8, "layers": 2, "pool_type": pool_type}
     clip, settings = of_settings(vision, quick_gelu=quick_gelu)
-    tower = under(clip.state_dict(), "visual.")
-    assert set(peer.TOLD_BY) <= tower.keys() < clip.state_dict().keys() | tower.keys()
+    tower = named(peer, clip.state_dict())
+    assert tower.keys() == clip.visual.state_dict().keys() >= set(peer.TOLD_BY)
     x = torch.randn(2, 3, 24, 24)
     for form in (settings, {"model_cfg": settings, "preprocess_cfg": {}}):
         ours = ours_of(peer, tower, peer.known(form))

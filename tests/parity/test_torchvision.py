@@ -10,7 +10,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 from megavit.errors import BundleError
 from megavit.weights.peers import torchvision_vit as peer
-from tests.parity.stages import assert_comes_back, assert_same, our_stages, ours_of, outputs, shaken, shapes_of
+from tests.parity.stages import assert_comes_back, assert_same, named, our_stages, ours_of, outputs, shaken, shapes_of
 
 SIZES: dict[str, Any] = {
     "image_size": 24,
@@ -47,7 +47,7 @@ def test_the_mlps_of_older_versions_have_their_place() -> None:
     tensors = of_size().state_dict()
     old = {name.replace("mlp.0", "mlp.linear_1").replace("mlp.3", "mlp.linear_2"): t for name, t in tensors.items()}
     assert old.keys() != tensors.keys()
-    assert peer.tidy(old).keys() == tensors.keys() == peer.tidy(tensors).keys()
+    assert named(peer, old).keys() == tensors.keys() == named(peer, tensors).keys()
 
 
 @settings(deadline=None, max_examples=20)

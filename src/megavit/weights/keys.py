@@ -118,6 +118,24 @@ def their_shapes(rules: Sequence[Rule]) -> dict[str, Shape]:
     return {piece.name: piece.shape for rule in rules for piece in rule.theirs if piece.name is not None}
 
 
+def check_shapes(rules: Sequence[Rule], shapes: Shapes, where: str) -> None:
+    """That a checkpoint of theirs, of these `shapes`, is the one that the table is for; `where` it is, for the message.
+
+    Raises:
+        BundleError: one error that lists every missing, extra and misshapen tensor.
+    """
+    expected = their_shapes(rules)
+    faults = [f"  {name}: is missing" for name in expected if name not in shapes]
+    faults += [f"  {name}: is not of this model" for name in shapes if name not in expected]
+    faults += [
+        f"  {name}: has shape {tuple(shapes[name])}, expected {shape}"
+        for name, shape in expected.items()
+        if name in shapes and tuple(shapes[name]) != shape
+    ]
+    if faults:
+        raise BundleError("\n".join([f"the weights in {where} do not fit the model:", *faults]))
+
+
 def to_ours(rules: Sequence[Rule], tensors: Mapping[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
     """Our state dict from theirs, which must have the tensors of `their_shapes`.
 

@@ -5,7 +5,8 @@ Each file has:
     table       the rules for a config, whole and invertible
     config_of   the config, from the shapes of a checkpoint and from what is known besides
 
-and, where files in the layout need it:
-    PREFIXES    what all names may begin with; what begins otherwise is no part of the Vision Transformer
-    tidy        a checkpoint as `table` has it, from the names and shapes of other versions; changes nothing else
+and, where the layout needs it:
+    names       of the tensors of a checkpoint, those of the model: name -> name in the table
+    tidy        tensors by the names of the table, from a version that shaped them otherwise, as the table has them
+    known       what the layout's own settings say, for `config_of`
 """

@@ -4,15 +4,15 @@ Its answer, the embedding that is compared with a text's, is our logits: a head 
 out.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, image_of
+from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, image_of, under
 
 TOLD_BY = ("class_embedding", "positional_embedding", "conv1.weight", "transformer.resblocks.0.attn.in_proj_weight")
-PREFIXES = ("", "visual.", "module.visual.")
 LAYER = "transformer.resblocks.{i}"
 MODULES = {
     "ln_pre": "pre_norm",
@@ -23,6 +23,11 @@ MODULES = {
     LAYER + ".mlp.c_proj": "transformer.layers.{i}.mlp.out",
     "ln_post": "norm",
 }
+
+
+def names(found: Iterable[str]) -> dict[str, str]:
+    """Of a whole checkpoint, the visual tower alone."""
+    return under(found, ("module.visual.", "visual."))
 
 
 def table(config: ViTConfig) -> list[Rule]:

@@ -2,16 +2,14 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
-
-from torch import Tensor
 
 from megavit.config.presets import PRESETS
 from megavit.config.vit import Design, ViTConfig
 from megavit.errors import BundleError
-from megavit.weights.keys import Shapes
+from megavit.weights.keys import Shape, Shapes
 
 # What a peer's own config says: names of ViTConfig and of Design, with their values.
 Known = Mapping[str, Any]
@@ -30,9 +28,24 @@ def config_from(found: Mapping[str, Any], known: Known) -> ViTConfig:
     return ViTConfig(**sizes | {"design": design})
 
 
-def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The part of a checkpoint whose names begin with `prefix`, without it."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+def under(found: Iterable[str], prefixes: Sequence[str]) -> dict[str, str]:
+    """Of the names `found` in a checkpoint, name -> name without prefix: those with the first prefix that any has."""
+    found = list(found)
+    prefix = next((prefix for prefix in prefixes if any(name.startswith(prefix) for name in found)), "")
+    return {name: name.removeprefix(prefix) for name in found if name.startswith(prefix)}
+
+
+def shape_of(shapes: Shapes, name: str, axes: int) -> Shape:
+    """The shape of the tensor called `name`.
+
+    Raises:
+        BundleError: when it is missing, or has not so many `axes`.
+    """
+    if name not in shapes:
+        raise BundleError(f"the checkpoint has no {name}, which tells how big the model is; is it whole?")
+    if len(shapes[name]) != axes:
+        raise BundleError(f"{name} has shape {shapes[name]}, expected one of {axes} axes")
+    return shapes[name]
 
 
 def depth_of(shapes: Shapes, layers: str) -> int:

@@ -1,10 +1,8 @@
 """torchvision's `VisionTransformer` (`vit_b_16` ... `vit_h_14`)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
-
-from torch import Tensor
 
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
@@ -25,10 +23,10 @@ MODULES = {
 }
 
 
-def tidy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def names(found: Iterable[str]) -> dict[str, str]:
     """In older versions the MLP's layers are called `linear_1` and `linear_2`."""
-    names = {"mlp.linear_1": "mlp.0", "mlp.linear_2": "mlp.3"}
-    return {re.sub("|".join(names), lambda old: names[old[0]], name): tensor for name, tensor in tensors.items()}
+    old = {"mlp.linear_1": "mlp.0", "mlp.linear_2": "mlp.3"}
+    return {name: re.sub("|".join(old), lambda match: old[match[0]], name) for name in found}
 
 
 def table(config: ViTConfig) -> list[Rule]:
