@@ -10,7 +10,7 @@ from typing import Any
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, image_of, under
+from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, image_of, shape_of, under
 
 TOLD_BY = ("class_embedding", "positional_embedding", "conv1.weight", "transformer.resblocks.0.attn.in_proj_weight")
 LAYER = "transformer.resblocks.{i}"
@@ -65,16 +65,16 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     """
     if any(name.startswith("attn_pool.") for name in shapes):
         raise BundleError("the checkpoint pools by OpenCLIP's attentional pooler, which this model has not")
-    dim, channels, *patch = shapes["conv1.weight"]
+    dim, channels, *patch = shape_of(shapes, "conv1.weight", axes=4)
     patch_hw = (patch[0], patch[1])
     mean = known.get("pool", "cls") == "mean"
     found: dict[str, Any] = {
-        "image_size": image_of(shapes["positional_embedding"][0] - 1, patch_hw, known),
+        "image_size": image_of(shape_of(shapes, "positional_embedding", axes=2)[0] - 1, patch_hw, known),
         "patch_size": patch_hw,
         "num_classes": shapes.get("proj", (dim, 0))[1],
         "dim": dim,
         "depth": depth_of(shapes, "transformer.resblocks."),
-        "mlp_dim": shapes["transformer.resblocks.0.mlp.c_fc.weight"][0],
+        "mlp_dim": shape_of(shapes, "transformer.resblocks.0.mlp.c_fc.weight", axes=2)[0],
         "channels": channels,
         "block": "serial",
         "qk_norm": False,

@@ -7,7 +7,7 @@ from typing import Any
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, image_of
+from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, image_of, shape_of
 
 TOLD_BY = ("class_token", "encoder.pos_embedding", "encoder.layers.encoder_layer_0.self_attention.in_proj_weight")
 LAYER = "encoder.layers.encoder_layer_{i}"
@@ -57,15 +57,15 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
         raise BundleError("the checkpoint has a head of two layers (representation_size); this model's has one")
     if "conv_proj.weight" not in shapes:
         raise BundleError("the checkpoint's patches go through several convolutions; this model's go through one")
-    dim, channels, *patch = shapes["conv_proj.weight"]
+    dim, channels, *patch = shape_of(shapes, "conv_proj.weight", axes=4)
     patch_hw = (patch[0], patch[1])
     found: dict[str, Any] = {
-        "image_size": image_of(shapes["encoder.pos_embedding"][1] - 1, patch_hw, known),
+        "image_size": image_of(shape_of(shapes, "encoder.pos_embedding", axes=3)[1] - 1, patch_hw, known),
         "patch_size": patch_hw,
         "num_classes": shapes.get("heads.head.weight", (0,))[0],
         "dim": dim,
         "depth": depth_of(shapes, "encoder.layers.encoder_layer_"),
-        "mlp_dim": shapes["encoder.layers.encoder_layer_0.mlp.0.weight"][0],
+        "mlp_dim": shape_of(shapes, "encoder.layers.encoder_layer_0.mlp.0.weight", axes=2)[0],
         "channels": channels,
         "block": "serial",
         "qk_norm": False,

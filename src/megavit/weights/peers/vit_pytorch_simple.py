@@ -5,7 +5,7 @@ from typing import Any
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_of_width, patch_of
+from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_of_width, patch_of, shape_of
 from megavit.weights.peers.vit_pytorch_vit import LAYER, MODULES, OURS, patch_rules
 
 TOLD_BY = ("to_patch_embedding.2.weight", "linear_head.weight", "transformer.layers.0.0.to_out.weight")
@@ -33,17 +33,17 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     """
     if "image_size" not in known:
         raise BundleError("the checkpoint has computed positions and nothing says of what images; say the image size")
-    dim, pixels = shapes["to_patch_embedding.2.weight"]
+    dim, pixels = shape_of(shapes, "to_patch_embedding.2.weight", axes=2)
     patch_hw, channels = patch_of(pixels, known)
-    heads, dim_head = heads_of_width(shapes["transformer.layers.0.0.to_qkv.weight"][0] // 3, known)
+    heads, dim_head = heads_of_width(shape_of(shapes, "transformer.layers.0.0.to_qkv.weight", axes=2)[0] // 3, known)
     found: dict[str, Any] = {
         "patch_size": patch_hw,
-        "num_classes": shapes["linear_head.weight"][0],
+        "num_classes": shape_of(shapes, "linear_head.weight", axes=2)[0],
         "dim": dim,
         "depth": depth_of(shapes, "transformer.layers."),
         "heads": heads,
         "dim_head": dim_head,
-        "mlp_dim": shapes["transformer.layers.0.1.net.1.weight"][0],
+        "mlp_dim": shape_of(shapes, "transformer.layers.0.1.net.1.weight", axes=2)[0],
         "pool": "mean",
         "channels": channels,
         "block": "serial",

@@ -9,7 +9,7 @@ from torch import Tensor
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_of_width, image_of, patch_of
+from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_of_width, image_of, patch_of, shape_of
 
 TOLD_BY = ("to_patch_embedding.2.weight", "cls_token", "pos_embedding", "transformer.layers.0.0.to_qkv.weight")
 LAYER, OURS = "transformer.layers.{i}", "transformer.layers.{i}"
@@ -78,24 +78,24 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
         BundleError: for a mean over patches and class token, as in older versions; and when patches, heads or image
             are not to be told from the shapes and not known.
     """
-    by_class = shapes["cls_token"][0] == 1
+    by_class = shape_of(shapes, "cls_token", axes=2)[0] == 1
     if by_class and known.get("pool", "cls") == "mean":
         raise BundleError("the checkpoint's mean is taken over the class token too; this model's over patches alone")
-    dim, pixels = shapes["to_patch_embedding.2.weight"]
+    dim, pixels = shape_of(shapes, "to_patch_embedding.2.weight", axes=2)
     patch_hw, channels = patch_of(pixels, known)
-    inner = shapes["transformer.layers.0.0.to_qkv.weight"][0] // 3
+    inner = shape_of(shapes, "transformer.layers.0.0.to_qkv.weight", axes=2)[0] // 3
     if "transformer.layers.0.0.to_out.0.weight" not in shapes:
         known = {**known, "heads": 1, "dim_head": dim}
     heads, dim_head = heads_of_width(inner, known)
     found: dict[str, Any] = {
-        "image_size": image_of(shapes["pos_embedding"][0] - by_class, patch_hw, known),
+        "image_size": image_of(shape_of(shapes, "pos_embedding", axes=2)[0] - by_class, patch_hw, known),
         "patch_size": patch_hw,
         "num_classes": shapes.get("mlp_head.weight", (0,))[0],
         "dim": dim,
         "depth": depth_of(shapes, "transformer.layers."),
         "heads": heads,
         "dim_head": dim_head,
-        "mlp_dim": shapes["transformer.layers.0.1.net.1.weight"][0],
+        "mlp_dim": shape_of(shapes, "transformer.layers.0.1.net.1.weight", axes=2)[0],
         "pool": "cls" if by_class else "mean",
         "channels": channels,
         "block": "serial",

@@ -6,7 +6,7 @@ from typing import Any
 from megavit.config.vit import ZETA, ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_of_width, image_of, patch_of
+from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_of_width, image_of, patch_of, shape_of
 from megavit.weights.peers.vit_pytorch_vit import LAYER, MODULES, OURS, output_rules, patch_rules
 
 TOLD_BY = ("to_patch_embedding.2.weight", "transformer.norm.weight", "transformer.layers.0.0.norm_v.weight")
@@ -49,19 +49,19 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     """
     if known.get("pool", "cls") == "mean":
         raise BundleError("zetascale's mean is taken over the class token too; this model's over patches alone")
-    dim, pixels = shapes["to_patch_embedding.2.weight"]
+    dim, pixels = shape_of(shapes, "to_patch_embedding.2.weight", axes=2)
     patch_hw, channels = patch_of(pixels, known)
-    dim_head = shapes["transformer.layers.0.0.norm_v.weight"][0]
-    inner = shapes["transformer.layers.0.0.to_qkv.weight"][0] // 3
+    dim_head = shape_of(shapes, "transformer.layers.0.0.norm_v.weight", axes=1)[0]
+    inner = shape_of(shapes, "transformer.layers.0.0.to_qkv.weight", axes=2)[0] // 3
     found: dict[str, Any] = {
-        "image_size": image_of(shapes["pos_embedding"][1] - 1, patch_hw, known),
+        "image_size": image_of(shape_of(shapes, "pos_embedding", axes=3)[1] - 1, patch_hw, known),
         "patch_size": patch_hw,
         "num_classes": shapes.get("mlp_head.weight", (0,))[0],
         "dim": dim,
         "depth": depth_of(shapes, "transformer.layers."),
         "heads": heads_of_width(inner, {"dim_head": dim_head})[0],
         "dim_head": dim_head,
-        "mlp_dim": shapes["transformer.layers.0.1.net.1.weight"][0],
+        "mlp_dim": shape_of(shapes, "transformer.layers.0.1.net.1.weight", axes=2)[0],
         "channels": channels,
     }
     return config_from(asdict(ZETA) | found, known)
