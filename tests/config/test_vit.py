@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from megavit.config.vit import PLAIN_VIT, Design, ViTConfig, check_divides, pair
+from megavit.config.vit import PLAIN_VIT, ZETA, Design, ViTConfig, check_divides, pair
 from megavit.errors import ConfigError
 
 GOOD: dict[str, Any] = {
@@ -193,3 +193,20 @@ def test_the_height_is_checked_by_the_patch_height() -> None:
     check_divides((32, 48), (16, 24))
     with pytest.raises(ConfigError, match="height, 24"):
         check_divides((24, 16), (16, 8))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"qk_norm": True},
+        {"qkv_bias": True},
+        {"norm": "rms"},
+        {"norm_bias": False},
+        {"positions": "rope"},
+        {"layer_scale": 0.1},
+        {"drop_path": 0.1},
+    ],
+)
+def test_the_block_of_zetascale_has_no_choice_of_parts(changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=rf"zetascale, whose {next(iter(changes))} is"):
+        replace(ZETA, **changes)

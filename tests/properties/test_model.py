@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megavit.config.vit import Design, ViTConfig, pair
+from megavit.config.vit import ZETA, Design, ViTConfig, pair
 from megavit.model.vit import MegaVit
 
 designs = st.builds(
@@ -28,7 +28,7 @@ designs = st.builds(
     layer_scale=st.none() | st.floats(1e-5, 1),
     drop_path=st.sampled_from([0.0, 0.5]),
     patch_drop=st.sampled_from([0.0, 0.5]),
-)
+) | st.just(ZETA)
 
 
 @st.composite

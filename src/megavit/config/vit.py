@@ -8,7 +8,7 @@ from megavit.config.checks import check_choice, check_fraction, check_positive, 
 from megavit.errors import ConfigError
 
 Pool = Literal["cls", "mean", "map"]
-Block = Literal["parallel", "serial"]
+Block = Literal["parallel", "serial", "zeta"]
 Norm = Literal["layer", "rms"]
 Mlp = Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu", "relu2"]
 Positions = Literal["learned", "sincos", "rope"]
@@ -24,7 +24,8 @@ class Design:
 
     Attributes:
         block: "parallel" adds attention and MLP of one shared norm to the stream; "serial" is the block
-            of the original ViT (arXiv 2010.11929): attention, then MLP, each with its own norm.
+            of the original ViT (arXiv 2010.11929): attention, then MLP, each with its own norm; "zeta" is that of
+            zetascale's MegaVit, for its published weights alone (see `megavit.model.zeta`).
         qk_norm: normalise queries and keys, per head, before their dot product.
         qkv_bias: biases in the query, key and value projections.
         norm: "layer" (LayerNorm) or "rms" (RMSNorm), everywhere in the model.
@@ -86,10 +87,33 @@ class Design:
         check_fraction("patch_drop", self.patch_drop)
         if self.layer_scale is not None:
             check_positive("layer_scale", self.layer_scale)
+        if self.block == "zeta":
+            self._check_zeta()
+
+    def _check_zeta(self) -> None:
+        """That block has no choice of these parts."""
+        parts = {
+            "qk_norm": False,
+            "qkv_bias": False,
+            "norm": "layer",
+            "norm_bias": True,
+            "positions": "learned",
+            "layer_scale": None,
+            "drop_path": 0.0,
+        }
+        for name, wanted in parts.items():
+            if getattr(self, name) != wanted:
+                raise ConfigError(
+                    f'block "zeta" is for the weights of zetascale, whose {name} is {wanted!r}; '
+                    f"got {getattr(self, name)!r}"
+                )
 
 
 PLAIN_VIT = Design(block="serial", qk_norm=False, qkv_bias=True, norm_bias=True)
 """The original ViT (arXiv 2010.11929): serial blocks, every bias, no norm on queries and keys."""
+
+ZETA = Design(block="zeta", qk_norm=False, norm_bias=True, norm_eps=1e-5, patch_norm=True)
+"""zetascale's MegaVit, for its weights; not to begin with, as its block is worse than the others."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""One transformer layer: parallel (ViT-22B, the default) or serial (the original ViT)."""
+"""One transformer layer: parallel (ViT-22B, the default), serial (the original ViT), or zetascale's."""
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from megavit.model.feedforward import FeedForward
 from megavit.model.norm import make_norm
 from megavit.model.packing import Packing
 from megavit.model.positions import Rotation
+from megavit.model.zeta import ZetaBlock
 
 
 class LayerScale(nn.Module):
@@ -76,7 +77,7 @@ class SerialBlock(nn.Module):
         return x + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(x))), packing)
 
 
-BLOCKS = {"parallel": ParallelBlock, "serial": SerialBlock}
+BLOCKS = {"parallel": ParallelBlock, "serial": SerialBlock, "zeta": ZetaBlock}
 
 
 class Transformer(nn.Module):

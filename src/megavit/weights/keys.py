@@ -10,7 +10,7 @@ them differently, so that one rule reads (theirs to ours) and writes (ours to th
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
@@ -29,16 +29,19 @@ class Piece:
     """A tensor of theirs, as one side of a rule sees it.
 
     Attributes:
-        name: in their state dict; None for numbers that they do not store because all are 0.
+        name: in their state dict; None for numbers that they do not store because these are fixed.
         shape: as stored.
         view: another shape of the same numbers, before `order`; () for `shape` itself.
         order: the axes of `view` in the order in which ours has the numbers; () as they are.
+        fixed: the numbers where theirs are always the same, in their order, and NaN where they are free. None is 0
+            for numbers that theirs do not store, or that ours do not keep; free otherwise.
     """
 
     name: str | None
     shape: Shape
     view: Shape = ()
     order: tuple[int, ...] = ()
+    fixed: Tensor | None = field(default=None, compare=False)
 
     def numbers(self, tensor: Tensor) -> Tensor:
         """A tensor of theirs as numbers in our order, flat."""
@@ -51,6 +54,19 @@ class Piece:
         turned = numbers.reshape([view[axis] for axis in order])
         back = sorted(range(len(order)), key=order.__getitem__)
         return turned.permute(back).reshape(self.shape).contiguous()
+
+    def constant(self) -> Tensor:
+        """What theirs has when ours keeps nothing of it, in their shape."""
+        return torch.zeros(self.shape) if self.fixed is None else self.fixed.reshape(self.shape).clone()
+
+    def agrees(self, tensor: Tensor) -> bool:
+        """Whether a tensor of theirs has the fixed numbers, which may be rounded to bfloat16."""
+        fixed = self.constant() if self.name is None else self.fixed
+        if fixed is None:
+            return True
+        given, wanted = tensor.detach().float().cpu().flatten(), fixed.float().flatten()
+        free = wanted.isnan()
+        return bool(torch.isclose(given, wanted, rtol=2**-8, atol=0).logical_or(free).all())
 
     def _ordered(self, tensor: Tensor) -> Tensor:
         tensor = tensor.reshape(self.view) if self.view else tensor
@@ -123,16 +139,23 @@ def check_shapes(rules: Sequence[Rule], shapes: Shapes, where: str) -> None:
 
 
 def to_ours(rules: Sequence[Rule], tensors: Mapping[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
-    """Our state dict from theirs, which must have the tensors of `their_shapes`."""
+    """Our state dict from theirs, which must have the tensors of `their_shapes`.
+
+    Raises:
+        BundleError: for numbers that our model has otherwise, and cannot change.
+    """
     shapes = our_shapes(config)
     state: dict[str, Tensor] = {}
     for rule in rules:
+        for piece in rule.theirs:
+            if piece.name is not None and not piece.agrees(tensors[piece.name]):
+                raise BundleError(f"{piece.name} has other numbers than this model computes with; it cannot be read")
         if not rule.ours:
             continue
         like = next((tensors[piece.name] for piece in rule.theirs if piece.name), torch.zeros(()))
         numbers = torch.cat(
             [
-                like.new_zeros(math.prod(piece.shape)) if piece.name is None else piece.numbers(tensors[piece.name])
+                piece.numbers(piece.constant().to(like) if piece.name is None else tensors[piece.name])
                 for piece in rule.theirs
             ]
         )
@@ -145,19 +168,27 @@ def to_theirs(rules: Sequence[Rule], state: Mapping[str, Tensor]) -> dict[str, T
     """Their state dict from ours.
 
     Raises:
-        BundleError: for numbers that they cannot store, as they have them as 0.
+        BundleError: for numbers that they cannot store: they have others in that place, or one tensor for several
+            of ours that differ.
     """
     tensors: dict[str, Tensor] = {}
     for rule in rules:
         if not rule.ours:
-            tensors |= {piece.name: torch.zeros(piece.shape) for piece in rule.theirs if piece.name}
+            tensors |= {piece.name: piece.constant() for piece in rule.theirs if piece.name}
             continue
         numbers = torch.cat([state[name].flatten() for name in rule.ours])
         for piece, part in zip(rule.theirs, numbers.split([math.prod(p.shape) for p in rule.theirs]), strict=True):
-            if piece.name is not None:
-                tensors[piece.name] = piece.tensor(part)
-            elif part.any():
+            tensor = piece.tensor(part)
+            if not piece.agrees(tensor):
                 raise BundleError(
-                    f"{' and '.join(rule.ours)} cannot be written in that format, which has zeros in its place"
+                    f"{' and '.join(rule.ours)} cannot be written in that format, which has fixed numbers in its place"
                 )
+            if piece.name is None:
+                continue
+            if piece.name in tensors and not torch.equal(tensors[piece.name], tensor):
+                raise BundleError(
+                    f"{' and '.join(rule.ours)} cannot be written in that format, which has one {piece.name} for all "
+                    "of them, because they differ by now"
+                )
+            tensors[piece.name] = tensor
     return tensors

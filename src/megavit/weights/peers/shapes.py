@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -26,6 +26,13 @@ def config_from(found: Mapping[str, Any], known: Known) -> ViTConfig:
     design = Design(**{name: value for name, value in both.items() if name in names})
     sizes = {field.name: both[field.name] for field in fields(ViTConfig) if field.name in both}
     return ViTConfig(**sizes | {"design": design})
+
+
+def under(found: Iterable[str], prefixes: Sequence[str]) -> dict[str, str]:
+    """Of the names `found` in a checkpoint, name -> name without prefix: those with the first prefix that any has."""
+    found = list(found)
+    prefix = next((prefix for prefix in prefixes if any(name.startswith(prefix) for name in found)), "")
+    return {name: name.removeprefix(prefix) for name in found if name.startswith(prefix)}
 
 
 def shape_of(shapes: Shapes, name: str, axes: int) -> Shape:
@@ -70,6 +77,39 @@ def image_of(patches: int, patch_hw: tuple[int, int], known: Known) -> tuple[int
             f"the checkpoint has positions for {patches} patches, which are no square; say the image size"
         )
     return side * patch_hw[0], side * patch_hw[1]
+
+
+def patch_of(pixels: int, known: Known) -> tuple[tuple[int, int], int]:
+    """((height, width), channels) of a patch of so many numbers: as known, else square, and of 3 channels.
+
+    Raises:
+        BundleError: when no such patch has so many.
+    """
+    channels = known.get("channels", 3)
+    side = math.isqrt(pixels // channels)
+    size = known.get("patch_size", side)
+    height, width = (size, size) if isinstance(size, int) else size
+    if height * width * channels != pixels:
+        raise BundleError(
+            f"the checkpoint's patches have {pixels} numbers, which are not {height} × {width} pixels of {channels} "
+            "channels; say the patch size and the channels"
+        )
+    return (height, width), channels
+
+
+def heads_of_width(inner: int, known: Known) -> tuple[int, int]:
+    """(heads, width of one) for queries of `inner` numbers: as known, else 64 channels a head.
+
+    Raises:
+        BundleError: when they do not divide.
+    """
+    dim_head = known.get("dim_head") or inner // known.get("heads", max(1, inner // 64))
+    heads = known.get("heads", inner // dim_head)
+    if heads * dim_head != inner:
+        raise BundleError(
+            f"the checkpoint's queries have {inner} numbers, which are not {heads} heads of {dim_head}; say the heads"
+        )
+    return heads, dim_head
 
 
 def heads_known(found: dict[str, Any], known: Known) -> dict[str, Any]:

@@ -1,0 +1,52 @@
+"""The layer of zetascale's MegaVit, kept for weights that were trained with it, and for nothing else.
+
+It differs from ViT-22B, and from our other blocks, in ways that cost stability: a norm replaces the residual stream,
+both branches normalise once more, and of the attention keys and values are normalised, not queries and keys. There,
+all layers and the end of the model share that one norm; here each has a copy, so that layers stay independent.
+"""
+
+from torch import Tensor, nn
+
+from megavit.config.vit import ViTConfig
+from megavit.model.attention import attend
+from megavit.model.feedforward import FeedForward
+from megavit.model.norm import make_norm
+from megavit.model.positions import Rotation
+
+
+class ZetaAttention(nn.Module):
+    """softmax(Q norm(K)ᵀ / √K) norm(V) over H heads, then a projection: (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        inner = config.heads * config.dim_head
+        self.heads = config.heads
+        self.dropout = config.dropout
+        self.to_qkv = nn.Linear(config.dim, 3 * inner, bias=False)
+        self.key_norm = make_norm(config.design, config.dim_head)
+        self.value_norm = make_norm(config.design, config.dim_head)
+        self.out = nn.Linear(inner, config.dim)
+        self.out_dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        # Norms answer in float32 under autocast; attention is to run in the projection's dtype.
+        key, value = self.key_norm(key).to(query.dtype), self.value_norm(value).to(query.dtype)
+        mixed = attend(query, key, value, self.dropout if self.training else 0.0)
+        return self.out_dropout(self.out(mixed.transpose(1, 2).flatten(2)))
+
+
+class ZetaBlock(nn.Module):
+    """n + attention(norm(n)) + mlp(norm(n)), with n = stream_norm(x) and a norm a branch: (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, config: ViTConfig, drop_path: float) -> None:
+        super().__init__()
+        self.stream_norm = make_norm(config.design, config.dim)
+        self.attention_norm = make_norm(config.design, config.dim)
+        self.attention = ZetaAttention(config)
+        self.mlp_norm = make_norm(config.design, config.dim)
+        self.mlp = FeedForward(config)
+
+    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+        x = self.stream_norm(x)
+        return x + self.attention(self.attention_norm(x)) + self.mlp(self.mlp_norm(x))

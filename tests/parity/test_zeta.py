@@ -1,0 +1,138 @@
+"""The weights of zetascale's MegaVit in our model give its numbers.
+
+zetascale cannot be installed beside us, so its arithmetic is written here as functions of its state dict, with its
+names.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from megavit.errors import BundleError
+from megavit.weights.keys import to_ours, to_theirs
+from megavit.weights.peers import zeta_vit as peer
+from tests.parity.stages import assert_comes_back, assert_same, our_stages, ours_of, shapes_of
+
+SIZES: dict[str, Any] = {
+    "image_size": (24, 32),
+    "patch_size": (8, 4),
+    "channels": 3,
+    "num_classes": 5,
+    "dim": 48,
+    "depth": 3,
+    "heads": 4,
+    "dim_head": 8,
+    "mlp_dim": 80,
+}
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+def weights(
+    image_size: tuple[int, int],
+    patch_size: tuple[int, int],
+    channels: int,
+    num_classes: int,
+    dim: int,
+    depth: int,
+    heads: int,
+    dim_head: int,
+    mlp_dim: int,
+) -> dict[str, Tensor]:
+    """A state dict as `zeta.models.MegaVit` saves it, of random numbers."""
+    pixels, inner = channels * patch_size[0] * patch_size[1], heads * dim_head
+    patches = image_size[0] * image_size[1] // (patch_size[0] * patch_size[1])
+    norms = {"to_patch_embedding.1": pixels, "to_patch_embedding.3": dim, "transformer.norm": dim}
+    linears = {"to_patch_embedding.2": (dim, pixels), "mlp_head": (num_classes, dim)}
+    tensors = {"pos_embedding": torch.randn(1, patches + 1, dim), "cls_token": torch.randn(1, 1, dim)}
+    for i in range(depth):
+        attention, mlp = f"transformer.layers.{i}.0.", f"transformer.layers.{i}.1.net."
+        norms |= {attention + "norm": dim, attention + "norm_k": dim_head, attention + "norm_v": dim_head}
+        norms[mlp + "0"] = dim
+        linears |= {mlp + "1": (mlp_dim, dim), mlp + "4": (dim, mlp_dim)}
+        if not (heads == 1 and dim_head == dim):
+            linears[attention + "to_out.0"] = (dim, inner)
+        tensors[attention + "to_qkv.weight"] = torch.randn(3 * inner, dim) * dim**-0.5
+    for name, width in norms.items():
+        tensors |= {f"{name}.weight": 1 + 0.1 * torch.randn(width), f"{name}.bias": 0.1 * torch.randn(width)}
+    for name, (out, into) in linears.items():
+        tensors |= {f"{name}.weight": torch.randn(out, into) * into**-0.5, f"{name}.bias": 0.1 * torch.randn(out)}
+    return tensors
+
+
+def reference(tensors: dict[str, Tensor], x: Tensor) -> dict[str, Tensor]:
+    """What zetascale's model answers at each stage, pooling by the class token."""
+
+    def norm(name: str, x: Tensor) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], tensors[name + ".weight"], tensors[name + ".bias"])
+
+    def linear(name: str, x: Tensor) -> Tensor:
+        return F.linear(x, tensors[name + ".weight"], tensors.get(name + ".bias"))
+
+    (height, width), seen = SIZES["patch_size"], {}
+    patches = x.unfold(2, height, height).unfold(3, width, width).permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(1, 2)
+    seen["patches"] = x = norm(
+        "to_patch_embedding.3", linear("to_patch_embedding.2", norm("to_patch_embedding.1", patches))
+    )
+    x = torch.cat([tensors["cls_token"].expand(len(x), -1, -1), x], dim=1) + tensors["pos_embedding"]
+    for i in range(SIZES["depth"]):
+        attention, mlp = f"transformer.layers.{i}.0.", f"transformer.layers.{i}.1.net."
+        x = norm("transformer.norm", x)
+        qkv = linear(attention + "to_qkv", norm(attention + "norm", x)).chunk(3, dim=-1)
+        query, key, value = (part.unflatten(-1, (SIZES["heads"], -1)).transpose(1, 2) for part in qkv)
+        scores = query @ norm(attention + "norm_k", key).mT * SIZES["dim_head"] ** -0.5
+        mixed = (scores.softmax(dim=-1) @ norm(attention + "norm_v", value)).transpose(1, 2).flatten(2)
+        hidden = F.gelu(linear(mlp + "1", norm(mlp + "0", x)))
+        seen[f"block {i}"] = x = x + linear(attention + "to_out.0", mixed) + linear(mlp + "4", hidden)
+    seen["norm"] = x = norm("transformer.norm", x)
+    seen["pooled"] = x[:, 0]
+    seen["logits"] = linear("mlp_head", x[:, 0])
+    return seen
+
+
+def test_every_stage_agrees() -> None:
+    tensors = weights(**SIZES)
+    x = torch.randn(2, 3, 24, 32)
+    ours = ours_of(peer, tensors, {"image_size": (24, 32), "patch_size": (8, 4)})
+    assert_same(our_stages(ours, x), reference(tensors, x))
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    grid=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    patch_size=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    channels=st.integers(1, 4),
+    dim=st.sampled_from([8, 12]),
+    depth=st.integers(1, 3),
+    heads=st.integers(1, 3),
+    dim_head=st.sampled_from([4, 8, 12]),
+)
+def test_there_and_back_is_the_same_to_the_bit(
+    grid: tuple[int, int], patch_size: tuple[int, int], channels: int, **sizes: Any
+) -> None:
+    image_size = (grid[0] * patch_size[0], grid[1] * patch_size[1])
+    known = {"image_size": image_size, "patch_size": patch_size, "channels": channels}
+    assert_comes_back(peer, weights(**known, **sizes, num_classes=3, mlp_dim=5), known)
+
+
+def test_the_shared_norm_is_not_written_once_layers_differ() -> None:
+    tensors = weights(**SIZES)
+    config = peer.config_of(shapes_of(tensors), {"image_size": (24, 32), "patch_size": (8, 4)})
+    rules = peer.table(config)
+    state = to_ours(rules, tensors, config)
+    state["transformer.layers.1.stream_norm.weight"][3] += 1
+    with pytest.raises(BundleError, match=r"one transformer\.norm\.weight for all"):
+        to_theirs(rules, state)
+
+
+def test_a_mean_over_the_class_token_too_is_refused() -> None:
+    with pytest.raises(BundleError, match="class token too"):
+        peer.config_of(shapes_of(weights(**SIZES)), {"pool": "mean"})
