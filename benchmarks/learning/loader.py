@@ -25,8 +25,10 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
+from megavit.config.preprocessing import Preprocessing
 from megavit.data.decode import decode
 from megavit.data.pictures import prepare
+from megavit.data.pictures import to_device as send
 from megavit.data.samples import LabelledImages, Sample
 from megavit.data.workers import processors
 from megavit.train import feed as feed_module
@@ -80,7 +82,7 @@ def feed_of(root: Path, paths: list[Path], height: int, width: int, side: int, w
     images = LabelledImages(str(root), root, ("even", "odd"), samples, (), "all of it")
     # As if there were no memory to keep them in.
     feed_module.free_memory = lambda: 0
-    return Feed(images, samples, (3, side, side), workers, Silent())
+    return Feed(images, samples, Preprocessing(height=side, width=side, channels=3), workers, Silent())
 
 
 def exhaust(batches: Iterable[object]) -> None:
@@ -90,7 +92,7 @@ def exhaust(batches: Iterable[object]) -> None:
 
 def to_device(feed: Feed, batch_size: int) -> None:
     for batch in feed.in_turn(batch_size):
-        batch.to("cuda", non_blocking=True)
+        send(batch, torch.device("cuda"))
     torch.cuda.synchronize()
 
 

@@ -28,20 +28,21 @@ class Family:
         peer: the module in `megavit.weights.peers`.
         patches: how the name of the module that embeds patches ends.
         layers: the same of the list of layers.
-        norm: the same of the last norm.
+        norms: the same of the last norm, the first that is not empty.
         answers: (model, images) to "pooled" and, where there is a head, "logits".
     """
 
     peer: Any
     patches: str
     layers: str
-    norm: str
+    norms: tuple[str, ...]
     answers: Answers
 
 
 def timm_answers(model: Any, images: Tensor) -> dict[str, Tensor]:
     features = model.forward_features(images)
-    return {"pooled": model.forward_head(features, pre_logits=True), "logits": model.forward_head(features)}
+    pooled = {"pooled": model.forward_head(features, pre_logits=True)}
+    return pooled | {"logits": model.forward_head(features)} if model.num_classes else pooled
 
 
 def hugging_face_answers(model: Any, images: Tensor) -> dict[str, Tensor]:
@@ -63,14 +64,16 @@ def hugging_face_answers(model: Any, images: Tensor) -> dict[str, Tensor]:
 
 
 FAMILIES = {
-    "timm ViT": Family(timm_vit, "patch_embed", "blocks", "norm", timm_answers),
-    "timm DINOv3": Family(timm_eva, "patch_embed", "blocks", "norm", timm_answers),
-    "Hugging Face ViT": Family(hf_vit, "patch_embeddings.projection", "layers", "layernorm", hugging_face_answers),
+    "timm ViT": Family(timm_vit, "patch_embed", "blocks", ("norm", "fc_norm"), timm_answers),
+    "timm DINOv3": Family(timm_eva, "patch_embed", "blocks", ("norm", "fc_norm"), timm_answers),
+    "Hugging Face ViT": Family(hf_vit, "patch_embeddings.projection", "layers", ("layernorm",), hugging_face_answers),
     "Hugging Face DINOv2": Family(
-        hf_dinov2, "patch_embeddings.projection", "encoder.layer", "layernorm", hugging_face_answers
+        hf_dinov2, "patch_embeddings.projection", "encoder.layer", ("layernorm",), hugging_face_answers
     ),
-    "Hugging Face DINOv3": Family(hf_dinov3, "patch_embeddings", "model.layer", "norm", hugging_face_answers),
-    "Hugging Face CLIP": Family(hf_clip, "patch_embedding", "encoder.layers", "post_layernorm", hugging_face_answers),
+    "Hugging Face DINOv3": Family(hf_dinov3, "patch_embeddings", "model.layer", ("norm",), hugging_face_answers),
+    "Hugging Face CLIP": Family(
+        hf_clip, "patch_embedding", "encoder.layers", ("post_layernorm",), hugging_face_answers
+    ),
 }
 
 
@@ -103,8 +106,9 @@ def ours_of(peer: Any, theirs: nn.Module, known: Mapping[str, Any] | None = None
     config = peer.config_of(shapes, known)
     rules = peer.table(config)
     check_shapes(rules, shapes, type(theirs).__name__)
-    ours = MegaVit.from_config(config).eval()
-    ours.load_state_dict(to_ours(rules, tensors, config))
+    with torch.device("meta"):  # the largest would not be in memory three times
+        ours = MegaVit.from_config(config).eval()
+    ours.load_state_dict(to_ours(rules, tensors, config), assign=True)
     return ours
 
 
@@ -125,9 +129,8 @@ def their_stages(family: Family, theirs: nn.Module, images: Tensor) -> dict[str,
     layers = submodule(theirs, family.layers)
     watched = {"patches": submodule(theirs, family.patches)}
     watched |= {f"block {i}": layer for i, layer in enumerate(layers.children())}
-    norm = submodule(theirs, family.norm)
-    if not isinstance(norm, nn.Identity):
-        watched["norm"] = norm
+    norms = (submodule(theirs, name) for name in family.norms)
+    watched["norm"] = next(norm for norm in norms if not isinstance(norm, nn.Identity))
     seen, answers = outputs(watched, lambda: family.answers(theirs, images))
     width = answers["pooled"].shape[-1] if "pooled" in answers else seen["block 0"].shape[-1]
     seen["patches"] = flat(seen["patches"], width)

@@ -368,3 +368,30 @@ def test_each_channel_is_normalised_by_its_own_mean_and_spread():
     size = Preprocessing(height=2, width=2, channels=2, mean=(0.2, 0.6), std=(0.1, 0.2))
     images = torch.tensor([0.3, 0.4]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
     assert torch.allclose(normalise(images, size), torch.tensor([1.0, -1.0]).view(1, 2, 1, 1).expand(1, 2, 2, 2))
+
+
+KEPT = Preprocessing(height=16, width=16, channels=3, mean=0.4, std=0.2, keep_aspect=True, patch_size=4)
+
+
+def test_images_that_keep_their_shape_are_varied_each_at_its_own_size():
+    images = [noise(1, 3, *sides)[0] for sides in [(8, 32), (32, 8), (16, 16), (20, 20), (10, 40)]]
+    every = AugmentRecipe(crop=0.5, flip=True, rotate=10, shift=0.1, colour=0.3)
+    torch.manual_seed(0)
+    varied = augment(images, KEPT, every)
+    assert [tuple(image.shape[1:]) for image in varied] == [(8, 32), (32, 8), (16, 16), (16, 16), (8, 32)]
+    assert all(image.min() >= 0 and image.max() <= 1 for image in varied)
+    torch.manual_seed(0)
+    again = augment(images, KEPT, every)
+    assert all(torch.equal(a, b) for a, b in zip(varied, again, strict=True))
+    assert not torch.equal(varied[0], images[0].float() / 255)
+
+
+def test_without_variation_they_are_left_as_they_are():
+    images = [noise(1, 3, *sides)[0] for sides in [(8, 32), (16, 12)]]
+    for image, varied in zip(images, augment(images, KEPT, AugmentRecipe()), strict=True):
+        assert torch.equal(varied, image.float() / 255)
+
+
+def test_a_list_is_normalised_as_a_batch_is():
+    images = noise(2, 3, 8, 8)
+    assert torch.equal(torch.stack(list(normalise(list(images), KEPT))), normalise(images, KEPT))

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import DataRecipe
-from megavit.data.pictures import Pictures, as_channels, channel_statistics, load_all, prepare, resize
+from megavit.data.pictures import Pictures, as_batch, as_channels, channel_statistics, load_all, prepare, resize
 from megavit.data.read import read_data
 from megavit.data.samples import LabelledImages, Sample
 from megavit.errors import DataError, ImageError
@@ -17,6 +18,10 @@ from tests.data.torture import encode, picture
 RGB = torch.from_numpy(picture(24, 16)).permute(2, 0, 1)
 sides = st.integers(1, 40)
 new_sides = st.integers(2, 40)  # as Preprocessing allows
+
+
+def size(height: int, width: int, channels: int) -> Preprocessing:
+    return Preprocessing(height=height, width=width, channels=channels)
 
 
 @given(sides, sides, new_sides, new_sides, st.sampled_from([1, 3]), st.sampled_from([1, 3]))
@@ -64,7 +69,7 @@ def folder(tmp_path):
 def test_pictures_are_the_prepared_samples(folder):
     images = read_data(folder, DataRecipe())
     samples = images.of("val")
-    pictures = Pictures(images, samples, 8, 10, 1)
+    pictures = Pictures(images, samples, size(8, 10, 1))
     assert len(pictures) == len(samples) == 14
     assert pictures.nbytes == 14 * 80
     for place, sample in enumerate(samples):
@@ -74,9 +79,10 @@ def test_pictures_are_the_prepared_samples(folder):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_all_in_memory_are_the_same_pictures(workers, folder):
     images = read_data(folder, DataRecipe())
-    pictures = Pictures(images, images.samples, 6, 5, 3)
+    pictures = Pictures(images, images.samples, size(6, 5, 3))
     told: list[tuple[int, int]] = []
     whole = load_all(pictures, workers, lambda done, total: told.append((done, total)))
+    assert isinstance(whole, torch.Tensor)
     assert torch.equal(whole, torch.stack([pictures[place] for place in range(len(pictures))]))
     assert told == [(64, 140), (128, 140), (140, 140)]
     assert whole.nbytes == pictures.nbytes
@@ -84,7 +90,7 @@ def test_all_in_memory_are_the_same_pictures(workers, folder):
 
 def test_a_demo_set_is_in_memory_already():
     images = read_data("demo:digits", DataRecipe())
-    whole = load_all(Pictures(images, images.of("test"), 8, 8, 1), workers=2)
+    whole = load_all(Pictures(images, images.of("test"), size(8, 8, 1)), workers=2)
     assert torch.equal(whole[3], images.pixels(images.of("test")[3]))
 
 
@@ -93,7 +99,7 @@ def test_a_file_that_has_gone_since_is_named(workers, folder):
     images = read_data(folder, DataRecipe())
     (folder / "cat/7.img").unlink()
     with pytest.raises(DataError, match=r"^'cat/7.img' of .* could be read before and cannot any more: no such file"):
-        load_all(Pictures(images, images.samples, 6, 5, 3), workers)
+        load_all(Pictures(images, images.samples, size(6, 5, 3)), workers)
 
 
 @pytest.mark.parametrize(("have", "want"), [(5, 3), (3, 5), (5, 6), (1, 4), (3, 4), (2, 1), (4, 2)])
@@ -116,8 +122,50 @@ def test_the_statistics_of_channels_are_those_of_all_pixels():
         image[4] = 51
     samples = tuple(Sample(name, 0, "train", 6, 6, 5, name) for name in memory)
     images = LabelledImages("demo:x", None, ("a", "b"), samples, (), "all of it", memory)
-    mean, std = channel_statistics(Pictures(images, samples, 6, 6, 5))
+    mean, std = channel_statistics(Pictures(images, samples, size(6, 6, 5)))
     values = torch.stack(list(memory.values())).double() / 255
     assert mean == pytest.approx(values.mean(dim=(0, 2, 3)).tolist())
     assert std[:4] == pytest.approx(values.std(dim=(0, 2, 3), correction=0).tolist()[:4])
     assert std[4] == pytest.approx(1 / 255)  # of a channel that is the same everywhere
+
+
+KEPT = Preprocessing(height=16, width=16, channels=3, keep_aspect=True, patch_size=4)
+
+
+@pytest.fixture
+def shapes(tmp_path):
+    """Pictures of three shapes: wide, tall and square."""
+    random = np.random.default_rng(0)
+    for name, sides in (("wide", (20, 80)), ("tall", (90, 30)), ("square", (8, 8))):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            data = encode(random.integers(0, 256, (*sides, 3), dtype=np.uint8), "PNG")
+            (tmp_path / name / f"{number}.png").write_bytes(data)
+    return read_data(tmp_path, DataRecipe(val=0, test=0))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_shapes_that_are_kept_are_a_list_of_the_same_pictures(workers, shapes):
+    pictures = Pictures(shapes, shapes.samples, KEPT)
+    whole = load_all(pictures, workers)
+    assert isinstance(whole, list) and len(whole) == 9
+    assert {tuple(image.shape) for image in whole} == {(3, 8, 32), (3, 28, 8), (3, 16, 16)}
+    assert sum(image.nbytes for image in whole) == pictures.nbytes
+    for place, image in enumerate(whole):
+        assert torch.equal(image, pictures[place])
+    sample = shapes.samples[0]
+    pixels = shapes.pixels(sample)
+    assert torch.equal(whole[0], prepare(pixels, *KEPT.size_for(sample.height, sample.width), 3))
+
+
+def test_a_margin_is_kept_where_an_image_has_the_detail(shapes):
+    pictures = Pictures(shapes, shapes.samples, KEPT, margin=1.25)
+    sizes = {sample.name.split("/")[0]: pictures.size_of(sample) for sample in pictures.samples}
+    assert sizes == {"wide": (10, 40), "tall": (35, 10), "square": (16, 16)}
+
+
+def test_a_batch_is_one_tensor_unless_shapes_are_kept():
+    pictures = [torch.zeros(3, 16, 16, dtype=torch.uint8)] * 2
+    batch = as_batch(pictures, size(16, 16, 3))
+    assert isinstance(batch, torch.Tensor) and batch.shape == (2, 3, 16, 16)
+    assert isinstance(as_batch(pictures, KEPT), list)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from megavit.data.decode import DRAFT_MARGIN, decode, examine
+from megavit.config.preprocessing import Preprocessing
+from megavit.data.decode import DRAFT_MARGIN, decode, decode_with_size, examine
 from megavit.data.pictures import prepare
 from megavit.errors import ImageError
 from tests.data.torture import TURNS, encode, picture, with_orientation
@@ -100,3 +101,23 @@ def reason(read, data: bytes) -> str:
     except ImageError as error:
         return error.reason
     return "read"
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_what_is_needed_can_follow_from_the_picture(orientation):
+    """Sideways too, a picture that keeps its shape is decoded at the scale that this shape needs."""
+    data = photograph(0, orientation=orientation)
+    whole = (427, 640) if orientation == 1 else (640, 427)
+    kept = Preprocessing(height=64, width=64, channels=3, keep_aspect=True, patch_size=16)
+    asked: list[tuple[int, int]] = []
+
+    def need(height: int, width: int) -> tuple[int, int]:
+        asked.append((height, width))
+        return kept.size_for(height, width)
+
+    reduced, size = decode_with_size(data, need)
+    assert asked == [whole] and size == whole
+    assert torch.equal(reduced, decode(data, kept.size_for(*whole)))
+    assert tuple(reduced.shape[1:]) == tuple(-(-side // 4) for side in whole)
+    in_full = prepare(decode(data), *kept.size_for(*size), 3)
+    assert psnr(prepare(reduced, *kept.size_for(*size), 3), in_full) >= LEAST_PSNR

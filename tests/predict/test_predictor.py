@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import megavit
+from megavit.config.preprocessing import Preprocessing
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.prediction import Answer, Prediction
 from megavit.predict.predictor import BATCHES_AHEAD, load
@@ -350,3 +351,45 @@ def test_what_cannot_be_loaded_is_refused(bundle, tmp_path):
         load(bundle, device="cuda:99")
     with pytest.raises(ConfigError, match="cuda:N"):
         load(bundle, device="gpu")
+
+
+# images that keep their shape
+
+
+@pytest.fixture
+def kept(tmp_path):
+    model = make_model(image_size=16)
+    size = Preprocessing(height=16, width=16, channels=3, keep_aspect=True, patch_size=4)
+    make_bundle(tmp_path / "kept", model, preprocessing=size)
+    return load(tmp_path / "kept", device="cpu", verify=True)
+
+
+SHAPES = [(12, 20), (20, 12), (16, 64), (12, 20), (7, 7), (3, 200)]
+
+
+def test_a_list_of_any_shapes_gets_the_answers_of_one_at_a_time(kept):
+    images = [pixels(i, *shape) for i, shape in enumerate(SHAPES)]
+    together = kept.predict(images)
+    for image, prediction in zip(images, together, strict=True):
+        assert dict(kept.predict(image).top) == pytest.approx(dict(prediction.top), abs=1e-5)
+    answers = list(kept.stream((str(i), image) for i, image in enumerate(images)))
+    for answer, prediction in zip(answers, together, strict=True):
+        assert answer.prediction is not None
+        assert dict(answer.prediction.top) == pytest.approx(dict(prediction.top), abs=1e-5)
+
+
+def test_a_large_jpeg_gets_the_shape_that_it_has_in_full(kept, tmp_path):
+    """Whose sides, halved or quartered for speed, could fit another grid."""
+    for i, (height, width) in enumerate([(1001, 1403), (2000, 999), (1999, 601)]):
+        image = PIL.Image.fromarray(pixels(i, 20, 30)).resize((width, height))
+        image.save(tmp_path / "large.jpg")
+        from_file, from_memory = kept.prepare(tmp_path / "large.jpg"), kept.prepare(image)
+        assert from_file.shape == from_memory.shape == (3, *kept.info.preprocessing.size_for(height, width))
+
+
+def test_the_shape_is_kept_where_that_is_asked_of_a_bundle_trained_without(tmp_path):
+    make_bundle(tmp_path / "bundle", make_model(image_size=16))
+    asked = load(tmp_path / "bundle", device="cpu", verify=True, keep_aspect=True)
+    assert asked.prepare(pixels(0, 10, 40)).shape == (3, 8, 32)
+    assert load(tmp_path / "bundle", device="cpu").prepare(pixels(0, 10, 40)).shape == (3, 16, 16)
+    assert asked.predict(pixels(0, 10, 40)) == asked.predict([pixels(0, 10, 40)])[0]

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from megavit.data.batches import stack
+from megavit.config.preprocessing import Preprocessing
+from megavit.data.batches import cut, stack, string
 from megavit.data.order import BatchOrder
 from megavit.data.samples import LabelledImages, Sample
 from megavit.errors import DataError
@@ -28,7 +31,8 @@ def images(root: Path) -> LabelledImages:
 def make_feed(root: Path, monkeypatch: pytest.MonkeyPatch, *, memory: bool, workers: int = 0) -> Feed:
     monkeypatch.setattr(module, "free_memory", lambda: 2**30 if memory else 0)
     labelled = images(root)
-    return Feed(labelled, labelled.samples, SIZE, workers, Silent())
+    size = Preprocessing(height=4, width=4, channels=1)
+    return Feed(labelled, labelled.samples, size, workers, Silent())
 
 
 @pytest.mark.parametrize(("memory", "workers"), [(True, 0), (False, 0), (False, 1)])
@@ -38,6 +42,7 @@ def test_images_keep_their_labels_wherever_they_come_from(tmp_path, monkeypatch,
     order = BatchOrder(COUNT, 4, 0, start=1, steps=4)
     found = list(feed.batches(order))
     for (pictures, labels), chosen in zip(found, order, strict=True):
+        assert isinstance(pictures, torch.Tensor)
         assert pictures.shape == (4, *SIZE) and pictures.dtype == torch.uint8
         assert (pictures[:, 0, 0, 0] // 10).tolist() == chosen
         assert labels.tolist() == [place % 2 for place in chosen]
@@ -47,7 +52,7 @@ def test_images_keep_their_labels_wherever_they_come_from(tmp_path, monkeypatch,
 def test_in_turn_gives_every_image_once_in_order_with_a_short_last_batch(tmp_path, monkeypatch, memory):
     batches = list(make_feed(tmp_path, monkeypatch, memory=memory).in_turn(4))
     assert [len(batch) for batch in batches] == [4, 2]
-    assert (torch.cat(batches)[:, 0, 0, 0] // 10).tolist() == list(range(COUNT))
+    assert (torch.cat([torch.as_tensor(batch) for batch in batches])[:, 0, 0, 0] // 10).tolist() == list(range(COUNT))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -61,7 +66,7 @@ def test_a_file_that_vanishes_is_named(tmp_path, monkeypatch, workers):
 def test_what_is_in_memory_does_not_need_its_files_any_more(tmp_path, monkeypatch):
     feed = make_feed(tmp_path, monkeypatch, memory=True)
     (tmp_path / "3.png").unlink()
-    assert len(torch.cat(list(feed.in_turn(2)))) == COUNT
+    assert sum(map(len, feed.in_turn(2))) == COUNT
 
 
 def test_a_process_that_dies_is_told_of(tmp_path, monkeypatch):
@@ -82,6 +87,38 @@ def test_one_message_stands_for_a_batch_with_an_unreadable_image():
     assert stack([torch.zeros(1), "first", "second"]) == "first"
     whole = stack([torch.zeros(1), torch.ones(1)])
     assert isinstance(whole, torch.Tensor) and whole.tolist() == [[0.0], [1.0]]
+
+
+@pytest.mark.parametrize(("memory", "workers"), [(True, 0), (False, 0), (False, 1)])
+def test_images_that_keep_their_shape_come_as_a_list(tmp_path, monkeypatch, memory, workers):
+    monkeypatch.setattr(module, "free_memory", lambda: 2**30 if memory else 0)
+    shapes = [(4, 8), (8, 4), (4, 4), (4, 16), (16, 4), (8, 8)]
+    for i, (height, width) in enumerate(shapes):
+        Image.new("L", (width, height), 10 * i).save(tmp_path / f"{i}.png")
+    samples = tuple(Sample(f"{i}.png", i % 2, "train", *sides, 1, f"{i:016x}") for i, sides in enumerate(shapes))
+    labelled = LabelledImages("data", tmp_path, ("a", "b"), samples, (), "all of it")
+    size = Preprocessing(height=8, width=8, channels=1, keep_aspect=True, patch_size=2)
+    feed = Feed(labelled, samples, size, workers, Silent())
+    order = BatchOrder(len(shapes), 4, 0, start=0, steps=3)
+    for (pictures, labels), chosen in zip(feed.batches(order), order, strict=True):
+        assert isinstance(pictures, list)
+        assert [int(picture[0, 0, 0]) // 10 for picture in pictures] == chosen
+        assert [picture.shape for picture in pictures] == [(1, *size.size_for(*shapes[place])) for place in chosen]
+        assert labels.tolist() == [place % 2 for place in chosen]
+    if not memory:
+        (tmp_path / "3.png").unlink()
+        with pytest.raises(DataError, match=r"3\.png.*cannot any more"):
+            list(feed.in_turn(2))
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=5))
+def test_what_is_strung_together_is_cut_apart_again(shapes):
+    pictures = [torch.full(shape, i, dtype=torch.uint8) for i, shape in enumerate(shapes)]
+    strung = string([*pictures])
+    assert isinstance(strung, tuple)
+    again = cut(*strung)
+    assert all(torch.equal(a, b) for a, b in zip(again, pictures, strict=True))
+    assert string([*pictures, "first", "second"]) == "first"
 
 
 def test_free_memory_is_some_and_not_more_than_there_is():

@@ -4,19 +4,23 @@ import math
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from megavit.config.recipe import AugmentRecipe
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.recipe import AugmentRecipe, DataRecipe, ScheduleRecipe
 from megavit.errors import Interrupted, TrainingError
+from megavit.predict.logits import logits_of
 from megavit.train.checkpoint import load_checkpoint
-from megavit.train.loop import MOST_SKIPPED_IN_A_ROW, fit, mix, train_step
+from megavit.train.loop import MOST_SKIPPED_IN_A_ROW, Task, fit, lighten, mix, train_step
 from megavit.train.loss import BinaryCrossEntropy, CrossEntropy, SmoothL1
 from megavit.train.pace import ByClock, ByEpochs, TimePlan
 from megavit.train.signals import StopRequest
-from megavit.train.watch import Silent
+from megavit.train.state import TrainState
+from megavit.train.watch import Silent, Watch
 from tests.train.tiny import CLASSES, STEPS, batch_at, fresh_state, make_task, same_weights
 
 
@@ -185,3 +189,68 @@ def test_labels_and_scores_are_learnt_and_can_be_mixed(loss, targets):
     plain = replace(task, recipe=replace(task.recipe, augment=AugmentRecipe()))
     losses = [train_step(state, plain, images, targets, rate=1.0, steps=60) for _ in range(60)]
     assert losses[-1] < 0.7 * losses[0]
+
+
+def task_of_shapes() -> Task:
+    """The tiny task, with the images' shapes kept and everything random on but the mixing of pairs."""
+    task = make_task()
+    recipe = replace(
+        task.recipe,
+        data=DataRecipe(keep_aspect=True),
+        augment=replace(task.recipe.augment, mixup=0.0, cutmix=0.0),
+        schedule=ScheduleRecipe(early=0.5, patch_drop=0.25, scale=0.5),
+    )
+    size = Preprocessing(height=4, width=4, channels=1, keep_aspect=True, patch_size=2)
+    return replace(task, recipe=recipe, preprocessing=size)
+
+
+def shapes_at(step: int) -> tuple[list[torch.Tensor], torch.Tensor]:
+    random = torch.Generator().manual_seed(step)
+    sides = [(4, 4), (2, 8), (8, 2), (5, 5), (2, 6), (4, 4), (10, 2), (8, 2)]
+    images = [torch.randint(0, 256, (1, *size), generator=random, dtype=torch.uint8) for size in sides]
+    return images, torch.randint(0, CLASSES, (len(sides),), generator=random)
+
+
+def test_a_run_on_images_of_different_sizes_stops_and_goes_on_to_the_bit(tmp_path):
+    task, whole, stopped = task_of_shapes(), fresh_state(make_task()), fresh_state(make_task())
+    stop = StopRequest()
+
+    class StopAtFour(Silent):
+        def step(self, step: int, steps: int, loss: float) -> None:
+            assert math.isfinite(loss)
+            stop.signal = signal.SIGTERM if step == 4 else 0
+
+    def go(state: TrainState, folder: Path, stop: StopRequest, watch: Watch) -> None:
+        folder.mkdir(exist_ok=True)
+        batches = map(shapes_at, itertools.count(state.step))
+        fit(state, task, ByEpochs(STEPS), batches, validate, folder, stop, watch, time.monotonic())
+
+    go(whole, tmp_path / "whole", StopRequest(), Silent())
+    with pytest.raises(Interrupted):
+        go(stopped, tmp_path / "stopped", stop, StopAtFour())
+    resumed = fresh_state(task)
+    load_checkpoint(tmp_path / "stopped" / "checkpoints", resumed)
+    assert resumed.step == 4
+    go(resumed, tmp_path / "stopped", StopRequest(), Silent())
+    assert same_weights(resumed.model, whole.model) and same_weights(resumed.average, whole.average)
+
+
+def test_early_steps_are_on_smaller_images_each_of_its_own_shape():
+    task, state = task_of_shapes(), fresh_state(make_task())
+    images = [torch.zeros(1, 8, 16), torch.zeros(1, 4, 2)]
+    smaller = lighten(images, state, task.recipe.schedule)
+    assert [tuple(image.shape[1:]) for image in smaller] == [(4, 8), (2, 2)]
+    state.progress = 0.9
+    assert lighten(images, state, task.recipe.schedule) is images
+
+
+def test_what_shows_only_in_the_shape_is_learnt():
+    task = task_of_shapes()
+    plain = replace(task, recipe=replace(task.recipe, augment=AugmentRecipe(), schedule=ScheduleRecipe()))
+    state = fresh_state(plain)
+    images = [torch.full((1, *size), 128, dtype=torch.uint8) for size in [(2, 8), (8, 2), (4, 4)] * 4]
+    labels = torch.arange(3).repeat(4)
+    for _ in range(80):
+        train_step(state, plain, images, labels, rate=1.0, steps=80)
+    (logits,) = logits_of(state.model, [images], plain.preprocessing)
+    assert torch.equal(logits.argmax(dim=1), labels)

@@ -4,18 +4,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from megavit.config.recipe import ModelRecipe, Recipe, RunRecipe
+from megavit.config.recipe import AugmentRecipe, DataRecipe, ModelRecipe, Recipe, RunRecipe
 from megavit.config.recipes import named_recipe
 from megavit.data.samples import LabelledImages, Sample
 from megavit.errors import ConfigError
 from megavit.train.resolve import (
+    check_mixing,
     choose_batch,
     choose_channels,
     choose_recipe,
     model_config,
     preprocessing_of,
     resolve,
+    settle_mixing,
 )
+from megavit.train.watch import Silent
 
 CPU = torch.device("cpu")
 
@@ -112,3 +115,42 @@ def test_channels_are_the_images_own():
 def test_channels_that_the_images_cannot_have_are_refused(have, chosen):
     with pytest.raises(ConfigError, match=rf"model.channels is {chosen}, and there are images of {have[0]} channels"):
         choose_channels(of_channels(*have), chosen)
+
+
+KEPT = Recipe(data=DataRecipe(keep_aspect=True), augment=AugmentRecipe(crop=0.5, mixup=0.2, cutmix=1.0))
+
+
+class Hearing(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_images_that_keep_their_shape_are_not_mixed_and_the_watch_says_so() -> None:
+    watch = Hearing()
+    assert settle_mixing(KEPT, watch).augment == AugmentRecipe(crop=0.5)
+    assert len(watch.said) == 1 and "mixup and CutMix are left out" in watch.said[0]
+    squashed = replace(KEPT, data=DataRecipe())
+    assert settle_mixing(squashed, watch) is squashed
+    plain = replace(KEPT, augment=AugmentRecipe(crop=0.5))
+    assert settle_mixing(plain, watch) is plain
+    assert len(watch.said) == 1
+
+
+def test_mixing_that_was_asked_for_is_refused_where_shapes_are_kept() -> None:
+    with pytest.raises(ConfigError, match="which mixup and cutmix cannot mix"):
+        check_mixing(KEPT, {"augment": {"mixup": 0.1, "cutmix": 1.0}})
+    check_mixing(KEPT, {"augment": {"mixup": 0.0}, "data": {"keep_aspect": True}})
+    check_mixing(replace(KEPT, data=DataRecipe()), {"augment": {"mixup": 0.1}})
+
+
+def test_with_shapes_kept_the_square_has_the_area_of_the_images() -> None:
+    wide = images(24, 96)
+    small = replace(named_recipe("small"), model=ModelRecipe(preset="micro"))
+    assert resolve(small, wide, CPU).model.image_size == 24
+    kept = resolve(replace(small, data=DataRecipe(keep_aspect=True)), wide, CPU)
+    assert kept.model.image_size == 48
+    preprocessing = preprocessing_of(model_config(kept, 2), wide, keep_aspect=True)
+    assert preprocessing.size_for(24, 96) == (24, 96)

@@ -7,9 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from megavit.config.preprocessing import Preprocessing
 from megavit.errors import BundleError, ConfigError
 from megavit.weights.bundle import CARD, FORMAT, GOLDEN, INFO, SAMPLES, WEIGHTS, load_bundle
-from tests.weights.bundles import LABELS, edit_info, make_info, make_model, seal
+from tests.weights.bundles import LABELS, edit_info, make_bundle, make_info, make_model, seal
 
 
 def refusal(folder: Path, *, verify: bool = False) -> str:
@@ -217,3 +218,31 @@ def test_a_target_that_does_not_fit_the_model_is_refused(bundle, target, said):
 def test_a_bundle_from_before_there_were_other_targets_is_of_classes(bundle):
     edit_info(bundle, lambda table: table.pop("target"))
     assert load_bundle(bundle).info.target.kind == "classes"
+
+
+def test_a_bundle_from_before_images_could_keep_their_shape_resizes_all_to_one_size(bundle):
+    edit_info(bundle, lambda table: [table["preprocessing"].pop(key) for key in ("keep_aspect", "patch_size")])
+    loaded = load_bundle(bundle, verify=True)
+    assert not loaded.info.preprocessing.keep_aspect
+
+
+def test_patches_that_are_not_the_models_are_refused(bundle):
+    edit_info(bundle, lambda table: table["preprocessing"].update(keep_aspect=True, patch_size=2))
+    assert "preprocessing.patch_size must be the model's" in refusal(bundle)
+
+
+def test_golden_pictures_keep_their_shape_too(tmp_path):
+    size = Preprocessing(height=8, width=8, channels=3, keep_aspect=True, patch_size=4)
+    make_bundle(tmp_path / "kept", preprocessing=size)
+    assert load_bundle(tmp_path / "kept", verify=True).info.preprocessing == size
+    edit_info(tmp_path / "kept", lambda table: table["preprocessing"].update(keep_aspect=False))
+    assert "golden answers" in refusal(tmp_path / "kept", verify=True)
+
+
+def test_a_golden_picture_without_pixels_is_refused_where_shapes_are_kept(tmp_path):
+    size = Preprocessing(height=8, width=8, channels=3, keep_aspect=True, patch_size=4)
+    make_bundle(tmp_path / "kept", preprocessing=size)
+    golden = load_file(tmp_path / "kept" / GOLDEN)
+    save_file(golden | {"picture.0": torch.zeros(3, 0, 8, dtype=torch.uint8)}, tmp_path / "kept" / GOLDEN)
+    seal(tmp_path / "kept")
+    assert "golden" in refusal(tmp_path / "kept", verify=True)

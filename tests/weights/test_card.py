@@ -46,3 +46,10 @@ def test_the_card_of_labels_and_of_scores_says_what_they_are_measured_by():
     card = model_card([], **FACTS | {"metrics": metrics}, target=Target(kind="score"))
     for words in ("**Off by 0.5 on average** on 40", "always saying 3", "off by 2", "from 1 to 9", ".score)"):
         assert words in card
+
+
+def test_the_card_says_where_images_keep_their_shape():
+    card = model_card(
+        ["cat", "dog"], **FACTS | {"model": {"image_size": [24, 40], "patch_size": [4, 8]}}, keep_aspect=True
+    )
+    assert "resized with their aspect kept, to at most 30 patches of 4 × 8 pixels." in card

@@ -15,6 +15,9 @@ def evaluate(
     *,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
     batch_size: Annotated[int, Parameter(help="Images at a time.")] = 64,
+    keep_aspect: Annotated[
+        bool, Parameter(help="Keep images' aspect, also where training did not.", negative="")
+    ] = False,
     verify: Annotated[bool, Parameter(help="First check the bundle's golden answers.", negative="")] = False,
     json: Annotated[bool, Parameter(help="Print the result as JSON.", negative="")] = False,
 ) -> None:
@@ -36,7 +39,7 @@ def evaluate(
     from megavit.weights.bundle import SAMPLES, find_bundle
 
     check_range("batch-size", batch_size, 1, 100_000)
-    predictor = load(bundle, device=device, verify=verify)
+    predictor = load(bundle, device=device, verify=verify, keep_aspect=keep_aspect)
     with counting("checking images") as progress:
         images = read_data(data, DataRecipe(val=0, test=0), progress)
     choice = choose(images, predictor.labels, read_samples(find_bundle(bundle) / SAMPLES), predictor.target)

@@ -20,6 +20,9 @@ def predict(
     output: Annotated[Path | None, Parameter(help="New .csv or .jsonl file for the answers.")] = None,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
     batch_size: Annotated[int, Parameter(help="Images at a time.")] = 32,
+    keep_aspect: Annotated[
+        bool, Parameter(help="Keep images' aspect, also where training did not.", negative="")
+    ] = False,
     verify: Annotated[bool, Parameter(help="First check the bundle's golden answers.", negative="")] = False,
     json: Annotated[bool, Parameter(help="Print one JSON object a line.", negative="")] = False,
 ) -> int:
@@ -44,7 +47,8 @@ def predict(
             raise ConfigError(f"there is no option {name}; megavit predict --help lists what there is")
     failed = total = 0
     check_output(output)
-    predictor = load(bundle, device=device, verify=verify)  # first, so that a wrong bundle leaves no empty file
+    # First, so that a wrong bundle leaves no empty file.
+    predictor = load(bundle, device=device, verify=verify, keep_aspect=keep_aspect)
     with AnswerWriter(output, as_json=json, top=top, target=predictor.target) as writer:
         named = images_named(images, sys.stdin.buffer)
         for answer in predictor.stream(named, top=top, batch_size=batch_size):

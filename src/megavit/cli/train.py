@@ -25,6 +25,7 @@ def train(
     model: Annotated[str | None, Parameter(help="Preset, such as nano, Ti or S. Default: by images and time.")] = None,
     image_size: Annotated[int | None, Parameter(help="Pixels a side. Default: by the images.")] = None,
     patch_size: Annotated[int | None, Parameter(help="Pixels a side. Default: the preset's.")] = None,
+    keep_aspect: Annotated[bool | None, Parameter(help="Resize images with their aspect kept; none are mixed.")] = None,
     batch_size: Annotated[int | None, Parameter(help="Images a step. Default: 128, fewer for few images.")] = None,
     learning_rate: Annotated[float | None, Parameter(help="At its peak.")] = None,
     balance: Annotated[Balance | None, Parameter(help="For classes of very different size. Default: auto.")] = None,
@@ -45,7 +46,7 @@ def train(
     """
     changes: dict[str, Any] = {
         "model": {"preset": model, "image_size": image_size, "patch_size": patch_size},
-        "data": {"balance": balance},
+        "data": {"balance": balance, "keep_aspect": keep_aspect},
         "optimiser": {"learning_rate": learning_rate},
         "run": {
             "minutes": minutes,

@@ -59,6 +59,8 @@ class TerminalWatch:
     def plan(self, recipe: Recipe, steps: int, parameters: int) -> None:
         about = "" if recipe.run.epochs else "about "
         size = f"{recipe.model.image_size} px in patches of {recipe.model.patch_size}"
+        if recipe.data.keep_aspect:
+            size += ", aspect kept"
         with UNHEARD:
             notes.print(
                 f"model {recipe.model.preset}: {parameters:,} parameters, {size}; "

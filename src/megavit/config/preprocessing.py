@@ -1,19 +1,24 @@
 """How pixels become the model's input: the part of a bundle that other runtimes most often get wrong."""
 
+import math
 from dataclasses import dataclass
 
 from megavit.config.checks import check_channels, check_positive, check_whole, is_number
+from megavit.config.vit import Size, check_divides, pair
 from megavit.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """Resize to `height` × `width` (bicubic, antialiased, the whole image), then (value / 255 - mean) / std.
+    """Resize to `size_for` (bicubic, antialiased, the whole image), then (value / 255 - mean) / std.
 
     Attributes:
         height, width: pixels, at least 2.
         channels: 1 (grey), 3 (RGB), or any other number up to 64, which the images must then have.
         mean, std: of values in [0, 1]; one number for every channel alike, or one for each.
+        keep_aspect: resize each image to a size of its own, of about its aspect, in whole patches of the model, and no
+            more of them than `height` × `width` has (as in arXiv 2307.06304, section 2, and 2502.14786, section 2.4.2).
+        patch_size: of the model in pixels, one number or (height, width); what `keep_aspect` counts in.
     """
 
     height: int
@@ -21,6 +26,8 @@ class Preprocessing:
     channels: int
     mean: float | tuple[float, ...] = 0.5
     std: float | tuple[float, ...] = 0.5
+    keep_aspect: bool = False
+    patch_size: Size = 1
 
     def __post_init__(self) -> None:
         # PyTorch (2.15) resizes wrongly to a single column.
@@ -32,6 +39,40 @@ class Preprocessing:
                 raise ConfigError(f"mean must be a number, got {value!r}")
         for value in self._for_channels("std"):
             check_positive("std", value)
+        if not isinstance(self.keep_aspect, bool):
+            raise ConfigError(f"keep_aspect must be true or false, got {self.keep_aspect!r}")
+        patch_hw = pair("patch_size", self.patch_size)
+        object.__setattr__(self, "patch_size", patch_hw)
+        if self.keep_aspect:
+            check_divides((self.height, self.width), patch_hw)
+
+    def size_for(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) that an image of these sides is resized to.
+
+        With `keep_aspect`, of the grids next to the ideal one, which has the image's aspect and all the patches there
+        may be, the nearest that has no more patches.
+
+        Raises:
+            ConfigError: for an image without pixels.
+        """
+        check_whole("an image's height", height, minimum=1)
+        check_whole("an image's width", width, minimum=1)
+        if not self.keep_aspect:
+            return self.height, self.width
+        patch_height, patch_width = pair("patch_size", self.patch_size)
+        most = (self.height // patch_height) * (self.width // patch_width)
+        # At least two pixels, as for `height` and `width`.
+        least_rows, least_columns = -(-2 // patch_height), -(-2 // patch_width)
+        # One division of whole numbers, so that every machine finds the same.
+        rows = math.sqrt(most * height * patch_width / (width * patch_height))
+        columns = most / rows
+        grids = [
+            (r, min(max(c, least_columns), most // r))
+            for r in (min(max(whole, least_rows), most // least_columns) for whole in (int(rows), int(rows) + 1))
+            for c in (int(columns), int(columns) + 1)
+        ]
+        r, c = min(grids, key=lambda grid: (abs(math.log(grid[0] / rows)) + abs(math.log(grid[1] / columns)), grid))
+        return r * patch_height, c * patch_width
 
     def _for_channels(self, name: str) -> tuple[float, ...]:
         value = getattr(self, name)

@@ -36,7 +36,8 @@ class ModelRecipe:
 
     Attributes:
         preset: a name of `megavit.config.presets.PRESETS`, or "auto": by the images' size and the time.
-        image_size: pixels a side, the image is resized to; None: by the data.
+        image_size: pixels a side, the image is resized to; None: by the data. With `keep_aspect`, an image has at
+            most the patches of such a square.
         patch_size: pixels a side; None: the preset's.
         channels: 1 to 64; None: the images' own, where 1 takes that every training image is grey. Images of 1, 3
             and 4 channels are made grey or RGB for 1 and 3; for any other number the images must have it.
@@ -82,12 +83,15 @@ class DataRecipe:
             labels, capped weights of the images that have them); "sampler" (classes drawn equally often); or
             "auto": "logits" where the largest class has more than ten times the images of the smallest, else "none".
             All but "none" give up some accuracy on the large classes.
+        keep_aspect: resize each image with its aspect kept, in about as many patches as `image_size` gives a square,
+            and pack them into a batch without padding. Without mixup and CutMix, which take images of one size.
     """
 
     val: float = 0.1
     test: float = 0.1
     seed: int = 0
     balance: Balance = "auto"
+    keep_aspect: bool = False
 
     def __post_init__(self) -> None:
         check_fraction("val", self.val)
@@ -96,6 +100,8 @@ class DataRecipe:
             raise ConfigError(f"val and test together must leave images to train on, got {self.val} + {self.test}")
         check_whole("seed", self.seed, minimum=0)
         check_choice("balance", self.balance, get_args(Balance))
+        if not isinstance(self.keep_aspect, bool):
+            raise ConfigError(f"keep_aspect must be true or false, got {self.keep_aspect!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

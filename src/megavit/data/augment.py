@@ -4,6 +4,7 @@ Draws from torch's global random state, which the training loop seeds by step.
 """
 
 import math
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from torch.nn import functional as F
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import AugmentRecipe
+from megavit.config.vit import pair
+from megavit.data.pictures import Images
 
 # A random crop shows more detail when it is cut from a picture larger than the model's input.
 CROP_MARGIN = 1.25
@@ -23,14 +26,40 @@ def canvas_size(preprocessing: Preprocessing, recipe: AugmentRecipe, side: int) 
     Larger than the model's input where crops are drawn and the images have the detail; never enlarged for it, since
     that would blur what the model learns from, but not what it answers for.
     """
-    margin = CROP_MARGIN if recipe.crop < 1 else 1.0
+    margin = canvas_margin(recipe)
     height, width = preprocessing.height, preprocessing.width
     return max(height, min(side, round(height * margin))), max(width, min(side, round(width * margin)))
 
 
-def augment(images: Tensor, preprocessing: Preprocessing, recipe: AugmentRecipe) -> Tensor:
-    """(B, C, canvas height, canvas width) uint8 -> (B, C, height, width) float in [0, 1], varied by `recipe`."""
-    size = (preprocessing.height, preprocessing.width)
+def canvas_margin(recipe: AugmentRecipe) -> float:
+    """How many times the model's input a side of a training image is kept at."""
+    return CROP_MARGIN if recipe.crop < 1 else 1.0
+
+
+@overload
+def augment(images: Tensor, preprocessing: Preprocessing, recipe: AugmentRecipe) -> Tensor: ...
+@overload
+def augment(images: Images, preprocessing: Preprocessing, recipe: AugmentRecipe) -> Images: ...
+def augment(images: Images, preprocessing: Preprocessing, recipe: AugmentRecipe) -> Images:
+    """(B, C, canvas height, canvas width) uint8 -> (B, C, height, width) float in [0, 1], varied by `recipe`.
+
+    Where images keep their aspect, each of a list (C, canvas height, canvas width) gets the size that fits its own.
+    """
+    if isinstance(images, list):
+        return [_augment(image[None], _size_of(image, preprocessing), recipe)[0] for image in images]
+    return _augment(images, (preprocessing.height, preprocessing.width), recipe)
+
+
+def _size_of(image: Tensor, preprocessing: Preprocessing) -> tuple[int, int]:
+    """Its own, if the model could take it so; or the nearest that it takes."""
+    height, width = image.shape[1:]
+    patch_height, patch_width = pair("patch_size", preprocessing.patch_size)
+    fits = height * width <= preprocessing.height * preprocessing.width
+    whole = not height % patch_height and not width % patch_width
+    return (height, width) if fits and whole else preprocessing.size_for(height, width)
+
+
+def _augment(images: Tensor, size: tuple[int, int], recipe: AugmentRecipe) -> Tensor:
     varied = images.float() / 255
     if recipe.crop < 1 or recipe.flip or recipe.rotate or recipe.shift or images.shape[2:] != size:
         varied = _resample(varied, _views(images.shape[0], size, recipe).to(images.device), size)
@@ -39,8 +68,18 @@ def augment(images: Tensor, preprocessing: Preprocessing, recipe: AugmentRecipe)
     return varied
 
 
-def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+@overload
+def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor: ...
+@overload
+def normalise(images: Images, preprocessing: Preprocessing) -> Images: ...
+def normalise(images: Images, preprocessing: Preprocessing) -> Images:
     """Floats in [0, 1], or uint8, to what the model expects."""
+    if isinstance(images, list):
+        return [_normalise(image, preprocessing) for image in images]
+    return _normalise(images, preprocessing)
+
+
+def _normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     floats = images if images.is_floating_point() else images.float() / 255
     return (floats - _by_channel(preprocessing.mean, floats)) / _by_channel(preprocessing.std, floats)
 

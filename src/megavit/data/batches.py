@@ -1,5 +1,6 @@
 """Batches of pictures from files, decoded by worker processes a few batches ahead of whoever asks."""
 
+import math
 import signal
 from collections.abc import Iterator, Sequence
 
@@ -7,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from megavit.data.pictures import Pictures
+from megavit.data.pictures import Images, Pictures
 from megavit.errors import DataError
 
 
-def batches_of(pictures: Pictures, order: Sampler[list[int]] | Sequence[list[int]], workers: int) -> Iterator[Tensor]:
-    """Each batch of `order`, uint8 (B, channels, height, width), stacked where it is decoded and sent as one tensor.
+def batches_of(pictures: Pictures, order: Sampler[list[int]] | Sequence[list[int]], workers: int) -> Iterator[Images]:
+    """Each batch of `order`, uint8, put together where it is decoded and sent as one tensor.
 
     In pinned memory where there is a GPU to copy it to. With 0 workers this process decodes.
 
@@ -22,7 +23,7 @@ def batches_of(pictures: Pictures, order: Sampler[list[int]] | Sequence[list[int
     loader = DataLoader(
         Answering(pictures),
         batch_sampler=order,
-        collate_fn=stack,
+        collate_fn=string if pictures.preprocessing.keep_aspect else stack,
         num_workers=workers,
         worker_init_fn=leave_interrupts_to_parent,
         pin_memory=torch.cuda.is_available(),
@@ -31,7 +32,7 @@ def batches_of(pictures: Pictures, order: Sampler[list[int]] | Sequence[list[int
         for batch in loader:
             if isinstance(batch, str):
                 raise DataError(batch)
-            yield batch
+            yield batch if isinstance(batch, Tensor) else cut(*batch)
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
@@ -64,6 +65,24 @@ def stack(pictures: list[Tensor | str]) -> Tensor | str:
     """One tensor, or the first message."""
     messages = [picture for picture in pictures if isinstance(picture, str)]
     return messages[0] if messages else torch.stack([picture for picture in pictures if isinstance(picture, Tensor)])
+
+
+def string(pictures: list[Tensor | str]) -> tuple[Tensor, list[list[int]]] | str:
+    """Pictures of different sizes as one tensor (pixels,) and their shapes, for `cut`; or the first message.
+
+    One tensor, because each takes a file descriptor on its way from another process.
+    """
+    messages = [picture for picture in pictures if isinstance(picture, str)]
+    if messages:
+        return messages[0]
+    whole = [picture for picture in pictures if isinstance(picture, Tensor)]
+    return torch.cat([picture.flatten() for picture in whole]), [list(picture.shape) for picture in whole]
+
+
+def cut(pixels: Tensor, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
+    """The reverse of `string`, without a copy."""
+    parts = pixels.split([math.prod(shape) for shape in shapes])
+    return [part.view(*shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def leave_interrupts_to_parent(_worker: int) -> None:

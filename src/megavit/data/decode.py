@@ -11,7 +11,7 @@ import re
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -54,7 +54,11 @@ _TURNS = {
 _SIDEWAYS = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
 
 
-def decode(source: Path | bytes, need: tuple[int, int] | None = None) -> torch.Tensor:
+Need = tuple[int, int] | Callable[[int, int], tuple[int, int]]
+"""(height, width) that a picture will be made smaller to, upright, or what says it of the picture's own."""
+
+
+def decode(source: Path | bytes, need: Need | None = None) -> torch.Tensor:
     """The picture in a file, or in the bytes of one: uint8 (C, H, W), values 0 to 255.
 
     C is 1 where the picture is stored as grey, 3 for colour; a .npy file or a TIFF of more than four bands has
@@ -64,13 +68,18 @@ def decode(source: Path | bytes, need: tuple[int, int] | None = None) -> torch.T
 
     Args:
         source: a path or a file's bytes.
-        need: (height, width) that the picture will be made smaller to, upright. A JPEG much larger than that is
-            decoded at a reduced scale, at least `DRAFT_MARGIN` times as large; no other kind is changed by it.
+        need: what the picture will be made smaller to. A JPEG much larger than that is decoded at a reduced scale,
+            at least `DRAFT_MARGIN` times as large; no other kind is changed by it.
 
     Raises:
         ImageError: for everything that cannot be read or is beyond the limits, with a short reason.
     """
-    return _decode(source if isinstance(source, bytes) else read_file(source), need)[0]
+    return decode_with_size(source, need)[0]
+
+
+def decode_with_size(source: Path | bytes, need: Need | None = None) -> tuple[torch.Tensor, tuple[int, int]]:
+    """What `decode` gives, and the (height, width) that the picture has at full scale."""
+    return _decode(source if isinstance(source, bytes) else read_file(source), need)
 
 
 def examine(data: bytes) -> tuple[int, int, int]:
@@ -85,7 +94,7 @@ def examine(data: bytes) -> tuple[int, int, int]:
     return pixels.shape[0], height, width
 
 
-def _decode(data: bytes, need: tuple[int, int] | None) -> tuple[torch.Tensor, tuple[int, int]]:
+def _decode(data: bytes, need: Need | None) -> tuple[torch.Tensor, tuple[int, int]]:
     """The picture, and its (height, width) at full scale."""
     check_bytes(len(data))
     if data.startswith((b"P1", b"P2", b"P3")) and len(data) > MAX_TEXT_BYTES:
@@ -106,11 +115,12 @@ def _decode(data: bytes, need: tuple[int, int] | None) -> tuple[torch.Tensor, tu
             return _whole(_pixels(image))
 
 
-def _from_jpeg(image: Image.Image, need: tuple[int, int] | None) -> tuple[torch.Tensor, tuple[int, int]]:
+def _from_jpeg(image: Image.Image, need: Need | None) -> tuple[torch.Tensor, tuple[int, int]]:
     sideways = _orientation(image) in _SIDEWAYS
     whole = image.size if sideways else image.size[::-1]
     if need is not None:
-        least = [math.ceil(side * DRAFT_MARGIN) for side in need]
+        sides = need(*whole) if callable(need) else need
+        least = [math.ceil(side * DRAFT_MARGIN) for side in sides]
         image.draft(None, (least[0], least[1]) if sideways else (least[1], least[0]))
     return _pixels(image), whole
 

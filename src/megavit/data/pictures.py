@@ -1,5 +1,6 @@
 """Images at the size and with the channels a model takes; training and prediction share `prepare`."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ from PIL import Image
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
+from megavit.config.preprocessing import Preprocessing
 from megavit.data.modes import on_white
 from megavit.data.samples import LabelledImages, Sample
 from megavit.data.scan import Progress
@@ -19,6 +21,21 @@ COLOUR = (1, 3)
 """Channels that images of each other's kind can be made into: grey and RGB."""
 
 _CHUNK = 64
+
+Images = torch.Tensor | list[torch.Tensor]
+"""A batch: one tensor (B, C, height, width), or where images keep their aspect a list of (C, height, width)."""
+
+
+def as_batch(pictures: Sequence[torch.Tensor], preprocessing: Preprocessing) -> Images:
+    """Prepared pictures (C, height, width), one or more, as a batch."""
+    return list(pictures) if preprocessing.keep_aspect else torch.stack(list(pictures))
+
+
+def to_device(images: Images, device: torch.device) -> Images:
+    """The batch on `device`; from pinned memory while this process goes on."""
+    if isinstance(images, list):
+        return [image.to(device, non_blocking=True) for image in images]
+    return images.to(device, non_blocking=True)
 
 
 def prepare(image: torch.Tensor, height: int, width: int, channels: int) -> torch.Tensor:
@@ -77,66 +94,86 @@ def _opaque(image: torch.Tensor) -> torch.Tensor:
 class Pictures(torch.utils.data.Dataset[torch.Tensor]):
     """Samples as uint8 (channels, height, width) by place, decoded when asked for.
 
+    Args:
+        preprocessing: whose size they get, and whose channels.
+        margin: where they keep their aspect: by how much larger a side may be kept where the image has the detail.
+
     Raises:
         DataError: naming the file, where it could be read before and cannot any more.
     """
 
     def __init__(
-        self, images: LabelledImages, samples: Sequence[Sample], height: int, width: int, channels: int
+        self, images: LabelledImages, samples: Sequence[Sample], preprocessing: Preprocessing, margin: float = 1.0
     ) -> None:
         self.images = images
         self.samples = tuple(samples)
-        self.height = height
-        self.width = width
-        self.channels = channels
+        self.preprocessing = preprocessing
+        self.margin = margin
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> torch.Tensor:
         sample = self.samples[index]
+        height, width = self.size_of(sample)
         try:
-            pixels = self.images.pixels(sample, (self.height, self.width))
+            pixels = self.images.pixels(sample, (height, width))
         except ImageError as error:
             raise DataError(
                 f"{sample.name!r} of {self.images.source!r} could be read before and cannot any more: {error.reason}. "
                 "Restore it, or start again without it"
             ) from error
-        return prepare(pixels, self.height, self.width, self.channels)
+        return prepare(pixels, height, width, self.preprocessing.channels)
+
+    def size_of(self, sample: Sample) -> tuple[int, int]:
+        """(height, width) of its picture."""
+        size = self.preprocessing.size_for(sample.height, sample.width)
+        if self.margin == 1:
+            return size
+        sides = zip(size, (sample.height, sample.width), strict=True)
+        height, width = (max(least, min(side, round(least * self.margin))) for least, side in sides)
+        return height, width
 
     @property
     def nbytes(self) -> int:
         """Memory that `load_all` takes."""
-        return len(self) * self.channels * self.height * self.width
+        return self.preprocessing.channels * sum(math.prod(self.size_of(sample)) for sample in self.samples)
 
 
-def load_all(pictures: Pictures, workers: int, progress: Progress | None = None) -> torch.Tensor:
-    """Every picture in memory, uint8 (N, channels, height, width), decoded once by `workers` processes.
+def load_all(pictures: Pictures, workers: int, progress: Progress | None = None) -> Images:
+    """Every picture in memory, as one batch of uint8, decoded once by `workers` processes.
 
     With 0 workers, and for images that are in memory already, this process decodes them.
 
     Raises:
         DataError: as `Pictures`, or where a process died.
     """
-    whole = torch.empty(len(pictures), pictures.channels, pictures.height, pictures.width, dtype=torch.uint8)
+    size = pictures.preprocessing
     # A part carries its own samples only: it is sent to another process.
     images = replace(pictures.images, samples=(), skipped=())
     parts = [
-        Pictures(images, pictures.samples[start : start + _CHUNK], pictures.height, pictures.width, pictures.channels)
+        Pictures(images, pictures.samples[start : start + _CHUNK], size, pictures.margin)
         for start in range(0, len(pictures), _CHUNK)
     ]
+    whole: Images = []
+    if not size.keep_aspect:
+        whole = torch.empty(len(pictures), size.channels, size.height, size.width, dtype=torch.uint8)
     done = 0
-    for stack in in_processes(_stack, parts, 0 if images.root is None else workers):
-        whole[done : done + len(stack)] = torch.from_numpy(stack)
-        done += len(stack)
+    for arrays in in_processes(_arrays, parts, 0 if images.root is None else workers):
+        for place, array in enumerate(arrays, start=done):
+            if isinstance(whole, list):
+                whole.append(torch.from_numpy(array))
+            else:
+                whole[place] = torch.from_numpy(array)
+        done += len(arrays)
         if progress is not None:
             progress(done, len(pictures))
     return whole
 
 
-def _stack(pictures: Pictures) -> np.ndarray:
+def _arrays(pictures: Pictures) -> list[np.ndarray]:
     # An array goes to another process as bytes; a tensor would take one file descriptor each.
-    return torch.stack([pictures[index] for index in range(len(pictures))]).numpy()
+    return [pictures[index].numpy() for index in range(len(pictures))]
 
 
 def channel_statistics(pictures: Pictures) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -145,13 +182,13 @@ def channel_statistics(pictures: Pictures) -> tuple[tuple[float, ...], tuple[flo
     Sums of whole numbers, so that every machine finds the same. The deviation of a channel that hardly changes is
     taken as one level, 1/255, lest its noise be blown up.
     """
-    total = torch.zeros(pictures.channels, dtype=torch.int64)
-    squares = torch.zeros_like(total)
+    total = torch.zeros(pictures.preprocessing.channels, dtype=torch.int64)
+    squares, count = torch.zeros_like(total), 0
     for place in range(len(pictures)):
         values = pictures[place].long()
         total += values.sum(dim=(1, 2))
         squares += values.square().sum(dim=(1, 2))
-    count = len(pictures) * pictures.height * pictures.width
+        count += values[0].numel()
     mean = total.double() / count
     std = (squares.double() / count - mean.square()).clamp(min=0).sqrt().clamp(min=1)
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())

@@ -83,9 +83,9 @@ def evaluate(
     Raises:
         DataError: for images of other channels than the model takes, or that cannot be read any more.
     """
-    size = predictor.info.preprocessing
-    check_channels(images, choice.samples, size.channels)
-    pictures = Pictures(images, choice.samples, size.height, size.width, size.channels)
+    preprocessing = predictor.info.preprocessing
+    check_channels(images, choice.samples, preprocessing.channels)
+    pictures = Pictures(images, choice.samples, preprocessing)
     batches = batches_of(pictures, in_turn(len(pictures), batch_size), workers_for(images, len(pictures)))
     targets = targets_of(choice.samples, predictor.target, len(predictor.labels))
     found = []

@@ -1,11 +1,14 @@
 """Multi-head self-attention with queries and keys normalised (ViT-22B, arXiv 2302.05442, section 2.1)."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig
 from megavit.model.norm import make_norm
+from megavit.model.packing import Packing
 from megavit.model.positions import Rotation, rotate
 
 # In bfloat16, up to this many tokens, a CPU computes attention 1.6 to 10 times faster by two plain matrix products
@@ -32,14 +35,18 @@ class Attention(nn.Module):
         self.out = nn.Linear(inner, config.dim)
         self.out_dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation | None = None, packing: Packing | None = None) -> Tensor:
         query, key, value = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         query, key = self.query_norm(query), self.key_norm(key)
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
         # Norms and rotations answer in float32 under autocast; attention is to run in the projections' dtype.
         query, key = query.to(value.dtype), key.to(value.dtype)
-        mixed = attend(query, key, value, self.dropout if self.training else 0.0)
+        dropout = self.dropout if self.training else 0.0
+        if packing is None:
+            mixed = attend(query, key, value, dropout)
+        else:
+            mixed = attend_packed(query, key, value, packing, dropout)
         return self.out_dropout(self.out(self.out_norm(mixed.transpose(1, 2).flatten(2))))
 
 
@@ -55,3 +62,33 @@ def attend_explicitly(query: Tensor, key: Tensor, value: Tensor, dropout: float 
     """The same by two matrix products, with the weights in memory."""
     weights = (query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5).softmax(dim=-1)
     return F.dropout(weights, dropout).to(value.dtype) @ value
+
+
+def attend_packed(query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float = 0.0) -> Tensor:
+    """The same for (1, H, T, K), within each image of `packing`.
+
+    Images of one length are a batch; without dropout, on a GPU that has it, one kernel takes all lengths. A mask over
+    the whole sequence would compute every image with every other: `benchmarks/packing.py` measures both.
+    """
+    by_token = [x.transpose(1, 2) for x in (query, key, value)]
+    if not dropout and has_varlen(query):
+        from torch.nn.attention.varlen import varlen_attn
+
+        starts, longest = packing.starts, packing.longest
+        q, k, v = (x[0].contiguous() for x in by_token)
+        # It answers with a tuple only where that is asked for.
+        return cast(Tensor, varlen_attn(q, k, v, starts, starts, longest, longest))[None].transpose(1, 2)
+    groups = zip(*([part.transpose(1, 2) for part in packing.split(x)] for x in by_token), strict=True)
+    mixed = [attend(q, k, v, dropout).transpose(1, 2) for q, k, v in groups]
+    return packing.join(mixed).transpose(1, 2)
+
+
+def has_varlen(query: Tensor) -> bool:
+    """Whether PyTorch's attention of different lengths runs on these: in half precision, on Ampere or newer."""
+    return (
+        query.device.type == "cuda"
+        and query.dtype in (torch.bfloat16, torch.float16)
+        and query.shape[-1] % 8 == 0
+        and query.shape[-1] <= 256
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+    )

@@ -7,6 +7,7 @@ from megavit.config.vit import ViTConfig
 from megavit.model.attention import Attention
 from megavit.model.feedforward import FeedForward
 from megavit.model.norm import make_norm
+from megavit.model.packing import Packing
 from megavit.model.positions import Rotation
 from megavit.model.zeta import ZetaBlock
 
@@ -29,11 +30,13 @@ class DropPath(nn.Module):
         super().__init__()
         self.probability = probability
 
-    def forward(self, branch: Tensor) -> Tensor:
+    def forward(self, branch: Tensor, packing: Packing | None = None) -> Tensor:
         if not self.training or self.probability == 0:
             return branch
         keep = 1 - self.probability
-        kept = torch.rand(branch.shape[0], 1, 1, device=branch.device) < keep
+        samples = branch.shape[0] if packing is None else packing.images
+        kept = torch.rand(samples, 1, 1, device=branch.device) < keep
+        kept = kept if packing is None else packing.repeat(kept)
         return branch * kept.to(branch.dtype) / keep
 
 
@@ -49,10 +52,10 @@ class ParallelBlock(nn.Module):
         self.mlp_scale = _scale(config)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation | None = None, packing: Packing | None = None) -> Tensor:
         normed = self.norm(x)
-        attended = self.attention_scale(self.attention(normed, rotation))
-        return x + self.drop_path(attended + self.mlp_scale(self.mlp(normed)))
+        attended = self.attention_scale(self.attention(normed, rotation, packing))
+        return x + self.drop_path(attended + self.mlp_scale(self.mlp(normed)), packing)
 
 
 class SerialBlock(nn.Module):
@@ -68,9 +71,10 @@ class SerialBlock(nn.Module):
         self.mlp_scale = _scale(config)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
-        x = x + self.drop_path(self.attention_scale(self.attention(self.attention_norm(x), rotation)))
-        return x + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(x))))
+    def forward(self, x: Tensor, rotation: Rotation | None = None, packing: Packing | None = None) -> Tensor:
+        attended = self.attention_scale(self.attention(self.attention_norm(x), rotation, packing))
+        x = x + self.drop_path(attended, packing)
+        return x + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(x))), packing)
 
 
 BLOCKS = {"parallel": ParallelBlock, "serial": SerialBlock, "zeta": ZetaBlock}
@@ -85,9 +89,9 @@ class Transformer(nn.Module):
         deepest = max(1, config.depth - 1)
         self.layers = nn.ModuleList(block(config, config.design.drop_path * i / deepest) for i in range(config.depth))
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation | None = None, packing: Packing | None = None) -> Tensor:
         for layer in self.layers:
-            x = layer(x, rotation)
+            x = layer(x, rotation, packing)
         return x
 
 

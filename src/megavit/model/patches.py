@@ -1,5 +1,7 @@
 """Image to patch tokens."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -44,6 +46,29 @@ class PatchEmbedding(nn.Module):
         if height == 0 or width == 0:
             raise ValueError(f"images must have pixels, got {height} × {width}")
         return height // self.patch_hw[0], width // self.patch_hw[1]
+
+    def grids(self, images: Sequence[Tensor]) -> list[tuple[int, int]]:
+        """`grid` of each of some images (channels, height, width), of which there must be one or more.
+
+        Raises:
+            ValueError: as `grid`, naming the image by its place, or where they are not alike in dtype and device.
+        """
+        if not images:
+            raise ValueError("there must be at least one image")
+        found = []
+        for place, img in enumerate(images):
+            try:
+                if img.ndim != 3:
+                    raise ValueError(f"images must be (channels, height, width), got shape {tuple(img.shape)}")
+                found.append(self.grid(img[None]))
+            except ValueError as error:
+                raise ValueError(f"image {place} of {len(images)}: {error}") from error
+            if (img.dtype, img.device) != (images[0].dtype, images[0].device):
+                raise ValueError(
+                    f"image {place} of {len(images)} is {img.dtype} on {img.device}, "
+                    f"the first one {images[0].dtype} on {images[0].device}; they must be alike"
+                )
+        return found
 
     def forward(self, img: Tensor) -> Tensor:
         self.grid(img)

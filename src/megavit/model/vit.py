@@ -3,22 +3,26 @@
     model = MegaVit(image_size=256, patch_size=32, num_classes=1000, dim=512, depth=6, heads=8, mlp_dim=1024)
     logits = model(images)              # (B, 1000)
     features = model.features(images)   # pooled, prefix and patch tokens
+    logits = model([wide, tall])        # images of different sizes, packed without padding
 
 Letters of the shapes: see `megavit.model`.
 """
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import NamedTuple, Self
 
+import torch
 from torch import Tensor, nn
 
-from megavit.config.vit import Design, Pool, Size, ViTConfig
+from megavit.config.vit import Design, FinalNorm, Pool, Size, ViTConfig
 from megavit.model.block import Transformer
 from megavit.model.init import initialise
 from megavit.model.norm import make_norm
+from megavit.model.packing import by_size, pack
 from megavit.model.patches import PatchEmbedding
 from megavit.model.pooling import POOLS
-from megavit.model.positions import POSITIONS
+from megavit.model.positions import POSITIONS, Rotation
 from megavit.model.tokens import PatchDrop, PrefixTokens
 
 
@@ -40,11 +44,28 @@ class Features(NamedTuple):
     grid: tuple[int, int]
 
 
+class PackedFeatures(NamedTuple):
+    """What a MegaVit sees in images of different sizes, after its last norm.
+
+    Attributes:
+        pooled: (B, D), what the head classifies.
+        prefix: (B, R, D), the class tokens, if any, then the registers.
+        patches: of each image, (N, D) with its own N, row by row; fewer in training with `patch_drop`.
+        grids: of each image, (rows, columns) of its patches.
+    """
+
+    pooled: Tensor
+    prefix: Tensor
+    patches: tuple[Tensor, ...]
+    grids: tuple[tuple[int, int], ...]
+
+
 class MegaVit(nn.Module):
     """A Vision Transformer for images (B, channels, height, width) of floats, answering logits (B, num_classes).
 
     An image of another size than `image_size` is welcome if its sides divide by `patch_size`: learned
-    positions are resampled, others computed. With `num_classes=0` the answer is the pooled features (B, dim).
+    positions are resampled, others computed. Images of different sizes come as a list of (channels, height, width).
+    With `num_classes=0` the answer is the pooled features (B, dim).
 
     The arguments are those of `megavit.ViTConfig`, which explains them; `design` says which parts.
 
@@ -105,19 +126,44 @@ class MegaVit(nn.Module):
         """Set every parameter to a fresh initial value, as after `to_empty` of a model built on the meta device."""
         initialise(self, depth=self.config.depth, layer_scale=self.config.design.layer_scale or 1.0)
 
-    def forward(self, img: Tensor) -> Tensor:
-        return self.mlp_head(self.features(img).pooled)
+    def forward(self, img: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+        features = self.features_packed(img) if isinstance(img, list | tuple) else self.features(img)
+        return self.mlp_head(features.pooled)
 
     def features(self, img: Tensor) -> Features:
         """Everything up to the head: tokens and their pooled vector."""
         grid = self.patch_embedding.grid(img)
-        x = self.patch_embedding(img)
-        x, rotation = self.positions(x, grid)
-        x, rotation = self.patch_drop(x, rotation)
-        x = self.dropout(self.prefix_tokens(x))
-        x = self.transformer(self.pre_norm(x), rotation)
-        norm_tokens = self.config.design.final_norm == "tokens"
-        x = self.norm(x) if norm_tokens else x
+        x, rotation = self.embed(img, grid)
+        x = self.final_norm(self.transformer(x, rotation), "tokens")
         prefix, patches = x.tensor_split([self.config.num_prefix_tokens], dim=1)
-        pooled = self.pool(prefix, patches)
-        return Features(pooled if norm_tokens else self.norm(pooled), prefix, patches, grid)
+        return Features(self.final_norm(self.pool(prefix, patches), "pooled"), prefix, patches, grid)
+
+    def features_packed(self, images: Sequence[Tensor]) -> PackedFeatures:
+        """`features` of images (channels, height, width) of any sizes that the patches tile, in one sequence.
+
+        Each is what it would be alone, up to rounding.
+
+        Raises:
+            ValueError: as `features`, naming the image by its place.
+        """
+        grids = self.patch_embedding.grids(images)
+        order, stacks = by_size(images, grids)
+        x, rotation, packing = pack([self.embed(stack, self.patch_embedding.grid(stack)) for stack in stacks])
+        x = self.final_norm(self.transformer(x, rotation, packing), "tokens")
+        divided = [group.tensor_split([self.config.num_prefix_tokens], dim=1) for group in packing.split(x)]
+        place = sorted(range(len(order)), key=order.__getitem__)
+        pooled = torch.cat([self.pool(prefix, patches) for prefix, patches in divided])[place]
+        prefix = torch.cat([prefix for prefix, _ in divided])[place]
+        patches = [image for _, patches in divided for image in patches]
+        pooled = self.final_norm(pooled, "pooled")
+        return PackedFeatures(pooled, prefix, tuple(patches[i] for i in place), tuple(grids))
+
+    def embed(self, img: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Rotation | None]:
+        """Images of one `grid` as tokens (B, T, D) with their positions, and the rotations that are in attention."""
+        x, rotation = self.positions(self.patch_embedding(img), grid)
+        x, rotation = self.patch_drop(x, rotation)
+        return self.pre_norm(self.dropout(self.prefix_tokens(x))), rotation
+
+    def final_norm(self, x: Tensor, of: FinalNorm) -> Tensor:
+        """The norm where the design has it: of the tokens, or of the pooled vector."""
+        return self.norm(x) if self.config.design.final_norm == of else x

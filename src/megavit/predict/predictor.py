@@ -8,6 +8,7 @@ print(prediction.label, prediction.probability)
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -18,8 +19,8 @@ from torch import Tensor
 
 from megavit.config.target import TargetKind
 from megavit.data.arrays import from_array
-from megavit.data.decode import decode, from_pillow
-from megavit.data.pictures import prepare
+from megavit.data.decode import Need, decode_with_size, from_pillow
+from megavit.data.pictures import Images, as_batch, prepare
 from megavit.errors import ImageError
 from megavit.predict.arrivals import Arrivals
 from megavit.predict.logits import logits_of
@@ -69,11 +70,10 @@ class Predictor:
             ImageError: (a ValueError) for an image that cannot be read, with the reason.
         """
         if not isinstance(image, list | tuple):
-            return self._predictions(self.prepare(image)[None], top)[0]
+            return self._predictions([self.prepare(image)], top)[0]
         found: list[Prediction] = []
         for start in range(0, len(image), BATCH):
-            batch = torch.stack([self.prepare(one) for one in image[start : start + BATCH]])
-            found += self._predictions(batch, top)
+            found += self._predictions([self.prepare(one) for one in image[start : start + BATCH]], top)
         return found
 
     def stream(
@@ -91,7 +91,7 @@ class Predictor:
                     arrivals.answered()
                     yield answer
 
-    def outputs(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    def outputs(self, batches: Iterable[Images]) -> Iterator[Tensor]:
         """Answers as numbers, for uint8 batches as `prepare` makes their pictures.
 
         For "classes" (B, classes) probabilities, rows summing to 1; for "labels" (B, labels) probabilities, each
@@ -107,7 +107,8 @@ class Predictor:
             ImageError: when it cannot be read.
         """
         size = self.info.preprocessing
-        return prepare(_read(image, (size.height, size.width)), size.height, size.width, size.channels)
+        pixels, whole = _read(image, size.size_for)
+        return prepare(pixels, *size.size_for(*whole), size.channels)
 
     def _answers(self, chunk: list[tuple[str, Future[Tensor]]], top: int) -> Iterator[Answer]:
         prepared: dict[int, Tensor] = {}
@@ -117,12 +118,12 @@ class Predictor:
                 prepared[i] = future.result()
             except ImageError as error:
                 reasons[i] = error.reason
-        predictions = iter(self._predictions(torch.stack(list(prepared.values())), top) if prepared else [])
+        predictions = iter(self._predictions(list(prepared.values()), top) if prepared else [])
         for i, (name, _) in enumerate(chunk):
             yield Answer(name, next(predictions), None) if i in prepared else Answer(name, None, reasons[i])
 
-    def _predictions(self, batch: Tensor, top: int) -> list[Prediction]:
-        (answers,) = self.outputs([batch])
+    def _predictions(self, pictures: list[Tensor], top: int) -> list[Prediction]:
+        (answers,) = self.outputs([as_batch(pictures, self.info.preprocessing)])
         if self.target == "score":
             return [Prediction(value=value) for value in answers.tolist()]
         values, indices = answers.topk(min(max(top, 1), len(self.labels)), dim=1)
@@ -147,33 +148,45 @@ class Predictor:
         return tuple(sorted(over, key=lambda one: -one[1]))
 
 
-def load(folder: str | os.PathLike[str], *, device: str = "auto", verify: bool = False) -> Predictor:
+def load(
+    folder: str | os.PathLike[str], *, device: str = "auto", verify: bool = False, keep_aspect: bool = False
+) -> Predictor:
     """The predictor of a bundle, or of the folder of a training run.
 
     Args:
         folder: what `megavit train` wrote.
         device: "auto", "cpu", "cuda" or "cuda:N".
         verify: also check that the bundle's golden pictures get the answers they must.
+        keep_aspect: resize images with their aspect kept, also where the model was not trained so.
 
     Raises:
         BundleError: naming what is missing, damaged, or disagrees.
         ConfigError: for a device that is not there.
     """
     chosen = pick_device(device)
-    return Predictor(load_bundle(Path(folder), verify=verify), chosen)
+    bundle = load_bundle(Path(folder), verify=verify)
+    return Predictor(with_aspect_kept(bundle) if keep_aspect else bundle, chosen)
 
 
-def _read(image: Any, need: tuple[int, int]) -> Tensor:
+def with_aspect_kept(bundle: Bundle) -> Bundle:
+    """The bundle as if it had been trained on images that keep their aspect."""
+    preprocessing = replace(bundle.info.preprocessing, keep_aspect=True, patch_size=bundle.info.model.patch_size)
+    return replace(bundle, info=replace(bundle.info, preprocessing=preprocessing))
+
+
+def _read(image: Any, need: Need) -> tuple[Tensor, tuple[int, int]]:
+    """Its pixels, large files at a reduced scale, and its (height, width) at full scale."""
     match image:
         case str() | os.PathLike():
-            return decode(Path(image), need)
+            return decode_with_size(Path(image), need)
         case bytes():
-            return decode(image, need)
+            return decode_with_size(image, need)
         case PIL.Image.Image():
-            return from_pillow(image)
+            pixels = from_pillow(image)
         case np.ndarray() | Tensor():
-            return from_array(image)
+            pixels = from_array(image)
         case _:
             raise ImageError(
                 "expected a path, bytes, a PIL image, a NumPy array or a tensor, got " + type(image).__name__
             )
+    return pixels, (pixels.shape[1], pixels.shape[2])

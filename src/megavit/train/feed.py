@@ -6,8 +6,9 @@ from pathlib import Path
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from megavit.config.preprocessing import Preprocessing
 from megavit.data.batches import batches_of, in_turn
-from megavit.data.pictures import Pictures, load_all
+from megavit.data.pictures import Images, Pictures, load_all
 from megavit.data.samples import LabelledImages, Sample
 from megavit.data.targets import targets_of
 from megavit.data.workers import MOST_WORKERS, processors
@@ -18,21 +19,21 @@ MEMORY_SHARE = 0.4
 
 
 class Feed:
-    """The images of some samples, uint8 (count, channels, height, width), and their targets, one a row."""
+    """The images of some samples, uint8, at the size of `Pictures`, and their targets, one a row."""
 
     def __init__(
         self,
         images: LabelledImages,
         samples: Sequence[Sample],
-        size: tuple[int, int, int],
+        preprocessing: Preprocessing,
         workers: int | None,
         watch: Watch,
+        margin: float = 1.0,
     ) -> None:
-        channels, height, width = size
         self.labels = targets_of(samples, images.target, len(images.classes))
-        self.pictures = Pictures(images, samples, height, width, channels)
+        self.pictures = Pictures(images, samples, preprocessing, margin)
         self.workers = min(processors(), MOST_WORKERS) if workers is None else workers
-        self.memory: Tensor | None = None
+        self.memory: Images | None = None
         if self.pictures.nbytes <= free_memory() * MEMORY_SHARE:
             self.memory = load_all(
                 self.pictures, self.workers, lambda done, total: watch.progress("reading images", done, total)
@@ -41,17 +42,19 @@ class Feed:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(self, order: Sampler[list[int]] | Sequence[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, order: Sampler[list[int]] | Sequence[list[int]]) -> Iterator[tuple[Images, Tensor]]:
         """(images, labels) of each batch of `order`, which must give the same batches whenever it is gone through."""
         if self.memory is not None:
+            memory = self.memory
             for chosen in order:
-                yield self.memory[chosen], self.labels[chosen]
+                batch = [memory[place] for place in chosen] if isinstance(memory, list) else memory[chosen]
+                yield batch, self.labels[chosen]
             return
         images = batches_of(self.pictures, order, self.workers)
         for batch, chosen in zip(images, order, strict=True):
             yield batch, self.labels[chosen]
 
-    def in_turn(self, batch_size: int) -> Iterator[Tensor]:
+    def in_turn(self, batch_size: int) -> Iterator[Images]:
         """Every image once, in order."""
         return (batch for batch, _ in self.batches(in_turn(len(self), batch_size)))
 

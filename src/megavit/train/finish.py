@@ -45,8 +45,7 @@ def finish(out: Path, state: TrainState, task: Task, images: LabelledImages, val
     model = state.average
     model.load_state_dict(state.best)
     watch.say("measuring on the test images")
-    size = (task.preprocessing.channels, task.preprocessing.height, task.preprocessing.width)
-    feed = Feed(images, images.of("test"), size, task.recipe.run.workers, watch)
+    feed = Feed(images, images.of("test"), task.preprocessing, task.recipe.run.workers, watch)
     test, val = answers(model, task, feed), answers(model, task, validation)
     target = task.target
     if target.kind == "labels":

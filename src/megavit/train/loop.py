@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import AugmentRecipe, Recipe, ScheduleRecipe
 from megavit.config.target import Target
 from megavit.data.augment import augment, normalise
+from megavit.data.pictures import Images, to_device
 from megavit.errors import Interrupted, TrainingError
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file, writing
@@ -29,7 +31,7 @@ from megavit.train.state import TrainState
 from megavit.train.validation import metric_of
 from megavit.train.watch import Watch
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Images, Tensor]
 Validate = Callable[[nn.Module], tuple[float, float]]
 
 # So many steps in a row without a finite gradient are no accident.
@@ -98,7 +100,7 @@ def fit(
 
     Args:
         pace: how far each step brings it.
-        batches: (uint8 images (B, C, height, width), targets of these, as `targets_of` gives them) from
+        batches: (uint8 images, targets of these, as `targets_of` gives them) from
             `state.step` on.
         validate: the (loss, `task.metric`) of a model on the validation images.
         folder: of the run, for its checkpoints and log.
@@ -138,7 +140,7 @@ def fit(
             raise Interrupted(f"stopped as asked after step {state.step} of {stride.steps}; all is saved", stop.signal)
 
 
-def train_step(state: TrainState, task: Task, images: Tensor, labels: Tensor, rate: float, steps: int) -> float:
+def train_step(state: TrainState, task: Task, images: Images, labels: Tensor, rate: float, steps: int) -> float:
     """One step of about `steps` on uint8 images and their labels, at `rate` in [0, 1] of its peak; the loss."""
     device = next(state.model.parameters()).device
     recipe = task.recipe.optimiser
@@ -150,7 +152,7 @@ def train_step(state: TrainState, task: Task, images: Tensor, labels: Tensor, ra
             group["lr"] = group["peak"] * rate
 
     variation = task.variation_at(state.step)
-    varied = augment(images.to(device, non_blocking=True), task.preprocessing, variation)
+    varied = augment(to_device(images, device), task.preprocessing, variation)
     inputs = normalise(varied, task.preprocessing)
     inputs, targets = mix(inputs, labels.to(device, non_blocking=True), task.num_classes, variation)
     inputs = lighten(inputs, state, task.recipe.schedule)
@@ -172,19 +174,32 @@ def train_step(state: TrainState, task: Task, images: Tensor, labels: Tensor, ra
     return loss.item()
 
 
-def lighten(images: Tensor, state: TrainState, schedule: ScheduleRecipe) -> Tensor:
+def lighten(images: Images, state: TrainState, schedule: ScheduleRecipe) -> Images:
     """Early in the run, smaller images and a model that leaves out patches; else both as they are."""
     early = state.progress < schedule.early
     state.model.patch_drop.share = schedule.patch_drop if early else state.model.config.design.patch_drop
     if not early or schedule.scale == 1:
         return images
+    if isinstance(images, list):
+        return [_smaller(image[None], state, schedule.scale)[0] for image in images]
+    return _smaller(images, state, schedule.scale)
+
+
+def _smaller(images: Tensor, state: TrainState, scale: float) -> Tensor:
     sides = zip(images.shape[2:], state.model.config.patch_hw, strict=True)
-    size = [math.ceil(side * schedule.scale / patch) * patch for side, patch in sides]
+    size = [math.ceil(side * scale / patch) * patch for side, patch in sides]
     return F.interpolate(images, size=size, mode="bilinear", antialias=True)
 
 
-def mix(images: Tensor, labels: Tensor, classes: int, recipe: AugmentRecipe) -> Batch:
-    """Images and soft targets (B, outputs), mixed in pairs by mixup or CutMix if the recipe says so."""
+@overload
+def mix(images: Tensor, labels: Tensor, classes: int, recipe: AugmentRecipe) -> tuple[Tensor, Tensor]: ...
+@overload
+def mix(images: Images, labels: Tensor, classes: int, recipe: AugmentRecipe) -> Batch: ...
+def mix(images: Images, labels: Tensor, classes: int, recipe: AugmentRecipe) -> Batch:
+    """Images and soft targets (B, outputs), mixed in pairs by mixup or CutMix if the recipe says so.
+
+    `megavit.train.resolve.settle_mixing` sees to it that images of different sizes are not to be mixed.
+    """
     targets = soft_targets(labels, classes)
     choices: list[nn.Module] = []
     if recipe.mixup:

@@ -1,13 +1,11 @@
 """What a run takes of the device's memory at the very least, so that one that cannot fit never starts."""
 
-import os
-import sys
-
 import torch
 
 from megavit.config.vit import ViTConfig
 from megavit.errors import ConfigError
 from megavit.model.vit import MegaVit
+from megavit.runtime.memory import main_memory
 
 # Weights, gradient, two moments, moving average, best so far: each float32.
 COPIES = 6
@@ -29,18 +27,13 @@ def check_memory(config: ViTConfig, batch_size: int, device: torch.device) -> No
 
 
 def least_memory(config: ViTConfig, batch_size: int) -> int:
-    """Bytes, a lower bound: all copies of the weights, and what a step keeps of each block for its gradient."""
+    """Bytes, a lower bound: all copies of the weights, and what a step keeps of each block for its gradient.
+
+    Images that keep their aspect are taken to have all the patches they may have, of which they lack a few.
+    """
     with torch.device("meta"):
         weights = sum(p.numel() for p in MegaVit.from_config(config).parameters())
     tokens = config.num_patches + config.num_prefix_tokens
     # In bfloat16: the normalised input, queries, keys, values, the attended values, and the MLP's hidden layer.
     token = 2 * (config.dim + 4 * config.heads * config.dim_head + config.mlp_dim)
     return 4 * COPIES * weights + batch_size * tokens * config.depth * token
-
-
-def main_memory() -> int:
-    """Bytes of main memory, free or not: what others hold now may be free in a moment. No limit where none is told."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return sys.maxsize

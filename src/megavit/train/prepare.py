@@ -10,8 +10,9 @@ from torch import nn
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import Precision, Recipe
-from megavit.data.augment import canvas_size
+from megavit.data.augment import canvas_margin, canvas_size
 from megavit.data.order import BatchOrder, equal_class_weights
+from megavit.data.pictures import Images, Pictures, as_batch
 from megavit.data.samples import LabelledImages
 from megavit.data.targets import outputs, targets_of
 from megavit.errors import ConfigError
@@ -65,7 +66,7 @@ def fresh(
     smoothing = recipe.optimiser.label_smoothing
     task = Task(
         recipe=recipe,
-        preprocessing=preprocessing or preprocessing_of(config, images),
+        preprocessing=preprocessing or preprocessing_of(config, images, keep_aspect=recipe.data.keep_aspect),
         target=target,
         num_classes=config.num_classes,
         loss=make_loss(target, targets, config.num_classes, recipe.data.balance, smoothing),
@@ -75,19 +76,38 @@ def fresh(
     return TrainState.fresh(model, recipe.optimiser), task
 
 
-def canvas(images: LabelledImages, recipe: Recipe, size: Preprocessing) -> tuple[int, int, int]:
-    """(channels, height, width) of the training images in memory."""
-    return (size.channels, *canvas_size(size, recipe.augment, short_side(images.of("train"))))
+def canvas(images: LabelledImages, task: Task) -> tuple[Preprocessing, float]:
+    """At what size the training images are kept, and by what margin larger where they keep their aspect."""
+    size, augment = task.preprocessing, task.recipe.augment
+    if size.keep_aspect:
+        return size, canvas_margin(augment)
+    height, width = canvas_size(size, augment, short_side(images.of("train")))
+    return replace(size, height=height, width=width), 1.0
 
 
 def training_feed(task: Task, images: LabelledImages, watch: Watch) -> Feed:
-    size = canvas(images, task.recipe, task.preprocessing)
-    return Feed(images, images.of("train"), size, task.recipe.run.workers, watch)
+    size, margin = canvas(images, task)
+    return Feed(images, images.of("train"), size, task.recipe.run.workers, watch, margin)
 
 
 def validation_feed(task: Task, images: LabelledImages, watch: Watch) -> Feed:
-    size = task.preprocessing
-    return Feed(images, images.of("val"), (size.channels, size.height, size.width), task.recipe.run.workers, watch)
+    return Feed(images, images.of("val"), task.preprocessing, task.recipe.run.workers, watch)
+
+
+def noise(images: LabelledImages, task: Task) -> Images:
+    """A batch like those of the training feed, but of noise: no image is read."""
+    training = images.of("train")
+    # Spread over all of them, as they lie in order of their names.
+    chosen = [training[place * len(training) // task.batch_size] for place in range(task.batch_size)]
+    size, margin = canvas(images, task)
+    pictures = Pictures(images, chosen, size, margin)
+    return as_batch(
+        [
+            torch.randint(0, 256, (size.channels, *pictures.size_of(sample)), dtype=torch.uint8)
+            for sample in pictures.samples
+        ],
+        size,
+    )
 
 
 def batches_of(feed: Feed, task: Task, start: int, steps: int) -> Generator[Batch]:
@@ -123,10 +143,10 @@ def choose_by_time(recipe: Recipe, images: LabelledImages, device: torch.device,
 
     def step_time(candidate: Recipe, enough: float) -> tuple[Precision, float]:
         # No image is read to find the mean and spread of channels: noise needs none, and measuring is short.
-        size = plain_preprocessing(model_config(candidate, outputs(images.target, len(images.classes))))
+        config = model_config(candidate, outputs(images.target, len(images.classes)))
+        size = plain_preprocessing(config, keep_aspect=candidate.data.keep_aspect)
         state, task = fresh(candidate, images, device, size)
-        pixels = torch.randint(0, 256, (task.batch_size, *canvas(images, candidate, task.preprocessing)))
-        return measure(state, task, (pixels.to(torch.uint8), targets[: task.batch_size]), enough)
+        return measure(state, task, (noise(images, task), targets[: task.batch_size]), enough)
 
     watch.say("measuring the speed of a step")
     until = began + total - FINISH_DRAWINGS * drawing_seconds()

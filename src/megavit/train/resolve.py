@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -13,6 +14,7 @@ from megavit.config.vit import Design, ViTConfig
 from megavit.data.pictures import COLOUR, Pictures, channel_statistics, fits
 from megavit.data.samples import LabelledImages, Sample
 from megavit.errors import ConfigError
+from megavit.train.watch import Watch
 
 # Pictures up to so many pixels on the short side are small: not photographs.
 SMALL = 40
@@ -33,6 +35,30 @@ def short_side(samples: tuple[Sample, ...]) -> int:
     return round(median(min(sample.height, sample.width) for sample in samples))
 
 
+def mean_side(samples: tuple[Sample, ...]) -> int:
+    """The side of a square of the images' median area, in pixels."""
+    return round(math.sqrt(median(sample.height * sample.width for sample in samples)))
+
+
+def check_mixing(recipe: Recipe, changes: dict[str, Any]) -> None:
+    """Raise a ConfigError where `changes` asks to mix images that keep their aspect: only equal sizes can be mixed."""
+    asked = [name for name in ("mixup", "cutmix") if changes.get("augment", {}).get(name)]
+    if recipe.data.keep_aspect and asked:
+        raise ConfigError(
+            f"keep_aspect leaves images of different sizes, which {' and '.join(asked)} cannot mix: leave out one of "
+            "the two"
+        )
+
+
+def settle_mixing(recipe: Recipe, watch: Watch) -> Recipe:
+    """`recipe` without mixup and CutMix where images keep their aspect."""
+    augment = recipe.augment
+    if not recipe.data.keep_aspect or not (augment.mixup or augment.cutmix):
+        return recipe
+    watch.say("images keep their aspect, and cannot be mixed in pairs: mixup and CutMix are left out")
+    return replace(recipe, augment=replace(augment, mixup=0.0, cutmix=0.0))
+
+
 def resolve(recipe: Recipe, images: LabelledImages, device: torch.device) -> Recipe:
     """`recipe` with the model and its sizes filled in; what the user chose stays.
 
@@ -43,7 +69,8 @@ def resolve(recipe: Recipe, images: LabelledImages, device: torch.device) -> Rec
     chosen = recipe.model
     name = choose_preset(training, device) if chosen.preset == "auto" else chosen.preset
     patch = chosen.patch_size or PRESETS[name].patch_size
-    size = chosen.image_size or choose_image_size(training, PRESETS[name].image_size, patch)
+    own = mean_side(training) if recipe.data.keep_aspect else short_side(training)
+    size = chosen.image_size or choose_image_size(own, PRESETS[name].image_size, patch)
     channels = choose_channels(images, chosen.channels)
     model = replace(chosen, preset=name, image_size=size, patch_size=patch, channels=channels)
     batch = min(recipe.run.batch_size or choose_batch(len(training)), len(training))
@@ -66,9 +93,8 @@ def choose_batch(images: int) -> int:
     return min(BATCH, 2 ** int(math.log2(share)))
 
 
-def choose_image_size(training: tuple[Sample, ...], usual: int, patch: int) -> int:
-    """The images' own size, to the next whole patch, unless it is larger than the preset's usual one."""
-    side = short_side(training)
+def choose_image_size(side: int, usual: int, patch: int) -> int:
+    """The images' own side, to the next whole patch, unless it is larger than the preset's usual one."""
     return -(-side // patch) * patch if side < usual else -(-usual // patch) * patch
 
 
@@ -103,18 +129,20 @@ def model_config(recipe: Recipe, num_classes: int) -> ViTConfig:
     return replace(config, dropout=chosen.dropout)
 
 
-def preprocessing_of(config: ViTConfig, images: LabelledImages) -> Preprocessing:
+def preprocessing_of(config: ViTConfig, images: LabelledImages, *, keep_aspect: bool = False) -> Preprocessing:
     """The model's size; for channels other than grey or RGB also their mean and spread over training images."""
-    plain = plain_preprocessing(config)
+    plain = plain_preprocessing(config, keep_aspect=keep_aspect)
     if config.channels in COLOUR:
         return plain
     training = images.of("train")
     chosen = training[:: -(-len(training) // MEASURED)]
-    mean, std = channel_statistics(Pictures(images, chosen, plain.height, plain.width, plain.channels))
+    mean, std = channel_statistics(Pictures(images, chosen, plain))
     return replace(plain, mean=mean, std=std)
 
 
-def plain_preprocessing(config: ViTConfig) -> Preprocessing:
+def plain_preprocessing(config: ViTConfig, *, keep_aspect: bool = False) -> Preprocessing:
     """The model's size, with the mean and spread that grey and RGB have whatever the images."""
     height, width = config.image_hw
-    return Preprocessing(height=height, width=width, channels=config.channels)
+    return Preprocessing(
+        height=height, width=width, channels=config.channels, keep_aspect=keep_aspect, patch_size=config.patch_size
+    )

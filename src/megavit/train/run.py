@@ -45,7 +45,7 @@ from megavit.train.prepare import (
     validation_feed,
     validator,
 )
-from megavit.train.resolve import choose_recipe, resolve
+from megavit.train.resolve import check_mixing, choose_recipe, resolve, settle_mixing
 from megavit.train.signals import StopRequest
 from megavit.train.speed import measure
 from megavit.train.state import TrainState
@@ -77,13 +77,14 @@ def train(
         raise DataError(f"the name {source!r} is not text, so that the run could not record it; rename the folder")
     # Wrong settings show before the images are read; "small" stands in for a choice that needs the images.
     wanted = merge(named_recipe("small" if recipe == "auto" else recipe), changes, "the recipe")
+    check_mixing(wanted, changes)
     device = pick_device(wanted.run.device)
     check_writable(out, "the run", need=0)
 
     with only_process(out):
         images = read_images(source, wanted, watch)
         named = merge(named_recipe(choose_recipe(images) if recipe == "auto" else recipe), changes, "the recipe")
-        named = settle_balance(fit_to_target(named, changes, images), images, watch)
+        named = settle_mixing(settle_balance(fit_to_target(named, changes, images), images, watch), watch)
         choice = None if named.run.epochs else choose_by_time(named, images, device, began, watch)
         state, task = fresh(choice.recipe if choice else resolve(named, images, device), images, device)
         check_writable(out, "the run with its checkpoints", need=room_needed(state))

@@ -5,11 +5,9 @@ import statistics
 import time
 from dataclasses import replace
 
-from torch import Tensor
-
 from megavit.config.recipe import Precision
 from megavit.runtime.device import has_bfloat16
-from megavit.train.loop import Task, train_step
+from megavit.train.loop import Batch, Task, train_step
 from megavit.train.state import TrainState
 
 REPETITIONS = 5
@@ -19,9 +17,7 @@ ENOUGH_SECONDS = 10.0
 WORTH_IT = 1.1
 
 
-def measure(
-    state: TrainState, task: Task, batch: tuple[Tensor, Tensor], enough: float = ENOUGH_SECONDS
-) -> tuple[Precision, float]:
+def measure(state: TrainState, task: Task, batch: Batch, enough: float = ENOUGH_SECONDS) -> tuple[Precision, float]:
     """The faster precision for `task`, of those its recipe allows, and the median seconds of a step in it.
 
     Trains a copy; `state` and its random numbers are as before. Past `enough` seconds no new step begins, but

@@ -24,7 +24,7 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
 from megavit.config.vit import ViTConfig
 from megavit.data.augment import normalise
-from megavit.data.pictures import prepare
+from megavit.data.pictures import as_batch, prepare, to_device
 from megavit.errors import BundleError, ConfigError
 from megavit.model.vit import MegaVit
 from megavit.runtime.storage import new_folder, sha256, write_file, writing
@@ -75,6 +75,8 @@ class BundleInfo:
     target: Target = field(default_factory=Target)
 
     def __post_init__(self) -> None:
+        if self.preprocessing.keep_aspect and self.preprocessing.patch_size != self.model.patch_size:
+            raise ConfigError("preprocessing.patch_size must be the model's where images keep their aspect")
         kind = self.target.kind
         if kind == "score":
             if self.labels or self.model.num_classes != 1:
@@ -118,7 +120,15 @@ def save_bundle(folder: Path, model: MegaVit, info: BundleInfo, golden: Sequence
         pictures = {f"picture.{i}": picture for i, picture in enumerate(golden)}
         write_tensors(new / GOLDEN, pictures | {"logits": logits})
         (new / SAMPLES).write_bytes(samples.read_bytes())
-        card = model_card(info.labels, info.metrics, info.data, asdict(info.model), info.created, info.target)
+        card = model_card(
+            info.labels,
+            info.metrics,
+            info.data,
+            asdict(info.model),
+            info.created,
+            info.target,
+            info.preprocessing.keep_aspect,
+        )
         write_file(new / CARD, card.encode(errors="replace"))  # a path need not be text
         files = {name: sha256(new / name) for name in (WEIGHTS, GOLDEN, SAMPLES, CARD)}
         text = json.dumps(asdict(replace(info, files=files)), ensure_ascii=False).encode(errors="replace")
@@ -224,11 +234,14 @@ def verify_golden(bundle: Bundle) -> None:
 
 @torch.no_grad()
 def _logits(model: MegaVit, preprocessing: Preprocessing, pictures: Sequence[Tensor]) -> Tensor:
-    size = (preprocessing.height, preprocessing.width, preprocessing.channels)
-    batch = torch.stack([prepare(picture, *size) for picture in pictures])
+    prepared = []
+    for picture in pictures:
+        _, height, width = picture.shape
+        prepared.append(prepare(picture, *preprocessing.size_for(height, width), preprocessing.channels))
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()  # the model of a run has been training, with dropout
-    logits = model(normalise(batch, preprocessing).to(device)).float().cpu()
+    batch = to_device(normalise(as_batch(prepared, preprocessing), preprocessing), device)
+    logits = model(batch).float().cpu()
     model.train(was_training)
     return logits

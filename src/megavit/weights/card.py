@@ -13,6 +13,7 @@ def model_card(
     model: dict[str, Any],
     created: str,
     target: Target = Target(),  # noqa: B008 - frozen
+    keep_aspect: bool = False,
 ) -> str:
     """Markdown."""
     match target.kind:
@@ -23,10 +24,15 @@ def model_card(
         case "score":
             told = _score(metrics)
     height, width = model["image_size"]
+    size = f"to {height} × {width} pixels, the whole image, whatever its shape"
+    if keep_aspect:
+        patch_height, patch_width = model["patch_size"]
+        most = height * width // (patch_height * patch_width)
+        size = f"with their aspect kept, to at most {most} patches of {patch_height} × {patch_width} pixels"
     answer = {"classes": "label", "labels": "labels", "score": "score"}[target.kind]
     return f"""{told}
 - Trained on {data["source"]}, {data["counts"]["train"]} images; {data["division"]}
-- Images are resized to {height} × {width} pixels, the whole image, whatever its shape.
+- Images are resized {size}.
 - Written on {created} by megavit.
 
 ```python

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -80,7 +81,8 @@ class Rule:
     ours: Sequence[str]
 
 
-def our_shapes(config: ViTConfig) -> dict[str, Shape]:
+@lru_cache(maxsize=4)
+def our_shapes(config: ViTConfig) -> Shapes:
     """Of every tensor of the model."""
     with torch.device("meta"):
         model = MegaVit.from_config(config)

@@ -4,8 +4,9 @@ import math
 from typing import Any
 
 from megavit.config.vit import PrefixPositions, ViTConfig
+from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, image_of
+from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, image_of, shape_of
 
 TOLD_BY = ("patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight")
 PROJECTION = "patch_embedding.projection"
@@ -36,7 +37,7 @@ def table(config: ViTConfig) -> list[Rule]:
     rules = [
         Rule([Piece("patch_embed.proj.weight", (dim, config.channels, *config.patch_hw))], [PROJECTION + ".weight"]),
         Rule([Piece(None if design.pre_norm else "patch_embed.proj.bias", (dim,))], [PROJECTION + ".bias"]),
-        *prefix(config),
+        *(prefix(config) if pools_by_or_places_class(config) else registers_alone(config)),
         *positions(config),
     ]
     for i in range(config.depth if design.layer_scale is not None else 0):
@@ -45,6 +46,18 @@ def table(config: ViTConfig) -> list[Rule]:
     if config.pool == "map":
         rules.append(Rule([Piece("attn_pool.latent", (1, 1, dim))], ["pool.query"]))
     return complete(config, rules, modules)
+
+
+def pools_by_or_places_class(config: ViTConfig) -> bool:
+    """Whether theirs has a class token: of those pooled otherwise, only models with positions for it have (`*_gap`)."""
+    return config.pool == "cls" or config.design.prefix_positions == "all"
+
+
+def registers_alone(config: ViTConfig) -> list[Rule]:
+    registers = config.design.registers
+    if not registers:
+        return []
+    return [Rule([Piece("reg_token", (1, registers, config.dim))], ["prefix_tokens.registers"])]
 
 
 def prefix(config: ViTConfig) -> list[Rule]:
@@ -77,7 +90,7 @@ def positions(config: ViTConfig) -> list[Rule]:
 
 def prefix_positions(count: int, prefix_tokens: int, patch_hw: tuple[int, int], known: Known) -> PrefixPositions:
     """Whether the tokens before the patches have positions too, by how many there are."""
-    if "image_size" in known:
+    if "image_size" in known and all(patch_hw):
         height, width = image_of(0, patch_hw, known)
         only_patches = count == (height // patch_hw[0]) * (width // patch_hw[1])
     else:
@@ -86,26 +99,38 @@ def prefix_positions(count: int, prefix_tokens: int, patch_hw: tuple[int, int], 
 
 
 def config_of(shapes: Shapes, known: Known) -> ViTConfig:
-    dim, channels, *patch = shapes["patch_embed.proj.weight"]
+    """Pooled by the class token, if there is one, unless `known` says otherwise.
+
+    Raises:
+        BundleError: for a tensor that is missing; for a class token that is neither pooled by nor has a position, and
+            for registers that have positions without one: our config cannot tell them from their opposites.
+    """
+    dim, channels, *patch = shape_of(shapes, "patch_embed.proj.weight", axes=4)
     patch_hw = (patch[0], patch[1])
     depth = depth_of(shapes, "blocks.")
-    gated = (
-        "blocks.0.mlp.fc1.weight" in shapes
-        and shapes["blocks.0.mlp.fc1.weight"][0] != (shapes["blocks.0.mlp.fc2.weight"][1])
-    )
-    has_class, registers = "cls_token" in shapes, shapes.get("reg_token", (1, 0, dim))[1]
+    mlp_dim = shape_of(shapes, "blocks.0.mlp.fc2.weight", axes=2)[1]
+    gated = shape_of(shapes, "blocks.0.mlp.fc1.weight", axes=2)[0] != mlp_dim
+    has_class = "cls_token" in shapes
+    registers = shape_of(shapes, "reg_token", axes=3)[1] if "reg_token" in shapes else 0
     pool = known.get("pool") or ("map" if "attn_pool.latent" in shapes else "cls" if has_class else "mean")
     prefix_tokens = has_class + registers
-    count = shapes["pos_embed"][1]
+    count = shape_of(shapes, "pos_embed", axes=3)[1]
     placed = prefix_positions(count, prefix_tokens, patch_hw, known)
     patches = count - (prefix_tokens if placed == "all" else 0)
+    if pool != "cls" and prefix_tokens and has_class != (placed == "all"):
+        raise BundleError(
+            f"the checkpoint is pooled by {pool!r} and has "
+            + ("a class token without a position" if has_class else "registers with positions but no class token")
+            + ", which megavit cannot write back; it reads such models with a class token only with its position, "
+            "and without one only without positions of registers"
+        )
     found: dict[str, Any] = {
         "image_size": image_of(patches, patch_hw, known),
         "patch_size": patch_hw,
-        "num_classes": shapes.get("head.weight", (0,))[0],
+        "num_classes": shape_of(shapes, "head.weight", axes=2)[0] if "head.weight" in shapes else 0,
         "dim": dim,
         "depth": depth,
-        "mlp_dim": shapes["blocks.0.mlp.fc2.weight"][1],
+        "mlp_dim": mlp_dim,
         "pool": pool,
         "channels": channels,
         "block": "serial",

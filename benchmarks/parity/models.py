@@ -1,0 +1,85 @@
+"""The real architectures of the parity table, at full size with random weights: a line a model."""
+
+from collections.abc import Callable
+from typing import Any
+
+import timm
+import transformers
+from torch import nn
+
+Build = Callable[[], nn.Module]
+
+
+def from_timm(name: str, **arguments: Any) -> Build:
+    return lambda: timm.create_model(name, pretrained=False, **arguments)
+
+
+def from_transformers(
+    model: str, config: str, width: int, depth: int, heads: int, mlp: int | None, **more: Any
+) -> Build:
+    sizes = {"hidden_size": width, "num_hidden_layers": depth, "num_attention_heads": heads}
+    if mlp is not None:
+        sizes["intermediate_size"] = mlp
+    return lambda: getattr(transformers, model)(getattr(transformers, config)(**sizes, **more))
+
+
+def dinov3(width: int, depth: int, heads: int, mlp: int, **more: Any) -> Build:
+    return from_transformers(
+        "DINOv3ViTModel", "DINOv3ViTConfig", width, depth, heads, mlp, num_register_tokens=4, **more
+    )
+
+
+B, L, H = (768, 12, 12, 3072), (1024, 24, 16, 4096), (1280, 32, 16, 5120)
+SWIGLU = {"use_gated_mlp": True, "hidden_act": "silu"}
+DINOV2 = ("Dinov2Model", "Dinov2Config")
+DINOV2_REG = ("Dinov2WithRegistersModel", "Dinov2WithRegistersConfig")
+AT_518 = {"image_size": 518, "patch_size": 14}
+
+# name -> (family, how to build it)
+MODELS: dict[str, tuple[str, Build]] = {
+    "timm vit_tiny_patch16_224": ("timm ViT", from_timm("vit_tiny_patch16_224")),
+    "timm vit_small_patch16_224": ("timm ViT", from_timm("vit_small_patch16_224")),
+    "timm vit_base_patch16_224": ("timm ViT", from_timm("vit_base_patch16_224")),
+    "timm vit_base_patch32_384": ("timm ViT", from_timm("vit_base_patch32_384")),
+    "timm vit_large_patch16_224": ("timm ViT", from_timm("vit_large_patch16_224")),
+    "timm vit_huge_patch14_224": ("timm ViT", from_timm("vit_huge_patch14_224")),
+    "timm vit_medium_patch16_reg4_gap_256": ("timm ViT", from_timm("vit_medium_patch16_reg4_gap_256")),
+    "timm deit3_base_patch16_224": ("timm ViT", from_timm("deit3_base_patch16_224")),
+    "timm vit_small_patch14_dinov2": ("timm ViT", from_timm("vit_small_patch14_dinov2")),
+    "timm vit_base_patch14_reg4_dinov2": ("timm ViT", from_timm("vit_base_patch14_reg4_dinov2")),
+    "timm vit_base_patch16_siglip_224": ("timm ViT", from_timm("vit_base_patch16_siglip_224")),
+    "timm vit_so400m_patch14_siglip_224": ("timm ViT", from_timm("vit_so400m_patch14_siglip_224")),
+    "timm vit_small_patch16_dinov3": ("timm DINOv3", from_timm("vit_small_patch16_dinov3")),
+    "timm vit_small_plus_patch16_dinov3_qkvb": ("timm DINOv3", from_timm("vit_small_plus_patch16_dinov3_qkvb")),
+    "timm vit_base_patch16_dinov3": ("timm DINOv3", from_timm("vit_base_patch16_dinov3")),
+    "timm vit_large_patch16_dinov3": ("timm DINOv3", from_timm("vit_large_patch16_dinov3")),
+    "timm vit_huge_plus_patch16_dinov3_qkvb": ("timm DINOv3", from_timm("vit_huge_plus_patch16_dinov3_qkvb")),
+    "HF ViT-B/16": ("Hugging Face ViT", from_transformers("ViTForImageClassification", "ViTConfig", *B)),
+    "HF ViT-L/16": ("Hugging Face ViT", from_transformers("ViTModel", "ViTConfig", *L)),
+    "HF ViT-H/14": ("Hugging Face ViT", from_transformers("ViTModel", "ViTConfig", *H, patch_size=14)),
+    "HF DeiT-B/16 distilled": ("Hugging Face ViT", from_transformers("DeiTModel", "DeiTConfig", *B)),
+    "HF ViT-MAE-L/16": ("Hugging Face ViT", from_transformers("ViTMAEModel", "ViTMAEConfig", *L, mask_ratio=0.0)),
+    "HF ViT-MSN-B/16": ("Hugging Face ViT", from_transformers("ViTMSNModel", "ViTMSNConfig", *B)),
+    "HF I-JEPA-H/14": ("Hugging Face ViT", from_transformers("IJepaModel", "IJepaConfig", *H, patch_size=14)),
+    "HF DINOv2-S/14": ("Hugging Face DINOv2", from_transformers(*DINOV2, 384, 12, 6, None, **AT_518)),
+    "HF DINOv2-L/14 registers": ("Hugging Face DINOv2", from_transformers(*DINOV2_REG, 1024, 24, 16, None, **AT_518)),
+    "HF DINOv2-g/14": (
+        "Hugging Face DINOv2",
+        from_transformers(*DINOV2, 1536, 40, 24, None, use_swiglu_ffn=True, **AT_518),
+    ),
+    "HF DINOv3-S/16": ("Hugging Face DINOv3", dinov3(384, 12, 6, 1536)),
+    "HF DINOv3-S+/16": ("Hugging Face DINOv3", dinov3(384, 12, 6, 1536, **SWIGLU)),
+    "HF DINOv3-B/16": ("Hugging Face DINOv3", dinov3(*B)),
+    "HF DINOv3-L/16": ("Hugging Face DINOv3", dinov3(*L)),
+    "HF DINOv3-H+/16": ("Hugging Face DINOv3", dinov3(1280, 32, 20, 5120, **SWIGLU)),
+    "HF CLIP-B/32": ("Hugging Face CLIP", from_transformers("CLIPVisionModel", "CLIPVisionConfig", *B)),
+    "HF CLIP-L/14 projection": (
+        "Hugging Face CLIP",
+        from_transformers("CLIPVisionModelWithProjection", "CLIPVisionConfig", *L, patch_size=14, projection_dim=768),
+    ),
+    "HF SigLIP-B/16": ("Hugging Face CLIP", from_transformers("SiglipVisionModel", "SiglipVisionConfig", *B)),
+    "HF SigLIP-So400m/14": (
+        "Hugging Face CLIP",
+        from_transformers("SiglipVisionModel", "SiglipVisionConfig", 1152, 27, 16, 4304, patch_size=14, image_size=384),
+    ),
+}

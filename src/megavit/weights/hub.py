@@ -1,0 +1,62 @@
+"""Models on the Hugging Face hub as local folders; huggingface_hub fetches, caches, and answers offline."""
+
+from pathlib import Path
+
+from megavit.errors import BundleError
+
+HUB, TIMM = "hf-hub:", "timm:"
+# Weights and what describes them; no code. The others only where there are no safetensors: they are the same again.
+FIRST = ("*.safetensors", "*.json", "*.md", "*.csv", "*.html")
+OTHERWISE = ("*.bin", "*.npz", "*.pt", "*.pth")
+
+
+def is_hub(source: str) -> bool:
+    """Whether `source` names a model of the hub: hf-hub:USER/NAME, or timm:NAME for timm's own."""
+    return source.startswith((HUB, TIMM))
+
+
+def fetch(source: str) -> Path:
+    """The folder of a model of the hub, in huggingface_hub's cache; fetched unless it is there.
+
+    Args:
+        source: hf-hub:USER/NAME, with @REVISION if not the newest; or timm:NAME, which is hf-hub:timm/NAME.
+
+    Raises:
+        BundleError: when there is no such model, or neither network nor cache has it.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    name, _, revision = source.removeprefix(HUB).partition("@")
+    if source.startswith(TIMM):
+        name = f"timm/{name.removeprefix(TIMM)}"
+    try:
+        folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=list(FIRST)))
+        if not any(folder.glob("*.safetensors")):
+            folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=list(FIRST + OTHERWISE)))
+    except GatedRepoError:
+        raise BundleError(
+            f"{name} is only for those who accepted its terms on the hub; do, then: hf auth login"
+        ) from None
+    except RepositoryNotFoundError:
+        tag = "; timm's names there end in a tag, such as .augreg_in21k" if source.startswith(TIMM) else ""
+        raise BundleError(f"there is no model {name} on the hub, or it is private{tag}") from None
+    except RevisionNotFoundError:
+        raise BundleError(f"the model {name} has no revision {revision!r}") from None
+    except HFValidationError:
+        raise BundleError(f"{source!r} is no name of a model: write {HUB}USER/NAME or {TIMM}NAME") from None
+    except LocalEntryNotFoundError:
+        raise BundleError(
+            f"{name} is not in the cache of huggingface_hub, and the hub cannot be reached; try again with a "
+            "network, or give the folder of a copy"
+        ) from None
+    except (HfHubHTTPError, OSError) as error:
+        raise BundleError(f"{name} cannot be fetched from the hub: {error}") from None
+    return folder

@@ -1,0 +1,77 @@
+"""Every layout of a checkpoint that can be read, a row a layout; `megavit.weights.peers` explains the columns."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor
+
+from megavit.config.vit import ViTConfig
+from megavit.weights.keys import Rule, Shapes
+from megavit.weights.peers import (
+    big_vision,
+    dinov2_vit,
+    dinov3_vit,
+    hf_clip,
+    hf_dinov2,
+    hf_dinov3,
+    hf_vit,
+    open_clip_vit,
+    timm_eva,
+    timm_settings,
+    timm_vit,
+    torchvision_vit,
+    vit_pytorch_simple,
+    vit_pytorch_vit,
+    zeta_vit,
+)
+from megavit.weights.peers.shapes import Known
+
+Names = Callable[[Iterable[str]], dict[str, str]]
+Tidy = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one library names the tensors of a Vision Transformer, and what its settings say."""
+
+    name: str
+    told_by: frozenset[str]
+    config_of: Callable[[Shapes, Known], ViTConfig]
+    table: Callable[[ViTConfig], list[Rule]]
+    names: Names
+    tidy: Tidy
+    known: Callable[[dict[str, Any]], Known]
+
+
+def layout(name: str, peer: ModuleType, known: Callable[[dict[str, Any]], Known] | None = None) -> Layout:
+    """The row of a file of `megavit.weights.peers`, which need not have all of them."""
+    own = vars(peer)
+    return Layout(
+        name,
+        frozenset(peer.TOLD_BY),
+        peer.config_of,
+        peer.table,
+        own.get("names", lambda found: {one: one for one in found}),
+        own.get("tidy", dict),
+        known or own.get("known", lambda settings: {}),
+    )
+
+
+LAYOUTS = (
+    layout("timm", timm_vit, timm_settings.known),
+    layout("timm's Eva", timm_eva, timm_settings.known),
+    layout("Hugging Face's ViT", hf_vit),
+    layout("Hugging Face's DINOv2", hf_dinov2),
+    layout("Hugging Face's DINOv3", hf_dinov3),
+    layout("Hugging Face's CLIP and SigLIP", hf_clip),
+    layout("torchvision", torchvision_vit),
+    layout("vit-pytorch", vit_pytorch_vit),
+    layout("vit-pytorch's SimpleViT", vit_pytorch_simple),
+    layout("zeta", zeta_vit),
+    layout("OpenCLIP", open_clip_vit),
+    layout("DINOv2", dinov2_vit),
+    layout("DINOv3", dinov3_vit),
+    layout("big_vision", big_vision),
+)
