@@ -16,8 +16,8 @@ from torch import Tensor
 
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
-from megavit.weights.npz import read_npz
-from megavit.weights.peers import big_vision_vit as peer
+from megavit.weights.files import read_checkpoint
+from megavit.weights.peers import big_vision as peer
 from tests.parity.stages import assert_comes_back, assert_same, named, our_stages, ours_of, outputs, shapes_of
 
 SIZES: dict[str, Any] = {"dim": 48, "depth": 3, "heads": 4, "hidden": 40, "classes": 5, "patch": (8, 8), "count": 12}
@@ -141,7 +141,7 @@ def in_a_file(tensors: dict[str, Tensor], folder: Path) -> Path:
 def assert_stages_agree(file: Path, theirs: Any) -> ViTConfig:
     theirs.load_pretrained(str(file))
     theirs.eval()
-    ours = ours_of(peer, peer.tidy(named(peer, read_npz(file))), KNOWN)
+    ours = ours_of(peer, peer.tidy(named(peer, read_checkpoint(file))), KNOWN)
     x = torch.randn(2, 3, 24, 32)
     blocks = {f"block {i}": layer for i, layer in enumerate(theirs.blocks)}
     yours = outputs(theirs, {"patches": theirs.patch_embed, **blocks, "norm": theirs.norm, "pooled": theirs.fc_norm}, x)

@@ -3,8 +3,8 @@ import torch
 
 from megavit.config.presets import preset
 from megavit.errors import ConfigError
-from megavit.train import memory as module
 from megavit.runtime.memory import main_memory
+from megavit.train import memory as module
 from megavit.train.memory import check_memory, least_memory
 
 CPU = torch.device("cpu")
