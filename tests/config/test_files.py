@@ -26,7 +26,7 @@ from megavit.config.recipe import (
     ScheduleKind,
     ScheduleRecipe,
 )
-from megavit.config.vit import Design, Mlp, Norm, Pool, Positions, ViTConfig
+from megavit.config.vit import ZETA, Design, Mlp, Norm, Pool, Positions, ViTConfig
 from megavit.errors import BundleError, ConfigError
 
 fractions = st.floats(0, 1, exclude_max=True)
@@ -113,7 +113,7 @@ designs = st.builds(
     layer_scale=or_none(positives),
     drop_path=fractions,
     patch_drop=fractions,
-)
+) | st.just(ZETA)
 
 
 @st.composite

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from megavit.config.vit import Design, ViTConfig
-from megavit.model.positions import LearnedPositions, RotaryPositions, Rotation, SincosPositions, rotate
+from megavit.model.positions import (
+    LearnedPositions,
+    LearnedRotaryPositions,
+    RotaryPositions,
+    Rotation,
+    SincosPositions,
+    rotate,
+)
 
 CONFIG = ViTConfig(image_size=(8, 12), patch_size=1, num_classes=5, dim=16, depth=1, heads=2, mlp_dim=24, dim_head=8)
 GRIDS = [(8, 12), (12, 8), (16, 24), (5, 7), (20, 6), (1, 12), (8, 1), (1, 1)]
@@ -190,3 +197,19 @@ def test_the_same_place_in_a_finer_image_has_the_same_angles() -> None:
 
 def test_rotating_keeps_the_dtype() -> None:
     assert rotate(torch.randn(2, 3, 7, 8).bfloat16(), rope().at((2, 3), CPU)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("grid", [(8, 12), (3, 5)])
+def test_learned_rotary_positions_add_a_table_and_turn_by_places_in_a_grid_of_16(grid: tuple[int, int]) -> None:
+    positions = LearnedRotaryPositions(replace(CONFIG, design=Design(positions="learned_rope")))
+    torch.nn.init.normal_(positions.learned.table)
+    rows, columns = grid
+    x = torch.randn(2, rows * columns, 16)
+    tokens, rotation = positions(x, grid)
+    torch.testing.assert_close(tokens, x + positions.learned.at(grid))
+    assert rotation is not None
+    for row, column in [(0, 0), (rows - 1, 2), (1, columns - 1)]:
+        places = (16 * row / rows, 16 * column / columns)
+        angles = [place / 10_000 ** (i / 2) for place in places for i in range(2)] * 2
+        assert rotation.cos[row * columns + column].tolist() == pytest.approx([math.cos(a) for a in angles], abs=1e-5)
+        assert rotation.sin[row * columns + column].tolist() == pytest.approx([math.sin(a) for a in angles], abs=1e-5)

@@ -46,7 +46,9 @@ def test_only_a_model_that_pools_by_it_has_a_class_token(pool: Pool) -> None:
     assert tokens(patches).shape == (3, 6, 16)
 
 
-@pytest.mark.parametrize(("positions", "has"), [("learned", True), ("sincos", False), ("rope", False)])
+@pytest.mark.parametrize(
+    ("positions", "has"), [("learned", True), ("sincos", False), ("rope", False), ("learned_rope", True)]
+)
 def test_only_learned_positions_give_the_class_token_one(positions: Positions, has: bool) -> None:
     tokens = make("cls", positions=positions)
     assert (tokens.class_position is not None) == has

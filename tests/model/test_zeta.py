@@ -62,6 +62,13 @@ def test_the_norm_replaces_the_stream(model: Any) -> None:
     torch.testing.assert_close(layer(3 * x + 1), layer(x), atol=1e-4, rtol=1e-4)
 
 
+@torch.no_grad()
+def test_images_of_different_sizes_in_one_sequence_are_what_they_are_alone(model: Any) -> None:
+    images = [torch.randn(3, *sides) for sides in [(8, 12), (4, 16), (12, 8)]]
+    alone = torch.cat([model(image[None]) for image in images])
+    torch.testing.assert_close(model(images), alone, atol=1e-5, rtol=1e-5)
+
+
 def test_every_layer_has_a_norm_of_its_own(model: Any) -> None:
     norms = [*(layer.stream_norm for layer in model.transformer.layers), model.norm]
     assert len({norm.weight.data_ptr() for norm in norms}) == 4

@@ -11,7 +11,7 @@ Pool = Literal["cls", "mean", "map"]
 Block = Literal["parallel", "serial", "zeta"]
 Norm = Literal["layer", "rms"]
 Mlp = Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu", "relu2"]
-Positions = Literal["learned", "sincos", "rope"]
+Positions = Literal["learned", "sincos", "rope", "learned_rope"]
 PrefixPositions = Literal["none", "class", "all"]
 FinalNorm = Literal["tokens", "pooled"]
 
@@ -37,7 +37,10 @@ class Design:
         mlp: "gelu"; its approximations "gelu_tanh" and "quick_gelu", x sigmoid(1.702 x) (arXiv 1606.08415,
             section 2), for weights trained with them; "relu2" (squared ReLU, arXiv 2109.08668); or "swiglu"
             (arXiv 2002.05202).
-        positions: "learned" table, "sincos" (fixed, 2-D), or "rope" (rotary, 2-D axial, in attention).
+        attention_out_norm: a norm of what the heads have mixed, before its projection (arXiv 2210.06423).
+        mlp_out_norm: a norm of the MLP's hidden channels, before their projection (the same).
+        positions: "learned" table, "sincos" (fixed, 2-D), "rope" (rotary, 2-D axial, in attention), or
+            "learned_rope", a table and other rotary ones, of EVA-02's weights (arXiv 2303.11331).
         prefix_positions: where positions are learned, which tokens before the patches have one too: "none", the
             "class" token, or "all".
         patch_overlap: pixels by which a patch sees beyond each of its sides (arXiv 2106.13797, section 3).
@@ -58,6 +61,8 @@ class Design:
     patch_norm: bool = False
     final_norm: FinalNorm = "tokens"
     mlp: Mlp = "gelu"
+    attention_out_norm: bool = False
+    mlp_out_norm: bool = False
     positions: Positions = "learned"
     prefix_positions: PrefixPositions = "class"
     patch_overlap: int = 0
@@ -78,7 +83,8 @@ class Design:
         for name, kind in choices.items():
             check_choice(name, getattr(self, name), get_args(kind))
         check_positive("norm_eps", self.norm_eps)
-        for name in ("qk_norm", "qkv_bias", "norm_bias", "pre_norm", "patch_norm"):
+        flags = ("qk_norm", "qkv_bias", "norm_bias", "pre_norm", "patch_norm", "attention_out_norm", "mlp_out_norm")
+        for name in flags:
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, got {getattr(self, name)!r}")
         check_whole("patch_overlap", self.patch_overlap, minimum=0)
@@ -97,6 +103,8 @@ class Design:
             "qkv_bias": False,
             "norm": "layer",
             "norm_bias": True,
+            "attention_out_norm": False,
+            "mlp_out_norm": False,
             "positions": "learned",
             "layer_scale": None,
             "drop_path": 0.0,
@@ -168,8 +176,10 @@ class ViTConfig:
         check_divides(self.image_hw, self.patch_hw)
         if self.design.positions == "sincos" and self.dim % 4:
             raise ConfigError(f"sincos positions need dim to divide by 4, got dim {self.dim}")
-        if self.design.positions == "rope" and self.dim_head % 4:
-            raise ConfigError(f"rope positions need dim_head to divide by 4, got dim_head {self.dim_head}")
+        if self.design.positions in ("rope", "learned_rope") and self.dim_head % 4:
+            raise ConfigError(
+                f"{self.design.positions} positions need dim_head to divide by 4, got dim_head {self.dim_head}"
+            )
         if self.pool == "map" and self.dim % self.heads:
             raise ConfigError(f"map pooling splits dim over heads: {self.dim} does not divide by {self.heads}")
 

@@ -31,6 +31,7 @@ class Attention(nn.Module):
         self.to_qkv = nn.Linear(config.dim, 3 * inner, bias=design.qkv_bias)
         self.query_norm = make_norm(design, config.dim_head) if design.qk_norm else nn.Identity()
         self.key_norm = make_norm(design, config.dim_head) if design.qk_norm else nn.Identity()
+        self.out_norm = make_norm(design, inner) if design.attention_out_norm else nn.Identity()
         self.out = nn.Linear(inner, config.dim)
         self.out_dropout = nn.Dropout(config.dropout)
 
@@ -46,7 +47,7 @@ class Attention(nn.Module):
             mixed = attend(query, key, value, dropout)
         else:
             mixed = attend_packed(query, key, value, packing, dropout)
-        return self.out_dropout(self.out(mixed.transpose(1, 2).flatten(2)))
+        return self.out_dropout(self.out(self.out_norm(mixed.transpose(1, 2).flatten(2))))
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:

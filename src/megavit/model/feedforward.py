@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig
+from megavit.model.norm import make_norm
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -29,12 +30,13 @@ class FeedForward(nn.Module):
         self.mlp = config.design.mlp
         self.into = nn.Linear(config.dim, config.mlp_dim * (2 if self.mlp == "swiglu" else 1))
         self.dropout = nn.Dropout(config.dropout)
+        self.out_norm = make_norm(config.design, config.mlp_dim) if config.design.mlp_out_norm else nn.Identity()
         self.out = nn.Linear(config.mlp_dim, config.dim)
         self.out_dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.dropout(self.activate(self.into(x)))
-        return self.out_dropout(self.out(hidden))
+        return self.out_dropout(self.out(self.out_norm(hidden)))
 
     def activate(self, hidden: Tensor) -> Tensor:
         if self.mlp == "swiglu":

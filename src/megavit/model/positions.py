@@ -101,6 +101,34 @@ class RotaryPositions(nn.Module):
         return tokens, self.at(grid, tokens.device)
 
 
+class LearnedRotaryPositions(nn.Module):
+    """A learned vector a patch and rotary positions (EVA-02, arXiv 2303.11331, section 2.2).
+
+    Coordinates run from 0 over a grid of 16 × 16 patches, that of its pre-training, whatever the image's.
+    """
+
+    base = 10_000.0
+    reference = 16
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.dim_head = config.dim_head
+        self.learned = LearnedPositions(config)
+
+    def at(self, grid: Grid, device: torch.device) -> Rotation:
+        """Angles of `grid` as a Rotation of (N, K)."""
+        rows, columns = grid
+        quarter = self.dim_head // 4
+        frequencies = self.base ** -(torch.arange(quarter, device=device, dtype=torch.float32) / quarter)
+        y = torch.arange(rows, device=device) / rows * self.reference
+        x = torch.arange(columns, device=device) / columns * self.reference
+        angles = (torch.cartesian_prod(y, x)[:, :, None] * frequencies).flatten(1).repeat(1, 2)
+        return Rotation(angles.cos(), angles.sin())
+
+    def forward(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Rotation | None]:
+        return self.learned(tokens, grid)[0], self.at(grid, tokens.device)
+
+
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Turn the patches among `x` (B, H, T, K), the last N of T; prefix tokens have no place and stay."""
     prefix, patches = x.tensor_split([x.shape[2] - rotation.cos.shape[-2]], dim=2)
@@ -109,4 +137,9 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     return torch.cat([prefix, turned.to(prefix.dtype)], dim=2)
 
 
-POSITIONS = {"learned": LearnedPositions, "sincos": SincosPositions, "rope": RotaryPositions}
+POSITIONS = {
+    "learned": LearnedPositions,
+    "sincos": SincosPositions,
+    "rope": RotaryPositions,
+    "learned_rope": LearnedRotaryPositions,
+}

@@ -16,7 +16,7 @@ class PrefixTokens(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         design, dim = config.design, config.dim
-        placed = design.prefix_positions if design.positions == "learned" else "none"
+        placed = design.prefix_positions if design.positions.startswith("learned") else "none"
         has_class, registers = config.pool == "cls", design.registers
         self.class_token = nn.Parameter(torch.empty(dim)) if has_class else None
         self.class_position = nn.Parameter(torch.empty(dim)) if has_class and placed != "none" else None

@@ -8,9 +8,10 @@ all layers and the end of the model share that one norm; here each has a copy, s
 from torch import Tensor, nn
 
 from megavit.config.vit import ViTConfig
-from megavit.model.attention import attend
+from megavit.model.attention import attend, attend_packed
 from megavit.model.feedforward import FeedForward
 from megavit.model.norm import make_norm
+from megavit.model.packing import Packing
 from megavit.model.positions import Rotation
 
 
@@ -28,11 +29,15 @@ class ZetaAttention(nn.Module):
         self.out = nn.Linear(inner, config.dim)
         self.out_dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, packing: Packing | None = None) -> Tensor:
         query, key, value = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         # Norms answer in float32 under autocast; attention is to run in the projection's dtype.
         key, value = self.key_norm(key).to(query.dtype), self.value_norm(value).to(query.dtype)
-        mixed = attend(query, key, value, self.dropout if self.training else 0.0)
+        dropout = self.dropout if self.training else 0.0
+        if packing is None:
+            mixed = attend(query, key, value, dropout)
+        else:
+            mixed = attend_packed(query, key, value, packing, dropout)
         return self.out_dropout(self.out(mixed.transpose(1, 2).flatten(2)))
 
 
@@ -47,6 +52,6 @@ class ZetaBlock(nn.Module):
         self.mlp_norm = make_norm(config.design, config.dim)
         self.mlp = FeedForward(config)
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation | None = None, packing: Packing | None = None) -> Tensor:
         x = self.stream_norm(x)
-        return x + self.attention(self.attention_norm(x)) + self.mlp(self.mlp_norm(x))
+        return x + self.attention(self.attention_norm(x), packing) + self.mlp(self.mlp_norm(x))

@@ -19,6 +19,8 @@ from megavit.weights.peers import (
     hf_vit,
     open_clip_vit,
     timm_eva,
+    timm_eva02,
+    timm_eva02_large,
     timm_settings,
     timm_vit,
     torchvision_vit,
@@ -62,6 +64,8 @@ def layout(name: str, peer: ModuleType, known: Callable[[dict[str, Any]], Known]
 LAYOUTS = (
     layout("timm", timm_vit, timm_settings.known),
     layout("timm's Eva", timm_eva, timm_settings.known),
+    layout("timm's EVA-02", timm_eva02, timm_settings.known),
+    layout("timm's EVA-02, large", timm_eva02_large, timm_settings.known),
     layout("Hugging Face's ViT", hf_vit),
     layout("Hugging Face's DINOv2", hf_dinov2),
     layout("Hugging Face's DINOv3", hf_dinov3),

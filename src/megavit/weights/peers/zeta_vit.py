@@ -9,7 +9,13 @@ from megavit.weights.keys import Piece, Rule, Shapes, complete
 from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_of_width, image_of, patch_of, shape_of
 from megavit.weights.peers.vit_pytorch_vit import LAYER, MODULES, OURS, output_rules, patch_rules
 
-TOLD_BY = ("to_patch_embedding.2.weight", "transformer.norm.weight", "transformer.layers.0.0.norm_v.weight")
+TOLD_BY = (
+    "to_patch_embedding.2.weight",
+    "cls_token",
+    "pos_embedding",
+    "transformer.layers.0.0.to_qkv.weight",
+    "transformer.layers.0.0.norm_v.weight",
+)
 NORMS = {
     LAYER + ".0.norm_k": OURS + ".attention.key_norm",
     LAYER + ".0.norm_v": OURS + ".attention.value_norm",
