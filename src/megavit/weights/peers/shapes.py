@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from megavit.config.presets import PRESETS
-from megavit.config.vit import Design, ViTConfig
+from megavit.config.vit import Design, ViTConfig, pair
 from megavit.errors import BundleError
 from megavit.weights.keys import Shape, Shapes
 
@@ -25,6 +25,9 @@ def config_from(found: Mapping[str, Any], known: Known) -> ViTConfig:
     names = {field.name for field in fields(Design)}
     design = Design(**{name: value for name, value in both.items() if name in names})
     sizes = {field.name: both[field.name] for field in fields(ViTConfig) if field.name in both}
+    # A peer's convolution leaves out the pixels that make no whole patch, such as 6 of 384 by 14.
+    sides = zip(pair("image_size", sizes["image_size"]), pair("patch_size", sizes["patch_size"]), strict=True)
+    sizes["image_size"] = tuple(max(1, side // patch) * patch for side, patch in sides)
     return ViTConfig(**sizes | {"design": design})
 
 
