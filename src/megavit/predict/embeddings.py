@@ -1,0 +1,28 @@
+"""A model's pooled features for many prepared pictures."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from megavit.config.preprocessing import Preprocessing
+from megavit.data.augment import normalise
+from megavit.model.vit import MegaVit
+
+
+@torch.no_grad()
+def embeddings_of(model: MegaVit, batches: Iterable[Tensor], preprocessing: Preprocessing) -> Iterator[Tensor]:
+    """The embeddings (B, D) of each batch, float32 on the CPU, in evaluation mode: what the head would classify.
+
+    Args:
+        model: on any device; its mode is as before when the iterator ends.
+        batches: uint8 (B, channels, height, width), as `megavit.data.pictures.prepare` makes them.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    try:
+        for batch in batches:
+            yield model.features(normalise(batch.to(device), preprocessing)).pooled.float().cpu()
+    finally:
+        model.train(was_training)
