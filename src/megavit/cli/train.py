@@ -68,6 +68,8 @@ def train(
     flags = {table: {key: value for key, value in keys.items() if value is not None} for table, keys in changes.items()}
     if minutes is not None and epochs is not None:
         raise ConfigError("--minutes and --epochs both say how long to train; give one of them")
+    if tune is not None and init is None and resume is None:
+        raise ConfigError("--tune says how weights that are begun with are fitted; give them with --init BUNDLE")
     if resume is not None and (data is not None or out is not None or recipe != "auto" or any(flags.values())):
         raise ConfigError("--resume goes on as the run was planned; it takes no DATA and no other settings")
     if resume is None and data is None:

@@ -5,13 +5,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from megavit.evaluate.folds import folds
+from megavit.evaluate.folds import Fold, folds
+from megavit.runtime.seeds import generator
 
 NEIGHBOURS = (1, 3, 5, 10, 20, 50)
 # A neighbour counts by its similarity: exp(cosine / this) (arXiv 1805.01978, section 3.4).
 TEMPERATURE = 0.07
-# More images than that choose k no better.
-CHOOSING = 2000
+# So many images are enough to choose k by.
+SEVERAL = 2_000
 
 
 def votes(learnt: Tensor, targets: Tensor, embeddings: Tensor, k: int) -> Tensor:
@@ -42,12 +43,14 @@ def choose_k(
         metric: of votes and the places of their images; the higher the better.
     """
     divisions = folds(stratum, seed=seed)
-    if len(embeddings) > CHOOSING:
-        divisions = [(divisions[0][0], divisions[0][1][:CHOOSING])]
-    held = torch.cat([division[1] for division in divisions])
+    if len(embeddings) > SEVERAL:
+        learnt, held = divisions[0]
+        chosen = torch.randperm(len(held), generator=generator(seed))[:SEVERAL]
+        divisions = [Fold(learnt, held[chosen])]
+    places = torch.cat([division.held for division in divisions])
 
     def score(k: int) -> float:
-        found = [votes(embeddings[one], targets[one], embeddings[other], k) for one, other in divisions]
-        return metric(torch.cat(found), held)
+        found = [votes(embeddings[one.learnt], targets[one.learnt], embeddings[one.held], k) for one in divisions]
+        return metric(torch.cat(found), places)
 
     return max(NEIGHBOURS, key=score)

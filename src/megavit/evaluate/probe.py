@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from megavit.evaluate.folds import folds
+from megavit.runtime.seeds import generator
 
-# Times the mean square of each standardised weight, the strongest first: each begins where the one before ended.
+# Of the weights for standardised embeddings, the strongest first.
 PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
-STEPS = 200
-# With more images one division is enough to choose the penalty by.
-CHOOSING = 2000
+# Of L-BFGS, at most, for each penalty.
+STEPS = 100
+# With more than SEVERAL images one division is enough to choose the penalty by, and more than MOST choose no better.
+SEVERAL, MOST = 2_000, 10_000
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """The mean over (N, outputs) logits and (N, outputs) targets."""
@@ -36,7 +38,8 @@ def fit_probe(
 ) -> list[Probe]:
     """A probe for each of `penalties`: the least `loss` plus penalty × the sum of squares of standardised weights.
 
-    By L-BFGS in float64, which for these convex losses finds the one minimum there is, whatever it starts from.
+    By L-BFGS in float64, which for these convex losses comes near the one minimum there is; each
+    begins where the one before ended.
 
     Args:
         embeddings: (N, D).
@@ -63,7 +66,7 @@ def fit_probe(
 
 
 def _minimise(parameters: list[Tensor], value: Callable[[], Tensor]) -> None:
-    optimiser = torch.optim.LBFGS(parameters, max_iter=STEPS, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS(parameters, max_iter=STEPS, tolerance_change=1e-7, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimiser.zero_grad()
@@ -84,12 +87,12 @@ def choose_probe(
         stratum: what the folds are balanced by, (N,) or (N, labels).
         seed: of the folds.
     """
-    divisions = folds(stratum, seed=seed)
-    divisions = divisions[:1] if len(embeddings) > CHOOSING else divisions
+    chosen = torch.randperm(len(embeddings), generator=generator(seed))[:MOST].sort().values
+    some, answers = embeddings[chosen], targets[chosen]
+    divisions = folds(stratum[chosen], seed=seed)[: 1 if len(embeddings) > SEVERAL else None]
     totals = [0.0] * len(PENALTIES)
     for learnt, held in divisions:
-        for place, probe in enumerate(fit_probe(embeddings[learnt], targets[learnt], loss, bias)):
-            value = loss(probe.logits(embeddings[held]), targets[held]).item() * len(held)
+        for place, probe in enumerate(fit_probe(some[learnt], answers[learnt], loss, bias)):
+            value = loss(probe.logits(some[held]), answers[held]).item() * len(held)
             totals[place] += value if math.isfinite(value) else math.inf
-    best = totals.index(min(totals))
-    return fit_probe(embeddings, targets, loss, bias, PENALTIES[: best + 1])[-1]
+    return fit_probe(embeddings, targets, loss, bias, (PENALTIES[totals.index(min(totals))],))[0]

@@ -25,7 +25,7 @@ class LowRank(nn.Module):
 def add_lora(model: MegaVit, rank: int) -> None:
     """Freeze everything but the head, and give every matrix within the layers an addition of that rank.
 
-    The additions start from torch's global random state. `merge_lora` makes the model an ordinary one again.
+    The additions start from torch's global random state. `merge_lora` makes an ordinary model of it again.
     """
     model.requires_grad_(False)
     model.mlp_head.requires_grad_(True)
@@ -35,8 +35,14 @@ def add_lora(model: MegaVit, rank: int) -> None:
 
 
 @torch.no_grad()
-def merge_lora(model: MegaVit) -> None:
-    """Put the additions, if there are any, into the weights they are added to."""
-    for module in matrices_within(model):
+def merge_lora(model: MegaVit) -> MegaVit:
+    """An ordinary model, new and free to learn, that answers as `model`: its additions, if any, are in the weights."""
+    weights = dict(model.state_dict())
+    for place, module in model.named_modules():
         if parametrize.is_parametrized(module, "weight"):
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+            weights = {name: tensor for name, tensor in weights.items() if not name.startswith(f"{place}.parametriz")}
+            weights[f"{place}.weight"] = getattr(module, "weight")  # noqa: B009 - computed, unknown to type checkers
+    with torch.device("meta"):
+        plain = MegaVit.from_config(model.config)
+    plain.to_empty(device=next(model.parameters()).device).load_state_dict(weights)
+    return plain

@@ -129,9 +129,7 @@ def train_stage(
     stop, pace = StopRequest(), pace_of(plan.steps, plan.time)
     with stop.listening(), closing(batches_of(training, task, state.step, sys.maxsize)) as batches:
         fit(state, task, pace, batches, validator(held, task), folder, stop, watch, began - state.seconds)
-    merged = state.average
-    merge_lora(merged)
-    merged.requires_grad_(True)
+    merged = merge_lora(state.average)
     logits = torch.cat(list(logits_of(merged, held.in_turn(VALIDATION_BATCH), task.preprocessing)))
     return Stage(merged, logits, state.history, state.seconds, state.step, state.skipped)
 

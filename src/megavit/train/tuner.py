@@ -90,7 +90,8 @@ class Tuner:
         found: list[Stage] = []
         for number, (division, probe) in enumerate(zip(self.divisions, probes, strict=True)):
             folder = f"{name}-{number + 1}" if crossed else name
-            shares = left * len(self.divisions) - number + crossed
+            # Half of the time is for the rungs above: they may not come to be.
+            shares = min(left, 2) * len(self.divisions) - number + crossed
             stage = self._stage(folder, name, division, probe, shares, must=number > 0)
             if stage is None:
                 return None
