@@ -1,6 +1,7 @@
 """A model's pooled features for many prepared pictures."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,6 +9,15 @@ from torch import Tensor
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.augment import normalise
 from megavit.model.vit import MegaVit
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """One of a stream: the image's name with its vector (D,), float32, or with the reason why there is none."""
+
+    name: str
+    vector: Tensor | None
+    error: str | None
 
 
 @torch.no_grad()
