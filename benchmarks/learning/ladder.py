@@ -6,6 +6,10 @@
 A model is trained on five classes, drawn by the seed, then tuned to the other five with few images of each, of which
 the tool itself holds some back for validation. Prints the accuracy on the published test images of these five, and the
 seconds of the rung alone (of the whole training for the model from nothing, by the time of its last step).
+
+Seed 0 with --before-per-class 1500 on a core shared with others, at half of the learning rate of today: from nothing
+88.8% in 30 epochs and 92.3% in 150; probe 87.2%, lora 91.2%, last 90.0%, all 91.8%, each with 95% intervals of
+±0.9%; auto kept the probe, as lora's 92 against 88 of 100 images held back may be chance (p = 0.17).
 """
 
 import argparse
