@@ -15,6 +15,7 @@ from typing import TextIO
 from cyclopts import App, CycloptsError
 
 from megavit.cli.demo import demo
+from megavit.cli.embed import embed
 from megavit.cli.evaluate import evaluate
 from megavit.cli.predict import predict
 from megavit.cli.train import train
@@ -32,6 +33,7 @@ app.command(demo)
 app.command(train)
 app.command(evaluate)
 app.command(predict)
+app.command(embed)
 
 
 def main() -> None:

@@ -60,6 +60,7 @@ class BundleInfo:
         recipe: as it was run, with every automatic choice filled in.
         versions: of the libraries that trained it.
         files: SHA-256 of every other file of the bundle.
+        tuning: of a model that began with weights trained before: which, each rung's figures, the one kept, and why.
     """
 
     format: int = FORMAT
@@ -73,6 +74,7 @@ class BundleInfo:
     versions: dict[str, str] = field(default_factory=lambda: library_versions())
     files: dict[str, str] = field(default_factory=dict)
     target: Target = field(default_factory=Target)
+    tuning: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.preprocessing.keep_aspect and self.preprocessing.patch_size != self.model.patch_size:
