@@ -180,6 +180,11 @@ def _load(folder: Path, info: BundleInfo) -> Bundle:
     return Bundle(folder, info, model.eval())
 
 
+def is_bundle(folder: Path) -> bool:
+    """Whether there is a bundle in `folder`, or in `folder/bundle`."""
+    return any((candidate / INFO).is_file() for candidate in (folder, folder / "bundle"))
+
+
 def find_bundle(folder: Path) -> Path:
     for candidate in (folder, folder / "bundle"):
         if (candidate / INFO).is_file():

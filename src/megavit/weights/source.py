@@ -12,7 +12,11 @@ from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.model.positions import LearnedPositions
 from megavit.model.vit import MegaVit
-from megavit.weights.bundle import load_bundle
+from megavit.weights.bundle import Bundle, is_bundle, load_bundle
+from megavit.weights.foreign import Foreign, read_foreign
+from megavit.weights.hub import HUB, TIMM, fetch, is_hub
+from megavit.weights.peers.shapes import Known
+from megavit.weights.preparation import labels_of, preprocessing_of
 
 HEAD, TABLE, PATCHES = "mlp_head.", "positions.table", "patch_embedding.projection.weight"
 
@@ -26,7 +30,9 @@ class Source:
         config: its sizes and parts.
         tensors: its weights, by the names of our `state_dict`.
         preprocessing: of its images; None: not known.
-        labels: of its classes, where it has a head and they are known.
+        labels: of its classes, where it has a head; "class 0" and so on where they are not known.
+        layout: whose library's it is.
+        told: sentences on what was read.
     """
 
     name: str
@@ -34,27 +40,60 @@ class Source:
     tensors: dict[str, Tensor]
     preprocessing: Preprocessing | None
     labels: tuple[str, ...] = ()
+    layout: str = "megavit"
+    told: tuple[str, ...] = ()
 
 
-def read_source(source: str) -> Source:
+def read_source(source: str, known: Known | None = None) -> Source:
     """The weights that a user named.
 
     Args:
-        source: the folder of a bundle, or of a run that has one.
+        source: the folder of a bundle, or of a run that has one; a checkpoint of another library, or a folder with
+            one; timm:NAME or hf-hub:USER/NAME.
+        known: of another library's model, facts that go before what its files say: names of `ViTConfig` and
+            `Design`, with their values.
 
     Raises:
         BundleError: saying what it may be, or what is wrong with it.
+        ConfigError: when the sizes of a model do not fit together.
     """
-    if not Path(source).is_dir():
-        what = "is not a folder" if Path(source).exists() else "is not there"
-        raise BundleError(f"weights to begin with can be the folder of a bundle or of a training run; {source} {what}")
-    bundle = load_bundle(Path(source))
+    path = fetch(source) if is_hub(source) else Path(source)
+    if not path.exists():
+        raise BundleError(
+            f"there is no {source}; weights can be the folder of a bundle or of a training run, a checkpoint or a "
+            f"folder of another library, {TIMM}NAME or {HUB}USER/NAME"
+        )
+    if path.is_dir() and is_bundle(path):
+        return _from_bundle(source, load_bundle(path))
+    return _from_foreign(source, read_foreign(path, known or {}))
+
+
+def _from_bundle(source: str, bundle: Bundle) -> Source:
     return Source(
         name=source,
         config=bundle.model.config,
         tensors=dict(bundle.model.state_dict()),
         preprocessing=bundle.info.preprocessing,
         labels=tuple(bundle.info.labels),
+    )
+
+
+def _from_foreign(source: str, foreign: Foreign) -> Source:
+    preprocessing = preprocessing_of(foreign.config, foreign.settings, foreign.processor)
+    told = [f"read as {foreign.layout}"]
+    if foreign.left_out:
+        some = ", ".join(foreign.left_out[:3]) + (" …" if len(foreign.left_out) > 3 else "")
+        told.append(f"left out {len(foreign.left_out)} tensors that are not of the image model: {some}")
+    if preprocessing is None:
+        told.append("nothing says how its images are prepared; taken to be resized whole, with mean and std 0.5")
+    return Source(
+        name=source,
+        config=foreign.config,
+        tensors=foreign.tensors,
+        preprocessing=preprocessing,
+        labels=labels_of(foreign.settings, foreign.config.num_classes),
+        layout=foreign.layout,
+        told=tuple(told),
     )
 
 
