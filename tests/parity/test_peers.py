@@ -54,7 +54,8 @@ def test_rotary_positions_agree_at_any_size(name: str, grid: tuple[int, int]) ->
 def test_timm_pools_dinov3_by_its_class_token_if_asked_to() -> None:
     small = SMALL["timm DINOv3, biases"]
     theirs = small.make(global_pool="token")
-    ours = ours_of(small.family.peer, theirs, {"pool": "cls"})
+    ours = ours_of(small.family.peer, theirs)
+    assert ours.config.pool == "cls"
     images = torch.randn(2, 3, 32, 48)
     close(ours(images), theirs(images))
 

@@ -49,6 +49,8 @@ def depth_of(shapes: Shapes, layers: str) -> int:
 
 def heads_of(dim: int, depth: int, mlp_dim: int) -> int:
     """No shape tells the heads of plain attention: those of the preset of these sizes, else 64 channels a head."""
+    if (dim, depth, mlp_dim) == (1536, 40, 6144):  # SigLIP 2's giant-opt (arXiv 2502.14786)
+        return 16
     for row in PRESETS.values():
         if (row.dim, row.depth, row.mlp_dim) == (dim, depth, mlp_dim):
             return row.heads
