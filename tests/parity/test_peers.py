@@ -60,6 +60,16 @@ def test_timm_pools_dinov3_by_its_class_token_if_asked_to() -> None:
     close(ours(images), theirs(images))
 
 
+@pytest.mark.parametrize("name", ["ViT", "SigLIP", "CLIP", "DINOv2"])
+@torch.no_grad()
+def test_pixels_that_are_no_whole_patch_are_left_out(name: str) -> None:
+    theirs = SMALL[name].make(image_size=37)
+    ours = ours_of(SMALL[name].family.peer, theirs)
+    assert ours.config.image_hw == (32, 32)
+    images = torch.randn(2, 3, 37, 37)
+    close(ours(images[:, :, :32, :32]), SMALL[name].family.answers(theirs, images)["pooled"])
+
+
 @HUGGING_FACE
 @torch.no_grad()
 def test_transformers_reads_what_is_written(name: str, tmp_path: Path) -> None:
