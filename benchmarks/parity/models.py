@@ -48,6 +48,8 @@ MODELS: dict[str, tuple[str, Build]] = {
     "timm vit_small_patch14_dinov2": ("timm ViT", from_timm("vit_small_patch14_dinov2")),
     "timm vit_base_patch14_reg4_dinov2": ("timm ViT", from_timm("vit_base_patch14_reg4_dinov2")),
     "timm vit_base_patch16_siglip_224": ("timm ViT", from_timm("vit_base_patch16_siglip_224")),
+    "timm vit_base_patch32_siglip_256": ("timm ViT", from_timm("vit_base_patch32_siglip_256")),
+    "timm vit_base_patch32_clip_quickgelu_224": ("timm ViT", from_timm("vit_base_patch32_clip_quickgelu_224")),
     "timm vit_so400m_patch14_siglip_224": ("timm ViT", from_timm("vit_so400m_patch14_siglip_224")),
     "timm vit_small_patch16_dinov3": ("timm DINOv3", from_timm("vit_small_patch16_dinov3")),
     "timm vit_small_plus_patch16_dinov3_qkvb": ("timm DINOv3", from_timm("vit_small_plus_patch16_dinov3_qkvb")),

@@ -15,7 +15,7 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from megavit.model.vit import MegaVit
 from megavit.weights.keys import check_shapes, to_ours
-from megavit.weights.peers import hf_clip, hf_dinov2, hf_dinov3, hf_vit, timm_eva, timm_vit
+from megavit.weights.peers import hf_clip, hf_dinov2, hf_dinov3, hf_vit, timm_eva, timm_names, timm_vit
 
 Answers = Callable[[Any, Tensor], dict[str, Tensor]]
 
@@ -97,10 +97,18 @@ def table_tensors(peer: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]
     return {name: tensors[found] for found, name in peer.names(tensors).items()}
 
 
-def ours_of(peer: Any, theirs: nn.Module, known: Mapping[str, Any] | None = None) -> MegaVit:
-    """Our model with their weights; of Hugging Face's, their own config says more than shapes do."""
-    if known is None:
-        known = peer.known(theirs.config.to_dict()) if isinstance(theirs, PreTrainedModel) else {}
+def said(peer: Any, theirs: nn.Module) -> Mapping[str, Any]:
+    """What the config.json beside their file says."""
+    if isinstance(theirs, PreTrainedModel):
+        return peer.known(theirs.config.to_dict())
+    model: Any = theirs
+    architecture = getattr(model, "pretrained_cfg", {}).get("architecture")
+    return timm_names.known({"architecture": architecture, "global_pool": model.global_pool})
+
+
+def ours_of(peer: Any, theirs: nn.Module) -> MegaVit:
+    """Our model with their weights."""
+    known = said(peer, theirs)
     tensors = table_tensors(peer, file_tensors(theirs))
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     config = peer.config_of(shapes, known)

@@ -9,8 +9,13 @@ them differently, so that one rule reads (theirs to ours) and writes (ours to th
 
 import math
 import re
+<<<<<<< HEAD
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+=======
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+>>>>>>> peers-hf
 from functools import lru_cache
 
 import torch
@@ -75,10 +80,18 @@ class Piece:
 
 @dataclass(frozen=True)
 class Rule:
-    """Some tensors of theirs hold, one after the other, the numbers of some of ours."""
+    """Some tensors of theirs hold, one after the other, the numbers of some of ours.
+
+    Attributes:
+        theirs: their tensors; what is written.
+        ours: names of ours.
+        instead: what some files have in place of `theirs`; of the two, that is read of which a file has every
+            tensor, and where it has those of both, the longer.
+    """
 
     theirs: Sequence[Piece]
     ours: Sequence[str]
+    instead: Sequence[Piece] = ()
 
 
 @lru_cache(maxsize=4)
@@ -120,13 +133,23 @@ def their_shapes(rules: Sequence[Rule]) -> dict[str, Shape]:
     return {piece.name: piece.shape for rule in rules for piece in rule.theirs if piece.name is not None}
 
 
+def as_found(rules: Sequence[Rule], names: Container[str]) -> list[Rule]:
+    """The rules for a file that has the tensors `names`: those that have an `instead` decided."""
+
+    def pieces(rule: Rule) -> Sequence[Piece]:
+        there = [side for side in (rule.theirs, rule.instead) if all(not p.name or p.name in names for p in side)]
+        return max(there, key=len, default=rule.theirs)
+
+    return [Rule(pieces(rule), rule.ours) if rule.instead else rule for rule in rules]
+
+
 def check_shapes(rules: Sequence[Rule], shapes: Shapes, where: str) -> None:
     """That a checkpoint of theirs, of these `shapes`, is the one that the table is for; `where` it is, for the message.
 
     Raises:
         BundleError: one error that lists every missing, extra and misshapen tensor.
     """
-    expected = their_shapes(rules)
+    expected = their_shapes(as_found(rules, shapes))
     faults = [f"  {name}: is missing" for name in expected if name not in shapes]
     faults += [f"  {name}: is not of this model" for name in shapes if name not in expected]
     faults += [
@@ -139,6 +162,7 @@ def check_shapes(rules: Sequence[Rule], shapes: Shapes, where: str) -> None:
 
 
 def to_ours(rules: Sequence[Rule], tensors: Mapping[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
+<<<<<<< HEAD
     """Our state dict from theirs, which must have the tensors of `their_shapes`.
 
     Raises:
@@ -150,6 +174,12 @@ def to_ours(rules: Sequence[Rule], tensors: Mapping[str, Tensor], config: ViTCon
         for piece in rule.theirs:
             if piece.name is not None and not piece.agrees(tensors[piece.name]):
                 raise BundleError(f"{piece.name} has other numbers than this model computes with; it cannot be read")
+=======
+    """Our state dict from theirs, whose tensors must be those of `check_shapes`."""
+    shapes = our_shapes(config)
+    state: dict[str, Tensor] = {}
+    for rule in as_found(rules, tensors):
+>>>>>>> peers-hf
         if not rule.ours:
             continue
         like = next((tensors[piece.name] for piece in rule.theirs if piece.name), torch.zeros(()))

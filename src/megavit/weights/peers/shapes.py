@@ -18,10 +18,14 @@ Known = Mapping[str, Any]
 def config_from(found: Mapping[str, Any], known: Known) -> ViTConfig:
     """The config of what shapes say (`found`) and what the peer's own config says (`known`), which goes first.
 
+    Of the image size, `found` has what `image_of` makes of the known one.
+
     Raises:
         ConfigError: when they do not fit together.
     """
     both = {**found, **known}
+    if "image_size" in found:
+        both["image_size"] = found["image_size"]
     names = {field.name for field in fields(Design)}
     design = Design(**{name: value for name, value in both.items() if name in names})
     sizes = {field.name: both[field.name] for field in fields(ViTConfig) if field.name in both}
@@ -59,6 +63,8 @@ def depth_of(shapes: Shapes, layers: str) -> int:
 
 def heads_of(dim: int, depth: int, mlp_dim: int) -> int:
     """No shape tells the heads of plain attention: those of the preset of these sizes, else 64 channels a head."""
+    if (dim, depth, mlp_dim) == (1536, 40, 6144):  # SigLIP 2's giant-opt (arXiv 2502.14786)
+        return 16
     for row in PRESETS.values():
         if (row.dim, row.depth, row.mlp_dim) == (dim, depth, mlp_dim):
             return row.heads
@@ -73,12 +79,17 @@ def heads_of_dinov3(dim: int) -> int:
 def image_of(patches: int, patch_hw: tuple[int, int], known: Known) -> tuple[int, int]:
     """(height, width) of the images that so many positions are for: as known, else square.
 
+    Of a known size, whole patches: their convolutions leave out what remains at the right and at the bottom, as
+    SigLIP's So400m does of 384 pixels in patches of 14.
+
     Raises:
         BundleError: when they are of no square and nothing says which oblong.
+        ConfigError: when the known size is none.
     """
     if "image_size" in known:
-        size = known["image_size"]
-        return (size, size) if isinstance(size, int) else (size[0], size[1])
+        size = pair("image_size", known["image_size"])
+        height, width = (side // max(1, patch) * patch for side, patch in zip(size, patch_hw, strict=True))
+        return height, width
     side = math.isqrt(patches)
     if side * side != patches:
         raise BundleError(
