@@ -62,7 +62,7 @@ def make_folder(root: Path, images: int, height: int, width: int) -> None:
 def decode_share(task: tuple[list[Path], int]) -> None:
     paths, side = task
     for path in paths:
-        prepare(decode(path, (side, side)), side, side, 3)
+        prepare(decode(path, (side, side)), (side, side), Preprocessing(height=side, width=side, channels=3))
 
 
 class Limit:

@@ -25,6 +25,7 @@ from megavit.data.arrays import from_array
 from megavit.data.decode import decode, from_pillow, read_file
 from megavit.data.pictures import prepare
 from megavit.errors import DataError, ImageError
+from tests.data.sizes import sized
 from tests.data.torture import TURNS, encode, picture, with_orientation
 
 RGB = picture()
@@ -313,8 +314,8 @@ def test_a_fourth_channel_is_put_on_white_unless_the_model_takes_four():
     expected = np.full_like(RGB, 255)
     expected[0] = RGB[0]
     for given_ in (from_array(image), from_array(image / 255.0)):
-        assert np.array_equal(prepare(given_, 24, 16, 3).permute(1, 2, 0), expected)
-        assert np.array_equal(prepare(given_, 24, 16, 4).permute(1, 2, 0), image)
+        assert np.array_equal(prepare(given_, *sized(24, 16, 3)).permute(1, 2, 0), expected)
+        assert np.array_equal(prepare(given_, *sized(24, 16, 4)).permute(1, 2, 0), image)
 
 
 def test_the_result_does_not_share_memory():

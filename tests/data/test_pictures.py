@@ -13,6 +13,7 @@ from megavit.data.pictures import Pictures, as_batch, as_channels, channel_stati
 from megavit.data.read import read_data
 from megavit.data.samples import LabelledImages, Sample
 from megavit.errors import DataError, ImageError
+from tests.data.sizes import sized
 from tests.data.torture import encode, picture
 
 RGB = torch.from_numpy(picture(24, 16)).permute(2, 0, 1)
@@ -27,7 +28,7 @@ def size(height: int, width: int, channels: int) -> Preprocessing:
 @given(sides, sides, new_sides, new_sides, st.sampled_from([1, 3]), st.sampled_from([1, 3]))
 def test_any_size_and_channels_become_those_asked_for(height, width, new_height, new_width, channels, new_channels):
     image = torch.full((channels, height, width), 77, dtype=torch.uint8)
-    prepared = prepare(image, new_height, new_width, new_channels)
+    prepared = prepare(image, *sized(new_height, new_width, new_channels))
     assert prepared.shape == (new_channels, new_height, new_width)
     assert prepared.dtype == torch.uint8
     assert prepared.is_contiguous()
@@ -36,7 +37,7 @@ def test_any_size_and_channels_become_those_asked_for(height, width, new_height,
 
 def test_the_right_size_is_left_as_it_is():
     assert resize(RGB, 24, 16) is RGB
-    assert torch.equal(prepare(RGB, 24, 16, 3), RGB)
+    assert torch.equal(prepare(RGB, *sized(24, 16, 3)), RGB)
 
 
 @pytest.mark.parametrize("size", [(9, 7), (48, 40), (24, 5)])
@@ -73,7 +74,7 @@ def test_pictures_are_the_prepared_samples(folder):
     assert len(pictures) == len(samples) == 14
     assert pictures.nbytes == 14 * 80
     for place, sample in enumerate(samples):
-        assert torch.equal(pictures[place], prepare(images.pixels(sample), 8, 10, 1))
+        assert torch.equal(pictures[place], prepare(images.pixels(sample), *sized(8, 10, 1)))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -105,14 +106,14 @@ def test_a_file_that_has_gone_since_is_named(workers, folder):
 @pytest.mark.parametrize(("have", "want"), [(5, 3), (3, 5), (5, 6), (1, 4), (3, 4), (2, 1), (4, 2)])
 def test_channels_that_do_not_fit_are_refused(have, want):
     with pytest.raises(ImageError, match=f"{have} channels, where the model takes images of"):
-        prepare(torch.zeros(have, 4, 4, dtype=torch.uint8), 4, 4, want)
+        prepare(torch.zeros(have, 4, 4, dtype=torch.uint8), *sized(4, 4, want))
 
 
 @pytest.mark.parametrize("channels", [2, 4, 5, 64])
 def test_many_channels_are_resized_each_by_itself(channels):
     image = torch.randint(0, 256, (channels, 20, 30), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    each = torch.cat([prepare(one[None], 7, 9, 1) for one in image])
-    assert (prepare(image, 7, 9, channels).int() - each.int()).abs().max() <= 1
+    each = torch.cat([prepare(one[None], *sized(7, 9, 1)) for one in image])
+    assert (prepare(image, *sized(7, 9, channels)).int() - each.int()).abs().max() <= 1
 
 
 def test_the_statistics_of_channels_are_those_of_all_pixels():
@@ -155,7 +156,7 @@ def test_shapes_that_are_kept_are_a_list_of_the_same_pictures(workers, shapes):
         assert torch.equal(image, pictures[place])
     sample = shapes.samples[0]
     pixels = shapes.pixels(sample)
-    assert torch.equal(whole[0], prepare(pixels, *KEPT.size_for(sample.height, sample.width), 3))
+    assert torch.equal(whole[0], prepare(pixels, KEPT.size_for(sample.height, sample.width), KEPT))
 
 
 def test_a_margin_is_kept_where_an_image_has_the_detail(shapes):

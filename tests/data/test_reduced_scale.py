@@ -14,6 +14,7 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.data.decode import DRAFT_MARGIN, decode, decode_with_size, examine
 from megavit.data.pictures import prepare
 from megavit.errors import ImageError
+from tests.data.sizes import sized
 from tests.data.torture import TURNS, encode, picture, with_orientation
 
 LEAST_PSNR = 33
@@ -41,7 +42,10 @@ def test_the_picture_made_of_it_is_that_of_decoding_in_full(number, height, widt
     assert channels == (1 if mode == "L" else 3)
     if reduced.shape[1:] != (427, 640):
         assert reduced.shape[1] >= DRAFT_MARGIN * height and reduced.shape[2] >= DRAFT_MARGIN * width
-    same = prepare(reduced, height, width, channels), prepare(decode(data), height, width, channels)
+    same = (
+        prepare(reduced, *sized(height, width, channels)),
+        prepare(decode(data), *sized(height, width, channels)),
+    )
     assert psnr(*same) >= LEAST_PSNR
 
 
@@ -53,7 +57,13 @@ def test_what_is_needed_is_meant_upright(orientation):
     need = (whole.shape[1] // 4, 1)
     reduced = decode(data, need)
     assert whole.shape[1] // 2 <= reduced.shape[1] < whole.shape[1]
-    assert psnr(prepare(reduced, 64, 64, 3), prepare(whole, 64, 64, 3)) >= LEAST_PSNR
+    assert (
+        psnr(
+            prepare(reduced, *sized(64, 64, 3)),
+            prepare(whole, *sized(64, 64, 3)),
+        )
+        >= LEAST_PSNR
+    )
 
 
 @pytest.mark.parametrize("side", [1, 20, 54, 108, 214, 1000])
@@ -74,7 +84,13 @@ def test_several_pictures_in_one_file_are_reduced_too():
     data = encode(frames[0], "MPO", save_all=True, append_images=frames[1:], quality=90)
     reduced = decode(data, (32, 32))
     assert reduced.shape == (3, 107, 160)
-    assert psnr(prepare(reduced, 32, 32, 3), prepare(decode(data), 32, 32, 3)) >= LEAST_PSNR
+    assert (
+        psnr(
+            prepare(reduced, *sized(32, 32, 3)),
+            prepare(decode(data), *sized(32, 32, 3)),
+        )
+        >= LEAST_PSNR
+    )
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
@@ -119,5 +135,5 @@ def test_what_is_needed_can_follow_from_the_picture(orientation):
     assert asked == [whole] and size == whole
     assert torch.equal(reduced, decode(data, kept.size_for(*whole)))
     assert tuple(reduced.shape[1:]) == tuple(-(-side // 4) for side in whole)
-    in_full = prepare(decode(data), *kept.size_for(*size), 3)
-    assert psnr(prepare(reduced, *kept.size_for(*size), 3), in_full) >= LEAST_PSNR
+    in_full = prepare(decode(data), kept.size_for(*size), kept)
+    assert psnr(prepare(reduced, kept.size_for(*size), kept), in_full) >= LEAST_PSNR

@@ -8,8 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.attention import varlen
 
 from megavit.config.vit import Design, ViTConfig
+from megavit.model import attention as module
 from megavit.model.attention import attend, attend_packed, has_varlen
 from megavit.model.block import DropPath
 from megavit.model.packing import Packing, pack
@@ -186,6 +188,25 @@ def test_stacks_of_one_length_become_one_group() -> None:
     assert packing.groups == ((3, 3), (1, 5)) and rotation is None
     assert packing.starts.tolist() == [0, 3, 6, 9, 14] and packing.starts.dtype == torch.int32
     assert x.shape == (1, 14, 4) and x.sum() == 8 * 4
+
+
+def test_what_the_kernel_of_all_lengths_is_given_and_gives_is_in_its_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in with its documented layout, (T, H, K), where there is no GPU to run it on."""
+
+    def stand_in(
+        q: Tensor, k: Tensor, v: Tensor, starts: Tensor, other_starts: Tensor, longest: int, other_longest: int
+    ) -> Tensor:
+        assert starts is other_starts and longest == other_longest == 7
+        assert q.is_contiguous() and k.is_contiguous() and v.is_contiguous()
+        parts = zip(*(x.transpose(0, 1).split(starts.diff().tolist(), dim=1) for x in (q, k, v)), strict=True)
+        return torch.cat([attend(*(part[None] for part in image))[0] for image in parts], dim=1).transpose(0, 1)
+
+    packing = packing_of((2, 3), (1, 5), (2, 7))
+    query, key, value = torch.randn(3, 1, 2, 25, 8)
+    expected = attend_packed(query, key, value, packing)
+    monkeypatch.setattr(module, "has_varlen", lambda _query: True)
+    monkeypatch.setattr(varlen, "varlen_attn", stand_in)
+    torch.testing.assert_close(attend_packed(query, key, value, packing), expected)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

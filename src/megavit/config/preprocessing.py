@@ -2,20 +2,27 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from megavit.config.checks import check_channels, check_positive, check_whole, is_number
+from megavit.config.checks import check_channels, check_choice, check_positive, check_whole, is_number
 from megavit.config.vit import Size, check_divides, pair
 from megavit.errors import ConfigError
+
+Interpolation = Literal["bicubic", "bilinear"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """Resize to `size_for` (bicubic, antialiased, the whole image), then (value / 255 - mean) / std.
+    """Resize to `size_for` (antialiased, the whole image), cut the middle out if that is larger than the model's
+    input, then (value / 255 - mean) / std.
 
     Attributes:
         height, width: pixels, at least 2.
         channels: 1 (grey), 3 (RGB), or any other number up to 64, which the images must then have.
         mean, std: of values in [0, 1]; one number for every channel alike, or one for each.
+        interpolation: "bicubic", or "bilinear" for weights that were trained so.
+        resize: for weights that were trained with what is usual: pixels of the shorter side, whose image keeps its
+            aspect, or (height, width); of it, `height` × `width` in the middle are used. None: all of the image is.
         keep_aspect: resize each image to a size of its own, of about its aspect, in whole patches of the model, and no
             more of them than `height` × `width` has (as in arXiv 2307.06304, section 2, and 2502.14786, section 2.4.2).
         patch_size: of the model in pixels, one number or (height, width); what `keep_aspect` counts in.
@@ -26,6 +33,8 @@ class Preprocessing:
     channels: int
     mean: float | tuple[float, ...] = 0.5
     std: float | tuple[float, ...] = 0.5
+    interpolation: Interpolation = "bicubic"
+    resize: Size | None = None
     keep_aspect: bool = False
     patch_size: Size = 1
 
@@ -39,6 +48,8 @@ class Preprocessing:
                 raise ConfigError(f"mean must be a number, got {value!r}")
         for value in self._for_channels("std"):
             check_positive("std", value)
+        check_choice("interpolation", self.interpolation, get_args(Interpolation))
+        self._check_resize()
         if not isinstance(self.keep_aspect, bool):
             raise ConfigError(f"keep_aspect must be true or false, got {self.keep_aspect!r}")
         patch_hw = pair("patch_size", self.patch_size)
@@ -57,8 +68,12 @@ class Preprocessing:
         """
         check_whole("an image's height", height, minimum=1)
         check_whole("an image's width", width, minimum=1)
+        if isinstance(self.resize, int):
+            # As torchvision's Resize of one number does.
+            longer = int(self.resize * max(height, width) / min(height, width))
+            return (self.resize, longer) if height <= width else (longer, self.resize)
         if not self.keep_aspect:
-            return self.height, self.width
+            return pair("resize", self.resize) if self.resize else (self.height, self.width)
         patch_height, patch_width = pair("patch_size", self.patch_size)
         most = (self.height // patch_height) * (self.width // patch_width)
         # At least two pixels, as for `height` and `width`.
@@ -73,6 +88,20 @@ class Preprocessing:
         ]
         r, c = min(grids, key=lambda grid: (abs(math.log(grid[0] / rows)) + abs(math.log(grid[1] / columns)), grid))
         return r * patch_height, c * patch_width
+
+    def _check_resize(self) -> None:
+        if self.resize is None:
+            return
+        if not isinstance(self.resize, int):
+            object.__setattr__(self, "resize", pair("resize", self.resize))
+        if self.keep_aspect:
+            raise ConfigError("resize and keep_aspect both say what becomes of an image's shape; give one of them")
+        height, width = pair("resize", self.resize)
+        if height < self.height or width < self.width:
+            raise ConfigError(
+                f"resize must be at least the model's {self.height} × {self.width}, which is cut out of it; got "
+                f"{self.resize}"
+            )
 
     def _for_channels(self, name: str) -> tuple[float, ...]:
         value = getattr(self, name)

@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from megavit.config.preprocessing import Preprocessing
+from megavit.config.preprocessing import Interpolation, Preprocessing
 from megavit.data.modes import on_white
 from megavit.data.samples import LabelledImages, Sample
 from megavit.data.scan import Progress
@@ -38,20 +38,24 @@ def to_device(images: Images, device: torch.device) -> Images:
     return images.to(device, non_blocking=True)
 
 
-def prepare(image: torch.Tensor, height: int, width: int, channels: int) -> torch.Tensor:
-    """uint8 (C, H, W) as uint8 (channels, height, width): opacity on white, resized, then grey or RGB.
+def prepare(image: torch.Tensor, size: tuple[int, int], preprocessing: Preprocessing) -> torch.Tensor:
+    """uint8 (C, H, W) as the model takes it, uint8: opacity on white, resized to `size`, cut if so, grey or RGB.
 
-    A fourth channel is opacity, unless `channels` is 4.
+    A fourth channel is opacity, unless the model has 4.
 
     Raises:
         ImageError: where the channels do not fit, as `fits` says.
     """
+    channels = preprocessing.channels
     if not fits(image.shape[0], channels):
         wanted = "1, 3 or 4" if channels in COLOUR else str(channels)
         raise ImageError(f"{image.shape[0]} channels, where the model takes images of {wanted}")
     if image.shape[0] == 4 and channels != 4:
         image = _opaque(image)
-    return as_channels(resize(image, height, width), channels).contiguous()
+    image = resize(image, *size, preprocessing.interpolation)
+    if preprocessing.resize is not None:
+        image = transforms.center_crop(image, [preprocessing.height, preprocessing.width])
+    return as_channels(image, channels).contiguous()
 
 
 def fits(have: int, want: int) -> bool:
@@ -59,8 +63,8 @@ def fits(have: int, want: int) -> bool:
     return have == want or (want in COLOUR and have in (*COLOUR, 4))
 
 
-def resize(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """uint8 (C, H, W) as uint8 (C, height, width): the whole image, bicubic, antialiased.
+def resize(image: torch.Tensor, height: int, width: int, interpolation: Interpolation = "bicubic") -> torch.Tensor:
+    """uint8 (C, H, W) as uint8 (C, height, width): the whole image, antialiased.
 
     The sides are scaled each by itself; an image of the right size is returned as it is. The new sides are at least
     2, because PyTorch (2.15) resizes wrongly to a single column.
@@ -70,7 +74,7 @@ def resize(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """
     if image.shape[-2:] == (height, width):
         return image
-    return transforms.resize(image, [height, width], interpolation=InterpolationMode.BICUBIC, antialias=True)
+    return transforms.resize(image, [height, width], interpolation=InterpolationMode(interpolation), antialias=True)
 
 
 def as_channels(image: torch.Tensor, channels: int) -> torch.Tensor:
@@ -123,7 +127,7 @@ class Pictures(torch.utils.data.Dataset[torch.Tensor]):
                 f"{sample.name!r} of {self.images.source!r} could be read before and cannot any more: {error.reason}. "
                 "Restore it, or start again without it"
             ) from error
-        return prepare(pixels, height, width, self.preprocessing.channels)
+        return prepare(pixels, (height, width), self.preprocessing)
 
     def size_of(self, sample: Sample) -> tuple[int, int]:
         """(height, width) of its picture."""

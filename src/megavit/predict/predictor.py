@@ -108,7 +108,7 @@ class Predictor:
         """
         size = self.info.preprocessing
         pixels, whole = _read(image, size.size_for)
-        return prepare(pixels, *size.size_for(*whole), size.channels)
+        return prepare(pixels, size.size_for(*whole), size)
 
     def _answers(self, chunk: list[tuple[str, Future[Tensor]]], top: int) -> Iterator[Answer]:
         prepared: dict[int, Tensor] = {}

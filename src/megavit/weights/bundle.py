@@ -237,7 +237,7 @@ def _logits(model: MegaVit, preprocessing: Preprocessing, pictures: Sequence[Ten
     prepared = []
     for picture in pictures:
         _, height, width = picture.shape
-        prepared.append(prepare(picture, *preprocessing.size_for(height, width), preprocessing.channels))
+        prepared.append(prepare(picture, preprocessing.size_for(height, width), preprocessing))
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()  # the model of a run has been training, with dropout

@@ -1,4 +1,4 @@
-"""Checkpoints of any library as tensors by name: safetensors, PyTorch's own files, NumPy's .npz. Nothing is executed."""
+"""Checkpoints of any library as tensors by name: safetensors, PyTorch's own, NumPy's .npz. Nothing is executed."""
 
 import json
 import pickle

@@ -57,7 +57,7 @@ def layout(name: str, peer: ModuleType, known: Callable[[dict[str, Any]], Known]
         peer.table,
         own.get("names", lambda found: {one: one for one in found}),
         own.get("tidy", dict),
-        known or own.get("known", lambda settings: {}),
+        known or own.get("known", lambda _: {}),
     )
 
 

@@ -8,7 +8,7 @@ from megavit.errors import BundleError
 from megavit.model.positions import RotaryPositions
 from megavit.weights.keys import Piece, Rule, Shapes, complete
 from megavit.weights.peers.hugging_face import Settings, bare_names, known_from, query_key_value, require
-from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, shape_of
+from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, heads_of_dinov3, shape_of
 
 MODEL_TYPES = ("dinov3_vit",)
 TOLD_BY = ("embeddings.patch_embeddings.weight", "layer.0.layer_scale1.lambda1")
@@ -25,7 +25,6 @@ MODULES = {
 }
 DEFAULTS = {"num_attention_heads": 6, "hidden_act": "gelu", "layer_norm_eps": 1e-5, "image_size": 224}
 NEEDED = {"rope_theta": RotaryPositions.base, "key_bias": False, "proj_bias": True, "mlp_bias": True}
-HEADS_OF_7B = 32  # 128 channels each; all smaller models have 64
 
 
 def names(found: Iterable[str]) -> dict[str, str]:
@@ -82,13 +81,12 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
         BundleError: for a tensor that is missing.
     """
     dim, channels, *patch = shape_of(shapes, "embeddings.patch_embeddings.weight", axes=4)
-    depth = depth_of(shapes, "layer.")
     found: dict[str, Any] = {
         "image_size": DEFAULTS["image_size"],
         "patch_size": (patch[0], patch[1]),
         "num_classes": 0,
         "dim": dim,
-        "depth": depth,
+        "depth": depth_of(shapes, "layer."),
         "mlp_dim": shape_of(shapes, "layer.0.mlp.down_proj.weight", axes=2)[1],
         "channels": channels,
         "block": "serial",
@@ -101,6 +99,5 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
         "registers": shape_of(shapes, "embeddings.register_tokens", axes=3)[1],
         "layer_scale": 1.0,
     }
-    if (dim, depth) == (4096, 40):
-        known = {"heads": HEADS_OF_7B, **known}
+    known = {"heads": heads_of_dinov3(dim), **known}
     return config_from(heads_known(found, known), known)

@@ -62,6 +62,11 @@ def heads_of(dim: int, depth: int, mlp_dim: int) -> int:
     return max(1, dim // 64)
 
 
+def heads_of_dinov3(dim: int) -> int:
+    """DINOv3's have 64 channels (arXiv 2508.10104), so that its H+ has other heads than the H of the same sizes."""
+    return max(1, dim // (128 if dim == 4096 else 64))
+
+
 def image_of(patches: int, patch_hw: tuple[int, int], known: Known) -> tuple[int, int]:
     """(height, width) of the images that so many positions are for: as known, else square.
 

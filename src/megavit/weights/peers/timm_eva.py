@@ -4,11 +4,10 @@ from typing import Any
 
 from megavit.config.vit import ViTConfig
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, shape_of
+from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, heads_of_dinov3, shape_of
 from megavit.weights.peers.timm_vit import MODULES, PROJECTION, prefix
 
 TOLD_BY = ("patch_embed.proj.weight", "reg_token", "blocks.0.gamma_1", "blocks.0.attn.qkv.weight")
-HEADS_OF_7B = 32  # 128 channels each; all smaller models have 64
 IMAGE = 256
 
 
@@ -43,13 +42,12 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     """
     dim, channels, *patch = shape_of(shapes, "patch_embed.proj.weight", axes=4)
     pool = known.get("pool", "mean")
-    depth = depth_of(shapes, "blocks.")
     found: dict[str, Any] = {
         "image_size": IMAGE,
         "patch_size": (patch[0], patch[1]),
         "num_classes": shape_of(shapes, "head.weight", axes=2)[0] if "head.weight" in shapes else 0,
         "dim": dim,
-        "depth": depth,
+        "depth": depth_of(shapes, "blocks."),
         "mlp_dim": shape_of(shapes, "blocks.0.mlp.fc2.weight", axes=2)[1],
         "pool": pool,
         "channels": channels,
@@ -64,6 +62,5 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
         "registers": shape_of(shapes, "reg_token", axes=3)[1] + (pool != "cls"),
         "layer_scale": 1e-5,
     }
-    if (dim, depth) == (4096, 40):
-        known = {"heads": HEADS_OF_7B, **known}
+    known = {"heads": heads_of_dinov3(dim), **known}
     return config_from(heads_known(found, known), known)

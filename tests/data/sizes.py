@@ -1,0 +1,7 @@
+"""What `prepare` is told of a size, in short."""
+
+from megavit.config.preprocessing import Preprocessing
+
+
+def sized(height: int, width: int, channels: int) -> tuple[tuple[int, int], Preprocessing]:
+    return (height, width), Preprocessing(height=height, width=width, channels=channels)
