@@ -1,10 +1,11 @@
 """The weights of DINOv2's and DINOv3's own files in our model give their numbers.
 
 Neither is a package to install, so their arithmetic is written here as functions of their state dicts, with their
-names.
+names; and timm, which reads their files by its own code, must give the same.
 """
 
 import math
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -12,13 +13,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from timm.layers import SwiGLUPacked
+from timm.models import eva, vision_transformer
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megavit.errors import BundleError
 from megavit.weights.keys import to_ours, to_theirs
 from megavit.weights.peers import dinov2_vit, dinov3_vit
-from tests.parity.stages import assert_comes_back, assert_same, named, our_stages, ours_of, shapes_of
+from tests.parity.stages import assert_comes_back, assert_same, close, named, our_stages, ours_of, shapes_of
 
 BOTH = pytest.mark.parametrize("peer", [dinov2_vit, dinov3_vit], ids=["dinov2", "dinov3"])
 SIZES: dict[str, Any] = {
@@ -262,3 +266,50 @@ def test_a_norm_for_training_alone_is_left_out_and_one_for_the_class_token_refus
     assert named(dinov3_vit, tensors | {"local_cls_norm.weight": extra}).keys() == tensors.keys()
     with pytest.raises(BundleError, match="one norm for all"):
         dinov3_vit.config_of(shapes_of(tensors | {"cls_norm.weight": extra}), {})
+
+
+# timm's settings for its own forms of the two, and what it reads their files with.
+TIMM: dict[str, Any] = {
+    "img_size": (24, 32),
+    "patch_size": (8, 4),
+    "num_classes": 0,
+    "embed_dim": 48,
+    "depth": 3,
+    "num_heads": 4,
+    "global_pool": "token",
+    "init_values": 1.0,
+}
+ROPE: dict[str, Any] = {
+    "rope_type": "dinov3",
+    "rope_temperature": 100,
+    "rope_rotate_half": True,
+    "use_rot_pos_emb": True,
+    "use_abs_pos_emb": False,
+    "norm_layer": partial(nn.LayerNorm, eps=1e-5),
+}
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@torch.no_grad()
+def test_dinov2_is_what_timm_makes_of_its_file(gated: bool) -> None:
+    tensors = weights(dinov2_vit, **SIZES | {"gated": gated})
+    mlp: dict[str, Any] = {"mlp_ratio": 40 / 48}
+    if gated:
+        mlp = {"mlp_ratio": 80 / 48, "mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}
+    theirs = VisionTransformer(**TIMM | mlp, reg_tokens=2, no_embed_class=True).eval()
+    theirs.load_state_dict(vision_transformer.checkpoint_filter_fn(dict(tensors), theirs))
+    x = torch.randn(2, 3, 24, 32)
+    close(ours_of(dinov2_vit, tensors, KNOWN)(x), theirs(x))
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@torch.no_grad()
+def test_dinov3_is_what_timm_makes_of_its_file(gated: bool) -> None:
+    tensors = weights(dinov3_vit, **SIZES | {"gated": gated})
+    mlp: dict[str, Any] = {"mlp_ratio": 40 / 48}
+    if gated:
+        mlp |= {"swiglu_mlp": True, "swiglu_align_to": 8}
+    theirs = eva.Eva(**TIMM | mlp, **ROPE, num_reg_tokens=2).eval()
+    theirs.load_state_dict(eva.checkpoint_filter_fn(dict(tensors), theirs))
+    x = torch.randn(2, 3, 24, 32)
+    close(ours_of(dinov3_vit, tensors)(x), theirs(x))
