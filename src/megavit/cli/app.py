@@ -14,6 +14,7 @@ from typing import TextIO
 
 from cyclopts import App, CycloptsError
 
+from megavit.cli.convert import convert
 from megavit.cli.demo import demo
 from megavit.cli.embed import embed
 from megavit.cli.evaluate import evaluate
@@ -33,6 +34,7 @@ app.command(demo)
 app.command(train)
 app.command(evaluate)
 app.command(predict)
+app.command(convert)
 app.command(embed)
 
 

@@ -83,7 +83,7 @@ def finish(
         target=target,
         tuning=tuning.to_dict() if tuning else {},
     )
-    save_bundle(out / BUNDLE, model, info, golden_pictures(images), out / SAMPLES)
+    save_bundle(out / BUNDLE, model, info, golden_pictures(images), (out / SAMPLES).read_bytes())
     report = Report(
         title=title_of(images),
         created=created,

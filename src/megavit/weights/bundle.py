@@ -55,7 +55,8 @@ class BundleInfo:
         target: what the logits mean; a bundle that does not say is of one class an image.
         preprocessing: pixels to input.
         created: ISO 8601, UTC.
-        metrics: of the test images, as `to_dict` of the target's metrics (`megavit.evaluate`) writes them.
+        metrics: of the test images, as `to_dict` of the target's metrics (`megavit.evaluate`) writes them; {} where
+            nothing was measured, as in a bundle that was converted.
         data: source, fingerprint, how it was divided, counts.
         recipe: as it was run, with every automatic choice filled in.
         versions: of the libraries that trained it.
@@ -106,12 +107,12 @@ def library_versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 
-def save_bundle(folder: Path, model: MegaVit, info: BundleInfo, golden: Sequence[Tensor], samples: Path) -> None:
+def save_bundle(folder: Path, model: MegaVit, info: BundleInfo, golden: Sequence[Tensor], samples: bytes) -> None:
     """Write a bundle to `folder`; a reader sees the old one, whole, or the new one.
 
     Args:
         golden: pictures as decoded, uint8 (C, height, width) of any size.
-        samples: a `samples.csv` to take along.
+        samples: the text of its `samples.csv`.
 
     Raises:
         OutputError: when `folder` cannot be written.
@@ -121,7 +122,7 @@ def save_bundle(folder: Path, model: MegaVit, info: BundleInfo, golden: Sequence
         logits = _logits(model, info.preprocessing, golden)
         pictures = {f"picture.{i}": picture for i, picture in enumerate(golden)}
         write_tensors(new / GOLDEN, pictures | {"logits": logits})
-        (new / SAMPLES).write_bytes(samples.read_bytes())
+        (new / SAMPLES).write_bytes(samples)
         card = model_card(
             info.labels,
             info.metrics,

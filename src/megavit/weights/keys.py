@@ -9,13 +9,8 @@ them differently, so that one rule reads (theirs to ours) and writes (ours to th
 
 import math
 import re
-<<<<<<< HEAD
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-=======
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
->>>>>>> peers-hf
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
@@ -158,28 +153,40 @@ def check_shapes(rules: Sequence[Rule], shapes: Shapes, where: str) -> None:
         if name in shapes and tuple(shapes[name]) != shape
     ]
     if faults:
-        raise BundleError("\n".join([f"the weights in {where} do not fit the model:", *faults]))
+        cause = likely_cause(expected, shapes)
+        raise BundleError("\n".join([f"the weights in {where} do not fit the model{cause}:", *faults]))
+
+
+def likely_cause(expected: Shapes, found: Shapes) -> str:
+    """What most probably is wrong with a checkpoint that does not fit, for the end of a sentence; "" if unknown."""
+    missing, extra = set(expected) - set(found), set(found) - set(expected)
+    other = {name for name in set(expected) & set(found) if expected[name] != tuple(found[name])}
+    if len(missing) > len(expected) / 2:
+        return ", probably because it is of another kind of model"
+    if missing and not extra and not other:
+        return ", probably because only a part of it was saved or copied"
+    if extra and not missing and not other:
+        return ", probably because the model has parts that a plain Vision Transformer has not"
+    if other and not missing and not extra and all(len(expected[name]) == len(found[name]) for name in other):
+        positions = [name for name in other if "pos" in name]
+        if len(positions) == len(other):
+            return ", probably because it is for images of another size: say which with --image-size"
+        return ", probably because its layers are of different sizes, or its settings are another model's"
+    return ""
 
 
 def to_ours(rules: Sequence[Rule], tensors: Mapping[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
-<<<<<<< HEAD
-    """Our state dict from theirs, which must have the tensors of `their_shapes`.
+    """Our state dict from theirs, whose tensors must be those of `check_shapes`.
 
     Raises:
         BundleError: for numbers that our model has otherwise, and cannot change.
     """
     shapes = our_shapes(config)
     state: dict[str, Tensor] = {}
-    for rule in rules:
+    for rule in as_found(rules, tensors):
         for piece in rule.theirs:
             if piece.name is not None and not piece.agrees(tensors[piece.name]):
                 raise BundleError(f"{piece.name} has other numbers than this model computes with; it cannot be read")
-=======
-    """Our state dict from theirs, whose tensors must be those of `check_shapes`."""
-    shapes = our_shapes(config)
-    state: dict[str, Tensor] = {}
-    for rule in as_found(rules, tensors):
->>>>>>> peers-hf
         if not rule.ours:
             continue
         like = next((tensors[piece.name] for piece in rule.theirs if piece.name), torch.zeros(()))

@@ -112,4 +112,3 @@ def labels_of(settings: dict[str, Any], num_classes: int) -> tuple[str, ...]:
         seen[name] = seen.get(name, 0) + 1
         unique.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return tuple(unique)
-
