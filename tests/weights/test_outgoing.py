@@ -1,0 +1,150 @@
+"""Models written for other libraries are loaded by these as their own, and answer alike."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import timm.data
+import torch
+from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassification
+
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.vit import PLAIN_VIT, Design, ViTConfig
+from megavit.errors import BundleError, OutputError
+from megavit.model.vit import MegaVit
+from megavit.weights.convert import model_of
+from megavit.weights.outgoing import write_for
+from megavit.weights.source import Source, read_source
+
+SIZES: dict[str, Any] = {
+    "image_size": 32,
+    "patch_size": 8,
+    "num_classes": 3,
+    "dim": 48,
+    "depth": 2,
+    "heads": 4,
+    "mlp_dim": 100,
+    "dim_head": 12,
+}
+LABELS = ("cat", "dog", "owl")
+
+DESIGNS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "oblong": {"image_size": (24, 40)},
+    "mean": {"pool": "mean"},
+    "mean, then a norm": {"pool": "mean", "design": replace(PLAIN_VIT, final_norm="pooled")},
+    "attention pool": {"pool": "map"},
+    "registers with positions": {"design": replace(PLAIN_VIT, registers=2, prefix_positions="all")},
+    "registers without": {"pool": "mean", "design": replace(PLAIN_VIT, registers=2, prefix_positions="none")},
+    "an unused class token": {"pool": "mean", "design": replace(PLAIN_VIT, registers=1, prefix_positions="all")},
+    "layer scale and qk norm": {"design": replace(PLAIN_VIT, layer_scale=0.1, qk_norm=True, qkv_bias=False)},
+    "CLIP's": {"design": replace(PLAIN_VIT, pre_norm=True, norm_eps=1e-5, mlp="quick_gelu")},
+    "SwiGLU": {"design": replace(PLAIN_VIT, mlp="swiglu")},
+    "GELU by tanh": {"design": replace(PLAIN_VIT, mlp="gelu_tanh")},
+    "no head": {"num_classes": 0},
+    "grey": {"channels": 1},
+}
+
+
+def source(**changes: Any) -> Source:
+    config = ViTConfig(**SIZES | {"design": PLAIN_VIT} | changes)
+    torch.manual_seed(0)
+    model = MegaVit.from_config(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            # CLIP's patch projection has no bias.
+            if not (config.design.pre_norm and name == "patch_embedding.projection.bias"):
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    height, width = config.image_hw
+    preprocessing = Preprocessing(
+        height=height, width=width, channels=config.channels, mean=0.4, std=0.3, patch_size=config.patch_size
+    )
+    labels = LABELS if config.num_classes else ()
+    tensors = dict(model.state_dict())
+    return Source(name="ours", config=config, tensors=tensors, preprocessing=preprocessing, labels=labels)
+
+
+def images(config: ViTConfig) -> torch.Tensor:
+    return torch.randn(2, config.channels, *config.image_hw, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+@torch.no_grad()
+def test_timm_loads_it_and_answers_alike(tmp_path: Path, name: str) -> None:
+    ours = source(**DESIGNS[name])
+    write_for("timm", ours, tmp_path / "out")
+    theirs: Any = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    x = images(ours.config)
+    torch.testing.assert_close(theirs(x), model_of(ours)(x), atol=1e-5, rtol=1e-5)
+    preparation = timm.data.resolve_model_data_config(theirs)
+    assert preparation["input_size"] == (ours.config.channels, *ours.config.image_hw)
+    assert preparation["mean"] == (0.4,) * ours.config.channels
+
+
+@pytest.mark.parametrize("name", ["plain", "oblong", "GELU by tanh", "no head", "grey"])
+@torch.no_grad()
+def test_transformers_loads_it_and_answers_alike(tmp_path: Path, name: str) -> None:
+    ours = source(**DESIGNS[name])
+    write_for("huggingface", ours, tmp_path / "out")
+    kind = AutoModelForImageClassification if ours.config.num_classes else AutoModel
+    extra = {} if ours.config.num_classes else {"add_pooling_layer": False}
+    theirs: Any = kind.from_pretrained(tmp_path / "out", local_files_only=True, **extra).eval()
+    x, model = images(ours.config), model_of(ours)
+    answer = theirs(x).logits if ours.config.num_classes else theirs(x).last_hidden_state[:, 0]
+    torch.testing.assert_close(answer, model(x), atol=1e-5, rtol=1e-5)
+    if ours.config.num_classes:
+        assert [theirs.config.id2label[i] for i in range(3)] == list(LABELS)
+    processor: Any = AutoImageProcessor.from_pretrained(tmp_path / "out", local_files_only=True)
+    assert list(processor.image_mean) == [0.4] * ours.config.channels
+
+
+@pytest.mark.parametrize(
+    "library, name", [(library, name) for library in ("timm",) for name in DESIGNS] + [("huggingface", "plain")]
+)
+def test_what_was_written_is_read_back_to_the_bit(tmp_path: Path, library: Any, name: str) -> None:
+    ours = source(**DESIGNS[name])
+    write_for(library, ours, tmp_path / "out")
+    back = read_source(str(tmp_path / "out"))
+    assert back.config == ours.config
+    assert back.labels == ours.labels
+    assert back.tensors.keys() == ours.tensors.keys()
+    assert all(torch.equal(back.tensors[key], ours.tensors[key]) for key in ours.tensors)
+    assert back.preprocessing == replace(
+        ours.preprocessing or pytest.fail("it has one"),
+        mean=(0.4,) * ours.config.channels,
+        std=(0.3,) * ours.config.channels,
+    )
+
+
+@pytest.mark.parametrize("resize", [40, (36, 36), 36, 33])
+@pytest.mark.parametrize("library", ["timm", "huggingface"])
+def test_how_images_are_cut_goes_along(tmp_path: Path, library: Any, resize: Any) -> None:
+    ours = source()
+    assert ours.preprocessing is not None
+    cut = replace(ours.preprocessing, resize=resize, mean=(0.4,) * 3, std=(0.3,) * 3, interpolation="bilinear")
+    write_for(library, replace(ours, preprocessing=cut), tmp_path / "out")
+    assert read_source(str(tmp_path / "out")).preprocessing == cut
+
+
+@pytest.mark.parametrize("library", ["timm", "huggingface"])
+def test_parts_that_theirs_has_not_are_all_named(tmp_path: Path, library: Any) -> None:
+    ours = source(design=Design(mlp="relu2", positions="sincos"))
+    with pytest.raises(BundleError) as caught:
+        write_for(library, ours, tmp_path / "out")
+    for word in ("block", "norm_bias", "relu2", "sincos"):
+        assert word in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_written_over(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="choose a new folder"):
+        write_for("timm", source(), tmp_path)
+
+
+def test_settings_are_json_that_any_program_reads(tmp_path: Path) -> None:
+    write_for("timm", source(), tmp_path / "out")
+    settings = json.loads((tmp_path / "out/config.json").read_text())
+    assert settings["label_names"] == list(LABELS)
