@@ -10,7 +10,7 @@ from megavit.errors import ConfigError
 
 
 def embed(
-    bundle: Annotated[Path, Parameter(help="Folder that megavit train wrote.")],
+    bundle: Annotated[Path, Parameter(help="Folder that megavit train or convert wrote, or hf-hub:USER/NAME.")],
     images: Annotated[
         list[str], Parameter(help="Files, folders, patterns, or - for standard input.", allow_leading_hyphen=True)
     ],

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 
 def evaluate(
-    bundle: Annotated[Path, Parameter(help="Folder that megavit train wrote.")],
+    bundle: Annotated[Path, Parameter(help="Folder that megavit train or convert wrote, or hf-hub:USER/NAME.")],
     data: Annotated[
         str, Parameter(help="Folder of class folders, table of path and label(s) or score, or demo:digits.")
     ],
@@ -36,13 +36,13 @@ def evaluate(
     from megavit.evaluate.dataset import choose
     from megavit.evaluate.dataset import evaluate as measure
     from megavit.predict.predictor import load
-    from megavit.weights.bundle import SAMPLES, find_bundle
+    from megavit.weights.bundle import SAMPLES
 
     check_range("batch-size", batch_size, 1, 100_000)
     predictor = load(bundle, device=device, verify=verify, keep_aspect=keep_aspect)
     with counting("checking images") as progress:
         images = read_data(data, DataRecipe(val=0, test=0), progress)
-    choice = choose(images, predictor.labels, read_samples(find_bundle(bundle) / SAMPLES), predictor.target)
+    choice = choose(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     with counting("evaluating") as progress:
         metrics = measure(predictor, images, choice, batch_size, progress)
 

@@ -21,7 +21,7 @@ from megavit.config.target import TargetKind
 from megavit.data.arrays import from_array
 from megavit.data.decode import Need, decode_with_size, from_pillow
 from megavit.data.pictures import Images, as_batch, prepare
-from megavit.errors import ImageError
+from megavit.errors import BundleError, ImageError
 from megavit.predict.arrivals import Arrivals
 from megavit.predict.embeddings import Embedding, embeddings_of
 from megavit.predict.logits import logits_of
@@ -29,6 +29,7 @@ from megavit.predict.outputs import outputs
 from megavit.predict.prediction import Answer, Prediction
 from megavit.runtime.device import pick_device
 from megavit.weights.bundle import Bundle, load_bundle
+from megavit.weights.hub import fetch, is_hub
 
 Image = str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndarray | Tensor
 
@@ -43,11 +44,13 @@ class Predictor:
     Attributes:
         target: "classes" (one for each image), "labels" (any number of them), or "score" (a number).
         labels: the classes or labels, in the order of the logits; none for a score.
+        folder: of the bundle.
         info: everything the bundle says about itself.
         model: the `MegaVit`, in evaluation mode.
     """
 
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
+        self.folder = bundle.folder
         self.info = bundle.info
         self.labels = tuple(bundle.info.labels)
         self.target: TargetKind = bundle.info.target.kind
@@ -128,6 +131,11 @@ class Predictor:
         For "classes" (B, classes) probabilities, rows summing to 1; for "labels" (B, labels) probabilities, each
         label by itself; for "score" (B,) scores.
         """
+        if not self.model.config.num_classes:
+            raise BundleError(
+                "this bundle has no classifier: megavit embed gives what it sees in images, and "
+                "megavit train DATA --init BUNDLE trains one on top"
+            )
         for logits in logits_of(self.model, batches, self.info.preprocessing):
             yield outputs(logits, self.info.target)
 
@@ -183,7 +191,7 @@ def load(
     """The predictor of a bundle, or of the folder of a training run.
 
     Args:
-        folder: what `megavit train` wrote.
+        folder: what `megavit train` or `megavit convert` wrote, or hf-hub:USER/NAME for one on the hub.
         device: "auto", "cpu", "cuda" or "cuda:N".
         verify: also check that the bundle's golden pictures get the answers they must.
         keep_aspect: resize images with their aspect kept, also where the model was not trained so.
@@ -193,7 +201,8 @@ def load(
         ConfigError: for a device that is not there.
     """
     chosen = pick_device(device)
-    bundle = load_bundle(Path(folder), verify=verify)
+    name = os.fspath(folder)
+    bundle = load_bundle(fetch(name) if is_hub(name) else Path(name), verify=verify)
     return Predictor(with_aspect_kept(bundle) if keep_aspect else bundle, chosen)
 
 

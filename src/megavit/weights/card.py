@@ -15,7 +15,7 @@ def model_card(
     target: Target = Target(),  # noqa: B008 - frozen
     keep_aspect: bool = False,
 ) -> str:
-    """Markdown."""
+    """Markdown, with the header by which a model hub files it."""
     match target.kind:
         case _ if not metrics:
             told = _unmeasured(labels)
@@ -35,7 +35,11 @@ def model_card(
     origin = f"Trained on {data['source']}, {data['counts']['train']} images; {data['division']}"
     if not metrics:
         origin = f"Converted from {data['source']}"
-    return f"""{told}
+    return f"""---
+library_name: megavit
+pipeline_tag: {"image-classification" if labels else "image-feature-extraction"}
+---
+{told}
 - {origin}
 - Images are resized {size}.
 - Written on {created} by megavit.

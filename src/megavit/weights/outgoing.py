@@ -130,7 +130,7 @@ def hugging_face_files(source: Source) -> tuple[Files, dict[str, Tensor]]:
     refuse("Hugging Face", config, wanted, mlp=tuple(HF_ACTIVATIONS), eps=None)
     if config.pool != "cls":
         raise BundleError(
-            f"Hugging Face's ViT answers from the class token, and this model pools by {config.pool!r}; timm's can be it"
+            f"Hugging Face's ViT answers from the class token, and this model pools by {config.pool!r}; timm's can too"
         )
     settings = {
         "architectures": ["ViTForImageClassification" if config.num_classes else "ViTModel"],
