@@ -30,6 +30,8 @@ def dinov3(width: int, depth: int, heads: int, mlp: int, **more: Any) -> Build:
 
 
 B, L, H = (768, 12, 12, 3072), (1024, 24, 16, 4096), (1280, 32, 16, 5120)
+# LayerScale's factors start at 1e-5, where a wrong layer would hardly show.
+SCALED = {"init_values": 1.0}
 SWIGLU = {"use_gated_mlp": True, "hidden_act": "silu"}
 DINOV2 = ("Dinov2Model", "Dinov2Config")
 DINOV2_REG = ("Dinov2WithRegistersModel", "Dinov2WithRegistersConfig")
@@ -44,18 +46,21 @@ MODELS: dict[str, tuple[str, Build]] = {
     "timm vit_large_patch16_224": ("timm ViT", from_timm("vit_large_patch16_224")),
     "timm vit_huge_patch14_224": ("timm ViT", from_timm("vit_huge_patch14_224")),
     "timm vit_medium_patch16_reg4_gap_256": ("timm ViT", from_timm("vit_medium_patch16_reg4_gap_256")),
-    "timm deit3_base_patch16_224": ("timm ViT", from_timm("deit3_base_patch16_224")),
-    "timm vit_small_patch14_dinov2": ("timm ViT", from_timm("vit_small_patch14_dinov2")),
-    "timm vit_base_patch14_reg4_dinov2": ("timm ViT", from_timm("vit_base_patch14_reg4_dinov2")),
+    "timm deit3_base_patch16_224": ("timm ViT", from_timm("deit3_base_patch16_224", **SCALED)),
+    "timm vit_small_patch14_dinov2": ("timm ViT", from_timm("vit_small_patch14_dinov2", **SCALED)),
+    "timm vit_base_patch14_reg4_dinov2": ("timm ViT", from_timm("vit_base_patch14_reg4_dinov2", **SCALED)),
     "timm vit_base_patch16_siglip_224": ("timm ViT", from_timm("vit_base_patch16_siglip_224")),
     "timm vit_base_patch32_siglip_256": ("timm ViT", from_timm("vit_base_patch32_siglip_256")),
     "timm vit_base_patch32_clip_quickgelu_224": ("timm ViT", from_timm("vit_base_patch32_clip_quickgelu_224")),
     "timm vit_so400m_patch14_siglip_224": ("timm ViT", from_timm("vit_so400m_patch14_siglip_224")),
-    "timm vit_small_patch16_dinov3": ("timm DINOv3", from_timm("vit_small_patch16_dinov3")),
-    "timm vit_small_plus_patch16_dinov3_qkvb": ("timm DINOv3", from_timm("vit_small_plus_patch16_dinov3_qkvb")),
-    "timm vit_base_patch16_dinov3": ("timm DINOv3", from_timm("vit_base_patch16_dinov3")),
-    "timm vit_large_patch16_dinov3": ("timm DINOv3", from_timm("vit_large_patch16_dinov3")),
-    "timm vit_huge_plus_patch16_dinov3_qkvb": ("timm DINOv3", from_timm("vit_huge_plus_patch16_dinov3_qkvb")),
+    "timm vit_small_patch16_dinov3": ("timm DINOv3", from_timm("vit_small_patch16_dinov3", **SCALED)),
+    "timm vit_small_plus_patch16_dinov3_qkvb": (
+        "timm DINOv3",
+        from_timm("vit_small_plus_patch16_dinov3_qkvb", **SCALED),
+    ),
+    "timm vit_base_patch16_dinov3": ("timm DINOv3", from_timm("vit_base_patch16_dinov3", **SCALED)),
+    "timm vit_large_patch16_dinov3": ("timm DINOv3", from_timm("vit_large_patch16_dinov3", **SCALED)),
+    "timm vit_huge_plus_patch16_dinov3_qkvb": ("timm DINOv3", from_timm("vit_huge_plus_patch16_dinov3_qkvb", **SCALED)),
     "HF ViT-B/16": ("Hugging Face ViT", from_transformers("ViTForImageClassification", "ViTConfig", *B)),
     "HF ViT-L/16": ("Hugging Face ViT", from_transformers("ViTModel", "ViTConfig", *L)),
     "HF ViT-H/14": ("Hugging Face ViT", from_transformers("ViTModel", "ViTConfig", *H, patch_size=14)),

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from megavit.config.presets import PRESETS
-from megavit.config.vit import Design, ViTConfig, pair
+from megavit.config.vit import Design, Size, ViTConfig, pair
 from megavit.errors import BundleError
 from megavit.weights.keys import Shape, Shapes
 
@@ -18,14 +18,14 @@ Known = Mapping[str, Any]
 def config_from(found: Mapping[str, Any], known: Known) -> ViTConfig:
     """The config of what shapes say (`found`) and what the peer's own config says (`known`), which goes first.
 
-    Of the image size, `found` has what `image_of` makes of the known one.
+    Of an image's sides, as much as is whole patches: what remains at the right and at the bottom is left out by their
+    convolutions, as by SigLIP's So400m of 384 pixels in patches of 14.
 
     Raises:
         ConfigError: when they do not fit together.
     """
     both = {**found, **known}
-    if "image_size" in found:
-        both["image_size"] = found["image_size"]
+    both["image_size"] = whole_patches(both["image_size"], both["patch_size"])
     names = {field.name for field in fields(Design)}
     design = Design(**{name: value for name, value in both.items() if name in names})
     sizes = {field.name: both[field.name] for field in fields(ViTConfig) if field.name in both}
@@ -40,6 +40,16 @@ def under(found: Iterable[str], prefixes: Sequence[str]) -> dict[str, str]:
     found = list(found)
     prefix = next((prefix for prefix in prefixes if any(name.startswith(prefix) for name in found)), "")
     return {name: name.removeprefix(prefix) for name in found if name.startswith(prefix)}
+
+
+def whole_patches(image_size: Size, patch_size: Size) -> tuple[int, int]:
+    """(height, width) of the patches that fit into an image.
+
+    Raises:
+        ConfigError: when one of the two is no size.
+    """
+    (height, width), (patch_height, patch_width) = pair("image_size", image_size), pair("patch_size", patch_size)
+    return height // patch_height * patch_height, width // patch_width * patch_width
 
 
 def shape_of(shapes: Shapes, name: str, axes: int) -> Shape:
@@ -79,17 +89,12 @@ def heads_of_dinov3(dim: int) -> int:
 def image_of(patches: int, patch_hw: tuple[int, int], known: Known) -> tuple[int, int]:
     """(height, width) of the images that so many positions are for: as known, else square.
 
-    Of a known size, whole patches: their convolutions leave out what remains at the right and at the bottom, as
-    SigLIP's So400m does of 384 pixels in patches of 14.
-
     Raises:
         BundleError: when they are of no square and nothing says which oblong.
         ConfigError: when the known size is none.
     """
     if "image_size" in known:
-        size = pair("image_size", known["image_size"])
-        height, width = (side // max(1, patch) * patch for side, patch in zip(size, patch_hw, strict=True))
-        return height, width
+        return whole_patches(known["image_size"], patch_hw)
     side = math.isqrt(patches)
     if side * side != patches:
         raise BundleError(

@@ -85,7 +85,7 @@ def positions(config: ViTConfig) -> list[Rule]:
 
 def prefix_positions(count: int, prefix_tokens: int, patch_hw: tuple[int, int], known: Known) -> PrefixPositions:
     """Whether the tokens before the patches have positions too, by how many there are."""
-    if "image_size" in known and all(patch_hw):
+    if "image_size" in known:
         height, width = image_of(0, patch_hw, known)
         only_patches = count == (height // patch_hw[0]) * (width // patch_hw[1])
     else:
