@@ -48,6 +48,15 @@ def shape_of(shapes: Shapes, name: str, axes: int) -> Shape:
     return shapes[name]
 
 
+def classes_of(shapes: Shapes, weight: str) -> int:
+    """How many classes the head's `weight` (classes, dim) is for; 0 where there is no head.
+
+    Raises:
+        BundleError: when it is no matrix.
+    """
+    return shape_of(shapes, weight, axes=2)[0] if weight in shapes else 0
+
+
 def depth_of(shapes: Shapes, layers: str) -> int:
     """How many layers there are; `layers` is what their names begin with, such as "blocks."."""
     numbers = {int(found[1]) for name in shapes if (found := re.match(rf"{re.escape(layers)}(\d+)\.", name))}
@@ -76,8 +85,8 @@ def image_of(patches: int, patch_hw: tuple[int, int], known: Known) -> tuple[int
     if "image_size" in known:
         size = known["image_size"]
         return (size, size) if isinstance(size, int) else (size[0], size[1])
-    side = math.isqrt(patches)
-    if side * side != patches:
+    side = math.isqrt(max(patches, 0))
+    if side * side != patches or not side:
         raise BundleError(
             f"the checkpoint has positions for {patches} patches, which are no square; say the image size"
         )
@@ -108,8 +117,8 @@ def heads_of_width(inner: int, known: Known) -> tuple[int, int]:
     Raises:
         BundleError: when they do not divide.
     """
-    dim_head = known.get("dim_head") or inner // known.get("heads", max(1, inner // 64))
-    heads = known.get("heads", inner // dim_head)
+    heads = known.get("heads") or max(1, inner // (known.get("dim_head") or 64))
+    dim_head = known.get("dim_head") or max(1, inner // heads)
     if heads * dim_head != inner:
         raise BundleError(
             f"the checkpoint's queries have {inner} numbers, which are not {heads} heads of {dim_head}; say the heads"
