@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer as TimmViT
@@ -13,8 +15,10 @@ from torch import Tensor
 from torchvision.models.vision_transformer import VisionTransformer as TorchvisionViT
 from vit_pytorch import SimpleViT, ViT
 
-from megavit.errors import BundleError
+from megavit.errors import BundleError, MegavitError
 from megavit.weights.foreign import layout_of, read_foreign
+from megavit.weights.keys import check_shapes, their_shapes
+from megavit.weights.layouts import LAYOUTS
 from megavit.weights.peers import dinov2_vit, dinov3_vit
 from tests.parity import test_big_vision, test_dino, test_zeta
 
@@ -73,3 +77,20 @@ def test_a_tensor_more_or_less_is_named(layout: str, tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "less.safetensors")
     with pytest.raises(BundleError, match=f"{unlucky}: is missing"):
         read_foreign(tmp_path / "less.safetensors", known)
+
+
+@EVERY
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_a_tensor_of_any_other_shape_is_a_plain_error_or_another_model(layout: str, data: st.DataObject) -> None:
+    shapes = {name: tuple(tensor.shape) for name, tensor in CHECKPOINTS[layout]().items()}
+    peer = next(one for one in LAYOUTS if one.name == layout)
+    name = data.draw(st.sampled_from(sorted(shapes)))
+    shapes[name] = data.draw(st.lists(st.integers(0, 9), max_size=4).map(tuple))
+    known = {"image_size": 24, "patch_size": 8} if data.draw(st.booleans()) else {}
+    try:
+        config = peer.config_of(shapes, known)
+        check_shapes(peer.table(config), shapes, "here")
+    except MegavitError:
+        return
+    assert their_shapes(peer.table(config)) == shapes

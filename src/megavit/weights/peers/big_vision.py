@@ -136,7 +136,7 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     found: dict[str, Any] = {
         "image_size": image_of(count - placed, patch_hw, known),
         "patch_size": patch_hw,
-        "num_classes": shapes.get("head/bias", (0,))[0],
+        "num_classes": shape_of(shapes, "head/kernel", axes=2)[1] if "head/kernel" in shapes else 0,
         "dim": dim,
         "depth": len({name.split("/")[1] for name in shapes if name.startswith(LAYER)}),
         "heads": heads,

@@ -80,6 +80,8 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
         raise BundleError("the checkpoint normalises class token and patches apart; this model has one norm for all")
     dim, channels, *patch = shape_of(shapes, "patch_embed.proj.weight", axes=4)
     dim_head = 4 * shape_of(shapes, "rope_embed.periods", axes=1)[0]
+    if not all((dim_head, *patch)):
+        raise BundleError("the checkpoint has patches or rotations of no size; is it whole?")
     gated = "blocks.0.mlp.w3.weight" in shapes
     found: dict[str, Any] = {
         "image_size": tuple(IMAGE // side * side for side in patch),

@@ -71,7 +71,7 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     found: dict[str, Any] = {
         "image_size": image_of(shape_of(shapes, "positional_embedding", axes=2)[0] - 1, patch_hw, known),
         "patch_size": patch_hw,
-        "num_classes": shapes.get("proj", (dim, 0))[1],
+        "num_classes": shape_of(shapes, "proj", axes=2)[1] if "proj" in shapes else 0,
         "dim": dim,
         "depth": depth_of(shapes, "transformer.resblocks."),
         "mlp_dim": shape_of(shapes, "transformer.resblocks.0.mlp.c_fc.weight", axes=2)[0],

@@ -29,9 +29,6 @@ def config_from(found: Mapping[str, Any], known: Known) -> ViTConfig:
     names = {field.name for field in fields(Design)}
     design = Design(**{name: value for name, value in both.items() if name in names})
     sizes = {field.name: both[field.name] for field in fields(ViTConfig) if field.name in both}
-    # A peer's convolution leaves out the pixels that make no whole patch, such as 6 of 384 by 14.
-    sides = zip(pair("image_size", sizes["image_size"]), pair("patch_size", sizes["patch_size"]), strict=True)
-    sizes["image_size"] = tuple(max(1, side // patch) * patch for side, patch in sides)
     return ViTConfig(**sizes | {"design": design})
 
 
@@ -65,6 +62,15 @@ def shape_of(shapes: Shapes, name: str, axes: int) -> Shape:
     return shapes[name]
 
 
+def classes_of(shapes: Shapes, weight: str) -> int:
+    """How many classes the head's `weight` (classes, dim) is for; 0 where there is no head.
+
+    Raises:
+        BundleError: when it is no matrix.
+    """
+    return shape_of(shapes, weight, axes=2)[0] if weight in shapes else 0
+
+
 def depth_of(shapes: Shapes, layers: str) -> int:
     """How many layers there are; `layers` is what their names begin with, such as "blocks."."""
     numbers = {int(found[1]) for name in shapes if (found := re.match(rf"{re.escape(layers)}(\d+)\.", name))}
@@ -95,8 +101,8 @@ def image_of(patches: int, patch_hw: tuple[int, int], known: Known) -> tuple[int
     """
     if "image_size" in known:
         return whole_patches(known["image_size"], patch_hw)
-    side = math.isqrt(patches)
-    if side * side != patches:
+    side = math.isqrt(max(patches, 0))
+    if side * side != patches or not side:
         raise BundleError(
             f"the checkpoint has positions for {patches} patches, which are no square; say the image size"
         )
@@ -127,8 +133,8 @@ def heads_of_width(inner: int, known: Known) -> tuple[int, int]:
     Raises:
         BundleError: when they do not divide.
     """
-    dim_head = known.get("dim_head") or inner // known.get("heads", max(1, inner // 64))
-    heads = known.get("heads", inner // dim_head)
+    heads = known.get("heads") or max(1, inner // (known.get("dim_head") or 64))
+    dim_head = known.get("dim_head") or max(1, inner // heads)
     if heads * dim_head != inner:
         raise BundleError(
             f"the checkpoint's queries have {inner} numbers, which are not {heads} heads of {dim_head}; say the heads"

@@ -8,7 +8,7 @@ from typing import Any
 
 from megavit.config.vit import ViTConfig
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, image_of, shape_of
+from megavit.weights.peers.shapes import Known, classes_of, config_from, depth_of, heads_known, image_of, shape_of
 from megavit.weights.peers.timm_vit import MODULES, PROJECTION, prefix
 
 TOLD_BY = ("patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight", "blocks.0.attn.q_bias")
@@ -75,7 +75,7 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     found: dict[str, Any] = {
         "image_size": image_of(shape_of(shapes, "pos_embed", axes=3)[1] - 1, patch_hw, known),
         "patch_size": patch_hw,
-        "num_classes": shape_of(shapes, "head.weight", axes=2)[0] if "head.weight" in shapes else 0,
+        "num_classes": classes_of(shapes, "head.weight"),
         "dim": dim,
         "depth": depth_of(shapes, "blocks."),
         "mlp_dim": hidden,

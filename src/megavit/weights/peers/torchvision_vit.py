@@ -7,7 +7,7 @@ from typing import Any
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, image_of, shape_of
+from megavit.weights.peers.shapes import Known, classes_of, config_from, depth_of, heads_known, image_of, shape_of
 
 TOLD_BY = ("class_token", "encoder.pos_embedding", "encoder.layers.encoder_layer_0.self_attention.in_proj_weight")
 LAYER = "encoder.layers.encoder_layer_{i}"
@@ -62,7 +62,7 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     found: dict[str, Any] = {
         "image_size": image_of(shape_of(shapes, "encoder.pos_embedding", axes=3)[1] - 1, patch_hw, known),
         "patch_size": patch_hw,
-        "num_classes": shapes.get("heads.head.weight", (0,))[0],
+        "num_classes": classes_of(shapes, "heads.head.weight"),
         "dim": dim,
         "depth": depth_of(shapes, "encoder.layers.encoder_layer_"),
         "mlp_dim": shape_of(shapes, "encoder.layers.encoder_layer_0.mlp.0.weight", axes=2)[0],

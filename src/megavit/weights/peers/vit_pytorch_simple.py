@@ -5,7 +5,7 @@ from typing import Any
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_of_width, patch_of, shape_of
+from megavit.weights.peers.shapes import Known, classes_of, config_from, depth_of, heads_of_width, patch_of, shape_of
 from megavit.weights.peers.vit_pytorch_vit import LAYER, MODULES, OURS, patch_rules
 
 TOLD_BY = ("to_patch_embedding.2.weight", "linear_head.weight", "transformer.layers.0.0.to_out.weight")
@@ -38,7 +38,7 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     heads, dim_head = heads_of_width(shape_of(shapes, "transformer.layers.0.0.to_qkv.weight", axes=2)[0] // 3, known)
     found: dict[str, Any] = {
         "patch_size": patch_hw,
-        "num_classes": shape_of(shapes, "linear_head.weight", axes=2)[0],
+        "num_classes": classes_of(shapes, "linear_head.weight"),
         "dim": dim,
         "depth": depth_of(shapes, "transformer.layers."),
         "heads": heads,

@@ -9,7 +9,16 @@ from torch import Tensor
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_of_width, image_of, patch_of, shape_of
+from megavit.weights.peers.shapes import (
+    Known,
+    classes_of,
+    config_from,
+    depth_of,
+    heads_of_width,
+    image_of,
+    patch_of,
+    shape_of,
+)
 
 TOLD_BY = ("to_patch_embedding.2.weight", "cls_token", "pos_embedding", "transformer.layers.0.0.to_qkv.weight")
 LAYER, OURS = "transformer.layers.{i}", "transformer.layers.{i}"
@@ -90,7 +99,7 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     found: dict[str, Any] = {
         "image_size": image_of(shape_of(shapes, "pos_embedding", axes=2)[0] - by_class, patch_hw, known),
         "patch_size": patch_hw,
-        "num_classes": shapes.get("mlp_head.weight", (0,))[0],
+        "num_classes": classes_of(shapes, "mlp_head.weight"),
         "dim": dim,
         "depth": depth_of(shapes, "transformer.layers."),
         "heads": heads,

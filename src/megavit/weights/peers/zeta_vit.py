@@ -6,7 +6,16 @@ from typing import Any
 from megavit.config.vit import ZETA, ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_of_width, image_of, patch_of, shape_of
+from megavit.weights.peers.shapes import (
+    Known,
+    classes_of,
+    config_from,
+    depth_of,
+    heads_of_width,
+    image_of,
+    patch_of,
+    shape_of,
+)
 from megavit.weights.peers.vit_pytorch_vit import LAYER, MODULES, OURS, output_rules, patch_rules
 
 TOLD_BY = (
@@ -62,7 +71,7 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     found: dict[str, Any] = {
         "image_size": image_of(shape_of(shapes, "pos_embedding", axes=3)[1] - 1, patch_hw, known),
         "patch_size": patch_hw,
-        "num_classes": shapes.get("mlp_head.weight", (0,))[0],
+        "num_classes": classes_of(shapes, "mlp_head.weight"),
         "dim": dim,
         "depth": depth_of(shapes, "transformer.layers."),
         "heads": heads_of_width(inner, {"dim_head": dim_head})[0],
