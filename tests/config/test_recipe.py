@@ -106,9 +106,9 @@ def test_the_bounds_themselves() -> None:
     RunRecipe(epochs=1, workers=0, batch_size=1)
 
 
-def test_a_recipe_is_its_six_parts_and_all_defaults_pass() -> None:
+def test_a_recipe_is_its_seven_parts_and_all_defaults_pass() -> None:
     recipe = Recipe()
-    assert list(asdict(recipe)) == ["model", "data", "augment", "optimiser", "schedule", "run"]
+    assert list(asdict(recipe)) == ["model", "data", "augment", "optimiser", "schedule", "run", "tune"]
     assert recipe == Recipe(model=ModelRecipe(), run=RunRecipe())
     assert recipe != Recipe(run=RunRecipe(seed=1))
     assert hash(recipe) == hash(Recipe())
@@ -124,3 +124,15 @@ def test_images_are_not_mirrored_or_turned_unless_asked() -> None:
     augment = AugmentRecipe()
     assert not augment.flip
     assert augment.rotate == 0
+
+
+def test_weights_to_begin_with_leave_no_preset_open() -> None:
+    assert ModelRecipe(init="runs/before").preset == "auto"
+    with pytest.raises(ConfigError, match=r"init and a preset .* 'runs/before' brings its own; leave out 'nano'"):
+        ModelRecipe(init="runs/before", preset="nano")
+
+
+@pytest.mark.parametrize("decay", [0, -0.5, 1.1, float("nan")])
+def test_a_layers_share_of_the_rate_is_above_zero_and_at_most_one(decay: float) -> None:
+    with pytest.raises(ConfigError, match="layer_decay"):
+        OptimiserRecipe(layer_decay=decay)

@@ -26,7 +26,7 @@ from megavit.evaluate.knn import choose_k, votes
 from megavit.evaluate.probe import Probe, choose_probe
 from megavit.train.history import MetricName
 from megavit.train.loop import Task
-from megavit.train.loss import soft_targets
+from megavit.train.loss import in_float64, soft_targets
 from megavit.train.validation import measure_epoch
 
 
@@ -108,8 +108,8 @@ class Frozen:
         return soft_targets(self.targets[places], self.task.num_classes)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The task's; in float32, as its weights are."""
-        return self.task.loss(logits.float(), targets.float())
+        """The task's; in float64, or the search for its least value would stumble over the rounding."""
+        return in_float64(self.task.loss)(logits.double(), targets.double())
 
 
 TrainRung = Callable[[str, list[Probe], int], tuple[Tensor, float, str] | None]

@@ -1,6 +1,6 @@
 """What training minimises: one loss for each kind of target, and the remedies for classes of different size."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +80,12 @@ def make_loss(target: Target, targets: Tensor, classes: int, balance: Balance, l
             return BinaryCrossEntropy(ratio if balance == "loss" else None)
         case "score":
             return SmoothL1(target.mean, target.std)
+
+
+def in_float64(loss: Loss) -> Loss:
+    """`loss` for logits and targets of float64, on the CPU."""
+    numbers = {name: value.double() for name, value in vars(loss).items() if isinstance(value, Tensor)}
+    return replace(loss, **numbers)
 
 
 def soft_targets(targets: Tensor, classes: int) -> Tensor:
