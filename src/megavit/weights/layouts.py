@@ -21,7 +21,7 @@ from megavit.weights.peers import (
     timm_eva,
     timm_eva02,
     timm_eva02_large,
-    timm_settings,
+    timm_names,
     timm_vit,
     torchvision_vit,
     vit_pytorch_simple,
@@ -62,10 +62,10 @@ def layout(name: str, peer: ModuleType, known: Callable[[dict[str, Any]], Known]
 
 
 LAYOUTS = (
-    layout("timm", timm_vit, timm_settings.known),
-    layout("timm's Eva", timm_eva, timm_settings.known),
-    layout("timm's EVA-02", timm_eva02, timm_settings.known),
-    layout("timm's EVA-02, large", timm_eva02_large, timm_settings.known),
+    layout("timm", timm_vit, timm_names.known),
+    layout("timm's Eva", timm_eva, timm_names.known),
+    layout("timm's EVA-02", timm_eva02, timm_names.known),
+    layout("timm's EVA-02, large", timm_eva02_large, timm_names.known),
     layout("Hugging Face's ViT", hf_vit),
     layout("Hugging Face's DINOv2", hf_dinov2),
     layout("Hugging Face's DINOv3", hf_dinov3),

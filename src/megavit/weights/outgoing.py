@@ -13,7 +13,7 @@ from megavit.errors import BundleError, OutputError
 from megavit.runtime.storage import new_folder, write_file, writing
 from megavit.weights.keys import to_theirs
 from megavit.weights.peers import hf_vit, timm_vit
-from megavit.weights.peers.timm_settings import POOLS
+from megavit.weights.peers.timm_names import POOLS
 from megavit.weights.source import Source
 from megavit.weights.tensors import write_tensors
 
