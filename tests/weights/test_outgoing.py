@@ -81,7 +81,7 @@ def test_timm_loads_it_and_answers_alike(tmp_path: Path, name: str) -> None:
     torch.testing.assert_close(theirs(x), model_of(ours)(x), atol=1e-5, rtol=1e-5)
     preparation = timm.data.resolve_model_data_config(theirs)
     assert preparation["input_size"] == (ours.config.channels, *ours.config.image_hw)
-    assert preparation["mean"] == (0.4,) * ours.config.channels
+    assert list(preparation["mean"]) == [0.4] * ours.config.channels
 
 
 @pytest.mark.parametrize("name", ["plain", "oblong", "GELU by tanh", "no head", "grey"])
@@ -108,7 +108,9 @@ def test_what_was_written_is_read_back_to_the_bit(tmp_path: Path, library: Any, 
     ours = source(**DESIGNS[name])
     write_for(library, ours, tmp_path / "out")
     back = read_source(str(tmp_path / "out"))
-    assert back.config == ours.config
+    # What LayerScale started from is in no file.
+    design = replace(ours.config.design, layer_scale=None if ours.config.design.layer_scale is None else 1.0)
+    assert back.config == replace(ours.config, design=design)
     assert back.labels == ours.labels
     assert back.tensors.keys() == ours.tensors.keys()
     assert all(torch.equal(back.tensors[key], ours.tensors[key]) for key in ours.tensors)

@@ -26,6 +26,8 @@ def config_from(found: Mapping[str, Any], known: Known) -> ViTConfig:
     """
     both = {**found, **known}
     both["image_size"] = whole_patches(both["image_size"], both["patch_size"])
+    if not both.get("registers") and both.get("prefix_positions") == "all":
+        both["prefix_positions"] = "class"  # the same, and what a model has that says nothing of it
     names = {field.name for field in fields(Design)}
     design = Design(**{name: value for name, value in both.items() if name in names})
     sizes = {field.name: both[field.name] for field in fields(ViTConfig) if field.name in both}
