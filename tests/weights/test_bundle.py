@@ -150,7 +150,13 @@ def test_a_place_where_no_bundle_can_be_written_is_said(tmp_path):
 def test_an_error_while_writing_leaves_the_old_bundle(bundle, tmp_path):
     model = make_model(seed=1)
     with pytest.raises(KeyError):
-        save_bundle(bundle, model, make_info(model, metrics={}), golden_pictures(), make_samples(tmp_path).read_bytes())
+        save_bundle(
+            bundle,
+            model,
+            make_info(model, metrics={"images": 3}),
+            golden_pictures(),
+            make_samples(tmp_path).read_bytes(),
+        )
     load_bundle(bundle, verify=True)
     assert {entry.name for entry in tmp_path.iterdir()} == {"bundle", "listed.csv"}
 

@@ -108,7 +108,7 @@ def test_a_bundle_is_read_and_anything_else_told_what_it_may_be(tmp_path):
         assert source.labels == LABELS and source.config == model.config and source.preprocessing is not None
         assert all(torch.equal(source.tensors[name], tensor) for name, tensor in model.state_dict().items())
     (tmp_path / "file").touch()
-    for place, what in (("file", "is not a folder"), ("nothing", "is not there"), (".", "is no bundle")):
+    for place, what in (("file", "is no checkpoint"), ("nothing", "there is no"), (".", "has no model.safetensors")):
         with pytest.raises(BundleError, match=what):
             read_source(str(tmp_path / place))
 

@@ -123,7 +123,7 @@ WRONG: dict[Callable[[Path], Path], tuple[str, ...]] = {
     layers_of_different_sizes: ("blocks.1.mlp.fc1.weight: has shape (100, 64), expected (256, 64)", "different sizes"),
     positions_of_an_oblong: ("no square", "image size"),
     positions_of_another_size: ("pos_embed: has shape (1, 17, 64), expected (1, 65, 64)", "another size"),
-    another_kind_of_model: ("no layout that is known", "conv1.weight", "timm"),
+    another_kind_of_model: ("no layout that is known", "122 tensors", "timm"),
     code: ("could run code", "safetensors"),
     a_pickle: ("could run code",),
     cut_short: ("cannot be read",),
@@ -135,7 +135,7 @@ WRONG: dict[Callable[[Path], Path], tuple[str, ...]] = {
     several_files: ("2 other files", "name the one"),
     a_missing_part: ("there is no file", "model-00001-of-00002.safetensors"),
     a_part_elsewhere: ("not a file beside it",),
-    two_heads: ("head_dist",),
+    two_heads: ("two classifiers",),
 }
 
 

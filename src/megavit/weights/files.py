@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -101,7 +102,9 @@ def _pytorch(path: Path) -> dict[str, Tensor]:
     if zipfile.is_zipfile(path):
         _check_zip(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of how the file was pickled; what matters is an error below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL (\S+)", str(error))
         what = f"it asks for {wanted[1]}" if wanted else "it is damaged, or holds more than tensors"
