@@ -1,14 +1,19 @@
 """The card says what the model does, how well, and for what."""
 
+from dataclasses import replace
 from typing import Any
 
+import pytest
+
+from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
 from megavit.weights.card import model_card
 
+SIZE = Preprocessing(height=24, width=40, channels=3, patch_size=(4, 8))
 FACTS: dict[str, Any] = {
     "metrics": {"accuracy": {"value": 0.9123, "low": 0.8, "high": 0.95}, "images": 40},
     "data": {"source": "photos", "division": "10% for the test.", "counts": {"train": 320}},
-    "model": {"image_size": [24, 40]},
+    "preprocessing": SIZE,
     "created": "2026-11-01T12:00:00+00:00",
 }
 
@@ -48,8 +53,25 @@ def test_the_card_of_labels_and_of_scores_says_what_they_are_measured_by():
         assert words in card
 
 
-def test_the_card_says_where_images_keep_their_shape():
-    card = model_card(
-        ["cat", "dog"], **FACTS | {"model": {"image_size": [24, 40], "patch_size": [4, 8]}}, keep_aspect=True
-    )
-    assert "resized with their aspect kept, to at most 30 patches of 4 × 8 pixels." in card
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"keep_aspect": True}, "with their aspect kept, to at most 30 patches of 4 × 8 pixels."),
+        (
+            {"resize": 48},
+            "with their aspect kept, to 48 pixels on the shorter side, of which 24 × 40 in the middle are",
+        ),
+        ({"resize": (30, 50)}, "to 30 × 50 pixels, whatever their shape, of which 24 × 40 in the middle are used."),
+    ],
+)
+def test_the_card_says_how_images_are_resized(changes: dict[str, Any], words: str) -> None:
+    card = model_card(["cat", "dog"], **FACTS | {"preprocessing": replace(SIZE, **changes)})
+    assert f"Images are resized {words}" in card
+
+
+@pytest.mark.parametrize("labels, words", [(["cat"], "1 kinds of image apart: cat"), ([], "It has no classifier.")])
+def test_the_card_of_a_converted_model_says_that_nothing_was_measured(labels: list[str], words: str) -> None:
+    card = model_card(labels, **FACTS | {"metrics": {}, "data": {"source": "their file"}})
+    assert words in card
+    assert "Nothing has been measured" in card
+    assert "Converted from their file" in card

@@ -123,15 +123,7 @@ def save_bundle(folder: Path, model: MegaVit, info: BundleInfo, golden: Sequence
         pictures = {f"picture.{i}": picture for i, picture in enumerate(golden)}
         write_tensors(new / GOLDEN, pictures | {"logits": logits})
         (new / SAMPLES).write_bytes(samples)
-        card = model_card(
-            info.labels,
-            info.metrics,
-            info.data,
-            asdict(info.model),
-            info.created,
-            info.target,
-            info.preprocessing.keep_aspect,
-        )
+        card = model_card(info.labels, info.metrics, info.data, info.preprocessing, info.created, info.target)
         write_file(new / CARD, card.encode(errors="replace"))  # a path need not be text
         files = {name: sha256(new / name) for name in (WEIGHTS, GOLDEN, SAMPLES, CARD)}
         text = json.dumps(asdict(replace(info, files=files)), ensure_ascii=False).encode(errors="replace")

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
+from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
+from megavit.config.vit import pair
 
 
 def model_card(
     labels: Sequence[str],
     metrics: dict[str, Any],
     data: dict[str, Any],
-    model: dict[str, Any],
+    preprocessing: Preprocessing,
     created: str,
     target: Target = Target(),  # noqa: B008 - frozen
-    keep_aspect: bool = False,
 ) -> str:
     """Markdown, with the header by which a model hub files it."""
     match target.kind:
@@ -25,23 +26,18 @@ def model_card(
             told = _labels(labels, metrics)
         case "score":
             told = _score(metrics)
-    height, width = model["image_size"]
-    size = f"to {height} × {width} pixels, the whole image, whatever its shape"
-    if keep_aspect:
-        patch_height, patch_width = model["patch_size"]
-        most = height * width // (patch_height * patch_width)
-        size = f"with their aspect kept, to at most {most} patches of {patch_height} × {patch_width} pixels"
     answer = {"classes": "label", "labels": "labels", "score": "score"}[target.kind]
-    origin = f"Trained on {data['source']}, {data['counts']['train']} images; {data['division']}"
-    if not metrics:
-        origin = f"Converted from {data['source']}"
+    origin = f"Converted from {data['source']}"
+    if metrics:
+        origin = f"Trained on {data['source']}, {data['counts']['train']} images; {data['division']}"
     return f"""---
 library_name: megavit
 pipeline_tag: {"image-classification" if labels else "image-feature-extraction"}
 ---
+
 {told}
 - {origin}
-- Images are resized {size}.
+- Images are resized {_resizing(preprocessing)}.
 - Written on {created} by megavit.
 
 ```python
@@ -53,6 +49,20 @@ print(predictor.predict("photo.jpg").{answer})
 `megavit.json` has every setting and metric, `samples.csv` which image was used for what, `golden.safetensors`
 pictures with the answers they must give: `megavit predict THIS_FOLDER photo.jpg --verify` checks them first.
 """
+
+
+def _resizing(given: Preprocessing) -> str:
+    middle = f"of which {given.height} × {given.width} in the middle are used"
+    match given.resize:
+        case int():
+            return f"with their aspect kept, to {given.resize} pixels on the shorter side, {middle}"
+        case (height, width):
+            return f"to {height} × {width} pixels, whatever their shape, {middle}"
+    if given.keep_aspect:
+        height, width = pair("patch_size", given.patch_size)
+        most = given.height * given.width // (height * width)
+        return f"with their aspect kept, to at most {most} patches of {height} × {width} pixels"
+    return f"to {given.height} × {given.width} pixels, the whole image, whatever its shape"
 
 
 def _names(labels: Sequence[str]) -> str:
