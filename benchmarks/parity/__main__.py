@@ -23,7 +23,7 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
 from benchmarks.parity.models import MODELS
-from benchmarks.parity.stages import FAMILIES, our_stages, ours_of, shaken, their_stages
+from benchmarks.parity.stages import FAMILIES, our_stages, ours_of, said, shaken, their_stages
 from megavit.runtime.device import device_name
 from megavit.runtime.storage import write_file
 
@@ -46,8 +46,11 @@ def compare(family: str, theirs: nn.Module) -> dict[str, Any]:
     theirs.eval()
     shaken(theirs, by=0.02)
     ours = ours_of(FAMILIES[family].peer, theirs)
-    images = torch.randn(1, ours.config.channels, *ours.config.image_hw)
-    mine, yours = our_stages(ours, images), their_stages(FAMILIES[family], theirs, images)
+    height, width = ours.config.image_hw
+    size = said(FAMILIES[family].peer, theirs).get("image_size", (height, width))
+    images = torch.randn(1, ours.config.channels, *size)
+    # Theirs leave out what is no whole patch.
+    mine, yours = our_stages(ours, images[:, :, :height, :width]), their_stages(FAMILIES[family], theirs, images)
     found: dict[str, Difference] = {}
     for stage, tensor in yours.items():
         name = "blocks" if stage.startswith("block ") else stage

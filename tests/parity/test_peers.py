@@ -54,9 +54,20 @@ def test_rotary_positions_agree_at_any_size(name: str, grid: tuple[int, int]) ->
 def test_timm_pools_dinov3_by_its_class_token_if_asked_to() -> None:
     small = SMALL["timm DINOv3, biases"]
     theirs = small.make(global_pool="token")
-    ours = ours_of(small.family.peer, theirs, {"pool": "cls"})
+    ours = ours_of(small.family.peer, theirs)
+    assert ours.config.pool == "cls"
     images = torch.randn(2, 3, 32, 48)
     close(ours(images), theirs(images))
+
+
+@pytest.mark.parametrize("name", ["ViT", "SigLIP", "CLIP", "DINOv2"])
+@torch.no_grad()
+def test_pixels_that_are_no_whole_patch_are_left_out(name: str) -> None:
+    theirs = SMALL[name].make(image_size=37)
+    ours = ours_of(SMALL[name].family.peer, theirs)
+    assert ours.config.image_hw == (32, 32)
+    images = torch.randn(2, 3, 37, 37)
+    close(ours(images[:, :, :32, :32]), SMALL[name].family.answers(theirs, images)["pooled"])
 
 
 @HUGGING_FACE

@@ -87,3 +87,31 @@ def test_the_average_is_over_its_length_and_forgets_its_first_steps_sooner():
         torch.nn.init.ones_(model.weight)
         update_average(average, model, length, step)
         assert average.weight.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+@pytest.mark.parametrize("decay", [0.3, 0.75, 1.0])
+def test_each_layer_has_its_share_of_the_rate_of_the_one_above(kind, decay):
+    peaks = [
+        {name: group["peak"] for _, group in groups_of(kind=kind, layer_decay=one) for name in group["params"]}
+        for one in (1.0, decay)
+    ]
+    depth = fresh_state(make_task()).model.config.depth
+    below = {"mlp_head": 0, "norm": 0, "patch_embedding": depth + 1, "positions": depth + 1}
+    assert peaks[0].keys() == peaks[1].keys()
+    for name, peak in peaks[0].items():
+        parts = name.split(".")
+        times = depth - int(parts[2]) if parts[0] == "transformer" else below[parts[0]]
+        assert peaks[1][name] == pytest.approx(peak * decay**times)
+    last = f"transformer.layers.{depth - 1}.norm.weight"
+    assert peaks[1]["norm.weight"] * decay == pytest.approx(peaks[1][last])
+
+
+def test_what_needs_no_gradient_has_no_optimiser():
+    model = fresh_state(make_task()).model
+    model.requires_grad_(False)
+    model.mlp_head.requires_grad_(True)
+    for kind in ("muon", "adamw"):
+        optimisers = make_optimisers(model, replace(make_task().recipe.optimiser, kind=kind))
+        found = [p for one in optimisers for group in one.param_groups for p in group["params"]]
+        assert {id(p) for p in found} == {id(p) for p in model.mlp_head.parameters()}

@@ -77,7 +77,9 @@ def make_bundle(
     model = make_model(len(labels)) if model is None else model
     folder.parent.mkdir(parents=True, exist_ok=True)
     listed = make_samples(folder.parent, samples, labels)
-    save_bundle(folder, model, make_info(model, labels, **changes), golden_pictures(model.config.channels), listed)
+    save_bundle(
+        folder, model, make_info(model, labels, **changes), golden_pictures(model.config.channels), listed.read_bytes()
+    )
     listed.unlink()
     return model.eval()
 

@@ -133,7 +133,7 @@ def test_a_bundle_that_cannot_be_written_leaves_the_old_one(bundle, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(OutputError, match="the disk is full: the bundle could not be written to"):
-            save_bundle(bundle, model, make_info(model), golden_pictures(), make_samples(tmp_path))
+            save_bundle(bundle, model, make_info(model), golden_pictures(), make_samples(tmp_path).read_bytes())
     load_bundle(bundle, verify=True)
     assert {entry.name for entry in tmp_path.iterdir()} == {"bundle", "listed.csv"}
 
@@ -142,13 +142,15 @@ def test_a_place_where_no_bundle_can_be_written_is_said(tmp_path):
     model = make_model()
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="the bundle could not be written to"):
-        save_bundle(tmp_path / "file/bundle", model, make_info(model), golden_pictures(), make_samples(tmp_path))
+        save_bundle(
+            tmp_path / "file/bundle", model, make_info(model), golden_pictures(), make_samples(tmp_path).read_bytes()
+        )
 
 
 def test_an_error_while_writing_leaves_the_old_bundle(bundle, tmp_path):
     model = make_model(seed=1)
     with pytest.raises(KeyError):
-        save_bundle(bundle, model, make_info(model, metrics={}), golden_pictures(), make_samples(tmp_path))
+        save_bundle(bundle, model, make_info(model, metrics={}), golden_pictures(), make_samples(tmp_path).read_bytes())
     load_bundle(bundle, verify=True)
     assert {entry.name for entry in tmp_path.iterdir()} == {"bundle", "listed.csv"}
 

@@ -14,7 +14,7 @@ from benchmarks.parity.stages import FAMILIES, file_tensors, shaken, table_tenso
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError, MegavitError
 from megavit.model.vit import MegaVit
-from megavit.weights.keys import Rule, Shape, check_shapes, to_ours, to_theirs
+from megavit.weights.keys import Rule, Shape, as_found, check_shapes, to_ours, to_theirs
 from tests.parity.small import SMALL
 
 Drawn = tuple[Any, nn.Module, dict[str, Any]]
@@ -121,7 +121,7 @@ def timm_vit(draw: st.DrawFn) -> Drawn:
         qk_norm=draw(st.booleans()),
         init_values=draw(st.sampled_from([None, 0.1])),
         class_token=has_class,
-        no_embed_class=draw(st.booleans()) if pool == "token" else not has_class,
+        no_embed_class=draw(st.booleans()),
         reg_tokens=draw(st.integers(0, 3)),
         pre_norm=draw(st.booleans()),
     )
@@ -148,7 +148,7 @@ def read_shapes(peer: Any, shapes: dict[str, Shape], known: dict[str, Any]) -> t
     config = peer.config_of(shapes, known)
     rules = peer.table(config)
     check_shapes(rules, shapes, "the test")
-    return config, rules
+    return config, as_found(rules, shapes)
 
 
 FAMILY = {
@@ -250,20 +250,18 @@ def test_one_error_lists_every_tensor_that_does_not_fit() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("tokens", "words"),
-    [
-        ({"class_token": True, "no_embed_class": True}, "a class token without a position"),
-        ({"class_token": False, "reg_tokens": 1}, "registers with positions but no class token"),
-    ],
-)
-def test_tokens_that_could_not_be_told_apart_are_refused(tokens: dict[str, Any], words: str) -> None:
-    peer = FAMILIES["timm ViT"].peer
-    theirs = timm.models.VisionTransformer(
-        img_size=8, patch_size=4, embed_dim=64, depth=1, num_heads=1, global_pool="avg", **tokens
-    )
-    with pytest.raises(BundleError, match=words):
-        read(peer, theirs.state_dict(), {"pool": "mean", "image_size": 8})
+@pytest.mark.parametrize("place", [True, False])
+def test_a_class_token_that_is_not_pooled_by_may_be_there_or_not(place: bool) -> None:
+    """What is written without a file to go by has it where it has a position."""
+    peer: Any = FAMILIES["timm ViT"].peer
+    sizes: dict[str, Any] = {"img_size": 8, "patch_size": 4, "embed_dim": 64, "depth": 1, "num_heads": 1}
+    sizes |= {"global_pool": "avg", "no_embed_class": not place}
+    one = timm.models.VisionTransformer(class_token=True, reg_tokens=1, **sizes).state_dict()
+    other = timm.models.VisionTransformer(class_token=False, reg_tokens=2, **sizes).state_dict()
+    known = {"pool": "mean", "image_size": 8}
+    (config, rules), (same, _) = read(peer, one, known), read(peer, other, known)
+    assert config == same
+    assert to_theirs(peer.table(config), to_ours(rules, one, config)).keys() == (one if place else other).keys()
 
 
 def test_what_a_peer_has_as_zeros_is_not_dropped_in_silence() -> None:

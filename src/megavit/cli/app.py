@@ -14,7 +14,9 @@ from typing import TextIO
 
 from cyclopts import App, CycloptsError
 
+from megavit.cli.convert import convert
 from megavit.cli.demo import demo
+from megavit.cli.embed import embed
 from megavit.cli.evaluate import evaluate
 from megavit.cli.predict import predict
 from megavit.cli.train import train
@@ -32,6 +34,8 @@ app.command(demo)
 app.command(train)
 app.command(evaluate)
 app.command(predict)
+app.command(convert)
+app.command(embed)
 
 
 def main() -> None:

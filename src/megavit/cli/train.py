@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from megavit.cli import STARTED
-from megavit.config.recipe import Balance, Precision
+from megavit.config.recipe import Balance, Precision, Rung
 from megavit.errors import ConfigError
 
 
@@ -20,6 +20,8 @@ def train(
     out: Annotated[Path | None, Parameter(help="New folder for the run. Default: runs/NAME-OF-DATA.")] = None,
     resume: Annotated[Path | None, Parameter(help="Go on with the run in this folder.")] = None,
     recipe: Annotated[str, Parameter(help="small, photos, demo, a TOML file, or auto: by the images.")] = "auto",
+    init: Annotated[str | None, Parameter(help="Weights to begin with: a bundle's folder, or a run's.")] = None,
+    tune: Annotated[Rung | None, Parameter(help="With --init: what is trained. Default: auto, by its gain.")] = None,
     minutes: Annotated[float | None, Parameter(help="Time for the whole command. Default: 10.")] = None,
     epochs: Annotated[int | None, Parameter(help="Passes over the images, instead of --minutes.")] = None,
     model: Annotated[str | None, Parameter(help="Preset, such as nano, Ti or S. Default: by images and time.")] = None,
@@ -42,10 +44,16 @@ def train(
     chosen by class and recorded. A run that was stopped goes on with
     --resume.
 
+    With --init a model that was trained before is fitted to the images, the
+    cheapest way first: a classifier on its features, then low-rank additions
+    (lora), its last layers, all of it, as long as each is better than the
+    one before by more than chance.
+
     For example: megavit train photos --minutes 20
     """
     changes: dict[str, Any] = {
-        "model": {"preset": model, "image_size": image_size, "patch_size": patch_size},
+        "model": {"init": init, "preset": model, "image_size": image_size, "patch_size": patch_size},
+        "tune": {"rung": tune},
         "data": {"balance": balance, "keep_aspect": keep_aspect},
         "optimiser": {"learning_rate": learning_rate},
         "run": {
@@ -61,6 +69,8 @@ def train(
     flags = {table: {key: value for key, value in keys.items() if value is not None} for table, keys in changes.items()}
     if minutes is not None and epochs is not None:
         raise ConfigError("--minutes and --epochs both say how long to train; give one of them")
+    if tune is not None and init is None and resume is None:
+        raise ConfigError("--tune says how weights that are begun with are fitted; give them with --init BUNDLE")
     if resume is not None and (data is not None or out is not None or recipe != "auto" or any(flags.values())):
         raise ConfigError("--resume goes on as the run was planned; it takes no DATA and no other settings")
     if resume is None and data is None:

@@ -25,6 +25,7 @@ Balance = Literal["auto", "none", "loss", "sampler", "logits"]
 OptimiserKind = Literal["muon", "adamw"]
 ScheduleKind = Literal["cosine", "linear"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Rung = Literal["auto", "probe", "lora", "last", "all"]
 
 # Epochs, or minutes: two years. More is a slip of the finger, and would not fit a machine's numbers.
 LONGEST = 1_000_000
@@ -32,9 +33,11 @@ LONGEST = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRecipe:
-    """Which model: a row of the presets with the sizes of the data.
+    """Which model: a row of the presets with the sizes of the data, or one that has been trained before.
 
     Attributes:
+        init: where weights to begin with are (`megavit.weights.source`), with everything that makes the model of
+            theirs; None: fresh ones. The image size and the channels are then theirs too, unless they are given.
         preset: a name of `megavit.config.presets.PRESETS`, or "auto": by the images' size and the time.
         image_size: pixels a side, the image is resized to; None: by the data. With `keep_aspect`, an image has at
             most the patches of such a square.
@@ -47,6 +50,7 @@ class ModelRecipe:
         drop_path: probability in [0, 1), of the last block.
     """
 
+    init: str | None = None
     preset: str = "auto"
     image_size: int | None = None
     patch_size: int | None = None
@@ -58,6 +62,11 @@ class ModelRecipe:
 
     def __post_init__(self) -> None:
         check_choice("preset", self.preset, ["auto", *PRESETS])
+        if self.init is not None and self.preset != "auto":
+            raise ConfigError(
+                f"init and a preset (--model) both say which model: {self.init!r} brings its own; leave out "
+                f"{self.preset!r}"
+            )
         for name in ("image_size", "patch_size"):
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name), minimum=1)
@@ -151,6 +160,9 @@ class OptimiserRecipe:
         weight_decay: on matrices; norms, biases, tokens and positions have none.
         beta1, beta2: AdamW's decay of the gradient's first and second moment, in [0, 1).
         clip_norm: largest norm of the whole gradient.
+        layer_decay: the learning rate of each layer is so many times that of the one above it, in (0, 1]; the head
+            has the whole rate, and what comes before the layers the lowest (arXiv 2111.06377, appendix A). 1 for all
+            alike.
         ema: length of the moving average of the weights, which is evaluated and kept: a share in [0, 1) of all
             steps, so that it fits short and long runs; 0 for none.
         label_smoothing: share in [0, 1) of the target spread over all classes, where an image has one class.
@@ -162,6 +174,7 @@ class OptimiserRecipe:
     beta1: float = 0.9
     beta2: float = 0.98
     clip_norm: float = 1.0
+    layer_decay: float = 1.0
     ema: float = 0.02
     label_smoothing: float = 0.1
 
@@ -172,6 +185,8 @@ class OptimiserRecipe:
         for name in ("beta1", "beta2", "ema", "label_smoothing"):
             check_fraction(name, getattr(self, name))
         check_positive("clip_norm", self.clip_norm)
+        check_positive("layer_decay", self.layer_decay)
+        check_range("layer_decay", self.layer_decay, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,6 +262,25 @@ class RunRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TuneRecipe:
+    """How a model that has been trained before (`ModelRecipe.init`) is fitted to these images.
+
+    Attributes:
+        rung: what is trained: "probe", a classifier on the frozen model's features; "lora", low-rank additions to
+            its matrices; "last", its last quarter of layers; "all" of it; or "auto": one after the other, as long as
+            each is better than the best before it by more than chance, and the best is kept.
+        rank: of the low-rank additions.
+    """
+
+    rung: Rung = "auto"
+    rank: int = 8
+
+    def __post_init__(self) -> None:
+        check_choice("rung", self.rung, get_args(Rung))
+        check_whole("rank", self.rank, minimum=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A whole training run."""
 
@@ -256,3 +290,4 @@ class Recipe:
     optimiser: OptimiserRecipe = field(default_factory=OptimiserRecipe)
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
     run: RunRecipe = field(default_factory=RunRecipe)
+    tune: TuneRecipe = field(default_factory=TuneRecipe)

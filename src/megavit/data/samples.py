@@ -189,12 +189,21 @@ class Row:
 def write_samples(
     path: Path, samples: Sequence[Sample], classes: Sequence[str], target: TargetKind = "classes"
 ) -> None:
-    """Write a CSV of name, label (or labels parted by "|", or score), split and digest.
-
-    Names that are not text are written as the bytes they are, so that any file name survives.
+    """Write the CSV of `samples_csv`.
 
     Raises:
         OutputError: where `path` cannot be written.
+    """
+    try:
+        path.write_bytes(samples_csv(samples, classes, target))
+    except OSError as error:
+        raise OutputError(f"the list of samples cannot be written to {str(path)!r}: {error.strerror}") from error
+
+
+def samples_csv(samples: Sequence[Sample], classes: Sequence[str], target: TargetKind = "classes") -> bytes:
+    """A CSV of name, label (or labels parted by "|", or score), split and digest.
+
+    Names that are not text are written as the bytes they are, so that any file name survives.
     """
     text = io.StringIO(newline="")
     # Everything in quotes: Python before 3.13 leaves a carriage return bare, and would read two lines.
@@ -204,10 +213,7 @@ def write_samples(
         named = _named(sample, classes)
         text_of_target = PARTING.join(named) if isinstance(named, list) else str(named)
         table.writerow((sample.name, text_of_target, sample.split, sample.digest))
-    try:
-        path.write_bytes(text.getvalue().encode("utf-8", "surrogateescape"))
-    except OSError as error:
-        raise OutputError(f"the list of samples cannot be written to {str(path)!r}: {error.strerror}") from error
+    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def read_samples(path: Path) -> tuple[Row, ...]:

@@ -23,6 +23,7 @@ from megavit.data.decode import Need, decode_with_size, from_pillow
 from megavit.data.pictures import Images, as_batch, prepare
 from megavit.errors import ImageError
 from megavit.predict.arrivals import Arrivals
+from megavit.predict.embeddings import Embedding, embeddings_of
 from megavit.predict.logits import logits_of
 from megavit.predict.outputs import outputs
 from megavit.predict.prediction import Answer, Prediction
@@ -91,6 +92,36 @@ class Predictor:
                     arrivals.answered()
                     yield answer
 
+    def embed(self, image: Image | Sequence[Image]) -> Tensor:
+        """The embedding of an image, (D,), or of each of a list of images, (N, D): float32, on the CPU.
+
+        It is what the head classifies, the pooled features after the last norm: images that the model takes for
+        alike have embeddings of much the same direction.
+
+        Args:
+            image: as `predict` takes it.
+
+        Raises:
+            ImageError: (a ValueError) for an image that cannot be read, with the reason.
+        """
+        if not isinstance(image, list | tuple):
+            return self._embeddings([self.prepare(image)])[0]
+        starts = range(0, len(image), BATCH)
+        found = [self._embeddings([self.prepare(one) for one in image[at : at + BATCH]]) for at in starts]
+        return torch.cat(found) if found else torch.empty(0, self.model.config.dim)
+
+    def embed_stream(
+        self, images: Iterable[tuple[str, Image]], *, batch_size: int = BATCH, workers: int = 2
+    ) -> Iterator[Embedding]:
+        """The embedding of each (name, image), as `stream` gives answers."""
+        with Arrivals(images, self.prepare, ahead=BATCHES_AHEAD * batch_size, workers=workers) as arrivals:
+            for batch in arrivals.batches(batch_size):
+                prepared, reasons = _sorted(batch)
+                vectors = iter(self._embeddings(list(prepared.values())) if prepared else [])
+                for i, (name, _) in enumerate(batch):
+                    arrivals.answered()
+                    yield Embedding(name, next(vectors) if i in prepared else None, reasons.get(i))
+
     def outputs(self, batches: Iterable[Images]) -> Iterator[Tensor]:
         """Answers as numbers, for uint8 batches as `prepare` makes their pictures.
 
@@ -111,16 +142,14 @@ class Predictor:
         return prepare(pixels, size.size_for(*whole), size)
 
     def _answers(self, chunk: list[tuple[str, Future[Tensor]]], top: int) -> Iterator[Answer]:
-        prepared: dict[int, Tensor] = {}
-        reasons: dict[int, str] = {}
-        for i, (_, future) in enumerate(chunk):
-            try:
-                prepared[i] = future.result()
-            except ImageError as error:
-                reasons[i] = error.reason
+        prepared, reasons = _sorted(chunk)
         predictions = iter(self._predictions(list(prepared.values()), top) if prepared else [])
         for i, (name, _) in enumerate(chunk):
             yield Answer(name, next(predictions), None) if i in prepared else Answer(name, None, reasons[i])
+
+    def _embeddings(self, pictures: list[Tensor]) -> Tensor:
+        (found,) = embeddings_of(self.model, [as_batch(pictures, self.info.preprocessing)], self.info.preprocessing)
+        return found
 
     def _predictions(self, pictures: list[Tensor], top: int) -> list[Prediction]:
         (answers,) = self.outputs([as_batch(pictures, self.info.preprocessing)])
@@ -172,6 +201,18 @@ def with_aspect_kept(bundle: Bundle) -> Bundle:
     """The bundle as if it had been trained on images that keep their aspect."""
     preprocessing = replace(bundle.info.preprocessing, keep_aspect=True, patch_size=bundle.info.model.patch_size)
     return replace(bundle, info=replace(bundle.info, preprocessing=preprocessing))
+
+
+def _sorted(chunk: list[tuple[str, Future[Tensor]]]) -> tuple[dict[int, Tensor], dict[int, str]]:
+    """By place: those that could be prepared, and the reasons why the others could not."""
+    prepared: dict[int, Tensor] = {}
+    reasons: dict[int, str] = {}
+    for i, (_, future) in enumerate(chunk):
+        try:
+            prepared[i] = future.result()
+        except ImageError as error:
+            reasons[i] = error.reason
+    return prepared, reasons
 
 
 def _read(image: Any, need: Need) -> tuple[Tensor, tuple[int, int]]:

@@ -19,6 +19,7 @@ from megavit.predict.outputs import outputs
 from megavit.runtime.device import device_name
 from megavit.train.examples import examples, golden_pictures
 from megavit.train.feed import Feed
+from megavit.train.ladder import Tuning
 from megavit.train.loop import Task
 from megavit.train.plan import SAMPLES
 from megavit.train.report import DataSummary, Report, write_report
@@ -40,8 +41,21 @@ class Trained:
     metrics: AnyMetrics
 
 
-def finish(out: Path, state: TrainState, task: Task, images: LabelledImages, validation: Feed, watch: Watch) -> Trained:
-    """Write bundle and report of a run that has done its steps; `validation` feeds the validation images."""
+def finish(
+    out: Path,
+    state: TrainState,
+    task: Task,
+    images: LabelledImages,
+    validation: Feed,
+    watch: Watch,
+    tuning: Tuning | None = None,
+) -> Trained:
+    """Write bundle and report of a run that has done its steps.
+
+    Args:
+        validation: feeds the validation images.
+        tuning: what came of a run that began with weights trained before.
+    """
     model = state.average
     model.load_state_dict(state.best)
     watch.say("measuring on the test images")
@@ -67,8 +81,9 @@ def finish(out: Path, state: TrainState, task: Task, images: LabelledImages, val
         },
         recipe=to_dict(task.recipe),
         target=target,
+        tuning=tuning.to_dict() if tuning else {},
     )
-    save_bundle(out / BUNDLE, model, info, golden_pictures(images), out / SAMPLES)
+    save_bundle(out / BUNDLE, model, info, golden_pictures(images), (out / SAMPLES).read_bytes())
     report = Report(
         title=title_of(images),
         created=created,
@@ -87,6 +102,7 @@ def finish(out: Path, state: TrainState, task: Task, images: LabelledImages, val
         val=measure_target(val, validation.labels, images.classes, target),
         examples=examples(images, test, target),
         scores=(feed.labels.tolist(), test.tolist()) if target.kind == "score" else None,
+        tuning=tuning,
         bundle=str(out),
     )
     return Trained(out, out / BUNDLE, write_report(out, report), metrics)
@@ -121,12 +137,17 @@ def describe_model(config: ViTConfig, state: TrainState) -> list[tuple[str, str]
 
 
 def describe_environment(state: TrainState, task: Task) -> list[tuple[str, str]]:
-    best = state.history[state.best_epoch or 0]
-    return [
+    rows = [
         ("device", device_name(next(state.model.parameters()).device)),
         ("system", platform.platform()),
         *((name, number) for name, number in library_versions().items()),
         ("precision", str(task.dtype).removeprefix("torch.")),
+    ]
+    if state.best_epoch is None:
+        return rows  # of what was not trained by steps
+    best = state.history[state.best_epoch]
+    return [
+        *rows,
         ("time to the last step", f"{state.seconds:.0f} s"),
         ("steps", f"{state.step:,}"),
         ("skipped steps", str(state.skipped)),

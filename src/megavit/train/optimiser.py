@@ -24,8 +24,8 @@ BASE_WIDTH = 128
 def make_optimisers(model: MegaVit, recipe: OptimiserRecipe) -> list[torch.optim.Optimizer]:
     """Muon for the matrices within the layers and AdamW (arXiv 1711.05101) for the rest; or AdamW for all.
 
-    The weights of Linear layers decay, and nothing else: not norms, biases, tokens and positions. Each group's "peak"
-    is its learning rate at the height of the schedule.
+    The weights of Linear layers decay, and nothing else: not norms, biases, tokens and positions. What needs no
+    gradient is left out. Each group's "peak" is its learning rate at the height of the schedule.
     """
     groups = _groups(model, recipe)
     optimisers: list[torch.optim.Optimizer] = []
@@ -40,17 +40,20 @@ def make_optimisers(model: MegaVit, recipe: OptimiserRecipe) -> list[torch.optim
 
 def _groups(model: MegaVit, recipe: OptimiserRecipe) -> list[dict[str, Any]]:
     """The parameters, those of equal treatment together, in the order of the model."""
-    parts = _parts(model)
+    parts = matrices_within(model)
     together: dict[tuple[float, float, int], list[Tensor]] = {}
-    for module in model.modules():
+    for place, module in model.named_modules():
+        rate = recipe.learning_rate * recipe.layer_decay ** layers_above(place, model.config.depth)
         for name, parameter in module.named_parameters(recurse=False):
-            treatment = (recipe.learning_rate, 0.0, 0)
+            if not parameter.requires_grad:
+                continue
+            treatment = (rate, 0.0, 0)
             if isinstance(module, nn.Linear) and name == "weight":
                 if recipe.kind == "muon" and module in parts:
-                    treatment = (recipe.learning_rate * MUON_FACTOR, recipe.weight_decay, parts[module])
+                    treatment = (rate * MUON_FACTOR, recipe.weight_decay, parts[module])
                 else:
                     narrow = 1 if module is model.patch_embedding.projection else BASE_WIDTH / module.in_features
-                    treatment = (recipe.learning_rate * narrow, recipe.weight_decay, 0)
+                    treatment = (rate * narrow, recipe.weight_decay, 0)
             together.setdefault(treatment, []).append(parameter)
     return [
         {"params": parameters, "peak": peak, "weight_decay": decay} | ({"parts": parts} if parts else {})
@@ -58,7 +61,7 @@ def _groups(model: MegaVit, recipe: OptimiserRecipe) -> list[dict[str, Any]]:
     ]
 
 
-def _parts(model: MegaVit) -> dict[nn.Module, int]:
+def matrices_within(model: MegaVit) -> dict[nn.Module, int]:
     """The Linears within the layers, and how many matrices each holds, one above the other."""
     found: dict[nn.Module, int] = {}
     for module in model.transformer.modules():
@@ -68,6 +71,19 @@ def _parts(model: MegaVit) -> dict[nn.Module, int]:
             case FeedForward():
                 found |= {module.into: 2 if module.mlp == "swiglu" else 1, module.out: 1}
     return found
+
+
+def layers_above(place: str, depth: int) -> int:
+    """How often `layer_decay` lowers the rate of the module at `place`: not the head's and what follows the layers,
+    once that of the last layer, and once more with each below, the embedding and its tokens coming last.
+    """
+    match place.split("."):
+        case ["transformer", "layers", number, *_]:
+            return depth - int(number)
+        case [("patch_embedding" | "positions" | "prefix_tokens"), *_]:
+            return depth + 1
+        case _:
+            return 0
 
 
 def learning_rate(progress: float, peak: float, schedule: ScheduleRecipe) -> float:

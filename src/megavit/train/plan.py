@@ -27,6 +27,8 @@ class Plan:
         source: of the data: demo:NAME, or an absolute path.
         fingerprint: of the images, their labels and splits.
         recipe: with every choice filled in.
+        init: fingerprint of the weights that it begins with; None: fresh ones. Such a run keeps the steps or the
+            time of each of its parts beside that part.
         steps: in all; None where the clock decides.
         time: of a run by the clock; None where the steps are given.
         threads: of torch; sums in another order would differ in their last bits.
@@ -35,6 +37,7 @@ class Plan:
     source: str
     fingerprint: str
     recipe: Recipe
+    init: str | None = None
     steps: int | None
     time: TimePlan | None
     threads: int
@@ -42,7 +45,8 @@ class Plan:
     def __post_init__(self) -> None:
         if self.steps is not None:
             check_whole("steps", self.steps, minimum=1)
-        pace_of(self.steps, self.time)  # refuses both and neither
+        if self.init is None:
+            pace_of(self.steps, self.time)  # refuses both and neither
         check_whole("threads", self.threads, minimum=1)
 
 

@@ -53,27 +53,32 @@ def fresh(
     Raises:
         ConfigError: when sizes do not fit together, or the device has too little memory.
     """
-    target = target_of(images)
-    config = model_config(recipe, outputs(target.kind, len(images.classes)))
-    training = images.of("train")
-    batch_size = recipe.run.batch_size or len(training)
-    check_memory(config, batch_size, device)
+    config = model_config(recipe, outputs(images.target, len(images.classes)))
+    check_memory(config, recipe.run.batch_size or len(images.of("train")), device)
     seed_all(recipe.run.seed)
     model = MegaVit.from_config(config).to(device)
+    size = preprocessing or preprocessing_of(config, images, keep_aspect=recipe.data.keep_aspect)
+    task = task_of(recipe, size, images, device)
+    if images.target == "labels":
+        start_at_shares(model.mlp_head, targets_of(images.of("train"), images.target, len(images.classes)).to(device))
+    return TrainState.fresh(model, recipe.optimiser), task
+
+
+def task_of(recipe: Recipe, preprocessing: Preprocessing, images: LabelledImages, device: torch.device) -> Task:
+    """The task of a resolved recipe on the training images."""
+    target, training = target_of(images), images.of("train")
     targets = targets_of(training, images.target, len(images.classes)).to(device)
-    if target.kind == "labels":
-        start_at_shares(model.mlp_head, targets)
+    num_classes = outputs(target.kind, len(images.classes))
     smoothing = recipe.optimiser.label_smoothing
-    task = Task(
+    return Task(
         recipe=recipe,
-        preprocessing=preprocessing or preprocessing_of(config, images, keep_aspect=recipe.data.keep_aspect),
+        preprocessing=preprocessing,
         target=target,
-        num_classes=config.num_classes,
-        loss=make_loss(target, targets, config.num_classes, recipe.data.balance, smoothing),
-        batch_size=batch_size,
+        num_classes=num_classes,
+        loss=make_loss(target, targets, num_classes, recipe.data.balance, smoothing),
+        batch_size=recipe.run.batch_size or len(training),
         images=len(training),
     )
-    return TrainState.fresh(model, recipe.optimiser), task
 
 
 def canvas(images: LabelledImages, task: Task) -> tuple[Preprocessing, float]:

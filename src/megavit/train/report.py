@@ -23,6 +23,7 @@ from megavit.evaluate.scores import ScoreMetrics
 from megavit.train import figures
 from megavit.train.figures import DARK, LIGHT, NUMBERED_CLASSES, Example, Palette
 from megavit.train.history import EpochRecord
+from megavit.train.ladder import Tuning
 
 _SHOWN = 12
 """Examples shown of each kind, wrong and right."""
@@ -66,6 +67,7 @@ class Report:
         val: measured on the images by which the epoch was chosen, if any; of the same kind as `test`.
         examples: test images; the report sorts right from wrong.
         scores: (true, answered) scores of the test images, where these are what is learnt.
+        tuning: what came of a run that began with weights trained before.
         bundle: path of the bundle, for the lines that show how to use it.
     """
 
@@ -80,6 +82,7 @@ class Report:
     val: AnyMetrics | None
     examples: Sequence[Example]
     scores: tuple[Sequence[float], Sequence[float]] | None = None
+    tuning: Tuning | None = None
     bundle: str
 
 

@@ -1,7 +1,9 @@
 """The choices that a recipe leaves to the run: model, sizes, channels, batch, by the data and the device."""
 
 import math
+import statistics
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -9,12 +11,13 @@ import torch
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.presets import PRESETS, preset
-from megavit.config.recipe import Recipe
+from megavit.config.recipe import Recipe, ScheduleRecipe
 from megavit.config.vit import Design, ViTConfig
 from megavit.data.pictures import COLOUR, Pictures, channel_statistics, fits
 from megavit.data.samples import LabelledImages, Sample
 from megavit.errors import ConfigError
 from megavit.train.watch import Watch
+from megavit.weights.source import Source
 
 # Pictures up to so many pixels on the short side are small: not photographs.
 SMALL = 40
@@ -22,6 +25,9 @@ SMALL = 40
 BATCH, BATCH_SHARE, LEAST_BATCH = 128, 1 / 8, 16
 # So many images, spread over the training images, tell their channels' mean and spread.
 MEASURED = 512
+
+# Of weights that are good already: AdamW's rate at a width of 128, and what each layer below the head has of it.
+TUNING_RATE, TUNING_DECAY = 2e-3, 0.75
 
 
 def choose_recipe(images: LabelledImages) -> str:
@@ -113,6 +119,87 @@ def choose_channels(images: LabelledImages, chosen: int | None) -> int:
         came = " and ".join(map(str, wrong))
         raise ConfigError(f"model.channels is {chosen}, and there are images of {came} channels; leave it out")
     return chosen
+
+
+def for_tuning(recipe: Recipe) -> Recipe:
+    """A named recipe with the optimiser and schedule for weights that are good already: gentle, and from below.
+
+    The rate was the best of four for "lora" and of the three tried for "last", on training images of Fashion-MNIST that
+    were held out (20 a class, one seed); the rest is not tuned yet. `megavit.train.rungs` has what differs by rung.
+    """
+    optimiser = replace(recipe.optimiser, kind="adamw", learning_rate=TUNING_RATE, layer_decay=TUNING_DECAY)
+    return replace(recipe, optimiser=optimiser, schedule=ScheduleRecipe(kind="cosine", warmup=0.1))
+
+
+def resolve_tuning(recipe: Recipe, changes: dict[str, Any], init: Source, images: LabelledImages) -> Recipe:
+    """`recipe` with what the weights that it begins with decide, filled in.
+
+    Args:
+        changes: the settings that the user gave, nested as in `Recipe`.
+
+    Raises:
+        ConfigError: for a setting that the weights do not leave open, and images that do not fit them.
+    """
+    old, asked = init.config, changes.get("model", {})
+    own = {
+        "patch_size": old.patch_hw[0] if old.patch_hw[0] == old.patch_hw[1] else None,
+        "mlp": old.design.mlp,
+        "patch_overlap": old.design.patch_overlap,
+    }
+    for name, value in own.items():
+        if asked.get(name) is not None and asked[name] != value:
+            has = " × ".join(map(str, old.patch_hw)) if name == "patch_size" else value
+            raise ConfigError(f"{name} is {has} in the weights of {init.name}, got {asked[name]}; leave it out")
+    height, width = old.image_hw
+    channels = recipe.model.channels or (init.preprocessing.channels if init.preprocessing else old.channels)
+    have = {sample.channels for sample in images.samples}
+    if not all(fits(one, channels) for one in have):
+        raise ConfigError(
+            f"the weights of {init.name} are for images of {channels} channels, and these have "
+            f"{' and '.join(map(str, sorted(have)))}"
+        )
+    path = Path(recipe.model.init or init.name)
+    model = replace(
+        recipe.model,
+        **own,
+        init=str(path.absolute()) if path.exists() else init.name,
+        image_size=recipe.model.image_size or (height if height == width else None),
+        channels=channels,
+    )
+    count = len(images.of("train"))
+    batch = min(recipe.run.batch_size or choose_batch(count), count)
+    resolved = replace(recipe, model=model, run=replace(recipe.run, batch_size=batch))
+    tuned_config(resolved, init, 0)  # refuses sizes that do not fit together
+    return resolved
+
+
+def tuned_config(recipe: Recipe, init: Source, num_classes: int) -> ViTConfig:
+    """The model of `init` with the sizes of a recipe that `resolve_tuning` gave."""
+    chosen = recipe.model
+    return replace(
+        init.config,
+        num_classes=num_classes,
+        image_size=chosen.image_size or init.config.image_size,
+        channels=chosen.channels or init.config.channels,
+        dropout=chosen.dropout,
+        design=replace(init.config.design, drop_path=chosen.drop_path, patch_drop=0.0),
+    )
+
+
+def tuned_preprocessing(config: ViTConfig, init: Source, *, keep_aspect: bool = False) -> Preprocessing:
+    """Of images for weights that are begun with: as they were trained, at the new size; where unknown, the plain one.
+
+    The whole image is used, also where theirs was cut. For grey images, where theirs had several channels, the means
+    over these.
+    """
+    plain, own = plain_preprocessing(config, keep_aspect=keep_aspect), init.preprocessing
+    if own is None:
+        return plain
+    plain = replace(plain, interpolation=own.interpolation)
+    if own.channels == plain.channels:
+        return replace(plain, mean=own.mean, std=own.std)
+    mean, std = (statistics.mean(value) if isinstance(value, tuple) else value for value in (own.mean, own.std))
+    return replace(plain, mean=mean, std=std)
 
 
 def model_config(recipe: Recipe, num_classes: int) -> ViTConfig:

@@ -6,11 +6,11 @@ OUT/samples.csv     every image, its class, its split
 OUT/skipped.csv     every file that was found and not used, and why
 OUT/log.jsonl       a line an epoch
 OUT/checkpoints/    the whole state
+OUT/rungs/          instead of these two, where weights are begun with: the same for each part of the training
 OUT/bundle/         what is used afterwards
 OUT/report.html     what came of it, with figures/ beside it
 """
 
-import shlex
 import sys
 import time
 from contextlib import closing
@@ -25,7 +25,7 @@ from megavit.config.recipe import Recipe
 from megavit.config.recipes import named_recipe
 from megavit.data.read import read_data
 from megavit.data.samples import LabelledImages
-from megavit.errors import DataError, Interrupted, OutputError, signal_of
+from megavit.errors import DataError
 from megavit.runtime.device import pick_device
 from megavit.runtime.storage import check_writable
 from megavit.train.checkpoint import checkpoints, load_checkpoint, remove_unfinished
@@ -45,12 +45,22 @@ from megavit.train.prepare import (
     validation_feed,
     validator,
 )
-from megavit.train.resolve import check_mixing, choose_recipe, resolve, settle_mixing
+from megavit.train.resolve import (
+    check_mixing,
+    choose_recipe,
+    for_tuning,
+    resolve,
+    resolve_tuning,
+    settle_mixing,
+)
+from megavit.train.resumable import resumable
 from megavit.train.signals import StopRequest
 from megavit.train.speed import measure
 from megavit.train.state import TrainState
 from megavit.train.targets import fit_to_target, settle_balance
+from megavit.train.tune import begin_tuning, go_on_tuning
 from megavit.train.watch import Watch
+from megavit.weights.source import read_source
 
 
 def train(
@@ -67,7 +77,7 @@ def train(
         began: the `time.monotonic()` from which the recipe's minutes count; None: now.
 
     Raises:
-        ConfigError, DataError, OutputError: before anything is trained.
+        BundleError, ConfigError, DataError, OutputError: before anything is trained.
         Interrupted: when a signal asked to stop; `resume` goes on.
         TrainingError: when the loss is no longer a number.
     """
@@ -78,13 +88,18 @@ def train(
     # Wrong settings show before the images are read; "small" stands in for a choice that needs the images.
     wanted = merge(named_recipe("small" if recipe == "auto" else recipe), changes, "the recipe")
     check_mixing(wanted, changes)
+    init = None if wanted.model.init is None else read_source(wanted.model.init)
     device = pick_device(wanted.run.device)
     check_writable(out, "the run", need=0)
 
     with only_process(out):
         images = read_images(source, wanted, watch)
-        named = merge(named_recipe(choose_recipe(images) if recipe == "auto" else recipe), changes, "the recipe")
+        base = named_recipe(choose_recipe(images) if recipe == "auto" else recipe)
+        named = merge(base if init is None else for_tuning(base), changes, "the recipe")
         named = settle_mixing(settle_balance(fit_to_target(named, changes, images), images, watch), watch)
+        if init is not None:
+            named = resolve_tuning(named, changes, init, images)
+            return begin_tuning(out, recorded_name(source, images), named, init, images, device, watch, began)
         choice = None if named.run.epochs else choose_by_time(named, images, device, began, watch)
         state, task = fresh(choice.recipe if choice else resolve(named, images, device), images, device)
         check_writable(out, "the run with its checkpoints", need=room_needed(state))
@@ -96,7 +111,7 @@ def train(
         if choice is None and task.recipe.run.precision == "auto":
             task = choose_precision(state, task, training, watch)
         plan = Plan(
-            source=source if images.root is None else str(Path(source).absolute()),
+            source=recorded_name(source, images),
             fingerprint=images.fingerprint(),
             recipe=task.recipe,
             steps=steps_of(task, named.run.epochs) if named.run.epochs else None,
@@ -129,6 +144,8 @@ def resume(out: Path, *, watch: Watch, began: float | None = None) -> Trained:
                 f"{plan.source} is not what it was when the run began: images, labels or splits differ from "
                 f"{out / 'samples.csv'}; put them back, or start a new run"
             )
+        if plan.init is not None:
+            return go_on_tuning(out, plan, images, device, watch, began)
         state, task = fresh(plan.recipe, images, device)
         feeds = (training_feed(task, images, watch), validation_feed(task, images, watch))
         remove_unfinished(out / "checkpoints")
@@ -138,6 +155,11 @@ def resume(out: Path, *, watch: Watch, began: float | None = None) -> Trained:
                 watch.say(f"left out a damaged checkpoint: {fault}")
         watch.say(f"going on after step {state.step:,}, {state.progress:.0%} of the run")
         return go(out, state, task, pace_of(plan.steps, plan.time), feeds, images, watch, began - state.seconds)
+
+
+def recorded_name(source: str, images: LabelledImages) -> str:
+    """What the user calls the data, such that it is found from any folder."""
+    return source if images.root is None else str(Path(source).absolute())
 
 
 def is_text(name: str) -> bool:
@@ -184,22 +206,15 @@ def go(
     """Train from where `state` stands, then write bundle and report; an error says how to go on."""
     training, validation = feeds
     stop = StopRequest()
-    how_to_go_on = f"go on with megavit train --resume {shlex.quote(str(out))}"
     used = time.monotonic() - began
     steps = pace.stride(state.step, state.progress, used).steps if state.progress < 1 else state.step
     watch.plan(task.recipe, steps, sum(p.numel() for p in state.model.parameters()))
     if isinstance(pace, ByClock) and state.progress < 1 and pace.left(used) <= 0:
         watch.say("the time is up before the first step: a few are trained all the same; more --minutes would help")
-    try:
+    with resumable(out):
         with stop.listening(), closing(batches_of(training, task, state.step, sys.maxsize)) as batches:
             fit(state, task, pace, batches, validator(validation, task), out, stop, watch, began)
         return finish(out, state, task, images, validation, watch)
-    except Interrupted as error:
-        raise Interrupted(f"{error}: {how_to_go_on}", stop.signal) from None
-    except KeyboardInterrupt as interrupt:
-        raise Interrupted(f"stopped at once: {how_to_go_on}", signal_of(interrupt)) from None
-    except (DataError, OutputError) as error:
-        raise type(error)(f"{error}. When that is mended, {how_to_go_on}") from error
 
 
 def room_needed(state: TrainState) -> int:

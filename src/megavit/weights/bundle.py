@@ -55,11 +55,13 @@ class BundleInfo:
         target: what the logits mean; a bundle that does not say is of one class an image.
         preprocessing: pixels to input.
         created: ISO 8601, UTC.
-        metrics: of the test images, as `to_dict` of the target's metrics (`megavit.evaluate`) writes them.
+        metrics: of the test images, as `to_dict` of the target's metrics (`megavit.evaluate`) writes them; {} where
+            nothing was measured, as in a bundle that was converted.
         data: source, fingerprint, how it was divided, counts.
         recipe: as it was run, with every automatic choice filled in.
         versions: of the libraries that trained it.
         files: SHA-256 of every other file of the bundle.
+        tuning: of a model that began with weights trained before: which, each rung's figures, the one kept, and why.
     """
 
     format: int = FORMAT
@@ -73,6 +75,7 @@ class BundleInfo:
     versions: dict[str, str] = field(default_factory=lambda: library_versions())
     files: dict[str, str] = field(default_factory=dict)
     target: Target = field(default_factory=Target)
+    tuning: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.preprocessing.keep_aspect and self.preprocessing.patch_size != self.model.patch_size:
@@ -104,12 +107,12 @@ def library_versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 
-def save_bundle(folder: Path, model: MegaVit, info: BundleInfo, golden: Sequence[Tensor], samples: Path) -> None:
+def save_bundle(folder: Path, model: MegaVit, info: BundleInfo, golden: Sequence[Tensor], samples: bytes) -> None:
     """Write a bundle to `folder`; a reader sees the old one, whole, or the new one.
 
     Args:
         golden: pictures as decoded, uint8 (C, height, width) of any size.
-        samples: a `samples.csv` to take along.
+        samples: the text of its `samples.csv`.
 
     Raises:
         OutputError: when `folder` cannot be written.
@@ -119,7 +122,7 @@ def save_bundle(folder: Path, model: MegaVit, info: BundleInfo, golden: Sequence
         logits = _logits(model, info.preprocessing, golden)
         pictures = {f"picture.{i}": picture for i, picture in enumerate(golden)}
         write_tensors(new / GOLDEN, pictures | {"logits": logits})
-        (new / SAMPLES).write_bytes(samples.read_bytes())
+        (new / SAMPLES).write_bytes(samples)
         card = model_card(
             info.labels,
             info.metrics,
@@ -176,6 +179,11 @@ def _load(folder: Path, info: BundleInfo) -> Bundle:
     model.to_empty(device="cpu")
     load_weights(model, read_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
     return Bundle(folder, info, model.eval())
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether there is a bundle in `folder`, or in `folder/bundle`."""
+    return any((candidate / INFO).is_file() for candidate in (folder, folder / "bundle"))
 
 
 def find_bundle(folder: Path) -> Path:

@@ -17,6 +17,8 @@ def model_card(
 ) -> str:
     """Markdown."""
     match target.kind:
+        case _ if not metrics:
+            told = _unmeasured(labels)
         case "classes":
             told = _classes(labels, metrics)
         case "labels":
@@ -30,8 +32,11 @@ def model_card(
         most = height * width // (patch_height * patch_width)
         size = f"with their aspect kept, to at most {most} patches of {patch_height} × {patch_width} pixels"
     answer = {"classes": "label", "labels": "labels", "score": "score"}[target.kind]
+    origin = f"Trained on {data['source']}, {data['counts']['train']} images; {data['division']}"
+    if not metrics:
+        origin = f"Converted from {data['source']}"
     return f"""{told}
-- Trained on {data["source"]}, {data["counts"]["train"]} images; {data["division"]}
+- {origin}
 - Images are resized {size}.
 - Written on {created} by megavit.
 
@@ -48,6 +53,15 @@ pictures with the answers they must give: `megavit predict THIS_FOLDER photo.jpg
 
 def _names(labels: Sequence[str]) -> str:
     return ", ".join(labels[:50]) + (f", and {len(labels) - 50} more" if len(labels) > 50 else "")
+
+
+def _unmeasured(labels: Sequence[str]) -> str:
+    what = f"It tells {len(labels)} kinds of image apart: {_names(labels)}." if labels else "It has no classifier."
+    return f"""# A converted Vision Transformer
+
+{what}
+
+- Nothing has been measured with it here: `megavit evaluate THIS_FOLDER DATA` does."""
 
 
 def _classes(labels: Sequence[str], metrics: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from megavit.weights.files import find_checkpoint, read_checkpoint
 from megavit.weights.keys import check_shapes, to_ours
 from megavit.weights.layouts import LAYOUTS, Layout
 from megavit.weights.peers.shapes import Known
+from megavit.weights.preparation import PROCESSOR
 
 SETTINGS = ("open_clip_config.json", "config.json")
 
@@ -27,7 +28,8 @@ class Foreign:
         config: of the model.
         tensors: by the names of our `state_dict`.
         left_out: names of tensors that are not of the image classifier, such as those of a text tower.
-        settings: what its config.json says; {} where there is none.
+        settings: what its config.json says, or open_clip_config.json; {} where there is none.
+        processor: what its preprocessor_config.json says of how images are prepared; {} where there is none.
     """
 
     layout: str
@@ -35,6 +37,7 @@ class Foreign:
     tensors: dict[str, Tensor]
     left_out: tuple[str, ...]
     settings: dict[str, Any]
+    processor: dict[str, Any]
 
 
 def read_foreign(path: Path, known: Known) -> Foreign:
@@ -64,6 +67,7 @@ def read_foreign(path: Path, known: Known) -> Foreign:
         tensors=to_ours(rules, kept, config),
         left_out=tuple(sorted(set(tensors) - set(names))),
         settings=settings,
+        processor=read_settings(path / PROCESSOR) if path.is_dir() else {},
     )
 
 

@@ -9,7 +9,7 @@ them differently, so that one rule reads (theirs to ours) and writes (ours to th
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -75,10 +75,18 @@ class Piece:
 
 @dataclass(frozen=True)
 class Rule:
-    """Some tensors of theirs hold, one after the other, the numbers of some of ours."""
+    """Some tensors of theirs hold, one after the other, the numbers of some of ours.
+
+    Attributes:
+        theirs: their tensors; what is written.
+        ours: names of ours.
+        instead: what some files have in place of `theirs`; of the two, that is read of which a file has every
+            tensor, and where it has those of both, the longer.
+    """
 
     theirs: Sequence[Piece]
     ours: Sequence[str]
+    instead: Sequence[Piece] = ()
 
 
 @lru_cache(maxsize=4)
@@ -120,13 +128,23 @@ def their_shapes(rules: Sequence[Rule]) -> dict[str, Shape]:
     return {piece.name: piece.shape for rule in rules for piece in rule.theirs if piece.name is not None}
 
 
+def as_found(rules: Sequence[Rule], names: Container[str]) -> list[Rule]:
+    """The rules for a file that has the tensors `names`: those that have an `instead` decided."""
+
+    def pieces(rule: Rule) -> Sequence[Piece]:
+        there = [side for side in (rule.theirs, rule.instead) if all(not p.name or p.name in names for p in side)]
+        return max(there, key=len, default=rule.theirs)
+
+    return [Rule(pieces(rule), rule.ours) if rule.instead else rule for rule in rules]
+
+
 def check_shapes(rules: Sequence[Rule], shapes: Shapes, where: str) -> None:
     """That a checkpoint of theirs, of these `shapes`, is the one that the table is for; `where` it is, for the message.
 
     Raises:
         BundleError: one error that lists every missing, extra and misshapen tensor.
     """
-    expected = their_shapes(rules)
+    expected = their_shapes(as_found(rules, shapes))
     faults = [f"  {name}: is missing" for name in expected if name not in shapes]
     faults += [f"  {name}: is not of this model" for name in shapes if name not in expected]
     faults += [
@@ -135,18 +153,37 @@ def check_shapes(rules: Sequence[Rule], shapes: Shapes, where: str) -> None:
         if name in shapes and tuple(shapes[name]) != shape
     ]
     if faults:
-        raise BundleError("\n".join([f"the weights in {where} do not fit the model:", *faults]))
+        cause = likely_cause(expected, shapes)
+        raise BundleError("\n".join([f"the weights in {where} do not fit the model{cause}:", *faults]))
+
+
+def likely_cause(expected: Shapes, found: Shapes) -> str:
+    """What most probably is wrong with a checkpoint that does not fit, for the end of a sentence; "" if unknown."""
+    missing, extra = set(expected) - set(found), set(found) - set(expected)
+    other = {name for name in set(expected) & set(found) if expected[name] != tuple(found[name])}
+    if len(missing) > len(expected) / 2:
+        return ", probably because it is of another kind of model"
+    if missing and not extra and not other:
+        return ", probably because only a part of it was saved or copied"
+    if extra and not missing and not other:
+        return ", probably because the model has parts that a plain Vision Transformer has not"
+    if other and not missing and not extra and all(len(expected[name]) == len(found[name]) for name in other):
+        positions = [name for name in other if "pos" in name]
+        if len(positions) == len(other):
+            return ", probably because it is for images of another size: say which with --image-size"
+        return ", probably because its layers are of different sizes, or its settings are another model's"
+    return ""
 
 
 def to_ours(rules: Sequence[Rule], tensors: Mapping[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
-    """Our state dict from theirs, which must have the tensors of `their_shapes`.
+    """Our state dict from theirs, whose tensors must be those of `check_shapes`.
 
     Raises:
         BundleError: for numbers that our model has otherwise, and cannot change.
     """
     shapes = our_shapes(config)
     state: dict[str, Tensor] = {}
-    for rule in rules:
+    for rule in as_found(rules, tensors):
         for piece in rule.theirs:
             if piece.name is not None and not piece.agrees(tensors[piece.name]):
                 raise BundleError(f"{piece.name} has other numbers than this model computes with; it cannot be read")

@@ -1,7 +1,6 @@
 """How another library prepares images, and what it calls its classes, as its settings files say."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 from megavit.config.preprocessing import Interpolation, Preprocessing
@@ -113,7 +112,3 @@ def labels_of(settings: dict[str, Any], num_classes: int) -> tuple[str, ...]:
         seen[name] = seen.get(name, 0) + 1
         unique.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return tuple(unique)
-
-
-def processor_in(folder: Path) -> Path:
-    return folder / PROCESSOR

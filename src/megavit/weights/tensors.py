@@ -10,9 +10,9 @@ from megavit.errors import BundleError
 from megavit.runtime.storage import write_file
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write `tensors`, atomically."""
-    write_file(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write `tensors`, atomically; `metadata` into the file's header."""
+    write_file(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from megavit.errors import BundleError
 from megavit.model.positions import RotaryPositions
 from megavit.weights.keys import Piece, Rule, Shapes, complete
 from megavit.weights.peers.hugging_face import Settings, bare_names, known_from, query_key_value, require
-from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, heads_of_dinov3, shape_of
+from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, heads_of_dinov3, image_of, shape_of
 
 MODEL_TYPES = ("dinov3_vit",)
 TOLD_BY = ("embeddings.patch_embeddings.weight", "layer.0.layer_scale1.lambda1")
@@ -81,9 +81,10 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
         BundleError: for a tensor that is missing.
     """
     dim, channels, *patch = shape_of(shapes, "embeddings.patch_embeddings.weight", axes=4)
+    patch_hw = (patch[0], patch[1])
     found: dict[str, Any] = {
-        "image_size": DEFAULTS["image_size"],
-        "patch_size": (patch[0], patch[1]),
+        "image_size": image_of(0, patch_hw, {**DEFAULTS, **known}),
+        "patch_size": patch_hw,
         "num_classes": 0,
         "dim": dim,
         "depth": depth_of(shapes, "layer."),

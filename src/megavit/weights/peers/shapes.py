@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from megavit.config.presets import PRESETS
-from megavit.config.vit import Design, ViTConfig
+from megavit.config.vit import Design, ViTConfig, pair
 from megavit.errors import BundleError
 from megavit.weights.keys import Shape, Shapes
 
@@ -18,13 +18,20 @@ Known = Mapping[str, Any]
 def config_from(found: Mapping[str, Any], known: Known) -> ViTConfig:
     """The config of what shapes say (`found`) and what the peer's own config says (`known`), which goes first.
 
+    Of the image size, `found` has what `image_of` makes of the known one.
+
     Raises:
         ConfigError: when they do not fit together.
     """
     both = {**found, **known}
+    if "image_size" in found:
+        both["image_size"] = found["image_size"]
     names = {field.name for field in fields(Design)}
     design = Design(**{name: value for name, value in both.items() if name in names})
     sizes = {field.name: both[field.name] for field in fields(ViTConfig) if field.name in both}
+    # A peer's convolution leaves out the pixels that make no whole patch, such as 6 of 384 by 14.
+    sides = zip(pair("image_size", sizes["image_size"]), pair("patch_size", sizes["patch_size"]), strict=True)
+    sizes["image_size"] = tuple(max(1, side // patch) * patch for side, patch in sides)
     return ViTConfig(**sizes | {"design": design})
 
 
@@ -65,6 +72,8 @@ def depth_of(shapes: Shapes, layers: str) -> int:
 
 def heads_of(dim: int, depth: int, mlp_dim: int) -> int:
     """No shape tells the heads of plain attention: those of the preset of these sizes, else 64 channels a head."""
+    if (dim, depth, mlp_dim) == (1536, 40, 6144):  # SigLIP 2's giant-opt (arXiv 2502.14786)
+        return 16
     for row in PRESETS.values():
         if (row.dim, row.depth, row.mlp_dim) == (dim, depth, mlp_dim):
             return row.heads
@@ -79,12 +88,17 @@ def heads_of_dinov3(dim: int) -> int:
 def image_of(patches: int, patch_hw: tuple[int, int], known: Known) -> tuple[int, int]:
     """(height, width) of the images that so many positions are for: as known, else square.
 
+    Of a known size, whole patches: their convolutions leave out what remains at the right and at the bottom, as
+    SigLIP's So400m does of 384 pixels in patches of 14.
+
     Raises:
         BundleError: when they are of no square and nothing says which oblong.
+        ConfigError: when the known size is none.
     """
     if "image_size" in known:
-        size = known["image_size"]
-        return (size, size) if isinstance(size, int) else (size[0], size[1])
+        size = pair("image_size", known["image_size"])
+        height, width = (side // max(1, patch) * patch for side, patch in zip(size, patch_hw, strict=True))
+        return height, width
     side = math.isqrt(max(patches, 0))
     if side * side != patches or not side:
         raise BundleError(

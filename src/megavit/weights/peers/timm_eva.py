@@ -4,7 +4,7 @@ from typing import Any
 
 from megavit.config.vit import ViTConfig
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, heads_of_dinov3, shape_of
+from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, heads_of_dinov3, image_of, shape_of
 from megavit.weights.peers.timm_vit import MODULES, PROJECTION, prefix
 
 TOLD_BY = ("patch_embed.proj.weight", "reg_token", "blocks.0.gamma_1", "blocks.0.attn.qkv.weight")
@@ -42,9 +42,10 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     """
     dim, channels, *patch = shape_of(shapes, "patch_embed.proj.weight", axes=4)
     pool = known.get("pool", "mean")
+    patch_hw = (patch[0], patch[1])
     found: dict[str, Any] = {
-        "image_size": IMAGE,
-        "patch_size": (patch[0], patch[1]),
+        "image_size": image_of(0, patch_hw, {"image_size": IMAGE, **known}),
+        "patch_size": patch_hw,
         "num_classes": shape_of(shapes, "head.weight", axes=2)[0] if "head.weight" in shapes else 0,
         "dim": dim,
         "depth": depth_of(shapes, "blocks."),

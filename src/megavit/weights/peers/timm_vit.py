@@ -37,7 +37,7 @@ def table(config: ViTConfig) -> list[Rule]:
     rules = [
         Rule([Piece("patch_embed.proj.weight", (dim, config.channels, *config.patch_hw))], [PROJECTION + ".weight"]),
         Rule([Piece(None if design.pre_norm else "patch_embed.proj.bias", (dim,))], [PROJECTION + ".bias"]),
-        *(prefix(config) if pools_by_or_places_class(config) else registers_alone(config)),
+        *prefix(config),
         *positions(config),
     ]
     for i in range(config.depth if design.layer_scale is not None else 0):
@@ -48,20 +48,12 @@ def table(config: ViTConfig) -> list[Rule]:
     return complete(config, rules, modules)
 
 
-def pools_by_or_places_class(config: ViTConfig) -> bool:
-    """Whether theirs has a class token: of those pooled otherwise, only models with positions for it have (`*_gap`)."""
-    return config.pool == "cls" or config.design.prefix_positions == "all"
-
-
-def registers_alone(config: ViTConfig) -> list[Rule]:
-    registers = config.design.registers
-    if not registers:
-        return []
-    return [Rule([Piece("reg_token", (1, registers, config.dim))], ["prefix_tokens.registers"])]
-
-
 def prefix(config: ViTConfig) -> list[Rule]:
-    """A class token that is not pooled by is the first register of ours."""
+    """A class token that is not pooled by is the first register of ours.
+
+    Nothing in the config says whether there is such a token, so a file may have it or not. What is written has it
+    where these tokens have positions.
+    """
     dim, registers = config.dim, config.design.registers
     if config.pool == "cls":
         rules = [Rule([Piece("cls_token", (1, 1, dim))], ["prefix_tokens.class_token"])]
@@ -70,10 +62,13 @@ def prefix(config: ViTConfig) -> list[Rule]:
         return rules
     if not registers:
         return []
-    pieces = [Piece("cls_token", (1, 1, dim))]
+    with_class = [Piece("cls_token", (1, 1, dim))]
     if registers > 1:
-        pieces.append(Piece("reg_token", (1, registers - 1, dim)))
-    return [Rule(pieces, ["prefix_tokens.registers"])]
+        with_class.append(Piece("reg_token", (1, registers - 1, dim)))
+    without = [Piece("reg_token", (1, registers, dim))]
+    class_first = config.design.positions == "rope" or config.design.prefix_positions == "all"
+    ours = ["prefix_tokens.registers"]
+    return [Rule(with_class, ours, instead=without) if class_first else Rule(without, ours, instead=with_class)]
 
 
 def positions(config: ViTConfig) -> list[Rule]:
@@ -99,12 +94,20 @@ def prefix_positions(count: int, prefix_tokens: int, patch_hw: tuple[int, int], 
 
 
 def config_of(shapes: Shapes, known: Known) -> ViTConfig:
-    """Pooled by the class token, if there is one, unless `known` says otherwise.
+    """Pooled by the class token, if there is one, with GELU and the usual heads, unless `known` says otherwise.
+
+    Shapes do not tell those: `timm_names.known` does.
 
     Raises:
-        BundleError: for a tensor that is missing; for a class token that is neither pooled by nor has a position, and
-            for registers that have positions without one: our config cannot tell them from their opposites.
+        BundleError: for a tensor that is missing, for two classifiers, and for norms that could be of either kind.
     """
+    if "head_dist.weight" in shapes:
+        raise BundleError(
+            "the checkpoint is a distilled DeiT with two classifiers, whose answers are averaged; megavit's model has "
+            "one. Take one that is not distilled"
+        )
+    if "blocks.0.norm1.bias" not in shapes and "norm" not in known:
+        raise BundleError('the checkpoint has norms without bias, "layer" or "rms"; say which norm')
     dim, channels, *patch = shape_of(shapes, "patch_embed.proj.weight", axes=4)
     patch_hw = (patch[0], patch[1])
     depth = depth_of(shapes, "blocks.")
@@ -113,17 +116,10 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     has_class = "cls_token" in shapes
     registers = shape_of(shapes, "reg_token", axes=3)[1] if "reg_token" in shapes else 0
     pool = known.get("pool") or ("map" if "attn_pool.latent" in shapes else "cls" if has_class else "mean")
-    prefix_tokens = has_class + registers
+    prefix_tokens, pre_norm = has_class + registers, "norm_pre.weight" in shapes
     count = shape_of(shapes, "pos_embed", axes=3)[1]
     placed = prefix_positions(count, prefix_tokens, patch_hw, known)
     patches = count - (prefix_tokens if placed == "all" else 0)
-    if pool != "cls" and prefix_tokens and has_class != (placed == "all"):
-        raise BundleError(
-            f"the checkpoint is pooled by {pool!r} and has "
-            + ("a class token without a position" if has_class else "registers with positions but no class token")
-            + ", which megavit cannot write back; it reads such models with a class token only with its position, "
-            "and without one only without positions of registers"
-        )
     found: dict[str, Any] = {
         "image_size": image_of(patches, patch_hw, known),
         "patch_size": patch_hw,
@@ -137,7 +133,8 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
         "qk_norm": "blocks.0.attn.q_norm.weight" in shapes,
         "qkv_bias": "blocks.0.attn.qkv.bias" in shapes,
         "norm_bias": "blocks.0.norm1.bias" in shapes,
-        "pre_norm": "norm_pre.weight" in shapes,
+        "norm_eps": 1e-5 if pre_norm else 1e-6,  # CLIP's
+        "pre_norm": pre_norm,
         "final_norm": "pooled" if "fc_norm.weight" in shapes else "tokens",
         "mlp": "swiglu" if gated else "gelu",
         "prefix_positions": placed,

@@ -1,0 +1,50 @@
+"""`megavit convert`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+Format = Literal["bundle", "timm", "huggingface"]
+
+
+def convert(
+    source: Annotated[
+        str, Parameter(help="Checkpoint or folder of another library, timm:NAME, hf-hub:USER/NAME, or a bundle.")
+    ],
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="New folder.")],
+    to: Annotated[Format, Parameter(help="What to write: a bundle, or another library's model.")] = "bundle",
+    heads: Annotated[int | None, Parameter(help="Attention heads, where the files do not tell.")] = None,
+    image_size: Annotated[int | None, Parameter(help="Pixels a side, where the files do not tell.")] = None,
+    json: Annotated[bool, Parameter(help="Print the result as JSON.", negative="")] = False,
+) -> None:
+    """Turn another library's Vision Transformer into a bundle, or a bundle into theirs.
+
+    Read are the plain ones of timm, Hugging Face, torchvision, OpenCLIP, DINOv2
+    and DINOv3, big_vision, vit-pytorch and zeta. Nothing in a checkpoint is
+    executed.
+
+    For example: megavit convert timm:vit_small_patch16_224.augreg_in1k --out vit-small
+    """
+    from megavit.cli.output import notes, print_json, results
+    from megavit.weights.convert import write_bundle
+    from megavit.weights.outgoing import write_for
+    from megavit.weights.source import read_source
+
+    known = {name: value for name, value in (("heads", heads), ("image_size", image_size)) if value is not None}
+    read = read_source(source, known)
+    if to == "bundle":
+        write_bundle(read, out)
+    else:
+        write_for(to, read, out)
+    height, width = read.config.image_hw
+    facts = {"out": str(out), "format": to, "layout": read.layout, "image_size": [height, width], "told": read.told}
+    if json:
+        print_json(facts)
+        return
+    for sentence in read.told:
+        notes.print(sentence)
+    kind = {"bundle": "a bundle", "timm": "for timm", "huggingface": "for Hugging Face's transformers"}[to]
+    results.print(f"{out}: {kind}, for images of {height} × {width} pixels")

@@ -1,0 +1,173 @@
+"""One training by gradient among the several of a fine-tuning, in a folder of its own, that survives a stop.
+
+FOLDER/stage.json     how long it is, decided before its first step
+FOLDER/log.jsonl      a line an epoch
+FOLDER/checkpoints/   the whole state
+"""
+
+import copy
+import json
+import math
+import sys
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from megavit.config.checks import check_whole
+from megavit.config.files import from_dict, parse_json
+from megavit.errors import BundleError, ConfigError
+from megavit.model.vit import MegaVit
+from megavit.predict.logits import logits_of
+from megavit.runtime.seeds import seed_all
+from megavit.runtime.storage import write_file, writing
+from megavit.train.checkpoint import checkpoints, load_checkpoint, remove_unfinished
+from megavit.train.feed import Feed
+from megavit.train.history import EpochRecord
+from megavit.train.loop import Task, fit
+from megavit.train.lora import merge_lora
+from megavit.train.pace import TimePlan, pace_of
+from megavit.train.prepare import VALIDATION_BATCH, batches_of, steps_of, validation_seconds, validator
+from megavit.train.rungs import Trained, optimiser_of, set_free
+from megavit.train.signals import StopRequest
+from megavit.train.speed import measure
+from megavit.train.state import TrainState
+from megavit.train.watch import Watch
+
+STAGE = "stage.json"
+# Where the minutes allow more, a stage ends after so many passes, or steps, whichever are more: what has been
+# trained before needs no more, and few images would be learnt by heart.
+PASSES, STEPS = 30, 300
+# With fewer steps than that, a stage is not worth its beginning.
+LEAST_STEPS = 20
+# Seconds of measuring a stage's steps and its validation.
+MEASURING = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagePlan:
+    """How long a stage is, as `megavit.train.pace.pace_of` takes it, and whether it is trained at all.
+
+    Attributes:
+        steps: in all; None where the clock decides.
+        time: of a stage by the clock; None where the steps are given.
+    """
+
+    steps: int | None
+    time: TimePlan | None
+
+    def __post_init__(self) -> None:
+        if self.steps is not None:
+            check_whole("steps", self.steps, minimum=1)
+        pace_of(self.steps, self.time)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What came of a stage.
+
+    Attributes:
+        model: the average of its weights after the last step, an ordinary MegaVit. The best of its epochs would be
+            chosen by the very images that rungs are compared on, and look better than it is.
+        logits: (N, outputs) of the images held back, float32.
+        history: its validations.
+        seconds: that it took, pauses left out.
+        steps: that it did.
+        skipped: steps whose gradient was not finite.
+    """
+
+    model: MegaVit
+    logits: Tensor
+    history: list[EpochRecord]
+    seconds: float
+    steps: int
+    skipped: int
+
+
+def train_stage(
+    folder: Path,
+    model: MegaVit,
+    rung: Trained,
+    task: Task,
+    feeds: tuple[Feed, Feed],
+    limit: float | None,
+    watch: Watch,
+    *,
+    must: bool = True,
+) -> Stage | None:
+    """Train what `rung` leaves free of a copy of `model`, from where the stage in `folder` stands.
+
+    Args:
+        model: with a head to begin with; stays as it is.
+        task: of the images learnt from; its recipe's optimiser is set to the rung's.
+        feeds: of the images learnt from, and of those held back.
+        limit: seconds for it; None: as many passes as the recipe's epochs. A stage that was begun keeps its length.
+        must: train even where the limit leaves only a few steps; else the answer is None.
+
+    Raises:
+        Interrupted, OutputError, TrainingError: as `megavit.train.loop.fit`.
+    """
+    began = time.monotonic()
+    training, held = feeds
+    task = replace(task, recipe=replace(task.recipe, optimiser=optimiser_of(task.recipe.optimiser, rung)))
+    seed_all(task.recipe.run.seed)
+    model = copy.deepcopy(model)
+    set_free(model, rung, task.recipe.tune.rank)
+    state = TrainState.fresh(model, task.recipe.optimiser)
+    plan = read_stage(folder) or plan_stage(state, task, training, held, limit)
+    if plan is None and not must:
+        return None
+    plan = plan or StagePlan(steps=LEAST_STEPS, time=None)
+    write_stage(folder, plan)
+    remove_unfinished(folder / "checkpoints")
+    if checkpoints(folder / "checkpoints"):
+        for fault in load_checkpoint(folder / "checkpoints", state):
+            watch.say(f"left out a damaged checkpoint: {fault}")
+    stop, pace = StopRequest(), pace_of(plan.steps, plan.time)
+    with stop.listening(), closing(batches_of(training, task, state.step, sys.maxsize)) as batches:
+        fit(state, task, pace, batches, validator(held, task), folder, stop, watch, began - state.seconds)
+    merged = merge_lora(state.average)
+    logits = torch.cat(list(logits_of(merged, held.in_turn(VALIDATION_BATCH), task.preprocessing)))
+    return Stage(merged, logits, state.history, state.seconds, state.step, state.skipped)
+
+
+def plan_stage(state: TrainState, task: Task, training: Feed, held: Feed, limit: float | None) -> StagePlan | None:
+    """How long a stage is to be: the recipe's epochs, or what is enough, or what fits into `limit` seconds."""
+    if limit is None:
+        return StagePlan(steps=steps_of(task, task.recipe.run.epochs or 1), time=None)
+    began = time.monotonic()
+    _, step = measure(state, task, next(batches_of(training, task, 0, 1)), MEASURING)
+    validation = validation_seconds(state, task, held, MEASURING, task.dtype)
+    limit -= time.monotonic() - began
+    enough = max(STEPS, math.ceil(PASSES * task.images / task.batch_size))
+    if enough * step + validation * enough * task.batch_size / task.images <= limit:
+        return StagePlan(steps=enough, time=None)
+    if limit < LEAST_STEPS * step + 2 * validation:
+        return None
+    return StagePlan(
+        steps=None, time=TimePlan(total=limit, step=step, validation=validation, final_passes=2, finish=0.0)
+    )
+
+
+def read_stage(folder: Path) -> StagePlan | None:
+    """The length of a stage that was begun.
+
+    Raises:
+        BundleError: when it is damaged.
+    """
+    path = folder / STAGE
+    if not path.exists():
+        return None
+    try:
+        return from_dict(StagePlan, parse_json(path.read_bytes(), str(path)), str(path))
+    except (ConfigError, OSError) as error:
+        raise BundleError(f"the run in {folder} cannot be resumed: {error}") from None
+
+
+def write_stage(folder: Path, plan: StagePlan) -> None:
+    with writing("the run", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_file(folder / STAGE, json.dumps(asdict(plan), indent=1))

@@ -1,0 +1,63 @@
+"""Another library's model as a bundle."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from megavit.config.preprocessing import Preprocessing
+from megavit.data.arrays import from_array
+from megavit.data.pictures import COLOUR, resize
+from megavit.data.samples import samples_csv
+from megavit.errors import OutputError
+from megavit.model.vit import MegaVit
+from megavit.weights.bundle import BundleInfo, save_bundle
+from megavit.weights.source import Source
+from megavit.weights.tensors import load_weights
+
+GOLDEN_SIDE = 320
+
+
+def model_of(source: Source) -> MegaVit:
+    """The model, with its weights, in evaluation mode."""
+    with torch.device("meta"):
+        model = MegaVit.from_config(source.config)
+    model.to_empty(device="cpu")
+    load_weights(model, source.tensors, source.name)
+    return model.eval()
+
+
+def write_bundle(source: Source, out: Path) -> BundleInfo:
+    """Write the bundle of `source` to the new folder `out`.
+
+    Raises:
+        OutputError: when `out` is there already, or cannot be written.
+    """
+    if out.exists():
+        raise OutputError(f"there is {out} already; choose a new folder")
+    config = source.config
+    height, width = config.image_hw
+    plain = Preprocessing(height=height, width=width, channels=config.channels, patch_size=config.patch_size)
+    info = BundleInfo(
+        model=config,
+        labels=list(source.labels),
+        preprocessing=source.preprocessing or plain,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        metrics={},
+        data={"source": f"{source.name}, {'; '.join(source.told)}", "counts": {}, "skipped": {}},
+        recipe={},
+    )
+    save_bundle(out, model_of(source), info, golden_pictures(config.channels), samples_csv((), ()))
+    return info
+
+
+def golden_pictures(channels: int) -> list[Tensor]:
+    """scikit-learn's two photographs, smaller; noise where a model takes other channels than theirs."""
+    if channels not in COLOUR:
+        random = torch.Generator().manual_seed(0)
+        return [torch.randint(0, 256, (channels, 64, 96), dtype=torch.uint8, generator=random)]
+    from sklearn.datasets import load_sample_images
+
+    pictures = [from_array(image) for image in load_sample_images().images]
+    return [resize(picture, GOLDEN_SIDE * 2 // 3, GOLDEN_SIDE).contiguous() for picture in pictures]

@@ -1,0 +1,181 @@
+"""Weights to begin with: where they come from, and how they get into a model that may differ in size."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.vit import ViTConfig
+from megavit.errors import BundleError
+from megavit.model.positions import LearnedPositions
+from megavit.model.vit import MegaVit
+from megavit.weights.bundle import Bundle, is_bundle, load_bundle
+from megavit.weights.foreign import Foreign, read_foreign
+from megavit.weights.hub import HUB, TIMM, fetch, is_hub
+from megavit.weights.peers.shapes import Known
+from megavit.weights.preparation import labels_of, preprocessing_of
+
+HEAD, TABLE, PATCHES = "mlp_head.", "positions.table", "patch_embedding.projection.weight"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A model that has been trained before.
+
+    Attributes:
+        name: as the user gave it.
+        config: its sizes and parts.
+        tensors: its weights, by the names of our `state_dict`.
+        preprocessing: of its images; None: not known.
+        labels: of its classes, where it has a head; "class 0" and so on where they are not known.
+        layout: whose library's it is.
+        told: sentences on what was read.
+    """
+
+    name: str
+    config: ViTConfig
+    tensors: dict[str, Tensor]
+    preprocessing: Preprocessing | None
+    labels: tuple[str, ...] = ()
+    layout: str = "megavit"
+    told: tuple[str, ...] = ()
+
+
+def read_source(source: str, known: Known | None = None) -> Source:
+    """The weights that a user named.
+
+    Args:
+        source: the folder of a bundle, or of a run that has one; a checkpoint of another library, or a folder with
+            one; timm:NAME or hf-hub:USER/NAME.
+        known: of another library's model, facts that go before what its files say: names of `ViTConfig` and
+            `Design`, with their values.
+
+    Raises:
+        BundleError: saying what it may be, or what is wrong with it.
+        ConfigError: when the sizes of a model do not fit together.
+    """
+    path = fetch(source) if is_hub(source) else Path(source)
+    if not path.exists():
+        raise BundleError(
+            f"there is no {source}; weights can be the folder of a bundle or of a training run, a checkpoint or a "
+            f"folder of another library, {TIMM}NAME or {HUB}USER/NAME"
+        )
+    if path.is_dir() and is_bundle(path):
+        return _from_bundle(source, load_bundle(path))
+    return _from_foreign(source, read_foreign(path, known or {}))
+
+
+def _from_bundle(source: str, bundle: Bundle) -> Source:
+    return Source(
+        name=source,
+        config=bundle.model.config,
+        tensors=dict(bundle.model.state_dict()),
+        preprocessing=bundle.info.preprocessing,
+        labels=tuple(bundle.info.labels),
+    )
+
+
+def _from_foreign(source: str, foreign: Foreign) -> Source:
+    preprocessing = preprocessing_of(foreign.config, foreign.settings, foreign.processor)
+    told = [f"read as {foreign.layout}"]
+    if foreign.left_out:
+        some = ", ".join(foreign.left_out[:3]) + (" …" if len(foreign.left_out) > 3 else "")
+        told.append(f"left out {len(foreign.left_out)} tensors that are not of the image model: {some}")
+    if preprocessing is None:
+        told.append("nothing says how its images are prepared; taken to be resized whole, with mean and std 0.5")
+    return Source(
+        name=source,
+        config=foreign.config,
+        tensors=foreign.tensors,
+        preprocessing=preprocessing,
+        labels=labels_of(foreign.settings, foreign.config.num_classes),
+        layout=foreign.layout,
+        told=tuple(told),
+    )
+
+
+def fingerprint(source: Source) -> str:
+    """SHA-256, in hex, that changes with any weight, size or part."""
+    whole = hashlib.sha256(repr(source.config).encode())
+    for name, tensor in sorted(source.tensors.items()):
+        whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()
+
+
+def init_weights(model: MegaVit, source: Source, *, head: bool = False) -> list[str]:
+    """Put the weights of `source` into `model`, which differs at most in image size, classes and channels.
+
+    Learned positions are resampled for another grid, as `LearnedPositions.at` does for a larger image. Of a model
+    of one channel, the patch embedding gets the sum over the source's: it answers for a grey image what the source
+    does for the same in every channel.
+
+    Args:
+        head: take the classifier over as well; else the model keeps its own.
+
+    Returns:
+        Sentences on what was changed, and what was not taken over.
+
+    Raises:
+        BundleError: one that lists every weight that does not fit; the model is then as it was.
+    """
+    tensors = dict(source.tensors)
+    with torch.device("meta"):
+        _refuse(_faults(tensors, MegaVit.from_config(source.config).state_dict(), head), source)
+    old, new = source.config, model.config
+    told: list[str] = []
+    if TABLE in tensors and old.grid != new.grid:
+        tensors[TABLE] = _resampled(tensors[TABLE], old, new)
+        (rows, columns), (new_rows, new_columns) = old.grid, new.grid
+        told.append(f"positions resampled from {rows} × {columns} to {new_rows} × {new_columns} patches")
+    if old.channels != new.channels:
+        if new.channels != 1:
+            raise BundleError(
+                f"the weights of {source.name} are for images of {old.channels} channels, and cannot be made to fit "
+                f"{new.channels}; only to one channel can they be added up: leave model.channels out, or use images "
+                f"of {old.channels} channels"
+            )
+        # (D, channels × pixels), channel by channel.
+        tensors[PATCHES] = tensors[PATCHES].unflatten(1, (old.channels, -1)).sum(dim=1)
+        told.append(f"the patch embedding added up over its {old.channels} channels, for grey images")
+    expected = model.state_dict()
+    if not head:
+        own = {name: tensor for name, tensor in expected.items() if name.startswith(HEAD)}
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(HEAD)} | own
+        told += [f"a new head, of {model.config.num_classes} outputs"] if own else []
+    _refuse(_faults(tensors, expected, head=True), source)
+    model.load_state_dict(tensors)
+    return told
+
+
+def _faults(tensors: dict[str, Tensor], expected: dict[str, Tensor], head: bool) -> list[str]:
+    """A line for each of `tensors` that is missing, too many, or of another shape; unless `head`, not of the head's."""
+    wanted = {name: tensor for name, tensor in expected.items() if head or not name.startswith(HEAD)}
+    return [
+        *(f"  {name}: is missing" for name in wanted if name not in tensors),
+        *(
+            f"  {name}: is not of this model"
+            for name in tensors
+            if name not in wanted and (head or not name.startswith(HEAD))
+        ),
+        *(
+            f"  {name}: has shape {tuple(tensors[name].shape)}, expected {tuple(wanted[name].shape)}"
+            for name in wanted
+            if name in tensors and tensors[name].shape != wanted[name].shape
+        ),
+    ]
+
+
+def _refuse(faults: list[str], source: Source) -> None:
+    if faults:
+        raise BundleError("\n".join([f"the weights of {source.name} do not fit the model:", *faults]))
+
+
+@torch.no_grad()
+def _resampled(table: Tensor, old: ViTConfig, new: ViTConfig) -> Tensor:
+    positions = LearnedPositions(old)
+    positions.table.copy_(table)
+    return positions.at(new.grid).clone()

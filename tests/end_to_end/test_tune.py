@@ -1,0 +1,175 @@
+"""Fine-tuning as a user does it: a run on some digits, then another with its weights on a few images of others."""
+
+import contextlib
+import io
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from megavit.cli.app import run
+from megavit.predict.predictor import load
+from megavit.train.checkpoint import checkpoints
+
+FLAGS = ["--epochs", "8", "--precision", "float32", "--device", "cpu", "--batch-size", "16"]
+WEIGHTS = Path("bundle") / "model.safetensors"
+
+
+def write(folder: Path, digits: range, chosen: slice) -> None:
+    images, labels = load_digits(return_X_y=True)
+    for digit in digits:
+        (folder / str(digit)).mkdir(parents=True)
+        for i, pixels in enumerate(images[labels == digit][chosen]):
+            image = Image.fromarray((pixels.reshape(8, 8) * 255 / 16).round().astype("uint8"))
+            image.save(folder / str(digit) / f"{i:03}.png")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """0 to 4 with many images in `before`, 5 to 9 with few in `after`."""
+    folder = tmp_path_factory.mktemp("tune")
+    write(folder / "before", range(5), slice(0, None, 2))
+    write(folder / "after" / "train", range(5, 10), slice(0, None, 15))
+    write(folder / "after" / "test", range(5, 10), slice(1, None, 6))
+    return folder
+
+
+def train(*arguments: str | Path) -> tuple[int, str]:
+    """The command in this process, which spares its start: (exit code, what it says)."""
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
+        code = run(["train", *map(str, arguments)])
+    return code, told.getvalue()
+
+
+def info_of(out: Path) -> dict[str, Any]:
+    return json.loads((out / "bundle" / "megavit.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def before(data: Path) -> Path:
+    flags = ["--model", "pico", "--epochs", "12", "--precision", "float32", "--device", "cpu", "--batch-size", "32"]
+    code, told = train(data / "before", "--out", data / "known", *flags)
+    assert code == 0, told
+    return data / "known"
+
+
+@pytest.fixture(scope="module")
+def lora(data: Path, before: Path) -> Path:
+    """A run of low-rank additions that nobody disturbed."""
+    code, told = train(data / "after", "--init", before, "--tune", "lora", "--out", data / "lora", *FLAGS)
+    assert code == 0 and "lora is kept: it was asked for" in told, told
+    return data / "lora"
+
+
+def test_with_few_images_it_beats_beginning_from_nothing_and_says_how(data, before, tmp_path):
+    assert train(data / "after", "--model", "pico", "--out", tmp_path / "nothing", *FLAGS)[0] == 0
+    code, told = train(data / "after", "--init", before, "--out", tmp_path / "tuned", *FLAGS)
+    assert code == 0, told
+    nothing, tuned = info_of(tmp_path / "nothing"), info_of(tmp_path / "tuned")
+    assert tuned["metrics"]["accuracy"]["value"] > nothing["metrics"]["accuracy"]["value"] + 0.05
+    assert not nothing["tuning"]
+    tuning = tuned["tuning"]
+    names = [rung["name"] for rung in tuning["rungs"]]
+    assert names == ["knn", "probe", "lora", "last", "all"][: len(names)] and len(names) >= 3
+    assert tuning["kept"] in names and f"{tuning['kept']} is kept: {tuning['reason']}" in told
+    assert "images of training and validation, each by a model that learnt from other 4 fifths" in tuning["images"]
+    assert all(rung["seconds"] > 0 for rung in tuning["rungs"])
+    page = (tmp_path / "tuned" / "report.html").read_text()
+    assert "Fine-tuning" in page and tuning["kept"] in page
+    load(tmp_path / "tuned", verify=True)
+
+
+def test_a_rung_that_is_asked_for_is_the_one_in_the_bundle(data, before, tmp_path):
+    code, told = train(data / "after", "--init", before, "--tune", "last", "--out", tmp_path / "run", *FLAGS)
+    assert code == 0 and "last is kept: it was asked for" in told
+    first, source = load(tmp_path / "run").model, load(before).model
+    frozen = {name for name, tensor in first.state_dict().items() if torch.equal(tensor, source.state_dict()[name])}
+    assert "patch_embedding.projection.weight" in frozen and "transformer.layers.2.mlp.out.weight" in frozen
+    assert not {name for name in frozen if name.startswith(("transformer.layers.3", "mlp_head"))}
+
+
+def test_a_probe_at_another_size_has_the_rest_as_it_was_and_says_what_was_resampled(data, before, tmp_path):
+    line = [data / "after", "--init", before, "--tune", "probe", "--image-size", "12", "--out", tmp_path / "run"]
+    code, told = train(*line, "--minutes", "0.2")
+    assert code == 0 and "positions resampled from 4 × 4 to 6 × 6 patches" in told
+    info = info_of(tmp_path / "run")
+    assert info["model"]["image_size"] == [12, 12] and info["preprocessing"]["height"] == 12
+    assert not (tmp_path / "run" / "rungs").exists()
+    first, source = load(tmp_path / "run").model.state_dict(), load(before).model.state_dict()
+    changed = {name for name, tensor in first.items() if not torch.equal(tensor, source[name])}
+    assert changed == {"positions.table", "mlp_head.weight", "mlp_head.bias"}
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(data, before, lora, tmp_path):
+    out = tmp_path / "run"
+    line = ["train", str(data / "after"), "--init", str(before), "--tune", "lora", "--out", str(out), *FLAGS]
+    process = subprocess.Popen([sys.executable, "-m", "megavit", *line, "--checkpoint-seconds", "0.0001"])
+    deadline, step = time.monotonic() + 240, random.Random(0).randint(2, 15)
+    while not any(int(path.name.removeprefix("step-")) >= step for path in checkpoints(out / "rungs/lora/checkpoints")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)  # polling another process's folder: there is nothing to wait on
+    process.kill()
+    process.wait()
+    assert not (out / "bundle").exists()
+    code, told = train("--resume", out)
+    assert code == 0, told
+    assert (out / WEIGHTS).read_bytes() == (lora / WEIGHTS).read_bytes()
+
+
+def test_the_written_recipe_gives_the_same_weights(data, lora, tmp_path):
+    code, told = train(data / "after", "--recipe", lora / "recipe.toml", "--out", tmp_path / "again")
+    assert code == 0, told
+    assert (tmp_path / "again" / WEIGHTS).read_bytes() == (lora / WEIGHTS).read_bytes()
+
+
+def test_weights_that_have_changed_are_not_gone_on_with(lora, tmp_path):
+    plan = json.loads((lora / "plan.json").read_text())
+    plan["init"] = "0" * 64
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    code, told = train("--resume", tmp_path)
+    assert code == 2 and "are not what they were when the run began" in told
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--model", "pico"], "leave out 'pico'"),
+        (["--patch-size", "4"], "patch_size is 2 × 2 in the weights"),
+        (["--image-size", "9"], "the nearest that does is 8 or 10"),
+        (["--init", "nowhere"], "nowhere is not there"),
+    ],
+)
+def test_what_the_weights_do_not_leave_open_is_refused_before_anything_is_written(data, before, tmp_path, flags, told):
+    init = [] if "--init" in flags else ["--init", before]
+    code, said = train(data / "after", *init, *flags, "--out", tmp_path / "run")
+    assert code == 2 and told in said
+    assert not (tmp_path / "run" / "plan.json").exists()
+
+
+def test_tune_without_init_is_refused(data):
+    code, told = train(data / "after", "--tune", "lora")
+    assert code == 2 and "--init" in told
+
+
+@pytest.mark.parametrize("column", ["labels", "score"])
+def test_labels_and_scores_are_tuned_too(data, before, tmp_path, column):
+    lines = [f"path,{column}"]
+    for digit in range(5, 10):
+        target = digit if column == "score" else "even" if digit % 2 == 0 else "odd|large" if digit > 6 else "odd"
+        lines += [f"{path},{target}" for path in sorted((data / "after" / "test" / str(digit)).iterdir())]
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    line = [tmp_path / "table.csv", "--init", before, "--tune", "lora", "--out", tmp_path / "run", "--epochs", "2"]
+    code, told = train(*line, *FLAGS[2:])
+    assert code == 0, told
+    knn, probe, lora = info_of(tmp_path / "run")["tuning"]["rungs"]
+    least = 0.3 if column == "score" else 0.6
+    assert knn["value"] > least and probe["value"] > least and lora["value"] > least

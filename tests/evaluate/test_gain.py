@@ -1,0 +1,41 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from megavit.evaluate.gain import CHANCE, mcnemar, paired_bootstrap
+
+
+def answers(gained: int, lost: int, both: int) -> tuple[torch.Tensor, torch.Tensor]:
+    before = [False] * gained + [True] * lost + [True] * both
+    after = [True] * gained + [False] * lost + [True] * both
+    return torch.tensor(before, dtype=torch.bool), torch.tensor(after, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "expected"), [(5, 0, 1 / 32), (4, 0, 1 / 16), (0, 5, 1.0), (9, 1, 11 / 1024)]
+)
+def test_only_images_that_one_alone_has_right_count(gained, lost, expected):
+    for both in (0, 100):
+        assert mcnemar(*answers(gained, lost, both)) == pytest.approx(expected)
+
+
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 5))
+def test_a_gain_never_convinces_less_for_one_more_image_gained(gained, lost, both):
+    assert mcnemar(*answers(gained + 1, lost, both)) <= mcnemar(*answers(gained, lost, both)) <= 1
+    if gained <= lost:
+        assert mcnemar(*answers(gained, lost, both)) >= 0.5
+
+
+def test_no_difference_is_no_gain():
+    right = torch.tensor([True, False, True])
+    assert mcnemar(right, right) == 1
+    assert paired_bootstrap(3, lambda places: 0.0) == 1
+
+
+def test_the_bootstrap_sees_a_steady_gain_and_not_a_wavering_one():
+    random = torch.Generator().manual_seed(0)
+    wavering = torch.randn(50, generator=random)
+    wavering -= wavering.mean()
+    assert paired_bootstrap(50, lambda places: (wavering + 1)[places].mean().item()) < 0.01
+    assert paired_bootstrap(50, lambda places: wavering[places].mean().item()) > CHANCE
