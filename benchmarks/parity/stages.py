@@ -15,7 +15,17 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from megavit.model.vit import MegaVit
 from megavit.weights.keys import check_shapes, to_ours
-from megavit.weights.peers import hf_clip, hf_dinov2, hf_dinov3, hf_vit, timm_eva, timm_names, timm_vit
+from megavit.weights.peers import (
+    hf_clip,
+    hf_dinov2,
+    hf_dinov3,
+    hf_vit,
+    timm_eva,
+    timm_eva02,
+    timm_eva02_large,
+    timm_names,
+    timm_vit,
+)
 
 Answers = Callable[[Any, Tensor], dict[str, Tensor]]
 
@@ -66,6 +76,8 @@ def hugging_face_answers(model: Any, images: Tensor) -> dict[str, Tensor]:
 FAMILIES = {
     "timm ViT": Family(timm_vit, "patch_embed", "blocks", ("norm", "fc_norm"), timm_answers),
     "timm DINOv3": Family(timm_eva, "patch_embed", "blocks", ("norm", "fc_norm"), timm_answers),
+    "timm EVA-02": Family(timm_eva02, "patch_embed", "blocks", ("norm", "fc_norm"), timm_answers),
+    "timm EVA-02 large": Family(timm_eva02_large, "patch_embed", "blocks", ("norm", "fc_norm"), timm_answers),
     "Hugging Face ViT": Family(hf_vit, "patch_embeddings.projection", "layers", ("layernorm",), hugging_face_answers),
     "Hugging Face DINOv2": Family(
         hf_dinov2, "patch_embeddings.projection", "encoder.layer", ("layernorm",), hugging_face_answers
