@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -22,6 +23,10 @@ def hidden_of(mlp: Mlp, h: Tensor) -> Tensor:
     match mlp:
         case "gelu":
             return h * 0.5 * (1 + torch.erf(h / math.sqrt(2)))
+        case "gelu_tanh":
+            return h * 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (h + 0.044715 * h**3)))
+        case "quick_gelu":
+            return h / (1 + torch.exp(-1.702 * h))
         case "relu2":
             return h.clamp(min=0) ** 2
         case "swiglu":
@@ -29,7 +34,7 @@ def hidden_of(mlp: Mlp, h: Tensor) -> Tensor:
             return gate / (1 + torch.exp(-gate)) * value
 
 
-@pytest.mark.parametrize("mlp", ["gelu", "relu2", "swiglu"])
+@pytest.mark.parametrize("mlp", get_args(Mlp))
 def test_the_mlp_is_its_formula(mlp: Mlp) -> None:
     feedforward = FeedForward(replace(CONFIG, design=Design(mlp=mlp)))
     x = torch.randn(2, 5, 16)

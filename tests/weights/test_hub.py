@@ -36,7 +36,7 @@ def cached(cache: Path, user: str, name: str) -> Path:
 
 def test_a_model_of_timms_comes_from_the_cache(cache: Path) -> None:
     theirs: Any = timm.create_model("vit_tiny_patch16_224", num_classes=3, img_size=32, patch_size=8, depth=1)
-    save_for_hf(theirs, cached(cache, "timm", "tiny.mine"), model_config={"label_names": ["a", "b", "c"]})
+    save_for_hf(theirs, str(cached(cache, "timm", "tiny.mine")), model_config={"label_names": ["a", "b", "c"]})
     found = read_source("timm:tiny.mine")
     assert found.labels == ("a", "b", "c")
     assert found.config.image_hw == (32, 32)

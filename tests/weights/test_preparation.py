@@ -18,7 +18,7 @@ from megavit.data.pictures import prepare
 from megavit.errors import BundleError
 from megavit.weights.preparation import labels_of, preprocessing_of
 
-MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def config(size: int = 224) -> ViTConfig:
