@@ -22,8 +22,10 @@ def test_all_three_ways_give_the_same_vectors_and_every_image_that_failed(run, d
     lines = {line["path"]: line for line in map(json.loads, done.stdout.splitlines())}
     assert rows[str(folder / "empty.png")]["error"] == lines[str(folder / "empty.png")]["error"] == "an empty file"
     for path, vector in zip(arrays["path"].tolist(), arrays["embedding"], strict=True):
-        np.testing.assert_array_equal(np.float32([rows[path][str(i)] for i in range(len(vector))]), vector)
-        np.testing.assert_array_equal(np.float32(lines[path]["embedding"]), vector)
+        np.testing.assert_array_equal(
+            np.array([rows[path][str(i)] for i in range(len(vector))], dtype=np.float32), vector
+        )
+        np.testing.assert_array_equal(np.array(lines[path]["embedding"], dtype=np.float32), vector)
 
 
 def test_from_python_it_is_what_the_head_classifies(run, digits, tmp_path):

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from megavit.config.target import Target
 from megavit.evaluate.folds import Fold, folds
-from megavit.train.ladder import Frozen, Rung, climb, describe
+from megavit.train.ladder import Frozen, Rung, TrainRung, climb, describe
 from megavit.train.loss import BinaryCrossEntropy, CrossEntropy, SmoothL1
 from tests.train.tiny import make_task
 
@@ -35,6 +35,10 @@ def answering(frozen: Frozen, divisions: list[Fold], right: dict[str, float]):
         return F.one_hot((frozen.targets[places] + shift) % CLASSES, CLASSES).float(), 2.0, "steps"
 
     return train, asked
+
+
+def always(logits: torch.Tensor) -> TrainRung:
+    return lambda rung, probes, left: (logits, 1.0, "")
 
 
 def climbed(right, divisions=WHOLE, spread=1.5, rungs=("lora", "last", "all"), **changes):
@@ -105,7 +109,7 @@ def test_labels_and_scores_climb_by_their_own_metric(kind):
             else seen,
             WHOLE,
             ("lora",),
-            lambda *_, logits=logits: (logits, 1.0, ""),
+            always(logits),
             lambda rung: None,
             to_the_end=False,
         )

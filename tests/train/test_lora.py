@@ -1,5 +1,6 @@
 import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -7,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megavit.config.vit import PLAIN_VIT, Design
+from megavit.model.block import ParallelBlock
+from megavit.model.vit import MegaVit
 from megavit.train.lora import add_lora, merge_lora
 from tests.weights.bundles import make_model
 
@@ -15,6 +18,13 @@ DESIGNS = [Design(), Design(mlp="swiglu"), replace(PLAIN_VIT, layer_scale=0.5), 
 
 def images(count: int = 2) -> torch.Tensor:
     return torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def to_qkv(model: MegaVit) -> Any:
+    """Of the first layer."""
+    block = model.transformer.layers[0]
+    assert isinstance(block, ParallelBlock)
+    return block.attention.to_qkv
 
 
 def move(model: torch.nn.Module, seed: int) -> None:
@@ -45,13 +55,13 @@ def test_merged_it_answers_as_before_and_is_an_ordinary_model(design, rank, seed
 
 def test_query_key_and_value_have_factors_of_their_own():
     model = make_model()
-    before = model.transformer.layers[0].attention.to_qkv.weight.detach().clone()
+    before = to_qkv(model).weight.detach().clone()
     add_lora(model, 2)
-    factors = model.transformer.layers[0].attention.to_qkv.parametrizations.weight[0]
+    factors = to_qkv(model).parametrizations.weight[0]
     assert factors.down.shape == (3, 2, 8) and factors.up.shape == (3, 8, 2)
     with torch.no_grad():
         factors.up[1] = 1.0
-    query, key, value = (merge_lora(model).transformer.layers[0].attention.to_qkv.weight - before).chunk(3)
+    query, key, value = (to_qkv(merge_lora(model)).weight - before).chunk(3)
     assert not query.any() and not value.any()
     assert torch.linalg.matrix_rank(key) == 1  # all rows of `up` alike
 
@@ -82,6 +92,6 @@ def test_merging_what_has_no_additions_changes_nothing():
 def test_an_addition_is_small_beside_the_matrix(rank):
     model = make_model(dim=64)
     add_lora(model, rank)
-    layer = model.transformer.layers[0].attention.to_qkv.parametrizations.weight
+    layer = to_qkv(model).parametrizations.weight
     added = sum(p.numel() for p in layer[0].parameters())
     assert added == 3 * rank * (64 + 8)

@@ -84,8 +84,17 @@ def make_loss(target: Target, targets: Tensor, classes: int, balance: Balance, l
 
 def in_float64(loss: Loss) -> Loss:
     """`loss` for logits and targets of float64, on the CPU."""
-    numbers = {name: value.double() for name, value in vars(loss).items() if isinstance(value, Tensor)}
-    return replace(loss, **numbers)
+    match loss:
+        case CrossEntropy():
+            return replace(loss, weights=_double(loss.weights), priors=_double(loss.priors))
+        case BinaryCrossEntropy():
+            return replace(loss, positive=_double(loss.positive))
+        case SmoothL1():
+            return loss
+
+
+def _double(numbers: Tensor | None) -> Tensor | None:
+    return None if numbers is None else numbers.double()
 
 
 def soft_targets(targets: Tensor, classes: int) -> Tensor:
