@@ -8,7 +8,7 @@ from torch import Tensor
 
 CHANCE = 0.05
 """A gain that chance alone brings as often as that is none."""
-RESAMPLES = 200
+RESAMPLES = 1000
 
 
 def mcnemar(before: Tensor, after: Tensor) -> float:

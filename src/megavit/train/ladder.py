@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from megavit.evaluate.folds import Fold
 from megavit.evaluate.gain import CHANCE, mcnemar, paired_bootstrap
@@ -102,7 +103,7 @@ class Frozen:
 
     def measure(self, logits: Tensor, places: Tensor) -> float:
         """The metric of the logits of the images at `places`."""
-        return measure_epoch(self.task.metric, logits, self.targets[places], self.task.target)
+        return measured(self.task, logits, self.targets[places])
 
     def soft(self, places: Tensor) -> Tensor:
         return soft_targets(self.targets[places], self.task.num_classes)
@@ -203,16 +204,29 @@ def climb(
 
 
 def gain_by_chance(frozen: Frozen, before: Tensor, after: Tensor, places: Tensor) -> float:
-    """How often chance would bring such a gain: McNemar's test of accuracy, else the bootstrap in pairs."""
+    """How often chance would bring such a gain; 1 where there is none.
+
+    Of classes, either the images that only one of the two has right may tell, or the likelihoods of all of them, which
+    tell more where images are few; since it is the better of two chances, it counts twice (Bonferroni). Of other
+    targets, the metric of images drawn anew.
+    """
     targets, task = frozen.targets[places], frozen.task
-    if task.metric == "accuracy":
-        return mcnemar(before.argmax(dim=1) == targets, after.argmax(dim=1) == targets)
+    if measured(task, after, targets) < measured(task, before, targets):
+        return 1.0
+    if task.target.kind == "classes":
+        right = mcnemar(before.argmax(dim=1) == targets, after.argmax(dim=1) == targets)
+        gains = F.cross_entropy(before, targets, reduction="none") - F.cross_entropy(after, targets, reduction="none")
+        likelier = paired_bootstrap(len(places), lambda drawn: gains[drawn].mean().item())
+        return min(1.0, 2 * min(right, likelier))
 
     def gain(drawn: Tensor) -> float:
-        values = (measure_epoch(task.metric, one[drawn], targets[drawn], task.target) for one in (after, before))
-        return next(values) - next(values)
+        return measured(task, after[drawn], targets[drawn]) - measured(task, before[drawn], targets[drawn])
 
     return paired_bootstrap(len(places), gain)
+
+
+def measured(task: Task, logits: Tensor, targets: Tensor) -> float:
+    return measure_epoch(task.metric, logits, targets, task.target)
 
 
 def held_back(divisions: list[Fold]) -> Tensor:
