@@ -3,11 +3,13 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
-from benchmarks.parity.__main__ import as_markdown, compare, difference
+from benchmarks.parity.__main__ import compare, difference
 from benchmarks.parity.models import MODELS
 from benchmarks.parity.stages import FAMILIES, file_tensors, table_tensors
-from megavit.weights.keys import check_shapes, our_shapes
+from benchmarks.parity.tables import as_markdown
+from megavit.weights.keys import check_shapes, our_shapes, their_shapes
 from tests.parity.small import SMALL
 
 # Of theirs, what ours does not have.
@@ -17,24 +19,32 @@ LEFT_OUT = ("pooler.", "mask_token")
 @pytest.mark.parametrize("name", MODELS)
 def test_shapes_alone_tell_every_real_model(name: str) -> None:
     """As many heads, which no shape has, and every parameter ours, left out by name, or 0 in theirs."""
-    family, build = MODELS[name]
-    peer: Any = FAMILIES[family].peer
+    family, build = FAMILIES[MODELS[name][0]], MODELS[name][1]
+    peer: Any = family.peer
     with torch.device("meta"):
         theirs: Any = build()
-    of_hugging_face = hasattr(peer, "known")
     shapes = {name: tuple(tensor.shape) for name, tensor in table_tensors(peer, file_tensors(theirs)).items()}
-    config = peer.config_of(shapes, {})
+    config = peer.config_of(shapes, family.said(theirs) if "SimpleViT" in name else {})
     rules = peer.table(config)
     check_shapes(rules, shapes, name)
-    heads = theirs.config.num_attention_heads if of_hugging_face else theirs.blocks[0].attn.num_heads
-    assert config.heads == heads
-    if of_hugging_face:
-        assert peer.known(theirs.config.to_dict())["heads"] == heads
+    assert heads_in(theirs) == {config.heads}
+    if MODELS[name][0].startswith(("Hugging Face", "OpenCLIP")):
+        assert family.said(theirs)["heads"] == config.heads
 
     left_out = sum(p.numel() for name, p in theirs.named_parameters() if any(part in name for part in LEFT_OUT))
-    zeros = sum(math.prod(piece.shape) for rule in rules for piece in rule.theirs if piece.name is None)
+    taken = sum(math.prod(shape) for shape in their_shapes(rules).values())
+    assert sum(p.numel() for p in theirs.parameters()) - left_out == taken
+    pieces = [piece for rule in rules for piece in rule.theirs]
     ours = sum(math.prod(shape) for shape in our_shapes(config).values())
-    assert sum(p.numel() for p in theirs.parameters()) - left_out == ours - zeros
+    assert ours == sum(math.prod(piece.shape) for piece in pieces)
+
+
+def heads_in(theirs: Any) -> set[int]:
+    """What its attentions say, of whichever library they are."""
+    if isinstance(theirs, PreTrainedModel):
+        return {theirs.config.num_attention_heads}
+    said = [getattr(part, name, None) for part in theirs.modules() for name in ("num_heads", "heads")]
+    return {heads for heads in said if isinstance(heads, int)}
 
 
 def test_the_worst_block_is_what_the_table_has() -> None:
