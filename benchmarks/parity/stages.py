@@ -225,7 +225,8 @@ def outputs(
     seen: dict[str, Tensor] = {}
 
     def keep(stage: str, found: Any) -> None:
-        seen[stage] = found[0] if isinstance(found, tuple) else found
+        # SimpleViT adds positions to its patches in place.
+        seen[stage] = (found[0] if isinstance(found, tuple) else found).clone()
 
     hooks = [
         module.register_forward_hook(lambda _, __, output, stage=stage: keep(stage, output))

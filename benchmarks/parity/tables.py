@@ -41,8 +41,8 @@ def for_a_page(results: dict[str, Any]) -> list[str]:
     lines = [
         "The largest difference between their numbers and ours, relative to their largest, in float32: at the worst "
         "stage (patches, each block, norm, pooled, logits), and of the last one, the answer. Real architectures at "
-        "full size, random weights shaken away from their initial values; a right model is some 1e-06 from another, "
-        f"as sums in another order are. Every stage: `benchmarks/results/parity.md`. {measured_with(results)}.",
+        "full size, random weights shaken away from their initial values; sums in another order are some 1e-06 "
+        f"apart. Every stage: `benchmarks/results/parity.md`. {measured_with(results)}.",
         "",
         "| model | M parameters | worst stage | answer |",
         "|---|---|---|---|",
