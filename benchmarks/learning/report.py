@@ -4,7 +4,6 @@ python -m benchmarks.learning.report
 """
 
 import argparse
-import re
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
 from benchmarks.learning.results import RESULTS, read_results
+from benchmarks.pages import page_with
 from megavit.runtime.storage import write_file
 from megavit.train.figures import LIGHT, png
 
@@ -143,15 +143,6 @@ def plot(curves: Curves) -> Figure:
     return figure
 
 
-def page_with(page: str, lines: list[str]) -> str:
-    """`page` with `lines` between its two markers."""
-    pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    if not pattern.search(page):
-        raise SystemExit(f"the page has no place for the race: it must have {BEGIN} and {END}")
-    text = "\n".join([BEGIN, "", *lines, "", END])
-    return pattern.sub(lambda _: text, page)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS / "race.json", metavar="FILE")
@@ -173,7 +164,7 @@ def main() -> None:
         "![accuracy against training time](images/learning.png)",
     ]
     page = arguments.docs / "learning.md"
-    write_file(page, page_with(page.read_text(encoding="utf-8"), lines))
+    write_file(page, page_with(page.read_text(encoding="utf-8"), BEGIN, lines, END))
     write_file(arguments.docs / "images" / "learning.png", png(plot(curves)))
 
 

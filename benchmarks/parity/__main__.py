@@ -5,8 +5,8 @@
 
 One image, random weights shaken away from their initial values, float32. "relative" is the largest difference over
 the largest magnitude of the peer's own answer at that stage. Other sizes are those of a model made for 224 pixels,
-against timm with positions resampled as it runs (`dynamic_img_size`) and as it loads (`img_size`). Written to
-results/parity.json and results/parity.md after every model.
+against timm with positions resampled as it runs (`dynamic_img_size`) and as it loads (`img_size`). Written after every
+model: results/parity.json, results/parity.md and the table in docs/weights.md.
 """
 
 import argparse
@@ -22,17 +22,19 @@ from rich.console import Console
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
+from benchmarks.pages import page_with
 from benchmarks.parity.models import MODELS
-from benchmarks.parity.stages import FAMILIES, our_stages, ours_of, said, shaken, their_stages
+from benchmarks.parity.stages import FAMILIES, our_stages, ours_of, shaken, their_stages
+from benchmarks.parity.tables import RESIZED, Difference, as_markdown, cell, for_a_page
+from megavit.config.vit import pair
 from megavit.runtime.device import device_name
 from megavit.runtime.storage import write_file
 
 RESULTS = Path(__file__).parents[1] / "results"
-STAGES = ("patches", "blocks", "norm", "pooled", "logits")
-RESIZED = "vit_base_patch16_224"
+PAGE = Path(__file__).parents[2] / "docs" / "weights.md"
+BEGIN, END = "<!-- parity: written by `python -m benchmarks.parity` -->", "<!-- end of parity -->"
+LIBRARIES = ("torch", "timm", "transformers", "torchvision", "vit-pytorch", "open_clip_torch")
 SIZES = ((384, 384), (160, 320), (112, 240))
-
-Difference = dict[str, float]
 
 
 def difference(mine: Tensor, yours: Tensor) -> Difference:
@@ -45,10 +47,10 @@ def compare(family: str, theirs: nn.Module) -> dict[str, Any]:
     torch.manual_seed(0)
     theirs.eval()
     shaken(theirs, by=0.02)
-    ours = ours_of(FAMILIES[family].peer, theirs)
+    ours = ours_of(FAMILIES[family], theirs)
     height, width = ours.config.image_hw
-    size = said(FAMILIES[family].peer, theirs).get("image_size", (height, width))
-    images = torch.randn(1, ours.config.channels, *size)
+    size = FAMILIES[family].said(theirs).get("image_size", (height, width))
+    images = torch.randn(1, ours.config.channels, *pair("image_size", size))
     # Theirs leave out what is no whole patch.
     mine, yours = our_stages(ours, images[:, :, :height, :width]), their_stages(FAMILIES[family], theirs, images)
     found: dict[str, Difference] = {}
@@ -70,7 +72,7 @@ def compare_sizes() -> dict[str, dict[str, Difference]]:
     torch.manual_seed(0)
     theirs = timm.create_model(RESIZED, pretrained=False, dynamic_img_size=True).eval()
     shaken(theirs, by=0.02)
-    ours = ours_of(FAMILIES["timm ViT"].peer, theirs)
+    ours = ours_of(FAMILIES["timm ViT"], theirs)
     found = {}
     for size in SIZES:
         images = torch.randn(1, 3, *size)
@@ -88,50 +90,27 @@ def loaded_at(size: tuple[int, int], theirs: nn.Module) -> nn.Module:
     return model
 
 
-def as_markdown(results: dict[str, Any]) -> str:
-    """Two tables, of differences as "absolute (relative)"."""
-    versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
-    lines = [
-        f"Largest differences in float32 on {results['machine']}; {versions}. Absolute (relative to the largest "
-        "magnitude); of the blocks, the worst one.",
-        "",
-        f"| model | M parameters | image | {' | '.join(STAGES)} |",
-        "|---|---|---|" + "---|" * len(STAGES),
-    ]
-    for name in [name for name in MODELS if name in results["models"]]:
-        row = results["models"][name]
-        cells = [cell(row["stages"].get(stage)) for stage in STAGES]
-        size = " × ".join(map(str, row["image"]))
-        lines.append(f"| {name} | {row['parameters'] / 1e6:.1f} | {size} | {' | '.join(cells)} |")
-    if results["sizes"]:
-        lines += [
-            "",
-            f"Logits of timm's {RESIZED} at other sizes, positions resampled:",
-            "",
-            "| image | as timm runs | as timm loads |",
-            "|---|---|---|",
-        ]
-        for size, row in results["sizes"].items():
-            lines.append(f"| {size} | {cell(row['as it runs'])} | {cell(row['as it loads'])} |")
-    return "\n".join([*lines, ""])
-
-
-def cell(found: Difference | None) -> str:
-    return f"{found['absolute']:.1e} ({found['relative']:.0e})" if found else "–"
-
-
 def read_results() -> dict[str, Any]:
+    """Those there are, to which models may be added while the machine and the libraries are the same."""
+    here = {
+        "machine": device_name(torch.device("cpu")),
+        "versions": {name: version(name) for name in LIBRARIES},
+    }
     path = RESULTS / "parity.json"
-    if path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))
-    versions = {name: version(name) for name in ("torch", "timm", "transformers")}
-    return {"machine": device_name(torch.device("cpu")), "versions": versions, "models": {}, "sizes": {}}
+    if not path.exists():
+        return here | {"models": {}, "sizes": {}}
+    results = json.loads(path.read_text(encoding="utf-8"))
+    there = {name: results[name] for name in here}
+    if there != here:
+        raise SystemExit(f"{path} is of {there}, and here is {here}: move it away to measure every model again")
+    return results
 
 
 def write_results(results: dict[str, Any]) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     write_file(RESULTS / "parity.json", json.dumps(results, indent=1, allow_nan=False, sort_keys=True) + "\n")
     write_file(RESULTS / "parity.md", as_markdown(results))
+    write_file(PAGE, page_with(PAGE.read_text(encoding="utf-8"), BEGIN, for_a_page(results), END))
 
 
 def main() -> None:

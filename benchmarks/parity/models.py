@@ -3,15 +3,36 @@
 from collections.abc import Callable
 from typing import Any
 
+import open_clip
 import timm
+import torchvision
 import transformers
+import vit_pytorch
 from torch import nn
+
+from benchmarks.parity import zetascale
 
 Build = Callable[[], nn.Module]
 
 
 def from_timm(name: str, **arguments: Any) -> Build:
     return lambda: timm.create_model(name, pretrained=False, **arguments)
+
+
+def from_torchvision(name: str) -> Build:
+    return lambda: getattr(torchvision.models, name)(weights=None)
+
+
+def from_open_clip(name: str) -> Build:
+    """The image tower, with the settings of the whole model beside it, as in its open_clip_config.json."""
+
+    def build() -> nn.Module:
+        settings: Any = open_clip.get_model_config(name)
+        tower: Any = open_clip.CLIP(**settings).visual
+        tower.settings = settings
+        return tower
+
+    return build
 
 
 def from_transformers(
@@ -30,6 +51,17 @@ def dinov3(width: int, depth: int, heads: int, mlp: int, **more: Any) -> Build:
 
 
 B, L, H = (768, 12, 12, 3072), (1024, 24, 16, 4096), (1280, 32, 16, 5120)
+B16 = {"image_size": 224, "patch_size": 16, "num_classes": 1000, "dim": 768, "depth": 12, "heads": 12, "mlp_dim": 3072}
+# As in the documentation of zetascale.
+MEGA_VIT = {
+    "image_size": 256,
+    "patch_size": 32,
+    "num_classes": 1000,
+    "dim": 512,
+    "depth": 6,
+    "heads": 8,
+    "mlp_dim": 1024,
+}
 # LayerScale's factors start at 1e-5, where a wrong layer would hardly show.
 SCALED = {"init_values": 1.0}
 SWIGLU = {"use_gated_mlp": True, "hidden_act": "silu"}
@@ -94,4 +126,13 @@ MODELS: dict[str, tuple[str, Build]] = {
         "Hugging Face CLIP",
         from_transformers("SiglipVisionModel", "SiglipVisionConfig", 1152, 27, 16, 4304, patch_size=14, image_size=384),
     ),
+    "torchvision vit_b_16": ("torchvision", from_torchvision("vit_b_16")),
+    "torchvision vit_l_16": ("torchvision", from_torchvision("vit_l_16")),
+    "vit-pytorch ViT-B/16": ("vit-pytorch", lambda: vit_pytorch.ViT(**B16)),
+    "vit-pytorch ViT-B/16 mean": ("vit-pytorch", lambda: vit_pytorch.ViT(**B16, pool="mean")),
+    "vit-pytorch SimpleViT-B/16": ("vit-pytorch SimpleViT", lambda: vit_pytorch.SimpleViT(**B16)),
+    "OpenCLIP ViT-B-32": ("OpenCLIP", from_open_clip("ViT-B-32")),
+    "OpenCLIP ViT-B-32-quickgelu": ("OpenCLIP", from_open_clip("ViT-B-32-quickgelu")),
+    "OpenCLIP ViT-L-14": ("OpenCLIP", from_open_clip("ViT-L-14")),
+    "zetascale MegaVit (its arithmetic)": ("zetascale", lambda: zetascale.MegaVit(**MEGA_VIT)),
 }

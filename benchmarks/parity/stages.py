@@ -4,6 +4,7 @@ The stages are "patches", "block 0" and so on, "norm", "pooled" and "logits"; a 
 goes without it. Positions and other tokens enter between the patches and the first block.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
+from benchmarks.parity.hooks import flat, outputs, submodule
 from megavit.model.vit import MegaVit
 from megavit.weights.keys import check_shapes, to_ours
 from megavit.weights.peers import (
@@ -20,14 +22,21 @@ from megavit.weights.peers import (
     hf_dinov2,
     hf_dinov3,
     hf_vit,
+    open_clip_vit,
     timm_eva,
     timm_eva02,
     timm_eva02_large,
     timm_names,
     timm_vit,
+    torchvision_vit,
+    vit_pytorch_simple,
+    vit_pytorch_vit,
+    zeta_vit,
 )
+from megavit.weights.peers.shapes import Known
 
 Answers = Callable[[Any, Tensor], dict[str, Tensor]]
+Said = Callable[[Any], Known]
 
 
 @dataclass(frozen=True)
@@ -36,13 +45,16 @@ class Family:
 
     Attributes:
         peer: the module in `megavit.weights.peers`.
+        said: model to what the settings beside its file say, or else its user must.
         patches: how the name of the module that embeds patches ends.
-        layers: the same of the list of layers.
+        layers: the same of the list of layers. Where these are lists themselves, of parts that the model adds up,
+            what a layer answers is what the next one's first part takes, and after the last the norm.
         norms: the same of the last norm, the first that is not empty.
         answers: (model, images) to "pooled" and, where there is a head, "logits".
     """
 
     peer: Any
+    said: Said
     patches: str
     layers: str
     norms: tuple[str, ...]
@@ -73,19 +85,74 @@ def hugging_face_answers(model: Any, images: Tensor) -> dict[str, Tensor]:
     return {"pooled": output.pooler_output}
 
 
+def answers_at(head: str) -> Answers:
+    """Where the pooled answer is what the module called `head` takes."""
+
+    def answers(model: Any, images: Tensor) -> dict[str, Tensor]:
+        taken, logits = outputs({}, lambda: model(images), taken_by={"pooled": model.get_submodule(head)})
+        return {"pooled": taken["pooled"], "logits": logits}
+
+    return answers
+
+
+def open_clip_answers(model: Any, images: Tensor) -> dict[str, Tensor]:
+    """Of a tower that pools by its class token."""
+    seen, logits = outputs({"norm": model.ln_post}, lambda: model(images))
+    return {"pooled": seen["norm"][:, 0], "logits": logits}
+
+
+def timm_said(theirs: Any) -> Known:
+    architecture = getattr(theirs, "pretrained_cfg", {}).get("architecture")
+    return timm_names.known({"architecture": architecture, "global_pool": theirs.global_pool})
+
+
+def simple_vit_said(theirs: Any) -> Known:
+    """The size of square images, of which their file has no trace."""
+    side = math.isqrt(len(theirs.pos_embedding))
+    return {"image_size": tuple(side * patch for patch in theirs.patch_size)}
+
+
+def nothing_said(_: Any) -> Known:
+    return {}
+
+
+def of_timm(peer: Any) -> Family:
+    return Family(peer, timm_said, "patch_embed", "blocks", ("norm", "fc_norm"), timm_answers)
+
+
+def of_hugging_face(peer: Any, patches: str, layers: str, norm: str) -> Family:
+    return Family(
+        peer, lambda theirs: peer.known(theirs.config.to_dict()), patches, layers, (norm,), hugging_face_answers
+    )
+
+
+def of_vit_pytorch(peer: Any, said: Said, head: str) -> Family:
+    return Family(peer, said, "to_patch_embedding", "transformer.layers", ("transformer.norm",), answers_at(head))
+
+
 FAMILIES = {
-    "timm ViT": Family(timm_vit, "patch_embed", "blocks", ("norm", "fc_norm"), timm_answers),
-    "timm DINOv3": Family(timm_eva, "patch_embed", "blocks", ("norm", "fc_norm"), timm_answers),
-    "timm EVA-02": Family(timm_eva02, "patch_embed", "blocks", ("norm", "fc_norm"), timm_answers),
-    "timm EVA-02 large": Family(timm_eva02_large, "patch_embed", "blocks", ("norm", "fc_norm"), timm_answers),
-    "Hugging Face ViT": Family(hf_vit, "patch_embeddings.projection", "layers", ("layernorm",), hugging_face_answers),
-    "Hugging Face DINOv2": Family(
-        hf_dinov2, "patch_embeddings.projection", "encoder.layer", ("layernorm",), hugging_face_answers
+    "timm ViT": of_timm(timm_vit),
+    "timm DINOv3": of_timm(timm_eva),
+    "timm EVA-02": of_timm(timm_eva02),
+    "timm EVA-02 large": of_timm(timm_eva02_large),
+    "Hugging Face ViT": of_hugging_face(hf_vit, "patch_embeddings.projection", "layers", "layernorm"),
+    "Hugging Face DINOv2": of_hugging_face(hf_dinov2, "patch_embeddings.projection", "encoder.layer", "layernorm"),
+    "Hugging Face DINOv3": of_hugging_face(hf_dinov3, "patch_embeddings", "model.layer", "norm"),
+    "Hugging Face CLIP": of_hugging_face(hf_clip, "patch_embedding", "encoder.layers", "post_layernorm"),
+    "torchvision": Family(
+        torchvision_vit, nothing_said, "conv_proj", "encoder.layers", ("encoder.ln",), answers_at("heads")
     ),
-    "Hugging Face DINOv3": Family(hf_dinov3, "patch_embeddings", "model.layer", ("norm",), hugging_face_answers),
-    "Hugging Face CLIP": Family(
-        hf_clip, "patch_embedding", "encoder.layers", ("post_layernorm",), hugging_face_answers
+    "OpenCLIP": Family(
+        open_clip_vit,
+        lambda theirs: open_clip_vit.known(theirs.settings),
+        "conv1",
+        "transformer.resblocks",
+        ("ln_post",),
+        open_clip_answers,
     ),
+    "vit-pytorch": of_vit_pytorch(vit_pytorch_vit, nothing_said, "mlp_head"),
+    "vit-pytorch SimpleViT": of_vit_pytorch(vit_pytorch_simple, simple_vit_said, "linear_head"),
+    "zetascale": of_vit_pytorch(zeta_vit, nothing_said, "mlp_head"),
 }
 
 
@@ -109,18 +176,9 @@ def table_tensors(peer: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]
     return {name: tensors[found] for found, name in peer.names(tensors).items()}
 
 
-def said(peer: Any, theirs: nn.Module) -> Mapping[str, Any]:
-    """What the config.json beside their file says."""
-    if isinstance(theirs, PreTrainedModel):
-        return peer.known(theirs.config.to_dict())
-    model: Any = theirs
-    architecture = getattr(model, "pretrained_cfg", {}).get("architecture")
-    return timm_names.known({"architecture": architecture, "global_pool": model.global_pool})
-
-
-def ours_of(peer: Any, theirs: nn.Module) -> MegaVit:
+def ours_of(family: Family, theirs: nn.Module) -> MegaVit:
     """Our model with their weights."""
-    known = said(peer, theirs)
+    peer, known = family.peer, family.said(theirs)
     tensors = table_tensors(peer, file_tensors(theirs))
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     config = peer.config_of(shapes, known)
@@ -146,43 +204,16 @@ def our_stages(ours: MegaVit, images: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def their_stages(family: Family, theirs: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    layers = submodule(theirs, family.layers)
-    watched = {"patches": submodule(theirs, family.patches)}
-    watched |= {f"block {i}": layer for i, layer in enumerate(layers.children())}
+    layers = list(submodule(theirs, family.layers).children())
     norms = (submodule(theirs, name) for name in family.norms)
-    watched["norm"] = next(norm for norm in norms if not isinstance(norm, nn.Identity))
-    seen, answers = outputs(watched, lambda: family.answers(theirs, images))
+    norm = next(norm for norm in norms if not isinstance(norm, nn.Identity))
+    watched, taken_by = {"patches": submodule(theirs, family.patches), "norm": norm}, {}
+    if isinstance(layers[0], nn.ModuleList):
+        parts = [*(next(layer.children()) for layer in layers[1:]), norm]
+        taken_by = {f"block {i}": part for i, part in enumerate(parts)}
+    else:
+        watched |= {f"block {i}": layer for i, layer in enumerate(layers)}
+    seen, answers = outputs(watched, lambda: family.answers(theirs, images), taken_by)
     width = answers["pooled"].shape[-1] if "pooled" in answers else seen["block 0"].shape[-1]
     seen["patches"] = flat(seen["patches"], width)
     return seen | answers
-
-
-def outputs(modules: Mapping[str, nn.Module], run: Callable[[], Any]) -> tuple[dict[str, Tensor], Any]:
-    """What each of `modules` answers in `run`, in the order of the pass, and what `run` answers."""
-    seen: dict[str, Tensor] = {}
-
-    def keep(stage: str, output: Any) -> None:
-        seen[stage] = output[0] if isinstance(output, tuple) else output
-
-    hooks = [
-        module.register_forward_hook(lambda _, __, output, stage=stage: keep(stage, output))
-        for stage, module in modules.items()
-    ]
-    try:
-        return seen, run()
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def submodule(module: nn.Module, suffix: str) -> nn.Module:
-    """The part of `module` whose name is `suffix`, or else the first whose name ends in it after a dot."""
-    parts = dict(module.named_modules())
-    return parts.get(suffix) or next(part for name, part in parts.items() if name.endswith(f".{suffix}"))
-
-
-def flat(patches: Tensor, width: int) -> Tensor:
-    """(B, D, rows, columns), (B, rows, columns, D) or (B, N, D) as (B, N, D)."""
-    if patches.ndim == 3:
-        return patches
-    return patches.flatten(1, 2) if patches.shape[-1] == width else patches.flatten(2).transpose(1, 2)

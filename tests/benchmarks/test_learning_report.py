@@ -1,6 +1,4 @@
-import pytest
-
-from benchmarks.learning.report import BEGIN, END, accuracy_table, at, curves_of, page_with, plot, reached, time_table
+from benchmarks.learning.report import accuracy_table, at, curves_of, plot, reached, time_table
 from megavit.train.figures import png
 
 
@@ -46,12 +44,6 @@ def test_tables_give_median_range_and_factor() -> None:
 def test_a_peer_that_is_not_reached_has_no_factor() -> None:
     better = curves_of([record("timm", 1, 0, [0.9]), record("megavit", 1, 0, [0.8])])
     assert time_table(better)[-1] == "| timm | 90.0% | 60 s | not reached | – |"
-
-
-def test_only_what_is_between_the_markers_changes() -> None:
-    assert page_with(f"a\n{BEGIN}\nold\n{END}\nb\n", ["new"]) == f"a\n{BEGIN}\n\nnew\n\n{END}\nb\n"
-    with pytest.raises(SystemExit, match="no place for the race"):
-        page_with("a page without them", [])
 
 
 def test_the_plot_shows_every_contender() -> None:

@@ -35,7 +35,7 @@ def assert_stages_agree(name: str, ours: MegaVit, theirs: Any, images: Tensor) -
 @EVERY
 def test_every_stage_agrees(name: str) -> None:
     theirs = SMALL[name].make()
-    ours = ours_of(SMALL[name].family.peer, theirs)
+    ours = ours_of(SMALL[name].family, theirs)
     images = torch.randn(2, ours.config.channels, *ours.config.image_hw)
     assert_stages_agree(name, ours, theirs, images)
 
@@ -44,7 +44,7 @@ def test_every_stage_agrees(name: str) -> None:
 @pytest.mark.parametrize("grid", [(2, 3), (3, 5), (7, 1), (1, 1)])
 def test_rotary_positions_agree_at_any_size(name: str, grid: tuple[int, int]) -> None:
     theirs = SMALL[name].make()
-    ours = ours_of(SMALL[name].family.peer, theirs)
+    ours = ours_of(SMALL[name].family, theirs)
     rows, columns = grid
     height, width = ours.config.patch_hw
     assert_stages_agree(name, ours, theirs, torch.randn(2, 3, rows * height, columns * width))
@@ -54,7 +54,7 @@ def test_rotary_positions_agree_at_any_size(name: str, grid: tuple[int, int]) ->
 def test_timm_pools_dinov3_by_its_class_token_if_asked_to() -> None:
     small = SMALL["timm DINOv3, biases"]
     theirs = small.make(global_pool="token")
-    ours = ours_of(small.family.peer, theirs)
+    ours = ours_of(small.family, theirs)
     assert ours.config.pool == "cls"
     images = torch.randn(2, 3, 32, 48)
     close(ours(images), theirs(images))
@@ -64,7 +64,7 @@ def test_timm_pools_dinov3_by_its_class_token_if_asked_to() -> None:
 @torch.no_grad()
 def test_pixels_that_are_no_whole_patch_are_left_out(name: str) -> None:
     theirs = SMALL[name].make(image_size=37)
-    ours = ours_of(SMALL[name].family.peer, theirs)
+    ours = ours_of(SMALL[name].family, theirs)
     assert ours.config.image_hw == (32, 32)
     images = torch.randn(2, 3, 37, 37)
     close(ours(images[:, :, :32, :32]), SMALL[name].family.answers(theirs, images)["pooled"])
@@ -75,7 +75,7 @@ def test_pixels_that_are_no_whole_patch_are_left_out(name: str) -> None:
 def test_transformers_reads_what_is_written(name: str, tmp_path: Path) -> None:
     small, theirs = SMALL[name], SMALL[name].make()
     peer: Any = small.family.peer
-    ours = ours_of(peer, theirs)
+    ours = ours_of(small.family, theirs)
     tensors = to_theirs(peer.table(ours.config), ours.state_dict())
     if hasattr(peer, "file_name"):
         tensors = {peer.file_name(name, ours.config): tensor for name, tensor in tensors.items()}
@@ -109,7 +109,7 @@ def test_the_image_tower_comes_out_of_the_whole_model(kind: str) -> None:
     config = getattr(transformers, f"{kind}Config")(vision_config=SIZES, text_config=TEXT | special)
     theirs = getattr(transformers, f"{kind}Model")(config).eval()
     shaken(theirs)
-    ours = ours_of(FAMILIES["Hugging Face CLIP"].peer, theirs)
+    ours = ours_of(FAMILIES["Hugging Face CLIP"], theirs)
     images = torch.randn(2, 3, 32, 32)
     answer = theirs.get_image_features(images)
     close(ours(images), getattr(answer, "pooler_output", answer))
@@ -122,7 +122,7 @@ def test_siglips_classifier_reads_the_mean() -> None:
     config = transformers.SiglipConfig(vision_config=SIZES, text_config=TEXT | {"pad_token_id": 1}, **labels)
     theirs = transformers.SiglipForImageClassification(config).eval()
     shaken(theirs)
-    ours = ours_of(FAMILIES["Hugging Face CLIP"].peer, theirs)
+    ours = ours_of(FAMILIES["Hugging Face CLIP"], theirs)
     images = torch.randn(2, 3, 32, 32)
     assert ours.config.pool == "mean"
     close(ours(images), theirs(images).logits)
@@ -139,4 +139,4 @@ def test_an_encoder_comes_out_of_its_pre_training(kind: str) -> None:
     theirs: Any = getattr(transformers, kind)(config).eval()
     shaken(theirs)
     images = torch.randn(2, 3, 32, 32)
-    close(ours_of(family.peer, theirs)(images), family.answers(theirs.vit, images)["pooled"])
+    close(ours_of(family, theirs)(images), family.answers(theirs.vit, images)["pooled"])

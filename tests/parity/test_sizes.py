@@ -7,8 +7,7 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
-from benchmarks.parity.stages import ours_of, shaken
-from megavit.weights.peers import timm_vit
+from benchmarks.parity.stages import FAMILIES, ours_of, shaken
 
 close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
 
@@ -29,7 +28,7 @@ def test_a_model_of_14_patches_a_side_at_another_grid(name: str, grid: tuple[int
     arguments = SMALL | VARIANTS[name]
     theirs = VisionTransformer(img_size=56, dynamic_img_size=True, **arguments).eval()
     shaken(theirs)
-    ours = ours_of(timm_vit, theirs)
+    ours = ours_of(FAMILIES["timm ViT"], theirs)
     size = (4 * grid[0], 4 * grid[1])
     images = torch.randn(2, 3, *size)
     answer = ours(images)

@@ -1,7 +1,6 @@
 """The weights of zetascale's MegaVit in our model give its numbers.
 
-zetascale cannot be installed beside us, so its arithmetic is written here as functions of its state dict, with its
-names.
+zetascale cannot be installed beside us, so it is its arithmetic that ours is compared with.
 """
 
 from typing import Any
@@ -11,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn import functional as F
 
+from benchmarks.parity import zetascale
+from benchmarks.parity.stages import FAMILIES, their_stages
 from megavit.errors import BundleError
 from megavit.weights.keys import to_ours, to_theirs
 from megavit.weights.peers import zeta_vit as peer
@@ -68,41 +68,13 @@ def weights(
     return tensors
 
 
-def reference(tensors: dict[str, Tensor], x: Tensor) -> dict[str, Tensor]:
-    """What zetascale's model answers at each stage, pooling by the class token."""
-
-    def norm(name: str, x: Tensor) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], tensors[name + ".weight"], tensors[name + ".bias"])
-
-    def linear(name: str, x: Tensor) -> Tensor:
-        return F.linear(x, tensors[name + ".weight"], tensors.get(name + ".bias"))
-
-    (height, width), seen = SIZES["patch_size"], {}
-    patches = x.unfold(2, height, height).unfold(3, width, width).permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(1, 2)
-    seen["patches"] = x = norm(
-        "to_patch_embedding.3", linear("to_patch_embedding.2", norm("to_patch_embedding.1", patches))
-    )
-    x = torch.cat([tensors["cls_token"].expand(len(x), -1, -1), x], dim=1) + tensors["pos_embedding"]
-    for i in range(SIZES["depth"]):
-        attention, mlp = f"transformer.layers.{i}.0.", f"transformer.layers.{i}.1.net."
-        x = norm("transformer.norm", x)
-        qkv = linear(attention + "to_qkv", norm(attention + "norm", x)).chunk(3, dim=-1)
-        query, key, value = (part.unflatten(-1, (SIZES["heads"], -1)).transpose(1, 2) for part in qkv)
-        scores = query @ norm(attention + "norm_k", key).mT * SIZES["dim_head"] ** -0.5
-        mixed = (scores.softmax(dim=-1) @ norm(attention + "norm_v", value)).transpose(1, 2).flatten(2)
-        hidden = F.gelu(linear(mlp + "1", norm(mlp + "0", x)))
-        seen[f"block {i}"] = x = x + linear(attention + "to_out.0", mixed) + linear(mlp + "4", hidden)
-    seen["norm"] = x = norm("transformer.norm", x)
-    seen["pooled"] = x[:, 0]
-    seen["logits"] = linear("mlp_head", x[:, 0])
-    return seen
-
-
 def test_every_stage_agrees() -> None:
     tensors = weights(**SIZES)
+    theirs = zetascale.MegaVit(**SIZES).eval()
+    theirs.load_state_dict(tensors)
     x = torch.randn(2, 3, 24, 32)
     ours = ours_of(peer, tensors, {"image_size": (24, 32), "patch_size": (8, 4)})
-    assert_same(our_stages(ours, x), reference(tensors, x))
+    assert_same(our_stages(ours, x), their_stages(FAMILIES["zetascale"], theirs, x))
 
 
 @settings(deadline=None, max_examples=20)

@@ -1,0 +1,70 @@
+"""The differences for people: as tables of every stage, and as a page's short one."""
+
+from typing import Any
+
+from benchmarks.parity.models import MODELS
+
+STAGES = ("patches", "blocks", "norm", "pooled", "logits")
+RESIZED = "vit_base_patch16_224"
+
+Difference = dict[str, float]
+
+
+def as_markdown(results: dict[str, Any]) -> str:
+    """Two tables, of differences as "absolute (relative)"."""
+    lines = [
+        f"Largest differences in float32 on {measured_with(results)}. Absolute (relative to the largest "
+        "magnitude); of the blocks, the worst one.",
+        "",
+        f"| model | M parameters | image | {' | '.join(STAGES)} |",
+        "|---|---|---|" + "---|" * len(STAGES),
+    ]
+    for name, row in rows_of(results).items():
+        cells = [cell(row["stages"].get(stage)) for stage in STAGES]
+        size = " × ".join(map(str, row["image"]))
+        lines.append(f"| {name} | {row['parameters'] / 1e6:.1f} | {size} | {' | '.join(cells)} |")
+    if results["sizes"]:
+        lines += [
+            "",
+            f"Logits of timm's {RESIZED} at other sizes, positions resampled:",
+            "",
+            "| image | as timm runs | as timm loads |",
+            "|---|---|---|",
+        ]
+        for size, row in results["sizes"].items():
+            lines.append(f"| {size} | {cell(row['as it runs'])} | {cell(row['as it loads'])} |")
+    return "\n".join([*lines, ""])
+
+
+def for_a_page(results: dict[str, Any]) -> list[str]:
+    """The lines of one table, of relative differences: the worst on the way, and that of the answer."""
+    lines = [
+        "The largest difference between their numbers and ours, relative to their largest, in float32: at the worst "
+        "stage (patches, each block, norm, pooled, logits), and of the last one, the answer. Real architectures at "
+        "full size, random weights shaken away from their initial values; sums in another order are some 1e-06 "
+        f"apart. Every stage: `benchmarks/results/parity.md`. {measured_with(results)}.",
+        "",
+        "| model | M parameters | worst stage | answer |",
+        "|---|---|---|---|",
+    ]
+    for name, row in rows_of(results).items():
+        relative = [row["stages"][stage]["relative"] for stage in STAGES if stage in row["stages"]]
+        lines.append(f"| {name} | {row['parameters'] / 1e6:.1f} | {max(relative):.0e} | {relative[-1]:.0e} |")
+    if results["sizes"]:
+        worst = max(found["relative"] for ways in results["sizes"].values() for found in ways.values())
+        lines += ["", f"timm's {RESIZED} at {', '.join(results['sizes'])}, positions resampled: at most {worst:.0e}."]
+    return lines
+
+
+def rows_of(results: dict[str, Any]) -> dict[str, Any]:
+    """In the order of `MODELS`."""
+    return {name: results["models"][name] for name in MODELS if name in results["models"]}
+
+
+def measured_with(results: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in sorted(results["versions"].items()))
+    return f"{results['machine']}; {versions}"
+
+
+def cell(found: Difference | None) -> str:
+    return f"{found['absolute']:.1e} ({found['relative']:.0e})" if found else "–"
