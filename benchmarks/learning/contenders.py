@@ -38,13 +38,20 @@ def documented(library: Library, name: str, seed: int, _minutes: float) -> Peer:
     return Peer(name, DOCUMENTED[library], load().train, seed)
 
 
-def tuned(library: Library, name: str, seed: int, _minutes: float) -> Peer:
-    return Peer(name, tuned_recipe(library), load().train, seed)
+def tuned(library: Library, name: str, seed: int, minutes: float) -> Peer:
+    return Peer(name, tuned_recipe(library, minutes), load().train, seed)
 
 
-def tuned_recipe(library: Library) -> PeerRecipe:
-    """The recipe that was best on the validation images."""
-    runs = [run for run in read_results(RESULTS / "tune_peers.json")["runs"] if run["recipe"]["library"] == library]
+def tuned_recipe(library: Library, minutes: float) -> PeerRecipe:
+    """The recipe that was best on the validation images, in the longest trial of it that was no longer than that."""
+    tried = read_results(RESULTS / "tune_peers.json")
+    per_second = {int(patch): tried["speed_up"] / seconds for patch, seconds in tried["step_seconds"].items()}
+    runs = [
+        run
+        for run in tried["runs"]
+        if run["recipe"]["library"] == library
+        and run["steps"] <= minutes * 60 * per_second[run["recipe"]["patch_size"]] + 1
+    ]
     if not runs:
         raise SystemExit(f"{library} has not been tuned yet; run python -m benchmarks.learning.tune_peers first")
     return PeerRecipe(**max(runs, key=lambda run: run["val_accuracy"])["recipe"])

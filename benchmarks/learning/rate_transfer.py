@@ -84,7 +84,7 @@ def config_of(trial: Trial) -> ViTConfig:
 
 def val_loss(trial: Trial, task: Task, feed: Feed, steps: int) -> float | None:
     """Mean negative log-likelihood of the validation images after `steps` steps; None where the run diverged."""
-    task = with_run(task, batch_size=trial.batch_size)
+    task = replace(with_run(task, batch_size=trial.batch_size), batch_size=trial.batch_size)
     optimiser = task.recipe.optimiser
     optimiser = replace(optimiser, learning_rate=optimiser.learning_rate * trial.factor)
     task = replace(task, recipe=replace(task.recipe, optimiser=optimiser))

@@ -93,6 +93,8 @@ def accuracy_table(curves: Curves) -> list[str]:
 def _cell(accuracies: list[float] | None) -> str:
     if accuracies is None:
         return "–"
+    if len(accuracies) == 1:
+        return f"{accuracies[0]:.1%}"
     return f"{median(accuracies):.1%} ({min(accuracies):.1%} to {max(accuracies):.1%})"
 
 
@@ -153,9 +155,10 @@ def main() -> None:
     if not curves:
         raise SystemExit(f"{arguments.results} has no finished run; run python -m benchmarks.learning.race first")
     versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
-    seeds = len(next(iter(curves.values()))[-1].accuracies[-1])
+    seeds = max(len(curve.accuracies[-1]) for of_budgets in curves.values() for curve in of_budgets)
+    spread = "one seed" if seeds == 1 else f"median and range over up to {seeds} seeds"
     lines = [
-        f"{results['machine']}; {versions}; median and range over {seeds} seeds.",
+        f"{results['machine']}; {versions}; {spread}.",
         "",
         *accuracy_table(curves),
         "",
