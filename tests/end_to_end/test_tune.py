@@ -145,7 +145,7 @@ def test_weights_that_have_changed_are_not_gone_on_with(lora, tmp_path):
         (["--model", "pico"], "leave out 'pico'"),
         (["--patch-size", "4"], "patch_size is 2 × 2 in the weights"),
         (["--image-size", "9"], "the nearest that does is 8 or 10"),
-        (["--init", "nowhere"], "nowhere is not there"),
+        (["--init", "nowhere"], "there is no nowhere"),
     ],
 )
 def test_what_the_weights_do_not_leave_open_is_refused_before_anything_is_written(data, before, tmp_path, flags, told):
