@@ -1,5 +1,6 @@
 """The differences for people: as tables of every stage, and as a page's short one."""
 
+from textwrap import wrap
 from typing import Any
 
 from benchmarks.parity.models import MODELS
@@ -38,11 +39,14 @@ def as_markdown(results: dict[str, Any]) -> str:
 
 def for_a_page(results: dict[str, Any]) -> list[str]:
     """The lines of one table, of relative differences: the worst on the way, and that of the answer."""
+    text = (
+        "Real architectures at full size in float32, every weight shaken away from its initial value: the largest "
+        "difference between their numbers and ours, relative to the largest of theirs, at the worst stage of the pass "
+        "and in the answer. Sums taken in another order are some 1e-06 apart. Every stage is in "
+        f"`benchmarks/results/parity.md`. {measured_with(results)}."
+    )
     lines = [
-        "The largest difference between their numbers and ours, relative to their largest, in float32: at the worst "
-        "stage (patches, each block, norm, pooled, logits), and of the last one, the answer. Real architectures at "
-        "full size, random weights shaken away from their initial values; sums in another order are some 1e-06 "
-        f"apart. Every stage: `benchmarks/results/parity.md`. {measured_with(results)}.",
+        *wrap(text, width=120, break_on_hyphens=False),
         "",
         "| model | M parameters | worst stage | answer |",
         "|---|---|---|---|",

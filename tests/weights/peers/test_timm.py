@@ -10,11 +10,12 @@ from torch import nn
 
 from megavit.errors import BundleError
 from megavit.weights.keys import check_shapes
-from megavit.weights.peers import timm_eva, timm_names, timm_vit
+from megavit.weights.peers import timm_eva, timm_eva02_large, timm_names, timm_vit
 
 # At least one of every kind, above all those of which no shape tells the heads, the norm or the activation.
 NAMES = [
     "deit3_small_patch16_224",
+    "eva02_base_patch16_clip_224",
     "eva_large_patch14_196",
     "flexivit_small",
     "vit_base_patch16_gap_224",
@@ -45,8 +46,7 @@ def built(name: str) -> tuple[Any, dict[str, tuple[int, ...]]]:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_name_and_the_shapes_tell_the_whole_model(name: str) -> None:
     model, shapes = built(name)
-    peer = timm_eva if set(timm_eva.TOLD_BY) <= set(shapes) else timm_vit
-    assert set(peer.TOLD_BY) <= set(shapes)
+    peer: Any = next(one for one in (timm_eva, timm_eva02_large, timm_vit) if set(one.TOLD_BY) <= set(shapes))
     config = peer.config_of(shapes, timm_names.known({"architecture": name, "global_pool": model.global_pool}))
     check_shapes(peer.table(config), shapes, name)
     block = model.blocks[0]
@@ -62,6 +62,8 @@ def test_the_name_and_the_shapes_tell_the_whole_model(name: str) -> None:
     ("name", "words"),
     [
         ("vit_base_patch16_rpn_224", "its blocks normalise behind their branches"),
+        ("eva02_enormous_patch14_clip_224", "its blocks normalise behind their branches"),
+        ("vit_pe_core_tiny_patch16_384", "its positions are learned and rotary"),
         ("deit_tiny_distilled_patch16_224", "two classifiers"),
         ("test_vit4", "say which norm"),
         ("vit_intern300m_patch14_448", "norm.weight: is missing"),

@@ -10,7 +10,7 @@ from megavit.weights.peers.shapes import Known
 
 # Patterns in the name, and what is true of such models.
 FACTS: dict[str, dict[str, Any]] = {
-    "_clip_": {"norm_eps": 1e-5},
+    "^vit_.*_clip_": {"norm_eps": 1e-5},  # and not EVA-CLIP
     "_quickgelu_": {"mlp": "quick_gelu"},
     # SigLIP's activation as its paper has it; the others were published with GELU itself.
     r"giantopt_patch16_siglip|so400m_patch16_siglip|base_patch32_siglip|large_patch16_siglip\w*_512": {
@@ -18,7 +18,10 @@ FACTS: dict[str, dict[str, Any]] = {
     },
     r"^vit_base_patch16_gap_224(\.|$)": {"heads": 16},
 }
-REFUSED = {"_rpn_": "its blocks normalise behind their branches"}
+REFUSED = {
+    "_rpn_|^eva02_enormous_": "its blocks normalise behind their branches",
+    "_pe_core_": "its positions are learned and rotary, and heads of the pooling are not those of the layers",
+}
 POOLS = {"token": "cls", "avg": "mean", "map": "map"}
 
 
