@@ -47,7 +47,8 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def their_answers(model: Any, paths: list[Path]) -> np.ndarray:
     """By timm's own preparation."""
-    transform: Any = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    settings: dict[str, Any] = timm.data.resolve_model_data_config(model)
+    transform: Any = timm.data.create_transform(**settings)
     images = torch.stack([transform(Image.open(path).convert("RGB")) for path in paths])
     with torch.no_grad():
         return model(images).softmax(dim=1).numpy()
