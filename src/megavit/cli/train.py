@@ -20,7 +20,10 @@ def train(
     out: Annotated[Path | None, Parameter(help="New folder for the run. Default: runs/NAME-OF-DATA.")] = None,
     resume: Annotated[Path | None, Parameter(help="Go on with the run in this folder.")] = None,
     recipe: Annotated[str, Parameter(help="small, photos, demo, a TOML file, or auto: by the images.")] = "auto",
-    init: Annotated[str | None, Parameter(help="Weights to begin with: a bundle's folder, or a run's.")] = None,
+    init: Annotated[
+        str | None,
+        Parameter(help="Weights to begin with: a bundle, another library's checkpoint, timm:NAME, hf-hub:USER/NAME."),
+    ] = None,
     tune: Annotated[Rung | None, Parameter(help="With --init: what is trained. Default: auto, by its gain.")] = None,
     minutes: Annotated[float | None, Parameter(help="Time for the whole command. Default: 10.")] = None,
     epochs: Annotated[int | None, Parameter(help="Passes over the images, instead of --minutes.")] = None,

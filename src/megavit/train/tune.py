@@ -55,7 +55,7 @@ def begin_tuning(
     weights = sum(p.numel() * p.element_size() for p in start.model.parameters())
     stages = 1 if recipe.tune.rung != "auto" else len(TRAINED) * (FOLDS if is_few(images) else 1) + 1
     check_writable(out, "the run with its checkpoints", need=(3 + 2 * stages) * 5 * weights + 2**24)
-    for sentence in start.changed:
+    for sentence in (*init.told, *start.changed):
         watch.say(f"{recipe.model.init}: {sentence}")
     if recipe.run.precision == "auto":
         recipe = replace(recipe, run=replace(recipe.run, precision="float32"))

@@ -28,6 +28,7 @@ class Foreign:
         config: of the model.
         tensors: by the names of our `state_dict`.
         left_out: names of tensors that are not of the image classifier, such as those of a text tower.
+        heads_guessed: whether nothing but the width tells how many heads there are.
         settings: what its config.json says, or open_clip_config.json; {} where there is none.
         processor: what its preprocessor_config.json says of how images are prepared; {} where there is none.
     """
@@ -36,6 +37,7 @@ class Foreign:
     config: ViTConfig
     tensors: dict[str, Tensor]
     left_out: tuple[str, ...]
+    heads_guessed: bool
     settings: dict[str, Any]
     processor: dict[str, Any]
 
@@ -58,7 +60,8 @@ def read_foreign(path: Path, known: Known) -> Foreign:
     names = layout.names(tensors)
     kept = layout.tidy({theirs: tensors[name] for name, theirs in names.items()})
     shapes = {name: tuple(tensor.shape) for name, tensor in kept.items()}
-    config = layout.config_of(shapes, {**(layout.known(settings) if settings else {}), **known})
+    known = {**(layout.known(settings) if settings else {}), **known}
+    config = layout.config_of(shapes, known)
     rules = layout.table(config)
     check_shapes(rules, shapes, str(file))
     return Foreign(
@@ -66,6 +69,7 @@ def read_foreign(path: Path, known: Known) -> Foreign:
         config=config,
         tensors=to_ours(rules, kept, config),
         left_out=tuple(sorted(set(tensors) - set(names))),
+        heads_guessed=not settings and "heads" not in known and not config.design.qk_norm,
         settings=settings,
         processor=read_settings(path / PROCESSOR) if path.is_dir() else {},
     )

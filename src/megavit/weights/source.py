@@ -84,6 +84,8 @@ def _from_foreign(source: str, foreign: Foreign) -> Source:
     if foreign.left_out:
         some = ", ".join(foreign.left_out[:3]) + (" …" if len(foreign.left_out) > 3 else "")
         told.append(f"left out {len(foreign.left_out)} tensors that are not of the image model: {some}")
+    if foreign.heads_guessed:
+        told.append(f"taken to have {foreign.config.heads} heads, by its width; megavit convert --heads says otherwise")
     if preprocessing is None:
         told.append("nothing says how its images are prepared; taken to be resized whole, with mean and std 0.5")
     return Source(
