@@ -16,7 +16,7 @@ from torch import Tensor
 
 from megavit.errors import BundleError
 from megavit.runtime.memory import main_memory
-from megavit.weights.tensors import read_tensors
+from megavit.weights.tensors import read_tensors, unreadable
 
 # In a folder, the first of these that is there; an index names the files of a checkpoint in parts.
 NAMES = (
@@ -88,7 +88,9 @@ def _numpy(path: Path) -> dict[str, Tensor]:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(_plain(arrays[name])) for name in arrays.files}
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise BundleError(f"{path} cannot be read: {error}") from None
+        if "allow_pickle" in str(error):
+            raise BundleError(f"{path} is not opened: it holds objects, and loading them could run code") from None
+        raise BundleError(unreadable(path, error)) from None
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
@@ -113,7 +115,7 @@ def _pytorch(path: Path) -> dict[str, Tensor]:
             "as .safetensors, or save them again where you trust the file: torch.save(model.state_dict(), FILE)"
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise BundleError(f"{path} cannot be read: {error}") from None
+        raise BundleError(unreadable(path, error)) from None
     return state_dict(content, str(path))
 
 
@@ -123,7 +125,7 @@ def _check_zip(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             size = sum(part.file_size for part in archive.infolist())
     except (OSError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{path} cannot be read: {error}") from None
+        raise BundleError(unreadable(path, error)) from None
     if size > main_memory():
         raise BundleError(
             f"{path} is not opened: it says that it holds {size / 1e9:,.0f} GB, more than there is memory"

@@ -24,7 +24,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise BundleError(f"{path} cannot be read: {error}") from None
+        raise BundleError(unreadable(path, error)) from None
+
+
+def unreadable(path: Path, error: Exception) -> str:
+    """The message for a file that its library's reader refuses."""
+    return f"{path} cannot be read: copy it again, as it may be damaged or cut short ({error})"
 
 
 def load_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
