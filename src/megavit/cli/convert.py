@@ -1,9 +1,12 @@
 """`megavit convert`."""
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
+
+from megavit.errors import ConfigError
 
 Format = Literal["bundle", "timm", "huggingface"]
 
@@ -17,7 +20,9 @@ def convert(
     out: Annotated[Path, Parameter(help="New folder.")],
     to: Annotated[Format, Parameter(help="What to write: a bundle, or another library's model.")] = "bundle",
     heads: Annotated[int | None, Parameter(help="Attention heads, where the files do not tell.")] = None,
-    image_size: Annotated[int | None, Parameter(help="Pixels a side, where the files do not tell.")] = None,
+    image_size: Annotated[
+        str | None, Parameter(help="Pixels a side, or HEIGHTxWIDTH, where the files do not tell.")
+    ] = None,
     json: Annotated[bool, Parameter(help="Print the result as JSON.", negative="")] = False,
 ) -> None:
     """Turn another library's Vision Transformer into a bundle, or a bundle into theirs.
@@ -33,7 +38,9 @@ def convert(
     from megavit.weights.outgoing import write_for
     from megavit.weights.source import read_source
 
-    known = {name: value for name, value in (("heads", heads), ("image_size", image_size)) if value is not None}
+    known: dict[str, Any] = {} if heads is None else {"heads": heads}
+    if image_size is not None:
+        known["image_size"] = size_of(image_size)
     read = read_source(source, known)
     if to == "bundle":
         write_bundle(read, out)
@@ -48,3 +55,13 @@ def convert(
         notes.print(sentence)
     kind = {"bundle": "a bundle", "timm": "for timm", "huggingface": "for Hugging Face's transformers"}[to]
     results.print(f"{out}: {kind}, for images of {height} × {width} pixels")
+
+
+def size_of(text: str) -> int | tuple[int, int]:
+    """224, or 160x320 as (160, 320)."""
+    found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    if found is None:
+        raise ConfigError(
+            f"--image-size must be pixels a side, such as 224, or 160x320 (height by width); got {text!r}"
+        )
+    return (int(found[1]), int(found[2])) if found[2] else int(found[1])

@@ -29,18 +29,15 @@ def embed(
     holds path and embedding, and failed and error of the images that cannot
     be read; the others go on, and the exit code is then 2.
     """
+    from megavit.cli.images import check_images
     from megavit.cli.output import notes
     from megavit.cli.vectors import VectorWriter, check_vectors
     from megavit.config.checks import check_range
-    from megavit.predict.inputs import STANDARD_INPUT, images_named
+    from megavit.predict.inputs import images_named
     from megavit.predict.predictor import load
 
     check_range("batch-size", batch_size, 1, 100_000)
-    if not images:
-        raise ConfigError("IMAGES are missing: megavit embed BUNDLE photo.jpg, a folder, or - for standard input")
-    for name in images:
-        if name.startswith("-") and name != STANDARD_INPUT and not Path(name).exists():
-            raise ConfigError(f"there is no option {name}; megavit embed --help lists what there is")
+    check_images(images, "embed")
     if out is None and not json:
         raise ConfigError("give --out FILE.npz or FILE.csv for the embeddings, or --json to print them")
     check_vectors(out)

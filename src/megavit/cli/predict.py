@@ -33,18 +33,15 @@ def predict(
     code is 2.
     """
     from megavit.cli.answers import AnswerWriter, check_output
+    from megavit.cli.images import check_images
     from megavit.cli.output import notes
     from megavit.config.checks import check_range, check_whole
-    from megavit.predict.inputs import STANDARD_INPUT, images_named
+    from megavit.predict.inputs import images_named
     from megavit.predict.predictor import load
 
     check_whole("top", top, minimum=1)
     check_range("batch-size", batch_size, 1, 100_000)
-    if not images:
-        raise ConfigError("IMAGES are missing: megavit predict BUNDLE photo.jpg, a folder, or - for standard input")
-    for name in images:
-        if name.startswith("-") and name != STANDARD_INPUT and not Path(name).exists():
-            raise ConfigError(f"there is no option {name}; megavit predict --help lists what there is")
+    check_images(images, "predict")
     failed = total = 0
     check_output(output)
     # First, so that a wrong bundle leaves no empty file.

@@ -10,10 +10,10 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.data.arrays import from_array
 from megavit.data.pictures import COLOUR, resize
 from megavit.data.samples import samples_csv
-from megavit.errors import OutputError
+from megavit.errors import BundleError, OutputError
 from megavit.model.vit import MegaVit
 from megavit.weights.bundle import BundleInfo, save_bundle
-from megavit.weights.source import Source
+from megavit.weights.source import OURS, Source
 from megavit.weights.tensors import load_weights
 
 GOLDEN_SIDE = 320
@@ -32,8 +32,11 @@ def write_bundle(source: Source, out: Path) -> BundleInfo:
     """Write the bundle of `source` to the new folder `out`.
 
     Raises:
+        BundleError: when `source` is a bundle: what it says besides would be lost.
         OutputError: when `out` is there already, or cannot be written.
     """
+    if source.layout == OURS:
+        raise BundleError(f"{source.name} is a bundle already; copy its folder, or say what else with --to")
     if out.exists():
         raise OutputError(f"there is {out} already; choose a new folder")
     config = source.config

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from megavit.weights.files import find_checkpoint, read_checkpoint
 from megavit.weights.keys import check_shapes, to_ours
 from megavit.weights.layouts import LAYOUTS, Layout
 from megavit.weights.peers.shapes import Known
-from megavit.weights.preparation import PROCESSOR
+from megavit.weights.preparation import PROCESSOR, usable
 
 SETTINGS = ("open_clip_config.json", "config.json")
 
@@ -60,10 +61,12 @@ def read_foreign(path: Path, known: Known) -> Foreign:
     names = layout.names(tensors)
     kept = layout.tidy({theirs: tensors[name] for name, theirs in names.items()})
     shapes = {name: tuple(tensor.shape) for name, tensor in kept.items()}
-    known = {**(layout.known(settings) if settings else {}), **known}
-    config = layout.config_of(shapes, known)
+    with usable("of its sizes and parts") if settings else nullcontext():
+        known = {**(layout.known(settings) if settings else {}), **known}
+        config = layout.config_of(shapes, known)
     rules = layout.table(config)
     check_shapes(rules, shapes, str(file))
+    check_finite(kept, str(file))
     return Foreign(
         layout=layout.name,
         config=config,
@@ -73,6 +76,14 @@ def read_foreign(path: Path, known: Known) -> Foreign:
         settings=settings,
         processor=read_settings(path / PROCESSOR) if path.is_dir() else {},
     )
+
+
+def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Raise a BundleError that names the tensors with values that are no numbers: a training that failed was saved."""
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        some = ", ".join(broken[:5]) + (" …" if len(broken) > 5 else "")
+        raise BundleError(f"{where} has {len(broken)} tensors with values that are not finite: {some}; take another")
 
 
 def layout_of(tensors: Mapping[str, Tensor], where: str) -> Layout:
@@ -102,7 +113,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         settings = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path} cannot be read: {error}") from None
     if not isinstance(settings, dict):
         raise BundleError(f"{path} must hold a table of settings")

@@ -14,6 +14,7 @@ from megavit.runtime.storage import new_folder, write_file, writing
 from megavit.weights.keys import to_theirs
 from megavit.weights.peers import hf_vit, timm_vit
 from megavit.weights.peers.timm_names import POOLS
+from megavit.weights.preparation import labels_of
 from megavit.weights.source import Source
 from megavit.weights.tensors import write_tensors
 
@@ -132,6 +133,7 @@ def hugging_face_files(source: Source) -> tuple[Files, dict[str, Tensor]]:
         raise BundleError(
             f"Hugging Face's ViT answers from the class token, and this model pools by {config.pool!r}; timm's can too"
         )
+    labels = source.labels or labels_of({}, config.num_classes)  # the output of a score has no name
     settings = {
         "architectures": ["ViTForImageClassification" if config.num_classes else "ViTModel"],
         "model_type": "vit",
@@ -147,8 +149,8 @@ def hugging_face_files(source: Source) -> tuple[Files, dict[str, Tensor]]:
         "qkv_bias": design.qkv_bias,
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
-        "id2label": {str(i): label for i, label in enumerate(source.labels)},
-        "label2id": {label: i for i, label in enumerate(source.labels)},
+        "id2label": {str(i): label for i, label in enumerate(labels)},
+        "label2id": {label: i for i, label in enumerate(labels)},
     }
     tensors = to_theirs(hf_vit.table(config), source.tensors)
     named = {hf_vit.file_name(name, config): tensor for name, tensor in tensors.items()}

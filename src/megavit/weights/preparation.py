@@ -1,6 +1,8 @@
 """How another library prepares images, and what it calls its classes, as its settings files say."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from megavit.config.preprocessing import Interpolation, Preprocessing
@@ -23,16 +25,26 @@ def preprocessing_of(config: ViTConfig, settings: dict[str, Any], processor: dic
     Raises:
         BundleError: for a way that we do not have.
     """
-    try:
+    with usable("of how images are prepared"):
         if processor.get("image_mean"):
             return _hugging_face(config, processor)
-        if settings.get("pretrained_cfg", {}).get("mean"):
+        if (settings.get("pretrained_cfg") or {}).get("mean"):
             return _timm(config, settings["pretrained_cfg"])
-        if settings.get("preprocess_cfg", {}).get("mean"):
+        if (settings.get("preprocess_cfg") or {}).get("mean"):
             return _open_clip(config, settings["preprocess_cfg"])
-    except (ConfigError, TypeError, AttributeError) as error:
-        raise BundleError(f"the model's settings of how images are prepared cannot be used: {error}") from None
     return None
+
+
+@contextmanager
+def usable(what: str) -> Iterator[None]:
+    """Turn whatever a settings file of another library's that is not as it should be leads to into a BundleError."""
+    try:
+        yield
+    except BundleError:
+        raise
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        told = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+        raise BundleError(f"the model's settings {what} cannot be used, as in its JSON files: {told}") from None
 
 
 def _timm(config: ViTConfig, given: dict[str, Any]) -> Preprocessing:
@@ -101,10 +113,11 @@ def _prepared(
 
 def labels_of(settings: dict[str, Any], num_classes: int) -> tuple[str, ...]:
     """Names of the classes, each another one: as the settings say, else "class 0" and so on."""
-    given = settings.get("label_names") or settings.get("id2label") or ()
-    if isinstance(given, dict):
-        given = [given[key] for key in sorted(given, key=int)]
-    names = [str(name) for name in given] if len(given) == num_classes else []
+    with usable("of its classes' names"):
+        given = settings.get("label_names") or settings.get("id2label") or ()
+        if isinstance(given, dict):
+            given = [given[key] for key in sorted(given, key=int)]
+        names = [str(name) for name in given] if len(given) == num_classes else []
     names = names or [f"class {i}" for i in range(num_classes)]
     seen: dict[str, int] = {}
     unique = []

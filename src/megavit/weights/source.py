@@ -9,7 +9,7 @@ from torch import Tensor
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.vit import ViTConfig
-from megavit.errors import BundleError
+from megavit.errors import BundleError, ConfigError
 from megavit.model.positions import LearnedPositions
 from megavit.model.vit import MegaVit
 from megavit.weights.bundle import Bundle, is_bundle, load_bundle
@@ -18,6 +18,7 @@ from megavit.weights.hub import HUB, TIMM, fetch, is_hub
 from megavit.weights.peers.shapes import Known
 from megavit.weights.preparation import labels_of, preprocessing_of
 
+OURS = "megavit"
 HEAD, TABLE, PATCHES = "mlp_head.", "positions.table", "patch_embedding.projection.weight"
 
 
@@ -40,7 +41,7 @@ class Source:
     tensors: dict[str, Tensor]
     preprocessing: Preprocessing | None
     labels: tuple[str, ...] = ()
-    layout: str = "megavit"
+    layout: str = OURS
     told: tuple[str, ...] = ()
 
 
@@ -64,6 +65,8 @@ def read_source(source: str, known: Known | None = None) -> Source:
             f"folder of another library, {TIMM}NAME or {HUB}USER/NAME"
         )
     if path.is_dir() and is_bundle(path):
+        if known:
+            raise ConfigError(f"{source} is a bundle, which says its {' and '.join(known)} itself; leave that out")
         return _from_bundle(source, load_bundle(path))
     return _from_foreign(source, read_foreign(path, known or {}))
 
