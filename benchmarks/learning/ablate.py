@@ -35,6 +35,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "GELU": {"model": {"mlp": "gelu"}},
     "overlapping patches": {"model": {"patch_overlap": 2}},
     "patches of 7": {"model": {"patch_size": 7}},
+    "the next larger model": {"model": {"preset": "micro", "patch_size": 4}},
     "cosine": {"schedule": {"kind": "cosine"}},
     "level for half of the run": {"schedule": {"hold": 0.5}},
     "no warm-up": {"schedule": {"warmup": 0.0}},

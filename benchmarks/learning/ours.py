@@ -1,5 +1,6 @@
 """MegaVit through the package's own parts: the recipe as the package has it, its preparation, its training step."""
 
+import time
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -75,10 +76,11 @@ def with_run(task: Task, **changes: Any) -> Task:
 
 
 def megavit(name: str, seed: int, minutes: float) -> Ours:
-    """A run of the recipe that the package chooses for small pictures."""
+    """A run of the recipe that the package chooses for small pictures, with the model it chooses for the minutes."""
     recipe = named_recipe("small")
     recipe = replace(recipe, run=replace(recipe.run, seed=seed, minutes=minutes, device="cpu"))
-    return Ours(name, recipe, *fresh(recipe))
+    choice = prepare.choose_by_time(recipe, labelled(), CPU, time.monotonic(), Silent())
+    return Ours(name, recipe, *fresh(choice.recipe))
 
 
 @cache

@@ -17,7 +17,7 @@ def clock(monkeypatch):
 
 
 def candidate(preset: str, work: float) -> Candidate:
-    return Candidate(Recipe(model=ModelRecipe(preset=preset), run=RunRecipe(batch_size=128)), work)
+    return Candidate(Recipe(model=ModelRecipe(preset=preset, patch_size=4), run=RunRecipe(batch_size=128)), work)
 
 
 CANDIDATES = [candidate("nano", 1), candidate("micro", 4), candidate("mini", 12)]
@@ -40,7 +40,7 @@ def chosen(clock, seconds_of, images=10_000, measuring=0.0):
     [
         ({"nano": 0.01, "micro": 0.03, "mini": 0.1}, "mini"),
         ({"nano": 0.01, "micro": 0.1, "mini": 0.5}, "micro"),
-        ({"nano": 0.1, "micro": 0.4, "mini": 2.0}, "nano"),
+        ({"nano": 0.1, "micro": 0.5, "mini": 2.0}, "nano"),
         ({"nano": 60.0, "micro": 0.01, "mini": 0.01}, "nano"),
     ],
 )
@@ -53,22 +53,22 @@ def test_the_largest_model_that_gets_its_fill_is_taken_else_the_smallest(clock, 
 def test_more_images_ask_for_more_steps_up_to_a_point(clock):
     seconds_of = {"nano": 0.01, "micro": 0.1, "mini": 0.5}  # micro: 6,000 steps, 768,000 images
     assert chosen(clock, seconds_of, images=90_000)[0].recipe.model.preset == "micro"
-    assert chosen(clock, seconds_of, images=200_000)[0].recipe.model.preset == "nano"
+    assert chosen(clock, seconds_of, images=300_000)[0].recipe.model.preset == "nano"
     assert chosen(clock, {"nano": 0.01, "micro": 0.02, "mini": 0.5}, images=10**8)[0].recipe.model.preset == "micro"
 
 
 def test_the_reason_says_in_a_line_what_the_model_gets_and_why_no_larger_one(clock):
     reason = chosen(clock, {"nano": 0.0125, "micro": 0.05, "mini": 0.5}, images=60_000)[0].reason
     assert reason == (
-        "micro: 0.05 s a step, 12,000 steps of 128 images, 25.6 passes in the 10.0 minutes left; "
-        "mini would get 1,200 steps, too few"
+        "micro with patches of 4: 0.05 s a step, 12,000 steps of 128 images, 25.6 passes in the 10.0 minutes left; "
+        "mini with patches of 4 would get 1,200 steps, too few"
     )
 
 
 def test_a_model_far_too_large_is_not_even_measured(clock):
     choice, measured = chosen(clock, {"nano": 0.5, "micro": 0.0, "mini": 0.0})
     assert [name for name, _ in measured] == ["nano"]
-    assert choice.reason.endswith("micro would get too few steps")
+    assert choice.reason.endswith("micro with patches of 4 would get too few steps")
 
 
 def test_measuring_has_its_share_of_the_time(clock):

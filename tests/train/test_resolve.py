@@ -36,7 +36,7 @@ def images(height: int, width: int, *, grey: bool = False, count: int = 40) -> L
         (8, "pico", 8, 2),
         (9, "pico", 8, 2),
         (28, "nano", 28, 4),
-        (32, "nano", 28, 4),
+        (32, "nano", 32, 4),
         (48, "micro", 48, 8),
         (500, "micro", 64, 8),
     ],

@@ -33,7 +33,7 @@ _VIT, _DEIT, _SCALING = "arXiv 2010.11929, table 1", "arXiv 2012.12877, table 1"
 PRESETS: dict[str, Preset] = {
     #                image patch   dim depth heads  mlp_dim head  pool    design     source
     "pico":   Preset(   8,    2,   64,    4,    2,     192,  32, "mean", _MEGAVIT,  "ours: 8 to 16 pixels"),
-    "nano":   Preset(  28,    4,  128,    5,    4,     384,  32, "mean", _MEGAVIT,  "ours: 24 to 40 pixels"),
+    "nano":   Preset(  32,    4,  128,    5,    4,     384,  32, "mean", _MEGAVIT,  "ours: 24 to 40 pixels"),
     "micro":  Preset(  64,    8,  192,    6,    3,     576,  64, "mean", _MEGAVIT,  "ours: minutes on a laptop"),
     "mini":   Preset( 128,   16,  256,    8,    4,     768,  64, "mean", _MEGAVIT,  "ours: an hour on a laptop"),
     "Ti":     Preset( 224,   16,  192,   12,    3,     768,  64, "cls",  PLAIN_VIT, _DEIT),
