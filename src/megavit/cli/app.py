@@ -14,6 +14,7 @@ from typing import TextIO
 
 from cyclopts import App, CycloptsError
 
+from megavit.cli.bench import bench
 from megavit.cli.convert import convert
 from megavit.cli.demo import demo
 from megavit.cli.embed import embed
@@ -36,6 +37,7 @@ app.command(evaluate)
 app.command(predict)
 app.command(convert)
 app.command(embed)
+app.command(bench)
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ def embed(
     *,
     out: Annotated[Path | None, Parameter(help="New .npz or .csv file for the embeddings.")] = None,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, Parameter(help="float32, or bfloat16: faster, with 3 digits.")] = "float32",
     batch_size: Annotated[int, Parameter(help="Images at a time.")] = 32,
     verify: Annotated[bool, Parameter(help="First check the bundle's golden answers.", negative="")] = False,
     json: Annotated[bool, Parameter(help="Print one JSON object a line.", negative="")] = False,
@@ -41,7 +42,7 @@ def embed(
     if out is None and not json:
         raise ConfigError("give --out FILE.npz or FILE.csv for the embeddings, or --json to print them")
     check_vectors(out)
-    predictor = load(bundle, device=device, verify=verify)
+    predictor = load(bundle, device=device, precision=precision, verify=verify)
     failed = total = 0
     with VectorWriter(out, predictor.model.config.dim) as writer:
         for embedding in predictor.embed_stream(images_named(images, sys.stdin.buffer), batch_size=batch_size):

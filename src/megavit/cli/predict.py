@@ -19,6 +19,7 @@ def predict(
     top: Annotated[int, Parameter(help="How many classes or labels to tell of each image.")] = 5,
     output: Annotated[Path | None, Parameter(help="New .csv or .jsonl file for the answers.")] = None,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, Parameter(help="float32, or bfloat16: faster, with 3 digits.")] = "float32",
     batch_size: Annotated[int, Parameter(help="Images at a time.")] = 32,
     keep_aspect: Annotated[
         bool, Parameter(help="Keep images' aspect, also where training did not.", negative="")
@@ -45,7 +46,7 @@ def predict(
     failed = total = 0
     check_output(output)
     # First, so that a wrong bundle leaves no empty file.
-    predictor = load(bundle, device=device, verify=verify, keep_aspect=keep_aspect)
+    predictor = load(bundle, device=device, precision=precision, verify=verify, keep_aspect=keep_aspect)
     with AnswerWriter(output, as_json=json, top=top, target=predictor.target) as writer:
         named = images_named(images, sys.stdin.buffer)
         for answer in predictor.stream(named, top=top, batch_size=batch_size):

@@ -41,7 +41,7 @@ def demo() -> Recipe:
         data=DataRecipe(val=0.1, test=0.2),
         augment=AugmentRecipe(shift=0.125, mixup=0.2),
         schedule=ScheduleRecipe(early=0.7, patch_drop=0.25),
-        run=RunRecipe(epochs=50, batch_size=64, precision="float32"),
+        run=RunRecipe(epochs=44, batch_size=64, precision="float32"),
     )
 
 

@@ -60,7 +60,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> T
 
 def attend_explicitly(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
     """The same by two matrix products, with the weights in memory."""
-    weights = (query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5).softmax(dim=-1)
+    weights = (query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)).softmax(dim=-1)
     return F.dropout(weights, dropout).to(value.dtype) @ value
 
 

@@ -70,13 +70,16 @@ class PatchEmbedding(nn.Module):
                 )
         return found
 
-    def forward(self, img: Tensor) -> Tensor:
-        self.grid(img)
-        img = img.to(self.projection.weight.dtype)
+    def pixels(self, img: Tensor) -> Tensor:
+        """What each patch sees of `img`, flattened: (B, N, C · height · width)."""
         patches = F.pad(img, (self.overlap,) * 4) if self.overlap else img
         for axis, side in zip((2, 3), self.patch_hw, strict=True):
             patches = patches.unfold(axis, side + 2 * self.overlap, side)
-        pixels = patches.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+        return patches.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+
+    def forward(self, img: Tensor) -> Tensor:
+        self.grid(img)
+        pixels = self.pixels(img.to(self.projection.weight.dtype))
         tokens = self.norm(self.projection(self.pixel_norm(pixels)))
         # Autocast answers in its own dtype; the residual stream that starts here keeps the weights'.
         return tokens.to(self.projection.weight.dtype)

@@ -21,10 +21,10 @@ from megavit.config.target import TargetKind
 from megavit.data.arrays import from_array
 from megavit.data.decode import Need, decode_with_size, from_pillow
 from megavit.data.pictures import Images, as_batch, prepare
+from megavit.engine.engine import Engine, Precision, check_precision
 from megavit.errors import BundleError, ImageError
 from megavit.predict.arrivals import Arrivals
-from megavit.predict.embeddings import Embedding, embeddings_of
-from megavit.predict.logits import logits_of
+from megavit.predict.embeddings import Embedding
 from megavit.predict.outputs import outputs
 from megavit.predict.prediction import Answer, Prediction
 from megavit.runtime.device import pick_device
@@ -47,14 +47,16 @@ class Predictor:
         folder: of the bundle.
         info: everything the bundle says about itself.
         model: the `MegaVit`, in evaluation mode.
+        engine: computes its features; its `note` says by which way, and why.
     """
 
-    def __init__(self, bundle: Bundle, device: torch.device) -> None:
+    def __init__(self, bundle: Bundle, device: torch.device, precision: Precision = "float32") -> None:
         self.folder = bundle.folder
         self.info = bundle.info
         self.labels = tuple(bundle.info.labels)
         self.target: TargetKind = bundle.info.target.kind
         self.model = bundle.model.to(device)
+        self.engine = Engine(self.model, bundle.info.preprocessing, precision)
 
     @overload
     def predict(self, image: Image, top: int = 5) -> Prediction: ...
@@ -136,8 +138,8 @@ class Predictor:
                 "this bundle has no classifier: megavit embed gives what it sees in images, and "
                 "megavit train DATA --init BUNDLE trains one on top"
             )
-        for logits in logits_of(self.model, batches, self.info.preprocessing):
-            yield outputs(logits, self.info.target)
+        for batch in batches:
+            yield outputs(self.engine(batch).logits, self.info.target)
 
     def prepare(self, image: Any) -> Tensor:
         """An `Image`, as `predict` takes it, at the model's size: uint8 (channels, height, width).
@@ -156,8 +158,7 @@ class Predictor:
             yield Answer(name, next(predictions), None) if i in prepared else Answer(name, None, reasons[i])
 
     def _embeddings(self, pictures: list[Tensor]) -> Tensor:
-        (found,) = embeddings_of(self.model, [as_batch(pictures, self.info.preprocessing)], self.info.preprocessing)
-        return found
+        return self.engine(as_batch(pictures, self.info.preprocessing)).pooled
 
     def _predictions(self, pictures: list[Tensor], top: int) -> list[Prediction]:
         (answers,) = self.outputs([as_batch(pictures, self.info.preprocessing)])
@@ -186,24 +187,31 @@ class Predictor:
 
 
 def load(
-    folder: str | os.PathLike[str], *, device: str = "auto", verify: bool = False, keep_aspect: bool = False
+    folder: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    precision: str = "float32",
+    verify: bool = False,
+    keep_aspect: bool = False,
 ) -> Predictor:
     """The predictor of a bundle, or of the folder of a training run.
 
     Args:
         folder: what `megavit train` or `megavit convert` wrote, or hf-hub:USER/NAME for one on the hub.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        precision: of the matrix products: "float32", exact up to rounding, or "bfloat16", faster and with 3 digits.
         verify: also check that the bundle's golden pictures get the answers they must.
         keep_aspect: resize images with their aspect kept, also where the model was not trained so.
 
     Raises:
         BundleError: naming what is missing, damaged, or disagrees.
-        ConfigError: for a device that is not there.
+        ConfigError: for a device or precision that is not there.
     """
     chosen = pick_device(device)
+    checked = check_precision(precision, chosen)
     name = os.fspath(folder)
     bundle = load_bundle(fetch(name) if is_hub(name) else Path(name), verify=verify)
-    return Predictor(with_aspect_kept(bundle) if keep_aspect else bundle, chosen)
+    return Predictor(with_aspect_kept(bundle) if keep_aspect else bundle, chosen, checked)
 
 
 def with_aspect_kept(bundle: Bundle) -> Bundle:

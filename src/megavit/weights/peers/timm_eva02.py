@@ -7,11 +7,15 @@ values are put into our order, and so are those that the output projection takes
 from typing import Any
 
 from megavit.config.vit import ViTConfig
+from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
 from megavit.weights.peers.shapes import Known, classes_of, config_from, depth_of, heads_known, image_of, shape_of
 from megavit.weights.peers.timm_vit import MODULES, PROJECTION, prefix
 
 TOLD_BY = ("patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight", "blocks.0.attn.q_bias")
+
+# (dim, depth) of the one whose blocks are others, though its tensors' names are the same.
+ENORMOUS = (1792, 64)
 
 
 def table(config: ViTConfig) -> list[Rule]:
@@ -65,9 +69,14 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     """Rotary where the MLP is SwiGLU, as EVA-02's is; pooled by the mean where the norm comes after pooling.
 
     Raises:
-        BundleError: for a tensor that is missing.
+        BundleError: for a tensor that is missing, and for EVA-02 of enormous size.
     """
     dim, channels, *patch = shape_of(shapes, "patch_embed.proj.weight", axes=4)
+    if (dim, depth_of(shapes, "blocks.")) == ENORMOUS:
+        raise BundleError(
+            "the checkpoint is EVA-02 of enormous size, whose blocks normalise behind their branches; megavit has no "
+            "such model"
+        )
     patch_hw = (patch[0], patch[1])
     hidden = shape_of(shapes, "blocks.0.mlp.fc2.weight", axes=2)[1]
     gated = "blocks.0.mlp.fc1_g.weight" in shapes or shape_of(shapes, "blocks.0.mlp.fc1.weight", axes=2)[0] != hidden

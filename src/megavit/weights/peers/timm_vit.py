@@ -99,12 +99,18 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     Shapes do not tell those: `timm_names.known` does.
 
     Raises:
-        BundleError: for a tensor that is missing, for two classifiers, and for norms that could be of either kind.
+        BundleError: for a tensor that is missing, for two classifiers, for a Perception Encoder, and for norms that
+            could be of either kind.
     """
     if "head_dist.weight" in shapes:
         raise BundleError(
             "the checkpoint is a distilled DeiT with two classifiers, whose answers are averaged; megavit's model has "
             "one. Take one that is not distilled"
+        )
+    if {"norm_pre.weight", "attn_pool.latent"} <= shapes.keys():  # no other model of timm's has both
+        raise BundleError(
+            "the checkpoint is a Perception Encoder, whose positions are learned and rotary, and whose heads of the "
+            "pooling are not those of the layers; megavit has no such model"
         )
     if "blocks.0.norm1.bias" not in shapes and "norm" not in known:
         raise BundleError('the checkpoint has norms without bias, "layer" or "rms"; say which norm')

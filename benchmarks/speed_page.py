@@ -1,0 +1,56 @@
+"""What `megavit bench --output` measured, as tables in docs/speed.md.
+
+megavit bench --output benchmarks/results/speed/MACHINE.json
+python -m benchmarks.speed_page benchmarks/results/speed/*.json
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.pages import page_with
+from megavit.runtime.storage import write_file
+
+PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
+BEGIN, END = "<!-- speed: written by `python -m benchmarks.speed_page` -->", "<!-- end of speed -->"
+
+
+def tables(figures: dict[str, Any]) -> list[str]:
+    """A heading for the machine, and a table a case, the fastest contender first."""
+    versions = ", ".join(f"{name} {number}" for name, number in figures["versions"].items())
+    lines = [f"### {figures['machine']}", "", f"{versions}.", ""]
+    for case in figures["cases"]:
+        with_memory = any("memory" in entry for entry in case["entries"])
+        heads = [case["title"], "ms", "±", "images/s", "of the limit", "megavit is so many times as fast"]
+        heads += ["memory"] if with_memory else []
+        lines += [f"| {' | '.join(heads)} |", f"|---{'|---:' * (len(heads) - 1)}|"]
+        lines += [f"| {' | '.join(_row(entry, with_memory))} |" for entry in case["entries"]]
+        lines.append("")
+    return lines[:-1]
+
+
+def _row(entry: dict[str, Any], with_memory: bool) -> list[str]:
+    cells = [
+        entry["name"],
+        f"{entry['seconds'] * 1e3:.1f}",
+        f"{entry['spread'] / 2:.0%}",
+        f"{entry['images_per_second']:.1f}",
+        f"{entry['of_limit']:.0%}",
+        f"{entry['megavit_is']:.2f}",
+    ]
+    return [*cells, f"{entry['memory'] / 2**20:,.0f} MiB"] if with_memory else cells
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", type=Path, nargs="+")
+    arguments = parser.parse_args()
+    lines: list[str] = []
+    for file in arguments.files:
+        lines += [*([""] if lines else []), *tables(json.loads(file.read_text(encoding="utf-8")))]
+    write_file(PAGE, page_with(PAGE.read_text(encoding="utf-8"), BEGIN, lines, END))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+"""A trained MegaVit as a graph for OpenVINO: patches' pixels in, features and logits out, nothing computed in vain.
+
+Written from the model's modules, without tracing it: factors of norms and scales are folded into the matrices after
+them, and the last layer is computed for the tokens that pooling needs alone. Letters of the shapes: see
+`megavit.model`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import torch
+from openvino import opset15 as op
+from torch import Tensor, nn
+
+from megavit.config.preprocessing import Preprocessing
+from megavit.engine.fold import Matrix, affine, is_norm, joined, matrix, rows
+from megavit.model.attention import Attention
+from megavit.model.block import ParallelBlock, SerialBlock
+from megavit.model.feedforward import FeedForward
+from megavit.model.pooling import AttentionPool
+from megavit.model.vit import MegaVit
+
+Node = Any
+"""A value of the graph; OpenVINO's own types say no more."""
+
+Product = Callable[[Node, Matrix], Node]
+"""Maps an input and a matrix to their product."""
+
+PIXELS, POSITIONS, COSINES, SINES = "pixels", "positions", "cosines", "sines"
+
+
+def can_build(model: MegaVit) -> bool:
+    """Whether every part of the model has its like here: all but zetascale's own block have."""
+    return model.config.design.block in ("parallel", "serial")
+
+
+def plain_product(x: Node, of: Matrix) -> Node:
+    """`x` (B, T, in) times a matrix, plus its bias."""
+    weight, bias = of
+    x = op.matmul(x, constant(weight), False, True)
+    return x if bias is None else op.add(x, constant(bias))
+
+
+def build(model: MegaVit, preprocessing: Preprocessing, product: Product = plain_product) -> ov.Model:
+    """The graph of `model`, for any number of images of any one grid.
+
+    Its inputs: pixels (B, N, C · height · width) of the patches, uint8, or normalised floats where patches overlap;
+    positions (N, D) to add to them; and where the model's positions are rotary, cosines and sines (T, K). Its outputs:
+    the pooled features (B, D) and the logits (B, classes), which are the features again where there is no head.
+
+    Args:
+        preprocessing: says how pixels are normalised.
+        product: how the layers multiply.
+    """
+    return _Builder(model, preprocessing, product).build()
+
+
+class _Builder:
+    def __init__(self, model: MegaVit, preprocessing: Preprocessing, product: Product) -> None:
+        self.model, self.config = model, model.config
+        self.preprocessing = preprocessing
+        self.linear = product
+        self.rotary = self.config.design.positions in ("rope", "learned_rope")
+        self.turn: tuple[Node, Node] | None = None
+
+    def build(self) -> ov.Model:
+        model, config = self.model, self.config
+        width = model.patch_embedding.projection.in_features
+        pixels = op.parameter([-1, -1, width], np.float32 if config.design.patch_overlap else np.uint8, name=PIXELS)
+        positions = op.parameter([-1, config.dim], np.float32, name=POSITIONS)
+        inputs = [pixels, positions]
+        if self.rotary:
+            cosines, sines = (op.parameter([-1, config.dim_head], np.float32, name=name) for name in (COSINES, SINES))
+            inputs += [cosines, sines]
+            self.turn = cosines, sines
+        x = op.add(self.embed(pixels), positions)
+        x = self.norm(self.with_prefix(x, pixels), model.pre_norm)
+        *others, last = model.transformer.layers
+        for layer in others:
+            x = self.layer(x, layer, x)
+        x = self.layer(x, last, self.wanted(x))
+        x = self.pool(self.norm(x, model.norm) if config.design.final_norm == "tokens" else x)
+        x = self.norm(x, model.norm) if config.design.final_norm == "pooled" else x
+        logits = plain_product(x, matrix(model.mlp_head)) if isinstance(model.mlp_head, nn.Linear) else x
+        results = [op.result(x), op.result(logits)]
+        return ov.Model(results, inputs, "megavit")  # pyrefly: ignore[no-matching-overload] - calls results nodes
+
+    def embed(self, pixels: Node) -> Node:
+        """The patches' tokens; where nothing hinders it, pixels are normalised by the projection itself."""
+        part = self.model.patch_embedding
+        whole = matrix(part.projection, part.pixel_norm)
+        if self.config.design.patch_overlap:
+            x = pixels
+        else:
+            area = self.config.patch_hw[0] * self.config.patch_hw[1]
+            given = (self.preprocessing.mean, self.preprocessing.std)
+            mean, std = (by_channel(value, self.config.channels).repeat_interleave(area) for value in given)
+            x = op.convert(pixels, np.float32)
+            if is_norm(part.pixel_norm):
+                x = op.multiply(op.subtract(x, constant(mean * 255)), constant(1 / (255 * std)))
+            else:
+                weight, bias = whole
+                shift = -(weight @ (mean / std))
+                whole = weight / (255 * std), shift if bias is None else bias + shift
+        return self.norm(plain_product(self.standardise(x, part.pixel_norm), whole), part.norm)
+
+    def with_prefix(self, patches: Node, pixels: Node) -> Node:
+        """The class token and the registers before the patches of every image."""
+        if not self.config.num_prefix_tokens:
+            return patches
+        empty = self.model.norm.weight.detach().new_zeros(1, 0, self.config.dim)
+        tokens = self.model.prefix_tokens(empty)
+        batch = op.gather(op.shape_of(pixels), constant_int([0]), constant_int(0))
+        shape = op.concat([batch, constant_int(tokens.shape[1:])], 0)
+        return op.concat([op.broadcast(constant(tokens), shape), patches], 1)
+
+    def wanted(self, x: Node) -> Node:
+        """The tokens that pooling needs: the class token, or the patches."""
+        prefix = self.config.num_prefix_tokens
+        if self.config.pool == "cls":
+            return between(x, 0, 1)
+        return between(x, prefix, None) if prefix else x
+
+    def layer(self, x: Node, layer: nn.Module, kept: Node) -> Node:
+        """The layer's answer for the tokens `kept` of `x`."""
+        if isinstance(layer, ParallelBlock):
+            normed = self.standardise(x, layer.norm)
+            mine = normed if kept is x else self.standardise(kept, layer.norm)
+            attended = self.attention(normed, mine, layer.attention, layer.norm, layer.attention_scale)
+            hidden = self.feed_forward(mine, layer.mlp, layer.norm, layer.mlp_scale)
+            return op.add(op.add(kept, attended), hidden)
+        assert isinstance(layer, SerialBlock)
+        normed = self.standardise(x, layer.attention_norm)
+        mine = normed if kept is x else self.standardise(kept, layer.attention_norm)
+        x = op.add(kept, self.attention(normed, mine, layer.attention, layer.attention_norm, layer.attention_scale))
+        normed = self.standardise(x, layer.mlp_norm)
+        return op.add(x, self.feed_forward(normed, layer.mlp, layer.mlp_norm, layer.mlp_scale))
+
+    def attention(self, x: Node, asking: Node, part: Attention, norm: nn.Module, scale: nn.Module) -> Node:
+        """What the tokens `asking` read from `x`, both standardised; `norm` is what standardised them."""
+        inner, width = part.heads * self.config.dim_head, self.config.dim_head
+        normed = is_norm(part.query_norm)
+        whole, shrink = matrix(part.to_qkv, norm), width**-0.5
+        to_query = rows(whole, 0, inner, 1.0 if normed else shrink)
+        if asking is x:
+            parts = op.split(self.linear(x, joined(to_query, rows(whole, inner, 3 * inner))), constant_int(2), 3)
+            query, key, value = (self.heads(output, part.heads) for output in parts.outputs())
+        else:
+            parts = op.split(self.linear(x, rows(whole, inner, 3 * inner)), constant_int(2), 2)
+            key, value = (self.heads(output, part.heads) for output in parts.outputs())
+            query = self.heads(self.linear(asking, to_query), part.heads)
+        if normed:
+            query, key = self.norm(query, part.query_norm, shrink), self.norm(key, part.key_norm)
+        if self.turn is not None:
+            query, key = self.rotate(query, asking, x), self.rotate(key, x, x)
+        mixed = self.mix(query, key, value, inner)
+        return self.linear(self.standardise(mixed, part.out_norm), matrix(part.out, part.out_norm, scale))
+
+    def mix(self, query: Node, key: Node, value: Node, inner: int) -> Node:
+        """softmax(Q Kᵀ) V for (B, H, T, K), as (B, T, H · K)."""
+        weights = op.softmax(op.matmul(query, key, False, True), -1)
+        mixed = op.transpose(op.matmul(weights, value, False, False), constant_int([0, 2, 1, 3]))
+        return op.reshape(mixed, constant_int([0, -1, inner]), True)
+
+    def rotate(self, x: Node, tokens: Node, all_tokens: Node) -> Node:
+        """`x` (B, H, T, K) turned by its tokens' angles; `tokens` are all, or the last or the first of them."""
+        assert self.turn is not None
+        cosines, sines = self.turn
+        if tokens is not all_tokens:
+            start, stop = (0, 1) if self.config.pool == "cls" else (self.config.num_prefix_tokens, None)
+            cosines, sines = (between(angles, start, stop, axis=0) for angles in self.turn)
+        half = self.config.dim_head // 2
+        turned = op.concat([op.negative(between(x, half, None, axis=3)), between(x, 0, half, axis=3)], 3)
+        return op.add(op.multiply(x, cosines), op.multiply(turned, sines))
+
+    def feed_forward(self, x: Node, part: FeedForward, norm: nn.Module, scale: nn.Module) -> Node:
+        into = matrix(part.into, norm)
+        if part.mlp == "swiglu":
+            width = self.config.mlp_dim
+            gate, value = (self.linear(x, rows(into, i * width, (i + 1) * width)) for i in (0, 1))
+            hidden = op.multiply(op.swish(gate), value)
+        else:
+            hidden = activate(self.linear(x, into), part.mlp)
+        return self.linear(self.standardise(hidden, part.out_norm), matrix(part.out, part.out_norm, scale))
+
+    def pool(self, x: Node) -> Node:
+        """(B, tokens that pooling needs, D) -> (B, D)."""
+        if self.config.pool == "cls":
+            return op.squeeze(x, constant_int([1]))
+        if self.config.pool == "mean":
+            return op.reduce_mean(x, constant_int([1]), False)
+        part = self.model.pool
+        assert isinstance(part, AttentionPool)
+        dim = self.config.dim
+        asking = (part.to_query(part.query) * (dim // part.heads) ** -0.5).view(1, part.heads, 1, -1)
+        whole = matrix(part.to_key_value)
+        key, value = (self.heads(plain_product(x, rows(whole, i * dim, (i + 1) * dim)), part.heads) for i in (0, 1))
+        x = op.squeeze(plain_product(self.mix(constant(asking), key, value, dim), matrix(part.out)), constant_int([1]))
+        kind = self.config.design.mlp
+        hidden = plain_product(self.standardise(x, part.norm), matrix(part.mlp_into, part.norm))
+        hidden = activate(hidden, kind if kind != "swiglu" else "gelu")
+        return op.add(x, plain_product(hidden, matrix(part.mlp_out)))
+
+    def heads(self, x: Node, heads: int) -> Node:
+        """(B, T, H · K) -> (B, H, T, K)."""
+        return op.transpose(op.reshape(x, constant_int([0, 0, heads, -1]), True), constant_int([0, 2, 1, 3]))
+
+    def standardise(self, x: Node, norm: nn.Module) -> Node:
+        """The norm without its factors, which are folded into the matrix that follows; nothing for no norm."""
+        if not is_norm(norm):
+            return x
+        eps = self.config.design.norm_eps
+        if isinstance(norm, nn.LayerNorm):
+            return op.mvn(x, constant_int([-1]), True, eps, "INSIDE_SQRT")
+        mean_square = op.reduce_mean(op.multiply(x, x), constant_int([-1]), True)
+        return op.divide(x, op.sqrt(op.add(mean_square, np.float32(eps))))
+
+    def norm(self, x: Node, norm: nn.Module, factor: float = 1.0) -> Node:
+        """The whole norm, times `factor`; nothing for no norm."""
+        if not is_norm(norm):
+            return x
+        weight, bias = affine(norm)
+        x = self.standardise(x, norm)
+        x = op.multiply(x, constant(weight * factor)) if weight is not None else x
+        return op.add(x, constant(bias * factor)) if bias is not None else x
+
+
+def by_channel(value: float | tuple[float, ...], channels: int) -> Tensor:
+    """(channels,) float64."""
+    return torch.tensor(value, dtype=torch.float64).expand(channels)
+
+
+def activate(x: Node, kind: str) -> Node:
+    match kind:
+        case "gelu":
+            return op.gelu(x, "ERF")
+        case "gelu_tanh":
+            return op.gelu(x, "TANH")
+        case "quick_gelu":
+            return op.swish(x, np.float32(1.702))
+        case "relu2":
+            positive = op.relu(x)
+            return op.multiply(positive, positive)
+        case _:
+            raise AssertionError(kind)
+
+
+def between(x: Node, start: int, stop: int | None, axis: int = 1) -> Node:
+    """`x[start:stop]` along `axis`."""
+    end = np.iinfo(np.int64).max if stop is None else stop
+    return op.slice(x, constant_int([start]), constant_int([end]), constant_int([1]), constant_int([axis]))
+
+
+def constant(values: Tensor) -> Node:
+    return op.constant(np.ascontiguousarray(values.detach().cpu().numpy(), dtype=np.float32))
+
+
+def constant_int(values: int | Sequence[int]) -> Node:
+    return op.constant(np.array(values, dtype=np.int64))

@@ -1,0 +1,71 @@
+"""A graph whose layers multiply 8-bit integers, and how its ranges are measured on images.
+
+Activations are rounded per tensor, weights per output, by ranges found once and for all on a few images.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import openvino as ov
+from openvino import opset15 as op
+
+from megavit.engine.fold import Matrix
+from megavit.engine.graph import Node, constant, plain_product
+
+LEVELS = 256
+
+
+@dataclass(frozen=True)
+class Range:
+    """The smallest and largest value of a product's input."""
+
+    low: float
+    high: float
+
+
+class Probe:
+    """Products as they are, whose inputs come out of the graph too."""
+
+    def __init__(self) -> None:
+        self.inputs: list[Node] = []
+
+    def __call__(self, x: Node, of: Matrix) -> Node:
+        self.inputs.append(x)
+        return plain_product(x, of)
+
+
+class Quantised:
+    """Products of 8-bit integers; `ranges` in the order in which the graph is built."""
+
+    def __init__(self, ranges: Iterable[Range]) -> None:
+        self._ranges = iter(ranges)
+        self._rounded: dict[str, Node] = {}
+
+    def __call__(self, x: Node, of: Matrix) -> Node:
+        weight, bias = of
+        given = next(self._ranges)
+        name = x.get_name() if isinstance(x, ov.Node) else f"{x.get_node().get_name()}.{x.get_index()}"
+        if name not in self._rounded:  # of an input of several products only once
+            low, high = min(given.low, 0.0), max(given.high, given.low + 1e-6)
+            limits = [op.constant(np.float32(limit)) for limit in (low, high, low, high)]
+            self._rounded[name] = op.fake_quantize(x, *limits, LEVELS)
+        bound = weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-9)
+        limits = [constant(sign * bound) for sign in (-1, 1, -1, 1)]
+        x = op.matmul(self._rounded[name], op.fake_quantize(constant(weight), *limits, LEVELS - 1), False, True)
+        return x if bias is None else op.add(x, constant(bias))
+
+
+def ranges_of(compiled: ov.CompiledModel, batches: Iterable[dict[str, np.ndarray]]) -> list[Range]:
+    """The range of every input that a `Probe` saw, over all batches of a graph's inputs."""
+    found: list[Range] = []
+    for batch in batches:
+        answers = compiled(batch)
+        inputs = [answers[place] for place in range(2, len(compiled.outputs))]  # after features and logits
+        new = [Range(float(values.min()), float(values.max())) for values in inputs]
+        found = [_union(a, b) for a, b in zip(found, new, strict=True)] if found else new
+    return found
+
+
+def _union(a: Range, b: Range) -> Range:
+    return Range(min(a.low, b.low), max(a.high, b.high))

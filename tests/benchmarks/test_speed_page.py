@@ -1,0 +1,18 @@
+from benchmarks.speed_page import tables
+
+ENTRY = {"seconds": 0.0123, "spread": 0.04, "images_per_second": 81.3, "of_limit": 0.5, "megavit_is": 1.0}
+
+
+def test_a_case_is_a_table_and_memory_a_column_where_it_was_measured() -> None:
+    figures = {
+        "machine": "a laptop",
+        "versions": {"torch": "2"},
+        "cases": [
+            {"title": "S, batch 1", "entries": [{"name": "megavit", **ENTRY}]},
+            {"title": "step", "entries": [{"name": "megavit", "memory": 2**30, **ENTRY}]},
+        ],
+    }
+    lines = tables(figures)
+    assert lines[:3] == ["### a laptop", "", "torch 2."]
+    assert "| megavit | 12.3 | 2% | 81.3 | 50% | 1.00 |" in lines
+    assert "| megavit | 12.3 | 2% | 81.3 | 50% | 1.00 | 1,024 MiB |" in lines

@@ -1,0 +1,31 @@
+"""`megavit bench`, as a person runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "megavit", "bench", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_figures_for_people_and_for_machines(tmp_path: Path) -> None:
+    written = tmp_path / "figures.json"
+    done = bench("pico", "--quick", "--json", "--output", str(written), "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures == json.loads(written.read_text())
+    assert figures["versions"]["torch"] and figures["machine"]
+    assert [case["title"] for case in figures["cases"]][-1] == "pico, training step, batch 16, bfloat16"
+    for case in figures["cases"]:
+        assert {"megavit"} <= {entry["name"] for entry in case["entries"]}
+    again = bench("pico", "--output", str(written))
+    assert again.returncode == 2 and "choose another" in again.stderr
+
+
+def test_an_unknown_model_is_refused_before_anything_is_timed() -> None:
+    done = bench("S", "huge")
+    assert done.returncode == 2 and "huge" in done.stderr and "S:" not in done.stderr

@@ -1,0 +1,135 @@
+"""The graph for OpenVINO against PyTorch, on real pictures and on models of every design."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from sklearn.datasets import load_sample_images
+from torchvision.transforms.v2 import functional as transforms
+
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.presets import PRESETS, preset
+from megavit.config.vit import PLAIN_VIT, Design, Pool, ViTConfig
+from megavit.data.augment import normalise
+from megavit.engine.graph import can_build
+from megavit.engine.openvino import OpenVino
+from megavit.model.vit import MegaVit
+from tests.properties.test_model import configs, images
+
+# Presets that fit into a test's memory and time; those above differ from them in size alone.
+UP_TO_L = list(PRESETS)[: list(PRESETS).index("L") + 1]
+
+
+def pictures(height: int, width: int) -> torch.Tensor:
+    """Two photographs, uint8."""
+    whole = torch.stack([torch.from_numpy(pixels.copy()).permute(2, 0, 1) for pixels in load_sample_images().images])
+    return transforms.resize(whole, [height, width], antialias=True)
+
+
+def grown(config: ViTConfig, seed: int = 0) -> MegaVit:
+    """A model whose every part tells: trained weights are larger than initial ones, and biases are not zero."""
+    model = MegaVit.from_config(config).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            is_factor = parameter.ndim == 1 and name.endswith(("weight", "factor"))
+            parameter.add_(noise * (0.1 if is_factor or parameter.ndim == 1 else 0.5 * parameter.shape[-1] ** -0.5))
+    return model
+
+
+def preprocessing_of(config: ViTConfig) -> Preprocessing:
+    """With another mean and spread for each channel."""
+    count = config.channels
+    mean, std = (tuple(start + 0.05 * i for i in range(count)) for start in (0.4, 0.2))
+    height, width = (max(2, side) for side in config.image_hw)
+    return Preprocessing(height=height, width=width, channels=count, mean=mean, std=std)
+
+
+@torch.no_grad()
+def by_pytorch(model: MegaVit, x: torch.Tensor) -> list[torch.Tensor]:
+    pooled = model.features(normalise(x, preprocessing_of(model.config))).pooled
+    return [pooled, model.mlp_head(pooled)]
+
+
+def difference(model: MegaVit, x: torch.Tensor) -> float:
+    """The largest of features and logits, each of its largest value."""
+    found = OpenVino(model, preprocessing_of(model.config), "float32")(x)
+    worst = 0.0
+    for ours, expected in zip(found, by_pytorch(model, x), strict=True):
+        assert ours.shape == expected.shape and ours.dtype == torch.float32
+        worst = max(worst, ((ours - expected).abs().max() / expected.abs().max().clamp(min=1e-3)).item())
+    return worst
+
+
+@pytest.mark.parametrize("name", UP_TO_L)
+def test_every_preset_answers_as_pytorch_does_on_real_pictures(name: str) -> None:
+    model = grown(preset(name, num_classes=7))
+    assert difference(model, pictures(*model.config.image_hw)) < 1e-5
+
+
+@pytest.mark.parametrize("design", [Design(), PLAIN_VIT], ids=["parallel", "serial"])
+@pytest.mark.parametrize("pool", ["cls", "mean", "map"])
+@pytest.mark.parametrize("size", [(28, 28), (35, 21), (7, 56)])
+def test_blocks_pools_and_odd_sizes(design: Design, pool: Pool, size: tuple[int, int]) -> None:
+    config = replace(preset("nano", num_classes=7, image_size=28, patch_size=7, design=design), pool=pool)
+    assert difference(grown(config), pictures(*size)) < 1e-5
+
+
+@settings(max_examples=25, deadline=None)
+@given(config=configs().filter(lambda config: config.design.block != "zeta"))
+def test_models_of_any_design(config: ViTConfig) -> None:
+    model = grown(config)
+    rows, columns = config.grid
+    for grid in (config.grid, (rows + 1, columns + 2)):
+        x = (images(config, 3, grid) * 64 + 128).clamp(0, 255).to(torch.uint8)
+        assert difference(model, x) < 1e-4  # few channels, so rounding counts for more
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean", "map"])
+@pytest.mark.parametrize("patches", [3, 4])
+def test_as_many_heads_as_tokens(pool: Pool, patches: int) -> None:
+    """OpenVINO then takes one for the other where it knows all sizes."""
+    config = replace(preset("nano", num_classes=7, image_size=(8, 8 * patches), patch_size=8), pool=pool)
+    assert config.heads == 4
+    assert difference(grown(config), pictures(*config.image_hw)) < 1e-5
+
+
+def test_overlapping_patches_see_zeros_beyond_the_edge() -> None:
+    config = preset("nano", num_classes=7, design=Design(patch_overlap=2))
+    assert difference(grown(config), pictures(*config.image_hw)) < 1e-5
+
+
+def test_zetascales_block_has_no_graph() -> None:
+    config = preset("nano", design=Design(block="zeta", qk_norm=False, norm_bias=True, norm_eps=1e-5, patch_norm=True))
+    assert not can_build(MegaVit.from_config(config))
+
+
+def test_bfloat16_is_near() -> None:
+    model = grown(preset("S", num_classes=7))
+    x = pictures(224, 224)
+    for found, expected in zip(
+        OpenVino(model, preprocessing_of(model.config), "bfloat16")(x), by_pytorch(model, x), strict=True
+    ):
+        assert 0 < (found - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+def test_threads_get_their_own_answers() -> None:
+    model = grown(preset("nano", num_classes=7))
+    engine = OpenVino(model, preprocessing_of(model.config), "float32")
+    inputs = [torch.randint(256, (1 + i % 3, 3, 32, 32 if i % 2 else 64), dtype=torch.uint8) for i in range(24)]
+    found: dict[int, torch.Tensor] = {}
+
+    def work(start: int) -> None:
+        for i in range(start, len(inputs), 4):
+            found[i] = engine(inputs[i])[1]
+
+    threads = [threading.Thread(target=work, args=(start,)) for start in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i, x in enumerate(inputs):
+        torch.testing.assert_close(found[i], by_pytorch(model, x)[1], rtol=1e-4, atol=1e-4)
