@@ -76,8 +76,9 @@ class Engine:
         place = sorted(range(len(order)), key=order.__getitem__)
         return Seen(*(torch.cat(parts)[place] for parts in zip(*map(self._seen, stacks), strict=True)))
 
-    def settle(self, images: Tensor) -> None:
-        """Decide on `images`, uint8 (B, C, height, width), whether OpenVINO computes from now on."""
+    def settle(self, images: Images) -> None:
+        """Decide on `images`, as they are to be computed with, whether OpenVINO computes from now on."""
+        images = images[0][None] if isinstance(images, list) else images
         self._settled = True
         if not self._is_possible():
             return

@@ -8,10 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import openvino as ov
+import torch
 from openvino import opset15 as op
+from torch import Tensor
 
+from megavit.config.preprocessing import Preprocessing
 from megavit.engine.fold import Matrix
-from megavit.engine.graph import Node, constant, plain_product
+from megavit.engine.graph import Node, build, constant, plain_product
+from megavit.engine.inputs import Inputs
+from megavit.model.vit import MegaVit
 
 LEVELS = 256
 
@@ -56,13 +61,18 @@ class Quantised:
         return x if bias is None else op.add(x, constant(bias))
 
 
-def ranges_of(compiled: ov.CompiledModel, batches: Iterable[dict[str, np.ndarray]]) -> list[Range]:
-    """The range of every input that a `Probe` saw, over all batches of a graph's inputs."""
+def calibrate(model: MegaVit, preprocessing: Preprocessing, batches: Iterable[Tensor]) -> list[Range]:
+    """The range of every layer's inputs over uint8 batches (B, C, height, width), in the order of the graph."""
+    probe, inputs_of = Probe(), Inputs(model, preprocessing)
+    with torch.no_grad():
+        graph = build(model, preprocessing, probe)
+    graph.add_results([op.result(value) for value in probe.inputs])
+    compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found: list[Range] = []
     for batch in batches:
-        answers = compiled(batch)
-        inputs = [answers[place] for place in range(2, len(compiled.outputs))]  # after features and logits
-        new = [Range(float(values.min()), float(values.max())) for values in inputs]
+        answers = compiled(inputs_of(batch))
+        seen = [answers[place] for place in range(2, len(compiled.outputs))]  # after features and logits
+        new = [Range(float(values.min()), float(values.max())) for values in seen]
         found = [_union(a, b) for a, b in zip(found, new, strict=True)] if found else new
     return found
 

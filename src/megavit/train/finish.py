@@ -11,10 +11,10 @@ from torch import Tensor
 from megavit.config.files import dump_toml, to_dict
 from megavit.config.vit import ViTConfig
 from megavit.data.samples import LabelledImages
+from megavit.engine.engine import Engine
 from megavit.evaluate.labels import best_thresholds
 from megavit.evaluate.measure import AnyMetrics, measure_target
 from megavit.model.vit import MegaVit
-from megavit.predict.logits import logits_of
 from megavit.predict.outputs import outputs
 from megavit.runtime.device import device_name
 from megavit.train.examples import examples, golden_pictures
@@ -22,13 +22,13 @@ from megavit.train.feed import Feed
 from megavit.train.ladder import Tuning
 from megavit.train.loop import Task
 from megavit.train.plan import SAMPLES
+from megavit.train.prepare import final_logits
 from megavit.train.report import DataSummary, Report, write_report
 from megavit.train.state import TrainState
 from megavit.train.watch import Watch
 from megavit.weights.bundle import BundleInfo, library_versions, save_bundle
 
 BUNDLE = "bundle"
-BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def title_of(images: LabelledImages) -> str:
 
 def answers(model: MegaVit, task: Task, feed: Feed) -> Tensor:
     """The answers for the images of `feed`, in float32, as the bundle will give them."""
-    logits = logits_of(model, feed.in_turn(BATCH), task.preprocessing)
+    logits = final_logits(Engine(model, task.preprocessing), feed)
     return torch.cat([outputs(batch, task.target) for batch in logits])
 
 

@@ -2,11 +2,11 @@
 
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import Precision, Recipe
@@ -15,6 +15,7 @@ from megavit.data.order import BatchOrder, equal_class_weights
 from megavit.data.pictures import Images, Pictures, as_batch
 from megavit.data.samples import LabelledImages
 from megavit.data.targets import outputs, targets_of
+from megavit.engine.engine import Engine
 from megavit.errors import ConfigError
 from megavit.model.vit import MegaVit
 from megavit.predict.logits import logits_of
@@ -202,9 +203,10 @@ def time_plan(
     """
     total = task.recipe.run.minutes * 60
     enough = max(1.0, VALIDATION_MEASURING_SHARE * total)
-    pass_seconds = validation_seconds(state, task, validation, enough, task.dtype)
-    # The report's figures are in float32, as the bundle answers.
-    final_seconds = validation_seconds(state, task, validation, enough, torch.float32)
+    pass_seconds = validation_seconds(state, task, validation, enough)
+    final = Engine(state.average, task.preprocessing)
+    final.settle(next(validation.in_turn(VALIDATION_BATCH)))  # or its beginning, which is slower, would be multiplied
+    final_seconds = seconds_of_pass(final_logits(final, validation), len(validation), enough)
     test = len(images.of("test")) / len(validation)
     return TimePlan(
         total=total,
@@ -216,14 +218,26 @@ def time_plan(
     )
 
 
-def validation_seconds(state: TrainState, task: Task, feed: Feed, enough: float, dtype: torch.dtype) -> float:
-    """Seconds of a pass over `feed`, by as many of its images as come in `enough` seconds."""
+def validation_seconds(state: TrainState, task: Task, feed: Feed, enough: float) -> float:
+    """Seconds of a validation on the images of `feed`, by as many as come in `enough` seconds."""
+    batches = feed.in_turn(VALIDATION_BATCH)
+    return seconds_of_pass(logits_of(state.average, batches, task.preprocessing, task.dtype), len(feed), enough)
+
+
+def final_logits(engine: Engine, feed: Feed) -> Iterator[Tensor]:
+    """The logits of each batch of `feed`, in float32, as the bundle will compute them."""
+    for batch in feed.in_turn(VALIDATION_BATCH):
+        yield engine(batch).logits
+
+
+def seconds_of_pass(answers: Iterable[Tensor], images: int, enough: float) -> float:
+    """Seconds that all of `answers` would take, for so many images, by as many as come in `enough` seconds."""
     began, seen = time.monotonic(), 0
-    for logits in logits_of(state.average, feed.in_turn(VALIDATION_BATCH), task.preprocessing, dtype):
-        seen += len(logits)
+    for part in answers:
+        seen += len(part)
         if time.monotonic() - began > enough:
             break
-    return (time.monotonic() - began) * len(feed) / seen
+    return (time.monotonic() - began) * images / seen
 
 
 def drawing_seconds() -> float:

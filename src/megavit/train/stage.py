@@ -140,7 +140,7 @@ def plan_stage(state: TrainState, task: Task, training: Feed, held: Feed, limit:
         return StagePlan(steps=steps_of(task, task.recipe.run.epochs or 1), time=None)
     began = time.monotonic()
     _, step = measure(state, task, next(batches_of(training, task, 0, 1)), MEASURING)
-    validation = validation_seconds(state, task, held, MEASURING, task.dtype)
+    validation = validation_seconds(state, task, held, MEASURING)
     limit -= time.monotonic() - began
     enough = max(STEPS, math.ceil(PASSES * task.images / task.batch_size))
     if enough * step + validation * enough * task.batch_size / task.images <= limit:

@@ -1,0 +1,62 @@
+"""8-bit integers: near to float32, made so by ranges that were measured."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from megavit.config.presets import preset
+from megavit.config.vit import PLAIN_VIT, Design
+from megavit.engine.int8 import Range, calibrate
+from megavit.engine.openvino import OpenVino
+from megavit.model.vit import MegaVit
+from tests.engine.test_openvino import by_pytorch, grown, pictures, preprocessing_of
+
+DESIGNS = {
+    "parallel": Design(),
+    "serial": PLAIN_VIT,
+    "rotary, SwiGLU": Design(positions="rope", mlp="swiglu", registers=2),
+}
+
+
+def products(model: MegaVit) -> int:
+    """In the layers: for queries, keys and values, for the way out, and for the MLP; the last layer's queries apart."""
+    into = 2 if model.config.design.mlp == "swiglu" else 1
+    apart = model.config.num_prefix_tokens > 0
+    return model.config.depth * (3 + into) + apart
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_answers_are_near_those_of_float32(name: str) -> None:
+    config = preset("nano", num_classes=7, design=DESIGNS[name])
+    model = grown(config)
+    x, preprocessing = pictures(*config.image_hw), preprocessing_of(config)
+    ranges = calibrate(model, preprocessing, [x])
+    assert len(ranges) == products(model) and all(one.low < one.high for one in ranges)
+    found = OpenVino(model, preprocessing, "float32", ranges)(x)
+    exact = OpenVino(model, preprocessing, "float32")(x)
+    for rounded, plain, expected in zip(found, exact, by_pytorch(model, x), strict=True):
+        apart = (rounded - expected).abs().max() / expected.abs().max()
+        assert (plain - expected).abs().max() / expected.abs().max() < apart < 0.15
+
+
+def test_ranges_grow_with_the_images_they_are_measured_on() -> None:
+    config = replace(preset("nano", num_classes=7), pool="cls")
+    model, x = grown(config), pictures(*config.image_hw)
+    both = calibrate(model, preprocessing_of(config), [x[:1], x[1:]])
+    for one, other, together in zip(
+        calibrate(model, preprocessing_of(config), [x[:1]]),
+        calibrate(model, preprocessing_of(config), [x[1:]]),
+        both,
+        strict=True,
+    ):
+        assert together == Range(min(one.low, other.low), max(one.high, other.high))
+
+
+def test_wrong_ranges_give_wrong_answers() -> None:
+    config = preset("nano", num_classes=7)
+    model, x, preprocessing = grown(config), pictures(*config.image_hw), preprocessing_of(config)
+    narrow = [Range(one.low / 50, one.high / 50) for one in calibrate(model, preprocessing, [x])]
+    found, expected = OpenVino(model, preprocessing, "float32", narrow)(x)[1], by_pytorch(model, x)[1]
+    assert (found - expected).abs().max() > 0.2 * expected.abs().max()
+    torch.testing.assert_close(OpenVino(model, preprocessing, "float32")(x)[1], expected, rtol=0, atol=1e-3)
