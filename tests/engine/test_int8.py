@@ -7,8 +7,9 @@ import torch
 
 from megavit.config.presets import preset
 from megavit.config.vit import PLAIN_VIT, Design
-from megavit.engine.int8 import Range, calibrate
+from megavit.engine.int8 import calibrate
 from megavit.engine.openvino import OpenVino
+from megavit.engine.ranges import Range
 from megavit.model.vit import MegaVit
 from tests.engine.test_openvino import by_pytorch, grown, pictures, preprocessing_of
 

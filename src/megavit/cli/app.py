@@ -20,6 +20,7 @@ from megavit.cli.demo import demo
 from megavit.cli.embed import embed
 from megavit.cli.evaluate import evaluate
 from megavit.cli.predict import predict
+from megavit.cli.quantise import quantise
 from megavit.cli.train import train
 from megavit.errors import MegavitError, signal_of
 
@@ -37,6 +38,7 @@ app.command(evaluate)
 app.command(predict)
 app.command(convert)
 app.command(embed)
+app.command(quantise)
 app.command(bench)
 
 

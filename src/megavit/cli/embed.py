@@ -18,7 +18,9 @@ def embed(
     *,
     out: Annotated[Path | None, Parameter(help="New .npz or .csv file for the embeddings.")] = None,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, Parameter(help="float32, or bfloat16: faster, with 3 digits.")] = "float32",
+    precision: Annotated[
+        str, Parameter(help="float32, bfloat16 (faster, 3 digits), or int8 after quantise.")
+    ] = "float32",
     batch_size: Annotated[int, Parameter(help="Images at a time.")] = 32,
     verify: Annotated[bool, Parameter(help="First check the bundle's golden answers.", negative="")] = False,
     json: Annotated[bool, Parameter(help="Print one JSON object a line.", negative="")] = False,

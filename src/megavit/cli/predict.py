@@ -19,7 +19,9 @@ def predict(
     top: Annotated[int, Parameter(help="How many classes or labels to tell of each image.")] = 5,
     output: Annotated[Path | None, Parameter(help="New .csv or .jsonl file for the answers.")] = None,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, Parameter(help="float32, or bfloat16: faster, with 3 digits.")] = "float32",
+    precision: Annotated[
+        str, Parameter(help="float32, bfloat16 (faster, 3 digits), or int8 after quantise.")
+    ] = "float32",
     batch_size: Annotated[int, Parameter(help="Images at a time.")] = 32,
     keep_aspect: Annotated[
         bool, Parameter(help="Keep images' aspect, also where training did not.", negative="")

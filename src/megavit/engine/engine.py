@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Literal, NamedTuple, cast, get_args
 
@@ -13,13 +13,14 @@ from megavit.config.checks import check_choice
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.augment import normalise
 from megavit.data.pictures import Images
+from megavit.engine.ranges import Range
 from megavit.errors import ConfigError
 from megavit.model.packing import by_size
 from megavit.model.vit import MegaVit
 from megavit.runtime.device import has_bfloat16
 
-Precision = Literal["float32", "bfloat16"]
-"""Of the matrix products. float32 is exact up to rounding; bfloat16 is faster and has 3 digits."""
+Precision = Literal["float32", "bfloat16", "int8"]
+"""Of the matrix products. float32 is exact up to rounding, bfloat16 is faster and has 3 digits, int8 has 2."""
 
 # PyTorch computes at once; another engine is built, in about this time, when PyTorch has taken as long already.
 PATIENCE_SECONDS = 0.3
@@ -43,6 +44,8 @@ def check_precision(name: str, device: torch.device) -> Precision:
     check_choice("precision", name, get_args(Precision))
     if name == "bfloat16" and not has_bfloat16(device):
         raise ConfigError("this device has no bfloat16: leave out precision, or take float32")
+    if name == "int8" and (device.type != "cpu" or find_spec("openvino") is None):
+        raise ConfigError("int8 is for processors, and needs openvino: leave out precision, or take float32")
     return cast(Precision, name)
 
 
@@ -56,13 +59,20 @@ class Engine:
         model: on any device; its mode does not matter and is left alone.
         preprocessing: how the images' pixels are normalised.
         precision: of the matrix products.
+        ranges: for "int8" alone, of the layers' inputs: see `megavit.engine.int8`. There is nothing to decide then.
 
     Attributes:
         note: which way it computes, and why, in a line.
     """
 
-    def __init__(self, model: MegaVit, preprocessing: Preprocessing, precision: Precision = "float32") -> None:
-        self.model, self.preprocessing = model, preprocessing
+    def __init__(
+        self,
+        model: MegaVit,
+        preprocessing: Preprocessing,
+        precision: Precision = "float32",
+        ranges: Sequence[Range] | None = None,
+    ) -> None:
+        self.model, self.preprocessing, self.ranges = model, preprocessing, ranges
         self.precision: Precision = precision
         self.note = ""
         self._lock = threading.Lock()
@@ -107,6 +117,12 @@ class Engine:
         self._fast: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
         self._settled = False
         self._seconds = 0.0
+        if self.ranges is not None:
+            from megavit.engine.openvino import OpenVino
+
+            rest = "bfloat16" if has_bfloat16(torch.device("cpu")) else "float32"
+            self._fast, self._settled = OpenVino(self.model, self.preprocessing, rest, self.ranges), True
+            self.note = "OpenVINO, by 8-bit integers"
 
     def _is_possible(self) -> bool:
         """Whether there is another engine to try at all."""

@@ -4,7 +4,6 @@ Activations are rounded per tensor, weights per output, by ranges found once and
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import openvino as ov
@@ -16,17 +15,10 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.engine.fold import Matrix
 from megavit.engine.graph import Node, build, constant, plain_product
 from megavit.engine.inputs import Inputs
+from megavit.engine.ranges import Range
 from megavit.model.vit import MegaVit
 
 LEVELS = 256
-
-
-@dataclass(frozen=True)
-class Range:
-    """The smallest and largest value of a product's input."""
-
-    low: float
-    high: float
 
 
 class Probe:
@@ -73,9 +65,5 @@ def calibrate(model: MegaVit, preprocessing: Preprocessing, batches: Iterable[Te
         answers = compiled(inputs_of(batch))
         seen = [answers[place] for place in range(2, len(compiled.outputs))]  # after features and logits
         new = [Range(float(values.min()), float(values.max())) for values in seen]
-        found = [_union(a, b) for a, b in zip(found, new, strict=True)] if found else new
+        found = [a | b for a, b in zip(found, new, strict=True)] if found else new
     return found
-
-
-def _union(a: Range, b: Range) -> Range:
-    return Range(min(a.low, b.low), max(a.high, b.high))

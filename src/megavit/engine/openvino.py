@@ -10,7 +10,8 @@ from torch import Tensor
 from megavit.config.preprocessing import Preprocessing
 from megavit.engine.graph import PIXELS, build, plain_product
 from megavit.engine.inputs import Arrays, Inputs
-from megavit.engine.int8 import Quantised, Range
+from megavit.engine.int8 import Quantised
+from megavit.engine.ranges import Range
 from megavit.model.vit import MegaVit
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}

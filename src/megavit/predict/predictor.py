@@ -22,7 +22,8 @@ from megavit.data.arrays import from_array
 from megavit.data.decode import Need, decode_with_size, from_pillow
 from megavit.data.pictures import Images, as_batch, prepare
 from megavit.engine.engine import Engine, Precision, check_precision
-from megavit.errors import BundleError, ImageError
+from megavit.engine.ranges import Range
+from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.arrivals import Arrivals
 from megavit.predict.embeddings import Embedding
 from megavit.predict.outputs import outputs
@@ -56,7 +57,8 @@ class Predictor:
         self.labels = tuple(bundle.info.labels)
         self.target: TargetKind = bundle.info.target.kind
         self.model = bundle.model.to(device)
-        self.engine = Engine(self.model, bundle.info.preprocessing, precision)
+        ranges = [Range(low, high) for low, high in bundle.info.int8["ranges"]] if precision == "int8" else None
+        self.engine = Engine(self.model, bundle.info.preprocessing, precision, ranges)
 
     @overload
     def predict(self, image: Image, top: int = 5) -> Prediction: ...
@@ -199,7 +201,8 @@ def load(
     Args:
         folder: what `megavit train` or `megavit convert` wrote, or hf-hub:USER/NAME for one on the hub.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        precision: of the matrix products: "float32", exact up to rounding, or "bfloat16", faster and with 3 digits.
+        precision: of the matrix products: "float32", exact up to rounding; "bfloat16", faster and with 3 digits; or
+            "int8", for a bundle that `megavit quantise` wrote.
         verify: also check that the bundle's golden pictures get the answers they must.
         keep_aspect: resize images with their aspect kept, also where the model was not trained so.
 
@@ -211,6 +214,8 @@ def load(
     checked = check_precision(precision, chosen)
     name = os.fspath(folder)
     bundle = load_bundle(fetch(name) if is_hub(name) else Path(name), verify=verify)
+    if checked == "int8" and not bundle.info.int8:
+        raise ConfigError(f"{name} has no ranges for int8; megavit quantise BUNDLE DATA --out FOLDER measures them")
     return Predictor(with_aspect_kept(bundle) if keep_aspect else bundle, chosen, checked)
 
 

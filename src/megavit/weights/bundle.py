@@ -10,6 +10,7 @@ README.md           the model card
 import hashlib
 import json
 import platform
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -25,7 +26,7 @@ from megavit.config.target import Target
 from megavit.config.vit import ViTConfig
 from megavit.data.augment import normalise
 from megavit.data.pictures import as_batch, prepare, to_device
-from megavit.errors import BundleError, ConfigError
+from megavit.errors import BundleError, ConfigError, OutputError
 from megavit.model.vit import MegaVit
 from megavit.runtime.storage import new_folder, sha256, write_file, writing
 from megavit.weights.card import model_card
@@ -62,6 +63,8 @@ class BundleInfo:
         versions: of the libraries that trained it.
         files: SHA-256 of every other file of the bundle.
         tuning: of a model that began with weights trained before: which, each rung's figures, the one kept, and why.
+        int8: of a model that may multiply 8-bit integers: "ranges", [lowest, highest] of each layer's inputs in the
+            order of the graph; and "measured", what that costs, as `megavit.evaluate.quantise` finds it.
     """
 
     format: int = FORMAT
@@ -76,6 +79,7 @@ class BundleInfo:
     files: dict[str, str] = field(default_factory=dict)
     target: Target = field(default_factory=Target)
     tuning: dict[str, Any] = field(default_factory=dict)
+    int8: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.preprocessing.keep_aspect and self.preprocessing.patch_size != self.model.patch_size:
@@ -126,10 +130,27 @@ def save_bundle(folder: Path, model: MegaVit, info: BundleInfo, golden: Sequence
         card = model_card(info.labels, info.metrics, info.data, info.preprocessing, info.created, info.target)
         write_file(new / CARD, card.encode(errors="replace"))  # a path need not be text
         files = {name: sha256(new / name) for name in (WEIGHTS, GOLDEN, SAMPLES, CARD)}
-        text = json.dumps(asdict(replace(info, files=files)), ensure_ascii=False).encode(errors="replace")
-        table = json.loads(text)
-        sealed = table | {"sha256": _seal(table)}
-        write_file(new / INFO, json.dumps(sealed, indent=1, ensure_ascii=False))
+        _write_info(new / INFO, replace(info, files=files))
+
+
+def copy_bundle(folder: Path, out: Path, info: BundleInfo) -> None:
+    """Write the bundle in `folder` to `out` with another `info`, which must be of the same files.
+
+    Raises:
+        OutputError: when `out` is there already, or cannot be written.
+    """
+    if out.exists():
+        raise OutputError(f"there is {out} already; choose a new folder")
+    with writing("the bundle", out), new_folder(out) as new:
+        for name in info.files:
+            shutil.copyfile(folder / name, new / name)
+        _write_info(new / INFO, info)
+
+
+def _write_info(path: Path, info: BundleInfo) -> None:
+    text = json.dumps(asdict(info), ensure_ascii=False).encode(errors="replace")
+    table = json.loads(text)
+    write_file(path, json.dumps(table | {"sha256": _seal(table)}, indent=1, ensure_ascii=False))
 
 
 def load_bundle(folder: Path, *, verify: bool = False) -> Bundle:

@@ -1,0 +1,59 @@
+"""`megavit quantise`, as a person runs it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import megavit, megavit_json
+
+
+@pytest.fixture(scope="module")
+def quantised(run: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The bundle that it wrote, and what it said."""
+    folder = tmp_path_factory.mktemp("quantised")
+    done = megavit("quantise", run, digits, "--out", "small", "--most", "40", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "small", done.stdout
+
+
+def test_it_says_what_int8_costs_and_the_bundle_keeps_it(quantised: tuple[Path, str]) -> None:
+    bundle, told = quantised
+    info = json.loads((bundle / "megavit.json").read_text())
+    measured = info["int8"]["measured"]
+    assert f"accuracy on {measured['images']} images: {measured['float32']:.2%} in float32" in told
+    assert measured["change"]["low"] <= measured["change"]["value"] <= measured["change"]["high"]
+    assert measured["change"]["value"] == pytest.approx(measured["int8"] - measured["float32"])
+    assert 0 < measured["images"] < 90  # what the model learnt from is left out
+    assert all(low < high for low, high in info["int8"]["ranges"])
+
+
+def test_answers_in_int8_are_near_those_in_float32(quantised: tuple[Path, str], digits: Path, tmp_path: Path) -> None:
+    bundle, _ = quantised
+    image = digits / "digit 1" / "003.png"
+    found = {
+        precision: {one["label"]: one["probability"] for one in answer["top"]}
+        for precision in ("float32", "int8")
+        for answer in [megavit_json("predict", bundle, image, "--precision", precision, cwd=tmp_path)]
+    }
+    apart = [abs(found["int8"][label] - probability) for label, probability in found["float32"].items()]
+    assert 0 < max(apart) < 0.1
+
+
+def test_what_loses_more_than_it_may_is_not_written(run: Path, digits: Path, tmp_path: Path, monkeypatch) -> None:
+    from megavit.cli.app import run as command
+    from megavit.evaluate import quantise as module
+
+    monkeypatch.setattr(module, "paired_change", lambda before, after: module.Interval(-0.02, -0.03, -0.01))
+    assert command(["quantise", str(run), str(digits), "--out", str(tmp_path / "small")]) == 1
+    assert not (tmp_path / "small").exists()
+
+
+def test_mistakes_are_told_before_anything_is_measured(run: Path, digits: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    taken = megavit("quantise", run, digits, "--out", "taken", cwd=tmp_path)
+    assert taken.returncode == 2 and "choose a new folder" in taken.stderr
+    unknown = megavit("predict", run, digits / "digit 1" / "003.png", "--precision", "int8", cwd=tmp_path)
+    assert unknown.returncode == 2 and "megavit quantise" in unknown.stderr
+    wrong = megavit("predict", run, digits / "digit 1" / "003.png", "--precision", "int4", cwd=tmp_path)
+    assert wrong.returncode == 2 and "float32, bfloat16, int8" in wrong.stderr
