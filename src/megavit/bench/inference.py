@@ -18,8 +18,10 @@ from megavit.data.augment import normalise
 from megavit.engine.engine import Engine, Precision
 from megavit.model.cost import forward_flops
 from megavit.model.vit import MegaVit
+from megavit.runtime.device import has_bfloat16
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# What stands for int8 in the limit: PyTorch has no product of integers that is as fast.
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.bfloat16}
 # In other runtimes the peers' graphs are alike: one of them stands for all.
 FOR_ALL = "timm"
 
@@ -55,6 +57,14 @@ def preprocessing_of(config: ViTConfig) -> Preprocessing:
 
 def _ours(config: ViTConfig, pixels: Tensor, precision: Precision, device: torch.device) -> Iterator[tuple[str, Run]]:
     model = MegaVit.from_config(config).eval().to(device)
+    if precision == "int8":
+        from megavit.engine.int8 import calibrate
+
+        rounded = Engine(
+            model, preprocessing_of(config), precision, calibrate(model, preprocessing_of(config), [pixels])
+        )
+        yield OURS, lambda: rounded(pixels)
+        return
     patient, settled = (Engine(model, preprocessing_of(config), precision) for _ in range(2))
     settled.settle(pixels)
     yield OURS, lambda: settled(pixels)
@@ -65,6 +75,9 @@ def _peers(
     config: ViTConfig, images: Tensor, precision: Precision, device: torch.device, quick: bool
 ) -> Iterator[tuple[str, Run]]:
     """In PyTorch every peer; elsewhere they are alike, and `FOR_ALL` stands for them."""
+    if precision == "int8":
+        yield from _peers_in_int8(config, images)
+        return
     # In bfloat16 the weights are too: faster than autocast, which converts them each time.
     dtype = DTYPES[precision]
     typed = images.to(dtype)
@@ -79,3 +92,15 @@ def _peers(
         yield f"{FOR_ALL} in OpenVINO", partial(in_openvino(model, images, precision), images)
     if device.type == "cpu" and precision == "float32" and find_spec("onnxruntime") and find_spec("onnxscript"):
         yield f"{FOR_ALL} in ONNX Runtime", partial(in_onnxruntime(model, images), images)
+
+
+def _peers_in_int8(config: ViTConfig, images: Tensor) -> Iterator[tuple[str, Run]]:
+    """By what turns a model of the peers into 8-bit integers, where it is installed."""
+    if FOR_ALL not in installed(config):
+        return
+    model = installed(config)[FOR_ALL](config).eval()
+    if find_spec("nncf") and find_spec("openvino"):
+        rest: Precision = "bfloat16" if has_bfloat16(torch.device("cpu")) else "float32"
+        yield f"{FOR_ALL} in OpenVINO, by NNCF", partial(in_openvino(model, images, rest, int8=True), images)
+    if find_spec("onnxruntime") and find_spec("onnxscript"):
+        yield f"{FOR_ALL} in ONNX Runtime, dynamic", partial(in_onnxruntime(model, images, int8=True), images)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -44,6 +45,8 @@ def cases(models: Sequence[str], device: torch.device, quick: bool, say: Say) ->
     configs = {name: config_of(name) for name in models}
     seconds = QUICK_SECONDS if quick else SECONDS
     precisions: list[Precision] = ["float32", *(["bfloat16"] if has_bfloat16(device) else [])]
+    if device.type == "cpu" and find_spec("openvino") and not quick:
+        precisions.append("int8")
     for name, config in configs.items():
         for batch in INFERENCE_BATCHES[:1] if quick else INFERENCE_BATCHES:
             for precision in precisions:
@@ -57,7 +60,17 @@ def cases(models: Sequence[str], device: torch.device, quick: bool, say: Say) ->
 def about(device: torch.device) -> dict[str, Any]:
     """The machine, and the versions of what was timed on it."""
     found = {}
-    for name in ("megavit", "torch", "openvino", "onnxruntime", "timm", "vit-pytorch", "torchvision", "transformers"):
+    for name in (
+        "megavit",
+        "torch",
+        "openvino",
+        "nncf",
+        "onnxruntime",
+        "timm",
+        "vit-pytorch",
+        "torchvision",
+        "transformers",
+    ):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

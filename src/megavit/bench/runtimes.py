@@ -22,7 +22,7 @@ def in_openvino(model: nn.Module, images: Tensor, precision: str, int8: bool = F
         graph = ov.convert_model(model, example_input=images[:1])
         graph.reshape(list(images.shape))  # a fixed size is what it computes fastest
     if int8:
-        import nncf
+        import nncf  # pyrefly: ignore[missing-import] - only where a user has it
 
         graph.reshape([1, *images.shape[1:]])
         with _quiet():

@@ -42,10 +42,10 @@ def quantise(
         images = read_data(data, DataRecipe(val=0, test=0), progress)
     choice = choose(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     with counting("measuring") as progress:
-        ranges, cost = measure_int8(predictor, images, choice, progress)
+        bounds, cost = measure_int8(predictor, images, choice, progress)
     kept = cost.change.value * 100 >= -most
     if kept:
-        copy_bundle(predictor.folder, out, with_int8(predictor.info, ranges, cost))
+        copy_bundle(predictor.folder, out, with_int8(predictor.info, bounds, cost))
     if json:
         print_json(cost.to_dict() | {"out": str(out) if kept else None})
         return 0 if kept else 1

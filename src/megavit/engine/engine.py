@@ -13,7 +13,6 @@ from megavit.config.checks import check_choice
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.augment import normalise
 from megavit.data.pictures import Images
-from megavit.engine.ranges import Range
 from megavit.errors import ConfigError
 from megavit.model.packing import by_size
 from megavit.model.vit import MegaVit
@@ -59,7 +58,7 @@ class Engine:
         model: on any device; its mode does not matter and is left alone.
         preprocessing: how the images' pixels are normalised.
         precision: of the matrix products.
-        ranges: for "int8" alone, of the layers' inputs: see `megavit.engine.int8`. There is nothing to decide then.
+        bounds: for "int8" alone, of the layers' inputs: see `megavit.engine.int8`. There is nothing to decide then.
 
     Attributes:
         note: which way it computes, and why, in a line.
@@ -70,9 +69,9 @@ class Engine:
         model: MegaVit,
         preprocessing: Preprocessing,
         precision: Precision = "float32",
-        ranges: Sequence[Range] | None = None,
+        bounds: Sequence[float] | None = None,
     ) -> None:
-        self.model, self.preprocessing, self.ranges = model, preprocessing, ranges
+        self.model, self.preprocessing, self.bounds = model, preprocessing, bounds
         self.precision: Precision = precision
         self.note = ""
         self._lock = threading.Lock()
@@ -117,11 +116,11 @@ class Engine:
         self._fast: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
         self._settled = False
         self._seconds = 0.0
-        if self.ranges is not None:
+        if self.bounds is not None:
             from megavit.engine.openvino import OpenVino
 
             rest = "bfloat16" if has_bfloat16(torch.device("cpu")) else "float32"
-            self._fast, self._settled = OpenVino(self.model, self.preprocessing, rest, self.ranges), True
+            self._fast, self._settled = OpenVino(self.model, self.preprocessing, rest, self.bounds), True
             self.note = "OpenVINO, by 8-bit integers"
 
     def _is_possible(self) -> bool:

@@ -11,7 +11,6 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.engine.graph import PIXELS, build, plain_product
 from megavit.engine.inputs import Arrays, Inputs
 from megavit.engine.int8 import Quantised
-from megavit.engine.ranges import Range
 from megavit.model.vit import MegaVit
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
@@ -24,17 +23,17 @@ class OpenVino:
         model: on the CPU; what it is now is compiled, later changes are not seen.
         preprocessing: the images'.
         precision: of the matrix products.
-        ranges: of the layers' inputs, as `megavit.engine.int8.calibrate` finds them; given, the layers multiply 8-bit
+        bounds: of the layers' inputs, as `megavit.engine.int8.calibrate` finds them; given, the layers multiply 8-bit
             integers, and `precision` is of the rest.
     """
 
     def __init__(
-        self, model: MegaVit, preprocessing: Preprocessing, precision: str, ranges: Sequence[Range] | None = None
+        self, model: MegaVit, preprocessing: Preprocessing, precision: str, bounds: Sequence[float] | None = None
     ) -> None:
         self._config = model.config
         self._inputs = Inputs(model, preprocessing)
         with torch.no_grad():
-            self._graph = build(model, preprocessing, plain_product if ranges is None else Quantised(ranges))
+            self._graph = build(model, preprocessing, plain_product if bounds is None else Quantised(bounds))
         self._settings = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
             "PERFORMANCE_HINT": "LATENCY",

@@ -15,14 +15,13 @@ from megavit.data.samples import LabelledImages, Sample
 from megavit.data.scan import Progress
 from megavit.data.targets import targets_of
 from megavit.engine.engine import Engine
-from megavit.engine.ranges import Range
 from megavit.errors import DataError
 from megavit.evaluate.dataset import Choice, check_channels, workers_for
 from megavit.evaluate.intervals import Interval, bootstrap
 from megavit.predict.predictor import Predictor
 from megavit.weights.bundle import BundleInfo
 
-# Images that the ranges are measured on; with 256 as with 8, a model of Fashion-MNIST lost 0.1 points.
+# Images that the bounds are measured on; with 256 as with 8, a model of Fashion-MNIST lost 0.1 points.
 CALIBRATION = 128
 BATCH = 64
 
@@ -50,10 +49,10 @@ class Cost:
 
 def measure_int8(
     predictor: Predictor, images: LabelledImages, choice: Choice, progress: Progress
-) -> tuple[list[Range], Cost]:
-    """The ranges of the layers' inputs, and what they cost on the chosen images.
+) -> tuple[list[float], Cost]:
+    """The bounds of the layers' inputs, and what they cost on the chosen images.
 
-    The ranges are measured on images that are not among the chosen ones, such as those it learnt from, or where there
+    The bounds are measured on images that are not among the chosen ones, such as those it learnt from, or where there
     are none on the first of the chosen ones, whose classes are not looked at.
 
     Args:
@@ -71,8 +70,8 @@ def measure_int8(
     chosen = {sample.name for sample in choice.samples}
     others = [sample for sample in images.samples if sample.name not in chosen] or list(choice.samples)
     every = max(1, len(others) // CALIBRATION)
-    ranges = calibrate(predictor.model, preprocessing, _tensors(predictor, images, others[::every][:CALIBRATION]))
-    plain, rounded = Engine(predictor.model, preprocessing), Engine(predictor.model, preprocessing, "int8", ranges)
+    bounds = calibrate(predictor.model, preprocessing, _tensors(predictor, images, others[::every][:CALIBRATION]))
+    plain, rounded = Engine(predictor.model, preprocessing), Engine(predictor.model, preprocessing, "int8", bounds)
     truth = targets_of(choice.samples, "classes", len(predictor.labels))
     right: dict[str, list[Tensor]] = {"float32": [], "int8": []}
     seconds = dict.fromkeys(right, 0.0)
@@ -89,7 +88,7 @@ def measure_int8(
         done += len(batch)
         progress(done, len(truth))
     before, after = (torch.cat(right[name]) for name in ("float32", "int8"))
-    return ranges, Cost(
+    return bounds, Cost(
         images=len(truth),
         float32=before.double().mean().item(),
         int8=after.double().mean().item(),
@@ -106,9 +105,9 @@ def paired_change(before: Tensor, after: Tensor) -> Interval:
     return bootstrap(lambda counts: counts @ sign[kept] / counts.sum(axis=1), cells[kept])
 
 
-def with_int8(info: BundleInfo, ranges: Sequence[Range], cost: Cost) -> BundleInfo:
+def with_int8(info: BundleInfo, bounds: Sequence[float], cost: Cost) -> BundleInfo:
     """What the bundle says, and that it may multiply 8-bit integers."""
-    found = {"ranges": [[one.low, one.high] for one in ranges], "measured": cost.to_dict()}
+    found = {"bounds": list(bounds), "measured": cost.to_dict()}
     return replace(info, int8=found)
 
 

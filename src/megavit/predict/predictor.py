@@ -22,7 +22,6 @@ from megavit.data.arrays import from_array
 from megavit.data.decode import Need, decode_with_size, from_pillow
 from megavit.data.pictures import Images, as_batch, prepare
 from megavit.engine.engine import Engine, Precision, check_precision
-from megavit.engine.ranges import Range
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.arrivals import Arrivals
 from megavit.predict.embeddings import Embedding
@@ -57,8 +56,8 @@ class Predictor:
         self.labels = tuple(bundle.info.labels)
         self.target: TargetKind = bundle.info.target.kind
         self.model = bundle.model.to(device)
-        ranges = [Range(low, high) for low, high in bundle.info.int8["ranges"]] if precision == "int8" else None
-        self.engine = Engine(self.model, bundle.info.preprocessing, precision, ranges)
+        bounds = bundle.info.int8["bounds"] if precision == "int8" else None
+        self.engine = Engine(self.model, bundle.info.preprocessing, precision, bounds)
 
     @overload
     def predict(self, image: Image, top: int = 5) -> Prediction: ...
@@ -215,7 +214,7 @@ def load(
     name = os.fspath(folder)
     bundle = load_bundle(fetch(name) if is_hub(name) else Path(name), verify=verify)
     if checked == "int8" and not bundle.info.int8:
-        raise ConfigError(f"{name} has no ranges for int8; megavit quantise BUNDLE DATA --out FOLDER measures them")
+        raise ConfigError(f"{name} has no bounds for int8; megavit quantise BUNDLE DATA --out FOLDER measures them")
     return Predictor(with_aspect_kept(bundle) if keep_aspect else bundle, chosen, checked)
 
 

@@ -63,8 +63,8 @@ class BundleInfo:
         versions: of the libraries that trained it.
         files: SHA-256 of every other file of the bundle.
         tuning: of a model that began with weights trained before: which, each rung's figures, the one kept, and why.
-        int8: of a model that may multiply 8-bit integers: "ranges", [lowest, highest] of each layer's inputs in the
-            order of the graph; and "measured", what that costs, as `megavit.evaluate.quantise` finds it.
+        int8: of a model that may multiply 8-bit integers: "bounds", the largest magnitude of each layer's inputs in
+            the order of the graph; and "measured", what that costs, as `megavit.evaluate.quantise` finds it.
     """
 
     format: int = FORMAT
