@@ -5,8 +5,8 @@
 
 Writes class folders, trains on them by the command line, and compares the balanced accuracy, the mean of the classes'
 recalls, on 2,000 of the published test images. Which class is how large is drawn by the seed. Each run trains for
-20 epochs, about a minute on a core. Seed 0, two cores shared with others: 77.3% (75.6% to 78.9%) without a remedy,
-82.9% (81.2% to 84.5%) with the one that "auto" takes.
+20 epochs, about a minute on a core. Seed 0: 74.9% (73.3% to 76.5%) without a remedy, 82.0% (80.4% to 83.7%) with the
+one that "auto" takes.
 """
 
 import argparse
