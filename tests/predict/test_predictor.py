@@ -212,6 +212,19 @@ def test_a_stream_answers_in_order_and_errors_have_entries_of_their_own(predicto
                 assert answer.prediction is None
 
 
+def test_answers_by_another_engine_are_the_same_up_to_rounding(bundle, predictor):
+    quick = load(bundle, device="cpu")
+    quick.engine.patience = 0.0
+    images = [(str(i), pixels(i)) for i in range(30)]
+    for ours, plain in zip(quick.stream(images, batch_size=4), predictor.stream(images, batch_size=4), strict=True):
+        assert ours.prediction is not None and plain.prediction is not None
+        assert dict(ours.prediction.top) == pytest.approx(dict(plain.prediction.top), abs=1e-5)
+    vectors = [answer.vector for answer in quick.embed_stream(images) if answer.vector is not None]
+    expected = predictor.embed([image for _, image in images])
+    torch.testing.assert_close(torch.stack(vectors), expected, rtol=0, atol=1e-4)
+    assert "as fast as" in quick.engine.note
+
+
 def test_a_stream_of_nothing_has_no_answers(predictor):
     assert list(predictor.stream([])) == []
 

@@ -62,6 +62,7 @@ class Engine:
 
     Attributes:
         note: which way it computes, and why, in a line.
+        patience: seconds of PyTorch's computing before another engine is tried.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Engine:
         self.model, self.preprocessing, self.bounds = model, preprocessing, bounds
         self.precision: Precision = precision
         self.note = ""
+        self.patience = PATIENCE_SECONDS
         self._lock = threading.Lock()
         self._begin()
 
@@ -147,7 +149,7 @@ class Engine:
         with self._lock:
             if self._weights != self._versions():
                 self._begin()
-            if not self._settled and self._seconds > PATIENCE_SECONDS:
+            if not self._settled and self._seconds > self.patience:
                 self.settle(images)
             fast = self._fast
         if fast is not None:

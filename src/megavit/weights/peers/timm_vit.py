@@ -29,6 +29,10 @@ MODULES = {
     "head": "mlp_head",
 }
 
+# What a Perception Encoder (arXiv 2504.13181) has, and no other model that timm publishes; and its widths.
+PERCEPTION = {"cls_token", "norm_pre.weight", "attn_pool.latent"}
+PERCEPTION_WIDTHS = (192, 384, 768, 1024, 1536)
+
 
 def table(config: ViTConfig) -> list[Rule]:
     """For weights of a serial design."""
@@ -107,10 +111,11 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
             "the checkpoint is a distilled DeiT with two classifiers, whose answers are averaged; megavit's model has "
             "one. Take one that is not distilled"
         )
-    if {"norm_pre.weight", "attn_pool.latent"} <= shapes.keys():  # no other model of timm's has both
+    if shapes.keys() >= PERCEPTION and shapes["cls_token"][-1] in PERCEPTION_WIDTHS and not known:
         raise BundleError(
-            "the checkpoint is a Perception Encoder, whose positions are learned and rotary, and whose heads of the "
-            "pooling are not those of the layers; megavit has no such model"
+            "the checkpoint looks like a Perception Encoder, whose positions are learned and rotary, and whose heads "
+            "of the pooling are not those of the layers; megavit has no such model. If it is none, put its "
+            "config.json beside it"
         )
     if "blocks.0.norm1.bias" not in shapes and "norm" not in known:
         raise BundleError('the checkpoint has norms without bias, "layer" or "rms"; say which norm')
