@@ -15,6 +15,7 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.engine.fold import Matrix
 from megavit.engine.graph import Node, build, constant, plain_product
 from megavit.engine.inputs import Inputs
+from megavit.engine.signal_stack import keeping_signal_stack
 from megavit.model.vit import MegaVit
 
 LEVELS = 256
@@ -65,8 +66,11 @@ def calibrate(model: MegaVit, preprocessing: Preprocessing, batches: Iterable[Te
     compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found: list[float] = []
     for batch in batches:
-        answers = compiled(inputs_of(batch))
+        with keeping_signal_stack():
+            answers = compiled(inputs_of(batch))
         seen = [answers[place] for place in range(2, len(compiled.outputs))]  # after features and logits
         new = [float(np.abs(values).max()) for values in seen]
         found = list(map(max, found, new)) if found else new
+    with keeping_signal_stack():
+        del compiled
     return found

@@ -11,6 +11,7 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.engine.graph import PIXELS, build, plain_product
 from megavit.engine.inputs import Arrays, Inputs
 from megavit.engine.int8 import Quantised
+from megavit.engine.signal_stack import keeping_signal_stack
 from megavit.model.vit import MegaVit
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
@@ -46,11 +47,16 @@ class OpenVino:
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (B, C, height, width) -> features (B, D) and logits (B, classes), float32."""
         inputs = self._inputs(images)
-        request = self._request(inputs)
-        request.infer(inputs, share_inputs=True)
+        with keeping_signal_stack():
+            request = self._request(inputs)
+            request.infer(inputs, share_inputs=True)
         # The next images of this thread overwrite them.
         pooled, logits = (torch.from_numpy(request.get_output_tensor(place).data.copy()) for place in (0, 1))
         return pooled, logits
+
+    def __del__(self) -> None:
+        with keeping_signal_stack():
+            self.__dict__.clear()
 
     def _request(self, inputs: Arrays) -> ov.InferRequest:
         """This thread's own, of the graph compiled for these shapes alone if they were the first, else for any."""
