@@ -101,7 +101,13 @@ def predictor_of(name: str, folder: Path) -> Predictor:
     (height, width), labels = config.image_hw, [str(i) for i in range(config.num_classes)]
     size = Preprocessing(height=height, width=width, channels=3)
     info = BundleInfo(
-        model=config, labels=labels, preprocessing=size, created="", metrics={}, data={"counts": {}}, recipe={}
+        model=config,
+        labels=labels,
+        preprocessing=size,
+        created="2026-11-23T00:00:00+00:00",
+        metrics={},
+        data={"source": "nothing", "counts": {}, "skipped": {}},
+        recipe={},
     )
     save_bundle(folder, MegaVit.from_config(config), info, golden_pictures(3), samples_csv((), ()))
     return load(folder, device="cpu")
