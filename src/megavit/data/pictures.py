@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as transforms
+from torch.nn import functional as F
 
 from megavit.config.preprocessing import Interpolation, Preprocessing
 from megavit.data.modes import on_white
@@ -21,6 +20,8 @@ COLOUR = (1, 3)
 """Channels that images of each other's kind can be made into: grey and RGB."""
 
 _CHUNK = 64
+# Processors for which PyTorch resizes whole numbers themselves; on others it would do so slowly and inexactly.
+ROUNDS_WELL = ("AVX2", "AVX512")
 
 Images = torch.Tensor | list[torch.Tensor]
 """A batch: one tensor (B, C, height, width), or where images keep their aspect a list of (C, height, width)."""
@@ -54,6 +55,8 @@ def prepare(image: torch.Tensor, size: tuple[int, int], preprocessing: Preproces
         image = _opaque(image)
     image = resize(image, *size, preprocessing.interpolation)
     if preprocessing.resize is not None:
+        from torchvision.transforms.v2 import functional as transforms  # takes a second to import
+
         image = transforms.center_crop(image, [preprocessing.height, preprocessing.width])
     return as_channels(image, channels).contiguous()
 
@@ -74,7 +77,10 @@ def resize(image: torch.Tensor, height: int, width: int, interpolation: Interpol
     """
     if image.shape[-2:] == (height, width):
         return image
-    return transforms.resize(image, [height, width], interpolation=InterpolationMode(interpolation), antialias=True)
+    size, options = (height, width), {"mode": interpolation, "antialias": True, "align_corners": False}
+    if torch.backends.cpu.get_cpu_capability() in ROUNDS_WELL:
+        return F.interpolate(image[None], size, **options)[0]
+    return F.interpolate(image[None].float(), size, **options)[0].round().clamp(0, 255).to(torch.uint8)
 
 
 def as_channels(image: torch.Tensor, channels: int) -> torch.Tensor:

@@ -1,0 +1,16 @@
+"""What a prediction must not wait for."""
+
+import subprocess
+import sys
+
+
+def test_predicting_imports_neither_torchvision_nor_the_compiler() -> None:
+    script = (
+        "import sys, torch\n"
+        "before = set(sys.modules)\n"
+        "import megavit.predict.predictor\n"
+        "heavy = {'torchvision', 'torch._dynamo', 'matplotlib', 'sklearn', 'openvino'} & (set(sys.modules) - before)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
