@@ -87,7 +87,7 @@ def main() -> None:
             for one, found in taken.items()
         },
     }
-    print(json.dumps(figures, indent=1))  # noqa: T201 - what the script is for
+    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
 

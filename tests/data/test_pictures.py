@@ -170,3 +170,15 @@ def test_a_batch_is_one_tensor_unless_shapes_are_kept():
     batch = as_batch(pictures, size(16, 16, 3))
     assert isinstance(batch, torch.Tensor) and batch.shape == (2, 3, 16, 16)
     assert isinstance(as_batch(pictures, KEPT), list)
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("capability", ["DEFAULT", "AVX2"])
+def test_resizing_is_torchvisions_on_every_processor(capability, interpolation, monkeypatch):
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as transforms
+
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    image = torch.randint(256, (3, 61, 47), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    expected = transforms.resize(image, [23, 35], interpolation=InterpolationMode(interpolation), antialias=True)
+    assert torch.equal(resize(image, 23, 35, interpolation), expected)

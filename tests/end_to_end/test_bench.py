@@ -29,3 +29,9 @@ def test_figures_for_people_and_for_machines(tmp_path: Path) -> None:
 def test_an_unknown_model_is_refused_before_anything_is_timed() -> None:
     done = bench("S", "huge")
     assert done.returncode == 2 and "huge" in done.stderr and "S:" not in done.stderr
+
+
+def test_a_folder_that_takes_no_file_is_told_before_anything_is_timed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = bench("pico", "--quick", "--output", str(tmp_path / "file" / "figures.json"))
+    assert done.returncode == 2 and "the figures" in done.stderr and "pico:" not in done.stderr

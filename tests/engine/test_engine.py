@@ -1,5 +1,7 @@
 """When the engine changes, and that its answers do not."""
 
+import sys
+
 import pytest
 import torch
 
@@ -95,6 +97,15 @@ def test_another_engine_that_fails_is_not_used(model: MegaVit, monkeypatch: pyte
     for _ in range(3):
         assert torch.equal(engine(X).pooled, features(model, X))
     assert "no such instruction" in engine.note
+
+
+@pytest.mark.usefixtures("impatient")
+def test_another_engine_that_cannot_be_imported_is_not_used(model: MegaVit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "megavit.engine.openvino", None)  # as where a library that it needs is missing
+    engine = Engine(model, PREPROCESSING)
+    for _ in range(3):
+        assert torch.equal(engine(X).pooled, features(model, X))
+    assert "does not run here" in engine.note
 
 
 @pytest.mark.usefixtures("impatient")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -40,17 +41,7 @@ def _timm(config: ViTConfig) -> nn.Module:
 def _vit_pytorch(config: ViTConfig) -> nn.Module:
     from vit_pytorch import ViT
 
-    return ViT(
-        image_size=config.image_hw[0],
-        patch_size=config.patch_hw[0],
-        channels=config.channels,
-        num_classes=config.num_classes,
-        dim=config.dim,
-        depth=config.depth,
-        heads=config.heads,
-        dim_head=config.dim_head,
-        mlp_dim=config.mlp_dim,
-    )
+    return ViT(**_named_as_ours(config))
 
 
 def _torchvision(config: ViTConfig) -> nn.Module:
@@ -98,17 +89,14 @@ def _transformers(config: ViTConfig) -> nn.Module:
 def _zetascale(config: ViTConfig) -> nn.Module:
     from zeta.models import MegaVit
 
-    return MegaVit(
-        image_size=config.image_hw[0],
-        patch_size=config.patch_hw[0],
-        num_classes=config.num_classes,
-        dim=config.dim,
-        depth=config.depth,
-        heads=config.heads,
-        mlp_dim=config.mlp_dim,
-        channels=config.channels,
-        dim_head=config.dim_head,
-    )
+    return MegaVit(**_named_as_ours(config))
+
+
+def _named_as_ours(config: ViTConfig) -> dict[str, Any]:
+    """The sizes that some peers call as we do, with one number for a square's sides."""
+    names = ("num_classes", "dim", "depth", "heads", "mlp_dim", "channels", "dim_head")
+    sides = {"image_size": config.image_hw[0], "patch_size": config.patch_hw[0]}
+    return sides | {name: getattr(config, name) for name in names}
 
 
 PEERS: dict[str, tuple[str, Callable[[ViTConfig], nn.Module]]] = {

@@ -1,7 +1,7 @@
 """`megavit bench`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -36,15 +36,19 @@ def bench(
     for name in names:
         config_of(name)
     chosen = pick_device(device)
-    done = []
+    figures: dict[str, Any] = about(chosen) | {"cases": []}
+
+    def keep() -> None:
+        if output is not None:
+            with writing("the figures", output):
+                write_file(output, dumps(figures, indent=1) + "\n")
+
+    keep()  # before anything is timed, so that a folder that takes no file is told at once
     for case in cases(names, chosen, quick, lambda what: notes.print(what, style="dim")):
-        done.append(case.to_dict())
+        figures["cases"].append(case.to_dict())
+        keep()
         if not json:
             show(case)
-    figures = about(chosen) | {"cases": done}
-    if output is not None:
-        with writing("the figures", output):
-            write_file(output, dumps(figures, indent=1) + "\n")
     if json:
         print_json(figures)
 

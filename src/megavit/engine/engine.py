@@ -93,12 +93,12 @@ class Engine:
         self._settled = True
         if not self._is_possible():
             return
-        from megavit.engine.openvino import OpenVino
-
         try:
+            from megavit.engine.openvino import OpenVino
+
             other = OpenVino(self.model, self.preprocessing, self.precision)
             found = Seen(*other(images))
-        except RuntimeError as error:
+        except (ImportError, OSError, RuntimeError) as error:
             self.note = f"PyTorch: OpenVINO does not run here ({error})"
             return
         (expected, slow), (_, quick) = _timed(self.by_pytorch, images), _timed(other, images)
