@@ -1,6 +1,7 @@
 """Images at the size and with the channels a model takes; training and prediction share `prepare`."""
 
 import math
+import platform
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -20,8 +21,8 @@ COLOUR = (1, 3)
 """Channels that images of each other's kind can be made into: grey and RGB."""
 
 _CHUNK = 64
-# Processors for which PyTorch resizes whole numbers themselves; on others it would do so slowly and inexactly.
-ROUNDS_WELL = ("AVX2", "AVX512")
+# Processors on which torchvision's resize, whose pixels these are, keeps whole numbers in "bilinear" too.
+NATIVE_CAPABILITIES, NATIVE_MACHINES = ("AVX2", "AVX512"), ("aarch64", "arm64")
 
 Images = torch.Tensor | list[torch.Tensor]
 """A batch: one tensor (B, C, height, width), or where images keep their aspect a list of (C, height, width)."""
@@ -78,9 +79,13 @@ def resize(image: torch.Tensor, height: int, width: int, interpolation: Interpol
     if image.shape[-2:] == (height, width):
         return image
     size, options = (height, width), {"mode": interpolation, "antialias": True, "align_corners": False}
-    if torch.backends.cpu.get_cpu_capability() in ROUNDS_WELL:
+    if interpolation == "bicubic" or _is_native():
         return F.interpolate(image[None], size, **options)[0]
     return F.interpolate(image[None].float(), size, **options)[0].round().clamp(0, 255).to(torch.uint8)
+
+
+def _is_native() -> bool:
+    return torch.backends.cpu.get_cpu_capability() in NATIVE_CAPABILITIES or platform.machine() in NATIVE_MACHINES
 
 
 def as_channels(image: torch.Tensor, channels: int) -> torch.Tensor:
