@@ -116,7 +116,8 @@ class MegaVit(nn.Module):
         self.norm = make_norm(design, dim)
         self.pool = POOLS[pool](config)
         self.mlp_head = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
-        self.initialise()
+        if not self.norm.weight.is_meta:  # nothing to set there, and PyTorch would import its compiler for it: 1 s
+            self.initialise()
 
     @classmethod
     def from_config(cls, config: ViTConfig) -> Self:

@@ -12,6 +12,7 @@ import json
 import platform
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -178,20 +179,25 @@ def load_bundle(folder: Path, *, verify: bool = False) -> Bundle:
 
 
 def _load(folder: Path, info: BundleInfo) -> Bundle:
-    for name, expected in info.files.items():
-        if not (folder / name).is_file():
-            raise BundleError(f"the bundle {folder} has no {name}; copy the whole folder again")
-        try:
-            found = sha256(folder / name)
-        except OSError as error:
-            raise BundleError(f"{folder / name} cannot be read: {error.strerror}") from None
-        if found != expected:
-            raise BundleError(f"{folder / name} is damaged: it is not the file that was written; copy it again")
-    with torch.device("meta"):
-        model = MegaVit.from_config(info.model)
-    model.to_empty(device="cpu")
+    with ThreadPoolExecutor() as pool:
+        checks = [pool.submit(_check_file, folder / name, expected) for name, expected in info.files.items()]
+        with torch.device("meta"):
+            model = MegaVit.from_config(info.model)
+        for check in checks:
+            check.result()
     load_weights(model, read_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
     return Bundle(folder, info, model.eval())
+
+
+def _check_file(path: Path, expected: str) -> None:
+    if not path.is_file():
+        raise BundleError(f"the bundle {path.parent} has no {path.name}; copy the whole folder again")
+    try:
+        found = sha256(path)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from None
+    if found != expected:
+        raise BundleError(f"{path} is damaged: it is not the file that was written; copy it again")
 
 
 def is_bundle(folder: Path) -> bool:

@@ -23,8 +23,8 @@ def model_of(source: Source) -> MegaVit:
     """The model, with its weights, in evaluation mode."""
     with torch.device("meta"):
         model = MegaVit.from_config(source.config)
-    model.to_empty(device="cpu")
-    load_weights(model, source.tensors, source.name)
+    # Copies, as some libraries' layers share a tensor that ours have each to themselves.
+    load_weights(model, {name: tensor.clone() for name, tensor in source.tensors.items()}, source.name)
     return model.eval()
 
 

@@ -16,7 +16,9 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, on the CPU.
+    """The tensors of a safetensors file, on the CPU: the file itself, mapped, so that processes share its memory.
+
+    While they are in use, the file may be replaced or deleted, but must not be overwritten in its place.
 
     Raises:
         BundleError: when the file is missing or damaged.
@@ -33,7 +35,7 @@ def unreadable(path: Path, error: Exception) -> str:
 
 
 def load_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
-    """Put `tensors` into `model`.
+    """Make `tensors` the parameters of `model`, which is on the meta device; those of its dtypes are not copied.
 
     Raises:
         BundleError: one error that lists every missing, extra and misshapen tensor.
@@ -48,4 +50,4 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> No
     ]
     if faults:
         raise BundleError("\n".join([f"the weights in {where} do not fit the model:", *faults]))
-    model.load_state_dict(tensors)
+    model.load_state_dict({name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()}, assign=True)
