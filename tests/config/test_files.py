@@ -171,6 +171,7 @@ def test_every_setting_that_has_a_value_is_written():
     assert written["run"] == {
         "epochs": 3,
         "minutes": 10.0,
+        "gradient_checkpointing": False,
         "seed": 0,
         "device": "auto",
         "precision": "auto",

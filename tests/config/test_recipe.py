@@ -60,6 +60,8 @@ from megavit.errors import ConfigError
         (RunRecipe, {"precision": "float16"}, ["precision", "auto, float32, bfloat16", "'float16'"]),
         (RunRecipe, {"checkpoint_seconds": -1}, ["checkpoint_seconds", "above 0"]),
         (RunRecipe, {"workers": -1}, ["workers", "at least 0"]),
+        (RunRecipe, {"gradient_accumulation": 0}, ["gradient_accumulation", "at least 1"]),
+        (RunRecipe, {"gradient_checkpointing": 1}, ["gradient_checkpointing", "true or false", "1"]),
     ],
 )
 def test_settings_that_cannot_be_are_refused_by_name(kind: type, changes: dict[str, Any], words: list[str]) -> None:

@@ -116,10 +116,22 @@ def test_bfloat16_is_near() -> None:
         assert 0 < (found - expected).abs().max() < 0.1 * expected.abs().max()
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 7, 8, 12, 13, 31])
+def test_batches_of_any_size_on_any_number_of_processors(count: int, threads: int) -> None:
+    model, before = grown(preset("pico", num_classes=7)), torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        assert difference(model, torch.randint(256, (count, 3, 8, 8), dtype=torch.uint8)) < 1e-5
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_threads_get_their_own_answers() -> None:
     model = grown(preset("nano", num_classes=7))
     engine = OpenVino(model, preprocessing_of(model.config), "float32")
-    inputs = [torch.randint(256, (1 + i % 3, 3, 32, 32 if i % 2 else 64), dtype=torch.uint8) for i in range(24)]
+    counts = (1, 2, 3, 40, 41)  # the last two are divided among the processors
+    inputs = [torch.randint(256, (counts[i % 5], 3, 32, 32 if i % 2 else 64), dtype=torch.uint8) for i in range(24)]
     found: dict[int, torch.Tensor] = {}
 
     def work(start: int) -> None:

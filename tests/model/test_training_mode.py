@@ -90,3 +90,16 @@ def test_patch_drop_leaves_fewer_patches_and_all_prefix_tokens() -> None:
     features = make(design=Design(patch_drop=0.5, registers=2)).features(images())
     assert features.patches.shape == (2, 3, 32)
     assert features.prefix.shape == (2, 3, 32)
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_gradient_checkpointing_changes_no_gradient(design):
+    found = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        model = make(design=replace(design, drop_path=0.2), dropout=0.1)
+        model.transformer.gradient_checkpointing = checkpointing
+        model(torch.ones(3, 3, 8, 12)).square().sum().backward()
+        found.append([weight.grad for weight in model.parameters()])
+    for kept, again in zip(*found, strict=True):
+        assert torch.equal(kept, again)

@@ -15,13 +15,13 @@ from megavit.config.recipe import AugmentRecipe, DataRecipe, ScheduleRecipe
 from megavit.errors import Interrupted, TrainingError
 from megavit.predict.logits import logits_of
 from megavit.train.checkpoint import load_checkpoint
-from megavit.train.loop import MOST_SKIPPED_IN_A_ROW, Task, fit, lighten, mix, train_step
+from megavit.train.loop import MOST_SKIPPED_IN_A_ROW, Task, backward, fit, lighten, mix, train_step
 from megavit.train.loss import BinaryCrossEntropy, CrossEntropy, SmoothL1
 from megavit.train.pace import ByClock, ByEpochs, TimePlan
 from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
 from megavit.train.watch import Silent, Watch
-from tests.train.tiny import CLASSES, STEPS, batch_at, fresh_state, make_task, same_weights
+from tests.train.tiny import BATCH, CLASSES, STEPS, batch_at, fresh_state, make_task, same_weights
 
 
 def validate(_model: nn.Module) -> tuple[float, float]:
@@ -254,3 +254,26 @@ def test_what_shows_only_in_the_shape_is_learnt():
         train_step(state, plain, images, labels, rate=1.0, steps=80)
     (logits,) = logits_of(state.model, [images], plain.preprocessing)
     assert torch.equal(logits.argmax(dim=1), labels)
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(0.1, weights=torch.tensor([1.0, 2.0, 5.0])), BinaryCrossEntropy()])
+@pytest.mark.parametrize("parts", [2, 3, 8, 20])
+def test_a_step_in_parts_has_the_gradient_of_the_whole(loss, parts):
+    images, targets = torch.randn(BATCH, 1, 4, 4), torch.rand(BATCH, CLASSES)
+    targets /= targets.sum(dim=1, keepdim=True)
+    found = []
+    for count in (1, parts):
+        task = replace(make_task(), loss=loss)
+        task = replace(task, recipe=replace(task.recipe, run=replace(task.recipe.run, gradient_accumulation=count)))
+        model = fresh_state(task).model.eval()  # nothing random
+        value = backward(model, images, targets, task)
+        found.append((value, [weight.grad for weight in model.parameters()]))
+    (whole, expected), (divided, gradients) = found
+    assert divided == pytest.approx(whole, rel=1e-6)
+    torch.testing.assert_close(gradients, expected)
+
+
+def test_images_of_different_sizes_are_learnt_in_parts_too():
+    task, state = task_of_shapes(), fresh_state(make_task())
+    task = replace(task, recipe=replace(task.recipe, run=replace(task.recipe.run, gradient_accumulation=3)))
+    assert math.isfinite(train_step(state, task, *shapes_at(0), rate=1e-3, steps=STEPS)) and state.step == 1

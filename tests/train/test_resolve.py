@@ -46,7 +46,8 @@ def test_the_model_follows_the_images(side, preset, size, patch):
     assert (chosen.preset, chosen.image_size, chosen.patch_size) == (preset, size, patch)
 
 
-def test_a_gpu_makes_a_larger_model():
+def test_a_gpu_makes_a_larger_model(monkeypatch):
+    monkeypatch.setattr("megavit.train.memory.memory_of", lambda device: 80 * 10**9)
     assert resolve(Recipe(), images(300, 300), torch.device("cuda")).model.preset == "S"
 
 
@@ -60,7 +61,7 @@ def test_one_channel_only_where_every_image_is_grey():
 def test_what_the_user_chose_stays():
     mine = Recipe(model=ModelRecipe(preset="Ti", image_size=32, patch_size=8, channels=3), run=RunRecipe(batch_size=16))
     resolved = resolve(mine, images(28, 28, grey=True), CPU)
-    assert resolved.model == mine.model and resolved.run == mine.run
+    assert resolved.model == mine.model and resolved.run == replace(mine.run, gradient_accumulation=1)
 
 
 @pytest.mark.parametrize(("count", "batch"), [(10, 10), (90, 16), (255, 16), (256, 32), (1000, 64), (60_000, 128)])
@@ -68,6 +69,12 @@ def test_of_few_images_a_batch_is_an_eighth_at_most(count, batch):
     assert choose_batch(count) == max(16, batch)
     if count < 1000:
         assert resolve(Recipe(), images(28, 28, count=count), CPU).run.batch_size == batch
+
+
+def test_a_step_is_in_as_many_parts_as_the_user_chose_and_has_images():
+    for parts, filled in ((None, 1), (3, 3), (1000, 16)):
+        mine = Recipe(run=RunRecipe(batch_size=16, gradient_accumulation=parts))
+        assert resolve(mine, images(28, 28, count=100), CPU).run.gradient_accumulation == filled
 
 
 def test_a_batch_that_the_user_chose_is_kept_but_for_the_number_of_images():

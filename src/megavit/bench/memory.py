@@ -1,45 +1,37 @@
 """The memory of a contender's training step, at its peak."""
 
-import resource
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
-from multiprocessing import get_context
+from collections.abc import Callable
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
-from megavit.config.vit import ViTConfig
+# In the first, the optimiser's state is made.
+STEPS = 2
 
-STEPS = 3
 
+def peak_memory(make: Callable[[], Callable[[], None]], device: torch.device) -> int:
+    """Bytes of all tensors alive at once, at most: model, gradients, optimiser, and what the step keeps.
 
-def peak_memory(name: str, config: ViTConfig, batch: int, device: torch.device) -> int:
-    """Bytes that `STEPS` steps add to a process's memory at its peak, in a fresh process.
-
-    On a GPU, bytes that PyTorch took there.
+    Args:
+        make: makes the model, its optimiser and all else, and gives the step.
     """
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(_peak, name, config, batch, str(device), torch.get_num_threads()).result()
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        _run(make)
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        _run(make)
+    assert recorded.profiler is not None and recorded.profiler.kineto_results is not None
+    changes = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
+    alive = peak = 0
+    for change in sorted(changes, key=lambda event: event.start_ns()):
+        alive += change.nbytes()  # pyrefly: ignore[missing-attribute] - not in its stub
+        peak = max(peak, alive)
+    return peak
 
 
-def _peak(name: str, config: ViTConfig, batch: int, device: str, threads: int) -> int:
-    from megavit.bench.training import builders_of, step_of
-
-    torch.set_num_threads(threads)
-    build = builders_of(config)[name]
-    # The library's own code, and what PyTorch takes at its first step, are no part of the answer.
-    small = torch.randn(1, config.channels, *config.image_hw, device=device)
-    step_of(build(replace(config, depth=1)).to(device), small, torch.zeros(1, dtype=torch.int64, device=device))()
-    before = _taken()
-    model = build(config).to(device)
-    images = torch.randn(batch, config.channels, *config.image_hw, device=device)
-    step = step_of(model, images, torch.arange(batch, device=device) % config.num_classes)
+def _run(make: Callable[[], Callable[[], None]]) -> None:
+    step = make()
     for _ in range(STEPS):
         step()
-    if device != "cpu":
-        return torch.cuda.max_memory_allocated(device)
-    return _taken() - before
-
-
-def _taken() -> int:
-    """Bytes of this process's peak so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -54,7 +54,7 @@ def cases(models: Sequence[str], device: torch.device, quick: bool, say: Say) ->
                 yield inference(name, config, batch, precision, device, seconds, quick)
         for batch in TRAINING_BATCHES[:1] if quick else TRAINING_BATCHES:
             say(f"{name}: training step, batch {batch}")
-            yield training(name, config, batch, device, seconds, memory=not quick)
+            yield training(name, config, batch, device, seconds)
 
 
 def about(device: torch.device) -> dict[str, Any]:

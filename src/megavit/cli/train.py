@@ -32,6 +32,12 @@ def train(
     patch_size: Annotated[int | None, Parameter(help="Pixels a side. Default: the preset's.")] = None,
     keep_aspect: Annotated[bool | None, Parameter(help="Resize images with their aspect kept; none are mixed.")] = None,
     batch_size: Annotated[int | None, Parameter(help="Images a step. Default: 128, fewer for few images.")] = None,
+    gradient_accumulation: Annotated[
+        int | None, Parameter(help="Parts of a step, for less memory. Default: as few as fit.")
+    ] = None,
+    gradient_checkpointing: Annotated[
+        bool | None, Parameter(help="Much less memory, a third more time.", negative="")
+    ] = None,
     learning_rate: Annotated[float | None, Parameter(help="At its peak.")] = None,
     balance: Annotated[Balance | None, Parameter(help="For classes of very different size. Default: auto.")] = None,
     seed: Annotated[int | None, Parameter(help="Of initial values, order and augmentation. Default: 0.")] = None,
@@ -63,6 +69,8 @@ def train(
             "minutes": minutes,
             "epochs": epochs,
             "batch_size": batch_size,
+            "gradient_accumulation": gradient_accumulation,
+            "gradient_checkpointing": gradient_checkpointing,
             "seed": seed,
             "device": device,
             "precision": precision,

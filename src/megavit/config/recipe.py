@@ -229,6 +229,10 @@ class RunRecipe:
         epochs: passes over the training images; None: as many as fit into `minutes`.
         minutes: for the whole command, from its start to its end; used where `epochs` is None.
         batch_size: images a step; None: 128, and fewer where there are few images.
+        gradient_accumulation: parts in which a step computes its images, one after the other, for less memory; None:
+            as few as are likely to fit.
+        gradient_checkpointing: keep only each block's input of a step and compute the rest again on the way back
+            (arXiv 1604.06174), for much less memory and a third more time.
         seed: of initial values, order and augmentation.
         device: "auto", "cpu", "cuda", or "cuda:N".
         precision: of the matrix products; "auto" takes bfloat16 where it measures faster.
@@ -239,6 +243,8 @@ class RunRecipe:
     epochs: int | None = None
     minutes: float = 10.0
     batch_size: int | None = None
+    gradient_accumulation: int | None = None
+    gradient_checkpointing: bool = False
     seed: int = 0
     device: str = "auto"
     precision: Precision = "auto"
@@ -253,6 +259,10 @@ class RunRecipe:
         check_range("minutes", self.minutes, 0, LONGEST)
         if self.batch_size is not None:
             check_whole("batch_size", self.batch_size, minimum=1)
+        if self.gradient_accumulation is not None:
+            check_whole("gradient_accumulation", self.gradient_accumulation, minimum=1)
+        if not isinstance(self.gradient_checkpointing, bool):
+            raise ConfigError(f"gradient_checkpointing must be true or false, got {self.gradient_checkpointing!r}")
         check_whole("seed", self.seed, minimum=0)
         check_device("device", self.device)
         check_choice("precision", self.precision, get_args(Precision))

@@ -2,7 +2,9 @@
 
 import threading
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import openvino as ov
 import torch
 from torch import Tensor
@@ -15,10 +17,15 @@ from megavit.engine.signal_stack import keeping_signal_stack
 from megavit.model.vit import MegaVit
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+# Images for each processor, at least, where each computes a part.
+LEAST_PART = 4
 
 
 class OpenVino:
     """The pooled features and logits of batches of images; safe to use from several threads.
+
+    Few images are computed one after the other by all processors; of many, each processor computes a part, which spares
+    them waiting for each other.
 
     Args:
         model: on the CPU; what it is now is compiled, later changes are not seen.
@@ -35,43 +42,51 @@ class OpenVino:
         self._inputs = Inputs(model, preprocessing)
         with torch.no_grad():
             self._graph = build(model, preprocessing, plain_product if bounds is None else Quantised(bounds))
-        self._settings = {
-            "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        }
-        self._compiled: dict[tuple[int, ...] | None, ov.CompiledModel] = {}
+        self._precision, self._threads = PRECISIONS[precision], torch.get_num_threads()
+        self._compiled: dict[Key, ov.CompiledModel] = {}
         self._lock = threading.Lock()
         self._own = threading.local()
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (B, C, height, width) -> features (B, D) and logits (B, classes), float32."""
-        inputs = self._inputs(images)
+        divided = self._threads > 1 and len(images) >= LEAST_PART * self._threads
+        inputs = [self._inputs(part) for part in (images.tensor_split(self._threads) if divided else [images])]
         with keeping_signal_stack():
-            request = self._request(inputs)
-            request.infer(inputs, share_inputs=True)
+            requests = [self._request(part, place, divided) for place, part in enumerate(inputs)]
+            if divided:
+                for request, part in zip(requests, inputs, strict=True):
+                    request.start_async(part, share_inputs=True)
+                for request in requests:
+                    request.wait()
+            else:
+                requests[0].infer(inputs[0], share_inputs=True)
         # The next images of this thread overwrite them.
-        pooled, logits = (torch.from_numpy(request.get_output_tensor(place).data.copy()) for place in (0, 1))
+        answers = ([request.get_output_tensor(place).data for request in requests] for place in (0, 1))
+        pooled, logits = (torch.from_numpy(np.concatenate(parts)) for parts in answers)
         return pooled, logits
 
     def __del__(self) -> None:
         with keeping_signal_stack():
             self.__dict__.clear()
 
-    def _request(self, inputs: Arrays) -> ov.InferRequest:
-        """This thread's own, of the graph compiled for these shapes alone if they were the first, else for any."""
+    def _request(self, inputs: Arrays, place: int, divided: bool) -> ov.InferRequest:
+        """This thread's own for a part in that place."""
+        key = self._key(inputs, divided)
+        requests = self._own.__dict__.setdefault("requests", {})
+        if (key, place) not in requests:
+            requests[key, place] = self._compiled[key].create_infer_request()
+        return requests[key, place]
+
+    def _key(self, inputs: Arrays, divided: bool) -> "Key":
+        """Of the graph compiled for these shapes alone if they were the first, else of one for any."""
         shape = inputs[PIXELS].shape
         with self._lock:
-            if not self._compiled and not self._is_mistaken(shape[1]):
-                self._compiled[shape] = self._compile(inputs)
-            key = shape if shape in self._compiled else None
+            first = all(key.divided != divided for key in self._compiled)
+            fixed, free = Key(shape, divided), Key(None, divided)
+            key = fixed if fixed in self._compiled or (first and not self._is_mistaken(shape[1])) else free
             if key not in self._compiled:
-                self._compiled[key] = self._compile(None)
-            compiled = self._compiled[key]
-        requests = self._own.__dict__.setdefault("requests", {})
-        if key not in requests:
-            requests[key] = compiled.create_infer_request()
-        return requests[key]
+                self._compiled[key] = self._compile(inputs if key == fixed else None, divided)
+        return key
 
     def _is_mistaken(self, patches: int) -> bool:
         """Whether OpenVINO (2026.4) answers wrongly where it knows all sizes: it takes heads for tokens.
@@ -80,9 +95,22 @@ class OpenVino:
         """
         return self._config.heads in (patches, patches + self._config.num_prefix_tokens)
 
-    def _compile(self, inputs: Arrays | None) -> ov.CompiledModel:
+    def _compile(self, inputs: Arrays | None, divided: bool) -> ov.CompiledModel:
         graph = self._graph
         if inputs is not None:
             graph = graph.clone()
             graph.reshape({name: list(array.shape) for name, array in inputs.items()})
-        return ov.Core().compile_model(graph, "CPU", self._settings)
+        settings = {
+            "INFERENCE_PRECISION_HINT": self._precision,
+            "INFERENCE_NUM_THREADS": self._threads,
+            "NUM_STREAMS": self._threads if divided else 1,
+            "PERFORMANCE_HINT": "THROUGHPUT" if divided else "LATENCY",
+        }
+        return ov.Core().compile_model(graph, "CPU", settings)
+
+
+class Key(NamedTuple):
+    """Of a compiled graph: the shape of its pixels, any where it is None, and whether each processor has a part."""
+
+    shape: tuple[int, ...] | None
+    divided: bool

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from megavit.config.vit import ViTConfig
 from megavit.model.attention import Attention
@@ -81,17 +82,27 @@ BLOCKS = {"parallel": ParallelBlock, "serial": SerialBlock, "zeta": ZetaBlock}
 
 
 class Transformer(nn.Module):
-    """`depth` layers, one after the other: (B, T, D) -> (B, T, D)."""
+    """`depth` layers, one after the other: (B, T, D) -> (B, T, D).
+
+    Attributes:
+        gradient_checkpointing: in training, keep only the layers' inputs, and compute each again on the way back
+            (arXiv 1604.06174).
+    """
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         block = BLOCKS[config.design.block]
         deepest = max(1, config.depth - 1)
         self.layers = nn.ModuleList(block(config, config.design.drop_path * i / deepest) for i in range(config.depth))
+        self.gradient_checkpointing = False
 
     def forward(self, x: Tensor, rotation: Rotation | None = None, packing: Packing | None = None) -> Tensor:
+        recompute = self.gradient_checkpointing and self.training
         for layer in self.layers:
-            x = layer(x, rotation, packing)
+            if recompute:
+                x = checkpoint(layer, x, rotation, packing, use_reentrant=False)
+            else:
+                x = layer(x, rotation, packing)
         return x
 
 

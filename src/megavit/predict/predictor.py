@@ -21,6 +21,7 @@ from megavit.config.target import TargetKind
 from megavit.data.arrays import from_array
 from megavit.data.decode import Need, decode_with_size, from_pillow
 from megavit.data.pictures import Images, as_batch, prepare
+from megavit.data.workers import MOST_WORKERS, processors
 from megavit.engine.engine import Engine, Precision, check_precision
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.arrivals import Arrivals
@@ -84,15 +85,23 @@ class Predictor:
         return found
 
     def stream(
-        self, images: Iterable[tuple[str, Image]], *, top: int = 5, batch_size: int = BATCH, workers: int = 2
+        self,
+        images: Iterable[tuple[str, Image]],
+        *,
+        top: int = 5,
+        batch_size: int = BATCH,
+        workers: int | None = None,
     ) -> Iterator[Answer]:
         """An answer for each (name, image), in order, with only a few batches in memory.
 
         Images are answered as they come: a batch is begun once no other image has come and all that have are decoded.
         `images` is read in a thread of its own. An image that cannot be read gets an answer with its reason; the
         others go on.
+
+        Args:
+            workers: threads that decode images; None: one a processor, at most `MOST_WORKERS`.
         """
-        with Arrivals(images, self.prepare, ahead=BATCHES_AHEAD * batch_size, workers=workers) as arrivals:
+        with self._arrivals(images, batch_size, workers) as arrivals:
             for batch in arrivals.batches(batch_size):
                 for answer in self._answers(batch, top):
                     arrivals.answered()
@@ -117,10 +126,10 @@ class Predictor:
         return torch.cat(found) if found else torch.empty(0, self.model.config.dim)
 
     def embed_stream(
-        self, images: Iterable[tuple[str, Image]], *, batch_size: int = BATCH, workers: int = 2
+        self, images: Iterable[tuple[str, Image]], *, batch_size: int = BATCH, workers: int | None = None
     ) -> Iterator[Embedding]:
         """The embedding of each (name, image), as `stream` gives answers."""
-        with Arrivals(images, self.prepare, ahead=BATCHES_AHEAD * batch_size, workers=workers) as arrivals:
+        with self._arrivals(images, batch_size, workers) as arrivals:
             for batch in arrivals.batches(batch_size):
                 prepared, reasons = _sorted(batch)
                 vectors = iter(self._embeddings(list(prepared.values())) if prepared else [])
@@ -151,6 +160,12 @@ class Predictor:
         size = self.info.preprocessing
         pixels, whole = _read(image, size.size_for)
         return prepare(pixels, size.size_for(*whole), size)
+
+    def _arrivals(
+        self, images: Iterable[tuple[str, Image]], batch_size: int, workers: int | None
+    ) -> Arrivals[str, Tensor]:
+        threads = min(processors(), MOST_WORKERS) if workers is None else workers
+        return Arrivals(images, self.prepare, ahead=BATCHES_AHEAD * batch_size, workers=threads)
 
     def _answers(self, chunk: list[tuple[str, Future[Tensor]]], top: int) -> Iterator[Answer]:
         prepared, reasons = _sorted(chunk)

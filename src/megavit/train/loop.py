@@ -24,6 +24,7 @@ from megavit.runtime.storage import write_file, writing
 from megavit.train.checkpoint import save_checkpoint
 from megavit.train.history import EpochRecord, MetricName
 from megavit.train.loss import Loss, soft_targets
+from megavit.train.memory import at_once
 from megavit.train.optimiser import learning_rate, update_average
 from megavit.train.pace import Pace, validation_due
 from megavit.train.signals import StopRequest
@@ -156,10 +157,7 @@ def train_step(state: TrainState, task: Task, images: Images, labels: Tensor, ra
     inputs = normalise(varied, task.preprocessing)
     inputs, targets = mix(inputs, labels.to(device, non_blocking=True), task.num_classes, variation)
     inputs = lighten(inputs, state, task.recipe.schedule)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=task.dtype == torch.bfloat16):
-        logits = state.model(inputs)
-    loss = task.loss(logits.float(), targets)
-    loss.backward()
+    loss = backward(state.model, inputs, targets, task)
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
     state.step += 1
     if not math.isfinite(norm.item()):
@@ -169,9 +167,23 @@ def train_step(state: TrainState, task: Task, images: Images, labels: Tensor, ra
     for optimiser in state.optimisers:
         optimiser.step()
     update_average(state.average, state.model, recipe.ema * steps, state.step)
-    state.loss_sum += loss.item()
+    state.loss_sum += loss
     state.loss_steps += 1
-    return loss.item()
+    return loss
+
+
+def backward(model: nn.Module, inputs: Images, targets: Tensor, task: Task) -> float:
+    """Add the gradient of the mean loss to the parameters', in as many parts as the recipe says; that loss."""
+    size = at_once(len(targets), task.recipe.run.gradient_accumulation or 1)
+    found = 0.0
+    for start in range(0, len(targets), size):
+        part, wanted = inputs[start : start + size], targets[start : start + size]
+        with torch.autocast(wanted.device.type, dtype=torch.bfloat16, enabled=task.dtype == torch.bfloat16):
+            logits = model(part)
+        loss = task.loss(logits.float(), wanted) * (len(wanted) / len(targets))
+        loss.backward()
+        found += loss.item()
+    return found
 
 
 def lighten(images: Images, state: TrainState, schedule: ScheduleRecipe) -> Images:

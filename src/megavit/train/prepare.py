@@ -55,9 +55,10 @@ def fresh(
         ConfigError: when sizes do not fit together, or the device has too little memory.
     """
     config = model_config(recipe, outputs(images.target, len(images.classes)))
-    check_memory(config, recipe.run.batch_size or len(images.of("train")), device)
+    check_memory(config, recipe.run, device)
     seed_all(recipe.run.seed)
     model = MegaVit.from_config(config).to(device)
+    model.transformer.gradient_checkpointing = recipe.run.gradient_checkpointing
     size = preprocessing or preprocessing_of(config, images, keep_aspect=recipe.data.keep_aspect)
     task = task_of(recipe, size, images, device)
     if images.target == "labels":
@@ -174,7 +175,7 @@ def candidates(recipe: Recipe, images: LabelledImages, device: torch.device) -> 
         resolved = resolve(replace(recipe, model=model), images, device)
         try:
             config = model_config(resolved, outputs(images.target, len(images.classes)))
-            check_memory(config, resolved.run.batch_size or 1, device)
+            check_memory(config, resolved.run, device)
         except ConfigError as error:
             refusal = refusal or error  # it has company that may fit; if none does, the smallest one's tells most
         else:

@@ -11,11 +11,13 @@ import torch
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.presets import PRESETS, preset
-from megavit.config.recipe import Recipe, ScheduleRecipe
+from megavit.config.recipe import Recipe, RunRecipe, ScheduleRecipe
 from megavit.config.vit import Design, ViTConfig
 from megavit.data.pictures import COLOUR, Pictures, channel_statistics, fits
 from megavit.data.samples import LabelledImages, Sample
+from megavit.data.targets import outputs
 from megavit.errors import ConfigError
+from megavit.train.memory import parts_that_fit
 from megavit.train.watch import Watch
 from megavit.weights.source import Source
 
@@ -79,8 +81,16 @@ def resolve(recipe: Recipe, images: LabelledImages, device: torch.device) -> Rec
     size = chosen.image_size or choose_image_size(own, PRESETS[name].image_size, patch)
     channels = choose_channels(images, chosen.channels)
     model = replace(chosen, preset=name, image_size=size, patch_size=patch, channels=channels)
-    batch = min(recipe.run.batch_size or choose_batch(len(training)), len(training))
-    return replace(recipe, model=model, run=replace(recipe.run, batch_size=batch))
+    resolved = replace(recipe, model=model)
+    config = model_config(resolved, outputs(images.target, len(images.classes)))
+    return replace(resolved, run=fill_in(recipe.run, config, len(training), device))
+
+
+def fill_in(run: RunRecipe, config: ViTConfig, images: int, device: torch.device) -> RunRecipe:
+    """`run` with the batch size for so many training images, and the parts of a step that fit into memory."""
+    batch = min(run.batch_size or choose_batch(images), images)
+    parts = run.gradient_accumulation or parts_that_fit(config, batch, run.gradient_checkpointing, device)
+    return replace(run, batch_size=batch, gradient_accumulation=min(parts, batch))
 
 
 def choose_preset(training: tuple[Sample, ...], device: torch.device) -> str:
@@ -131,7 +141,9 @@ def for_tuning(recipe: Recipe) -> Recipe:
     return replace(recipe, optimiser=optimiser, schedule=ScheduleRecipe(kind="cosine", warmup=0.1))
 
 
-def resolve_tuning(recipe: Recipe, changes: dict[str, Any], init: Source, images: LabelledImages) -> Recipe:
+def resolve_tuning(
+    recipe: Recipe, changes: dict[str, Any], init: Source, images: LabelledImages, device: torch.device
+) -> Recipe:
     """`recipe` with what the weights that it begins with decide, filled in.
 
     Args:
@@ -166,11 +178,9 @@ def resolve_tuning(recipe: Recipe, changes: dict[str, Any], init: Source, images
         image_size=recipe.model.image_size or (height if height == width else None),
         channels=channels,
     )
-    count = len(images.of("train"))
-    batch = min(recipe.run.batch_size or choose_batch(count), count)
-    resolved = replace(recipe, model=model, run=replace(recipe.run, batch_size=batch))
-    tuned_config(resolved, init, 0)  # refuses sizes that do not fit together
-    return resolved
+    resolved = replace(recipe, model=model)
+    config = tuned_config(resolved, init, 0)  # refuses sizes that do not fit together
+    return replace(resolved, run=fill_in(recipe.run, config, len(images.of("train")), device))
 
 
 def tuned_config(recipe: Recipe, init: Source, num_classes: int) -> ViTConfig:

@@ -98,7 +98,7 @@ def train(
         named = merge(base if init is None else for_tuning(base), changes, "the recipe")
         named = settle_mixing(settle_balance(fit_to_target(named, changes, images), images, watch), watch)
         if init is not None:
-            named = resolve_tuning(named, changes, init, images)
+            named = resolve_tuning(named, changes, init, images, device)
             return begin_tuning(out, recorded_name(source, images), named, init, images, device, watch, began)
         choice = None if named.run.epochs else choose_by_time(named, images, device, began, watch)
         state, task = fresh(choice.recipe if choice else resolve(named, images, device), images, device)

@@ -92,9 +92,10 @@ def go_on_tuning(
 
 def starting_model(recipe: Recipe, init: Source, images: LabelledImages, device: torch.device) -> Start:
     config = tuned_config(recipe, init, outputs(images.target, len(images.classes)))
-    check_memory(config, recipe.run.batch_size or 1, device)
+    check_memory(config, recipe.run, device)
     seed_all(recipe.run.seed)
     model = MegaVit.from_config(config)
+    model.transformer.gradient_checkpointing = recipe.run.gradient_checkpointing
     changed = init_weights(model, init)
     if images.target == "labels":
         start_at_shares(model.mlp_head, targets_of(images.of("train"), images.target, len(images.classes)))
