@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from megavit.config.target import Target
+from megavit.engine.engine import Seen
 from megavit.errors import OutputError
 from megavit.evaluate.labels import measure_labels
 from megavit.evaluate.metrics import Metrics, measure
 from megavit.evaluate.scores import ScoreMetrics, measure_scores
+from megavit.evaluate.trust import fit_trust, measure_trust
+from megavit.predict.trusted import Trusted
 from megavit.train import figures
 from megavit.train.figures import DARK, LIGHT, Example
 from megavit.train.history import EpochRecord
@@ -79,8 +83,20 @@ def history(epochs):
     ]
 
 
+def trust(classes, images=80):
+    """Of a model that is surer than it may be."""
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randint(len(classes), (images,), generator=generator)
+    logits = torch.randn(images, len(classes), generator=generator)
+    logits[torch.arange(images), labels] += 2
+    seen = Seen(logits, 5 * logits)
+    fitted, tensors = fit_trust(seen, labels, Target(), (logits, labels))
+    return fitted, measure_trust(Trusted(fitted, tensors, Target(), len(classes)), seen, labels)
+
+
 def report(classes=DIGITS, **changes):
     test = metrics(classes)
+    fitted, trusted = trust(classes)
     pixels, _ = load_digits(return_X_y=True)
     grey = (pixels[:3].reshape(-1, 8, 8) * 255 / 16).round().astype(np.uint8)
     whole = Report(
@@ -99,6 +115,8 @@ def report(classes=DIGITS, **changes):
         history=history(3),
         test=test,
         val=test,
+        fitted=fitted,
+        trust=trusted,
         examples=[
             example(image=grey[0], name="a.png", truth=classes[0], top=[(classes[0], 0.9), (classes[1], 0.1)]),
             example(image=grey[1], name="b.png", truth=classes[1], top=[(classes[0], 0.6), (classes[1], 0.4)]),
@@ -152,7 +170,7 @@ def test_every_part_of_the_report_is_on_the_page(page):
 
 def test_figures_are_written_and_are_pictures(folder):
     written = sorted(path.name for path in (folder / "figures").iterdir())
-    assert written == ["confusion.png", "curves.png", "examples.png"]
+    assert written == ["confusion.png", "curves.png", "examples.png", "reliability.png"]
     for name in written:
         with Image.open(folder / "figures" / name) as picture:
             assert picture.format == "PNG"
@@ -213,11 +231,11 @@ def test_a_run_without_epochs_examples_mistakes_or_validation_still_has_its_repo
     perfect = metrics(DIGITS, strength=99.0)
     data = replace(report().data, skipped={})
     page = page_of(tmp_path, report(history=[], examples=[], val=None, test=perfect, data=data))
-    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["confusion.png"]
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"confusion.png", "reliability.png"}
     assert "None: every test image was answered right." in page.text
     assert "no mistake seen, so no interval" in page.text
     assert "No file was left out." in page.text
-    assert "validation images" not in page.text
+    assert "by which the best epoch was chosen" not in page.text
     ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     assert {one["href"][1:] for one in page.all("a")} <= ids
 
@@ -236,7 +254,7 @@ def test_mistakes_come_before_right_answers_and_the_surest_first(page):
 
 def test_pictures_have_a_text_and_follow_the_readers_light_or_dark(page):
     assert all(one.get("alt") for one in page.all("img"))
-    assert [one["media"] for one in page.all("source")] == ["(prefers-color-scheme: dark)"] * 2
+    assert [one["media"] for one in page.all("source")] == ["(prefers-color-scheme: dark)"] * 3
     assert any(one.get("name") == "viewport" for one in page.all("meta"))
 
 
@@ -301,6 +319,7 @@ def test_a_second_report_replaces_the_first_and_leaves_nothing_else(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == [
         "confusion.png",
         "figures",
+        "reliability.png",
         "report.html",
     ]
 
@@ -355,6 +374,11 @@ def score_report(**changes):
     data = replace(report().data, counts={"train": {}}, images={"train": 11})
     epochs = [replace(record, metric="R²", val_metric=-9.0 / record.epoch) for record in history(3)]
     scores = (truth.tolist(), said.tolist())
+    target = Target(kind="score", mean=1.0, std=1.0)
+    seen = Seen(said[:, None], said[:, None] - 1.0)
+    fitted, tensors = fit_trust(seen, truth, target, (seen.pooled, truth))
+    trusted = measure_trust(Trusted(fitted, tensors, target, 0), seen, truth)
+    changes = {"fitted": fitted, "trust": trusted} | changes
     return report(test=test, val=test, examples=[shown], data=data, history=epochs, scores=scores, **changes)
 
 
@@ -371,7 +395,11 @@ def test_the_report_of_labels_has_a_row_a_label_and_no_confusion(tmp_path):
         assert part in text
     assert "cow0–0.50" in "".join(page.text.split())
     assert "truly no label" in text and ".labels)" in text and "Confusion" not in text
-    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["curves.png", "examples.png"]
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+        "curves.png",
+        "examples.png",
+        "reliability.png",
+    ]
     assert "All11" in "".join(page.text.split())
 
 
@@ -386,6 +414,7 @@ def test_the_report_of_scores_has_a_scatter_and_what_knows_nothing(tmp_path):
     assert any("True scores against answers" in one["alt"] for one in page.all("img"))
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())
     assert names == ["curves.png", "examples.png", "scores.png"]
+    assert "Ranges about the scores" in text and "Its probabilities" not in text
 
 
 @pytest.mark.parametrize("make", [labels_report, score_report])

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +71,15 @@ def make_bundle(
     model: MegaVit | None = None,
     labels: Sequence[str] = LABELS,
     samples: Sequence[Sample] = (),
+    tensors: Mapping[str, Tensor] | None = None,
     **changes: Any,
 ) -> MegaVit:
-    """Write a bundle to `folder`, and answer with its model in evaluation mode."""
+    """Write a bundle to `folder`, and answer with its model in evaluation mode; `tensors` are of its trust."""
     model = make_model(len(labels)) if model is None else model
     folder.parent.mkdir(parents=True, exist_ok=True)
     listed = make_samples(folder.parent, samples, labels)
-    save_bundle(
-        folder, model, make_info(model, labels, **changes), golden_pictures(model.config.channels), listed.read_bytes()
-    )
+    info, golden = make_info(model, labels, **changes), golden_pictures(model.config.channels)
+    save_bundle(folder, model, info, golden, listed.read_bytes(), tensors)
     listed.unlink()
     return model.eval()
 

@@ -22,14 +22,17 @@ class AnswerWriter:
         as_json: JSON lines on standard output.
         top: classes or labels of each answer, which is the number of column pairs of a CSV.
         target: of the answers.
+        covered: whether they come with a set, or a range.
 
     Raises:
         OutputError: when `output` is there already, has another suffix, or cannot be written.
     """
 
-    def __init__(self, output: Path | None, *, as_json: bool, top: int, target: TargetKind = "classes") -> None:
+    def __init__(
+        self, output: Path | None, *, as_json: bool, top: int, target: TargetKind = "classes", covered: bool = False
+    ) -> None:
         check_output(output)
-        self.output, self.as_json, self.top, self.target = output, as_json, top, target
+        self.output, self.as_json, self.top, self.target, self.covered = output, as_json, top, target, covered
         self._stack = ExitStack()
         self._file: Any = None
         self._table: Any = None
@@ -45,7 +48,7 @@ class AnswerWriter:
         self._file = self._stack.enter_context(opened)
         if self.output.suffix == ".csv":
             self._table = csv.writer(self._file, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
-            self._table.writerow(["path", *self._columns(), "error"])
+            self._table.writerow(["path", *self._columns(), "unlike_training", "error"])
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -65,22 +68,27 @@ class AnswerWriter:
 
     def _columns(self) -> list[str]:
         if self.target == "score":
-            return ["score"]
+            return ["score", *(["low", "high"] if self.covered else [])]
         ranks = [f"{what}_{rank}" for rank in range(1, self.top + 1) for what in ("label", "probability")]
-        return ["label", "probability", *ranks[2:]] if self.target == "classes" else ["labels", *ranks]
+        if self.target == "labels":
+            return ["labels", *ranks]
+        return ["label", "probability", *(["prediction_set"] if self.covered else []), *ranks[2:]]
 
     def _row(self, answer: Answer) -> list[str]:
-        cells = self._cells(answer.prediction) if answer.prediction else []
+        told = answer.prediction
+        cells = self._cells(told) if told else []
         cells += [""] * (len(self._columns()) - len(cells))
-        return [answer.name, *cells, answer.error or ""]
+        unlike = "" if told is None or told.unlike_training is None else str(told.unlike_training).lower()
+        return [answer.name, *cells, unlike, answer.error or ""]
 
     def _cells(self, prediction: Prediction) -> list[str]:
         if self.target == "score":
-            return [repr(prediction.score)]
+            return [repr(number) for number in (prediction.score, *(prediction.interval or ()))]
         ranked = [text for label, probability in prediction.top for text in (label, f"{probability:.6f}")]
-        # As the column of a table to train on would have them.
-        given = [] if self.target == "classes" else [PARTING.join(label for label, _ in prediction.labels)]
-        return [*given, *ranked]
+        if self.target == "labels":
+            return [_joined(prediction.labels), *ranked]
+        members = [] if prediction.prediction_set is None else [_joined(prediction.prediction_set)]
+        return [*ranked[:2], *members, *ranked[2:]]
 
     def _print(self, answer: Answer) -> None:
         # A newline or an escape sequence in a file name must not write to the terminal for itself.
@@ -90,7 +98,9 @@ class AnswerWriter:
         elif answer.prediction is None:
             results.print(f"{name}  cannot be read: {answer.error}", style="yellow")
         else:
-            results.print(f"{name}  {_told(answer.prediction, self.target)}")
+            unlike = answer.prediction.unlike_training
+            told = _told(answer.prediction, self.target) + ("  (unlike the training images)" if unlike else "")
+            results.print(f"{name}  {told}", style="yellow" if unlike else None)
 
 
 def check_output(output: Path | None) -> None:
@@ -105,6 +115,12 @@ def check_output(output: Path | None) -> None:
 
 def _told(prediction: Prediction, target: TargetKind) -> str:
     if target == "score":
-        return f"{prediction.score:.4g}"
-    told = prediction.top if target == "classes" else prediction.labels
+        low, high = prediction.interval or (None, None)
+        return f"{prediction.score:.4g}" + (f"  ({low:.4g} to {high:.4g})" if low is not None else "")
+    told = prediction.labels if target == "labels" else prediction.prediction_set or prediction.top
     return "  ".join(f"{label} {probability:.1%}" for label, probability in told) or "no label"
+
+
+def _joined(labels: tuple[tuple[str, float], ...]) -> str:
+    """As the column of a table to train on would have them."""
+    return PARTING.join(label for label, _ in labels)

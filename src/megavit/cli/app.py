@@ -16,6 +16,7 @@ from typing import TextIO
 from cyclopts import App, CycloptsError
 
 from megavit.cli.bench import bench
+from megavit.cli.calibrate import calibrate
 from megavit.cli.convert import convert
 from megavit.cli.demo import demo
 from megavit.cli.embed import embed
@@ -37,6 +38,7 @@ app.command(demo)
 app.command(train)
 app.command(evaluate)
 app.command(predict)
+app.command(calibrate)
 app.command(convert)
 app.command(embed)
 app.command(quantise)

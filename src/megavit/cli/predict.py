@@ -17,6 +17,10 @@ def predict(
     /,
     *,
     top: Annotated[int, Parameter(help="How many classes or labels to tell of each image.")] = 5,
+    coverage: Annotated[
+        float | None,
+        Parameter(help="Such as 0.95: tell the classes, or the range, that hold the truth so often."),
+    ] = None,
     output: Annotated[Path | None, Parameter(help="New .csv or .jsonl file for the answers.")] = None,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[
@@ -33,7 +37,8 @@ def predict(
 
     Standard input is one image, or a path a line. An image that cannot be
     read gets its own answer with the reason, the others go on, and the exit
-    code is 2.
+    code is 2. An image unlike those of training is marked: its answer means
+    little.
     """
     from megavit.cli.answers import AnswerWriter, check_output
     from megavit.cli.images import check_images
@@ -49,9 +54,11 @@ def predict(
     check_output(output)
     # First, so that a wrong bundle leaves no empty file.
     predictor = load(bundle, device=device, precision=precision, verify=verify, keep_aspect=keep_aspect)
-    with AnswerWriter(output, as_json=json, top=top, target=predictor.target) as writer:
+    if coverage is not None:
+        predictor.trusted.check_coverage(coverage)
+    with AnswerWriter(output, as_json=json, top=top, target=predictor.target, covered=coverage is not None) as writer:
         named = images_named(images, sys.stdin.buffer)
-        for answer in predictor.stream(named, top=top, batch_size=batch_size):
+        for answer in predictor.stream(named, top=top, coverage=coverage, batch_size=batch_size):
             writer.write(answer)
             total += 1
             failed += answer.error is not None

@@ -5,8 +5,12 @@ from torch import Tensor
 from megavit.config.target import Target
 
 
-def outputs(logits: Tensor, target: Target) -> Tensor:
+def outputs(logits: Tensor, target: Target, temperature: float = 1.0) -> Tensor:
     """Logits (B, outputs) as answers.
+
+    Args:
+        temperature: that the logits of classes and labels are divided by, so that probabilities are what they say
+            (arXiv 1706.04599, section 4.2). It changes no order of a single image's classes.
 
     Returns:
         "classes": (B, classes) probabilities, rows summing to 1; "labels": (B, labels) probabilities, each by
@@ -14,8 +18,8 @@ def outputs(logits: Tensor, target: Target) -> Tensor:
     """
     match target.kind:
         case "classes":
-            return logits.softmax(dim=1)
+            return (logits / temperature).softmax(dim=1)
         case "labels":
-            return logits.sigmoid()
+            return (logits / temperature).sigmoid()
         case "score":
             return logits[:, 0] * target.std + target.mean

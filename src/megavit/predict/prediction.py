@@ -16,11 +16,19 @@ class Prediction:
         top: the likeliest classes or labels and their probabilities in [0, 1], likeliest first; empty for a score.
         given: of several labels, those whose probability reaches their threshold, with it, likeliest first.
         value: the score.
+        unlike_training: whether the image is unlike those that the model learnt from, so that its answer means little;
+            None where that is not known.
+        prediction_set: where a coverage was asked for, the classes that hold the true one with that probability,
+            likeliest first.
+        interval: where a coverage was asked for, the ends of the range that holds the true score.
     """
 
     top: tuple[tuple[str, float], ...] = ()
     given: tuple[tuple[str, float], ...] | None = None
     value: float | None = None
+    unlike_training: bool | None = None
+    prediction_set: tuple[tuple[str, float], ...] | None = None
+    interval: tuple[float, float] | None = None
 
     @property
     def label(self) -> str:
@@ -43,13 +51,21 @@ class Prediction:
         return self._refuse("score") if self.value is None else self.value
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types."""
+        """As plain JSON types; what is not known is not in it."""
+        found: dict[str, Any] = {}
         if self.value is not None:
-            return {"score": self.value}
-        top = _listed(self.top)
-        if self.given is not None:
-            return {"labels": _listed(self.given), "top": top}
-        return {"label": self.label, "probability": self.probability, "top": top}
+            found["score"] = self.value
+        elif self.given is not None:
+            found |= {"labels": _listed(self.given), "top": _listed(self.top)}
+        else:
+            found |= {"label": self.label, "probability": self.probability, "top": _listed(self.top)}
+        if self.prediction_set is not None:
+            found["prediction_set"] = _listed(self.prediction_set)
+        if self.interval is not None:
+            found["interval"] = list(self.interval)
+        if self.unlike_training is not None:
+            found["unlike_training"] = self.unlike_training
+        return found
 
     def _likeliest(self, name: str) -> tuple[str, float]:
         return self._refuse(name) if self.given is not None or not self.top else self.top[0]

@@ -22,12 +22,12 @@ from megavit.data.arrays import from_array
 from megavit.data.decode import Need, decode_with_size, from_pillow
 from megavit.data.pictures import Images, as_batch, prepare
 from megavit.data.workers import MOST_WORKERS, processors
-from megavit.engine.engine import Engine, Precision, check_precision
+from megavit.engine.engine import Engine, Precision, Seen, check_precision
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.arrivals import Arrivals
 from megavit.predict.embeddings import Embedding
-from megavit.predict.outputs import outputs
 from megavit.predict.prediction import Answer, Prediction
+from megavit.predict.trusted import Trusted
 from megavit.runtime.device import pick_device
 from megavit.weights.bundle import Bundle, load_bundle
 from megavit.weights.hub import fetch, is_hub
@@ -49,6 +49,7 @@ class Predictor:
         info: everything the bundle says about itself.
         model: the `MegaVit`, in evaluation mode.
         engine: computes its features; its `note` says by which way, and why.
+        trusted: what makes answers of these, with how far they may be trusted.
     """
 
     def __init__(self, bundle: Bundle, device: torch.device, precision: Precision = "float32") -> None:
@@ -59,12 +60,15 @@ class Predictor:
         self.model = bundle.model.to(device)
         bounds = bundle.info.int8["bounds"] if precision == "int8" else None
         self.engine = Engine(self.model, bundle.info.preprocessing, precision, bounds)
+        self.trusted = Trusted(bundle.info.trust, bundle.trust, bundle.info.target, len(self.labels))
 
     @overload
-    def predict(self, image: Image, top: int = 5) -> Prediction: ...
+    def predict(self, image: Image, top: int = 5, coverage: float | None = None) -> Prediction: ...
     @overload
-    def predict(self, image: Sequence[Image], top: int = 5) -> list[Prediction]: ...
-    def predict(self, image: Image | Sequence[Image], top: int = 5) -> Prediction | list[Prediction]:
+    def predict(self, image: Sequence[Image], top: int = 5, coverage: float | None = None) -> list[Prediction]: ...
+    def predict(
+        self, image: Image | Sequence[Image], top: int = 5, coverage: float | None = None
+    ) -> Prediction | list[Prediction]:
         """What is in an image, or in each of a list of images.
 
         Args:
@@ -73,15 +77,20 @@ class Predictor:
                 floats in [0, 1]. Any size; 1, 3 or 4 channels (the fourth is opacity, over white), or those of a
                 model of another number.
             top: how many classes or labels `Prediction.top` lists.
+            coverage: in (0, 1): also give the set of classes, or the range of scores, that holds the true one with
+                this probability, for images like those of training.
 
         Raises:
             ImageError: (a ValueError) for an image that cannot be read, with the reason.
+            ConfigError: for a coverage that this bundle cannot promise.
         """
+        if coverage is not None:
+            self.trusted.check_coverage(coverage)
         if not isinstance(image, list | tuple):
-            return self._predictions([self.prepare(image)], top)[0]
+            return self._predictions([self.prepare(image)], top, coverage)[0]
         found: list[Prediction] = []
         for start in range(0, len(image), BATCH):
-            found += self._predictions([self.prepare(one) for one in image[start : start + BATCH]], top)
+            found += self._predictions([self.prepare(one) for one in image[start : start + BATCH]], top, coverage)
         return found
 
     def stream(
@@ -89,6 +98,7 @@ class Predictor:
         images: Iterable[tuple[str, Image]],
         *,
         top: int = 5,
+        coverage: float | None = None,
         batch_size: int = BATCH,
         workers: int | None = None,
     ) -> Iterator[Answer]:
@@ -99,11 +109,14 @@ class Predictor:
         others go on.
 
         Args:
+            top, coverage: as of `predict`.
             workers: threads that decode images; None: one a processor, at most `MOST_WORKERS`.
         """
+        if coverage is not None:
+            self.trusted.check_coverage(coverage)
         with self._arrivals(images, batch_size, workers) as arrivals:
             for batch in arrivals.batches(batch_size):
-                for answer in self._answers(batch, top):
+                for answer in self._answers(batch, top, coverage):
                     arrivals.answered()
                     yield answer
 
@@ -143,13 +156,21 @@ class Predictor:
         For "classes" (B, classes) probabilities, rows summing to 1; for "labels" (B, labels) probabilities, each
         label by itself; for "score" (B,) scores.
         """
+        for batch in batches:
+            yield self.trusted.answers(self.see(batch).logits)
+
+    def see(self, batch: Images) -> Seen:
+        """What the model sees in a uint8 batch: features and logits, (B, D) and (B, outputs), float32, on the CPU.
+
+        Raises:
+            BundleError: for a model without a classifier.
+        """
         if not self.model.config.num_classes:
             raise BundleError(
                 "this bundle has no classifier: megavit embed gives what it sees in images, and "
                 "megavit train DATA --init BUNDLE trains one on top"
             )
-        for batch in batches:
-            yield outputs(self.engine(batch).logits, self.info.target)
+        return self.engine(batch)
 
     def prepare(self, image: Any) -> Tensor:
         """An `Image`, as `predict` takes it, at the model's size: uint8 (channels, height, width).
@@ -167,39 +188,18 @@ class Predictor:
         threads = min(processors(), MOST_WORKERS) if workers is None else workers
         return Arrivals(images, self.prepare, ahead=BATCHES_AHEAD * batch_size, workers=threads)
 
-    def _answers(self, chunk: list[tuple[str, Future[Tensor]]], top: int) -> Iterator[Answer]:
+    def _answers(self, chunk: list[tuple[str, Future[Tensor]]], top: int, coverage: float | None) -> Iterator[Answer]:
         prepared, reasons = _sorted(chunk)
-        predictions = iter(self._predictions(list(prepared.values()), top) if prepared else [])
+        predictions = iter(self._predictions(list(prepared.values()), top, coverage) if prepared else [])
         for i, (name, _) in enumerate(chunk):
             yield Answer(name, next(predictions), None) if i in prepared else Answer(name, None, reasons[i])
 
     def _embeddings(self, pictures: list[Tensor]) -> Tensor:
         return self.engine(as_batch(pictures, self.info.preprocessing)).pooled
 
-    def _predictions(self, pictures: list[Tensor], top: int) -> list[Prediction]:
-        (answers,) = self.outputs([as_batch(pictures, self.info.preprocessing)])
-        if self.target == "score":
-            return [Prediction(value=value) for value in answers.tolist()]
-        values, indices = answers.topk(min(max(top, 1), len(self.labels)), dim=1)
-        ranked = [
-            tuple((self.labels[i], value) for i, value in zip(row_indices, row_values, strict=True))
-            for row_values, row_indices in zip(values.tolist(), indices.tolist(), strict=True)
-        ]
-        if self.target == "classes":
-            return [Prediction(top=row) for row in ranked]
-        return [
-            Prediction(top=row, given=self._given(probabilities))
-            for row, probabilities in zip(ranked, answers.tolist(), strict=True)
-        ]
-
-    def _given(self, probabilities: Sequence[float]) -> tuple[tuple[str, float], ...]:
-        thresholds = self.info.target.thresholds
-        over = [
-            (label, probability)
-            for label, probability, threshold in zip(self.labels, probabilities, thresholds, strict=True)
-            if probability >= threshold
-        ]
-        return tuple(sorted(over, key=lambda one: -one[1]))
+    def _predictions(self, pictures: list[Tensor], top: int, coverage: float | None) -> list[Prediction]:
+        seen = self.see(as_batch(pictures, self.info.preprocessing))
+        return self.trusted.predictions(seen, self.labels, top, coverage)
 
 
 def load(

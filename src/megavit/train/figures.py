@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from megavit.evaluate.calibration import Reliability
 from megavit.evaluate.metrics import Metrics
 from megavit.train.history import EpochRecord
 
@@ -172,6 +173,27 @@ def scatter(truth: Sequence[float], answers: Sequence[float], palette: Palette) 
     axes.set(xlim=ends, ylim=ends, aspect="equal")
     axes.set_xlabel("true score", color=palette.muted, fontsize=9)
     axes.set_ylabel("answer of the model", color=palette.muted, fontsize=9)
+    return figure
+
+
+def reliability(before: Reliability, after: Reliability, palette: Palette) -> Figure:
+    """Share of right answers by their probability, before and after calibration; on the line both are equal."""
+    figure = Figure(figsize=(4.6, 4.4), dpi=200, layout="constrained", facecolor=palette.paper)
+    axes = figure.subplots()
+    _style(axes, palette)
+    axes.plot((0, 1), (0, 1), color=palette.line, linewidth=1.2)
+    for found, colour, label in ((before, palette.muted, "before"), (after, palette.accent, "calibrated")):
+        right = [one.right for one in found.bins]
+        reach = [[one.value - one.low for one in right], [one.high - one.value for one in right]]
+        style: dict[str, Any] = {"marker": "o", "markersize": 4, "linewidth": 0, "elinewidth": 1.2}
+        probabilities = [one.probability for one in found.bins]
+        axes.errorbar(probabilities, [one.value for one in right], reach, color=colour, label=label, **style)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel("probability", color=palette.muted, fontsize=9)
+    axes.set_ylabel("right", color=palette.muted, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, labelcolor=palette.ink)
     return figure
 
 

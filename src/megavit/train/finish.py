@@ -1,28 +1,22 @@
 """What is left of a run: its best weights as a bundle, measured on the test images, and a report."""
 
 import platform
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from megavit.config.files import dump_toml, to_dict
 from megavit.config.vit import ViTConfig
 from megavit.data.samples import LabelledImages
-from megavit.engine.engine import Engine
-from megavit.evaluate.labels import best_thresholds
-from megavit.evaluate.measure import AnyMetrics, measure_target
-from megavit.model.vit import MegaVit
-from megavit.predict.outputs import outputs
+from megavit.evaluate.measure import AnyMetrics
+from megavit.evaluate.trust import TrustMetrics
 from megavit.runtime.device import device_name
 from megavit.train.examples import examples, golden_pictures
 from megavit.train.feed import Feed
+from megavit.train.judge import judge
 from megavit.train.ladder import Tuning
 from megavit.train.loop import Task
 from megavit.train.plan import SAMPLES
-from megavit.train.prepare import final_logits
 from megavit.train.report import DataSummary, Report, write_report
 from megavit.train.state import TrainState
 from megavit.train.watch import Watch
@@ -33,12 +27,13 @@ BUNDLE = "bundle"
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run left: its folder, its bundle and report in there, and how it did on the test images."""
+    """What a run left: its folder, its bundle and report in there, how it did on the test images, and its trust."""
 
     folder: Path
     bundle: Path
     report: Path
     metrics: AnyMetrics
+    trust: TrustMetrics
 
 
 def finish(
@@ -59,19 +54,15 @@ def finish(
     model = state.average
     model.load_state_dict(state.best)
     watch.say("measuring on the test images")
-    feed = Feed(images, images.of("test"), task.preprocessing, task.recipe.run.workers, watch)
-    test, val = answers(model, task, feed), answers(model, task, validation)
-    target = task.target
-    if target.kind == "labels":
-        target = replace(target, thresholds=best_thresholds(val, validation.labels))
-    metrics = measure_target(test, feed.labels, images.classes, target)
+    testing = Feed(images, images.of("test"), task.preprocessing, task.recipe.run.workers, watch)
+    judged = judge(model, task, images, validation, testing, watch)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     info = BundleInfo(
         model=model.config,
         labels=list(images.classes),
         preprocessing=task.preprocessing,
         created=created,
-        metrics=metrics.to_dict(),
+        metrics=judged.test.to_dict(),
         data={
             "source": images.source,
             "fingerprint": images.fingerprint(),
@@ -80,10 +71,12 @@ def finish(
             "skipped": images.skipped_by_reason(),
         },
         recipe=to_dict(task.recipe),
-        target=target,
+        target=judged.target,
+        trust=judged.trust,
         tuning=tuning.to_dict() if tuning else {},
     )
-    save_bundle(out / BUNDLE, model, info, golden_pictures(images), (out / SAMPLES).read_bytes())
+    samples = (out / SAMPLES).read_bytes()
+    save_bundle(out / BUNDLE, model, info, golden_pictures(images), samples, judged.tensors)
     report = Report(
         title=title_of(images),
         created=created,
@@ -98,14 +91,16 @@ def finish(
         recipe_toml=dump_toml(task.recipe),
         environment=describe_environment(state, task),
         history=state.history,
-        test=metrics,
-        val=measure_target(val, validation.labels, images.classes, target),
-        examples=examples(images, test, target),
-        scores=(feed.labels.tolist(), test.tolist()) if target.kind == "score" else None,
+        test=judged.test,
+        val=judged.val,
+        fitted=judged.trust,
+        trust=judged.trusted,
+        examples=examples(images, judged.answers, judged.target),
+        scores=(testing.labels.tolist(), judged.answers.tolist()) if images.target == "score" else None,
         tuning=tuning,
         bundle=str(out),
     )
-    return Trained(out, out / BUNDLE, write_report(out, report), metrics)
+    return Trained(out, out / BUNDLE, write_report(out, report), judged.test, judged.trusted)
 
 
 def title_of(images: LabelledImages) -> str:
@@ -116,12 +111,6 @@ def title_of(images: LabelledImages) -> str:
             return f"A classifier of {len(images.classes)} labels, any number an image, from {images.source}"
         case "score":
             return f"A model of the scores from {images.source}"
-
-
-def answers(model: MegaVit, task: Task, feed: Feed) -> Tensor:
-    """The answers for the images of `feed`, in float32, as the bundle will give them."""
-    logits = final_logits(Engine(model, task.preprocessing), feed)
-    return torch.cat([outputs(batch, task.target) for batch in logits])
 
 
 def describe_model(config: ViTConfig, state: TrainState) -> list[tuple[str, str]]:

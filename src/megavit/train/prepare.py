@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -13,9 +13,9 @@ from megavit.config.recipe import Precision, Recipe
 from megavit.data.augment import canvas_margin, canvas_size
 from megavit.data.order import BatchOrder, equal_class_weights
 from megavit.data.pictures import Images, Pictures, as_batch
-from megavit.data.samples import LabelledImages
+from megavit.data.samples import LabelledImages, Sample
 from megavit.data.targets import outputs, targets_of
-from megavit.engine.engine import Engine
+from megavit.engine.engine import Engine, Seen
 from megavit.errors import ConfigError
 from megavit.model.vit import MegaVit
 from megavit.predict.logits import logits_of
@@ -39,6 +39,8 @@ VALIDATION_BATCH = 256
 # Bundle, report and the end of the process, of which Python's own clearing away of torch is a second, take as long
 # as drawing so many of the report's learning curves.
 FINISH_DRAWINGS = 17
+# Training images that new ones are compared with.
+COMPARED = 2_000
 # A pass over the validation images is measured for this share of the time, or a second where that is more.
 VALIDATION_MEASURING_SHARE = 0.01
 
@@ -207,15 +209,16 @@ def time_plan(
     pass_seconds = validation_seconds(state, task, validation, enough)
     final = Engine(state.average, task.preprocessing)
     final.settle(next(validation.in_turn(VALIDATION_BATCH)))  # or its beginning, which is slower, would be multiplied
-    final_seconds = seconds_of_pass(final_logits(final, validation), len(validation), enough)
-    test = len(images.of("test")) / len(validation)
+    final_answers = (seen.logits for seen in final_pass(final, validation))
+    final_seconds = seconds_of_pass(final_answers, len(validation), enough)
+    others = (len(images.of("test")) + len(compared(images.of("train")))) / len(validation)
     return TimePlan(
         total=total,
         step=step,
         validation=pass_seconds,
-        # The last validation, then both splits for the report.
-        final_passes=1 + (1 + test) * final_seconds / pass_seconds,
-        finish=FINISH_DRAWINGS * drawing_seconds() + test * reading,  # the validation images are read already
+        # The last validation, then all that the finished model is judged by.
+        final_passes=1 + (1 + others) * final_seconds / pass_seconds,
+        finish=FINISH_DRAWINGS * drawing_seconds() + others * reading,  # the validation images are read already
     )
 
 
@@ -225,10 +228,14 @@ def validation_seconds(state: TrainState, task: Task, feed: Feed, enough: float)
     return seconds_of_pass(logits_of(state.average, batches, task.preprocessing, task.dtype), len(feed), enough)
 
 
-def final_logits(engine: Engine, feed: Feed) -> Iterator[Tensor]:
-    """The logits of each batch of `feed`, in float32, as the bundle will compute them."""
-    for batch in feed.in_turn(VALIDATION_BATCH):
-        yield engine(batch).logits
+def final_pass(engine: Engine, feed: Feed) -> Iterator[Seen]:
+    """What the model sees in each batch of `feed`, in float32, as the bundle will."""
+    return map(engine, feed.in_turn(VALIDATION_BATCH))
+
+
+def compared(training: Sequence[Sample]) -> Sequence[Sample]:
+    """Up to `COMPARED` of the training images, spread over their names, which go by class in most folders."""
+    return training[:: -(-len(training) // COMPARED)]
 
 
 def seconds_of_pass(answers: Iterable[Tensor], images: int, enough: float) -> float:

@@ -14,12 +14,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from PIL import Image
 
+from megavit.config.trust import Trust
 from megavit.errors import OutputError
 from megavit.evaluate.intervals import Interval
 from megavit.evaluate.labels import LabelsMetrics
 from megavit.evaluate.measure import AnyMetrics
 from megavit.evaluate.metrics import Metrics, worst_confusions
 from megavit.evaluate.scores import ScoreMetrics
+from megavit.evaluate.trust import TrustMetrics
 from megavit.train import figures
 from megavit.train.figures import DARK, LIGHT, NUMBERED_CLASSES, Example, Palette
 from megavit.train.history import EpochRecord
@@ -65,6 +67,8 @@ class Report:
         history: one record for each validation; may be empty.
         test: measured on images that nothing was chosen by.
         val: measured on the images by which the epoch was chosen, if any; of the same kind as `test`.
+        fitted: what makes its answers trustworthy.
+        trust: how far those for the test images can be trusted.
         examples: test images; the report sorts right from wrong.
         scores: (true, answered) scores of the test images, where these are what is learnt.
         tuning: what came of a run that began with weights trained before.
@@ -80,6 +84,8 @@ class Report:
     history: Sequence[EpochRecord]
     test: AnyMetrics
     val: AnyMetrics | None
+    fitted: Trust
+    trust: TrustMetrics
     examples: Sequence[Example]
     scores: tuple[Sequence[float], Sequence[float]] | None = None
     tuning: Tuning | None = None
@@ -103,6 +109,8 @@ def write_report(folder: Path, report: Report) -> Path:
     drawn: dict[str, Figure] = {}
     if isinstance(report.test, Metrics):
         drawn["confusion.png"] = figures.confusion(report.test, LIGHT)
+    if report.trust.before and report.trust.after:
+        drawn["reliability.png"] = figures.reliability(report.trust.before, report.trust.after, LIGHT)
     if report.scores:
         drawn["scores.png"] = figures.scatter(*report.scores, LIGHT)
     if report.history:
@@ -146,6 +154,10 @@ def _render(report: Report, wrong: Sequence[Example], right: Sequence[Example]) 
         wrong=wrong,
         right=right,
         curves=_curves(report.history),
+        trust=report.trust,
+        temperature=report.fitted.temperature,
+        false_alarms=report.fitted.false_alarms,
+        reliability=_reliability(report.trust),
         bundle_in_shell=shlex.quote(report.bundle),
         bundle_in_python=repr(report.bundle),
         **_of_target(report),
@@ -181,6 +193,13 @@ def _of_target(report: Report) -> dict[str, Any]:
             alt = f"True scores against answers; on average {_plain(test.mae.value)} apart."
             scatter = report.scores and _picture(partial(figures.scatter, *report.scores), alt)
             return {"target": "score", "attribute": "score", "scatter": scatter}
+
+
+def _reliability(trust: TrustMetrics) -> dict[str, str] | None:
+    if not trust.before or not trust.after:
+        return None
+    alt = f"Share of right answers by probability; on average {percent(trust.after.error.value)} apart."
+    return _picture(partial(figures.reliability, trust.before, trust.after), alt)
 
 
 def _curves(history: Sequence[EpochRecord]) -> list[dict[str, str]]:

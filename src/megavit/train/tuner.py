@@ -18,7 +18,7 @@ from megavit.predict.embeddings import embeddings_of
 from megavit.train.feed import Feed
 from megavit.train.ladder import Frozen, fit
 from megavit.train.loop import Task
-from megavit.train.prepare import FINISH_DRAWINGS, VALIDATION_BATCH, canvas, drawing_seconds, task_of
+from megavit.train.prepare import FINISH_DRAWINGS, VALIDATION_BATCH, canvas, compared, drawing_seconds, task_of
 from megavit.train.rungs import TRAINED, Trained
 from megavit.train.stage import Stage, train_stage
 from megavit.train.state import TrainState
@@ -80,7 +80,7 @@ class Tuner:
         watch.say(f"rungs are compared on {self.held_back}")
         self.validation = self._held_feed(images.of("val"))
         # Test images are read and measured, those of validation measured again, and the report is drawn.
-        rest = len(images.of("test")) + len(images.of("val"))
+        rest = sum(map(len, (images.of("test"), images.of("val"), compared(images.of("train")))))
         self.finish_seconds = FINISH_DRAWINGS * drawing_seconds() + seconds * rest / len(self.pool)
 
     def train_rung(self, rung: str, probes: list[Probe], left: int) -> tuple[Tensor, float, str] | None:

@@ -3,6 +3,7 @@
 model.safetensors   the weights
 megavit.json        sizes, labels, preprocessing, metrics, data, recipe, versions, and every file's SHA-256
 golden.safetensors  a few real pictures and the logits that they must give
+trust.safetensors   what makes its probabilities, sets and marks trustworthy, where that was fitted
 samples.csv         which image was trained, validated and tested on
 README.md           the model card
 """
@@ -11,7 +12,7 @@ import hashlib
 import json
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from torch import Tensor
 from megavit.config.files import from_dict, parse_json
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
+from megavit.config.trust import Trust
 from megavit.config.vit import ViTConfig
 from megavit.data.augment import normalise
 from megavit.data.pictures import as_batch, prepare, to_device
@@ -34,10 +36,11 @@ from megavit.weights.card import model_card
 from megavit.weights.tensors import load_weights, read_tensors, write_tensors
 
 FORMAT = 1
-INFO, WEIGHTS, GOLDEN, SAMPLES, CARD = (
+INFO, WEIGHTS, GOLDEN, TRUST, SAMPLES, CARD = (
     "megavit.json",
     "model.safetensors",
     "golden.safetensors",
+    "trust.safetensors",
     "samples.csv",
     "README.md",
 )
@@ -63,6 +66,7 @@ class BundleInfo:
         recipe: as it was run, with every automatic choice filled in.
         versions: of the libraries that trained it.
         files: SHA-256 of every other file of the bundle.
+        trust: what was found on the validation images about how far its answers can be trusted.
         tuning: of a model that began with weights trained before: which, each rung's figures, the one kept, and why.
         int8: of a model that may multiply 8-bit integers: "bounds", the largest magnitude of each layer's inputs in
             the order of the graph; and "measured", what that costs, as `megavit.evaluate.quantise` finds it.
@@ -79,6 +83,7 @@ class BundleInfo:
     versions: dict[str, str] = field(default_factory=lambda: library_versions())
     files: dict[str, str] = field(default_factory=dict)
     target: Target = field(default_factory=Target)
+    trust: Trust = field(default_factory=Trust)
     tuning: dict[str, Any] = field(default_factory=dict)
     int8: dict[str, Any] = field(default_factory=dict)
 
@@ -100,11 +105,12 @@ class BundleInfo:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle in memory: the model is in evaluation mode, on the CPU."""
+    """A bundle in memory: the model is in evaluation mode, on the CPU; `trust` are the tensors of `info.trust`."""
 
     folder: Path
     info: BundleInfo
     model: MegaVit
+    trust: Mapping[str, Tensor]
 
 
 def library_versions() -> dict[str, str]:
@@ -112,12 +118,20 @@ def library_versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 
-def save_bundle(folder: Path, model: MegaVit, info: BundleInfo, golden: Sequence[Tensor], samples: bytes) -> None:
+def save_bundle(
+    folder: Path,
+    model: MegaVit,
+    info: BundleInfo,
+    golden: Sequence[Tensor],
+    samples: bytes,
+    trust: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write a bundle to `folder`; a reader sees the old one, whole, or the new one.
 
     Args:
         golden: pictures as decoded, uint8 (C, height, width) of any size.
         samples: the text of its `samples.csv`.
+        trust: the tensors of `info.trust`; None where nothing was fitted.
 
     Raises:
         OutputError: when `folder` cannot be written.
@@ -130,12 +144,18 @@ def save_bundle(folder: Path, model: MegaVit, info: BundleInfo, golden: Sequence
         (new / SAMPLES).write_bytes(samples)
         card = model_card(info.labels, info.metrics, info.data, info.preprocessing, info.created, info.target)
         write_file(new / CARD, card.encode(errors="replace"))  # a path need not be text
-        files = {name: sha256(new / name) for name in (WEIGHTS, GOLDEN, SAMPLES, CARD)}
+        if trust:
+            write_tensors(new / TRUST, dict(trust))
+        names = [WEIGHTS, GOLDEN, SAMPLES, CARD, *([TRUST] if trust else [])]
+        files = {name: sha256(new / name) for name in names}
         _write_info(new / INFO, replace(info, files=files))
 
 
-def copy_bundle(folder: Path, out: Path, info: BundleInfo) -> None:
+def copy_bundle(folder: Path, out: Path, info: BundleInfo, trust: Mapping[str, Tensor] | None = None) -> None:
     """Write the bundle in `folder` to `out` with another `info`, which must be of the same files.
+
+    Args:
+        trust: the tensors of `info.trust`, where they are new.
 
     Raises:
         OutputError: when `out` is there already, or cannot be written.
@@ -145,6 +165,9 @@ def copy_bundle(folder: Path, out: Path, info: BundleInfo) -> None:
     with writing("the bundle", out), new_folder(out) as new:
         for name in info.files:
             shutil.copyfile(folder / name, new / name)
+        if trust is not None:
+            write_tensors(new / TRUST, dict(trust))
+            info = replace(info, files=info.files | {TRUST: sha256(new / TRUST)})
         _write_info(new / INFO, info)
 
 
@@ -186,7 +209,8 @@ def _load(folder: Path, info: BundleInfo) -> Bundle:
         for check in checks:
             check.result()
     load_weights(model, read_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
-    return Bundle(folder, info, model.eval())
+    trust = read_tensors(folder / TRUST) if TRUST in info.files else {}
+    return Bundle(folder, info, model.eval(), trust)
 
 
 def _check_file(path: Path, expected: str) -> None:

@@ -1,0 +1,52 @@
+"""`megavit calibrate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def calibrate(
+    bundle: Annotated[Path, Parameter(help="Folder that megavit train or convert wrote, or hf-hub:USER/NAME.")],
+    data: Annotated[
+        str, Parameter(help="Folder of class folders, table of path and label(s) or score, or demo:digits.")
+    ],
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="New folder, for the bundle that is calibrated.")],
+    device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    json: Annotated[bool, Parameter(help="Print the result as JSON.", negative="")] = False,
+) -> None:
+    """Make a bundle's probabilities, sets and marks right for images of your own.
+
+    megavit train does this by itself; it is for a bundle that was converted, or
+    one whose images have changed. Of DATA, images that the model has not
+    learnt from are fitted on, and others of them measured.
+    """
+    from dataclasses import replace
+
+    from megavit.cli.output import counting, print_json, results
+    from megavit.cli.trust import show_trust
+    from megavit.config.recipe import DataRecipe
+    from megavit.data.read import read_data
+    from megavit.data.samples import read_samples
+    from megavit.errors import OutputError
+    from megavit.evaluate.dataset import choose
+    from megavit.evaluate.recalibrate import calibrate as fit
+    from megavit.predict.predictor import load
+    from megavit.weights.bundle import SAMPLES, copy_bundle
+
+    if out.exists():
+        raise OutputError(f"there is {out} already; choose a new folder")
+    predictor = load(bundle, device=device)
+    with counting("checking images") as progress:
+        images = read_data(data, DataRecipe(val=0, test=0), progress)
+    choice = choose(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
+    with counting("measuring") as progress:
+        found = fit(predictor, images, choice, progress)
+    copy_bundle(predictor.folder, out, replace(predictor.info, target=found.target, trust=found.trust), found.tensors)
+    if json:
+        print_json(found.metrics.to_dict() | {"temperature": found.trust.temperature, "out": str(out)})
+        return
+    show_trust(found.metrics)
+    results.print(f"bundle: {out}")

@@ -1,0 +1,34 @@
+"""How far a model's answers may be trusted, as it was found on images held back from training."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from megavit.config.checks import check_fraction, check_positive, check_whole, is_number
+from megavit.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trust:
+    """What was fitted on the validation images. Its tensors are beside it, in the bundle's `trust.safetensors`.
+
+    Attributes:
+        images: that it was fitted on; 0 where nothing was.
+        temperature: the logits are divided by it (arXiv 1706.04599, section 4.2).
+        false_alarms: of images like those of training, this share in (0, 1) is marked as unlike them.
+        threshold: of the distance from which on an image is marked; None where none was fitted.
+        measured: what came of it on the test images, as `megavit.evaluate.trust` writes it.
+    """
+
+    images: int = 0
+    temperature: float = 1.0
+    false_alarms: float = 0.01
+    threshold: float | None = None
+    measured: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_whole("images", self.images, minimum=0)
+        check_positive("temperature", self.temperature)
+        check_fraction("false_alarms", self.false_alarms)
+        if self.threshold is not None and not (is_number(self.threshold) and math.isfinite(self.threshold)):
+            raise ConfigError(f"threshold must be a finite number, got {self.threshold!r}")

@@ -1,0 +1,131 @@
+"""What a model sees, as answers that say how far they may be trusted."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from megavit.config.target import Target
+from megavit.config.trust import Trust
+from megavit.engine.engine import Seen
+from megavit.errors import ConfigError
+from megavit.predict.conformal import PredictionSets, check_coverage, is_possible, limit
+from megavit.predict.likeness import Likeness
+from megavit.predict.outputs import outputs
+from megavit.predict.prediction import Prediction
+
+Ranked = tuple[tuple[str, float], ...]
+
+# Names of the tensors in a bundle's `trust.safetensors`.
+SET_SCORES, SET_LABELS, RESIDUALS = "sets.scores", "sets.labels", "residuals"
+MEANS, WHITENING = "likeness.means", "likeness.whitening"
+
+
+class Trusted:
+    """Of a model, what was fitted on its validation images.
+
+    Attributes:
+        sets: of classes with a stated coverage; None where there are none.
+        residuals: (N,), how far validation images' scores were off; None where there are none.
+        likeness: to the training images; None where it was not fitted.
+
+    Args:
+        trust: of the bundle, with its `tensors`.
+        target: what the logits mean.
+        labels: number of classes or labels.
+    """
+
+    def __init__(self, trust: Trust, tensors: Mapping[str, Tensor], target: Target, labels: int) -> None:
+        self.trust, self.target = trust, target
+        scores, residuals = tensors.get(SET_SCORES), tensors.get(RESIDUALS)
+        self.sets = None if scores is None else PredictionSets(scores, tensors[SET_LABELS], labels)
+        self.residuals = residuals
+        self.likeness = Likeness(tensors[MEANS], tensors[WHITENING]) if MEANS in tensors else None
+
+    def answers(self, logits: Tensor) -> Tensor:
+        """As `megavit.predict.outputs.outputs`, with probabilities that are calibrated."""
+        return outputs(logits, self.target, self.trust.temperature)
+
+    def unlike(self, embeddings: Tensor) -> Tensor | None:
+        """Which images are unlike those of training, (B,) bools; None where it is not known."""
+        if self.likeness is None or self.trust.threshold is None:
+            return None
+        return self.likeness.distance(embeddings) > self.trust.threshold
+
+    def predictions(
+        self, seen: Seen, labels: Sequence[str], top: int, coverage: float | None = None
+    ) -> list[Prediction]:
+        """One for each image.
+
+        Args:
+            labels: names of the classes or labels.
+            top: how many to list.
+            coverage: that `check_coverage` has passed, or None.
+        """
+        answers, unlike = self.answers(seen.logits), self.unlike(seen.pooled)
+        marks: list[bool | None] = [None] * len(answers) if unlike is None else unlike.tolist()
+        if self.target.kind == "score":
+            width = None if coverage is None else self.half_width(coverage)
+            return [
+                Prediction(
+                    value=value,
+                    unlike_training=mark,
+                    interval=None if width is None else (value - width, value + width),
+                )
+                for value, mark in zip(answers.tolist(), marks, strict=True)
+            ]
+        ranked = [_named(row, labels) for row in _ranked(answers, max(top, 1))]
+        if self.target.kind == "labels":
+            reached = answers.double() >= torch.tensor(self.target.thresholds, dtype=torch.float64)
+            given = [_named(row, labels) for row in _ranked(answers, len(labels), reached)]
+            return [
+                Prediction(top=row, given=own, unlike_training=mark)
+                for row, own, mark in zip(ranked, given, marks, strict=True)
+            ]
+        sets: list[Ranked | None] = [None] * len(answers)
+        if coverage is not None and self.sets is not None:
+            members = self.sets.members(answers, coverage)
+            sets = [_named(row, labels) for row in _ranked(answers, len(labels), members)]
+        return [
+            Prediction(top=row, prediction_set=own, unlike_training=mark)
+            for row, own, mark in zip(ranked, sets, marks, strict=True)
+        ]
+
+    def can_cover(self, coverage: float) -> bool:
+        """Whether sets or intervals of that coverage can be given."""
+        return self._calibrated is not None and is_possible(coverage, self._calibrated)
+
+    def check_coverage(self, coverage: float) -> None:
+        """Raise a ConfigError, with the reason, where they cannot."""
+        if self._calibrated is None:
+            what = "answers with labels, and sets are of one class an image"
+            if self.target.kind != "labels":
+                what = "was not calibrated: megavit train does that, and megavit calibrate for a converted one"
+            raise ConfigError(f"there is no coverage to be had: this bundle {what}")
+        check_coverage(coverage, self._calibrated)
+
+    def half_width(self, coverage: float) -> float:
+        """Of the interval about a score that holds the true one with that coverage."""
+        assert self.residuals is not None
+        return limit(self.residuals, coverage)
+
+    @property
+    def _calibrated(self) -> int | None:
+        """Images that sets or intervals were fitted on."""
+        if self.sets is not None:
+            return len(self.sets.scores)
+        return None if self.residuals is None else len(self.residuals)
+
+
+def _ranked(answers: Tensor, most: int, chosen: Tensor | None = None) -> list[list[tuple[int, float]]]:
+    """Of each image the places and values of its `most` largest answers, largest first; of the `chosen` ones alone."""
+    values, places = answers.topk(min(most, answers.shape[1]), dim=1)
+    kept = torch.ones_like(places, dtype=torch.bool) if chosen is None else chosen.gather(1, places)
+    return [
+        [(place, value) for place, value, keep in zip(*row, strict=True) if keep]
+        for row in zip(places.tolist(), values.tolist(), kept.tolist(), strict=True)
+    ]
+
+
+def _named(row: list[tuple[int, float]], labels: Sequence[str]) -> Ranked:
+    return tuple((labels[place], value) for place, value in row)

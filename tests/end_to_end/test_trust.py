@@ -1,0 +1,58 @@
+"""Probabilities, sets and marks, as a person meets them on the command line."""
+
+import csv
+import json
+import shutil
+
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from tests.end_to_end.conftest import PER_CLASS, megavit, megavit_json
+
+
+def test_a_run_says_how_far_it_can_be_trusted(run):
+    told = json.loads((run / "bundle" / "megavit.json").read_text())["trust"]
+    assert told["temperature"] > 0 and told["images"] == 9 and told["threshold"] is not None
+    assert 0 <= told["measured"]["after"]["error"]["value"] <= 1
+    page = (run / "report.html").read_text()
+    assert 'id="trust"' in page and "unlike" in page
+    assert (run / "figures" / "reliability.png").is_file()
+
+
+def test_sets_and_marks_are_told_of_each_image(run, digits, tmp_path):
+    shutil.copytree(digits / "digit 2", tmp_path / "images")
+    done = megavit("predict", run, "images", "--coverage", "0.8", "--json", cwd=tmp_path)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0 and lines
+    for line in lines:
+        assert line["prediction_set"][0]["label"] == line["label"]
+        assert line["unlike_training"] in (True, False)
+    written = megavit("predict", run, "images", "--coverage", "0.8", "--output", "a.csv", cwd=tmp_path)
+    assert written.returncode == 0
+    with (tmp_path / "a.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row, line in zip(rows, lines, strict=True):
+        assert row["prediction_set"] == "|".join(one["label"] for one in line["prediction_set"])
+        assert row["unlike_training"] == str(line["unlike_training"]).lower()
+
+
+def test_a_coverage_that_cannot_be_had_is_refused_before_anything_is_written(run, digits, tmp_path):
+    for coverage, reason in (("0.99", "ask for at most 0.9"), ("95", "between 0 and 1")):
+        done = megavit("predict", run, digits, "--coverage", coverage, "--output", "a.csv", cwd=tmp_path)
+        assert done.returncode == 2 and reason in done.stderr
+        assert not (tmp_path / "a.csv").exists()
+
+
+def test_a_bundle_can_be_calibrated_for_other_images(run, tmp_path):
+    images, labels = load_digits(return_X_y=True)
+    for label in range(3):
+        (tmp_path / "more" / f"digit {label}").mkdir(parents=True)
+        for i, pixels in enumerate(images[labels == label][PER_CLASS : 2 * PER_CLASS]):
+            picture = Image.fromarray((pixels.reshape(8, 8) * 255 / 16).round().astype("uint8"))
+            picture.save(tmp_path / "more" / f"digit {label}" / f"{i:03}.png")
+    found = megavit_json("calibrate", run, "more", "--out", "new", cwd=tmp_path)
+    assert found["images"] == 27 and found["temperature"] > 0
+    one = megavit("predict", "new", "more/digit 0/000.png", "--coverage", "0.95", "--verify", "--json", cwd=tmp_path)
+    assert one.returncode == 0 and json.loads(one.stdout)["prediction_set"]
+    again = megavit("calibrate", run, "more", "--out", "new", cwd=tmp_path)
+    assert again.returncode == 2 and "choose a new folder" in again.stderr

@@ -1,0 +1,47 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from megavit.config.recipe import DataRecipe
+from megavit.data.read import read_data
+from megavit.errors import DataError
+from megavit.evaluate.dataset import Choice
+from megavit.evaluate.recalibrate import LEAST, calibrate
+from megavit.predict.predictor import load
+from megavit.weights.bundle import copy_bundle
+from tests.weights.bundles import make_bundle, make_model
+
+DIGITS = [str(digit) for digit in range(10)]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return read_data("demo:digits", DataRecipe(val=0, test=0), lambda done, total: None)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("converted") / "bundle"
+    make_bundle(folder, make_model(10, channels=1), DIGITS)
+    return folder
+
+
+def test_a_bundle_that_was_not_calibrated_becomes_one_that_is(bundle, digits, tmp_path):
+    predictor = load(bundle)
+    samples = digits.samples[:600]
+    found = calibrate(predictor, digits, Choice(samples, 0, "all"), lambda done, total: None)
+    assert found.trust.images == 240 and found.metrics.images == 180
+    # Random weights know nothing, and are much too sure.
+    assert found.trust.temperature > 2 and found.metrics.before and found.metrics.after
+    assert found.metrics.after.error.value < found.metrics.before.error.low
+    copy_bundle(bundle, tmp_path / "out", replace(predictor.info, trust=found.trust), found.tensors)
+    one = load(tmp_path / "out", verify=True).predict(digits.pixels(samples[0]), coverage=0.9)
+    assert one.prediction_set and one.unlike_training is not None
+    again = calibrate(load(tmp_path / "out"), digits, Choice(samples, 0, "all"), lambda done, total: None)
+    assert again.trust.temperature == pytest.approx(found.trust.temperature)
+
+
+def test_too_few_images_are_refused(bundle, digits):
+    with pytest.raises(DataError, match=f"give {LEAST} or more"):
+        calibrate(load(bundle), digits, Choice(digits.samples[: LEAST - 1], 0, "all"), lambda done, total: None)
