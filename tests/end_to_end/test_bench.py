@@ -16,6 +16,7 @@ def test_figures_for_people_and_for_machines(tmp_path: Path) -> None:
     written = tmp_path / "figures.json"
     done = bench("pico", "--quick", "--json", "--output", str(written), "--device", "cpu")
     assert done.returncode == 0, done.stderr
+    assert "profiler" not in done.stderr.lower()
     figures = json.loads(done.stdout)
     assert figures == json.loads(written.read_text())
     assert figures["versions"]["torch"] and figures["machine"]

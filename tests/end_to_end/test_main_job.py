@@ -36,7 +36,8 @@ def test_a_run_leaves_what_the_documentation_says(run):
         "samples.csv",
         "README.md",
     }
-    assert {path.name for path in (run / "figures").iterdir()} == {"curves.png", "confusion.png", "examples.png", "reliability.png"}
+    drawn = {path.name for path in (run / "figures").iterdir()}
+    assert drawn == {"curves.png", "confusion.png", "examples.png", "reliability.png"}
 
 
 def test_what_was_skipped_is_told_with_its_reason(run, digits, tmp_path):

@@ -22,7 +22,11 @@ def bench(
     any: all contenders take turns, so that the ratios hold on a busy machine
     too. Without models: example, S and B; example and S with --quick.
     """
+    import os
     from json import dumps
+
+    # PyTorch's profiler, which measures memory, tells when it begins and ends; to be said before PyTorch is imported.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 
     from megavit.bench.run import EXAMPLE, about, cases, config_of
     from megavit.cli.output import notes, print_json
