@@ -14,7 +14,7 @@ from megavit.data.pictures import shrink, visible
 from megavit.data.samples import LabelledImages, Sample
 from megavit.evaluate import told
 from megavit.evaluate.measure import AnyMetrics
-from megavit.evaluate.metrics import Metrics
+from megavit.evaluate.metrics import Metrics, worst_confusions
 from megavit.evaluate.page import environment, result_context, write_page
 from megavit.evaluate.study import Study
 
@@ -73,24 +73,13 @@ def confusions_of(
         return []
     probabilities, said = answers.max(dim=1)
     truth = torch.tensor([sample.label for sample in samples])
-    confused = torch.nonzero(said != truth).flatten()
-    pairs, counts = torch.stack([truth[confused], said[confused]], dim=1).unique(dim=0, return_counts=True)
+    place = {name: number for number, name in enumerate(metrics.classes)}
     found = []
-    for place in counts.argsort(descending=True, stable=True)[:CONFUSIONS].tolist():
-        true, answer = pairs[place].tolist()
-        places = torch.nonzero((truth == true) & (said == answer)).flatten()
-        surest = places[probabilities[places].argsort(descending=True, stable=True)][:PICTURES].tolist()
-        found.append(
-            Confusion(
-                truth=metrics.classes[true],
-                answer=metrics.classes[answer],
-                count=int(counts[place]),
-                images=metrics.per_class[true].images,
-                pictures=tuple(
-                    Shown(samples[i].name, _pixels(images, samples[i]), probabilities[i].item()) for i in surest
-                ),
-            )
-        )
+    for true, answer, count in worst_confusions(metrics, CONFUSIONS):
+        confused = torch.nonzero((truth == place[true]) & (said == place[answer])).flatten()
+        surest = confused[probabilities[confused].argsort(descending=True, stable=True)][:PICTURES].tolist()
+        pictures = (Shown(samples[i].name, _pixels(images, samples[i]), probabilities[i].item()) for i in surest)
+        found.append(Confusion(true, answer, count, metrics.per_class[place[true]].images, tuple(pictures)))
     return found
 
 
