@@ -55,6 +55,7 @@ def evaluate(
     from megavit.data.samples import read_samples
     from megavit.evaluate.compare import check_comparable
     from megavit.evaluate.dataset import choose
+    from megavit.evaluate.groups import check_column
     from megavit.evaluate.study import study
     from megavit.predict.predictor import load
     from megavit.weights.bundle import SAMPLES
@@ -66,6 +67,8 @@ def evaluate(
     if report is not None and report.suffix != ".html":
         raise OutputError(f"the report is written as .html, not as {report.name!r}")
     check_new(report, "the report")
+    if group is not None:
+        check_column(data, group)
     bundles = [bundle] if against is None else [bundle, against]
     predictors = [
         load(one, device=device, precision=precision, verify=verify, keep_aspect=keep_aspect) for one in bundles
@@ -88,26 +91,28 @@ def evaluate(
         counting=counting,
     )
 
+    if json:
+        answer = found.to_dict()
+        if found.comparison is not None:
+            answer["comparison"]["against"] = str(against)
+        print_json(answer)
+    else:
+        show_skipped(images.skipped_by_reason())
+        if choice.learnt:
+            which = "the model was" if other is None else "one of the models was"
+            notes.print(f"{choice.learnt:,} images left out: {which} trained or chosen by them", style="yellow")
+        show_metrics(found.metrics)
+        if found.comparison is not None:
+            show_comparison(found.comparison, len(found.changed), str(bundle), str(against))
+        if found.groups is not None:
+            show_groups(found.groups)
+        if found.robustness is not None:
+            show_robustness(found.robustness)
+    # Last, so that a full disk costs the files alone.
     if output is not None:
         write_changes(output, found.changed)
+        notes.print(f"{len(found.changed):,} images in {output}")
     if report is not None:
         from megavit.evaluate.report import write_evaluation
 
-        write_evaluation(report, found, str(bundle), str(against or ""), precision)
-    if json:
-        print_json(found.to_dict())
-        return
-    show_skipped(images.skipped_by_reason())
-    if choice.learnt:
-        which = "the model was" if other is None else "one of the models was"
-        notes.print(f"{choice.learnt:,} images left out: {which} trained or chosen by them", style="yellow")
-    show_metrics(found.metrics)
-    if found.comparison is not None:
-        show_comparison(found.comparison, len(found.changed), str(bundle), str(against))
-    if found.groups is not None:
-        show_groups(found.groups)
-    if found.robustness is not None:
-        show_robustness(found.robustness)
-    for written in (output, report):
-        if written is not None:
-            notes.print(f"written: {written}")
+        notes.print(f"report: {write_evaluation(report, found, str(bundle), str(against or ''), precision)}")

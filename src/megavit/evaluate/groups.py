@@ -67,21 +67,30 @@ class Groups:
         return asdict(self)
 
 
-def group_values(source: str, column: str, samples: Sequence[Sample]) -> list[str]:
-    """What the table says of each sample in that column.
+def check_column(source: str, column: str) -> dict[str, str]:
+    """What that column of the data says of each image, by its name; asked before any image is read.
 
     Args:
-        source: of the samples, as the user named it.
+        source: of the images, as the user named it.
 
     Raises:
-        DataError: where the data is no table, has no such column, or the column makes no groups.
+        DataError: where the data is no table, or has no such column.
     """
     if Path(source).suffix.lower() not in TABLES or not Path(source).is_file():
         raise DataError(
             f"--group {column} is a column of a table, and {source!r} is none; write a .csv such as\n"
             f"  path,label,{column}\n  photos/1.jpg,cat,north"
         )
-    of = column_of(Path(source), column)
+    return column_of(Path(source), column)
+
+
+def group_values(source: str, column: str, samples: Sequence[Sample]) -> list[str]:
+    """What the table says of each sample in that column.
+
+    Raises:
+        DataError: as `check_column`, and where the column makes no groups of these.
+    """
+    of = check_column(source, column)
     values = [of[sample.name] for sample in samples]
     distinct = sorted(set(values))
     if len(distinct) > MOST:
