@@ -46,11 +46,11 @@ def test_the_chance_is_near_that_of_the_exact_test():
 def test_under_chance_alone_a_difference_is_seldom_found():
     random = np.random.default_rng(0)
     found = 0
-    for seed in range(100):
+    for seed in range(60):
         right = (random.random(60) < 0.7).tolist()
         values = random.choice(["a", "b", "c"], size=60).tolist()
         found += measure_groups("x", values, *answered(right), "classes", seed=seed).differ
-    assert found <= 11  # of 100 at 5%
+    assert found <= 8  # of 60 at 5%
 
 
 def test_scores_and_labels_are_grouped_by_their_own_metric():
@@ -61,7 +61,7 @@ def test_scores_and_labels_are_grouped_by_their_own_metric():
     found = measure_groups("x", values, said, truth, "score")
     assert [group.value for group in found.groups] == ["far", "near"]
     assert found.metric == "mean absolute error" and found.differ
-    assert found.groups[1].metric and found.groups[1].metric.value == pytest.approx((said - truth)[:40].abs().mean())
+    assert found.groups[1].metric and found.groups[1].metric.value == pytest.approx((said - truth)[:40].abs().mean().item())
     present = torch.rand(80, 2, generator=random) < 0.5
     present[40:] = False
     shares = (present * 2.0 + torch.randn(80, 2, generator=random)).sigmoid()

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -37,10 +38,12 @@ def predictor_of(folder: Path, kind: TargetKind = "classes", channels: int = 3, 
     model = make_model(outputs, channels=channels)
     target = Target(kind=kind, thresholds=[0.5] * 3 if kind == "labels" else [])
     make_bundle(folder, model, () if kind == "score" else LABELS, target=target, **changes)
-    return load(folder, device="cpu")
+    predictor = load(folder, device="cpu")
+    predictor.engine.patience = math.inf  # PyTorch alone, so that answers are the same however busy the machine is
+    return predictor
 
 
-def measured(folder: Path, kind: TargetKind = "classes", count: int = 20, batch_size: int = 8) -> Robustness:
+def measured(folder: Path, kind: TargetKind = "classes", count: int = 12, batch_size: int = 8) -> Robustness:
     images = labelled(count, kind)
     found = measure_robustness(predictor_of(folder, kind), images, images.samples, batch_size, quiet)
     assert found is not None
@@ -53,7 +56,7 @@ def measured(folder: Path, kind: TargetKind = "classes", count: int = 20, batch_
 )
 def test_every_corruption_has_every_strength_and_the_means_are_means(tmp_path, kind, metric):
     found = measured(tmp_path / "b", kind)
-    assert (found.metric, found.images, found.of) == (metric, 20, 20)
+    assert (found.metric, found.images, found.of) == (metric, 12, 12)
     assert [one.name for one in found.corruptions] == list(CORRUPTIONS)
     for one in found.corruptions:
         assert len(one.strengths) == len(STRENGTHS)
@@ -74,7 +77,7 @@ def test_the_clean_figure_is_the_usual_one_on_the_same_images(tmp_path):
 def test_the_same_again_and_whatever_the_batch(tmp_path):
     first = measured(tmp_path / "a", batch_size=8)
     assert measured(tmp_path / "b", batch_size=8) == first
-    assert measured(tmp_path / "c", batch_size=20).mean.value == pytest.approx(first.mean.value, abs=0.002)
+    assert measured(tmp_path / "c", batch_size=12).mean.value == pytest.approx(first.mean.value, abs=0.003)
 
 
 def test_progress_counts_every_picture_once(tmp_path):
