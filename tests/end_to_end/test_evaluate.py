@@ -61,9 +61,7 @@ def test_two_bundles_are_compared_image_by_image(place, tmp_path, capsys):
     right = {name: {path for path in truth if said[name][path] == truth[path]} for name in "ab"}
     assert comparison["only_a"] == len(right["a"] - right["b"])
     assert comparison["only_b"] == len(right["b"] - right["a"])
-    assert comparison["differences"][0]["change"]["value"] == pytest.approx(
-        (len(right["a"]) - len(right["b"])) / COUNT
-    )
+    assert comparison["differences"][0]["change"]["value"] == pytest.approx((len(right["a"]) - len(right["b"])) / COUNT)
     with (tmp_path / "o.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["path"] for row in rows} == {path for path in truth if said["a"][path] != said["b"][path]}
@@ -113,7 +111,9 @@ def test_labels_and_scores_are_compared_too(place, tmp_path, capsys):
     several = Target(kind="labels", thresholds=[0.5] * 3)
     for name, kind, classes in (("l", several, LABELS), ("s", Target(kind="score"), ())):
         for seed in (0, 1):
-            make_bundle(tmp_path / f"{name}{seed}", make_model(len(classes) or 1, seed=seed), classes, target=kind)
+            make_bundle(
+                tmp_path / f"{name}{seed}", make_model(len(classes) or 1, seed=seed), classes, target=kind, metrics={}
+            )
     told = evaluated(capsys, tmp_path / "l0", place / "labels.csv", "--against", tmp_path / "l1", "--group", "camera")
     names = [one["metric"] for one in told["comparison"]["differences"]]
     assert names == ["mean average precision", "all labels right"]

@@ -11,7 +11,7 @@ from megavit.config.target import Target
 from megavit.data.samples import Sample
 from megavit.errors import DataError
 from megavit.evaluate.compare import Comparison, changed_images, check_comparable, compare, in_order_of
-from megavit.evaluate.measure import measure_target
+from megavit.evaluate.labels import measure_labels
 from megavit.predict.predictor import load
 from tests.weights.bundles import make_bundle, make_model
 
@@ -90,12 +90,12 @@ def test_labels_differ_in_mean_average_precision_first_and_in_whole_answers():
     found = compare(good, bad, truth, LABELS, LABELS)
     precision, exact = found.differences
     assert (precision.metric, exact.metric) == ("mean average precision", "all labels right")
-    alone = measure_target(good, truth, ["x", "y"], LABELS), measure_target(bad, truth, ["x", "y"], LABELS)
-    assert precision.a == pytest.approx(alone[0].mean_average_precision.value)
-    assert precision.b == pytest.approx(alone[1].mean_average_precision.value)
+    alone = [measure_labels(answers, truth, ["x", "y"], LABELS.thresholds) for answers in (good, bad)]
+    means = [one.mean_average_precision.value for one in alone if one.mean_average_precision]
+    assert [precision.a, precision.b] == pytest.approx(means)
     assert (exact.a, exact.b) == pytest.approx((alone[0].exact.value, alone[1].exact.value))
     assert precision.change.low > 0 and found.better == "A"
-    assert found.only_a + found.only_b + found.both + found.neither == 200
+    assert sum(count or 0 for count in (found.only_a, found.only_b, found.both, found.neither)) == 200
     assert compare(bad, good, truth, LABELS, LABELS).better == "B"
 
 
@@ -125,8 +125,8 @@ def test_labels_and_scores_that_changed_are_written_as_tables_have_them():
     a, b = torch.tensor([[0.9, 0.3], [0.1, 0.1]]), torch.tensor([[0.9, 0.2], [0.1, 0.1]])
     (one,) = changed_images(a, b, truth, LABELS, LABELS, ("x", "y"), samples(2))
     assert (one.truth, one.answer_a, one.answer_b, one.right, one.probability_a) == ("x|y", "x|y", "x", "A", None)
-    scores = [torch.tensor(values) for values in ([1.0, 2.0, 3.0], [1.5, 2.0, 2.0], [1.25, 9.0, 2.0])]
-    found = changed_images(*scores, SCORE, SCORE, (), samples(3))
+    a, b, truth = (torch.tensor(values) for values in ([1.0, 2.0, 3.0], [1.5, 2.0, 2.0], [1.25, 9.0, 2.0]))
+    found = changed_images(a, b, truth, SCORE, SCORE, (), samples(3))
     assert [(one.path, one.right, one.answer_a) for one in found] == [("0.png", "both", "1"), ("2.png", "B", "3")]
 
 
@@ -143,7 +143,10 @@ def test_classes_in_another_order_are_put_in_order_by_name(tmp_path: Path):
 
 def test_thresholds_go_with_their_labels(tmp_path: Path):
     make_bundle(
-        tmp_path / "b", labels=("newt", "cat", "dog"), target=Target(kind="labels", thresholds=[0.1, 0.2, 0.3])
+        tmp_path / "b",
+        labels=("newt", "cat", "dog"),
+        target=Target(kind="labels", thresholds=[0.1, 0.2, 0.3]),
+        metrics={},
     )
     answers, target = in_order_of(NAMES, load(tmp_path / "b", device="cpu"), torch.tensor([[0.5, 0.3, 0.2]]))
     assert target.thresholds == [0.2, 0.3, 0.1]
@@ -153,7 +156,7 @@ def test_thresholds_go_with_their_labels(tmp_path: Path):
 def test_other_classes_and_other_targets_are_refused_by_name(tmp_path: Path):
     make_bundle(tmp_path / "a")
     make_bundle(tmp_path / "b", labels=("cat", "dog", "owl"))
-    make_bundle(tmp_path / "c", model=make_model(1), labels=(), target=SCORE)
+    make_bundle(tmp_path / "c", model=make_model(1), labels=(), target=SCORE, metrics={})
     a, b, c = (load(tmp_path / name, device="cpu") for name in "abc")
     with pytest.raises(DataError, match=r"same classes.*a alone knows 'newt'; .*b alone knows 'owl'"):
         check_comparable(a, b)

@@ -61,7 +61,9 @@ def test_scores_and_labels_are_grouped_by_their_own_metric():
     found = measure_groups("x", values, said, truth, "score")
     assert [group.value for group in found.groups] == ["far", "near"]
     assert found.metric == "mean absolute error" and found.differ
-    assert found.groups[1].metric and found.groups[1].metric.value == pytest.approx((said - truth)[:40].abs().mean().item())
+    assert found.groups[1].metric and found.groups[1].metric.value == pytest.approx(
+        (said - truth)[:40].abs().mean().item()
+    )
     present = torch.rand(80, 2, generator=random) < 0.5
     present[40:] = False
     shares = (present * 2.0 + torch.randn(80, 2, generator=random)).sigmoid()

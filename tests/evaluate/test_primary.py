@@ -31,7 +31,10 @@ def test_it_is_what_the_metrics_of_each_target_say_with_the_same_interval(seed):
     of_labels = measure_labels(answers, truth, "abc", [0.5] * 3).mean_average_precision
     assert primary_metric(answers, truth, "labels").interval() == of_labels
     answers, truth = drawn_answers("score", 40, seed)
-    found, of_scores = primary_metric(answers, truth, "score").interval(), measure_scores(answers, truth, mean=0, median=0)
+    found, of_scores = (
+        primary_metric(answers, truth, "score").interval(),
+        measure_scores(answers, truth, mean=0, median=0),
+    )
     assert found is not None
     assert (found.value, found.low) == pytest.approx((of_scores.mae.value, of_scores.mae.low))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from megavit.config.target import Target
+from megavit.config.target import Target, TargetKind
 from megavit.data.samples import LabelledImages, Sample
 from megavit.evaluate.compare import changed_images, compare
 from megavit.evaluate.dataset import Choice
@@ -45,7 +45,7 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def studied(kind="classes", names=NASTY, count=60, channels=3, extras=True) -> Study:
+def studied(kind: TargetKind = "classes", names=NASTY, count=60, channels=3, extras=True) -> Study:
     random = torch.Generator().manual_seed(0)
     width = len(names)
     match kind:
@@ -71,12 +71,16 @@ def studied(kind="classes", names=NASTY, count=60, channels=3, extras=True) -> S
     metrics = measure_target(answers[0], truth, names, target)
     if not extras:
         return Study(images, Choice(samples, 0, "test"), answers[0], metrics, None, (), None, None)
-    comparison = compare(*answers, truth, target, target)
-    changed = changed_images(*answers, truth, target, target, names, samples)
+    comparison = compare(answers[0], answers[1], truth, target, target)
+    changed = changed_images(answers[0], answers[1], truth, target, target, names, samples)
     groups = measure_groups("<i>", ["<u>" if i % 2 else "b" for i in range(count)], answers[0], truth, kind)
     some = Interval(0.5, 0.4, 0.6)
-    robustness = Robustness(comparison.differences[0].metric, 50, count, some, (Corrupted("haze", (some,) * 5, some),), some)
-    return Study(images, Choice(samples, 2, "test"), answers[0], metrics, comparison, tuple(changed), groups, robustness)
+    robustness = Robustness(
+        comparison.differences[0].metric, 50, count, some, (Corrupted("haze", (some,) * 5, some),), some
+    )
+    return Study(
+        images, Choice(samples, 2, "test"), answers[0], metrics, comparison, tuple(changed), groups, robustness
+    )
 
 
 def page_of(folder, study, **changes):

@@ -47,9 +47,7 @@ def read_data(
     else:
         what = "is a file that is none of these" if path.exists() else "is not there"
         demos = ", ".join(PREFIX + demo for demo in DEMOS)
-        raise DataError(
-            f"data can be a folder, a {' or '.join(TABLES)} table, or {demos}; {text!r} {what}. {EXPECTED}"
-        )
+        raise DataError(f"data can be a folder, a {' or '.join(TABLES)} table, or {demos}; {text!r} {what}. {EXPECTED}")
     _check_shares(text, {candidate.split for candidate in listing.candidates}, recipe, needs)
     return _scanned(text, listing, recipe, progress)
 

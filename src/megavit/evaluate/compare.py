@@ -133,8 +133,7 @@ def compare(a: Tensor, b: Tensor, targets: Tensor, target_a: Target, target_b: T
         return _comparison(kind, len(targets), (_primary(a, b, targets, kind),), None)
     right_a, right_b = (_right(one, targets, target) for one, target in ((a, target_a), (b, target_b)))
     name = NAMES[kind] if kind == "classes" else "all labels right"
-    shares = [right.double().mean().item() for right in (right_a, right_b)]
-    of_right = Difference(name, *shares, paired_change(right_b, right_a))
+    of_right = Difference(name, _share(right_a), _share(right_b), paired_change(right_b, right_a))
     differences = (of_right,) if kind == "classes" else (_primary(a, b, targets, kind), of_right)
     return _comparison(kind, len(targets), differences, (right_a, right_b))
 
@@ -211,23 +210,30 @@ def _primary(a: Tensor, b: Tensor, targets: Tensor, kind: TargetKind) -> Differe
 def _comparison(
     kind: TargetKind, images: int, differences: tuple[Difference, ...], right: tuple[Tensor, Tensor] | None
 ) -> Comparison:
-    counts: tuple[int | None, ...] = (None,) * 4
-    p = None
-    if right is not None:
-        a, b = right
-        counts = tuple(int(found.sum()) for found in (a & ~b, b & ~a, a & b, ~a & ~b))
-        p = mcnemar(b, a, "two-sided")
     change = differences[0].change
-    # The bootstrap is too sure of itself where few images differ; McNemar's test is exact there.
-    sure = (change.low > 0 or change.high < 0) and (kind != "classes" or (p is not None and p < CHANCE))
     ahead = change.value < 0 if kind == "score" else change.value > 0
-    return Comparison(images, differences, *counts, p, ("A" if ahead else "B") if sure else "neither")
+    better: Side = "A" if ahead else "B"
+    if change.low <= 0 <= change.high:
+        better = "neither"
+    if right is None:
+        return Comparison(images, differences, None, None, None, None, None, better)
+    a, b = right
+    p = mcnemar(b, a, "two-sided")
+    # The bootstrap is too sure of itself where few images differ; McNemar's test is exact there.
+    if kind == "classes" and p >= CHANCE:
+        better = "neither"
+    only_a, only_b, both, neither = (int(found.sum()) for found in (a & ~b, b & ~a, a & b, ~a & ~b))
+    return Comparison(images, differences, only_a, only_b, both, neither, p, better)
 
 
 def _right(answers: Tensor, targets: Tensor, target: Target) -> Tensor:
     if target.kind == "classes":
         return answers.argmax(dim=1) == targets
     return (_given(answers, target) == targets).all(dim=1)
+
+
+def _share(right: Tensor) -> float:
+    return right.double().mean().item()
 
 
 def _given(answers: Tensor, target: Target) -> Tensor:

@@ -43,7 +43,7 @@ def impulse_noise(image: Tensor, strength: int, random: Generator) -> Tensor:
     return image.masked_fill(drawn < share / 2, 0).masked_fill(drawn > 1 - share / 2, 255)
 
 
-def gaussian_blur(image: Tensor, strength: int, random: Generator) -> Tensor:
+def gaussian_blur(image: Tensor, strength: int, _random: Generator) -> Tensor:
     """Out of focus."""
     share, least = ((0.0045, 0.4), (0.009, 0.55), (0.0135, 0.7), (0.018, 0.85), (0.027, 1.0))[strength - 1]
     sigma = max(share * _side(image), least)
@@ -62,13 +62,13 @@ def motion_blur(image: Tensor, strength: int, random: Generator) -> Tensor:
     length = max(share * _side(image), least)
     angle = math.pi * torch.rand((), generator=random).item()
     height, width = image.shape[1:]
-    steps = torch.linspace(-0.5, 0.5, min(math.ceil(length) + 1, 17)) * length * 2
+    steps = torch.linspace(-0.5, 0.5, 17) * length * 2
     views = _still(len(steps))
     views[:, 0, 2], views[:, 1, 2] = steps * math.cos(angle) / width, steps * math.sin(angle) / height
     return _mean_view(image, views)
 
 
-def zoom_blur(image: Tensor, strength: int, random: Generator) -> Tensor:
+def zoom_blur(image: Tensor, strength: int, _random: Generator) -> Tensor:
     """The camera comes nearer while it looks."""
     most = (0.06, 0.12, 0.18, 0.25, 0.33)[strength - 1]
     views = _still(9)
@@ -76,18 +76,18 @@ def zoom_blur(image: Tensor, strength: int, random: Generator) -> Tensor:
     return _mean_view(image, views)
 
 
-def brightness(image: Tensor, strength: int, random: Generator) -> Tensor:
+def brightness(image: Tensor, strength: int, _random: Generator) -> Tensor:
     """Too much light."""
     return _whole(_unit(image) + (0.1, 0.2, 0.3, 0.4, 0.5)[strength - 1])
 
 
-def contrast(image: Tensor, strength: int, random: Generator) -> Tensor:
+def contrast(image: Tensor, strength: int, _random: Generator) -> Tensor:
     """Each channel nearer to its mean."""
     values = _unit(image)
     return _whole(values.mean(dim=(1, 2), keepdim=True).lerp(values, (0.6, 0.45, 0.3, 0.2, 0.1)[strength - 1]))
 
 
-def saturation(image: Tensor, strength: int, random: Generator) -> Tensor:
+def saturation(image: Tensor, strength: int, _random: Generator) -> Tensor:
     """Colours nearer to grey; for RGB alone."""
     values = _unit(image)
     grey = torch.einsum("chw,c->hw", values, torch.tensor(GREY))
@@ -103,15 +103,15 @@ def haze(image: Tensor, strength: int, random: Generator) -> Tensor:
     return _whole(_unit(image).lerp(torch.tensor(0.9), thickness * (0.6 + 0.4 * clouds)))
 
 
-def pixelate(image: Tensor, strength: int, random: Generator) -> Tensor:
+def pixelate(image: Tensor, strength: int, _random: Generator) -> Tensor:
     """Shown again from fewer pixels."""
     share = (0.7, 0.55, 0.4, 0.3, 0.2)[strength - 1]
     size = [max(1, round(side * share)) for side in image.shape[1:]]
     small = F.interpolate(_unit(image)[None], size, mode="area")
-    return _whole(F.interpolate(small, image.shape[1:], mode="nearest")[0])
+    return _whole(F.interpolate(small, image.shape[1:], mode="nearest-exact")[0])
 
 
-def jpeg(image: Tensor, strength: int, random: Generator) -> Tensor:
+def jpeg(image: Tensor, strength: int, _random: Generator) -> Tensor:
     """Compressed much; channels other than RGB each by itself."""
     quality = (40, 25, 15, 10, 5)[strength - 1]
     if image.shape[0] == 3:

@@ -62,8 +62,8 @@ def about_groups(found: Groups) -> str:
             "Why, this does not say: harder images, fewer or other images to learn from, or the column itself."
         )
     return (
-        f"Chance alone may explain how far the groups lie apart (p = {probability(found.p)}): {found.metric} is between "
-        f"{ends}. That does not show them equal: small groups hide a difference."
+        f"Chance alone may explain how far the groups lie apart (p = {probability(found.p)}): {found.metric} is "
+        f"between {ends}. That does not show them equal: small groups hide a difference."
     )
 
 

@@ -108,18 +108,22 @@ def write_report(folder: Path, report: Report) -> Path:
 
 
 def _render(report: Report, wrong: Sequence[Example], right: Sequence[Example]) -> str:
-    return environment("megavit.train").get_template("report.html.j2").render(
-        report=report,
-        title=report.title,
-        created=report.created,
-        val=report.val,
-        wrong=wrong,
-        right=right,
-        curves=_curves(report.history),
-        bundle_in_shell=shlex.quote(report.bundle),
-        bundle_in_python=repr(report.bundle),
-        **result_context(report.test),
-        **_of_target(report),
+    return (
+        environment("megavit.train")
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            title=report.title,
+            created=report.created,
+            val=report.val,
+            wrong=wrong,
+            right=right,
+            curves=_curves(report.history),
+            bundle_in_shell=shlex.quote(report.bundle),
+            bundle_in_python=repr(report.bundle),
+            **result_context(report.test),
+            **_of_target(report),
+        )
     )
 
 
