@@ -26,7 +26,7 @@ def test_no_difference_by_more_than_chance_is_not_called_equal():
 def test_the_better_model_is_named_with_its_test():
     sure = Comparison(1000, (SHARES,), 40, 2, 900, 58, 1e-9, "A")
     assert about_difference(sure).startswith("A is better in accuracy by more than chance on these 1,000 images")
-    assert about_difference(sure).endswith("p = under 0.0001.")
+    assert about_difference(sure).endswith("p < 0.0001.")
     assert "McNemar" not in about_difference(Comparison(9, (SCORES,), None, None, None, None, None, "A"))
 
 

@@ -36,7 +36,7 @@ def difference(one: Difference) -> str:
 def about_difference(found: Comparison) -> str:
     """Whether one model is better by more than chance."""
     first = found.differences[0]
-    tested = f"; McNemar's exact test: p = {probability(found.p)}" if found.p is not None and _by_right(found) else ""
+    tested = f"; McNemar's exact test: p {probability(found.p)}" if found.p is not None and _by_right(found) else ""
     if found.better == "neither":
         return (
             f"On these {found.images:,} images neither is better in {first.metric} by more than chance{tested}. "
@@ -58,11 +58,11 @@ def about_groups(found: Groups) -> str:
     )
     if found.differ:
         return (
-            f"The groups differ by more than chance (p = {probability(found.p)}): {found.metric} is between {ends}. "
+            f"The groups differ by more than chance (p {probability(found.p)}): {found.metric} is between {ends}. "
             "Why, this does not say: harder images, fewer or other images to learn from, or the column itself."
         )
     return (
-        f"Chance alone may explain how far the groups lie apart (p = {probability(found.p)}): {found.metric} is "
+        f"Chance alone may explain how far the groups lie apart (p {probability(found.p)}): {found.metric} is "
         f"between {ends}. That does not show them equal: small groups hide a difference."
     )
 
@@ -73,8 +73,8 @@ def name(value: str) -> str:
 
 
 def probability(p: float) -> str:
-    """Of a test: two digits, and none that its draws could not tell."""
-    return f"{p:.2g}" if p >= 1e-4 else "under 0.0001"
+    """ "= 0.034", or "< 0.0001"."""
+    return f"= {p:.2g}" if p >= 1e-4 else "< 0.0001"
 
 
 def _by_right(found: Comparison) -> bool:
