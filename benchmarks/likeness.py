@@ -2,8 +2,8 @@
 
     python -m benchmarks.likeness BUNDLE DATA [--foreign NAME=FOLDER ...] [--json FILE]
 
-DATA has training and test images of the bundle's classes. Strange are the FOLDERs' images, scikit-learn's digits, noise,
-and DATA's test images turned by a quarter and inverted, which are still clothes, or whatever they were. Each figure's area
+DATA has training and test images of the bundle's classes. Strange are the FOLDERs' images, scikit-learn's digits,
+noise, and DATA's test images turned by a quarter and inverted, which still show what they showed. Each figure's area
 under the ROC curve, test images against strange ones.
 """
 

@@ -25,9 +25,9 @@ def test_every_row_has_a_cell_for_every_column(tmp_path, top):
     write(tmp_path / "a.csv", [cut, BAD], top)
     with (tmp_path / "a.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         header, good, bad = csv.reader(file)
-    assert len(header) == len(good) == len(bad) == 2 + 2 * top
+    assert len(header) == len(good) == len(bad) == 3 + 2 * top
     assert good[:3] == [NAME, "cat, big", "0.750000"] and good[-1] == ""
-    assert bad == ["b.png", *[""] * (2 * top), "an empty file"]
+    assert bad == ["b.png", *[""] * (2 * top + 1), "an empty file"]
 
 
 def test_an_answer_is_in_the_file_before_the_next_one_is_asked_for(tmp_path):
@@ -67,7 +67,9 @@ def test_labels_and_scores_have_columns_of_their_own(tmp_path):
     with AnswerWriter(tmp_path / "score.csv", as_json=False, top=3, target="score") as writer:
         writer.write(Answer("a.png", Prediction(value=0.1), None))
         writer.write(BAD)
-    assert (tmp_path / "score.csv").read_text() == "path,score,error\na.png,0.1,\nb.png,,an empty file\n"
+    assert (
+        tmp_path / "score.csv"
+    ).read_text() == "path,score,unlike_training,error\na.png,0.1,,\nb.png,,,an empty file\n"
 
 
 def test_on_the_terminal_labels_and_scores_are_one_line(capsys):

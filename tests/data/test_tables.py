@@ -6,7 +6,7 @@ import pytest
 
 from megavit.data.listing import Candidate
 from megavit.data.samples import Skipped
-from megavit.data.tables import list_table
+from megavit.data.tables import column_of, list_table
 from megavit.errors import DataError
 
 
@@ -113,3 +113,26 @@ def test_a_table_without_a_target_is_told_all_three(tmp_path):
 def test_one_label_a_line_is_told_how_to_write_several(tmp_path):
     with pytest.raises(DataError, match=r"labels \('a',\).*list all its labels in one line"):
         list_table(table(tmp_path, "path,labels\n1,a\n1,b\n"))
+
+
+def test_another_column_says_its_value_for_each_image(tmp_path):
+    text = 'Camera;path;label;note\nnorth;./a/1.png;cat;"x; y"\n;2.png;dog;\nnorth;a/1.png;cat;"x; y"\n'
+    path = table(tmp_path, text)
+    assert column_of(path, "Camera") == {"a/1.png": "north", "2.png": ""}
+    assert column_of(path, "camera") == column_of(path, "Camera")
+    assert column_of(path, "note") == {"a/1.png": "x; y", "2.png": ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("path,label,place,time\n1,cat,a,b\n", "has no column 'camera'; it has 'place', 'time' besides"),
+        ("path,label\n1,cat\n", "has no column 'camera'; and no other"),
+        ("path,label,camera,camera\n1,cat,a,b\n", "more than one column 'camera'"),
+        ("path,label,camera\n1,cat,a\n./1,cat,b\n", "line 3: camera of '1' is 'b', and before it was 'a'"),
+        ("path,label,camera\n1,cat\n", "line 2: expected 3 columns"),
+    ],
+)
+def test_a_column_that_is_not_there_or_says_two_things_is_refused(tmp_path, text, said):
+    with pytest.raises(DataError, match=said):
+        column_of(table(tmp_path, text), "camera")

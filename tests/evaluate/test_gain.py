@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megavit.evaluate.gain import CHANCE, mcnemar, paired_bootstrap
+from megavit.evaluate.gain import CHANCE, mcnemar, paired_bootstrap, paired_change
 
 
 def answers(gained: int, lost: int, both: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -39,3 +39,31 @@ def test_the_bootstrap_sees_a_steady_gain_and_not_a_wavering_one():
     wavering -= wavering.mean()
     assert paired_bootstrap(50, lambda places: (wavering + 1)[places].mean().item()) < 0.01
     assert paired_bootstrap(50, lambda places: wavering[places].mean().item()) > CHANCE
+
+
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 5))
+def test_two_sided_the_chance_is_the_same_whichever_of_the_two_comes_first(gained, lost, both):
+    before, after = answers(gained, lost, both)
+    chance = mcnemar(before, after, "two-sided")
+    assert chance == pytest.approx(mcnemar(after, before, "two-sided"))
+    assert chance >= min(mcnemar(before, after), mcnemar(after, before)) - 1e-12
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_the_change_is_the_difference_of_the_shares_and_its_interval_holds_it(pairs: list[tuple[bool, bool]]) -> None:
+    before, after = torch.tensor(pairs).unbind(dim=1)
+    change = paired_change(before, after)
+    expected = after.double().mean() - before.double().mean()
+    assert abs(change.value - expected) < 1e-9
+    assert -1 <= change.low <= change.value <= change.high <= 1
+    if torch.equal(before, after):
+        assert change.low == change.high == 0
+
+
+def test_images_that_change_back_and_forth_widen_the_interval() -> None:
+    before = torch.tensor([True, False] * 50)
+    few, many = before.clone(), before.clone()
+    few[:2], many[:40] = ~few[:2], ~many[:40]
+    narrow, wide = paired_change(before, few), paired_change(before, many)
+    assert narrow.value == wide.value == 0
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)

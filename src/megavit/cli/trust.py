@@ -7,10 +7,9 @@ from megavit.evaluate.trust import TrustMetrics
 def show_trust(found: TrustMetrics) -> None:
     rows = []
     if found.before and found.after:
-        rows += [
-            ["probabilities are off by", share(found.after.error)],
-            ["  before they were calibrated", share(found.before.error)],
-        ]
+        rows.append(["probabilities are off by", share(found.after.error)])
+        if found.before != found.after:
+            rows.append(["before they were calibrated", share(found.before.error)])
     if found.false_alarms:
         rows.append(["marked as unlike training", share(found.false_alarms)])
     if rows:

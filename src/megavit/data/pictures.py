@@ -106,6 +106,18 @@ def _opaque(image: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.array(on_white(pixels, "RGB"))).permute(2, 0, 1)
 
 
+def shrink(picture: torch.Tensor, side: int) -> torch.Tensor:
+    """The picture with its longer side at most `side` pixels."""
+    height, width = picture.shape[1:]
+    scale = min(1.0, side / max(height, width))
+    return resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
+
+
+def visible(picture: torch.Tensor) -> torch.Tensor:
+    """A picture of any number of channels as a person can see it: grey, or the first three as RGB."""
+    return picture[:3] if picture.shape[0] >= 3 else picture[:1]
+
+
 class Pictures(torch.utils.data.Dataset[torch.Tensor]):
     """Samples as uint8 (channels, height, width) by place, decoded when asked for.
 

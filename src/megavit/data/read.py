@@ -17,7 +17,7 @@ from megavit.data.strata import strata
 from megavit.data.tables import list_table
 from megavit.errors import DataError
 
-_TABLES = (".csv", ".tsv")
+TABLES = (".csv", ".tsv")
 
 
 def read_data(
@@ -40,16 +40,14 @@ def read_data(
         _check_shares(text, set(), recipe, needs)
         return read_demo(text, recipe)
     path = Path(source)
-    if path.is_file() and path.suffix.lower() in _TABLES:
+    if path.is_file() and path.suffix.lower() in TABLES:
         listing = list_table(path)
     elif path.is_dir():
         listing = list_folder(path)
     else:
         what = "is a file that is none of these" if path.exists() else "is not there"
         demos = ", ".join(PREFIX + demo for demo in DEMOS)
-        raise DataError(
-            f"data can be a folder, a {' or '.join(_TABLES)} table, or {demos}; {text!r} {what}. {EXPECTED}"
-        )
+        raise DataError(f"data can be a folder, a {' or '.join(TABLES)} table, or {demos}; {text!r} {what}. {EXPECTED}")
     _check_shares(text, {candidate.split for candidate in listing.candidates}, recipe, needs)
     return _scanned(text, listing, recipe, progress)
 

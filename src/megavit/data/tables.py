@@ -75,19 +75,58 @@ def list_table(table: Path) -> Listing:
     return Listing(table.parent, classes, tuple(candidates), tuple(skipped), _TARGETS[column])
 
 
+def column_of(table: Path, column: str) -> dict[str, str]:
+    """Another column of the table: what it says of each image, by the image's name; "" where it says nothing.
+
+    Raises:
+        DataError: where the table has no such column, or says two things of one image.
+    """
+    text = _text(table)
+    delimiter, columns = _header(table, text)
+    rows = _rows(table, text, delimiter)
+    _, names = next(rows)
+    names = [name.strip() for name in names]
+    # As it is written, else in other capitals.
+    places = [place for place, name in enumerate(names) if name == column] or [
+        place for place, name in enumerate(names) if name.lower() == column.strip().lower()
+    ]
+    if len(places) != 1:
+        others = [name for place, name in enumerate(names) if place not in columns.values()]
+        has = f"it has {', '.join(map(repr, others))} besides" if others else "and no other than path and answer"
+        found = "more than one column" if places else "no column"
+        raise DataError(f"{str(table)!r} has {found} {column!r}; {has}")
+    values: dict[str, str] = {}
+    for number, row in rows:
+        name, value = PurePath(row[columns["path"]]).as_posix(), row[places[0]].strip()
+        if values.setdefault(name, value) != value:
+            raise DataError(
+                f"{str(table)!r}, line {number}: {column} of {name!r} is {value!r}, and before it was "
+                f"{values[name]!r}; keep one of the lines"
+            )
+    return values
+
+
 def _lines(table: Path, text: str, delimiter: str, columns: dict[str, int]) -> Iterator[_Line]:
+    rows = _rows(table, text, delimiter)
+    next(rows)
+    for number, row in rows:
+        yield _line(table, number, {column: row[place] for column, place in columns.items()}, delimiter)
+
+
+def _rows(table: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Every line with its number, the header first; each has as many columns."""
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
-        width = len(next(rows))
+        header = next(rows)
+        yield rows.line_num, header
         for row in rows:
-            if not row:
-                continue
-            if len(row) != width:
+            if row and len(row) != len(header):
                 raise DataError(
-                    f"{str(table)!r}, line {rows.line_num}: expected {width} columns as in the header, got {len(row)}"
+                    f"{str(table)!r}, line {rows.line_num}: expected {len(header)} columns as in the header, "
+                    f"got {len(row)}"
                 )
-            values = {column: row[place] for column, place in columns.items()}
-            yield _line(table, rows.line_num, values, delimiter)
+            if row:
+                yield rows.line_num, row
     except csv.Error as error:
         raise DataError(f"{str(table)!r}, line {rows.line_num}: {error}; check the quotation marks") from error
 

@@ -12,6 +12,7 @@ from megavit.data.samples import COLUMN, LabelledImages, Row, Sample, TargetValu
 from megavit.data.scan import MANY, Progress
 from megavit.data.targets import targets_of
 from megavit.data.workers import MOST_WORKERS, processors
+from megavit.engine.engine import Seen
 from megavit.errors import DataError
 from megavit.evaluate.measure import AnyMetrics, measure_target
 from megavit.predict.predictor import Predictor
@@ -41,7 +42,7 @@ def choose(
 
     Args:
         labels: the bundle's classes or labels.
-        known: the rows of the bundle's `samples.csv`.
+        known: the rows of the bundle's `samples.csv`; of several bundles that are compared, of each.
         target: the bundle's.
 
     Raises:
@@ -66,8 +67,8 @@ def choose(
     fresh = [sample for sample in offered if sample.digest not in learnt_from]
     if not fresh:
         raise DataError(
-            f"the model was trained or chosen by every one of these {len(offered)} images of {images.source}; "
-            "how good it is shows only on images that it has not seen"
+            f"what is to be measured was trained or chosen by every one of these {len(offered)} images of "
+            f"{images.source}; how good it is shows only on images that it has not seen"
         )
     number = {name: place for place, name in enumerate(labels)}
     renumbered = [number[name] for name in images.classes]
@@ -83,16 +84,28 @@ def evaluate(
     Raises:
         DataError: for images of other channels than the model takes, or that cannot be read any more.
     """
-    preprocessing = predictor.info.preprocessing
-    check_channels(images, choice.samples, preprocessing.channels)
-    pictures = Pictures(images, choice.samples, preprocessing)
-    batches = batches_of(pictures, in_turn(len(pictures), batch_size), workers_for(images, len(pictures)))
+    answers = predictor.trusted.answers(see(predictor, images, choice.samples, batch_size, progress).logits)
     targets = targets_of(choice.samples, predictor.target, len(predictor.labels))
-    found = []
-    for answers in predictor.outputs(batches):
-        found.append(answers)
-        progress(sum(map(len, found)), len(pictures))
-    return measure_target(torch.cat(found), targets, predictor.labels, predictor.info.target)
+    return measure_target(answers, targets, predictor.labels, predictor.info.target)
+
+
+def see(
+    predictor: Predictor, images: LabelledImages, samples: Sequence[Sample], batch_size: int, progress: Progress
+) -> Seen:
+    """What the model sees in the samples, in order.
+
+    Raises:
+        DataError: as `evaluate`.
+    """
+    preprocessing = predictor.info.preprocessing
+    check_channels(images, samples, preprocessing.channels)
+    pictures = Pictures(images, samples, preprocessing)
+    batches = batches_of(pictures, in_turn(len(pictures), batch_size), workers_for(images, len(pictures)))
+    found: list[Seen] = []
+    for batch in batches:
+        found.append(predictor.see(batch))
+        progress(sum(len(one.logits) for one in found), len(pictures))
+    return Seen(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
 def _renumber(target: TargetValue, numbers: Sequence[int]) -> TargetValue:

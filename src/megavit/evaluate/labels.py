@@ -100,15 +100,15 @@ def measure_labels(
     images, width = shares.shape
     given = shares >= np.asarray(thresholds)
     hits, cases, answers = (given & truth).sum(axis=0), truth.sum(axis=0), given.sum(axis=0)
-    ranks = [_Ranking(shares[:, label], truth[:, label]) for label in range(width)]
+    ranks = [Ranking(shares[:, label], truth[:, label]) for label in range(width)]
 
     def statistic(drawn: "NDArray[np.float64]") -> "NDArray[np.float64]":
         precisions = np.stack([rank.average_precision(drawn) for rank in ranks], axis=1)
         right, either = drawn @ (given & truth), drawn @ (given.astype(float) + truth)
-        macro = _mean(np.where(either > 0, 2 * right / np.maximum(either, 1), np.nan))
+        macro = mean_of_known(np.where(either > 0, 2 * right / np.maximum(either, 1), np.nan))
         total = either.sum(axis=1)
         micro = np.where(total > 0, 2 * right.sum(axis=1) / np.maximum(total, 1), np.nan)
-        return np.column_stack([_mean(precisions), macro, micro, precisions])
+        return np.column_stack([mean_of_known(precisions), macro, micro, precisions])
 
     overall, macro, micro, *by_label = bootstrap_images(statistic, images, work=4 * width)
     known = cases > 0
@@ -166,7 +166,7 @@ def _best_threshold(shares: "NDArray[np.float64]", truth: "NDArray[np.bool_]") -
     return middle if below < middle else float(ranked[best])
 
 
-class _Ranking:
+class Ranking:
     """The images from the likeliest to the least likely one for a label, to weigh them anew for each resample."""
 
     def __init__(self, shares: "NDArray[np.float64]", truth: "NDArray[np.bool_]") -> None:
@@ -186,7 +186,7 @@ class _Ranking:
         return np.where(cases > 0, area / np.maximum(cases, 1), np.nan)
 
 
-def _mean(values: "NDArray[np.float64]") -> "NDArray[np.float64]":
+def mean_of_known(values: "NDArray[np.float64]") -> "NDArray[np.float64]":
     """The mean of each row's numbers; NaN where it has none."""
     known = ~np.isnan(values)
     count = known.sum(axis=1)

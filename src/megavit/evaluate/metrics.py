@@ -15,6 +15,9 @@ from megavit.evaluate.intervals import Interval, bootstrap, wilson
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+NUMBERED_CLASSES = 30
+"""Up to so many classes a confusion matrix names them and counts in each cell; beyond, it is a heat map."""
+
 
 @dataclass(frozen=True)
 class ClassMetrics:

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +16,8 @@ from megavit.data.targets import targets_of
 from megavit.engine.engine import Engine
 from megavit.errors import DataError
 from megavit.evaluate.dataset import Choice, check_channels, workers_for
-from megavit.evaluate.intervals import Interval, bootstrap
+from megavit.evaluate.gain import paired_change
+from megavit.evaluate.intervals import Interval
 from megavit.predict.predictor import Predictor
 from megavit.weights.bundle import BundleInfo
 
@@ -95,14 +95,6 @@ def measure_int8(
         change=paired_change(before, after),
         faster=seconds["float32"] / seconds["int8"],
     )
-
-
-def paired_change(before: Tensor, after: Tensor) -> Interval:
-    """Of the share of images that are right, (N,) bools each, with its interval over the images."""
-    cells = np.array([int((before & ~after).sum()), int((after & ~before).sum()), int((before == after).sum())])
-    sign = np.array([-1, 1, 0])
-    kept = cells > 0
-    return bootstrap(lambda counts: counts @ sign[kept] / counts.sum(axis=1), cells[kept])
 
 
 def with_int8(info: BundleInfo, bounds: Sequence[float], cost: Cost) -> BundleInfo:

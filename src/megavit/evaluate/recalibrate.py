@@ -1,6 +1,5 @@
 """Makes a bundle's answers trustworthy for a person's own images, such as those of one that was converted."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,14 +7,12 @@ from torch import Tensor
 
 from megavit.config.target import Target
 from megavit.config.trust import Trust
-from megavit.data.batches import batches_of, in_turn
-from megavit.data.pictures import Pictures
-from megavit.data.samples import LabelledImages, Sample
+from megavit.data.samples import LabelledImages
 from megavit.data.scan import Progress
 from megavit.data.targets import targets_of
 from megavit.engine.engine import Seen
 from megavit.errors import DataError
-from megavit.evaluate.dataset import Choice, check_channels, workers_for
+from megavit.evaluate.dataset import Choice, see
 from megavit.evaluate.labels import best_thresholds
 from megavit.evaluate.trust import TrustMetrics, fit_trust, measure_trust
 from megavit.predict.predictor import Predictor
@@ -48,14 +45,13 @@ def calibrate(predictor: Predictor, images: LabelledImages, choice: Choice, prog
     Raises:
         DataError: for fewer than `LEAST` images, and as `megavit.evaluate.dataset.evaluate`.
     """
-    check_channels(images, choice.samples, predictor.info.preprocessing.channels)
     if len(choice.samples) < LEAST:
         raise DataError(
             f"{len(choice.samples)} images of {images.source} are too few to calibrate on: give {LEAST} or more that "
             "the model has not learnt from"
         )
     targets = targets_of(choice.samples, predictor.target, len(predictor.labels))
-    seen = _see(predictor, images, choice.samples, progress)
+    seen = see(predictor, images, choice.samples, BATCH, progress)
     order = torch.randperm(len(targets), generator=generator(0))
     first, second = (round(len(order) * share) for share in (SHARES[0], SHARES[0] + SHARES[1]))
     known, held, rest = order.tensor_split([first, second])
@@ -71,12 +67,3 @@ def calibrate(predictor: Predictor, images: LabelledImages, choice: Choice, prog
 
 def _part(seen: Seen, places: Tensor) -> Seen:
     return Seen(seen.pooled[places], seen.logits[places])
-
-
-def _see(predictor: Predictor, images: LabelledImages, samples: Sequence[Sample], progress: Progress) -> Seen:
-    pictures = Pictures(images, samples, predictor.info.preprocessing)
-    found: list[Seen] = []
-    for batch in batches_of(pictures, in_turn(len(pictures), BATCH), workers_for(images, len(pictures))):
-        found.append(predictor.see(batch))
-        progress(sum(len(one.logits) for one in found), len(pictures))
-    return Seen(*(torch.cat(parts) for parts in zip(*found, strict=True)))

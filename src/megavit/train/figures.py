@@ -18,15 +18,12 @@ from matplotlib.font_manager import FontProperties, findfont, fontManager, get_f
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from megavit.evaluate.calibration import Reliability
-from megavit.evaluate.metrics import Metrics
+from megavit.evaluate.metrics import NUMBERED_CLASSES, Metrics
 from megavit.train.history import EpochRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
-
-NUMBERED_CLASSES = 30
-"""Up to so many classes a confusion matrix names them and counts in each cell; beyond, it is a heat map."""
 
 _HEAT_CELLS = 150
 """Cells a side of a heat map at most: smaller ones would vanish on a screen."""

@@ -1,37 +1,28 @@
 """The report of a training run: one HTML file that opens anywhere and asks nothing of the network."""
 
-import os
 import shlex
-from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
-from PIL import Image
 
 from megavit.config.trust import Trust
-from megavit.errors import OutputError
-from megavit.evaluate.intervals import Interval
 from megavit.evaluate.labels import LabelsMetrics
 from megavit.evaluate.measure import AnyMetrics
-from megavit.evaluate.metrics import Metrics, worst_confusions
+from megavit.evaluate.metrics import NUMBERED_CLASSES, Metrics, worst_confusions
+from megavit.evaluate.page import data_uri, environment, percent, plain, result_context, write_page
 from megavit.evaluate.scores import ScoreMetrics
 from megavit.evaluate.trust import TrustMetrics
 from megavit.train import figures
-from megavit.train.figures import DARK, LIGHT, NUMBERED_CLASSES, Example, Palette
+from megavit.train.figures import DARK, LIGHT, Example, Palette
 from megavit.train.history import EpochRecord
 from megavit.train.ladder import Tuning
 
 _SHOWN = 12
 """Examples shown of each kind, wrong and right."""
-
-_THUMBNAIL = 224
-"""Pixels of an example's longer side: sharp on a phone, and the file stays small."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,80 +110,53 @@ def write_report(folder: Path, report: Report) -> Path:
         drawn["examples.png"] = figures.examples([*wrong, *right], LIGHT)
     page = _render(report, wrong, right)
     for name, figure in drawn.items():
-        _write(folder / "figures" / name, figures.png(figure))
+        write_page(folder / "figures" / name, figures.png(figure))
     # File names may hold bytes that are no text; they must not cost the whole report.
-    return _write(folder / "report.html", page.encode("utf-8", errors="replace"))
-
-
-def percent(share: float) -> str:
-    """A share in [0, 1] as "98.6%", with as many digits as it takes not to say 0% or 100% unless it is."""
-    if share in (0, 1):
-        return f"{share:.0%}"
-    texts = (f"{share:.{digits}%}" for digits in range(1, 7))
-    return next((text for text in texts if float(text[:-1]) not in (0, 100)), f"{share:.1%}")
+    return write_page(folder / "report.html", page.encode("utf-8", errors="replace"))
 
 
 def _render(report: Report, wrong: Sequence[Example], right: Sequence[Example]) -> str:
-    environment = Environment(
-        loader=PackageLoader("megavit.train", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": percent,
-        "span": _span,
-        "plain": _plain,
-        "plain_span": _plain_span,
-        "images": _images,
-        "thumbnail": _thumbnail,
-    }
-    return environment.get_template("report.html.j2").render(
-        report=report,
-        test=report.test,
-        wrong=wrong,
-        right=right,
-        curves=_curves(report.history),
-        trust=report.trust,
-        temperature=report.fitted.temperature,
-        false_alarms=report.fitted.false_alarms,
-        reliability=_reliability(report.trust),
-        bundle_in_shell=shlex.quote(report.bundle),
-        bundle_in_python=repr(report.bundle),
-        **_of_target(report),
+    return (
+        environment("megavit.train")
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            title=report.title,
+            created=report.created,
+            val=report.val,
+            wrong=wrong,
+            right=right,
+            curves=_curves(report.history),
+            trust=report.trust,
+            fitted=report.fitted,
+            reliability=_reliability(report.trust),
+            bundle_in_shell=shlex.quote(report.bundle),
+            bundle_in_python=repr(report.bundle),
+            **result_context(report.test),
+            **_of_target(report),
+        )
     )
 
 
 def _of_target(report: Report) -> dict[str, Any]:
-    """What the page says for the kind of target alone; `target` chooses its parts."""
+    """What this page alone says for the kind of target."""
     test = report.test
     match test:
         case Metrics():
             named = len(test.classes) <= NUMBERED_CLASSES
-            heat_map = "Heat map of true classes against answers; the commonest mistakes are listed below."
+            alt = "Heat map of true classes against answers; the commonest mistakes are listed below."
             return {
-                "target": "classes",
                 "attribute": "label",
-                "commonest": max(test.per_class, key=lambda one: one.images),
-                "per_class": sorted(test.per_class, key=lambda one: one.recall.value if one.recall else 2),
                 "image_counts": {one.name: one.images for one in test.per_class},
-                "named": named,
-                "heat_map": None if named else _picture(partial(figures.confusion, test), heat_map),
+                "heat_map": None if named else _picture(partial(figures.confusion, test), alt),
                 "mistakes": worst_confusions(test, 10),
             }
         case LabelsMetrics():
-            return {
-                "target": "labels",
-                "attribute": "labels",
-                "per_label": sorted(
-                    test.per_label, key=lambda one: one.average_precision.value if one.average_precision else 2
-                ),
-            }
+            return {"attribute": "labels"}
         case ScoreMetrics():
-            alt = f"True scores against answers; on average {_plain(test.mae.value)} apart."
+            alt = f"True scores against answers; on average {plain(test.mae.value)} apart."
             scatter = report.scores and _picture(partial(figures.scatter, *report.scores), alt)
-            return {"target": "score", "attribute": "score", "scatter": scatter}
+            return {"attribute": "score", "scatter": scatter}
 
 
 def _reliability(trust: TrustMetrics) -> dict[str, str] | None:
@@ -207,7 +171,7 @@ def _curves(history: Sequence[EpochRecord]) -> list[dict[str, str]]:
         return []
     first, last = history[0], history[-1]
     best = max(record.val_metric for record in history)
-    show = _plain if last.metric == "R²" else percent
+    show = plain if last.metric == "R²" else percent
     loss = (
         f"Loss by epoch: in validation from {first.val_loss:.3g} to {last.val_loss:.3g}, "
         f"in training from {_loss(first)} to {_loss(last)}."
@@ -228,55 +192,10 @@ def _loss(record: EpochRecord) -> str:
 
 
 def _picture(draw: Callable[[Palette], Figure], alt: str) -> dict[str, str]:
-    return {"alt": alt, "light": _data_uri(figures.png(draw(LIGHT))), "dark": _data_uri(figures.png(draw(DARK)))}
+    return {"alt": alt, "light": data_uri(figures.png(draw(LIGHT))), "dark": data_uri(figures.png(draw(DARK)))}
 
 
 def _sorted_examples(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
     """(wrong, right), as many as are shown; the surest of the wrong ones first, for they teach the most."""
     wrong = sorted((one for one in examples if not one.right), key=lambda one: -one.top[0][1] if one.top else 0)
     return wrong[:_SHOWN], [one for one in examples if one.right][:_SHOWN]
-
-
-def _thumbnail(example: Example) -> str:
-    picture = Image.fromarray(example.image)
-    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    buffer = BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
-    return _data_uri(buffer.getvalue())
-
-
-def _data_uri(picture: bytes) -> str:
-    return f"data:image/png;base64,{b64encode(picture).decode('ascii')}"
-
-
-def _span(interval: Interval) -> str:
-    return f"{percent(interval.low)} to {percent(interval.high)}"
-
-
-def _plain_span(interval: Interval) -> str:
-    return f"{_plain(interval.low)} to {_plain(interval.high)}"
-
-
-def _plain(value: float) -> str:
-    return f"{value:.4g}"
-
-
-def _images(count: int, kind: str = "") -> str:
-    return f"{count:,} {kind + ' ' if kind else ''}image{'' if count == 1 else 's'}"
-
-
-def _write(path: Path, content: bytes) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"expected to write the report to {path}, but: {error.strerror or error}; "
-            "choose a folder that can be written and has space"
-        ) from error
-    return path
