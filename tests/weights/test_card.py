@@ -7,6 +7,7 @@ import pytest
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
+from megavit.config.trust import Trust
 from megavit.weights.card import model_card
 
 SIZE = Preprocessing(height=24, width=40, channels=3, patch_size=(4, 8))
@@ -75,3 +76,16 @@ def test_the_card_of_a_converted_model_says_that_nothing_was_measured(labels: li
     assert words in card
     assert "Nothing has been measured" in card
     assert "Converted from their file" in card
+
+
+@pytest.mark.parametrize("kind", ["classes", "labels", "score"])
+def test_what_can_be_trusted_is_said_where_it_was_found(kind):
+    target = Target(kind=kind, thresholds=[0.5] * 2 if kind == "labels" else [])
+    plain, trusting = (
+        model_card(("cat", "dog"), {}, {"source": "s"}, SIZE, "today", target, trust)
+        for trust in (Trust(), Trust(images=50, threshold=3.0))
+    )
+    assert "calibrated" not in plain and "unlike" not in plain and "coverage" not in plain
+    assert ("calibrated on 50 images" in trusting) == (kind != "score")
+    assert ("--coverage" in trusting) == (kind != "labels")
+    assert "unlike those of training is marked" in trusting

@@ -142,7 +142,9 @@ def save_bundle(
         pictures = {f"picture.{i}": picture for i, picture in enumerate(golden)}
         write_tensors(new / GOLDEN, pictures | {"logits": logits})
         (new / SAMPLES).write_bytes(samples)
-        card = model_card(info.labels, info.metrics, info.data, info.preprocessing, info.created, info.target)
+        card = model_card(
+            info.labels, info.metrics, info.data, info.preprocessing, info.created, info.target, info.trust
+        )
         write_file(new / CARD, card.encode(errors="replace"))  # a path need not be text
         if trust:
             write_tensors(new / TRUST, dict(trust))

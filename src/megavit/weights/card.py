@@ -5,6 +5,7 @@ from typing import Any
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
+from megavit.config.trust import Trust
 from megavit.config.vit import pair
 
 
@@ -15,6 +16,7 @@ def model_card(
     preprocessing: Preprocessing,
     created: str,
     target: Target = Target(),  # noqa: B008 - frozen
+    trust: Trust = Trust(),  # noqa: B008 - frozen
 ) -> str:
     """Markdown, with the header by which a model hub files it."""
     match target.kind:
@@ -36,7 +38,7 @@ pipeline_tag: {"image-classification" if labels else "image-feature-extraction"}
 ---
 
 {told}
-- {origin}
+{_trust(target, trust)}- {origin}
 - Images are resized {_resizing(preprocessing)}.
 - Written on {created} by megavit.
 
@@ -49,6 +51,23 @@ print(predictor.predict("photo.jpg").{answer})
 `megavit.json` has every setting and metric, `samples.csv` which image was used for what, `golden.safetensors`
 pictures with the answers they must give: `megavit predict THIS_FOLDER photo.jpg --verify` checks them first.
 """
+
+
+def _trust(target: Target, trust: Trust) -> str:
+    if not trust.images:
+        return ""
+    lines = ""
+    if target.kind != "score":
+        lines += f"- Its probabilities were calibrated on {trust.images} images held back from training.\n"
+    if target.kind != "labels":
+        what = "the set of labels" if target.kind == "classes" else "the range"
+        lines += f"- `--coverage 0.9` gives {what} that holds the truth for 90% of images like those of the test.\n"
+    if trust.threshold is not None:
+        lines += (
+            "- An image unlike those of training is marked, as its answer means little; "
+            f"{trust.false_alarms:.0%} of images like them are, too.\n"
+        )
+    return lines
 
 
 def _resizing(given: Preprocessing) -> str:

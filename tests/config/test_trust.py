@@ -1,0 +1,22 @@
+import math
+
+import pytest
+
+from megavit.config.trust import Trust
+from megavit.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"temperature": 0.0}, "temperature"),
+        ({"temperature": math.inf}, "temperature"),
+        ({"images": -1}, "images"),
+        ({"false_alarms": 1.0}, "false_alarms"),
+        ({"threshold": math.nan}, "threshold"),
+        ({"threshold": True}, "threshold"),
+    ],
+)
+def test_what_no_fit_gives_is_refused(changes, named):
+    with pytest.raises(ConfigError, match=named):
+        Trust(**changes)
