@@ -101,6 +101,11 @@ def as_channels(image: torch.Tensor, channels: int) -> torch.Tensor:
     return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).to(torch.uint8)[None]
 
 
+def visible(picture: torch.Tensor) -> torch.Tensor:
+    """A picture of any number of channels as a person can see it: grey, or the first three as RGB."""
+    return picture[:3] if picture.shape[0] >= 3 else picture[:1]
+
+
 def _opaque(image: torch.Tensor) -> torch.Tensor:
     pixels = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
     return torch.from_numpy(np.array(on_white(pixels, "RGB"))).permute(2, 0, 1)

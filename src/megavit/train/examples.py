@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from megavit.config.target import Target
-from megavit.data.pictures import resize
+from megavit.data.pictures import resize, visible
 from megavit.data.samples import LabelledImages, Sample
 from megavit.data.targets import targets_of
 from megavit.train.figures import Example
@@ -36,11 +36,6 @@ def shrink(picture: Tensor, side: int) -> Tensor:
     height, width = picture.shape[1:]
     scale = min(1.0, side / max(height, width))
     return resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
-
-
-def visible(picture: Tensor) -> Tensor:
-    """A picture of any number of channels as a person can see it: grey, or the first three as RGB."""
-    return picture[:3] if picture.shape[0] >= 3 else picture[:1]
 
 
 def examples(images: LabelledImages, answers: Tensor, target: Target) -> list[Example]:
