@@ -34,7 +34,8 @@ from megavit.data.samples import read_samples
 from megavit.evaluate.dataset import check_channels, choose
 from megavit.evaluate.intervals import Interval, bootstrap_images
 from megavit.explain.checks import Areas, areas, order_of, randomised, rank_correlation
-from megavit.explain.maps import METHOD, Method, explain
+from megavit.explain.maps import explain
+from megavit.explain.methods import METHOD, Method
 from megavit.model.vit import MegaVit
 from megavit.predict.outputs import outputs
 from megavit.predict.predictor import Predictor, load

@@ -10,13 +10,17 @@ from megavit.model.pooling import AttentionPool
 from megavit.model.vit import MegaVit
 
 ROWS, COLUMNS, PATCH = 3, 4, 2
+LOOKED_FOR = 3.0
 BRIGHT = 1
 """The class whose logit grows with a bright patch; the other's is 0."""
 
 
 @torch.no_grad()
 def looking_for_brightness(pool: Pool, design: Design) -> MegaVit:
-    """Every query looks for a bright patch, whose token alone has something to say to the head: that for `BRIGHT`."""
+    """Every query looks for a bright patch, and takes its brightness; the head reads that, for `BRIGHT`.
+
+    The second layer adds nothing.
+    """
     model = MegaVit(
         image_size=(ROWS * PATCH, COLUMNS * PATCH),
         patch_size=PATCH,
@@ -35,21 +39,23 @@ def looking_for_brightness(pool: Pool, design: Design) -> MegaVit:
     for module in model.modules():
         if isinstance(module, nn.LayerNorm):
             module.weight.fill_(1.0)
+    # What all tokens have alike keeps the norms from making every brightness the same.
     if model.prefix_tokens.class_token is not None:
-        model.prefix_tokens.class_token[1] = 1.0
+        model.prefix_tokens.class_token[1] = 3.0
+    model.patch_embedding.projection.bias[1] = 3.0
     model.patch_embedding.projection.weight[0] = 1.0
-    for layer in model.transformer.layers:
-        attention: Any = layer.attention
-        attention.to_qkv.bias[0] = 3.0  # what is looked for
-        attention.to_qkv.weight[4, 0] = 1.0  # a key is the brightness
-        attention.to_qkv.weight[8, 0] = 1.0  # and so is a value
-        attention.out.weight.copy_(torch.eye(4))
+    brightness = torch.tensor([1.0, 0.0, -1.0, 0.0])  # 0 for every dark token, also after a norm
+    first: Any = model.transformer.layers[0]
+    first.attention.to_qkv.bias[0] = LOOKED_FOR
+    first.attention.to_qkv.weight[[4, 8]] = brightness  # key and value
+    first.attention.out.weight.copy_(torch.eye(4))
     if isinstance(model.pool, AttentionPool):
-        model.pool.to_query.bias[0] = 3.0
-        model.pool.to_key_value.weight[0, 0] = 1.0
-        model.pool.to_key_value.weight[4, 0] = 1.0
+        model.pool.to_query.bias[0] = LOOKED_FOR
+        model.pool.to_key_value.weight[[0, 4]] = brightness
         model.pool.out.weight.copy_(torch.eye(4))
-    model.mlp_head.weight[BRIGHT, 0] = 1.0
+        model.mlp_head.weight[BRIGHT, 0] = 1.0
+    else:
+        model.mlp_head.weight[BRIGHT] = brightness
     return model.eval()
 
 

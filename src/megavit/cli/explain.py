@@ -2,11 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 from cyclopts import Parameter
 
 from megavit.errors import ConfigError, ImageError
+from megavit.explain.methods import METHOD, Method
 
 
 def explain(
@@ -18,7 +19,7 @@ def explain(
     *,
     out: Annotated[Path, Parameter(help="Folder for NAME.explained.png of each image.")],
     label: Annotated[str | None, Parameter(help="Explain this class or label, not the likeliest one.")] = None,
-    method: Annotated[str, Parameter(help="relevance, or rollout (for no label: where it looks at all).")] = "relevance",
+    method: Annotated[str, Parameter(help="relevance, or rollout (for no label: where it looks at all).")] = METHOD,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
     keep_aspect: Annotated[
         bool, Parameter(help="Keep images' aspect, also where training did not.", negative="")
@@ -32,14 +33,11 @@ def explain(
     not whether it is right to. No file is overwritten. An image that cannot
     be read is told with the reason, the others go on, and the exit code is 2.
     """
-    from typing import cast, get_args
-
     from megavit.cli.explained import ExplainedFolder, told
     from megavit.cli.images import check_images
     from megavit.cli.output import notes, print_json, printable, results
     from megavit.config.checks import check_choice
     from megavit.explain.explanation import explain_image, place_of
-    from megavit.explain.maps import Method
     from megavit.predict.inputs import images_named
     from megavit.predict.predictor import load
     from megavit.runtime.storage import check_writable

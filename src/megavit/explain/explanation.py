@@ -17,14 +17,15 @@ from megavit.data.augment import normalise
 from megavit.data.pictures import as_batch, prepare
 from megavit.errors import BundleError, ConfigError
 from megavit.explain.focus import Focus, focus
-from megavit.explain.maps import METHOD, Method, explain
+from megavit.explain.maps import explain
+from megavit.explain.methods import METHOD, Method
 from megavit.explain.overlay import Box, overlay, seen
 from megavit.model.packing import by_size
 from megavit.model.vit import MegaVit
 from megavit.predict.predictor import Image, Predictor, read_image
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Explanation:
     """Which patches of one image an answer comes from.
 

@@ -1,15 +1,6 @@
-"""Maps of how much each patch of an image has to do with an answer.
+"""Maps of how much each patch of an image has to do with an answer, by the methods of `megavit.explain.methods`."""
 
-"relevance": of each attention weight times its gradient, the positive part, averaged over heads and carried through
-the layers by R ← R + Ā R (Chefer, Gur and Wolf, arXiv 2103.15679, equations 5 and 6). What a class token has is read
-off its row. Mean and attention pooling are attention too, of one query to the patches, and are treated as such
-(equation 10 there, for a query that has seen nothing yet).
-
-"rollout": the attention weights alone, averaged over heads, half of each layer passing by it, multiplied through the
-layers (Abnar and Zuidema, arXiv 2005.00928, section 3). It knows of no class: it says where the model looks at all.
-"""
-
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -17,6 +8,7 @@ from torch.nn import functional as F
 
 from megavit.config.checks import check_choice
 from megavit.errors import ConfigError
+from megavit.explain.methods import METHOD, Method
 from megavit.explain.record import Recording, record
 from megavit.model.vit import MegaVit
 
