@@ -47,6 +47,12 @@ def test_nothing_is_overwritten(place, capsys) -> None:
     assert sorted(path.name for path in (place / "why").iterdir()) == ["one-2.explained.png", "one.explained.png"]
 
 
+def test_a_folder_within_the_one_that_is_explained_is_not_explained_in_turn(place, capsys) -> None:
+    assert run(["explain", "bundle", "photos", "--out", "photos/why"]) == 2
+    assert "1 of 3 images could not be read" in capsys.readouterr().err
+    assert len(list((place / "photos" / "why").iterdir())) == 2
+
+
 def test_for_machines_there_is_an_object_a_line(place, capsys) -> None:
     arguments = ["--out", "why", "--json", "--label", "newt", "--method", "rollout"]
     assert run(["explain", "bundle", "photos", *arguments]) == 2

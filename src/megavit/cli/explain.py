@@ -50,6 +50,8 @@ def explain(
     folder = ExplainedFolder(out)
     failed = total = 0
     for name, image in images_named(images, sys.stdin.buffer):
+        if folder.wrote(image):
+            continue
         total += 1
         try:
             explanation = explain_image(predictor, image, label, cast(Method, method))

@@ -24,6 +24,11 @@ class ExplainedFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._taken: dict[str, int] = {}
+        self._written: set[Path] = set()
+
+    def wrote(self, image: Path | bytes) -> bool:
+        """Whether an image was made here, which is found again where the folder is within the one that is explained."""
+        return isinstance(image, Path) and image.resolve() in self._written
 
     def save(self, explanation: Explanation, name: str) -> Path:
         """The new file for the image of that name.
@@ -44,6 +49,7 @@ class ExplainedFolder:
                 except FileExistsError:
                     continue
             self._taken[stem] = number
+            self._written.add(path.resolve())
             return path
         raise AssertionError("there are numbers without end")
 

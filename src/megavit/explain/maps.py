@@ -12,10 +12,6 @@ from megavit.explain.methods import METHOD, Method
 from megavit.explain.record import Recording, record
 from megavit.model.vit import MegaVit
 
-Method = Literal["relevance", "rollout"]
-METHOD: Method = "relevance"
-"""Where nothing else is asked for: what measured better with `benchmarks/explanations.py`."""
-
 # Attention weights kept at once: 256 MB in float32. They grow with the fourth power of an image's sides.
 _MOST_WEIGHTS = 2**26
 
