@@ -76,7 +76,7 @@ def test_names_that_are_too_long_for_a_file_are_cut(place, capsys) -> None:
     ("flags", "told"),
     [
         (["--label", "rabbit"], "such as cat, dog, newt; got 'rabbit'"),
-        (["--method", "guess"], "method must be one of relevance, rollout"),
+        (["--method", "guess"], "method must be one of integrated_gradients, relevance, rollout"),
         (["--ouch"], "no option --ouch"),
     ],
 )
@@ -96,7 +96,9 @@ def test_a_folder_that_cannot_be_written_and_images_that_are_not_there_are_told(
 
 
 def test_a_score_has_its_line_too(place, capsys) -> None:
-    make_bundle(place / "score", make_model(1), labels=(), target=Target(kind="score", mean=1000.0, std=0.001))
+    make_bundle(
+        place / "score", make_model(1), labels=(), metrics={}, target=Target(kind="score", mean=1000.0, std=0.001)
+    )
     assert run(["explain", "score", "photos/a/one.png", "--out", "why"]) == 0
     assert capsys.readouterr().out.startswith("photos/a/one.png  1000  ")
 

@@ -1,7 +1,7 @@
 """An explanation is of the answer that the predictor gives, for every kind of target and of preparing images."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from megavit.config.target import Target
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.explain.explanation import Explanation, explain_image, maps, overlays, place_of
 from megavit.explain.maps import explain
+from megavit.explain.methods import Method
 from megavit.predict.predictor import Predictor, load
 from tests.weights.bundles import LABELS, make_bundle, make_model
 
@@ -21,7 +22,7 @@ def pixels(height: int = 12, width: int = 20, channels: int = 3, seed: int = 0) 
 
 
 def predictor_of(folder: Path, **changes: Any) -> Predictor:
-    make_bundle(folder / "bundle", **changes)
+    make_bundle(folder / "bundle", metrics={}, **changes)
     return load(folder / "bundle", device="cpu")
 
 
@@ -30,7 +31,7 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     return predictor_of(tmp_path_factory.mktemp("explain"))
 
 
-@pytest.mark.parametrize("method", ["relevance", "rollout"])
+@pytest.mark.parametrize("method", get_args(Method))
 def test_it_is_of_the_answer_that_the_predictor_gives(predictor: Predictor, method) -> None:
     for seed in range(5):
         image = pixels(seed=seed)
@@ -81,7 +82,11 @@ def test_a_bundle_without_a_classifier_has_nothing_to_explain(tmp_path: Path) ->
 
 
 def test_an_image_that_cannot_be_read_says_why(predictor: Predictor, tmp_path: Path) -> None:
-    for image, reason in ((tmp_path / "nothing.png", "no such file"), (b"text", "not an image"), (pixels(channels=2), "2 channels")):
+    for image, reason in (
+        (tmp_path / "nothing.png", "no such file"),
+        (b"text", "not an image"),
+        (pixels(channels=2), "2 channels"),
+    ):
         with pytest.raises(ImageError, match=reason):
             explain_image(predictor, image)
 

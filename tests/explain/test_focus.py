@@ -55,12 +55,16 @@ def test_the_share_is_what_the_highest_tenth_holds() -> None:
 
 
 @given(
-    rows=st.integers(1, 12), columns=st.integers(1, 12), scale=st.floats(1e-6, 1e6), seed=st.integers(0, 10), power=st.integers(1, 9)
+    rows=st.integers(1, 12),
+    columns=st.integers(1, 12),
+    scale=st.floats(1e-6, 1e6),
+    seed=st.integers(0, 10),
+    power=st.integers(1, 9),
 )
 def test_every_map_has_a_focus_whatever_its_scale(rows: int, columns: int, scale: float, seed: int, power: int) -> None:
     relevance = torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed)) ** power
     found = focus(relevance)
     assert found.place in {*_PLACES.values(), "all of it"}
-    assert found.top == ceil(TOP * rows * columns)
+    assert found.top == ceil(TOP * (rows * columns))
     assert found.top / (rows * columns) - 1e-6 <= found.share <= 1
     assert focus(relevance * scale).share == pytest.approx(found.share, rel=1e-4)

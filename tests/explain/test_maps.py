@@ -1,6 +1,7 @@
 """The maps are those of the papers, whatever the model's parts, and high where the model looks."""
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from tests.properties.test_model import configs, images
 from tests.weights.bundles import make_model
 
 POOLS: tuple[Pool, ...] = ("cls", "mean", "map")
-METHODS: tuple[Method, ...] = ("relevance", "rollout")
+METHODS: tuple[Method, ...] = get_args(Method)
 few = settings(max_examples=40, deadline=None)
 
 
@@ -37,13 +38,13 @@ def test_every_map_is_shares_of_the_patches(
     assert found.isfinite().all() and (found >= 0).all()
     total = found.sum(dim=(1, 2))
     assert (((total - 1).abs() < 1e-5) | (total == 0)).all()
-    assert method == "relevance" or (total > 0).all()
+    assert method != "rollout" or (total > 0).all()
 
 
 @few
 @given(config=configs())
 def test_rollout_loses_nothing_and_invents_nothing(config: ViTConfig) -> None:
-    found = rollout(record(MegaVit.from_config(config), images(config, 2, config.grid)))
+    found = rollout(record(MegaVit.from_config(config), images(config, 2, config.grid)), config.pool)
     assert found.shape == (2, config.num_prefix_tokens + config.num_patches)
     torch.testing.assert_close(found.sum(dim=1), torch.ones(2))
 
@@ -63,7 +64,7 @@ def test_rollout_is_the_product_of_the_papers_matrices(pool: Pool) -> None:
         "mean": lambda: patches.mean(dim=1),
         "map": lambda: (recording.pool.mean(dim=1)[:, :, None] * patches).sum(dim=1),
     }
-    torch.testing.assert_close(rollout(recording), expected[pool]())
+    torch.testing.assert_close(rollout(recording, pool), expected[pool]())
 
 
 @pytest.mark.parametrize("pool", POOLS)
@@ -79,11 +80,14 @@ def test_relevance_is_the_product_of_the_papers_matrices(pool: Pool) -> None:
     carried = torch.eye(tokens).expand(2, -1, -1)
     for layer in positive[:3]:
         carried = carried + layer @ carried
-    if pool == "cls":
-        expected = carried[:, 0]
-    else:
-        expected = (positive[3][:, None] @ carried[:, tokens - 6 :])[:, 0]
-    torch.testing.assert_close(relevance(recording, target), expected)
+    patches = carried[:, tokens - 6 :]
+    expected = {
+        "cls": lambda: carried[:, 0],
+        # Of the mean, less what every patch has of itself.
+        "mean": lambda: (patches - torch.eye(tokens)[tokens - 6 :]).mean(dim=1),
+        "map": lambda: (positive[3][:, None] @ patches)[:, 0],
+    }
+    torch.testing.assert_close(relevance(recording, pool, target), expected[pool]())
 
 
 @pytest.mark.parametrize("pool", POOLS)
@@ -128,7 +132,7 @@ def test_the_map_is_highest_at_the_only_patch_that_the_model_looks_at(
         assert (model(x)[:, BRIGHT] > 0.5).all()
     found = explain(model, x, torch.full((len(places),), BRIGHT), method).flatten(1)
     assert found.argmax(dim=1).tolist() == list(places)
-    if method == "relevance" and pool == "cls":
+    if pool == "cls" and method != "rollout":
         assert (found.amax(dim=1) > 0.9).all()
 
 
@@ -151,19 +155,20 @@ def test_without_positions_permuted_patches_have_the_permuted_map(pool: Pool, me
     def image(pieces: Tensor) -> Tensor:
         return pieces.unflatten(1, (2, 3)).permute(0, 3, 1, 4, 2, 5).reshape(1, 3, 8, 12)
 
-    target = torch.tensor([1])
-    found = explain(model, image(patches), target, method).flatten()
+    found = explain(model, image(patches), method=method).flatten()
     assert found.std() > 1e-4
-    torch.testing.assert_close(explain(model, image(patches[:, order]), target, method).flatten(), found[order])
+    torch.testing.assert_close(explain(model, image(patches[:, order]), method=method).flatten(), found[order])
 
 
-def test_relevance_is_of_the_answer_asked_for_and_rollout_of_none() -> None:
+def test_a_map_is_of_the_answer_asked_for_and_that_of_rollout_of_none() -> None:
     model, x = make_model(), torch.randn(3, 3, 8, 8)
-    by_class = [explain(model, x, torch.full((3,), k)) for k in range(3)]
-    assert not torch.allclose(by_class[0], by_class[1]) and not torch.allclose(by_class[1], by_class[2])
     with torch.no_grad():
         likeliest = model(x).argmax(dim=1)
-    assert torch.equal(explain(model, x), explain(model, x, likeliest))
+    methods: tuple[Method, ...] = ("integrated_gradients", "relevance")
+    for method in methods:
+        by_class = [explain(model, x, torch.full((3,), k), method) for k in range(3)]
+        assert not torch.allclose(by_class[0], by_class[1]) and not torch.allclose(by_class[1], by_class[2])
+        assert torch.equal(explain(model, x, method=method), explain(model, x, likeliest, method))
     one, other = (explain(model, x, torch.full((3,), k), "rollout") for k in range(2))
     assert torch.equal(one, other)
 
@@ -186,7 +191,7 @@ def test_what_cannot_be_explained_is_refused() -> None:
         with pytest.raises(ConfigError, match="target must be"):
             explain(model, x, target)
     method: Method = "saliency"  # pyrefly: ignore[bad-assignment]
-    with pytest.raises(ConfigError, match="method must be one of relevance, rollout"):
+    with pytest.raises(ConfigError, match="method must be one of integrated_gradients, relevance, rollout"):
         explain(model, x, method=method)
     with pytest.raises(ValueError, match="must divide"):
         explain(model, torch.randn(2, 3, 9, 8))

@@ -1,7 +1,7 @@
 """What is recorded is what the model does, and the model does not notice."""
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from megavit.config.vit import Design, Pool, ViTConfig
 from megavit.explain.maps import explain
+from megavit.explain.methods import Method
 from megavit.explain.record import record
 from megavit.model.vit import MegaVit
 from tests.properties.test_model import configs, images
@@ -44,7 +45,7 @@ def test_the_recorded_way_gives_the_logits_of_the_normal_one(
     recording = record(model, x, differentiable=differentiable)
     with torch.no_grad():
         torch.testing.assert_close(recording.logits.detach(), model.eval()(x), atol=1e-8, rtol=1e-8)
-    assert recording.grid == config.grid
+    assert recording.prefix == config.num_prefix_tokens
 
 
 @pytest.mark.parametrize("pool", ["cls", "mean", "map"])
@@ -64,7 +65,7 @@ def test_what_a_token_takes_from_all_sums_to_one(config: ViTConfig) -> None:
     recording = record(MegaVit.from_config(config), images(config, 2, config.grid))
     tokens = config.num_prefix_tokens + config.num_patches
     assert [weights.shape for weights in recording.layers] == [(2, config.heads, tokens, tokens)] * config.depth
-    assert (recording.pool is None) == (config.pool == "cls")
+    assert (recording.pool is None) == (config.pool != "map")
     for weights in [*recording.layers, *([] if recording.pool is None else [recording.pool])]:
         torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:-1]))
 
@@ -86,7 +87,7 @@ def test_the_model_is_left_as_it_was(training: bool) -> None:
     with torch.no_grad():
         expected = model.eval()(x)
     before = state_of(model.train(training))
-    for method in ("relevance", "rollout"):
+    for method in get_args(Method):
         explain(model, x, method=method)
     assert state_of(model) == before
     with torch.no_grad():
@@ -112,35 +113,38 @@ def test_the_model_is_left_as_it_was_when_something_breaks_on_the_way(differenti
     assert model(x).requires_grad
 
 
-def test_frozen_weights_can_be_explained() -> None:
-    model, x = make_model(), torch.randn(2, 3, 8, 8)
-    expected = explain(model, x)
-    torch.testing.assert_close(explain(model.requires_grad_(False), x), expected)
+@pytest.mark.parametrize("method", get_args(Method))
+def test_frozen_weights_can_be_explained(method: Method) -> None:
+    model, x = make_model(pool="map"), torch.randn(2, 3, 8, 8)
+    expected = explain(model, x, method=method)
+    torch.testing.assert_close(explain(model.requires_grad_(False), x, method=method), expected)
 
 
-def test_whoever_is_in_inference_mode_or_without_gradients_gets_the_same() -> None:
+@pytest.mark.parametrize("method", get_args(Method))
+def test_whoever_is_in_inference_mode_or_without_gradients_gets_the_same(method: Method) -> None:
     model, x = make_model(), torch.randn(2, 3, 8, 8)
-    expected = explain(model, x)
+    expected = explain(model, x, method=method)
     with torch.no_grad():
-        assert torch.equal(explain(model, x), expected)
+        assert torch.equal(explain(model, x, method=method), expected)
     with torch.inference_mode():
         born_there = make_model()
-        assert torch.equal(explain(born_there, x.clone()), expected)
-    assert torch.equal(explain(born_there, x), expected)
-    assert not explain(model, x.requires_grad_()).requires_grad
+        assert torch.equal(explain(born_there, x.clone(), method=method), expected)
+    assert torch.equal(explain(born_there, x, method=method), expected)
+    assert not explain(model, x.requires_grad_(), method=method).requires_grad
 
 
-def test_other_threads_may_use_the_model_meanwhile() -> None:
+@pytest.mark.parametrize("method", get_args(Method))
+def test_other_threads_may_use_the_model_meanwhile(method: Method) -> None:
     model, x = make_model().eval(), torch.randn(4, 3, 8, 8)
     with torch.no_grad():
         logits = model(x)
-    expected = explain(model, x)
+    expected = explain(model, x, method=method)
 
     def one(number: int) -> Tensor:
         if number % 2:
             with torch.no_grad():
                 return model(x)
-        return explain(model, x)
+        return explain(model, x, method=method)
 
     with ThreadPoolExecutor(4) as pool:
         for number, found in enumerate(pool.map(one, range(40))):

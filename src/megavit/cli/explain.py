@@ -19,7 +19,7 @@ def explain(
     *,
     out: Annotated[Path, Parameter(help="Folder for NAME.explained.png of each image.")],
     label: Annotated[str | None, Parameter(help="Explain this class or label, not the likeliest one.")] = None,
-    method: Annotated[str, Parameter(help="relevance, or rollout (for no label: where it looks at all).")] = METHOD,
+    method: Annotated[str, Parameter(help="integrated_gradients, relevance, or rollout (of no label).")] = METHOD,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
     keep_aspect: Annotated[
         bool, Parameter(help="Keep images' aspect, also where training did not.", negative="")

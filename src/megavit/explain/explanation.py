@@ -58,9 +58,7 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types, without the picture."""
-        answer = (
-            {"score": self.score} if self.label is None else {"label": self.label, "probability": self.probability}
-        )
+        answer = {"score": self.score} if self.label is None else {"label": self.label, "probability": self.probability}
         found = self.focus
         return {
             **answer,
@@ -72,15 +70,13 @@ class Explanation:
         }
 
 
-def explain_image(
-    predictor: Predictor, image: Image, label: str | None = None, method: Method = METHOD
-) -> Explanation:
+def explain_image(predictor: Predictor, image: Image, label: str | None = None, method: Method = METHOD) -> Explanation:
     """Why the predictor gives an image its class, its likeliest label, or its score.
 
     Args:
         image: as `Predictor.predict` takes it.
         label: another class or label to explain.
-        method: "relevance", or "rollout", whose map is the same for every label.
+        method: of `megavit.explain.methods`; the map of "rollout" is the same for every label.
 
     Raises:
         ImageError: (a ValueError) for an image that cannot be read, with the reason.

@@ -4,10 +4,11 @@ from typing import get_args
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from megavit.config.checks import check_choice
+from megavit.config.vit import Pool
 from megavit.errors import ConfigError
+from megavit.explain.integrate import chosen_logits, integrated_gradients
 from megavit.explain.methods import METHOD, Method
 from megavit.explain.record import Recording, record
 from megavit.model.vit import MegaVit
@@ -37,64 +38,73 @@ def explain(model: MegaVit, images: Tensor, target: Tensor | None = None, method
     check_choice("method", method, get_args(Method))
     config = model.config
     rows, columns = model.patch_embedding.grid(images)
+    prefix = config.num_prefix_tokens
     if target is not None:
         target = _checked(target, len(images), config.num_classes).to(images.device)
-    if method == "relevance" and not config.num_classes:
+    if method != "rollout" and not config.num_classes:
         raise ConfigError('this model has no classifier, so there is no answer to explain; the method "rollout" fits')
-    per_image = config.depth * config.heads * (config.num_prefix_tokens + rows * columns) ** 2
+    per_image = config.depth * config.heads * (prefix + rows * columns) ** 2
     size = max(1, _MOST_WEIGHTS // per_image)
     found = []
     for start in range(0, len(images), size):
         part = images[start : start + size]
-        if method == "rollout":
-            tokens = rollout(record(model, part))
-        else:
-            chosen = None if target is None else target[start : start + size]
-            tokens = relevance(record(model, part, differentiable=True), chosen)
-        found.append(tokens[:, config.num_prefix_tokens :])
+        chosen = None if target is None else target[start : start + size]
+        match method:
+            case "rollout":
+                found.append(rollout(record(model, part), config.pool)[:, prefix:])
+            case "relevance":
+                found.append(relevance(record(model, part, differentiable=True), config.pool, chosen)[:, prefix:])
+            case "integrated_gradients":
+                found.append(integrated_gradients(model, part, chosen).clamp(min=0))
     patches = torch.cat(found) if found else images.new_zeros(0, rows * columns)
     total = patches.sum(dim=1, keepdim=True)
     return torch.where(total > 0, patches / total, 0.0).unflatten(1, (rows, columns))
 
 
-def rollout(recording: Recording) -> Tensor:
+def rollout(recording: Recording, pool: Pool) -> Tensor:
     """Of what is pooled, how much comes from each token at the model's entry: (B, T), float32, rows summing to 1."""
-    pool = None if recording.pool is None else recording.pool.float().mean(dim=1)
-    found = _pooled_from(recording, pool)
+    found = _pooled_from(recording, pool, recording.pool)
     for weights in reversed(recording.layers):
         mixed = weights.float().mean(dim=1)
         found = (found + (found[:, None] @ mixed)[:, 0]) / 2
     return found
 
 
-def relevance(recording: Recording, target: Tensor | None = None) -> Tensor:
+def relevance(recording: Recording, pool: Pool, target: Tensor | None = None) -> Tensor:
     """What each token at the model's entry has to do with the logit at `target`, or with the largest: (B, T), float32.
 
     The recording must be differentiable, and is used up.
     """
-    logits = recording.logits
-    target = logits.argmax(dim=1) if target is None else target
-    pool = [] if recording.pool is None else [recording.pool]
-    weights = [*recording.layers, *pool]
-    gradients = torch.autograd.grad(logits.gather(1, target[:, None]).sum(), weights)
+    by_pool = [] if recording.pool is None else [recording.pool]
+    weights = [*recording.layers, *by_pool]
+    gradients = torch.autograd.grad(chosen_logits(recording.logits, target).sum(), weights)
     with torch.no_grad():
         positive = [
-            (weight.float() * gradient.float()).clamp(min=0).mean(dim=1)
+            (weight.float() * gradient.float()).clamp(min=0)
             for weight, gradient in zip(weights, gradients, strict=True)
         ]
-        found = _pooled_from(recording, positive.pop() if pool else None)
-        # One row of the product is wanted: carried back from the last layer, it costs no product of matrices.
+        start = _pooled_from(recording, pool, positive.pop() if by_pool else None)
+        carried = torch.zeros_like(start)
+        # One row of the product is wanted: brought back from the last layer, it costs no product of matrices.
         for layer in reversed(positive):
-            found = found + (found[:, None] @ layer)[:, 0]
-    return found
+            carried += ((start + carried)[:, None] @ layer.mean(dim=1))[:, 0]
+        # The mean starts at every patch alike, which says nothing of any.
+        return carried if pool == "mean" else start + carried
 
 
-def _pooled_from(recording: Recording, pool: Tensor | None) -> Tensor:
-    """What pooling takes from each token after the last layer, (B, T): from the patches (B, N), or the class token."""
+def _pooled_from(recording: Recording, pool: Pool, weights: Tensor | None) -> Tensor:
+    """What pooling takes from each token after the last layer, (B, T); `weights` (B, H, N) are of attention pooling."""
     batch, _, tokens, _ = recording.layers[0].shape
-    if pool is not None:
-        return F.pad(pool, (tokens - pool.shape[1], 0))
-    return F.one_hot(torch.zeros(batch, dtype=torch.int64, device=recording.logits.device), tokens).float()
+    found = torch.zeros(batch, tokens, device=recording.logits.device)
+    match pool:
+        case "cls":
+            found[:, 0] = 1
+        case "mean":
+            found[:, recording.prefix :] = 1 / (tokens - recording.prefix)
+        case "map":
+            assert weights is not None
+            found[:, recording.prefix :] = weights.float().mean(dim=1)
+    return found
 
 
 def _checked(target: Tensor, images: int, outputs: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from megavit.model.attention import Attention
 from megavit.model.packing import Packing
-from megavit.model.pooling import AttentionPool, MeanPool
+from megavit.model.pooling import AttentionPool
 from megavit.model.positions import Rotation, rotate
 from megavit.model.vit import MegaVit
 from megavit.model.zeta import ZetaAttention
@@ -27,15 +27,14 @@ class Recording:
     Attributes:
         logits: (B, outputs), or the pooled features of a model without a head.
         layers: of each layer, first to last, (B, H, T, T): in row i, what token i takes from each token; sums to 1.
-        pool: (B, H, N), what the pooled vector takes from each patch, mean pooling as one head; sums to 1. None where
-            it is the class token.
-        grid: (rows, columns) of the patches.
+        pool: of attention pooling, (B, H, N): what its query takes from each patch; sums to 1. None elsewhere.
+        prefix: R, tokens before the patches.
     """
 
     logits: Tensor
     layers: tuple[Tensor, ...]
     pool: Tensor | None
-    grid: tuple[int, int]
+    prefix: int
 
 
 def record(model: MegaVit, images: Tensor, *, differentiable: bool = False) -> Recording:
@@ -48,19 +47,16 @@ def record(model: MegaVit, images: Tensor, *, differentiable: bool = False) -> R
         ValueError: for images that do not fit the model.
     """
     with torch.set_grad_enabled(differentiable):
-        copied = _copy(model)
+        copied = copy_of(model)
         layers = [RecordedAttention(cast(Attention | ZetaAttention, layer.attention)) for layer in _layers(copied)]
         for layer, attention in zip(_layers(copied), layers, strict=True):
             layer.attention = attention
-        pool: RecordedMeanPool | RecordedAttentionPool | None = None
-        if isinstance(copied.pool, MeanPool):
-            copied.pool = pool = RecordedMeanPool()
-        elif isinstance(copied.pool, AttentionPool):
-            copied.pool = pool = RecordedAttentionPool(copied.pool)
-        features = copied.features(_plain(images))
-        logits = copied.mlp_head(features.pooled)
+        pool = RecordedAttentionPool(copied.pool) if isinstance(copied.pool, AttentionPool) else None
+        if pool is not None:
+            copied.pool = pool
+        logits = copied(plain(images))
     weights = tuple(attention.weights for attention in layers)
-    return Recording(logits, weights, pool.weights if pool is not None else None, features.grid)
+    return Recording(logits, weights, None if pool is None else pool.weights, model.config.num_prefix_tokens)
 
 
 class RecordedAttention(nn.Module):
@@ -84,17 +80,6 @@ class RecordedAttention(nn.Module):
         self.weights = _weights(query, key)
         mixed = (self.weights.to(value.dtype) @ value).transpose(1, 2).flatten(2)
         return attention.out(mixed if isinstance(attention, ZetaAttention) else attention.out_norm(mixed))
-
-
-class RecordedMeanPool(nn.Module):
-    """The same as a `MeanPool`, as one head that attends to all patches alike; keeps its `weights` (B, 1, N)."""
-
-    weights: Tensor
-
-    def forward(self, prefix: Tensor, patches: Tensor) -> Tensor:
-        batch, count, _ = patches.shape
-        self.weights = _watched(patches.new_full((batch, 1, count), 1 / count))
-        return (self.weights @ patches)[:, 0]
 
 
 class RecordedAttentionPool(nn.Module):
@@ -128,13 +113,13 @@ def _layers(model: MegaVit) -> list[nn.Module]:
     return list(model.transformer.layers)
 
 
-def _copy(model: MegaVit) -> MegaVit:
+def copy_of(model: MegaVit) -> MegaVit:
     """Modules of its own, in evaluation mode, around the same weights, which get no gradients."""
-    shared: dict[int, Tensor] = {id(buffer): _plain(buffer) for buffer in model.buffers()}
-    shared |= {id(weight): nn.Parameter(_plain(weight), requires_grad=False) for weight in model.parameters()}
+    shared: dict[int, Tensor] = {id(buffer): plain(buffer) for buffer in model.buffers()}
+    shared |= {id(weight): nn.Parameter(plain(weight), requires_grad=False) for weight in model.parameters()}
     return copy.deepcopy(model, shared).eval()
 
 
-def _plain(tensor: Tensor) -> Tensor:
+def plain(tensor: Tensor) -> Tensor:
     """The same memory, unless it was made in inference mode and cannot have gradients pass through it."""
     return tensor.clone() if tensor.is_inference() else tensor.detach()
