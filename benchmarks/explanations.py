@@ -63,7 +63,7 @@ def compare(model: MegaVit, images: Tensor, target: Target) -> dict[str, dict[st
     random_area = torch.stack([area for one in chance for area in one]).mean(dim=0)
     fresh = randomised(model, seed=0)
     methods: tuple[Method, ...] = get_args(Method)
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for method in methods:
         maps = explain(model, images, places, method).cpu()
         same = rank_correlation(maps, explain(fresh, images, places, method).cpu())

@@ -36,9 +36,9 @@ def test_every_image_gets_a_picture_and_a_line_and_one_that_fails_stops_none(pla
     assert [line for line in lines if line.startswith("photos/notes.txt  cannot be read: not an image")]
     assert "1 of 3 images could not be read" in shown.err and "2 explained images in why" in shown.err
     assert sorted(path.name for path in (place / "why").iterdir()) == ["one-2.explained.png", "one.explained.png"]
-    pictures = [np.asarray(Image.open(path)) for path in sorted((place / "why").iterdir())]
-    assert all(picture.shape == (30 * 8, 20 * 8, 3) for picture in pictures)
-    assert not np.array_equal(*pictures)
+    one, two = (np.asarray(Image.open(path)) for path in sorted((place / "why").iterdir()))
+    assert one.shape == two.shape == (30 * 8, 20 * 8, 3)
+    assert not np.array_equal(one, two)
 
 
 def test_nothing_is_overwritten(place, capsys) -> None:

@@ -45,6 +45,7 @@ def looking_for_brightness(pool: Pool, design: Design) -> MegaVit:
     model.patch_embedding.projection.bias[1] = 3.0
     model.patch_embedding.projection.weight[0] = 1.0
     brightness = torch.tensor([1.0, 0.0, -1.0, 0.0])  # 0 for every dark token, also after a norm
+    head: Any = model.mlp_head
     first: Any = model.transformer.layers[0]
     first.attention.to_qkv.bias[0] = LOOKED_FOR
     first.attention.to_qkv.weight[[4, 8]] = brightness  # key and value
@@ -53,9 +54,9 @@ def looking_for_brightness(pool: Pool, design: Design) -> MegaVit:
         model.pool.to_query.bias[0] = LOOKED_FOR
         model.pool.to_key_value.weight[[0, 4]] = brightness
         model.pool.out.weight.copy_(torch.eye(4))
-        model.mlp_head.weight[BRIGHT, 0] = 1.0
+        head.weight[BRIGHT, 0] = 1.0
     else:
-        model.mlp_head.weight[BRIGHT] = brightness
+        head.weight[BRIGHT] = brightness
     return model.eval()
 
 

@@ -1,11 +1,13 @@
 """The checks find good maps good and bad ones bad, by numbers that can be worked out by hand."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megavit.config.target import Target
+from megavit.config.target import Target, TargetKind
 from megavit.config.vit import PLAIN_VIT
 from megavit.explain.checks import areas, order_of, randomised, rank_correlation
 from megavit.explain.maps import explain
@@ -22,13 +24,14 @@ def first(place: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", ["classes", "labels", "score"])
-def test_the_area_is_that_of_the_curve_worked_out_by_hand(kind) -> None:
+def test_the_area_is_that_of_the_curve_worked_out_by_hand(kind: TargetKind) -> None:
     """The only patch that matters goes at the first step, so that the answer falls there from `whole` to `empty`."""
     model = looking_for_brightness("cls", PLAIN_VIT)
     target = Target(kind=kind, mean=3.0, std=2.0)
     place = torch.tensor([0 if kind == "score" else BRIGHT])
     if kind == "score":
-        model.mlp_head.weight.data = model.mlp_head.weight.data.flip(0)
+        head: Any = model.mlp_head
+        head.weight.data = head.weight.data.flip(0)
     with torch.no_grad():
         logits = torch.stack([model(bright_at(PLACE))[0], model(torch.zeros(1, 1, 6, 8))[0]])
     answer = {"classes": lambda x: x.softmax(1)[:, BRIGHT], "labels": lambda x: x.sigmoid()[:, BRIGHT]}
@@ -82,7 +85,7 @@ def test_a_randomised_model_has_learnt_nothing_and_costs_no_randomness() -> None
     assert torch.equal(torch.get_rng_state(), before)
     assert fresh.config == model.config and not fresh.training
     assert next(fresh.parameters()).dtype == torch.float64
-    weights = [one.mlp_head.weight for one in (fresh, again, other, model)]
+    weights = [one.state_dict()["mlp_head.weight"] for one in (fresh, again, other, model)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2]) and not torch.equal(weights[0], weights[3])
 

@@ -1,7 +1,7 @@
 """The maps are those of the papers, whatever the model's parts, and high where the model looks."""
 
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -55,6 +55,7 @@ def test_rollout_is_the_product_of_the_papers_matrices(pool: Pool) -> None:
     model = make_model(pool=pool, depth=3, design=Design(registers=2))
     recording = record(model, torch.randn(2, 3, 8, 12))
     tokens = recording.layers[0].shape[-1]
+    pooled = recording.logits.new_zeros(2, 0) if recording.pool is None else recording.pool.mean(dim=1)
     product = torch.eye(tokens)
     for weights in recording.layers:
         product = (0.5 * weights.mean(dim=1) + 0.5 * torch.eye(tokens)) @ product
@@ -62,7 +63,7 @@ def test_rollout_is_the_product_of_the_papers_matrices(pool: Pool) -> None:
     expected = {
         "cls": lambda: product[:, 0],
         "mean": lambda: patches.mean(dim=1),
-        "map": lambda: (recording.pool.mean(dim=1)[:, :, None] * patches).sum(dim=1),
+        "map": lambda: (pooled[:, None] @ patches)[:, 0],
     }
     torch.testing.assert_close(rollout(recording, pool), expected[pool]())
 
@@ -98,7 +99,7 @@ def test_the_gradients_are_those_of_the_answer(pool: Pool) -> None:
     recording = record(model, x, differentiable=True)
     weights = recording.layers[-1]
     (gradient,) = torch.autograd.grad(recording.logits[0, 1], [weights])
-    layer = model.transformer.layers[-1].attention
+    layer: Any = model.transformer.layers[-1].attention
     head, row, column, step = 1, 0, 2, 1e-5
     moved = weights.detach().clone()
     moved[0, head, row, column] += step
@@ -155,9 +156,11 @@ def test_without_positions_permuted_patches_have_the_permuted_map(pool: Pool, me
     def image(pieces: Tensor) -> Tensor:
         return pieces.unflatten(1, (2, 3)).permute(0, 3, 1, 4, 2, 5).reshape(1, 3, 8, 12)
 
-    found = explain(model, image(patches), method=method).flatten()
-    assert found.std() > 1e-4
-    torch.testing.assert_close(explain(model, image(patches[:, order]), method=method).flatten(), found[order])
+    target = torch.arange(3)
+    found = explain(model, image(patches).expand(3, -1, -1, -1), target, method).flatten(1)
+    assert found.std(dim=1).amax() > 1e-4
+    permuted = explain(model, image(patches[:, order]).expand(3, -1, -1, -1), target, method).flatten(1)
+    torch.testing.assert_close(permuted, found[:, order])
 
 
 def test_a_map_is_of_the_answer_asked_for_and_that_of_rollout_of_none() -> None:

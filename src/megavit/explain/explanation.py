@@ -140,7 +140,7 @@ def overlays(
     """
     prepared = [prepare(one, preprocessing.size_for(*one.shape[1:]), preprocessing) for one in pictures]
     found = maps(model, prepared, preprocessing, targets, method)
-    boxes = [seen(*one.shape[1:], preprocessing) for one in pictures]
+    boxes = [seen(one.shape[1], one.shape[2], preprocessing) for one in pictures]
     return [overlay(*parts) for parts in zip(found, pictures, boxes, strict=True)]
 
 

@@ -53,7 +53,7 @@ def record(model: MegaVit, images: Tensor, *, differentiable: bool = False) -> R
             layer.attention = attention
         pool = RecordedAttentionPool(copied.pool) if isinstance(copied.pool, AttentionPool) else None
         if pool is not None:
-            copied.pool = pool
+            copied.pool = pool  # pyrefly: ignore[bad-assignment] - it takes and gives the same
         logits = copied(plain(images))
     weights = tuple(attention.weights for attention in layers)
     return Recording(logits, weights, None if pool is None else pool.weights, model.config.num_prefix_tokens)
