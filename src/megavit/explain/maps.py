@@ -13,8 +13,9 @@ from megavit.explain.methods import METHOD, Method
 from megavit.explain.record import Recording, record
 from megavit.model.vit import MegaVit
 
-# Attention weights kept at once: 256 MB in float32. They grow with the fourth power of an image's sides.
-_MOST_WEIGHTS = 2**26
+# Attention weights at once, 128 MB in float32, of which a pass holds a few times as much: they grow with the fourth
+# power of an image's sides.
+_MOST_WEIGHTS = 2**25
 
 
 @torch.inference_mode(False)  # whoever asks may be in it, and gradients are not to be had there
