@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from megavit.config.vit import Design as Design
     from megavit.config.vit import ViTConfig as ViTConfig
     from megavit.errors import MegavitError as MegavitError
+    from megavit.explain.explanation import Explanation as Explanation
+    from megavit.explain.explanation import explain_image as explain_image
     from megavit.model.vit import Features as Features
     from megavit.model.vit import MegaVit as MegaVit
     from megavit.predict.prediction import Prediction as Prediction
@@ -31,6 +33,8 @@ _HOME = {
     "ViTConfig": "megavit.config.vit",
     "preset": "megavit.config.presets",
     "MegavitError": "megavit.errors",
+    "Explanation": "megavit.explain.explanation",
+    "explain_image": "megavit.explain.explanation",
     "MegaVit": "megavit.model.vit",
     "Features": "megavit.model.vit",
     "Prediction": "megavit.predict.prediction",

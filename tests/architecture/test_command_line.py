@@ -5,7 +5,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("line", ["--help", "--version", "train --help", "predict --help", "trian"])
+@pytest.mark.parametrize("line", ["--help", "--version", "train --help", "predict --help", "explain --help", "trian"])
 def test_help_and_mistakes_do_not_wait_for_torch(line):
     script = (
         "import sys\n"

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from megavit.cli.output import print_json, results
+from megavit.cli.output import print_json, printable, results
 from megavit.config.target import TargetKind
 from megavit.data.samples import PARTING
 from megavit.errors import OutputError
@@ -91,8 +91,7 @@ class AnswerWriter:
         return [*ranked[:2], *members, *ranked[2:]]
 
     def _print(self, answer: Answer) -> None:
-        # A newline or an escape sequence in a file name must not write to the terminal for itself.
-        name = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in answer.name)
+        name = printable(answer.name)
         if self.as_json:
             print_json(answer.to_dict())
         elif answer.prediction is None:

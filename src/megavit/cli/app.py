@@ -21,6 +21,7 @@ from megavit.cli.convert import convert
 from megavit.cli.demo import demo
 from megavit.cli.embed import embed
 from megavit.cli.evaluate import evaluate
+from megavit.cli.explain import explain
 from megavit.cli.predict import predict
 from megavit.cli.quantise import quantise
 from megavit.cli.train import train
@@ -39,6 +40,7 @@ app.command(train)
 app.command(evaluate)
 app.command(predict)
 app.command(calibrate)
+app.command(explain)
 app.command(convert)
 app.command(embed)
 app.command(quantise)

@@ -179,7 +179,7 @@ class Predictor:
             ImageError: when it cannot be read.
         """
         size = self.info.preprocessing
-        pixels, whole = _read(image, size.size_for)
+        pixels, whole = read_image(image, size.size_for)
         return prepare(pixels, size.size_for(*whole), size)
 
     def _arrivals(
@@ -251,8 +251,12 @@ def _sorted(chunk: list[tuple[str, Future[Tensor]]]) -> tuple[dict[int, Tensor],
     return prepared, reasons
 
 
-def _read(image: Any, need: Need) -> tuple[Tensor, tuple[int, int]]:
-    """Its pixels, large files at a reduced scale, and its (height, width) at full scale."""
+def read_image(image: Any, need: Need | None) -> tuple[Tensor, tuple[int, int]]:
+    """An `Image`'s pixels, uint8 (C, H, W), and its (height, width) at full scale; see `decode` for `need`.
+
+    Raises:
+        ImageError: when it cannot be read.
+    """
     match image:
         case str() | os.PathLike():
             return decode_with_size(Path(image), need)

@@ -1,0 +1,163 @@
+"""Why a predictor says what it says of an image.
+
+explanation = explain_image(megavit.load("runs/flowers"), "photo.jpg")
+explanation.overlay().save("why.png")
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import PIL.Image
+import torch
+from torch import Tensor
+
+from megavit.config.preprocessing import Preprocessing
+from megavit.data.augment import normalise
+from megavit.data.pictures import as_batch, prepare
+from megavit.errors import BundleError, ConfigError
+from megavit.explain.focus import Focus, focus
+from megavit.explain.maps import explain
+from megavit.explain.methods import METHOD, Method
+from megavit.explain.overlay import Box, overlay, seen
+from megavit.model.packing import by_size
+from megavit.model.vit import MegaVit
+from megavit.predict.predictor import Image, Predictor, read_image
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Explanation:
+    """Which patches of one image an answer comes from.
+
+    Attributes:
+        map: (rows, columns) float32, each patch's share; they sum to 1, or are all 0 where nothing speaks for it.
+        label: the class or label that is explained; None for a score.
+        probability: of `label`, in [0, 1]; None for a score.
+        score: in the unit of the training scores; None for a class or label.
+        method: by which the map was made.
+        picture: uint8 (C, H, W), the image at its own size.
+        box: the part of it that the model sees.
+    """
+
+    map: Tensor = field(repr=False)
+    label: str | None
+    probability: float | None
+    score: float | None
+    method: Method
+    picture: Tensor = field(repr=False)
+    box: Box
+
+    @property
+    def focus(self) -> Focus:
+        """Where the map is highest, in words."""
+        return focus(self.map)
+
+    def overlay(self) -> PIL.Image.Image:
+        """The picture in grey under the map in colours, as `megavit.explain.overlay.overlay` lays it."""
+        return overlay(self.map, self.picture, self.box)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types, without the picture."""
+        answer = {"score": self.score} if self.label is None else {"label": self.label, "probability": self.probability}
+        found = self.focus
+        return {
+            **answer,
+            "method": self.method,
+            "place": found.place,
+            "top": found.top,
+            "share": found.share,
+            "map": self.map.tolist(),
+        }
+
+
+def explain_image(predictor: Predictor, image: Image, label: str | None = None, method: Method = METHOD) -> Explanation:
+    """Why the predictor gives an image its class, its likeliest label, or its score.
+
+    Args:
+        image: as `Predictor.predict` takes it.
+        label: another class or label to explain.
+        method: of `megavit.explain.methods`; the map of "rollout" is the same for every label.
+
+    Raises:
+        ImageError: (a ValueError) for an image that cannot be read, with the reason.
+        ConfigError: for a label that the bundle does not know.
+        BundleError: where it has no classifier.
+    """
+    place = place_of(predictor, label)
+    preprocessing = predictor.info.preprocessing
+    prepared = predictor.prepare(image)
+    picture = read_image(image, None)[0]
+    (answers,) = predictor.outputs([as_batch([prepared], preprocessing)])
+    is_score = predictor.target == "score"
+    if place is None:
+        place = 0 if is_score else int(answers.argmax())
+    answer = answers.flatten()[place].item()
+    return Explanation(
+        map=maps(predictor.model, [prepared], preprocessing, [place], method)[0],
+        label=None if is_score else predictor.labels[place],
+        probability=None if is_score else answer,
+        score=answer if is_score else None,
+        method=method,
+        picture=picture,
+        box=seen(picture.shape[1], picture.shape[2], preprocessing),
+    )
+
+
+def place_of(predictor: Predictor, label: str | None) -> int | None:
+    """Of a label among the predictor's outputs.
+
+    Raises:
+        ConfigError: for a label that it does not know.
+        BundleError: where it has no classifier.
+    """
+    if not predictor.model.config.num_classes:
+        raise BundleError("this bundle has no classifier, so there is no answer to explain")
+    if label is None:
+        return None
+    if predictor.target == "score":
+        raise ConfigError(f"this bundle answers with a score and knows no labels; leave out the label {label!r}")
+    if label not in predictor.labels:
+        known = ", ".join(predictor.labels[:10]) + (" …" if len(predictor.labels) > 10 else "")
+        raise ConfigError(f"label must be one that the bundle knows, such as {known}; got {label!r}")
+    return predictor.labels.index(label)
+
+
+def overlays(
+    model: MegaVit,
+    pictures: Sequence[Tensor],
+    preprocessing: Preprocessing,
+    targets: Sequence[int] | None = None,
+    method: Method = METHOD,
+) -> list[PIL.Image.Image]:
+    """An overlay for each of a few pictures, their maps computed together.
+
+    Args:
+        pictures: uint8 (C, H, W), of any size, of channels that the model takes.
+        targets: the place of the logit to explain for each, a class's index; None: the largest one's.
+
+    Raises:
+        ImageError: for a picture whose channels do not fit.
+    """
+    prepared = [prepare(one, preprocessing.size_for(*one.shape[1:]), preprocessing) for one in pictures]
+    found = maps(model, prepared, preprocessing, targets, method)
+    boxes = [seen(one.shape[1], one.shape[2], preprocessing) for one in pictures]
+    return [overlay(*parts) for parts in zip(found, pictures, boxes, strict=True)]
+
+
+def maps(
+    model: MegaVit,
+    prepared: Sequence[Tensor],
+    preprocessing: Preprocessing,
+    targets: Sequence[int] | None = None,
+    method: Method = METHOD,
+) -> list[Tensor]:
+    """A map (rows, columns), float32 on the CPU, for each of some pictures as `megavit.data.pictures.prepare` gives."""
+    device = next(model.parameters()).device
+    order, stacks = by_size(prepared, [(one.shape[1], one.shape[2]) for one in prepared])
+    places = None if targets is None else torch.tensor([targets[i] for i in order])
+    found: list[Tensor] = []
+    for stack in stacks:
+        chosen = None if places is None else places[len(found) : len(found) + len(stack)]
+        images = normalise(stack.to(device), preprocessing)
+        found += explain(model, images, chosen, method).cpu().unbind()
+    return [found[order.index(i)] for i in range(len(order))]

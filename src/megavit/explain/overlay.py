@@ -1,0 +1,56 @@
+"""A map laid over its picture, as a person can see it."""
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from megavit.config.preprocessing import Preprocessing
+from megavit.data.pictures import as_channels, visible
+
+SMALLEST = 224
+"""Pixels of the longer side at least: smaller pictures are enlarged, by a whole number, to be seen at all."""
+
+# Brightness rises evenly with the value, so that it reads without colour vision, and in print.
+_COLOURS = "inferno"
+_OPACITY = 0.6
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, as Pillow counts, in shares of a picture's sides."""
+
+
+def overlay(relevance: Tensor, picture: Tensor, box: Box = (0.0, 0.0, 1.0, 1.0)) -> Image.Image:
+    """The picture in grey under the map in colours: dark where there is nothing, bright where there is most.
+
+    Args:
+        relevance: (rows, columns), at least 0; its largest value is the brightest colour.
+        picture: uint8 (C, H, W), of any number of channels.
+        box: the part of the picture that the map is of; the rest is dark.
+
+    Returns:
+        An RGB image of the picture's size, or of a multiple if its longer side is less than `SMALLEST`.
+    """
+    from matplotlib import colormaps  # takes a while to import
+
+    height, width = picture.shape[1:]
+    times = max(1, -(-SMALLEST // max(height, width)))
+    size = (width * times, height * times)
+    grey = as_channels(visible(picture), 1)[0].contiguous()
+    under = Image.fromarray(grey.numpy()).resize(size, Image.Resampling.NEAREST).convert("RGB")
+    left, top, right, bottom = (round(share * side) for share, side in zip(box, size * 2, strict=True))
+    heat = Image.fromarray((relevance / relevance.max().clamp(min=1e-30)).float().cpu().numpy())
+    whole = Image.new("F", size)
+    whole.paste(heat.resize((max(1, right - left), max(1, bottom - top)), Image.Resampling.BICUBIC), (left, top))
+    levels = (np.asarray(whole).clip(0, 1) * 255).round().astype(np.uint8)
+    colours = colormaps[_COLOURS](np.arange(256), bytes=True)[:, :3]
+    return Image.blend(under, Image.fromarray(colours[levels]), _OPACITY)
+
+
+def seen(height: int, width: int, preprocessing: Preprocessing) -> Box:
+    """The part that a model sees of a picture of these sides: all of it, or what is cut out of the middle."""
+    if preprocessing.resize is None:
+        return 0.0, 0.0, 1.0, 1.0
+    resized = preprocessing.size_for(height, width)
+    model = (preprocessing.height, preprocessing.width)
+    # As torchvision's center_crop, which `prepare` cuts with, rounds.
+    top, left = (round((side - kept) / 2) / side for side, kept in zip(resized, model, strict=True))
+    return left, top, left + model[1] / resized[1], top + model[0] / resized[0]
