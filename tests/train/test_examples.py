@@ -1,5 +1,6 @@
 import pytest
 import torch
+from PIL import Image
 
 from megavit.config.target import Target
 from megavit.data.samples import LabelledImages, Sample
@@ -63,3 +64,13 @@ def test_of_many_examples_a_few_are_shown(right):
 def test_of_many_channels_the_first_three_are_shown(channels, shape):
     shown = examples(labelled([0, 1], 2, channels), certain([0, 1], [0.9, 0.9], 2), Target())
     assert shown[0].image.shape == shape
+
+
+def test_each_example_has_its_own_overlay():
+    def explain(pictures):
+        return [Image.fromarray(picture.expand(3, -1, -1).permute(1, 2, 0).numpy() + 100) for picture in pictures]
+
+    shown = examples(labelled([0, 0, 1, 0], 2), certain([0, 1, 0, 1], [0.9, 0.6, 0.7, 0.8], 2), Target(), explain)
+    for one in shown:
+        assert one.overlay is not None and one.overlay.shape == (4, 4, 3)
+        assert (one.overlay == int(one.name) + 100).all()

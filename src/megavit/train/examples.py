@@ -1,8 +1,11 @@
 """Images of a run that stand for the others: those the bundle proves itself by, and those the report shows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from megavit.config.target import Target
@@ -10,6 +13,8 @@ from megavit.data.pictures import shrink, visible
 from megavit.data.samples import LabelledImages, Sample
 from megavit.data.targets import targets_of
 from megavit.train.figures import Example
+
+Explain = Callable[[Sequence[Tensor]], Sequence[Image.Image]]
 
 GOLDEN_PICTURES = 8
 GOLDEN_SIDE = 512
@@ -31,12 +36,13 @@ def golden_pictures(images: LabelledImages) -> list[Tensor]:
     return [shrink(images.pixels(sample), GOLDEN_SIDE) for sample in chosen]
 
 
-def examples(images: LabelledImages, answers: Tensor, target: Target) -> list[Example]:
+def examples(images: LabelledImages, answers: Tensor, target: Target, explain: Explain | None = None) -> list[Example]:
     """The worst mistakes, and right answers spread over the test images; of scores, the worst and some others.
 
     Args:
         answers: for the test images, as `megavit.predict.outputs.outputs` gives them.
         target: of both.
+        explain: lays over pictures what their answers come from; None: nobody does.
     """
     samples = images.of("test")
     truth = targets_of(samples, images.target, len(images.classes))
@@ -55,11 +61,21 @@ def examples(images: LabelledImages, answers: Tensor, target: Target) -> list[Ex
     wrong_places = [i for i in confidence.argsort(descending=True).tolist() if not right[i]][:EXAMPLES]
     right_places = torch.nonzero(right).flatten().tolist()
     right_places = right_places[:: max(1, len(right_places) // EXAMPLES)][:EXAMPLES]
-    return [_example(images, samples[i], answers[i], target, bool(right[i])) for i in wrong_places + right_places]
+    places = wrong_places + right_places
+    pictures = [shrink(images.pixels(samples[i], (GOLDEN_SIDE, GOLDEN_SIDE)), GOLDEN_SIDE) for i in places]
+    shown = [
+        _example(images, picture, samples[i], answers[i], target, bool(right[i]))
+        for i, picture in zip(places, pictures, strict=True)
+    ]
+    if explain is None or not pictures:
+        return shown
+    return [replace(one, overlay=np.asarray(over)) for one, over in zip(shown, explain(pictures), strict=True)]
 
 
-def _example(images: LabelledImages, sample: Sample, answer: Tensor, target: Target, right: bool) -> Example:
-    pixels = visible(shrink(images.pixels(sample, (GOLDEN_SIDE, GOLDEN_SIDE)), GOLDEN_SIDE))
+def _example(
+    images: LabelledImages, pixels: Tensor, sample: Sample, answer: Tensor, target: Target, right: bool
+) -> Example:
+    pixels = visible(pixels)
     picture = (pixels[0] if pixels.shape[0] == 1 else pixels.permute(1, 2, 0)).numpy()
     if target.kind == "score":
         return Example(

@@ -72,6 +72,7 @@ class Example:
         top: (class or label, probability) of the likeliest ones, likeliest first; none for a score.
         answer: of the model, as `truth` is written.
         right: whether that will do.
+        overlay: uint8 (H, W, 3), the image under a map of what the answer comes from, if there is one.
 
     Raises:
         ValueError: the image is of another kind or shape.
@@ -83,6 +84,7 @@ class Example:
     top: Sequence[tuple[str, float]]
     answer: str
     right: bool
+    overlay: "NDArray[np.uint8] | None" = None
 
     def __post_init__(self) -> None:
         shape = self.image.shape

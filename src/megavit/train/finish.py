@@ -10,6 +10,7 @@ from megavit.config.vit import ViTConfig
 from megavit.data.samples import LabelledImages
 from megavit.evaluate.measure import AnyMetrics
 from megavit.evaluate.trust import TrustMetrics
+from megavit.explain.explanation import overlays
 from megavit.runtime.device import device_name
 from megavit.train.examples import examples, golden_pictures
 from megavit.train.feed import Feed
@@ -77,6 +78,9 @@ def finish(
     )
     samples = (out / SAMPLES).read_bytes()
     save_bundle(out / BUNDLE, model, info, golden_pictures(images), samples, judged.tensors)
+    shown = examples(
+        images, judged.answers, judged.target, lambda pictures: overlays(model, pictures, task.preprocessing)
+    )
     report = Report(
         title=title_of(images),
         created=created,
@@ -95,7 +99,7 @@ def finish(
         val=judged.val,
         fitted=judged.trust,
         trust=judged.trusted,
-        examples=examples(images, judged.answers, judged.target),
+        examples=shown,
         scores=(testing.labels.tolist(), judged.answers.tolist()) if images.target == "score" else None,
         tuning=tuning,
         bundle=str(out),

@@ -126,6 +126,7 @@ def _render(report: Report, wrong: Sequence[Example], right: Sequence[Example]) 
             val=report.val,
             wrong=wrong,
             right=right,
+            explained=any(one.overlay is not None for one in report.examples),
             curves=_curves(report.history),
             trust=report.trust,
             fitted=report.fitted,
