@@ -1,0 +1,84 @@
+"""What predictions for images that were not learnt from say of their labels."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from megavit.check.confident import calibrated, doubts
+from megavit.check.finding import Finding
+from megavit.data.samples import LabelledImages
+
+SURE = 0.8
+"""The least margin of a label that is probably wrong; below, it is in doubt."""
+DOUBTFUL = 0.4
+"""The least margin of a label in doubt; below, the picture is hard rather than its label."""
+ALIKE = 0.05
+"""The least share of two classes' images that are taken for the other one, for the two to look alike."""
+_PAIRS = 10
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Predictions for some images, none by what has learnt from them.
+
+    Attributes:
+        probabilities: (M, classes), rows summing to 1.
+        places: (M,) of the images among the samples.
+        judge: a few words on what answered.
+    """
+
+    probabilities: Tensor
+    places: Tensor
+    judge: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was found by answers, how many there were, and the share of labels that they agree with."""
+
+    findings: list[Finding]
+    images: int
+    agreement: float
+    judge: str
+
+
+def judge_labels(images: LabelledImages, answers: Answers) -> Judged:
+    """Labels that are probably wrong, labels in doubt, and classes that look alike.
+
+    Where the answers are hardly better than always naming the largest class, they say nothing.
+    """
+    labels = torch.tensor([images.samples[place].label for place in answers.places.tolist()])
+    probabilities = calibrated(answers.probabilities, labels)
+    answered = probabilities.argmax(dim=1)
+    agreement = (answered == labels).double().mean().item()
+    chance = labels.bincount().max().item() / len(labels)
+    if agreement <= chance + (1 - chance) / 4:
+        return Judged([], len(labels), agreement, answers.judge)
+    found: list[Finding] = []
+    for place, other, margin in zip(*(part.tolist() for part in doubts(probabilities, labels)), strict=True):
+        if margin < DOUBTFUL:
+            break
+        given, suggested = images.classes[int(labels[place])], images.classes[other]
+        own = probabilities[place, labels[place]].item()
+        told = f"labelled {given}, looks like {suggested}: {own + margin:.0%} against {own:.0%}"
+        name = images.samples[int(answers.places[place])].name
+        found.append(Finding("label" if margin >= SURE else "doubtful", told, (name,), suggested, margin))
+    found += _alike(labels, answered, images.classes)
+    return Judged(found, len(labels), agreement, answers.judge)
+
+
+def _alike(labels: Tensor, answered: Tensor, classes: tuple[str, ...]) -> list[Finding]:
+    """The pairs of classes that are most taken for each other."""
+    count = len(classes)
+    confusion = (labels * count + answered).bincount(minlength=count**2).view(count, count).double()
+    images = confusion.sum(dim=1)
+    mixed = ((confusion + confusion.T) / (images[:, None] + images).clamp_min(1)).triu(diagonal=1)
+    found: list[Finding] = []
+    for place in mixed.flatten().argsort(descending=True)[:_PAIRS].tolist():
+        one, other = divmod(place, count)
+        share = mixed[one, other].item()
+        if share >= ALIKE and confusion[one, other] + confusion[other, one] > 2:
+            told = f"{classes[one]} and {classes[other]}: {share:.0%} of both are taken for the other"
+            found.append(Finding("alike", told, score=share))
+    return found
