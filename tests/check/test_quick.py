@@ -1,0 +1,31 @@
+import time
+from dataclasses import replace
+
+from megavit.check.quick import MOST_LINES, quick_findings, warnings_of
+from megavit.data.samples import Skipped
+from tests.check.sets import labelled, scene, sized
+
+
+def test_the_worst_comes_first():
+    samples = (*sized(60), *(replace(one, target=1) for one in sized(3)))
+    images = replace(labelled([scene(0)]), samples=samples, skipped=(Skipped("a.png", "an empty file"),))
+    kinds = [one.kind for one in quick_findings(images)]
+    assert kinds == ["conflict"] * 3 + ["unreadable"] + ["copy"] * 3 + ["few", "imbalance"]
+
+
+def test_a_run_tells_at_most_three_lines_and_nothing_where_all_is_well():
+    even = (*sized(60), *(replace(one, target=1, digest=f"b{one.digest}") for one in sized(60)))
+    images = replace(labelled([scene(0)]), samples=even)
+    assert warnings_of(images) == []
+    leaked = replace(even[0], name="again", split="test")
+    (line,) = warnings_of(replace(images, samples=(*even, leaked)))
+    # A class that test has no image of is told too.
+    assert line.startswith("one picture in two splits: the same file in train and test, once")
+    assert "megavit check" in line and len(warnings_of(images)) <= MOST_LINES
+
+
+def test_seventy_thousand_images_take_no_decoding():
+    samples = tuple(replace(one, target=place % 2) for place, one in enumerate(sized(70_000)))
+    began = time.process_time()
+    assert quick_findings(replace(labelled([scene(0)]), samples=samples)) == []
+    assert time.process_time() - began < 30  # no bound on speed: a square of it would take hours
