@@ -1,4 +1,3 @@
-import time
 from dataclasses import replace
 
 from megavit.check.quick import MOST_LINES, quick_findings, warnings_of
@@ -24,8 +23,6 @@ def test_a_run_tells_at_most_three_lines_and_nothing_where_all_is_well():
     assert "megavit check" in line and len(warnings_of(images)) <= MOST_LINES
 
 
-def test_seventy_thousand_images_take_no_decoding():
+def test_no_image_is_opened_however_many_there_are():
     samples = tuple(replace(one, target=place % 2) for place, one in enumerate(sized(70_000)))
-    began = time.process_time()
-    assert quick_findings(replace(labelled([scene(0)]), samples=samples)) == []
-    assert time.process_time() - began < 30  # no bound on speed: a square of it would take hours
+    assert quick_findings(replace(labelled([scene(0)]), samples=samples, memory={})) == []
