@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from megavit.check.suspects import Answers
     from megavit.cli.watch import TerminalWatch
     from megavit.data.samples import LabelledImages
+    from megavit.predict.predictor import Predictor
 
 MINUTES = 3.0
 
@@ -54,19 +55,21 @@ def check(
     from megavit.config.checks import check_positive, check_range
     from megavit.config.recipe import DataRecipe
     from megavit.data.read import read_data
+    from megavit.predict.predictor import load
     from megavit.runtime.device import pick_device
 
     if minutes is not None:
         check_positive("minutes", minutes)
         check_range("minutes", minutes, 0, 1_000_000)
     pick_device(device)
+    predictor = None if bundle is None else load(bundle, device=device)
     if out is not None:
         check_place(out, data)
     with TerminalWatch() as watch:
         # As megavit train reads them, so that what it would draw for validation and test is looked at too.
         images = read_data(data, DataRecipe(), lambda done, total: watch.progress("checking images", done, total))
         reason = "--quick was given" if quick else not_judged(images)
-        answers = None if reason else answers_for(images, bundle, minutes or MINUTES, device, watch)
+        answers = None if reason else answers_for(images, predictor, minutes or MINUTES, device, watch)
         checked = look(images, answers, watch.progress)
     if out is not None:
         write_checked(out, checked, reason)
@@ -92,20 +95,16 @@ def not_judged(images: "LabelledImages") -> str:
 
 
 def answers_for(
-    images: "LabelledImages", bundle: str | None, minutes: float, device: str, watch: "TerminalWatch"
+    images: "LabelledImages", predictor: "Predictor | None", minutes: float, device: str, watch: "TerminalWatch"
 ) -> "Answers":
-    """Predictions for the images by models that have not learnt from them."""
-    if bundle is None:
+    """Predictions for the images by models that have not learnt from them: on a bundle's features, or trained here."""
+    if predictor is None:
         from megavit.train.out_of_fold import out_of_fold
 
         return out_of_fold(images, minutes, watch, device)
     from megavit.check.probe import probe_answers
     from megavit.data.samples import read_samples
-    from megavit.predict.predictor import load
     from megavit.weights.bundle import SAMPLES
 
-    predictor = load(bundle, device=device)
     known = read_samples(predictor.folder / SAMPLES)
-    return probe_answers(
-        predictor, images, known, lambda done, total: watch.progress("embedding images", done, total)
-    )
+    return probe_answers(predictor, images, known, lambda done, total: watch.progress("embedding images", done, total))
