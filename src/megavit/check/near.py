@@ -73,10 +73,10 @@ def descriptions(grey: Tensor) -> Tensor:
         part = grey[start : start + _PAIRS].float()
         found[start : start + _PAIRS] = (basis @ part @ basis.T).flatten(1)[:, 1:]
     # Of each picture the same amount first, or one of much contrast would say what is usual.
-    found /= found.norm(dim=1, keepdim=True)
+    found /= found.norm(dim=1, keepdim=True).clamp_min(1e-6)
     usual = found.square().mean(dim=0).sqrt()
     found /= usual.clamp_min(1e-3 * usual.max())
-    return found / found.norm(dim=1, keepdim=True)
+    return found / found.norm(dim=1, keepdim=True).clamp_min(1e-6)
 
 
 def cosines() -> Tensor:

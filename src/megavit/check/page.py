@@ -2,7 +2,9 @@
 
 from base64 import b64encode
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,7 +14,7 @@ from torch import Tensor
 from megavit.check.check import Checked
 from megavit.check.finding import KINDS, Finding, Kind, Meaning, label_of
 from megavit.data.pictures import resize
-from megavit.data.samples import SPLITS, Sample
+from megavit.data.samples import LabelledImages, Sample
 from megavit.errors import ImageError
 
 SHOWN = 24
@@ -87,31 +89,37 @@ def _sections(checked: Checked) -> list[Section]:
     by_kind: dict[Kind, list[Finding]] = defaultdict(list)
     for finding in checked.findings:
         by_kind[finding.kind].append(finding)
-    samples = {sample.name: sample for sample in checked.images.samples}
+    show = partial(
+        _picture,
+        checked.images,
+        {sample.name: sample for sample in checked.images.samples},
+        sum(map(bool, checked.images.sizes().values())) > 1,
+    )
     return [
         Section(
             kind,
             KINDS[kind],
             len(findings),
-            [_shown(checked, samples, finding) for finding in findings[:SHOWN]],
+            [_shown(finding, show) for finding in findings[:SHOWN]],
             max(0, len(findings) - SHOWN),
         )
         for kind, findings in by_kind.items()
     ]
 
 
-def _shown(checked: Checked, samples: dict[str, Sample], finding: Finding) -> Shown:
-    pictures = [_picture(checked, samples.get(name), name) for name in finding.images[:TOGETHER]]
+def _shown(finding: Finding, show: Callable[[str], Picture]) -> Shown:
+    pictures = [show(name) for name in finding.images[:TOGETHER]]
     return Shown(finding, pictures, max(0, len(finding.images) - TOGETHER))
 
 
-def _picture(checked: Checked, sample: Sample | None, name: str) -> Picture:
+def _picture(images: LabelledImages, samples: dict[str, Sample], splits: bool, name: str) -> Picture:
+    sample = samples.get(name)
     if sample is None:
         return Picture(name, "", False, "", "")
-    split = sample.split if sum(map(bool, map(checked.images.of, SPLITS))) > 1 else ""
-    label = label_of(sample, checked.images.classes)
+    split = sample.split if splits else ""
+    label = label_of(sample, images.classes)
     try:
-        pixels = checked.images.pixels(sample, (SIDE, SIDE))
+        pixels = images.pixels(sample, (SIDE, SIDE))
     except ImageError:  # gone since it was checked
         return Picture(name, "", False, label, split)
     small = max(pixels.shape[1:]) <= _SMALL
