@@ -107,7 +107,9 @@ def plant(source: Path, folder: Path, count: int, seed: int) -> Planted:
 def _copied(source: Path, folder: Path, split: str, count: int, draw: random.Random) -> list[str]:
     names = sorted(path.relative_to(source).as_posix() for path in (source / split).glob("*/*.png"))
     if not names:
-        raise DataError(f"{source} has no {split}/CLASS/*.png; benchmarks/fashion_mnist_folders.py writes such a folder")
+        raise DataError(
+            f"{source} has no {split}/CLASS/*.png; benchmarks/fashion_mnist_folders.py writes such a folder"
+        )
     chosen = sorted(draw.sample(names, min(count, len(names))))
     for name in chosen:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

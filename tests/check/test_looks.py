@@ -15,7 +15,7 @@ def test_looks_are_grey_and_empty_ones_are_told():
     assert [(one.kind, *one.images) for one in flat_findings(images, looks)] == [
         ("blank", f"{place:04}.png") for place in range(4)
     ]
-    assert [one.sentence.split()[3] for one in flat_findings(images, looks)][:3] == ["black,", "one", "white,"]
+    assert [one.sentence.split()[4] for one in flat_findings(images, looks)][:3] == ["black,", "one", "white,"]
 
 
 def test_images_of_many_channels_are_seen_as_their_mean():

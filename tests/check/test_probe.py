@@ -44,7 +44,7 @@ def test_embeddings_of_any_model_tell_wrong_labels(predictor, zeros_and_ones):
     judged = judge_labels(zeros_and_ones, answers)
     found = [one.images[0] for one in judged.findings if one.kind in ("label", "doubtful")]
     assert set(found[:2]) == {"0000.png", "0001.png"}
-    assert judged.agreement > 0.9
+    assert judged.agreement > 0.8
 
 
 def test_what_the_bundle_was_trained_on_is_not_judged_and_that_is_told(predictor, zeros_and_ones):
@@ -58,5 +58,5 @@ def test_what_the_bundle_was_trained_on_is_not_judged_and_that_is_told(predictor
 
 def test_a_bundle_that_knows_all_the_labels_is_refused(predictor, zeros_and_ones):
     known = [Row("x", "0", "train", one.digest) for one in zeros_and_ones.samples[LEAST - 1 :]]
-    with pytest.raises(DataError, match="by heart.*leave out --bundle"):
+    with pytest.raises(DataError, match=r"by heart.*leave out --bundle"):
         probe_answers(predictor, zeros_and_ones, known)

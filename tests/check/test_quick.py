@@ -17,10 +17,13 @@ def test_a_run_tells_at_most_three_lines_and_nothing_where_all_is_well():
     images = replace(labelled([scene(0)]), samples=even)
     assert warnings_of(images) == []
     leaked = replace(even[0], name="again", split="test")
-    (line,) = warnings_of(replace(images, samples=(*even, leaked)))
-    # A class that test has no image of is told too.
-    assert line.startswith("one picture in two splits: the same file in train and test, once")
-    assert "megavit check" in line and len(warnings_of(images)) <= MOST_LINES
+    leak, missing = warnings_of(replace(images, samples=(*even, leaked)))
+    assert leak == "one picture in two splits: the same file in train and test, once"
+    assert missing.startswith("classes missing from a split: test has no image of 1 of 2: dog, once")
+    assert missing.endswith("; megavit check lists them")
+    bad = [replace(one, name=f"b{one.name}", target=1, split="test", height=2) for one in even[:5]]
+    told = warnings_of(replace(images, samples=(*even[:65], *bad, leaked)))
+    assert len(told) == MOST_LINES and told[-1].endswith("; megavit check has more")
 
 
 def test_no_image_is_opened_however_many_there_are():

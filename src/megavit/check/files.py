@@ -10,7 +10,24 @@ from megavit.data.samples import LabelledImages, Skipped
 HARMLESS = ("hidden", "outside any class folder", "a link to a folder that is read already", "listed twice")
 """Reasons of `megavit.data` that say nothing against a file."""
 
-_IMAGES = ".jpg .jpeg .jpe .png .gif .webp .bmp .tif .tiff .avif .heic .ppm .pgm .npy".split()
+_IMAGES = frozenset(
+    (
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".png",
+        ".gif",
+        ".webp",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".avif",
+        ".heic",
+        ".ppm",
+        ".pgm",
+        ".npy",
+    )
+)
 
 
 def file_findings(images: LabelledImages) -> list[Finding]:

@@ -22,7 +22,7 @@ def check(
     ],
     /,
     *,
-    out: Annotated[Path | None, Parameter(help="New folder for check.csv and check.html, a page with pictures.")] = None,
+    out: Annotated[Path | None, Parameter(help="New folder for check.csv and a page with pictures.")] = None,
     bundle: Annotated[
         str | None, Parameter(help="Judge labels by this model's features: a bundle, or hf-hub:USER/NAME.")
     ] = None,
