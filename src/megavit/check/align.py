@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-STEPS = 8
+STEPS = 4
 STRETCH, SHIFT = 0.3, 0.3
 """Most that a picture is stretched or squeezed, as a share of it, and shifted, as a share of half a side."""
 _DAMPING = 1e-3
