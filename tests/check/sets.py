@@ -1,7 +1,6 @@
 """Small sets of images in memory, and pictures that no two of are alike."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -44,7 +43,6 @@ def labelled(
     return LabelledImages("set", None, tuple(classes), samples, tuple(skipped), "as given", memory, target)
 
 
-def sized(count: int, **changes: int | str) -> list[Sample]:
-    """Samples of 40 × 40 in colour with other facts."""
-    base = Sample("0", 0, "train", 40, 40, 3, "0")
-    return [replace(base, name=f"{place}", digest=f"{place}", **changes) for place in range(count)]
+def sized(count: int, *, split: str = "train", height: int = 40, width: int = 40, channels: int = 3) -> list[Sample]:
+    """Samples of the class 0, by default of 40 × 40 in colour to train on."""
+    return [Sample(f"{place}", 0, split, height, width, channels, f"{place}") for place in range(count)]

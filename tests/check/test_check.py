@@ -136,6 +136,11 @@ def test_the_page_stays_short_where_much_is_wrong():
     text = checked_page(checked, "").decode()
     blank = text.split('<section id="blank">')[1].split("</section>")[0]
     assert blank.count("<img") == SHOWN and f"{30 - SHOWN} more in check.csv" in blank
+    assert '<section id="copy">' not in text  # they are copies of each other, which says no more
+
+
+def test_a_large_group_of_copies_shows_a_few():
+    text = checked_page(check(labelled([scene(0)] * 30 + [scene(1)]), None, quiet), "").decode()
     copies = text.split('<section id="copy">')[1].split("</section>")[0]
     assert copies.count("<img") == TOGETHER and f"and {30 - TOGETHER} more" in copies
 

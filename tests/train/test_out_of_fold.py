@@ -42,12 +42,14 @@ def test_every_image_is_answered_for_by_models_that_learnt_from_others(digits, m
         return whole(folder, model, rung, task, feeds, limit, watch)
 
     monkeypatch.setattr(module, "train_stage", watched)
+    monkeypatch.setattr(module, "PASSES", 2)  # so that the number of steps does not hang on the machine's speed
+    monkeypatch.setattr(module, "STEPS", 40)
     watch = Counting()
-    answers = out_of_fold(digits, 0.1, watch, "cpu")
+    answers = out_of_fold(digits, 30, watch, "cpu")
     assert answers.places.tolist() == list(range(len(digits.samples)))
     torch.testing.assert_close(answers.probabilities.sum(dim=1), torch.ones(len(digits.samples)))
     labels = torch.tensor([sample.label for sample in digits.samples])
-    assert (answers.probabilities.argmax(dim=1) == labels).float().mean() > 0.4  # in some seconds
+    assert (answers.probabilities.argmax(dim=1) == labels).float().mean() > 0.2
     held = [names for _, names in seen]
     assert sum(map(len, held)) == len(set().union(*held)) == len(digits.samples)
     assert not any({one.name for one in learnt} & {one.name for one in names} for learnt, names in seen)

@@ -2,7 +2,11 @@
 
 Northcutt, Jiang, Chuang: Confident Learning: Estimating Uncertainty in Dataset Labels (arXiv 1911.00068), section 3.
 An image counts as truly of the class j where its probability of j reaches what is usual for images labelled j; where
-it counts as of another class than it is labelled, its label is in doubt, the more the likelier that class is.
+it counts as of another class than it is labelled, its label is in doubt.
+
+The paper ranks these by the margin between the two probabilities. Here their ratio ranks, since a label that is next to
+impossible tells more than a rival that is sure: of 60 labels swapped among 6,000 images of Fashion-MNIST, the first 60
+in doubt had 40 by the ratio and 30 by the margin (`benchmarks/planted_faults.py`, seed 0, one minute on one core).
 """
 
 from typing import NamedTuple
@@ -21,13 +25,12 @@ class Doubts(NamedTuple):
     Attributes:
         places: (K,).
         suggested: (K,) the class that each counts as.
-        margins: (K,) in (0, 1]: how much likelier that class is than the given one (the paper's normalised margin,
-            of its section 3.2, with the other sign).
+        scores: (K,) in (0.5, 1]: of the probability of that class and the given one together, its share.
     """
 
     places: Tensor
     suggested: Tensor
-    margins: Tensor
+    scores: Tensor
 
 
 def usual_confidence(probabilities: Tensor, labels: Tensor) -> Tensor:
@@ -58,22 +61,25 @@ def doubts(probabilities: Tensor, labels: Tensor) -> Doubts:
     other = probabilities.gather(1, counted.clamp_min(0)[:, None])[:, 0]
     known = labels.bincount(minlength=probabilities.shape[1])[labels] >= FEW
     places = torch.nonzero((counted >= 0) & (counted != labels) & (other > own) & known).flatten()
-    margins = (other - own)[places]
-    order = margins.argsort(descending=True, stable=True)
-    return Doubts(places[order], counted[places][order], margins[order])
+    scores = (other / (own + other))[places]
+    order = scores.argsort(descending=True, stable=True)
+    return Doubts(places[order], counted[places][order], scores[order])
 
 
 def calibrated(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Probabilities at the temperature that makes the given labels likeliest (arXiv 1706.04599, section 4.2).
+    """Probabilities at the temperature that makes the labels that are not in doubt likeliest.
 
-    A model that was trained briefly, or with soft labels, is less sure than it is right, one trained long more so.
+    As arXiv 1706.04599, section 4.2. A model that was trained briefly, or with soft labels, is less sure than it is
+    right, one trained long more so; and wrong labels would make any model seem too sure.
     """
     from scipy.optimize import minimize_scalar
 
     logits = probabilities.double().clamp_min(1e-12).log()
+    sound = torch.ones(len(labels), dtype=torch.bool)
+    sound[doubts(probabilities, labels).places] = False
 
     def loss(power: float) -> float:
-        return F.cross_entropy(logits * 2.0**power, labels).item()
+        return F.cross_entropy(logits[sound] * 2.0**power, labels[sound]).item()
 
     best = minimize_scalar(loss, bounds=(-4.0, 4.0), method="bounded").x
     return (logits * 2.0**best).softmax(dim=1)

@@ -84,7 +84,7 @@ class Finding:
         images: names of the files concerned, the one that others are compared with first; none for whole classes.
         suggested: the label that is likelier than the given one, if any.
         score: how sure or how much, the higher the worse, where there is such a figure: of copies the similarity in
-            [0, 1], of labels how much likelier the other one is in (0, 1], of imbalance the ratio.
+            [0, 1], of labels the share of the other one in the probability of both, of imbalance the ratio.
     """
 
     kind: Kind

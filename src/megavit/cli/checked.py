@@ -5,19 +5,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from megavit.check.check import Checked
 from megavit.check.finding import KINDS, Finding, Kind, Severity
-from megavit.cli.output import notes, print_json, results
+from megavit.cli.output import notes, print_json, print_table, results
 
 SHOWN = 3
 """Findings of a kind."""
-_STYLES: dict[Severity, str] = {"serious": "bold red", "look": "yellow", "note": "dim"}
+_STYLES: dict[Severity, str] = {"serious": "red", "look": "yellow", "note": "dim"}
 
 
 def show_checked(checked: Checked, reason: str) -> None:
-    """A line a kind, the worst first, then the first findings of each.
+    """A table of the kinds, the worst first, then the first findings of each.
 
     Args:
         reason: why labels were not judged; "" where they were.
@@ -35,22 +33,25 @@ def show_checked(checked: Checked, reason: str) -> None:
     by_kind: dict[Kind, list[Finding]] = defaultdict(list)
     for finding in checked.findings:
         by_kind[finding.kind].append(finding)
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("", "what", "found", "such as"):
-        table.add_column(column, justify="right" if column == "found" else "left", overflow="fold")
+    if by_kind:
+        print_table(
+            "",
+            ["what", "", "found"],
+            [[KINDS[kind].title, KINDS[kind].severity, f"{len(findings):,}"] for kind, findings in by_kind.items()],
+        )
     for kind, findings in by_kind.items():
         meaning = KINDS[kind]
-        for place, finding in enumerate(findings[:SHOWN]):
-            first = [meaning.severity, meaning.title, f"{len(findings):,}"] if not place else ["", "", ""]
-            table.add_row(*first, _told(finding), style=_STYLES[meaning.severity] if not place else None)
-    if by_kind:
-        results.print(table)
+        results.print(f"\n{meaning.title.capitalize()}. {meaning.advice}", style=_STYLES[meaning.severity])
+        for finding in findings[:SHOWN]:
+            results.print(f"  {_told(finding)}")
+        if len(findings) > SHOWN:
+            results.print(f"  … and {len(findings) - SHOWN:,} more")
+    results.print()
     if reason:
         notes.print(f"labels were not judged: {reason}", style="dim")
     serious = sum(finding.severity == "serious" for finding in checked.findings)
     if serious:
-        worst = KINDS[checked.findings[0].kind]
-        results.print(f"{serious:,} serious. {worst.advice}", style="bold")
+        results.print(f"{serious:,} serious of {len(checked.findings):,} findings", style="bold")
     else:
         results.print("nothing serious was found", style="bold")
 

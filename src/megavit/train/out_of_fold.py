@@ -28,7 +28,7 @@ from megavit.train.state import TrainState
 from megavit.train.watch import Silent, Watch
 
 # With fewer images each one that is learnt from counts; with more, it is time that is scarce.
-FEW, FOLDS_OF_FEW, FOLDS_OF_MANY = 5_000, 5, 3
+FEW, FOLDS_OF_FEW, FOLDS_OF_MANY = 2_000, 5, 3
 # No fold is trained for more passes, or steps, whichever are more: labels would be learnt by heart.
 PASSES, STEPS = 60, 300
 MEASURING = 0.5
