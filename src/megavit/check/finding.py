@@ -50,7 +50,9 @@ KINDS: dict[Kind, Meaning] = {
         "serious", "files that cannot be read", "Restore or remove them; until then they are left out."
     ),
     "label": Meaning(
-        "serious", "labels that are probably wrong", "Look at the pictures, the first ones first, and mend the labels."
+        "serious",
+        "labels that are probably wrong",
+        "Look at the pictures, the first ones first, and mend what is wrong.",
     ),
     "blank": Meaning("look", "pictures with nothing in them", "They teach nothing that is true: remove them."),
     "copy": Meaning("look", "one picture several times", "Copies count double and bring nothing new: keep one."),
