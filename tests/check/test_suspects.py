@@ -31,7 +31,8 @@ def test_wrong_labels_are_found_with_their_likelier_class_the_surest_first():
 
 def test_answers_no_better_than_chance_judge_nothing():
     shares = torch.rand(90, 3, generator=torch.Generator().manual_seed(0)).softmax(dim=1)
-    assert judged(shares).findings == []
+    answer = judged(shares)
+    assert answer.weak and answer.findings == []
 
 
 def test_classes_taken_for_each_other_look_alike():

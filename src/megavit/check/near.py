@@ -30,8 +30,8 @@ OTHERS = 5
 """The how-manieth of an image's least errors is what is usual for it: the ones before it may be of copies."""
 SHARE, LEAST_USUAL = 0.0039, 0.02
 """A copy's error, squared, is at most this share of the usual one, which counts as `LEAST_USUAL` at least: where
-nothing else is near, copies agree to 0.94. Chosen with seed 0 of `benchmarks/planted_faults.py`; with seeds 1 and 2, of 100
-near copies in twice 6,000 images of Fashion-MNIST 91 were found, and 5 pairs besides."""
+nothing else is near, copies agree to 0.94. Chosen with seed 0 of `benchmarks/planted_faults.py`; with seeds 1 and 2, of
+100 near copies in twice 6,000 images of Fashion-MNIST 91 were found, and 5 pairs besides."""
 _ROWS = 512
 _PAIRS = 4096
 

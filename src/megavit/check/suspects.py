@@ -37,12 +37,21 @@ class Answers:
 
 @dataclass(frozen=True)
 class Judged:
-    """What was found by answers, how many there were, and the share of labels that they agree with."""
+    """What was found by answers.
+
+    Attributes:
+        findings: none where the judge is `weak`.
+        images: that were judged.
+        agreement: the share of them that got the label they have.
+        judge: see `Answers`.
+        weak: hardly better than always naming the largest class.
+    """
 
     findings: list[Finding]
     images: int
     agreement: float
     judge: str
+    weak: bool = False
 
 
 def judge_labels(images: LabelledImages, answers: Answers) -> Judged:
@@ -56,7 +65,7 @@ def judge_labels(images: LabelledImages, answers: Answers) -> Judged:
     agreement = (answered == labels).double().mean().item()
     chance = labels.bincount().max().item() / len(labels)
     if agreement <= chance + (1 - chance) / 4:
-        return Judged([], len(labels), agreement, answers.judge)
+        return Judged([], len(labels), agreement, answers.judge, weak=True)
     found: list[Finding] = []
     for place, other, score in zip(*(part.tolist() for part in doubts(probabilities, labels)), strict=True):
         if score < DOUBTFUL:

@@ -30,6 +30,8 @@ def show_checked(checked: Checked, reason: str) -> None:
     if checked.judged:
         judged = checked.judged
         results.print(f"labels judged by {judged.judge}: {judged.agreement:.1%} of {judged.images:,} as given")
+        if judged.weak:
+            notes.print("that is hardly better than guessing: nothing is concluded from it", style="yellow")
     by_kind: dict[Kind, list[Finding]] = defaultdict(list)
     for finding in checked.findings:
         by_kind[finding.kind].append(finding)
@@ -61,7 +63,7 @@ def print_checked(checked: Checked, reason: str, out: Path | None) -> None:
     images, judged = checked.images, checked.judged
     labels: dict[str, Any] = {"judged": judged is not None, "reason": reason or None}
     if judged is not None:
-        labels |= {"judge": judged.judge, "images": judged.images, "agreement": judged.agreement}
+        labels |= {"judge": judged.judge, "images": judged.images, "agreement": judged.agreement, "weak": judged.weak}
     print_json(
         {
             "source": images.source,
