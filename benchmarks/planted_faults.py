@@ -152,7 +152,7 @@ def scores(planted: Planted, findings: Sequence[dict[str, Any]]) -> list[Score]:
     return [
         Score("exact copy in train and test", len(planted.exact), pairs_in(planted.exact), alarms(exact, pairs)),
         *(Score(f"near copy, {how}", len(some), pairs_in(some), None) for how, some in planted.near.items()),
-        Score("near copy", len(pairs) - EXACT, pairs_in(pairs[EXACT:]), alarms(near, pairs)),
+        Score("near copy", len(pairs) - len(planted.exact), pairs_in(pairs[len(planted.exact) :]), alarms(near, pairs)),
         single("wrong label, probably wrong", planted.swapped, sure),
         single("wrong label, probably wrong or in doubt", planted.swapped, first),
         Score(f"wrong label, among the first {SWAPPED}", SWAPPED, len(swapped & set(first[:SWAPPED])), None),
