@@ -123,3 +123,12 @@ def test_what_is_strung_together_is_cut_apart_again(shapes):
 
 def test_free_memory_is_some_and_not_more_than_there_is():
     assert 0 < free_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_a_part_has_its_own_images_with_their_labels(tmp_path, monkeypatch, memory):
+    feed = make_feed(tmp_path, monkeypatch, memory=memory)
+    part = feed.part(torch.tensor([1, 4, 5]))
+    ((pictures, labels),) = part.batches([[0, 1, 2]])
+    assert (torch.as_tensor(pictures)[:, 0, 0, 0] // 10).tolist() == [1, 4, 5] and labels.tolist() == [1, 0, 1]
+    assert len(part) == 3 and len(feed) == COUNT and sum(map(len, feed.in_turn(2))) == COUNT

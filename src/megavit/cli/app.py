@@ -17,6 +17,7 @@ from cyclopts import App, CycloptsError
 
 from megavit.cli.bench import bench
 from megavit.cli.calibrate import calibrate
+from megavit.cli.check import check
 from megavit.cli.convert import convert
 from megavit.cli.demo import demo
 from megavit.cli.embed import embed
@@ -37,6 +38,7 @@ app = App(
 )
 app.command(demo)
 app.command(train)
+app.command(check)
 app.command(evaluate)
 app.command(predict)
 app.command(calibrate)

@@ -1,5 +1,6 @@
 """Images to the loop: from memory where they fit, else decoded by worker processes as they are needed."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -53,6 +54,20 @@ class Feed:
         images = batches_of(self.pictures, order, self.workers)
         for batch, chosen in zip(images, order, strict=True):
             yield batch, self.labels[chosen]
+
+    def part(self, places: Tensor) -> "Feed":
+        """The feed of some of these images, by their places, without reading them again."""
+        part = copy.copy(self)
+        part.labels = self.labels[places]
+        whole = self.pictures
+        chosen = places.tolist()
+        part.pictures = Pictures(
+            whole.images, [whole.samples[place] for place in chosen], whole.preprocessing, whole.margin
+        )
+        if self.memory is not None:
+            memory = self.memory
+            part.memory = [memory[place] for place in chosen] if isinstance(memory, list) else memory[places]
+        return part
 
     def in_turn(self, batch_size: int) -> Iterator[Images]:
         """Every image once, in order."""

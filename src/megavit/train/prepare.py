@@ -150,6 +150,15 @@ def choose_by_time(recipe: Recipe, images: LabelledImages, device: torch.device,
         ConfigError: when not even the smallest model can be trained as the recipe says.
     """
     total = recipe.run.minutes * 60
+    watch.say("measuring the speed of a step")
+    until = began + total - FINISH_DRAWINGS * drawing_seconds()
+    choice = choose_until(recipe, images, device, until, total)
+    watch.say(choice.reason)
+    return choice
+
+
+def choose_until(recipe: Recipe, images: LabelledImages, device: torch.device, until: float, total: float) -> Choice:
+    """As `choose_by_time`, to train until the monotonic time `until`, of `total` seconds in all."""
     targets = targets_of(images.of("train"), images.target, len(images.classes))
 
     def step_time(candidate: Recipe, enough: float) -> tuple[Precision, float]:
@@ -159,11 +168,7 @@ def choose_by_time(recipe: Recipe, images: LabelledImages, device: torch.device,
         state, task = fresh(candidate, images, device, size)
         return measure(state, task, (noise(images, task), targets[: task.batch_size]), enough)
 
-    watch.say("measuring the speed of a step")
-    until = began + total - FINISH_DRAWINGS * drawing_seconds()
-    choice = choose(candidates(recipe, images, device), step_time, len(images.of("train")), until, total)
-    watch.say(choice.reason)
-    return choice
+    return choose(candidates(recipe, images, device), step_time, len(images.of("train")), until, total)
 
 
 def candidates(recipe: Recipe, images: LabelledImages, device: torch.device) -> list[Candidate]:

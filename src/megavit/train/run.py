@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from megavit.check.quick import warnings_of
 from megavit.config.files import merge
 from megavit.config.recipe import Recipe
 from megavit.config.recipes import named_recipe
@@ -183,6 +184,8 @@ def read_images(source: str, recipe: Recipe, watch: Watch) -> LabelledImages:
                 "A class gives one to each split if it has at least 3; add images, or a split of your own"
             )
     watch.data(images)
+    for line in warnings_of(images):
+        watch.say(line)
     return images
 
 

@@ -1,0 +1,154 @@
+"""Near copies: the same picture saved again, resized, a little cropped, brighter or mirrored.
+
+Each image is described by the low frequencies of its look, every one measured by its usual size in this set, so that
+what all pictures of a set share counts little and what marks one counts much. Its nearest neighbours by the cosine of
+these, found by products of matrices, block by block, are then laid over each other (`megavit.check.align`). How well
+two must agree to be copies depends on how well others do: among trousers before a black wall many differ by little.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from megavit.check.align import likeness
+from megavit.check.copies import Pair
+from megavit.check.looks import SIDE, Looks
+from megavit.data.scan import Progress
+
+FREQUENCIES = 8
+"""A side, of the discrete cosine transform of a look."""
+NEIGHBOURS = 6
+"""Of each image, that are looked at more closely."""
+CLOSE = 0.6
+"""The least cosine of two descriptions that is worth a closer look."""
+COARSE = 0.15
+"""The largest error, at half the size, that is worth a look at the whole."""
+OTHERS = 5
+"""The how-manieth of an image's least errors is what is usual for it: the ones before it may be of copies."""
+SHARE, LEAST_USUAL = 0.0039, 0.02
+"""A copy's error, squared, is at most this share of the usual one, which counts as `LEAST_USUAL` at least: where
+nothing else is near, copies agree to 0.94. Chosen with seed 0 of `benchmarks/planted_faults.py`; with seeds 1 and 2, of
+100 near copies in twice 6,000 images of Fashion-MNIST 91 were found, and 5 pairs besides."""
+_ROWS = 512
+_PAIRS = 4096
+
+
+class Candidates(NamedTuple):
+    """Pairs that may be copies.
+
+    Attributes:
+        places: (P, 2), the smaller one first.
+        mirrored: (P,) bool: whether the second one is near to the first's mirror image.
+    """
+
+    places: Tensor
+    mirrored: Tensor
+
+
+def near_pairs(looks: Looks, first: Tensor, progress: Progress | None = None) -> list[Pair]:
+    """Images that are the same picture, though not the same file.
+
+    Args:
+        first: (N,) bool: images to compare, one of each file's content; flat ones are left out by themselves.
+        progress: told how many images have been compared.
+    """
+    places = torch.nonzero(first & ~looks.flat).flatten()
+    if len(places) < 2:
+        return []
+    grey = looks.grey[places]
+    found = candidates(descriptions(grey), progress)
+    errors = 1 - _likeness(grey, found, coarse=True)
+    close = torch.nonzero(errors <= COARSE).flatten()
+    errors[close] = 1 - _likeness(grey, Candidates(found.places[close], found.mirrored[close]), coarse=False)
+    allowed = SHARE * usual_errors(found.places, errors, len(grey))[found.places].amin(dim=1)
+    best: dict[tuple[int, int], float] = {}
+    for place in close[errors[close].square() <= allowed[close]].tolist():
+        one, other = places[found.places[place]].tolist()
+        best[one, other] = max(best.get((one, other), 0.0), min(1.0, 1 - errors[place].item()))
+    return [(one, other, alike) for (one, other), alike in best.items()]
+
+
+def _likeness(grey: Tensor, pairs: Candidates, *, coarse: bool) -> Tensor:
+    """(P,), part by part; coarse: at half the size."""
+    found = torch.empty(len(pairs.places))
+    for start in range(0, len(found), _PAIRS):
+        part = slice(start, start + _PAIRS)
+        one, other = grey[pairs.places[part]].float().unbind(dim=1)
+        one = torch.where(pairs.mirrored[part, None, None], one.flip(2), one)
+        if coarse:
+            one, other = F.avg_pool2d(one, 2), F.avg_pool2d(other, 2)
+        found[part] = likeness(one, other)
+    return found
+
+
+def usual_errors(pairs: Tensor, errors: Tensor, count: int) -> Tensor:
+    """(count,): of each image's pairs the error of rank `OTHERS`; 1 where it has not so many.
+
+    Args:
+        pairs: (P, 2), places below `count`.
+        errors: (P,).
+    """
+    images, own = pairs.T.flatten(), errors.repeat(2)
+    order = own.argsort()
+    order = order[images[order].argsort(stable=True)]
+    images, own = images[order], own[order]
+    amounts = images.bincount(minlength=count)
+    first = amounts.cumsum(0) - amounts
+    usual = torch.ones(count)
+    many = torch.nonzero(amounts >= OTHERS).flatten()
+    usual[many] = own[first[many] + OTHERS - 1]
+    return usual.clamp(LEAST_USUAL, 1.0)
+
+
+def descriptions(grey: Tensor) -> Tensor:
+    """(N, D), of length 1: the low frequencies of looks (N, SIDE, SIDE) without the mean, by their usual size."""
+    basis = cosines()
+    found = torch.empty(len(grey), FREQUENCIES**2 - 1)
+    for start in range(0, len(grey), _PAIRS):
+        part = grey[start : start + _PAIRS].float()
+        found[start : start + _PAIRS] = (basis @ part @ basis.T).flatten(1)[:, 1:]
+    # Of each picture the same amount first, or one of much contrast would say what is usual.
+    found /= found.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    usual = found.square().mean(dim=0).sqrt()
+    found /= usual.clamp_min(1e-3 * usual.max())
+    return found / found.norm(dim=1, keepdim=True).clamp_min(1e-6)
+
+
+def cosines() -> Tensor:
+    """(FREQUENCIES, SIDE): the first rows of the orthonormal discrete cosine transform (type II)."""
+    frequency, place = torch.arange(FREQUENCIES)[:, None], torch.arange(SIDE)[None] + 0.5
+    basis = (frequency * place * math.pi / SIDE).cos() * math.sqrt(2 / SIDE)
+    basis[0] /= math.sqrt(2)
+    return basis
+
+
+def mirror(described: Tensor) -> Tensor:
+    """The descriptions of the mirror images: of these the odd frequencies across have the other sign."""
+    across = torch.arange(FREQUENCIES).repeat(FREQUENCIES)[1:]
+    return described * (1 - 2 * (across % 2))
+
+
+def candidates(described: Tensor, progress: Progress | None = None) -> Candidates:
+    """Each image's nearest neighbours, and those nearest to its mirror image, where they are close."""
+    count = len(described)
+    neighbours = min(NEIGHBOURS, count - 1)
+    places: list[Tensor] = []
+    mirrored: list[Tensor] = []
+    for start in range(0, count, _ROWS):
+        own = torch.arange(start, min(start + _ROWS, count))
+        for turned in (False, True):
+            rows = mirror(described[own]) if turned else described[own]
+            cosine = rows @ described.T
+            cosine[torch.arange(len(own)), own] = -1.0
+            values, near = cosine.topk(neighbours, dim=1)
+            row, rank = torch.nonzero(values >= CLOSE, as_tuple=True)
+            pair = torch.stack([own[row], near[row, rank]], dim=1).sort(dim=1).values
+            places.append(pair)
+            mirrored.append(torch.full((len(pair),), turned))
+        if progress is not None:
+            progress(min(start + _ROWS, count), count)
+    keys = torch.cat([torch.cat(places), torch.cat(mirrored)[:, None].long()], dim=1).unique(dim=0)
+    return Candidates(keys[:, :2], keys[:, 2].bool())

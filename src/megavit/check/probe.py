@@ -1,0 +1,76 @@
+"""Predictions for every image by a linear classifier on a bundle's embeddings, learnt from the other images."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from megavit.check.suspects import Answers
+from megavit.data.batches import batches_of, in_turn
+from megavit.data.pictures import Pictures
+from megavit.data.samples import LabelledImages, Row
+from megavit.data.scan import Progress
+from megavit.errors import DataError
+from megavit.evaluate.dataset import check_channels, workers_for
+from megavit.evaluate.folds import folds
+from megavit.evaluate.probe import choose_probe, fit_probe
+from megavit.predict.predictor import Predictor
+
+LEAST = 20
+"""Images, below which nothing is learnt that could judge a label."""
+BATCH = 64
+
+
+def probe_answers(
+    predictor: Predictor, images: LabelledImages, known: Sequence[Row], progress: Progress | None = None
+) -> Answers:
+    """In cross-validation, for the images that the bundle was not trained on: it knows the labels of those by heart.
+
+    Args:
+        known: the rows of the bundle's `samples.csv`.
+        progress: told how many images the bundle has seen.
+
+    Raises:
+        DataError: when fewer than `LEAST` images are left, or their channels do not fit.
+    """
+    learnt = {row.digest for row in known if row.split == "train"}
+    places = [place for place, sample in enumerate(images.samples) if sample.digest not in learnt]
+    if len(places) < LEAST:
+        raise DataError(
+            f"the bundle was trained on {len(images.samples) - len(places):,} of these {len(images.samples):,} images, "
+            "and has learnt their labels by heart, right or wrong: leave out --bundle, and models are trained that "
+            "have not"
+        )
+    embeddings = _embed(predictor, images, places, progress)
+    labels = torch.tensor([images.samples[place].label for place in places])
+    wanted = F.one_hot(labels, len(images.classes)).float()
+    start = (wanted.mean(dim=0) + 1 / len(labels)).log()
+    probabilities = torch.empty_like(wanted)
+    penalty: float | None = None
+    for fold in folds(labels):
+        own = embeddings[fold.learnt], wanted[fold.learnt]
+        if penalty is None:
+            penalty = choose_probe(*own, labels[fold.learnt], F.cross_entropy, start).penalty
+        (probe,) = fit_probe(*own, F.cross_entropy, start, (penalty,))
+        probabilities[fold.held] = probe.logits(embeddings[fold.held]).softmax(dim=1)
+    left_out = len(images.samples) - len(places)
+    judge = "a linear classifier on the bundle's embeddings" + (
+        f"; {left_out:,} images are not judged, because the bundle was trained on them" if left_out else ""
+    )
+    return Answers(probabilities, torch.tensor(places), judge)
+
+
+def _embed(predictor: Predictor, images: LabelledImages, places: Sequence[int], progress: Progress | None) -> Tensor:
+    samples = [images.samples[place] for place in places]
+    size = predictor.info.preprocessing
+    check_channels(images, samples, size.channels)
+    found: list[Tensor] = []
+    done = 0
+    order = in_turn(len(samples), BATCH)
+    for batch in batches_of(Pictures(images, samples, size), order, workers_for(images, len(samples))):
+        found.append(predictor.engine(batch).pooled)
+        done += len(found[-1])
+        if progress is not None:
+            progress(done, len(samples))
+    return torch.cat(found)

@@ -1,0 +1,62 @@
+import math
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from megavit.check.probe import LEAST, probe_answers
+from megavit.check.suspects import judge_labels
+from megavit.data.samples import LabelledImages, Row
+from megavit.errors import DataError
+from megavit.predict.predictor import load
+from tests.check.sets import labelled
+from tests.weights.bundles import make_bundle
+
+COUNT = 120
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("check") / "bundle"
+    make_bundle(folder)
+    predictor = load(folder, device="cpu")
+    predictor.engine.patience = math.inf
+    return predictor
+
+
+@pytest.fixture(scope="module")
+def zeros_and_ones() -> LabelledImages:
+    """Digits 0 and 1, of which the first two have each other's label."""
+    pixels, labels = load_digits(n_class=2, return_X_y=True)
+    pictures = [
+        torch.from_numpy((one.reshape(8, 8) * 255 / 16).astype("uint8")).expand(3, -1, -1) for one in pixels[:COUNT]
+    ]
+    targets = [int(label) for label in labels[:COUNT]]
+    targets[0], targets[1] = targets[1], targets[0]
+    return labelled(pictures, targets, classes=("0", "1"))
+
+
+def test_embeddings_of_any_model_tell_wrong_labels(predictor, zeros_and_ones):
+    told = []
+    answers = probe_answers(predictor, zeros_and_ones, (), lambda done, total: told.append((done, total)))
+    assert answers.places.tolist() == list(range(COUNT)) and told[-1] == (COUNT, COUNT)
+    torch.testing.assert_close(answers.probabilities.sum(dim=1), torch.ones(COUNT))
+    judged = judge_labels(zeros_and_ones, answers)
+    found = [one.images[0] for one in judged.findings if one.kind in ("label", "doubtful")]
+    assert set(found[:2]) == {"0000.png", "0001.png"}
+    assert judged.agreement > 0.8
+
+
+def test_what_the_bundle_was_trained_on_is_not_judged_and_that_is_told(predictor, zeros_and_ones):
+    samples = zeros_and_ones.samples
+    known = [Row("x", "0", "train", one.digest) for one in samples[:50]]
+    known += [Row("x", "0", split, one.digest) for split in ("val", "test") for one in samples[50:60]]
+    answers = probe_answers(predictor, zeros_and_ones, known)
+    assert answers.places.tolist() == list(range(50, COUNT))
+    assert "50 images are not judged" in answers.judge
+
+
+def test_a_bundle_that_knows_all_the_labels_is_refused(predictor, zeros_and_ones):
+    known = [Row("x", "0", "train", one.digest) for one in zeros_and_ones.samples[LEAST - 1 :]]
+    with pytest.raises(DataError, match=r"by heart.*leave out --bundle"):
+        probe_answers(predictor, zeros_and_ones, known)

@@ -1,0 +1,25 @@
+import shutil
+
+from PIL import Image
+
+from megavit.config.recipe import Recipe
+from megavit.train.run import read_images
+from tests.check.sets import scene
+from tests.train.test_out_of_fold import Counting
+
+
+def test_leaks_are_told_before_training_begins(tmp_path):
+    for split in ("train", "val", "test"):
+        for name in ("cat", "dog"):
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            for seed in range(10):
+                pixels = scene(len(split) * 1000 + len(list(tmp_path.rglob("*"))), side=16).permute(1, 2, 0).numpy()
+                Image.fromarray(pixels).save(folder / f"{seed}.png")
+    watch = Counting()
+    read_images(str(tmp_path), Recipe(), watch)
+    assert watch.said == []
+    shutil.copy(tmp_path / "train" / "cat" / "3.png", tmp_path / "test" / "cat" / "again.png")
+    read_images(str(tmp_path), Recipe(), watch)
+    (line,) = watch.said
+    assert line.startswith("one picture in two splits: the same file in train and test, once")
