@@ -108,6 +108,7 @@ def report(classes=DIGITS, **changes):
             counts={"train": dict.fromkeys(classes, 1200), "test": {one.name: one.images for one in test.per_class}},
             images={"train": 1200 * len(classes), "test": test.images},
             skipped={"not an image (.svg)": 3},
+            findings=["Class with few images: <b>5</b> has 3"],
         ),
         model=[("Preset", "pico")],
         recipe_toml='[model]\npreset = "pico"\n',
@@ -162,7 +163,17 @@ def test_the_headline_says_the_accuracy_in_words_with_its_interval(page):
 
 def test_every_part_of_the_report_is_on_the_page(page):
     text = one_line(page.text)
-    for part in ("demo:digits", "seed 0.", "not an image (.svg)", "1,200", "pico", 'preset = "pico"', "cpu", "0.6667"):
+    for part in (
+        "demo:digits",
+        "seed 0.",
+        "not an image (.svg)",
+        "1,200",
+        "pico",
+        'preset = "pico"',
+        "cpu",
+        "0.6667",
+        "<b>5</b> has 3",
+    ):
         assert part in text
     assert "megavit predict runs/demo photo.jpg" in text
     assert "predictor = megavit.load('runs/demo') print(predictor.predict(\"photo.jpg\").label)" in text

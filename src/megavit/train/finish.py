@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from megavit.check.quick import warnings_of
 from megavit.config.files import dump_toml, to_dict
 from megavit.config.vit import ViTConfig
 from megavit.data.samples import LabelledImages
@@ -90,6 +91,7 @@ def finish(
             counts=images.counts(),
             images=images.sizes(),
             skipped=images.skipped_by_reason(),
+            findings=warnings_of(images),
         ),
         model=describe_model(model.config, state),
         recipe_toml=dump_toml(task.recipe),

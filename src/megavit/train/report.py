@@ -35,6 +35,7 @@ class DataSummary:
         counts: split -> class, or label -> images.
         images: split -> images.
         skipped: reason -> files that were left out for it.
+        findings: sentences on what should be looked at.
     """
 
     source: str
@@ -42,6 +43,7 @@ class DataSummary:
     counts: Mapping[str, Mapping[str, int]]
     images: Mapping[str, int]
     skipped: Mapping[str, int]
+    findings: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
