@@ -5,7 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megavit.evaluate.calibration import LEAST_ANSWERS, MOST_BINS, fit_temperature, reliability
+from megavit.config.target import Target
+from megavit.config.trust import Trust
+from megavit.evaluate.calibration import LEAST_ANSWERS, MOST_BINS, fit_calibration, reliability
+from megavit.predict.outputs import outputs
 
 
 def logits(images: int, outputs: int = 5, seed: int = 0) -> torch.Tensor:
@@ -24,13 +27,25 @@ def true_labels(scores: torch.Tensor, seed: int = 1) -> torch.Tensor:
 @pytest.mark.parametrize("factor", [0.25, 1.0, 5.0])
 def test_the_temperature_undoes_what_logits_were_multiplied_by(factor):
     scores = logits(20_000)
-    assert fit_temperature(factor * scores, true_classes(scores), "classes") == pytest.approx(factor, rel=0.05)
-    assert fit_temperature(factor * scores, true_labels(scores), "labels") == pytest.approx(factor, rel=0.05)
+    temperature, smoothing = fit_calibration(factor * scores, true_classes(scores), "classes")
+    assert temperature == pytest.approx(factor, rel=0.05) and smoothing < 0.02
+    temperature, smoothing = fit_calibration(factor * scores, true_labels(scores), "labels")
+    assert temperature == pytest.approx(factor, rel=0.05) and smoothing == 0
+
+
+def test_what_label_smoothing_has_spread_is_found():
+    scores = logits(20_000)
+    smoothed = 0.9 * scores.softmax(dim=1) + 0.1 / 5
+    temperature, smoothing = fit_calibration(smoothed.log(), true_classes(scores), "classes")
+    assert temperature == pytest.approx(1, rel=0.05) and smoothing == pytest.approx(0.1, abs=0.02)
+    trust = Trust(temperature=temperature, smoothing=smoothing)
+    torch.testing.assert_close(outputs(smoothed.log(), Target(), trust), scores.softmax(dim=1), atol=0.02, rtol=0)
 
 
 def test_answers_that_are_all_right_have_a_finite_temperature():
     scores = logits(50)
-    assert 0 < fit_temperature(scores, scores.argmax(dim=1), "classes") < 1
+    temperature, smoothing = fit_calibration(scores, scores.argmax(dim=1), "classes")
+    assert 0 < temperature < 1 and 0 <= smoothing < 1
 
 
 def test_true_probabilities_have_little_error_and_exaggerated_ones_much():

@@ -15,6 +15,8 @@ class Trust:
     Attributes:
         images: that it was fitted on; 0 where nothing was.
         temperature: the logits are divided by it (arXiv 1706.04599, section 4.2).
+        smoothing: share in [0, 1) of the probabilities that the model spreads evenly over the classes, as label
+            smoothing has taught it; taken off again.
         false_alarms: of images like those of training, this share in (0, 1) is marked as unlike them.
         threshold: of the distance from which on an image is marked; None where none was fitted.
         measured: what came of it on the test images, as `megavit.evaluate.trust` writes it.
@@ -22,6 +24,7 @@ class Trust:
 
     images: int = 0
     temperature: float = 1.0
+    smoothing: float = 0.0
     false_alarms: float = 0.01
     threshold: float | None = None
     measured: dict[str, Any] = field(default_factory=dict)
@@ -29,6 +32,7 @@ class Trust:
     def __post_init__(self) -> None:
         check_whole("images", self.images, minimum=0)
         check_positive("temperature", self.temperature)
+        check_fraction("smoothing", self.smoothing)
         check_fraction("false_alarms", self.false_alarms)
         if self.threshold is not None and not (is_number(self.threshold) and math.isfinite(self.threshold)):
             raise ConfigError(f"threshold must be a finite number, got {self.threshold!r}")

@@ -9,7 +9,7 @@ from torch import Tensor
 from megavit.config.target import Target
 from megavit.config.trust import Trust
 from megavit.engine.engine import Seen
-from megavit.evaluate.calibration import Reliability, fit_temperature, reliability
+from megavit.evaluate.calibration import Reliability, fit_calibration, reliability
 from megavit.evaluate.intervals import Interval, wilson
 from megavit.predict.conformal import likelier_mass, limit
 from megavit.predict.likeness import fit_likeness
@@ -78,8 +78,9 @@ def fit_trust(
     trust = Trust(images=len(targets), false_alarms=false_alarms)
     tensors: dict[str, Tensor] = {}
     if target.kind != "score":
-        trust = replace(trust, temperature=fit_temperature(held.logits, targets, target.kind))
-    answers = outputs(held.logits, target, trust.temperature)
+        temperature, smoothing = fit_calibration(held.logits, targets, target.kind)
+        trust = replace(trust, temperature=temperature, smoothing=smoothing)
+    answers = outputs(held.logits, target, trust)
     if target.kind == "classes":
         tensors |= {SET_SCORES: likelier_mass(answers).gather(1, targets[:, None])[:, 0], SET_LABELS: targets}
     elif target.kind == "score":

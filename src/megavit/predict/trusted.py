@@ -44,7 +44,7 @@ class Trusted:
 
     def answers(self, logits: Tensor) -> Tensor:
         """As `megavit.predict.outputs.outputs`, with probabilities that are calibrated."""
-        return outputs(logits, self.target, self.trust.temperature)
+        return outputs(logits, self.target, self.trust)
 
     def unlike(self, embeddings: Tensor) -> Tensor | None:
         """Which images are unlike those of training, (B,) bools; None where it is not known."""
