@@ -92,21 +92,39 @@ def test_candidates_are_pairs_of_different_images_each_once(seed, count):
     assert (0, count // 2, False) in rows
 
 
-def test_the_usual_error_is_that_of_the_fifth_of_an_image_s_pairs():
-    pairs = torch.tensor([[0, place] for place in range(1, 8)] + [[1, 2]])
-    errors = torch.tensor([0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.9])
-    usual = usual_errors(pairs, errors, 9)
-    assert usual[0] == errors[:7].sort().values[OTHERS - 1] and (usual[1:] == 1).all()
-    assert (usual_errors(pairs, errors / 1000, 9)[0] - LEAST_USUAL).abs() < 1e-9
+def test_the_usual_error_is_large_among_different_pictures_and_small_among_like_ones():
+    random = torch.Generator().manual_seed(0)
+    like = [(SCENES[0].float() + 9 * torch.randn(SCENES[0].shape, generator=random)).clamp(0, 255) for _ in range(40)]
+    looks = look_at(labelled([*(one.to(torch.uint8) for one in like), *SCENES[1:]]))
+    found = usual_errors(looks.grey, descriptions(looks.grey), torch.arange(99))
+    assert found[:40].max() < 0.2 < 0.5 < found[40:].min()
+    assert found.min() >= torch.tensor(LEAST_USUAL) and found.max() <= 1
+    few = usual_errors(looks.grey[: OTHERS[-1]], descriptions(looks.grey[: OTHERS[-1]]), torch.arange(5))
+    assert few.tolist() == [1.0] * 5  # too few to tell
+
+
+def test_pictures_that_were_each_varied_many_times_are_found():
+    pictures = [
+        tensor(ImageEnhance.Brightness(pillow(one).resize((48, 48), Image.Resampling.BICUBIC, box)).enhance(light))
+        for one in SCENES[:12]
+        for box, light in zip(
+            [(0, 0, 48, 48), (1, 2, 47, 48), (2, 0, 48, 46), (0, 2, 45, 47), (1, 1, 47, 47), (2, 2, 48, 48)] * 2,
+            [1.0] * 6 + [0.85] * 6,
+            strict=True,
+        )
+    ]
+    found = pairs_of(pictures)
+    assert all(one // 12 == other // 12 for one, other in found)
+    assert {place for pair in found for place in pair} == set(range(len(pictures)))
 
 
 def test_where_many_pictures_are_much_alike_a_copy_must_be_more_so():
     base = scene(0).float()
     family = [
-        (base + 20 * torch.randn(base.shape, generator=torch.Generator().manual_seed(seed))) for seed in range(12)
+        (base + 20 * torch.randn(base.shape, generator=torch.Generator().manual_seed(seed))) for seed in range(40)
     ]
     family = [one.clamp(0, 255).to(torch.uint8) for one in family]
     copy = (family[3] * 0.9).to(torch.uint8)
-    assert set(pairs_of([*family, copy])) == {(3, 12)}
+    assert set(pairs_of([*family, copy])) == {(3, 40)}
     noisy = (scene(0).float() + 7 * torch.randn(base.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 255)
     assert set(pairs_of([scene(0), noisy.to(torch.uint8), *SCENES[1:]])) == {(0, 1)}  # nothing else is like them

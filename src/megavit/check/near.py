@@ -26,12 +26,12 @@ CLOSE = 0.6
 """The least cosine of two descriptions that is worth a closer look."""
 COARSE = 0.15
 """The largest error, at half the size, that is worth a look at the whole."""
-OTHERS = 5
-"""The how-manieth of an image's least errors is what is usual for it: the ones before it may be of copies."""
+OTHERS = (24, 28, 32)
+"""Ranks among an image's neighbours: the least error of these is usual for it. Nearer ones may all be copies."""
 SHARE, LEAST_USUAL = 0.0039, 0.02
 """A copy's error, squared, is at most this share of the usual one, which counts as `LEAST_USUAL` at least: where
 nothing else is near, copies agree to 0.94. Chosen with seed 0 of `benchmarks/planted_faults.py`; with seeds 1 and 2, of
-100 near copies in twice 6,000 images of Fashion-MNIST 91 were found, and 5 pairs besides."""
+100 near copies in twice 6,000 images of Fashion-MNIST 88 were found, and 6 pairs besides."""
 _ROWS = 512
 _PAIRS = 4096
 
@@ -59,47 +59,55 @@ def near_pairs(looks: Looks, first: Tensor, progress: Progress | None = None) ->
     if len(places) < 2:
         return []
     grey = looks.grey[places]
-    found = candidates(descriptions(grey), progress)
-    errors = 1 - _likeness(grey, found, coarse=True)
-    close = torch.nonzero(errors <= COARSE).flatten()
-    errors[close] = 1 - _likeness(grey, Candidates(found.places[close], found.mirrored[close]), coarse=False)
-    allowed = SHARE * usual_errors(found.places, errors, len(grey))[found.places].amin(dim=1)
+    described = descriptions(grey)
+    found = candidates(described, progress)
+    errors = errors_of(grey, found)
+    likely = torch.nonzero(errors.square() <= SHARE).flatten()
+    usual = torch.ones(len(grey))
+    asked = found.places[likely].unique()
+    usual[asked] = usual_errors(grey, described, asked)
+    likely = likely[errors[likely].square() <= SHARE * usual[found.places[likely]].amin(dim=1)]
     best: dict[tuple[int, int], float] = {}
-    for place in close[errors[close].square() <= allowed[close]].tolist():
+    for place in likely.tolist():
         one, other = places[found.places[place]].tolist()
         best[one, other] = max(best.get((one, other), 0.0), min(1.0, 1 - errors[place].item()))
     return [(one, other, alike) for (one, other), alike in best.items()]
 
 
-def _likeness(grey: Tensor, pairs: Candidates, *, coarse: bool) -> Tensor:
-    """(P,), part by part; coarse: at half the size."""
-    found = torch.empty(len(pairs.places))
-    for start in range(0, len(found), _PAIRS):
+def errors_of(grey: Tensor, pairs: Candidates) -> Tensor:
+    """(P,): 1 - likeness; of those that differ at half the size already, as it is there, which is much faster."""
+    errors = torch.empty(len(pairs.places))
+    for start in range(0, len(errors), _PAIRS):
         part = slice(start, start + _PAIRS)
         one, other = grey[pairs.places[part]].float().unbind(dim=1)
         one = torch.where(pairs.mirrored[part, None, None], one.flip(2), one)
-        if coarse:
-            one, other = F.avg_pool2d(one, 2), F.avg_pool2d(other, 2)
-        found[part] = likeness(one, other)
-    return found
+        found = 1 - likeness(F.avg_pool2d(one, 2), F.avg_pool2d(other, 2))
+        close = found <= COARSE
+        if close.any():
+            found[close] = 1 - likeness(one[close], other[close])
+        errors[part] = found
+    return errors
 
 
-def usual_errors(pairs: Tensor, errors: Tensor, count: int) -> Tensor:
-    """(count,): of each image's pairs the error of rank `OTHERS`; 1 where it has not so many.
+def usual_errors(grey: Tensor, described: Tensor, asked: Tensor) -> Tensor:
+    """(len(asked),): how little images that are none of its copies differ from each; from `LEAST_USUAL` to 1.
+
+    1 where there are too few others to tell.
 
     Args:
-        pairs: (P, 2), places below `count`.
-        errors: (P,).
+        grey, described: of all images.
+        asked: places of those that it is to be said of.
     """
-    images, own = pairs.T.flatten(), errors.repeat(2)
-    order = own.argsort()
-    order = order[images[order].argsort(stable=True)]
-    images, own = images[order], own[order]
-    amounts = images.bincount(minlength=count)
-    first = amounts.cumsum(0) - amounts
-    usual = torch.ones(count)
-    many = torch.nonzero(amounts >= OTHERS).flatten()
-    usual[many] = own[first[many] + OTHERS - 1]
+    usual = torch.ones(len(asked))
+    if len(grey) <= max(OTHERS) + 1:
+        return usual
+    for start in range(0, len(asked), _ROWS):
+        own = asked[start : start + _ROWS]
+        # The image itself has rank 0.
+        near = (described[own] @ described.T).topk(max(OTHERS) + 1, dim=1).indices[:, list(OTHERS)]
+        pairs = torch.stack([own[:, None].expand_as(near), near], dim=2).flatten(0, 1)
+        errors = errors_of(grey, Candidates(pairs, torch.zeros(len(pairs), dtype=torch.bool)))
+        usual[start : start + _ROWS] = errors.view(near.shape).amin(dim=1)
     return usual.clamp(LEAST_USUAL, 1.0)
 
 
