@@ -17,6 +17,8 @@ from megavit.predict.outputs import outputs
 MOST_BINS, LEAST_ANSWERS = 15, 20
 # Of the logarithm of the temperature, from a hundredth to a hundred, and of the smoothing.
 TEMPERATURES, SMOOTHINGS = (-math.log(100), math.log(100)), (0.0, 0.3)
+# Of an answer, so that its logarithm is finite.
+LEAST_DOUBT = 1e-12
 # Numbers are enough to fit two by: of more images, some.
 MOST_NUMBERS = 5_000_000
 
@@ -25,7 +27,8 @@ def fit_calibration(logits: Tensor, targets: Tensor, kind: TargetKind) -> tuple[
     """The temperature and the smoothing whose probabilities are likeliest to give the targets.
 
     A temperature alone (arXiv 1706.04599) cannot undo label smoothing, which holds sure answers down and leaves others
-    too high: on Fashion-MNIST both together are off by less than half as much (docs/trust.md).
+    too high: on Fashion-MNIST both together are off by less than half as much (docs/trust.md). One answer more than
+    there was counts as wrong, so that a few images, all answered right, do not make a model sure of everything.
 
     Args:
         logits: (N, outputs) of images that the model has not learnt from.
@@ -41,8 +44,11 @@ def fit_calibration(logits: Tensor, targets: Tensor, kind: TargetKind) -> tuple[
         trust = Trust(temperature=math.exp(point[0]), smoothing=float(point[1]) if kind == "classes" else 0.0)
         answers = outputs(wide, Target(kind=kind), trust)
         if kind == "classes":
-            return F.nll_loss(answers.log(), truth).item()
-        return F.binary_cross_entropy(answers, truth.double()).item()
+            seen, sure = F.nll_loss(answers.log(), truth), answers.amax(dim=1)
+        else:
+            seen, sure = F.binary_cross_entropy(answers, truth.double()), torch.maximum(answers, 1 - answers)
+        wrong = -(1 - sure).clamp_min(LEAST_DOUBT).log().mean()
+        return (seen + wrong / len(truth)).item()
 
     start = [[0.0, 0.05], [-0.5, 0.05], [0.0, 0.15]]
     settings = {"initial_simplex": start, "xatol": 1e-4, "fatol": 1e-7}
