@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from megavit.config.target import Target
+from megavit.config.trust import Trust
 from megavit.predict.outputs import outputs
 from megavit.predict.prediction import Answer, Prediction
 from megavit.predict.predictor import load
@@ -48,6 +49,16 @@ def test_outputs_are_shares_of_classes_chances_of_labels_and_scores_in_their_uni
     torch.testing.assert_close(outputs(logits, Target()).sum(dim=1), torch.ones(5))
     assert torch.equal(outputs(logits, Target(kind="labels")), logits.sigmoid())
     assert torch.equal(outputs(logits[:, :1], Target(kind="score", mean=10.0, std=2.0)), logits[:, 0] * 2 + 10)
+
+
+def test_calibration_changes_no_order_and_keeps_shares():
+    logits = 5 * torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    plain = outputs(logits, Target())
+    for trust in (Trust(temperature=0.3), Trust(temperature=3.0), Trust(smoothing=0.2)):
+        found = outputs(logits, Target(), trust)
+        torch.testing.assert_close(found.sum(dim=1), torch.ones(50))
+        assert torch.equal(found.argmax(dim=1), plain.argmax(dim=1))
+        assert (found > 0).all() and ((found[:, :-1] >= found[:, 1:]) | (plain[:, :-1] <= plain[:, 1:])).all()
 
 
 def test_a_bundle_of_labels_gives_those_that_reach_their_threshold(tmp_path):

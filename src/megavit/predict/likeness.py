@@ -1,7 +1,5 @@
 """How unlike the training images an image is, by the model's own features."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -12,25 +10,26 @@ RIDGE = 1e-3
 LEAST_VARIANCE = 1e-12
 
 
-class Likeness(NamedTuple):
+class Likeness:
     """Mahalanobis distances from the nearest group of training images (arXiv 1807.03888, section 2.1).
 
     It tells strange images better than the distance from the nearest training images, and than any figure of the
     logits, where measured (docs/trust.md).
 
-    Attributes:
+    Args:
         means: (G, D), of each group's embeddings.
         whitening: (D, D); a step of 1 in `embedding @ whitening` is one standard deviation within the groups.
     """
 
-    means: Tensor
-    whitening: Tensor
+    def __init__(self, means: Tensor, whitening: Tensor) -> None:
+        self.means, self.whitening = means, whitening
+        # The means come out of the product: whitened apart they would be large numbers with small differences.
+        self._centre = means.mean(dim=0)
+        self._groups = (means - self._centre) @ whitening
 
     def distance(self, embeddings: Tensor) -> Tensor:
         """Of (B, D), each, in standard deviations: (B,)."""
-        # The means come out of the product: whitened apart they would be large numbers with small differences.
-        centre = self.means.mean(dim=0)
-        return torch.cdist((embeddings - centre) @ self.whitening, (self.means - centre) @ self.whitening).amin(dim=1)
+        return torch.cdist((embeddings - self._centre) @ self.whitening, self._groups).amin(dim=1)
 
 
 def fit_likeness(embeddings: Tensor, groups: Tensor) -> Likeness:
