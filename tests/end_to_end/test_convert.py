@@ -112,7 +112,7 @@ def test_a_model_without_a_classifier_says_what_it_is_for(
     assert done.returncode == 2
     assert "megavit embed" in done.stderr
     assert "--init" in done.stderr
-    assert megavit("embed", "vit", *photographs, "--out", "seen.npz", cwd=tmp_path).returncode == 0
+    assert megavit("embed", "vit", *photographs, "--output", "seen.npz", cwd=tmp_path).returncode == 0
     assert np.load(tmp_path / "seen.npz")["embedding"].shape == (2, 48)
 
 

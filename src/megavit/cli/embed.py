@@ -16,7 +16,7 @@ def embed(
     ],
     /,
     *,
-    out: Annotated[Path | None, Parameter(help="New .npz or .csv file for the embeddings.")] = None,
+    output: Annotated[Path | None, Parameter(help="New .npz or .csv file for the embeddings.")] = None,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[
         str, Parameter(help="float32, bfloat16 (faster, 3 digits), or int8 after quantise.")
@@ -41,20 +41,20 @@ def embed(
 
     check_range("batch-size", batch_size, 1, 100_000)
     check_images(images, "embed")
-    if out is None and not json:
-        raise ConfigError("give --out FILE.npz or FILE.csv for the embeddings, or --json to print them")
-    check_vectors(out)
+    if output is None and not json:
+        raise ConfigError("give --output FILE.npz or FILE.csv for the embeddings, or --json to print them")
+    check_vectors(output)
     predictor = load(bundle, device=device, precision=precision, verify=verify)
     failed = total = 0
-    with VectorWriter(out, predictor.model.config.dim) as writer:
+    with VectorWriter(output, predictor.model.config.dim) as writer:
         for embedding in predictor.embed_stream(images_named(images, sys.stdin.buffer), batch_size=batch_size):
             writer.write(embedding)
             total += 1
             failed += embedding.error is not None
     if not total:
         raise ConfigError(f"there are no images in {', '.join(images)}")
-    if out is not None:
-        notes.print(f"{total - failed:,} embeddings of {predictor.model.config.dim} numbers in {out}")
+    if output is not None:
+        notes.print(f"{total - failed:,} embeddings of {predictor.model.config.dim} numbers in {output}")
     if failed:
         notes.print(f"{failed:,} of {total:,} images could not be read", style="yellow")
     return 2 if failed else 0
