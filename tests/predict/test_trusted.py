@@ -9,7 +9,7 @@ import torch
 from megavit.config.target import Target
 from megavit.config.trust import Trust
 from megavit.engine.engine import Seen
-from megavit.errors import ConfigError
+from megavit.errors import BundleError, ConfigError
 from megavit.predict.likeness import Likeness, fit_likeness
 from megavit.predict.predictor import Predictor, load
 from megavit.predict.trusted import MEANS, RESIDUALS, SET_LABELS, SET_SCORES, WHITENING, Trusted
@@ -125,3 +125,23 @@ def test_every_image_has_its_own_answer_set_and_mark():
     assert (first.unlike_training, second.unlike_training) == (False, True)
     assert first.prediction_set is not None and len(first.prediction_set) == 1
     assert second.prediction_set is not None and len(second.prediction_set) > 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {SET_LABELS: None},
+        {SET_LABELS: torch.full((100,), 3)},
+        {SET_SCORES: torch.zeros(99)},
+        {MEANS: torch.zeros(3, 7)},
+        {MEANS: None, WHITENING: None},
+        {WHITENING: None},
+        {WHITENING: torch.full((8, 8), math.nan)},
+    ],
+)
+def test_tensors_of_another_bundle_are_refused(tmp_path, changes):
+    whole = {**set_tensors(), MEANS: torch.zeros(3, 8), WHITENING: torch.eye(8)}
+    tensors = {name: tensor for name, tensor in (whole | changes).items() if tensor is not None}
+    make_bundle(tmp_path / "b", trust=Trust(images=100, threshold=1.0), tensors=tensors)
+    with pytest.raises(BundleError, match=r"trust\.safetensors is not of this bundle"):
+        load(tmp_path / "b")

@@ -27,7 +27,7 @@ def fit_calibration(logits: Tensor, targets: Tensor, kind: TargetKind) -> tuple[
     """The temperature and the smoothing whose probabilities are likeliest to give the targets.
 
     A temperature alone (arXiv 1706.04599) cannot undo label smoothing, which holds sure answers down and leaves others
-    too high: on Fashion-MNIST both together are off by less than half as much (docs/trust.md). One answer more than
+    too high: both together are off by less (docs/trust.md). One answer more than
     there was counts as wrong, so that a few images, all answered right, do not make a model sure of everything.
 
     Args:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 # Of the mean variance, added to each: directions in which the training images do not vary must not count without
-# limit. From 10⁻⁶ to 10⁻² it made no difference beyond half a point (docs/trust.md).
+# limit.
 RIDGE = 1e-3
 # Of features that are all alike, which have none.
 LEAST_VARIANCE = 1e-12

@@ -27,7 +27,7 @@ from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.arrivals import Arrivals
 from megavit.predict.embeddings import Embedding
 from megavit.predict.prediction import Answer, Prediction
-from megavit.predict.trusted import Trusted
+from megavit.predict.trusted import Trusted, check_tensors
 from megavit.runtime.device import pick_device
 from megavit.weights.bundle import Bundle, load_bundle
 from megavit.weights.hub import fetch, is_hub
@@ -60,6 +60,7 @@ class Predictor:
         self.model = bundle.model.to(device)
         bounds = bundle.info.int8["bounds"] if precision == "int8" else None
         self.engine = Engine(self.model, bundle.info.preprocessing, precision, bounds)
+        check_tensors(bundle.info.trust, bundle.trust, len(self.labels), bundle.info.model.dim)
         self.trusted = Trusted(bundle.info.trust, bundle.trust, bundle.info.target, len(self.labels))
 
     @overload

@@ -8,7 +8,7 @@ from torch import Tensor
 from megavit.config.target import Target
 from megavit.config.trust import Trust
 from megavit.engine.engine import Seen
-from megavit.errors import ConfigError
+from megavit.errors import BundleError, ConfigError
 from megavit.predict.conformal import PredictionSets, check_coverage, is_possible, limit
 from megavit.predict.likeness import Likeness
 from megavit.predict.outputs import outputs
@@ -115,6 +115,28 @@ class Trusted:
         if self.sets is not None:
             return len(self.sets.scores)
         return None if self.residuals is None else len(self.residuals)
+
+
+def check_tensors(trust: Trust, tensors: Mapping[str, Tensor], labels: int, dim: int) -> None:
+    """Raise a BundleError unless the tensors of a bundle's trust are whole, and of its labels and features.
+
+    Args:
+        labels: number of classes or labels.
+        dim: of the features.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    scores, classes = shapes.get(SET_SCORES), tensors.get(SET_LABELS, torch.empty(0, dtype=torch.int64))
+    means = shapes.get(MEANS)
+    right = (
+        all(tensor.isfinite().all() for tensor in tensors.values())
+        and (scores is None or (len(scores) == 1 and scores == tuple(classes.shape)))
+        and (not len(classes) or (not classes.is_floating_point() and classes.min() >= 0 and classes.max() < labels))
+        and len(shapes.get(RESIDUALS, (0,))) == 1
+        and (trust.threshold is None) == (means is None)
+        and (means is None or (len(means) == 2 and means[1] == dim and shapes.get(WHITENING) == (dim, dim)))
+    )
+    if not right:
+        raise BundleError("trust.safetensors is not of this bundle's labels and features; copy the whole folder again")
 
 
 def _ranked(answers: Tensor, most: int, chosen: Tensor | None = None) -> list[list[tuple[int, float]]]:
