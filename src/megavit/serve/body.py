@@ -23,7 +23,7 @@ class Part:
     """One image: its file's name, where it has one, and its bytes."""
 
     name: str | None
-    data: bytes | bytearray
+    data: bytearray
 
 
 @dataclass
@@ -122,7 +122,7 @@ class _Multipart:
                 "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
                 "on_header_end": self._end_header,
                 "on_headers_finished": self._end_headers,
-                "on_part_data": lambda data, start, end: self._parts[-1].data.__iadd__(data[start:end]),
+                "on_part_data": lambda data, start, end: self._parts[-1].data.extend(data[start:end]),
                 "on_end": self._end,
             },
         )

@@ -16,7 +16,7 @@ _LENGTHS = struct.Struct("!IQ")
 Frame = tuple[dict[str, Any], bytes]
 
 
-def head_of(header: Mapping[str, Any], body: bytes = b"") -> bytes:
+def head_of(header: Mapping[str, Any], body: bytes | bytearray = b"") -> bytes:
     """What goes before `body` on the pipe."""
     text = json.dumps(header).encode()
     return _LENGTHS.pack(len(text), len(body)) + text

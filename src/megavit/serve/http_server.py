@@ -31,7 +31,9 @@ def make_server(app: ASGIApp, settings: Settings, log: Log) -> HttpServer:
     """For a socket that listens already."""
     for name in ("uvicorn.error", "asyncio"):
         logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [_ToLog(log)], False
+        logger.handlers.clear()
+        logger.addHandler(_ToLog(log))
+        logger.propagate = False
         logger.setLevel(logging.WARNING)
 
     class Protocol(TimedProtocol):

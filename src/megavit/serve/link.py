@@ -48,7 +48,7 @@ class Image:
     """
 
     id: int
-    data: bytes
+    data: bytearray
     options: Options
     reply: asyncio.Future[Reply]
     cancelled_at: float | None = None
@@ -147,7 +147,7 @@ class Link:
             return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         return "\n".join(lines[starts[0] :])
 
-    def _write(self, header: dict[str, Any], body: bytes = b"") -> None:
+    def _write(self, header: dict[str, Any], body: bytes | bytearray = b"") -> None:
         assert self.process.stdin is not None
         with contextlib.suppress(RuntimeError, ConnectionError):  # it has died, which its output's end tells
             self.process.stdin.write(head_of(header, body))

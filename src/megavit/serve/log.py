@@ -24,7 +24,7 @@ class Log:
 
     def __call__(self, event: str, **fields: Any) -> None:
         """A line; fields that are None are left out."""
-        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event}
+        line: dict[str, Any] = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event}
         line |= {name: value for name, value in fields.items() if value is not None}
         if self._dropped:
             line["dropped"] = self._dropped

@@ -85,7 +85,7 @@ class ServedModel:
                 retry_after=self._retry_after(),
             )
 
-    def submit(self, images: list[bytes], options: Options) -> list[Image]:
+    def submit(self, images: list[bytearray], options: Options) -> list[Image]:
         """Accept images; their bytes, which the room counts, are given back when they are done with.
 
         Raises:

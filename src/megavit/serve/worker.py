@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
@@ -19,7 +20,7 @@ from typing import Any, BinaryIO
 from megavit.data.limits import TooManyPixels
 from megavit.data.workers import MOST_WORKERS, processors
 from megavit.errors import ConfigError, ImageError, MegavitError
-from megavit.serve.backend import Backend, PredictorBackend
+from megavit.serve.backend import Backend
 from megavit.serve.desk import Desk, Job
 from megavit.serve.frames import head_of, read_frame
 from megavit.serve.settings import Options, WorkerSettings
@@ -105,7 +106,7 @@ class Worker:
         self.send(header, json.dumps(job.answer).encode())
 
 
-def main(make_backend: Callable[[WorkerSettings], Backend] = PredictorBackend) -> None:
+def main(make_backend: Callable[[WorkerSettings], Backend]) -> None:
     """Serve frames; the settings are the only argument, as JSON.
 
     Args:
@@ -140,10 +141,16 @@ def _or_die(work: Callable[..., None], *arguments: Any) -> None:
     try:
         work(*arguments)
     except BaseException:  # noqa: BLE001 - whatever it is, the process is not to be trusted any more
-        sys.excepthook(*sys.exc_info())
+        traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
 
 
+def _by_predictor(settings: WorkerSettings) -> Backend:
+    from megavit.serve.by_predictor import PredictorBackend
+
+    return PredictorBackend(settings)
+
+
 if __name__ == "__main__":
-    main()
+    main(_by_predictor)
