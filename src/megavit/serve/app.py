@@ -93,7 +93,7 @@ def make_app(models: Mapping[str, ServedModel], settings: Settings, metrics: Met
     async def ready(request: Request) -> Response:
         """Whether every model answers, and the server is not about to end."""
         missing = [model.name for model in models.values() if not model.ready]
-        if request.app.state.guard.draining:
+        if request.state.draining:
             raise Refusal(503, "the server is about to end", retry_after=2)
         if missing:
             raise Refusal(503, f"not ready: {', '.join(missing)}", retry_after=2)
@@ -120,12 +120,13 @@ async def _replies(request: Request, images: list[Image], timeout: float) -> lis
         ClientDisconnect: when the client goes before that.
         Refusal: when the time is over.
     """
-    everything = asyncio.gather(*(image.reply for image in images))
+    replies = [image.reply for image in images]
+    everything = asyncio.ensure_future(asyncio.wait(replies))
     gone = asyncio.ensure_future(_gone(request))
     try:
         await asyncio.wait({everything, gone}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if everything.done():
-            return everything.result()
+            return [reply.result() for reply in replies]
         if gone.done():
             raise ClientDisconnect
         raise Refusal(504, f"there was no answer within {timeout:g} seconds; try again, or with fewer images")

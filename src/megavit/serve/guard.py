@@ -89,11 +89,11 @@ class _Exchange:
         self._unread = "transfer-encoding" in self._headers or length != "0"
         self._bytes_in = 0
         self._status: int | None = None
-        scope.setdefault("state", {})["told"] = {}
+        scope.setdefault("state", {}).update(told={}, draining=guard.draining)
 
     async def run(self) -> None:
         began = self._scope["state"].get("began", self._loop.time())
-        gone = False
+        self._gone = False
         try:
             try:
                 self._guard.check(self._scope, self._headers)
@@ -103,14 +103,14 @@ class _Exchange:
             else:
                 await self._guard._app(self._scope, self.receive, self.send)
         except ClientDisconnect:
-            gone = True
+            self._gone = True
         except Exception:  # noqa: BLE001 - a fault of ours: the server goes on, and the log tells of it
             self._guard._log("error", request=self._id, error=traceback.format_exc())
             if self._status is None:
                 await refused(Refusal(500, "an error of the server's own; its log has it"))(
                     self._scope, self.receive, self.send
                 )
-        self._told(self._loop.time() - began, gone)
+        self._told(self._loop.time() - began)
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -133,11 +133,12 @@ class _Exchange:
             message["headers"] = headers.raw
         await self._send(message)
 
-    def _told(self, seconds: float, gone: bool) -> None:
+    def _told(self, seconds: float) -> None:
         route = getattr(self._scope.get("route"), "path", "unknown")
         method = self._scope["method"] if route != "unknown" else "any"
-        status = "gone" if self._status is None else str(self._status)
-        self._guard._metrics.requests.labels(route, method, status).inc()
+        # Starlette answers also those who have gone.
+        status = None if self._gone else self._status
+        self._guard._metrics.requests.labels(route, method, "gone" if status is None else str(status)).inc()
         self._guard._metrics.seconds.labels(route).observe(seconds)
         told: dict[str, Any] = self._scope["state"]["told"]
         self._guard._log(
@@ -145,8 +146,8 @@ class _Exchange:
             request=self._id,
             method=self._scope["method"] if route != "unknown" else None,
             route=route,
-            status=self._status,
-            gone=gone or None,
+            status=status,
+            gone=self._gone or None,
             ms=round(seconds * 1000, 3),
             bytes=self._bytes_in,
             **told,

@@ -59,7 +59,7 @@ async def _serve(
         from megavit.serve.http_server import make_server
 
         guard = Guard(make_app(models, settings, metrics, room), settings, metrics, log)
-        server = make_server(guard, settings, log)
+        server = make_server(guard, settings, metrics, log)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             await _first_of(asyncio.gather(*(model.first for model in models.values())), stop.wait())
@@ -74,6 +74,7 @@ async def _serve(
                 async with asyncio.timeout(settings.timeout):
                     while guard.active:
                         await asyncio.sleep(0.02)
+            await server.stop_listening()
         finally:
             server.should_exit = True
             await serving

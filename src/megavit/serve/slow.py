@@ -6,6 +6,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from megavit.serve.metrics import Metrics
 from megavit.serve.refusal import Refusal
 
 MOST_HEAD_BYTES = 2**16
@@ -54,6 +55,7 @@ class TimedProtocol(HttpToolsProtocol):
     one of its connection. The time at which it began is in its scope's state."""
 
     read_timeout: float = 10.0
+    metrics: Metrics
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._own = Lingering(transport)
@@ -98,6 +100,11 @@ class TimedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(Refusal(400, "this is not HTTP/1.1"))
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether there was no whole request yet."""
+        return self.cycle is None or self._begun
+
     def _late(self) -> None:
         if not self._begun:
             self._own.close()
@@ -108,6 +115,7 @@ class TimedProtocol(HttpToolsProtocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Where there is no request yet that the application could refuse."""
+        self.metrics.refusals.labels(refusal.kind).inc()
         content = json.dumps(refusal.to_dict()).encode()
         lines = [f"HTTP/1.1 {refusal.status} {refusal.kind}", "content-type: application/json"]
         lines += [f"content-length: {len(content)}", "connection: close", "", ""]
