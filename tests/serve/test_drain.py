@@ -103,3 +103,10 @@ def test_an_address_that_is_taken_is_told(folder: Path) -> None:
         )
         assert done.returncode == 2
         assert f"port {server.port}: Address already in use" in done.stderr
+
+
+def test_a_server_ends_in_order_while_a_worker_comes_up(folder: Path) -> None:
+    with stub_server(folder) as server:
+        server.workers()[0].kill()
+        server.until(lambda: server.events("worker_ended"))
+        assert server.stop() == 0  # and no word on standard error that is no line of the log

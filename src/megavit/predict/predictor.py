@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from megavit.config.target import TargetKind
-from megavit.data.arrays import from_array
-from megavit.data.decode import Need, decode_with_size, from_pillow
+from megavit.data.decode import decode_with_size, from_array, from_pillow
+from megavit.data.image_file import Need
 from megavit.data.pictures import Images, as_batch, prepare
 from megavit.data.workers import MOST_WORKERS, processors
 from megavit.engine.engine import Engine, Precision, Seen, check_precision

@@ -96,7 +96,7 @@ class Link:
         try:
             frame = await next_frame(process.stdout)
         except BaseException:
-            link.kill()
+            await link.end(0)
             raise
         if frame is not None and frame[0]["op"] == "ready":
             link.model.update(frame[0]["model"])
@@ -137,6 +137,7 @@ class Link:
         except TimeoutError:
             self.kill()
             await self.process.wait()
+        await asyncio.gather(*self._tasks)  # what it has said still comes
 
     def last_words(self) -> str:
         """What Python told of its end; nothing that a decoder's library said of an image."""
