@@ -74,7 +74,7 @@ async def _serve(
                 async with asyncio.timeout(settings.timeout):
                     while guard.active:
                         await asyncio.sleep(0.02)
-            await server.stop_listening()
+            await server.stop_listening(listener)
         finally:
             server.should_exit = True
             await serving
