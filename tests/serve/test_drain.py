@@ -13,7 +13,7 @@ import pytest
 from tests.serve.servers import ROOT, stub_server
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_what_was_accepted_is_answered_and_what_comes_later_refused(folder: Path, number: signal.Signals) -> None:
     with stub_server(folder, batch_size=1) as server, ThreadPoolExecutor() as pool:
         accepted = [pool.submit(server.post, b"sleep 0.1") for _ in range(10)]

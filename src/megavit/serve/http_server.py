@@ -70,6 +70,7 @@ def make_server(app: ASGIApp, settings: Settings, counts: Metrics, log: Log) -> 
 
     class Protocol(TimedProtocol):
         read_timeout = settings.read_timeout
+        write_timeout = settings.timeout
         metrics = counts
 
     return HttpServer(

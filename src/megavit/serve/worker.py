@@ -105,7 +105,12 @@ class Worker:
         job.data, job.picture = b"", None
         header = {"op": "answer", "id": job.id, "outcome": outcome, "error": error, "batch": job.batch}
         header["unlike"] = bool(job.answer.get("unlike_training"))
-        self.send(header, json.dumps(job.answer).encode())
+        try:
+            answer = json.dumps(job.answer, allow_nan=False)
+        except ValueError:
+            header["outcome"], header["error"] = "failed", "the model's answer to this image is not a number"
+            answer = "{}"
+        self.send(header, answer.encode())
 
 
 def main(make_backend: Callable[[WorkerSettings], Backend]) -> None:
