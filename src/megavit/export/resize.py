@@ -5,6 +5,8 @@ a product, which all have: it repeats what PyTorch does with uint8, whose weight
 one pixel in 3,000 differs, by one level of 255, seldom two.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -57,7 +59,8 @@ def weights(have: int, side: int, kept: int, interpolation: Interpolation) -> tu
     source, target = torch.arange(have), torch.cat([torch.zeros(1, dtype=torch.long), torch.arange(kept) + start])
     # Of whole numbers as long as they are large: float32 is off by 1e-4 of a pixel at the end of a wide image.
     apart = (2 * source + 1)[None] * side - ((2 * target + 1) * have)[:, None]
-    x = (apart.float() / (2 * torch.sym_max(side, have))).abs()
+    widest: Any = torch.sym_max(side, have)  # not max(), which would fix the size while tracing
+    x = (apart.float() / (2 * widest)).abs()
     if interpolation == "bilinear":
         share = (1 - x).clamp(min=0)
     else:
@@ -80,7 +83,7 @@ def _sides(pixels: Tensor, preprocessing: Preprocessing) -> tuple[int, int]:
     if not isinstance(resize, int):
         return pair("resize", resize)
     height, width = pixels.shape[2:]
-    shorter = torch.sym_min(height, width)
+    shorter: Any = torch.sym_min(height, width)
     return resize * height // shorter, resize * width // shorter
 
 
