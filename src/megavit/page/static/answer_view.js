@@ -24,14 +24,14 @@ export function view(answer, coverage) {
 function verdict(answer) {
   const line = make("p", { className: answer.unlike_training ? "verdict doubtful" : "verdict" });
   if (answer.score !== undefined) line.append(make("strong", { textContent: figure(answer.score) }));
-  else if (answer.labels === undefined) line.append(...named(answer));
-  else if (answer.labels.length) line.append(...answer.labels.flatMap((label) => [...named(label), " "]));
+  else if (answer.labels === undefined) line.append(named(answer));
+  else if (answer.labels.length) line.append(...answer.labels.flatMap((label) => [named(label), " "]));
   else line.append(make("strong", { textContent: "None of the labels" }));
   return line;
 }
 
 function named({ label, probability }) {
-  return [make("strong", {}, make("bdi", { textContent: label })), " ", make("span", { textContent: percent(probability) })];
+  return make("span", {}, make("strong", {}, make("bdi", { textContent: label })), ` ${percent(probability)}`);
 }
 
 function promise(coverage, ...what) {

@@ -70,6 +70,7 @@ function describe() {
   if (isScore) return;
   const words = target === "labels" ? ["label", "labels"] : ["class", "classes"];
   part("how-many").textContent = count(labels.length, ...words);
+  part("labels").ariaLabel = words[1];
   part("labels").replaceChildren(...labels.map((label) => make("li", {}, make("bdi", { textContent: label }))));
 }
 
