@@ -147,7 +147,9 @@ def test_names_from_anywhere_stay_text(server: StandIn, open_page: OpenPage) -> 
     bad = "<img src=x onerror=\"document.title='run'\">"
     server.models = [model_info(bad, labels=[bad])]
     server.reply = lambda asked: good(
-        classes(label=bad, top=[{"label": bad, "probability": 0.9}], prediction_set=[{"label": bad, "probability": 0.9}])
+        classes(
+            label=bad, top=[{"label": bad, "probability": 0.9}], prediction_set=[{"label": bad, "probability": 0.9}]
+        )
     )
     page = open_page(server.address)
     choose(page, f"{bad}.png")

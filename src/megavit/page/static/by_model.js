@@ -6,9 +6,11 @@ import * as ort from "./runtime/ort.wasm.min.mjs";
 
 const FORMAT = 1;
 const MOST_THREADS = 4;
+const LOG_ERRORS = 3; // and no warnings about how a model was exported
 
 // Threads need memory that they share, which browsers give to isolated pages only.
 ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency, MOST_THREADS) : 1;
+ort.env.wasm.proxy = true; // computes in a worker, so that the page can be used meanwhile
 ort.env.wasm.wasmPaths = new URL("./runtime/", import.meta.url).href;
 
 let metadata = null;
@@ -31,7 +33,7 @@ export async function open({ loading = () => {} } = {}) {
   }
   const model = await download(await file("model.onnx"), loading);
   try {
-    session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
+    session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"], logSeverityLevel: LOG_ERRORS });
   } catch (error) {
     throw new Refusal(`The model could not be started in this browser: ${error.message}`);
   }

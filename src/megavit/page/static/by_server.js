@@ -8,6 +8,7 @@ const BUSY_FOR = 2; // seconds, where a busy server does not say
 const TRY_ANOTHER = "Try another picture, or save this one again as JPEG or PNG.";
 const REMEDIES = {
   413: "Make the picture smaller, then try again.",
+  422: "Try another picture, or other settings.",
   500: TRY_ANOTHER,
   504: "Try again, or make the picture smaller.",
 };
@@ -83,10 +84,10 @@ async function request(url, { headers = {}, ...options }) {
 }
 
 async function refusalOf(response) {
-  const message = await response.json().then(
-    (body) => body.error.message,
-    () => `The server answered with status ${response.status}, and no reason`,
-  );
+  const message = await response
+    .json()
+    .then((body) => body.error.message)
+    .catch(() => `The server answered with status ${response.status}, and no reason`); // such as a proxy between
   if (response.status === 401) return new Refusal(message, { needsKey: true });
   if (response.status === 429 || response.status === 503) {
     const after = Number.parseInt(response.headers.get("Retry-After"), 10);

@@ -23,6 +23,7 @@ export class Card {
     const heading = make("h3", { id: `card-${made}` }, make("bdi", { textContent: name }));
     this.figures = make("div", { className: "figures" }, figureOf(this.address, name));
     this.body = make("div", { className: "body" });
+    this.waiting = make("p", { className: "waiting", hidden: true });
     this.explainButton = button("Explain", "explain", `Explain the answer about ${name}`, () => calls.explain(this));
     this.againButton = button("Try again", "again", `Try again with ${name}`, () => calls.again(this));
     this.removeButton = button("Remove", "remove", `Remove ${name}`, () => calls.remove(this));
@@ -30,7 +31,7 @@ export class Card {
     this.againButton.hidden = true;
     this.problem = make("p", { className: "problem", hidden: true });
     const actions = make("div", { className: "actions" }, this.explainButton, this.againButton, this.removeButton);
-    const told = make("div", { className: "told" }, heading, this.body, this.problem, actions);
+    const told = make("div", { className: "told" }, heading, this.body, this.waiting, this.problem, actions);
     const article = make("article", {}, this.figures, told);
     article.setAttribute("aria-labelledby", heading.id);
     this.element = make("li", {}, article);
@@ -44,15 +45,15 @@ export class Card {
     this.explainButton.ariaDisabled = "true";
     this.problem.hidden = true;
     this.element.ariaBusy = "true";
-    if (this.body.querySelector(".verdict")) this.body.classList.add("stale");
-    else this.body.replaceChildren(make("p", { className: "waiting", textContent: text }));
+    this.body.classList.add("stale");
     this.note(text);
+    this.waiting.hidden = this.body.hasChildNodes();
   }
 
   /** What is said while something is waited for. */
   note(text) {
-    const waiting = this.body.querySelector(".waiting");
-    if (waiting) waiting.textContent = text;
+    this.waiting.textContent = text;
+    this.waiting.hidden = false;
   }
 
   /** @param {boolean} canExplain Whether the model does. */
@@ -113,6 +114,7 @@ export class Card {
     this.state = state;
     this.element.ariaBusy = null;
     this.body.classList.remove("stale");
+    this.waiting.hidden = true;
     this.problem.hidden = true;
     this.againButton.hidden = true;
   }
