@@ -38,8 +38,7 @@ def small_model(target: str, channels: int) -> bytes:
         nodes.append(helper.make_node("Squeeze", ["logits", "last"], ["score"]))
         output = helper.make_tensor_value_info("score", TensorProto.FLOAT, ["batch"])
     else:
-        way = ("Softmax", {"axis": 1}) if target == "classes" else ("Sigmoid", {})
-        nodes.append(helper.make_node(way[0], ["logits"], ["probabilities"], **way[1]))
+        nodes.append(helper.make_node("Softmax" if target == "classes" else "Sigmoid", ["logits"], ["probabilities"]))
         output = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", len(LABELS)])
     graph = helper.make_graph(
         nodes,

@@ -73,7 +73,8 @@ class Twin:
     def in_python(self, picture: bytes) -> dict[str, np.ndarray]:
         pixels = as_channels(decode(picture), self.channels).permute(1, 2, 0)[None].contiguous().numpy()
         names = [output.name for output in self.session.get_outputs()]
-        return dict(zip(names, self.session.run(names, {"pixels": pixels}), strict=True))
+        outputs = self.session.run(names, {"pixels": pixels})
+        return {name: np.asarray(output) for name, output in zip(names, outputs, strict=True)}
 
 
 @pytest.fixture
@@ -141,7 +142,8 @@ def test_the_browser_answers_as_python_does(make_twin: Any, channels: int) -> No
         assert probabilities == pytest.approx(wanted, abs=1e-6 + apart), name
         assert [one["label"] for one in there["top"]] == sorted(wanted, key=wanted.__getitem__, reverse=True), name
         assert there["unlike_training"] == (here["distance"][0] > 0.6), name
-    assert twin.in_browser(picture, top=2)["top"] == there["top"][:2]
+    picture = encoded(noise())
+    assert twin.in_browser(picture, top=2)["top"] == twin.in_browser(picture)["top"][:2]
 
 
 def test_sets_hold_what_python_puts_in_them(make_twin: Any) -> None:
@@ -176,17 +178,14 @@ def test_labels_are_given_from_their_thresholds_on(make_twin: Any) -> None:
     assert twin.page.get_by_role("group", name="Coverage").is_hidden()
 
 
-def test_a_score_has_its_interval(make_twin: Any) -> None:
-    twin = make_twin("score")
+def test_a_score_has_its_interval_and_no_mark_where_no_distance_is_known(make_twin: Any) -> None:
+    twin = make_twin("score", unlike_from=None)
     picture = encoded(noise())
     score = float(twin.in_python(picture)["score"][0])
     assert twin.in_browser(picture)["score"] == pytest.approx(score, abs=1e-5)
     found = twin.in_browser(picture, coverage=0.95)
+    assert "unlike_training" not in found
     assert found["interval"] == pytest.approx([score - 1.25, score + 1.25], abs=1e-5)
-
-
-def test_a_model_that_knows_no_distance_marks_nothing(make_twin: Any) -> None:
-    assert "unlike_training" not in make_twin(unlike_from=None).in_browser(encoded(noise()))
 
 
 def test_a_site_is_used_like_the_servers_page(make_twin: Any) -> None:
