@@ -6,11 +6,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+UNLIKE_FROM = 0.52
 LABELS = ["daisy", "rose", "tulip", "iris", "lotus"]
 
 
 def small_model(target: str, channels: int) -> bytes:
-    """Mean and mean square of each channel, times a matrix; softmax, sigmoid, or a number.
+    """The mean of each channel, and that of its first rows, times a matrix; softmax, sigmoid, or a number.
 
     Input `pixels`, uint8 (1, height, width, channels). Outputs `probabilities` (1, 5) or `score` (1,), and
     `distance` (1,), the mean of all pixels.
@@ -21,16 +22,18 @@ def small_model(target: str, channels: int) -> bytes:
         "top": np.float32(255),
         "sides": np.array([1, 2]),
         "last": np.array([1]),
+        "none": np.array([0]),
+        "rows": np.array([8]),
     }
     if target == "score":
         constants["weights"] = weights[:, :1]
     nodes = [
         helper.make_node("Cast", ["pixels"], ["whole"], to=TensorProto.FLOAT),
         helper.make_node("Div", ["whole", "top"], ["shares"]),
-        helper.make_node("Mul", ["shares", "shares"], ["squares"]),
+        helper.make_node("Slice", ["shares", "none", "rows", "last"], ["above"]),
         helper.make_node("ReduceMean", ["shares", "sides"], ["mean"], keepdims=0),
-        helper.make_node("ReduceMean", ["squares", "sides"], ["square"], keepdims=0),
-        helper.make_node("Concat", ["mean", "square"], ["features"], axis=1),
+        helper.make_node("ReduceMean", ["above", "sides"], ["first"], keepdims=0),
+        helper.make_node("Concat", ["mean", "first"], ["features"], axis=1),
         helper.make_node("MatMul", ["features", "weights"], ["logits"]),
         helper.make_node("ReduceMean", ["mean", "last"], ["distance"], keepdims=0),
     ]
@@ -60,8 +63,8 @@ def metadata(target: str, channels: int, **changes: Any) -> dict[str, Any]:
         "name": "garden",
         "target": target,
         "labels": [] if is_score else LABELS,
-        "thresholds": [0.3, 0.5, 0.7, 0.5, 0.1] if target == "labels" else None,
-        "unlike_from": 0.6,
+        "thresholds": [0.1, 0.3, 0.25, 0.5, 0.9] if target == "labels" else None,
+        "unlike_from": UNLIKE_FROM,
         "sets": {"0.9": [0.4] * 5, "0.95": [0.7, 0.9, 0.2, 0.9, 0.8]} if target == "classes" else None,
         "intervals": {"0.95": 1.25} if is_score else None,
         "channels": channels,

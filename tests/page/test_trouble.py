@@ -150,6 +150,19 @@ def test_a_picture_that_is_removed_is_asked_about_no_more(server: StandIn, open_
     assert len(server.asked) == 5, "four at once, and the last: those that waited were never sent"
 
 
+def test_an_answer_to_a_question_that_was_withdrawn_is_none(server: StandIn, open_page: OpenPage) -> None:
+    page = open_page(server.address)
+    name = page.evaluate(
+        """async () => {
+          const { patiently } = await import("/page/asking.js");
+          const asked = new AbortController();
+          const late = async () => { asked.abort(); return "an answer"; };
+          return patiently(late, { signal: asked.signal }).catch((error) => error.name);
+        }"""
+    )
+    assert name == "AbortError"
+
+
 def test_the_answer_to_an_earlier_question_is_not_shown(server: StandIn, open_page: OpenPage) -> None:
     let_go = threading.Event()
 
