@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.page.stand_in import StandIn, serving
 
@@ -21,6 +21,8 @@ FLAGS = [
     "--use-fake-ui-for-media-stream",
 ]
 
+PATIENCE = 20_000  # milliseconds: a slow machine is no fault of the page
+
 OpenPage = Callable[..., Page]
 """Opens a page of an address in a browser context with the given options; `grants` are its permissions."""
 
@@ -30,6 +32,7 @@ def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("there is no chromium here")
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
@@ -53,7 +56,7 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
         width, height = viewport
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(PATIENCE)
         page = context.new_page()
 
         def on_request(request: Request) -> None:

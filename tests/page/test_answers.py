@@ -97,6 +97,7 @@ def test_a_score_has_its_interval(server: StandIn, open_page: OpenPage) -> None:
     expect(page.locator(".verdict")).to_have_text("3.142")
     expect(page.get_by_role("article")).to_contain_text("With 95% coverage: 2.5 to 3.75")
     expect(page.get_by_role("list", name=re.compile("Likeliest"))).to_have_count(0)
+    expect(page.get_by_role("group", name="Coverage")).to_contain_text("How often the true score is in the range given")
 
 
 def test_certainty_is_never_claimed(server: StandIn, open_page: OpenPage) -> None:

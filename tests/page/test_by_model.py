@@ -48,7 +48,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "done").exists():
-            quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+            quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", "--fetch-retries=1"]
             command = [npm, "install", *quiet, "--prefix", str(folder), RUNTIME]
             try:
                 done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -88,7 +88,7 @@ def make_twin(tmp_path: Path, runtime: Path, open_page: OpenPage, request: pytes
         address = context.__enter__()
         request.addfinalizer(lambda: context.__exit__(None, None, None))
         page = open_page(address)
-        expect(page.get_by_role("button", name="Choose pictures")).to_be_visible(timeout=20_000)
+        expect(page.get_by_role("button", name="Choose pictures")).to_be_visible()
         return Twin(page, target, channels)
 
     return made

@@ -142,6 +142,8 @@ def test_a_picture_that_is_removed_is_asked_about_no_more(server: StandIn, open_
     server.reply = reply
     page = open_page(server.address)
     choose(page, *(f"{i}.png" for i in range(6)))
+    while len(server.asked) < 4:
+        page.wait_for_timeout(20)
     page.get_by_role("button", name="Remove all").click()
     expect(page.get_by_role("article")).to_have_count(0)
     let_go.set()

@@ -23,9 +23,10 @@ let coverage = null;
 const starting = new Starting({
   open: (options) => answerer.open(options),
   opened: (found) => {
-    const isFirst = !models.length;
-    models = found.models;
-    if (isFirst) offerModels();
+    if (!models.length) {
+      models = found.models;
+      offerModels();
+    }
     cards.filter((card) => card.state === "failed").forEach(ask);
   },
 });
@@ -77,7 +78,9 @@ function describe() {
 function offerCoverages() {
   const offered = model.coverages;
   part("coverage-choice").hidden = !offered.length;
-  coverage = offered.includes(coverage) ? coverage : offered.includes(USUAL_COVERAGE) ? USUAL_COVERAGE : null;
+  if (!offered.includes(coverage)) coverage = offered.includes(USUAL_COVERAGE) ? USUAL_COVERAGE : null;
+  const promise = model.target === "score" ? "score is in the range given" : "class is among those given";
+  part("coverage-note").textContent = `How often the true ${promise}, for pictures like those of training`;
   part("coverages").replaceChildren(
     ...[null, ...offered].map((value) => {
       const text = value === null ? "None" : coverageText(value);
