@@ -1,7 +1,10 @@
 """Real Chromium, without a head, and pages that fail their test where they complain or ask anybody else."""
 
+import fcntl
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +25,8 @@ FLAGS = [
 ]
 
 PATIENCE = 20_000  # milliseconds: a slow machine is no fault of the page
+
+RUNTIME = "onnxruntime-web@~1.30"
 
 OpenPage = Callable[..., Page]
 """Opens a page of an address in a browser context with the given options; `grants` are its permissions."""
@@ -78,3 +83,27 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
     for context in contexts:
         context.close()
     assert not complaints
+
+
+@pytest.fixture(scope="session")
+def runtime(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """onnxruntime-web's dist, installed once for all of xdist's workers."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("there is no npm here, which brings onnxruntime-web")
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "onnxruntime-web"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", "--fetch-retries=1"]
+            command = [npm, "install", *quiet, "--prefix", str(folder), RUNTIME]
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+            except subprocess.TimeoutExpired:
+                pytest.skip("npm took too long to bring onnxruntime-web")
+            if done.returncode:
+                pytest.skip(f"npm could not bring onnxruntime-web: {done.stderr.strip()[-200:]}")
+            (folder / "done").touch()
+    return folder / "node_modules" / "onnxruntime-web" / "dist"

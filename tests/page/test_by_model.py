@@ -1,10 +1,7 @@
 """The folder that answers in the browser, beside onnxruntime in Python with our own reader of pictures."""
 
 import base64
-import fcntl
-import shutil
 import struct
-import subprocess
 import zlib
 from pathlib import Path
 from typing import Any
@@ -26,7 +23,6 @@ from tests.page.pictures import choose, encoded, noise, payload
 from tests.page.small_model import LABELS, UNLIKE_FROM, metadata, small_model
 from tests.page.stand_in import serving
 
-RUNTIME = "onnxruntime-web@~1.30"
 ASK = """
 async ([content, options]) => {
   const { answer } = await import("/page/answerer.js");
@@ -34,30 +30,6 @@ async ([content, options]) => {
   return answer("garden", new File([bytes], "picture"), options);
 }
 """
-
-
-@pytest.fixture(scope="session")
-def runtime(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """onnxruntime-web's dist, installed once for all of xdist's workers."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("there is no npm here, which brings onnxruntime-web")
-    base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "onnxruntime-web"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "done").exists():
-            quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", "--fetch-retries=1"]
-            command = [npm, "install", *quiet, "--prefix", str(folder), RUNTIME]
-            try:
-                done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-            except subprocess.TimeoutExpired:
-                pytest.skip("npm took too long to bring onnxruntime-web")
-            if done.returncode:
-                pytest.skip(f"npm could not bring onnxruntime-web: {done.stderr.strip()[-200:]}")
-            (folder / "done").touch()
-    return folder / "node_modules" / "onnxruntime-web" / "dist"
 
 
 class Twin:

@@ -16,7 +16,8 @@ export function coveragesOf({ sets, intervals }) {
  * @returns {object} As the HTTP API gives it, without the name.
  */
 export function answerOf(outputs, metadata, { top, coverage }) {
-  const answer = metadata.target === "score" ? ofScore(outputs, metadata, coverage) : ofLabels(outputs, metadata, top, coverage);
+  const isScore = metadata.target === "score";
+  const answer = isScore ? ofScore(outputs, metadata, coverage) : ofLabels(outputs, metadata, top, coverage);
   if (metadata.unlike_from !== null) answer.unlike_training = outputs.distance[0] > metadata.unlike_from;
   return answer;
 }

@@ -27,9 +27,11 @@ let last = Promise.resolve();
  */
 export async function open({ loading = () => {} } = {}) {
   const described = await (await file("model.json")).json();
-  if (described.format !== FORMAT) throw new Refusal("This page and its model are of different versions: export both again.");
+  if (described.format !== FORMAT) {
+    throw new Refusal("This page and its model are of different versions: export both again.");
+  }
   if (![1, 3].includes(described.channels)) {
-    throw new Refusal(`This model takes pictures of ${described.channels} channels, and a browser gives grey or colour`);
+    throw new Refusal(`This model takes pictures of ${described.channels} channels: a browser gives grey or colour.`);
   }
   const model = await download(await file("model.onnx"), loading);
   try {
@@ -70,7 +72,7 @@ async function run(blob) {
     const found = await session.run({ pixels: input }, wanted());
     return Object.fromEntries(Object.entries(found).map(([name, tensor]) => [name, tensor.data]));
   } catch (error) {
-    throw new Refusal(`The model could not answer, perhaps for lack of memory; try a smaller picture. ${error.message}`);
+    throw new Refusal(`The model could not answer: try a smaller picture, as memory may lack. ${error.message}`);
   }
 }
 
@@ -81,7 +83,9 @@ function wanted() {
 
 async function file(name) {
   const response = await fetch(new URL(name, import.meta.url)).catch(() => null);
-  if (!response?.ok) throw new Refusal(`${name} could not be loaded. See whether it is in the folder page, then try again.`);
+  if (!response?.ok) {
+    throw new Refusal(`${name} could not be loaded. See whether it is in the folder page, then try again.`);
+  }
   return response;
 }
 

@@ -2,7 +2,7 @@
 import { sentence } from "./words.js";
 
 const REASONS = {
-  NotAllowedError: "The camera is not allowed here. Allow it for this page in the browser’s settings, then try again.",
+  NotAllowedError: "The camera is not allowed here. Allow it for this page in the browser’s settings.",
   NotFoundError: "No camera was found. Connect one, then try again.",
   NotReadableError: "The camera is used by another program. Close that, then try again.",
 };

@@ -138,6 +138,7 @@ function figureOf(address, alt, caption = null) {
   image.addEventListener("load", () => {
     if (Math.max(image.naturalWidth, image.naturalHeight) <= TINY) image.classList.add("pixels");
   });
-  image.addEventListener("error", () => image.replaceWith(make("p", { className: "blank", textContent: "No preview" })));
+  const blank = make("p", { className: "blank", textContent: "No preview" });
+  image.addEventListener("error", () => image.replaceWith(blank));
   return frame;
 }

@@ -61,7 +61,9 @@ async function sizeOf(blob) {
 /** Throws a Refusal for a picture that is too large, or too long. */
 export function checkSize(width, height) {
   const came = `The picture has ${width} × ${height} pixels`;
-  if (width * height > MOST_PIXELS) throw new Refusal(`${came}, above the limit of ${MOST_PIXELS / 1e6} million: make it smaller.`);
+  if (width * height > MOST_PIXELS) {
+    throw new Refusal(`${came}, above the limit of ${MOST_PIXELS / 1e6} million: make it smaller.`);
+  }
   if (Math.max(width, height) > MOST_ASPECT * Math.min(width, height)) {
     throw new Refusal(`${came}, one side more than ${MOST_ASPECT} times the other: cut it.`);
   }
