@@ -25,6 +25,16 @@ def files() -> Path:
     return Path(__file__).with_name("static")
 
 
+def check_runtime(folder: Path) -> None:
+    """Raise a ConfigError unless a folder has all of `RUNTIME_FILES`."""
+    lacking = [name for name in RUNTIME_FILES if not (folder / name).is_file()]
+    if lacking:
+        raise ConfigError(
+            f"{folder} lacks {', '.join(lacking)}; npm install onnxruntime-web brings them, in "
+            "node_modules/onnxruntime-web/dist"
+        )
+
+
 def write_site(folder: Path, model: bytes | Path, metadata: Mapping[str, Any], runtime: Path) -> None:
     """Fill a folder with the page and a model that answers in the browser, for any web server.
 
@@ -37,12 +47,7 @@ def write_site(folder: Path, model: bytes | Path, metadata: Mapping[str, Any], r
     Raises:
         ConfigError: naming what `runtime` lacks, before anything is written.
     """
-    lacking = [name for name in RUNTIME_FILES if not (runtime / name).is_file()]
-    if lacking:
-        raise ConfigError(
-            f"{runtime} lacks {', '.join(lacking)}; npm install onnxruntime-web brings them, in "
-            "node_modules/onnxruntime-web/dist"
-        )
+    check_runtime(runtime)
     page = folder / "page"
     (page / "runtime").mkdir(parents=True)
     index = (files() / "index.html").read_text(encoding="utf-8")
