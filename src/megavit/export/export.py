@@ -97,7 +97,7 @@ def export(
         kind.write(Job(predictor, new, input, precision, as_json(info), proofs, runtime))
         agreement = compare(predictor, kind.open(new, predictor), info, proofs, progress)
         check(agreement, precision, most, target)
-        script = consumer(target, info, output_names(predictor))
+        script = None if target == "web" else consumer(target, info, output_names(predictor))
         if script is not None:
             write_file(new / "predict.py", script)
         write_file(new / "README.md", about(target, info, output_names(predictor), agreement, source))
@@ -141,6 +141,12 @@ def _openvino(job: Job) -> None:
     write_openvino(job.predictor, job.folder / "model.xml", job.input, job.precision, job.metadata, bounds)
 
 
+def _web(job: Job) -> None:
+    from megavit.export.web import write_web
+
+    write_web(job.predictor, job.folder, job.precision, job.metadata, job.runtime)
+
+
 def _torch(job: Job) -> None:
     write_torch(job.predictor, job.folder / "model.pt2", job.input, job.precision, job.metadata)
 
@@ -152,6 +158,7 @@ def _aotinductor(job: Job) -> None:
 TARGETS: dict[str, Target] = {
     "onnx": Target(("float32", "float16", "int8"), _onnx, lambda folder, _: open_exported(folder)[0]),
     "openvino": Target(("float32", "float16", "int8"), _openvino, lambda folder, _: open_exported(folder)[0]),
+    "web": Target(("float32", "float16", "int8"), _web, lambda folder, _: open_exported(folder / "page")[0]),
     "torch": Target(("float32", "bfloat16"), _torch, lambda folder, p: open_torch(folder / "model.pt2", p)),
     "aotinductor": Target(
         ("float32", "bfloat16"), _aotinductor, lambda folder, p: open_aotinductor(folder / "model.pt2", p)

@@ -31,9 +31,10 @@ def prepared(pixels: Node, preprocessing: Preprocessing) -> Node:
 
 
 def _weights(have: Node, side: Node, kept: int, interpolation: Interpolation) -> tuple[Node, Node]:
-    spare = _real(op.subtract(side, constant_int(kept)))
-    start = op.convert(op.round(op.divide(spare, np.float32(2)), "half_to_even"), np.int64)
-    source, target = _numbers(have), op.add(_numbers(constant_int(kept)), start)
+    spare, two = op.subtract(side, constant_int(kept)), constant_int(2)
+    start = op.divide(op.add(spare, op.mod(op.divide(spare, two), two)), two)
+    source = _numbers(have)
+    target = op.concat([constant_int([0]), op.add(_numbers(constant_int(kept)), start)], 0)
     apart = op.subtract(
         op.unsqueeze(op.multiply(_odd(source), side), constant_int([0])),
         op.unsqueeze(op.multiply(_odd(target), have), constant_int([1])),
@@ -53,6 +54,7 @@ def _weights(have: Node, side: Node, kept: int, interpolation: Interpolation) ->
     largest = op.reduce_max(share, constant_int([0, 1]), False)
     small = op.less(_nearest(op.multiply(powers, largest)), np.float32(WEIGHT_LIMIT))
     factor = op.reduce_max(op.select(small, powers, np.float32(1)), constant_int([0]), False)
+    share = between(share, 1, None, axis=0)
     return op.multiply(op.sign(share), _nearest(op.multiply(op.abs(share), factor))), factor
 
 

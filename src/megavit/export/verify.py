@@ -112,7 +112,8 @@ def compare(
     # The answers decide which is worst, where there are any.
     worst = images[order[int((answers if answers.any() else features).argmax())]]
     labels = [images[place].label for place in order]
-    known = torch.tensor([label is not None for label in labels])
+    classifies = predictor.target == "classes" and bool(expected.answers.shape[1])
+    known = torch.tensor([classifies and label is not None for label in labels])
     right: list[Tensor] = []
     if known.any():
         truth = torch.tensor([label for label in labels if label is not None])

@@ -37,6 +37,7 @@ class Exported:
     """Answers for images; safe to use from several threads.
 
     Attributes:
+        target, labels: as of a `megavit.Predictor`.
         info: what the model says of itself.
         folder: that it lies in.
     """
@@ -48,6 +49,7 @@ class Exported:
                 "export it with pixels for use from here"
             )
         self.folder, self.info, self.run = folder, info, run
+        self.target, self.labels = info.target, tuple(info.labels)
 
     def predict(self, image: Image, top: int = 5, coverage: float | None = None) -> Prediction:
         """What is in an image: see `megavit.Predictor.predict`.
