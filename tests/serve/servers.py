@@ -130,6 +130,7 @@ def _running(command: list[str], env: Mapping[str, str] | None = None) -> Iterat
         process.stdout.close()
     assert not raw, raw  # everything that is said is a line of the log
     until(lambda: not any(_lives(worker) for worker in workers))
+    assert [line for line in server.log if line.get("source") == "asyncio" or line["event"] == "error"] == []
 
 
 def _collect(process: subprocess.Popen[str], log: list[dict[str, Any]], raw: list[str]) -> None:
