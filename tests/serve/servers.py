@@ -20,7 +20,7 @@ import psutil
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60
 
-_STUB = """
+STUB = """
 import json, sys
 from megavit.serve.run import serve
 from megavit.serve.settings import Settings
@@ -91,7 +91,7 @@ def until(what: Any, why: Any = lambda: "") -> None:
 @contextmanager
 def stub_server(*folders: Path, **settings: Any) -> Iterator[Running]:
     """One of `stub_worker` models."""
-    with _running([sys.executable, "-c", _STUB, json.dumps(settings), *map(str, folders)]) as server:
+    with _running([sys.executable, "-c", STUB, json.dumps(settings), *map(str, folders)]) as server:
         yield server
 
 
