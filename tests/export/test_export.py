@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -260,3 +261,18 @@ def test_the_script_beside_it_answers_as_the_bundle(target: str, case: str, tmp_
             [float(number) for line in lines for number in re.findall(NUMBER, line)] for lines in (got, expected)
         ]
         assert numbers[0] == pytest.approx(numbers[1], abs=0.11, rel=1e-4)
+
+
+def test_executorch(tmp_path: Path) -> None:
+    pytest.importorskip("executorch", reason="executorch is an extra that tests do without")
+    predictor = make_predictor(tmp_path / "bundle", True)
+    found = export(predictor, "executorch", tmp_path / "out", proofs_for(predictor), input="images")
+    assert found.answers < 1e-4 and found.features < 1e-4
+    assert json.loads((tmp_path / "out" / "model.json").read_text())["labels"] == ["cat", "dog", "newt"]
+
+
+def test_executorch_that_is_not_there_is_told(tmp_path: Path) -> None:
+    if find_spec("executorch") is not None:
+        pytest.skip("it is there")
+    with pytest.raises(ConfigError, match=r"pip install 'megavit\[executorch\]'"):
+        export(make_predictor(tmp_path / "bundle"), "executorch", tmp_path / "out", [], input="images")
