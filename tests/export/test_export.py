@@ -193,7 +193,7 @@ def test_int8_that_costs_too_much_is_refused(tmp_path: Path, monkeypatch) -> Non
 def test_what_cannot_be_done_is_told_before_anything_is_written(tmp_path: Path) -> None:
     predictor = make_predictor(tmp_path / "bundle")
     proofs = proofs_for(predictor)
-    with pytest.raises(ConfigError, match="onnx, openvino, torch, aotinductor"):
+    with pytest.raises(ConfigError, match="onnx, openvino, web, torch, aotinductor, executorch"):
         export(predictor, "tensorflow", tmp_path / "out", proofs)
     with pytest.raises(ConfigError, match="onnx is exported in float32, float16, int8, not in bfloat16"):
         export(predictor, "onnx", tmp_path / "out", proofs, precision="bfloat16")

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -54,8 +55,8 @@ def test_pytorch_is_not_imported(folder: Path, tmp_path: Path) -> None:
 def test_every_kind_of_image_gives_the_same_answer(exported: Exported, tmp_path: Path) -> None:
     pixels = pictures(3)[2]
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    images = [tmp_path / "a.png", str(tmp_path / "a.png"), (tmp_path / "a.png").read_bytes(), pixels]
-    images.append(Image.fromarray(pixels))
+    path = tmp_path / "a.png"
+    images = (path, str(path), path.read_bytes(), pixels, Image.fromarray(pixels))
     assert len({exported.predict(image).probability for image in images}) == 1
     grey = Image.fromarray(pixels).convert("L")
     assert exported.predict(grey) == exported.predict(grey.convert("RGB"))
@@ -121,7 +122,7 @@ def test_the_mass_of_likelier_classes_is_that_of_the_bundle(counts: np.ndarray) 
 
 
 def test_labels_and_scores() -> None:
-    facts = {"name": "a", "created": "", "channels": 3, "height": 8, "width": 8}
+    facts: dict[str, Any] = {"name": "a", "created": "", "channels": 3, "height": 8, "width": 8}
     facts["preprocessing"] = Preprocessing(height=8, width=8, channels=3)
     embedding = np.zeros((2, 4), np.float32)
     info = ExportInfo(target="labels", labels=["a", "b"], thresholds=[0.5, 0.25], **facts)
