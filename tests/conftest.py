@@ -5,6 +5,9 @@ import signal
 
 from hypothesis import settings
 
+# Fixtures, of which there must be one browser a process.
+from tests.browser import browser, open_page, runtime  # noqa: F401
+
 # Whoever starts the tests in the background may have them ignore these signals, and what they start would too.
 for _number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(_number) is signal.SIG_IGN:

@@ -13,8 +13,8 @@ from sklearn.datasets import load_sample_images
 from megavit.errors import ConfigError
 from megavit.export.export import export
 from megavit.export.proofs import Proof
+from tests.browser import OpenPage
 from tests.export.cases import make_predictor, pictures
-from tests.page.conftest import OpenPage
 from tests.page.stand_in import serving
 from tests.page.test_by_model import ASK
 

@@ -50,7 +50,7 @@ def model_info(name: str = "flowers", **changes: Any) -> dict[str, Any]:
         "height": 32,
         "width": 32,
         "channels": 3,
-        "coverages": True,
+        "coverages": [0.9, 0.95, 0.99],
         "explanation": True,
         "created": "2026-11-01T00:00:00+00:00",
         "ready": True,

@@ -2,7 +2,7 @@
 
 from playwright.sync_api import Page, expect
 
-from tests.page.conftest import OpenPage
+from tests.browser import OpenPage
 from tests.page.pictures import choose, payload
 from tests.page.stand_in import StandIn, classes, good, listed, model_info, refusal
 

@@ -5,7 +5,7 @@ import re
 
 from playwright.sync_api import expect
 
-from tests.page.conftest import OpenPage
+from tests.browser import OpenPage
 from tests.page.pictures import choose, payload
 from tests.page.stand_in import StandIn, classes, good, listed, model_info, refusal
 
@@ -47,7 +47,7 @@ def test_a_coverage_can_be_chosen_and_asks_again(server: StandIn, open_page: Ope
 
 
 def test_a_model_without_coverages_offers_none(server: StandIn, open_page: OpenPage) -> None:
-    server.models = [model_info(coverages=False, explanation=False)]
+    server.models = [model_info(coverages=[], explanation=False)]
     page = open_page(server.address)
     choose(page, "rose.png")
     expect(page.get_by_text("93.1%").first).to_be_visible()
@@ -77,7 +77,7 @@ def test_what_is_unlike_training_is_marked_in_words(server: StandIn, open_page: 
 
 
 def test_several_labels_are_given_with_their_probabilities(server: StandIn, open_page: OpenPage) -> None:
-    server.models = [model_info(target="labels", coverages=False)]
+    server.models = [model_info(target="labels", coverages=[])]
     top = listed(sea=0.9, boat=0.75, sky=0.2)
     server.reply = lambda asked: good({"name": None, "labels": listed(sea=0.9, boat=0.75), "top": top})
     page = open_page(server.address)

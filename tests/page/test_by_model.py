@@ -18,7 +18,7 @@ from megavit.data.pictures import as_channels
 from megavit.errors import ConfigError
 from megavit.page import files, write_site
 from megavit.predict.conformal import likelier_mass
-from tests.page.conftest import OpenPage
+from tests.browser import OpenPage
 from tests.page.pictures import choose, encoded, noise, payload
 from tests.page.small_model import LABELS, UNLIKE_FROM, metadata, small_model
 from tests.page.stand_in import serving

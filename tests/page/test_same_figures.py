@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from megavit.data.pictures import as_channels
 from megavit.predict.conformal import likelier_mass
-from tests.page.conftest import OpenPage
+from tests.browser import OpenPage
 from tests.page.stand_in import StandIn
 
 

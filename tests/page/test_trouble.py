@@ -5,7 +5,7 @@ import time
 
 from playwright.sync_api import expect
 
-from tests.page.conftest import OpenPage
+from tests.browser import OpenPage
 from tests.page.pictures import choose, payload
 from tests.page.stand_in import Asked, Reply, StandIn, classes, good, model_info, refusal
 

@@ -6,7 +6,7 @@ import io
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.page.conftest import OpenPage
+from tests.browser import OpenPage
 from tests.page.pictures import choose, encoded, noise, payload
 from tests.page.stand_in import StandIn
 

@@ -35,7 +35,7 @@ class Stub:
             "height": 8,
             "width": 8,
             "channels": 3,
-            "coverages": False,
+            "coverages": [],
             "explanation": True,
             "created": "2026-11-01T12:00:00+00:00",
         }

@@ -88,11 +88,11 @@ def test_models_are_described(server: Running) -> None:
         "height": 8,
         "width": 8,
         "channels": 3,
-        "coverages": True,
+        "coverages": [0.8, 0.9, 0.95, 0.99],
         "explanation": True,
         "ready": True,
     }
-    assert (age["target"], age["labels"], age["coverages"]) == ("score", [], False)
+    assert (age["target"], age["labels"], age["coverages"]) == ("score", [], [])
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def test_an_exported_model_answers_as_its_bundle_without_pytorch(tmp_path: Path)
         (told,) = server.get("/models").json()["models"]
         assert (told["labels"], told["coverages"], told["explanation"], told["created"]) == (
             ["cat", "dog", "newt"],
-            True,
+            [0.8, 0.9, 0.95, 0.99],
             False,
             predictor.info.created,
         )

@@ -119,6 +119,14 @@ def test_the_log_tells_of_a_request_and_nothing_of_its_content(folder: Path) -> 
             assert secret not in said
 
 
+def test_a_page_of_another_site_gets_no_answers(folder: Path) -> None:
+    with stub_server(folder) as server, server.client() as client:
+        foreign = client.post("/predict", content=b"image", headers={"Sec-Fetch-Site": "cross-site"})
+        assert foreign.status_code == 403 and foreign.json()["error"]["kind"] == "forbidden"
+        assert client.post("/predict", content=b"image", headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
+        assert client.get("/", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200  # a link to the page
+
+
 def test_requests_images_and_batches_are_counted(folder: Path) -> None:
     with stub_server(folder) as server, server.client() as client:
         client.post("/predict", files=[("images", ("a", b"image"))] * 3 + [("images", ("b", b"bad"))])

@@ -46,7 +46,7 @@ def test_the_schema_is_complete(stub: Running) -> None:
     }
     predict = schema["paths"]["/predict"]["post"]
     assert {*predict["responses"]} == {
-        str(status) for status in (200, 400, 401, 404, 408, 413, 421, 422, 429, 500, 503, 504)
+        str(status) for status in (200, 400, 401, 403, 404, 408, 413, 421, 422, 429, 500, 503, 504)
     }
     assert {*predict["requestBody"]["content"]} >= {"multipart/form-data", "image/jpeg", "application/octet-stream"}
     ranges = {parameter["name"]: parameter["schema"] for parameter in predict["parameters"]}

@@ -21,6 +21,9 @@ PIXELS, IMAGES, PROBABILITIES, SCORE, EMBEDDING, DISTANCE = (
 """Of inputs and outputs: uint8 (B, height, width, channels) of any size, or float32 (B, C, height, width) prepared;
 (B, classes); (B,); (B, D); (B,)."""
 
+COVERAGES = (0.8, 0.9, 0.95, 0.99)
+"""That are offered, as far as the validation images allow: an exported model has these alone."""
+
 InputKind = Literal["pixels", "images"]
 ExportPrecision = Literal["float32", "float16", "bfloat16", "int8"]
 

@@ -3,13 +3,10 @@
 import json
 from pathlib import Path
 
-from megavit.config.exported import ExportInfo, ExportPrecision, InputKind
+from megavit.config.exported import COVERAGES, ExportInfo, ExportPrecision, InputKind
 from megavit.config.files import to_dict
 from megavit.export.resize import input_channels
 from megavit.predict.predictor import Predictor
-
-COVERAGES = (0.8, 0.9, 0.95, 0.99)
-"""That an exported model can give sets or intervals for, where its bundle can."""
 
 
 def export_info(predictor: Predictor, input: InputKind, precision: ExportPrecision) -> ExportInfo:

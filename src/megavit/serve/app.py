@@ -25,7 +25,7 @@ from megavit.serve.schema import IMAGES, Answers, Health, Models, Query, errors
 from megavit.serve.served import ServedModel
 from megavit.serve.settings import Options, Settings
 
-_OF_PREDICT = errors(400, 401, 404, 408, 413, 421, 422, 429, 500, 503, 504)
+_OF_PREDICT = errors(400, 401, 403, 404, 408, 413, 421, 422, 429, 500, 503, 504)
 
 
 def make_app(models: Mapping[str, ServedModel], settings: Settings, metrics: Metrics, room: Room) -> FastAPI:

@@ -33,7 +33,7 @@ class ExportedBackend:
             "height": info.height,
             "width": info.width,
             "channels": info.preprocessing.channels,
-            "coverages": bool(info.sets or info.intervals),
+            "coverages": [float(coverage) for coverage in info.sets or info.intervals or {}],
             "explanation": False,
             "created": info.created,
         }

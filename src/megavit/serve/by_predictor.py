@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from megavit.config.exported import COVERAGES
 from megavit.data.decode import decode_with_size
 from megavit.data.pictures import as_batch, prepare, shrink
 from megavit.engine.engine import PATIENCE_SECONDS, Seen
@@ -63,7 +64,7 @@ class PredictorBackend:
             "height": size.height,
             "width": size.width,
             "channels": size.channels,
-            "coverages": self._predictor.trusted.can_cover(0.5),
+            "coverages": [coverage for coverage in COVERAGES if self._predictor.trusted.can_cover(coverage)],
             "explanation": True,
             "created": info.created,
         }

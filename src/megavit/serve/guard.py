@@ -68,6 +68,8 @@ class Guard:
         if self._only_loopback and not is_loopback(_without_port(headers.get("host", ""))):
             raise Refusal(421, "this server answers to localhost alone; megavit serve --host sets another address")
         path = scope["path"]
+        if headers.get("sec-fetch-site") == "cross-site" and scope["method"] != "GET":
+            raise Refusal(403, "a page of another site has sent this; answers are for pages of this server alone")
         is_open = path == "/" or any(path == start or path.startswith(start + "/") for start in OPEN[1:])
         if self._key is not None and not is_open:
             given = headers.get("authorization", "").encode("latin-1", errors="replace")

@@ -65,7 +65,7 @@ class ModelInfo(BaseModel):
     height: int
     width: int
     channels: int
-    coverages: bool = Field(description="Whether prediction sets or intervals can be asked for.")
+    coverages: list[float] = Field(description="Some that sets or intervals can be asked for; none where none can.")
     explanation: bool = Field(description="Whether overlays can be asked for.")
     created: str
     ready: bool
@@ -91,6 +91,7 @@ class Error(BaseModel):
 _WHY = {
     400: "The request is malformed.",
     401: "The key is missing or wrong.",
+    403: "A page of another site has sent it.",
     404: "There is no such model.",
     408: "The request came too slowly.",
     413: "The request is too large.",

@@ -2,7 +2,6 @@
 import { Refusal } from "./refusal.js";
 
 const ROOT = new URL("../", import.meta.url);
-const COVERAGES = [0.9, 0.95, 0.99];
 const BUSY_FOR = 2; // seconds, where a busy server does not say
 
 const TRY_ANOTHER = "Try another picture, or save this one again as JPEG or PNG.";
@@ -27,15 +26,7 @@ let bearer = null;
 export async function open({ key = null } = {}) {
   bearer = key ?? bearer;
   const { models } = await request(new URL("models", ROOT), {});
-  return {
-    models: models.map(({ name, target, labels, coverages, explanation }) => ({
-      name,
-      target,
-      labels,
-      coverages: coverages ? COVERAGES : [],
-      explanation,
-    })),
-  };
+  return { models };
 }
 
 /**
