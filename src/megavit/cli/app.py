@@ -25,6 +25,7 @@ from megavit.cli.evaluate import evaluate
 from megavit.cli.explain import explain
 from megavit.cli.predict import predict
 from megavit.cli.quantise import quantise
+from megavit.cli.serve import serve
 from megavit.cli.train import train
 from megavit.errors import MegavitError, signal_of
 
@@ -46,6 +47,7 @@ app.command(explain)
 app.command(convert)
 app.command(embed)
 app.command(quantise)
+app.command(serve)
 app.command(bench)
 
 

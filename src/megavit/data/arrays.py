@@ -7,7 +7,7 @@ import torch
 from numpy.lib import format as npy
 
 from megavit.config.checks import MAX_CHANNELS
-from megavit.data.limits import check_size
+from megavit.data.limits import MAX_PIXELS, check_size
 from megavit.data.modes import from_unit, rescale
 from megavit.errors import ImageError
 
@@ -36,7 +36,7 @@ def from_array(array: np.ndarray | torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.array(pixels, order="C")).permute(2, 0, 1)
 
 
-def read_npy(data: bytes) -> torch.Tensor:
+def read_npy(data: bytes, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
     """The array in the bytes of a .npy file, as `from_array` gives it. Pickled objects are never read.
 
     Raises:
@@ -51,7 +51,7 @@ def read_npy(data: bytes) -> torch.Tensor:
     if kind.kind not in "uif":
         raise ImageError(f"pixels must be uint8, uint16, or floating point from 0 to 1; got {kind}")
     if len(shape) in (2, 3):
-        check_size(shape[1], shape[0])
+        check_size(shape[1], shape[0], max_pixels)
     # A cut or padded file raises here: its bytes do not fill the shape.
     pixels = np.frombuffer(data, kind, offset=stream.tell())
     return from_array(pixels.reshape(shape, order="F" if by_columns else "C"))

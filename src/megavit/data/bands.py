@@ -35,7 +35,7 @@ def has_bands(data: bytes) -> bool:
     return samples > 4 or (samples == 2 and directory.get(_EXTRA, (0,))[0] == 0)
 
 
-def read_bands(data: bytes) -> torch.Tensor:
+def read_bands(data: bytes, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
     """The first page of a TIFF with any number of bands up to `MAX_CHANNELS`, as `from_array` gives it.
 
     Bands may lie together or one after the other, uncompressed or deflated.
@@ -50,7 +50,7 @@ def read_bands(data: bytes) -> torch.Tensor:
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages.first
         height, width, bands = page.imagelength, page.imagewidth, page.samplesperpixel
-        check_size(width, height)
+        check_size(width, height, max_pixels)
         if bands > MAX_CHANNELS:
             raise ImageError(f"{bands} bands, above the limit of {MAX_CHANNELS}")
         if height * width * bands > _MAX_VALUES:

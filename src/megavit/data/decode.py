@@ -78,9 +78,15 @@ def decode(source: Path | bytes, need: Need | None = None) -> torch.Tensor:
     return decode_with_size(source, need)[0]
 
 
-def decode_with_size(source: Path | bytes, need: Need | None = None) -> tuple[torch.Tensor, tuple[int, int]]:
-    """What `decode` gives, and the (height, width) that the picture has at full scale."""
-    return _decode(source if isinstance(source, bytes) else read_file(source), need)
+def decode_with_size(
+    source: Path | bytes, need: Need | None = None, max_pixels: int = MAX_PIXELS
+) -> tuple[torch.Tensor, tuple[int, int]]:
+    """What `decode` gives, and the (height, width) that the picture has at full scale.
+
+    Args:
+        max_pixels: above which a picture is refused with `TooManyPixels`, once its header is read.
+    """
+    return _decode(source if isinstance(source, bytes) else read_file(source), need, max_pixels)
 
 
 def examine(data: bytes) -> tuple[int, int, int]:
@@ -95,7 +101,7 @@ def examine(data: bytes) -> tuple[int, int, int]:
     return pixels.shape[0], height, width
 
 
-def _decode(data: bytes, need: Need | None) -> tuple[torch.Tensor, tuple[int, int]]:
+def _decode(data: bytes, need: Need | None, max_pixels: int = MAX_PIXELS) -> tuple[torch.Tensor, tuple[int, int]]:
     """The picture, and its (height, width) at full scale."""
     check_bytes(len(data))
     if data.startswith((b"P1", b"P2", b"P3")) and len(data) > MAX_TEXT_BYTES:
@@ -103,11 +109,11 @@ def _decode(data: bytes, need: Need | None) -> tuple[torch.Tensor, tuple[int, in
     with _refusals(data[:16]):
         check_structure(data)
         if data.startswith(NPY_SIGNATURE):
-            return _whole(read_npy(data))
+            return _whole(read_npy(data, max_pixels))
         if data.startswith(TIFF_SIGNATURES) and has_bands(data):
-            return _whole(read_bands(data))
+            return _whole(read_bands(data, max_pixels))
         with _open(data) as image:
-            check_size(*image.size)
+            check_size(*image.size, max_pixels)
             if image.format in ("JPEG", "MPO"):
                 return _from_jpeg(image, need)
             if image.format != "PNG":

@@ -19,14 +19,19 @@ def check_bytes(size: int) -> None:
         raise ImageError(f"a file above the limit of {MAX_BYTES // 2**20} MiB")
 
 
-def check_size(width: int, height: int) -> None:
-    """Raise an ImageError for a picture without pixels, or beyond the limits."""
+class TooManyPixels(ImageError):
+    """A picture above the limit of pixels that whoever decodes it has set."""
+
+
+def check_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
+    """Raise an ImageError for a picture without pixels, or beyond the limits; `TooManyPixels` for their number."""
     came = f"{width} × {height} pixels"
     if not width or not height:
         raise ImageError("no pixels")
     if width > MAX_SIDE or height > MAX_SIDE:
         raise ImageError(f"{came}, above the limit of {MAX_SIDE} a side")
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{came}, above the limit of {MAX_PIXELS // 10**6} million")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise ImageError(f"{came}, one side more than {MAX_ASPECT} times the other")
+    if width * height > max_pixels:
+        limit = f"{max_pixels // 10**6} million" if max_pixels >= 10**6 else f"{max_pixels:,}"
+        raise TooManyPixels(f"{came}, above the limit of {limit}")

@@ -9,8 +9,6 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-import torch
-
 from megavit.errors import DataError
 
 MOST_WORKERS = 8
@@ -46,6 +44,8 @@ def processors() -> int:
 
 def _start() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends us in order
+    import torch  # whoever only asks how many processors there are need not wait for it
+
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

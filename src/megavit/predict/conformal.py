@@ -14,6 +14,8 @@ from megavit.errors import ConfigError
 # Each class has its own limit where so many of its validation images are expected beyond it (section 4.1): then the
 # coverage holds for every class by itself.
 LEAST_BEYOND = 5
+# Whose limits are remembered: a server is asked for any.
+MOST_COVERAGES = 64
 
 
 def likelier_mass(probabilities: Tensor) -> Tensor:
@@ -53,6 +55,8 @@ class PredictionSets:
     def members(self, probabilities: Tensor, coverage: float) -> Tensor:
         """Which classes are in the set of each image, (B, C) bools, never none."""
         if coverage not in self._limits:
+            if len(self._limits) >= MOST_COVERAGES:
+                self._limits.clear()
             self._limits[coverage] = self._limits_of(coverage)
         return likelier_mass(probabilities) <= self._limits[coverage]
 

@@ -1,0 +1,36 @@
+"""What a worker asks of a model, whatever computes it."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from megavit.serve.settings import Options
+
+
+class Backend(Protocol):
+    """A model that answers. `Any` below is a picture, which only the backend looks into."""
+
+    def describe(self) -> dict[str, Any]:
+        """What `GET /models` tells of it, without its name."""
+        ...
+
+    def warm_up(self) -> float:
+        """Answer for one picture of no content, so that the first request need not wait; seconds that the next took."""
+        ...
+
+    def prepare(self, data: bytes, options: Options, max_pixels: int) -> Any:
+        """The picture in the bytes of an image file. Called from several threads.
+
+        Raises:
+            TooManyPixels: before any is decoded.
+            ImageError: for one that cannot be read.
+            ConfigError: for options that the model cannot fulfil.
+        """
+        ...
+
+    def answer(self, pictures: Sequence[Any], options: Sequence[Options]) -> list[dict[str, Any]]:
+        """An answer for each, as plain JSON types."""
+        ...
+
+    def explain(self, picture: Any) -> bytes:
+        """A PNG of the picture under a map of where its answer comes from."""
+        ...

@@ -1,0 +1,80 @@
+"""uvicorn, as we need it: with time limits, one log, and no signals of its own."""
+
+import asyncio
+import contextlib
+import logging
+import traceback
+from collections.abc import Iterator
+
+from starlette.types import ASGIApp
+from uvicorn import Config, Server
+
+from megavit.serve.log import Log
+from megavit.serve.metrics import Metrics
+from megavit.serve.settings import Settings
+from megavit.serve.slow import TimedProtocol
+
+KEEP_ALIVE_SECONDS = 75
+"""Longer than proxies before us keep a connection: they close it then, not we in the middle of a request."""
+FRESH_SECONDS = 0.5
+CLOSING_SECONDS = 5
+"""For connections that do not end by themselves, once everything is answered."""
+
+
+class HttpServer(Server):
+    """Ends when its `should_exit` is set."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """They are `megavit.serve.run`'s."""
+        yield
+
+    async def stop_listening(self) -> None:
+        """Take no more connections, and give those that were just made the moment that their request needs."""
+        for listening in self.servers:
+            listening.close()
+        end = asyncio.get_running_loop().time() + FRESH_SECONDS
+        while asyncio.get_running_loop().time() < end and any(
+            isinstance(connection, TimedProtocol) and connection.is_fresh
+            for connection in self.server_state.connections
+        ):
+            await asyncio.sleep(0.02)
+
+
+def make_server(app: ASGIApp, settings: Settings, counts: Metrics, log: Log) -> HttpServer:
+    """For a socket that listens already."""
+    for name in ("uvicorn.error", "asyncio"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.addHandler(_ToLog(log))
+        logger.propagate = False
+        logger.setLevel(logging.WARNING)
+
+    class Protocol(TimedProtocol):
+        read_timeout = settings.read_timeout
+        metrics = counts
+
+    return HttpServer(
+        Config(
+            app,
+            http=Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=CLOSING_SECONDS,
+        )
+    )
+
+
+class _ToLog(logging.Handler):
+    def __init__(self, log: Log) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else None
+        self._log("warning", source=record.name, message=record.getMessage(), error=error)

@@ -1,0 +1,156 @@
+"""The process that holds one model: frames in on its standard input, answers out on its standard output.
+
+It ends when its input does, so that none is left when the server is killed. What goes wrong in it and is no image's
+fault ends it: the server starts another one and finds the image that did it.
+"""
+
+import base64
+import faulthandler
+import gc
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, BinaryIO
+
+from megavit.data.limits import TooManyPixels
+from megavit.data.workers import MOST_WORKERS, processors
+from megavit.errors import ConfigError, ImageError, MegavitError
+from megavit.serve.backend import Backend
+from megavit.serve.desk import Desk, Job
+from megavit.serve.frames import head_of, read_frame
+from megavit.serve.settings import Options, WorkerSettings
+
+BIG_PIXELS = 4_000_000
+"""Above it images are decoded one at a time: a picture of 50 million pixels takes 350 MB while it is."""
+NICENESS = 10
+
+
+class Worker:
+    """A backend at work.
+
+    Args:
+        outgoing: where replies go.
+        one_takes: seconds that one image takes the backend.
+    """
+
+    def __init__(self, backend: Backend, settings: WorkerSettings, outgoing: BinaryIO, one_takes: float) -> None:
+        self._backend, self._settings, self._outgoing = backend, settings, outgoing
+        self._sending = threading.Lock()
+        self._desk = Desk(settings.batch_size, settings.batch_seconds, one_takes)
+        self._small = ThreadPoolExecutor(min(processors(), MOST_WORKERS))
+        self._big = ThreadPoolExecutor(1)
+        threading.Thread(target=_or_die, args=[self._answer_all], daemon=True).start()
+
+    def take(self, header: dict[str, Any], body: bytes) -> None:
+        """A frame of the front."""
+        if header["op"] == "cancel":
+            self._desk.cancel(header["id"])
+            return
+        job = self._desk.open(header["id"], Options(**header["options"]), body)
+        self._small.submit(_or_die, self._prepare, job, min(BIG_PIXELS, self._settings.max_pixels))
+
+    def send(self, header: dict[str, Any], body: bytes = b"") -> None:
+        with self._sending:
+            self._outgoing.write(head_of(header, body) + body)
+            self._outgoing.flush()
+
+    def _prepare(self, job: Job, max_pixels: int) -> None:
+        if job.cancelled:
+            self._close(job, "cancelled")
+            return
+        try:
+            job.picture = self._backend.prepare(job.data, job.options, max_pixels)
+        except TooManyPixels as error:
+            if max_pixels == self._settings.max_pixels:
+                self._close(job, "unreadable", error=error.reason)
+            else:
+                self._big.submit(_or_die, self._prepare, job, self._settings.max_pixels)
+        except ImageError as error:
+            self._close(job, "unreadable", error=error.reason)
+        except ConfigError as error:
+            self._close(job, "refused", error=str(error))
+        else:
+            job.data = b""
+            self._desk.prepared(job)
+
+    def _answer_all(self) -> None:
+        while True:
+            work = self._desk.next()
+            for job in work.cancelled:
+                self._close(job, "cancelled")
+            if work.batch:
+                with self._desk.timed(len(work.batch)):
+                    answers = self._backend.answer(
+                        [job.picture for job in work.batch], [job.options for job in work.batch]
+                    )
+                for job, answer in zip(work.batch, answers, strict=True):
+                    job.answer, job.batch = answer, len(work.batch)
+                    if job.options.explanation:
+                        self._desk.answered(job)
+                    else:
+                        self._close(job, "answered")
+            if work.explained is not None:
+                overlay = self._backend.explain(work.explained.picture)
+                work.explained.answer["overlay"] = base64.b64encode(overlay).decode()
+                self._close(work.explained, "answered")
+
+    def _close(self, job: Job, outcome: str, error: str | None = None) -> None:
+        self._desk.close(job)
+        header = {"op": "answer", "id": job.id, "outcome": outcome, "error": error, "batch": job.batch}
+        header["unlike"] = bool(job.answer.get("unlike_training"))
+        self.send(header, json.dumps(job.answer).encode())
+
+
+def main(make_backend: Callable[[WorkerSettings], Backend]) -> None:
+    """Serve frames; the settings are the only argument, as JSON.
+
+    Args:
+        make_backend: loads the model; its MegavitError is what the server tells.
+    """
+    # The server ends us, in order; a Ctrl-C reaches the whole group of processes.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    os.nice(NICENESS)  # the server answers also while we keep every processor busy
+    faulthandler.enable()
+    # Frames alone go to the server: whatever else prints, from C too, goes to standard error.
+    outgoing = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    settings = WorkerSettings(**json.loads(sys.argv[1]))
+    try:
+        backend = make_backend(settings)
+        one_takes = backend.warm_up()
+    except MegavitError as error:
+        outgoing.write(head_of({"op": "failed", "error": str(error)}))
+        outgoing.flush()
+        os._exit(2)
+    gc.freeze()
+    worker = Worker(backend, settings, outgoing, one_takes)
+    worker.send({"op": "ready", "model": backend.describe()})
+    while (frame := read_frame(sys.stdin.buffer)) is not None:
+        worker.take(*frame)
+    os._exit(0)
+
+
+def _or_die(work: Callable[..., None], *arguments: Any) -> None:
+    """In a thread, where an exception would be lost."""
+    try:
+        work(*arguments)
+    except BaseException:  # noqa: BLE001 - whatever it is, the process is not to be trusted any more
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _by_predictor(settings: WorkerSettings) -> Backend:
+    from megavit.serve.by_predictor import PredictorBackend
+
+    return PredictorBackend(settings)
+
+
+if __name__ == "__main__":
+    main(_by_predictor)

@@ -1,0 +1,73 @@
+"""Bundles to serve, and servers that tests share."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from megavit.config.trust import Trust
+from megavit.predict.trusted import MEANS, SET_LABELS, SET_SCORES, WHITENING
+from tests.serve.servers import Running, megavit_serve, stub_server
+from tests.weights.bundles import make_bundle
+
+TRUST = {
+    SET_SCORES: torch.linspace(0, 0.9, 99, dtype=torch.float64),
+    SET_LABELS: torch.arange(99) % 3,
+    MEANS: torch.zeros(3, 8),
+    WHITENING: torch.eye(8),
+}
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes, with sets and distances from training."""
+    folder = tmp_path_factory.mktemp("serve") / "animals"
+    make_bundle(folder, tensors=TRUST, trust=Trust(images=99, threshold=0.5))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """`megavit serve` of `bundle`, and of one that answers with a score."""
+    from megavit.config.target import Target
+    from tests.weights.bundles import make_model
+
+    score = tmp_path_factory.mktemp("serve") / "age"
+    make_bundle(score, make_model(1), labels=(), metrics={}, target=Target(kind="score", mean=30, std=9))
+    with megavit_serve(bundle, score, "--max-pixels", "1", "--max-body", "4") as running:
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Of a model of `stub_worker`."""
+    return stub_folder(tmp_path / "stub")
+
+
+@pytest.fixture(scope="session")
+def stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server of a stub, for tests that leave it whole."""
+    folder = stub_folder(tmp_path_factory.mktemp("serve") / "stub")
+    with stub_server(folder, read_timeout=1, timeout=2, queue=8, max_body=200_000) as running:
+        yield running
+
+
+def stub_folder(folder: Path, **said: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    new = folder / "new"
+    new.write_text(json.dumps({"version": "1"} | said))
+    new.replace(folder / "megavit.json")
+    return folder
+
+
+def png(seed: int = 0, size: tuple[int, int] = (12, 9)) -> bytes:
+    """The bytes of a picture of noise."""
+    random = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (size[1], size[0], 3), dtype=torch.uint8, generator=random)
+    content = io.BytesIO()
+    Image.fromarray(pixels.numpy()).save(content, format="PNG")
+    return content.getvalue()

@@ -1,0 +1,73 @@
+"""A worker whose model does what the bytes of an "image" say, for tests of what the server does about it.
+
+`version`: of the bundle's megavit.json. `sleep S`, `hang`, `die`: so long, for ever, at once, while answering.
+`die decoding`: while decoding. `bad`: no image. Anything else is answered.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from megavit.errors import BundleError, ConfigError, ImageError
+from megavit.serve.settings import Options, WorkerSettings
+from megavit.serve.worker import main
+
+
+class Stub:
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.said = json.loads((Path(settings.source) / "megavit.json").read_bytes())
+        if "refused" in self.said:
+            raise BundleError(self.said["refused"])
+        if "dies" in self.said:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "target": "classes",
+            "labels": ["cat", "dog"],
+            "height": 8,
+            "width": 8,
+            "channels": 3,
+            "coverages": False,
+            "explanation": True,
+            "created": "2026-11-01T12:00:00+00:00",
+        }
+
+    def warm_up(self) -> float:
+        return 1e-4
+
+    def prepare(self, data: bytes, options: Options, max_pixels: int) -> bytes:
+        if options.coverage is not None:
+            raise ConfigError("there is no coverage to be had")
+        if data.startswith(b"bad"):
+            raise ImageError("not an image")
+        if data.startswith(b"die decoding"):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return data[:100]
+
+    def answer(self, pictures: Sequence[bytes], options: Sequence[Options]) -> list[dict[str, Any]]:
+        return [self._answer(picture, wanted) for picture, wanted in zip(pictures, options, strict=True)]
+
+    def explain(self, picture: bytes) -> bytes:
+        return b"overlay of " + picture
+
+    def _answer(self, picture: bytes, options: Options) -> dict[str, Any]:
+        word, *rest = picture.split()[:2] or [b""]
+        if word == b"sleep":
+            time.sleep(float(rest[0]))
+        elif word == b"hang":
+            time.sleep(1000)
+        elif word == b"die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif word == b"version":
+            return {"label": self.said["version"], "probability": 1.0, "top": []}
+        answer: dict[str, Any] = {"label": "cat", "probability": 1.0, "top": [{"label": "cat", "probability": 1.0}]}
+        return answer | ({"embedding": [1.0, 2.0]} if options.embedding else {})
+
+
+if __name__ == "__main__":
+    main(Stub)

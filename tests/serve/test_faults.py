@@ -1,0 +1,156 @@
+"""Workers that die, hang, or are replaced, while requests wait for them."""
+
+import asyncio
+import os
+import signal
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.serve.conftest import stub_folder
+from tests.serve.servers import Running, stub_server
+
+
+def answers(server: Running, bodies: list[bytes]) -> list[httpx.Response]:
+    """Of requests that are sent together."""
+
+    async def ask() -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=server.address, timeout=60) as client:
+            return list(await asyncio.gather(*(client.post("/predict", content=body) for body in bodies)))
+
+    return asyncio.run(ask())
+
+
+def test_a_killed_worker_costs_no_request(folder: Path) -> None:
+    with stub_server(folder, timeout=20) as server, ThreadPoolExecutor() as pool:
+        for _ in range(3):
+            (worker,) = server.workers()
+            waiting = pool.submit(answers, server, [b"sleep 0.05"] * 20)
+            server.until(lambda: server.metric("megavit_outstanding_images", model="stub") > 5)
+            worker.send_signal(signal.SIGKILL)
+            assert [reply.status_code for reply in waiting.result()] == [200] * 20
+        assert server.metric("megavit_worker_restarts_total", model="stub") == 3
+        assert server.get("/health/ready").status_code == 200
+
+
+def test_an_idle_worker_that_is_killed_is_replaced_and_the_next_request_answered(folder: Path) -> None:
+    with stub_server(folder) as server:
+        server.workers()[0].send_signal(signal.SIGKILL)
+        server.until(lambda: server.events("worker_ended"))
+        assert server.post(b"image").status_code == 200
+        assert server.events("worker_ended")[0]["why"] == "signal 9"
+
+
+@pytest.mark.parametrize("poison", [b"die", b"die decoding"])
+def test_an_image_that_ends_workers_is_found_and_all_others_are_answered(folder: Path, poison: bytes) -> None:
+    with stub_server(folder) as server:
+        replies = answers(server, [b"sleep 0.05"] * 5 + [poison] + [b"image"] * 5)
+        assert [reply.status_code for reply in replies] == [200] * 5 + [500] + [200] * 5
+        assert replies[5].json()["error"]["kind"] == "failed"
+        assert server.metric("megavit_images_total", model="stub", outcome="failed") == 1
+        assert server.post(b"image").status_code == 200
+
+
+def test_among_several_images_the_one_that_ends_workers_fails_alone(folder: Path) -> None:
+    with stub_server(folder) as server, server.client() as client:
+        files = [("images", (name, body)) for name, body in [("a", b"image"), ("b", b"die"), ("c", b"image")]]
+        reply = client.post("/predict", files=files)
+        assert reply.status_code == 200
+        assert [answer.get("label") for answer in reply.json()["answers"]] == ["cat", None, "cat"]
+        assert "twice ended" in reply.json()["answers"][1]["error"]
+
+
+def test_a_hanging_worker_is_replaced(folder: Path) -> None:
+    with stub_server(folder, timeout=1) as server:
+        assert server.post(b"hang").status_code == 504
+        server.until(lambda: server.events("worker_hangs"))
+        server.until(lambda: server.get("/health/ready").status_code == 200 and len(server.events("ready")) == 2)
+        assert server.post(b"image").status_code == 200
+
+
+def test_what_nobody_waits_for_is_not_begun(folder: Path) -> None:
+    with stub_server(folder, timeout=0.5, batch_size=1) as server:
+        replies = answers(server, [b"sleep 0.3"] * 10)
+        assert {reply.status_code for reply in replies} == {200, 504}
+        server.until(lambda: server.metric("megavit_outstanding_images", model="stub") == 0)
+        done = [server.metric("megavit_images_total", model="stub", outcome=o) for o in ("answered", "cancelled")]
+        assert sum(done) == 10
+        assert done[1] >= 8
+        assert not server.events("worker_hangs")
+
+
+def test_a_client_that_goes_is_no_error_and_frees_its_place(folder: Path) -> None:
+    with stub_server(folder, queue=2) as server:
+        for _ in range(3):
+            with server.raw() as connection:
+                connection.sendall(b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\nsleep 0.2")
+                server.until(lambda: server.metric("megavit_outstanding_images", model="stub") == 1)
+        server.until(lambda: server.metric("megavit_outstanding_images", model="stub") == 0)
+        assert server.post(b"image").status_code == 200
+        assert server.metric("megavit_images_total", model="stub", outcome="cancelled") == 3
+        assert len([line for line in server.events("request") if line.get("gone")]) == 3
+        assert not server.events("error")
+
+
+def test_a_new_bundle_takes_over_without_a_failure(folder: Path) -> None:
+    seen: list[str] = []
+    with stub_server(folder) as server, ThreadPoolExecutor() as pool:
+        over = threading.Event()
+
+        def ask() -> list[str]:
+            labels = []
+            with server.client() as client:
+                while not over.is_set():
+                    reply = client.post("/predict", content=b"version")
+                    assert reply.status_code == 200
+                    labels.append(reply.json()["answers"][0]["label"])
+            return labels
+
+        asking: list[Future[list[str]]] = [pool.submit(ask) for _ in range(3)]
+        for version in ("2", "3"):
+            stub_folder(folder, version=version)
+            server.until(lambda version=version: len(server.events("swapped")) == int(version) - 1)
+        over.set()
+        for one in asking:
+            labels = one.result()
+            assert labels == sorted(labels)
+            seen += labels
+        assert {"1", "3"} <= set(seen)
+        server.until(lambda: len(server.workers()) == 1)
+        assert server.metric("megavit_swaps_total", model="stub", outcome="taken") == 2
+        assert server.metric("megavit_worker_restarts_total", model="stub") == 0
+
+
+@pytest.mark.parametrize("said", [{"refused": "the weights are damaged"}, {"dies": "yes"}])
+def test_a_new_bundle_that_cannot_be_served_leaves_the_old_one(folder: Path, said: dict[str, str]) -> None:
+    with stub_server(folder) as server:
+        stub_folder(folder, **said)
+        server.until(lambda: server.events("swap_refused"))
+        assert said.get("refused", "ended before it was ready: signal 9") in server.events("swap_refused")[0]["error"]
+        assert server.metric("megavit_swaps_total", model="stub", outcome="refused") == 1
+        assert server.post(b"version").json()["answers"][0]["label"] == "1"
+        stub_folder(folder, version="2")
+        server.until(lambda: server.events("swapped"))
+        assert server.post(b"version").json()["answers"][0]["label"] == "2"
+
+
+def test_a_worker_that_does_not_come_up_again_is_tried_later_and_meanwhile_told(folder: Path) -> None:
+    with stub_server(folder) as server:
+        (folder / "megavit.json").write_text('{"dies": "yes"}')
+        server.workers()[0].send_signal(signal.SIGKILL)
+        server.until(lambda: len(server.events("worker_not_started")) >= 2)
+        assert server.get("/health/ready").status_code == 503
+        assert server.get("/health/live").status_code == 200
+        reply = server.post(b"image")
+        assert (reply.status_code, "retry-after" in reply.headers) == (503, True)
+        stub_folder(folder)
+        server.until(lambda: server.get("/health/ready").status_code == 200)
+        assert server.post(b"image").status_code == 200
+
+
+def test_a_killed_server_leaves_no_worker(folder: Path) -> None:
+    with stub_server(folder) as server:
+        os.kill(server.process.pid, signal.SIGKILL)  # what comes after the `with` waits for its workers' end

@@ -1,0 +1,216 @@
+"""What is too large, too slow, too much, or not what it says it is."""
+
+import socket
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.serve.servers import Running, stub_server
+from tests.serve.test_faults import answers
+
+HEAD = b"POST /predict HTTP/1.1\r\nhost: localhost\r\n"
+
+
+def told(connection: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    found = b""
+    while chunk := connection.recv(65_536):
+        found += chunk
+    return found
+
+
+def test_an_announced_body_above_the_limit_is_refused_unread(stub: Running) -> None:
+    with stub.raw() as connection:
+        connection.sendall(HEAD + b"content-length: 200001\r\n\r\n")
+        answer = told(connection)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"connection: close" in answer
+    assert b'"too_large"' in answer
+
+
+def test_a_body_that_grows_above_the_limit_is_refused(stub: Running) -> None:
+    def chunks():
+        for _ in range(100):
+            yield b"x" * 10_000
+
+    with stub.client() as client:
+        reply = client.post("/predict", content=chunks())
+    assert (reply.status_code, reply.json()["error"]["kind"]) == (413, "too_large")
+
+
+def test_a_client_that_sends_on_regardless_still_reads_the_refusal(stub: Running) -> None:
+    with stub.raw() as connection:
+        connection.sendall(HEAD + b"content-length: 3000000\r\n\r\n")
+        for _ in range(300):
+            connection.sendall(b"x" * 10_000)
+        assert told(connection).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_body_without_length_is_read(stub: Running) -> None:
+    with stub.client() as client:
+        assert client.post("/predict", content=iter([b"im", b"age"])).status_code == 200
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /pre", HEAD, HEAD + b"x-header: va"])
+def test_slow_headers_are_not_waited_for(stub: Running, sent: bytes) -> None:
+    with stub.raw() as connection:
+        connection.sendall(sent)
+        answer = told(connection)
+    assert (answer == b"") if not sent else answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_headers_that_drip_are_not_waited_for(stub: Running) -> None:
+    began = time.monotonic()
+    with stub.raw() as connection, pytest.raises(OSError):
+        connection.sendall(HEAD)
+        while time.monotonic() < began + 30:
+            connection.sendall(b"a: b\r\n")
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize("header", [b"content-length: 1000\r\n", b"transfer-encoding: chunked\r\n"])
+def test_a_slow_body_is_not_waited_for(stub: Running, header: bytes) -> None:
+    with stub.raw() as connection:
+        connection.sendall(HEAD + header + b"\r\n")
+        connection.sendall(b"3\r\nabc\r\n")
+        answer = told(connection)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"too_slow"' in answer
+
+
+def test_a_body_that_drips_after_its_request_was_refused_is_not_waited_for(stub: Running) -> None:
+    with stub.raw() as connection:
+        connection.sendall(b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n")
+        assert b"404" in told(connection)
+
+
+def test_a_connection_is_used_again_and_its_next_headers_timed(stub: Running) -> None:
+    with stub.raw() as connection:
+        for _ in range(2):
+            connection.sendall(HEAD + b"content-length: 5\r\n\r\nimage")
+            answer = b""
+            while not answer.endswith(b"]}]}"):
+                answer += connection.recv(65_536)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert b"connection: close" not in answer
+        connection.sendall(HEAD)
+        assert told(connection).startswith(b"HTTP/1.1 408 ")
+
+
+def test_endless_headers_are_refused(stub: Running) -> None:
+    with stub.raw() as connection:
+        connection.sendall(HEAD + b"x: " + b"y" * 70_000)
+        assert told(connection).startswith(b"HTTP/1.1 431 ")
+
+
+def test_what_is_no_http_is_refused(stub: Running) -> None:
+    with stub.raw() as connection:
+        connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+        answer = told(connection)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b'"malformed"' in answer
+
+
+def multipart(*parts: bytes, boundary: bytes = b"cut", end: bytes = b"--cut--\r\n") -> tuple[bytes, dict[str, str]]:
+    body = b"".join(b"--" + boundary + b"\r\n" + part + b"\r\n" for part in parts) + end
+    return body, {"content-type": f"multipart/form-data; boundary={boundary.decode()}"}
+
+
+FILE = b'content-disposition: form-data; name="images"; filename="a.png"\r\n\r\nimage'
+
+
+@pytest.mark.parametrize(
+    ("parts", "end", "said"),
+    [
+        ([FILE, FILE], b"", "cut short"),
+        ([FILE], b"--cu", "cut short"),
+        ([], b"--cut--\r\n", "no image"),
+        ([], b"", "cut short"),
+        ([b'content-disposition: form-data; name="top"\r\n\r\n3'], b"--cut--\r\n", "options go into the query"),
+        ([b"content-type: image/png\r\n\r\nimage"], b"--cut--\r\n", "no name"),
+    ],
+)
+def test_a_multipart_that_is_none_is_400(stub: Running, parts: list[bytes], end: bytes, said: str) -> None:
+    body, headers = multipart(*parts, end=end)
+    reply = stub.post(body, headers=headers)
+    assert (reply.status_code, reply.json()["error"]["kind"]) == (400, "malformed")
+    assert said in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/mixed; boundary=cut"])
+def test_a_multipart_of_another_kind_is_400(stub: Running, kind: str) -> None:
+    assert stub.post(multipart(FILE)[0], headers={"content-type": kind}).status_code == 400
+
+
+def test_a_truncated_request_is_dropped(stub: Running) -> None:
+    body, headers = multipart(FILE)
+    with stub.raw() as connection:
+        head = HEAD + f"content-type: {headers['content-type']}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+        connection.sendall(head + body[:-10])
+        connection.shutdown(socket.SHUT_WR)
+        assert told(connection) == b""
+
+
+def test_any_field_name_will_do_and_names_are_told(stub: Running) -> None:
+    part = b'Content-Disposition: form-data; name="file"; filename="\xc3\xbc \\"x\\".png"\r\n\r\nimage'
+    body, headers = multipart(part, FILE.replace(b"a.png", b""))
+    answers = stub.post(body, headers=headers).json()["answers"]
+    assert [answer["name"] for answer in answers] == ['ü "x".png', None]
+
+
+def test_more_images_than_the_queue_could_hold_are_413(stub: Running) -> None:
+    body, headers = multipart(*[FILE] * 9)
+    reply = stub.post(body, headers=headers)
+    assert reply.status_code == 413
+    assert "more than 8 images" in reply.json()["error"]["message"]
+    assert stub.post(*multipart(*[FILE] * 8)[:1], headers=headers).status_code == 200
+
+
+def test_a_flood_is_refused_with_the_time_to_come_back(folder: Path) -> None:
+    with stub_server(folder, queue=4) as server:
+        replies = answers(server, [b"sleep 0.2"] * 40)
+        statuses = [reply.status_code for reply in replies]
+        assert set(statuses) == {200, 429}
+        assert 4 <= statuses.count(200) <= 8
+        refused = next(reply for reply in replies if reply.status_code == 429)
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        assert refused.json()["error"]["kind"] == "busy"
+        assert server.metric("megavit_refusals_total", kind="busy") == statuses.count(429)
+        assert server.post(b"image").status_code == 200
+
+
+def test_in_a_flood_the_body_is_not_asked_for(folder: Path) -> None:
+    with stub_server(folder, queue=1, read_timeout=30) as server, server.raw() as busy, server.raw() as late:
+        busy.sendall(HEAD + b"content-length: 7\r\n\r\nsleep 1")
+        server.until(lambda: server.metric("megavit_outstanding_images", model="stub") == 1)
+        late.sendall(HEAD + b"content-length: 1000\r\nexpect: 100-continue\r\n\r\n")
+        assert told(late).startswith(b"HTTP/1.1 429 ")
+        assert busy.recv(65_536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_no_answer_in_time_is_504(stub: Running) -> None:
+    replies = answers(stub, [b"sleep 2.5", b"image"])
+    assert (replies[0].status_code, replies[0].json()["error"]["kind"]) == (504, "timeout")
+    stub.until(lambda: stub.metric("megavit_outstanding_images", model="stub") == 0)
+
+
+def test_bytes_are_given_back_however_a_request_ends(folder: Path) -> None:
+    # 8 times the largest body is the room for all: a leak of a few bodies would close the server.
+    with stub_server(folder, max_body=1000, read_timeout=0.3, timeout=0.5) as server:
+        for _ in range(5):
+            assert server.post(b"x" * 1000).status_code == 200
+            assert server.post(b"bad" + b"x" * 990).status_code == 422
+            assert server.post(b"x" * 1000, headers={"content-type": "multipart/form-data"}).status_code == 400
+            body, headers = multipart(FILE + b"x" * 600, end=b"")
+            assert server.post(body, headers=headers).status_code == 400
+            assert server.post(b"sleep 0.7 " + b"x" * 900).status_code == 504
+            with server.raw() as connection:
+                connection.sendall(HEAD + b"content-length: 1000\r\n\r\n" + b"x" * 900)
+                assert told(connection).startswith(b"HTTP/1.1 408 ")
+            with server.raw() as connection:
+                connection.sendall(HEAD + b"content-length: 1000\r\n\r\n" + b"x" * 900)
+            with server.client() as client, pytest.raises(httpx.ReadTimeout):
+                client.post("/predict", content=b"sleep 0.3 " + b"x" * 900, timeout=0.1)
+        assert server.post(b"x" * 1000).status_code == 200

@@ -1,0 +1,54 @@
+"""The schema that `GET /openapi.json` gives, held against the server itself."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.serve.servers import Running, stub_server
+
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance,negative_data_rejection,unsupported_method,ignored_auth"  # noqa: E501
+
+
+def schemathesis(server: Running, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{server.address}/openapi.json"]
+    command += ["--checks", CHECKS, "--seed", "1", "--generation-database", "none", "--no-color", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=os.environ)
+
+
+def test_the_server_does_what_its_schema_says(stub: Running, tmp_path: Path) -> None:
+    done = schemathesis(stub, tmp_path, "--max-examples", "25")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not stub.events("error")
+
+
+def test_with_a_key_the_schema_asks_for_it(folder: Path, tmp_path: Path) -> None:
+    with stub_server(folder, api_key="sesame") as server:
+        headers = {"authorization": "Bearer sesame"}
+        schema = server.get("/openapi.json", headers=headers).json()
+        kinds = schema["components"]["securitySchemes"]
+        assert [kind["scheme"] for kind in kinds.values()] == ["bearer"]
+        assert schema["paths"]["/models"]["get"]["security"] == [{name: []} for name in kinds]
+        assert "security" not in schema["paths"]["/health/live"]["get"]
+        done = schemathesis(server, tmp_path, "--header", "authorization: Bearer sesame", "--max-examples", "5")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_schema_is_complete(stub: Running) -> None:
+    schema = stub.get("/openapi.json").json()
+    assert {*schema["paths"]} == {
+        "/predict",
+        "/models/{model}/predict",
+        "/models",
+        "/health/live",
+        "/health/ready",
+        "/metrics",
+    }
+    predict = schema["paths"]["/predict"]["post"]
+    assert {*predict["responses"]} == {
+        str(status) for status in (200, 400, 401, 404, 408, 413, 421, 422, 429, 500, 503, 504)
+    }
+    assert {*predict["requestBody"]["content"]} >= {"multipart/form-data", "image/jpeg", "application/octet-stream"}
+    ranges = {parameter["name"]: parameter["schema"] for parameter in predict["parameters"]}
+    assert (ranges["top"]["minimum"], ranges["top"]["maximum"], ranges["top"]["default"]) == (1, 1000, 5)
+    assert {*ranges} == {"top", "coverage", "embedding", "explanation"}
