@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import psutil
 
@@ -69,16 +69,18 @@ def pss(processes: Sequence[psutil.Process]) -> int:
     return total
 
 
-def peak(pid: int) -> int:
-    """Bytes that a process held at most, since `forget_peak`."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+def forget_peak(process: psutil.Process) -> int:
+    """Bytes that a process holds now; from here on `peak_above` counts."""
+    Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # see proc_pid_clear_refs(5)
+    return process.memory_info().rss
+
+
+def peak_above(process: psutil.Process, before: int) -> int:
+    """Bytes more than `before` that a process held at most since `forget_peak`."""
+    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
-def forget_peak(pid: int) -> None:
-    Path(f"/proc/{pid}/clear_refs").write_text("5")  # see proc_pid_clear_refs(5)
+            return int(line.split()[1]) * 1024 - before
+    raise RuntimeError("this system does not tell the most memory that a process held")
 
 
 class Served:
@@ -126,6 +128,10 @@ class Served:
     def worker(self) -> psutil.Process:
         """The process that holds the model: the largest below the first."""
         return max(self.processes()[1:], key=lambda process: pss([process]))
+
+    def log(self) -> list[dict[str, Any]]:
+        """Its lines so far, of JSON."""
+        return [json.loads(line) for line in self.errors.read_text().splitlines() if line.startswith("{")]
 
     def healthy(self) -> bool:
         return self.get(self._health)[0] == 200
