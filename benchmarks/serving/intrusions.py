@@ -6,16 +6,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from benchmarks.serving import abuse
-from benchmarks.serving.client import Client, closed_loop, multipart, open_loop, request
+from benchmarks.serving.client import Client, multipart, request
 from benchmarks.serving.hostile import encode, hostile_images, picture
 from benchmarks.serving.processes import Served, forget_peak, peak_above
-from benchmarks.serving.schedule import Reply, milliseconds, percentile, poisson, statuses
+from benchmarks.serving.schedule import Reply, milliseconds, percentile, statuses
 
 GOOD = [encode(picture(96 + place, 64), kind) for place in range(4) for kind in ("JPEG", "PNG", "WEBP")]
 REQUESTS = [request("/predict", image) for image in GOOD]
 BYSTANDERS, MANY = 4, 100
 PATIENCE = 30.0
-FLOOD_TIMES, FLOOD_SECONDS = 10.0, 3.0
 
 Intrusion = Callable[[Served], Awaitable[dict[str, Any]]]
 
@@ -144,25 +143,6 @@ async def client_gone(server: Served) -> dict[str, Any]:
     return {"statuses": {"gone": 4 * MANY}}
 
 
-async def flood(server: Served) -> dict[str, Any]:
-    """Ten times what it can do, from clients that do not wait; the sender takes processors from the server."""
-    async with Client(server.port) as client:
-        replies, taken = await closed_loop(client, REQUESTS, 32, 1.5)
-        capacity = sum(reply.status == 200 for reply in replies) / taken
-        replies = await open_loop(client, REQUESTS, poisson(FLOOD_TIMES * capacity, FLOOD_SECONDS, 0))
-    refused = [reply.done - reply.sent for reply in replies if reply.status == 429]
-    logged = [line["ms"] / 1000 for line in server.log() if line["event"] == "request" and line["status"] == 429]
-    return {
-        "capacity_per_second": round(capacity, 1),
-        "offered_per_second": round(len(replies) / FLOOD_SECONDS, 1),
-        "statuses": statuses(replies),
-        "lost": sum(reply.status not in (200, 429) for reply in replies),
-        "refused_p99_ms": milliseconds(percentile(refused, 0.99)),
-        "refused_p99_ms_in_the_server": milliseconds(percentile(logged, 0.99)),
-        "sender_late_p99_ms": milliseconds(percentile([reply.sent - reply.due for reply in replies], 0.99)),
-    }
-
-
 INTRUSIONS: dict[str, Intrusion] = {
     "8 GiB announced": oversize,
     "256 MiB in chunks": oversize_in_chunks,
@@ -176,5 +156,4 @@ INTRUSIONS: dict[str, Intrusion] = {
     "16 MiB of headers": long_headers,
     "hostile images": hostile,
     "client gone": client_gone,
-    "flood at 10 times capacity": flood,
 }

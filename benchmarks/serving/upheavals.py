@@ -1,4 +1,4 @@
-"""Faults of what answers, under load: its process is killed, its bundle is replaced."""
+"""Faults of what answers, under load: there is too much of it, its process is killed, its bundle is replaced."""
 
 import asyncio
 import json
@@ -9,15 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving.client import Client
+from benchmarks.serving.client import Client, closed_loop, open_loop
 from benchmarks.serving.intrusions import REQUESTS
 from benchmarks.serving.processes import Served, lives, ours
-from benchmarks.serving.schedule import Reply, milliseconds, percentile, statuses
+from benchmarks.serving.schedule import Reply, milliseconds, percentile, poisson, statuses
 from megavit.runtime.storage import new_folder
 from megavit.weights.bundle import copy_bundle, load_bundle
 
 CLIENTS, TIMES = 16, 20
 PATIENCE = 60.0
+FLOOD_TIMES, FLOOD_SECONDS = 10.0, 3.0
+MOST_SENT_A_SECOND = 2_500.0
 Upheaval = Callable[[Path, Path], Awaitable[dict[str, Any]]]
 
 
@@ -124,13 +126,41 @@ async def spoilt(bundle: Path, folder: Path) -> dict[str, Any]:
             with new_folder(served) as new:
                 shutil.copytree(bundle, new, dirs_exist_ok=True)
                 weights = new / "model.safetensors"
-                weights.write_bytes(weights.read_bytes()[:-1] + b"\0\0")
-                described = json.loads((new / "megavit.json").read_text())
-                (new / "megavit.json").write_text(json.dumps(described))
+                weights.write_bytes(weights.read_bytes()[:-9])
             await asyncio.sleep(6)
             seconds = [await crowd.until(lambda reply: reply.status == 200)]
         row = _row(crowd.replies, server, seconds)
         return row | {"orphans": server.stop()[1]}
+
+
+async def flood(bundle: Path, folder: Path) -> dict[str, Any]:
+    """Ten times what it can do, or as much as the sender can, from clients that do not wait.
+
+    The sender takes processors from the server, and with so many requests its own clock is late: "in the server" is by
+    the server's log.
+    """
+    with ours(bundle, folder) as server:
+        async with Client(server.port) as client:
+            await closed_loop(client, REQUESTS, 32, 2.0)
+            replies, taken = await closed_loop(client, REQUESTS, 32, 2.0)
+            capacity = sum(reply.status == 200 for reply in replies) / taken
+            rate = min(FLOOD_TIMES * capacity, MOST_SENT_A_SECOND)
+            replies = await open_loop(client, REQUESTS, poisson(rate, FLOOD_SECONDS, 0))
+            after = await client.ask(REQUESTS[0])
+        logged = [line["ms"] / 1000 for line in server.log() if line["event"] == "request" and line["status"] == 429]
+        refused = [reply.done - reply.sent for reply in replies if reply.status == 429]
+        return {
+            "requests": len(replies),
+            "answered": sum(reply.status > 0 for reply in replies),
+            "lost": sum(reply.status not in (200, 429) for reply in replies),
+            "statuses": statuses(replies),
+            "healthy": server.healthy() and after.status == 200,
+            "times_capacity": round(rate / capacity, 1),
+            "capacity_per_second": round(capacity, 1),
+            "refused_p99_ms": milliseconds(percentile(refused, 0.99)),
+            "refused_p99_ms_in_the_server": milliseconds(percentile(logged, 0.99)),
+            "orphans": server.stop()[1],
+        }
 
 
 def _label(reply: Reply) -> str | None:
@@ -141,6 +171,7 @@ def _label(reply: Reply) -> str | None:
 
 
 UPHEAVALS: dict[str, Upheaval] = {
+    "flood": flood,
     "worker killed, 20 times": killed,
     "bundle replaced, 20 times": swapped,
     "bundle replaced by a damaged one": spoilt,
