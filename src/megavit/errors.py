@@ -43,6 +43,12 @@ class TrainingError(MegavitError):
     exit_code = 1
 
 
+class ExportError(MegavitError):
+    """A model that another runtime does not run as PyTorch does, and that was therefore not written."""
+
+    exit_code = 1
+
+
 class Interrupted(MegavitError):
     """A run that was asked to stop and did, with its work saved; `exit_code` is 128 + the signal."""
 

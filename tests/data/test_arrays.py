@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megavit.data.arrays import from_array
-from megavit.data.decode import decode, examine
+from megavit.data.decode import decode, from_array
+from megavit.data.image_file import examine
 from megavit.errors import ImageError
 
 

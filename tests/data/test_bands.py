@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from megavit.data.bands import has_bands
-from megavit.data.decode import decode, examine
+from megavit.data.decode import decode
+from megavit.data.image_file import examine
 from megavit.errors import ImageError
 from tests.data.torture import encode, picture
 

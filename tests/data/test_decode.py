@@ -19,10 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from megavit.data import decode as module
+from megavit.data import image_file as module
 from megavit.data import limits
-from megavit.data.arrays import from_array
-from megavit.data.decode import decode, from_pillow, read_file
+from megavit.data.decode import decode, from_array, from_pillow
+from megavit.data.image_file import read_file
 from megavit.data.pictures import prepare
 from megavit.errors import DataError, ImageError
 from tests.data.sizes import sized
@@ -341,7 +341,7 @@ def test_arrays_that_may_not_be_written_and_odd_strides_are_taken():
         (np.zeros((8, 8, 65), np.uint8), "1 to 64 channels"),
         (np.zeros((0, 8, 3), np.uint8), "with pixels"),
         (np.zeros((8, 8), np.int64), "uint8, uint16, or floating point from 0 to 1; got int64"),
-        (torch.zeros(8, 8, dtype=torch.bool), "got torch.bool"),
+        (torch.zeros(8, 8, dtype=torch.bool), "got bool"),
         (np.full((8, 8), np.nan), "not finite"),
         (np.full((8, 8), 200.0), "between 0 and 1; these go from 200 to 200"),
         (torch.full((3, 8, 8), -0.1), "between 0 and 1; these go from -0.1 to -0.1"),

@@ -11,7 +11,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.data.decode import DRAFT_MARGIN, decode, decode_with_size, examine
+from megavit.data.decode import decode, decode_with_size
+from megavit.data.image_file import DRAFT_MARGIN, examine
 from megavit.data.pictures import prepare
 from megavit.errors import ImageError
 from tests.data.sizes import sized

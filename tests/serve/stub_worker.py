@@ -1,10 +1,12 @@
 """A worker whose model does what the bytes of an "image" say, for tests of what the server does about it.
 
 `version`: of the bundle's megavit.json. `sleep S`, `hang`, `die`: so long, for ever, at once, while answering.
-`die decoding`: while decoding. `bad`: no image. Anything else is answered.
+`die decoding`, `hang decoding`: while decoding. `bad`: no image. `print`: to all streams, from C too. `nan`: an answer
+that is no number. Anything else is answered.
 """
 
 import json
+import math
 import os
 import signal
 import time
@@ -47,6 +49,8 @@ class Stub:
             raise ImageError("not an image")
         if data.startswith(b"die decoding"):
             os.kill(os.getpid(), signal.SIGSEGV)
+        if data.startswith(b"hang decoding"):
+            time.sleep(1000)
         return data[:100]
 
     def answer(self, pictures: Sequence[bytes], options: Sequence[Options]) -> list[dict[str, Any]]:
@@ -63,6 +67,12 @@ class Stub:
             time.sleep(1000)
         elif word == b"die":
             os.kill(os.getpid(), signal.SIGKILL)
+        elif word == b"print":
+            print(picture)  # noqa: T201
+            os.write(1, picture)
+            os.write(2, picture)
+        elif word == b"nan":
+            return {"score": math.nan}
         elif word == b"version":
             return {"label": self.said["version"], "probability": 1.0, "top": []}
         answer: dict[str, Any] = {"label": "cat", "probability": 1.0, "top": [{"label": "cat", "probability": 1.0}]}

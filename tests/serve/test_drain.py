@@ -13,7 +13,7 @@ import pytest
 from tests.serve.servers import ROOT, stub_server
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_what_was_accepted_is_answered_and_what_comes_later_refused(folder: Path, number: signal.Signals) -> None:
     with stub_server(folder, batch_size=1) as server, ThreadPoolExecutor() as pool:
         accepted = [pool.submit(server.post, b"sleep 0.1") for _ in range(10)]
@@ -103,3 +103,10 @@ def test_an_address_that_is_taken_is_told(folder: Path) -> None:
         )
         assert done.returncode == 2
         assert f"port {server.port}: Address already in use" in done.stderr
+
+
+def test_a_server_ends_in_order_while_a_worker_comes_up(folder: Path) -> None:
+    with stub_server(folder) as server:
+        server.workers()[0].kill()
+        server.until(lambda: server.events("worker_ended"))
+        assert server.stop() == 0  # and no word on standard error that is no line of the log

@@ -63,9 +63,10 @@ def test_among_several_images_the_one_that_ends_workers_fails_alone(folder: Path
         assert "twice ended" in reply.json()["answers"][1]["error"]
 
 
-def test_a_hanging_worker_is_replaced(folder: Path) -> None:
+@pytest.mark.parametrize("hanging", [b"hang", b"hang decoding"])
+def test_a_hanging_worker_is_replaced(folder: Path, hanging: bytes) -> None:
     with stub_server(folder, timeout=1) as server:
-        assert server.post(b"hang").status_code == 504
+        assert server.post(hanging).status_code == 504
         server.until(lambda: server.events("worker_hangs"))
         server.until(lambda: server.get("/health/ready").status_code == 200 and len(server.events("ready")) == 2)
         assert server.post(b"image").status_code == 200
@@ -154,3 +155,18 @@ def test_a_worker_that_does_not_come_up_again_is_tried_later_and_meanwhile_told(
 def test_a_killed_server_leaves_no_worker(folder: Path) -> None:
     with stub_server(folder) as server:
         os.kill(server.process.pid, signal.SIGKILL)  # what comes after the `with` waits for its workers' end
+
+
+def test_what_is_printed_is_no_answer_and_not_logged(folder: Path) -> None:
+    with stub_server(folder) as server:
+        assert server.post(b"print secret").status_code == 200
+        assert server.post(b"die decoding").status_code == 500
+        why = [line["why"] for line in server.events("worker_ended")]
+        assert all("Segmentation fault" in one for one in why)
+        assert "secret" not in str(server.log)
+
+
+def test_an_answer_that_is_no_number_is_told(stub: Running) -> None:
+    reply = stub.post(b"nan")
+    assert (reply.status_code, reply.json()["error"]["kind"]) == (500, "failed")
+    assert "not a number" in reply.json()["error"]["message"]

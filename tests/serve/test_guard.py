@@ -31,7 +31,7 @@ def test_the_key_opens(locked: Running) -> None:
 )
 @pytest.mark.parametrize("path", ["/predict", "/models/stub/predict", "/models", "/metrics", "/openapi.json", "/other"])
 def test_without_the_key_there_is_nothing(locked: Running, path: str, given: str | None) -> None:
-    headers = {} if given is None else {"authorization": given.encode("latin-1")}
+    headers: list[tuple[bytes, bytes]] = [] if given is None else [(b"authorization", given.encode("latin-1"))]
     with locked.client() as client:
         reply = client.request("POST" if path.endswith("predict") else "GET", path, headers=headers)
     assert (reply.status_code, reply.json()["error"]["kind"]) == (401, "unauthorised")

@@ -214,3 +214,12 @@ def test_bytes_are_given_back_however_a_request_ends(folder: Path) -> None:
             with server.client() as client, pytest.raises(httpx.ReadTimeout):
                 client.post("/predict", content=b"sleep 0.3 " + b"x" * 900, timeout=0.1)
         assert server.post(b"x" * 1000).status_code == 200
+
+
+def test_a_client_that_reads_nothing_is_left(stub: Running) -> None:
+    with stub.raw() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with pytest.raises(OSError):
+            while True:
+                connection.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n" * 100)
+    assert stub.get("/health/live").status_code == 200

@@ -30,7 +30,7 @@ def test_with_a_key_the_schema_asks_for_it(folder: Path, tmp_path: Path) -> None
         assert [kind["scheme"] for kind in kinds.values()] == ["bearer"]
         assert schema["paths"]["/models"]["get"]["security"] == [{name: []} for name in kinds]
         assert "security" not in schema["paths"]["/health/live"]["get"]
-        done = schemathesis(server, tmp_path, "--header", "authorization: Bearer sesame", "--max-examples", "5")
+        done = schemathesis(server, tmp_path, "--header", "Authorization: Bearer sesame", "--max-examples", "5")
         assert done.returncode == 0, done.stdout + done.stderr
 
 

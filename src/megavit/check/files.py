@@ -4,7 +4,7 @@ from collections import defaultdict
 from pathlib import PurePosixPath
 
 from megavit.check.finding import Finding
-from megavit.data.decode import NOT_AN_IMAGE
+from megavit.data.image_file import NOT_AN_IMAGE
 from megavit.data.samples import LabelledImages, Skipped
 
 HARMLESS = ("hidden", "outside any class folder", "a link to a folder that is read already", "listed twice")

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from megavit.data.samples import PARTING, Sample
+from megavit.config.target import PARTING
+from megavit.data.samples import Sample
 
 Severity = Literal["serious", "look", "note"]
 """Mend it before anything is learnt or measured; look at it; know it."""

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from megavit.cli.output import print_json, printable, results
-from megavit.config.target import TargetKind
-from megavit.data.samples import PARTING
+from megavit.config.target import PARTING, TargetKind
 from megavit.errors import OutputError
 from megavit.predict.prediction import Answer, Prediction
 from megavit.runtime.storage import writing

@@ -23,6 +23,7 @@ from megavit.cli.demo import demo
 from megavit.cli.embed import embed
 from megavit.cli.evaluate import evaluate
 from megavit.cli.explain import explain
+from megavit.cli.export import export
 from megavit.cli.predict import predict
 from megavit.cli.quantise import quantise
 from megavit.cli.serve import serve
@@ -47,6 +48,7 @@ app.command(explain)
 app.command(convert)
 app.command(embed)
 app.command(quantise)
+app.command(export)
 app.command(serve)
 app.command(bench)
 

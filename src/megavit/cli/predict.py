@@ -2,15 +2,19 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from megavit.errors import ConfigError
 
+if TYPE_CHECKING:
+    from megavit.predict.exported import Exported
+    from megavit.predict.predictor import Predictor
+
 
 def predict(
-    bundle: Annotated[Path, Parameter(help="Folder that megavit train or convert wrote, or hf-hub:USER/NAME.")],
+    bundle: Annotated[Path, Parameter(help="Folder that megavit train, convert or export wrote, or hf-hub:USER/NAME.")],
     images: Annotated[
         list[str], Parameter(help="Files, folders, patterns, or - for standard input.", allow_leading_hyphen=True)
     ],
@@ -45,7 +49,6 @@ def predict(
     from megavit.cli.output import notes
     from megavit.config.checks import check_range, check_whole
     from megavit.predict.inputs import images_named
-    from megavit.predict.predictor import load
 
     check_whole("top", top, minimum=1)
     check_range("batch-size", batch_size, 1, 100_000)
@@ -53,9 +56,8 @@ def predict(
     failed = total = 0
     check_output(output)
     # First, so that a wrong bundle leaves no empty file.
-    predictor = load(bundle, device=device, precision=precision, verify=verify, keep_aspect=keep_aspect)
-    if coverage is not None:
-        predictor.trusted.check_coverage(coverage)
+    predictor = _load(bundle, device, precision, verify=verify, keep_aspect=keep_aspect)
+    predictor.check_coverage(coverage)
     with AnswerWriter(output, as_json=json, top=top, target=predictor.target, covered=coverage is not None) as writer:
         named = images_named(images, sys.stdin.buffer)
         for answer in predictor.stream(named, top=top, coverage=coverage, batch_size=batch_size):
@@ -69,3 +71,18 @@ def predict(
     if failed:
         notes.print(f"{failed:,} of {total:,} images could not be read", style="yellow")
     return 2 if failed else 0
+
+
+def _load(bundle: Path, device: str, precision: str, *, verify: bool, keep_aspect: bool) -> "Predictor | Exported":
+    from megavit.predict.exported import exported_file, load_exported
+
+    if exported_file(bundle) is None:
+        from megavit.predict.predictor import load
+
+        return load(bundle, device=device, precision=precision, verify=verify, keep_aspect=keep_aspect)
+    if device not in ("auto", "cpu") or precision != "float32" or verify or keep_aspect:
+        raise ConfigError(
+            f"{bundle} holds an exported model, which runs on the processor as it was exported: leave out --device, "
+            "--precision, --verify and --keep-aspect, or give the bundle that it was made of"
+        )
+    return load_exported(bundle)

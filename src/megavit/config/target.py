@@ -10,6 +10,9 @@ from megavit.errors import ConfigError
 TargetKind = Literal["classes", "labels", "score"]
 """One class an image (softmax); any number of labels, each by itself (sigmoid); one number (regression)."""
 
+PARTING = "|"
+"""Between two labels in a table; no label has it in its name."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Target:

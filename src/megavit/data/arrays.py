@@ -3,7 +3,6 @@
 import io
 
 import numpy as np
-import torch
 from numpy.lib import format as npy
 
 from megavit.config.checks import MAX_CHANNELS
@@ -15,32 +14,31 @@ NPY_SIGNATURE = b"\x93NUMPY"
 _COLOUR = (1, 3, 4)
 
 
-def from_array(array: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """Pixels in memory as uint8 (C, H, W) with C from 1 to `MAX_CHANNELS`.
+def pixels_of(array: np.ndarray, first: bool = False) -> np.ndarray:
+    """Pixels in memory as uint8 (H, W, C) with C from 1 to `MAX_CHANNELS`.
 
-    NumPy arrays are (H, W) or (H, W, C), channels last; tensors are (H, W) or (C, H, W), channels first. Where C is
-    neither 1, 3 nor 4 and the axis at the other end is the shortest of the three, the channels seem to be there, and
-    the array is refused. Values are uint8 (0 to 255), uint16 (0 to 65,535, rescaled) or floating point (0 to 1, scaled
-    and rounded).
+    They are (H, W), or (H, W, C) with channels last, unless they come `first`. Where C is neither 1, 3 nor 4 and the
+    axis at the other end is the shortest of the three, the channels seem to be there, and the array is refused.
+    Values are uint8 (0 to 255), uint16 (0 to 65,535, rescaled) or floating point (0 to 1, scaled and rounded).
 
     Raises:
         ImageError: for any other shape, kind or range, saying what was expected and what came.
     """
-    pixels = _channels_last(array)
+    pixels = _channels_last(array, first)
     if pixels.dtype.newbyteorder("=") == np.uint16:
-        pixels = rescale(pixels, 65_535)
-    elif np.issubdtype(pixels.dtype, np.floating):
-        pixels = from_unit(pixels)
-    elif pixels.dtype != np.uint8:
+        return rescale(pixels, 65_535)
+    if np.issubdtype(pixels.dtype, np.floating):
+        return from_unit(pixels)
+    if pixels.dtype != np.uint8:
         raise ImageError(f"pixels must be uint8, uint16, or floating point from 0 to 1; got {array.dtype}")
-    return torch.from_numpy(np.array(pixels, order="C")).permute(2, 0, 1)
+    return pixels
 
 
-def read_npy(data: bytes, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
-    """The array in the bytes of a .npy file, as `from_array` gives it. Pickled objects are never read.
+def read_npy(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The array in the bytes of a .npy file, as `pixels_of` gives it. Pickled objects are never read.
 
     Raises:
-        ImageError: as `from_array`, or where the file is cut short or has a header that is not known.
+        ImageError: as `pixels_of`, or where the file is cut short or has a header that is not known.
     """
     stream = io.BytesIO(data)
     read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -54,23 +52,18 @@ def read_npy(data: bytes, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
         check_size(shape[1], shape[0], max_pixels)
     # A cut or padded file raises here: its bytes do not fill the shape.
     pixels = np.frombuffer(data, kind, offset=stream.tell())
-    return from_array(pixels.reshape(shape, order="F" if by_columns else "C"))
+    return pixels_of(pixels.reshape(shape, order="F" if by_columns else "C"))
 
 
-def _channels_last(array: np.ndarray | torch.Tensor) -> np.ndarray:
+def _channels_last(array: np.ndarray, first: bool) -> np.ndarray:
     """(H, W, C) with C from 1 to `MAX_CHANNELS`; raises an ImageError otherwise."""
-    shape = tuple(array.shape)
-    if isinstance(array, torch.Tensor):
+    shape = array.shape
+    if first:
         expected, channels, other = "a tensor must have the shape (height, width) or (channels, height, width)", 0, -1
-        pixels = array.detach().cpu()
-        pixels = (pixels.float() if pixels.is_floating_point() else pixels).numpy()
-        pixels = np.moveaxis(pixels, 0, -1) if pixels.ndim == 3 else pixels
     else:
         expected = "a NumPy array must have the shape (height, width) or (height, width, channels)"
         channels, other = -1, 0
-        pixels = np.asarray(array)
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
+    pixels = array[..., None] if array.ndim == 2 else np.moveaxis(array, channels, -1) if array.ndim == 3 else array
     if pixels.ndim != 3 or not 1 <= pixels.shape[-1] <= MAX_CHANNELS or not pixels.size:
         raise ImageError(f"{expected}, with pixels and 1 to {MAX_CHANNELS} channels; got {shape}")
     if pixels.shape[-1] not in _COLOUR and shape[other] < min(shape[1], shape[channels]):

@@ -7,11 +7,10 @@ import zlib
 from typing import Any
 
 import numpy as np
-import torch
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from megavit.config.checks import MAX_CHANNELS
-from megavit.data.arrays import from_array
+from megavit.data.arrays import pixels_of
 from megavit.data.limits import MAX_PIXELS, check_size
 from megavit.errors import ImageError
 
@@ -35,8 +34,8 @@ def has_bands(data: bytes) -> bool:
     return samples > 4 or (samples == 2 and directory.get(_EXTRA, (0,))[0] == 0)
 
 
-def read_bands(data: bytes, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
-    """The first page of a TIFF with any number of bands up to `MAX_CHANNELS`, as `from_array` gives it.
+def read_bands(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The first page of a TIFF with any number of bands up to `MAX_CHANNELS`, as `pixels_of` gives it.
 
     Bands may lie together or one after the other, uncompressed or deflated.
 
@@ -62,7 +61,7 @@ def read_bands(data: bytes, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
             pixels = np.moveaxis(pixels, 0, -1)
         elif page.axes not in ("YXS", "YX"):
             raise ImageError(f"a TIFF with the axes {page.axes}; height, width and bands are read")
-    return from_array(pixels)
+    return pixels_of(pixels)
 
 
 def _check_deflated(data: bytes, page: Any) -> None:

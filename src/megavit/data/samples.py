@@ -12,7 +12,7 @@ from typing import get_args
 
 import torch
 
-from megavit.config.target import TargetKind
+from megavit.config.target import PARTING, TargetKind
 from megavit.data.decode import decode
 from megavit.errors import DataError, OutputError
 
@@ -32,9 +32,6 @@ SPLIT_NAMES = {
 
 TargetValue = int | tuple[int, ...] | float
 """A class's index, the sorted indices of the labels, or a score, as `LabelledImages.target` says."""
-
-PARTING = "|"
-"""Between two labels in a table; no label has it in its name."""
 
 COLUMN: dict[TargetKind, str] = {"classes": "label", "labels": "labels", "score": "score"}
 """Of a table, for each kind of target."""

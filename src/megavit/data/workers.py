@@ -44,7 +44,7 @@ def processors() -> int:
 
 def _start() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends us in order
-    import torch  # whoever only asks how many processors there are need not wait for it
+    import torch  # not for those who only ask how many processors there are
 
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()

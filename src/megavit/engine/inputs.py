@@ -30,7 +30,7 @@ class Inputs:
     def __call__(self, images: Tensor) -> Arrays:
         (height, width), (patch_height, patch_width) = images.shape[2:], self._model.config.patch_hw
         grid = (height // patch_height, width // patch_width)
-        return {PIXELS: self._pixels(images, grid)} | self._decided_by(grid)
+        return {PIXELS: self._pixels(images, grid)} | self.decided_by(grid)
 
     def _pixels(self, images: Tensor, grid: tuple[int, int]) -> np.ndarray:
         part = self._model.patch_embedding
@@ -41,7 +41,7 @@ class Inputs:
         return divided.transpose(0, 2, 4, 1, 3, 5).reshape(len(images), rows * columns, -1)
 
     @torch.no_grad()
-    def _decided_by(self, grid: tuple[int, int]) -> Arrays:
+    def decided_by(self, grid: tuple[int, int]) -> Arrays:
         """The inputs that a grid alone decides."""
         if grid not in self._of_grid:
             config = self._model.config

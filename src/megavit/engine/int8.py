@@ -51,9 +51,9 @@ class Quantised:
         if name not in self._rounded:  # of an input of several products only once
             ends = [op.constant(np.float32(end)) for end in (-bound, bound * (LEVELS / 2 - 1) / (LEVELS / 2))]
             self._rounded[name] = op.fake_quantize(x, *ends, *ends, LEVELS)
-        widest = weight.abs().amax(dim=1, keepdim=True).clamp(min=LEAST)
-        ends = [constant(-widest), constant(widest)]
-        x = op.matmul(self._rounded[name], op.fake_quantize(constant(weight), *ends, *ends, LEVELS - 1), False, True)
+        step = weight.abs().amax(dim=1, keepdim=True).clamp(min=LEAST) / (LEVELS / 2 - 1)
+        levels = op.constant((weight / step).round().to(torch.int8).numpy())
+        x = op.matmul(self._rounded[name], op.multiply(op.convert(levels, np.float32), constant(step)), False, True)
         return x if bias is None else op.add(x, constant(bias))
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from megavit.config.target import Target, TargetKind
-from megavit.data.samples import PARTING, Sample
+from megavit.config.target import PARTING, Target, TargetKind
+from megavit.data.samples import Sample
 from megavit.errors import DataError
 from megavit.evaluate.gain import CHANCE, mcnemar, paired_change
 from megavit.evaluate.intervals import Interval, bootstrap_images

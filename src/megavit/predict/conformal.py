@@ -54,11 +54,15 @@ class PredictionSets:
 
     def members(self, probabilities: Tensor, coverage: float) -> Tensor:
         """Which classes are in the set of each image, (B, C) bools, never none."""
+        return likelier_mass(probabilities) <= self.limits(coverage)
+
+    def limits(self, coverage: float) -> Tensor:
+        """Of `likelier_mass`, up to which each class is in the set: (C,) float64."""
         if coverage not in self._limits:
             if len(self._limits) >= MOST_COVERAGES:
                 self._limits.clear()
             self._limits[coverage] = self._limits_of(coverage)
-        return likelier_mass(probabilities) <= self._limits[coverage]
+        return self._limits[coverage]
 
     def by_class(self, coverage: float) -> bool:
         """Whether every class has a limit of its own."""
@@ -67,7 +71,7 @@ class PredictionSets:
 
     def _limits_of(self, coverage: float) -> Tensor:
         if not self.by_class(coverage):
-            return torch.tensor(limit(self.scores, coverage), dtype=torch.float64)
+            return torch.full((self.classes,), limit(self.scores, coverage), dtype=torch.float64)
         return torch.tensor(
             [limit(self.scores[self.labels == label], coverage) for label in range(self.classes)], dtype=torch.float64
         )

@@ -24,12 +24,12 @@ class Likeness:
     def __init__(self, means: Tensor, whitening: Tensor) -> None:
         self.means, self.whitening = means, whitening
         # The means come out of the product: whitened apart they would be large numbers with small differences.
-        self._centre = means.mean(dim=0)
-        self._groups = (means - self._centre) @ whitening
+        self.centre = means.mean(dim=0)
+        self.groups = (means - self.centre) @ whitening
 
     def distance(self, embeddings: Tensor) -> Tensor:
         """Of (B, D), each, in standard deviations: (B,)."""
-        return torch.cdist((embeddings - self._centre) @ self.whitening, self._groups).amin(dim=1)
+        return torch.cdist((embeddings - self.centre) @ self.whitening, self.groups).amin(dim=1)
 
 
 def fit_likeness(embeddings: Tensor, groups: Tensor) -> Likeness:

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from megavit.config.target import TargetKind
-from megavit.data.arrays import from_array
-from megavit.data.decode import Need, decode_with_size, from_pillow
+from megavit.data.decode import decode_with_size, from_array, from_pillow
+from megavit.data.image_file import Need
 from megavit.data.pictures import Images, as_batch, prepare
 from megavit.data.workers import MOST_WORKERS, processors
 from megavit.engine.engine import Engine, Precision, Seen, check_precision
@@ -85,8 +85,7 @@ class Predictor:
             ImageError: (a ValueError) for an image that cannot be read, with the reason.
             ConfigError: for a coverage that this bundle cannot promise.
         """
-        if coverage is not None:
-            self.trusted.check_coverage(coverage)
+        self.check_coverage(coverage)
         if not isinstance(image, list | tuple):
             return self._predictions([self.prepare(image)], top, coverage)[0]
         found: list[Prediction] = []
@@ -113,8 +112,7 @@ class Predictor:
             top, coverage: as of `predict`.
             workers: threads that decode images; None: one a processor, at most `MOST_WORKERS`.
         """
-        if coverage is not None:
-            self.trusted.check_coverage(coverage)
+        self.check_coverage(coverage)
         with self._arrivals(images, batch_size, workers) as arrivals:
             for batch in arrivals.batches(batch_size):
                 for answer in self._answers(batch, top, coverage):
@@ -150,6 +148,11 @@ class Predictor:
                 for i, (name, _) in enumerate(batch):
                     arrivals.answered()
                     yield Embedding(name, next(vectors) if i in prepared else None, reasons.get(i))
+
+    def check_coverage(self, coverage: float | None) -> None:
+        """Raise a ConfigError, with the reason, for a coverage that cannot be promised; not for None."""
+        if coverage is not None:
+            self.trusted.check_coverage(coverage)
 
     def outputs(self, batches: Iterable[Images]) -> Iterator[Tensor]:
         """Answers as numbers, for uint8 batches as `prepare` makes their pictures.

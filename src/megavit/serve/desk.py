@@ -16,11 +16,12 @@ _FORGETTING = 0.2
 
 @dataclass
 class Job:
-    """One image, from its frame to its reply."""
+    """One image, from its frame to its reply; it is `begun` while a thread is at it."""
 
     id: int
     options: Options
     data: bytes
+    begun: bool = False
     cancelled: bool = False
     picture: Any = None
     answer: dict[str, Any] = field(default_factory=dict)
@@ -29,9 +30,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Work:
-    """What to do next: drop these, answer these together, and explain this one."""
+    """What to do next: answer these together, and explain this one."""
 
-    cancelled: list[Job]
     batch: list[Job]
     explained: Job | None
 
@@ -62,32 +62,54 @@ class Desk:
         with self._changed:
             del self._jobs[job.id]
 
-    def cancel(self, id: int) -> None:
-        """Whoever meets the job next drops it; one that is closed already is no matter."""
+    def cancel(self, id: int) -> Job | None:
+        """The job, to be closed, unless a thread is at it, which then sees that it is cancelled."""
         with self._changed:
-            if id in self._jobs:
-                self._jobs[id].cancelled = True
+            job = self._jobs.get(id)
+            if job is None:  # closed already
+                return None
+            job.cancelled = True
+            return None if job.begun else job
 
-    def prepared(self, job: Job) -> None:
+    def begin(self, job: Job) -> bool:
+        """Whether its image is to be prepared: not where it was cancelled, and closed."""
         with self._changed:
-            self._ready.append(job)
+            job.begun = not job.cancelled
+            return job.begun
+
+    def postponed(self, job: Job) -> bool:
+        """No thread is at it for now; False where it is cancelled, and to be closed."""
+        with self._changed:
+            job.begun = False
+            return not job.cancelled
+
+    def prepared(self, job: Job) -> bool:
+        """It waits for its answer; False where it is cancelled, and to be closed."""
+        return self._put(job, self._ready)
+
+    def answered(self, job: Job) -> bool:
+        """It waits for its explanation; False where it is cancelled, and to be closed."""
+        return self._put(job, self._to_explain)
+
+    def _put(self, job: Job, queue: deque[Job]) -> bool:
+        with self._changed:
+            if job.cancelled:
+                return False
+            job.begun = False
+            queue.append(job)
             self._changed.notify()
-
-    def answered(self, job: Job) -> None:
-        """It waits for its explanation."""
-        self._to_explain.append(job)  # by the thread that takes it
+            return True
 
     def next(self) -> Work:
         """Waits until there is something to do."""
-        cancelled: list[Job] = []
         with self._changed:
             while not self._ready and not self._to_explain:
                 self._changed.wait()
             most = max(1, min(self._batch_size, int(self._batch_seconds / max(self._one_takes, 1e-9))))
-            batch = _taken(self._ready, most, cancelled)
+            batch = _taken(self._ready, most)
             # One after each batch, so that neither those who wait for an answer nor these wait for ever.
-            explained = _taken(self._to_explain, 1, cancelled)
-        return Work(cancelled, batch, explained[0] if explained else None)
+            explained = _taken(self._to_explain, 1)
+        return Work(batch, explained[0] if explained else None)
 
     @contextmanager
     def timed(self, images: int) -> Iterator[None]:
@@ -98,9 +120,11 @@ class Desk:
         self._one_takes += _FORGETTING * (took - self._one_takes)
 
 
-def _taken(jobs: deque[Job], most: int, cancelled: list[Job]) -> list[Job]:
+def _taken(jobs: deque[Job], most: int) -> list[Job]:
     taken: list[Job] = []
     while jobs and len(taken) < most:
         job = jobs.popleft()
-        (cancelled if job.cancelled else taken).append(job)
+        job.begun = not job.cancelled
+        if job.begun:
+            taken.append(job)
     return taken

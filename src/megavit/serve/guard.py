@@ -1,9 +1,9 @@
 """What every request passes on its way in, and every answer on its way out."""
 
-import asyncio
 import hmac
 import ipaddress
 import secrets
+import time
 import traceback
 from typing import Any
 
@@ -82,7 +82,6 @@ class _Exchange:
 
     def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
         self._guard, self._scope, self._receive, self._send = guard, scope, receive, send
-        self._loop = asyncio.get_running_loop()
         self._id = secrets.token_hex(8)
         self._headers = Headers(scope=scope)
         length = self._headers.get("content-length", "0")
@@ -92,7 +91,7 @@ class _Exchange:
         scope.setdefault("state", {}).update(told={}, draining=guard.draining)
 
     async def run(self) -> None:
-        began = self._scope["state"].get("began", self._loop.time())
+        began = time.perf_counter()
         self._gone = False
         try:
             try:
@@ -110,7 +109,7 @@ class _Exchange:
                 await refused(Refusal(500, "an error of the server's own; its log has it"))(
                     self._scope, self.receive, self.send
                 )
-        self._told(self._loop.time() - began)
+        self._told(time.perf_counter() - began)
 
     async def receive(self) -> Message:
         message = await self._receive()

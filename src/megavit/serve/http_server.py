@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import socket
 import traceback
 from collections.abc import Iterator
+from typing import Any
 
 from starlette.types import ASGIApp
 from uvicorn import Config, Server
@@ -16,7 +18,7 @@ from megavit.serve.slow import TimedProtocol
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies before us keep a connection: they close it then, not we in the middle of a request."""
-FRESH_SECONDS = 0.5
+FRESH_SECONDS = 1.0
 CLOSING_SECONDS = 5
 """For connections that do not end by themselves, once everything is answered."""
 
@@ -29,16 +31,32 @@ class HttpServer(Server):
         """They are `megavit.serve.run`'s."""
         yield
 
-    async def stop_listening(self) -> None:
+    async def stop_listening(self, listener: socket.socket) -> None:
         """Take no more connections, and give those that were just made the moment that their request needs."""
-        for listening in self.servers:
-            listening.close()
-        end = asyncio.get_running_loop().time() + FRESH_SECONDS
-        while asyncio.get_running_loop().time() < end and any(
+        loop = asyncio.get_running_loop()
+        # Connections that the system has made for us already would be reset with the last socket that listens.
+        with listener.dup() as last:
+            last.setblocking(False)
+            for listening in self.servers:
+                listening.close()
+            made: list[socket.socket] = []
+            with contextlib.suppress(OSError):
+                while True:
+                    made.append(last.accept()[0])
+        for connection in made:
+            connection.setblocking(False)
+            with contextlib.suppress(OSError):
+                await loop.connect_accepted_socket(self._protocol, connection)
+        end = loop.time() + FRESH_SECONDS
+        while loop.time() < end and any(
             isinstance(connection, TimedProtocol) and connection.is_fresh
             for connection in self.server_state.connections
         ):
             await asyncio.sleep(0.02)
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Any = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
 
 def make_server(app: ASGIApp, settings: Settings, counts: Metrics, log: Log) -> HttpServer:
@@ -52,6 +70,7 @@ def make_server(app: ASGIApp, settings: Settings, counts: Metrics, log: Log) -> 
 
     class Protocol(TimedProtocol):
         read_timeout = settings.read_timeout
+        write_timeout = settings.timeout
         metrics = counts
 
     return HttpServer(

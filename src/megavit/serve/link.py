@@ -14,6 +14,8 @@ from megavit.serve.frames import head_of, next_frame
 from megavit.serve.settings import Options, WorkerSettings
 
 _SAID_LINES = 60
+# Bytes that are copied rather than written by themselves, which wakes the worker twice.
+_TOGETHER = 2**16
 _OF_PYTHON = ("Traceback (most recent call last)", "Fatal Python error")
 
 
@@ -69,6 +71,7 @@ class Link:
     unfinished: dict[int, Image] = field(default_factory=dict)
     said: deque[str] = field(default_factory=lambda: deque(maxlen=_SAID_LINES))
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    """That listen to what the process says, and read its replies."""
 
     @classmethod
     async def start(cls, module: str, settings: WorkerSettings, spawned: Callable[[], None] = lambda: None) -> "Link":
@@ -82,6 +85,7 @@ class Link:
         """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # what lies in the current folder is not imported
             "-m",
             module,
             json.dumps(asdict(settings)),
@@ -96,7 +100,7 @@ class Link:
         try:
             frame = await next_frame(process.stdout)
         except BaseException:
-            link.kill()
+            await link.end(0)
             raise
         if frame is not None and frame[0]["op"] == "ready":
             link.model.update(frame[0]["model"])
@@ -137,6 +141,7 @@ class Link:
         except TimeoutError:
             self.kill()
             await self.process.wait()
+        await asyncio.gather(*self._tasks)  # what it has said still comes
 
     def last_words(self) -> str:
         """What Python told of its end; nothing that a decoder's library said of an image."""
@@ -150,8 +155,10 @@ class Link:
     def _write(self, header: dict[str, Any], body: bytes | bytearray = b"") -> None:
         assert self.process.stdin is not None
         with contextlib.suppress(RuntimeError, ConnectionError):  # it has died, which its output's end tells
-            self.process.stdin.write(head_of(header, body))
-            if body:
+            if len(body) < _TOGETHER:
+                self.process.stdin.write(head_of(header, body) + body)
+            else:
+                self.process.stdin.write(head_of(header, body))
                 self.process.stdin.write(body)
 
     async def _read(self, replied: Callable[["Link", Image, Reply], None], ended: Callable[["Link"], None]) -> None:
@@ -163,6 +170,7 @@ class Link:
             replied(self, image, reply)
         self.kill()  # with its output closed it is of no use
         await self.process.wait()
+        await self._tasks[0]
         ended(self)
 
     async def _listen(self) -> None:

@@ -74,7 +74,7 @@ async def _serve(
                 async with asyncio.timeout(settings.timeout):
                     while guard.active:
                         await asyncio.sleep(0.02)
-            await server.stop_listening()
+            await server.stop_listening(listener)
         finally:
             server.should_exit = True
             await serving
@@ -97,8 +97,9 @@ def _stopped_by_signals(models: Mapping[str, ServedModel], log: Log) -> asyncio.
         log.close()
         os._exit(128 + number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped, number)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # whoever ignores one, as nohup does, means it
+            asyncio.get_running_loop().add_signal_handler(number, stopped, number)
     return stop
 
 

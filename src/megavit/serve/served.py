@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import math
+import time
 from collections import deque
 from itertools import count
 from typing import Any
@@ -200,7 +201,7 @@ class ServedModel:
         if link is None:
             return
         if not link.unfinished:
-            self._last_reply = asyncio.get_running_loop().time()
+            self._last_reply = time.monotonic()
         if self._suspects or self._trial is not None:
             # Alone, so that if the worker dies again it is known of what.
             if not link.unfinished and self._suspects:
@@ -211,7 +212,7 @@ class ServedModel:
             link.send(self._waiting.popleft())
 
     def _replied(self, link: Link, image: Image, reply: Reply) -> None:
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         self._seconds_each += _RATE_WEIGHT * (now - self._last_reply - self._seconds_each)
         self._last_reply = now
         self._failures = 0

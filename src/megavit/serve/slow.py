@@ -1,7 +1,10 @@
 """Connections that end: uvicorn by itself waits for ever for a client that sends, or reads, slowly."""
 
 import asyncio
+import contextlib
 import json
+import socket
+import struct
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -28,10 +31,24 @@ class Lingering:
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self.unread = False
-        self.closed = False
+        self.closed = self._gone = False
+        self._end: asyncio.TimerHandle | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """What comes after the end goes nowhere."""
+        if not self.is_closing():
+            self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def is_closing(self) -> bool:
         return self.closed or self._transport.is_closing()
@@ -44,29 +61,49 @@ class Lingering:
         if self.unread and self._transport.can_write_eof():
             self._transport.write_eof()
             self._transport.resume_reading()
-            loop.call_later(LINGER_SECONDS, self._transport.abort)
+            self._end = loop.call_later(LINGER_SECONDS, self.abort)
         else:
             self._transport.close()
-            loop.call_later(FLUSH_SECONDS, self._transport.abort)
+            self._end = loop.call_later(FLUSH_SECONDS, self.abort)
+
+    def abort(self) -> None:
+        """Reset the connection: the system is not to keep what nobody reads either."""
+        if self._gone:
+            return
+        with contextlib.suppress(OSError):
+            linger_not_at_all = struct.pack("ii", 1, 0)
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_not_at_all)
+        self._transport.abort()
+
+    def lost(self) -> None:
+        """There is nothing left to close."""
+        self.closed = self._gone = True
+        if self._end is not None:
+            self._end.cancel()
 
 
 class TimedProtocol(HttpToolsProtocol):
     """HTTP/1.1 in which a request must have arrived within `read_timeout` seconds of its first byte, and the first
-    one of its connection. The time at which it began is in its scope's state."""
+    one of its connection. The time at which it began is in its scope's state. A client that reads nothing of its
+    answers for `write_timeout` seconds is left."""
 
-    read_timeout: float = 10.0
+    read_timeout: float
+    write_timeout: float
     metrics: Metrics
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._own = Lingering(transport)
         self._head_bytes: int | None = 0
         self._begun = False
+        self._unwritten: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = self.loop.call_later(self.read_timeout, self._late)
         super().connection_made(self._own)  # type: ignore[arg-type]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._own.closed = True
+        self._own.lost()
         self._disarm()
+        if self._unwritten is not None:
+            self._unwritten.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -96,6 +133,15 @@ class TimedProtocol(HttpToolsProtocol):
         self._disarm()
         self._begun, self._own.unread = False, False
         super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unwritten = self.loop.call_later(self.write_timeout, self._own.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unwritten is not None:
+            self._unwritten.cancel()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(Refusal(400, "this is not HTTP/1.1"))

@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from megavit.data.limits import TooManyPixels
@@ -49,7 +50,9 @@ class Worker:
     def take(self, header: dict[str, Any], body: bytes) -> None:
         """A frame of the front."""
         if header["op"] == "cancel":
-            self._desk.cancel(header["id"])
+            cancelled = self._desk.cancel(header["id"])
+            if cancelled is not None:
+                self._close(cancelled, "cancelled")
             return
         job = self._desk.open(header["id"], Options(**header["options"]), body)
         self._small.submit(_or_die, self._prepare, job, min(BIG_PIXELS, self._settings.max_pixels))
@@ -60,29 +63,29 @@ class Worker:
             self._outgoing.flush()
 
     def _prepare(self, job: Job, max_pixels: int) -> None:
-        if job.cancelled:
-            self._close(job, "cancelled")
+        if not self._desk.begin(job):
             return
         try:
             job.picture = self._backend.prepare(job.data, job.options, max_pixels)
         except TooManyPixels as error:
             if max_pixels == self._settings.max_pixels:
                 self._close(job, "unreadable", error=error.reason)
-            else:
+            elif self._desk.postponed(job):
                 self._big.submit(_or_die, self._prepare, job, self._settings.max_pixels)
+            else:
+                self._close(job, "cancelled")
         except ImageError as error:
             self._close(job, "unreadable", error=error.reason)
         except ConfigError as error:
             self._close(job, "refused", error=str(error))
         else:
             job.data = b""
-            self._desk.prepared(job)
+            if not self._desk.prepared(job):
+                self._close(job, "cancelled")
 
     def _answer_all(self) -> None:
         while True:
             work = self._desk.next()
-            for job in work.cancelled:
-                self._close(job, "cancelled")
             if work.batch:
                 with self._desk.timed(len(work.batch)):
                     answers = self._backend.answer(
@@ -90,9 +93,7 @@ class Worker:
                     )
                 for job, answer in zip(work.batch, answers, strict=True):
                     job.answer, job.batch = answer, len(work.batch)
-                    if job.options.explanation:
-                        self._desk.answered(job)
-                    else:
+                    if not (job.options.explanation and self._desk.answered(job)):
                         self._close(job, "answered")
             if work.explained is not None:
                 overlay = self._backend.explain(work.explained.picture)
@@ -101,9 +102,15 @@ class Worker:
 
     def _close(self, job: Job, outcome: str, error: str | None = None) -> None:
         self._desk.close(job)
+        job.data, job.picture = b"", None
         header = {"op": "answer", "id": job.id, "outcome": outcome, "error": error, "batch": job.batch}
         header["unlike"] = bool(job.answer.get("unlike_training"))
-        self.send(header, json.dumps(job.answer).encode())
+        try:
+            answer = json.dumps(job.answer, allow_nan=False)
+        except ValueError:
+            header["outcome"], header["error"] = "failed", "the model's answer to this image is not a number"
+            answer = "{}"
+        self.send(header, answer.encode())
 
 
 def main(make_backend: Callable[[WorkerSettings], Backend]) -> None:
@@ -116,10 +123,13 @@ def main(make_backend: Callable[[WorkerSettings], Backend]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICENESS)  # the server answers also while we keep every processor busy
-    faulthandler.enable()
-    # Frames alone go to the server: whatever else prints, from C too, goes to standard error.
-    outgoing = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+    # Frames alone go to the server, and on standard error what Python says. The libraries that decode, in C, say much
+    # of an image, some of it in its own words: that goes nowhere.
+    outgoing, sys.stderr = os.fdopen(os.dup(1), "wb"), os.fdopen(os.dup(2), "w", buffering=1)
+    faulthandler.enable(sys.stderr)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
     settings = WorkerSettings(**json.loads(sys.argv[1]))
     try:
         backend = make_backend(settings)

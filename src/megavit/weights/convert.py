@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.data.arrays import from_array
+from megavit.data.decode import from_array
 from megavit.data.pictures import COLOUR, resize
 from megavit.data.samples import samples_csv
 from megavit.errors import BundleError, OutputError

@@ -1,0 +1,64 @@
+"""What an exported model says of itself: what its answers mean, and what to give it."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.target import TargetKind
+
+EXPORT_FORMAT = 1
+METADATA = "megavit"
+"""The name under which the file carries this, as JSON."""
+
+PIXELS, IMAGES, PROBABILITIES, SCORE, EMBEDDING, DISTANCE = (
+    "pixels",
+    "images",
+    "probabilities",
+    "score",
+    "embedding",
+    "distance",
+)
+"""Of inputs and outputs: uint8 (B, height, width, channels) of any size, or float32 (B, C, height, width) prepared;
+(B, classes); (B,); (B, D); (B,)."""
+
+InputKind = Literal["pixels", "images"]
+ExportPrecision = Literal["float32", "float16", "bfloat16", "int8"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportInfo:
+    """The JSON in an exported model.
+
+    Attributes:
+        format: of this; a newer one than `EXPORT_FORMAT` is refused.
+        name: of the bundle that it was made of.
+        created: of that bundle, ISO 8601, UTC.
+        target: what it answers with.
+        labels: name of each class or label, in the order of `probabilities`; none for a score.
+        thresholds: of "labels", the probability from which on each is given.
+        unlike_from: an image whose `distance` is above this is unlike those of training; None where that is not known.
+        sets: by coverage, such as "0.95": for each class the mass of likelier classes up to which it is in the set.
+        intervals: by coverage, how far the true score is from the answer at most.
+        input: "pixels" of any size, prepared by the model itself, or "images" that were prepared as `preprocessing`
+            says.
+        channels: of the input; pixels of grey or colour are given as RGB to models of grey, too.
+        height, width: of what the model sees, in pixels.
+        preprocessing: what becomes of the pixels, within the model or before it.
+        precision: of its matrix products, or of its weights.
+    """
+
+    format: int = EXPORT_FORMAT
+    name: str
+    created: str
+    target: TargetKind
+    labels: list[str]
+    thresholds: list[float] = field(default_factory=list)
+    unlike_from: float | None = None
+    sets: dict[str, list[float]] | None = None
+    intervals: dict[str, float] | None = None
+    input: InputKind = "pixels"
+    channels: int
+    height: int
+    width: int
+    preprocessing: Preprocessing
+    precision: ExportPrecision = "float32"

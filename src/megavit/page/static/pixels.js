@@ -1,0 +1,86 @@
+/** From an image file to the pixels that a model takes, by the rules that Python's reader has. */
+import { Refusal } from "./refusal.js";
+
+export const MOST_PIXELS = 50e6;
+const MOST_ASPECT = 100;
+const STRIP = 2 ** 20; // pixels that are drawn at once, so that memory holds no second copy of a large picture
+
+const UNREADABLE = "This is no picture that this browser can read. Save it as JPEG or PNG, then try again.";
+
+/**
+ * A picture's pixels, upright, its transparency on white.
+ *
+ * @param {Blob} blob An image file.
+ * @param {1 | 3} channels
+ * @returns {Promise<{pixels: Uint8Array, height: number, width: number}>} pixels: (height, width, channels).
+ * @throws {Refusal}
+ */
+export async function pixelsOf(blob, channels) {
+  checkSize(...(await sizeOf(blob)));
+  let bitmap;
+  try {
+    // Colour profiles are not applied by Python's reader either.
+    bitmap = await createImageBitmap(blob, { imageOrientation: "from-image", colorSpaceConversion: "none" });
+  } catch {
+    throw new Refusal(UNREADABLE);
+  }
+  const { height, width } = bitmap;
+  const pixels = new Uint8Array(height * width * channels);
+  const fill = channels === 1 ? luma : colours;
+  const rows = Math.max(1, Math.min(height, Math.floor(STRIP / width)));
+  const canvas = new OffscreenCanvas(width, rows);
+  const context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
+  context.fillStyle = "#ffffff";
+  for (let top = 0; top < height; top += rows) {
+    context.fillRect(0, 0, width, rows);
+    context.drawImage(bitmap, 0, -top);
+    const some = Math.min(rows, height - top);
+    fill(context.getImageData(0, 0, width, some).data, pixels.subarray(top * width * channels));
+  }
+  bitmap.close();
+  return { pixels, height, width };
+}
+
+/** The picture's sides, upright, from its header: before memory is set aside for its pixels. */
+async function sizeOf(blob) {
+  const image = new Image();
+  image.src = URL.createObjectURL(blob);
+  try {
+    await new Promise((resolve, reject) => {
+      image.onload = resolve;
+      image.onerror = reject;
+    });
+    return [image.naturalWidth, image.naturalHeight];
+  } catch {
+    throw new Refusal(UNREADABLE);
+  } finally {
+    URL.revokeObjectURL(image.src);
+  }
+}
+
+/** Throws a Refusal for a picture that is too large, or too long. */
+export function checkSize(width, height) {
+  const came = `The picture has ${width} × ${height} pixels`;
+  if (width * height > MOST_PIXELS) {
+    throw new Refusal(`${came}, above the limit of ${MOST_PIXELS / 1e6} million: make it smaller.`);
+  }
+  if (Math.max(width, height) > MOST_ASPECT * Math.min(width, height)) {
+    throw new Refusal(`${came}, one side more than ${MOST_ASPECT} times the other: cut it.`);
+  }
+}
+
+/** RGBA as RGB. */
+function colours(rgba, out) {
+  for (let from = 0, to = 0; from < rgba.length; from += 4, to += 3) {
+    out[to] = rgba[from];
+    out[to + 1] = rgba[from + 1];
+    out[to + 2] = rgba[from + 2];
+  }
+}
+
+/** RGBA as grey: the luma of ITU-R BT.601 in whole numbers, as Pillow has it. */
+export function luma(rgba, out) {
+  for (let from = 0, to = 0; from < rgba.length; from += 4, to += 1) {
+    out[to] = (19595 * rgba[from] + 38470 * rgba[from + 1] + 7471 * rgba[from + 2] + 0x8000) >> 16;
+  }
+}

@@ -1,0 +1,230 @@
+"""Answers from an exported model, with NumPy and its runtime alone: PyTorch is not imported.
+
+model = megavit.load_exported("flowers-onnx")
+print(model.predict("photo.jpg").label)
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+from megavit.config.exported import EMBEDDING, EXPORT_FORMAT, METADATA, PIXELS, ExportInfo
+from megavit.config.files import from_dict, parse_json
+from megavit.data.arrays import pixels_of
+from megavit.data.image_file import from_pillow, read_image_file
+from megavit.data.modes import on_white
+from megavit.data.workers import MOST_WORKERS, processors
+from megavit.errors import BundleError, ConfigError, ImageError
+from megavit.predict.arrivals import Arrivals
+from megavit.predict.prediction import Answer, Prediction
+from megavit.predict.ranking import predictions
+
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]
+"""Maps an input of the model to its outputs by name."""
+Image = str | os.PathLike[str] | bytes | PIL.Image.Image | np.ndarray
+
+FILES = ("model.onnx", "model.xml")
+BATCH = 32
+COLOUR = (1, 3)
+
+
+class Exported:
+    """Answers for images; safe to use from several threads.
+
+    Attributes:
+        target, labels: as of a `megavit.Predictor`.
+        info: what the model says of itself.
+        folder: that it lies in.
+    """
+
+    def __init__(self, folder: Path, info: ExportInfo, run: Run) -> None:
+        if info.input != PIXELS:
+            raise ConfigError(
+                f"the model in {folder} was exported with --input images: whoever prepares them runs it; "
+                "export it with pixels for use from here"
+            )
+        self.folder, self.info, self.run = folder, info, run
+        self.target, self.labels = info.target, tuple(info.labels)
+
+    def predict(self, image: Image, top: int = 5, coverage: float | None = None) -> Prediction:
+        """What is in an image: see `megavit.Predictor.predict`.
+
+        Args:
+            coverage: one of those that the model was exported with.
+
+        Raises:
+            ImageError: for an image that cannot be read, with the reason.
+            ConfigError: for another coverage.
+        """
+        self.check_coverage(coverage)
+        return self.answer([self.prepare(image)], top, coverage)[0][0]
+
+    def embed(self, image: Image) -> np.ndarray:
+        """The embedding of an image, (D,) float32."""
+        return self.run(self.prepare(image)[None])[EMBEDDING][0]
+
+    def stream(
+        self,
+        images: Iterable[tuple[str, Image]],
+        *,
+        top: int = 5,
+        coverage: float | None = None,
+        batch_size: int = BATCH,
+    ) -> Iterator[Answer]:
+        """An answer for each (name, image), in order: see `megavit.Predictor.stream`."""
+        self.check_coverage(coverage)
+        workers = min(processors(), MOST_WORKERS)
+        with Arrivals(images, self.prepare, ahead=2 * batch_size, workers=workers) as arrivals:
+            for batch in arrivals.batches(batch_size):
+                for name, future in batch:
+                    arrivals.answered()
+                    try:
+                        yield Answer(name, self.answer([future.result()], top, coverage)[0][0], None)
+                    except ImageError as error:
+                        yield Answer(name, None, error.reason)
+
+    def answer(
+        self, pixels: Sequence[np.ndarray], top: int = 5, coverage: float | None = None
+    ) -> list[tuple[Prediction, np.ndarray]]:
+        """Predictions and embeddings (D,) for pictures as `prepare` gives them; those of one size go together."""
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for place, one in enumerate(pixels):
+            by_size.setdefault(one.shape, []).append(place)
+        found: dict[int, tuple[Prediction, np.ndarray]] = {}
+        for places in by_size.values():
+            outputs = self.run(np.stack([pixels[place] for place in places]))
+            answers = predictions(self.info, outputs, top, coverage)
+            found |= dict(zip(places, zip(answers, outputs[EMBEDDING], strict=True), strict=True))
+        return [found[place] for place in range(len(pixels))]
+
+    def prepare(self, image: Any) -> np.ndarray:
+        """An image as the model takes it: uint8 (height, width, channels), of its own size or a reduced one.
+
+        Raises:
+            ImageError: when it cannot be read, or its channels do not fit.
+        """
+        match image:
+            case str() | os.PathLike():
+                pixels, _ = read_image_file(Path(image), self.info.preprocessing.size_for)
+            case bytes():
+                pixels, _ = read_image_file(image, self.info.preprocessing.size_for)
+            case PIL.Image.Image():
+                pixels = from_pillow(image)
+            case np.ndarray():
+                pixels = pixels_of(image)
+            case _:
+                raise ImageError("expected a path, bytes, a PIL image or a NumPy array, got " + type(image).__name__)
+        return as_input(pixels, self.info)
+
+    def check_coverage(self, coverage: float | None) -> None:
+        """Raise a ConfigError unless the model has that coverage, or it is None."""
+        known = self.info.sets or self.info.intervals or {}
+        if coverage is not None and str(coverage) not in known:
+            raise ConfigError(
+                f"this model was exported with the coverages {', '.join(known)}, not {coverage}"
+                if known
+                else "there is no coverage to be had: this model was exported without"
+            )
+
+
+def as_input(pixels: np.ndarray, info: ExportInfo) -> np.ndarray:
+    """uint8 (H, W, C) with the channels of the model's input: opacity on white, grey as RGB.
+
+    Raises:
+        ImageError: where they do not fit.
+    """
+    have, want = pixels.shape[2], info.channels
+    if have == 4 and want == 3:
+        pixels = np.array(on_white(PIL.Image.fromarray(np.ascontiguousarray(pixels)), "RGB"))
+    elif have == 1 and want == 3:
+        pixels = pixels.repeat(3, axis=2)
+    elif have != want:
+        wanted = "1, 3 or 4" if want == 3 else str(want)
+        raise ImageError(f"{have} channels, where the model takes images of {wanted}")
+    return pixels
+
+
+def load_exported(folder: str | os.PathLike[str]) -> Exported:
+    """The model that `megavit export` wrote to a folder, to onnx or openvino.
+
+    Raises:
+        BundleError: where there is none, or it cannot be run.
+    """
+    run, metadata, path = open_exported(Path(folder))
+    return Exported(path.parent, read_export_info(metadata, path), run)
+
+
+def open_exported(folder: Path) -> tuple[Run, str, Path]:
+    """What runs the exported model in a folder, the metadata that it carries, and its file.
+
+    Raises:
+        BundleError: as `load_exported`.
+    """
+    path = exported_file(folder)
+    if path is None:
+        raise BundleError(f"{folder} holds no exported model ({' or '.join(FILES)}); megavit export makes one")
+    try:
+        return *(_onnx(path) if path.suffix == ".onnx" else _openvino(path)), path
+    except ImportError as error:
+        raise BundleError(f"{path} needs a runtime that is not installed: {error.name}") from None
+    except Exception as error:  # noqa: BLE001 - the runtimes raise anything for a damaged file
+        raise BundleError(f"{path} cannot be run: {str(error).splitlines()[0]}; export it again") from None
+
+
+def exported_file(folder: Path) -> Path | None:
+    """The exported model in a folder; None where there is none."""
+    return next((folder / name for name in FILES if (folder / name).is_file()), None)
+
+
+def read_export_info(metadata: str, path: Path) -> ExportInfo:
+    """What the file at `path` says of itself; raises a BundleError where that is not whole, or too new."""
+    table = parse_json(metadata, str(path), BundleError)
+    if isinstance(table.get("format"), int) and table["format"] > EXPORT_FORMAT:
+        raise BundleError(f"{path} has format {table['format']}, newer than {EXPORT_FORMAT}; update megavit")
+    try:
+        return from_dict(ExportInfo, table, str(path))
+    except ConfigError as error:
+        raise BundleError(str(error)) from None
+
+
+def _onnx(path: Path) -> tuple[Run, str]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # its remarks on what it would have done otherwise are none of the user's
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names, given = [output.name for output in session.get_outputs()], session.get_inputs()[0].name
+
+    def run(inputs: np.ndarray) -> dict[str, np.ndarray]:
+        found = session.run(names, {given: inputs})
+        return {name: np.asarray(values) for name, values in zip(names, found, strict=True)}
+
+    return run, session.get_modelmeta().custom_metadata_map.get(METADATA, "")
+
+
+def _openvino(path: Path) -> tuple[Run, str]:
+    from megavit.engine.signal_stack import keeping_signal_stack  # first: megavit.engine silences OpenVINO's import
+
+    import openvino as ov  # isort: skip
+
+    core = ov.Core()
+    model = core.read_model(path)
+    # Left to itself it would compute in 16 bits where the processor has them.
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    compiled = core.compile_model(model, "CPU", settings)
+    names, own = [output.any_name for output in compiled.outputs], threading.local()
+
+    def run(inputs: np.ndarray) -> dict[str, np.ndarray]:
+        with keeping_signal_stack():
+            if not hasattr(own, "request"):
+                own.request = compiled.create_infer_request()
+            own.request.infer([inputs])
+            # The next images of this thread overwrite them.
+            return {name: np.array(own.request.get_output_tensor(place).data) for place, name in enumerate(names)}
+
+    return run, model.get_rt_info(METADATA).astype(str) if model.has_rt_info(METADATA) else ""

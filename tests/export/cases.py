@@ -1,0 +1,91 @@
+"""Bundles of many kinds, with random weights that tell, and what they must answer."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.target import Target
+from megavit.config.trust import Trust
+from megavit.config.vit import PLAIN_VIT, Design, ViTConfig
+from megavit.predict.likeness import fit_likeness
+from megavit.predict.predictor import Predictor, load
+from megavit.predict.trusted import MEANS, RESIDUALS, SET_LABELS, SET_SCORES, WHITENING
+from tests.engine.test_openvino import grown
+from tests.weights.bundles import make_bundle
+
+SMALL: dict[str, Any] = {
+    "image_size": (12, 16),
+    "patch_size": 4,
+    "num_classes": 3,
+    "dim": 32,
+    "depth": 2,
+    "heads": 2,
+    "dim_head": 16,
+    "mlp_dim": 48,
+    "pool": "mean",
+}
+LABELS = ("cat", "dog", "newt")
+ROPE = Design(positions="rope", mlp="swiglu", registers=2)
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {"design": PLAIN_VIT, "pool": "cls"},
+    "rotary": {"design": ROPE},
+    "attention pooling": {"pool": "map"},
+    "grey": {"channels": 1},
+    "four channels": {"channels": 4},
+    "labels": {"target": Target(kind="labels", thresholds=[0.2, 0.5, 0.6])},
+    "score": {"num_classes": 1, "target": Target(kind="score", mean=40.0, std=7.0)},
+    "features alone": {"num_classes": 0},
+    "middle cut out": {"resize": 21},
+    "middle of a rectangle": {"resize": (17, 19), "interpolation": "bilinear"},
+}
+
+
+def make_predictor(folder: Path, trusted: bool = False, **changes: Any) -> Predictor:
+    """Of a bundle in `folder`; `trusted` gives it what calibration does."""
+    target = changes.pop("target", Target())
+    size = {name: changes.pop(name) for name in ("resize", "interpolation") if name in changes}
+    settings = SMALL | changes
+    config = ViTConfig(**settings)
+    model = grown(config)
+    height, width = config.image_hw
+    mean, std = (tuple(start + 0.07 * i for i in range(config.channels)) for start in (0.4, 0.2))
+    preprocessing = Preprocessing(height=height, width=width, channels=config.channels, mean=mean, std=std, **size)
+    trust, tensors = (Trust(), None) if not trusted else _trust(config, target)
+    labels = () if target.kind == "score" or not config.num_classes else LABELS
+    if not config.num_classes:
+        tensors = {name: tensors[name] for name in (MEANS, WHITENING)} if tensors else None
+    make_bundle(
+        folder, model, labels, tensors=tensors, preprocessing=preprocessing, target=target, trust=trust, metrics={}
+    )
+    predictor = load(folder, device="cpu")
+    predictor.engine.patience = float("inf")
+    return predictor
+
+
+def _trust(config: ViTConfig, target: Target) -> tuple[Trust, dict[str, torch.Tensor]]:
+    random = torch.Generator().manual_seed(0)
+    groups = torch.arange(60) % 3
+    embeddings = torch.randn(60, config.dim, generator=random) + groups[:, None]
+    likeness = fit_likeness(embeddings, groups)
+    tensors = {MEANS: likeness.means, WHITENING: likeness.whitening}
+    if target.kind == "score":
+        tensors[RESIDUALS] = torch.rand(40, generator=random)
+    elif target.kind == "classes":
+        tensors |= {SET_SCORES: torch.rand(300, generator=random), SET_LABELS: torch.arange(300) % 3}
+    smoothing = 0.1 if target.kind == "classes" else 0.0
+    return Trust(images=40, temperature=1.3, smoothing=smoothing, threshold=9.0), tensors
+
+
+def pictures(channels: int, count: int = 6, seed: int = 0) -> list[np.ndarray]:
+    """uint8 (H, W, C) of several sizes, two of each; smooth, as real ones are."""
+    random = np.random.default_rng(seed)
+    found = []
+    for place in range(count):
+        height, width = [(12, 16), (31, 17), (9, 40)][place // 2 % 3]
+        coarse = random.integers(0, 256, (4, 5, channels), dtype=np.uint8)
+        rows, columns = np.arange(height) * 4 // height, np.arange(width) * 5 // width
+        found.append(np.ascontiguousarray(coarse[rows][:, columns]))
+    return found

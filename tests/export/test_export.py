@@ -1,0 +1,262 @@
+"""Exports to every runtime, run there."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given, settings
+from PIL import Image
+
+from megavit.config.target import Target
+from megavit.config.vit import Design, ViTConfig
+from megavit.errors import ConfigError, ExportError, OutputError
+from megavit.export import openvino_graph, openvino_resize, resize, whole
+from megavit.export.export import export, model_size
+from megavit.export.proofs import Proof
+from megavit.export.resize import input_channels
+from megavit.export.verify import BOUNDS
+from megavit.predict.exported import load_exported
+from megavit.predict.predictor import Predictor, load
+from tests.engine.test_openvino import grown, preprocessing_of
+from tests.export.cases import CASES, make_predictor, pictures
+from tests.properties.test_model import configs
+from tests.weights.bundles import make_bundle
+
+NUMBER = r"(?<=[: ])\d+\.?\d*(?=%|$)"
+ONNX_CASES = ("plain", "rotary", "labels", "score", "middle cut out", "features alone")
+
+
+def proofs_for(predictor: Predictor) -> list[Proof]:
+    channels = input_channels(predictor.info.preprocessing)
+    return [Proof(f"picture {place}", one, place % 3) for place, one in enumerate(pictures(channels))]
+
+
+def same_answers(predictor: Predictor, folder: Path, within: float = 1e-4) -> None:
+    """Predictions through the exported model are those of the bundle."""
+    exported = load_exported(folder)
+    coverage = 0.9 if predictor.trusted.can_cover(0.9) else None
+    for proof in proofs_for(predictor):
+        expected, found = (one.predict(proof.pixels, coverage=coverage).to_dict() for one in (predictor, exported))
+        assert expected.keys() == found.keys()
+        assert found.get("unlike_training") == expected.get("unlike_training")
+        for name in ("probability", "score"):
+            assert found.get(name, 0) == pytest.approx(expected.get(name, 0), rel=within)
+        assert found.get("interval", []) == pytest.approx(expected.get("interval", []), rel=within)
+        for name in ("top", "labels", "prediction_set"):
+            names = [[one["label"] for one in answer.get(name, [])] for answer in (expected, found)]
+            assert names[0] == names[1]
+        assert np.allclose(exported.embed(proof.pixels), predictor.embed(proof.pixels).numpy(), atol=1e-2)
+
+
+@pytest.mark.parametrize("case", ONNX_CASES)
+def test_onnx_answers_as_the_bundle(case: str, tmp_path: Path) -> None:
+    predictor = make_predictor(tmp_path / "bundle", True, **CASES[case])
+    found = export(predictor, "onnx", tmp_path / "out", proofs_for(predictor))
+    assert found.answers < 1e-4 and found.features < 1e-4
+    if case != "features alone":
+        same_answers(predictor, tmp_path / "out")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_openvino_answers_as_the_bundle(case: str, tmp_path: Path) -> None:
+    predictor = make_predictor(tmp_path / "bundle", True, **CASES[case])
+    found = export(predictor, "openvino", tmp_path / "out", proofs_for(predictor))
+    assert found.answers < 1e-4 and found.features < 1e-4
+    if case != "features alone":
+        same_answers(predictor, tmp_path / "out")
+
+
+@settings(max_examples=15, deadline=None)
+@given(config=configs().filter(lambda config: config.design.block != "zeta" and not config.design.patch_overlap))
+def test_models_of_any_design_in_openvino(config: ViTConfig, tmp_path_factory: pytest.TempPathFactory) -> None:
+    if min(config.image_hw) < 2 or config.channels == 2:
+        return  # images have at least two pixels a side, and no picture has two channels
+    folder = tmp_path_factory.mktemp("any")
+    make_bundle(
+        folder / "bundle",
+        grown(config),
+        [str(place) for place in range(config.num_classes)],
+        preprocessing=preprocessing_of(config),
+    )
+    predictor = load(folder / "bundle", device="cpu")
+    found = export(predictor, "openvino", folder / "out", proofs_for(predictor))
+    assert found.features < 1e-3
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean", "map"])
+@pytest.mark.parametrize("patches", [3, 4])
+def test_as_many_heads_as_tokens_in_openvino(pool: str, patches: int, tmp_path: Path) -> None:
+    """OpenVINO (2026.4) then takes one for the other where it knows all sizes."""
+    predictor = make_predictor(tmp_path / "bundle", image_size=(4, 4 * patches), heads=4, pool=pool)
+    assert export(predictor, "openvino", tmp_path / "out", proofs_for(predictor)).features < 1e-4
+
+
+@pytest.mark.parametrize("target", ["torch", "aotinductor"])
+def test_programs_of_pytorch(target: str, tmp_path: Path) -> None:
+    predictor = make_predictor(tmp_path / "bundle", True)
+    found = export(predictor, target, tmp_path / "out", proofs_for(predictor))
+    assert found.answers < 1e-4 and found.features < 1e-4
+    assert model_size(tmp_path / "out") == (tmp_path / "out" / "model.pt2").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("target", "precision"),
+    [("onnx", "float16"), ("openvino", "float16"), ("torch", "bfloat16"), ("onnx", "int8"), ("openvino", "int8")],
+)
+def test_fewer_bits_are_near_and_take_less_room(target: str, precision, tmp_path: Path) -> None:
+    predictor = make_predictor(tmp_path / "bundle", dim=128, mlp_dim=512)
+    found = {
+        kind: export(predictor, target, tmp_path / kind, proofs_for(predictor), precision=kind, most=100)
+        for kind in ("float32", precision)
+    }
+    assert found[precision].features > found["float32"].features
+    assert found[precision].features < (0.5 if precision == "int8" else BOUNDS[precision].features)
+    assert model_size(tmp_path / precision) < 0.75 * model_size(tmp_path / "float32")
+
+
+@pytest.mark.parametrize("target", ["onnx", "openvino"])
+def test_images_that_others_prepare(target: str, tmp_path: Path) -> None:
+    predictor = make_predictor(tmp_path / "bundle", True)
+    found = export(predictor, target, tmp_path / "out", proofs_for(predictor), input="images")
+    assert found.answers < 1e-4 and found.features < 1e-4 and not found.stretched
+    assert not (tmp_path / "out" / "predict.py").exists()
+    with pytest.raises(ConfigError, match="--input images"):
+        load_exported(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("target", "wrong"),
+    [
+        *(("onnx", wrong) for wrong in ("mean", "bilinear")),
+        *(("openvino", wrong) for wrong in ("mean", "std", "bilinear", "another kernel", "channels")),
+    ],
+)
+def test_a_sabotaged_export_is_refused_and_leaves_nothing(target: str, wrong: str, tmp_path: Path, monkeypatch) -> None:
+    predictor = make_predictor(tmp_path / "bundle")
+    right = predictor.info.preprocessing
+    other = {
+        "mean": replace(right, mean=0.5),
+        "std": replace(right, std=(0.2, 0.27, 0.33)),
+        "bilinear": replace(right, interpolation="bilinear"),
+    }
+    if wrong == "channels":
+        mixed = lambda real: lambda pixels, *rest: real(_reversed(pixels), *rest)  # noqa: E731
+        monkeypatch.setattr(whole, "prepared", mixed(whole.prepared))
+        monkeypatch.setattr(openvino_graph, "prepared", mixed(openvino_graph.prepared))
+    elif wrong == "another kernel":
+        monkeypatch.setattr(resize, "CUBIC", -0.75)
+        monkeypatch.setattr(openvino_resize, "CUBIC", -0.75)
+    else:
+        with_other = {"prepared": 1, "normalise": 1}
+        for module in (whole, openvino_graph):
+            for name in with_other:
+                if hasattr(module, name):
+                    real = getattr(module, name)
+                    monkeypatch.setattr(module, name, lambda x, _, real=real: real(x, other[wrong]))
+        real_build = openvino_graph.build
+        monkeypatch.setattr(openvino_graph, "build", lambda model, _, product: real_build(model, other[wrong], product))
+    with pytest.raises(ExportError, match=r"of 10 real images 'picture .*nothing is written"):
+        export(predictor, target, tmp_path / "out", proofs_for(predictor))
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def _reversed(pixels):
+    if isinstance(pixels, torch.Tensor):
+        return pixels.flip(1)
+    from openvino import opset15 as op
+
+    return op.gather(pixels, openvino_graph.constant_int([2, 1, 0]), openvino_graph.constant_int(3))
+
+
+def test_int8_that_costs_too_much_is_refused(tmp_path: Path, monkeypatch) -> None:
+    predictor = make_predictor(tmp_path / "bundle")
+    proofs = proofs_for(predictor)
+    answers = [predictor.predict(proof.pixels).label for proof in proofs]
+    labels = [predictor.labels.index(answer) for answer in answers]
+    right = [replace(proof, label=label) for proof, label in zip(proofs, labels, strict=True)]
+    from megavit.engine import int8
+
+    monkeypatch.setattr(int8, "LEVELS", 4)  # of 2 bits
+    with pytest.raises(ExportError, match=r"int8 in openvino loses .* more than 0.5; nothing is written"):
+        export(predictor, "openvino", tmp_path / "out", right, precision="int8")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_done_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    predictor = make_predictor(tmp_path / "bundle")
+    proofs = proofs_for(predictor)
+    with pytest.raises(ConfigError, match="onnx, openvino, torch, aotinductor"):
+        export(predictor, "tensorflow", tmp_path / "out", proofs)
+    with pytest.raises(ConfigError, match="onnx is exported in float32, float16, int8, not in bfloat16"):
+        export(predictor, "onnx", tmp_path / "out", proofs, precision="bfloat16")
+    with pytest.raises(ConfigError, match="--data"):
+        export(predictor, "onnx", tmp_path / "out", [replace(one, label=None) for one in proofs], precision="int8")
+    with pytest.raises(ConfigError, match="--runtime"):
+        export(predictor, "onnx", tmp_path / "out", proofs, runtime=tmp_path)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OutputError, match="choose a new folder"):
+        export(predictor, "onnx", tmp_path / "out", proofs)
+
+
+def test_models_that_openvinos_graph_does_not_have_are_sent_to_onnx(tmp_path: Path) -> None:
+    predictor = make_predictor(tmp_path / "bundle", design=Design(patch_overlap=1))
+    with pytest.raises(ConfigError, match="export it to onnx"):
+        export(predictor, "openvino", tmp_path / "out", proofs_for(predictor))
+    assert not (tmp_path / "out").exists()
+    assert export(predictor, "onnx", tmp_path / "out", proofs_for(predictor)).features < 1e-4
+
+
+def test_the_file_says_what_it_is(tmp_path: Path) -> None:
+    predictor = make_predictor(tmp_path / "bundle", True)
+    export(predictor, "onnx", tmp_path / "out", proofs_for(predictor), source="6 pictures")
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+    about = json.loads(session.get_modelmeta().custom_metadata_map["megavit"])
+    assert about["labels"] == ["cat", "dog", "newt"] and about["name"] == tmp_path.name
+    assert about["sets"].keys() == {"0.8", "0.9", "0.95", "0.99"} and len(about["sets"]["0.9"]) == 3
+    assert about["unlike_from"] == 9.0 and about["channels"] == 3
+    said = (tmp_path / "out" / "README.md").read_text()
+    assert "6 pictures and 4 of them at other sizes" in said and "0 of 10 get another answer" in said
+
+
+@pytest.mark.parametrize(
+    ("target", "case"),
+    [("onnx", "classes"), ("openvino", "classes"), ("openvino", "labels"), ("openvino", "score"), ("torch", "classes")],
+)
+def test_the_script_beside_it_answers_as_the_bundle(target: str, case: str, tmp_path: Path) -> None:
+    settings = CASES.get(case, {}) | {"target": CASES.get(case, {}).get("target", Target())}
+    predictor = make_predictor(tmp_path / "bundle", True, **settings)
+    export(predictor, target, tmp_path / "out", proofs_for(predictor))
+    paths, expected = [], []
+    for place, one in enumerate(pictures(3)):
+        image = Image.fromarray(one).convert("RGBA") if place == 1 else Image.fromarray(one)
+        if place == 1:
+            image.putalpha(Image.linear_gradient("L").resize(image.size))
+        image.save(tmp_path / f"{place}.png")
+        paths.append(str(tmp_path / f"{place}.png"))
+        found = predictor.predict(tmp_path / f"{place}.png")
+        said = {
+            "classes": lambda found=found: f"{found.label} {found.probability:.1%}",
+            "labels": lambda found=found: ", ".join(sorted(f"{label} {p:.1%}" for label, p in found.labels)) or "none",
+            "score": lambda found=found: f"{found.score:.6g}",
+        }[case]()
+        mark = " (unlike training: this means little)" if found.unlike_training else ""
+        expected.append(f"{paths[-1]}: {said}{mark}")
+    script = [sys.executable, "-W", "error", str(tmp_path / "out" / "predict.py"), *paths]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    got = done.stdout.splitlines()
+    if case == "classes":
+        assert got == expected
+    else:  # the last digits may differ
+        assert [re.sub(NUMBER, "N", line) for line in got] == [re.sub(NUMBER, "N", line) for line in expected]
+        numbers = [
+            [float(number) for line in lines for number in re.findall(NUMBER, line)] for lines in (got, expected)
+        ]
+        assert numbers[0] == pytest.approx(numbers[1], abs=0.11, rel=1e-4)

@@ -1,0 +1,167 @@
+"""The page without a mouse, without sight, in the dark, and on a small screen."""
+
+from playwright.sync_api import Page, expect
+
+from tests.page.conftest import OpenPage
+from tests.page.pictures import choose, payload
+from tests.page.stand_in import StandIn, classes, good, listed, model_info, refusal
+
+LONG = "Dactylorhiza_maculata_subspecies_with_a_name_that_never_ends_and_cannot_be_broken"
+
+# WCAG 2.2, "contrast ratio" and "relative luminance", of every text that can be seen.
+CONTRASTS = """
+() => {
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  const rgba = (color) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = color;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = (rgb) => {
+    const [r, g, b] = rgb.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !element.checkVisibility() || element.closest(".unseen, option")) continue;
+    if (element.closest("[aria-disabled=true], :disabled")) continue;
+    let behind = element;
+    const isClear = (one) => rgba(getComputedStyle(one).backgroundColor)[3] < 255;
+    while (behind.parentElement && isClear(behind)) behind = behind.parentElement;
+    const [a, b] = [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor]
+      .map((color) => light(rgba(color).slice(0, 3))).sort((x, y) => y - x);
+    found.push([(a + 0.05) / (b + 0.05), walker.currentNode.data.trim()]);
+  }
+  return found;
+}
+"""
+
+
+def fill(server: StandIn, page: Page) -> None:
+    """A page with an answer, a marked one, and an error."""
+    marked = classes(
+        unlike_training=True, label=LONG, top=listed(**{LONG: 0.9, "rose": 0.1}), prediction_set=listed(**{LONG: 0.9})
+    )
+    replies = {b"bad": refusal(422, "not an image"), b"odd": good(marked)}
+    server.reply = lambda asked: replies.get(asked.body, good(classes(prediction_set=listed(rose=0.9))))
+    choose(page, "rose.png", payload(f"{LONG}.png", b"odd"), payload("bad.png", b"bad"))
+    expect(page.locator(".verdict")).to_have_count(2)
+    expect(page.locator(".problem:visible")).to_have_count(1)
+
+
+def test_everything_can_be_done_by_keyboard(server: StandIn, open_page: OpenPage) -> None:
+    server.models = [model_info("flowers"), model_info("birds")]
+    page = open_page(server.address)
+    expect(page.get_by_role("button", name="Choose pictures")).to_be_visible()
+
+    def tab_to(role: str, name: str) -> None:
+        page.keyboard.press("Tab")
+        found = page.get_by_role(role, name=name, exact=True).first  # pyrefly: ignore[bad-argument-type]
+        expect(found).to_be_focused()
+        outlined = found.evaluate(
+            """(one) => [one, one.nextElementSibling]
+              .some((part) => part && getComputedStyle(part).outlineStyle !== "none")"""
+        )
+        assert outlined, f"the focus on {name} cannot be seen"
+
+    tab_to("combobox", "Model")
+    tab_to("button", "3 classes")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("list", name="classes")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("list", name="classes")).to_be_hidden()
+    tab_to("button", "Choose pictures")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files([payload("a.png"), payload("b.png")])
+    expect(page.locator(".verdict")).to_have_count(2)
+    tab_to("button", "Use the camera")
+    tab_to("radio", "95%")
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("radio", name="99%")).to_be_checked()
+    tab_to("button", "Remove all")
+    tab_to("button", "Explain")
+    tab_to("button", "Remove")
+    page.keyboard.press("Space")
+    expect(page.get_by_role("article")).to_have_count(1)
+    expect(page.get_by_role("article", name="b.png").get_by_role("button", name="Remove")).to_be_focused()
+    page.keyboard.press("Space")
+    expect(page.get_by_role("button", name="Choose pictures")).to_be_focused()
+
+
+def test_trying_again_keeps_the_focus_in_the_card(server: StandIn, open_page: OpenPage) -> None:
+    server.reply = lambda asked: refusal(422, "not an image")
+    page = open_page(server.address)
+    choose(page, "rose.png")
+    page.get_by_role("button", name="Try again").press("Enter")
+    expect(page.get_by_role("article").get_by_role("button", name="Remove")).to_be_focused()
+
+
+def test_each_answer_is_said_once(server: StandIn, open_page: OpenPage) -> None:
+    page = open_page(server.address)
+    spoken = page.get_by_role("log")
+    expect(spoken).to_be_empty()
+    server.reply = lambda asked: good(classes(prediction_set=listed(rose=0.9, tulip=0.06)))
+    choose(page, "rose.png")
+    expect(spoken.locator("p")).to_have_text(["rose.png: rose, 93.1%. With 95% coverage: rose, tulip."])
+    server.models = [model_info(target="score", labels=[])]
+    server.reply = lambda asked: good({"name": None, "score": 12.5, "interval": [10, 15]})
+    page.reload()
+    choose(page, "leaf.png")
+    expect(spoken.locator("p")).to_have_text(["leaf.png: score 12.5. With 95% coverage: 10 to 15."])
+
+
+def test_the_page_has_its_landmarks_and_names(server: StandIn, open_page: OpenPage) -> None:
+    page = open_page(server.address)
+    fill(server, page)
+    assert page.locator("html").get_attribute("lang") == "en"
+    expect(page.get_by_role("banner").get_by_role("heading", level=1)).to_have_text("megavit")
+    expect(page.get_by_role("main")).to_have_count(1)
+    expect(page.get_by_role("region", name="Answers").get_by_role("listitem")).not_to_have_count(0)
+    expect(page.get_by_role("group", name="Coverage").get_by_role("radio")).to_have_count(4)
+    nameless = page.evaluate(
+        """() => [...document.querySelectorAll("button, input, select, img")]
+          .filter((one) => one.checkVisibility() && !(one.innerText || one.alt || one.labels?.length || one.ariaLabel))
+          .map((one) => one.outerHTML)"""
+    )
+    assert nameless == []
+
+
+def test_every_text_has_enough_contrast_in_light_and_in_dark(server: StandIn, open_page: OpenPage) -> None:
+    page = open_page(server.address, reduced_motion="reduce")
+    fill(server, page)
+    papers = set()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        contrasts = page.evaluate(CONTRASTS)
+        assert len(contrasts) > 25
+        assert [pair for pair in contrasts if pair[0] < 4.5] == [], scheme
+        papers.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert len(papers) == 2
+
+
+def test_nothing_is_wider_than_the_screen(server: StandIn, open_page: OpenPage) -> None:
+    page = open_page(server.address)
+    fill(server, page)
+    for width in (320, 420, 1000, 1920):
+        page.set_viewport_size({"width": width, "height": 700})
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        beyond = page.evaluate(
+            """() => [...document.querySelectorAll("article *, button, .segments")]
+              .filter((one) => one.checkVisibility() && !one.closest("h3"))
+              .filter((one) => one.getBoundingClientRect().right > innerWidth)
+              .map((one) => one.outerHTML)"""
+        )
+        assert beyond == [], width
+
+
+def test_nothing_moves_for_those_who_ask_for_that(server: StandIn, open_page: OpenPage) -> None:
+    page = open_page(server.address, reduced_motion="reduce")
+    fill(server, page)
+    bar = page.locator(".bars i").first
+    assert bar.evaluate("(bar) => getComputedStyle(bar).animationName") == "none"
+    page.emulate_media(reduced_motion="no-preference")
+    assert bar.evaluate("(bar) => getComputedStyle(bar).animationName") == "grow"

@@ -1,0 +1,225 @@
+"""The folder that answers in the browser, beside onnxruntime in Python with our own reader of pictures."""
+
+import base64
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image, PngImagePlugin
+from playwright.sync_api import Page, expect
+
+from megavit.data.decode import decode
+from megavit.data.pictures import as_channels
+from megavit.errors import ConfigError
+from megavit.page import files, write_site
+from megavit.predict.conformal import likelier_mass
+from tests.page.conftest import OpenPage
+from tests.page.pictures import choose, encoded, noise, payload
+from tests.page.small_model import LABELS, UNLIKE_FROM, metadata, small_model
+from tests.page.stand_in import serving
+
+ASK = """
+async ([content, options]) => {
+  const { answer } = await import("/page/answerer.js");
+  const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+  return answer("garden", new File([bytes], "picture"), options);
+}
+"""
+
+
+class Twin:
+    """The same model in a page and in Python."""
+
+    def __init__(self, page: Page, target: str, channels: int) -> None:
+        self.page, self.target, self.channels = page, target, channels
+        self.session = onnxruntime.InferenceSession(small_model(target, channels))
+
+    def in_browser(self, picture: bytes, **options: Any) -> dict[str, Any]:
+        return self.page.evaluate(ASK, [base64.b64encode(picture).decode(), {"top": 5, "coverage": None} | options])
+
+    def in_python(self, picture: bytes) -> dict[str, np.ndarray]:
+        pixels = as_channels(decode(picture), self.channels).permute(1, 2, 0)[None].contiguous().numpy()
+        names = [output.name for output in self.session.get_outputs()]
+        outputs = self.session.run(names, {"pixels": pixels})
+        return {name: np.asarray(output) for name, output in zip(names, outputs, strict=True)}
+
+
+@pytest.fixture
+def make_twin(tmp_path: Path, runtime: Path, open_page: OpenPage, request: pytest.FixtureRequest) -> Any:
+    """Makes a site of a target and a number of channels, opens it, and waits until it can be asked."""
+
+    def made(target: str = "classes", channels: int = 3, **changes: Any) -> Twin:
+        site = tmp_path / f"{target}-{channels}"
+        write_site(site, small_model(target, channels), metadata(target, channels, **changes), runtime)
+        context = serving(None, site)
+        address = context.__enter__()
+        request.addfinalizer(lambda: context.__exit__(None, None, None))
+        page = open_page(address)
+        expect(page.get_by_role("button", name="Choose pictures")).to_be_visible()
+        return Twin(page, target, channels)
+
+    return made
+
+
+def with_chunk(png: bytes, kind: bytes, data: bytes) -> bytes:
+    """A PNG with one more chunk behind its header."""
+    chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return png[:33] + chunk + png[33:]
+
+
+def pictures() -> dict[str, tuple[bytes, float]]:
+    """Files of every kind, and how far the answers about them may be apart: 0 where decoding is exact."""
+    colour, grey, clear = noise(seed=1), noise(seed=2, channels=1), noise(seed=3, channels=4)
+    info = PngImagePlugin.PngInfo()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    tall = noise(24, 200, seed=4).rotate(90, expand=True)
+    palette = clear.convert("RGB").quantize(16)
+    palette.info["transparency"] = 3
+    one_clear = encoded(colour, transparency=colour.getpixel((0, 0)))
+    step = 4 / 255
+    return {
+        "png": (encoded(colour, pnginfo=info), 0),
+        "grey": (encoded(grey), 0),
+        "bilevel": (encoded(grey.convert("1")), 0),
+        "palette": (encoded(colour.quantize(16)), 0),
+        "palette with transparency": (encoded(palette), 0),
+        "one colour transparent": (one_clear, 0),
+        "alpha": (encoded(clear), step),
+        "grey with alpha": (encoded(clear.convert("LA")), step),
+        "16 bits": (encoded(deep), step),
+        "gamma": (with_chunk(encoded(colour), b"gAMA", struct.pack(">I", 100_000)), 0),
+        "bmp": (encoded(colour, "BMP"), 0),
+        "gif": (encoded(colour.quantize(16), "GIF"), 0),
+        "webp": (encoded(colour, "WEBP", lossless=True), 0),
+        "jpeg": (encoded(colour, "JPEG", quality=95), 3 * step),
+        "jpeg on its side": (encoded(tall, "JPEG", quality=95, exif=exif), 3 * step),
+        "large": (encoded(noise(1500, 1600, seed=5)), 0),
+    }
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_browser_answers_as_python_does(make_twin: Any, channels: int) -> None:
+    twin = make_twin(channels=channels)
+    marks = set()
+    for name, (picture, apart) in pictures().items():
+        here, there = twin.in_python(picture), twin.in_browser(picture)
+        probabilities = {one["label"]: one["probability"] for one in there["top"]}
+        wanted = dict(zip(LABELS, here["probabilities"][0].tolist(), strict=True))
+        assert probabilities == pytest.approx(wanted, abs=1e-6 + apart), name
+        assert [one["label"] for one in there["top"]] == sorted(wanted, key=wanted.__getitem__, reverse=True), name
+        assert there["unlike_training"] == (here["distance"][0] > UNLIKE_FROM), name
+        marks.add(there["unlike_training"])
+    assert marks == {True, False}
+    picture = encoded(noise())
+    assert twin.in_browser(picture, top=2)["top"] == twin.in_browser(picture)["top"][:2]
+
+
+def test_sets_hold_what_python_puts_in_them(make_twin: Any) -> None:
+    twin = make_twin()
+    limits = torch.tensor(metadata("classes", 3)["sets"]["0.95"], dtype=torch.float64)
+    sizes = set()
+    for seed in range(8):
+        picture = encoded(noise(seed=seed))
+        found = twin.in_browser(picture, coverage=0.95)
+        probabilities = torch.from_numpy(twin.in_python(picture)["probabilities"])
+        inside = (likelier_mass(probabilities) <= limits)[0].tolist()
+        assert {one["label"] for one in found["prediction_set"]} == {LABELS[i] for i in range(5) if inside[i]}
+        shares = [one["probability"] for one in found["prediction_set"]]
+        assert shares == sorted(shares, reverse=True)
+        sizes.add(len(shares))
+    assert len(sizes) > 1
+
+
+def test_labels_are_given_from_their_thresholds_on(make_twin: Any) -> None:
+    twin = make_twin("labels")
+    thresholds = metadata("labels", 3)["thresholds"]
+    given = set()
+    for seed in range(4):
+        picture = encoded(noise(seed=seed))
+        found = twin.in_browser(picture)
+        probabilities = twin.in_python(picture)["probabilities"][0]
+        wanted = {label for label, p, least in zip(LABELS, probabilities, thresholds, strict=True) if p >= least}
+        assert {one["label"] for one in found["labels"]} == wanted
+        assert len(found["top"]) == 5
+        given |= wanted
+    assert given == {"daisy", "tulip"}
+    assert twin.page.get_by_role("group", name="Coverage").is_hidden()
+
+
+def test_a_score_has_its_interval_and_no_mark_where_no_distance_is_known(make_twin: Any) -> None:
+    twin = make_twin("score", unlike_from=None)
+    picture = encoded(noise())
+    score = float(twin.in_python(picture)["score"][0])
+    assert twin.in_browser(picture)["score"] == pytest.approx(score, abs=1e-5)
+    found = twin.in_browser(picture, coverage=0.95)
+    assert "unlike_training" not in found
+    assert found["interval"] == pytest.approx([score - 1.25, score + 1.25], abs=1e-5)
+
+
+def test_a_site_is_used_like_the_servers_page(make_twin: Any) -> None:
+    page = make_twin().page
+    expect(page.get_by_role("radio")).to_have_count(3)
+    choose(page, "a.png", "b.png", payload("notes.txt", b"no picture at all"))
+    expect(page.locator(".verdict")).to_have_count(2)
+    expect(page.get_by_role("article", name="a.png")).to_contain_text("With 95% coverage")
+    problem = page.get_by_role("article", name="notes.txt").locator(".problem")
+    expect(problem).to_have_text(
+        "This is no picture that this browser can read. Save it as JPEG or PNG, then try again."
+    )
+    expect(page.get_by_role("button", name="Explain")).to_have_count(0)
+    assert page.title() == "garden · megavit"
+
+
+def test_a_picture_beyond_the_limits_is_refused_before_it_is_decoded(make_twin: Any) -> None:
+    page = make_twin().page
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    bomb = (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + b"IHDR"
+        + header
+        + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    )
+    long = encoded(Image.new("L", (5_000, 20)))
+    choose(page, payload("large.png", encoded(Image.new("1", (8_000, 7_000)))), payload("long.png", long))
+    choose(page, payload("bomb.png", bomb))
+    expect(page.get_by_role("article", name="large.png").locator(".problem")).to_have_text(
+        "The picture has 8000 × 7000 pixels, above the limit of 50 million: make it smaller."
+    )
+    expect(page.get_by_role("article", name="long.png").locator(".problem")).to_contain_text("more than 100 times")
+    expect(page.get_by_role("article", name="bomb.png").locator(".problem")).to_be_visible()
+
+
+def test_a_model_that_no_browser_can_feed_is_told(tmp_path: Path, runtime: Path, open_page: OpenPage) -> None:
+    write_site(tmp_path / "site", b"", metadata("classes", 12), runtime)
+    with serving(None, tmp_path / "site") as address:
+        page = open_page(address)
+        expect(page.get_by_role("status")).to_contain_text("takes pictures of 12 channels")
+        (tmp_path / "site" / "page" / "model.json").unlink()
+        page.get_by_role("button", name="Try again").click()
+        expect(page.get_by_role("status")).to_contain_text("Model.json could not be loaded")
+
+
+def test_a_site_is_whole_and_knows_no_server(tmp_path: Path) -> None:
+    runtime = tmp_path / "runtime"
+    runtime.mkdir()
+    with pytest.raises(ConfigError, match=r"lacks ort\.wasm\.min\.mjs, .*npm install onnxruntime-web"):
+        write_site(tmp_path / "site", b"model", metadata("classes", 3), runtime)
+    assert not (tmp_path / "site").exists()
+    for name in ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"):
+        (runtime / name).write_text(name)
+    (tmp_path / "model.onnx").write_bytes(b"model")
+    write_site(tmp_path / "site", tmp_path / "model.onnx", metadata("classes", 3), runtime)
+    page = tmp_path / "site" / "page"
+    assert (page / "model.onnx").read_bytes() == b"model"
+    assert 'export * from "./by_model.js"' in (page / "answerer.js").read_text()
+    assert not (page / "by_server.js").exists()
+    assert "wasm-unsafe-eval" in (tmp_path / "site" / "index.html").read_text()
+    assert "wasm-unsafe-eval" not in (files() / "index.html").read_text()
