@@ -62,6 +62,20 @@ def plain_tiff(width: int, height: int, compression: int, length: int, offset: i
     }
 
 
+def one_for_all(entries: int, room: int) -> bytes:
+    """A TIFF directory whose entries all hold the same bytes, each of which a reader copies."""
+    at = 8 + 2 + 12 * entries + 4
+    listed = b"".join(struct.pack("<HHII", tag, 7, room, at) for tag in range(1, entries + 1))
+    return b"II*\0" + struct.pack("<IH", 8, entries) + listed + bytes(4 + room)
+
+
+def commented_gif(blocks: int) -> bytes:
+    """With a comment of so many blocks of 255 bytes before its frame."""
+    data = encode(picture(), "GIF")
+    start = 13 + (3 << (data[10] & 7) + 1)
+    return data[:start] + b"!\xfe" + (b"\xff" + bytes(255)) * blocks + b"\0" + data[start:]
+
+
 def many_scans(count: int, side: int) -> bytes:
     """A progressive JPEG whose last scan comes `count` times more: each is work over the whole picture."""
     data = encode(picture(side, side), "JPEG", progressive=True, quality=30)
@@ -112,6 +126,11 @@ def _bombs() -> dict[str, bytes]:
         "PNG with a profile that unpacks to 64 MiB": png(
             1, 1, b"\0\0", extra=chunk(b"iCCP", b"profile\0\0" + zlib.compress(zeros, 9))
         ),
+        "PNG with EXIF whose 1,000 entries all hold the same 1 MiB": png(
+            1, 1, b"\0\0", extra=chunk(b"eXIf", one_for_all(1_000, 2**20))
+        ),
+        "GIF with a comment of 30 MiB": commented_gif(30 * 2**12),
+        "JPEG of 7 million markers": b"\xff\xd8" + b"\xff\xe5\0\2" * (7 * 2**20) + encode(picture(), "JPEG")[2:],
         "PNG with 100,000 chunks": png(1, 1, b"\0\0", extra=chunk(b"tEXt", b"a\0b") * 100_000),
         "JPEG of 500 scans": many_scans(500, 1_600),
         "JPEG of 65,500 × 65,500": jpeg_of_size(65_500, 65_500),
