@@ -112,7 +112,7 @@ def hostile_images() -> dict[str, bytes]:
 
 def _bombs() -> dict[str, bytes]:
     zeros = bytes(2**26)
-    animation = {"save_all": True, "append_images": [picture()] * 500}
+    animation = {"save_all": True, "append_images": [picture().quantize(32)] * 500}
     packed = zlib.compress(zeros, 9)
     return {
         "PNG of 50,000 × 50,000": png(50_000, 50_000, zeros),
