@@ -31,13 +31,25 @@ from benchmarks.serving.processes import Raw
 from benchmarks.serving.rates import rates, starts
 from benchmarks.serving.strain import alone, lasting, strained
 from megavit.bench.run import about
+from megavit.data.image_file import examine
+from megavit.errors import ImageError
 from megavit.predict.inputs import images_named
 
 PARTS = ("starts", "rates", "overload", "alone", "memory", "accelerator")
 
 
+def readable(path: Path) -> bool:
+    try:
+        examine(path.read_bytes())
+    except ImageError:
+        return False
+    return True
+
+
 async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    paths = [Path(str(path)) for _, path in images_named(arguments.images, sys.stdin.buffer)]
+    paths = [path for name, _ in images_named(arguments.images, sys.stdin.buffer) if readable(path := Path(name))]
+    if not paths:
+        raise SystemExit(f"there are no images in {', '.join(arguments.images)}")
     images = [path.read_bytes() for path in paths]
     those = contestants(arguments.bundle, images, folder, arguments.litserve_python)
     beside = [one for one in those if one.name in (OURS, PEER)]
