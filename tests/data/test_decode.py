@@ -21,7 +21,7 @@ from PIL import Image
 
 from megavit.data import image_file as module
 from megavit.data import limits
-from megavit.data.decode import decode, from_array, from_pillow
+from megavit.data.decode import decode, decode_with_size, from_array, from_pillow
 from megavit.data.image_file import read_file
 from megavit.data.pictures import prepare
 from megavit.errors import DataError, ImageError
@@ -159,6 +159,18 @@ def test_limits_are_checked_before_any_pixel_is_decoded(size, said, monkeypatch)
     monkeypatch.setattr(Image.Image, "load", never)
     with pytest.raises(ImageError, match=said):
         decode(data)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "npy"])
+def test_whoever_decodes_may_set_a_lower_limit_of_pixels(kind):
+    content = io.BytesIO()
+    if kind == "npy":
+        np.save(content, np.zeros((50, 40), np.uint8))
+    else:
+        Image.new("L", (40, 50)).save(content, format=kind)
+    assert decode_with_size(content.getvalue(), max_pixels=2000)[1] == (50, 40)
+    with pytest.raises(limits.TooManyPixels, match="40 × 50 pixels, above the limit of 1,999"):
+        decode_with_size(content.getvalue(), max_pixels=1999)
 
 
 def test_the_limits_themselves_are_allowed():

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megavit.errors import ConfigError
-from megavit.predict.conformal import PredictionSets, check_coverage, is_possible, likelier_mass, limit
+from megavit.predict.conformal import MOST_COVERAGES, PredictionSets, check_coverage, is_possible, likelier_mass, limit
 
 
 def probabilities(images: int, classes: int, seed: int = 0) -> torch.Tensor:
@@ -28,6 +28,15 @@ def sets(images: int, classes: int, seed: int = 0) -> PredictionSets:
 def test_the_mass_of_likelier_classes():
     found = likelier_mass(torch.tensor([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]]))
     torch.testing.assert_close(found, torch.tensor([[0.8, 0.0, 0.5], [0.0, 0.4, 0.8]], dtype=torch.float64))
+
+
+def test_however_many_coverages_are_asked_for_few_are_remembered():
+    found = sets(200, 3)
+    first = found.members(probabilities(5, 3), 0.5)
+    for i in range(3 * MOST_COVERAGES):
+        found.members(probabilities(5, 3), 0.1 + i / 1000)
+        assert len(found._limits) <= MOST_COVERAGES
+    assert torch.equal(found.members(probabilities(5, 3), 0.5), first)
 
 
 def test_the_limit_is_the_finite_sample_quantile():

@@ -20,7 +20,7 @@ import psutil
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60
 
-_STUB = """
+STUB = """
 import json, sys
 from megavit.serve.run import serve
 from megavit.serve.settings import Settings
@@ -91,7 +91,7 @@ def until(what: Any, why: Any = lambda: "") -> None:
 @contextmanager
 def stub_server(*folders: Path, **settings: Any) -> Iterator[Running]:
     """One of `stub_worker` models."""
-    with _running([sys.executable, "-c", _STUB, json.dumps(settings), *map(str, folders)]) as server:
+    with _running([sys.executable, "-c", STUB, json.dumps(settings), *map(str, folders)]) as server:
         yield server
 
 
@@ -130,6 +130,7 @@ def _running(command: list[str], env: Mapping[str, str] | None = None) -> Iterat
         process.stdout.close()
     assert not raw, raw  # everything that is said is a line of the log
     until(lambda: not any(_lives(worker) for worker in workers))
+    assert [line for line in server.log if line.get("source") == "asyncio" or line["event"] == "error"] == []
 
 
 def _collect(process: subprocess.Popen[str], log: list[dict[str, Any]], raw: list[str]) -> None:

@@ -5,6 +5,7 @@
 that is no number. Anything else is answered.
 """
 
+import ctypes
 import json
 import math
 import os
@@ -48,7 +49,7 @@ class Stub:
         if data.startswith(b"bad"):
             raise ImageError("not an image")
         if data.startswith(b"die decoding"):
-            os.kill(os.getpid(), signal.SIGSEGV)
+            ctypes.string_at(0)  # as a decoder in C dies
         if data.startswith(b"hang decoding"):
             time.sleep(1000)
         return data[:100]

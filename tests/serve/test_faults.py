@@ -162,7 +162,7 @@ def test_what_is_printed_is_no_answer_and_not_logged(folder: Path) -> None:
         assert server.post(b"print secret").status_code == 200
         assert server.post(b"die decoding").status_code == 500
         why = [line["why"] for line in server.events("worker_ended")]
-        assert all("Segmentation fault" in one for one in why)
+        assert all("Segmentation fault" in one for one in why), why
         assert "secret" not in str(server.log)
 
 

@@ -11,7 +11,7 @@ KEY = "MEGAVIT_API_KEY"
 
 def serve(
     models: Annotated[
-        list[str], Parameter(help="Folders that megavit train or convert wrote, hf-hub:USER/NAME, or NAME=FOLDER.")
+        list[str], Parameter(help="Folders that train, convert or export wrote, hf-hub:USER/NAME, or NAME=FOLDER.")
     ],
     /,
     *,

@@ -163,15 +163,17 @@ class Link:
 
     async def _read(self, replied: Callable[["Link", Image, Reply], None], ended: Callable[["Link"], None]) -> None:
         assert self.process.stdout is not None
-        while (frame := await next_frame(self.process.stdout)) is not None:
-            header, answer = frame
-            image = self.unfinished.pop(header["id"])
-            reply = Reply(header["outcome"], header["error"], answer, header["batch"], header["unlike"])
-            replied(self, image, reply)
-        self.kill()  # with its output closed it is of no use
-        await self.process.wait()
-        await self._tasks[0]
-        ended(self)
+        try:
+            while (frame := await next_frame(self.process.stdout)) is not None:
+                header, answer = frame
+                image = self.unfinished.pop(header["id"])
+                reply = Reply(header["outcome"], header["error"], answer, header["batch"], header["unlike"])
+                replied(self, image, reply)
+        finally:
+            self.kill()  # with its output closed it is of no use
+            await self.process.wait()
+            await self._tasks[0]
+            ended(self)
 
     async def _listen(self) -> None:
         assert self.process.stderr is not None

@@ -1,11 +1,11 @@
 """One JSON object a line on standard error: never an image, a file's name, a key or a query."""
 
 import json
+import os
 import queue
-import sys
 import threading
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any
 
 _WAITING = 10_000
 _FLUSH_SECONDS = 2.0
@@ -13,10 +13,15 @@ _FLUSH_SECONDS = 2.0
 
 class Log:
     """Writes in a thread of its own, so that a reader who has stopped reading stops nobody else; what there is no room
-    for is counted, and told with the next line."""
+    for is counted, and told with the next line.
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = sys.stderr if stream is None else stream
+    Args:
+        file: descriptor to write to.
+    """
+
+    def __init__(self, file: int = 2) -> None:
+        # Not Python's own stream, which would wait at its end for a write that nobody reads.
+        self._file = file
         self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue(_WAITING)
         self._dropped = 0
         self._thread = threading.Thread(target=self._write_all, daemon=True)
@@ -44,9 +49,9 @@ class Log:
 
     def _write_all(self) -> None:
         while (line := self._lines.get()) is not None:
+            text = json.dumps(line).encode() + b"\n"
             try:
-                self._stream.write(json.dumps(line) + "\n")
-                if self._lines.empty():
-                    self._stream.flush()
-            except (OSError, ValueError):  # gone or full: the server goes on
+                while text:
+                    text = text[os.write(self._file, text) :]
+            except OSError:  # gone or full: the server goes on
                 continue

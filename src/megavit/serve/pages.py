@@ -1,6 +1,5 @@
 """The page for people, from memory: a few small files."""
 
-import importlib.util
 import mimetypes
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
+from megavit.page import files
 from megavit.serve.refusal import Refusal
 
 _HEADERS = {
@@ -25,35 +25,33 @@ _KINDS = {".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css
 
 def add_pages(app: FastAPI) -> None:
     """`GET /`, and the files that it names."""
-    files = _files()
+    shown = _responses()
 
     async def index() -> Response:
-        return _shown(files, _FIRST)
+        return _shown(shown, _FIRST)
 
     async def file(request: Request) -> Response:
-        return _shown(files, request.path_params["path"])
+        return _shown(shown, request.path_params["path"])
 
     app.add_api_route("/", index, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_api_route("/page/{path:path}", file, methods=["GET", "HEAD"], include_in_schema=False)
 
 
-def _shown(files: dict[str, Response], name: str) -> Response:
-    if name not in files:
+def _shown(responses: dict[str, Response], name: str) -> Response:
+    if name not in responses:
         raise Refusal(404, "there is nothing at this address")
-    return files[name]
+    return responses[name]
 
 
-def _files() -> dict[str, Response]:
+def _responses() -> dict[str, Response]:
     """The answer for each, by its path below `/page/`."""
-    if importlib.util.find_spec("megavit.page") is None:
-        return {}
-    folder: Path = importlib.import_module("megavit.page").files()
+    folder = files()
     return {
         path.relative_to(folder).as_posix(): Response(
             path.read_bytes(), headers={"content-type": _kind(path)} | _HEADERS
         )
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix not in (".py", ".pyc")
+        if path.is_file()
     }
 
 

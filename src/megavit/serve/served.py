@@ -24,6 +24,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 ENDED_ALONE = 2
 """Workers that an image may end by itself before it is given up."""
 _RATE_WEIGHT = 0.02
+# A ValueError is from a process that says anything but frames.
+_NOT_STARTED = (BundleError, OSError, ValueError)
 
 
 class ServedModel:
@@ -132,6 +134,7 @@ class ServedModel:
     async def _keep(self) -> None:
         """Keep a worker of the newest bundle running."""
         while True:
+            self._wake.clear()
             if self._current is None:
                 await asyncio.sleep(self._pause)
                 await self._start()
@@ -140,7 +143,6 @@ class ServedModel:
                 if version is not None and version not in (self._version, self._refused):
                     await self._swap(version)
             self._kill_hanging()
-            self._wake.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS)
 
@@ -148,7 +150,7 @@ class ServedModel:
         version = version_of(self._source)
         try:
             link = await self._launch()
-        except (BundleError, OSError) as error:
+        except _NOT_STARTED as error:
             if not self.first.done():
                 self.first.set_exception(error)
                 await asyncio.Event().wait()  # to be closed
@@ -165,7 +167,7 @@ class ServedModel:
         """Have a worker of the new bundle take over; where it does not come up, the old one goes on."""
         try:
             link = await self._launch()
-        except (BundleError, OSError) as error:
+        except _NOT_STARTED as error:
             self._refused = version
             self._metrics.swaps.labels(self.name, "refused").inc()
             self._log("swap_refused", model=self.name, error=str(error))

@@ -7,10 +7,12 @@ from pathlib import Path
 from megavit.errors import BundleError, ConfigError
 
 _NAME = re.compile(r"[\w.-]{1,64}")
-_INFO, _INNER, _HUB = "megavit.json", "bundle", "hf-hub:"
+_INNER, _HUB = "bundle", "hf-hub:"
+_MARKS = ("megavit.json", "model.onnx", "model.xml")
+"""Of a bundle, and of an exported model."""
 
 Version = tuple[int, int, int]
-"""Of a bundle's `megavit.json`; another bundle in its place has another one."""
+"""Of the file that makes a folder a bundle or an exported model; another one in its place has another version."""
 
 
 def named_sources(arguments: Sequence[str]) -> list[tuple[str, str]]:
@@ -37,10 +39,10 @@ def named_sources(arguments: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def version_of(source: str) -> Version | None:
-    """None for what is not a folder here, and while there is no bundle in it."""
-    for folder in (Path(source), Path(source) / _INNER):
+    """None for what is not a folder here, and while there is no model in it."""
+    for file in (folder / mark for folder in (Path(source), Path(source) / _INNER) for mark in _MARKS):
         try:
-            status = (folder / _INFO).stat()
+            status = file.stat()
         except OSError:
             continue
         return status.st_ino, status.st_mtime_ns, status.st_size
@@ -58,4 +60,7 @@ def _check(source: str) -> None:
     """What can be said at once, without loading anything."""
     if source.startswith(_HUB) or version_of(source) is not None:
         return
-    raise BundleError(f"{source} is no bundle: it has no {_INFO}; a bundle is the folder that megavit train writes")
+    raise BundleError(
+        f"{source} is no bundle: it has no {_MARKS[0]}; a bundle is the folder that megavit train writes, or megavit "
+        "export for onnx or openvino"
+    )

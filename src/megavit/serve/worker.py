@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 from megavit.data.limits import TooManyPixels
 from megavit.data.workers import MOST_WORKERS, processors
 from megavit.errors import ConfigError, ImageError, MegavitError
+from megavit.predict.exported import exported_file
 from megavit.serve.backend import Backend
 from megavit.serve.desk import Desk, Job
 from megavit.serve.frames import head_of, read_frame
@@ -156,11 +157,16 @@ def _or_die(work: Callable[..., None], *arguments: Any) -> None:
         os._exit(1)
 
 
-def _by_predictor(settings: WorkerSettings) -> Backend:
-    from megavit.serve.by_predictor import PredictorBackend
+def _backend(settings: WorkerSettings) -> Backend:
+    """Imported when it is known which: an exported model need not wait for PyTorch."""
+    if exported_file(Path(settings.source)) is None:
+        from megavit.serve.by_predictor import PredictorBackend
 
-    return PredictorBackend(settings)
+        return PredictorBackend(settings)
+    from megavit.serve.by_exported import ExportedBackend
+
+    return ExportedBackend(settings)
 
 
 if __name__ == "__main__":
-    main(_by_predictor)
+    main(_backend)
