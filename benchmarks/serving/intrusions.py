@@ -7,13 +7,13 @@ from typing import Any
 
 from benchmarks.serving import abuse
 from benchmarks.serving.client import Client, multipart, request
-from benchmarks.serving.hostile import encode, hostile_images, picture
+from benchmarks.serving.hostile import encode, hostile_images, picture, png
 from benchmarks.serving.processes import Served, forget_peak, peak_above
 from benchmarks.serving.schedule import Reply, milliseconds, percentile, statuses
 
 GOOD = [encode(picture(96 + place, 64), kind) for place in range(4) for kind in ("JPEG", "PNG", "WEBP")]
 REQUESTS = [request("/predict", image) for image in GOOD]
-BYSTANDERS, MANY = 4, 100
+BYSTANDERS, MANY, LARGE = 4, 100, 20
 PATIENCE = 30.0
 
 Intrusion = Callable[[Served], Awaitable[dict[str, Any]]]
@@ -134,6 +134,14 @@ async def hostile(server: Served) -> dict[str, Any]:
     }
 
 
+async def large(server: Served) -> dict[str, Any]:
+    """Many at once just below the limit of pixels: decoded one at a time, so that memory is bounded."""
+    image = png(7_000, 7_000, bytes(21_001 * 7_000), colour=2)
+    async with Client(server.port) as client:
+        replies = await asyncio.gather(*(client.ask(request("/predict", image)) for _ in range(LARGE)))
+    return {"statuses": statuses(replies), "slowest_ms": milliseconds(max(one.done - one.sent for one in replies))}
+
+
 async def client_gone(server: Served) -> dict[str, Any]:
     """Half of them in the middle of their body, half as soon as they have asked."""
     half = REQUESTS[0][: len(REQUESTS[0]) // 2]
@@ -155,5 +163,6 @@ INTRUSIONS: dict[str, Intrusion] = {
     "no HTTP": no_http,
     "16 MiB of headers": long_headers,
     "hostile images": hostile,
+    "20 images of 49 million pixels at once": large,
     "client gone": client_gone,
 }
