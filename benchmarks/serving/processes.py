@@ -220,6 +220,7 @@ class Raw:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+        assert self.process.stdin is not None and self.process.stdout is not None
+        with self.process.stdout:
+            self.process.stdin.close()
+            self.process.wait()
