@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -192,7 +193,7 @@ def test_int8_that_costs_too_much_is_refused(tmp_path: Path, monkeypatch) -> Non
 def test_what_cannot_be_done_is_told_before_anything_is_written(tmp_path: Path) -> None:
     predictor = make_predictor(tmp_path / "bundle")
     proofs = proofs_for(predictor)
-    with pytest.raises(ConfigError, match="onnx, openvino, torch, aotinductor"):
+    with pytest.raises(ConfigError, match="onnx, openvino, web, torch, aotinductor, executorch"):
         export(predictor, "tensorflow", tmp_path / "out", proofs)
     with pytest.raises(ConfigError, match="onnx is exported in float32, float16, int8, not in bfloat16"):
         export(predictor, "onnx", tmp_path / "out", proofs, precision="bfloat16")
@@ -260,3 +261,18 @@ def test_the_script_beside_it_answers_as_the_bundle(target: str, case: str, tmp_
             [float(number) for line in lines for number in re.findall(NUMBER, line)] for lines in (got, expected)
         ]
         assert numbers[0] == pytest.approx(numbers[1], abs=0.11, rel=1e-4)
+
+
+def test_executorch(tmp_path: Path) -> None:
+    pytest.importorskip("executorch", reason="executorch is an extra that tests do without")
+    predictor = make_predictor(tmp_path / "bundle", True)
+    found = export(predictor, "executorch", tmp_path / "out", proofs_for(predictor), input="images")
+    assert found.answers < 1e-4 and found.features < 1e-4
+    assert json.loads((tmp_path / "out" / "model.json").read_text())["labels"] == ["cat", "dog", "newt"]
+
+
+def test_executorch_that_is_not_there_is_told(tmp_path: Path) -> None:
+    if find_spec("executorch") is not None:
+        pytest.skip("it is there")
+    with pytest.raises(ConfigError, match=r"pip install 'megavit\[executorch\]'"):
+        export(make_predictor(tmp_path / "bundle"), "executorch", tmp_path / "out", [], input="images")

@@ -10,7 +10,9 @@ def export(
     bundle: Annotated[Path, Parameter(help="Folder that megavit train or convert wrote, or hf-hub:USER/NAME.")],
     /,
     *,
-    to: Annotated[str, Parameter(help="onnx, openvino, torch, aotinductor, or web: a page that needs no server.")],
+    to: Annotated[
+        str, Parameter(help="onnx, openvino, web (a page that needs no server), torch, aotinductor or executorch.")
+    ],
     out: Annotated[Path, Parameter(help="New folder for the model.")],
     precision: Annotated[
         str, Parameter(help="float32; float16 (onnx, openvino, web), bfloat16 (torch, aotinductor) or int8.")

@@ -9,9 +9,12 @@ RUNTIMES = {
     "torch": "`model.pt2`, for `torch.export.load`: PyTorch alone, without megavit",
     "aotinductor": "`model.pt2`, compiled for processors like the one that it was made on, for "
     "`torch._inductor.aoti_load_package`, from Python or C++",
+    "executorch": "`model.pte`, for ExecuTorch, one image at a time",
     "web": "`index.html`, a page that answers in the browser: put the folder on any web server, none of which sees an "
     "image",
 }
+INSIDE = 'inside the file, under the name "megavit"'
+CARRIED = {"web": "in `page/model.json`", "executorch": "in `model.json`"}
 OUTPUTS = {
     PROBABILITIES: "float32 (batch, {labels}): calibrated, in the order of the labels",
     SCORE: "float32 (batch,): in the unit of the training scores",
@@ -21,10 +24,13 @@ OUTPUTS = {
 }
 
 
-def about(target: str, info: ExportInfo, names: tuple[str, ...], agreement: Agreement, source: str) -> str:
+def about(
+    target: str, info: ExportInfo, names: tuple[str, ...], agreement: Agreement, source: str, script: bool
+) -> str:
     """Its text, Markdown.
 
     Args:
+        script: whether there is one beside the model.
         names: of the outputs.
         source: of the images that it was proved on.
     """
@@ -56,8 +62,8 @@ def about(target: str, info: ExportInfo, names: tuple[str, ...], agreement: Agre
             "",
             *outputs,
             "",
-            'Labels, thresholds and what else is needed are JSON inside the file, under the name "megavit".'
-            + (" `predict.py` shows how to use all of it." if target != "web" else ""),
+            f"Labels, thresholds and what else is needed are JSON {CARRIED.get(target, INSIDE)}."
+            + (" `predict.py` shows how to use all of it." if script else ""),
             "",
             "## Proof",
             "",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from megavit.config.checks import check_choice
-from megavit.config.exported import PIXELS, ExportPrecision, InputKind
+from megavit.config.exported import IMAGES, PIXELS, ExportPrecision, InputKind
 from megavit.data.scan import Progress
 from megavit.errors import ConfigError, OutputError
 from megavit.export.about import about
@@ -16,7 +16,7 @@ from megavit.export.metadata import as_json, export_info
 from megavit.export.onnx import write_onnx
 from megavit.export.programs import open_aotinductor, open_torch, write_aotinductor, write_torch
 from megavit.export.proofs import Proof, to_calibrate
-from megavit.export.verify import Agreement, check, compare
+from megavit.export.verify import BATCHES, Agreement, check, compare
 from megavit.export.whole import check_size, output_names
 from megavit.predict.exported import open_exported
 from megavit.predict.predictor import Predictor
@@ -51,11 +51,13 @@ class Target(NamedTuple):
         precisions: that it has, the usual one first.
         write: puts the model into the folder.
         open: what runs the model in the folder, in that runtime.
+        batches: sizes that are tried in turn.
     """
 
     precisions: tuple[ExportPrecision, ...]
     write: Callable[[Job], None]
     open: Callable[[Path, Predictor], Run]
+    batches: tuple[int, ...] = BATCHES
 
 
 def export(
@@ -95,12 +97,14 @@ def export(
     info = export_info(predictor, input, precision)
     with writing("the exported model", out), new_folder(out) as new:
         kind.write(Job(predictor, new, input, precision, as_json(info), proofs, runtime))
-        agreement = compare(predictor, kind.open(new, predictor), info, proofs, progress)
+        agreement = compare(predictor, kind.open(new, predictor), info, proofs, kind.batches, progress)
         check(agreement, precision, most, target)
         script = None if target == "web" else consumer(target, info, output_names(predictor))
         if script is not None:
             write_file(new / "predict.py", script)
-        write_file(new / "README.md", about(target, info, output_names(predictor), agreement, source))
+        write_file(
+            new / "README.md", about(target, info, output_names(predictor), agreement, source, script is not None)
+        )
     return agreement
 
 
@@ -112,10 +116,28 @@ def check_job(target: str, input: InputKind, precision: ExportPrecision, out: Pa
         raise ConfigError(f"{target} is exported in {', '.join(precisions)}, not in {precision}")
     if target == "web" and input != PIXELS:
         raise ConfigError("the page of --to web gives the model pixels; leave out --input")
+    if target == "executorch":
+        from megavit.export.executorch import check_installed
+
+        check_installed()
+        if input != IMAGES:
+            raise ConfigError("executorch runs models whose images were prepared before: add --input images")
     if runtime is not None and target != "web":
         raise ConfigError(f"--runtime is of --to web alone, not of {target}")
     if out.exists():
         raise OutputError(f"there is {out} already; choose a new folder")
+
+
+def _executorch(job: Job) -> None:
+    from megavit.export.executorch import write_executorch
+
+    write_executorch(job.predictor, job.folder, job.metadata)
+
+
+def _open_executorch(folder: Path, predictor: Predictor) -> Run:
+    from megavit.export.executorch import open_executorch
+
+    return open_executorch(folder, predictor)
 
 
 def model_size(folder: Path) -> int:
@@ -163,4 +185,5 @@ TARGETS: dict[str, Target] = {
     "aotinductor": Target(
         ("float32", "bfloat16"), _aotinductor, lambda folder, p: open_aotinductor(folder / "model.pt2", p)
     ),
+    "executorch": Target(("float32",), _executorch, _open_executorch, batches=(1,)),
 }

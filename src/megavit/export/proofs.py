@@ -24,7 +24,7 @@ from megavit.weights.bundle import GOLDEN, SAMPLES
 from megavit.weights.tensors import read_tensors
 
 MOST = 500
-"""Images that are compared, spread over all that there are."""
+"""Images that are compared."""
 STRETCHES = ((1.7, 0.6), (0.6, 1.7), (2.3, 2.9), (0.45, 0.7))
 """Factors of height and width."""
 
@@ -46,12 +46,16 @@ class Proof:
     label: int | None = None
 
 
-def proofs_of(predictor: Predictor, data: str | None, progress: Progress) -> tuple[list[Proof], str]:
+def proofs_of(
+    predictor: Predictor, data: str | None, progress: Progress | None = None, most: int = MOST
+) -> tuple[list[Proof], str]:
     """The images, and where they are from, in words.
 
     Args:
         data: labelled images, as `megavit train` takes them; None for the test images that the bundle names, as far as
             they are where they were and what they were. Where there are none, for the bundle's golden pictures.
+
+        most: how many, spread over all that there are.
 
     Raises:
         DataError: for data that cannot be used with the bundle.
@@ -59,7 +63,7 @@ def proofs_of(predictor: Predictor, data: str | None, progress: Progress) -> tup
     if data is not None:
         images = read_data(data, DataRecipe(val=0, test=0), progress)
         choice = choose(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
-        samples = _spread(choice.samples)
+        samples = _spread(choice.samples, most)
         check_channels(images, samples, predictor.info.preprocessing.channels)
         labels = [sample.target if predictor.target == "classes" else None for sample in samples]
         found = [
@@ -67,7 +71,7 @@ def proofs_of(predictor: Predictor, data: str | None, progress: Progress) -> tup
             for sample, label in zip(samples, labels, strict=True)
         ]
         return found, f"{len(found):,} images of {data}"
-    found = _own(predictor, "test", MOST)
+    found = _own(predictor, "test", most)
     if found:
         return found, f"{len(found):,} test images of {predictor.info.data['source']}"
     golden = read_tensors(predictor.folder / GOLDEN)
@@ -121,7 +125,7 @@ def _label(predictor: Predictor, row: Row) -> int | None:
     return predictor.labels.index(row.target) if known else None
 
 
-def _spread(all_of_them: Sequence[T], most: int = MOST) -> list[T]:
+def _spread(all_of_them: Sequence[T], most: int) -> list[T]:
     """At most so many, evenly over all."""
     count = min(len(all_of_them), most)
     return [all_of_them[place * len(all_of_them) // count] for place in range(count)]

@@ -22,7 +22,6 @@ from megavit.predict.predictor import Predictor
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 BATCHES = (1, 2, 5, 16)
-"""Sizes that are tried in turn."""
 
 
 @dataclass(frozen=True)
@@ -85,18 +84,24 @@ class Answers:
 
 
 def compare(
-    predictor: Predictor, run: Run, info: ExportInfo, proofs: Sequence[Proof], progress: Progress | None = None
+    predictor: Predictor,
+    run: Run,
+    info: ExportInfo,
+    proofs: Sequence[Proof],
+    batches: Sequence[int] = BATCHES,
+    progress: Progress | None = None,
 ) -> Agreement:
     """The model that `run` runs, beside the predictor's by PyTorch in float32.
 
     Args:
         run: maps an input to outputs by name.
         proofs: real images; a few are tried at other sizes, too.
+        batches: sizes that are tried in turn.
     """
     images = [*proofs, *(stretched(proofs) if info.input == "pixels" else [])]
     parts, done = [], 0
     order: list[int] = []
-    for places in _batches(images, info):
+    for places in _batches(images, info, batches):
         batch = [images[place] for place in places]
         parts.append((_expected(predictor, batch), _found(predictor, run, info, batch)))
         order += places
@@ -156,12 +161,12 @@ def check(agreement: Agreement, precision: ExportPrecision, most: float, where: 
         )
 
 
-def _batches(images: Sequence[Proof], info: ExportInfo) -> Iterator[list[int]]:
-    """Places of images that can be given at once, in batches of `BATCHES` as far as there are so many alike."""
+def _batches(images: Sequence[Proof], info: ExportInfo, batches: Sequence[int]) -> Iterator[list[int]]:
+    """Places of images that can be given at once, in batches of these sizes as far as there are so many alike."""
     by_size: dict[tuple[int, ...], list[int]] = {}
     for place, image in enumerate(images):
         by_size.setdefault(image.pixels.shape[:2] if info.input == "pixels" else (), []).append(place)
-    sizes = cycle(BATCHES)
+    sizes = cycle(batches)
     for places in by_size.values():
         start = 0
         while start < len(places):

@@ -1,0 +1,147 @@
+"""Every export of a bundle: how large, how near PyTorch's answers, how accurate, how fast.
+
+    python -m benchmarks.exports BUNDLE [--images FOLDER] [--seconds 20] [--json FILE]
+    python -m benchmarks.exports --page FILE.json...
+
+Each is written and proved as `megavit export` does it, on up to 10,000 test images of the bundle; or on a folder's
+images, whose classes are then those that PyTorch finds, so that the accuracy is how often an export says the same. int8
+may cost what it does. Then all answer for noise of the model's own size, as uint8 with resizing inside, batches of 1
+and 16, in turns; figures are images a second, by the medians of the turns. "PyTorch" is what the exports are compared
+with. The second line writes the tables into docs/ship.md.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.pages import page_with
+from megavit.bench.run import about
+from megavit.bench.timing import in_turn
+from megavit.data.image_file import read_image_file
+from megavit.export.export import TARGETS, export, model_size
+from megavit.export.metadata import bundle_name
+from megavit.export.proofs import Proof, proofs_of
+from megavit.export.resize import input_channels
+from megavit.predict.predictor import Predictor, load
+from megavit.runtime.storage import write_file
+
+PAGE = Path(__file__).parents[1] / "docs" / "ship.md"
+BEGIN, END = "<!-- exports: written by `python -m benchmarks.exports --page` -->", "<!-- end of exports -->"
+LEFT_OUT = ("web", "executorch")  # ONNX in another runtime; prepared images alone
+BATCHES = (1, 16)
+MOST = 10_000
+RUNTIMES = ("torch", "onnxruntime", "openvino")
+
+
+def folder_proofs(predictor: Predictor, folder: Path) -> list[Proof]:
+    """Its images, each with the class that PyTorch finds in it."""
+    found = []
+    for path in sorted(folder.rglob("*.*")):
+        if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
+            pixels, _ = read_image_file(path)
+            seen = predictor.engine.by_pytorch(predictor.prepare(pixels)[None])
+            found.append(Proof(path.name, pixels, int(seen.logits.argmax())))
+    return found
+
+
+def measure(bundle: str, images: Path | None, seconds: float) -> dict[str, Any]:
+    """A row an export, as plain values."""
+    predictor = load(bundle, device="cpu")
+    if images is None:
+        proofs, _ = proofs_of(predictor, None, most=MOST)
+        source = f"{len(proofs):,} test images"
+    else:
+        proofs = folder_proofs(predictor, images)
+        source = f"{len(proofs):,} images, whose classes are PyTorch's answers"
+    size = predictor.info.preprocessing
+    random = np.random.default_rng(0)
+    shape = (size.height, size.width, input_channels(size))
+    inputs = {count: random.integers(0, 256, (count, *shape), dtype=np.uint8) for count in BATCHES}
+    facts: dict[str, dict[str, Any]] = {}
+    runs: dict[str, Callable[[np.ndarray], Any]] = {"PyTorch float32": _by_pytorch(predictor)}
+    with TemporaryDirectory() as place:
+        for target, kind in TARGETS.items():
+            for precision in () if target in LEFT_OUT else kind.precisions:
+                out = Path(place) / f"{target}-{precision}"
+                sys.stderr.write(f"{target} {precision} …\n")
+                agreement = export(predictor, target, out, proofs, precision=precision, most=100)
+                runs[f"{target} {precision}"] = kind.open(out, predictor)
+                facts[f"{target} {precision}"] = {"bytes": model_size(out)} | agreement.to_dict()
+        rates: dict[str, dict[str, float]] = {name: {} for name in runs}
+        for count, given in inputs.items():
+            turns = {name: partial(run, given) for name, run in runs.items()}
+            for name, timing in in_turn(turns, seconds, torch.device("cpu")).items():
+                rates[name][str(count)] = count / timing.median
+    parameters = sum(weight.numel() for weight in predictor.model.parameters()) / 1e6
+    title = f"{bundle_name(predictor.folder)}: {parameters:.1f} million parameters, {size.height} × {size.width}"
+    return about(torch.device("cpu")) | {
+        "bundle": title,
+        "images": source,
+        "rows": [{"name": name, "rates": found} | facts.get(name, {}) for name, found in rates.items()],
+    }
+
+
+def _by_pytorch(predictor: Predictor) -> Callable[[np.ndarray], Any]:
+    def run(pixels: np.ndarray) -> Any:
+        return predictor.engine.by_pytorch(torch.stack([predictor.prepare(one) for one in pixels]))
+
+    return run
+
+
+def table(figures: dict[str, Any]) -> list[str]:
+    """A heading, and a row an export."""
+    versions = ", ".join(f"{name} {figures['versions'][name]}" for name in RUNTIMES)
+    heads = ["", "MB", "answers differ by", "features by", "another answer", "accuracy"]
+    heads += [f"images/s, batch {count}" for count in BATCHES]
+    lines = [f"### {figures['bundle']}", "", f"{figures['machine']}; {versions}."]
+    lines += [f"Proved on {figures['images']}.", "", f"| {' | '.join(heads)} |", f"|---{'|---:' * (len(heads) - 1)}|"]
+    return lines + [f"| {' | '.join(_cells(row))} |" for row in figures["rows"]]
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    rates = [f"{row['rates'][str(count)]:,.0f}" for count in BATCHES]
+    if "images" not in row:
+        return [row["name"], "", "", "", "", "", *rates]
+    return [
+        row["name"],
+        f"{row['bytes'] / 1e6:.1f}",
+        f"{row['answers']:.1g}",
+        f"{row['features']:.1g}",
+        f"{row['changed']:,} of {row['images']:,}",
+        f"{row['exported_accuracy']:.2%}",
+        *rates,
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", nargs="?")
+    parser.add_argument("--images", type=Path)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--page", type=Path, nargs="+", metavar="FILE")
+    arguments = parser.parse_args()
+    if arguments.page:
+        lines: list[str] = []
+        for file in arguments.page:
+            lines += [*([""] if lines else []), *table(json.loads(file.read_text(encoding="utf-8")))]
+        write_file(PAGE, page_with(PAGE.read_text(encoding="utf-8"), BEGIN, lines, END))
+        return
+    if arguments.bundle is None:
+        parser.error("give a BUNDLE, or --page")
+    figures = measure(arguments.bundle, arguments.images, arguments.seconds)
+    sys.stdout.write("\n".join(table(figures)) + "\n")
+    if arguments.json is not None:
+        write_file(arguments.json, json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()
