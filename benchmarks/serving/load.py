@@ -17,6 +17,7 @@ accelerator  a stand-in for one: every batch takes 20 ms, whatever its size
 import argparse
 import asyncio
 import json
+import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,6 +45,13 @@ def readable(path: Path) -> bool:
     except ImageError:
         return False
     return True
+
+
+def litserve_version(python: Path | None) -> str | None:
+    if python is None:
+        return None
+    code = "from importlib.metadata import version; print(version('litserve'))"
+    return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 
 async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -78,7 +86,10 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
                         arguments.seconds,
                     )
     sizes = sorted(map(len, images))
-    return {"images": {"count": len(images), "median_bytes": sizes[len(sizes) // 2]}} | found
+    return {
+        "litserve": litserve_version(arguments.litserve_python),
+        "images": {"count": len(images), "median_bytes": sizes[len(sizes) // 2]},
+    } | found
 
 
 def main() -> None:
