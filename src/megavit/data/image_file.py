@@ -23,6 +23,7 @@ from megavit.data.arrays import NPY_SIGNATURE, read_npy
 from megavit.data.bands import TIFF_SIGNATURES, has_bands, read_bands
 from megavit.data.limits import MAX_PIXELS, MAX_TEXT_BYTES, check_bytes, check_size
 from megavit.data.modes import to_array
+from megavit.data.structure import check_exif, check_structure
 from megavit.errors import ImageError
 
 FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
@@ -91,6 +92,7 @@ def _decode(data: bytes, need: Need | None, max_pixels: int = MAX_PIXELS) -> tup
     if data.startswith((b"P1", b"P2", b"P3")) and len(data) > MAX_TEXT_BYTES:
         raise ImageError(f"a picture in digits above the limit of {MAX_TEXT_BYTES // 2**20} MiB")
     with _refusals(data[:16]):
+        check_structure(data)
         if data.startswith(NPY_SIGNATURE):
             return _whole(read_npy(data, max_pixels))
         if data.startswith(TIFF_SIGNATURES) and has_bands(data):
@@ -170,6 +172,8 @@ def _pixels(image: Image.Image) -> np.ndarray:
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:
     try:
+        if isinstance(profile := image.info.get("Raw profile type exif"), str):  # of a PNG, as Pillow reads it
+            check_exif(bytes.fromhex("".join(profile.split("\n")[3:])))
         return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001 - damaged EXIF raises nearly anything, and says nothing of the pixels
         return None

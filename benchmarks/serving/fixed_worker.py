@@ -1,0 +1,71 @@
+"""A worker whose every batch takes the same time, as an accelerator's does until it is full; no model computes.
+
+    python -m benchmarks.serving.fixed_worker --port 8001 [--batch-size 32]
+
+serves one, for `benchmarks.serving.accelerator`; with a worker's settings as its argument it is that worker.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from megavit.serve.run import serve
+from megavit.serve.settings import Options, Settings, WorkerSettings
+from megavit.serve.worker import main as work
+
+SECONDS = 0.02
+MODULE = "benchmarks.serving.fixed_worker"
+
+
+class Fixed:
+    """A backend, see `megavit.serve.backend.Backend`."""
+
+    def __init__(self, _: WorkerSettings) -> None:
+        pass
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "target": "classes",
+            "labels": ["any"],
+            "height": 1,
+            "width": 1,
+            "channels": 3,
+            "coverages": False,
+            "explanation": False,
+            "created": "2026-11-01T12:00:00+00:00",
+        }
+
+    def warm_up(self) -> float:
+        return SECONDS
+
+    def prepare(self, data: bytes, options: Options, max_pixels: int) -> bytes:
+        return data
+
+    def answer(self, pictures: Sequence[bytes], options: Sequence[Options]) -> list[dict[str, Any]]:
+        time.sleep(SECONDS)
+        return [{"label": "any", "probability": 1.0, "top": [{"label": "any", "probability": 1.0}]} for _ in pictures]
+
+    def explain(self, picture: bytes) -> bytes:
+        return b""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--batch-size", type=int, default=32)
+    arguments = parser.parse_args()
+    settings = Settings(port=arguments.port, batch_size=arguments.batch_size, worker=MODULE)
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "megavit.json").write_text("{}")
+        serve([("m", folder)], settings, lambda _address: None)
+
+
+if __name__ == "__main__":
+    if sys.argv[1].startswith("{"):
+        work(Fixed)
+    else:
+        main()

@@ -1,0 +1,115 @@
+"""The server under load, beside the model alone and LitServe with the same model, in one run and in turns.
+
+    python -m benchmarks.serving.load BUNDLE IMAGES... [--litserve-python FILE] [--output FILE]
+
+IMAGES are files or folders. Everything runs on this machine, the sender too: what it costs is in the result. The
+servers are processes of their own; those not measured at the moment are held still (SIGSTOP), so that what they do when
+idle costs nobody else. Times are from when a request was due.
+
+starts       from nothing until ready, until the first answer, memory then
+rates        1, 4, 16 and 64 clients that ask again as soon as they are answered
+overload     twice the capacity, independent arrivals (Poisson), for twice as long
+alone        one request at a time, with a pause before each, beside the model and its decoding
+memory       over 10,000 requests
+accelerator  a stand-in for one: every batch takes 20 ms, whatever its size
+"""
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+import uvloop
+
+from benchmarks.serving.accelerator import accelerated
+from benchmarks.serving.contestants import ALONE, OURS, PEER, contestants
+from benchmarks.serving.processes import Raw
+from benchmarks.serving.rates import rates, starts
+from benchmarks.serving.strain import alone, lasting, strained
+from megavit.bench.run import about
+from megavit.data.image_file import examine
+from megavit.errors import ImageError
+from megavit.predict.inputs import images_named
+
+PARTS = ("starts", "rates", "overload", "alone", "memory", "accelerator")
+
+
+def readable(path: Path) -> bool:
+    try:
+        examine(path.read_bytes())
+    except ImageError:
+        return False
+    return True
+
+
+def litserve_version(python: Path | None) -> str | None:
+    if python is None:
+        return None
+    code = "from importlib.metadata import version; print(version('litserve'))"
+    return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+
+async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    paths = [path for name, _ in images_named(arguments.images, sys.stdin.buffer) if readable(path := Path(name))]
+    if not paths:
+        raise SystemExit(f"there are no images in {', '.join(arguments.images)}")
+    images = [path.read_bytes() for path in paths]
+    those = contestants(arguments.bundle, images, folder, arguments.litserve_python)
+    beside = [one for one in those if one.name in (OURS, PEER)]
+    found: dict[str, Any] = {}
+    with Raw(arguments.bundle, paths) as raw:
+        for part in arguments.parts:
+            sys.stderr.write(f"{part}\n")
+            match part:
+                case "starts":
+                    found[part] = await starts([one for one in those if one.name != ALONE], arguments.rounds)
+                case "rates":
+                    found[part] = await rates(those, raw, arguments.rounds, arguments.seconds)
+                case "overload":
+                    found[part] = await strained(beside, arguments.rounds, arguments.seconds)
+                case "alone":
+                    found[part] = await alone(beside, raw, arguments.rounds)
+                case "memory":
+                    found[part] = await lasting(beside)
+                case "accelerator":
+                    found[part] = await accelerated(
+                        arguments.bundle,
+                        arguments.litserve_python,
+                        images,
+                        folder,
+                        arguments.rounds,
+                        arguments.seconds,
+                    )
+    sizes = sorted(map(len, images))
+    return {
+        "litserve": litserve_version(arguments.litserve_python),
+        "images": {"count": len(images), "median_bytes": sizes[len(sizes) // 2]},
+    } | found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("images", nargs="+")
+    parser.add_argument("--litserve-python", type=Path, metavar="FILE", help="a Python that has litserve")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="for the result, as JSON")
+    arguments = parser.parse_args()
+    arguments.bundle = arguments.bundle.resolve()
+    with TemporaryDirectory() as name, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        found = runner.run(measure(arguments, Path(name)))
+    figures = about(torch.device("cpu")) | {"bundle": arguments.bundle.parent.name} | found
+    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+    if arguments.output:
+        arguments.output.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The model without any server, for `benchmarks.serving.load`: a question a line on standard input, as JSON.
+
+    python -m benchmarks.serving.raw BUNDLE IMAGE...
+
+It has the engine, the threads and the images that the server has, and nothing to do but compute.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import megavit
+from megavit.data.pictures import as_batch
+from megavit.predict.predictor import Predictor
+
+
+def decoded(predictor: Predictor, images: list[bytes], batch: int, seconds: float) -> dict[str, Any]:
+    """Images a second from their bytes: decoded in threads, computed in batches of this size."""
+
+    def endless() -> Any:
+        began = time.perf_counter()
+        for place in cycle(range(len(images))):
+            if time.perf_counter() - began > seconds:
+                return
+            yield str(place), images[place]
+
+    began = time.perf_counter()
+    count = sum(1 for _ in predictor.stream(endless(), batch_size=batch))
+    return {"images_per_second": count / (time.perf_counter() - began)}
+
+
+def computed(predictor: Predictor, images: list[bytes], batch: int, seconds: float) -> dict[str, Any]:
+    """Images a second of pictures that are decoded already."""
+    pictures = [predictor.prepare(image) for image in islice(cycle(images), batch)]
+    count, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        seen = predictor.see(as_batch(pictures, predictor.info.preprocessing))
+        count += len(predictor.trusted.predictions(seen, predictor.labels, 5, None))
+    return {"images_per_second": count / (time.perf_counter() - began)}
+
+
+def single(predictor: Predictor, images: list[bytes], count: int, pause: float) -> dict[str, Any]:
+    """Seconds of each of `count` images, decoded and computed alone, with a pause before each."""
+    taken = []
+    for image in islice(cycle(images), count):
+        time.sleep(pause)
+        began = time.perf_counter()
+        predictor.predict(image)
+        taken.append(time.perf_counter() - began)
+    return {"seconds": taken}
+
+
+WAYS: dict[str, Callable[..., dict[str, Any]]] = {"decoded": decoded, "computed": computed, "single": single}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("images", type=Path, nargs="+")
+    arguments = parser.parse_args()
+    predictor = megavit.load(arguments.bundle)
+    images = [path.read_bytes() for path in arguments.images]
+    for line in sys.stdin:
+        question = json.loads(line)
+        found = WAYS[question.pop("way")](predictor, images, **question)
+        sys.stdout.write(json.dumps(found | {"engine": predictor.engine.note}) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

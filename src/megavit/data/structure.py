@@ -1,0 +1,162 @@
+"""How intricate a picture from anyone may be.
+
+A file of a few megabytes and of few pixels can keep a decoder busy for minutes, or fill its memory: with thousands of
+scans over the same pixels, millions of markers, or a directory whose entries all hold the whole file. None of that is
+in a picture that anybody took, so it is refused before a decoder sees it. What is counted here is what Pillow's readers
+and the libraries below them take time for; a file that is merely damaged is left to them.
+"""
+
+import re
+import struct
+
+from megavit.errors import ImageError
+
+MAX_SCANS = 100
+"""Of a JPEG; each is work over all pixels. Progressive ones have about ten."""
+MAX_PARTS = 2**16
+"""Markers, blocks or entries before the pixels, and bytes between them that belong to none."""
+PART_BYTES = 2**10
+"""A PNG may have one more chunk for every so many bytes."""
+MAX_GIF_COMMENT = 2**20
+MAX_DIRECTORY = 2**26
+"""Bytes that the entries of TIFF directories, which EXIF is too, hold together, where the file has not twice as many
+itself."""
+MAX_VALUES = 2**18
+"""Of an entry that is not bytes or text."""
+MAX_PREFIXES = 100
+"""Of EXIF; a copy of all that follows is made for each."""
+MAX_TEXT_COMMENTS = 1_000
+"""In a PPM written out in digits."""
+
+_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
+_END, _SCAN = 0xD9, 0xDA
+_ALONE = (0x01, 0xC8, 0xD8, 0xD9, *range(0xF0, 0xFE))
+"""Markers whose length Pillow does not read; if we did, others could hide in it."""
+_COMMENT, _PREFIX = b"\xfe", b"Exif\0\0"
+_DIRECTORIES = (b"II*\0", b"II+\0", b"MM\0*", b"MM\0+")
+_PRIVATE_TAGS = 32_768
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""By a TIFF entry's type (TIFF 6.0, section 2, and BigTIFF)."""
+_BYTE_TYPES = (1, 2, 6, 7)
+
+
+def check_structure(data: bytes) -> None:
+    """Raise an ImageError for the bytes of a file that would take a decoder far more than they and its pixels say."""
+    if data.startswith(b"\xff\xd8"):
+        _check_directories(data, [(0, _check_jpeg(data))])
+    elif data.startswith(b"\x89PNG"):
+        _check_directories(data, _check_png(data))
+    elif data.startswith(_DIRECTORIES):
+        _check_directories(data, [(0, 1)])
+    elif data.startswith(b"RIFF") or data[4:8] == b"ftyp":
+        check_exif(data)
+    elif data.startswith(b"GIF8"):
+        _check_gif(data)
+    elif data.startswith((b"P1", b"P2", b"P3")) and data.count(b"#") > MAX_TEXT_COMMENTS:
+        raise ImageError(f"a picture in digits with more than {MAX_TEXT_COMMENTS:,} comments")
+
+
+def check_exif(data: bytes) -> None:
+    """The same for EXIF, and for what holds it anywhere."""
+    _check_directories(data, [(0, len(data))])
+
+
+def _check_jpeg(data: bytes) -> int:
+    """By the markers of ITU-T T.81, annex B, as far as the picture's end; where its first scan is."""
+    at, parts, scans, head = 2, 0, 0, len(data)
+    few = data.count(b"\xff\xda") <= MAX_SCANS
+    while (found := _MARKER.search(data, at)) is not None:
+        # Before the first scan Pillow reads byte by byte what lies between.
+        parts += 1 if scans else found.end() - at
+        if parts > MAX_PARTS:
+            raise ImageError("a JPEG with too many markers")
+        at, marker = found.end(), data[found.end() - 1]
+        if marker == _SCAN:
+            head = min(head, at)
+            if few:
+                break
+            scans += 1
+            if scans > MAX_SCANS:
+                raise ImageError(f"a JPEG of more than {MAX_SCANS} scans")
+        if marker == _END and scans:
+            break
+        if marker not in _ALONE:
+            at += max(2, int.from_bytes(data[at : at + 2]))
+    return head
+
+
+def _check_png(data: bytes) -> list[tuple[int, int]]:
+    """By its chunks; those of EXIF."""
+    at, chunks, most = 8, 0, MAX_PARTS + len(data) // PART_BYTES
+    exif = []
+    while at + 8 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4])
+        if data[at + 4 : at + 8] == b"eXIf":
+            exif.append((at + 8, end))
+        at = end
+        chunks += 1
+        if chunks > most:
+            raise ImageError("a PNG with too many chunks")
+    return exif
+
+
+def _check_gif(data: bytes) -> None:
+    """The blocks before the first frame, as Pillow reads them (GIF89a, appendix A)."""
+    at = 13 + (3 << (data[10] & 7) + 1 if len(data) > 10 and data[10] & 0x80 else 0)
+    parts, comment = 0, 0
+    while at < len(data) and data[at : at + 1] not in (b",", b";"):
+        kind = data[at + 1 : at + 2] if data[at : at + 1] == b"!" else b""
+        at, blocks, length = at + 1 + len(kind), 0, -1
+        # Of blocks other than comments Pillow skips one that is empty and comes first.
+        while kind and at < len(data) and (length or (blocks == 1 and kind != _COMMENT)):
+            length = data[at]
+            at, blocks = at + 1 + length, blocks + 1
+            comment += length if kind == _COMMENT else 0
+            if blocks + parts > MAX_PARTS or comment > MAX_GIF_COMMENT:
+                break
+        parts += 1 + blocks
+        if parts > MAX_PARTS or comment > MAX_GIF_COMMENT:
+            raise ImageError("a GIF with too much before its first frame")
+
+
+def _check_directories(data: bytes, places: list[tuple[int, int]]) -> None:
+    """Of a TIFF itself, and of EXIF that lies in these (start, end)."""
+    held, parts, most = 0, 0, max(MAX_DIRECTORY, 2 * len(data))
+    if sum(data.count(_PREFIX, start, end) for start, end in places) > MAX_PREFIXES:
+        raise ImageError("more EXIF than a picture has")
+    for start, end in places:
+        for signature in _DIRECTORIES:
+            at = data.find(signature, start, end + len(signature))
+            while at >= 0:
+                entries, size = _directory(data, at)
+                parts, held = parts + 1 + entries, held + size
+                if held > most or parts > 2 * MAX_PARTS:
+                    raise ImageError("more tags than a picture has")
+                at = data.find(signature, at + 1, end)
+
+
+def _directory(data: bytes, start: int) -> tuple[int, int]:
+    """(entries, bytes that they hold together) of the first directory of a TIFF that begins at `start`."""
+    order = "<" if data[start : start + 1] == b"I" else ">"
+    (magic,) = struct.unpack_from(order + "H", data, start + 2)
+    wide = magic == 43
+    held = 0
+    try:
+        (offset,) = struct.unpack_from(order + ("Q" if wide else "L"), data, start + (8 if wide else 4))
+        at = start + offset
+        (entries,) = struct.unpack_from(order + ("Q" if wide else "H"), data, at)
+    except (struct.error, OverflowError):
+        return 0, 0
+    at += 8 if wide else 2
+    form, inside = struct.Struct(order + ("HHQQ" if wide else "HHLL")), 8 if wide else 4
+    for read in range(entries):
+        if at + form.size > len(data) or read > MAX_PARTS:
+            return read, held
+        tag, kind, count, offset = form.unpack_from(data, at)
+        at += form.size
+        size = count * _TYPE_BYTES.get(kind, 0)
+        if size > inside and start + offset + size <= len(data):
+            held += size
+            if not start and tag < _PRIVATE_TAGS and kind not in _BYTE_TYPES and count > MAX_VALUES:
+                raise ImageError("a TIFF in too many pieces")
+    return entries, held
