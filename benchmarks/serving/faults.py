@@ -26,6 +26,7 @@ from benchmarks.serving.intrusions import INTRUSIONS, beside
 from benchmarks.serving.processes import ours
 from benchmarks.serving.upheavals import UPHEAVALS
 from megavit.bench.run import about
+from megavit.weights.bundle import find_bundle
 
 COLUMNS = ("requests", "answered", "lost", "statuses", "healthy", "restarts", "orphans")
 OPTIONS = ("--read-timeout", "3")
@@ -70,7 +71,7 @@ def main() -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with TemporaryDirectory() as name, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        found = runner.run(measure(arguments.bundle.resolve(), Path(name), arguments.rows))
+        found = runner.run(measure(find_bundle(arguments.bundle.resolve()), Path(name), arguments.rows))
     show(found)
     if arguments.output:
         figures = about(torch.device("cpu")) | {"faults": found}
