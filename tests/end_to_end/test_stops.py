@@ -108,8 +108,9 @@ def test_a_run_by_the_clock_that_is_killed_ends_on_its_time_when_it_goes_on(tmp_
     # A busy machine may have come to the end before the kill did.
     assert used["progress"] == 1 or used["seconds"] < last["seconds"]
     # On a machine so busy that starting again takes all the time, there are only the steps that lower the rate.
-    assert last["seconds"] < minutes * 60 or last["step"] - used["step"] <= LAST_STEPS
-    assert last["learning_rate"] < 0.1 * 3e-3
+    few = last["step"] - used["step"] <= LAST_STEPS
+    assert last["seconds"] < minutes * 60 or few
+    assert last["learning_rate"] < 0.1 * 3e-3 or few
 
 
 def test_a_run_that_another_process_is_at_is_left_to_it(digits, tmp_path):

@@ -141,3 +141,32 @@ def test_json_in_the_file_is_plain(folder: Path) -> None:
     model = onnx.load(folder / "model.onnx")
     [said] = [one.value for one in model.metadata_props if one.key == "megavit"]
     assert json.loads(said)["labels"] == ["cat", "dog", "newt"]
+
+
+SIGNALS = """
+import faulthandler, signal, subprocess, sys
+faulthandler.enable()
+import numpy as np
+from megavit.engine.signal_stack import signal_stack
+from megavit.predict.exported import load_exported
+before = signal_stack()
+models = [load_exported(sys.argv[1]) for _ in range(3)]
+for model in models:
+    model.predict(np.zeros((9, 9, 3), np.uint8))
+    assert signal_stack() == before, "a model has left its stack behind"
+del model
+for place in (1, 0, 2):
+    models[place] = None
+    assert signal_stack() == before, "a model that ends has put another stack back"
+signal.signal(signal.SIGCHLD, lambda *_: None)
+subprocess.run(["true"])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux alone it is known")
+def test_signals_are_handled_after_models_ended(tmp_path: Path) -> None:
+    predictor = make_predictor(tmp_path / "flowers")
+    export(predictor, "openvino", tmp_path / "out", [Proof("a", one) for one in pictures(3)])
+    command = [sys.executable, "-c", SIGNALS, str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

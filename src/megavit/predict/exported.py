@@ -208,23 +208,40 @@ def _onnx(path: Path) -> tuple[Run, str]:
 
 
 def _openvino(path: Path) -> tuple[Run, str]:
-    from megavit.engine.signal_stack import keeping_signal_stack  # first: megavit.engine silences OpenVINO's import
+    run = _OpenVinoFile(path)
+    return run, run.metadata
 
-    import openvino as ov  # isort: skip
 
-    core = ov.Core()
-    model = core.read_model(path)
-    # Left to itself it would compute in 16 bits where the processor has them.
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    compiled = core.compile_model(model, "CPU", settings)
-    names, own = [output.any_name for output in compiled.outputs], threading.local()
+class _OpenVinoFile:
+    """Runs a graph of OpenVINO's; it must end as it ran, with the thread's signal stack kept."""
 
-    def run(inputs: np.ndarray) -> dict[str, np.ndarray]:
+    def __init__(self, path: Path) -> None:
+        from megavit.engine.signal_stack import keeping_signal_stack  # first: megavit.engine silences OpenVINO's import
+
+        import openvino as ov  # isort: skip
+
+        self._keeping = keeping_signal_stack
         with keeping_signal_stack():
-            if not hasattr(own, "request"):
-                own.request = compiled.create_infer_request()
-            own.request.infer([inputs])
-            # The next images of this thread overwrite them.
-            return {name: np.array(own.request.get_output_tensor(place).data) for place, name in enumerate(names)}
+            core = ov.Core()
+            model = core.read_model(path)
+            # Left to itself it would compute in 16 bits where the processor has them.
+            settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+            self._compiled = core.compile_model(model, "CPU", settings)
+        self._names = [output.any_name for output in self._compiled.outputs]
+        self._own = threading.local()
+        self.metadata = model.get_rt_info(METADATA).astype(str) if model.has_rt_info(METADATA) else ""
 
-    return run, model.get_rt_info(METADATA).astype(str) if model.has_rt_info(METADATA) else ""
+    def __call__(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
+        with self._keeping():
+            if not hasattr(self._own, "request"):
+                self._own.request = self._compiled.create_infer_request()
+            self._own.request.infer([inputs])
+            found = [self._own.request.get_output_tensor(place).data for place in range(len(self._names))]
+            # The next images of this thread overwrite them.
+            return {name: np.array(values) for name, values in zip(self._names, found, strict=True)}
+
+    def __del__(self) -> None:
+        keeping = self.__dict__.pop("_keeping", None)
+        if keeping is not None:
+            with keeping():
+                self.__dict__.clear()
