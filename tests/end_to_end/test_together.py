@@ -1,0 +1,141 @@
+"""Several processes that train together, and what happens when some of them do not: all is real."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from megavit.train.checkpoint import checkpoints
+from tests.end_to_end.conftest import megavit, megavit_json
+
+FLAGS = ["--epochs", "6", "--batch-size", "16", "--precision", "float32", "--device", "cpu"]
+WEIGHTS = Path("bundle") / "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def whole(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two processes that nobody disturbed."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    done = megavit("train", digits, "--out", out, *FLAGS, "--procs", "2", cwd=out.parent)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def start(digits: Path, out: Path, *flags: str) -> subprocess.Popen[bytes]:
+    """A run of two processes that writes a checkpoint after every step."""
+    flags = (*FLAGS, "--procs", "2", "--checkpoint-seconds", "0.0001", *flags)
+    command = [sys.executable, "-m", "megavit", "train", str(digits), "--out", str(out), *flags]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def wait_for_step(process: subprocess.Popen[bytes], out: Path, step: int) -> None:
+    deadline = time.monotonic() + 120
+    while not any(int(path.name.removeprefix("step-")) >= step for path in checkpoints(out / "checkpoints")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)  # polling another process's folder: there is nothing to wait on
+
+
+def workers_of(out: Path) -> list[int]:
+    """The processes that train in `out`, without the one that started them."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            said = (folder / "cmdline").read_bytes().split(b"\0")
+            alone = b"RANK=" not in (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(out).encode() in said and not alone:
+            found.append(int(folder.name))
+    return found
+
+
+def gone(out: Path) -> bool:
+    deadline = time.monotonic() + 30
+    while workers_of(out):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)  # the kernel ends them when their parent is gone
+    return True
+
+
+def test_two_processes_make_a_bundle_like_one(digits, whole, tmp_path):
+    found = megavit_json("evaluate", whole / "bundle", digits, cwd=tmp_path)
+    assert found["accuracy"]["value"] > 0.9
+    checkpoint = checkpoints(whole / "checkpoints")[0]
+    assert {path.name for path in checkpoint.iterdir()} >= {"__0_0.distcp", "__1_0.distcp", "manifest.json"}
+
+
+def test_a_killed_process_is_started_again_with_the_other_and_nothing_is_lost(digits, whole, tmp_path):
+    out = tmp_path / "run"
+    process = start(digits, out)
+    wait_for_step(process, out, 3)
+    os.kill(max(workers_of(out)), signal.SIGKILL)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    assert (out / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+
+
+def test_a_killed_agent_leaves_no_process_behind_and_the_run_can_be_resumed(digits, whole, tmp_path):
+    out = tmp_path / "run"
+    process = start(digits, out)
+    wait_for_step(process, out, 3)
+    process.kill()
+    process.communicate()
+    assert gone(out)
+    resumed = megavit("train", "--resume", out, "--procs", "2", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert (out / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+
+
+def test_a_run_of_two_that_is_asked_to_stop_says_how_to_go_on_and_one_can(digits, tmp_path):
+    out = tmp_path / "run"
+    process = start(digits, out)
+    wait_for_step(process, out, 2)
+    process.terminate()
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert told.count(b"all is saved") == 1 and b"--resume" in told and b"Traceback" not in told, told
+    assert gone(out)
+    assert megavit("train", "--resume", out, cwd=tmp_path).returncode == 0
+    assert (out / WEIGHTS).exists()
+
+
+def test_a_folder_that_another_run_is_at_is_left_to_it(digits, tmp_path):
+    out = tmp_path / "run"
+    process = start(digits, out)
+    wait_for_step(process, out, 1)
+    stopped = workers_of(out)
+    for worker in stopped:  # so that they are there for as long as the second run looks
+        os.kill(worker, signal.SIGSTOP)
+    try:
+        refused = megavit("train", "--resume", out, "--procs", "2", cwd=tmp_path)
+    finally:
+        process.kill()
+        process.communicate()
+    assert refused.returncode == 2 and refused.stderr.count("another process is training") == 1, refused.stderr
+    assert gone(out)
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--minutes", "1", "--procs", "2"], "--epochs"),
+        (["--epochs", "1", "--procs", "2", "--batch-size", "15"], "cannot be divided among 2 processes"),
+        (["--epochs", "1", "--procs", "2", "--tensor", "3"], "must divide by shard × tensor"),
+        (["--epochs", "1", "--procs", "2", "--device", "cuda:0"], "GPU"),
+    ],
+)
+def test_what_several_processes_cannot_do_is_said_once(digits, tmp_path, flags, reason):
+    done = megavit("train", digits, "--out", tmp_path / "run", *flags, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count(reason) == 1, done.stderr
+
+
+def test_processes_without_a_common_folder_are_refused(digits, tmp_path):
+    command = [sys.executable, "-m", "megavit", "train", str(digits), "--epochs", "1"]
+    environment = os.environ | {"WORLD_SIZE": "2", "RANK": "0"}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "--out" in done.stderr

@@ -1,0 +1,37 @@
+"""What four processes do for the tests: go on with what two left, and divide the work in two ways at once."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from megavit.runtime.ranks import ranks
+from tests.parallel.tiny import DESIGNS, fresh, restored, save, steps, task_of, team_of
+
+LAYOUTS = {"hsdp": (2, 2, 1), "fsdp+tp": (1, 2, 2), "ddp+tp": (2, 1, 2), "ddp": (4, 1, 1), "tp": (1, 1, 4)}
+BEGUN = ("ddp", "fsdp", "tp")
+
+
+def main(out: Path) -> dict[str, Any]:
+    answer: dict[str, Any] = {}
+    for name, layout in LAYOUTS.items():
+        for design in DESIGNS:
+            state = fresh(task_of(), team_of(layout), DESIGNS[design])
+            losses = steps(state, task_of(), 5)
+            if name == "fsdp+tp":
+                save(state, out / f"four-{design}")
+            answer[f"{name} {design}"] = losses + steps(state, task_of())
+        for begun in BEGUN:
+            state = restored(task_of(), team_of(layout), out / f"{begun}-serial", DESIGNS["serial"])
+            answer[f"{begun} to {name}"] = steps(state, task_of())
+    return answer
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    with ranks().joined(torch.device("cpu"), 60):
+        found = main(folder)
+    if ranks().leads:
+        (folder / "answer.json").write_text(json.dumps(found))

@@ -1,0 +1,37 @@
+"""Two processes of which one does not come, or cannot do what the leader does: see `test_ranks`."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from megavit.errors import LostProcess, OutputError
+from megavit.runtime.ranks import ranks
+
+here, out = ranks(), Path(sys.argv[1])
+answer = {}
+with here.joined(torch.device("cpu"), 2.0):
+    answer["first"] = here.first(lambda: here.rank)
+    answer["every"] = here.every(here.rank * 10)
+
+    def refuse() -> int:
+        raise OutputError("the disk is full")
+
+    try:
+        here.first(refuse)
+    except OutputError as error:
+        answer["refused"] = here.every(str(error))
+    if here.leads:
+        before = time.monotonic()
+        try:
+            with here.losses_named():
+                here.every("here")
+        except LostProcess as error:
+            answer["lost"] = str(error)
+        answer["seconds"] = time.monotonic() - before
+        (out / "answer.json").write_text(json.dumps(answer))
+        sys.exit(0)
+    time.sleep(4)
+    sys.exit(0)
