@@ -31,7 +31,7 @@ def main(out: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    with ranks().joined(torch.device("cpu"), 60):
+    with ranks().joined(torch.device("cpu"), 20):
         found = main(folder)
     if ranks().leads:
         (folder / "answer.json").write_text(json.dumps(found))

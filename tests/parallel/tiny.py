@@ -1,6 +1,7 @@
 """A tiny training run on noise that any number of processes can do, without anything random in a step."""
 
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,12 +92,14 @@ def restored(task: Task, team: Alone | Team, folder: Path, design: Design = PARA
 
 
 class PoisonedAt:
-    """A loss that is no number at one call of one process."""
+    """A loss that is no number at one call of one process, which is slow besides."""
 
     def __init__(self, call: int, poisoned: bool) -> None:
         self.call, self.poisoned, self.calls = call, poisoned, 0
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         self.calls += 1
+        if self.poisoned and self.calls % 5 == 0:
+            time.sleep(0.1)
         factor = math.nan if self.poisoned and self.calls == self.call else 1.0
         return CrossEntropy()(logits, targets) * factor

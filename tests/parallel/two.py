@@ -1,12 +1,14 @@
 """What two processes do for the tests, once for all of them: see `test_layouts`."""
 
 import json
+import resource
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from megavit.errors import OutputError
 from megavit.parallel import plans
 from megavit.parallel.shards import local
 from megavit.runtime.ranks import ranks
@@ -30,7 +32,7 @@ def main(out: Path) -> dict[str, Any]:
             again = restored(task_of(), team_of(layout), out / f"{name}-{design}", DESIGNS[design])
             answer[f"{name} {design} again"] = losses + steps(again, task_of())
             answer[f"{name} {design} same"] = same(state, again)
-            answer[f"{name} {design} finite"] = all(bool(tensor.isfinite().all()) for tensor in whole.values())
+            answer[f"{name} {design} finite"] = all(bool(local(one).isfinite().all()) for one in whole.values())
         answer[f"{name} from one"] = steps(restored(task_of(), team_of(layout), out / "one"), task_of())
         answer[f"{name} muon"] = steps(fresh(task_of("muon"), team_of(layout), DESIGNS["serial"]), task_of("muon"))
         frugal = task_of(checkpointing=True)
@@ -44,9 +46,31 @@ def main(out: Path) -> dict[str, Any]:
         without.step += 1
         steps(without, task_of())
         answer[f"{name} as without"] = same(state, without)
+    answer["full"] = full_disk(out / "full")
     plans.plan_of = without_norms
     answer["mutant"] = steps(fresh(task_of(), team_of((1, 1, 2))), task_of())
     return answer
+
+
+def full_disk(folder: Path) -> dict[str, Any]:
+    """What each process is told when the second one's disk takes no more, and what is there before and after."""
+    state = fresh(task_of(), team_of((1, 2, 1)))
+    steps(state, task_of(), 1)
+    save(state, folder)
+    steps(state, task_of(), 2)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if ranks().rank == 1:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    told = ""
+    try:
+        save(state, folder)
+    except OutputError as error:
+        told = str(error)
+    there = sorted(path.name for path in folder.iterdir())
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    told = ranks().every(told)
+    save(state, folder)
+    return {"told": told, "there": there, "after": sorted(path.name for path in folder.iterdir())}
 
 
 def same(state: TrainState, other: TrainState) -> bool:
@@ -64,7 +88,7 @@ real_plan = plans.plan_of
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    with ranks().joined(torch.device("cpu"), 60):
+    with ranks().joined(torch.device("cpu"), 20):
         found = main(folder)
     if ranks().leads:
         (folder / "answer.json").write_text(json.dumps(found))

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,7 +12,7 @@ from megavit.errors import LostProcess, OutputError
 from megavit.runtime.ranks import ranks
 
 here, out = ranks(), Path(sys.argv[1])
-answer = {}
+answer: dict[str, Any] = {}
 with here.joined(torch.device("cpu"), 2.0):
     answer["first"] = here.first(lambda: here.rank)
     answer["every"] = here.every(here.rank * 10)

@@ -109,7 +109,7 @@ def train(
         raise ConfigError("the processes must agree on a folder for the run: name it with --out")
     chosen = out is None and resume is None
     out = default_out(str(data)) if chosen else out
-    if wanted > 1 and not started:
+    if isinstance(wanted, int) and wanted > 1 and not started:
         from megavit.cli.together import launch
 
         return launch(wanted, [*sys.argv[1:], *(["--out", str(out)] if chosen else [])])

@@ -28,7 +28,7 @@ def spread(model: MegaVit, mesh: DeviceMesh, *, trained: bool) -> nn.Module:
 
         device = next(model.parameters()).device
         return DistributedDataParallel(
-            model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+            model, device_ids=[device] if device.type == "cuda" else None
         )  # fmt: skip
     from torch.distributed.fsdp import fully_shard
 

@@ -17,7 +17,7 @@ def mesh_of(tensor: Tensor) -> Any:
 
 def local(tensor: Tensor) -> Tensor:
     """This process's part, sharing its memory."""
-    return tensor if mesh_of(tensor) is None else tensor.to_local()  # pyrefly: ignore[not-callable]
+    return tensor if mesh_of(tensor) is None else tensor.to_local()  # pyrefly: ignore[missing-attribute]
 
 
 def whole(part: Tensor, like: Tensor) -> Tensor:

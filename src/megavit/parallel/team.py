@@ -2,6 +2,7 @@
 
 import logging
 import math
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,6 +47,8 @@ class Team:
         mesh: of (replicate, shard, tensor).
         place, places: this process's place among those that have different images, and how many these are.
         tensor: processes that compute a layer together.
+        writers: the same processes, for checkpoints that are written while they train.
+        saving: the checkpoint that is being written; None before the first.
         seeds: numbers to add to a step's seed, for other random numbers at each place.
     """
 
@@ -58,6 +61,8 @@ class Team:
         self.place = ranks.rank // parallel.tensor
         self.seeds = (self.place,)
         self.mesh: DeviceMesh = make_mesh(parallel, device)
+        self.writers = ranks.beside(parallel.timeout_seconds)
+        self.saving: Future[None] | None = None
 
     def spread(self, model: MegaVit, *, trained: bool) -> nn.Module:
         """Divide `model` over the processes; the answer is what to call for its forward pass."""

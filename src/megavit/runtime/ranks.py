@@ -12,8 +12,8 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from megavit.errors import ConfigError, LostProcess, MegavitError
 
@@ -33,12 +33,16 @@ SIGNS_OF_LOSS = (
 
 @dataclass(frozen=True)
 class Ranks:
-    """A process among `world`, numbered by `rank` in the run and by `local` on its machine, restarted so many times."""
+    """A process among `world`, numbered by `rank` in the run and by `local` on its machine, restarted so many times.
+
+    `group` is of those that are asked, in PyTorch's terms; None: all of them.
+    """
 
     rank: int = 0
     world: int = 1
     local: int = 0
     restarts: int = 0
+    group: Any = field(default=None, compare=False, repr=False)
 
     @property
     def many(self) -> bool:
@@ -110,7 +114,7 @@ class Ranks:
             return function()
         import torch.distributed as dist
 
-        group = dist.new_group(backend="gloo", timeout=PATIENCE) if patient else None
+        group: Any = dist.new_group(backend="gloo", timeout=PATIENCE) if patient else self.group
         answer: list[T | None] = [None]
         fault: list[MegavitError | None] = [None]
         if self.leads:
@@ -133,8 +137,14 @@ class Ranks:
         import torch.distributed as dist
 
         found: list[T] = [value] * self.world
-        dist.all_gather_object(found, value)
+        dist.all_gather_object(found, value, group=self.group)
         return found
+
+    def beside(self, timeout: float) -> "Ranks":
+        """The same, to be asked from another thread while these are at work: on connections of their own."""
+        import torch.distributed as dist
+
+        return replace(self, group=dist.new_group(backend="gloo", timeout=datetime.timedelta(seconds=timeout)))
 
     @contextlib.contextmanager
     def leading(self, context: AbstractContextManager[object]) -> Iterator[None]:

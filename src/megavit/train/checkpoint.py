@@ -21,8 +21,12 @@ TENSORS, MANIFEST = "state.safetensors", "manifest.json"
 INDEX = ".metadata"
 
 
-def save_checkpoint(folder: Path, state: TrainState) -> None:
+def save_checkpoint(folder: Path, state: TrainState, *, wait: bool = True) -> None:
     """Write `folder/step-…` and remove all but the newest two; of several processes, every one must ask.
+
+    Args:
+        wait: until it is there. Several processes may train on while it is written; what then goes wrong is the
+            next call's error.
 
     Raises:
         OutputError: when it cannot be written; the earlier checkpoints are then as they were.
@@ -32,17 +36,15 @@ def save_checkpoint(folder: Path, state: TrainState) -> None:
         if state.team.ranks.many:
             from megavit.train.divided import save_divided
 
-            save_divided(target, state)
+            save_divided(target, state, lambda: _prune(folder), wait=wait)
         else:
             _save(target, state)
+            _prune(folder)
     except OutputError as error:
         last = checkpoints(folder)
         raise OutputError(
             f"{error}. " + (f"The run can be resumed from step {_step(last[0])}." if last else "Nothing was saved yet.")
         ) from error
-    if state.team.ranks.leads:
-        for old in checkpoints(folder)[KEPT:]:
-            shutil.rmtree(old, ignore_errors=True)
 
 
 def load_checkpoint(folder: Path, state: TrainState) -> list[str]:
@@ -74,6 +76,11 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"), key=_step, reverse=True)
 
 
+def _prune(folder: Path) -> None:
+    for old in checkpoints(folder)[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def _save(target: Path, state: TrainState) -> None:
     with writing("a checkpoint", target.parent), new_folder(target) as new:
         write_tensors(new / TENSORS, state.tensors())
@@ -95,7 +102,7 @@ def _restore(checkpoint: Path, state: TrainState) -> None:
     manifest = checkpoint / MANIFEST
     try:
         if (checkpoint / INDEX).exists():
-            from megavit.train.divided import restore_divided
+            from megavit.train.rejoin import restore_divided
 
             restore_divided(checkpoint, state)
             return
@@ -104,7 +111,7 @@ def _restore(checkpoint: Path, state: TrainState) -> None:
             raise BundleError(f"{checkpoint} is not what was written")
         tensors = read_tensors(checkpoint / TENSORS)
         if state.team.ranks.many:
-            from megavit.train.divided import restore_from_one
+            from megavit.train.rejoin import restore_from_one
 
             restore_from_one(numbers, tensors, state)
         else:

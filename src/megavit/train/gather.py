@@ -1,9 +1,11 @@
 """The end of a run of several processes: the weights to keep, whole in the one that writes the bundle."""
 
 import torch
+from torch import Tensor
 
 from megavit.model.vit import MegaVit
-from megavit.train.divided import whole_tensor
+from megavit.parallel.rows import by_part, fused
+from megavit.parallel.shards import local, whole
 from megavit.train.state import NUMBERS, TrainState
 from megavit.weights.tensors import load_weights
 
@@ -26,3 +28,10 @@ def gathered(state: TrainState) -> TrainState:
     for name in NUMBERS:
         setattr(alone, name, getattr(state, name))
     return alone
+
+
+def whole_tensor(name: str, tensor: Tensor, state: TrainState) -> Tensor:
+    """All of a tensor of `state`, with its rows in the model's own order; every process must ask."""
+    full = whole(local(tensor), tensor)
+    parts = fused(name, state.model.config)
+    return by_part(full, parts, state.team.tensor) if parts > 1 and state.team.tensor > 1 else full

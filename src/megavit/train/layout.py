@@ -20,8 +20,10 @@ def relaid(recipe: Recipe, changes: dict[str, Any], ranks: Ranks) -> Recipe:
         ConfigError: as `settle_layout`.
     """
     before = recipe.parallel
-    one = {"shard": 1, "tensor": 1} if not ranks.many else {}
-    parallel = replace(before, **({"procs": None} | one | changes))
+    settings: dict[str, Any] = {"procs": None}
+    if not ranks.many:
+        settings |= {"shard": 1, "tensor": 1}
+    parallel = replace(before, **(settings | changes))
     settled = settle_layout(replace(recipe, parallel=parallel), ranks)
     parts = recipe.run.gradient_accumulation or 1
     parts = math.ceil(parts * before.places / settled.parallel.places)

@@ -137,7 +137,7 @@ def fit(
         due = time.monotonic() - saved_at >= task.recipe.run.checkpoint_seconds
         due, asked = state.team.agreed(due, stop.signal)
         if due or asked or state.progress == 1:
-            save_checkpoint(folder / "checkpoints", state)
+            save_checkpoint(folder / "checkpoints", state, wait=bool(asked) or state.progress == 1)
             saved_at = time.monotonic()
         if asked and state.progress < 1:
             raise Interrupted(f"stopped as asked after step {state.step} of {stride.steps}; all is saved", asked)

@@ -54,7 +54,7 @@ def _groups(model: MegaVit, recipe: OptimiserRecipe, processes: int) -> list[dic
     """The parameters, those of equal treatment together, in the order of the model."""
     parts = matrices_within(model)
     # PyTorch's fused step takes only parameters together that are divided over the same processes.
-    together: dict[tuple[float, float, int, Any], list[Tensor]] = {}
+    together: dict[tuple[tuple[float, float, int], Any], list[Tensor]] = {}
     for place, module in model.named_modules():
         rate = recipe.learning_rate * recipe.layer_decay ** layers_above(place, model.config.depth)
         for name, parameter in module.named_parameters(recurse=False):
@@ -67,9 +67,9 @@ def _groups(model: MegaVit, recipe: OptimiserRecipe, processes: int) -> list[dic
                 else:
                     narrow = 1 if module is model.patch_embedding.projection else BASE_WIDTH / module.in_features
                     treatment = (rate * narrow, recipe.weight_decay, 0)
-            together.setdefault((*treatment, mesh_of(parameter)), []).append(parameter)
+            together.setdefault((treatment, mesh_of(parameter)), []).append(parameter)
     groups: list[dict[str, Any]] = []
-    for (peak, decay, held, _), parameters in together.items():
+    for ((peak, decay, held), _), parameters in together.items():
         group: dict[str, Any] = {"params": parameters, "peak": peak, "weight_decay": decay}
         if held:
             group["parts"] = held

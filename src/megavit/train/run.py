@@ -20,26 +20,22 @@ from typing import Any
 
 import torch
 
-from megavit.check.quick import warnings_of
 from megavit.config.files import merge
-from megavit.config.recipe import Recipe
 from megavit.config.recipes import named_recipe
-from megavit.data.read import read_data
 from megavit.data.samples import LabelledImages
 from megavit.errors import DataError
-from megavit.parallel.team import Team
 from megavit.runtime.device import has_bfloat16
 from megavit.runtime.ranks import Ranks, ranks
 from megavit.runtime.storage import check_writable
-from megavit.train.again import is_restart, mark_begun
 from megavit.train.checkpoint import checkpoints, load_checkpoint, remove_unfinished
 from megavit.train.feed import Feed
 from megavit.train.finish import Trained, finish
 from megavit.train.layout import relaid, settle_layout, settle_precision
 from megavit.train.lock import only_process
 from megavit.train.loop import Task, fit
+from megavit.train.opening import begin, check_same, read_images, recorded_name, team_of
 from megavit.train.pace import ByClock, Pace, pace_of
-from megavit.train.plan import PLAN, Plan, check_place, read_plan, write_plan
+from megavit.train.plan import Plan, read_plan, write_plan
 from megavit.train.prepare import (
     batches_of,
     choose_by_time,
@@ -198,65 +194,6 @@ def go_on(out: Path, parallel: dict[str, Any], crew: Ranks, watch: Watch, began:
                 watch.say(f"left out a damaged checkpoint: {fault}")
         watch.say(f"going on after step {state.step:,}, {state.progress:.0%} of the run")
         return go(out, state, task, pace_of(plan.steps, plan.time), feeds, images, watch, began - state.seconds)
-
-
-def begin(out: Path, source: str, crew: Ranks) -> bool:
-    """Check that a run can begin in `out`, and mark it as begun; whether one that these processes began is there."""
-    if not is_restart(out, crew):
-        check_place(out, source)
-    if not is_text(source):
-        raise DataError(f"the name {source!r} is not text, so that the run could not record it; rename the folder")
-    check_writable(out, "the run", need=0)
-    if crew.many:
-        mark_begun(out)
-    return (out / PLAN).exists()
-
-
-def check_same(images: LabelledImages, crew: Ranks) -> None:
-    """Raise a DataError unless every process has read the same images."""
-    found = crew.every(images.fingerprint())
-    other = [rank for rank, fingerprint in enumerate(found) if fingerprint != found[0]]
-    if other:
-        raise DataError(
-            f"processes {', '.join(map(str, other))} read other images than process 0: {images.source} must be the "
-            "same on every machine"
-        )
-
-
-def team_of(recipe: Recipe, crew: Ranks, device: torch.device) -> Team | None:
-    """The processes that train by a settled recipe; None: this one alone."""
-    return Team(crew, recipe.parallel, device) if crew.many else None
-
-
-def recorded_name(source: str, images: LabelledImages) -> str:
-    """What the user calls the data, such that it is found from any folder."""
-    return source if images.root is None else str(Path(source).absolute())
-
-
-def is_text(name: str) -> bool:
-    """Whether a file name, which can be any bytes, can also be written down."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def read_images(source: str, recipe: Recipe, watch: Watch) -> LabelledImages:
-    """The data, with something in each split."""
-    images = read_data(
-        source, recipe.data, lambda done, total: watch.progress("checking images", done, total), needs=("val", "test")
-    )
-    for split in ("train", "val", "test"):
-        if not images.of(split):
-            raise DataError(
-                f"there are no images for {split}: {images.division}. "
-                "A class gives one to each split if it has at least 3; add images, or a split of your own"
-            )
-    watch.data(images)
-    for line in warnings_of(images):
-        watch.say(line)
-    return images
 
 
 def choose_precision(state: TrainState, task: Task, training: Feed, watch: Watch) -> Task:
