@@ -74,8 +74,15 @@ def telling_once() -> Iterator[None]:
         sys.exit(0)
     try:
         yield
+    except LostProcess as error:
+        file = _told_file()
+        if file is None or _claim(file, ""):
+            sys.stderr.write(f"megavit: {error}\n")
+        sys.stderr.flush()
+        # Python's own end would abort on PyTorch's threads, which still wait for the others.
+        os._exit(error.exit_code)
     except MegavitError as error:
-        if verdict is not None and not isinstance(error, LostProcess):
+        if verdict is not None:
             told = not _claim(verdict, str(error.exit_code))
             error.exit_code = 0  # in `launch` it is what it was
             if told:

@@ -63,9 +63,9 @@ class Ranks:
 
         if not self.many:
             return pick_device(name)
-        kind = pick_device("cuda" if name.startswith("cuda:") else name).type
         if name.startswith("cuda:"):
             raise ConfigError(f"each of {self.world} processes has a GPU of its own: device must be cuda, got {name}")
+        kind = pick_device(name).type
         return pick_device(f"cuda:{self.local}") if kind == "cuda" else pick_device("cpu")
 
     @contextlib.contextmanager

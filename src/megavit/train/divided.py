@@ -85,6 +85,7 @@ def _complete(
         _seal(new, target, numbers | {"files": sums})
         then()
 
+    fault: Exception | None = None
     try:
         try:
             written.result()
@@ -93,12 +94,13 @@ def _complete(
         sums = _agreed_sums(new, ranks)
         ranks.first(lambda: seal(sums))
     except Exception as error:  # noqa: BLE001 - it is raised again by whoever waits
-        done.set_exception(error)
-    else:
+        fault = error
+    if ranks.leads:
+        shutil.rmtree(new, ignore_errors=True)
+    if fault is None:
         done.set_result(None)
-    finally:
-        if ranks.leads:
-            shutil.rmtree(new, ignore_errors=True)
+    else:
+        done.set_exception(fault)
 
 
 def named_tensors(state: TrainState) -> dict[str, Tensor]:
