@@ -198,7 +198,7 @@ def main() -> None:
             run(whole, layout, 0)
             losses, images, _ = left_of(whole, layout[0])
             wanted = sha256(whole / "bundle" / "model.safetensors")
-            share = arguments.kills * (place + 1) // len(arguments.layouts) - sum(r.kills for r in results)
+            share = -(-arguments.kills // len(arguments.layouts))
             seed = 0
             while result.kills < share and result.hung < 3:
                 seed += 1
