@@ -43,6 +43,12 @@ class TrainingError(MegavitError):
     exit_code = 1
 
 
+class LostProcess(MegavitError):
+    """One of several processes that train together is gone, or does not come; starting them again goes on."""
+
+    exit_code = 1
+
+
 class ExportError(MegavitError):
     """A model that another runtime does not run as PyTorch does, and that was therefore not written."""
 

@@ -11,6 +11,7 @@ from megavit.config.recipe import (
     DataRecipe,
     ModelRecipe,
     OptimiserRecipe,
+    ParallelRecipe,
     Recipe,
     RunRecipe,
     ScheduleRecipe,
@@ -108,9 +109,9 @@ def test_the_bounds_themselves() -> None:
     RunRecipe(epochs=1, workers=0, batch_size=1)
 
 
-def test_a_recipe_is_its_seven_parts_and_all_defaults_pass() -> None:
+def test_a_recipe_is_its_eight_parts_and_all_defaults_pass() -> None:
     recipe = Recipe()
-    assert list(asdict(recipe)) == ["model", "data", "augment", "optimiser", "schedule", "run", "tune"]
+    assert list(asdict(recipe)) == ["model", "data", "augment", "optimiser", "schedule", "run", "tune", "parallel"]
     assert recipe == Recipe(model=ModelRecipe(), run=RunRecipe())
     assert recipe != Recipe(run=RunRecipe(seed=1))
     assert hash(recipe) == hash(Recipe())
@@ -138,3 +139,17 @@ def test_weights_to_begin_with_leave_no_preset_open() -> None:
 def test_a_layers_share_of_the_rate_is_above_zero_and_at_most_one(decay: float) -> None:
     with pytest.raises(ConfigError, match="layer_decay"):
         OptimiserRecipe(layer_decay=decay)
+
+
+def test_processes_divide_into_copies_shards_and_those_of_a_layer():
+    parallel = ParallelRecipe(procs=8, shard=2, tensor=2)
+    assert (parallel.replicate, parallel.places) == (2, 4)
+    assert (ParallelRecipe().replicate, ParallelRecipe().places) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"procs": 0}, {"shard": 0}, {"tensor": 1.5}, {"procs": 4, "shard": 3}, {"timeout_seconds": 0}]
+)
+def test_processes_that_do_not_divide_are_refused(settings):
+    with pytest.raises(ConfigError):
+        ParallelRecipe(**settings)

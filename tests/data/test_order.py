@@ -101,3 +101,10 @@ def test_there_may_be_more_images_than_single_precision_can_count():
     order = BatchOrder(count, 1, 0, start=0, steps=1, weights=weights)
     drawn = torch.tensor(order.epoch(0)[:1000])
     assert set(drawn.tolist()) == {count - 2, count - 1}
+
+
+@pytest.mark.parametrize("places", [1, 2, 4])
+def test_the_parts_of_a_batch_are_the_batch(places):
+    whole = list(BatchOrder(30, 8, seed=3, start=2, steps=9))
+    parts = [list(BatchOrder(30, 8, seed=3, start=2, steps=9, place=i, places=places)) for i in range(places)]
+    assert [[place for part in step for place in part] for step in zip(*parts, strict=True)] == whole

@@ -1,6 +1,8 @@
 """`megavit train`."""
 
 import os
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,8 +46,11 @@ def train(
     device: Annotated[str | None, Parameter(help="auto, cpu, cuda or cuda:N.")] = None,
     precision: Annotated[Precision | None, Parameter(help="Default: the faster one, measured.")] = None,
     checkpoint_seconds: Annotated[float | None, Parameter(help="Between checkpoints. Default: 60.")] = None,
+    procs: Annotated[int | None, Parameter(help="Processes of this machine to train with. Default: 1.")] = None,
+    shard: Annotated[int | None, Parameter(help="Of them, so many hold one copy of the model. Default: 1.")] = None,
+    tensor: Annotated[int | None, Parameter(help="Of them, so many compute a layer together. Default: 1.")] = None,
     json: Annotated[bool, Parameter(help="Print the result as JSON.", negative="")] = False,
-) -> None:
+) -> int:
     """Train on a folder of images and make a bundle.
 
     The folder holds one folder of images for each class, alone or under
@@ -57,6 +62,10 @@ def train(
     cheapest way first: a classifier on its features, then low-rank additions
     (lora), its last layers, all of it, as long as each is better than the
     one before by more than chance.
+
+    Several processes train as one: --procs starts them on this machine, and
+    torchrun ... -m megavit train on many. If one dies, all go on from the
+    last checkpoint.
 
     For example: megavit train photos --minutes 20
     """
@@ -77,6 +86,8 @@ def train(
             "checkpoint_seconds": checkpoint_seconds,
         },
     }
+    layout = {"procs": procs, "shard": shard, "tensor": tensor}
+    layout = {key: value for key, value in layout.items() if value is not None}
     flags = {table: {key: value for key, value in keys.items() if value is not None} for table, keys in changes.items()}
     if minutes is not None and epochs is not None:
         raise ConfigError("--minutes and --epochs both say how long to train; give one of them")
@@ -87,22 +98,40 @@ def train(
     if resume is None and data is None:
         raise ConfigError("DATA is missing: megavit train FOLDER, or megavit train --resume RUN")
 
+    base, settings = read_recipe(recipe)
+    minutes_before_epochs(settings)
+    minutes_before_epochs(flags)
+    flags["parallel"] = layout
+    settings = {table: settings.get(table, {}) | flags.get(table, {}) for table in settings | flags}
+    wanted = settings["parallel"].get("procs") or 1
+    started = "WORLD_SIZE" in os.environ
+    if started and resume is None and out is None:
+        raise ConfigError("the processes must agree on a folder for the run: name it with --out")
+    chosen = out is None and resume is None
+    out = default_out(str(data)) if chosen else out
+    if isinstance(wanted, int) and wanted > 1 and not started:
+        from megavit.cli.together import launch
+
+        return launch(wanted, [*sys.argv[1:], *(["--out", str(out)] if chosen else [])])
+
     from megavit.cli.summary import show_trained
+    from megavit.cli.together import telling_once
     from megavit.cli.watch import TerminalWatch
+    from megavit.runtime.ranks import ranks
     from megavit.train.run import resume as go_on
     from megavit.train.run import train as start
+    from megavit.train.watch import Silent
 
-    with TerminalWatch() as watch:
+    leads = ranks().leads
+    with telling_once(), TerminalWatch() if leads else nullcontext(Silent()) as watch:
         if resume is not None:
-            trained = go_on(resume, watch=watch, began=STARTED)
+            trained = go_on(resume, watch=watch, began=STARTED, parallel=layout)
         else:
-            base, settings = read_recipe(recipe)
-            minutes_before_epochs(settings)
-            minutes_before_epochs(flags)
-            settings = {table: settings.get(table, {}) | flags.get(table, {}) for table in settings | flags}
-            out = out or default_out(str(data))
+            assert out is not None  # chosen above
             trained = start(str(data), out, recipe=base, changes=settings, watch=watch, began=STARTED)
-    show_trained(trained, as_json=json)
+    if leads:
+        show_trained(trained, as_json=json)
+    return 0
 
 
 def read_recipe(recipe: str) -> tuple[str, dict[str, Any]]:

@@ -291,6 +291,46 @@ class TuneRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ParallelRecipe:
+    """How several processes share the work: PyTorch's DDP, FSDP2, tensor parallelism, and their mixtures.
+
+    The processes form a grid of (replicate, shard, tensor), of which the first follows from the other two. The batch
+    is that of the whole run, whatever their number: each of replicate × shard processes has its part of it.
+
+    Attributes:
+        procs: processes in all; None: as many as were started.
+        shard: processes that hold one copy of weights, gradients and optimiser between them; 1: each a whole one.
+        tensor: processes that compute each layer together, each some of its heads and of its MLP's channels.
+        timeout_seconds: that one process waits for another before the run ends, to be started again.
+    """
+
+    procs: int | None = None
+    shard: int = 1
+    tensor: int = 1
+    timeout_seconds: float = 600.0
+
+    def __post_init__(self) -> None:
+        if self.procs is not None:
+            check_whole("procs", self.procs, minimum=1)
+        check_whole("shard", self.shard, minimum=1)
+        check_whole("tensor", self.tensor, minimum=1)
+        if self.procs is not None and self.procs % (self.shard * self.tensor):
+            raise ConfigError(f"procs must divide by shard × tensor, got {self.procs} and {self.shard} × {self.tensor}")
+        check_positive("timeout_seconds", self.timeout_seconds)
+        check_range("timeout_seconds", self.timeout_seconds, 0, 86_400)
+
+    @property
+    def replicate(self) -> int:
+        """Copies of the model."""
+        return (self.procs or 1) // (self.shard * self.tensor)
+
+    @property
+    def places(self) -> int:
+        """Processes that have different images."""
+        return self.replicate * self.shard
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A whole training run."""
 
@@ -301,3 +341,4 @@ class Recipe:
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
     run: RunRecipe = field(default_factory=RunRecipe)
     tune: TuneRecipe = field(default_factory=TuneRecipe)
+    parallel: ParallelRecipe = field(default_factory=ParallelRecipe)

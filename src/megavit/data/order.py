@@ -22,14 +22,26 @@ class BatchOrder(Sampler[list[int]]):
         start, steps: first step, and the step before which to end.
         weights: (count,), chance of each image relative to the others. With weights an epoch is `count`
             draws with replacement.
+        place, places: of each batch, the part that is this one's of so many equal ones.
     """
 
     def __init__(
-        self, count: int, batch_size: int, seed: int, *, start: int, steps: int, weights: Tensor | None = None
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        *,
+        start: int,
+        steps: int,
+        weights: Tensor | None = None,
+        place: int = 0,
+        places: int = 1,
     ) -> None:
         self.count, self.batch_size, self.seed = count, batch_size, seed
         self.start, self.steps = start, steps
         self.weights = weights
+        size = batch_size // places
+        self.mine = slice(place * size, (place + 1) * size)
 
     def epoch(self, number: int) -> list[int]:
         """The images of one epoch, in order."""
@@ -53,7 +65,7 @@ class BatchOrder(Sampler[list[int]]):
                 if number != current:
                     current, order = number, self.epoch(number)
                 batch.append(order[place])
-            yield batch
+            yield batch[self.mine]
 
 
 def equal_class_weights(labels: Sequence[int]) -> Tensor:

@@ -10,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from megavit.errors import DataError
+from megavit.runtime.ranks import neighbours
 
 MOST_WORKERS = 8
 
@@ -38,8 +39,9 @@ def in_processes(function: Callable[[Task], Result], tasks: Iterable[Task], work
 
 
 def processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many this process may use, others of its run on this machine having the same."""
+    there_are = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, there_are // neighbours())
 
 
 def _start() -> None:

@@ -56,7 +56,7 @@ def new_folder(target: Path) -> Iterator[Path]:
                 with file.open("rb") as opened:
                     _sync(opened.fileno())
         sync_folder(folder)
-        _take_place(folder, target)
+        take_place(folder, target)
     finally:
         if folder.is_dir() and not folder.is_symlink():
             shutil.rmtree(folder, ignore_errors=True)
@@ -65,7 +65,8 @@ def new_folder(target: Path) -> Iterator[Path]:
     sync_folder(target.parent)
 
 
-def _take_place(folder: Path, target: Path) -> None:
+def take_place(folder: Path, target: Path) -> None:
+    """Give `folder` the name `target`; what was there, if anything, has some other name afterwards, or is gone."""
     if not target.exists():
         folder.rename(target)
     elif not _exchange(folder, target):

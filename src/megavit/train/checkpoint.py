@@ -17,27 +17,34 @@ from megavit.weights.tensors import read_tensors, write_tensors
 
 KEPT = 2
 TENSORS, MANIFEST = "state.safetensors", "manifest.json"
+# There where several processes wrote it.
+INDEX = ".metadata"
 
 
-def save_checkpoint(folder: Path, state: TrainState) -> None:
-    """Write `folder/step-…` and remove all but the newest two.
+def save_checkpoint(folder: Path, state: TrainState, *, wait: bool = True) -> None:
+    """Write `folder/step-…` and remove all but the newest two; of several processes, every one must ask.
+
+    Args:
+        wait: until it is there. Several processes may train on while it is written; what then goes wrong is the
+            next call's error.
 
     Raises:
         OutputError: when it cannot be written; the earlier checkpoints are then as they were.
     """
     target = folder / f"step-{state.step:09d}"
     try:
-        with writing("a checkpoint", folder), new_folder(target) as new:
-            write_tensors(new / TENSORS, state.tensors())
-            numbers = state.numbers()
-            write_file(new / MANIFEST, json.dumps(numbers | {"sha256": _seal(numbers, new / TENSORS)}))
+        if state.team.ranks.many:
+            from megavit.train.divided import save_divided
+
+            save_divided(target, state, lambda: _prune(folder), wait=wait)
+        else:
+            _save(target, state)
+            _prune(folder)
     except OutputError as error:
         last = checkpoints(folder)
         raise OutputError(
             f"{error}. " + (f"The run can be resumed from step {_step(last[0])}." if last else "Nothing was saved yet.")
         ) from error
-    for old in checkpoints(folder)[KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def load_checkpoint(folder: Path, state: TrainState) -> list[str]:
@@ -47,7 +54,7 @@ def load_checkpoint(folder: Path, state: TrainState) -> list[str]:
         BundleError: when there is none.
     """
     damaged: list[str] = []
-    for checkpoint in checkpoints(folder):
+    for checkpoint in state.team.ranks.first(lambda: checkpoints(folder)):
         try:
             _restore(checkpoint, state)
         except BundleError as error:
@@ -69,6 +76,18 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"), key=_step, reverse=True)
 
 
+def _prune(folder: Path) -> None:
+    for old in checkpoints(folder)[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _save(target: Path, state: TrainState) -> None:
+    with writing("a checkpoint", target.parent), new_folder(target) as new:
+        write_tensors(new / TENSORS, state.tensors())
+        numbers = state.numbers()
+        write_file(new / MANIFEST, json.dumps(numbers | {"sha256": _seal(numbers, new / TENSORS)}))
+
+
 def _step(checkpoint: Path) -> int:
     number = checkpoint.name.removeprefix("step-")
     return int(number) if number.isdecimal() else -1
@@ -82,9 +101,20 @@ def _seal(numbers: dict[str, Any], tensors: Path) -> str:
 def _restore(checkpoint: Path, state: TrainState) -> None:
     manifest = checkpoint / MANIFEST
     try:
+        if (checkpoint / INDEX).exists():
+            from megavit.train.rejoin import restore_divided
+
+            restore_divided(checkpoint, state)
+            return
         numbers = parse_json(manifest.read_bytes(), str(manifest), BundleError)
         if numbers.pop("sha256", None) != _seal(numbers, checkpoint / TENSORS):
             raise BundleError(f"{checkpoint} is not what was written")
-        state.restore(numbers, read_tensors(checkpoint / TENSORS))
+        tensors = read_tensors(checkpoint / TENSORS)
+        if state.team.ranks.many:
+            from megavit.train.rejoin import restore_from_one
+
+            restore_from_one(numbers, tensors, state)
+        else:
+            state.restore(numbers, tensors)
     except (OSError, KeyError, TypeError, RuntimeError, ValueError) as error:
         raise BundleError(f"{checkpoint} cannot be used: {error}") from None

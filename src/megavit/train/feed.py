@@ -13,6 +13,7 @@ from megavit.data.pictures import Images, Pictures, load_all
 from megavit.data.samples import LabelledImages, Sample
 from megavit.data.targets import targets_of
 from megavit.data.workers import MOST_WORKERS, processors
+from megavit.runtime.ranks import neighbours
 from megavit.train.watch import Watch
 
 # Of the memory that is free, the images of one split may take this share.
@@ -35,7 +36,7 @@ class Feed:
         self.pictures = Pictures(images, samples, preprocessing, margin)
         self.workers = min(processors(), MOST_WORKERS) if workers is None else workers
         self.memory: Images | None = None
-        if self.pictures.nbytes <= free_memory() * MEMORY_SHARE:
+        if self.pictures.nbytes <= free_memory() * MEMORY_SHARE / neighbours():
             self.memory = load_all(
                 self.pictures, self.workers, lambda done, total: watch.progress("reading images", done, total)
             )

@@ -138,6 +138,11 @@ def describe_environment(state: TrainState, task: Task) -> list[tuple[str, str]]
         *((name, number) for name, number in library_versions().items()),
         ("precision", str(task.dtype).removeprefix("torch.")),
     ]
+    layout = task.recipe.parallel
+    if (layout.procs or 1) > 1:
+        rows.append(
+            ("processes", f"{layout.procs}: {layout.replicate} copies × {layout.shard} shards × {layout.tensor} tensor")
+        )
     if state.best_epoch is None:
         return rows  # of what was not trained by steps
     best = state.history[state.best_epoch]

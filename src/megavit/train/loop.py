@@ -130,22 +130,24 @@ def fit(
             started = time.monotonic()
             end_epoch(state, task, validate, rate * task.recipe.optimiser.learning_rate, began)
             pace.validation_took(time.monotonic() - started)
-            write_log(folder, state)
+            if state.team.ranks.leads:
+                write_log(folder, state)
             watch.epoch(state.history[-1])
         state.seconds = time.monotonic() - began
         due = time.monotonic() - saved_at >= task.recipe.run.checkpoint_seconds
-        if due or stop.signal or state.progress == 1:
-            save_checkpoint(folder / "checkpoints", state)
+        due, asked = state.team.agreed(due, stop.signal)
+        if due or asked or state.progress == 1:
+            save_checkpoint(folder / "checkpoints", state, wait=bool(asked) or state.progress == 1)
             saved_at = time.monotonic()
-        if stop.signal and state.progress < 1:
-            raise Interrupted(f"stopped as asked after step {state.step} of {stride.steps}; all is saved", stop.signal)
+        if asked and state.progress < 1:
+            raise Interrupted(f"stopped as asked after step {state.step} of {stride.steps}; all is saved", asked)
 
 
 def train_step(state: TrainState, task: Task, images: Images, labels: Tensor, rate: float, steps: int) -> float:
     """One step of about `steps` on uint8 images and their labels, at `rate` in [0, 1] of its peak; the loss."""
     device = next(state.model.parameters()).device
     recipe = task.recipe.optimiser
-    seed_all(task.recipe.run.seed, state.step)
+    seed_all(task.recipe.run.seed, state.step, *state.team.seeds)
     state.model.train()
     for optimiser in state.optimisers:
         optimiser.zero_grad(set_to_none=True)
@@ -157,10 +159,10 @@ def train_step(state: TrainState, task: Task, images: Images, labels: Tensor, ra
     inputs = normalise(varied, task.preprocessing)
     inputs, targets = mix(inputs, labels.to(device, non_blocking=True), task.num_classes, variation)
     inputs = lighten(inputs, state, task.recipe.schedule)
-    loss = backward(state.model, inputs, targets, task)
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
+    loss = backward(state.wrapped or state.model, inputs, targets, task)
+    loss, norm = state.team.mean(loss, state.team.clip(state.model, recipe.clip_norm))
     state.step += 1
-    if not math.isfinite(norm.item()):
+    if not math.isfinite(norm):
         skip_step(state)
         return math.nan
     state.skipped_in_a_row = 0

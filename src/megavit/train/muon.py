@@ -6,6 +6,9 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
+from megavit.parallel.rows import by_part, by_process
+from megavit.parallel.shards import local, part, whole
+
 # Five steps of this polynomial bring every singular value to about 1 (github.com/KellerJordan/Muon).
 QUINTIC = (3.4445, -4.7750, 2.0315)
 STEPS = 5
@@ -19,8 +22,11 @@ class Muon(torch.optim.Optimizer):
     has a spectral norm of about √(rows / columns) times the rate, so that one rate serves any width (arXiv
     2310.17813), and decays the weights by rate × `weight_decay`.
 
-    Groups take "lr", "momentum" in [0, 1), "weight_decay" and "parts". `dtype` is the iteration's, for which bfloat16
-    is exact enough.
+    Groups take "lr", "momentum" in [0, 1), "weight_decay", "parts", and "processes" where rows are in the order of
+    `megavit.parallel.rows` for so many. `dtype` is the iteration's, for which bfloat16 is exact enough.
+
+    Of a matrix that is divided over processes, all of them gather it and turn it whole, each for its own part: the
+    momentum stays divided, but every process computes what one alone would, and receives all its other parts.
     """
 
     def __init__(
@@ -31,7 +37,8 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         dtype: torch.dtype = torch.bfloat16,
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "parts": 1})
+        matrix = {"parts": 1, "processes": 1}
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay} | matrix)
         self.dtype = dtype
 
     @overload
@@ -54,17 +61,24 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        momenta = [self._momentum(p) for p in parameters]
+        gradients = [local(p.grad) for p in parameters if p.grad is not None]
+        momenta = [local(self._momentum(p)) for p in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
-        parts = group["parts"]
-        stacked = torch.stack(ahead).unflatten(1, (parts, -1))
+        parts, processes = group["parts"], group["processes"]
+        gathered = [whole(matrix, p) for matrix, p in zip(ahead, parameters, strict=True)]
+        if processes > 1:
+            gathered = [by_part(matrix, parts, processes) for matrix in gathered]
+        stacked = torch.stack(gathered).unflatten(1, (parts, -1))
         turned = orthogonalise(stacked.flatten(0, 1), self.dtype).unflatten(0, (-1, parts))
         rows, columns = turned.shape[-2:]
         changes = list((turned.flatten(1, 2) * (rows / columns) ** 0.5).to(parameters[0].dtype))
-        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(parameters, changes, alpha=-group["lr"])
+        if processes > 1:
+            changes = [by_process(change, parts, processes) for change in changes]
+        changes = [part(change, p) for change, p in zip(changes, parameters, strict=True)]
+        mine = [local(p) for p in parameters]
+        torch._foreach_mul_(mine, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(mine, changes, alpha=-group["lr"])
 
     def _momentum(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]

@@ -10,6 +10,7 @@ from megavit.config.recipe import OptimiserRecipe, ScheduleRecipe
 from megavit.model.attention import Attention
 from megavit.model.feedforward import FeedForward
 from megavit.model.vit import MegaVit
+from megavit.parallel.shards import mesh_of
 from megavit.runtime.device import has_bfloat16
 from megavit.train.muon import Muon
 
@@ -21,13 +22,16 @@ MOMENTUM = 0.95
 BASE_WIDTH = 128
 
 
-def make_optimisers(model: MegaVit, recipe: OptimiserRecipe) -> list[torch.optim.Optimizer]:
+def make_optimisers(model: MegaVit, recipe: OptimiserRecipe, processes: int = 1) -> list[torch.optim.Optimizer]:
     """Muon for the matrices within the layers and AdamW (arXiv 1711.05101) for the rest; or AdamW for all.
 
     The weights of Linear layers decay, and nothing else: not norms, biases, tokens and positions. What needs no
     gradient is left out. Each group's "peak" is its learning rate at the height of the schedule.
+
+    Args:
+        processes: that compute a layer of the model together.
     """
-    groups = _groups(model, recipe)
+    groups = _groups(model, recipe, processes)
     optimisers: list[torch.optim.Optimizer] = []
     matrices = [group for group in groups if "parts" in group]
     if matrices:
@@ -38,10 +42,19 @@ def make_optimisers(model: MegaVit, recipe: OptimiserRecipe) -> list[torch.optim
     return [*optimisers, torch.optim.AdamW(others, lr=recipe.learning_rate, betas=betas, fused=True)]
 
 
-def _groups(model: MegaVit, recipe: OptimiserRecipe) -> list[dict[str, Any]]:
+def names_in_order(model: MegaVit, recipe: OptimiserRecipe) -> list[list[str]]:
+    """The names of the parameters of each of `make_optimisers`, by their numbers in its state, of a whole model."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = _groups(model, recipe, 1)
+    both = ([group for group in groups if "parts" in group], [group for group in groups if "parts" not in group])
+    return [[names[parameter] for group in one for parameter in group["params"]] for one in both if one]
+
+
+def _groups(model: MegaVit, recipe: OptimiserRecipe, processes: int) -> list[dict[str, Any]]:
     """The parameters, those of equal treatment together, in the order of the model."""
     parts = matrices_within(model)
-    together: dict[tuple[float, float, int], list[Tensor]] = {}
+    # PyTorch's fused step takes only parameters together that are divided over the same processes.
+    together: dict[tuple[tuple[float, float, int], Any], list[Tensor]] = {}
     for place, module in model.named_modules():
         rate = recipe.learning_rate * recipe.layer_decay ** layers_above(place, model.config.depth)
         for name, parameter in module.named_parameters(recurse=False):
@@ -54,11 +67,16 @@ def _groups(model: MegaVit, recipe: OptimiserRecipe) -> list[dict[str, Any]]:
                 else:
                     narrow = 1 if module is model.patch_embedding.projection else BASE_WIDTH / module.in_features
                     treatment = (rate * narrow, recipe.weight_decay, 0)
-            together.setdefault(treatment, []).append(parameter)
-    return [
-        {"params": parameters, "peak": peak, "weight_decay": decay} | ({"parts": parts} if parts else {})
-        for (peak, decay, parts), parameters in together.items()
-    ]
+            together.setdefault((treatment, mesh_of(parameter)), []).append(parameter)
+    groups: list[dict[str, Any]] = []
+    for ((peak, decay, held), _), parameters in together.items():
+        group: dict[str, Any] = {"params": parameters, "peak": peak, "weight_decay": decay}
+        if held:
+            group["parts"] = held
+        if held > 1 and processes > 1:
+            group["processes"] = processes
+        groups.append(group)
+    return groups
 
 
 def matrices_within(model: MegaVit) -> dict[nn.Module, int]:

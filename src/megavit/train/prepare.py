@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import Precision, Recipe
 from megavit.data.augment import canvas_margin, canvas_size
+from megavit.data.batches import in_turn
 from megavit.data.order import BatchOrder, equal_class_weights
 from megavit.data.pictures import Images, Pictures, as_batch
 from megavit.data.samples import LabelledImages, Sample
@@ -18,12 +19,14 @@ from megavit.data.targets import outputs, targets_of
 from megavit.engine.engine import Engine, Seen
 from megavit.errors import ConfigError
 from megavit.model.vit import MegaVit
+from megavit.parallel.team import Alone, Team
 from megavit.predict.logits import logits_of
 from megavit.runtime.seeds import seed_all
 from megavit.train import figures
 from megavit.train.choose import CANDIDATES, Candidate, Choice, choose
 from megavit.train.feed import Feed
 from megavit.train.history import EpochRecord
+from megavit.train.layout import check_layout, part_of_batch
 from megavit.train.loop import Batch, Task, Validate
 from megavit.train.loss import make_loss, soft_targets, start_at_shares
 from megavit.train.memory import check_memory
@@ -48,18 +51,25 @@ VALIDATION_MEASURING_SHARE = 0.01
 
 
 def fresh(
-    recipe: Recipe, images: LabelledImages, device: torch.device, preprocessing: Preprocessing | None = None
+    recipe: Recipe,
+    images: LabelledImages,
+    device: torch.device,
+    preprocessing: Preprocessing | None = None,
+    team: Alone | Team | None = None,
 ) -> tuple[TrainState, Task]:
     """The state before the first step of a resolved recipe, and its task.
 
     Args:
         preprocessing: of the images; None: as `preprocessing_of` finds it, which may read some of them.
+        team: the processes that train; None: this one alone.
 
     Raises:
         ConfigError: when sizes do not fit together, or the device has too little memory.
     """
     config = model_config(recipe, outputs(images.target, len(images.classes)))
-    check_memory(config, recipe.run, device)
+    check_layout(config, recipe)
+    if recipe.parallel.shard == recipe.parallel.tensor == 1:  # of parts of a model, `megavit plan` knows
+        check_memory(config, part_of_batch(recipe), device)
     seed_all(recipe.run.seed)
     model = MegaVit.from_config(config).to(device)
     model.transformer.gradient_checkpointing = recipe.run.gradient_checkpointing
@@ -67,7 +77,7 @@ def fresh(
     task = task_of(recipe, size, images, device)
     if images.target == "labels":
         start_at_shares(model.mlp_head, targets_of(images.of("train"), images.target, len(images.classes)).to(device))
-    return TrainState.fresh(model, recipe.optimiser), task
+    return TrainState.fresh(model, recipe.optimiser, team), task
 
 
 def task_of(recipe: Recipe, preprocessing: Preprocessing, images: LabelledImages, device: torch.device) -> Task:
@@ -121,20 +131,41 @@ def noise(images: LabelledImages, task: Task) -> Images:
     )
 
 
-def batches_of(feed: Feed, task: Task, start: int, steps: int) -> Generator[Batch]:
+def batches_of(feed: Feed, task: Task, start: int, steps: int, team: Alone | Team | None = None) -> Generator[Batch]:
+    """Batches from step `start` up to `steps`; of several processes that train, this one's part of each."""
+    team = team or Alone()
     weights = equal_class_weights(feed.labels.tolist()) if task.recipe.data.balance == "sampler" else None
-    order = BatchOrder(len(feed), task.batch_size, task.recipe.run.seed, start=start, steps=steps, weights=weights)
+    order = BatchOrder(
+        len(feed),
+        task.batch_size,
+        task.recipe.run.seed,
+        start=start,
+        steps=steps,
+        weights=weights,
+        place=team.place,
+        places=team.places,
+    )
     yield from feed.batches(order)
 
 
-def validator(feed: Feed, task: Task) -> Validate:
-    """Maps a model to its (loss, `task.metric`) on the images of `feed`; no remedy for imbalance is in that loss."""
+def validator(feed: Feed, task: Task, team: Alone | Team | None = None) -> Validate:
+    """Maps a model to its (loss, `task.metric`) on the images of `feed`; no remedy for imbalance is in that loss.
+
+    Several processes compute it together, each the answers for its part of the images.
+    """
+    team = team or Alone()
     plain = make_loss(task.target, feed.labels, task.num_classes, "none", label_smoothing=0.0)
     soft = soft_targets(feed.labels, task.num_classes)
 
     def validate(model: nn.Module) -> tuple[float, float]:
-        batches = feed.in_turn(VALIDATION_BATCH)
-        logits = torch.cat(list(logits_of(model, batches, task.preprocessing, task.dtype)))
+        places = in_turn(len(feed), VALIDATION_BATCH)
+        mine = [batch[team.place :: team.places] for batch in places]
+        # A forward pass takes all processes: one without an image of its own takes another's, and forgets it.
+        taken = [own or batch[:1] for own, batch in zip(mine, places, strict=True)]
+        batches = (batch for batch, _ in feed.batches(taken))
+        found = list(logits_of(model, batches, task.preprocessing, task.dtype))
+        rows = torch.cat([part[: len(own)] for part, own in zip(found, mine, strict=True)])
+        logits = team.assembled(rows, [place for own in mine for place in own], len(feed))
         return plain(logits, soft).item(), measure_epoch(task.metric, logits, feed.labels, task.target)
 
     return validate

@@ -83,14 +83,19 @@ def resolve(recipe: Recipe, images: LabelledImages, device: torch.device) -> Rec
     model = replace(chosen, preset=name, image_size=size, patch_size=patch, channels=channels)
     resolved = replace(recipe, model=model)
     config = model_config(resolved, outputs(images.target, len(images.classes)))
-    return replace(resolved, run=fill_in(recipe.run, config, len(training), device))
+    return replace(resolved, run=fill_in(recipe.run, config, len(training), device, recipe.parallel.places))
 
 
-def fill_in(run: RunRecipe, config: ViTConfig, images: int, device: torch.device) -> RunRecipe:
-    """`run` with the batch size for so many training images, and the parts of a step that fit into memory."""
+def fill_in(run: RunRecipe, config: ViTConfig, images: int, device: torch.device, places: int = 1) -> RunRecipe:
+    """`run` with the batch size for so many training images, and the parts of a step that fit into memory.
+
+    Args:
+        places: processes that divide each batch among them.
+    """
     batch = min(run.batch_size or choose_batch(images), images)
-    parts = run.gradient_accumulation or parts_that_fit(config, batch, run.gradient_checkpointing, device)
-    return replace(run, batch_size=batch, gradient_accumulation=min(parts, batch))
+    mine = max(1, batch // places)
+    parts = run.gradient_accumulation or parts_that_fit(config, mine, run.gradient_checkpointing, device)
+    return replace(run, batch_size=batch, gradient_accumulation=min(parts, mine))
 
 
 def choose_preset(training: tuple[Sample, ...], device: torch.device) -> str:

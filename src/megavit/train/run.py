@@ -20,22 +20,22 @@ from typing import Any
 
 import torch
 
-from megavit.check.quick import warnings_of
 from megavit.config.files import merge
-from megavit.config.recipe import Recipe
 from megavit.config.recipes import named_recipe
-from megavit.data.read import read_data
 from megavit.data.samples import LabelledImages
 from megavit.errors import DataError
-from megavit.runtime.device import pick_device
+from megavit.runtime.device import has_bfloat16
+from megavit.runtime.ranks import Ranks, ranks
 from megavit.runtime.storage import check_writable
 from megavit.train.checkpoint import checkpoints, load_checkpoint, remove_unfinished
 from megavit.train.feed import Feed
 from megavit.train.finish import Trained, finish
+from megavit.train.layout import relaid, settle_layout, settle_precision
 from megavit.train.lock import only_process
 from megavit.train.loop import Task, fit
+from megavit.train.opening import begin, check_same, read_images, recorded_name, team_of
 from megavit.train.pace import ByClock, Pace, pace_of
-from megavit.train.plan import Plan, check_place, read_plan, write_plan
+from megavit.train.plan import Plan, read_plan, write_plan
 from megavit.train.prepare import (
     batches_of,
     choose_by_time,
@@ -60,8 +60,8 @@ from megavit.train.speed import measure
 from megavit.train.state import TrainState
 from megavit.train.targets import fit_to_target, settle_balance
 from megavit.train.tune import begin_tuning, go_on_tuning
-from megavit.train.watch import Watch
-from megavit.weights.source import read_source
+from megavit.train.watch import Silent, Watch
+from megavit.weights.source import Source, read_source
 
 
 def train(
@@ -83,51 +83,77 @@ def train(
         TrainingError: when the loss is no longer a number.
     """
     began = time.monotonic() if began is None else began
-    check_place(out, source)
-    if not is_text(source):
-        raise DataError(f"the name {source!r} is not text, so that the run could not record it; rename the folder")
+    crew = ranks()
+    watch = watch if crew.leads else Silent()
     # Wrong settings show before the images are read; "small" stands in for a choice that needs the images.
     wanted = merge(named_recipe("small" if recipe == "auto" else recipe), changes, "the recipe")
+    wanted = settle_layout(wanted, crew)
     check_mixing(wanted, changes)
     init = None if wanted.model.init is None else read_source(wanted.model.init)
-    device = pick_device(wanted.run.device)
-    check_writable(out, "the run", need=0)
+    device = crew.device(wanted.run.device)
 
-    with only_process(out):
-        images = read_images(source, wanted, watch)
-        base = named_recipe(choose_recipe(images) if recipe == "auto" else recipe)
-        named = merge(base if init is None else for_tuning(base), changes, "the recipe")
-        named = settle_mixing(settle_balance(fit_to_target(named, changes, images), images, watch), watch)
-        if init is not None:
-            named = resolve_tuning(named, changes, init, images, device)
-            return begin_tuning(out, recorded_name(source, images), named, init, images, device, watch, began)
-        choice = None if named.run.epochs else choose_by_time(named, images, device, began, watch)
-        state, task = fresh(choice.recipe if choice else resolve(named, images, device), images, device)
-        check_writable(out, "the run with its checkpoints", need=room_needed(state))
-
-        training = training_feed(task, images, watch)
-        before = time.monotonic()
-        validation = validation_feed(task, images, watch)
-        reading = time.monotonic() - before
-        if choice is None and task.recipe.run.precision == "auto":
-            task = choose_precision(state, task, training, watch)
-        plan = Plan(
-            source=recorded_name(source, images),
-            fingerprint=images.fingerprint(),
-            recipe=task.recipe,
-            steps=steps_of(task, named.run.epochs) if named.run.epochs else None,
-            time=time_plan(state, task, images, validation, reading, choice.step) if choice else None,
-            threads=torch.get_num_threads(),
-        )
-        write_plan(out, plan, images)
-        pace = pace_of(plan.steps, plan.time)
-        return go(out, state, task, pace, (training, validation), images, watch, began)
+    with crew.joined(device, wanted.parallel.timeout_seconds):
+        if crew.first(lambda: begin(out, source, crew)):
+            return go_on(out, {}, crew, watch, began)
+        with crew.leading(only_process(out)):
+            return start(source, out, recipe, changes, init, device, crew, watch, began)
 
 
-def resume(out: Path, *, watch: Watch, began: float | None = None) -> Trained:
+def start(
+    source: str,
+    out: Path,
+    recipe: str,
+    changes: dict[str, Any],
+    init: Source | None,
+    device: torch.device,
+    crew: Ranks,
+    watch: Watch,
+    began: float,
+) -> Trained:
+    """As `train`, in a folder that is this run's."""
+    wanted = merge(named_recipe("small" if recipe == "auto" else recipe), changes, "the recipe")
+    images = read_images(source, wanted, watch)
+    check_same(images, crew)
+    base = named_recipe(choose_recipe(images) if recipe == "auto" else recipe)
+    named = settle_layout(merge(base if init is None else for_tuning(base), changes, "the recipe"), crew)
+    named = settle_mixing(settle_balance(fit_to_target(named, changes, images), images, watch), watch)
+    if init is not None:
+        named = resolve_tuning(named, changes, init, images, device)
+        return begin_tuning(out, recorded_name(source, images), named, init, images, device, watch, began)
+    choice = None if named.run.epochs else choose_by_time(named, images, device, began, watch)
+    resolved = choice.recipe if choice else crew.first(lambda: resolve(named, images, device))
+    if crew.many:
+        resolved = settle_precision(resolved, device.type == "cuda" and has_bfloat16(device))
+    state, task = fresh(resolved, images, device, team=team_of(resolved, crew, device))
+    crew.first(lambda: check_writable(out, "the run with its checkpoints", need=room_needed(state)))
+
+    training = training_feed(task, images, watch)
+    before = time.monotonic()
+    validation = validation_feed(task, images, watch)
+    reading = time.monotonic() - before
+    if choice is None and task.recipe.run.precision == "auto":
+        task = choose_precision(state, task, training, watch)
+    plan = Plan(
+        source=recorded_name(source, images),
+        fingerprint=images.fingerprint(),
+        recipe=task.recipe,
+        steps=steps_of(task, named.run.epochs) if named.run.epochs else None,
+        time=time_plan(state, task, images, validation, reading, choice.step) if choice else None,
+        threads=torch.get_num_threads(),
+    )
+    crew.first(lambda: write_plan(out, plan, images))
+    pace = pace_of(plan.steps, plan.time)
+    return go(out, state, task, pace, (training, validation), images, watch, began)
+
+
+def resume(out: Path, *, watch: Watch, began: float | None = None, parallel: dict[str, Any] | None = None) -> Trained:
     """Go on with the run in `out` from its newest sound checkpoint; on a CPU, to the bit as if never stopped.
 
-    A run by the clock has the time that it had left at that checkpoint, from `began` (None: now) on.
+    A run by the clock has the time that it had left at that checkpoint, from `began` (None: now) on. Another number
+    of processes than before may go on: to rounding, it comes to the same.
+
+    Args:
+        parallel: settings of `megavit.config.recipe.ParallelRecipe` that take the place of the run's.
 
     Raises:
         BundleError: when there is no run to go on with.
@@ -135,11 +161,23 @@ def resume(out: Path, *, watch: Watch, began: float | None = None) -> Trained:
         And what `train` raises.
     """
     began = time.monotonic() if began is None else began
+    crew = ranks()
+    watch = watch if crew.leads else Silent()
+    recipe = relaid(read_plan(out).recipe, parallel or {}, crew)
+    with crew.joined(crew.device(recipe.run.device), recipe.parallel.timeout_seconds):
+        return go_on(out, parallel or {}, crew, watch, began)
+
+
+def go_on(out: Path, parallel: dict[str, Any], crew: Ranks, watch: Watch, began: float) -> Trained:
+    """As `resume`, of processes that have joined."""
     plan = read_plan(out)
-    torch.set_num_threads(plan.threads)
-    device = pick_device(plan.recipe.run.device)
-    with only_process(out):
-        images = read_images(plan.source, plan.recipe, watch)
+    recipe = relaid(plan.recipe, parallel, crew)
+    if recipe.parallel.procs == (plan.recipe.parallel.procs or 1):
+        torch.set_num_threads(plan.threads)
+    device = crew.device(recipe.run.device)
+    with crew.leading(only_process(out)):
+        images = read_images(plan.source, recipe, watch)
+        check_same(images, crew)
         if images.fingerprint() != plan.fingerprint:
             raise DataError(
                 f"{plan.source} is not what it was when the run began: images, labels or splits differ from "
@@ -147,46 +185,15 @@ def resume(out: Path, *, watch: Watch, began: float | None = None) -> Trained:
             )
         if plan.init is not None:
             return go_on_tuning(out, plan, images, device, watch, began)
-        state, task = fresh(plan.recipe, images, device)
+        state, task = fresh(recipe, images, device, team=team_of(recipe, crew, device))
         feeds = (training_feed(task, images, watch), validation_feed(task, images, watch))
-        remove_unfinished(out / "checkpoints")
+        crew.first(lambda: remove_unfinished(out / "checkpoints"))
         # Without a checkpoint the stop came before the first one: the run begins again, with the same plan.
-        if checkpoints(out / "checkpoints"):
+        if crew.first(lambda: checkpoints(out / "checkpoints")):
             for fault in load_checkpoint(out / "checkpoints", state):
                 watch.say(f"left out a damaged checkpoint: {fault}")
         watch.say(f"going on after step {state.step:,}, {state.progress:.0%} of the run")
         return go(out, state, task, pace_of(plan.steps, plan.time), feeds, images, watch, began - state.seconds)
-
-
-def recorded_name(source: str, images: LabelledImages) -> str:
-    """What the user calls the data, such that it is found from any folder."""
-    return source if images.root is None else str(Path(source).absolute())
-
-
-def is_text(name: str) -> bool:
-    """Whether a file name, which can be any bytes, can also be written down."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def read_images(source: str, recipe: Recipe, watch: Watch) -> LabelledImages:
-    """The data, with something in each split."""
-    images = read_data(
-        source, recipe.data, lambda done, total: watch.progress("checking images", done, total), needs=("val", "test")
-    )
-    for split in ("train", "val", "test"):
-        if not images.of(split):
-            raise DataError(
-                f"there are no images for {split}: {images.division}. "
-                "A class gives one to each split if it has at least 3; add images, or a split of your own"
-            )
-    watch.data(images)
-    for line in warnings_of(images):
-        watch.say(line)
-    return images
 
 
 def choose_precision(state: TrainState, task: Task, training: Feed, watch: Watch) -> Task:
@@ -215,9 +222,14 @@ def go(
     if isinstance(pace, ByClock) and state.progress < 1 and pace.left(used) <= 0:
         watch.say("the time is up before the first step: a few are trained all the same; more --minutes would help")
     with resumable(out):
-        with stop.listening(), closing(batches_of(training, task, state.step, sys.maxsize)) as batches:
-            fit(state, task, pace, batches, validator(validation, task), out, stop, watch, began)
-        return finish(out, state, task, images, validation, watch)
+        with stop.listening(), closing(batches_of(training, task, state.step, sys.maxsize, state.team)) as batches:
+            fit(state, task, pace, batches, validator(validation, task, state.team), out, stop, watch, began)
+        if not state.team.ranks.many:
+            return finish(out, state, task, images, validation, watch)
+        from megavit.train.gather import gathered
+
+        whole = gathered(state)
+        return state.team.ranks.first(lambda: finish(out, whole, task, images, validation, watch), patient=True)
 
 
 def room_needed(state: TrainState) -> int:

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from megavit.config.recipe import OptimiserRecipe
 from megavit.model.vit import MegaVit
+from megavit.parallel.team import Alone, Team
 from megavit.train.history import EpochRecord
 from megavit.train.optimiser import make_optimisers
 
@@ -31,6 +32,9 @@ class TrainState:
         history: a record a validation.
         best: weights of `average` at the best of them so far.
         best_epoch: its index in `history`; None before the first.
+        team: the processes that train; model, average, optimisers and best are divided over them as it says.
+        wrapped: what computes the forward pass of `model` for a step; None: it does so itself.
+        recipe: of the optimisers.
     """
 
     model: MegaVit
@@ -47,10 +51,19 @@ class TrainState:
     history: list[EpochRecord] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     best_epoch: int | None = None
+    team: Alone | Team = field(default_factory=Alone)
+    wrapped: nn.Module | None = None
+    recipe: OptimiserRecipe = field(default_factory=OptimiserRecipe)
 
     @classmethod
-    def fresh(cls, model: MegaVit, recipe: OptimiserRecipe) -> "TrainState":
-        return cls(model, copy.deepcopy(model), make_optimisers(model, recipe))
+    def fresh(cls, model: MegaVit, recipe: OptimiserRecipe, team: Alone | Team | None = None) -> "TrainState":
+        """The state before the first step of a whole `model`, the same in every process; None: of one that is alone."""
+        team = team or Alone()
+        average = copy.deepcopy(model)
+        wrapped = team.spread(model, trained=True)
+        team.spread(average, trained=False)
+        optimisers = make_optimisers(model, recipe, team.tensor)
+        return cls(model, average, optimisers, team=team, wrapped=wrapped, recipe=recipe)
 
     def record(self, epoch: EpochRecord) -> None:
         """Add an epoch, and keep its weights if no earlier one was better on the validation images."""
@@ -63,10 +76,14 @@ class TrainState:
         """All but the tensors, as JSON types."""
         return {name: getattr(self, name) for name in NUMBERS} | {"history": [e.to_dict() for e in self.history]}
 
+    def weights(self) -> dict[str, Tensor]:
+        """Those of the model, of their average, and of the best average so far, by name."""
+        groups = {"model": self.model.state_dict(), "average": self.average.state_dict(), "best": self.best}
+        return {f"{group}.{name}": tensor for group, tensors in groups.items() for name, tensor in tensors.items()}
+
     def tensors(self) -> dict[str, Tensor]:
         """All the tensors, by name."""
-        groups = {"model": self.model.state_dict(), "average": self.average.state_dict(), "best": self.best}
-        found = {f"{group}.{name}": tensor for group, tensors in groups.items() for name, tensor in tensors.items()}
+        found = self.weights()
         for number, optimiser in enumerate(self.optimisers):
             for i, slots in optimiser.state_dict()["state"].items():
                 found |= {f"optimiser.{number}.{i}.{slot}": tensor for slot, tensor in slots.items()}
@@ -74,9 +91,7 @@ class TrainState:
 
     def restore(self, numbers: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """The reverse of `numbers` and `tensors`, into a fresh state of the same model and recipe."""
-        for name in NUMBERS:
-            setattr(self, name, numbers[name])
-        self.history = [EpochRecord.from_dict(epoch) for epoch in numbers["history"]]
+        self.take_numbers(numbers)
         self.model.load_state_dict(_group(tensors, "model"))
         self.average.load_state_dict(_group(tensors, "average"))
         device = next(self.model.parameters()).device
@@ -87,6 +102,12 @@ class TrainState:
                 index, _, slot = name.partition(".")
                 slots.setdefault(int(index), {})[slot] = tensor
             optimiser.load_state_dict(optimiser.state_dict() | {"state": slots})
+
+    def take_numbers(self, numbers: dict[str, Any]) -> None:
+        """The reverse of `numbers` alone."""
+        for name in NUMBERS:
+            setattr(self, name, numbers[name])
+        self.history = [EpochRecord.from_dict(epoch) for epoch in numbers["history"]]
 
 
 NUMBERS = (

@@ -3,7 +3,7 @@ import shutil
 from PIL import Image
 
 from megavit.config.recipe import Recipe
-from megavit.train.run import read_images
+from megavit.train.opening import read_images
 from tests.check.sets import scene
 from tests.train.test_out_of_fold import Counting
 

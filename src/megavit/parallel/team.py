@@ -1,0 +1,110 @@
+"""What the training loop asks of the processes that train together, and what it is told where there is one."""
+
+import logging
+import math
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from megavit.config.recipe import ParallelRecipe
+from megavit.model.vit import MegaVit
+from megavit.runtime.ranks import Ranks
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+
+class Alone:
+    """One process that trains by itself."""
+
+    ranks = Ranks()
+    place, places, tensor = 0, 1, 1
+    seeds: tuple[int, ...] = ()
+
+    def spread(self, model: MegaVit, *, trained: bool) -> nn.Module:
+        return model
+
+    def clip(self, model: nn.Module, most: float) -> float:
+        return nn.utils.clip_grad_norm_(model.parameters(), most).item()
+
+    def mean(self, loss: float, norm: float) -> tuple[float, float]:
+        return loss, norm
+
+    def agreed(self, due: bool, stop: int) -> tuple[bool, int]:
+        return due, stop
+
+    def assembled(self, rows: Tensor, chosen: list[int], count: int) -> Tensor:
+        return rows
+
+
+class Team:
+    """Several processes, each of which asks the same at the same time.
+
+    Attributes:
+        ranks: this process among them.
+        mesh: of (replicate, shard, tensor).
+        place, places: this process's place among those that have different images, and how many these are.
+        tensor: processes that compute a layer together.
+        writers: the same processes, for checkpoints that are written while they train.
+        saving: the checkpoint that is being written; None before the first.
+        seeds: numbers to add to a step's seed, for other random numbers at each place.
+    """
+
+    def __init__(self, ranks: Ranks, parallel: ParallelRecipe, device: torch.device) -> None:
+        from megavit.parallel.apply import make_mesh
+
+        # It gives the advice to gather in another order at every gathering; the order is FSDP2's own.
+        logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
+        self.ranks, self.tensor, self.places = ranks, parallel.tensor, parallel.places
+        self.place = ranks.rank // parallel.tensor
+        self.seeds = (self.place,)
+        self.mesh: DeviceMesh = make_mesh(parallel, device)
+        self.writers = ranks.beside(parallel.timeout_seconds)
+        self.saving: Future[None] | None = None
+
+    def spread(self, model: MegaVit, *, trained: bool) -> nn.Module:
+        """Divide `model` over the processes; the answer is what to call for its forward pass."""
+        from megavit.parallel.apply import spread
+
+        return spread(model, self.mesh, trained=trained)
+
+    def clip(self, model: nn.Module, most: float) -> float:
+        """Scale the gradient down to a norm of `most`, over all processes; the norm that it had."""
+        from megavit.parallel.shards import clip_, mesh_of
+
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        if mesh_of(gradients[0]) is None:
+            return nn.utils.clip_grad_norm_(model.parameters(), most).item()
+        return clip_(gradients, most).item()
+
+    def mean(self, loss: float, norm: float) -> tuple[float, float]:
+        """The mean loss over the processes, and the norm, which is NaN if any of them found it not finite."""
+        mean, faults = self._sum(loss / self.ranks.world, 0.0 if math.isfinite(norm) else 1.0)
+        return mean, math.nan if faults else norm
+
+    def agreed(self, due: bool, stop: int) -> tuple[bool, int]:
+        """Whether any process is due, and the highest signal that asked one of them to stop."""
+        import torch.distributed as dist
+
+        both = torch.tensor([int(due), stop])
+        dist.all_reduce(both, op=dist.ReduceOp.MAX)
+        return bool(both[0]), int(both[1])
+
+    def assembled(self, rows: Tensor, chosen: list[int], count: int) -> Tensor:
+        """All `count` rows of a table of which this place has those with the numbers `chosen`."""
+        import torch.distributed as dist
+
+        table = rows.new_zeros(count, *rows.shape[1:])
+        if self.ranks.rank % self.tensor == 0:  # those that compute a layer together have the same
+            table[chosen] = rows
+        dist.all_reduce(table)
+        return table
+
+    def _sum(self, *numbers: float) -> list[float]:
+        import torch.distributed as dist
+
+        together = torch.tensor(numbers, dtype=torch.float64)
+        dist.all_reduce(together)
+        return together.tolist()

@@ -1,0 +1,127 @@
+"""Several processes that train together, and what happens when some of them do not: all is real."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from megavit.train.checkpoint import checkpoints
+from tests.end_to_end.conftest import megavit, megavit_json
+
+FLAGS = ["--epochs", "6", "--batch-size", "16", "--precision", "float32", "--device", "cpu"]
+WEIGHTS = Path("bundle") / "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def whole(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two processes that nobody disturbed."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    done = megavit("train", digits, "--out", out, *FLAGS, "--procs", "2", cwd=out.parent)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def start(digits: Path, out: Path, *flags: str) -> subprocess.Popen[bytes]:
+    """A run of two processes that writes a checkpoint after every step."""
+    flags = (*FLAGS, "--procs", "2", "--checkpoint-seconds", "0.0001", *flags)
+    command = [sys.executable, "-m", "megavit", "train", str(digits), "--out", str(out), *flags]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def wait_for_step(process: subprocess.Popen[bytes], out: Path, step: int) -> None:
+    deadline = time.monotonic() + 120
+    while not any(int(path.name.removeprefix("step-")) >= step for path in checkpoints(out / "checkpoints")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)  # polling another process's folder: there is nothing to wait on
+
+
+def workers_of(out: Path) -> list[int]:
+    """The processes that train in `out`, without the one that started them."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            said = (folder / "cmdline").read_bytes().split(b"\0")
+            alone = b"RANK=" not in (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(out).encode() in said and not alone:
+            found.append(int(folder.name))
+    return found
+
+
+def gone(out: Path) -> bool:
+    deadline = time.monotonic() + 30
+    while workers_of(out):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)  # the kernel ends them when their parent is gone
+    return True
+
+
+def test_two_processes_make_a_bundle_like_one(digits, whole, tmp_path):
+    found = megavit_json("evaluate", whole / "bundle", digits, cwd=tmp_path)
+    assert found["metrics"]["accuracy"]["value"] > 0.8
+    checkpoint = checkpoints(whole / "checkpoints")[0]
+    assert {path.name for path in checkpoint.iterdir()} >= {"__0_0.distcp", "__1_0.distcp", "manifest.json"}
+
+
+def test_killed_processes_are_started_again_and_a_killed_agent_leaves_none_behind(digits, whole, tmp_path):
+    out = tmp_path / "run"
+    process = start(digits, out)
+    wait_for_step(process, out, 3)
+    before = workers_of(out)
+    os.kill(max(before), signal.SIGKILL)
+    wait_for_step(process, out, 12)
+    assert not set(before) & set(workers_of(out))
+    process.kill()
+    process.communicate()
+    assert gone(out) and not (out / "bundle").exists()
+    resumed = megavit("train", "--resume", out, "--procs", "2", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert (out / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+
+
+def test_a_run_of_two_that_is_asked_to_stop_says_how_to_go_on_and_one_can(digits, tmp_path):
+    out = tmp_path / "run"
+    process = start(digits, out)
+    wait_for_step(process, out, 2)
+    process.terminate()
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert told.count(b"all is saved") == 1 and b"--resume" in told and b"Traceback" not in told, told
+    assert gone(out)
+    assert megavit("train", "--resume", out, cwd=tmp_path).returncode == 0
+    assert (out / WEIGHTS).exists()
+
+
+def test_a_folder_that_another_run_is_at_is_left_to_it(digits, tmp_path):
+    out = tmp_path / "run"
+    process = start(digits, out)
+    wait_for_step(process, out, 1)
+    stopped = workers_of(out)
+    for worker in stopped:  # so that they are there for as long as the second run looks
+        os.kill(worker, signal.SIGSTOP)
+    try:
+        refused = megavit("train", "--resume", out, "--procs", "2", cwd=tmp_path)
+    finally:
+        process.kill()
+        process.communicate()
+    assert refused.returncode == 2 and refused.stderr.count("another process is training") == 1, refused.stderr
+    assert gone(out)
+
+
+def test_what_several_processes_cannot_do_is_said_once(digits, tmp_path):
+    flags = ["--epochs", "1", "--procs", "2", "--batch-size", "15"]
+    done = megavit("train", digits, "--out", tmp_path / "run", *flags, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("cannot be divided among 2 processes") == 1, done.stderr
+
+
+def test_processes_without_a_common_folder_are_refused(digits, tmp_path):
+    command = [sys.executable, "-m", "megavit", "train", str(digits), "--epochs", "1"]
+    environment = os.environ | {"WORLD_SIZE": "2", "RANK": "0"}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "--out" in done.stderr

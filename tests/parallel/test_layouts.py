@@ -1,0 +1,86 @@
+"""However many processes train, and however they divide the work, it comes to what one alone would learn."""
+
+import math
+
+import pytest
+
+from megavit.parallel.team import Alone
+from tests.parallel import four, two
+from tests.parallel.tiny import DESIGNS, STEPS, restored, steps, task_of
+
+# Of a loss of about 1: sums in another order.
+BOUND = 1e-6
+
+
+def apart(losses: list[float], others: list[float]) -> float:
+    return max(abs(a - b) for a, b in zip(losses, others, strict=True))
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize("layout", two.LAYOUTS)
+def test_two_processes_learn_what_one_does(of_two, alone, layout, design):
+    assert len(alone[design]) == STEPS
+    assert apart(of_two[f"{layout} {design}"], alone[design]) < BOUND
+
+
+@pytest.mark.parametrize("layout", four.LAYOUTS)
+def test_four_processes_learn_what_one_does(of_four, alone, layout):
+    assert apart(of_four[layout], alone[four.LAYOUTS[layout][1]]) < BOUND
+
+
+@pytest.mark.parametrize("layout", two.LAYOUTS)
+def test_muon_turns_whole_matrices_however_they_are_divided(of_two, alone, layout):
+    # Its iteration brings small singular values up, and their last bits with them.
+    assert apart(of_two[f"{layout} muon"], alone["muon"]) < 1e-4
+
+
+@pytest.mark.parametrize("layout", two.LAYOUTS)
+def test_gradient_checkpointing_changes_nothing(of_two, alone, layout):
+    assert apart(of_two[f"{layout} checkpointing"], alone["parallel"]) < BOUND
+
+
+def test_norms_of_queries_and_keys_whose_gradients_are_not_summed_show(of_two, alone):
+    assert apart(of_two["mutant"], alone["parallel"]) > 3 * BOUND
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize("layout", two.LAYOUTS)
+def test_a_checkpoint_goes_on_to_the_same_bits_in_as_many_processes(of_two, layout, design):
+    assert of_two[f"{layout} {design} again"] == of_two[f"{layout} {design}"]
+    assert of_two[f"{layout} {design} same"] and of_two[f"{layout} {design} finite"]
+
+
+@pytest.mark.parametrize("layout", four.GOING_ON)
+@pytest.mark.parametrize("begun", four.BEGUN)
+def test_what_two_processes_began_four_go_on_with(of_four, alone, begun, layout):
+    assert apart(of_four[f"{begun} to {layout}"], alone["serial"][two.SAVED : four.UNTIL]) < BOUND
+
+
+@pytest.mark.parametrize(
+    ("begun", "design"), [*((layout, design) for layout in two.LAYOUTS for design in DESIGNS), ("four", "serial")]
+)
+def test_what_several_processes_began_one_goes_on_with(of_four, alone, folder, begun, design):
+    state = restored(task_of(), Alone(), folder / f"{begun}-{design}", DESIGNS[design])
+    assert state.step == two.SAVED
+    assert apart(steps(state, task_of()), alone[design][two.SAVED :]) < BOUND
+
+
+@pytest.mark.parametrize("layout", two.LAYOUTS)
+def test_what_one_process_began_two_go_on_with(of_two, alone, layout):
+    assert apart(of_two[f"{layout} from one"], alone["parallel"][two.SAVED :]) < BOUND
+
+
+@pytest.mark.parametrize("layout", two.LAYOUTS)
+def test_a_loss_that_is_no_number_in_one_process_is_skipped_by_all(of_two, layout):
+    losses = [float(loss) for loss in of_two[f"{layout} nan"]]
+    assert [step for step, loss in enumerate(losses) if math.isnan(loss)] == [6]
+    assert of_two[f"{layout} skipped"] == 1
+    assert of_two[f"{layout} as without"]
+
+
+def test_a_full_disk_of_one_process_is_told_to_all_and_leaves_the_last_checkpoint(of_two):
+    found = of_two["full"]
+    assert len(set(found["told"])) == 1 and "process 1 could not write its part of a checkpoint" in found["told"][0]
+    assert "The run can be resumed from step 1" in found["told"][0]
+    assert found["there"] == ["step-000000001"]
+    assert found["after"] == ["step-000000001", "step-000000002"]

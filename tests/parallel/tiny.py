@@ -1,0 +1,105 @@
+"""A tiny training run on noise that any number of processes can do, without anything random in a step."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.recipe import OptimiserRecipe, ParallelRecipe, Recipe, RunRecipe
+from megavit.config.target import Target
+from megavit.config.vit import Design, ViTConfig
+from megavit.model.vit import MegaVit
+from megavit.parallel.team import Alone, Team
+from megavit.runtime.ranks import ranks
+from megavit.runtime.seeds import seed_all
+from megavit.train.checkpoint import load_checkpoint, save_checkpoint
+from megavit.train.loop import Task, train_step
+from megavit.train.loss import CrossEntropy
+from megavit.train.muon import Muon
+from megavit.train.state import TrainState
+
+STEPS, BATCH, CLASSES = 20, 8, 3
+PARALLEL = Design()
+SERIAL = Design(block="serial", mlp="swiglu", qkv_bias=True, positions="rope", layer_scale=0.1)
+DESIGNS = {"parallel": PARALLEL, "serial": SERIAL}
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def task_of(kind: str = "adamw", loss: Loss | None = None, checkpointing: bool = False) -> Task:
+    recipe = Recipe(
+        optimiser=OptimiserRecipe(kind=kind, learning_rate=3e-3, ema=0.3),  # pyrefly: ignore[bad-argument-type]
+        run=RunRecipe(batch_size=BATCH, precision="float32", device="cpu", gradient_checkpointing=checkpointing),
+    )
+    return Task(
+        recipe=recipe,
+        preprocessing=Preprocessing(height=8, width=8, channels=1),
+        target=Target(),
+        num_classes=CLASSES,
+        loss=loss or CrossEntropy(),  # pyrefly: ignore[bad-argument-type]
+        batch_size=BATCH,
+        images=STEPS * BATCH,
+    )
+
+
+def team_of(layout: tuple[int, int, int]) -> Alone | Team:
+    """The team of (replicate, shard, tensor)."""
+    here, (replicate, shard, tensor) = ranks(), layout
+    if replicate * shard * tensor == 1:
+        return Alone()
+    assert replicate * shard * tensor == here.world
+    return Team(here, ParallelRecipe(procs=here.world, shard=shard, tensor=tensor), torch.device("cpu"))
+
+
+def fresh(task: Task, team: Alone | Team, design: Design = PARALLEL) -> TrainState:
+    sizes = {"image_size": 8, "patch_size": 2, "channels": 1, "dim": 16, "depth": 2, "heads": 4, "dim_head": 8}
+    seed_all(0)
+    model = MegaVit.from_config(ViTConfig(**sizes, mlp_dim=32, num_classes=CLASSES, design=design))
+    model.transformer.gradient_checkpointing = task.recipe.run.gradient_checkpointing
+    state = TrainState.fresh(model, task.recipe.optimiser, team)
+    for optimiser in state.optimisers:
+        if isinstance(optimiser, Muon):
+            optimiser.dtype = torch.float32  # bfloat16 would round the last bits up to the third digit
+    return state
+
+
+def steps(state: TrainState, task: Task, until: int = STEPS) -> list[float]:
+    """Train up to a step; the losses."""
+    losses = []
+    while state.step < until:
+        random = torch.Generator().manual_seed(state.step)
+        images = torch.randint(0, 256, (BATCH, 1, 8, 8), generator=random, dtype=torch.uint8)
+        labels = torch.randint(0, CLASSES, (BATCH,), generator=random)
+        size = BATCH // state.team.places
+        mine = slice(state.team.place * size, (state.team.place + 1) * size)
+        losses.append(train_step(state, task, images[mine], labels[mine], rate=1.0, steps=STEPS))
+    return losses
+
+
+def save(state: TrainState, folder: Path) -> None:
+    state.best = {name: tensor.detach().clone() for name, tensor in state.average.state_dict().items()}
+    save_checkpoint(folder, state)
+
+
+def restored(task: Task, team: Alone | Team, folder: Path, design: Design = PARALLEL) -> TrainState:
+    state = fresh(task, team, design)
+    assert load_checkpoint(folder, state) == []
+    return state
+
+
+class PoisonedAt:
+    """A loss that is no number at one call of one process, which is slow besides."""
+
+    def __init__(self, call: int, poisoned: bool) -> None:
+        self.call, self.poisoned, self.calls = call, poisoned, 0
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        self.calls += 1
+        if self.poisoned and self.calls % 5 == 0:
+            time.sleep(0.1)
+        factor = math.nan if self.poisoned and self.calls == self.call else 1.0
+        return CrossEntropy()(logits, targets) * factor

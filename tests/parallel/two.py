@@ -1,0 +1,94 @@
+"""What two processes do for the tests, once for all of them: see `test_layouts`."""
+
+import json
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from megavit.errors import OutputError
+from megavit.parallel import plans
+from megavit.parallel.shards import local
+from megavit.runtime.ranks import ranks
+from megavit.train.gather import gathered
+from megavit.train.state import TrainState
+from tests.parallel.tiny import DESIGNS, PoisonedAt, fresh, restored, save, steps, task_of, team_of
+
+LAYOUTS = {"ddp": (2, 1, 1), "fsdp": (1, 2, 1), "tp": (1, 1, 2)}
+SAVED = 5
+
+
+def main(out: Path) -> dict[str, Any]:
+    answer: dict[str, Any] = {}
+    for name, layout in LAYOUTS.items():
+        for design in DESIGNS:
+            state = fresh(task_of(), team_of(layout), DESIGNS[design])
+            losses = steps(state, task_of(), SAVED)
+            save(state, out / f"{name}-{design}")
+            answer[f"{name} {design}"] = losses + steps(state, task_of())
+            whole = gathered(state).model.state_dict()
+            again = restored(task_of(), team_of(layout), out / f"{name}-{design}", DESIGNS[design])
+            answer[f"{name} {design} again"] = losses + steps(again, task_of())
+            answer[f"{name} {design} same"] = same(state, again)
+            answer[f"{name} {design} finite"] = all(bool(local(one).isfinite().all()) for one in whole.values())
+        answer[f"{name} from one"] = steps(restored(task_of(), team_of(layout), out / "one"), task_of())
+        answer[f"{name} muon"] = steps(fresh(task_of("muon"), team_of(layout), DESIGNS["serial"]), task_of("muon"))
+        frugal = task_of(checkpointing=True)
+        answer[f"{name} checkpointing"] = steps(fresh(frugal, team_of(layout)), frugal)
+        poisoned = task_of(loss=PoisonedAt(7, ranks().rank == 1))
+        state = fresh(poisoned, team_of(layout))
+        answer[f"{name} nan"] = [str(loss) for loss in steps(state, poisoned)]
+        answer[f"{name} skipped"] = state.skipped
+        without = fresh(task_of(), team_of(layout))
+        steps(without, task_of(), 6)
+        without.step += 1
+        steps(without, task_of())
+        answer[f"{name} as without"] = same(state, without)
+    answer["full"] = full_disk(out / "full")
+    plans.plan_of = without_norms
+    answer["mutant"] = steps(fresh(task_of(), team_of((1, 1, 2))), task_of())
+    return answer
+
+
+def full_disk(folder: Path) -> dict[str, Any]:
+    """What each process is told when the second one's disk takes no more, and what is there before and after."""
+    state = fresh(task_of(), team_of((1, 2, 1)))
+    steps(state, task_of(), 1)
+    save(state, folder)
+    steps(state, task_of(), 2)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if ranks().rank == 1:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    told = ""
+    try:
+        save(state, folder)
+    except OutputError as error:
+        told = str(error)
+    there = sorted(path.name for path in folder.iterdir())
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    told = ranks().every(told)
+    save(state, folder)
+    return {"told": told, "there": there, "after": sorted(path.name for path in folder.iterdir())}
+
+
+def same(state: TrainState, other: TrainState) -> bool:
+    """Whether this process's parts of two models are equal to the bit."""
+    pairs = zip(state.weights().values(), other.weights().values(), strict=True)
+    return all(torch.equal(local(a), local(b)) for a, b in pairs)
+
+
+def without_norms(layer: torch.nn.Module) -> Any:
+    """The plan as it would be without the sum of the gradients of the norms of queries and keys."""
+    return {name: style for name, style in real_plan(layer).items() if not name.endswith("_norm")}
+
+
+real_plan = plans.plan_of
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    with ranks().joined(torch.device("cpu"), 20):
+        found = main(folder)
+    if ranks().leads:
+        (folder / "answer.json").write_text(json.dumps(found))
