@@ -24,6 +24,7 @@ from megavit.cli.embed import embed
 from megavit.cli.evaluate import evaluate
 from megavit.cli.explain import explain
 from megavit.cli.export import export
+from megavit.cli.plan import plan
 from megavit.cli.predict import predict
 from megavit.cli.quantise import quantise
 from megavit.cli.train import train
@@ -49,6 +50,7 @@ app.command(embed)
 app.command(quantise)
 app.command(export)
 app.command(bench)
+app.command(plan)
 
 
 def main() -> None:
