@@ -38,11 +38,11 @@ def test_more_shards_never_hold_more(name: str, shard: int, factor: int) -> None
 
 def test_tensor_ranks_divide_the_matrices_of_a_layer_and_repeat_the_rest() -> None:
     whole, half = weights_of(PARALLEL, 1, 1).block, weights_of(PARALLEL, 1, 2).block
-    dim, hidden = PARALLEL.dim, PARALLEL.mlp_dim
+    dim, inner = PARALLEL.dim, PARALLEL.heads * PARALLEL.dim_head
     # The norms, and the biases of the two projections back to the stream.
     repeated = dim + 2 * PARALLEL.dim_head + 2 * dim
     assert 2 * (half.whole - repeated) == whole.whole - repeated
-    assert half.matrices * 2 == whole.matrices and half.largest == whole.largest == dim * hidden
+    assert half.matrices * 2 == whole.matrices and half.largest == whole.largest == 3 * inner * dim
 
 
 def test_a_parameter_with_fewer_rows_than_ranks_is_named() -> None:

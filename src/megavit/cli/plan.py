@@ -133,8 +133,8 @@ def show(model: str, made: "Plan", images: int | None) -> None:
         results.print(f"\nthe batch does not divide over replicate×shard×tensor = {grids}")
     results.print(
         f"\nAssumed: products of matrices at {made.gpu.achievable:.0%} of the peak; links at {LINK_SHARE:.0%} of "
-        "theirs; weights and gradients travel while a block computes, sums within layers are waited for; a tenth of the memory "
-        "stays free. How it is computed and checked: docs/plan.md",
+        "theirs; weights and gradients travel while a block computes, sums within layers are waited for; a tenth of "
+        "the memory stays free. How it is computed and checked: docs/plan.md",
         style="dim",
     )
 

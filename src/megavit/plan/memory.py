@@ -153,9 +153,10 @@ def _sharded(config: ViTConfig, training: Training, layout: Layout) -> dict[str,
     # Beside the block that is computed, the next one is on its way.
     gathered = rest + 2 * whole_block
     whole_gradients = numerics.weight * (weights.after + config.dim * config.mlp_dim // layout.tensor)
-    reduced = FLOAT32 * (weights.block.padded + (weights.block.part if layout.replicate > 1 else 0))
-    part = FLOAT32 * weights.part
+    part, block_part = FLOAT32 * weights.part, FLOAT32 * weights.block.part
     there = part if layout.accumulation > 1 else 0
+    # What a block's reduction answers becomes its gradient, or is added to the one that is there.
+    reduced = FLOAT32 * weights.block.padded + (block_part if there else 0)
     cast = images * one.cast
     back = {"working": images * one.backward + whole_gradients}
     return {
@@ -179,14 +180,14 @@ def _sharded(config: ViTConfig, training: Training, layout: Layout) -> dict[str,
         },
         "way back, second block": back
         | {
-            "gradients": max(there, part // depth),
+            "gradients": max(there, block_part),
             "activations": images * (trunk - inside + block),
             "gathered": gathered + (block_casts if again else casts - block_casts),
             "exchange": reduced,
         },
         "way back ends": back
         | {
-            "gradients": part,
+            "gradients": max(there, (depth - 1) * block_part),
             "activations": images * (one.before + inside + block),
             "gathered": gathered - whole_block + block_casts,
             "exchange": reduced,

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -58,7 +59,7 @@ def _passes(config: ViTConfig, training: Training, layout: Layout, wrapped: nn.M
         inputs = torch.empty(images, config.channels, *config.image_hw)
         pixels = [torch.empty_like(inputs, dtype=torch.uint8) for _ in range(2)]
         targets = torch.empty(images, max(1, config.num_classes))
-        lifetimes.see([*wrapped.parameters(), inputs, targets])
+        lifetimes.see([*wrapped.parameters(), *wrapped.buffers(), inputs, targets])
         held = sum(_stored(parameter) for parameter in wrapped.parameters())
         for part, wanted in zip(inputs.split(layout.micro_batch), targets.split(layout.micro_batch), strict=True):
             step(wrapped, part, wanted, layout.numerics(training).autocast)
@@ -111,8 +112,7 @@ def spread(model: MegaVit, training: Training, layout: Layout, mesh: DeviceMesh)
     if layout.gpus == 1:
         return model
     if not layout.fully_sharded:
-        sum_gradients(model)
-        return model
+        return SummedGradients(model)
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     if layout.tensor > 1:
@@ -126,17 +126,24 @@ def spread(model: MegaVit, training: Training, layout: Layout, mesh: DeviceMesh)
     return model
 
 
-def sum_gradients(model: nn.Module) -> None:
-    """What DDP does, whose own code reads numbers that fake tensors lack: each gradient is copied, and summed there."""
-    for parameter in model.parameters():
-        bucket = torch.empty_like(parameter)
+class SummedGradients(nn.Module):
+    """What DDP does, whose own code reads numbers that fake tensors lack: gradients are copied, and summed there."""
 
-        def send(parameter: Tensor, bucket: Tensor = bucket) -> None:
-            assert parameter.grad is not None
-            dist.all_reduce(bucket.copy_(parameter.grad))
-            parameter.grad.copy_(bucket)
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        for number, parameter in enumerate(model.parameters()):
+            self.register_buffer(f"bucket_{number}", torch.empty_like(parameter))
+            parameter.register_post_accumulate_grad_hook(partial(self._send, bucket=f"bucket_{number}"))
 
-        parameter.register_post_accumulate_grad_hook(send)
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images)
+
+    def _send(self, parameter: Tensor, bucket: str) -> None:
+        assert parameter.grad is not None
+        copy = self.get_buffer(bucket).copy_(parameter.grad)
+        dist.all_reduce(copy)
+        parameter.grad.copy_(copy)
 
 
 def divide_layers(model: MegaVit, mesh: DeviceMesh) -> None:

@@ -21,7 +21,7 @@ class Unit:
         part: that one rank holds.
         linear: of `whole`, those that autocast casts.
         matrices: of `part`, those that Muon steps.
-        largest: of the largest of these matrices, whole.
+        largest: of the largest of these that lie in one parameter, whole.
     """
 
     whole: int
