@@ -6,9 +6,9 @@ from megavit.config.presets import preset
 from megavit.config.vit import ViTConfig
 from megavit.plan.layout import Layout, Training
 
-SERIAL = replace(preset("Ti", num_classes=100), depth=6)
+SERIAL = replace(preset("Ti", num_classes=100), depth=4)
 # The design of ViT-22B, whose attention pool is large.
-PARALLEL = replace(preset("22B", num_classes=100), dim=256, depth=6, heads=8, dim_head=64, mlp_dim=1024)
+PARALLEL = replace(preset("22B", num_classes=100), dim=256, depth=4, heads=8, dim_head=64, mlp_dim=1024)
 MODELS: dict[str, ViTConfig] = {"serial": SERIAL, "parallel": PARALLEL}
 
 

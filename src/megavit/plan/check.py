@@ -1,6 +1,6 @@
 """The formulas beside a traced run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from megavit.config.vit import ViTConfig
@@ -41,7 +41,13 @@ class Checked:
 
 
 def checked(config: ViTConfig, training: Training, layout: Layout) -> Checked:
-    """Both; the state of the optimiser is by arithmetic in both, from the sizes of the traced parts."""
+    """Both; the state of the optimiser is by arithmetic in both, from the sizes of the traced parts.
+
+    Under autocast both are of processors, whatever the plan is for: the trace runs on one, and a GPU's autocast casts
+    norms too.
+    """
+    if layout.numerics(training).autocast:
+        training = replace(training, processor=True)
     traced = trace(config, training, layout)
     weights = weights_of(config, layout.shard, layout.tensor)
     beside = optimiser_state(weights, training) + training.averages * 4 * traced.held

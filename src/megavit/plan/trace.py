@@ -57,13 +57,13 @@ def _passes(config: ViTConfig, training: Training, layout: Layout, wrapped: nn.M
     lifetimes = Lifetimes()
     with resized(lifetimes), lifetimes:
         inputs = torch.empty(images, config.channels, *config.image_hw)
-        pixels = [torch.empty_like(inputs, dtype=torch.uint8) for _ in range(2)]
+        before = torch.empty_like(inputs, dtype=torch.uint8), torch.empty_like(inputs)  # as read, and varied
         targets = torch.empty(images, max(1, config.num_classes))
         lifetimes.see([*wrapped.parameters(), *wrapped.buffers(), inputs, targets])
         held = sum(_stored(parameter) for parameter in wrapped.parameters())
         for part, wanted in zip(inputs.split(layout.micro_batch), targets.split(layout.micro_batch), strict=True):
             step(wrapped, part, wanted, layout.numerics(training).autocast)
-        del pixels
+        del before
     return Traced(lifetimes.peak, held, lifetimes.traffic, lifetimes.calls)
 
 
