@@ -18,11 +18,11 @@ import torch
 from megavit.bench.memory import peak_memory
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.presets import preset
-from megavit.config.recipe import AugmentRecipe, OptimiserRecipe, Recipe, RunRecipe
+from megavit.config.recipe import AugmentRecipe, OptimiserKind, OptimiserRecipe, Recipe, RunRecipe
 from megavit.config.target import Target
 from megavit.config.vit import ViTConfig
 from megavit.model.vit import MegaVit
-from megavit.plan.layout import Layout, Training
+from megavit.plan.layout import Layout, Precision, Training
 from megavit.plan.memory import fullest
 from megavit.train.loop import Task, train_step
 from megavit.train.loss import CrossEntropy
@@ -73,21 +73,17 @@ def measured(config: ViTConfig, training: Training, layout: Layout) -> int:
 
 
 def cases(batch: int) -> list[tuple[Training, Layout]]:
-    """Each precision, optimiser and way to save memory."""
-    found = []
-    for precision in ("float32", "bfloat16"):
-        for optimiser in ("muon", "adamw"):
-            for accumulation, checkpointing in ((1, False), (1, True), (4, False)):
-                training = Training(batch=batch, precision=precision, optimiser=optimiser, averages=1, processor=True)
-                found.append(
-                    (
-                        training,
-                        Layout(
-                            micro_batch=batch // accumulation, accumulation=accumulation, checkpointing=checkpointing
-                        ),
-                    )
-                )
-    return found
+    """Each precision with everything kept, with checkpointing, and in parts with the other optimiser."""
+    ways: list[tuple[OptimiserKind, int, bool]] = [("muon", 1, False), ("muon", 1, True), ("adamw", 4, False)]
+    precisions: list[Precision] = ["float32", "bfloat16"]
+    return [
+        (
+            Training(batch=batch, precision=precision, optimiser=optimiser, averages=1, processor=True),
+            Layout(micro_batch=batch // parts, accumulation=parts, checkpointing=checkpointing),
+        )
+        for precision in precisions
+        for optimiser, parts, checkpointing in ways
+    ]
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from megavit.config.presets import PRESETS, preset
-from megavit.config.vit import PLAIN_VIT, ZETA, Design, ViTConfig
+from megavit.config.vit import PLAIN_VIT, ZETA, Design, Pool, ViTConfig
 from megavit.model.shapes import parameter_count, parameter_shapes
 from megavit.model.vit import MegaVit
 
@@ -39,7 +39,7 @@ def test_they_are_those_of_every_preset(name: str) -> None:
 
 @pytest.mark.parametrize("pool", ["cls", "mean", "map"])
 @pytest.mark.parametrize("name", DESIGNS)
-def test_they_are_those_of_every_design(name: str, pool: str) -> None:
+def test_they_are_those_of_every_design(name: str, pool: Pool) -> None:
     config = replace(SMALL, design=DESIGNS[name], pool=pool, image_size=(32, 24), channels=1)
     assert list(parameter_shapes(config).items()) == list(shapes_of(config).items())
 

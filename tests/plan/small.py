@@ -1,6 +1,7 @@
 """A model of two kinds of blocks, and layouts, small enough to trace in a second."""
 
 from dataclasses import replace
+from typing import Any
 
 from megavit.config.presets import preset
 from megavit.config.vit import ViTConfig
@@ -30,5 +31,5 @@ def layout(
     )
 
 
-def training(of: Layout, **changes: object) -> Training:
+def training(of: Layout, **changes: Any) -> Training:
     return replace(Training(batch=of.batch, optimiser="adamw"), **changes)

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from benchmarks.plan_step import formula, measured
 from megavit.config.presets import preset
 from megavit.config.vit import ViTConfig
+from megavit.model import attention
+from megavit.plan import activations
 from megavit.plan.check import MEMORY_WITHIN, TRAFFIC_WITHIN, checked
 from megavit.plan.layout import Layout, Training
 from megavit.plan.memory import fullest, moments, optimiser_state
@@ -68,6 +70,10 @@ def test_it_is_what_a_real_step_takes(
     of = layout(micro_batch=8 // parts, accumulation=parts, checkpointing=checkpointing)
     real = training(of, precision=precision, optimiser=optimiser, averages=1, processor=True)
     assert formula(config, real, of) == pytest.approx(measured(config, real, of), rel=0.05)
+
+
+def test_attention_keeps_its_weights_where_the_model_does() -> None:
+    assert activations.EXPLICIT_UP_TO_TOKENS == attention.EXPLICIT_UP_TO_TOKENS
 
 
 def test_the_optimisers_state_is_what_the_real_one_keeps() -> None:

@@ -1,6 +1,7 @@
 """Which layouts a plan lists, and what it says of those that it does not."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +22,7 @@ from tests.plan.small import PARALLEL, layout, training
 H100 = gpu_of("h100")
 
 
-def of(name: str, gpus: int, batch: int, **changes: object) -> Plan:
+def of(name: str, gpus: int, batch: int, **changes: Any) -> Plan:
     return make_plan(preset(name), replace(Training(batch=batch, optimiser="adamw"), **changes), H100, gpus)
 
 

@@ -115,9 +115,11 @@ def _pool(config: ViTConfig) -> Shapes:
 
 
 def _linear(place: str, inputs: int, outputs: int, *, bias: bool = True) -> Shapes:
-    return {f"{place}.weight": (outputs, inputs)} | ({f"{place}.bias": (outputs,)} if bias else {})
+    weight: Shapes = {f"{place}.weight": (outputs, inputs)}
+    return weight | {f"{place}.bias": (outputs,)} if bias else weight
 
 
 def _norm(place: str, config: ViTConfig, width: int) -> Shapes:
     biased = config.design.norm == "layer" and config.design.norm_bias
-    return {f"{place}.weight": (width,)} | ({f"{place}.bias": (width,)} if biased else {})
+    weight: Shapes = {f"{place}.weight": (width,)}
+    return weight | {f"{place}.bias": (width,)} if biased else weight

@@ -14,6 +14,8 @@ FLOAT32, BFLOAT16 = 4, 2
 HIDDEN = {"gelu": 2, "gelu_tanh": 2, "relu2": 2, "quick_gelu": 3, "swiglu": 4}
 # Of an attention's row, the softmax's sum, float32.
 SOFTMAX_ROW = 4
+# Tokens; that of `megavit.model.attention`, which imports PyTorch.
+EXPLICIT_UP_TO_TOKENS = 256
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,8 @@ class Kept:
     cast: int
 
 
-def kept(config: ViTConfig, numerics: Numerics, tensor: int = 1, explicit_up_to: int = 256) -> Kept:
-    """Those of one image, without dropout.
-
-    Args:
-        tensor: ranks that share the heads and the MLP of each block.
-        explicit_up_to: tokens, `megavit.model.attention.EXPLICIT_UP_TO_TOKENS`.
-    """
+def kept(config: ViTConfig, numerics: Numerics, tensor: int = 1) -> Kept:
+    """Those of one image, without dropout; `tensor` ranks share the heads and the MLP of each block."""
     design, product, norm = config.design, numerics.product, numerics.norm
     tokens, dim = config.num_patches + config.num_prefix_tokens, config.dim
     heads, hidden = config.heads // tensor, config.mlp_dim // tensor
@@ -92,7 +89,7 @@ def kept(config: ViTConfig, numerics: Numerics, tensor: int = 1, explicit_up_to:
         # Normed queries and keys, and the answer in both orders of its axes; each row's mean and deviation.
         attention += 3 * inner * product + 2 * heads * _row(FLOAT32 if numerics.casts_heads else product)
         attention += 2 * inner * FLOAT32 if numerics.casts_heads else 0
-    explicit = numerics.processor and product == BFLOAT16 and tokens <= explicit_up_to
+    explicit = numerics.processor and product == BFLOAT16 and tokens <= EXPLICIT_UP_TO_TOKENS
     weights = heads * tokens * product if explicit else SOFTMAX_ROW * heads
     scales = 0 if design.layer_scale is None else 2 * dim * product
     mlp = HIDDEN[design.mlp] * hidden * product

@@ -1,6 +1,7 @@
 """What GPUs can do, as their makers say, and how fast the ranks of a layout reach each other."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from megavit.config.checks import check_positive, check_whole
 from megavit.errors import ConfigError
@@ -101,7 +102,7 @@ def changed(gpu: Gpu, **given: float | None) -> Gpu:
     changes = {name: value for name, value in given.items() if value is not None}
     for name, value in changes.items():
         check_positive(name, value)
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in changes.items():
         match name:
             case "memory":

@@ -60,7 +60,7 @@ class Lifetimes(TorchDispatchMode):
         size = storage.size()
         known = self._sizes.get(key)
         if known is None:
-            weakref.finalize(storage, self._freed, key).atexit = False
+            weakref.finalize(storage, self._freed, key)
         if known != size:
             self._sizes[key] = size
             self._add(size - (known or 0))
