@@ -1,8 +1,9 @@
 """ViT-22B on H100s: the plan, and its formulas beside one rank traced with fake tensors.
 
-    python -m benchmarks.plan_22b [--gpus 256 1024] [--json FILE]
+    python -m benchmarks.plan_22b [--gpus 1024] [--json FILE]
 
-Each cluster is planned and traced in a process of its own, whose time and largest memory are reported too.
+Each layout is traced in a process of its own, whose time, of the clock and of the
+processor, and largest memory are reported too.
 """
 
 import argparse
@@ -26,8 +27,8 @@ IMAGES_A_GPU = 64
 def traced_layouts(gpus: int) -> list[Layout]:
     """The grids that are traced: all ranks shard, copies of a node's or more, and with tensor parallelism."""
     return [
-        Layout(shard=gpus, micro_batch=4, accumulation=1),
         Layout(shard=gpus, micro_batch=8, accumulation=1, checkpointing=True),
+        Layout(shard=gpus, micro_batch=4, accumulation=1),
         Layout(replicate=gpus // 64, shard=64, micro_batch=8, accumulation=1, checkpointing=True),
         Layout(shard=gpus // 8, tensor=8, micro_batch=16, accumulation=1, checkpointing=True),
     ]
@@ -47,6 +48,7 @@ def one(gpus: int, place: int) -> dict[str, Any]:
         "checkpointing": layout.checkpointing,
         **found.to_dict(),
         "seconds": round(time.monotonic() - began, 1),
+        "processor seconds": round(time.process_time(), 1),
         "GiB of this process": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB, 2),
     }
 
@@ -60,7 +62,14 @@ def planned(gpus: int) -> dict[str, Any]:
         one.to_dict() | {"padded": plan.padded(one), "days for 4e9 images": plan.days(one, 4 * 10**9)}
         for one in plan.fitting
     ]
-    return {"gpus": gpus, "batch": training.batch, "seconds": round(seconds, 2), "fitting": rows}
+    return {
+        "model": "22B",
+        "gpu": "h100",
+        "gpus": gpus,
+        "batch": training.batch,
+        "seconds": round(seconds, 2),
+        "fitting": rows,
+    }
 
 
 def model() -> ViTConfig:
@@ -69,25 +78,25 @@ def model() -> ViTConfig:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gpus", nargs="+", type=int, default=[256, 1024])
+    parser.add_argument("--gpus", type=int, default=1024)
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--one", nargs=2, type=int, metavar=("GPUS", "PLACE"), help=argparse.SUPPRESS)
+    parser.add_argument("--place", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.one:
-        sys.stdout.write(json.dumps(one(*arguments.one)) + "\n")
+    gpus = arguments.gpus
+    if arguments.place is not None:
+        sys.stdout.write(json.dumps(one(gpus, arguments.place)) + "\n")
         return
-    found: list[dict[str, Any]] = []
-    for gpus in arguments.gpus:
-        traces = []
-        for place in range(len(traced_layouts(gpus))):
-            command = [sys.executable, "-W", "ignore", "-m", "benchmarks.plan_22b", "--one", str(gpus), str(place)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            traces.append(json.loads(done.stdout))
-            sys.stdout.write(json.dumps(traces[-1]) + "\n")
-            sys.stdout.flush()
-        found.append(planned(gpus) | {"traced": traces})
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"model": "22B", "gpu": "h100", "clusters": found}, indent=1) + "\n")
+    found = planned(gpus) | {"traced": []}
+    for place in range(len(traced_layouts(gpus))):
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.plan_22b"]
+        done = subprocess.run(
+            [*command, "--gpus", str(gpus), "--place", str(place)], stdout=subprocess.PIPE, text=True, check=True
+        )
+        found["traced"].append(json.loads(done.stdout))
+        sys.stdout.write(done.stdout)
+        sys.stdout.flush()
+        if arguments.json:
+            arguments.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -70,8 +70,8 @@ GPUS: dict[str, Gpu] = {one.name: one for one in (
     Gpu(name="h100", memory=79 * GIB, flops=_flops(67, 989), bandwidth=3.35e12, link=450e9, node=8, network=50e9),
     # NVIDIA H200 SXM: an H100 with 141 GB at 4.8 TB/s.
     Gpu(name="h200", memory=139 * GIB, flops=_flops(67, 989), bandwidth=4.8e12, link=450e9, node=8, network=50e9),
-    # NVIDIA HGX B200, an eighth of it: 2,250 TFLOP/s bf16, 75 fp32, 180 GB, 8 TB/s, NVLink 1,800 GB/s both ways.
-    Gpu(name="b200", memory=178 * GIB, flops=_flops(75, 2250), bandwidth=8e12, link=900e9, node=8, network=50e9),
+    # NVIDIA HGX B200, an eighth of it: 2,250 TFLOP/s bf16, 80 fp32, 180 GB, 8 TB/s, NVLink 1,800 GB/s both ways.
+    Gpu(name="b200", memory=178 * GIB, flops=_flops(80, 2250), bandwidth=8e12, link=900e9, node=8, network=50e9),
     # Two cores of an AMD EPYC (Zen 5), measured: `benchmarks/results/speed`; processes share its memory.
     Gpu(name="cpu", memory=16 * GIB, flops=_flops(0.42, 0.65), bandwidth=3e10, link=5e9, node=2, network=1e9,
         achievable=0.95, processor=True),

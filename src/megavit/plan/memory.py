@@ -109,7 +109,7 @@ def _whole(config: ViTConfig, training: Training, layout: Layout) -> dict[str, d
     return {
         "forward": {
             "gradients": there,
-            "activations": images * max(trunk, trunk - inside + one.stream if again else 0),
+            "activations": images * trunk,
             "working": images * (one.unkept if again else one.forward),
             "gathered": casts,
             "exchange": exchange,

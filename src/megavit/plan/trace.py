@@ -40,9 +40,7 @@ class Traced:
 def trace(config: ViTConfig, training: Training, layout: Layout) -> Traced:
     """The passes of one step of rank 0, without its optimiser."""
     with fake_ranks(layout.gpus), attention_of(training):
-        mesh = init_device_mesh(
-            "cpu", (layout.replicate, layout.shard, layout.tensor), mesh_dim_names=("replicate", "shard", "tensor")
-        )
+        mesh = make_mesh(layout)
         with FakeTensorMode() as fake:
             model = fake_model(config).train()
         model.transformer.gradient_checkpointing = layout.checkpointing
@@ -105,6 +103,13 @@ def fake_model(config: ViTConfig) -> MegaVit:
         for name, parameter in list(module.named_parameters(recurse=False)):
             setattr(module, name, nn.Parameter(torch.empty(parameter.shape)))
     return model
+
+
+def make_mesh(layout: Layout) -> DeviceMesh:
+    """The grid's axes along which there is more than one rank, and that of shards: each other one makes a group a rank."""
+    sizes = {"replicate": layout.replicate, "shard": layout.shard, "tensor": layout.tensor}
+    axes = {name: size for name, size in sizes.items() if size > 1 or name == "shard"}
+    return init_device_mesh("cpu", tuple(axes.values()), mesh_dim_names=tuple(axes))
 
 
 def spread(model: MegaVit, training: Training, layout: Layout, mesh: DeviceMesh) -> nn.Module:
