@@ -106,7 +106,7 @@ def fake_model(config: ViTConfig) -> MegaVit:
 
 
 def make_mesh(layout: Layout) -> DeviceMesh:
-    """The grid's axes along which there is more than one rank, and that of shards: each other one makes a group a rank."""
+    """The axes along which there is more than one rank, and that of shards: one of one makes a group for each rank."""
     sizes = {"replicate": layout.replicate, "shard": layout.shard, "tensor": layout.tensor}
     axes = {name: size for name, size in sizes.items() if size > 1 or name == "shard"}
     return init_device_mesh("cpu", tuple(axes.values()), mesh_dim_names=tuple(axes))
