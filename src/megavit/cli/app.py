@@ -24,6 +24,7 @@ from megavit.cli.embed import embed
 from megavit.cli.evaluate import evaluate
 from megavit.cli.explain import explain
 from megavit.cli.export import export
+from megavit.cli.plan import plan
 from megavit.cli.predict import predict
 from megavit.cli.quantise import quantise
 from megavit.cli.serve import serve
@@ -51,6 +52,7 @@ app.command(quantise)
 app.command(export)
 app.command(serve)
 app.command(bench)
+app.command(plan)
 
 
 def main() -> None:

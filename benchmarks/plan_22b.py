@@ -1,0 +1,103 @@
+"""ViT-22B on H100s: the plan, and its formulas beside one rank traced with fake tensors.
+
+    python -m benchmarks.plan_22b [--gpus 1024] [--json FILE]
+
+Each layout is traced in a process of its own, whose time, of the clock and of the
+processor, and largest memory are reported too.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from megavit.config.presets import preset
+from megavit.config.vit import ViTConfig
+from megavit.plan.cluster import GIB, gpu_of
+from megavit.plan.layout import Layout, Training
+from megavit.plan.plan import make_plan
+
+IMAGES_A_GPU = 64
+
+
+def traced_layouts(gpus: int) -> list[Layout]:
+    """The grids that are traced: all ranks shard, copies of a node's or more, and with tensor parallelism."""
+    return [
+        Layout(shard=gpus, micro_batch=8, accumulation=1, checkpointing=True),
+        Layout(shard=gpus, micro_batch=4, accumulation=1),
+        Layout(replicate=gpus // 64, shard=64, micro_batch=8, accumulation=1, checkpointing=True),
+        Layout(shard=gpus // 8, tensor=8, micro_batch=16, accumulation=1, checkpointing=True),
+    ]
+
+
+def one(gpus: int, place: int) -> dict[str, Any]:
+    """Formula and trace of one layout, in this process."""
+    from megavit.plan.check import checked
+
+    began = time.monotonic()
+    layout = traced_layouts(gpus)[place]
+    training = Training(batch=layout.batch, optimiser="adamw", gather="bfloat16")
+    found = checked(model(), training, layout)
+    return {
+        "layout": layout.mesh,
+        "images at once": layout.micro_batch,
+        "checkpointing": layout.checkpointing,
+        **found.to_dict(),
+        "seconds": round(time.monotonic() - began, 1),
+        "processor seconds": round(time.process_time(), 1),
+        "GiB of this process": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB, 2),
+    }
+
+
+def planned(gpus: int) -> dict[str, Any]:
+    began = time.monotonic()
+    training = Training(batch=IMAGES_A_GPU * gpus, optimiser="adamw", gather="bfloat16")
+    plan = make_plan(model(), training, gpu_of("h100"), gpus)
+    seconds = time.monotonic() - began
+    rows = [
+        one.to_dict() | {"padded": plan.padded(one), "days for 4e9 images": plan.days(one, 4 * 10**9)}
+        for one in plan.fitting
+    ]
+    return {
+        "model": "22B",
+        "gpu": "h100",
+        "gpus": gpus,
+        "batch": training.batch,
+        "seconds": round(seconds, 2),
+        "fitting": rows,
+    }
+
+
+def model() -> ViTConfig:
+    return preset("22B")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gpus", type=int, default=1024)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--place", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    gpus = arguments.gpus
+    if arguments.place is not None:
+        sys.stdout.write(json.dumps(one(gpus, arguments.place)) + "\n")
+        return
+    found = planned(gpus) | {"traced": []}
+    for place in range(len(traced_layouts(gpus))):
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.plan_22b"]
+        done = subprocess.run(
+            [*command, "--gpus", str(gpus), "--place", str(place)], stdout=subprocess.PIPE, text=True, check=True
+        )
+        found["traced"].append(json.loads(done.stdout))
+        sys.stdout.write(done.stdout)
+        sys.stdout.flush()
+        if arguments.json:
+            arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

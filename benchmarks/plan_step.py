@@ -1,0 +1,117 @@
+"""The memory of real training steps on this machine beside `megavit plan`'s formula.
+
+    python -m benchmarks.plan_step [--models B] [--batch 16] [--json FILE]
+
+A step is `megavit.train.loop.train_step`, with its optimiser, moving average, gradient clipping and uint8 images;
+memory is of all tensors alive at once (`megavit.bench.memory`).
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from megavit.bench.memory import peak_memory
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.presets import preset
+from megavit.config.recipe import AugmentRecipe, OptimiserKind, OptimiserRecipe, Recipe, RunRecipe
+from megavit.config.target import Target
+from megavit.config.vit import ViTConfig
+from megavit.model.vit import MegaVit
+from megavit.plan.layout import Layout, Precision, Training
+from megavit.plan.memory import fullest
+from megavit.train.loop import Task, train_step
+from megavit.train.loss import CrossEntropy
+from megavit.train.state import TrainState
+
+
+def formula(config: ViTConfig, training: Training, layout: Layout) -> int:
+    return fullest(config, training, layout)[1].total
+
+
+def measured(config: ViTConfig, training: Training, layout: Layout) -> int:
+    """Bytes of a real step of the whole batch in one process; `training.averages` must be 1: nothing is validated."""
+    height, width = config.image_hw
+    task = Task(
+        recipe=Recipe(
+            optimiser=OptimiserRecipe(kind=training.optimiser),
+            augment=AugmentRecipe(),
+            run=RunRecipe(
+                epochs=1,
+                batch_size=training.batch,
+                precision=training.precision,
+                gradient_accumulation=layout.accumulation,
+                gradient_checkpointing=layout.checkpointing,
+                device="cpu",
+            ),
+        ),
+        preprocessing=Preprocessing(height=height, width=width, channels=config.channels),
+        target=Target(),
+        num_classes=config.num_classes,
+        loss=CrossEntropy(0.1),
+        batch_size=training.batch,
+        images=1_000,
+    )
+
+    def make() -> Callable[[], None]:
+        model = MegaVit.from_config(config)
+        model.transformer.gradient_checkpointing = layout.checkpointing
+        state = TrainState.fresh(model, task.recipe.optimiser)
+        images = torch.randint(0, 256, (training.batch, config.channels, height, width), dtype=torch.uint8)
+        labels = torch.arange(training.batch) % config.num_classes
+
+        def step() -> None:
+            train_step(state, task, images, labels, rate=1.0, steps=10)
+
+        return step
+
+    return peak_memory(make, torch.device("cpu"))
+
+
+def cases(batch: int) -> list[tuple[Training, Layout]]:
+    """Each precision with everything kept, with checkpointing, and in parts with the other optimiser."""
+    ways: list[tuple[OptimiserKind, int, bool]] = [("muon", 1, False), ("muon", 1, True), ("adamw", 4, False)]
+    precisions: list[Precision] = ["float32", "bfloat16"]
+    return [
+        (
+            Training(batch=batch, precision=precision, optimiser=optimiser, averages=1, processor=True),
+            Layout(micro_batch=batch // parts, accumulation=parts, checkpointing=checkpointing),
+        )
+        for precision in precisions
+        for optimiser, parts, checkpointing in ways
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["B"])
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    rows = []
+    for name in arguments.models:
+        for training, layout in cases(arguments.batch):
+            row = {
+                "model": name,
+                "batch": training.batch,
+                "precision": training.precision,
+                "optimiser": training.optimiser,
+                "accumulation": layout.accumulation,
+                "checkpointing": layout.checkpointing,
+                "formula": formula(preset(name), training, layout),
+                "measured": measured(preset(name), training, layout),
+            }
+            rows.append(row | {"off": round(row["formula"] / row["measured"] - 1, 4)})
+            sys.stdout.write(json.dumps(rows[-1]) + "\n")
+            sys.stdout.flush()
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"torch": torch.__version__, "steps": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+    main()

@@ -1,0 +1,111 @@
+"""Counts the bytes of all tensors alive at once, and what ranks send to each other, without a device or a network."""
+
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+COLLECTIVES = {
+    "_allgather_base_": "all-gather",
+    "all_gather_into_tensor": "all-gather",
+    "_reduce_scatter_base_": "reduce-scatter",
+    "reduce_scatter_tensor": "reduce-scatter",
+    "allreduce_": "all-reduce",
+    "all_reduce": "all-reduce",
+}
+NAMESPACES = ("c10d", "_c10d_functional")
+
+
+class Lifetimes(TorchDispatchMode):
+    """While it is entered: storages made, resized and freed, and collectives begun.
+
+    A storage counts from the operation that first answers with it (or takes it) until nothing holds it. Sharded
+    parameters are freed and come back by resizing, which no operation shows; `resized` sees it.
+
+    Attributes:
+        alive, peak: bytes.
+        traffic: collective -> bytes of the whole tensor: gathered, to be scattered, or reduced.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive = 0
+        self.peak = 0
+        self.traffic: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
+        self._sizes: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        answer = func(*args, **(kwargs or {}))
+        if func.namespace in NAMESPACES:
+            self._sent(func, args)
+        self.see((answer, args, kwargs))
+        return answer
+
+    def see(self, tree: Any) -> None:
+        """Count the storages of all tensors in `tree`, those that are new."""
+        for leaf in tree_leaves(tree):
+            if isinstance(leaf, Tensor):
+                for part in _plain(leaf):
+                    self._count(part.untyped_storage())
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        size = storage.size()
+        known = self._sizes.get(key)
+        if known is None:
+            weakref.finalize(storage, self._freed, key)
+        if known != size:
+            self._sizes[key] = size
+            self._add(size - (known or 0))
+
+    def _freed(self, key: int) -> None:
+        self._add(-self._sizes.pop(key, 0))
+
+    def _add(self, change: int) -> None:
+        self.alive += change
+        self.peak = max(self.peak, self.alive)
+
+    def _sent(self, func: Any, args: Any) -> None:
+        name = func._schema.name.partition("::")[2]
+        what = COLLECTIVES.get(name)
+        if what is None:
+            return
+        tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
+        # Of an all-gather's and a reduce-scatter's tensors the larger one is the whole.
+        self.traffic[what] += max(one.numel() * one.element_size() for one in tensors)
+        self.calls[what] += 1
+
+
+@contextmanager
+def resized(lifetimes: Lifetimes) -> Iterator[None]:
+    """Tell `lifetimes` of storages that are resized in place."""
+    plain: Callable[[torch.UntypedStorage, int], Any] = torch.UntypedStorage.resize_
+
+    def resize_(storage: torch.UntypedStorage, size: int) -> Any:
+        answer = plain(storage, size)
+        lifetimes._count(storage)
+        return answer
+
+    torch.UntypedStorage.resize_ = resize_  # pyrefly: ignore[bad-assignment]
+    try:
+        yield
+    finally:
+        torch.UntypedStorage.resize_ = plain  # pyrefly: ignore[bad-assignment]
+
+
+def _plain(tensor: Tensor) -> Iterator[Tensor]:
+    """The tensors that a wrapper such as a DTensor holds, or itself."""
+    if hasattr(tensor, "__tensor_flatten__") and not hasattr(tensor, "fake_mode"):
+        names, _ = tensor.__tensor_flatten__()
+        for part in (getattr(tensor, name) for name in names):
+            if isinstance(part, Tensor):
+                yield from _plain(part)
+    else:
+        yield tensor

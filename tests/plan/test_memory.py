@@ -1,0 +1,134 @@
+"""The formula of memory against real steps, against traced ones, and against itself."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.plan_step import formula, measured
+from megavit.config.presets import preset
+from megavit.config.vit import ViTConfig
+from megavit.model import attention
+from megavit.plan import activations
+from megavit.plan.check import MEMORY_WITHIN, TRAFFIC_WITHIN, checked
+from megavit.plan.layout import Layout, Training
+from megavit.plan.memory import fullest, moments, optimiser_state
+from megavit.plan.weights import weights_of
+from tests.plan.small import MODELS, PARALLEL, SERIAL, layout, training
+
+TRACED = {
+    "alone": layout(),
+    "alone, in parts": layout(accumulation=2),
+    "alone, checkpointed": layout(checkpointing=True),
+    "DDP": layout(replicate=4),
+    "DDP, in parts, checkpointed": layout(replicate=2, accumulation=2, checkpointing=True),
+    "FSDP": layout(shard=4),
+    "FSDP, checkpointed": layout(shard=4, checkpointing=True),
+    "FSDP, in parts": layout(shard=8, accumulation=3),
+    "FSDP, few images, many ranks": layout(shard=64, micro_batch=1, checkpointing=True),
+    "HSDP": layout(replicate=2, shard=4),
+    "tensor": layout(tensor=2),
+    "FSDP, tensor": layout(shard=2, tensor=2),
+    "FSDP, tensor, checkpointed": layout(shard=4, tensor=4, checkpointing=True),
+    "HSDP, tensor": layout(replicate=2, shard=2, tensor=2),
+    "data, tensor": layout(replicate=2, tensor=2, accumulation=2),
+}
+PLAIN, CAST, SENT_IN_HALF = ("float32", "float32"), ("bfloat16", "float32"), ("bfloat16", "bfloat16")
+CASES = [
+    *(("parallel", name, SENT_IN_HALF) for name in TRACED),
+    *(("parallel", name, CAST) for name in ("FSDP", "HSDP, tensor", "alone, in parts")),
+    *(("serial", name, numbers) for name in ("alone, checkpointed", "DDP", "FSDP") for numbers in (PLAIN, CAST)),
+]
+
+
+@pytest.mark.parametrize(("model", "name", "numbers"), CASES)
+def test_memory_and_traffic_are_those_of_a_traced_rank(model: str, name: str, numbers: tuple[str, str]) -> None:
+    config, of, (precision, gather) = MODELS[model], TRACED[name], numbers
+    found = checked(config, training(of, precision=precision, gather=gather), of)
+    formula, traced = found.memory
+    assert formula == pytest.approx(traced, rel=MEMORY_WITHIN)
+    for collective, (by_formula, counted) in found.traffic.items():
+        assert by_formula == pytest.approx(counted, rel=TRAFFIC_WITHIN), collective
+    assert found.agrees
+    assert bool(found.traffic) == (of.gpus > 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "precision", "optimiser", "parts", "checkpointing"),
+    [
+        (SERIAL, "float32", "muon", 1, False),
+        (SERIAL, "bfloat16", "muon", 4, False),
+        (PARALLEL, "bfloat16", "adamw", 1, False),
+        (PARALLEL, "float32", "adamw", 1, True),
+        (PARALLEL, "bfloat16", "muon", 1, True),
+    ],
+)
+def test_it_is_what_a_real_step_takes(
+    config: ViTConfig, precision: str, optimiser: str, parts: int, checkpointing: bool
+) -> None:
+    of = layout(micro_batch=8 // parts, accumulation=parts, checkpointing=checkpointing)
+    real = training(of, precision=precision, optimiser=optimiser, averages=1, processor=True)
+    assert formula(config, real, of) == pytest.approx(measured(config, real, of), rel=0.05)
+
+
+def test_attention_keeps_its_weights_where_the_model_does() -> None:
+    assert activations.EXPLICIT_UP_TO_TOKENS == attention.EXPLICIT_UP_TO_TOKENS
+
+
+def test_the_optimisers_state_is_what_the_real_one_keeps() -> None:
+    weights = weights_of(preset("B"), 1, 1)
+    adamw, muon = (optimiser_state(weights, Training(batch=1, optimiser=kind)) for kind in ("adamw", "muon"))
+    assert adamw == 8 * weights.whole
+    assert muon == 8 * weights.whole - 4 * weights.matrices
+
+
+LAYOUTS = st.builds(
+    Layout,
+    replicate=st.integers(1, 8),
+    shard=st.integers(1, 256),
+    tensor=st.sampled_from([1, 2, 4, 8]),
+    micro_batch=st.integers(1, 64),
+    accumulation=st.integers(1, 8),
+    checkpointing=st.booleans(),
+)
+TRAININGS = st.builds(
+    Training,
+    batch=st.just(1),
+    gather=st.sampled_from(["float32", "bfloat16"]),
+    optimiser=st.sampled_from(["muon", "adamw"]),
+    averages=st.integers(0, 2),
+)
+CONFIGS = st.sampled_from([preset("22B"), PARALLEL])
+
+
+@settings(max_examples=200)
+@given(CONFIGS, TRAININGS, LAYOUTS)
+def test_the_parts_add_up_and_none_is_negative(config, of_training: Training, of: Layout) -> None:
+    for memory in moments(config, of_training, of).values():
+        assert memory.total == sum(memory.parts().values())
+        assert min(memory.parts().values()) >= 0
+
+
+@settings(max_examples=200)
+@given(CONFIGS, TRAININGS, LAYOUTS, st.integers(2, 4))
+def test_more_gpus_never_need_more_of_each(config, of_training: Training, of: Layout, factor: int) -> None:
+    """Up to what sharding fills up: that of a parameter can grow by a row a rank."""
+    if of.shard == 1:
+        return  # from one holder to several is another engine, with buffers of its own
+    more = replace(of, shard=of.shard * factor)
+    before = fullest(config, of_training, of)[1]
+    after = fullest(config, of_training, more)[1]
+    padding = (
+        weights_of(config, more.shard, of.tensor).block.padded - weights_of(config, of.shard, of.tensor).block.padded
+    )
+    rest = weights_of(config, more.shard, of.tensor).rest.padded - weights_of(config, of.shard, of.tensor).rest.padded
+    assert after.total <= before.total + 12 * max(0, padding) + 8 * max(0, rest)
+    assert after.weights <= before.weights and after.optimiser <= before.optimiser
+
+
+@settings(max_examples=200)
+@given(CONFIGS, TRAININGS, LAYOUTS)
+def test_more_images_at_once_need_more(config, of_training: Training, of: Layout) -> None:
+    more = replace(of, micro_batch=of.micro_batch + 1)
+    assert fullest(config, of_training, more)[1].total > fullest(config, of_training, of)[1].total

@@ -1,0 +1,156 @@
+"""Which layouts a plan lists, and what it says of those that it does not."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from megavit.config.presets import preset
+from megavit.config.vit import Design
+from megavit.errors import ConfigError
+from megavit.model.cost import training_flops
+from megavit.plan.cluster import GIB, GPUS, Gpu, changed, gpu_of, ranks_of, seconds_of
+from megavit.plan.duration import duration
+from megavit.plan.layout import Layout, Training, divisors, layouts
+from megavit.plan.memory import fullest
+from megavit.plan.plan import Plan, make_plan, why_not
+from megavit.plan.traffic import Exchange
+from tests.plan.small import PARALLEL, layout, training
+
+H100 = gpu_of("h100")
+
+
+def of(name: str, gpus: int, batch: int, **changes: Any) -> Plan:
+    return make_plan(preset(name), replace(Training(batch=batch, optimiser="adamw"), **changes), H100, gpus)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(["B", "H", "22B"]), st.sampled_from([1, 8, 48, 64]), st.sampled_from([64, 192, 4096]))
+def test_what_is_listed_fits_and_is_the_whole_batch(name: str, gpus: int, batch: int) -> None:
+    try:
+        plan = of(name, gpus, batch)
+    except ConfigError:
+        assert batch % gpus  # only then nothing divides
+        return
+    for one in plan.fitting:
+        assert one.memory.total <= H100.usable
+        assert (one.layout.gpus, one.layout.batch) == (gpus, batch)
+    assert all(one.memory.total > H100.usable for one in plan.too_large)
+    steps = [one.duration.step for one in plan.fitting]
+    assert steps == sorted(steps)
+    grids = [(one.layout.replicate, one.layout.shard, one.layout.tensor) for one in (*plan.fitting, *plan.too_large)]
+    assert len({*grids, *plan.uneven}) == len(grids) + len(plan.uneven)
+
+
+def test_of_each_grid_the_fastest_that_fits_is_listed() -> None:
+    plan = of("H", 8, 512)
+    for one in plan.fitting:
+        for other in layouts(plan.config, plan.training, 8, 8):
+            same = (other.replicate, other.shard, other.tensor) == (
+                one.layout.replicate,
+                one.layout.shard,
+                one.layout.tensor,
+            )
+            if same and fullest(plan.config, plan.training, other)[1].total <= H100.usable:
+                assert duration(plan.config, plan.training, other, H100).step >= one.duration.step
+
+
+def test_22b_on_1024_gpus_is_planned_in_seconds_and_needs_its_weights_gathered_in_bfloat16() -> None:
+    plan = of("22B", 1024, 65536, gather="bfloat16")
+    assert plan.fitting and plan.parameters == pytest.approx(21.9e9, rel=0.02)
+    assert 0.2 < plan.fitting[0].duration.mfu < 0.55
+    assert plan.flops == 65536 * training_flops(preset("22B"))
+    assert "positions.table" in plan.padded(next(one for one in plan.fitting if one.layout.shard == 1024))
+    muon = of("22B", 1024, 65536, optimiser="muon")
+    assert not muon.fitting
+    assert "--optimiser adamw" in why_not(muon)
+
+
+def test_without_a_fitting_layout_it_says_which_is_nearest_and_how_many_gpus_would_do() -> None:
+    plan = of("22B", 1, 8, gather="bfloat16")
+    assert plan.fitting == ()
+    said = why_not(plan)
+    assert "one GPU" in said and "71.1 GiB" in said and "such GPUs fit" in said
+
+
+def test_a_batch_that_does_not_divide_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"batch of 100 images .* 8 GPUs.* is 104|is 96"):
+        make_plan(preset("Ti"), Training(batch=100), replace(H100, node=1), 8)
+
+
+def test_grids_that_do_not_divide_are_told_apart() -> None:
+    plan = of("B", 8, 4)
+    assert {grid[2] for grid in plan.uneven} == {1}  # eight data ranks have no four images
+    assert {one.layout.tensor for one in plan.fitting} == {2, 4}
+
+
+@pytest.mark.parametrize("design", [Design(norm="rms"), Design(positions="rope"), Design(mlp_out_norm=True)])
+def test_a_part_without_a_formula_is_refused(design: Design) -> None:
+    with pytest.raises(ConfigError, match="no formula"):
+        make_plan(replace(preset("nano"), design=design), Training(batch=8), H100, 1)
+
+
+@given(st.sampled_from(["B", "22B"]), st.sampled_from([8, 64, 512]))
+@settings(max_examples=10, deadline=None)
+def test_a_faster_network_is_never_slower(name: str, gpus: int) -> None:
+    fast, slow = (changed(H100, network=speed, link=speed * 10) for speed in (100, 10))
+    for one in layouts(preset(name), Training(batch=512), gpus, 8):
+        if one.micro_batch == 1:
+            many = [duration(preset(name), Training(batch=512), one, gpu) for gpu in (fast, slow)]
+            assert many[0].step <= many[1].step
+            assert 0 < many[1].mfu <= many[0].mfu <= H100.achievable
+
+
+def test_a_ring_moves_all_but_one_part_and_a_sum_twice() -> None:
+    gpu = changed(H100, link=1, network=1)
+    gather = Exchange(collective="all-gather", axis="shard", when="forward", bytes=8 * 10**9, calls=0)
+    assert seconds_of(gather, layout(shard=4), gpu) == pytest.approx(8 * 3 / 4 / 0.8)
+    assert seconds_of(replace(gather, collective="all-reduce"), layout(shard=4), gpu) == pytest.approx(2 * 6 / 0.8)
+    assert seconds_of(gather, layout(), gpu) == 0
+
+
+@pytest.mark.parametrize(("axis", "ranks"), [("tensor", (4, 4)), ("shard", (8, 2)), ("replicate", (2, 1))])
+def test_neighbours_share_a_node(axis, ranks: tuple[int, int]) -> None:
+    assert ranks_of(axis, layout(replicate=2, shard=8, tensor=4), H100) == ranks
+
+
+def test_tensor_parallelism_stays_within_a_node_and_divides_heads() -> None:
+    found = {one.tensor for one in layouts(PARALLEL, Training(batch=64), 64, 8)}
+    assert found == {1, 2, 4, 8}
+    assert {one.tensor for one in layouts(preset("B"), Training(batch=64), 64, 8)} == {1, 2, 4}
+    assert {one.tensor for one in layouts(PARALLEL, Training(batch=64), 64, 2)} == {1, 2}
+
+
+@given(st.integers(1, 10_000))
+def test_divisors_are_all_and_in_order(number: int) -> None:
+    assert divisors(number) == [one for one in range(1, number + 1) if number % one == 0]
+
+
+def test_an_unknown_gpu_is_answered_with_the_table() -> None:
+    with pytest.raises(ConfigError, match="a100, h100, h200, b200, cpu"):
+        gpu_of("h1000")
+
+
+def test_given_figures_replace_those_of_the_table() -> None:
+    gpu = changed(H100, memory=40, tflops=100, bandwidth=1000, node=4, link=None, network=None)
+    assert (gpu.memory, gpu.flops["bfloat16"], gpu.bandwidth, gpu.node) == (40 * GIB, 100e12, 1e12, 4)
+    assert gpu.link == H100.link
+    with pytest.raises(ConfigError, match="memory"):
+        changed(H100, memory=0)
+
+
+def test_the_table_is_of_real_devices() -> None:
+    for gpu in GPUS.values():
+        assert isinstance(gpu, Gpu) and gpu.usable < gpu.memory
+        assert gpu.flops["float32"] < gpu.flops["bfloat16"]
+
+
+def test_numbers_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ConfigError, match="precision bfloat16"):
+        Training(batch=1, precision="float32", gather="bfloat16")
+    with pytest.raises(ConfigError, match="batch"):
+        Training(batch=0)
+    assert training(layout()).batch == 8
+    assert Layout(micro_batch=2, accumulation=3, shard=4).batch == 24
