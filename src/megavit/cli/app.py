@@ -26,6 +26,7 @@ from megavit.cli.explain import explain
 from megavit.cli.export import export
 from megavit.cli.predict import predict
 from megavit.cli.quantise import quantise
+from megavit.cli.shard import shard
 from megavit.cli.train import train
 from megavit.errors import MegavitError, signal_of
 
@@ -48,6 +49,7 @@ app.command(convert)
 app.command(embed)
 app.command(quantise)
 app.command(export)
+app.command(shard)
 app.command(bench)
 
 
