@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from megavit.errors import ConfigError
+from megavit.errors import ConfigError, OutputError
 
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -39,6 +39,8 @@ def shard(
     limit = bytes_of(size)
     if data.startswith(PREFIX):
         raise ConfigError(f"{data} has no files to write into shards; give a folder, a table or shards")
+    if Path(data).is_dir() and out.resolve().is_relative_to(Path(data).resolve()):
+        raise OutputError(f"{out} lies within the data, {data}; choose a place outside with --out")
     with counting("checking images") as progress:
         listing, found = survey(data, progress=progress, verify="all")
     with counting("writing shards") as progress:

@@ -3,6 +3,7 @@
 import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -11,8 +12,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from megavit.data.pictures import Images, Pictures
+from megavit.data.ranges import is_url
 from megavit.data.samples import Skipped
 from megavit.errors import DataError
+
+AT_ONCE = 16
+"""Requests to a store, of each process that reads from it."""
 
 
 def batches_of(pictures: Pictures, order: Sampler[list[int]] | Sequence[list[int]], workers: int) -> Iterator[Images]:
@@ -66,6 +71,14 @@ class Answering(Dataset[tuple[Tensor | str, Skipped | None]]):
             return self.pictures.read(index)
         except DataError as error:
             return str(error), None
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor | str, Skipped | None]]:
+        """A batch; from a store many are asked for at once, as each takes its time to come."""
+        first = self.pictures.samples[indices[0]].at if indices else None
+        if first is None or not is_url(first.file):
+            return [self[index] for index in indices]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(self.__getitem__, indices))
 
 
 def together(

@@ -15,6 +15,7 @@ from megavit.data.order import BatchOrder, equal_class_weights
 from megavit.data.pictures import Images, Pictures, as_batch
 from megavit.data.samples import LabelledImages, Sample
 from megavit.data.targets import outputs, targets_of
+from megavit.data.windows import windows_of
 from megavit.engine.engine import Engine, Seen
 from megavit.errors import ConfigError
 from megavit.model.vit import MegaVit
@@ -123,7 +124,16 @@ def noise(images: LabelledImages, task: Task) -> Images:
 
 def batches_of(feed: Feed, task: Task, start: int, steps: int) -> Generator[Batch]:
     weights = equal_class_weights(feed.labels.tolist()) if task.recipe.data.balance == "sampler" else None
-    order = BatchOrder(len(feed), task.batch_size, task.recipe.run.seed, start=start, steps=steps, weights=weights)
+    order = BatchOrder(
+        len(feed),
+        task.batch_size,
+        task.recipe.run.seed,
+        start=start,
+        steps=steps,
+        weights=weights,
+        windows=windows_of(feed.pictures.samples),
+        ahead=feed.memory is None,
+    )
     yield from feed.batches(order)
 
 

@@ -114,6 +114,14 @@ def place_of(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}" if folder else name
 
 
+def is_name(name: object) -> bool:
+    """Whether a file could be called so, which is what others take it for."""
+    try:
+        return isinstance(name, str) and 0 not in name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+
+
 def parse_index(text: str | bytes, where: str) -> ShardIndex:
     """The index in a file's text, of which nothing is believed unseen.
 
@@ -162,7 +170,7 @@ def _shard(row: dict[str, Any], target: str, classes: int) -> Shard:
 
 def _member(values: Sequence[Any], whole: int, target: str, classes: int) -> Member:
     name, told, offset, size, digest, height, width, channels = values
-    _check(isinstance(name, str), "a name", name)
+    _check(is_name(name), "a name that a file can have", name)
     _check(_whole(offset) and _whole(size) and offset >= 0 and 0 < size <= MAX_BYTES, "a place", (offset, size))
     _check(offset + size <= whole, f"a place within {whole:,} bytes", (offset, size))
     _check(_is_hex(digest, _DIGEST), "a digest", digest)

@@ -1,6 +1,7 @@
 """From what a person calls the shards to their folder and index, which is made where there is none."""
 
 import contextlib
+import os
 import re
 from pathlib import Path
 
@@ -12,21 +13,27 @@ from megavit.errors import DataError, ImageError
 from megavit.runtime.storage import write_file
 
 SUFFIX = ".tar"
+# What others put beside their shards.
+_BESIDE = (".json", ".jsonl", ".idx", ".txt", ".md", ".yaml", ".yml", ".csv", ".tsv", ".parquet")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_SHARDS = 1_000_000
 
 
 def is_shards(source: str) -> bool:
-    """Whether this names shards: a folder with an index or of tar files alone, tar files, or a URL."""
+    """Whether this names shards: a folder with an index, or of tar files and no images; tar files; or a URL."""
     if is_url(source) or source.lower().endswith(SUFFIX):
         return True
-    folder = Path(source)
-    if not folder.is_dir():
+    if not os.path.isdir(source):  # noqa: PTH112 - Path.is_dir raises for names that are too long
         return False
-    if (folder / INDEX).is_file():
-        return True
-    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    return any(_is_tar(entry) for entry in entries) and not any(entry.is_dir() for entry in entries)
+    folder = Path(source)
+    try:
+        if (folder / INDEX).is_file():
+            return True
+        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    except OSError:
+        return False  # whoever reads it says why
+    others = [entry for entry in entries if not _is_tar(entry)]
+    return len(others) < len(entries) and all(entry.suffix.lower() in _BESIDE for entry in others)
 
 
 def open_shards(source: str, progress: Progress | None = None) -> tuple[str, ShardIndex]:

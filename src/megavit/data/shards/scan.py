@@ -15,7 +15,7 @@ from megavit.config.target import TargetKind
 from megavit.data.image_file import examine
 from megavit.data.ranges import digest, pieces, size_of
 from megavit.data.scan import Progress
-from megavit.data.shards.index import Member, Shard, ShardIndex, Target, place_of
+from megavit.data.shards.index import Member, Shard, ShardIndex, Target, is_name, place_of
 from megavit.data.shards.tar import Entry, entries
 from megavit.data.workers import MOST_WORKERS, in_processes, processors
 from megavit.errors import DataError, ImageError
@@ -141,6 +141,8 @@ def _samples(shard: str, size: int, stream: Forward) -> _Found:
             continue
         key, kind = _key_and_kind(entry.name)
         name = f"{shard}/{entry.name}"
+        if not is_name(name):
+            continue
         try:
             if kind in IMAGES:
                 if key in images:
