@@ -50,7 +50,7 @@ def test_a_damaged_image_is_left_out_where_all_are_verified(index, tmp_path):
 def test_damage_is_fatal_where_it_is_so_chosen(index, tmp_path):
     damage(tmp_path / "out", index, 1, 3)
     fatal = DataRecipe(val=0, test=0, on_corrupt="fail")
-    with pytest.raises(DataError, match=r"1 of the 4 shards .* data-000001.tar is damaged.* restore them"):
+    with pytest.raises(DataError, match=r"1 of the 3 shards .* data-000001.tar is damaged.* restore them"):
         read_data(tmp_path / "out", fatal, verify="all")
     images = read_data(tmp_path / "out", fatal, verify="none")
     with pytest.raises(DataError, match="could be read before and cannot any more: not the bytes that were written"):
