@@ -60,7 +60,7 @@ def windows_of(samples: Sequence[Sample]) -> Windows | None:
         return None
     number = {file: place for place, file in enumerate(files)}
     shard = [number[sample.at.file] for sample in samples if sample.at is not None]
-    return Windows(torch.tensor(shard), tuple(files)) if len(shard) == len(samples) else None
+    return Windows(torch.tensor(shard), tuple(files), WINDOW) if len(shard) == len(samples) else None
 
 
 def _advise(files: Sequence[str]) -> None:
