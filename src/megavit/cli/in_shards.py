@@ -65,6 +65,8 @@ def answer_shards(
     todo = list(parts.missing(rank, world))
     total = failed = 0
     for name in todo:
+        if parts.joined and output.exists():
+            break  # they were all there, and another process has joined them meanwhile
         images = ((member.name, where) for member, where in ranges(folder, shards[name]))
         with parts.write(name) as part:
             answered, unread = answer(images, part)

@@ -12,12 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from megavit.data.pictures import Images, Pictures
-from megavit.data.ranges import is_url
+from megavit.data.ranges import AT_ONCE, is_url
 from megavit.data.samples import Skipped
 from megavit.errors import DataError
-
-AT_ONCE = 16
-"""Requests to a store, of each process that reads from it."""
 
 
 def batches_of(pictures: Pictures, order: Sampler[list[int]] | Sequence[list[int]], workers: int) -> Iterator[Images]:

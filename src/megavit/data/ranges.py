@@ -17,6 +17,9 @@ NOT_THERE = "its shard is not there"
 CUT_SHORT = "its shard is cut short"
 CHANGED = "not the bytes that were written"
 
+AT_ONCE = 16
+"""Requests to a store, of each process that reads from it."""
+
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _PIECE = 2**23
 # A store that is asked by thousands at once refuses some; these waits, in seconds, are between tries.

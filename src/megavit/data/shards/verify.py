@@ -1,11 +1,12 @@
 """Shards beside what their index says of them: every byte, by digest."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal
 
-from megavit.data.ranges import pieces, size_of
+from megavit.data.ranges import AT_ONCE, pieces, size_of
 from megavit.data.scan import Progress
 from megavit.data.shards.index import Shard, place_of, ranges
 from megavit.data.workers import MOST_WORKERS, in_processes, processors
@@ -56,10 +57,12 @@ def sizes_differ(folder: str, shards: Sequence[Shard]) -> Iterator[Faults]:
     Raises:
         DataError: where one cannot be reached.
     """
-    for shard in shards:
-        reason = _size_fault(size_of(place_of(folder, shard.name)), shard)
-        if reason:
-            yield Faults(shard.name, reason, None)
+    files = [place_of(folder, shard.name) for shard in shards]
+    with ThreadPoolExecutor(AT_ONCE) as pool:  # a store takes its time for each
+        for shard, size in zip(shards, pool.map(size_of, files), strict=True):
+            reason = _size_fault(size, shard)
+            if reason:
+                yield Faults(shard.name, reason, None)
 
 
 def _examine(task: tuple[str, Shard]) -> Faults | None:
