@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from megavit.config.target import TargetKind
 from megavit.data.shards.index import Member, Shard, ShardIndex, _fingerprint, parse_index
 from megavit.errors import DataError
 
@@ -16,7 +18,7 @@ whole = st.integers(1, 1000)
 
 @st.composite
 def indices(draw: st.DrawFn) -> ShardIndex:
-    kind = draw(st.sampled_from(["classes", "labels", "score"]))
+    kind: TargetKind = draw(st.sampled_from(get_args(TargetKind)))
     classes = tuple(draw(st.lists(names, min_size=1, max_size=4, unique=True))) if kind != "score" else ()
     one = st.integers(0, max(0, len(classes) - 1))
     targets = {
