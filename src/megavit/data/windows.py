@@ -12,8 +12,9 @@ from megavit.data.ranges import is_url
 from megavit.data.samples import Sample
 
 WINDOW = 16
-"""Shards among whose images the next one is drawn. With images shuffled over the shards when these were written, a
-batch is then as mixed as one drawn from all (`benchmarks/shards.py`)."""
+"""Shards among whose images the next one is drawn. Of 100 shards over which the images were shuffled when they were
+written, a batch of 256 then has as many classes as one drawn from all, and pairs meet again in the next epoch 1.35
+times as often; of shards in the order of classes it has a sixth of the classes (`benchmarks/shards.py`)."""
 
 
 @dataclass(frozen=True)
