@@ -31,6 +31,7 @@ from megavit.errors import ConfigError
         (DataRecipe, {"val": 1.0}, ["val", "[0, 1)"]),
         (DataRecipe, {"test": -0.1}, ["test", "[0, 1)"]),
         (DataRecipe, {"val": 0.5, "test": 0.5}, ["val and test", "0.5 + 0.5"]),
+        (DataRecipe, {"on_corrupt": "ignore"}, ["on_corrupt", "skip, fail", "'ignore'"]),
         (DataRecipe, {"seed": -1}, ["seed", "at least 0", "got -1"]),
         (DataRecipe, {"balance": "weights"}, ["balance", "none, loss, sampler", "'weights'"]),
         (AugmentRecipe, {"crop": 0}, ["crop", "(0, 1]", "got 0"]),

@@ -107,7 +107,9 @@ def test_one_class_is_refused(tmp_path):
 def test_anything_else_is_refused_saying_what_data_can_be(tmp_path):
     (tmp_path / "model.bin").touch()
     for source, said in ((tmp_path / "model.bin", "is a file that is none of these"), ("nowhere", "is not there")):
-        with pytest.raises(DataError, match=rf"(?s)a folder, a .csv or .tsv table, or demo:digits; .*{said}.*DATA/cat"):
+        with pytest.raises(
+            DataError, match=rf"(?s)a folder, a .csv or .tsv table, shards, or demo:digits; .*{said}.*DATA/cat"
+        ):
             read_data(source, RECIPE)
 
 

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megavit.data.samples import SPLITS, LabelledImages, Row, Sample, Skipped, digest, read_samples, write_samples
+from megavit.data.ranges import digest
+from megavit.data.samples import SPLITS, LabelledImages, Row, Sample, Skipped, read_samples, write_samples
 from megavit.errors import DataError, ImageError, OutputError
 from tests.data.torture import encode, picture
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from megavit.config.recipe import DataRecipe
+from megavit.data.ranges import digest
 from megavit.data.read import read_data
-from megavit.data.samples import LabelledImages, Row, Sample, digest, read_samples
+from megavit.data.samples import LabelledImages, Row, Sample, read_samples
 from megavit.errors import DataError
 from megavit.evaluate.dataset import Choice, check_channels, choose, evaluate
 from megavit.evaluate.metrics import Metrics

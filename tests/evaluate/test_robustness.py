@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from megavit.config.target import Target, TargetKind
-from megavit.data.samples import LabelledImages, Sample, TargetValue, digest
+from megavit.data.ranges import digest
+from megavit.data.samples import LabelledImages, Sample, TargetValue
 from megavit.evaluate.corruptions import CORRUPTIONS, STRENGTHS
 from megavit.evaluate.dataset import see
 from megavit.evaluate.robustness import Robustness, measure_robustness, spread

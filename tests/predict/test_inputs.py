@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from megavit.data.ranges import Range
 from megavit.predict.inputs import SIGNATURE, images_named
 
 
@@ -22,7 +23,7 @@ class NothingToRead(io.RawIOBase):
         raise AssertionError("standard input was read")
 
 
-def named(*sources: str, stdin: bytes | None = None) -> list[tuple[str, Path | bytes]]:
+def named(*sources: str, stdin: bytes | None = None) -> list[tuple[str, Path | bytes | Range]]:
     stream: Any = NothingToRead() if stdin is None else io.BufferedReader(io.BytesIO(stdin))  # type: ignore[arg-type]
     return list(images_named(sources, stream))
 

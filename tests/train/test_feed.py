@@ -78,7 +78,7 @@ def test_a_process_that_dies_is_told_of(tmp_path, monkeypatch):
         os.kill(os.getpid(), signal.SIGKILL)
         return torch.empty(0)
 
-    monkeypatch.setattr(type(feed.pictures), "__getitem__", lambda self, index: die(index))
+    monkeypatch.setattr(type(feed.pictures), "read", lambda self, index: die(index))
     with pytest.raises(DataError, match="process that reads images has died"):
         list(feed.in_turn(2))
 

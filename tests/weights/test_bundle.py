@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from megavit.config.vit import Design
-from megavit.data.samples import Row, Sample, digest, read_samples
+from megavit.data.ranges import digest
+from megavit.data.samples import Row, Sample, read_samples
 from megavit.errors import OutputError
 from megavit.weights import bundle as module
 from megavit.weights.bundle import CARD, GOLDEN, INFO, SAMPLES, WEIGHTS, load_bundle, read_info, save_bundle

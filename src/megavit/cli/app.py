@@ -28,6 +28,7 @@ from megavit.cli.plan import plan
 from megavit.cli.predict import predict
 from megavit.cli.quantise import quantise
 from megavit.cli.serve import serve
+from megavit.cli.shard import shard
 from megavit.cli.train import train
 from megavit.errors import MegavitError, signal_of
 
@@ -51,6 +52,7 @@ app.command(embed)
 app.command(quantise)
 app.command(export)
 app.command(serve)
+app.command(shard)
 app.command(bench)
 app.command(plan)
 

@@ -67,7 +67,9 @@ def check(
         check_place(out, data)
     with TerminalWatch() as watch:
         # As megavit train reads them, so that what it would draw for validation and test is looked at too.
-        images = read_data(data, DataRecipe(), lambda done, total: watch.progress("checking images", done, total))
+        images = read_data(
+            data, DataRecipe(), lambda done, total: watch.progress("checking images", done, total), verify="all"
+        )
         reason = "--quick was given" if quick else not_judged(images)
         answers = None if reason else answers_for(images, predictor, minutes or MINUTES, device, watch)
         checked = look(images, answers, watch.progress)

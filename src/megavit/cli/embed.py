@@ -2,21 +2,29 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from megavit.errors import ConfigError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from megavit.predict.predictor import Image
+
 
 def embed(
     bundle: Annotated[Path, Parameter(help="Folder that megavit train or convert wrote, or hf-hub:USER/NAME.")],
     images: Annotated[
-        list[str], Parameter(help="Files, folders, patterns, or - for standard input.", allow_leading_hyphen=True)
+        list[str],
+        Parameter(help="Files, folders, patterns, shards, or - for standard input.", allow_leading_hyphen=True),
     ],
     /,
     *,
-    output: Annotated[Path | None, Parameter(help="New .npz or .csv file for the embeddings.")] = None,
+    output: Annotated[
+        Path | None, Parameter(help="New .npz or .csv file for the embeddings; of shards also a folder.")
+    ] = None,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[
         str, Parameter(help="float32, bfloat16 (faster, 3 digits), or int8 after quantise.")
@@ -31,26 +39,40 @@ def embed(
     alike to the model have vectors of much the same direction. An .npz file
     holds path and embedding, and failed and error of the images that cannot
     be read; the others go on, and the exit code is then 2.
+    Shards are answered for as by megavit predict.
     """
     from megavit.cli.images import check_images
+    from megavit.cli.in_shards import answer_shards, shards_among
     from megavit.cli.output import notes
     from megavit.cli.vectors import VectorWriter, check_vectors
     from megavit.config.checks import check_range
     from megavit.predict.inputs import images_named
     from megavit.predict.predictor import load
+    from megavit.predict.share import own_device
+    from megavit.weights.bundle import WEIGHTS
 
     check_range("batch-size", batch_size, 1, 100_000)
     check_images(images, "embed")
     if output is None and not json:
         raise ConfigError("give --output FILE.npz or FILE.csv for the embeddings, or --json to print them")
-    check_vectors(output)
-    predictor = load(bundle, device=device, precision=precision, verify=verify)
-    failed = total = 0
-    with VectorWriter(output, predictor.model.config.dim) as writer:
-        for embedding in predictor.embed_stream(images_named(images, sys.stdin.buffer), batch_size=batch_size):
-            writer.write(embedding)
-            total += 1
-            failed += embedding.error is not None
+    shards = shards_among(images, output)
+    if shards is None:
+        check_vectors(output)
+    predictor = load(bundle, device=own_device(device), precision=precision, verify=verify)
+
+    def answer(named: "Iterable[tuple[str, Image]]", place: Path | None) -> tuple[int, int]:
+        total = failed = 0
+        with VectorWriter(place, predictor.model.config.dim) as writer:
+            for embedding in predictor.embed_stream(named, batch_size=batch_size):
+                writer.write(embedding)
+                total += 1
+                failed += embedding.error is not None
+        return total, failed
+
+    if shards is not None and output is not None:
+        weights = predictor.folder / WEIGHTS
+        return answer_shards(shards, output, (".npz", ".csv"), {"embed": True, "precision": precision}, weights, answer)
+    total, failed = answer(images_named(images, sys.stdin.buffer), output)
     if not total:
         raise ConfigError(f"there are no images in {', '.join(images)}")
     if output is not None:

@@ -26,7 +26,7 @@ class ExplainedFolder:
         self._taken: dict[str, int] = {}
         self._written: set[Path] = set()
 
-    def wrote(self, image: Path | bytes) -> bool:
+    def wrote(self, image: object) -> bool:
         """Whether an image was made here, which is found again where the folder is within the one that is explained."""
         return isinstance(image, Path) and image.resolve() in self._written
 

@@ -2,13 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from megavit.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from megavit.predict.exported import Exported
     from megavit.predict.predictor import Predictor
 
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
 def predict(
     bundle: Annotated[Path, Parameter(help="Folder that megavit train, convert or export wrote, or hf-hub:USER/NAME.")],
     images: Annotated[
-        list[str], Parameter(help="Files, folders, patterns, or - for standard input.", allow_leading_hyphen=True)
+        list[str],
+        Parameter(help="Files, folders, patterns, shards, or - for standard input.", allow_leading_hyphen=True),
     ],
     /,
     *,
@@ -25,7 +28,9 @@ def predict(
         float | None,
         Parameter(help="Such as 0.95: tell the classes, or the range, that hold the truth so often."),
     ] = None,
-    output: Annotated[Path | None, Parameter(help="New .csv or .jsonl file for the answers.")] = None,
+    output: Annotated[
+        Path | None, Parameter(help="New .csv or .jsonl file for the answers; of shards also a folder.")
+    ] = None,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[
         str, Parameter(help="float32, bfloat16 (faster, 3 digits), or int8 after quantise.")
@@ -43,27 +48,44 @@ def predict(
     read gets its own answer with the reason, the others go on, and the exit
     code is 2. An image unlike those of training is marked: its answer means
     little.
+
+    The answers for shards go into a folder, a file for each, or into one
+    file. torchrun -m megavit predict ... shares them among processes, and
+    what was stopped goes on where it was when it is started again.
     """
     from megavit.cli.answers import AnswerWriter, check_output
     from megavit.cli.images import check_images
+    from megavit.cli.in_shards import answer_shards, shards_among
     from megavit.cli.output import notes
     from megavit.config.checks import check_range, check_whole
     from megavit.predict.inputs import images_named
+    from megavit.predict.share import own_device
 
     check_whole("top", top, minimum=1)
     check_range("batch-size", batch_size, 1, 100_000)
     check_images(images, "predict")
-    failed = total = 0
-    check_output(output)
+    shards = shards_among(images, output)
+    if shards is None:
+        check_output(output)
     # First, so that a wrong bundle leaves no empty file.
-    predictor = _load(bundle, device, precision, verify=verify, keep_aspect=keep_aspect)
+    predictor = _load(bundle, own_device(device), precision, verify=verify, keep_aspect=keep_aspect)
     predictor.check_coverage(coverage)
-    with AnswerWriter(output, as_json=json, top=top, target=predictor.target, covered=coverage is not None) as writer:
-        named = images_named(images, sys.stdin.buffer)
-        for answer in predictor.stream(named, top=top, coverage=coverage, batch_size=batch_size):
-            writer.write(answer)
-            total += 1
-            failed += answer.error is not None
+
+    def answer(named: "Iterable[tuple[str, Any]]", place: Path | None) -> tuple[int, int]:
+        total = failed = 0
+        with AnswerWriter(
+            place, as_json=json, top=top, target=predictor.target, covered=coverage is not None
+        ) as writer:
+            for one in predictor.stream(named, top=top, coverage=coverage, batch_size=batch_size):
+                writer.write(one)
+                total += 1
+                failed += one.error is not None
+        return total, failed
+
+    if shards is not None and output is not None:
+        made_of = {"top": top, "coverage": coverage, "precision": precision, "keep_aspect": keep_aspect}
+        return answer_shards(shards, output, (".jsonl", ".csv"), made_of, _weights(predictor), answer)
+    total, failed = answer(images_named(images, sys.stdin.buffer), output)
     if not total:
         raise ConfigError(f"there are no images in {', '.join(images)}")
     if output is not None:
@@ -71,6 +93,17 @@ def predict(
     if failed:
         notes.print(f"{failed:,} of {total:,} images could not be read", style="yellow")
     return 2 if failed else 0
+
+
+def _weights(predictor: "Predictor | Exported") -> Path:
+    from megavit.predict.exported import exported_file
+    from megavit.weights.bundle import WEIGHTS
+
+    exported = exported_file(predictor.folder)
+    if exported is None:
+        return predictor.folder / WEIGHTS
+    beside = exported.with_suffix(".bin")  # of OpenVINO's two files the one with the numbers
+    return beside if beside.is_file() else exported
 
 
 def _load(bundle: Path, device: str, precision: str, *, verify: bool, keep_aspect: bool) -> "Predictor | Exported":

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from megavit.cli import STARTED
-from megavit.config.recipe import Balance, Precision, Rung
+from megavit.config.recipe import Balance, OnCorrupt, Precision, Rung
 from megavit.errors import ConfigError
 
 
@@ -42,6 +42,9 @@ def train(
     ] = None,
     learning_rate: Annotated[float | None, Parameter(help="At its peak.")] = None,
     balance: Annotated[Balance | None, Parameter(help="For classes of very different size. Default: auto.")] = None,
+    on_corrupt: Annotated[
+        OnCorrupt | None, Parameter(help="Damage in shards: skip, another image stands in (default), or fail.")
+    ] = None,
     seed: Annotated[int | None, Parameter(help="Of initial values, order and augmentation. Default: 0.")] = None,
     device: Annotated[str | None, Parameter(help="auto, cpu, cuda or cuda:N.")] = None,
     precision: Annotated[Precision | None, Parameter(help="Default: the faster one, measured.")] = None,
@@ -72,7 +75,7 @@ def train(
     changes: dict[str, Any] = {
         "model": {"init": init, "preset": model, "image_size": image_size, "patch_size": patch_size},
         "tune": {"rung": tune},
-        "data": {"balance": balance, "keep_aspect": keep_aspect},
+        "data": {"balance": balance, "keep_aspect": keep_aspect, "on_corrupt": on_corrupt},
         "optimiser": {"learning_rate": learning_rate},
         "run": {
             "minutes": minutes,

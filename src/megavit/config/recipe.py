@@ -22,6 +22,7 @@ from megavit.config.vit import Mlp
 from megavit.errors import ConfigError
 
 Balance = Literal["auto", "none", "loss", "sampler", "logits"]
+OnCorrupt = Literal["skip", "fail"]
 OptimiserKind = Literal["muon", "adamw"]
 ScheduleKind = Literal["cosine", "linear"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -94,6 +95,9 @@ class DataRecipe:
             All but "none" give up some accuracy on the large classes.
         keep_aspect: resize each image with its aspect kept, in about as many patches as `image_size` gives a square,
             and pack them into a batch without padding. Without mixup and CutMix, which take images of one size.
+        on_corrupt: where a shard, or an image in one, is not what was written: "skip" (another image of the same
+            split and class takes its place, always the same one, so that batches and the order of the others stay;
+            each is told) or "fail".
     """
 
     val: float = 0.1
@@ -101,6 +105,7 @@ class DataRecipe:
     seed: int = 0
     balance: Balance = "auto"
     keep_aspect: bool = False
+    on_corrupt: OnCorrupt = "skip"
 
     def __post_init__(self) -> None:
         check_fraction("val", self.val)
@@ -109,6 +114,7 @@ class DataRecipe:
             raise ConfigError(f"val and test together must leave images to train on, got {self.val} + {self.test}")
         check_whole("seed", self.seed, minimum=0)
         check_choice("balance", self.balance, get_args(Balance))
+        check_choice("on_corrupt", self.on_corrupt, get_args(OnCorrupt))
         if not isinstance(self.keep_aspect, bool):
             raise ConfigError(f"keep_aspect must be true or false, got {self.keep_aspect!r}")
 

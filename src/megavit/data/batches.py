@@ -2,13 +2,18 @@
 
 import math
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from megavit.data.pictures import Images, Pictures
+from megavit.data.ranges import AT_ONCE, is_url
+from megavit.data.samples import Skipped
 from megavit.errors import DataError
 
 
@@ -23,15 +28,16 @@ def batches_of(pictures: Pictures, order: Sampler[list[int]] | Sequence[list[int
     loader = DataLoader(
         Answering(pictures),
         batch_sampler=order,
-        collate_fn=string if pictures.preprocessing.keep_aspect else stack,
+        collate_fn=partial(together, string if pictures.preprocessing.keep_aspect else stack),
         num_workers=workers,
         worker_init_fn=leave_interrupts_to_parent,
         pin_memory=torch.cuda.is_available(),
     )
     try:
-        for batch in loader:
+        for batch, damaged in loader:
             if isinstance(batch, str):
                 raise DataError(batch)
+            pictures.damaged.update(damaged)
             yield batch if isinstance(batch, Tensor) else cut(*batch)
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
@@ -48,17 +54,36 @@ def in_turn(count: int, batch_size: int) -> list[list[int]]:
     return [places[start : start + batch_size] for start in range(0, count, batch_size)]
 
 
-class Answering(Dataset[Tensor | str]):
-    """Pictures, or the message why one cannot be read: an error raised in a worker would arrive as a traceback."""
+class Answering(Dataset[tuple[Tensor | str, Skipped | None]]):
+    """Pictures, or the message why one cannot be read: an error raised in a worker would arrive as a traceback.
+
+    With each picture that stands for a damaged one, which that is.
+    """
 
     def __init__(self, pictures: Pictures) -> None:
         self.pictures = pictures
 
-    def __getitem__(self, index: int) -> Tensor | str:
+    def __getitem__(self, index: int) -> tuple[Tensor | str, Skipped | None]:
         try:
-            return self.pictures[index]
+            return self.pictures.read(index)
         except DataError as error:
-            return str(error)
+            return str(error), None
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor | str, Skipped | None]]:
+        """A batch; from a store many are asked for at once, as each takes its time to come."""
+        first = self.pictures.samples[indices[0]].at if indices else None
+        if first is None or not is_url(first.file):
+            return [self[index] for index in indices]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(self.__getitem__, indices))
+
+
+def together(
+    join: Callable[[list[Tensor | str]], Any], answers: list[tuple[Tensor | str, Skipped | None]]
+) -> tuple[Any, list[tuple[str, str]]]:
+    """The pictures as one batch, and (name, reason) of those that were damaged."""
+    damaged = [(damage.name, damage.reason) for _, damage in answers if damage is not None]
+    return join([picture for picture, _ in answers]), damaged
 
 
 def stack(pictures: list[Tensor | str]) -> Tensor | str:

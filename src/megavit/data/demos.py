@@ -5,7 +5,8 @@ import torch
 
 from megavit.config.recipe import DataRecipe
 from megavit.data.modes import rescale
-from megavit.data.samples import LabelledImages, Sample, digest
+from megavit.data.ranges import digest
+from megavit.data.samples import LabelledImages, Sample
 from megavit.data.splits import complete
 from megavit.errors import DataError
 

@@ -1,9 +1,10 @@
-"""What a folder or a table offers, before any image has been opened."""
+"""What a folder, a table or a set of shards offers, before any image has been opened."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from megavit.config.target import TargetKind
+from megavit.data.ranges import Range
 from megavit.data.samples import Skipped
 
 
@@ -15,11 +16,13 @@ class Candidate:
         name: relative to the data's root.
         target: name of its class; of several labels, their sorted names; or its score.
         split: None where the data does not say.
+        at: where its bytes are, in a shard; None for a file of its own.
     """
 
     name: str
     target: str | tuple[str, ...] | float
     split: str | None
+    at: Range | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -35,9 +38,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Everything found below `root`; `classes` (or labels) are sorted and may be empty of images; scores have none."""
+    """Everything found below `root`; `classes` (or labels) may be empty of images; scores have none.
 
-    root: Path
+    `root` is None where the data is at a URL.
+    """
+
+    root: Path | None
     classes: tuple[str, ...]
     candidates: tuple[Candidate, ...]
     skipped: tuple[Skipped, ...]

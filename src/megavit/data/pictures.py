@@ -11,8 +11,9 @@ from PIL import Image
 from torch.nn import functional as F
 
 from megavit.config.preprocessing import Interpolation, Preprocessing
+from megavit.data.decode import decode
 from megavit.data.modes import on_white
-from megavit.data.samples import LabelledImages, Sample
+from megavit.data.samples import LabelledImages, Sample, Skipped
 from megavit.data.scan import Progress
 from megavit.data.workers import in_processes
 from megavit.errors import DataError, ImageError
@@ -125,6 +126,9 @@ class Pictures(torch.utils.data.Dataset[torch.Tensor]):
         preprocessing: whose size they get, and whose channels.
         margin: where they keep their aspect: by how much larger a side may be kept where the image has the detail.
 
+    Attributes:
+        damaged: name to reason, of those in shards in whose place another was read.
+
     Raises:
         DataError: naming the file, where it could be read before and cannot any more.
     """
@@ -136,21 +140,34 @@ class Pictures(torch.utils.data.Dataset[torch.Tensor]):
         self.samples = tuple(samples)
         self.preprocessing = preprocessing
         self.margin = margin
+        self.damaged: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        sample = self.samples[index]
-        height, width = self.size_of(sample)
+        picture, damage = self.read(index)
+        if damage is not None:
+            self.damaged[damage.name] = damage.reason
+        return picture
+
+    def read(self, index: int) -> tuple[torch.Tensor, Skipped | None]:
+        """The picture; with why it is another's, where it is."""
+        sample, damage = self.samples[index], None
         try:
-            pixels = self.images.pixels(sample, (height, width))
+            if sample.at is None:
+                size = self.size_of(sample)
+                pixels = self.images.pixels(sample, size)
+            else:
+                sample, data, damage = self.images.sound(sample)
+                size = self.size_of(sample)
+                pixels = decode(data, size)
         except ImageError as error:
             raise DataError(
                 f"{sample.name!r} of {self.images.source!r} could be read before and cannot any more: {error.reason}. "
                 "Restore it, or start again without it"
             ) from error
-        return prepare(pixels, (height, width), self.preprocessing)
+        return prepare(pixels, size, self.preprocessing), damage
 
     def size_of(self, sample: Sample) -> tuple[int, int]:
         """(height, width) of its picture."""
@@ -186,21 +203,32 @@ def load_all(pictures: Pictures, workers: int, progress: Progress | None = None)
     if not size.keep_aspect:
         whole = torch.empty(len(pictures), size.channels, size.height, size.width, dtype=torch.uint8)
     done = 0
-    for arrays in in_processes(_arrays, parts, 0 if images.root is None else workers):
+    for arrays in in_processes(_arrays, parts, 0 if images.memory else workers):
         for place, array in enumerate(arrays, start=done):
+            # Here all samples are known, one of which may stand for what could not be read there.
+            picture = pictures[place] if array is None else torch.from_numpy(array)
             if isinstance(whole, list):
-                whole.append(torch.from_numpy(array))
+                whole.append(picture)
             else:
-                whole[place] = torch.from_numpy(array)
+                whole[place] = picture
         done += len(arrays)
         if progress is not None:
             progress(done, len(pictures))
     return whole
 
 
-def _arrays(pictures: Pictures) -> list[np.ndarray]:
+def _arrays(pictures: Pictures) -> list[np.ndarray | None]:
     # An array goes to another process as bytes; a tensor would take one file descriptor each.
-    return [pictures[index].numpy() for index in range(len(pictures))]
+    return [_array(pictures, index) for index in range(len(pictures))]
+
+
+def _array(pictures: Pictures, index: int) -> np.ndarray | None:
+    try:
+        return pictures[index].numpy()
+    except DataError:
+        if pictures.samples[index].at is None:
+            raise
+        return None
 
 
 def channel_statistics(pictures: Pictures) -> tuple[tuple[float, ...], tuple[float, ...]]:

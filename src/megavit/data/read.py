@@ -1,17 +1,18 @@
 """From what the user calls the data to labelled images that can all be read."""
 
 import os
-from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from megavit.config.recipe import DataRecipe
+from megavit.config.recipe import DataRecipe, OnCorrupt
 from megavit.data.demos import DEMOS, PREFIX, read_demo
 from megavit.data.folders import EXPECTED, list_folder
 from megavit.data.listing import Candidate, Listing
 from megavit.data.samples import LabelledImages, Sample, Skipped, TargetValue
 from megavit.data.scan import Facts, Progress, scan
+from megavit.data.shards.listing import is_shards, list_shards
+from megavit.data.shards.verify import Verify
 from megavit.data.splits import OF, complete
 from megavit.data.strata import strata
 from megavit.data.tables import list_table
@@ -21,25 +22,58 @@ TABLES = (".csv", ".tsv")
 
 
 def read_data(
-    source: str | Path, recipe: DataRecipe, progress: Progress | None = None, needs: Sequence[str] = ()
+    source: str | Path,
+    recipe: DataRecipe,
+    progress: Progress | None = None,
+    needs: Sequence[str] = (),
+    verify: Verify = "held-out",
 ) -> LabelledImages:
-    """The images of a folder of class folders, a .csv or .tsv table of path and label(s) or score, or a demo set.
+    """The images of a folder of class folders, a .csv or .tsv table of path and label(s) or score, shards, or a demo.
 
-    Every image is read to its end once; what cannot be is skipped, with its reason, as is one whose number of
-    channels differs from most (1, 3 and 4 go together). Splits that the data has are
-    kept, and a missing one is taken from train.
+    Every image of a folder or a table is read to its end once; what cannot be is skipped, with its reason, as is one
+    whose number of channels differs from most (1, 3 and 4 go together). Of shards the index says what was found when
+    it was made. Splits that the data has are kept, and a missing one is taken from train.
 
     Args:
         needs: splits that must not be left empty by the recipe; refused before any image is read.
+        verify: which shards are read, to leave out what is not as it was written: "all"; "held-out", those of
+            validation and test, or all where there are none of their own; or "none": damage is met when an image is
+            read, and another takes its place, so that the images stay what they are for a run that goes on.
 
     Raises:
-        DataError: where that gives no labelled images of two classes or more, saying what to do.
+        DataError: where that gives no labelled images of two classes or more, saying what to do; or where a shard is
+            damaged and `recipe.on_corrupt` is "fail".
     """
     text = os.fspath(source)
     if text.startswith(PREFIX):
         _check_shares(text, set(), recipe, needs)
         return read_demo(text, recipe)
-    path = Path(source)
+    listing, found = survey(
+        source, recipe.on_corrupt, progress, verify, lambda splits: _check_shares(text, splits, recipe, needs)
+    )
+    return _assembled(text, listing, found, recipe)
+
+
+def survey(
+    source: str | Path,
+    on_corrupt: OnCorrupt = "skip",
+    progress: Progress | None = None,
+    verify: Verify = "held-out",
+    check: Callable[[set[str | None]], None] = lambda _: None,
+) -> tuple[Listing, list[Facts | str]]:
+    """What a folder, a table or shards offer, and of each candidate its facts, or the reason why it cannot be used.
+
+    Args:
+        check: given the splits that there are, before any image is read.
+
+    Raises:
+        DataError: as `read_data`, but not of classes that nothing is left of.
+    """
+    text, path = os.fspath(source), Path(source)
+    if is_shards(text):
+        listing, facts = list_shards(text, on_corrupt, progress, verify)
+        check({candidate.split for candidate in listing.candidates})
+        return listing, facts
     if path.is_file() and path.suffix.lower() in TABLES:
         listing = list_table(path)
     elif path.is_dir():
@@ -47,9 +81,12 @@ def read_data(
     else:
         what = "is a file that is none of these" if path.exists() else "is not there"
         demos = ", ".join(PREFIX + demo for demo in DEMOS)
-        raise DataError(f"data can be a folder, a {' or '.join(TABLES)} table, or {demos}; {text!r} {what}. {EXPECTED}")
-    _check_shares(text, {candidate.split for candidate in listing.candidates}, recipe, needs)
-    return _scanned(text, listing, recipe, progress)
+        raise DataError(
+            f"data can be a folder, a {' or '.join(TABLES)} table, shards, or {demos}; {text!r} {what}. {EXPECTED}"
+        )
+    check({candidate.split for candidate in listing.candidates})
+    assert listing.root is not None
+    return listing, scan(listing.root, [candidate.name for candidate in listing.candidates], progress)
 
 
 def _check_shares(source: str, present: set[str | None], recipe: DataRecipe, needs: Sequence[str]) -> None:
@@ -62,14 +99,13 @@ def _check_shares(source: str, present: set[str | None], recipe: DataRecipe, nee
             )
 
 
-def _scanned(source: str, listing: Listing, recipe: DataRecipe, progress: Progress | None) -> LabelledImages:
+def _assembled(source: str, listing: Listing, found: Sequence[Facts | str], recipe: DataRecipe) -> LabelledImages:
     if listing.target == "labels" and not listing.classes:
         raise DataError(f"no image of {source!r} has a label; fill the column labels, such as with cat|indoors")
     if listing.target == "classes" and len(listing.classes) < 2:
         raise DataError(f"{source!r} has only one class, {listing.classes[0]!r}; to tell apart takes at least two")
     good: list[tuple[Candidate, Facts]] = []
     bad: list[tuple[Candidate, str]] = []
-    found = scan(listing.root, [candidate.name for candidate in listing.candidates], progress)
     for candidate, facts in zip(listing.candidates, found, strict=True):
         if isinstance(facts, str):
             bad.append((candidate, facts))
@@ -90,29 +126,40 @@ def _scanned(source: str, listing: Listing, recipe: DataRecipe, progress: Progre
         recipe.seed,
         OF[listing.target],
     )
+    number = {name: place for place, name in enumerate(listing.classes)}
     samples = tuple(
         Sample(
             candidate.name,
-            _indexed(candidate.target, listing.classes),
+            _indexed(candidate.target, number),
             split,
             facts.height,
             facts.width,
             facts.channels,
             facts.digest,
+            candidate.at,
         )
         for (candidate, facts), split in zip(good, splits, strict=True)
     )
     skipped = (*listing.skipped, *(Skipped(candidate.name, reason) for candidate, reason in bad))
-    return LabelledImages(source, listing.root, listing.classes, samples, skipped, division, target=listing.target)
+    return LabelledImages(
+        source,
+        listing.root,
+        listing.classes,
+        samples,
+        skipped,
+        division,
+        target=listing.target,
+        on_corrupt=recipe.on_corrupt,
+    )
 
 
-def _indexed(target: str | tuple[str, ...] | float, classes: Sequence[str]) -> TargetValue:
-    """The target with names, which are sorted, as indices."""
+def _indexed(target: str | tuple[str, ...] | float, number: Mapping[str, int]) -> TargetValue:
+    """The target with indices instead of names."""
     match target:
         case str() as label:
-            return bisect_left(classes, label)
+            return number[label]
         case tuple() as labels:
-            return tuple(bisect_left(classes, label) for label in labels)
+            return tuple(sorted(number[label] for label in labels))
         case score:
             return score
 

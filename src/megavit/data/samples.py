@@ -5,6 +5,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -12,9 +13,12 @@ from typing import get_args
 
 import torch
 
+from megavit.config.recipe import OnCorrupt
 from megavit.config.target import PARTING, TargetKind
 from megavit.data.decode import decode
-from megavit.errors import DataError, OutputError
+from megavit.data.ranges import Range
+from megavit.data.stand_in import stand_ins
+from megavit.errors import DataError, ImageError, OutputError
 
 SPLITS = ("train", "val", "test")
 
@@ -48,6 +52,7 @@ class Sample:
         height, width: pixels, upright.
         channels: 1 where it is stored as grey, 3 for colour, or as many as an array or a TIFF has.
         digest: of the file's bytes (BLAKE2b, 8 bytes, in hex); equal for identical files.
+        at: where its bytes are, in a shard; None for a file of its own.
     """
 
     name: str
@@ -57,6 +62,7 @@ class Sample:
     width: int
     channels: int
     digest: str
+    at: Range | None = field(default=None, compare=False)
 
     @property
     def label(self) -> int:
@@ -94,13 +100,14 @@ class LabelledImages:
 
     Attributes:
         source: what the user asked for.
-        root: the folder that names are relative to; None where the images are in `memory`.
+        root: the folder that names are relative to, or that shards are in; None for images in `memory` or at a URL.
         classes: names of the classes, or labels, in the order of their indices; none for scores.
         samples: every readable image, sorted by name.
         skipped: what was found and not used.
         division: a sentence on how the images were split.
         memory: name to uint8 (C, H, W), for sets that are not files.
         target: what every image has: one class, labels, or a score.
+        on_corrupt: what to do where the bytes in a shard are damaged: "skip" or "fail", as of `DataRecipe`.
     """
 
     source: str
@@ -111,6 +118,7 @@ class LabelledImages:
     division: str
     memory: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
     target: TargetKind = "classes"
+    on_corrupt: OnCorrupt = "skip"
 
     def of(self, split: str) -> tuple[Sample, ...]:
         """The samples of "train", "val" or "test"."""
@@ -144,7 +152,28 @@ class LabelledImages:
         Raises:
             ImageError: where its file cannot be read any more.
         """
+        if sample.at is not None:
+            return decode(self.sound(sample)[1], need)
         return self.memory[sample.name] if self.root is None else decode(self.root / sample.name, need)
+
+    def sound(self, sample: Sample) -> tuple[Sample, bytes, Skipped | None]:
+        """A sample of a shard, its bytes, and None; or of what stands for it (`stand_ins`), and why.
+
+        Raises:
+            ImageError: where its bytes are damaged and nothing may stand for it.
+            DataError: where the shard cannot be reached.
+        """
+        assert sample.at is not None
+        try:
+            return sample, sample.at.read(), None
+        except ImageError as error:
+            reason = error.reason
+        places = stand_ins(sample, self.samples) if self.on_corrupt == "skip" else ()
+        for other in (self.samples[place] for place in places):
+            if other.at is not None:
+                with suppress(ImageError):
+                    return other, other.at.read(), Skipped(sample.name, reason)
+        raise ImageError(reason)
 
 
 def _indices(sample: Sample) -> tuple[int, ...]:
@@ -166,11 +195,6 @@ def _named(sample: Sample, classes: Sequence[str]) -> str | list[str] | float:
             return [classes[label] for label in labels]
         case score:
             return score
-
-
-def digest(data: bytes) -> str:
-    """The `Sample.digest` of a file's bytes."""
-    return blake2b(data, digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from megavit.data.image_file import NOT_AN_IMAGE, examine, read_file
-from megavit.data.samples import digest
+from megavit.data.ranges import digest
 from megavit.data.workers import in_processes, processors
 from megavit.errors import ImageError
 

@@ -130,4 +130,4 @@ def check_channels(images: LabelledImages, samples: Sequence[Sample], channels: 
 
 def workers_for(images: LabelledImages, count: int) -> int:
     """Processes that decode; none where starting them would take longer."""
-    return 0 if images.root is None or count < MANY else min(processors(), MOST_WORKERS)
+    return 0 if images.memory or count < MANY else min(processors(), MOST_WORKERS)

@@ -13,8 +13,9 @@ from megavit.config.recipe import DataRecipe
 from megavit.data.demos import PREFIX
 from megavit.data.image_file import read_file, read_image_file
 from megavit.data.pictures import fits
+from megavit.data.ranges import digest
 from megavit.data.read import TABLES, read_data
-from megavit.data.samples import Row, digest, read_samples
+from megavit.data.samples import Row, read_samples
 from megavit.data.scan import Progress
 from megavit.errors import ImageError
 from megavit.evaluate.dataset import check_channels, choose

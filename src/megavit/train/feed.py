@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from torch import Tensor
@@ -18,6 +19,7 @@ from megavit.train.watch import Watch
 
 # Of the memory that is free, the images of one split may take this share.
 MEMORY_SHARE = 0.4
+MOST_TOLD = 10
 
 
 class Feed:
@@ -35,11 +37,14 @@ class Feed:
         self.labels = targets_of(samples, images.target, len(images.classes))
         self.pictures = Pictures(images, samples, preprocessing, margin)
         self.workers = min(processors(), MOST_WORKERS) if workers is None else workers
+        self.watch = watch
+        self._told = 0
         self.memory: Images | None = None
         if self.pictures.nbytes <= free_memory() * MEMORY_SHARE / neighbours():
             self.memory = load_all(
                 self.pictures, self.workers, lambda done, total: watch.progress("reading images", done, total)
             )
+            self._tell()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,12 +59,14 @@ class Feed:
             return
         images = batches_of(self.pictures, order, self.workers)
         for batch, chosen in zip(images, order, strict=True):
+            self._tell()
             yield batch, self.labels[chosen]
 
     def part(self, places: Tensor) -> "Feed":
         """The feed of some of these images, by their places, without reading them again."""
         part = copy.copy(self)
         part.labels = self.labels[places]
+        part._told = 0
         whole = self.pictures
         chosen = places.tolist()
         part.pictures = Pictures(
@@ -69,6 +76,15 @@ class Feed:
             memory = self.memory
             part.memory = [memory[place] for place in chosen] if isinstance(memory, list) else memory[places]
         return part
+
+    def _tell(self) -> None:
+        """Name what was damaged in its shard since the last time, as far as a person reads such lines."""
+        damaged = self.pictures.damaged
+        for name, reason in islice(damaged.items(), self._told, MOST_TOLD):
+            self.watch.say(f"{name!r} is damaged ({reason}): another image of its kind takes its place")
+        if len(damaged) > MOST_TOLD >= self._told:
+            self.watch.say("more images are damaged; megavit check lists them all")
+        self._told = len(damaged)
 
     def in_turn(self, batch_size: int) -> Iterator[Images]:
         """Every image once, in order."""

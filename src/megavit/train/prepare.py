@@ -16,6 +16,7 @@ from megavit.data.order import BatchOrder, equal_class_weights
 from megavit.data.pictures import Images, Pictures, as_batch
 from megavit.data.samples import LabelledImages, Sample
 from megavit.data.targets import outputs, targets_of
+from megavit.data.windows import windows_of
 from megavit.engine.engine import Engine, Seen
 from megavit.errors import ConfigError
 from megavit.model.vit import MegaVit
@@ -144,6 +145,8 @@ def batches_of(feed: Feed, task: Task, start: int, steps: int, team: Alone | Tea
         weights=weights,
         place=team.place,
         places=team.places,
+        windows=windows_of(feed.pictures.samples),
+        ahead=feed.memory is None,
     )
     yield from feed.batches(order)
 

@@ -1,0 +1,169 @@
+"""Shards beside the same files in folders: how fast they are read, and how well their order mixes.
+
+    python -m benchmarks.shards [--images 4000] [--turns 5] [--json FILE]
+
+The files are JPEG crops of scikit-learn's two photographs. "read" only reads bytes, one after the other, in the order
+of training; "decoded" is what a training loop is fed: batches of 224 pixels from a DataLoader. "cold" is after the
+system was asked to forget the files, which it may decline. Ways take turns; figures are images a second, the median of
+the turns.
+
+The order is measured without files, on 100 classes of 1,000 images in 100 shards: how many classes a batch of 256 has,
+and which share of the pairs in a batch were together in a batch of the epoch before, as multiples of what drawing
+from all images gives; for shards whose images were shuffled when they were written, as ours are, and for shards in the
+order of classes. Smaller than 1 in classes, or larger than 1 in pairs, is worse than that.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+
+from benchmarks.predict_folder import write_files
+from megavit.bench.run import about
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.recipe import DataRecipe
+from megavit.data.batches import batches_of
+from megavit.data.image_file import read_file
+from megavit.data.order import BatchOrder
+from megavit.data.pictures import Pictures
+from megavit.data.read import read_data, survey
+from megavit.data.samples import LabelledImages
+from megavit.data.shards.write import write_shards
+from megavit.data.windows import Windows, windows_of
+
+BATCH, WORKERS = 64, 2
+SHARDS = 40
+CLASSES, PER_CLASS, MIXED_SHARDS, MIXED_BATCH = 100, 1_000, 100, 256
+SIZES = (1, 4, 16, MIXED_SHARDS)
+Way = Callable[[], int]
+
+
+def read_one_by_one(images: LabelledImages, order: Sequence[int]) -> int:
+    for place in order:
+        sample = images.samples[place]
+        if sample.at is not None:
+            sample.at.read()
+        elif images.root is not None:
+            read_file(images.root / sample.name)
+    return len(order)
+
+
+def decode_in_batches(images: LabelledImages, order: BatchOrder) -> int:
+    pictures = Pictures(images, images.samples, Preprocessing(height=224, width=224, channels=3))
+    return sum(len(batch) for batch in batches_of(pictures, order, WORKERS))
+
+
+def forget(folder: Path) -> None:
+    """Ask the system to drop what it holds of the files in memory."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            handle = os.open(path, os.O_RDONLY)
+            os.fsync(handle)
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(handle)
+
+
+def reading(count: int, turns: int) -> dict[str, float]:
+    """Images a second of each way."""
+    with TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        for name in ("a", "b"):
+            (root / "files" / name).mkdir(parents=True)
+            write_files(root / "files" / name, count // 2, seed=ord(name))
+        listing, found = survey(root / "files")
+        total = sum(path.stat().st_size for path in (root / "files").rglob("*.jpg"))
+        write_shards(listing, found, root / "shards", size=total // SHARDS, seed=0)
+        recipe = DataRecipe(val=0, test=0)
+        files, shards = read_data(root / "files", recipe), read_data(root / "shards", recipe, verify="none")
+        windows = windows_of(shards.samples)
+        steps = count // BATCH
+        plain = BatchOrder(count, BATCH, 0, start=0, steps=steps)
+        windowed = BatchOrder(count, BATCH, 0, start=0, steps=steps, windows=windows, ahead=True)
+        ways: dict[str, Way] = {
+            "files, read": lambda: read_one_by_one(files, plain.epoch(0)),
+            "shards, read": lambda: read_one_by_one(shards, plain.epoch(0)),
+            "shards by windows, read": lambda: read_one_by_one(shards, [one for batch in windowed for one in batch]),
+            "files, decoded": lambda: decode_in_batches(files, plain),
+            "shards by windows, decoded": lambda: decode_in_batches(shards, windowed),
+        }
+        seconds: dict[str, list[float]] = {}
+        for _ in range(turns):
+            for state in ("cold", "warm"):
+                for name, way in ways.items():
+                    if state == "cold":
+                        forget(root)
+                    began = time.perf_counter()
+                    images = way()
+                    seconds.setdefault(f"{name}, {state}", []).append((time.perf_counter() - began) / images)
+    return {name: 1 / median(found) for name, found in seconds.items()}
+
+
+def mixing() -> dict[str, dict[str, float]]:
+    """For each layout and window: classes in a batch and pairs that meet again, as multiples of a full shuffle's."""
+    count = CLASSES * PER_CLASS
+    classes = torch.arange(count) // PER_CLASS
+    layouts = {
+        "shuffled": torch.randperm(count, generator=torch.Generator().manual_seed(0)) % MIXED_SHARDS,
+        "by class": torch.arange(count) * MIXED_SHARDS // count,
+    }
+    found: dict[str, dict[str, float]] = {}
+    plain = _mixed(BatchOrder(count, MIXED_BATCH, 0, start=0, steps=0), classes)
+    for layout, shard in layouts.items():
+        for size in SIZES:
+            windows = Windows(shard, tuple(map(str, range(MIXED_SHARDS))), size)
+            order = BatchOrder(count, MIXED_BATCH, 0, start=0, steps=0, windows=windows)
+            kinds, again = _mixed(order, classes)
+            found[f"{layout}, windows of {size}"] = {"classes": kinds / plain[0], "pairs": again / plain[1]}
+    return found
+
+
+def _mixed(order: BatchOrder, classes: Tensor, epochs: int = 4) -> tuple[float, float]:
+    """Mean classes in a batch, and the share of the pairs in one that were in one the epoch before."""
+    kinds: list[float] = []
+    batch_of: list[Tensor] = []
+    for epoch in range(epochs):
+        places = torch.tensor(order.epoch(epoch))
+        batches = places[: len(places) // MIXED_BATCH * MIXED_BATCH].view(-1, MIXED_BATCH)
+        kinds += [float(len(classes[batch].unique())) for batch in batches]
+        number = torch.full_like(places, -1)
+        number[batches.flatten()] = torch.arange(len(batches)).repeat_interleave(MIXED_BATCH)
+        batch_of.append(number)
+    again, pairs = 0.0, 0.0
+    for before, now in pairwise(batch_of):
+        both = (before >= 0) & (now >= 0)
+        together = torch.bincount(before[both] * (int(now.max()) + 1) + now[both]).double()
+        again += float((together * (together - 1) / 2).sum())
+        pairs += float((now.max() + 1) * MIXED_BATCH * (MIXED_BATCH - 1) / 2)
+    return sum(kinds) / len(kinds), again / pairs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=4_000)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    result = {
+        "about": about(torch.device("cpu")),
+        "images": arguments.images,
+        "images_per_second": reading(arguments.images, arguments.turns),
+        "mixing": mixing(),
+    }
+    for name, speed in result["images_per_second"].items():
+        print(f"{name:40} {speed:10,.0f} images/s")  # noqa: T201
+    for name, mixed in result["mixing"].items():
+        print(f"{name:40} classes × {mixed['classes']:.3f}  pairs × {mixed['pairs']:.2f}")  # noqa: T201
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""`megavit-shards.json`: what is in which shard, so that any image is one read of a range of bytes."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, get_args
+
+from megavit.config.files import parse_json
+from megavit.config.target import TargetKind
+from megavit.data.limits import MAX_BYTES
+from megavit.data.ranges import Range
+from megavit.errors import DataError
+
+INDEX = "megavit-shards.json"
+FORMAT = 1
+
+_SPLITS = ("train", "val", "test", None)
+_COLUMNS = ("names", "targets", "offsets", "sizes", "digests", "heights", "widths", "channels")
+_SHA256, _DIGEST = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{16}")
+
+Target = int | tuple[int, ...] | float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One image of a shard.
+
+    Attributes:
+        name: that it had before it came into the shard.
+        target: index into the classes, of several labels a sorted tuple of such, a score; None where it has none.
+        offset, size: of its file's bytes in the shard.
+        digest: of these (`megavit.data.ranges.digest`).
+        height, width: pixels, upright.
+        channels: as of `megavit.data.samples.Sample`.
+    """
+
+    name: str
+    target: Target
+    offset: int
+    size: int
+    digest: str
+    height: int
+    width: int
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One tar file.
+
+    Attributes:
+        name: of the file, in the folder of the index.
+        size: in bytes.
+        sha256: of the whole file.
+        split: "train", "val" or "test"; None where the data does not say.
+        members: its images, in the order in which they lie there.
+    """
+
+    name: str
+    size: int
+    sha256: str
+    split: str | None
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardIndex:
+    """All shards of a set of images.
+
+    Attributes:
+        target: what every image has.
+        classes: names of the classes, or labels, in the order of their indices; none for scores.
+        shards: in the order of their names.
+        skipped: (name, reason) of what was found and could not be used.
+    """
+
+    target: TargetKind
+    classes: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def images(self) -> int:
+        return sum(len(shard.members) for shard in self.shards)
+
+    def to_json(self) -> str:
+        """With the fingerprint, which changes with anything in it."""
+        table = {
+            "format": FORMAT,
+            "images": self.images,
+            "target": self.target,
+            "classes": list(self.classes),
+            "shards": [_plain(shard) for shard in self.shards],
+            "skipped": [list(row) for row in self.skipped],
+        }
+        return json.dumps({"fingerprint": _fingerprint(table)} | table, separators=(",", ":"))
+
+    def fingerprint(self) -> str:
+        """32 hex digits that change with any shard's bytes and with anything that is said of them."""
+        return json.loads(self.to_json())["fingerprint"]
+
+
+def ranges(folder: str, shard: Shard) -> Iterator[tuple[Member, Range]]:
+    """Each image of a shard in `folder`, a path or URL, and where its bytes are."""
+    file = place_of(folder, shard.name)
+    for member in shard.members:
+        yield member, Range(file, member.offset, member.size, member.digest)
+
+
+def place_of(folder: str, name: str) -> str:
+    """The path or URL of a file in a folder, which is a path or URL."""
+    return f"{folder.rstrip('/')}/{name}" if folder else name
+
+
+def is_name(name: object) -> bool:
+    """Whether a file could be called so, which is what others take it for."""
+    try:
+        return isinstance(name, str) and 0 not in name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+
+
+def parse_index(text: str | bytes, where: str) -> ShardIndex:
+    """The index in a file's text, of which nothing is believed unseen.
+
+    Raises:
+        DataError: naming `where`, and what in it cannot be.
+    """
+    table = parse_json(text, where, DataError)
+    try:
+        _check(table.get("format") == FORMAT, f"format {FORMAT}", table.get("format"))
+        told = table.pop("fingerprint", None)
+        _check(told == _fingerprint(table), "the fingerprint of what stands in it", told)
+        target, classes = table["target"], _strings(table["classes"])
+        _check(target in get_args(TargetKind), "a kind of target", target)
+        shards = tuple(_shard(row, target, len(classes)) for row in table["shards"])
+        names = [shard.name for shard in shards]
+        _check(names == sorted(set(names)), "shards in the order of their names", names[:5])
+        images = [member.name for shard in shards for member in shard.members]
+        _check(len(set(images)) == len(images), "a name for each image", "the same twice")
+        skipped = tuple((name, reason) for name, reason in map(_strings, table["skipped"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{where} is damaged: {error or type(error).__name__}; restore it, or remove it to have the shards indexed "
+            "anew, if they carry their classes themselves"
+        ) from None
+    return ShardIndex(target, classes, shards, skipped)
+
+
+def _shard(row: dict[str, Any], target: str, classes: int) -> Shard:
+    name, size, split = row["name"], row["bytes"], row["split"]
+    # A file of this folder and no other: the index may come from anyone.
+    plain = isinstance(name, str) and name.endswith(".tar") and not re.search(r"[/\\\0]", name) and name[0] != "."
+    _check(plain, "a shard's name", name)
+    _check(_whole(size) and size >= 0, "a shard's size", size)
+    _check(_is_hex(row["sha256"], _SHA256), "a SHA-256", row["sha256"])
+    _check(split in _SPLITS, "a split", split)
+    columns = [row[column] for column in _COLUMNS]
+    _check(len({len(column) for column in columns}) == 1, "columns of one length", [len(column) for column in columns])
+    return Shard(
+        name,
+        size,
+        row["sha256"],
+        split,
+        tuple(_member(values, size, target, classes) for values in zip(*columns, strict=True)),
+    )
+
+
+def _member(values: Sequence[Any], whole: int, target: str, classes: int) -> Member:
+    name, told, offset, size, digest, height, width, channels = values
+    _check(is_name(name), "a name that a file can have", name)
+    _check(_whole(offset) and _whole(size) and offset >= 0 and 0 < size <= MAX_BYTES, "a place", (offset, size))
+    _check(offset + size <= whole, f"a place within {whole:,} bytes", (offset, size))
+    _check(_is_hex(digest, _DIGEST), "a digest", digest)
+    _check(all(_whole(side) and side > 0 for side in (height, width, channels)), "a size", (height, width, channels))
+    return Member(name, _target(told, target, classes), offset, size, digest, height, width, channels)
+
+
+def _target(told: Any, target: str, classes: int) -> Target:
+    if told is None:
+        return None
+    if target == "score":
+        _check(isinstance(told, int | float) and not isinstance(told, bool), "a score", told)
+        return float(told)
+    known = told if target == "labels" else [told]
+    _check(all(_whole(label) and 0 <= label < classes for label in known), f"one of {classes} classes", told)
+    return tuple(sorted(set(told))) if target == "labels" else told
+
+
+def _plain(shard: Shard) -> dict[str, Any]:
+    members = shard.members
+    return {
+        "name": shard.name,
+        "bytes": shard.size,
+        "sha256": shard.sha256,
+        "split": shard.split,
+        "names": [member.name for member in members],
+        "targets": [list(member.target) if isinstance(member.target, tuple) else member.target for member in members],
+        "offsets": [member.offset for member in members],
+        "sizes": [member.size for member in members],
+        "digests": [member.digest for member in members],
+        "heights": [member.height for member in members],
+        "widths": [member.width for member in members],
+        "channels": [member.channels for member in members],
+    }
+
+
+def _fingerprint(table: dict[str, Any]) -> str:
+    return blake2b(json.dumps(table, separators=(",", ":"), sort_keys=True).encode("ascii"), digest_size=16).hexdigest()
+
+
+def _strings(values: Any) -> tuple[str, ...]:
+    _check(isinstance(values, list) and all(isinstance(value, str) for value in values), "names", values)
+    return tuple(values)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_hex(value: Any, pattern: re.Pattern[str]) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _check(right: bool, expected: str, came: object) -> None:
+    if not right:
+        raise ValueError(f"expected {expected}, got {came!r:.200}")

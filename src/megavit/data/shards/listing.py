@@ -1,0 +1,98 @@
+"""Shards as data to learn from: their index, without what is damaged."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from megavit.config.recipe import OnCorrupt
+from megavit.data.listing import Candidate, Listing
+from megavit.data.ranges import is_url
+from megavit.data.samples import Skipped
+from megavit.data.scan import Facts, Progress
+from megavit.data.shards.index import INDEX, Member, Shard, ShardIndex, ranges
+from megavit.data.shards.opened import is_shards as is_shards
+from megavit.data.shards.opened import open_shards
+from megavit.data.shards.verify import Faults, Verify, sizes_differ, verify
+from megavit.errors import DataError
+
+UNLABELLED = "has no .cls or .json that says what it is"
+WHOLE = "; each of its images is whole"
+
+
+def list_shards(
+    source: str, on_corrupt: OnCorrupt, progress: Progress | None, verified: Verify
+) -> tuple[Listing, list[Facts | str]]:
+    """Every image that the index of `source` names, with its facts or the reason why it cannot be used.
+
+    Args:
+        on_corrupt: with "fail", a shard that is not as it was written is an error.
+        verified: which shards are read, to tell; of the others only the sizes are looked at.
+
+    Raises:
+        DataError: where the index is missing or damaged, an image has no target, or as `on_corrupt` says.
+    """
+    folder, index = open_shards(source, progress)
+    chosen = _chosen(index, verified)
+    faults = [*verify(folder, chosen, progress)]
+    known = {shard.name for shard in chosen}
+    faults += sizes_differ(folder, [shard for shard in index.shards if shard.name not in known])
+    if faults and on_corrupt == "fail":
+        raise DataError(
+            f"{len(faults):,} of the {len(index.shards):,} shards of {source!r} are not as they were written: "
+            f'{faults[0].shard} is {faults[0].reason}; restore them, or go on without with on_corrupt = "skip"'
+        )
+    damaged = {fault.shard: fault.images or {} for fault in faults}
+    candidates: list[Candidate] = []
+    found: list[Facts | str] = []
+    for shard in index.shards:
+        broken = damaged.get(shard.name, {})
+        for place, (member, where) in enumerate(ranges(folder, shard)):
+            if member.target is None:
+                target = ""
+                fact = UNLABELLED
+            else:
+                target = _named(member, index)
+                fact = broken.get(place) or Facts(member.height, member.width, member.channels, member.digest)
+            candidates.append(Candidate(member.name, target, shard.split, where))
+            found.append(fact)
+    skipped = (
+        *(Skipped(name, reason) for name, reason in index.skipped),
+        *(Skipped(fault.shard, _told(fault)) for fault in faults if not fault.images),
+        *(Skipped(name, "a shard that the index does not know") for name in _unknown(source, index)),
+    )
+    if all(member.target is None for shard in index.shards for member in shard.members):
+        raise DataError(f"the shards of {source!r} say of no image what it is: each needs a .cls, or a .json with it")
+    root = None if is_url(folder) else Path(folder)
+    return Listing(root, index.classes, tuple(candidates), skipped, index.target), found
+
+
+def _chosen(index: ShardIndex, verified: Verify) -> Sequence[Shard]:
+    if verified == "none":
+        return ()
+    held_out = [shard for shard in index.shards if shard.split in ("val", "test")]
+    return held_out if held_out and verified == "held-out" else index.shards
+
+
+def _told(fault: Faults) -> str:
+    if fault.images is None:
+        return f"{fault.reason}; images of the same class stand in for those that cannot be read"
+    return fault.reason + WHOLE
+
+
+def _named(member: Member, index: ShardIndex) -> str | tuple[str, ...] | float:
+    match member.target:
+        case int() as label:
+            return index.classes[label]
+        case tuple() as labels:
+            return tuple(sorted(index.classes[label] for label in labels))
+        case score:
+            assert score is not None
+            return score
+
+
+def _unknown(source: str, index: ShardIndex) -> list[str]:
+    """Shards that were put beside those of the index since."""
+    folder = Path(source)
+    if is_url(source) or not (folder / INDEX).is_file():
+        return []
+    known = {shard.name for shard in index.shards}
+    return sorted(path.name for path in folder.glob("*.tar") if path.name not in known)

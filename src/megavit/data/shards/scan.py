@@ -1,0 +1,229 @@
+"""The index of shards that came without one: every file in them is read to its end once.
+
+The conventions are WebDataset's: files of one sample lie together and share the name up to the first dot, its key;
+what follows says what they are.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from megavit.config.target import TargetKind
+from megavit.data.image_file import examine
+from megavit.data.ranges import digest, pieces, size_of
+from megavit.data.scan import Progress
+from megavit.data.shards.index import Member, Shard, ShardIndex, Target, is_name, place_of
+from megavit.data.shards.tar import Entry, entries
+from megavit.data.workers import MOST_WORKERS, in_processes, processors
+from megavit.errors import DataError, ImageError
+
+IMAGES = ("jpg", "jpeg", "png", "webp", "ppm", "pgm", "bmp", "gif", "tif", "tiff", "avif", "npy", "img", "bin")
+"""What may follow the key of an image; its content decides which kind it is."""
+
+_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_MOST_TEXT = 2**20
+
+Told = str | tuple[str, ...] | float | None
+"""A target as a shard has it: with names."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one shard holds: images with what is said of them, and what could not be used."""
+
+    size: int
+    sha256: str
+    images: tuple[tuple[Member, Told], ...]
+    skipped: tuple[tuple[str, str], ...]
+
+
+class Forward:
+    """A file read from its beginning to its end, some megabytes at a time, by whoever only goes forward in it."""
+
+    def __init__(self, file: str, size: int) -> None:
+        self.sha256 = sha256()
+        self._pieces = pieces(file, size)
+        self._size, self._start, self._at = size, 0, 0
+        self._held = b""
+
+    def seek(self, offset: int) -> None:
+        self._at = offset
+
+    def read(self, size: int) -> bytes:
+        end = min(self._at + size, self._size)
+        while self._start + len(self._held) < end:
+            piece = next(self._pieces)
+            self.sha256.update(piece)
+            drop = min(self._at - self._start, len(self._held))
+            self._held, self._start = self._held[drop:] + piece, self._start + drop
+        data = self._held[self._at - self._start : end - self._start]
+        self._at = end
+        return data
+
+    def to_end(self) -> str:
+        """The SHA-256 of the whole file."""
+        for piece in self._pieces:
+            self.sha256.update(piece)
+        return self.sha256.hexdigest()
+
+
+def scan_shards(folder: str, names: Sequence[str], progress: Progress | None = None) -> ShardIndex:
+    """The index of the tar files `names` in `folder`, a path or URL.
+
+    Raises:
+        DataError: where one cannot be reached, nothing in them is an image, or they say different kinds of things.
+    """
+    workers = min(processors(), MOST_WORKERS) if len(names) > 1 else 0
+    shards: list[tuple[str, _Found]] = []
+    skipped: list[tuple[str, str]] = []
+    tasks = [(folder, name) for name in names]
+    for name, found in zip(names, in_processes(_scan, tasks, workers), strict=True):
+        if isinstance(found, str):
+            skipped.append((name, found))
+        else:
+            shards.append((name, found))
+            skipped += found.skipped
+        if progress is not None:
+            progress(len(shards), len(names))
+    told = [target for _, found in shards for _, target in found.images if target is not None]
+    if not any(found.images for _, found in shards):
+        first = f"; {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
+        raise DataError(f"there are no images in the {len(names):,} shards of {folder or '.'!r}{first}")
+    kind = _kind(folder, told)
+    classes = _classes(told)
+    number = {name: place for place, name in enumerate(classes)}
+    return ShardIndex(
+        kind,
+        classes,
+        tuple(
+            Shard(
+                name,
+                found.size,
+                found.sha256,
+                split_of(name),
+                tuple(_with_target(member, _indexed(target, number)) for member, target in found.images),
+            )
+            for name, found in sorted(shards)
+        ),
+        tuple(skipped),
+    )
+
+
+def split_of(name: str) -> str | None:
+    """The split that a shard's name tells, as `imagenet1k-train-0000.tar` does."""
+    words = re.split(r"[^a-z]+", name.lower())
+    return next((_SPLITS[word] for word in words if word in _SPLITS), None)
+
+
+def _scan(task: tuple[str, str]) -> _Found | str:
+    folder, name = task
+    file = place_of(folder, name)
+    try:
+        size = size_of(file)
+        if size is None:
+            return "not there"
+        stream = Forward(file, size)
+        return _samples(name, size, stream)
+    except ImageError as error:
+        return error.reason
+
+
+def _samples(shard: str, size: int, stream: Forward) -> _Found:
+    images: dict[str, Member] = {}
+    told: dict[str, Told] = {}
+    skipped: list[tuple[str, str]] = []
+    for entry in entries(stream, size):
+        if isinstance(entry, str):
+            skipped.append((shard, entry))
+            continue
+        key, kind = _key_and_kind(entry.name)
+        name = f"{shard}/{entry.name}"
+        if not is_name(name):
+            continue
+        try:
+            if kind in IMAGES:
+                if key in images:
+                    raise ImageError("a second image of one sample")
+                images[key] = _member(name, entry, _content(stream, entry))
+            elif kind in ("cls", "json") and entry.size <= _MOST_TEXT:
+                target = _told(kind, _content(stream, entry))
+                told[key] = told.get(key) if target is None else target
+        except ImageError as error:
+            skipped.append((name, error.reason))
+    pairs = tuple((member, told.get(key)) for key, member in images.items())
+    return _Found(size, stream.to_end(), pairs, tuple(skipped))
+
+
+def _content(stream: Forward, entry: Entry) -> bytes:
+    stream.seek(entry.offset)
+    return stream.read(entry.size)
+
+
+def _member(name: str, entry: Entry, data: bytes) -> Member:
+    channels, height, width = examine(data)
+    return Member(name, None, entry.offset, entry.size, digest(data), height, width, channels)
+
+
+def _key_and_kind(name: str) -> tuple[str, str]:
+    folder, slash, file = name.rpartition("/")
+    key, _, kind = file.partition(".")
+    return folder + slash + key, kind.lower()
+
+
+def _told(kind: str, data: bytes) -> Told:
+    """What a .cls (a number or a name) or a .json (with label, labels or score) says; None where it does not."""
+    try:
+        if kind == "cls":
+            return data.decode().strip() or None
+        table = json.loads(data)
+    except ValueError as error:
+        raise ImageError(f"a .{kind} that cannot be read") from error
+    if not isinstance(table, dict):
+        return None
+    if isinstance(table.get("labels"), list):
+        return tuple(sorted({str(label) for label in table["labels"]}))
+    score, label = table.get("score"), table.get("label")
+    if isinstance(score, int | float) and not isinstance(score, bool) and math.isfinite(score):
+        return float(score)
+    return str(label) if isinstance(label, int | str) and not isinstance(label, bool) else None
+
+
+def _kind(folder: str, told: Sequence[Told]) -> TargetKind:
+    kinds: dict[type, TargetKind] = {str: "classes", tuple: "labels", float: "score"}
+    found = sorted({kinds[type(target)] for target in told})
+    if len(found) > 1:
+        raise DataError(f"the shards of {folder!r} give some images {' and others '.join(found)}: keep to one of them")
+    return found[0] if found else "classes"
+
+
+def _classes(told: Sequence[Told]) -> tuple[str, ...]:
+    names = {name for target in told for name in _names(target)}
+    numbers = all(name.isascii() and name.isdigit() for name in names)
+    return tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))
+
+
+def _names(target: Told) -> Iterator[str]:
+    match target:
+        case str():
+            yield target
+        case tuple():
+            yield from target
+
+
+def _indexed(target: Told, number: dict[str, int]) -> Target:
+    match target:
+        case str():
+            return number[target]
+        case tuple():
+            return tuple(sorted(number[name] for name in target))
+        case _:
+            return target
+
+
+def _with_target(member: Member, target: Target) -> Member:
+    return Member(
+        member.name, target, member.offset, member.size, member.digest, member.height, member.width, member.channels
+    )

@@ -1,0 +1,113 @@
+"""Tar files, written by the byte and read by their headers; nothing is ever unpacked."""
+
+import io
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from megavit.data.limits import MAX_BYTES
+
+BLOCK = tarfile.BLOCKSIZE
+END = bytes(2 * BLOCK)
+# Extended headers are held in memory; a name needs no more than this.
+_MOST_HEADER = 2**16
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A regular file in a tar: `size` bytes of it begin at `offset`."""
+
+    name: str
+    offset: int
+    size: int
+
+
+class Readable(Protocol):
+    """What is asked of a stream; it may be one that only goes forward."""
+
+    def seek(self, offset: int, /) -> object: ...
+    def read(self, size: int, /) -> bytes: ...
+
+
+def header(name: str, size: int) -> bytes:
+    """One block that begins a file of `size` bytes: no time, no owner, so that equal content gives equal bytes."""
+    info = tarfile.TarInfo(name)
+    info.size = size
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+def padding(size: int) -> bytes:
+    """What fills the last block of a file of `size` bytes."""
+    return bytes(-size % BLOCK)
+
+
+def space(size: int) -> int:
+    """Bytes that a file of `size` bytes takes, with its header."""
+    return BLOCK + size + -size % BLOCK
+
+
+def entries(stream: Readable, whole: int) -> Iterator[Entry | str]:
+    """The regular files in a tar of `whole` bytes, in order; at last a reason, where it is damaged or cut short.
+
+    Links, folders and devices are passed over. The stream is left wherever the last header ended.
+    """
+    offset = 0
+    zeros = 0
+    name = ""
+    while offset + BLOCK <= whole:
+        stream.seek(offset)
+        block = stream.read(BLOCK)
+        if len(block) < BLOCK:
+            break
+        if not any(block):
+            zeros += 1
+            if zeros == 2:
+                return
+            offset += BLOCK
+            continue
+        zeros = 0
+        try:
+            info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except tarfile.HeaderError:
+            yield "damaged: a header of its files cannot be read"
+            return
+        start = offset + BLOCK
+        offset = start + info.size + -info.size % BLOCK
+        if info.size < 0:
+            yield "damaged: a file of less than nothing"
+            return
+        if info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE):
+            if info.size <= _MOST_HEADER and info.type != tarfile.XGLTYPE:
+                found = _long_name(stream.read(info.size), info.type)
+                name = found or name
+            continue
+        if start + info.size > whole:
+            yield f"cut short within {(name or info.name)[-80:]!r}"
+            return
+        if info.isreg() and info.size <= MAX_BYTES:
+            yield Entry(name or info.name, start, info.size)
+        name = ""
+    if not zeros:
+        yield "cut short"
+
+
+def _long_name(data: bytes, kind: bytes) -> str:
+    """The name in a GNU or POSIX header that goes before a file; "" where it has none."""
+    if kind == tarfile.GNUTYPE_LONGNAME:
+        return data.rstrip(b"\0").decode("utf-8", "surrogateescape")
+    stream = io.BytesIO(data)
+    # POSIX pax: "LENGTH KEY=VALUE\n", where LENGTH counts the whole record.
+    while length := _digits(stream):
+        record = stream.read(length)
+        if record.startswith(b"path="):
+            return record[5:].rstrip(b"\n").decode("utf-8", "surrogateescape")
+    return ""
+
+
+def _digits(stream: io.BytesIO) -> int:
+    """How many bytes of a pax record are left after its length and the space; 0 where there is none."""
+    text = b""
+    while (letter := stream.read(1)).isdigit() and len(text) < 6:
+        text += letter
+    return max(0, int(text) - len(text) - 1) if text and letter == b" " else 0

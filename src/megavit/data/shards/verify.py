@@ -1,0 +1,98 @@
+"""Shards beside what their index says of them: every byte, by digest."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Literal
+
+from megavit.data.ranges import AT_ONCE, pieces, size_of
+from megavit.data.scan import Progress
+from megavit.data.shards.index import Shard, place_of, ranges
+from megavit.data.workers import MOST_WORKERS, in_processes, processors
+from megavit.errors import ImageError
+
+Verify = Literal["all", "held-out", "none"]
+"""Which shards are read before they are used: see `megavit.data.read.read_data`."""
+
+# Starting processes takes about as long as reading so much.
+_MANY_BYTES = 2**29
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What is wrong with one shard.
+
+    Attributes:
+        shard: its name.
+        reason: in a few words.
+        images: place of each damaged image to its reason; None where they were not looked at.
+    """
+
+    shard: str
+    reason: str
+    images: dict[int, str] | None
+
+
+def verify(folder: str, shards: Sequence[Shard], progress: Progress | None = None) -> Iterator[Faults]:
+    """The faults of those shards in `folder` that are not, to the byte, what was written.
+
+    Raises:
+        DataError: where one cannot be reached.
+    """
+    workers = min(processors(), MOST_WORKERS) if sum(shard.size for shard in shards) >= _MANY_BYTES else 0
+    total, done = sum(len(shard.members) for shard in shards), 0
+    tasks = [(folder, shard) for shard in shards]
+    for shard, faults in zip(shards, in_processes(_examine, tasks, workers), strict=True):
+        done += len(shard.members)
+        if progress is not None:
+            progress(done, total)
+        if faults is not None:
+            yield faults
+
+
+def sizes_differ(folder: str, shards: Sequence[Shard]) -> Iterator[Faults]:
+    """The faults that show without reading: shards that are not there, or of another size.
+
+    Raises:
+        DataError: where one cannot be reached.
+    """
+    files = [place_of(folder, shard.name) for shard in shards]
+    with ThreadPoolExecutor(AT_ONCE) as pool:  # a store takes its time for each
+        for shard, size in zip(shards, pool.map(size_of, files), strict=True):
+            reason = _size_fault(size, shard)
+            if reason:
+                yield Faults(shard.name, reason, None)
+
+
+def _examine(task: tuple[str, Shard]) -> Faults | None:
+    folder, shard = task
+    file = place_of(folder, shard.name)
+    reason = _size_fault(size_of(file), shard)
+    if not reason and _is_written(file, shard):
+        return None
+    damaged: dict[int, str] = {}
+    for place, (_, where) in enumerate(ranges(folder, shard)):
+        try:
+            where.read()
+        except ImageError as error:
+            damaged[place] = error.reason
+    return Faults(shard.name, reason or "damaged: not the bytes that were written", damaged)
+
+
+def _is_written(file: str, shard: Shard) -> bool:
+    whole = sha256()
+    try:
+        for piece in pieces(file, shard.size):
+            whole.update(piece)
+    except ImageError:
+        return False
+    return whole.hexdigest() == shard.sha256
+
+
+def _size_fault(size: int | None, shard: Shard) -> str:
+    if size is None:
+        return "not there"
+    if size != shard.size:
+        return f"{'cut short' if size < shard.size else 'too long'}: {size:,} bytes, where {shard.size:,} were written"
+    return ""

@@ -1,0 +1,200 @@
+"""Images into shards: the bytes of their files as they are, shuffled over tar files, with an index."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import blake2b, sha256
+from pathlib import Path, PurePosixPath
+
+from megavit.data.image_file import read_file
+from megavit.data.listing import Candidate, Listing
+from megavit.data.ranges import Range, digest
+from megavit.data.scan import Facts, Progress
+from megavit.data.shards.index import INDEX, Member, Shard, ShardIndex, Target
+from megavit.data.shards.scan import IMAGES
+from megavit.data.shards.tar import BLOCK, END, header, padding, space
+from megavit.data.workers import MOST_WORKERS, in_processes, processors
+from megavit.errors import DataError, ImageError, OutputError
+from megavit.runtime.storage import check_writable, new_folder, writing
+
+LEAST_BYTES = 2**16
+UNDIVIDED = "data"
+"""What a shard's name begins with where the data does not say which split it is."""
+
+# Starting processes takes about as long as writing so much.
+_MANY_BYTES = 2**28
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """One image to be written.
+
+    Attributes:
+        source: its file, or where it lies in another shard.
+        key: its name in the shard, without what says its kind.
+        kind: what follows the key.
+        told: the file beside it that says what it is, as (kind, content).
+    """
+
+    name: str
+    source: str | Range
+    size: int
+    facts: Facts
+    target: Target
+    key: str
+    kind: str
+    told: tuple[str, bytes]
+
+    @property
+    def space(self) -> int:
+        return space(self.size) + space(len(self.told[1]))
+
+
+def write_shards(
+    listing: Listing, found: Sequence[Facts | str], out: Path, *, size: int, seed: int, progress: Progress | None = None
+) -> ShardIndex:
+    """Write the images of `megavit.data.read.survey` into shards in the new folder `out`, which appears as a whole.
+
+    The images of each split are shuffled over shards of their own; those of data without splits are divided when they
+    are read, as its folder would be. Equal images, size and seed give equal bytes.
+
+    Args:
+        size: bytes of a shard; one is larger only where a single image is.
+        seed: of the shuffling.
+        progress: told of images.
+
+    Raises:
+        OutputError: where `out` has something in it, cannot be written, or the disk is full.
+        DataError: where a file is not what it was when it was surveyed, or is not there any more.
+    """
+    if size < LEAST_BYTES:
+        raise OutputError(f"a shard must be of at least {LEAST_BYTES:,} bytes, got {size:,}")
+    plan = list(_planned(listing, found, size, seed))
+    total = sum(image.space for _, _, images in plan for image in images)
+    with writing("the shards", out):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise OutputError(f"{out} is there already, and not empty; choose a new folder with --out")
+        out.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(out.parent, "writing the shards", need=total)
+    with writing("the shards", out), new_folder(out) as folder:
+        tasks = [(folder / name, split, images) for name, split, images in plan]
+        shards: list[Shard] = []
+        done, count = 0, sum(len(images) for _, _, images in plan)
+        for shard in in_processes(_write, tasks, min(processors(), MOST_WORKERS) if total >= _MANY_BYTES else 0):
+            shards.append(shard)
+            done += len(shard.members)
+            if progress is not None:
+                progress(done, count)
+        index = ShardIndex(
+            listing.target,
+            listing.classes,
+            tuple(sorted(shards, key=lambda shard: shard.name)),
+            (
+                *((skipped.name, skipped.reason) for skipped in listing.skipped),
+                *(
+                    (one.name, facts)
+                    for one, facts in zip(listing.candidates, found, strict=True)
+                    if isinstance(facts, str)
+                ),
+            ),
+        )
+        (folder / INDEX).write_text(index.to_json(), encoding="ascii")
+    return index
+
+
+def _planned(
+    listing: Listing, found: Sequence[Facts | str], size: int, seed: int
+) -> Iterator[tuple[str, str | None, list[_Image]]]:
+    """Name, split and images of each shard."""
+    good = [(one, facts) for one, facts in zip(listing.candidates, found, strict=True) if isinstance(facts, Facts)]
+    if not good:
+        raise DataError("there are no images that can be read to write into shards")
+    number = {name: place for place, name in enumerate(listing.classes)}
+    key = 0
+    for split in sorted({one.split for one, _ in good}, key=str):
+        # By digest and name, so that the order is no machine's and no library's.
+        drawn = sorted((_draw(seed, one.name), one.name, one, facts) for one, facts in good if one.split == split)
+        images: list[_Image] = []
+        used, shard = len(END), 0
+        for _, _, one, facts in drawn:
+            image = _image(listing, one, facts, number, f"{key:09d}")
+            key += 1
+            if images and used + image.space > size:
+                yield f"{split or UNDIVIDED}-{shard:06d}.tar", split, images
+                images, used, shard = [], len(END), shard + 1
+            images.append(image)
+            used += image.space
+        yield f"{split or UNDIVIDED}-{shard:06d}.tar", split, images
+
+
+def _draw(seed: int, name: str) -> bytes:
+    return blake2b(f"{seed}\0{name}".encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+
+def _image(listing: Listing, one: Candidate, facts: Facts, number: dict[str, int], key: str) -> _Image:
+    target, told = _target(one, number)
+    if one.at is not None:
+        source, size = one.at, one.at.size
+    else:
+        assert listing.root is not None
+        source = str(listing.root / one.name)
+        size = 0
+        with suppress(OSError):  # reading it will say why
+            size = os.stat(source).st_size  # noqa: PTH116 - a million of them
+    suffix = PurePosixPath(one.name).suffix[1:].lower()
+    return _Image(one.name, source, size, facts, target, key, suffix if suffix in IMAGES else "bin", told)
+
+
+def _target(one: Candidate, number: dict[str, int]) -> tuple[Target, tuple[str, bytes]]:
+    """The target by index, and the file that says it in a shard."""
+    match one.target:
+        case str() as label:
+            return number[label], ("cls", str(number[label]).encode())
+        case tuple() as labels:
+            return tuple(sorted(number[label] for label in labels)), ("json", _json({"labels": list(labels)}))
+        case score:
+            return score, ("json", _json({"score": score}))
+
+
+def _json(table: dict[str, object]) -> bytes:
+    return json.dumps(table, ensure_ascii=False).encode("utf-8", "surrogateescape")
+
+
+def _write(task: tuple[Path, str | None, list[_Image]]) -> Shard:
+    path, split, images = task
+    whole, offset = sha256(), 0
+    members: list[Member] = []
+    with path.open("xb") as file:
+        for image in images:
+            data = _content(image)
+            members.append(
+                Member(
+                    image.name,
+                    image.target,
+                    offset + BLOCK,
+                    len(data),
+                    image.facts.digest,
+                    image.facts.height,
+                    image.facts.width,
+                    image.facts.channels,
+                )
+            )
+            for kind, content in ((image.kind, data), image.told):
+                for part in (header(f"{image.key}.{kind}", len(content)), content, padding(len(content))):
+                    whole.update(part)
+                    offset += file.write(part)
+        whole.update(END)
+        offset += file.write(END)
+    return Shard(path.name, offset, whole.hexdigest(), split, tuple(members))
+
+
+def _content(image: _Image) -> bytes:
+    try:
+        data = image.source.read() if isinstance(image.source, Range) else read_file(Path(image.source))
+    except ImageError as error:
+        raise DataError(f"{image.name!r} could be read before and cannot any more: {error.reason}") from error
+    if digest(data) != image.facts.digest:
+        raise DataError(f"{image.name!r} has changed while the shards were written; write them again")
+    return data

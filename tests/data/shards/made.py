@@ -1,0 +1,55 @@
+"""Small pictures, and shards of them, for the tests beside this file."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+
+from megavit.data.read import survey
+from megavit.data.shards.index import ShardIndex
+from megavit.data.shards.write import write_shards
+from tests.data.torture import encode
+
+CLASSES = ("cat", "dog", "newt")
+
+
+def picture(number: int) -> bytes:
+    """A PNG that differs from every other's; about 100 bytes."""
+    return encode(np.array([[number % 256, number // 256], [7, 9]], np.uint8), "PNG")
+
+
+def class_folders(root: Path, images: int = 60, splits: tuple[str, ...] = ("",)) -> Path:
+    """`images` pictures of three classes below each of `splits`."""
+    number = 0
+    for split in splits:
+        for place in range(images):
+            folder = root / split / CLASSES[place % 3]
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{number:04}.png").write_bytes(picture(number))
+            number += 1
+    return root
+
+
+def sharded(source: Path, out: Path, *, size: int = 2**16, seed: int = 0) -> ShardIndex:
+    """The images of a folder or a table in shards; of `size` bytes each, in which about thirty pictures fit."""
+    listing, found = survey(source)
+    return write_shards(listing, found, out, size=size, seed=seed)
+
+
+def tar_of(files: dict[str, bytes], kind: int = tarfile.PAX_FORMAT) -> bytes:
+    """A tar as Python's own library writes it."""
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w", format=kind) as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return whole.getvalue()
+
+
+def flip(path: Path, offset: int) -> None:
+    """One bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(bytes(data))

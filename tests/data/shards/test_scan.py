@@ -1,0 +1,194 @@
+"""Shards of others: what WebDataset's conventions say, whoever wrote the tar."""
+
+import json
+import tarfile
+
+import pytest
+
+from megavit.config.recipe import DataRecipe
+from megavit.data.read import read_data
+from megavit.data.shards.index import INDEX
+from megavit.data.shards.opened import open_shards
+from megavit.data.shards.scan import split_of
+from megavit.errors import DataError
+from tests.data.shards.made import picture, tar_of
+
+ALL = DataRecipe(val=0, test=0)
+
+
+def write(folder, **shards):
+    folder.mkdir()
+    for name, files in shards.items():
+        (folder / f"{name}.tar").write_bytes(files if isinstance(files, bytes) else tar_of(files))
+    return folder
+
+
+def samples(first, count, **beside):
+    """`count` samples, each a picture and the files that `beside` makes of its number."""
+    files = {}
+    for number in range(first, first + count):
+        files[f"{number:04}.png"] = picture(number)
+        files |= {f"{number:04}.{kind}": make(number) for kind, make in beside.items()}
+    return files
+
+
+def by_class(first, count):
+    return samples(first, count, cls=lambda number: str(number % 12).encode())
+
+
+@pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_shards_without_an_index_are_read_once_and_then_have_one(kind, tmp_path):
+    folder = write(tmp_path / "s", a=tar_of(by_class(0, 24), kind), b=tar_of(by_class(24, 24), kind))
+    images = read_data(folder, ALL)
+    assert len(images.samples) == 48
+    assert images.classes == tuple(str(number) for number in range(12))  # as numbers, so that 10 comes after 9
+    assert {
+        (sample.name, sample.label) for sample in images.samples if "/0011." in sample.name or "/0047." in sample.name
+    } == {
+        ("a.tar/0011.png", 11),
+        ("b.tar/0047.png", 11),
+    }
+    text = (folder / INDEX).read_bytes()
+    assert read_data(folder, ALL) == images
+    assert (folder / INDEX).read_bytes() == text
+
+
+def test_a_folder_that_is_not_ours_to_write_in_is_read_all_the_same(tmp_path, monkeypatch):
+    folder = write(tmp_path / "s", a=by_class(0, 24))
+
+    def refuse(*_):
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr("megavit.data.shards.opened.write_file", refuse)
+    assert open_shards(str(folder))[1].images == 24
+    assert not (folder / INDEX).exists()
+
+
+def test_names_longer_than_a_header_are_read(tmp_path):
+    long = "x" * 90 + "/" + "é" * 120
+    files = {
+        f"{long}{number}.{kind}": content
+        for number in range(4)
+        for kind, content in (("png", picture(number)), ("cls", b"%d" % (number % 2)))
+    }
+    for kind in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        folder = write(tmp_path / str(kind), a=tar_of(files, kind))
+        names = [member.name for member in open_shards(str(folder))[1].shards[0].members]
+        assert names == [f"a.tar/{long}{number}.png" for number in range(4)]
+
+
+def test_labels_and_scores_come_from_json(tmp_path):
+    labels = samples(0, 6, json=lambda n: json.dumps({"labels": ["b", "a"] if n % 2 else []}).encode())
+    scores = samples(0, 6, json=lambda n: json.dumps({"score": n / 2, "caption": "of no account"}).encode())
+    named = samples(0, 6, json=lambda n: json.dumps({"label": "cat" if n % 2 else "dog"}).encode())
+    found = [
+        read_data(write(tmp_path / name, a=files), ALL) for name, files in (("l", labels), ("s", scores), ("n", named))
+    ]
+    assert [images.target for images in found] == ["labels", "score", "classes"]
+    assert [sample.target for sample in found[0].samples] == [(), (0, 1)] * 3
+    assert [sample.target for sample in found[1].samples] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
+    assert (found[2].classes, [sample.target for sample in found[2].samples]) == (("cat", "dog"), [1, 0] * 3)
+
+
+def test_images_of_which_nothing_is_said_are_left_out_of_learning_and_kept_for_the_rest(tmp_path):
+    folder = write(tmp_path / "s", a=by_class(0, 24), b=samples(24, 3))
+    images = read_data(folder, ALL)
+    assert len(images.samples) == 24
+    assert images.skipped_by_reason() == {"has no .cls or .json that says what it is": 3}
+    assert open_shards(str(folder))[1].images == 27
+    with pytest.raises(DataError, match="say of no image what it is"):
+        read_data(write(tmp_path / "t", a=samples(0, 3)), ALL)
+
+
+def test_different_kinds_of_targets_are_refused(tmp_path):
+    folder = write(tmp_path / "s", a=by_class(0, 3), b=samples(3, 3, json=lambda n: b'{"score": 1}'))
+    with pytest.raises(DataError, match="give some images classes and others score"):
+        read_data(folder, ALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("train-0001.tar", "train"),
+        ("imagenet1k-validation-07.tar", "val"),
+        ("VAL_3.tar", "val"),
+        ("test.tar", "test"),
+        ("0001.tar", None),
+        ("training_data.tar", "train"),
+        ("contest-1.tar", None),
+    ],
+)
+def test_a_shard_is_of_the_split_that_its_name_says(name, split):
+    assert split_of(name) == split
+
+
+@pytest.mark.parametrize("left", [100, 512, 700, 1024 + 60, 4096, 4096 + 512])
+def test_a_shard_that_is_cut_short_gives_what_is_whole_in_it(left, tmp_path):
+    whole = tar_of(by_class(0, 24))
+    folder = write(tmp_path / "s", a=whole[:left], b=by_class(24, 24))
+    _, index = open_shards(str(folder))
+    assert 24 <= index.images < 28
+    assert [reason[:9] for name, reason in index.skipped if name == "a.tar"] == ["cut short"]
+
+
+def test_a_header_that_is_damaged_ends_its_shard(tmp_path):
+    whole = bytearray(tar_of(by_class(0, 24), tarfile.USTAR_FORMAT))
+    whole[4 * 1024 + 3] ^= 4  # a letter of the name of the third picture
+    folder = write(tmp_path / "s", a=bytes(whole), b=by_class(24, 24))
+    _, index = open_shards(str(folder))
+    assert index.images == 26
+    assert dict(index.skipped)["a.tar"] == "damaged: a header of its files cannot be read"
+
+
+def test_pictures_and_labels_that_are_damaged_are_told_one_by_one(tmp_path):
+    files = by_class(0, 24)
+    files["0003.png"] = files["0003.png"][:-20]
+    files["0005.cls"] = b"\xff\xfe"
+    files["0007.jpg"] = picture(500)
+    _, index = open_shards(str(write(tmp_path / "s", a=files)))
+    assert dict(index.skipped) == {
+        "a.tar/0003.png": "damaged or cut short",
+        "a.tar/0005.cls": "a .cls that cannot be read",
+        "a.tar/0007.jpg": "a second image of one sample",
+    }
+    assert index.images == 23
+
+
+def test_links_devices_and_paths_upwards_are_never_followed(tmp_path):
+    (tmp_path / "secret.png").write_bytes(picture(7))
+    path = tmp_path / "s" / "a.tar"
+    path.parent.mkdir()
+    with tarfile.open(path, "w") as tar:
+        for name, kind in (("1.png", tarfile.SYMTYPE), ("2.png", tarfile.LNKTYPE), ("3.png", tarfile.CHRTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "../secret.png"
+            tar.addfile(info)
+    with path.open("rb+") as file:
+        file.write(tar_of({"../../4.png": picture(4), "../../4.cls": b"0", "/5.png": picture(5), "/5.cls": b"1"}))
+    before = sorted(tmp_path.rglob("*"))
+    _, index = open_shards(str(path))
+    assert [member.name for member in index.shards[0].members] == ["a.tar/../../4.png", "a.tar//5.png"]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_one_tar_and_several_can_be_named(tmp_path):
+    folder = write(tmp_path / "s", **{f"x-{number:02}": by_class(12 * number, 12) for number in range(4)})
+    assert open_shards(f"{folder}/x-01.tar")[1].images == 12
+    _, index = open_shards(f"{folder}/x-{{01..03}}.tar")
+    assert [shard.name for shard in index.shards] == ["x-01.tar", "x-02.tar", "x-03.tar"]
+    _, index = open_shards(f"{folder}/x-{{03..05}}.tar")
+    assert dict(index.skipped) == {"x-04.tar": "not there", "x-05.tar": "not there"}
+    with pytest.raises(DataError, match="must count upwards"):
+        open_shards(f"{folder}/x-{{03..01}}.tar")
+    with pytest.raises(DataError, match=r"no images in the 1 shards of .*x-09.tar: not there"):
+        open_shards(f"{folder}/x-09.tar")
+
+
+def test_photos_beside_a_tar_stay_photos(tmp_path):
+    from megavit.data.shards.opened import is_shards
+
+    folder = write(tmp_path / "s", a=by_class(0, 12))
+    (folder / "README.md").write_text("shards")
+    assert is_shards(str(folder))
+    (folder / "photo.png").write_bytes(picture(0))
+    assert not is_shards(str(folder))

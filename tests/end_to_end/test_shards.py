@@ -1,0 +1,191 @@
+"""Shards as a person uses them: written, trained on, checked, and answered for by processes that die."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from megavit.cli import app
+from tests.end_to_end.conftest import QUICK, megavit, megavit_json
+
+IMAGES = 90
+
+
+@pytest.fixture(scope="module")
+def shards(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shards")
+    told = megavit_json("shard", digits, "--out", "shards", "--size", "70kB", cwd=folder)
+    assert told["images"] == IMAGES and told["shards"] == 3
+    assert told["skipped"] == {"hidden": 1, "not an image (.txt)": 1, "an empty file": 1}
+    return folder / "shards"
+
+
+def start(
+    run: Path, shards: Path, cwd: Path, output: str, rank: int, world: int, verb: str = "predict"
+) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", "-m", "megavit", verb, str(run), str(shards), "--output", output]
+    env = os.environ | {"RANK": str(rank), "WORLD_SIZE": str(world)}
+    return subprocess.Popen(
+        [*command, "--batch-size", "2"], cwd=cwd, env=env, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+
+
+def wait(*processes: subprocess.Popen[str]) -> None:
+    for process in processes:
+        _, told = process.communicate(timeout=120)
+        assert process.returncode == 0, told
+
+
+def answers(path: Path) -> list[tuple[str, str]]:
+    with path.open(newline="") as file:
+        return [(row["path"], row["label"]) for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def expected(run: Path, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
+    """The answers for the shards, from one process."""
+    folder = tmp_path_factory.mktemp("expected")
+    done = megavit("predict", run, shards, "--output", "one.csv", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert f"{IMAGES} answers of 3 shards in one.csv" in done.stderr
+    found = answers(folder / "one.csv")
+    assert len({name for name, _ in found}) == len(found) == IMAGES
+    assert [path.name for path in folder.iterdir()] == ["one.csv"]
+    return found
+
+
+def test_training_on_shards_is_training_on_their_folder(run, digits, shards, tmp_path, capsys):
+    assert megavit("train", shards, "--out", "run", *QUICK, cwd=tmp_path).returncode == 0
+    weights = [(folder / "bundle" / "model.safetensors").read_bytes() for folder in (run, tmp_path / "run")]
+    assert weights[0] == weights[1]
+    told = []
+    for data in (shards, digits):
+        assert app.run(["evaluate", str(run), str(data), "--json"]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+        told[-1]["data"].pop("source")
+    assert told[0] == told[1]
+
+
+def test_check_finds_what_is_damaged(shards, tmp_path):
+    for path in shards.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    first = json.loads((shards / "megavit-shards.json").read_text())["shards"][0]
+    with (tmp_path / first["name"]).open("rb+") as file:
+        file.seek(first["offsets"][4] + 50)
+        file.write(b"\0\0")
+    done = megavit("check", tmp_path, "--quick", "--json", cwd=tmp_path)
+    assert done.returncode == 1
+    told = [one for one in json.loads(done.stdout)["findings"] if one["kind"] == "unreadable"]
+    assert {one["images"][0]: one["sentence"] for one in told} == {
+        first["names"][4]: "not the bytes that were written",
+        "digit 1/empty.png": "an empty file",
+    }
+
+
+def test_answers_for_the_shards_are_those_for_their_files(run, digits, shards, expected, tmp_path):
+    assert (
+        megavit("predict", run, digits, "--output", "files.csv", cwd=tmp_path).returncode == 2
+    )  # a text and an empty file
+    files = {str(Path(name).relative_to(digits)): label for name, label in answers(tmp_path / "files.csv") if label}
+    assert dict(expected) == files
+    listed = megavit("predict", run, shards, "--json", cwd=tmp_path).stdout.splitlines()
+    assert [json.loads(line)["path"] for line in listed] == [name for name, _ in expected]
+
+
+@pytest.mark.parametrize("output", ["out.csv", "out"])
+def test_a_process_that_is_killed_costs_nothing_but_its_part(output, run, shards, expected, tmp_path):
+    pair = [start(run, shards, tmp_path, output, rank, 2) for rank in range(2)]
+    folder = tmp_path / (f"{output}.parts" if "." in output else output)
+    until = time.monotonic() + 60
+    while not list(folder.glob(".data-*")) and time.monotonic() < until:  # some part is being written
+        time.sleep(0.002)
+    for process in pair:
+        process.kill()
+        process.communicate()
+    assert not (tmp_path / "out.csv").exists()
+    kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("data-*")}
+    world = 3 if output == "out.csv" else 1
+    wait(*(start(run, shards, tmp_path, output, rank, world) for rank in range(world)))
+    if output == "out":
+        parts = sorted(folder.glob("data-*"))
+        assert len(parts) == 3 and {part.suffix for part in parts} == {".jsonl"}
+        assert kept.items() <= {path.name: path.stat().st_mtime_ns for path in parts}.items()
+        rows = [json.loads(line) for part in parts for line in part.read_text().splitlines()]
+        assert [(row["path"], row["label"]) for row in rows] == expected
+        assert list(folder.glob(".data-*")) == []
+    else:
+        assert answers(tmp_path / output) == expected
+        assert [path.name for path in tmp_path.iterdir()] == [output]
+
+
+def test_torchrun_starts_again_what_died(run, shards, expected, tmp_path):
+    """Rank 1 is killed once; torchrun starts both again, and the file is as if nothing had been."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
+    command += [
+        "--standalone",
+        "-m",
+        "megavit",
+        "predict",
+        str(run),
+        str(shards),
+        "--output",
+        "out.csv",
+        "--batch-size",
+        "1",
+    ]
+    agent = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    until, killed = time.monotonic() + 90, False
+    while not killed and time.monotonic() < until and agent.poll() is None:
+        for name in (tmp_path / "out.csv.parts").glob(".data-000001-*"):  # the part of rank 1
+            victim = _writer_of(name)
+            if victim is not None:
+                os.kill(victim, signal.SIGKILL)
+                killed = True
+        time.sleep(0.002)
+    _, told = agent.communicate(timeout=120)
+    assert agent.returncode == 0, told
+    assert killed
+    assert answers(tmp_path / "out.csv") == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+
+
+def _writer_of(path: Path) -> int | None:
+    """The process that has a file open."""
+    for handle in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if handle.readlink() == path:
+                return int(handle.parts[2])
+        except OSError:
+            continue
+    return None
+
+
+def test_embeddings_of_shards_are_complete_too(run, shards, expected, tmp_path):
+    wait(*(start(run, shards, tmp_path, "out.npz", rank, 2, "embed") for rank in range(2)))
+    with np.load(tmp_path / "out.npz") as arrays:
+        assert arrays["path"].tolist() == [name for name, _ in expected]
+        assert Counter(arrays["embedding"].shape) == Counter((IMAGES, arrays["embedding"].shape[1]))
+
+
+def test_mistakes_are_told_in_a_sentence(run, shards, digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.csv").touch()
+    for arguments, told in (
+        (("predict", run, shards, "--output", "there.csv"), "there.csv is there already"),
+        (("predict", run, shards, "--output", "out.txt"), "answers are written as .jsonl or .csv, or into a folder"),
+        (("shard", "demo:digits", "--out", "x"), "demo:digits has no files"),
+        (("shard", digits, "--out", "x", "--size", "many"), "size must be a number of bytes such as 256MB"),
+        (("shard", digits, "--out", digits / "x"), "lies within the data"),
+        (("shard", digits, "--out", shards), "is there already, and not empty"),
+        (("train", tmp_path / "no.tar"), "there are no images in the 1 shards"),
+    ):
+        assert app.run([str(argument) for argument in arguments]) == 2
+        assert told in capsys.readouterr().err

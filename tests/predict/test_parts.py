@@ -1,0 +1,111 @@
+"""Parts of answers: whole or not there, of one making, joined in order."""
+
+import json
+from itertools import chain
+
+import numpy as np
+import pytest
+
+from megavit.errors import ConfigError, OutputError
+from megavit.predict.parts import RECORD, Parts
+from megavit.predict.share import own_device, restarted, share
+
+SHARDS = ("a.tar", "b.tar", "c.tar", "d.tar", "e.tar")
+MADE_OF = {"model": "m", "top": 5, "coverage": None}
+
+
+def fill(parts: Parts, rank: int = 0, world: int = 1) -> list[str]:
+    done = list(parts.missing(rank, world))
+    for shard in done:
+        with parts.write(shard) as path:
+            path.write_text(f"path,label\n{shard}/0,{rank}\n{shard}/1,{rank}\n")
+    return done
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+def test_each_shard_is_one_processs(world, tmp_path):
+    parts = Parts(tmp_path / "out", ".csv", SHARDS, MADE_OF)
+    found = [list(parts.missing(rank, world)) for rank in range(world)]
+    assert sorted(chain.from_iterable(found)) == list(SHARDS)
+
+
+def test_what_is_there_is_not_made_again_whatever_the_number_of_processes(tmp_path):
+    parts = Parts(tmp_path / "out", ".csv", SHARDS, MADE_OF)
+    assert fill(parts, 1, 2) == ["b.tar", "d.tar"]
+    assert fill(Parts(tmp_path / "out", ".csv", SHARDS, MADE_OF), 0, 3) == ["a.tar"]
+    assert fill(Parts(tmp_path / "out", ".csv", SHARDS, MADE_OF)) == ["c.tar", "e.tar"]
+
+
+def test_a_part_that_was_not_finished_is_not_there(tmp_path):
+    parts = Parts(tmp_path / "out", ".csv", SHARDS, MADE_OF)
+    with pytest.raises(KeyboardInterrupt):
+        with parts.write("a.tar") as path:
+            path.write_text("half")
+            raise KeyboardInterrupt
+    assert [path.name for path in parts.folder.iterdir()] == [RECORD]
+    # As a process leaves it that is killed.
+    (parts.folder / ".a-12345678.csv").write_text("half")
+    fill(parts)
+    assert sorted(path.name for path in parts.folder.iterdir()) == [*(f"{x}.csv" for x in "abcde"), RECORD]
+
+
+def test_tables_and_lines_are_joined_in_the_order_of_the_shards(tmp_path):
+    for suffix, header in ((".csv", "path,label\n"), (".jsonl", "")):
+        parts = Parts(tmp_path / f"out{suffix}", suffix, SHARDS, MADE_OF)
+        for shard in reversed(SHARDS):
+            with parts.write(shard) as path:
+                path.write_text(f"{header}{shard}/0,x\n{shard}/1,y\n")
+        parts.wait()
+        parts.join()
+        rows = "".join(f"{shard}/{n}\n" for shard in SHARDS for n in ("0,x", "1,y"))
+        assert (tmp_path / f"out{suffix}").read_text() == header + rows
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.jsonl"]
+
+
+def test_arrays_are_joined(tmp_path):
+    parts = Parts(tmp_path / "out.npz", ".npz", SHARDS[:2], MADE_OF)
+    for number, shard in enumerate(SHARDS[:2]):
+        with parts.write(shard) as path:
+            np.savez(path, path=np.array([f"{shard}{'x' * number}"]), embedding=np.full((1, 3), number, np.float32))
+    parts.join()
+    with np.load(tmp_path / "out.npz") as arrays:
+        assert arrays["path"].tolist() == ["a.tar", "b.tarx"]
+        assert arrays["embedding"].tolist() == [[0, 0, 0], [1, 1, 1]]
+        assert arrays["embedding"].dtype == np.float32
+
+
+def test_answers_of_another_making_are_not_mixed_in(tmp_path):
+    fill(Parts(tmp_path / "out", ".csv", SHARDS, MADE_OF), 0, 2)
+    with pytest.raises(OutputError, match="answers of another bundle, of other settings or for other shards"):
+        Parts(tmp_path / "out", ".csv", SHARDS, MADE_OF | {"top": 3})
+    assert json.loads((tmp_path / "out" / RECORD).read_text()) == MADE_OF
+
+
+def test_what_is_in_the_way_stays(tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious.txt").touch()
+    with pytest.raises(OutputError, match="not empty"):
+        Parts(tmp_path / "full", ".csv", SHARDS, MADE_OF)
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="is a file"):
+        Parts(tmp_path / "file", ".csv", SHARDS, MADE_OF)
+    parts = Parts(tmp_path / "out.csv", ".csv", SHARDS, MADE_OF)
+    fill(parts)
+    (tmp_path / "out.csv").write_text("precious")
+    with pytest.raises(OutputError, match="is there already"):
+        parts.join()
+    assert (tmp_path / "out.csv").read_text() == "precious"
+
+
+def test_the_environment_says_which_process_this_is(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT"):
+        monkeypatch.delenv(name, raising=False)
+    assert (share(), restarted(), own_device("auto")) == ((0, 1), False, "auto")
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert (share(), restarted()) == ((2, 3), True)
+    for rank in ("3", "-1", "x", ""):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(ConfigError, match="RANK must be a number below WORLD_SIZE"):
+            share()

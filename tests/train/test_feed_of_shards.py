@@ -1,0 +1,100 @@
+"""Training images that come from shards: in windows, damaged or not, the same however often the run is stopped."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.recipe import DataRecipe
+from megavit.data import windows as windows_module
+from megavit.data.read import read_data
+from megavit.data.samples import LabelledImages
+from megavit.train import feed as module
+from megavit.train.feed import MOST_TOLD, Feed
+from megavit.train.prepare import batches_of
+from megavit.train.watch import Silent
+from tests.data.shards.made import class_folders, flip, sharded
+from tests.train.tiny import make_task
+
+IMAGES, BATCH, STEPS = 90, 12, 20
+SIZE = Preprocessing(height=2, width=2, channels=1)
+
+
+class Told(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    sharded(class_folders(tmp_path / "in", IMAGES), tmp_path / "out")
+    return tmp_path / "out"
+
+
+def read(folder: Path) -> LabelledImages:
+    return read_data(folder, DataRecipe(val=0, test=0), verify="none")
+
+
+def make_feed(folder: Path, monkeypatch: pytest.MonkeyPatch, memory: bool, watch: Silent | None = None) -> Feed:
+    monkeypatch.setattr(module, "free_memory", lambda: 2**30 if memory else 0)
+    images = read(folder)
+    return Feed(images, images.samples, SIZE, 0, watch or Silent())
+
+
+def stream(feed: Feed, start: int, steps: int) -> list[tuple[list[float], list[int]]]:
+    """Of each batch the images, each told by its first pixel, and the labels."""
+    task = replace(make_task(), batch_size=BATCH, images=IMAGES)
+    found = batches_of(feed, task, start, steps)
+    return [(torch.as_tensor(images)[:, 0, 0, 0].tolist(), labels.tolist()) for images, labels in found]
+
+
+@pytest.mark.parametrize("window", [1, 2, 16])
+def test_every_cut_gives_the_same_stream_from_memory_or_not(window, folder, monkeypatch):
+    monkeypatch.setattr(windows_module, "WINDOW", window)
+    whole = stream(make_feed(folder, monkeypatch, memory=True), 0, STEPS)
+    came = [image for images, _ in whole for image in images]
+    for epoch in range(2):
+        assert sorted(came[epoch * IMAGES : (epoch + 1) * IMAGES]) == list(range(IMAGES))
+    # Picture n is of class n modulo 3: cat, dog and newt, which are sorted as 0, 1, 2.
+    assert all([int(image) % 3 for image in images] == labels for images, labels in whole)
+    for start in (0, 3, 8):
+        assert stream(make_feed(folder, monkeypatch, memory=False), start, STEPS) == whole[start:]
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_damage_is_told_once_and_changes_nothing_else(memory, folder, monkeypatch):
+    whole = stream(make_feed(folder, monkeypatch, memory=memory), 0, STEPS)
+    at = read(folder).samples[7].at
+    assert at is not None
+    flip(Path(at.file), at.offset + at.size - 20)
+    told = Told()
+    found = stream(make_feed(folder, monkeypatch, memory, told), 0, STEPS)
+    number = int(read(folder).samples[7].name[-8:-4])
+    differ = [
+        (before, after)
+        for (was, labels), (now, same) in zip(whole, found, strict=True)
+        for before, after in zip(was, now, strict=True)
+        if before != after or labels != same
+    ]
+    assert {before for before, _ in differ} == {number} and len(differ) >= STEPS * BATCH // IMAGES
+    assert {after % 3 for _, after in differ} == {number % 3} and len({after for _, after in differ}) == 1
+    (line,) = told.lines
+    assert line.endswith("is damaged (not the bytes that were written): another image of its kind takes its place")
+
+
+def test_of_much_damage_a_few_lines_are_told(folder, monkeypatch):
+    for sample in read(folder).samples[:15]:
+        assert sample.at is not None
+        flip(Path(sample.at.file), sample.at.offset + sample.at.size - 20)
+    for memory in (True, False):
+        told = Told()
+        feed = make_feed(folder, monkeypatch, memory, told)
+        stream(feed, 0, STEPS)
+        assert len(feed.pictures.damaged) == 15
+        assert len(told.lines) == MOST_TOLD + 1
+        assert told.lines[-1] == "more images are damaged; megavit check lists them all"
