@@ -36,3 +36,24 @@ def test_signals_are_handled_after_graphs_ended_in_any_order(order: tuple[int, .
     script = SCRIPT.replace("{order}", str(order))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+CALIBRATION = """
+import faulthandler, torch
+faulthandler.enable()
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.presets import preset
+from megavit.engine.int8 import calibrate
+from megavit.engine.signal_stack import signal_stack
+from megavit.model.vit import MegaVit
+model = MegaVit.from_config(preset("nano", num_classes=3)).eval()
+before = signal_stack()
+calibrate(model, Preprocessing(height=32, width=32, channels=3), [torch.zeros(2, 3, 32, 32, dtype=torch.uint8)] * 2)
+assert signal_stack() == before, "measuring has put another stack back"
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux alone it is known")
+def test_measuring_bounds_leaves_no_stack_behind() -> None:
+    done = subprocess.run([sys.executable, "-c", CALIBRATION], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

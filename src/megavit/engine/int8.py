@@ -14,7 +14,7 @@ from torch import Tensor
 from megavit.config.preprocessing import Preprocessing
 from megavit.engine.fold import Matrix
 from megavit.engine.graph import Node, build, constant, plain_product
-from megavit.engine.inputs import Inputs
+from megavit.engine.inputs import Arrays, Inputs
 from megavit.engine.signal_stack import keeping_signal_stack
 from megavit.model.vit import MegaVit
 
@@ -63,14 +63,19 @@ def calibrate(model: MegaVit, preprocessing: Preprocessing, batches: Iterable[Te
     with torch.no_grad():
         graph = build(model, preprocessing, probe)
     graph.add_results([op.result(value) for value in probe.inputs])
-    compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    with keeping_signal_stack():
+        compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found: list[float] = []
     for batch in batches:
         with keeping_signal_stack():
-            answers = compiled(inputs_of(batch))
-        seen = [answers[place] for place in range(2, len(compiled.outputs))]  # after features and logits
-        new = [float(np.abs(values).max()) for values in seen]
+            new = _largest(compiled, inputs_of(batch))
         found = list(map(max, found, new)) if found else new
     with keeping_signal_stack():
         del compiled
     return found
+
+
+def _largest(compiled: ov.CompiledModel, inputs: Arrays) -> list[float]:
+    """Of each output but features and logits; nothing is left that would keep the graph alive."""
+    answers = compiled(inputs)
+    return [float(np.abs(answers[place]).max()) for place in range(2, len(compiled.outputs))]
