@@ -51,7 +51,6 @@ def test_where_nothing_fits_the_answer_is_no_and_says_what_would(capsys) -> None
         ("plan BB", "there is no preset"),
         ("plan B --gpus 7 --batch 100", "does not divide"),
         ("plan B --gpus 0", "gpus must be a whole number"),
-        ("plan B --precision float32 --gather bfloat16", "no longer float32"),
         ("plan B --image-size 225", "must divide"),
     ],
 )

@@ -172,6 +172,7 @@ def test_every_setting_that_has_a_value_is_written():
         "epochs": 3,
         "minutes": 10.0,
         "gradient_checkpointing": False,
+        "compile": False,
         "seed": 0,
         "device": "auto",
         "precision": "auto",

@@ -64,6 +64,7 @@ from megavit.errors import ConfigError
         (RunRecipe, {"workers": -1}, ["workers", "at least 0"]),
         (RunRecipe, {"gradient_accumulation": 0}, ["gradient_accumulation", "at least 1"]),
         (RunRecipe, {"gradient_checkpointing": 1}, ["gradient_checkpointing", "true or false", "1"]),
+        (RunRecipe, {"compile": "yes"}, ["compile", "true or false", "yes"]),
     ],
 )
 def test_settings_that_cannot_be_are_refused_by_name(kind: type, changes: dict[str, Any], words: list[str]) -> None:

@@ -14,6 +14,8 @@ from tests.parallel.tiny import DESIGNS, fresh, save, steps, task_of
 @pytest.fixture(scope="session")
 def alone() -> dict[str, list[float]]:
     found = {design: steps(fresh(task_of(), Alone(), DESIGNS[design]), task_of()) for design in DESIGNS}
+    low = task_of(precision="bfloat16")
+    found["bfloat16"] = steps(fresh(low, Alone()), low)
     return found | {"muon": steps(fresh(task_of("muon"), Alone(), DESIGNS["serial"]), task_of("muon"))}
 
 

@@ -39,6 +39,27 @@ def test_gradient_checkpointing_changes_nothing(of_two, alone, layout):
     assert apart(of_two[f"{layout} checkpointing"], alone["parallel"]) < BOUND
 
 
+@pytest.mark.parametrize("layout", two.LAYOUTS)
+def test_in_bfloat16_they_learn_the_same_up_to_its_rounding(of_two, alone, layout):
+    assert 0 < apart(of_two[f"{layout} bfloat16"], alone["parallel"]) < 0.03
+    assert apart(of_two[f"{layout} bfloat16"], alone["bfloat16"]) < 0.03
+
+
+@pytest.mark.parametrize("layout", [layout for layout in two.LAYOUTS if layout != "ddp"])
+def test_a_model_that_no_process_has_whole_begins_with_the_same_bits(of_two, layout):
+    assert of_two[f"{layout} begun in parts"]
+
+
+def test_compiled_layers_learn_the_same(of_two, alone):
+    assert apart(of_two["compiled"], alone["parallel"]) < BOUND
+
+
+def test_parallel_branches_are_summed_once_each_way_and_serial_ones_twice(of_two):
+    # Of two layers; and of each, the gradients of the weights of the norms of queries and of keys.
+    norms = 2 * 2
+    assert of_two["sums"] == {"parallel": 2 * 2 + norms, "serial": 2 * 4 + norms}
+
+
 def test_norms_of_queries_and_keys_whose_gradients_are_not_summed_show(of_two, alone):
     assert apart(of_two["mutant"], alone["parallel"]) > 3 * BOUND
 

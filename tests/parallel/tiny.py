@@ -30,10 +30,17 @@ DESIGNS = {"parallel": PARALLEL, "serial": SERIAL}
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def task_of(kind: str = "adamw", loss: Loss | None = None, checkpointing: bool = False) -> Task:
+def task_of(
+    kind: str = "adamw", loss: Loss | None = None, checkpointing: bool = False, precision: str = "float32"
+) -> Task:
     recipe = Recipe(
         optimiser=OptimiserRecipe(kind=kind, learning_rate=3e-3, ema=0.3),  # pyrefly: ignore[bad-argument-type]
-        run=RunRecipe(batch_size=BATCH, precision="float32", device="cpu", gradient_checkpointing=checkpointing),
+        run=RunRecipe(
+            batch_size=BATCH,
+            precision=precision,  # pyrefly: ignore[bad-argument-type]
+            device="cpu",
+            gradient_checkpointing=checkpointing,
+        ),
     )
     return Task(
         recipe=recipe,
@@ -46,21 +53,33 @@ def task_of(kind: str = "adamw", loss: Loss | None = None, checkpointing: bool =
     )
 
 
-def team_of(layout: tuple[int, int, int]) -> Alone | Team:
+def team_of(layout: tuple[int, int, int], dtype: torch.dtype = torch.float32) -> Alone | Team:
     """The team of (replicate, shard, tensor)."""
     here, (replicate, shard, tensor) = ranks(), layout
     if replicate * shard * tensor == 1:
         return Alone()
     assert replicate * shard * tensor == here.world
-    return Team(here, ParallelRecipe(procs=here.world, shard=shard, tensor=tensor), torch.device("cpu"))
+    return Team(here, ParallelRecipe(procs=here.world, shard=shard, tensor=tensor), torch.device("cpu"), dtype)
 
 
-def fresh(task: Task, team: Alone | Team, design: Design = PARALLEL) -> TrainState:
+def fresh(task: Task, team: Alone | Team, design: Design = PARALLEL, *, whole: bool = True) -> TrainState:
+    """The state before the first step.
+
+    Args:
+        whole: the model is, in each process, before it is divided.
+    """
     sizes = {"image_size": 8, "patch_size": 2, "channels": 1, "dim": 16, "depth": 2, "heads": 4, "dim_head": 8}
-    seed_all(0)
-    model = MegaVit.from_config(ViTConfig(**sizes, mlp_dim=32, num_classes=CLASSES, design=design))
+    with torch.device("meta"):
+        model = MegaVit.from_config(ViTConfig(**sizes, mlp_dim=32, num_classes=CLASSES, design=design))
     model.transformer.gradient_checkpointing = task.recipe.run.gradient_checkpointing
+    seed_all(0)
+    if whole:
+        model.to_empty(device="cpu").initialise()
     state = TrainState.fresh(model, task.recipe.optimiser, team)
+    if not whole:
+        assert isinstance(team, Team)
+        team.initialise(state.model)
+        state.begin_average()
     for optimiser in state.optimisers:
         if isinstance(optimiser, Muon):
             optimiser.dtype = torch.float32  # bfloat16 would round the last bits up to the third digit

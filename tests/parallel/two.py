@@ -14,7 +14,7 @@ from megavit.parallel.shards import local
 from megavit.runtime.ranks import ranks
 from megavit.train.gather import gathered
 from megavit.train.state import TrainState
-from tests.parallel.tiny import DESIGNS, PoisonedAt, fresh, restored, save, steps, task_of, team_of
+from tests.parallel.tiny import BATCH, DESIGNS, PoisonedAt, fresh, restored, save, steps, task_of, team_of
 
 LAYOUTS = {"ddp": (2, 1, 1), "fsdp": (1, 2, 1), "tp": (1, 1, 2)}
 SAVED = 5
@@ -37,6 +37,11 @@ def main(out: Path) -> dict[str, Any]:
         answer[f"{name} muon"] = steps(fresh(task_of("muon"), team_of(layout), DESIGNS["serial"]), task_of("muon"))
         frugal = task_of(checkpointing=True)
         answer[f"{name} checkpointing"] = steps(fresh(frugal, team_of(layout)), frugal)
+        low = task_of(precision="bfloat16")
+        answer[f"{name} bfloat16"] = steps(fresh(low, team_of(layout, torch.bfloat16)), low)
+        if name != "ddp":
+            begun = fresh(task_of(), team_of(layout), whole=False)
+            answer[f"{name} begun in parts"] = same(begun, fresh(task_of(), team_of(layout)))
         poisoned = task_of(loss=PoisonedAt(7, ranks().rank == 1))
         state = fresh(poisoned, team_of(layout))
         answer[f"{name} nan"] = [str(loss) for loss in steps(state, poisoned)]
@@ -46,10 +51,24 @@ def main(out: Path) -> dict[str, Any]:
         without.step += 1
         steps(without, task_of())
         answer[f"{name} as without"] = same(state, without)
+    compiled = fresh(task_of(), team_of((1, 2, 1)))
+    for layer in compiled.model.transformer.layers:
+        layer.compile()
+    answer["compiled"] = steps(compiled, task_of())
+    answer["sums"] = {design: sums_of(fresh(task_of(), team_of((1, 1, 2)), DESIGNS[design])) for design in DESIGNS}
     answer["full"] = full_disk(out / "full")
     plans.plan_of = without_norms
     answer["mutant"] = steps(fresh(task_of(), team_of((1, 1, 2))), task_of())
     return answer
+
+
+def sums_of(state: TrainState) -> int:
+    """All-reduces of the tokens in a step with tensor parallelism."""
+    from torch.distributed.tensor.debug import CommDebugMode
+
+    with CommDebugMode() as counted:
+        state.model(torch.rand(BATCH, 1, 8, 8)).sum().backward()
+    return counted.get_comm_counts()[torch.ops.c10d_functional.all_reduce]
 
 
 def full_disk(folder: Path) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from benchmarks.plan_step import formula, measured
 from megavit.config.presets import preset
 from megavit.config.vit import ViTConfig
 from megavit.model import attention
-from megavit.plan import activations
+from megavit.plan import activations, memory
 from megavit.plan.check import MEMORY_WITHIN, TRAFFIC_WITHIN, checked
 from megavit.plan.layout import Layout, Training
 from megavit.plan.memory import fullest, moments, optimiser_state
 from megavit.plan.weights import weights_of
+from megavit.train import muon
 from tests.plan.small import MODELS, PARALLEL, SERIAL, layout, training
 
 TRACED = {
@@ -30,22 +31,26 @@ TRACED = {
     "HSDP": layout(replicate=2, shard=4),
     "tensor": layout(tensor=2),
     "FSDP, tensor": layout(shard=2, tensor=2),
+    "FSDP, three, checkpointed": layout(shard=2, tensor=3, checkpointing=True),
     "FSDP, tensor, checkpointed": layout(shard=4, tensor=4, checkpointing=True),
     "HSDP, tensor": layout(replicate=2, shard=2, tensor=2),
     "data, tensor": layout(replicate=2, tensor=2, accumulation=2),
 }
-PLAIN, CAST, SENT_IN_HALF = ("float32", "float32"), ("bfloat16", "float32"), ("bfloat16", "bfloat16")
 CASES = [
-    *(("parallel", name, SENT_IN_HALF) for name in TRACED),
-    *(("parallel", name, CAST) for name in ("FSDP", "HSDP, tensor", "alone, in parts")),
-    *(("serial", name, numbers) for name in ("alone, checkpointed", "DDP", "FSDP") for numbers in (PLAIN, CAST)),
+    *(("parallel", name, "bfloat16") for name in TRACED if "three" not in name),
+    *(("parallel", name, "float32") for name in ("FSDP", "HSDP, tensor", "alone, in parts")),
+    *(
+        ("serial", name, precision)
+        for name in ("alone, checkpointed", "DDP", "FSDP", "FSDP, three, checkpointed")
+        for precision in ("float32", "bfloat16")
+    ),
 ]
 
 
-@pytest.mark.parametrize(("model", "name", "numbers"), CASES)
-def test_memory_and_traffic_are_those_of_a_traced_rank(model: str, name: str, numbers: tuple[str, str]) -> None:
-    config, of, (precision, gather) = MODELS[model], TRACED[name], numbers
-    found = checked(config, training(of, precision=precision, gather=gather), of)
+@pytest.mark.parametrize(("model", "name", "precision"), CASES)
+def test_memory_and_traffic_are_those_of_a_traced_rank(model: str, name: str, precision: str) -> None:
+    config, of = MODELS[model], TRACED[name]
+    found = checked(config, training(of, precision=precision), of)
     formula, traced = found.memory
     assert formula == pytest.approx(traced, rel=MEMORY_WITHIN)
     for collective, (by_formula, counted) in found.traffic.items():
@@ -76,11 +81,15 @@ def test_attention_keeps_its_weights_where_the_model_does() -> None:
     assert activations.EXPLICIT_UP_TO_TOKENS == attention.EXPLICIT_UP_TO_TOKENS
 
 
+def test_muon_turns_as_many_matrices_at_once_as_are_counted() -> None:
+    assert memory.AT_ONCE == muon.AT_ONCE
+
+
 def test_the_optimisers_state_is_what_the_real_one_keeps() -> None:
     weights = weights_of(preset("B"), 1, 1)
-    adamw, muon = (optimiser_state(weights, Training(batch=1, optimiser=kind)) for kind in ("adamw", "muon"))
+    adamw, mixed = (optimiser_state(weights, Training(batch=1, optimiser=kind)) for kind in ("adamw", "muon"))
     assert adamw == 8 * weights.whole
-    assert muon == 8 * weights.whole - 4 * weights.matrices
+    assert mixed == 8 * weights.whole - 4 * weights.matrices
 
 
 LAYOUTS = st.builds(
@@ -95,7 +104,6 @@ LAYOUTS = st.builds(
 TRAININGS = st.builds(
     Training,
     batch=st.just(1),
-    gather=st.sampled_from(["float32", "bfloat16"]),
     optimiser=st.sampled_from(["muon", "adamw"]),
     averages=st.integers(0, 2),
 )
@@ -105,9 +113,9 @@ CONFIGS = st.sampled_from([preset("22B"), PARALLEL])
 @settings(max_examples=200)
 @given(CONFIGS, TRAININGS, LAYOUTS)
 def test_the_parts_add_up_and_none_is_negative(config, of_training: Training, of: Layout) -> None:
-    for memory in moments(config, of_training, of).values():
-        assert memory.total == sum(memory.parts().values())
-        assert min(memory.parts().values()) >= 0
+    for held in moments(config, of_training, of).values():
+        assert held.total == sum(held.parts().values())
+        assert min(held.parts().values()) >= 0
 
 
 @settings(max_examples=200)

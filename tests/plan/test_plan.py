@@ -58,7 +58,7 @@ def test_of_each_grid_the_fastest_that_fits_is_listed() -> None:
 
 
 def test_22b_on_1024_gpus_is_planned_in_seconds_and_needs_its_weights_gathered_in_bfloat16() -> None:
-    plan = of("22B", 1024, 65536, gather="bfloat16")
+    plan = of("22B", 1024, 65536)
     assert plan.fitting and plan.parameters == pytest.approx(21.9e9, rel=0.02)
     assert 0.2 < plan.fitting[0].duration.mfu < 0.55
     assert plan.flops == 65536 * training_flops(preset("22B"))
@@ -69,7 +69,7 @@ def test_22b_on_1024_gpus_is_planned_in_seconds_and_needs_its_weights_gathered_i
 
 
 def test_without_a_fitting_layout_it_says_which_is_nearest_and_how_many_gpus_would_do() -> None:
-    plan = of("22B", 1, 8, gather="bfloat16")
+    plan = of("22B", 1, 8)
     assert plan.fitting == ()
     said = why_not(plan)
     assert "one GPU" in said and "71.1 GiB" in said and "such GPUs fit" in said
@@ -148,8 +148,6 @@ def test_the_table_is_of_real_devices() -> None:
 
 
 def test_numbers_that_cannot_be_are_refused() -> None:
-    with pytest.raises(ConfigError, match="precision bfloat16"):
-        Training(batch=1, precision="float32", gather="bfloat16")
     with pytest.raises(ConfigError, match="batch"):
         Training(batch=0)
     assert training(layout()).batch == 8

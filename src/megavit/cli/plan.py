@@ -25,9 +25,6 @@ def plan(
     patch_size: Annotated[int | None, Parameter(help="Pixels a side. Default: the preset's.")] = None,
     num_classes: Annotated[int, Parameter(help="Outputs of the model.")] = 1000,
     precision: Annotated[Precision, Parameter(help="Of the products of matrices: float32 or bfloat16.")] = "bfloat16",
-    gather: Annotated[
-        Precision, Parameter(help="In which FSDP2 sends weights: float32, as megavit train does, or bfloat16.")
-    ] = "float32",
     optimiser: Annotated[OptimiserKind, Parameter(help="muon or adamw.")] = "muon",
     memory: Annotated[float | None, Parameter(help="GiB of a GPU, for one that is not in the table.")] = None,
     tflops: Annotated[float | None, Parameter(help="Dense bfloat16 TFLOP/s of a GPU.")] = None,
@@ -45,7 +42,7 @@ def plan(
     By formula, for every grid of data, sharding and tensor parallelism; the
     fastest that fits comes first. Answers 1 where none fits.
 
-    For example: megavit plan 22B --gpus 1024 --batch 65536 --optimiser adamw --gather bfloat16
+    For example: megavit plan 22B --gpus 1024 --batch 65536 --optimiser adamw
     """
     from megavit.cli.output import print_json
     from megavit.config.presets import preset
@@ -57,9 +54,7 @@ def plan(
     device = changed(
         gpu_of(gpu), memory=memory, tflops=tflops, bandwidth=bandwidth, node=node_size, link=link, network=network
     )
-    training = Training(
-        batch=batch, precision=precision, gather=gather, optimiser=optimiser, processor=device.processor
-    )
+    training = Training(batch=batch, precision=precision, optimiser=optimiser, processor=device.processor)
     made = make_plan(config, training, device, gpus)
     traced = traced_of(made) if check and made.fitting else None
     if json:

@@ -40,6 +40,9 @@ def train(
     gradient_checkpointing: Annotated[
         bool | None, Parameter(help="Much less memory, a third more time.", negative="")
     ] = None,
+    compile: Annotated[
+        bool | None, Parameter(help="Compile each layer: slow first steps, faster ones on a GPU.", negative="")
+    ] = None,
     learning_rate: Annotated[float | None, Parameter(help="At its peak.")] = None,
     balance: Annotated[Balance | None, Parameter(help="For classes of very different size. Default: auto.")] = None,
     on_corrupt: Annotated[
@@ -83,6 +86,7 @@ def train(
             "batch_size": batch_size,
             "gradient_accumulation": gradient_accumulation,
             "gradient_checkpointing": gradient_checkpointing,
+            "compile": compile,
             "seed": seed,
             "device": device,
             "precision": precision,

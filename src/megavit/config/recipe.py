@@ -239,6 +239,8 @@ class RunRecipe:
             as few as are likely to fit.
         gradient_checkpointing: keep only each block's input of a step and compute the rest again on the way back
             (arXiv 1604.06174), for much less memory and a third more time.
+        compile: compile each layer (torch.compile): slow first steps, and faster ones on a GPU. On a processor it does
+            not pay.
         seed: of initial values, order and augmentation.
         device: "auto", "cpu", "cuda", or "cuda:N".
         precision: of the matrix products; "auto" takes bfloat16 where it measures faster.
@@ -251,6 +253,7 @@ class RunRecipe:
     batch_size: int | None = None
     gradient_accumulation: int | None = None
     gradient_checkpointing: bool = False
+    compile: bool = False
     seed: int = 0
     device: str = "auto"
     precision: Precision = "auto"
@@ -267,8 +270,9 @@ class RunRecipe:
             check_whole("batch_size", self.batch_size, minimum=1)
         if self.gradient_accumulation is not None:
             check_whole("gradient_accumulation", self.gradient_accumulation, minimum=1)
-        if not isinstance(self.gradient_checkpointing, bool):
-            raise ConfigError(f"gradient_checkpointing must be true or false, got {self.gradient_checkpointing!r}")
+        for name in ("gradient_checkpointing", "compile"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} must be true or false, got {getattr(self, name)!r}")
         check_whole("seed", self.seed, minimum=0)
         check_device("device", self.device)
         check_choice("precision", self.precision, get_args(Precision))
@@ -334,6 +338,11 @@ class ParallelRecipe:
     def places(self) -> int:
         """Processes that have different images."""
         return self.replicate * self.shard
+
+    @property
+    def divides(self) -> bool:
+        """Whether no process has a whole model."""
+        return self.shard > 1 or self.tensor > 1
 
 
 @dataclass(frozen=True, kw_only=True)

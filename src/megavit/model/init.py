@@ -24,24 +24,29 @@ def initialise(model: nn.Module, *, depth: int, layer_scale: float = 1.0) -> Non
         TypeError: for a parameter that no rule covers, so that a new module cannot be forgotten.
     """
     for name, module in model.named_modules():
-        own = dict(module.named_parameters(recurse=False))
-        match module:
-            case nn.Linear():
-                std = SMALL if name == "mlp_head" else module.in_features**-0.5
-                if name.endswith(("attention.out", "mlp.out")):
-                    std /= math.sqrt(2 * depth)
-                nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            case nn.LayerNorm() | nn.RMSNorm():
-                for key, parameter in own.items():
-                    nn.init.constant_(parameter, 1.0 if key == "weight" else 0.0)
-            case LearnedPositions():
-                nn.init.normal_(module.table, std=module.table.shape[1] ** -0.5)
-            case PrefixTokens() | AttentionPool():
-                for parameter in own.values():
-                    nn.init.normal_(parameter, std=SMALL)
-            case LayerScale():
-                nn.init.constant_(module.factor, layer_scale)
-            case _ if own:
-                raise TypeError(f"no initial value is defined for {name or 'the model'}: {', '.join(own)}")
+        initialise_own(name, module, depth=depth, layer_scale=layer_scale)
+
+
+def initialise_own(name: str, module: nn.Module, *, depth: int, layer_scale: float = 1.0) -> None:
+    """As `initialise`, the parameters of the part `name` of a model that are in no part of it."""
+    own = dict(module.named_parameters(recurse=False))
+    match module:
+        case nn.Linear():
+            std = SMALL if name == "mlp_head" else module.in_features**-0.5
+            if name.endswith(("attention.out", "mlp.out")):
+                std /= math.sqrt(2 * depth)
+            nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        case nn.LayerNorm() | nn.RMSNorm():
+            for key, parameter in own.items():
+                nn.init.constant_(parameter, 1.0 if key == "weight" else 0.0)
+        case LearnedPositions():
+            nn.init.normal_(module.table, std=module.table.shape[1] ** -0.5)
+        case PrefixTokens() | AttentionPool():
+            for parameter in own.values():
+                nn.init.normal_(parameter, std=SMALL)
+        case LayerScale():
+            nn.init.constant_(module.factor, layer_scale)
+        case _ if own:
+            raise TypeError(f"no initial value is defined for {name or 'the model'}: {', '.join(own)}")

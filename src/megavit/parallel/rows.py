@@ -4,9 +4,11 @@ Tensor parallelism gives each process a run of neighbouring rows, and each needs
 of one process are moved together, and back when the model is whole again.
 """
 
+import torch
 from torch import Tensor
 
 from megavit.config.vit import ViTConfig
+from megavit.parallel.shards import local, mesh_of, part
 
 
 def fused(name: str, config: ViTConfig) -> int:
@@ -25,3 +27,17 @@ def by_process(tensor: Tensor, parts: int, processes: int) -> Tensor:
 def by_part(tensor: Tensor, parts: int, processes: int) -> Tensor:
     """The reverse of `by_process`."""
     return tensor.unflatten(0, (processes, parts, -1)).transpose(0, 1).flatten(0, 2)
+
+
+@torch.no_grad()
+def place(full: Tensor, name: str, target: Tensor, config: ViTConfig, processes: int) -> None:
+    """Fill `target` with what it holds of a whole tensor with the rows of the parameter `name`; nothing is sent.
+
+    Args:
+        processes: that compute a layer together.
+    """
+    parts = fused(name, config)
+    if parts > 1 and processes > 1 and full.ndim:
+        full = by_process(full, parts, processes)
+    mine = local(target)
+    mine.copy_(full if mesh_of(target) is None else part(full.to(mine.device), target))

@@ -21,6 +21,7 @@ class Alone:
 
     ranks = Ranks()
     place, places, tensor = 0, 1, 1
+    divides, casts = False, False
     seeds: tuple[int, ...] = ()
 
     def spread(self, model: MegaVit, *, trained: bool) -> nn.Module:
@@ -50,9 +51,14 @@ class Team:
         writers: the same processes, for checkpoints that are written while they train.
         saving: the checkpoint that is being written; None before the first.
         seeds: numbers to add to a step's seed, for other random numbers at each place.
+        divides: whether no process has a whole model.
+        dtype: in which a divided model computes, and its weights are sent.
+        casts: whether that is another than of its weights, so that autocast has nothing to do.
     """
 
-    def __init__(self, ranks: Ranks, parallel: ParallelRecipe, device: torch.device) -> None:
+    def __init__(
+        self, ranks: Ranks, parallel: ParallelRecipe, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> None:
         from megavit.parallel.apply import make_mesh
 
         # It gives the advice to gather in another order at every gathering; the order is FSDP2's own.
@@ -60,15 +66,30 @@ class Team:
         self.ranks, self.tensor, self.places = ranks, parallel.tensor, parallel.places
         self.place = ranks.rank // parallel.tensor
         self.seeds = (self.place,)
-        self.mesh: DeviceMesh = make_mesh(parallel, device)
+        self.divides = parallel.divides
+        self.dtype = dtype
+        self.casts = self.divides and dtype != torch.float32
+        self.mesh: DeviceMesh = make_mesh(parallel.replicate, parallel.shard, parallel.tensor, device.type)
         self.writers = ranks.beside(parallel.timeout_seconds)
         self.saving: Future[None] | None = None
 
     def spread(self, model: MegaVit, *, trained: bool) -> nn.Module:
-        """Divide `model` over the processes; the answer is what to call for its forward pass."""
+        """Divide `model` over the processes; the answer is what to call for its forward pass.
+
+        Where no process is to have all of it, it may be on the meta device, and is without values then.
+        """
         from megavit.parallel.apply import spread
 
-        return spread(model, self.mesh, trained=trained)
+        wrapped = spread(model, self.mesh, trained=trained, dtype=self.dtype)
+        if next(model.parameters()).is_meta:
+            model.to_empty(device=self.mesh.device_type)
+        return wrapped
+
+    def initialise(self, model: MegaVit) -> None:
+        """Give a divided `model` its initial values, the same as of a whole one."""
+        from megavit.parallel.initial import initialise_divided
+
+        initialise_divided(model, self.tensor)
 
     def clip(self, model: nn.Module, most: float) -> float:
         """Scale the gradient down to a norm of `most`, over all processes; the norm that it had."""

@@ -7,7 +7,6 @@ from typing import Literal, get_args
 from megavit.config.checks import check_choice, check_whole
 from megavit.config.recipe import OptimiserKind
 from megavit.config.vit import ViTConfig
-from megavit.errors import ConfigError
 from megavit.plan.activations import BFLOAT16, FLOAT32, Numerics
 
 Precision = Literal["float32", "bfloat16"]
@@ -20,8 +19,6 @@ class Training:
     Attributes:
         batch: images a step, of the whole cluster.
         precision: of the matrix products.
-        gather: in which sharded weights are sent; "float32" is what `megavit train` does, which then casts them under
-            autocast and keeps the casts; "bfloat16" is FSDP2's `MixedPrecisionPolicy` without autocast.
         optimiser: as `megavit.config.recipe.OptimiserRecipe.kind`.
         averages: copies of the weights beside those that are trained: their moving average, and the best so far.
         processor: whether it runs on processors, not GPUs.
@@ -29,7 +26,6 @@ class Training:
 
     batch: int
     precision: Precision = "bfloat16"
-    gather: Precision = "float32"
     optimiser: OptimiserKind = "muon"
     averages: int = 2
     processor: bool = False
@@ -37,11 +33,8 @@ class Training:
     def __post_init__(self) -> None:
         check_whole("batch", self.batch, minimum=1)
         check_choice("precision", self.precision, get_args(Precision))
-        check_choice("gather", self.gather, get_args(Precision))
         check_choice("optimiser", self.optimiser, get_args(OptimiserKind))
         check_whole("averages", self.averages, minimum=0)
-        if self.gather == "bfloat16" and self.precision == "float32":
-            raise ConfigError("weights gathered in bfloat16 are no longer float32: give precision bfloat16 too")
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -90,9 +83,10 @@ class Layout:
         return name or "one GPU"
 
     def numerics(self, training: Training) -> Numerics:
+        """FSDP2 gathers weights in the type of the products; else autocast casts them, and keeps the casts."""
         if training.precision == "float32":
             return Numerics(FLOAT32, processor=training.processor)
-        if self.fully_sharded and training.gather == "bfloat16":
+        if self.fully_sharded:
             return Numerics(BFLOAT16, processor=training.processor)
         return Numerics(FLOAT32, autocast=True, processor=training.processor)
 

@@ -13,6 +13,8 @@ from megavit.plan.weights import Weights, weights_of
 
 # Muon's step of all matrices of one shape: gathered, stacked and changed in float32, turned and scaled in bfloat16.
 MUON_STEP = 3 * FLOAT32 + 2 * BFLOAT16
+# Elements of the matrices of one shape that it does so with at a time; that of `megavit.train.muon`.
+AT_ONCE = 2**27
 # Of the images: as uint8, as they are varied, and normalised, the last two in float32.
 PIXEL = 1 + 2 * FLOAT32
 
@@ -82,8 +84,9 @@ def optimiser_state(weights: Weights, training: Training) -> int:
 
 
 def _stepping(weights: Weights, training: Training, layout: Layout) -> dict[str, int]:
-    # It gathers the matrices whole, on every GPU.
-    working = MUON_STEP * weights.depth * weights.largest if training.optimiser == "muon" else 0
+    # It gathers the matrices whole, on every GPU, so many at a time.
+    together = min(weights.depth, max(1, AT_ONCE // weights.largest))
+    working = MUON_STEP * together * weights.largest if training.optimiser == "muon" else 0
     return {"gradients": FLOAT32 * weights.part, "working": working, "exchange": _buckets(weights, layout)}
 
 
@@ -146,9 +149,6 @@ def _sharded(config: ViTConfig, training: Training, layout: Layout) -> dict[str,
     inside = one.stream if again else one.block
     trunk = one.before + depth * inside
     block = one.recomputed if again else 0
-    # Autocast keeps its casts of weights until the forward pass ends, and the way back those that it needs.
-    casts = BFLOAT16 * weights.linear if numerics.autocast else 0
-    block_casts = BFLOAT16 * weights.block.linear if numerics.autocast else 0
     rest, whole_block = numerics.weight * weights.rest.padded, numerics.weight * weights.block.padded
     # Beside the block that is computed, the next one is on its way.
     gathered = rest + 2 * whole_block
@@ -164,32 +164,32 @@ def _sharded(config: ViTConfig, training: Training, layout: Layout) -> dict[str,
             "gradients": there,
             "activations": images * trunk,
             "working": images * (one.unkept if again else one.forward),
-            "gathered": gathered + casts,
+            "gathered": gathered,
             "cast": cast,
         },
         "loss": {
             "gradients": there,
             "activations": images * (trunk + one.after),
-            "gathered": gathered + casts,
+            "gathered": gathered,
         },
         "way back begins": back
         | {
             "gradients": there,
             "activations": images * (trunk + block),
-            "gathered": gathered + (block_casts if again else casts),
+            "gathered": gathered,
         },
         "way back, second block": back
         | {
             "gradients": max(there, block_part),
             "activations": images * (trunk - inside + block),
-            "gathered": gathered + (block_casts if again else casts - block_casts),
+            "gathered": gathered,
             "exchange": reduced,
         },
         "way back ends": back
         | {
             "gradients": max(there, (depth - 1) * block_part),
             "activations": images * (one.before + inside + block),
-            "gathered": gathered - whole_block + block_casts,
+            "gathered": gathered - whole_block,
             "exchange": reduced,
         },
         "rest": {

@@ -144,9 +144,6 @@ def remedy(plan: Plan) -> str | None:
         tries.append(("--precision bfloat16", replace(training, precision="bfloat16")))
     if training.optimiser == "muon":
         tries.append(("--optimiser adamw", replace(training, optimiser="adamw")))
-    if training.gather == "float32" and training.precision == "bfloat16":
-        tries.append(("--gather bfloat16", replace(training, gather="bfloat16")))
-        tries.append(("--optimiser adamw --gather bfloat16", replace(training, optimiser="adamw", gather="bfloat16")))
     for flags, changed in tries:
         if make_plan(plan.config, changed, plan.gpu, plan.gpus).fitting:
             return f"{flags} fits"

@@ -10,12 +10,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig
 from megavit.model import attention
 from megavit.model.vit import MegaVit
+from megavit.parallel.apply import make_mesh, spread
 from megavit.plan.layout import Layout, Training
 from megavit.plan.lifetimes import Lifetimes, resized
 
@@ -40,12 +40,11 @@ class Traced:
 def trace(config: ViTConfig, training: Training, layout: Layout) -> Traced:
     """The passes of one step of rank 0, without its optimiser."""
     with fake_ranks(layout.gpus), attention_of(training):
-        mesh = make_mesh(layout)
         with FakeTensorMode() as fake:
             model = fake_model(config).train()
         model.transformer.gradient_checkpointing = layout.checkpointing
         # Not within the mode: the mesh counts its ranks in tensors, which must be real.
-        wrapped = spread(model, training, layout, mesh)
+        wrapped = spread_as_trained(model, training, layout)
         with fake:
             return _passes(config, training, layout, wrapped)
 
@@ -105,30 +104,14 @@ def fake_model(config: ViTConfig) -> MegaVit:
     return model
 
 
-def make_mesh(layout: Layout) -> DeviceMesh:
-    """The axes along which there is more than one rank, and that of shards: one of one makes a group for each rank."""
-    sizes = {"replicate": layout.replicate, "shard": layout.shard, "tensor": layout.tensor}
-    axes = {name: size for name, size in sizes.items() if size > 1 or name == "shard"}
-    return init_device_mesh("cpu", tuple(axes.values()), mesh_dim_names=tuple(axes))
-
-
-def spread(model: MegaVit, training: Training, layout: Layout, mesh: DeviceMesh) -> nn.Module:
-    """The model on the mesh as `megavit train` has it."""
+def spread_as_trained(model: MegaVit, training: Training, layout: Layout) -> nn.Module:
+    """The model over the fake ranks as `megavit train` has it."""
     if layout.gpus == 1:
         return model
     if not layout.fully_sharded:
         return SummedGradients(model)
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-
-    if layout.tensor > 1:
-        divide_layers(model, mesh["tensor"])
-    data = mesh["replicate", "shard"] if layout.replicate > 1 else mesh["shard"]
-    gather = torch.bfloat16 if training.gather == "bfloat16" else None
-    policy = MixedPrecisionPolicy(param_dtype=gather, reduce_dtype=torch.float32)
-    for layer in model.transformer.layers:
-        fully_shard(layer, mesh=data, mp_policy=policy, reshard_after_forward=True)
-    fully_shard(model, mesh=data, mp_policy=policy, reshard_after_forward=True)
-    return model
+    dtype = torch.bfloat16 if training.precision == "bfloat16" else torch.float32
+    return spread(model, make_mesh(layout.replicate, layout.shard, layout.tensor, "cpu"), trained=True, dtype=dtype)
 
 
 class SummedGradients(nn.Module):
@@ -149,33 +132,6 @@ class SummedGradients(nn.Module):
         copy = self.get_buffer(bucket).copy_(parameter.grad)
         dist.all_reduce(copy)
         parameter.grad.copy_(copy)
-
-
-def divide_layers(model: MegaVit, mesh: DeviceMesh) -> None:
-    """Projections into a branch by their outputs, those out of it by their inputs (arXiv 1909.08053, section 3)."""
-    from torch.distributed.tensor.parallel import (
-        ColwiseParallel,
-        ParallelStyle,
-        RowwiseParallel,
-        SequenceParallel,
-        parallelize_module,
-    )
-
-    plan: dict[str, ParallelStyle] = {
-        "attention.to_qkv": ColwiseParallel(),
-        "attention.out": RowwiseParallel(),
-        "mlp.into": ColwiseParallel(),
-        "mlp.out": RowwiseParallel(),
-    }
-    if model.config.design.qk_norm:
-        # Their gradients are of the rank's own heads, and are summed.
-        plan |= {
-            f"attention.{name}_norm": SequenceParallel(sequence_dim=1, use_local_output=True)
-            for name in ("query", "key")
-        }
-    for layer in model.transformer.layers:
-        layer.get_submodule("attention").heads //= mesh.size()  # pyrefly: ignore
-        parallelize_module(layer, mesh, plan)
 
 
 def _stored(parameter: Tensor) -> int:

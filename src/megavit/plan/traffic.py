@@ -94,18 +94,20 @@ def _of_weights(config: ViTConfig, training: Training, layout: Layout) -> list[E
 
 
 def _within_layers(config: ViTConfig, training: Training, layout: Layout) -> list[Exchange]:
-    """The sums of what the ranks of a layer computed: of each branch's answer, and of the gradient of its input.
+    """The sums of what the ranks of a layer computed: of its branches' answers, and of the gradients of their input.
 
-    Twice an operation a layer and pass, as of arXiv 1909.08053, section 3; with gradient checkpointing the way back
-    computes those again that come before the last thing it needs.
+    Twice a layer and pass (arXiv 1909.08053, section 3), once where both branches are summed together
+    (`megavit.parallel.plans`). With gradient checkpointing the way back computes those again that come before the last
+    thing it needs: of two answers, one.
     """
     numerics = layout.numerics(training)
     tokens = config.num_patches + config.num_prefix_tokens
-    calls = 2 * config.depth * layout.accumulation
+    sums = 1 if together(config) else 2
+    calls = sums * config.depth * layout.accumulation
     stream = layout.micro_batch * tokens * config.dim
     answers = stream * numerics.product * calls
     inputs = stream * numerics.norm * calls
-    again = answers // 2 if layout.checkpointing else 0
+    again = answers // 2 if layout.checkpointing and sums == 2 else 0
     found = [
         Exchange(collective="all-reduce", axis="tensor", when="forward", bytes=answers, calls=calls),
         Exchange(collective="all-reduce", axis="tensor", when="backward", bytes=inputs + again, calls=calls),
@@ -116,3 +118,8 @@ def _within_layers(config: ViTConfig, training: Training, layout: Layout) -> lis
             Exchange(collective="all-gather", axis="tensor", when="optimiser", bytes=size, calls=4 * config.depth)
         )
     return found
+
+
+def together(config: ViTConfig) -> bool:
+    """Whether the branches of a layer are added before the ranks sum them, as `megavit.parallel.plans` has it."""
+    return config.design.block == "parallel" and config.design.layer_scale is None and config.dropout == 0

@@ -159,7 +159,8 @@ def train_step(state: TrainState, task: Task, images: Images, labels: Tensor, ra
     inputs = normalise(varied, task.preprocessing)
     inputs, targets = mix(inputs, labels.to(device, non_blocking=True), task.num_classes, variation)
     inputs = lighten(inputs, state, task.recipe.schedule)
-    loss = backward(state.wrapped or state.model, inputs, targets, task)
+    low = task.dtype == torch.bfloat16 and not state.team.casts
+    loss = backward(state.wrapped or state.model, inputs, targets, task, autocast=low)
     loss, norm = state.team.mean(loss, state.team.clip(state.model, recipe.clip_norm))
     state.step += 1
     if not math.isfinite(norm):
@@ -174,13 +175,13 @@ def train_step(state: TrainState, task: Task, images: Images, labels: Tensor, ra
     return loss
 
 
-def backward(model: nn.Module, inputs: Images, targets: Tensor, task: Task) -> float:
+def backward(model: nn.Module, inputs: Images, targets: Tensor, task: Task, *, autocast: bool = False) -> float:
     """Add the gradient of the mean loss to the parameters', in as many parts as the recipe says; that loss."""
     size = at_once(len(targets), task.recipe.run.gradient_accumulation or 1)
     found = 0.0
     for start in range(0, len(targets), size):
         part, wanted = inputs[start : start + size], targets[start : start + size]
-        with torch.autocast(wanted.device.type, dtype=torch.bfloat16, enabled=task.dtype == torch.bfloat16):
+        with torch.autocast(wanted.device.type, dtype=torch.bfloat16, enabled=autocast):
             logits = model(part)
         loss = task.loss(logits.float(), wanted) * (len(wanted) / len(targets))
         loss.backward()

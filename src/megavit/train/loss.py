@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from megavit.config.recipe import Balance
 from megavit.config.target import Target
+from megavit.parallel.shards import local, part
 
 MOST_POSITIVE_WEIGHT = 20.0
 """A rare label's few images must not count so much that one of them steers a whole batch."""
@@ -115,4 +116,5 @@ def start_at_shares(head: nn.Module, present: Tensor) -> None:
     # One image more on either side, so that a label on all images or hardly any starts at a finite place.
     images = present.sum(dim=0)
     assert isinstance(head, nn.Linear)  # as of every model with outputs
-    head.bias.copy_(((images + 1) / (len(present) - images + 1)).log())
+    odds = (images + 1) / (len(present) - images + 1)
+    local(head.bias).copy_(part(odds.log(), head.bias))

@@ -12,6 +12,8 @@ from megavit.parallel.shards import local, part, whole
 # Five steps of this polynomial bring every singular value to about 1 (github.com/KellerJordan/Muon).
 QUINTIC = (3.4445, -4.7750, 2.0315)
 STEPS = 5
+# Elements of the matrices of one shape that are turned together: 2 GiB of copies. One matrix may have more.
+AT_ONCE = 2**27
 
 
 class Muon(torch.optim.Optimizer):
@@ -56,8 +58,10 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     by_shape.setdefault(parameter.shape, []).append(parameter)
-            for parameters in by_shape.values():
-                self._update(parameters, group)
+            for shape, parameters in by_shape.items():
+                together = max(1, AT_ONCE // shape.numel())
+                for start in range(0, len(parameters), together):
+                    self._update(parameters[start : start + together], group)
         return loss
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:

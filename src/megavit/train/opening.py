@@ -42,7 +42,8 @@ def check_same(images: LabelledImages, crew: Ranks) -> None:
 
 def team_of(recipe: Recipe, crew: Ranks, device: torch.device) -> Team | None:
     """The processes that train by a settled recipe; None: this one alone."""
-    return Team(crew, recipe.parallel, device) if crew.many else None
+    dtype = torch.bfloat16 if recipe.run.precision == "bfloat16" else torch.float32
+    return Team(crew, recipe.parallel, device, dtype) if crew.many else None
 
 
 def recorded_name(source: str, images: LabelledImages) -> str:

@@ -69,16 +69,33 @@ def fresh(
     """
     config = model_config(recipe, outputs(images.target, len(images.classes)))
     check_layout(config, recipe)
-    if recipe.parallel.shard == recipe.parallel.tensor == 1:  # of parts of a model, `megavit plan` knows
+    if not recipe.parallel.divides:  # of parts of a model, `megavit plan` knows
         check_memory(config, part_of_batch(recipe), device)
-    seed_all(recipe.run.seed)
-    model = MegaVit.from_config(config).to(device)
+    with torch.device("meta"):
+        model = MegaVit.from_config(config)
     model.transformer.gradient_checkpointing = recipe.run.gradient_checkpointing
     size = preprocessing or preprocessing_of(config, images, keep_aspect=recipe.data.keep_aspect)
     task = task_of(recipe, size, images, device)
-    if images.target == "labels":
-        start_at_shares(model.mlp_head, targets_of(images.of("train"), images.target, len(images.classes)).to(device))
-    return TrainState.fresh(model, recipe.optimiser, team), task
+
+    def start(model: MegaVit) -> None:
+        if images.target == "labels":
+            present = targets_of(images.of("train"), images.target, len(images.classes))
+            start_at_shares(model.mlp_head, present.to(device))
+
+    seed_all(recipe.run.seed)
+    if isinstance(team, Team) and team.divides:
+        state = TrainState.fresh(model, recipe.optimiser, team)
+        team.initialise(state.model)
+        start(state.model)
+        state.begin_average()
+    else:
+        model.to_empty(device="cpu").initialise()
+        start(model.to(device))
+        state = TrainState.fresh(model, recipe.optimiser, team)
+    if recipe.run.compile:
+        for layer in state.model.transformer.layers:
+            layer.compile()
+    return state, task
 
 
 def task_of(recipe: Recipe, preprocessing: Preprocessing, images: LabelledImages, device: torch.device) -> Task:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from megavit.config.files import parse_json
 from megavit.errors import BundleError
-from megavit.parallel.rows import by_part, by_process, fused
-from megavit.parallel.shards import local, mesh_of, part
+from megavit.parallel.rows import by_part, fused, place
+from megavit.parallel.shards import local
 from megavit.runtime.storage import sha256
 from megavit.train.divided import MANIFEST, agreed, first_fault, named_tensors, sum_of
 from megavit.train.optimiser import names_in_order
@@ -57,15 +57,20 @@ def restore_divided(checkpoint: Path, state: TrainState) -> None:
         then = numbers.pop("tensor")
         targets = empty_tensors(state, set(index.state_dict_metadata))
         moved = {} if then == state.team.tensor else _moved(targets, state)
-        # Rows in the order of another number of processes: each process reads all of them, and keeps its own.
-        staged = {name: torch.empty(shape_of(index, name)) for name in moved}
+
+    def load(tensors: dict[str, Tensor]) -> None:
+        dcp.load(tensors, storage_reader=Reader(checkpoint, index), no_dist=not ranks.many)
+
     try:
         with _quiet():
-            dcp.load(targets | staged, storage_reader=Reader(checkpoint, index), no_dist=not ranks.many)
+            load({name: tensor for name, tensor in targets.items() if name not in moved})
+            # Rows in the order of another number of processes: each process reads all of them, and keeps its own.
+            for name, parts in moved.items():
+                load({name: (full := torch.empty(shape_of(index, name)))})
+                full = by_part(full, parts, then) if then > 1 else full
+                place(full, _parameter_of(name), targets[name], state.model.config, state.team.tensor)
     except CheckpointException as error:
         raise BundleError(f"{checkpoint} cannot be used: {first_fault(error)}") from None
-    for name, parts in moved.items():
-        _place(by_part(staged[name], parts, then) if then > 1 else staged[name], name, targets[name], state)
     state.take_numbers(numbers)
 
 
@@ -79,7 +84,7 @@ def restore_from_one(numbers: dict[str, Any], tensors: dict[str, Tensor], state:
     renamed = {_renamed(name, order): tensor for name, tensor in tensors.items()}
     targets = empty_tensors(state, set(renamed))
     for name, target in targets.items():
-        _place(renamed[name], name, target, state)
+        place(renamed[name], _parameter_of(name), target, state.model.config, state.team.tensor)
     state.take_numbers(numbers)
 
 
@@ -106,15 +111,6 @@ def empty_tensors(state: TrainState, names: set[str]) -> dict[str, Tensor]:
         other = sorted(set(found) ^ names)
         raise BundleError(f"the checkpoint is not of this model: {', '.join(other[:3])}, {len(other)} tensors in all")
     return found
-
-
-@torch.no_grad()
-def _place(full: Tensor, name: str, target: Tensor, state: TrainState) -> None:
-    """Fill `target`, which may be divided, with its part of a whole tensor."""
-    parts = fused(_parameter_of(name), state.model.config)
-    if parts > 1 and state.team.tensor > 1 and full.ndim:
-        full = by_process(full, parts, state.team.tensor)
-    local(target).copy_(part(full.to(local(target).device), target) if mesh_of(target) is not None else full)
 
 
 def _moved(targets: dict[str, Tensor], state: TrainState) -> dict[str, int]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from megavit.config.recipe import OptimiserRecipe
 from megavit.model.vit import MegaVit
+from megavit.parallel.shards import local
 from megavit.parallel.team import Alone, Team
 from megavit.train.history import EpochRecord
 from megavit.train.optimiser import make_optimisers
@@ -57,13 +58,23 @@ class TrainState:
 
     @classmethod
     def fresh(cls, model: MegaVit, recipe: OptimiserRecipe, team: Alone | Team | None = None) -> "TrainState":
-        """The state before the first step of a whole `model`, the same in every process; None: of one that is alone."""
+        """The state before the first step of a whole `model`, the same in every process; None: of one that is alone.
+
+        Of a team that divides it, the model may be on the meta device: its values are to be set then, and those of
+        the average, by `begin_average`.
+        """
         team = team or Alone()
         average = copy.deepcopy(model)
         wrapped = team.spread(model, trained=True)
         team.spread(average, trained=False)
         optimisers = make_optimisers(model, recipe, team.tensor)
         return cls(model, average, optimisers, team=team, wrapped=wrapped, recipe=recipe)
+
+    @torch.no_grad()
+    def begin_average(self) -> None:
+        """The average of weights that have not been trained yet: these."""
+        for averaged, current in zip(self.average.parameters(), self.model.parameters(), strict=True):
+            local(averaged).copy_(local(current))
 
     def record(self, epoch: EpochRecord) -> None:
         """Add an epoch, and keep its weights if no earlier one was better on the validation images."""
