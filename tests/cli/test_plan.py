@@ -37,10 +37,10 @@ def test_json_holds_everything(capsys) -> None:
 
 
 def test_where_nothing_fits_the_answer_is_no_and_says_what_would(capsys) -> None:
-    assert run(["plan", "22B", "--gpus", "8", "--batch", "64"]) == 1
+    assert run(["plan", "22B", "--gpus", "4", "--batch", "64"]) == 1
     captured = capsys.readouterr()
     assert "no layout fits" in captured.err and "does not fit" in captured.out
-    assert run(["plan", "22B", "--gpus", "8", "--batch", "64", "--json"]) == 1
+    assert run(["plan", "22B", "--gpus", "4", "--batch", "64", "--json"]) == 1
     assert "no layout fits" in json.loads(capsys.readouterr().out)["why_not"]
 
 

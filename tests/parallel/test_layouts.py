@@ -34,6 +34,14 @@ def test_muon_turns_whole_matrices_however_they_are_divided(of_two, alone, layou
     assert apart(of_two[f"{layout} muon"], alone["muon"]) < 1e-4
 
 
+def test_muon_turns_matrices_that_are_divided_in_two_ways(of_four, alone):
+    assert apart(of_four["fsdp+tp muon"], alone["muon"]) < 1e-4
+
+
+def test_matrices_are_dealt_whole_and_collected_as_they_were(of_four):
+    assert of_four["dealt"] and of_four["dealt unevenly"] == [True] * 3
+
+
 @pytest.mark.parametrize("layout", two.LAYOUTS)
 def test_gradient_checkpointing_changes_nothing(of_two, alone, layout):
     assert apart(of_two[f"{layout} checkpointing"], alone["parallel"]) < BOUND

@@ -57,15 +57,14 @@ def test_of_each_grid_the_fastest_that_fits_is_listed() -> None:
                 assert duration(plan.config, plan.training, other, H100).step >= one.duration.step
 
 
-def test_22b_on_1024_gpus_is_planned_in_seconds_and_needs_its_weights_gathered_in_bfloat16() -> None:
+def test_22b_on_1024_gpus_is_planned_with_either_optimiser() -> None:
     plan = of("22B", 1024, 65536)
     assert plan.fitting and plan.parameters == pytest.approx(21.9e9, rel=0.02)
     assert 0.2 < plan.fitting[0].duration.mfu < 0.55
     assert plan.flops == 65536 * training_flops(preset("22B"))
     assert "positions.table" in plan.padded(next(one for one in plan.fitting if one.layout.shard == 1024))
-    muon = of("22B", 1024, 65536, optimiser="muon")
-    assert not muon.fitting
-    assert "--optimiser adamw" in why_not(muon)
+    muon = of("22B", 1024, 65536, optimiser="muon").fitting[0].duration
+    assert muon.compute == plan.fitting[0].duration.compute and muon.optimiser < muon.compute / 4
 
 
 def test_without_a_fitting_layout_it_says_which_is_nearest_and_how_many_gpus_would_do() -> None:

@@ -118,12 +118,16 @@ def changed(gpu: Gpu, **given: float | None) -> Gpu:
 
 
 def seconds_of(exchange: Exchange, layout: Layout, gpu: Gpu) -> float:
-    """How long the calls of a collective take one after the other, on a ring (arXiv 1909.09756, section 2)."""
+    """How long the calls of a collective take one after the other.
+
+    On a ring (arXiv 1909.09756, section 2); what is dealt out goes straight to who receives it.
+    """
     ranks, near = ranks_of(exchange.axis, layout, gpu)
     if ranks == 1:
         return 0.0
     nodes = -(-ranks // near)
-    rate = gpu.link if nodes == 1 else min(gpu.link, near * gpu.network)
+    lanes = 1 if exchange.collective == "all-to-all" else near
+    rate = gpu.link if nodes == 1 else min(gpu.link, lanes * gpu.network)
     rounds = 2 if exchange.collective == "all-reduce" else 1
     latency = (near - 1) * HOP + (nodes - 1) * NETWORK_HOP
     moved = exchange.bytes * (ranks - 1) / ranks

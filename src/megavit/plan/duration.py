@@ -79,10 +79,11 @@ def _seconds(config: ViTConfig, training: Training, layout: Layout, gpu: Gpu) ->
 
 
 def _step_seconds(config: ViTConfig, training: Training, layout: Layout, gpu: Gpu) -> float:
-    """The optimiser waits for memory; Muon's iteration, which every GPU does for all matrices, for the multipliers."""
+    """The optimiser waits for memory; Muon's iteration, of those matrices that a GPU is dealt, for the multipliers."""
     weights = weights_of(config, layout.shard, layout.tensor)
     touched = weights.part * (ADAMW_TOUCHES + (AVERAGE_TOUCHES if training.averages else 0)) * FLOAT32
-    turning = muon_flops(config) if training.optimiser == "muon" else 0
+    dealt = -(-config.depth // layout.shard) / config.depth
+    turning = dealt * muon_flops(config) if training.optimiser == "muon" else 0
     return touched / gpu.bandwidth + turning / (gpu.flops["bfloat16"] * gpu.achievable)
 
 

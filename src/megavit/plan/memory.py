@@ -84,8 +84,8 @@ def optimiser_state(weights: Weights, training: Training) -> int:
 
 
 def _stepping(weights: Weights, training: Training, layout: Layout) -> dict[str, int]:
-    # It gathers the matrices whole, on every GPU, so many at a time.
-    together = min(weights.depth, max(1, AT_ONCE // weights.largest))
+    # One GPU turns so many whole matrices at a time; of several that hold them divided, each turns one.
+    together = 1 if layout.fully_sharded else min(weights.depth, max(1, AT_ONCE // weights.largest))
     working = MUON_STEP * together * weights.largest if training.optimiser == "muon" else 0
     return {"gradients": FLOAT32 * weights.part, "working": working, "exchange": _buckets(weights, layout)}
 

@@ -1,18 +1,18 @@
 """What one GPU sends and receives in a step, by formula.
 
 Bytes are of whole tensors, as a user of PyTorch sees them: what is gathered, what is to be scattered, what is summed.
-On the wire a ring of n ranks moves (n - 1) / n of a gather or scatter, and twice that of a sum.
+What is dealt out counts where it is received. On the wire a ring of n ranks moves (n - 1) / n of a gather or scatter, and twice that of a sum.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 from megavit.config.vit import ViTConfig
-from megavit.plan.activations import FLOAT32
+from megavit.plan.activations import BFLOAT16, FLOAT32
 from megavit.plan.layout import Layout, Training
 from megavit.plan.weights import weights_of
 
-Collective = Literal["all-gather", "reduce-scatter", "all-reduce"]
+Collective = Literal["all-gather", "reduce-scatter", "all-reduce", "all-to-all"]
 Axis = Literal["replicate", "shard", "tensor"]
 When = Literal["forward", "backward", "optimiser"]
 
@@ -76,14 +76,11 @@ def _of_weights(config: ViTConfig, training: Training, layout: Layout) -> list[E
             Exchange(collective="reduce-scatter", axis="shard", when="backward", bytes=scattered, calls=calls),
         ]
         if training.optimiser == "muon":
+            # Of each shape, as many matrices at a time as there are ranks: dealt out in float32, collected in bfloat16.
+            rounds = -(-weights.depth // layout.shard)
+            size = (FLOAT32 + BFLOAT16) * weights.matrices * layout.shard * rounds // weights.depth
             found.append(
-                Exchange(
-                    collective="all-gather",
-                    axis="shard",
-                    when="optimiser",
-                    bytes=FLOAT32 * weights.matrices * layout.shard,
-                    calls=4 * weights.depth,
-                )
+                Exchange(collective="all-to-all", axis="shard", when="optimiser", bytes=size, calls=8 * rounds)
             )
     if layout.replicate > 1:
         size = FLOAT32 * weights.part * times
@@ -113,10 +110,10 @@ def _within_layers(config: ViTConfig, training: Training, layout: Layout) -> lis
         Exchange(collective="all-reduce", axis="tensor", when="backward", bytes=inputs + again, calls=calls),
     ]
     if training.optimiser == "muon":
-        size = FLOAT32 * weights_of(config, 1, layout.tensor).matrices * layout.tensor
-        found.append(
-            Exchange(collective="all-gather", axis="tensor", when="optimiser", bytes=size, calls=4 * config.depth)
-        )
+        # The matrices that the ranks of a layer are dealt, the same to all of them.
+        rounds = -(-config.depth // layout.shard)
+        size = FLOAT32 * weights_of(config, 1, layout.tensor).matrices * layout.tensor * rounds // config.depth
+        found.append(Exchange(collective="all-gather", axis="tensor", when="optimiser", bytes=size, calls=4 * rounds))
     return found
 
 

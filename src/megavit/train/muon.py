@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from megavit.parallel.rows import by_part, by_process
-from megavit.parallel.shards import local, part, whole
+from megavit.parallel.shards import local, mesh_of
 
 # Five steps of this polynomial bring every singular value to about 1 (github.com/KellerJordan/Muon).
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -27,8 +27,8 @@ class Muon(torch.optim.Optimizer):
     Groups take "lr", "momentum" in [0, 1), "weight_decay", "parts", and "processes" where rows are in the order of
     `megavit.parallel.rows` for so many. `dtype` is the iteration's, for which bfloat16 is exact enough.
 
-    Of a matrix that is divided over processes, all of them gather it and turn it whole, each for its own part: the
-    momentum stays divided, but every process computes what one alone would, and receives all its other parts.
+    Matrices that are divided over processes are dealt out among them (`megavit.parallel.deal`): each is whole in one
+    process alone, which turns it, and the momentum stays divided.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     by_shape.setdefault(parameter.shape, []).append(parameter)
-            for shape, parameters in by_shape.items():
-                together = max(1, AT_ONCE // shape.numel())
+            for parameters in by_shape.values():
+                together = at_once(parameters[0])
                 for start in range(0, len(parameters), together):
                     self._update(parameters[start : start + together], group)
         return loss
@@ -69,26 +69,44 @@ class Muon(torch.optim.Optimizer):
         momenta = [local(self._momentum(p)) for p in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
-        parts, processes = group["parts"], group["processes"]
-        gathered = [whole(matrix, p) for matrix, p in zip(ahead, parameters, strict=True)]
-        if processes > 1:
-            gathered = [by_part(matrix, parts, processes) for matrix in gathered]
-        stacked = torch.stack(gathered).unflatten(1, (parts, -1))
-        turned = orthogonalise(stacked.flatten(0, 1), self.dtype).unflatten(0, (-1, parts))
-        rows, columns = turned.shape[-2:]
-        changes = list((turned.flatten(1, 2) * (rows / columns) ** 0.5).to(parameters[0].dtype))
-        if processes > 1:
-            changes = [by_process(change, parts, processes) for change in changes]
-        changes = [part(change, p) for change, p in zip(changes, parameters, strict=True)]
+        if mesh_of(parameters[0]) is None:
+            changes = list(self._turned(torch.stack(ahead), group))
+        else:
+            from megavit.parallel.deal import collect, deal
+
+            own = deal(ahead, parameters[0])
+            turned = None if own is None else self._turned(own[None], group)[0]
+            changes = collect(turned, len(ahead), parameters[0], self.dtype)
         mine = [local(p) for p in parameters]
         torch._foreach_mul_(mine, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(mine, changes, alpha=-group["lr"])
+        torch._foreach_add_(mine, [change.to(mine[0].dtype) for change in changes], alpha=-group["lr"])
+
+    def _turned(self, matrices: Tensor, group: dict[str, Any]) -> Tensor:
+        """(count, rows, columns) -> the same of what is to be added at a rate of -1, in `dtype`."""
+        parts, processes = group["parts"], group["processes"]
+        if processes > 1:
+            matrices = torch.stack([by_part(matrix, parts, processes) for matrix in matrices])
+        turned = orthogonalise(matrices.unflatten(1, (parts, -1)).flatten(0, 1), self.dtype)
+        rows, columns = turned.shape[-2:]
+        changes = (turned * (rows / columns) ** 0.5).unflatten(0, (-1, parts)).flatten(1, 2)
+        if processes > 1:
+            changes = torch.stack([by_process(change, parts, processes) for change in changes])
+        return changes
 
     def _momentum(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
         return state["momentum"]
+
+
+def at_once(like: Tensor) -> int:
+    """How many matrices of that shape are turned at a time."""
+    if mesh_of(like) is None:
+        return max(1, AT_ONCE // like.numel())
+    from megavit.parallel.deal import players
+
+    return players(like)
 
 
 def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,0 +1,84 @@
+"""Divided matrices of one shape, dealt out whole for a while: one to a process, instead of all to all of them.
+
+Processes along the axis of shards each get another matrix; those that compute a layer together get the same one.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def players(like: Tensor) -> int:
+    """To how many processes matrices that are divided as `like` is can be dealt."""
+    return _mesh(like)["shard"].size()
+
+
+def deal(parts: list[Tensor], like: Tensor) -> Tensor | None:
+    """The whole matrix (rows, columns) that this process is dealt, if any; every process must ask.
+
+    Args:
+        parts: this process's parts of at most `players` matrices.
+        like: how each of them is divided.
+    """
+    mesh, rows, width = _mesh(like), _rows(like), parts[0].shape[1]
+    me, count = mesh.get_local_rank("shard"), len(parts)
+    mine = parts[0].new_empty((sum(rows) if me < count else 0) * width)
+    dist.all_to_all_single(
+        mine,
+        torch.cat([part.flatten() for part in parts]),
+        output_split_sizes=[size * width if me < count else 0 for size in rows],
+        input_split_sizes=[rows[me] * width if player < count else 0 for player in range(len(rows))],
+        group=mesh.get_group("shard"),
+    )
+    if me >= count:
+        return None
+    mine = mine.view(-1, width)
+    axis = _axis_within_layer(like)
+    if axis is None:
+        return mine
+    from torch.distributed.tensor import DTensor, Shard
+
+    return DTensor.from_local(mine, mesh["tensor"], [Shard(axis)], run_check=False).full_tensor()
+
+
+def collect(own: Tensor | None, count: int, like: Tensor, dtype: torch.dtype) -> list[Tensor]:
+    """The reverse of `deal`: this process's parts of `count` matrices, of which it has `own`; every process must ask."""
+    mesh, rows = _mesh(like), _rows(like)
+    me, axis = mesh.get_local_rank("shard"), _axis_within_layer(like)
+    width = like.shape[1]
+    if axis is not None:
+        tensor = mesh["tensor"]
+        width = width if axis == 0 else width // tensor.size()
+        own = None if own is None else own.chunk(tensor.size(), axis)[tensor.get_local_rank()]
+    local: Tensor = like.to_local()  # pyrefly: ignore[missing-attribute]
+    sent = local.new_empty(0, dtype=dtype) if own is None else own.to(dtype).flatten()
+    mine = local.new_empty(count * rows[me] * width, dtype=dtype)
+    dist.all_to_all_single(
+        mine,
+        sent,
+        output_split_sizes=[rows[me] * width if player < count else 0 for player in range(len(rows))],
+        input_split_sizes=[size * width if me < count else 0 for size in rows],
+        group=mesh.get_group("shard"),
+    )
+    return list(mine.view(count, rows[me], width).unbind())
+
+
+def _mesh(like: Tensor) -> Any:
+    return like.device_mesh  # pyrefly: ignore[missing-attribute]
+
+
+def _axis_within_layer(like: Tensor) -> int | None:
+    """The matrix's axis that is divided over the processes that compute a layer together."""
+    names = _mesh(like).mesh_dim_names
+    placements: Any = like.placements  # pyrefly: ignore[missing-attribute]
+    return placements[names.index("tensor")].dim if "tensor" in names else None
+
+
+def _rows(like: Tensor) -> list[int]:
+    """Rows of each process along the axis of shards, as FSDP2 divides them: all but the last have as many."""
+    count = players(like)
+    rows = like.shape[0] // (_mesh(like)["tensor"].size() if _axis_within_layer(like) == 0 else 1)
+    each = -(-rows // count)
+    return [max(0, min(each, rows - player * each)) for player in range(count)]
