@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def unevenly(rows: int) -> bool:
     return all(ranks().every(round_trip([distribute_tensor(matrix, mesh, [Shard(0)]) for matrix in matrices])))
 
 
-def round_trip(matrices: list[Tensor]) -> bool:
+def round_trip(matrices: Sequence[Tensor]) -> bool:
     like = matrices[0]
     wholes = [whole(local(matrix), matrix) for matrix in matrices]
     own = deal([local(matrix) for matrix in matrices], like)

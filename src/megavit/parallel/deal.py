@@ -3,6 +3,7 @@
 Processes along the axis of shards each get another matrix; those that compute a layer together get the same one.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ def players(like: Tensor) -> int:
     return _mesh(like)["shard"].size()
 
 
-def deal(parts: list[Tensor], like: Tensor) -> Tensor | None:
+def deal(parts: Sequence[Tensor], like: Tensor) -> Tensor | None:
     """The whole matrix (rows, columns) that this process is dealt, if any; every process must ask.
 
     Args:
@@ -44,7 +45,7 @@ def deal(parts: list[Tensor], like: Tensor) -> Tensor | None:
 
 
 def collect(own: Tensor | None, count: int, like: Tensor, dtype: torch.dtype) -> list[Tensor]:
-    """The reverse of `deal`: this process's parts of `count` matrices, of which it has `own`; every process must ask."""
+    """The reverse of `deal`: this process's parts of `count` matrices, of which it has `own`; every one must ask."""
     mesh, rows = _mesh(like), _rows(like)
     me, axis = mesh.get_local_rank("shard"), _axis_within_layer(like)
     width = like.shape[1]

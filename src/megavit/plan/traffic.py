@@ -1,7 +1,8 @@
 """What one GPU sends and receives in a step, by formula.
 
 Bytes are of whole tensors, as a user of PyTorch sees them: what is gathered, what is to be scattered, what is summed.
-What is dealt out counts where it is received. On the wire a ring of n ranks moves (n - 1) / n of a gather or scatter, and twice that of a sum.
+What is dealt out counts where it is received. On the wire a ring of n ranks moves (n - 1) / n of a gather or scatter,
+and twice that of a sum.
 """
 
 from dataclasses import dataclass
