@@ -1,0 +1,92 @@
+"""Flips bits in checkpoints, and cuts them short, at random; counts what is refused and what loads as if whole.
+
+    python benchmarks/checkpoint_damage.py --damages 1000
+
+Half of them in the checkpoint of a run of one process, half in that of two which divided the model (FSDP2).
+"""
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+from megavit.data.read import read_data
+from megavit.errors import BundleError
+from megavit.train.checkpoint import checkpoints, load_checkpoint
+from megavit.train.plan import read_plan
+from megavit.train.prepare import fresh
+from megavit.train.state import TrainState
+
+KINDS = {"one process": [], "two processes, FSDP2": ["--procs", "2", "--shard", "2"]}
+
+
+def begun(folder: Path, flags: list[str]) -> Path:
+    """A short run, trained as a user does."""
+    command = [sys.executable, "-m", "megavit", "train", "demo:digits", "--out", str(folder), "--epochs", "2"]
+    subprocess.run([*command, "--recipe", "demo", "--device", "cpu", *flags], check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def state_of(run: Path) -> TrainState:
+    """A fresh state of the run, for one process."""
+    plan = read_plan(run)
+    return fresh(plan.recipe, read_data(plan.source, plan.recipe.data), torch.device("cpu"))[0]
+
+
+def damaged(path: Path, chance: random.Random) -> str:
+    """Damage a file in one of two ways; how."""
+    whole = bytearray(path.read_bytes())
+    place = chance.randrange(len(whole))
+    if chance.random() < 0.5:
+        whole[place] ^= 1 << chance.randrange(8)
+        path.write_bytes(whole)
+        return "bit flipped"
+    path.write_bytes(whole[:place])
+    return "cut short"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--damages", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="JSON file for the result")
+    arguments = parser.parse_args()
+    chance, found, silent = random.Random(arguments.seed), {}, 0
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, flags in KINDS.items():
+            run = begun(Path(folder) / str(len(found)), flags)
+            newest = checkpoints(run / "checkpoints")[0]
+            one, state = Path(folder) / f"{len(found)}-damaged", state_of(run)
+            shutil.copytree(newest, one / newest.name)
+            if load_checkpoint(one, state):
+                raise SystemExit(f"the whole checkpoint of {kind} was refused")
+            files = sorted(path.name for path in newest.iterdir())
+            count: Counter[str] = Counter()
+            for number in range(arguments.damages // len(KINDS)):
+                path = one / newest.name / files[number % len(files)]
+                how = f"{path.name}, {damaged(path, chance)}"
+                try:
+                    load_checkpoint(one, state)
+                except BundleError:
+                    count[f"{how}: refused"] += 1
+                else:
+                    count[f"{how}: silent"] += 1
+                    silent += 1
+                shutil.copyfile(newest / path.name, path)
+            found[kind] = dict(sorted(count.items()))
+            sys.stdout.write(json.dumps({kind: found[kind]}) + "\n")
+    result = {"damages": sum(sum(kind.values()) for kind in found.values()), "silent": silent, "of": found}
+    if arguments.out is not None:
+        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    sys.exit(silent > 0)
+
+
+if __name__ == "__main__":
+    main()
