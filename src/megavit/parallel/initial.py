@@ -12,7 +12,7 @@ from megavit.parallel.rows import place
 
 @torch.no_grad()
 def initialise_divided(model: MegaVit, tensor: int) -> None:
-    """As `MegaVit.initialise` on a processor, of a divided model: each process draws all numbers, and keeps its own.
+    """As `MegaVit.initialise` of a whole model on such a device: each process draws all numbers, and keeps its own.
 
     Args:
         tensor: processes that compute a layer together.
@@ -21,8 +21,9 @@ def initialise_divided(model: MegaVit, tensor: int) -> None:
     with torch.device("meta"):
         plain = MegaVit.from_config(config)
     divided = dict(model.named_parameters())
+    device = next(model.parameters()).device
     for name, module in plain.named_modules():
-        module.to_empty(device="cpu", recurse=False)
+        module.to_empty(device=device, recurse=False)
         initialise_own(name, module, depth=config.depth, layer_scale=config.design.layer_scale or 1.0)
         for key, parameter in module.named_parameters(name, recurse=False):
             place(parameter, key, divided[key], config, tensor)

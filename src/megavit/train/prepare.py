@@ -89,8 +89,8 @@ def fresh(
         start(state.model)
         state.begin_average()
     else:
-        model.to_empty(device="cpu").initialise()
-        start(model.to(device))
+        model.to_empty(device=device).initialise()
+        start(model)
         state = TrainState.fresh(model, recipe.optimiser, team)
     if recipe.run.compile:
         for layer in state.model.transformer.layers:
