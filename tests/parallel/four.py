@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from megavit.runtime.ranks import ranks
-from tests.parallel.tiny import DESIGNS, fresh, restored, save, steps, task_of, team_of
+from tests.parallel.tiny import DESIGNS, fresh, restored, save, steps, sums, task_of, team_of
 
 LAYOUTS = {
     "hsdp": ((2, 2, 1), "parallel"),
@@ -29,6 +29,10 @@ def main(out: Path) -> dict[str, Any]:
         if name == "fsdp+tp":
             save(state, out / f"four-{design}")
         answer[name] = losses + steps(state, task_of())
+        divided = task_of(parts=2)
+        state = fresh(divided, team_of(layout), DESIGNS[design])
+        answer[f"{name} parts"] = steps(state, divided)
+        answer[f"{name} sums"] = [sums(state, divided), sums(state, task_of())]
     for name in GOING_ON:
         for begun in BEGUN:
             state = restored(task_of(), team_of(LAYOUTS[name][0]), out / f"{begun}-serial", DESIGNS["serial"])

@@ -3,6 +3,7 @@
 import json
 import resource
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,23 @@ from megavit.parallel import plans
 from megavit.parallel.shards import local
 from megavit.runtime.ranks import ranks
 from megavit.train.gather import gathered
+from megavit.train.loop import Task
+from megavit.train.speed import measure
 from megavit.train.state import TrainState
-from tests.parallel.tiny import DESIGNS, PoisonedAt, fresh, restored, save, steps, task_of, team_of
+from tests.parallel.tiny import (
+    DESIGNS,
+    PoisonedAt,
+    Slow,
+    batches,
+    by_clock,
+    fresh,
+    restored,
+    save,
+    steps,
+    sums,
+    task_of,
+    team_of,
+)
 
 LAYOUTS = {"ddp": (2, 1, 1), "fsdp": (1, 2, 1), "tp": (1, 1, 2)}
 SAVED = 5
@@ -37,6 +53,10 @@ def main(out: Path) -> dict[str, Any]:
         answer[f"{name} muon"] = steps(fresh(task_of("muon"), team_of(layout), DESIGNS["serial"]), task_of("muon"))
         frugal = task_of(checkpointing=True)
         answer[f"{name} checkpointing"] = steps(fresh(frugal, team_of(layout)), frugal)
+        divided = task_of(parts=2)
+        state = fresh(divided, team_of(layout))
+        answer[f"{name} parts"] = steps(state, divided)
+        answer[f"{name} sums"] = [sums(state, divided), sums(state, task_of())]
         poisoned = task_of(loss=PoisonedAt(7, ranks().rank == 1))
         state = fresh(poisoned, team_of(layout))
         answer[f"{name} nan"] = [str(loss) for loss in steps(state, poisoned)]
@@ -46,10 +66,20 @@ def main(out: Path) -> dict[str, Any]:
         without.step += 1
         steps(without, task_of())
         answer[f"{name} as without"] = same(state, without)
+    state = fresh(task_of(), team_of((2, 1, 1)))
+    answer["clock"] = ranks().every(by_clock(state, 3.0, 0.05 * ranks().rank, out / "clock"))
+    answer["measured"] = ranks().every(measured(task_of()))
     answer["full"] = full_disk(out / "full")
     plans.plan_of = without_norms
     answer["mutant"] = steps(fresh(task_of(), team_of((1, 1, 2))), task_of())
     return answer
+
+
+def measured(task: Task) -> tuple[str, float]:
+    """What the speed of a step is said to be, where the second process is the slower one."""
+    slow = replace(task, loss=Slow(0.2 * ranks().rank))  # pyrefly: ignore[bad-argument-type]
+    state = fresh(slow, team_of((1, 2, 1)))
+    return measure(state, slow, next(batches(state)))
 
 
 def full_disk(folder: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import logging
 import math
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,8 +33,11 @@ class Alone:
     def mean(self, loss: float, norm: float) -> tuple[float, float]:
         return loss, norm
 
-    def agreed(self, due: bool, stop: int) -> tuple[bool, int]:
-        return due, stop
+    def greatest(self, *numbers: float) -> list[float]:
+        return list(numbers)
+
+    def partly(self, model: nn.Module, *, last: bool) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def assembled(self, rows: Tensor, chosen: list[int], count: int) -> Tensor:
         return rows
@@ -84,13 +88,19 @@ class Team:
         mean, faults = self._sum(loss / self.ranks.world, 0.0 if math.isfinite(norm) else 1.0)
         return mean, math.nan if faults else norm
 
-    def agreed(self, due: bool, stop: int) -> tuple[bool, int]:
-        """Whether any process is due, and the highest signal that asked one of them to stop."""
+    def greatest(self, *numbers: float) -> list[float]:
+        """The greatest that any process has of each number."""
         import torch.distributed as dist
 
-        both = torch.tensor([int(due), stop])
-        dist.all_reduce(both, op=dist.ReduceOp.MAX)
-        return bool(both[0]), int(both[1])
+        together = torch.tensor(numbers, dtype=torch.float64)
+        dist.all_reduce(together, op=dist.ReduceOp.MAX)
+        return together.tolist()
+
+    def partly(self, model: nn.Module, *, last: bool) -> AbstractContextManager[None]:
+        """Around the passes of one part of a step, of which only the `last` one sums gradients over the copies."""
+        from megavit.parallel.parts import partly
+
+        return partly(model, last=last)
 
     def assembled(self, rows: Tensor, chosen: list[int], count: int) -> Tensor:
         """All `count` rows of a table of which this place has those with the numbers `chosen`."""
