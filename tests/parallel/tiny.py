@@ -109,6 +109,7 @@ def sums(state: TrainState, task: Task) -> int:
 def by_clock(state: TrainState, seconds: float, nap: float, folder: Path) -> dict[str, Any]:
     """Train for so many seconds, at each step after a nap; how far that came."""
     task = task_of()
+    folder.mkdir(exist_ok=True)
     pace = ByClock(TimePlan(total=seconds, step=0.01, validation=0.001, final_passes=1, finish=0.0))
     own = batches(state)
 

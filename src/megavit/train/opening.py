@@ -17,15 +17,14 @@ from megavit.train.plan import PLAN, check_place
 from megavit.train.watch import Watch
 
 
-def begin(out: Path, source: str, crew: Ranks) -> bool:
+def begin(out: Path, source: str) -> bool:
     """Check that a run can begin in `out`, and mark it as begun; whether one that these processes began is there."""
-    if not is_restart(out, crew):
+    if not is_restart(out):
         check_place(out, source)
     if not is_text(source):
         raise DataError(f"the name {source!r} is not text, so that the run could not record it; rename the folder")
     check_writable(out, "the run", need=0)
-    if crew.many:
-        mark_begun(out)
+    mark_begun(out)
     return (out / PLAN).exists()
 
 

@@ -90,7 +90,7 @@ def train(
     device = crew.device(wanted.run.device)
 
     with crew.joined(device, wanted.parallel.timeout_seconds):
-        if crew.first(lambda: begin(out, source, crew)):
+        if crew.first(lambda: begin(out, source)):
             return go_on(out, {}, crew, watch, began)
         with crew.leading(only_process(out)):
             return start(source, out, recipe, changes, init, device, crew, watch, began)
