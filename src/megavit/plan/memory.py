@@ -13,8 +13,8 @@ from megavit.plan.weights import Weights, weights_of
 
 # Muon's step of all matrices of one shape: gathered, stacked and changed in float32, turned and scaled in bfloat16.
 MUON_STEP = 3 * FLOAT32 + 2 * BFLOAT16
-# Of the images: as uint8, as they are varied, and normalised, the last two in float32.
-PIXEL = 1 + 2 * FLOAT32
+# Of the images: as uint8, and normalised, in float32.
+PIXEL = 1 + FLOAT32
 
 
 @dataclass(frozen=True, kw_only=True)
