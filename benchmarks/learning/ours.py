@@ -23,6 +23,7 @@ from megavit.train.prepare import VALIDATION_BATCH, batches_of, training_feed
 from megavit.train.resolve import resolve
 from megavit.train.speed import measure
 from megavit.train.state import TrainState
+from megavit.train.timing import choose_by_time
 from megavit.train.watch import Silent
 
 CPU = torch.device("cpu")
@@ -79,7 +80,7 @@ def megavit(name: str, seed: int, minutes: float) -> Ours:
     """A run of the recipe that the package chooses for small pictures, with the model it chooses for the minutes."""
     recipe = named_recipe("small")
     recipe = replace(recipe, run=replace(recipe.run, seed=seed, minutes=minutes, device="cpu"))
-    choice = prepare.choose_by_time(recipe, labelled(), CPU, time.monotonic(), Silent())
+    choice = choose_by_time(recipe, labelled(), CPU, time.monotonic(), Silent())
     return Ours(name, recipe, *fresh(choice.recipe))
 
 

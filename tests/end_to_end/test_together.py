@@ -1,18 +1,21 @@
 """Several processes that train together, and what happens when some of them do not: all is real."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from megavit.train.checkpoint import checkpoints
 from tests.end_to_end.conftest import megavit, megavit_json
 
-FLAGS = ["--epochs", "6", "--batch-size", "16", "--precision", "float32", "--device", "cpu"]
+COMMON = ["--batch-size", "16", "--precision", "float32", "--device", "cpu"]
+FLAGS = ["--epochs", "6", *COMMON]
 WEIGHTS = Path("bundle") / "model.safetensors"
 
 
@@ -27,7 +30,7 @@ def whole(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(digits: Path, out: Path, *flags: str) -> subprocess.Popen[bytes]:
     """A run of two processes that writes a checkpoint after every step."""
-    flags = (*FLAGS, "--procs", "2", "--checkpoint-seconds", "0.0001", *flags)
+    flags = (*(flags or FLAGS), "--procs", "2", "--checkpoint-seconds", "0.0001")
     command = [sys.executable, "-m", "megavit", "train", str(digits), "--out", str(out), *flags]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -37,6 +40,10 @@ def wait_for_step(process: subprocess.Popen[bytes], out: Path, step: int) -> Non
     while not any(int(path.name.removeprefix("step-")) >= step for path in checkpoints(out / "checkpoints")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.002)  # polling another process's folder: there is nothing to wait on
+
+
+def manifest_of(out: Path) -> dict[str, Any]:
+    return json.loads((checkpoints(out / "checkpoints")[0] / "manifest.json").read_text())
 
 
 def workers_of(out: Path) -> list[int]:
@@ -96,6 +103,39 @@ def test_a_run_of_two_that_is_asked_to_stop_says_how_to_go_on_and_one_can(digits
     assert gone(out)
     assert megavit("train", "--resume", out, cwd=tmp_path).returncode == 0
     assert (out / WEIGHTS).exists()
+
+
+def test_a_process_that_hangs_is_waited_for_and_then_all_are_started_again(digits, whole, tmp_path):
+    recipe, out = tmp_path / "recipe.toml", tmp_path / "run"
+    recipe.write_text("[parallel]\ntimeout_seconds = 10\n")
+    process = start(digits, out, *FLAGS, "--recipe", str(recipe))
+    wait_for_step(process, out, 3)
+    before = workers_of(out)
+    stopped, other = max(before), min(before)
+    os.kill(stopped, signal.SIGSTOP)
+    deadline = time.monotonic() + 60
+    while other in workers_of(out):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    os.kill(stopped, signal.SIGKILL)  # the agent would do so, half a minute later
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0 and told.count(b"has lost another one, which has ended or hangs") == 1, told
+    assert gone(out) and (out / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+
+
+def test_by_the_clock_a_run_of_two_that_was_stopped_has_the_rest_of_its_time_in_one(digits, tmp_path):
+    out = tmp_path / "run"
+    process = start(digits, out, "--minutes", "0.4", "--model", "pico", *COMMON)
+    wait_for_step(process, out, 5)
+    process.terminate()
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, told
+    left = manifest_of(out)
+    assert 0 < left["progress"] < 1 and 0 < left["seconds"] < 24
+    assert megavit("train", "--resume", out, cwd=tmp_path).returncode == 0
+    ended = manifest_of(out)
+    assert ended["progress"] == 1 and ended["step"] > left["step"] and ended["seconds"] > left["seconds"]
+    assert ended["history"][-1]["learning_rate"] < 0.1 * max(one["learning_rate"] for one in ended["history"])
 
 
 def test_a_folder_that_another_run_is_at_is_left_to_it(digits, tmp_path):

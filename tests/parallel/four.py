@@ -15,7 +15,7 @@ from megavit.parallel.deal import collect, deal
 from megavit.parallel.shards import local, whole
 from megavit.runtime.ranks import ranks
 from megavit.train.state import TrainState
-from tests.parallel.tiny import DESIGNS, fresh, restored, save, steps, task_of, team_of
+from tests.parallel.tiny import DESIGNS, fresh, restored, save, steps, sums, task_of, team_of
 
 LAYOUTS = {
     "hsdp": ((2, 2, 1), "parallel"),
@@ -36,6 +36,10 @@ def main(out: Path) -> dict[str, Any]:
         if name == "fsdp+tp":
             save(state, out / f"four-{design}")
         answer[name] = losses + steps(state, task_of())
+        divided = task_of(parts=2)
+        state = fresh(divided, team_of(layout), DESIGNS[design])
+        answer[f"{name} parts"] = steps(state, divided)
+        answer[f"{name} sums"] = [sums(state, divided), sums(state, task_of())]
     state = fresh(task_of("muon"), team_of((1, 2, 2)), DESIGNS["serial"])
     answer["fsdp+tp muon"] = steps(state, task_of("muon"))
     answer["dealt"] = dealt_and_collected(state)

@@ -68,6 +68,39 @@ def test_parallel_branches_are_summed_once_each_way_and_serial_ones_twice(of_two
     assert of_two["sums"] == {"parallel": 2 * 2 + norms, "serial": 2 * 4 + norms}
 
 
+@pytest.mark.parametrize("layout", two.LAYOUTS)
+def test_a_step_in_parts_is_learnt_from_as_a_whole(of_two, alone, layout):
+    assert apart(of_two[f"{layout} parts"], alone["parallel"]) < BOUND
+
+
+@pytest.mark.parametrize("layout", four.LAYOUTS)
+def test_a_step_in_parts_is_learnt_from_as_a_whole_by_four(of_four, alone, layout):
+    assert apart(of_four[f"{layout} parts"], alone[four.LAYOUTS[layout][1]]) < BOUND
+
+
+@pytest.mark.parametrize("layout", ["ddp", "fsdp"])
+def test_gradients_are_summed_over_the_copies_once_a_step_whatever_its_parts(of_two, layout):
+    in_parts, whole = of_two[f"{layout} sums"]
+    assert in_parts == whole > 0
+
+
+def test_gradients_of_shards_are_summed_over_the_copies_once_a_step_too(of_four):
+    in_parts, whole = of_four["hsdp sums"]
+    assert in_parts == whole > 0
+
+
+def test_by_the_clock_all_processes_do_the_same_steps_and_end_in_time(of_two):
+    quick, slow = of_two["clock"]
+    assert quick["step"] == slow["step"] and quick["validated"] == slow["validated"] and quick["validated"]
+    assert quick["seconds"] == slow["seconds"] >= max(quick["own"], slow["own"]) - 0.5
+    assert 10 < quick["step"] < 3.0 / 0.05
+
+
+def test_the_slowest_process_says_how_long_a_step_takes(of_two):
+    quick, slow = of_two["measured"]
+    assert quick == slow and quick[1] >= 0.2
+
+
 def test_norms_of_queries_and_keys_whose_gradients_are_not_summed_show(of_two, alone):
     assert apart(of_two["mutant"], alone["parallel"]) > 3 * BOUND
 

@@ -2,11 +2,15 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import OptimiserRecipe, ParallelRecipe, Recipe, RunRecipe
@@ -17,10 +21,13 @@ from megavit.parallel.team import Alone, Team
 from megavit.runtime.ranks import ranks
 from megavit.runtime.seeds import seed_all
 from megavit.train.checkpoint import load_checkpoint, save_checkpoint
-from megavit.train.loop import Task, train_step
+from megavit.train.loop import Task, fit, train_step
 from megavit.train.loss import CrossEntropy
 from megavit.train.muon import Muon
+from megavit.train.pace import ByClock, TimePlan
+from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
+from megavit.train.watch import Silent
 
 STEPS, BATCH, CLASSES = 20, 8, 3
 PARALLEL = Design()
@@ -31,7 +38,11 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def task_of(
-    kind: str = "adamw", loss: Loss | None = None, checkpointing: bool = False, precision: str = "float32"
+    kind: str = "adamw",
+    loss: Loss | None = None,
+    checkpointing: bool = False,
+    precision: str = "float32",
+    parts: int | None = None,
 ) -> Task:
     recipe = Recipe(
         optimiser=OptimiserRecipe(kind=kind, learning_rate=3e-3, ema=0.3),  # pyrefly: ignore[bad-argument-type]
@@ -40,6 +51,7 @@ def task_of(
             precision=precision,  # pyrefly: ignore[bad-argument-type]
             device="cpu",
             gradient_checkpointing=checkpointing,
+            gradient_accumulation=parts,
         ),
     )
     return Task(
@@ -59,7 +71,9 @@ def team_of(layout: tuple[int, int, int], dtype: torch.dtype = torch.float32) ->
     if replicate * shard * tensor == 1:
         return Alone()
     assert replicate * shard * tensor == here.world
-    return Team(here, ParallelRecipe(procs=here.world, shard=shard, tensor=tensor), torch.device("cpu"), dtype)
+    team = Team(here, ParallelRecipe(procs=here.world, shard=shard, tensor=tensor), torch.device("cpu"))
+    team.dtype = dtype
+    return team
 
 
 def fresh(task: Task, team: Alone | Team, design: Design = PARALLEL, *, whole: bool = True) -> TrainState:
@@ -86,17 +100,64 @@ def fresh(task: Task, team: Alone | Team, design: Design = PARALLEL, *, whole: b
     return state
 
 
-def steps(state: TrainState, task: Task, until: int = STEPS) -> list[float]:
-    """Train up to a step; the losses."""
-    losses = []
-    while state.step < until:
-        random = torch.Generator().manual_seed(state.step)
+def batches(state: TrainState) -> Iterator[tuple[Tensor, Tensor]]:
+    """From the step of `state` on, this process's part."""
+    for step in count(state.step):
+        random = torch.Generator().manual_seed(step)
         images = torch.randint(0, 256, (BATCH, 1, 8, 8), generator=random, dtype=torch.uint8)
         labels = torch.randint(0, CLASSES, (BATCH,), generator=random)
         size = BATCH // state.team.places
         mine = slice(state.team.place * size, (state.team.place + 1) * size)
-        losses.append(train_step(state, task, images[mine], labels[mine], rate=1.0, steps=STEPS))
-    return losses
+        yield images[mine], labels[mine]
+
+
+def steps(state: TrainState, task: Task, until: int = STEPS) -> list[float]:
+    """Train up to a step; the losses."""
+    own = islice(batches(state), max(0, until - state.step))
+    return [train_step(state, task, images, labels, rate=1.0, steps=STEPS) for images, labels in own]
+
+
+class AllReduces(TorchDispatchMode):
+    """Counts sums: `of_parts`, what the processes of a layer computed, and `of_all`, whole tensors."""
+
+    of_parts, of_all = 0, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(issubclass(kind, DTensor) for kind in types):
+            return NotImplemented
+        self.of_parts += func is torch.ops._c10d_functional.all_reduce.default
+        self.of_all += func is torch.ops.c10d.allreduce_.default
+        return func(*args, **(kwargs or {}))
+
+
+def sums(state: TrainState, task: Task) -> int:
+    """Messages that sum something over all copies in one step."""
+    images, labels = next(batches(state))
+    with AllReduces() as seen:
+        train_step(state, task, images, labels, rate=0.0, steps=STEPS)
+    return seen.of_all
+
+
+def by_clock(state: TrainState, seconds: float, nap: float, folder: Path) -> dict[str, Any]:
+    """Train for so many seconds, at each step after a nap; how far that came."""
+    task = task_of()
+    folder.mkdir(exist_ok=True)
+    pace = ByClock(TimePlan(total=seconds, step=0.01, validation=0.001, final_passes=1, finish=0.0))
+    own = batches(state)
+
+    def slowly() -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in own:
+            time.sleep(nap)
+            yield batch
+
+    def validate(model: nn.Module) -> tuple[float, float]:
+        time.sleep(nap)
+        return 1.0, 0.5
+
+    began = time.monotonic()
+    fit(state, task, pace, slowly(), validate, folder, StopRequest(), Silent(), began)
+    validated = [record.step for record in state.history]
+    return {"step": state.step, "seconds": state.seconds, "validated": validated, "own": time.monotonic() - began}
 
 
 def save(state: TrainState, folder: Path) -> None:
@@ -122,3 +183,14 @@ class PoisonedAt:
             time.sleep(0.1)
         factor = math.nan if self.poisoned and self.calls == self.call else 1.0
         return CrossEntropy()(logits, targets) * factor
+
+
+class Slow:
+    """A loss that takes its time."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        time.sleep(self.seconds)
+        return CrossEntropy()(logits, targets)

@@ -3,20 +3,36 @@
 import json
 import resource
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from megavit.errors import OutputError
 from megavit.parallel import plans
 from megavit.parallel.shards import local
 from megavit.runtime.ranks import ranks
 from megavit.train.gather import gathered
+from megavit.train.loop import Task
+from megavit.train.speed import measure
 from megavit.train.state import TrainState
-from tests.parallel.tiny import BATCH, DESIGNS, PoisonedAt, fresh, restored, save, steps, task_of, team_of
+from tests.parallel.tiny import (
+    BATCH,
+    DESIGNS,
+    AllReduces,
+    PoisonedAt,
+    Slow,
+    batches,
+    by_clock,
+    fresh,
+    restored,
+    save,
+    steps,
+    sums,
+    task_of,
+    team_of,
+)
 
 LAYOUTS = {"ddp": (2, 1, 1), "fsdp": (1, 2, 1), "tp": (1, 1, 2)}
 SAVED = 5
@@ -44,6 +60,10 @@ def main(out: Path) -> dict[str, Any]:
         if name != "ddp":
             begun = fresh(task_of(), team_of(layout), whole=False)
             answer[f"{name} begun in parts"] = same(begun, fresh(task_of(), team_of(layout)))
+        divided = task_of(parts=2)
+        state = fresh(divided, team_of(layout))
+        answer[f"{name} parts"] = steps(state, divided)
+        answer[f"{name} sums"] = [sums(state, divided), sums(state, task_of())]
         poisoned = task_of(loss=PoisonedAt(7, ranks().rank == 1))
         state = fresh(poisoned, team_of(layout))
         answer[f"{name} nan"] = [str(loss) for loss in steps(state, poisoned)]
@@ -58,6 +78,9 @@ def main(out: Path) -> dict[str, Any]:
         layer.compile()
     answer["compiled"] = steps(compiled, task_of())
     answer["sums"] = {design: sums_of(fresh(task_of(), team_of((1, 1, 2)), DESIGNS[design])) for design in DESIGNS}
+    state = fresh(task_of(), team_of((2, 1, 1)))
+    answer["clock"] = ranks().every(by_clock(state, 3.0, 0.05 * ranks().rank, out / "clock"))
+    answer["measured"] = ranks().every(measured(task_of()))
     answer["full"] = full_disk(out / "full")
     plans.plan_of = without_norms
     answer["mutant"] = steps(fresh(task_of(), team_of((1, 1, 2))), task_of())
@@ -68,19 +91,14 @@ def sums_of(state: TrainState) -> int:
     """All-reduces of the tokens in a step with tensor parallelism."""
     with AllReduces() as counted:
         state.model(torch.rand(BATCH, 1, 8, 8)).sum().backward()
-    return counted.found
+    return counted.of_parts
 
 
-class AllReduces(TorchDispatchMode):
-    """Counts those of divided tensors."""
-
-    found = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if any(issubclass(kind, DTensor) for kind in types):
-            return NotImplemented
-        self.found += func is torch.ops._c10d_functional.all_reduce.default
-        return func(*args, **(kwargs or {}))
+def measured(task: Task) -> tuple[str, float]:
+    """What the speed of a step is said to be, where the second process is the slower one."""
+    slow = replace(task, loss=Slow(0.2 * ranks().rank))  # pyrefly: ignore[bad-argument-type]
+    state = fresh(slow, team_of((1, 2, 1)))
+    return measure(state, slow, next(batches(state)))
 
 
 def full_disk(folder: Path) -> dict[str, Any]:

@@ -3,17 +3,14 @@
 import pytest
 
 from megavit.config.recipe import ModelRecipe, Recipe, RunRecipe
-from megavit.train import choose as module
 from megavit.train.choose import LEAST_STEPS, Candidate, choose
 
 TOTAL = 600.0
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    now = [1000.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    return now
+def clock():
+    return [1000.0]
 
 
 def candidate(preset: str, work: float) -> Candidate:
@@ -31,7 +28,7 @@ def chosen(clock, seconds_of, images=10_000, measuring=0.0):
         clock[0] += measuring
         return "bfloat16", seconds_of[recipe.model.preset]
 
-    choice = choose(CANDIDATES, step_time, images, clock[0] + TOTAL, TOTAL)
+    choice = choose(CANDIDATES, step_time, images, clock[0] + TOTAL, TOTAL, lambda: clock[0])
     return choice, measured
 
 
@@ -77,6 +74,6 @@ def test_measuring_has_its_share_of_the_time(clock):
 
 
 def test_without_any_time_the_smallest_is_taken(clock):
-    choice = choose(CANDIDATES, lambda recipe, enough: ("float32", 0.1), 100, clock[0] - 5, TOTAL)
+    choice = choose(CANDIDATES, lambda recipe, enough: ("float32", 0.1), 100, clock[0] - 5, TOTAL, lambda: clock[0])
     assert choice.recipe.model.preset == "nano" and "0 steps" in choice.reason and "0.0 minutes" in choice.reason
     assert LEAST_STEPS > 0

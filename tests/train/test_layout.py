@@ -5,7 +5,7 @@ import pytest
 from megavit.config.recipe import ModelRecipe, ParallelRecipe, Recipe, RunRecipe
 from megavit.errors import ConfigError
 from megavit.runtime.ranks import Ranks
-from megavit.train.layout import part_of_batch, relaid, settle_layout, settle_precision
+from megavit.train.layout import part_of_batch, relaid, settle_layout
 
 RECIPE = Recipe(run=RunRecipe(epochs=1, batch_size=16, gradient_accumulation=2))
 FOUR = Ranks(world=4)
@@ -28,7 +28,6 @@ def test_the_number_of_processes_is_filled_in_and_what_is_left_is_copies():
         (of(procs=2), FOUR, "for 2 processes, and 4 were started"),
         (of(procs=2), Ranks(), "megavit train --procs 2"),
         (of(shard=3), FOUR, "must divide the number of processes, 4"),
-        (replace(RECIPE, run=RunRecipe()), FOUR, "--epochs"),
         (replace(RECIPE, model=ModelRecipe(init="some")), FOUR, "--init"),
     ],
 )
@@ -48,10 +47,3 @@ def test_other_processes_go_on_with_as_large_parts_of_a_step_as_before():
 def test_each_place_has_its_part_of_the_batch():
     assert part_of_batch(settle_layout(of(tensor=2), FOUR)).batch_size == 8
     assert part_of_batch(settle_layout(RECIPE, Ranks())) == RECIPE.run
-
-
-def test_a_precision_that_was_chosen_stays():
-    assert settle_precision(RECIPE, bfloat16=True).run.precision == "bfloat16"
-    assert settle_precision(RECIPE, bfloat16=False).run.precision == "float32"
-    chosen = replace(RECIPE, run=replace(RECIPE.run, precision="float32"))
-    assert settle_precision(chosen, bfloat16=True) == chosen

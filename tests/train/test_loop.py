@@ -13,6 +13,7 @@ from torch import nn
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import AugmentRecipe, DataRecipe, ScheduleRecipe
 from megavit.errors import Interrupted, TrainingError
+from megavit.parallel.team import Alone
 from megavit.predict.logits import logits_of
 from megavit.train.checkpoint import load_checkpoint
 from megavit.train.loop import MOST_SKIPPED_IN_A_ROW, Task, backward, fit, lighten, mix, train_step
@@ -266,7 +267,7 @@ def test_a_step_in_parts_has_the_gradient_of_the_whole(loss, parts):
         task = replace(make_task(), loss=loss)
         task = replace(task, recipe=replace(task.recipe, run=replace(task.recipe.run, gradient_accumulation=count)))
         model = fresh_state(task).model.eval()  # nothing random
-        value = backward(model, images, targets, task)
+        value = backward(model, images, targets, task, Alone())
         found.append((value, [weight.grad for weight in model.parameters()]))
     (whole, expected), (divided, gradients) = found
     assert divided == pytest.approx(whole, rel=1e-6)

@@ -9,8 +9,9 @@ from megavit.config.recipe import AugmentRecipe, DataRecipe, RunRecipe
 from megavit.config.recipes import named_recipe
 from megavit.data.samples import LabelledImages, Sample
 from megavit.errors import DataError
-from megavit.train.prepare import choose_by_time, fresh, noise
+from megavit.train.prepare import fresh, noise
 from megavit.train.resolve import resolve
+from megavit.train.timing import choose_by_time
 from megavit.train.watch import Silent
 
 CPU = torch.device("cpu")

@@ -8,11 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from megavit.cli import STARTED
 from megavit.errors import LostProcess, MegavitError, TrainingError
 from megavit.runtime.ranks import ranks
 
 # Names a file in which a process that ends on purpose leaves its exit code: then none is to be started again.
 VERDICT = "MEGAVIT_VERDICT"
+# Tells when the command began that started them, in seconds of this machine's monotonic clock.
+BEGAN = "MEGAVIT_BEGAN"
 MOST_RESTARTS = 3
 # What a stop waits for a checkpoint to be written, before the agent kills.
 SHUTDOWN_SECONDS = "120"
@@ -30,6 +33,7 @@ def launch(procs: int, arguments: Sequence[str]) -> int:
 
     from megavit.data.workers import processors
 
+    os.environ[BEGAN] = str(STARTED)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors() // procs)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SHUTDOWN_SECONDS)
     # A restart on the store of the processes before it hangs.
@@ -60,6 +64,12 @@ def launch(procs: int, arguments: Sequence[str]) -> int:
                     "megavit train --resume goes on"
                 ) from error
         return int(verdict.read_text()) if verdict.exists() else code
+
+
+def began() -> float:
+    """The monotonic time at which the command began; of processes that were started again, at which these did."""
+    given = os.environ.get(BEGAN)
+    return STARTED if given is None or ranks().restarts else float(given)
 
 
 @contextmanager

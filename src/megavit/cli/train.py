@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from megavit.cli import STARTED
 from megavit.config.recipe import Balance, OnCorrupt, Precision, Rung
 from megavit.errors import ConfigError
 
@@ -122,7 +121,7 @@ def train(
         return launch(wanted, [*sys.argv[1:], *(["--out", str(out)] if chosen else [])])
 
     from megavit.cli.summary import show_trained
-    from megavit.cli.together import telling_once
+    from megavit.cli.together import began, telling_once
     from megavit.cli.watch import TerminalWatch
     from megavit.runtime.ranks import ranks
     from megavit.train.run import resume as go_on
@@ -132,10 +131,10 @@ def train(
     leads = ranks().leads
     with telling_once(), TerminalWatch() if leads else nullcontext(Silent()) as watch:
         if resume is not None:
-            trained = go_on(resume, watch=watch, began=STARTED, parallel=layout)
+            trained = go_on(resume, watch=watch, began=began(), parallel=layout)
         else:
             assert out is not None  # chosen above
-            trained = start(str(data), out, recipe=base, changes=settings, watch=watch, began=STARTED)
+            trained = start(str(data), out, recipe=base, changes=settings, watch=watch, began=began())
     if leads:
         show_trained(trained, as_json=json)
     return 0

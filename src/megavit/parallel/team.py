@@ -3,6 +3,7 @@
 import logging
 import math
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,8 +34,11 @@ class Alone:
     def mean(self, loss: float, norm: float) -> tuple[float, float]:
         return loss, norm
 
-    def agreed(self, due: bool, stop: int) -> tuple[bool, int]:
-        return due, stop
+    def greatest(self, *numbers: float) -> list[float]:
+        return list(numbers)
+
+    def partly(self, model: nn.Module, *, last: bool) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def assembled(self, rows: Tensor, chosen: list[int], count: int) -> Tensor:
         return rows
@@ -52,13 +56,10 @@ class Team:
         saving: the checkpoint that is being written; None before the first.
         seeds: numbers to add to a step's seed, for other random numbers at each place.
         divides: whether no process has a whole model.
-        dtype: in which a divided model computes, and its weights are sent.
-        casts: whether that is another than of its weights, so that autocast has nothing to do.
+        dtype: in which a model that is then divided computes, and its weights are sent.
     """
 
-    def __init__(
-        self, ranks: Ranks, parallel: ParallelRecipe, device: torch.device, dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, ranks: Ranks, parallel: ParallelRecipe, device: torch.device) -> None:
         from megavit.parallel.apply import make_mesh
 
         # It gives the advice to gather in another order at every gathering; the order is FSDP2's own.
@@ -67,11 +68,15 @@ class Team:
         self.place = ranks.rank // parallel.tensor
         self.seeds = (self.place,)
         self.divides = parallel.divides
-        self.dtype = dtype
-        self.casts = self.divides and dtype != torch.float32
+        self.dtype = torch.float32
         self.mesh: DeviceMesh = make_mesh(parallel.replicate, parallel.shard, parallel.tensor, device.type)
         self.writers = ranks.beside(parallel.timeout_seconds)
         self.saving: Future[None] | None = None
+
+    @property
+    def casts(self) -> bool:
+        """Whether a divided model casts its weights itself, so that autocast has nothing to do."""
+        return self.divides and self.dtype != torch.float32
 
     def spread(self, model: MegaVit, *, trained: bool) -> nn.Module:
         """Divide `model` over the processes; the answer is what to call for its forward pass.
@@ -105,13 +110,19 @@ class Team:
         mean, faults = self._sum(loss / self.ranks.world, 0.0 if math.isfinite(norm) else 1.0)
         return mean, math.nan if faults else norm
 
-    def agreed(self, due: bool, stop: int) -> tuple[bool, int]:
-        """Whether any process is due, and the highest signal that asked one of them to stop."""
+    def greatest(self, *numbers: float) -> list[float]:
+        """The greatest that any process has of each number."""
         import torch.distributed as dist
 
-        both = torch.tensor([int(due), stop])
-        dist.all_reduce(both, op=dist.ReduceOp.MAX)
-        return bool(both[0]), int(both[1])
+        together = torch.tensor(numbers, dtype=torch.float64)
+        dist.all_reduce(together, op=dist.ReduceOp.MAX)
+        return together.tolist()
+
+    def partly(self, model: nn.Module, *, last: bool) -> AbstractContextManager[None]:
+        """Around the passes of one part of a step, of which only the `last` one sums gradients over the copies."""
+        from megavit.parallel.parts import partly
+
+        return partly(model, last=last)
 
     def assembled(self, rows: Tensor, chosen: list[int], count: int) -> Tensor:
         """All `count` rows of a table of which this place has those with the numbers `chosen`."""

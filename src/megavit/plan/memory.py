@@ -15,8 +15,8 @@ from megavit.plan.weights import Weights, weights_of
 MUON_STEP = 3 * FLOAT32 + 2 * BFLOAT16
 # Elements of the matrices of one shape that it does so with at a time; that of `megavit.train.muon`.
 AT_ONCE = 2**27
-# Of the images: as uint8, as they are varied, and normalised, the last two in float32.
-PIXEL = 1 + 2 * FLOAT32
+# Of the images: as uint8, and normalised, in float32.
+PIXEL = 1 + FLOAT32
 
 
 @dataclass(frozen=True, kw_only=True)

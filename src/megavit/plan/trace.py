@@ -16,6 +16,7 @@ from megavit.config.vit import ViTConfig
 from megavit.model import attention
 from megavit.model.vit import MegaVit
 from megavit.parallel.apply import make_mesh, spread
+from megavit.parallel.parts import partly
 from megavit.plan.layout import Layout, Training
 from megavit.plan.lifetimes import Lifetimes, resized
 
@@ -54,12 +55,17 @@ def _passes(config: ViTConfig, training: Training, layout: Layout, wrapped: nn.M
     lifetimes = Lifetimes()
     with resized(lifetimes), lifetimes:
         inputs = torch.empty(images, config.channels, *config.image_hw)
-        before = torch.empty_like(inputs, dtype=torch.uint8), torch.empty_like(inputs)  # as read, and varied
+        before = torch.empty_like(inputs, dtype=torch.uint8)  # as read
         targets = torch.empty(images, max(1, config.num_classes))
         lifetimes.see([*wrapped.parameters(), *wrapped.buffers(), inputs, targets])
         held = sum(_stored(parameter) for parameter in wrapped.parameters())
-        for part, wanted in zip(inputs.split(layout.micro_batch), targets.split(layout.micro_batch), strict=True):
-            step(wrapped, part, wanted, layout.numerics(training).autocast)
+        parts = zip(inputs.split(layout.micro_batch), targets.split(layout.micro_batch), strict=True)
+        for number, (part, wanted) in enumerate(parts, start=1):
+            last = number == layout.accumulation
+            if isinstance(wrapped, SummedGradients):
+                wrapped.last = last
+            with partly(wrapped, last=last):
+                step(wrapped, part, wanted, layout.numerics(training).autocast)
         del before
     return Traced(lifetimes.peak, held, lifetimes.traffic, lifetimes.calls)
 
@@ -115,7 +121,12 @@ def spread_as_trained(model: MegaVit, training: Training, layout: Layout) -> nn.
 
 
 class SummedGradients(nn.Module):
-    """What DDP does, whose own code reads numbers that fake tensors lack: gradients are copied, and summed there."""
+    """What DDP does, whose own code reads numbers that fake tensors lack: gradients are copied, and summed there.
+
+    `last` says whether they are now: with the last part of a step.
+    """
+
+    last = True
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -129,6 +140,8 @@ class SummedGradients(nn.Module):
 
     def _send(self, parameter: Tensor, bucket: str) -> None:
         assert parameter.grad is not None
+        if not self.last:
+            return
         copy = self.get_buffer(bucket).copy_(parameter.grad)
         dist.all_reduce(copy)
         parameter.grad.copy_(copy)

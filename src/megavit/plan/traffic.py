@@ -54,16 +54,19 @@ def passes(found: list[Exchange]) -> dict[Collective, int]:
 
 
 def _of_copies(config: ViTConfig, layout: Layout) -> list[Exchange]:
-    """DDP sums the gradients of each micro-batch (in buckets of 25 MiB, so that most wait for nothing)."""
+    """DDP sums the gradients of all micro-batches once (in buckets of 25 MiB, so that most wait for nothing)."""
     if layout.replicate == 1:
         return []
-    size = FLOAT32 * weights_of(config, 1, 1).whole * layout.accumulation
+    size = FLOAT32 * weights_of(config, 1, 1).whole
     calls = max(1, size >> 20 // 25) if size else 0
     return [Exchange(collective="all-reduce", axis="replicate", when="backward", bytes=size, calls=calls)]
 
 
 def _of_weights(config: ViTConfig, training: Training, layout: Layout) -> list[Exchange]:
-    """FSDP2 gathers each block, and the rest, before either pass, and scatters the sum of its gradients."""
+    """FSDP2 gathers each block, and the rest, before either pass, and scatters the sum of its gradients.
+
+    Copies sum what they have of it once, with the last micro-batch.
+    """
     weights = weights_of(config, layout.shard, layout.tensor)
     times, units = layout.accumulation, weights.depth + 1
     found: list[Exchange] = []
@@ -84,10 +87,8 @@ def _of_weights(config: ViTConfig, training: Training, layout: Layout) -> list[E
                 Exchange(collective="all-to-all", axis="shard", when="optimiser", bytes=size, calls=8 * rounds)
             )
     if layout.replicate > 1:
-        size = FLOAT32 * weights.part * times
-        found.append(
-            Exchange(collective="all-reduce", axis="replicate", when="backward", bytes=size, calls=units * times)
-        )
+        size = FLOAT32 * weights.part
+        found.append(Exchange(collective="all-reduce", axis="replicate", when="backward", bytes=size, calls=units))
     return found
 
 

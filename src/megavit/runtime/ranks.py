@@ -75,13 +75,14 @@ class Ranks:
         Raises:
             LostProcess: when another process is gone, or does not come.
         """
+        if agents_job() is not None:
+            end_with_parent()
         if not self.many:
             yield
             return
         import torch
         import torch.distributed as dist
 
-        end_with_parent()
         if device.type == "cuda":
             torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -165,6 +166,11 @@ def ranks() -> Ranks:
         local=int(os.environ.get("LOCAL_RANK", "0")),
         restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
     )
+
+
+def agents_job() -> str | None:
+    """What the elastic agent that started this process calls its job; None: there is none."""
+    return os.environ.get("TORCHELASTIC_RUN_ID")
 
 
 def neighbours() -> int:

@@ -1,7 +1,6 @@
 """Which model to train in the minutes there are: the largest that still learns its fill."""
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -45,35 +44,44 @@ class Choice:
     reason: str
 
 
-def choose(candidates: Sequence[Candidate], step_time: StepTime, images: int, until: float, total: float) -> Choice:
+def choose(
+    candidates: Sequence[Candidate],
+    step_time: StepTime,
+    images: int,
+    until: float,
+    total: float,
+    clock: Callable[[], float],
+) -> Choice:
     """The largest of the candidates that gets enough steps and passes, else the smallest.
 
     Args:
         candidates: at least one, the smallest first.
         step_time: measures.
         images: to train on.
-        until: the monotonic time until which there is time to train.
+        until: the time of `clock` until which there is time to train.
         total: seconds of the whole run.
+        clock: seconds; for several processes that choose together the same.
     """
-    enough = time.monotonic() + max(MEASURING_SHARE * total, MEASURING_SECONDS)
+    enough = clock() + max(MEASURING_SHARE * total, MEASURING_SECONDS)
     chosen, step, work, too_large = candidates[0].recipe, 0.0, 0.0, ""
     for place, candidate in enumerate(candidates):
         name, batch = name_of(candidate.recipe), candidate.recipe.run.batch_size or 1
         if place:
             expected = step * candidate.work / work / LARGER_IS_FASTER
-            if not is_enough(place, steps_until(until, expected), batch, images):
+            if not is_enough(place, steps_in(until - clock(), expected), batch, images):
                 too_large = f"; {name} would get too few steps"
                 break
-        share = (enough - time.monotonic()) / (len(candidates) - place)
+        share = (enough - clock()) / (len(candidates) - place)
         precision, seconds = step_time(candidate.recipe, share)
-        steps = steps_until(until, seconds)
+        steps = steps_in(until - clock(), seconds)
         if place and not is_enough(place, steps, batch, images):
             too_large = f"; {name} would get {steps:,} steps, too few"
             break
         chosen = replace(candidate.recipe, run=replace(candidate.recipe.run, precision=precision))
         step, work = seconds, candidate.work
-    batch, steps = chosen.run.batch_size or 1, steps_until(until, step)
-    minutes = max(0.0, until - time.monotonic()) / 60
+    left = until - clock()
+    batch, steps = chosen.run.batch_size or 1, steps_in(left, step)
+    minutes = max(0.0, left) / 60
     reason = (
         f"{name_of(chosen)}: {step:.2g} s a step, {steps:,} steps of {batch} images, "
         f"{steps * batch / images:.3g} passes in the {minutes:.1f} minutes left{too_large}"
@@ -85,8 +93,8 @@ def name_of(recipe: Recipe) -> str:
     return f"{recipe.model.preset} with patches of {recipe.model.patch_size}"
 
 
-def steps_until(until: float, seconds: float) -> int:
-    return max(0, int((until - time.monotonic()) / seconds))
+def steps_in(left: float, seconds: float) -> int:
+    return max(0, int(left / seconds))
 
 
 def is_enough(place: int, steps: int, batch: int, images: int) -> bool:

@@ -48,19 +48,9 @@ def settle_layout(recipe: Recipe, ranks: Ranks) -> Recipe:
             f"shard × tensor must divide the number of processes, {ranks.world}, got {parallel.shard} × "
             f"{parallel.tensor}"
         )
-    if ranks.many:
-        if recipe.model.init is not None:
-            raise ConfigError("weights to begin with (--init) are fitted by one process so far: leave out --procs")
-        if recipe.run.epochs is None:
-            raise ConfigError("several processes train by epochs, not by the clock, so far: say how many with --epochs")
+    if ranks.many and recipe.model.init is not None:
+        raise ConfigError("weights to begin with (--init) are fitted by one process so far: leave out --procs")
     return replace(recipe, parallel=replace(parallel, procs=ranks.world))
-
-
-def settle_precision(recipe: Recipe, bfloat16: bool) -> Recipe:
-    """Several processes do not measure which precision is faster: bfloat16 for GPUs that have it."""
-    if recipe.run.precision != "auto":
-        return recipe
-    return replace(recipe, run=replace(recipe.run, precision="bfloat16" if bfloat16 else "float32"))
 
 
 def part_of_batch(recipe: Recipe) -> RunRecipe:

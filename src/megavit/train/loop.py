@@ -19,6 +19,7 @@ from megavit.config.target import Target
 from megavit.data.augment import augment, normalise
 from megavit.data.pictures import Images, to_device
 from megavit.errors import Interrupted, TrainingError
+from megavit.parallel.team import Alone, Team
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file, writing
 from megavit.train.checkpoint import save_checkpoint
@@ -115,32 +116,39 @@ def fit(
         TrainingError: when the loss has not been a number for many steps, or is none on the validation images.
     """
     saved_at = time.monotonic()
+    # Of several processes the slowest counts, so that all of them do the same steps.
+    (used,) = state.team.greatest(saved_at - began)
     while state.progress < 1:
         started = time.monotonic()
-        stride = pace.stride(state.step, state.progress, started - began)
+        stride = pace.stride(state.step, state.progress, used)
         images, labels = next(batches)
         rate = learning_rate(stride.middle, 1.0, task.recipe.schedule)
         loss = train_step(state, task, images, labels, rate, stride.steps)
         state.progress = stride.after
-        pace.step_took(time.monotonic() - started)
+        took, checked = time.monotonic() - started, 0.0
         watch.step(state.step, stride.steps, loss)
 
         epoch_ended = task.epoch_at(state.step) > task.epoch_at(state.step - 1)
         if validation_due(stride, state.validated, pace.validation_gap, epoch_ended):
             started = time.monotonic()
             end_epoch(state, task, validate, rate * task.recipe.optimiser.learning_rate, began)
-            pace.validation_took(time.monotonic() - started)
+            checked = time.monotonic() - started
             if state.team.ranks.leads:
                 write_log(folder, state)
             watch.epoch(state.history[-1])
-        state.seconds = time.monotonic() - began
-        due = time.monotonic() - saved_at >= task.recipe.run.checkpoint_seconds
-        due, asked = state.team.agreed(due, stop.signal)
+        now = time.monotonic()
+        due = now - saved_at >= task.recipe.run.checkpoint_seconds
+        due, asked, used, took, checked = state.team.greatest(due, stop.signal, now - began, took, checked)
+        pace.step_took(took)
+        if checked:
+            pace.validation_took(checked)
+        state.seconds = used
         if due or asked or state.progress == 1:
             save_checkpoint(folder / "checkpoints", state, wait=bool(asked) or state.progress == 1)
             saved_at = time.monotonic()
+            (used,) = state.team.greatest(saved_at - began)
         if asked and state.progress < 1:
-            raise Interrupted(f"stopped as asked after step {state.step} of {stride.steps}; all is saved", asked)
+            raise Interrupted(f"stopped as asked after step {state.step} of {stride.steps}; all is saved", int(asked))
 
 
 def train_step(state: TrainState, task: Task, images: Images, labels: Tensor, rate: float, steps: int) -> float:
@@ -157,10 +165,10 @@ def train_step(state: TrainState, task: Task, images: Images, labels: Tensor, ra
     variation = task.variation_at(state.step)
     varied = augment(to_device(images, device), task.preprocessing, variation)
     inputs = normalise(varied, task.preprocessing)
+    del varied  # or it would stay in memory until the step ends
     inputs, targets = mix(inputs, labels.to(device, non_blocking=True), task.num_classes, variation)
     inputs = lighten(inputs, state, task.recipe.schedule)
-    low = task.dtype == torch.bfloat16 and not state.team.casts
-    loss = backward(state.wrapped or state.model, inputs, targets, task, autocast=low)
+    loss = backward(state.wrapped or state.model, inputs, targets, task, state.team)
     loss, norm = state.team.mean(loss, state.team.clip(state.model, recipe.clip_norm))
     state.step += 1
     if not math.isfinite(norm):
@@ -175,16 +183,18 @@ def train_step(state: TrainState, task: Task, images: Images, labels: Tensor, ra
     return loss
 
 
-def backward(model: nn.Module, inputs: Images, targets: Tensor, task: Task, *, autocast: bool = False) -> float:
+def backward(model: nn.Module, inputs: Images, targets: Tensor, task: Task, team: Alone | Team) -> float:
     """Add the gradient of the mean loss to the parameters', in as many parts as the recipe says; that loss."""
     size = at_once(len(targets), task.recipe.run.gradient_accumulation or 1)
+    low = task.dtype == torch.bfloat16 and not team.casts
     found = 0.0
     for start in range(0, len(targets), size):
         part, wanted = inputs[start : start + size], targets[start : start + size]
-        with torch.autocast(wanted.device.type, dtype=torch.bfloat16, enabled=autocast):
-            logits = model(part)
-        loss = task.loss(logits.float(), wanted) * (len(wanted) / len(targets))
-        loss.backward()
+        with team.partly(model, last=start + size >= len(targets)):
+            with torch.autocast(wanted.device.type, dtype=torch.bfloat16, enabled=low):
+                logits = model(part)
+            loss = task.loss(logits.float(), wanted) * (len(wanted) / len(targets))
+            loss.backward()
         found += loss.item()
     return found
 

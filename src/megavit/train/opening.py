@@ -17,15 +17,14 @@ from megavit.train.plan import PLAN, check_place
 from megavit.train.watch import Watch
 
 
-def begin(out: Path, source: str, crew: Ranks) -> bool:
+def begin(out: Path, source: str) -> bool:
     """Check that a run can begin in `out`, and mark it as begun; whether one that these processes began is there."""
-    if not is_restart(out, crew):
+    if not is_restart(out):
         check_place(out, source)
     if not is_text(source):
         raise DataError(f"the name {source!r} is not text, so that the run could not record it; rename the folder")
     check_writable(out, "the run", need=0)
-    if crew.many:
-        mark_begun(out)
+    mark_begun(out)
     return (out / PLAN).exists()
 
 
@@ -42,8 +41,7 @@ def check_same(images: LabelledImages, crew: Ranks) -> None:
 
 def team_of(recipe: Recipe, crew: Ranks, device: torch.device) -> Team | None:
     """The processes that train by a settled recipe; None: this one alone."""
-    dtype = torch.bfloat16 if recipe.run.precision == "bfloat16" else torch.float32
-    return Team(crew, recipe.parallel, device, dtype) if crew.many else None
+    return Team(crew, recipe.parallel, device) if crew.many else None
 
 
 def recorded_name(source: str, images: LabelledImages) -> str:

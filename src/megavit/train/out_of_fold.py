@@ -21,10 +21,11 @@ from megavit.train.feed import Feed
 from megavit.train.history import EpochRecord
 from megavit.train.loop import Task
 from megavit.train.pace import TimePlan
-from megavit.train.prepare import canvas, choose_until, fresh, validation_seconds
+from megavit.train.prepare import canvas, fresh
 from megavit.train.resolve import choose_recipe
 from megavit.train.stage import StagePlan, train_stage, write_stage
 from megavit.train.state import TrainState
+from megavit.train.timing import choose_until, validation_seconds
 from megavit.train.watch import Silent, Watch
 
 # With fewer images each one that is learnt from counts; with more, it is time that is scarce.

@@ -19,4 +19,4 @@ def resumable(out: Path) -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         raise Interrupted(f"stopped at once: {how_to_go_on}", signal_of(interrupt)) from None
     except (DataError, OutputError) as error:
-        raise type(error)(f"{error}. When that is mended, {how_to_go_on}") from error
+        raise type(error)(f"{str(error).removesuffix('.')}. When that is mended, {how_to_go_on}") from error

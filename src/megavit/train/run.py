@@ -24,13 +24,12 @@ from megavit.config.files import merge
 from megavit.config.recipes import named_recipe
 from megavit.data.samples import LabelledImages
 from megavit.errors import DataError
-from megavit.runtime.device import has_bfloat16
 from megavit.runtime.ranks import Ranks, ranks
 from megavit.runtime.storage import check_writable
 from megavit.train.checkpoint import checkpoints, load_checkpoint, remove_unfinished
 from megavit.train.feed import Feed
 from megavit.train.finish import Trained, finish
-from megavit.train.layout import relaid, settle_layout, settle_precision
+from megavit.train.layout import relaid, settle_layout
 from megavit.train.lock import only_process
 from megavit.train.loop import Task, fit
 from megavit.train.opening import begin, check_same, read_images, recorded_name, team_of
@@ -38,10 +37,8 @@ from megavit.train.pace import ByClock, Pace, pace_of
 from megavit.train.plan import Plan, read_plan, write_plan
 from megavit.train.prepare import (
     batches_of,
-    choose_by_time,
     fresh,
     steps_of,
-    time_plan,
     training_feed,
     validation_feed,
     validator,
@@ -56,9 +53,9 @@ from megavit.train.resolve import (
 )
 from megavit.train.resumable import resumable
 from megavit.train.signals import StopRequest
-from megavit.train.speed import measure
 from megavit.train.state import TrainState
 from megavit.train.targets import fit_to_target, settle_balance
+from megavit.train.timing import choose_by_time, settle_precision, time_plan
 from megavit.train.tune import begin_tuning, go_on_tuning
 from megavit.train.watch import Silent, Watch
 from megavit.weights.source import Source, read_source
@@ -93,7 +90,7 @@ def train(
     device = crew.device(wanted.run.device)
 
     with crew.joined(device, wanted.parallel.timeout_seconds):
-        if crew.first(lambda: begin(out, source, crew)):
+        if crew.first(lambda: begin(out, source)):
             return go_on(out, {}, crew, watch, began)
         with crew.leading(only_process(out)):
             return start(source, out, recipe, changes, init, device, crew, watch, began)
@@ -120,19 +117,17 @@ def start(
     if init is not None:
         named = resolve_tuning(named, changes, init, images, device)
         return begin_tuning(out, recorded_name(source, images), named, init, images, device, watch, began)
-    choice = None if named.run.epochs else choose_by_time(named, images, device, began, watch)
+    team = team_of(named, crew, device)
+    choice = None if named.run.epochs else choose_by_time(named, images, device, began, watch, team)
     resolved = choice.recipe if choice else crew.first(lambda: resolve(named, images, device))
-    if crew.many:
-        resolved = settle_precision(resolved, device.type == "cuda" and has_bfloat16(device))
-    state, task = fresh(resolved, images, device, team=team_of(resolved, crew, device))
+    resolved = settle_precision(resolved, images, device, watch, team)
+    state, task = fresh(resolved, images, device, team=team)
     crew.first(lambda: check_writable(out, "the run with its checkpoints", need=room_needed(state)))
 
     training = training_feed(task, images, watch)
     before = time.monotonic()
     validation = validation_feed(task, images, watch)
     reading = time.monotonic() - before
-    if choice is None and task.recipe.run.precision == "auto":
-        task = choose_precision(state, task, training, watch)
     plan = Plan(
         source=recorded_name(source, images),
         fingerprint=images.fingerprint(),
@@ -192,15 +187,11 @@ def go_on(out: Path, parallel: dict[str, Any], crew: Ranks, watch: Watch, began:
         if crew.first(lambda: checkpoints(out / "checkpoints")):
             for fault in load_checkpoint(out / "checkpoints", state):
                 watch.say(f"left out a damaged checkpoint: {fault}")
+        # What more processes, or fewer, are likely to need; the pace finds out.
+        faster = recipe.parallel.places / plan.recipe.parallel.places
+        expected = plan.time and replace(plan.time, step=plan.time.step / faster)
         watch.say(f"going on after step {state.step:,}, {state.progress:.0%} of the run")
-        return go(out, state, task, pace_of(plan.steps, plan.time), feeds, images, watch, began - state.seconds)
-
-
-def choose_precision(state: TrainState, task: Task, training: Feed, watch: Watch) -> Task:
-    """The task in the precision that measures faster on this machine."""
-    watch.say("measuring the speed of a step")
-    precision, _ = measure(state, task, next(batches_of(training, task, 0, 1)))
-    return replace(task, recipe=replace(task.recipe, run=replace(task.recipe.run, precision=precision)))
+        return go(out, state, task, pace_of(plan.steps, expected), feeds, images, watch, began - state.seconds)
 
 
 def go(

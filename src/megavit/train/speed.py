@@ -21,14 +21,16 @@ def measure(state: TrainState, task: Task, batch: Batch, enough: float = ENOUGH_
     """The faster precision for `task`, of those its recipe allows, and the median seconds of a step in it.
 
     Trains a copy; `state` and its random numbers are as before. Past `enough` seconds no new step begins, but
-    two in each precision are done.
+    two in each precision are done. Several processes measure together, each on its part of a batch, and the slowest
+    counts; what is divided among them cannot be copied, and `state` itself is used up.
     """
-    device = next(state.model.parameters()).device
+    device, team = next(state.model.parameters()).device, state.team
     wanted = task.recipe.run.precision
     precisions: list[Precision] = [wanted]
     if wanted == "auto":
-        precisions = ["float32", "bfloat16"] if has_bfloat16(device) else ["float32"]
-    trial = TrainState.fresh(copy.deepcopy(state.model), task.recipe.optimiser)
+        (lacking,) = team.greatest(not has_bfloat16(device))
+        precisions = ["float32"] if lacking else ["float32", "bfloat16"]
+    trial = state if team.ranks.many else TrainState.fresh(copy.deepcopy(state.model), task.recipe.optimiser)
     tasks = {
         precision: replace(task, recipe=replace(task.recipe, run=replace(task.recipe.run, precision=precision)))
         for precision in precisions
@@ -36,13 +38,14 @@ def measure(state: TrainState, task: Task, batch: Batch, enough: float = ENOUGH_
     seconds: dict[Precision, list[float]] = {precision: [] for precision in precisions}
     began = time.perf_counter()
     for repetition in range(REPETITIONS + 1):
-        if repetition > 1 and time.perf_counter() - began > enough:
+        if repetition > 1 and team.greatest(time.perf_counter() - began)[0] > enough:
             break
         for precision, variant in tasks.items():
             start = time.perf_counter()
             train_step(trial, variant, *batch, rate=0.0, steps=1)
             if repetition:  # the first one is slower: kernels are chosen and memory is taken
                 seconds[precision].append(time.perf_counter() - start)
-    medians = {precision: statistics.median(values) for precision, values in seconds.items()}
+    slowest = team.greatest(*(statistics.median(seconds[precision]) for precision in precisions))
+    medians = dict(zip(precisions, slowest, strict=True))
     fastest = min(precisions, key=lambda precision: medians[precision] * (WORTH_IT if precision == "bfloat16" else 1))
     return fastest, medians[fastest]

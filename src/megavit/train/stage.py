@@ -30,11 +30,12 @@ from megavit.train.history import EpochRecord
 from megavit.train.loop import Task, fit
 from megavit.train.lora import merge_lora
 from megavit.train.pace import TimePlan, pace_of
-from megavit.train.prepare import VALIDATION_BATCH, batches_of, steps_of, validation_seconds, validator
+from megavit.train.prepare import VALIDATION_BATCH, batches_of, steps_of, validator
 from megavit.train.rungs import Trained, optimiser_of, set_free
 from megavit.train.signals import StopRequest
 from megavit.train.speed import measure
 from megavit.train.state import TrainState
+from megavit.train.timing import validation_seconds
 from megavit.train.watch import Watch
 
 STAGE = "stage.json"

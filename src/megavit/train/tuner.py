@@ -18,10 +18,11 @@ from megavit.predict.embeddings import embeddings_of
 from megavit.train.feed import Feed
 from megavit.train.ladder import Frozen, fit
 from megavit.train.loop import Task
-from megavit.train.prepare import FINISH_DRAWINGS, VALIDATION_BATCH, canvas, compared, drawing_seconds, task_of
+from megavit.train.prepare import VALIDATION_BATCH, canvas, compared, task_of
 from megavit.train.rungs import TRAINED, Trained
 from megavit.train.stage import Stage, train_stage
 from megavit.train.state import TrainState
+from megavit.train.timing import FINISH_DRAWINGS, drawing_seconds
 from megavit.train.watch import Watch
 
 # Fewer images of validation cannot tell one rung from another; and of more than that in all, cross-validation takes
