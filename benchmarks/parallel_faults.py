@@ -105,7 +105,11 @@ def agent(arguments: list[str]) -> None:
 
     real = api.launch_agent
     own = [__file__, "--work"]
-    api.launch_agent = lambda config, python, given: real(config, python, [*own, *given[2:]])
+
+    def noted(config, entrypoint, args, *rest):
+        return real(config, entrypoint, [*own, *args[2:]], *rest)
+
+    setattr(api, "launch_agent", noted)  # noqa: B010 - of another signature's names
     sys.argv = ["megavit", *arguments]
     runpy.run_module("megavit", run_name="__main__", alter_sys=True)
 
@@ -426,9 +430,14 @@ FAULTS = {
 }
 
 
-def settings_of(name: str) -> dict[str, str]:
-    """Of the run that a fault is played in, as `Run` takes them."""
-    return {"clock": {"length": "minutes = 0.5"}, "nodes": {"more": PLAIN}}.get(name, {})
+def run_of(name: str, place: Path) -> Run:
+    """The run that a fault is played in."""
+    match name:
+        case "clock":
+            return Run(place / "run", length="minutes = 0.5")
+        case "nodes":
+            return Run(place / "run", more=PLAIN)
+    return Run(place / "run")
 
 
 def play(name: str, folder: Path, whole: Run) -> Outcome:
@@ -438,7 +447,7 @@ def play(name: str, folder: Path, whole: Run) -> Outcome:
     if name == "full":
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(place)], check=True)
     try:
-        run = Run(place / "run", **settings_of(name))
+        run = run_of(name, place)
         outcome = FAULTS[name](run)
         outcome.orphans = run.orphans()
         outcome.result = "by the clock: not compared" if name == "clock" else compare(run, whole)
@@ -481,7 +490,7 @@ def main() -> None:
     try:
         undisturbed: dict[str, Run] = {}
         for name in arguments.faults:
-            more = settings_of(name).get("more", "")
+            more = PLAIN if name == "nodes" else ""
             if more not in undisturbed:
                 undisturbed[more] = Run(folder / f"whole-{len(undisturbed)}" / "run", more=more)
                 if ended(undisturbed[more].start()):
