@@ -33,7 +33,7 @@ def monitor(_model: nn.Module) -> Largest:
     return Largest(3.0, 2.0)
 
 
-def run(state, task, folder, stop=None, watch=None, validate=validate):
+def run(state, task, folder, stop=None, watch=None, validate=validate, monitor=monitor):
     batches = map(batch_at, itertools.count(state.step))
     folder.mkdir(exist_ok=True)
     pace = ByEpochs(STEPS)
@@ -60,6 +60,14 @@ def test_a_run_does_its_steps_and_validates_each_epoch_and_quarter(tmp_path):
     logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [epoch["step"] for epoch in logged] == [step for step, _ in expected]
     assert all(math.isfinite(epoch["train_loss"]) and epoch["train_loss"] > 0 for epoch in logged)
+    assert all((epoch["attention_logit"], epoch["head_logit"]) == (3.0, 2.0) for epoch in logged)
+
+
+def test_logits_that_are_no_finite_numbers_are_recorded_as_none(tmp_path):
+    task, state = make_task(), fresh_state(make_task())
+    run(state, task, tmp_path, monitor=lambda _: Largest(math.nan, math.inf))
+    assert all((epoch.attention_logit, epoch.head_logit) == (None, None) for epoch in state.history)
+    load_checkpoint(tmp_path / "checkpoints", fresh_state(task))
 
 
 def test_training_lowers_the_loss_on_what_can_be_learnt():
