@@ -7,7 +7,9 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.vit import Design, ViTConfig
 from megavit.data.augment import normalise
 from megavit.explain.record import record
+from megavit.model.attention import Attention
 from megavit.model.vit import MegaVit
+from megavit.model.zeta import ZetaAttention
 from megavit.parallel.team import Alone
 from megavit.runtime.seeds import seed_all
 from megavit.train.monitor import IMAGES, largest_logits, monitor_of
@@ -27,6 +29,12 @@ def model_of(design: Design, depth: int = 2) -> MegaVit:
     return MegaVit.from_config(ViTConfig(**sizes, depth=depth, num_classes=3, design=design))
 
 
+def attention_of(model: MegaVit, place: int) -> Attention | ZetaAttention:
+    attention = model.get_submodule(f"transformer.layers.{place}.attention")
+    assert isinstance(attention, Attention | ZetaAttention)
+    return attention
+
+
 def images_of(count: int, height: int = 8, width: int = 8) -> torch.Tensor:
     return torch.randint(0, 256, (count, 1, height, width), generator=torch.manual_seed(1), dtype=torch.uint8)
 
@@ -34,8 +42,8 @@ def images_of(count: int, height: int = 8, width: int = 8) -> torch.Tensor:
 @pytest.mark.parametrize("design", DESIGNS)
 def test_the_largest_logits_are_those_whose_softmax_the_model_mixes_by(design):
     model, images = model_of(DESIGNS[design]), images_of(4)
-    for layer in model.transformer.layers:
-        layer.attention.to_qkv.weight.data *= 3
+    for place in range(model.config.depth):
+        attention_of(model, place).to_qkv.weight.data *= 3
     recorded = record(model, normalise(images, SIZE))
     found = largest_logits(model, images, SIZE)
     assert found.head == pytest.approx(recorded.logits.abs().max().item(), rel=1e-6)
@@ -46,7 +54,7 @@ def test_the_largest_logits_are_those_whose_softmax_the_model_mixes_by(design):
 
 def test_the_largest_logit_is_that_of_the_layer_and_image_where_it_is():
     model, images = model_of(DESIGNS["plain"], depth=3), images_of(5)
-    layer = model.transformer.layers[1].attention
+    layer = attention_of(model, 1)
     layer.to_qkv.weight.data *= 10
     seen = []
     layer.register_forward_pre_hook(lambda attention, given: seen.append(attention.project(given[0])))
@@ -82,7 +90,7 @@ def test_looking_changes_nothing_and_leaves_nothing_behind():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_weights_that_are_no_numbers_show(dtype):
     model, images = model_of(DESIGNS["parallel"]), images_of(2)
-    model.transformer.layers[0].attention.to_qkv.weight.data[0, 0] = math.nan
+    attention_of(model, 0).to_qkv.weight.data[0, 0] = math.nan
     found = largest_logits(model, images, SIZE, dtype)
     assert math.isnan(found.attention) and math.isnan(found.head)
 
@@ -104,7 +112,7 @@ class FeedOf:
 @pytest.mark.parametrize("count", [1, 5, IMAGES, 1000])
 def test_the_images_are_spread_over_all_and_of_several_processes_each_has_its_part(count):
     one, whole = FeedOf(count), Alone()
-    monitor = monitor_of(one, SIZE, torch.float32, whole)
+    monitor = monitor_of(one, SIZE, torch.float32, whole)  # pyrefly: ignore[bad-argument-type]
     model = model_of(DESIGNS["parallel"])
     (asked,) = one.asked
     assert len(set(asked)) == min(count, IMAGES) and asked[0] == 0 and max(asked) >= count - count // IMAGES - 1
@@ -113,6 +121,6 @@ def test_the_images_are_spread_over_all_and_of_several_processes_each_has_its_pa
     for place in range(2):
         feed, team = FeedOf(count), Alone()
         team.place, team.places = place, 2
-        monitor_of(feed, SIZE, torch.float32, team)
+        monitor_of(feed, SIZE, torch.float32, team)  # pyrefly: ignore[bad-argument-type]
         parts += feed.asked[0]
     assert set(parts) == set(asked)
