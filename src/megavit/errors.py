@@ -43,6 +43,14 @@ class TrainingError(MegavitError):
     exit_code = 1
 
 
+class Diverged(TrainingError):
+    """A run whose loss, from step `since` on, is no longer what it was; it may go back to before."""
+
+    def __init__(self, message: str, since: int) -> None:
+        super().__init__(message)
+        self.since = since
+
+
 class LostProcess(MegavitError):
     """One of several processes that train together is gone, or does not come; starting them again goes on."""
 

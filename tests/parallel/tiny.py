@@ -23,6 +23,7 @@ from megavit.runtime.seeds import seed_all
 from megavit.train.checkpoint import load_checkpoint, save_checkpoint
 from megavit.train.loop import Task, fit, train_step
 from megavit.train.loss import CrossEntropy
+from megavit.train.monitor import Largest
 from megavit.train.muon import Muon
 from megavit.train.pace import ByClock, TimePlan
 from megavit.train.signals import StopRequest
@@ -155,7 +156,7 @@ def by_clock(state: TrainState, seconds: float, nap: float, folder: Path) -> dic
         return 1.0, 0.5
 
     began = time.monotonic()
-    fit(state, task, pace, slowly(), validate, folder, StopRequest(), Silent(), began)
+    fit(state, task, pace, slowly(), validate, lambda model: Largest(0.0, 0.0), folder, StopRequest(), Silent(), began)
     validated = [record.step for record in state.history]
     return {"step": state.step, "seconds": state.seconds, "validated": validated, "own": time.monotonic() - began}
 

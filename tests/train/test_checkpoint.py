@@ -9,6 +9,8 @@ from megavit.errors import BundleError, OutputError
 from megavit.train.checkpoint import checkpoints, load_checkpoint, remove_unfinished, save_checkpoint
 from megavit.train.history import EpochRecord
 from megavit.train.loop import train_step
+from megavit.train.spikes import Spikes
+from megavit.train.state import LATER_NUMBERS
 from tests.train.tiny import STEPS, batch_at, fresh_state, make_task, same_weights
 
 
@@ -38,6 +40,17 @@ def test_a_restored_state_is_the_saved_one_to_the_bit(tmp_path):
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert {name.split(".")[0] for name in expected} == {"model", "average", "best", "optimiser"}
+
+
+def test_a_checkpoint_of_a_version_that_knew_no_spikes_is_restored(tmp_path, monkeypatch):
+    saved = trained(3)
+    numbers = {name: value for name, value in saved.numbers().items() if name not in (*LATER_NUMBERS, "spikes")}
+    assert len(numbers) == len(saved.numbers()) - 4
+    monkeypatch.setattr(saved, "numbers", lambda: numbers)
+    save_checkpoint(tmp_path, saved)
+    restored = fresh_state(make_task())
+    assert load_checkpoint(tmp_path, restored) == []
+    assert (restored.step, restored.rollbacks, restored.left_out, restored.spikes) == (3, 0, 0, Spikes())
 
 
 def test_the_step_after_a_restore_is_the_step_without_one(tmp_path):

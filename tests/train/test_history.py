@@ -18,6 +18,12 @@ def test_a_stored_record_of_another_kind_is_refused_by_name(key, value):
         EpochRecord.from_dict({**RECORD.to_dict(), key: value})
 
 
+def test_a_record_of_an_earlier_version_knows_of_no_logits():
+    stored = RECORD.to_dict()
+    del stored["attention_logit"], stored["head_logit"]
+    assert EpochRecord.from_dict(stored) == RECORD and RECORD.attention_logit is None
+
+
 def test_a_stored_record_without_a_part_is_refused_by_name():
     stored = RECORD.to_dict()
     del stored["val_metric"]

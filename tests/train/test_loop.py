@@ -18,6 +18,7 @@ from megavit.predict.logits import logits_of
 from megavit.train.checkpoint import load_checkpoint
 from megavit.train.loop import MOST_SKIPPED_IN_A_ROW, Task, backward, fit, lighten, mix, train_step
 from megavit.train.loss import BinaryCrossEntropy, CrossEntropy, SmoothL1
+from megavit.train.monitor import Largest
 from megavit.train.pace import ByClock, ByEpochs, TimePlan
 from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
@@ -29,11 +30,26 @@ def validate(_model: nn.Module) -> tuple[float, float]:
     return 1.0, 0.5
 
 
-def run(state, task, folder, stop=None, watch=None, validate=validate):
+def monitor(_model: nn.Module) -> Largest:
+    return Largest(3.0, 2.0)
+
+
+def run(state, task, folder, stop=None, watch=None, validate=validate, monitor=monitor):
     batches = map(batch_at, itertools.count(state.step))
     folder.mkdir(exist_ok=True)
     pace = ByEpochs(STEPS)
-    fit(state, task, pace, batches, validate, folder, stop or StopRequest(), watch or Silent(), time.monotonic())
+    fit(
+        state,
+        task,
+        pace,
+        batches,
+        validate,
+        monitor,
+        folder,
+        stop or StopRequest(),
+        watch or Silent(),
+        time.monotonic(),
+    )
 
 
 def test_a_run_does_its_steps_and_validates_each_epoch_and_quarter(tmp_path):
@@ -45,6 +61,14 @@ def test_a_run_does_its_steps_and_validates_each_epoch_and_quarter(tmp_path):
     logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [epoch["step"] for epoch in logged] == [step for step, _ in expected]
     assert all(math.isfinite(epoch["train_loss"]) and epoch["train_loss"] > 0 for epoch in logged)
+    assert all((epoch["attention_logit"], epoch["head_logit"]) == (3.0, 2.0) for epoch in logged)
+
+
+def test_logits_that_are_no_finite_numbers_are_recorded_as_none(tmp_path):
+    task, state = make_task(), fresh_state(make_task())
+    run(state, task, tmp_path, monitor=lambda _: Largest(math.nan, math.inf))
+    assert all((epoch.attention_logit, epoch.head_logit) == (None, None) for epoch in state.history)
+    load_checkpoint(tmp_path / "checkpoints", fresh_state(task))
 
 
 def test_training_lowers_the_loss_on_what_can_be_learnt():
@@ -115,7 +139,7 @@ def test_a_step_without_a_finite_gradient_changes_nothing_but_its_count():
 def test_a_run_that_is_no_longer_a_number_ends_with_advice():
     task, state = make_task(), fresh_state(make_task())
     poisoned = replace(task, loss=CrossEntropy(weights=torch.full((CLASSES,), math.nan)))
-    with pytest.raises(TrainingError, match="lower learning rate"):
+    with pytest.raises(TrainingError, match="not been a number for 20 steps after step 0"):
         for step in range(MOST_SKIPPED_IN_A_ROW):
             train_step(state, poisoned, *batch_at(step), rate=1e-3, steps=STEPS)
     assert state.skipped == MOST_SKIPPED_IN_A_ROW
@@ -144,7 +168,7 @@ def test_class_weights_change_what_counts():
 
 def test_a_validation_loss_that_is_no_number_ends_the_run_and_is_not_recorded(tmp_path):
     task, state = make_task(), fresh_state(make_task())
-    with pytest.raises(TrainingError, match=r"validation.*lower learning rate"):
+    with pytest.raises(TrainingError, match="validation images is no longer a number"):
         run(state, task, tmp_path, validate=lambda _: (math.nan, 0.5))
     assert state.step == 3 and not state.history and not (tmp_path / "log.jsonl").exists()
 
@@ -163,7 +187,9 @@ def test_a_run_by_the_clock_goes_down_to_rate_zero_and_validates_at_its_end(tmp_
     task, state = make_task(), fresh_state(make_task())
     pace = ByClock(TimePlan(total=3.0, step=0.05, validation=0.001, final_passes=1, finish=1.0))
     began = time.monotonic()
-    fit(state, task, pace, map(batch_at, itertools.count()), validate, tmp_path, StopRequest(), Silent(), began)
+    fit(
+        state, task, pace, map(batch_at, itertools.count()), validate, monitor, tmp_path, StopRequest(), Silent(), began
+    )
     assert state.progress == 1 and state.history[-1].step == state.step
     assert 0 < state.history[-1].learning_rate < 0.2 * task.recipe.optimiser.learning_rate
     assert state.seconds == pytest.approx(time.monotonic() - began, abs=1)
@@ -224,7 +250,7 @@ def test_a_run_on_images_of_different_sizes_stops_and_goes_on_to_the_bit(tmp_pat
     def go(state: TrainState, folder: Path, stop: StopRequest, watch: Watch) -> None:
         folder.mkdir(exist_ok=True)
         batches = map(shapes_at, itertools.count(state.step))
-        fit(state, task, ByEpochs(STEPS), batches, validate, folder, stop, watch, time.monotonic())
+        fit(state, task, ByEpochs(STEPS), batches, validate, monitor, folder, stop, watch, time.monotonic())
 
     go(whole, tmp_path / "whole", StopRequest(), Silent())
     with pytest.raises(Interrupted):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from megavit.model.attention import Attention
 from megavit.model.packing import Packing
 from megavit.model.pooling import AttentionPool
-from megavit.model.positions import Rotation, rotate
+from megavit.model.positions import Rotation
 from megavit.model.vit import MegaVit
 from megavit.model.zeta import ZetaAttention
 
@@ -70,13 +70,7 @@ class RecordedAttention(nn.Module):
 
     def forward(self, x: Tensor, rotation: Rotation | None = None, packing: Packing | None = None) -> Tensor:
         attention = self.attention
-        query, key, value = attention.to_qkv(x).unflatten(-1, (3, attention.heads, -1)).permute(2, 0, 3, 1, 4)
-        if isinstance(attention, ZetaAttention):
-            key, value = attention.key_norm(key), attention.value_norm(value)
-        else:
-            query, key = attention.query_norm(query), attention.key_norm(key)
-            if rotation is not None:
-                query, key = rotate(query, rotation), rotate(key, rotation)
+        query, key, value = attention.project(x, rotation)
         self.weights = _weights(query, key)
         mixed = (self.weights.to(value.dtype) @ value).transpose(1, 2).flatten(2)
         return attention.out(mixed if isinstance(attention, ZetaAttention) else attention.out_norm(mixed))

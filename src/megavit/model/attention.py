@@ -36,18 +36,22 @@ class Attention(nn.Module):
         self.out_dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, rotation: Rotation | None = None, packing: Packing | None = None) -> Tensor:
-        query, key, value = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        query, key = self.query_norm(query), self.key_norm(key)
-        if rotation is not None:
-            query, key = rotate(query, rotation), rotate(key, rotation)
-        # Norms and rotations answer in float32 under autocast; attention is to run in the projections' dtype.
-        query, key = query.to(value.dtype), key.to(value.dtype)
+        query, key, value = self.project(x, rotation)
         dropout = self.dropout if self.training else 0.0
         if packing is None:
             mixed = attend(query, key, value, dropout)
         else:
             mixed = attend_packed(query, key, value, packing, dropout)
         return self.out_dropout(self.out(self.out_norm(mixed.transpose(1, 2).flatten(2))))
+
+    def project(self, x: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values as they meet, (B, H, T, K) each."""
+        query, key, value = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key = self.query_norm(query), self.key_norm(key)
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
+        # Norms and rotations answer in float32 under autocast; attention is to run in the projections' dtype.
+        return query.to(value.dtype), key.to(value.dtype), value
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:

@@ -30,15 +30,19 @@ class ZetaAttention(nn.Module):
         self.out_dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, packing: Packing | None = None) -> Tensor:
-        query, key, value = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        # Norms answer in float32 under autocast; attention is to run in the projection's dtype.
-        key, value = self.key_norm(key).to(query.dtype), self.value_norm(value).to(query.dtype)
+        query, key, value = self.project(x)
         dropout = self.dropout if self.training else 0.0
         if packing is None:
             mixed = attend(query, key, value, dropout)
         else:
             mixed = attend_packed(query, key, value, packing, dropout)
         return self.out_dropout(self.out(mixed.transpose(1, 2).flatten(2)))
+
+    def project(self, x: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values as they meet, (B, H, T, K) each; the layer knows of no rotation."""
+        query, key, value = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        # Norms answer in float32 under autocast; attention is to run in the projection's dtype.
+        return query, self.key_norm(key).to(query.dtype), self.value_norm(value).to(query.dtype)
 
 
 class ZetaBlock(nn.Module):
@@ -54,4 +58,4 @@ class ZetaBlock(nn.Module):
 
     def forward(self, x: Tensor, rotation: Rotation | None = None, packing: Packing | None = None) -> Tensor:
         x = self.stream_norm(x)
-        return x + self.attention(self.attention_norm(x), packing) + self.mlp(self.mlp_norm(x))
+        return x + self.attention(self.attention_norm(x), packing=packing) + self.mlp(self.mlp_norm(x))

@@ -16,13 +16,18 @@ from megavit.train.state import TrainState
 from megavit.weights.tensors import read_tensors, write_tensors
 
 KEPT = 2
+# Besides, one is written every so many steps, for a run that diverges to go back to: the newest that is so many steps
+# older than what shows in the loss, since trouble begins before. PaLM's went back 100 (arXiv 2204.02311, section 5.1).
+LASTING_EVERY, MARGIN = 500, 100
 TENSORS, MANIFEST = "state.safetensors", "manifest.json"
 # There where several processes wrote it.
 INDEX = ".metadata"
 
 
 def save_checkpoint(folder: Path, state: TrainState, *, wait: bool = True) -> None:
-    """Write `folder/step-…` and remove all but the newest two; of several processes, every one must ask.
+    """Write `folder/step-…` and remove what is neither one of the newest two nor may be gone back to.
+
+    Of several processes, every one must ask.
 
     Args:
         wait: until it is there. Several processes may train on while it is written; what then goes wrong is the
@@ -42,9 +47,8 @@ def save_checkpoint(folder: Path, state: TrainState, *, wait: bool = True) -> No
             _prune(folder)
     except OutputError as error:
         last = checkpoints(folder)
-        raise OutputError(
-            f"{error}. " + (f"The run can be resumed from step {_step(last[0])}." if last else "Nothing was saved yet.")
-        ) from error
+        rest = f"The run can be resumed from step {step_of(last[0])}." if last else "Nothing was saved yet."
+        raise OutputError(f"{error}. {rest}") from error
 
 
 def load_checkpoint(folder: Path, state: TrainState) -> list[str]:
@@ -73,12 +77,29 @@ def remove_unfinished(folder: Path) -> None:
 
 def checkpoints(folder: Path) -> list[Path]:
     """Newest first."""
-    return sorted(folder.glob("step-*"), key=_step, reverse=True)
+    return sorted(folder.glob("step-*"), key=step_of, reverse=True)
+
+
+def lasting(folder: Path, upto: int) -> list[Path]:
+    """Those up to step `upto` that are kept to be gone back to, newest first."""
+    found = [one for one in checkpoints(folder) if step_of(one) % LASTING_EVERY == 0]
+    return [one for one in found if 0 < step_of(one) <= upto]
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step after which it was written; -1 for what is none."""
+    number = checkpoint.name.removeprefix("step-")
+    return int(number) if number.isdecimal() else -1
 
 
 def _prune(folder: Path) -> None:
-    for old in checkpoints(folder)[KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
+    found = checkpoints(folder)
+    newest = step_of(found[0])
+    # Of those old enough, the newest is enough; twice the margin, because a run has diverged before it is known to.
+    needed, superseded = lasting(folder, newest), lasting(folder, newest - 2 * MARGIN)[1:]
+    for old in found[KEPT:]:
+        if old not in needed or old in superseded:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _save(target: Path, state: TrainState) -> None:
@@ -86,11 +107,6 @@ def _save(target: Path, state: TrainState) -> None:
         write_tensors(new / TENSORS, state.tensors())
         numbers = state.numbers()
         write_file(new / MANIFEST, json.dumps(numbers | {"sha256": _seal(numbers, new / TENSORS)}))
-
-
-def _step(checkpoint: Path) -> int:
-    number = checkpoint.name.removeprefix("step-")
-    return int(number) if number.isdecimal() else -1
 
 
 def _seal(numbers: dict[str, Any], tensors: Path) -> str:

@@ -15,6 +15,7 @@ from megavit.explain.explanation import overlays
 from megavit.runtime.device import device_name
 from megavit.train.examples import examples, golden_pictures
 from megavit.train.feed import Feed
+from megavit.train.history import EpochRecord
 from megavit.train.judge import judge
 from megavit.train.ladder import Tuning
 from megavit.train.loop import Task
@@ -151,5 +152,17 @@ def describe_environment(state: TrainState, task: Task) -> list[tuple[str, str]]
         ("time to the last step", f"{state.seconds:.0f} s"),
         ("steps", f"{state.step:,}"),
         ("skipped steps", str(state.skipped)),
+        *([("returns to a checkpoint", str(state.rollbacks))] if state.rollbacks else []),
+        *_largest_logits(state.history),
         ("weights kept", f"of epoch {best.epoch:g} of {state.history[-1].epoch:g}, averaged"),
     ]
+
+
+def _largest_logits(history: list[EpochRecord]) -> list[tuple[str, str]]:
+    """The run's largest, by which too high a learning rate can be told."""
+    found = {
+        "in attention": [one.attention_logit for one in history if one.attention_logit is not None],
+        "of the head": [one.head_logit for one in history if one.head_logit is not None],
+    }
+    told = ", ".join(f"{max(logits):,.3g} {where}" for where, logits in found.items() if logits)
+    return [("largest logits", told)] if told else []

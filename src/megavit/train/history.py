@@ -22,6 +22,9 @@ class EpochRecord:
             mean of it over the labels, for a score the smooth L1 of the standardised score.
         val_metric: by which the best epoch is chosen, the higher the better, at most 1.
         metric: what that is.
+        attention_logit: the largest |q · k| / √K of the model, as it is trained, on a few validation images; None
+            where it was no finite number, and in runs of earlier versions.
+        head_logit: the largest of its outputs, by size, of these.
         learning_rate: of the last step.
     """
 
@@ -33,6 +36,8 @@ class EpochRecord:
     val_metric: float
     learning_rate: float
     metric: MetricName = "accuracy"
+    attention_logit: float | None = None
+    head_logit: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types, for `from_dict`."""

@@ -18,17 +18,19 @@ from megavit.config.recipe import AugmentRecipe, Recipe, ScheduleRecipe
 from megavit.config.target import Target
 from megavit.data.augment import augment, normalise
 from megavit.data.pictures import Images, to_device
-from megavit.errors import Interrupted, TrainingError
+from megavit.errors import Diverged, Interrupted
 from megavit.parallel.team import Alone, Team
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file, writing
-from megavit.train.checkpoint import save_checkpoint
+from megavit.train.checkpoint import LASTING_EVERY, save_checkpoint
 from megavit.train.history import EpochRecord, MetricName
 from megavit.train.loss import Loss, soft_targets
 from megavit.train.memory import at_once
+from megavit.train.monitor import Monitor
 from megavit.train.optimiser import learning_rate, update_average
 from megavit.train.pace import Pace, validation_due
 from megavit.train.signals import StopRequest
+from megavit.train.spikes import PATIENCE
 from megavit.train.state import TrainState
 from megavit.train.validation import metric_of
 from megavit.train.watch import Watch
@@ -93,6 +95,7 @@ def fit(
     pace: Pace,
     batches: Iterator[Batch],
     validate: Validate,
+    monitor: Monitor,
     folder: Path,
     stop: StopRequest,
     watch: Watch,
@@ -105,15 +108,17 @@ def fit(
         batches: (uint8 images, targets of these, as `targets_of` gives them) from
             `state.step` on.
         validate: the (loss, `task.metric`) of a model on the validation images.
+        monitor: the largest logits of a model.
         folder: of the run, for its checkpoints and log.
         stop: asked after each step.
         watch: told after each step and validation.
         began: the monotonic time at which the command began, pauses left out.
 
     Raises:
+        Diverged: when the loss has not been a number for many steps, or is none on the validation images; or stays
+            far above what it was (`megavit.train.spikes`).
         Interrupted: when asked to stop; a checkpoint has been written.
         OutputError: when a checkpoint cannot be written; the last one is still there.
-        TrainingError: when the loss has not been a number for many steps, or is none on the validation images.
     """
     saved_at = time.monotonic()
     # Of several processes the slowest counts, so that all of them do the same steps.
@@ -124,6 +129,8 @@ def fit(
         images, labels = next(batches)
         rate = learning_rate(stride.middle, 1.0, task.recipe.schedule)
         loss = train_step(state, task, images, labels, rate, stride.steps)
+        if math.isnan(loss) and state.skipped_in_a_row <= 1:
+            watch.say(f"step {state.step:,} changes nothing: its gradient is far out of line, or not finite")
         state.progress = stride.after
         took, checked = time.monotonic() - started, 0.0
         watch.step(state.step, stride.steps, loss)
@@ -131,13 +138,14 @@ def fit(
         epoch_ended = task.epoch_at(state.step) > task.epoch_at(state.step - 1)
         if validation_due(stride, state.validated, pace.validation_gap, epoch_ended):
             started = time.monotonic()
-            end_epoch(state, task, validate, rate * task.recipe.optimiser.learning_rate, began)
+            end_epoch(state, task, validate, monitor, rate * task.recipe.optimiser.learning_rate, began)
             checked = time.monotonic() - started
             if state.team.ranks.leads:
                 write_log(folder, state)
             watch.epoch(state.history[-1])
         now = time.monotonic()
-        due = now - saved_at >= task.recipe.run.checkpoint_seconds
+        waited = now - saved_at >= task.recipe.run.checkpoint_seconds
+        due = waited or state.step % LASTING_EVERY == 0
         due, asked, used, took, checked = state.team.greatest(due, stop.signal, now - began, took, checked)
         pace.step_took(took)
         if checked:
@@ -170,11 +178,18 @@ def train_step(state: TrainState, task: Task, images: Images, labels: Tensor, ra
     inputs = lighten(inputs, state, task.recipe.schedule)
     loss = backward(state.wrapped or state.model, inputs, targets, task, state.team)
     loss, norm = state.team.mean(loss, state.team.clip(state.model, recipe.clip_norm))
+    early = state.progress < task.recipe.schedule.early
     state.step += 1
-    if not math.isfinite(norm):
+    if not math.isfinite(norm) or not math.isfinite(loss):
         skip_step(state)
         return math.nan
     state.skipped_in_a_row = 0
+    if state.spikes.see(loss, norm, [variation == task.recipe.augment, early]):
+        state.skipped += 1
+        return math.nan
+    if state.spikes.diverged:
+        since = state.step - PATIENCE
+        raise Diverged(f"the loss has been far above the usual for {PATIENCE} steps after step {since:,}", since)
     for optimiser in state.optimisers:
         optimiser.step()
     update_average(state.average, state.model, recipe.ema * steps, state.step)
@@ -237,24 +252,20 @@ def mix(images: Images, labels: Tensor, classes: int, recipe: AugmentRecipe) -> 
 
 
 def skip_step(state: TrainState) -> None:
-    """Count a step whose gradient was not finite."""
+    """Count a step whose gradient or loss was not finite."""
     state.skipped += 1
     state.skipped_in_a_row += 1
     if state.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
-        raise TrainingError(
-            f"the loss has not been a number for {state.skipped_in_a_row} steps up to step {state.step}; "
-            "a lower learning rate usually helps"
-        )
+        since = state.step - state.skipped_in_a_row
+        raise Diverged(f"the loss has not been a number for {MOST_SKIPPED_IN_A_ROW} steps after step {since:,}", since)
 
 
-def end_epoch(state: TrainState, task: Task, validate: Validate, rate: float, began: float) -> None:
+def end_epoch(state: TrainState, task: Task, validate: Validate, monitor: Monitor, rate: float, began: float) -> None:
     """Validate the averaged weights and record what came of it."""
     loss, metric = validate(state.average)
     if not math.isfinite(loss):
-        raise TrainingError(
-            f"the loss on the validation images is no longer a number after step {state.step}; "
-            "a lower learning rate usually helps"
-        )
+        raise Diverged(f"the loss on the validation images is no longer a number after step {state.step:,}", state.step)
+    largest = monitor(state.model)
     record = EpochRecord(
         epoch=task.passes_at(state.step),
         step=state.step,
@@ -264,10 +275,16 @@ def end_epoch(state: TrainState, task: Task, validate: Validate, rate: float, be
         val_metric=metric,
         learning_rate=rate,
         metric=task.metric,
+        attention_logit=_finite(largest.attention),
+        head_logit=_finite(largest.head),
     )
     state.loss_sum, state.loss_steps = 0.0, 0
     state.validated = state.progress
     state.record(record)
+
+
+def _finite(logit: float) -> float | None:
+    return logit if math.isfinite(logit) else None
 
 
 def write_log(folder: Path, state: TrainState) -> None:

@@ -11,9 +11,7 @@ OUT/bundle/         what is used afterwards
 OUT/report.html     what came of it, with figures/ beside it
 """
 
-import sys
 import time
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,17 +29,15 @@ from megavit.train.feed import Feed
 from megavit.train.finish import Trained, finish
 from megavit.train.layout import relaid, settle_layout
 from megavit.train.lock import only_process
-from megavit.train.loop import Task, fit
+from megavit.train.loop import Task
 from megavit.train.opening import begin, check_same, read_images, recorded_name, team_of
 from megavit.train.pace import ByClock, Pace, pace_of
 from megavit.train.plan import Plan, read_plan, write_plan
 from megavit.train.prepare import (
-    batches_of,
     fresh,
     steps_of,
     training_feed,
     validation_feed,
-    validator,
 )
 from megavit.train.resolve import (
     check_mixing,
@@ -52,6 +48,7 @@ from megavit.train.resolve import (
     settle_mixing,
 )
 from megavit.train.resumable import resumable
+from megavit.train.rollback import fit_through_spikes
 from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
 from megavit.train.targets import fit_to_target, settle_balance
@@ -205,7 +202,6 @@ def go(
     began: float,
 ) -> Trained:
     """Train from where `state` stands, then write bundle and report; an error says how to go on."""
-    training, validation = feeds
     stop = StopRequest()
     used = time.monotonic() - began
     steps = pace.stride(state.step, state.progress, used).steps if state.progress < 1 else state.step
@@ -213,17 +209,17 @@ def go(
     if isinstance(pace, ByClock) and state.progress < 1 and pace.left(used) <= 0:
         watch.say("the time is up before the first step: a few are trained all the same; more --minutes would help")
     with resumable(out):
-        with stop.listening(), closing(batches_of(training, task, state.step, sys.maxsize, state.team)) as batches:
-            fit(state, task, pace, batches, validator(validation, task, state.team), out, stop, watch, began)
+        with stop.listening():
+            fit_through_spikes(state, task, pace, feeds, out, stop, watch, began)
         if not state.team.ranks.many:
-            return finish(out, state, task, images, validation, watch)
+            return finish(out, state, task, images, feeds[1], watch)
         from megavit.train.gather import gathered
 
         whole = gathered(state)
-        return state.team.ranks.first(lambda: finish(out, whole, task, images, validation, watch), patient=True)
+        return state.team.ranks.first(lambda: finish(out, whole, task, images, feeds[1], watch), patient=True)
 
 
 def room_needed(state: TrainState) -> int:
-    """Bytes on disk: three checkpoints, for a moment, of weights, average, best and two moments, and the bundle."""
+    """Bytes on disk: five checkpoints, for a moment, of weights, average, best and two moments, and the bundle."""
     weights = sum(p.numel() * p.element_size() for p in state.model.parameters())
-    return 3 * 5 * weights + 2 * weights + 2**24
+    return 5 * 5 * weights + 2 * weights + 2**24

@@ -8,9 +8,7 @@ FOLDER/checkpoints/   the whole state
 import copy
 import json
 import math
-import sys
 import time
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -27,10 +25,11 @@ from megavit.runtime.storage import write_file, writing
 from megavit.train.checkpoint import checkpoints, load_checkpoint, remove_unfinished
 from megavit.train.feed import Feed
 from megavit.train.history import EpochRecord
-from megavit.train.loop import Task, fit
+from megavit.train.loop import Task
 from megavit.train.lora import merge_lora
 from megavit.train.pace import TimePlan, pace_of
-from megavit.train.prepare import VALIDATION_BATCH, batches_of, steps_of, validator
+from megavit.train.prepare import VALIDATION_BATCH, batches_of, steps_of
+from megavit.train.rollback import fit_through_spikes
 from megavit.train.rungs import Trained, optimiser_of, set_free
 from megavit.train.signals import StopRequest
 from megavit.train.speed import measure
@@ -128,8 +127,8 @@ def train_stage(
         for fault in load_checkpoint(folder / "checkpoints", state):
             watch.say(f"left out a damaged checkpoint: {fault}")
     stop, pace = StopRequest(), pace_of(plan.steps, plan.time)
-    with stop.listening(), closing(batches_of(training, task, state.step, sys.maxsize)) as batches:
-        fit(state, task, pace, batches, validator(held, task), folder, stop, watch, began - state.seconds)
+    with stop.listening():
+        fit_through_spikes(state, task, pace, feeds, folder, stop, watch, began - state.seconds)
     merged = merge_lora(state.average)
     logits = torch.cat(list(logits_of(merged, held.in_turn(VALIDATION_BATCH), task.preprocessing)))
     return Stage(merged, logits, state.history, state.seconds, state.step, state.skipped)

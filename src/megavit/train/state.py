@@ -1,7 +1,7 @@
 """Everything of a run that must survive a restart."""
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from megavit.parallel.shards import local
 from megavit.parallel.team import Alone, Team
 from megavit.train.history import EpochRecord
 from megavit.train.optimiser import make_optimisers
+from megavit.train.spikes import Spikes
 
 
 @dataclass
@@ -26,8 +27,8 @@ class TrainState:
         step: optimiser steps done, skipped ones included.
         progress: of the run, in [0, 1].
         validated: progress at the last validation.
-        skipped: steps whose gradient was not finite, and changed nothing.
-        skipped_in_a_row: of these, how many just now.
+        skipped: steps whose gradient was not finite, or an outlier, and that changed nothing.
+        skipped_in_a_row: of those that were not finite, how many just now.
         loss_sum, loss_steps: since the last validation.
         seconds: since the command began, pauses left out.
         history: a record a validation.
@@ -36,6 +37,10 @@ class TrainState:
         team: the processes that train; model, average, optimisers and best are divided over them as it says.
         wrapped: what computes the forward pass of `model` for a step; None: it does so itself.
         recipe: of the optimisers.
+        spikes: the last steps, by which the next is judged.
+        rollbacks: how often the run has gone back to an earlier checkpoint, because it had diverged.
+        returned_to: the step that it went back to last; 0 where it never did.
+        left_out: batches that were not trained on then, and that the order of images is ahead by.
     """
 
     model: MegaVit
@@ -55,6 +60,10 @@ class TrainState:
     team: Alone | Team = field(default_factory=Alone)
     wrapped: nn.Module | None = None
     recipe: OptimiserRecipe = field(default_factory=OptimiserRecipe)
+    spikes: Spikes = field(default_factory=Spikes)
+    rollbacks: int = 0
+    returned_to: int = 0
+    left_out: int = 0
 
     @classmethod
     def fresh(cls, model: MegaVit, recipe: OptimiserRecipe, team: Alone | Team | None = None) -> "TrainState":
@@ -85,7 +94,8 @@ class TrainState:
 
     def numbers(self) -> dict[str, Any]:
         """All but the tensors, as JSON types."""
-        return {name: getattr(self, name) for name in NUMBERS} | {"history": [e.to_dict() for e in self.history]}
+        numbers = {name: getattr(self, name) for name in NUMBERS}
+        return numbers | {"history": [e.to_dict() for e in self.history], "spikes": asdict(self.spikes)}
 
     def weights(self) -> dict[str, Tensor]:
         """Those of the model, of their average, and of the best average so far, by name."""
@@ -117,8 +127,10 @@ class TrainState:
     def take_numbers(self, numbers: dict[str, Any]) -> None:
         """The reverse of `numbers` alone."""
         for name in NUMBERS:
-            setattr(self, name, numbers[name])
+            if name in numbers or name not in LATER_NUMBERS:
+                setattr(self, name, numbers[name])
         self.history = [EpochRecord.from_dict(epoch) for epoch in numbers["history"]]
+        self.spikes = Spikes(**numbers.get("spikes", {}))
 
 
 NUMBERS = (
@@ -131,7 +143,12 @@ NUMBERS = (
     "loss_steps",
     "seconds",
     "best_epoch",
+    "rollbacks",
+    "returned_to",
+    "left_out",
 )
+# Checkpoints of version 0.1 lack them.
+LATER_NUMBERS = ("rollbacks", "returned_to", "left_out")
 
 
 def _group(tensors: dict[str, Tensor], group: str) -> dict[str, Tensor]:

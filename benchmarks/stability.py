@@ -1,0 +1,179 @@
+"""Up to which learning rate training is stable: with and without QK-norm, and a plain ViT, over widths.
+
+    OMP_NUM_THREADS=1 nice python -m benchmarks.stability
+
+Each run is a few hundred of the package's own training steps on Fashion-MNIST, without repetition: its outcome is the
+mean loss of its last steps, and the largest logit within attention. It is the model that is asked: steps with wild
+gradients, which training leaves out, are not left out here. The figures go to results/stability/, the plot to
+docs/images/; what is there already is not run again, so that a sweep may be stopped at any time. One thread.
+"""
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+
+from benchmarks.learning.fashion import load
+from benchmarks.learning.ours import fresh, with_run
+from benchmarks.learning.results import read_results, write_results
+from benchmarks.stability_plot import plot, table
+from megavit.config.files import to_dict
+from megavit.config.recipe import AugmentRecipe, OptimiserKind, Recipe, ScheduleRecipe
+from megavit.config.recipes import named_recipe
+from megavit.config.vit import PLAIN_VIT, Design, ViTConfig
+from megavit.errors import TrainingError
+from megavit.model.vit import MegaVit
+from megavit.runtime.seeds import seed_all
+from megavit.runtime.storage import write_file
+from megavit.train.feed import Feed
+from megavit.train.figures import png
+from megavit.train.loop import Task, train_step
+from megavit.train.monitor import IMAGES, largest_logits
+from megavit.train.optimiser import learning_rate
+from megavit.train.prepare import batches_of
+from megavit.train.spikes import Spikes
+from megavit.train.state import TrainState
+
+FILE = Path(__file__).parent / "results" / "stability" / "fashion.json"
+PICTURE = Path(__file__).parents[1] / "docs" / "images" / "stability.png"
+
+DESIGNS = {
+    "MegaVit": Design(),
+    "MegaVit without QK-norm": Design(qk_norm=False),
+    "plain ViT": PLAIN_VIT,
+}
+WIDTHS = (64, 128, 256)
+DEPTH, PATCH, DIM_HEAD = 4, 7, 32
+# Each twice the one before; the recipe's own is 3e-3.
+RATES = tuple(round(1.5e-3 * 2**k, 4) for k in range(9))
+STEPS, BATCH_SIZE = 200, 64
+# The last steps, whose mean loss is the run's; and how often the logits are looked at.
+LAST, LOOK_EVERY = 20, 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One run: `design` is a name of DESIGNS."""
+
+    design: str
+    width: int
+    rate: float
+    optimiser: OptimiserKind = "adamw"
+    depth: int = DEPTH
+    seed: int = 0
+
+
+def trials(depth: int, optimisers: list[OptimiserKind], widths: list[int], seeds: int) -> Iterator[Trial]:
+    """One seed of everything, then the next."""
+    for seed, optimiser, width, rate, design in product(range(seeds), optimisers, widths, RATES, DESIGNS):
+        yield Trial(design=design, width=width, rate=rate, optimiser=optimiser, depth=depth, seed=seed)
+
+
+def config_of(trial: Trial) -> ViTConfig:
+    return ViTConfig(
+        image_size=28,
+        patch_size=PATCH,
+        num_classes=10,
+        dim=trial.width,
+        depth=trial.depth,
+        heads=trial.width // DIM_HEAD,
+        mlp_dim=4 * trial.width,
+        pool="mean",
+        channels=1,
+        dim_head=DIM_HEAD,
+        design=DESIGNS[trial.design],
+    )
+
+
+def recipe_of() -> Recipe:
+    """The package's for small pictures, without what makes its images and steps different from each other."""
+    recipe = named_recipe("small")
+    return replace(
+        recipe,
+        augment=AugmentRecipe(),
+        optimiser=replace(recipe.optimiser, label_smoothing=0.0),
+        schedule=ScheduleRecipe(warmup=0.1),
+        run=replace(recipe.run, device="cpu", precision="float32", batch_size=BATCH_SIZE),
+    )
+
+
+def outcome(trial: Trial, task: Task, feed: Feed, steps: int) -> dict[str, Any]:
+    """What came of one run; a loss of None: it ended, because its gradient was no number step after step."""
+    optimiser = replace(task.recipe.optimiser, kind=trial.optimiser, learning_rate=trial.rate)
+    task = with_run(replace(task, recipe=replace(task.recipe, optimiser=optimiser)), seed=trial.seed)
+    seed_all(trial.seed)
+    state = TrainState.fresh(MegaVit.from_config(config_of(trial)), optimiser)
+    images = load().val.images[:IMAGES]
+    losses: list[float] = []
+    attention: list[float] = []
+    head: list[float] = []
+    began = time.perf_counter()
+    try:
+        for step, batch in enumerate(batches_of(feed, task, 0, steps)):
+            state.spikes = Spikes()  # nothing is usual, so that nothing is left out
+            rate = learning_rate((step + 0.5) / steps, 1.0, task.recipe.schedule)
+            losses.append(train_step(state, task, *batch, rate, steps))
+            if state.step % LOOK_EVERY == 0:
+                largest = largest_logits(state.model, images, task.preprocessing)
+                attention.append(largest.attention)
+                head.append(largest.head)
+    except TrainingError:
+        losses.append(math.nan)
+    loss = mean(losses[-LAST:])
+    return {
+        "trial": asdict(trial),
+        "loss": round(loss, 4) if math.isfinite(loss) else None,
+        "highest_loss": _largest(losses[steps // 10 :]),
+        "attention_logit": _largest(attention),
+        "class_logit": _largest(head),
+        "skipped": state.skipped,
+        "steps": state.step,
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+def _largest(values: list[float]) -> float | None:
+    """Of those that are numbers."""
+    finite = [value for value in values if math.isfinite(value)]
+    return float(f"{max(finite):.4g}") if finite else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=STEPS, help="of each run; default: %(default)s")
+    parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS, metavar="D", help="default: %(default)s")
+    parser.add_argument("--depth", type=int, default=DEPTH, help="layers; default: %(default)s")
+    parser.add_argument("--optimisers", nargs="+", default=["adamw"], metavar="KIND", help="default: %(default)s")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each kind; default: %(default)s")
+    parser.add_argument("--out", type=Path, default=FILE, metavar="FILE", help="default: %(default)s")
+    parser.add_argument("--picture", type=Path, default=PICTURE, metavar="FILE", help="default: %(default)s")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    _, task, feed = fresh(recipe_of())
+    results = read_results(arguments.out)
+    common: dict[str, Any] = {"steps": arguments.steps, "recipe": to_dict(task.recipe)}
+    if any(results.get(name) != value for name, value in common.items()):
+        results |= common | {"runs": []}  # of another recipe or length: not to be mixed
+    for trial in trials(arguments.depth, arguments.optimisers, arguments.widths, arguments.seeds):
+        if any(Trial(**run["trial"]) == trial for run in results["runs"]):
+            continue
+        results["runs"].append(outcome(trial, task, feed, arguments.steps))
+        write_results(arguments.out, results)
+        sys.stdout.write(f"{results['runs'][-1]}\n")
+        sys.stdout.flush()
+    write_file(arguments.picture, png(plot(results["runs"], DEPTH)))
+    for optimiser, depth, width, rates in table(results["runs"]):
+        told = ", ".join(f"{design} {'none' if rate is None else format(rate, 'g')}" for design, rate in rates.items())
+        sys.stdout.write(f"{optimiser}, {depth} layers, width {width}: {told}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""A tiny run whose weights break at chosen images, and after which what takes hundreds of steps takes tens of them."""
+
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.recipe import OptimiserRecipe, Recipe, RunRecipe
+from megavit.config.target import Target
+from megavit.config.vit import ViTConfig
+from megavit.errors import Interrupted
+from megavit.model.vit import MegaVit
+from megavit.parallel.team import Alone, Team
+from megavit.runtime.seeds import seed_all
+from megavit.train import checkpoint, loop, prepare, rollback, spikes
+from megavit.train.checkpoint import checkpoints, load_checkpoint
+from megavit.train.loop import Task
+from megavit.train.loss import CrossEntropy
+from megavit.train.pace import ByEpochs
+from megavit.train.rollback import fit_through_spikes
+from megavit.train.signals import StopRequest
+from megavit.train.state import TrainState
+from megavit.train.watch import Silent
+
+STEPS, EVERY, MARGIN, PATIENCE, LEAST = 110, 20, 10, 8, 16
+# The batch whose images break the weights, and where a run that met it goes back to.
+BROKEN, BACK = 70, 60
+COUNT, BATCH, CLASSES = 32, 8, 3
+SIZES = {"image_size": 4, "patch_size": 2, "channels": 1, "dim": 8, "depth": 1, "heads": 2, "dim_head": 8, "mlp_dim": 8}
+
+
+class Pictures:
+    """Images of noise that show their class, as a feed; and the places that were asked for, batch by batch."""
+
+    def __init__(self) -> None:
+        random = torch.Generator().manual_seed(0)
+        self.labels = torch.arange(COUNT) % CLASSES
+        self.images = torch.randint(0, 100, (COUNT, 1, 4, 4), generator=random, dtype=torch.uint8)
+        self.images[torch.arange(COUNT), 0, self.labels] += 150
+        self.memory = self.images
+        self.pictures = self
+        self.samples = ()
+        self.asked: list[list[int]] = []
+
+    def __len__(self) -> int:
+        return COUNT
+
+    def trained(self) -> list[list[int]]:
+        """The batches that were asked for, but those of validation."""
+        return [places for places in self.asked if len(places) == BATCH]
+
+    def batches(self, order):
+        for places in order:
+            self.asked.append(list(places))
+            yield self.images[places], self.labels[places]
+
+
+def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes hundreds of steps takes tens of them."""
+    for module, name, value in (
+        (checkpoint, "LASTING_EVERY", EVERY),
+        (loop, "LASTING_EVERY", EVERY),
+        (checkpoint, "MARGIN", MARGIN),
+        (rollback, "MARGIN", MARGIN),
+        (spikes, "PATIENCE", PATIENCE),
+        (loop, "PATIENCE", PATIENCE),
+        (spikes, "LEAST", LEAST),
+        (prepare, "windows_of", lambda _: None),  # the images are in no shards
+    ):
+        monkeypatch.setattr(module, name, value)
+
+
+class Breaking(Silent):
+    """Scales the weights of a run up once it has come to certain steps, each once, and may ask it to stop."""
+
+    def __init__(self, state: TrainState, at: dict[int, float], stop: StopRequest, stop_at: int = -1) -> None:
+        self.state, self.at, self.stop, self.stop_at = state, dict(at), stop, stop_at
+        self.said: list[str] = []
+        self.losses: list[float] = []
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        self.losses.append(loss)
+        if len(self.losses) == self.stop_at:
+            self.stop.signal = signal.SIGTERM
+        # What breaks the weights are the images of that step, not its number.
+        factor = self.at.get(step + self.state.left_out)
+        if factor is not None:
+            with torch.no_grad():
+                for parameter in self.state.model.parameters():
+                    parameter.mul_(factor)
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def task_of(seconds: float = 1e6) -> Task:
+    return Task(
+        recipe=Recipe(
+            optimiser=OptimiserRecipe(learning_rate=3e-3, ema=0.1, kind="adamw"),
+            run=RunRecipe(batch_size=BATCH, precision="float32", device="cpu", checkpoint_seconds=seconds),
+        ),
+        preprocessing=Preprocessing(height=4, width=4, channels=1),
+        target=Target(),
+        num_classes=CLASSES,
+        loss=CrossEntropy(0.1),
+        batch_size=BATCH,
+        images=COUNT,
+    )
+
+
+def fresh(team: Alone | Team | None = None) -> TrainState:
+    seed_all(0)
+    model = MegaVit.from_config(ViTConfig(**SIZES, num_classes=CLASSES))
+    return TrainState.fresh(model, task_of().recipe.optimiser, team)
+
+
+def go(
+    folder: Path,
+    at: dict[int, float],
+    *,
+    stop_at: int = -1,
+    seconds: float = 1e6,
+    pace: ByEpochs | None = None,
+    team: Alone | Team | None = None,
+) -> tuple[TrainState, Breaking, Pictures]:
+    """Begin the run in `folder`, or go on with it."""
+    folder.mkdir(exist_ok=True, parents=True)
+    task, state = task_of(seconds), fresh(team)
+    if checkpoints(folder / "checkpoints"):
+        load_checkpoint(folder / "checkpoints", state)
+    stop = StopRequest()
+    watch, feed = Breaking(state, at, stop, stop_at), Pictures()
+    pace = pace or ByEpochs(STEPS)
+    with suppress(Interrupted):
+        fit_through_spikes(state, task, pace, (feed, feed), folder, stop, watch, time.monotonic())  # pyrefly: ignore
+    return state, watch, feed
