@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Run = dict[str, Any]
-# A run is stable whose loss is at most so many times the best of its width, whatever the design and the rate.
+# A run is stable whose loss is at most so many times the best of its width and seed, of all designs and rates.
 STABLE = 1.5
 COLOURS = {"MegaVit": LIGHT.accent, "MegaVit without QK-norm": "#d98324", "plain ViT": "#8d8f94"}
 # The width whose losses and logits are shown; the other two are much like it.
@@ -34,11 +34,13 @@ def highest_stable(runs: Sequence[Run], design: str) -> float | None:
 
     None: not even the lowest is.
     """
-    best = min(run["loss"] for run in runs if run["loss"] is not None)
+    seeds = values_of(runs, "seed")
+    # Seeds are not compared: their last steps are on other images.
+    best = {seed: min(run["loss"] for run in chosen(runs, seed=seed) if run["loss"] is not None) for seed in seeds}
     found = None
     for rate in values_of(chosen(runs, design=design), "rate"):
-        losses = [run["loss"] for run in chosen(runs, design=design, rate=rate)]
-        if any(loss is None or loss > STABLE * best for loss in losses):
+        some = chosen(runs, design=design, rate=rate)
+        if any(run["loss"] is None or run["loss"] > STABLE * best[run["trial"]["seed"]] for run in some):
             break
         found = rate
     return found
@@ -69,7 +71,7 @@ def plot(runs: Sequence[Run], depth: int, optimiser: str = "adamw") -> Figure:
         shown = chosen(some, width=SHOWN_WIDTH, design=design)
         _curve(losses, shown, lambda run: run["loss"], colour, design)
         _curve(logits, shown, lambda run: run["attention_logit"], colour, design)
-    best = min(run["loss"] for run in chosen(some, width=SHOWN_WIDTH) if run["loss"] is not None)
+    best = min(run["loss"] for run in chosen(some, width=SHOWN_WIDTH, seed=0) if run["loss"] is not None)
     losses.axhline(STABLE * best, color=LIGHT.muted, linewidth=1.0, linestyle=":")
     _style(by_width, "highest stable learning rate", "width")
     widths = values_of(some, "width")
