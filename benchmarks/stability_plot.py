@@ -1,7 +1,8 @@
 """The plot and the table of `stability.py`: the highest stable rate by width, and losses and logits by rate."""
 
+import math
 from collections.abc import Callable, Sequence
-from statistics import mean
+from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Run = dict[str, Any]
-# A run is stable whose loss is at most so many times the best of its width, whatever the design and the rate.
+# A rate is stable where the loss is at most so many times the best of its width and seed, of all designs and rates; of
+# several seeds, the median of these ratios.
 STABLE = 1.5
 COLOURS = {"MegaVit": LIGHT.accent, "MegaVit without QK-norm": "#d98324", "plain ViT": "#8d8f94"}
 # The width whose losses and logits are shown; the other two are much like it.
@@ -30,18 +32,23 @@ def values_of(runs: Sequence[Run], name: str) -> list[Any]:
 
 
 def highest_stable(runs: Sequence[Run], design: str) -> float | None:
-    """The highest rate up to which every run of `design` is stable, among runs of one width, depth and optimiser.
+    """The highest rate up to which `design` is stable at every rate, among runs of one width, depth and optimiser.
 
     None: not even the lowest is.
     """
-    best = min(run["loss"] for run in runs if run["loss"] is not None)
+    # Seeds are not compared with each other: their last steps are on other images.
+    best = {seed: min(map(_loss, chosen(runs, seed=seed))) for seed in values_of(runs, "seed")}
     found = None
     for rate in values_of(chosen(runs, design=design), "rate"):
-        losses = [run["loss"] for run in chosen(runs, design=design, rate=rate)]
-        if any(loss is None or loss > STABLE * best for loss in losses):
+        some = chosen(runs, design=design, rate=rate)
+        if median(_loss(run) / best[run["trial"]["seed"]] for run in some) > STABLE:
             break
         found = rate
     return found
+
+
+def _loss(run: Run) -> float:
+    return math.inf if run["loss"] is None else run["loss"]
 
 
 def table(runs: Sequence[Run]) -> list[tuple[str, int, int, dict[str, float | None]]]:
@@ -69,7 +76,7 @@ def plot(runs: Sequence[Run], depth: int, optimiser: str = "adamw") -> Figure:
         shown = chosen(some, width=SHOWN_WIDTH, design=design)
         _curve(losses, shown, lambda run: run["loss"], colour, design)
         _curve(logits, shown, lambda run: run["attention_logit"], colour, design)
-    best = min(run["loss"] for run in chosen(some, width=SHOWN_WIDTH) if run["loss"] is not None)
+    best = min(map(_loss, chosen(some, width=SHOWN_WIDTH, seed=0)))
     losses.axhline(STABLE * best, color=LIGHT.muted, linewidth=1.0, linestyle=":")
     _style(by_width, "highest stable learning rate", "width")
     widths = values_of(some, "width")

@@ -4,18 +4,25 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
+from torch import Tensor
 
 from megavit.data.order import BatchOrder
+from megavit.data.pictures import Images
 from megavit.errors import Diverged, TrainingError
+from megavit.evaluate.metrics import Metrics
+from megavit.train import loop
 from megavit.train.checkpoint import checkpoints, lasting, save_checkpoint, step_of
 from megavit.train.loop import MOST_SKIPPED_IN_A_ROW, Task, train_step
 from megavit.train.loss import CrossEntropy
 from megavit.train.pace import ByEpochs, Stride
 from megavit.train.rollback import MOST_ROLLBACKS
+from megavit.train.run import train
 from megavit.train.state import TrainState
+from megavit.train.watch import Silent
 from tests.train.spiking import (
     BACK,
     BATCH,
@@ -113,7 +120,14 @@ def test_where_it_diverges_again_and_again_the_run_ends_with_advice(tmp_path):
         go(tmp_path, dict.fromkeys(range(BROKEN, 2000), 30.0))
 
 
-def test_a_run_that_diverges_before_there_is_a_checkpoint_ends_with_advice(tmp_path):
+def test_a_run_whose_loss_is_high_before_there_is_a_checkpoint_goes_on_as_it_is(tmp_path):
+    state, watch, feed = go(tmp_path, {EVERY + 4: 30.0})
+    assert (state.step, state.rollbacks, state.left_out) == (STEPS, 0, 0)
+    assert f"steps after step {EVERY + 4}: going on as it is" in watch.said[-1]
+    assert feed.trained() == list(BatchOrder(COUNT, BATCH, 0, start=0, steps=STEPS))
+
+
+def test_a_run_that_is_no_number_before_there_is_a_checkpoint_ends_with_advice(tmp_path):
     with pytest.raises(TrainingError, match="no checkpoint from well before; a lower learning rate") as ending:
         go(tmp_path, {5: math.nan})
     assert not isinstance(ending.value, Diverged)
@@ -167,3 +181,26 @@ def test_of_the_checkpoints_to_go_back_to_as_many_are_kept_as_may_be_needed(tmp_
             assert newest <= 0 or newest in there, (step, since)
         assert len(there) <= 5
     assert [step_of(one) for one in lasting(tmp_path, 119)] == [100]
+
+
+def test_a_run_whose_learning_rate_jumps_once_goes_back_and_ends_with_a_model_that_has_learnt(tmp_path, monkeypatch):
+    class Told(Silent):
+        lines: ClassVar[list[str]] = []
+
+        def say(self, text: str) -> None:
+            self.lines.append(text)
+
+    def jumping(state: TrainState, task: Task, images: Images, labels: Tensor, rate: float, steps: int) -> float:
+        jump = 1e4 if state.step + state.left_out == BROKEN else 1.0
+        return train_step(state, task, images, labels, rate * jump, steps)
+
+    monkeypatch.setattr(loop, "train_step", jumping)
+    changes = {"run": {"epochs": 8, "device": "cpu"}}
+    done = train("demo:digits", tmp_path / "run", recipe="demo", changes=changes, watch=Told())
+    (line,) = [line for line in Told.lines if "with other images" in line]
+    assert f"going on from step {BACK}" in line
+    assert isinstance(done.metrics, Metrics) and done.metrics.accuracy.value > 0.8
+    page = done.report.read_text()
+    assert "returns to a checkpoint" in page and "in attention" in page
+    logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert all(0 < one["attention_logit"] < 100 and 0 < one["head_logit"] < 100 for one in logged)

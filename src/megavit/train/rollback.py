@@ -19,6 +19,7 @@ from megavit.train.monitor import monitor_of
 from megavit.train.pace import Pace
 from megavit.train.prepare import batches_of, validator
 from megavit.train.signals import StopRequest
+from megavit.train.spikes import Spikes
 from megavit.train.state import TrainState
 from megavit.train.watch import Watch
 
@@ -41,7 +42,8 @@ def fit_through_spikes(
         feeds: of the images to learn from, and of those for validation.
 
     Raises:
-        TrainingError: when there is no such checkpoint, or when it has gone back several times already.
+        TrainingError: when it has gone back several times already; or when there is no such checkpoint, and no number
+            that it could recover from.
         And what `fit` raises.
     """
     training, validation = feeds
@@ -52,12 +54,16 @@ def fit_through_spikes(
             try:
                 fit(state, task, pace, batches, validate, monitor, folder, stop, watch, began)
             except Diverged as spike:
-                roll_back(folder / "checkpoints", state, spike)
-                watch.say(f"{spike}: going on from step {state.step:,} with other images")
+                watch.say(f"{spike}: {roll_back(folder / 'checkpoints', state, spike)}")
 
 
-def roll_back(folder: Path, state: TrainState, spike: Diverged) -> None:
+def roll_back(folder: Path, state: TrainState, spike: Diverged) -> str:
     """Restore `state` from the newest lasting checkpoint before `spike`, and have it leave out the images since.
+
+    Without one, a run whose loss is high, but a number, takes it as usual from now on: it may yet come down.
+
+    Returns:
+        What was done, for a person.
 
     Raises:
         TrainingError: as `fit_through_spikes`.
@@ -71,6 +77,9 @@ def roll_back(folder: Path, state: TrainState, spike: Diverged) -> None:
         finish_saving(state.team)
     upto = max(spike.since - MARGIN, state.returned_to)
     target = state.team.ranks.first(lambda: keep_up_to(folder, upto))
+    if target is None and state.spikes.diverged:
+        state.spikes = Spikes()
+        return "going on as it is, for there is no checkpoint from well before"
     if target is None:
         raise TrainingError(f"{spike}, and there is no checkpoint from well before; {advice}") from spike
     seen, rollbacks = state.step + state.left_out, state.rollbacks + 1
@@ -79,6 +88,7 @@ def roll_back(folder: Path, state: TrainState, spike: Diverged) -> None:
         optimiser.state.clear()
     load_checkpoint(folder, state)
     state.left_out, state.rollbacks, state.returned_to = seen - state.step, rollbacks, state.step
+    return f"going on from step {state.step:,} with other images"
 
 
 def keep_up_to(folder: Path, step: int) -> Path | None:
