@@ -141,7 +141,7 @@ def test_a_store_that_refuses_for_a_while_is_asked_again(store):
     store.refuse = 2
     assert read_range(f"{store.url}/a.tar", 0, 10) == bytes(10)
     store.refuse = 3
-    with pytest.raises(DataError, match="cannot be read: the server answers 503; try again"):
+    with pytest.raises(DataError, match="cannot be read: the server answers 503 Service Unavailable; try again"):
         read_range(f"{store.url}/a.tar", 0, 10)
 
 

@@ -115,7 +115,8 @@ def train(
     if isinstance(wanted, int) and wanted > 1 and not started:
         from megavit.cli.together import launch
 
-        return launch(wanted, [*sys.argv[1:], *(["--out", str(out)] if chosen else [])])
+        arguments = [*sys.argv[1:], *(["--out", str(out)] if chosen else [])]
+        return launch(wanted, arguments, go_on="megavit train --resume")
 
     from megavit.cli.summary import show_trained
     from megavit.cli.together import telling_once

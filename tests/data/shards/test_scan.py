@@ -94,7 +94,7 @@ def test_images_of_which_nothing_is_said_are_left_out_of_learning_and_kept_for_t
     folder = write(tmp_path / "s", a=by_class(0, 24), b=samples(24, 3))
     images = read_data(folder, ALL)
     assert len(images.samples) == 24
-    assert images.skipped_by_reason() == {"has no .cls or .json that says what it is": 3}
+    assert images.skipped_by_reason() == {"no .cls or .json says what it is": 3}
     assert open_shards(str(folder))[1].images == 27
     with pytest.raises(DataError, match="say of no image what it is"):
         read_data(write(tmp_path / "t", a=samples(0, 3)), ALL)
@@ -128,7 +128,7 @@ def test_a_shard_that_is_cut_short_gives_what_is_whole_in_it(left, tmp_path):
     folder = write(tmp_path / "s", a=whole[:left], b=by_class(24, 24))
     _, index = open_shards(str(folder))
     assert 24 <= index.images < 28
-    assert [reason[:9] for name, reason in index.skipped if name == "a.tar"] == ["cut short"]
+    assert [reason[:9] for name, reason in index.damaged if name == "a.tar"] == ["cut short"]
 
 
 def test_a_header_that_is_damaged_ends_its_shard(tmp_path):
@@ -137,7 +137,7 @@ def test_a_header_that_is_damaged_ends_its_shard(tmp_path):
     folder = write(tmp_path / "s", a=bytes(whole), b=by_class(24, 24))
     _, index = open_shards(str(folder))
     assert index.images == 26
-    assert dict(index.skipped)["a.tar"] == "damaged: a header of its files cannot be read"
+    assert dict(index.damaged)["a.tar"] == "damaged: a header of its files cannot be read"
 
 
 def test_pictures_and_labels_that_are_damaged_are_told_one_by_one(tmp_path):
@@ -146,7 +146,7 @@ def test_pictures_and_labels_that_are_damaged_are_told_one_by_one(tmp_path):
     files["0005.cls"] = b"\xff\xfe"
     files["0007.jpg"] = picture(500)
     _, index = open_shards(str(write(tmp_path / "s", a=files)))
-    assert dict(index.skipped) == {
+    assert dict(index.damaged) == {
         "a.tar/0003.png": "damaged or cut short",
         "a.tar/0005.cls": "a .cls that cannot be read",
         "a.tar/0007.jpg": "a second image of one sample",
@@ -177,7 +177,7 @@ def test_one_tar_and_several_can_be_named(tmp_path):
     _, index = open_shards(f"{folder}/x-{{01..03}}.tar")
     assert [shard.name for shard in index.shards] == ["x-01.tar", "x-02.tar", "x-03.tar"]
     _, index = open_shards(f"{folder}/x-{{03..05}}.tar")
-    assert dict(index.skipped) == {"x-04.tar": "not there", "x-05.tar": "not there"}
+    assert dict(index.damaged) == {"x-04.tar": "not there", "x-05.tar": "not there"}
     with pytest.raises(DataError, match="must count upwards"):
         open_shards(f"{folder}/x-{{03..01}}.tar")
     with pytest.raises(DataError, match=r"no images in the 1 shards of .*x-09.tar: not there"):
