@@ -1,6 +1,7 @@
 """`megavit train`."""
 
 import os
+import re
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,7 +16,8 @@ from megavit.errors import ConfigError
 
 def train(
     data: Annotated[
-        str | None, Parameter(help="Folder of class folders, table of path and label(s) or score, or demo:digits.")
+        str | None,
+        Parameter(help="Folder of class folders, table of path and label(s) or score, shards, or demo:digits."),
     ] = None,
     /,
     *,
@@ -170,7 +172,8 @@ def minutes_before_epochs(settings: dict[str, Any]) -> None:
 def default_out(source: str) -> Path:
     """runs/NAME for the data's name; with a number where there is such a run already."""
     path = Path(os.path.normpath(Path(source.replace(":", "-")).absolute()))  # ".." is no name
-    name = path.stem if path.suffix in (".csv", ".tsv") else path.name or "run"
+    name = path.stem if path.suffix in (".csv", ".tsv", ".tar") else path.name or "run"
+    name = re.sub(r"[-_.]*\{\d+\.\.\d+\}", "", name) or "run"  # of several shards
     folder = Path("runs") / name
     number = 1
     while folder.is_file() or (folder.is_dir() and any(folder.iterdir())):

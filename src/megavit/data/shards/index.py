@@ -16,6 +16,7 @@ from megavit.errors import DataError
 INDEX = "megavit-shards.json"
 FORMAT = 1
 
+_LABELS = (".cls", ".json")
 _SPLITS = ("train", "val", "test", None)
 _COLUMNS = ("names", "targets", "offsets", "sizes", "digests", "heights", "widths", "channels")
 _SHA256, _DIGEST = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{16}")
@@ -118,7 +119,8 @@ def contents(folder: str, index: ShardIndex) -> dict[str, list[tuple[str, Range 
         shard.name: [(member.name, where) for member, where in ranges(folder, shard)] for shard in index.shards
     }
     for name, reason in index.damaged:
-        found.setdefault(name.partition("/")[0], []).append((name, Damaged(reason)))
+        if not name.lower().endswith(_LABELS):  # the image that it belongs to has its own line
+            found.setdefault(name.partition("/")[0], []).append((name, Damaged(reason)))
     return {shard: found[shard] for shard in sorted(found) if found[shard]}
 
 
@@ -176,8 +178,9 @@ def parse_index(text: str | bytes, where: str) -> ShardIndex:
         for name, _ in damaged:
             _check(is_shard_name(name.partition("/")[0]), "a shard's name before what is damaged in it", name)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error or type(error).__name__
         raise DataError(
-            f"{where} is damaged: {error or type(error).__name__}; restore it, or remove it to have the shards indexed "
+            f"{where} is damaged: {reason}; restore it, or remove it to have the shards indexed "
             "anew, if they carry their classes themselves"
         ) from None
     return ShardIndex(target, classes, shards, skipped, damaged)

@@ -37,6 +37,29 @@ def is_shards(source: str) -> bool:
     )
 
 
+def check_not_nearly_shards(source: str) -> None:
+    """Say what to do with a folder of compressed shards, or of folders of shards.
+
+    Raises:
+        DataError: for such a folder, or a compressed shard.
+    """
+    if _is_compressed(source):
+        raise DataError(f"{source!r} is compressed, and parts of it cannot be read; gunzip it first")
+    try:
+        entries = sorted(entry for entry in Path(source).iterdir() if not entry.name.startswith("."))
+        inner = [next(entry.glob("*.tar"), None) for entry in entries if entry.is_dir()]
+    except OSError:
+        return
+    if entries and all(_is_compressed(entry.name) for entry in entries):
+        raise DataError(f"the shards of {source!r} are compressed, and parts of them cannot be read; gunzip them first")
+    found = next((tar for tar in inner if tar is not None), None)
+    if found is not None and len(inner) == len(entries):
+        raise DataError(
+            f"{source!r} has shards in folders within, such as {str(found)!r}; name one of these folders, or put all "
+            "shards into one folder, with train-, val- or test- before their names"
+        )
+
+
 def open_shards(source: str, progress: Progress | None = None) -> tuple[str, ShardIndex]:
     """The folder, a path or URL, and the index of its shards, or of those among them that are named.
 
@@ -86,6 +109,10 @@ def read_index(where: str) -> ShardIndex | None:
         return parse_index(read_range(where, 0, size), where)
     except ImageError as error:
         raise DataError(f"{where} cannot be read: {error.reason}") from error
+
+
+def _is_compressed(name: str) -> bool:
+    return name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"))
 
 
 def _is_shard(entry: Path) -> bool:
