@@ -29,7 +29,7 @@ def shards_among(images: list[str], output: Path | None, kinds: tuple[str, ...],
     from megavit.config.checks import check_range
     from megavit.predict.share import share
 
-    check_range("procs", procs or 1, 1, MOST_PROCS)
+    check_range("procs", 1 if procs is None else procs, 1, MOST_PROCS)
     several = share()[1] > 1 or (procs or 1) > 1
     found = len(images) == 1 and _is_shards(images[0])
     if several and not found:
