@@ -185,15 +185,24 @@ def test_procs_is_the_short_form_and_ends_as_one_process_does(run, shards, expec
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "s"]
 
 
-def test_a_file_that_is_there_is_refused_however_often_torchrun_starts_again(run, shards, tmp_path):
+def test_a_file_that_is_there_is_refused_however_often_torchrun_starts_again(
+    run, shards, tmp_path, monkeypatch, capsys
+):
+    """Unless these very processes made it, before they were started again."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "out.csv").write_text("precious")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
-    command += ["--standalone", "-m", "megavit", "predict", str(run), str(shards), "--output", "out.csv"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode != 0
-    assert "out.csv is there already" in done.stderr
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for job, attempts in (("first", (0, 1, 2)), ("second", (1,))):
+        for attempt in attempts:
+            folder = tmp_path / job / f"attempt_{attempt}" / "0"
+            folder.mkdir(parents=True)
+            monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(folder / "error.json"))
+            monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(attempt))
+            code = app.run(["predict", str(run), str(shards), "--output", "out.csv"])
+            assert code == (2 if job == "first" else 0)
+            assert ("out.csv is there already" in capsys.readouterr().err) == (job == "first")
     assert (tmp_path / "out.csv").read_text() == "precious"
-    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
 
 
 def test_an_agent_that_is_killed_takes_its_processes_with_it(run, shards, tmp_path):
@@ -225,7 +234,7 @@ def test_mistakes_are_told_in_a_sentence(run, shards, digits, tmp_path, monkeypa
         (("predict", run, shards, "--output", "there.csv"), "there.csv is there already"),
         (("predict", run, shards, "--output", "out.txt"), "answers are written as .jsonl or .csv, or into a folder"),
         (("predict", run, digits, "--output", "x.csv", "--procs", "2"), "several processes can share shards, and"),
-        (("embed", run, shards, "--json", "--procs", "2"), "give --output FOLDER or FILE: several processes"),
+        (("predict", run, shards, "--procs", "2"), "give --output FOLDER or FILE: several processes"),
         (("predict", run, shards, "--output", "x.csv", "--procs", "0"), "procs must be a number from 1 to 1024"),
         (("shard", "demo:digits", "--out", "x"), "demo:digits has no files"),
         (("shard", digits, "--out", "x", "--size", "many"), "size must be a number of bytes such as 256MB"),
