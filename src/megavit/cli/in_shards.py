@@ -11,7 +11,6 @@ from megavit.errors import ConfigError, OutputError
 if TYPE_CHECKING:
     from megavit.data.ranges import Range
     from megavit.data.shards.index import Damaged
-    from megavit.predict.parts import Parts
 
 Answer = Callable[[Iterable[tuple[str, "Range | Damaged"]], Path], tuple[int, int]]
 """Writes the answers for images into a new file; gives how many there were, and how many could not be read."""
@@ -93,46 +92,42 @@ def answer_shards(
         parts.remove()
         return 0
     todo = list(parts.missing(rank, world))
-    total = 0
+    answered = 0
     for name in todo:
         if stopped_elsewhere():
             return 0
         if parts.joined and output.exists():
             break  # they were all there, and the first process has joined them meanwhile
         with parts.write(name) as part:
-            answered, unread = answer(shards[name], part)
+            images, unread = answer(shards[name], part)
+            if images != len(shards[name]):
+                raise AssertionError(f"{images} answers for the {len(shards[name])} images of {name}")
             if unread:
                 parts.note_unread(name, unread)
-        if answered != len(shards[name]):
-            raise AssertionError(f"{answered} answers for the {len(shards[name])} images of {name}")
-        total += answered
-    mine = parts.shards if parts.joined and rank == 0 else parts.shards_of(rank, world)
-    failed = 0
-    if not parts.joined:
-        failed = parts.unread(mine)
-    elif rank == 0:
+        answered += images
+    if parts.joined and rank:
+        if output.exists():
+            parts.remove()
+        return 0  # the first process joins them, and tells
+    mine = parts.shards if parts.joined else parts.shards_of(rank, world)
+    total = sum(len(shards[name]) for name in mine)
+    if parts.joined:
         if not parts.wait(stopped_elsewhere):
             return 0
         failed = parts.unread(mine)
         parts.join()
-    elif output.exists():
-        parts.remove()
-    _tell(notes.print, parts, total, len(todo), len(mine), sum(len(shards[name]) for name in mine), failed, world)
-    if failed and world > 1:
-        return end_with(2)
-    return 2 if failed else 0
-
-
-def _tell(
-    note: Callable[..., None], parts: "Parts", total: int, done: int, shards: int, images: int, failed: int, world: int
-) -> None:
-    before = shards - done if world == 1 else 0
-    note(
-        f"{total:,} answers of {done:,} shards in {parts.output}"
+    else:
+        failed = parts.unread(mine)
+    before = 0 if parts.joined and world > 1 else len(mine) - len(todo)
+    notes.print(
+        f"{answered if before else total:,} answers of {len(mine) - before:,} shards in {output}"
         + (f"; {before:,} shards were answered for before" if before else "")
     )
     if failed:
-        note(f"{failed:,} of {images:,} images could not be read", style="yellow")
+        notes.print(f"{failed:,} of {total:,} images could not be read", style="yellow")
+    if failed and world > 1:
+        return end_with(2)
+    return 2 if failed else 0
 
 
 def _is_done(output: Path, rank: int) -> bool:
