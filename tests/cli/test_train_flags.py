@@ -49,6 +49,7 @@ def test_the_run_is_named_after_the_data_and_a_taken_name_gets_a_number(tmp_path
     monkeypatch.chdir(tmp_path / "photos" / "cat")
     assert default_out("..") == default_out("../") == Path("runs/photos")
     assert default_out("/data/table.csv") == Path("runs/table") and default_out("t.tsv") == Path("runs/t")
+    assert default_out("/data/photos-{0000..0031}.tar") == default_out("http://host/photos.tar") == Path("runs/photos")
     assert default_out("demo:digits") == Path("runs/demo-digits") and default_out("/") == Path("runs/run")
     Path("runs/photos").mkdir(parents=True)
     assert default_out("..") == Path("runs/photos")  # what a mistake left empty is free

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -23,11 +24,15 @@ from tests.data.shards.made import class_folders, flip, sharded
 
 
 class Store(ThreadingHTTPServer):
-    """Serves a folder by ranges; `refuse` answers are 503 first, and without `ranges` it gives whole files."""
+    """Serves a folder by ranges; `refuse` answers are 503 first, and without `ranges` it gives whole files.
+
+    `fault` makes it a bad one: "cut" ends connections within the body, "more" sends more than was asked for, "silent"
+    does not say how much will come, "forbidden" answers 403.
+    """
 
     def __init__(self, root: Path) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.root, self.refuse, self.ranges = root, 0, True
+        self.root, self.refuse, self.ranges, self.fault = root, 0, True, ""
         self.asked: list[tuple[str, str, str]] = []
 
     @property
@@ -66,12 +71,25 @@ class Handler(BaseHTTPRequestHandler):
         part = data[int(first) : int(last) + 1]
         self._send(206 if part else 416, part)
 
+    def handle_one_request(self) -> None:
+        with suppress(ConnectionError):  # whoever asked has heard enough
+            super().handle_one_request()
+
     def _send(self, status: int, body: bytes) -> None:
+        fault = self.server.fault
+        if fault == "forbidden":
+            status, body = 403, b""
+        if fault == "more":
+            body += bytes(10**6)
         self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
+        if fault == "silent":
+            self.send_header("Connection", "close")
+        else:
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            self.wfile.write(body[: len(body) // 2] if fault == "cut" else body)
+        self.close_connection |= fault in ("cut", "silent")
 
 
 @pytest.fixture
@@ -141,7 +159,7 @@ def test_a_store_that_refuses_for_a_while_is_asked_again(store):
     store.refuse = 2
     assert read_range(f"{store.url}/a.tar", 0, 10) == bytes(10)
     store.refuse = 3
-    with pytest.raises(DataError, match="cannot be read: the server answers 503; try again"):
+    with pytest.raises(DataError, match="cannot be read: the server answers 503 Service Unavailable; try again"):
         read_range(f"{store.url}/a.tar", 0, 10)
 
 
@@ -157,6 +175,57 @@ def test_a_server_that_knows_no_ranges_is_named(store):
     store.ranges = False
     with pytest.raises(DataError, match="does not answer for parts of a file; copy the shards here"):
         read_range(f"{store.url}/a.tar", 0, 10)
+
+
+def test_a_whole_file_may_be_answered_as_one(store):
+    (store.root / "a.tar").write_bytes(bytes(range(100)))
+    store.ranges = False
+    assert read_range(f"{store.url}/a.tar", 0, 100) == bytes(range(100))
+
+
+@pytest.mark.parametrize(
+    ("fault", "told", "asked"),
+    [
+        ("cut", "cannot be read: .*; try again when it can", 4),
+        ("more", "sends more than it is asked for; copy the shards here", 1),
+        ("forbidden", "cannot be read: the server answers 403 Forbidden", 1),
+    ],
+)
+def test_a_bad_server_is_told_and_asked_again_only_where_that_may_help(fault, told, asked, store, monkeypatch):
+    monkeypatch.setattr(module, "_WAITS", (0.0, 0.0, 0.0))
+    (store.root / "a.tar").write_bytes(bytes(100))
+    store.fault = fault
+    with pytest.raises(DataError, match=told) as caught:
+        read_range(f"{store.url}/a.tar", 0, 10)
+    assert not isinstance(caught.value, ImageError)
+    assert len(store.asked) == asked
+
+
+def test_a_server_that_does_not_say_how_large_a_file_is(store):
+    (store.root / "a.tar").write_bytes(bytes(100))
+    store.fault = "silent"
+    with pytest.raises(DataError, match="does not say how large it is; copy the shards here"):
+        size_of(f"{store.url}/a.tar")
+
+
+def test_no_url_is_told(store):
+    with pytest.raises(DataError, match="cannot be read"):
+        size_of("http://[/a.tar")
+
+
+def test_an_error_of_a_kind_that_only_the_store_knows_is_a_message(monkeypatch):
+    class Odd(Exception):
+        pass
+
+    def fail(*_: object, **__: object) -> None:
+        raise Odd("no credentials\nand much more")
+
+    monkeypatch.setattr(module, "_WAITS", (0.0,))
+    for method in ("cat_file", "size"):
+        monkeypatch.setattr(fsspec.filesystem("memory").__class__, method, fail)
+    for ask in (lambda: read_range("memory://a.tar", 0, 10), lambda: size_of("memory://a.tar")):
+        with pytest.raises(DataError, match=r"'memory://a.tar' cannot be read: no credentials; try again"):
+            ask()
 
 
 def test_a_store_without_its_library_is_named():

@@ -168,6 +168,58 @@ def _writer_of(path: Path) -> int | None:
     return None
 
 
+def test_procs_is_the_short_form_and_ends_as_one_process_does(run, shards, expected, tmp_path):
+    """Also with an image that cannot be read: its line, and exit code 2."""
+    for path in shards.iterdir():
+        (tmp_path / "s" / path.name).parent.mkdir(exist_ok=True)
+        (tmp_path / "s" / path.name).write_bytes(path.read_bytes())
+    index = json.loads((shards / "megavit-shards.json").read_text())
+    with (tmp_path / "s" / index["shards"][1]["name"]).open("rb+") as file:
+        file.seek(index["shards"][1]["offsets"][4] + 50)
+        file.write(b"\0\0")
+    done = megavit("predict", run, "s", "--output", "out.csv", "--procs", "2", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert f"1 of {IMAGES} images could not be read" in done.stderr
+    damaged = index["shards"][1]["names"][4]
+    assert answers(tmp_path / "out.csv") == [(name, "" if name == damaged else label) for name, label in expected]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "s"]
+
+
+def test_a_file_that_is_there_is_refused_however_often_torchrun_starts_again(
+    run, shards, tmp_path, monkeypatch, capsys
+):
+    """Unless these very processes made it, before they were started again."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out.csv").write_text("precious")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for job, attempts in (("first", (0, 1, 2)), ("second", (1,))):
+        for attempt in attempts:
+            folder = tmp_path / job / f"attempt_{attempt}" / "0"
+            folder.mkdir(parents=True)
+            monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(folder / "error.json"))
+            monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(attempt))
+            code = app.run(["predict", str(run), str(shards), "--output", "out.csv"])
+            assert code == (2 if job == "first" else 0)
+            assert ("out.csv is there already" in capsys.readouterr().err) == (job == "first")
+    assert (tmp_path / "out.csv").read_text() == "precious"
+
+
+def test_an_agent_that_is_killed_takes_its_processes_with_it(run, shards, tmp_path):
+    command = [sys.executable, "-m", "megavit", "predict", str(run), str(shards), "--output", "out", "--procs", "2"]
+    agent = subprocess.Popen([*command, "--batch-size", "1"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    until, found = time.monotonic() + 90, []
+    while not found and time.monotonic() < until and agent.poll() is None:
+        found = [writer for path in (tmp_path / "out").glob(".data-*") if (writer := _writer_of(path))]
+    agent.kill()
+    agent.wait()
+    assert found
+    until = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}/exe").exists() for pid in found) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{pid}/exe").exists() for pid in found)
+
+
 def test_embeddings_of_shards_are_complete_too(run, shards, expected, tmp_path):
     wait(*(start(run, shards, tmp_path, "out.npz", rank, 2, "embed") for rank in range(2)))
     with np.load(tmp_path / "out.npz") as arrays:
@@ -181,6 +233,9 @@ def test_mistakes_are_told_in_a_sentence(run, shards, digits, tmp_path, monkeypa
     for arguments, told in (
         (("predict", run, shards, "--output", "there.csv"), "there.csv is there already"),
         (("predict", run, shards, "--output", "out.txt"), "answers are written as .jsonl or .csv, or into a folder"),
+        (("predict", run, digits, "--output", "x.csv", "--procs", "2"), "several processes can share shards, and"),
+        (("predict", run, shards, "--procs", "2"), "give --output FOLDER or FILE: several processes"),
+        (("predict", run, shards, "--output", "x.csv", "--procs", "0"), "procs must be a number from 1 to 1024"),
         (("shard", "demo:digits", "--out", "x"), "demo:digits has no files"),
         (("shard", digits, "--out", "x", "--size", "many"), "size must be a number of bytes such as 256MB"),
         (("shard", digits, "--out", digits / "x"), "lies within the data"),

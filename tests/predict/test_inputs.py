@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from megavit.data.ranges import Range
+from megavit.data.shards.index import Damaged
 from megavit.predict.inputs import SIGNATURE, images_named
 
 
@@ -23,7 +24,7 @@ class NothingToRead(io.RawIOBase):
         raise AssertionError("standard input was read")
 
 
-def named(*sources: str, stdin: bytes | None = None) -> list[tuple[str, Path | bytes | Range]]:
+def named(*sources: str, stdin: bytes | None = None) -> list[tuple[str, Path | bytes | Range | Damaged]]:
     stream: Any = NothingToRead() if stdin is None else io.BufferedReader(io.BytesIO(stdin))  # type: ignore[arg-type]
     return list(images_named(sources, stream))
 

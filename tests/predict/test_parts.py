@@ -2,12 +2,17 @@
 
 import json
 from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from megavit.errors import ConfigError, OutputError
-from megavit.predict.parts import RECORD, Parts
+from megavit.predict.arrays import join_arrays
+from megavit.predict.parts import RECORD, Parts, are_joined
 from megavit.predict.share import own_device, restarted, share
 
 SHARDS = ("a.tar", "b.tar", "c.tar", "d.tar", "e.tar")
@@ -49,6 +54,48 @@ def test_a_part_that_was_not_finished_is_not_there(tmp_path):
     assert sorted(path.name for path in parts.folder.iterdir()) == [*(f"{x}.csv" for x in "abcde"), RECORD]
 
 
+def test_what_another_process_is_writing_stays(tmp_path):
+    """Shards may be called such that the name of one begins with the other's."""
+    parts = Parts(tmp_path / "out", ".csv", ("a.tar", "a-b.tar", "a*.tar"), MADE_OF)
+    with parts.write("a-b.tar") as other, parts.write("a*.tar") as third:
+        for path in (other, third):
+            path.write_text("mine")
+        with parts.write("a.tar") as path:
+            path.write_text("a")
+        assert other.read_text() == third.read_text() == "mine"
+    assert list(parts.missing(0, 1)) == []
+
+
+def test_how_many_could_not_be_read_is_known_whoever_wrote_the_part(tmp_path):
+    parts = Parts(tmp_path / "out", ".csv", SHARDS, MADE_OF)
+    with parts.write("a.tar") as path:
+        path.write_text("x")
+        parts.note_unread("a.tar", 3)
+    again = Parts(tmp_path / "out", ".csv", SHARDS, MADE_OF)
+    assert again.unread(SHARDS) == again.unread(("a.tar",)) == 3
+    assert again.unread(("b.tar",)) == 0
+
+
+def test_parts_that_became_the_output_are_known_and_another_file_is_not_taken_for_it(tmp_path, monkeypatch):
+    parts = Parts(tmp_path / "out.csv", ".csv", SHARDS, MADE_OF)
+    fill(parts)
+    monkeypatch.setattr(parts, "remove", lambda: None)  # as if killed before
+    parts.join()
+    assert are_joined(tmp_path / "out.csv")
+    whole = (tmp_path / "out.csv").read_text()
+    (tmp_path / "out.csv").rename(tmp_path / "kept.csv")
+    assert not are_joined(tmp_path / "out.csv")
+    (tmp_path / "out.csv").write_text(whole)
+    assert not are_joined(tmp_path / "out.csv")
+
+
+def test_who_waits_ends_where_the_others_have(tmp_path):
+    parts = Parts(tmp_path / "out", ".csv", SHARDS, MADE_OF)
+    assert not parts.wait(lambda: True)
+    fill(parts)
+    assert parts.wait(lambda: True)
+
+
 def test_tables_and_lines_are_joined_in_the_order_of_the_shards(tmp_path):
     for suffix, header in ((".csv", "path,label\n"), (".jsonl", "")):
         parts = Parts(tmp_path / f"out{suffix}", suffix, SHARDS, MADE_OF)
@@ -72,6 +119,24 @@ def test_arrays_are_joined(tmp_path):
         assert arrays["path"].tolist() == ["a.tar", "b.tarx"]
         assert arrays["embedding"].tolist() == [[0, 0, 0], [1, 1, 1]]
         assert arrays["embedding"].dtype == np.float32
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 9)), min_size=1, max_size=4))
+def test_joined_arrays_are_those_of_the_parts_one_after_the_other(shapes):
+    with TemporaryDirectory() as folder:
+        parts = [Path(folder) / f"{number}.npz" for number in range(len(shapes))]
+        found: dict[str, list[np.ndarray]] = {"path": [], "embedding": []}
+        for part, (rows, length) in zip(parts, shapes, strict=True):
+            names = np.array(["é" * length] * rows, dtype=np.str_)
+            numbers = np.random.default_rng(rows).standard_normal((rows, 3)).astype(np.float32)
+            np.savez(part, path=names, embedding=numbers)
+            found["path"].append(names)
+            found["embedding"].append(numbers)
+        join_arrays(parts, Path(folder) / "whole.npz")
+        with np.load(Path(folder) / "whole.npz", allow_pickle=False) as whole:
+            for name, columns in found.items():
+                expected = np.concatenate(columns)
+                assert whole[name].dtype == expected.dtype and np.array_equal(whole[name], expected)
 
 
 def test_answers_of_another_making_are_not_mixed_in(tmp_path):

@@ -18,7 +18,7 @@ MINUTES = 3.0
 
 def check(
     data: Annotated[
-        str, Parameter(help="Folder of class folders, table of path and label(s) or score, or demo:digits.")
+        str, Parameter(help="Folder of class folders, table of path and label(s) or score, shards, or demo:digits.")
     ],
     /,
     *,

@@ -31,6 +31,7 @@ def embed(
     ] = "float32",
     batch_size: Annotated[int, Parameter(help="Images at a time.")] = 32,
     verify: Annotated[bool, Parameter(help="First check the bundle's golden answers.", negative="")] = False,
+    procs: Annotated[int | None, Parameter(help="Processes of this machine to share shards. Default: 1.")] = None,
     json: Annotated[bool, Parameter(help="Print one JSON object a line.", negative="")] = False,
 ) -> int:
     """Turn images into vectors: what the model sees in them, before it names it.
@@ -42,23 +43,26 @@ def embed(
     Shards are answered for as by megavit predict.
     """
     from megavit.cli.images import check_images
-    from megavit.cli.in_shards import answer_shards, shards_among
+    from megavit.cli.in_shards import answer_shards, shards_among, start_together
     from megavit.cli.output import notes
+    from megavit.cli.together import telling_once
     from megavit.cli.vectors import VectorWriter, check_vectors
     from megavit.config.checks import check_range
     from megavit.predict.inputs import images_named
     from megavit.predict.predictor import load
     from megavit.predict.share import own_device
-    from megavit.weights.bundle import WEIGHTS
+    from megavit.weights.bundle import INFO
 
     check_range("batch-size", batch_size, 1, 100_000)
     check_images(images, "embed")
     if output is None and not json:
         raise ConfigError("give --output FILE.npz or FILE.csv for the embeddings, or --json to print them")
-    shards = shards_among(images, output)
+    shards = shards_among(images, output, (".npz", ".csv"), procs)
+    done = start_together(procs)
+    if done is not None:
+        return done
     if shards is None:
         check_vectors(output)
-    predictor = load(bundle, device=own_device(device), precision=precision, verify=verify)
 
     def answer(named: "Iterable[tuple[str, Image]]", place: Path | None) -> tuple[int, int]:
         total = failed = 0
@@ -69,9 +73,11 @@ def embed(
                 failed += embedding.error is not None
         return total, failed
 
-    if shards is not None and output is not None:
-        weights = predictor.folder / WEIGHTS
-        return answer_shards(shards, output, (".npz", ".csv"), {"embed": True, "precision": precision}, weights, answer)
+    with telling_once():
+        predictor = load(bundle, device=own_device(device), precision=precision, verify=verify)
+        if shards is not None and output is not None:
+            made_of, files = {"embed": True, "precision": precision}, [predictor.folder / INFO]
+            return answer_shards(shards, output, (".npz", ".csv"), made_of, files, answer)
     total, failed = answer(images_named(images, sys.stdin.buffer), output)
     if not total:
         raise ConfigError(f"there are no images in {', '.join(images)}")

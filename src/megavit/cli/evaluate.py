@@ -11,7 +11,7 @@ from megavit.errors import ConfigError, OutputError
 def evaluate(
     bundle: Annotated[Path, Parameter(help="Folder that megavit train or convert wrote, or hf-hub:USER/NAME.")],
     data: Annotated[
-        str, Parameter(help="Folder of class folders, table of path and label(s) or score, or demo:digits.")
+        str, Parameter(help="Folder of class folders, table of path and label(s) or score, shards, or demo:digits.")
     ],
     /,
     *,

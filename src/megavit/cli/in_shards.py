@@ -1,6 +1,8 @@
-"""`predict` and `embed` of shards: a part of the answers for each, shared among the processes that torchrun starts."""
+"""`predict` and `embed` of shards: a part of the answers for each, shared among processes."""
 
-from collections.abc import Callable, Iterable
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,20 +10,26 @@ from megavit.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     from megavit.data.ranges import Range
+    from megavit.data.shards.index import Damaged
 
-Answer = Callable[[Iterable[tuple[str, "Range"]], Path], tuple[int, int]]
+Answer = Callable[[Iterable[tuple[str, "Range | Damaged"]], Path], tuple[int, int]]
 """Writes the answers for images into a new file; gives how many there were, and how many could not be read."""
 
+MOST_PROCS = 1024
 
-def shards_among(images: list[str], output: Path | None) -> str | None:
+
+def shards_among(images: list[str], output: Path | None, kinds: tuple[str, ...], procs: int | None) -> str | None:
     """The shards to be answered for into `output`; None where there are none, or the answers go to standard output.
 
     Raises:
-        ConfigError: where several processes were started for something else.
+        ConfigError: where several processes were started, or asked for, for something else.
+        OutputError: where the answers cannot be written so.
     """
+    from megavit.config.checks import check_range
     from megavit.predict.share import share
 
-    several = share()[1] > 1
+    check_range("procs", 1 if procs is None else procs, 1, MOST_PROCS)
+    several = share()[1] > 1 or (procs or 1) > 1
     found = len(images) == 1 and _is_shards(images[0])
     if several and not found:
         raise ConfigError(
@@ -29,62 +37,116 @@ def shards_among(images: list[str], output: Path | None) -> str | None:
         )
     if several and output is None:
         raise ConfigError("give --output FOLDER or FILE: several processes would print their answers all at once")
-    return images[0] if found and output is not None else None
+    if not found or output is None:
+        return None
+    if output.suffix not in ("", *kinds):
+        raise OutputError(f"answers are written as {' or '.join(kinds)}, or into a folder, not as {output.name!r}")
+    return images[0]
+
+
+def start_together(procs: int | None) -> int | None:
+    """Have the command that is running done by so many processes; the answer is its exit code, None where it is one of
+    them, or needs no other."""
+    if (procs or 1) == 1 or "WORLD_SIZE" in os.environ:
+        return None
+    from megavit.cli.together import launch
+
+    return launch(procs or 1, sys.argv[1:], go_on="the same command")
 
 
 def answer_shards(
-    source: str, output: Path, kinds: tuple[str, ...], made_of: dict[str, Any], model: Path, answer: Answer
+    source: str, output: Path, kinds: tuple[str, ...], made_of: dict[str, Any], model: Sequence[Path], answer: Answer
 ) -> int:
     """Answer for every image of the shards of `source`, those of this process; the result is an exit code.
 
     Args:
         output: a new folder, which gets a file a shard, or a new file of one of `kinds`; a folder's are of the first.
         made_of: the settings that the answers depend on.
-        model: the file of weights that they depend on.
+        model: the files that they depend on.
     """
     from megavit.cli.output import counting, notes
-    from megavit.data.shards.index import ranges
+    from megavit.cli.together import end_with, stopped_elsewhere
+    from megavit.data.shards.index import contents
     from megavit.data.shards.opened import open_shards
     from megavit.predict.parts import Parts
-    from megavit.predict.share import restarted, share
+    from megavit.predict.share import share
+    from megavit.runtime.ranks import end_with_parent
     from megavit.runtime.storage import sha256
 
-    if output.suffix not in ("", *kinds):
-        raise OutputError(f"answers are written as {' or '.join(kinds)}, or into a folder, not as {output.name!r}")
     rank, world = share()
-    if output.suffix and output.exists():
-        # A fast process is done before a slow one begins, or before one that was started again.
-        if rank or restarted():
-            return 0
-        raise OutputError(f"{output} is there already; move it away or choose another name")
+    if _is_done(output, rank):
+        return 0
+    if world > 1:
+        end_with_parent()
     with counting("reading shards") as progress:
         folder, index = open_shards(source, progress)
-    shards = {shard.name: shard for shard in index.shards if shard.members}
-    made_of = {"model": sha256(model), "shards": index.fingerprint()} | made_of
-    parts = Parts(output, output.suffix or kinds[0], list(shards), made_of)
+    shards = contents(folder, index)
+    made_of = {"model": [sha256(path) for path in model], "shards": index.fingerprint()} | made_of
+    try:
+        parts = Parts(output, output.suffix or kinds[0], list(shards), made_of)
+    except OutputError:
+        if rank and _is_done(output, rank):  # the first process has joined the parts and removes them
+            return 0
+        raise
+    if parts.joined and output.exists():  # the parts were joined, and not yet removed, when a process was killed
+        parts.remove()
+        return 0
     todo = list(parts.missing(rank, world))
-    total = failed = 0
+    answered = 0
     for name in todo:
+        if stopped_elsewhere():
+            return 0
         if parts.joined and output.exists():
-            break  # they were all there, and another process has joined them meanwhile
-        images = ((member.name, where) for member, where in ranges(folder, shards[name]))
+            break  # they were all there, and the first process has joined them meanwhile
         with parts.write(name) as part:
-            answered, unread = answer(images, part)
-        total, failed = total + answered, failed + unread
-        if answered != len(shards[name].members):
-            raise AssertionError(f"{answered} answers for the {len(shards[name].members)} images of {name}")
-    if parts.joined and rank == 0:
-        parts.wait()
+            images, unread = answer(shards[name], part)
+            if images != len(shards[name]):
+                raise AssertionError(f"{images} answers for the {len(shards[name])} images of {name}")
+            if unread:
+                parts.note_unread(name, unread)
+        answered += images
+    if parts.joined and rank:
+        if output.exists():
+            parts.remove()
+        return 0  # the first process joins them, and tells
+    mine = parts.shards if parts.joined else parts.shards_of(rank, world)
+    total = sum(len(shards[name]) for name in mine)
+    if parts.joined:
+        if not parts.wait(stopped_elsewhere):
+            return 0
+        failed = parts.unread(mine)
         parts.join()
-    already = len(shards) - len(todo) if world == 1 else 0
+    else:
+        failed = parts.unread(mine)
+    before = 0 if parts.joined and world > 1 else len(mine) - len(todo)
     notes.print(
-        f"{total:,} answers of {len(todo):,} shards in {output}"
-        + (f"; {already:,} shards were answered for before" if already else "")
+        f"{answered if before else total:,} answers of {len(mine) - before:,} shards in {output}"
+        + (f"; {before:,} shards were answered for before" if before else "")
     )
     if failed:
         notes.print(f"{failed:,} of {total:,} images could not be read", style="yellow")
-    # torchrun takes any other code for a crash, and starts all processes again.
-    return 2 if failed and world == 1 else 0
+    if failed and world > 1:
+        return end_with(2)
+    return 2 if failed else 0
+
+
+def _is_done(output: Path, rank: int) -> bool:
+    """Whether the answers are in the file already, by the processes of this very command.
+
+    Raises:
+        OutputError: where something else is there.
+    """
+    from megavit.cli.together import refused_before
+    from megavit.predict.parts import are_joined
+    from megavit.predict.share import restarted
+
+    if not output.suffix or not output.exists() or (rank == 0 and are_joined(output)):
+        return False
+    # A fast process is done before a slow one begins, or before one that was started again.
+    if (rank or restarted()) and not refused_before(now=False):
+        return True
+    refused_before(now=True)
+    raise OutputError(f"{output} is there already; move it away or choose another name")
 
 
 def _is_shards(source: str) -> bool:

@@ -40,6 +40,7 @@ def predict(
         bool, Parameter(help="Keep images' aspect, also where training did not.", negative="")
     ] = False,
     verify: Annotated[bool, Parameter(help="First check the bundle's golden answers.", negative="")] = False,
+    procs: Annotated[int | None, Parameter(help="Processes of this machine to share shards. Default: 1.")] = None,
     json: Annotated[bool, Parameter(help="Print one JSON object a line.", negative="")] = False,
 ) -> int:
     """Say what is in images, one answer a line, as they come.
@@ -50,13 +51,15 @@ def predict(
     little.
 
     The answers for shards go into a folder, a file for each, or into one
-    file. torchrun -m megavit predict ... shares them among processes, and
-    what was stopped goes on where it was when it is started again.
+    file. Several processes share them: --procs starts them on this machine,
+    and torchrun ... -m megavit predict on many. What was stopped goes on
+    where it was when the same command is given again.
     """
     from megavit.cli.answers import AnswerWriter, check_output
     from megavit.cli.images import check_images
-    from megavit.cli.in_shards import answer_shards, shards_among
+    from megavit.cli.in_shards import answer_shards, shards_among, start_together
     from megavit.cli.output import notes
+    from megavit.cli.together import telling_once
     from megavit.config.checks import check_range, check_whole
     from megavit.predict.inputs import images_named
     from megavit.predict.share import own_device
@@ -64,12 +67,12 @@ def predict(
     check_whole("top", top, minimum=1)
     check_range("batch-size", batch_size, 1, 100_000)
     check_images(images, "predict")
-    shards = shards_among(images, output)
+    shards = shards_among(images, output, (".jsonl", ".csv"), procs)
+    done = start_together(procs)
+    if done is not None:
+        return done
     if shards is None:
         check_output(output)
-    # First, so that a wrong bundle leaves no empty file.
-    predictor = _load(bundle, own_device(device), precision, verify=verify, keep_aspect=keep_aspect)
-    predictor.check_coverage(coverage)
 
     def answer(named: "Iterable[tuple[str, Any]]", place: Path | None) -> tuple[int, int]:
         total = failed = 0
@@ -82,9 +85,13 @@ def predict(
                 failed += one.error is not None
         return total, failed
 
-    if shards is not None and output is not None:
-        made_of = {"top": top, "coverage": coverage, "precision": precision, "keep_aspect": keep_aspect}
-        return answer_shards(shards, output, (".jsonl", ".csv"), made_of, _weights(predictor), answer)
+    with telling_once():
+        # First, so that a wrong bundle leaves no empty file.
+        predictor = _load(bundle, own_device(device), precision, verify=verify, keep_aspect=keep_aspect)
+        predictor.check_coverage(coverage)
+        if shards is not None and output is not None:
+            made_of = {"top": top, "coverage": coverage, "precision": precision, "keep_aspect": keep_aspect}
+            return answer_shards(shards, output, (".jsonl", ".csv"), made_of, _files(predictor), answer)
     total, failed = answer(images_named(images, sys.stdin.buffer), output)
     if not total:
         raise ConfigError(f"there are no images in {', '.join(images)}")
@@ -95,15 +102,16 @@ def predict(
     return 2 if failed else 0
 
 
-def _weights(predictor: "Predictor | Exported") -> Path:
+def _files(predictor: "Predictor | Exported") -> list[Path]:
+    """What the answers depend on: a bundle's record has the digests of all its files."""
     from megavit.predict.exported import exported_file
-    from megavit.weights.bundle import WEIGHTS
+    from megavit.weights.bundle import INFO
 
     exported = exported_file(predictor.folder)
     if exported is None:
-        return predictor.folder / WEIGHTS
+        return [predictor.folder / INFO]
     beside = exported.with_suffix(".bin")  # of OpenVINO's two files the one with the numbers
-    return beside if beside.is_file() else exported
+    return [path for path in (exported, beside) if path.is_file()]
 
 
 def _load(bundle: Path, device: str, precision: str, *, verify: bool, keep_aspect: bool) -> "Predictor | Exported":

@@ -8,7 +8,9 @@ from cyclopts import Parameter
 
 def quantise(
     bundle: Annotated[Path, Parameter(help="Folder that megavit train wrote, or hf-hub:USER/NAME.")],
-    data: Annotated[str, Parameter(help="Labelled images: a folder of class folders, a table, or demo:digits.")],
+    data: Annotated[
+        str, Parameter(help="Labelled images: a folder of class folders, a table, shards, or demo:digits.")
+    ],
     /,
     *,
     out: Annotated[Path, Parameter(help="New folder, for the bundle that may multiply 8-bit integers.")],

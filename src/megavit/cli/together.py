@@ -9,11 +9,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from megavit.cli import STARTED
-from megavit.errors import LostProcess, MegavitError, TrainingError
+from megavit.errors import LostProcess, MegavitError
 from megavit.runtime.ranks import ranks
 
 # Names a file in which a process that ends on purpose leaves its exit code: then none is to be started again.
 VERDICT = "MEGAVIT_VERDICT"
+# Beside it: the exit code of a command that was done to its end, and has more to tell.
+_ENDING = "ending"
 # Tells when the command began that started them, in seconds of this machine's monotonic clock.
 BEGAN = "MEGAVIT_BEGAN"
 MOST_RESTARTS = 3
@@ -21,11 +23,14 @@ MOST_RESTARTS = 3
 SHUTDOWN_SECONDS = "120"
 
 
-def launch(procs: int, arguments: Sequence[str]) -> int:
+def launch(procs: int, arguments: Sequence[str], go_on: str) -> int:
     """Run `megavit` with these arguments in so many processes; the answer is the exit code.
 
+    Args:
+        go_on: the command that goes on with what was begun.
+
     Raises:
-        TrainingError: when processes have died more often than they are started again.
+        LostProcess: when processes have died more often than they are started again.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -59,11 +64,37 @@ def launch(procs: int, arguments: Sequence[str]) -> int:
             code = 128 + stopped.sigval
         except ChildFailedError as error:
             if not verdict.exists():
-                raise TrainingError(
+                raise LostProcess(
                     f"its processes ended {MOST_RESTARTS + 1} times without being asked to: see above why; "
-                    "megavit train --resume goes on"
+                    f"{go_on} goes on"
                 ) from error
-        return int(verdict.read_text()) if verdict.exists() else code
+        ending = verdict.with_name(_ENDING)
+        return next((int(told.read_text()) for told in (verdict, ending) if told.exists()), code)
+
+
+def stopped_elsewhere() -> bool:
+    """Whether, under `launch`, another process has ended the whole with an error."""
+    return VERDICT in os.environ and Path(os.environ[VERDICT]).exists()
+
+
+def end_with(code: int) -> int:
+    """The exit code of a process that is done, where `launch` answers with `code`: an agent takes any but 0 for a
+    crash."""
+    if VERDICT in os.environ:
+        _claim(Path(os.environ[VERDICT]).with_name(_ENDING), str(code))
+    return 0
+
+
+def refused_before(*, now: bool) -> bool:
+    """Whether the first process of this job has refused its work, also before it was started again; with `now` it
+    does."""
+    own = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if own is None:
+        return False
+    refused = Path(own).parents[2] / "refused"
+    if now:
+        refused.touch()
+    return refused.exists()
 
 
 def began() -> float:

@@ -1,6 +1,7 @@
 """`megavit train`."""
 
 import os
+import re
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,7 +15,8 @@ from megavit.errors import ConfigError
 
 def train(
     data: Annotated[
-        str | None, Parameter(help="Folder of class folders, table of path and label(s) or score, or demo:digits.")
+        str | None,
+        Parameter(help="Folder of class folders, table of path and label(s) or score, shards, or demo:digits."),
     ] = None,
     /,
     *,
@@ -118,7 +120,8 @@ def train(
     if isinstance(wanted, int) and wanted > 1 and not started:
         from megavit.cli.together import launch
 
-        return launch(wanted, [*sys.argv[1:], *(["--out", str(out)] if chosen else [])])
+        arguments = [*sys.argv[1:], *(["--out", str(out)] if chosen else [])]
+        return launch(wanted, arguments, go_on="megavit train --resume")
 
     from megavit.cli.summary import show_trained
     from megavit.cli.together import began, telling_once
@@ -172,7 +175,8 @@ def minutes_before_epochs(settings: dict[str, Any]) -> None:
 def default_out(source: str) -> Path:
     """runs/NAME for the data's name; with a number where there is such a run already."""
     path = Path(os.path.normpath(Path(source.replace(":", "-")).absolute()))  # ".." is no name
-    name = path.stem if path.suffix in (".csv", ".tsv") else path.name or "run"
+    name = path.stem if path.suffix in (".csv", ".tsv", ".tar") else path.name or "run"
+    name = re.sub(r"[-_.]*\{\d+\.\.\d+\}", "", name) or "run"  # of several shards
     folder = Path("runs") / name
     number = 1
     while folder.is_file() or (folder.is_dir() and any(folder.iterdir())):

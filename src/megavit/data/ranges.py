@@ -4,14 +4,15 @@ import errno
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 from megavit.data.limits import check_bytes
-from megavit.errors import DataError, ImageError
+from megavit.errors import DataError, ImageError, MegavitError
 
 NOT_THERE = "its shard is not there"
 CUT_SHORT = "its shard is cut short"
@@ -20,6 +21,7 @@ CHANGED = "not the bytes that were written"
 AT_ONCE = 16
 """Requests to a store, of each process that reads from it."""
 
+T = TypeVar("T")
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _PIECE = 2**23
 # A store that is asked by thousands at once refuses some; these waits, in seconds, are between tries.
@@ -68,7 +70,7 @@ def read_range(file: str, offset: int, size: int) -> bytes:
     except OSError as error:
         if error.errno == errno.EIO and not is_url(file):
             raise ImageError("the disk cannot read it") from error
-        raise DataError(f"{file!r} cannot be read: {error.strerror or error}; try again when it can") from error
+        raise _unreachable(file, error) from error
     if len(data) != size:
         raise ImageError(CUT_SHORT)
     return data
@@ -83,17 +85,21 @@ def size_of(file: str) -> int | None:
     try:
         if not is_url(file):
             return os.stat(file).st_size  # noqa: PTH116 - of a name that may be a URL
-        return _http("HEAD", file) if _is_http(file) else int(_store(file)[0].size(_store(file)[1]))
+        return _patiently(lambda: _http_size(file) if _is_http(file) else _stored_size(file))
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise DataError(f"{file!r} cannot be read: {error.strerror or error}; try again when it can") from error
+        raise _unreachable(file, error) from error
 
 
 def pieces(file: str, size: int) -> Iterator[bytes]:
     """The first `size` bytes of the file, some megabytes at a time. Raises as `Range.read`."""
     for offset in range(0, size, _PIECE):
         yield read_range(file, offset, min(_PIECE, size - offset))
+
+
+def _unreachable(file: str, error: OSError) -> DataError:
+    return DataError(f"{file!r} cannot be read: {error.strerror or error}; try again when it can")
 
 
 def _pread(file: str, offset: int, size: int) -> bytes:
@@ -109,25 +115,70 @@ def _pread(file: str, offset: int, size: int) -> bytes:
 
 
 def _fetch(file: str, offset: int, size: int) -> bytes:
-    if _is_http(file):
-        return _http("GET", file, offset, size) if size else b""
-    store, path = _store(file)
-    return store.cat_file(path, start=offset, end=offset + size)
+    if not size:
+        return b""
+    return _patiently(lambda: _http_range(file, offset, size) if _is_http(file) else _stored(file, offset, size))
+
+
+class _Refused(OSError):
+    """An answer that asking again will not change."""
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """What a store answers, asked again where it fails."""
+    for wait in _WAITS:
+        try:
+            return ask()
+        except (FileNotFoundError, _Refused):
+            raise
+        except OSError:
+            time.sleep(wait)
+    return ask()
 
 
 def _is_http(file: str) -> bool:
     return file.lower().startswith(("http://", "https://"))
 
 
-def _store(file: str) -> tuple[Any, str]:
-    """The file system that fsspec has for a URL, which it keeps, and the path within."""
+@contextmanager
+def _store(file: str) -> Iterator[tuple[Any, str]]:
+    """The file system that fsspec has for a URL, which it keeps, and the path within.
+
+    Every store raises kinds of its own; here they become OSErrors.
+    """
     import fsspec
 
     try:
         store, path = fsspec.core.url_to_fs(file)
     except (ImportError, ValueError) as error:
         raise DataError(f"{file!r} cannot be read: {error}") from error
-    return store, path
+    except Exception as error:
+        raise _Refused(_first_line(error)) from error
+    try:
+        yield store, path
+    except PermissionError as error:
+        raise _Refused(f"not allowed ({_first_line(error)})") from error
+    except (OSError, MegavitError):
+        raise
+    except Exception as error:
+        raise OSError(_first_line(error)) from error
+
+
+def _stored(file: str, offset: int, size: int) -> bytes:
+    with _store(file) as (store, path):
+        return store.cat_file(path, start=offset, end=offset + size)
+
+
+def _stored_size(file: str) -> int:
+    with _store(file) as (store, path):
+        size = store.size(path)
+        if size is None:
+            raise _Refused("its store does not say how large it is")
+        return int(size)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 @lru_cache(maxsize=1)
@@ -135,31 +186,48 @@ def _client(_process: int) -> Any:
     """One for each process: a connection must not be shared with a child."""
     import httpx
 
-    return httpx.Client(follow_redirects=True, timeout=_TIMEOUT_SECONDS)
+    return httpx.Client(follow_redirects=True, timeout=_TIMEOUT_SECONDS, headers={"Accept-Encoding": "identity"})
 
 
-def _http(method: str, url: str, offset: int = 0, size: int = 0) -> Any:
-    """For GET the bytes of the range, for HEAD the size of the file."""
+def _http_range(url: str, offset: int, size: int) -> bytes:
+    with _answered("GET", url, {"Range": f"bytes={offset}-{offset + size - 1}"}) as answer:
+        if answer.status_code == 416:
+            return b""  # the range begins beyond the end
+        # A file as a whole may be given as the range that it is.
+        whole = offset == 0 and answer.headers.get("content-length") == str(size)
+        if answer.status_code != 206 and not whole:
+            raise DataError(f"the server of {url!r} does not answer for parts of a file; copy the shards here")
+        data = bytearray()
+        for piece in answer.iter_bytes():
+            data += piece
+            if len(data) > size:  # its beginning need not be what was asked for
+                raise DataError(f"the server of {url!r} sends more than it is asked for; copy the shards here")
+        return bytes(data)
+
+
+def _http_size(url: str) -> int:
+    with _answered("HEAD", url, {}) as answer:
+        size = answer.headers.get("content-length", "")
+        if not size.isdecimal():
+            raise _Refused("the server does not say how large it is; copy the shards here")
+        return int(size)
+
+
+@contextmanager
+def _answered(method: str, url: str, headers: dict[str, str]) -> Iterator[Any]:
+    """The server's answer, of which only the head has been read."""
     import httpx
 
-    headers = {"Range": f"bytes={offset}-{offset + size - 1}"} if method == "GET" else {}
-    fault = ""
-    for wait in (*_WAITS, None):
-        try:
-            answer = _client(os.getpid()).request(method, url, headers={"Accept-Encoding": "identity"} | headers)
-            if answer.status_code in (404, 410):
+    try:
+        with _client(os.getpid()).stream(method, url, headers=headers) as answer:
+            code = answer.status_code
+            if code in (404, 410):
                 raise FileNotFoundError(url)
-            if answer.status_code == 416:
-                return b""  # the range begins beyond the end
-            if answer.status_code == 200 and method == "GET":
-                raise DataError(f"the server of {url!r} does not answer for parts of a file; copy the shards here")
-            if answer.status_code in (200, 206):
-                return answer.content if method == "GET" else int(answer.headers["content-length"])
-            fault = f"the server answers {answer.status_code}"
-            if answer.status_code < 500 and answer.status_code != 429:
-                break
-        except httpx.HTTPError as error:
-            fault = str(error) or type(error).__name__
-        if wait is not None:
-            time.sleep(wait)
-    raise OSError(fault)
+            if code not in (200, 206, 416):
+                fault = f"the server answers {code} {answer.reason_phrase}".strip()
+                raise OSError(fault) if code >= 500 or code == 429 else _Refused(fault)
+            yield answer
+    except httpx.InvalidURL as error:
+        raise _Refused(f"no URL: {error}") from error
+    except httpx.HTTPError as error:
+        raise OSError(_first_line(error)) from error

@@ -12,6 +12,7 @@ from megavit.data.listing import Candidate, Listing
 from megavit.data.samples import LabelledImages, Sample, Skipped, TargetValue
 from megavit.data.scan import Facts, Progress, scan
 from megavit.data.shards.listing import is_shards, list_shards
+from megavit.data.shards.opened import check_not_nearly_shards
 from megavit.data.shards.verify import Verify
 from megavit.data.splits import OF, complete
 from megavit.data.strata import strata
@@ -74,6 +75,7 @@ def survey(
         listing, facts = list_shards(text, on_corrupt, progress, verify)
         check({candidate.split for candidate in listing.candidates})
         return listing, facts
+    check_not_nearly_shards(text)
     if path.is_file() and path.suffix.lower() in TABLES:
         listing = list_table(path)
     elif path.is_dir():

@@ -17,7 +17,7 @@ from megavit.config.recipe import OnCorrupt
 from megavit.config.target import PARTING, TargetKind
 from megavit.data.decode import decode
 from megavit.data.ranges import Range
-from megavit.data.stand_in import stand_ins
+from megavit.data.stand_in import StandIns
 from megavit.errors import DataError, ImageError, OutputError
 
 SPLITS = ("train", "val", "test")
@@ -119,6 +119,7 @@ class LabelledImages:
     memory: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
     target: TargetKind = "classes"
     on_corrupt: OnCorrupt = "skip"
+    _stand_ins: list[StandIns] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def of(self, split: str) -> tuple[Sample, ...]:
         """The samples of "train", "val" or "test"."""
@@ -157,7 +158,7 @@ class LabelledImages:
         return self.memory[sample.name] if self.root is None else decode(self.root / sample.name, need)
 
     def sound(self, sample: Sample) -> tuple[Sample, bytes, Skipped | None]:
-        """A sample of a shard, its bytes, and None; or of what stands for it (`stand_ins`), and why.
+        """A sample of a shard, its bytes, and None; or of what stands for it (`StandIns`), and why.
 
         Raises:
             ImageError: where its bytes are damaged and nothing may stand for it.
@@ -168,11 +169,13 @@ class LabelledImages:
             return sample, sample.at.read(), None
         except ImageError as error:
             reason = error.reason
-        places = stand_ins(sample, self.samples) if self.on_corrupt == "skip" else ()
-        for other in (self.samples[place] for place in places):
-            if other.at is not None:
-                with suppress(ImageError):
-                    return other, other.at.read(), Skipped(sample.name, reason)
+        if self.on_corrupt == "skip":
+            if not self._stand_ins:
+                self._stand_ins.append(StandIns(self.samples))
+            for other in (self.samples[place] for place in self._stand_ins[0].of(sample)):
+                if other.at is not None:
+                    with suppress(ImageError):
+                        return other, other.at.read(), Skipped(sample.name, reason)
         raise ImageError(reason)
 
 

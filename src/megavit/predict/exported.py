@@ -19,6 +19,7 @@ from megavit.data.arrays import pixels_of
 from megavit.data.image_file import from_pillow, read_image_file
 from megavit.data.modes import on_white
 from megavit.data.ranges import Range
+from megavit.data.shards.index import Damaged
 from megavit.data.workers import MOST_WORKERS, processors
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.arrivals import Arrivals
@@ -27,7 +28,7 @@ from megavit.predict.ranking import predictions
 
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Maps an input of the model to its outputs by name."""
-Image = str | os.PathLike[str] | bytes | Range | PIL.Image.Image | np.ndarray
+Image = str | os.PathLike[str] | bytes | Range | Damaged | PIL.Image.Image | np.ndarray
 
 FILES = ("model.onnx", "model.xml")
 BATCH = 32
@@ -116,6 +117,8 @@ class Exported:
                 pixels, _ = read_image_file(image, self.info.preprocessing.size_for)
             case Range():
                 pixels, _ = read_image_file(image.read(), self.info.preprocessing.size_for)
+            case Damaged():
+                raise ImageError(image.reason)
             case PIL.Image.Image():
                 pixels = from_pillow(image)
             case np.ndarray():

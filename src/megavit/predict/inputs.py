@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from megavit.data.ranges import Range
-from megavit.data.shards.index import ranges
+from megavit.data.shards.index import Damaged, contents
 from megavit.data.shards.opened import is_shards, open_shards
 
 STANDARD_INPUT = "-"
@@ -22,10 +22,12 @@ _MAYBE_IMAGE = re.compile(rb"\xff\xd8|\x89P|GIF8|RIFF|BM|II[*+]|MM\0|.{0,3}\0|\x
 _CHUNK = 2**16
 
 
-def images_named(sources: Iterable[str], standard_input: BinaryIO) -> Iterator[tuple[str, Path | bytes | Range]]:
+def images_named(
+    sources: Iterable[str], standard_input: BinaryIO
+) -> Iterator[tuple[str, Path | bytes | Range | Damaged]]:
     """(name, path or bytes) of every image, found as they are asked for.
 
-    Shards, by a path or URL as of `megavit.data.shards.opened`, stand for all images in them.
+    Shards, by a path or URL as of `megavit.data.shards.opened`, stand for all images in them, and for what is damaged.
 
     A folder stands for all files below it, hidden ones left out, in order of name; a pattern (with `*`, `?` or
     `[`, unless a file has that very name) for what it matches; "-" for standard input: one image, or a path a line.
@@ -36,8 +38,8 @@ def images_named(sources: Iterable[str], standard_input: BinaryIO) -> Iterator[t
             yield from _from_stream(standard_input)
         elif is_shards(source):
             folder, index = open_shards(source)
-            for shard in index.shards:
-                yield from ((member.name, where) for member, where in ranges(folder, shard))
+            for shard in contents(folder, index).values():
+                yield from shard
         else:
             for path in _matches(source):
                 yield from ((str(file), file) for file in _files(path, frozenset()))

@@ -3,24 +3,25 @@
 Several processes share the shards; whichever part one of them left unfinished is made anew, and no other.
 """
 
-import io
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from shutil import rmtree
+from shutil import copyfileobj, rmtree
 from typing import Any
-
-import numpy as np
 
 from megavit.config.files import parse_json
 from megavit.errors import OutputError
+from megavit.predict.arrays import join_arrays
 from megavit.runtime.storage import sync_folder, write_file, writing
 
 RECORD = "megavit-parts.json"
+# Which file the parts have become, from the moment before it takes its place.
+_JOINED = ".joined"
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 
@@ -40,7 +41,7 @@ class Parts:
     def __init__(self, output: Path, suffix: str, shards: Sequence[str], made_of: dict[str, Any]) -> None:
         self.output = output
         self.joined = output.suffix != ""
-        self.folder = output.with_name(f"{output.name}.parts") if self.joined else output
+        self.folder = _folder_of(output) if self.joined else output
         self.shards, self.suffix = tuple(shards), suffix
         record = self.folder / RECORD
         with writing("the answers", output):
@@ -61,17 +62,19 @@ class Parts:
         """Of a shard's part."""
         return self.folder / (shard.removesuffix(".tar") + self.suffix)
 
+    def shards_of(self, rank: int, world: int) -> tuple[str, ...]:
+        """Those that process `rank` of `world` answers for."""
+        return self.shards[rank::world]
+
     def missing(self, rank: int, world: int) -> Iterator[str]:
         """The shards of process `rank` of `world` that have no part yet."""
-        yield from (shard for shard in self.shards[rank::world] if not self.path(shard).exists())
+        yield from (shard for shard in self.shards_of(rank, world) if not self.path(shard).exists())
 
     @contextmanager
     def write(self, shard: str) -> Iterator[Path]:
         """A file to write, which becomes the shard's part when the block ends without an error."""
         part = self.path(shard)
-        for left in self.folder.glob(f".{part.stem}-*{self.suffix}"):  # by a process that was killed
-            left.unlink(missing_ok=True)
-        unfinished = part.with_name(f".{part.stem}-{secrets.token_hex(4)}{self.suffix}")
+        unfinished = self._new(part.name.removesuffix(self.suffix))
         try:
             yield unfinished
             with writing("the answers", part):
@@ -82,10 +85,25 @@ class Parts:
         finally:
             unfinished.unlink(missing_ok=True)
 
-    def wait(self) -> None:
-        """Until the other processes have written theirs; whoever started them ends this one should they not."""
+    def note_unread(self, shard: str, count: int) -> None:
+        """Record that so many of a shard's images could not be read, before its part is there."""
+        with writing("the answers", self.output):
+            write_file(self._unread(shard), str(count))
+
+    def unread(self, shards: Sequence[str]) -> int:
+        """How many images of these shards could not be read, whenever their parts were written."""
+        return sum(int(path.read_text()) for path in map(self._unread, shards) if path.exists())
+
+    def wait(self, stopped: Callable[[], bool] = lambda: False) -> bool:
+        """Until the other processes have written theirs; False where it has `stopped` before.
+
+        Should they not, whoever started them ends this one.
+        """
         while any(not self.path(shard).exists() for shard in self.shards):
+            if stopped():
+                return False
             time.sleep(_SECONDS_BETWEEN_LOOKS)
+        return True
 
     def join(self) -> None:
         """All parts as the one file, in the order of the shards; then the parts go.
@@ -96,55 +114,73 @@ class Parts:
         if self.output.exists():
             raise OutputError(f"{self.output} is there already; move it away or choose another name")
         with writing("the answers", self.output):
-            _JOIN[self.suffix]([self.path(shard) for shard in self.shards], self.output)
-            rmtree(self.folder)
+            whole = self._new("")
+            _JOIN[self.suffix]([self.path(shard) for shard in self.shards], whole)
+            with whole.open("rb") as file:
+                os.fsync(file.fileno())
+            write_file(self.folder / _JOINED, _identity(whole))
+            whole.replace(self.output)
+            sync_folder(self.output.parent)
+            self.remove()
+
+    def remove(self) -> None:
+        rmtree(self.folder, ignore_errors=True)
+
+    def _new(self, stem: str) -> Path:
+        """A hidden file to write; what a process that was killed left of such a one goes."""
+        old = re.compile(rf"\.{re.escape(stem)}-[0-9a-f]{{8}}{re.escape(self.suffix)}")
+        for left in self.folder.iterdir():
+            if old.fullmatch(left.name):
+                left.unlink(missing_ok=True)
+        return self.folder / f".{stem}-{secrets.token_hex(4)}{self.suffix}"
+
+    def _unread(self, shard: str) -> Path:
+        return self.folder / f".{self.path(shard).name}.unread"
+
+
+def are_joined(output: Path) -> bool:
+    """Whether the file is what the parts beside it became, by a process that was killed before it removed them."""
+    try:
+        return (_folder_of(output) / _JOINED).read_text() == _identity(output)
+    except OSError:
+        return False
+
+
+def _folder_of(output: Path) -> Path:
+    """Of the parts that become a file."""
+    return output.with_name(f"{output.name}.parts")
+
+
+def _identity(path: Path) -> str:
+    """What a file keeps when it is renamed."""
+    found = path.stat()
+    return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
 
 
 def _has_files(folder: Path) -> bool:
     return any(not path.name.startswith(".") for path in folder.iterdir())
 
 
-def _join_lines(parts: Sequence[Path], output: Path) -> None:
-    _join(parts, output, headers=0)
+def _join_lines(parts: Sequence[Path], whole: Path) -> None:
+    _join(parts, whole, headers=0)
 
 
-def _join_tables(parts: Sequence[Path], output: Path) -> None:
-    _join(parts, output, headers=1)
+def _join_tables(parts: Sequence[Path], whole: Path) -> None:
+    _join(parts, whole, headers=1)
 
 
-def _join(parts: Sequence[Path], output: Path, headers: int) -> None:
-    """The parts one after the other, of all but the first without their header, put in place as a whole."""
-    whole = output.with_name(f".{output.name}-{secrets.token_hex(4)}")
-    try:
-        with whole.open("xb") as file:
-            for place, part in enumerate(parts):
-                with part.open("rb") as lines:
-                    for _ in range(headers if place else 0):
-                        lines.readline()
-                    while piece := lines.read(2**20):
-                        file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        whole.replace(output)
-        sync_folder(output.parent)
-    finally:
-        whole.unlink(missing_ok=True)
-
-
-def _join_arrays(parts: Sequence[Path], output: Path) -> None:
-    columns: dict[str, list[np.ndarray]] = {}
-    for part in parts:
-        with np.load(part, allow_pickle=False) as arrays:
-            for name in arrays.files:
-                columns.setdefault(name, []).append(arrays[name])
-    buffer = io.BytesIO()
-    whole: dict[str, Any] = {name: np.concatenate(column) for name, column in columns.items()}
-    np.savez(buffer, **whole)
-    write_file(output, buffer.getvalue())
+def _join(parts: Sequence[Path], whole: Path, headers: int) -> None:
+    """The parts one after the other, of all but the first without their header."""
+    with whole.open("xb") as file:
+        for place, part in enumerate(parts):
+            with part.open("rb") as lines:
+                for _ in range(headers if place else 0):
+                    lines.readline()
+                copyfileobj(lines, file, 2**20)
 
 
 _JOIN: dict[str, Callable[[Sequence[Path], Path], None]] = {
     ".csv": _join_tables,
     ".jsonl": _join_lines,
-    ".npz": _join_arrays,
+    ".npz": join_arrays,
 }

@@ -22,6 +22,7 @@ from megavit.data.decode import decode_with_size, from_array, from_pillow
 from megavit.data.image_file import Need
 from megavit.data.pictures import Images, as_batch, prepare
 from megavit.data.ranges import Range
+from megavit.data.shards.index import Damaged
 from megavit.data.workers import MOST_WORKERS, processors
 from megavit.engine.engine import Engine, Precision, Seen, check_precision
 from megavit.errors import BundleError, ConfigError, ImageError
@@ -33,7 +34,7 @@ from megavit.runtime.device import pick_device
 from megavit.weights.bundle import Bundle, load_bundle
 from megavit.weights.hub import fetch, is_hub
 
-Image = str | os.PathLike[str] | bytes | Range | PIL.Image.Image | np.ndarray | Tensor
+Image = str | os.PathLike[str] | bytes | Range | Damaged | PIL.Image.Image | np.ndarray | Tensor
 
 # Decoding runs ahead of the model by this many batches, so that neither waits and memory stays bounded.
 BATCHES_AHEAD = 2
@@ -269,6 +270,8 @@ def read_image(image: Any, need: Need | None) -> tuple[Tensor, tuple[int, int]]:
             return decode_with_size(image, need)
         case Range():
             return decode_with_size(image.read(), need)
+        case Damaged():
+            raise ImageError(image.reason)
         case PIL.Image.Image():
             pixels = from_pillow(image)
         case np.ndarray() | Tensor():

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megavit.config.target import TargetKind
-from megavit.data.shards.index import Member, Shard, ShardIndex, _fingerprint, parse_index
+from megavit.data.shards.index import (
+    Damaged,
+    Member,
+    Shard,
+    ShardIndex,
+    _fingerprint,
+    contents,
+    parse_index,
+)
 from megavit.errors import DataError
 
 names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0") | st.just("\udcff"), max_size=8)
@@ -44,7 +52,9 @@ def indices(draw: st.DrawFn) -> ShardIndex:
         )
         for place in range(draw(st.integers(0, 4)))
     )
-    return ShardIndex(kind, classes, shards, tuple(draw(st.lists(st.tuples(names, names), max_size=2))))
+    said = st.lists(st.tuples(names, names), max_size=2)
+    damaged = tuple((f"0.tar{name and '/'}{name}", reason) for name, reason in draw(said))
+    return ShardIndex(kind, classes, shards, tuple(draw(said)), damaged)
 
 
 @given(indices())
@@ -92,6 +102,8 @@ def test_no_flipped_bit_is_silent(bit):
         (("shards", 0, "heights"), [0], "expected a size"),
         (("shards", 0), None, "TypeError|NoneType"),
         (("classes",), [1], "expected names"),
+        (("damaged",), [["../x/a.png", "gone"]], "expected a shard's name before what is damaged"),
+        (("damaged",), [["a.png", "gone"]], "expected a shard's name before what is damaged"),
     ],
 )
 def test_what_cannot_be_is_refused_even_where_the_fingerprint_fits(path, value, told):
@@ -103,6 +115,20 @@ def test_what_cannot_be_is_refused_even_where_the_fingerprint_fits(path, value, 
     del table["fingerprint"]
     with pytest.raises(DataError, match=told):
         parse_index(json.dumps(table | {"fingerprint": _fingerprint(table)}), "here")
+
+
+def test_a_score_beyond_all_numbers_is_refused():
+    shard = replace(INDEX.shards[0], members=(replace(INDEX.shards[0].members[0], target=10**400),))
+    with pytest.raises(DataError, match="too large"):
+        parse_index(replace(INDEX, target="score", classes=(), shards=(shard,)).to_json(), "here")
+
+
+def test_by_shard_come_its_images_and_what_is_damaged():
+    index = replace(INDEX, damaged=(("x.tar/n.png", "torn"), ("x.tar/m.cls", "of an image"), ("y.tar", "gone")))
+    found = contents("here", index)
+    assert [name for name, _ in found["x.tar"]] == ["m", "x.tar/n.png"]
+    assert found["x.tar"][1][1] == Damaged("torn")
+    assert found["y.tar"] == [("y.tar", Damaged("gone"))]
 
 
 def test_two_images_of_one_name_are_refused():

@@ -8,10 +8,10 @@ import pytest
 from megavit.config.recipe import DataRecipe
 from megavit.data.read import read_data
 from megavit.data.shards.index import INDEX
-from megavit.data.shards.opened import open_shards
+from megavit.data.shards.opened import is_shards, open_shards
 from megavit.data.shards.scan import split_of
 from megavit.errors import DataError
-from tests.data.shards.made import picture, tar_of
+from tests.data.shards.made import class_folders, picture, sharded, tar_of
 
 ALL = DataRecipe(val=0, test=0)
 
@@ -94,7 +94,7 @@ def test_images_of_which_nothing_is_said_are_left_out_of_learning_and_kept_for_t
     folder = write(tmp_path / "s", a=by_class(0, 24), b=samples(24, 3))
     images = read_data(folder, ALL)
     assert len(images.samples) == 24
-    assert images.skipped_by_reason() == {"has no .cls or .json that says what it is": 3}
+    assert images.skipped_by_reason() == {"no .cls or .json says what it is": 3}
     assert open_shards(str(folder))[1].images == 27
     with pytest.raises(DataError, match="say of no image what it is"):
         read_data(write(tmp_path / "t", a=samples(0, 3)), ALL)
@@ -128,7 +128,7 @@ def test_a_shard_that_is_cut_short_gives_what_is_whole_in_it(left, tmp_path):
     folder = write(tmp_path / "s", a=whole[:left], b=by_class(24, 24))
     _, index = open_shards(str(folder))
     assert 24 <= index.images < 28
-    assert [reason[:9] for name, reason in index.skipped if name == "a.tar"] == ["cut short"]
+    assert [reason[:9] for name, reason in index.damaged if name == "a.tar"] == ["cut short"]
 
 
 def test_a_header_that_is_damaged_ends_its_shard(tmp_path):
@@ -137,7 +137,7 @@ def test_a_header_that_is_damaged_ends_its_shard(tmp_path):
     folder = write(tmp_path / "s", a=bytes(whole), b=by_class(24, 24))
     _, index = open_shards(str(folder))
     assert index.images == 26
-    assert dict(index.skipped)["a.tar"] == "damaged: a header of its files cannot be read"
+    assert dict(index.damaged)["a.tar"] == "damaged: a header of its files cannot be read"
 
 
 def test_pictures_and_labels_that_are_damaged_are_told_one_by_one(tmp_path):
@@ -146,7 +146,7 @@ def test_pictures_and_labels_that_are_damaged_are_told_one_by_one(tmp_path):
     files["0005.cls"] = b"\xff\xfe"
     files["0007.jpg"] = picture(500)
     _, index = open_shards(str(write(tmp_path / "s", a=files)))
-    assert dict(index.skipped) == {
+    assert dict(index.damaged) == {
         "a.tar/0003.png": "damaged or cut short",
         "a.tar/0005.cls": "a .cls that cannot be read",
         "a.tar/0007.jpg": "a second image of one sample",
@@ -158,17 +158,152 @@ def test_links_devices_and_paths_upwards_are_never_followed(tmp_path):
     (tmp_path / "secret.png").write_bytes(picture(7))
     path = tmp_path / "s" / "a.tar"
     path.parent.mkdir()
-    with tarfile.open(path, "w") as tar:
-        for name, kind in (("1.png", tarfile.SYMTYPE), ("2.png", tarfile.LNKTYPE), ("3.png", tarfile.CHRTYPE)):
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname = kind, "../secret.png"
-            tar.addfile(info)
-    with path.open("rb+") as file:
-        file.write(tar_of({"../../4.png": picture(4), "../../4.cls": b"0", "/5.png": picture(5), "/5.cls": b"1"}))
+    links = b""
+    for name, kind in (("1.png", tarfile.SYMTYPE), ("2.png", tarfile.LNKTYPE), ("3.png", tarfile.CHRTYPE)):
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname = kind, "../secret.png"
+        links += info.tobuf()
+    paths = {"../../4.png": picture(4), "../../4.cls": b"0", "/5.png": picture(5), "/5.cls": b"1"}
+    path.write_bytes(links + tar_of(paths))
     before = sorted(tmp_path.rglob("*"))
     _, index = open_shards(str(path))
     assert [member.name for member in index.shards[0].members] == ["a.tar/../../4.png", "a.tar//5.png"]
     assert sorted(tmp_path.rglob("*")) == before
+
+    assert dict(index.damaged) == {
+        "a.tar/1.png": "a link, which is not followed; write the file itself into the tar",
+        "a.tar/2.png": "a link, which is not followed; write the file itself into the tar",
+        "a.tar/3.png": "not a plain file",
+    }
+
+
+def test_zeros_in_place_of_a_header_are_no_end(tmp_path):
+    path = write(tmp_path / "s", a=tar_of(by_class(0, 24), tarfile.USTAR_FORMAT)) / "a.tar"
+    data = bytearray(path.read_bytes())
+    data[8 * 1024 : 9 * 1024] = bytes(1024)  # header and content of the fifth picture
+    path.write_bytes(data)
+    _, index = open_shards(str(path))
+    assert index.images == 4
+    assert index.damaged == (("a.tar", "damaged: its end comes before some of its content"),)
+    data[8 * 1024 : 8 * 1024 + 512] = b""  # one such block alone
+    data[8 * 1024 : 8 * 1024 + 512] = bytes(512)
+    data[8 * 1024 + 512 : 9 * 1024] = b"x" * 512
+    path.write_bytes(data)
+    assert open_shards(str(path))[1].damaged[0][1] == "damaged: a header of its files cannot be read"
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.GNUTYPE_SPARSE])
+def test_what_is_no_plain_file_is_told(kind, tmp_path):
+    whole = tar_of(by_class(0, 12))
+    info = tarfile.TarInfo("link.png")
+    info.type, info.linkname = kind, "0001.png"
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "a.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + whole)
+    _, index = open_shards(str(tmp_path / "s"))
+    assert index.images == 12
+    ((name, reason),) = index.damaged
+    assert name == "a.tar/link.png" and ("link" in reason or reason == "not a plain file")
+
+
+def test_samples_whose_image_is_of_no_kind_that_is_known_are_told(tmp_path):
+    files = {
+        **by_class(0, 12),
+        "a.heic": b"x",
+        "a.cls": b"0",
+        "b.v2.png": picture(1),
+        "b.cls": b"1",
+        "0003.mask.png": picture(2),  # of a sample with an image
+        "README.md": b"of the set",
+        "._0001.png": b"of another system",
+    }
+    _, index = open_shards(str(write(tmp_path / "s", a=files)))
+    assert index.images == 12
+    assert dict(index.damaged) == {
+        "a.tar/a": "a sample without an image, of .cls, .heic",
+        "a.tar/b": "a sample of .v2.png, where an image is KEY.png: no dot may stand in its key",
+    }
+    assert dict(index.skipped) == {
+        "a.tar/README": "a sample without an image, of .md",
+        "a.tar/._0001.png": "hidden",
+    }
+
+
+def test_a_cls_goes_before_a_json_and_two_that_differ_say_nothing(tmp_path):
+    files = by_class(0, 12)
+    for number in range(12):
+        files[f"{number:04}.json"] = b'{"label": "other"}'
+    whole = tar_of({**files, "a.png": picture(50), "a.cls": b"3", "b.png": picture(51), "b.cls": b"3"})
+    end = whole.index(bytes(2 * tarfile.BLOCKSIZE), len(whole) - tarfile.RECORDSIZE)
+    folder = write(tmp_path / "s", a=whole[: end - end % 512] + tar_of({"a.cls": b"3", "b.cls": b"4"}))
+    _, index = open_shards(str(folder))
+    targets = {member.name: member.target for member in index.shards[0].members}
+    assert "other" not in index.classes
+    assert targets["a.tar/a.png"] == 3 and targets["a.tar/b.png"] is None
+    assert index.damaged == (("a.tar/b.cls", "a second .cls of one sample, which says otherwise"),)
+
+
+@pytest.mark.parametrize("text", [b"[" * 100_000, b'{"score": ' + b"9" * 400 + b"}", b'{"label": ', b"\xff"])
+def test_a_json_that_cannot_be_read_is_told(text, tmp_path):
+    files = {**by_class(0, 12), "a.png": picture(50), "a.json": text}
+    _, index = open_shards(str(write(tmp_path / "s", a=files)))
+    assert index.damaged == (("a.tar/a.json", "a .json that cannot be read"),)
+    assert index.images == 13
+
+
+def test_damage_in_shards_of_others_is_fatal_where_it_is_so_chosen(tmp_path):
+    files = by_class(0, 24)
+    files["0003.png"] = files["0003.png"][:-20]
+    folder = write(tmp_path / "s", a=files)
+    assert len(read_data(folder, ALL).samples) == 23
+    for _ in range(2):  # also when it is known from the index
+        with pytest.raises(DataError, match=r"'a.tar/0003.png': damaged or cut short; restore it, or go on without"):
+            read_data(folder, DataRecipe(val=0, test=0, on_corrupt="fail"))
+
+
+def test_an_index_is_not_written_while_a_shard_is_damaged_as_a_whole(tmp_path):
+    whole = tar_of(by_class(0, 24))
+    folder = write(tmp_path / "s", a=whole[:5000], b=by_class(24, 24))
+    assert open_shards(str(folder))[1].images < 48
+    assert not (folder / INDEX).exists()
+    (folder / "a.tar").write_bytes(whole)
+    assert open_shards(str(folder))[1].images == 48
+    assert (folder / INDEX).exists()
+
+
+def test_a_suffix_in_capitals_is_one_too(tmp_path):
+    folder = write(tmp_path / "s", a=by_class(0, 12))
+    (folder / "a.tar").rename(folder / "A.TAR")
+    assert open_shards(str(folder)) == open_shards(str(folder))
+    assert open_shards(str(folder))[1].shards[0].name == "A.TAR"
+
+
+def test_a_tar_that_an_index_lies_beside_is_what_that_says(tmp_path):
+    index = sharded(class_folders(tmp_path / "in", 90), tmp_path / "out")
+    _, found = open_shards(f"{tmp_path}/out/data-000001.tar")
+    assert (found.classes, found.shards) == (index.classes, index.shards[1:2])
+    _, found = open_shards(f"{tmp_path}/out/data-{{000000..000001}}.tar")
+    assert found.shards == index.shards[:2]
+    assert found.fingerprint() != index.fingerprint()
+    (tmp_path / "out" / "more.tar").write_bytes(tar_of(by_class(0, 12)))
+    assert open_shards(f"{tmp_path}/out/more.tar")[1].classes == tuple(str(number) for number in range(12))
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["x.tar.gz", "y.tgz"], "are compressed.*gunzip them first"),
+        (["train/0.tar", "val/0.tar"], "has shards in folders within, such as '.*train/0.tar'; name one of these"),
+    ],
+)
+def test_what_is_nearly_shards_is_told_what_to_do(names, told, tmp_path):
+    for name in names:
+        (tmp_path / "s" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "s" / name).write_bytes(tar_of(by_class(0, 12)))
+    with pytest.raises(DataError, match=told):
+        read_data(tmp_path / "s", ALL)
+    if "gz" in names[0]:
+        with pytest.raises(DataError, match=r"is compressed.*gunzip it first"):
+            read_data(tmp_path / "s" / names[0], ALL)
 
 
 def test_one_tar_and_several_can_be_named(tmp_path):
@@ -177,7 +312,7 @@ def test_one_tar_and_several_can_be_named(tmp_path):
     _, index = open_shards(f"{folder}/x-{{01..03}}.tar")
     assert [shard.name for shard in index.shards] == ["x-01.tar", "x-02.tar", "x-03.tar"]
     _, index = open_shards(f"{folder}/x-{{03..05}}.tar")
-    assert dict(index.skipped) == {"x-04.tar": "not there", "x-05.tar": "not there"}
+    assert dict(index.damaged) == {"x-04.tar": "not there", "x-05.tar": "not there"}
     with pytest.raises(DataError, match="must count upwards"):
         open_shards(f"{folder}/x-{{03..01}}.tar")
     with pytest.raises(DataError, match=r"no images in the 1 shards of .*x-09.tar: not there"):
@@ -185,10 +320,9 @@ def test_one_tar_and_several_can_be_named(tmp_path):
 
 
 def test_photos_beside_a_tar_stay_photos(tmp_path):
-    from megavit.data.shards.opened import is_shards
-
     folder = write(tmp_path / "s", a=by_class(0, 12))
-    (folder / "README.md").write_text("shards")
+    for name in ("README.md", "LICENSE", "SHA256SUMS"):
+        (folder / name).write_text("shards")
     assert is_shards(str(folder))
     (folder / "photo.png").write_bytes(picture(0))
     assert not is_shards(str(folder))

@@ -16,6 +16,7 @@ from megavit.errors import DataError
 INDEX = "megavit-shards.json"
 FORMAT = 1
 
+_LABELS = (".cls", ".json")
 _SPLITS = ("train", "val", "test", None)
 _COLUMNS = ("names", "targets", "offsets", "sizes", "digests", "heights", "widths", "channels")
 _SHA256, _DIGEST = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{16}")
@@ -73,13 +74,15 @@ class ShardIndex:
         target: what every image has.
         classes: names of the classes, or labels, in the order of their indices; none for scores.
         shards: in the order of their names.
-        skipped: (name, reason) of what was found and could not be used.
+        skipped: (name, reason) of what was left out and is no damage: when they were written, or as it is no image.
+        damaged: (name, reason) of what lies in the shards and cannot be used: SHARD or SHARD/FILE.
     """
 
     target: TargetKind
     classes: tuple[str, ...]
     shards: tuple[Shard, ...]
     skipped: tuple[tuple[str, str], ...] = ()
+    damaged: tuple[tuple[str, str], ...] = ()
 
     @property
     def images(self) -> int:
@@ -94,12 +97,31 @@ class ShardIndex:
             "classes": list(self.classes),
             "shards": [_plain(shard) for shard in self.shards],
             "skipped": [list(row) for row in self.skipped],
+            "damaged": [list(row) for row in self.damaged],
         }
         return json.dumps({"fingerprint": _fingerprint(table)} | table, separators=(",", ":"))
 
     def fingerprint(self) -> str:
         """32 hex digits that change with any shard's bytes and with anything that is said of them."""
         return json.loads(self.to_json())["fingerprint"]
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """What stands where an image should be, and why it cannot be read."""
+
+    reason: str
+
+
+def contents(folder: str, index: ShardIndex) -> dict[str, list[tuple[str, Range | Damaged]]]:
+    """By shard, each image in it by its name, then what is there and cannot be used."""
+    found: dict[str, list[tuple[str, Range | Damaged]]] = {
+        shard.name: [(member.name, where) for member, where in ranges(folder, shard)] for shard in index.shards
+    }
+    for name, reason in index.damaged:
+        if not name.lower().endswith(_LABELS):  # the image that it belongs to has its own line
+            found.setdefault(name.partition("/")[0], []).append((name, Damaged(reason)))
+    return {shard: found[shard] for shard in sorted(found) if found[shard]}
 
 
 def ranges(folder: str, shard: Shard) -> Iterator[tuple[Member, Range]]:
@@ -112,6 +134,16 @@ def ranges(folder: str, shard: Shard) -> Iterator[tuple[Member, Range]]:
 def place_of(folder: str, name: str) -> str:
     """The path or URL of a file in a folder, which is a path or URL."""
     return f"{folder.rstrip('/')}/{name}" if folder else name
+
+
+def is_tar(name: str) -> bool:
+    """Whether a file is a shard, by its name."""
+    return name.lower().endswith(".tar")
+
+
+def is_shard_name(name: str) -> bool:
+    """Whether it is a shard of its folder and of no other: an index may come from anyone."""
+    return is_tar(name) and not name.startswith(".") and not re.search(r"[/\\\0]", name)
 
 
 def is_name(name: object) -> bool:
@@ -140,20 +172,23 @@ def parse_index(text: str | bytes, where: str) -> ShardIndex:
         _check(names == sorted(set(names)), "shards in the order of their names", names[:5])
         images = [member.name for shard in shards for member in shard.members]
         _check(len(set(images)) == len(images), "a name for each image", "the same twice")
-        skipped = tuple((name, reason) for name, reason in map(_strings, table["skipped"]))
-    except (KeyError, TypeError, ValueError) as error:
+        skipped, damaged = (
+            tuple((name, reason) for name, reason in map(_strings, table[key])) for key in ("skipped", "damaged")
+        )
+        for name, _ in damaged:
+            _check(is_shard_name(name.partition("/")[0]), "a shard's name before what is damaged in it", name)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error or type(error).__name__
         raise DataError(
-            f"{where} is damaged: {error or type(error).__name__}; restore it, or remove it to have the shards indexed "
+            f"{where} is damaged: {reason}; restore it, or remove it to have the shards indexed "
             "anew, if they carry their classes themselves"
         ) from None
-    return ShardIndex(target, classes, shards, skipped)
+    return ShardIndex(target, classes, shards, skipped, damaged)
 
 
 def _shard(row: dict[str, Any], target: str, classes: int) -> Shard:
     name, size, split = row["name"], row["bytes"], row["split"]
-    # A file of this folder and no other: the index may come from anyone.
-    plain = isinstance(name, str) and name.endswith(".tar") and not re.search(r"[/\\\0]", name) and name[0] != "."
-    _check(plain, "a shard's name", name)
+    _check(isinstance(name, str) and is_shard_name(name), "a shard's name", name)
     _check(_whole(size) and size >= 0, "a shard's size", size)
     _check(_is_hex(row["sha256"], _SHA256), "a SHA-256", row["sha256"])
     _check(split in _SPLITS, "a split", split)

@@ -8,13 +8,13 @@ from megavit.data.listing import Candidate, Listing
 from megavit.data.ranges import is_url
 from megavit.data.samples import Skipped
 from megavit.data.scan import Facts, Progress
-from megavit.data.shards.index import INDEX, Member, Shard, ShardIndex, ranges
+from megavit.data.shards.index import INDEX, Member, Shard, ShardIndex, is_tar, ranges
 from megavit.data.shards.opened import is_shards as is_shards
 from megavit.data.shards.opened import open_shards
 from megavit.data.shards.verify import Faults, Verify, sizes_differ, verify
 from megavit.errors import DataError
 
-UNLABELLED = "has no .cls or .json that says what it is"
+UNLABELLED = "no .cls or .json says what it is"
 WHOLE = "; each of its images is whole"
 
 
@@ -35,11 +35,8 @@ def list_shards(
     faults = [*verify(folder, chosen, progress)]
     known = {shard.name for shard in chosen}
     faults += sizes_differ(folder, [shard for shard in index.shards if shard.name not in known])
-    if faults and on_corrupt == "fail":
-        raise DataError(
-            f"{len(faults):,} of the {len(index.shards):,} shards of {source!r} are not as they were written: "
-            f'{faults[0].shard} is {faults[0].reason}; restore them, or go on without with on_corrupt = "skip"'
-        )
+    if on_corrupt == "fail":
+        _refuse(source, index, faults)
     damaged = {fault.shard: fault.images or {} for fault in faults}
     candidates: list[Candidate] = []
     found: list[Facts | str] = []
@@ -55,14 +52,33 @@ def list_shards(
             candidates.append(Candidate(member.name, target, shard.split, where))
             found.append(fact)
     skipped = (
-        *(Skipped(name, reason) for name, reason in index.skipped),
+        *(Skipped(name, reason) for name, reason in (*index.skipped, *index.damaged)),
         *(Skipped(fault.shard, _told(fault)) for fault in faults if not fault.images),
         *(Skipped(name, "a shard that the index does not know") for name in _unknown(source, index)),
     )
     if all(member.target is None for shard in index.shards for member in shard.members):
-        raise DataError(f"the shards of {source!r} say of no image what it is: each needs a .cls, or a .json with it")
+        raise DataError(
+            f"the shards of {source!r} say of no image what it is: each needs a .cls with its class, or a .json with "
+            "label, labels or score. A tar of class folders is for megavit shard: unpack it, then "
+            "megavit shard FOLDER --out SHARDS"
+        )
     root = None if is_url(folder) else Path(folder)
     return Listing(root, index.classes, tuple(candidates), skipped, index.target), found
+
+
+def _refuse(source: str, index: ShardIndex, faults: Sequence[Faults]) -> None:
+    go_on = 'go on without with --on-corrupt skip (on_corrupt = "skip")'
+    if faults:
+        raise DataError(
+            f"{len(faults):,} of the {len(index.shards):,} shards of {source!r} are not as they were written: "
+            f"{faults[0].shard} is {faults[0].reason}; restore them, or {go_on}"
+        )
+    if index.damaged:
+        name, reason = index.damaged[0]
+        raise DataError(
+            f"{len(index.damaged):,} of what is in the shards of {source!r} cannot be used: {name!r}: {reason}; "
+            f"restore it, or {go_on}"
+        )
 
 
 def _chosen(index: ShardIndex, verified: Verify) -> Sequence[Shard]:
@@ -95,4 +111,5 @@ def _unknown(source: str, index: ShardIndex) -> list[str]:
     if is_url(source) or not (folder / INDEX).is_file():
         return []
     known = {shard.name for shard in index.shards}
-    return sorted(path.name for path in folder.glob("*.tar") if path.name not in known)
+    known |= {name for name, _ in index.damaged}
+    return sorted(path.name for path in folder.iterdir() if is_tar(path.name) and path.name not in known)

@@ -1,43 +1,33 @@
-"""The index of shards that came without one: every file in them is read to its end once.
+"""The index of shards that came without one: every file in them is read to its end once."""
 
-The conventions are WebDataset's: files of one sample lie together and share the name up to the first dot, its key;
-what follows says what they are.
-"""
-
-import json
-import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from megavit.config.target import TargetKind
 from megavit.data.image_file import examine
 from megavit.data.ranges import digest, pieces, size_of
 from megavit.data.scan import Progress
+from megavit.data.shards.convention import IMAGES, TARGETS, Files, Told, key_and_kind, told
 from megavit.data.shards.index import Member, Shard, ShardIndex, Target, is_name, place_of
 from megavit.data.shards.tar import Entry, entries
 from megavit.data.workers import MOST_WORKERS, in_processes, processors
 from megavit.errors import DataError, ImageError
 
-IMAGES = ("jpg", "jpeg", "png", "webp", "ppm", "pgm", "bmp", "gif", "tif", "tiff", "avif", "npy", "img", "bin")
-"""What may follow the key of an image; its content decides which kind it is."""
-
-_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _MOST_TEXT = 2**20
-
-Told = str | tuple[str, ...] | float | None
-"""A target as a shard has it: with names."""
+_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What one shard holds: images with what is said of them, and what could not be used."""
+    """What one shard holds: images with what is said of them, and what could not be used (`ShardIndex`)."""
 
     size: int
     sha256: str
     images: tuple[tuple[Member, Told], ...]
     skipped: tuple[tuple[str, str], ...]
+    damaged: tuple[tuple[str, str], ...]
 
 
 class Forward:
@@ -76,24 +66,27 @@ def scan_shards(folder: str, names: Sequence[str], progress: Progress | None = N
     Raises:
         DataError: where one cannot be reached, nothing in them is an image, or they say different kinds of things.
     """
+    names = sorted(set(names))
     workers = min(processors(), MOST_WORKERS) if len(names) > 1 else 0
     shards: list[tuple[str, _Found]] = []
     skipped: list[tuple[str, str]] = []
+    damaged: list[tuple[str, str]] = []
     tasks = [(folder, name) for name in names]
-    for name, found in zip(names, in_processes(_scan, tasks, workers), strict=True):
+    for done, (name, found) in enumerate(zip(names, in_processes(_scan, tasks, workers), strict=True), start=1):
         if isinstance(found, str):
-            skipped.append((name, found))
+            damaged.append((name, found))
         else:
             shards.append((name, found))
             skipped += found.skipped
+            damaged += found.damaged
         if progress is not None:
-            progress(len(shards), len(names))
-    told = [target for _, found in shards for _, target in found.images if target is not None]
+            progress(done, len(names))
+    said = [target for _, found in shards for _, target in found.images if target is not None]
     if not any(found.images for _, found in shards):
-        first = f"; {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
+        first = f"; {damaged[0][0]}: {damaged[0][1]}" if damaged else ""
         raise DataError(f"there are no images in the {len(names):,} shards of {folder or '.'!r}{first}")
-    kind = _kind(folder, told)
-    classes = _classes(told)
+    kind = _kind(folder, said)
+    classes = _classes(said)
     number = {name: place for place, name in enumerate(classes)}
     return ShardIndex(
         kind,
@@ -104,11 +97,12 @@ def scan_shards(folder: str, names: Sequence[str], progress: Progress | None = N
                 found.size,
                 found.sha256,
                 split_of(name),
-                tuple(_with_target(member, _indexed(target, number)) for member, target in found.images),
+                tuple(replace(member, target=_indexed(target, number)) for member, target in found.images),
             )
-            for name, found in sorted(shards)
+            for name, found in shards
         ),
         tuple(skipped),
+        tuple(damaged),
     )
 
 
@@ -132,29 +126,52 @@ def _scan(task: tuple[str, str]) -> _Found | str:
 
 
 def _samples(shard: str, size: int, stream: Forward) -> _Found:
-    images: dict[str, Member] = {}
-    told: dict[str, Told] = {}
+    samples: dict[str, Files] = {}
     skipped: list[tuple[str, str]] = []
+    damaged: list[tuple[str, str]] = []
     for entry in entries(stream, size):
         if isinstance(entry, str):
-            skipped.append((shard, entry))
+            damaged.append((shard, entry))
             continue
-        key, kind = _key_and_kind(entry.name)
+        key, kind = key_and_kind(entry.name)
         name = f"{shard}/{entry.name}"
         if not is_name(name):
-            continue
-        try:
-            if kind in IMAGES:
-                if key in images:
-                    raise ImageError("a second image of one sample")
-                images[key] = _member(name, entry, _content(stream, entry))
-            elif kind in ("cls", "json") and entry.size <= _MOST_TEXT:
-                target = _told(kind, _content(stream, entry))
-                told[key] = told.get(key) if target is None else target
-        except ImageError as error:
-            skipped.append((name, error.reason))
-    pairs = tuple((member, told.get(key)) for key, member in images.items())
-    return _Found(size, stream.to_end(), pairs, tuple(skipped))
+            damaged.append((shard, f"a file whose name none can have: {name!a:.80}"))
+        elif not key.rpartition("/")[2]:
+            skipped.append((name, "hidden"))
+        else:
+            sample = samples.setdefault(key, Files())
+            try:
+                _take(sample, name, kind, entry, stream)
+            except ImageError as error:
+                damaged.append((name, error.reason))
+            sample.kinds.add(kind)
+    for key, sample in samples.items():
+        if sample.fault:
+            (skipped if sample.are_notes else damaged).append((f"{shard}/{key}", sample.fault))
+    pairs = tuple((one.image, one.target) for one in samples.values() if one.image is not None)
+    return _Found(size, stream.to_end(), pairs, tuple(skipped), tuple(damaged))
+
+
+def _take(sample: Files, name: str, kind: str, entry: Entry, stream: Forward) -> None:
+    """What the file is to its sample.
+
+    Raises:
+        ImageError: where it cannot be used.
+    """
+    if kind not in IMAGES and kind not in TARGETS:
+        return
+    if entry.fault:
+        raise ImageError(entry.fault)
+    if kind in IMAGES:
+        if sample.image is not None:
+            raise ImageError("a second image of one sample")
+        sample.image = _member(name, entry, _content(stream, entry))
+        return
+    target = told(kind, _content(stream, entry)) if entry.size <= _MOST_TEXT else None
+    if sample.told.setdefault(kind, target) != target:
+        sample.told[kind] = None
+        raise ImageError(f"a second .{kind} of one sample, which says otherwise")
 
 
 def _content(stream: Forward, entry: Entry) -> bytes:
@@ -165,30 +182,6 @@ def _content(stream: Forward, entry: Entry) -> bytes:
 def _member(name: str, entry: Entry, data: bytes) -> Member:
     channels, height, width = examine(data)
     return Member(name, None, entry.offset, entry.size, digest(data), height, width, channels)
-
-
-def _key_and_kind(name: str) -> tuple[str, str]:
-    folder, slash, file = name.rpartition("/")
-    key, _, kind = file.partition(".")
-    return folder + slash + key, kind.lower()
-
-
-def _told(kind: str, data: bytes) -> Told:
-    """What a .cls (a number or a name) or a .json (with label, labels or score) says; None where it does not."""
-    try:
-        if kind == "cls":
-            return data.decode().strip() or None
-        table = json.loads(data)
-    except ValueError as error:
-        raise ImageError(f"a .{kind} that cannot be read") from error
-    if not isinstance(table, dict):
-        return None
-    if isinstance(table.get("labels"), list):
-        return tuple(sorted({str(label) for label in table["labels"]}))
-    score, label = table.get("score"), table.get("label")
-    if isinstance(score, int | float) and not isinstance(score, bool) and math.isfinite(score):
-        return float(score)
-    return str(label) if isinstance(label, int | str) and not isinstance(label, bool) else None
 
 
 def _kind(folder: str, told: Sequence[Told]) -> TargetKind:
@@ -221,9 +214,3 @@ def _indexed(target: Told, number: dict[str, int]) -> Target:
             return tuple(sorted(number[name] for name in target))
         case _:
             return target
-
-
-def _with_target(member: Member, target: Target) -> Member:
-    return Member(
-        member.name, target, member.offset, member.size, member.digest, member.height, member.width, member.channels
-    )

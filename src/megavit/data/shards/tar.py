@@ -12,15 +12,17 @@ BLOCK = tarfile.BLOCKSIZE
 END = bytes(2 * BLOCK)
 # Extended headers are held in memory; a name needs no more than this.
 _MOST_HEADER = 2**16
+_PIECE = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A regular file in a tar: `size` bytes of it begin at `offset`."""
+    """A file in a tar: `size` bytes of it begin at `offset`; or why it cannot be read there."""
 
     name: str
     offset: int
     size: int
+    fault: str = ""
 
 
 class Readable(Protocol):
@@ -48,9 +50,10 @@ def space(size: int) -> int:
 
 
 def entries(stream: Readable, whole: int) -> Iterator[Entry | str]:
-    """The regular files in a tar of `whole` bytes, in order; at last a reason, where it is damaged or cut short.
+    """The files in a tar of `whole` bytes, in order; at last a reason, where it is damaged or cut short.
 
-    Links, folders and devices are passed over. The stream is left wherever the last header ended.
+    Folders are passed over; of links and devices it is told that they are. Nothing may follow the end: zeros where a
+    header was look like one.
     """
     offset = 0
     zeros = 0
@@ -62,11 +65,15 @@ def entries(stream: Readable, whole: int) -> Iterator[Entry | str]:
             break
         if not any(block):
             zeros += 1
-            if zeros == 2:
-                return
             offset += BLOCK
+            if zeros == 2:
+                if not _only_zeros(stream, offset, whole):
+                    yield "damaged: its end comes before some of its content"
+                return
             continue
-        zeros = 0
+        if zeros:
+            yield "damaged: a header of its files cannot be read"
+            return
         try:
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.HeaderError:
@@ -85,11 +92,27 @@ def entries(stream: Readable, whole: int) -> Iterator[Entry | str]:
         if start + info.size > whole:
             yield f"cut short within {(name or info.name)[-80:]!r}"
             return
-        if info.isreg() and info.size <= MAX_BYTES:
-            yield Entry(name or info.name, start, info.size)
+        if not info.isdir():
+            yield Entry(name or info.name, start, info.size, _fault(info))
         name = ""
     if not zeros:
         yield "cut short"
+
+
+def _fault(info: tarfile.TarInfo) -> str:
+    if info.type in (tarfile.LNKTYPE, tarfile.SYMTYPE):
+        return "a link, which is not followed; write the file itself into the tar"
+    if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE):
+        return "not a plain file"
+    return f"a file above the limit of {MAX_BYTES // 2**20} MiB" if info.size > MAX_BYTES else ""
+
+
+def _only_zeros(stream: Readable, start: int, end: int) -> bool:
+    for offset in range(start, end, _PIECE):
+        stream.seek(offset)
+        if any(stream.read(min(_PIECE, end - offset))):
+            return False
+    return True
 
 
 def _long_name(data: bytes, kind: bytes) -> str:

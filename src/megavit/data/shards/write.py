@@ -12,8 +12,8 @@ from megavit.data.image_file import read_file
 from megavit.data.listing import Candidate, Listing
 from megavit.data.ranges import Range, digest
 from megavit.data.scan import Facts, Progress
+from megavit.data.shards.convention import IMAGES
 from megavit.data.shards.index import INDEX, Member, Shard, ShardIndex, Target
-from megavit.data.shards.scan import IMAGES
 from megavit.data.shards.tar import BLOCK, END, header, padding, space
 from megavit.data.workers import MOST_WORKERS, in_processes, processors
 from megavit.errors import DataError, ImageError, OutputError

@@ -1,0 +1,82 @@
+"""What the names and the small files of a shard say, by WebDataset's conventions.
+
+Files of one sample share the name up to the first dot, its key; what follows says what they are.
+"""
+
+import json
+import math
+from dataclasses import dataclass, field
+
+from megavit.data.shards.index import Member
+from megavit.errors import ImageError
+
+IMAGES = ("jpg", "jpeg", "png", "webp", "ppm", "pgm", "bmp", "gif", "tif", "tiff", "avif", "npy", "img", "bin")
+"""What may follow the key of an image; its content decides which kind it is."""
+
+TARGETS = ("cls", "json")
+# What is said of the set as a whole, or in words.
+_NOTES = ("json", "jsonl", "txt", "md", "csv", "tsv", "yaml", "yml", "idx", "")
+_LONGEST_NAME = 200
+
+Told = str | tuple[str, ...] | float | None
+"""A target as a shard has it: with names."""
+
+
+@dataclass(slots=True)
+class Files:
+    """The files of one key: the image, if it can be read; what a .cls and a .json say; the kinds of all."""
+
+    image: Member | None = None
+    told: dict[str, Told] = field(default_factory=dict)
+    kinds: set[str] = field(default_factory=set)
+
+    @property
+    def target(self) -> Told:
+        """A .cls is there to say the class; a .json says many things."""
+        said = [self.told[kind] for kind in TARGETS if self.told.get(kind) is not None]
+        return said[0] if said else None
+
+    @property
+    def fault(self) -> str:
+        """Why there is no image, where no file of them could be one."""
+        if self.image is not None or self.kinds & set(IMAGES):
+            return ""
+        dotted = next((kind for kind in sorted(self.kinds) if kind.rpartition(".")[2] in IMAGES), None)
+        if dotted is not None:
+            kind = dotted.rpartition(".")[2]
+            return f"a sample of .{dotted}, where an image is KEY.{kind}: no dot may stand in its key"
+        return f"a sample without an image, of {', '.join(f'.{kind}' for kind in sorted(self.kinds))}"[:_LONGEST_NAME]
+
+    @property
+    def are_notes(self) -> bool:
+        """Whether there is nothing to miss in them but words."""
+        return self.kinds <= {*_NOTES}
+
+
+def key_and_kind(name: str) -> tuple[str, str]:
+    folder, slash, file = name.rpartition("/")
+    key, _, kind = file.partition(".")
+    return folder + slash + key, kind.lower()
+
+
+def told(kind: str, data: bytes) -> Told:
+    """What a .cls (a number or a name) or a .json (with label, labels or score) says; None where it does not."""
+    try:
+        if kind == "cls":
+            label = data.decode().strip()
+            if len(label) > _LONGEST_NAME:
+                raise ValueError
+            return label or None
+        table = json.loads(data)
+        score = table.get("score") if isinstance(table, dict) else None
+        score = float(score) if isinstance(score, int | float) and not isinstance(score, bool) else None
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise ImageError(f"a .{kind} that cannot be read") from error
+    if not isinstance(table, dict):
+        return None
+    if isinstance(table.get("labels"), list):
+        return tuple(sorted({str(label)[:_LONGEST_NAME] for label in table["labels"]}))
+    if score is not None and math.isfinite(score):
+        return score
+    label = table.get("label")
+    return str(label)[:_LONGEST_NAME] if isinstance(label, int | str) and not isinstance(label, bool) else None
