@@ -50,7 +50,7 @@ DESIGNS = {
     "MegaVit without QK-norm": Design(qk_norm=False),
     "plain ViT": PLAIN_VIT,
 }
-WIDTHS = (64, 128, 256)
+WIDTHS = (32, 64, 128, 256)
 DEPTH, PATCH, DIM_HEAD = 4, 7, 32
 # Each twice the one before; the recipe's own is 3e-3.
 RATES = tuple(round(1.5e-3 * 2**k, 4) for k in range(9))

@@ -1,7 +1,7 @@
 """The plot and the table of `stability.py`: the highest stable rate by width, and losses and logits by rate."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ Run = dict[str, Any]
 # several seeds, the median of these ratios.
 STABLE = 1.5
 COLOURS = {"MegaVit": LIGHT.accent, "MegaVit without QK-norm": "#d98324", "plain ViT": "#8d8f94"}
-# The width whose losses and logits are shown; the other two are much like it.
+# The width whose losses and logits are shown; the others are much like it.
 SHOWN_WIDTH = 128
 
 
@@ -61,42 +61,43 @@ def table(runs: Sequence[Run]) -> list[tuple[str, int, int, dict[str, float | No
     return rows
 
 
-def plot(runs: Sequence[Run], depth: int, optimiser: str = "adamw") -> Figure:
+def plot(runs: Sequence[Run], depth: int) -> Figure:
     """Three panels: the highest stable rate by width; loss, and largest attention logit, by rate at one width."""
     figure = Figure(figsize=(10.5, 3.8), dpi=160, layout="constrained", facecolor=LIGHT.paper)
     by_width, losses, logits = figure.subplots(1, 3)
-    some = chosen(runs, depth=depth, optimiser=optimiser)
+    some = chosen(runs, depth=depth)
+    shown = chosen(some, width=SHOWN_WIDTH, optimiser="adamw")
     for design, colour in COLOURS.items():
-        rates = {
-            width: highest_stable(chosen(some, width=width), design)
-            for width in values_of(some, "width")
-        }  # fmt: skip
-        points = [(width, rate) for width, rate in rates.items() if rate is not None]
-        by_width.plot(*zip(*points, strict=True), "o-", color=colour, label=design)
-        shown = chosen(some, width=SHOWN_WIDTH, design=design)
-        _curve(losses, shown, lambda run: run["loss"], colour, design)
-        _curve(logits, shown, lambda run: run["attention_logit"], colour, design)
-    best = min(map(_loss, chosen(some, width=SHOWN_WIDTH, seed=0)))
-    losses.axhline(STABLE * best, color=LIGHT.muted, linewidth=1.0, linestyle=":")
-    _style(by_width, "highest stable learning rate", "width")
-    widths = values_of(some, "width")
+        for optimiser, line in (("adamw", "o-"), ("muon", "o:")):
+            kind = chosen(some, optimiser=optimiser)
+            rates = {width: highest_stable(chosen(kind, width=width), design) for width in values_of(kind, "width")}
+            points = [(width, rate) for width, rate in rates.items() if rate is not None]
+            label = design if optimiser == "adamw" else None
+            by_width.plot(*zip(*points, strict=True), line, color=colour, label=label, markersize=5)
+        _curve(losses, chosen(shown, design=design), "loss", colour)
+        _curve(logits, chosen(shown, design=design), "attention_logit", colour)
+    losses.axhline(STABLE * min(map(_loss, chosen(shown, seed=0))), color=LIGHT.muted, linewidth=1.0, linestyle=":")
+    _style(by_width, "highest stable learning rate (dotted: Muon)", "width")
+    widths, rates = values_of(some, "width"), values_of(some, "rate")
     by_width.set_xticks(widths, [str(width) for width in widths])
-    _style(losses, f"loss after training, width {SHOWN_WIDTH} (dotted: stable)", "learning rate")
+    by_width.set_yticks(rates, [f"{rate:g}" for rate in rates])
+    _style(losses, f"loss after training, width {SHOWN_WIDTH}, AdamW", "learning rate (dotted: stable)")
     ticks = (0.5, 0.7, 1.0, 1.5, 2.0)
     losses.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    _style(logits, f"largest attention logit, width {SHOWN_WIDTH}", "learning rate")
-    by_width.legend(frameon=False, fontsize=8, labelcolor=LIGHT.ink)
+    _style(logits, f"largest attention logit, width {SHOWN_WIDTH}, AdamW", "learning rate")
+    losses.legend(
+        *by_width.get_legend_handles_labels(), loc="upper left", frameon=False, fontsize=8, labelcolor=LIGHT.ink
+    )  # fmt: skip
     return figure
 
 
-def _curve(axes: "Axes", runs: Sequence[Run], value: Callable[[Run], float | None], colour: str, label: str) -> None:
+def _curve(axes: "Axes", runs: Sequence[Run], of: str, colour: str) -> None:
     """The mean over seeds by rate, and each seed."""
     found: dict[float, list[float]] = {}
     for run in runs:
-        one = value(run)
-        if one is not None:
-            found.setdefault(run["trial"]["rate"], []).append(one)
-    axes.plot(sorted(found), [mean(found[rate]) for rate in sorted(found)], "-", color=colour, label=label)
+        if run[of] is not None:
+            found.setdefault(run["trial"]["rate"], []).append(run[of])
+    axes.plot(sorted(found), [mean(found[rate]) for rate in sorted(found)], "-", color=colour)
     points = [(rate, one) for rate, ones in found.items() for one in ones]
     axes.plot(*zip(*points, strict=True), "o", color=colour, markersize=3.5)
 
