@@ -349,12 +349,9 @@ def not_a_number(run: Run) -> Outcome:
 def two_runs(run: Run) -> Outcome:
     process = run.start()
     run.at_step()
-    since = time.monotonic()
-    second = run.resume()
-    noticed = time.monotonic() - since
-    codes = [second, ended(process)]
+    codes = [run.resume(), ended(process)]
     happened = "the second is refused" if "another process is training" in run.told() else "NOT TOLD"
-    return Outcome("two commands in one folder", happened + "; the first goes on", codes, noticed, lost=0)
+    return Outcome("two commands in one folder", happened + "; the first goes on", codes)
 
 
 def node_lost(run: Run) -> Outcome:
