@@ -3,7 +3,9 @@
 import contextlib
 import io
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +20,8 @@ from sklearn.datasets import load_digits
 from megavit.cli.app import run
 from megavit.predict.predictor import load
 from megavit.train.checkpoint import checkpoints
+from tests.end_to_end.conftest import megavit
+from tests.end_to_end.test_together import workers_of
 
 FLAGS = ["--epochs", "8", "--precision", "float32", "--device", "cpu", "--batch-size", "16"]
 WEIGHTS = Path("bundle") / "model.safetensors"
@@ -123,6 +127,35 @@ def test_a_killed_run_goes_on_to_the_same_weights(data, before, lora, tmp_path):
     code, told = train("--resume", out)
     assert code == 0, told
     assert (out / WEIGHTS).read_bytes() == (lora / WEIGHTS).read_bytes()
+
+
+def test_two_processes_train_all_as_one_does_also_after_one_of_them_was_killed(data, before, tmp_path):
+    line = [data / "after", "--init", before, "--tune", "all", *FLAGS]
+    code, told = train(*line, "--out", tmp_path / "one")
+    assert code == 0, told
+    out, seen = tmp_path / "two", Path("rungs/all/checkpoints")
+    more = ["--out", out, "--procs", "2", "--shard", "2", "--checkpoint-seconds", "0.0001"]
+    process = subprocess.Popen([sys.executable, "-m", "megavit", "train", *map(str, [*line, *more])])
+    deadline = time.monotonic() + 240
+    while not any(int(path.name.removeprefix("step-")) >= 5 for path in checkpoints(out / seen)):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+    os.kill(max(workers_of(out)), signal.SIGKILL)
+    assert process.wait(240) == 0
+    losses = [
+        [record["val_loss"] for record in manifest["history"]]
+        for folder in (tmp_path / "one", out)
+        for manifest in [json.loads((checkpoints(folder / seen)[0] / "manifest.json").read_text())]
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    weights = [load(folder).model.state_dict() for folder in (tmp_path / "one", out)]
+    torch.testing.assert_close(weights[0], weights[1], atol=1e-4, rtol=0)
+
+
+def test_of_rungs_that_are_to_be_chosen_from_several_processes_train_none(data, before, tmp_path):
+    flags = ["--init", before, "--out", tmp_path / "run", "--procs", "2", *FLAGS]
+    done = megavit("train", data / "after", *flags, cwd=tmp_path)
+    assert done.returncode == 2 and "--tune all" in done.stderr
 
 
 def test_the_written_recipe_gives_the_same_weights(data, lora, tmp_path):

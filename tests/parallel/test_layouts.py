@@ -78,15 +78,9 @@ def test_a_step_in_parts_is_learnt_from_as_a_whole_by_four(of_four, alone, layou
     assert apart(of_four[f"{layout} parts"], alone[four.LAYOUTS[layout][1]]) < BOUND
 
 
-@pytest.mark.parametrize("layout", ["ddp", "fsdp"])
-def test_gradients_are_summed_over_the_copies_once_a_step_whatever_its_parts(of_two, layout):
-    in_parts, whole = of_two[f"{layout} sums"]
-    assert in_parts == whole > 0
-
-
-def test_gradients_of_shards_are_summed_over_the_copies_once_a_step_too(of_four):
-    in_parts, whole = of_four["hsdp sums"]
-    assert in_parts == whole > 0
+def test_gradients_are_summed_over_the_copies_once_a_step_whatever_its_parts(of_two, of_four):
+    for in_parts, whole in (of_two["ddp sums"], of_four["hsdp sums"]):
+        assert in_parts == whole > 0
 
 
 def test_by_the_clock_all_processes_do_the_same_steps_and_end_in_time(of_two):

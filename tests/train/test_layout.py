@@ -28,7 +28,7 @@ def test_the_number_of_processes_is_filled_in_and_what_is_left_is_copies():
         (of(procs=2), FOUR, "for 2 processes, and 4 were started"),
         (of(procs=2), Ranks(), "megavit train --procs 2"),
         (of(shard=3), FOUR, "must divide the number of processes, 4"),
-        (replace(RECIPE, model=ModelRecipe(init="some")), FOUR, "--init"),
+        (replace(RECIPE, model=ModelRecipe(init="some")), FOUR, "--tune all"),
     ],
 )
 def test_what_so_many_processes_cannot_do_is_refused(recipe, crew, reason):

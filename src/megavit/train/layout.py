@@ -48,8 +48,10 @@ def settle_layout(recipe: Recipe, ranks: Ranks) -> Recipe:
             f"shard × tensor must divide the number of processes, {ranks.world}, got {parallel.shard} × "
             f"{parallel.tensor}"
         )
-    if ranks.many and recipe.model.init is not None:
-        raise ConfigError("weights to begin with (--init) are fitted by one process so far: leave out --procs")
+    if ranks.many and recipe.model.init is not None and recipe.tune.rung != "all":
+        raise ConfigError(
+            "of weights to begin with (--init), several processes train all: add --tune all, or leave out --procs"
+        )
     return replace(recipe, parallel=replace(parallel, procs=ranks.world))
 
 

@@ -1,11 +1,11 @@
 """What a run needs before its first step: model and optimiser, and its images."""
 
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import Recipe
@@ -166,6 +166,14 @@ def turns_of(feed: Feed, team: Alone | Team) -> tuple[list[list[int]], list[list
     return mine, [own or batch[:1] for own, batch in zip(mine, batches, strict=True)]
 
 
+def together(answers: Callable[[Iterator[Images]], Iterator[Tensor]], feed: Feed, team: Alone | Team) -> Tensor:
+    """A row of the answers for each image of `feed`, of which each process computes its part."""
+    mine, taken = turns_of(feed, team)
+    found = list(answers(batch for batch, _ in feed.batches(taken)))
+    rows = torch.cat([part[: len(own)] for part, own in zip(found, mine, strict=True)])
+    return team.assembled(rows, [place for own in mine for place in own], len(feed))
+
+
 def validator(feed: Feed, task: Task, team: Alone | Team | None = None) -> Validate:
     """Maps a model to its (loss, `task.metric`) on the images of `feed`; no remedy for imbalance is in that loss.
 
@@ -176,11 +184,7 @@ def validator(feed: Feed, task: Task, team: Alone | Team | None = None) -> Valid
     soft = soft_targets(feed.labels, task.num_classes)
 
     def validate(model: nn.Module) -> tuple[float, float]:
-        mine, taken = turns_of(feed, team)
-        batches = (batch for batch, _ in feed.batches(taken))
-        found = list(logits_of(model, batches, task.preprocessing, task.dtype))
-        rows = torch.cat([part[: len(own)] for part, own in zip(found, mine, strict=True)])
-        logits = team.assembled(rows, [place for own in mine for place in own], len(feed))
+        logits = together(lambda batches: logits_of(model, batches, task.preprocessing, task.dtype), feed, team)
         return plain(logits, soft).item(), measure_epoch(task.metric, logits, feed.labels, task.target)
 
     return validate

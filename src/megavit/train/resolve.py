@@ -185,7 +185,7 @@ def resolve_tuning(
     )
     resolved = replace(recipe, model=model)
     config = tuned_config(resolved, init, 0)  # refuses sizes that do not fit together
-    return replace(resolved, run=fill_in(recipe.run, config, len(images.of("train")), device))
+    return replace(resolved, run=fill_in(recipe.run, config, len(images.of("train")), device, recipe.parallel.places))
 
 
 def tuned_config(recipe: Recipe, init: Source, num_classes: int) -> ViTConfig:

@@ -111,10 +111,10 @@ def start(
     base = named_recipe(choose_recipe(images) if recipe == "auto" else recipe)
     named = settle_layout(merge(base if init is None else for_tuning(base), changes, "the recipe"), crew)
     named = settle_mixing(settle_balance(fit_to_target(named, changes, images), images, watch), watch)
-    if init is not None:
-        named = resolve_tuning(named, changes, init, images, device)
-        return begin_tuning(out, recorded_name(source, images), named, init, images, device, watch, began)
     team = team_of(named, crew, device)
+    if init is not None:
+        named = crew.first(lambda: resolve_tuning(named, changes, init, images, device))
+        return begin_tuning(out, recorded_name(source, images), named, init, images, device, watch, began, team)
     choice = None if named.run.epochs else choose_by_time(named, images, device, began, watch, team)
     resolved = choice.recipe if choice else crew.first(lambda: resolve(named, images, device))
     resolved = settle_precision(resolved, images, device, watch, team)
@@ -175,9 +175,10 @@ def go_on(out: Path, parallel: dict[str, Any], crew: Ranks, watch: Watch, began:
                 f"{plan.source} is not what it was when the run began: images, labels or splits differ from "
                 f"{out / 'samples.csv'}; put them back, or start a new run"
             )
+        team = team_of(recipe, crew, device)
         if plan.init is not None:
-            return go_on_tuning(out, plan, images, device, watch, began)
-        state, task = fresh(recipe, images, device, team=team_of(recipe, crew, device))
+            return go_on_tuning(out, replace(plan, recipe=recipe), images, device, watch, began, team)
+        state, task = fresh(recipe, images, device, team=team)
         feeds = (training_feed(task, images, watch), validation_feed(task, images, watch))
         crew.first(lambda: remove_unfinished(out / "checkpoints"))
         # Without a checkpoint the stop came before the first one: the run begins again, with the same plan.

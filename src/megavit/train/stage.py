@@ -12,13 +12,13 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from megavit.config.checks import check_whole
 from megavit.config.files import from_dict, parse_json
 from megavit.errors import BundleError, ConfigError
 from megavit.model.vit import MegaVit
+from megavit.parallel.team import Alone, Team
 from megavit.predict.logits import logits_of
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file, writing
@@ -28,7 +28,7 @@ from megavit.train.history import EpochRecord
 from megavit.train.loop import Task
 from megavit.train.lora import merge_lora
 from megavit.train.pace import TimePlan, pace_of
-from megavit.train.prepare import VALIDATION_BATCH, batches_of, steps_of
+from megavit.train.prepare import batches_of, steps_of, together
 from megavit.train.rollback import fit_through_spikes
 from megavit.train.rungs import Trained, optimiser_of, set_free
 from megavit.train.signals import StopRequest
@@ -70,7 +70,8 @@ class Stage:
     """What came of a stage.
 
     Attributes:
-        model: the average of its weights after the last step, an ordinary MegaVit. The best of its epochs would be
+        model: the average of its weights after the last step, an ordinary MegaVit; of several processes, in the
+            leader. The best of its epochs would be
             chosen by the very images that rungs are compared on, and look better than it is.
         logits: (N, outputs) of the images held back, float32.
         history: its validations.
@@ -97,6 +98,7 @@ def train_stage(
     watch: Watch,
     *,
     must: bool = True,
+    team: Alone | Team | None = None,
 ) -> Stage | None:
     """Train what `rung` leaves free of a copy of `model`, from where the stage in `folder` stands.
 
@@ -106,42 +108,64 @@ def train_stage(
         feeds: of the images learnt from, and of those held back.
         limit: seconds for it; None: as many passes as the recipe's epochs. A stage that was begun keeps its length.
         must: train even where the limit leaves only a few steps; else the answer is None.
+        team: the processes that train, for the rung "all"; None: this one alone.
 
     Raises:
         Interrupted, OutputError, TrainingError: as `megavit.train.loop.fit`.
     """
     began = time.monotonic()
+    team = team or Alone()
     training, held = feeds
     task = replace(task, recipe=replace(task.recipe, optimiser=optimiser_of(task.recipe.optimiser, rung)))
     seed_all(task.recipe.run.seed)
     model = copy.deepcopy(model)
     set_free(model, rung, task.recipe.tune.rank)
-    state = TrainState.fresh(model, task.recipe.optimiser)
-    plan = read_stage(folder) or plan_stage(state, task, training, held, limit)
+    plan = team.ranks.first(lambda: read_stage(folder)) or plan_stage(model, task, training, held, limit, team)
     if plan is None and not must:
         return None
     plan = plan or StagePlan(steps=LEAST_STEPS, time=None)
-    write_stage(folder, plan)
-    remove_unfinished(folder / "checkpoints")
-    if checkpoints(folder / "checkpoints"):
+    if isinstance(team, Team):
+        team.dtype = task.dtype
+    state = TrainState.fresh(model, task.recipe.optimiser, team)
+    team.ranks.first(lambda: write_stage(folder, plan))
+    team.ranks.first(lambda: remove_unfinished(folder / "checkpoints"))
+    if team.ranks.first(lambda: checkpoints(folder / "checkpoints")):
         for fault in load_checkpoint(folder / "checkpoints", state):
             watch.say(f"left out a damaged checkpoint: {fault}")
     stop, pace = StopRequest(), pace_of(plan.steps, plan.time)
     with stop.listening():
         fit_through_spikes(state, task, pace, feeds, folder, stop, watch, began - state.seconds)
-    merged = merge_lora(state.average)
-    logits = torch.cat(list(logits_of(merged, held.in_turn(VALIDATION_BATCH), task.preprocessing)))
-    return Stage(merged, logits, state.history, state.seconds, state.step, state.skipped)
+    average = state.average if team.ranks.many else merge_lora(state.average)
+    logits = together(lambda batches: logits_of(average, batches, task.preprocessing), held, team)
+    return Stage(
+        whole_in_leader(state) if team.ranks.many else average,
+        logits,
+        state.history,
+        state.seconds,
+        state.step,
+        state.skipped,
+    )
 
 
-def plan_stage(state: TrainState, task: Task, training: Feed, held: Feed, limit: float | None) -> StagePlan | None:
+def whole_in_leader(state: TrainState) -> MegaVit:
+    """The average of several processes, whole in the leader; as it is in the others."""
+    from megavit.train.gather import gathered
+
+    state.best = state.average.state_dict()
+    return gathered(state).average
+
+
+def plan_stage(
+    model: MegaVit, task: Task, training: Feed, held: Feed, limit: float | None, team: Alone | Team
+) -> StagePlan | None:
     """How long a stage is to be: the recipe's epochs, or what is enough, or what fits into `limit` seconds."""
     if limit is None:
         return StagePlan(steps=steps_of(task, task.recipe.run.epochs or 1), time=None)
-    began = time.monotonic()
-    _, step = measure(state, task, next(batches_of(training, task, 0, 1)), MEASURING)
+    until = time.monotonic() + limit
+    state = TrainState.fresh(copy.deepcopy(model), task.recipe.optimiser, team)
+    _, step = measure(state, task, next(batches_of(training, task, 0, 1, team)), MEASURING)
     validation = validation_seconds(state, task, held, MEASURING)
-    limit -= time.monotonic() - began
+    limit = team.ranks.first(lambda: until - time.monotonic())
     enough = max(STEPS, math.ceil(PASSES * task.images / task.batch_size))
     if enough * step + validation * enough * task.batch_size / task.images <= limit:
         return StagePlan(steps=enough, time=None)

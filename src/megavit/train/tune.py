@@ -4,6 +4,7 @@ What comes before the first training by gradient is short and follows from the w
 goes on after a stop does it again. Each training by gradient goes on from its own checkpoint.
 """
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from megavit.data.targets import outputs, targets_of
 from megavit.errors import DataError
 from megavit.evaluate.folds import FOLDS
 from megavit.model.vit import MegaVit
+from megavit.parallel.team import Alone, Team
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import check_writable
 from megavit.train.feed import Feed
 from megavit.train.finish import Trained, finish
 from megavit.train.ladder import Tuning, climb, describe
+from megavit.train.layout import check_layout, part_of_batch
 from megavit.train.loss import start_at_shares
 from megavit.train.memory import check_memory
 from megavit.train.plan import Plan, write_plan
@@ -43,6 +46,7 @@ def begin_tuning(
     device: torch.device,
     watch: Watch,
     began: float,
+    team: Alone | Team | None = None,
 ) -> Trained:
     """Tune to `images` as a resolved recipe says, from its first step.
 
@@ -50,17 +54,20 @@ def begin_tuning(
         source: what the plan is to call the data.
         init: the weights that the recipe names.
         began: the monotonic time from which the recipe's minutes count.
+        team: the processes that do it; None: this one alone.
     """
+    team = team or Alone()
     start = starting_model(recipe, init, images, device)
     weights = sum(p.numel() * p.element_size() for p in start.model.parameters())
     stages = 1 if recipe.tune.rung != "auto" else len(TRAINED) * (FOLDS if is_few(images) else 1) + 1
-    check_writable(out, "the run with its checkpoints", need=(3 + 2 * stages) * 5 * weights + 2**24)
+    need = (3 + 2 * stages) * 5 * weights + 2**24
+    team.ranks.first(lambda: check_writable(out, "the run with its checkpoints", need=need))
     for sentence in (*init.told, *start.changed):
         watch.say(f"{recipe.model.init}: {sentence}")
     if recipe.run.precision == "auto":
         recipe = replace(recipe, run=replace(recipe.run, precision="float32"))
         if recipe.tune.rung != "probe":
-            recipe = with_precision(recipe, start, images, watch)
+            recipe = with_precision(recipe, start, images, watch, team)
     plan = Plan(
         source=source,
         fingerprint=images.fingerprint(),
@@ -70,12 +77,18 @@ def begin_tuning(
         time=None,
         threads=torch.get_num_threads(),
     )
-    write_plan(out, plan, images)
-    return tune(out, recipe, replace(start, task=replace(start.task, recipe=recipe)), images, watch, began)
+    team.ranks.first(lambda: write_plan(out, plan, images))
+    return tune(out, recipe, replace(start, task=replace(start.task, recipe=recipe)), images, watch, began, team)
 
 
 def go_on_tuning(
-    out: Path, plan: Plan, images: LabelledImages, device: torch.device, watch: Watch, began: float
+    out: Path,
+    plan: Plan,
+    images: LabelledImages,
+    device: torch.device,
+    watch: Watch,
+    began: float,
+    team: Alone | Team | None = None,
 ) -> Trained:
     """Go on with the tuning in `out`; on a CPU, to the bit as if never stopped where it goes by epochs.
 
@@ -87,12 +100,15 @@ def go_on_tuning(
         raise DataError(
             f"the weights of {init.name} are not what they were when the run began: put them back, or start a new run"
         )
-    return tune(out, plan.recipe, starting_model(plan.recipe, init, images, device), images, watch, began)
+    start = starting_model(plan.recipe, init, images, device)
+    return tune(out, plan.recipe, start, images, watch, began, team or Alone())
 
 
 def starting_model(recipe: Recipe, init: Source, images: LabelledImages, device: torch.device) -> Start:
     config = tuned_config(recipe, init, outputs(images.target, len(images.classes)))
-    check_memory(config, recipe.run, device)
+    check_layout(config, recipe)
+    if recipe.parallel.shard == recipe.parallel.tensor == 1:
+        check_memory(config, part_of_batch(recipe), device)
     seed_all(recipe.run.seed)
     model = MegaVit.from_config(config)
     model.transformer.gradient_checkpointing = recipe.run.gradient_checkpointing
@@ -103,15 +119,16 @@ def starting_model(recipe: Recipe, init: Source, images: LabelledImages, device:
     return Start(model.to(device), task_of(recipe, size, images, device), changed)
 
 
-def with_precision(recipe: Recipe, start: Start, images: LabelledImages, watch: Watch) -> Recipe:
+def with_precision(recipe: Recipe, start: Start, images: LabelledImages, watch: Watch, team: Alone | Team) -> Recipe:
     """The recipe in the precision that measures faster on this machine, all of the model being trained."""
     watch.say("measuring the speed of a step")
     task = replace(start.task, recipe=replace(recipe, run=replace(recipe.run, precision="auto")))
     size, margin = canvas(images, task)
     few = images.of("train")[: task.batch_size]
     feed = Feed(images, few, size, recipe.run.workers, watch, margin)
-    batch = next(batches_of(feed, replace(task, images=len(few)), 0, 1))
-    precision, _ = measure(TrainState.fresh(start.model, recipe.optimiser), task, batch)
+    batch = next(batches_of(feed, replace(task, images=len(few)), 0, 1, team))
+    model = copy.deepcopy(start.model)  # which several processes divide
+    precision, _ = measure(TrainState.fresh(model, recipe.optimiser, team), task, batch)
     return replace(recipe, run=replace(recipe.run, precision=precision))
 
 
@@ -122,10 +139,11 @@ def tune(
     images: LabelledImages,
     watch: Watch,
     began: float,
+    team: Alone | Team,
 ) -> Trained:
     """Climb, keep the best rung, and write its bundle and report."""
     with resumable(out):
-        tuner = Tuner(out, start, images, watch, began)
+        tuner = Tuner(out, start, images, watch, began, team)
         wanted = tuple(rung for rung in TRAINED if recipe.tune.rung in ("auto", rung))
         found, kept, reason = climb(
             tuner.frozen,
@@ -145,4 +163,7 @@ def tune(
             kept=kept,
             reason=reason,
         )
-        return finish(out, tuner.state_of(kept), start.task, images, tuner.validation, watch, tuning)
+        return team.ranks.first(
+            lambda: finish(out, tuner.state_of(kept), start.task, images, tuner.validation, watch, tuning),
+            patient=True,
+        )

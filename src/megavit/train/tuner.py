@@ -14,15 +14,16 @@ from megavit.data.targets import targets_of
 from megavit.evaluate.folds import Fold, folds
 from megavit.evaluate.probe import Probe
 from megavit.model.vit import MegaVit
+from megavit.parallel.team import Alone, Team
 from megavit.predict.embeddings import embeddings_of
 from megavit.train.feed import Feed
 from megavit.train.ladder import Frozen, fit
 from megavit.train.loop import Task
-from megavit.train.prepare import VALIDATION_BATCH, canvas, compared, task_of
+from megavit.train.prepare import canvas, compared, task_of, together
 from megavit.train.rungs import TRAINED, Trained
 from megavit.train.stage import Stage, train_stage
 from megavit.train.state import TrainState
-from megavit.train.timing import FINISH_DRAWINGS, drawing_seconds
+from megavit.train.timing import ending_seconds
 from megavit.train.watch import Watch
 
 # Fewer images of validation cannot tell one rung from another; and of more than that in all, cross-validation takes
@@ -55,8 +56,10 @@ class Tuner:
         validation: feeds the images of validation.
     """
 
-    def __init__(self, out: Path, start: Start, images: LabelledImages, watch: Watch, began: float) -> None:
-        self.out, self.start, self.images, self.watch, self.began = out, start, images, watch, began
+    def __init__(
+        self, out: Path, start: Start, images: LabelledImages, watch: Watch, began: float, team: Alone | Team
+    ) -> None:
+        self.out, self.start, self.images, self.watch, self.began, self.team = out, start, images, watch, began, team
         self.recipe, size = start.task.recipe, start.task.preprocessing
         self.pool: tuple[Sample, ...] = (*images.of("train"), *images.of("val"))
         training = len(images.of("train"))
@@ -65,7 +68,7 @@ class Tuner:
 
         before = time.monotonic()
         pool = self._held_feed(self.pool)
-        embeddings = torch.cat(list(embeddings_of(start.model, pool.in_turn(VALIDATION_BATCH), size)))
+        embeddings = together(lambda batches: embeddings_of(start.model, batches, size), pool, team)
         seconds = time.monotonic() - before
         hard = replace(self.recipe, optimiser=replace(self.recipe.optimiser, label_smoothing=0.0))
         task = task_of(hard, size, images, torch.device("cpu"))
@@ -82,12 +85,13 @@ class Tuner:
         self.validation = self._held_feed(images.of("val"))
         # Test images are read and measured, those of validation measured again, and the report is drawn.
         rest = sum(map(len, (images.of("test"), images.of("val"), compared(images.of("train")))))
-        self.finish_seconds = FINISH_DRAWINGS * drawing_seconds() + seconds * rest / len(self.pool)
+        self.finish_seconds = ending_seconds(team) + seconds * rest / len(self.pool)
 
     def train_rung(self, rung: str, probes: list[Probe], left: int) -> tuple[Tensor, float, str] | None:
         """As `megavit.train.ladder.TrainRung`."""
         (name,) = (one for one in TRAINED if one == rung)
         crossed = len(self.divisions) > 1
+        probes = self.team.ranks.first(lambda: probes)  # the same model to begin with
         found: list[Stage] = []
         for number, (division, probe) in enumerate(zip(self.divisions, probes, strict=True)):
             folder = f"{name}-{number + 1}" if crossed else name
@@ -138,10 +142,18 @@ class Tuner:
         limit = None
         if not self.recipe.run.epochs:
             until = self.began + self.recipe.run.minutes * 60 - self.finish_seconds
-            limit = max(0.0, until - time.monotonic()) / shares
+            limit = self.team.ranks.first(lambda: max(0.0, until - time.monotonic()) / shares)
         must = must or self.recipe.tune.rung != "auto"
         stage = train_stage(
-            self.out / "rungs" / folder, self.with_head(probe), rung, task, feeds, limit, self.watch, must=must
+            self.out / "rungs" / folder,
+            self.with_head(probe),
+            rung,
+            task,
+            feeds,
+            limit,
+            self.watch,
+            must=must,
+            team=self.team,
         )
         if stage is not None:
             # What a stage had done before a stop counts as time of this run.
