@@ -5,7 +5,8 @@
 The files are JPEG crops of scikit-learn's two photographs. "read" only reads bytes, one after the other, in the order
 of training; "decoded" is what a training loop is fed: batches of 224 pixels from a DataLoader. "cold" is after the
 system was asked to forget the files, which it may decline. Ways take turns; figures are images a second, the median of
-the turns.
+the turns, and of each way beside the files read the same way how many times as fast it is: the median of the turns'
+ratios, which holds on a machine that has other work too. The load tells how much.
 
 The order is measured without files, on 100 classes of 1,000 images in 100 shards: how many classes a batch of 256 has,
 and which share of the pairs in a batch were together in a batch of the epoch before, as multiples of what drawing
@@ -71,8 +72,8 @@ def forget(folder: Path) -> None:
             os.close(handle)
 
 
-def reading(count: int, turns: int) -> dict[str, float]:
-    """Images a second of each way."""
+def reading(count: int, turns: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Images a second of each way, and how many times as fast as files it is."""
     with TemporaryDirectory() as temporary:
         root = Path(temporary)
         for name in ("a", "b"):
@@ -103,7 +104,13 @@ def reading(count: int, turns: int) -> dict[str, float]:
                     began = time.perf_counter()
                     images = way()
                     seconds.setdefault(f"{name}, {state}", []).append((time.perf_counter() - began) / images)
-    return {name: 1 / median(found) for name, found in seconds.items()}
+    ratios = {}
+    for name, found in seconds.items():
+        what = name.partition(", ")[2]
+        beside = seconds[f"files, {what}"]
+        if found is not beside:
+            ratios[name] = median(one / other for one, other in zip(beside, found, strict=True))
+    return {name: 1 / median(found) for name, found in seconds.items()}, ratios
 
 
 def mixing() -> dict[str, dict[str, float]]:
@@ -151,14 +158,19 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    load = os.getloadavg()[0]
+    speeds, ratios = reading(arguments.images, arguments.turns)
     result = {
         "about": about(torch.device("cpu")),
+        "load_before_and_after": [load, os.getloadavg()[0]],
         "images": arguments.images,
-        "images_per_second": reading(arguments.images, arguments.turns),
+        "images_per_second": speeds,
+        "times_as_fast_as_files": ratios,
         "mixing": mixing(),
     }
-    for name, speed in result["images_per_second"].items():
-        print(f"{name:40} {speed:10,.0f} images/s")  # noqa: T201
+    for name, speed in speeds.items():
+        beside = f"  {ratios[name]:.2f} times files" if name in ratios else ""
+        print(f"{name:40} {speed:10,.0f} images/s{beside}")  # noqa: T201
     for name, mixed in result["mixing"].items():
         print(f"{name:40} classes × {mixed['classes']:.3f}  pairs × {mixed['pairs']:.2f}")  # noqa: T201
     if arguments.json is not None:
