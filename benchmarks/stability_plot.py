@@ -52,11 +52,14 @@ def _loss(run: Run) -> float:
 
 
 def table(runs: Sequence[Run]) -> list[tuple[str, int, int, dict[str, float | None]]]:
-    """(optimiser, layers, width, design -> highest stable rate)."""
+    """(optimiser, layers, width, design -> highest stable rate) of each sweep that has been run to its end."""
+    rates = values_of(runs, "rate")
     kinds = sorted({(run["trial"]["optimiser"], run["trial"]["depth"], run["trial"]["width"]) for run in runs})
     rows = []
     for optimiser, depth, width in kinds:
         some = chosen(runs, optimiser=optimiser, depth=depth, width=width)
+        if any(values_of(chosen(some, design=design), "rate") != rates for design in COLOURS):
+            continue
         rows.append((optimiser, depth, width, {design: highest_stable(some, design) for design in COLOURS}))
     return rows
 
@@ -69,9 +72,7 @@ def plot(runs: Sequence[Run], depth: int) -> Figure:
     shown = chosen(some, width=SHOWN_WIDTH, optimiser="adamw")
     for design, colour in COLOURS.items():
         for optimiser, line in (("adamw", "o-"), ("muon", "o:")):
-            kind = chosen(some, optimiser=optimiser)
-            rates = {width: highest_stable(chosen(kind, width=width), design) for width in values_of(kind, "width")}
-            points = [(width, rate) for width, rate in rates.items() if rate is not None]
+            points = [(width, rates[design]) for kind, _, width, rates in table(some) if kind == optimiser]
             label = design if optimiser == "adamw" else None
             by_width.plot(*zip(*points, strict=True), line, color=colour, label=label, markersize=5)
         _curve(losses, chosen(shown, design=design), "loss", colour)

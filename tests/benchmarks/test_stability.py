@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.stability_plot import STABLE, chosen, highest_stable, table
+from benchmarks.stability_plot import COLOURS, STABLE, chosen, highest_stable, table
 
 ROOT = Path(__file__).parents[2]
 NORMED, WITHOUT = "MegaVit", "MegaVit without QK-norm"
@@ -29,6 +29,12 @@ def test_of_several_seeds_the_median_counts_each_by_the_best_loss_of_all_designs
     assert highest_stable(runs, NORMED) == 2 and highest_stable(runs, WITHOUT) is None
     runs += [run(NORMED, 1, 1.0, seed=2), run(NORMED, 2, 1.6, seed=2), run(WITHOUT, 1, 1.0, seed=2)]
     assert highest_stable(runs, NORMED) == 2 and highest_stable(runs, WITHOUT) == 1  # of three, the median
+
+
+def test_a_sweep_that_is_not_finished_has_no_row():
+    runs = [run(design, rate, 0.5) for design in COLOURS for rate in (1, 2)]
+    assert table(runs) == [("adamw", 4, 64, dict.fromkeys(COLOURS, 2))]
+    assert table(runs[:-1]) == []
 
 
 @pytest.fixture(scope="module")
