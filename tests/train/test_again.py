@@ -1,3 +1,5 @@
+import os
+
 from megavit.train.again import is_restart, mark_begun
 
 
@@ -14,7 +16,7 @@ def test_a_job_without_a_name_is_known_by_its_agent(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     mark_begun(tmp_path)
     assert is_restart(tmp_path)
-    monkeypatch.setattr("os.getppid", lambda: 1)
+    monkeypatch.setattr("os.getppid", os.getpid)
     assert not is_restart(tmp_path)
 
 
