@@ -50,8 +50,29 @@ def test_a_part_that_was_not_finished_is_not_there(tmp_path):
     assert [path.name for path in parts.folder.iterdir()] == [RECORD]
     # As a process leaves it that is killed.
     (parts.folder / ".a-12345678.csv").write_text("half")
+    parts.tidy()
+    assert (parts.folder / ".a-12345678.csv").exists()  # it may be another's that is at work
     fill(parts)
+    parts.tidy()
     assert sorted(path.name for path in parts.folder.iterdir()) == [*(f"{x}.csv" for x in "abcde"), RECORD]
+
+
+def test_two_processes_may_write_the_same_part(tmp_path):
+    """One of them has lost its agent, and the command was given again."""
+    for output in ("out", "out.csv"):
+        parts = Parts(tmp_path / output, ".csv", SHARDS, MADE_OF)
+        with parts.write("a.tar") as late:
+            late.write_text("path,label\na.tar/0,0\na.tar/1,0\n")
+            fill(parts)
+            parts.join() if parts.joined else parts.tidy()
+            assert not late.exists()
+        if parts.joined:
+            assert (tmp_path / output).read_text().count("a.tar") == 2
+        else:
+            assert parts.path("a.tar").read_text().count("a.tar") == 2
+    with pytest.raises(OutputError, match="could not be written"):
+        with Parts(tmp_path / "other", ".csv", SHARDS, MADE_OF).write("a.tar"):
+            pass  # that nothing was written is another matter
 
 
 def test_what_another_process_is_writing_stays(tmp_path):

@@ -45,8 +45,15 @@ def shards_among(images: list[str], output: Path | None, kinds: tuple[str, ...],
 
 
 def start_together(procs: int | None) -> int | None:
-    """Have the command that is running done by so many processes; the answer is its exit code, None where it is one of
-    them, or needs no other."""
+    """Have the command that is running done by so many processes; the answer is its exit code.
+
+    None where it is one of them, which then ends with its agent, or needs no other.
+    """
+    from megavit.predict.share import share
+    from megavit.runtime.ranks import end_with_parent
+
+    if share()[1] > 1:
+        end_with_parent()
     if (procs or 1) == 1 or "WORLD_SIZE" in os.environ:
         return None
     from megavit.cli.together import launch
@@ -70,14 +77,11 @@ def answer_shards(
     from megavit.data.shards.opened import open_shards
     from megavit.predict.parts import Parts
     from megavit.predict.share import share
-    from megavit.runtime.ranks import end_with_parent
     from megavit.runtime.storage import sha256
 
     rank, world = share()
     if _is_done(output, rank):
         return 0
-    if world > 1:
-        end_with_parent()
     with counting("reading shards") as progress:
         folder, index = open_shards(source, progress)
     shards = contents(folder, index)
@@ -105,19 +109,21 @@ def answer_shards(
             if unread:
                 parts.note_unread(name, unread)
         answered += images
+    if parts.joined and output.exists():
+        parts.remove()
+        return 0
     if parts.joined and rank:
-        if output.exists():
-            parts.remove()
         return 0  # the first process joins them, and tells
     mine = parts.shards if parts.joined else parts.shards_of(rank, world)
     total = sum(len(shards[name]) for name in mine)
     if parts.joined:
-        if not parts.wait(stopped_elsewhere):
+        if not parts.wait(lambda: stopped_elsewhere() or output.exists()):
             return 0
         failed = parts.unread(mine)
         parts.join()
     else:
         failed = parts.unread(mine)
+        parts.tidy()
     before = 0 if parts.joined and world > 1 else len(mine) - len(todo)
     notes.print(
         f"{answered if before else total:,} answers of {len(mine) - before:,} shards in {output}"

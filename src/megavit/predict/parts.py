@@ -77,7 +77,7 @@ class Parts:
         unfinished = self._new(part.name.removesuffix(self.suffix))
         try:
             yield unfinished
-            with writing("the answers", part):
+            with writing("the answers", part), self._unless_done(part):
                 with unfinished.open("rb") as file:
                     os.fsync(file.fileno())
                 unfinished.replace(part)
@@ -113,7 +113,7 @@ class Parts:
         """
         if self.output.exists():
             raise OutputError(f"{self.output} is there already; move it away or choose another name")
-        with writing("the answers", self.output):
+        with writing("the answers", self.output), self._unless_done(self.output):
             whole = self._new("")
             _JOIN[self.suffix]([self.path(shard) for shard in self.shards], whole)
             with whole.open("rb") as file:
@@ -124,15 +124,33 @@ class Parts:
             self.remove()
 
     def remove(self) -> None:
+        """All of them, once they are joined."""
         rmtree(self.folder, ignore_errors=True)
 
+    def tidy(self) -> None:
+        """Once all parts are there, remove what processes that were killed left of others.
+
+        Not before: such a file may be of a process that still writes it.
+        """
+        if any(not self.path(shard).exists() for shard in self.shards):
+            return
+        left = re.compile(rf"\..+-[0-9a-f]{{8}}{re.escape(self.suffix)}")
+        for path in self.folder.iterdir():
+            if left.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+
     def _new(self, stem: str) -> Path:
-        """A hidden file to write; what a process that was killed left of such a one goes."""
-        old = re.compile(rf"\.{re.escape(stem)}-[0-9a-f]{{8}}{re.escape(self.suffix)}")
-        for left in self.folder.iterdir():
-            if old.fullmatch(left.name):
-                left.unlink(missing_ok=True)
+        """A hidden file to write."""
         return self.folder / f".{stem}-{secrets.token_hex(4)}{self.suffix}"
+
+    @contextmanager
+    def _unless_done(self, what: Path) -> Iterator[None]:
+        """Two processes may come to write the same, where one has lost its agent: the later one's file is gone then."""
+        try:
+            yield
+        except FileNotFoundError:
+            if not what.exists() and not (self.joined and self.output.exists()):
+                raise
 
     def _unread(self, shard: str) -> Path:
         return self.folder / f".{self.path(shard).name}.unread"
