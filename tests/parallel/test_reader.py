@@ -1,12 +1,14 @@
+import io
 import pickle
 from pathlib import Path
 
 import pytest
 import torch
 from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING
 
 from megavit.errors import BundleError
-from megavit.parallel.reader import INDEX, read_index, shape_of
+from megavit.parallel.reader import INDEX, IndexUnpickler, read_index, shape_of
 
 
 class Harmful:
@@ -56,3 +58,20 @@ def test_an_index_of_more_than_tensors_is_refused(tmp_path):
         dcp.save({"words": b"bytes"}, storage_writer=dcp.FileSystemWriter(tmp_path), no_dist=True)
     with pytest.raises(BundleError, match="has no place in there"):
         read_index(tmp_path, {"__0_0.distcp"})
+
+
+class Attribute:
+    """Is pickled as a call of getattr, as enumerations are by some versions of Python."""
+
+    def __init__(self, kind: object, name: str) -> None:
+        self.arguments = kind, name
+
+    def __reduce__(self):
+        return getattr, self.arguments
+
+
+def test_of_getattr_only_values_of_enumerations_are_given():
+    value = next(iter(_MEM_FORMAT_ENCODING))
+    assert IndexUnpickler(io.BytesIO(pickle.dumps(Attribute(type(value), value.name)))).load() is value
+    with pytest.raises(BundleError, match="has no place in there"):
+        IndexUnpickler(io.BytesIO(pickle.dumps(Attribute(dcp.metadata.Metadata, "__init__")))).load()

@@ -3,6 +3,7 @@
 import io
 import pathlib
 import pickle
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,18 @@ class IndexUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if name in ALLOWED.get(module, ()):
             return super().find_class(module, name)
+        if (module, name) == ("builtins", "getattr"):
+            return _member
         if module in ("pathlib", "pathlib._local") and name in PATHS:
             return pathlib.PurePath  # where it was written, of which nothing is made
         raise BundleError(f"the index of a checkpoint holds {module}.{name}, which has no place in there")
+
+
+def _member(kind: Any, name: Any) -> Enum:
+    """The value of that name of an enumeration, which some versions of Python pickle as a call of getattr."""
+    if not (isinstance(kind, type) and issubclass(kind, Enum)):
+        raise BundleError(f"the index of a checkpoint asks for {name!r} of {kind!r}, which has no place in there")
+    return kind[name]
 
 
 def read_index(folder: Path, files: set[str]) -> Metadata:
