@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megavit.errors import ConfigError, OutputError
+from megavit.errors import OutputError
 from megavit.predict.arrays import join_arrays
 from megavit.predict.parts import RECORD, Parts, are_joined
-from megavit.predict.share import own_device, restarted, share
 
 SHARDS = ("a.tar", "b.tar", "c.tar", "d.tar", "e.tar")
 MADE_OF = {"model": "m", "top": 5, "coverage": None}
@@ -181,17 +180,3 @@ def test_what_is_in_the_way_stays(tmp_path):
     with pytest.raises(OutputError, match="is there already"):
         parts.join()
     assert (tmp_path / "out.csv").read_text() == "precious"
-
-
-def test_the_environment_says_which_process_this_is(monkeypatch):
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT"):
-        monkeypatch.delenv(name, raising=False)
-    assert (share(), restarted(), own_device("auto")) == ((0, 1), False, "auto")
-    monkeypatch.setenv("RANK", "2")
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert (share(), restarted()) == ((2, 3), True)
-    for rank in ("3", "-1", "x", ""):
-        monkeypatch.setenv("RANK", rank)
-        with pytest.raises(ConfigError, match="RANK must be a number below WORLD_SIZE"):
-            share()

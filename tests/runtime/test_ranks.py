@@ -21,8 +21,23 @@ def test_a_process_knows_its_place_by_what_its_agent_says(monkeypatch):
         monkeypatch.setenv(name, value)
     assert ranks() == Ranks(rank=3, world=4, local=1, restarts=2)
     assert ranks().many and not ranks().leads
+    monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert ranks() == Ranks()
+    assert ranks() == Ranks(restarts=2) and not ranks().many
+
+
+@pytest.mark.parametrize(("name", "value"), [("RANK", "4"), ("RANK", "-1"), ("RANK", ""), ("WORLD_SIZE", "many")])
+def test_an_environment_that_no_agent_would_make_is_told(monkeypatch, name, value):
+    for key, usual in (AGENT | {name: value}).items():
+        monkeypatch.setenv(key, usual)
+    with pytest.raises(ConfigError, match=f"{name} .*as torchrun sets"):
+        ranks()
+
+
+def test_processes_that_do_not_know_where_they_meet_are_told(monkeypatch):
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(ConfigError, match="MASTER_ADDR"), Ranks(rank=0, world=2).joined(torch.device("cpu"), 1.0):
+        pass
 
 
 def test_alone_nothing_is_joined_and_every_question_is_answered_here():

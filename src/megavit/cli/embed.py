@@ -49,8 +49,8 @@ def embed(
     from megavit.cli.vectors import VectorWriter, check_vectors
     from megavit.config.checks import check_range
     from megavit.predict.inputs import images_named
+    from megavit.predict.own_device import own_device
     from megavit.predict.predictor import load
-    from megavit.predict.share import own_device
     from megavit.weights.bundle import INFO
 
     check_range("batch-size", batch_size, 1, 100_000)

@@ -26,10 +26,10 @@ def shards_among(images: list[str], output: Path | None, kinds: tuple[str, ...],
         OutputError: where the answers cannot be written so.
     """
     from megavit.config.checks import check_range
-    from megavit.predict.share import share
+    from megavit.runtime.ranks import ranks
 
     check_range("procs", 1 if procs is None else procs, 1, MOST_PROCS)
-    several = share()[1] > 1 or (procs or 1) > 1
+    several = ranks().many or (procs or 1) > 1
     found = len(images) == 1 and _is_shards(images[0])
     if several and not found:
         raise ConfigError(
@@ -49,10 +49,9 @@ def start_together(procs: int | None) -> int | None:
 
     None where it is one of them, which then ends with its agent, or needs no other.
     """
-    from megavit.predict.share import share
-    from megavit.runtime.ranks import end_with_parent
+    from megavit.runtime.ranks import end_with_parent, ranks
 
-    if share()[1] > 1:
+    if ranks().many:
         end_with_parent()
     if (procs or 1) == 1 or "WORLD_SIZE" in os.environ:
         return None
@@ -76,10 +75,11 @@ def answer_shards(
     from megavit.data.shards.index import contents
     from megavit.data.shards.opened import open_shards
     from megavit.predict.parts import Parts
-    from megavit.predict.share import share
+    from megavit.runtime.ranks import ranks
     from megavit.runtime.storage import sha256
 
-    rank, world = share()
+    here = ranks()
+    rank, world = here.rank, here.world
     if _is_done(output, rank):
         return 0
     with counting("reading shards") as progress:
@@ -144,12 +144,12 @@ def _is_done(output: Path, rank: int) -> bool:
     """
     from megavit.cli.together import refused_before
     from megavit.predict.parts import are_joined
-    from megavit.predict.share import restarted
+    from megavit.runtime.ranks import ranks
 
     if not output.suffix or not output.exists() or (rank == 0 and are_joined(output)):
         return False
     # A fast process is done before a slow one begins, or before one that was started again.
-    if (rank or restarted()) and not refused_before(now=False):
+    if (rank or ranks().restarts) and not refused_before(now=False):
         return True
     refused_before(now=True)
     raise OutputError(f"{output} is there already; move it away or choose another name")

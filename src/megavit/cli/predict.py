@@ -62,7 +62,7 @@ def predict(
     from megavit.cli.together import telling_once
     from megavit.config.checks import check_range, check_whole
     from megavit.predict.inputs import images_named
-    from megavit.predict.share import own_device
+    from megavit.predict.own_device import own_device
 
     check_whole("top", top, minimum=1)
     check_range("batch-size", batch_size, 1, 100_000)

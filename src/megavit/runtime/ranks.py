@@ -80,6 +80,12 @@ class Ranks:
         if not self.many:
             yield
             return
+        missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+        if missing:
+            raise ConfigError(
+                f"the environment says that this is one of {self.world} processes, and not where they meet "
+                f"({', '.join(missing)}): start them with torchrun or --procs, or remove RANK and WORLD_SIZE"
+            )
         import torch
         import torch.distributed as dist
 
@@ -156,16 +162,25 @@ class Ranks:
 
 
 def ranks() -> Ranks:
-    """This process among those of its run, by what its elastic agent says; alone where there is none."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    """This process among those of its run, by what its elastic agent says; alone where there is none.
+
+    Raises:
+        ConfigError: where the environment says otherwise than torchrun would.
+    """
+    world, rank = _number("WORLD_SIZE", "1"), _number("RANK", "0")
+    if rank >= world:
+        raise ConfigError(f"RANK must be a number below WORLD_SIZE, as torchrun sets them; got {rank} and {world}")
+    restarts = _number("TORCHELASTIC_RESTART_COUNT", "0")
     if world == 1 or "RANK" not in os.environ:
-        return Ranks()
-    return Ranks(
-        rank=int(os.environ["RANK"]),
-        world=world,
-        local=int(os.environ.get("LOCAL_RANK", "0")),
-        restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
-    )
+        return Ranks(restarts=restarts)
+    return Ranks(rank=rank, world=world, local=_number("LOCAL_RANK", "0"), restarts=restarts)
+
+
+def _number(name: str, default: str) -> int:
+    value = os.environ.get(name, default)
+    if not value.isdecimal():
+        raise ConfigError(f"{name} in the environment must be a whole number, as torchrun sets it; got {value!r}")
+    return int(value)
 
 
 def agents_job() -> str | None:
