@@ -29,7 +29,7 @@ from megavit.weights.peers import (
     vit_pytorch_vit,
     zeta_vit,
 )
-from megavit.weights.peers.shapes import Known
+from megavit.weights.peers.shapes import Known, untold
 
 Names = Callable[[Iterable[str]], dict[str, str]]
 Tidy = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
@@ -46,6 +46,7 @@ class Layout:
     names: Names
     tidy: Tidy
     known: Callable[[dict[str, Any]], Known]
+    assumed: Callable[[ViTConfig], dict[str, Any]]
 
 
 def layout(name: str, peer: ModuleType, known: Callable[[dict[str, Any]], Known] | None = None) -> Layout:
@@ -59,6 +60,7 @@ def layout(name: str, peer: ModuleType, known: Callable[[dict[str, Any]], Known]
         own.get("names", lambda found: {one: one for one in found}),
         own.get("tidy", dict),
         known or own.get("known", lambda _: {}),
+        own.get("assumed", untold),
     )
 
 

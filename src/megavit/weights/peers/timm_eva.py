@@ -18,6 +18,7 @@ from megavit.weights.peers.shapes import (
     heads_known,
     heads_of_dinov3,
     shape_of,
+    untold,
 )
 from megavit.weights.peers.timm_eva02 import interleaved
 from megavit.weights.peers.timm_vit import MODULES, last_norm, norm_bias, patches, prefix
@@ -109,3 +110,8 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     if positions == "rope":
         known = {"heads": heads_of_dinov3(dim), **known}
     return config_from(heads_known(found, known), known)
+
+
+def assumed(config: ViTConfig) -> dict[str, Any]:
+    """Return what no shape tells: beside the usual the pooling, the size of images, and the form of its positions."""
+    return untold(config, "pool", "image_size", "positions")

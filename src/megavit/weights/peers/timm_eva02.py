@@ -19,6 +19,7 @@ from megavit.weights.peers.shapes import (
     heads_known,
     image_of,
     shape_of,
+    untold,
 )
 from megavit.weights.peers.timm_vit import MODULES, last_norm, norm_bias, patches, prefix
 
@@ -121,3 +122,8 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
         "registers": int(pool != "cls"),
     }
     return config_from(heads_known(found, known), known)
+
+
+def assumed(config: ViTConfig) -> dict[str, Any]:
+    """Return what no shape tells, among it the pooling."""
+    return untold(config, "pool")

@@ -15,6 +15,7 @@ from megavit.weights.peers.shapes import (
     heads_known,
     image_of,
     shape_of,
+    untold,
 )
 
 TOLD_BY = ("patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight")
