@@ -125,5 +125,5 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
 
 
 def assumed(config: ViTConfig) -> dict[str, Any]:
-    """Return what no shape tells, among it the pooling."""
-    return untold(config, "pool")
+    """Return what no shape tells, among it the pooling and the form of rotary positions."""
+    return untold(config, "pool", *(("positions",) if config.design.rotary else ()))

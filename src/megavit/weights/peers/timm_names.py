@@ -45,6 +45,8 @@ ONE_VALUE: dict[str, tuple[Any, str]] = {
     "rope_mrope_section": (None, "rotary positions of three axes"),
     "use_post_norm": (False, "norms behind the branches"),
 }
+# Those of which null is a value, and not the same as the architecture's own.
+NULLABLE = {"act_layer", "norm_layer", "ref_feat_shape", "use_abs_pos_emb", "use_rot_pos_emb", "final_norm"}
 BLOCKS = {"Block": "serial", "ParallelScalingBlock": "parallel"}
 OTHER_BLOCKS = {
     "ResPostBlock": "norms behind the branches",
@@ -81,17 +83,20 @@ def known(settings: Mapping[str, Any]) -> Known:
         BundleError: for what the model cannot be; one error that names every argument of `model_args` that makes it
             another model than any of ours, or that is not known.
     """
-    nested = settings.get("pretrained_cfg") or {}
+    nested = settings.get("pretrained_cfg") or settings  # older files are flat
     name = str(settings.get("architecture") or nested.get("architecture") or "").partition(".")[0]
     for pattern, reason in REFUSED.items():
         if re.search(pattern, name):
             raise BundleError(f"timm's {name} is no model that megavit has: {reason}")
-    given = {name: value for name, value in (settings.get("model_args") or {}).items() if value is not None}
+    told = (settings.get("model_args") or {}).items()
+    given = {name: value for name, value in told if value is not None or name in NULLABLE}
     if given.get("global_pool") is None and settings.get("global_pool"):
         given["global_pool"] = settings["global_pool"]
     if "norm_layer" in given:  # timm's own have an epsilon of 1e-6
-        given |= {"norm": given.pop("norm_layer"), "norm_eps": 1e-6}
-        given["norm"] = NORMS.get(str(given["norm"]).lower(), given["norm"])
+        layer = given.pop("norm_layer") or "layernorm"
+        given |= {"norm": NORMS.get(str(layer).lower(), layer), "norm_eps": 1e-6}
+    if "act_layer" in given:
+        given["act_layer"] = given["act_layer"] or "gelu"
     architecture = ARCHITECTURES.get(name)
     arguments = {**DEFAULTS[architecture.model], **architecture.arguments, **given} if architecture else given
     faults = _faults(arguments, set(given), architecture.model if architecture else None)

@@ -6,7 +6,9 @@ Theirs holds the projections into MLP and attention as one, (MLP | query | key |
 from megavit.config.vit import ViTConfig
 from megavit.weights.keys import Piece, Rule, Shapes, complete
 from megavit.weights.peers.shapes import Known, check_said, config_from, heads_known, shape_of
-from megavit.weights.peers.timm_vit import MODULES, found_outside, last_norm, norm_bias, outside
+from megavit.weights.peers.timm_vit import MODULES, assumed, found_outside, last_norm, norm_bias, outside
+
+__all__ = ["TOLD_BY", "assumed", "config_of", "table"]
 
 TOLD_BY = ("patch_embed.proj.weight", "pos_embed", "blocks.0.in_proj.weight", "blocks.0.mlp_out_proj.weight")
 BLOCK = {

@@ -94,7 +94,8 @@ def prefix(config: ViTConfig) -> list[Rule]:
     if registers > 1:
         with_class.append(Piece("reg_token", (1, registers - 1, dim)))
     without = [Piece("reg_token", (1, registers, dim))]
-    class_first = config.design.positions == "rope" or config.design.prefix_positions == "all"
+    form, placed = config.design.positions, config.design.prefix_positions
+    class_first = form == "rope" or (form != "rope_grid" and placed == "all")
     ours = ["prefix_tokens.registers"]
     return [Rule(with_class, ours, instead=without) if class_first else Rule(without, ours, instead=with_class)]
 
@@ -214,3 +215,10 @@ def found_outside(shapes: Shapes, known: Known) -> dict[str, Any]:
         "prefix_positions": placed,
         "registers": prefix_tokens - (pool == "cls"),
     }
+
+
+def assumed(config: ViTConfig) -> dict[str, Any]:
+    """Return what no shape tells, among it the pooling; where that has tensors of its own, what it sees."""
+    if config.pool == "map" and config.design.registers:
+        return untold(config) | {"attention pooling over": "patches alone"}
+    return untold(config, *(() if config.pool == "map" else ("pool",)))
