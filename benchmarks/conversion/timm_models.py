@@ -45,6 +45,7 @@ MODULES = (
 )  # fmt: skip
 WAYS = ("tensors alone", "tensors and what is asked for", "timm's folder")
 AGREE = 1e-4
+MOST_PARAMETERS = 200_000_000  # of a model that is built
 ACTIVATIONS = {"GELU": "gelu", "GELUTanh": "gelu_tanh", "QuickGELU": "quick_gelu"}
 POOLS = {"token": "cls", "avg": "mean", "map": "map"}
 
@@ -69,10 +70,15 @@ def built(name: str) -> Any:
     torch.manual_seed(0)
     with torch.device("meta"):
         full: Any = timm.create_model(name, pretrained=False)
-    heads = heads_of(full)
-    sizes: list[dict[str, Any]] = [{"num_classes": 5}]
+    heads, parameters = heads_of(full), sum(parameter.numel() for parameter in full.parameters())
+    sizes: list[dict[str, Any]] = []
     if heads:
-        sizes = [{"embed_dim": 16 * heads, "depth": 2, "num_heads": heads, "num_classes": 5}, {"depth": 2}, *sizes]
+        narrow = {"embed_dim": 16 * heads, "depth": 2, "num_heads": heads, "num_classes": 5}
+        sizes = [narrow, narrow | {"num_kv_heads": heads // 2}]
+        if 2 * parameters / len(full.blocks) < MOST_PARAMETERS:
+            sizes.append({"depth": 2})
+    if parameters < MOST_PARAMETERS:
+        sizes.append({"num_classes": 5})
     for overrides in sizes:
         try:
             model: Any = timm.create_model(name, pretrained=False, **overrides)
@@ -80,7 +86,7 @@ def built(name: str) -> Any:
             continue  # these sizes are not for every architecture
         shaken(model, by=0.05)
         return model.eval()
-    raise RuntimeError(f"{name} cannot be built")
+    raise RuntimeError(f"{name} cannot be built small")
 
 
 def heads_of(model: Any) -> int | None:

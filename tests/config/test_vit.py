@@ -67,6 +67,8 @@ GOOD: dict[str, Any] = {
         ({"design": Design(positions="learned_rope"), "dim_head": 10}, ["learned_rope", "dim_head", "by 4", "10"]),
         ({"design": Design(positions="sincos"), "dim": 30}, ["sincos", "dim", "by 4", "30"]),
         ({"pool": "map", "heads": 5}, ["map", "32", "divide by 5"]),
+        ({"pool": "map", "design": Design(pool_heads=5)}, ["map", "32", "divide by 5"]),
+        ({"design": Design(positions="rope_grid"), "dim_head": 10}, ["rope_grid", "dim_head", "by 4", "10"]),
     ],
 )
 def test_sizes_that_cannot_be_are_refused_by_name(changes: dict[str, Any], words: list[str]) -> None:
