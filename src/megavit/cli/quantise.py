@@ -56,6 +56,8 @@ def quantise(
         f"accuracy on {cost.images:,} images: {cost.float32:.2%} in float32, {cost.int8:.2%} in int8, a change of "
         f"{cost.change.value * 100:+.2f} points (95%: {low} to {high}); {cost.faster:.1f} times as fast"
     )
+    if cost.faster < 1:
+        notes.print("int8 is slower than float32 on this processor: quantise for another one, or not", style="yellow")
     if not kept:
         notes.print(f"more than {most:g} points are lost: nothing is written; --most allows more", style="yellow")
         return 1
