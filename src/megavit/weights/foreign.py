@@ -12,11 +12,29 @@ from torch import Tensor
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.files import find_checkpoint, read_checkpoint
-from megavit.weights.keys import check_shapes, to_ours
+from megavit.weights.keys import Shapes, check_shapes, to_ours
 from megavit.weights.layouts import LAYOUTS, Layout
-from megavit.weights.peers.shapes import Known
+from megavit.weights.peers.shapes import Known, field_of
 from megavit.weights.preparation import PROCESSOR, usable
 
+# How fields are called for users, and what tells `megavit convert` their values.
+NAMED = {
+    "mlp": "activation",
+    "norm_eps": "eps",
+    "image_size": "image size",
+    "patch_size": "patch size",
+    "final_norm": "final norm of the",
+}
+FLAGS = {
+    "heads": "--heads",
+    "mlp": "--activation",
+    "norm_eps": "--eps",
+    "pool": "--pool",
+    "norm": "--norm",
+    "image_size": "--image-size",
+    "patch_size": "--patch-size",
+    "channels": "--channels",
+}
 SETTINGS = ("open_clip_config.json", "config.json")
 
 
@@ -29,7 +47,8 @@ class Foreign:
         config: of the model.
         tensors: by the names of our `state_dict`.
         left_out: names of tensors that are not of the image classifier, such as those of a text tower.
-        heads_guessed: whether nothing but the width tells how many heads there are.
+        assumed: what neither the tensors nor the settings tell, with what it was taken to be: fields of `ViTConfig`
+            and `Design`, and other names that a layout gives.
         settings: what its config.json says, or open_clip_config.json; {} where there is none.
         processor: what its preprocessor_config.json says of how images are prepared; {} where there is none.
     """
@@ -38,7 +57,7 @@ class Foreign:
     config: ViTConfig
     tensors: dict[str, Tensor]
     left_out: tuple[str, ...]
-    heads_guessed: bool
+    assumed: dict[str, Any]
     settings: dict[str, Any]
     processor: dict[str, Any]
 
@@ -62,8 +81,9 @@ def read_foreign(path: Path, known: Known) -> Foreign:
     kept = layout.tidy({theirs: tensors[name] for name, theirs in names.items()})
     shapes = {name: tuple(tensor.shape) for name, tensor in kept.items()}
     with usable("of its sizes and parts") if settings else nullcontext():
-        known = {**(layout.known(settings) if settings else {}), **known}
-        config = layout.config_of(shapes, known)
+        facts = {**(layout.known(settings) if settings else {}), **known}
+        config = layout.config_of(shapes, facts)
+    check_told(layout, shapes, facts, config, known)
     rules = layout.table(config)
     check_shapes(rules, shapes, str(file))
     check_finite(kept, str(file))
@@ -72,10 +92,21 @@ def read_foreign(path: Path, known: Known) -> Foreign:
         config=config,
         tensors=to_ours(rules, kept, config),
         left_out=tuple(sorted(set(tensors) - set(names))),
-        heads_guessed=not settings and "heads" not in known and not config.design.qk_norm,
+        assumed={name: value for name, value in layout.assumed(config).items() if name not in facts},
         settings=settings,
         processor=read_settings(path / PROCESSOR) if path.is_dir() else {},
     )
+
+
+def check_told(layout: Layout, shapes: Shapes, facts: Known, config: ViTConfig, given: Known) -> None:
+    """Raise a BundleError when the caller gives another pooling or activation than the tensors themselves tell."""
+    for name in [name for name in ("pool", "mlp") if name in given]:
+        told = layout.config_of(shapes, {fact: value for fact, value in facts.items() if fact != name})
+        if name not in layout.assumed(told) and field_of(told, name) != field_of(config, name):
+            raise BundleError(
+                f"{FLAGS[name]} {given[name]} does not fit: the tensors, of {layout.name}, are of a model with "
+                f"{NAMED.get(name, name)} {field_of(told, name)}; leave it out"
+            )
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
@@ -84,6 +115,20 @@ def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
     if broken:
         some = ", ".join(broken[:5]) + (" …" if len(broken) > 5 else "")
         raise BundleError(f"{where} has {len(broken)} tensors with values that are not finite: {some}; take another")
+
+
+def assumptions(assumed: Mapping[str, Any]) -> str:
+    """Return the sentence on what was assumed of a model, and how to say otherwise; "" when nothing was."""
+    if not assumed:
+        return ""
+    values = ", ".join(f"{NAMED.get(name, name)} {_shown(value)}" for name, value in assumed.items())
+    flags = " ".join(FLAGS[name] for name in assumed if name in FLAGS)
+    otherwise = f"; where it had others, tell megavit convert: {flags}" if flags else ""
+    return f"assumed, as the files do not say it: {values}{otherwise}"
+
+
+def _shown(value: Any) -> str:
+    return " × ".join(map(str, value)) if isinstance(value, tuple) else f"{value}"
 
 
 def layout_of(tensors: Mapping[str, Tensor], where: str) -> Layout:

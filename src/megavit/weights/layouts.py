@@ -28,7 +28,7 @@ from megavit.weights.peers import (
     vit_pytorch_vit,
     zeta_vit,
 )
-from megavit.weights.peers.shapes import Known
+from megavit.weights.peers.shapes import Known, untold
 
 Names = Callable[[Iterable[str]], dict[str, str]]
 Tidy = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
@@ -45,6 +45,7 @@ class Layout:
     names: Names
     tidy: Tidy
     known: Callable[[dict[str, Any]], Known]
+    assumed: Callable[[ViTConfig], dict[str, Any]]
 
 
 def layout(name: str, peer: ModuleType, known: Callable[[dict[str, Any]], Known] | None = None) -> Layout:
@@ -58,6 +59,7 @@ def layout(name: str, peer: ModuleType, known: Callable[[dict[str, Any]], Known]
         own.get("names", lambda found: {one: one for one in found}),
         own.get("tidy", dict),
         known or own.get("known", lambda _: {}),
+        own.get("assumed", untold),
     )
 
 

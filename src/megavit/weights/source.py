@@ -13,7 +13,7 @@ from megavit.errors import BundleError, ConfigError
 from megavit.model.positions import LearnedPositions
 from megavit.model.vit import MegaVit
 from megavit.weights.bundle import Bundle, is_bundle, load_bundle
-from megavit.weights.foreign import Foreign, read_foreign
+from megavit.weights.foreign import Foreign, assumptions, read_foreign
 from megavit.weights.hub import HUB, TIMM, fetch, is_hub
 from megavit.weights.peers.shapes import Known
 from megavit.weights.preparation import labels_of, preprocessing_of
@@ -87,8 +87,8 @@ def _from_foreign(source: str, foreign: Foreign) -> Source:
     if foreign.left_out:
         some = ", ".join(foreign.left_out[:3]) + (" …" if len(foreign.left_out) > 3 else "")
         told.append(f"left out {len(foreign.left_out)} tensors that are not of the image model: {some}")
-    if foreign.heads_guessed:
-        told.append(f"taken to have {foreign.config.heads} heads, by its width; megavit convert --heads says otherwise")
+    if foreign.assumed:
+        told.append(assumptions(foreign.assumed))
     if preprocessing is None:
         told.append("nothing says how its images are prepared; taken to be resized whole, with mean and std 0.5")
     return Source(
