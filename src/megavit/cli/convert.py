@@ -22,6 +22,7 @@ def convert(
     *,
     out: Annotated[Path, Parameter(help="New folder.")],
     to: Annotated[Format, Parameter(help="What to write: a bundle, or another library's model.")] = "bundle",
+    weights: Annotated[str | None, Parameter(help="Which, where a file has several, such as model_ema.")] = None,
     heads: Annotated[int | None, Parameter(help="Attention heads, where the files do not tell.")] = None,
     activation: Annotated[Activation | None, Parameter(help="Activation of the MLP, likewise.")] = None,
     eps: Annotated[float | None, Parameter(help="Epsilon of the norms, likewise.")] = None,
@@ -55,7 +56,7 @@ def convert(
         "patch_size": None if patch_size is None else size_of("--patch-size", patch_size),
         "channels": channels,
     }
-    read = read_source(source, {name: value for name, value in given.items() if value is not None})
+    read = read_source(source, {name: value for name, value in given.items() if value is not None}, weights)
     if to == "bundle":
         write_bundle(read, out)
     else:
