@@ -9,6 +9,9 @@ from cyclopts import Parameter
 from megavit.errors import ConfigError
 
 Format = Literal["bundle", "timm", "huggingface"]
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu2"]
+Pool = Literal["cls", "mean"]
+Norm = Literal["layer", "rms"]
 
 
 def convert(
@@ -19,10 +22,15 @@ def convert(
     *,
     out: Annotated[Path, Parameter(help="New folder.")],
     to: Annotated[Format, Parameter(help="What to write: a bundle, or another library's model.")] = "bundle",
+    weights: Annotated[str | None, Parameter(help="Which, where a file has several, such as model_ema.")] = None,
     heads: Annotated[int | None, Parameter(help="Attention heads, where the files do not tell.")] = None,
-    image_size: Annotated[
-        str | None, Parameter(help="Pixels a side, or HEIGHTxWIDTH, where the files do not tell.")
-    ] = None,
+    activation: Annotated[Activation | None, Parameter(help="Activation of the MLP, likewise.")] = None,
+    eps: Annotated[float | None, Parameter(help="Epsilon of the norms, likewise.")] = None,
+    pool: Annotated[Pool | None, Parameter(help="By class token or mean of the patches, likewise.")] = None,
+    norm: Annotated[Norm | None, Parameter(help="LayerNorm or RMSNorm, likewise.")] = None,
+    image_size: Annotated[str | None, Parameter(help="Pixels a side, or HEIGHTxWIDTH, likewise.")] = None,
+    patch_size: Annotated[str | None, Parameter(help="Of vit-pytorch: pixels a side, or HEIGHTxWIDTH.")] = None,
+    channels: Annotated[int | None, Parameter(help="Of vit-pytorch: channels of an image.")] = None,
     json: Annotated[bool, Parameter(help="Print the result as JSON.", negative="")] = False,
 ) -> None:
     """Turn another library's Vision Transformer into a bundle, or a bundle into theirs.
@@ -38,10 +46,17 @@ def convert(
     from megavit.weights.outgoing import write_for
     from megavit.weights.source import read_source
 
-    known: dict[str, Any] = {} if heads is None else {"heads": heads}
-    if image_size is not None:
-        known["image_size"] = size_of(image_size)
-    read = read_source(source, known)
+    given: dict[str, Any] = {
+        "heads": heads,
+        "mlp": activation,
+        "norm_eps": eps,
+        "pool": pool,
+        "norm": norm,
+        "image_size": None if image_size is None else size_of("--image-size", image_size),
+        "patch_size": None if patch_size is None else size_of("--patch-size", patch_size),
+        "channels": channels,
+    }
+    read = read_source(source, {name: value for name, value in given.items() if value is not None}, weights)
     if to == "bundle":
         write_bundle(read, out)
     else:
@@ -57,11 +72,9 @@ def convert(
     results.print(f"{out}: {kind}, for images of {height} × {width} pixels")
 
 
-def size_of(text: str) -> int | tuple[int, int]:
-    """224, or 160x320 as (160, 320)."""
+def size_of(flag: str, text: str) -> int | tuple[int, int]:
+    """Return 224, or 160x320 as (160, 320); `flag` is for the message."""
     found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
     if found is None:
-        raise ConfigError(
-            f"--image-size must be pixels a side, such as 224, or 160x320 (height by width); got {text!r}"
-        )
+        raise ConfigError(f"{flag} must be pixels a side, such as 224, or 160x320 (height by width); got {text!r}")
     return (int(found[1]), int(found[2])) if found[2] else int(found[1])

@@ -28,7 +28,7 @@ from megavit.weights.peers import (
     vit_pytorch_vit,
     zeta_vit,
 )
-from megavit.weights.peers.shapes import Known
+from megavit.weights.peers.shapes import Known, untold
 
 Names = Callable[[Iterable[str]], dict[str, str]]
 Tidy = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
@@ -36,7 +36,10 @@ Tidy = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Layout:
-    """How one library names the tensors of a Vision Transformer, and what its settings say."""
+    """How one library names the tensors of a Vision Transformer, and what its settings say.
+
+    `head` is the module of its classifier; "" where it has none, or none that can be replaced.
+    """
 
     name: str
     told_by: frozenset[str]
@@ -45,6 +48,21 @@ class Layout:
     names: Names
     tidy: Tidy
     known: Callable[[dict[str, Any]], Known]
+    assumed: Callable[[ViTConfig], dict[str, Any]]
+    head: str
+
+
+HEADS = {
+    "timm": "head",
+    "timm's Eva": "head",
+    "timm's EVA-02": "head",
+    "timm's EVA-02, large": "head",
+    "Hugging Face's ViT": "classifier",
+    "torchvision": "heads.head",
+    "vit-pytorch": "mlp_head",
+    "vit-pytorch's SimpleViT": "linear_head",
+    "zeta": "mlp_head",
+}
 
 
 def layout(name: str, peer: ModuleType, known: Callable[[dict[str, Any]], Known] | None = None) -> Layout:
@@ -58,6 +76,8 @@ def layout(name: str, peer: ModuleType, known: Callable[[dict[str, Any]], Known]
         own.get("names", lambda found: {one: one for one in found}),
         own.get("tidy", dict),
         known or own.get("known", lambda _: {}),
+        own.get("assumed", untold),
+        HEADS.get(name, ""),
     )
 
 

@@ -13,7 +13,7 @@ from megavit.errors import BundleError, ConfigError
 from megavit.model.positions import LearnedPositions
 from megavit.model.vit import MegaVit
 from megavit.weights.bundle import Bundle, is_bundle, load_bundle
-from megavit.weights.foreign import Foreign, read_foreign
+from megavit.weights.foreign import Foreign, assumptions, read_foreign
 from megavit.weights.hub import HUB, TIMM, fetch, is_hub
 from megavit.weights.peers.shapes import Known
 from megavit.weights.preparation import labels_of, preprocessing_of
@@ -45,7 +45,7 @@ class Source:
     told: tuple[str, ...] = ()
 
 
-def read_source(source: str, known: Known | None = None) -> Source:
+def read_source(source: str, known: Known | None = None, weights: str | None = None) -> Source:
     """The weights that a user named.
 
     Args:
@@ -53,6 +53,7 @@ def read_source(source: str, known: Known | None = None) -> Source:
             one; timm:NAME or hf-hub:USER/NAME.
         known: of another library's model, facts that go before what its files say: names of `ViTConfig` and
             `Design`, with their values.
+        weights: which of the weights in the file, where it has those of several models: the tables and the prefix.
 
     Raises:
         BundleError: saying what it may be, or what is wrong with it.
@@ -65,10 +66,11 @@ def read_source(source: str, known: Known | None = None) -> Source:
             f"folder of another library, {TIMM}NAME or {HUB}USER/NAME"
         )
     if path.is_dir() and is_bundle(path):
-        if known:
-            raise ConfigError(f"{source} is a bundle, which says its {' and '.join(known)} itself; leave that out")
+        if known or weights:
+            given = " and ".join([*(known or ()), *(["weights"] if weights else [])])
+            raise ConfigError(f"{source} is a bundle, which says its {given} itself; leave that out")
         return _from_bundle(source, load_bundle(path))
-    return _from_foreign(source, read_foreign(path, known or {}))
+    return _from_foreign(source, read_foreign(path, known or {}, weights))
 
 
 def _from_bundle(source: str, bundle: Bundle) -> Source:
@@ -83,12 +85,12 @@ def _from_bundle(source: str, bundle: Bundle) -> Source:
 
 def _from_foreign(source: str, foreign: Foreign) -> Source:
     preprocessing = preprocessing_of(foreign.config, foreign.settings, foreign.processor)
-    told = [f"read as {foreign.layout}"]
+    told = [f"read as {foreign.layout}", *foreign.found.told()]
     if foreign.left_out:
         some = ", ".join(foreign.left_out[:3]) + (" …" if len(foreign.left_out) > 3 else "")
         told.append(f"left out {len(foreign.left_out)} tensors that are not of the image model: {some}")
-    if foreign.heads_guessed:
-        told.append(f"taken to have {foreign.config.heads} heads, by its width; megavit convert --heads says otherwise")
+    if foreign.assumed:
+        told.append(assumptions(foreign.assumed))
     if preprocessing is None:
         told.append("nothing says how its images are prepared; taken to be resized whole, with mean and std 0.5")
     return Source(

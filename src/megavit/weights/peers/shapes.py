@@ -35,6 +35,25 @@ def config_from(found: Mapping[str, Any], known: Known) -> ViTConfig:
     return ViTConfig(**sizes | {"design": design})
 
 
+def field_of(config: ViTConfig, name: str) -> Any:
+    """Return the value of a field of `config`, or of its design."""
+    return getattr(config, name) if hasattr(config, name) else getattr(config.design, name)
+
+
+def untold(config: ViTConfig, *more: str) -> dict[str, Any]:
+    """Return what no shape tells of a plain Vision Transformer, as `config` has it, and the fields `more`.
+
+    Norms of queries and keys tell the heads, by their width; an MLP with gates has one activation only.
+    """
+    names = [
+        *(() if config.design.qk_norm else ("heads",)),
+        *(() if config.design.mlp == "swiglu" else ("mlp",)),
+        "norm_eps",
+        *more,
+    ]
+    return {name: field_of(config, name) for name in names}
+
+
 def under(found: Iterable[str], prefixes: Sequence[str]) -> dict[str, str]:
     """Of the names `found` in a checkpoint, name -> name without prefix: those with the first prefix that any has."""
     found = list(found)

@@ -3,8 +3,9 @@
 from typing import Any
 
 from megavit.config.vit import ViTConfig
+from megavit.model.positions import RotaryPositions
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, heads_of_dinov3, shape_of
+from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, heads_of_dinov3, shape_of, untold
 from megavit.weights.peers.timm_vit import MODULES, PROJECTION, prefix
 
 TOLD_BY = ("patch_embed.proj.weight", "reg_token", "blocks.0.gamma_1", "blocks.0.attn.qkv.weight")
@@ -64,3 +65,8 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     }
     known = {"heads": heads_of_dinov3(dim), **known}
     return config_from(heads_known(found, known), known)
+
+
+def assumed(config: ViTConfig) -> dict[str, Any]:
+    """Return what no shape tells: beside the usual the pooling, the size of images, and the rotary base."""
+    return untold(config, "pool", "image_size") | {"rotary base": RotaryPositions.base}

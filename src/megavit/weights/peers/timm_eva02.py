@@ -9,7 +9,16 @@ from typing import Any
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, classes_of, config_from, depth_of, heads_known, image_of, shape_of
+from megavit.weights.peers.shapes import (
+    Known,
+    classes_of,
+    config_from,
+    depth_of,
+    heads_known,
+    image_of,
+    shape_of,
+    untold,
+)
 from megavit.weights.peers.timm_vit import MODULES, PROJECTION, prefix
 
 TOLD_BY = ("patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight", "blocks.0.attn.q_bias")
@@ -103,3 +112,8 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
         "registers": int(pool != "cls"),
     }
     return config_from(heads_known(found, known), known)
+
+
+def assumed(config: ViTConfig) -> dict[str, Any]:
+    """Return what no shape tells, among it the pooling."""
+    return untold(config, "pool")

@@ -6,7 +6,7 @@ from typing import Any
 from megavit.config.vit import PrefixPositions, ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, image_of, shape_of
+from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, image_of, shape_of, untold
 
 TOLD_BY = ("patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight")
 PROJECTION = "patch_embedding.projection"
@@ -153,3 +153,8 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
         "layer_scale": 1.0 if "blocks.0.ls1.gamma" in shapes else None,
     }
     return config_from(heads_known(found, known), known)
+
+
+def assumed(config: ViTConfig) -> dict[str, Any]:
+    """Return what no shape tells; among it the pooling, but where it has tensors of its own."""
+    return untold(config, *(() if config.pool == "map" else ("pool",)))
