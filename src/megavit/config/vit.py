@@ -11,7 +11,7 @@ Pool = Literal["cls", "mean", "map"]
 Block = Literal["parallel", "serial", "zeta"]
 Norm = Literal["layer", "rms"]
 Mlp = Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu", "relu2"]
-Positions = Literal["learned", "sincos", "rope", "learned_rope"]
+Positions = Literal["learned", "sincos", "rope", "learned_rope", "rope_grid"]
 PrefixPositions = Literal["none", "class", "all"]
 FinalNorm = Literal["tokens", "pooled"]
 
@@ -40,7 +40,8 @@ class Design:
         attention_out_norm: a norm of what the heads have mixed, before its projection (arXiv 2210.06423).
         mlp_out_norm: a norm of the MLP's hidden channels, before their projection (the same).
         positions: "learned" table, "sincos" (fixed, 2-D), "rope" (rotary, 2-D axial, in attention), or
-            "learned_rope", a table and other rotary ones, of EVA-02's weights (arXiv 2303.11331).
+            for weights trained with them "rope_grid", other rotary ones (arXiv 2303.11331, section 2.2), and
+            "learned_rope", these and a table.
         prefix_positions: where positions are learned, which tokens before the patches have one too: "none", the
             "class" token, or "all".
         patch_overlap: pixels by which a patch sees beyond each of its sides (arXiv 2106.13797, section 3).
@@ -95,6 +96,11 @@ class Design:
             check_positive("layer_scale", self.layer_scale)
         if self.block == "zeta":
             self._check_zeta()
+
+    @property
+    def rotary(self) -> bool:
+        """Whether attention turns its queries and keys by their places."""
+        return "rope" in self.positions
 
     def _check_zeta(self) -> None:
         """That block has no choice of these parts."""
@@ -176,7 +182,7 @@ class ViTConfig:
         check_divides(self.image_hw, self.patch_hw)
         if self.design.positions == "sincos" and self.dim % 4:
             raise ConfigError(f"sincos positions need dim to divide by 4, got dim {self.dim}")
-        if self.design.positions in ("rope", "learned_rope") and self.dim_head % 4:
+        if self.design.rotary and self.dim_head % 4:
             raise ConfigError(
                 f"{self.design.positions} positions need dim_head to divide by 4, got dim_head {self.dim_head}"
             )

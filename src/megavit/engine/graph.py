@@ -62,7 +62,7 @@ class _Builder:
         self.model, self.config = model, model.config
         self.preprocessing = preprocessing
         self.linear = product
-        self.rotary = self.config.design.positions in ("rope", "learned_rope")
+        self.rotary = self.config.design.rotary
         self.turn: tuple[Node, Node] | None = None
 
     def build(self) -> ov.Model:

@@ -101,8 +101,8 @@ class RotaryPositions(nn.Module):
         return tokens, self.at(grid, tokens.device)
 
 
-class LearnedRotaryPositions(nn.Module):
-    """A learned vector a patch and rotary positions (EVA-02, arXiv 2303.11331, section 2.2).
+class GridRotaryPositions(nn.Module):
+    """Rotary positions of two axes in the form of EVA-02 (arXiv 2303.11331, section 2.2).
 
     Coordinates run from 0 over a grid of 16 × 16 patches, that of its pre-training, whatever the image's.
     """
@@ -113,7 +113,6 @@ class LearnedRotaryPositions(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.dim_head = config.dim_head
-        self.learned = LearnedPositions(config)
 
     def at(self, grid: Grid, device: torch.device) -> Rotation:
         """Angles of `grid` as a Rotation of (N, K)."""
@@ -126,7 +125,23 @@ class LearnedRotaryPositions(nn.Module):
         return Rotation(angles.cos(), angles.sin())
 
     def forward(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Rotation | None]:
-        return self.learned(tokens, grid)[0], self.at(grid, tokens.device)
+        return tokens, self.at(grid, tokens.device)
+
+
+class LearnedRotaryPositions(nn.Module):
+    """A learned vector a patch, and rotary positions in the form of EVA-02."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.learned = LearnedPositions(config)
+        self.rotary = GridRotaryPositions(config)
+
+    def at(self, grid: Grid, device: torch.device) -> Rotation:
+        """Angles of `grid` as a Rotation of (N, K)."""
+        return self.rotary.at(grid, device)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Rotation | None]:
+        return self.rotary(self.learned(tokens, grid)[0], grid)
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
@@ -142,4 +157,5 @@ POSITIONS = {
     "sincos": SincosPositions,
     "rope": RotaryPositions,
     "learned_rope": LearnedRotaryPositions,
+    "rope_grid": GridRotaryPositions,
 }

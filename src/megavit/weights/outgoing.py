@@ -5,22 +5,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.vit import ViTConfig, pair
 from megavit.errors import BundleError, OutputError
 from megavit.runtime.storage import new_folder, write_file, writing
+from megavit.weights.convert import model_of
 from megavit.weights.keys import to_theirs
-from megavit.weights.peers import hf_vit, timm_vit
-from megavit.weights.peers.timm_names import POOLS
+from megavit.weights.peers import hf_vit
+from megavit.weights.peers.timm_arguments import arguments_of, as_timm_has_it, tensors_of
 from megavit.weights.preparation import labels_of
-from megavit.weights.source import Source
+from megavit.weights.source import Source, read_source
 from megavit.weights.tensors import write_tensors
 
 Library = Literal["timm", "huggingface"]
 WEIGHTS, SETTINGS, PROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
-# What both libraries' plain ViT is, whatever its sizes.
+# What Hugging Face's plain ViT is, whatever its sizes.
 PLAIN = {
     "block": "serial",
     "norm": "layer",
@@ -31,9 +33,8 @@ PLAIN = {
     "positions": "learned",
     "patch_overlap": 0,
 }
-# timm's settings are functions where JSON has no word: an architecture that has the right ones stands for them.
-TIMM_BY_EPS = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch16_clip_224"}
-TIMM_SWIGLU = "vit_giant_patch14_dinov2"
+# How far answers of the model that was read back may be apart, of the largest; sums in another order are some 1e-6.
+AGREE = 1e-4
 HF_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}
 
 
@@ -51,6 +52,25 @@ def write_for(library: Library, source: Source, out: Path) -> None:
         write_tensors(new / WEIGHTS, tensors, {"format": "pt"})
         for name, settings in files.items():
             write_file(new / name, json.dumps(settings, indent=1, ensure_ascii=False))
+        check_written(source, new)
+
+
+@torch.inference_mode()
+def check_written(source: Source, folder: Path) -> None:
+    """Read what was written, as any other library's model, and have both answer for an image.
+
+    Raises:
+        BundleError: when they differ: nothing is to be left of it then.
+    """
+    config = source.config
+    written = read_source(str(folder))
+    image = torch.randn(1, config.channels, *config.image_hw, generator=torch.Generator().manual_seed(0))
+    ours, theirs = model_of(source)(image), model_of(written)(image)
+    if ours.shape != theirs.shape or not torch.allclose(theirs, ours, rtol=AGREE, atol=AGREE * float(ours.abs().max())):
+        raise BundleError(
+            f"{source.name} was written as a model that answers otherwise; nothing of it is left. This is a fault of "
+            "megavit: please report it, with the model's settings"
+        )
 
 
 Files = dict[str, dict[str, Any]]
@@ -58,40 +78,10 @@ Files = dict[str, dict[str, Any]]
 
 def timm_files(source: Source) -> tuple[Files, dict[str, Tensor]]:
     """For `timm.create_model("local-dir:FOLDER", pretrained=True)`, or an upload to the hub."""
-    config, design = source.config, source.config.design
-    refuse("timm", config, PLAIN, mlp=(*HF_ACTIVATIONS, "swiglu"), eps=tuple(TIMM_BY_EPS))
-    swiglu = design.mlp == "swiglu"
-    if swiglu and design.norm_eps != 1e-6:
-        raise BundleError(f"timm's SwiGLU has norms with epsilon 1e-6, and this model {design.norm_eps}")
-    by_class = config.pool == "cls"
-    if by_class and design.registers and design.prefix_positions == "class":
-        raise BundleError("timm's class token has a position only if its registers have, unlike this model's")
-    has_class = by_class or (design.registers > 0 and design.prefix_positions == "all")
-    hidden = config.mlp_dim * (2 if swiglu else 1)
-    arguments = {
-        "img_size": list(config.image_hw),
-        "patch_size": list(config.patch_hw),
-        "in_chans": config.channels,
-        "num_classes": config.num_classes,
-        "global_pool": next(theirs for theirs, ours in POOLS.items() if ours == config.pool),
-        "embed_dim": config.dim,
-        "depth": config.depth,
-        "num_heads": config.heads,
-        "mlp_ratio": (hidden + 0.5) / config.dim,  # timm cuts the product off
-        "qkv_bias": design.qkv_bias,
-        "qk_norm": design.qk_norm,
-        "init_values": design.layer_scale,
-        "class_token": has_class,
-        "no_embed_class": not (has_class and design.prefix_positions != "none"),
-        "reg_tokens": design.registers - (has_class and not by_class),
-        "pre_norm": design.pre_norm,
-        "fc_norm": design.final_norm == "pooled",
-        "dynamic_img_size": True,
-    }
-    if not swiglu:
-        arguments["act_layer"] = design.mlp
+    config, state = as_timm_has_it(source.config, source.tensors)
+    architecture, arguments = arguments_of(config)
     settings = {
-        "architecture": TIMM_SWIGLU if swiglu else TIMM_BY_EPS[design.norm_eps],
+        "architecture": architecture,
         "num_classes": config.num_classes,
         "num_features": config.dim,
         "global_pool": arguments["global_pool"],
@@ -100,7 +90,7 @@ def timm_files(source: Source) -> tuple[Files, dict[str, Tensor]]:
         "pretrained_cfg": timm_preparation(preparation(source))
         | {"first_conv": "patch_embed.proj", "classifier": "head"},
     }
-    return {SETTINGS: settings}, to_theirs(timm_vit.table(config), source.tensors)
+    return {SETTINGS: settings}, tensors_of(config, state)
 
 
 def timm_preparation(given: Preprocessing) -> dict[str, Any]:
