@@ -12,10 +12,11 @@ from torch import Tensor
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.files import find_checkpoint, read_checkpoint
+from megavit.weights.hf_processor import NESTED, PROCESSOR
 from megavit.weights.keys import check_shapes, to_ours
 from megavit.weights.layouts import LAYOUTS, Layout
 from megavit.weights.peers.shapes import Known
-from megavit.weights.preparation import PROCESSOR, usable
+from megavit.weights.preparation import usable
 
 SETTINGS = ("open_clip_config.json", "config.json")
 
@@ -31,7 +32,7 @@ class Foreign:
         left_out: names of tensors that are not of the image classifier, such as those of a text tower.
         heads_guessed: whether nothing but the width tells how many heads there are.
         settings: what its config.json says, or open_clip_config.json; {} where there is none.
-        processor: what its preprocessor_config.json says of how images are prepared; {} where there is none.
+        processor: what Hugging Face's image processor is told of how images are prepared; {} where there is none.
     """
 
     layout: str
@@ -74,7 +75,7 @@ def read_foreign(path: Path, known: Known) -> Foreign:
         left_out=tuple(sorted(set(tensors) - set(names))),
         heads_guessed=not settings and "heads" not in known and not config.design.qk_norm,
         settings=settings,
-        processor=read_settings(path / PROCESSOR) if path.is_dir() else {},
+        processor=processor_in(path) if path.is_dir() else {},
     )
 
 
@@ -105,6 +106,15 @@ def settings_in(folder: Path) -> dict[str, Any]:
         if settings:
             return settings
     return {}
+
+
+def processor_in(folder: Path) -> dict[str, Any]:
+    """Return the settings of Hugging Face's image processor; {} where there are none.
+
+    A processor of images and texts has them in a file of its own, which goes first, as in transformers.
+    """
+    nested = read_settings(folder / NESTED).get("image_processor")
+    return nested if isinstance(nested, dict) else read_settings(folder / PROCESSOR)
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Source:
     told: tuple[str, ...] = ()
 
 
-def read_source(source: str, known: Known | None = None) -> Source:
+def read_source(source: str, known: Known | None = None, *, whole_images: bool = False) -> Source:
     """The weights that a user named.
 
     Args:
@@ -53,6 +53,8 @@ def read_source(source: str, known: Known | None = None) -> Source:
             one; timm:NAME or hf-hub:USER/NAME.
         known: of another library's model, facts that go before what its files say: names of `ViTConfig` and
             `Design`, with their values.
+        whole_images: of another library's model, take only what becomes of pixel values from its settings, as for a
+            training, which uses the whole image at a size of its own.
 
     Raises:
         BundleError: saying what it may be, or what is wrong with it.
@@ -68,7 +70,7 @@ def read_source(source: str, known: Known | None = None) -> Source:
         if known:
             raise ConfigError(f"{source} is a bundle, which says its {' and '.join(known)} itself; leave that out")
         return _from_bundle(source, load_bundle(path))
-    return _from_foreign(source, read_foreign(path, known or {}))
+    return _from_foreign(source, read_foreign(path, known or {}), whole_images=whole_images)
 
 
 def _from_bundle(source: str, bundle: Bundle) -> Source:
@@ -81,8 +83,14 @@ def _from_bundle(source: str, bundle: Bundle) -> Source:
     )
 
 
-def _from_foreign(source: str, foreign: Foreign) -> Source:
-    preprocessing = preprocessing_of(foreign.config, foreign.settings, foreign.processor)
+def _from_foreign(source: str, foreign: Foreign, *, whole_images: bool) -> Source:
+    preprocessing = preprocessing_of(
+        foreign.config,
+        foreign.settings,
+        foreign.processor,
+        open_clip=foreign.layout == "OpenCLIP",
+        whole_images=whole_images,
+    )
     told = [f"read as {foreign.layout}"]
     if foreign.left_out:
         some = ", ".join(foreign.left_out[:3]) + (" …" if len(foreign.left_out) > 3 else "")
