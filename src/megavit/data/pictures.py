@@ -57,9 +57,8 @@ def prepare(image: torch.Tensor, size: tuple[int, int], preprocessing: Preproces
         image = _opaque(image)
     image = resize(image, *size, preprocessing.interpolation)
     if preprocessing.resize is not None:
-        from torchvision.transforms.v2 import functional as transforms  # takes a second to import
-
-        image = transforms.center_crop(image, [preprocessing.height, preprocessing.width])
+        top, left = preprocessing.crop_offset(*size)
+        image = image[:, top : top + preprocessing.height, left : left + preprocessing.width]
     return as_channels(image, channels).contiguous()
 
 

@@ -39,7 +39,7 @@ pipeline_tag: {"image-classification" if labels else "image-feature-extraction"}
 
 {told}
 {_trust(target, trust)}- {origin}
-- Images are resized {_resizing(preprocessing)}.
+- Images are resized {resizing(preprocessing)}.
 - Written on {created} by megavit.
 
 ```python
@@ -70,8 +70,14 @@ def _trust(target: Target, trust: Trust) -> str:
     return lines
 
 
-def _resizing(given: Preprocessing) -> str:
-    middle = f"of which {given.height} × {given.width} in the middle are used"
+def resizing(given: Preprocessing) -> str:
+    """Return what becomes of an image's size and shape, as the end of "Images are resized"."""
+    crop_height, crop_width = given.crop_hw
+    middle = f"of which {crop_height} × {crop_width} in the middle are used"
+    if given.crop_rounding == "floor":
+        middle += " (from half of an odd margin, rounded down)"
+    if given.crop_size is not None:
+        middle += f", of these {given.height} × {given.width} from the top left"
     match given.resize:
         case int():
             return f"with their aspect kept, to {given.resize} pixels on the shorter side, {middle}"

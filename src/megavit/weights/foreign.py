@@ -15,10 +15,11 @@ from megavit.errors import BundleError
 from megavit.weights.candidates import Candidate, candidates
 from megavit.weights.files import Contents, find_checkpoint, read_checkpoint
 from megavit.weights.heads import with_head_beside, with_own_head
+from megavit.weights.hf_processor import NESTED, PROCESSOR
 from megavit.weights.keys import Shapes, check_shapes, to_ours
 from megavit.weights.layouts import LAYOUTS, Layout
 from megavit.weights.peers.shapes import Known, field_of
-from megavit.weights.preparation import PROCESSOR, usable
+from megavit.weights.preparation import usable
 
 # How fields are called for users, and what tells `megavit convert` their values.
 NAMED = {
@@ -89,7 +90,7 @@ class Foreign:
             and `Design`, and other names that a layout gives.
         found: where in the file it was.
         settings: what its config.json says, or open_clip_config.json; {} where there is none.
-        processor: what its preprocessor_config.json says of how images are prepared; {} where there is none.
+        processor: what Hugging Face's image processor is told of how images are prepared; {} where there is none.
     """
 
     layout: str
@@ -150,7 +151,7 @@ def read_foreign(path: Path, known: Known, weights: str | None = None) -> Foreig
             unread=contents.unread,
         ),
         settings=settings,
-        processor=read_settings(path / PROCESSOR) if path.is_dir() else {},
+        processor=processor_in(path) if path.is_dir() else {},
     )
 
 
@@ -253,6 +254,15 @@ def settings_in(folder: Path) -> dict[str, Any]:
         if settings:
             return settings
     return {}
+
+
+def processor_in(folder: Path) -> dict[str, Any]:
+    """Return the settings of Hugging Face's image processor; {} where there are none.
+
+    A processor of images and texts has them in a file of its own, which goes first, as in transformers.
+    """
+    nested = read_settings(folder / NESTED).get("image_processor")
+    return nested if isinstance(nested, dict) else read_settings(folder / PROCESSOR)
 
 
 def read_settings(path: Path) -> dict[str, Any]:

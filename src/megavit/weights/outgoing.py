@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.config.vit import ViTConfig, pair
+from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError, OutputError
 from megavit.runtime.storage import new_folder, write_file, writing
 from megavit.weights.convert import model_of
@@ -17,6 +17,7 @@ from megavit.weights.keys import to_theirs
 from megavit.weights.peers import hf_vit
 from megavit.weights.peers.timm_arguments import arguments_of, as_timm_has_it, tensors_of
 from megavit.weights.preparation import labels_of
+from megavit.weights.preprocessing_out import hugging_face_preparation, image_size, timm_preparation
 from megavit.weights.source import Source, read_source
 from megavit.weights.tensors import write_tensors
 
@@ -80,6 +81,10 @@ def timm_files(source: Source) -> tuple[Files, dict[str, Tensor]]:
     """For `timm.create_model("local-dir:FOLDER", pretrained=True)`, or an upload to the hub."""
     config, state = as_timm_has_it(source.config, source.tensors)
     architecture, arguments = arguments_of(config)
+    prepared = preparation(source)
+    image_hw = image_size(config.grid, config.image_hw, prepared)
+    # At sizes of its own, timm wants whole patches.
+    arguments |= {"img_size": list(image_hw), "dynamic_img_size": image_hw == config.image_hw}
     settings = {
         "architecture": architecture,
         "num_classes": config.num_classes,
@@ -87,24 +92,9 @@ def timm_files(source: Source) -> tuple[Files, dict[str, Tensor]]:
         "global_pool": arguments["global_pool"],
         "label_names": list(source.labels),
         "model_args": arguments,
-        "pretrained_cfg": timm_preparation(preparation(source))
-        | {"first_conv": "patch_embed.proj", "classifier": "head"},
+        "pretrained_cfg": timm_preparation(prepared) | {"first_conv": "patch_embed.proj", "classifier": "head"},
     }
     return {SETTINGS: settings}, tensors_of(config, state)
-
-
-def timm_preparation(given: Preprocessing) -> dict[str, Any]:
-    whole = given.resize is None
-    side = given.height if whole else pair("resize", given.resize or 0)[0]
-    return {
-        "input_size": [given.channels, given.height, given.width],
-        "mean": by_channel(given, given.mean),
-        "std": by_channel(given, given.std),
-        "interpolation": given.interpolation,
-        # timm rounds the size to resize to down.
-        "crop_pct": 1.0 if whole or side == given.height else given.height / (side + 0.5),
-        "crop_mode": "center" if isinstance(given.resize, int) else "squash",
-    }
 
 
 def hugging_face_files(source: Source) -> tuple[Files, dict[str, Tensor]]:
@@ -123,11 +113,12 @@ def hugging_face_files(source: Source) -> tuple[Files, dict[str, Tensor]]:
         raise BundleError(
             f"Hugging Face's ViT answers from the class token, and this model pools by {config.pool!r}; timm's can too"
         )
+    prepared = preparation(source)
     labels = source.labels or labels_of({}, config.num_classes)  # the output of a score has no name
     settings = {
         "architectures": ["ViTForImageClassification" if config.num_classes else "ViTModel"],
         "model_type": "vit",
-        "image_size": _square(config.image_hw),
+        "image_size": _square(image_size(config.grid, config.image_hw, prepared)),
         "patch_size": _square(config.patch_hw),
         "num_channels": config.channels,
         "hidden_size": config.dim,
@@ -144,33 +135,7 @@ def hugging_face_files(source: Source) -> tuple[Files, dict[str, Tensor]]:
     }
     tensors = to_theirs(hf_vit.table(config), source.tensors)
     named = {hf_vit.file_name(name, config): tensor for name, tensor in tensors.items()}
-    return {SETTINGS: settings, PROCESSOR: hugging_face_preparation(preparation(source))}, named
-
-
-def hugging_face_preparation(given: Preprocessing) -> dict[str, Any]:
-    common = {
-        "do_resize": True,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": by_channel(given, given.mean),
-        "image_std": by_channel(given, given.std),
-        "resample": {"bilinear": 2, "bicubic": 3}[given.interpolation],
-    }
-    size = {"height": given.height, "width": given.width}
-    if given.resize is None:
-        return common | {"image_processor_type": "ViTImageProcessor", "size": size}
-    if isinstance(given.resize, int):
-        before: dict[str, int] = {"shortest_edge": given.resize}
-    else:
-        before = dict(zip(("height", "width"), given.resize, strict=True))
-    return common | {
-        "image_processor_type": "CLIPImageProcessor",
-        "do_convert_rgb": given.channels == 3,
-        "size": before,
-        "do_center_crop": True,
-        "crop_size": size,
-    }
+    return {SETTINGS: settings, PROCESSOR: hugging_face_preparation(prepared)}, named
 
 
 def refuse(
@@ -206,10 +171,6 @@ def preparation(source: Source) -> Preprocessing:
             "the model was trained on images that keep their aspect, which other libraries' settings cannot say"
         )
     return given
-
-
-def by_channel(given: Preprocessing, value: float | tuple[float, ...]) -> list[float]:
-    return list(value) if isinstance(value, tuple) else [value] * given.channels
 
 
 def _square(sides: tuple[int, int]) -> int | list[int]:

@@ -45,7 +45,9 @@ class Source:
     told: tuple[str, ...] = ()
 
 
-def read_source(source: str, known: Known | None = None, weights: str | None = None) -> Source:
+def read_source(
+    source: str, known: Known | None = None, weights: str | None = None, *, whole_images: bool = False
+) -> Source:
     """The weights that a user named.
 
     Args:
@@ -54,6 +56,8 @@ def read_source(source: str, known: Known | None = None, weights: str | None = N
         known: of another library's model, facts that go before what its files say: names of `ViTConfig` and
             `Design`, with their values.
         weights: which of the weights in the file, where it has those of several models: the tables and the prefix.
+        whole_images: of another library's model, take only what becomes of pixel values from its settings, as for a
+            training, which uses the whole image at a size of its own.
 
     Raises:
         BundleError: saying what it may be, or what is wrong with it.
@@ -70,7 +74,7 @@ def read_source(source: str, known: Known | None = None, weights: str | None = N
             given = " and ".join([*(known or ()), *(["weights"] if weights else [])])
             raise ConfigError(f"{source} is a bundle, which says its {given} itself; leave that out")
         return _from_bundle(source, load_bundle(path))
-    return _from_foreign(source, read_foreign(path, known or {}, weights))
+    return _from_foreign(source, read_foreign(path, known or {}, weights), whole_images=whole_images)
 
 
 def _from_bundle(source: str, bundle: Bundle) -> Source:
@@ -83,8 +87,14 @@ def _from_bundle(source: str, bundle: Bundle) -> Source:
     )
 
 
-def _from_foreign(source: str, foreign: Foreign) -> Source:
-    preprocessing = preprocessing_of(foreign.config, foreign.settings, foreign.processor)
+def _from_foreign(source: str, foreign: Foreign, *, whole_images: bool) -> Source:
+    preprocessing = preprocessing_of(
+        foreign.config,
+        foreign.settings,
+        foreign.processor,
+        open_clip=foreign.layout == "OpenCLIP",
+        whole_images=whole_images,
+    )
     told = [f"read as {foreign.layout}", *foreign.found.told()]
     if foreign.left_out:
         some = ", ".join(foreign.left_out[:3]) + (" …" if len(foreign.left_out) > 3 else "")
