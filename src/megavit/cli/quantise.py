@@ -41,7 +41,7 @@ def quantise(
     predictor = load(bundle, device="cpu")
     check_precision("int8", next(predictor.model.parameters()).device)
     with counting("checking images") as progress:
-        images = read_data(data, DataRecipe(val=0, test=0), progress)
+        images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
     choice = choose(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     with counting("measuring") as progress:
         bounds, cost = measure_int8(predictor, images, choice, progress)

@@ -1,7 +1,5 @@
 """What a set of labelled images is once it has been read: names, labels and splits, but no pixels."""
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,25 +12,13 @@ from typing import get_args
 import torch
 
 from megavit.config.recipe import OnCorrupt
-from megavit.config.target import PARTING, TargetKind
+from megavit.config.target import TargetKind, joined
 from megavit.data.decode import decode
 from megavit.data.ranges import Range
+from megavit.data.split_names import SPLITS
 from megavit.data.stand_in import StandIns
 from megavit.errors import DataError, ImageError, OutputError
-
-SPLITS = ("train", "val", "test")
-
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
-"""What folders and tables may call a split, in lower case, and what we call it."""
+from megavit.runtime.csv_files import TableError, csv_text, read_csv, restored
 
 TargetValue = int | tuple[int, ...] | float
 """A class's index, the sorted indices of the labels, or a score, as `LabelledImages.target` says."""
@@ -108,6 +94,7 @@ class LabelledImages:
         memory: name to uint8 (C, H, W), for sets that are not files.
         target: what every image has: one class, labels, or a score.
         on_corrupt: what to do where the bytes in a shard are damaged: "skip" or "fail", as of `DataRecipe`.
+        notes: sentences on how it was read that the person whose data it is should see.
     """
 
     source: str
@@ -119,6 +106,7 @@ class LabelledImages:
     memory: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
     target: TargetKind = "classes"
     on_corrupt: OnCorrupt = "skip"
+    notes: tuple[str, ...] = field(default=(), compare=False)
     _stand_ins: list[StandIns] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def of(self, split: str) -> tuple[Sample, ...]:
@@ -225,19 +213,20 @@ def write_samples(
 
 
 def samples_csv(samples: Sequence[Sample], classes: Sequence[str], target: TargetKind = "classes") -> bytes:
-    """A CSV of name, label (or labels parted by "|", or score), split and digest.
+    """A CSV of name, label (or labels, as `joined` has them, or score), split and digest.
 
     Names that are not text are written as the bytes they are, so that any file name survives.
     """
-    text = io.StringIO(newline="")
-    # Everything in quotes: Python before 3.13 leaves a carriage return bare, and would read two lines.
-    table = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    table.writerow(_header(target))
-    for sample in samples:
-        named = _named(sample, classes)
-        text_of_target = PARTING.join(named) if isinstance(named, list) else str(named)
-        table.writerow((sample.name, text_of_target, sample.split, sample.digest))
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    rows = (
+        (
+            sample.name,
+            joined(named) if isinstance(named := _named(sample, classes), list) else named,
+            sample.split,
+            sample.digest,
+        )
+        for sample in samples
+    )
+    return csv_text(_header(target), rows)
 
 
 def read_samples(path: Path) -> tuple[Row, ...]:
@@ -246,22 +235,23 @@ def read_samples(path: Path) -> tuple[Row, ...]:
     Raises:
         DataError: where it cannot be read, or is not such a table.
     """
+    headers = [_header(target) for target in get_args(TargetKind)]
     try:
-        text = path.read_bytes().decode("utf-8", "surrogateescape")
+        with path.open("rb") as file:
+            rows = read_csv(file, errors="surrogateescape")
+            header = next(rows, (0, []))[1]
+            lines = [restored(line) for _, line in rows]
     except OSError as error:
         raise DataError(f"the list of samples {str(path)!r} cannot be read: {error.strerror}") from error
-    try:
-        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except csv.Error as error:
+    except TableError as error:
         raise DataError(f"the list of samples {str(path)!r} is damaged: {error}") from error
-    headers = [_header(target) for target in get_args(TargetKind)]
-    if not lines or tuple(lines[0]) not in headers:
+    if tuple(header) not in headers:
         known = " or ".join(",".join(header) for header in headers)
         raise DataError(f"the list of samples {str(path)!r} must begin with the line {known}")
-    for number, line in enumerate(lines[1:], start=1):
-        if len(line) != len(lines[0]) or line[2] not in SPLITS:
-            raise DataError(f"sample {number} of {str(path)!r} must be {', '.join(lines[0])}; got {line!r}")
-    return tuple(Row(*line) for line in lines[1:])
+    for number, line in enumerate(lines, start=1):
+        if len(line) != len(header) or line[2] not in SPLITS:
+            raise DataError(f"sample {number} of {str(path)!r} must be {', '.join(header)}; got {line!r}")
+    return tuple(Row(*line) for line in lines)
 
 
 def _header(target: TargetKind) -> tuple[str, str, str, str]:

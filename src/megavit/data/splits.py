@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 
 from megavit.config.target import TargetKind
-from megavit.data.samples import SPLITS
+from megavit.data.split_names import SPLITS
 
 OF: dict[TargetKind, str] = {
     "classes": "each class's training images",
