@@ -139,6 +139,7 @@ def _assembled(source: str, listing: Listing, found: Sequence[Facts | str], reci
             facts.channels,
             facts.digest,
             candidate.at,
+            facts.stamp,
         )
         for (candidate, facts), split in zip(good, splits, strict=True)
     )
