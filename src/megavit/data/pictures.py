@@ -129,7 +129,7 @@ class Pictures(torch.utils.data.Dataset[torch.Tensor]):
         damaged: name to reason, of those in shards in whose place another was read.
 
     Raises:
-        DataError: naming the file, where it could be read before and cannot any more.
+        DataError: naming the file, where it cannot be read any more, or is not what it was when it was scanned.
     """
 
     def __init__(
@@ -162,10 +162,7 @@ class Pictures(torch.utils.data.Dataset[torch.Tensor]):
                 size = self.size_of(sample)
                 pixels = decode(data, size)
         except ImageError as error:
-            raise DataError(
-                f"{sample.name!r} of {self.images.source!r} could be read before and cannot any more: {error.reason}. "
-                "Restore it, or start again without it"
-            ) from error
+            raise self.images.lost(sample, error.reason) from error
         return prepare(pixels, size, self.preprocessing), damage
 
     def size_of(self, sample: Sample) -> tuple[int, int]:

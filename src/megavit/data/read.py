@@ -153,6 +153,7 @@ def _assembled(
             facts.channels,
             facts.digest,
             candidate.at,
+            facts.stamp,
         )
         for (candidate, facts), split in zip(good, splits, strict=True)
     )

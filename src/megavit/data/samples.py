@@ -14,7 +14,8 @@ import torch
 from megavit.config.recipe import OnCorrupt
 from megavit.config.target import TargetKind, joined
 from megavit.data.decode import decode
-from megavit.data.ranges import Range
+from megavit.data.image_file import read_stamped
+from megavit.data.ranges import Range, digest
 from megavit.data.split_names import SPLITS
 from megavit.data.stand_in import StandIns
 from megavit.errors import DataError, ImageError, OutputError
@@ -39,6 +40,7 @@ class Sample:
         channels: 1 where it is stored as grey, 3 for colour, or as many as an array or a TIFF has.
         digest: of the file's bytes (BLAKE2b, 8 bytes, in hex); equal for identical files.
         at: where its bytes are, in a shard; None for a file of its own.
+        stamp: of a file of its own, when it was read first (`megavit.data.image_file.read_stamped`).
     """
 
     name: str
@@ -49,6 +51,7 @@ class Sample:
     channels: int
     digest: str
     at: Range | None = field(default=None, compare=False)
+    stamp: int | None = field(default=None, compare=False)
 
     @property
     def label(self) -> int:
@@ -136,14 +139,36 @@ class LabelledImages:
         return whole.hexdigest()
 
     def pixels(self, sample: Sample, need: tuple[int, int] | None = None) -> torch.Tensor:
-        """uint8 (C, H, W) of a sample, as `decode` gives it; `need` is the (height, width) to be made of it.
+        """Return uint8 (C, H, W) of a sample, as `decode` gives it; `need` is the (height, width) to be made of it.
 
         Raises:
-            ImageError: where its file cannot be read any more.
+            DataError: naming its file, where it cannot be read any more, or is not what it was.
         """
-        if sample.at is not None:
-            return decode(self.sound(sample)[1], need)
-        return self.memory[sample.name] if self.root is None else decode(self.root / sample.name, need)
+        if sample.at is None and self.root is None:
+            return self.memory[sample.name]
+        try:
+            return decode(self._content(sample) if sample.at is None else self.sound(sample)[1], need)
+        except ImageError as error:
+            raise self.lost(sample, error.reason) from error
+
+    def _content(self, sample: Sample) -> bytes:
+        """Return the bytes of a sample's own file, which are those that were scanned."""
+        assert self.root is not None
+        data, stamp = read_stamped(self.root / sample.name)
+        # Hashing costs up to a tenth of decoding; what the system says of an untouched file is enough.
+        if (stamp is None or stamp != sample.stamp) and digest(data) != sample.digest:
+            raise DataError(
+                f"{sample.name!r} of {self.source!r} is not what it was when the run began: its bytes have changed. "
+                "Put it back as it was, or start again"
+            )
+        return data
+
+    def lost(self, sample: Sample, reason: str) -> DataError:
+        """Return the error for a sample that could be read when the data was scanned, and cannot any more."""
+        return DataError(
+            f"{sample.name!r} of {self.source!r} could be read before and cannot any more: {reason}. "
+            "Restore it, or start again without it"
+        )
 
     def sound(self, sample: Sample) -> tuple[Sample, bytes, Skipped | None]:
         """A sample of a shard, its bytes, and None; or of what stands for it (`StandIns`), and why.
