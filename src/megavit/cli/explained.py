@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 
 from megavit.explain.explanation import Explanation
-from megavit.predict.inputs import STANDARD_INPUT
+from megavit.predict.standard_input import STANDARD_INPUT
 from megavit.runtime.storage import writing
 
 _ENDING = ".explained.png"
