@@ -94,7 +94,7 @@ class AnswerWriter:
         if self.as_json:
             print_json(answer.to_dict())
         elif answer.prediction is None:
-            results.print(f"{name}  cannot be read: {answer.error}", style="yellow")
+            results.print(f"{name}  cannot be read: {printable(answer.error or '')}", style="yellow")
         else:
             unlike = answer.prediction.unlike_training
             told = _told(answer.prediction, self.target) + ("  (unlike the training images)" if unlike else "")

@@ -8,7 +8,7 @@ from pathlib import Path
 from megavit.config.names import printable
 from megavit.data.hidden import EXPLAINED
 from megavit.explain.explanation import Explanation
-from megavit.predict.inputs import STANDARD_INPUT
+from megavit.predict.standard_input import STANDARD_INPUT
 from megavit.runtime.storage import writing
 
 # Most file systems take names of 255 bytes.
