@@ -81,8 +81,8 @@ class Running:
         return self.process.wait(PATIENCE)
 
 
-def until(what: Any, why: Any = lambda: "") -> None:
-    end = time.monotonic() + PATIENCE
+def until(what: Any, why: Any = lambda: "", patience: float = PATIENCE) -> None:
+    end = time.monotonic() + patience
     while not what():
         assert time.monotonic() < end, why()
         time.sleep(0.02)
@@ -129,7 +129,7 @@ def _running(command: list[str], env: Mapping[str, str] | None = None) -> Iterat
         reader.join(PATIENCE)
         process.stdout.close()
     assert not raw, raw  # everything that is said is a line of the log
-    until(lambda: not any(_lives(worker) for worker in workers))
+    until(lambda: not any(lives(worker) for worker in workers))
     assert [line for line in server.log if line.get("source") == "asyncio" or line["event"] == "error"] == []
 
 
@@ -143,7 +143,7 @@ def _collect(process: subprocess.Popen[str], log: list[dict[str, Any]], raw: lis
                 raw.append(line)
 
 
-def _lives(process: psutil.Process) -> bool:
+def lives(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

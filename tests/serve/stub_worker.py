@@ -27,6 +27,11 @@ class Stub:
             raise BundleError(self.said["refused"])
         if "dies" in self.said:
             os.kill(os.getpid(), signal.SIGKILL)
+        if "stops" in self.said:  # as in a read of a disk that does not answer: no thread runs
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if "hangs" in self.said:
+            time.sleep(1000)
+        time.sleep(float(self.said.get("takes", 0)))
 
     def describe(self) -> dict[str, Any]:
         return {
