@@ -143,6 +143,18 @@ def _collect(process: subprocess.Popen[str], log: list[dict[str, Any]], raw: lis
                 raw.append(line)
 
 
+@contextmanager
+def peak_above(pid: int, most_mib: float) -> Iterator[None]:
+    """Fails where a process, at its peak, takes that much more memory than before."""
+    process = Path("/proc") / str(pid)
+    (process / "clear_refs").write_text("5")  # see proc_pid_clear_refs(5)
+    before = psutil.Process(pid).memory_info().rss
+    yield
+    lines = (process / "status").read_text().splitlines()
+    peak = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    assert peak - before < most_mib * 2**20, f"{(peak - before) / 2**20:.0f} MiB more"
+
+
 def lives(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

@@ -21,6 +21,8 @@ from megavit.serve.worker import main
 
 
 class Stub:
+    batch_bytes = float("inf")
+
     def __init__(self, settings: WorkerSettings) -> None:
         self.said = json.loads((Path(settings.source) / "megavit.json").read_bytes())
         if "refused" in self.said:
@@ -58,6 +60,9 @@ class Stub:
         if data.startswith(b"hang decoding"):
             time.sleep(1000)
         return data[:100]
+
+    def size(self, picture: bytes) -> int:
+        return len(picture)
 
     def answer(self, pictures: Sequence[bytes], options: Sequence[Options]) -> list[dict[str, Any]]:
         return [self._answer(picture, wanted) for picture, wanted in zip(pictures, options, strict=True)]

@@ -3,13 +3,12 @@
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.serve.servers import Running, stub_server
+from tests.serve.servers import Running, peak_above, stub_server
 from tests.serve.test_limits import HEAD, told
 
 GET = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -31,18 +30,6 @@ def answered(connection: socket.socket, count: int) -> list[int]:
         assert chunk, came
         came += chunk
     return statuses(came)
-
-
-@contextlib.contextmanager
-def bounded(server: Running, most: int) -> Iterator[None]:
-    """Fails where the process that speaks HTTP takes more memory than before, at its peak."""
-    process = psutil.Process(server.process.pid)
-    (Path("/proc") / str(process.pid) / "clear_refs").write_text("5")
-    before = process.memory_info().rss
-    yield
-    status = (Path("/proc") / str(process.pid) / "status").read_text()
-    peak = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
-    assert peak - before < most, f"{(peak - before) / MIB:.0f} MiB more"
 
 
 def sent_on(connection: socket.socket, part: bytes, most: int) -> None:
@@ -87,7 +74,7 @@ def test_trailers_are_read_and_are_no_headers(folder: Path) -> None:
 
 @pytest.mark.parametrize("part", [b"a: b\r\n" * 1000, b"x" * 6000, b"a:\r\n" * 1500])
 def test_trailers_without_end_are_refused_and_cost_no_memory(folder: Path, part: bytes) -> None:
-    with stub_server(folder) as server, server.raw() as connection, bounded(server, 24 * MIB):
+    with stub_server(folder) as server, server.raw() as connection, peak_above(server.process.pid, 24):
         connection.sendall(CHUNKED + b"t: ")
         sent_on(connection, part, 256 * MIB)
         with contextlib.suppress(ConnectionResetError):
@@ -97,7 +84,7 @@ def test_trailers_without_end_are_refused_and_cost_no_memory(folder: Path, part:
 
 
 def test_the_sizes_of_chunks_are_no_place_for_more(folder: Path) -> None:
-    with stub_server(folder) as server, server.raw() as connection, bounded(server, 24 * MIB):
+    with stub_server(folder) as server, server.raw() as connection, peak_above(server.process.pid, 24):
         connection.sendall(HEAD + b"transfer-encoding: chunked\r\n\r\n5;x=")
         sent_on(connection, b"y" * 6000, 64 * MIB)
         assert server.post(b"image").status_code == 200
@@ -155,7 +142,7 @@ def test_what_is_wrong_behind_a_request_costs_that_no_answer(stub: Running) -> N
 
 
 def test_a_flood_behind_a_request_is_not_taken_in(folder: Path) -> None:
-    with stub_server(folder, timeout=3) as server, bounded(server, 48 * MIB):
+    with stub_server(folder, timeout=3) as server, peak_above(server.process.pid, 48):
         connections = [server.raw() for _ in range(8)]
         for connection in connections:
             connection.settimeout(0.3)

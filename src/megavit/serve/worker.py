@@ -45,7 +45,7 @@ class Worker:
     def __init__(self, backend: Backend, settings: WorkerSettings, outgoing: BinaryIO, one_takes: float) -> None:
         self._backend, self._settings, self._outgoing = backend, settings, outgoing
         self._sending = threading.Lock()
-        self._desk = Desk(settings.batch_size, settings.batch_seconds, one_takes)
+        self._desk = Desk(settings.batch_size, settings.batch_seconds, one_takes, backend.batch_bytes)
         self._small = ThreadPoolExecutor(min(processors(), MOST_WORKERS))
         self._big = ThreadPoolExecutor(1)
         threading.Thread(target=_or_die, args=[self._answer_all], daemon=True).start()
@@ -83,7 +83,7 @@ class Worker:
             self._close(job, "refused", error=str(error))
         else:
             job.data = b""
-            if not self._desk.prepared(job):
+            if not self._desk.prepared(job, self._backend.size(job.picture)):
                 self._close(job, "cancelled")
 
     def _answer_all(self) -> None:
