@@ -73,16 +73,44 @@ def usable(what: str) -> Iterator[None]:
 def labels_of(settings: dict[str, Any], num_classes: int) -> tuple[str, ...]:
     """Names of the classes, each another one: as the settings say, else "class 0" and so on."""
     with usable("of its classes' names"):
-        inner = settings.get("pretrained_cfg") or {}
-        given = settings.get("label_names") or inner.get("label_names") or settings.get("id2label")
-        given = given or settings.get("labels") or ()
-        if isinstance(given, dict):
-            given = [given[key] for key in sorted(given, key=int)]
-        names = [str(name) for name in given] if len(given) == num_classes else []
-    names = names or [f"class {i}" for i in range(num_classes)]
+        given = _named_outputs(settings)
+        fits = isinstance(given, dict) or len(given) == num_classes
+        by_output = dict(_by_number(given)) if fits else {}
+    if not by_output.keys() <= set(range(num_classes)):
+        by_output = {}
+    names = [by_output.get(i, f"class {i}") for i in range(num_classes)]
     seen: dict[str, int] = {}
     unique = []
     for name in names:
         seen[name] = seen.get(name, 0) + 1
         unique.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return tuple(unique)
+
+
+def label_faults(settings: dict[str, Any], num_classes: int) -> list[str]:
+    """Return sentences on outputs that the settings do not name, where they name any."""
+    with usable("of its classes' names"):
+        given = _named_outputs(settings)
+        numbers = [number for number, _ in _by_number(given)]
+    if not numbers or sorted(numbers) == list(range(num_classes)):
+        return []
+    if not set(numbers) <= set(range(num_classes)) or not isinstance(given, dict):
+        return [
+            f"the settings name {len(numbers)} classes, up to number {max(numbers)}, and the head has {num_classes} "
+            "outputs: none of the names was taken, as they may be of other outputs"
+        ]
+    return [f"the settings name {len(numbers)} of the {num_classes} outputs; the others are called by their number"]
+
+
+def _named_outputs(settings: dict[str, Any]) -> dict[Any, Any] | list[Any]:
+    """What timm or Hugging Face calls the outputs of a head: a list, or a table by their numbers, as text in JSON."""
+    pretrained = settings.get("pretrained_cfg")
+    places = (settings, pretrained if isinstance(pretrained, dict) else {})
+    found = next((place["label_names"] for place in places if place.get("label_names")), None)
+    found = found or settings.get("id2label") or settings.get("labels")
+    return found if isinstance(found, dict) else list(found or ())
+
+
+def _by_number(given: dict[Any, Any] | list[Any]) -> list[tuple[int, str]]:
+    pairs = given.items() if isinstance(given, dict) else enumerate(given)
+    return [(int(number), str(name)) for number, name in pairs]
