@@ -11,6 +11,7 @@ from PIL import Image
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.batches import cut, stack, string
 from megavit.data.order import BatchOrder
+from megavit.data.ranges import digest
 from megavit.data.samples import LabelledImages, Sample
 from megavit.errors import DataError
 from megavit.train import feed as module
@@ -20,11 +21,15 @@ from megavit.train.watch import Silent
 COUNT, SIZE = 6, (1, 4, 4)
 
 
+def sample(root: Path, i: int, height: int, width: int) -> Sample:
+    return Sample(f"{i}.png", i % 2, "train", height, width, 1, digest((root / f"{i}.png").read_bytes()))
+
+
 def images(root: Path) -> LabelledImages:
     """Picture i is all of grey 10 i, so that a mix-up shows."""
     for i in range(COUNT):
         Image.new("L", (4, 4), 10 * i).save(root / f"{i}.png")
-    samples = tuple(Sample(f"{i}.png", i % 2, "train", 4, 4, 1, f"{i:016x}") for i in range(COUNT))
+    samples = tuple(sample(root, i, 4, 4) for i in range(COUNT))
     return LabelledImages("data", root, ("a", "b"), samples, (), "all of it")
 
 
@@ -95,7 +100,7 @@ def test_images_that_keep_their_shape_come_as_a_list(tmp_path, monkeypatch, memo
     shapes = [(4, 8), (8, 4), (4, 4), (4, 16), (16, 4), (8, 8)]
     for i, (height, width) in enumerate(shapes):
         Image.new("L", (width, height), 10 * i).save(tmp_path / f"{i}.png")
-    samples = tuple(Sample(f"{i}.png", i % 2, "train", *sides, 1, f"{i:016x}") for i, sides in enumerate(shapes))
+    samples = tuple(sample(tmp_path, i, *sides) for i, sides in enumerate(shapes))
     labelled = LabelledImages("data", tmp_path, ("a", "b"), samples, (), "all of it")
     size = Preprocessing(height=8, width=8, channels=1, keep_aspect=True, patch_size=2)
     feed = Feed(labelled, samples, size, workers, Silent())

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from megavit.config.target import PARTING
+from megavit.config.target import joined
 from megavit.data.samples import Sample
 
 Severity = Literal["serious", "look", "note"]
@@ -119,11 +119,11 @@ def worst_first(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def label_of(sample: Sample, classes: Sequence[str]) -> str:
-    """A sample's target as a table has it: the class, labels parted by "|", or the score."""
+    """A sample's target as a table has it: the class, labels as `joined` has them, or the score."""
     match sample.target:
         case int() as label:
             return classes[label]
         case tuple() as labels:
-            return PARTING.join(classes[label] for label in labels)
+            return joined(classes[label] for label in labels)
         case score:
             return f"{score:g}"

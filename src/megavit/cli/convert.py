@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from megavit.config.target import TargetKind
 from megavit.errors import ConfigError
 
 Format = Literal["bundle", "timm", "huggingface"]
@@ -22,6 +23,7 @@ def convert(
     *,
     out: Annotated[Path, Parameter(help="New folder.")],
     to: Annotated[Format, Parameter(help="What to write: a bundle, or another library's model.")] = "bundle",
+    weights: Annotated[str | None, Parameter(help="Which, where a file has several, such as model_ema.")] = None,
     heads: Annotated[int | None, Parameter(help="Attention heads, where the files do not tell.")] = None,
     activation: Annotated[Activation | None, Parameter(help="Activation of the MLP, likewise.")] = None,
     eps: Annotated[float | None, Parameter(help="Epsilon of the norms, likewise.")] = None,
@@ -30,6 +32,13 @@ def convert(
     image_size: Annotated[str | None, Parameter(help="Pixels a side, or HEIGHTxWIDTH, likewise.")] = None,
     patch_size: Annotated[str | None, Parameter(help="Of vit-pytorch: pixels a side, or HEIGHTxWIDTH.")] = None,
     channels: Annotated[int | None, Parameter(help="Of vit-pytorch: channels of an image.")] = None,
+    target: Annotated[
+        TargetKind | None,
+        Parameter(help="What the outputs mean: classes, labels or a score; default: as the files say."),
+    ] = None,
+    uncalibrated: Annotated[
+        bool, Parameter(help="Leave out a calibration that timm or huggingface cannot have.", negative="")
+    ] = False,
     json: Annotated[bool, Parameter(help="Print the result as JSON.", negative="")] = False,
 ) -> None:
     """Turn another library's Vision Transformer into a bundle, or a bundle into theirs.
@@ -55,17 +64,22 @@ def convert(
         "patch_size": None if patch_size is None else size_of("--patch-size", patch_size),
         "channels": channels,
     }
-    read = read_source(source, {name: value for name, value in given.items() if value is not None})
+    if uncalibrated and to == "bundle":
+        raise ConfigError("--uncalibrated is for --to timm and --to huggingface: leave it out")
+    known = {name: value for name, value in given.items() if value is not None}
+    read = read_source(source, known, weights=weights, target=target)
+    told = list(read.told)
     if to == "bundle":
         write_bundle(read, out)
     else:
-        write_for(to, read, out)
+        told += write_for(to, read, out, calibrated=not uncalibrated)
     height, width = read.config.image_hw
-    facts = {"out": str(out), "format": to, "layout": read.layout, "image_size": [height, width], "told": read.told}
+    facts = {"out": str(out), "format": to, "layout": read.layout, "image_size": [height, width], "told": told}
+    facts["target"] = read.target.kind if read.config.num_classes else None
     if json:
         print_json(facts)
         return
-    for sentence in read.told:
+    for sentence in told:
         notes.print(sentence)
     kind = {"bundle": "a bundle", "timm": "for timm", "huggingface": "for Hugging Face's transformers"}[to]
     results.print(f"{out}: {kind}, for images of {height} × {width} pixels")

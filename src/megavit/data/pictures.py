@@ -57,9 +57,8 @@ def prepare(image: torch.Tensor, size: tuple[int, int], preprocessing: Preproces
         image = _opaque(image)
     image = resize(image, *size, preprocessing.interpolation)
     if preprocessing.resize is not None:
-        from torchvision.transforms.v2 import functional as transforms  # takes a second to import
-
-        image = transforms.center_crop(image, [preprocessing.height, preprocessing.width])
+        top, left = preprocessing.crop_offset(*size)
+        image = image[:, top : top + preprocessing.height, left : left + preprocessing.width]
     return as_channels(image, channels).contiguous()
 
 
@@ -130,7 +129,7 @@ class Pictures(torch.utils.data.Dataset[torch.Tensor]):
         damaged: name to reason, of those in shards in whose place another was read.
 
     Raises:
-        DataError: naming the file, where it could be read before and cannot any more.
+        DataError: naming the file, where it cannot be read any more, or is not what it was when it was scanned.
     """
 
     def __init__(
@@ -163,10 +162,7 @@ class Pictures(torch.utils.data.Dataset[torch.Tensor]):
                 size = self.size_of(sample)
                 pixels = decode(data, size)
         except ImageError as error:
-            raise DataError(
-                f"{sample.name!r} of {self.images.source!r} could be read before and cannot any more: {error.reason}. "
-                "Restore it, or start again without it"
-            ) from error
+            raise self.images.lost(sample, error.reason) from error
         return prepare(pixels, size, self.preprocessing), damage
 
     def size_of(self, sample: Sample) -> tuple[int, int]:

@@ -1,7 +1,5 @@
 """What a set of labelled images is once it has been read: names, labels and splits, but no pixels."""
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,25 +12,14 @@ from typing import get_args
 import torch
 
 from megavit.config.recipe import OnCorrupt
-from megavit.config.target import PARTING, TargetKind
+from megavit.config.target import TargetKind, joined
 from megavit.data.decode import decode
-from megavit.data.ranges import Range
+from megavit.data.image_file import read_stamped
+from megavit.data.ranges import Range, digest
+from megavit.data.split_names import SPLITS
 from megavit.data.stand_in import StandIns
 from megavit.errors import DataError, ImageError, OutputError
-
-SPLITS = ("train", "val", "test")
-
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
-"""What folders and tables may call a split, in lower case, and what we call it."""
+from megavit.runtime.csv_files import TableError, csv_text, read_csv, restored
 
 TargetValue = int | tuple[int, ...] | float
 """A class's index, the sorted indices of the labels, or a score, as `LabelledImages.target` says."""
@@ -53,6 +40,7 @@ class Sample:
         channels: 1 where it is stored as grey, 3 for colour, or as many as an array or a TIFF has.
         digest: of the file's bytes (BLAKE2b, 8 bytes, in hex); equal for identical files.
         at: where its bytes are, in a shard; None for a file of its own.
+        stamp: of a file of its own, when it was read first (`megavit.data.image_file.read_stamped`).
     """
 
     name: str
@@ -63,6 +51,7 @@ class Sample:
     channels: int
     digest: str
     at: Range | None = field(default=None, compare=False)
+    stamp: int | None = field(default=None, compare=False)
 
     @property
     def label(self) -> int:
@@ -108,6 +97,7 @@ class LabelledImages:
         memory: name to uint8 (C, H, W), for sets that are not files.
         target: what every image has: one class, labels, or a score.
         on_corrupt: what to do where the bytes in a shard are damaged: "skip" or "fail", as of `DataRecipe`.
+        notes: sentences on how it was read that the person whose data it is should see.
     """
 
     source: str
@@ -119,6 +109,7 @@ class LabelledImages:
     memory: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
     target: TargetKind = "classes"
     on_corrupt: OnCorrupt = "skip"
+    notes: tuple[str, ...] = field(default=(), compare=False)
     _stand_ins: list[StandIns] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def of(self, split: str) -> tuple[Sample, ...]:
@@ -148,14 +139,36 @@ class LabelledImages:
         return whole.hexdigest()
 
     def pixels(self, sample: Sample, need: tuple[int, int] | None = None) -> torch.Tensor:
-        """uint8 (C, H, W) of a sample, as `decode` gives it; `need` is the (height, width) to be made of it.
+        """Return uint8 (C, H, W) of a sample, as `decode` gives it; `need` is the (height, width) to be made of it.
 
         Raises:
-            ImageError: where its file cannot be read any more.
+            DataError: naming its file, where it cannot be read any more, or is not what it was.
         """
-        if sample.at is not None:
-            return decode(self.sound(sample)[1], need)
-        return self.memory[sample.name] if self.root is None else decode(self.root / sample.name, need)
+        if sample.at is None and self.root is None:
+            return self.memory[sample.name]
+        try:
+            return decode(self._content(sample) if sample.at is None else self.sound(sample)[1], need)
+        except ImageError as error:
+            raise self.lost(sample, error.reason) from error
+
+    def _content(self, sample: Sample) -> bytes:
+        """Return the bytes of a sample's own file, which are those that were scanned."""
+        assert self.root is not None
+        data, stamp = read_stamped(self.root / sample.name)
+        # Hashing costs up to a tenth of decoding; what the system says of an untouched file is enough.
+        if (stamp is None or stamp != sample.stamp) and digest(data) != sample.digest:
+            raise DataError(
+                f"{sample.name!r} of {self.source!r} is not what it was when the run began: its bytes have changed. "
+                "Put it back as it was, or start again"
+            )
+        return data
+
+    def lost(self, sample: Sample, reason: str) -> DataError:
+        """Return the error for a sample that could be read when the data was scanned, and cannot any more."""
+        return DataError(
+            f"{sample.name!r} of {self.source!r} could be read before and cannot any more: {reason}. "
+            "Restore it, or start again without it"
+        )
 
     def sound(self, sample: Sample) -> tuple[Sample, bytes, Skipped | None]:
         """A sample of a shard, its bytes, and None; or of what stands for it (`StandIns`), and why.
@@ -225,19 +238,20 @@ def write_samples(
 
 
 def samples_csv(samples: Sequence[Sample], classes: Sequence[str], target: TargetKind = "classes") -> bytes:
-    """A CSV of name, label (or labels parted by "|", or score), split and digest.
+    """A CSV of name, label (or labels, as `joined` has them, or score), split and digest.
 
     Names that are not text are written as the bytes they are, so that any file name survives.
     """
-    text = io.StringIO(newline="")
-    # Everything in quotes: Python before 3.13 leaves a carriage return bare, and would read two lines.
-    table = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    table.writerow(_header(target))
-    for sample in samples:
-        named = _named(sample, classes)
-        text_of_target = PARTING.join(named) if isinstance(named, list) else str(named)
-        table.writerow((sample.name, text_of_target, sample.split, sample.digest))
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    rows = (
+        (
+            sample.name,
+            joined(named) if isinstance(named := _named(sample, classes), list) else named,
+            sample.split,
+            sample.digest,
+        )
+        for sample in samples
+    )
+    return csv_text(_header(target), rows)
 
 
 def read_samples(path: Path) -> tuple[Row, ...]:
@@ -246,22 +260,23 @@ def read_samples(path: Path) -> tuple[Row, ...]:
     Raises:
         DataError: where it cannot be read, or is not such a table.
     """
+    headers = [_header(target) for target in get_args(TargetKind)]
     try:
-        text = path.read_bytes().decode("utf-8", "surrogateescape")
+        with path.open("rb") as file:
+            rows = read_csv(file, errors="surrogateescape")
+            header = next(rows, (0, []))[1]
+            lines = [restored(line) for _, line in rows]
     except OSError as error:
         raise DataError(f"the list of samples {str(path)!r} cannot be read: {error.strerror}") from error
-    try:
-        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except csv.Error as error:
+    except TableError as error:
         raise DataError(f"the list of samples {str(path)!r} is damaged: {error}") from error
-    headers = [_header(target) for target in get_args(TargetKind)]
-    if not lines or tuple(lines[0]) not in headers:
+    if tuple(header) not in headers:
         known = " or ".join(",".join(header) for header in headers)
         raise DataError(f"the list of samples {str(path)!r} must begin with the line {known}")
-    for number, line in enumerate(lines[1:], start=1):
-        if len(line) != len(lines[0]) or line[2] not in SPLITS:
-            raise DataError(f"sample {number} of {str(path)!r} must be {', '.join(lines[0])}; got {line!r}")
-    return tuple(Row(*line) for line in lines[1:])
+    for number, line in enumerate(lines, start=1):
+        if len(line) != len(header) or line[2] not in SPLITS:
+            raise DataError(f"sample {number} of {str(path)!r} must be {', '.join(header)}; got {line!r}")
+    return tuple(Row(*line) for line in lines)
 
 
 def _header(target: TargetKind) -> tuple[str, str, str, str]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from openvino import opset15 as op
 
-from megavit.config.preprocessing import Interpolation, Preprocessing
+from megavit.config.preprocessing import CropRounding, Preprocessing
 from megavit.engine.graph import between, constant_int
 from megavit.export.resize import CUBIC, LUMA, MOST_BITS, WEIGHT_LIMIT
 
@@ -19,8 +19,10 @@ def prepared(pixels: Node, preprocessing: Preprocessing) -> Node:
     have = [op.gather(shape, constant_int(axis), constant_int(0)) for axis in (1, 2)]
     kept = (preprocessing.height, preprocessing.width)
     (down, down_by), (across, across_by) = (
-        _weights(*sides, preprocessing.interpolation)
-        for sides in zip(have, _sides(have, preprocessing), kept, strict=True)
+        _weights(side, resized, (_crop_start(resized, cut, preprocessing.crop_rounding), count), preprocessing)
+        for side, resized, cut, count in zip(
+            have, _sides(have, preprocessing), preprocessing.crop_hw, kept, strict=True
+        )
     )
     x = _divided(op.matmul(x, across, False, True), across_by)
     x = _divided(op.matmul(down, x, False, False), down_by)
@@ -30,18 +32,24 @@ def prepared(pixels: Node, preprocessing: Preprocessing) -> Node:
     return op.floor(op.divide(op.add(op.add(op.add(red, green), blue), np.float32(2**15)), np.float32(2**16)))
 
 
-def _weights(have: Node, side: Node, kept: int, interpolation: Interpolation) -> tuple[Node, Node]:
-    spare, two = op.subtract(side, constant_int(kept)), constant_int(2)
-    start = op.divide(op.add(spare, op.mod(op.divide(spare, two), two)), two)
+def _crop_start(side: Node, cut: int, rounding: CropRounding) -> Node:
+    """Return the first pixel of a center crop, as `megavit.config.preprocessing.crop_start`."""
+    margin, two = op.subtract(side, constant_int(cut)), constant_int(2)
+    half = op.divide(margin, two)
+    return half if rounding == "floor" else op.add(half, op.multiply(op.mod(margin, two), op.mod(half, two)))
+
+
+def _weights(have: Node, side: Node, kept: tuple[Node, int], preprocessing: Preprocessing) -> tuple[Node, Node]:
+    start, count = kept
     source = _numbers(have)
-    target = op.concat([constant_int([0]), op.add(_numbers(constant_int(kept)), start)], 0)
+    target = op.concat([constant_int([0]), op.add(_numbers(constant_int(count)), start)], 0)
     apart = op.subtract(
         op.unsqueeze(op.multiply(_odd(source), side), constant_int([0])),
         op.unsqueeze(op.multiply(_odd(target), have), constant_int([1])),
     )
     widest = op.multiply(op.maximum(have, side), constant_int(2))
     x = op.abs(op.divide(_real(apart), _real(widest)))
-    if interpolation == "bilinear":
+    if preprocessing.interpolation == "bilinear":
         share = op.relu(op.subtract(np.float32(1), x))
     else:
         near = _polynomial(x, CUBIC + 2, -CUBIC - 3, 0, 1)

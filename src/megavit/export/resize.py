@@ -35,9 +35,10 @@ def prepared(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     height, width = preprocessing.height, preprocessing.width
     sides = _sides(pixels, preprocessing)
     x = pixels.float()
-    across, factor = weights(pixels.shape[3], sides[1], width, preprocessing.interpolation)
+    top, left = preprocessing.crop_offset(*sides)
+    across, factor = weights(pixels.shape[3], sides[1], (left, width), preprocessing.interpolation)
     x = _divided(x @ across.T, factor)
-    down, factor = weights(pixels.shape[2], sides[0], height, preprocessing.interpolation)
+    down, factor = weights(pixels.shape[2], sides[0], (top, height), preprocessing.interpolation)
     x = _divided(down @ x, factor)
     if preprocessing.channels != 1:
         return x
@@ -46,17 +47,18 @@ def prepared(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     return ((red + green + blue + 2**15) / 2**16).floor()
 
 
-def weights(have: int, side: int, kept: int, interpolation: Interpolation) -> tuple[Tensor, Tensor]:
-    """How `have` pixels become the `kept` ones in the middle of the `side` that they are resized to.
+def weights(have: int, side: int, kept: tuple[int, int], interpolation: Interpolation) -> tuple[Tensor, Tensor]:
+    """How `have` pixels become those that are kept of the `side` that they are resized to.
+
+    Args:
+        kept: the first of these pixels, and how many there are.
 
     Returns:
         (kept, have) whole numbers, and the power of two that the sums are divided by, ().
     """
-    spare = side - kept
-    # Half a pixel goes to the even number, as where torchvision cuts the middle out.
-    start = (spare + (spare // 2) % 2) // 2
+    start, count = kept
     # The first of all, too: the largest weight is there, or near one of every few.
-    source, target = torch.arange(have), torch.cat([torch.zeros(1, dtype=torch.long), torch.arange(kept) + start])
+    source, target = torch.arange(have), torch.cat([torch.zeros(1, dtype=torch.long), torch.arange(count) + start])
     # Of whole numbers as long as they are large: float32 is off by 1e-4 of a pixel at the end of a wide image.
     apart = (2 * source + 1)[None] * side - ((2 * target + 1) * have)[:, None]
     widest: Any = torch.sym_max(side, have)  # not max(), which would fix the size while tracing

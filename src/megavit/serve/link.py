@@ -14,6 +14,7 @@ from megavit.serve.frames import head_of, next_frame
 from megavit.serve.settings import Options, WorkerSettings
 
 _SAID_LINES = 60
+_DYING_SECONDS = 5.0
 # Bytes that are copied rather than written by themselves, which wakes the worker twice.
 _TOGETHER = 2**16
 _OF_PYTHON = ("Traceback (most recent call last)", "Fatal Python error")
@@ -74,10 +75,13 @@ class Link:
     """That listen to what the process says, and read its replies."""
 
     @classmethod
-    async def start(cls, module: str, settings: WorkerSettings, spawned: Callable[[], None] = lambda: None) -> "Link":
+    async def start(
+        cls, module: str, settings: WorkerSettings, seconds: float, spawned: Callable[[], None] = lambda: None
+    ) -> "Link":
         """Run the module, and wait until its model has given its golden answers.
 
         Args:
+            seconds: that this may take.
             spawned: called when the process runs.
 
         Raises:
@@ -98,7 +102,14 @@ class Link:
         assert process.stdout is not None
         link._tasks.append(asyncio.create_task(link._listen()))
         try:
-            frame = await next_frame(process.stdout)
+            async with asyncio.timeout(seconds):
+                frame = await next_frame(process.stdout)
+        except TimeoutError:
+            await link.end(0)
+            raise BundleError(
+                f"{settings.source} was not loaded within {seconds:g} seconds; look whether its files can be read, or "
+                "give it more time with --load-timeout"
+            ) from None
         except BaseException:
             await link.end(0)
             raise
@@ -136,12 +147,17 @@ class Link:
     async def end(self, patience: float = 2.0) -> None:
         """Retire it, and kill it where that takes longer than `patience` seconds."""
         self.retire()
-        try:
-            await asyncio.wait_for(self.process.wait(), patience)
-        except TimeoutError:
-            self.kill()
-            await self.process.wait()
-        await asyncio.gather(*self._tasks)  # what it has said still comes
+        for seconds in (patience, _DYING_SECONDS):
+            try:
+                await asyncio.wait_for(self.process.wait(), seconds)
+            except TimeoutError:
+                self.kill()
+            else:
+                await asyncio.gather(*self._tasks)  # what it has said still comes
+                return
+        for task in self._tasks:  # the system holds it, in a read of a disk that does not answer
+            task.cancel()
+        await asyncio.wait(self._tasks)
 
     def last_words(self) -> str:
         """What Python told of its end; nothing that a decoder's library said of an image."""

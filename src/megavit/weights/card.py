@@ -21,7 +21,7 @@ def model_card(
     """Markdown, with the header by which a model hub files it."""
     match target.kind:
         case _ if not metrics:
-            told = _unmeasured(labels)
+            told = _unmeasured(labels, target)
         case "classes":
             told = _classes(labels, metrics)
         case "labels":
@@ -34,12 +34,12 @@ def model_card(
         origin = f"Trained on {data['source']}, {data['counts']['train']} images; {data['division']}"
     return f"""---
 library_name: megavit
-pipeline_tag: {"image-classification" if labels else "image-feature-extraction"}
+pipeline_tag: {"image-classification" if labels or target.kind == "score" else "image-feature-extraction"}
 ---
 
 {told}
 {_trust(target, trust)}- {origin}
-- Images are resized {_resizing(preprocessing)}.
+- Images are resized {resizing(preprocessing)}.
 - Written on {created} by megavit.
 
 ```python
@@ -70,8 +70,14 @@ def _trust(target: Target, trust: Trust) -> str:
     return lines
 
 
-def _resizing(given: Preprocessing) -> str:
-    middle = f"of which {given.height} × {given.width} in the middle are used"
+def resizing(given: Preprocessing) -> str:
+    """Return what becomes of an image's size and shape, as the end of "Images are resized"."""
+    crop_height, crop_width = given.crop_hw
+    middle = f"of which {crop_height} × {crop_width} in the middle are used"
+    if given.crop_rounding == "floor":
+        middle += " (from half of an odd margin, rounded down)"
+    if given.crop_size is not None:
+        middle += f", of these {given.height} × {given.width} from the top left"
     match given.resize:
         case int():
             return f"with their aspect kept, to {given.resize} pixels on the shorter side, {middle}"
@@ -88,8 +94,16 @@ def _names(labels: Sequence[str]) -> str:
     return ", ".join(labels[:50]) + (f", and {len(labels) - 50} more" if len(labels) > 50 else "")
 
 
-def _unmeasured(labels: Sequence[str]) -> str:
-    what = f"It tells {len(labels)} kinds of image apart: {_names(labels)}." if labels else "It has no classifier."
+def _unmeasured(labels: Sequence[str], target: Target) -> str:
+    match target.kind:
+        case "score":
+            what = "It gives an image a number."
+        case "labels":
+            what = f"It gives an image any number of these {len(labels)} labels, possibly none: {_names(labels)}."
+        case "classes" if labels:
+            what = f"It tells {len(labels)} kinds of image apart: {_names(labels)}."
+        case "classes":
+            what = "It has no classifier."
     return f"""# A converted Vision Transformer
 
 {what}

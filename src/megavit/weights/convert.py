@@ -50,6 +50,7 @@ def write_bundle(source: Source, out: Path) -> BundleInfo:
         metrics={},
         data={"source": f"{source.name}, {'; '.join(source.told)}", "counts": {}, "skipped": {}},
         recipe={},
+        target=source.target,
     )
     save_bundle(out, model_of(source), info, golden_pictures(config.channels), samples_csv((), ()))
     return info

@@ -38,7 +38,10 @@ Tidy = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Layout:
-    """How one library names the tensors of a Vision Transformer, and what its settings say."""
+    """How one library names the tensors of a Vision Transformer, and what its settings say.
+
+    `head` is the module of its classifier; "" where it has none, or none that can be replaced.
+    """
 
     name: str
     told_by: frozenset[str]
@@ -48,6 +51,20 @@ class Layout:
     tidy: Tidy
     known: Callable[[dict[str, Any]], Known]
     assumed: Callable[[ViTConfig], dict[str, Any]]
+    head: str
+
+
+HEADS = {
+    "timm": "head",
+    "timm's Eva": "head",
+    "timm's EVA-02": "head",
+    "timm's EVA-02, large": "head",
+    "Hugging Face's ViT": "classifier",
+    "torchvision": "heads.head",
+    "vit-pytorch": "mlp_head",
+    "vit-pytorch's SimpleViT": "linear_head",
+    "zeta": "mlp_head",
+}
 
 
 def layout(name: str, peer: ModuleType, known: Callable[[dict[str, Any]], Known] | None = None) -> Layout:
@@ -62,6 +79,7 @@ def layout(name: str, peer: ModuleType, known: Callable[[dict[str, Any]], Known]
         own.get("tidy", dict),
         known or own.get("known", lambda _: {}),
         own.get("assumed", untold),
+        HEADS.get(name, ""),
     )
 
 

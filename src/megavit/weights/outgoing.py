@@ -2,26 +2,30 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.config.vit import ViTConfig, pair
-from megavit.errors import BundleError, OutputError
+from megavit.config.target import Target
+from megavit.config.vit import ViTConfig
+from megavit.errors import BundleError, ConfigError, OutputError
 from megavit.runtime.storage import new_folder, write_file, writing
 from megavit.weights.convert import model_of
+from megavit.weights.head import NEGLIGIBLE, folded_head
 from megavit.weights.keys import to_theirs
+from megavit.weights.outgoing_card import Library, card_for, sentences
 from megavit.weights.peers import hf_vit
 from megavit.weights.peers.timm_arguments import arguments_of, as_timm_has_it, tensors_of
-from megavit.weights.preparation import labels_of
+from megavit.weights.preprocessing_out import hugging_face_preparation, image_size, timm_preparation
+from megavit.weights.problem_type import settings_of
 from megavit.weights.source import Source, read_source
 from megavit.weights.tensors import write_tensors
 
-Library = Literal["timm", "huggingface"]
-WEIGHTS, SETTINGS, PROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
+WEIGHTS, SETTINGS, PROCESSOR, CARD = "model.safetensors", "config.json", "preprocessor_config.json", "README.md"
 # What Hugging Face's plain ViT is, whatever its sizes.
 PLAIN = {
     "block": "serial",
@@ -38,38 +42,85 @@ AGREE = 1e-4
 HF_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}
 
 
-def write_for(library: Library, source: Source, out: Path) -> None:
+def write_for(library: Library, source: Source, out: Path, *, calibrated: bool = True) -> list[str]:
     """Write `source` to the new folder `out`, as `library` has its models.
 
+    The library's softmax, sigmoid or plain output (by its `problem_type`) is the bundle's own answer: what the bundle
+    does with its logits is in the head.
+
+    Args:
+        calibrated: write the calibrated probabilities; else those that the model gives by itself, where no head can
+            hold its calibration.
+
+    Returns:
+        Sentences on what its outputs mean, and on what the library has no place for.
+
     Raises:
-        BundleError: naming every part of the model that the library's Vision Transformer has not.
+        BundleError: naming every part of the model that the library's Vision Transformer has not, or why it would
+            answer otherwise.
         OutputError: when `out` is there already, or cannot be written.
     """
     if out.exists():
         raise OutputError(f"there is {out} already; choose a new folder")
+    if not calibrated:
+        source = without_calibration(source)
+    told = sentences(library, source)
+    meaning: dict[str, Any] = {}
+    if source.config.num_classes:
+        check_outputs(source.target, source.config.num_classes)
+        source = replace(source, tensors=folded_head(source.tensors, source.target, source.trust))
+        meaning = settings_of(source.target)
     files, tensors = WRITERS[library](source)
+    files[SETTINGS] |= meaning
     with writing("the model", out), new_folder(out) as new:
         write_tensors(new / WEIGHTS, tensors, {"format": "pt"})
         for name, settings in files.items():
             write_file(new / name, json.dumps(settings, indent=1, ensure_ascii=False))
+        write_file(new / CARD, card_for(library, source, told).encode(errors="replace"))
         check_written(source, new)
+    return told
 
 
 @torch.inference_mode()
 def check_written(source: Source, folder: Path) -> None:
     """Read what was written, as any other library's model, and have both answer for an image.
 
+    Args:
+        source: with the head that was written.
+
     Raises:
         BundleError: when they differ: nothing is to be left of it then.
     """
     config = source.config
     written = read_source(str(folder))
+    if config.num_classes:
+        written = replace(written, tensors=folded_head(written.tensors, written.target, written.trust))
     image = torch.randn(1, config.channels, *config.image_hw, generator=torch.Generator().manual_seed(0))
     ours, theirs = model_of(source)(image), model_of(written)(image)
     if ours.shape != theirs.shape or not torch.allclose(theirs, ours, rtol=AGREE, atol=AGREE * float(ours.abs().max())):
         raise BundleError(
             f"{source.name} was written as a model that answers otherwise; nothing of it is left. This is a fault of "
             "megavit: please report it, with the model's settings"
+        )
+
+
+def without_calibration(source: Source) -> Source:
+    """Return a model whose probabilities are those that it gives by itself; only where its head cannot be calibrated.
+
+    Raises:
+        ConfigError: where it can, so that nothing need be lost.
+    """
+    if source.trust.smoothing <= NEGLIGIBLE:
+        raise ConfigError("--uncalibrated is for a calibration that no head can hold, and this one's can: leave it out")
+    return replace(source, trust=replace(source.trust, temperature=1.0, smoothing=0.0))
+
+
+def check_outputs(target: Target, outputs: int) -> None:
+    """Raise a BundleError for one class alone, which other libraries take for a label and answer by a sigmoid."""
+    if target.kind == "classes" and outputs == 1:
+        raise BundleError(
+            "the bundle has one class, which every image gets with probability 1; other libraries give the sigmoid of "
+            "one output, another answer: convert its checkpoint again, with --target labels or --target score"
         )
 
 
@@ -80,31 +131,20 @@ def timm_files(source: Source) -> tuple[Files, dict[str, Tensor]]:
     """For `timm.create_model("local-dir:FOLDER", pretrained=True)`, or an upload to the hub."""
     config, state = as_timm_has_it(source.config, source.tensors)
     architecture, arguments = arguments_of(config)
+    prepared = preparation(source)
+    image_hw = image_size(config.grid, config.image_hw, prepared)
+    # At sizes of its own, timm wants whole patches.
+    arguments |= {"img_size": list(image_hw), "dynamic_img_size": image_hw == config.image_hw}
     settings = {
         "architecture": architecture,
         "num_classes": config.num_classes,
         "num_features": config.dim,
         "global_pool": arguments["global_pool"],
-        "label_names": list(source.labels),
+        "label_names": names_of(source),
         "model_args": arguments,
-        "pretrained_cfg": timm_preparation(preparation(source))
-        | {"first_conv": "patch_embed.proj", "classifier": "head"},
+        "pretrained_cfg": timm_preparation(prepared) | {"first_conv": "patch_embed.proj", "classifier": "head"},
     }
     return {SETTINGS: settings}, tensors_of(config, state)
-
-
-def timm_preparation(given: Preprocessing) -> dict[str, Any]:
-    whole = given.resize is None
-    side = given.height if whole else pair("resize", given.resize or 0)[0]
-    return {
-        "input_size": [given.channels, given.height, given.width],
-        "mean": by_channel(given, given.mean),
-        "std": by_channel(given, given.std),
-        "interpolation": given.interpolation,
-        # timm rounds the size to resize to down.
-        "crop_pct": 1.0 if whole or side == given.height else given.height / (side + 0.5),
-        "crop_mode": "center" if isinstance(given.resize, int) else "squash",
-    }
 
 
 def hugging_face_files(source: Source) -> tuple[Files, dict[str, Tensor]]:
@@ -123,11 +163,12 @@ def hugging_face_files(source: Source) -> tuple[Files, dict[str, Tensor]]:
         raise BundleError(
             f"Hugging Face's ViT answers from the class token, and this model pools by {config.pool!r}; timm's can too"
         )
-    labels = source.labels or labels_of({}, config.num_classes)  # the output of a score has no name
+    prepared = preparation(source)
+    labels = names_of(source)
     settings = {
         "architectures": ["ViTForImageClassification" if config.num_classes else "ViTModel"],
         "model_type": "vit",
-        "image_size": _square(config.image_hw),
+        "image_size": _square(image_size(config.grid, config.image_hw, prepared)),
         "patch_size": _square(config.patch_hw),
         "num_channels": config.channels,
         "hidden_size": config.dim,
@@ -144,33 +185,7 @@ def hugging_face_files(source: Source) -> tuple[Files, dict[str, Tensor]]:
     }
     tensors = to_theirs(hf_vit.table(config), source.tensors)
     named = {hf_vit.file_name(name, config): tensor for name, tensor in tensors.items()}
-    return {SETTINGS: settings, PROCESSOR: hugging_face_preparation(preparation(source))}, named
-
-
-def hugging_face_preparation(given: Preprocessing) -> dict[str, Any]:
-    common = {
-        "do_resize": True,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": by_channel(given, given.mean),
-        "image_std": by_channel(given, given.std),
-        "resample": {"bilinear": 2, "bicubic": 3}[given.interpolation],
-    }
-    size = {"height": given.height, "width": given.width}
-    if given.resize is None:
-        return common | {"image_processor_type": "ViTImageProcessor", "size": size}
-    if isinstance(given.resize, int):
-        before: dict[str, int] = {"shortest_edge": given.resize}
-    else:
-        before = dict(zip(("height", "width"), given.resize, strict=True))
-    return common | {
-        "image_processor_type": "CLIPImageProcessor",
-        "do_convert_rgb": given.channels == 3,
-        "size": before,
-        "do_center_crop": True,
-        "crop_size": size,
-    }
+    return {SETTINGS: settings, PROCESSOR: hugging_face_preparation(prepared)}, named
 
 
 def refuse(
@@ -208,8 +223,9 @@ def preparation(source: Source) -> Preprocessing:
     return given
 
 
-def by_channel(given: Preprocessing, value: float | tuple[float, ...]) -> list[float]:
-    return list(value) if isinstance(value, tuple) else [value] * given.channels
+def names_of(source: Source) -> list[str]:
+    """Return a name for every output; that of a score has none in a bundle."""
+    return ["score"] if source.target.kind == "score" else list(source.labels)
 
 
 def _square(sides: tuple[int, int]) -> int | list[int]:

@@ -1,22 +1,26 @@
 """Weights to begin with: where they come from, and how they get into a model that may differ in size."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from megavit.config.preprocessing import Preprocessing
+from megavit.config.target import Target, TargetKind
+from megavit.config.trust import Trust
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError, ConfigError
 from megavit.model.positions import LearnedPositions
 from megavit.model.vit import MegaVit
 from megavit.weights.bundle import Bundle, is_bundle, load_bundle
 from megavit.weights.foreign import Foreign, assumptions, read_foreign
+from megavit.weights.head import unfolded_head
 from megavit.weights.hub import HUB, TIMM, fetch, is_hub
 from megavit.weights.peers.shapes import Known
-from megavit.weights.preparation import labels_of, preprocessing_of
+from megavit.weights.preparation import label_faults, labels_of, preprocessing_of
+from megavit.weights.problem_type import target_of
 
 OURS = "megavit"
 HEAD, TABLE, PATCHES = "mlp_head.", "positions.table", "patch_embedding.projection.weight"
@@ -34,6 +38,8 @@ class Source:
         labels: of its classes, where it has a head; "class 0" and so on where they are not known.
         layout: whose library's it is.
         told: sentences on what was read.
+        target: what its outputs mean.
+        trust: what a bundle's probabilities were calibrated by; as nothing was fitted, elsewhere.
     """
 
     name: str
@@ -43,9 +49,18 @@ class Source:
     labels: tuple[str, ...] = ()
     layout: str = OURS
     told: tuple[str, ...] = ()
+    target: Target = field(default_factory=Target)
+    trust: Trust = field(default_factory=Trust)
 
 
-def read_source(source: str, known: Known | None = None) -> Source:
+def read_source(
+    source: str,
+    known: Known | None = None,
+    *,
+    weights: str | None = None,
+    target: TargetKind | None = None,
+    whole_images: bool = False,
+) -> Source:
     """The weights that a user named.
 
     Args:
@@ -53,6 +68,10 @@ def read_source(source: str, known: Known | None = None) -> Source:
             one; timm:NAME or hf-hub:USER/NAME.
         known: of another library's model, facts that go before what its files say: names of `ViTConfig` and
             `Design`, with their values.
+        target: of another library's model, what its outputs mean; None: as its files say.
+        weights: which of the weights in the file, where it has those of several models: the tables and the prefix.
+        whole_images: of another library's model, take only what becomes of pixel values from its settings, as for a
+            training, which uses the whole image at a size of its own.
 
     Raises:
         BundleError: saying what it may be, or what is wrong with it.
@@ -65,10 +84,19 @@ def read_source(source: str, known: Known | None = None) -> Source:
             f"folder of another library, {TIMM}NAME or {HUB}USER/NAME"
         )
     if path.is_dir() and is_bundle(path):
-        if known:
-            raise ConfigError(f"{source} is a bundle, which says its {' and '.join(known)} itself; leave that out")
+        given = [*(known or ()), *(["weights"] if weights else []), *(["target"] if target else [])]
+        if given:
+            raise ConfigError(f"{source} is a bundle, which says its {' and '.join(given)} itself; leave that out")
         return _from_bundle(source, load_bundle(path))
-    return _from_foreign(source, read_foreign(path, known or {}))
+    foreign = read_foreign(path, known or {}, weights)
+    preprocessing = preprocessing_of(
+        foreign.config,
+        foreign.settings,
+        foreign.processor,
+        open_clip=foreign.layout == "OpenCLIP",
+        whole_images=whole_images,
+    )
+    return _from_foreign(source, foreign, preprocessing, target)
 
 
 def _from_bundle(source: str, bundle: Bundle) -> Source:
@@ -78,12 +106,17 @@ def _from_bundle(source: str, bundle: Bundle) -> Source:
         tensors=dict(bundle.model.state_dict()),
         preprocessing=bundle.info.preprocessing,
         labels=tuple(bundle.info.labels),
+        target=bundle.info.target,
+        trust=bundle.info.trust,
     )
 
 
-def _from_foreign(source: str, foreign: Foreign) -> Source:
-    preprocessing = preprocessing_of(foreign.config, foreign.settings, foreign.processor)
-    told = [f"read as {foreign.layout}"]
+def _from_foreign(
+    source: str, foreign: Foreign, preprocessing: Preprocessing | None, asked: TargetKind | None
+) -> Source:
+    outputs = foreign.config.num_classes
+    target, meaning = target_of(foreign.settings, outputs, asked)
+    told = [f"read as {foreign.layout}", *foreign.found.told()]
     if foreign.left_out:
         some = ", ".join(foreign.left_out[:3]) + (" …" if len(foreign.left_out) > 3 else "")
         told.append(f"left out {len(foreign.left_out)} tensors that are not of the image model: {some}")
@@ -91,14 +124,18 @@ def _from_foreign(source: str, foreign: Foreign) -> Source:
         told.append(assumptions(foreign.assumed))
     if preprocessing is None:
         told.append("nothing says how its images are prepared; taken to be resized whole, with mean and std 0.5")
+    told += meaning
+    if target.kind != "score":
+        told += label_faults(foreign.settings, outputs)
     return Source(
         name=source,
         config=foreign.config,
-        tensors=foreign.tensors,
+        tensors=unfolded_head(foreign.tensors, target),
         preprocessing=preprocessing,
-        labels=labels_of(foreign.settings, foreign.config.num_classes),
+        labels=() if target.kind == "score" else labels_of(foreign.settings, outputs),
         layout=foreign.layout,
         told=tuple(told),
+        target=target,
     )
 
 

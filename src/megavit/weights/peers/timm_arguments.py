@@ -62,7 +62,6 @@ def arguments_of(config: ViTConfig) -> tuple[str, dict[str, Any]]:
         "img_size": list(config.image_hw),
         "patch_size": list(config.patch_hw),
         "in_chans": config.channels,
-        "num_classes": config.num_classes,
         "global_pool": next(theirs for theirs, ours in POOLS.items() if ours == config.pool),
         "embed_dim": config.dim,
         "depth": config.depth,
