@@ -56,6 +56,8 @@ class Layout:
 
 HEADS = {
     "timm": "head",
+    "timm's parallel blocks": "head",
+    "timm, with attention pooling": "head",
     "timm's Eva": "head",
     "timm's EVA-02": "head",
     "timm's EVA-02, large": "head",
