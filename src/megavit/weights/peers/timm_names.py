@@ -174,7 +174,7 @@ def _faults_of_eva(arguments: Mapping[str, Any]) -> list[str]:
 def _others(wanted: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return name -> what ours has, of the rotary arguments that differ."""
     usual = {name: DEFAULTS["Eva"][name] for name in ROTARY}
-    both = usual | wanted if wanted else {}
+    both = {**usual, **wanted} if wanted else {}
     found = {name: _paired(arguments[name]) if name == "ref_feat_shape" else arguments[name] for name in both}
     return {name: value for name, value in both.items() if found[name] != value}
 

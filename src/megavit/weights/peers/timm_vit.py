@@ -174,7 +174,8 @@ def norm_bias(shapes: Shapes, norm: str, known: Known) -> bool:
     """
     if f"{norm}.bias" not in shapes and "norm" not in known:
         raise BundleError(
-            'the checkpoint has norms without bias, which may be "layer" or "rms": put its config.json beside it'
+            'the checkpoint has norms without bias, which may be "layer" or "rms": say which with megavit convert '
+            "--norm, or put its config.json beside it"
         )
     return f"{norm}.bias" in shapes
 
