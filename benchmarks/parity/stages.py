@@ -103,7 +103,8 @@ def open_clip_answers(model: Any, images: Tensor) -> dict[str, Tensor]:
 
 def timm_said(theirs: Any) -> Known:
     architecture = getattr(theirs, "pretrained_cfg", {}).get("architecture")
-    return timm_names.known({"architecture": architecture, "global_pool": theirs.global_pool})
+    told = {"architecture": architecture, "global_pool": theirs.global_pool}
+    return timm_names.known(told | {"model_args": getattr(theirs, "_model_args", {})})  # as timm itself records them
 
 
 def simple_vit_said(theirs: Any) -> Known:
