@@ -174,7 +174,7 @@ def verdicts(name: str, folder: Path) -> dict[str, Verdict]:
     bare, saved = folder / "bare.safetensors", folder / "saved"
     save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, bare)
     found = {WAYS[0]: judged(model, bare, {})}
-    if heads_of(model) and hasattr(model, "fc_norm") and hasattr(model, "global_pool"):
+    if heads_of(model) and hasattr(model, "fc_norm") and hasattr(model, "patch_embed"):
         found[WAYS[1]] = judged(model, bare, asked_for(model))
     save_for_hf(model, str(saved), safe_serialization=True)
     found[WAYS[2]] = judged(model, saved, {})
@@ -223,12 +223,22 @@ def as_markdown(found: dict[str, dict[str, Verdict]], tags: dict[str, int]) -> s
     return "\n".join([*lines, ""])
 
 
+def read_results() -> dict[str, dict[str, Verdict]]:
+    """Return those there are, of this version of timm, to which architectures may be added."""
+    path = RESULTS / "timm.json"
+    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if results.get("timm") != version("timm"):
+        return {}
+    return {name: {way: Verdict(**row) for way, row in ways.items()} for name, ways in results["models"].items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="WORD", help="architectures whose names hold one of these")
     parser.add_argument("--write", action="store_true", help="to results/conversion/ as well")
     given = parser.parse_args()
-    console, tags, found = Console(), published(), {}
+    console, tags = Console(), published()
+    found = read_results() if given.write and given.only else {}
     for name, ways in sweep(given.only):
         found[name] = ways
         console.print(name, *(verdict.verdict for verdict in ways.values()))
