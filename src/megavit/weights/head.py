@@ -1,6 +1,5 @@
 """What a bundle does with its logits, as numbers of the head, so that the logits alone say it."""
 
-from dataclasses import replace
 
 from torch import Tensor
 

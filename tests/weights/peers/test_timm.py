@@ -14,7 +14,7 @@ from timm.models import save_for_hf
 from torch import nn
 
 from megavit.errors import BundleError
-from megavit.weights.foreign import layout_of
+from megavit.weights.candidates import fitting
 from megavit.weights.keys import check_shapes
 from megavit.weights.peers import timm_names
 from megavit.weights.peers.timm_architectures import ARCHITECTURES
@@ -54,7 +54,8 @@ def built(name: str) -> tuple[Any, dict[str, tuple[int, ...]]]:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_name_and_the_shapes_tell_the_whole_model(name: str) -> None:
     model, shapes = built(name)
-    peer = layout_of(model.state_dict(), name)
+    peer = fitting(list(model.state_dict()))
+    assert peer is not None
     config = peer.config_of(shapes, timm_names.known({"architecture": name, "global_pool": model.global_pool}))
     check_shapes(peer.table(config), shapes, name)
     block = model.blocks[0]
