@@ -10,6 +10,7 @@ these with what the user is asked for, and a folder as timm itself writes it. Th
     announced  they are not, and it was said what was assumed
     refused    an error of ours, with its reason
     wrong      they are not, and nothing was said; or any other error
+    not built  the architecture has no small sizes
 """
 
 import argparse
@@ -45,8 +46,13 @@ MODULES = (
 )  # fmt: skip
 WAYS = ("tensors alone", "tensors and what is asked for", "timm's folder")
 AGREE = 1e-4
+MOST_PARAMETERS = 30_000_000  # of a model that is built as it is
 ACTIVATIONS = {"GELU": "gelu", "GELUTanh": "gelu_tanh", "QuickGELU": "quick_gelu"}
 POOLS = {"token": "cls", "avg": "mean", "map": "map"}
+
+
+class NotSmall(Exception):
+    """An architecture has no small sizes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,22 +71,34 @@ def published() -> dict[str, int]:
 
 
 def built(name: str) -> Any:
-    """Return a small model of an architecture, with its own heads, every weight away from its initial value."""
+    """Return a small model of an architecture, with its own heads, every weight away from its initial value.
+
+    Raises:
+        NotSmall: when it cannot be built small.
+    """
     torch.manual_seed(0)
     with torch.device("meta"):
-        full: Any = timm.create_model(name, pretrained=False)
-    heads = heads_of(full)
-    sizes: list[dict[str, Any]] = [{"num_classes": 5}]
+        whole: Any = first_of(name, [{"depth": 1}, {}])
+    heads = heads_of(whole)
+    sizes: list[dict[str, Any]] = []
     if heads:
-        sizes = [{"embed_dim": 16 * heads, "depth": 2, "num_heads": heads, "num_classes": 5}, {"depth": 2}, *sizes]
+        narrow = {"embed_dim": 16 * heads, "depth": 2, "num_classes": 5}
+        sizes = [narrow, narrow | {"num_kv_heads": heads // 2}, {"depth": 2}]
+    if sum(parameter.numel() for parameter in whole.parameters()) < MOST_PARAMETERS:
+        sizes.append({})
+    model = first_of(name, sizes)
+    shaken(model, by=0.05)
+    return model.eval()
+
+
+def first_of(name: str, sizes: list[dict[str, Any]]) -> Any:
+    """Return an architecture of the first sizes that it can have."""
     for overrides in sizes:
         try:
-            model: Any = timm.create_model(name, pretrained=False, **overrides)
+            return timm.create_model(name, pretrained=False, **overrides)
         except (TypeError, AssertionError, RuntimeError, ValueError, KeyError, IndexError):
             continue  # these sizes are not for every architecture
-        shaken(model, by=0.05)
-        return model.eval()
-    raise RuntimeError(f"{name} cannot be built")
+    raise NotSmall(f"{name} has no such sizes")
 
 
 def heads_of(model: Any) -> int | None:
@@ -171,13 +189,15 @@ def sweep(only: list[str] | None) -> Iterator[tuple[str, dict[str, Verdict]]]:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 yield name, verdicts(name, Path(folder))
-            except (RuntimeError, TypeError, KeyError, IndexError, AttributeError, ValueError) as error:
+            except NotSmall as error:
+                yield name, {way: Verdict(verdict="not built", reason=str(error)) for way in WAYS}
+            except (RuntimeError, TypeError, AttributeError, LookupError, ValueError) as error:
                 yield name, {way: Verdict(verdict="wrong", reason=f"{type(error).__name__}: {error}") for way in WAYS}
 
 
 def as_markdown(found: dict[str, dict[str, Verdict]], tags: dict[str, int]) -> str:
     """Return a table of counts, of architectures and of published weights, and one of reasons."""
-    kinds = ("exact", "announced", "refused", "wrong")
+    kinds = ("exact", "announced", "refused", "wrong", "not built")
     lines = [
         f"timm {version('timm')}: {len(found)} architectures, {sum(tags[name] for name in found)} published weights.",
         "",
@@ -211,7 +231,7 @@ def main() -> None:
     console, tags, found = Console(), published(), {}
     for name, ways in sweep(given.only):
         found[name] = ways
-        console.print(name, {way: verdict.verdict for way, verdict in ways.items()})
+        console.print(name, *(verdict.verdict for verdict in ways.values()))
     text = as_markdown(found, tags)
     console.print(text, markup=False)
     if given.write:

@@ -23,7 +23,9 @@ CASES: dict[str, tuple[str, str, str]] = {
     "eva02_base_patch16_clip_224": ("announced", "exact", "exact"),
     "beit3_base_patch16_224": ("announced", "exact", "exact"),
     "vit_base_patch16_rpn_224": ("refused", "refused", "refused"),
-    "test_vit3": ("announced", "announced", "refused"),
+    "test_vit3": ("announced", "announced", "exact"),
+    "vit_pe_core_tiny_patch16_384": ("refused", "refused", "exact"),
+    "vit_pe_spatial_tiny_patch16_512": ("refused", "refused", "refused"),
     "vit_small_patch16_rope_224": ("refused", "refused", "refused"),
 }
 

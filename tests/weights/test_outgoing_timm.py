@@ -25,6 +25,10 @@ SIZES: dict[str, Any] = {
 ROTARY = replace(PLAIN_VIT, positions="rope_grid")
 DINOV3 = replace(PLAIN_VIT, positions="rope", norm_eps=1e-5)
 EVA02 = replace(PLAIN_VIT, positions="learned_rope", mlp="swiglu")
+PERCEPTION = replace(
+    PLAIN_VIT, positions="learned_rope_native", registers=1, prefix_positions="all", pre_norm=True, norm_eps=1e-5,
+    pool_heads=2, pool_prefix=True,
+)  # fmt: skip
 DESIGNS: dict[str, dict[str, Any]] = {
     "our own": {"design": Design()},
     "our own, mean": {"design": Design(), "pool": "mean"},
@@ -51,6 +55,13 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "DINOv3": {"design": replace(DINOV3, registers=4)},
     "DINOv3, mean": {"design": replace(DINOV3, registers=5, mlp="swiglu"), "pool": "mean"},
     "DINOv3, nothing before the patches": {"design": replace(DINOV3, norm_eps=1e-6), "pool": "mean"},
+    "rotary, pooled by attention": {"design": replace(ROTARY, registers=1, pool_prefix=True), "pool": "map"},
+    "Perception Encoder": {"design": PERCEPTION, "pool": "map"},
+    "Perception Encoder, patches alone": {"design": replace(PERCEPTION, registers=0), "pool": "map"},
+    "Perception Encoder, no places": {
+        "design": replace(PERCEPTION, registers=2, prefix_positions="none"), "pool": "map",
+    },
+    "serial, pooled over all": {"design": replace(PLAIN_VIT, registers=1, pool_prefix=True), "pool": "map"},
     "EVA-02": {"design": replace(EVA02, prefix_positions="all")},
     "EVA-02, large": {"design": replace(EVA02, mlp_out_norm=True, registers=1, prefix_positions="all"), "pool": "mean"},
 }  # fmt: skip
@@ -109,9 +120,11 @@ def any_design(draw: st.DrawFn) -> dict[str, Any]:
         mlp=draw(st.sampled_from(["gelu", "gelu", "quick_gelu", "swiglu"])),
         attention_out_norm=draw(st.booleans()),
         mlp_out_norm=draw(st.booleans()),
-        positions=draw(st.sampled_from(["learned", "rope", "rope_grid", "learned_rope"])),
+        positions=draw(st.sampled_from(["learned", "rope", "rope_grid", "learned_rope", "learned_rope_native"])),
         prefix_positions=draw(st.sampled_from(["none", "class", "all"])),
         registers=draw(st.integers(0, 2)),
+        pool_heads=draw(st.sampled_from([None, None, 2])),
+        pool_prefix=draw(st.booleans()),
         layer_scale=draw(st.sampled_from([None, 0.1])),
     )
     return {"design": design, "pool": pool, "depth": 1}

@@ -117,8 +117,8 @@ class _Builder:
         return op.concat([op.broadcast(constant(tokens), shape), patches], 1)
 
     def wanted(self, x: Node) -> Node:
-        """The tokens that pooling needs: the class token, or the patches."""
-        prefix = self.config.num_prefix_tokens
+        """The tokens that pooling needs: the class token, or the patches, or all."""
+        prefix = 0 if self.config.design.pool_prefix else self.config.num_prefix_tokens
         if self.config.pool == "cls":
             return between(x, 0, 1)
         return between(x, prefix, None) if prefix else x

@@ -23,6 +23,7 @@ from megavit.weights.peers import (
     timm_eva02_large,
     timm_names,
     timm_parallel,
+    timm_pe,
     timm_vit,
     torchvision_vit,
     vit_pytorch_simple,
@@ -55,6 +56,8 @@ class Layout:
 
 HEADS = {
     "timm": "head",
+    "timm's parallel blocks": "head",
+    "timm, with attention pooling": "head",
     "timm's Eva": "head",
     "timm's EVA-02": "head",
     "timm's EVA-02, large": "head",
@@ -85,6 +88,7 @@ def layout(name: str, peer: ModuleType, known: Callable[[dict[str, Any]], Known]
 LAYOUTS = (
     layout("timm", timm_vit, timm_names.known),
     layout("timm's parallel blocks", timm_parallel, timm_names.known),
+    layout("timm, with attention pooling", timm_pe, timm_names.known),
     layout("timm's Eva", timm_eva, timm_names.known),
     layout("timm's EVA-02", timm_eva02, timm_names.known),
     layout("timm's EVA-02, large", timm_eva02_large, timm_names.known),

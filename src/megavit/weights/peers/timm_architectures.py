@@ -204,13 +204,14 @@ Eva global_pool="token" use_post_norm=true
 Eva global_pool="token"
     40/16 eva_giant_patch14_clip_224
 Eva norm_eps=1e-5 ref_feat_shape=[32,32] rope_grid_indexing="xy" rope_grid_offset=1.0
-        use_rot_pos_emb=true
+        use_post_transformer_norm=false use_rot_pos_emb=true
     12/3 vit_pe_spatial_tiny_patch16_512
     12/6 vit_pe_spatial_small_patch16_512
     12/12 vit_pe_spatial_base_patch16_512
     23/16 vit_pe_lang_large_patch14_448
     24/16 vit_pe_spatial_large_patch14_448
-Eva norm_eps=1e-5 ref_feat_shape=[32,32] rope_grid_indexing="xy" use_rot_pos_emb=true
+Eva norm_eps=1e-5 ref_feat_shape=[32,32] rope_grid_indexing="xy" use_post_transformer_norm=false
+        use_rot_pos_emb=true
     47/16 vit_pe_lang_gigantic_patch14_448
     50/16 vit_pe_spatial_gigantic_patch14_448
 Eva norm_eps=1e-5 rope_rotate_half=true rope_temperature=100 rope_type="dinov3" swiglu_mlp=true

@@ -11,7 +11,7 @@ from torch import Tensor
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.keys import Rule, our_shapes, to_theirs
-from megavit.weights.peers import timm_eva, timm_eva02, timm_parallel, timm_vit
+from megavit.weights.peers import timm_eva, timm_eva02, timm_parallel, timm_pe, timm_vit
 from megavit.weights.peers.timm_names import POOLS, POSITIONS
 
 # timm's settings are functions where JSON has no word: an architecture that has the right ones stands for them.
@@ -82,13 +82,15 @@ def tensors_of(config: ViTConfig, state: Mapping[str, Tensor]) -> dict[str, Tens
         BundleError: for numbers that it cannot hold.
     """
     rules = layout_of(config).table(config)
-    if config.design.positions in ("rope", "rope_grid") and config.design.qkv_bias:
+    if config.design.positions in ("rope", "rope_grid", "learned_rope_native") and config.design.qkv_bias:
         rules = [_with_key_bias(rule) for rule in rules]
     return to_theirs(rules, state)
 
 
 def layout_of(config: ViTConfig) -> ModuleType:
     """Return the module of `megavit.weights.peers` that has the table for a config."""
+    if config.design.positions == "learned_rope_native":
+        return timm_pe
     if config.design.positions == "learned_rope":
         return timm_eva02
     if config.design.rotary:
@@ -132,6 +134,8 @@ def _faults_of_plain(config: ViTConfig) -> list[str]:
     for name in ("attention_out_norm", "mlp_out_norm") if parallel or gated else ():
         if getattr(design, name):
             faults.append(f"  {name}: True in {'parallel blocks' if parallel else 'a model with gated MLPs'}")
+    if config.pool == "map" and config.pool_heads != config.heads:
+        faults.append(f"  pool_heads: {config.pool_heads}, where theirs are the {config.heads} of the layers")
     only = parallel or gated or design.norm == "rms"
     return faults + _faults_of_eps(design.norm_eps, (1e-6,) if only else tuple(PLAIN_BY_EPS))
 
@@ -143,10 +147,20 @@ def _faults_of_rotary(config: ViTConfig) -> list[str]:
         faults.append(f"  block: {design.block!r} with rotary positions, where theirs are 'serial' then")
     if design.norm != "layer":
         faults.append(f"  norm: {design.norm!r} with rotary positions, where theirs are 'layer' then")
-    if config.pool == "map":
-        faults.append("  pool: 'map' with rotary positions, where theirs sees the tokens before the patches as well")
+    if config.pool == "map" and config.num_prefix_tokens and not design.pool_prefix:
+        faults.append(
+            "  pool_prefix: False with rotary positions, where theirs sees the tokens before the patches, too"
+        )
     if design.mlp not in ("gelu", "swiglu"):
         faults.append(f"  mlp: {design.mlp!r} with rotary positions, where theirs have 'gelu' or 'swiglu' then")
+    if design.positions == "learned_rope_native":
+        parts = {"pool": (config.pool, "map"), "pre_norm": (design.pre_norm, True), "mlp": (design.mlp, "gelu")}
+        parts |= {name: (getattr(design, name), False) for name in ("attention_out_norm", "mlp_out_norm")}
+        if design.registers and design.prefix_positions == "class":
+            parts["prefix_positions"] = (design.prefix_positions, "all")
+        for name, (given, value) in parts.items():
+            if given != value:
+                faults.append(f"  {name}: {given!r} with such positions, where theirs have {value!r} then")
     if design.positions == "learned_rope":
         tokens = design.registers + (config.pool == "cls")
         placed = design.prefix_positions if design.registers else design.prefix_positions.replace("class", "all")
@@ -180,6 +194,8 @@ def _plain(config: ViTConfig) -> tuple[str, dict[str, Any]]:
         arguments["act_layer"] = design.mlp
     if design.norm == "rms":
         arguments["norm_layer"] = "rmsnorm"
+    if config.pool == "map" and design.pool_prefix:
+        arguments["pool_include_prefix"] = True
     for ours, theirs in (("attention_out_norm", "scale_attn_norm"), ("mlp_out_norm", "scale_mlp_norm")):
         if getattr(design, ours):
             arguments[theirs] = True
@@ -191,22 +207,32 @@ def _plain(config: ViTConfig) -> tuple[str, dict[str, Any]]:
 def _rotary(config: ViTConfig) -> tuple[str, dict[str, Any]]:
     """Return the architecture and the rest of the arguments of a model with rotary positions."""
     design = config.design
-    by_class = config.pool == "cls"
-    has_class = by_class or (design.registers > 0 and design.positions != "rope_grid")
+    by_class, native = config.pool == "cls", design.positions == "learned_rope_native"
+    placed = design.positions != "rope_grid" and (not native or design.prefix_positions == "all")
+    has_class = by_class or (design.registers > 0 and placed)
     learned, _, form = POSITIONS[design.positions]
-    usual = {"rope_temperature": 10_000.0, "rope_rotate_half": False, "ref_feat_shape": None}
+    eva = design.positions == "learned_rope"
+    usual: dict[str, Any] = {
+        "rope_temperature": 10_000.0,
+        "rope_rotate_half": False,
+        "rope_grid_offset": 0.0,
+        "rope_grid_indexing": "ij",
+        "ref_feat_shape": list(config.grid) if native else None,
+    }
     return EVA_BY_EPS[design.norm_eps], usual | form | {
         "mlp_ratio": _ratio(config.mlp_dim, config.dim),
         "class_token": has_class,
         "num_reg_tokens": design.registers - (has_class and not by_class),
+        "no_embed_class": native and design.prefix_positions == "none",
         "use_abs_pos_emb": learned,
         "use_rot_pos_emb": True,
         "use_pre_transformer_norm": design.pre_norm,
         "use_fc_norm": design.final_norm == "pooled",
-        "attn_type": "eva" if learned else "rope",
-        "qkv_fused": not (learned and design.mlp_out_norm),
+        "attn_pool_num_heads": config.pool_heads,
+        "attn_type": "eva" if eva else "rope",
+        "qkv_fused": not (eva and design.mlp_out_norm),
         "swiglu_mlp": design.mlp == "swiglu",
-        "swiglu_align_to": 0 if learned and not design.mlp_out_norm else 1,
+        "swiglu_align_to": 0 if eva and not design.mlp_out_norm else 1,
         "scale_attn_inner": design.attention_out_norm,
         "scale_mlp": design.mlp_out_norm,
     }

@@ -33,6 +33,8 @@ def table(config: ViTConfig) -> list[Rule]:
     """For weights of a serial design. Sizes with a norm in their MLP have projections apart that others have as one."""
     design, hidden = config.design, config.mlp_dim
     rules = [*patches(config), *prefix(config), positions(config)]
+    if config.pool == "map":
+        rules.append(Rule([Piece("attn_pool.latent", (1, 1, config.dim))], ["pool.query"]))
     for i in range(config.depth):
         rules += interleaved(config, i, apart=design.mlp_out_norm)
         if design.mlp_out_norm and design.mlp == "swiglu":

@@ -34,7 +34,6 @@ IN_TENSORS = {
 ONE_VALUE: dict[str, tuple[Any, str]] = {
     "attn_layer": ("attn", "another attention"),
     "attn_only_layer_scale": (False, "a scale of the attention alone"),
-    "attn_pool_num_heads": (None, "other heads in the pooling than in the layers"),
     "dynamic_img_pad": (False, "images padded to whole patches"),
     "embed_norm_layer": (None, "a norm of the patches"),
     "features_only": (False, "features of several layers"),
@@ -43,6 +42,7 @@ ONE_VALUE: dict[str, tuple[Any, str]] = {
     "pos_embed": ("learn", "other positions"),
     "proj_bias": (True, "projections without bias"),
     "rope_mrope_section": (None, "rotary positions of three axes"),
+    "use_post_transformer_norm": (None, "no norm after the layers"),
     "use_post_norm": (False, "norms behind the branches"),
 }
 # Those of which null is a value, and not the same as the architecture's own.
@@ -63,7 +63,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Eva": {
         "global_pool": "avg", "norm": "layer", "norm_eps": 1e-6, "swiglu_mlp": False, "use_abs_pos_emb": True,
         "use_rot_pos_emb": False, "rope_type": "cat", "rope_temperature": 10_000.0, "rope_grid_offset": 0.0,
-        "rope_grid_indexing": "ij", "rope_rotate_half": False, "ref_feat_shape": None,
+        "rope_grid_indexing": "ij", "rope_rotate_half": False, "ref_feat_shape": None, "attn_pool_num_heads": None,
     },
 }  # fmt: skip
 ROTARY = ("rope_type", "rope_temperature", "rope_grid_offset", "rope_grid_indexing", "rope_rotate_half")
@@ -71,6 +71,11 @@ ROTARY = ("rope_type", "rope_temperature", "rope_grid_offset", "rope_grid_indexi
 POSITIONS: dict[str, tuple[bool, bool, dict[str, Any]]] = {
     "learned": (True, False, {}),
     "learned_rope": (True, True, {"rope_type": "cat", "ref_feat_shape": (16, 16)}),
+    "learned_rope_native": (
+        True,
+        True,
+        {"rope_type": "cat", "rope_grid_offset": 1.0, "rope_grid_indexing": "xy"},
+    ),
     "rope_grid": (False, True, {"rope_type": "cat", "ref_feat_shape": (16, 16)}),
     "rope": (False, True, {"rope_type": "dinov3", "rope_temperature": 100, "rope_rotate_half": True}),
 }
@@ -125,8 +130,8 @@ def _faults(arguments: Mapping[str, Any], given: set[str], model: str | None) ->
             faults.append(f"  {'norm_layer' if name == 'norm' else name}: {arguments[name]!r}, {words}")
     if "act_layer" in arguments:
         faults += _faults_of_mlp(arguments)
-    if arguments.get("pool_include_prefix") and arguments["global_pool"] != "token":
-        faults.append("  pool_include_prefix: True, where megavit pools the patches alone")
+    if arguments.get("pool_include_prefix") and arguments["global_pool"] == "avg":
+        faults.append("  pool_include_prefix: True, where the mean of megavit's is that of the patches alone")
     if model == "Eva":
         faults += _faults_of_eva(arguments)
     return faults
@@ -134,8 +139,9 @@ def _faults(arguments: Mapping[str, Any], given: set[str], model: str | None) ->
 
 def _without_effect(name: str, arguments: Mapping[str, Any]) -> bool:
     """Return whether an argument in `ONE_VALUE` says no more than another one does."""
-    same = {"attn_pool_num_heads": "num_heads", "num_kv_heads": "num_heads"}
-    return name in same and arguments[name] == arguments.get(same[name])
+    if name == "use_post_transformer_norm":
+        return arguments[name] or bool(arguments.get("use_fc_norm"))
+    return name == "num_kv_heads" and arguments[name] == arguments.get("num_heads")
 
 
 def _faults_of_mlp(arguments: Mapping[str, Any]) -> list[str]:
@@ -152,10 +158,7 @@ def _faults_of_mlp(arguments: Mapping[str, Any]) -> list[str]:
 
 
 def _faults_of_eva(arguments: Mapping[str, Any]) -> list[str]:
-    """Return the faults of its positions and pooling."""
-    faults = []
-    if arguments["global_pool"] == "map":
-        faults.append("  global_pool: 'map' over all tokens, where megavit pools the patches alone")
+    """Return the faults of its positions."""
     learned, rotary = arguments["use_abs_pos_emb"], arguments["use_rot_pos_emb"]
     closest = min(
         (places for places in POSITIONS.values() if places[:2] == (learned, rotary)),
@@ -163,16 +166,15 @@ def _faults_of_eva(arguments: Mapping[str, Any]) -> list[str]:
         default=None,
     )
     if closest is None:
-        return [*faults, "  use_abs_pos_emb and use_rot_pos_emb: False, no positions at all"]
-    for name, value in _others(closest[2], arguments).items():
-        faults.append(f"  {name}: {arguments[name]!r}, where megavit has {value!r}")
-    return faults
+        return ["  use_abs_pos_emb and use_rot_pos_emb: False, no positions at all"]
+    others = _others(closest[2], arguments)
+    return [f"  {name}: {arguments[name]!r}, where megavit has {value!r}" for name, value in others.items()]
 
 
 def _others(wanted: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return name -> what ours has, of the rotary arguments that differ."""
     usual = {name: DEFAULTS["Eva"][name] for name in ROTARY}
-    both = usual | wanted if wanted else {}
+    both = {**usual, **wanted} if wanted else {}
     found = {name: _paired(arguments[name]) if name == "ref_feat_shape" else arguments[name] for name in both}
     return {name: value for name, value in both.items() if found[name] != value}
 
@@ -190,6 +192,9 @@ def _facts(arguments: Mapping[str, Any]) -> dict[str, Any]:
     }
     if "global_pool" in arguments:
         facts["pool"] = POOLS[arguments["global_pool"]]
+    if arguments.get("global_pool") == "map":
+        facts["pool_heads"] = arguments.get("attn_pool_num_heads")
+        facts["pool_prefix"] = arguments.get("pool_include_prefix", "use_rot_pos_emb" in arguments)
     if "act_layer" in arguments:
         facts["mlp"] = "swiglu" if arguments.get("mlp_layer") == "SwiGLUPacked" else arguments["act_layer"]
     if "swiglu_mlp" in arguments and "use_rot_pos_emb" in arguments:
@@ -201,4 +206,6 @@ def _facts(arguments: Mapping[str, Any]) -> dict[str, Any]:
         fitting = (ours for ours, (*both, wanted) in POSITIONS.items() if tuple(both) == places)
         facts["block"] = "serial"
         facts["positions"] = next(ours for ours in fitting if not _others(POSITIONS[ours][2], arguments))
+        if facts["positions"] == "learned_rope_native":
+            facts["reference"] = _paired(arguments["ref_feat_shape"])
     return facts

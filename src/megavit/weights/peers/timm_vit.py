@@ -41,8 +41,7 @@ MODULES = {
     "head": "mlp_head",
 }
 
-# Of models whose tensors have the names of ours and which compute otherwise.
-PERCEPTION = {"norm_pre.weight", "attn_pool.latent"}  # a Perception Encoder (arXiv 2504.13181)
+# Models without these may have norms behind their branches.
 BEHIND = {"cls_token", "reg_token", "norm_pre.weight", "blocks.0.attn.qkv.bias", "blocks.0.ls1.gamma"}
 
 
@@ -102,7 +101,8 @@ def prefix(config: ViTConfig) -> list[Rule]:
 
 def positions(config: ViTConfig) -> list[Rule]:
     """Those of the tokens before the patches, if they have any, then those of the patches."""
-    design, count, ours = config.design, config.num_patches, ["positions.table"]
+    design, count = config.design, config.num_patches
+    ours = ["positions.learned.table" if design.rotary else "positions.table"]
     if design.registers and design.prefix_positions == "all":
         ours.insert(0, "prefix_tokens.register_positions")
         count += design.registers
@@ -144,12 +144,6 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
             "the checkpoint is a distilled DeiT with two classifiers, whose answers are averaged; megavit's model has "
             "one. Take one that is not distilled"
         )
-    if shapes.keys() >= PERCEPTION and "block" not in known:
-        raise BundleError(
-            "the checkpoint looks like a Perception Encoder, whose positions are learned and rotary, and whose heads "
-            "of the pooling are not those of the layers; megavit has no such model. If it is none, put its "
-            "config.json beside it"
-        )
     if "fc_norm.weight" in shapes and not shapes.keys() & BEHIND and "block" not in known:
         raise BundleError(
             "the checkpoint may be of blocks with norms behind their branches (timm's vit_*_rpn_*), which megavit has "
@@ -180,7 +174,8 @@ def norm_bias(shapes: Shapes, norm: str, known: Known) -> bool:
     """
     if f"{norm}.bias" not in shapes and "norm" not in known:
         raise BundleError(
-            'the checkpoint has norms without bias, which may be "layer" or "rms": put its config.json beside it'
+            'the checkpoint has norms without bias, which may be "layer" or "rms": say which with megavit convert '
+            "--norm, or put its config.json beside it"
         )
     return f"{norm}.bias" in shapes
 
