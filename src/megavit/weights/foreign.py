@@ -68,7 +68,8 @@ class Found:
             sentences.append(f"the weights under {self.name!r} taken")
         if self.others:
             options = " or ".join(f"--weights {name}" for name in self.others)
-            sentences.append(f"not those under {' and '.join(map(repr, self.others))}: {options} of convert does")
+            others = " and ".join(map(repr, self.others))
+            sentences.append(f"other weights left, under {others}: megavit convert {options} takes those")
         if self.head:
             sentences.append(f"{self.head!r} taken as the classifier")
         if self.unread:
@@ -123,8 +124,9 @@ def read_foreign(path: Path, known: Known, weights: str | None = None) -> Foreig
     layout = taken.layout
     names = layout.names(taken.tensors)
     named = {theirs: taken.tensors[name] for name, theirs in names.items()}
-    check_numbers(named, str(file))
-    kept, replaced = with_own_head(layout.tidy(named), layout.head, str(file)) if layout.head else (named, ())
+    kept, replaced = with_own_head(named, layout.head, str(file)) if layout.head else (named, ())
+    check_numbers(kept, str(file))
+    kept = layout.tidy(kept)
     shapes = {name: tuple(tensor.shape) for name, tensor in kept.items()}
     with usable("of its sizes and parts") if settings else nullcontext():
         facts = {**(layout.known(settings) if settings else {}), **known}

@@ -119,7 +119,9 @@ def _from_foreign(
     told = [f"read as {foreign.layout}", *foreign.found.told()]
     if foreign.left_out:
         some = ", ".join(foreign.left_out[:3]) + (" …" if len(foreign.left_out) > 3 else "")
-        told.append(f"left out {len(foreign.left_out)} tensors that are not of the image model: {some}")
+        count = len(foreign.left_out)
+        what = "a tensor that is" if count == 1 else f"{count} tensors that are"
+        told.append(f"left out {what} not of the image model: {some}")
     if foreign.assumed:
         told.append(assumptions(foreign.assumed))
     if preprocessing is None:
