@@ -5,7 +5,7 @@ from typing import Any
 
 from megavit.config.preprocessing import Interpolation
 from megavit.errors import BundleError
-from megavit.weights.prepared import Geometry, Values, number_or_channels
+from megavit.weights.preprocessing_in import Geometry, Values, number_or_channels
 from megavit.weights.processor_defaults import BY_MODEL_TYPE, DEFAULTS
 
 PROCESSOR, NESTED = "preprocessor_config.json", "processor_config.json"
