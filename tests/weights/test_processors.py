@@ -22,6 +22,7 @@ EXACT = (
     "BitImageProcessor",
     "ConvNextImageProcessor: size 224",
     "EfficientNetImageProcessor",
+    "DINOv3ViTImageProcessor",
     "CLIPImageProcessor: do_rescale false",
     "CLIPImageProcessor: do_rescale null",
     "CLIPImageProcessor: do_normalize false",
@@ -77,7 +78,8 @@ def test_a_model_whose_patches_do_not_divide_its_images_answers_as_transformers_
         "num_attention_heads": 2,
         "intermediate_size": 48,
     }
-    model: Any = SiglipForImageClassification(SiglipConfig(vision_config=tower, num_labels=3)).eval()
+    settings: dict[str, Any] = {"vision_config": tower, "num_labels": 3}
+    model: Any = SiglipForImageClassification(SiglipConfig(**settings)).eval()
     model.save_pretrained(tmp_path)
     processor = {"image_processor_type": "SiglipImageProcessor", "size": {"height": 48, "width": 48}}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))

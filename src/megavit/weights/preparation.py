@@ -8,7 +8,7 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError, ConfigError
 from megavit.weights import hf_processor, timm_data_config
-from megavit.weights.prepared import Geometry, Values, preprocessing_for
+from megavit.weights.preprocessing_in import Geometry, Values, preprocessing_for
 
 TIMM_WRAPPER = "TimmWrapperImageProcessor"
 
