@@ -34,7 +34,7 @@ def convert(
     channels: Annotated[int | None, Parameter(help="Of vit-pytorch: channels of an image.")] = None,
     target: Annotated[
         TargetKind | None,
-        Parameter(help="What the outputs mean: classes, labels or a score; default: as the files say."),
+        Parameter(help="What the outputs mean: classes, labels or score, if the files do not tell."),
     ] = None,
     uncalibrated: Annotated[
         bool, Parameter(help="Leave out a calibration that timm or huggingface cannot have.", negative="")
@@ -74,15 +74,21 @@ def convert(
     else:
         told += write_for(to, read, out, calibrated=not uncalibrated)
     height, width = read.config.image_hw
-    facts = {"out": str(out), "format": to, "layout": read.layout, "image_size": [height, width], "told": told}
+    facts: dict[str, Any] = {
+        "out": str(out),
+        "format": to,
+        "layout": read.layout,
+        "image_size": [height, width],
+        "told": told,
+    }
     facts["target"] = read.target.kind if read.config.num_classes else None
     if json:
         print_json(facts)
         return
     for sentence in told:
         notes.print(sentence)
-    kind = {"bundle": "a bundle", "timm": "for timm", "huggingface": "for Hugging Face's transformers"}[to]
-    results.print(f"{out}: {kind}, for images of {height} × {width} pixels")
+    what = {"bundle": "a bundle", "timm": "for timm", "huggingface": "for Hugging Face's transformers"}[to]
+    results.print(f"{out}: {what}, for images of {height} × {width} pixels")
 
 
 def size_of(flag: str, text: str) -> int | tuple[int, int]:

@@ -17,8 +17,14 @@ def model_card(
     created: str,
     target: Target = Target(),  # noqa: B008 - frozen
     trust: Trust = Trust(),  # noqa: B008 - frozen
+    int8: dict[str, Any] | None = None,
 ) -> str:
-    """Markdown, with the header by which a model hub files it."""
+    """Return Markdown, with the header by which a model hub files it.
+
+    Args:
+        metrics: of the bundle as it is now; {} where nothing was measured.
+        int8: what multiplying 8-bit integers costs it, where that was measured.
+    """
     match target.kind:
         case _ if not metrics:
             told = _unmeasured(labels, target)
@@ -30,7 +36,7 @@ def model_card(
             told = _score(metrics)
     answer = {"classes": "label", "labels": "labels", "score": "score"}[target.kind]
     origin = f"Converted from {data['source']}"
-    if metrics:
+    if "division" in data:
         origin = f"Trained on {data['source']}, {data['counts']['train']} images; {data['division']}"
     return f"""---
 library_name: megavit
@@ -38,7 +44,7 @@ pipeline_tag: {"image-classification" if labels or target.kind == "score" else "
 ---
 
 {told}
-{_trust(target, trust)}- {origin}
+{_trust(target, trust)}{_changed(data, int8)}- {origin}
 - Images are resized {resizing(preprocessing)}.
 - Written on {created} by megavit.
 
@@ -66,6 +72,23 @@ def _trust(target: Target, trust: Trust) -> str:
         lines += (
             "- An image unlike those of training is marked, as its answer means little; "
             f"{trust.false_alarms:.0%} of images like them are, too.\n"
+        )
+    return lines
+
+
+def _changed(data: dict[str, Any], int8: dict[str, Any] | None) -> str:
+    """Lines on what was done to the bundle after it was trained or converted."""
+    lines = ""
+    if "calibrated" in data:
+        found = data["calibrated"]
+        lines += (
+            f"- It was calibrated anew on {found['fitted']} images of {found['source']}; the figures above are of "
+            f"{found['measured']} others of them.\n"
+        )
+    if int8:
+        lines += (
+            f"- With `--precision int8` it is right on {int8['int8']:.2%} of {int8['images']} images that it had not "
+            f"seen, and on {int8['float32']:.2%} in float32.\n"
         )
     return lines
 
@@ -134,18 +157,19 @@ It gives an image any number of these {len(labels)} labels, possibly none: {_nam
 
 - Mean average precision: {found}
   on {metrics["images"]} test images it had not seen; a random order of the images would get {metrics["chance"]:.1%}.
-- A label is given from its threshold on, chosen on the validation images; `megavit.json` has them.
+- A label is given from its threshold on, chosen on images held back from training; `megavit.json` has them.
 - These figures hold for images like those of the test, and say nothing about others."""
 
 
 def _score(metrics: dict[str, Any]) -> str:
     error = metrics["mae"]
+    images = "the training images" if metrics.get("of_training", True) else "these images"
     return f"""# A model that scores images
 
 It gives an image a number.
 
 - **Off by {error["value"]:.3g} on average** on {metrics["images"]} test images it had not seen
-  (95% interval {error["low"]:.3g} to {error["high"]:.3g}); always saying {metrics["median"]:.3g}, the median of the
-  training images, would be off by {metrics["baseline_mae"]:.3g}.
+  (95% interval {error["low"]:.3g} to {error["high"]:.3g}); always saying {metrics["median"]:.3g}, the median of
+  {images}, would be off by {metrics["baseline_mae"]:.3g}.
 - The test images' scores go from {metrics["lowest"]:.3g} to {metrics["highest"]:.3g}.
 - These figures hold for images like those of the test, and say nothing about others."""

@@ -1,6 +1,5 @@
 """What a bundle does with its logits, as numbers of the head, so that the logits alone say it."""
 
-
 from torch import Tensor
 
 from megavit.config.target import Target
@@ -8,8 +7,8 @@ from megavit.config.trust import Trust
 from megavit.errors import BundleError
 
 WEIGHT, BIAS = "mlp_head.weight", "mlp_head.bias"
-# A smoothing changes no probability by more than itself, so that one below this is none.
-NEGLIGIBLE = 1e-5
+# A smoothing changes no probability by more than about itself, so that one below this is none.
+NEGLIGIBLE = 5e-5
 
 
 def folded_head(tensors: dict[str, Tensor], target: Target, trust: Trust) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from megavit.weights.peers.shapes import Known
 from megavit.weights.preparation import label_faults, labels_of, preprocessing_of
 from megavit.weights.problem_type import target_of
 
-OURS = "megavit"
+OURS, CLIP, OPEN_CLIP = "megavit", "Hugging Face's CLIP and SigLIP", "OpenCLIP"
 HEAD, TABLE, PATCHES = "mlp_head.", "positions.table", "patch_embedding.projection.weight"
 
 
@@ -116,6 +116,11 @@ def _from_foreign(
 ) -> Source:
     outputs = foreign.config.num_classes
     target, meaning = target_of(foreign.settings, outputs, asked)
+    if outputs and asked is None and _is_projection(foreign):
+        meaning = [
+            f"the {outputs} outputs are CLIP's projection, to be compared with those of texts, and no classes: what "
+            "megavit predict says of them means nothing; megavit embed and train --init use what comes before them"
+        ]
     told = [f"read as {foreign.layout}", *foreign.found.told()]
     if foreign.left_out:
         some = ", ".join(foreign.left_out[:3]) + (" …" if len(foreign.left_out) > 3 else "")
@@ -139,6 +144,11 @@ def _from_foreign(
         told=tuple(told),
         target=target,
     )
+
+
+def _is_projection(foreign: Foreign) -> bool:
+    """Whether the head is the projection of CLIP's image tower into the space that it shares with texts."""
+    return foreign.layout == OPEN_CLIP or (foreign.layout == CLIP and foreign.config.pool == "cls")
 
 
 def fingerprint(source: Source) -> str:
