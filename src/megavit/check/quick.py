@@ -9,7 +9,7 @@ from megavit.check.finding import KINDS, Finding, Kind, worst_first
 from megavit.check.shapes import shape_findings
 from megavit.data.samples import LabelledImages
 
-WORTH_A_WORD: tuple[Kind, ...] = ("leak", "conflict", "missing", "few", "tiny")
+WORTH_A_WORD: tuple[Kind, ...] = ("leak", "conflict", "spelling", "missing", "few", "tiny")
 """Of these a run tells: it says of itself what it skips and that classes are uneven."""
 MOST_LINES = 3
 
