@@ -30,7 +30,7 @@ from megavit.train.finish import Trained, finish
 from megavit.train.layout import relaid, settle_layout
 from megavit.train.lock import only_process
 from megavit.train.loop import Task
-from megavit.train.opening import begin, check_same, read_images, recorded_name, team_of
+from megavit.train.opening import begin, check_same, read_images, recorded_name, team_of, tell_warnings
 from megavit.train.pace import ByClock, Pace, pace_of
 from megavit.train.plan import Plan, read_plan, write_plan
 from megavit.train.prepare import (
@@ -107,6 +107,7 @@ def start(
     """As `train`, in a folder that is this run's."""
     wanted = merge(named_recipe("small" if recipe == "auto" else recipe), changes, "the recipe")
     images = read_images(source, wanted, watch)
+    tell_warnings(images, crew, watch)
     check_same(images, crew)
     base = named_recipe(choose_recipe(images) if recipe == "auto" else recipe)
     named = settle_layout(merge(base if init is None else for_tuning(base), changes, "the recipe"), crew)
@@ -169,6 +170,7 @@ def go_on(out: Path, parallel: dict[str, Any], crew: Ranks, watch: Watch, began:
     device = crew.device(recipe.run.device)
     with crew.leading(only_process(out)):
         images = read_images(plan.source, recipe, watch)
+        tell_warnings(images, crew, watch)
         check_same(images, crew)
         if images.fingerprint() != plan.fingerprint:
             raise DataError(
