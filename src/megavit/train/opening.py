@@ -93,6 +93,10 @@ def read_images(source: str, recipe: Recipe, watch: Watch) -> LabelledImages:
                 "A class gives one to each split if it has at least 3; add images, or a split of your own"
             )
     watch.data(images)
-    for line in warnings_of(images):
-        watch.say(line)
     return images
+
+
+def tell_warnings(images: LabelledImages, crew: Ranks, watch: Watch) -> None:
+    """Say what shows of the images without looking at a pixel; the leader alone looks."""
+    for line in warnings_of(images) if crew.leads else []:
+        watch.say(line)

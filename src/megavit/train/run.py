@@ -30,7 +30,15 @@ from megavit.train.finish import Trained, finish
 from megavit.train.layout import relaid, settle_layout
 from megavit.train.lock import only_process
 from megavit.train.loop import Task
-from megavit.train.opening import begin, check_same, read_images, recorded_name, still_there, team_of
+from megavit.train.opening import (
+    begin,
+    check_same,
+    read_images,
+    recorded_name,
+    still_there,
+    team_of,
+    tell_warnings,
+)
 from megavit.train.pace import ByClock, Pace, pace_of
 from megavit.train.plan import Plan, read_plan, write_plan
 from megavit.train.prepare import (
@@ -107,6 +115,7 @@ def start(
     """As `train`, in a folder that is this run's."""
     wanted = merge(named_recipe("small" if recipe == "auto" else recipe), changes, "the recipe")
     images = read_images(source, wanted, watch)
+    tell_warnings(images, crew, watch)
     check_same(images, crew)
     base = named_recipe(choose_recipe(images) if recipe == "auto" else recipe)
     named = settle_layout(merge(base if init is None else for_tuning(base), changes, "the recipe"), crew)
@@ -180,6 +189,7 @@ def go_on(
     with crew.leading(only_process(out)):
         source = moved or still_there(plan.source, out)
         images = read_images(source, recipe, watch)
+        tell_warnings(images, crew, watch)
         check_same(images, crew)
         if images.fingerprint() != plan.fingerprint:
             raise DataError(

@@ -97,8 +97,8 @@ def _changed(data: dict[str, Any], int8: dict[str, Any] | None) -> str:
     if "calibrated" in data:
         found = data["calibrated"]
         lines += (
-            f"- It was calibrated anew on {found['fitted']} images of {literal(found['source'])}; the figures above are of "
-            f"{found['measured']} others of them.\n"
+            f"- It was calibrated anew on {found['fitted']} images of {literal(found['source'])}; the figures above "
+            f"are of {found['measured']} others of them.\n"
         )
     if int8:
         lines += (
