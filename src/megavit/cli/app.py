@@ -33,6 +33,9 @@ from megavit.cli.train import train
 from megavit.config.names import printable
 from megavit.errors import ConfigError, MegavitError, signal_of
 
+OF_IMAGES = ("predict", "embed", "explain")
+"""The verbs that are given a bundle and then any number of images."""
+
 app = App(
     name="megavit",
     help="A Vision Transformer for your images: train it, measure it, use it. First steps: megavit demo",
@@ -108,10 +111,14 @@ def run(arguments: Sequence[str]) -> int:
 def check_arguments(arguments: Sequence[str]) -> None:
     """Refuse an empty argument, which is mostly a variable that is not set; as a path it would be the current folder.
 
+    An empty name among several images is left to the verb, which answers for the others.
+
     Raises:
         ConfigError: naming the option, or what stands before it.
     """
     for index, argument in enumerate(arguments):
+        if index > 1 and arguments[0] in OF_IMAGES and not argument and not arguments[index - 1].startswith("--"):
+            continue
         name, equals, value = argument.partition("=")
         if not argument.strip() or (name.startswith("--") and equals and not value.strip()):
             before = name if equals else arguments[index - 1] if index else "megavit"
