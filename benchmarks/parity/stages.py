@@ -27,6 +27,8 @@ from megavit.weights.peers import (
     timm_eva02,
     timm_eva02_large,
     timm_names,
+    timm_parallel,
+    timm_pe,
     timm_vit,
     torchvision_vit,
     vit_pytorch_simple,
@@ -103,7 +105,8 @@ def open_clip_answers(model: Any, images: Tensor) -> dict[str, Tensor]:
 
 def timm_said(theirs: Any) -> Known:
     architecture = getattr(theirs, "pretrained_cfg", {}).get("architecture")
-    return timm_names.known({"architecture": architecture, "global_pool": theirs.global_pool})
+    told = {"architecture": architecture, "global_pool": theirs.global_pool}
+    return timm_names.known(told | {"model_args": getattr(theirs, "_model_args", {})})  # as timm itself records them
 
 
 def simple_vit_said(theirs: Any) -> Known:
@@ -132,7 +135,10 @@ def of_vit_pytorch(peer: Any, said: Said, head: str) -> Family:
 
 FAMILIES = {
     "timm ViT": of_timm(timm_vit),
+    "timm parallel": of_timm(timm_parallel),
+    "timm Perception Encoder": of_timm(timm_pe),
     "timm DINOv3": of_timm(timm_eva),
+    "timm rotary": of_timm(timm_eva),
     "timm EVA-02": of_timm(timm_eva02),
     "timm EVA-02 large": of_timm(timm_eva02_large),
     "Hugging Face ViT": of_hugging_face(hf_vit, "patch_embeddings.projection", "layers", "layernorm"),

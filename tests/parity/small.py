@@ -45,8 +45,8 @@ def hugging_face(family: str, model: str, config: str, **settings: Any) -> Small
     return Small(FAMILIES[f"Hugging Face {family}"], build)
 
 
-def dinov3_of_timm(name: str, **settings: Any) -> Small:
-    # Heads have 64 channels, as in every model of theirs but the largest.
+def of_timm(family: str, name: str, **settings: Any) -> Small:
+    # DINOv3's heads have 64 channels, in every model but the largest.
     sizes: dict[str, Any] = {
         "depth": 2,
         "embed_dim": 128,
@@ -54,20 +54,31 @@ def dinov3_of_timm(name: str, **settings: Any) -> Small:
         "mlp_ratio": 1.5,
         "img_size": (32, 48),
         "num_classes": 5,
+        "dynamic_img_size": True,
     }
 
     def build(**others: Any) -> nn.Module:
         return timm.create_model(name, pretrained=False, **sizes | settings | others)
 
-    return Small(FAMILIES["timm DINOv3"], build)
+    return Small(FAMILIES[f"timm {family}"], build)
 
+
+PWEE, REG1, PE = "vit_pwee_patch16_reg1_gap_256", "vit_medium_patch16_rope_reg1_gap_256", "vit_pe_core_tiny_patch16_384"
 
 SMALL = {
-    "timm DINOv3": dinov3_of_timm("vit_small_patch16_dinov3"),
-    "timm DINOv3, biases": dinov3_of_timm("vit_small_patch16_dinov3_qkvb"),
-    "timm DINOv3, SwiGLU": dinov3_of_timm("vit_small_plus_patch16_dinov3_qkvb"),
-    "timm DINOv3, norm after pooling": dinov3_of_timm("vit_small_patch16_dinov3", use_fc_norm=True),
-    "timm DINOv3, no head": dinov3_of_timm("vit_small_patch16_dinov3", num_classes=0),
+    "timm DINOv3": of_timm("DINOv3", "vit_small_patch16_dinov3"),
+    "timm DINOv3, biases": of_timm("DINOv3", "vit_small_patch16_dinov3_qkvb"),
+    "timm DINOv3, SwiGLU": of_timm("DINOv3", "vit_small_plus_patch16_dinov3_qkvb"),
+    "timm DINOv3, norm after pooling": of_timm("DINOv3", "vit_small_patch16_dinov3", use_fc_norm=True),
+    "timm DINOv3, no head": of_timm("DINOv3", "vit_small_patch16_dinov3", num_classes=0),
+    "timm parallel": of_timm("parallel", PWEE),
+    "timm parallel, norms of queries and keys": of_timm("parallel", PWEE, qk_norm=True, qkv_bias=True),
+    "timm parallel, RMSNorm": of_timm("parallel", "vit_base_patch16_xp_224"),
+    "timm rotary": of_timm("rotary", REG1),
+    "timm rotary, four registers": of_timm("rotary", "vit_betwixt_patch16_rope_reg4_gap_256"),
+    "timm rotary, no bias": of_timm("rotary", "vit_mediumd_patch16_rope_reg1_gap_256"),
+    "timm rotary, biases of keys": of_timm("rotary", REG1, attn_type="rope", qk_norm=True),
+    "timm Perception Encoder": of_timm("Perception Encoder", PE, ref_feat_shape=(2, 3), attn_pool_mlp_ratio=1.5),
     "ViT": hugging_face("ViT", "ViTModel", "ViTConfig"),
     "ViT, oblong": hugging_face("ViT", "ViTModel", "ViTConfig", **OBLONG),
     "ViT, oblong patches": hugging_face("ViT", "ViTModel", "ViTConfig", image_size=(24, 40), patch_size=(12, 8)),

@@ -120,7 +120,8 @@ class _Builder:
 
     def wanted(self, x: Node) -> Node:
         """The tokens that pooling needs: the class token, or the patches, or all."""
-        prefix = 0 if self.config.design.pool_prefix else self.config.num_prefix_tokens
+        pools_all = self.config.pool == "map" and self.config.design.pool_prefix
+        prefix = 0 if pools_all else self.config.num_prefix_tokens
         if self.config.pool == "cls":
             return between(x, 0, 1)
         return between(x, prefix, None) if prefix else x

@@ -109,6 +109,8 @@ TOLD: list[tuple[str, dict[str, Any], str]] = [
     (PLAIN, {"pos_embed": "none"}, "pos_embed: 'none', other positions"),
     (PLAIN, {"dynamic_img_pad": True}, "dynamic_img_pad: True, images padded to whole patches"),
     (PLAIN, {"use_rot_pos_emb": True}, "use_rot_pos_emb: True, which is not known"),
+    (PLAIN, {"use_naflex": True}, "use_naflex: True, patches and positions kept otherwise"),
+    ("some_vit", {"pool_include_prefix": True}, "pool_include_prefix: True, which is not known"),
     (PLAIN, {"swiglu_ratio": 3}, "swiglu_ratio: 3, which is not known"),
     ("vit_giant_patch14_dinov2", {"act_layer": "gelu"}, "act_layer: 'gelu', where gated MLPs of ours have 'silu'"),
     ("vit_giant_patch14_dinov2", {"global_pool": "map"}, "global_pool: 'map' of a gated MLP"),

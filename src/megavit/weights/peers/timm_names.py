@@ -43,6 +43,7 @@ ONE_VALUE: dict[str, tuple[Any, str]] = {
     "proj_bias": (True, "projections without bias"),
     "rope_mrope_section": (None, "rotary positions of three axes"),
     "use_post_transformer_norm": (None, "no norm after the layers"),
+    "use_naflex": (False, "patches and positions kept otherwise"),
     "use_post_norm": (False, "norms behind the branches"),
 }
 # Those of which null is a value, and not the same as the architecture's own.
@@ -130,7 +131,7 @@ def _faults(arguments: Mapping[str, Any], given: set[str], model: str | None) ->
             faults.append(f"  {'norm_layer' if name == 'norm' else name}: {arguments[name]!r}, {words}")
     if "act_layer" in arguments:
         faults += _faults_of_mlp(arguments)
-    if arguments.get("pool_include_prefix") and arguments["global_pool"] == "avg":
+    if arguments.get("pool_include_prefix") and arguments.get("global_pool") == "avg":
         faults.append("  pool_include_prefix: True, where the mean of megavit's is that of the patches alone")
     if model == "Eva":
         faults += _faults_of_eva(arguments)
@@ -148,7 +149,7 @@ def _faults_of_mlp(arguments: Mapping[str, Any]) -> list[str]:
     layer, activation = arguments.get("mlp_layer", "Mlp"), arguments["act_layer"]
     if layer == "SwiGLUPacked":
         faults = [] if activation == "silu" else [f"  act_layer: {activation!r}, where gated MLPs of ours have 'silu'"]
-        if arguments["global_pool"] == "map":
+        if arguments.get("global_pool") == "map":
             faults.append("  global_pool: 'map' of a gated MLP, whose activation and width its pooling has too")
         return faults
     if layer != "Mlp":
