@@ -1,6 +1,7 @@
 """`megavit convert`."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +23,9 @@ def convert(
     *,
     out: Annotated[Path, Parameter(help="New folder.")],
     to: Annotated[Format, Parameter(help="What to write: a bundle, or another library's model.")] = "bundle",
+    labels: Annotated[
+        Path | None, Parameter(help="File of the classes' names: one a line, or JSON (a list, or number to name).")
+    ] = None,
     weights: Annotated[str | None, Parameter(help="Which, where a file has several, such as model_ema.")] = None,
     heads: Annotated[int | None, Parameter(help="Attention heads, where the files do not tell.")] = None,
     activation: Annotated[Activation | None, Parameter(help="Activation of the MLP, likewise.")] = None,
@@ -42,9 +46,10 @@ def convert(
     For example: megavit convert timm:vit_small_patch16_224.augreg_in1k --out vit-small
     """
     from megavit.cli.output import notes, print_json, results
+    from megavit.weights.class_names import read_class_names
     from megavit.weights.convert import write_bundle
     from megavit.weights.outgoing import write_for
-    from megavit.weights.source import read_source
+    from megavit.weights.source import OURS, read_source
 
     given: dict[str, Any] = {
         "heads": heads,
@@ -57,6 +62,10 @@ def convert(
         "channels": channels,
     }
     read = read_source(source, {name: value for name, value in given.items() if value is not None}, weights)
+    if labels is not None:
+        if read.layout == OURS:
+            raise ConfigError(f"{source} is a bundle, which names its classes itself; leave --labels out")
+        read = replace(read, labels=read_class_names(labels, read.config.num_classes))
     if to == "bundle":
         write_bundle(read, out)
     else:

@@ -8,6 +8,7 @@ from typing import Any
 from megavit.config.preprocessing import Interpolation, Preprocessing
 from megavit.config.vit import Size, ViTConfig
 from megavit.errors import BundleError, ConfigError
+from megavit.weights.class_names import unique
 
 PROCESSOR = "preprocessor_config.json"
 # Pillow's numbers, as Hugging Face writes them.
@@ -119,9 +120,4 @@ def labels_of(settings: dict[str, Any], num_classes: int) -> tuple[str, ...]:
             given = [given[key] for key in sorted(given, key=int)]
         names = [str(name) for name in given] if len(given) == num_classes else []
     names = names or [f"class {i}" for i in range(num_classes)]
-    seen: dict[str, int] = {}
-    unique = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        unique.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return tuple(unique)
+    return unique(names)

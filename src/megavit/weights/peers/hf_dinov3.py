@@ -48,13 +48,14 @@ def known(settings: Settings) -> Known:
     require(settings, NEEDED)
     if settings.get("query_bias", True) != settings.get("value_bias", True):
         raise BundleError("config.json has a bias for queries or for values alone; megavit's model has both or none")
+    rotary = {"rotary base": NEEDED["rope_theta"]}
     if not settings.get("use_gated_mlp"):
-        return known_from(settings, defaults)
+        return rotary | known_from(settings, defaults)
     if settings.get("hidden_act") != "silu":
         raise BundleError(
             f"config.json gates the MLP by {settings.get('hidden_act', 'gelu')!r}; megavit's model only by 'silu'"
         )
-    return known_from({**settings, "hidden_act": "gelu"}, defaults) | {"mlp": "swiglu"}
+    return rotary | known_from({**settings, "hidden_act": "gelu"}, defaults) | {"mlp": "swiglu"}
 
 
 def table(config: ViTConfig) -> list[Rule]:
