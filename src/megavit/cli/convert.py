@@ -1,6 +1,7 @@
 """`megavit convert`."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,9 @@ def convert(
     *,
     out: Annotated[Path, Parameter(help="New folder.")],
     to: Annotated[Format, Parameter(help="What to write: a bundle, or another library's model.")] = "bundle",
+    labels: Annotated[
+        Path | None, Parameter(help="File of the classes' names: one a line, or JSON (a list, or number to name).")
+    ] = None,
     weights: Annotated[str | None, Parameter(help="Which, where a file has several, such as model_ema.")] = None,
     heads: Annotated[int | None, Parameter(help="Attention heads, where the files do not tell.")] = None,
     activation: Annotated[Activation | None, Parameter(help="Activation of the MLP, likewise.")] = None,
@@ -50,9 +54,10 @@ def convert(
     For example: megavit convert timm:vit_small_patch16_224.augreg_in1k --out vit-small
     """
     from megavit.cli.output import notes, print_json, results
+    from megavit.weights.class_names import read_class_names
     from megavit.weights.convert import write_bundle
     from megavit.weights.outgoing import write_for
-    from megavit.weights.source import read_source
+    from megavit.weights.source import OURS, read_source
 
     given: dict[str, Any] = {
         "heads": heads,
@@ -68,6 +73,10 @@ def convert(
         raise ConfigError("--uncalibrated is for --to timm and --to huggingface: leave it out")
     known = {name: value for name, value in given.items() if value is not None}
     read = read_source(source, known, weights=weights, target=target)
+    if labels is not None:
+        if read.layout == OURS:
+            raise ConfigError(f"{source} is a bundle, which names its classes itself; leave --labels out")
+        read = replace(read, labels=read_class_names(labels, read.config.num_classes))
     told = list(read.told)
     if to == "bundle":
         write_bundle(read, out)

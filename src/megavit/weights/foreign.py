@@ -17,7 +17,7 @@ from megavit.weights.files import Contents, find_checkpoint, read_checkpoint
 from megavit.weights.heads import with_head_beside, with_own_head
 from megavit.weights.hf_processor import NESTED, PROCESSOR
 from megavit.weights.keys import Shapes, check_shapes, to_ours
-from megavit.weights.layouts import LAYOUTS, Layout
+from megavit.weights.layouts import LAYOUTS, Layout, check_type
 from megavit.weights.peers.shapes import Known, field_of
 from megavit.weights.preparation import usable
 
@@ -117,8 +117,9 @@ def read_foreign(path: Path, known: Known, weights: str | None = None) -> Foreig
             error that lists every missing, extra and misshapen tensor.
         ConfigError: when its sizes do not fit together.
     """
-    file = find_checkpoint(path) if path.is_dir() else path
     settings = settings_in(path) if path.is_dir() else {}
+    check_type(settings)
+    file = find_checkpoint(path) if path.is_dir() else path
     contents = read_checkpoint(file)
     taken, others = choose(contents, weights, str(file))
     layout = taken.layout
@@ -132,7 +133,7 @@ def read_foreign(path: Path, known: Known, weights: str | None = None) -> Foreig
         facts = {**(layout.known(settings) if settings else {}), **known}
         config = layout.config_of(shapes, facts)
         if layout.head and not config.num_classes:
-            kept, replaced = with_head_beside(kept, taken.beside, layout.head, config.dim)
+            kept, replaced = with_head_beside(kept, taken.beside, layout.head, config.dim, taken.prefix)
             shapes = {name: tuple(tensor.shape) for name, tensor in kept.items()}
             config = layout.config_of(shapes, facts)
     check_told(layout, shapes, facts, config, known)

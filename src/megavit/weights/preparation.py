@@ -8,6 +8,7 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError, ConfigError
 from megavit.weights import hf_processor, timm_data_config
+from megavit.weights.class_names import unique
 from megavit.weights.preprocessing_in import Geometry, Values, preprocessing_for
 
 TIMM_WRAPPER = "TimmWrapperImageProcessor"
@@ -78,12 +79,7 @@ def labels_of(settings: dict[str, Any], num_classes: int) -> tuple[str, ...]:
     by_output, _ = _named_outputs(settings, num_classes)
     made_up = "LABEL_{}" if "model_type" in settings and not by_output else "class {}"
     names = [by_output.get(i, made_up.format(i)) for i in range(num_classes)]
-    seen: dict[str, int] = {}
-    unique = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        unique.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return tuple(unique)
+    return unique(names)
 
 
 def label_faults(settings: dict[str, Any], num_classes: int) -> list[str]:
