@@ -97,6 +97,10 @@ def _from_foreign(source: str, foreign: Foreign, *, whole_images: bool) -> Sourc
         told.append(f"left out {len(foreign.left_out)} tensors that are not of the image model: {some}")
     if foreign.heads_guessed:
         told.append(f"taken to have {foreign.config.heads} heads, by its width; megavit convert --heads says otherwise")
+    if preprocessing is not None and (preprocessing.height, preprocessing.width) != foreign.config.image_hw:
+        made = "{} × {}".format(*foreign.config.image_hw)
+        given = f"{preprocessing.height} × {preprocessing.width}"
+        told.append(f"made for images of {made} pixels, and given {given}: positions are resampled")
     if preprocessing is None:
         told.append("nothing says how its images are prepared; taken to be resized whole, with mean and std 0.5")
     return Source(
