@@ -129,6 +129,10 @@ def _from_foreign(
         told.append(f"left out {what} not of the image model: {some}")
     if foreign.assumed:
         told.append(assumptions(foreign.assumed))
+    if preprocessing is not None and (preprocessing.height, preprocessing.width) != foreign.config.image_hw:
+        made = "{} × {}".format(*foreign.config.image_hw)
+        given = f"{preprocessing.height} × {preprocessing.width}"
+        told.append(f"made for images of {made} pixels, and given {given}: positions are resampled")
     if preprocessing is None:
         told.append("nothing says how its images are prepared; taken to be resized whole, with mean and std 0.5")
     told += meaning
