@@ -7,6 +7,7 @@ from megavit.config.recipe import DataRecipe
 from megavit.data.read import read_data
 from megavit.errors import DataError
 from megavit.evaluate.dataset import Choice
+from megavit.evaluate.metrics import Metrics
 from megavit.evaluate.recalibrate import LEAST, calibrate, with_calibration
 from megavit.predict.predictor import load
 from megavit.weights.bundle import copy_bundle
@@ -49,6 +50,7 @@ def test_figures_and_card_of_a_calibrated_bundle_are_of_its_new_answers(bundle, 
     assert found.trust.smoothing == 0
     copy_bundle(bundle, tmp_path / "out", with_calibration(predictor.info, found), found.tensors)
     info = load(tmp_path / "out").info
+    assert isinstance(found.test, Metrics)
     assert info.metrics == found.test.to_dict() != predictor.info.metrics
     before, card = ((folder / "README.md").read_text() for folder in (bundle, tmp_path / "out"))
     assert "Right on 90.0%" in before
