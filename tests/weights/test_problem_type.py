@@ -142,7 +142,8 @@ def test_a_smoothed_calibration_can_be_left_out_and_no_other(tmp_path: Path) -> 
     smoothed = write_case(tmp_path / "smoothed", REFUSED["smoothed classes"])
     with pytest.raises(BundleError, match="--temperature-only"):
         write_for("timm", read_source(str(smoothed)), tmp_path / "theirs")
-    write_for("timm", read_source(str(smoothed)), tmp_path / "theirs", calibrated=False)
+    told = write_for("timm", read_source(str(smoothed)), tmp_path / "theirs", calibrated=False)
+    assert "calibration was left out" in told[0]
     assert read_source(str(tmp_path / "theirs")).target == Target()
     held = read_source(str(write_case(tmp_path / "held", CASES["calibrated classes"])))
     with pytest.raises(ConfigError, match="leave it out"):
