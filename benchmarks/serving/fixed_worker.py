@@ -24,6 +24,8 @@ MODULE = "benchmarks.serving.fixed_worker"
 class Fixed:
     """A backend, see `megavit.serve.backend.Backend`."""
 
+    batch_bytes = float("inf")
+
     def __init__(self, _: WorkerSettings) -> None:
         pass
 
@@ -44,6 +46,9 @@ class Fixed:
 
     def prepare(self, data: bytes, options: Options, max_pixels: int) -> bytes:
         return data
+
+    def size(self, picture: bytes) -> int:
+        return len(picture)
 
     def answer(self, pictures: Sequence[bytes], options: Sequence[Options]) -> list[dict[str, Any]]:
         time.sleep(SECONDS)

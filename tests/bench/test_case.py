@@ -3,7 +3,8 @@ import time
 import pytest
 import torch
 
-from megavit.bench.case import OURS, measure
+from megavit.bench.case import OURS, Case, Entry, measure
+from megavit.bench.run import slower
 
 CPU = torch.device("cpu")
 
@@ -21,10 +22,22 @@ def test_the_fastest_comes_first_with_what_it_does_a_second() -> None:
     assert ours.megavit_is == 1.0 and slow.megavit_is > 1.2
     for entry in found.entries:
         assert entry.images_per_second == pytest.approx(4 / entry.seconds)
-        assert 0 < entry.of_limit < 1
-    assert ours.of_limit / slow.of_limit == pytest.approx(slow.seconds / ours.seconds)
+    assert ours.of_matmul is not None and slow.of_matmul is not None
+    assert 0 < slow.of_matmul < ours.of_matmul < 1
+    assert ours.of_matmul / slow.of_matmul == pytest.approx(slow.seconds / ours.seconds)
 
 
 def test_what_was_not_measured_is_not_written() -> None:
     assert "memory" not in case().to_dict()["entries"][0]
     assert case({OURS: 1, "slow": 2}).to_dict()["entries"][1]["memory"] == 2
+
+
+def test_without_a_dtype_nothing_is_set_beside_a_matrix_product() -> None:
+    found = measure("int8", {OURS: lambda: None}, images=1, flops=1, dtype=None, device=CPU, seconds=0.0)
+    assert "of_matmul" not in found.to_dict()["entries"][0]
+
+
+def test_a_precision_that_is_slower_than_float32_is_said_to_be() -> None:
+    float32, int8 = (Case("", (Entry(OURS, seconds, 0.0, 1.0, None, 1.0),)) for seconds in (0.0195, 0.0222))
+    assert slower(float32, float32) == slower(float32, int8) == ""
+    assert slower(int8, float32) == "slower than float32 on this machine, which took 19.5 ms: use float32 here"

@@ -46,11 +46,12 @@ def test_sizes_have_names() -> None:
         config_of("huge")
 
 
-def test_a_step_trains() -> None:
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16))
+def test_a_step_trains(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     images, labels = torch.randn(4, 3, 32, 32), torch.arange(4)
     for build in builders_of(SMALL).values():
         model = build(SMALL)
         before = [p.detach().clone() for p in model.parameters()]
-        step_of(model, images, labels)()
+        step_of(model, images, labels, dtype)()
         assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))

@@ -26,6 +26,7 @@ def test_reasons_are_those_of_the_data(tmp_path):
 
         Image.fromarray(picture.permute(1, 2, 0).numpy()).save(tmp_path / name / "a.png")
     (tmp_path / "cat" / ".hidden").touch()
+    (tmp_path / "cat" / "a.explained.png").touch()
     (tmp_path / "loose.png").touch()
     (tmp_path / "cat" / "again").symlink_to(tmp_path / "cat")
     (tmp_path / "cat" / "gone.png").symlink_to(tmp_path / "nowhere.png")

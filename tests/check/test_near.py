@@ -18,6 +18,7 @@ from megavit.check.near import (
     near_pairs,
     usual_errors,
 )
+from megavit.check.neighbors import NeighborIndex
 from tests.check.sets import labelled, scene
 
 SCENES = [scene(seed) for seed in range(60)]
@@ -85,7 +86,7 @@ def test_candidates_are_pairs_of_different_images_each_once(seed, count):
     described = torch.randn(count, FREQUENCIES**2 - 1, generator=torch.Generator().manual_seed(seed))
     described[count // 2] = described[0]
     described /= described.norm(dim=1, keepdim=True)
-    found = candidates(described)
+    found = candidates(described, NeighborIndex(described))
     assert (found.places[:, 0] < found.places[:, 1]).all()
     rows = [(*pair, turned) for pair, turned in zip(found.places.tolist(), found.mirrored.tolist(), strict=True)]
     assert len(set(rows)) == len(rows)
@@ -96,10 +97,11 @@ def test_the_usual_error_is_large_among_different_pictures_and_small_among_like_
     random = torch.Generator().manual_seed(0)
     like = [(SCENES[0].float() + 9 * torch.randn(SCENES[0].shape, generator=random)).clamp(0, 255) for _ in range(40)]
     looks = look_at(labelled([*(one.to(torch.uint8) for one in like), *SCENES[1:]]))
-    found = usual_errors(looks.grey, descriptions(looks.grey), torch.arange(99))
+    described = descriptions(looks.grey)
+    found = usual_errors(looks.grey, described, torch.arange(99), NeighborIndex(described))
     assert found[:40].max() < 0.2 < 0.5 < found[40:].min()
     assert found.min() >= torch.tensor(LEAST_USUAL) and found.max() <= 1
-    few = usual_errors(looks.grey[: OTHERS[-1]], descriptions(looks.grey[: OTHERS[-1]]), torch.arange(5))
+    few = usual_errors(looks.grey[: OTHERS[-1]], described[: OTHERS[-1]], torch.arange(5), NeighborIndex(described))
     assert few.tolist() == [1.0] * 5  # too few to tell
 
 

@@ -92,7 +92,7 @@ def test_a_folder_that_cannot_be_written_and_images_that_are_not_there_are_told(
     assert "explained images" in capsys.readouterr().err
     (place / "empty").mkdir()
     assert run(["explain", "bundle", "empty", "--out", "other"]) == 2
-    assert "no images in empty" in capsys.readouterr().err
+    assert capsys.readouterr().out == "empty  cannot be read: there are no images in it\n"
 
 
 def test_a_score_has_its_line_too(place, capsys) -> None:

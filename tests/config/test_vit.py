@@ -67,6 +67,8 @@ GOOD: dict[str, Any] = {
         ({"design": Design(positions="learned_rope"), "dim_head": 10}, ["learned_rope", "dim_head", "by 4", "10"]),
         ({"design": Design(positions="sincos"), "dim": 30}, ["sincos", "dim", "by 4", "30"]),
         ({"pool": "map", "heads": 5}, ["map", "32", "divide by 5"]),
+        ({"pool": "map", "design": Design(pool_heads=5)}, ["map", "32", "divide by 5"]),
+        ({"design": Design(positions="rope_grid"), "dim_head": 10}, ["rope_grid", "dim_head", "by 4", "10"]),
     ],
 )
 def test_sizes_that_cannot_be_are_refused_by_name(changes: dict[str, Any], words: list[str]) -> None:
@@ -88,6 +90,8 @@ def test_sizes_that_cannot_be_are_refused_by_name(changes: dict[str, Any], words
         ({"norm_bias": None}, ["norm_bias", "true or false", "got None"]),
         ({"registers": -1}, ["registers", "at least 0", "got -1"]),
         ({"registers": True}, ["registers", "got True"]),
+        ({"pool_heads": 0}, ["pool_heads", "at least 1", "got 0"]),
+        ({"pool_prefix": 1}, ["pool_prefix", "true or false", "got 1"]),
         ({"layer_scale": 0}, ["layer_scale", "above 0", "got 0"]),
         ({"layer_scale": True}, ["layer_scale", "got True"]),
         ({"drop_path": 1.0}, ["drop_path", "[0, 1)", "got 1.0"]),
@@ -123,6 +127,8 @@ def test_the_default_parts_are_those_of_vit_22b() -> None:
         "mlp_out_norm": False,
         "positions": "learned",
         "prefix_positions": "class",
+        "pool_heads": None,
+        "pool_prefix": False,
         "patch_overlap": 0,
         "registers": 0,
         "layer_scale": None,

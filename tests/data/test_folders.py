@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from megavit.data.folders import list_folder
+from megavit.data.hidden import HIDDEN
 from megavit.data.listing import Candidate
-from megavit.data.samples import SPLIT_NAMES, Skipped
+from megavit.data.samples import Skipped
+from megavit.data.split_names import SPLIT_WORDS
 from megavit.errors import DataError
 
 
@@ -36,10 +38,10 @@ def test_the_first_folder_is_the_class_and_folders_within_belong_to_it(tmp_path)
     )
 
 
-@pytest.mark.parametrize("name", [*SPLIT_NAMES, "Test", "VALID"])
-def test_every_name_of_a_split_is_known(name, tmp_path):
+@pytest.mark.parametrize(("split", "name"), [(split, word) for split, words in SPLIT_WORDS.items() for word in words])
+def test_every_name_of_a_split_is_known(split, name, tmp_path):
     make(tmp_path, "train/cat/1.png", f"{name}/cat/2.png")
-    assert (f"{name}/cat/2.png", "cat", SPLIT_NAMES[name.lower()]) in rows(tmp_path)
+    assert (f"{name}/cat/2.png", "cat", split) in rows(tmp_path)
 
 
 def test_classes_are_those_of_all_splits(tmp_path):
@@ -63,7 +65,7 @@ def test_hidden_files_and_folders_are_skipped(tmp_path):
     listing = list_folder(tmp_path)
     assert [found.name for found in listing.candidates] == ["cat/1.png"]
     assert {(skipped.name, skipped.reason) for skipped in listing.skipped} == {
-        (name, "hidden") for name in ("cat/.1.png", "cat/THUMBS.DB", "cat/desktop.ini", ".git", "__MACOSX", ".x")
+        (name, HIDDEN) for name in ("cat/.1.png", "cat/THUMBS.DB", "cat/desktop.ini", ".git", "__MACOSX", ".x")
     }
 
 

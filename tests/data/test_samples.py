@@ -1,7 +1,9 @@
 """Names, labels and splits: what is counted, hashed, written and read back."""
 
+import json
 import os
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from megavit.data.ranges import digest
 from megavit.data.samples import SPLITS, LabelledImages, Row, Sample, Skipped, read_samples, write_samples
-from megavit.errors import DataError, ImageError, OutputError
+from megavit.errors import DataError, OutputError
 from tests.data.torture import encode, picture
 
 CLASSES = ("cat", "dog")
@@ -60,6 +62,32 @@ def test_the_fingerprint_does_not_depend_on_order_or_place():
     assert moved.fingerprint() == IMAGES.fingerprint()
 
 
+@given(
+    st.sampled_from([(0, 1), ((), (0, 1)), (0.25, -1e-9, 0.0, -0.0)]).flatmap(
+        lambda targets: st.lists(st.tuples(file_names, st.sampled_from(targets)), max_size=5)
+    )
+)
+def test_the_fingerprint_is_the_hash_of_the_rows_as_json(rows):
+    kinds = [Sample(name, target, "val", 8, 8, 3, digest(b"1")) for name, target in rows]
+    named = {"0": "a\n猫", "1": 'd"g', "()": [], "(0, 1)": ["a\n猫", 'd"g']}
+    lines = [
+        json.dumps([one.name, named.get(str(one.target), one.target), "val", one.digest])
+        for one in sorted(kinds, key=lambda one: one.name)
+    ]
+    images = LabelledImages("photos", None, ("a\n猫", 'd"g'), tuple(kinds), (), "")
+    assert images.fingerprint() == blake2b("".join(lines).encode(), digest_size=16).hexdigest()
+
+
+def test_what_takes_long_is_worked_out_once():
+    asked: list[LabelledImages] = []
+    images = replace(IMAGES)
+    note = asked.append
+    for _ in range(3):
+        images.once(note)
+    assert asked == [images]
+    assert replace(images).fingerprint() == images.fingerprint() == IMAGES.fingerprint()
+
+
 @given(file_names)
 def test_every_file_name_has_a_fingerprint(name):
     assert len(replace(IMAGES, samples=(replace(SAMPLES[0], name=name),)).fingerprint()) == 32
@@ -69,8 +97,9 @@ def test_pixels_come_from_the_file_or_from_memory(tmp_path):
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat/1.png").write_bytes(encode(picture(), "PNG"))
     on_disk = replace(IMAGES, root=tmp_path)
-    assert torch.equal(on_disk.pixels(SAMPLES[0]), torch.from_numpy(picture()).permute(2, 0, 1))
-    with pytest.raises(ImageError, match="no such file"):
+    scanned = replace(SAMPLES[0], digest=digest(encode(picture(), "PNG")))
+    assert torch.equal(on_disk.pixels(scanned), torch.from_numpy(picture()).permute(2, 0, 1))
+    with pytest.raises(DataError, match=r"'cat/2\.png' of 'data' could be read before .*: no such file"):
         on_disk.pixels(SAMPLES[1])
     held = torch.zeros(1, 8, 8, dtype=torch.uint8)
     assert replace(IMAGES, root=None, memory={"cat/1.png": held}).pixels(SAMPLES[0]) is held

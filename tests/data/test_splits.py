@@ -39,13 +39,34 @@ def test_each_class_gives_its_share_and_keeps_one_to_train(labels, shares, seed)
 
 
 @given(labels, st.data(), shares, seeds)
-def test_identical_files_of_a_class_stay_together(labels, data, shares, seed):
+def test_identical_files_stay_together_whatever_their_classes(labels, data, shares, seed):
     digests = data.draw(st.lists(st.sampled_from("0123456"), min_size=len(labels), max_size=len(labels)))
-    sides: dict[tuple[str, str], str] = {}
+    sides: dict[str, str] = {}
     splits = drawn(labels, digests, shares, seed)
-    for label, digest, split in zip(labels, digests, splits, strict=True):
-        assert sides.setdefault((label, digest), split) == split
+    for digest, split in zip(digests, splits, strict=True):
+        assert sides.setdefault(digest, split) == split
     assert {label for label, split in zip(labels, splits, strict=True) if split == "train"} == set(labels)
+
+
+def test_files_copied_into_another_class_are_on_one_side_and_both_classes_on_all():
+    cats, dogs = unique(150), [f"dog {place}" for place in range(100)]
+    labels = ["cat"] * 150 + ["dog"] * 150
+    digests = [*cats, *dogs, *cats[:50]]
+    splits = divide(labels, digests, 0.1, 0.1, 0)
+    sides = [{split for split, one in zip(splits, digests, strict=True) if one == digest} for digest in cats]
+    assert all(len(side) == 1 for side in sides)
+    for label in ("cat", "dog"):
+        counts = Counter(split for split, of in zip(splits, labels, strict=True) if of == label)
+        assert all(10 <= counts[split] <= 20 for split in ("val", "test"))
+
+
+def test_a_class_of_files_that_others_have_too_keeps_one_to_train():
+    classes = [name for name in "abcdefgh" for _ in range(3)]
+    digests = unique(len(classes))
+    shared = digests[::3]
+    for seed in range(200):
+        splits = divide([*classes, *("z" for _ in shared)], [*digests, *shared], 0.3, 0.3, seed)
+        assert "train" in splits[len(classes) :]
 
 
 @given(labels, shares, seeds, st.randoms())

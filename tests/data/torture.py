@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms
 
+from megavit.data.hidden import HIDDEN
+
 READ = "read"
 DAMAGED = "damaged or cut short"
 NOT_REGULAR = "not a regular file"
@@ -202,9 +204,9 @@ def _foul() -> dict[str, tuple[bytes, str]]:
             encode(Image.fromarray(grey.astype(np.int32)), "TIFF"),
             "32-bit whole numbers have no known scale; save the picture with 8 or 16 bits",
         ),
-        ".hidden.png": (good, "hidden"),
-        "Thumbs.db": (b"thumbs", "hidden"),
-        "desktop.ini": (b"[view]", "hidden"),
+        ".hidden.png": (good, HIDDEN),
+        "Thumbs.db": (b"thumbs", HIDDEN),
+        "desktop.ini": (b"[view]", HIDDEN),
     }
 
 
@@ -232,7 +234,7 @@ def _links_and_pipes(folder: Path) -> dict[str, str]:
         "foul/itself.png": "a link that leads to itself",
         "foul/up": again,
         "foul/deep/back": again,
-        "foul/__MACOSX": "hidden",
+        "foul/__MACOSX": HIDDEN,
         "foul/link.png": READ,
         "foul/linked/linked.png": READ,
         "loose.png": "outside any class folder",

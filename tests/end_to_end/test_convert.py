@@ -104,9 +104,9 @@ def test_a_model_without_a_classifier_says_what_it_is_for(
     tensors = load_file(theirs[1] / "model.safetensors")
     torch.save({name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}, tmp_path / "a.pth")
     guessed = megavit_json("convert", "a.pth", "--out", "guessed", cwd=tmp_path)
-    assert any("taken to have 1 heads" in sentence for sentence in guessed["told"])
+    assert any("assumed, as the files do not say it: heads 1, " in sentence for sentence in guessed["told"])
     told = megavit_json("convert", "a.pth", "--out", "vit", "--heads", "3", cwd=tmp_path)
-    assert not any("taken to have" in sentence for sentence in told["told"])
+    assert not any("heads" in sentence for sentence in told["told"])
     assert any("nothing says how its images are prepared" in sentence for sentence in told["told"])
     done = megavit("predict", "vit", photographs[0], cwd=tmp_path)
     assert done.returncode == 2

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from megavit.data.hidden import HIDDEN
 from tests.end_to_end.conftest import PER_CLASS, QUICK, megavit, megavit_json
 
 
@@ -45,7 +46,7 @@ def test_what_was_skipped_is_told_with_its_reason(run, digits, tmp_path):
     assert rows == {
         "digit 0/notes.txt": "not an image (.txt)",
         "digit 1/empty.png": "an empty file",
-        "digit 1/.DS_Store": "hidden",
+        "digit 1/.DS_Store": HIDDEN,
     }
     told = megavit("train", digits, "--out", tmp_path / "run", "--epochs", "1", cwd=tmp_path).stderr
     assert "1 file skipped: an empty file" in told and "90 images of 3 classes" in told

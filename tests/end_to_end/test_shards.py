@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from megavit.cli import app
+from megavit.data.hidden import HIDDEN
 from tests.end_to_end.conftest import QUICK, megavit, megavit_json
 
 IMAGES = 90
@@ -24,7 +25,7 @@ def shards(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards")
     told = megavit_json("shard", digits, "--out", "shards", "--size", "70kB", cwd=folder)
     assert told["images"] == IMAGES and told["shards"] == 3
-    assert told["skipped"] == {"hidden": 1, "not an image (.txt)": 1, "an empty file": 1}
+    assert told["skipped"] == {HIDDEN: 1, "not an image (.txt)": 1, "an empty file": 1}
     return folder / "shards"
 
 

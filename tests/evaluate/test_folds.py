@@ -26,3 +26,14 @@ def test_labels_are_divided_too_and_the_seed_decides(images, seed):
     assert all(torch.equal(one.held, other.held) for one, other in zip(first, second, strict=True))
     sizes = [len(fold.held) for fold in first]
     assert sum(sizes) == images and max(sizes) - min(sizes) <= 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abcdefgh")), min_size=2, max_size=60))
+def test_identical_files_are_in_one_fold_whatever_their_classes(images):
+    digests = [digest for _, digest in images]
+    found = folds(torch.tensor([label for label, _ in images]), digests=digests)
+    assert torch.cat([fold.held for fold in found]).sort().values.tolist() == list(range(len(images)))
+    assert all(len(fold.learnt) and len(fold.held) for fold in found)
+    if len(set(digests)) > 1:
+        for learnt, held in found:
+            assert not {digests[place] for place in learnt} & {digests[place] for place in held}

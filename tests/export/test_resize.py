@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_sample_images
 
-from megavit.config.preprocessing import Interpolation, Preprocessing
+from megavit.config.preprocessing import CropRounding, Interpolation, Preprocessing
 from megavit.data.pictures import prepare
 from megavit.export.resize import input_channels, prepared
 
@@ -28,26 +28,46 @@ def apart(image: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
     sides=st.tuples(st.integers(2, 40), st.integers(2, 40)),
     resize=st.sampled_from(["none", "shorter", "both"]),
     margins=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    larger=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    rounding=st.sampled_from(get_args(CropRounding)),
     interpolation=st.sampled_from(get_args(Interpolation)),
     channels=st.sampled_from([1, 3, 5]),
     seed=st.integers(0, 10**6),
 )
 def test_noise_of_any_size_is_resized_to_the_same_pixels(
-    height, width, sides, resize, margins, interpolation, channels, seed
+    height, width, sides, resize, margins, larger, rounding, interpolation, channels, seed
 ):
+    crop = (sides[0] + larger[0], sides[1] + larger[1])
     kept: dict[str, int | tuple[int, int] | None] = {
         "none": None,
-        "shorter": max(sides) + margins[0],
-        "both": (sides[0] + margins[0], sides[1] + margins[1]),
+        "shorter": max(crop) + margins[0],
+        "both": (crop[0] + margins[0], crop[1] + margins[1]),
     }
     preprocessing = Preprocessing(
-        height=sides[0], width=sides[1], channels=channels, interpolation=interpolation, resize=kept[resize]
+        height=sides[0],
+        width=sides[1],
+        channels=channels,
+        interpolation=interpolation,
+        resize=kept[resize],
+        crop_size=None if resize == "none" else crop,
+        crop_rounding=rounding,
     )
     shape = (3 if channels == 1 else channels, height, width)
     image = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
     found = apart(image, preprocessing)
     assert found.max() <= 1
     assert (found > 0).sum() <= 2 + found.numel() / 100  # the very halves
+
+
+@pytest.mark.parametrize("interpolation", get_args(Interpolation))
+def test_pixels_that_are_not_rounded(interpolation):
+    preprocessing = Preprocessing(
+        height=24, width=32, channels=3, interpolation=interpolation, resize=37, resize_dtype="float32"
+    )
+    for photo in load_sample_images().images:
+        image = torch.from_numpy(photo.copy()).permute(2, 0, 1)
+        expected = prepare(image, preprocessing.size_for(*image.shape[1:]), preprocessing) * 255
+        torch.testing.assert_close(prepared(image[None], preprocessing)[0], expected, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("interpolation", get_args(Interpolation))

@@ -18,6 +18,10 @@ CONFIGS = {
     "serial": preset("Ti", num_classes=10, design=replace(PLAIN_VIT, positions="sincos")),
     "registers, SwiGLU": preset("nano", num_classes=10, design=replace(COMPUTED, registers=3, mlp="swiglu")),
     "map": replace(preset("micro", num_classes=10, design=COMPUTED), pool="map"),
+    "map of all tokens": replace(
+        preset("micro", num_classes=10, design=replace(COMPUTED, registers=2, pool_prefix=True, pool_heads=4)),
+        pool="map",
+    ),
     "overlap": preset("nano", num_classes=10, channels=1, design=replace(COMPUTED, patch_overlap=2)),
     "no head": preset("nano", num_classes=0, design=COMPUTED),
 }

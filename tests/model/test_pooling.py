@@ -80,3 +80,23 @@ def test_each_image_is_pooled_by_itself(pool: Pool) -> None:
     together = module(prefix, patches)
     assert together.shape == (3, 16)
     torch.testing.assert_close(module(prefix[1:2], patches[1:2])[0], together[1], atol=1e-6, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_map_of_all_tokens_takes_those_before_the_patches_for_patches() -> None:
+    alone = make("map")
+    both = AttentionPool(replace(CONFIG, pool="map", design=replace(CONFIG.design, pool_prefix=True)))
+    both.load_state_dict(alone.state_dict())
+    prefix, patches = torch.randn(2, 3, 16), torch.randn(2, 6, 16)
+    assert torch.equal(both(prefix, patches), alone(prefix, torch.cat([prefix, patches], dim=1)))
+
+
+@torch.no_grad()
+def test_map_may_have_other_heads_than_the_layers() -> None:
+    two = AttentionPool(replace(CONFIG, pool="map", heads=2))
+    of_two = AttentionPool(replace(CONFIG, pool="map", design=replace(CONFIG.design, pool_heads=2)))
+    for pool in (two, of_two):
+        torch.manual_seed(0)
+        initialise(pool, depth=1)
+    prefix, patches = torch.randn(2, 3, 16), torch.randn(2, 6, 16)
+    assert torch.equal(of_two(prefix, patches), two(prefix, patches))

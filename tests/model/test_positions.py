@@ -9,6 +9,7 @@ from torch import Tensor
 
 from megavit.config.vit import Design, ViTConfig
 from megavit.model.positions import (
+    GridRotaryPositions,
     LearnedPositions,
     LearnedRotaryPositions,
     RotaryPositions,
@@ -213,3 +214,29 @@ def test_learned_rotary_positions_add_a_table_and_turn_by_places_in_a_grid_of_16
         angles = [place / 10_000 ** (i / 2) for place in places for i in range(2)] * 2
         assert rotation.cos[row * columns + column].tolist() == pytest.approx([math.cos(a) for a in angles], abs=1e-5)
         assert rotation.sin[row * columns + column].tolist() == pytest.approx([math.sin(a) for a in angles], abs=1e-5)
+
+
+def angles_at(places: tuple[float, float], columns_first: bool = False) -> list[float]:
+    ordered = places[::-1] if columns_first else places
+    return [place / 10_000 ** (i / 2) for place in ordered for i in range(2)] * 2
+
+
+@pytest.mark.parametrize("grid", [(2, 3), (4, 9), (1, 1)])
+def test_native_rotary_positions_count_the_patches_of_the_models_own_grid_from_one(grid: tuple[int, int]) -> None:
+    positions = LearnedRotaryPositions(replace(CONFIG, design=Design(positions="learned_rope_native")))
+    rows, columns = grid
+    rotation = positions.at(grid, CPU)
+    for row, column in [(0, 0), (rows - 1, columns - 1)]:
+        places = ((row + 1) / rows * CONFIG.grid[0], (column + 1) / columns * CONFIG.grid[1])
+        angles = angles_at(places, columns_first=True)
+        assert rotation.cos[row * columns + column].tolist() == pytest.approx([math.cos(a) for a in angles], abs=1e-5)
+        assert rotation.sin[row * columns + column].tolist() == pytest.approx([math.sin(a) for a in angles], abs=1e-5)
+
+
+def test_rotary_positions_of_a_grid_are_those_that_learned_ones_turn_by() -> None:
+    alone = GridRotaryPositions(replace(CONFIG, design=Design(positions="rope_grid")))
+    both = LearnedRotaryPositions(replace(CONFIG, design=Design(positions="learned_rope")))
+    x = torch.randn(1, 15, 16)
+    tokens, rotation = alone(x, (3, 5))
+    assert torch.equal(tokens, x) and list(alone.parameters()) == []
+    assert torch.equal(rotation.sin, both.at((3, 5), CPU).sin)

@@ -21,6 +21,10 @@ DESIGNS = {
     ),
     "rms": Design(norm="rms", norm_bias=True, positions="rope", block="serial"),
     "both positions": Design(positions="learned_rope", prefix_positions="none", patch_overlap=2),
+    "both positions of another kind": Design(
+        positions="learned_rope_native", registers=1, pool_heads=2, pool_prefix=True
+    ),
+    "rotary over a grid": Design(positions="rope_grid", registers=1),
     "sines": Design(positions="sincos", registers=2),
 }
 

@@ -141,7 +141,7 @@ def in_a_file(tensors: dict[str, Tensor], folder: Path) -> Path:
 def assert_stages_agree(file: Path, theirs: Any) -> ViTConfig:
     theirs.load_pretrained(str(file))
     theirs.eval()
-    ours = ours_of(peer, peer.tidy(named(peer, read_checkpoint(file))), KNOWN)
+    ours = ours_of(peer, peer.tidy(named(peer, read_checkpoint(file).tables[""])), KNOWN)
     x = torch.randn(2, 3, 24, 32)
     blocks = {f"block {i}": layer for i, layer in enumerate(theirs.blocks)}
     yours = outputs(theirs, {"patches": theirs.patch_embed, **blocks, "norm": theirs.norm, "pooled": theirs.fc_norm}, x)

@@ -72,6 +72,49 @@ def test_a_stream_goes_on_after_an_image_that_cannot_be_read(exported: Exported)
     assert answers[2].prediction == exported.predict(pictures(3)[1], coverage=0.9)
 
 
+def test_a_list_is_answered_as_its_images_are(exported: Exported) -> None:
+    images = [*pictures(3), *pictures(3, seed=1)]
+    found = exported.predict(images, top=2)
+    for one, image in zip(found, images, strict=True):
+        alone = exported.predict(image, top=2)
+        assert [name for name, _ in one.top] == [name for name, _ in alone.top]
+        assert one.probability == pytest.approx(alone.probability, rel=1e-5)
+    assert exported.predict([]) == [] and exported.embed([]).shape[0] == 0
+    assert np.allclose(exported.embed(images), np.stack([exported.embed(image) for image in images]), atol=1e-5)
+    with pytest.raises(ImageError, match="not an image"):
+        exported.predict([images[0], b"no image"])
+
+
+@pytest.mark.parametrize(("batch_size", "calls"), [(1, 64), (8, 8), (32, 2), (100, 1)])
+def test_a_stream_gives_the_model_batches(batch_size: int, calls: int, exported: Exported) -> None:
+    sizes: list[int] = []
+
+    def run(inputs: np.ndarray) -> dict[str, np.ndarray]:
+        sizes.append(len(inputs))
+        return exported.run(inputs)
+
+    counted = Exported(exported.folder, exported.info, run)
+    named = [(str(place), pictures(3, 1, seed=place)[0]) for place in range(64)]
+    answers = list(counted.stream(iter(named), batch_size=batch_size))
+    assert [answer.name for answer in answers] == [name for name, _ in named]
+    # A batch begins once no other image has come, so that there may be a few more.
+    assert sum(sizes) == 64 and max(sizes) <= batch_size and calls <= len(sizes) <= max(calls, 32)
+
+
+def test_large_pictures_are_not_all_given_at_once(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("megavit.predict.exported.MAX_VALUES_AT_ONCE", 3 * 40 * 40 * 2)
+    sizes: list[int] = []
+
+    def run(inputs: np.ndarray) -> dict[str, np.ndarray]:
+        sizes.append(len(inputs))
+        return exported.run(inputs)
+
+    counted = Exported(exported.folder, exported.info, run)
+    images = [np.full((side, side, 3), 9, np.uint8) for side in (40, 90, 40, 90, 40)]
+    assert len(counted.predict(images)) == 5
+    assert sorted(sizes) == [1, 1, 1, 2]
+
+
 def test_images_of_many_sizes_are_answered_in_their_order(exported: Exported) -> None:
     prepared = [exported.prepare(one) for one in pictures(3)]
     found = exported.answer(prepared[::-1])[::-1]

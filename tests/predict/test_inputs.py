@@ -1,8 +1,11 @@
 """What a person names on the command line: files, folders, patterns, and standard input."""
 
+import codecs
 import io
 import os
+import subprocess
 import threading
+import tracemalloc
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from megavit.data.limits import MAX_BYTES
 from megavit.data.ranges import Range
 from megavit.data.shards.index import Damaged
-from megavit.predict.inputs import SIGNATURE, images_named
+from megavit.errors import DataError, ImageError
+from megavit.predict.inputs import images_named
+from megavit.predict.standard_input import MAX_PATH_BYTES, MAX_UNNAMED_BYTES, SIGNATURE
 
 
 class NothingToRead(io.RawIOBase):
@@ -24,7 +30,7 @@ class NothingToRead(io.RawIOBase):
         raise AssertionError("standard input was read")
 
 
-def named(*sources: str, stdin: bytes | None = None) -> list[tuple[str, Path | bytes | Range | Damaged]]:
+def named(*sources: str, stdin: bytes | None = None) -> list[tuple[str, Any]]:
     stream: Any = NothingToRead() if stdin is None else io.BufferedReader(io.BytesIO(stdin))  # type: ignore[arg-type]
     return list(images_named(sources, stream))
 
@@ -72,9 +78,9 @@ def test_hidden_files_and_folders_within_a_folder_are_left_out():
     assert paths(".named", "f/.hidden.png") == [".named/b.png", "f/.hidden.png"]
 
 
-def test_an_empty_folder_stands_for_nothing():
+def test_a_folder_without_images_is_told():
     Path("f/g").mkdir(parents=True)
-    assert paths("f") == []
+    assert named("f") == [("f", Damaged("there are no images in it"))]
 
 
 def test_links_are_followed_but_never_round_and_round():
@@ -201,6 +207,7 @@ def test_standard_input_without_a_path_names_nothing(text):
     assert named("-", stdin=text) == []
 
 
+BOMS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 line = st.binary(min_size=1).map(lambda name: name.translate(None, b"\0\r\n")).filter(bool)
 
 
@@ -212,7 +219,7 @@ line = st.binary(min_size=1).map(lambda name: name.translate(None, b"\0\r\n")).f
 @example([b"II*", b"b.png"])
 @example([b"\x93NUMPY"])
 def test_any_paths_come_as_they_are(lines):
-    if SIGNATURE.match(b"\n".join(lines)):
+    if SIGNATURE.match(b"\n".join(lines)) or (lines and lines[0].startswith(BOMS)):
         lines = [b"a", *lines]
     found = named("-", stdin=b"\n".join(lines))
     assert [os.fsencode(name) for name, _ in found] == lines
@@ -290,3 +297,121 @@ def test_an_image_that_comes_in_pieces_is_one_image():
 
     pieces: Any = Pieces()
     assert list(images_named(["-"], pieces)) == [("-", content)]
+
+
+@pytest.mark.parametrize(
+    "names", [["a.png", "b.png"], ["a"], ["with\na line.png", "b\r.png", "c.png"], ["a", "b", "c", "d"]]
+)
+def test_names_that_find_print0_writes_are_read(names):
+    touch(*names)
+    found = subprocess.run(["find", *names, "-print0"], capture_output=True, check=True).stdout
+    assert named("-", stdin=found) == [(name, Path(name)) for name in names]
+    assert named("-", stdin=found.rstrip(b"\0") + b"\0\0") == [(name, Path(name)) for name in names]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_byte_order_mark_is_no_part_of_the_first_name(encoding, end):
+    names = ["caf\u00e9/a.png", "\U0001f331.png", "b.png"]
+    mark = "\ufeff" if encoding.endswith("e") else ""
+    text = (mark + end.join(names) + end).encode(encoding)
+    assert named("-", stdin=text) == [(name, Path(name)) for name in names]
+
+
+def test_urls_on_standard_input_are_told_one_by_one():
+    first, second, third = named("-", stdin=b"https://a.example/b.jpg\nb.png\ns3://c/d.jpg\n")
+    assert second == ("b.png", Path("b.png"))
+    assert all("not fetched" in found.reason for _, found in (first, third))
+
+
+class Endless(io.RawIOBase):
+    """Gives `first`, then the same bytes for ever."""
+
+    def __init__(self, first: bytes, more: bytes) -> None:
+        self.first, self.more, self.given = first, more, 0
+
+    def read(self, size: int = -1) -> bytes:
+        content, self.first = self.first or self.more * (2**16 // len(self.more)), b""
+        self.given += len(content)
+        return content
+
+
+@pytest.mark.parametrize(
+    ("first", "more", "most"),
+    [
+        (encoded("PNG"), b"x", MAX_BYTES),
+        (b"a.png\n", b"x", MAX_UNNAMED_BYTES),
+        (b"a.png\n", b"\n", MAX_UNNAMED_BYTES),
+        (b"", b"\0", MAX_UNNAMED_BYTES),
+        (b"\xff\xfe", b"x\0", MAX_UNNAMED_BYTES),
+    ],
+    ids=["an image", "a line", "empty lines", "zeros", "UTF-16"],
+)
+def test_a_pipe_without_end_is_given_up(first, more, most):
+    stream: Any = Endless(first, more)
+    tracemalloc.start()
+    found = list(images_named(["-", "b.png"], stream))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found[-1] == ("b.png", Path("b.png"))
+    assert isinstance(found[-2][1], Damaged)
+    assert stream.given <= 2 * most + 2**18 and peak < (2.2 * most if most == MAX_BYTES else 2**23)
+
+
+def test_a_line_that_is_no_path_costs_no_other():
+    text = b"a.png\n" + b"x" * 3 * MAX_PATH_BYTES + b"\nb.png\n" + b"y" * 2 * MAX_PATH_BYTES
+    first, long, second, last = named("-", stdin=text)
+    assert [first, second] == [(name, Path(name)) for name in ("a.png", "b.png")]
+    assert len(long[0]) < 100 and "no path" in long[1].reason and "no path" in last[1].reason
+
+
+# names that stand for nothing
+
+
+def test_no_name_costs_the_others(monkeypatch):
+    monkeypatch.setattr("megavit.data.ranges._WAITS", ())
+    touch("good.png", "hidden/.a.png", "index/megavit-shards.json", "cut.tar", "no shards/a.txt")
+    Path("index/megavit-shards.json").write_text("{}")
+    Path("cut.tar").write_bytes(b"x" * 700)
+    Path("empty folder").mkdir()
+    bad = [
+        "https://a.example/photo.jpg",
+        "https://a.example/photo.jpg?size=large",
+        "http://[::1/photo.jpg",
+        "s3://bucket/photo.png",
+        "file:///nowhere/photo.jpg",
+        "file:///nowhere/shards/",
+        "http://127.0.0.1:9/shards/",
+        "unknown://a/b/",
+        "nowhere.tar",
+        "cut.tar",
+        "shard-{5..1}.tar",
+        "index",
+        "empty folder",
+        "hidden",
+        "",
+    ]
+    found = named(*(name for one in bad for name in (one, "good.png")))
+    assert [name for name, _ in found] == [name for one in bad for name in (one, "good.png")]
+    for name, image in found:
+        assert image == Path("good.png") if name == "good.png" else isinstance(image, Damaged) and image.reason
+    assert all("not fetched" in image.reason for name, image in found if "photo" in name)
+
+
+def test_shards_whose_store_went_away_are_asked_once_and_cost_no_other(monkeypatch):
+    asked = []
+
+    class Store(Range):
+        def read(self) -> bytes:
+            asked.append(self.file)
+            raise DataError("the store does not answer")
+
+    monkeypatch.setattr("megavit.predict.inputs.open_shards", lambda source: ("s", None))
+    shard = [(f"{i}.png", Store("s/a.tar", 0, 1, "")) for i in range(9)]
+    monkeypatch.setattr("megavit.predict.inputs.contents", lambda folder, index: {"a.tar": shard})
+    found = named("s3://s/shards/", "good.png")
+    assert len(found) == 10
+    for _, image in found[:-1]:
+        with pytest.raises(ImageError, match="the store does not answer"):
+            image.read()
+    assert len(asked) == 1

@@ -64,10 +64,13 @@ def stub_folder(folder: Path, **said: str) -> Path:
     return folder
 
 
-def png(seed: int = 0, size: tuple[int, int] = (12, 9)) -> bytes:
-    """The bytes of a picture of noise."""
+def png(seed: int = 0, size: tuple[int, int] = (12, 9), colour: tuple[int, int, int] | None = None) -> bytes:
+    """The bytes of a picture of noise, or of one colour."""
+    content = io.BytesIO()
+    if colour is not None:
+        Image.new("RGB", size, colour).save(content, format="PNG")
+        return content.getvalue()
     random = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (size[1], size[0], 3), dtype=torch.uint8, generator=random)
-    content = io.BytesIO()
     Image.fromarray(pixels.numpy()).save(content, format="PNG")
     return content.getvalue()

@@ -81,8 +81,8 @@ class Running:
         return self.process.wait(PATIENCE)
 
 
-def until(what: Any, why: Any = lambda: "") -> None:
-    end = time.monotonic() + PATIENCE
+def until(what: Any, why: Any = lambda: "", patience: float = PATIENCE) -> None:
+    end = time.monotonic() + patience
     while not what():
         assert time.monotonic() < end, why()
         time.sleep(0.02)
@@ -129,7 +129,7 @@ def _running(command: list[str], env: Mapping[str, str] | None = None) -> Iterat
         reader.join(PATIENCE)
         process.stdout.close()
     assert not raw, raw  # everything that is said is a line of the log
-    until(lambda: not any(_lives(worker) for worker in workers))
+    until(lambda: not any(lives(worker) for worker in workers))
     assert [line for line in server.log if line.get("source") == "asyncio" or line["event"] == "error"] == []
 
 
@@ -143,7 +143,19 @@ def _collect(process: subprocess.Popen[str], log: list[dict[str, Any]], raw: lis
                 raw.append(line)
 
 
-def _lives(process: psutil.Process) -> bool:
+@contextmanager
+def peak_above(pid: int, most_mib: float) -> Iterator[None]:
+    """Fails where a process, at its peak, takes that much more memory than before."""
+    process = Path("/proc") / str(pid)
+    (process / "clear_refs").write_text("5")  # see proc_pid_clear_refs(5)
+    before = psutil.Process(pid).memory_info().rss
+    yield
+    lines = (process / "status").read_text().splitlines()
+    peak = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    assert peak - before < most_mib * 2**20, f"{(peak - before) / 2**20:.0f} MiB more"
+
+
+def lives(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -21,12 +21,19 @@ from megavit.serve.worker import main
 
 
 class Stub:
+    batch_bytes = float("inf")
+
     def __init__(self, settings: WorkerSettings) -> None:
         self.said = json.loads((Path(settings.source) / "megavit.json").read_bytes())
         if "refused" in self.said:
             raise BundleError(self.said["refused"])
         if "dies" in self.said:
             os.kill(os.getpid(), signal.SIGKILL)
+        if "stops" in self.said:  # as in a read of a disk that does not answer: no thread runs
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if "hangs" in self.said:
+            time.sleep(1000)
+        time.sleep(float(self.said.get("takes", 0)))
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -53,6 +60,9 @@ class Stub:
         if data.startswith(b"hang decoding"):
             time.sleep(1000)
         return data[:100]
+
+    def size(self, picture: bytes) -> int:
+        return len(picture)
 
     def answer(self, pictures: Sequence[bytes], options: Sequence[Options]) -> list[dict[str, Any]]:
         return [self._answer(picture, wanted) for picture, wanted in zip(pictures, options, strict=True)]

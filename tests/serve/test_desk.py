@@ -2,16 +2,16 @@
 
 import threading
 
-from megavit.serve.desk import Desk, Job
+from megavit.serve.desk import MAX_HELD_BYTES, Desk, Job
 from megavit.serve.settings import Options
 
 
-def opened(desk: Desk, count: int) -> list[Job]:
+def opened(desk: Desk, count: int, size: int = 0) -> list[Job]:
     """Jobs that are ready to be answered."""
     jobs = [desk.open(i, Options(), b"x") for i in range(count)]
     for job in jobs:
         assert desk.begin(job)
-        assert desk.prepared(job)
+        assert desk.prepared(job, size)
     return jobs
 
 
@@ -71,3 +71,35 @@ def test_what_waits_can_be_cancelled_at_once_and_what_is_begun_not() -> None:
     assert desk.answered(ready[2])
     assert desk.cancel(2) is ready[2]
     assert desk.next().explained is None
+
+
+def test_large_pictures_go_in_smaller_batches_and_one_always() -> None:
+    desk = Desk(8, 100, 0.001, batch_bytes=100)
+    jobs = opened(desk, 4, size=40)
+    assert desk.next().batch == jobs[:2]
+    assert desk.next().batch == jobs[2:]
+    alone = Desk(8, 100, 0.001, batch_bytes=10)
+    jobs = opened(alone, 2, size=40)
+    assert [alone.next().batch, alone.next().batch] == [jobs[:1], jobs[1:]]
+
+
+def test_pictures_wait_to_be_put_there_until_those_before_are_answered_or_they_are_cancelled() -> None:
+    desk = Desk(8, 100, 0.001)
+    (first,) = opened(desk, 1, size=MAX_HELD_BYTES)  # one alone is taken whatever its size
+    late = [desk.open(id, Options(), b"x") for id in (7, 8)]
+    assert all(map(desk.begin, late))
+    found: list[bool] = []
+    threads = [threading.Thread(target=lambda job=job: found.append(desk.prepared(job, 1))) for job in late]
+    for thread in threads:
+        thread.start()
+    assert desk.next().batch == [first]  # which holds its picture until it is closed
+    threads[0].join(0.2)
+    assert found == []
+    assert desk.cancel(7) is None
+    threads[0].join(30)
+    assert found == [False]
+    desk.close(late[0])
+    desk.close(first)
+    threads[1].join(30)
+    assert found == [False, True]
+    assert desk.next().batch == [late[1]]

@@ -11,6 +11,7 @@ from PIL import Image
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.batches import cut, stack, string
 from megavit.data.order import BatchOrder
+from megavit.data.ranges import digest
 from megavit.data.samples import LabelledImages, Sample
 from megavit.errors import DataError
 from megavit.train import feed as module
@@ -20,11 +21,15 @@ from megavit.train.watch import Silent
 COUNT, SIZE = 6, (1, 4, 4)
 
 
+def sample(root: Path, i: int, height: int, width: int) -> Sample:
+    return Sample(f"{i}.png", i % 2, "train", height, width, 1, digest((root / f"{i}.png").read_bytes()))
+
+
 def images(root: Path) -> LabelledImages:
     """Picture i is all of grey 10 i, so that a mix-up shows."""
     for i in range(COUNT):
         Image.new("L", (4, 4), 10 * i).save(root / f"{i}.png")
-    samples = tuple(Sample(f"{i}.png", i % 2, "train", 4, 4, 1, f"{i:016x}") for i in range(COUNT))
+    samples = tuple(sample(root, i, 4, 4) for i in range(COUNT))
     return LabelledImages("data", root, ("a", "b"), samples, (), "all of it")
 
 
@@ -46,6 +51,17 @@ def test_images_keep_their_labels_wherever_they_come_from(tmp_path, monkeypatch,
         assert pictures.shape == (4, *SIZE) and pictures.dtype == torch.uint8
         assert (pictures[:, 0, 0, 0] // 10).tolist() == chosen
         assert labels.tolist() == [place % 2 for place in chosen]
+
+
+@pytest.mark.parametrize(("memory", "workers"), [(True, 0), (False, 0), (False, 2)])
+def test_the_order_is_gone_through_once(tmp_path, monkeypatch, memory, workers):
+    feed = make_feed(tmp_path, monkeypatch, memory=memory, workers=workers)
+    order = BatchOrder(COUNT, 4, 0, start=0, steps=6)
+    expected, epochs = list(order), []
+    drawn = BatchOrder.epoch
+    monkeypatch.setattr(BatchOrder, "epoch", lambda self, number: epochs.append(number) or drawn(self, number))
+    assert [labels.tolist() for _, labels in feed.batches(order)] == [[i % 2 for i in one] for one in expected]
+    assert epochs == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("memory", [True, False])
@@ -95,7 +111,7 @@ def test_images_that_keep_their_shape_come_as_a_list(tmp_path, monkeypatch, memo
     shapes = [(4, 8), (8, 4), (4, 4), (4, 16), (16, 4), (8, 8)]
     for i, (height, width) in enumerate(shapes):
         Image.new("L", (width, height), 10 * i).save(tmp_path / f"{i}.png")
-    samples = tuple(Sample(f"{i}.png", i % 2, "train", *sides, 1, f"{i:016x}") for i, sides in enumerate(shapes))
+    samples = tuple(sample(tmp_path, i, *sides) for i, sides in enumerate(shapes))
     labelled = LabelledImages("data", tmp_path, ("a", "b"), samples, (), "all of it")
     size = Preprocessing(height=8, width=8, channels=1, keep_aspect=True, patch_size=2)
     feed = Feed(labelled, samples, size, workers, Silent())

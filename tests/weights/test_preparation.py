@@ -1,15 +1,15 @@
 """Images are prepared as the peers themselves prepare them, on real photographs."""
 
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import PIL.Image
 import pytest
 import timm.data
 import torch
+import transformers
 from sklearn.datasets import load_sample_images
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import v2 as transforms
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 
 from megavit.config.vit import PLAIN_VIT, ViTConfig
 from megavit.data.augment import normalise
@@ -17,6 +17,7 @@ from megavit.data.decode import from_pillow
 from megavit.data.pictures import prepare
 from megavit.errors import BundleError
 from megavit.weights.preparation import labels_of, preprocessing_of
+from megavit.weights.processor_defaults import BY_MODEL_TYPE, DEFAULTS
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -62,30 +63,6 @@ def test_as_timm(photographs: list[PIL.Image.Image], mode: str, crop: float, int
         assert_close_in_levels(ours(photograph, {"pretrained_cfg": given}, {}, 224), transform(photograph))
 
 
-def test_as_hugging_face_squashes(photographs: list[PIL.Image.Image]) -> None:
-    processor = {"image_mean": MEAN, "image_std": STD, "size": {"height": 224, "width": 224}, "resample": 2}
-    transform = transforms.Resize((224, 224), interpolation=InterpolationMode.BILINEAR, antialias=True)
-    for photograph in photographs:
-        pixels = transform(torch.from_numpy(np.array(photograph)).permute(2, 0, 1)).float() / 255
-        theirs = (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
-        assert_close_in_levels(ours(photograph, {}, processor, 224), theirs)
-
-
-def test_as_hugging_face_cuts_the_middle_out(photographs: list[PIL.Image.Image]) -> None:
-    processor = {
-        "image_mean": MEAN,
-        "image_std": STD,
-        "size": {"shortest_edge": 256},
-        "crop_size": {"height": 224, "width": 224},
-        "do_center_crop": True,
-        "resample": 3,
-    }
-    found = preprocessing_of(config(), {}, processor)
-    assert found is not None
-    assert (found.resize, found.height, found.width, found.interpolation) == (256, 224, 224, "bicubic")
-    assert ours(photographs[0], {}, processor, 224).shape == (3, 224, 224)
-
-
 def test_what_is_cut_out_is_the_middle() -> None:
     pixels = torch.zeros(3, 40, 80, dtype=torch.uint8)
     pixels[:, :, 15:65] = 255
@@ -96,27 +73,79 @@ def test_what_is_cut_out_is_the_middle() -> None:
     assert prepare(pixels, (32, 64), found).float().mean() == 255
 
 
-@pytest.mark.parametrize(
-    "settings, processor, word",
-    [
-        ({"pretrained_cfg": {"mean": MEAN, "std": STD, "crop_mode": "border"}}, {}, "border"),
-        ({"pretrained_cfg": {"mean": MEAN, "std": STD, "interpolation": "lanczos"}}, {}, "lanczos"),
-        ({}, {"image_mean": MEAN, "image_std": STD, "size": {"shortest_edge": 224}}, "--keep-aspect"),
-        ({}, {"image_mean": MEAN, "image_std": STD, "size": {"height": 224, "width": 224}, "resample": 1}, "resample"),
-        ({"preprocess_cfg": {"mean": MEAN, "std": STD, "resize_mode": "longest"}}, {}, "longest"),
-    ],
-)
-def test_a_way_that_we_do_not_have_is_refused(settings: Any, processor: Any, word: str) -> None:
-    with pytest.raises(BundleError, match=word):
+SHORTEST = {"size": {"shortest_edge": 224}}
+REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "timm's border": ({"pretrained_cfg": {"crop_mode": "border"}}, {}, '"crop_mode": "squash"'),
+    "timm's lanczos": ({"pretrained_cfg": {"interpolation": "lanczos"}}, {}, "interpolation 'lanczos'"),
+    "timm's unknown setting": ({"pretrained_cfg": {"mean": MEAN, "crop_border_pixels": 4}}, {}, "crop_border_pixels 4"),
+    "OpenCLIP's longest": ({"preprocess_cfg": {"resize_mode": "longest"}}, {}, '"resize_mode": "squash"'),
+    "OpenCLIP's unknown setting": ({"preprocess_cfg": {"gamma": 2}}, {}, "gamma 2"),
+    "sizes of their own": ({}, {"image_processor_type": "ViTImageProcessor", **SHORTEST}, '"do_center_crop": true'),
+    "another class": ({}, {"image_processor_type": "Siglip2ImageProcessor"}, "Siglip2ImageProcessor"),
+    "no class": ({}, {"do_resize": True}, "names no image_processor_type"),
+    "nearest": ({"model_type": "vit"}, {"resample": 0}, "resample 0 [(]nearest[)]"),
+    "not resized": ({"model_type": "vit"}, {"do_resize": False}, "do_resize false"),
+    "BGR": ({"model_type": "vit"}, {"do_flip_channel_order": True}, "do_flip_channel_order True"),
+    "padded": ({"model_type": "vit"}, {"do_pad": True, "pad_size": 256}, '"do_pad": false'),
+    "two unknown settings": ({"model_type": "vit"}, {"gamma": 2, "sharpen": 1}, "gamma 2, sharpen 1"),
+    "no size": ({"model_type": "vit"}, {"size": None}, "size None"),
+    "no mean": ({"model_type": "vit"}, {"image_mean": None}, "image_mean is None"),
+    "a crop that is padded": ({"model_type": "clip"}, {"crop_size": 256}, "256 × 256 that is cut out"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_way_that_we_do_not_have_is_refused_with_what_to_do(name: str) -> None:
+    settings, processor, words = REFUSED[name]
+    with pytest.raises(BundleError, match=words):
         preprocessing_of(config(), settings, processor)
+
+
+def test_oblong_images_that_timm_covers_are_refused_with_what_to_do() -> None:
+    oblong = replace(config(), image_size=(224, 112))
+    with pytest.raises(BundleError, match='Write "crop_mode": "squash"'):
+        preprocessing_of(oblong, {"pretrained_cfg": {"input_size": [3, 224, 112]}}, {})
+
+
+@pytest.mark.parametrize("name", ["timm's border", "OpenCLIP's longest", "sizes of their own", "not resized"])
+def test_training_takes_the_values_where_it_does_not_cut(name: str) -> None:
+    """A training uses whole images at a size of its own: how theirs were cut is no reason to refuse the weights."""
+    settings, processor, _ = REFUSED[name]
+    found = preprocessing_of(config(), settings, processor, whole_images=True)
+    assert found is not None
+    assert (found.height, found.width, found.resize) == (224, 224, None)
+
+
+def test_a_list_of_old_has_no_table_of_its_own_for_images() -> None:
+    given = {"mean": [0.1] * 3, "std": [0.2] * 3, "crop_pct": 0.9, "input_size": [3, 224, 224]}
+    nested = preprocessing_of(config(), {"architecture": "vit", "pretrained_cfg": given}, {})
+    assert nested is not None
+    assert preprocessing_of(config(), {"architecture": "vit", "num_features": 64, **given}, {}) == nested
+    assert nested.resize == 248
+
+
+def test_defaults_are_those_of_the_classes_in_transformers() -> None:
+    for name, ours in DEFAULTS.items():
+        theirs: Any = getattr(transformers, name)
+        for setting, value in ours.items():
+            found = getattr(theirs, setting, None)
+            found = tuple(found) if isinstance(found, list) else found
+            assert (found or False) == value, (name, setting)
+
+
+def test_classes_that_no_file_names_are_those_that_transformers_takes() -> None:
+    for model_type, name in BY_MODEL_TYPE.items():
+        assert IMAGE_PROCESSOR_MAPPING_NAMES[model_type]["torchvision"] == name
 
 
 def test_settings_that_say_nothing_of_it_give_none() -> None:
     assert preprocessing_of(config(), {"architecture": "vit"}, {}) is None
+    assert preprocessing_of(config(), {"model_type": "vit"}, {}) is None
 
 
 def test_labels_are_as_named_and_each_another_one() -> None:
     assert labels_of({"label_names": ["a", "b", "a"]}, 3) == ("a", "b", "a (2)")
     assert labels_of({"id2label": {"1": "dog", "0": "cat", "2": "owl"}}, 3) == ("cat", "dog", "owl")
     assert labels_of({"label_names": ["a"]}, 2) == ("class 0", "class 1")
+    assert labels_of({"pretrained_cfg": {"label_names": ["a", "b"]}}, 2) == ("a", "b")
     assert labels_of({}, 0) == ()

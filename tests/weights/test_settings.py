@@ -102,8 +102,8 @@ def test_a_bundle_says_its_sizes_itself_and_is_not_converted_to_itself(tmp_path:
 
 
 def test_an_image_size_is_a_side_or_height_by_width() -> None:
-    assert size_of("224") == 224
-    assert size_of("160x320") == (160, 320)
+    assert size_of("--image-size", "224") == 224
+    assert size_of("--image-size", "160x320") == (160, 320)
     for wrong in ("", "x", "12x", "-3", "1.5", "a", "1x2x3"):
         with pytest.raises(ConfigError, match="image-size"):
-            size_of(wrong)
+            size_of("--image-size", wrong)

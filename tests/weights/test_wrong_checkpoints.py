@@ -1,6 +1,7 @@
 """Checkpoints that cannot be used: one error each, with what came, what was expected, and what to do."""
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +56,7 @@ def another_kind_of_model(folder: Path) -> Path:
 
 
 def code(folder: Path) -> Path:
-    torch.save({"state_dict": vit(), "run": Path.home}, folder / "a.pth")
+    torch.save({"state_dict": vit(), "run": os.system}, folder / "a.pth")
     return folder / "a.pth"
 
 
@@ -124,7 +125,7 @@ WRONG: dict[Callable[[Path], Path], tuple[str, ...]] = {
     positions_of_an_oblong: ("no square", "image size"),
     positions_of_another_size: ("pos_embed: has shape (1, 17, 64), expected (1, 65, 64)", "another size"),
     another_kind_of_model: ("no layout that is known", "122 tensors", "timm"),
-    code: ("could run code", "safetensors"),
+    code: ("it asks for posix.system", "could run code", "safetensors"),
     a_pickle: ("could run code",),
     cut_short: ("cannot be read", "copy it again"),
     cut_short_of_torch: ("cannot be read",),
@@ -134,7 +135,7 @@ WRONG: dict[Callable[[Path], Path], tuple[str, ...]] = {
     an_empty_folder: ("model.safetensors",),
     several_files: ("2 other files", "name the one"),
     a_missing_part: ("there is no file", "model-00001-of-00002.safetensors"),
-    a_part_elsewhere: ("not a file beside it",),
+    a_part_elsewhere: ("not a file of weights beside it",),
     two_heads: ("two classifiers",),
 }
 

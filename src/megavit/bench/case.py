@@ -1,4 +1,4 @@
-"""One comparison: contenders that do the same work, timed in turn beside the machine's own limit."""
+"""One comparison: contenders that do the same work, timed in turn beside a large product of matrices."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from megavit.bench.limit import multiplication
+from megavit.bench.matmul import matmul
 from megavit.bench.timing import in_turn
 
 OURS = "megavit"
-_LIMIT = "the limit"
+_MATMUL = "matmul"
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,9 @@ class Entry:
         seconds: median of its turns.
         spread: the half of its turns in the middle lie so far apart, as a share of the median.
         images_per_second: of the median.
-        of_limit: multiplications a second, as a share of those of a large product of matrices at this precision;
-            counted as if nothing were saved, so that saved work counts for the contender.
+        of_matmul: FLOPs a second as a share of those of one large product of matrices in PyTorch, in the same
+            dtype; above 1 where other libraries multiply faster or work is saved, as FLOPs are counted by the formula
+            of the model. None where PyTorch has no such product.
         megavit_is: so many times as fast as this one is `megavit`, the median of the ratios of each round.
         memory: bytes that it takes at its peak, where that was measured.
     """
@@ -31,7 +32,7 @@ class Entry:
     seconds: float
     spread: float
     images_per_second: float
-    of_limit: float
+    of_matmul: float | None
     megavit_is: float
     memory: int | None = None
 
@@ -41,13 +42,24 @@ class Entry:
 
 @dataclass(frozen=True)
 class Case:
-    """A comparison's title and its entries, the fastest first."""
+    """One comparison.
+
+    Attributes:
+        entries: the fastest first; none where the machine lacks what the comparison needs.
+        note: a sentence on the result, such as what is missing; "" for none.
+    """
 
     title: str
-    entries: tuple[Entry, ...]
+    entries: tuple[Entry, ...] = ()
+    note: str = ""
+
+    def seconds_of(self, name: str) -> float:
+        """Return the median seconds of the contender called `name`."""
+        return next(entry.seconds for entry in self.entries if entry.name == name)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"title": self.title, "entries": [entry.to_dict() for entry in self.entries]}
+        found = {"title": self.title, "entries": [entry.to_dict() for entry in self.entries]}
+        return found | ({"note": self.note} if self.note else {})
 
 
 def measure(
@@ -56,22 +68,23 @@ def measure(
     *,
     images: int,
     flops: int,
-    dtype: torch.dtype,
+    dtype: torch.dtype | None,
     device: torch.device,
     seconds: float,
     memory: Mapping[str, int] | None = None,
 ) -> Case:
-    """Time contenders, `OURS` among them, and the limit in the same rounds.
+    """Time contenders, `OURS` among them, in the same rounds as a large product of matrices in `dtype`.
 
     Args:
         images: of one turn.
         flops: of one turn, by the formula of the model.
+        dtype: None: without that product.
         seconds: for all rounds together.
         memory: bytes of each at its peak, where measured.
     """
-    product, product_flops = multiplication(device, dtype)
-    timings = in_turn({**contenders, _LIMIT: product}, seconds, device)
-    limit = product_flops / timings.pop(_LIMIT).median
+    product, product_flops = matmul(device, dtype) if dtype else (None, 0)
+    timings = in_turn({**contenders, **({_MATMUL: product} if product else {})}, seconds, device)
+    matmul_rate = product_flops / timings.pop(_MATMUL).median if product else None
     ours = timings[OURS].seconds
     entries = [
         Entry(
@@ -79,7 +92,7 @@ def measure(
             timing.median,
             timing.spread,
             images / timing.median,
-            flops / timing.median / limit,
+            flops / timing.median / matmul_rate if matmul_rate else None,
             float(torch.tensor([theirs / mine for theirs, mine in zip(timing.seconds, ours, strict=True)]).median()),
             (memory or {}).get(name),
         )

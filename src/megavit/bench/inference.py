@@ -20,8 +20,8 @@ from megavit.model.cost import forward_flops
 from megavit.model.vit import MegaVit
 from megavit.runtime.device import has_bfloat16
 
-# What stands for int8 in the limit: PyTorch has no product of integers that is as fast.
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.bfloat16}
+# For int8 there is none: PyTorch has no product of integers that is as fast as OpenVINO's.
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": None}
 # In other runtimes the peers' graphs are alike: one of them stands for all.
 FOR_ALL = "timm"
 

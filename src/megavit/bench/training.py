@@ -12,25 +12,30 @@ from megavit.bench.peers import installed, suits
 from megavit.config.vit import ViTConfig
 from megavit.model.cost import training_flops
 from megavit.model.vit import MegaVit
+from megavit.runtime.device import has_bfloat16
 
 CHECKPOINTED = f"{OURS}, gradient checkpointing"
 
 
 def training(name: str, config: ViTConfig, batch: int, device: torch.device, seconds: float) -> Case:
-    """Time forward, backward and a fused AdamW step in bfloat16 under autocast, and measure its memory."""
+    """Time forward, backward and a fused AdamW step, and measure its memory.
+
+    In bfloat16 under autocast where the device multiplies it without emulation, else in float32.
+    """
+    dtype = torch.bfloat16 if has_bfloat16(device) else torch.float32
     images = torch.randn(batch, config.channels, *config.image_hw, device=device)
     labels = torch.arange(batch, device=device) % config.num_classes
     makers = {
-        one: lambda build=build: step_of(build(config).to(device), images, labels)
+        one: lambda build=build: step_of(build(config).to(device), images, labels, dtype)
         for one, build in builders_of(config).items()
     }
     memory = {one: peak_memory(make, device) for one, make in makers.items()}
     return measure(
-        f"{name}, training step, batch {batch}, bfloat16",
+        f"{name}, training step, batch {batch}, {str(dtype).removeprefix('torch.')}",
         {one: make() for one, make in makers.items()},
         images=batch,
         flops=batch * training_flops(config),
-        dtype=torch.bfloat16,
+        dtype=dtype,
         device=device,
         seconds=seconds,
         memory=memory,
@@ -49,13 +54,13 @@ def _checkpointed(config: ViTConfig) -> MegaVit:
     return model
 
 
-def step_of(model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], None]:
-    """One training step on a batch, over and over."""
+def step_of(model: nn.Module, images: Tensor, labels: Tensor, dtype: torch.dtype) -> Callable[[], None]:
+    """Return a training step on one batch, computed in `dtype`: float32, or another under autocast."""
     model.train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
     def step() -> None:
-        with torch.autocast(images.device.type, torch.bfloat16):
+        with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
             loss = F.cross_entropy(model(images).float(), labels)
         optimiser.zero_grad()
         loss.backward()

@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from megavit.check.finding import Finding, label_of
-from megavit.data.samples import SPLITS, LabelledImages, Sample
+from megavit.data.samples import LabelledImages, Sample
+from megavit.data.split_names import SPLITS
 
 Pair = tuple[int, int, float]
 """Places of two images among the samples, and how similar they are, in [0, 1]."""

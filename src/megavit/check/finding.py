@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from megavit.config.target import PARTING
+from megavit.config.target import joined
 from megavit.data.samples import Sample
 
 Severity = Literal["serious", "look", "note"]
@@ -18,6 +18,7 @@ Kind = Literal[
     "blank",
     "copy",
     "doubtful",
+    "spelling",
     "missing",
     "few",
     "imbalance",
@@ -58,6 +59,11 @@ KINDS: dict[Kind, Meaning] = {
     "blank": Meaning("look", "pictures with nothing in them", "They teach nothing that is true: remove them."),
     "copy": Meaning("look", "one picture several times", "Copies count double and bring nothing new: keep one."),
     "doubtful": Meaning("look", "labels in doubt", "Less sure than the labels above: look if there is time."),
+    "spelling": Meaning(
+        "look",
+        "class names that look alike",
+        "If they are meant to be one class, give its folders, or its lines in the table, one name.",
+    ),
     "missing": Meaning(
         "look", "classes missing from a split", "How well they are told is not measured: add images to the split."
     ),
@@ -119,11 +125,11 @@ def worst_first(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def label_of(sample: Sample, classes: Sequence[str]) -> str:
-    """A sample's target as a table has it: the class, labels parted by "|", or the score."""
+    """A sample's target as a table has it: the class, labels as `joined` has them, or the score."""
     match sample.target:
         case int() as label:
             return classes[label]
         case tuple() as labels:
-            return PARTING.join(classes[label] for label in labels)
+            return joined(classes[label] for label in labels)
         case score:
             return f"{score:g}"

@@ -2,7 +2,7 @@
 
 Each image is described by the low frequencies of its look, every one measured by its usual size in this set, so that
 what all pictures of a set share counts little and what marks one counts much. Its nearest neighbours by the cosine of
-these, found by products of matrices, block by block, are then laid over each other (`megavit.check.align`). How well
+these (`megavit.check.neighbors`) are then laid over each other (`megavit.check.align`). How well
 two must agree to be copies depends on how well others do: among trousers before a black wall many differ by little.
 """
 
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from megavit.check.align import likeness
 from megavit.check.copies import Pair
 from megavit.check.looks import SIDE, Looks
+from megavit.check.neighbors import EXACT, NeighborIndex
 from megavit.data.scan import Progress
 
 FREQUENCIES = 8
@@ -33,6 +34,7 @@ SHARE, LEAST_USUAL = 0.0039, 0.02
 nothing else is near, copies agree to 0.94. Chosen with seed 0 of `benchmarks/planted_faults.py`; with seeds 1 and 2, of
 100 near copies in twice 6,000 images of Fashion-MNIST 88 were found, and 6 pairs besides."""
 _ROWS = 512
+_BLOCK = 2**14
 _PAIRS = 4096
 
 
@@ -60,12 +62,13 @@ def near_pairs(looks: Looks, first: Tensor, progress: Progress | None = None) ->
         return []
     grey = looks.grey[places]
     described = descriptions(grey)
-    found = candidates(described, progress)
+    index = NeighborIndex(described)
+    found = candidates(described, index, progress)
     errors = errors_of(grey, found)
     likely = torch.nonzero(errors.square() <= SHARE).flatten()
     usual = torch.ones(len(grey))
     asked = found.places[likely].unique()
-    usual[asked] = usual_errors(grey, described, asked)
+    usual[asked] = usual_errors(grey, described, asked, index)
     likely = likely[errors[likely].square() <= SHARE * usual[found.places[likely]].amin(dim=1)]
     best: dict[tuple[int, int], float] = {}
     for place in likely.tolist():
@@ -89,7 +92,7 @@ def errors_of(grey: Tensor, pairs: Candidates) -> Tensor:
     return errors
 
 
-def usual_errors(grey: Tensor, described: Tensor, asked: Tensor) -> Tensor:
+def usual_errors(grey: Tensor, described: Tensor, asked: Tensor, index: NeighborIndex) -> Tensor:
     """(len(asked),): how little images that are none of its copies differ from each; from `LEAST_USUAL` to 1.
 
     1 where there are too few others to tell.
@@ -97,18 +100,34 @@ def usual_errors(grey: Tensor, described: Tensor, asked: Tensor) -> Tensor:
     Args:
         grey, described: of all images.
         asked: places of those that it is to be said of.
+        index: of `described`.
     """
     usual = torch.ones(len(asked))
     if len(grey) <= max(OTHERS) + 1:
         return usual
     for start in range(0, len(asked), _ROWS):
         own = asked[start : start + _ROWS]
-        # The image itself has rank 0.
-        near = (described[own] @ described.T).topk(max(OTHERS) + 1, dim=1).indices[:, list(OTHERS)]
+        near = _ranked(described, own, index if len(asked) > EXACT else None)
         pairs = torch.stack([own[:, None].expand_as(near), near], dim=2).flatten(0, 1)
         errors = errors_of(grey, Candidates(pairs, torch.zeros(len(pairs), dtype=torch.bool)))
         usual[start : start + _ROWS] = errors.view(near.shape).amin(dim=1)
     return usual.clamp(LEAST_USUAL, 1.0)
+
+
+def _ranked(described: Tensor, asked: Tensor, index: NeighborIndex | None) -> Tensor:
+    """(len(asked), len(OTHERS)): the neighbours of these ranks, found with `index`; None: exactly."""
+    near = torch.empty(len(asked), len(OTHERS), dtype=torch.int64)
+    rest = torch.ones(len(asked), dtype=torch.bool)
+    if index is not None:
+        found = index.nearest(described[asked], max(OTHERS), asked)
+        # In the cells that were looked into there may be too few.
+        rest = found.query.bincount(minlength=len(asked)) < max(OTHERS)
+        ranks = torch.tensor(OTHERS) - 1
+        near[~rest] = found.row[~rest[found.query]].view(-1, max(OTHERS))[:, ranks]
+    # The image itself has rank 0.
+    nearest = (described[asked[rest]] @ described.T).topk(max(OTHERS) + 1, dim=1).indices
+    near[rest] = nearest[:, list(OTHERS)]
+    return near
 
 
 def descriptions(grey: Tensor) -> Tensor:
@@ -139,24 +158,20 @@ def mirror(described: Tensor) -> Tensor:
     return described * (1 - 2 * (across % 2))
 
 
-def candidates(described: Tensor, progress: Progress | None = None) -> Candidates:
+def candidates(described: Tensor, index: NeighborIndex, progress: Progress | None = None) -> Candidates:
     """Each image's nearest neighbours, and those nearest to its mirror image, where they are close."""
     count = len(described)
-    neighbours = min(NEIGHBOURS, count - 1)
     places: list[Tensor] = []
     mirrored: list[Tensor] = []
-    for start in range(0, count, _ROWS):
-        own = torch.arange(start, min(start + _ROWS, count))
+    for start in range(0, count, _BLOCK):
+        own = torch.arange(start, min(start + _BLOCK, count))
         for turned in (False, True):
             rows = mirror(described[own]) if turned else described[own]
-            cosine = rows @ described.T
-            cosine[torch.arange(len(own)), own] = -1.0
-            values, near = cosine.topk(neighbours, dim=1)
-            row, rank = torch.nonzero(values >= CLOSE, as_tuple=True)
-            pair = torch.stack([own[row], near[row, rank]], dim=1).sort(dim=1).values
+            found = index.nearest(rows, NEIGHBOURS, own, CLOSE)
+            pair = torch.stack([own[found.query], found.row], dim=1).sort(dim=1).values
             places.append(pair)
             mirrored.append(torch.full((len(pair),), turned))
         if progress is not None:
-            progress(min(start + _ROWS, count), count)
+            progress(int(own[-1]) + 1, count)
     keys = torch.cat([torch.cat(places), torch.cat(mirrored)[:, None].long()], dim=1).unique(dim=0)
     return Candidates(keys[:, :2], keys[:, 2].bool())

@@ -15,7 +15,7 @@ from megavit.check.check import Checked
 from megavit.check.finding import KINDS, Finding, Kind, Meaning, label_of
 from megavit.data.pictures import resize
 from megavit.data.samples import LabelledImages, Sample
-from megavit.errors import ImageError
+from megavit.errors import DataError
 
 SHOWN = 24
 """Findings of a kind that are shown; the table has all."""
@@ -120,7 +120,7 @@ def _picture(images: LabelledImages, samples: dict[str, Sample], splits: bool, n
     label = label_of(sample, images.classes)
     try:
         pixels = images.pixels(sample, (SIDE, SIDE))
-    except ImageError:  # gone since it was checked
+    except DataError:  # gone, or another one, since it was checked
         return Picture(name, "", False, label, split)
     small = max(pixels.shape[1:]) <= _SMALL
     return Picture(name, _uri(pixels, small), small, label, split)

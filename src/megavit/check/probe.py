@@ -48,7 +48,7 @@ def probe_answers(
     start = (wanted.mean(dim=0) + 1 / len(labels)).log()
     probabilities = torch.empty_like(wanted)
     penalty: float | None = None
-    for fold in folds(labels):
+    for fold in folds(labels, digests=[images.samples[place].digest for place in places]):
         own = embeddings[fold.learnt], wanted[fold.learnt]
         if penalty is None:
             penalty = choose_probe(*own, labels[fold.learnt], F.cross_entropy, start).penalty

@@ -1,10 +1,10 @@
 """check.csv: a line for each image to look at, the best first."""
 
-import csv
-import io
+from collections.abc import Iterator
 
 from megavit.check.check import Checked
 from megavit.check.finding import label_of
+from megavit.runtime.csv_files import csv_text
 
 COLUMNS = ("kind", "severity", "image", "other_image", "label", "suggested_label", "score", "reason")
 
@@ -15,9 +15,10 @@ def checked_csv(checked: Checked) -> bytes:
     Of a group of copies, each one but the first has a line, with the first as the other image. What concerns whole
     classes, and files that need not be looked at, are not in it.
     """
-    text = io.StringIO(newline="")
-    table = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    table.writerow(COLUMNS)
+    return csv_text(COLUMNS, _rows(checked))
+
+
+def _rows(checked: Checked) -> Iterator[tuple[str, ...]]:
     labels = {sample.name: label_of(sample, checked.images.classes) for sample in checked.images.samples}
     for finding in checked.findings:
         if finding.severity == "note":
@@ -27,7 +28,4 @@ def checked_csv(checked: Checked) -> bytes:
             other = finding.images[0] if several else ""
             score = "" if finding.score is None else f"{finding.score:.4f}"
             label = labels.get(name, "")
-            table.writerow(
-                (finding.kind, finding.severity, name, other, label, finding.suggested, score, finding.sentence)
-            )
-    return text.getvalue().encode("utf-8", "surrogateescape")
+            yield finding.kind, finding.severity, name, other, label, finding.suggested, score, finding.sentence

@@ -1,15 +1,15 @@
 """Answers as they come: lines on the terminal, or rows of a CSV or JSONL file."""
 
-import csv
 import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
 from megavit.cli.output import print_json, printable, results
-from megavit.config.target import PARTING, TargetKind
+from megavit.config.target import TargetKind, joined
 from megavit.errors import OutputError
 from megavit.predict.prediction import Answer, Prediction
+from megavit.runtime.csv_files import CsvWriter
 from megavit.runtime.storage import writing
 
 
@@ -46,7 +46,7 @@ class AnswerWriter:
                 raise OutputError(f"{self.output} is there already; move it away or choose another name") from None
         self._file = self._stack.enter_context(opened)
         if self.output.suffix == ".csv":
-            self._table = csv.writer(self._file, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
+            self._table = CsvWriter(self._file)
             self._table.writerow(["path", *self._columns(), "unlike_training", "error"])
         return self
 
@@ -94,7 +94,7 @@ class AnswerWriter:
         if self.as_json:
             print_json(answer.to_dict())
         elif answer.prediction is None:
-            results.print(f"{name}  cannot be read: {answer.error}", style="yellow")
+            results.print(f"{name}  cannot be read: {printable(answer.error or '')}", style="yellow")
         else:
             unlike = answer.prediction.unlike_training
             told = _told(answer.prediction, self.target) + ("  (unlike the training images)" if unlike else "")
@@ -116,9 +116,9 @@ def _told(prediction: Prediction, target: TargetKind) -> str:
         low, high = prediction.interval or (None, None)
         return f"{prediction.score:.4g}" + (f"  ({low:.4g} to {high:.4g})" if low is not None else "")
     told = prediction.labels if target == "labels" else prediction.prediction_set or prediction.top
-    return "  ".join(f"{label} {probability:.1%}" for label, probability in told) or "no label"
+    return "  ".join(f"{printable(label)} {probability:.1%}" for label, probability in told) or "no label"
 
 
 def _joined(labels: tuple[tuple[str, float], ...]) -> str:
     """As the column of a table to train on would have them."""
-    return PARTING.join(label for label, _ in labels)
+    return joined(label for label, _ in labels)

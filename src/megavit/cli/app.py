@@ -30,7 +30,8 @@ from megavit.cli.quantise import quantise
 from megavit.cli.serve import serve
 from megavit.cli.shard import shard
 from megavit.cli.train import train
-from megavit.errors import MegavitError, signal_of
+from megavit.config.names import printable
+from megavit.errors import ConfigError, MegavitError, signal_of
 
 app = App(
     name="megavit",
@@ -74,6 +75,7 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run a command line; the answer is its exit code."""
     try:
+        check_arguments(arguments)
         code = app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except MegavitError as error:
@@ -103,9 +105,26 @@ def run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Refuse an empty argument, which is mostly a variable that is not set; as a path it would be the current folder.
+
+    Raises:
+        ConfigError: naming the option, or what stands before it.
+    """
+    for index, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if not argument.strip() or (name.startswith("--") and equals and not value.strip()):
+            before = name if equals else arguments[index - 1] if index else "megavit"
+            raise ConfigError(
+                f"the argument behind {before} is empty, as a variable that is not set makes it; give a name, or . for "
+                "the current folder"
+            )
+
+
 def show_error(kind: str, message: str, arguments: Sequence[str]) -> None:
     """To standard error for a person; with --json also an object on standard output."""
-    stream, text = sys.stderr, f"megavit: {message}\n".encode(errors="backslashreplace").decode()
+    # Names in it may hold what a terminal would act on, and bytes that are no text.
+    stream, text = sys.stderr, f"megavit: {printable(message, keep=chr(10))}\n"
     if "--json" in arguments:
         stream, text = sys.stdout, json.dumps({"error": {"kind": kind, "message": message}}) + "\n"
     try:

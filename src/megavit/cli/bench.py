@@ -58,9 +58,9 @@ def bench(
 
 
 def show(case: "Case") -> None:
-    from megavit.cli.output import print_table
+    from megavit.cli.output import print_table, results
 
-    columns = ["", "milliseconds", "±", "images/s", "of the limit", "megavit is so many times as fast"]
+    columns = ["", "milliseconds", "±", "images/s", "of a matrix product", "megavit is so many times as fast"]
     with_memory = any(entry.memory is not None for entry in case.entries)
     rows = [
         [
@@ -68,10 +68,13 @@ def show(case: "Case") -> None:
             f"{entry.seconds * 1e3:.1f}",
             f"{entry.spread / 2:.0%}",
             f"{entry.images_per_second:.1f}",
-            f"{entry.of_limit:.0%}",
+            "-" if entry.of_matmul is None else f"{entry.of_matmul:.0%}",
             f"{entry.megavit_is:.2f}",
             *([f"{(entry.memory or 0) / 2**20:,.0f} MiB"] if with_memory else []),
         ]
         for entry in case.entries
     ]
-    print_table(case.title, [*columns, *(["memory"] if with_memory else [])], rows)
+    if rows:
+        print_table(case.title, [*columns, *(["memory"] if with_memory else [])], rows)
+    if case.note:
+        results.print(f"{case.title}: {case.note}")

@@ -42,7 +42,7 @@ def calibrate(
         raise OutputError(f"there is {out} already; choose a new folder")
     predictor = load(bundle, device=device)
     with counting("checking images") as progress:
-        images = read_data(data, DataRecipe(val=0, test=0), progress)
+        images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
     choice = choose(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     with counting("measuring") as progress:
         found = fit(predictor, images, choice, progress, temperature_only=temperature_only)

@@ -7,7 +7,7 @@ from typing import Any
 
 from megavit.check.check import Checked
 from megavit.check.finding import KINDS, Finding, Kind, Severity
-from megavit.cli.output import notes, print_json, print_table, results
+from megavit.cli.output import notes, print_json, print_table, printable, results, show_notes
 
 SHOWN = 3
 """Findings of a kind."""
@@ -32,6 +32,7 @@ def show_checked(checked: Checked, reason: str) -> None:
         results.print(f"labels judged by {judged.judge}: {judged.agreement:.1%} of {judged.images:,} as given")
         if judged.weak:
             notes.print("that is hardly better than guessing: nothing is concluded from it", style="yellow")
+    show_notes(images.notes)
     by_kind: dict[Kind, list[Finding]] = defaultdict(list)
     for finding in checked.findings:
         by_kind[finding.kind].append(finding)
@@ -71,6 +72,7 @@ def print_checked(checked: Checked, reason: str, out: Path | None) -> None:
             "images": len(images.samples),
             "splits": images.sizes(),
             "division": images.division,
+            "notes": list(images.notes),
             "counts": images.counts(),
             "shapes": asdict(checked.shapes),
             "labels": labels,
@@ -79,11 +81,6 @@ def print_checked(checked: Checked, reason: str, out: Path | None) -> None:
             "out": None if out is None else str(out),
         }
     )
-
-
-def printable(text: str) -> str:
-    """`text` without what would write to the terminal for itself, such as an escape sequence in a file's name."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def _told(finding: Finding) -> str:

@@ -1,6 +1,5 @@
 """Two bundles beside each other: on the terminal, and a row for each image that they answer otherwise."""
 
-import csv
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, fields
@@ -11,6 +10,7 @@ from megavit.cli.output import print_table, results
 from megavit.errors import OutputError
 from megavit.evaluate.compare import Changed, Comparison
 from megavit.evaluate.told import about_difference, difference, figure
+from megavit.runtime.csv_files import CsvWriter
 from megavit.runtime.storage import writing
 
 
@@ -46,9 +46,10 @@ def write_changes(output: Path, changed: Iterable[Changed]) -> None:
             if output.suffix == ".jsonl":
                 file.writelines(json.dumps(asdict(one)) + "\n" for one in changed)
                 return
-            table = csv.writer(file, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
+            table = CsvWriter(file)
             table.writerow(columns)
-            table.writerows([_cell(getattr(one, column)) for column in columns] for one in changed)
+            for one in changed:
+                table.writerow([_cell(getattr(one, column)) for column in columns])
 
 
 def show_comparison(found: Comparison, changed: int, a: str, b: str) -> None:

@@ -10,6 +10,9 @@ from megavit.config.target import TargetKind
 from megavit.errors import ConfigError
 
 Format = Literal["bundle", "timm", "huggingface"]
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu2"]
+Pool = Literal["cls", "mean"]
+Norm = Literal["layer", "rms"]
 
 
 def convert(
@@ -20,10 +23,15 @@ def convert(
     *,
     out: Annotated[Path, Parameter(help="New folder.")],
     to: Annotated[Format, Parameter(help="What to write: a bundle, or another library's model.")] = "bundle",
+    weights: Annotated[str | None, Parameter(help="Which, where a file has several, such as model_ema.")] = None,
     heads: Annotated[int | None, Parameter(help="Attention heads, where the files do not tell.")] = None,
-    image_size: Annotated[
-        str | None, Parameter(help="Pixels a side, or HEIGHTxWIDTH, where the files do not tell.")
-    ] = None,
+    activation: Annotated[Activation | None, Parameter(help="Activation of the MLP, likewise.")] = None,
+    eps: Annotated[float | None, Parameter(help="Epsilon of the norms, likewise.")] = None,
+    pool: Annotated[Pool | None, Parameter(help="By class token or mean of the patches, likewise.")] = None,
+    norm: Annotated[Norm | None, Parameter(help="LayerNorm or RMSNorm, likewise.")] = None,
+    image_size: Annotated[str | None, Parameter(help="Pixels a side, or HEIGHTxWIDTH, likewise.")] = None,
+    patch_size: Annotated[str | None, Parameter(help="Of vit-pytorch: pixels a side, or HEIGHTxWIDTH.")] = None,
+    channels: Annotated[int | None, Parameter(help="Of vit-pytorch: channels of an image.")] = None,
     target: Annotated[
         TargetKind | None,
         Parameter(help="What the outputs mean: classes, labels or score, if the files do not tell."),
@@ -46,12 +54,20 @@ def convert(
     from megavit.weights.outgoing import write_for
     from megavit.weights.source import read_source
 
-    known: dict[str, Any] = {} if heads is None else {"heads": heads}
-    if image_size is not None:
-        known["image_size"] = size_of(image_size)
+    given: dict[str, Any] = {
+        "heads": heads,
+        "mlp": activation,
+        "norm_eps": eps,
+        "pool": pool,
+        "norm": norm,
+        "image_size": None if image_size is None else size_of("--image-size", image_size),
+        "patch_size": None if patch_size is None else size_of("--patch-size", patch_size),
+        "channels": channels,
+    }
     if uncalibrated and to == "bundle":
         raise ConfigError("--uncalibrated is for --to timm and --to huggingface: leave it out")
-    read = read_source(source, known, target)
+    known = {name: value for name, value in given.items() if value is not None}
+    read = read_source(source, known, weights=weights, target=target)
     told = list(read.told)
     if to == "bundle":
         write_bundle(read, out)
@@ -75,11 +91,9 @@ def convert(
     results.print(f"{out}: {what}, for images of {height} × {width} pixels")
 
 
-def size_of(text: str) -> int | tuple[int, int]:
-    """224, or 160x320 as (160, 320)."""
+def size_of(flag: str, text: str) -> int | tuple[int, int]:
+    """Return 224, or 160x320 as (160, 320); `flag` is for the message."""
     found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
     if found is None:
-        raise ConfigError(
-            f"--image-size must be pixels a side, such as 224, or 160x320 (height by width); got {text!r}"
-        )
+        raise ConfigError(f"{flag} must be pixels a side, such as 224, or 160x320 (height by width); got {text!r}")
     return (int(found[1]), int(found[2])) if found[2] else int(found[1])

@@ -48,7 +48,7 @@ def evaluate(
     from megavit.cli.breakdown import show_groups, show_robustness
     from megavit.cli.compare import check_changes, check_new, show_comparison, write_changes
     from megavit.cli.metrics import show_metrics
-    from megavit.cli.output import counting, notes, print_json, show_skipped
+    from megavit.cli.output import counting, notes, print_json, show_notes, show_skipped
     from megavit.cli.trust import show_trust
     from megavit.config.checks import check_range
     from megavit.config.recipe import DataRecipe
@@ -78,7 +78,7 @@ def evaluate(
     if other is not None:
         check_comparable(predictor, other)
     with counting("checking images") as progress:
-        images = read_data(data, DataRecipe(val=0, test=0), progress)
+        images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
     known = [row for one in predictors for row in read_samples(one.folder / SAMPLES)]
     choice = choose(images, predictor.labels, known, predictor.target)
     found = study(
@@ -98,6 +98,7 @@ def evaluate(
             answer["comparison"]["against"] = str(against)
         print_json(answer)
     else:
+        show_notes(images.notes)
         show_skipped(images.skipped_by_reason())
         if choice.learnt:
             which = "the model was" if other is None else "one of the models was"

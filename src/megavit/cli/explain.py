@@ -60,7 +60,7 @@ def explain(
             if json:
                 print_json({"path": name, "error": error.reason})
             else:
-                results.print(f"{printable(name)}  cannot be read: {error.reason}", style="yellow")
+                results.print(f"{printable(name)}  cannot be read: {printable(error.reason)}", style="yellow")
             continue
         path = folder.save(explanation, name)
         if json:

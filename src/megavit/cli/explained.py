@@ -5,11 +5,12 @@ from io import BytesIO
 from itertools import count
 from pathlib import Path
 
+from megavit.config.names import printable
+from megavit.data.hidden import EXPLAINED
 from megavit.explain.explanation import Explanation
-from megavit.predict.inputs import STANDARD_INPUT
+from megavit.predict.standard_input import STANDARD_INPUT
 from megavit.runtime.storage import writing
 
-_ENDING = ".explained.png"
 # Most file systems take names of 255 bytes.
 _LONGEST = 200
 
@@ -41,7 +42,7 @@ class ExplainedFolder:
         content = BytesIO()
         explanation.overlay().save(content, format="PNG")
         for number in count(self._taken.get(stem, 0) + 1):
-            path = self.folder / f"{stem}{'' if number == 1 else f'-{number}'}{_ENDING}"
+            path = self.folder / f"{stem}{'' if number == 1 else f'-{number}'}{EXPLAINED}"
             with writing("an explained image", path):
                 try:
                     with path.open("xb") as file:
@@ -59,7 +60,7 @@ def told(explanation: Explanation) -> str:
     if explanation.label is None:
         answer = f"{explanation.score:.4g}"
     else:
-        answer = f"{explanation.label} {explanation.probability:.1%}"
+        answer = f"{printable(explanation.label)} {explanation.probability:.1%}"
     focus = explanation.focus
     if focus.place == "nothing":
         return f"{answer}  nothing in it speaks for that"

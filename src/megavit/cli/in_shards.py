@@ -156,10 +156,7 @@ def _is_done(output: Path, rank: int) -> bool:
 
 
 def _is_shards(source: str) -> bool:
-    from megavit.predict.inputs import STANDARD_INPUT
+    from megavit.predict.inputs import names_shards
+    from megavit.predict.standard_input import STANDARD_INPUT
 
-    if source == STANDARD_INPUT:
-        return False
-    from megavit.data.shards.opened import is_shards
-
-    return is_shards(source)
+    return source not in ("", STANDARD_INPUT) and names_shards(source)

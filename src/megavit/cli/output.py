@@ -2,13 +2,16 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleRenderable, RenderHook
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
+
+from megavit.config.names import printable as printable
 
 if TYPE_CHECKING:
     from megavit.evaluate.intervals import Interval
@@ -18,13 +21,21 @@ for stream in (sys.stdout, sys.stderr):
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")
 
+
+class _Harmless(RenderHook):
+    """Shows what a terminal would act on by its number, whatever text it comes in; lines stay lines."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [
+            Text(printable(one.plain, keep="\n"), style=one.style, end=one.end) if isinstance(one, Text) else one
+            for one in renderables
+        ]
+
+
 results = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 notes = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
-
-
-def printable(name: str) -> str:
-    """A file name in which a newline or an escape sequence does not write to the terminal for itself."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
+for console in (results, notes):
+    console.push_render_hook(_Harmless())
 
 
 def print_json(value: Any) -> None:
@@ -34,18 +45,24 @@ def print_json(value: Any) -> None:
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Numbers, in every column but the first, stand right."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(title=printable(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
     for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i else "left", header_style="dim")
+        table.add_column(printable(column), justify="right" if i else "left", header_style="dim")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     results.print(table)
 
 
 def show_skipped(reasons: dict[str, int]) -> None:
     """How many files were not used, and why."""
     for reason, count in reasons.items():
-        notes.print(f"  {count:,} {'file' if count == 1 else 'files'} skipped: {reason}", style="yellow")
+        notes.print(f"  {count:,} {'file' if count == 1 else 'files'} skipped: {printable(reason)}", style="yellow")
+
+
+def show_notes(sentences: Sequence[str]) -> None:
+    """What a person should know of how the data was read."""
+    for sentence in sentences:
+        notes.print(f"  {printable(sentence)}", style="yellow")
 
 
 def share(interval: "Interval") -> str:

@@ -41,7 +41,7 @@ def quantise(
     predictor = load(bundle, device="cpu")
     check_precision("int8", next(predictor.model.parameters()).device)
     with counting("checking images") as progress:
-        images = read_data(data, DataRecipe(val=0, test=0), progress)
+        images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
     choice = choose(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     with counting("measuring") as progress:
         bounds, cost = measure_int8(predictor, images, choice, progress)
@@ -56,6 +56,8 @@ def quantise(
         f"accuracy on {cost.images:,} images: {cost.float32:.2%} in float32, {cost.int8:.2%} in int8, a change of "
         f"{cost.change.value * 100:+.2f} points (95%: {low} to {high}); {cost.faster:.1f} times as fast"
     )
+    if cost.faster < 1:
+        notes.print("int8 is slower than float32 on this processor: quantise for another one, or not", style="yellow")
     if not kept:
         notes.print(f"more than {most:g} points are lost: nothing is written; --most allows more", style="yellow")
         return 1

@@ -23,6 +23,7 @@ def serve(
     max_pixels: Annotated[float, Parameter(help="Millions of an image.")] = 50,
     read_timeout: Annotated[float, Parameter(help="Seconds in which a request must have arrived.")] = 10,
     timeout: Annotated[float, Parameter(help="Seconds in which it is answered, or refused.")] = 30,
+    load_timeout: Annotated[float, Parameter(help="Seconds in which a model must be loaded.")] = 300,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[
         str, Parameter(help="float32, bfloat16 (faster, 3 digits), or int8 after quantise.")
@@ -52,6 +53,7 @@ def serve(
         max_pixels=round(max_pixels * 10**6),
         read_timeout=read_timeout,
         timeout=timeout,
+        load_timeout=load_timeout,
         device=device,
         precision=precision,
         keep_aspect=keep_aspect,

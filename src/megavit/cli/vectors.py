@@ -1,6 +1,5 @@
 """Embeddings as they come: JSON lines, rows of a CSV file, or arrays of an .npz file."""
 
-import csv
 import io
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from megavit.cli.output import print_json
 from megavit.errors import OutputError
 from megavit.predict.embeddings import Embedding
+from megavit.runtime.csv_files import CsvWriter
 from megavit.runtime.storage import write_file, writing
 
 
@@ -35,7 +35,7 @@ class VectorWriter:
         if self.out is not None and self.out.suffix == ".csv":
             with writing("the embeddings", self.out):
                 opened = self.out.open("x", buffering=1, encoding="utf-8", errors="surrogateescape", newline="")
-            self._table = csv.writer(self._stack.enter_context(opened), lineterminator="\n")
+            self._table = CsvWriter(self._stack.enter_context(opened))
             self._table.writerow(["path", *range(self.dim), "error"])
         return self
 

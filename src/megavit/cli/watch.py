@@ -7,7 +7,8 @@ from typing import Self
 
 from rich.progress import TaskID
 
-from megavit.cli.output import notes, progress_bar, show_skipped
+from megavit.cli.output import notes, progress_bar, show_notes, show_skipped
+from megavit.config.names import shortened
 from megavit.config.recipe import Recipe
 from megavit.data.samples import LabelledImages
 from megavit.train.history import EpochRecord
@@ -54,6 +55,9 @@ class TerminalWatch:
                 f"{len(images.samples):,} images {_described(images)}: {counts['train']:,} to train, "
                 f"{counts['val']:,} to validate, {counts['test']:,} to test"
             )
+            if images.classes:
+                notes.print(f"  {shortened(images.classes)}", style="dim")
+            show_notes(images.notes)
             show_skipped(images.skipped_by_reason())
 
     def plan(self, recipe: Recipe, steps: int, parameters: int) -> None:

@@ -9,6 +9,8 @@ from megavit.config.vit import Size, check_divides, pair
 from megavit.errors import ConfigError
 
 Interpolation = Literal["bicubic", "bilinear"]
+CropRounding = Literal["half_even", "floor"]
+ResizeDtype = Literal["uint8", "float32"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +24,14 @@ class Preprocessing:
         mean, std: of values in [0, 1]; one number for every channel alike, or one for each.
         interpolation: "bicubic", or "bilinear" for weights that were trained so.
         resize: for weights that were trained with what is usual: pixels of the shorter side, whose image keeps its
-            aspect, or (height, width); of it, `height` × `width` in the middle are used. None: all of the image is.
+            aspect, or (height, width); of it, `crop_size` in the middle is used. None: all of the image is.
+        crop_size: pixels of the center crop, one number or (height, width); None: `height` × `width`. Where it is
+            larger, the model sees `height` × `width` of it at the top left: what a convolution leaves of an image that
+            is not a whole number of patches.
+        crop_rounding: where a center crop begins whose margins are odd: at the half rounded to the even number
+            ("half_even", as torchvision and timm do) or down ("floor", as Hugging Face's image processors do).
+        resize_dtype: "uint8", whose pixels are whole levels of 255 after resizing, or "float32", where they are not
+            rounded (as Hugging Face's image processor of DINOv3 does).
         keep_aspect: resize each image to a size of its own, of about its aspect, in whole patches of the model, and no
             more of them than `height` × `width` has (as in arXiv 2307.06304, section 2, and 2502.14786, section 2.4.2).
         patch_size: of the model in pixels, one number or (height, width); what `keep_aspect` counts in.
@@ -35,6 +44,9 @@ class Preprocessing:
     std: float | tuple[float, ...] = 0.5
     interpolation: Interpolation = "bicubic"
     resize: Size | None = None
+    crop_size: Size | None = None
+    crop_rounding: CropRounding = "half_even"
+    resize_dtype: ResizeDtype = "uint8"
     keep_aspect: bool = False
     patch_size: Size = 1
 
@@ -49,6 +61,10 @@ class Preprocessing:
         for value in self._for_channels("std"):
             check_positive("std", value)
         check_choice("interpolation", self.interpolation, get_args(Interpolation))
+        check_choice("crop_rounding", self.crop_rounding, get_args(CropRounding))
+        check_choice("resize_dtype", self.resize_dtype, get_args(ResizeDtype))
+        if self.resize_dtype == "float32" and self.channels == 1:
+            raise ConfigError("resize_dtype float32 is for images of several channels; grey is made of whole levels")
         self._check_resize()
         if not isinstance(self.keep_aspect, bool):
             raise ConfigError(f"keep_aspect must be true or false, got {self.keep_aspect!r}")
@@ -89,18 +105,37 @@ class Preprocessing:
         r, c = min(grids, key=lambda grid: (abs(math.log(grid[0] / rows)) + abs(math.log(grid[1] / columns)), grid))
         return r * patch_height, c * patch_width
 
+    @property
+    def crop_hw(self) -> tuple[int, int]:
+        """Return (height, width) of the center crop."""
+        return (self.height, self.width) if self.crop_size is None else pair("crop_size", self.crop_size)
+
+    def crop_offset(self, height: int, width: int) -> tuple[int, int]:
+        """Return (top, left) of what the model sees in an image that was resized to these sides."""
+        crop_height, crop_width = self.crop_hw
+        return crop_start(height - crop_height, self.crop_rounding), crop_start(width - crop_width, self.crop_rounding)
+
     def _check_resize(self) -> None:
         if self.resize is None:
+            if self.crop_size is not None:
+                raise ConfigError("crop_size says what is cut out of a resized image; give resize as well")
             return
         if not isinstance(self.resize, int):
             object.__setattr__(self, "resize", pair("resize", self.resize))
         if self.keep_aspect:
             raise ConfigError("resize and keep_aspect both say what becomes of an image's shape; give one of them")
-        height, width = pair("resize", self.resize)
-        if height < self.height or width < self.width:
+        if self.crop_size is not None and not isinstance(self.crop_size, int):
+            object.__setattr__(self, "crop_size", pair("crop_size", self.crop_size))
+        crop_height, crop_width = self.crop_hw
+        if crop_height < self.height or crop_width < self.width:
             raise ConfigError(
-                f"resize must be at least the model's {self.height} × {self.width}, which is cut out of it; got "
-                f"{self.resize}"
+                f"crop_size must be at least the model's {self.height} × {self.width}, which is part of it; got "
+                f"{self.crop_size}"
+            )
+        height, width = pair("resize", self.resize)
+        if height < crop_height or width < crop_width:
+            raise ConfigError(
+                f"resize must be at least the {crop_height} × {crop_width} that is cut out of it; got {self.resize}"
             )
 
     def _for_channels(self, name: str) -> tuple[float, ...]:
@@ -110,3 +145,9 @@ class Preprocessing:
         if len(value) != self.channels:
             raise ConfigError(f"{name} must be one number, or one for each of {self.channels} channels; got {value!r}")
         return value
+
+
+def crop_start(margin: int, rounding: CropRounding) -> int:
+    """Return at which pixel a center crop begins that leaves `margin` pixels, at least 0, on both sides together."""
+    half = margin // 2
+    return half + (margin % 2) * (half % 2) if rounding == "half_even" else half

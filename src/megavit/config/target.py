@@ -1,6 +1,8 @@
 """What a model answers with: one class an image, several labels, or a score."""
 
 import math
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -11,7 +13,30 @@ TargetKind = Literal["classes", "labels", "score"]
 """One class an image (softmax); any number of labels, each by itself (sigmoid); one number (regression)."""
 
 PARTING = "|"
-"""Between two labels in a table; no label has it in its name."""
+"""Between two labels in a cell of a table."""
+
+_ESCAPED = re.compile(r"[\\|;]")
+_PIECE = re.compile(r"\\[\\|;]|.", re.DOTALL)
+
+
+def joined(labels: Iterable[str]) -> str:
+    r"""Return labels as one cell of a table: "cat|indoors"; what parts labels is written \| within one."""
+    return PARTING.join(_ESCAPED.sub(r"\\\g<0>", label) for label in labels)
+
+
+def parted(cell: str, parting: str = PARTING) -> list[str]:
+    r"""Return the labels of a cell, of which `joined` made it: without spaces around them, and without empty ones.
+
+    Args:
+        parting: the characters that part labels.
+    """
+    labels = [""]
+    for piece in _PIECE.findall(cell):
+        if piece in parting:
+            labels.append("")
+        else:
+            labels[-1] += piece[-1]
+    return [label.strip() for label in labels if label.strip()]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ Pool = Literal["cls", "mean", "map"]
 Block = Literal["parallel", "serial", "zeta"]
 Norm = Literal["layer", "rms"]
 Mlp = Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu", "relu2"]
-Positions = Literal["learned", "sincos", "rope", "learned_rope"]
+Positions = Literal["learned", "sincos", "rope", "learned_rope", "learned_rope_native", "rope_grid"]
 PrefixPositions = Literal["none", "class", "all"]
 FinalNorm = Literal["tokens", "pooled"]
 
@@ -40,9 +40,13 @@ class Design:
         attention_out_norm: a norm of what the heads have mixed, before its projection (arXiv 2210.06423).
         mlp_out_norm: a norm of the MLP's hidden channels, before their projection (the same).
         positions: "learned" table, "sincos" (fixed, 2-D), "rope" (rotary, 2-D axial, in attention), or
-            "learned_rope", a table and other rotary ones, of EVA-02's weights (arXiv 2303.11331).
+            for weights trained with them "rope_grid", other rotary ones (arXiv 2303.11331, section 2.2),
+            "learned_rope", these and a table, and "learned_rope_native", a table and those of a Perception Encoder
+            (arXiv 2504.13181).
         prefix_positions: where positions are learned, which tokens before the patches have one too: "none", the
             "class" token, or "all".
+        pool_heads: of attention pooling; None for as many as the layers have.
+        pool_prefix: attention pooling sees the tokens before the patches, too.
         patch_overlap: pixels by which a patch sees beyond each of its sides (arXiv 2106.13797, section 3).
         registers: extra learned tokens without meaning of their own (arXiv 2309.16588).
         layer_scale: starting value of a learned factor per channel on each branch (arXiv 2103.17239).
@@ -65,6 +69,8 @@ class Design:
     mlp_out_norm: bool = False
     positions: Positions = "learned"
     prefix_positions: PrefixPositions = "class"
+    pool_heads: int | None = None
+    pool_prefix: bool = False
     patch_overlap: int = 0
     registers: int = 0
     layer_scale: float | None = None
@@ -83,10 +89,21 @@ class Design:
         for name, kind in choices.items():
             check_choice(name, getattr(self, name), get_args(kind))
         check_positive("norm_eps", self.norm_eps)
-        flags = ("qk_norm", "qkv_bias", "norm_bias", "pre_norm", "patch_norm", "attention_out_norm", "mlp_out_norm")
+        flags = (
+            "qk_norm",
+            "qkv_bias",
+            "norm_bias",
+            "pre_norm",
+            "patch_norm",
+            "attention_out_norm",
+            "mlp_out_norm",
+            "pool_prefix",
+        )
         for name in flags:
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, got {getattr(self, name)!r}")
+        if self.pool_heads is not None:
+            check_whole("pool_heads", self.pool_heads, minimum=1)
         check_whole("patch_overlap", self.patch_overlap, minimum=0)
         check_whole("registers", self.registers, minimum=0)
         check_fraction("drop_path", self.drop_path)
@@ -95,6 +112,11 @@ class Design:
             check_positive("layer_scale", self.layer_scale)
         if self.block == "zeta":
             self._check_zeta()
+
+    @property
+    def rotary(self) -> bool:
+        """Whether attention turns its queries and keys by their places."""
+        return "rope" in self.positions
 
     def _check_zeta(self) -> None:
         """That block has no choice of these parts."""
@@ -176,12 +198,12 @@ class ViTConfig:
         check_divides(self.image_hw, self.patch_hw)
         if self.design.positions == "sincos" and self.dim % 4:
             raise ConfigError(f"sincos positions need dim to divide by 4, got dim {self.dim}")
-        if self.design.positions in ("rope", "learned_rope") and self.dim_head % 4:
+        if self.design.rotary and self.dim_head % 4:
             raise ConfigError(
                 f"{self.design.positions} positions need dim_head to divide by 4, got dim_head {self.dim_head}"
             )
-        if self.pool == "map" and self.dim % self.heads:
-            raise ConfigError(f"map pooling splits dim over heads: {self.dim} does not divide by {self.heads}")
+        if self.pool == "map" and self.dim % self.pool_heads:
+            raise ConfigError(f"map pooling splits dim over heads: {self.dim} does not divide by {self.pool_heads}")
 
     @property
     def image_hw(self) -> tuple[int, int]:
@@ -203,6 +225,16 @@ class ViTConfig:
     def num_patches(self) -> int:
         rows, columns = self.grid
         return rows * columns
+
+    @property
+    def pool_heads(self) -> int:
+        """Of attention pooling."""
+        return self.design.pool_heads or self.heads
+
+    @property
+    def num_pooled_tokens(self) -> int:
+        """Tokens that attention pooling sees."""
+        return self.num_patches + (self.num_prefix_tokens if self.design.pool_prefix else 0)
 
     @property
     def num_prefix_tokens(self) -> int:

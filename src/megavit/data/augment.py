@@ -80,12 +80,16 @@ def normalise(images: Images, preprocessing: Preprocessing) -> Images:
 
 
 def _normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    floats = images if images.is_floating_point() else images.float() / 255
-    return (floats - _by_channel(preprocessing.mean, floats)) / _by_channel(preprocessing.std, floats)
+    # Whole numbers are not divided first, which would round them once more.
+    floats, scale = (images, 1) if images.is_floating_point() else (images.float(), 255)
+    mean, std = (_by_channel(value, scale, images.device) for value in (preprocessing.mean, preprocessing.std))
+    return (floats - mean) / std
 
 
-def _by_channel(value: float | tuple[float, ...], images: Tensor) -> float | Tensor:
-    return torch.tensor(value, device=images.device).view(-1, 1, 1) if isinstance(value, tuple) else value
+def _by_channel(value: float | tuple[float, ...], scale: int, device: torch.device) -> float | Tensor:
+    if not isinstance(value, tuple):
+        return value * scale
+    return torch.tensor([one * scale for one in value], device=device).view(-1, 1, 1)
 
 
 def _views(batch: int, size: tuple[int, int], recipe: AugmentRecipe) -> Tensor:

@@ -7,9 +7,11 @@ does not know (.npy arrays, TIFF of many bands) is read beside it.
 import io
 import logging
 import math
+import os
 import re
 import stat
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 from megavit.data.arrays import NPY_SIGNATURE, read_npy
 from megavit.data.bands import TIFF_SIGNATURES, has_bands, read_bands
-from megavit.data.limits import MAX_PIXELS, MAX_TEXT_BYTES, check_bytes, check_size
+from megavit.data.limits import MAX_PIXELS, MAX_TEXT_BYTES, check_bytes, check_size, check_tile
 from megavit.data.modes import to_array
 from megavit.data.structure import check_exif, check_structure
 from megavit.errors import ImageError
@@ -32,6 +35,9 @@ FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
 DRAFT_MARGIN = 2
 """A JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves this many times the pixels a side that are needed, so that
 the resizing afterwards decides the look: on photographs and drawings at least 33 dB from decoding in full."""
+
+SETTLED_SECONDS = 2.5
+"""File systems keep times in steps of up to two seconds: two changes within one step have the same time."""
 
 NOT_AN_IMAGE = "not an image"
 DAMAGED = "damaged or cut short"
@@ -99,6 +105,8 @@ def _decode(data: bytes, need: Need | None, max_pixels: int = MAX_PIXELS) -> tup
             return _whole(read_bands(data, max_pixels))
         with _open(data) as image:
             check_size(*image.size, max_pixels)
+            if isinstance(image, TiffImageFile) and TILEWIDTH in image.tag_v2:
+                check_tile(image.tag_v2[TILEWIDTH], image.tag_v2[TILELENGTH], max_pixels)
             if image.format in ("JPEG", "MPO"):
                 return _from_jpeg(image, need)
             if image.format != "PNG":
@@ -123,10 +131,23 @@ def _whole(pixels: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a regular file; of nothing else, as a pipe or a device would keep us waiting.
+    """Return the bytes of a regular file; of nothing else, as a pipe or a device would keep us waiting.
 
     Raises:
         ImageError: where there is none, or it is empty, too large, or not ours to read.
+    """
+    return read_stamped(path)[0]
+
+
+def read_stamped(path: Path) -> tuple[bytes, int | None]:
+    """Return the bytes of a regular file, and a number that is another one when they have changed.
+
+    The number follows from what the system keeps of the file: its size, its inode, when its content and when its
+    entry were changed. Two readings with the same number read the same bytes, without comparing them. There is none,
+    None, where the file was changed so lately that the next change might not show in these times.
+
+    Raises:
+        ImageError: as `read_file`.
     """
     try:
         status = path.stat()
@@ -134,8 +155,11 @@ def read_file(path: Path) -> bytes:
             raise ImageError("a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
         check_bytes(status.st_size)
         with path.open("rb") as file:
+            before = _stamp(os.fstat(file.fileno()))
             # Not up to the limit: Python first sets aside as much memory as it is asked to read.
-            return file.read(status.st_size)
+            data = file.read(status.st_size)
+            after = _stamp(os.fstat(file.fileno()))
+        return data, after if after == before else None
     except ImageError:
         raise
     except FileNotFoundError as error:
@@ -146,6 +170,12 @@ def read_file(path: Path) -> bytes:
         raise ImageError((error.strerror or "cannot be read").lower()) from error
     except ValueError as error:
         raise ImageError("not a possible file name") from error
+
+
+def _stamp(status: os.stat_result) -> int | None:
+    if time.time() - max(status.st_mtime, status.st_ctime) < SETTLED_SECONDS:
+        return None
+    return hash((status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns))
 
 
 def from_pillow(image: Image.Image) -> np.ndarray:

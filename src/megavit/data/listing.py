@@ -40,7 +40,7 @@ class Candidate:
 class Listing:
     """Everything found below `root`; `classes` (or labels) may be empty of images; scores have none.
 
-    `root` is None where the data is at a URL.
+    `root` is None where the data is at a URL; `notes` are sentences for a person on how it was read.
     """
 
     root: Path | None
@@ -48,3 +48,4 @@ class Listing:
     candidates: tuple[Candidate, ...]
     skipped: tuple[Skipped, ...]
     target: TargetKind = "classes"
+    notes: tuple[str, ...] = ()

@@ -2,12 +2,14 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
+from megavit.config.names import canonical, look_alikes, told_apart
 from megavit.config.recipe import DataRecipe, OnCorrupt
+from megavit.data.class_folders import EXPECTED
 from megavit.data.demos import DEMOS, PREFIX, read_demo
-from megavit.data.folders import EXPECTED, list_folder
+from megavit.data.folders import list_folder
 from megavit.data.listing import Candidate, Listing
 from megavit.data.samples import LabelledImages, Sample, Skipped, TargetValue
 from megavit.data.scan import Facts, Progress, scan
@@ -28,6 +30,7 @@ def read_data(
     progress: Progress | None = None,
     needs: Sequence[str] = (),
     verify: Verify = "held-out",
+    known: Collection[str] | None = None,
 ) -> LabelledImages:
     """The images of a folder of class folders, a .csv or .tsv table of path and label(s) or score, shards, or a demo.
 
@@ -40,19 +43,24 @@ def read_data(
         verify: which shards are read, to leave out what is not as it was written: "all"; "held-out", those of
             validation and test, or all where there are none of their own; or "none": damage is met when an image is
             read, and another takes its place, so that the images stay what they are for a run that goes on.
+        known: the classes of the model that is to be measured on the images: then one of them is enough, and nothing
+            need be for training.
 
     Raises:
         DataError: where that gives no labelled images of two classes or more, saying what to do; or where a shard is
             damaged and `recipe.on_corrupt` is "fail".
     """
     text = os.fspath(source)
+    if not text.strip():
+        raise DataError("the name of the data is empty, which would be the current folder; give its name, or . for it")
+    known = None if known is None else {canonical(name) for name in known}
     if text.startswith(PREFIX):
         _check_shares(text, set(), recipe, needs)
         return read_demo(text, recipe)
     listing, found = survey(
-        source, recipe.on_corrupt, progress, verify, lambda splits: _check_shares(text, splits, recipe, needs)
+        source, recipe.on_corrupt, progress, verify, lambda splits: _check_shares(text, splits, recipe, needs), known
     )
-    return _assembled(text, listing, found, recipe)
+    return _assembled(text, listing, found, recipe, known is not None)
 
 
 def survey(
@@ -61,11 +69,13 @@ def survey(
     progress: Progress | None = None,
     verify: Verify = "held-out",
     check: Callable[[set[str | None]], None] = lambda _: None,
+    known: Collection[str] | None = None,
 ) -> tuple[Listing, list[Facts | str]]:
     """What a folder, a table or shards offer, and of each candidate its facts, or the reason why it cannot be used.
 
     Args:
         check: given the splits that there are, before any image is read.
+        known: as of `read_data`, in canonical form.
 
     Raises:
         DataError: as `read_data`, but not of classes that nothing is left of.
@@ -79,7 +89,7 @@ def survey(
     if path.is_file() and path.suffix.lower() in TABLES:
         listing = list_table(path)
     elif path.is_dir():
-        listing = list_folder(path)
+        listing = list_folder(path, known)
     else:
         what = "is a file that is none of these" if path.exists() else "is not there"
         demos = ", ".join(PREFIX + demo for demo in DEMOS)
@@ -101,11 +111,15 @@ def _check_shares(source: str, present: set[str | None], recipe: DataRecipe, nee
             )
 
 
-def _assembled(source: str, listing: Listing, found: Sequence[Facts | str], recipe: DataRecipe) -> LabelledImages:
+def _assembled(
+    source: str, listing: Listing, found: Sequence[Facts | str], recipe: DataRecipe, measured: bool
+) -> LabelledImages:
     if listing.target == "labels" and not listing.classes:
         raise DataError(f"no image of {source!r} has a label; fill the column labels, such as with cat|indoors")
-    if listing.target == "classes" and len(listing.classes) < 2:
-        raise DataError(f"{source!r} has only one class, {listing.classes[0]!r}; to tell apart takes at least two")
+    if listing.target == "classes" and len(listing.classes) < 2 and not measured:
+        raise DataError(
+            f"{source!r} has only one class, {listing.classes[0]!r}; to tell apart takes at least two{_within(listing)}"
+        )
     good: list[tuple[Candidate, Facts]] = []
     bad: list[tuple[Candidate, str]] = []
     for candidate, facts in zip(listing.candidates, found, strict=True):
@@ -115,7 +129,7 @@ def _assembled(source: str, listing: Listing, found: Sequence[Facts | str], reci
             good.append((candidate, facts))
     good, unlike = _of_one_kind(good)
     bad += unlike
-    _check_classes(source, listing.classes, [candidate for candidate, _ in good], bad)
+    _check_classes(source, listing.classes, [candidate for candidate, _ in good], bad, measured)
 
     good.sort(key=lambda pair: pair[0].name)
     digests = [facts.digest for _, facts in good]
@@ -139,6 +153,7 @@ def _assembled(source: str, listing: Listing, found: Sequence[Facts | str], reci
             facts.channels,
             facts.digest,
             candidate.at,
+            facts.stamp,
         )
         for (candidate, facts), split in zip(good, splits, strict=True)
     )
@@ -152,7 +167,18 @@ def _assembled(source: str, listing: Listing, found: Sequence[Facts | str], reci
         division,
         target=listing.target,
         on_corrupt=recipe.on_corrupt,
+        notes=listing.notes,
     )
+
+
+def _within(listing: Listing) -> str:
+    """Says which folder to give, where the one class has folders that may be the classes."""
+    split_names = (candidate.name.split("/") for candidate in listing.candidates)
+    folders = sorted({tuple(parts[:2]) for parts in split_names if len(parts) > 2})
+    if len(folders) < 2 or listing.root is None:
+        return ""
+    inner = ", ".join(repr(name) for _, name in folders[:3])
+    return f". If the folders within, {inner}, are the classes, give {str(listing.root / folders[0][0])!r}"
 
 
 def _indexed(target: str | tuple[str, ...] | float, number: Mapping[str, int]) -> TargetValue:
@@ -187,12 +213,19 @@ def _kind(channels: int) -> int:
 
 
 def _check_classes(
-    source: str, classes: Sequence[str], good: Sequence[Candidate], bad: Sequence[tuple[Candidate, str]]
+    source: str,
+    classes: Sequence[str],
+    good: Sequence[Candidate],
+    bad: Sequence[tuple[Candidate, str]],
+    measured: bool,
 ) -> None:
-    """Every class, or label, needs a name that can be written down, and an image that can be read and learnt from."""
+    """Every class, or label, needs a name that can be written down, and an image that can be read and, unless it is
+    only measured, learnt from."""
     for name in classes:
         if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that are no UTF-8
             raise DataError(f"the class {name!r} of {source!r} has a name that is not text; rename its folder")
+    if measured and good:
+        return
     readable = {name for candidate in good for name in candidate.names}
     reasons: dict[str, list[str]] = defaultdict(list)
     for candidate, reason in bad:
@@ -208,7 +241,9 @@ def _check_classes(
     learnt = {name for candidate in good if candidate.split in (None, "train") for name in candidate.names}
     unlearnt = [name for name in classes if name not in learnt]
     if unlearnt:
+        alike = next((group for group in look_alikes(classes) if set(group) & set(unlearnt)), None)
+        same = f". Is it one class: {told_apart(alike)}?" if alike else ""
         raise DataError(
             f"{source!r} has images of {', '.join(map(repr, unlearnt[:5]))} for validation or test, but none that can "
-            "be read for training. Add some to train, or remove the class"
+            f"be read for training. Add some to train, or remove the class{same}"
         )

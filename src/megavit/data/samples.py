@@ -1,38 +1,30 @@
 """What a set of labelled images is once it has been read: names, labels and splits, but no pixels."""
 
-import csv
-import io
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import get_args
+from json.encoder import encode_basestring_ascii as quoted
+from operator import attrgetter
+from typing import Any, TypeVar, get_args
 
 import torch
 
 from megavit.config.recipe import OnCorrupt
-from megavit.config.target import PARTING, TargetKind
+from megavit.config.target import TargetKind, joined
 from megavit.data.decode import decode
-from megavit.data.ranges import Range
+from megavit.data.image_file import read_stamped
+from megavit.data.ranges import Range, digest
+from megavit.data.split_names import SPLITS
 from megavit.data.stand_in import StandIns
 from megavit.errors import DataError, ImageError, OutputError
+from megavit.runtime.csv_files import TableError, csv_text, read_csv, restored
 
-SPLITS = ("train", "val", "test")
-
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
-"""What folders and tables may call a split, in lower case, and what we call it."""
+T = TypeVar("T")
+_ROWS = 4096  # that are hashed at a time
 
 TargetValue = int | tuple[int, ...] | float
 """A class's index, the sorted indices of the labels, or a score, as `LabelledImages.target` says."""
@@ -53,6 +45,7 @@ class Sample:
         channels: 1 where it is stored as grey, 3 for colour, or as many as an array or a TIFF has.
         digest: of the file's bytes (BLAKE2b, 8 bytes, in hex); equal for identical files.
         at: where its bytes are, in a shard; None for a file of its own.
+        stamp: of a file of its own, when it was read first (`megavit.data.image_file.read_stamped`).
     """
 
     name: str
@@ -63,6 +56,7 @@ class Sample:
     channels: int
     digest: str
     at: Range | None = field(default=None, compare=False)
+    stamp: int | None = field(default=None, compare=False)
 
     @property
     def label(self) -> int:
@@ -108,6 +102,7 @@ class LabelledImages:
         memory: name to uint8 (C, H, W), for sets that are not files.
         target: what every image has: one class, labels, or a score.
         on_corrupt: what to do where the bytes in a shard are damaged: "skip" or "fail", as of `DataRecipe`.
+        notes: sentences on how it was read that the person whose data it is should see.
     """
 
     source: str
@@ -119,7 +114,14 @@ class LabelledImages:
     memory: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
     target: TargetKind = "classes"
     on_corrupt: OnCorrupt = "skip"
-    _stand_ins: list[StandIns] = field(default_factory=list, init=False, repr=False, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    _made: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, make: Callable[["LabelledImages"], T]) -> T:
+        """Return what a function makes of these images, which it is asked for once: they do not change."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        return self._made[make]
 
     def of(self, split: str) -> tuple[Sample, ...]:
         """The samples of "train", "val" or "test"."""
@@ -132,7 +134,9 @@ class LabelledImages:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Images by split and class, or label; every split and every class is there, if only with 0."""
-        found = Counter((sample.split, label) for sample in self.samples for label in _indices(sample))
+        found: Counter[tuple[str, int]] = Counter()
+        for (split, target), images in Counter((sample.split, sample.target) for sample in self.samples).items():
+            found.update({(split, label): images for label in _indices(target)})
         return {split: {name: found[split, label] for label, name in enumerate(self.classes)} for split in SPLITS}
 
     def skipped_by_reason(self) -> dict[str, int]:
@@ -141,21 +145,39 @@ class LabelledImages:
 
     def fingerprint(self) -> str:
         """32 hex digits that change with any image's bytes, name, target or split, and with nothing else."""
-        whole = blake2b(digest_size=16)
-        for sample in sorted(self.samples, key=lambda sample: sample.name):
-            row = (sample.name, _named(sample, self.classes), sample.split, sample.digest)
-            whole.update(json.dumps(row).encode("ascii"))
-        return whole.hexdigest()
+        return self.once(_fingerprint)
 
     def pixels(self, sample: Sample, need: tuple[int, int] | None = None) -> torch.Tensor:
-        """uint8 (C, H, W) of a sample, as `decode` gives it; `need` is the (height, width) to be made of it.
+        """Return uint8 (C, H, W) of a sample, as `decode` gives it; `need` is the (height, width) to be made of it.
 
         Raises:
-            ImageError: where its file cannot be read any more.
+            DataError: naming its file, where it cannot be read any more, or is not what it was.
         """
-        if sample.at is not None:
-            return decode(self.sound(sample)[1], need)
-        return self.memory[sample.name] if self.root is None else decode(self.root / sample.name, need)
+        if sample.at is None and self.root is None:
+            return self.memory[sample.name]
+        try:
+            return decode(self._content(sample) if sample.at is None else self.sound(sample)[1], need)
+        except ImageError as error:
+            raise self.lost(sample, error.reason) from error
+
+    def _content(self, sample: Sample) -> bytes:
+        """Return the bytes of a sample's own file, which are those that were scanned."""
+        assert self.root is not None
+        data, stamp = read_stamped(self.root / sample.name)
+        # Hashing costs up to a tenth of decoding; what the system says of an untouched file is enough.
+        if (stamp is None or stamp != sample.stamp) and digest(data) != sample.digest:
+            raise DataError(
+                f"{sample.name!r} of {self.source!r} is not what it was when the run began: its bytes have changed. "
+                "Put it back as it was, or start again"
+            )
+        return data
+
+    def lost(self, sample: Sample, reason: str) -> DataError:
+        """Return the error for a sample that could be read when the data was scanned, and cannot any more."""
+        return DataError(
+            f"{sample.name!r} of {self.source!r} could be read before and cannot any more: {reason}. "
+            "Restore it, or start again without it"
+        )
 
     def sound(self, sample: Sample) -> tuple[Sample, bytes, Skipped | None]:
         """A sample of a shard, its bytes, and None; or of what stands for it (`StandIns`), and why.
@@ -170,17 +192,36 @@ class LabelledImages:
         except ImageError as error:
             reason = error.reason
         if self.on_corrupt == "skip":
-            if not self._stand_ins:
-                self._stand_ins.append(StandIns(self.samples))
-            for other in (self.samples[place] for place in self._stand_ins[0].of(sample)):
+            for other in (self.samples[place] for place in self.once(_stand_ins).of(sample)):
                 if other.at is not None:
                     with suppress(ImageError):
                         return other, other.at.read(), Skipped(sample.name, reason)
         raise ImageError(reason)
 
 
-def _indices(sample: Sample) -> tuple[int, ...]:
-    match sample.target:
+def _stand_ins(images: LabelledImages) -> StandIns:
+    return StandIns(images.samples)
+
+
+def _fingerprint(images: LabelledImages) -> str:
+    """The hash of (name, target, split, digest) of each sample, as JSON; of a million in about a second."""
+    whole = blake2b(digest_size=16)
+    targets = {target: json.dumps(_named(target, images.classes)) for target in {one.target for one in images.samples}}
+    rows: list[str] = []
+    for sample in sorted(images.samples, key=attrgetter("name")):
+        # Of scores 0.0 and -0.0 are the same key.
+        target = repr(sample.target) if isinstance(sample.target, float) else targets[sample.target]
+        name, digest = quoted(sample.name), quoted(sample.digest)
+        rows.append(f'[{name}, {target}, "{sample.split}", {digest}]')
+        if len(rows) == _ROWS:
+            whole.update("".join(rows).encode("ascii"))
+            rows.clear()
+    whole.update("".join(rows).encode("ascii"))
+    return whole.hexdigest()
+
+
+def _indices(target: TargetValue) -> tuple[int, ...]:
+    match target:
         case int() as label:
             return (label,)
         case tuple() as labels:
@@ -189,9 +230,9 @@ def _indices(sample: Sample) -> tuple[int, ...]:
             return ()
 
 
-def _named(sample: Sample, classes: Sequence[str]) -> str | list[str] | float:
+def _named(target: TargetValue, classes: Sequence[str]) -> str | list[str] | float:
     """A sample's target as plain JSON types, with names instead of indices."""
-    match sample.target:
+    match target:
         case int() as label:
             return classes[label]
         case tuple() as labels:
@@ -225,19 +266,20 @@ def write_samples(
 
 
 def samples_csv(samples: Sequence[Sample], classes: Sequence[str], target: TargetKind = "classes") -> bytes:
-    """A CSV of name, label (or labels parted by "|", or score), split and digest.
+    """A CSV of name, label (or labels, as `joined` has them, or score), split and digest.
 
     Names that are not text are written as the bytes they are, so that any file name survives.
     """
-    text = io.StringIO(newline="")
-    # Everything in quotes: Python before 3.13 leaves a carriage return bare, and would read two lines.
-    table = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    table.writerow(_header(target))
-    for sample in samples:
-        named = _named(sample, classes)
-        text_of_target = PARTING.join(named) if isinstance(named, list) else str(named)
-        table.writerow((sample.name, text_of_target, sample.split, sample.digest))
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    rows = (
+        (
+            sample.name,
+            joined(named) if isinstance(named := _named(sample.target, classes), list) else named,
+            sample.split,
+            sample.digest,
+        )
+        for sample in samples
+    )
+    return csv_text(_header(target), rows)
 
 
 def read_samples(path: Path) -> tuple[Row, ...]:
@@ -246,22 +288,23 @@ def read_samples(path: Path) -> tuple[Row, ...]:
     Raises:
         DataError: where it cannot be read, or is not such a table.
     """
+    headers = [_header(target) for target in get_args(TargetKind)]
     try:
-        text = path.read_bytes().decode("utf-8", "surrogateescape")
+        with path.open("rb") as file:
+            rows = read_csv(file, errors="surrogateescape")
+            header = next(rows, (0, []))[1]
+            lines = [restored(line) for _, line in rows]
     except OSError as error:
         raise DataError(f"the list of samples {str(path)!r} cannot be read: {error.strerror}") from error
-    try:
-        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except csv.Error as error:
+    except TableError as error:
         raise DataError(f"the list of samples {str(path)!r} is damaged: {error}") from error
-    headers = [_header(target) for target in get_args(TargetKind)]
-    if not lines or tuple(lines[0]) not in headers:
+    if tuple(header) not in headers:
         known = " or ".join(",".join(header) for header in headers)
         raise DataError(f"the list of samples {str(path)!r} must begin with the line {known}")
-    for number, line in enumerate(lines[1:], start=1):
-        if len(line) != len(lines[0]) or line[2] not in SPLITS:
-            raise DataError(f"sample {number} of {str(path)!r} must be {', '.join(lines[0])}; got {line!r}")
-    return tuple(Row(*line) for line in lines[1:])
+    for number, line in enumerate(lines, start=1):
+        if len(line) != len(header) or line[2] not in SPLITS:
+            raise DataError(f"sample {number} of {str(path)!r} must be {', '.join(header)}; got {line!r}")
+    return tuple(Row(*line) for line in lines)
 
 
 def _header(target: TargetKind) -> tuple[str, str, str, str]:

@@ -1,10 +1,10 @@
 """Every candidate is read to its end once, so that nothing unreadable is met later."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from megavit.data.image_file import NOT_AN_IMAGE, examine, read_file
+from megavit.data.image_file import NOT_AN_IMAGE, examine, read_stamped
 from megavit.data.ranges import digest
 from megavit.data.workers import in_processes, processors
 from megavit.errors import ImageError
@@ -20,12 +20,13 @@ _CHUNK = 64
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is kept of an image that could be read: pixels upright, channels, and `Sample.digest`."""
+    """What is kept of an image that could be read: pixels upright, channels, `Sample.digest` and `Sample.stamp`."""
 
     height: int
     width: int
     channels: int
     digest: str
+    stamp: int | None = field(default=None, compare=False)
 
 
 def scan(root: Path, names: Sequence[str], progress: Progress | None = None) -> list[Facts | str]:
@@ -51,11 +52,11 @@ def _examine_chunk(task: tuple[Path, Sequence[str]]) -> list[Facts | str]:
 
 def _examine(root: Path, name: str) -> Facts | str:
     try:
-        data = read_file(root / name)
+        data, stamp = read_stamped(root / name)
         channels, height, width = examine(data)
     except ImageError as error:
         return _with_suffix(name) if error.reason == NOT_AN_IMAGE else error.reason
-    return Facts(height, width, channels, digest(data))
+    return Facts(height, width, channels, digest(data), stamp)
 
 
 def _with_suffix(name: str) -> str:

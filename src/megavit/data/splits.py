@@ -1,11 +1,11 @@
 """Who trains, who validates, who tests: stratified, seeded, and never one file on two sides."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from hashlib import blake2b
 
 from megavit.config.target import TargetKind
-from megavit.data.samples import SPLITS
+from megavit.data.split_names import SPLITS
 
 OF: dict[TargetKind, str] = {
     "classes": "each class's training images",
@@ -16,12 +16,13 @@ OF: dict[TargetKind, str] = {
 
 
 def divide(labels: Sequence[str], digests: Sequence[str], val: float, test: float, seed: int) -> list[str]:
-    """The split of each image, drawn within its class.
+    """Return the split of each image, drawn within its class, identical files on one side whatever their classes.
 
     The order in which a class is drawn depends on the seed, its name and its files' bytes alone: neither
-    another class nor a new file name moves an image. Of n images, round(n × share) go to val and to test,
-    at least one each where n is 3 or more, and at least one stays in train; a share of 0 gives none.
-    Identical files of a class stay together, which may cost a split a few images.
+    another class nor a new file name moves an image, but for files that are in both classes. Of n images,
+    round(n × share) go to val and to test, at least one each where n is 3 or more, and at least one stays in train; a
+    share of 0 gives none. Identical files stay together, which may cost a split a few images; of several classes,
+    they are drawn with the one that has the fewest images.
 
     Args:
         labels: class names, one an image.
@@ -29,15 +30,25 @@ def divide(labels: Sequence[str], digests: Sequence[str], val: float, test: floa
         val, test: shares in [0, 1), together below 1.
         seed: of the drawing.
     """
-    groups: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for place, (label, digest) in enumerate(zip(labels, digests, strict=True)):
-        groups[label][digest].append(place)
+    same: dict[str, list[int]] = defaultdict(list)
+    for place, digest in enumerate(digests):
+        same[digest].append(place)
+    images = Counter(labels)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for digest, places in same.items():
+        groups[min((labels[place] for place in places), key=lambda label: (images[label], label))].append(digest)
     splits = ["train"] * len(labels)
-    for label, same in groups.items():
-        drawn = sorted(same, key=lambda digest: _draw(seed, label, digest))
+    for label, own in groups.items():
+        drawn = sorted(own, key=lambda digest: _draw(seed, label, digest))
         for split, chosen in _share_out([same[digest] for digest in drawn], val, test).items():
             for place in chosen:
                 splits[place] = split
+    # A class whose files are all in other classes too may have lost every one to their val and test.
+    learnt = {label for label, split in zip(labels, splits, strict=True) if split == "train"}
+    for label in sorted(set(labels) - learnt):
+        own = {digest for digest, other in zip(digests, labels, strict=True) if other == label}
+        for place in same[min(own, key=lambda digest: (len(same[digest]), _draw(seed, label, digest)))]:
+            splits[place] = "train"
     return splits
 
 

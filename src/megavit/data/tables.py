@@ -1,34 +1,33 @@
 """Tables: a CSV file of path, label (or labels, or score) and, if wanted, split."""
 
-import csv
 import io
-import math
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
+from typing import BinaryIO
 
-from megavit.config.target import TargetKind
+from megavit.config.names import shortened
+from megavit.data.disk_names import DiskNames
 from megavit.data.listing import Candidate, Listing
-from megavit.data.samples import COLUMN, SPLIT_NAMES, SPLITS, Skipped
-from megavit.errors import DataError
-
-_COLUMNS = {
-    "path": ("path", "image", "file", "filename"),
-    "label": ("label", "class"),
-    "labels": ("labels",),
-    "score": ("score",),
-    "split": ("split",),
-}
-_TARGETS: dict[str, TargetKind] = {column: target for target, column in COLUMN.items()}
-_DELIMITERS = (",", ";", "\t")
-_ONCE = {"labels": "list all its labels in one line"}
-_EXPECTED = (
-    "Expected a header with the columns path and label, and if you like split, then a line an image:\n"
-    "  path,label,split\n"
-    "  photos/1.jpg,cat,train\n"
-    'Instead of label: labels, for any number of them ("cat|indoors"), or score, for a number'
+from megavit.data.samples import Skipped
+from megavit.data.split_names import split_named
+from megavit.data.table_cells import (
+    are_parted,
+    may_be_several,
+    read_class,
+    read_is_valid,
+    read_labels,
+    read_score,
+    read_split,
 )
+from megavit.data.table_columns import EXPECTED, TARGETS, Header, find_header
+from megavit.errors import DataError
+from megavit.runtime.csv_files import MAX_ROW, TableError, read_csv, restored
+
+_ONCE = {"labels": "list all its labels in one line"}
+_SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\x1f\x8b")
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,40 +38,61 @@ class _Line:
     split: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """An open table: its columns, and its lines by number as they come."""
+
+    path: Path
+    header: Header
+    parting: str
+    rows: Iterator[tuple[int, list[str]]]
+
+
 def list_table(table: Path) -> Listing:
     """The images named by a table; none is opened, and none need be there.
 
-    The first line names the columns: path (or image, file, filename), one of label (or class), labels and
-    score, and, if wanted, split (`SPLIT_NAMES`, in any case). Columns are parted by commas, semicolons or tabs,
-    labels by "|" (or ";" where it parts no columns), the text is UTF-8, and paths are relative to the table's folder.
+    The first line names the columns: path, one of label, labels and score, and, if wanted, split or is_valid, or what
+    `megavit.data.table_columns` has for these. Columns are parted by commas, semicolons or tabs, labels by "|" (or ";"
+    where it parts no columns) or as a list of Python's, the text is UTF-8, and paths are relative to the table's
+    folder; `DiskNames` finds those that are written otherwise than on disk.
 
     Raises:
         DataError: naming the line, where the table is not such, or says two things of one image.
     """
-    text = _text(table)
-    delimiter, columns = _header(table, text)
-    column = next(name for name in _TARGETS if name in columns)
     first: dict[str, _Line] = {}
     candidates: list[Candidate] = []
     skipped: list[Skipped] = []
-    for line in _lines(table, text, delimiter, columns):
-        name = PurePath(line.path).as_posix()
-        before = first.setdefault(name, line)
-        if before is line:
-            candidates.append(Candidate(name, line.target, line.split))
-        elif (before.target, before.split) == (line.target, line.split):
-            skipped.append(Skipped(name, "listed twice"))
-        else:
-            differ = before.target != line.target
-            what, one, other = (column, before.target, line.target) if differ else ("split", before.split, line.split)
-            raise DataError(
-                f"{str(table)!r} lists {name!r} in line {before.number} with the {what} {one!r} and in line "
-                f"{line.number} with {other!r}: {_ONCE.get(what, f'an image has one {what}')}; remove one of the lines"
-            )
+    names = DiskNames(table.parent)
+    with _opened(table) as opened:
+        column = opened.header.target
+        for line in _lines(opened):
+            name = names.find(line.path)
+            before = first.setdefault(name, line)
+            if before is line:
+                candidates.append(Candidate(name, line.target, line.split))
+            elif (before.target, before.split) == (line.target, line.split):
+                skipped.append(Skipped(name, "listed twice"))
+            else:
+                differ = before.target != line.target
+                what, one, other = (
+                    (column, before.target, line.target) if differ else ("split", before.split, line.split)
+                )
+                raise DataError(
+                    f"{str(table)!r} lists {name!r} in line {before.number} with the {what} {one!r} and in line "
+                    f"{line.number} with {other!r}: {_ONCE.get(what, f'an image has one {what}')}; remove one of the "
+                    "lines"
+                )
     if not candidates:
-        raise DataError(f"{str(table)!r} names no images. {_EXPECTED}")
+        raise DataError(f"{str(table)!r} names no images. {EXPECTED}")
     classes = tuple(sorted({name for candidate in candidates for name in candidate.names}))
-    return Listing(table.parent, classes, tuple(candidates), tuple(skipped), _TARGETS[column])
+    notes = []
+    if names.changed:
+        notes.append(f"{names.changed:,} images have their names on disk otherwise than in the table, and were found")
+    if column == "label":
+        notes += _several(classes)
+    if column == "labels" and all(len(candidate.names) == 1 for candidate in candidates):
+        notes.append("every image has exactly one label: if it cannot have more, call the column label")
+    return Listing(table.parent, classes, tuple(candidates), tuple(skipped), TARGETS[column], tuple(notes))
 
 
 def column_of(table: Path, column: str) -> dict[str, str]:
@@ -81,118 +101,145 @@ def column_of(table: Path, column: str) -> dict[str, str]:
     Raises:
         DataError: where the table has no such column, or says two things of one image.
     """
-    text = _text(table)
-    delimiter, columns = _header(table, text)
-    rows = _rows(table, text, delimiter)
-    _, names = next(rows)
-    names = [name.strip() for name in names]
-    # As it is written, else in other capitals.
-    places = [place for place, name in enumerate(names) if name == column] or [
-        place for place, name in enumerate(names) if name.lower() == column.strip().lower()
-    ]
-    if len(places) != 1:
-        others = [name for place, name in enumerate(names) if place not in columns.values()]
-        has = f"it has {', '.join(map(repr, others))} besides" if others else "and no other than path and answer"
-        found = "more than one column" if places else "no column"
-        raise DataError(f"{str(table)!r} has {found} {column!r}; {has}")
     values: dict[str, str] = {}
-    for number, row in rows:
-        name, value = PurePath(row[columns["path"]]).as_posix(), row[places[0]].strip()
-        if values.setdefault(name, value) != value:
-            raise DataError(
-                f"{str(table)!r}, line {number}: {column} of {name!r} is {value!r}, and before it was "
-                f"{values[name]!r}; keep one of the lines"
-            )
+    disk = DiskNames(table.parent)
+    with _opened(table) as opened:
+        header = opened.header
+        names = [name.strip() for name in header.names]
+        # As it is written, else in other capitals.
+        places = [place for place, name in enumerate(names) if name == column] or [
+            place for place, name in enumerate(names) if name.lower() == column.strip().lower()
+        ]
+        if len(places) != 1:
+            others = [name for place, name in enumerate(names) if place not in header.index.values()]
+            has = f"it has {', '.join(map(repr, others))} besides" if others else "and no other than path and answer"
+            found = "more than one column" if places else "no column"
+            raise DataError(f"{str(table)!r} has {found} {column!r}; {has}")
+        for number, row in opened.rows:
+            name, value = disk.find(row[header.index["path"]]), row[places[0]].strip()
+            if values.setdefault(name, value) != value:
+                raise DataError(
+                    f"{str(table)!r}, line {number}: {column} of {name!r} is {value!r}, and before it was "
+                    f"{values[name]!r}; keep one of the lines"
+                )
     return values
 
 
-def _lines(table: Path, text: str, delimiter: str, columns: dict[str, int]) -> Iterator[_Line]:
-    rows = _rows(table, text, delimiter)
-    next(rows)
-    for number, row in rows:
-        yield _line(table, number, {column: row[place] for column, place in columns.items()}, delimiter)
-
-
-def _rows(table: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Every line with its number, the header first; each has as many columns."""
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+@contextmanager
+def _opened(table: Path) -> Iterator[_Table]:
+    """The table behind its header; whatever is wrong with a line names the table."""
     try:
-        header = next(rows)
-        yield rows.line_num, header
-        for row in rows:
-            if row and len(row) != len(header):
-                raise DataError(
-                    f"{str(table)!r}, line {rows.line_num}: expected {len(header)} columns as in the header, "
-                    f"got {len(row)}"
-                )
-            if row:
-                yield rows.line_num, row
-    except csv.Error as error:
-        raise DataError(f"{str(table)!r}, line {rows.line_num}: {error}; check the quotation marks") from error
+        with table.open("rb") as file:
+            delimiter, header, last = _header(table, file)
+            file.seek(0)
+            rows = _rows(read_csv(file, delimiter, spaces=True), header, last)
+            yield _Table(table, header, "|" if delimiter == ";" else "|;", rows)
+    except TableError as error:
+        raise DataError(f"{str(table)!r}, {error}") from error
+    except OSError as error:
+        raise DataError(f"the table {str(table)!r} cannot be read: {error.strerror}") from error
 
 
-def _line(table: Path, number: int, values: dict[str, str], delimiter: str) -> _Line:
+def _header(table: Path, file: BinaryIO) -> tuple[str, Header, int]:
+    """The delimiter, the columns, and the number of the line that names them."""
+    start = file.read(8)
+    if start.startswith(_UTF_16) or start[1::2] == b"\0\0\0\0":
+        raise DataError(f"{str(table)!r}, line 1: not UTF-8 text but UTF-16; save the table as CSV UTF-8")
+    if start.startswith(_SPREADSHEETS):
+        raise DataError(f"{str(table)!r} is no text but a spreadsheet's own or a compressed file; save it as CSV UTF-8")
+    file.seek(0)
+    text = io.TextIOWrapper(file, "utf-8-sig", "replace", newline="")
+    number, told, first = 1, None, text.readline(MAX_ROW + 1)
+    try:
+        while first and (not first.strip() or ((told := told or _told_delimiter(first)) and _told_delimiter(first))):
+            number, first = number + 1, text.readline(MAX_ROW + 1)
+    finally:
+        text.detach()
+    if len(first) > MAX_ROW:
+        raise DataError(
+            f"{str(table)!r} has a first line of more than {MAX_ROW:,} characters, which names no columns. {EXPECTED}"
+        )
+    return *find_header(table, first.rstrip("\r\n"), told), number
+
+
+def _told_delimiter(line: str) -> str | None:
+    """The delimiter that a line such as sep=; tells to a spreadsheet program."""
+    text = line.strip('\r\n "').lower()
+    return text[4:] or "," if text.startswith("sep=") and len(text) <= 5 else None
+
+
+def _rows(rows: Iterator[tuple[int, list[str]]], header: Header, last: int) -> Iterator[tuple[int, list[str]]]:
+    """Every line behind the header with its number; each has as many columns, and empty ones are left out."""
+    for number, row in rows:
+        if number <= last or not any(cell.strip() for cell in row):
+            continue
+        if len(row) != len(header.names):
+            raise TableError(f"line {number}: expected {len(header.names)} columns as in the header, got {len(row)}")
+        yield number, restored(row)
+
+
+def _lines(table: _Table) -> Iterator[_Line]:
+    index = table.header.index
+    several: tuple[int, str] | None = None
+    parted = False
+    splits = {
+        place: set[str]() for place, name in enumerate(table.header.names) if place not in index.values()
+    } if not {"split", "is_valid"} & set(index) else {}  # fmt: skip
+    for number, row in table.rows:
+        values = {column: row[place] for column, place in index.items()}
+        try:
+            yield _line(number, values, table.parting)
+        except DataError as error:
+            raise TableError(f"line {number}: {error}") from error
+        if "labels" in values:
+            parted = parted or are_parted(values["labels"], table.parting)
+            if several is None and may_be_several(values["labels"]):
+                several = number, values["labels"].strip()
+        splits = {
+            place: found | {split} for place, found in splits.items() if (split := split_named(row[place])) is not None
+        }
+    if several and not parted:
+        raise TableError(
+            f'line {several[0]}: the labels {several[1]!r} may be one or several: part several with "|", such as '
+            f"{'|'.join(several[1].replace(',', ' ').split()[:2])}; if an image has just one, call the column label"
+        )
+    named = next((place for place, found in splits.items() if "train" in found and len(found) > 1), None)
+    if named is not None:
+        column = table.header.names[named]
+        raise DataError(
+            f"{str(table.path)!r} has no column split, but {column!r} says nothing but train, val or test: call it "
+            "split, or take it away if it means something else"
+        )
+
+
+def _line(number: int, values: Mapping[str, str], parting: str) -> _Line:
     path = values["path"]
-    empty = "path" if not path.strip() else "label" if not values.get("label", "given").strip() else None
-    if empty:
-        raise DataError(f"{str(table)!r}, line {number}: the {empty} is empty")
+    if not path.strip():
+        raise DataError("the path is empty")
     target: str | tuple[str, ...] | float
     if "labels" in values:
-        parts = re.split(r"\|" if delimiter == ";" else r"[|;]", values["labels"])
-        target = tuple(sorted({part.strip() for part in parts if part.strip()}))
+        target = read_labels(values["labels"], parting)
     elif "score" in values:
-        target = _score(table, number, values["score"])
+        target = read_score(values["score"])
     else:
-        target = values["label"].strip()
+        target = read_class(values["label"])
     split = None
     if "split" in values:
-        split = SPLIT_NAMES.get(values["split"].strip().lower())
-        if split is None:
-            raise DataError(
-                f"{str(table)!r}, line {number}: split must be one of {', '.join(SPLITS)}; got {values['split']!r}"
-            )
+        split = read_split(values["split"])
+    elif "is_valid" in values:
+        split = read_is_valid(values["is_valid"])
     return _Line(number, path, target, split)
 
 
-def _score(table: Path, number: int, text: str) -> float:
-    try:
-        score = float(text.replace("_", "?"))  # Python would read 1_000, nobody else does
-    except ValueError:
-        score = math.nan
-    if not math.isfinite(score):
-        raise DataError(f"{str(table)!r}, line {number}: score must be a finite number such as 3.5, got {text!r}")
-    return score
-
-
-def _text(table: Path) -> str:
-    try:
-        data = table.read_bytes()
-    except OSError as error:
-        raise DataError(f"the table {str(table)!r} cannot be read: {error.strerror}") from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        number = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{str(table)!r}, line {number}: not UTF-8 text; save the table as CSV UTF-8") from error
-
-
-def _header(table: Path, text: str) -> tuple[str, dict[str, int]]:
-    """The delimiter under which the first line names a path and a target, and where each column is."""
-    first = text.split("\n", 1)[0].rstrip("\r")
-    for delimiter in _DELIMITERS:
-        names = [name.strip().strip('"').lower() for name in first.split(delimiter)]
-        places = {
-            column: [place for place, name in enumerate(names) if name in known] for column, known in _COLUMNS.items()
-        }
-        targets = [column for column in _TARGETS if places[column]]
-        if places["path"] and len(targets) > 1:
-            raise DataError(
-                f"{str(table)!r} has the columns {' and '.join(targets)}: keep one of label, labels and score, which "
-                "says what is to be learnt"
-            )
-        if places["path"] and targets:
-            for column, found in places.items():
-                if len(found) > 1:
-                    raise DataError(f"{str(table)!r} has more than one column for the {column}: {first!r}")
-            return delimiter, {column: found[0] for column, found in places.items() if found}
-    raise DataError(f"{str(table)!r} begins with {first[:80]!r}. {_EXPECTED}")
+def _several(classes: tuple[str, ...]) -> list[str]:
+    """Says which classes seem to be several, because what their commas part are classes, too."""
+    known = set(classes)
+    found = [
+        name
+        for name in classes
+        if len(parts := [part.strip() for part in name.replace(";", ",").split(",")]) > 1 and set(parts) <= known
+    ]
+    if not found:
+        return []
+    return [f"several labels are taken for one class: {shortened(found, 3)}; if an image may have several, call the "
+            'column labels and part them with "|"']  # fmt: skip

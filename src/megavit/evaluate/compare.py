@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from megavit.config.target import PARTING, Target, TargetKind
+from megavit.config.names import canonical, index_by_name
+from megavit.config.target import Target, TargetKind, joined
 from megavit.data.samples import Sample
 from megavit.errors import DataError
 from megavit.evaluate.gain import CHANCE, mcnemar, paired_change
@@ -93,10 +94,11 @@ def check_comparable(a: Predictor, b: Predictor) -> None:
             f"two bundles are compared by the same kind of answer: {a.folder} answers with {a.target}, "
             f"{b.folder} with {b.target}"
         )
+    known = {one.folder: index_by_name(one.labels) for one in (a, b)}
     lacking = [
         f"{one.folder} alone knows {', '.join(map(repr, alone[:5]))}{' …' if len(alone) > 5 else ''}"
         for one, other in ((a, b), (b, a))
-        if (alone := [name for name in one.labels if name not in other.labels])
+        if (alone := [name for name in one.labels if canonical(name) not in known[other.folder]])
     ]
     if lacking:
         raise DataError(
@@ -114,8 +116,8 @@ def in_order_of(labels: Sequence[str], other: Predictor, answers: Tensor) -> tup
     target = other.info.target
     if not labels:
         return answers, target
-    place = {name: number for number, name in enumerate(other.labels)}
-    order = [place[name] for name in labels]
+    place = index_by_name(other.labels)
+    order = [place[name] if name in place else place[canonical(name)] for name in labels]
     thresholds = [target.thresholds[number] for number in order] if target.thresholds else []
     return answers[:, order], Target(kind=target.kind, thresholds=thresholds)
 
@@ -246,4 +248,4 @@ def _side(a: bool, b: bool) -> Side:
 
 
 def _listed(present: Tensor, labels: Sequence[str]) -> str:
-    return PARTING.join(labels[place] for place in torch.nonzero(present).flatten().tolist())
+    return joined(labels[place] for place in torch.nonzero(present).flatten().tolist())

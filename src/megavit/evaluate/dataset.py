@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from megavit.config.names import index_by_name, look_alikes, told_apart
 from megavit.config.target import TargetKind
 from megavit.data.batches import batches_of, in_turn
 from megavit.data.pictures import Pictures, fits
@@ -54,11 +55,12 @@ def choose(
             f"{images.source} gives {have[images.target]}, and the bundle answers with {have[target]}; "
             f"give a table with the column {COLUMN[target]}" + (", or class folders" if target == "classes" else "")
         )
-    unknown = [name for name in images.classes if name not in labels]
+    number = index_by_name(labels)
+    unknown = [name for name in images.classes if name not in number]
     if unknown:
         raise DataError(
             f"{images.source} has classes that the bundle does not know: {', '.join(map(repr, unknown[:10]))}; "
-            f"it knows {', '.join(map(repr, labels[:10]))}{' …' if len(labels) > 10 else ''}"
+            f"it knows {', '.join(map(repr, labels[:10]))}{' …' if len(labels) > 10 else ''}{_alike(unknown, labels)}"
         )
     split, offered = next(
         ((split, images.of(split)) for split in ("test", "val") if images.of(split)), ("all", images.samples)
@@ -70,7 +72,6 @@ def choose(
             f"what is to be measured was trained or chosen by every one of these {len(offered)} images of "
             f"{images.source}; how good it is shows only on images that it has not seen"
         )
-    number = {name: place for place, name in enumerate(labels)}
     renumbered = [number[name] for name in images.classes]
     samples = tuple(replace(sample, target=_renumber(sample.target, renumbered)) for sample in fresh)
     return Choice(samples, len(offered) - len(fresh), split)
@@ -106,6 +107,14 @@ def see(
         found.append(predictor.see(batch))
         progress(sum(len(one.logits) for one in found), len(pictures))
     return Seen(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+
+def _alike(unknown: Sequence[str], labels: Sequence[str]) -> str:
+    """Says which unknown name a person would take for one that the bundle knows."""
+    known = set(labels)
+    alike = (names for names in look_alikes([*labels, *unknown]) if set(names) - known and set(names) & known)
+    group = next(alike, None)
+    return "" if group is None else f". Are they one: {told_apart(group)}?"
 
 
 def _renumber(target: TargetValue, numbers: Sequence[int]) -> TargetValue:

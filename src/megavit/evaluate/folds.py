@@ -1,5 +1,6 @@
 """Divisions of images for cross-validation: each image is answered for once, by what was learnt from others."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,13 +18,15 @@ class Fold(NamedTuple):
     held: Tensor
 
 
-def folds(targets: Tensor, count: int = FOLDS, seed: int = 0) -> list[Fold]:
-    """`count` folds, fewer where there are fewer images, every class (or part of the scores' range) spread over all.
+def folds(targets: Tensor, count: int = FOLDS, seed: int = 0, *, digests: Sequence[str] | None = None) -> list[Fold]:
+    """Return `count` folds, fewer where there are fewer images, every class (or part of the range) spread over all.
 
     Args:
         targets: as `megavit.data.targets.targets_of` gives them; at least two images.
         count: at least two.
         seed: of the order.
+        digests: equal for identical files, which go to the same fold: an image is no judge of its own copy. None: no
+            two are the same.
     """
     order = torch.randperm(len(targets), generator=generator(seed))
     if targets.ndim == 1:
@@ -31,7 +34,12 @@ def folds(targets: Tensor, count: int = FOLDS, seed: int = 0) -> list[Fold]:
     # Neighbours in this order are alike, and go to different folds.
     number = torch.empty_like(order)
     number[order] = torch.arange(len(order)) % min(count, len(order))
-    return [
+    if digests is not None:
+        first: dict[str, int] = {}
+        number = number[torch.tensor([first.setdefault(digest, place) for place, digest in enumerate(digests)])]
+    found = [
         Fold(torch.nonzero(number != fold).flatten(), torch.nonzero(number == fold).flatten())
-        for fold in range(min(count, len(order)))
+        for fold in number.unique().tolist()
     ]
+    # Images that are all the same leave nothing to learn from: then each counts for itself.
+    return found if len(found) > 1 or digests is None else folds(targets, count, seed)

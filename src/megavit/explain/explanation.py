@@ -12,6 +12,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 
+from megavit.config.names import canonical, index_by_name
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.augment import normalise
 from megavit.data.pictures import as_batch, prepare
@@ -116,10 +117,12 @@ def place_of(predictor: Predictor, label: str | None) -> int | None:
         return None
     if predictor.target == "score":
         raise ConfigError(f"this bundle answers with a score and knows no labels; leave out the label {label!r}")
-    if label not in predictor.labels:
+    index = index_by_name(predictor.labels)
+    found = index.get(label, index.get(canonical(label)))
+    if found is None:
         known = ", ".join(predictor.labels[:10]) + (" …" if len(predictor.labels) > 10 else "")
         raise ConfigError(f"label must be one that the bundle knows, such as {known}; got {label!r}")
-    return predictor.labels.index(label)
+    return found
 
 
 def overlays(

@@ -94,7 +94,7 @@ def relevance(recording: Recording, pool: Pool, target: Tensor | None = None) ->
 
 
 def _pooled_from(recording: Recording, pool: Pool, weights: Tensor | None) -> Tensor:
-    """What pooling takes from each token after the last layer, (B, T); `weights` (B, H, N) are of attention pooling."""
+    """What pooling takes from each token after the last layer, (B, T); `weights` (B, H, N or T) are the pool's."""
     batch, _, tokens, _ = recording.layers[0].shape
     found = torch.zeros(batch, tokens, device=recording.logits.device)
     match pool:
@@ -104,7 +104,7 @@ def _pooled_from(recording: Recording, pool: Pool, weights: Tensor | None) -> Te
             found[:, recording.prefix :] = 1 / (tokens - recording.prefix)
         case "map":
             assert weights is not None
-            found[:, recording.prefix :] = weights.float().mean(dim=1)
+            found[:, tokens - weights.shape[-1] :] = weights.float().mean(dim=1)
     return found
 
 

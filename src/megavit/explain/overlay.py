@@ -50,7 +50,5 @@ def seen(height: int, width: int, preprocessing: Preprocessing) -> Box:
     if preprocessing.resize is None:
         return 0.0, 0.0, 1.0, 1.0
     resized = preprocessing.size_for(height, width)
-    model = (preprocessing.height, preprocessing.width)
-    # As torchvision's center_crop, which `prepare` cuts with, rounds.
-    top, left = (round((side - kept) / 2) / side for side, kept in zip(resized, model, strict=True))
-    return left, top, left + model[1] / resized[1], top + model[0] / resized[0]
+    top, left = (start / side for start, side in zip(preprocessing.crop_offset(*resized), resized, strict=True))
+    return left, top, left + preprocessing.width / resized[1], top + preprocessing.height / resized[0]

@@ -2,6 +2,7 @@
 
 from megavit.config.exported import DISTANCE, EMBEDDING, PIXELS, PROBABILITIES, SCORE, ExportInfo
 from megavit.export.verify import BOUNDS, Agreement
+from megavit.weights.card import resizing
 
 RUNTIMES = {
     "onnx": "`model.onnx`, for ONNX Runtime and whatever else reads ONNX",
@@ -45,8 +46,9 @@ def about(
     else:
         size = info.preprocessing
         given = (
-            f"`images`: float32 (batch, {size.channels}, {size.height}, {size.width}): resized with antialias "
-            f"({size.interpolation}), (value / 255 - mean) / std with mean {size.mean} and std {size.std}"
+            f"`images`: float32 (batch, {size.channels}, {size.height}, {size.width}): resized {resizing(size)}, "
+            f"with antialias ({size.interpolation}); then (value / 255 - mean) / std with mean {size.mean} "
+            f"and std {size.std}"
         )
     return "\n".join(
         [

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from megavit.config.names import canonical
 from megavit.config.recipe import DataRecipe
 from megavit.data.demos import PREFIX
 from megavit.data.image_file import read_file, read_image_file
@@ -62,7 +63,7 @@ def proofs_of(
         DataError: for data that cannot be used with the bundle.
     """
     if data is not None:
-        images = read_data(data, DataRecipe(val=0, test=0), progress)
+        images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
         choice = choose(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
         samples = _spread(choice.samples, most)
         check_channels(images, samples, predictor.info.preprocessing.channels)
@@ -122,8 +123,8 @@ def _own(predictor: Predictor, split: str, most: int) -> list[Proof]:
 
 
 def _label(predictor: Predictor, row: Row) -> int | None:
-    known = predictor.target == "classes" and row.target in predictor.labels
-    return predictor.labels.index(row.target) if known else None
+    labels = [canonical(label) for label in predictor.labels] if predictor.target == "classes" else []
+    return labels.index(canonical(row.target)) if canonical(row.target) in labels else None
 
 
 def _spread(all_of_them: Sequence[T], most: int) -> list[T]:

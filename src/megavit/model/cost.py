@@ -20,7 +20,8 @@ def forward_flops(config: ViTConfig, grid: tuple[int, int] | None = None) -> int
     embedding = patches * config.channels * seen_height * seen_width * dim
     attention = tokens * 4 * dim * inner + 2 * tokens**2 * inner
     mlp = tokens * (3 if config.design.mlp == "swiglu" else 2) * dim * hidden
-    pooling = dim**2 * (2 * patches + 2) + 2 * patches * dim + 2 * dim * hidden if config.pool == "map" else 0
+    seen = tokens if config.design.pool_prefix else patches
+    pooling = dim**2 * (2 * seen + 2) + 2 * seen * dim + 2 * dim * hidden if config.pool == "map" else 0
     head = dim * config.num_classes
     return 2 * (embedding + config.depth * (attention + mlp) + pooling + head)
 

@@ -30,12 +30,13 @@ class MeanPool(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """A learned query attends to the patches, then an MLP with a residual (arXiv 2106.04560, section 3.2: MAP)."""
+    """A learned query attends to the patches, or to all tokens, then an MLP (arXiv 2106.04560, section 3.2: MAP)."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         dim = config.dim
-        self.heads = config.heads
+        self.heads = config.pool_heads
+        self.prefix = config.design.pool_prefix
         self.query = nn.Parameter(torch.empty(dim))
         self.to_query = nn.Linear(dim, dim)
         self.to_key_value = nn.Linear(dim, 2 * dim)
@@ -45,10 +46,16 @@ class AttentionPool(nn.Module):
         self.mlp_into = nn.Linear(dim, config.mlp_dim)
         self.mlp_out = nn.Linear(config.mlp_dim, dim)
 
+    def seen(self, prefix: Tensor, patches: Tensor) -> Tensor:
+        """The tokens that the query attends to, (B, N or T, D)."""
+        return torch.cat([prefix, patches], dim=1) if self.prefix else patches
+
     def forward(self, prefix: Tensor, patches: Tensor) -> Tensor:
         batch = patches.shape[0]
         query = self.to_query(self.query).view(1, self.heads, 1, -1).expand(batch, -1, -1, -1)
-        key, value = self.to_key_value(patches).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        key, value = (
+            self.to_key_value(self.seen(prefix, patches)).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        )
         pooled = F.scaled_dot_product_attention(query, key, value)
         pooled = self.out(pooled.flatten(1))
         return pooled + self.mlp_out(self.activate(self.mlp_into(self.norm(pooled))))

@@ -101,32 +101,55 @@ class RotaryPositions(nn.Module):
         return tokens, self.at(grid, tokens.device)
 
 
-class LearnedRotaryPositions(nn.Module):
-    """A learned vector a patch and rotary positions (EVA-02, arXiv 2303.11331, section 2.2).
+class GridRotaryPositions(nn.Module):
+    """Rotary positions of two axes whose coordinates count the patches of a grid, whatever the image's.
 
-    Coordinates run from 0 over a grid of 16 × 16 patches, that of its pre-training, whatever the image's.
+    EVA-02's (arXiv 2303.11331, section 2.2) run from 0 over 16 × 16 patches, the grid of its pre-training. The
+    `native` ones of a Perception Encoder (arXiv 2504.13181) run from 1 over the model's own grid, with columns before
+    rows.
     """
 
     base = 10_000.0
-    reference = 16
 
-    def __init__(self, config: ViTConfig) -> None:
+    def __init__(self, config: ViTConfig, *, native: bool = False) -> None:
         super().__init__()
         self.dim_head = config.dim_head
-        self.learned = LearnedPositions(config)
+        self.first = 1 if native else 0
+        self.reference = config.grid if native else (16, 16)
+        self.columns_first = native
 
     def at(self, grid: Grid, device: torch.device) -> Rotation:
         """Angles of `grid` as a Rotation of (N, K)."""
-        rows, columns = grid
         quarter = self.dim_head // 4
         frequencies = self.base ** -(torch.arange(quarter, device=device, dtype=torch.float32) / quarter)
-        y = torch.arange(rows, device=device) / rows * self.reference
-        x = torch.arange(columns, device=device) / columns * self.reference
-        angles = (torch.cartesian_prod(y, x)[:, :, None] * frequencies).flatten(1).repeat(1, 2)
+        y, x = (
+            (torch.arange(count, device=device) + self.first) / count * reference
+            for count, reference in zip(grid, self.reference, strict=True)
+        )
+        coordinates = torch.cartesian_prod(y, x)
+        if self.columns_first:
+            coordinates = coordinates.flip(1)
+        angles = (coordinates[:, :, None] * frequencies).flatten(1).repeat(1, 2)
         return Rotation(angles.cos(), angles.sin())
 
     def forward(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Rotation | None]:
-        return self.learned(tokens, grid)[0], self.at(grid, tokens.device)
+        return tokens, self.at(grid, tokens.device)
+
+
+class LearnedRotaryPositions(nn.Module):
+    """A learned vector a patch, and rotary positions that count patches."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.learned = LearnedPositions(config)
+        self.rotary = GridRotaryPositions(config, native=config.design.positions == "learned_rope_native")
+
+    def at(self, grid: Grid, device: torch.device) -> Rotation:
+        """Angles of `grid` as a Rotation of (N, K)."""
+        return self.rotary.at(grid, device)
+
+    def forward(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Rotation | None]:
+        return self.rotary(self.learned(tokens, grid)[0], grid)
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
@@ -142,4 +165,6 @@ POSITIONS = {
     "sincos": SincosPositions,
     "rope": RotaryPositions,
     "learned_rope": LearnedRotaryPositions,
+    "learned_rope_native": LearnedRotaryPositions,
+    "rope_grid": GridRotaryPositions,
 }

@@ -18,7 +18,7 @@ def parameter_shapes(config: ViTConfig) -> Shapes:
     if design.patch_norm:
         found |= _norm("patch_embedding.norm", config, dim)
     if design.positions.startswith("learned"):
-        place = "positions.learned.table" if design.positions == "learned_rope" else "positions.table"
+        place = "positions.learned.table" if design.rotary else "positions.table"
         found[place] = (config.num_patches, dim)
     found |= _prefix(config)
     if design.pre_norm:

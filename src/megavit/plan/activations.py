@@ -124,7 +124,7 @@ def _pooled(config: ViTConfig, numerics: Numerics, tokens: int) -> int:
     dim, product = config.dim, numerics.product
     found = config.num_classes * (product + 2 * FLOAT32)
     if config.pool == "map":
-        keys_and_values = 2 * config.num_patches * dim * product
+        keys_and_values = 2 * config.num_pooled_tokens * dim * product
         return found + tokens * dim * product + keys_and_values + (4 * dim + 2 * config.mlp_dim) * product
     if config.pool == "cls" and not numerics.autocast:
         return found + tokens * dim * product  # the class token is a view of all

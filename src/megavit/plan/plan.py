@@ -129,7 +129,7 @@ def check_foreseen(config: ViTConfig) -> None:
         "attention_out_norm": design.attention_out_norm,
         "mlp_out_norm": design.mlp_out_norm,
         "rms norms": design.norm == "rms",
-        "rotary positions": design.positions in ("rope", "learned_rope"),
+        "rotary positions": design.rotary,
     }
     for name, there in unknown.items():
         if there:

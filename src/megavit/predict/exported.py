@@ -4,11 +4,12 @@ model = megavit.load_exported("flowers-onnx")
 print(model.predict("photo.jpg").label)
 """
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import PIL.Image
@@ -23,16 +24,18 @@ from megavit.data.shards.index import Damaged
 from megavit.data.workers import MOST_WORKERS, processors
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.arrivals import Arrivals
+from megavit.predict.inputs import IsolatedRange
 from megavit.predict.prediction import Answer, Prediction
 from megavit.predict.ranking import predictions
 
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Maps an input of the model to its outputs by name."""
-Image = str | os.PathLike[str] | bytes | Range | Damaged | PIL.Image.Image | np.ndarray
+Image = str | os.PathLike[str] | bytes | Range | IsolatedRange | Damaged | PIL.Image.Image | np.ndarray
 
 FILES = ("model.onnx", "model.xml")
 BATCH = 32
-COLOUR = (1, 3)
+MAX_VALUES_AT_ONCE = 2**25
+"""Of the pictures that are given to a model at once: it keeps each as float32 while it makes it smaller."""
 
 
 class Exported:
@@ -53,8 +56,14 @@ class Exported:
         self.folder, self.info, self.run = folder, info, run
         self.target, self.labels = info.target, tuple(info.labels)
 
-    def predict(self, image: Image, top: int = 5, coverage: float | None = None) -> Prediction:
-        """What is in an image: see `megavit.Predictor.predict`.
+    @overload
+    def predict(self, image: Image, top: int = 5, coverage: float | None = None) -> Prediction: ...
+    @overload
+    def predict(self, image: Sequence[Image], top: int = 5, coverage: float | None = None) -> list[Prediction]: ...
+    def predict(
+        self, image: Image | Sequence[Image], top: int = 5, coverage: float | None = None
+    ) -> Prediction | list[Prediction]:
+        """Return what is in an image, or in each of a list of images: see `megavit.Predictor.predict`.
 
         Args:
             coverage: one of those that the model was exported with.
@@ -64,11 +73,21 @@ class Exported:
             ConfigError: for another coverage.
         """
         self.check_coverage(coverage)
-        return self.answer([self.prepare(image)], top, coverage)[0][0]
+        if not isinstance(image, list | tuple):
+            return self.answer([self.prepare(image)], top, coverage)[0][0]
+        found: list[Prediction] = []
+        for start in range(0, len(image), BATCH):
+            prepared = [self.prepare(one) for one in image[start : start + BATCH]]
+            found += [prediction for prediction, _ in self.answer(prepared, top, coverage)]
+        return found
 
-    def embed(self, image: Image) -> np.ndarray:
-        """The embedding of an image, (D,) float32."""
-        return self.run(self.prepare(image)[None])[EMBEDDING][0]
+    def embed(self, image: Image | Sequence[Image]) -> np.ndarray:
+        """Return the embedding of an image, (D,), or of each of a list of images, (N, D): float32."""
+        if not isinstance(image, list | tuple):
+            return self._seen([self.prepare(image)])[0][EMBEDDING]
+        starts = range(0, len(image), BATCH)
+        found = [one for at in starts for one in self._seen([self.prepare(one) for one in image[at : at + BATCH]])]
+        return np.stack([one[EMBEDDING] for one in found]) if found else np.empty((0, 0), np.float32)
 
     def stream(
         self,
@@ -83,26 +102,43 @@ class Exported:
         workers = min(processors(), MOST_WORKERS)
         with Arrivals(images, self.prepare, ahead=2 * batch_size, workers=workers) as arrivals:
             for batch in arrivals.batches(batch_size):
-                for name, future in batch:
-                    arrivals.answered()
+                prepared: list[np.ndarray] = []
+                reasons: list[str | None] = []
+                for _, future in batch:
                     try:
-                        yield Answer(name, self.answer([future.result()], top, coverage)[0][0], None)
+                        prepared.append(future.result())
+                        reasons.append(None)
                     except ImageError as error:
-                        yield Answer(name, None, error.reason)
+                        reasons.append(error.reason)
+                found = iter(self.answer(prepared, top, coverage))
+                for (name, _), reason in zip(batch, reasons, strict=True):
+                    arrivals.answered()
+                    yield Answer(name, next(found)[0] if reason is None else None, reason)
 
     def answer(
         self, pixels: Sequence[np.ndarray], top: int = 5, coverage: float | None = None
     ) -> list[tuple[Prediction, np.ndarray]]:
         """Predictions and embeddings (D,) for pictures as `prepare` gives them; those of one size go together."""
+        found = self._seen(pixels)
+        if not found:
+            return []
+        outputs = {name: np.stack([one[name] for one in found]) for name in found[0]}
+        return list(zip(predictions(self.info, outputs, top, coverage), outputs[EMBEDDING], strict=True))
+
+    def _seen(self, pixels: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
+        """The model's outputs for each picture; pictures of one size are given to it together."""
         by_size: dict[tuple[int, ...], list[int]] = {}
         for place, one in enumerate(pixels):
             by_size.setdefault(one.shape, []).append(place)
-        found: dict[int, tuple[Prediction, np.ndarray]] = {}
-        for places in by_size.values():
-            outputs = self.run(np.stack([pixels[place] for place in places]))
-            answers = predictions(self.info, outputs, top, coverage)
-            found |= dict(zip(places, zip(answers, outputs[EMBEDDING], strict=True), strict=True))
-        return [found[place] for place in range(len(pixels))]
+        found: list[dict[str, np.ndarray]] = [{} for _ in pixels]
+        for shape, places in by_size.items():
+            most = max(1, MAX_VALUES_AT_ONCE // math.prod(shape))
+            for start in range(0, len(places), most):
+                chosen = places[start : start + most]
+                outputs = self.run(np.stack([pixels[place] for place in chosen]))
+                for row, place in enumerate(chosen):
+                    found[place] = {name: values[row] for name, values in outputs.items()}
+        return found
 
     def prepare(self, image: Any) -> np.ndarray:
         """An image as the model takes it: uint8 (height, width, channels), of its own size or a reduced one.
@@ -115,7 +151,7 @@ class Exported:
                 pixels, _ = read_image_file(Path(image), self.info.preprocessing.size_for)
             case bytes():
                 pixels, _ = read_image_file(image, self.info.preprocessing.size_for)
-            case Range():
+            case Range() | IsolatedRange():
                 pixels, _ = read_image_file(image.read(), self.info.preprocessing.size_for)
             case Damaged():
                 raise ImageError(image.reason)

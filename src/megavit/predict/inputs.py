@@ -2,47 +2,126 @@
 
 import glob
 import os
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import urlsplit
 
-from megavit.data.ranges import Range
-from megavit.data.shards.index import Damaged, contents
+from megavit.data.ranges import Range, is_url
+from megavit.data.shards.index import Damaged, contents, is_tar
 from megavit.data.shards.opened import is_shards, open_shards
+from megavit.errors import DataError, ImageError
+from megavit.predict.standard_input import STANDARD_INPUT, read_standard_input
 
-STANDARD_INPUT = "-"
-# How the files of JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF and NumPy begin: an image itself came, not a list of paths.
-SIGNATURE = re.compile(
-    rb"\xff\xd8\xff|\x89PNG|GIF8[79]a|RIFF....WEBP|BM....\0\0\0\0|II[*+]\0|MM\0[*+]|....ftypavi[fs]|\x93NUMPY",
-    re.DOTALL,
+Named = tuple[str, "Path | bytes | Range | IsolatedRange | Damaged"]
+"""A name and where its image is, or why there is none."""
+
+URL_OF_AN_IMAGE = (
+    "a URL, and images are not fetched: download it and name the file (a URL of shards ends with .tar, or with / for "
+    "a folder)"
 )
-_LONGEST_SIGNATURE = 12
-_MAYBE_IMAGE = re.compile(rb"\xff\xd8|\x89P|GIF8|RIFF|BM|II[*+]|MM\0|.{0,3}\0|\x93N", re.DOTALL)
-_CHUNK = 2**16
 
 
-def images_named(
-    sources: Iterable[str], standard_input: BinaryIO
-) -> Iterator[tuple[str, Path | bytes | Range | Damaged]]:
+class IsolatedRange:
+    """An image of shards that is named among others: a store that does not answer costs these images alone.
+
+    Args:
+        range: of its bytes.
+        faults: the reason why the store does not answer, once it did not, shared with all images of these shards: it
+            is not asked again for each.
+    """
+
+    def __init__(self, range: Range, faults: list[str]) -> None:
+        self._range, self._faults = range, faults
+
+    def read(self) -> bytes:
+        """The bytes.
+
+        Raises:
+            ImageError: whatever it is that keeps them from being read.
+        """
+        if self._faults:
+            raise ImageError(self._faults[0])
+        try:
+            return self._range.read()
+        except ImageError:
+            raise
+        except DataError as error:
+            self._faults.append(str(error))
+            raise ImageError(self._faults[0]) from error
+
+
+def images_named(sources: Iterable[str], standard_input: BinaryIO) -> Iterator[Named]:
     """(name, path or bytes) of every image, found as they are asked for.
 
     Shards, by a path or URL as of `megavit.data.shards.opened`, stand for all images in them, and for what is damaged.
 
     A folder stands for all files below it, hidden ones left out, in order of name; a pattern (with `*`, `?` or
     `[`, unless a file has that very name) for what it matches; "-" for standard input: one image, or a path a line.
-    A name that matches nothing comes out as it is, so that whoever reads it says so.
+    A name that matches nothing comes out as it is, so that whoever reads it says so; one that stands for images that
+    cannot be found comes with the reason. Nothing is raised: no name costs the others.
     """
     for source in sources:
         if source == STANDARD_INPUT:
-            yield from _from_stream(standard_input)
-        elif is_shards(source):
-            folder, index = open_shards(source)
-            for shard in contents(folder, index).values():
-                yield from shard
-        else:
-            for path in _matches(source):
-                yield from ((str(file), file) for file in _files(path, frozenset()))
+            for found in read_standard_input(standard_input):
+                match found:
+                    case bytes():
+                        yield STANDARD_INPUT, found
+                    case str():
+                        yield found, Damaged(URL_OF_AN_IMAGE) if is_url(found) else Path(found)
+                    case _:
+                        yield found
+            continue
+        count = 0
+        for count, one in enumerate(_images_of(source), start=1):  # noqa: B007 - counted
+            yield one
+        if not count:
+            yield source, Damaged("there are no images in it")
+
+
+def names_shards(source: str) -> bool:
+    """Whether a name on the command line stands for shards: of URLs those of a tar file, of an index, or of a folder.
+
+    A URL whose last part has another ending, or that has a query, is of something else.
+    """
+    try:
+        if not is_url(source):
+            return is_shards(source)
+        parts = urlsplit(source)
+    except (OSError, ValueError):  # of a folder that is not ours to look into, or no URL
+        return False
+    return not parts.query and (is_tar(source) or "." not in parts.path.rpartition("/")[2])
+
+
+def _images_of(source: str) -> Iterator[Named]:
+    """Of one name that is not standard input."""
+    if not source:
+        yield source, Damaged("an empty name, as of a variable that is not set")
+        return
+    if names_shards(source):
+        yield from _in_shards(source)
+    elif is_url(source):
+        yield source, Damaged(URL_OF_AN_IMAGE)
+    else:
+        for path in _matches(source):
+            yield from ((str(file), file) for file in _files(path, frozenset()))
+
+
+def _in_shards(source: str) -> Iterator[Named]:
+    try:
+        folder, index = open_shards(source)
+        shards = contents(folder, index)
+    except DataError as error:
+        yield source, Damaged(str(error))
+        return
+    except OSError as error:
+        yield source, Damaged((error.strerror or str(error)).lower())
+        return
+    faults: list[str] = []
+    for shard in shards.values():
+        yield from (
+            (name, IsolatedRange(where, faults) if isinstance(where, Range) else where) for name, where in shard
+        )
 
 
 def _matches(source: str) -> list[Path]:
@@ -50,38 +129,6 @@ def _matches(source: str) -> list[Path]:
         # Path.glob takes no absolute pattern.
         return [Path(name) for name in sorted(glob.glob(source, recursive=True))] or [Path(source)]  # noqa: PTH207
     return [Path(source)]
-
-
-def _from_stream(stream: BinaryIO) -> Iterator[tuple[str, Path | bytes]]:
-    # Below its buffer a pipe gives what has come; the buffer would wait for more, and at the process's end Python
-    # aborts on one that a thread still reads.
-    source = getattr(stream, "raw", stream)
-    first = b""
-    while len(first) < _LONGEST_SIGNATURE and not _is_text(first) and (more := source.read(_CHUNK)):
-        first += more
-    if SIGNATURE.match(first):
-        yield STANDARD_INPUT, b"".join([first, *iter(lambda: source.read(_CHUNK), b"")])
-        return
-    for line in _lines(first, source):
-        path = os.fsdecode(line.rstrip(b"\r\n"))
-        if path:
-            yield path, Path(path)
-
-
-def _is_text(first: bytes) -> bool:
-    """Whether a line has come, with nothing in it that could begin an image."""
-    return b"\n" in first and not _MAYBE_IMAGE.match(first)
-
-
-def _lines(rest: bytes, source: BinaryIO) -> Iterator[bytes]:
-    while True:
-        *lines, rest = rest.split(b"\n")
-        yield from lines
-        more = source.read(_CHUNK)
-        if not more:
-            break
-        rest += more
-    yield rest
 
 
 def _files(path: Path, entered: frozenset[Path]) -> Iterator[Path]:

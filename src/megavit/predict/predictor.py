@@ -28,13 +28,14 @@ from megavit.engine.engine import Engine, Precision, Seen, check_precision
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.arrivals import Arrivals
 from megavit.predict.embeddings import Embedding
+from megavit.predict.inputs import IsolatedRange
 from megavit.predict.prediction import Answer, Prediction
 from megavit.predict.trusted import Trusted, check_tensors
 from megavit.runtime.device import pick_device
 from megavit.weights.bundle import Bundle, load_bundle
 from megavit.weights.hub import fetch, is_hub
 
-Image = str | os.PathLike[str] | bytes | Range | Damaged | PIL.Image.Image | np.ndarray | Tensor
+Image = str | os.PathLike[str] | bytes | Range | IsolatedRange | Damaged | PIL.Image.Image | np.ndarray | Tensor
 
 # Decoding runs ahead of the model by this many batches, so that neither waits and memory stays bounded.
 BATCHES_AHEAD = 2
@@ -268,7 +269,7 @@ def read_image(image: Any, need: Need | None) -> tuple[Tensor, tuple[int, int]]:
             return decode_with_size(Path(image), need)
         case bytes():
             return decode_with_size(image, need)
-        case Range():
+        case Range() | IsolatedRange():
             return decode_with_size(image.read(), need)
         case Damaged():
             raise ImageError(image.reason)

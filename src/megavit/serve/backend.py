@@ -7,7 +7,13 @@ from megavit.serve.settings import Options
 
 
 class Backend(Protocol):
-    """A model that answers. `Any` below is a picture, which only the backend looks into."""
+    """A model that answers. `Any` below is a picture, which only the backend looks into.
+
+    Attributes:
+        batch_bytes: of pictures that it can answer together, at most, unless one alone has more.
+    """
+
+    batch_bytes: float
 
     def describe(self) -> dict[str, Any]:
         """What `GET /models` tells of it, without its name."""
@@ -25,6 +31,10 @@ class Backend(Protocol):
             ImageError: for one that cannot be read.
             ConfigError: for options that the model cannot fulfil.
         """
+        ...
+
+    def size(self, picture: Any) -> int:
+        """Bytes that it holds until it is answered."""
         ...
 
     def answer(self, pictures: Sequence[Any], options: Sequence[Options]) -> list[dict[str, Any]]:

@@ -42,6 +42,8 @@ class Picture:
 class PredictorBackend:
     """A bundle, computed by PyTorch or what `megavit.engine` finds faster; it has given its golden answers."""
 
+    batch_bytes = float("inf")  # they have the model's own size
+
     def __init__(self, settings: WorkerSettings) -> None:
         self._predictor = load(
             settings.source,
@@ -84,6 +86,9 @@ class PredictorBackend:
         decoded, whole = decode_with_size(data, size.size_for, max_pixels)
         pixels = prepare(decoded, size.size_for(*whole), size)
         return Picture(pixels, shrink(decoded, SHOWN_SIDE) if options.explanation else None, seen(*whole, size))
+
+    def size(self, picture: Picture) -> int:
+        return picture.pixels.nbytes + (0 if picture.shown is None else picture.shown.nbytes)
 
     def answer(self, pictures: Sequence[Picture], options: Sequence[Options]) -> list[dict[str, Any]]:
         batch = as_batch([picture.pixels for picture in pictures], self._predictor.info.preprocessing)

@@ -10,13 +10,15 @@ from typing import Any
 
 from megavit.serve.settings import Options
 
+MAX_HELD_BYTES = 128 * 2**20
+"""Of pictures that wait for their answers; above it those that are ready wait in the threads that decode."""
 _FORGETTING = 0.2
 """Weight of the newest batch in what an image takes."""
 
 
 @dataclass
 class Job:
-    """One image, from its frame to its reply; it is `begun` while a thread is at it."""
+    """One image, from its frame to its reply; it is `begun` while a thread is at it, its picture has `held` bytes."""
 
     id: int
     options: Options
@@ -24,6 +26,7 @@ class Job:
     begun: bool = False
     cancelled: bool = False
     picture: Any = None
+    held: int = 0
     answer: dict[str, Any] = field(default_factory=dict)
     batch: int = 0
 
@@ -43,10 +46,15 @@ class Desk:
         batch_size: jobs that are answered together, at most.
         batch_seconds: a batch is made no larger than what is computed in this time.
         one_takes: seconds that one image takes, until it is known better.
+        batch_bytes: of pictures that are answered together, at most, unless one alone has more.
     """
 
-    def __init__(self, batch_size: int, batch_seconds: float, one_takes: float) -> None:
+    def __init__(
+        self, batch_size: int, batch_seconds: float, one_takes: float, batch_bytes: float = float("inf")
+    ) -> None:
         self._batch_size, self._batch_seconds, self._one_takes = batch_size, batch_seconds, one_takes
+        self._batch_bytes = batch_bytes
+        self._held = 0
         self._jobs: dict[int, Job] = {}
         self._ready: deque[Job] = deque()
         self._to_explain: deque[Job] = deque()
@@ -61,6 +69,9 @@ class Desk:
     def close(self, job: Job) -> None:
         with self._changed:
             del self._jobs[job.id]
+            self._held -= job.held
+            job.held = 0
+            self._changed.notify_all()
 
     def cancel(self, id: int) -> Job | None:
         """The job, to be closed, unless a thread is at it, which then sees that it is cancelled."""
@@ -69,6 +80,7 @@ class Desk:
             if job is None:  # closed already
                 return None
             job.cancelled = True
+            self._changed.notify_all()
             return None if job.begun else job
 
     def begin(self, job: Job) -> bool:
@@ -83,8 +95,19 @@ class Desk:
             job.begun = False
             return not job.cancelled
 
-    def prepared(self, job: Job) -> bool:
-        """It waits for its answer; False where it is cancelled, and to be closed."""
+    def prepared(self, job: Job, size: int = 0) -> bool:
+        """It waits for its answer; False where it is cancelled, and to be closed.
+
+        Waits itself while the pictures that wait have as many bytes as they may, so that no more are decoded.
+
+        Args:
+            size: of its picture, in bytes.
+        """
+        with self._changed:
+            while self._held and self._held + size > MAX_HELD_BYTES and not job.cancelled:
+                self._changed.wait()
+            job.held = size
+            self._held += size
         return self._put(job, self._ready)
 
     def answered(self, job: Job) -> bool:
@@ -97,7 +120,7 @@ class Desk:
                 return False
             job.begun = False
             queue.append(job)
-            self._changed.notify()
+            self._changed.notify_all()
             return True
 
     def next(self) -> Work:
@@ -106,7 +129,7 @@ class Desk:
             while not self._ready and not self._to_explain:
                 self._changed.wait()
             most = max(1, min(self._batch_size, int(self._batch_seconds / max(self._one_takes, 1e-9))))
-            batch = _taken(self._ready, most)
+            batch = _taken(self._ready, most, self._batch_bytes)
             # One after each batch, so that neither those who wait for an answer nor these wait for ever.
             explained = _taken(self._to_explain, 1)
         return Work(batch, explained[0] if explained else None)
@@ -120,9 +143,13 @@ class Desk:
         self._one_takes += _FORGETTING * (took - self._one_takes)
 
 
-def _taken(jobs: deque[Job], most: int) -> list[Job]:
+def _taken(jobs: deque[Job], most: int, most_bytes: float = float("inf")) -> list[Job]:
     taken: list[Job] = []
+    size = 0
     while jobs and len(taken) < most:
+        size += jobs[0].held
+        if taken and size > most_bytes:
+            break
         job = jobs.popleft()
         job.begun = not job.cancelled
         if job.begun:

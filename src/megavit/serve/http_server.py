@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 import traceback
 from collections.abc import Iterator
@@ -11,13 +12,12 @@ from typing import Any
 from starlette.types import ASGIApp
 from uvicorn import Config, Server
 
+from megavit.serve.connections import ConnectionsLimit
 from megavit.serve.log import Log
 from megavit.serve.metrics import Metrics
 from megavit.serve.settings import Settings
 from megavit.serve.slow import TimedProtocol
 
-KEEP_ALIVE_SECONDS = 75
-"""Longer than proxies before us keep a connection: they close it then, not we in the middle of a request."""
 FRESH_SECONDS = 1.0
 CLOSING_SECONDS = 5
 """For connections that do not end by themselves, once everything is answered."""
@@ -71,7 +71,9 @@ def make_server(app: ASGIApp, settings: Settings, counts: Metrics, log: Log) -> 
     class Protocol(TimedProtocol):
         read_timeout = settings.read_timeout
         write_timeout = settings.timeout
+        keep_alive = settings.keep_alive
         metrics = counts
+        connections_limit = ConnectionsLimit(log)
 
     return HttpServer(
         Config(
@@ -83,7 +85,7 @@ def make_server(app: ASGIApp, settings: Settings, counts: Metrics, log: Log) -> 
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_keep_alive=math.ceil(settings.keep_alive) + 1,  # the protocol has its own
             timeout_graceful_shutdown=CLOSING_SECONDS,
         )
     )

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -14,6 +15,16 @@ from megavit.serve.frames import head_of, next_frame
 from megavit.serve.settings import Options, WorkerSettings
 
 _SAID_LINES = 60
+_DYING_SECONDS = 5.0
+# First of all, as importing takes seconds on a busy machine: on Linux it ends with us, also where no thread of it runs.
+_RUN = """
+import os, runpy, sys
+from megavit.runtime.ranks import end_with_parent
+end_with_parent()
+if os.getppid() != int(sys.argv.pop(1)):
+    sys.exit("the server has ended")
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
 # Bytes that are copied rather than written by themselves, which wakes the worker twice.
 _TOGETHER = 2**16
 _OF_PYTHON = ("Traceback (most recent call last)", "Fatal Python error")
@@ -74,10 +85,13 @@ class Link:
     """That listen to what the process says, and read its replies."""
 
     @classmethod
-    async def start(cls, module: str, settings: WorkerSettings, spawned: Callable[[], None] = lambda: None) -> "Link":
+    async def start(
+        cls, module: str, settings: WorkerSettings, seconds: float, spawned: Callable[[], None] = lambda: None
+    ) -> "Link":
         """Run the module, and wait until its model has given its golden answers.
 
         Args:
+            seconds: that this may take.
             spawned: called when the process runs.
 
         Raises:
@@ -86,7 +100,9 @@ class Link:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",  # what lies in the current folder is not imported
-            "-m",
+            "-c",
+            _RUN,
+            str(os.getpid()),
             module,
             json.dumps(asdict(settings)),
             stdin=asyncio.subprocess.PIPE,
@@ -98,7 +114,14 @@ class Link:
         assert process.stdout is not None
         link._tasks.append(asyncio.create_task(link._listen()))
         try:
-            frame = await next_frame(process.stdout)
+            async with asyncio.timeout(seconds):
+                frame = await next_frame(process.stdout)
+        except TimeoutError:
+            await link.end(0)
+            raise BundleError(
+                f"{settings.source} was not loaded within {seconds:g} seconds; look whether its files can be read, or "
+                "give it more time with --load-timeout"
+            ) from None
         except BaseException:
             await link.end(0)
             raise
@@ -136,12 +159,17 @@ class Link:
     async def end(self, patience: float = 2.0) -> None:
         """Retire it, and kill it where that takes longer than `patience` seconds."""
         self.retire()
-        try:
-            await asyncio.wait_for(self.process.wait(), patience)
-        except TimeoutError:
-            self.kill()
-            await self.process.wait()
-        await asyncio.gather(*self._tasks)  # what it has said still comes
+        for seconds in (patience, _DYING_SECONDS):
+            try:
+                await asyncio.wait_for(self.process.wait(), seconds)
+            except TimeoutError:
+                self.kill()
+            else:
+                await asyncio.gather(*self._tasks)  # what it has said still comes
+                return
+        for task in self._tasks:  # the system holds it, in a read of a disk that does not answer
+            task.cancel()
+        await asyncio.wait(self._tasks)
 
     def last_words(self) -> str:
         """What Python told of its end; nothing that a decoder's library said of an image."""

@@ -11,18 +11,20 @@ from typing import Any
 from megavit.errors import BundleError
 from megavit.serve.link import Image, Link, Reply
 from megavit.serve.log import Log
+from megavit.serve.lookout import LOOK_SECONDS, Lookout
 from megavit.serve.metrics import Metrics
 from megavit.serve.refusal import Refusal
 from megavit.serve.room import Room
 from megavit.serve.settings import Options, Settings, WorkerSettings
-from megavit.serve.sources import Version, version_of
+from megavit.serve.sources import Version
 
-LOOK_SECONDS = 1.0
-"""Between two looks at the bundle's files."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Before a worker that again died without any image, or did not come up, is started anew; doubled each time."""
 ENDED_ALONE = 2
 """Workers that an image may end by itself before it is given up."""
+ABANDONED_SHARE = 1 / 60
+"""Of the time that a worker may take to load, after which a bundle that has been replaced meanwhile is let go; doubled
+each time, so that of bundles that are replaced all the time one is loaded to its end."""
 _RATE_WEIGHT = 0.02
 # A ValueError is from a process that says anything but frames.
 _NOT_STARTED = (BundleError, OSError, ValueError)
@@ -52,6 +54,10 @@ class ServedModel:
         self._links: set[Link] = set()
         self._waiting: deque[Image] = deque()
         self._suspects: deque[Image] = deque()
+        self._lookout = Lookout(source)
+        self._loading: asyncio.Task[None] | None = None
+        self._abandoned = 0
+        self._ending: set[asyncio.Task[None]] = set()
         self._version: Version | None = None
         self._refused: Version | None = None
         self._failures = 0
@@ -122,62 +128,60 @@ class ServedModel:
     async def close(self) -> None:
         """End the workers."""
         self._closing = True
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
-        await asyncio.gather(*(link.end() for link in self._links))
+        for task in (self._task, self._loading):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+        await asyncio.gather(*(link.end() for link in self._links), *self._ending)
 
     def kill(self) -> None:
         for link in self._links:
             link.kill()
 
     async def _keep(self) -> None:
-        """Keep a worker of the newest bundle running."""
+        """Keep a worker of the newest bundle running. Nothing here waits for a worker, or for a disk."""
+        loop = asyncio.get_running_loop()
+        version, since = None, 0.0
         while True:
             self._wake.clear()
-            if self._current is None:
-                await asyncio.sleep(self._pause)
-                await self._start()
-            else:
-                version = version_of(self._source)
-                if version is not None and version not in (self._version, self._refused):
-                    await self._swap(version)
+            newest = self._lookout.version
+            is_new = newest is not None and newest not in (self._version, self._refused)
+            if self._loading is None and (is_new or self._current is None):
+                version, since = newest, loop.time()
+                self._loading = asyncio.create_task(self._load(version))
+            elif self._loading is not None and newest not in (None, version) and loop.time() > since + self._patience:
+                self._log("load_abandoned", model=self.name, why="the bundle was replaced while it was being loaded")
+                self._abandoned += 1
+                self._loading.cancel()
             self._kill_hanging()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS)
 
-    async def _start(self) -> None:
-        version = version_of(self._source)
+    async def _load(self, version: Version | None) -> None:
+        """Have a worker of the bundle that lies there take over; where it does not come up, one that runs goes on."""
         try:
+            if self._current is None:
+                await asyncio.sleep(self._pause)
             link = await self._launch()
         except _NOT_STARTED as error:
-            if not self.first.done():
-                self.first.set_exception(error)
-                await asyncio.Event().wait()  # to be closed
-            self._failures += 1
+            self._not_loaded(version, error)
+        else:
+            self._take_over(link, version)
+        finally:
+            self._loading = None
             self._wake.set()
-            self._log("worker_not_started", model=self.name, error=str(error), again_in_seconds=self._pause)
-            return
-        self._take_over(link, version)
-        self._log("ready", model=self.name)
-        if not self.first.done():
-            self.first.set_result(None)
 
-    async def _swap(self, version: Version) -> None:
-        """Have a worker of the new bundle take over; where it does not come up, the old one goes on."""
-        try:
-            link = await self._launch()
-        except _NOT_STARTED as error:
+    def _not_loaded(self, version: Version | None, error: Exception) -> None:
+        if not self.first.done():
+            self.first.set_exception(error)
+            self._task.cancel()  # to be closed
+        elif self._current is not None:
             self._refused = version
             self._metrics.swaps.labels(self.name, "refused").inc()
             self._log("swap_refused", model=self.name, error=str(error))
-            return
-        old = self._current
-        self._take_over(link, version)
-        self._metrics.swaps.labels(self.name, "taken").inc()
-        self._log("swapped", model=self.name)
-        if old is not None and not old.unfinished:
-            old.retire()
+        else:
+            self._failures += 1
+            self._log("worker_not_started", model=self.name, error=str(error), again_in_seconds=self._pause)
 
     async def _launch(self) -> Link:
         own = self._settings
@@ -190,13 +194,30 @@ class ServedModel:
             max_pixels=own.max_pixels,
             batch_seconds=own.timeout / 4,
         )
-        return await Link.start(own.worker, settings, self.spawned.set)
+        return await Link.start(own.worker, settings, own.load_timeout, self.spawned.set)
 
     def _take_over(self, link: Link, version: Version | None) -> None:
+        old = self._current
         self._links.add(link)
         self._current, self._version, self._described = link, version, link.model
+        self._abandoned = 0
         link.watch(self._replied, self._ended)
         self._send()
+        if old is None:
+            self._log("ready", model=self.name)
+        else:
+            self._metrics.swaps.labels(self.name, "taken").inc()
+            self._log("swapped", model=self.name)
+            if not old.unfinished:
+                self._let_go(old)
+        if not self.first.done():
+            self.first.set_result(None)
+
+    def _let_go(self, link: Link) -> None:
+        """Of a worker that has answered all that it had."""
+        ending = asyncio.create_task(link.end(self._settings.timeout))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
 
     def _send(self) -> None:
         link = self._current
@@ -224,7 +245,7 @@ class ServedModel:
             self._metrics.batches.labels(self.name).observe(reply.batch)
         self._finish(image, reply)
         if link is not self._current and not link.unfinished:
-            link.retire()
+            self._let_go(link)
         self._send()
 
     def _finish(self, image: Image, reply: Reply) -> None:
@@ -264,6 +285,10 @@ class ServedModel:
     def _pause(self) -> float:
         """Before the next start: none after the first failure."""
         return min(FIRST_PAUSE * 2 ** (self._failures - 2), LONGEST_PAUSE) if self._failures > 1 else 0.0
+
+    @property
+    def _patience(self) -> float:
+        return self._settings.load_timeout * ABANDONED_SHARE * 2**self._abandoned
 
     def _kill_hanging(self) -> None:
         """A worker that does not drop, in half the time that a request has, what nobody waits for any more."""

@@ -21,6 +21,9 @@ class Settings:
         max_pixels: of an image.
         read_timeout: seconds in which a request must have arrived, whole.
         timeout: seconds in which an accepted request is answered, or refused.
+        keep_alive: seconds in which a connection's next request must have begun. Longer than proxies before us keep a
+            connection: they close it then, not we in the middle of a request.
+        load_timeout: seconds in which a worker must have loaded its model.
         device, precision, keep_aspect: as `megavit.load` takes them.
         api_key: that requests must carry; None: none.
         worker: the module that is run for each model.
@@ -34,6 +37,8 @@ class Settings:
     max_pixels: int = 50_000_000
     read_timeout: float = 10.0
     timeout: float = 30.0
+    keep_alive: float = 75.0
+    load_timeout: float = 300.0
     device: str = "auto"
     precision: str = "float32"
     keep_aspect: bool = False
@@ -48,6 +53,8 @@ class Settings:
         check_whole("max-pixels", self.max_pixels, minimum=1)
         check_positive("read-timeout", self.read_timeout)
         check_positive("timeout", self.timeout)
+        check_positive("keep-alive", self.keep_alive)
+        check_positive("load-timeout", self.load_timeout)
         check_device("device", self.device)
         check_choice("precision", self.precision, ("float32", "bfloat16", "int8"))
 

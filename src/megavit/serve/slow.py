@@ -5,14 +5,24 @@ import contextlib
 import json
 import socket
 import struct
-from typing import Any
+from typing import Any, NoReturn
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from megavit.serve.connections import ConnectionsLimit
 from megavit.serve.metrics import Metrics
+from megavit.serve.parser import RequestParser
 from megavit.serve.refusal import Refusal
 
 MOST_HEAD_BYTES = 2**16
+"""Of a head, of trailers, and of whatever else is not a body, in a row."""
+MOST_HEADERS = 128
+MOST_ADDRESS_BYTES = 2**13
+"""Of a path with its query: each name in it that is none of ours costs more than its bytes."""
+FREE_CHUNKS, LEAST_CHUNK_BYTES = 1024, 64
+"""Chunks of a body of any size, and bytes that they have on average, where there are more: each is work by itself."""
+MOST_PIPELINED = 64
+"""Requests that were sent behind one that is not answered yet."""
 GRACE_SECONDS = 1.0
 """In which the application itself may refuse a body that came too late."""
 LINGER_SECONDS = 2.0
@@ -83,56 +93,110 @@ class Lingering:
 
 
 class TimedProtocol(HttpToolsProtocol):
-    """HTTP/1.1 in which a request must have arrived within `read_timeout` seconds of its first byte, and the first
-    one of its connection. The time at which it began is in its scope's state. A client that reads nothing of its
-    answers for `write_timeout` seconds is left."""
+    """HTTP/1.1 in which a request must have arrived within `read_timeout` seconds of its first byte, the first one of
+    its connection too, and the next one have begun within `keep_alive` seconds of an answer, whatever else arrives. The
+    time at which a request began is in its scope's state. A client that reads nothing of its answers for
+    `write_timeout` seconds is left.
+
+    A request that was sent behind others begins when it is its turn. What is wrong with it is told when they are
+    answered, by closing the connection.
+    """
 
     read_timeout: float
     write_timeout: float
+    keep_alive: float
     metrics: Metrics
+    connections_limit: ConnectionsLimit
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._own = Lingering(transport)
-        self._head_bytes: int | None = 0
-        self._begun = False
+        self.parser: Any = RequestParser(self)
+        self._overhead = 0
+        self._begun = self._in_body = self._deaf = False
+        self._running: RequestResponseCycle | None = None
+        self._wrong: Refusal | None = None
         self._unwritten: asyncio.TimerHandle | None = None
-        self._deadline: asyncio.TimerHandle | None = self.loop.call_later(self.read_timeout, self._late)
+        self._deadline: asyncio.TimerHandle | None = None
+        self._arm(self.read_timeout)
         super().connection_made(self._own)  # type: ignore[arg-type]
+        full = self.connections_limit.check(transport)
+        if full is not None:
+            self._own.unread = True
+            self._refuse(full)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._own.lost()
         self._disarm()
         if self._unwritten is not None:
             self._unwritten.cancel()
+        if self._running is not None:  # uvicorn tells the last one that it has parsed
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._own.closed:
+        if self._own.closed or self._deaf:
             return
-        if self._head_bytes is not None:
-            self._head_bytes += len(data)
+        self._overhead += len(data)
         super().data_received(data)
-        if self._head_bytes is not None and self._head_bytes > MOST_HEAD_BYTES and not self._own.closed:
-            self._refuse(Refusal(431, f"headers above the limit of {MOST_HEAD_BYTES // 1024} KiB"))
+        if self._overhead > MOST_HEAD_BYTES and not self._own.closed and not self._deaf:
+            self._refuse(Refusal(431, f"headers, or trailers, above the limit of {MOST_HEAD_BYTES // 1024} KiB"))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._chunks = self._arrived = 0
+        if self._begun:  # an upgrade's head, a second time
+            return
         self._begun, self._own.unread = True, True
-        self._disarm()
-        self._deadline = self.loop.call_later(self.read_timeout, self._late)
+        self._arm(self.read_timeout)
         self._began = self.loop.time()
-        if self._head_bytes is None:
-            self._head_bytes = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_body:  # trailers: nothing of ours reads them
+            return
+        if len(self.headers) == MOST_HEADERS:
+            self._stop(Refusal(431, f"more than {MOST_HEADERS} headers"))
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._head_bytes = None
+        if self.parser.should_upgrade():
+            return
+        if len(self.url) > MOST_ADDRESS_BYTES:
+            self._stop(Refusal(414, f"an address above the limit of {MOST_ADDRESS_BYTES // 1024} KiB"))
+        if len(self.pipeline) == MOST_PIPELINED:
+            self._stop(Refusal(429, f"more than {MOST_PIPELINED} requests behind one that is not answered yet"))
         self.scope["state"]["began"] = self._began
         super().on_headers_complete()
+        self._in_body = True
+        if not self.pipeline:
+            self._running = self.cycle
+
+    def on_chunk_header(self) -> None:
+        self._chunks += 1
+        if self._chunks > FREE_CHUNKS and self._arrived < LEAST_CHUNK_BYTES * (self._chunks - 1):
+            self._stop(Refusal(400, "a body in chunks of a few bytes each; send larger ones"))
+
+    def on_body(self, body: bytes) -> None:
+        self._overhead = 0
+        self._arrived += len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._disarm()
-        self._begun, self._own.unread = False, False
+        self._overhead = 0
+        self._begun = self._in_body = self._own.unread = False
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._running = self.pipeline[-1][0] if self.pipeline else None
+        if self._running is not None:
+            self._running.scope["state"]["began"] = self.loop.time()
+        if not self._own.closed and self._running is self._incoming:
+            self._began = self.loop.time()
+            self._arm(self.read_timeout if self._begun else self.keep_alive)
+        super().on_response_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -144,7 +208,7 @@ class TimedProtocol(HttpToolsProtocol):
             self._unwritten.cancel()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(Refusal(400, "this is not HTTP/1.1"))
+        self._refuse(self._wrong or Refusal(400, "this is not HTTP/1.1"))
 
     @property
     def is_fresh(self) -> bool:
@@ -154,19 +218,43 @@ class TimedProtocol(HttpToolsProtocol):
     def _late(self) -> None:
         if not self._begun:
             self._own.close()
-        elif self._head_bytes is not None:
+        elif self._running not in (None, self._incoming):  # we ourselves may not be reading on
+            self._arm(self.read_timeout)
+        elif not self._in_body:
             self._refuse(Refusal(408, f"the request's headers did not arrive within {self.read_timeout:g} seconds"))
         else:
             self._deadline = self.loop.call_later(GRACE_SECONDS, self._own.close)
 
+    @property
+    def _incoming(self) -> RequestResponseCycle | None:
+        """The request whose body is arriving."""
+        return self.cycle if self._in_body else None
+
+    def _stop(self, refusal: Refusal) -> NoReturn:
+        """In a callback of the parser, which then calls no more of them, but `send_400_response`."""
+        self._wrong = refusal
+        raise refusal
+
     def _refuse(self, refusal: Refusal) -> None:
-        """Where there is no request yet that the application could refuse."""
+        """Tell what is wrong with what arrives, which the application does not see, or not to its end."""
         self.metrics.refusals.labels(refusal.kind).inc()
-        content = json.dumps(refusal.to_dict()).encode()
-        lines = [f"HTTP/1.1 {refusal.status} {refusal.kind}", "content-type: application/json"]
-        lines += [f"content-length: {len(content)}", "connection: close", "", ""]
-        self._own.write("\r\n".join(lines).encode() + content)
+        if self.pipeline and self.pipeline[0][0] is self._incoming:
+            self.pipeline.popleft()
+        last = self.pipeline[0][0] if self.pipeline else self._running
+        if last is not None and last is not self._incoming:
+            last.keep_alive, self._deaf = False, True
+            return
+        if last is None or not last.response_started:
+            content = json.dumps(refusal.to_dict()).encode()
+            fields = refusal.headers | {"content-type": "application/json", "content-length": str(len(content))}
+            lines = [f"HTTP/1.1 {refusal.status} {refusal.kind}", "connection: close"]
+            lines += [f"{name}: {value}" for name, value in fields.items()]
+            self._own.write("\r\n".join([*lines, "", ""]).encode() + content)
         self._own.close()
+
+    def _arm(self, seconds: float) -> None:
+        self._disarm()
+        self._deadline = self.loop.call_later(seconds, self._late)
 
     def _disarm(self) -> None:
         if self._deadline is not None:

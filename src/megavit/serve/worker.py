@@ -1,7 +1,7 @@
 """The process that holds one model: frames in on its standard input, answers out on its standard output.
 
-It ends when its input does, so that none is left when the server is killed. What goes wrong in it and is no image's
-fault ends it: the server starts another one and finds the image that did it.
+It ends when its input does, also while it loads, so that none is left when the server is killed. What goes wrong in it
+and is no image's fault ends it: the server starts another one and finds the image that did it.
 """
 
 import base64
@@ -9,6 +9,7 @@ import faulthandler
 import gc
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -43,7 +44,7 @@ class Worker:
     def __init__(self, backend: Backend, settings: WorkerSettings, outgoing: BinaryIO, one_takes: float) -> None:
         self._backend, self._settings, self._outgoing = backend, settings, outgoing
         self._sending = threading.Lock()
-        self._desk = Desk(settings.batch_size, settings.batch_seconds, one_takes)
+        self._desk = Desk(settings.batch_size, settings.batch_seconds, one_takes, backend.batch_bytes)
         self._small = ThreadPoolExecutor(min(processors(), MOST_WORKERS))
         self._big = ThreadPoolExecutor(1)
         threading.Thread(target=_or_die, args=[self._answer_all], daemon=True).start()
@@ -81,7 +82,7 @@ class Worker:
             self._close(job, "refused", error=str(error))
         else:
             job.data = b""
-            if not self._desk.prepared(job):
+            if not self._desk.prepared(job, self._backend.size(job.picture)):
                 self._close(job, "cancelled")
 
     def _answer_all(self) -> None:
@@ -132,6 +133,8 @@ def main(make_backend: Callable[[WorkerSettings], Backend]) -> None:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
     settings = WorkerSettings(**json.loads(sys.argv[1]))
+    loaded = threading.Event()
+    threading.Thread(target=_end_with_server, args=[loaded], daemon=True).start()
     try:
         backend = make_backend(settings)
         one_takes = backend.warm_up()
@@ -140,11 +143,19 @@ def main(make_backend: Callable[[WorkerSettings], Backend]) -> None:
         outgoing.flush()
         os._exit(2)
     gc.freeze()
+    loaded.set()
     worker = Worker(backend, settings, outgoing, one_takes)
     worker.send({"op": "ready", "model": backend.describe()})
     while (frame := read_frame(sys.stdin.buffer)) is not None:
         worker.take(*frame)
     os._exit(0)
+
+
+def _end_with_server(loaded: threading.Event) -> None:
+    """Nothing is sent before the model is loaded: until then its input can only end."""
+    select.select([sys.stdin], [], [])
+    if not loaded.is_set():
+        os._exit(0)
 
 
 def _or_die(work: Callable[..., None], *arguments: Any) -> None:

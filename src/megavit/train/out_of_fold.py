@@ -52,7 +52,11 @@ def out_of_fold(images: LabelledImages, minutes: float, watch: Watch, device: st
     until = time.monotonic() + minutes * 60
     chosen = pick_device(device)
     targets = targets_of(images.samples, images.target, len(images.classes))
-    divisions = folds(targets, FOLDS_OF_FEW if len(targets) <= FEW else FOLDS_OF_MANY)
+    divisions = folds(
+        targets,
+        FOLDS_OF_FEW if len(targets) <= FEW else FOLDS_OF_MANY,
+        digests=[sample.digest for sample in images.samples],
+    )
     settings = {"data": {"balance": "none"}, "run": {"device": device, "minutes": minutes / len(divisions)}}
     parts = [_divided(images, division) for division in divisions]
     recipe = merge(named_recipe(choose_recipe(parts[0])), settings, "the recipe")

@@ -1,7 +1,5 @@
 """What a run decided before its first step, and keeps through every stop."""
 
-import csv
-import io
 import json
 import shlex
 from dataclasses import asdict, dataclass
@@ -13,6 +11,7 @@ from megavit.config.recipe import Recipe
 from megavit.data.demos import PREFIX
 from megavit.data.samples import LabelledImages, write_samples
 from megavit.errors import BundleError, ConfigError, OutputError
+from megavit.runtime.csv_files import csv_text
 from megavit.runtime.storage import write_file, writing
 from megavit.train.pace import TimePlan, pace_of
 
@@ -101,8 +100,4 @@ def read_plan(out: Path) -> Plan:
 
 
 def _skipped_table(images: LabelledImages) -> bytes:
-    text = io.StringIO(newline="")
-    table = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    table.writerow(("name", "reason"))
-    table.writerows((skipped.name, skipped.reason) for skipped in images.skipped)
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    return csv_text(("name", "reason"), ((skipped.name, skipped.reason) for skipped in images.skipped))

@@ -33,8 +33,9 @@ from megavit.train.validation import measure_epoch
 from megavit.train.watch import Watch
 
 VALIDATION_BATCH = 256
-# Training images that new ones are compared with.
-COMPARED = 2_000
+# Training images that new ones are compared with: so many, and of each class so many. Of 5,000 classes, of which the
+# former alone leaves most unseen, images of new ones are then told from the known as well as of 1,000.
+COMPARED, MIN_COMPARED_PER_CLASS = 2_000, 10
 
 
 def fresh(
@@ -196,8 +197,21 @@ def final_pass(engine: Engine, feed: Feed) -> Iterator[Seen]:
 
 
 def compared(training: Sequence[Sample]) -> Sequence[Sample]:
-    """Up to `COMPARED` of the training images, spread over their names, which go by class in most folders."""
-    return training[:: -(-len(training) // COMPARED)]
+    """Return about `COMPARED` of the training images, spread over all, with `MIN_COMPARED_PER_CLASS` of each class.
+
+    Images of labels or a score have no class; of these they are up to `COMPARED`.
+    """
+    step = -(-len(training) // COMPARED)
+    by_class: dict[int, list[int]] = {}
+    for place, sample in enumerate(training):
+        if isinstance(sample.target, int):
+            by_class.setdefault(sample.target, []).append(place)
+    chosen = set(range(0, len(training), step))
+    for places in by_class.values():
+        missing = min(MIN_COMPARED_PER_CLASS, len(places)) - sum(place in chosen for place in places)
+        others = [place for place in places if place not in chosen]
+        chosen |= {others[number * len(others) // missing] for number in range(missing)}
+    return [training[place] for place in sorted(chosen)]
 
 
 def steps_of(task: Task, epochs: int) -> int:

@@ -1,12 +1,17 @@
 """The model card: what a person who is handed a bundle should know first (arXiv 1810.03993)."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
+from megavit.config.names import printable
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
 from megavit.config.trust import Trust
 from megavit.config.vit import pair
+
+# Without anything that Markdown acts on; an underscore does so only at the edge of a word.
+_PLAIN = re.compile(r"(?:[^\W_]|[ ,.'()/-]|(?<=[^\W_])_(?=[^\W_]))*")
 
 
 def model_card(
@@ -35,9 +40,9 @@ def model_card(
         case "score":
             told = _score(metrics)
     answer = {"classes": "label", "labels": "labels", "score": "score"}[target.kind]
-    origin = f"Converted from {data['source']}"
+    origin = f"Converted from {literal(data['source'])}"
     if "division" in data:
-        origin = f"Trained on {data['source']}, {data['counts']['train']} images; {data['division']}"
+        origin = f"Trained on {literal(data['source'])}, {data['counts']['train']} images; {data['division']}"
     return f"""---
 library_name: megavit
 pipeline_tag: {"image-classification" if labels or target.kind == "score" else "image-feature-extraction"}
@@ -45,7 +50,7 @@ pipeline_tag: {"image-classification" if labels or target.kind == "score" else "
 
 {told}
 {_trust(target, trust)}{_changed(data, int8)}- {origin}
-- Images are resized {_resizing(preprocessing)}.
+- Images are resized {resizing(preprocessing)}.
 - Written on {created} by megavit.
 
 ```python
@@ -57,6 +62,16 @@ print(predictor.predict("photo.jpg").{answer})
 `megavit.json` has every setting and metric, `samples.csv` which image was used for what, `golden.safetensors`
 pictures with the answers they must give: `megavit predict THIS_FOLDER photo.jpg --verify` checks them first.
 """
+
+
+def literal(name: object) -> str:
+    """Return a name as Markdown shows it character for character: no markup, no HTML, no link in it is one."""
+    text = printable(str(name))
+    if _PLAIN.fullmatch(text) and "www." not in text.casefold():
+        return text
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if "`" in text or text != text.strip() or not text else ""
+    return f"{fence}{space}{text}{space}{fence}"
 
 
 def _trust(target: Target, trust: Trust) -> str:
@@ -82,8 +97,8 @@ def _changed(data: dict[str, Any], int8: dict[str, Any] | None) -> str:
     if "calibrated" in data:
         found = data["calibrated"]
         lines += (
-            f"- It was calibrated anew on {found['fitted']} images of {found['source']}; the figures above are of "
-            f"{found['measured']} others of them.\n"
+            f"- It was calibrated anew on {found['fitted']} images of {literal(found['source'])}; the figures above "
+            f"are of {found['measured']} others of them.\n"
         )
     if int8:
         lines += (
@@ -93,8 +108,14 @@ def _changed(data: dict[str, Any], int8: dict[str, Any] | None) -> str:
     return lines
 
 
-def _resizing(given: Preprocessing) -> str:
-    middle = f"of which {given.height} × {given.width} in the middle are used"
+def resizing(given: Preprocessing) -> str:
+    """Return what becomes of an image's size and shape, as the end of "Images are resized"."""
+    crop_height, crop_width = given.crop_hw
+    middle = f"of which {crop_height} × {crop_width} in the middle are used"
+    if given.crop_rounding == "floor":
+        middle += " (from half of an odd margin, rounded down)"
+    if given.crop_size is not None:
+        middle += f", of these {given.height} × {given.width} from the top left"
     match given.resize:
         case int():
             return f"with their aspect kept, to {given.resize} pixels on the shorter side, {middle}"
@@ -108,7 +129,7 @@ def _resizing(given: Preprocessing) -> str:
 
 
 def _names(labels: Sequence[str]) -> str:
-    return ", ".join(labels[:50]) + (f", and {len(labels) - 50} more" if len(labels) > 50 else "")
+    return ", ".join(map(literal, labels[:50])) + (f", and {len(labels) - 50} more" if len(labels) > 50 else "")
 
 
 def _unmeasured(labels: Sequence[str], target: Target) -> str:

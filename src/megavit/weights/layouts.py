@@ -22,13 +22,15 @@ from megavit.weights.peers import (
     timm_eva02,
     timm_eva02_large,
     timm_names,
+    timm_parallel,
+    timm_pe,
     timm_vit,
     torchvision_vit,
     vit_pytorch_simple,
     vit_pytorch_vit,
     zeta_vit,
 )
-from megavit.weights.peers.shapes import Known
+from megavit.weights.peers.shapes import Known, untold
 
 Names = Callable[[Iterable[str]], dict[str, str]]
 Tidy = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
@@ -36,7 +38,10 @@ Tidy = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Layout:
-    """How one library names the tensors of a Vision Transformer, and what its settings say."""
+    """How one library names the tensors of a Vision Transformer, and what its settings say.
+
+    `head` is the module of its classifier; "" where it has none, or none that can be replaced.
+    """
 
     name: str
     told_by: frozenset[str]
@@ -45,6 +50,23 @@ class Layout:
     names: Names
     tidy: Tidy
     known: Callable[[dict[str, Any]], Known]
+    assumed: Callable[[ViTConfig], dict[str, Any]]
+    head: str
+
+
+HEADS = {
+    "timm": "head",
+    "timm's parallel blocks": "head",
+    "timm, with attention pooling": "head",
+    "timm's Eva": "head",
+    "timm's EVA-02": "head",
+    "timm's EVA-02, large": "head",
+    "Hugging Face's ViT": "classifier",
+    "torchvision": "heads.head",
+    "vit-pytorch": "mlp_head",
+    "vit-pytorch's SimpleViT": "linear_head",
+    "zeta": "mlp_head",
+}
 
 
 def layout(name: str, peer: ModuleType, known: Callable[[dict[str, Any]], Known] | None = None) -> Layout:
@@ -58,11 +80,15 @@ def layout(name: str, peer: ModuleType, known: Callable[[dict[str, Any]], Known]
         own.get("names", lambda found: {one: one for one in found}),
         own.get("tidy", dict),
         known or own.get("known", lambda _: {}),
+        own.get("assumed", untold),
+        HEADS.get(name, ""),
     )
 
 
 LAYOUTS = (
     layout("timm", timm_vit, timm_names.known),
+    layout("timm's parallel blocks", timm_parallel, timm_names.known),
+    layout("timm, with attention pooling", timm_pe, timm_names.known),
     layout("timm's Eva", timm_eva, timm_names.known),
     layout("timm's EVA-02", timm_eva02, timm_names.known),
     layout("timm's EVA-02, large", timm_eva02_large, timm_names.known),

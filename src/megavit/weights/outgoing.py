@@ -6,24 +6,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
-from megavit.config.vit import ViTConfig, pair
+from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError, ConfigError, OutputError
 from megavit.runtime.storage import new_folder, write_file, writing
+from megavit.weights.convert import model_of
 from megavit.weights.head import NEGLIGIBLE, folded_head
 from megavit.weights.keys import to_theirs
 from megavit.weights.outgoing_card import Library, card_for, sentences
-from megavit.weights.peers import hf_vit, timm_vit
-from megavit.weights.peers.timm_names import POOLS
+from megavit.weights.peers import hf_vit
+from megavit.weights.peers.timm_arguments import arguments_of, as_timm_has_it, tensors_of
+from megavit.weights.preprocessing_out import hugging_face_preparation, image_size, timm_preparation
 from megavit.weights.problem_type import settings_of
-from megavit.weights.source import Source
+from megavit.weights.source import Source, read_source
 from megavit.weights.tensors import write_tensors
 
 WEIGHTS, SETTINGS, PROCESSOR, CARD = "model.safetensors", "config.json", "preprocessor_config.json", "README.md"
-# What both libraries' plain ViT is, whatever its sizes.
+# What Hugging Face's plain ViT is, whatever its sizes.
 PLAIN = {
     "block": "serial",
     "norm": "layer",
@@ -34,9 +37,8 @@ PLAIN = {
     "positions": "learned",
     "patch_overlap": 0,
 }
-# timm's settings are functions where JSON has no word: an architecture that has the right ones stands for them.
-TIMM_BY_EPS = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch16_clip_224"}
-TIMM_SWIGLU = "vit_giant_patch14_dinov2"
+# How far answers of the model that was read back may be apart, of the largest; sums in another order are some 1e-6.
+AGREE = 1e-4
 HF_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}
 
 
@@ -77,7 +79,31 @@ def write_for(library: Library, source: Source, out: Path, *, calibrated: bool =
         for name, settings in files.items():
             write_file(new / name, json.dumps(settings, indent=1, ensure_ascii=False))
         write_file(new / CARD, card_for(library, source, told).encode(errors="replace"))
+        check_written(source, new)
     return told
+
+
+@torch.inference_mode()
+def check_written(source: Source, folder: Path) -> None:
+    """Read what was written, as any other library's model, and have both answer for an image.
+
+    Args:
+        source: with the head that was written.
+
+    Raises:
+        BundleError: when they differ: nothing is to be left of it then.
+    """
+    config = source.config
+    written = read_source(str(folder))
+    if config.num_classes:
+        written = replace(written, tensors=folded_head(written.tensors, written.target, written.trust))
+    image = torch.randn(1, config.channels, *config.image_hw, generator=torch.Generator().manual_seed(0))
+    ours, theirs = model_of(source)(image), model_of(written)(image)
+    if ours.shape != theirs.shape or not torch.allclose(theirs, ours, rtol=AGREE, atol=AGREE * float(ours.abs().max())):
+        raise BundleError(
+            f"{source.name} was written as a model that answers otherwise; nothing of it is left. This is a fault of "
+            "megavit: please report it, with the model's settings"
+        )
 
 
 def without_calibration(source: Source) -> Source:
@@ -105,62 +131,22 @@ Files = dict[str, dict[str, Any]]
 
 def timm_files(source: Source) -> tuple[Files, dict[str, Tensor]]:
     """For `timm.create_model("local-dir:FOLDER", pretrained=True)`, or an upload to the hub."""
-    config, design = source.config, source.config.design
-    refuse("timm", config, PLAIN, mlp=(*HF_ACTIVATIONS, "swiglu"), eps=tuple(TIMM_BY_EPS))
-    swiglu = design.mlp == "swiglu"
-    if swiglu and design.norm_eps != 1e-6:
-        raise BundleError(f"timm's SwiGLU has norms with epsilon 1e-6, and this model {design.norm_eps}")
-    by_class = config.pool == "cls"
-    if by_class and design.registers and design.prefix_positions == "class":
-        raise BundleError("timm's class token has a position only if its registers have, unlike this model's")
-    has_class = by_class or (design.registers > 0 and design.prefix_positions == "all")
-    hidden = config.mlp_dim * (2 if swiglu else 1)
-    arguments = {
-        "img_size": list(config.image_hw),
-        "patch_size": list(config.patch_hw),
-        "in_chans": config.channels,
-        "global_pool": next(theirs for theirs, ours in POOLS.items() if ours == config.pool),
-        "embed_dim": config.dim,
-        "depth": config.depth,
-        "num_heads": config.heads,
-        "mlp_ratio": (hidden + 0.5) / config.dim,  # timm cuts the product off
-        "qkv_bias": design.qkv_bias,
-        "qk_norm": design.qk_norm,
-        "init_values": design.layer_scale,
-        "class_token": has_class,
-        "no_embed_class": not (has_class and design.prefix_positions != "none"),
-        "reg_tokens": design.registers - (has_class and not by_class),
-        "pre_norm": design.pre_norm,
-        "fc_norm": design.final_norm == "pooled",
-        "dynamic_img_size": True,
-    }
-    if not swiglu:
-        arguments["act_layer"] = design.mlp
+    config, state = as_timm_has_it(source.config, source.tensors)
+    architecture, arguments = arguments_of(config)
+    prepared = preparation(source)
+    image_hw = image_size(config.grid, config.image_hw, prepared)
+    # At sizes of its own, timm wants whole patches.
+    arguments |= {"img_size": list(image_hw), "dynamic_img_size": image_hw == config.image_hw}
     settings = {
-        "architecture": TIMM_SWIGLU if swiglu else TIMM_BY_EPS[design.norm_eps],
+        "architecture": architecture,
         "num_classes": config.num_classes,
         "num_features": config.dim,
         "global_pool": arguments["global_pool"],
         "label_names": names_of(source),
         "model_args": arguments,
-        "pretrained_cfg": timm_preparation(preparation(source))
-        | {"first_conv": "patch_embed.proj", "classifier": "head"},
+        "pretrained_cfg": timm_preparation(prepared) | {"first_conv": "patch_embed.proj", "classifier": "head"},
     }
-    return {SETTINGS: settings}, to_theirs(timm_vit.table(config), source.tensors)
-
-
-def timm_preparation(given: Preprocessing) -> dict[str, Any]:
-    whole = given.resize is None
-    side = given.height if whole else pair("resize", given.resize or 0)[0]
-    return {
-        "input_size": [given.channels, given.height, given.width],
-        "mean": by_channel(given, given.mean),
-        "std": by_channel(given, given.std),
-        "interpolation": given.interpolation,
-        # timm rounds the size to resize to down.
-        "crop_pct": 1.0 if whole or side == given.height else given.height / (side + 0.5),
-        "crop_mode": "center" if isinstance(given.resize, int) else "squash",
-    }
+    return {SETTINGS: settings}, tensors_of(config, state)
 
 
 def hugging_face_files(source: Source) -> tuple[Files, dict[str, Tensor]]:
@@ -179,11 +165,12 @@ def hugging_face_files(source: Source) -> tuple[Files, dict[str, Tensor]]:
         raise BundleError(
             f"Hugging Face's ViT answers from the class token, and this model pools by {config.pool!r}; timm's can too"
         )
+    prepared = preparation(source)
     labels = names_of(source)
     settings = {
         "architectures": ["ViTForImageClassification" if config.num_classes else "ViTModel"],
         "model_type": "vit",
-        "image_size": _square(config.image_hw),
+        "image_size": _square(image_size(config.grid, config.image_hw, prepared)),
         "patch_size": _square(config.patch_hw),
         "num_channels": config.channels,
         "hidden_size": config.dim,
@@ -200,33 +187,7 @@ def hugging_face_files(source: Source) -> tuple[Files, dict[str, Tensor]]:
     }
     tensors = to_theirs(hf_vit.table(config), source.tensors)
     named = {hf_vit.file_name(name, config): tensor for name, tensor in tensors.items()}
-    return {SETTINGS: settings, PROCESSOR: hugging_face_preparation(preparation(source))}, named
-
-
-def hugging_face_preparation(given: Preprocessing) -> dict[str, Any]:
-    common = {
-        "do_resize": True,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": by_channel(given, given.mean),
-        "image_std": by_channel(given, given.std),
-        "resample": {"bilinear": 2, "bicubic": 3}[given.interpolation],
-    }
-    size = {"height": given.height, "width": given.width}
-    if given.resize is None:
-        return common | {"image_processor_type": "ViTImageProcessor", "size": size}
-    if isinstance(given.resize, int):
-        before: dict[str, int] = {"shortest_edge": given.resize}
-    else:
-        before = dict(zip(("height", "width"), given.resize, strict=True))
-    return common | {
-        "image_processor_type": "CLIPImageProcessor",
-        "do_convert_rgb": given.channels == 3,
-        "size": before,
-        "do_center_crop": True,
-        "crop_size": size,
-    }
+    return {SETTINGS: settings, PROCESSOR: hugging_face_preparation(prepared)}, named
 
 
 def refuse(
@@ -267,10 +228,6 @@ def preparation(source: Source) -> Preprocessing:
 def names_of(source: Source) -> list[str]:
     """Return a name for every output; that of a score has none in a bundle."""
     return ["score"] if source.target.kind == "score" else list(source.labels)
-
-
-def by_channel(given: Preprocessing, value: float | tuple[float, ...]) -> list[float]:
-    return list(value) if isinstance(value, tuple) else [value] * given.channels
 
 
 def _square(sides: tuple[int, int]) -> int | list[int]:

@@ -1,37 +1,60 @@
 """How another library prepares images, and what it calls its classes, as its settings files say."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from megavit.config.preprocessing import Interpolation, Preprocessing
-from megavit.config.vit import Size, ViTConfig
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError, ConfigError
+from megavit.weights import hf_processor, timm_data_config
+from megavit.weights.preprocessing_in import Geometry, Values, preprocessing_for
 
-PROCESSOR = "preprocessor_config.json"
-# Pillow's numbers, as Hugging Face writes them.
-PILLOW: dict[Any, Interpolation] = {2: "bilinear", 3: "bicubic"}
+TIMM_WRAPPER = "TimmWrapperImageProcessor"
 
 
-def preprocessing_of(config: ViTConfig, settings: dict[str, Any], processor: dict[str, Any]) -> Preprocessing | None:
-    """As the settings say; None where they say nothing of it.
+def preprocessing_of(
+    config: ViTConfig,
+    settings: dict[str, Any],
+    processor: dict[str, Any],
+    *,
+    open_clip: bool = False,
+    whole_images: bool = False,
+) -> Preprocessing | None:
+    """Return how a model's images are prepared, as its settings say; None where they say nothing of it.
 
     Args:
         config: of the model.
-        settings: timm's config.json, or open_clip_config.json.
-        processor: Hugging Face's preprocessor_config.json.
+        settings: config.json, or open_clip_config.json.
+        processor: Hugging Face's image processor.
+        open_clip: whether the weights are OpenCLIP's own, whose settings then go before a processor.
+        whole_images: take from the settings what becomes of pixel values only: the image is not cut, as in training.
 
     Raises:
         BundleError: for a way that we do not have.
     """
     with usable("of how images are prepared"):
-        if processor.get("image_mean"):
-            return _hugging_face(config, processor)
-        if (settings.get("pretrained_cfg") or {}).get("mean"):
-            return _timm(config, settings["pretrained_cfg"])
-        if (settings.get("preprocess_cfg") or {}).get("mean"):
-            return _open_clip(config, settings["preprocess_cfg"])
+        if processor.get("image_processor_type") == TIMM_WRAPPER:
+            processor = {}  # it reads config.json
+        found = None
+        if open_clip or not processor:
+            found = _timm_or_open_clip(config, settings, whole_images=whole_images)
+        if found is None and processor:
+            given = hf_processor.complete(settings, processor)
+            found = hf_processor.values(given), None if whole_images else hf_processor.geometry(given)
+        return None if found is None else preprocessing_for(config, *found)
+
+
+def _timm_or_open_clip(
+    config: ViTConfig, settings: dict[str, Any], *, whole_images: bool
+) -> tuple[Values, Geometry | None] | None:
+    if (given := timm_data_config.timm_settings(settings)) is not None:
+        model_args = settings.get("model_args") or {}
+        geometry = None if whole_images else timm_data_config.timm_geometry(config, given, model_args)
+        return timm_data_config.values(given, "config.json"), geometry
+    if (given := timm_data_config.open_clip_settings(settings)) is not None:
+        geometry = None if whole_images else timm_data_config.open_clip_geometry(config, given)
+        return timm_data_config.values(given, "open_clip_config.json"), geometry
     return None
 
 
@@ -45,70 +68,6 @@ def usable(what: str) -> Iterator[None]:
     except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
         told = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
         raise BundleError(f"the model's settings {what} cannot be used, as in its JSON files: {told}") from None
-
-
-def _timm(config: ViTConfig, given: dict[str, Any]) -> Preprocessing:
-    crop, mode = given.get("crop_pct") or 0.875, given.get("crop_mode") or "center"
-    height, width = config.image_hw
-    before = math.floor(height / crop), math.floor(width / crop)
-    if mode == "squash":
-        resize: Size | None = None if crop == 1 else before
-    elif mode == "center" and height == width:
-        resize = before[0]
-    else:
-        raise BundleError(f"timm's crop_mode {mode!r} for images of {height} × {width} is not known here")
-    return _prepared(config, given["mean"], given["std"], given.get("interpolation", "bicubic"), resize)
-
-
-def _hugging_face(config: ViTConfig, given: dict[str, Any]) -> Preprocessing:
-    size, crop = given.get("size") or {}, given.get("crop_size") or {}
-    interpolation = PILLOW.get(given.get("resample", 2))
-    if interpolation is None:
-        raise BundleError(f"{PROCESSOR} has resample {given['resample']!r}; here are 2 (bilinear) and 3 (bicubic)")
-    height, width = config.image_hw
-    cropped = given.get("do_center_crop", False) and crop
-    if isinstance(size, int):
-        size = {"shortest_edge": size} if cropped else {"height": size, "width": size}
-    if cropped and isinstance(crop, dict) and (crop.get("height"), crop.get("width")) != (height, width):
-        # Positions are resampled when such an image comes; here the model is made for the size it is given.
-        height, width = crop["height"], crop["width"]
-    resize: Size | None = size.get("shortest_edge")
-    if resize is None and cropped:
-        resize = (size["height"], size["width"])
-    if not cropped:
-        if resize is not None:
-            raise BundleError(f"{PROCESSOR} keeps an image's shape and cuts nothing; give --keep-aspect instead")
-        height, width = size.get("height", height), size.get("width", width)
-    return _prepared(config, given["image_mean"], given["image_std"], interpolation, resize, (height, width))
-
-
-def _open_clip(config: ViTConfig, given: dict[str, Any]) -> Preprocessing:
-    mode, (height, width) = given.get("resize_mode", "shortest"), config.image_hw
-    if mode == "longest" or (mode == "shortest" and height != width):
-        raise BundleError(f"OpenCLIP's resize_mode {mode!r} for images of {height} × {width} is not known here")
-    resize = height if mode == "shortest" else None
-    return _prepared(config, given["mean"], given["std"], given.get("interpolation", "bicubic"), resize)
-
-
-def _prepared(
-    config: ViTConfig,
-    mean: list[float],
-    std: list[float],
-    interpolation: Any,
-    resize: Size | None,
-    size: tuple[int, int] | None = None,
-) -> Preprocessing:
-    height, width = size or config.image_hw
-    return Preprocessing(
-        height=height,
-        width=width,
-        channels=config.channels,
-        mean=tuple(mean),
-        std=tuple(std),
-        interpolation=interpolation,
-        resize=resize,
-        patch_size=config.patch_size,
-    )
 
 
 def labels_of(settings: dict[str, Any], num_classes: int) -> tuple[str, ...]:
@@ -137,7 +96,8 @@ def _named_outputs(settings: dict[str, Any], num_classes: int) -> tuple[dict[int
     with usable("of its classes' names"):
         pretrained = settings.get("pretrained_cfg")
         places = (settings, pretrained if isinstance(pretrained, dict) else {})
-        given = next((place["label_names"] for place in places if place.get("label_names")), settings.get("id2label"))
+        given = next((place["label_names"] for place in places if place.get("label_names")), None)
+        given = given or settings.get("id2label") or settings.get("labels")
         # A list, or a table by the numbers of the outputs, as text in JSON, which may leave some out.
         pairs = given.items() if isinstance(given, dict) else enumerate(given or ())
         named = {int(number): str(name) for number, name in pairs}

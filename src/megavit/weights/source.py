@@ -15,7 +15,7 @@ from megavit.errors import BundleError, ConfigError
 from megavit.model.positions import LearnedPositions
 from megavit.model.vit import MegaVit
 from megavit.weights.bundle import Bundle, is_bundle, load_bundle
-from megavit.weights.foreign import Foreign, read_foreign
+from megavit.weights.foreign import Foreign, assumptions, read_foreign
 from megavit.weights.head import unfolded_head
 from megavit.weights.hub import HUB, TIMM, fetch, is_hub
 from megavit.weights.peers.shapes import Known
@@ -53,7 +53,14 @@ class Source:
     trust: Trust = field(default_factory=Trust)
 
 
-def read_source(source: str, known: Known | None = None, target: TargetKind | None = None) -> Source:
+def read_source(
+    source: str,
+    known: Known | None = None,
+    *,
+    weights: str | None = None,
+    target: TargetKind | None = None,
+    whole_images: bool = False,
+) -> Source:
     """The weights that a user named.
 
     Args:
@@ -62,6 +69,9 @@ def read_source(source: str, known: Known | None = None, target: TargetKind | No
         known: of another library's model, facts that go before what its files say: names of `ViTConfig` and
             `Design`, with their values.
         target: of another library's model, what its outputs mean; None: as its files say.
+        weights: which of the weights in the file, where it has those of several models: the tables and the prefix.
+        whole_images: of another library's model, take only what becomes of pixel values from its settings, as for a
+            training, which uses the whole image at a size of its own.
 
     Raises:
         BundleError: saying what it may be, or what is wrong with it.
@@ -74,12 +84,19 @@ def read_source(source: str, known: Known | None = None, target: TargetKind | No
             f"folder of another library, {TIMM}NAME or {HUB}USER/NAME"
         )
     if path.is_dir() and is_bundle(path):
-        if known:
-            raise ConfigError(f"{source} is a bundle, which says its {' and '.join(known)} itself; leave that out")
-        if target is not None:
-            raise ConfigError(f"{source} is a bundle, which says its target itself; leave --target out")
+        given = [*(known or ()), *(["weights"] if weights else []), *(["target"] if target else [])]
+        if given:
+            raise ConfigError(f"{source} is a bundle, which says its {' and '.join(given)} itself; leave that out")
         return _from_bundle(source, load_bundle(path))
-    return _from_foreign(source, read_foreign(path, known or {}), target)
+    foreign = read_foreign(path, known or {}, weights)
+    preprocessing = preprocessing_of(
+        foreign.config,
+        foreign.settings,
+        foreign.processor,
+        open_clip=foreign.layout == "OpenCLIP",
+        whole_images=whole_images,
+    )
+    return _from_foreign(source, foreign, preprocessing, target)
 
 
 def _from_bundle(source: str, bundle: Bundle) -> Source:
@@ -94,7 +111,9 @@ def _from_bundle(source: str, bundle: Bundle) -> Source:
     )
 
 
-def _from_foreign(source: str, foreign: Foreign, asked: TargetKind | None) -> Source:
+def _from_foreign(
+    source: str, foreign: Foreign, preprocessing: Preprocessing | None, asked: TargetKind | None
+) -> Source:
     outputs = foreign.config.num_classes
     target, meaning = target_of(foreign.settings, outputs, asked)
     if outputs and asked is None and _is_projection(foreign):
@@ -102,13 +121,14 @@ def _from_foreign(source: str, foreign: Foreign, asked: TargetKind | None) -> So
             f"the {outputs} outputs are CLIP's projection, to be compared with those of texts, and no classes: what "
             "megavit predict says of them means nothing; megavit embed and train --init use what comes before them"
         ]
-    preprocessing = preprocessing_of(foreign.config, foreign.settings, foreign.processor)
-    told = [f"read as {foreign.layout}"]
+    told = [f"read as {foreign.layout}", *foreign.found.told()]
     if foreign.left_out:
         some = ", ".join(foreign.left_out[:3]) + (" …" if len(foreign.left_out) > 3 else "")
-        told.append(f"left out {len(foreign.left_out)} tensors that are not of the image model: {some}")
-    if foreign.heads_guessed:
-        told.append(f"taken to have {foreign.config.heads} heads, by its width; megavit convert --heads says otherwise")
+        count = len(foreign.left_out)
+        what = "a tensor that is" if count == 1 else f"{count} tensors that are"
+        told.append(f"left out {what} not of the image model: {some}")
+    if foreign.assumed:
+        told.append(assumptions(foreign.assumed))
     if preprocessing is None:
         told.append("nothing says how its images are prepared; taken to be resized whole, with mean and std 0.5")
     told += meaning

@@ -29,7 +29,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise BundleError(unreadable(path, error)) from None
 
 
-def unreadable(path: Path, error: Exception) -> str:
+def unreadable(path: Path, error: object) -> str:
     """The message for a file that its library's reader refuses."""
     return f"{path} cannot be read: copy it again, as it may be damaged or cut short ({error})"
 

@@ -6,6 +6,7 @@ import tarfile
 import pytest
 
 from megavit.config.recipe import DataRecipe
+from megavit.data.hidden import HIDDEN
 from megavit.data.read import read_data
 from megavit.data.shards.index import INDEX
 from megavit.data.shards.opened import is_shards, open_shards
@@ -224,7 +225,7 @@ def test_samples_whose_image_is_of_no_kind_that_is_known_are_told(tmp_path):
     }
     assert dict(index.skipped) == {
         "a.tar/README": "a sample without an image, of .md",
-        "a.tar/._0001.png": "hidden",
+        "a.tar/._0001.png": HIDDEN,
     }
 
 

@@ -16,7 +16,8 @@ from torchvision.models.vision_transformer import VisionTransformer as Torchvisi
 from vit_pytorch import SimpleViT, ViT
 
 from megavit.errors import BundleError, MegavitError
-from megavit.weights.foreign import layout_of, read_foreign
+from megavit.weights.candidates import fitting
+from megavit.weights.foreign import read_foreign
 from megavit.weights.keys import check_shapes, their_shapes
 from megavit.weights.layouts import LAYOUTS
 from megavit.weights.peers import dinov2_vit, dinov3_vit
@@ -45,7 +46,7 @@ EVERY = pytest.mark.parametrize("layout", CHECKPOINTS)
 
 @EVERY
 def test_a_checkpoint_is_told_by_its_names(layout: str) -> None:
-    assert layout_of(CHECKPOINTS[layout](), "here").name == layout
+    assert [one for one in LAYOUTS if one.name == layout] == [fitting(list(CHECKPOINTS[layout]()))]
 
 
 @EVERY

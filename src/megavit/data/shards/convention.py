@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import dataclass, field
 
+from megavit.config.names import canonical, is_missing
 from megavit.data.shards.index import Member
 from megavit.errors import ImageError
 
@@ -66,8 +67,9 @@ def told(kind: str, data: bytes) -> Told:
             label = data.decode().strip()
             if len(label) > _LONGEST_NAME:
                 raise ValueError
-            return label or None
-        table = json.loads(data)
+            table = {"label": label}
+        else:
+            table = json.loads(data)
         score = table.get("score") if isinstance(table, dict) else None
         score = float(score) if isinstance(score, int | float) and not isinstance(score, bool) else None
     except (ValueError, OverflowError, RecursionError) as error:
@@ -75,8 +77,16 @@ def told(kind: str, data: bytes) -> Told:
     if not isinstance(table, dict):
         return None
     if isinstance(table.get("labels"), list):
-        return tuple(sorted({str(label)[:_LONGEST_NAME] for label in table["labels"]}))
+        return tuple(sorted({_name(kind, label) for label in table["labels"] if label != ""}))
     if score is not None and math.isfinite(score):
         return score
     label = table.get("label")
-    return str(label)[:_LONGEST_NAME] if isinstance(label, int | str) and not isinstance(label, bool) else None
+    given = isinstance(label, int | str) and not isinstance(label, bool) and label != ""
+    return _name(kind, label) if given else None
+
+
+def _name(kind: str, label: object) -> str:
+    name = str(label)[:_LONGEST_NAME]
+    if is_missing(name):
+        raise ImageError(f"a .{kind} with the label {name!r}, as programs write that there is none")
+    return canonical(name)

@@ -1,22 +1,22 @@
 """The index of shards that came without one: every file in them is read to its end once."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from megavit.config.target import TargetKind
+from megavit.data.hidden import HIDDEN, is_hidden
 from megavit.data.image_file import examine
 from megavit.data.ranges import digest, pieces, size_of
 from megavit.data.scan import Progress
 from megavit.data.shards.convention import IMAGES, TARGETS, Files, Told, key_and_kind, told
 from megavit.data.shards.index import Member, Shard, ShardIndex, Target, is_name, place_of
 from megavit.data.shards.tar import Entry, entries
+from megavit.data.split_names import read_name
 from megavit.data.workers import MOST_WORKERS, in_processes, processors
 from megavit.errors import DataError, ImageError
 
 _MOST_TEXT = 2**20
-_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,7 @@ def scan_shards(folder: str, names: Sequence[str], progress: Progress | None = N
     shards: list[tuple[str, _Found]] = []
     skipped: list[tuple[str, str]] = []
     damaged: list[tuple[str, str]] = []
+    splits = {name: split_of(name) for name in names}
     tasks = [(folder, name) for name in names]
     for done, (name, found) in enumerate(zip(names, in_processes(_scan, tasks, workers), strict=True), start=1):
         if isinstance(found, str):
@@ -96,7 +97,7 @@ def scan_shards(folder: str, names: Sequence[str], progress: Progress | None = N
                 name,
                 found.size,
                 found.sha256,
-                split_of(name),
+                splits[name],
                 tuple(replace(member, target=_indexed(target, number)) for member, target in found.images),
             )
             for name, found in shards
@@ -107,9 +108,17 @@ def scan_shards(folder: str, names: Sequence[str], progress: Progress | None = N
 
 
 def split_of(name: str) -> str | None:
-    """The split that a shard's name tells, as `imagenet1k-train-0000.tar` does."""
-    words = re.split(r"[^a-z]+", name.lower())
-    return next((_SPLITS[word] for word in words if word in _SPLITS), None)
+    """The split that a shard's name tells, as `imagenet1k-train-0000.tar` does.
+
+    Raises:
+        DataError: where it tells two.
+    """
+    splits = read_name(name).splits
+    if len(splits) > 1:
+        raise DataError(
+            f"the name of the shard {name!r} tells {' and '.join(splits)}: rename it, so that it tells one split"
+        )
+    return splits[0] if splits else None
 
 
 def _scan(task: tuple[str, str]) -> _Found | str:
@@ -137,8 +146,8 @@ def _samples(shard: str, size: int, stream: Forward) -> _Found:
         name = f"{shard}/{entry.name}"
         if not is_name(name):
             damaged.append((shard, f"a file whose name none can have: {name!a:.80}"))
-        elif not key.rpartition("/")[2]:
-            skipped.append((name, "hidden"))
+        elif any(map(is_hidden, entry.name.split("/"))):
+            skipped.append((name, HIDDEN))
         else:
             sample = samples.setdefault(key, Files())
             try:

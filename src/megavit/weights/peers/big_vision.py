@@ -13,7 +13,7 @@ from torch import Tensor
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes
-from megavit.weights.peers.shapes import Known, config_from, image_of, shape_of, under
+from megavit.weights.peers.shapes import Known, config_from, field_of, image_of, shape_of, under
 from megavit.weights.peers.timm_vit import prefix_positions
 
 TOLD_BY = ("embedding/kernel", "Transformer/encoder_norm/scale")
@@ -153,3 +153,9 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
         "prefix_positions": "class" if placed else "none",
     }
     return config_from(found, known)
+
+
+def assumed(config: ViTConfig) -> dict[str, Any]:
+    """Return what no shape tells: the heads have an axis of their own, but pooling by a mean leaves no trace."""
+    names = ("mlp", "norm_eps", *(("pool",) if config.pool == "mean" else ()))
+    return {name: field_of(config, name) for name in names}

@@ -10,7 +10,7 @@ from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.model.positions import RotaryPositions
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, config_from, depth_of, shape_of, under
+from megavit.weights.peers.shapes import Known, config_from, depth_of, shape_of, under, untold
 from megavit.weights.peers.timm_vit import MODULES, PROJECTION
 
 TOLD_BY = ("mask_token", "cls_token", "rope_embed.periods", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight")
@@ -104,3 +104,8 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
         "layer_scale": 1.0 if "blocks.0.ls1.gamma" in shapes else None,
     }
     return config_from(found, known)
+
+
+def assumed(config: ViTConfig) -> dict[str, Any]:
+    """Return what no tensor tells; the rotary periods are in the file."""
+    return untold(config, "image_size")

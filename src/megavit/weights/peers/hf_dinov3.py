@@ -8,7 +8,7 @@ from megavit.errors import BundleError
 from megavit.model.positions import RotaryPositions
 from megavit.weights.keys import Piece, Rule, Shapes, complete
 from megavit.weights.peers.hugging_face import Settings, bare_names, known_from, query_key_value, require
-from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, heads_of_dinov3, shape_of
+from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, heads_of_dinov3, shape_of, untold
 
 MODEL_TYPES = ("dinov3_vit",)
 TOLD_BY = ("embeddings.patch_embeddings.weight", "layer.0.layer_scale1.lambda1")
@@ -101,3 +101,8 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     }
     known = {"heads": heads_of_dinov3(dim), **known}
     return config_from(heads_known(found, known), known)
+
+
+def assumed(config: ViTConfig) -> dict[str, Any]:
+    """Return what no shape tells: beside the usual the size of images and the rotary base."""
+    return untold(config, "image_size") | {"rotary base": RotaryPositions.base}

@@ -10,7 +10,7 @@ from typing import Any
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, image_of, shape_of, under
+from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, image_of, shape_of, under, untold
 
 TOLD_BY = ("class_embedding", "positional_embedding", "conv1.weight", "transformer.resblocks.0.attn.in_proj_weight")
 LAYER = "transformer.resblocks.{i}"
@@ -113,3 +113,8 @@ def known(settings: dict[str, Any]) -> Known:
     if facts["pool"] is None:
         raise BundleError(f"the model's vision_cfg has pool_type {vision['pool_type']!r}, which this model has not")
     return facts
+
+
+def assumed(config: ViTConfig) -> dict[str, Any]:
+    """Return what no shape tells: beside the usual the pooling, and of a mean whether the norm comes before it."""
+    return untold(config, "pool", *(("final_norm",) if config.pool == "mean" else ()))

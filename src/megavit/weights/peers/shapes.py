@@ -35,6 +35,51 @@ def config_from(found: Mapping[str, Any], known: Known) -> ViTConfig:
     return ViTConfig(**sizes | {"design": design})
 
 
+def check_said(known: Known, parts: Mapping[str, Sequence[str]]) -> None:
+    """Raise a BundleError when settings say other `parts` than a checkpoint's tensors, name -> what it may then be."""
+    for name, values in parts.items():
+        if name in known and known[name] not in values:
+            raise BundleError(
+                f"config.json says {name} {known[name]!r}, and the tensors beside it are those of "
+                f"{' or '.join(map(repr, values))}: it is another model's"
+            )
+
+
+def final_norm_of(shapes: Shapes) -> str:
+    """Return where timm's `norm` or `fc_norm` stands: of the "tokens", or of the "pooled" vector.
+
+    Raises:
+        BundleError: when there is none, or both.
+    """
+    found = [place for name, place in (("norm", "tokens"), ("fc_norm", "pooled")) if f"{name}.weight" in shapes]
+    if len(found) != 1:
+        how_many = "two norms" if found else "no norm"
+        raise BundleError(
+            f"the checkpoint has {how_many} after its layers (norm.weight, fc_norm.weight), where megavit's model has "
+            "one"
+        )
+    return found[0]
+
+
+def field_of(config: ViTConfig, name: str) -> Any:
+    """Return the value of a field of `config`, or of its design."""
+    return getattr(config, name) if hasattr(config, name) else getattr(config.design, name)
+
+
+def untold(config: ViTConfig, *more: str) -> dict[str, Any]:
+    """Return what no shape tells of a plain Vision Transformer, as `config` has it, and the fields `more`.
+
+    Norms of queries and keys tell the heads, by their width; an MLP with gates has one activation only.
+    """
+    names = [
+        *(() if config.design.qk_norm else ("heads",)),
+        *(() if config.design.mlp == "swiglu" else ("mlp",)),
+        "norm_eps",
+        *more,
+    ]
+    return {name: field_of(config, name) for name in names}
+
+
 def under(found: Iterable[str], prefixes: Sequence[str]) -> dict[str, str]:
     """Of the names `found` in a checkpoint, name -> name without prefix: those with the first prefix that any has."""
     found = list(found)

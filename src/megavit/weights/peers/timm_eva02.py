@@ -9,52 +9,71 @@ from typing import Any
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, classes_of, config_from, depth_of, heads_known, image_of, shape_of
-from megavit.weights.peers.timm_vit import MODULES, PROJECTION, prefix
+from megavit.weights.peers.shapes import (
+    Known,
+    check_said,
+    classes_of,
+    config_from,
+    depth_of,
+    final_norm_of,
+    heads_known,
+    image_of,
+    shape_of,
+    untold,
+)
+from megavit.weights.peers.timm_vit import MODULES, last_norm, norm_bias, patches, prefix
 
 TOLD_BY = ("patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight", "blocks.0.attn.q_bias")
 
-# (dim, depth) of the one whose blocks are others, though its tensors' names are the same.
-ENORMOUS = (1792, 64)
+# How much wider an MLP is than its tokens where norms stand behind the branches: EVA-02 of enormous size alone.
+ENORMOUS = 8
 
 
 def table(config: ViTConfig) -> list[Rule]:
     """For weights of a serial design. Sizes with a norm in their MLP have projections apart that others have as one."""
-    design, dim, hidden = config.design, config.dim, config.mlp_dim
-    heads, half = config.heads, config.dim_head // 2
-    inner, apart = 2 * heads * half, design.mlp_out_norm
-    per_channel = ((inner,), (heads, half, 2), (0, 2, 1))
-    rules = [
-        Rule([Piece("patch_embed.proj.weight", (dim, config.channels, *config.patch_hw))], [PROJECTION + ".weight"]),
-        *prefix(config),
-        positions(config),
-    ]
+    design, hidden = config.design, config.mlp_dim
+    rules = [*patches(config), *prefix(config), positions(config)]
+    if config.pool == "map":
+        rules.append(Rule([Piece("attn_pool.latent", (1, 1, config.dim))], ["pool.query"]))
     for i in range(config.depth):
-        theirs, ours = f"blocks.{i}.attn", f"transformer.layers.{i}.attention"
-        if apart:
-            weight = ((inner, dim), (heads, half, 2, dim), (0, 2, 1, 3))
-            weights = [Piece(f"{theirs}.{name}_proj.weight", *weight) for name in "qkv"]
-        else:
-            weights = [Piece(f"{theirs}.qkv.weight", (3 * inner, dim), (3 * heads, half, 2, dim), (0, 2, 1, 3))]
-        rules.append(Rule(weights, [f"{ours}.to_qkv.weight"]))
-        bias = "_proj.bias" if apart else "_bias"
-        query, value = (Piece(f"{theirs}.{name}{bias}", *per_channel) for name in "qv")
-        rules.append(Rule([query, Piece(None, (inner,)), value], [f"{ours}.to_qkv.bias"]))
-        out = Piece(f"{theirs}.proj.weight", (dim, inner), (dim, heads, half, 2), (0, 1, 3, 2))
-        rules.append(Rule([out], [f"{ours}.out.weight"]))
-        if design.attention_out_norm:
-            for last in ("weight", "bias"):
-                rules.append(Rule([Piece(f"{theirs}.norm.{last}", *per_channel)], [f"{ours}.out_norm.{last}"]))
-        if apart and design.mlp == "swiglu":
-            for last, shape in (("weight", (hidden, dim)), ("bias", (hidden,))):
+        rules += interleaved(config, i, apart=design.mlp_out_norm)
+        if design.mlp_out_norm and design.mlp == "swiglu":
+            for last, shape in (("weight", (hidden, config.dim)), ("bias", (hidden,))):
                 pieces = [Piece(f"blocks.{i}.mlp.{name}.{last}", shape) for name in ("fc1_g", "fc1_x")]
                 rules.append(Rule(pieces, [f"transformer.layers.{i}.mlp.into.{last}"]))
-    modules = {
-        "norm" if design.final_norm == "tokens" else "fc_norm": "norm",
-        "patch_embed.proj": PROJECTION,
-        "blocks.{i}.mlp.norm": "transformer.layers.{i}.mlp.out_norm",
-    }
-    return complete(config, rules, MODULES | modules)
+    return complete(config, rules, MODULES | last_norm(config))
+
+
+def interleaved(config: ViTConfig, layer: int, *, apart: bool = False) -> list[Rule]:
+    """Return the rules of the attention of a layer, whose rotations turn neighbouring channels.
+
+    Args:
+        config: of the model.
+        layer: its number.
+        apart: whether queries, keys and values are projected apart.
+    """
+    design, dim, heads, half = config.design, config.dim, config.heads, config.dim_head // 2
+    theirs, ours = f"blocks.{layer}.attn", f"transformer.layers.{layer}.attention"
+    inner = 2 * heads * half
+    per_channel = ((inner,), (heads, half, 2), (0, 2, 1))
+    fused = Piece(f"{theirs}.qkv.weight", (3 * inner, dim), (3 * heads, half, 2, dim), (0, 2, 1, 3))
+    three = [Piece(f"{theirs}.{name}_proj.weight", (inner, dim), (heads, half, 2, dim), (0, 2, 1, 3)) for name in "qkv"]
+    rules = [Rule(three if apart else [fused], [f"{ours}.to_qkv.weight"])]
+    if design.qkv_bias:
+        bias = "_proj.bias" if apart else "_bias"
+        query, value = (Piece(f"{theirs}.{name}{bias}", *per_channel) for name in "qv")
+        whole = Piece(f"{theirs}.qkv.bias", (3 * inner,), (3 * heads, half, 2), (0, 2, 1))
+        rules.append(Rule([query, Piece(None, (inner,)), value], [f"{ours}.to_qkv.bias"], instead=[whole]))
+    out = Piece(f"{theirs}.proj.weight", (dim, inner), (dim, heads, half, 2), (0, 1, 3, 2))
+    rules.append(Rule([out], [f"{ours}.out.weight"]))
+    lasts = ("weight", "bias") if design.norm == "layer" and design.norm_bias else ("weight",)
+    for last in lasts:
+        if design.attention_out_norm:
+            rules.append(Rule([Piece(f"{theirs}.norm.{last}", *per_channel)], [f"{ours}.out_norm.{last}"]))
+        for name in ("query", "key") if design.qk_norm else ():
+            one_head = Piece(f"{theirs}.{name[0]}_norm.{last}", (2 * half,), (half, 2), (1, 0))
+            rules.append(Rule([one_head], [f"{ours}.{name}_norm.{last}"]))
+    return rules
 
 
 def positions(config: ViTConfig) -> Rule:
@@ -72,13 +91,14 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
         BundleError: for a tensor that is missing, and for EVA-02 of enormous size.
     """
     dim, channels, *patch = shape_of(shapes, "patch_embed.proj.weight", axes=4)
-    if (dim, depth_of(shapes, "blocks.")) == ENORMOUS:
-        raise BundleError(
-            "the checkpoint is EVA-02 of enormous size, whose blocks normalise behind their branches; megavit has no "
-            "such model"
-        )
     patch_hw = (patch[0], patch[1])
     hidden = shape_of(shapes, "blocks.0.mlp.fc2.weight", axes=2)[1]
+    if hidden > ENORMOUS * dim and "block" not in known:
+        raise BundleError(
+            "the checkpoint looks like EVA-02 of enormous size, whose blocks normalise behind their branches; megavit "
+            "has no such model. If it is none, put its config.json beside it"
+        )
+    check_said(known, {"block": ["serial"], "positions": ["learned", "learned_rope"]})
     gated = "blocks.0.mlp.fc1_g.weight" in shapes or shape_of(shapes, "blocks.0.mlp.fc1.weight", axes=2)[0] != hidden
     pool = known.get("pool", "mean" if "fc_norm.weight" in shapes else "cls")
     found: dict[str, Any] = {
@@ -91,10 +111,11 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
         "pool": pool,
         "channels": channels,
         "block": "serial",
-        "qk_norm": False,
+        "qk_norm": "blocks.0.attn.q_norm.weight" in shapes,
         "qkv_bias": True,
-        "norm_bias": True,
-        "final_norm": "pooled" if "fc_norm.weight" in shapes else "tokens",
+        "norm_bias": norm_bias(shapes, "blocks.0.norm1", known),
+        "pre_norm": "norm_pre.weight" in shapes,
+        "final_norm": final_norm_of(shapes),
         "mlp": "swiglu" if gated else "gelu",
         "attention_out_norm": "blocks.0.attn.norm.weight" in shapes,
         "mlp_out_norm": "blocks.0.mlp.norm.weight" in shapes,
@@ -103,3 +124,8 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
         "registers": int(pool != "cls"),
     }
     return config_from(heads_known(found, known), known)
+
+
+def assumed(config: ViTConfig) -> dict[str, Any]:
+    """Return what no shape tells, among it the pooling and the form of rotary positions."""
+    return untold(config, "pool", *(("positions",) if config.design.rotary else ()))

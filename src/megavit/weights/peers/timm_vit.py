@@ -6,7 +6,17 @@ from typing import Any
 from megavit.config.vit import PrefixPositions, ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, image_of, shape_of
+from megavit.weights.peers.shapes import (
+    Known,
+    check_said,
+    config_from,
+    depth_of,
+    final_norm_of,
+    heads_known,
+    image_of,
+    shape_of,
+    untold,
+)
 
 TOLD_BY = ("patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight")
 PROJECTION = "patch_embedding.projection"
@@ -16,9 +26,11 @@ MODULES = {
     "blocks.{i}.attn.qkv": "transformer.layers.{i}.attention.to_qkv",
     "blocks.{i}.attn.q_norm": "transformer.layers.{i}.attention.query_norm",
     "blocks.{i}.attn.k_norm": "transformer.layers.{i}.attention.key_norm",
+    "blocks.{i}.attn.norm": "transformer.layers.{i}.attention.out_norm",
     "blocks.{i}.attn.proj": "transformer.layers.{i}.attention.out",
     "blocks.{i}.norm2": "transformer.layers.{i}.mlp_norm",
     "blocks.{i}.mlp.fc1": "transformer.layers.{i}.mlp.into",
+    "blocks.{i}.mlp.norm": "transformer.layers.{i}.mlp.out_norm",
     "blocks.{i}.mlp.fc2": "transformer.layers.{i}.mlp.out",
     "attn_pool.q": "pool.to_query",
     "attn_pool.kv": "pool.to_key_value",
@@ -29,27 +41,38 @@ MODULES = {
     "head": "mlp_head",
 }
 
-# What a Perception Encoder (arXiv 2504.13181) has, and no other model that timm publishes; and its widths.
-PERCEPTION = {"cls_token", "norm_pre.weight", "attn_pool.latent"}
-PERCEPTION_WIDTHS = (192, 384, 768, 1024, 1536)
+# Models without these may have norms behind their branches.
+BEHIND = {"cls_token", "reg_token", "norm_pre.weight", "blocks.0.attn.qkv.bias", "blocks.0.ls1.gamma"}
 
 
 def table(config: ViTConfig) -> list[Rule]:
     """For weights of a serial design."""
     design, dim = config.design, config.dim
-    modules = MODULES | {"norm" if design.final_norm == "tokens" else "fc_norm": "norm"}
-    rules = [
-        Rule([Piece("patch_embed.proj.weight", (dim, config.channels, *config.patch_hw))], [PROJECTION + ".weight"]),
-        Rule([Piece(None if design.pre_norm else "patch_embed.proj.bias", (dim,))], [PROJECTION + ".bias"]),
-        *prefix(config),
-        *positions(config),
-    ]
+    rules = outside(config)
     for i in range(config.depth if design.layer_scale is not None else 0):
         for theirs, ours in (("ls1", "attention_scale"), ("ls2", "mlp_scale")):
             rules.append(Rule([Piece(f"blocks.{i}.{theirs}.gamma", (dim,))], [f"transformer.layers.{i}.{ours}.factor"]))
+    return complete(config, rules, MODULES | last_norm(config))
+
+
+def last_norm(config: ViTConfig) -> dict[str, str]:
+    """Return the name of the norm after the layers, theirs to ours."""
+    return {"norm" if config.design.final_norm == "tokens" else "fc_norm": "norm"}
+
+
+def outside(config: ViTConfig) -> list[Rule]:
+    """Return the rules of what is outside the blocks, and has other names or shapes than ours."""
+    rules = [*patches(config), *prefix(config), *positions(config)]
     if config.pool == "map":
-        rules.append(Rule([Piece("attn_pool.latent", (1, 1, dim))], ["pool.query"]))
-    return complete(config, rules, modules)
+        rules.append(Rule([Piece("attn_pool.latent", (1, 1, config.dim))], ["pool.query"]))
+    return rules
+
+
+def patches(config: ViTConfig) -> list[Rule]:
+    """Return the rules of the patches' projection, which has no bias where a norm follows."""
+    kernel = Piece("patch_embed.proj.weight", (config.dim, config.channels, *config.patch_hw))
+    bias = Piece(None if config.design.pre_norm else "patch_embed.proj.bias", (config.dim,))
+    return [Rule([kernel], [PROJECTION + ".weight"]), Rule([bias], [PROJECTION + ".bias"])]
 
 
 def prefix(config: ViTConfig) -> list[Rule]:
@@ -70,14 +93,16 @@ def prefix(config: ViTConfig) -> list[Rule]:
     if registers > 1:
         with_class.append(Piece("reg_token", (1, registers - 1, dim)))
     without = [Piece("reg_token", (1, registers, dim))]
-    class_first = config.design.positions == "rope" or config.design.prefix_positions == "all"
+    form, placed = config.design.positions, config.design.prefix_positions
+    class_first = form == "rope" or (form != "rope_grid" and placed == "all")
     ours = ["prefix_tokens.registers"]
     return [Rule(with_class, ours, instead=without) if class_first else Rule(without, ours, instead=with_class)]
 
 
 def positions(config: ViTConfig) -> list[Rule]:
     """Those of the tokens before the patches, if they have any, then those of the patches."""
-    design, count, ours = config.design, config.num_patches, ["positions.table"]
+    design, count = config.design, config.num_patches
+    ours = ["positions.learned.table" if design.rotary else "positions.table"]
     if design.registers and design.prefix_positions == "all":
         ours.insert(0, "prefix_tokens.register_positions")
         count += design.registers
@@ -88,68 +113,107 @@ def positions(config: ViTConfig) -> list[Rule]:
 
 
 def prefix_positions(count: int, prefix_tokens: int, patch_hw: tuple[int, int], known: Known) -> PrefixPositions:
-    """Whether the tokens before the patches have positions too, by how many there are."""
+    """Return whether the tokens before the patches have positions too, by how many there are.
+
+    Raises:
+        BundleError: when there may be as many either way.
+    """
+    if not prefix_tokens:
+        return "all"
     if "image_size" in known:
         height, width = image_of(0, patch_hw, known)
-        only_patches = count == (height // patch_hw[0]) * (width // patch_hw[1])
-    else:
-        only_patches = math.isqrt(count) ** 2 == count
-    return "none" if only_patches and prefix_tokens else "all"
+        return "none" if count == (height // patch_hw[0]) * (width // patch_hw[1]) else "all"
+    only_patches, with_prefix = (n > 0 and math.isqrt(n) ** 2 == n for n in (count, count - prefix_tokens))
+    if only_patches and with_prefix:
+        raise BundleError(
+            f"the checkpoint has {count} positions, which may be of as many patches or of {prefix_tokens} tokens more; "
+            "say the image size: megavit convert --image-size HEIGHTxWIDTH"
+        )
+    return "none" if only_patches else "all"
 
 
 def config_of(shapes: Shapes, known: Known) -> ViTConfig:
-    """Pooled by the class token, if there is one, with GELU and the usual heads, unless `known` says otherwise.
-
-    Shapes do not tell those: `timm_names.known` does.
+    """Return the config of a model of serial blocks; what no shape tells is as usual, unless `known` says otherwise.
 
     Raises:
-        BundleError: for a tensor that is missing, for two classifiers, for a Perception Encoder, and for norms that
-            could be of either kind.
+        BundleError: for a tensor that is missing, for two classifiers, and for tensors that are those of models of
+            several kinds.
     """
     if "head_dist.weight" in shapes:
         raise BundleError(
             "the checkpoint is a distilled DeiT with two classifiers, whose answers are averaged; megavit's model has "
             "one. Take one that is not distilled"
         )
-    if shapes.keys() >= PERCEPTION and shapes["cls_token"][-1] in PERCEPTION_WIDTHS and not known:
+    if "fc_norm.weight" in shapes and not shapes.keys() & BEHIND and "block" not in known:
         raise BundleError(
-            "the checkpoint looks like a Perception Encoder, whose positions are learned and rotary, and whose heads "
-            "of the pooling are not those of the layers; megavit has no such model. If it is none, put its "
-            "config.json beside it"
+            "the checkpoint may be of blocks with norms behind their branches (timm's vit_*_rpn_*), which megavit has "
+            "not, or before them: its tensors do not tell. Put its config.json beside it"
         )
-    if "blocks.0.norm1.bias" not in shapes and "norm" not in known:
-        raise BundleError('the checkpoint has norms without bias, "layer" or "rms"; say which norm')
-    dim, channels, *patch = shape_of(shapes, "patch_embed.proj.weight", axes=4)
-    patch_hw = (patch[0], patch[1])
-    depth = depth_of(shapes, "blocks.")
-    mlp_dim = shape_of(shapes, "blocks.0.mlp.fc2.weight", axes=2)[1]
-    gated = shape_of(shapes, "blocks.0.mlp.fc1.weight", axes=2)[0] != mlp_dim
-    has_class = "cls_token" in shapes
-    registers = shape_of(shapes, "reg_token", axes=3)[1] if "reg_token" in shapes else 0
-    pool = known.get("pool") or ("map" if "attn_pool.latent" in shapes else "cls" if has_class else "mean")
-    prefix_tokens, pre_norm = has_class + registers, "norm_pre.weight" in shapes
-    count = shape_of(shapes, "pos_embed", axes=3)[1]
-    placed = prefix_positions(count, prefix_tokens, patch_hw, known)
-    patches = count - (prefix_tokens if placed == "all" else 0)
-    found: dict[str, Any] = {
-        "image_size": image_of(patches, patch_hw, known),
-        "patch_size": patch_hw,
-        "num_classes": shape_of(shapes, "head.weight", axes=2)[0] if "head.weight" in shapes else 0,
-        "dim": dim,
-        "depth": depth,
-        "mlp_dim": mlp_dim,
-        "pool": pool,
-        "channels": channels,
+    check_said(known, {"block": ["serial"], "positions": ["learned"]})
+    hidden = shape_of(shapes, "blocks.0.mlp.fc2.weight", axes=2)[1]
+    gated = shape_of(shapes, "blocks.0.mlp.fc1.weight", axes=2)[0] != hidden
+    found = found_outside(shapes, known) | {
+        "mlp_dim": hidden,
         "block": "serial",
         "qk_norm": "blocks.0.attn.q_norm.weight" in shapes,
         "qkv_bias": "blocks.0.attn.qkv.bias" in shapes,
-        "norm_bias": "blocks.0.norm1.bias" in shapes,
-        "norm_eps": 1e-5 if pre_norm else 1e-6,  # CLIP's
-        "pre_norm": pre_norm,
-        "final_norm": "pooled" if "fc_norm.weight" in shapes else "tokens",
+        "norm_bias": norm_bias(shapes, "blocks.0.norm1", known),
         "mlp": "swiglu" if gated else "gelu",
-        "prefix_positions": placed,
-        "registers": prefix_tokens - (pool == "cls"),
+        "attention_out_norm": "blocks.0.attn.norm.weight" in shapes,
+        "mlp_out_norm": "blocks.0.mlp.norm.weight" in shapes,
         "layer_scale": 1.0 if "blocks.0.ls1.gamma" in shapes else None,
     }
     return config_from(heads_known(found, known), known)
+
+
+def norm_bias(shapes: Shapes, norm: str, known: Known) -> bool:
+    """Return whether a norm has a bias.
+
+    Raises:
+        BundleError: when it has none and nothing says of which kind it is then.
+    """
+    if f"{norm}.bias" not in shapes and "norm" not in known:
+        raise BundleError(
+            'the checkpoint has norms without bias, which may be "layer" or "rms": say which with megavit convert '
+            "--norm, or put its config.json beside it"
+        )
+    return f"{norm}.bias" in shapes
+
+
+def found_outside(shapes: Shapes, known: Known) -> dict[str, Any]:
+    """Return what the shapes of the tensors outside the blocks say, in names of `ViTConfig` and `Design`.
+
+    Pooled by the mean where the norm comes after pooling, as timm's own choice is, else by the class token if there
+    is one.
+    """
+    dim, channels, *patch = shape_of(shapes, "patch_embed.proj.weight", axes=4)
+    patch_hw = (patch[0], patch[1])
+    final_norm = final_norm_of(shapes)
+    has_class = "cls_token" in shapes
+    registers = shape_of(shapes, "reg_token", axes=3)[1] if "reg_token" in shapes else 0
+    by_class = has_class and final_norm == "tokens"
+    pool = known.get("pool") or ("map" if "attn_pool.latent" in shapes else "cls" if by_class else "mean")
+    prefix_tokens, pre_norm = has_class + registers, "norm_pre.weight" in shapes
+    count = shape_of(shapes, "pos_embed", axes=3)[1]
+    placed = prefix_positions(count, prefix_tokens, patch_hw, known)
+    return {
+        "image_size": image_of(count - (prefix_tokens if placed == "all" else 0), patch_hw, known),
+        "patch_size": patch_hw,
+        "num_classes": shape_of(shapes, "head.weight", axes=2)[0] if "head.weight" in shapes else 0,
+        "dim": dim,
+        "depth": depth_of(shapes, "blocks."),
+        "pool": pool,
+        "channels": channels,
+        "norm_eps": 1e-5 if pre_norm else 1e-6,  # CLIP's
+        "pre_norm": pre_norm,
+        "final_norm": final_norm,
+        "prefix_positions": placed,
+        "registers": prefix_tokens - (pool == "cls"),
+    }
+
+
+def assumed(config: ViTConfig) -> dict[str, Any]:
+    """Return what no shape tells, among it the pooling; where that has tensors of its own, what it sees."""
+    if config.pool == "map" and config.design.registers:
+        return untold(config) | {"attention pooling over": "patches alone"}
+    return untold(config, *(() if config.pool == "map" else ("pool",)))

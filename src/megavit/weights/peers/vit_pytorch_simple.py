@@ -5,7 +5,16 @@ from typing import Any
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.shapes import Known, classes_of, config_from, depth_of, heads_of_width, patch_of, shape_of
+from megavit.weights.peers.shapes import (
+    Known,
+    classes_of,
+    config_from,
+    depth_of,
+    heads_of_width,
+    patch_of,
+    shape_of,
+    untold,
+)
 from megavit.weights.peers.vit_pytorch_vit import LAYER, MODULES, OURS, patch_rules
 
 TOLD_BY = ("to_patch_embedding.2.weight", "linear_head.weight", "transformer.layers.0.0.to_out.weight")
@@ -54,3 +63,8 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
         "positions": "sincos",
     }
     return config_from(found, known)
+
+
+def assumed(config: ViTConfig) -> dict[str, Any]:
+    """Return what no shape tells: beside the usual how a patch's numbers are divided into pixels and channels."""
+    return untold(config, "patch_size", "channels")

@@ -18,6 +18,7 @@ from megavit.weights.peers.shapes import (
     image_of,
     patch_of,
     shape_of,
+    untold,
 )
 
 TOLD_BY = ("to_patch_embedding.2.weight", "cls_token", "pos_embedding", "transformer.layers.0.0.to_qkv.weight")
@@ -114,3 +115,11 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
         "patch_norm": True,
     }
     return config_from(found, known)
+
+
+def assumed(config: ViTConfig) -> dict[str, Any]:
+    """Return what no shape tells: beside the usual how a patch's numbers are divided into pixels and channels."""
+    fields = untold(config, "pool", "patch_size", "channels")
+    if config.heads == 1 and config.dim_head == config.dim:
+        del fields["heads"]  # as nothing is projected after it
+    return fields

@@ -11,6 +11,7 @@ from megavit.weights.peers.shapes import (
     classes_of,
     config_from,
     depth_of,
+    field_of,
     heads_of_width,
     image_of,
     patch_of,
@@ -80,3 +81,9 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
         "channels": channels,
     }
     return config_from(asdict(ZETA) | found, known)
+
+
+def assumed(config: ViTConfig) -> dict[str, Any]:
+    """Return what no shape tells; the norm of values tells the heads."""
+    names = ("mlp", "norm_eps", "pool", "patch_size", "channels")
+    return {name: field_of(config, name) for name in names}

@@ -1,4 +1,4 @@
-"""How fast this machine multiplies matrices at all: what every time is measured against."""
+"""One large product of matrices in PyTorch: what the speed of a whole model is set beside."""
 
 from collections.abc import Callable
 
@@ -9,8 +9,12 @@ from torch.nn import functional as F
 SIDE = {"cpu": 1024, "cuda": 8192}
 
 
-def multiplication(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], object], int]:
-    """A product of two square matrices by the fastest way PyTorch has for it, and its floating point operations."""
+def matmul(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], object], int]:
+    """Return a product of two square matrices, by the fastest way PyTorch has for it, and its FLOPs.
+
+    Args:
+        dtype: one that the device multiplies without emulation.
+    """
     side = SIDE[device.type]
     x, weight = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     return _product(x, weight), 2 * side**3

@@ -1,0 +1,72 @@
+"""What a split's name means: one table for folders, tables and shards."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+SPLITS = ("train", "val", "test")
+
+SPLIT_WORDS = {
+    "train": ("train", "training", "trn"),
+    "val": ("val", "valid", "validation", "validate", "dev", "devel", "development"),
+    "test": ("test", "tests", "testing", "eval", "evaluation", "holdout", "heldout"),
+}
+"""The words that name a split, in lower case."""
+
+_SPLIT_OF = {word: split for split, words in SPLIT_WORDS.items() for word in words}
+# Words that say nothing about which split it is.
+_FILLERS = (
+    "set|data|dataset|split|subset|part|partition|folder|dir|files|samples|examples"
+    "|images|image|imgs|img|pictures|pics|photos"
+)
+_WORD = re.compile(rf"({'|'.join(_SPLIT_OF)})({_FILLERS})?\d*")
+_FILLER = re.compile(rf"({_FILLERS})?\d*")
+
+
+@dataclass(frozen=True, slots=True)
+class SplitName:
+    """What the words of a name say.
+
+    Attributes:
+        splits: that are named in it, each once.
+        rest: its other words, without those that say nothing, such as "set", and numbers.
+    """
+
+    splits: tuple[str, ...]
+    rest: tuple[str, ...]
+
+
+def read_name(name: str) -> SplitName:
+    """Return the splits and the other words in a name, whatever its capitals and whatever stands between the words."""
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFKC", name)).casefold()
+    text = re.sub(r"\b(hold|held)[\W_]?out", "holdout", text.replace("_", " "))
+    splits: list[str] = []
+    rest: list[str] = []
+    for word in re.findall(r"\w+", text):
+        if found := _WORD.fullmatch(word):
+            splits.append(_SPLIT_OF[found[1]])
+        elif not _FILLER.fullmatch(word):
+            rest.append(word)
+    return SplitName(tuple(dict.fromkeys(splits)), tuple(rest))
+
+
+def split_named(name: str) -> str | None:
+    """Return "train", "val" or "test" where the name is that of a split and nothing else, such as "Training_Set"."""
+    found = read_name(name)
+    return found.splits[0] if len(found.splits) == 1 and not found.rest else None
+
+
+def splits_among(names: Sequence[str]) -> dict[str, str]:
+    """Return the names that are those of splits, with the split of each: as `split_named`, or, where all names have
+    one split each and the same other words, such as "seg_train" and "seg_test", all of them."""
+    named = {name: split for name in names if (split := split_named(name.rpartition("/")[2])) is not None}
+    if named:
+        return named
+    read = {name: read_name(name.rpartition("/")[2]) for name in names}
+    together = {one.rest for one in read.values()}
+    if len(together) == 1 and all(len(one.splits) == 1 for one in read.values()):
+        splits = {name: one.splits[0] for name, one in read.items()}
+        if len(set(splits.values())) > 1:
+            return splits
+    return {}

@@ -1,0 +1,115 @@
+"""What comes through standard input: one image, or paths, with limits on what is kept of them."""
+
+import codecs
+import os
+import re
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from megavit.data.limits import MAX_BYTES
+from megavit.data.shards.index import Damaged
+
+STANDARD_INPUT = "-"
+# How the files of JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF and NumPy begin: an image itself came, not a list of paths.
+SIGNATURE = re.compile(
+    rb"\xff\xd8\xff|\x89PNG|GIF8[79]a|RIFF....WEBP|BM....\0\0\0\0|II[*+]\0|MM\0[*+]|....ftypavi[fs]|\x93NUMPY",
+    re.DOTALL,
+)
+_LONGEST_SIGNATURE = 12
+_MAYBE_IMAGE = re.compile(rb"\xff\xd8|\x89P|GIF8|RIFF|BM|II[*+]|MM\0|.{0,3}\0|\x93N", re.DOTALL)
+_CHUNK = 2**16
+
+MAX_PATH_BYTES = 2**16
+"""Of a line that is taken for a path; Linux opens none above 4,096."""
+MAX_UNNAMED_BYTES = 2**23
+"""After so many bytes without a path among them, what comes is no list of paths, and may have no end."""
+_SHOWN = 60
+
+
+def read_standard_input(stream: BinaryIO) -> Iterator[bytes | str | tuple[str, Damaged]]:
+    """Yield the bytes of the one image that came, or each path; or a name and the reason why it is none.
+
+    Paths stand one a line, or end with NUL as `find -print0` writes them. UTF-8 and UTF-16 with a byte order mark, as
+    Windows writes lists, are read too; without one, names are any bytes.
+    """
+    # Below its buffer a pipe gives what has come; the buffer would wait for more, and at the process's end Python
+    # aborts on one that a thread still reads.
+    source = getattr(stream, "raw", stream)
+    first = b""
+    while len(first) < _LONGEST_SIGNATURE and not _is_text(first) and (more := source.read(_CHUNK)):
+        first += more
+    if SIGNATURE.match(first):
+        yield _image(first, source)
+        return
+    chunks = _recoded(_chain(first, source))
+    first = next(chunks, b"")
+    yield from _paths(_chain_chunks(first, chunks), b"\0" if b"\0" in first else b"\n")
+
+
+def _image(first: bytes, source: BinaryIO) -> bytes | tuple[str, Damaged]:
+    parts, size = [first], len(first)
+    while size <= MAX_BYTES and (more := source.read(_CHUNK)):
+        parts.append(more)
+        size += len(more)
+    if size > MAX_BYTES:
+        return STANDARD_INPUT, Damaged(f"more than the limit of {MAX_BYTES // 2**20} MiB")
+    return b"".join(parts)
+
+
+def _is_text(first: bytes) -> bool:
+    """Whether a line has come, with nothing in it that could begin an image."""
+    return b"\n" in first and not _MAYBE_IMAGE.match(first)
+
+
+def _paths(chunks: Iterator[bytes], end: bytes) -> Iterator[str | tuple[str, Damaged]]:
+    rest, unnamed, skipping = b"", 0, False
+    for chunk in chunks:
+        unnamed += len(chunk)
+        *lines, rest = (rest + chunk).split(end)
+        for line in lines:
+            if skipping:  # the end of a line that was told of
+                skipping = False
+                continue
+            name = line if end == b"\0" else line.rstrip(b"\r")
+            if name:
+                unnamed = 0
+                yield _path(name)
+        if len(rest) > MAX_PATH_BYTES:
+            if not skipping:
+                yield _path(rest)
+            rest, skipping = b"", True
+        if unnamed > MAX_UNNAMED_BYTES:
+            reason = f"no path in {MAX_UNNAMED_BYTES // 2**20} MiB: give one image, or paths, one a line"
+            yield STANDARD_INPUT, Damaged(reason)
+            return
+    name = rest if end == b"\0" else rest.rstrip(b"\r")
+    if name and not skipping:
+        yield _path(name)
+
+
+def _path(name: bytes) -> str | tuple[str, Damaged]:
+    if len(name) <= MAX_PATH_BYTES:
+        return os.fsdecode(name)
+    return os.fsdecode(name[:_SHOWN]) + "...", Damaged(f"a line of more than {MAX_PATH_BYTES // 2**10} KiB is no path")
+
+
+def _recoded(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same without a byte order mark, UTF-16 as the bytes that file names have here."""
+    first = next(chunks, b"")
+    if first.startswith(codecs.BOM_UTF8):
+        first = first.removeprefix(codecs.BOM_UTF8)
+    elif first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        decode = codecs.getincrementaldecoder("utf-16")(errors="replace").decode
+        yield from (os.fsencode(decode(chunk)) for chunk in _chain_chunks(first, chunks))
+        return
+    yield from _chain_chunks(first, chunks)
+
+
+def _chain(first: bytes, source: BinaryIO) -> Iterator[bytes]:
+    yield first
+    yield from iter(lambda: source.read(_CHUNK), b"")
+
+
+def _chain_chunks(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest

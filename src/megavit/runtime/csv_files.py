@@ -1,0 +1,135 @@
+"""CSV files as all of megavit writes and reads them: nothing in a cell is run by a spreadsheet, and no line is endless.
+
+A cell that begins with =, +, -, @, a tab or a carriage return is a formula to a spreadsheet program. It is written
+with an apostrophe before it, which such programs take for "this is text" (OWASP, CSV injection); one that begins with
+an apostrophe and one of these gets another, so that `restored` gives every cell back as it was.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, Any, Literal, Protocol
+
+from megavit.errors import DataError
+
+MAX_ROW = 2**20
+"""Characters of a row; one of 4,096 numbers takes 50,000."""
+
+_NOT_UTF_8 = "not UTF-8 text, but perhaps that of an older Windows (latin-1); save the table as CSV UTF-8"
+_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_STARTS = frozenset("'=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+class TableError(DataError):
+    """A file that is no CSV, or whose lines have no end; the message begins with the line."""
+
+
+class Rows(Protocol):
+    """What `csv.writer` gives."""
+
+    def writerow(self, row: Iterable[Any], /) -> Any: ...
+
+
+class CsvWriter:
+    """Writes rows to a text file, each cell as text that no spreadsheet runs; numbers stay numbers.
+
+    Args:
+        file: opened with newline="".
+        quoting: as of `csv.writer`.
+    """
+
+    def __init__(self, file: IO[str], quoting: Literal[0, 1] = csv.QUOTE_MINIMAL) -> None:
+        self._rows: Rows = csv.writer(file, quoting=quoting, lineterminator="\n")
+
+    def writerow(self, row: Iterable[object]) -> None:
+        self._rows.writerow([_harmless(cell) if isinstance(cell, str) else cell for cell in row])
+
+
+def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> bytes:
+    """Return a CSV file with all cells in quotation marks; names that are not text as the bytes they are."""
+    text = io.StringIO(newline="")
+    # Everything in quotes: Python before 3.13 leaves a carriage return bare, and would read two lines.
+    table = CsvWriter(text, csv.QUOTE_ALL)
+    table.writerow(header)
+    for row in rows:
+        table.writerow(row)
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def restored(row: Sequence[str]) -> list[str]:
+    """Return the cells of a row as they were before `CsvWriter` wrote them."""
+    return [cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell for cell in row]
+
+
+def read_csv(
+    file: IO[bytes], delimiter: str = ",", *, errors: str = "strict", spaces: bool = False
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of a line and its cells, the header first; of a row of several lines the last number.
+
+    Args:
+        file: UTF-8 text, at its beginning, where a byte order mark may stand.
+        errors: as of `bytes.decode`.
+        spaces: whether spaces after a delimiter are left out.
+
+    Raises:
+        TableError: where it is not UTF-8, quotation marks do not fit, or a row is longer than `MAX_ROW`.
+    """
+    lines = _Lines(io.TextIOWrapper(file, "utf-8-sig", errors, newline=""))
+    rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=spaces, strict=True)
+    try:
+        for row in rows:
+            lines.size = 0
+            yield lines.number, row
+    except csv.Error as error:
+        raise TableError(f"line {lines.number}: {error}; check the quotation marks") from error
+    except UnicodeDecodeError as error:
+        raise TableError(f"line {_undecodable(file)}: {_NOT_UTF_8}") from error
+    finally:
+        if not file.closed:
+            lines.text.detach()
+
+
+class _Lines:
+    """The lines of a text; `size` is how many characters have come since it was set to 0."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self.text = text
+        self.number = 0
+        self.size = 0
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self.text.readline(MAX_ROW + 1)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        self.size += len(line)
+        if self.size > MAX_ROW:
+            raise TableError(
+                f"line {self.number}: a row of more than {MAX_ROW:,} characters; a table has a short line for each "
+                "image, so this is another kind of file, or a quotation mark is not closed"
+            )
+        return line
+
+
+def _undecodable(file: IO[bytes]) -> int:
+    """The number of the first line that is not UTF-8."""
+    file.seek(0)
+    number = 1
+    while line := file.readline(MAX_ROW):
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            break
+        number += 1
+    return number
+
+
+def _harmless(cell: str) -> str:
+    if cell[:1] in _STARTS and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell):
+        return f"'{cell}"
+    return cell

@@ -1,0 +1,89 @@
+"""What the settings of every library say of how images are prepared: their values, and their sizes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from megavit.config.checks import is_number
+from megavit.config.preprocessing import CropRounding, Interpolation, Preprocessing, ResizeDtype
+from megavit.config.vit import Size, ViTConfig
+from megavit.errors import BundleError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Values:
+    """What becomes of values: (value / 255 - mean) / std, after a resize by `interpolation` to such numbers."""
+
+    mean: float | tuple[float, ...]
+    std: float | tuple[float, ...]
+    interpolation: Interpolation
+    resize_dtype: ResizeDtype = "uint8"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """What images are resized to, and what is cut out of the middle.
+
+    Attributes:
+        resize: pixels of the shorter side, or (height, width).
+        crop: (height, width) of the center crop, which may be all of it.
+        rounding: of where that begins.
+    """
+
+    resize: Size
+    crop: tuple[int, int]
+    rounding: CropRounding = "half_even"
+
+
+def preprocessing_for(config: ViTConfig, values: Values, geometry: Geometry | None) -> Preprocessing:
+    """Return the preprocessing of a model's images.
+
+    Of a crop that is not a whole number of patches, the model sees what a convolution leaves: all whole patches from
+    the top left.
+
+    Args:
+        geometry: None: the whole image at the model's size.
+    """
+    height, width = config.image_hw
+    cut: dict[str, Any] = {}
+    if geometry is not None:
+        patch_height, patch_width = config.patch_hw
+        height, width = geometry.crop[0] // patch_height * patch_height, geometry.crop[1] // patch_width * patch_width
+        if not height or not width:
+            raise BundleError(
+                f"images are prepared at {geometry.crop[0]} × {geometry.crop[1]} pixels, which is less than a patch "
+                f"of {patch_height} × {patch_width}"
+            )
+        if geometry.resize != (height, width):
+            cut = {
+                "resize": geometry.resize,
+                "crop_size": None if geometry.crop == (height, width) else geometry.crop,
+                "crop_rounding": geometry.rounding,
+            }
+    return Preprocessing(
+        height=height,
+        width=width,
+        channels=config.channels,
+        mean=_for_channels(values.mean, config.channels),
+        std=_for_channels(values.std, config.channels),
+        interpolation=values.interpolation,
+        resize_dtype=values.resize_dtype,
+        patch_size=config.patch_size,
+        **cut,
+    )
+
+
+def number_or_channels(name: str, value: Any) -> float | tuple[float, ...]:
+    """Return one number, or one for each channel, of a mean or a standard deviation.
+
+    Raises:
+        BundleError: where it is neither.
+    """
+    given = list(value) if isinstance(value, list | tuple) else [value]
+    if not given or not all(is_number(one) for one in given):
+        raise BundleError(f"{name} is {value!r}, expected a number, or one for each channel")
+    return tuple(float(one) for one in given) if isinstance(value, list | tuple) else float(value)
+
+
+def _for_channels(value: float | tuple[float, ...], channels: int) -> float | tuple[float, ...]:
+    """A list of one number is for every channel."""
+    return value[0] if isinstance(value, tuple) and len(value) == 1 and channels > 1 else value
