@@ -142,7 +142,8 @@ def test_a_smoothed_calibration_can_be_left_out_and_no_other(tmp_path: Path) -> 
     smoothed = write_case(tmp_path / "smoothed", REFUSED["smoothed classes"])
     with pytest.raises(BundleError, match="--temperature-only"):
         write_for("timm", read_source(str(smoothed)), tmp_path / "theirs")
-    write_for("timm", read_source(str(smoothed)), tmp_path / "theirs", calibrated=False)
+    told = write_for("timm", read_source(str(smoothed)), tmp_path / "theirs", calibrated=False)
+    assert "calibration was left out" in told[0]
     assert read_source(str(tmp_path / "theirs")).target == Target()
     held = read_source(str(write_case(tmp_path / "held", CASES["calibrated classes"])))
     with pytest.raises(ConfigError, match="leave it out"):
@@ -159,7 +160,7 @@ def test_the_command_says_the_kind_and_what_it_assumed(tmp_path: Path, capsys: p
     assert json.loads(capsys.readouterr().out)["target"] == "score"
     assert load(tmp_path / "score").target == "score"
     assert "It gives an image a number." in (tmp_path / "score" / "README.md").read_text()
-    with pytest.raises(ConfigError, match="leave --target out"):
+    with pytest.raises(ConfigError, match="says its target itself"):
         convert(str(tmp_path / "score"), out=tmp_path / "again", to="timm", target="labels")
     with pytest.raises(ConfigError, match="--uncalibrated"):
         convert(str(folder), out=tmp_path / "again", uncalibrated=True)

@@ -27,8 +27,8 @@ def folded_head(tensors: dict[str, Tensor], target: Target, trust: Trust) -> dic
     if target.kind == "classes" and trust.smoothing > NEGLIGIBLE:
         raise BundleError(
             f"its calibrated probabilities have a smoothing of {trust.smoothing:.2g} taken off, which no linear head "
-            "can, so that other libraries would answer otherwise: calibrate by a temperature alone with megavit "
-            "calibrate --temperature-only, or write what the model says by itself with --uncalibrated"
+            "can, so that other libraries would answer otherwise: convert what megavit calibrate BUNDLE DATA --out NEW "
+            "--temperature-only writes, or write what the model says by itself with --uncalibrated"
         )
     return scaled_head(tensors, 1 / trust.temperature, 0.0)
 
