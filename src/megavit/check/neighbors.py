@@ -93,9 +93,7 @@ class NeighborIndex:
                 near = torch.nonzero(cosines.amax(dim=1) >= at_least).flatten()
                 values, places = cosines[near].topk(min(most, len(rows)), dim=1)
                 query, rank = torch.nonzero(values >= at_least, as_tuple=True)
-                found.append(
-                    Neighbors(some[near[query]], self.order[begin + places[query, rank]], values[query, rank])
-                )
+                found.append(Neighbors(some[near[query]], self.order[begin + places[query, rank]], values[query, rank]))
         return Neighbors(*(torch.cat(part) for part in zip(*found, strict=True)))
 
 

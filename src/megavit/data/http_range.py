@@ -81,9 +81,7 @@ def close_session() -> None:
 
 
 async def _range(session: Session, url: str, offset: int, size: int) -> bytes:
-    code, _, data = await _answer(
-        session, "GET", url, {"Range": f"bytes={offset}-{offset + size - 1}"}, offset, size
-    )
+    code, _, data = await _answer(session, "GET", url, {"Range": f"bytes={offset}-{offset + size - 1}"}, offset, size)
     return b"" if code == 416 else data  # the range begins beyond the end
 
 

@@ -116,9 +116,7 @@ def _pread(file: str, offset: int, size: int) -> bytes:
 def _fetch(file: str, offset: int, size: int) -> bytes:
     if not size:
         return b""
-    return _patiently(
-        lambda: _http().http_range(file, offset, size) if _is_http(file) else _stored(file, offset, size)
-    )
+    return _patiently(lambda: _http().http_range(file, offset, size) if _is_http(file) else _stored(file, offset, size))
 
 
 def _http() -> ModuleType:

@@ -18,9 +18,7 @@ class Fold(NamedTuple):
     held: Tensor
 
 
-def folds(
-    targets: Tensor, count: int = FOLDS, seed: int = 0, *, digests: Sequence[str] | None = None
-) -> list[Fold]:
+def folds(targets: Tensor, count: int = FOLDS, seed: int = 0, *, digests: Sequence[str] | None = None) -> list[Fold]:
     """Return `count` folds, fewer where there are fewer images, every class (or part of the range) spread over all.
 
     Args:

@@ -76,9 +76,7 @@ class Tuner:
         self.frozen = Frozen(embeddings, targets, task, head_of(start.model).bias.detach().cpu(), seconds)
         self.divisions, self.held_back = [self.whole], f"{len(images.of('val')):,} images of validation"
         if self.recipe.tune.rung == "auto" and is_few(images):
-            self.divisions = folds(
-                targets, seed=self.recipe.run.seed, digests=[sample.digest for sample in self.pool]
-            )
+            self.divisions = folds(targets, seed=self.recipe.run.seed, digests=[sample.digest for sample in self.pool])
             self.held_back = (
                 f"{len(self.pool):,} images of training and validation, each by a model that learnt from other "
                 f"{len(self.divisions) - 1} fifths"
