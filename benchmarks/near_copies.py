@@ -85,7 +85,8 @@ def main() -> None:
             seconds[way].append(time.process_time() - began)
             compared[way] = index.compared
             found[way] = {
-                (*place, int(turned)) for place, turned in zip(pairs.places.tolist(), pairs.mirrored.tolist())
+                (*place, int(turned))
+                for place, turned in zip(pairs.places.tolist(), pairs.mirrored.tolist(), strict=True)
             }
     table = Table("", "comparisons", "seconds of the processor", "pairs", "of all pairs'")
     for way, times in seconds.items():

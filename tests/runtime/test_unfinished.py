@@ -91,7 +91,7 @@ def test_nothing_but_the_left_of_this_very_name_is_removed(tmp_path):
     for name in kept:
         (tmp_path / name).write_text("")
     (tmp_path / "elsewhere").write_text("precious")
-    os.symlink("elsewhere", tmp_path / ".model-89abcdef")
+    (tmp_path / ".model-89abcdef").symlink_to("elsewhere")
     os.mkfifo(tmp_path / ".model-fedcba98")
     (tmp_path / ".model-01234567").mkdir()
     write("file", tmp_path / "model")

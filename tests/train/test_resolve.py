@@ -11,9 +11,9 @@ from megavit.errors import ConfigError
 from megavit.train.resolve import (
     check_mixing,
     choose_batch,
-    fill_in,
     choose_channels,
     choose_recipe,
+    fill_in,
     model_config,
     preprocessing_of,
     resolve,

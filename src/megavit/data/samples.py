@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from pathlib import Path
 from json.encoder import encode_basestring_ascii as quoted
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import torch

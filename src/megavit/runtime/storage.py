@@ -34,7 +34,7 @@ def write_file(path: Path, content: bytes | str) -> None:
     remove_left(path)
     part, handle = begin_unfinished(path, lambda new: os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
-        with open(handle, "wb") as file:
+        with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             _sync(file.fileno())
