@@ -41,7 +41,7 @@ def test_a_flipped_bit_or_a_cut_end_of_any_file_is_seen(run):
 
 
 def test_a_checkpoint_without_a_file_is_left_out_for_an_older_one(run):
-    newest = later(run, 9)
+    newest = later(run, 9, {})
     (newest / "__1_0.distcp").unlink()
     state = fresh(task_of(), Alone())
     (fault,) = load_checkpoint(run, state)
@@ -60,13 +60,13 @@ def test_a_checkpoint_without_a_file_is_left_out_for_an_older_one(run):
     ],
 )
 def test_a_checkpoint_with_a_number_that_cannot_be_is_left_out_by_name(run, change, named):
-    newest = later(run, 9, **change)
+    newest = later(run, 9, change)
     state = fresh(task_of(), Alone())
     (fault,) = load_checkpoint(run, state)
     assert newest.name in fault and named in fault and state.step == 5
 
 
-def later(run: Path, step: int, **change: object) -> Path:
+def later(run: Path, step: int, change: dict[str, object]) -> Path:
     """A copy of the only checkpoint as one of a later step, sealed again."""
     (first,) = checkpoints(run)
     copied = run / f"step-{step:09}"
