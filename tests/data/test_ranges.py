@@ -1,6 +1,5 @@
 """Parts of files, on a disk, from a real HTTP server, and from a store that fsspec knows."""
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import suppress

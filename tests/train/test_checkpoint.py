@@ -229,7 +229,9 @@ def test_a_checkpoint_without_a_number_is_refused_by_name(tmp_path, name):
         (lambda found: found.update({"optimiser.0.x.exp_avg": torch.zeros(2)}), "cannot be used"),
     ],
 )
-def test_a_checkpoint_with_other_tensors_than_its_numbers_and_model_have_is_refused(tmp_path, monkeypatch, change, said):
+def test_a_checkpoint_with_other_tensors_than_its_numbers_and_model_have_is_refused(
+    tmp_path, monkeypatch, change, said
+):
     state = trained(3)
     state.record(epoch(0.5))
     tensors = state.tensors()

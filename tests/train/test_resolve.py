@@ -11,9 +11,9 @@ from megavit.errors import ConfigError
 from megavit.train.resolve import (
     check_mixing,
     choose_batch,
-    fill_in,
     choose_channels,
     choose_recipe,
+    fill_in,
     model_config,
     preprocessing_of,
     resolve,
@@ -86,7 +86,9 @@ def test_a_batch_that_the_user_chose_is_kept_but_for_the_number_of_images():
 @pytest.mark.parametrize(("count", "chosen"), [(60_000, None), (1000, None), (90, None), (100, 128), (2, None)])
 @pytest.mark.parametrize("places", [1, 2, 3, 5, 7])
 def test_an_automatic_batch_divides_by_the_number_of_processes(count, chosen, places):
-    run = fill_in(RunRecipe(batch_size=chosen), model_config(Recipe(model=ModelRecipe(preset="pico")), 2), count, CPU, places)
+    run = fill_in(
+        RunRecipe(batch_size=chosen), model_config(Recipe(model=ModelRecipe(preset="pico")), 2), count, CPU, places
+    )
     alone = fill_in(RunRecipe(batch_size=chosen), model_config(Recipe(model=ModelRecipe(preset="pico")), 2), count, CPU)
     assert run.batch_size is not None and alone.batch_size is not None
     assert alone.batch_size - places < run.batch_size <= alone.batch_size

@@ -49,7 +49,7 @@ def restore_divided(checkpoint: Path, state: TrainState, step: int) -> None:
     from megavit.parallel.reader import INDEX, Reader, read_index, shape_of
 
     ranks = state.team.ranks
-    with agreed(ranks):
+    with agreed(ranks, str(checkpoint)):
         numbers = read_numbers(checkpoint)
         files: dict[str, str] = numbers.pop("files")
         for name in sorted(files)[ranks.rank :: ranks.world]:
