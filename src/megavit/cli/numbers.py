@@ -27,7 +27,7 @@ MOST_OF = {
     "minutes": 10**7,
     "node_size": 10**6,
     "patch_size": 2**16,
-    "procs": 4096,
+    "procs": 1024,
     "read_timeout": 10**6,
     "timeout": 10**6,
     "top": 10**6,
