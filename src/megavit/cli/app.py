@@ -24,6 +24,7 @@ from megavit.cli.embed import embed
 from megavit.cli.evaluate import evaluate
 from megavit.cli.explain import explain
 from megavit.cli.export import export
+from megavit.cli.numbers import check_numbers
 from megavit.cli.plan import plan
 from megavit.cli.predict import predict
 from megavit.cli.quantise import quantise
@@ -79,7 +80,9 @@ def run(arguments: Sequence[str]) -> int:
     """Run a command line; the answer is its exit code."""
     try:
         check_arguments(arguments)
-        code = app(arguments, exit_on_error=False, print_error=False)
+        verb, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
+        check_numbers(bound.arguments)
+        code = verb(*bound.args, **bound.kwargs)
         sys.stdout.flush()
     except MegavitError as error:
         show_error(type(error).__name__, str(error), arguments)
