@@ -84,7 +84,10 @@ def main() -> None:
             pairs = candidates(described, index)
             seconds[way].append(time.process_time() - began)
             compared[way] = index.compared
-            found[way] = {(*place, int(turned)) for place, turned in zip(pairs.places.tolist(), pairs.mirrored.tolist())}
+            found[way] = {
+                (*place, int(turned))
+                for place, turned in zip(pairs.places.tolist(), pairs.mirrored.tolist(), strict=True)
+            }
     table = Table("", "comparisons", "seconds of the processor", "pairs", "of all pairs'")
     for way, times in seconds.items():
         recall = len(found[way] & found["all pairs"]) / len(found["all pairs"])

@@ -157,6 +157,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "resample box": {"resample": 4},
     "resample hamming": {"resample": 5},
 }
+OLD: dict[str, dict[str, Any]] = {
+    "ViTFeatureExtractor": {"size": 224, "resample": 2, "do_normalize": True, "do_resize": True},
+    "CLIPFeatureExtractor": {"size": 224, "crop_size": 224, "do_center_crop": True, "resample": 3},
+    "DeiTFeatureExtractor": {"size": 256, "crop_size": 224, "do_center_crop": True, "resample": 3},
+    "ConvNextFeatureExtractor": {"size": 224, "crop_pct": 0.875, "resample": 3},
+}
 SWEPT = ("ViTImageProcessor", "CLIPImageProcessor", "SiglipImageProcessor", "ConvNextImageProcessor")
 TIMM: dict[str, dict[str, Any]] = {
     "defaults": {},
@@ -191,6 +197,14 @@ def cases() -> list[Case]:
             for name, changes in SETTINGS.items()
             if changes
         ]
+    found += [
+        Case(library="transformers", name=f"as of old: {name}", processor={"feature_extractor_type": name} | settings)
+        for name, settings in OLD.items()
+    ]
+    found += [
+        Case(library="transformers", name=f"as of old: {name}", processor={"image_processor_type": name})
+        for name in ("ViTImageProcessorFast", "CLIPImageProcessorFast", "DINOv3ViTImageProcessorFast")
+    ]
     found += [
         Case(
             library="transformers", name=f"no class, model_type {kind}", processor={"do_resize": True}, model_type=kind

@@ -62,6 +62,13 @@ def plain_tiff(width: int, height: int, compression: int, length: int, offset: i
     }
 
 
+def tiled_tiff(width: int, height: int, compression: int, side: int, length: int) -> dict[int, Any]:
+    """Entries of a grey picture of 8 bits in one tile."""
+    plain = plain_tiff(width, height, compression, length)
+    tile = {322: (4, 1, side), 323: (4, 1, side), 324: (4, 1, 200), 325: (4, 1, length)}
+    return {tag: entry for tag, entry in plain.items() if tag not in (273, 278, 279)} | tile
+
+
 def one_for_all(entries: int, room: int) -> bytes:
     """A TIFF directory whose entries all hold the same bytes, each of which a reader copies."""
     at = 8 + 2 + 12 * entries + 4
@@ -135,6 +142,14 @@ def _bombs() -> dict[str, bytes]:
         "JPEG of 500 scans": many_scans(500, 1_600),
         "JPEG of 65,500 × 65,500": jpeg_of_size(65_500, 65_500),
         "GIF of 500 frames": encode(picture(), "GIF", **animation),
+        "WebP of 500 frames": encode(picture(), "WEBP", **animation),
+        "PNG of 500 frames": encode(picture(), "PNG", **animation),
+        "TIFF of 1 pixel in a tile of 30,000 × 30,000": tiff(
+            tiled_tiff(1, 1, 8, 30_000, len(packed)), after=bytes(200 - 146) + packed
+        ),
+        "TIFF of 1 pixel in a tile of 30,000 × 30,000, not packed": tiff(
+            tiled_tiff(1, 1, 1, 30_000, len(packed)), after=bytes(200 - 146) + packed
+        ),
         "TIFF of 500 pages": encode(picture(), "TIFF", **animation),
         "TIFF that unpacks to 64 MiB in a strip of 1 pixel": tiff(
             plain_tiff(1, 1, 8, len(packed)), after=bytes(200 - 122) + packed

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.serving import abuse
 from benchmarks.serving.client import Client, multipart, request
+from benchmarks.serving.floods import FLOODS
 from benchmarks.serving.hostile import encode, hostile_images, picture, png
 from benchmarks.serving.processes import Served, forget_peak, peak_above
 from benchmarks.serving.schedule import Reply, milliseconds, percentile, statuses
@@ -21,8 +22,8 @@ Intrusion = Callable[[Served], Awaitable[dict[str, Any]]]
 
 async def beside(server: Served, intrusion: Intrusion) -> dict[str, Any]:
     """A row: what the intruders got, and what the bystanders did."""
-    process = server.worker()
-    before = forget_peak(process)
+    process, front = server.worker(), server.processes()[0]
+    before, front_before = forget_peak(process), forget_peak(front)
     finished = asyncio.Event()
 
     async def ask(client: Client) -> list[Reply]:
@@ -50,7 +51,9 @@ async def beside(server: Served, intrusion: Intrusion) -> dict[str, Any]:
         "healthy": server.healthy() and after.status == 200,
         "restarts": int(not alive),
         "seconds": round(time.perf_counter() - began, 2),
+        "others_longest_ms": milliseconds(max(reply.done - reply.sent for reply in replies)),
         "worker_peak_above_mib": round(peak_above(process, before) / 2**20) if alive else None,
+        "front_peak_above_mib": round(peak_above(front, front_before) / 2**20),
     } | row
 
 
@@ -165,4 +168,5 @@ INTRUSIONS: dict[str, Intrusion] = {
     "hostile images": hostile,
     "20 images of 49 million pixels at once": large,
     "client gone": client_gone,
+    **FLOODS,
 }

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable
@@ -11,7 +12,7 @@ from typing import Any
 
 from benchmarks.serving.client import Client, closed_loop, open_loop
 from benchmarks.serving.intrusions import REQUESTS
-from benchmarks.serving.processes import Served, lives, ours
+from benchmarks.serving.processes import Served, lives, orphans, ours
 from benchmarks.serving.schedule import Reply, milliseconds, percentile, poisson, statuses
 from megavit.runtime.storage import new_folder
 from megavit.weights.bundle import copy_bundle, load_bundle
@@ -133,6 +134,62 @@ async def spoilt(bundle: Path, folder: Path) -> dict[str, Any]:
         return row | {"orphans": server.stop()[1]}
 
 
+async def endless(bundle: Path, folder: Path) -> dict[str, Any]:
+    """The bundle replaced by one whose weights are a hole of 1 TB, its process killed, and a good one put back."""
+    served = folder / "endless"
+    shutil.copytree(bundle, served)
+    with ours(served, folder) as server:
+        async with Crowd(server) as crowd:
+            await crowd.until(lambda reply: reply.status == 200)
+            worker = server.worker()
+            with new_folder(served) as new:
+                shutil.copytree(bundle, new, dirs_exist_ok=True)
+                os.truncate(new / "model.safetensors", 2**40)
+            await _until(lambda: len(server.processes()) > 2)
+            loading = max(server.processes()[1:], key=lambda process: process.pid)
+            await asyncio.sleep(3)
+            loading.suspend()  # whatever it does with such a file, now it ends by nothing
+            seconds = [await crowd.until(lambda reply: reply.status == 200)]
+        before = crowd.replies
+        worker.kill()
+        with new_folder(served) as new:
+            shutil.copytree(bundle, new, dirs_exist_ok=True)
+        began = time.perf_counter()
+        try:
+            await _until(lambda: not server.healthy())
+            await _until(server.healthy)
+            seconds.append(time.perf_counter() - began)
+        except TimeoutError:
+            seconds.append(float("inf"))
+        row = _row(before, server, seconds)
+        return row | {"orphans": server.stop(seconds=20)[1]}
+
+
+async def killed_while_loading(bundle: Path, folder: Path) -> dict[str, Any]:
+    """The server, by SIGKILL, while a worker loads: it may not go on by itself."""
+    served, left, seconds = folder / "loading", 0, []
+    for place in range(5):
+        shutil.copytree(bundle, served / str(place))
+        with ours(served / str(place), folder) as server:
+            with new_folder(served / str(place)) as new:
+                shutil.copytree(bundle, new, dirs_exist_ok=True)
+            await _until(lambda server=server: len(server.processes()) > 2)
+            await asyncio.sleep(0.2 * place)
+            before = server.processes()
+            began = time.perf_counter()
+            server.process.kill()
+            server.process.wait()
+            left += orphans(before)
+            seconds.append(time.perf_counter() - began)
+    return {"times": 5, "orphans": left, "slowest_change_s": round(max(seconds), 2)}
+
+
+async def _until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not true():
+            await asyncio.sleep(0.02)
+
+
 async def flood(bundle: Path, folder: Path) -> dict[str, Any]:
     """Ten times what it can do, or as much as the sender can, from clients that do not wait.
 
@@ -175,4 +232,6 @@ UPHEAVALS: dict[str, Upheaval] = {
     "worker killed, 20 times": killed,
     "bundle replaced, 20 times": swapped,
     "bundle replaced by a damaged one": spoilt,
+    "bundle replaced by one that never loads": endless,
+    "server killed while a worker loads, 5 times": killed_while_loading,
 }

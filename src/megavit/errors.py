@@ -5,12 +5,19 @@ traceback and exits with `exit_code`.
 """
 
 import signal
+from typing import Any
 
 
 class MegavitError(Exception):
-    """Base of every error that a user can cause and mend."""
+    """Base of every error that a user can cause and mend.
+
+    Every one can be pickled, whatever its class is made from: processes tell each other their errors.
+    """
 
     exit_code = 2
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _as_it_was, (type(self), self.args, self.__dict__)
 
 
 class ConfigError(MegavitError, ValueError):
@@ -74,3 +81,10 @@ class Interrupted(MegavitError):
 def signal_of(interrupt: KeyboardInterrupt) -> int:
     """The signal behind it, which the command line passes as its argument; Python's own is Ctrl-C."""
     return interrupt.args[0] if interrupt.args else signal.SIGINT
+
+
+def _as_it_was(kind: type[MegavitError], args: tuple[Any, ...], attributes: dict[str, Any]) -> MegavitError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error

@@ -1,6 +1,7 @@
 """The light client, against servers of a few lines on loopback."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -44,6 +45,11 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await read_request(reader)
     writer.write(b"HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
+    await writer.drain()
+    # Closing on what is still to come would reset the connection, and who is slow would never read the answer.
+    with contextlib.suppress(ConnectionError):
+        while await reader.read(2**16):
+            pass
 
 
 async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

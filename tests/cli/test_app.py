@@ -55,9 +55,9 @@ def test_memory_that_runs_out_is_advice(monkeypatch, capsys):
         raise RuntimeError("a fault of ours")
 
     for verb, error in (("much", too_much), ("fault", broken)):
-        monkeypatch.setattr(app, "app", lambda *_, error=error, **__: error())
+        monkeypatch.setattr(app, "check_numbers", lambda _, error=error: error())
         if verb == "much":
-            assert app.run([]) == 2 and "--batch-size" in capsys.readouterr().err
+            assert app.run(["bench"]) == 2 and "--batch-size" in capsys.readouterr().err
         else:
             with pytest.raises(RuntimeError, match="ours"):
-                app.run([])
+                app.run(["bench"])

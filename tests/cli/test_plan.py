@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from megavit.cli.app import run
+from megavit.plan.check import Checked
 
 
 def test_it_shows_what_fits_the_memory_the_traffic_and_the_assumptions(capsys) -> None:
@@ -57,6 +58,15 @@ def test_where_nothing_fits_the_answer_is_no_and_says_what_would(capsys) -> None
 def test_mistakes_are_told(capsys, line: str, words: str) -> None:
     assert run(line.split()) == 2
     assert words in capsys.readouterr().err
+
+
+def test_of_a_model_of_a_few_megabytes_the_check_holds_a_megabyte_against_nobody() -> None:
+    pico, large = 4 * 10**6, 4 * 10**9
+    assert Checked(memory=(pico + 2**20, pico), traffic={"all-reduce": (0, 2**20)}).agrees
+    assert not Checked(memory=(pico + 2**20 + 1, pico), traffic={}).agrees
+    assert not Checked(memory=(large, large), traffic={"all-reduce": (0, 2**20 + 1)}).agrees
+    assert Checked(memory=(large + large // 20, large), traffic={}).agrees
+    assert not Checked(memory=(large + large // 19, large), traffic={}).agrees
 
 
 def test_check_traces_the_best_layout(capsys) -> None:

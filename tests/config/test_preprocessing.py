@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from megavit.config.preprocessing import Preprocessing
+from megavit.config.preprocessing import Preprocessing, crop_start
 from megavit.errors import ConfigError
 
 
@@ -33,6 +33,12 @@ def test_grey_and_rgb_are_taken(channels: int) -> None:
         ({"std": 0}, ["std", "above 0", "got 0"]),
         ({"std": -0.5}, ["std", "above 0", "got -0.5"]),
         ({"std": float("nan")}, ["std", "got nan"]),
+        ({"crop_size": 40}, ["crop_size", "give resize as well"]),
+        ({"resize": 64, "crop_size": 30}, ["crop_size must be at least the model's 32 × 32", "got 30"]),
+        ({"resize": 40, "crop_size": (32, 48)}, ["resize must be at least the 32 × 48", "got 40"]),
+        ({"crop_rounding": "up"}, ["crop_rounding", "half_even, floor", "got 'up'"]),
+        ({"resize_dtype": "float16"}, ["resize_dtype", "uint8, float32", "got 'float16'"]),
+        ({"channels": 1, "resize_dtype": "float32"}, ["resize_dtype", "several channels"]),
     ],
 )
 def test_settings_that_cannot_be_are_refused_by_name(changes: dict[str, Any], words: list[str]) -> None:
@@ -51,6 +57,20 @@ def test_values_that_only_look_right_are_refused(setting: str, value: Any) -> No
     settings: dict[str, Any] = {"height": 32, "width": 32, "channels": 3, setting: value}
     with pytest.raises(ConfigError, match=setting):
         Preprocessing(**settings)
+
+
+@given(margin=st.integers(0, 10_000))
+def test_a_crop_begins_where_torchvision_and_hugging_face_begin_it(margin: int) -> None:
+    assert crop_start(margin, "half_even") == round(margin / 2)
+    assert crop_start(margin, "floor") == int(margin / 2)
+
+
+def test_the_model_sees_the_top_left_of_a_crop_that_is_no_whole_number_of_patches() -> None:
+    preprocessing = Preprocessing(
+        height=378, width=378, channels=3, resize=400, crop_size=384, crop_rounding="floor", patch_size=14
+    )
+    assert preprocessing.size_for(640, 427) == (599, 400)
+    assert preprocessing.crop_offset(599, 400) == ((599 - 384) // 2, 8)
 
 
 def test_it_is_frozen_and_compares_by_value() -> None:

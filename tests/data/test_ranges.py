@@ -1,6 +1,5 @@
 """Parts of files, on a disk, from a real HTTP server, and from a store that fsspec knows."""
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,6 +12,7 @@ import torch
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import DataRecipe
+from megavit.data import http_range
 from megavit.data import ranges as module
 from megavit.data.batches import batches_of, in_turn
 from megavit.data.pictures import Pictures
@@ -100,8 +100,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
-    module._client(os.getpid()).close()
-    module._client.cache_clear()
+    http_range.close_session()
     server.shutdown()
     thread.join()
     server.server_close()

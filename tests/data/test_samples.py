@@ -1,7 +1,9 @@
 """Names, labels and splits: what is counted, hashed, written and read back."""
 
+import json
 import os
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,32 @@ def test_the_fingerprint_changes_with_the_names_of_classes():
 def test_the_fingerprint_does_not_depend_on_order_or_place():
     moved = replace(IMAGES, samples=SAMPLES[::-1], source="elsewhere", root=Path("elsewhere"))
     assert moved.fingerprint() == IMAGES.fingerprint()
+
+
+@given(
+    st.sampled_from([(0, 1), ((), (0, 1)), (0.25, -1e-9, 0.0, -0.0)]).flatmap(
+        lambda targets: st.lists(st.tuples(file_names, st.sampled_from(targets)), max_size=5)
+    )
+)
+def test_the_fingerprint_is_the_hash_of_the_rows_as_json(rows):
+    kinds = [Sample(name, target, "val", 8, 8, 3, digest(b"1")) for name, target in rows]
+    named = {"0": "a\n猫", "1": 'd"g', "()": [], "(0, 1)": ["a\n猫", 'd"g']}
+    lines = [
+        json.dumps([one.name, named.get(str(one.target), one.target), "val", one.digest])
+        for one in sorted(kinds, key=lambda one: one.name)
+    ]
+    images = LabelledImages("photos", None, ("a\n猫", 'd"g'), tuple(kinds), (), "")
+    assert images.fingerprint() == blake2b("".join(lines).encode(), digest_size=16).hexdigest()
+
+
+def test_what_takes_long_is_worked_out_once():
+    asked: list[LabelledImages] = []
+    images = replace(IMAGES)
+    note = asked.append
+    for _ in range(3):
+        images.once(note)
+    assert asked == [images]
+    assert replace(images).fingerprint() == images.fingerprint() == IMAGES.fingerprint()
 
 
 @given(file_names)

@@ -28,6 +28,13 @@ def test_it_says_what_int8_costs_and_the_bundle_keeps_it(quantised: tuple[Path, 
     assert all(bound > 0 for bound in info["int8"]["bounds"])
 
 
+def test_the_card_says_what_int8_costs(quantised: tuple[Path, str], run: Path) -> None:
+    card = (quantised[0] / "README.md").read_text()
+    measured = json.loads((quantised[0] / "megavit.json").read_text())["int8"]["measured"]
+    assert f"With `--precision int8` it is right on {measured['int8']:.2%} of {measured['images']} images" in card
+    assert "int8" not in (run / "bundle" / "README.md").read_text()
+
+
 def test_answers_in_int8_are_near_those_in_float32(quantised: tuple[Path, str], digits: Path, tmp_path: Path) -> None:
     bundle, _ = quantised
     image = digits / "digit 1" / "003.png"

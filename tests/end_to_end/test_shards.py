@@ -237,7 +237,10 @@ def test_mistakes_are_told_in_a_sentence(run, shards, digits, tmp_path, monkeypa
         (("predict", run, shards, "--output", "out.txt"), "answers are written as .jsonl or .csv, or into a folder"),
         (("predict", run, digits, "--output", "x.csv", "--procs", "2"), "several processes can share shards, and"),
         (("predict", run, shards, "--procs", "2"), "give --output FOLDER or FILE: several processes"),
-        (("predict", run, shards, "--output", "x.csv", "--procs", "0"), "procs must be a number from 1 to 1024"),
+        (
+            ("predict", run, shards, "--output", "x.csv", "--procs", "0"),
+            "procs must be a whole number, at least 1 and no more than 1,024",
+        ),
         (("shard", "demo:digits", "--out", "x"), "demo:digits has no files"),
         (("shard", digits, "--out", "x", "--size", "many"), "size must be a number of bytes such as 256MB"),
         (("shard", digits, "--out", digits / "x"), "lies within the data"),

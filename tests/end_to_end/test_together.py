@@ -23,8 +23,12 @@ WEIGHTS = Path("bundle") / "model.safetensors"
 def whole(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two processes that nobody disturbed."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    done = megavit("train", digits, "--out", out, *FLAGS, "--procs", "2", cwd=out.parent)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
+        done = megavit("train", digits, "--out", out, *FLAGS, "--procs", "2", cwd=out.parent)
+        left = [path.name for path in Path(os.environ["TMPDIR"]).iterdir() if not path.name.startswith("torchinductor")]
     assert done.returncode == 0, done.stderr
+    assert left == []  # of the processes, nor of those that watch over them
     return out
 
 
@@ -152,6 +156,13 @@ def test_a_folder_that_another_run_is_at_is_left_to_it(digits, tmp_path):
         process.communicate()
     assert refused.returncode == 2 and refused.stderr.count("another process is training") == 1, refused.stderr
     assert gone(out)
+
+
+def test_three_processes_have_an_automatic_batch_that_divides(digits, tmp_path):
+    flags = ["--epochs", "1", "--procs", "3", "--model", "pico", "--precision", "float32", "--device", "cpu"]
+    done = megavit("train", digits, "--out", tmp_path / "run", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "plan.json").read_text())["recipe"]["run"]["batch_size"] % 3 == 0
 
 
 def test_what_several_processes_cannot_do_is_said_once(digits, tmp_path):

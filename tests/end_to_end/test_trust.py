@@ -54,5 +54,10 @@ def test_a_bundle_can_be_calibrated_for_other_images(run, tmp_path):
     assert found["images"] == 27 and found["temperature"] > 0
     one = megavit("predict", "new", "more/digit 0/000.png", "--coverage", "0.95", "--verify", "--json", cwd=tmp_path)
     assert one.returncode == 0 and json.loads(one.stdout)["prediction_set"]
+    card = (tmp_path / "new" / "README.md").read_text()
+    info = json.loads((tmp_path / "new" / "megavit.json").read_text())
+    assert "calibrated anew on 36 images of more; the figures above are of 27 others" in card
+    assert f"**Right on {info['metrics']['accuracy']['value']:.1%}** of 27 test images" in card
+    assert "Its probabilities were calibrated on 36 images" in card
     again = megavit("calibrate", run, "more", "--out", "new", cwd=tmp_path)
     assert again.returncode == 2 and "choose a new folder" in again.stderr

@@ -70,6 +70,19 @@ def test_every_preset_answers_as_pytorch_does_on_real_pictures(name: str) -> Non
     assert difference(model, pictures(*model.config.image_hw)) < 1e-5
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("floats", [True, False])
+def test_pixels_that_are_not_rounded_are_answered_for_as_pytorch_does(floats: bool) -> None:
+    model = grown(preset("nano", num_classes=7, image_size=28))
+    preprocessing = replace(preprocessing_of(model.config), resize_dtype="float32")
+    x = pictures(28, 28)
+    x = x / 255 + 0.001 if floats else x
+    pooled = model.features(normalise(x, preprocessing)).pooled
+    found, logits = OpenVino(model, preprocessing, "float32")(x)
+    torch.testing.assert_close(found, pooled, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(logits, model.mlp_head(pooled), atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("design", [Design(), PLAIN_VIT], ids=["parallel", "serial"])
 @pytest.mark.parametrize("pool", ["cls", "mean", "map"])
 @pytest.mark.parametrize("size", [(28, 28), (35, 21), (7, 56)])

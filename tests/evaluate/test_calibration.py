@@ -42,6 +42,16 @@ def test_what_label_smoothing_has_spread_is_found():
     torch.testing.assert_close(outputs(smoothed.log(), Target(), trust), scores.softmax(dim=1), atol=0.02, rtol=0)
 
 
+@pytest.mark.parametrize("factor", [0.4, 2.7])
+def test_logits_that_a_temperature_alone_sets_right_get_no_smoothing(factor):
+    scores = logits(400)
+    temperature, smoothing = fit_calibration(factor * scores, true_classes(scores), "classes")
+    assert smoothing == 0
+    assert temperature == pytest.approx(factor, rel=0.2)
+    smoothed = (0.8 * scores.softmax(dim=1) + 0.2 / 5).log()
+    assert fit_calibration(smoothed, true_classes(scores), "classes", temperature_only=True)[1] == 0
+
+
 def test_answers_that_are_all_right_have_a_finite_temperature():
     scores = logits(50)
     temperature, smoothing = fit_calibration(scores, scores.argmax(dim=1), "classes")

@@ -7,7 +7,8 @@ from megavit.config.recipe import DataRecipe
 from megavit.data.read import read_data
 from megavit.errors import DataError
 from megavit.evaluate.dataset import Choice
-from megavit.evaluate.recalibrate import LEAST, calibrate
+from megavit.evaluate.metrics import Metrics
+from megavit.evaluate.recalibrate import LEAST, calibrate, with_calibration
 from megavit.predict.predictor import load
 from megavit.weights.bundle import copy_bundle
 from tests.weights.bundles import make_bundle, make_model
@@ -40,6 +41,34 @@ def test_a_bundle_that_was_not_calibrated_becomes_one_that_is(bundle, digits, tm
     assert one.prediction_set and one.unlike_training is not None
     again = calibrate(load(tmp_path / "out"), digits, Choice(samples, 0, "all"), lambda done, total: None)
     assert again.trust.temperature == pytest.approx(found.trust.temperature)
+
+
+def test_figures_and_card_of_a_calibrated_bundle_are_of_its_new_answers(bundle, digits, tmp_path):
+    predictor = load(bundle)
+    choice = Choice(digits.samples[:600], 0, "all")
+    found = calibrate(predictor, digits, choice, lambda done, total: None, temperature_only=True)
+    assert found.trust.smoothing == 0
+    copy_bundle(bundle, tmp_path / "out", with_calibration(predictor.info, found), found.tensors)
+    info = load(tmp_path / "out").info
+    assert isinstance(found.test, Metrics)
+    assert info.metrics == found.test.to_dict() != predictor.info.metrics
+    before, card = ((folder / "README.md").read_text() for folder in (bundle, tmp_path / "out"))
+    assert "Right on 90.0%" in before
+    assert "90.0%** of 40" not in card
+    assert f"**Right on {found.test.accuracy.value:.1%}** of 180 test images" in card
+    assert "calibrated anew on 240 images of" in card
+    assert "the figures above are of 180 others of them" in card
+
+
+def test_a_converted_model_has_figures_once_it_is_calibrated(digits, tmp_path):
+    make_bundle(tmp_path / "b", make_model(10, channels=1), DIGITS, metrics={}, data={"source": "theirs"})
+    predictor = load(tmp_path / "b")
+    found = calibrate(predictor, digits, Choice(digits.samples[:600], 0, "all"), lambda done, total: None)
+    copy_bundle(tmp_path / "b", tmp_path / "out", with_calibration(predictor.info, found), found.tensors)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Nothing has been measured" not in card
+    assert "Converted from theirs" in card
+    assert "of 180 test images" in card
 
 
 def test_too_few_images_are_refused(bundle, digits):

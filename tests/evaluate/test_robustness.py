@@ -9,7 +9,7 @@ from megavit.data.ranges import digest
 from megavit.data.samples import LabelledImages, Sample, TargetValue
 from megavit.evaluate.corruptions import CORRUPTIONS, STRENGTHS
 from megavit.evaluate.dataset import see
-from megavit.evaluate.robustness import Robustness, measure_robustness, spread
+from megavit.evaluate.robustness import Robustness, corrupt, measure_robustness, spread
 from megavit.predict.predictor import Predictor, load
 from tests.weights.bundles import LABELS, make_bundle, make_model
 
@@ -67,6 +67,12 @@ def test_every_corruption_has_every_strength_and_the_means_are_means(tmp_path, k
         assert all(cell.low <= cell.value <= cell.high for cell in (*one.strengths, one.mean))
     means = [one.mean.value for one in found.corruptions]
     assert found.mean.value == pytest.approx(sum(means) / len(means))
+
+
+def test_images_that_are_resized_without_rounding_are_changed_at_whole_levels():
+    picture = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
+    levels = (picture * 255).round().to(torch.uint8)
+    assert torch.equal(corrupt(picture, "shot noise", 2, "x"), corrupt(levels, "shot noise", 2, "x"))
 
 
 def test_the_clean_figure_is_the_usual_one_on_the_same_images(tmp_path):

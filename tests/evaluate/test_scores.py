@@ -36,6 +36,15 @@ def test_the_figures_are_those_of_the_libraries(seed):
         assert interval.low < interval.value < interval.high
 
 
+def test_where_the_training_images_are_not_known_these_images_are_the_baseline():
+    said, truth = answers(60)
+    found = measure_scores(said, truth)
+    assert not found.of_training
+    assert found.median == pytest.approx(np.median(truth))
+    assert found.baseline_rmse == pytest.approx(truth.double().std(correction=0).item(), rel=1e-5)
+    assert ScoreMetrics.from_dict(found.to_dict()) == found
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 3)), min_size=2, max_size=30))
 def test_ranks_of_a_resample_are_those_of_the_images_drawn(rows):
     one, other, drawn = (np.array(column, dtype=float) for column in zip(*rows, strict=True))

@@ -40,6 +40,7 @@ CASES: dict[str, dict[str, Any]] = {
     "features alone": {"num_classes": 0},
     "middle cut out": {"resize": 21},
     "middle of a rectangle": {"resize": (17, 19), "interpolation": "bilinear"},
+    "not rounded": {"resize": 21, "resize_dtype": "float32", "interpolation": "bilinear"},
     "middle rounded down, and not all of it": {"resize": 21, "crop_size": (14, 18), "crop_rounding": "floor"},
 }
 
@@ -47,7 +48,7 @@ CASES: dict[str, dict[str, Any]] = {
 def make_predictor(folder: Path, trusted: bool = False, **changes: Any) -> Predictor:
     """Of a bundle in `folder`; `trusted` gives it what calibration does."""
     target = changes.pop("target", Target())
-    cut = ("resize", "interpolation", "crop_size", "crop_rounding")
+    cut = ("resize", "interpolation", "crop_size", "crop_rounding", "resize_dtype")
     size = {name: changes.pop(name) for name in cut if name in changes}
     settings = SMALL | changes
     config = ViTConfig(**settings)

@@ -31,7 +31,15 @@ from tests.properties.test_model import configs
 from tests.weights.bundles import make_bundle
 
 NUMBER = r"(?<=[: ])\d+\.?\d*(?=%|$)"
-ONNX_CASES = ("plain", "rotary", "labels", "score", "middle cut out", "features alone")
+ONNX_CASES = (
+    "plain",
+    "rotary",
+    "labels",
+    "score",
+    "middle cut out",
+    "middle rounded down, and not all of it",
+    "features alone",
+)
 
 
 def proofs_for(predictor: Predictor) -> list[Proof]:

@@ -60,6 +60,17 @@ def test_noise_of_any_size_is_resized_to_the_same_pixels(
 
 
 @pytest.mark.parametrize("interpolation", get_args(Interpolation))
+def test_pixels_that_are_not_rounded(interpolation):
+    preprocessing = Preprocessing(
+        height=24, width=32, channels=3, interpolation=interpolation, resize=37, resize_dtype="float32"
+    )
+    for photo in load_sample_images().images:
+        image = torch.from_numpy(photo.copy()).permute(2, 0, 1)
+        expected = prepare(image, preprocessing.size_for(*image.shape[1:]), preprocessing) * 255
+        torch.testing.assert_close(prepared(image[None], preprocessing)[0], expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("interpolation", get_args(Interpolation))
 @pytest.mark.parametrize("size", [(224, 224), (32, 48), (500, 700)])
 def test_photographs(interpolation, size):
     preprocessing = Preprocessing(height=size[0], width=size[1], channels=3, interpolation=interpolation)

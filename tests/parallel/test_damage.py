@@ -10,6 +10,7 @@ import pytest
 from megavit.errors import BundleError
 from megavit.parallel.team import Alone
 from megavit.train.checkpoint import checkpoints, load_checkpoint
+from megavit.train.divided import sum_of
 from tests.parallel.tiny import SERIAL, fresh, task_of
 
 FLIPS = 30
@@ -40,12 +41,40 @@ def test_a_flipped_bit_or_a_cut_end_of_any_file_is_seen(run):
 
 
 def test_a_checkpoint_without_a_file_is_left_out_for_an_older_one(run):
-    (newest,) = checkpoints(run)
-    shutil.copytree(newest, run / "step-000000001")
+    newest = later(run, 9, {})
     (newest / "__1_0.distcp").unlink()
     state = fresh(task_of(), Alone())
     (fault,) = load_checkpoint(run, state)
     assert newest.name in fault and state.step == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"best_epoch": 99}, "best_epoch"),
+        ({"step": "x"}, "step"),
+        ({"step": 7}, "called after step 9"),
+        ({"progress": -5}, "progress"),
+        ({"tensor": "x"}, "tensor"),
+        ({"history": None}, "history"),
+    ],
+)
+def test_a_checkpoint_with_a_number_that_cannot_be_is_left_out_by_name(run, change, named):
+    newest = later(run, 9, change)
+    state = fresh(task_of(), Alone())
+    (fault,) = load_checkpoint(run, state)
+    assert newest.name in fault and named in fault and state.step == 5
+
+
+def later(run: Path, step: int, change: dict[str, object]) -> Path:
+    """A copy of the only checkpoint as one of a later step, sealed again."""
+    (first,) = checkpoints(run)
+    copied = run / f"step-{step:09}"
+    shutil.copytree(first, copied)
+    numbers = json.loads((copied / "manifest.json").read_text()) | {"step": step} | change
+    del numbers["sha256"]
+    (copied / "manifest.json").write_text(json.dumps(numbers | {"sha256": sum_of(numbers)}))
+    return copied
 
 
 def test_one_of_another_model_is_refused(run):

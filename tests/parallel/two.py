@@ -79,7 +79,7 @@ def main(out: Path) -> dict[str, Any]:
     answer["compiled"] = steps(compiled, task_of())
     answer["sums"] = {design: sums_of(fresh(task_of(), team_of((1, 1, 2)), DESIGNS[design])) for design in DESIGNS}
     state = fresh(task_of(), team_of((2, 1, 1)))
-    answer["clock"] = ranks().every(by_clock(state, 3.0, 0.05 * ranks().rank, out / "clock"))
+    answer["clock"] = ranks().every(by_clock(state, 3.0, 0.01 + 0.04 * ranks().rank, out / "clock"))
     answer["measured"] = ranks().every(measured(task_of()))
     answer["full"] = full_disk(out / "full")
     plans.plan_of = without_norms

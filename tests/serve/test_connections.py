@@ -97,6 +97,28 @@ def test_more_headers_than_anyone_needs_are_refused(stub: Running) -> None:
         assert statuses(told(connection)) == [431]
 
 
+def test_an_address_longer_than_any_of_ours_is_refused(stub: Running) -> None:
+    with stub.raw() as connection:
+        connection.sendall(POST.replace(b"/predict", b"/predict?" + b"a&" * 5000) + GET)
+        assert statuses(told(connection)) == [414]
+
+
+def test_a_body_in_crumbs_is_refused_and_one_in_small_pieces_read(stub: Running) -> None:
+    head = HEAD + b"transfer-encoding: chunked\r\n\r\n"
+    with stub.raw() as connection:
+        connection.sendall(head + b"1\r\nx\r\n" * 1000 + b"0\r\n\r\n")
+        assert answered(connection, 1) == [200]
+        connection.sendall(head + (b"40\r\n" + b"x" * 64 + b"\r\n") * 2000 + b"0\r\n\r\n")
+        assert answered(connection, 1) == [200]
+        connection.sendall(head + b"1\r\nx\r\n" * 2000 + b"0\r\n\r\n")
+        assert statuses(told(connection)) == [400]
+
+
+def test_a_content_type_that_takes_time_to_take_apart_is_refused(stub: Running) -> None:
+    kind = 'multipart/form-data; boundary="' + ";" * 50_000
+    assert stub.post(b"image", headers={"content-type": kind}).status_code == 400
+
+
 @pytest.mark.parametrize("between", [b"\r\n", b"\n"])
 def test_line_breaks_keep_no_connection_open(folder: Path, between: bytes) -> None:
     with stub_server(folder, keep_alive=0.5, read_timeout=30) as server, server.raw() as connection:

@@ -1,6 +1,7 @@
 """Broken images, straight into the decoder: refused with a reason, in bounded memory."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -57,3 +58,33 @@ def test_broken_images_are_refused_in_bounded_memory() -> None:
     assert NO_MEMORY not in reasons
     assert reasons["read"] > 100 and reasons["damaged or cut short"] > 100  # neither all nor none are broken
     assert found["mib"] < MOST_MIB
+
+
+_ONE = """
+import resource, sys
+from benchmarks.serving.hostile import hostile_images
+from megavit.data.image_file import read_image_file
+from megavit.errors import ImageError
+data = hostile_images()[sys.argv[1]]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    read_image_file(data, (224, 224))
+except ImageError as error:
+    print(error.reason)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 2**10)
+"""
+
+
+def test_a_tiff_of_one_pixel_in_a_huge_tile_is_refused_before_the_tile_is_unpacked() -> None:
+    name = "TIFF of 1 pixel in a tile of 30,000 × 30,000"  # 859 MiB where it was
+    child = subprocess.run(
+        [sys.executable, "-c", _ONE, name],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    reason, mib = child.stdout.splitlines()
+    assert reason == "in tiles of 30000 × 30000 pixels, above the limit of 89 million"
+    assert int(mib) < 50

@@ -1,6 +1,8 @@
 import errno
+import hashlib
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,6 @@ from megavit.train.checkpoint import checkpoints, load_checkpoint, remove_unfini
 from megavit.train.history import EpochRecord
 from megavit.train.loop import train_step
 from megavit.train.spikes import Spikes
-from megavit.train.state import LATER_NUMBERS
 from tests.train.tiny import STEPS, batch_at, fresh_state, make_task, same_weights
 
 
@@ -44,7 +45,8 @@ def test_a_restored_state_is_the_saved_one_to_the_bit(tmp_path):
 
 def test_a_checkpoint_of_a_version_that_knew_no_spikes_is_restored(tmp_path, monkeypatch):
     saved = trained(3)
-    numbers = {name: value for name, value in saved.numbers().items() if name not in (*LATER_NUMBERS, "spikes")}
+    later = ("rollbacks", "returned_to", "left_out", "spikes")
+    numbers = {name: value for name, value in saved.numbers().items() if name not in later}
     assert len(numbers) == len(saved.numbers()) - 4
     monkeypatch.setattr(saved, "numbers", lambda: numbers)
     save_checkpoint(tmp_path, saved)
@@ -140,3 +142,101 @@ def test_what_a_killed_run_had_begun_to_write_is_removed_and_nothing_else(tmp_pa
     remove_unfinished(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]
     remove_unfinished(tmp_path / "nothing")
+
+
+def tamper(checkpoint: Path, change: dict[str, object], remove: str = "") -> None:
+    """Change numbers of a checkpoint and seal it again, as no accident does."""
+    manifest = checkpoint / "manifest.json"
+    numbers = json.loads(manifest.read_text()) | change
+    del numbers["sha256"]
+    numbers.pop(remove, None)
+    tensors = hashlib.sha256((checkpoint / "state.safetensors").read_bytes()).hexdigest()
+    seal = hashlib.sha256((json.dumps(numbers, sort_keys=True) + tensors).encode()).hexdigest()
+    manifest.write_text(json.dumps(numbers | {"sha256": seal}))
+
+
+RECORD = epoch(0.5).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"best_epoch": 99}, "best_epoch"),
+        ({"best_epoch": -1}, "best_epoch"),
+        ({"best_epoch": None}, "best_epoch"),
+        ({"best_epoch": True}, "best_epoch"),
+        ({"step": "x"}, "step"),
+        ({"step": 3.5}, "step"),
+        ({"step": 7}, "called after step 3"),
+        ({"step": -3}, "step"),
+        ({"step": 10**40}, "step"),
+        ({"progress": -5}, "progress"),
+        ({"progress": 1.5}, "progress"),
+        ({"progress": None}, "progress"),
+        ({"validated": 0.9}, "validated"),
+        ({"seconds": -1}, "seconds"),
+        ({"seconds": "long"}, "seconds"),
+        ({"loss_sum": [1.0]}, "loss_sum"),
+        ({"loss_steps": 10**6}, "loss_steps"),
+        ({"skipped": 4}, "skipped"),
+        ({"skipped_in_a_row": 2}, "skipped_in_a_row"),
+        ({"left_out": -1}, "left_out"),
+        ({"returned_to": 5}, "returned_to"),
+        ({"rollbacks": {}}, "rollbacks"),
+        ({"spikes": {"losses": "high"}}, "spikes"),
+        ({"spikes": {"losses": [1.0] * 500}}, "spikes"),
+        ({"spikes": {"above": -40}}, "spikes"),
+        ({"spikes": None}, "spikes"),
+        ({"history": []}, "best_epoch"),
+        ({"history": {"0": RECORD}}, "history"),
+        ({"history": [RECORD | {"step": 9}]}, "history"),
+        ({"history": [RECORD | {"step": "3"}]}, "history.0.step"),
+        ({"history": [RECORD | {"val_metric": 4.0}]}, "history"),
+        ({"history": [RECORD | {"metric": "luck"}]}, "history.0.metric"),
+        ({"history": [RECORD | {"more": 1}]}, "history.0.more"),
+        ({"more": 1}, "more"),
+        ({"sha": "", "sha256": ""}, "sha"),
+    ],
+)
+def test_a_checkpoint_with_a_number_that_cannot_be_gives_way_to_the_one_before_by_name(tmp_path, change, named):
+    save_checkpoint(tmp_path, trained(1))
+    later = trained(3)
+    later.record(epoch(0.5))
+    save_checkpoint(tmp_path, later)
+    tamper(checkpoints(tmp_path)[0], change)
+    state = fresh_state(make_task())
+    (fault,) = load_checkpoint(tmp_path, state)
+    assert "step-000000003" in fault and named in fault
+    assert state.numbers() == trained(1).numbers() and not state.best
+
+
+@pytest.mark.parametrize("name", ["step", "progress", "history", "best_epoch", "loss_sum"])
+def test_a_checkpoint_without_a_number_is_refused_by_name(tmp_path, name):
+    save_checkpoint(tmp_path, trained(1))
+    tamper(checkpoints(tmp_path)[0], {}, remove=name)
+    with pytest.raises(BundleError, match=f"{name}: is missing"):
+        load_checkpoint(tmp_path, fresh_state(make_task()))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda found: found.pop("best.mlp_head.bias"), "best weights are not of this model"),
+        (lambda found: [found.pop(name) for name in [*found] if name.startswith("best.")], "0 tensors"),
+        (lambda found: found.update({"optimiser.0.99.exp_avg": torch.zeros(2)}), "none of its"),
+        (lambda found: found.update({"optimiser.0.-1.exp_avg": torch.zeros(2)}), "none of its"),
+        (lambda found: found.update({"optimiser.0.0.exp_avg": torch.zeros(7, 7, 7)}), "not the shape"),
+        (lambda found: found.update({"optimiser.0.x.exp_avg": torch.zeros(2)}), "cannot be used"),
+    ],
+)
+def test_a_checkpoint_with_other_tensors_than_its_numbers_and_model_have_is_refused(
+    tmp_path, monkeypatch, change, said
+):
+    state = trained(3)
+    state.record(epoch(0.5))
+    tensors = state.tensors()
+    change(tensors)
+    monkeypatch.setattr(state, "tensors", lambda: tensors)
+    save_checkpoint(tmp_path, state)
+    with pytest.raises(BundleError, match=said):
+        load_checkpoint(tmp_path, fresh_state(make_task()))

@@ -53,6 +53,17 @@ def test_images_keep_their_labels_wherever_they_come_from(tmp_path, monkeypatch,
         assert labels.tolist() == [place % 2 for place in chosen]
 
 
+@pytest.mark.parametrize(("memory", "workers"), [(True, 0), (False, 0), (False, 2)])
+def test_the_order_is_gone_through_once(tmp_path, monkeypatch, memory, workers):
+    feed = make_feed(tmp_path, monkeypatch, memory=memory, workers=workers)
+    order = BatchOrder(COUNT, 4, 0, start=0, steps=6)
+    expected, epochs = list(order), []
+    drawn = BatchOrder.epoch
+    monkeypatch.setattr(BatchOrder, "epoch", lambda self, number: epochs.append(number) or drawn(self, number))
+    assert [labels.tolist() for _, labels in feed.batches(order)] == [[i % 2 for i in one] for one in expected]
+    assert epochs == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("memory", [True, False])
 def test_in_turn_gives_every_image_once_in_order_with_a_short_last_batch(tmp_path, monkeypatch, memory):
     batches = list(make_feed(tmp_path, monkeypatch, memory=memory).in_turn(4))

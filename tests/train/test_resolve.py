@@ -13,6 +13,7 @@ from megavit.train.resolve import (
     choose_batch,
     choose_channels,
     choose_recipe,
+    fill_in,
     model_config,
     preprocessing_of,
     resolve,
@@ -80,6 +81,24 @@ def test_a_step_is_in_as_many_parts_as_the_user_chose_and_has_images():
 def test_a_batch_that_the_user_chose_is_kept_but_for_the_number_of_images():
     mine = Recipe(run=RunRecipe(batch_size=100))
     assert [resolve(mine, images(28, 28, count=n), CPU).run.batch_size for n in (99, 101)] == [99, 100]
+
+
+@pytest.mark.parametrize(("count", "chosen"), [(60_000, None), (1000, None), (90, None), (100, 128), (2, None)])
+@pytest.mark.parametrize("places", [1, 2, 3, 5, 7])
+def test_an_automatic_batch_divides_by_the_number_of_processes(count, chosen, places):
+    run = fill_in(
+        RunRecipe(batch_size=chosen), model_config(Recipe(model=ModelRecipe(preset="pico")), 2), count, CPU, places
+    )
+    alone = fill_in(RunRecipe(batch_size=chosen), model_config(Recipe(model=ModelRecipe(preset="pico")), 2), count, CPU)
+    assert run.batch_size is not None and alone.batch_size is not None
+    assert alone.batch_size - places < run.batch_size <= alone.batch_size
+    if alone.batch_size >= places:
+        assert run.batch_size % places == 0
+
+
+def test_a_batch_that_the_user_chose_is_not_changed_for_the_number_of_processes():
+    run = fill_in(RunRecipe(batch_size=100), model_config(Recipe(model=ModelRecipe(preset="pico")), 2), 1000, CPU, 3)
+    assert run.batch_size == 100
 
 
 def test_small_and_grey_images_are_not_mirrored_and_photographs_are():

@@ -226,6 +226,18 @@ def test_a_bundle_from_before_images_could_keep_their_shape_resizes_all_to_one_s
     assert not loaded.info.preprocessing.keep_aspect
 
 
+def test_a_bundle_from_before_crops_were_rounded_otherwise_cuts_as_it_did(tmp_path):
+    """As torchvision and timm do, from half an odd margin rounded to the even number."""
+    size = Preprocessing(height=8, width=8, channels=3, resize=11)
+    make_bundle(tmp_path / "cut", preprocessing=size)
+    edit_info(
+        tmp_path / "cut", lambda table: [table["preprocessing"].pop(key) for key in ("crop_rounding", "resize_dtype")]
+    )
+    loaded = load_bundle(tmp_path / "cut", verify=True)
+    assert loaded.info.preprocessing == size
+    assert size.crop_offset(11, 13) == (2, 2)
+
+
 def test_patches_that_are_not_the_models_are_refused(bundle):
     edit_info(bundle, lambda table: table["preprocessing"].update(keep_aspect=True, patch_size=2))
     assert "preprocessing.patch_size must be the model's" in refusal(bundle)

@@ -78,6 +78,19 @@ def test_the_card_of_a_converted_model_says_that_nothing_was_measured(labels: li
     assert "Converted from their file" in card
 
 
+@pytest.mark.parametrize(
+    "target, labels, words",
+    [
+        (Target(kind="score"), [], "It gives an image a number."),
+        (Target(kind="labels", thresholds=[0.5]), ["cat"], "any number of these 1 labels, possibly none: cat."),
+    ],
+)
+def test_the_card_of_a_converted_model_says_what_it_answers_with(target: Target, labels: list[str], words: str) -> None:
+    card = model_card(labels, **FACTS | {"metrics": {}, "data": {"source": "their file"}}, target=target)
+    assert words in card
+    assert "pipeline_tag: image-classification" in card
+
+
 @pytest.mark.parametrize("kind", ["classes", "labels", "score"])
 def test_what_can_be_trusted_is_said_where_it_was_found(kind):
     target = Target(kind=kind, thresholds=[0.5] * 2 if kind == "labels" else [])

@@ -152,6 +152,8 @@ def test_how_images_are_cut_goes_along(tmp_path: Path, library: Any, resize: Any
         ("huggingface", {"resize": (33, 35)}),
         ("huggingface", {"resize": 33}),
         ("huggingface", {"resize": 45, "crop_size": 38}),
+        ("huggingface", {"resize": 45, "resize_dtype": "float32"}),
+        ("huggingface", {"resize_dtype": "float32"}),
         ("timm", {"resize": 33}),
         ("timm", {"resize": (36, 36)}),
         ("timm", {"resize": 45, "crop_size": 38}),

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoImageProcessor, CLIPImageProcessor, SiglipConfig, SiglipForImageClassification
+from transformers import (
+    AutoImageProcessor,
+    CLIPImageProcessor,
+    SiglipConfig,
+    SiglipForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 from benchmarks.conversion.processors import cases, compare
 from megavit.weights.convert import model_of
@@ -22,6 +29,7 @@ EXACT = (
     "BitImageProcessor",
     "ConvNextImageProcessor: size 224",
     "EfficientNetImageProcessor",
+    "DINOv3ViTImageProcessor",
     "CLIPImageProcessor: do_rescale false",
     "CLIPImageProcessor: do_rescale null",
     "CLIPImageProcessor: do_normalize false",
@@ -66,6 +74,17 @@ def test_a_processor_of_images_and_texts_keeps_its_settings_in_a_file_of_its_own
     assert processor_in(tmp_path) == other
 
 
+def test_a_size_that_the_model_was_not_made_for_is_told(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+    settings: dict[str, Any] = {"image_size": 32, "patch_size": 8, "num_labels": 3} | sizes
+    model: Any = ViTForImageClassification(ViTConfig(**settings))
+    model.save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": 48}))
+    told = read_source(str(tmp_path)).told
+    assert "made for images of 32 × 32 pixels, and given 48 × 48: positions are resampled" in told
+    assert read_source(str(tmp_path), whole_images=True).told == told[:1]
+
+
 @torch.no_grad()
 def test_a_model_whose_patches_do_not_divide_its_images_answers_as_transformers_does(tmp_path: Path) -> None:
     torch.manual_seed(0)
@@ -77,7 +96,8 @@ def test_a_model_whose_patches_do_not_divide_its_images_answers_as_transformers_
         "num_attention_heads": 2,
         "intermediate_size": 48,
     }
-    model: Any = SiglipForImageClassification(SiglipConfig(vision_config=tower, num_labels=3)).eval()
+    settings: dict[str, Any] = {"vision_config": tower, "num_labels": 3}
+    model: Any = SiglipForImageClassification(SiglipConfig(**settings)).eval()
     model.save_pretrained(tmp_path)
     processor = {"image_processor_type": "SiglipImageProcessor", "size": {"height": 48, "width": 48}}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))

@@ -1,6 +1,7 @@
 """Classes that a model will know badly, because there are few images of them, or none where it is measured."""
 
 from megavit.check.finding import Finding
+from megavit.config.names import is_missing, look_alikes, told_apart
 from megavit.data.samples import LabelledImages
 
 FEW = 10
@@ -11,13 +12,20 @@ _NAMED = 5
 
 
 def class_findings(images: LabelledImages) -> list[Finding]:
-    """Uneven classes, those with few images, and those missing from a split; of labels the last two."""
+    """Names that look alike, uneven classes, those with few images, and those missing from a split; of labels not the
+    uneven ones."""
     if images.target == "score":
         return []
     what = "class" if images.target == "classes" else "label"
+    alike = [Finding("spelling", f"{told_apart(names)} look alike") for names in look_alikes(images.classes)]
+    alike += [
+        Finding("spelling", f"the {what} {name} is named as programs write that there is none")
+        for name in images.classes
+        if is_missing(name)
+    ]
     counts = images.counts()
     learnt = counts["train"]
-    found = [
+    found = alike + [
         Finding("few", f"the {what} {name} has {_images(count)} to learn from", score=1 - count / FEW)
         for name, count in learnt.items()
         if count < FEW

@@ -18,6 +18,7 @@ Kind = Literal[
     "blank",
     "copy",
     "doubtful",
+    "spelling",
     "missing",
     "few",
     "imbalance",
@@ -58,6 +59,11 @@ KINDS: dict[Kind, Meaning] = {
     "blank": Meaning("look", "pictures with nothing in them", "They teach nothing that is true: remove them."),
     "copy": Meaning("look", "one picture several times", "Copies count double and bring nothing new: keep one."),
     "doubtful": Meaning("look", "labels in doubt", "Less sure than the labels above: look if there is time."),
+    "spelling": Meaning(
+        "look",
+        "class names that look alike",
+        "If they are meant to be one class, give its folders, or its lines in the table, one name.",
+    ),
     "missing": Meaning(
         "look", "classes missing from a split", "How well they are told is not measured: add images to the split."
     ),

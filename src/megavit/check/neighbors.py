@@ -12,7 +12,7 @@ from torch import Tensor
 
 from megavit.runtime.seeds import generator
 
-EXACT = 8_192
+EXACT: int = 8_192
 """Rows up to which each is compared with all, which takes about as long as making an index of them."""
 CELLS, PROBES = 4.0, 2.0
 """Cells, and those of them that a query looks into, each times a square root: of the rows, and of the cells. Among

@@ -9,7 +9,7 @@ from megavit.check.finding import KINDS, Finding, Kind, worst_first
 from megavit.check.shapes import shape_findings
 from megavit.data.samples import LabelledImages
 
-WORTH_A_WORD: tuple[Kind, ...] = ("leak", "conflict", "missing", "few", "tiny")
+WORTH_A_WORD: tuple[Kind, ...] = ("leak", "conflict", "spelling", "missing", "few", "tiny")
 """Of these a run tells: it says of itself what it skips and that classes are uneven."""
 MOST_LINES = 3
 
@@ -27,7 +27,11 @@ def quick_findings(images: LabelledImages) -> list[Finding]:
 
 
 def warnings_of(images: LabelledImages) -> list[str]:
-    """At most `MOST_LINES` lines for a person who wants to train, the most serious first."""
+    """Return at most `MOST_LINES` lines for a person who wants to train, the most serious first."""
+    return list(images.once(_warnings))
+
+
+def _warnings(images: LabelledImages) -> list[str]:
     by_kind: dict[Kind, list[Finding]] = defaultdict(list)
     for finding in quick_findings(images):
         by_kind[finding.kind].append(finding)

@@ -1,10 +1,11 @@
 """Sizes and channels: a summary, and the images that differ from the rest."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+
+import numpy as np
 
 from megavit.check.finding import Finding
 from megavit.data.samples import LabelledImages, Sample
@@ -49,24 +50,25 @@ def shape_findings(images: LabelledImages) -> list[Finding]:
     samples = images.samples
     if not samples:
         return []
-    short = median(min(sample.height, sample.width) for sample in samples)
-    side = median(math.sqrt(sample.height * sample.width) for sample in samples)
-    aspect = median(_aspect(sample) for sample in samples)
+    heights = np.fromiter((sample.height for sample in samples), np.float64, len(samples))
+    widths = np.fromiter((sample.width for sample in samples), np.float64, len(samples))
+    shorter, own = np.minimum(heights, widths), np.sqrt(heights * widths)
+    aspects = np.maximum(heights, widths) / shorter
+    short, side, aspect = np.median(shorter), np.median(own), np.median(aspects)
+    tiny = (shorter <= TINY_SIDE) | (shorter < short * TINY_SHARE)
+    long = ~tiny & (aspects > LONG * aspect)
+    far = ~tiny & ~long & ((own * FAR < side) | (own > side * FAR))
     found: list[Finding] = []
-    for sample in samples:
+    for place in np.flatnonzero(tiny | long | far).tolist():
+        sample = samples[place]
         size = f"{sample.width} × {sample.height} pixels"
-        shorter, own = min(sample.height, sample.width), math.sqrt(sample.height * sample.width)
-        if shorter <= TINY_SIDE or shorter < short * TINY_SHARE:
+        if tiny[place]:
             found.append(Finding("tiny", f"{size}; the shorter side is {short:g} for most", (sample.name,)))
-        elif _aspect(sample) > LONG * aspect:
-            found.append(Finding("aspect", f"{size}: one side {_aspect(sample):.3g} times the other", (sample.name,)))
-        elif not 1 / FAR <= own / side <= FAR:
+        elif long[place]:
+            found.append(Finding("aspect", f"{size}: one side {aspects[place]:.3g} times the other", (sample.name,)))
+        else:
             found.append(Finding("size", f"{size}; most are about {side:.0f} × {side:.0f}", (sample.name,)))
     return found + _channel_findings(samples)
-
-
-def _aspect(sample: Sample) -> float:
-    return max(sample.height, sample.width) / min(sample.height, sample.width)
 
 
 def _channel_findings(samples: Sequence[Sample]) -> list[Finding]:

@@ -24,6 +24,7 @@ from megavit.cli.embed import embed
 from megavit.cli.evaluate import evaluate
 from megavit.cli.explain import explain
 from megavit.cli.export import export
+from megavit.cli.numbers import check_numbers
 from megavit.cli.plan import plan
 from megavit.cli.predict import predict
 from megavit.cli.quantise import quantise
@@ -32,6 +33,9 @@ from megavit.cli.shard import shard
 from megavit.cli.train import train
 from megavit.config.names import printable
 from megavit.errors import ConfigError, MegavitError, signal_of
+
+OF_IMAGES = ("predict", "embed", "explain")
+"""The verbs that are given a bundle and then any number of images."""
 
 app = App(
     name="megavit",
@@ -76,7 +80,9 @@ def run(arguments: Sequence[str]) -> int:
     """Run a command line; the answer is its exit code."""
     try:
         check_arguments(arguments)
-        code = app(arguments, exit_on_error=False, print_error=False)
+        verb, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
+        check_numbers(bound.arguments)
+        code = verb(*bound.args, **bound.kwargs)
         sys.stdout.flush()
     except MegavitError as error:
         show_error(type(error).__name__, str(error), arguments)
@@ -108,10 +114,14 @@ def run(arguments: Sequence[str]) -> int:
 def check_arguments(arguments: Sequence[str]) -> None:
     """Refuse an empty argument, which is mostly a variable that is not set; as a path it would be the current folder.
 
+    An empty name among several images is left to the verb, which answers for the others.
+
     Raises:
         ConfigError: naming the option, or what stands before it.
     """
     for index, argument in enumerate(arguments):
+        if index > 1 and arguments[0] in OF_IMAGES and not argument and not arguments[index - 1].startswith("--"):
+            continue
         name, equals, value = argument.partition("=")
         if not argument.strip() or (name.startswith("--") and equals and not value.strip()):
             before = name if equals else arguments[index - 1] if index else "megavit"

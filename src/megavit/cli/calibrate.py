@@ -14,6 +14,9 @@ def calibrate(
     /,
     *,
     out: Annotated[Path, Parameter(help="New folder, for the bundle that is calibrated.")],
+    temperature_only: Annotated[
+        bool, Parameter(help="Fit nothing that Hugging Face's and timm's models cannot have.", negative="")
+    ] = False,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
     json: Annotated[bool, Parameter(help="Print the result as JSON.", negative="")] = False,
 ) -> None:
@@ -23,8 +26,6 @@ def calibrate(
     one whose images have changed. Of DATA, images that the model has not
     learnt from are fitted on, and others of them measured.
     """
-    from dataclasses import replace
-
     from megavit.cli.output import counting, print_json, results
     from megavit.cli.trust import show_trust
     from megavit.config.recipe import DataRecipe
@@ -33,6 +34,7 @@ def calibrate(
     from megavit.errors import OutputError
     from megavit.evaluate.dataset import choose
     from megavit.evaluate.recalibrate import calibrate as fit
+    from megavit.evaluate.recalibrate import with_calibration
     from megavit.predict.predictor import load
     from megavit.weights.bundle import SAMPLES, copy_bundle
 
@@ -43,8 +45,8 @@ def calibrate(
         images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
     choice = choose(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     with counting("measuring") as progress:
-        found = fit(predictor, images, choice, progress)
-    copy_bundle(predictor.folder, out, replace(predictor.info, target=found.target, trust=found.trust), found.tensors)
+        found = fit(predictor, images, choice, progress, temperature_only=temperature_only)
+    copy_bundle(predictor.folder, out, with_calibration(predictor.info, found), found.tensors)
     if json:
         print_json(found.metrics.to_dict() | {"temperature": found.trust.temperature, "out": str(out)})
         return

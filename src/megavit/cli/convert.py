@@ -1,6 +1,7 @@
 """`megavit convert`."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,9 @@ def convert(
     *,
     out: Annotated[Path, Parameter(help="New folder.")],
     to: Annotated[Format, Parameter(help="What to write: a bundle, or another library's model.")] = "bundle",
+    labels: Annotated[
+        Path | None, Parameter(help="File of the classes' names: one a line, or JSON (a list, or number to name).")
+    ] = None,
     weights: Annotated[str | None, Parameter(help="Which, where a file has several, such as model_ema.")] = None,
     heads: Annotated[int | None, Parameter(help="Attention heads, where the files do not tell.")] = None,
     activation: Annotated[Activation | None, Parameter(help="Activation of the MLP, likewise.")] = None,
@@ -34,7 +38,7 @@ def convert(
     channels: Annotated[int | None, Parameter(help="Of vit-pytorch: channels of an image.")] = None,
     target: Annotated[
         TargetKind | None,
-        Parameter(help="What the outputs mean: classes, labels or a score; default: as the files say."),
+        Parameter(help="What the outputs mean: classes, labels or score, if the files do not tell."),
     ] = None,
     uncalibrated: Annotated[
         bool, Parameter(help="Leave out a calibration that timm or huggingface cannot have.", negative="")
@@ -50,9 +54,10 @@ def convert(
     For example: megavit convert timm:vit_small_patch16_224.augreg_in1k --out vit-small
     """
     from megavit.cli.output import notes, print_json, results
+    from megavit.weights.class_names import read_class_names
     from megavit.weights.convert import write_bundle
     from megavit.weights.outgoing import write_for
-    from megavit.weights.source import read_source
+    from megavit.weights.source import OURS, read_source
 
     given: dict[str, Any] = {
         "heads": heads,
@@ -68,21 +73,31 @@ def convert(
         raise ConfigError("--uncalibrated is for --to timm and --to huggingface: leave it out")
     known = {name: value for name, value in given.items() if value is not None}
     read = read_source(source, known, weights=weights, target=target)
+    if labels is not None:
+        if read.layout == OURS:
+            raise ConfigError(f"{source} is a bundle, which names its classes itself; leave --labels out")
+        read = replace(read, labels=read_class_names(labels, read.config.num_classes))
     told = list(read.told)
     if to == "bundle":
         write_bundle(read, out)
     else:
         told += write_for(to, read, out, calibrated=not uncalibrated)
     height, width = read.config.image_hw
-    facts = {"out": str(out), "format": to, "layout": read.layout, "image_size": [height, width], "told": told}
+    facts: dict[str, Any] = {
+        "out": str(out),
+        "format": to,
+        "layout": read.layout,
+        "image_size": [height, width],
+        "told": told,
+    }
     facts["target"] = read.target.kind if read.config.num_classes else None
     if json:
         print_json(facts)
         return
     for sentence in told:
         notes.print(sentence)
-    kind = {"bundle": "a bundle", "timm": "for timm", "huggingface": "for Hugging Face's transformers"}[to]
-    results.print(f"{out}: {kind}, for images of {height} × {width} pixels")
+    what = {"bundle": "a bundle", "timm": "for timm", "huggingface": "for Hugging Face's transformers"}[to]
+    results.print(f"{out}: {what}, for images of {height} × {width} pixels")
 
 
 def size_of(flag: str, text: str) -> int | tuple[int, int]:

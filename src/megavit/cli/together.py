@@ -55,7 +55,8 @@ def launch(procs: int, arguments: Sequence[str], go_on: str) -> int:
             rdzv_endpoint="localhost:0",
             local_addr="localhost",
             max_restarts=MOST_RESTARTS,
-            logs_specs=DefaultLogsSpecs(),
+            # Else its files would stay in the system's temporary folder.
+            logs_specs=DefaultLogsSpecs(log_dir=str(Path(folder) / "logs")),
         )
         code = 0
         try:

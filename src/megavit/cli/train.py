@@ -21,7 +21,9 @@ def train(
     /,
     *,
     out: Annotated[Path | None, Parameter(help="New folder for the run. Default: runs/NAME-OF-DATA.")] = None,
-    resume: Annotated[Path | None, Parameter(help="Go on with the run in this folder.")] = None,
+    resume: Annotated[
+        Path | None, Parameter(help="Go on with the run in this folder; with DATA if it has moved.")
+    ] = None,
     recipe: Annotated[str, Parameter(help="small, photos, demo, a TOML file, or auto: by the images.")] = "auto",
     init: Annotated[
         str | None,
@@ -101,8 +103,8 @@ def train(
         raise ConfigError("--minutes and --epochs both say how long to train; give one of them")
     if tune is not None and init is None and resume is None:
         raise ConfigError("--tune says how weights that are begun with are fitted; give them with --init BUNDLE")
-    if resume is not None and (data is not None or out is not None or recipe != "auto" or any(flags.values())):
-        raise ConfigError("--resume goes on as the run was planned; it takes no DATA and no other settings")
+    if resume is not None and (out is not None or recipe != "auto" or any(flags.values())):
+        raise ConfigError("--resume goes on as the run was planned; it takes no other settings")
     if resume is None and data is None:
         raise ConfigError("DATA is missing: megavit train FOLDER, or megavit train --resume RUN")
 
@@ -134,7 +136,7 @@ def train(
     leads = ranks().leads
     with telling_once(), TerminalWatch() if leads else nullcontext(Silent()) as watch:
         if resume is not None:
-            trained = go_on(resume, watch=watch, began=began(), parallel=layout)
+            trained = go_on(resume, watch=watch, began=began(), parallel=layout, source=data)
         else:
             assert out is not None  # chosen above
             trained = start(str(data), out, recipe=base, changes=settings, watch=watch, began=began())

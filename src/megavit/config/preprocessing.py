@@ -10,6 +10,7 @@ from megavit.errors import ConfigError
 
 Interpolation = Literal["bicubic", "bilinear"]
 CropRounding = Literal["half_even", "floor"]
+ResizeDtype = Literal["uint8", "float32"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,8 @@ class Preprocessing:
             is not a whole number of patches.
         crop_rounding: where a center crop begins whose margins are odd: at the half rounded to the even number
             ("half_even", as torchvision and timm do) or down ("floor", as Hugging Face's image processors do).
+        resize_dtype: "uint8", whose pixels are whole levels of 255 after resizing, or "float32", where they are not
+            rounded (as Hugging Face's image processor of DINOv3 does).
         keep_aspect: resize each image to a size of its own, of about its aspect, in whole patches of the model, and no
             more of them than `height` × `width` has (as in arXiv 2307.06304, section 2, and 2502.14786, section 2.4.2).
         patch_size: of the model in pixels, one number or (height, width); what `keep_aspect` counts in.
@@ -43,6 +46,7 @@ class Preprocessing:
     resize: Size | None = None
     crop_size: Size | None = None
     crop_rounding: CropRounding = "half_even"
+    resize_dtype: ResizeDtype = "uint8"
     keep_aspect: bool = False
     patch_size: Size = 1
 
@@ -58,6 +62,9 @@ class Preprocessing:
             check_positive("std", value)
         check_choice("interpolation", self.interpolation, get_args(Interpolation))
         check_choice("crop_rounding", self.crop_rounding, get_args(CropRounding))
+        check_choice("resize_dtype", self.resize_dtype, get_args(ResizeDtype))
+        if self.resize_dtype == "float32" and self.channels == 1:
+            raise ConfigError("resize_dtype float32 is for images of several channels; grey is made of whole levels")
         self._check_resize()
         if not isinstance(self.keep_aspect, bool):
             raise ConfigError(f"keep_aspect must be true or false, got {self.keep_aspect!r}")

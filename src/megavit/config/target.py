@@ -47,14 +47,15 @@ class Target:
         kind: of the answers.
         thresholds: for "labels", the probability from which on each label is given, in (0, 1].
         mean, std: for "score", of the training images' scores: the score is logit × std + mean.
-        median: for "score", of the same, which an answer must beat.
+        median: for "score", of the same, which an answer must beat; None where it is not known, and then nor is the
+            mean, as in a model of another library.
     """
 
     kind: TargetKind = "classes"
     thresholds: list[float] = field(default_factory=list)
     mean: float = 0.0
     std: float = 1.0
-    median: float = 0.0
+    median: float | None = 0.0
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, get_args(TargetKind))
@@ -62,7 +63,9 @@ class Target:
             if not is_number(threshold) or not 0 < threshold <= 1:
                 raise ConfigError(f"thresholds must be numbers in (0, 1], got {threshold!r}")
         for name in ("mean", "median"):
-            if not is_number(getattr(self, name)) or not math.isfinite(getattr(self, name)):
-                raise ConfigError(f"{name} must be a finite number, got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if (value is None and name == "median") or (is_number(value) and math.isfinite(value)):
+                continue
+            raise ConfigError(f"{name} must be a finite number, got {value!r}")
         if not is_number(self.std) or not math.isfinite(self.std) or self.std <= 0:
             raise ConfigError(f"std must be a finite number above 0, got {self.std!r}")

@@ -2,14 +2,14 @@
 
 import math
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from megavit.data.pictures import Images, Pictures
 from megavit.data.ranges import AT_ONCE, is_url
@@ -17,10 +17,11 @@ from megavit.data.samples import Skipped
 from megavit.errors import DataError
 
 
-def batches_of(pictures: Pictures, order: Sampler[list[int]] | Sequence[list[int]], workers: int) -> Iterator[Images]:
+def batches_of(pictures: Pictures, order: Iterable[list[int]], workers: int) -> Iterator[Images]:
     """Each batch of `order`, uint8, put together where it is decoded and sent as one tensor.
 
-    In pinned memory where there is a GPU to copy it to. With 0 workers this process decodes.
+    In pinned memory where there is a GPU to copy it to. With 0 workers this process decodes. `order` is gone through
+    once, some batches ahead.
 
     Raises:
         DataError: as `Pictures`, or where a process died.

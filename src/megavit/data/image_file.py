@@ -20,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 from megavit.data.arrays import NPY_SIGNATURE, read_npy
 from megavit.data.bands import TIFF_SIGNATURES, has_bands, read_bands
-from megavit.data.limits import MAX_PIXELS, MAX_TEXT_BYTES, check_bytes, check_size
+from megavit.data.limits import MAX_PIXELS, MAX_TEXT_BYTES, check_bytes, check_size, check_tile
 from megavit.data.modes import to_array
 from megavit.data.structure import check_exif, check_structure
 from megavit.errors import ImageError
@@ -104,6 +105,8 @@ def _decode(data: bytes, need: Need | None, max_pixels: int = MAX_PIXELS) -> tup
             return _whole(read_bands(data, max_pixels))
         with _open(data) as image:
             check_size(*image.size, max_pixels)
+            if isinstance(image, TiffImageFile) and TILEWIDTH in image.tag_v2:
+                check_tile(image.tag_v2[TILEWIDTH], image.tag_v2[TILELENGTH], max_pixels)
             if image.format in ("JPEG", "MPO"):
                 return _from_jpeg(image, need)
             if image.format != "PNG":

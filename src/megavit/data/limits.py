@@ -32,6 +32,15 @@ def check_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
         raise ImageError(f"{came}, above the limit of {MAX_SIDE} a side")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise ImageError(f"{came}, one side more than {MAX_ASPECT} times the other")
+    _check_pixels(width, height, max_pixels, came)
+
+
+def check_tile(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
+    """Raise `TooManyPixels` for a tile above the limit: it is unpacked whole, however small the picture."""
+    _check_pixels(width, height, max_pixels, f"in tiles of {width} × {height} pixels")
+
+
+def _check_pixels(width: int, height: int, max_pixels: int, came: str) -> None:
     if width * height > max_pixels:
         limit = f"{max_pixels // 10**6} million" if max_pixels >= 10**6 else f"{max_pixels:,}"
         raise TooManyPixels(f"{came}, above the limit of {limit}")

@@ -44,6 +44,8 @@ def to_device(images: Images, device: torch.device) -> Images:
 def prepare(image: torch.Tensor, size: tuple[int, int], preprocessing: Preprocessing) -> torch.Tensor:
     """uint8 (C, H, W) as the model takes it, uint8: opacity on white, resized to `size`, cut if so, grey or RGB.
 
+    Where the preprocessing resizes in float32, the values are that, in [0, 1] but for a bicubic filter's overshoot.
+
     A fourth channel is opacity, unless the model has 4.
 
     Raises:
@@ -55,7 +57,10 @@ def prepare(image: torch.Tensor, size: tuple[int, int], preprocessing: Preproces
         raise ImageError(f"{image.shape[0]} channels, where the model takes images of {wanted}")
     if image.shape[0] == 4 and channels != 4:
         image = _opaque(image)
-    image = resize(image, *size, preprocessing.interpolation)
+    if preprocessing.resize_dtype == "float32":
+        image = _interpolated(image.float(), *size, preprocessing.interpolation) / 255
+    else:
+        image = resize(image, *size, preprocessing.interpolation)
     if preprocessing.resize is not None:
         top, left = preprocessing.crop_offset(*size)
         image = image[:, top : top + preprocessing.height, left : left + preprocessing.width]
@@ -78,10 +83,14 @@ def resize(image: torch.Tensor, height: int, width: int, interpolation: Interpol
     """
     if image.shape[-2:] == (height, width):
         return image
-    size, options = (height, width), {"mode": interpolation, "antialias": True, "align_corners": False}
     if interpolation == "bicubic" or _is_native():
-        return F.interpolate(image[None], size, **options)[0]
-    return F.interpolate(image[None].float(), size, **options)[0].round().clamp(0, 255).to(torch.uint8)
+        return _interpolated(image, height, width, interpolation)
+    return _interpolated(image.float(), height, width, interpolation).round().clamp(0, 255).to(torch.uint8)
+
+
+def _interpolated(image: torch.Tensor, height: int, width: int, interpolation: Interpolation) -> torch.Tensor:
+    size = (height, width)
+    return F.interpolate(image[None], size, mode=interpolation, antialias=True, align_corners=False)[0]
 
 
 def _is_native() -> bool:
@@ -177,7 +186,8 @@ class Pictures(torch.utils.data.Dataset[torch.Tensor]):
     @property
     def nbytes(self) -> int:
         """Memory that `load_all` takes."""
-        return self.preprocessing.channels * sum(math.prod(self.size_of(sample)) for sample in self.samples)
+        each = 4 if self.preprocessing.resize_dtype == "float32" else 1
+        return each * self.preprocessing.channels * sum(math.prod(self.size_of(sample)) for sample in self.samples)
 
 
 def load_all(pictures: Pictures, workers: int, progress: Progress | None = None) -> Images:
@@ -197,7 +207,8 @@ def load_all(pictures: Pictures, workers: int, progress: Progress | None = None)
     ]
     whole: Images = []
     if not size.keep_aspect:
-        whole = torch.empty(len(pictures), size.channels, size.height, size.width, dtype=torch.uint8)
+        dtype = torch.float32 if size.resize_dtype == "float32" else torch.uint8
+        whole = torch.empty(len(pictures), size.channels, size.height, size.width, dtype=dtype)
     done = 0
     for arrays in in_processes(_arrays, parts, 0 if images.memory else workers):
         for place, array in enumerate(arrays, start=done):

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import blake2b
+from types import ModuleType
 from typing import Any, TypeVar
 
 from megavit.data.limits import check_bytes
@@ -26,7 +26,6 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _PIECE = 2**23
 # A store that is asked by thousands at once refuses some; these waits, in seconds, are between tries.
 _WAITS = (0.2, 1.0, 4.0)
-_TIMEOUT_SECONDS = 30.0
 
 
 def digest(data: bytes) -> str:
@@ -85,7 +84,7 @@ def size_of(file: str) -> int | None:
     try:
         if not is_url(file):
             return os.stat(file).st_size  # noqa: PTH116 - of a name that may be a URL
-        return _patiently(lambda: _http_size(file) if _is_http(file) else _stored_size(file))
+        return _patiently(lambda: _http().http_size(file) if _is_http(file) else _stored_size(file))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -117,10 +116,16 @@ def _pread(file: str, offset: int, size: int) -> bytes:
 def _fetch(file: str, offset: int, size: int) -> bytes:
     if not size:
         return b""
-    return _patiently(lambda: _http_range(file, offset, size) if _is_http(file) else _stored(file, offset, size))
+    return _patiently(lambda: _http().http_range(file, offset, size) if _is_http(file) else _stored(file, offset, size))
 
 
-class _Refused(OSError):
+def _http() -> ModuleType:
+    from megavit.data import http_range  # takes a while to import
+
+    return http_range
+
+
+class Refused(OSError):
     """An answer that asking again will not change."""
 
 
@@ -129,7 +134,7 @@ def _patiently(ask: Callable[[], T]) -> T:
     for wait in _WAITS:
         try:
             return ask()
-        except (FileNotFoundError, _Refused):
+        except (FileNotFoundError, Refused):
             raise
         except OSError:
             time.sleep(wait)
@@ -153,11 +158,11 @@ def _store(file: str) -> Iterator[tuple[Any, str]]:
     except (ImportError, ValueError) as error:
         raise DataError(f"{file!r} cannot be read: {error}") from error
     except Exception as error:
-        raise _Refused(_first_line(error)) from error
+        raise Refused(_first_line(error)) from error
     try:
         yield store, path
     except PermissionError as error:
-        raise _Refused(f"not allowed ({_first_line(error)})") from error
+        raise Refused(f"not allowed ({_first_line(error)})") from error
     except (OSError, MegavitError):
         raise
     except Exception as error:
@@ -173,61 +178,9 @@ def _stored_size(file: str) -> int:
     with _store(file) as (store, path):
         size = store.size(path)
         if size is None:
-            raise _Refused("its store does not say how large it is")
+            raise Refused("its store does not say how large it is")
         return int(size)
 
 
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
-
-
-@lru_cache(maxsize=1)
-def _client(_process: int) -> Any:
-    """One for each process: a connection must not be shared with a child."""
-    import httpx
-
-    return httpx.Client(follow_redirects=True, timeout=_TIMEOUT_SECONDS, headers={"Accept-Encoding": "identity"})
-
-
-def _http_range(url: str, offset: int, size: int) -> bytes:
-    with _answered("GET", url, {"Range": f"bytes={offset}-{offset + size - 1}"}) as answer:
-        if answer.status_code == 416:
-            return b""  # the range begins beyond the end
-        # A file as a whole may be given as the range that it is.
-        whole = offset == 0 and answer.headers.get("content-length") == str(size)
-        if answer.status_code != 206 and not whole:
-            raise DataError(f"the server of {url!r} does not answer for parts of a file; copy the shards here")
-        data = bytearray()
-        for piece in answer.iter_bytes():
-            data += piece
-            if len(data) > size:  # its beginning need not be what was asked for
-                raise DataError(f"the server of {url!r} sends more than it is asked for; copy the shards here")
-        return bytes(data)
-
-
-def _http_size(url: str) -> int:
-    with _answered("HEAD", url, {}) as answer:
-        size = answer.headers.get("content-length", "")
-        if not size.isdecimal():
-            raise _Refused("the server does not say how large it is; copy the shards here")
-        return int(size)
-
-
-@contextmanager
-def _answered(method: str, url: str, headers: dict[str, str]) -> Iterator[Any]:
-    """The server's answer, of which only the head has been read."""
-    import httpx
-
-    try:
-        with _client(os.getpid()).stream(method, url, headers=headers) as answer:
-            code = answer.status_code
-            if code in (404, 410):
-                raise FileNotFoundError(url)
-            if code not in (200, 206, 416):
-                fault = f"the server answers {code} {answer.reason_phrase}".strip()
-                raise OSError(fault) if code >= 500 or code == 429 else _Refused(fault)
-            yield answer
-    except httpx.InvalidURL as error:
-        raise _Refused(f"no URL: {error}") from error
-    except httpx.HTTPError as error:
-        raise OSError(_first_line(error)) from error

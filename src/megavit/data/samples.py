@@ -2,12 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from json.encoder import encode_basestring_ascii as quoted
+from operator import attrgetter
 from pathlib import Path
-from typing import get_args
+from typing import Any, TypeVar, get_args
 
 import torch
 
@@ -20,6 +22,9 @@ from megavit.data.split_names import SPLITS
 from megavit.data.stand_in import StandIns
 from megavit.errors import DataError, ImageError, OutputError
 from megavit.runtime.csv_files import TableError, csv_text, read_csv, restored
+
+T = TypeVar("T")
+_ROWS = 4096  # that are hashed at a time
 
 TargetValue = int | tuple[int, ...] | float
 """A class's index, the sorted indices of the labels, or a score, as `LabelledImages.target` says."""
@@ -110,7 +115,13 @@ class LabelledImages:
     target: TargetKind = "classes"
     on_corrupt: OnCorrupt = "skip"
     notes: tuple[str, ...] = field(default=(), compare=False)
-    _stand_ins: list[StandIns] = field(default_factory=list, init=False, repr=False, compare=False)
+    _made: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, make: Callable[["LabelledImages"], T]) -> T:
+        """Return what a function makes of these images, which it is asked for once: they do not change."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        return self._made[make]
 
     def of(self, split: str) -> tuple[Sample, ...]:
         """The samples of "train", "val" or "test"."""
@@ -123,7 +134,9 @@ class LabelledImages:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Images by split and class, or label; every split and every class is there, if only with 0."""
-        found = Counter((sample.split, label) for sample in self.samples for label in _indices(sample))
+        found: Counter[tuple[str, int]] = Counter()
+        for (split, target), images in Counter((sample.split, sample.target) for sample in self.samples).items():
+            found.update({(split, label): images for label in _indices(target)})
         return {split: {name: found[split, label] for label, name in enumerate(self.classes)} for split in SPLITS}
 
     def skipped_by_reason(self) -> dict[str, int]:
@@ -132,11 +145,7 @@ class LabelledImages:
 
     def fingerprint(self) -> str:
         """32 hex digits that change with any image's bytes, name, target or split, and with nothing else."""
-        whole = blake2b(digest_size=16)
-        for sample in sorted(self.samples, key=lambda sample: sample.name):
-            row = (sample.name, _named(sample, self.classes), sample.split, sample.digest)
-            whole.update(json.dumps(row).encode("ascii"))
-        return whole.hexdigest()
+        return self.once(_fingerprint)
 
     def pixels(self, sample: Sample, need: tuple[int, int] | None = None) -> torch.Tensor:
         """Return uint8 (C, H, W) of a sample, as `decode` gives it; `need` is the (height, width) to be made of it.
@@ -183,17 +192,36 @@ class LabelledImages:
         except ImageError as error:
             reason = error.reason
         if self.on_corrupt == "skip":
-            if not self._stand_ins:
-                self._stand_ins.append(StandIns(self.samples))
-            for other in (self.samples[place] for place in self._stand_ins[0].of(sample)):
+            for other in (self.samples[place] for place in self.once(_stand_ins).of(sample)):
                 if other.at is not None:
                     with suppress(ImageError):
                         return other, other.at.read(), Skipped(sample.name, reason)
         raise ImageError(reason)
 
 
-def _indices(sample: Sample) -> tuple[int, ...]:
-    match sample.target:
+def _stand_ins(images: LabelledImages) -> StandIns:
+    return StandIns(images.samples)
+
+
+def _fingerprint(images: LabelledImages) -> str:
+    """The hash of (name, target, split, digest) of each sample, as JSON; of a million in about a second."""
+    whole = blake2b(digest_size=16)
+    targets = {target: json.dumps(_named(target, images.classes)) for target in {one.target for one in images.samples}}
+    rows: list[str] = []
+    for sample in sorted(images.samples, key=attrgetter("name")):
+        # Of scores 0.0 and -0.0 are the same key.
+        target = repr(sample.target) if isinstance(sample.target, float) else targets[sample.target]
+        name, digest = quoted(sample.name), quoted(sample.digest)
+        rows.append(f'[{name}, {target}, "{sample.split}", {digest}]')
+        if len(rows) == _ROWS:
+            whole.update("".join(rows).encode("ascii"))
+            rows.clear()
+    whole.update("".join(rows).encode("ascii"))
+    return whole.hexdigest()
+
+
+def _indices(target: TargetValue) -> tuple[int, ...]:
+    match target:
         case int() as label:
             return (label,)
         case tuple() as labels:
@@ -202,9 +230,9 @@ def _indices(sample: Sample) -> tuple[int, ...]:
             return ()
 
 
-def _named(sample: Sample, classes: Sequence[str]) -> str | list[str] | float:
+def _named(target: TargetValue, classes: Sequence[str]) -> str | list[str] | float:
     """A sample's target as plain JSON types, with names instead of indices."""
-    match sample.target:
+    match target:
         case int() as label:
             return classes[label]
         case tuple() as labels:
@@ -245,7 +273,7 @@ def samples_csv(samples: Sequence[Sample], classes: Sequence[str], target: Targe
     rows = (
         (
             sample.name,
-            joined(named) if isinstance(named := _named(sample, classes), list) else named,
+            joined(named) if isinstance(named := _named(sample.target, classes), list) else named,
             sample.split,
             sample.digest,
         )

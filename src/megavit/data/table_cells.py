@@ -38,7 +38,7 @@ def read_labels(cell: str, parting: str) -> tuple[str, ...]:
         DataError: for a list that is none, and for what programs write for nothing.
     """
     text = cell.strip()
-    _check_given("labels", text)
+    _check_given("cell of labels", text)
     labels = _list(text) if _LIST.fullmatch(text) else parted(text, parting)
     for label in labels:
         _check_given("label", label)

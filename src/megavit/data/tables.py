@@ -87,7 +87,7 @@ def list_table(table: Path) -> Listing:
     classes = tuple(sorted({name for candidate in candidates for name in candidate.names}))
     notes = []
     if names.changed:
-        notes.append(f"{names.changed:,} images have their names on disk otherwise than in the table, and were found")
+        notes.append(f"found {names.changed:,} by another form of the name in the table: Unicode, spaces, or \\ for /")
     if column == "label":
         notes += _several(classes)
     if column == "labels" and all(len(candidate.names) == 1 for candidate in candidates):

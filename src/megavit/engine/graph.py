@@ -46,7 +46,8 @@ def plain_product(x: Node, of: Matrix) -> Node:
 def build(model: MegaVit, preprocessing: Preprocessing, product: Product = plain_product) -> ov.Model:
     """The graph of `model`, for any number of images of any one grid.
 
-    Its inputs: pixels (B, N, C · height · width) of the patches, uint8, or normalised floats where patches overlap;
+    Its inputs: pixels (B, N, C · height · width) of the patches, uint8 (as floats where these are not rounded), or
+    normalised floats where patches overlap;
     positions (N, D) to add to them; and where the model's positions are rotary, cosines and sines (T, K). Its outputs:
     the pooled features (B, D) and the logits (B, classes), which are the features again where there is no head.
 
@@ -68,7 +69,8 @@ class _Builder:
     def build(self) -> ov.Model:
         model, config = self.model, self.config
         width = model.patch_embedding.projection.in_features
-        pixels = op.parameter([-1, -1, width], np.float32 if config.design.patch_overlap else np.uint8, name=PIXELS)
+        floats = config.design.patch_overlap or self.preprocessing.resize_dtype == "float32"
+        pixels = op.parameter([-1, -1, width], np.float32 if floats else np.uint8, name=PIXELS)
         positions = op.parameter([-1, config.dim], np.float32, name=POSITIONS)
         inputs = [pixels, positions]
         if self.rotary:

@@ -37,7 +37,10 @@ class Inputs:
         if part.overlap:
             return part.pixels(normalise(images, self._preprocessing)).contiguous().numpy()
         (rows, columns), (height, width) = grid, part.patch_hw
-        divided = images.numpy().reshape(len(images), part.channels, rows, height, columns, width)
+        values = images.numpy()
+        if self._preprocessing.resize_dtype == "float32":  # levels, which the graph normalises
+            values = values * 255 if values.dtype == np.float32 else values.astype(np.float32)
+        divided = values.reshape(len(images), part.channels, rows, height, columns, width)
         return divided.transpose(0, 2, 4, 1, 3, 5).reshape(len(images), rows * columns, -1)
 
     @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,30 +20,36 @@ MOST_BINS, LEAST_ANSWERS = 15, 20
 TEMPERATURES, SMOOTHINGS = (-math.log(100), math.log(100)), (0.0, 0.3)
 # Of an answer, so that its logarithm is finite.
 LEAST_DOUBT = 1e-12
+# By which a second number must make the log-likelihood better to be worth having (Akaike 1974, doi
+# 10.1109/TAC.1974.1100705); without it, a linear head of another library can hold the calibration.
+LEAST_GAIN = 1.0
 # Numbers are enough to fit two by: of more images, some.
 MOST_NUMBERS = 5_000_000
 
 
-def fit_calibration(logits: Tensor, targets: Tensor, kind: TargetKind) -> tuple[float, float]:
+def fit_calibration(
+    logits: Tensor, targets: Tensor, kind: TargetKind, *, temperature_only: bool = False
+) -> tuple[float, float]:
     """The temperature and the smoothing whose probabilities are likeliest to give the targets.
 
     A temperature alone (arXiv 1706.04599) cannot undo label smoothing, which holds sure answers down and leaves others
-    too high: both together are off by less (docs/trust.md). One answer more than
-    there was counts as wrong, so that a few images, all answered right, do not make a model sure of everything.
+    too high: both together are off by less (docs/trust.md). Where the smoothing explains hardly anything, it is 0. One
+    answer more than there was counts as wrong, so that a few images, all answered right, do not make a model sure of
+    everything.
 
     Args:
         logits: (N, outputs) of images that the model has not learnt from.
         targets: as `megavit.data.targets.targets_of` gives them.
         kind: "classes" or "labels", which have no smoothing.
+        temperature_only: leave the smoothing at 0, so that a linear head can hold the calibration.
     """
-    from scipy.optimize import minimize
+    from scipy.optimize import minimize, minimize_scalar
 
     some = slice(0, len(logits), -(-logits.numel() // MOST_NUMBERS))
     wide, truth = logits[some].double(), targets[some]
 
-    def loss(point: "np.ndarray") -> float:
-        trust = Trust(temperature=math.exp(point[0]), smoothing=float(point[1]) if kind == "classes" else 0.0)
-        answers = outputs(wide, Target(kind=kind), trust)
+    def loss(log_temperature: float, smoothing: float = 0.0) -> float:
+        answers = outputs(wide, Target(kind=kind), Trust(temperature=math.exp(log_temperature), smoothing=smoothing))
         if kind == "classes":
             seen, sure = F.nll_loss(answers.log(), truth), answers.amax(dim=1)
         else:
@@ -50,10 +57,21 @@ def fit_calibration(logits: Tensor, targets: Tensor, kind: TargetKind) -> tuple[
         wrong = -(1 - sure).clamp_min(LEAST_DOUBT).log().mean()
         return (seen + wrong / len(truth)).item()
 
+    alone: Any = minimize_scalar(loss, bounds=TEMPERATURES, method="bounded", options={"xatol": 1e-4})
+    if kind != "classes" or temperature_only:
+        return math.exp(alone.x), 0.0
     start = [[0.0, 0.05], [-0.5, 0.05], [0.0, 0.15]]
     settings = {"initial_simplex": start, "xatol": 1e-4, "fatol": 1e-7}
-    found = minimize(loss, start[0], method="Nelder-Mead", bounds=(TEMPERATURES, SMOOTHINGS), options=settings)
-    return math.exp(found.x[0]), float(found.x[1]) if kind == "classes" else 0.0
+    both = minimize(
+        lambda point: loss(*map(float, point)),
+        start[0],
+        method="Nelder-Mead",
+        bounds=(TEMPERATURES, SMOOTHINGS),
+        options=settings,
+    )
+    if (alone.fun - both.fun) * len(truth) < LEAST_GAIN:
+        return math.exp(alone.x), 0.0
+    return math.exp(both.x[0]), float(both.x[1])
 
 
 @dataclass(frozen=True)

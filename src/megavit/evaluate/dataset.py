@@ -112,9 +112,8 @@ def see(
 def _alike(unknown: Sequence[str], labels: Sequence[str]) -> str:
     """Says which unknown name a person would take for one that the bundle knows."""
     known = set(labels)
-    group = next(
-        (names for names in look_alikes([*labels, *unknown]) if set(names) - known and set(names) & known), None
-    )
+    alike = (names for names in look_alikes([*labels, *unknown]) if set(names) - known and set(names) & known)
+    group = next(alike, None)
     return "" if group is None else f". Are they one: {told_apart(group)}?"
 
 

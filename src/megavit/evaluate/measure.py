@@ -30,4 +30,6 @@ def measure_target(answers: Tensor, targets: Tensor, names: Sequence[str], targe
         case "labels":
             return measure_labels(answers, targets, names, target.thresholds)
         case "score":
+            if target.median is None:  # nor is the mean known of a model that another library has trained
+                return measure_scores(answers, targets)
             return measure_scores(answers, targets, mean=target.mean, median=target.median)

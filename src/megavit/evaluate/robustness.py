@@ -117,7 +117,12 @@ def spread(samples: Sequence[Sample], most: int) -> list[Sample]:
 
 
 def corrupt(picture: Tensor, name: str, strength: int, digest: str) -> Tensor:
-    """uint8 (C, H, W) changed by the corruption of that name; the same for the same digest."""
+    """uint8 (C, H, W) changed by the corruption of that name; the same for the same digest.
+
+    Floats in [0, 1], of a preprocessing in float32, are rounded to whole levels first.
+    """
+    if picture.is_floating_point():
+        picture = (picture * 255).round().clamp(0, 255).to(torch.uint8)
     seed = int.from_bytes(blake2b(f"{name}\0{digest}".encode(), digest_size=8).digest(), "big") >> 1
     return CORRUPTIONS[name](picture, strength, torch.Generator().manual_seed(seed))
 

@@ -24,10 +24,11 @@ class ScoreMetrics:
         rmse: root of the mean squared error.
         r2: share of the variance explained, at most 1; None where all true scores are equal.
         spearman: correlation of the ranks, in [-1, 1]; None where all true scores, or all answers, are equal.
-        median, mean: of the training images' scores.
+        median, mean: of the training images' scores; where those are not known, of these images'.
         baseline_mae: mae of always saying `median`.
         baseline_rmse: rmse of always saying `mean`.
         lowest, highest: of the true scores.
+        of_training: whether `median` and `mean` are of the training images.
     """
 
     images: int
@@ -41,6 +42,7 @@ class ScoreMetrics:
     baseline_rmse: float
     lowest: float
     highest: float
+    of_training: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types, for `from_dict`."""
@@ -58,12 +60,14 @@ class ScoreMetrics:
         return read_stored(ScoreMetrics, data)
 
 
-def measure_scores(answers: Tensor, scores: Tensor, *, mean: float, median: float) -> ScoreMetrics:
+def measure_scores(
+    answers: Tensor, scores: Tensor, *, mean: float | None = None, median: float | None = None
+) -> ScoreMetrics:
     """Compare answers with the truth.
 
     Args:
         answers, scores: (N,), finite.
-        mean, median: of the training images' scores.
+        mean, median: of the training images' scores; None takes those of `scores`.
 
     Raises:
         DataError: there are no images.
@@ -78,6 +82,9 @@ def measure_scores(answers: Tensor, scores: Tensor, *, mean: float, median: floa
     said, truth = (values.detach().cpu().double().numpy() for values in (answers, scores))
     if not (np.isfinite(said).all() and np.isfinite(truth).all()):
         raise ValueError("answers and scores must be finite numbers")
+    of_training = mean is not None and median is not None
+    mean = float(truth.mean()) if mean is None else mean
+    median = float(np.median(truth)) if median is None else median
     absolute, squared = np.abs(said - truth), np.square(said - truth)
     # Around their mean, for the sum of squares loses digits of large numbers.
     centred = truth - truth.mean()
@@ -108,6 +115,7 @@ def measure_scores(answers: Tensor, scores: Tensor, *, mean: float, median: floa
         baseline_rmse=float(np.sqrt(np.square(truth - mean).mean())),
         lowest=float(truth.min()),
         highest=float(truth.max()),
+        of_training=of_training,
     )
 
 

@@ -65,6 +65,8 @@ def fit_trust(
     target: Target,
     learnt: tuple[Tensor, Tensor] | None,
     false_alarms: float = 0.01,
+    *,
+    temperature_only: bool = False,
 ) -> tuple[Trust, dict[str, Tensor]]:
     """Temperature, sets or intervals, and likeness, with their tensors for the bundle.
 
@@ -74,11 +76,12 @@ def fit_trust(
         target: what the logits mean.
         learnt: (N, D) embeddings and (N, ...) targets of training images; None leaves the likeness out.
         false_alarms: of images like those of training, the share to be marked as unlike them, in (0, 1).
+        temperature_only: as of `fit_calibration`.
     """
     trust = Trust(images=len(targets), false_alarms=false_alarms)
     tensors: dict[str, Tensor] = {}
     if target.kind != "score":
-        temperature, smoothing = fit_calibration(held.logits, targets, target.kind)
+        temperature, smoothing = fit_calibration(held.logits, targets, target.kind, temperature_only=temperature_only)
         trust = replace(trust, temperature=temperature, smoothing=smoothing)
     answers = outputs(held.logits, target, trust)
     if target.kind == "classes":

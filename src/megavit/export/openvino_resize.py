@@ -13,18 +13,26 @@ Node = Any
 
 
 def prepared(pixels: Node, preprocessing: Preprocessing) -> Node:
-    """uint8 (B, H, W, `input_channels`) -> (B, C, height, width) float32, whole numbers in [0, 255]."""
+    """uint8 (B, H, W, `input_channels`) -> (B, C, height, width) float32, whole numbers in [0, 255].
+
+    They are not whole where the preprocessing resizes in float32.
+    """
     x = _real(op.transpose(pixels, constant_int([0, 3, 1, 2])))
     shape = op.shape_of(pixels)
     have = [op.gather(shape, constant_int(axis), constant_int(0)) for axis in (1, 2)]
     kept = (preprocessing.height, preprocessing.width)
-    (down, down_by), (across, across_by) = (
-        _weights(side, resized, (_crop_start(resized, cut, preprocessing.crop_rounding), count), preprocessing)
+    down, across = (
+        _shares(side, resized, (_crop_start(resized, cut, preprocessing.crop_rounding), count), preprocessing)
         for side, resized, cut, count in zip(
             have, _sides(have, preprocessing), preprocessing.crop_hw, kept, strict=True
         )
     )
+    if preprocessing.resize_dtype == "float32":
+        x = op.matmul(x, between(across, 1, None, axis=0), False, True)
+        return op.matmul(between(down, 1, None, axis=0), x, False, False)
+    across, across_by = _as_whole_numbers(across)
     x = _divided(op.matmul(x, across, False, True), across_by)
+    down, down_by = _as_whole_numbers(down)
     x = _divided(op.matmul(down, x, False, False), down_by)
     if preprocessing.channels != 1:
         return x
@@ -39,7 +47,7 @@ def _crop_start(side: Node, cut: int, rounding: CropRounding) -> Node:
     return half if rounding == "floor" else op.add(half, op.multiply(op.mod(margin, two), op.mod(half, two)))
 
 
-def _weights(have: Node, side: Node, kept: tuple[Node, int], preprocessing: Preprocessing) -> tuple[Node, Node]:
+def _shares(have: Node, side: Node, kept: tuple[Node, int], preprocessing: Preprocessing) -> Node:
     start, count = kept
     source = _numbers(have)
     target = op.concat([constant_int([0]), op.add(_numbers(constant_int(count)), start)], 0)
@@ -56,7 +64,10 @@ def _weights(have: Node, side: Node, kept: tuple[Node, int], preprocessing: Prep
         far = _polynomial(x, CUBIC, -5 * CUBIC, 8 * CUBIC, -4 * CUBIC)
         beyond = op.select(op.less(x, np.float32(2)), far, np.float32(0))
         share = op.select(op.less(x, np.float32(1)), near, beyond)
-    share = op.divide(share, op.reduce_sum(share, constant_int([1]), True))
+    return op.divide(share, op.reduce_sum(share, constant_int([1]), True))
+
+
+def _as_whole_numbers(share: Node) -> tuple[Node, Node]:
     # From whole numbers, which nothing rounds to 16 bits.
     powers = _real(constant_int([2**bits for bits in range(1, MOST_BITS + 1)]))
     largest = op.reduce_max(share, constant_int([0, 1]), False)

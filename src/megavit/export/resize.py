@@ -30,16 +30,20 @@ def prepared(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     """uint8 (B, `input_channels`, H, W) of any size as `megavit.data.pictures.prepare` makes it: resized and cut.
 
     Returns:
-        (B, C, height, width) float32, whole numbers in [0, 255].
+        (B, C, height, width) float32, whole numbers in [0, 255]; not whole where the preprocessing is in float32.
     """
     height, width = preprocessing.height, preprocessing.width
     sides = _sides(pixels, preprocessing)
     x = pixels.float()
     top, left = preprocessing.crop_offset(*sides)
-    across, factor = weights(pixels.shape[3], sides[1], (left, width), preprocessing.interpolation)
-    x = _divided(x @ across.T, factor)
-    down, factor = weights(pixels.shape[2], sides[0], (top, height), preprocessing.interpolation)
-    x = _divided(down @ x, factor)
+    across = shares(pixels.shape[3], sides[1], (left, width), preprocessing.interpolation)
+    down = shares(pixels.shape[2], sides[0], (top, height), preprocessing.interpolation)
+    if preprocessing.resize_dtype == "float32":
+        return down[1:] @ (x @ across[1:].T)
+    weights, factor = as_whole_numbers(across)
+    x = _divided(x @ weights.T, factor)
+    weights, factor = as_whole_numbers(down)
+    x = _divided(weights @ x, factor)
     if preprocessing.channels != 1:
         return x
     # Below 2^24, so that float32 has every whole number.
@@ -47,14 +51,14 @@ def prepared(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     return ((red + green + blue + 2**15) / 2**16).floor()
 
 
-def weights(have: int, side: int, kept: tuple[int, int], interpolation: Interpolation) -> tuple[Tensor, Tensor]:
+def shares(have: int, side: int, kept: tuple[int, int], interpolation: Interpolation) -> Tensor:
     """How `have` pixels become those that are kept of the `side` that they are resized to.
 
     Args:
         kept: the first of these pixels, and how many there are.
 
     Returns:
-        (kept, have) whole numbers, and the power of two that the sums are divided by, ().
+        (1 + kept, have) shares that add up to 1, first those of the very first pixel, kept or not.
     """
     start, count = kept
     # The first of all, too: the largest weight is there, or near one of every few.
@@ -69,7 +73,11 @@ def weights(have: int, side: int, kept: tuple[int, int], interpolation: Interpol
         near = ((CUBIC + 2) * x - (CUBIC + 3)) * x * x + 1
         far = (((x - 5) * x + 8) * x - 4) * CUBIC
         share = torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros(())))
-    share = share / share.sum(dim=1, keepdim=True)
+    return share / share.sum(dim=1, keepdim=True)
+
+
+def as_whole_numbers(share: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the kept pixels' `shares` as whole numbers, and the power of two that the sums are divided by, ()."""
     powers = 2.0 ** torch.arange(1, MOST_BITS + 1)
     small = (share.max() * powers + 0.5).floor() < WEIGHT_LIMIT
     factor = torch.where(small, powers, torch.ones(())).max()

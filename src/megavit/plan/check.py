@@ -11,6 +11,8 @@ from megavit.plan.traffic import exchanges, passes
 from megavit.plan.weights import weights_of
 
 MEMORY_WITHIN, TRAFFIC_WITHIN = 0.05, 0.02
+SLACK_BYTES = 2**20
+"""Which no GPU notices: of a model of a few MB, what one more buffer of a layer makes is more than a share of it."""
 
 
 @dataclass(frozen=True)
@@ -62,4 +64,4 @@ def checked(config: ViTConfig, training: Training, layout: Layout) -> Checked:
 
 def _near(both: tuple[int, int], share: float) -> bool:
     formula, traced = both
-    return abs(formula - traced) <= share * traced
+    return abs(formula - traced) <= max(share * traced, SLACK_BYTES)

@@ -5,13 +5,13 @@ import ctypes
 import errno
 import hashlib
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from megavit.errors import OutputError
+from megavit.runtime.unfinished import begin_unfinished, beside, remove_left
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -31,13 +31,14 @@ def writing(what: str, where: Path) -> Iterator[None]:
 def write_file(path: Path, content: bytes | str) -> None:
     """Write `path` so that a reader, or a crash, sees the old content or the new, never a part."""
     data = content.encode() if isinstance(content, str) else content
-    part = _beside(path)
+    remove_left(path)
+    part, handle = begin_unfinished(path, lambda new: os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
-        with part.open("xb") as file:
+        with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             _sync(file.fileno())
-        part.replace(path)
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
     sync_folder(path.parent)
@@ -47,8 +48,8 @@ def write_file(path: Path, content: bytes | str) -> None:
 def new_folder(target: Path) -> Iterator[Path]:
     """A folder to fill, which takes `target`'s place, as a whole, when the block ends without an error."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    folder = _beside(target)
-    folder.mkdir()
+    remove_left(target)
+    folder, handle = begin_unfinished(target, _made_folder)
     try:
         yield folder
         for file in folder.rglob("*"):
@@ -62,7 +63,13 @@ def new_folder(target: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
         else:
             folder.unlink(missing_ok=True)  # a file or a link that was in the way
+        os.close(handle)
     sync_folder(target.parent)
+
+
+def _made_folder(folder: Path) -> int:
+    folder.mkdir()
+    return os.open(folder, os.O_RDONLY)
 
 
 def take_place(folder: Path, target: Path) -> None:
@@ -71,7 +78,8 @@ def take_place(folder: Path, target: Path) -> None:
         folder.rename(target)
     elif not _exchange(folder, target):
         # No exchange on this system: for a moment between the two renames there is no target.
-        old = _beside(target)
+        # No name that `remove_left` knows: after a kill it may be all that there is.
+        old = target.with_name(f"{beside(target).name}.old")
         target.rename(old)
         folder.rename(target)
         shutil.rmtree(old, ignore_errors=True)
@@ -120,7 +128,3 @@ def _sync(handle: int) -> None:
         # Some network file systems do not know fsync; what they promise is all there is.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name[:40]}-{secrets.token_hex(4)}")

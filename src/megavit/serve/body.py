@@ -13,6 +13,8 @@ from megavit.serve.room import Room
 from megavit.serve.settings import Settings
 
 _LONGEST_NAME = 255
+# Taking one apart takes time by the square of its length.
+_LONGEST_TYPE = 1024
 
 # Python prints what is logged where nobody has said what to do with it; what it says is in the answer.
 logging.getLogger("python_multipart").addHandler(logging.NullHandler())
@@ -79,7 +81,10 @@ def _too_large(settings: Settings) -> Refusal:
 
 
 def _parser_of(request: Request, settings: Settings) -> "_Raw | _Multipart":
-    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    told = request.headers.get("content-type", "")
+    if len(told) > _LONGEST_TYPE:
+        raise Refusal(400, f"a content type of more than {_LONGEST_TYPE} characters")
+    kind, options = parse_options_header(told)
     if kind != b"multipart/form-data":
         if kind.startswith(b"multipart/"):
             raise Refusal(400, "several images are sent as multipart/form-data, no other kind of multipart")

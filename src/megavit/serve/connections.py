@@ -9,8 +9,8 @@ from megavit.serve.refusal import Refusal
 
 SPARE_FILES = 32
 """Descriptors that connections leave free: for refusing more of them, for starting workers, for reading files."""
-MAX_CONNECTIONS = 16_384
-"""Each takes some 7 KB, and up to 0.4 MB while a request arrives."""
+MAX_DESCRIPTORS = 8_192
+"""However many the system allows: a silent connection takes 7 KB, one with as long a head as may be ten times that."""
 LOG_SECONDS = 10.0
 """Between two lines of the log about it."""
 
@@ -30,7 +30,7 @@ class ConnectionsLimit:
         """What to tell a new connection where there is none for it. The last spare ones are closed without a word."""
         # The system gives the lowest free number, so that it tells how many are taken, whatever by.
         number = transport.get_extra_info("socket").fileno()
-        spare = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], MAX_CONNECTIONS) - number
+        spare = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], MAX_DESCRIPTORS) - number
         if spare > SPARE_FILES:
             return None
         self._refused += 1

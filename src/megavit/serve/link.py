@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +16,15 @@ from megavit.serve.settings import Options, WorkerSettings
 
 _SAID_LINES = 60
 _DYING_SECONDS = 5.0
+# First of all, as importing takes seconds on a busy machine: on Linux it ends with us, also where no thread of it runs.
+_RUN = """
+import os, runpy, sys
+from megavit.runtime.ranks import end_with_parent
+end_with_parent()
+if os.getppid() != int(sys.argv.pop(1)):
+    sys.exit("the server has ended")
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
 # Bytes that are copied rather than written by themselves, which wakes the worker twice.
 _TOGETHER = 2**16
 _OF_PYTHON = ("Traceback (most recent call last)", "Fatal Python error")
@@ -90,7 +100,9 @@ class Link:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",  # what lies in the current folder is not imported
-            "-m",
+            "-c",
+            _RUN,
+            str(os.getpid()),
             module,
             json.dumps(asdict(settings)),
             stdin=asyncio.subprocess.PIPE,

@@ -13,6 +13,7 @@ KINDS = {
     HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
     HTTPStatus.REQUEST_TIMEOUT: "too_slow",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
+    HTTPStatus.REQUEST_URI_TOO_LONG: "address_too_long",
     HTTPStatus.MISDIRECTED_REQUEST: "wrong_host",
     HTTPStatus.UNPROCESSABLE_ENTITY: "unprocessable",
     HTTPStatus.TOO_MANY_REQUESTS: "busy",

@@ -5,7 +5,7 @@ import contextlib
 import json
 import socket
 import struct
-from typing import Any
+from typing import Any, NoReturn
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -17,6 +17,10 @@ from megavit.serve.refusal import Refusal
 MOST_HEAD_BYTES = 2**16
 """Of a head, of trailers, and of whatever else is not a body, in a row."""
 MOST_HEADERS = 128
+MOST_ADDRESS_BYTES = 2**13
+"""Of a path with its query: each name in it that is none of ours costs more than its bytes."""
+FREE_CHUNKS, LEAST_CHUNK_BYTES = 1024, 64
+"""Chunks of a body of any size, and bytes that they have on average, where there are more: each is work by itself."""
 MOST_PIPELINED = 64
 """Requests that were sent behind one that is not answered yet."""
 GRACE_SECONDS = 1.0
@@ -140,6 +144,7 @@ class TimedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._chunks = self._arrived = 0
         if self._begun:  # an upgrade's head, a second time
             return
         self._begun, self._own.unread = True, True
@@ -150,24 +155,30 @@ class TimedProtocol(HttpToolsProtocol):
         if self._in_body:  # trailers: nothing of ours reads them
             return
         if len(self.headers) == MOST_HEADERS:
-            self._wrong = Refusal(431, f"more than {MOST_HEADERS} headers")
-            raise self._wrong
+            self._stop(Refusal(431, f"more than {MOST_HEADERS} headers"))
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
             return
+        if len(self.url) > MOST_ADDRESS_BYTES:
+            self._stop(Refusal(414, f"an address above the limit of {MOST_ADDRESS_BYTES // 1024} KiB"))
         if len(self.pipeline) == MOST_PIPELINED:
-            self._wrong = Refusal(429, f"more than {MOST_PIPELINED} requests behind one that is not answered yet")
-            raise self._wrong
+            self._stop(Refusal(429, f"more than {MOST_PIPELINED} requests behind one that is not answered yet"))
         self.scope["state"]["began"] = self._began
         super().on_headers_complete()
         self._in_body = True
         if not self.pipeline:
             self._running = self.cycle
 
+    def on_chunk_header(self) -> None:
+        self._chunks += 1
+        if self._chunks > FREE_CHUNKS and self._arrived < LEAST_CHUNK_BYTES * (self._chunks - 1):
+            self._stop(Refusal(400, "a body in chunks of a few bytes each; send larger ones"))
+
     def on_body(self, body: bytes) -> None:
         self._overhead = 0
+        self._arrived += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -218,6 +229,11 @@ class TimedProtocol(HttpToolsProtocol):
     def _incoming(self) -> RequestResponseCycle | None:
         """The request whose body is arriving."""
         return self.cycle if self._in_body else None
+
+    def _stop(self, refusal: Refusal) -> NoReturn:
+        """In a callback of the parser, which then calls no more of them, but `send_400_response`."""
+        self._wrong = refusal
+        raise refusal
 
     def _refuse(self, refusal: Refusal) -> None:
         """Tell what is wrong with what arrives, which the application does not see, or not to its end."""

@@ -23,7 +23,6 @@ from megavit.data.limits import TooManyPixels
 from megavit.data.workers import MOST_WORKERS, processors
 from megavit.errors import ConfigError, ImageError, MegavitError
 from megavit.predict.exported import exported_file
-from megavit.runtime.ranks import end_with_parent
 from megavit.serve.backend import Backend
 from megavit.serve.desk import Desk, Job
 from megavit.serve.frames import head_of, read_frame
@@ -125,7 +124,6 @@ def main(make_backend: Callable[[WorkerSettings], Backend]) -> None:
     # The server ends us, in order; a Ctrl-C reaches the whole group of processes.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    end_with_parent()  # on Linux, also where no thread of ours runs: stopped, or in a library that lets none run
     os.nice(NICENESS)  # the server answers also while we keep every processor busy
     # Frames alone go to the server, and on standard error what Python says. The libraries that decode, in C, say much
     # of an image, some of it in its own words: that goes nowhere.

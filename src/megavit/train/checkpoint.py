@@ -13,6 +13,7 @@ from megavit.config.files import parse_json
 from megavit.errors import BundleError, OutputError
 from megavit.runtime.storage import new_folder, sha256, write_file, writing
 from megavit.train.state import TrainState
+from megavit.train.state_numbers import parse_numbers
 from megavit.weights.tensors import read_tensors, write_tensors
 
 KEPT = 2
@@ -120,11 +121,12 @@ def _restore(checkpoint: Path, state: TrainState) -> None:
         if (checkpoint / INDEX).exists():
             from megavit.train.rejoin import restore_divided
 
-            restore_divided(checkpoint, state)
+            restore_divided(checkpoint, state, step_of(checkpoint))
             return
         numbers = parse_json(manifest.read_bytes(), str(manifest), BundleError)
         if numbers.pop("sha256", None) != _seal(numbers, checkpoint / TENSORS):
             raise BundleError(f"{checkpoint} is not what was written")
+        numbers = parse_numbers(numbers, str(manifest), step_of(checkpoint))
         tensors = read_tensors(checkpoint / TENSORS)
         if state.team.ranks.many:
             from megavit.train.rejoin import restore_from_one

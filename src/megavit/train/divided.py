@@ -141,15 +141,15 @@ def sum_of(numbers: dict[str, Any]) -> str:
 
 
 @contextmanager
-def agreed(ranks: Ranks) -> Iterator[None]:
-    """What goes wrong in one process in here goes wrong in all of them."""
+def agreed(ranks: Ranks, checkpoint: str = "a checkpoint") -> Iterator[None]:
+    """What goes wrong in one process in here, with a checkpoint of this name, goes wrong in all of them."""
     fault: Exception | None = None
     try:
         yield
     except (BundleError, OutputError) as error:
         fault = error
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        fault = BundleError(f"a checkpoint cannot be used: {error}")
+        fault = BundleError(f"{checkpoint} cannot be used: {error}")
     for other in ranks.every(fault):
         if other is not None:
             raise other

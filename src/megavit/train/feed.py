@@ -1,7 +1,8 @@
 """Images to the loop: from memory where they fit, else decoded by worker processes as they are needed."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -50,17 +51,17 @@ class Feed:
         return len(self.labels)
 
     def batches(self, order: Sampler[list[int]] | Sequence[list[int]]) -> Iterator[tuple[Images, Tensor]]:
-        """(images, labels) of each batch of `order`, which must give the same batches whenever it is gone through."""
+        """(images, labels) of each batch of `order`, which is gone through once."""
         if self.memory is not None:
             memory = self.memory
             for chosen in order:
                 batch = [memory[place] for place in chosen] if isinstance(memory, list) else memory[chosen]
                 yield batch, self.labels[chosen]
             return
-        images = batches_of(self.pictures, order, self.workers)
-        for batch, chosen in zip(images, order, strict=True):
+        asked: deque[list[int]] = deque()
+        for batch in batches_of(self.pictures, _noted(order, asked), self.workers):
             self._tell()
-            yield batch, self.labels[chosen]
+            yield batch, self.labels[asked.popleft()]
 
     def part(self, places: Tensor) -> "Feed":
         """The feed of some of these images, by their places, without reading them again."""
@@ -89,6 +90,13 @@ class Feed:
     def in_turn(self, batch_size: int) -> Iterator[Images]:
         """Every image once, in order."""
         return (batch for batch, _ in self.batches(in_turn(len(self), batch_size)))
+
+
+def _noted(order: Iterable[list[int]], asked: deque[list[int]]) -> Iterator[list[int]]:
+    """Yield the batches of an order, and note them as they are asked for, some ahead of those that are there."""
+    for chosen in order:
+        asked.append(chosen)
+        yield chosen
 
 
 def free_memory() -> int:

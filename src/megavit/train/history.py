@@ -3,8 +3,6 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from megavit.errors import BundleError
-
 MetricName = Literal["accuracy", "balanced accuracy", "mean average precision", "R²"]
 
 
@@ -40,20 +38,5 @@ class EpochRecord:
     head_logit: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types, for `from_dict`."""
+        """As plain JSON types, for `megavit.config.files.from_dict`."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "EpochRecord":
-        """The reverse of `to_dict`.
-
-        Raises:
-            BundleError: naming each part that is missing or of the wrong kind.
-        """
-        from pydantic import TypeAdapter, ValidationError
-
-        try:
-            return TypeAdapter(EpochRecord).validate_python(data)
-        except ValidationError as error:
-            found = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-            raise BundleError(f"a stored epoch is not as megavit writes it: {found}") from error

@@ -1,13 +1,17 @@
 """How a run opens: the folder that is its own, the images that it reads, the processes that do it."""
 
+import shlex
 from pathlib import Path
 
 import torch
 
 from megavit.check.quick import warnings_of
 from megavit.config.recipe import Recipe
+from megavit.data.demos import PREFIX
+from megavit.data.ranges import is_url
 from megavit.data.read import read_data
 from megavit.data.samples import LabelledImages
+from megavit.data.shards.index import is_tar
 from megavit.errors import DataError
 from megavit.parallel.team import Team
 from megavit.runtime.ranks import Ranks
@@ -49,6 +53,21 @@ def recorded_name(source: str, images: LabelledImages) -> str:
     return source if images.root is None else str(Path(source).absolute())
 
 
+def still_there(source: str, out: Path) -> str:
+    """Return the recorded name of the data of the run in `out`.
+
+    Raises:
+        DataError: where there is nothing by that name any more, saying how to go on.
+    """
+    place = Path(source).parent if is_tar(source) else Path(source)
+    if source.startswith(PREFIX) or is_url(source) or place.exists():
+        return source
+    raise DataError(
+        f"the images of this run are no longer at {source}: put them back, or say where they are now, with "
+        f"megavit train --resume {shlex.quote(str(out))} DATA"
+    )
+
+
 def is_text(name: str) -> bool:
     """Whether a file name, which can be any bytes, can also be written down."""
     try:
@@ -74,6 +93,10 @@ def read_images(source: str, recipe: Recipe, watch: Watch) -> LabelledImages:
                 "A class gives one to each split if it has at least 3; add images, or a split of your own"
             )
     watch.data(images)
-    for line in warnings_of(images):
-        watch.say(line)
     return images
+
+
+def tell_warnings(images: LabelledImages, crew: Ranks, watch: Watch) -> None:
+    """Say what shows of the images without looking at a pixel; the leader alone looks."""
+    for line in warnings_of(images) if crew.leads else []:
+        watch.say(line)

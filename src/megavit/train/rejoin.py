@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from megavit.config.checks import check_whole
 from megavit.config.files import parse_json
 from megavit.errors import BundleError
 from megavit.parallel.rows import by_part, fused, place
@@ -17,6 +18,7 @@ from megavit.runtime.storage import sha256
 from megavit.train.divided import MANIFEST, agreed, first_fault, named_tensors, sum_of
 from megavit.train.optimiser import names_in_order
 from megavit.train.state import TrainState
+from megavit.train.state_numbers import StateNumbers, parse_numbers
 
 
 def read_numbers(checkpoint: Path) -> dict[str, Any]:
@@ -35,8 +37,8 @@ def read_numbers(checkpoint: Path) -> dict[str, Any]:
     return numbers
 
 
-def restore_divided(checkpoint: Path, state: TrainState) -> None:
-    """Restore a fresh `state` from such a checkpoint, of however many processes; every process must ask.
+def restore_divided(checkpoint: Path, state: TrainState, step: int) -> None:
+    """Restore a fresh `state` from such a checkpoint of a step, of however many processes; every process must ask.
 
     Raises:
         BundleError: in every process, when any file is not what was written.
@@ -47,7 +49,7 @@ def restore_divided(checkpoint: Path, state: TrainState) -> None:
     from megavit.parallel.reader import INDEX, Reader, read_index, shape_of
 
     ranks = state.team.ranks
-    with agreed(ranks):
+    with agreed(ranks, str(checkpoint)):
         numbers = read_numbers(checkpoint)
         files: dict[str, str] = numbers.pop("files")
         for name in sorted(files)[ranks.rank :: ranks.world]:
@@ -55,6 +57,8 @@ def restore_divided(checkpoint: Path, state: TrainState) -> None:
                 raise BundleError(f"{checkpoint / name} is not what was written")
         index = read_index(checkpoint, set(files) - {INDEX})
         then = numbers.pop("tensor")
+        check_whole("tensor", then, minimum=1)
+        parsed = parse_numbers(numbers, str(checkpoint / MANIFEST), step)
         targets = empty_tensors(state, set(index.state_dict_metadata))
         moved = {} if then == state.team.tensor else _moved(targets, state)
 
@@ -71,10 +75,10 @@ def restore_divided(checkpoint: Path, state: TrainState) -> None:
                 place(full, _parameter_of(name), targets[name], state.model.config, state.team.tensor)
     except CheckpointException as error:
         raise BundleError(f"{checkpoint} cannot be used: {first_fault(error)}") from None
-    state.take_numbers(numbers)
+    state.take_numbers(parsed)
 
 
-def restore_from_one(numbers: dict[str, Any], tensors: dict[str, Tensor], state: TrainState) -> None:
+def restore_from_one(numbers: StateNumbers, tensors: dict[str, Tensor], state: TrainState) -> None:
     """Restore a fresh divided `state` from what one process wrote (`TrainState.numbers` and `tensors`)."""
     from megavit.model.vit import MegaVit
 

@@ -92,7 +92,10 @@ def fill_in(run: RunRecipe, config: ViTConfig, images: int, device: torch.device
     Args:
         places: processes that divide each batch among them.
     """
-    batch = min(run.batch_size or choose_batch(images), images)
+    batch = run.batch_size or choose_batch(images)
+    if run.batch_size is None or batch > images:
+        batch = min(batch, images)
+        batch -= batch % places if batch >= places else 0
     mine = max(1, batch // places)
     parts = run.gradient_accumulation or parts_that_fit(config, mine, run.gradient_checkpointing, device)
     return replace(run, batch_size=batch, gradient_accumulation=min(parts, mine))

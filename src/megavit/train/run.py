@@ -30,7 +30,15 @@ from megavit.train.finish import Trained, finish
 from megavit.train.layout import relaid, settle_layout
 from megavit.train.lock import only_process
 from megavit.train.loop import Task
-from megavit.train.opening import begin, check_same, read_images, recorded_name, team_of
+from megavit.train.opening import (
+    begin,
+    check_same,
+    read_images,
+    recorded_name,
+    still_there,
+    team_of,
+    tell_warnings,
+)
 from megavit.train.pace import ByClock, Pace, pace_of
 from megavit.train.plan import Plan, read_plan, write_plan
 from megavit.train.prepare import (
@@ -107,6 +115,7 @@ def start(
     """As `train`, in a folder that is this run's."""
     wanted = merge(named_recipe("small" if recipe == "auto" else recipe), changes, "the recipe")
     images = read_images(source, wanted, watch)
+    tell_warnings(images, crew, watch)
     check_same(images, crew)
     base = named_recipe(choose_recipe(images) if recipe == "auto" else recipe)
     named = settle_layout(merge(base if init is None else for_tuning(base), changes, "the recipe"), crew)
@@ -138,7 +147,14 @@ def start(
     return go(out, state, task, pace, (training, validation), images, watch, began)
 
 
-def resume(out: Path, *, watch: Watch, began: float | None = None, parallel: dict[str, Any] | None = None) -> Trained:
+def resume(
+    out: Path,
+    *,
+    watch: Watch,
+    began: float | None = None,
+    parallel: dict[str, Any] | None = None,
+    source: str | None = None,
+) -> Trained:
     """Go on with the run in `out` from its newest sound checkpoint; on a CPU, to the bit as if never stopped.
 
     A run by the clock has the time that it had left at that checkpoint, from `began` (None: now) on. Another number
@@ -146,6 +162,7 @@ def resume(out: Path, *, watch: Watch, began: float | None = None, parallel: dic
 
     Args:
         parallel: settings of `megavit.config.recipe.ParallelRecipe` that take the place of the run's.
+        source: where the images are now, if they have moved; it is recorded.
 
     Raises:
         BundleError: when there is no run to go on with.
@@ -157,10 +174,12 @@ def resume(out: Path, *, watch: Watch, began: float | None = None, parallel: dic
     watch = watch if crew.leads else Silent()
     recipe = relaid(read_plan(out).recipe, parallel or {}, crew)
     with crew.joined(crew.device(recipe.run.device), recipe.parallel.timeout_seconds):
-        return go_on(out, parallel or {}, crew, watch, began)
+        return go_on(out, parallel or {}, crew, watch, began, source)
 
 
-def go_on(out: Path, parallel: dict[str, Any], crew: Ranks, watch: Watch, began: float) -> Trained:
+def go_on(
+    out: Path, parallel: dict[str, Any], crew: Ranks, watch: Watch, began: float, moved: str | None = None
+) -> Trained:
     """As `resume`, of processes that have joined."""
     plan = read_plan(out)
     recipe = relaid(plan.recipe, parallel, crew)
@@ -168,13 +187,19 @@ def go_on(out: Path, parallel: dict[str, Any], crew: Ranks, watch: Watch, began:
         torch.set_num_threads(plan.threads)
     device = crew.device(recipe.run.device)
     with crew.leading(only_process(out)):
-        images = read_images(plan.source, recipe, watch)
+        source = moved or still_there(plan.source, out)
+        images = read_images(source, recipe, watch)
+        tell_warnings(images, crew, watch)
         check_same(images, crew)
         if images.fingerprint() != plan.fingerprint:
             raise DataError(
-                f"{plan.source} is not what it was when the run began: images, labels or splits differ from "
+                f"{source} is not what it was when the run began: images, labels or splits differ from "
                 f"{out / 'samples.csv'}; put them back, or start a new run"
             )
+        if moved is not None:
+            plan = replace(plan, source=recorded_name(moved, images))
+            crew.first(lambda: write_plan(out, plan, images))
+            watch.say(f"the images are the same, and now at {plan.source}")
         team = team_of(recipe, crew, device)
         if plan.init is not None:
             return go_on_tuning(out, replace(plan, recipe=recipe), images, device, watch, began, team)

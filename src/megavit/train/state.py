@@ -1,19 +1,21 @@
 """Everything of a run that must survive a restart."""
 
 import copy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from megavit.config.recipe import OptimiserRecipe
+from megavit.errors import BundleError
 from megavit.model.vit import MegaVit
 from megavit.parallel.shards import local
 from megavit.parallel.team import Alone, Team
 from megavit.train.history import EpochRecord
 from megavit.train.optimiser import make_optimisers
 from megavit.train.spikes import Spikes
+from megavit.train.state_numbers import StateNumbers
 
 
 @dataclass
@@ -110,45 +112,50 @@ class TrainState:
                 found |= {f"optimiser.{number}.{i}.{slot}": tensor for slot, tensor in slots.items()}
         return found
 
-    def restore(self, numbers: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        """The reverse of `numbers` and `tensors`, into a fresh state of the same model and recipe."""
+    def restore(self, numbers: StateNumbers, tensors: dict[str, Tensor]) -> None:
+        """Take the numbers and tensors of a checkpoint into a fresh state of the same model and recipe.
+
+        Raises:
+            BundleError: where the tensors are not of this model, or not of these numbers.
+        """
+        best = _group(tensors, "best")
+        if best and shapes(best) != shapes(self.average.state_dict()):
+            raise BundleError("the best weights are not of this model")
+        if bool(best) != (numbers.best_epoch is not None):
+            raise BundleError(f"best_epoch is {numbers.best_epoch}, and the best weights are {len(best)} tensors")
+        slots = [self._slots(number, _group(tensors, f"optimiser.{number}")) for number in range(len(self.optimisers))]
         self.take_numbers(numbers)
         self.model.load_state_dict(_group(tensors, "model"))
         self.average.load_state_dict(_group(tensors, "average"))
         device = next(self.model.parameters()).device
-        self.best = {name: tensor.to(device) for name, tensor in _group(tensors, "best").items()}
-        for number, optimiser in enumerate(self.optimisers):
-            slots: dict[int, dict[str, Tensor]] = {}
-            for name, tensor in _group(tensors, f"optimiser.{number}").items():
-                index, _, slot = name.partition(".")
-                slots.setdefault(int(index), {})[slot] = tensor
-            optimiser.load_state_dict(optimiser.state_dict() | {"state": slots})
+        self.best = {name: tensor.to(device) for name, tensor in best.items()}
+        for optimiser, own in zip(self.optimisers, slots, strict=True):
+            optimiser.load_state_dict(optimiser.state_dict() | {"state": own})
 
-    def take_numbers(self, numbers: dict[str, Any]) -> None:
-        """The reverse of `numbers` alone."""
-        for name in NUMBERS:
-            if name in numbers or name not in LATER_NUMBERS:
-                setattr(self, name, numbers[name])
-        self.history = [EpochRecord.from_dict(epoch) for epoch in numbers["history"]]
-        self.spikes = Spikes(**numbers.get("spikes", {}))
+    def _slots(self, number: int, tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+        """Return what an optimiser keeps of each of its parameters, by the parameter's number."""
+        parameters = [p for group in self.optimisers[number].param_groups for p in group["params"]]
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            index, _, slot = name.partition(".")
+            if int(index) not in range(len(parameters)):
+                raise BundleError(f"optimiser.{number}.{name} is of none of its {len(parameters)} parameters")
+            if tensor.shape not in (parameters[int(index)].shape, torch.Size()):
+                raise BundleError(f"optimiser.{number}.{name} has not the shape of its parameter")
+            slots.setdefault(int(index), {})[slot] = tensor
+        return slots
+
+    def take_numbers(self, numbers: StateNumbers) -> None:
+        """The reverse of `numbers`."""
+        for one in fields(numbers):
+            setattr(self, one.name, getattr(numbers, one.name))
 
 
-NUMBERS = (
-    "step",
-    "progress",
-    "validated",
-    "skipped",
-    "skipped_in_a_row",
-    "loss_sum",
-    "loss_steps",
-    "seconds",
-    "best_epoch",
-    "rollbacks",
-    "returned_to",
-    "left_out",
-)
-# Checkpoints of version 0.1 lack them.
-LATER_NUMBERS = ("rollbacks", "returned_to", "left_out")
+NUMBERS = tuple(one.name for one in fields(StateNumbers) if one.name not in ("history", "spikes"))
+
+
+def shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _group(tensors: dict[str, Tensor], group: str) -> dict[str, Tensor]:

@@ -142,10 +142,7 @@ def save_bundle(
         pictures = {f"picture.{i}": picture for i, picture in enumerate(golden)}
         write_tensors(new / GOLDEN, pictures | {"logits": logits})
         (new / SAMPLES).write_bytes(samples)
-        card = model_card(
-            info.labels, info.metrics, info.data, info.preprocessing, info.created, info.target, info.trust
-        )
-        write_file(new / CARD, card.encode(errors="replace"))  # a path need not be text
+        _write_card(new / CARD, info)
         if trust:
             write_tensors(new / TRUST, dict(trust))
         names = [WEIGHTS, GOLDEN, SAMPLES, CARD, *([TRUST] if trust else [])]
@@ -154,7 +151,7 @@ def save_bundle(
 
 
 def copy_bundle(folder: Path, out: Path, info: BundleInfo, trust: Mapping[str, Tensor] | None = None) -> None:
-    """Write the bundle in `folder` to `out` with another `info`, which must be of the same files.
+    """Write the bundle in `folder` to `out` with another `info`, which must be of the same files, and a card of it.
 
     Args:
         trust: the tensors of `info.trust`, where they are new.
@@ -170,7 +167,22 @@ def copy_bundle(folder: Path, out: Path, info: BundleInfo, trust: Mapping[str, T
         if trust is not None:
             write_tensors(new / TRUST, dict(trust))
             info = replace(info, files=info.files | {TRUST: sha256(new / TRUST)})
-        _write_info(new / INFO, info)
+        _write_card(new / CARD, info)
+        _write_info(new / INFO, replace(info, files=info.files | {CARD: sha256(new / CARD)}))
+
+
+def _write_card(path: Path, info: BundleInfo) -> None:
+    card = model_card(
+        info.labels,
+        info.metrics,
+        info.data,
+        info.preprocessing,
+        info.created,
+        target=info.target,
+        trust=info.trust,
+        int8=info.int8.get("measured"),
+    )
+    write_file(path, card.encode(errors="replace"))  # a path need not be text
 
 
 def _write_info(path: Path, info: BundleInfo) -> None:

@@ -1,12 +1,17 @@
 """The model card: what a person who is handed a bundle should know first (arXiv 1810.03993)."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
+from megavit.config.names import printable
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
 from megavit.config.trust import Trust
 from megavit.config.vit import pair
+
+# Without anything that Markdown acts on; an underscore does so only at the edge of a word.
+_PLAIN = re.compile(r"(?:[^\W_]|[ ,.'()/-]|(?<=[^\W_])_(?=[^\W_]))*")
 
 
 def model_card(
@@ -17,8 +22,14 @@ def model_card(
     created: str,
     target: Target = Target(),  # noqa: B008 - frozen
     trust: Trust = Trust(),  # noqa: B008 - frozen
+    int8: dict[str, Any] | None = None,
 ) -> str:
-    """Markdown, with the header by which a model hub files it."""
+    """Return Markdown, with the header by which a model hub files it.
+
+    Args:
+        metrics: of the bundle as it is now; {} where nothing was measured.
+        int8: what multiplying 8-bit integers costs it, where that was measured.
+    """
     match target.kind:
         case _ if not metrics:
             told = _unmeasured(labels, target)
@@ -29,16 +40,16 @@ def model_card(
         case "score":
             told = _score(metrics)
     answer = {"classes": "label", "labels": "labels", "score": "score"}[target.kind]
-    origin = f"Converted from {data['source']}"
-    if metrics:
-        origin = f"Trained on {data['source']}, {data['counts']['train']} images; {data['division']}"
+    origin = f"Converted from {literal(data['source'])}"
+    if "division" in data:
+        origin = f"Trained on {literal(data['source'])}, {data['counts']['train']} images; {data['division']}"
     return f"""---
 library_name: megavit
 pipeline_tag: {"image-classification" if labels or target.kind == "score" else "image-feature-extraction"}
 ---
 
 {told}
-{_trust(target, trust)}- {origin}
+{_trust(target, trust)}{_changed(data, int8)}- {origin}
 - Images are resized {resizing(preprocessing)}.
 - Written on {created} by megavit.
 
@@ -51,6 +62,16 @@ print(predictor.predict("photo.jpg").{answer})
 `megavit.json` has every setting and metric, `samples.csv` which image was used for what, `golden.safetensors`
 pictures with the answers they must give: `megavit predict THIS_FOLDER photo.jpg --verify` checks them first.
 """
+
+
+def literal(name: object) -> str:
+    """Return a name as Markdown shows it character for character: no markup, no HTML, no link in it is one."""
+    text = printable(str(name))
+    if _PLAIN.fullmatch(text) and "www." not in text.casefold():
+        return text
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if "`" in text or text != text.strip() or not text else ""
+    return f"{fence}{space}{text}{space}{fence}"
 
 
 def _trust(target: Target, trust: Trust) -> str:
@@ -66,6 +87,23 @@ def _trust(target: Target, trust: Trust) -> str:
         lines += (
             "- An image unlike those of training is marked, as its answer means little; "
             f"{trust.false_alarms:.0%} of images like them are, too.\n"
+        )
+    return lines
+
+
+def _changed(data: dict[str, Any], int8: dict[str, Any] | None) -> str:
+    """Lines on what was done to the bundle after it was trained or converted."""
+    lines = ""
+    if "calibrated" in data:
+        found = data["calibrated"]
+        lines += (
+            f"- It was calibrated anew on {found['fitted']} images of {literal(found['source'])}; the figures above "
+            f"are of {found['measured']} others of them.\n"
+        )
+    if int8:
+        lines += (
+            f"- With `--precision int8` it is right on {int8['int8']:.2%} of {int8['images']} images that it had not "
+            f"seen, and on {int8['float32']:.2%} in float32.\n"
         )
     return lines
 
@@ -91,7 +129,7 @@ def resizing(given: Preprocessing) -> str:
 
 
 def _names(labels: Sequence[str]) -> str:
-    return ", ".join(labels[:50]) + (f", and {len(labels) - 50} more" if len(labels) > 50 else "")
+    return ", ".join(map(literal, labels[:50])) + (f", and {len(labels) - 50} more" if len(labels) > 50 else "")
 
 
 def _unmeasured(labels: Sequence[str], target: Target) -> str:
@@ -134,18 +172,19 @@ It gives an image any number of these {len(labels)} labels, possibly none: {_nam
 
 - Mean average precision: {found}
   on {metrics["images"]} test images it had not seen; a random order of the images would get {metrics["chance"]:.1%}.
-- A label is given from its threshold on, chosen on the validation images; `megavit.json` has them.
+- A label is given from its threshold on, chosen on images held back from training; `megavit.json` has them.
 - These figures hold for images like those of the test, and say nothing about others."""
 
 
 def _score(metrics: dict[str, Any]) -> str:
     error = metrics["mae"]
+    images = "the training images" if metrics.get("of_training", True) else "these images"
     return f"""# A model that scores images
 
 It gives an image a number.
 
 - **Off by {error["value"]:.3g} on average** on {metrics["images"]} test images it had not seen
-  (95% interval {error["low"]:.3g} to {error["high"]:.3g}); always saying {metrics["median"]:.3g}, the median of the
-  training images, would be off by {metrics["baseline_mae"]:.3g}.
+  (95% interval {error["low"]:.3g} to {error["high"]:.3g}); always saying {metrics["median"]:.3g}, the median of
+  {images}, would be off by {metrics["baseline_mae"]:.3g}.
 - The test images' scores go from {metrics["lowest"]:.3g} to {metrics["highest"]:.3g}.
 - These figures hold for images like those of the test, and say nothing about others."""

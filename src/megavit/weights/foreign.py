@@ -17,7 +17,7 @@ from megavit.weights.files import Contents, find_checkpoint, read_checkpoint
 from megavit.weights.heads import with_head_beside, with_own_head
 from megavit.weights.hf_processor import NESTED, PROCESSOR
 from megavit.weights.keys import Shapes, check_shapes, to_ours
-from megavit.weights.layouts import LAYOUTS, Layout
+from megavit.weights.layouts import LAYOUTS, Layout, check_type
 from megavit.weights.peers.shapes import Known, field_of
 from megavit.weights.preparation import usable
 
@@ -68,7 +68,8 @@ class Found:
             sentences.append(f"the weights under {self.name!r} taken")
         if self.others:
             options = " or ".join(f"--weights {name}" for name in self.others)
-            sentences.append(f"not those under {' and '.join(map(repr, self.others))}: {options} of convert does")
+            others = " and ".join(map(repr, self.others))
+            sentences.append(f"other weights left, under {others}: megavit convert {options} takes those")
         if self.head:
             sentences.append(f"{self.head!r} taken as the classifier")
         if self.unread:
@@ -116,21 +117,23 @@ def read_foreign(path: Path, known: Known, weights: str | None = None) -> Foreig
             error that lists every missing, extra and misshapen tensor.
         ConfigError: when its sizes do not fit together.
     """
-    file = find_checkpoint(path) if path.is_dir() else path
     settings = settings_in(path) if path.is_dir() else {}
+    check_type(settings)
+    file = find_checkpoint(path) if path.is_dir() else path
     contents = read_checkpoint(file)
     taken, others = choose(contents, weights, str(file))
     layout = taken.layout
     names = layout.names(taken.tensors)
     named = {theirs: taken.tensors[name] for name, theirs in names.items()}
-    check_numbers(named, str(file))
-    kept, replaced = with_own_head(layout.tidy(named), layout.head, str(file)) if layout.head else (named, ())
+    kept, replaced = with_own_head(named, layout.head, str(file)) if layout.head else (named, ())
+    check_numbers(kept, str(file))
+    kept = layout.tidy(kept)
     shapes = {name: tuple(tensor.shape) for name, tensor in kept.items()}
     with usable("of its sizes and parts") if settings else nullcontext():
         facts = {**(layout.known(settings) if settings else {}), **known}
         config = layout.config_of(shapes, facts)
         if layout.head and not config.num_classes:
-            kept, replaced = with_head_beside(kept, taken.beside, layout.head, config.dim)
+            kept, replaced = with_head_beside(kept, taken.beside, layout.head, config.dim, taken.prefix)
             shapes = {name: tuple(tensor.shape) for name, tensor in kept.items()}
             config = layout.config_of(shapes, facts)
     check_told(layout, shapes, facts, config, known)

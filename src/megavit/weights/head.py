@@ -1,7 +1,5 @@
 """What a bundle does with its logits, as numbers of the head, so that the logits alone say it."""
 
-from dataclasses import replace
-
 from torch import Tensor
 
 from megavit.config.target import Target
@@ -9,8 +7,8 @@ from megavit.config.trust import Trust
 from megavit.errors import BundleError
 
 WEIGHT, BIAS = "mlp_head.weight", "mlp_head.bias"
-# A smoothing changes no probability by more than itself, so that one below this is none.
-NEGLIGIBLE = 1e-5
+# A smoothing changes no probability by more than about itself, so that one below this is none.
+NEGLIGIBLE = 5e-5
 
 
 def folded_head(tensors: dict[str, Tensor], target: Target, trust: Trust) -> dict[str, Tensor]:
@@ -29,8 +27,8 @@ def folded_head(tensors: dict[str, Tensor], target: Target, trust: Trust) -> dic
     if target.kind == "classes" and trust.smoothing > NEGLIGIBLE:
         raise BundleError(
             f"its calibrated probabilities have a smoothing of {trust.smoothing:.2g} taken off, which no linear head "
-            "can, so that other libraries would answer otherwise: calibrate by a temperature alone with megavit "
-            "calibrate --temperature-only, or write what the model says by itself with --uncalibrated"
+            "can, so that other libraries would answer otherwise: convert what megavit calibrate BUNDLE DATA --out NEW "
+            "--temperature-only writes, or write what the model says by itself with --uncalibrated"
         )
     return scaled_head(tensors, 1 / trust.temperature, 0.0)
 

@@ -10,9 +10,9 @@ from megavit.errors import BundleError
 
 # What people call the classifier of a wrapper around a tower.
 NAMES = {
-    "head", "heads", "fc", "classifier", "cls_head", "classification_head", "linear", "linear_head", "mlp_head",
-    "last_linear", "out", "output",
-}  # fmt: skip
+    *("head", "heads", "fc", "classifier", "linear", "cls_head", "classification_head", "linear_head", "mlp_head"),
+    "last_linear",
+}
 
 
 def with_own_head(tensors: Mapping[str, Tensor], head: str, where: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -41,7 +41,7 @@ def with_own_head(tensors: Mapping[str, Tensor], head: str, where: str) -> tuple
 
 
 def with_head_beside(
-    tensors: Mapping[str, Tensor], beside: Mapping[str, Tensor], head: str, width: int
+    tensors: Mapping[str, Tensor], beside: Mapping[str, Tensor], head: str, width: int, prefix: str
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Return the tensors of a tower with the classifier that stands beside it in its wrapper, and where it stood.
 
@@ -50,12 +50,14 @@ def with_head_beside(
         beside: what else is in the table.
         head: how the library names a classifier of its own.
         width: of the tower's answer.
+        prefix: of the tower's names in that table; its wrapper is one of those whose names these begin with.
     """
     groups: dict[str, dict[str, Tensor]] = {}
     for name, tensor in beside.items():
-        root = next((part for part in name.split(".")[:-1] if part in NAMES), None)
-        if root is not None and tensor.ndim:
-            groups.setdefault(name[: name.index(root) + len(root)], {})[name] = tensor
+        for mark in re.finditer(r"(?:^|(?<=\.))[^.]+(?=\.)", name):
+            if mark[0] in NAMES and prefix.startswith(name[: mark.start()]) and tensor.ndim:
+                groups.setdefault(name[: mark.end()], {})[name] = tensor
+                break
     linear = {found: group for group in groups.values() if (found := _linear(group)) is not None}
     fitting = [found for found, group in linear.items() if group[f"{found}.weight"].shape[1] == width]
     if len(fitting) != 1:

@@ -5,7 +5,7 @@ from typing import Any
 
 from megavit.config.preprocessing import Interpolation
 from megavit.errors import BundleError
-from megavit.weights.prepared import Geometry, Values, number_or_channels
+from megavit.weights.preprocessing_in import Geometry, Values, number_or_channels
 from megavit.weights.processor_defaults import BY_MODEL_TYPE, DEFAULTS
 
 PROCESSOR, NESTED = "preprocessor_config.json", "processor_config.json"
@@ -130,11 +130,18 @@ def values(given: Settings) -> Values:
     # (value * factor - offset - mean) / std, as (value / 255 - mean') / std'.
     offset = 1 if given.get("rescale_offset") and given["do_rescale"] else 0
     scale = 255 * factor
+    floats = given["image_processor_type"] == "DINOv3ViTImageProcessor"
+    if floats and not given["do_rescale"]:
+        raise BundleError(
+            f"{PROCESSOR} has do_rescale {given['do_rescale']!r}, without which DINOv3ViTImageProcessor does not work: "
+            "write true"
+        )
     again = number_or_channels("image_std", given["image_std"]) if given.get("include_top") else 1.0
     return Values(
         mean=_each(lambda one: (one + offset) / scale, mean),
         std=_product(_each(lambda one: one / scale, std), again),
         interpolation=INTERPOLATIONS[resample],
+        resize_dtype="float32" if floats else "uint8",  # it rescales before it resizes
     )
 
 

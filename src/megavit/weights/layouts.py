@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from megavit.config.vit import ViTConfig
+from megavit.errors import BundleError
 from megavit.weights.keys import Rule, Shapes
 from megavit.weights.peers import (
     big_vision,
@@ -30,6 +31,7 @@ from megavit.weights.peers import (
     vit_pytorch_vit,
     zeta_vit,
 )
+from megavit.weights.peers.hugging_face import refusal
 from megavit.weights.peers.shapes import Known, untold
 
 Names = Callable[[Iterable[str]], dict[str, str]]
@@ -105,3 +107,14 @@ LAYOUTS = (
     layout("DINOv3", dinov3_vit),
     layout("big_vision", big_vision),
 )
+
+# transformers' name for models of timm, whose config.json has timm's settings too.
+TIMM_WRAPPER = "timm_wrapper"
+
+
+def check_type(settings: Mapping[str, Any]) -> None:
+    """Raise a BundleError when settings are of a model of transformers that no layout here is for."""
+    read = [name for peer in (hf_vit, hf_dinov2, hf_dinov3, hf_clip) for name in peer.TYPES]
+    name = settings.get("model_type")
+    if isinstance(name, str) and name not in (*read, TIMM_WRAPPER):
+        raise BundleError(refusal(name, read))

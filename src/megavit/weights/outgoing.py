@@ -62,9 +62,11 @@ def write_for(library: Library, source: Source, out: Path, *, calibrated: bool =
     """
     if out.exists():
         raise OutputError(f"there is {out} already; choose a new folder")
+    told = []
     if not calibrated:
         source = without_calibration(source)
-    told = sentences(library, source)
+        told.append("the probabilities are what the model says by itself: the bundle's calibration was left out")
+    told += sentences(library, source)
     meaning: dict[str, Any] = {}
     if source.config.num_classes:
         check_outputs(source.target, source.config.num_classes)

@@ -8,7 +8,8 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError, ConfigError
 from megavit.weights import hf_processor, timm_data_config
-from megavit.weights.prepared import Geometry, Values, preprocessing_for
+from megavit.weights.class_names import unique
+from megavit.weights.preprocessing_in import Geometry, Values, preprocessing_for
 
 TIMM_WRAPPER = "TimmWrapperImageProcessor"
 
@@ -71,46 +72,38 @@ def usable(what: str) -> Iterator[None]:
 
 
 def labels_of(settings: dict[str, Any], num_classes: int) -> tuple[str, ...]:
-    """Names of the classes, each another one: as the settings say, else "class 0" and so on."""
-    with usable("of its classes' names"):
-        given = _named_outputs(settings)
-        fits = isinstance(given, dict) or len(given) == num_classes
-        by_output = dict(_by_number(given)) if fits else {}
-    if not by_output.keys() <= set(range(num_classes)):
-        by_output = {}
-    names = [by_output.get(i, f"class {i}") for i in range(num_classes)]
-    seen: dict[str, int] = {}
-    unique = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        unique.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return tuple(unique)
+    """Names of the classes, each another one: as the settings say, else "class 0" and so on.
+
+    transformers writes no names where they are its own two, "LABEL_0" and "LABEL_1"; its settings have a `model_type`.
+    """
+    by_output, _ = _named_outputs(settings, num_classes)
+    made_up = "LABEL_{}" if "model_type" in settings and not by_output else "class {}"
+    names = [by_output.get(i, made_up.format(i)) for i in range(num_classes)]
+    return unique(names)
 
 
 def label_faults(settings: dict[str, Any], num_classes: int) -> list[str]:
     """Return sentences on outputs that the settings do not name, where they name any."""
+    return _named_outputs(settings, num_classes)[1]
+
+
+def _named_outputs(settings: dict[str, Any], num_classes: int) -> tuple[dict[int, str], list[str]]:
+    """Return what timm or Hugging Face calls the outputs of a head, by their numbers, and sentences on gaps."""
     with usable("of its classes' names"):
-        given = _named_outputs(settings)
-        numbers = [number for number, _ in _by_number(given)]
-    if not numbers or sorted(numbers) == list(range(num_classes)):
-        return []
-    if not set(numbers) <= set(range(num_classes)) or not isinstance(given, dict):
-        return [
-            f"the settings name {len(numbers)} classes, up to number {max(numbers)}, and the head has {num_classes} "
-            "outputs: none of the names was taken, as they may be of other outputs"
-        ]
-    return [f"the settings name {len(numbers)} of the {num_classes} outputs; the others are called by their number"]
-
-
-def _named_outputs(settings: dict[str, Any]) -> dict[Any, Any] | list[Any]:
-    """What timm or Hugging Face calls the outputs of a head: a list, or a table by their numbers, as text in JSON."""
-    pretrained = settings.get("pretrained_cfg")
-    places = (settings, pretrained if isinstance(pretrained, dict) else {})
-    found = next((place["label_names"] for place in places if place.get("label_names")), None)
-    found = found or settings.get("id2label") or settings.get("labels")
-    return found if isinstance(found, dict) else list(found or ())
-
-
-def _by_number(given: dict[Any, Any] | list[Any]) -> list[tuple[int, str]]:
-    pairs = given.items() if isinstance(given, dict) else enumerate(given)
-    return [(int(number), str(name)) for number, name in pairs]
+        pretrained = settings.get("pretrained_cfg")
+        places = (settings, pretrained if isinstance(pretrained, dict) else {})
+        given = next((place["label_names"] for place in places if place.get("label_names")), None)
+        given = given or settings.get("id2label") or settings.get("labels")
+        # A list, or a table by the numbers of the outputs, as text in JSON, which may leave some out.
+        pairs = given.items() if isinstance(given, dict) else enumerate(given or ())
+        named = {int(number): str(name) for number, name in pairs}
+    if not named or not num_classes or named.keys() == set(range(num_classes)):
+        return named, []
+    if all(name == f"LABEL_{number}" for number, name in named.items()):
+        return {}, []  # made up by transformers for a head of its own
+    if isinstance(given, dict) and named.keys() < set(range(num_classes)):
+        return named, [f"the settings name {len(named)} of the {num_classes} outputs; the others are called by number"]
+    return {}, [
+        f"the settings name {len(named)} classes, up to number {max(named)}, and the head has {num_classes} outputs: "
+        "none of the names was taken, as they may be of other outputs"
+    ]

@@ -7,6 +7,9 @@ from megavit.config.preprocessing import CropRounding, Preprocessing, crop_start
 from megavit.config.vit import pair
 from megavit.errors import BundleError
 
+FLOATS = "DINOv3ViTImageProcessor"
+"""Of Hugging Face's image processors the one that rescales first, and so resizes without rounding."""
+
 
 def timm_preparation(given: Preprocessing) -> dict[str, Any]:
     """Return the part of timm's `pretrained_cfg` that its transforms read.
@@ -64,15 +67,16 @@ def hugging_face_preparation(given: Preprocessing) -> dict[str, Any]:
     }
     height, width = given.crop_hw
     size = {"height": height, "width": width}
+    floats = given.resize_dtype == "float32"
     if given.resize is None or given.resize == (height, width):
-        return common | {"image_processor_type": "ViTImageProcessor", "size": size}
+        return common | {"image_processor_type": FLOATS if floats else "ViTImageProcessor", "size": size}
     _check_rounding(given, "floor", "Hugging Face", "timm")
     if isinstance(given.resize, int):
         before: dict[str, int] = {"shortest_edge": given.resize}
     else:
         before = dict(zip(("height", "width"), given.resize, strict=True))
     return common | {
-        "image_processor_type": "CLIPImageProcessor",
+        "image_processor_type": FLOATS if floats else "CLIPImageProcessor",
         "size": before,
         "do_center_crop": True,
         "crop_size": size,

@@ -60,8 +60,8 @@ def target_of(settings: dict[str, Any], outputs: int, asked: TargetKind | None =
         return Target(), told
     with usable("of what its outputs mean"):
         if kind == "score":
-            known = {name: extra[name] for name in ("mean", "std", "median") if name in extra}
-            return Target(kind="score", **known), told
+            mean, std, median = extra.get("mean", 0.0), extra.get("std", 1.0), extra.get("median")
+            return Target(kind="score", mean=mean, std=std, median=median), told
         thresholds = extra.get("thresholds")
         if isinstance(thresholds, list) and len(thresholds) == outputs:
             return Target(kind="labels", thresholds=thresholds), told
@@ -93,5 +93,6 @@ def settings_of(target: Target) -> dict[str, Any]:
     if target.kind == "labels":
         told[EXTRA] = {"thresholds": list(target.thresholds)}
     if target.kind == "score":
-        told[EXTRA] = {"mean": target.mean, "std": target.std, "median": target.median}
+        told[EXTRA] = {"mean": target.mean, "std": target.std}
+        told[EXTRA] |= {} if target.median is None else {"median": target.median}
     return told

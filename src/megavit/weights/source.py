@@ -22,7 +22,7 @@ from megavit.weights.peers.shapes import Known
 from megavit.weights.preparation import label_faults, labels_of, preprocessing_of
 from megavit.weights.problem_type import target_of
 
-OURS = "megavit"
+OURS, CLIP, OPEN_CLIP = "megavit", "Hugging Face's CLIP and SigLIP", "OpenCLIP"
 HEAD, TABLE, PATCHES = "mlp_head.", "positions.table", "patch_embedding.projection.weight"
 
 
@@ -116,12 +116,23 @@ def _from_foreign(
 ) -> Source:
     outputs = foreign.config.num_classes
     target, meaning = target_of(foreign.settings, outputs, asked)
+    if outputs and asked is None and _is_projection(foreign):
+        meaning = [
+            f"the {outputs} outputs are CLIP's projection, to be compared with those of texts, and no classes: what "
+            "megavit predict says of them means nothing; megavit embed and train --init use what comes before them"
+        ]
     told = [f"read as {foreign.layout}", *foreign.found.told()]
     if foreign.left_out:
         some = ", ".join(foreign.left_out[:3]) + (" …" if len(foreign.left_out) > 3 else "")
-        told.append(f"left out {len(foreign.left_out)} tensors that are not of the image model: {some}")
+        count = len(foreign.left_out)
+        what = "a tensor that is" if count == 1 else f"{count} tensors that are"
+        told.append(f"left out {what} not of the image model: {some}")
     if foreign.assumed:
         told.append(assumptions(foreign.assumed))
+    if preprocessing is not None and (preprocessing.height, preprocessing.width) != foreign.config.image_hw:
+        made = "{} × {}".format(*foreign.config.image_hw)
+        given = f"{preprocessing.height} × {preprocessing.width}"
+        told.append(f"made for images of {made} pixels, and given {given}: positions are resampled")
     if preprocessing is None:
         told.append("nothing says how its images are prepared; taken to be resized whole, with mean and std 0.5")
     told += meaning
@@ -137,6 +148,11 @@ def _from_foreign(
         told=tuple(told),
         target=target,
     )
+
+
+def _is_projection(foreign: Foreign) -> bool:
+    """Whether the head is the projection of CLIP's image tower into the space that it shares with texts."""
+    return foreign.layout == OPEN_CLIP or (foreign.layout == CLIP and foreign.config.pool == "cls")
 
 
 def fingerprint(source: Source) -> str:

@@ -7,7 +7,7 @@ from typing import Any, get_args
 from megavit.config.preprocessing import Interpolation
 from megavit.config.vit import ViTConfig, pair
 from megavit.errors import BundleError
-from megavit.weights.prepared import Geometry, Values, number_or_channels
+from megavit.weights.preprocessing_in import Geometry, Values, number_or_channels
 from megavit.weights.processor_defaults import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 
 Settings = Mapping[str, Any]

@@ -23,15 +23,21 @@ CONFIGS = {
     "dinov3_vit": transformers.DINOv3ViTConfig,
     "clip": transformers.CLIPConfig,
     "clip_vision_model": transformers.CLIPVisionConfig,
+    "metaclip_2": transformers.MetaClip2Config,
+    "metaclip_2_vision_model": transformers.MetaClip2VisionConfig,
+    "chinese_clip": transformers.ChineseCLIPConfig,
+    "chinese_clip_vision_model": transformers.ChineseCLIPVisionConfig,
+    "altclip": transformers.AltCLIPConfig,
+    "altclip_vision_model": transformers.AltCLIPVisionConfig,
     "siglip": transformers.SiglipConfig,
     "siglip_vision_model": transformers.SiglipVisionConfig,
 }
 PEERS: list[Any] = [hf_vit, hf_dinov2, hf_dinov3, hf_clip]
-PEER_OF = {model_type: peer for peer in PEERS for model_type in peer.MODEL_TYPES}
+PEER_OF = {model_type: peer for peer in PEERS for model_type in peer.TYPES}
 
 
 def test_no_model_type_is_in_two_tables() -> None:
-    assert sorted(PEER_OF) == sorted(CONFIGS) == sorted(name for peer in PEERS for name in peer.MODEL_TYPES)
+    assert sorted(PEER_OF) == sorted(CONFIGS) == sorted(name for peer in PEERS for name in peer.TYPES)
 
 
 @pytest.mark.parametrize("model_type", CONFIGS)
@@ -44,23 +50,30 @@ def test_what_a_config_leaves_out_is_their_default(model_type: str) -> None:
 def test_the_image_towers_config_is_taken_out_of_the_whole_models(model_type: str) -> None:
     vision = {"num_attention_heads": 16, "image_size": 384, "hidden_act": "gelu", "layer_norm_eps": 1e-3}
     known = hf_clip.known({"model_type": model_type, "vision_config": vision, "text_config": {"hidden_act": "relu"}})
-    assert known == {"heads": 16, "image_size": (384, 384), "mlp": "gelu", "norm_eps": 1e-3}
+    assert known == {"heads": 16, "depth": 12, "image_size": (384, 384), "mlp": "gelu", "norm_eps": 1e-3}
 
 
 @pytest.mark.parametrize(
     ("peer", "settings", "words"),
     [
-        (hf_vit, {"hidden_act": "selu"}, "hidden_act 'selu'"),
-        (hf_vit, {"num_attention_heads": 0}, "num_attention_heads 0, expected a whole number"),
-        (hf_vit, {"num_attention_heads": "12"}, "num_attention_heads '12'"),
-        (hf_vit, {"num_attention_heads": True}, "num_attention_heads True"),
-        (hf_vit, {"image_size": "224"}, "image_size must be"),
-        (hf_vit, {"image_size": [224, 0]}, "image_size must be"),
-        (hf_dinov3, {"rope_theta": 10_000.0}, "rope_theta 10000.0; megavit's model has only 100.0"),
-        (hf_dinov3, {"key_bias": True}, "key_bias True"),
-        (hf_dinov3, {"mlp_bias": False}, "mlp_bias False"),
-        (hf_dinov3, {"query_bias": False}, "queries or for values alone"),
-        (hf_dinov3, {"use_gated_mlp": True}, "gates the MLP by 'gelu'"),
+        (hf_vit, {"model_type": "vit", "hidden_act": "selu"}, "hidden_act 'selu'"),
+        (hf_vit, {"model_type": "vit", "num_attention_heads": 0}, "num_attention_heads 0, expected a whole number"),
+        (hf_vit, {"model_type": "vit", "num_attention_heads": "12"}, "num_attention_heads '12'"),
+        (hf_vit, {"model_type": "vit", "num_attention_heads": True}, "num_attention_heads True"),
+        (hf_vit, {"model_type": "vit", "image_size": "224"}, "image_size must be"),
+        (hf_vit, {"model_type": "vit", "image_size": [224, 0]}, "image_size must be"),
+        (
+            hf_dinov3,
+            {"model_type": "dinov3_vit", "rope_theta": 10_000.0},
+            "rope_theta 10000.0; megavit's",
+        ),
+        (hf_dinov3, {"model_type": "dinov3_vit", "key_bias": True}, "key_bias True"),
+        (hf_dinov3, {"model_type": "dinov3_vit", "mlp_bias": False}, "mlp_bias False"),
+        (hf_dinov3, {"model_type": "dinov3_vit", "query_bias": False}, "queries or for values alone"),
+        (hf_dinov3, {"model_type": "dinov3_vit", "use_gated_mlp": True}, "gates the MLP by 'gelu'"),
+        (hf_vit, {"model_type": "beit"}, "model_type 'beit', and megavit has no such model: its attention adds"),
+        (hf_clip, {"model_type": "x"}, "model_type 'x', and megavit has no such model; here are read"),
+        (hf_clip, {}, "has no model_type; here are read"),
         (hf_clip, {"model_type": "clip", "vision_config": {"hidden_act": "relu"}}, "hidden_act 'relu'"),
     ],
 )

@@ -177,7 +177,7 @@ def parse_index(text: str | bytes, where: str) -> ShardIndex:
         )
         for name, _ in damaged:
             _check(is_shard_name(name.partition("/")[0]), "a shard's name before what is damaged in it", name)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error or type(error).__name__
         raise DataError(
             f"{where} is damaged: {reason}; restore it, or remove it to have the shards indexed "

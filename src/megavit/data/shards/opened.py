@@ -16,6 +16,7 @@ from megavit.runtime.storage import write_file
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_SHARDS = 1_000_000
+MAX_INDEX_BYTES = 2**30
 
 
 def is_shards(source: str) -> bool:
@@ -105,6 +106,11 @@ def read_index(where: str) -> ShardIndex | None:
     size = size_of(where)
     if size is None:
         return None
+    if size > MAX_INDEX_BYTES:
+        raise DataError(
+            f"{where} is of {size:,} bytes, more than the {MAX_INDEX_BYTES:,} that an index may have, which are about "
+            "ten million images: divide the shards over several folders"
+        )
     try:
         return parse_index(read_range(where, 0, size), where)
     except ImageError as error:

@@ -6,12 +6,12 @@ from typing import Any
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.hugging_face import Settings, bare_names, known_from, query_key_value
+from megavit.weights.peers.hugging_face import Settings, bare_names, defaults_of, known_from, query_key_value
 from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, image_of, shape_of
 
-MODEL_TYPES = ("clip", "clip_vision_model", "siglip", "siglip_vision_model")
 TOLD_BY = ("embeddings.patch_embedding.weight", "encoder.layers.0.self_attn.q_proj.weight")
 PREFIXES = ("vision_model.",)
+RENAMED = {r"^encoder\.layer\.": "encoder.layers."}  # AltCLIP's whole models
 # The tower that reads text, what compares the two, and numbers from 0 that older files store.
 LEFT_OUT = (r"text_model\.", r"text_projection\.", r"logit_(scale|bias)$", r"embeddings\.position_ids$")
 MODULES = {
@@ -29,9 +29,14 @@ MODULES = {
     "head.mlp.fc2": "pool.mlp_out",
     "classifier": "mlp_head",
 }
-DEFAULTS = {"num_attention_heads": 12, "image_size": 224}
+DEFAULTS = {"num_attention_heads": 12, "num_hidden_layers": 12, "image_size": 224}
 CLIP = DEFAULTS | {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
 SIGLIP = DEFAULTS | {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
+TYPES = {"siglip": SIGLIP, "siglip_vision_model": SIGLIP} | {
+    name: CLIP
+    for family in ("clip", "metaclip_2", "chinese_clip", "altclip")
+    for name in (family, f"{family}_vision_model")
+}
 POSITIONS = "embeddings.position_embedding.weight"
 
 
@@ -42,7 +47,7 @@ def names(found: Iterable[str]) -> dict[str, str]:
     """
     found = list(found)
     unused = (r"head\.",) if "classifier.weight" in found else ()
-    return bare_names(found, PREFIXES, {}, (*LEFT_OUT, *unused))
+    return bare_names(found, PREFIXES, RENAMED, (*LEFT_OUT, *unused))
 
 
 def file_name(name: str, config: ViTConfig) -> str:  # noqa: ARG001 - as for every peer that has it
@@ -56,8 +61,7 @@ def known(settings: Settings) -> Known:
     Raises:
         BundleError: for what the model cannot be.
     """
-    clip = str(settings.get("model_type", "")).startswith("clip")
-    return known_from(settings.get("vision_config") or settings, CLIP if clip else SIGLIP)
+    return known_from(settings.get("vision_config") or settings, defaults_of(settings, TYPES))
 
 
 def table(config: ViTConfig) -> list[Rule]:

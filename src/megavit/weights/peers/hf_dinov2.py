@@ -6,10 +6,9 @@ from typing import Any
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.hugging_face import Settings, bare_names, known_from, query_key_value
+from megavit.weights.peers.hugging_face import Settings, bare_names, defaults_of, known_from, query_key_value
 from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, image_of, shape_of
 
-MODEL_TYPES = ("dinov2", "dinov2_with_registers")
 TOLD_BY = ("embeddings.patch_embeddings.projection.weight", "encoder.layer.0.layer_scale1.lambda1")
 PREFIXES = ("dinov2_with_registers.", "dinov2.")
 RENAMED = {
@@ -34,7 +33,14 @@ SWIGLU = {
     "encoder.layer.{i}.mlp.weights_in": "transformer.layers.{i}.mlp.into",
     "encoder.layer.{i}.mlp.weights_out": "transformer.layers.{i}.mlp.out",
 }
-DEFAULTS = {"num_attention_heads": 12, "hidden_act": "gelu", "layer_norm_eps": 1e-6, "image_size": 224}
+DEFAULTS = {
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-6,
+    "image_size": 224,
+}
+TYPES = {"dinov2": DEFAULTS, "dinov2_with_registers": DEFAULTS}
 
 
 def names(found: Iterable[str]) -> dict[str, str]:
@@ -48,7 +54,7 @@ def known(settings: Settings) -> Known:
     Raises:
         BundleError: for what the model cannot be.
     """
-    both = known_from(settings, DEFAULTS)
+    both = known_from(settings, defaults_of(settings, TYPES))
     return both | {"mlp": "swiglu"} if settings.get("use_swiglu_ffn") else both
 
 

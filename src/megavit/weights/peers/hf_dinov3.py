@@ -7,10 +7,9 @@ from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.model.positions import RotaryPositions
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.hugging_face import Settings, bare_names, known_from, query_key_value, require
+from megavit.weights.peers.hugging_face import Settings, bare_names, defaults_of, known_from, query_key_value, require
 from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, heads_of_dinov3, shape_of, untold
 
-MODEL_TYPES = ("dinov3_vit",)
 TOLD_BY = ("embeddings.patch_embeddings.weight", "layer.0.layer_scale1.lambda1")
 RENAMED = {r"^model\.layer\.": "layer."}
 LEFT_OUT = (r"embeddings\.mask_token$", r"rope_embeddings\.")  # for pre-training; what the model computes
@@ -23,7 +22,14 @@ MODULES = {
     "layer.{i}.mlp.down_proj": "transformer.layers.{i}.mlp.out",
     "norm": "norm",
 }
-DEFAULTS = {"num_attention_heads": 6, "hidden_act": "gelu", "layer_norm_eps": 1e-5, "image_size": 224}
+DEFAULTS = {
+    "num_attention_heads": 6,
+    "num_hidden_layers": 12,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-5,
+    "image_size": 224,
+}
+TYPES = {"dinov3_vit": DEFAULTS}
 NEEDED = {"rope_theta": RotaryPositions.base, "key_bias": False, "proj_bias": True, "mlp_bias": True}
 
 
@@ -38,16 +44,18 @@ def known(settings: Settings) -> Known:
     Raises:
         BundleError: for what the model cannot be.
     """
+    defaults = defaults_of(settings, TYPES)
     require(settings, NEEDED)
     if settings.get("query_bias", True) != settings.get("value_bias", True):
         raise BundleError("config.json has a bias for queries or for values alone; megavit's model has both or none")
+    rotary = {"rotary base": NEEDED["rope_theta"]}
     if not settings.get("use_gated_mlp"):
-        return known_from(settings, DEFAULTS)
+        return rotary | known_from(settings, defaults)
     if settings.get("hidden_act") != "silu":
         raise BundleError(
             f"config.json gates the MLP by {settings.get('hidden_act', 'gelu')!r}; megavit's model only by 'silu'"
         )
-    return known_from({**settings, "hidden_act": "gelu"}, DEFAULTS) | {"mlp": "swiglu"}
+    return rotary | known_from({**settings, "hidden_act": "gelu"}, defaults) | {"mlp": "swiglu"}
 
 
 def table(config: ViTConfig) -> list[Rule]:

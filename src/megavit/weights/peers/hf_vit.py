@@ -6,10 +6,9 @@ from typing import Any
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.keys import Piece, Rule, Shapes, complete
-from megavit.weights.peers.hugging_face import Settings, bare_names, known_from, query_key_value
+from megavit.weights.peers.hugging_face import Settings, bare_names, defaults_of, known_from, query_key_value
 from megavit.weights.peers.shapes import Known, config_from, depth_of, heads_known, image_of, shape_of
 
-MODEL_TYPES = ("vit", "deit", "vit_mae", "vit_msn", "ijepa")
 TOLD_BY = ("embeddings.patch_embeddings.projection.weight", "encoder.layer.0.layernorm_before.weight")
 PREFIXES = ("vit.", "deit.", "ijepa.")
 RENAMED = {
@@ -33,7 +32,14 @@ MODULES = {
     "layernorm": "norm",
     "classifier": "mlp_head",
 }
-DEFAULTS = {"num_attention_heads": 12, "hidden_act": "gelu", "layer_norm_eps": 1e-12, "image_size": 224}
+DEFAULTS = {
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
+    "image_size": 224,
+}
+TYPES = dict.fromkeys(("vit", "deit", "vit_mae", "ijepa"), DEFAULTS) | {"vit_msn": DEFAULTS | {"layer_norm_eps": 1e-6}}
 
 
 def names(found: Iterable[str]) -> dict[str, str]:
@@ -54,8 +60,7 @@ def known(settings: Settings) -> Known:
     Raises:
         BundleError: for what the model cannot be.
     """
-    eps = {"layer_norm_eps": 1e-6} if settings.get("model_type") == "vit_msn" else {}
-    return known_from(settings, DEFAULTS | eps)
+    return known_from(settings, defaults_of(settings, TYPES))
 
 
 def table(config: ViTConfig) -> list[Rule]:

@@ -27,6 +27,50 @@ ACTIVATIONS = {
 }
 
 
+# model_type -> why no table here is for it.
+REASONS = {
+    name: reason
+    for names, reason in (
+        (("beit", "data2vec-vision"), "its attention adds learned biases of relative positions"),
+        (
+            ("swin", "swinv2", "swin2sr", "donut-swin", "maskformer-swin", "hiera", "pvt", "pvt_v2", "levit", "cvt"),
+            "its layers have several resolutions",
+        ),
+        (("mobilevit", "mobilevitv2", "convnext", "convnextv2", "focalnet", "efficientformer"), "it has convolutions"),
+        (("siglip2", "siglip2_vision_model"), "it takes patches of any number, with positions made for each image"),
+        (("xclip", "timesformer", "videomae", "vivit", "vjepa2", "videoprism"), "it reads the frames of a video"),
+        (("vilt", "flava", "flava_image_model", "bridgetower", "udop"), "it reads a text along with the image"),
+        (("yolos", "owlvit", "owlv2", "sam", "sam2", "vitdet", "eomt", "rf_detr_dinov2"), "it answers for places"),
+        (("clipseg", "dpt", "seggpt", "vitpose", "vitpose_backbone", "sapiens2"), "it answers for every pixel"),
+        (("mlcd", "mlcd_vision_model", "pixtral"), "its positions are rotary otherwise"),
+    )
+    for name in names
+}
+
+
+def defaults_of(settings: Settings, types: Mapping[str, Settings]) -> Settings:
+    """Return what a config.json that leaves everything out means, by its model_type.
+
+    Args:
+        settings: of the model.
+        types: what each model_type that a table is for has by default.
+
+    Raises:
+        BundleError: for another model_type, or none.
+    """
+    name = settings.get("model_type")
+    if name not in types:
+        raise BundleError(refusal(name, tuple(types)))
+    return types[name]
+
+
+def refusal(name: Any, read: Sequence[str]) -> str:
+    """Return the message for a model_type that is none of those that are `read`."""
+    reason = f": {REASONS[name]}" if name in REASONS else ""
+    what = f"model_type {name!r}, and megavit has no such model{reason}" if name else "no model_type"
+    return f"config.json has {what}; here are read {', '.join(read)}"
+
+
 def bare_names(
     found: Iterable[str], prefixes: Sequence[str], renamed: Mapping[str, str], left_out: Sequence[str]
 ) -> dict[str, str]:
@@ -69,6 +113,7 @@ def known_from(settings: Settings, defaults: Settings) -> dict[str, Any]:
         raise BundleError(f"config.json has hidden_act {act!r}, which megavit lacks; it has {', '.join(ACTIVATIONS)}")
     said = {
         "heads": whole(settings, "num_attention_heads"),
+        "depth": whole(settings, "num_hidden_layers"),
         "norm_eps": settings["layer_norm_eps"],
         "mlp": ACTIVATIONS[act],
     }

@@ -4,18 +4,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from megavit.config.checks import is_number
-from megavit.config.preprocessing import CropRounding, Interpolation, Preprocessing
+from megavit.config.preprocessing import CropRounding, Interpolation, Preprocessing, ResizeDtype
 from megavit.config.vit import Size, ViTConfig
 from megavit.errors import BundleError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Values:
-    """What becomes of values: (value / 255 - mean) / std, after a resize by `interpolation`."""
+    """What becomes of values: (value / 255 - mean) / std, after a resize by `interpolation` to such numbers."""
 
     mean: float | tuple[float, ...]
     std: float | tuple[float, ...]
     interpolation: Interpolation
+    resize_dtype: ResizeDtype = "uint8"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,7 @@ def preprocessing_for(config: ViTConfig, values: Values, geometry: Geometry | No
         mean=_for_channels(values.mean, config.channels),
         std=_for_channels(values.std, config.channels),
         interpolation=values.interpolation,
+        resize_dtype=values.resize_dtype,
         patch_size=config.patch_size,
         **cut,
     )

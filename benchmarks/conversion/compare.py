@@ -1,0 +1,82 @@
+"""A peer's model beside what megavit reads from its file: exact, refused with a sentence, or wrong."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from megavit.errors import MegavitError
+from megavit.weights.convert import model_of
+from megavit.weights.source import Source, read_source
+
+EXACT, REFUSED, WRONG = "exact", "refused", "wrong"
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one model: `difference` is the largest, relative to the largest of their numbers."""
+
+    name: str
+    verdict: str
+    difference: float | None
+    told: str
+
+
+def shaken(model: nn.Module, seed: int = 0) -> Any:
+    """Return the model in evaluation mode, every parameter and buffer of statistics away from its initial value."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def compared(
+    name: str, path: Path, theirs: Callable[[Tensor], Tensor], ours: Callable[[nn.Module, Tensor], Tensor] | None = None
+) -> Row:
+    """Return the row of the file or folder at `path`.
+
+    Args:
+        name: of the row.
+        path: of what is read.
+        theirs: images (N, C, H, W) to what the peer answers.
+        ours: the same of the model that was read; its logits by default.
+    """
+    try:
+        source = read_source(str(path))
+        model = model_of(source)
+    except MegavitError as error:
+        return Row(name, REFUSED, None, " ".join(str(error).split()))
+    torch.manual_seed(0)
+    images = torch.randn(2, source.config.channels, *source.config.image_hw)
+    with torch.no_grad():
+        wanted, got = theirs(images), ours(model, images) if ours else model(images)
+    return _judged(name, source, wanted, got)
+
+
+def _judged(name: str, source: Source, wanted: Tensor, got: Tensor) -> Row:
+    told = "; ".join(source.told)
+    if wanted.shape != got.shape:
+        return Row(name, WRONG, None, f"{tuple(got.shape)} instead of {tuple(wanted.shape)}; {told}")
+    difference = float((wanted - got).abs().max() / wanted.abs().max().clamp(min=1))
+    return Row(name, EXACT if difference < TOLERANCE else WRONG, difference, told)
+
+
+def written(rows: Sequence[Row], out: Path | None, title: str) -> None:
+    """Write the table to standard output, and write it as `out`.json and `out`.md."""
+    count = {verdict: sum(row.verdict == verdict for row in rows) for verdict in (EXACT, REFUSED, WRONG)}
+    total = ", ".join(f"{number} {verdict}" for verdict, number in count.items())
+    lines = [f"# {title}", "", total, "", "| model | verdict | difference | told |", "|---|---|---|---|"]
+    for row in rows:
+        difference = "" if row.difference is None else f"{row.difference:.0e}"
+        lines.append(f"| {row.name} | {row.verdict} | {difference} | {row.told.replace('|', '/')} |")
+    sys.stdout.write("\n".join(lines) + "\n")
+    if out is not None:
+        out.with_suffix(".json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+        out.with_suffix(".md").write_text("\n".join(lines) + "\n")
