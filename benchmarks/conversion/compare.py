@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from megavit.weights.source import Source, read_source
 
 EXACT, REFUSED, WRONG = "exact", "refused", "wrong"
 TOLERANCE = 1e-4
+LONGEST = 200  # characters of a sentence in the table
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def compared(
         source = read_source(str(path))
         model = model_of(source)
     except MegavitError as error:
-        return Row(name, REFUSED, None, " ".join(str(error).split()))
+        told = " ".join(str(error).replace(f"{path}/", "").replace(f"{path.parent}/", "").split())
+        return Row(name, REFUSED, None, told)
     torch.manual_seed(0)
     images = torch.randn(2, source.config.channels, *source.config.image_hw)
     with torch.no_grad():
@@ -70,6 +72,7 @@ def _judged(name: str, source: Source, wanted: Tensor, got: Tensor) -> Row:
 
 def written(rows: Sequence[Row], out: Path | None, title: str) -> None:
     """Write the table to standard output, and write it as `out`.json and `out`.md."""
+    rows = [replace(row, told=f"{row.told[:LONGEST]} …" if len(row.told) > LONGEST else row.told) for row in rows]
     count = {verdict: sum(row.verdict == verdict for row in rows) for verdict in (EXACT, REFUSED, WRONG)}
     total = ", ".join(f"{number} {verdict}" for verdict, number in count.items())
     lines = [f"# {title}", "", total, "", "| model | verdict | difference | told |", "|---|---|---|---|"]

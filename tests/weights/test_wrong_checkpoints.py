@@ -33,6 +33,10 @@ def only_a_part(folder: Path) -> Path:
     return written(folder / "a.safetensors", {n: t for n, t in vit().items() if not n.startswith("blocks.1.mlp")})
 
 
+def no_final_norm(folder: Path) -> Path:
+    return written(folder / "a.safetensors", {n: t for n, t in vit().items() if not n.startswith("norm.")})
+
+
 def parts_of_another_model(folder: Path) -> Path:
     return written(folder / "a.safetensors", vit() | {"blocks.0.attn.relative_position_bias": torch.zeros(4)})
 
@@ -120,6 +124,7 @@ def two_heads(folder: Path) -> Path:
 
 WRONG: dict[Callable[[Path], Path], tuple[str, ...]] = {
     only_a_part: ("blocks.1.mlp.fc1.weight: is missing", "blocks.1.mlp.fc2.bias: is missing", "only a part"),
+    no_final_norm: ("norm.weight: is missing", "the model has no such part"),
     parts_of_another_model: ("relative_position_bias: is not of this model", "parts that a plain Vision Transformer"),
     layers_of_different_sizes: ("blocks.1.mlp.fc1.weight: has shape (100, 64), expected (256, 64)", "different sizes"),
     positions_of_an_oblong: ("no square", "image size"),

@@ -163,6 +163,8 @@ def likely_cause(expected: Shapes, found: Shapes) -> str:
     other = {name for name in set(expected) & set(found) if expected[name] != tuple(found[name])}
     if len(missing) > len(expected) / 2:
         return ", probably because it is of another kind of model"
+    if missing and not extra and not other and not any(re.search(r"\d", name) for name in missing):
+        return ", probably because the model has no such part, which megavit's always has"
     if missing and not extra and not other:
         return ", probably because only a part of it was saved or copied"
     if extra and not missing and not other:

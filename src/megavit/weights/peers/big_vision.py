@@ -43,7 +43,7 @@ def tidy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     together = LAYER.removesuffix("_") + "/"
     apart: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        if name.startswith(together):
+        if name.startswith(together) and tensor.ndim:
             rest = name.removeprefix(together)
             apart |= {f"{LAYER}{i}/{rest}": layer for i, layer in enumerate(tensor)}
         else:
@@ -131,7 +131,10 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     by_class, learned = "cls" in shapes, "pos_embedding" in shapes
     count = shape_of(shapes, "pos_embedding", axes=3)[1] if learned else 0
     if not learned and "image_size" not in known:
-        raise BundleError("the checkpoint has computed positions and nothing says of what images; say the image size")
+        raise BundleError(
+            "the checkpoint has computed positions and nothing says of what images; say the image size: "
+            "megavit convert --image-size"
+        )
     placed = by_class and learned and prefix_positions(count, 1, patch_hw, known) == "all"
     found: dict[str, Any] = {
         "image_size": image_of(count - placed, patch_hw, known),

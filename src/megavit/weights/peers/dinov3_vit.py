@@ -28,8 +28,9 @@ def tidy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Biases of keys are masked there; whatever is stored in their place is 0 here."""
     masked = dict(tensors)
     for name in tensors:
-        if name.endswith("qkv.bias") and f"{name}_mask" in tensors:
-            masked[name] = tensors[name].where(tensors[f"{name}_mask"] != 0, 0)
+        mask = tensors.get(f"{name}_mask")
+        if name.endswith("qkv.bias") and mask is not None and mask.shape == tensors[name].shape:
+            masked[name] = tensors[name].where(mask != 0, 0)
     return masked
 
 

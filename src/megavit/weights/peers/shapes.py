@@ -104,7 +104,10 @@ def shape_of(shapes: Shapes, name: str, axes: int) -> Shape:
         BundleError: when it is missing, or has not so many `axes`.
     """
     if name not in shapes:
-        raise BundleError(f"the checkpoint has no {name}, which tells how big the model is; is it whole?")
+        raise BundleError(
+            f"the checkpoint has no {name}, which tells how big the model is; it is another kind of model, or a part "
+            "of one"
+        )
     if len(shapes[name]) != axes:
         raise BundleError(f"{name} has shape {shapes[name]}, expected one of {axes} axes")
     return shapes[name]
@@ -171,7 +174,7 @@ def patch_of(pixels: int, known: Known) -> tuple[tuple[int, int], int]:
     if height * width * channels != pixels:
         raise BundleError(
             f"the checkpoint's patches have {pixels} numbers, which are not {height} × {width} pixels of {channels} "
-            "channels; say the patch size and the channels"
+            "channels; say which they are: megavit convert --patch-size --channels"
         )
     return (height, width), channels
 
@@ -188,7 +191,8 @@ def heads_of_width(inner: int, known: Known) -> tuple[int, int]:
     dim_head = known.get("dim_head") or max(1, inner // heads)
     if heads * dim_head != inner:
         raise BundleError(
-            f"the checkpoint's queries have {inner} numbers, which are not {heads} heads of {dim_head}; say the heads"
+            f"the checkpoint's queries have {inner} numbers, which are not {heads} heads of {dim_head}; say how many: "
+            "megavit convert --heads"
         )
     return heads, dim_head
 

@@ -41,7 +41,10 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
             heads are not to be told from the shapes and not known.
     """
     if "image_size" not in known:
-        raise BundleError("the checkpoint has computed positions and nothing says of what images; say the image size")
+        raise BundleError(
+            "the checkpoint has computed positions and nothing says of what images; say the image size: "
+            "megavit convert --image-size"
+        )
     dim, pixels = shape_of(shapes, "to_patch_embedding.2.weight", axes=2)
     patch_hw, channels = patch_of(pixels, known)
     heads, dim_head = heads_of_width(shape_of(shapes, "transformer.layers.0.0.to_qkv.weight", axes=2)[0] // 3, known)

@@ -40,7 +40,7 @@ MODULES = {
 def tidy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """In older versions the class token and the positions have a batch axis."""
     return {
-        name: tensor.flatten(0, -2) if name in ("cls_token", "pos_embedding") else tensor
+        name: tensor.flatten(0, -2) if name in ("cls_token", "pos_embedding") and tensor.ndim > 2 else tensor
         for name, tensor in tensors.items()
     }
 
