@@ -150,6 +150,17 @@ def test_a_smoothed_calibration_can_be_left_out_and_no_other(tmp_path: Path) -> 
         write_for("timm", held, tmp_path / "other", calibrated=False)
 
 
+def test_a_training_takes_a_model_whatever_its_outputs_mean(tmp_path: Path) -> None:
+    folder = write_transformers(tmp_path / "theirs", "ViT", THREE)
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"problem_type": "regression"}))
+    with pytest.raises(BundleError, match="train --init"):
+        read_source(str(folder))
+    source = read_source(str(folder), head=False)
+    assert source.config.num_classes == 3
+    assert not any("outputs" in sentence for sentence in source.told)
+
+
 def test_the_command_says_the_kind_and_what_it_assumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_transformers(tmp_path / "theirs", "ViT", {"num_labels": 1})
     convert(str(folder), out=tmp_path / "labels", json=True)

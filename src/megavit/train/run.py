@@ -91,7 +91,7 @@ def train(
     wanted = merge(named_recipe("small" if recipe == "auto" else recipe), changes, "the recipe")
     wanted = settle_layout(wanted, crew)
     check_mixing(wanted, changes)
-    init = None if wanted.model.init is None else read_source(wanted.model.init, whole_images=True)
+    init = None if wanted.model.init is None else read_source(wanted.model.init, whole_images=True, head=False)
     device = crew.device(wanted.run.device)
 
     with crew.joined(device, wanted.parallel.timeout_seconds):

@@ -95,7 +95,7 @@ def go_on_tuning(
     Raises:
         DataError: when the weights that it began with are not what they were.
     """
-    init = read_source(plan.recipe.model.init or "", whole_images=True)
+    init = read_source(plan.recipe.model.init or "", whole_images=True, head=False)
     if fingerprint(init) != plan.init:
         raise DataError(
             f"the weights of {init.name} are not what they were when the run began: put them back, or start a new run"

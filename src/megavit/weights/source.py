@@ -1,7 +1,7 @@
 """Weights to begin with: where they come from, and how they get into a model that may differ in size."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -60,6 +60,7 @@ def read_source(
     weights: str | None = None,
     target: TargetKind | None = None,
     whole_images: bool = False,
+    head: bool = True,
 ) -> Source:
     """The weights that a user named.
 
@@ -72,6 +73,7 @@ def read_source(
         weights: which of the weights in the file, where it has those of several models: the tables and the prefix.
         whole_images: of another library's model, take only what becomes of pixel values from its settings, as for a
             training, which uses the whole image at a size of its own.
+        head: of another library's model, look at what its outputs mean; False for a training, which has a new head.
 
     Raises:
         BundleError: saying what it may be, or what is wrong with it.
@@ -96,7 +98,8 @@ def read_source(
         open_clip=foreign.layout == "OpenCLIP",
         whole_images=whole_images,
     )
-    return _from_foreign(source, foreign, preprocessing, target)
+    read = _from_foreign(source, foreign, preprocessing)
+    return _with_meaning(read, foreign, target) if head else read
 
 
 def _from_bundle(source: str, bundle: Bundle) -> Source:
@@ -111,16 +114,7 @@ def _from_bundle(source: str, bundle: Bundle) -> Source:
     )
 
 
-def _from_foreign(
-    source: str, foreign: Foreign, preprocessing: Preprocessing | None, asked: TargetKind | None
-) -> Source:
-    outputs = foreign.config.num_classes
-    target, meaning = target_of(foreign.settings, outputs, asked)
-    if outputs and asked is None and _is_projection(foreign):
-        meaning = [
-            f"the {outputs} outputs are CLIP's projection, to be compared with those of texts, and no classes: what "
-            "megavit predict says of them means nothing; megavit embed and train --init use what comes before them"
-        ]
+def _from_foreign(source: str, foreign: Foreign, preprocessing: Preprocessing | None) -> Source:
     told = [f"read as {foreign.layout}", *foreign.found.told()]
     if foreign.left_out:
         some = ", ".join(foreign.left_out[:3]) + (" …" if len(foreign.left_out) > 3 else "")
@@ -135,17 +129,38 @@ def _from_foreign(
         told.append(f"made for images of {made} pixels, and given {given}: positions are resampled")
     if preprocessing is None:
         told.append("nothing says how its images are prepared; taken to be resized whole, with mean and std 0.5")
-    told += meaning
-    if target.kind != "score":
-        told += label_faults(foreign.settings, outputs)
     return Source(
         name=source,
         config=foreign.config,
-        tensors=unfolded_head(foreign.tensors, target),
+        tensors=foreign.tensors,
         preprocessing=preprocessing,
-        labels=() if target.kind == "score" else labels_of(foreign.settings, outputs),
         layout=foreign.layout,
         told=tuple(told),
+    )
+
+
+def _with_meaning(source: Source, foreign: Foreign, asked: TargetKind | None) -> Source:
+    """Return `source` with what its outputs mean, and what they are called.
+
+    Raises:
+        BundleError: for what a bundle's outputs cannot mean.
+    """
+    outputs = foreign.config.num_classes
+    target, told = target_of(foreign.settings, outputs, asked)
+    if outputs and asked is None and _is_projection(foreign):
+        told = [
+            f"the {outputs} outputs are CLIP's projection, to be compared with those of texts, and no classes: what "
+            "megavit predict says of them means nothing; megavit embed and train --init use what comes before them"
+        ]
+    labels: tuple[str, ...] = ()
+    if target.kind != "score":
+        told += label_faults(foreign.settings, outputs)
+        labels = labels_of(foreign.settings, outputs)
+    return replace(
+        source,
+        tensors=unfolded_head(source.tensors, target),
+        labels=labels,
+        told=(*source.told, *told),
         target=target,
     )
 
