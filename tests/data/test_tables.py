@@ -210,7 +210,8 @@ def test_files_are_found_whose_names_on_disk_are_other_characters(tmp_path):
     (tmp_path / nfd).mkdir()
     for name in (f"{nfd}/{nfd}.png", "b.png", "=c.png", " d.png", f"{nfd}/e\\f.png"):
         (tmp_path / name).touch()
-    text = 'path,label,where\ncaf\u00e9\\caf\u00e9.png,x,1\nb.png ,y,2\n\'=c.png,y,3\n" d.png",y,4\ncaf\u00e9/e\\f.png,y,5\n'
+    text = 'path,label,where\ncaf\u00e9\\caf\u00e9.png,x,1\nb.png ,y,2\n\'=c.png,y,3\n" d.png",y,4\n'
+    text += "caf\u00e9/e\\f.png,y,5\n"
     path = table(tmp_path, text)
     listing = list_table(path)
     names = [f"{nfd}/{nfd}.png", "b.png", "=c.png", " d.png", f"{nfd}/e\\f.png"]

@@ -1,0 +1,41 @@
+"""A variable that is not set is no name of the current folder."""
+
+import pytest
+
+from megavit.cli.app import run
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\t"])
+@pytest.mark.parametrize(
+    ("before", "arguments"),
+    [
+        ("train", ["train", "{}"]),
+        ("--out", ["train", "demo:digits", "--out", "{}"]),
+        ("--out", ["train", "demo:digits", "--out={}"]),
+        ("--resume", ["train", "--resume", "{}"]),
+        ("check", ["check", "{}"]),
+        ("predict", ["predict", "{}", "1.png"]),
+        ("bundle", ["predict", "bundle", "{}"]),
+        ("1.png", ["predict", "bundle", "1.png", "{}"]),
+        ("bundle", ["evaluate", "bundle", "{}"]),
+        ("--report", ["evaluate", "bundle", "data", "--report", "{}"]),
+        ("bundle", ["embed", "bundle", "{}"]),
+        ("bundle", ["explain", "bundle", "{}", "--out", "x"]),
+        ("--out", ["explain", "bundle", "1.png", "--out", "{}"]),
+        ("--out", ["export", "bundle", "--to", "onnx", "--out", "{}"]),
+        ("serve", ["serve", "{}"]),
+        ("shard", ["shard", "{}", "--out", "x"]),
+        ("convert", ["convert", "{}", "--out", "x"]),
+        ("calibrate", ["calibrate", "{}", "data", "--out", "x"]),
+        ("quantise", ["quantise", "{}", "data", "--out", "x"]),
+    ],
+)
+def test_an_empty_argument_is_refused_by_every_verb(before, arguments, empty, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run([argument.format(empty) for argument in arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err == (
+        f"megavit: the argument behind {before} is empty, as a variable that is not set makes it; give a name, or . "
+        "for the current folder\n"
+    )
+    assert list(tmp_path.iterdir()) == []
