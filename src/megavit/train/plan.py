@@ -7,7 +7,7 @@ import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from megavit.config.checks import check_whole
+from megavit.config.checks import check_range, check_whole
 from megavit.config.files import dump_toml, from_dict, parse_json
 from megavit.config.recipe import Recipe
 from megavit.data.demos import PREFIX
@@ -16,6 +16,8 @@ from megavit.errors import BundleError, ConfigError, OutputError
 from megavit.runtime.storage import write_file, writing
 from megavit.train.pace import TimePlan, pace_of
 
+MAX_THREADS = 4096
+"""PyTorch would start as many as a damaged plan says."""
 PLAN, RECIPE, SAMPLES, SKIPPED = "plan.json", "recipe.toml", "samples.csv", "skipped.csv"
 
 
@@ -48,6 +50,7 @@ class Plan:
         if self.init is None:
             pace_of(self.steps, self.time)  # refuses both and neither
         check_whole("threads", self.threads, minimum=1)
+        check_range("threads", self.threads, 1, MAX_THREADS)
 
 
 def check_place(out: Path, source: str) -> None:
