@@ -39,7 +39,10 @@ def test_where_there_is_no_plan_the_error_says_how_to_begin(tmp_path, where):
         read_plan(tmp_path / where)
 
 
-@pytest.mark.parametrize("change", [{"steps": 0}, {"threads": 0}, {"steps": "7"}, {"more": 1}, {"recipe": {"run": 1}}])
+@pytest.mark.parametrize(
+    "change",
+    [{"steps": 0}, {"threads": 0}, {"threads": 10**9}, {"steps": "7"}, {"more": 1}, {"recipe": {"run": 1}}],
+)
 def test_a_plan_that_cannot_be_is_refused(tmp_path, change):
     write_plan(tmp_path, PLANNED, images())
     table = json.loads((tmp_path / PLAN).read_text())

@@ -5,7 +5,7 @@ import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from megavit.config.checks import check_whole
+from megavit.config.checks import check_range, check_whole
 from megavit.config.files import dump_toml, from_dict, parse_json
 from megavit.config.recipe import Recipe
 from megavit.data.demos import PREFIX
@@ -15,6 +15,8 @@ from megavit.runtime.csv_files import csv_text
 from megavit.runtime.storage import write_file, writing
 from megavit.train.pace import TimePlan, pace_of
 
+MAX_THREADS = 4096
+"""PyTorch would start as many as a damaged plan says."""
 PLAN, RECIPE, SAMPLES, SKIPPED = "plan.json", "recipe.toml", "samples.csv", "skipped.csv"
 
 
@@ -47,6 +49,7 @@ class Plan:
         if self.init is None:
             pace_of(self.steps, self.time)  # refuses both and neither
         check_whole("threads", self.threads, minimum=1)
+        check_range("threads", self.threads, 1, MAX_THREADS)
 
 
 def check_place(out: Path, source: str) -> None:
