@@ -27,8 +27,13 @@ def printable(name: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
 
 
+def json_line(value: Any) -> str:
+    """Return a value as a line of JSON, which has no word for NaN and infinity; they are refused before."""
+    return json.dumps(value, allow_nan=False) + "\n"
+
+
 def print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.write(json_line(value))
     sys.stdout.flush()
 
 
