@@ -1,11 +1,11 @@
 """Answers as they come: lines on the terminal, or rows of a CSV or JSONL file."""
 
-import json
+import contextlib
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from megavit.cli.output import print_json, printable, results
+from megavit.cli.output import json_line, print_json, printable, results
 from megavit.config.target import TargetKind, joined
 from megavit.errors import OutputError
 from megavit.predict.prediction import Answer, Prediction
@@ -35,6 +35,7 @@ class AnswerWriter:
         self._stack = ExitStack()
         self._file: Any = None
         self._table: Any = None
+        self._wrote = False
 
     def __enter__(self) -> Self:
         if self.output is None:
@@ -47,13 +48,25 @@ class AnswerWriter:
         self._file = self._stack.enter_context(opened)
         if self.output.suffix == ".csv":
             self._table = CsvWriter(self._file)
-            self._table.writerow(["path", *self._columns(), "unlike_training", "error"])
+            try:
+                with writing("the answers", self.output):
+                    self._table.writerow(["path", *self._columns(), "unlike_training", "error"])
+            except OutputError:
+                with contextlib.suppress(OSError):
+                    self._stack.close()
+                self.output.unlink(missing_ok=True)
+                raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.output is not None:
+        if self.output is None:
+            return
+        try:
             with writing("the answers", self.output):
                 self._stack.close()
+        finally:
+            if not self._wrote:  # or an empty file would refuse the next try
+                self.output.unlink(missing_ok=True)
 
     def write(self, answer: Answer) -> None:
         if self.output is None:
@@ -63,7 +76,8 @@ class AnswerWriter:
             if self._table is not None:
                 self._table.writerow(self._row(answer))
             else:
-                self._file.write(json.dumps(answer.to_dict()) + "\n")
+                self._file.write(json_line(answer.to_dict()))
+            self._wrote = True
 
     def _columns(self) -> list[str]:
         if self.target == "score":

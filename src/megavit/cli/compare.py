@@ -1,12 +1,11 @@
 """Two bundles beside each other: on the terminal, and a row for each image that they answer otherwise."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 
 from megavit.cli.answers import check_output
-from megavit.cli.output import print_table, results
+from megavit.cli.output import json_line, print_table, results
 from megavit.errors import OutputError
 from megavit.evaluate.compare import Changed, Comparison
 from megavit.evaluate.told import about_difference, difference, figure
@@ -44,7 +43,7 @@ def write_changes(output: Path, changed: Iterable[Changed]) -> None:
             raise OutputError(f"{output} is there already; move it away or choose another name") from None
         with file:
             if output.suffix == ".jsonl":
-                file.writelines(json.dumps(asdict(one)) + "\n" for one in changed)
+                file.writelines(json_line(asdict(one)) for one in changed)
                 return
             table = CsvWriter(file)
             table.writerow(columns)

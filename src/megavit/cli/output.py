@@ -38,8 +38,13 @@ for console in (results, notes):
     console.push_render_hook(_Harmless())
 
 
+def json_line(value: Any) -> str:
+    """Return a value as a line of JSON, which has no word for NaN and infinity; they are refused before."""
+    return json.dumps(value, allow_nan=False) + "\n"
+
+
 def print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.write(json_line(value))
     sys.stdout.flush()
 
 

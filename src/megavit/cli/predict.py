@@ -89,6 +89,7 @@ def predict(
         # First, so that a wrong bundle leaves no empty file.
         predictor = _load(bundle, own_device(device), precision, verify=verify, keep_aspect=keep_aspect)
         predictor.check_coverage(coverage)
+        top = max(1, min(top, len(predictor.labels)))
         if shards is not None and output is not None:
             made_of = {"top": top, "coverage": coverage, "precision": precision, "keep_aspect": keep_aspect}
             return answer_shards(shards, output, (".jsonl", ".csv"), made_of, _files(predictor), answer)

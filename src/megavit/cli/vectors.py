@@ -1,5 +1,6 @@
 """Embeddings as they come: JSON lines, rows of a CSV file, or arrays of an .npz file."""
 
+import contextlib
 import io
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,7 +37,14 @@ class VectorWriter:
             with writing("the embeddings", self.out):
                 opened = self.out.open("x", buffering=1, encoding="utf-8", errors="surrogateescape", newline="")
             self._table = CsvWriter(self._stack.enter_context(opened))
-            self._table.writerow(["path", *range(self.dim), "error"])
+            try:
+                with writing("the embeddings", self.out):
+                    self._table.writerow(["path", *range(self.dim), "error"])
+            except OutputError:
+                with contextlib.suppress(OSError):
+                    self._stack.close()
+                self.out.unlink(missing_ok=True)
+                raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

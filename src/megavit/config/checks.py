@@ -7,6 +7,10 @@ from typing import Any
 from megavit.errors import ConfigError
 
 MAX_CHANNELS = 64
+MAX_SIDE = 2**14
+"""Pixels a side of what a model sees."""
+MAX_WIDTH = 2**20
+"""Numbers of any vector within a model; 22 billion parameters need 24,576."""
 
 
 def is_number(value: Any) -> bool:

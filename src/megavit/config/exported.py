@@ -3,8 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from megavit.config.checks import check_whole
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import TargetKind
+from megavit.errors import ConfigError
 
 EXPORT_FORMAT = 1
 METADATA = "megavit"
@@ -48,6 +50,7 @@ class ExportInfo:
         height, width: of what the model sees, in pixels.
         preprocessing: what becomes of the pixels, within the model or before it.
         precision: of its matrix products, or of its weights.
+        recorded: whether `megavit-export.json` lies beside it, with the files' SHA-256.
     """
 
     format: int = EXPORT_FORMAT
@@ -65,3 +68,20 @@ class ExportInfo:
     width: int
     preprocessing: Preprocessing
     precision: ExportPrecision = "float32"
+    recorded: bool = False
+
+    def __post_init__(self) -> None:
+        check_whole("format", self.format, minimum=1)
+        size, grey = self.preprocessing, self.preprocessing.channels == 1 and self.input == PIXELS
+        if (self.height, self.width) != (size.height, size.width) or self.channels != (3 if grey else size.channels):
+            raise ConfigError("height, width and channels must be those of preprocessing (3 for pixels of grey)")
+        count = len(self.labels)
+        if len(set(self.labels)) != count or (self.target == "score" and count):
+            raise ConfigError("labels must each be different, and a score has none")
+        if len(self.thresholds) != (count if self.target == "labels" else 0):
+            raise ConfigError(f"thresholds must be one for each of {count} labels, and none for another target")
+        for coverage, limits in {**(self.sets or {}), **(self.intervals or {})}.items():
+            if coverage not in map(str, COVERAGES):
+                raise ConfigError(f"sets and intervals are of the coverages {COVERAGES}, got {coverage!r}")
+            if isinstance(limits, list) and len(limits) != count:
+                raise ConfigError(f"sets must have one limit for each of {count} labels, got {len(limits)}")

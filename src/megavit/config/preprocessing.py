@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from megavit.config.checks import check_channels, check_choice, check_positive, check_whole, is_number
+from megavit.config.checks import MAX_SIDE, check_channels, check_choice, check_range, check_whole
 from megavit.config.vit import Size, check_divides, pair
 from megavit.errors import ConfigError
 
@@ -55,11 +55,13 @@ class Preprocessing:
         check_whole("height", self.height, minimum=2)
         check_whole("width", self.width, minimum=2)
         check_channels("channels", self.channels)
+        for name in ("height", "width"):
+            check_range(name, getattr(self, name), 2, MAX_SIDE)
+        # Of values in [0, 1]; far beyond these, float32 has no numbers for the result.
         for value in self._for_channels("mean"):
-            if not is_number(value) or not -float("inf") < value < float("inf"):
-                raise ConfigError(f"mean must be a number, got {value!r}")
+            check_range("mean", value, -1e4, 1e4)
         for value in self._for_channels("std"):
-            check_positive("std", value)
+            check_range("std", value, 1e-6, 1e6)
         check_choice("interpolation", self.interpolation, get_args(Interpolation))
         check_choice("crop_rounding", self.crop_rounding, get_args(CropRounding))
         check_choice("resize_dtype", self.resize_dtype, get_args(ResizeDtype))
@@ -126,6 +128,7 @@ class Preprocessing:
             raise ConfigError("resize and keep_aspect both say what becomes of an image's shape; give one of them")
         if self.crop_size is not None and not isinstance(self.crop_size, int):
             object.__setattr__(self, "crop_size", pair("crop_size", self.crop_size))
+        check_range("resize", max(pair("resize", self.resize)), 1, MAX_SIDE)
         crop_height, crop_width = self.crop_hw
         if crop_height < self.height or crop_width < self.width:
             raise ConfigError(

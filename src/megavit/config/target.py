@@ -1,12 +1,11 @@
 """What a model answers with: one class an image, several labels, or a score."""
 
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from megavit.config.checks import check_choice, is_number
+from megavit.config.checks import check_choice, check_range, is_number
 from megavit.errors import ConfigError
 
 TargetKind = Literal["classes", "labels", "score"]
@@ -63,9 +62,8 @@ class Target:
             if not is_number(threshold) or not 0 < threshold <= 1:
                 raise ConfigError(f"thresholds must be numbers in (0, 1], got {threshold!r}")
         for name in ("mean", "median"):
-            value = getattr(self, name)
-            if (value is None and name == "median") or (is_number(value) and math.isfinite(value)):
+            if name == "median" and self.median is None:
                 continue
-            raise ConfigError(f"{name} must be a finite number, got {value!r}")
-        if not is_number(self.std) or not math.isfinite(self.std) or self.std <= 0:
-            raise ConfigError(f"std must be a finite number above 0, got {self.std!r}")
+            check_range(name, getattr(self, name), -1e30, 1e30)
+        # Scores are float32, which has no numbers far beyond these.
+        check_range("std", self.std, 1e-30, 1e30)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from megavit.config.checks import check_fraction, check_positive, check_whole, is_number
+from megavit.config.checks import check_fraction, check_range, check_whole, is_number
 from megavit.errors import ConfigError
 
 
@@ -31,7 +31,8 @@ class Trust:
 
     def __post_init__(self) -> None:
         check_whole("images", self.images, minimum=0)
-        check_positive("temperature", self.temperature)
+        # Calibration looks for it from a hundredth to a hundred.
+        check_range("temperature", self.temperature, 1e-3, 1e3)
         check_fraction("smoothing", self.smoothing)
         check_fraction("false_alarms", self.false_alarms)
         if self.threshold is not None and not (is_number(self.threshold) and math.isfinite(self.threshold)):

@@ -263,3 +263,16 @@ def _unheard() -> Iterator[None]:
             _inside -= 1
             if not _inside:
                 _filters.__exit__(None, None, None)
+
+
+def _after_fork() -> None:
+    """A forked process has none of the threads that may have been inside, or have held the lock."""
+    global _lock, _inside
+    _lock = threading.Lock()
+    if _inside:
+        _inside = 0
+        _filters.__exit__(None, None, None)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,5 +1,6 @@
 """A model's answers by the fastest way that this machine has for it."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -77,10 +78,42 @@ class Engine:
         self.note = ""
         self.patience = PATIENCE_SECONDS
         self._lock = threading.Lock()
+        self._process = os.getpid()
+        _processes.add(self._process)
         self._begin()
+        self._as_loaded = self._changes()
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether a weight was changed in its place since the model came here."""
+        return self._as_loaded != self._changes()
+
+    def notice_fork(self) -> None:
+        """Do without the threads that a fork has left behind; to be called before anything is computed.
+
+        A forked process has none of its parent's threads, and waits for ever for PyTorch's (OpenMP's) and OpenVINO's:
+        it computes with PyTorch, in one thread.
+
+        Raises:
+            ConfigError: where that cannot be: on a GPU, and with int8.
+        """
+        if self._process == os.getpid():
+            return
+        on_gpu = next(self.model.parameters()).device.type != "cpu"
+        if on_gpu or self.bounds is not None:
+            what = "A GPU" if on_gpu else "int8"
+            raise ConfigError(
+                f"{what} cannot be used by a process that was forked from one that uses it: load the model in each "
+                'process, or start them by multiprocessing.get_context("spawn")'
+            )
+        self._lock = threading.Lock()  # a thread of the parent may have held the old one
+        self._begin()
+        self._settled, self.note = True, "PyTorch, in one thread: this process was forked after the model was loaded"
+        self._process = os.getpid()
 
     def __call__(self, images: Images) -> Seen:
         """What the model sees in uint8 images (B, C, height, width), or a list of (C, height, width); on the CPU."""
+        self.notice_fork()
         if not isinstance(images, list):
             return self._seen(images)
         order, stacks = by_size(images, [(image.shape[1], image.shape[2]) for image in images])
@@ -142,8 +175,11 @@ class Engine:
 
     def _versions(self) -> tuple[int, ...]:
         """What changes when a weight is set, or the model moves; looked up for every batch, so not by name."""
-        first = self._parameters[0].data_ptr()
-        return (first, *(0 if weight.is_inference() else weight._version for weight in self._parameters))
+        return (self._parameters[0].data_ptr(), *self._changes())
+
+    def _changes(self) -> tuple[int, ...]:
+        """How often each weight was set in its place."""
+        return tuple(0 if weight.is_inference() else weight._version for weight in self._parameters)
 
     def _seen(self, images: Tensor) -> Seen:
         with self._lock:
@@ -171,6 +207,20 @@ class Engine:
                 return Seen(pooled.float().cpu(), self.model.mlp_head(pooled).float().cpu())
         finally:
             self.model.train(was_training)
+
+
+# That have built an engine, this one or those that it was forked from.
+_processes: set[int] = set()
+
+
+def _after_fork() -> None:
+    """In the very thread that has forked, which alone waits for the threads of its parent."""
+    if _processes:
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _timed(compute: Callable[[Tensor], tuple[Tensor, Tensor]], images: Tensor) -> tuple[tuple[Tensor, Tensor], float]:

@@ -11,6 +11,9 @@ from megavit.model.vit import MegaVit
 
 Arrays = dict[str, np.ndarray]
 
+MAX_GRIDS = 128
+"""Whose positions are remembered: where images keep their aspect, each may have a grid of its own."""
+
 
 class Inputs:
     """Maps uint8 (B, C, height, width) to the arrays that `megavit.engine.graph.build` names.
@@ -46,12 +49,17 @@ class Inputs:
     @torch.no_grad()
     def decided_by(self, grid: tuple[int, int]) -> Arrays:
         """The inputs that a grid alone decides."""
-        if grid not in self._of_grid:
-            config = self._model.config
-            positions, rotation = self._model.positions(torch.zeros(1, grid[0] * grid[1], config.dim), grid)
-            inputs = {POSITIONS: positions[0]}
-            if rotation is not None:
-                prefix = torch.zeros(config.num_prefix_tokens, config.dim_head)
-                inputs |= {COSINES: torch.cat([prefix + 1, rotation.cos]), SINES: torch.cat([prefix, rotation.sin])}
-            self._of_grid[grid] = {name: tensor.contiguous().numpy() for name, tensor in inputs.items()}
-        return self._of_grid[grid]
+        known = self._of_grid.get(grid)
+        if known is not None:
+            return known
+        config = self._model.config
+        positions, rotation = self._model.positions(torch.zeros(1, grid[0] * grid[1], config.dim), grid)
+        inputs = {POSITIONS: positions[0]}
+        if rotation is not None:
+            prefix = torch.zeros(config.num_prefix_tokens, config.dim_head)
+            inputs |= {COSINES: torch.cat([prefix + 1, rotation.cos]), SINES: torch.cat([prefix, rotation.sin])}
+        found = {name: tensor.contiguous().numpy() for name, tensor in inputs.items()}
+        if len(self._of_grid) >= MAX_GRIDS:
+            self._of_grid = {}  # as a whole, since other threads may be reading it
+        self._of_grid[grid] = found
+        return found

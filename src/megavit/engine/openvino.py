@@ -1,5 +1,6 @@
 """A trained MegaVit on OpenVINO's runtime: the same answers on a CPU, up to rounding, in half of PyTorch's time."""
 
+import os
 import threading
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 
 from megavit.config.preprocessing import Preprocessing
+from megavit.engine.compile import compile_for_cpu
+from megavit.engine.forked import never_free
 from megavit.engine.graph import PIXELS, build, plain_product
 from megavit.engine.inputs import Arrays, Inputs
 from megavit.engine.int8 import Quantised
@@ -46,6 +49,7 @@ class OpenVino:
         self._compiled: dict[Key, ov.CompiledModel] = {}
         self._lock = threading.Lock()
         self._own = threading.local()
+        self._process = os.getpid()
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (B, C, height, width) -> features (B, D) and logits (B, classes), float32."""
@@ -66,6 +70,9 @@ class OpenVino:
         return pooled, logits
 
     def __del__(self) -> None:
+        if self.__dict__.get("_process") != os.getpid():
+            never_free(self.__dict__)
+            return
         with keeping_signal_stack():
             self.__dict__.clear()
 
@@ -106,7 +113,7 @@ class OpenVino:
             "NUM_STREAMS": self._threads if divided else 1,
             "PERFORMANCE_HINT": "THROUGHPUT" if divided else "LATENCY",
         }
-        return ov.Core().compile_model(graph, "CPU", settings)
+        return compile_for_cpu(graph, settings)
 
 
 class Key(NamedTuple):

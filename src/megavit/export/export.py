@@ -1,6 +1,7 @@
 """A bundle for another runtime: written, run there on real images, and kept only if it answers as PyTorch does."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,9 +19,13 @@ from megavit.export.programs import open_aotinductor, open_torch, write_aotinduc
 from megavit.export.proofs import Proof, to_calibrate
 from megavit.export.verify import BATCHES, Agreement, check, compare
 from megavit.export.whole import check_size, output_names
-from megavit.predict.exported import open_exported
+from megavit.predict.export_record import reference_inputs, write_record
+from megavit.predict.exported import as_input, open_exported
 from megavit.predict.predictor import Predictor
 from megavit.runtime.storage import new_folder, write_file, writing
+
+REFERENCES = 2
+"""Images whose outputs are kept beside the model."""
 
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 
@@ -94,11 +99,15 @@ def export(
             "give labelled images with --data"
         )
     check_size(predictor)
-    info = export_info(predictor, input, precision)
+    info = replace(export_info(predictor, input, precision), recorded=input == PIXELS and target != "web")
     with writing("the exported model", out), new_folder(out) as new:
         kind.write(Job(predictor, new, input, precision, as_json(info), proofs, runtime))
         agreement = compare(predictor, kind.open(new, predictor), info, proofs, kind.batches, progress)
         check(agreement, precision, most, target)
+        if info.recorded:
+            pixels = [as_input(proof.pixels, info) for proof in proofs[:REFERENCES]]
+            inputs = reference_inputs(pixels, info.height, info.width)
+            write_record(new, inputs, kind.open(new, predictor))
         script = None if target == "web" else consumer(target, info, output_names(predictor))
         if script is not None:
             write_file(new / "predict.py", script)

@@ -22,8 +22,11 @@ from megavit.data.modes import on_white
 from megavit.data.ranges import Range
 from megavit.data.shards.index import Damaged
 from megavit.data.workers import MOST_WORKERS, processors
+from megavit.engine.forked import never_free
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.arrivals import Arrivals
+from megavit.predict.export_record import RECORD, check_files, check_outputs
+from megavit.predict.finite import NOT_FINITE, finite_rows
 from megavit.predict.inputs import IsolatedRange
 from megavit.predict.prediction import Answer, Prediction
 from megavit.predict.ranking import predictions
@@ -56,6 +59,10 @@ class Exported:
         self.folder, self.info, self.run = folder, info, run
         self.target, self.labels = info.target, tuple(info.labels)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the folder that it was loaded from, which is read again where it is unpickled."""
+        return _reload, (self.folder.resolve(), self.info)
+
     @overload
     def predict(self, image: Image, top: int = 5, coverage: float | None = None) -> Prediction: ...
     @overload
@@ -83,11 +90,14 @@ class Exported:
 
     def embed(self, image: Image | Sequence[Image]) -> np.ndarray:
         """Return the embedding of an image, (D,), or of each of a list of images, (N, D): float32."""
-        if not isinstance(image, list | tuple):
-            return self._seen([self.prepare(image)])[0][EMBEDDING]
-        starts = range(0, len(image), BATCH)
-        found = [one for at in starts for one in self._seen([self.prepare(one) for one in image[at : at + BATCH]])]
-        return np.stack([one[EMBEDDING] for one in found]) if found else np.empty((0, 0), np.float32)
+        several = isinstance(image, list | tuple)
+        images: Any = image if several else [image]
+        starts = range(0, len(images), BATCH)
+        seen = [one for at in starts for one in self._seen([self.prepare(one) for one in images[at : at + BATCH]])]
+        found = np.stack([one[EMBEDDING] for one in seen]) if seen else np.empty((0, 0), np.float32)
+        if not np.isfinite(found).all():
+            raise BundleError(NOT_FINITE)
+        return found if several else found[0]
 
     def stream(
         self,
@@ -110,20 +120,32 @@ class Exported:
                         reasons.append(None)
                     except ImageError as error:
                         reasons.append(error.reason)
-                found = iter(self.answer(prepared, top, coverage))
+                found = iter(self._answers(prepared, top, coverage))
                 for (name, _), reason in zip(batch, reasons, strict=True):
                     arrivals.answered()
-                    yield Answer(name, next(found)[0] if reason is None else None, reason)
+                    prediction = next(found) if reason is None else None
+                    yield Answer(name, prediction, NOT_FINITE if reason is None and prediction is None else reason)
 
     def answer(
         self, pixels: Sequence[np.ndarray], top: int = 5, coverage: float | None = None
     ) -> list[tuple[Prediction, np.ndarray]]:
         """Predictions and embeddings (D,) for pictures as `prepare` gives them; those of one size go together."""
-        found = self._seen(pixels)
+        return self._told(self._seen(pixels), top, coverage)
+
+    def _told(
+        self, found: Sequence[dict[str, np.ndarray]], top: int, coverage: float | None
+    ) -> list[tuple[Prediction, np.ndarray]]:
         if not found:
             return []
         outputs = {name: np.stack([one[name] for one in found]) for name in found[0]}
         return list(zip(predictions(self.info, outputs, top, coverage), outputs[EMBEDDING], strict=True))
+
+    def _answers(self, pixels: Sequence[np.ndarray], top: int, coverage: float | None) -> list[Prediction | None]:
+        """Predictions; None for an answer that is no number, which costs no other."""
+        seen = self._seen(pixels)
+        fine = [bool(finite_rows(*(values[None] for values in one.values()))[0]) for one in seen]
+        found = iter(self._told([one for one, good in zip(seen, fine, strict=True) if good], top, coverage))
+        return [next(found)[0] if good else None for good in fine]
 
     def _seen(self, pixels: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
         """The model's outputs for each picture; pictures of one size are given to it together."""
@@ -194,11 +216,27 @@ def as_input(pixels: np.ndarray, info: ExportInfo) -> np.ndarray:
 def load_exported(folder: str | os.PathLike[str]) -> Exported:
     """The model that `megavit export` wrote to a folder, to onnx or openvino.
 
+    Its files must be those that were written, and it must give its reference outputs.
+
     Raises:
-        BundleError: where there is none, or it cannot be run.
+        BundleError: where there is none, it is damaged, or it cannot be run.
     """
+    recorded = check_files(Path(folder))
     run, metadata, path = open_exported(Path(folder))
-    return Exported(path.parent, read_export_info(metadata, path), run)
+    info = read_export_info(metadata, path)
+    if info.recorded and not recorded:
+        raise BundleError(f"the export {path.parent} has no {RECORD}; copy the whole folder again")
+    found = Exported(path.parent, info, run)
+    check_outputs(found.folder, info, run)
+    return found
+
+
+def _reload(folder: Path, info: ExportInfo) -> Exported:
+    """Return the model in a folder, which must be what it was when it was pickled."""
+    found = load_exported(folder)
+    if found.info != info:
+        raise BundleError(f"the exported model in {folder} is another than the one that was pickled; load it anew")
+    return found
 
 
 def open_exported(folder: Path) -> tuple[Run, str, Path]:
@@ -235,18 +273,38 @@ def read_export_info(metadata: str, path: Path) -> ExportInfo:
 
 
 def _onnx(path: Path) -> tuple[Run, str]:
-    import onnxruntime
+    run = _OnnxFile(path)
+    return run, run.metadata
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # its remarks on what it would have done otherwise are none of the user's
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    names, given = [output.name for output in session.get_outputs()], session.get_inputs()[0].name
 
-    def run(inputs: np.ndarray) -> dict[str, np.ndarray]:
-        found = session.run(names, {given: inputs})
-        return {name: np.asarray(values) for name, values in zip(names, found, strict=True)}
+class _OnnxFile:
+    """Runs an ONNX file; a forked process opens it anew, since the threads of the first session stayed behind."""
 
-    return run, session.get_modelmeta().custom_metadata_map.get(METADATA, "")
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._open()
+        self.metadata = self._session.get_modelmeta().custom_metadata_map.get(METADATA, "")
+
+    def __call__(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
+        if self._process != os.getpid():
+            never_free(self._session)
+            self._open()
+        found = self._session.run(self._names, {self._given: inputs})
+        return {name: np.asarray(values) for name, values in zip(self._names, found, strict=True)}
+
+    def __del__(self) -> None:
+        if self.__dict__.get("_process") != os.getpid():
+            never_free(self.__dict__)
+
+    def _open(self) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # its remarks on what it would have done otherwise are none of the user's
+        self._session = onnxruntime.InferenceSession(self._path, options, providers=["CPUExecutionProvider"])
+        self._names = [output.name for output in self._session.get_outputs()]
+        self._given = self._session.get_inputs()[0].name
+        self._process = os.getpid()
 
 
 def _openvino(path: Path) -> tuple[Run, str]:
@@ -258,17 +316,17 @@ class _OpenVinoFile:
     """Runs a graph of OpenVINO's; it must end as it ran, with the thread's signal stack kept."""
 
     def __init__(self, path: Path) -> None:
-        from megavit.engine.signal_stack import keeping_signal_stack  # first: megavit.engine silences OpenVINO's import
+        from megavit.engine.compile import compile_for_cpu  # first: megavit.engine silences OpenVINO's import
+        from megavit.engine.signal_stack import keeping_signal_stack
 
         import openvino as ov  # isort: skip
 
-        self._keeping = keeping_signal_stack
+        self._keeping, self._process = keeping_signal_stack, os.getpid()
         with keeping_signal_stack():
-            core = ov.Core()
-            model = core.read_model(path)
+            model = ov.Core().read_model(path)
             # Left to itself it would compute in 16 bits where the processor has them.
             settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-            self._compiled = core.compile_model(model, "CPU", settings)
+            self._compiled = compile_for_cpu(model, settings)
         self._names = [output.any_name for output in self._compiled.outputs]
         self._own = threading.local()
         self.metadata = model.get_rt_info(METADATA).astype(str) if model.has_rt_info(METADATA) else ""
@@ -283,6 +341,9 @@ class _OpenVinoFile:
             return {name: np.array(values) for name, values in zip(self._names, found, strict=True)}
 
     def __del__(self) -> None:
+        if self.__dict__.get("_process") != os.getpid():
+            never_free(self.__dict__)
+            return
         keeping = self.__dict__.pop("_keeping", None)
         if keeping is not None:
             with keeping():

@@ -28,11 +28,12 @@ from megavit.engine.engine import Engine, Precision, Seen, check_precision
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.arrivals import Arrivals
 from megavit.predict.embeddings import Embedding
+from megavit.predict.finite import NOT_FINITE, finite_rows
 from megavit.predict.inputs import IsolatedRange
 from megavit.predict.prediction import Answer, Prediction
 from megavit.predict.trusted import Trusted, check_tensors
 from megavit.runtime.device import pick_device
-from megavit.weights.bundle import Bundle, load_bundle
+from megavit.weights.bundle import Bundle, BundleInfo, load_bundle
 from megavit.weights.hub import fetch, is_hub
 
 Image = str | os.PathLike[str] | bytes | Range | IsolatedRange | Damaged | PIL.Image.Image | np.ndarray | Tensor
@@ -65,6 +66,16 @@ class Predictor:
         self.engine = Engine(self.model, bundle.info.preprocessing, precision, bounds)
         check_tensors(bundle.info.trust, bundle.trust, len(self.labels), bundle.info.model.dim)
         self.trusted = Trusted(bundle.info.trust, bundle.trust, bundle.info.target, len(self.labels))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the folder that it was loaded from, which is read again where it is unpickled."""
+        if self.engine.is_changed:
+            raise ConfigError(
+                "this model's weights were changed after it was loaded, and it is pickled as its folder: save it as a "
+                "bundle, and load that"
+            )
+        device = str(next(self.model.parameters()).device)
+        return _reload, (self.folder.resolve(), self.info, device, self.engine.precision)
 
     @overload
     def predict(self, image: Image, top: int = 5, coverage: float | None = None) -> Prediction: ...
@@ -147,10 +158,11 @@ class Predictor:
         with self._arrivals(images, batch_size, workers) as arrivals:
             for batch in arrivals.batches(batch_size):
                 prepared, reasons = _sorted(batch)
-                vectors = iter(self._embeddings(list(prepared.values())) if prepared else [])
+                vectors = dict(zip(prepared, self._pooled(list(prepared.values())) if prepared else (), strict=True))
+                reasons |= {i: NOT_FINITE for i, vector in vectors.items() if not vector.isfinite().all()}
                 for i, (name, _) in enumerate(batch):
                     arrivals.answered()
-                    yield Embedding(name, next(vectors) if i in prepared else None, reasons.get(i))
+                    yield Embedding(name, None if i in reasons else vectors[i], reasons.get(i))
 
     def check_coverage(self, coverage: float | None) -> None:
         """Raise a ConfigError, with the reason, for a coverage that cannot be promised; not for None."""
@@ -185,6 +197,7 @@ class Predictor:
         Raises:
             ImageError: when it cannot be read.
         """
+        self.engine.notice_fork()
         size = self.info.preprocessing
         pixels, whole = read_image(image, size.size_for)
         return prepare(pixels, size.size_for(*whole), size)
@@ -197,11 +210,24 @@ class Predictor:
 
     def _answers(self, chunk: list[tuple[str, Future[Tensor]]], top: int, coverage: float | None) -> Iterator[Answer]:
         prepared, reasons = _sorted(chunk)
-        predictions = iter(self._predictions(list(prepared.values()), top, coverage) if prepared else [])
+        predictions: dict[int, Prediction] = {}
+        if prepared:
+            seen = self.see(as_batch(list(prepared.values()), self.info.preprocessing))
+            fine = finite_rows(self.trusted.answers(seen.logits), *seen)
+            reasons |= {i: NOT_FINITE for i, good in zip(prepared, fine, strict=True) if not good}
+            rows = [row for row, good in enumerate(fine) if good]
+            found = self.trusted.predictions(Seen(*(part[rows] for part in seen)), self.labels, top, coverage)
+            predictions = dict(zip((i for i in prepared if i not in reasons), found, strict=True))
         for i, (name, _) in enumerate(chunk):
-            yield Answer(name, next(predictions), None) if i in prepared else Answer(name, None, reasons[i])
+            yield Answer(name, predictions.get(i), reasons.get(i))
 
     def _embeddings(self, pictures: list[Tensor]) -> Tensor:
+        found = self._pooled(pictures)
+        if not finite_rows(found).all():
+            raise BundleError(NOT_FINITE)
+        return found
+
+    def _pooled(self, pictures: list[Tensor]) -> Tensor:
         return self.engine(as_batch(pictures, self.info.preprocessing)).pooled
 
     def _predictions(self, pictures: list[Tensor], top: int, coverage: float | None) -> list[Prediction]:
@@ -238,6 +264,14 @@ def load(
     if checked == "int8" and not bundle.info.int8:
         raise ConfigError(f"{name} has no bounds for int8; megavit quantise BUNDLE DATA --out FOLDER measures them")
     return Predictor(with_aspect_kept(bundle) if keep_aspect else bundle, chosen, checked)
+
+
+def _reload(folder: Path, info: BundleInfo, device: str, precision: Precision) -> Predictor:
+    """Return the predictor of a bundle that must be what it was when the predictor was pickled."""
+    bundle = load_bundle(folder)
+    if bundle.info.files != info.files:
+        raise BundleError(f"the bundle in {folder} is another than the one that was pickled; load it anew")
+    return Predictor(replace(bundle, info=info), pick_device(device), precision)
 
 
 def with_aspect_kept(bundle: Bundle) -> Bundle:

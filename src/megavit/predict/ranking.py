@@ -6,6 +6,7 @@ import numpy as np
 
 from megavit.config.exported import DISTANCE, EMBEDDING, PROBABILITIES, SCORE, ExportInfo
 from megavit.errors import BundleError
+from megavit.predict.finite import NOT_FINITE, finite_rows
 from megavit.predict.prediction import Prediction
 
 Ranked = tuple[tuple[str, float], ...]
@@ -22,10 +23,12 @@ def predictions(
         coverage: one of the model's, or None.
 
     Raises:
-        BundleError: for a model without a classifier.
+        BundleError: for a model without a classifier, or answers that are not finite.
     """
     if SCORE not in outputs and PROBABILITIES not in outputs:
         raise BundleError("this model has no classifier; its embeddings say what it sees in images")
+    if not finite_rows(*outputs.values()).all():
+        raise BundleError(NOT_FINITE)
     marks: list[bool | None] = [None] * len(outputs[EMBEDDING])
     if info.unlike_from is not None:
         marks = (outputs[DISTANCE] > info.unlike_from).tolist()

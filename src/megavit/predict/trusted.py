@@ -10,6 +10,7 @@ from megavit.config.trust import Trust
 from megavit.engine.engine import Seen
 from megavit.errors import BundleError, ConfigError
 from megavit.predict.conformal import PredictionSets, check_coverage, is_possible, limit
+from megavit.predict.finite import NOT_FINITE, finite_rows
 from megavit.predict.likeness import Likeness
 from megavit.predict.outputs import outputs
 from megavit.predict.prediction import Prediction
@@ -61,8 +62,14 @@ class Trusted:
             labels: names of the classes or labels.
             top: how many to list.
             coverage: that `check_coverage` has passed, or None.
+
+        Raises:
+            BundleError: for answers that are not finite.
         """
-        answers, unlike = self.answers(seen.logits), self.unlike(seen.pooled)
+        answers = self.answers(seen.logits)
+        if not finite_rows(answers, seen.logits, seen.pooled).all():
+            raise BundleError(NOT_FINITE)
+        unlike = self.unlike(seen.pooled)
         marks: list[bool | None] = [None] * len(answers) if unlike is None else unlike.tolist()
         if self.target.kind == "score":
             width = None if coverage is None else self.half_width(coverage)
@@ -124,6 +131,15 @@ def check_tensors(trust: Trust, tensors: Mapping[str, Tensor], labels: int, dim:
         labels: number of classes or labels.
         dim: of the features.
     """
+    floats = (torch.float32, torch.float64)
+    kinds = {SET_SCORES: floats, SET_LABELS: (torch.int64,), RESIDUALS: floats}
+    likeness = dict.fromkeys((MEANS, WHITENING), (torch.float32,))
+    for name, tensor in tensors.items():
+        if tensor.dtype not in (kinds | likeness).get(name, ()):
+            raise BundleError(
+                f"trust.safetensors has {name!r} of type {tensor.dtype}, which is none of a bundle's; copy the whole "
+                "folder again"
+            )
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     scores, classes = shapes.get(SET_SCORES), tensors.get(SET_LABELS, torch.empty(0, dtype=torch.int64))
     means = shapes.get(MEANS)
@@ -133,7 +149,9 @@ def check_tensors(trust: Trust, tensors: Mapping[str, Tensor], labels: int, dim:
         and (not len(classes) or (not classes.is_floating_point() and classes.min() >= 0 and classes.max() < labels))
         and len(shapes.get(RESIDUALS, (0,))) == 1
         and (trust.threshold is None) == (means is None)
-        and (means is None or (len(means) == 2 and means[1] == dim and shapes.get(WHITENING) == (dim, dim)))
+        and (
+            means is None or (len(means) == 2 and means[0] and means[1] == dim and shapes.get(WHITENING) == (dim, dim))
+        )
     )
     if not right:
         raise BundleError("trust.safetensors is not of this bundle's labels and features; copy the whole folder again")

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from megavit.config.checks import MAX_SIDE, MAX_WIDTH, check_range, is_number
 from megavit.config.files import from_dict, parse_json
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
@@ -90,6 +91,7 @@ class BundleInfo:
     def __post_init__(self) -> None:
         if self.preprocessing.keep_aspect and self.preprocessing.patch_size != self.model.patch_size:
             raise ConfigError("preprocessing.patch_size must be the model's where images keep their aspect")
+        self._check_sizes()
         kind = self.target.kind
         if kind == "score":
             if self.labels or self.model.num_classes != 1:
@@ -101,6 +103,24 @@ class BundleInfo:
             raise ConfigError(
                 f"there must be one label, each different, for each of the {self.model.num_classes} classes"
             )
+
+    def _check_sizes(self) -> None:
+        """Before anything is made of these sizes."""
+        if self.preprocessing.channels != self.model.channels:
+            raise ConfigError(
+                f"preprocessing.channels is {self.preprocessing.channels}, and model.channels {self.model.channels}: "
+                "they must be the same"
+            )
+        for name in ("dim", "heads", "mlp_dim", "dim_head"):
+            check_range(f"model.{name}", getattr(self.model, name), 1, MAX_WIDTH)
+        for name in ("registers", "patch_overlap"):
+            check_range(f"model.design.{name}", getattr(self.model.design, name), 0, MAX_SIDE)
+        check_range("model.design.norm_eps", self.model.design.norm_eps, 0, 1)
+        check_range("model.image_size", max(self.model.image_hw), 1, MAX_SIDE)
+        if self.int8:
+            bounds = self.int8.get("bounds")
+            if not isinstance(bounds, list) or not all(is_number(one) and 0 <= one < 1e30 for one in bounds):
+                raise ConfigError("int8.bounds must be numbers from 0 on, one for each layer")
 
 
 @dataclass(frozen=True)
@@ -218,11 +238,17 @@ def load_bundle(folder: Path, *, verify: bool = False) -> Bundle:
 def _load(folder: Path, info: BundleInfo) -> Bundle:
     with ThreadPoolExecutor() as pool:
         checks = [pool.submit(_check_file, folder / name, expected) for name, expected in info.files.items()]
-        with torch.device("meta"):
-            model = MegaVit.from_config(info.model)
         for check in checks:
             check.result()
-    load_weights(model, read_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
+    tensors = read_tensors(folder / WEIGHTS)
+    if info.model.depth > len(tensors):  # or a hundred million layers would be made before their names are compared
+        raise BundleError(
+            f"{folder / WEIGHTS} has {len(tensors):,} tensors, and the model of {INFO} {info.model.depth:,} layers: "
+            "they are not of one bundle; copy the whole folder again"
+        )
+    with torch.device("meta"):
+        model = MegaVit.from_config(info.model)
+    load_weights(model, tensors, str(folder / WEIGHTS))
     trust = read_tensors(folder / TRUST) if TRUST in info.files else {}
     return Bundle(folder, info, model.eval(), trust)
 
