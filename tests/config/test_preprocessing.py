@@ -29,9 +29,9 @@ def test_grey_and_rgb_are_taken(channels: int) -> None:
         ({"mean": True}, ["mean", "got True"]),
         ({"channels": 5, "mean": (0.5, 0.5)}, ["mean", "one for each of 5", "(0.5, 0.5)"]),
         ({"channels": 2, "mean": (0.5, "0.5")}, ["mean", "got '0.5'"]),
-        ({"channels": 2, "std": (0.5, 0.0)}, ["std", "above 0", "got 0.0"]),
-        ({"std": 0}, ["std", "above 0", "got 0"]),
-        ({"std": -0.5}, ["std", "above 0", "got -0.5"]),
+        ({"channels": 2, "std": (0.5, 0.0)}, ["std", "from 1e-06", "got 0.0"]),
+        ({"std": 0}, ["std", "from 1e-06", "got 0"]),
+        ({"std": -0.5}, ["std", "from 1e-06", "got -0.5"]),
         ({"std": float("nan")}, ["std", "got nan"]),
         ({"crop_size": 40}, ["crop_size", "give resize as well"]),
         ({"resize": 64, "crop_size": 30}, ["crop_size must be at least the model's 32 × 32", "got 30"]),
@@ -39,6 +39,7 @@ def test_grey_and_rgb_are_taken(channels: int) -> None:
         ({"crop_rounding": "up"}, ["crop_rounding", "half_even, floor", "got 'up'"]),
         ({"resize_dtype": "float16"}, ["resize_dtype", "uint8, float32", "got 'float16'"]),
         ({"channels": 1, "resize_dtype": "float32"}, ["resize_dtype", "several channels"]),
+        ({"reduced_decoding": 0}, ["reduced_decoding", "got 0"]),
     ],
 )
 def test_settings_that_cannot_be_are_refused_by_name(changes: dict[str, Any], words: list[str]) -> None:

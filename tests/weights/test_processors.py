@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
+from sklearn.datasets import load_sample_images
 from transformers import (
     AutoImageProcessor,
     CLIPImageProcessor,
@@ -13,10 +15,13 @@ from transformers import (
     SiglipForImageClassification,
     ViTConfig,
     ViTForImageClassification,
+    ViTImageProcessor,
 )
 
 from benchmarks.conversion.processors import cases, compare
-from megavit.weights.convert import model_of
+from megavit.data.augment import normalise
+from megavit.predict.predictor import load
+from megavit.weights.convert import model_of, write_bundle
 from megavit.weights.foreign import processor_in
 from megavit.weights.source import read_source
 from tests.weights.processors import images_of_all_sizes, prepared
@@ -109,3 +114,19 @@ def test_a_model_whose_patches_do_not_divide_its_images_answers_as_transformers_
         yours = model(theirs(image.convert("RGB"), return_tensors="pt")["pixel_values"]).logits
         mine = ours(prepared(image, source.preprocessing)[None])
         torch.testing.assert_close(mine, yours, atol=1e-5, rtol=1e-5)
+
+
+def test_a_jpeg_far_larger_than_needed_is_prepared_as_their_own_processor_does(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+    settings: dict[str, Any] = {"image_size": 32, "patch_size": 8, "num_labels": 3} | sizes
+    model: Any = ViTForImageClassification(ViTConfig(**settings))
+    model.save_pretrained(tmp_path / "theirs")
+    theirs: Any = ViTImageProcessor(size={"height": 32, "width": 32})
+    theirs.save_pretrained(tmp_path / "theirs")
+    write_bundle(read_source(str(tmp_path / "theirs")), tmp_path / "ours")
+    Image.fromarray(load_sample_images().images[0]).save(tmp_path / "large.jpg", quality=95)
+    predictor = load(tmp_path / "ours", device="cpu")
+    pixels = normalise(predictor.prepare(tmp_path / "large.jpg")[None], predictor.info.preprocessing)
+    with Image.open(tmp_path / "large.jpg") as image:
+        expected = theirs(image, return_tensors="pt").pixel_values
+    torch.testing.assert_close(pixels, expected, atol=1e-5, rtol=0)

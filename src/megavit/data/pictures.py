@@ -164,15 +164,17 @@ class Pictures(torch.utils.data.Dataset[torch.Tensor]):
         sample, damage = self.samples[index], None
         try:
             if sample.at is None:
-                size = self.size_of(sample)
-                pixels = self.images.pixels(sample, size)
+                pixels = self.images.pixels(sample, self.need_of(sample))
             else:
                 sample, data, damage = self.images.sound(sample)
-                size = self.size_of(sample)
-                pixels = decode(data, size)
+                pixels = decode(data, self.need_of(sample))
         except ImageError as error:
             raise self.images.lost(sample, error.reason) from error
-        return prepare(pixels, size, self.preprocessing), damage
+        return prepare(pixels, self.size_of(sample), self.preprocessing), damage
+
+    def need_of(self, sample: Sample) -> tuple[int, int] | None:
+        """Return (height, width) that suffice of its decoded picture; None for all of it."""
+        return self.size_of(sample) if self.preprocessing.reduced_decoding else None
 
     def size_of(self, sample: Sample) -> tuple[int, int]:
         """(height, width) of its picture."""

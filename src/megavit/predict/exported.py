@@ -170,11 +170,11 @@ class Exported:
         """
         match image:
             case str() | os.PathLike():
-                pixels, _ = read_image_file(Path(image), self.info.preprocessing.size_for)
+                pixels, _ = read_image_file(Path(image), self.info.preprocessing.decode_size)
             case bytes():
-                pixels, _ = read_image_file(image, self.info.preprocessing.size_for)
+                pixels, _ = read_image_file(image, self.info.preprocessing.decode_size)
             case Range() | IsolatedRange():
-                pixels, _ = read_image_file(image.read(), self.info.preprocessing.size_for)
+                pixels, _ = read_image_file(image.read(), self.info.preprocessing.decode_size)
             case Damaged():
                 raise ImageError(image.reason)
             case PIL.Image.Image():

@@ -199,7 +199,7 @@ class Predictor:
         """
         self.engine.notice_fork()
         size = self.info.preprocessing
-        pixels, whole = read_image(image, size.size_for)
+        pixels, whole = read_image(image, size.decode_size)
         return prepare(pixels, size.size_for(*whole), size)
 
     def _arrivals(

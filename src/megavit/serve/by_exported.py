@@ -53,7 +53,7 @@ class ExportedBackend:
         if options.explanation:
             raise ConfigError("an exported model gives no explanations: serve the bundle that it was made of")
         self._model.check_coverage(options.coverage)
-        pixels, _ = read_image_file(data, self._model.info.preprocessing.size_for, max_pixels)
+        pixels, _ = read_image_file(data, self._model.info.preprocessing.decode_size, max_pixels)
         return as_input(pixels, self._model.info)
 
     def size(self, picture: np.ndarray) -> int:

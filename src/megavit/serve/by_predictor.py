@@ -83,7 +83,7 @@ class PredictorBackend:
         if options.coverage is not None:
             self._predictor.trusted.check_coverage(options.coverage)
         size = self._predictor.info.preprocessing
-        decoded, whole = decode_with_size(data, size.size_for, max_pixels)
+        decoded, whole = decode_with_size(data, size.decode_size, max_pixels)
         pixels = prepare(decoded, size.size_for(*whole), size)
         return Picture(pixels, shrink(decoded, SHOWN_SIDE) if options.explanation else None, seen(*whole, size))
 

@@ -41,7 +41,9 @@ def write_bundle(source: Source, out: Path) -> BundleInfo:
         raise OutputError(f"there is {out} already; choose a new folder")
     config = source.config
     height, width = config.image_hw
-    plain = Preprocessing(height=height, width=width, channels=config.channels, patch_size=config.patch_size)
+    plain = Preprocessing(
+        height=height, width=width, channels=config.channels, patch_size=config.patch_size, reduced_decoding=False
+    )
     info = BundleInfo(
         model=config,
         labels=list(source.labels),

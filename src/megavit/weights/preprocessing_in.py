@@ -68,6 +68,7 @@ def preprocessing_for(config: ViTConfig, values: Values, geometry: Geometry | No
         interpolation=values.interpolation,
         resize_dtype=values.resize_dtype,
         patch_size=config.patch_size,
+        reduced_decoding=False,
         **cut,
     )
 
