@@ -94,7 +94,7 @@ def test_a_classifier_is_trained_on_top_of_it(theirs: tuple[Any, Path], digits: 
 def test_a_run_of_ours_is_given_to_no_library_that_cannot_be_it(run: Path, tmp_path: Path) -> None:
     done = megavit("convert", run, "--out", "out", "--to", "timm", cwd=tmp_path)
     assert done.returncode == 2
-    assert "block: 'parallel', where theirs has 'serial'" in done.stderr
+    assert "mlp: 'relu2', where theirs have gelu, gelu_tanh, quick_gelu or swiglu" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
