@@ -131,7 +131,10 @@ def _pytorch(path: Path) -> Contents:
     tables = tables_in(content)
     keys = tuple(map(str, content)) if isinstance(content, Mapping) else ()
     if not tables:
-        kind = f"a table of {', '.join(keys[:5])}" if keys else f"of {type(content).__name__}"
+        other = (
+            "an object of a class of its own" if isinstance(content, StandIn | type) else f"of {type(content).__name__}"
+        )
+        kind = f"a table of {', '.join(keys[:5])}" if keys else other
         raise BundleError(f"{path} holds no weights by name: it is {kind}")
     return Contents(tables=tables, unread=unread, keys=keys)
 
