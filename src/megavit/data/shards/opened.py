@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from megavit.data.hidden import is_hidden
 from megavit.data.ranges import is_url, read_range, size_of
 from megavit.data.scan import Progress
 from megavit.data.shards.convention import IMAGES
@@ -30,7 +31,7 @@ def is_shards(source: str) -> bool:
     try:
         if (folder / INDEX).is_file():
             return True
-        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        entries = [entry for entry in folder.iterdir() if not is_hidden(entry.name)]
     except OSError:
         return False  # whoever reads it says why
     return any(map(_is_shard, entries)) and not any(
@@ -47,7 +48,7 @@ def check_not_nearly_shards(source: str) -> None:
     if _is_compressed(source):
         raise DataError(f"{source!r} is compressed, and parts of it cannot be read; gunzip it first")
     try:
-        entries = sorted(entry for entry in Path(source).iterdir() if not entry.name.startswith("."))
+        entries = sorted(entry for entry in Path(source).iterdir() if not is_hidden(entry.name))
         inner = [next(entry.glob("*.tar"), None) for entry in entries if entry.is_dir()]
     except OSError:
         return
