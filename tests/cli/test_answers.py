@@ -1,5 +1,7 @@
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,16 @@ def test_on_the_terminal_labels_and_scores_are_one_line(capsys):
     with AnswerWriter(None, as_json=False, top=2, target="score") as writer:
         writer.write(Answer("c.png", Prediction(value=1234.56), None))
     assert capsys.readouterr().out == "a.png  cat 75.0%\nb.png  no label\nc.png  1235\n"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_full_disk_leaves_no_file_that_refuses_the_next_run(name, tmp_path):
+    program = (
+        "import resource, sys; from pathlib import Path\n"
+        "from tests.cli.test_answers import GOOD, write\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "write(Path(sys.argv[1]), [GOOD], 2)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / name)], capture_output=True, check=False)
+    assert b"OutputError" in done.stderr and not (tmp_path / name).exists()
+    write(tmp_path / name, [GOOD], 2)

@@ -90,14 +90,17 @@ class Exported:
 
     def embed(self, image: Image | Sequence[Image]) -> np.ndarray:
         """Return the embedding of an image, (D,), or of each of a list of images, (N, D): float32."""
-        several = isinstance(image, list | tuple)
-        images: Any = image if several else [image]
-        starts = range(0, len(images), BATCH)
-        seen = [one for at in starts for one in self._seen([self.prepare(one) for one in images[at : at + BATCH]])]
-        found = np.stack([one[EMBEDDING] for one in seen]) if seen else np.empty((0, 0), np.float32)
+        if not isinstance(image, list | tuple):
+            return self._embedded([self.prepare(image)])[0]
+        starts = range(0, len(image), BATCH)
+        found = [self._embedded([self.prepare(one) for one in image[at : at + BATCH]]) for at in starts]
+        return np.concatenate(found) if found else np.empty((0, 0), np.float32)
+
+    def _embedded(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
+        found = np.stack([one[EMBEDDING] for one in self._seen(pixels)])
         if not np.isfinite(found).all():
             raise BundleError(NOT_FINITE)
-        return found if several else found[0]
+        return found
 
     def stream(
         self,
