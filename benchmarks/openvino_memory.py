@@ -44,7 +44,8 @@ def main() -> None:
             _ask(f"http://127.0.0.1:{port}/predict", _picture(int(height), int(width), count))
             if count in (1, 100, 1_000, 10_000) or count == given.requests:
                 rows.append({"requests": count, "mib": memory(server.pid), "seconds": time.perf_counter() - began})
-                print(f"{count:>8,} requests  {rows[-1]['mib']:>6,.0f} MiB  {rows[-1]['seconds']:>6,.0f} s", flush=True)
+                sys.stdout.write(f"{count:>8,} requests  {rows[-1]['mib']:>6,.0f} MiB  {rows[-1]['seconds']:>6,.0f} s\n")
+                sys.stdout.flush()
     finally:
         server.terminate()
         server.wait()
