@@ -29,7 +29,8 @@ async def measure(server: Served, requests: int) -> dict[int, float]:
     random, found = np.random.default_rng(0), {}
     async with Client(server.port) as client:
         for count in range(1, requests + 1):
-            reply = await client.ask(request("/predict", _picture(*random.integers(*SIDES, 2).tolist(), count)))
+            height, width = random.integers(*SIDES, 2).tolist()
+            reply = await client.ask(request("/predict", _picture(height, width, count)))
             if reply.status != 200:
                 raise RuntimeError(f"request {count} was answered with {reply.status}: {reply.body!r}")
             if count in MOMENTS or count == requests:
