@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from megavit.predict.arrivals import Arrivals
@@ -67,3 +68,15 @@ def test_an_error_of_the_source_comes_after_what_came_before():
         for batch in arrivals.batches(8):
             found += [item for item, _ in batch]
     assert found == [0, 1]
+
+
+def test_results_that_wait_are_bounded_by_their_bytes_and_all_come():
+    most, seen = 0, []
+    with Arrivals(numbers(40), lambda _: np.zeros(1000, np.uint8), ahead=64, workers=2, max_bytes=3000) as arrivals:
+        for batch in arrivals.batches(32):
+            most = max(most, len(batch))
+            for item, future in batch:
+                seen.append((item, future.result().nbytes))
+                arrivals.answered()
+    assert seen == [(i, 1000) for i in range(40)]
+    assert most <= 3 + 2  # and one a worker

@@ -39,6 +39,8 @@ FILES = ("model.onnx", "model.xml")
 BATCH = 32
 MAX_VALUES_AT_ONCE = 2**25
 """Of the pictures that are given to a model at once: it keeps each as float32 while it makes it smaller."""
+MAX_WAITING_BYTES = 2**28
+"""Of decoded pictures that wait for a model, which are of their own sizes until it makes them smaller."""
 
 
 class Exported:
@@ -82,19 +84,26 @@ class Exported:
         self.check_coverage(coverage)
         if not isinstance(image, list | tuple):
             return self.answer([self.prepare(image)], top, coverage)[0][0]
-        found: list[Prediction] = []
-        for start in range(0, len(image), BATCH):
-            prepared = [self.prepare(one) for one in image[start : start + BATCH]]
-            found += [prediction for prediction, _ in self.answer(prepared, top, coverage)]
-        return found
+        chunks = self._chunks(image)
+        return [prediction for chunk in chunks for prediction, _ in self.answer(chunk, top, coverage)]
 
     def embed(self, image: Image | Sequence[Image]) -> np.ndarray:
         """Return the embedding of an image, (D,), or of each of a list of images, (N, D): float32."""
         if not isinstance(image, list | tuple):
             return self._embedded([self.prepare(image)])[0]
-        starts = range(0, len(image), BATCH)
-        found = [self._embedded([self.prepare(one) for one in image[at : at + BATCH]]) for at in starts]
+        found = [self._embedded(chunk) for chunk in self._chunks(image)]
         return np.concatenate(found) if found else np.empty((0, 0), np.float32)
+
+    def _chunks(self, images: Sequence[Image]) -> Iterator[list[np.ndarray]]:
+        """The images prepared, up to `BATCH` at a time, and to `MAX_WAITING_BYTES` but for one."""
+        chunk: list[np.ndarray] = []
+        for image in images:
+            chunk.append(self.prepare(image))
+            if len(chunk) == BATCH or sum(one.nbytes for one in chunk) >= MAX_WAITING_BYTES:
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk
 
     def _embedded(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
         found = np.stack([one[EMBEDDING] for one in self._seen(pixels)])
@@ -113,7 +122,8 @@ class Exported:
         """An answer for each (name, image), in order: see `megavit.Predictor.stream`."""
         self.check_coverage(coverage)
         workers = min(processors(), MOST_WORKERS)
-        with Arrivals(images, self.prepare, ahead=2 * batch_size, workers=workers) as arrivals:
+        limits = {"ahead": 2 * batch_size, "workers": workers, "max_bytes": MAX_WAITING_BYTES}
+        with Arrivals(images, self.prepare, **limits) as arrivals:
             for batch in arrivals.batches(batch_size):
                 prepared: list[np.ndarray] = []
                 reasons: list[str | None] = []
