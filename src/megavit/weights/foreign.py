@@ -121,7 +121,7 @@ def read_foreign(path: Path, known: Known, weights: str | None = None) -> Foreig
     check_type(settings)
     file = find_checkpoint(path) if path.is_dir() else path
     contents = read_checkpoint(file)
-    taken, others = choose(contents, weights, str(file))
+    taken, others = choose(contents, weights, str(file), settings.get("architecture"))
     layout = taken.layout
     names = layout.names(taken.tensors)
     named = {theirs: taken.tensors[name] for name, theirs in names.items()}
@@ -158,15 +158,20 @@ def read_foreign(path: Path, known: Known, weights: str | None = None) -> Foreig
     )
 
 
-def choose(contents: Contents, weights: str | None, where: str) -> tuple[Candidate, list[Candidate]]:
+def choose(
+    contents: Contents, weights: str | None, where: str, architecture: object = None
+) -> tuple[Candidate, list[Candidate]]:
     """Return the candidate that is meant, and the others.
+
+    Args:
+        architecture: that timm's config.json names; None where there is none.
 
     Raises:
         BundleError: when there is none, or none called `weights`.
     """
     found = candidates(contents.tables)
     if not found:
-        raise BundleError(unknown_layout(contents, where))
+        raise BundleError(unknown_layout(contents, where, architecture))
     taken = next((one for one in found if weights in (None, one.name)), None)
     if taken is None:
         there = ", ".join(repr(one.name) for one in found)
@@ -174,7 +179,7 @@ def choose(contents: Contents, weights: str | None, where: str) -> tuple[Candida
     return taken, [one for one in found if one is not taken]
 
 
-def unknown_layout(contents: Contents, where: str) -> str:
+def unknown_layout(contents: Contents, where: str, architecture: object) -> str:
     """Return the message for tensors that are of no model that can be read."""
     tensors = max(contents.tables.values(), key=len)
     if any(".lora_A." in name for name in tensors):
@@ -183,8 +188,9 @@ def unknown_layout(contents: Contents, where: str) -> str:
             "(model.merge_and_unload() of peft) and save the whole model"
         )
     first = ", ".join(list(tensors)[:4])
+    named = f", which config.json calls {architecture}," if architecture else ""
     return (
-        f"{where} is of no layout that is known: its {len(tensors)} tensors begin with {first}. "
+        f"{where}{named} is of no layout that is known: its {len(tensors)} tensors begin with {first}. "
         f"Known are the plain Vision Transformers of {', '.join(layout.name for layout in LAYOUTS)}"
     )
 
