@@ -32,7 +32,7 @@ demo: $(RUNTIME)  ## train, evaluate and use a small model on real images, in ab
 
 test: $(DEV)  ## run every test
 	mkdir -p $(CACHE)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal  # a third, as many tests wait for other processes
 
 lint: $(DEV)  ## check style, types and which part may import which
 	$(BIN)/ruff check --no-cache

@@ -23,7 +23,8 @@ def test_it_says_what_it_proved_on_the_bundles_own_test_images(exported: tuple[P
     folder, said = exported
     assert f"test images of {digits}" in said and "4 of them at other sizes" in said
     assert "get another answer. More than 0.001 and 0.001 would not have been written" in said
-    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "model.onnx", "predict.py"]
+    names = ["README.md", "megavit-export.json", "model.onnx", "predict.py", "reference.npz"]
+    assert sorted(path.name for path in folder.iterdir()) == names
 
 
 def test_it_answers_as_the_bundle_does(exported: tuple[Path, str], run: Path, digits: Path) -> None:

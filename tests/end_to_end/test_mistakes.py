@@ -18,7 +18,7 @@ from tests.end_to_end.conftest import megavit
         (["train", "demo:digits", "--epochs", "many"], ["--epochs", "many"]),
         (["train", "demo:digits", "--epochs", "0"], ["epochs", "at least 1", "0"]),
         (["train", "demo:digits", "--epochs", "1", "--minutes", "1"], ["--minutes", "--epochs", "one of them"]),
-        (["train", "demo:digits", "--learning-rate", "nan"], ["learning_rate", "finite"]),
+        (["train", "demo:digits", "--learning-rate", "nan"], ["--learning-rate", "above 0", "nan"]),
         (["train", "demo:digits", "--model", "huge"], ["huge", "nano", "22B"]),
         (["train", "demo:digits", "--image-size", "9", "--patch-size", "2"], ["9", "8 or 10"]),
         (["train", "demo:digits", "--recipe", "fast"], ["fast", "photos"]),

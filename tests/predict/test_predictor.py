@@ -108,9 +108,9 @@ def test_a_picture_may_have_any_size(size, predictor):
 
 def test_the_answer_is_that_of_the_model(predictor):
     picture = pixels(0, 8, 8)
-    batch = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+    batch = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
     with torch.no_grad():
-        expected = predictor.model((batch - 0.5) / 0.5).softmax(dim=1)[0]
+        expected = predictor.model((batch - 127.5) / 127.5).softmax(dim=1)[0]
     found = dict(predictor.predict(picture).top)
     assert [found[label] for label in LABELS] == expected.tolist()
 

@@ -113,7 +113,7 @@ def test_a_newer_format_is_refused_before_anything_else_in_it(bundle):
         (lambda table: table.update(novelty=1), "novelty: there is no such setting"),
         (lambda table: table["model"].update(novelty=1), "model.novelty: there is no such setting"),
         (lambda table: table["model"]["design"].update(block="odd"), "model.design.block: input should be"),
-        (lambda table: table["preprocessing"].update(std=0), "preprocessing: std must be a number above 0, got 0"),
+        (lambda table: table["preprocessing"].update(std=0), "preprocessing: std must be a number from 1e-06 to"),
         (lambda table: table.pop("labels"), "labels: is missing"),
         (lambda table: table.pop("preprocessing"), "preprocessing: is missing"),
         (lambda table: table["labels"].pop(), "one label, each different, for each of the 3 classes"),

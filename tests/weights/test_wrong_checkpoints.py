@@ -124,7 +124,7 @@ def two_heads(folder: Path) -> Path:
 
 WRONG: dict[Callable[[Path], Path], tuple[str, ...]] = {
     only_a_part: ("blocks.1.mlp.fc1.weight: is missing", "blocks.1.mlp.fc2.bias: is missing", "only a part"),
-    no_final_norm: ("norm.weight: is missing", "the model has no such part"),
+    no_final_norm: ("no norm after its layers", "norm.weight"),
     parts_of_another_model: ("relative_position_bias: is not of this model", "parts that a plain Vision Transformer"),
     layers_of_different_sizes: ("blocks.1.mlp.fc1.weight: has shape (100, 64), expected (256, 64)", "different sizes"),
     positions_of_an_oblong: ("no square", "image size"),
