@@ -81,8 +81,10 @@ class Arrivals(Generic[Item, Result]):
     def answered(self) -> None:
         """Make room for one more item; to be called for each."""
         with self._changed:
-            self._waiting_bytes -= _bytes_of(self._open.popleft())
-            self._changed.notify_all()
+            future = self._open.popleft()
+            if self._max_bytes is not None:
+                self._waiting_bytes -= _bytes_of(future)
+            self._changed.notify()
 
     def _read(self) -> None:
         try:
@@ -97,7 +99,8 @@ class Arrivals(Generic[Item, Result]):
                 with self._changed:
                     self._open.append(future)
                     self._unfinished += 1
-                future.add_done_callback(self._finished)
+                if self._max_bytes is not None:
+                    future.add_done_callback(self._finished)
                 self._arrived.put((item, future))
                 del raw  # or it would be kept until the next one comes
         except StopIteration:
@@ -116,7 +119,7 @@ class Arrivals(Generic[Item, Result]):
         with self._changed:
             self._unfinished -= 1
             self._waiting_bytes += _bytes_of(future)
-            self._changed.notify_all()
+            self._changed.notify()
 
 
 def _bytes_of(future: Future[Any]) -> int:
