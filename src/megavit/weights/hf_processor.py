@@ -5,7 +5,7 @@ from typing import Any
 
 from megavit.config.preprocessing import Interpolation
 from megavit.errors import BundleError
-from megavit.weights.preprocessing_in import Geometry, Values, number_or_channels
+from megavit.weights.preprocessing_in import Geometry, Values, number_or_channels, unknown_settings
 from megavit.weights.processor_defaults import BY_MODEL_TYPE, DEFAULTS
 
 PROCESSOR, NESTED = "preprocessor_config.json", "processor_config.json"
@@ -81,14 +81,9 @@ def complete(settings: Settings, given: Settings) -> dict[str, Any]:
         )
     defaults = DEFAULTS[kind]
     known = READ | NEUTRAL | defaults.keys()
-    unknown = [
-        f"{name} {value!r}"
-        for name, value in given.items()
-        if name not in known and value is not None and value is not False
-    ]
-    if unknown:
+    if unknown := unknown_settings(given, known):
         raise BundleError(
-            f"transformers' {kind} has settings that megavit does not know: {', '.join(unknown)}; if they change no "
+            f"transformers' {kind} has settings that megavit does not know: {unknown}; if they change no "
             f"pixel, take them out of {PROCESSOR}"
         )
     return {**defaults, **given, "image_processor_type": kind}

@@ -1,5 +1,6 @@
 """What the settings of every library say of how images are prepared: their values, and their sizes."""
 
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,3 +89,12 @@ def number_or_channels(name: str, value: Any) -> float | tuple[float, ...]:
 def _for_channels(value: float | tuple[float, ...], channels: int) -> float | tuple[float, ...]:
     """A list of one number is for every channel."""
     return value[0] if isinstance(value, tuple) and len(value) == 1 and channels > 1 else value
+
+
+def unknown_settings(given: Mapping[str, Any], known: Container[str]) -> str:
+    """Return the settings that are not among the known ones and are not off, with their values; "" for none."""
+    return ", ".join(
+        f"{name} {value!r}"
+        for name, value in given.items()
+        if name not in known and value is not None and value is not False
+    )

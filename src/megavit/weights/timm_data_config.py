@@ -7,7 +7,7 @@ from typing import Any, get_args
 from megavit.config.preprocessing import Interpolation
 from megavit.config.vit import ViTConfig, pair
 from megavit.errors import BundleError
-from megavit.weights.preprocessing_in import Geometry, Values, number_or_channels
+from megavit.weights.preprocessing_in import Geometry, Values, number_or_channels, unknown_settings
 from megavit.weights.processor_defaults import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 
 Settings = Mapping[str, Any]
@@ -191,13 +191,8 @@ def values(given: Settings, file: str) -> Values:
 
 
 def _refuse_unknown(file: str, library: str, given: Settings, known: Any) -> None:
-    unknown = [
-        f"{name} {value!r}"
-        for name, value in given.items()
-        if name not in known and value is not None and value is not False
-    ]
-    if unknown:
+    if unknown := unknown_settings(given, known):
         raise BundleError(
-            f"{file} says of {library}'s images what megavit does not know: {', '.join(unknown)}; if that changes no "
+            f"{file} says of {library}'s images what megavit does not know: {unknown}; if that changes no "
             f"pixel, take it out of {file}"
         )
