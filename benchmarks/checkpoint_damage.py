@@ -17,11 +17,11 @@ from pathlib import Path
 
 import torch
 
-from megavit.data.read import read_data
+from megavit.data.load import read_data
 from megavit.errors import BundleError
-from megavit.train.checkpoint import checkpoints, load_checkpoint
-from megavit.train.plan import read_plan
-from megavit.train.prepare import fresh
+from megavit.train.checkpoint.checkpoint import checkpoints, load_checkpoint
+from megavit.train.loop.build import fresh
+from megavit.train.run_dir import read_plan
 from megavit.train.state import TrainState
 
 KINDS = {"one process": [], "two processes, FSDP2": ["--procs", "2", "--shard", "2"]}

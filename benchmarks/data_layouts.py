@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from megavit.config.recipe import DataRecipe
-from megavit.data.read import read_data
+from megavit.data.load import read_data
 from megavit.errors import MegavitError
 
 Build = Callable[[Path], Path]

@@ -28,18 +28,18 @@ from megavit.bench.run import about
 from megavit.config.recipe import DataRecipe
 from megavit.config.target import Target
 from megavit.data.augment import normalise
-from megavit.data.pictures import Pictures
-from megavit.data.read import read_data
-from megavit.data.samples import read_samples
-from megavit.evaluate.dataset import check_channels, choose
-from megavit.evaluate.intervals import Interval, bootstrap_images
+from megavit.data.dataset import read_samples
+from megavit.data.image_dataset import Pictures
+from megavit.data.load import read_data
+from megavit.evaluate.inference import check_channels, choose
+from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images
 from megavit.explain.checks import Areas, areas, order_of, randomised, rank_correlation
 from megavit.explain.maps import explain
 from megavit.explain.methods import METHOD, Method
 from megavit.model.vit import MegaVit
-from megavit.predict.outputs import outputs
+from megavit.predict.postprocess.postprocess import outputs
 from megavit.predict.predictor import Predictor, load
-from megavit.weights.bundle import SAMPLES
+from megavit.weights.bundle.bundle import SAMPLES
 
 SEEDS = 5
 

@@ -25,10 +25,10 @@ import torch
 from benchmarks.pages import page_with
 from megavit.bench.run import about
 from megavit.bench.timing import in_turn
-from megavit.data.image_file import read_image_file
+from megavit.data.decode.image_file import read_image_file
 from megavit.export.export import TARGETS, export, model_size
 from megavit.export.metadata import bundle_name
-from megavit.export.proofs import Proof, proofs_of
+from megavit.export.parity_images import Proof, proofs_of
 from megavit.export.resize import input_channels
 from megavit.predict.predictor import Predictor, load
 from megavit.runtime.storage import write_file

@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 
 from megavit.runtime.storage import sha256
+from megavit.train.progress import Silent
 from megavit.train.run import train
-from megavit.train.watch import Silent
 
 CHANGES = {"run": {"epochs": 6, "batch_size": 32, "checkpoint_seconds": 0.2}, "model": {"dropout": 0.1}}
 

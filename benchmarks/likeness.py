@@ -1,4 +1,4 @@
-"""Which figure tells images unlike training best: the choice in `megavit.predict.likeness`, measured.
+"""Which figure tells images unlike training best: the choice in `megavit.predict.postprocess.ood`, measured.
 
     python -m benchmarks.likeness BUNDLE DATA [--foreign NAME=FOLDER ...] [--json FILE]
 
@@ -21,10 +21,10 @@ from torch.nn import functional as F
 
 from benchmarks.trust import foreign, see
 from megavit.config.recipe import DataRecipe
-from megavit.data.read import read_data
-from megavit.data.samples import LabelledImages, Sample
+from megavit.data.dataset import LabelledImages, Sample
+from megavit.data.load import read_data
 from megavit.engine.engine import Seen
-from megavit.predict.likeness import fit_likeness
+from megavit.predict.postprocess.ood import fit_likeness
 from megavit.predict.predictor import Predictor, load
 
 KNOWN, TESTED, ALTERED = 2_000, 5_000, 1_500

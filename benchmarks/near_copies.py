@@ -20,9 +20,9 @@ from rich.table import Table
 from sklearn.datasets import load_sample_images
 
 from megavit.check import neighbors
-from megavit.check.looks import FLAT, SIDE
-from megavit.check.near import candidates, descriptions
+from megavit.check.near_duplicates import candidates, descriptions
 from megavit.check.neighbors import NeighborIndex
+from megavit.check.thumbnails import FLAT, SIDE
 
 PLANTED = 500
 

@@ -73,7 +73,7 @@ def work(arguments: list[str]) -> None:
     """Be `megavit` in one process that notes its steps, and is slow or wrong where it is told to."""
     import runpy
 
-    from megavit.train import loop
+    from megavit.train.loop import loop
 
     rank, real = os.environ.get("RANK", "0"), loop.train_step
     slow, wrong = os.environ.get(SLOW), os.environ.get(NAN)

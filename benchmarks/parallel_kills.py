@@ -43,11 +43,12 @@ def work(out: Path, shard: int, tensor: int, seed: int) -> None:
     """Train as one of the processes, and kill this one where the dice say so; seed 0: nowhere."""
     from torch.distributed import checkpoint as dcp
 
-    from megavit.data.order import BatchOrder
-    from megavit.runtime.ranks import ranks
-    from megavit.train import divided, loop
+    from megavit.data.loader.sampler import BatchOrder
+    from megavit.runtime.process_group import ranks
+    from megavit.train.checkpoint import distributed
+    from megavit.train.loop import loop
+    from megavit.train.progress import Silent
     from megavit.train.run import train
-    from megavit.train.watch import Silent
 
     here = ranks()
     dice = random.Random(f"{seed} {here.restarts}")
@@ -67,7 +68,7 @@ def work(out: Path, shard: int, tensor: int, seed: int) -> None:
         loop.train_step,
         BatchOrder.__iter__,
         dcp.FileSystemWriter.write_data,
-        divided._agreed_sums,
+        distributed._agreed_sums,
     )
 
     def noted_batches(order):
@@ -103,7 +104,7 @@ def work(out: Path, shard: int, tensor: int, seed: int) -> None:
     loop.train_step = noted_step
     setattr(BatchOrder, "__iter__", noted_batches)  # noqa: B010
     setattr(dcp.FileSystemWriter, "write_data", noted_write)  # noqa: B010 - of another signature's names
-    setattr(divided, "_agreed_sums", noted_seal)  # noqa: B010
+    setattr(distributed, "_agreed_sums", noted_seal)  # noqa: B010
     changes = {
         "run": {
             "epochs": EPOCHS,

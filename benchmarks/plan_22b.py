@@ -17,8 +17,8 @@ from typing import Any
 
 from megavit.config.presets import preset
 from megavit.config.vit import ViTConfig
-from megavit.plan.cluster import GIB, gpu_of
-from megavit.plan.layout import Layout, Training
+from megavit.plan.hardware import GIB, gpu_of
+from megavit.plan.parallel_layout import Layout, Training
 from megavit.plan.plan import make_plan
 
 IMAGES_A_GPU = 64
@@ -36,7 +36,7 @@ def traced_layouts(gpus: int) -> list[Layout]:
 
 def one(gpus: int, place: int) -> dict[str, Any]:
     """Formula and trace of one layout, in this process."""
-    from megavit.plan.check import checked
+    from megavit.plan.trace.validate import checked
 
     began = time.monotonic()
     layout = traced_layouts(gpus)[place]

@@ -2,7 +2,7 @@
 
     python -m benchmarks.plan_step [--models B] [--batch 16] [--json FILE]
 
-A step is `megavit.train.loop.train_step`, with its optimiser, moving average, gradient clipping and uint8 images;
+A step is `megavit.train.loop.loop.train_step`, with its optimiser, moving average, gradient clipping and uint8 images;
 memory is of all tensors alive at once (`megavit.bench.memory`).
 """
 
@@ -22,10 +22,10 @@ from megavit.config.recipe import AugmentRecipe, OptimiserKind, OptimiserRecipe,
 from megavit.config.target import Target
 from megavit.config.vit import ViTConfig
 from megavit.model.vit import MegaVit
-from megavit.plan.layout import Layout, Precision, Training
 from megavit.plan.memory import fullest
-from megavit.train.loop import Task, train_step
-from megavit.train.loss import CrossEntropy
+from megavit.plan.parallel_layout import Layout, Precision, Training
+from megavit.train.loop.loop import Task, train_step
+from megavit.train.optim.loss import CrossEntropy
 from megavit.train.state import TrainState
 
 

@@ -30,11 +30,11 @@ from megavit.bench.peers import installed
 from megavit.bench.run import about
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.presets import preset
-from megavit.data.samples import samples_csv
+from megavit.data.dataset import samples_csv
 from megavit.model.vit import MegaVit
 from megavit.predict.predictor import Predictor, load
-from megavit.weights.bundle import BundleInfo, save_bundle
-from megavit.weights.convert import golden_pictures
+from megavit.weights.bundle.bundle import BundleInfo, save_bundle
+from megavit.weights.pretrained.to_bundle import golden_pictures
 
 WIDTHS = (160, 1600)
 BATCH, WORKERS = 32, 2

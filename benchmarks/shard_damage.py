@@ -26,7 +26,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from megavit.bench.run import about
-from megavit.data.read import survey
+from megavit.data.load import survey
 from megavit.data.shards.index import INDEX, Range, ShardIndex, contents, parse_index
 from megavit.data.shards.scan import scan_shards
 from megavit.data.shards.verify import verify

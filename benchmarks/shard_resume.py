@@ -31,11 +31,12 @@ LEGS = (2, 1, 2)
 
 def work(out: Path, shards: Path, end: int) -> None:
     """Train as one of the processes, or go on; at step `end` be killed."""
-    from megavit.data.order import BatchOrder
-    from megavit.runtime.ranks import ranks
-    from megavit.train import feed, loop
+    from megavit.data.loader.sampler import BatchOrder
+    from megavit.runtime.process_group import ranks
+    from megavit.train import data
+    from megavit.train.loop import loop
+    from megavit.train.progress import Silent
     from megavit.train.run import resume, train
-    from megavit.train.watch import Silent
 
     here = ranks()
     step, batches = loop.train_step, BatchOrder.__iter__
@@ -57,7 +58,7 @@ def work(out: Path, shards: Path, end: int) -> None:
 
     loop.train_step = noted_step
     setattr(BatchOrder, "__iter__", noted_batches)  # noqa: B010
-    feed.MEMORY_SHARE = 0.0
+    data.MEMORY_SHARE = 0.0
     parallel = {"timeout_seconds": 60.0}
     if (out / "plan.json").exists():
         resume(out, watch=Silent(), parallel=parallel | {"procs": here.world})

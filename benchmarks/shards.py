@@ -31,14 +31,14 @@ from benchmarks.predict_folder import write_files
 from megavit.bench.run import about
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import DataRecipe
-from megavit.data.batches import batches_of
-from megavit.data.image_file import read_file
-from megavit.data.order import BatchOrder
-from megavit.data.pictures import Pictures
-from megavit.data.read import read_data, survey
-from megavit.data.samples import LabelledImages
+from megavit.data.dataset import LabelledImages
+from megavit.data.decode.image_file import read_file
+from megavit.data.image_dataset import Pictures
+from megavit.data.load import read_data, survey
+from megavit.data.loader.loader import batches_of
+from megavit.data.loader.sampler import BatchOrder
+from megavit.data.loader.shard_windows import Windows, windows_of
 from megavit.data.shards.write import write_shards
-from megavit.data.windows import Windows, windows_of
 
 BATCH, WORKERS = 64, 2
 SHARDS = 40

@@ -25,21 +25,21 @@ from benchmarks.learning.fashion import load
 from benchmarks.learning.ours import fresh, with_run
 from benchmarks.learning.results import read_results, write_results
 from benchmarks.stability_plot import plot, table
-from megavit.config.files import to_dict
 from megavit.config.recipe import AugmentRecipe, OptimiserKind, Recipe, ScheduleRecipe
 from megavit.config.recipes import named_recipe
+from megavit.config.serialization import to_dict
 from megavit.config.vit import PLAIN_VIT, Design, ViTConfig
 from megavit.errors import TrainingError
 from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file
-from megavit.train.feed import Feed
-from megavit.train.figures import png
-from megavit.train.loop import Task, train_step
-from megavit.train.monitor import IMAGES, largest_logits
-from megavit.train.optimiser import learning_rate
-from megavit.train.prepare import batches_of
-from megavit.train.spikes import Spikes
+from megavit.train.data import Feed
+from megavit.train.loop.build import batches_of
+from megavit.train.loop.logit_monitor import IMAGES, largest_logits
+from megavit.train.loop.loop import Task, train_step
+from megavit.train.optim.optimizer import learning_rate
+from megavit.train.report.figures import png
+from megavit.train.spike_detection import Spikes
 from megavit.train.state import TrainState
 
 FILE = Path(__file__).parent / "results" / "stability" / "fashion.json"

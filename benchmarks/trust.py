@@ -21,16 +21,16 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
 from megavit.config.recipe import DataRecipe
-from megavit.data.pictures import as_batch
-from megavit.data.read import read_data
-from megavit.data.samples import read_samples
+from megavit.data.dataset import read_samples
+from megavit.data.image_dataset import as_batch
+from megavit.data.load import read_data
 from megavit.data.targets import targets_of
 from megavit.engine.engine import Seen
 from megavit.errors import ImageError
-from megavit.evaluate.dataset import choose
-from megavit.evaluate.trust import measure_trust
+from megavit.evaluate.inference import choose
+from megavit.evaluate.uncertainty.uncertainty import measure_trust
 from megavit.predict.predictor import Predictor, load
-from megavit.weights.bundle import SAMPLES
+from megavit.weights.bundle.bundle import SAMPLES
 
 BATCH = 64
 SUFFIXES = (".png", ".jpg", ".jpeg")

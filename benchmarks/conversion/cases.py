@@ -14,10 +14,10 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
 from megavit.config.trust import Trust
 from megavit.config.vit import PLAIN_VIT, ViTConfig
-from megavit.data.samples import samples_csv
+from megavit.data.dataset import samples_csv
 from megavit.model.vit import MegaVit
-from megavit.weights.bundle import BundleInfo, save_bundle
-from megavit.weights.convert import golden_pictures
+from megavit.weights.bundle.bundle import BundleInfo, save_bundle
+from megavit.weights.pretrained.to_bundle import golden_pictures
 
 LABELS = ("night", "a cat", "indoor | lit")
 SIDE = 32

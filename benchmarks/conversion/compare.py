@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from megavit.errors import MegavitError
-from megavit.weights.convert import model_of
-from megavit.weights.source import Source, read_source
+from megavit.weights.pretrained.pretrained import Source, read_source
+from megavit.weights.pretrained.to_bundle import model_of
 
 EXACT, REFUSED, WRONG = "exact", "refused", "wrong"
 TOLERANCE = 1e-4

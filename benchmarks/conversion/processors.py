@@ -32,11 +32,11 @@ from transformers import AutoImageProcessor
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.vit import PLAIN_VIT, ViTConfig
 from megavit.data.augment import normalise
-from megavit.data.decode import from_pillow
-from megavit.data.pictures import prepare
+from megavit.data.decode.tensor import from_pillow
+from megavit.data.image_dataset import prepare
 from megavit.errors import BundleError
 from megavit.runtime.storage import write_file
-from megavit.weights.preparation import preprocessing_of
+from megavit.weights.pretrained.processors.image_processor import preprocessing_of
 
 SIZES = ((640, 427), (641, 480), (224, 224), (37, 500), (1000, 33), (427, 640))  # width, height
 MODES = ("RGB", "L")

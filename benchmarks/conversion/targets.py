@@ -28,9 +28,9 @@ from benchmarks.conversion.cases import (
 from benchmarks.conversion.ways import WAYS, by_pipeline, difference, of_bundle
 from megavit.errors import MegavitError
 from megavit.runtime.storage import write_file
-from megavit.weights.bundle import read_info
-from megavit.weights.convert import write_bundle
-from megavit.weights.source import read_source
+from megavit.weights.bundle.bundle import read_info
+from megavit.weights.pretrained.pretrained import read_source
+from megavit.weights.pretrained.to_bundle import write_bundle
 
 GOAL = 1e-4
 

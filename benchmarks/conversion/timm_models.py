@@ -35,8 +35,8 @@ from benchmarks.parity.stages import shaken
 from megavit.config.vit import pair
 from megavit.errors import MegavitError
 from megavit.runtime.storage import write_file
-from megavit.weights.convert import model_of
-from megavit.weights.source import Source, read_source
+from megavit.weights.pretrained.pretrained import Source, read_source
+from megavit.weights.pretrained.to_bundle import model_of
 
 RESULTS = Path(__file__).parents[1] / "results" / "conversion"
 # Files of timm's with Vision Transformers, and with models that look like them.

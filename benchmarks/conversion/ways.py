@@ -22,15 +22,15 @@ from scipy.special import expit, softmax
 from megavit.config.target import Target
 from megavit.engine.int8 import calibrate as int8_bounds
 from megavit.export.export import export
-from megavit.export.proofs import proofs_of
-from megavit.predict.exported import load_exported
+from megavit.export.parity_images import proofs_of
+from megavit.predict.exported_predictor import load_exported
 from megavit.predict.prediction import Prediction
 from megavit.predict.predictor import load
-from megavit.weights.bundle import copy_bundle, read_info
-from megavit.weights.convert import write_bundle
-from megavit.weights.outgoing import write_for
-from megavit.weights.outgoing_card import Library
-from megavit.weights.source import read_source
+from megavit.weights.bundle.bundle import copy_bundle, read_info
+from megavit.weights.pretrained.outgoing_card import Library
+from megavit.weights.pretrained.pretrained import read_source
+from megavit.weights.pretrained.save_checkpoint import write_for
+from megavit.weights.pretrained.to_bundle import write_bundle
 
 Way = Callable[[Path, list[Path], Path], np.ndarray]
 """From a bundle's folder, images and a new folder to (images, outputs): probabilities by label, or scores."""

@@ -21,9 +21,9 @@ from torch.nn import functional as F
 from benchmarks.learning.fashion import load
 from benchmarks.learning.ours import Ours, fresh
 from benchmarks.learning.results import RESULTS, read_results, write_results
-from megavit.config.files import merge, to_dict
 from megavit.config.recipe import Recipe
 from megavit.config.recipes import named_recipe
+from megavit.config.serialization import merge, to_dict
 
 FILE = RESULTS / "ablate.json"
 REPETITIONS = 7

@@ -26,14 +26,14 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.data.decode import decode
-from megavit.data.pictures import prepare
-from megavit.data.pictures import to_device as send
-from megavit.data.samples import LabelledImages, Sample
+from megavit.data.dataset import LabelledImages, Sample
+from megavit.data.decode.tensor import decode
+from megavit.data.image_dataset import prepare
+from megavit.data.image_dataset import to_device as send
 from megavit.data.workers import processors
-from megavit.train import feed as feed_module
-from megavit.train.feed import Feed
-from megavit.train.watch import Silent
+from megavit.train import data as feed_module
+from megavit.train.data import Feed
+from megavit.train.progress import Silent
 
 DIFFERENT = 64
 QUALITY = 90

@@ -10,21 +10,20 @@ from torch import Tensor
 
 from benchmarks.fashion_mnist_folders import CLASSES
 from benchmarks.learning.fashion import load
-from megavit.config.files import to_dict
 from megavit.config.recipe import Recipe
 from megavit.config.recipes import named_recipe
-from megavit.data.samples import LabelledImages, Sample
-from megavit.predict.logits import logits_of
-from megavit.train import prepare
-from megavit.train.feed import Feed
-from megavit.train.loop import Batch, Task, train_step
-from megavit.train.optimiser import learning_rate
-from megavit.train.prepare import VALIDATION_BATCH, batches_of, training_feed
-from megavit.train.resolve import resolve
-from megavit.train.speed import measure
+from megavit.config.serialization import to_dict
+from megavit.data.dataset import LabelledImages, Sample
+from megavit.predict.forward import logits_of
+from megavit.train.budget.measure import choose_by_time, measure
+from megavit.train.data import Feed
+from megavit.train.loop import build
+from megavit.train.loop.build import VALIDATION_BATCH, batches_of, training_feed
+from megavit.train.loop.loop import Batch, Task, train_step
+from megavit.train.optim.optimizer import learning_rate
+from megavit.train.progress import Silent
+from megavit.train.setup.resolve import resolve
 from megavit.train.state import TrainState
-from megavit.train.timing import choose_by_time
-from megavit.train.watch import Silent
 
 CPU = torch.device("cpu")
 # More steps than any run here takes: the order of the images needs an end, the clock decides.
@@ -65,7 +64,7 @@ def step_at(progress: float, state: TrainState, task: Task, batch: Batch) -> flo
 def fresh(recipe: Recipe) -> tuple[TrainState, Task, Feed]:
     """What the package prepares to train `recipe` on the training images, its automatic choices made."""
     images = labelled()
-    state, task = prepare.fresh(resolve(recipe, images, CPU), images, CPU)
+    state, task = build.fresh(resolve(recipe, images, CPU), images, CPU)
     feed = training_feed(task, images, Silent())
     precision, _ = measure(state, task, next(batches_of(feed, task, 0, 1)), MEASURING_SECONDS)
     return state, with_run(task, precision=precision), feed

@@ -17,7 +17,7 @@ from benchmarks.learning.fashion import Split
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipes import small
 from megavit.data.augment import augment, normalise
-from megavit.predict.logits import logits_of
+from megavit.predict.forward import logits_of
 from megavit.runtime.seeds import generator, seed_all
 
 Library = Literal["timm", "vit-pytorch"]

@@ -21,16 +21,16 @@ from benchmarks.learning.fashion import load
 from benchmarks.learning.ours import Ours, fresh, with_run
 from benchmarks.learning.results import RESULTS, read_results, write_results
 from benchmarks.learning.transfer_plot import plot
-from megavit.config.files import to_dict
 from megavit.config.recipes import named_recipe
+from megavit.config.serialization import to_dict
 from megavit.config.vit import Design, ViTConfig
 from megavit.errors import TrainingError
 from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file
-from megavit.train.feed import Feed
-from megavit.train.figures import png
-from megavit.train.loop import Task
+from megavit.train.data import Feed
+from megavit.train.loop.loop import Task
+from megavit.train.report.figures import png
 from megavit.train.state import TrainState
 
 FILE = RESULTS / "rate_transfer.json"

@@ -16,8 +16,7 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from benchmarks.parity.hooks import flat, outputs, submodule
 from megavit.model.vit import MegaVit
-from megavit.weights.keys import check_shapes, to_ours
-from megavit.weights.peers import (
+from megavit.weights.pretrained.mappings import (
     hf_clip,
     hf_dinov2,
     hf_dinov3,
@@ -35,7 +34,8 @@ from megavit.weights.peers import (
     vit_pytorch_vit,
     zeta_vit,
 )
-from megavit.weights.peers.shapes import Known
+from megavit.weights.pretrained.mappings.key_mapping import check_shapes, to_ours
+from megavit.weights.pretrained.mappings.shapes import Known
 
 Answers = Callable[[Any, Tensor], dict[str, Tensor]]
 Said = Callable[[Any], Known]

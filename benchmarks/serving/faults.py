@@ -26,7 +26,7 @@ from benchmarks.serving.intrusions import INTRUSIONS, beside
 from benchmarks.serving.processes import ours
 from benchmarks.serving.upheavals import UPHEAVALS
 from megavit.bench.run import about
-from megavit.weights.bundle import find_bundle
+from megavit.weights.bundle.bundle import find_bundle
 
 COLUMNS = ("requests", "answered", "lost", "statuses", "healthy", "restarts", "orphans")
 OPTIONS = ("--read-timeout", "3")

@@ -13,16 +13,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from megavit.serve.run import serve
+from megavit.serve.server import serve
 from megavit.serve.settings import Options, Settings, WorkerSettings
-from megavit.serve.worker import main as work
+from megavit.serve.workers.worker import main as work
 
 SECONDS = 0.02
 MODULE = "benchmarks.serving.fixed_worker"
 
 
 class Fixed:
-    """A backend, see `megavit.serve.backend.Backend`."""
+    """A backend, see `megavit.serve.backends.base.Backend`."""
 
     batch_bytes = float("inf")
 

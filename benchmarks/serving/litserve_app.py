@@ -16,7 +16,7 @@ import litserve  # pyrefly: ignore[missing-import]
 import torch
 
 import megavit
-from megavit.data.pictures import as_batch
+from megavit.data.image_dataset import as_batch
 
 BATCH_WAIT = 0.005
 

@@ -32,9 +32,9 @@ from benchmarks.serving.processes import Raw
 from benchmarks.serving.rates import rates, starts
 from benchmarks.serving.strain import alone, lasting, strained
 from megavit.bench.run import about
-from megavit.data.image_file import examine
+from megavit.data.decode.image_file import examine
 from megavit.errors import ImageError
-from megavit.predict.inputs import images_named
+from megavit.predict.input_sources import images_named
 
 PARTS = ("starts", "rates", "overload", "alone", "memory", "accelerator")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import megavit
-from megavit.data.pictures import as_batch
+from megavit.data.image_dataset import as_batch
 from megavit.predict.predictor import Predictor
 
 

@@ -15,7 +15,7 @@ from benchmarks.serving.intrusions import REQUESTS
 from benchmarks.serving.processes import Served, lives, orphans, ours
 from benchmarks.serving.schedule import Reply, milliseconds, percentile, poisson, statuses
 from megavit.runtime.storage import new_folder
-from megavit.weights.bundle import copy_bundle, load_bundle
+from megavit.weights.bundle.bundle import copy_bundle, load_bundle
 
 CLIENTS, TIMES = 16, 20
 PATIENCE = 60.0

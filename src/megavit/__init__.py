@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from megavit.explain.explanation import explain_image as explain_image
     from megavit.model.vit import Features as Features
     from megavit.model.vit import MegaVit as MegaVit
-    from megavit.predict.exported import Exported as Exported
-    from megavit.predict.exported import load_exported as load_exported
+    from megavit.predict.exported_predictor import Exported as Exported
+    from megavit.predict.exported_predictor import load_exported as load_exported
     from megavit.predict.prediction import Prediction as Prediction
     from megavit.predict.predictor import Predictor as Predictor
     from megavit.predict.predictor import load as load
@@ -39,8 +39,8 @@ _HOME = {
     "explain_image": "megavit.explain.explanation",
     "MegaVit": "megavit.model.vit",
     "Features": "megavit.model.vit",
-    "Exported": "megavit.predict.exported",
-    "load_exported": "megavit.predict.exported",
+    "Exported": "megavit.predict.exported_predictor",
+    "load_exported": "megavit.predict.exported_predictor",
     "Prediction": "megavit.predict.prediction",
     "Predictor": "megavit.predict.predictor",
     "load": "megavit.predict.predictor",

@@ -1,5 +1,5 @@
 from benchmarks.learning.report import accuracy_table, at, curves_of, plot, reached, time_table
-from megavit.train.figures import png
+from megavit.train.report.figures import png
 
 
 def record(contender: str, minutes: float, seed: int, accuracies: list[float]) -> dict[str, object]:

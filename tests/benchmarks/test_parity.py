@@ -17,7 +17,7 @@ from benchmarks.parity.__main__ import compare, difference
 from benchmarks.parity.models import MODELS
 from benchmarks.parity.stages import FAMILIES, file_tensors, our_stages, ours_of, table_tensors, their_stages
 from benchmarks.parity.tables import STAGES, as_markdown, for_a_page
-from megavit.weights.keys import check_shapes, our_shapes, their_shapes
+from megavit.weights.pretrained.mappings.key_mapping import check_shapes, our_shapes, their_shapes
 from tests.parity.small import SMALL
 
 # Of theirs, what ours does not have.

@@ -7,7 +7,7 @@ from PIL import Image
 
 from benchmarks.serving.hostile import hostile_images, jpeg_of_size, many_scans, npy, png
 from benchmarks.serving.mutations import mutated, real_images
-from megavit.data.decode import decode
+from megavit.data.decode.tensor import decode
 
 
 def test_real_images_are_read_and_broken_ones_mostly_not() -> None:

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from megavit.config.target import TargetKind
-from megavit.data.ranges import digest
-from megavit.data.samples import LabelledImages, Sample, Skipped, TargetValue
+from megavit.data.byte_range import digest
+from megavit.data.dataset import LabelledImages, Sample, Skipped, TargetValue
 
 
 def scene(seed: int, side: int = 48, channels: int = 3) -> Tensor:

@@ -8,11 +8,11 @@ import torch
 
 from megavit.check.check import check
 from megavit.check.finding import KINDS, Finding, worst_first
+from megavit.check.label_issues import Answers
 from megavit.check.page import SHOWN, TOGETHER, checked_page
-from megavit.check.suspects import Answers
-from megavit.check.table import COLUMNS, checked_csv
-from megavit.check.written import PAGE, TABLE, check_place, write_checked
-from megavit.data.samples import Skipped
+from megavit.check.write_report import COLUMNS, checked_csv
+from megavit.check.write_report import PAGE, TABLE, check_place, write_checked
+from megavit.data.dataset import Skipped
 from megavit.errors import OutputError
 from tests.check.sets import labelled, scene
 

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from megavit.check.classes import class_findings
+from megavit.check.quick_checks import class_findings
 from tests.check.sets import labelled, scene, sized
 
 

@@ -1,7 +1,7 @@
 from megavit.check.files import HARMLESS, file_findings
 from megavit.config.recipe import DataRecipe
-from megavit.data.read import read_data
-from megavit.data.samples import Skipped
+from megavit.data.dataset import Skipped
+from megavit.data.load import read_data
 from tests.check.sets import labelled, scene
 
 

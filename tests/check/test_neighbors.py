@@ -5,10 +5,10 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from megavit.check import near, neighbors
-from megavit.check.looks import Looks
-from megavit.check.near import near_pairs
+from megavit.check import near_duplicates, neighbors
+from megavit.check.near_duplicates import near_pairs
 from megavit.check.neighbors import NeighborIndex
+from megavit.check.thumbnails import Looks
 from tests.check.sets import scene
 
 CLOSE = 0.6
@@ -81,5 +81,5 @@ def test_copies_are_the_same_with_an_index_and_without(monkeypatch, exact):
     looks = Looks(torch.cat([scenes, darker, scenes[40:60].flip(2)]), torch.zeros(360, dtype=torch.bool))
     expected = {(place, 300 + place) for place in range(60)}
     monkeypatch.setattr(neighbors, "EXACT", exact)
-    monkeypatch.setattr(near, "EXACT", exact)
+    monkeypatch.setattr(near_duplicates, "EXACT", exact)
     assert {pair[:2] for pair in near_pairs(looks, torch.ones(360, dtype=torch.bool))} == expected

@@ -4,9 +4,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from megavit.check.label_issues import judge_labels
 from megavit.check.probe import LEAST, probe_answers
-from megavit.check.suspects import judge_labels
-from megavit.data.samples import LabelledImages, Row
+from megavit.data.dataset import LabelledImages, Row
 from megavit.errors import DataError
 from megavit.predict.predictor import load
 from tests.check.sets import labelled

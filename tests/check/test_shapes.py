@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from megavit.check.shapes import shape_findings, shapes_of
+from megavit.check.quick_checks import shape_findings, shapes_of
 from tests.check.sets import labelled, scene, sized
 
 

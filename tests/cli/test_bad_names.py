@@ -10,7 +10,7 @@ from PIL import Image
 
 from megavit.cli.app import run
 from megavit.export.export import export
-from megavit.export.proofs import Proof
+from megavit.export.parity_images import Proof
 from tests.export.cases import make_predictor, pictures
 
 BAD = {

@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 
 from benchmarks.data_layouts import pictures
 from megavit.cli.app import run
-from megavit.data.samples import read_samples
+from megavit.data.dataset import read_samples
 
 EVIL = 'a\nb\x1b[31m<img src="http://x/y">'
 FORMULA = '=HYPERLINK("http:\u2215\u2215x")'

@@ -4,9 +4,9 @@ import tomllib
 
 import pytest
 
-from megavit.config.files import dump_toml, from_dict
 from megavit.config.recipe import Recipe
 from megavit.config.recipes import RECIPES, named_recipe
+from megavit.config.serialization import dump_toml, from_dict
 from megavit.errors import ConfigError
 
 

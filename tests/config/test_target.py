@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from megavit.config.files import from_dict, to_dict
+from megavit.config.serialization import from_dict, to_dict
 from megavit.config.target import Target
 from megavit.errors import ConfigError
 

@@ -11,14 +11,15 @@ from PIL import Image
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import DataRecipe
-from megavit.data import image_file, samples
-from megavit.data.batches import batches_of, in_turn
-from megavit.data.pictures import Pictures, load_all
-from megavit.data.read import read_data
-from megavit.data.samples import LabelledImages
+from megavit.data import dataset
+from megavit.data.dataset import LabelledImages
+from megavit.data.decode import image_file
+from megavit.data.image_dataset import Pictures, load_all
+from megavit.data.load import read_data
+from megavit.data.loader.loader import batches_of, in_turn
 from megavit.errors import DataError
+from megavit.train.progress import Silent
 from megavit.train.run import resume, train
-from megavit.train.watch import Silent
 
 SIZE = Preprocessing(height=8, width=8, channels=3)
 CHANGED = r"^'{}' of .* is not what it was when the run began: its bytes have changed"
@@ -82,8 +83,8 @@ def test_files_that_nobody_has_touched_are_not_hashed_again(tmp_path, monkeypatc
     monkeypatch.setattr(image_file, "SETTLED_SECONDS", 0)  # as if they were written long ago
     images = read_data(tmp_path / "data", DataRecipe())
     hashed: list[bytes] = []
-    digest = samples.digest
-    monkeypatch.setattr(samples, "digest", lambda data: hashed.append(data) or digest(data))
+    digest = dataset.digest
+    monkeypatch.setattr(dataset, "digest", lambda data: hashed.append(data) or digest(data))
     pictures = Pictures(images, images.samples, SIZE)
     load_all(pictures, 0)
     assert len(hashed) == 0

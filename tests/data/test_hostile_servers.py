@@ -10,9 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from megavit.data import http_range, ranges
-from megavit.data.ranges import read_range, size_of
-from megavit.data.shards.opened import MAX_INDEX_BYTES, open_shards
+from megavit.data import byte_range, http_range
+from megavit.data.byte_range import read_range, size_of
+from megavit.data.shards.open import MAX_INDEX_BYTES, open_shards
 from megavit.errors import DataError
 
 Reply = Callable[["Handler"], None]
@@ -69,7 +69,7 @@ def serving(reply: Reply) -> Iterator[Server]:
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Reply], Server]]:
-    monkeypatch.setattr(ranges, "_WAITS", ())
+    monkeypatch.setattr(byte_range, "_WAITS", ())
     with ExitStack() as stack:
         yield lambda reply: stack.enter_context(serving(reply))
         http_range.close_session()
@@ -148,7 +148,7 @@ def drip(handler: Handler) -> None:
 @pytest.mark.parametrize("reply", [drip_body, drip_head])
 def test_a_byte_every_now_and_then_is_no_answer(serve, monkeypatch, reply):
     monkeypatch.setattr(http_range, "GRACE_SECONDS", 0.5)
-    monkeypatch.setattr(ranges, "_WAITS", (0.0,) * 3)
+    monkeypatch.setattr(byte_range, "_WAITS", (0.0,) * 3)
     server = serve(reply)
     with pytest.raises(DataError, match="is too slow, or never ends"):
         read_range(f"{server.url}/a.tar", 0, 10**8)

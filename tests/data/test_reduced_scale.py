@@ -11,9 +11,9 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.data.decode import decode, decode_with_size
-from megavit.data.image_file import DRAFT_MARGIN, examine
-from megavit.data.pictures import prepare
+from megavit.data.decode.image_file import DRAFT_MARGIN, examine
+from megavit.data.decode.tensor import decode, decode_with_size
+from megavit.data.image_dataset import prepare
 from megavit.errors import ImageError
 from tests.data.sizes import sized
 from tests.data.torture import TURNS, encode, picture, with_orientation

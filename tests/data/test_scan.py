@@ -4,8 +4,8 @@ import pytest
 
 from megavit.config.recipe import DataRecipe
 from megavit.data import scan as module
-from megavit.data.ranges import digest
-from megavit.data.read import read_data
+from megavit.data.byte_range import digest
+from megavit.data.load import read_data
 from megavit.data.scan import Facts, scan
 from tests.data.torture import READ, encode, make_torture, picture
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from megavit.data.samples import Sample, TargetValue
+from megavit.data.dataset import Sample, TargetValue
 from megavit.data.targets import outputs, targets_of
 
 

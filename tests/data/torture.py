@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms
 
-from megavit.data.hidden import HIDDEN
+from megavit.data.sources.hidden import HIDDEN
 
 READ = "read"
 DAMAGED = "damaged or cut short"

@@ -11,9 +11,9 @@ from PIL import Image
 
 from megavit.cli.app import run as command
 from megavit.config.target import Target
-from megavit.data.samples import read_samples
+from megavit.data.dataset import read_samples
 from megavit.predict.predictor import load
-from megavit.weights.bundle import SAMPLES
+from megavit.weights.bundle.bundle import SAMPLES
 from tests.weights.bundles import LABELS, make_bundle, make_model
 
 COUNT = 48
@@ -75,7 +75,7 @@ def test_images_that_either_bundle_learnt_from_are_left_out(place, tmp_path, cap
     rows = {row.name: row for row in read_samples(place / "a" / SAMPLES)}
     assert not rows
     from megavit.config.recipe import DataRecipe
-    from megavit.data.read import read_data
+    from megavit.data.load import read_data
 
     samples = read_data(place / "t.csv", DataRecipe(val=0, test=0)).samples
     make_bundle(tmp_path / "first", make_model(3), samples=samples[:10])

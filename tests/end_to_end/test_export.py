@@ -86,9 +86,9 @@ def test_mistakes_are_told_before_work(run: Path, exported: tuple[Path, str], di
 
 def test_a_wrong_answer_is_an_exit_of_one(run: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     from megavit.cli.app import run as command
-    from megavit.export import whole
+    from megavit.export import module
 
-    monkeypatch.setattr(whole, "normalise", lambda images, _: images)
+    monkeypatch.setattr(module, "normalise", lambda images, _: images)
     assert command(["export", str(run), "--to", "onnx", "--out", str(tmp_path / "a"), "--json"]) == 1
     said = json.loads(capsys.readouterr().out)["error"]
     assert said["kind"] == "ExportError" and "nothing is written" in said["message"]

@@ -8,8 +8,8 @@ from PIL import Image
 
 import megavit as package
 from megavit.errors import ConfigError
+from megavit.train.progress import Silent
 from megavit.train.run import train
-from megavit.train.watch import Silent
 from tests.end_to_end.conftest import megavit, megavit_json
 from tests.weights.bundles import make_bundle
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from megavit.data.hidden import HIDDEN
+from megavit.data.sources.hidden import HIDDEN
 from tests.end_to_end.conftest import PER_CLASS, QUICK, megavit, megavit_json
 
 

@@ -49,7 +49,7 @@ def test_answers_in_int8_are_near_those_in_float32(quantised: tuple[Path, str], 
 
 def test_what_loses_more_than_it_may_is_not_written(run: Path, digits: Path, tmp_path: Path, monkeypatch) -> None:
     from megavit.cli.app import run as command
-    from megavit.evaluate import quantise as module
+    from megavit.export import quantization as module
 
     monkeypatch.setattr(module, "paired_change", lambda before, after: module.Interval(-0.02, -0.03, -0.01))
     assert command(["quantise", str(run), str(digits), "--out", str(tmp_path / "small")]) == 1

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from megavit.train.checkpoint import checkpoints
-from megavit.train.pace import LAST_STEPS
+from megavit.train.checkpoint.checkpoint import checkpoints
+from megavit.train.clock import LAST_STEPS
 from tests.end_to_end.conftest import megavit
 
 FLAGS = ["--epochs", "6", "--batch-size", "16", "--precision", "float32", "--device", "cpu"]

@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from megavit.cli.evaluate import evaluate
-from megavit.data.samples import read_samples
+from megavit.cli.commands.evaluate import evaluate
+from megavit.data.dataset import read_samples
 from megavit.errors import DataError
-from megavit.evaluate.metrics import Metrics
-from megavit.evaluate.scores import ScoreMetrics
+from megavit.evaluate.metrics.classification import Metrics
+from megavit.evaluate.metrics.regression import ScoreMetrics
 from megavit.predict.predictor import load
+from megavit.train.progress import Silent
 from megavit.train.run import train
-from megavit.train.watch import Silent
 from tests.end_to_end.conftest import QUICK, megavit, megavit_json
 
 COUNT = 80

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from megavit.train.checkpoint import checkpoints
+from megavit.train.checkpoint.checkpoint import checkpoints
 from tests.end_to_end.conftest import megavit, megavit_json
 
 COMMON = ["--batch-size", "16", "--precision", "float32", "--device", "cpu"]

@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 
 from megavit.cli.app import run
 from megavit.predict.predictor import load
-from megavit.train.checkpoint import checkpoints
+from megavit.train.checkpoint.checkpoint import checkpoints
 from tests.end_to_end.conftest import megavit
 from tests.end_to_end.test_together import workers_of
 

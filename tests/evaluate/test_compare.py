@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megavit.config.target import Target
-from megavit.data.samples import Sample
+from megavit.data.dataset import Sample
 from megavit.errors import DataError
 from megavit.evaluate.compare import Comparison, changed_images, check_comparable, compare, in_order_of
-from megavit.evaluate.labels import measure_labels
+from megavit.evaluate.metrics.multilabel import measure_labels
 from megavit.predict.predictor import load
 from tests.weights.bundles import make_bundle, make_model
 

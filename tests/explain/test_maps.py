@@ -12,10 +12,10 @@ from torch import Tensor
 from megavit.config.vit import PLAIN_VIT, ZETA, Design, Pool, ViTConfig
 from megavit.errors import ConfigError
 from megavit.explain import maps as module
+from megavit.explain.attention_hooks import record
 from megavit.explain.maps import explain, relevance, rollout
 from megavit.explain.methods import Method
-from megavit.explain.record import record
-from megavit.model.positions import LearnedPositions
+from megavit.model.pos_embed import LearnedPositions
 from megavit.model.vit import MegaVit
 from tests.explain.models import BRIGHT, COLUMNS, ROWS, bright_at, looking_for_brightness
 from tests.properties.test_model import configs, images

@@ -9,7 +9,7 @@ from PIL import Image
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.vit import Size
-from megavit.data.pictures import prepare
+from megavit.data.image_dataset import prepare
 from megavit.explain.overlay import SMALLEST, overlay, seen
 
 

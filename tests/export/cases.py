@@ -10,9 +10,9 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
 from megavit.config.trust import Trust
 from megavit.config.vit import PLAIN_VIT, Design, ViTConfig
-from megavit.predict.likeness import fit_likeness
+from megavit.predict.postprocess.ood import fit_likeness
+from megavit.predict.postprocess.postprocess import MEANS, RESIDUALS, SET_LABELS, SET_SCORES, WHITENING
 from megavit.predict.predictor import Predictor, load
-from megavit.predict.trusted import MEANS, RESIDUALS, SET_LABELS, SET_SCORES, WHITENING
 from tests.engine.test_openvino import grown
 from tests.weights.bundles import make_bundle
 

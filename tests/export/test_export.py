@@ -18,12 +18,14 @@ from PIL import Image
 from megavit.config.target import Target
 from megavit.config.vit import Design, ViTConfig
 from megavit.errors import ConfigError, ExportError, OutputError
-from megavit.export import openvino_graph, openvino_resize, resize, whole
+from megavit.export import module as export_module
+from megavit.export import resize
 from megavit.export.export import export, model_size
-from megavit.export.proofs import Proof
+from megavit.export.parity import BOUNDS
+from megavit.export.parity_images import Proof
 from megavit.export.resize import input_channels
-from megavit.export.verify import BOUNDS
-from megavit.predict.exported import load_exported
+from megavit.export.targets import openvino, openvino_resize
+from megavit.predict.exported_predictor import load_exported
 from megavit.predict.predictor import Predictor, load
 from tests.engine.test_openvino import grown, preprocessing_of
 from tests.export.cases import CASES, make_predictor, pictures
@@ -157,20 +159,20 @@ def test_a_sabotaged_export_is_refused_and_leaves_nothing(target: str, wrong: st
     }
     if wrong == "channels":
         mixed = lambda real: lambda pixels, *rest: real(_reversed(pixels), *rest)  # noqa: E731
-        monkeypatch.setattr(whole, "prepared", mixed(whole.prepared))
-        monkeypatch.setattr(openvino_graph, "prepared", mixed(openvino_graph.prepared))
+        monkeypatch.setattr(export_module, "prepared", mixed(export_module.prepared))
+        monkeypatch.setattr(openvino, "prepared", mixed(openvino.prepared))
     elif wrong == "another kernel":
         monkeypatch.setattr(resize, "CUBIC", -0.75)
         monkeypatch.setattr(openvino_resize, "CUBIC", -0.75)
     else:
         with_other = {"prepared": 1, "normalise": 1}
-        for module in (whole, openvino_graph):
+        for module in (export_module, openvino):
             for name in with_other:
                 if hasattr(module, name):
                     real = getattr(module, name)
                     monkeypatch.setattr(module, name, lambda x, _, real=real: real(x, other[wrong]))
-        real_build = openvino_graph.build
-        monkeypatch.setattr(openvino_graph, "build", lambda model, _, product: real_build(model, other[wrong], product))
+        real_build = openvino.build
+        monkeypatch.setattr(openvino, "build", lambda model, _, product: real_build(model, other[wrong], product))
     with pytest.raises(ExportError, match=r"of 10 real images 'picture .*nothing is written"):
         export(predictor, target, tmp_path / "out", proofs_for(predictor))
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
@@ -181,7 +183,7 @@ def _reversed(pixels):
         return pixels.flip(1)
     from openvino import opset15 as op
 
-    return op.gather(pixels, openvino_graph.constant_int([2, 1, 0]), openvino_graph.constant_int(3))
+    return op.gather(pixels, openvino.constant_int([2, 1, 0]), openvino.constant_int(3))
 
 
 def test_int8_that_costs_too_much_is_refused(tmp_path: Path, monkeypatch) -> None:

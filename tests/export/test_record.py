@@ -12,12 +12,12 @@ import onnx
 import pytest
 from PIL import Image
 
-from megavit.data.image_file import read_image_file
+from megavit.data.decode.image_file import read_image_file
 from megavit.errors import BundleError
 from megavit.export.export import export
-from megavit.export.proofs import Proof
+from megavit.export.parity_images import Proof
 from megavit.predict.export_record import RECORD
-from megavit.predict.exported import as_input, load_exported
+from megavit.predict.exported_predictor import as_input, load_exported
 from tests.export.cases import make_predictor, pictures
 
 

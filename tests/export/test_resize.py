@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_sample_images
 
 from megavit.config.preprocessing import CropRounding, Interpolation, Preprocessing
-from megavit.data.pictures import prepare
+from megavit.data.image_dataset import prepare
 from megavit.export.resize import input_channels, prepared
 
 SIDES = st.integers(1, 70)

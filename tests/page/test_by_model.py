@@ -13,11 +13,11 @@ import torch
 from PIL import Image, PngImagePlugin
 from playwright.sync_api import Page, expect
 
-from megavit.data.decode import decode
-from megavit.data.pictures import as_channels
+from megavit.data.decode.tensor import decode
+from megavit.data.image_dataset import as_channels
 from megavit.errors import ConfigError
 from megavit.page import files, write_site
-from megavit.predict.conformal import likelier_mass
+from megavit.predict.postprocess.conformal import likelier_mass
 from tests.browser import OpenPage
 from tests.page.pictures import choose, encoded, noise, payload
 from tests.page.small_model import LABELS, UNLIKE_FROM, metadata, small_model

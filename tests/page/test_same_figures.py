@@ -5,8 +5,8 @@ import pytest
 import torch
 from playwright.sync_api import Page, expect
 
-from megavit.data.pictures import as_channels
-from megavit.predict.conformal import likelier_mass
+from megavit.data.image_dataset import as_channels
+from megavit.predict.postprocess.conformal import likelier_mass
 from tests.browser import OpenPage
 from tests.page.stand_in import StandIn
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from megavit.model.vit import MegaVit
-from megavit.weights.keys import their_shapes, to_ours, to_theirs
-from megavit.weights.peers.shapes import Known
+from megavit.weights.pretrained.mappings.key_mapping import their_shapes, to_ours, to_theirs
+from megavit.weights.pretrained.mappings.shapes import Known
 
 close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megavit.errors import BundleError
-from megavit.weights.keys import to_ours, to_theirs
-from megavit.weights.peers import dinov2_vit, dinov3_vit
+from megavit.weights.pretrained.mappings import dinov2_vit, dinov3_vit
+from megavit.weights.pretrained.mappings.key_mapping import to_ours, to_theirs
 from tests.parity.stages import assert_comes_back, assert_same, close, named, our_stages, ours_of, shapes_of
 
 BOTH = pytest.mark.parametrize("peer", [dinov2_vit, dinov3_vit], ids=["dinov2", "dinov3"])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from timm.models.eva import Eva
 from torch import Tensor
 
-from megavit.weights.peers import timm_eva02, timm_eva02_large
+from megavit.weights.pretrained.mappings import timm_eva02, timm_eva02_large
 from tests.parity.stages import assert_comes_back, assert_same, our_stages, ours_of, outputs, shaken
 
 SIZES: dict[str, Any] = {

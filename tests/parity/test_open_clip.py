@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from megavit.errors import BundleError
-from megavit.weights.candidates import fitting
-from megavit.weights.keys import to_ours, to_theirs
-from megavit.weights.layouts import LAYOUTS
-from megavit.weights.peers import open_clip_vit as peer
+from megavit.weights.pretrained.candidates import fitting
+from megavit.weights.pretrained.formats import LAYOUTS
+from megavit.weights.pretrained.mappings import open_clip_vit as peer
+from megavit.weights.pretrained.mappings.key_mapping import to_ours, to_theirs
 from tests.parity.stages import assert_comes_back, assert_same, named, our_stages, ours_of, outputs, shaken, shapes_of
 
 open_clip = pytest.importorskip("open_clip")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torchvision.models.vision_transformer import VisionTransformer
 
 from megavit.errors import BundleError
-from megavit.weights.peers import torchvision_vit as peer
+from megavit.weights.pretrained.mappings import torchvision_vit as peer
 from tests.parity.stages import assert_comes_back, assert_same, named, our_stages, ours_of, outputs, shaken, shapes_of
 
 SIZES: dict[str, Any] = {

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from vit_pytorch import SimpleViT, ViT
 
 from megavit.errors import BundleError
-from megavit.weights.keys import to_ours, to_theirs
-from megavit.weights.peers import vit_pytorch_simple, vit_pytorch_vit
+from megavit.weights.pretrained.mappings import vit_pytorch_simple, vit_pytorch_vit
+from megavit.weights.pretrained.mappings.key_mapping import to_ours, to_theirs
 from tests.parity.stages import assert_comes_back, assert_same, our_stages, ours_of, outputs, shaken, shapes_of
 
 SIZES: dict[str, Any] = {

@@ -14,8 +14,8 @@ from torch import Tensor
 from benchmarks.parity import zetascale
 from benchmarks.parity.stages import FAMILIES, their_stages
 from megavit.errors import BundleError
-from megavit.weights.keys import to_ours, to_theirs
-from megavit.weights.peers import zeta_vit as peer
+from megavit.weights.pretrained.mappings import zeta_vit as peer
+from megavit.weights.pretrained.mappings.key_mapping import to_ours, to_theirs
 from tests.parity.stages import assert_comes_back, assert_same, our_stages, ours_of, shapes_of
 
 SIZES: dict[str, Any] = {

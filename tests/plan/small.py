@@ -5,7 +5,7 @@ from typing import Any
 
 from megavit.config.presets import preset
 from megavit.config.vit import ViTConfig
-from megavit.plan.layout import Layout, Training
+from megavit.plan.parallel_layout import Layout, Training
 
 SERIAL = replace(preset("Ti", num_classes=100), depth=4)
 # The design of ViT-22B, whose attention pool is large.

@@ -11,11 +11,11 @@ from megavit.config.presets import preset
 from megavit.config.vit import ViTConfig
 from megavit.model import attention
 from megavit.plan import activations, memory
-from megavit.plan.check import MEMORY_WITHIN, TRAFFIC_WITHIN, checked
-from megavit.plan.layout import Layout, Training
 from megavit.plan.memory import fullest, moments, optimiser_state
-from megavit.plan.weights import weights_of
-from megavit.train import muon
+from megavit.plan.parallel_layout import Layout, Training
+from megavit.plan.parameters import weights_of
+from megavit.plan.trace.validate import MEMORY_WITHIN, TRAFFIC_WITHIN, checked
+from megavit.train.optim import muon
 from tests.plan.small import MODELS, PARALLEL, SERIAL, layout, training
 
 TRACED = {

@@ -2,7 +2,7 @@ import torch
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.augment import normalise
-from megavit.predict.embeddings import embeddings_of
+from megavit.predict.forward import embeddings_of
 from tests.weights.bundles import make_model
 
 

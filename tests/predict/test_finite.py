@@ -14,9 +14,9 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
 from megavit.config.trust import Trust
 from megavit.errors import BundleError, ConfigError
+from megavit.predict.postprocess.postprocess import MEANS, WHITENING
 from megavit.predict.predictor import load
-from megavit.predict.trusted import MEANS, WHITENING
-from megavit.weights.bundle import _seal
+from megavit.weights.bundle.bundle import _seal
 from tests.weights.bundles import make_bundle, make_info, make_model
 
 PIXELS = np.zeros((9, 9, 3), np.uint8)

@@ -5,7 +5,7 @@ import torch
 
 from megavit.config.target import Target
 from megavit.config.trust import Trust
-from megavit.predict.outputs import outputs
+from megavit.predict.postprocess.postprocess import outputs
 from megavit.predict.prediction import Answer, Prediction
 from megavit.predict.predictor import load
 from tests.weights.bundles import make_bundle, make_model

@@ -14,10 +14,10 @@ import torch
 
 from megavit.errors import BundleError, ConfigError
 from megavit.export.export import export
-from megavit.export.proofs import Proof
-from megavit.predict.exported import load_exported
+from megavit.export.parity_images import Proof
+from megavit.predict.exported_predictor import load_exported
 from megavit.predict.predictor import load, with_aspect_kept
-from megavit.weights.bundle import load_bundle
+from megavit.weights.bundle.bundle import load_bundle
 from tests.export.cases import make_predictor, pictures
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from megavit.errors import LostProcess, OutputError
-from megavit.runtime.ranks import ranks
+from megavit.runtime.process_group import ranks
 
 here, out = ranks(), Path(sys.argv[1])
 answer: dict[str, Any] = {}

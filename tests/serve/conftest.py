@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from megavit.config.trust import Trust
-from megavit.predict.trusted import MEANS, SET_LABELS, SET_SCORES, WHITENING
+from megavit.predict.postprocess.postprocess import MEANS, SET_LABELS, SET_SCORES, WHITENING
 from tests.serve.servers import Running, megavit_serve, stub_server
 from tests.weights.bundles import make_bundle
 

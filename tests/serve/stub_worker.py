@@ -17,7 +17,7 @@ from typing import Any
 
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.serve.settings import Options, WorkerSettings
-from megavit.serve.worker import main
+from megavit.serve.workers.worker import main
 
 
 class Stub:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from megavit.export.export import export
-from megavit.export.proofs import Proof
+from megavit.export.parity_images import Proof
 from megavit.predict.predictor import Predictor
 from tests.export.cases import make_predictor
 from tests.serve.conftest import png

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from benchmarks.serving.mutations import mutated, real_images
-from megavit.data.image_file import read_image_file
+from megavit.data.decode.image_file import read_image_file
 from megavit.errors import ImageError
 from tests.serve.servers import ROOT
 
@@ -63,7 +63,7 @@ def test_broken_images_are_refused_in_bounded_memory() -> None:
 _ONE = """
 import resource, zlib
 from benchmarks.serving.hostile import tiff, tiled_tiff
-from megavit.data.image_file import read_image_file
+from megavit.data.decode.image_file import read_image_file
 from megavit.errors import ImageError
 packed = zlib.compress(bytes(2**26), 9)
 data = tiff(tiled_tiff(1, 1, 8, 30_000, len(packed)), after=bytes(200 - 146) + packed)

@@ -64,8 +64,8 @@ def test_of_bundles_that_are_replaced_all_the_time_one_is_loaded(folder: Path) -
 
 def test_a_server_that_has_nothing_to_serve_in_time_ends_with_the_reason(tmp_path: Path) -> None:
     code = (
-        "from megavit.serve.run import serve; from megavit.serve.settings import Settings\n"
-        "from megavit.serve.sources import named_sources; import sys\n"
+        "from megavit.serve.server import serve; from megavit.serve.settings import Settings\n"
+        "from megavit.serve.model_sources import named_sources; import sys\n"
         "settings = Settings(port=0, worker='tests.serve.stub_worker', load_timeout=1)\n"
         "serve(named_sources(sys.argv[1:]), settings, print)"
     )

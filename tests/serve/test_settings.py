@@ -1,8 +1,8 @@
 import pytest
 
 from megavit.errors import ConfigError
-from megavit.serve.refusal import Refusal
-from megavit.serve.room import Room
+from megavit.serve.errors import Refusal
+from megavit.serve.request_body import Room
 from megavit.serve.settings import MOST_IMAGES, Settings
 
 

@@ -12,19 +12,21 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import OptimiserRecipe, Recipe, RunRecipe
 from megavit.config.target import Target
 from megavit.config.vit import ViTConfig
+from megavit.distributed.context import Alone, Team
 from megavit.errors import Interrupted
 from megavit.model.vit import MegaVit
-from megavit.parallel.team import Alone, Team
 from megavit.runtime.seeds import seed_all
-from megavit.train import checkpoint, loop, prepare, rollback, spikes
-from megavit.train.checkpoint import checkpoints, load_checkpoint
-from megavit.train.loop import Task
-from megavit.train.loss import CrossEntropy
-from megavit.train.pace import ByEpochs
-from megavit.train.rollback import fit_through_spikes
+from megavit.train import spike_detection
+from megavit.train.checkpoint import checkpoint
+from megavit.train.checkpoint.checkpoint import checkpoints, load_checkpoint
+from megavit.train.clock import ByEpochs
+from megavit.train.loop import build, loop, recovery
+from megavit.train.loop.loop import Task
+from megavit.train.loop.recovery import fit_through_spikes
+from megavit.train.optim.loss import CrossEntropy
+from megavit.train.progress import Silent
 from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
-from megavit.train.watch import Silent
 
 STEPS, EVERY, MARGIN, PATIENCE, LEAST = 110, 20, 10, 8, 16
 # The batch whose images break the weights, and where a run that met it goes back to.
@@ -65,11 +67,11 @@ def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
         (checkpoint, "LASTING_EVERY", EVERY),
         (loop, "LASTING_EVERY", EVERY),
         (checkpoint, "MARGIN", MARGIN),
-        (rollback, "MARGIN", MARGIN),
-        (spikes, "PATIENCE", PATIENCE),
+        (recovery, "MARGIN", MARGIN),
+        (spike_detection, "PATIENCE", PATIENCE),
         (loop, "PATIENCE", PATIENCE),
-        (spikes, "LEAST", LEAST),
-        (prepare, "windows_of", lambda _: None),  # the images are in no shards
+        (spike_detection, "LEAST", LEAST),
+        (build, "windows_of", lambda _: None),  # the images are in no shards
     ):
         monkeypatch.setattr(module, name, value)
 

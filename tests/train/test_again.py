@@ -1,6 +1,6 @@
 import os
 
-from megavit.train.again import is_restart, mark_begun
+from megavit.train.run_dir import is_restart, mark_begun
 
 
 def test_only_the_job_that_began_a_run_goes_on_with_it(tmp_path, monkeypatch):

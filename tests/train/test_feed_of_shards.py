@@ -8,13 +8,13 @@ import torch
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import DataRecipe
-from megavit.data import windows as windows_module
-from megavit.data.read import read_data
-from megavit.data.samples import LabelledImages
-from megavit.train import feed as module
-from megavit.train.feed import MOST_TOLD, Feed
-from megavit.train.prepare import batches_of
-from megavit.train.watch import Silent
+from megavit.data.dataset import LabelledImages
+from megavit.data.load import read_data
+from megavit.data.loader import shard_windows as windows_module
+from megavit.train import data as module
+from megavit.train.data import MOST_TOLD, Feed
+from megavit.train.loop.build import batches_of
+from megavit.train.progress import Silent
 from tests.data.shards.made import class_folders, flip, sharded
 from tests.train.tiny import make_task
 

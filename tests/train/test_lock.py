@@ -4,12 +4,12 @@ import sys
 import pytest
 
 from megavit.errors import OutputError
-from megavit.train.lock import only_process
+from megavit.train.run_dir import only_process
 
 HOLD = """
 import os, sys
 from pathlib import Path
-from megavit.train.lock import only_process
+from megavit.train.run_dir import only_process
 with only_process(Path(sys.argv[1])):
     child = os.fork() if sys.argv[2] == "fork" else 1
     if child == 0:

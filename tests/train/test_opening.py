@@ -1,12 +1,12 @@
 import shutil
 
 from PIL import Image
+from tests.train.test_cross_val_predict import Counting
 
 from megavit.config.recipe import Recipe
-from megavit.runtime.ranks import Ranks
-from megavit.train.opening import read_images, tell_warnings
+from megavit.runtime.process_group import Ranks
+from megavit.train.run import read_images, tell_warnings
 from tests.check.sets import scene
-from tests.train.test_out_of_fold import Counting
 
 
 def test_leaks_are_told_before_training_begins(tmp_path):

@@ -7,9 +7,9 @@ from megavit.config.recipe import AugmentRecipe, ModelRecipe, OptimiserRecipe, R
 from megavit.config.target import Target
 from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
-from megavit.train.loop import Task
-from megavit.train.loss import CrossEntropy
-from megavit.train.resolve import model_config
+from megavit.train.loop.loop import Task
+from megavit.train.optim.loss import CrossEntropy
+from megavit.train.setup.resolve import model_config
 from megavit.train.state import TrainState
 
 BATCH = 8

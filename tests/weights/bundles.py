@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.data.samples import Sample, write_samples
+from megavit.data.dataset import Sample, write_samples
 from megavit.model.vit import MegaVit
-from megavit.weights.bundle import BundleInfo, save_bundle
+from megavit.weights.bundle.bundle import BundleInfo, save_bundle
 
 LABELS = ("cat", "dog", "newt")
 

@@ -11,9 +11,9 @@ import vit_pytorch
 from torch import nn
 
 from megavit.errors import BundleError
-from megavit.weights.bundle import read_info
-from megavit.weights.convert import model_of
-from megavit.weights.source import Source, read_source
+from megavit.weights.bundle.bundle import read_info
+from megavit.weights.pretrained.pretrained import Source, read_source
+from megavit.weights.pretrained.to_bundle import model_of
 from tests.end_to_end.conftest import megavit
 
 SIZES: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 2, "num_classes": 3}

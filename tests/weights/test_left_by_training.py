@@ -11,7 +11,7 @@ from torch import nn
 from benchmarks.conversion.checkpoints import CASES, prefixed, row_of, vit
 from benchmarks.conversion.compare import EXACT
 from megavit.errors import BundleError
-from megavit.weights.source import read_source
+from megavit.weights.pretrained.pretrained import read_source
 
 
 @pytest.mark.parametrize("name", CASES)

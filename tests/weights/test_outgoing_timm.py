@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from megavit.config.vit import PLAIN_VIT, Design, ViTConfig
 from megavit.errors import BundleError
 from megavit.model.vit import MegaVit
-from megavit.weights import outgoing
-from megavit.weights.convert import model_of
-from megavit.weights.outgoing import write_for
-from megavit.weights.source import Source, read_source
+from megavit.weights.pretrained import save_checkpoint
+from megavit.weights.pretrained.pretrained import Source, read_source
+from megavit.weights.pretrained.save_checkpoint import write_for
+from megavit.weights.pretrained.to_bundle import model_of
 
 SIZES: dict[str, Any] = {
     "image_size": (16, 24), "patch_size": 8, "num_classes": 3, "dim": 32, "depth": 2, "heads": 4, "dim_head": 8,
@@ -179,7 +179,7 @@ def test_numbers_that_timm_cannot_hold_are_refused_by_name(tmp_path: Path) -> No
 def test_what_would_answer_otherwise_is_not_left_behind(
     tmp_path: Path, library: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = outgoing.WRITERS[library]
+    write = save_checkpoint.WRITERS[library]
 
     def wrong(given: Source) -> Any:
         files, tensors = write(given)
@@ -187,7 +187,7 @@ def test_what_would_answer_otherwise_is_not_left_behind(
             name: tensor + ("norm2.bias" in name or "after.bias" in name) for name, tensor in tensors.items()
         }
 
-    monkeypatch.setitem(outgoing.WRITERS, library, wrong)
+    monkeypatch.setitem(save_checkpoint.WRITERS, library, wrong)
     with pytest.raises(BundleError, match="answers otherwise; nothing of it is left"):
         write_for(library, source(design=PLAIN_VIT), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -21,9 +21,9 @@ from transformers import (
 from benchmarks.conversion.processors import cases, compare
 from megavit.data.augment import normalise
 from megavit.predict.predictor import load
-from megavit.weights.convert import model_of, write_bundle
-from megavit.weights.foreign import processor_in
-from megavit.weights.source import read_source
+from megavit.weights.pretrained.load_checkpoint import processor_in
+from megavit.weights.pretrained.pretrained import read_source
+from megavit.weights.pretrained.to_bundle import model_of, write_bundle
 from tests.weights.processors import images_of_all_sizes, prepared
 
 CASES = {case.name: case for case in cases() if case.library == "transformers"}

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from megavit.errors import BundleError
-from megavit.weights.peers import timm_eva02
-from megavit.weights.source import read_source
+from megavit.weights.pretrained.mappings import timm_eva02
+from megavit.weights.pretrained.pretrained import read_source
 
 
 def shapes_of(name: str) -> dict[str, tuple[int, ...]]:

@@ -14,7 +14,7 @@ from benchmarks.parity.stages import FAMILIES, file_tensors, shaken, table_tenso
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError, MegavitError
 from megavit.model.vit import MegaVit
-from megavit.weights.keys import Rule, Shape, as_found, check_shapes, to_ours, to_theirs
+from megavit.weights.pretrained.mappings.key_mapping import Rule, Shape, as_found, check_shapes, to_ours, to_theirs
 from tests.parity.small import SMALL
 
 Drawn = tuple[Any, nn.Module, dict[str, Any]]

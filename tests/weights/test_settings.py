@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from megavit.cli.convert import size_of
+from megavit.cli.commands.convert import size_of
 from megavit.errors import BundleError, ConfigError, MegavitError
-from megavit.weights.convert import write_bundle
-from megavit.weights.source import read_source
+from megavit.weights.pretrained.pretrained import read_source
+from megavit.weights.pretrained.to_bundle import write_bundle
 from tests.weights.bundles import make_bundle
 
 KEYS = (

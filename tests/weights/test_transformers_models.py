@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from benchmarks.conversion.compare import EXACT, REFUSED
 from benchmarks.conversion.transformers_models import built, row_of
 from megavit.errors import BundleError
-from megavit.weights.source import read_source
+from megavit.weights.pretrained.pretrained import read_source
 
 READ = [
     ("vit", "ViTForImageClassification"),

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torchvision.models import resnet18
 
 from megavit.errors import BundleError
-from megavit.weights.source import read_source
+from megavit.weights.pretrained.pretrained import read_source
 
 
 def vit(**changes: Any) -> dict[str, torch.Tensor]:
@@ -157,7 +157,7 @@ def test_one_error_says_what_is_wrong(make: Callable[[Path], Path], tmp_path: Pa
 def test_an_archive_that_would_fill_the_memory_is_not_inflated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez_compressed(tmp_path / "a.npz", a=np.zeros(10_000_000, np.float32))
     assert (tmp_path / "a.npz").stat().st_size < 100_000
-    monkeypatch.setattr("megavit.weights.files.main_memory", lambda: 10_000_000)
+    monkeypatch.setattr("megavit.weights.pretrained.checkpoint_files.main_memory", lambda: 10_000_000)
     with pytest.raises(BundleError, match="more than there is memory"):
         read_source(str(tmp_path / "a.npz"))
 

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 
 import torch
 
-from megavit.check.classes import class_findings
-from megavit.check.copies import copy_findings, exact_pairs
+from megavit.check.exact_duplicates import copy_findings, exact_pairs
 from megavit.check.files import file_findings
 from megavit.check.finding import Finding, worst_first
-from megavit.check.looks import flat_findings, look_at
-from megavit.check.near import near_pairs
-from megavit.check.shapes import Shapes, shape_findings, shapes_of
-from megavit.check.suspects import Answers, Judged, judge_labels
-from megavit.data.samples import LabelledImages
+from megavit.check.label_issues import Answers, Judged, judge_labels
+from megavit.check.near_duplicates import near_pairs
+from megavit.check.quick_checks import Shapes, class_findings, shape_findings, shapes_of
+from megavit.check.thumbnails import flat_findings, look_at
+from megavit.data.dataset import LabelledImages
 
 Tell = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""

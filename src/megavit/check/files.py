@@ -4,10 +4,10 @@ from collections import defaultdict
 from pathlib import PurePosixPath
 
 from megavit.check.finding import Finding
-from megavit.data.folders import OUTSIDE
-from megavit.data.hidden import HIDDEN, WRITTEN
-from megavit.data.image_file import NOT_AN_IMAGE
-from megavit.data.samples import LabelledImages, Skipped
+from megavit.data.dataset import LabelledImages, Skipped
+from megavit.data.decode.image_file import NOT_AN_IMAGE
+from megavit.data.sources.folder import OUTSIDE
+from megavit.data.sources.hidden import HIDDEN, WRITTEN
 
 HARMLESS = (HIDDEN, WRITTEN, OUTSIDE, "a link to a folder that is read already", "listed twice")
 """Reasons of `megavit.data` that say nothing against a file."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from megavit.config.target import joined
-from megavit.data.samples import Sample
+from megavit.data.dataset import Sample
 
 Severity = Literal["serious", "look", "note"]
 """Mend it before anything is learnt or measured; look at it; know it."""

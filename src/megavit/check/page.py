@@ -13,8 +13,8 @@ from torch import Tensor
 
 from megavit.check.check import Checked
 from megavit.check.finding import KINDS, Finding, Kind, Meaning, label_of
-from megavit.data.pictures import resize
-from megavit.data.samples import LabelledImages, Sample
+from megavit.data.dataset import LabelledImages, Sample
+from megavit.data.image_dataset import resize
 from megavit.errors import DataError
 
 SHOWN = 24

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from megavit.check.suspects import Answers
-from megavit.data.batches import batches_of, in_turn
-from megavit.data.pictures import Pictures
-from megavit.data.samples import LabelledImages, Row
+from megavit.check.label_issues import Answers
+from megavit.data.dataset import LabelledImages, Row
+from megavit.data.image_dataset import Pictures
+from megavit.data.loader.loader import batches_of, in_turn
 from megavit.data.scan import Progress
 from megavit.errors import DataError
-from megavit.evaluate.dataset import check_channels, workers_for
-from megavit.evaluate.folds import folds
-from megavit.evaluate.probe import choose_probe, fit_probe
+from megavit.evaluate.inference import check_channels, workers_for
+from megavit.evaluate.probes.cross_validation import folds
+from megavit.evaluate.probes.linear_probe import choose_probe, fit_probe
 from megavit.predict.predictor import Predictor
 
 LEAST = 20

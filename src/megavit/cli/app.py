@@ -15,22 +15,22 @@ from typing import TextIO
 
 from cyclopts import App, CycloptsError
 
-from megavit.cli.bench import bench
-from megavit.cli.calibrate import calibrate
-from megavit.cli.check import check
-from megavit.cli.convert import convert
-from megavit.cli.demo import demo
-from megavit.cli.embed import embed
-from megavit.cli.evaluate import evaluate
-from megavit.cli.explain import explain
-from megavit.cli.export import export
+from megavit.cli.commands.bench import bench
+from megavit.cli.commands.calibrate import calibrate
+from megavit.cli.commands.check import check
+from megavit.cli.commands.convert import convert
+from megavit.cli.commands.demo import demo
+from megavit.cli.commands.embed import embed
+from megavit.cli.commands.evaluate import evaluate
+from megavit.cli.commands.explain import explain
+from megavit.cli.commands.export import export
+from megavit.cli.commands.plan import plan
+from megavit.cli.commands.predict import predict
+from megavit.cli.commands.quantize import quantise
+from megavit.cli.commands.serve import serve
+from megavit.cli.commands.shard import shard
+from megavit.cli.commands.train import train
 from megavit.cli.numbers import check_numbers
-from megavit.cli.plan import plan
-from megavit.cli.predict import predict
-from megavit.cli.quantise import quantise
-from megavit.cli.serve import serve
-from megavit.cli.shard import shard
-from megavit.cli.train import train
 from megavit.config.names import printable
 from megavit.errors import ConfigError, MegavitError, signal_of
 

@@ -37,7 +37,7 @@ class ModelRecipe:
     """Which model: a row of the presets with the sizes of the data, or one that has been trained before.
 
     Attributes:
-        init: where weights to begin with are (`megavit.weights.source`), with everything that makes the model of
+        init: where weights to begin with are (`megavit.weights.pretrained`), with everything that makes the model of
             theirs; None: fresh ones. The image size and the channels are then theirs too, unless they are given.
         preset: a name of `megavit.config.presets.PRESETS`, or "auto": by the images' size and the time.
         image_size: pixels a side, the image is resized to; None: by the data. With `keep_aspect`, an image has at
@@ -162,7 +162,7 @@ class OptimiserRecipe:
 
     Attributes:
         kind: "muon" for the matrices within the layers, with AdamW for the rest; or "adamw" for all.
-        learning_rate: at its peak, for any width; of matrices `megavit.train.optimiser` derives their own from it.
+        learning_rate: at its peak, for any width; of matrices `train.optim.optimizer` derives their own from it.
         weight_decay: on matrices; norms, biases, tokens and positions have none.
         beta1, beta2: AdamW's decay of the gradient's first and second moment, in [0, 1).
         clip_norm: largest norm of the whole gradient.

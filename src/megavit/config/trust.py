@@ -19,7 +19,7 @@ class Trust:
             smoothing has taught it; taken off again.
         false_alarms: of images like those of training, this share in (0, 1) is marked as unlike them.
         threshold: of the distance from which on an image is marked; None where none was fitted.
-        measured: what came of it on the test images, as `megavit.evaluate.trust` writes it.
+        measured: what came of it on the test images, as `megavit.evaluate.uncertainty.uncertainty` writes it.
     """
 
     images: int = 0

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import AugmentRecipe
 from megavit.config.vit import pair
-from megavit.data.pictures import Images
+from megavit.data.image_dataset import Images
 
 # A random crop shows more detail when it is cut from a picture larger than the model's input.
 CROP_MARGIN = 1.25

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from megavit.data.ranges import Refused
+from megavit.data.byte_range import Refused
 from megavit.errors import DataError
 
 TIMEOUT_SECONDS = 20.0

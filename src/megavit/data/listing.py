@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from megavit.config.target import TargetKind
-from megavit.data.ranges import Range
-from megavit.data.samples import Skipped
+from megavit.data.byte_range import Range
+from megavit.data.dataset import Skipped
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from megavit.data.image_file import NOT_AN_IMAGE, examine, read_stamped
-from megavit.data.ranges import digest
+from megavit.data.byte_range import digest
+from megavit.data.decode.image_file import NOT_AN_IMAGE, examine, read_stamped
 from megavit.data.workers import in_processes, processors
 from megavit.errors import ImageError
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from megavit.config.target import TargetKind
-from megavit.data.samples import Sample
+from megavit.data.dataset import Sample
 
 
 def targets_of(samples: Sequence[Sample], target: TargetKind, classes: int) -> Tensor:

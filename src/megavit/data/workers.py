@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from megavit.errors import DataError
-from megavit.runtime.ranks import neighbours
+from megavit.runtime.process_group import neighbours
 
 MOST_WORKERS = 8
 

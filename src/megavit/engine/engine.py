@@ -13,7 +13,7 @@ from torch import Tensor
 from megavit.config.checks import check_choice
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.augment import normalise
-from megavit.data.pictures import Images
+from megavit.data.image_dataset import Images
 from megavit.errors import ConfigError
 from megavit.model.packing import by_size
 from megavit.model.vit import MegaVit

@@ -15,10 +15,10 @@ from openvino import opset15 as op
 from torch import Tensor, nn
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.engine.fold import Matrix, affine, is_norm, joined, matrix, rows
+from megavit.engine.fuse_norms import Matrix, affine, is_norm, joined, matrix, rows
 from megavit.model.attention import Attention
 from megavit.model.block import ParallelBlock, SerialBlock
-from megavit.model.feedforward import FeedForward
+from megavit.model.mlp import FeedForward
 from megavit.model.pooling import AttentionPool
 from megavit.model.vit import MegaVit
 

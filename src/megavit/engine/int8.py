@@ -12,7 +12,7 @@ from openvino import opset15 as op
 from torch import Tensor
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.engine.fold import Matrix
+from megavit.engine.fuse_norms import Matrix
 from megavit.engine.graph import Node, build, constant, plain_product
 from megavit.engine.inputs import Arrays, Inputs
 from megavit.engine.signal_stack import keeping_signal_stack

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from megavit.config.names import canonical, index_by_name
 from megavit.config.target import Target, TargetKind, joined
-from megavit.data.samples import Sample
+from megavit.data.dataset import Sample
 from megavit.errors import DataError
-from megavit.evaluate.gain import CHANCE, mcnemar, paired_change
-from megavit.evaluate.intervals import Interval, bootstrap_images
-from megavit.evaluate.primary import NAMES, primary_metric
+from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images
+from megavit.evaluate.metrics.dispatch import NAMES, primary_metric
+from megavit.evaluate.metrics.significance import CHANCE, mcnemar, paired_change
 from megavit.predict.predictor import Predictor
 
 Side = Literal["A", "B", "both", "neither"]
@@ -126,7 +126,7 @@ def compare(a: Tensor, b: Tensor, targets: Tensor, target_a: Target, target_b: T
     """Model A's answers beside model B's, to the same images.
 
     Args:
-        a, b: as `megavit.predict.outputs.outputs` gives them, classes and labels in one order.
+        a, b: as `megavit.predict.postprocess.postprocess.outputs` gives them, classes and labels in one order.
         targets: as `megavit.data.targets.targets_of` gives them; one image at least.
         target_a, target_b: of the models; of one kind.
     """

@@ -15,12 +15,12 @@ from torch import Tensor
 from megavit.config.names import canonical, index_by_name
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.augment import normalise
-from megavit.data.pictures import as_batch, prepare
+from megavit.data.image_dataset import as_batch, prepare
 from megavit.errors import BundleError, ConfigError
-from megavit.explain.focus import Focus, focus
 from megavit.explain.maps import explain
 from megavit.explain.methods import METHOD, Method
 from megavit.explain.overlay import Box, overlay, seen
+from megavit.explain.summary import Focus, focus
 from megavit.model.packing import by_size
 from megavit.model.vit import MegaVit
 from megavit.predict.predictor import Image, Predictor, read_image
@@ -154,7 +154,7 @@ def maps(
     targets: Sequence[int] | None = None,
     method: Method = METHOD,
 ) -> list[Tensor]:
-    """A map (rows, columns), float32 on the CPU, for each of some pictures as `megavit.data.pictures.prepare` gives."""
+    """A map (rows, columns), float32 on the CPU, for each of some pictures as `image_dataset.prepare` gives."""
     device = next(model.parameters()).device
     order, stacks = by_size(prepared, [(one.shape[1], one.shape[2]) for one in prepared])
     places = None if targets is None else torch.tensor([targets[i] for i in order])

@@ -8,9 +8,9 @@ from torch import Tensor
 from megavit.config.checks import check_choice
 from megavit.config.vit import Pool
 from megavit.errors import ConfigError
-from megavit.explain.integrate import chosen_logits, integrated_gradients
+from megavit.explain.attention_hooks import Recording, record
+from megavit.explain.integrated_gradients import chosen_logits, integrated_gradients
 from megavit.explain.methods import METHOD, Method
-from megavit.explain.record import Recording, record
 from megavit.model.vit import MegaVit
 
 # Attention weights at once, 128 MB in float32, of which a pass holds a few times as much: they grow with the fourth

@@ -5,7 +5,7 @@ from PIL import Image
 from torch import Tensor
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.data.pictures import as_channels, visible
+from megavit.data.image_dataset import as_channels, visible
 
 SMALLEST = 224
 """Pixels of the longer side at least: smaller pictures are enlarged, by a whole number, to be seen at all."""

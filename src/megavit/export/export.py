@@ -8,19 +8,19 @@ from typing import NamedTuple
 import numpy as np
 
 from megavit.config.checks import check_choice
-from megavit.config.exported import IMAGES, PIXELS, ExportPrecision, InputKind
+from megavit.config.export_info import IMAGES, PIXELS, ExportPrecision, InputKind
 from megavit.data.scan import Progress
 from megavit.errors import ConfigError, OutputError
-from megavit.export.about import about
-from megavit.export.consumer import consumer
+from megavit.export.docs.example_script import consumer
+from megavit.export.docs.readme import about
 from megavit.export.metadata import as_json, export_info
-from megavit.export.onnx import write_onnx
-from megavit.export.programs import open_aotinductor, open_torch, write_aotinductor, write_torch
-from megavit.export.proofs import Proof, to_calibrate
-from megavit.export.verify import BATCHES, Agreement, check, compare
-from megavit.export.whole import check_size, output_names
+from megavit.export.module import check_size, output_names
+from megavit.export.parity import BATCHES, Agreement, check, compare
+from megavit.export.parity_images import Proof, to_calibrate
+from megavit.export.targets.onnx import write_onnx
+from megavit.export.targets.torch_export import open_aotinductor, open_torch, write_aotinductor, write_torch
 from megavit.predict.export_record import reference_inputs, write_record
-from megavit.predict.exported import as_input, open_exported
+from megavit.predict.exported_predictor import as_input, open_exported
 from megavit.predict.predictor import Predictor
 from megavit.runtime.storage import new_folder, write_file, writing
 
@@ -126,7 +126,7 @@ def check_job(target: str, input: InputKind, precision: ExportPrecision, out: Pa
     if target == "web" and input != PIXELS:
         raise ConfigError("the page of --to web gives the model pixels; leave out --input")
     if target == "executorch":
-        from megavit.export.executorch import check_installed
+        from megavit.export.targets.executorch import check_installed
 
         check_installed()
         if input != IMAGES:
@@ -138,13 +138,13 @@ def check_job(target: str, input: InputKind, precision: ExportPrecision, out: Pa
 
 
 def _executorch(job: Job) -> None:
-    from megavit.export.executorch import write_executorch
+    from megavit.export.targets.executorch import write_executorch
 
     write_executorch(job.predictor, job.folder, job.metadata)
 
 
 def _open_executorch(folder: Path, predictor: Predictor) -> Run:
-    from megavit.export.executorch import open_executorch
+    from megavit.export.targets.executorch import open_executorch
 
     return open_executorch(folder, predictor)
 
@@ -159,7 +159,7 @@ def _onnx(job: Job) -> None:
 
 
 def _openvino(job: Job) -> None:
-    from megavit.export.openvino_graph import write_openvino
+    from megavit.export.targets.openvino import write_openvino
 
     bounds = None
     if job.precision == "int8":
@@ -173,7 +173,7 @@ def _openvino(job: Job) -> None:
 
 
 def _web(job: Job) -> None:
-    from megavit.export.web import write_web
+    from megavit.export.targets.web import write_web
 
     write_web(job.predictor, job.folder, job.precision, job.metadata, job.runtime)
 

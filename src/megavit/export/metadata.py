@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from megavit.config.exported import COVERAGES, ExportInfo, ExportPrecision, InputKind
-from megavit.config.files import to_dict
+from megavit.config.export_info import COVERAGES, ExportInfo, ExportPrecision, InputKind
+from megavit.config.serialization import to_dict
 from megavit.export.resize import input_channels
 from megavit.predict.predictor import Predictor
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from megavit.config.vit import ViTConfig
 from megavit.model.norm import make_norm
 from megavit.model.packing import Packing
-from megavit.model.positions import Rotation, rotate
+from megavit.model.pos_embed import Rotation, rotate
 
 # In bfloat16, up to this many tokens, a CPU computes attention 1.6 to 10 times faster by two plain matrix products
 # than by its fused kernel: measured on Zen 4 with `benchmarks/attention_on_cpu.py`. In float32 the kernel is faster.

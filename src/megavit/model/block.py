@@ -6,10 +6,10 @@ from torch.utils.checkpoint import checkpoint
 
 from megavit.config.vit import ViTConfig
 from megavit.model.attention import Attention
-from megavit.model.feedforward import FeedForward
+from megavit.model.mlp import FeedForward
 from megavit.model.norm import make_norm
 from megavit.model.packing import Packing
-from megavit.model.positions import Rotation
+from megavit.model.pos_embed import Rotation
 from megavit.model.zeta import ZetaBlock
 
 

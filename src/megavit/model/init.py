@@ -6,7 +6,7 @@ from torch import nn
 
 from megavit.model.block import LayerScale
 from megavit.model.pooling import AttentionPool
-from megavit.model.positions import LearnedPositions
+from megavit.model.pos_embed import LearnedPositions
 from megavit.model.tokens import PrefixTokens
 
 SMALL = 0.02

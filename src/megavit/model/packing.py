@@ -11,7 +11,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from megavit.model.positions import Rotation
+from megavit.model.pos_embed import Rotation
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig
-from megavit.model.feedforward import ACTIVATIONS
+from megavit.model.mlp import ACTIVATIONS
 from megavit.model.norm import make_norm
 
 

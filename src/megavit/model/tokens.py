@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from megavit.config.vit import ViTConfig
-from megavit.model.positions import Rotation
+from megavit.model.pos_embed import Rotation
 
 
 class PrefixTokens(nn.Module):

@@ -20,9 +20,9 @@ from megavit.model.block import Transformer
 from megavit.model.init import initialise
 from megavit.model.norm import make_norm
 from megavit.model.packing import by_size, pack
-from megavit.model.patches import PatchEmbedding
+from megavit.model.patch_embed import PatchEmbedding
 from megavit.model.pooling import POOLS
-from megavit.model.positions import POSITIONS, Rotation
+from megavit.model.pos_embed import POSITIONS, Rotation
 from megavit.model.tokens import PatchDrop, PrefixTokens
 
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from megavit.config.vit import ViTConfig
 from megavit.model.attention import attend, attend_packed
-from megavit.model.feedforward import FeedForward
+from megavit.model.mlp import FeedForward
 from megavit.model.norm import make_norm
 from megavit.model.packing import Packing
-from megavit.model.positions import Rotation
+from megavit.model.pos_embed import Rotation
 
 
 class ZetaAttention(nn.Module):

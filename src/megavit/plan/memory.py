@@ -8,12 +8,12 @@ from dataclasses import dataclass, fields
 
 from megavit.config.vit import ViTConfig
 from megavit.plan.activations import BFLOAT16, FLOAT32, kept
-from megavit.plan.layout import Layout, Training
-from megavit.plan.weights import Weights, weights_of
+from megavit.plan.parallel_layout import Layout, Training
+from megavit.plan.parameters import Weights, weights_of
 
 # Muon's step of the matrices of one shape: what is to be turned and its stack in float32, turning it in bfloat16.
 MUON_STEP = 2 * FLOAT32 + 2 * BFLOAT16
-# Elements of the matrices of one shape that it does so with at a time; that of `megavit.train.muon`.
+# Elements of the matrices of one shape that it does so with at a time; that of `megavit.train.optim.muon`.
 AT_ONCE = 2**27
 # Of the images: as uint8, and normalised, in float32.
 PIXEL = 1 + FLOAT32

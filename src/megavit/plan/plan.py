@@ -6,14 +6,14 @@ from typing import Any
 from megavit.config.checks import check_whole
 from megavit.config.vit import ViTConfig
 from megavit.errors import ConfigError
-from megavit.model.cost import training_flops
+from megavit.model.flops import training_flops
 from megavit.model.shapes import parameter_count
-from megavit.plan.cluster import GIB, Gpu
-from megavit.plan.duration import Duration, duration
-from megavit.plan.layout import Layout, Training, layouts, meshes
+from megavit.plan.communication import Exchange, exchanges
+from megavit.plan.hardware import GIB, Gpu
 from megavit.plan.memory import Memory, fullest
-from megavit.plan.traffic import Exchange, exchanges
-from megavit.plan.weights import padded_parameters
+from megavit.plan.parallel_layout import Layout, Training, layouts, meshes
+from megavit.plan.parameters import padded_parameters
+from megavit.plan.step_time import Duration, duration
 
 SECONDS_A_DAY = 86_400
 # Where nothing fits, so many times the GPUs are tried.

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from megavit.config.exported import EMBEDDING, PROBABILITIES, SCORE, ExportInfo, ExportPrecision
-from megavit.config.files import parse_json
+from megavit.config.export_info import EMBEDDING, PROBABILITIES, SCORE, ExportInfo, ExportPrecision
+from megavit.config.serialization import parse_json
 from megavit.errors import BundleError
 from megavit.predict.finite import NOT_FINITE, finite_rows
 from megavit.runtime.storage import sha256

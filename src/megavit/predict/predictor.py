@@ -18,23 +18,24 @@ import torch
 from torch import Tensor
 
 from megavit.config.target import TargetKind
-from megavit.data.decode import decode_with_size, from_array, from_pillow
-from megavit.data.image_file import Need
-from megavit.data.pictures import Images, as_batch, prepare
-from megavit.data.ranges import Range
+from megavit.data.byte_range import Range
+from megavit.data.decode.image_file import Need
+from megavit.data.decode.tensor import decode_with_size, from_array, from_pillow
+from megavit.data.image_dataset import Images, as_batch, prepare
 from megavit.data.shards.index import Damaged
 from megavit.data.workers import MOST_WORKERS, processors
 from megavit.engine.engine import Engine, Precision, Seen, check_precision
 from megavit.errors import BundleError, ConfigError, ImageError
-from megavit.predict.arrivals import Arrivals
-from megavit.predict.embeddings import Embedding
 from megavit.predict.finite import NOT_FINITE, finite_rows
-from megavit.predict.inputs import IsolatedRange
+from megavit.predict.forward import Embedding
+from megavit.predict.input_sources import IsolatedRange
+from megavit.predict.postprocess.postprocess import Trusted, check_tensors
 from megavit.predict.prediction import Answer, Prediction
-from megavit.predict.trusted import Trusted, check_tensors
+from megavit.predict.streaming import Arrivals
 from megavit.runtime.device import pick_device
-from megavit.weights.bundle import Bundle, BundleInfo, load_bundle
-from megavit.weights.hub import fetch, is_hub
+from megavit.runtime.process_group import ranks
+from megavit.weights.bundle.bundle import Bundle, BundleInfo, load_bundle
+from megavit.weights.pretrained.hub import fetch, is_hub
 
 Image = str | os.PathLike[str] | bytes | Range | IsolatedRange | Damaged | PIL.Image.Image | np.ndarray | Tensor
 
@@ -316,3 +317,17 @@ def read_image(image: Any, need: Need | None) -> tuple[Tensor, tuple[int, int]]:
                 "expected a path, bytes, a PIL image, a NumPy array or a tensor, got " + type(image).__name__
             )
     return pixels, (pixels.shape[1], pixels.shape[2])
+
+
+def own_device(device: str) -> str:
+    """`device`, or of several GPUs the one that is this process's.
+
+    Raises:
+        ConfigError: as `ranks`.
+    """
+    here = ranks()
+    if device not in ("auto", "cuda") or not here.many:
+        return device
+    import torch
+
+    return f"cuda:{here.local}" if torch.cuda.is_available() else device

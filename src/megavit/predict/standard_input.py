@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from megavit.data.limits import MAX_BYTES
+from megavit.data.decode.limits import MAX_BYTES
 from megavit.data.shards.index import Damaged
 
 STANDARD_INPUT = "-"

@@ -43,7 +43,7 @@ class Settings:
     precision: str = "float32"
     keep_aspect: bool = False
     api_key: str | None = None
-    worker: str = "megavit.serve.worker"
+    worker: str = "megavit.serve.workers.worker"
 
     def __post_init__(self) -> None:
         check_range("port", self.port, 0, 65_535)

@@ -38,5 +38,5 @@ class EpochRecord:
     head_logit: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types, for `megavit.config.files.from_dict`."""
+        """As plain JSON types, for `megavit.config.serialization.from_dict`."""
         return asdict(self)

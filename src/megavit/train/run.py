@@ -11,6 +11,7 @@ OUT/bundle/         what is used afterwards
 OUT/report.html     what came of it, with figures/ beside it
 """
 
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,36 +19,47 @@ from typing import Any
 
 import torch
 
-from megavit.config.files import merge
+from megavit.check.quick_checks import warnings_of
+from megavit.config.recipe import Recipe
 from megavit.config.recipes import named_recipe
-from megavit.data.samples import LabelledImages
+from megavit.config.serialization import merge
+from megavit.data.byte_range import is_url
+from megavit.data.dataset import LabelledImages
+from megavit.data.load import read_data
+from megavit.data.shards.index import is_tar
+from megavit.data.sources.demo import PREFIX
+from megavit.distributed.context import Team
 from megavit.errors import DataError
-from megavit.runtime.ranks import Ranks, ranks
+from megavit.runtime.process_group import Ranks, ranks
 from megavit.runtime.storage import check_writable
-from megavit.train.checkpoint import checkpoints, load_checkpoint, remove_unfinished
-from megavit.train.feed import Feed
-from megavit.train.finish import Trained, finish
-from megavit.train.layout import relaid, settle_layout
-from megavit.train.lock import only_process
-from megavit.train.loop import Task
-from megavit.train.opening import (
-    begin,
-    check_same,
-    read_images,
-    recorded_name,
-    still_there,
-    team_of,
-    tell_warnings,
-)
-from megavit.train.pace import ByClock, Pace, pace_of
-from megavit.train.plan import Plan, read_plan, write_plan
-from megavit.train.prepare import (
+from megavit.train.budget.measure import choose_by_time, settle_precision, time_plan
+from megavit.train.checkpoint.checkpoint import checkpoints, load_checkpoint, remove_unfinished
+from megavit.train.clock import ByClock, Pace, pace_of
+from megavit.train.data import Feed
+from megavit.train.finetune.finetune import begin_tuning, go_on_tuning
+from megavit.train.loop.build import (
     fresh,
     steps_of,
     training_feed,
     validation_feed,
 )
-from megavit.train.resolve import (
+from megavit.train.loop.loop import Task
+from megavit.train.loop.recovery import fit_through_spikes
+from megavit.train.progress import Silent, Watch
+from megavit.train.report.finalize import Trained, finish
+from megavit.train.run_dir import (
+    PLAN,
+    Plan,
+    check_place,
+    is_restart,
+    mark_begun,
+    only_process,
+    read_plan,
+    resumable,
+    write_plan,
+)
+from megavit.train.setup.parallel import relaid, settle_layout
+from megavit.train.setup.resolve import (
     check_mixing,
     choose_recipe,
     for_tuning,
@@ -55,15 +67,91 @@ from megavit.train.resolve import (
     resolve_tuning,
     settle_mixing,
 )
-from megavit.train.resumable import resumable
-from megavit.train.rollback import fit_through_spikes
+from megavit.train.setup.targets import fit_to_target, settle_balance
 from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
-from megavit.train.targets import fit_to_target, settle_balance
-from megavit.train.timing import choose_by_time, settle_precision, time_plan
-from megavit.train.tune import begin_tuning, go_on_tuning
-from megavit.train.watch import Silent, Watch
-from megavit.weights.source import Source, read_source
+from megavit.weights.pretrained.pretrained import Source, read_source
+
+
+def begin(out: Path, source: str) -> bool:
+    """Check that a run can begin in `out`, and mark it as begun; whether one that these processes began is there."""
+    if not is_restart(out):
+        check_place(out, source)
+    if not is_text(source):
+        raise DataError(f"the name {source!r} is not text, so that the run could not record it; rename the folder")
+    check_writable(out, "the run", need=0)
+    mark_begun(out)
+    return (out / PLAN).exists()
+
+
+def check_same(images: LabelledImages, crew: Ranks) -> None:
+    """Raise a DataError unless every process has read the same images."""
+    found = crew.every(images.fingerprint())
+    other = [rank for rank, fingerprint in enumerate(found) if fingerprint != found[0]]
+    if other:
+        raise DataError(
+            f"processes {', '.join(map(str, other))} read other images than process 0: {images.source} must be the "
+            "same on every machine"
+        )
+
+
+def team_of(recipe: Recipe, crew: Ranks, device: torch.device) -> Team | None:
+    """The processes that train by a settled recipe; None: this one alone."""
+    return Team(crew, recipe.parallel, device) if crew.many else None
+
+
+def recorded_name(source: str, images: LabelledImages) -> str:
+    """What the user calls the data, such that it is found from any folder."""
+    return source if images.root is None else str(Path(source).absolute())
+
+
+def still_there(source: str, out: Path) -> str:
+    """Return the recorded name of the data of the run in `out`.
+
+    Raises:
+        DataError: where there is nothing by that name any more, saying how to go on.
+    """
+    place = Path(source).parent if is_tar(source) else Path(source)
+    if source.startswith(PREFIX) or is_url(source) or place.exists():
+        return source
+    raise DataError(
+        f"the images of this run are no longer at {source}: put them back, or say where they are now, with "
+        f"megavit train --resume {shlex.quote(str(out))} DATA"
+    )
+
+
+def is_text(name: str) -> bool:
+    """Whether a file name, which can be any bytes, can also be written down."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_images(source: str, recipe: Recipe, watch: Watch) -> LabelledImages:
+    """The data, with something in each split."""
+    images = read_data(
+        source,
+        recipe.data,
+        lambda done, total: watch.progress("checking images", done, total),
+        needs=("val", "test"),
+        verify="none",
+    )
+    for split in ("train", "val", "test"):
+        if not images.of(split):
+            raise DataError(
+                f"there are no images for {split}: {images.division}. "
+                "A class gives one to each split if it has at least 3; add images, or a split of your own"
+            )
+    watch.data(images)
+    return images
+
+
+def tell_warnings(images: LabelledImages, crew: Ranks, watch: Watch) -> None:
+    """Say what shows of the images without looking at a pixel; the leader alone looks."""
+    for line in warnings_of(images) if crew.leads else []:
+        watch.say(line)
 
 
 def train(
@@ -239,7 +327,7 @@ def go(
             fit_through_spikes(state, task, pace, feeds, out, stop, watch, began)
         if not state.team.ranks.many:
             return finish(out, state, task, images, feeds[1], watch)
-        from megavit.train.gather import gathered
+        from megavit.train.checkpoint.gather import gathered
 
         whole = gathered(state)
         return state.team.ranks.first(lambda: finish(out, whole, task, images, feeds[1], watch), patient=True)

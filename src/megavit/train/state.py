@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from megavit.config.recipe import OptimiserRecipe
+from megavit.distributed.context import Alone, Team
+from megavit.distributed.dtensor_utils import local
 from megavit.errors import BundleError
 from megavit.model.vit import MegaVit
-from megavit.parallel.shards import local
-from megavit.parallel.team import Alone, Team
+from megavit.train.checkpoint.state_numbers import StateNumbers
 from megavit.train.history import EpochRecord
-from megavit.train.optimiser import make_optimisers
-from megavit.train.spikes import Spikes
-from megavit.train.state_numbers import StateNumbers
+from megavit.train.optim.optimizer import make_optimisers
+from megavit.train.spike_detection import Spikes
 
 
 @dataclass

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from megavit.data.read import survey
+from megavit.data.load import survey
 from megavit.data.shards.index import ShardIndex
 from megavit.data.shards.write import write_shards
 from tests.data.torture import encode

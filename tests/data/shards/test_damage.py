@@ -8,10 +8,10 @@ import torch
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import DataRecipe
-from megavit.data.batches import batches_of, in_turn
-from megavit.data.pictures import Pictures, load_all
-from megavit.data.read import read_data
-from megavit.data.samples import LabelledImages
+from megavit.data.dataset import LabelledImages
+from megavit.data.image_dataset import Pictures, load_all
+from megavit.data.load import read_data
+from megavit.data.loader.loader import batches_of, in_turn
 from megavit.data.shards.index import INDEX, ShardIndex
 from megavit.data.shards.verify import verify
 from megavit.errors import DataError

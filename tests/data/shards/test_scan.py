@@ -6,11 +6,11 @@ import tarfile
 import pytest
 
 from megavit.config.recipe import DataRecipe
-from megavit.data.hidden import HIDDEN
-from megavit.data.read import read_data
+from megavit.data.load import read_data
 from megavit.data.shards.index import INDEX
-from megavit.data.shards.opened import is_shards, open_shards
+from megavit.data.shards.open import is_shards, open_shards
 from megavit.data.shards.scan import split_of
+from megavit.data.sources.hidden import HIDDEN
 from megavit.errors import DataError
 from tests.data.shards.made import class_folders, picture, sharded, tar_of
 
@@ -60,7 +60,7 @@ def test_a_folder_that_is_not_ours_to_write_in_is_read_all_the_same(tmp_path, mo
     def refuse(*_):
         raise PermissionError("not yours")
 
-    monkeypatch.setattr("megavit.data.shards.opened.write_file", refuse)
+    monkeypatch.setattr("megavit.data.shards.open.write_file", refuse)
     assert open_shards(str(folder))[1].images == 24
     assert not (folder / INDEX).exists()
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from megavit.config.recipe import DataRecipe
-from megavit.data.read import read_data, survey
+from megavit.data.load import read_data, survey
 from megavit.data.shards import write as module
 from megavit.data.shards.index import INDEX, parse_index
 from megavit.errors import DataError, OutputError

@@ -14,11 +14,11 @@ from timm.models import save_for_hf
 from torch import nn
 
 from megavit.errors import BundleError
-from megavit.weights.candidates import fitting
-from megavit.weights.keys import check_shapes
-from megavit.weights.peers import timm_names
-from megavit.weights.peers.timm_architectures import ARCHITECTURES
-from megavit.weights.source import read_source
+from megavit.weights.pretrained.candidates import fitting
+from megavit.weights.pretrained.mappings import timm_names
+from megavit.weights.pretrained.mappings.key_mapping import check_shapes
+from megavit.weights.pretrained.mappings.timm_architectures import ARCHITECTURES
+from megavit.weights.pretrained.pretrained import read_source
 
 # At least one of every kind, above all those of which no shape tells the heads, the norm or the activation.
 NAMES = [

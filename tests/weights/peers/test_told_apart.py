@@ -16,11 +16,11 @@ from torchvision.models.vision_transformer import VisionTransformer as Torchvisi
 from vit_pytorch import SimpleViT, ViT
 
 from megavit.errors import BundleError, MegavitError
-from megavit.weights.candidates import fitting
-from megavit.weights.foreign import read_foreign
-from megavit.weights.keys import check_shapes, their_shapes
-from megavit.weights.layouts import LAYOUTS
-from megavit.weights.peers import dinov2_vit, dinov3_vit
+from megavit.weights.pretrained.candidates import fitting
+from megavit.weights.pretrained.formats import LAYOUTS
+from megavit.weights.pretrained.load_checkpoint import read_foreign
+from megavit.weights.pretrained.mappings import dinov2_vit, dinov3_vit
+from megavit.weights.pretrained.mappings.key_mapping import check_shapes, their_shapes
 from tests.parity import test_big_vision, test_dino, test_zeta
 
 TIMM: dict[str, Any] = {"img_size": 24, "patch_size": 8, "embed_dim": 64, "depth": 1, "num_heads": 1}

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, get_args
 
-from megavit.config.files import parse_json
+from megavit.config.serialization import parse_json
 from megavit.config.target import TargetKind
-from megavit.data.limits import MAX_BYTES
-from megavit.data.ranges import Range
+from megavit.data.byte_range import Range
+from megavit.data.decode.limits import MAX_BYTES
 from megavit.errors import DataError
 
 INDEX = "megavit-shards.json"
@@ -32,9 +32,9 @@ class Member:
         name: that it had before it came into the shard.
         target: index into the classes, of several labels a sorted tuple of such, a score; None where it has none.
         offset, size: of its file's bytes in the shard.
-        digest: of these (`megavit.data.ranges.digest`).
+        digest: of these (`megavit.data.byte_range.digest`).
         height, width: pixels, upright.
-        channels: as of `megavit.data.samples.Sample`.
+        channels: as of `megavit.data.dataset.Sample`.
     """
 
     name: str

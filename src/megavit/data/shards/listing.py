@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from megavit.config.recipe import OnCorrupt
+from megavit.data.byte_range import is_url
+from megavit.data.dataset import Skipped
 from megavit.data.listing import Candidate, Listing
-from megavit.data.ranges import is_url
-from megavit.data.samples import Skipped
 from megavit.data.scan import Facts, Progress
 from megavit.data.shards.index import INDEX, Member, Shard, ShardIndex, is_tar, ranges
-from megavit.data.shards.opened import is_shards as is_shards
-from megavit.data.shards.opened import open_shards
+from megavit.data.shards.open import is_shards as is_shards
+from megavit.data.shards.open import open_shards
 from megavit.data.shards.verify import Faults, Verify, sizes_differ, verify
 from megavit.errors import DataError
 

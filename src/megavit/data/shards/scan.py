@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from megavit.config.target import TargetKind
-from megavit.data.hidden import HIDDEN, is_hidden
-from megavit.data.image_file import examine
-from megavit.data.ranges import digest, pieces, size_of
+from megavit.data.byte_range import digest, pieces, size_of
+from megavit.data.decode.image_file import examine
 from megavit.data.scan import Progress
-from megavit.data.shards.convention import IMAGES, TARGETS, Files, Told, key_and_kind, told
 from megavit.data.shards.index import Member, Shard, ShardIndex, Target, is_name, place_of
 from megavit.data.shards.tar import Entry, entries
-from megavit.data.split_names import read_name
+from megavit.data.shards.webdataset import IMAGES, TARGETS, Files, Told, key_and_kind, told
+from megavit.data.sources.hidden import HIDDEN, is_hidden
+from megavit.data.split.split_names import read_name
 from megavit.data.workers import MOST_WORKERS, in_processes, processors
 from megavit.errors import DataError, ImageError
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from megavit.data.limits import MAX_BYTES
+from megavit.data.decode.limits import MAX_BYTES
 
 BLOCK = tarfile.BLOCKSIZE
 END = bytes(2 * BLOCK)

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal
 
-from megavit.data.ranges import AT_ONCE, pieces, size_of
+from megavit.data.byte_range import AT_ONCE, pieces, size_of
 from megavit.data.scan import Progress
 from megavit.data.shards.index import Shard, place_of, ranges
 from megavit.data.workers import MOST_WORKERS, in_processes, processors
 from megavit.errors import ImageError
 
 Verify = Literal["all", "held-out", "none"]
-"""Which shards are read before they are used: see `megavit.data.read.read_data`."""
+"""Which shards are read before they are used: see `megavit.data.load.read_data`."""
 
 # Starting processes takes about as long as reading so much.
 _MANY_BYTES = 2**29

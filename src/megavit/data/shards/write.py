@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from hashlib import blake2b, sha256
 from pathlib import Path, PurePosixPath
 
-from megavit.data.image_file import read_file
+from megavit.data.byte_range import Range, digest
+from megavit.data.decode.image_file import read_file
 from megavit.data.listing import Candidate, Listing
-from megavit.data.ranges import Range, digest
 from megavit.data.scan import Facts, Progress
-from megavit.data.shards.convention import IMAGES
 from megavit.data.shards.index import INDEX, Member, Shard, ShardIndex, Target
 from megavit.data.shards.tar import BLOCK, END, header, padding, space
+from megavit.data.shards.webdataset import IMAGES
 from megavit.data.workers import MOST_WORKERS, in_processes, processors
 from megavit.errors import DataError, ImageError, OutputError
 from megavit.runtime.storage import check_writable, new_folder, writing
@@ -55,7 +55,7 @@ class _Image:
 def write_shards(
     listing: Listing, found: Sequence[Facts | str], out: Path, *, size: int, seed: int, progress: Progress | None = None
 ) -> ShardIndex:
-    """Write the images of `megavit.data.read.survey` into shards in the new folder `out`, which appears as a whole.
+    """Write the images of `megavit.data.load.survey` into shards in the new folder `out`, which appears as a whole.
 
     The images of each split are shuffled over shards of their own; those of data without splits are divided when they
     are read, as its folder would be. Equal images, size and seed give equal bytes.

@@ -1,0 +1,112 @@
+"""`megavit check`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from megavit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from megavit.check.label_issues import Answers
+    from megavit.cli.render.training import TerminalWatch
+    from megavit.data.dataset import LabelledImages
+    from megavit.predict.predictor import Predictor
+
+MINUTES = 3.0
+
+
+def check(
+    data: Annotated[
+        str, Parameter(help="Folder of class folders, table of path and label(s) or score, shards, or demo:digits.")
+    ],
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="New folder for check.csv and a page with pictures.")] = None,
+    bundle: Annotated[
+        str | None, Parameter(help="Judge labels by this model's features: a bundle, or hf-hub:USER/NAME.")
+    ] = None,
+    minutes: Annotated[
+        float | None, Parameter(help="Without --bundle: for small models that judge labels. Default: 3.")
+    ] = None,
+    quick: Annotated[bool, Parameter(help="Do not judge labels.", negative="")] = False,
+    device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    json: Annotated[bool, Parameter(help="Print everything as JSON.", negative="")] = False,
+) -> int:
+    """Find what is wrong with your images and their labels, the worst first.
+
+    Files that cannot be read, copies and near copies (the same picture in
+    train and test is the most serious), wrong labels, empty pictures, classes
+    with few images, and more. Labels are judged by models that learnt from
+    the other images. The exit code is 1 where something is serious.
+
+    For example: megavit check photos --out checked
+    """
+    if bundle is not None and minutes is not None:
+        raise ConfigError("--minutes is for the models that are trained where there is no --bundle; leave it out")
+    if quick and (bundle is not None or minutes is not None):
+        raise ConfigError("--quick does not judge labels, and --bundle and --minutes say how to; leave one of them out")
+
+    from megavit.check.check import check as look
+    from megavit.check.write_report import check_place, write_checked
+    from megavit.cli.console import results
+    from megavit.cli.render.findings import print_checked, show_checked
+    from megavit.cli.render.training import TerminalWatch
+    from megavit.config.checks import check_positive, check_range
+    from megavit.config.recipe import DataRecipe
+    from megavit.data.load import read_data
+    from megavit.predict.predictor import load
+    from megavit.runtime.device import pick_device
+
+    if minutes is not None:
+        check_positive("minutes", minutes)
+        check_range("minutes", minutes, 0, 1_000_000)
+    pick_device(device)
+    predictor = None if bundle is None else load(bundle, device=device)
+    if out is not None:
+        check_place(out, data)
+    with TerminalWatch() as watch:
+        # As megavit train reads them, so that what it would draw for validation and test is looked at too.
+        images = read_data(
+            data, DataRecipe(), lambda done, total: watch.progress("checking images", done, total), verify="all"
+        )
+        reason = "--quick was given" if quick else not_judged(images)
+        answers = None if reason else answers_for(images, predictor, minutes or MINUTES, device, watch)
+        checked = look(images, answers, watch.progress)
+    if out is not None:
+        write_checked(out, checked, reason)
+    if json:
+        print_checked(checked, reason, out)
+    else:
+        show_checked(checked, reason)
+        if out is not None:
+            results.print(f"{out / 'check.html'} shows them with pictures; {out / 'check.csv'} lists them")
+    return 1 if checked.serious else 0
+
+
+def not_judged(images: "LabelledImages") -> str:
+    """Why the labels cannot be judged; "" where they can."""
+    from megavit.check.probe import LEAST
+
+    if images.target != "classes":
+        what = "several labels" if images.target == "labels" else "a score"
+        return f"the images have {what} each, and only a single class can be judged"
+    if len(images.samples) < LEAST:
+        return f"{len(images.samples)} images are too few to learn from; it takes {LEAST}"
+    return ""
+
+
+def answers_for(
+    images: "LabelledImages", predictor: "Predictor | None", minutes: float, device: str, watch: "TerminalWatch"
+) -> "Answers":
+    """Predictions for the images by models that have not learnt from them: on a bundle's features, or trained here."""
+    if predictor is None:
+        from megavit.train.cross_val_predict import out_of_fold
+
+        return out_of_fold(images, minutes, watch, device)
+    from megavit.check.probe import probe_answers
+    from megavit.data.dataset import read_samples
+    from megavit.weights.bundle.bundle import SAMPLES
+
+    known = read_samples(predictor.folder / SAMPLES)
+    return probe_answers(predictor, images, known, lambda done, total: watch.progress("embedding images", done, total))

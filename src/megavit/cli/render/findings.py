@@ -1,0 +1,93 @@
+"""What a check found, on the terminal and as JSON."""
+
+from collections import defaultdict
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from megavit.check.check import Checked
+from megavit.check.finding import KINDS, Finding, Kind, Severity
+from megavit.cli.console import notes, print_json, print_table, printable, results, show_notes
+
+SHOWN = 3
+"""Findings of a kind."""
+_STYLES: dict[Severity, str] = {"serious": "red", "look": "yellow", "note": "dim"}
+
+
+def show_checked(checked: Checked, reason: str) -> None:
+    """A table of the kinds, the worst first, then the first findings of each.
+
+    Args:
+        reason: why labels were not judged; "" where they were.
+    """
+    images, shapes = checked.images, checked.shapes
+    sizes = ", ".join(f"{count:,} {split}" for split, count in images.sizes().items() if count)
+    results.print(f"{len(images.samples):,} images: {sizes} ({printable(images.division)})", style="bold")
+    results.print(
+        f"{_spread(shapes.width)} × {_spread(shapes.height)} pixels; channels: "
+        + ", ".join(f"{channels} in {count:,}" for channels, count in shapes.channels.items())
+    )
+    if checked.judged:
+        judged = checked.judged
+        results.print(f"labels judged by {judged.judge}: {judged.agreement:.1%} of {judged.images:,} as given")
+        if judged.weak:
+            notes.print("that is hardly better than guessing: nothing is concluded from it", style="yellow")
+    show_notes(images.notes)
+    by_kind: dict[Kind, list[Finding]] = defaultdict(list)
+    for finding in checked.findings:
+        by_kind[finding.kind].append(finding)
+    if by_kind:
+        print_table(
+            "",
+            ["what", "", "found"],
+            [[KINDS[kind].title, KINDS[kind].severity, f"{len(findings):,}"] for kind, findings in by_kind.items()],
+        )
+    for kind, findings in by_kind.items():
+        meaning = KINDS[kind]
+        results.print(f"\n{meaning.title.capitalize()}. {meaning.advice}", style=_STYLES[meaning.severity])
+        for finding in findings[:SHOWN]:
+            results.print(f"  {_told(finding)}")
+        if len(findings) > SHOWN:
+            results.print(f"  … and {len(findings) - SHOWN:,} more")
+    results.print()
+    if reason:
+        notes.print(f"labels were not judged: {reason}", style="dim")
+    serious = sum(finding.severity == "serious" for finding in checked.findings)
+    if serious:
+        results.print(f"{serious:,} serious of {len(checked.findings):,} findings", style="bold")
+    else:
+        results.print("nothing serious was found", style="bold")
+
+
+def print_checked(checked: Checked, reason: str, out: Path | None) -> None:
+    """Everything, as one JSON object."""
+    images, judged = checked.images, checked.judged
+    labels: dict[str, Any] = {"judged": judged is not None, "reason": reason or None}
+    if judged is not None:
+        labels |= {"judge": judged.judge, "images": judged.images, "agreement": judged.agreement, "weak": judged.weak}
+    print_json(
+        {
+            "source": images.source,
+            "target": images.target,
+            "images": len(images.samples),
+            "splits": images.sizes(),
+            "division": images.division,
+            "notes": list(images.notes),
+            "counts": images.counts(),
+            "shapes": asdict(checked.shapes),
+            "labels": labels,
+            "serious": checked.serious,
+            "findings": [finding.to_dict() for finding in checked.findings],
+            "out": None if out is None else str(out),
+        }
+    )
+
+
+def _told(finding: Finding) -> str:
+    names = "  ".join(finding.images[:2]) + (f"  and {len(finding.images) - 2:,} more" * (len(finding.images) > 2))
+    return printable(f"{names}: {finding.sentence}" if names else finding.sentence)
+
+
+def _spread(sides: tuple[int, int, int]) -> str:
+    least, _, most = sides
+    return f"{least}" if least == most else f"{least} to {most}"

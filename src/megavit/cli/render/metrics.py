@@ -1,0 +1,185 @@
+"""Metrics on the terminal: a headline, then figures with their intervals, by the kind of target."""
+
+import shlex
+
+from megavit.cli.console import notes, print_json, print_table, results, share
+from megavit.evaluate.metrics.bootstrap import Interval
+from megavit.evaluate.metrics.classification import Metrics, worst_confusions
+from megavit.evaluate.metrics.dispatch import AnyMetrics
+from megavit.evaluate.metrics.multilabel import LabelsMetrics
+from megavit.evaluate.metrics.regression import ScoreMetrics
+from megavit.evaluate.report.text import about_groups, figure, figure_with_interval, name
+from megavit.evaluate.robustness.robustness import Robustness
+from megavit.evaluate.subgroups import Groups
+from megavit.evaluate.uncertainty.uncertainty import TrustMetrics
+from megavit.train.report.finalize import Trained
+
+MOST_CLASSES_SHOWN = 30
+CONFUSIONS_SHOWN = 5
+
+
+def headline(metrics: AnyMetrics) -> str:
+    match metrics:
+        case Metrics():
+            figure = f"accuracy {share(metrics.accuracy)}"
+        case LabelsMetrics():
+            figure = f"mean average precision {_share(metrics.mean_average_precision)}"
+        case ScoreMetrics():
+            figure = f"mean absolute error {_number(metrics.mae)}"
+    return f"{figure} on {metrics.images:,} test images"
+
+
+def show_metrics(metrics: AnyMetrics) -> None:
+    results.print(headline(metrics), style="bold")
+    match metrics:
+        case Metrics():
+            _show_classes(metrics)
+        case LabelsMetrics():
+            _show_labels(metrics)
+        case ScoreMetrics():
+            _show_scores(metrics)
+
+
+def _show_classes(metrics: Metrics) -> None:
+    named = {
+        "accuracy": metrics.accuracy,
+        "top-5 accuracy": metrics.top5,
+        "balanced accuracy": metrics.balanced_accuracy,
+        "macro F1": metrics.macro_f1,
+    }
+    print_table("", ["", ""], [[name, share(interval)] for name, interval in named.items() if interval])
+    if len(metrics.classes) <= MOST_CLASSES_SHOWN:
+        rows = [
+            [one.name, str(one.images), *map(_percent, (one.precision, _value(one.recall), one.f1))]
+            for one in metrics.per_class
+        ]
+        print_table("By class", ["class", "images", "precision", "recall", "F1"], rows)
+    confused = [[true, predicted, str(n)] for true, predicted, n in worst_confusions(metrics, CONFUSIONS_SHOWN)]
+    if confused:
+        print_table("Most confused", ["is", "taken for", "images"], confused)
+
+
+def _show_labels(metrics: LabelsMetrics) -> None:
+    rows = [
+        ["mean average precision", _share(metrics.mean_average_precision)],
+        ["of a random order", f"{metrics.chance:.1%}"],
+        ["macro F1", _share(metrics.macro_f1)],
+        ["micro F1", _share(metrics.micro_f1)],
+        ["all labels right", share(metrics.exact)],
+    ]
+    print_table("", ["", ""], rows)
+    if len(metrics.per_label) <= MOST_CLASSES_SHOWN:
+        rows = [
+            [
+                one.name,
+                str(one.images),
+                _percent(_value(one.average_precision)),
+                f"{one.threshold:.2f}",
+                *map(_percent, (one.precision, _value(one.recall), one.f1)),
+            ]
+            for one in metrics.per_label
+        ]
+        columns = ["label", "images", "average precision", "threshold", "precision", "recall", "F1"]
+        print_table("By label", columns, rows)
+
+
+def _show_scores(metrics: ScoreMetrics) -> None:
+    rows = [
+        ["mean absolute error", _number(metrics.mae)],
+        [f"of always saying {metrics.median:.4g}, the median", f"{metrics.baseline_mae:.4g}"],
+        ["root mean squared error", _number(metrics.rmse)],
+        [f"of always saying {metrics.mean:.4g}, the mean", f"{metrics.baseline_rmse:.4g}"],
+        ["R²", _number(metrics.r2)],
+        ["Spearman correlation", _number(metrics.spearman)],
+    ]
+    print_table("", ["", ""], rows)
+
+
+def _share(interval: Interval | None) -> str:
+    return "–" if interval is None else share(interval)
+
+
+def _number(interval: Interval | None) -> str:
+    if interval is None:
+        return "–"
+    return f"{interval.value:.4g} (95%: {interval.low:.4g} to {interval.high:.4g})"
+
+
+def _value(interval: Interval | None) -> float | None:
+    return None if interval is None else interval.value
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
+
+
+def show_trust(found: TrustMetrics) -> None:
+    rows = []
+    if found.before and found.after:
+        rows.append(["probabilities are off by", share(found.after.error)])
+        if found.before != found.after:
+            rows.append(["before they were calibrated", share(found.before.error)])
+    if found.false_alarms:
+        rows.append(["marked as unlike training", share(found.false_alarms)])
+    if rows:
+        print_table("Trust", ["", ""], rows)
+    if found.coverages:
+        of_classes = found.coverages[0].least is not None
+        columns = ["coverage asked", "got", "classes in a set" if of_classes else "width"]
+        sizes = [[f"{one.asked:.0%}", share(one.got), f"{one.size:.4g}"] for one in found.coverages]
+        print_table("", columns, sizes)
+
+
+def show_calibration(found: TrustMetrics) -> None:
+    """In a line."""
+    if found.after:
+        results.print(f"its probabilities are off by {found.after.error.value:.1%} on average")
+
+
+def show_groups(found: Groups) -> None:
+    """A row a group, the worst first, and whether they differ by more than chance."""
+    rows = [
+        [name(group.value), f"{group.images:,}", figure_with_interval(found.metric, group.metric)]
+        for group in found.groups
+    ]
+    print_table(f"By {found.column}", [found.column, "images", found.metric], rows)
+    results.print(about_groups(found))
+
+
+def show_robustness(found: Robustness) -> None:
+    """A row a corruption, a column a strength."""
+    if found.images < found.of:
+        notes.print(f"corrupted: {found.images:,} of the {found.of:,} images, spread over them", style="yellow")
+    rows = [
+        [
+            one.name,
+            *(figure(found.metric, interval.value) for interval in one.strengths),
+            figure_with_interval(found.metric, one.mean),
+        ]
+        for one in found.corruptions
+    ]
+    strengths = [str(place) for place, _ in enumerate(found.corruptions[0].strengths, start=1)]
+    print_table(f"Corrupted pictures, by strength: {found.metric}", ["", *strengths, "mean"], rows)
+    results.print(
+        f"as they are {figure_with_interval(found.metric, found.clean)}, "
+        f"corrupted on average {figure_with_interval(found.metric, found.mean)}"
+    )
+
+
+def show_trained(trained: Trained, *, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "run": str(trained.folder),
+                "bundle": str(trained.bundle),
+                "report": str(trained.report),
+                "test": trained.metrics.to_dict(),
+                "trust": trained.trust.to_dict(),
+            }
+        )
+        return
+    results.print(headline(trained.metrics), style="bold")
+    show_calibration(trained.trust)
+    results.print(f"report: {trained.report}")
+    results.print(f"bundle: {trained.bundle}")
+    results.print(f"try it: megavit predict {shlex.quote(str(trained.folder))} IMAGE ...")

@@ -1,0 +1,311 @@
+"""What a set of labelled images is once it has been read: names, labels and splits, but no pixels."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from json.encoder import encode_basestring_ascii as quoted
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import torch
+
+from megavit.config.recipe import OnCorrupt
+from megavit.config.target import TargetKind, joined
+from megavit.data.byte_range import Range, digest
+from megavit.data.decode.image_file import read_stamped
+from megavit.data.decode.tensor import decode
+from megavit.data.replacement import StandIns
+from megavit.data.split.split_names import SPLITS
+from megavit.errors import DataError, ImageError, OutputError
+from megavit.runtime.csv_files import TableError, csv_text, read_csv, restored
+
+T = TypeVar("T")
+_ROWS = 4096  # that are hashed at a time
+
+TargetValue = int | tuple[int, ...] | float
+"""A class's index, the sorted indices of the labels, or a score, as `LabelledImages.target` says."""
+
+COLUMN: dict[TargetKind, str] = {"classes": "label", "labels": "labels", "score": "score"}
+"""Of a table, for each kind of target."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One readable image.
+
+    Attributes:
+        name: its path relative to the data's root, with "/", or its id in a demo set.
+        target: index into the classes; of several labels, a tuple of such; or a score, a float.
+        split: "train", "val" or "test".
+        height, width: pixels, upright.
+        channels: 1 where it is stored as grey, 3 for colour, or as many as an array or a TIFF has.
+        digest: of the file's bytes (BLAKE2b, 8 bytes, in hex); equal for identical files.
+        at: where its bytes are, in a shard; None for a file of its own.
+        stamp: of a file of its own, when it was read first (`megavit.data.decode.image_file.read_stamped`).
+    """
+
+    name: str
+    target: TargetValue
+    split: str
+    height: int
+    width: int
+    channels: int
+    digest: str
+    at: Range | None = field(default=None, compare=False)
+    stamp: int | None = field(default=None, compare=False)
+
+    @property
+    def label(self) -> int:
+        """The class's index; a TypeError for images with labels or a score, which must not be taken for it."""
+        if not isinstance(self.target, int):
+            raise TypeError(f"{self.name!r} has no single class: its target is {self.target!r}")
+        return self.target
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The labels' indices; a TypeError for images with one class or a score."""
+        if not isinstance(self.target, tuple):
+            raise TypeError(f"{self.name!r} has no labels: its target is {self.target!r}")
+        return self.target
+
+    @property
+    def score(self) -> float:
+        """The score; a TypeError for images with a class or labels."""
+        if not isinstance(self.target, float):
+            raise TypeError(f"{self.name!r} has no score: its target is {self.target!r}")
+        return self.target
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """One file or folder that was found and not used, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImages:
+    """A set of images, each with its target.
+
+    Attributes:
+        source: what the user asked for.
+        root: the folder that names are relative to, or that shards are in; None for images in `memory` or at a URL.
+        classes: names of the classes, or labels, in the order of their indices; none for scores.
+        samples: every readable image, sorted by name.
+        skipped: what was found and not used.
+        division: a sentence on how the images were split.
+        memory: name to uint8 (C, H, W), for sets that are not files.
+        target: what every image has: one class, labels, or a score.
+        on_corrupt: what to do where the bytes in a shard are damaged: "skip" or "fail", as of `DataRecipe`.
+        notes: sentences on how it was read that the person whose data it is should see.
+    """
+
+    source: str
+    root: Path | None
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    skipped: tuple[Skipped, ...]
+    division: str
+    memory: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
+    target: TargetKind = "classes"
+    on_corrupt: OnCorrupt = "skip"
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    _made: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, make: Callable[["LabelledImages"], T]) -> T:
+        """Return what a function makes of these images, which it is asked for once: they do not change."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        return self._made[make]
+
+    def of(self, split: str) -> tuple[Sample, ...]:
+        """The samples of "train", "val" or "test"."""
+        return tuple(sample for sample in self.samples if sample.split == split)
+
+    def sizes(self) -> dict[str, int]:
+        """Images by split; every split is there, if only with 0."""
+        found = Counter(sample.split for sample in self.samples)
+        return {split: found[split] for split in SPLITS}
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Images by split and class, or label; every split and every class is there, if only with 0."""
+        found: Counter[tuple[str, int]] = Counter()
+        for (split, target), images in Counter((sample.split, sample.target) for sample in self.samples).items():
+            found.update({(split, label): images for label in _indices(target)})
+        return {split: {name: found[split, label] for label, name in enumerate(self.classes)} for split in SPLITS}
+
+    def skipped_by_reason(self) -> dict[str, int]:
+        """How many were skipped for each reason, the most frequent first."""
+        return dict(Counter(skipped.reason for skipped in self.skipped).most_common())
+
+    def fingerprint(self) -> str:
+        """32 hex digits that change with any image's bytes, name, target or split, and with nothing else."""
+        return self.once(_fingerprint)
+
+    def pixels(self, sample: Sample, need: tuple[int, int] | None = None) -> torch.Tensor:
+        """Return uint8 (C, H, W) of a sample, as `decode` gives it; `need` is the (height, width) to be made of it.
+
+        Raises:
+            DataError: naming its file, where it cannot be read any more, or is not what it was.
+        """
+        if sample.at is None and self.root is None:
+            return self.memory[sample.name]
+        try:
+            return decode(self._content(sample) if sample.at is None else self.sound(sample)[1], need)
+        except ImageError as error:
+            raise self.lost(sample, error.reason) from error
+
+    def _content(self, sample: Sample) -> bytes:
+        """Return the bytes of a sample's own file, which are those that were scanned."""
+        assert self.root is not None
+        data, stamp = read_stamped(self.root / sample.name)
+        # Hashing costs up to a tenth of decoding; what the system says of an untouched file is enough.
+        if (stamp is None or stamp != sample.stamp) and digest(data) != sample.digest:
+            raise DataError(
+                f"{sample.name!r} of {self.source!r} is not what it was when the run began: its bytes have changed. "
+                "Put it back as it was, or start again"
+            )
+        return data
+
+    def lost(self, sample: Sample, reason: str) -> DataError:
+        """Return the error for a sample that could be read when the data was scanned, and cannot any more."""
+        return DataError(
+            f"{sample.name!r} of {self.source!r} could be read before and cannot any more: {reason}. "
+            "Restore it, or start again without it"
+        )
+
+    def sound(self, sample: Sample) -> tuple[Sample, bytes, Skipped | None]:
+        """A sample of a shard, its bytes, and None; or of what stands for it (`StandIns`), and why.
+
+        Raises:
+            ImageError: where its bytes are damaged and nothing may stand for it.
+            DataError: where the shard cannot be reached.
+        """
+        assert sample.at is not None
+        try:
+            return sample, sample.at.read(), None
+        except ImageError as error:
+            reason = error.reason
+        if self.on_corrupt == "skip":
+            for other in (self.samples[place] for place in self.once(_stand_ins).of(sample)):
+                if other.at is not None:
+                    with suppress(ImageError):
+                        return other, other.at.read(), Skipped(sample.name, reason)
+        raise ImageError(reason)
+
+
+def _stand_ins(images: LabelledImages) -> StandIns:
+    return StandIns(images.samples)
+
+
+def _fingerprint(images: LabelledImages) -> str:
+    """The hash of (name, target, split, digest) of each sample, as JSON; of a million in about a second."""
+    whole = blake2b(digest_size=16)
+    targets = {target: json.dumps(_named(target, images.classes)) for target in {one.target for one in images.samples}}
+    rows: list[str] = []
+    for sample in sorted(images.samples, key=attrgetter("name")):
+        # Of scores 0.0 and -0.0 are the same key.
+        target = repr(sample.target) if isinstance(sample.target, float) else targets[sample.target]
+        name, digest = quoted(sample.name), quoted(sample.digest)
+        rows.append(f'[{name}, {target}, "{sample.split}", {digest}]')
+        if len(rows) == _ROWS:
+            whole.update("".join(rows).encode("ascii"))
+            rows.clear()
+    whole.update("".join(rows).encode("ascii"))
+    return whole.hexdigest()
+
+
+def _indices(target: TargetValue) -> tuple[int, ...]:
+    match target:
+        case int() as label:
+            return (label,)
+        case tuple() as labels:
+            return labels
+        case _:
+            return ()
+
+
+def _named(target: TargetValue, classes: Sequence[str]) -> str | list[str] | float:
+    """A sample's target as plain JSON types, with names instead of indices."""
+    match target:
+        case int() as label:
+            return classes[label]
+        case tuple() as labels:
+            return [classes[label] for label in labels]
+        case score:
+            return score
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a table written by `write_samples`; `target` is as it stands there: names, or a number."""
+
+    name: str
+    target: str
+    split: str
+    digest: str
+
+
+def write_samples(
+    path: Path, samples: Sequence[Sample], classes: Sequence[str], target: TargetKind = "classes"
+) -> None:
+    """Write the CSV of `samples_csv`.
+
+    Raises:
+        OutputError: where `path` cannot be written.
+    """
+    try:
+        path.write_bytes(samples_csv(samples, classes, target))
+    except OSError as error:
+        raise OutputError(f"the list of samples cannot be written to {str(path)!r}: {error.strerror}") from error
+
+
+def samples_csv(samples: Sequence[Sample], classes: Sequence[str], target: TargetKind = "classes") -> bytes:
+    """A CSV of name, label (or labels, as `joined` has them, or score), split and digest.
+
+    Names that are not text are written as the bytes they are, so that any file name survives.
+    """
+    rows = (
+        (
+            sample.name,
+            joined(named) if isinstance(named := _named(sample.target, classes), list) else named,
+            sample.split,
+            sample.digest,
+        )
+        for sample in samples
+    )
+    return csv_text(_header(target), rows)
+
+
+def read_samples(path: Path) -> tuple[Row, ...]:
+    """The lines of a table written by `write_samples`.
+
+    Raises:
+        DataError: where it cannot be read, or is not such a table.
+    """
+    headers = [_header(target) for target in get_args(TargetKind)]
+    try:
+        with path.open("rb") as file:
+            rows = read_csv(file, errors="surrogateescape")
+            header = next(rows, (0, []))[1]
+            lines = [restored(line) for _, line in rows]
+    except OSError as error:
+        raise DataError(f"the list of samples {str(path)!r} cannot be read: {error.strerror}") from error
+    except TableError as error:
+        raise DataError(f"the list of samples {str(path)!r} is damaged: {error}") from error
+    if tuple(header) not in headers:
+        known = " or ".join(",".join(header) for header in headers)
+        raise DataError(f"the list of samples {str(path)!r} must begin with the line {known}")
+    for number, line in enumerate(lines, start=1):
+        if len(line) != len(header) or line[2] not in SPLITS:
+            raise DataError(f"sample {number} of {str(path)!r} must be {', '.join(header)}; got {line!r}")
+    return tuple(Row(*line) for line in lines)
+
+
+def _header(target: TargetKind) -> tuple[str, str, str, str]:
+    return ("name", COLUMN[target], "split", "digest")

@@ -1,0 +1,278 @@
+"""Pictures from anyone as arrays of uint8, without trusting a byte of them, and without PyTorch.
+
+Pillow decodes, behind limits of our own that are checked once its header is read and before any pixel is. What it
+does not know (.npy arrays, TIFF of many bands) is read beside it.
+"""
+
+import io
+import logging
+import math
+import os
+import re
+import stat
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
+
+from megavit.data.decode.color_modes import to_array
+from megavit.data.decode.limits import MAX_PIXELS, MAX_TEXT_BYTES, check_bytes, check_size, check_tile
+from megavit.data.decode.multiband_tiff import TIFF_SIGNATURES, has_bands, read_bands
+from megavit.data.decode.npy import NPY_SIGNATURE, read_npy
+from megavit.data.decode.structure_guard import check_exif, check_structure
+from megavit.errors import ImageError
+
+FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
+"""What Pillow reads for us, by its names; the content of a file decides, not its suffix."""
+
+DRAFT_MARGIN = 2
+"""A JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves this many times the pixels a side that are needed, so that
+the resizing afterwards decides the look: on photographs and drawings at least 33 dB from decoding in full."""
+
+SETTLED_SECONDS = 2.5
+"""File systems keep times in steps of up to two seconds: two changes within one step have the same time."""
+
+NOT_AN_IMAGE = "not an image"
+DAMAGED = "damaged or cut short"
+
+# Python prints what is logged where nobody has said what to do with it; damaged files are no news.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+_SIGNATURE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|RIFF....WEBP|II\*\0|MM\0\*", re.DOTALL)
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture upright, by its EXIF orientation (CIPA DC-008, section 4.6.5)."""
+_SIDEWAYS = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
+
+
+Need = tuple[int, int] | Callable[[int, int], tuple[int, int]]
+"""(height, width) that a picture will be made smaller to, upright, or what says it of the picture's own."""
+
+
+def read_image_file(
+    source: Path | bytes, need: Need | None = None, max_pixels: int = MAX_PIXELS
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """The picture in a file, or in the bytes of one: uint8 (H, W, C), and its (height, width) at full scale.
+
+    What it is of what is stored: see `megavit.data.decode.tensor.decode`, which gives it as a tensor.
+
+    Args:
+        max_pixels: above which a picture is refused with `TooManyPixels`, once its header is read.
+
+    Raises:
+        ImageError: for everything that cannot be read or is beyond the limits, with a short reason.
+    """
+    return _decode(source if isinstance(source, bytes) else read_file(source), need, max_pixels)
+
+
+def examine(data: bytes) -> tuple[int, int, int]:
+    """(channels, height, width) of the picture in a file's bytes, once all of them are read.
+
+    Much faster than `read_image_file` for JPEG, which is read to its end but hardly computed.
+
+    Raises:
+        ImageError: exactly where `read_image_file` does.
+    """
+    pixels, (height, width) = _decode(data, (1, 1))
+    return pixels.shape[2], height, width
+
+
+def _decode(data: bytes, need: Need | None, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, tuple[int, int]]:
+    """The picture, and its (height, width) at full scale."""
+    check_bytes(len(data))
+    if data.startswith((b"P1", b"P2", b"P3")) and len(data) > MAX_TEXT_BYTES:
+        raise ImageError(f"a picture in digits above the limit of {MAX_TEXT_BYTES // 2**20} MiB")
+    with _refusals(data[:16]):
+        check_structure(data)
+        if data.startswith(NPY_SIGNATURE):
+            return _whole(read_npy(data, max_pixels))
+        if data.startswith(TIFF_SIGNATURES) and has_bands(data):
+            return _whole(read_bands(data, max_pixels))
+        with _open(data) as image:
+            check_size(*image.size, max_pixels)
+            if isinstance(image, TiffImageFile) and TILEWIDTH in image.tag_v2:
+                check_tile(image.tag_v2[TILEWIDTH], image.tag_v2[TILELENGTH], max_pixels)
+            if image.format in ("JPEG", "MPO"):
+                return _from_jpeg(image, need)
+            if image.format != "PNG":
+                return _whole(_pixels(image))
+            image.verify()  # decoding skips the checksums, so that a flipped bit can pass
+        with _open(data) as image:
+            return _whole(_pixels(image))
+
+
+def _from_jpeg(image: Image.Image, need: Need | None) -> tuple[np.ndarray, tuple[int, int]]:
+    sideways = _orientation(image) in _SIDEWAYS
+    whole = image.size if sideways else image.size[::-1]
+    if need is not None:
+        sides = need(*whole) if callable(need) else need
+        least = [math.ceil(side * DRAFT_MARGIN) for side in sides]
+        image.draft(None, (least[0], least[1]) if sideways else (least[1], least[0]))
+    return _pixels(image), whole
+
+
+def _whole(pixels: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+    return pixels, (pixels.shape[0], pixels.shape[1])
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a regular file; of nothing else, as a pipe or a device would keep us waiting.
+
+    Raises:
+        ImageError: where there is none, or it is empty, too large, or not ours to read.
+    """
+    return read_stamped(path)[0]
+
+
+def read_stamped(path: Path) -> tuple[bytes, int | None]:
+    """Return the bytes of a regular file, and a number that is another one when they have changed.
+
+    The number follows from what the system keeps of the file: its size, its inode, when its content and when its
+    entry were changed. Two readings with the same number read the same bytes, without comparing them. There is none,
+    None, where the file was changed so lately that the next change might not show in these times.
+
+    Raises:
+        ImageError: as `read_file`.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
+        check_bytes(status.st_size)
+        with path.open("rb") as file:
+            before = _stamp(os.fstat(file.fileno()))
+            # Not up to the limit: Python first sets aside as much memory as it is asked to read.
+            data = file.read(status.st_size)
+            after = _stamp(os.fstat(file.fileno()))
+        return data, after if after == before else None
+    except ImageError:
+        raise
+    except FileNotFoundError as error:
+        raise ImageError("no such file") from error
+    except PermissionError as error:
+        raise ImageError("no permission to read it") from error
+    except OSError as error:
+        raise ImageError((error.strerror or "cannot be read").lower()) from error
+    except ValueError as error:
+        raise ImageError("not a possible file name") from error
+
+
+def _stamp(status: os.stat_result) -> int | None:
+    if time.time() - max(status.st_mtime, status.st_ctime) < SETTLED_SECONDS:
+        return None
+    return hash((status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns))
+
+
+def from_pillow(image: Image.Image) -> np.ndarray:
+    """A Pillow picture as `read_image_file` would give it: uint8 (H, W, C), upright, transparency on white.
+
+    Raises:
+        ImageError: where it has no pixels, cannot be loaded, or has a mode without a known scale.
+    """
+    with _refusals():
+        return _pixels(image)
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    image.load()
+    if not image.width or not image.height:
+        raise ImageError("no pixels")
+    pixels = to_array(image)
+    # Turned last, as what Pillow turns forgets which format it came from.
+    turn = _orientation(image)
+    if turn is not None:
+        pixels = np.array(Image.fromarray(pixels).transpose(turn))
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _orientation(image: Image.Image) -> Image.Transpose | None:
+    try:
+        if isinstance(profile := image.info.get("Raw profile type exif"), str):  # of a PNG, as Pillow reads it
+            check_exif(bytes.fromhex("".join(profile.split("\n")[3:])))
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # noqa: BLE001 - damaged EXIF raises nearly anything, and says nothing of the pixels
+        return None
+
+
+def _open(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data), formats=_formats())
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow has."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@contextmanager
+def _refusals(head: bytes = b"") -> Iterator[None]:
+    """Whatever goes wrong inside is an ImageError; `head` tells damaged images from other files."""
+    try:
+        with _unheard():
+            yield
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(DAMAGED if _SIGNATURE.match(head) else NOT_AN_IMAGE) from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"more pixels than the limit of {MAX_PIXELS // 10**6} million") from error
+    except MemoryError as error:
+        raise ImageError("more pixels than there is memory for") from error
+    except Exception as error:
+        raise ImageError(DAMAGED) from error
+
+
+_lock = threading.Lock()
+_inside = 0
+_filters = warnings.catch_warnings()
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Pillow's warnings are ignored inside: its limits are replaced by ours, the rest is about metadata.
+
+    The filters belong to the whole process: the first thread to come sets them, the last to go resets them.
+    """
+    global _inside, _filters
+    with _lock:
+        if not _inside:
+            _filters = warnings.catch_warnings()
+            _filters.__enter__()
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                _filters.__exit__(None, None, None)
+
+
+def _after_fork() -> None:
+    """A forked process has none of the threads that may have been inside, or have held the lock."""
+    global _lock, _inside
+    _lock = threading.Lock()
+    if _inside:
+        _inside = 0
+        _filters.__exit__(None, None, None)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,75 @@
+"""TIFF of many bands, which Pillow does not read: by the package tifffile, where it is installed."""
+
+import importlib
+import io
+import logging
+import zlib
+from typing import Any
+
+import numpy as np
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from megavit.config.checks import MAX_CHANNELS
+from megavit.data.decode.limits import MAX_PIXELS, check_size
+from megavit.data.decode.npy import pixels_of
+from megavit.errors import ImageError
+
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_SAMPLES, _EXTRA = 277, 338  # tags of TIFF 6.0, sections 8 and 18
+# Compression of TIFF 6.0 and its supplement: none, and deflate under its two numbers.
+_NONE, _DEFLATE = 1, (8, 32_946)
+_MAX_VALUES = 3 * MAX_PIXELS
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+
+def has_bands(data: bytes) -> bool:
+    """Whether the TIFF in `data` has two bands that are not grey with opacity, or more than four."""
+    stream = io.BytesIO(data)
+    head = stream.read(8)
+    directory = ImageFileDirectory_v2(head if 43 not in head[2:4] else head + stream.read(8))
+    stream.seek(directory.next)
+    directory.load(stream)
+    samples = directory.get(_SAMPLES, 1)
+    return samples > 4 or (samples == 2 and directory.get(_EXTRA, (0,))[0] == 0)
+
+
+def read_bands(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The first page of a TIFF with any number of bands up to `MAX_CHANNELS`, as `pixels_of` gives it.
+
+    Bands may lie together or one after the other, uncompressed or deflated.
+
+    Raises:
+        ImageError: where it is beyond the limits, is compressed otherwise, or tifffile is not installed.
+    """
+    try:
+        tifffile = importlib.import_module("tifffile")
+    except ImportError:
+        raise ImageError("a TIFF of many bands, which takes the package tifffile to read: install it") from None
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages.first
+        height, width, bands = page.imagelength, page.imagewidth, page.samplesperpixel
+        check_size(width, height, max_pixels)
+        if bands > MAX_CHANNELS:
+            raise ImageError(f"{bands} bands, above the limit of {MAX_CHANNELS}")
+        if height * width * bands > _MAX_VALUES:
+            raise ImageError(f"{height} × {width} pixels of {bands} bands, above the limit of {_MAX_VALUES:,} values")
+        if page.compression != _NONE:
+            _check_deflated(data, page)
+        pixels = np.asarray(page.asarray(maxworkers=1))
+        if page.axes == "SYX":
+            pixels = np.moveaxis(pixels, 0, -1)
+        elif page.axes not in ("YXS", "YX"):
+            raise ImageError(f"a TIFF with the axes {page.axes}; height, width and bands are read")
+    return pixels_of(pixels)
+
+
+def _check_deflated(data: bytes, page: Any) -> None:
+    """No part may unpack to more than the whole picture: a few bytes can stand for a memory full of zeros."""
+    if page.compression not in _DEFLATE:
+        raise ImageError("a TIFF of many bands that is neither uncompressed nor deflated; save it as one of these")
+    # A tile at the edge reaches beyond the picture.
+    most = 2 * page.nbytes + 2**24
+    for start, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        if len(zlib.decompressobj().decompress(data[start : start + count], most + 1)) > most:
+            raise ImageError("a part that unpacks to more than the whole picture")

@@ -1,0 +1,71 @@
+"""Pixels that come as numbers, in memory or in a .npy file: any number of channels up to `MAX_CHANNELS`."""
+
+import io
+
+import numpy as np
+from numpy.lib import format as npy
+
+from megavit.config.checks import MAX_CHANNELS
+from megavit.data.decode.color_modes import from_unit, rescale
+from megavit.data.decode.limits import MAX_PIXELS, check_size
+from megavit.errors import ImageError
+
+NPY_SIGNATURE = b"\x93NUMPY"
+_COLOUR = (1, 3, 4)
+
+
+def pixels_of(array: np.ndarray, first: bool = False) -> np.ndarray:
+    """Pixels in memory as uint8 (H, W, C) with C from 1 to `MAX_CHANNELS`.
+
+    They are (H, W), or (H, W, C) with channels last, unless they come `first`. Where C is neither 1, 3 nor 4 and the
+    axis at the other end is the shortest of the three, the channels seem to be there, and the array is refused.
+    Values are uint8 (0 to 255), uint16 (0 to 65,535, rescaled) or floating point (0 to 1, scaled and rounded).
+
+    Raises:
+        ImageError: for any other shape, kind or range, saying what was expected and what came.
+    """
+    pixels = _channels_last(array, first)
+    if pixels.dtype.newbyteorder("=") == np.uint16:
+        return rescale(pixels, 65_535)
+    if np.issubdtype(pixels.dtype, np.floating):
+        return from_unit(pixels)
+    if pixels.dtype != np.uint8:
+        raise ImageError(f"pixels must be uint8, uint16, or floating point from 0 to 1; got {array.dtype}")
+    return pixels
+
+
+def read_npy(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The array in the bytes of a .npy file, as `pixels_of` gives it. Pickled objects are never read.
+
+    Raises:
+        ImageError: as `pixels_of`, or where the file is cut short or has a header that is not known.
+    """
+    stream = io.BytesIO(data)
+    read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    version = npy.read_magic(stream)
+    if version not in read_header:
+        raise ImageError(f"a .npy file of version {version[0]}.{version[1]}, which is not for numbers")
+    shape, by_columns, kind = read_header[version](stream)
+    if kind.kind not in "uif":
+        raise ImageError(f"pixels must be uint8, uint16, or floating point from 0 to 1; got {kind}")
+    if len(shape) in (2, 3):
+        check_size(shape[1], shape[0], max_pixels)
+    # A cut or padded file raises here: its bytes do not fill the shape.
+    pixels = np.frombuffer(data, kind, offset=stream.tell())
+    return pixels_of(pixels.reshape(shape, order="F" if by_columns else "C"))
+
+
+def _channels_last(array: np.ndarray, first: bool) -> np.ndarray:
+    """(H, W, C) with C from 1 to `MAX_CHANNELS`; raises an ImageError otherwise."""
+    shape = array.shape
+    if first:
+        expected, channels, other = "a tensor must have the shape (height, width) or (channels, height, width)", 0, -1
+    else:
+        expected = "a NumPy array must have the shape (height, width) or (height, width, channels)"
+        channels, other = -1, 0
+    pixels = array[..., None] if array.ndim == 2 else np.moveaxis(array, channels, -1) if array.ndim == 3 else array
+    if pixels.ndim != 3 or not 1 <= pixels.shape[-1] <= MAX_CHANNELS or not pixels.size:
+        raise ImageError(f"{expected}, with pixels and 1 to {MAX_CHANNELS} channels; got {shape}")
+    if pixels.shape[-1] not in _COLOUR and shape[other] < min(shape[1], shape[channels]):
+        raise ImageError(f"{expected}; got {shape}, whose channels seem to be at the other end")
+    return pixels

@@ -1,0 +1,73 @@
+"""Pictures from anyone as tensors of uint8."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from megavit.data.decode import image_file, npy
+from megavit.data.decode.image_file import Need
+from megavit.data.decode.limits import MAX_PIXELS
+
+
+def decode(source: Path | bytes, need: Need | None = None) -> torch.Tensor:
+    """The picture in a file, or in the bytes of one: uint8 (C, H, W), values 0 to 255.
+
+    C is 1 where the picture is stored as grey, 3 for colour; a .npy file or a TIFF of more than four bands has
+    as many as it stores. It is turned upright by its EXIF orientation, and transparency is put on white, except in
+    .npy; of several frames or pages the first is taken. 16-bit grey is rescaled. Only what is whole is read: a
+    picture that is cut short or fails its checksums is refused.
+
+    Args:
+        source: a path or a file's bytes.
+        need: what the picture will be made smaller to. A JPEG much larger than that is decoded at a reduced scale,
+            at least `DRAFT_MARGIN` times as large; no other kind is changed by it.
+
+    Raises:
+        ImageError: for everything that cannot be read or is beyond the limits, with a short reason.
+    """
+    return decode_with_size(source, need)[0]
+
+
+def decode_with_size(
+    source: Path | bytes, need: Need | None = None, max_pixels: int = MAX_PIXELS
+) -> tuple[torch.Tensor, tuple[int, int]]:
+    """What `decode` gives, and the (height, width) that the picture has at full scale.
+
+    Args:
+        max_pixels: above which a picture is refused with `TooManyPixels`, once its header is read.
+    """
+    pixels, size = image_file.read_image_file(source, need, max_pixels)
+    return _tensor(pixels), size
+
+
+def from_pillow(image: Image.Image) -> torch.Tensor:
+    """A Pillow picture as `decode` would give it: uint8 (C, H, W), upright, transparency on white.
+
+    Raises:
+        ImageError: where it has no pixels, cannot be loaded, or has a mode without a known scale.
+    """
+    return _tensor(image_file.from_pillow(image))
+
+
+def from_array(array: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """Pixels in memory as uint8 (C, H, W) with C from 1 to `MAX_CHANNELS`.
+
+    Tensors are (H, W) or (C, H, W), channels first; NumPy arrays, and what the values mean, are as of
+    `megavit.data.decode.npy.pixels_of`.
+
+    Raises:
+        ImageError: for any other shape, kind or range, saying what was expected and what came.
+    """
+    if isinstance(array, torch.Tensor):
+        values = array.detach().cpu()
+        values = (values.float() if values.is_floating_point() else values).numpy()
+        return _tensor(np.array(npy.pixels_of(values, first=True), order="C"))
+    return _tensor(np.array(npy.pixels_of(array), order="C"))
+
+
+def _tensor(pixels: np.ndarray) -> torch.Tensor:
+    """(H, W, C) as (C, H, W), whose channels lie last in memory."""
+    own = pixels.flags.writeable and pixels.flags.c_contiguous
+    return torch.from_numpy(pixels if own else np.array(pixels, order="C")).permute(2, 0, 1)

@@ -1,0 +1,249 @@
+"""From what the user calls the data to labelled images that can all be read."""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+from megavit.config.names import canonical, look_alikes, told_apart
+from megavit.config.recipe import DataRecipe, OnCorrupt
+from megavit.data.dataset import LabelledImages, Sample, Skipped, TargetValue
+from megavit.data.listing import Candidate, Listing
+from megavit.data.scan import Facts, Progress, scan
+from megavit.data.shards.listing import is_shards, list_shards
+from megavit.data.shards.open import check_not_nearly_shards
+from megavit.data.shards.verify import Verify
+from megavit.data.sources.class_folders import EXPECTED
+from megavit.data.sources.demo import DEMOS, PREFIX, read_demo
+from megavit.data.sources.folder import list_folder
+from megavit.data.sources.table import list_table
+from megavit.data.split.split import OF, complete
+from megavit.data.split.stratify import strata
+from megavit.errors import DataError
+
+TABLES = (".csv", ".tsv")
+
+
+def read_data(
+    source: str | Path,
+    recipe: DataRecipe,
+    progress: Progress | None = None,
+    needs: Sequence[str] = (),
+    verify: Verify = "held-out",
+    known: Collection[str] | None = None,
+) -> LabelledImages:
+    """The images of a folder of class folders, a .csv or .tsv table of path and label(s) or score, shards, or a demo.
+
+    Every image of a folder or a table is read to its end once; what cannot be is skipped, with its reason, as is one
+    whose number of channels differs from most (1, 3 and 4 go together). Of shards the index says what was found when
+    it was made. Splits that the data has are kept, and a missing one is taken from train.
+
+    Args:
+        needs: splits that must not be left empty by the recipe; refused before any image is read.
+        verify: which shards are read, to leave out what is not as it was written: "all"; "held-out", those of
+            validation and test, or all where there are none of their own; or "none": damage is met when an image is
+            read, and another takes its place, so that the images stay what they are for a run that goes on.
+        known: the classes of the model that is to be measured on the images: then one of them is enough, and nothing
+            need be for training.
+
+    Raises:
+        DataError: where that gives no labelled images of two classes or more, saying what to do; or where a shard is
+            damaged and `recipe.on_corrupt` is "fail".
+    """
+    text = os.fspath(source)
+    if not text.strip():
+        raise DataError("the name of the data is empty, which would be the current folder; give its name, or . for it")
+    known = None if known is None else {canonical(name) for name in known}
+    if text.startswith(PREFIX):
+        _check_shares(text, set(), recipe, needs)
+        return read_demo(text, recipe)
+    listing, found = survey(
+        source, recipe.on_corrupt, progress, verify, lambda splits: _check_shares(text, splits, recipe, needs), known
+    )
+    return _assembled(text, listing, found, recipe, known is not None)
+
+
+def survey(
+    source: str | Path,
+    on_corrupt: OnCorrupt = "skip",
+    progress: Progress | None = None,
+    verify: Verify = "held-out",
+    check: Callable[[set[str | None]], None] = lambda _: None,
+    known: Collection[str] | None = None,
+) -> tuple[Listing, list[Facts | str]]:
+    """What a folder, a table or shards offer, and of each candidate its facts, or the reason why it cannot be used.
+
+    Args:
+        check: given the splits that there are, before any image is read.
+        known: as of `read_data`, in canonical form.
+
+    Raises:
+        DataError: as `read_data`, but not of classes that nothing is left of.
+    """
+    text, path = os.fspath(source), Path(source)
+    if is_shards(text):
+        listing, facts = list_shards(text, on_corrupt, progress, verify)
+        check({candidate.split for candidate in listing.candidates})
+        return listing, facts
+    check_not_nearly_shards(text)
+    if path.is_file() and path.suffix.lower() in TABLES:
+        listing = list_table(path)
+    elif path.is_dir():
+        listing = list_folder(path, known)
+    else:
+        what = "is a file that is none of these" if path.exists() else "is not there"
+        demos = ", ".join(PREFIX + demo for demo in DEMOS)
+        raise DataError(
+            f"data can be a folder, a {' or '.join(TABLES)} table, shards, or {demos}; {text!r} {what}. {EXPECTED}"
+        )
+    check({candidate.split for candidate in listing.candidates})
+    assert listing.root is not None
+    return listing, scan(listing.root, [candidate.name for candidate in listing.candidates], progress)
+
+
+def _check_shares(source: str, present: set[str | None], recipe: DataRecipe, needs: Sequence[str]) -> None:
+    shares = {"val": recipe.val, "test": recipe.test}
+    for split in needs:
+        if split not in present and shares.get(split) == 0:
+            raise DataError(
+                f"{source!r} has no images for {split} of its own, and [data] {split} = 0 keeps none back: "
+                f"give it a share such as {split} = 0.1"
+            )
+
+
+def _assembled(
+    source: str, listing: Listing, found: Sequence[Facts | str], recipe: DataRecipe, measured: bool
+) -> LabelledImages:
+    if listing.target == "labels" and not listing.classes:
+        raise DataError(f"no image of {source!r} has a label; fill the column labels, such as with cat|indoors")
+    if listing.target == "classes" and len(listing.classes) < 2 and not measured:
+        raise DataError(
+            f"{source!r} has only one class, {listing.classes[0]!r}; to tell apart takes at least two{_within(listing)}"
+        )
+    good: list[tuple[Candidate, Facts]] = []
+    bad: list[tuple[Candidate, str]] = []
+    for candidate, facts in zip(listing.candidates, found, strict=True):
+        if isinstance(facts, str):
+            bad.append((candidate, facts))
+        else:
+            good.append((candidate, facts))
+    good, unlike = _of_one_kind(good)
+    bad += unlike
+    _check_classes(source, listing.classes, [candidate for candidate, _ in good], bad, measured)
+
+    good.sort(key=lambda pair: pair[0].name)
+    digests = [facts.digest for _, facts in good]
+    splits, division = complete(
+        [candidate.split for candidate, _ in good],
+        strata([candidate.target for candidate, _ in good], digests),
+        digests,
+        recipe.val,
+        recipe.test,
+        recipe.seed,
+        OF[listing.target],
+    )
+    number = {name: place for place, name in enumerate(listing.classes)}
+    samples = tuple(
+        Sample(
+            candidate.name,
+            _indexed(candidate.target, number),
+            split,
+            facts.height,
+            facts.width,
+            facts.channels,
+            facts.digest,
+            candidate.at,
+            facts.stamp,
+        )
+        for (candidate, facts), split in zip(good, splits, strict=True)
+    )
+    skipped = (*listing.skipped, *(Skipped(candidate.name, reason) for candidate, reason in bad))
+    return LabelledImages(
+        source,
+        listing.root,
+        listing.classes,
+        samples,
+        skipped,
+        division,
+        target=listing.target,
+        on_corrupt=recipe.on_corrupt,
+        notes=listing.notes,
+    )
+
+
+def _within(listing: Listing) -> str:
+    """Says which folder to give, where the one class has folders that may be the classes."""
+    split_names = (candidate.name.split("/") for candidate in listing.candidates)
+    folders = sorted({tuple(parts[:2]) for parts in split_names if len(parts) > 2})
+    if len(folders) < 2 or listing.root is None:
+        return ""
+    inner = ", ".join(repr(name) for _, name in folders[:3])
+    return f". If the folders within, {inner}, are the classes, give {str(listing.root / folders[0][0])!r}"
+
+
+def _indexed(target: str | tuple[str, ...] | float, number: Mapping[str, int]) -> TargetValue:
+    """The target with indices instead of names."""
+    match target:
+        case str() as label:
+            return number[label]
+        case tuple() as labels:
+            return tuple(sorted(number[label] for label in labels))
+        case score:
+            return score
+
+
+def _of_one_kind(
+    good: Sequence[tuple[Candidate, Facts]],
+) -> tuple[list[tuple[Candidate, Facts]], list[tuple[Candidate, str]]]:
+    """Those with the channels of most, and the others; grey and colour, with opacity or not, go together."""
+    kinds = Counter(_kind(facts.channels) for _, facts in good)
+    usual = max(kinds, key=lambda kind: (kinds[kind], kind), default=0)
+    wanted = "1, 3 or 4" if usual == 3 else str(usual)
+    alike = [pair for pair in good if _kind(pair[1].channels) == usual]
+    unlike = [
+        (candidate, f"{facts.channels} channels, where most images have {wanted}")
+        for candidate, facts in good
+        if _kind(facts.channels) != usual
+    ]
+    return alike, unlike
+
+
+def _kind(channels: int) -> int:
+    return 3 if channels in (1, 3, 4) else channels
+
+
+def _check_classes(
+    source: str,
+    classes: Sequence[str],
+    good: Sequence[Candidate],
+    bad: Sequence[tuple[Candidate, str]],
+    measured: bool,
+) -> None:
+    """Every class, or label, needs a name that can be written down, and an image that can be read and, unless it is
+    only measured, learnt from."""
+    for name in classes:
+        if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that are no UTF-8
+            raise DataError(f"the class {name!r} of {source!r} has a name that is not text; rename its folder")
+    if measured and good:
+        return
+    readable = {name for candidate in good for name in candidate.names}
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for candidate, reason in bad:
+        for name in candidate.names:
+            reasons[name].append(f"{candidate.name!r}: {reason}")
+    for name in classes:
+        if name not in readable:
+            why = f"; {'; '.join(reasons[name][:3])}" if reasons[name] else ""
+            raise DataError(
+                f"the class {name!r} of {source!r} has no image that can be read{why}. "
+                "Add images to it, or remove the class"
+            )
+    learnt = {name for candidate in good if candidate.split in (None, "train") for name in candidate.names}
+    unlearnt = [name for name in classes if name not in learnt]
+    if unlearnt:
+        alike = next((group for group in look_alikes(classes) if set(group) & set(unlearnt)), None)
+        same = f". Is it one class: {told_apart(alike)}?" if alike else ""
+        raise DataError(
+            f"{source!r} has images of {', '.join(map(repr, unlearnt[:5]))} for validation or test, but none that can "
+            f"be read for training. Add some to train, or remove the class{same}"
+        )

@@ -1,0 +1,118 @@
+"""Batches of pictures from files, decoded by worker processes a few batches ahead of whoever asks."""
+
+import math
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from megavit.data.byte_range import AT_ONCE, is_url
+from megavit.data.dataset import Skipped
+from megavit.data.image_dataset import Images, Pictures
+from megavit.errors import DataError
+
+
+def batches_of(pictures: Pictures, order: Iterable[list[int]], workers: int) -> Iterator[Images]:
+    """Each batch of `order`, uint8, put together where it is decoded and sent as one tensor.
+
+    In pinned memory where there is a GPU to copy it to. With 0 workers this process decodes. `order` is gone through
+    once, some batches ahead.
+
+    Raises:
+        DataError: as `Pictures`, or where a process died.
+    """
+    loader = DataLoader(
+        Answering(pictures),
+        batch_sampler=order,
+        collate_fn=partial(together, string if pictures.preprocessing.keep_aspect else stack),
+        num_workers=workers,
+        worker_init_fn=leave_interrupts_to_parent,
+        pin_memory=torch.cuda.is_available(),
+    )
+    try:
+        for batch, damaged in loader:
+            if isinstance(batch, str):
+                raise DataError(batch)
+            pictures.damaged.update(damaged)
+            yield batch if isinstance(batch, Tensor) else cut(*batch)
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise DataError(
+            "a process that reads images has died, which is mostly the system's doing when memory runs out: "
+            "close other programs or make the images smaller"
+        ) from error
+
+
+def in_turn(count: int, batch_size: int) -> list[list[int]]:
+    """The order that gives each of `count` pictures once."""
+    places = list(range(count))
+    return [places[start : start + batch_size] for start in range(0, count, batch_size)]
+
+
+class Answering(Dataset[tuple[Tensor | str, Skipped | None]]):
+    """Pictures, or the message why one cannot be read: an error raised in a worker would arrive as a traceback.
+
+    With each picture that stands for a damaged one, which that is.
+    """
+
+    def __init__(self, pictures: Pictures) -> None:
+        self.pictures = pictures
+
+    def __getitem__(self, index: int) -> tuple[Tensor | str, Skipped | None]:
+        try:
+            return self.pictures.read(index)
+        except DataError as error:
+            return str(error), None
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor | str, Skipped | None]]:
+        """A batch; from a store many are asked for at once, as each takes its time to come."""
+        first = self.pictures.samples[indices[0]].at if indices else None
+        if first is None or not is_url(first.file):
+            return [self[index] for index in indices]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(self.__getitem__, indices))
+
+
+def together(
+    join: Callable[[list[Tensor | str]], Any], answers: list[tuple[Tensor | str, Skipped | None]]
+) -> tuple[Any, list[tuple[str, str]]]:
+    """The pictures as one batch, and (name, reason) of those that were damaged."""
+    damaged = [(damage.name, damage.reason) for _, damage in answers if damage is not None]
+    return join([picture for picture, _ in answers]), damaged
+
+
+def stack(pictures: list[Tensor | str]) -> Tensor | str:
+    """One tensor, or the first message."""
+    messages = [picture for picture in pictures if isinstance(picture, str)]
+    return messages[0] if messages else torch.stack([picture for picture in pictures if isinstance(picture, Tensor)])
+
+
+def string(pictures: list[Tensor | str]) -> tuple[Tensor, list[list[int]]] | str:
+    """Pictures of different sizes as one tensor (pixels,) and their shapes, for `cut`; or the first message.
+
+    One tensor, because each takes a file descriptor on its way from another process.
+    """
+    messages = [picture for picture in pictures if isinstance(picture, str)]
+    if messages:
+        return messages[0]
+    whole = [picture for picture in pictures if isinstance(picture, Tensor)]
+    return torch.cat([picture.flatten() for picture in whole]), [list(picture.shape) for picture in whole]
+
+
+def cut(pixels: Tensor, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
+    """The reverse of `string`, without a copy."""
+    parts = pixels.split([math.prod(shape) for shape in shapes])
+    return [part.view(*shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def leave_interrupts_to_parent(_worker: int) -> None:
+    """Ctrl-C, or its end, reaches every process of the terminal; only the parent knows how to end well."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,98 @@
+"""Which image is trained on when: an endless stream of shuffled epochs whose whole state is one integer."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from megavit.data.loader.shard_windows import Windows
+from megavit.runtime.seeds import generator
+
+
+class BatchOrder(Sampler[list[int]]):
+    """Batches of image numbers, from step `start` up to `steps`.
+
+    Image k of the stream is number k mod `count` of epoch k div `count`, and an epoch's order follows from
+    the seed: so the stream needs no memory, every image comes once an epoch, and no batch is short. Processes that
+    share the work take each its part of the same batches, so that their number changes nothing.
+
+    Args:
+        count: images.
+        batch_size: images a step.
+        seed: of the run.
+        start, steps: first step, and the step before which to end.
+        weights: (count,), chance of each image relative to the others. With weights an epoch is `count`
+            draws with replacement.
+        place, places: of each batch, the part that is this one's of so many equal ones.
+        windows: of images in many shards: an epoch then keeps to a few shards at a time.
+        ahead: have the shards of the next window read while images of this one are asked for.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        *,
+        start: int,
+        steps: int,
+        weights: Tensor | None = None,
+        windows: Windows | None = None,
+        ahead: bool = False,
+        place: int = 0,
+        places: int = 1,
+    ) -> None:
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.start, self.steps = start, steps
+        # Draws with replacement come from everywhere.
+        self.weights, self.windows = weights, windows if weights is None else None
+        self.ahead = ahead and self.windows is not None
+        size = batch_size // places
+        self.mine = slice(place * size, (place + 1) * size)
+
+    def epoch(self, number: int) -> list[int]:
+        """The images of one epoch, in order."""
+        random = generator(self.seed, number)
+        if self.windows is not None:
+            return self.windows.epoch(random)[0]
+        if self.weights is None:
+            return torch.randperm(self.count, generator=random).tolist()
+        # torch.multinomial ends at 2^24 images.
+        upto = self.weights.double().cumsum(0)
+        draws = torch.rand(self.count, generator=random, dtype=torch.float64) * upto[-1]
+        return torch.searchsorted(upto, draws, right=True).clamp_(max=self.count - 1).tolist()
+
+    def __len__(self) -> int:
+        return self.steps - self.start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        current, order = -1, []
+        reading: dict[int, list[int]] = {}
+        for step in range(self.start, self.steps):
+            batch = []
+            for k in range(step * self.batch_size, (step + 1) * self.batch_size):
+                number, place = divmod(k, self.count)
+                if number != current:
+                    current, order = number, self.epoch(number)
+                    reading = self._reading(number, place) if self.ahead else {}
+                if place in reading and self.windows is not None:
+                    self.windows.read_ahead(reading[place])
+                batch.append(order[place])
+            yield batch[self.mine]
+
+    def _reading(self, number: int, first: int) -> dict[int, list[int]]:
+        """The shards to read from when the image at a place of an epoch is asked for, from place `first` on."""
+        assert self.windows is not None
+        windows = self.windows.epoch(generator(self.seed, number))[1]
+        now = max(window for window, (start, _) in enumerate(windows) if start <= first)
+        following = [shards for _, shards in windows[1:]]
+        following.append(self.windows.epoch(generator(self.seed, number + 1))[1][0][1])
+        reading = {start: shards for (start, _), shards in zip(windows, following, strict=True)}
+        return reading | {first: windows[now][1] + following[now]}
+
+
+def equal_class_weights(labels: Sequence[int]) -> Tensor:
+    """(count,) weights that make every class equally frequent."""
+    numbers = torch.as_tensor(labels)
+    return 1 / torch.bincount(numbers)[numbers].double()

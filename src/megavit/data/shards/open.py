@@ -1,0 +1,138 @@
+"""From what a person calls the shards to their folder and index, which is made where there is none."""
+
+import contextlib
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from megavit.data.byte_range import is_url, read_range, size_of
+from megavit.data.scan import Progress
+from megavit.data.shards.index import INDEX, ShardIndex, is_shard_name, is_tar, parse_index, place_of
+from megavit.data.shards.scan import scan_shards
+from megavit.data.shards.webdataset import IMAGES
+from megavit.data.sources.hidden import is_hidden
+from megavit.errors import DataError, ImageError
+from megavit.runtime.storage import write_file
+
+_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_MOST_SHARDS = 1_000_000
+MAX_INDEX_BYTES = 2**30
+
+
+def is_shards(source: str) -> bool:
+    """Whether this names shards: a folder with an index, or of tar files with no folder or image among them; tar
+    files; or a URL."""
+    if is_url(source) or is_tar(source):
+        return True
+    if not os.path.isdir(source):  # noqa: PTH112 - Path.is_dir raises for names that are too long
+        return False
+    folder = Path(source)
+    try:
+        if (folder / INDEX).is_file():
+            return True
+        entries = [entry for entry in folder.iterdir() if not is_hidden(entry.name)]
+    except OSError:
+        return False  # whoever reads it says why
+    return any(map(_is_shard, entries)) and not any(
+        entry.is_dir() or entry.suffix[1:].lower() in IMAGES for entry in entries
+    )
+
+
+def check_not_nearly_shards(source: str) -> None:
+    """Say what to do with a folder of compressed shards, or of folders of shards.
+
+    Raises:
+        DataError: for such a folder, or a compressed shard.
+    """
+    if _is_compressed(source):
+        raise DataError(f"{source!r} is compressed, and parts of it cannot be read; gunzip it first")
+    try:
+        entries = sorted(entry for entry in Path(source).iterdir() if not is_hidden(entry.name))
+        inner = [next(entry.glob("*.tar"), None) for entry in entries if entry.is_dir()]
+    except OSError:
+        return
+    if entries and all(_is_compressed(entry.name) for entry in entries):
+        raise DataError(f"the shards of {source!r} are compressed, and parts of them cannot be read; gunzip them first")
+    found = next((tar for tar in inner if tar is not None), None)
+    if found is not None and len(inner) == len(entries):
+        raise DataError(
+            f"{source!r} has shards in folders within, such as {str(found)!r}; name one of these folders, or put all "
+            "shards into one folder, with train-, val- or test- before their names"
+        )
+
+
+def open_shards(source: str, progress: Progress | None = None) -> tuple[str, ShardIndex]:
+    """The folder, a path or URL, and the index of its shards, or of those among them that are named.
+
+    Shards without one are read once, as those of others are; of a whole folder, what is found is written beside them
+    where that is possible, so that the next time is quick.
+
+    Args:
+        source: a folder, a tar file, or several of these as `train-{0000..0031}.tar`; paths or URLs.
+
+    Raises:
+        DataError: where there are no shards, or the index is damaged.
+    """
+    if is_tar(source):
+        folder, _, pattern = source.rpartition("/")
+        names = _expanded(pattern)
+        beside = read_index(place_of(folder, INDEX))
+        known = {shard.name: shard for shard in beside.shards} if beside else {}
+        if beside is None or not set(names) <= set(known):
+            return folder, scan_shards(folder, names, progress)
+        damaged = tuple(row for row in beside.damaged if row[0].partition("/")[0] in names)
+        return folder, replace(beside, shards=tuple(known[name] for name in sorted(set(names))), damaged=damaged)
+    index = read_index(place_of(source, INDEX))
+    if index is not None:
+        return source, index
+    if is_url(source):
+        like = place_of(source, "train-{0000..0031}.tar")
+        raise DataError(f"there is no {INDEX} at {source!r}; name shards that have none as in {like}")
+    names = sorted(entry.name for entry in Path(source).iterdir() if _is_shard(entry))
+    index = scan_shards(source, names, progress)
+    # A shard that is cut short may be whole the next time.
+    if not {name for name, _ in index.damaged} & set(names):
+        with contextlib.suppress(OSError):  # another's folder may not be ours to write in
+            write_file(Path(place_of(source, INDEX)), index.to_json())
+    return source, index
+
+
+def read_index(where: str) -> ShardIndex | None:
+    """The index in a file, by path or URL; None where there is none.
+
+    Raises:
+        DataError: where it cannot be read, or is damaged.
+    """
+    size = size_of(where)
+    if size is None:
+        return None
+    if size > MAX_INDEX_BYTES:
+        raise DataError(
+            f"{where} is of {size:,} bytes, more than the {MAX_INDEX_BYTES:,} that an index may have, which are about "
+            "ten million images: divide the shards over several folders"
+        )
+    try:
+        return parse_index(read_range(where, 0, size), where)
+    except ImageError as error:
+        raise DataError(f"{where} cannot be read: {error.reason}") from error
+
+
+def _is_compressed(name: str) -> bool:
+    return name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"))
+
+
+def _is_shard(entry: Path) -> bool:
+    return is_shard_name(entry.name) and entry.is_file()
+
+
+def _expanded(pattern: str) -> list[str]:
+    """The names that `train-{0000..0031}.tar` stands for."""
+    found = _BRACES.search(pattern)
+    if found is None:
+        return [pattern]
+    first, last = int(found[1]), int(found[2])
+    if not 0 <= last - first < _MOST_SHARDS:
+        raise DataError(f"{found[0]} must count upwards, and to no more than {_MOST_SHARDS:,} shards")
+    width = len(found[1])
+    return [f"{pattern[: found.start()]}{number:0{width}}{pattern[found.end() :]}" for number in range(first, last + 1)]

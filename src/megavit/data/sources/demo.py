@@ -1,0 +1,43 @@
+"""Sets of images that come with the libraries, so that a first try needs no data."""
+
+import numpy as np
+import torch
+
+from megavit.config.recipe import DataRecipe
+from megavit.data.byte_range import digest
+from megavit.data.dataset import LabelledImages, Sample
+from megavit.data.decode.color_modes import rescale
+from megavit.data.split.split import complete
+from megavit.errors import DataError
+
+PREFIX = "demo:"
+DEMOS = ("digits",)
+
+
+def read_demo(source: str, recipe: DataRecipe) -> LabelledImages:
+    """`demo:digits`: 1,797 handwritten digits, 8 × 8, grey (UCI Optical Recognition of Handwritten Digits).
+
+    Raises:
+        DataError: for any other name.
+    """
+    name = source.removeprefix(PREFIX)
+    if name not in DEMOS:
+        known = ", ".join(PREFIX + demo for demo in DEMOS)
+        raise DataError(f"there is no demo set {source!r}; the demo sets are {known}")
+    from sklearn.datasets import load_digits
+
+    pixels, target = load_digits(return_X_y=True)
+    images = rescale(np.asarray(pixels).reshape(-1, 8, 8).astype(np.uint8), 16)
+    classes = tuple(str(digit) for digit in range(10))
+    labels = [int(label) for label in target]
+    digests = [digest(image.tobytes()) for image in images]
+    splits, division = complete(
+        [None] * len(labels), [classes[label] for label in labels], digests, recipe.val, recipe.test, recipe.seed
+    )
+    names = [f"{place:04d}" for place in range(len(labels))]
+    samples = tuple(
+        Sample(name, label, split, 8, 8, 1, mark)
+        for name, label, split, mark in zip(names, labels, splits, digests, strict=True)
+    )
+    memory = {name: torch.from_numpy(image)[None] for name, image in zip(names, images, strict=True)}
+    return LabelledImages(source, None, classes, samples, (), division, memory)

@@ -1,0 +1,245 @@
+"""Tables: a CSV file of path, label (or labels, or score) and, if wanted, split."""
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from megavit.config.names import shortened
+from megavit.data.dataset import Skipped
+from megavit.data.listing import Candidate, Listing
+from megavit.data.sources.disk_names import DiskNames
+from megavit.data.sources.table_cells import (
+    are_parted,
+    may_be_several,
+    read_class,
+    read_is_valid,
+    read_labels,
+    read_score,
+    read_split,
+)
+from megavit.data.sources.table_columns import EXPECTED, TARGETS, Header, find_header
+from megavit.data.split.split_names import split_named
+from megavit.errors import DataError
+from megavit.runtime.csv_files import MAX_ROW, TableError, read_csv, restored
+
+_ONCE = {"labels": "list all its labels in one line"}
+_SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\x1f\x8b")
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    number: int
+    path: str
+    target: str | tuple[str, ...] | float
+    split: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """An open table: its columns, and its lines by number as they come."""
+
+    path: Path
+    header: Header
+    parting: str
+    rows: Iterator[tuple[int, list[str]]]
+
+
+def list_table(table: Path) -> Listing:
+    """The images named by a table; none is opened, and none need be there.
+
+    The first line names the columns: path, one of label, labels and score, and, if wanted, split or is_valid, or what
+    `table_columns` has for these. Columns are parted by commas, semicolons or tabs, labels by "|" (or ";"
+    where it parts no columns) or as a list of Python's, the text is UTF-8, and paths are relative to the table's
+    folder; `DiskNames` finds those that are written otherwise than on disk.
+
+    Raises:
+        DataError: naming the line, where the table is not such, or says two things of one image.
+    """
+    first: dict[str, _Line] = {}
+    candidates: list[Candidate] = []
+    skipped: list[Skipped] = []
+    names = DiskNames(table.parent)
+    with _opened(table) as opened:
+        column = opened.header.target
+        for line in _lines(opened):
+            name = names.find(line.path)
+            before = first.setdefault(name, line)
+            if before is line:
+                candidates.append(Candidate(name, line.target, line.split))
+            elif (before.target, before.split) == (line.target, line.split):
+                skipped.append(Skipped(name, "listed twice"))
+            else:
+                differ = before.target != line.target
+                what, one, other = (
+                    (column, before.target, line.target) if differ else ("split", before.split, line.split)
+                )
+                raise DataError(
+                    f"{str(table)!r} lists {name!r} in line {before.number} with the {what} {one!r} and in line "
+                    f"{line.number} with {other!r}: {_ONCE.get(what, f'an image has one {what}')}; remove one of the "
+                    "lines"
+                )
+    if not candidates:
+        raise DataError(f"{str(table)!r} names no images. {EXPECTED}")
+    classes = tuple(sorted({name for candidate in candidates for name in candidate.names}))
+    notes = []
+    if names.changed:
+        notes.append(f"found {names.changed:,} by another form of the name in the table: Unicode, spaces, or \\ for /")
+    if column == "label":
+        notes += _several(classes)
+    if column == "labels" and all(len(candidate.names) == 1 for candidate in candidates):
+        notes.append("every image has exactly one label: if it cannot have more, call the column label")
+    return Listing(table.parent, classes, tuple(candidates), tuple(skipped), TARGETS[column], tuple(notes))
+
+
+def column_of(table: Path, column: str) -> dict[str, str]:
+    """Another column of the table: what it says of each image, by the image's name; "" where it says nothing.
+
+    Raises:
+        DataError: where the table has no such column, or says two things of one image.
+    """
+    values: dict[str, str] = {}
+    disk = DiskNames(table.parent)
+    with _opened(table) as opened:
+        header = opened.header
+        names = [name.strip() for name in header.names]
+        # As it is written, else in other capitals.
+        places = [place for place, name in enumerate(names) if name == column] or [
+            place for place, name in enumerate(names) if name.lower() == column.strip().lower()
+        ]
+        if len(places) != 1:
+            others = [name for place, name in enumerate(names) if place not in header.index.values()]
+            has = f"it has {', '.join(map(repr, others))} besides" if others else "and no other than path and answer"
+            found = "more than one column" if places else "no column"
+            raise DataError(f"{str(table)!r} has {found} {column!r}; {has}")
+        for number, row in opened.rows:
+            name, value = disk.find(row[header.index["path"]]), row[places[0]].strip()
+            if values.setdefault(name, value) != value:
+                raise DataError(
+                    f"{str(table)!r}, line {number}: {column} of {name!r} is {value!r}, and before it was "
+                    f"{values[name]!r}; keep one of the lines"
+                )
+    return values
+
+
+@contextmanager
+def _opened(table: Path) -> Iterator[_Table]:
+    """The table behind its header; whatever is wrong with a line names the table."""
+    try:
+        with table.open("rb") as file:
+            delimiter, header, last = _header(table, file)
+            file.seek(0)
+            rows = _rows(read_csv(file, delimiter, spaces=True), header, last)
+            yield _Table(table, header, "|" if delimiter == ";" else "|;", rows)
+    except TableError as error:
+        raise DataError(f"{str(table)!r}, {error}") from error
+    except OSError as error:
+        raise DataError(f"the table {str(table)!r} cannot be read: {error.strerror}") from error
+
+
+def _header(table: Path, file: BinaryIO) -> tuple[str, Header, int]:
+    """The delimiter, the columns, and the number of the line that names them."""
+    start = file.read(8)
+    if start.startswith(_UTF_16) or start[1::2] == b"\0\0\0\0":
+        raise DataError(f"{str(table)!r}, line 1: not UTF-8 text but UTF-16; save the table as CSV UTF-8")
+    if start.startswith(_SPREADSHEETS):
+        raise DataError(f"{str(table)!r} is no text but a spreadsheet's own or a compressed file; save it as CSV UTF-8")
+    file.seek(0)
+    text = io.TextIOWrapper(file, "utf-8-sig", "replace", newline="")
+    number, told, first = 1, None, text.readline(MAX_ROW + 1)
+    try:
+        while first and (not first.strip() or ((told := told or _told_delimiter(first)) and _told_delimiter(first))):
+            number, first = number + 1, text.readline(MAX_ROW + 1)
+    finally:
+        text.detach()
+    if len(first) > MAX_ROW:
+        raise DataError(
+            f"{str(table)!r} has a first line of more than {MAX_ROW:,} characters, which names no columns. {EXPECTED}"
+        )
+    return *find_header(table, first.rstrip("\r\n"), told), number
+
+
+def _told_delimiter(line: str) -> str | None:
+    """The delimiter that a line such as sep=; tells to a spreadsheet program."""
+    text = line.strip('\r\n "').lower()
+    return text[4:] or "," if text.startswith("sep=") and len(text) <= 5 else None
+
+
+def _rows(rows: Iterator[tuple[int, list[str]]], header: Header, last: int) -> Iterator[tuple[int, list[str]]]:
+    """Every line behind the header with its number; each has as many columns, and empty ones are left out."""
+    for number, row in rows:
+        if number <= last or not any(cell.strip() for cell in row):
+            continue
+        if len(row) != len(header.names):
+            raise TableError(f"line {number}: expected {len(header.names)} columns as in the header, got {len(row)}")
+        yield number, restored(row)
+
+
+def _lines(table: _Table) -> Iterator[_Line]:
+    index = table.header.index
+    several: tuple[int, str] | None = None
+    parted = False
+    splits = {
+        place: set[str]() for place, name in enumerate(table.header.names) if place not in index.values()
+    } if not {"split", "is_valid"} & set(index) else {}  # fmt: skip
+    for number, row in table.rows:
+        values = {column: row[place] for column, place in index.items()}
+        try:
+            yield _line(number, values, table.parting)
+        except DataError as error:
+            raise TableError(f"line {number}: {error}") from error
+        if "labels" in values:
+            parted = parted or are_parted(values["labels"], table.parting)
+            if several is None and may_be_several(values["labels"]):
+                several = number, values["labels"].strip()
+        splits = {
+            place: found | {split} for place, found in splits.items() if (split := split_named(row[place])) is not None
+        }
+    if several and not parted:
+        raise TableError(
+            f'line {several[0]}: the labels {several[1]!r} may be one or several: part several with "|", such as '
+            f"{'|'.join(several[1].replace(',', ' ').split()[:2])}; if an image has just one, call the column label"
+        )
+    named = next((place for place, found in splits.items() if "train" in found and len(found) > 1), None)
+    if named is not None:
+        column = table.header.names[named]
+        raise DataError(
+            f"{str(table.path)!r} has no column split, but {column!r} says nothing but train, val or test: call it "
+            "split, or take it away if it means something else"
+        )
+
+
+def _line(number: int, values: Mapping[str, str], parting: str) -> _Line:
+    path = values["path"]
+    if not path.strip():
+        raise DataError("the path is empty")
+    target: str | tuple[str, ...] | float
+    if "labels" in values:
+        target = read_labels(values["labels"], parting)
+    elif "score" in values:
+        target = read_score(values["score"])
+    else:
+        target = read_class(values["label"])
+    split = None
+    if "split" in values:
+        split = read_split(values["split"])
+    elif "is_valid" in values:
+        split = read_is_valid(values["is_valid"])
+    return _Line(number, path, target, split)
+
+
+def _several(classes: tuple[str, ...]) -> list[str]:
+    """Says which classes seem to be several, because what their commas part are classes, too."""
+    known = set(classes)
+    found = [
+        name
+        for name in classes
+        if len(parts := [part.strip() for part in name.replace(";", ",").split(",")]) > 1 and set(parts) <= known
+    ]
+    if not found:
+        return []
+    return [f"several labels are taken for one class: {shortened(found, 3)}; if an image may have several, call the "
+            'column labels and part them with "|"']  # fmt: skip

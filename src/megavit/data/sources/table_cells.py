@@ -1,0 +1,117 @@
+"""What the cells of a table mean: a class, labels, a score, a split."""
+
+import ast
+import math
+import re
+
+from megavit.config.names import canonical, is_missing
+from megavit.config.target import PARTING, parted
+from megavit.data.split.split_names import SPLITS, split_named
+from megavit.errors import DataError
+
+_LIST = re.compile(r"[\[({].*[\])}]", re.DOTALL)
+_YES, _NO = frozenset(("true", "1", "yes", "t", "y", "1.0")), frozenset(("false", "0", "no", "f", "n", "0.0"))
+
+
+def read_class(cell: str) -> str:
+    """Return the name of a class.
+
+    Raises:
+        DataError: for none, for what programs write for none, and for what seems to be several.
+    """
+    name = cell.strip()
+    if not name:
+        raise DataError("the label is empty")
+    _check_given("label", name)
+    if PARTING in name or (_LIST.fullmatch(name) and "," in name):
+        raise DataError(
+            f"the label {name!r} seems to be several: if an image may have several, call the column labels; if it is "
+            f"one, write it without {PARTING} and brackets"
+        )
+    return canonical(name)
+
+
+def read_labels(cell: str, parting: str) -> tuple[str, ...]:
+    """Return the sorted labels of a cell: parted, or written as a list of Python's or JSON's.
+
+    Raises:
+        DataError: for a list that is none, and for what programs write for nothing.
+    """
+    text = cell.strip()
+    _check_given("cell of labels", text)
+    labels = _list(text) if _LIST.fullmatch(text) else parted(text, parting)
+    for label in labels:
+        _check_given("label", label)
+    return tuple(sorted({canonical(label) for label in labels}))
+
+
+def are_parted(cell: str, parting: str) -> bool:
+    """Return whether a cell shows how its labels are parted."""
+    return any(mark in cell for mark in parting) or _LIST.fullmatch(cell.strip()) is not None
+
+
+def may_be_several(cell: str) -> bool:
+    """Return whether what is not parted by our marks may be by commas or spaces."""
+    return re.search(r"[,\s]", cell.strip()) is not None
+
+
+def read_score(cell: str) -> float:
+    """Return a finite number.
+
+    Raises:
+        DataError: for anything else.
+    """
+    try:
+        score = float(cell.replace("_", "?"))  # Python would read 1_000, nobody else does
+    except ValueError:
+        score = math.nan
+    if not math.isfinite(score):
+        raise DataError(f"score must be a finite number such as 3.5, got {cell!r}")
+    return score
+
+
+def read_split(cell: str) -> str:
+    """Return "train", "val" or "test".
+
+    Raises:
+        DataError: for a name that is none of a split.
+    """
+    split = split_named(cell)
+    if split is None:
+        raise DataError(f"split must be one of {', '.join(SPLITS)}; got {cell!r}")
+    return split
+
+
+def read_is_valid(cell: str) -> str:
+    """Return "val" or "train", as fastai's column is_valid says it.
+
+    Raises:
+        DataError: for neither true nor false.
+    """
+    text = cell.strip().casefold()
+    if text not in _YES | _NO:
+        raise DataError(f"is_valid must be True or False; got {cell!r}")
+    return "val" if text in _YES else "train"
+
+
+def _check_given(what: str, name: str) -> None:
+    if is_missing(name):
+        raise DataError(
+            f"the {what} is {name!r}, as programs write that there is none: remove the line, or if it is a name, write "
+            f"it otherwise, such as {name.strip('<>#/').lower()}_"
+        )
+
+
+def _list(text: str) -> list[str]:
+    how = f'part labels by "{PARTING}", such as cat{PARTING}indoors'
+    try:
+        # Python joins 'a' 'b', as NumPy prints two labels, into one text.
+        found = None if re.search(r"""['"]\s+['"]""", text) else ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        found = None
+    if found == {}:
+        return []
+    labels = [found] if isinstance(found, str) else found
+    if not isinstance(labels, list | tuple | set) or not all(isinstance(label, str) for label in labels):
+        raise DataError(f"the labels {text[:80]!r} are no list of texts that can be read; {how}")
+    return [label.strip() for label in labels if isinstance(label, str) and label.strip()]

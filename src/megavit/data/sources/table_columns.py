@@ -1,0 +1,94 @@
+"""What the first line of a table says: how columns are parted, and which are the path, the target and the split."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from megavit.config.target import TargetKind
+from megavit.data.dataset import COLUMN
+from megavit.errors import DataError
+
+DELIMITERS = (",", ";", "\t")
+TARGETS: dict[str, TargetKind] = {column: target for target, column in COLUMN.items()}
+
+# Of each column, its own names, and others that are taken where there is none of these.
+_NAMES: dict[str, tuple[str, str]] = {
+    "path": (
+        "path image file filename",
+        "image_path imagepath img_path imgpath file_path filepath file_name fname img image_file image_filename "
+        "image_name img_name img_file paths images files filenames filepaths file_paths image_paths photo picture",
+    ),
+    "label": ("label class", "class_name classname label_name category"),
+    "labels": ("labels", "tags"),
+    "score": ("score", ""),
+    "split": ("split", "set data_set dataset subset partition"),
+    "is_valid": ("is_valid", "is_val is_validation"),
+}
+
+EXPECTED = (
+    "Expected a header with the columns path and label, and if you like split, then a line an image:\n"
+    "  path,label,split\n"
+    "  photos/1.jpg,cat,train\n"
+    'Instead of label: labels, for any number of them ("cat|indoors"), or score, for a number'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The first line of a table.
+
+    Attributes:
+        names: of the columns, as they are written.
+        index: of each column that we use, by our name for it.
+    """
+
+    names: tuple[str, ...]
+    index: dict[str, int]
+
+    @property
+    def target(self) -> str:
+        return next(name for name in TARGETS if name in self.index)
+
+
+def find_header(table: Path, first: str, told: str | None = None) -> tuple[str, Header]:
+    """Return the delimiter under which the first line names a path and a target, and the columns.
+
+    Args:
+        told: the delimiter that the table itself names.
+
+    Raises:
+        DataError: where there is no such delimiter, or two columns may be meant.
+    """
+    for delimiter in DELIMITERS if told is None else (told,):
+        try:
+            names = next(csv.reader([first], delimiter=delimiter, skipinitialspace=True), [])
+        except csv.Error:
+            continue
+        found = {column: _places(column, names) for column in _NAMES}
+        targets = [column for column in TARGETS if found[column]]
+        if found["path"] and len(targets) > 1:
+            raise DataError(
+                f"{str(table)!r} has the columns {' and '.join(targets)}: keep one of label, labels and score, which "
+                "says what is to be learnt"
+            )
+        if not found["path"] or not targets:
+            continue
+        for column, places in found.items():
+            if len(places) > 1:
+                raise DataError(
+                    f"{str(table)!r} has more than one column for the {column}: {first[:200]!r}; rename the ones that "
+                    f"do not count, and call the one that does {column}"
+                )
+        return delimiter, Header(tuple(names), {column: places[0] for column, places in found.items() if places})
+    raise DataError(f"{str(table)!r} begins with {first[:80]!r}. {EXPECTED}")
+
+
+def _places(column: str, names: Sequence[str]) -> list[int]:
+    plain = [name.strip().casefold().replace(" ", "_").replace("-", "_") for name in names]
+    own, others = _NAMES[column]
+    return _those(plain, own.split()) or _those(plain, others.split())
+
+
+def _those(names: Iterable[str], wanted: Sequence[str]) -> list[int]:
+    return [index for index, name in enumerate(names) if name in wanted]

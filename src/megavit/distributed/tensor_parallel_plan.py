@@ -1,0 +1,91 @@
+"""Tensor parallelism of a layer: each process computes some of its heads and some of its MLP's channels.
+
+The projections into a branch are divided by their outputs, those out of it by their inputs, whose results are summed
+over the processes; everything between is computed on a part. Norms and residual stream are the same everywhere.
+Works for the parallel layer of ViT-22B (arXiv 2302.05442) and the serial one (arXiv 1909.08053, section 3), which has
+two sums on the way there and two on the way back. The parallel layer has one each: its branches have one input and
+are added anyway.
+"""
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import Partial, Replicate
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    ParallelStyle,
+    PrepareModuleInput,
+    PrepareModuleOutput,
+    RowwiseParallel,
+    SequenceParallel,
+    parallelize_module,
+)
+
+from megavit.config.vit import ViTConfig
+from megavit.distributed.fused_qkv_rows import by_process, fused
+from megavit.errors import ConfigError
+from megavit.model.attention import Attention
+from megavit.model.block import LayerScale, ParallelBlock
+from megavit.model.vit import MegaVit
+
+HEADS_AXIS = 1  # of queries and keys (B, H, T, K)
+
+
+def check_divides(config: ViTConfig, processes: int) -> None:
+    """Raise a ConfigError unless so many processes can compute a layer of this model together."""
+    design = config.design
+    if processes == 1:
+        return
+    if design.block == "zeta" or design.attention_out_norm or design.mlp_out_norm:
+        raise ConfigError("tensor parallelism is for layers whose branches have no norm inside: leave out tensor")
+    for name, size in (("heads", config.heads), ("mlp_dim", config.mlp_dim)):
+        if size % processes:
+            raise ConfigError(f"tensor must divide the model's {name}, {size}, got {processes}")
+
+
+def plan_of(layer: nn.Module) -> dict[str, ParallelStyle]:
+    """Which part of a layer is divided how, by its name in the layer."""
+    plan: dict[str, ParallelStyle] = {"attention.to_qkv": ColwiseParallel(), "mlp.into": ColwiseParallel()}
+    if adds_branches_first(layer):
+        # The gradients of the norm's answer meet there, and the branches' answers at the next part, before any sum.
+        plan["norm"] = PrepareModuleOutput(
+            output_layouts=Replicate(), desired_output_layouts=Replicate(), use_local_output=False
+        )
+        plan |= {
+            name: RowwiseParallel(output_layouts=Partial(), use_local_output=False)
+            for name in ("attention.out", "mlp.out")
+        }
+        plan["drop_path"] = PrepareModuleInput(
+            input_layouts=(Partial(), None), desired_input_layouts=(Replicate(), None), use_local_output=True
+        )
+    else:
+        plan |= {"attention.out": RowwiseParallel(), "mlp.out": RowwiseParallel()}
+    # Their weights are shared by all heads, of which each process sees some: seen as divided by heads, their
+    # gradients are summed over the processes.
+    for name in ("attention.query_norm", "attention.key_norm"):
+        if not isinstance(layer.get_submodule(name), nn.Identity):
+            plan[name] = SequenceParallel(sequence_dim=HEADS_AXIS, use_local_output=True)
+    return plan
+
+
+def adds_branches_first(layer: nn.Module) -> bool:
+    """Whether a layer's branches can be added before the processes' parts are: whatever lies between is linear."""
+    if not isinstance(layer, ParallelBlock):
+        return False
+    scaled = isinstance(layer.attention_scale, LayerScale)  # a weight, whose gradient needs whole answers
+    return not scaled and layer.attention.out_dropout.p == 0
+
+
+@torch.no_grad()
+def divide_layers(model: MegaVit, mesh: DeviceMesh) -> None:
+    """Divide the layers of a whole model, the same in every process, over a mesh of one axis."""
+    check_divides(model.config, mesh.size())
+    for layer in model.transformer.layers:
+        for name, parameter in layer.named_parameters():
+            parts = fused(name, model.config)
+            if parts > 1:
+                parameter.copy_(by_process(parameter, parts, mesh.size()))
+        attention = layer.get_submodule("attention")
+        assert isinstance(attention, Attention)  # as of every layer that `check_divides` lets pass
+        attention.heads //= mesh.size()
+        parallelize_module(layer, mesh, plan_of(layer))

@@ -1,0 +1,121 @@
+"""All that one evaluation may ask of a bundle: its metrics, another bundle beside it, groups, corruptions."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from megavit.config.trust import Trust
+from megavit.data.dataset import LabelledImages
+from megavit.data.scan import Progress
+from megavit.data.targets import targets_of
+from megavit.evaluate.compare import Changed, Comparison, changed_images, compare, in_order_of
+from megavit.evaluate.inference import Choice, see
+from megavit.evaluate.metrics.dispatch import AnyMetrics, measure_target
+from megavit.evaluate.robustness.robustness import Robustness, measure_robustness
+from megavit.evaluate.subgroups import Groups, group_values, measure_groups
+from megavit.evaluate.uncertainty.uncertainty import TrustMetrics, measure_trust
+from megavit.predict.predictor import Predictor
+
+Counting = Callable[[str], AbstractContextManager[Progress]]
+"""Says what is being done, and gives the function to be told how far it has come."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What was found.
+
+    Attributes:
+        images, choice: measured on.
+        answers: of the bundle, for `choice.samples` in order.
+        metrics: of the bundle.
+        fitted: what makes its answers trustworthy.
+        trust: how far they can be trusted.
+        comparison: with the other bundle; None without one.
+        changed: the images that the two answer otherwise.
+        groups: by a column of the table; None where none was named.
+        robustness: under corruptions; None where it was not asked for, or no image has a label.
+    """
+
+    images: LabelledImages
+    choice: Choice
+    answers: Tensor
+    metrics: AnyMetrics
+    fitted: Trust
+    trust: TrustMetrics
+    comparison: Comparison | None
+    changed: tuple[Changed, ...]
+    groups: Groups | None
+    robustness: Robustness | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types; what was not asked for is not there."""
+        data = {
+            "source": self.images.source,
+            "split": self.choice.split,
+            "left_out_as_learnt": self.choice.learnt,
+            "skipped": self.images.skipped_by_reason(),
+        }
+        found: dict[str, Any] = {
+            "target": self.images.target,
+            "metrics": self.metrics.to_dict(),
+            "trust": self.trust.to_dict(),
+            "data": data,
+        }
+        if self.comparison is not None:
+            found["comparison"] = {**self.comparison.to_dict(), "changed": len(self.changed)}
+        if self.groups is not None:
+            found["groups"] = self.groups.to_dict()
+        if self.robustness is not None:
+            found["corruptions"] = self.robustness.to_dict()
+        return found
+
+
+def study(
+    predictor: Predictor,
+    images: LabelledImages,
+    choice: Choice,
+    *,
+    other: Predictor | None,
+    group: str | None,
+    corruptions: bool,
+    batch_size: int,
+    counting: Counting,
+) -> Study:
+    """Measure the predictor on the chosen images.
+
+    Args:
+        choice: for the predictor; without what `other` has learnt from.
+        other: to compare with, for which `check_comparable` has passed.
+        group: a column of the table that the images are from.
+        corruptions: whether to measure corrupted pictures too.
+
+    Raises:
+        DataError: for images of other channels than a model takes, or that cannot be read any more, and for a column
+            that makes no groups, before anything is measured.
+    """
+    samples, target, labels = choice.samples, predictor.info.target, predictor.labels
+    values = None if group is None else group_values(images.source, group, samples)
+    targets = targets_of(samples, predictor.target, len(labels))
+    with counting("evaluating") as progress:
+        seen = see(predictor, images, samples, batch_size, progress)
+    answers = predictor.trusted.answers(seen.logits)
+    comparison, changed, groups, robustness = None, [], None, None
+    if other is not None:
+        with counting("evaluating the other bundle") as progress:
+            found = other.trusted.answers(see(other, images, samples, batch_size, progress).logits)
+        theirs, their_target = in_order_of(labels, other, found)
+        comparison = compare(answers, theirs, targets, target, their_target)
+        changed = changed_images(answers, theirs, targets, target, their_target, labels, samples)
+    if group is not None and values is not None:
+        groups = measure_groups(group, values, answers, targets, predictor.target)
+    if corruptions:
+        with counting("evaluating corrupted pictures") as progress:
+            robustness = measure_robustness(predictor, images, samples, batch_size, progress)
+    metrics = measure_target(answers, targets, labels, target)
+    trust = measure_trust(predictor.trusted, seen, targets)
+    return Study(
+        images, choice, answers, metrics, predictor.info.trust, trust, comparison, tuple(changed), groups, robustness
+    )

@@ -1,0 +1,241 @@
+"""Fits how far a model may be trusted, on images held back from training, and measures what came of it on others."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from megavit.config.target import Target
+from megavit.config.trust import Trust
+from megavit.data.dataset import LabelledImages
+from megavit.data.scan import Progress
+from megavit.data.targets import targets_of
+from megavit.engine.engine import Seen
+from megavit.errors import DataError
+from megavit.evaluate.inference import Choice, see
+from megavit.evaluate.metrics.bootstrap import Interval, wilson
+from megavit.evaluate.metrics.calibration import Reliability, fit_calibration, reliability
+from megavit.evaluate.metrics.dispatch import AnyMetrics, measure_target
+from megavit.evaluate.metrics.multilabel import best_thresholds
+from megavit.predict.postprocess.conformal import likelier_mass, limit
+from megavit.predict.postprocess.ood import fit_likeness
+from megavit.predict.postprocess.postprocess import (
+    MEANS,
+    RESIDUALS,
+    SET_LABELS,
+    SET_SCORES,
+    WHITENING,
+    Trusted,
+    outputs,
+)
+from megavit.predict.predictor import Predictor
+from megavit.runtime.seeds import generator
+from megavit.weights.bundle.bundle import BundleInfo
+
+COVERAGES = (0.9, 0.95, 0.99)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Of sets of classes, or intervals about scores.
+
+    Attributes:
+        asked: share of images whose truth they are to hold.
+        got: share of those that they were measured on.
+        size: classes in a set, or width of an interval, on average.
+        by_class: whether the share is promised for every class by itself.
+        least: the share of the class that has the smallest; None for scores.
+    """
+
+    asked: float
+    got: Interval
+    size: float
+    by_class: bool = False
+    least: float | None = None
+
+
+@dataclass(frozen=True)
+class TrustMetrics:
+    """How far the answers on some images can be trusted.
+
+    Attributes:
+        images: measured on.
+        before, after: calibration of the probabilities without the temperature, and with it; None for scores.
+        coverages: for each of `COVERAGES` that the number of validation images allows.
+        false_alarms: share of these images that are marked as unlike training; None where that is not fitted.
+    """
+
+    images: int
+    before: Reliability | None
+    after: Reliability | None
+    coverages: tuple[Coverage, ...]
+    false_alarms: Interval | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def fit_trust(
+    held: Seen,
+    targets: Tensor,
+    target: Target,
+    learnt: tuple[Tensor, Tensor] | None,
+    false_alarms: float = 0.01,
+    *,
+    temperature_only: bool = False,
+) -> tuple[Trust, dict[str, Tensor]]:
+    """Temperature, sets or intervals, and likeness, with their tensors for the bundle.
+
+    Args:
+        held: what the model sees in the validation images.
+        targets: of these, as `megavit.data.targets.targets_of` gives them.
+        target: what the logits mean.
+        learnt: (N, D) embeddings and (N, ...) targets of training images; None leaves the likeness out.
+        false_alarms: of images like those of training, the share to be marked as unlike them, in (0, 1).
+        temperature_only: as of `fit_calibration`.
+    """
+    trust = Trust(images=len(targets), false_alarms=false_alarms)
+    tensors: dict[str, Tensor] = {}
+    if target.kind != "score":
+        temperature, smoothing = fit_calibration(held.logits, targets, target.kind, temperature_only=temperature_only)
+        trust = replace(trust, temperature=temperature, smoothing=smoothing)
+    answers = outputs(held.logits, target, trust)
+    if target.kind == "classes":
+        tensors |= {SET_SCORES: likelier_mass(answers).gather(1, targets[:, None])[:, 0], SET_LABELS: targets}
+    elif target.kind == "score":
+        tensors[RESIDUALS] = (answers - targets).abs()
+    if learnt is not None:
+        embeddings, groups = learnt
+        # Labels and scores make no groups.
+        likeness = fit_likeness(embeddings, groups if target.kind == "classes" else torch.zeros(len(groups)))
+        tensors |= {MEANS: likeness.means, WHITENING: likeness.whitening}
+        distances = likeness.distance(held.pooled)
+        # Where they are too few for so small a share, the farthest of them.
+        trust = replace(trust, threshold=min(limit(distances, 1 - false_alarms), distances.max().item()))
+    return trust, tensors
+
+
+def measure_trust(trusted: Trusted, seen: Seen, targets: Tensor) -> TrustMetrics:
+    """Of images that nothing was fitted on.
+
+    Args:
+        trusted: of the model.
+        seen: what it sees in the images.
+        targets: of these.
+    """
+    kind = trusted.target.kind
+    answers = trusted.answers(seen.logits)
+    before = after = None
+    if kind != "score":
+        before = reliability(outputs(seen.logits, trusted.target), targets, kind)
+        after = reliability(answers, targets, kind)
+    unlike = trusted.unlike(seen.pooled)
+    possible = [asked for asked in COVERAGES if trusted.can_cover(asked)]
+    return TrustMetrics(
+        images=len(targets),
+        before=before,
+        after=after,
+        coverages=tuple(_coverage(trusted, answers, targets, asked) for asked in possible),
+        false_alarms=None if unlike is None else wilson(int(unlike.sum()), len(unlike)),
+    )
+
+
+def _coverage(trusted: Trusted, answers: Tensor, targets: Tensor, asked: float) -> Coverage:
+    if trusted.sets is None:
+        width = trusted.half_width(asked)
+        inside = (answers - targets).abs() <= width
+        return Coverage(asked, wilson(int(inside.sum()), len(inside)), size=2 * width)
+    members = trusted.sets.members(answers, asked)
+    inside = members.gather(1, targets[:, None])[:, 0]
+    by_class = [inside[targets == label].double().mean().item() for label in targets.unique()]
+    return Coverage(
+        asked,
+        wilson(int(inside.sum()), len(inside)),
+        size=members.sum(dim=1).double().mean().item(),
+        by_class=trusted.sets.by_class(asked),
+        least=min(by_class),
+    )
+
+
+# Images to compare new ones with, to fit on, and to measure on.
+SHARES = (0.3, 0.4, 0.3)
+LEAST = 60
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What was fitted, and what came of it on images that nothing was fitted on.
+
+    Attributes:
+        source: of the images.
+        target: with the new thresholds.
+        trust, tensors: what was fitted.
+        metrics: of the calibration, on the images that nothing was fitted on.
+        test: of the answers, on the same.
+    """
+
+    source: str
+    target: Target
+    trust: Trust
+    tensors: dict[str, Tensor]
+    metrics: TrustMetrics
+    test: AnyMetrics
+
+
+def calibrate(
+    predictor: Predictor,
+    images: LabelledImages,
+    choice: Choice,
+    progress: Progress,
+    *,
+    temperature_only: bool = False,
+) -> Calibrated:
+    """Fit the trust of a bundle anew.
+
+    Args:
+        temperature_only: calibrate by a temperature alone, which a linear head can hold.
+        choice: images that the model has not learnt from. Three tenths of them are what new images are compared with,
+            four tenths are fitted on, and the rest measured.
+
+    Raises:
+        DataError: for fewer than `LEAST` images, and as `megavit.evaluate.inference.evaluate`.
+    """
+    if len(choice.samples) < LEAST:
+        raise DataError(
+            f"{len(choice.samples)} images of {images.source} are too few to calibrate on: give {LEAST} or more that "
+            "the model has not learnt from"
+        )
+    targets = targets_of(choice.samples, predictor.target, len(predictor.labels))
+    seen = see(predictor, images, choice.samples, BATCH, progress)
+    order = torch.randperm(len(targets), generator=generator(0))
+    first, second = (round(len(order) * share) for share in (SHARES[0], SHARES[0] + SHARES[1]))
+    known, held, rest = order.tensor_split([first, second])
+    target = predictor.info.target
+    learnt = (seen.pooled[known], targets[known])
+    trust, tensors = fit_trust(_part(seen, held), targets[held], target, learnt, temperature_only=temperature_only)
+    trusted = Trusted(trust, tensors, target, len(predictor.labels))
+    if target.kind == "labels":
+        answers = trusted.answers(seen.logits[held])
+        target = replace(target, thresholds=best_thresholds(answers, targets[held]))
+    metrics = measure_trust(trusted, _part(seen, rest), targets[rest])
+    test = measure_target(trusted.answers(seen.logits[rest]), targets[rest], predictor.labels, target)
+    trust = replace(trust, measured=metrics.to_dict())
+    return Calibrated(images.source, target, trust, tensors, metrics, test)
+
+
+def with_calibration(info: BundleInfo, found: Calibrated) -> BundleInfo:
+    """Return what a bundle says of itself once it is calibrated: its figures are of the new answers alone."""
+    told = {"source": found.source, "fitted": found.trust.images, "measured": found.test.images}
+    return replace(
+        info,
+        target=found.target,
+        trust=found.trust,
+        metrics=found.test.to_dict(),
+        data=info.data | {"calibrated": told},
+    )
+
+
+def _part(seen: Seen, places: Tensor) -> Seen:
+    return Seen(seen.pooled[places], seen.logits[places])

@@ -1,0 +1,137 @@
+"""The script that is written beside an exported model, and shows how to use it without megavit."""
+
+from collections.abc import Mapping
+
+from megavit.config.export_info import IMAGES, ExportInfo
+
+LIBRARY: Mapping[str, str] = {
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+    "torch": "torch",
+    "aotinductor": "torch._inductor",
+}
+OPEN: Mapping[str, str] = {
+    "onnx": """session = onnxruntime.InferenceSession(here / "model.onnx")
+about = json.loads(session.get_modelmeta().custom_metadata_map["megavit"])
+
+
+def run(pixels):
+    return dict(zip([output.name for output in session.get_outputs()], session.run(None, {"pixels": pixels})))
+""",
+    "openvino": """model = openvino.Core().read_model(here / "model.xml")
+about = json.loads(model.get_rt_info("megavit").astype(str))
+# Without the first, processors that have 16-bit numbers compute with them; without the others, memory grows with the
+# number of sizes that images have.
+os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "0"
+settings = {"INFERENCE_PRECISION_HINT": "f32", "CPU_RUNTIME_CACHE_CAPACITY": "64"}
+compiled = openvino.Core().compile_model(model, "CPU", settings)
+
+
+def run(pixels):
+    return {output.any_name: values for output, values in compiled(pixels).items()}
+""",
+    "torch": """extra = {"megavit": ""}
+program = torch.export.load(here / "model.pt2", extra_files=extra).module()
+about = json.loads(extra["megavit"])
+
+
+def run(pixels):
+    return dict(zip(NAMES, (values.numpy() for values in program(torch.tensor(pixels)))))
+""",
+    "aotinductor": """program = torch._inductor.aoti_load_package(str(here / "model.pt2"))
+about = json.loads(program.get_metadata()["megavit"])
+
+
+def run(pixels):
+    return dict(zip(NAMES, (values.numpy() for values in program(torch.tensor(pixels)))))
+""",
+}
+READ_COLOUR = """def read(path):
+    with Image.open(path) as image:
+        image.load()
+        tags, clear, kind = getattr(image, "tag_v2", {}), image.info.get("transparency"), image.format
+        image = ImageOps.exif_transpose(image)
+    if image.mode != "F" and not image.mode.startswith("I"):
+        image = image.convert("RGBA")
+        canvas = Image.new("RGB", image.size, "white")
+        canvas.paste(image.convert("RGB"), mask=image.getchannel("A"))
+        return np.asarray(canvas)
+    # Grey of 16 bits, or of floats from 0 to 1.
+    if image.mode == "I" and kind not in ("PNG", "PPM"):
+        raise ValueError("32-bit whole numbers have no known scale")
+    values, top = np.asarray(image), 1 if image.mode == "F" else 4095 if tags.get(258) == (12,) else 65535
+    if not ((values >= 0) & (values <= top)).all():
+        raise ValueError(f"pixels must lie between 0 and {top}")
+    grey = np.rint(values * 255) if top == 1 else (values.astype(np.int64) * 255 + top // 2) // top
+    if tags.get(262) == 0:  # of a TIFF whose 0 is white
+        grey = 255 - grey
+    if clear is not None:
+        grey = np.where(values == clear, 255, grey)
+    return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
+"""
+READ_ARRAY = """def read(path):
+    pixels = np.load(path, allow_pickle=False)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != CHANNELS:
+        raise ValueError("expected uint8 (height, width, CHANNELS)")
+    return pixels
+"""
+CHECK = """# The files must be those that were written.
+for name, digest in json.loads((here / "megavit-export.json").read_text())["files"].items():
+    if hashlib.sha256((here / name).read_bytes()).hexdigest() != digest:
+        sys.exit(f"{name} is damaged: copy the whole folder again")
+"""
+LOOP = """failed = 0
+for path in sys.argv[1:]:
+    try:
+        outputs = run(read(path)[None])
+        if not all(np.isfinite(values).all() for values in outputs.values()):
+            raise ValueError("the answer is not a finite number")
+    except Exception as error:  # Pillow raises anything for a damaged file
+        print(f"{path}: cannot be read: {error}")
+        failed += 1
+        continue"""
+SAY: Mapping[str, str] = {
+    "classes": """    best = outputs["probabilities"][0].argmax()
+    print(f"{path}: {about['labels'][best]} {outputs['probabilities'][0, best]:.1%}{mark}")
+""",
+    "labels": """    found = zip(about["labels"], outputs["probabilities"][0], about["thresholds"])
+    given = [f"{label} {probability:.1%}" for label, probability, least in found if probability >= least]
+    print(f"{path}: {', '.join(given) or 'none'}{mark}")
+""",
+    "score": """    print(f"{path}: {outputs['score'][0]:.6g}{mark}")
+""",
+}
+MARK = """    mark = " (unlike training: this means little)" if outputs["distance"][0] > about["unlike_from"] else ""
+"""
+
+
+def consumer(target: str, info: ExportInfo, names: tuple[str, ...]) -> str | None:
+    """Its text; None for a model that has no classifier, or takes images that whoever uses it prepares."""
+    if info.input == IMAGES or (not info.labels and info.target != "score"):
+        return None
+    colour = info.channels == 3
+    libraries = [f"import {name}" for name in sorted(("numpy as np", LIBRARY[target]))]
+    libraries += ["from PIL import Image, ImageOps"] if colour else []
+    standard = ["import hashlib", "import json", "import os", "import sys", "from pathlib import Path"]
+    if target != "openvino":
+        standard.remove("import os")
+    return "\n".join(
+        [
+            f'"""What is in images: python predict.py {"IMAGE" if colour else "ARRAY.npy"}..."""',
+            "",
+            *standard,
+            "",
+            *libraries,
+            "",
+            "here = Path(__file__).parent",
+            CHECK,
+            OPEN[target].replace("NAMES", repr(list(names))),
+            "",
+            READ_COLOUR if colour else READ_ARRAY.replace("CHANNELS", str(info.channels)),
+            "",
+            LOOP,
+            (MARK if info.unlike_from is not None else '    mark = ""\n') + SAY[info.target],
+            "sys.exit(2 if failed else 0)",
+            "",
+        ]
+    )

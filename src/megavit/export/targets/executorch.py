@@ -1,0 +1,43 @@
+"""A bundle as a program for ExecuTorch, which runs on phones and small devices: one prepared image at a time."""
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from megavit.errors import ConfigError
+from megavit.export.module import Whole, example, output_names
+from megavit.export.targets.onnx import quiet
+from megavit.predict.predictor import Predictor
+
+
+def check_installed() -> None:
+    """Raise a ConfigError unless ExecuTorch is installed."""
+    if find_spec("executorch") is None:
+        raise ConfigError("executorch is not installed: pip install 'megavit[executorch]'")
+
+
+def write_executorch(predictor: Predictor, folder: Path, metadata: str) -> None:
+    """Write model.pte to `folder`, for the processor by XNNPACK, and `metadata` beside it as model.json."""
+    lower = import_module("executorch.exir").to_edge_transform_and_lower
+    xnnpack = import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
+    with quiet():
+        program = torch.export.export(Whole(predictor, "images").eval(), (example(predictor, "images")[:1],))
+        lowered = lower(program, partitioner=[xnnpack.XnnpackPartitioner()]).to_executorch()
+    (folder / "model.pte").write_bytes(lowered.buffer)
+    (folder / "model.json").write_text(metadata)
+
+
+def open_executorch(folder: Path, predictor: Predictor) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """What runs that program; images one at a time."""
+    method = import_module("executorch.runtime").Runtime.get().load_program(folder / "model.pte").load_method("forward")
+    names = output_names(predictor)
+
+    def run(inputs: np.ndarray) -> dict[str, np.ndarray]:
+        found = method.execute([torch.from_numpy(inputs)])
+        return {name: values.numpy().copy() for name, values in zip(names, found, strict=True)}
+
+    return run

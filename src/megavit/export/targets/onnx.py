@@ -1,0 +1,84 @@
+"""A bundle as one ONNX file."""
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+
+import torch
+
+from megavit.config.export_info import METADATA, ExportPrecision, InputKind
+from megavit.errors import ConfigError, OutputError
+from megavit.export.module import Whole, example, output_names
+from megavit.predict.predictor import Predictor
+
+OPSET = 20
+"""Of 2023: what runs it need not be new. Later ones have attention as one operation, which is not faster here."""
+LARGEST = 2**31 - 1
+
+
+def write_onnx(predictor: Predictor, path: Path, input: InputKind, precision: ExportPrecision, metadata: str) -> None:
+    """Write `Whole` to `path`, with `metadata` inside.
+
+    Args:
+        precision: "float16" computes the model in 16 bits; "int8" rounds weights once and activations as they come.
+
+    Raises:
+        ConfigError: for a model above ONNX's limit of 2 GiB a file.
+    """
+    import onnx
+
+    whole = Whole(predictor, input, torch.float16 if precision == "float16" else torch.float32)
+    need = sum(tensor.nbytes for tensor in (*whole.parameters(), *whole.buffers()))
+    if need > LARGEST:
+        raise ConfigError(
+            f"the weights take {need / 2**30:.1f} GiB, and an ONNX file has 2 GiB at most: export to openvino or torch"
+        )
+    with quiet():
+        program = torch.onnx.export(
+            whole,
+            (example(predictor, input),),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[input],
+            output_names=list(output_names(predictor)),
+            dynamic_shapes=(dynamic_sizes(input),),
+            verbose=False,
+        )
+    if program is None:
+        raise OutputError("PyTorch gave no ONNX program for this model")
+    program.save(path, external_data=False)
+    if precision == "int8":
+        _round_weights(path)
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {METADATA: metadata})
+    onnx.save(model, path)
+
+
+def dynamic_sizes(input: InputKind) -> dict[int, torch.export.Dim]:
+    """The axes of the input that may have any size."""
+    axes = ("batch", "height", "width") if input == "pixels" else ("batch",)
+    return {axis: torch.export.Dim(name, min=1) for axis, name in enumerate(axes)}
+
+
+def _round_weights(path: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with quiet():
+        quantize_dynamic(
+            path, path, weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=["MatMul", "Gemm"]
+        )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """The exporters tell of their steps and of their own plans; what fails raises."""
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)

@@ -1,0 +1,54 @@
+"""A bundle as a page that answers in the browser: the ONNX model, and ONNX Runtime's build for browsers."""
+
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from megavit.config.export_info import ExportPrecision
+from megavit.errors import ConfigError
+from megavit.export.targets.onnx import write_onnx
+from megavit.page import check_runtime, write_site
+from megavit.predict.predictor import Predictor
+
+PACKAGE = "onnxruntime-web@1.30.0"
+"""Of npm; the version that the page is tested with."""
+
+
+def write_web(
+    predictor: Predictor, folder: Path, precision: ExportPrecision, metadata: str, runtime: Path | None
+) -> None:
+    """Fill an empty folder with the page, its model and what runs it.
+
+    Args:
+        runtime: the folder dist of npm's onnxruntime-web; None: npm fetches it.
+
+    Raises:
+        ConfigError: where that lacks something, or npm is not there or fails.
+    """
+    with _runtime(runtime) as files, tempfile.TemporaryDirectory() as place:
+        model = Path(place) / "model.onnx"
+        write_onnx(predictor, model, "pixels", precision, metadata)
+        write_site(folder, model, json.loads(metadata), files)
+
+
+@contextmanager
+def _runtime(given: Path | None) -> Iterator[Path]:
+    if given is not None:
+        check_runtime(given)
+        yield given
+        return
+    advice = "or fetch the package elsewhere and give its folder dist with --runtime"
+    npm = shutil.which("npm")
+    if npm is None:
+        raise ConfigError(f"a page needs onnxruntime-web, which npm fetches, and there is no npm: install it, {advice}")
+    with tempfile.TemporaryDirectory() as place:
+        command = [npm, "install", "--prefix", place, "--no-audit", "--no-fund", "--ignore-scripts", PACKAGE]
+        done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = [line for line in done.stderr.splitlines() if "error" in line.lower()] or ["no reason given"]
+            raise ConfigError(f"npm could not fetch {PACKAGE} ({said[0].strip()}): see to its registry, {advice}")
+        yield Path(place) / "node_modules" / "onnxruntime-web" / "dist"

@@ -1,1 +1,0 @@
-"""One model on many processes, by PyTorch's own means; the model's files know nothing of it."""

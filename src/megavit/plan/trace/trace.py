@@ -1,0 +1,152 @@
+"""One rank of a cluster, traced on this machine: fake tensors, fake process groups, PyTorch's own parallelism."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
+
+from megavit.config.vit import ViTConfig
+from megavit.distributed.grad_sync import partly
+from megavit.distributed.parallelize import make_mesh, spread
+from megavit.model import attention
+from megavit.model.vit import MegaVit
+from megavit.plan.parallel_layout import Layout, Training
+from megavit.plan.trace.memory_tracker import Lifetimes, resized
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What one rank held and sent in forward and backward passes.
+
+    Attributes:
+        memory: bytes at the fullest moment, without optimiser and averages.
+        held: parameters of the rank's part, filled up as it is stored.
+        traffic: collective -> bytes of the whole tensors, as `megavit.plan.communication` counts them.
+        calls: collective -> how many.
+    """
+
+    memory: int
+    held: int
+    traffic: Counter[str]
+    calls: Counter[str]
+
+
+def trace(config: ViTConfig, training: Training, layout: Layout) -> Traced:
+    """The passes of one step of rank 0, without its optimiser."""
+    with fake_ranks(layout.gpus), attention_of(training):
+        with FakeTensorMode() as fake:
+            model = fake_model(config).train()
+        model.transformer.gradient_checkpointing = layout.checkpointing
+        # Not within the mode: the mesh counts its ranks in tensors, which must be real.
+        wrapped = spread_as_trained(model, training, layout)
+        with fake:
+            return _passes(config, training, layout, wrapped)
+
+
+def _passes(config: ViTConfig, training: Training, layout: Layout, wrapped: nn.Module) -> Traced:
+    images = layout.micro_batch * layout.accumulation
+    lifetimes = Lifetimes()
+    with resized(lifetimes), lifetimes:
+        inputs = torch.empty(images, config.channels, *config.image_hw)
+        before = torch.empty_like(inputs, dtype=torch.uint8)  # as read
+        targets = torch.empty(images, max(1, config.num_classes))
+        lifetimes.see([*wrapped.parameters(), *wrapped.buffers(), inputs, targets])
+        held = sum(_stored(parameter) for parameter in wrapped.parameters())
+        parts = zip(inputs.split(layout.micro_batch), targets.split(layout.micro_batch), strict=True)
+        for number, (part, wanted) in enumerate(parts, start=1):
+            last = number == layout.accumulation
+            if isinstance(wrapped, SummedGradients):
+                wrapped.last = last
+            with partly(wrapped, last=last):
+                step(wrapped, part, wanted, layout.numerics(training).autocast)
+        del before
+    return Traced(lifetimes.peak, held, lifetimes.traffic, lifetimes.calls)
+
+
+def step(model: nn.Module, images: Tensor, targets: Tensor, autocast: bool) -> None:
+    """As `megavit.train.loop.loop.backward`."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
+        logits = model(images)
+    F.cross_entropy(logits.float(), targets).backward()
+
+
+@contextmanager
+def fake_ranks(count: int) -> Iterator[None]:
+    """A process group of so many ranks, of which this process is the first and the only one."""
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=count)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def attention_of(training: Training) -> Iterator[None]:
+    """The attention of a GPU where the plan is for GPUs: the trace itself runs on a processor."""
+    before = attention.EXPLICIT_UP_TO_TOKENS
+    attention.EXPLICIT_UP_TO_TOKENS = before if training.processor else 0  # pyrefly: ignore[bad-assignment]
+    try:
+        yield
+    finally:
+        attention.EXPLICIT_UP_TO_TOKENS = before
+
+
+def fake_model(config: ViTConfig) -> MegaVit:
+    """A model of the mode's fake tensors, without initial values."""
+    with torch.device("meta"):
+        model = MegaVit.from_config(config)
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(torch.empty(parameter.shape)))
+    return model
+
+
+def spread_as_trained(model: MegaVit, training: Training, layout: Layout) -> nn.Module:
+    """The model over the fake ranks as `megavit train` has it."""
+    if layout.gpus == 1:
+        return model
+    if not layout.fully_sharded:
+        return SummedGradients(model)
+    dtype = torch.bfloat16 if training.precision == "bfloat16" else torch.float32
+    return spread(model, make_mesh(layout.replicate, layout.shard, layout.tensor, "cpu"), trained=True, dtype=dtype)
+
+
+class SummedGradients(nn.Module):
+    """What DDP does, whose own code reads numbers that fake tensors lack: gradients are copied, and summed there.
+
+    `last` says whether they are now: with the last part of a step.
+    """
+
+    last = True
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        for number, parameter in enumerate(model.parameters()):
+            self.register_buffer(f"bucket_{number}", torch.empty_like(parameter))
+            parameter.register_post_accumulate_grad_hook(partial(self._send, bucket=f"bucket_{number}"))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images)
+
+    def _send(self, parameter: Tensor, bucket: str) -> None:
+        assert parameter.grad is not None
+        if not self.last:
+            return
+        copy = self.get_buffer(bucket).copy_(parameter.grad)
+        dist.all_reduce(copy)
+        parameter.grad.copy_(copy)
+
+
+def _stored(parameter: Tensor) -> int:
+    local = parameter.to_local() if hasattr(parameter, "to_local") else parameter  # pyrefly: ignore
+    return local.untyped_storage().nbytes() // local.element_size()

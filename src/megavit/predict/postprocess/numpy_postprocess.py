@@ -1,0 +1,71 @@
+"""Predictions of an exported model's outputs: `megavit.predict.postprocess.postprocess` for arrays, without PyTorch."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from megavit.config.export_info import DISTANCE, EMBEDDING, PROBABILITIES, SCORE, ExportInfo
+from megavit.errors import BundleError
+from megavit.predict.finite import NOT_FINITE, finite_rows
+from megavit.predict.prediction import Prediction
+
+Ranked = tuple[tuple[str, float], ...]
+
+
+def predictions(
+    info: ExportInfo, outputs: Mapping[str, np.ndarray], top: int, coverage: float | None
+) -> list[Prediction]:
+    """One for each image of a batch.
+
+    Args:
+        outputs: of the model, by name.
+        top: how many classes or labels to list.
+        coverage: one of the model's, or None.
+
+    Raises:
+        BundleError: for a model without a classifier, or answers that are not finite.
+    """
+    if SCORE not in outputs and PROBABILITIES not in outputs:
+        raise BundleError("this model has no classifier; its embeddings say what it sees in images")
+    if not finite_rows(*outputs.values()).all():
+        raise BundleError(NOT_FINITE)
+    marks: list[bool | None] = [None] * len(outputs[EMBEDDING])
+    if info.unlike_from is not None:
+        marks = (outputs[DISTANCE] > info.unlike_from).tolist()
+    if info.target == "score":
+        width = None if coverage is None else (info.intervals or {})[str(coverage)]
+        return [
+            Prediction(
+                value=value,
+                unlike_training=mark,
+                interval=None if width is None else (value - width, value + width),
+            )
+            for value, mark in zip(outputs[SCORE].tolist(), marks, strict=True)
+        ]
+    found = []
+    for row, mark in zip(outputs[PROBABILITIES], marks, strict=True):
+        order = np.argsort(-row, kind="stable")
+        first = _named(row, order[: max(top, 1)], info.labels)
+        if info.target == "labels":
+            given = _named(row, order[row[order].astype(np.float64) >= np.array(info.thresholds)[order]], info.labels)
+            found.append(Prediction(top=first, given=given, unlike_training=mark))
+            continue
+        own = None
+        if coverage is not None:
+            limits = np.array((info.sets or {})[str(coverage)])
+            own = _named(row, order[likelier_mass(row)[order] <= limits[order]], info.labels)
+        found.append(Prediction(top=first, prediction_set=own, unlike_training=mark))
+    return found
+
+
+def likelier_mass(probabilities: np.ndarray) -> np.ndarray:
+    """`megavit.predict.postprocess.conformal.likelier_mass` of one image, (C,) float64."""
+    order = np.argsort(-probabilities, kind="stable")
+    ordered = probabilities[order].astype(np.float64)
+    mass = np.empty_like(ordered)
+    mass[order] = ordered.cumsum() - ordered
+    return mass
+
+
+def _named(row: np.ndarray, places: np.ndarray, labels: Sequence[str]) -> Ranked:
+    return tuple((labels[place], float(row[place])) for place in places)

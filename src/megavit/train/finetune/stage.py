@@ -1,0 +1,195 @@
+"""One training by gradient among the several of a fine-tuning, in a folder of its own, that survives a stop.
+
+FOLDER/stage.json     how long it is, decided before its first step
+FOLDER/log.jsonl      a line an epoch
+FOLDER/checkpoints/   the whole state
+"""
+
+import copy
+import json
+import math
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from megavit.config.checks import check_whole
+from megavit.config.serialization import from_dict, parse_json
+from megavit.distributed.context import Alone, Team
+from megavit.errors import BundleError, ConfigError
+from megavit.model.vit import MegaVit
+from megavit.predict.forward import logits_of
+from megavit.runtime.seeds import seed_all
+from megavit.runtime.storage import write_file, writing
+from megavit.train.budget.measure import measure, validation_seconds
+from megavit.train.checkpoint.checkpoint import checkpoints, load_checkpoint, remove_unfinished
+from megavit.train.clock import TimePlan, pace_of
+from megavit.train.data import Feed
+from megavit.train.history import EpochRecord
+from megavit.train.loop.build import batches_of, steps_of, together
+from megavit.train.loop.loop import Task
+from megavit.train.loop.recovery import fit_through_spikes
+from megavit.train.optim.lora import Trained, merge_lora, optimiser_of, set_free
+from megavit.train.progress import Watch
+from megavit.train.signals import StopRequest
+from megavit.train.state import TrainState
+
+STAGE = "stage.json"
+# Where the minutes allow more, a stage ends after so many passes, or steps, whichever are more: what has been
+# trained before needs no more, and few images would be learnt by heart.
+PASSES, STEPS = 30, 300
+# With fewer steps than that, a stage is not worth its beginning.
+LEAST_STEPS = 20
+# Seconds of measuring a stage's steps and its validation.
+MEASURING = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagePlan:
+    """How long a stage is, as `megavit.train.clock.pace_of` takes it, and whether it is trained at all.
+
+    Attributes:
+        steps: in all; None where the clock decides.
+        time: of a stage by the clock; None where the steps are given.
+    """
+
+    steps: int | None
+    time: TimePlan | None
+
+    def __post_init__(self) -> None:
+        if self.steps is not None:
+            check_whole("steps", self.steps, minimum=1)
+        pace_of(self.steps, self.time)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What came of a stage.
+
+    Attributes:
+        model: the average of its weights after the last step, an ordinary MegaVit; of several processes, in the
+            leader. The best of its epochs would be
+            chosen by the very images that rungs are compared on, and look better than it is.
+        logits: (N, outputs) of the images held back, float32.
+        history: its validations.
+        seconds: that it took, pauses left out.
+        steps: that it did.
+        skipped: steps whose gradient was not finite.
+    """
+
+    model: MegaVit
+    logits: Tensor
+    history: list[EpochRecord]
+    seconds: float
+    steps: int
+    skipped: int
+
+
+def train_stage(
+    folder: Path,
+    model: MegaVit,
+    rung: Trained,
+    task: Task,
+    feeds: tuple[Feed, Feed],
+    limit: float | None,
+    watch: Watch,
+    *,
+    must: bool = True,
+    team: Alone | Team | None = None,
+) -> Stage | None:
+    """Train what `rung` leaves free of a copy of `model`, from where the stage in `folder` stands.
+
+    Args:
+        model: with a head to begin with; stays as it is.
+        task: of the images learnt from; its recipe's optimiser is set to the rung's.
+        feeds: of the images learnt from, and of those held back.
+        limit: seconds for it; None: as many passes as the recipe's epochs. A stage that was begun keeps its length.
+        must: train even where the limit leaves only a few steps; else the answer is None.
+        team: the processes that train, for the rung "all"; None: this one alone.
+
+    Raises:
+        Interrupted, OutputError, TrainingError: as `megavit.train.loop.loop.fit`.
+    """
+    began = time.monotonic()
+    team = team or Alone()
+    training, held = feeds
+    task = replace(task, recipe=replace(task.recipe, optimiser=optimiser_of(task.recipe.optimiser, rung)))
+    seed_all(task.recipe.run.seed)
+    model = copy.deepcopy(model)
+    set_free(model, rung, task.recipe.tune.rank)
+    plan = team.ranks.first(lambda: read_stage(folder)) or plan_stage(model, task, training, held, limit, team)
+    if plan is None and not must:
+        return None
+    plan = plan or StagePlan(steps=LEAST_STEPS, time=None)
+    if isinstance(team, Team):
+        team.dtype = task.dtype
+    state = TrainState.fresh(model, task.recipe.optimiser, team)
+    team.ranks.first(lambda: write_stage(folder, plan))
+    team.ranks.first(lambda: remove_unfinished(folder / "checkpoints"))
+    if team.ranks.first(lambda: checkpoints(folder / "checkpoints")):
+        for fault in load_checkpoint(folder / "checkpoints", state):
+            watch.say(f"left out a damaged checkpoint: {fault}")
+    stop, pace = StopRequest(), pace_of(plan.steps, plan.time)
+    with stop.listening():
+        fit_through_spikes(state, task, pace, feeds, folder, stop, watch, began - state.seconds)
+    average = state.average if team.ranks.many else merge_lora(state.average)
+    logits = together(lambda batches: logits_of(average, batches, task.preprocessing), held, team)
+    return Stage(
+        whole_in_leader(state) if team.ranks.many else average,
+        logits,
+        state.history,
+        state.seconds,
+        state.step,
+        state.skipped,
+    )
+
+
+def whole_in_leader(state: TrainState) -> MegaVit:
+    """The average of several processes, whole in the leader; as it is in the others."""
+    from megavit.train.checkpoint.gather import gathered
+
+    state.best = state.average.state_dict()
+    return gathered(state).average
+
+
+def plan_stage(
+    model: MegaVit, task: Task, training: Feed, held: Feed, limit: float | None, team: Alone | Team
+) -> StagePlan | None:
+    """How long a stage is to be: the recipe's epochs, or what is enough, or what fits into `limit` seconds."""
+    if limit is None:
+        return StagePlan(steps=steps_of(task, task.recipe.run.epochs or 1), time=None)
+    until = time.monotonic() + limit
+    state = TrainState.fresh(copy.deepcopy(model), task.recipe.optimiser, team)
+    _, step = measure(state, task, next(batches_of(training, task, 0, 1, team)), MEASURING)
+    validation = validation_seconds(state, task, held, MEASURING)
+    limit = team.ranks.first(lambda: until - time.monotonic())
+    enough = max(STEPS, math.ceil(PASSES * task.images / task.batch_size))
+    if enough * step + validation * enough * task.batch_size / task.images <= limit:
+        return StagePlan(steps=enough, time=None)
+    if limit < LEAST_STEPS * step + 2 * validation:
+        return None
+    return StagePlan(
+        steps=None, time=TimePlan(total=limit, step=step, validation=validation, final_passes=2, finish=0.0)
+    )
+
+
+def read_stage(folder: Path) -> StagePlan | None:
+    """The length of a stage that was begun.
+
+    Raises:
+        BundleError: when it is damaged.
+    """
+    path = folder / STAGE
+    if not path.exists():
+        return None
+    try:
+        return from_dict(StagePlan, parse_json(path.read_bytes(), str(path)), str(path))
+    except (ConfigError, OSError) as error:
+        raise BundleError(f"the run in {folder} cannot be resumed: {error}") from None
+
+
+def write_stage(folder: Path, plan: StagePlan) -> None:
+    with writing("the run", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_file(folder / STAGE, json.dumps(asdict(plan), indent=1))

@@ -1,0 +1,122 @@
+"""Muon: momentum whose matrices are orthogonalised before they are applied."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from megavit.distributed.dtensor_utils import local, mesh_of
+from megavit.distributed.fused_qkv_rows import by_part, by_process
+
+# Five steps of this polynomial bring every singular value to about 1 (github.com/KellerJordan/Muon).
+QUINTIC = (3.4445, -4.7750, 2.0315)
+STEPS = 5
+# Elements of the matrices of one shape that are turned together: 2 GiB of copies. One matrix may have more.
+AT_ONCE = 2**27
+
+
+class Muon(torch.optim.Optimizer):
+    """Nesterov momentum, orthogonalised by Newton-Schulz iteration, for matrices (K. Jordan et al., 2024).
+
+    Matrices of one shape are handled together, and a parameter that holds several matrices one on top of the other,
+    such as queries, keys and values, is given as a group with `parts`: each is orthogonalised by itself. An update
+    has a spectral norm of about √(rows / columns) times the rate, so that one rate serves any width (arXiv
+    2310.17813), and decays the weights by rate × `weight_decay`.
+
+    Groups take "lr", "momentum" in [0, 1), "weight_decay", "parts", and "processes" where rows are in the order of
+    `megavit.distributed.fused_qkv_rows` for so many. `dtype` is the iteration's, for which bfloat16 is exact enough.
+
+    Matrices that are divided over processes are dealt out among them (`all_to_all`): each is whole in one
+    process alone, which turns it, and the momentum stays divided.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        dtype: torch.dtype = torch.bfloat16,
+    ) -> None:
+        matrix = {"parts": 1, "processes": 1}
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay} | matrix)
+        self.dtype = dtype
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            by_shape: dict[torch.Size, list[Tensor]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape.setdefault(parameter.shape, []).append(parameter)
+            for parameters in by_shape.values():
+                together = at_once(parameters[0])
+                for start in range(0, len(parameters), together):
+                    self._update(parameters[start : start + together], group)
+        return loss
+
+    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        gradients = [local(p.grad) for p in parameters if p.grad is not None]
+        momenta = [local(self._momentum(p)) for p in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
+        if mesh_of(parameters[0]) is None:
+            changes = list(self._turned(torch.stack(ahead), group))
+        else:
+            from megavit.distributed.all_to_all import collect, deal
+
+            own = deal(ahead, parameters[0])
+            turned = None if own is None else self._turned(own[None], group)[0]
+            changes = collect(turned, len(ahead), parameters[0], self.dtype)
+        mine = [local(p) for p in parameters]
+        torch._foreach_mul_(mine, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(mine, [change.to(mine[0].dtype) for change in changes], alpha=-group["lr"])
+
+    def _turned(self, matrices: Tensor, group: dict[str, Any]) -> Tensor:
+        """(count, rows, columns) -> the same of what is to be added at a rate of -1, in `dtype`."""
+        parts, processes = group["parts"], group["processes"]
+        if processes > 1:
+            matrices = torch.stack([by_part(matrix, parts, processes) for matrix in matrices])
+        turned = orthogonalise(matrices.unflatten(1, (parts, -1)).flatten(0, 1), self.dtype)
+        rows, columns = turned.shape[-2:]
+        changes = (turned * (rows / columns) ** 0.5).unflatten(0, (-1, parts)).flatten(1, 2)
+        if processes > 1:
+            changes = torch.stack([by_process(change, parts, processes) for change in changes])
+        return changes
+
+    def _momentum(self, parameter: Tensor) -> Tensor:
+        state = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        return state["momentum"]
+
+
+def at_once(like: Tensor) -> int:
+    """How many matrices of that shape are turned at a time."""
+    if mesh_of(like) is None:
+        return max(1, AT_ONCE // like.numel())
+    from megavit.distributed.all_to_all import players
+
+    return players(like)
+
+
+def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+    """(count, rows, columns) -> the same with its singular values brought to about 0.7 to 1.2, computed in `dtype`."""
+    a, b, c = QUINTIC
+    x = matrices.to(dtype)
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for _ in range(STEPS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x

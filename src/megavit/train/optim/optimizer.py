@@ -1,0 +1,124 @@
+"""The optimisers of a model's tensors, their learning-rate schedule, and the average of the weights."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from megavit.config.recipe import OptimiserRecipe, ScheduleRecipe
+from megavit.distributed.dtensor_utils import mesh_of
+from megavit.model.attention import Attention
+from megavit.model.mlp import FeedForward
+from megavit.model.vit import MegaVit
+from megavit.runtime.device import has_bfloat16
+from megavit.train.optim.muon import Muon
+
+# One learning rate steers both: a step of Muon at this many times AdamW's rate moves a matrix as far as suits it.
+MUON_FACTOR = 7.0
+MOMENTUM = 0.95
+# AdamW's rate of a matrix behind the embedding is divided by its fan-in over this, so that a rate found at one width
+# serves all (arXiv 2203.03466, table 3). Muon needs no such rule.
+BASE_WIDTH = 128
+
+
+def make_optimisers(model: MegaVit, recipe: OptimiserRecipe, processes: int = 1) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices within the layers and AdamW (arXiv 1711.05101) for the rest; or AdamW for all.
+
+    The weights of Linear layers decay, and nothing else: not norms, biases, tokens and positions. What needs no
+    gradient is left out. Each group's "peak" is its learning rate at the height of the schedule.
+
+    Args:
+        processes: that compute a layer of the model together.
+    """
+    groups = _groups(model, recipe, processes)
+    optimisers: list[torch.optim.Optimizer] = []
+    matrices = [group for group in groups if "parts" in group]
+    if matrices:
+        dtype = torch.bfloat16 if has_bfloat16(next(model.parameters()).device) else torch.float32
+        optimisers.append(Muon(matrices, lr=recipe.learning_rate, momentum=MOMENTUM, dtype=dtype))
+    others = [group for group in groups if "parts" not in group]
+    betas = (recipe.beta1, recipe.beta2)
+    return [*optimisers, torch.optim.AdamW(others, lr=recipe.learning_rate, betas=betas, fused=True)]
+
+
+def names_in_order(model: MegaVit, recipe: OptimiserRecipe) -> list[list[str]]:
+    """The names of the parameters of each of `make_optimisers`, by their numbers in its state, of a whole model."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = _groups(model, recipe, 1)
+    both = ([group for group in groups if "parts" in group], [group for group in groups if "parts" not in group])
+    return [[names[parameter] for group in one for parameter in group["params"]] for one in both if one]
+
+
+def _groups(model: MegaVit, recipe: OptimiserRecipe, processes: int) -> list[dict[str, Any]]:
+    """The parameters, those of equal treatment together, in the order of the model."""
+    parts = matrices_within(model)
+    # PyTorch's fused step takes only parameters together that are divided over the same processes.
+    together: dict[tuple[tuple[float, float, int], Any], list[Tensor]] = {}
+    for place, module in model.named_modules():
+        rate = recipe.learning_rate * recipe.layer_decay ** layers_above(place, model.config.depth)
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
+            treatment = (rate, 0.0, 0)
+            if isinstance(module, nn.Linear) and name == "weight":
+                if recipe.kind == "muon" and module in parts:
+                    treatment = (rate * MUON_FACTOR, recipe.weight_decay, parts[module])
+                else:
+                    narrow = 1 if module is model.patch_embedding.projection else BASE_WIDTH / module.in_features
+                    treatment = (rate * narrow, recipe.weight_decay, 0)
+            together.setdefault((treatment, mesh_of(parameter)), []).append(parameter)
+    groups: list[dict[str, Any]] = []
+    for ((peak, decay, held), _), parameters in together.items():
+        group: dict[str, Any] = {"params": parameters, "peak": peak, "weight_decay": decay}
+        if held:
+            group["parts"] = held
+        if held > 1 and processes > 1:
+            group["processes"] = processes
+        groups.append(group)
+    return groups
+
+
+def matrices_within(model: MegaVit) -> dict[nn.Module, int]:
+    """The Linears within the layers, and how many matrices each holds, one above the other."""
+    found: dict[nn.Module, int] = {}
+    for module in model.transformer.modules():
+        match module:
+            case Attention():
+                found |= {module.to_qkv: 3, module.out: 1}
+            case FeedForward():
+                found |= {module.into: 2 if module.mlp == "swiglu" else 1, module.out: 1}
+    return found
+
+
+def layers_above(place: str, depth: int) -> int:
+    """How often `layer_decay` lowers the rate of the module at `place`: not the head's and what follows the layers,
+    once that of the last layer, and once more with each below, the embedding and its tokens coming last.
+    """
+    match place.split("."):
+        case ["transformer", "layers", number, *_]:
+            return depth - int(number)
+        case [("patch_embedding" | "positions" | "prefix_tokens"), *_]:
+            return depth + 1
+        case _:
+            return 0
+
+
+def learning_rate(progress: float, peak: float, schedule: ScheduleRecipe) -> float:
+    """The rate at `progress` in [0, 1] of a run: linearly up from zero to `peak`, level, then down to zero."""
+    if progress < schedule.warmup:
+        return peak * progress / schedule.warmup
+    after_warmup = (progress - schedule.warmup) / (1 - schedule.warmup)
+    done = max(0.0, after_warmup - schedule.hold) / (1 - schedule.hold)
+    return peak * (1 - done if schedule.kind == "linear" else 0.5 * (1 + math.cos(math.pi * done)))
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, length: float, step: int) -> None:
+    """Move `average` towards `model` after `step` (from 1): a moving average over about `length` steps.
+
+    The first steps, of a poor model, are forgotten sooner.
+    """
+    share = max(1 / max(1.0, length), 10 / (step + 10))
+    for averaged, current in zip(average.parameters(), model.parameters(), strict=True):
+        averaged.lerp_(current, share)

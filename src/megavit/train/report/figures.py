@@ -1,0 +1,257 @@
+"""The report's figures, as matplotlib draws them: learning curves, confusion, examples.
+
+Every figure takes a `Palette`, because a picture cannot follow the reader's light or dark page by itself.
+Only `Figure` objects, no pyplot: nothing global is touched, and any thread may draw.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from megavit.evaluate.metrics.calibration import Reliability
+from megavit.evaluate.metrics.classification import NUMBERED_CLASSES, Metrics
+from megavit.train.history import EpochRecord
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+_HEAT_CELLS = 150
+"""Cells a side of a heat map at most: smaller ones would vanish on a screen."""
+
+Panel = Literal["loss", "metric"]
+
+# DejaVu comes with matplotlib; the others, where installed, have the scripts it lacks.
+_FAMILIES = (
+    "DejaVu Sans",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans SC",
+    "WenQuanYi Micro Hei",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Apple SD Gothic Neo",
+    "Microsoft YaHei",
+    "Malgun Gothic",
+    "Arial Unicode MS",
+)
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours of one page."""
+
+    paper: str
+    ink: str
+    muted: str
+    line: str
+    accent: str
+
+
+LIGHT = Palette(paper="#ffffff", ink="#1a1d21", muted="#5b636d", line="#dfe2e6", accent="#1f5fbf")
+DARK = Palette(paper="#14171b", ink="#e7e9ec", muted="#a1a8b1", line="#2e343b", accent="#7fb2ff")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One image with its true class and the model's answer.
+
+    Attributes:
+        image: uint8, (H, W) grey or (H, W, 3) RGB.
+        name: where the image is from, such as its file name.
+        truth: its true class, labels or score.
+        top: (class or label, probability) of the likeliest ones, likeliest first; none for a score.
+        answer: of the model, as `truth` is written.
+        right: whether that will do.
+        overlay: uint8 (H, W, 3), the image under a map of what the answer comes from, if there is one.
+
+    Raises:
+        ValueError: the image is of another kind or shape.
+    """
+
+    image: "NDArray[np.uint8]"
+    name: str
+    truth: str
+    top: Sequence[tuple[str, float]]
+    answer: str
+    right: bool
+    overlay: "NDArray[np.uint8] | None" = None
+
+    def __post_init__(self) -> None:
+        shape = self.image.shape
+        if self.image.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
+            raise ValueError(f"image must be uint8, (H, W) or (H, W, 3); got {self.image.dtype}, {shape}")
+
+
+def curves(history: Sequence[EpochRecord], palette: Palette, panels: Sequence[Panel] = ("loss", "metric")) -> Figure:
+    """Loss and what was measured in validation by epoch, one panel each, side by side; at least one record."""
+    figure = Figure(figsize=(4.6 * len(panels), 3.0), dpi=200, layout="constrained", facecolor=palette.paper)
+    epochs = [record.epoch for record in history]
+    style: dict[str, Any] = {"linewidth": 1.8, "marker": "o" if len(history) <= 12 else None, "markersize": 4}
+    for panel, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
+        _style(axes, palette)
+        axes.grid(axis="y", color=palette.line, linewidth=0.8)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
+        axes.set_xlabel("epoch", color=palette.muted, fontsize=9)
+        if panel == "loss":
+            axes.set_title("Loss", loc="left", color=palette.ink, fontsize=10)
+            losses = [math.nan if r.train_loss is None else r.train_loss for r in history]
+            axes.plot(epochs, losses, color=palette.muted, label="training", **style)
+            axes.plot(epochs, [r.val_loss for r in history], color=palette.accent, label="validation", **style)
+            axes.set_ylim(bottom=0)
+        else:
+            best = max(history, key=lambda record: record.val_metric)
+            share = best.metric != "R²"
+            axes.set_title(f"Validation {best.metric}", loc="left", color=palette.ink, fontsize=10)
+            axes.plot(epochs, [r.val_metric for r in history], color=palette.accent, **style)
+            label = f"best: {best.val_metric:{'.1%' if share else '.3f'}}, epoch {best.epoch:g}"
+            axes.plot([best.epoch], [best.val_metric], "o", color=palette.accent, markersize=6, label=label)
+            if share:
+                axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+            axes.set_ylim(bottom=None if share else max(-1.0, min(r.val_metric for r in history)), top=1.02)
+        axes.legend(frameon=False, fontsize=9, labelcolor=palette.ink)
+    return figure
+
+
+def confusion(metrics: Metrics, palette: Palette) -> Figure:
+    """True classes in rows, answers in columns, shaded by the share of the row."""
+    counts = np.array(metrics.confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    heat = LinearSegmentedColormap.from_list("heat", [palette.paper, palette.accent])
+    width = len(counts)
+    named = width <= NUMBERED_CLASSES
+    size = (2.0 + 0.36 * width,) * 2 if named else (6.6, 5.6)
+    figure = Figure(figsize=size, dpi=160, layout="constrained", facecolor=palette.paper)
+    axes = figure.subplots()
+    _style(axes, palette)
+    # The square root keeps rare mistakes visible beside a strong diagonal.
+    picture = axes.imshow(
+        _largest_in_blocks(shares), cmap=heat, norm=PowerNorm(0.5, 0, 1), extent=(-0.5, width - 0.5, width - 0.5, -0.5)
+    )
+    axes.spines[:].set(visible=True, color=palette.line)
+    axes.set_xlabel("answer of the model", color=palette.muted, fontsize=9)
+    axes.set_ylabel("true class", color=palette.muted, fontsize=9)
+    if not named:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        bar = figure.colorbar(picture, ax=axes, shrink=0.6, format=PercentFormatter(1.0), ticks=[0, 0.05, 0.25, 0.5, 1])
+        bar.ax.tick_params(colors=palette.muted, labelsize=8, length=0)
+        bar.outline.set_visible(False)  # pyrefly: ignore[not-callable]
+        return figure
+    labels = [_drawable(name, f"class {index}") for index, name in enumerate(metrics.classes)]
+    text: dict[str, Any] = {"fontfamily": list(_fonts()[0]), "parse_math": False, "color": palette.ink, "fontsize": 8}
+    axes.set_xticks(range(width), labels, rotation=0 if max(map(len, labels)) <= 3 else 90, **text)
+    axes.set_yticks(range(width), labels, **text)
+    for row, column in zip(*counts.nonzero(), strict=True):
+        colour = palette.paper if shares[row, column] > 0.35 else palette.ink
+        axes.text(column, row, f"{counts[row, column]}", color=colour, fontsize=7, ha="center", va="center")
+    return figure
+
+
+def scatter(truth: Sequence[float], answers: Sequence[float], palette: Palette) -> Figure:
+    """A dot an image: its true score below, the model's answer up; on the line both are equal."""
+    figure = Figure(figsize=(4.6, 4.4), dpi=200, layout="constrained", facecolor=palette.paper)
+    axes = figure.subplots()
+    _style(axes, palette)
+    low, high = min(*truth, *answers), max(*truth, *answers)
+    margin = 0.03 * (high - low) or 1.0
+    ends = (low - margin, high + margin)
+    axes.plot(ends, ends, color=palette.line, linewidth=1.2)
+    opacity = min(0.8, max(0.08, 60 / len(truth)))
+    axes.plot(truth, answers, "o", color=palette.accent, alpha=opacity, markersize=4, markeredgewidth=0)
+    axes.set(xlim=ends, ylim=ends, aspect="equal")
+    axes.set_xlabel("true score", color=palette.muted, fontsize=9)
+    axes.set_ylabel("answer of the model", color=palette.muted, fontsize=9)
+    return figure
+
+
+def reliability(before: Reliability, after: Reliability, palette: Palette) -> Figure:
+    """Share of right answers by their probability, before and after calibration; on the line both are equal."""
+    figure = Figure(figsize=(4.6, 4.4), dpi=200, layout="constrained", facecolor=palette.paper)
+    axes = figure.subplots()
+    _style(axes, palette)
+    axes.plot((0, 1), (0, 1), color=palette.line, linewidth=1.2)
+    for found, colour, label in ((before, palette.muted, "before"), (after, palette.accent, "calibrated")):
+        right = [one.right for one in found.bins]
+        reach = [[one.value - one.low for one in right], [one.high - one.value for one in right]]
+        style: dict[str, Any] = {"marker": "o", "markersize": 4, "linewidth": 0, "elinewidth": 1.2}
+        probabilities = [one.probability for one in found.bins]
+        axes.errorbar(probabilities, [one.value for one in right], reach, color=colour, label=label, **style)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel("probability", color=palette.muted, fontsize=9)
+    axes.set_ylabel("right", color=palette.muted, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, labelcolor=palette.ink)
+    return figure
+
+
+def examples(shown: Sequence[Example], palette: Palette) -> Figure:
+    """Images with answer and truth, six in a row; at least one."""
+    columns = min(6, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(1.7 * columns, 2.1 * rows), dpi=160, layout="constrained", facecolor=palette.paper)
+    text: dict[str, Any] = {"fontfamily": list(_fonts()[0]), "parse_math": False, "fontsize": 8, "loc": "left"}
+    for index, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+        axes.axis("off")
+        if index < len(shown):
+            example = shown[index]
+            answer = _drawable(example.answer, "answer")
+            if example.top and example.top[0][0] == example.answer:
+                answer += f" {example.top[0][1]:.0%}"
+            known = example.right and example.top
+            truth = "right" if known else f"truly {_drawable(example.truth, 'another')}"
+            axes.imshow(example.image, cmap="gray", vmin=0, vmax=255)
+            axes.set_title(f"{answer}\n{truth}", color=palette.muted if example.right else palette.accent, **text)
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as the bytes of a PNG file."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _largest_in_blocks(shares: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    """(C, C) with square blocks of cells merged to their largest, `_HEAT_CELLS` a side at most."""
+    block = -(-len(shares) // _HEAT_CELLS)
+    padded = np.pad(shares, (0, -len(shares) % block))
+    side = len(padded) // block
+    return padded.reshape(side, block, side, block).max(axis=(1, 3))
+
+
+def _style(axes: "Axes", palette: Palette) -> None:
+    axes.set_facecolor(palette.paper)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=palette.muted, labelsize=8, length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+@cache
+def _fonts() -> tuple[tuple[str, ...], frozenset[int]]:
+    """Installed families of `_FAMILIES`, and the code points that they can draw together."""
+    # Asked first, because matplotlib warns of each family that it looks for and does not find.
+    installed = set(fontManager.get_font_names())
+    families = tuple(family for family in _FAMILIES if family in installed)
+    points = {point for family in families for point in get_font(findfont(FontProperties(family=family))).get_charmap()}
+    return families, frozenset(points)
+
+
+def _drawable(name: str, instead: str) -> str:
+    """`name` on one line, cut to fit beside a figure; `instead` where no installed font can draw it."""
+    line = " ".join(name.split())
+    if not line or not all(ord(letter) in _fonts()[1] for letter in line):
+        return instead
+    return line if len(line) <= 20 else line[:19] + "…"

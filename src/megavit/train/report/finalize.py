@@ -1,0 +1,232 @@
+"""What is left of a run: its best weights as a bundle, measured on the test images, and a report."""
+
+import platform
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from megavit.check.quick_checks import warnings_of
+from megavit.config.serialization import dump_toml, to_dict
+from megavit.config.target import Target
+from megavit.config.trust import Trust
+from megavit.config.vit import ViTConfig
+from megavit.data.dataset import LabelledImages
+from megavit.engine.engine import Engine, Seen
+from megavit.evaluate.metrics.dispatch import AnyMetrics, measure_target
+from megavit.evaluate.metrics.multilabel import best_thresholds
+from megavit.evaluate.uncertainty.uncertainty import TrustMetrics, fit_trust, measure_trust
+from megavit.explain.explanation import overlays
+from megavit.model.vit import MegaVit
+from megavit.predict.postprocess.postprocess import Trusted
+from megavit.runtime.device import device_name
+from megavit.train.data import Feed
+from megavit.train.finetune.progressive import Tuning
+from megavit.train.history import EpochRecord
+from megavit.train.loop.build import compared, final_pass
+from megavit.train.loop.loop import Task
+from megavit.train.progress import Watch
+from megavit.train.report.examples import examples, golden_pictures
+from megavit.train.report.report import DataSummary, Report, write_report
+from megavit.train.run_dir import SAMPLES
+from megavit.train.state import TrainState
+from megavit.weights.bundle.bundle import BundleInfo, library_versions, save_bundle
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came of it.
+
+    Attributes:
+        target: with its thresholds, where it has any.
+        trust: what was fitted on the validation images, with what came of it on the test images.
+        tensors: of `trust`.
+        answers: for the test images, calibrated.
+        test, val: metrics of the test images and of the validation images.
+        trusted: how far the answers for the test images can be trusted.
+    """
+
+    target: Target
+    trust: Trust
+    tensors: dict[str, Tensor]
+    answers: Tensor
+    test: AnyMetrics
+    val: AnyMetrics
+    trusted: TrustMetrics
+
+
+def judge(model: MegaVit, task: Task, images: LabelledImages, validation: Feed, testing: Feed, watch: Watch) -> Judged:
+    """Fit on the validation images what makes the answers trustworthy, and measure them on the test images.
+
+    Args:
+        validation, testing: feed these images.
+    """
+    engine = Engine(model, task.preprocessing)
+    learning = Feed(images, compared(images.of("train")), task.preprocessing, task.recipe.run.workers, watch)
+    val, test, learnt = (see(engine, feed) for feed in (validation, testing, learning))
+    trust, tensors = fit_trust(val, validation.labels, task.target, (learnt.pooled, learning.labels))
+    target = task.target
+    trusted = Trusted(trust, tensors, target, len(images.classes))
+    if target.kind == "labels":
+        target = replace(target, thresholds=best_thresholds(trusted.answers(val.logits), validation.labels))
+    answers = trusted.answers(test.logits)
+    measured = measure_trust(trusted, test, testing.labels)
+    return Judged(
+        target=target,
+        trust=replace(trust, measured=measured.to_dict()),
+        tensors=tensors,
+        answers=answers,
+        test=measure_target(answers, testing.labels, images.classes, target),
+        val=measure_target(trusted.answers(val.logits), validation.labels, images.classes, target),
+        trusted=measured,
+    )
+
+
+def see(engine: Engine, feed: Feed) -> Seen:
+    """What the model sees in the images of `feed`, in float32, as the bundle will."""
+    return Seen(*(torch.cat(parts) for parts in zip(*final_pass(engine, feed), strict=True)))
+
+
+BUNDLE = "bundle"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run left: its folder, its bundle and report in there, how it did on the test images, and its trust."""
+
+    folder: Path
+    bundle: Path
+    report: Path
+    metrics: AnyMetrics
+    trust: TrustMetrics
+
+
+def finish(
+    out: Path,
+    state: TrainState,
+    task: Task,
+    images: LabelledImages,
+    validation: Feed,
+    watch: Watch,
+    tuning: Tuning | None = None,
+) -> Trained:
+    """Write bundle and report of a run that has done its steps.
+
+    Args:
+        validation: feeds the validation images.
+        tuning: what came of a run that began with weights trained before.
+    """
+    model = state.average
+    model.load_state_dict(state.best)
+    watch.say("measuring on the test images")
+    testing = Feed(images, images.of("test"), task.preprocessing, task.recipe.run.workers, watch)
+    judged = judge(model, task, images, validation, testing, watch)
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    info = BundleInfo(
+        model=model.config,
+        labels=list(images.classes),
+        preprocessing=task.preprocessing,
+        created=created,
+        metrics=judged.test.to_dict(),
+        data={
+            "source": images.source,
+            "fingerprint": images.fingerprint(),
+            "division": images.division,
+            "counts": images.sizes(),
+            "skipped": images.skipped_by_reason(),
+        },
+        recipe=to_dict(task.recipe),
+        target=judged.target,
+        trust=judged.trust,
+        tuning=tuning.to_dict() if tuning else {},
+    )
+    samples = (out / SAMPLES).read_bytes()
+    save_bundle(out / BUNDLE, model, info, golden_pictures(images), samples, judged.tensors)
+    shown = examples(
+        images, judged.answers, judged.target, lambda pictures: overlays(model, pictures, task.preprocessing)
+    )
+    report = Report(
+        title=title_of(images),
+        created=created,
+        data=DataSummary(
+            source=images.source,
+            division=images.division,
+            counts=images.counts(),
+            images=images.sizes(),
+            skipped=images.skipped_by_reason(),
+            findings=warnings_of(images),
+        ),
+        model=describe_model(model.config, state),
+        recipe_toml=dump_toml(task.recipe),
+        environment=describe_environment(state, task),
+        history=state.history,
+        test=judged.test,
+        val=judged.val,
+        fitted=judged.trust,
+        trust=judged.trusted,
+        examples=shown,
+        scores=(testing.labels.tolist(), judged.answers.tolist()) if images.target == "score" else None,
+        tuning=tuning,
+        bundle=str(out),
+    )
+    return Trained(out, out / BUNDLE, write_report(out, report), judged.test, judged.trusted)
+
+
+def title_of(images: LabelledImages) -> str:
+    match images.target:
+        case "classes":
+            return f"A classifier of {len(images.classes)} classes from {images.source}"
+        case "labels":
+            return f"A classifier of {len(images.classes)} labels, any number an image, from {images.source}"
+        case "score":
+            return f"A model of the scores from {images.source}"
+
+
+def describe_model(config: ViTConfig, state: TrainState) -> list[tuple[str, str]]:
+    (height, width), (patch_height, patch_width) = config.image_hw, config.patch_hw
+    sizes = ("num_classes", "dim", "depth", "heads", "dim_head", "mlp_dim", "pool", "channels", "dropout")
+    return [
+        ("parameters", f"{sum(p.numel() for p in state.model.parameters()):,}"),
+        ("image size", f"{height} × {width}"),
+        ("patch size", f"{patch_height} × {patch_width}"),
+        *((name.replace("_", " "), str(getattr(config, name))) for name in sizes),
+        *((name.replace("_", " "), str(part)) for name, part in asdict(config.design).items()),
+    ]
+
+
+def describe_environment(state: TrainState, task: Task) -> list[tuple[str, str]]:
+    rows = [
+        ("device", device_name(next(state.model.parameters()).device)),
+        ("system", platform.platform()),
+        *((name, number) for name, number in library_versions().items()),
+        ("precision", str(task.dtype).removeprefix("torch.")),
+    ]
+    layout = task.recipe.parallel
+    if (layout.procs or 1) > 1:
+        rows.append(
+            ("processes", f"{layout.procs}: {layout.replicate} copies × {layout.shard} shards × {layout.tensor} tensor")
+        )
+    if state.best_epoch is None:
+        return rows  # of what was not trained by steps
+    best = state.history[state.best_epoch]
+    return [
+        *rows,
+        ("time to the last step", f"{state.seconds:.0f} s"),
+        ("steps", f"{state.step:,}"),
+        ("skipped steps", str(state.skipped)),
+        *([("returns to a checkpoint", str(state.rollbacks))] if state.rollbacks else []),
+        *_largest_logits(state.history),
+        ("weights kept", f"of epoch {best.epoch:g} of {state.history[-1].epoch:g}, averaged"),
+    ]
+
+
+def _largest_logits(history: list[EpochRecord]) -> list[tuple[str, str]]:
+    """The run's largest, by which too high a learning rate can be told."""
+    found = {
+        "in attention": [one.attention_logit for one in history if one.attention_logit is not None],
+        "of the head": [one.head_logit for one in history if one.head_logit is not None],
+    }
+    told = ", ".join(f"{max(logits):,.3g} {where}" for where, logits in found.items() if logits)
+    return [("largest logits", told)] if told else []

@@ -1,0 +1,338 @@
+"""The bundle: one folder with all that is needed to use a trained model, and proofs of what it answers.
+
+model.safetensors   the weights
+megavit.json        sizes, labels, preprocessing, metrics, data, recipe, versions, and every file's SHA-256
+golden.safetensors  a few real pictures and the logits that they must give
+trust.safetensors   what makes its probabilities, sets and marks trustworthy, where that was fitted
+samples.csv         which image was trained, validated and tested on
+README.md           the model card
+"""
+
+import hashlib
+import json
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from megavit.config.checks import MAX_SIDE, MAX_WIDTH, check_range, is_number
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.serialization import from_dict, parse_json
+from megavit.config.target import Target
+from megavit.config.trust import Trust
+from megavit.config.vit import ViTConfig
+from megavit.data.augment import normalise
+from megavit.data.image_dataset import as_batch, prepare, to_device
+from megavit.errors import BundleError, ConfigError, OutputError
+from megavit.model.vit import MegaVit
+from megavit.runtime.storage import new_folder, sha256, write_file, writing
+from megavit.weights.bundle.model_card import model_card
+from megavit.weights.bundle.safetensors_io import load_weights, read_tensors, write_tensors
+
+FORMAT = 1
+INFO, WEIGHTS, GOLDEN, TRUST, SAMPLES, CARD = (
+    "megavit.json",
+    "model.safetensors",
+    "golden.safetensors",
+    "trust.safetensors",
+    "samples.csv",
+    "README.md",
+)
+
+# Between two machines' float32 arithmetic; a wrong preprocessing or weight is off by far more.
+GOLDEN_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleInfo:
+    """What `megavit.json` says.
+
+    Attributes:
+        format: of the bundle; a newer one than `FORMAT` is refused.
+        model: its sizes and parts.
+        labels: name of each class or label, in the order of the logits; none for a score.
+        target: what the logits mean; a bundle that does not say is of one class an image.
+        preprocessing: pixels to input.
+        created: ISO 8601, UTC.
+        metrics: of the test images, as `to_dict` of the target's metrics (`megavit.evaluate`) writes them; {} where
+            nothing was measured, as in a bundle that was converted.
+        data: source, fingerprint, how it was divided, counts.
+        recipe: as it was run, with every automatic choice filled in.
+        versions: of the libraries that trained it.
+        files: SHA-256 of every other file of the bundle.
+        trust: what was found on the validation images about how far its answers can be trusted.
+        tuning: of a model that began with weights trained before: which, each rung's figures, the one kept, and why.
+        int8: of a model that may multiply 8-bit integers: "bounds", the largest magnitude of each layer's inputs in
+            the order of the graph; and "measured", what that costs, as `megavit.export.quantization` finds it.
+    """
+
+    format: int = FORMAT
+    model: ViTConfig
+    labels: list[str]
+    preprocessing: Preprocessing
+    created: str
+    metrics: dict[str, Any]
+    data: dict[str, Any]
+    recipe: dict[str, Any]
+    versions: dict[str, str] = field(default_factory=lambda: library_versions())
+    files: dict[str, str] = field(default_factory=dict)
+    target: Target = field(default_factory=Target)
+    trust: Trust = field(default_factory=Trust)
+    tuning: dict[str, Any] = field(default_factory=dict)
+    int8: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.preprocessing.keep_aspect and self.preprocessing.patch_size != self.model.patch_size:
+            raise ConfigError("preprocessing.patch_size must be the model's where images keep their aspect")
+        self._check_sizes()
+        kind = self.target.kind
+        if kind == "score":
+            if self.labels or self.model.num_classes != 1:
+                raise ConfigError("a model that answers with a score must have one output and no labels")
+            return
+        if kind == "labels" and len(self.target.thresholds) != len(self.labels):
+            raise ConfigError(f"there must be one threshold for each of the {len(self.labels)} labels")
+        if len(self.labels) != self.model.num_classes or len(set(self.labels)) != len(self.labels):
+            raise ConfigError(
+                f"there must be one label, each different, for each of the {self.model.num_classes} classes"
+            )
+
+    def _check_sizes(self) -> None:
+        """Before anything is made of these sizes."""
+        if self.preprocessing.channels != self.model.channels:
+            raise ConfigError(
+                f"preprocessing.channels is {self.preprocessing.channels}, and model.channels {self.model.channels}: "
+                "they must be the same"
+            )
+        for name in ("dim", "heads", "mlp_dim", "dim_head"):
+            check_range(f"model.{name}", getattr(self.model, name), 1, MAX_WIDTH)
+        for name in ("registers", "patch_overlap"):
+            check_range(f"model.design.{name}", getattr(self.model.design, name), 0, MAX_SIDE)
+        check_range("model.design.norm_eps", self.model.design.norm_eps, 0, 1)
+        check_range("model.image_size", max(self.model.image_hw), 1, MAX_SIDE)
+        if self.int8:
+            bounds = self.int8.get("bounds")
+            if not isinstance(bounds, list) or not all(is_number(one) and 0 <= one < 1e30 for one in bounds):
+                raise ConfigError("int8.bounds must be numbers from 0 on, one for each layer")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle in memory: the model is in evaluation mode, on the CPU; `trust` are the tensors of `info.trust`."""
+
+    folder: Path
+    info: BundleInfo
+    model: MegaVit
+    trust: Mapping[str, Tensor]
+
+
+def library_versions() -> dict[str, str]:
+    names = ("megavit", "torch", "torchvision", "pillow", "numpy")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def save_bundle(
+    folder: Path,
+    model: MegaVit,
+    info: BundleInfo,
+    golden: Sequence[Tensor],
+    samples: bytes,
+    trust: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a bundle to `folder`; a reader sees the old one, whole, or the new one.
+
+    Args:
+        golden: pictures as decoded, uint8 (C, height, width) of any size.
+        samples: the text of its `samples.csv`.
+        trust: the tensors of `info.trust`; None where nothing was fitted.
+
+    Raises:
+        OutputError: when `folder` cannot be written.
+    """
+    with writing("the bundle", folder), new_folder(folder) as new:
+        write_tensors(new / WEIGHTS, model.state_dict())
+        logits = _logits(model, info.preprocessing, golden)
+        pictures = {f"picture.{i}": picture for i, picture in enumerate(golden)}
+        write_tensors(new / GOLDEN, pictures | {"logits": logits})
+        (new / SAMPLES).write_bytes(samples)
+        _write_card(new / CARD, info)
+        if trust:
+            write_tensors(new / TRUST, dict(trust))
+        names = [WEIGHTS, GOLDEN, SAMPLES, CARD, *([TRUST] if trust else [])]
+        files = {name: sha256(new / name) for name in names}
+        _write_info(new / INFO, replace(info, files=files))
+
+
+def copy_bundle(folder: Path, out: Path, info: BundleInfo, trust: Mapping[str, Tensor] | None = None) -> None:
+    """Write the bundle in `folder` to `out` with another `info`, which must be of the same files, and a card of it.
+
+    Args:
+        trust: the tensors of `info.trust`, where they are new.
+
+    Raises:
+        OutputError: when `out` is there already, or cannot be written.
+    """
+    if out.exists():
+        raise OutputError(f"there is {out} already; choose a new folder")
+    with writing("the bundle", out), new_folder(out) as new:
+        for name in info.files:
+            shutil.copyfile(folder / name, new / name)
+        if trust is not None:
+            write_tensors(new / TRUST, dict(trust))
+            info = replace(info, files=info.files | {TRUST: sha256(new / TRUST)})
+        _write_card(new / CARD, info)
+        _write_info(new / INFO, replace(info, files=info.files | {CARD: sha256(new / CARD)}))
+
+
+def _write_card(path: Path, info: BundleInfo) -> None:
+    card = model_card(
+        info.labels,
+        info.metrics,
+        info.data,
+        info.preprocessing,
+        info.created,
+        target=info.target,
+        trust=info.trust,
+        int8=info.int8.get("measured"),
+    )
+    write_file(path, card.encode(errors="replace"))  # a path need not be text
+
+
+def _write_info(path: Path, info: BundleInfo) -> None:
+    text = json.dumps(asdict(info), ensure_ascii=False).encode(errors="replace")
+    table = json.loads(text)
+    write_file(path, json.dumps(table | {"sha256": _seal(table)}, indent=1, ensure_ascii=False))
+
+
+def load_bundle(folder: Path, *, verify: bool = False) -> Bundle:
+    """The bundle in `folder`, or in `folder/bundle`, where a training run puts it.
+
+    Every file's SHA-256 is checked; with `verify`, so are the answers to the golden pictures.
+
+    Raises:
+        BundleError: naming what is missing, damaged, or disagrees.
+    """
+    folder = find_bundle(folder)
+    while True:
+        info = read_info(folder)
+        try:
+            bundle = _load(folder, info)
+            if verify:
+                verify_golden(bundle)
+        except BundleError:
+            if read_info(folder) == info:
+                raise
+        else:
+            if read_info(folder) == info:
+                return bundle
+        # Another bundle has taken its place meanwhile: what was read may be of both.
+
+
+def _load(folder: Path, info: BundleInfo) -> Bundle:
+    with ThreadPoolExecutor() as pool:
+        checks = [pool.submit(_check_file, folder / name, expected) for name, expected in info.files.items()]
+        for check in checks:
+            check.result()
+    tensors = read_tensors(folder / WEIGHTS)
+    if info.model.depth > len(tensors):  # or a hundred million layers would be made before their names are compared
+        raise BundleError(
+            f"{folder / WEIGHTS} has {len(tensors):,} tensors, and the model of {INFO} {info.model.depth:,} layers: "
+            "they are not of one bundle; copy the whole folder again"
+        )
+    with torch.device("meta"):
+        model = MegaVit.from_config(info.model)
+    load_weights(model, tensors, str(folder / WEIGHTS))
+    trust = read_tensors(folder / TRUST) if TRUST in info.files else {}
+    return Bundle(folder, info, model.eval(), trust)
+
+
+def _check_file(path: Path, expected: str) -> None:
+    if not path.is_file():
+        raise BundleError(f"the bundle {path.parent} has no {path.name}; copy the whole folder again")
+    try:
+        found = sha256(path)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from None
+    if found != expected:
+        raise BundleError(f"{path} is damaged: it is not the file that was written; copy it again")
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether there is a bundle in `folder`, or in `folder/bundle`."""
+    return any((candidate / INFO).is_file() for candidate in (folder, folder / "bundle"))
+
+
+def find_bundle(folder: Path) -> Path:
+    for candidate in (folder, folder / "bundle"):
+        if (candidate / INFO).is_file():
+            return candidate
+    if not folder.exists():
+        raise BundleError(f"there is no {folder}; a bundle is the folder that megavit train writes")
+    raise BundleError(f"{folder} is no bundle: it has no {INFO}; a bundle is the folder that megavit train writes")
+
+
+def read_info(folder: Path) -> BundleInfo:
+    path = folder / INFO
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from None
+    table = parse_json(text, str(path), BundleError)
+    if isinstance(table.get("format"), int) and table["format"] > FORMAT:
+        raise BundleError(f"{path} has format {table['format']}, newer than {FORMAT}; update megavit")
+    if table.pop("sha256", None) != _seal(table):
+        raise BundleError(f"{path} is damaged: it is not what was written; copy the whole folder again")
+    try:
+        info = from_dict(BundleInfo, table, str(path))
+    except ConfigError as error:
+        raise BundleError(str(error)) from None
+    for name in (WEIGHTS, GOLDEN, SAMPLES):
+        if name not in info.files:
+            raise BundleError(f"{path} does not list {name} among its files")
+    for name in info.files:
+        if Path(name).name != name:
+            raise BundleError(f"{path} lists {name!r}, which is not a file of the bundle")
+    return info
+
+
+def _seal(table: dict[str, Any]) -> str:
+    """SHA-256 of what `megavit.json` says, however it is laid out: nothing else would show a flipped bit in it."""
+    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
+
+
+def verify_golden(bundle: Bundle) -> None:
+    """Raise a BundleError unless the model gives the golden pictures' logits, here, today."""
+    golden = read_tensors(bundle.folder / GOLDEN)
+    try:
+        expected = golden.pop("logits")
+        pictures = [golden[f"picture.{i}"] for i in range(len(golden))]
+        found = _logits(bundle.model, bundle.info.preprocessing, pictures)
+        if found.shape != expected.shape:
+            raise ValueError(f"{tuple(expected.shape)} logits for {len(pictures)} pictures")
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise BundleError(f"{bundle.folder / GOLDEN} does not hold golden pictures and their logits: {error}") from None
+    worst = (found - expected).abs().max().item()
+    if not worst <= GOLDEN_TOLERANCE * max(1.0, expected.abs().max().item()):
+        raise BundleError(f"the bundle {bundle.folder} does not give its golden answers: logits differ by {worst:.2g}")
+
+
+@torch.no_grad()
+def _logits(model: MegaVit, preprocessing: Preprocessing, pictures: Sequence[Tensor]) -> Tensor:
+    prepared = []
+    for picture in pictures:
+        _, height, width = picture.shape
+        prepared.append(prepare(picture, preprocessing.size_for(height, width), preprocessing))
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()  # the model of a run has been training, with dropout
+    batch = to_device(normalise(as_batch(prepared, preprocessing), preprocessing), device)
+    logits = model(batch).float().cpu()
+    model.train(was_training)
+    return logits

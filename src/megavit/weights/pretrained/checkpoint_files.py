@@ -1,0 +1,215 @@
+"""Checkpoints of any library as tensors by name: safetensors, PyTorch's own, NumPy's .npz. Nothing is executed."""
+
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from megavit.errors import BundleError
+from megavit.runtime.memory import main_memory
+from megavit.weights.bundle.safetensors_io import read_tensors, unreadable
+from megavit.weights.pretrained.pickled import UNREADABLE, StandIn, load_pickled
+
+# In a folder, the first of these that is there; an index names the files of a checkpoint in parts.
+NAMES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "open_clip_pytorch_model.bin",
+)
+PYTORCH = (".pt", ".pth", ".bin", ".ckpt", ".tar")
+
+# Weights lie no deeper in tables within tables; files made to exhaust a reader do.
+DEEPEST = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a file of weights holds.
+
+    Attributes:
+        tables: tensors by name, and these by where they lie in the file: the keys of nested tables, with a slash
+            between them; "" for the file itself.
+        unread: classes and functions that the file names and that were neither imported nor called.
+        keys: of the outermost table, for messages.
+    """
+
+    tables: dict[str, dict[str, Tensor]]
+    unread: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+
+
+def find_checkpoint(folder: Path) -> Path:
+    """The file of weights in a folder as model hubs lay it out.
+
+    Raises:
+        BundleError: naming what was looked for.
+    """
+    for name in NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    if (folder / ".metadata").is_file() and any(folder.glob("*.distcp")):
+        raise BundleError(
+            f"{folder} is a checkpoint in shards of torch.distributed.checkpoint; join them to one file: python -m "
+            f"torch.distributed.checkpoint.format_utils dcp_to_torch {folder} weights.pth"
+        )
+    others = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".npz", *PYTORCH)]
+    if len(others) == 1:
+        return others[0]
+    found = f"{len(others)} other files of weights: name the one" if others else "no other file of weights"
+    raise BundleError(f"{folder} has no {NAMES[0]}, nor {', '.join(NAMES[1:])}, and {found}")
+
+
+def read_checkpoint(path: Path) -> Contents:
+    """Read the tensors of a file of weights, on the CPU, by the names that their library gave them.
+
+    Raises:
+        BundleError: when the file is missing, damaged, of a kind that is not known, holds no tensors, or asks for what
+            is never loaded.
+    """
+    if not path.is_file():
+        raise BundleError(f"there is no file {path}")
+    if path.name.endswith(".index.json"):
+        return _in_parts(path)
+    if path.suffix == ".safetensors":
+        return Contents(tables={"": read_tensors(path)})
+    if path.suffix == ".npz":
+        return Contents(tables={"": _numpy(path)})
+    if path.suffix in PYTORCH:
+        return _pytorch(path)
+    raise BundleError(f"{path} is no checkpoint: it must end in .safetensors, .npz, {', '.join(PYTORCH)}")
+
+
+def _in_parts(index: Path) -> Contents:
+    try:
+        names = set(json.loads(index.read_bytes())["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise BundleError(f"{index} does not say which files hold the weights: {error}") from None
+    tensors: dict[str, Tensor] = {}
+    unread: set[str] = set()
+    for name in sorted(names, key=str):
+        if not isinstance(name, str) or Path(name).name != name or name.endswith(".index.json"):
+            raise BundleError(f"{index} lists {name!r}, which is not a file of weights beside it")
+        part = read_checkpoint(index.parent / name)
+        tensors |= part.tables.get("", {})
+        unread |= set(part.unread)
+    return Contents(tables={"": tensors}, unread=tuple(sorted(unread)))
+
+
+def _numpy(path: Path) -> dict[str, Tensor]:
+    _check_zip(path)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            numbers = {name: _plain(arrays[name]) for name in arrays.files}
+            return {name: torch.from_numpy(array) for name, array in numbers.items() if array.dtype.kind in "fiubc"}
+    except (*UNREADABLE, zlib.error) as error:
+        if "allow_pickle" in str(error):
+            raise BundleError(f"{path} is not opened: it holds objects, and loading them could run code") from None
+        raise BundleError(unreadable(path, error)) from None
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    # JAX writes bfloat16 as two bytes without a type.
+    if array.dtype == np.dtype("V2"):
+        return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return array
+
+
+def _pytorch(path: Path) -> Contents:
+    if zipfile.is_zipfile(path):
+        _check_zip(path)
+    content, unread = load_pickled(path)
+    tables = tables_in(content)
+    keys = tuple(map(str, content)) if isinstance(content, Mapping) else ()
+    if not tables:
+        other = (
+            "an object of a class of its own" if isinstance(content, StandIn | type) else f"of {type(content).__name__}"
+        )
+        kind = f"a table of {', '.join(keys[:5])}" if keys else other
+        raise BundleError(f"{path} holds no weights by name: it is {kind}")
+    return Contents(tables=tables, unread=unread, keys=keys)
+
+
+def _check_zip(path: Path) -> None:
+    """Refuse what would inflate beyond the machine's memory, before it does."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise BundleError(unreadable(path, error)) from None
+    if size > main_memory():
+        raise BundleError(
+            f"{path} is not opened: it says that it holds {size / 1e9:,.0f} GB, more than there is memory"
+        )
+
+
+def tables_in(content: Any) -> dict[str, dict[str, Tensor]]:
+    """Return every table of tensors by name that is somewhere in what a training script saved, by its place.
+
+    A module that was saved whole is the table of its weights.
+    """
+    tables: dict[str, dict[str, Tensor]] = {}
+    seen: set[int] = set()
+    waiting: list[tuple[str, Any]] = [("", content)]
+    for place, node in waiting:
+        if id(node) in seen or place.count("/") > DEEPEST:
+            continue
+        seen.add(id(node))
+        if isinstance(node, StandIn) and is_module(node):
+            tensors, inner = weights_of(node), {}
+        elif isinstance(node, Mapping):
+            tensors = {str(name): value for name, value in node.items() if isinstance(value, Tensor)}
+            inner = dict(node)
+            if isinstance(node, StandIn) and isinstance(node.state, Mapping):
+                inner |= node.state
+        else:
+            tensors, inner = {}, dict(enumerate(node)) if isinstance(node, list | tuple) else {}
+        if any(tensor.ndim > 0 for tensor in tensors.values()):
+            tables[place] = tensors
+        waiting += [
+            (f"{place}/{name}" if place else str(name), value)
+            for name, value in inner.items()
+            if isinstance(value, Mapping | list | tuple)
+        ]
+    return tables
+
+
+def is_module(saved: StandIn) -> bool:
+    """Return whether a stand-in has the state of a `torch.nn.Module`."""
+    return isinstance(saved.state, Mapping) and {"_parameters", "_modules"} <= saved.state.keys()
+
+
+def weights_of(module: StandIn) -> dict[str, Tensor]:
+    """Return the state dict of a module that was saved whole, from its parts, without its class."""
+    tensors: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    waiting = [("", module)]
+    for prefix, part in waiting:
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        passing = part.state.get("_non_persistent_buffers_set")
+        passing = passing if isinstance(passing, set) else set()
+        for kind in ("_parameters", "_buffers"):
+            for name, value in _items(part.state.get(kind)):
+                if isinstance(value, Tensor) and name not in passing:
+                    tensors[f"{prefix}{name}"] = value
+        waiting += [
+            (f"{prefix}{name}.", child)
+            for name, child in _items(part.state.get("_modules"))
+            if isinstance(child, StandIn) and is_module(child)
+        ]
+    return tensors
+
+
+def _items(table: Any) -> list[tuple[Any, Any]]:
+    return list(table.items()) if isinstance(table, Mapping) else []

@@ -1,0 +1,248 @@
+"""How Hugging Face's image processors prepare images: preprocessor_config.json, or processor_config.json."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from megavit.config.preprocessing import Interpolation
+from megavit.errors import BundleError
+from megavit.weights.pretrained.processors.preprocessing_in import (
+    Geometry,
+    Values,
+    number_or_channels,
+    unknown_settings,
+)
+from megavit.weights.pretrained.processors.processor_defaults import BY_MODEL_TYPE, DEFAULTS
+
+PROCESSOR, NESTED = "preprocessor_config.json", "processor_config.json"
+
+Settings = Mapping[str, Any]
+
+# Pillow's numbers.
+FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+INTERPOLATIONS: Mapping[int, Interpolation] = {2: "bilinear", 3: "bicubic"}
+# Settings of every class that are honoured or refused below.
+READ = frozenset(
+    [
+        "do_resize",
+        "size",
+        "default_to_square",
+        "resample",
+        "do_center_crop",
+        "crop_size",
+        "do_rescale",
+        "rescale_factor",
+        "do_normalize",
+        "image_mean",
+        "image_std",
+        "do_pad",
+        "pad_size",
+    ]
+)
+# What changes no pixel of an RGB image: grey is made RGB here, and opacity put on white, whatever a file says.
+NEUTRAL = frozenset(
+    [
+        "image_processor_type",
+        "feature_extractor_type",
+        "processor_class",
+        "auto_map",
+        "do_convert_rgb",
+        "do_reduce_labels",
+        "reduce_labels",
+        "data_format",
+        "input_data_format",
+        "return_tensors",
+        "device",
+        "disable_grouping",
+        "image_seq_length",
+        "model_input_names",
+        "_valid_processor_keys",
+        "_valid_kwargs_names",
+        "_processor_class",
+        "transformers_version",
+        "name_or_path",
+        "_name_or_path",
+    ]
+)
+ADVICE = f"change it in {PROCESSOR} (or {NESTED}) to what the model was trained with, or take it out"
+
+
+def complete(settings: Settings, given: Settings) -> dict[str, Any]:
+    """Return the settings of an image processor, with the defaults of its class where `given` has none.
+
+    What is null there is so in transformers too: false, or missing.
+
+    Args:
+        settings: config.json, which tells the class where `given` does not.
+        given: of the image processor.
+
+    Raises:
+        BundleError: for a class that is not known here, and for every setting that nothing here reads.
+    """
+    kind = class_of(settings, given)
+    if kind not in DEFAULTS:
+        raise BundleError(
+            f"images are prepared by transformers' {kind}, which megavit does not have; it has "
+            f"{', '.join(DEFAULTS)}: if one of them does the same, name it as image_processor_type in {PROCESSOR}"
+        )
+    defaults = DEFAULTS[kind]
+    known = READ | NEUTRAL | defaults.keys()
+    if unknown := unknown_settings(given, known):
+        raise BundleError(
+            f"transformers' {kind} has settings that megavit does not know: {unknown}; if they change no "
+            f"pixel, take them out of {PROCESSOR}"
+        )
+    return {**defaults, **given, "image_processor_type": kind}
+
+
+def class_of(settings: Settings, given: Settings) -> str:
+    """Return the name of the image processor's class, as transformers finds it, without "Fast" or "Pil"."""
+    name = given.get("image_processor_type")
+    if name is None and given.get("feature_extractor_type"):
+        name = str(given["feature_extractor_type"]).replace("FeatureExtractor", "ImageProcessor")
+    name = name or settings.get("image_processor_type") or BY_MODEL_TYPE.get(str(settings.get("model_type")))
+    if not name:
+        raise BundleError(
+            f"{PROCESSOR} names no image_processor_type, and the model_type in config.json "
+            f"({settings.get('model_type')!r}) tells none: write the one that the model was trained with, such as "
+            "ViTImageProcessor"
+        )
+    return str(name).removesuffix("Fast").removesuffix("Pil").replace("FeatureExtractor", "ImageProcessor")
+
+
+def values(given: Settings) -> Values:
+    """Return what becomes of a pixel's value, rescaled and normalized in one, and which filter resizes.
+
+    Raises:
+        BundleError: for a filter that is not known here, and numbers that cannot be.
+    """
+    resample = given["resample"]
+    if not isinstance(resample, int) or resample not in INTERPOLATIONS:
+        name = f" ({FILTERS[resample]})" if isinstance(resample, int) and resample in FILTERS else ""
+        raise BundleError(
+            f"{PROCESSOR} has resample {resample!r}{name}; megavit resizes with 2 (bilinear) and 3 (bicubic): {ADVICE}"
+        )
+    factor = given["rescale_factor"] if given["do_rescale"] else 1
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < float("inf"):
+        raise BundleError(f"{PROCESSOR} has rescale_factor {factor!r}, expected a number above 0: {ADVICE}")
+    normalize = bool(given["do_normalize"])
+    mean = number_or_channels("image_mean", given["image_mean"]) if normalize else 0.0
+    std = number_or_channels("image_std", given["image_std"]) if normalize else 1.0
+    # (value * factor - offset - mean) / std, as (value / 255 - mean') / std'.
+    offset = 1 if given.get("rescale_offset") and given["do_rescale"] else 0
+    scale = 255 * factor
+    floats = given["image_processor_type"] == "DINOv3ViTImageProcessor"
+    if floats and not given["do_rescale"]:
+        raise BundleError(
+            f"{PROCESSOR} has do_rescale {given['do_rescale']!r}, without which DINOv3ViTImageProcessor does not work: "
+            "write true"
+        )
+    again = number_or_channels("image_std", given["image_std"]) if given.get("include_top") else 1.0
+    return Values(
+        mean=_each(lambda one: (one + offset) / scale, mean),
+        std=_product(_each(lambda one: one / scale, std), again),
+        interpolation=INTERPOLATIONS[resample],
+        resize_dtype="float32" if floats else "uint8",  # it rescales before it resizes
+    )
+
+
+def geometry(given: Settings) -> Geometry:
+    """Return what images are resized to, and what is cut out of them.
+
+    Raises:
+        BundleError: for what megavit does not do.
+    """
+    kind, pct = given["image_processor_type"], given.get("crop_pct")
+    if not given["do_resize"]:
+        raise BundleError(
+            f"{PROCESSOR} has do_resize false, so that every image keeps its size; megavit brings all to the model's: "
+            "write true, and the size"
+        )
+    size = sides(given, "size", square=bool(given["default_to_square"]))
+    if given.get("use_square_size"):
+        size = {"height": 224, "width": 224}
+    crop = _crop(given)
+    if kind == "ConvNextImageProcessor":
+        found = _conv_next(size, float(pct or 0), crop)
+    elif size.keys() == {"height", "width"}:
+        found = Geometry(resize=_pair(size), crop=crop or _pair(size), rounding="floor")
+    elif size.keys() == {"shortest_edge"} and crop is not None:
+        found = Geometry(resize=size["shortest_edge"], crop=crop, rounding="floor")
+    else:
+        raise BundleError(
+            f"{PROCESSOR} has size {dict(size)}{'' if crop else ' and no center crop'}, so that images of other "
+            'shapes get other sizes; megavit\'s model takes one: write "size": {"height": ..., "width": ...}, or '
+            '"size": {"shortest_edge": ...} with "do_center_crop": true and a "crop_size"'
+        )
+    if given.get("do_pad") and given.get("pad_size") is not None:
+        padded = _pair(sides(given, "pad_size", square=True))
+        if padded != found.crop:
+            raise BundleError(
+                f"{PROCESSOR} pads images of {found.crop[0]} × {found.crop[1]} to {padded[0]} × {padded[1]}, which "
+                'megavit does not: write "do_pad": false'
+            )
+    return found
+
+
+def _crop(given: Settings) -> tuple[int, int] | None:
+    if not given["do_center_crop"]:
+        return None
+    if given.get("crop_size") is None:
+        raise BundleError(f"{PROCESSOR} has do_center_crop true and no crop_size; write the model's image size")
+    return _pair(sides(given, "crop_size", square=True))
+
+
+def _conv_next(size: Mapping[str, int], pct: float, crop: tuple[int, int] | None) -> Geometry:
+    """As ConvNextImageProcessor has it: the middle of images below 384 pixels, all of larger ones."""
+    if size.keys() != {"shortest_edge"}:
+        raise BundleError(
+            f'{PROCESSOR} has size {dict(size)}; ConvNextImageProcessor takes {{"shortest_edge": ...}}: {ADVICE}'
+        )
+    edge = size["shortest_edge"]
+    if crop not in (None, (edge, edge)):
+        raise BundleError(
+            f"{PROCESSOR} has do_center_crop true, and ConvNextImageProcessor cuts by crop_pct already; write false"
+        )
+    if edge >= 384:
+        return Geometry(resize=(edge, edge), crop=(edge, edge), rounding="floor")
+    if not 0 < pct <= 1:
+        raise BundleError(f"{PROCESSOR} has crop_pct {pct!r}, expected a number above 0 and at most 1: {ADVICE}")
+    return Geometry(resize=int(edge / pct), crop=(edge, edge), rounding="floor")
+
+
+def sides(given: Settings, name: str, *, square: bool) -> dict[str, int]:
+    """Return a size as transformers has it: by the names of its sides.
+
+    Args:
+        square: whether one number means both sides; else it means the shorter.
+    """
+    value = given[name]
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = {"height": value, "width": value} if square else {"shortest_edge": value}
+    elif isinstance(value, list | tuple) and len(value) == 2:
+        value = {"height": value[0], "width": value[1]}
+    found = {key: side for key, side in value.items() if side is not None} if isinstance(value, Mapping) else {}
+    if not found or not all(
+        isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in found.values()
+    ):
+        raise BundleError(f"{PROCESSOR} has {name} {value!r}, expected whole numbers from 1: {ADVICE}")
+    return found
+
+
+def _pair(size: Mapping[str, int]) -> tuple[int, int]:
+    if size.keys() != {"height", "width"}:
+        raise BundleError(f'{PROCESSOR} has a size {dict(size)}, where {{"height": ..., "width": ...}} is needed')
+    return size["height"], size["width"]
+
+
+Number = float | tuple[float, ...]
+
+
+def _each(change: Any, number: Number) -> Number:
+    return tuple(change(one) for one in number) if isinstance(number, tuple) else change(number)
+
+
+def _product(one: Number, other: Number) -> Number:
+    if not isinstance(one, tuple):
+        return _each(lambda x: x * one, other)
+    others = other if isinstance(other, tuple) else (other,) * len(one)
+    return tuple(x * y for x, y in zip(one, others, strict=True))

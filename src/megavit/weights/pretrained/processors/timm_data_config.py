@@ -1,0 +1,203 @@
+"""How timm and OpenCLIP prepare images: `pretrained_cfg` in config.json, `preprocess_cfg` in open_clip_config.json."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from megavit.config.preprocessing import Interpolation
+from megavit.config.vit import ViTConfig, pair
+from megavit.errors import BundleError
+from megavit.weights.pretrained.processors.preprocessing_in import (
+    Geometry,
+    Values,
+    number_or_channels,
+    unknown_settings,
+)
+from megavit.weights.pretrained.processors.processor_defaults import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
+
+Settings = Mapping[str, Any]
+
+# Of timm's PretrainedCfg, what its transforms read.
+TIMM_DEFAULTS: Settings = {
+    "interpolation": "bicubic",
+    "crop_pct": 0.875,
+    "crop_mode": "center",
+    "mean": IMAGENET_MEAN,
+    "std": IMAGENET_STD,
+}
+# The rest of it, and what stands beside it where config.json has no table of its own for it.
+TIMM_NEUTRAL = frozenset(
+    [
+        "url",
+        "file",
+        "state_dict",
+        "hf_hub",
+        "hf_hub_id",
+        "hf_hub_filename",
+        "source",
+        "architecture",
+        "tag",
+        "custom_load",
+        "input_size",
+        "test_input_size",
+        "min_input_size",
+        "fixed_input_size",
+        "test_crop_pct",
+        "num_classes",
+        "label_offset",
+        "label_names",
+        "labels",
+        "label_descriptions",
+        "pool_size",
+        "test_pool_size",
+        "first_conv",
+        "classifier",
+        "license",
+        "description",
+        "origin_url",
+        "paper_name",
+        "paper_ids",
+        "notes",
+        "num_features",
+        "global_pool",
+        "model_args",
+        "model_type",
+        "architectures",
+        "transformers_version",
+        "dtype",
+        "torch_dtype",
+        "id2label",
+        "label2id",
+        "initializer_range",
+        "problem_type",
+        "do_pooling",
+    ]
+)
+OPEN_CLIP_DEFAULTS: Settings = {
+    "mode": "RGB",
+    "mean": CLIP_MEAN,
+    "std": CLIP_STD,
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+    "fill_color": 0,
+}
+
+
+def timm_settings(settings: Settings) -> dict[str, Any] | None:
+    """Return what config.json says of timm's images, with timm's defaults; None where it says nothing of them.
+
+    Old files have no `pretrained_cfg`, and its settings at the top.
+
+    Raises:
+        BundleError: for every setting that nothing here reads.
+    """
+    given = settings.get("pretrained_cfg")
+    if not given:
+        given = settings if "architecture" in settings and TIMM_DEFAULTS.keys() & settings.keys() else None
+    if given is None:
+        return None
+    known = TIMM_DEFAULTS.keys() | TIMM_NEUTRAL
+    _refuse_unknown("config.json", "timm", given, known)
+    return {**given, **TIMM_DEFAULTS, **{name: given[name] for name in TIMM_DEFAULTS if given.get(name)}}
+
+
+def timm_geometry(config: ViTConfig, given: Settings, model_args: Settings) -> Geometry:
+    """Return what timm resizes images to, and cuts out of them.
+
+    Raises:
+        BundleError: for a crop_mode that megavit does not have.
+    """
+    height, width = _timm_size(config, given, model_args)
+    crop, mode = given["crop_pct"], given["crop_mode"]
+    scaled = math.floor(height / crop), math.floor(width / crop)
+    if mode == "squash":
+        return Geometry(resize=scaled, crop=(height, width))
+    if mode == "center" and scaled[0] == scaled[1]:
+        return Geometry(resize=scaled[0], crop=(height, width))
+    if mode == "center":
+        raise BundleError(
+            f"config.json has crop_mode 'center' for images of {height} × {width}, whose sides differ: timm covers "
+            'them with the image, which megavit does not. Write "crop_mode": "squash" for the whole image, if that is '
+            "good enough"
+        )
+    raise BundleError(
+        f"config.json has crop_mode {mode!r}; megavit has 'center' and 'squash'. Write \"crop_mode\": \"squash\" for "
+        "the whole image, if that is good enough"
+    )
+
+
+def _timm_size(config: ViTConfig, given: Settings, model_args: Settings) -> tuple[int, int]:
+    """The input's (height, width): as given, where the model takes such images."""
+    size = given.get("input_size")
+    if given.get("fixed_input_size") and model_args.get("img_size") is not None:
+        size = (config.channels, *pair("img_size", model_args["img_size"]))
+    if not size:
+        size = (config.channels, 224, 224)
+    height, width = pair("input_size", size[1:])
+    fits = (height // config.patch_hw[0], width // config.patch_hw[1]) == config.grid
+    return (height, width) if fits or model_args.get("dynamic_img_size") else config.image_hw
+
+
+def open_clip_settings(settings: Settings) -> dict[str, Any] | None:
+    """Return what open_clip_config.json says of images, with OpenCLIP's defaults; None where it is no such file.
+
+    Raises:
+        BundleError: for every setting that nothing here reads.
+    """
+    if not ({"preprocess_cfg", "model_cfg"} & settings.keys()):
+        return None
+    given = settings.get("preprocess_cfg") or {}
+    _refuse_unknown("open_clip_config.json", "OpenCLIP", given, OPEN_CLIP_DEFAULTS.keys() | {"size"})
+    said = {name: value for name, value in given.items() if value is not None}
+    vision = (settings.get("model_cfg") or {}).get("vision_cfg") or {}
+    size = {"size": vision["image_size"]} if vision.get("image_size") else {}
+    found = {**OPEN_CLIP_DEFAULTS, **said, **size}
+    if found["interpolation"] == "random":  # while training; else bicubic
+        found["interpolation"] = "bicubic"
+    if found["mode"] != "RGB":
+        raise BundleError(f"open_clip_config.json has mode {found['mode']!r}; OpenCLIP itself has only RGB")
+    return found
+
+
+def open_clip_geometry(config: ViTConfig, given: Settings) -> Geometry:
+    """Return what OpenCLIP resizes images to, and cuts out of them.
+
+    Raises:
+        BundleError: for a resize_mode that megavit does not have.
+    """
+    size, mode = pair("size", given.get("size") or config.image_hw), given["resize_mode"]
+    if mode == "squash":
+        return Geometry(resize=size, crop=size)
+    if mode == "shortest" and size[0] == size[1]:
+        return Geometry(resize=size[0], crop=size)
+    raise BundleError(
+        f"open_clip_config.json has resize_mode {mode!r} for images of {size[0]} × {size[1]}, which megavit does not "
+        'have. Write "resize_mode": "squash" for the whole image, if that is good enough'
+    )
+
+
+def values(given: Settings, file: str) -> Values:
+    """Return mean, standard deviation and filter of either library.
+
+    Raises:
+        BundleError: for a filter that is not known here, and numbers that cannot be.
+    """
+    interpolation = given["interpolation"]
+    if interpolation not in get_args(Interpolation):
+        raise BundleError(
+            f"{file} has interpolation {interpolation!r}; megavit resizes with "
+            f"{' and '.join(get_args(Interpolation))}: write the nearer of these, if that is good enough"
+        )
+    return Values(
+        mean=number_or_channels("mean", given["mean"]),
+        std=number_or_channels("std", given["std"]),
+        interpolation=interpolation,
+    )
+
+
+def _refuse_unknown(file: str, library: str, given: Settings, known: Any) -> None:
+    if unknown := unknown_settings(given, known):
+        raise BundleError(
+            f"{file} says of {library}'s images what megavit does not know: {unknown}; if that changes no "
+            f"pixel, take it out of {file}"
+        )

@@ -1,0 +1,69 @@
+"""Another library's model as a bundle."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from megavit.config.preprocessing import Preprocessing
+from megavit.data.dataset import samples_csv
+from megavit.data.decode.tensor import from_array
+from megavit.data.image_dataset import COLOUR, resize
+from megavit.errors import BundleError, OutputError
+from megavit.model.vit import MegaVit
+from megavit.weights.bundle.bundle import BundleInfo, save_bundle
+from megavit.weights.bundle.safetensors_io import load_weights
+from megavit.weights.pretrained.pretrained import OURS, Source
+
+GOLDEN_SIDE = 320
+
+
+def model_of(source: Source) -> MegaVit:
+    """The model, with its weights, in evaluation mode."""
+    with torch.device("meta"):
+        model = MegaVit.from_config(source.config)
+    # Copies, as some libraries' layers share a tensor that ours have each to themselves.
+    load_weights(model, {name: tensor.clone() for name, tensor in source.tensors.items()}, source.name)
+    return model.eval()
+
+
+def write_bundle(source: Source, out: Path) -> BundleInfo:
+    """Write the bundle of `source` to the new folder `out`.
+
+    Raises:
+        BundleError: when `source` is a bundle: what it says besides would be lost.
+        OutputError: when `out` is there already, or cannot be written.
+    """
+    if source.layout == OURS:
+        raise BundleError(f"{source.name} is a bundle already; copy its folder, or say what else with --to")
+    if out.exists():
+        raise OutputError(f"there is {out} already; choose a new folder")
+    config = source.config
+    height, width = config.image_hw
+    plain = Preprocessing(
+        height=height, width=width, channels=config.channels, patch_size=config.patch_size, reduced_decoding=False
+    )
+    info = BundleInfo(
+        model=config,
+        labels=list(source.labels),
+        preprocessing=source.preprocessing or plain,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        metrics={},
+        data={"source": f"{source.name}, {'; '.join(source.told)}", "counts": {}, "skipped": {}},
+        recipe={},
+        target=source.target,
+    )
+    save_bundle(out, model_of(source), info, golden_pictures(config.channels), samples_csv((), ()))
+    return info
+
+
+def golden_pictures(channels: int) -> list[Tensor]:
+    """scikit-learn's two photographs, smaller; noise where a model takes other channels than theirs."""
+    if channels not in COLOUR:
+        random = torch.Generator().manual_seed(0)
+        return [torch.randint(0, 256, (channels, 64, 96), dtype=torch.uint8, generator=random)]
+    from sklearn.datasets import load_sample_images
+
+    pictures = [from_array(image) for image in load_sample_images().images]
+    return [resize(picture, GOLDEN_SIDE * 2 // 3, GOLDEN_SIDE).contiguous() for picture in pictures]

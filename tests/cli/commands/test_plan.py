@@ -1,0 +1,87 @@
+"""`megavit plan` as a person runs it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from megavit.cli.app import run
+from megavit.plan.trace.validate import Checked
+
+
+def test_it_shows_what_fits_the_memory_the_traffic_and_the_assumptions(capsys) -> None:
+    assert run(["plan", "L", "--gpus", "64", "--batch", "4096", "--images", "1281167"]) == 0
+    shown = capsys.readouterr().out
+    for words in (
+        "304,326,632 parameters",
+        "what fits",
+        "FSDP 64",
+        "MFU",
+        "days",
+        "Assumed",
+        "all-gather",
+    ):
+        assert words in shown
+
+
+def test_json_holds_everything(capsys) -> None:
+    assert run(["plan", "22B", "--gpus", "256", "--batch", "4096", "--optimiser", "adamw", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["fitting"] and found["too_large"]
+    for one in (*found["fitting"], *found["too_large"]):
+        parts = {name: size for name, size in one["memory"].items() if name not in ("moment", "total")}
+        assert sum(parts.values()) == one["memory"]["total"]
+        assert sum(one["seconds"][part] for part in ("compute", "waiting", "optimiser")) == pytest.approx(
+            one["seconds"]["step"]
+        )
+
+
+def test_where_nothing_fits_the_answer_is_no_and_says_what_would(capsys) -> None:
+    assert run(["plan", "22B", "--gpus", "4", "--batch", "64"]) == 1
+    captured = capsys.readouterr()
+    assert "no layout fits" in captured.err and "does not fit" in captured.out
+    assert run(["plan", "22B", "--gpus", "4", "--batch", "64", "--json"]) == 1
+    assert "no layout fits" in json.loads(capsys.readouterr().out)["why_not"]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("plan B --gpu h1000", "a100, h100, h200, b200, cpu"),
+        ("plan BB", "there is no preset"),
+        ("plan B --gpus 7 --batch 100", "does not divide"),
+        ("plan B --gpus 0", "gpus must be a whole number"),
+        ("plan B --image-size 225", "must divide"),
+    ],
+)
+def test_mistakes_are_told(capsys, line: str, words: str) -> None:
+    assert run(line.split()) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_of_a_model_of_a_few_megabytes_the_check_holds_a_megabyte_against_nobody() -> None:
+    pico, large = 4 * 10**6, 4 * 10**9
+    assert Checked(memory=(pico + 2**20, pico), traffic={"all-reduce": (0, 2**20)}).agrees
+    assert not Checked(memory=(pico + 2**20 + 1, pico), traffic={}).agrees
+    assert not Checked(memory=(large, large), traffic={"all-reduce": (0, 2**20 + 1)}).agrees
+    assert Checked(memory=(large + large // 20, large), traffic={}).agrees
+    assert not Checked(memory=(large + large // 19, large), traffic={}).agrees
+
+
+def test_check_traces_the_best_layout(capsys) -> None:
+    assert run(["plan", "Ti", "--gpus", "8", "--batch", "64", "--check", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["check"]
+    assert found["agrees"] and found["traffic"]
+
+
+def test_a_plan_waits_for_no_torch() -> None:
+    script = (
+        "import sys\n"
+        "from megavit.cli.app import run\n"
+        "code = run(['plan', '22B', '--gpus', '64', '--batch', '256', '--optimiser', 'adamw'])\n"
+        "heavy = {'torch', 'torchvision', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,64 @@
+"""TIFF of many bands, where tifffile is installed; and what is said where it is not."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from megavit.data.decode.image_file import examine
+from megavit.data.decode.multiband_tiff import has_bands
+from megavit.data.decode.tensor import decode
+from megavit.errors import ImageError
+from tests.data.torture import encode, picture
+
+CUBE = np.random.default_rng(0).integers(0, 256, (20, 30, 6), dtype=np.uint8)
+
+
+def tiff(array: np.ndarray, **options) -> bytes:
+    target = io.BytesIO()
+    pytest.importorskip("tifffile").imwrite(target, array, photometric="minisblack", **options)
+    return target.getvalue()
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("bands", [2, 5, 6])
+@pytest.mark.parametrize("options", [{}, {"tile": (16, 16)}, {"bigtiff": True}, {"byteorder": ">"}], ids=str)
+def test_bands_are_read_wherever_they_lie(bands, compression, options):
+    cube = CUBE[..., :bands]
+    together = tiff(cube, planarconfig="contig", compression=compression, **options)
+    apart = tiff(np.moveaxis(cube, -1, 0), planarconfig="separate", compression=compression, **options)
+    for data in (together, apart):
+        assert examine(data) == (bands, 20, 30)
+        assert torch.equal(decode(data), torch.from_numpy(cube).permute(2, 0, 1))
+
+
+def test_bands_of_16_bits_are_scaled():
+    data = tiff(CUBE.astype(np.uint16) * 257, planarconfig="contig")
+    assert torch.equal(decode(data), torch.from_numpy(CUBE).permute(2, 0, 1))
+
+
+def test_one_cut_short_is_damaged():
+    with pytest.raises(ImageError, match="damaged or cut short"):
+        decode(tiff(CUBE, planarconfig="contig")[:-200])
+
+
+def test_a_few_bytes_that_unpack_to_a_memory_full_are_refused():
+    data = tiff(np.zeros((4000, 4000, 5), np.uint8), planarconfig="contig", compression="zlib", rowsperstrip=4000)
+    small = data.replace((4000).to_bytes(2, "little"), (40).to_bytes(2, "little"))
+    with pytest.raises(ImageError, match="unpacks to more than the whole"):
+        decode(small)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA"])
+def test_pictures_are_left_to_pillow(mode):
+    assert not has_bands(encode(Image.fromarray(picture()).convert(mode), "TIFF"))
+
+
+def test_where_the_package_is_missing_it_is_named(monkeypatch):
+    data = tiff(CUBE, planarconfig="contig")
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(ImageError, match="takes the package tifffile"):
+        decode(data)

@@ -1,0 +1,37 @@
+"""What one, two and four processes learn from the same images: trained once for all tests of this folder."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.distributed import two
+from tests.distributed.processes import torchrun
+from tests.distributed.tiny import DESIGNS, fresh, save, steps, task_of
+
+from megavit.distributed.context import Alone
+
+
+@pytest.fixture(scope="session")
+def alone() -> dict[str, list[float]]:
+    found = {design: steps(fresh(task_of(), Alone(), DESIGNS[design]), task_of()) for design in DESIGNS}
+    low = task_of(precision="bfloat16")
+    found["bfloat16"] = steps(fresh(low, Alone()), low)
+    return found | {"muon": steps(fresh(task_of("muon"), Alone(), DESIGNS["serial"]), task_of("muon"))}
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("parallel")
+
+
+@pytest.fixture(scope="session")
+def of_two(folder: Path) -> dict[str, Any]:
+    state = fresh(task_of(), Alone())
+    steps(state, task_of(), two.SAVED)
+    save(state, folder / "one")
+    return torchrun(2, "tests.distributed.two", folder)
+
+
+@pytest.fixture(scope="session")
+def of_four(of_two: dict[str, Any], folder: Path) -> dict[str, Any]:
+    return torchrun(4, "tests.distributed.four", folder)

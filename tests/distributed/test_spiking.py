@@ -1,0 +1,45 @@
+"""However many processes train, and however they divide the work, they diverge, go back and go on together."""
+
+from typing import Any
+
+import pytest
+from tests.distributed.processes import torchrun
+from tests.distributed.two import LAYOUTS
+
+from megavit.train.state import TrainState
+from tests.train.spiking import BACK, BROKEN, PATIENCE, go, shorten
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return torchrun(2, "tests.distributed.spiking", tmp_path_factory.mktemp("spiking"))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainState, list[float]]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        shorten(monkeypatch)
+        state, watch, _ = go(tmp_path_factory.mktemp("alone"), {BROKEN: 30.0})
+    return state, watch.losses
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_two_processes_go_back_as_one_does(of_two, alone, layout):
+    state, losses = alone
+    numbers = of_two[f"{layout} numbers"]
+    assert (numbers["rollbacks"], numbers["returned_to"]) == (1, BACK)
+    assert numbers["left_out"] == state.left_out == BROKEN + PATIENCE - BACK
+    assert of_two[layout][:BROKEN] == pytest.approx(losses[:BROKEN], abs=1e-3)
+    assert of_two[layout][BROKEN + PATIENCE - 1 :] == pytest.approx(losses[BROKEN + PATIENCE - 1 :], abs=1e-3)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_two_processes_that_are_stopped_meanwhile_come_to_the_same_bits(of_two, layout):
+    assert of_two[f"{layout} same"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_two_processes_see_the_largest_logits_that_one_does(of_two, alone, layout):
+    for one, other in zip(alone[0].history, of_two[f"{layout} numbers"]["history"], strict=True):
+        assert other["attention_logit"] == pytest.approx(one.attention_logit, rel=1e-4)
+        assert other["head_logit"] == pytest.approx(one.head_logit, rel=1e-4)

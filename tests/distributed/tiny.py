@@ -1,0 +1,214 @@
+"""A tiny training run on noise that any number of processes can do, without anything random in a step."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.recipe import OptimiserRecipe, ParallelRecipe, Recipe, RunRecipe
+from megavit.config.target import Target
+from megavit.config.vit import Design, ViTConfig
+from megavit.distributed.context import Alone, Team
+from megavit.model.vit import MegaVit
+from megavit.runtime.process_group import ranks
+from megavit.runtime.seeds import seed_all
+from megavit.train.checkpoint.checkpoint import load_checkpoint, save_checkpoint
+from megavit.train.clock import ByClock, TimePlan
+from megavit.train.loop import loop
+from megavit.train.loop.logit_monitor import Largest
+from megavit.train.loop.loop import Task, fit, train_step
+from megavit.train.optim.loss import CrossEntropy
+from megavit.train.optim.muon import Muon
+from megavit.train.progress import Silent
+from megavit.train.signals import StopRequest
+from megavit.train.state import TrainState
+
+STEPS, BATCH, CLASSES = 20, 8, 3
+PARALLEL = Design()
+SERIAL = Design(block="serial", mlp="swiglu", qkv_bias=True, positions="rope", layer_scale=0.1)
+DESIGNS = {"parallel": PARALLEL, "serial": SERIAL}
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def task_of(
+    kind: str = "adamw",
+    loss: Loss | None = None,
+    checkpointing: bool = False,
+    precision: str = "float32",
+    parts: int | None = None,
+) -> Task:
+    recipe = Recipe(
+        optimiser=OptimiserRecipe(kind=kind, learning_rate=3e-3, ema=0.3),  # pyrefly: ignore[bad-argument-type]
+        run=RunRecipe(
+            batch_size=BATCH,
+            precision=precision,  # pyrefly: ignore[bad-argument-type]
+            device="cpu",
+            gradient_checkpointing=checkpointing,
+            gradient_accumulation=parts,
+        ),
+    )
+    return Task(
+        recipe=recipe,
+        preprocessing=Preprocessing(height=8, width=8, channels=1),
+        target=Target(),
+        num_classes=CLASSES,
+        loss=loss or CrossEntropy(),  # pyrefly: ignore[bad-argument-type]
+        batch_size=BATCH,
+        images=STEPS * BATCH,
+    )
+
+
+def team_of(layout: tuple[int, int, int], dtype: torch.dtype = torch.float32) -> Alone | Team:
+    """The team of (replicate, shard, tensor)."""
+    here, (replicate, shard, tensor) = ranks(), layout
+    if replicate * shard * tensor == 1:
+        return Alone()
+    assert replicate * shard * tensor == here.world
+    team = Team(here, ParallelRecipe(procs=here.world, shard=shard, tensor=tensor), torch.device("cpu"))
+    team.dtype = dtype
+    return team
+
+
+def fresh(task: Task, team: Alone | Team, design: Design = PARALLEL, *, whole: bool = True) -> TrainState:
+    """The state before the first step.
+
+    Args:
+        whole: the model is, in each process, before it is divided.
+    """
+    sizes = {"image_size": 8, "patch_size": 2, "channels": 1, "dim": 16, "depth": 2, "heads": 4, "dim_head": 8}
+    with torch.device("meta"):
+        model = MegaVit.from_config(ViTConfig(**sizes, mlp_dim=32, num_classes=CLASSES, design=design))
+    model.transformer.gradient_checkpointing = task.recipe.run.gradient_checkpointing
+    seed_all(0)
+    if whole:
+        model.to_empty(device="cpu").initialise()
+    state = TrainState.fresh(model, task.recipe.optimiser, team)
+    if not whole:
+        assert isinstance(team, Team)
+        team.initialise(state.model)
+        state.begin_average()
+    for optimiser in state.optimisers:
+        if isinstance(optimiser, Muon):
+            optimiser.dtype = torch.float32  # bfloat16 would round the last bits up to the third digit
+    return state
+
+
+def batches(state: TrainState) -> Iterator[tuple[Tensor, Tensor]]:
+    """From the step of `state` on, this process's part."""
+    for step in count(state.step):
+        random = torch.Generator().manual_seed(step)
+        images = torch.randint(0, 256, (BATCH, 1, 8, 8), generator=random, dtype=torch.uint8)
+        labels = torch.randint(0, CLASSES, (BATCH,), generator=random)
+        size = BATCH // state.team.places
+        mine = slice(state.team.place * size, (state.team.place + 1) * size)
+        yield images[mine], labels[mine]
+
+
+def steps(state: TrainState, task: Task, until: int = STEPS) -> list[float]:
+    """Train up to a step; the losses."""
+    own = islice(batches(state), max(0, until - state.step))
+    return [train_step(state, task, images, labels, rate=1.0, steps=STEPS) for images, labels in own]
+
+
+class AllReduces(TorchDispatchMode):
+    """Counts sums: `of_parts`, what the processes of a layer computed, and `of_all`, whole tensors."""
+
+    of_parts, of_all = 0, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(issubclass(kind, DTensor) for kind in types):
+            return NotImplemented
+        self.of_parts += func is torch.ops._c10d_functional.all_reduce.default
+        self.of_all += func is torch.ops.c10d.allreduce_.default
+        return func(*args, **(kwargs or {}))
+
+
+def sums(state: TrainState, task: Task) -> int:
+    """Messages that sum something over all copies in one step."""
+    images, labels = next(batches(state))
+    with AllReduces() as seen:
+        train_step(state, task, images, labels, rate=0.0, steps=STEPS)
+    return seen.of_all
+
+
+class Clock:
+    """Stands still but for what it is told to pass: the same on a fast machine and a busy one."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def by_clock(state: TrainState, seconds: float, nap: float, folder: Path) -> dict[str, Any]:
+    """Train for so many seconds of a clock of its own, each step and validation taking `nap`; how far it came."""
+    task, clock = task_of(), Clock()
+    folder.mkdir(exist_ok=True)
+    pace = ByClock(TimePlan(total=seconds, step=0.01, validation=0.001, final_passes=1, finish=0.0))
+    own = batches(state)
+
+    def slowly() -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in own:
+            clock.sleep(nap)
+            yield batch
+
+    def validate(model: nn.Module) -> tuple[float, float]:
+        clock.sleep(nap)
+        return 1.0, 0.5
+
+    real, loop.time = loop.time, clock  # pyrefly: ignore[bad-assignment]
+    try:
+        fit(state, task, pace, slowly(), validate, lambda model: Largest(0.0, 0.0), folder, StopRequest(), Silent(), 0)
+    finally:
+        loop.time = real
+    validated = [record.step for record in state.history]
+    return {"step": state.step, "seconds": state.seconds, "validated": validated, "own": clock.now}
+
+
+def save(state: TrainState, folder: Path) -> None:
+    state.best = {name: tensor.detach().clone() for name, tensor in state.average.state_dict().items()}
+    save_checkpoint(folder, state)
+
+
+def restored(task: Task, team: Alone | Team, folder: Path, design: Design = PARALLEL) -> TrainState:
+    state = fresh(task, team, design)
+    assert load_checkpoint(folder, state) == []
+    return state
+
+
+class PoisonedAt:
+    """A loss that is no number at one call of one process, which is slow besides."""
+
+    def __init__(self, call: int, poisoned: bool) -> None:
+        self.call, self.poisoned, self.calls = call, poisoned, 0
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        self.calls += 1
+        if self.poisoned and self.calls % 5 == 0:
+            time.sleep(0.1)
+        factor = math.nan if self.poisoned and self.calls == self.call else 1.0
+        return CrossEntropy()(logits, targets) * factor
+
+
+class Slow:
+    """A loss that takes its time."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        time.sleep(self.seconds)
+        return CrossEntropy()(logits, targets)

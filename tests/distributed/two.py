@@ -1,0 +1,143 @@
+"""What two processes do for the tests, once for all of them: see `test_layouts`."""
+
+import json
+import resource
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tests.distributed.tiny import (
+    BATCH,
+    DESIGNS,
+    AllReduces,
+    PoisonedAt,
+    Slow,
+    batches,
+    by_clock,
+    fresh,
+    restored,
+    save,
+    steps,
+    sums,
+    task_of,
+    team_of,
+)
+
+from megavit.distributed import tensor_parallel_plan
+from megavit.distributed.dtensor_utils import local
+from megavit.errors import OutputError
+from megavit.runtime.process_group import ranks
+from megavit.train.budget.measure import measure
+from megavit.train.checkpoint.gather import gathered
+from megavit.train.loop.loop import Task
+from megavit.train.state import TrainState
+
+LAYOUTS = {"ddp": (2, 1, 1), "fsdp": (1, 2, 1), "tp": (1, 1, 2)}
+SAVED = 5
+
+
+def main(out: Path) -> dict[str, Any]:
+    answer: dict[str, Any] = {}
+    for name, layout in LAYOUTS.items():
+        for design in DESIGNS:
+            state = fresh(task_of(), team_of(layout), DESIGNS[design])
+            losses = steps(state, task_of(), SAVED)
+            save(state, out / f"{name}-{design}")
+            answer[f"{name} {design}"] = losses + steps(state, task_of())
+            whole = gathered(state).model.state_dict()
+            again = restored(task_of(), team_of(layout), out / f"{name}-{design}", DESIGNS[design])
+            answer[f"{name} {design} again"] = losses + steps(again, task_of())
+            answer[f"{name} {design} same"] = same(state, again)
+            answer[f"{name} {design} finite"] = all(bool(local(one).isfinite().all()) for one in whole.values())
+        answer[f"{name} from one"] = steps(restored(task_of(), team_of(layout), out / "one"), task_of())
+        answer[f"{name} muon"] = steps(fresh(task_of("muon"), team_of(layout), DESIGNS["serial"]), task_of("muon"))
+        frugal = task_of(checkpointing=True)
+        answer[f"{name} checkpointing"] = steps(fresh(frugal, team_of(layout)), frugal)
+        low = task_of(precision="bfloat16")
+        answer[f"{name} bfloat16"] = steps(fresh(low, team_of(layout, torch.bfloat16)), low)
+        if name != "ddp":
+            begun = fresh(task_of(), team_of(layout), whole=False)
+            answer[f"{name} begun in parts"] = same(begun, fresh(task_of(), team_of(layout)))
+        divided = task_of(parts=2)
+        state = fresh(divided, team_of(layout))
+        answer[f"{name} parts"] = steps(state, divided)
+        answer[f"{name} sums"] = [sums(state, divided), sums(state, task_of())]
+        poisoned = task_of(loss=PoisonedAt(7, ranks().rank == 1))
+        state = fresh(poisoned, team_of(layout))
+        answer[f"{name} nan"] = [str(loss) for loss in steps(state, poisoned)]
+        answer[f"{name} skipped"] = state.skipped
+        without = fresh(task_of(), team_of(layout))
+        steps(without, task_of(), 6)
+        without.step += 1
+        steps(without, task_of())
+        answer[f"{name} as without"] = same(state, without)
+    compiled = fresh(task_of(), team_of((1, 2, 1)))
+    for layer in compiled.model.transformer.layers:
+        layer.compile()
+    answer["compiled"] = steps(compiled, task_of())
+    answer["sums"] = {design: sums_of(fresh(task_of(), team_of((1, 1, 2)), DESIGNS[design])) for design in DESIGNS}
+    state = fresh(task_of(), team_of((2, 1, 1)))
+    answer["clock"] = ranks().every(by_clock(state, 3.0, 0.01 + 0.04 * ranks().rank, out / "clock"))
+    answer["measured"] = ranks().every(measured(task_of()))
+    answer["full"] = full_disk(out / "full")
+    tensor_parallel_plan.plan_of = without_norms
+    answer["mutant"] = steps(fresh(task_of(), team_of((1, 1, 2))), task_of())
+    return answer
+
+
+def sums_of(state: TrainState) -> int:
+    """All-reduces of the tokens in a step with tensor parallelism."""
+    with AllReduces() as counted:
+        state.model(torch.rand(BATCH, 1, 8, 8)).sum().backward()
+    return counted.of_parts
+
+
+def measured(task: Task) -> tuple[str, float]:
+    """What the speed of a step is said to be, where the second process is the slower one."""
+    slow = replace(task, loss=Slow(0.2 * ranks().rank))  # pyrefly: ignore[bad-argument-type]
+    state = fresh(slow, team_of((1, 2, 1)))
+    return measure(state, slow, next(batches(state)))
+
+
+def full_disk(folder: Path) -> dict[str, Any]:
+    """What each process is told when the second one's disk takes no more, and what is there before and after."""
+    state = fresh(task_of(), team_of((1, 2, 1)))
+    steps(state, task_of(), 1)
+    save(state, folder)
+    steps(state, task_of(), 2)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if ranks().rank == 1:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    told = ""
+    try:
+        save(state, folder)
+    except OutputError as error:
+        told = str(error)
+    there = sorted(path.name for path in folder.iterdir())
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    told = ranks().every(told)
+    save(state, folder)
+    return {"told": told, "there": there, "after": sorted(path.name for path in folder.iterdir())}
+
+
+def same(state: TrainState, other: TrainState) -> bool:
+    """Whether this process's parts of two models are equal to the bit."""
+    pairs = zip(state.weights().values(), other.weights().values(), strict=True)
+    return all(torch.equal(local(a), local(b)) for a, b in pairs)
+
+
+def without_norms(layer: torch.nn.Module) -> Any:
+    """The plan as it would be without the sum of the gradients of the norms of queries and keys."""
+    return {name: style for name, style in real_plan(layer).items() if not name.endswith("_norm")}
+
+
+real_plan = tensor_parallel_plan.plan_of
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    with ranks().joined(torch.device("cpu"), 20):
+        found = main(folder)
+    if ranks().leads:
+        (folder / "answer.json").write_text(json.dumps(found))

@@ -1,0 +1,39 @@
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from megavit.evaluate.probes.cross_validation import folds
+
+
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=60), st.integers(2, 6), st.integers(0, 3))
+def test_every_image_is_held_back_once_and_classes_are_spread(labels, count, seed):
+    targets = torch.tensor(labels)
+    found = folds(targets, count, seed)
+    assert len(found) == min(count, len(labels))
+    assert torch.cat([fold.held for fold in found]).sort().values.tolist() == list(range(len(labels)))
+    for learnt, held in found:
+        assert sorted(torch.cat([learnt, held]).tolist()) == list(range(len(labels)))
+        assert len(learnt) and len(held)
+    for label in set(labels):
+        sizes = [int((targets[fold.held] == label).sum()) for fold in found]
+        assert max(sizes) - min(sizes) <= 1
+
+
+@given(st.integers(2, 40), st.integers(0, 3))
+def test_labels_are_divided_too_and_the_seed_decides(images, seed):
+    targets = torch.zeros(images, 3, dtype=torch.bool)
+    first, second = folds(targets, seed=seed), folds(targets, seed=seed)
+    assert all(torch.equal(one.held, other.held) for one, other in zip(first, second, strict=True))
+    sizes = [len(fold.held) for fold in first]
+    assert sum(sizes) == images and max(sizes) - min(sizes) <= 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abcdefgh")), min_size=2, max_size=60))
+def test_identical_files_are_in_one_fold_whatever_their_classes(images):
+    digests = [digest for _, digest in images]
+    found = folds(torch.tensor([label for label, _ in images]), digests=digests)
+    assert torch.cat([fold.held for fold in found]).sort().values.tolist() == list(range(len(images)))
+    assert all(len(fold.learnt) and len(fold.held) for fold in found)
+    if len(set(digests)) > 1:
+        for learnt, held in found:
+            assert not {digests[place] for place in learnt} & {digests[place] for place in held}

@@ -1,0 +1,165 @@
+"""The page of an evaluation: every part that was asked for, every text escaped, nothing asked of the network."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+
+from megavit.config.target import Target, TargetKind
+from megavit.data.dataset import LabelledImages, Sample
+from megavit.engine.engine import Seen
+from megavit.evaluate.compare import changed_images, compare
+from megavit.evaluate.evaluation import Study
+from megavit.evaluate.inference import Choice
+from megavit.evaluate.metrics.bootstrap import Interval
+from megavit.evaluate.metrics.dispatch import measure_target
+from megavit.evaluate.report.page import PICTURES, confusions_of, write_evaluation
+from megavit.evaluate.robustness.robustness import Corrupted, Robustness
+from megavit.evaluate.subgroups import measure_groups
+from megavit.evaluate.uncertainty.uncertainty import fit_trust, measure_trust
+from megavit.predict.postprocess.postprocess import Trusted
+
+NASTY = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}")
+TARGETS = {
+    "classes": Target(),
+    "labels": Target(kind="labels", thresholds=[0.5] * 3),
+    "score": Target(kind="score"),
+}
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags with their attributes, and the text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def studied(kind: TargetKind = "classes", names=NASTY, count=60, channels=3, extras=True) -> Study:
+    random = torch.Generator().manual_seed(0)
+    width = len(names)
+    match kind:
+        case "classes":
+            truth = torch.randint(width, (count,), generator=random)
+            answers = (torch.randn(2, count, width, generator=random) + 2 * torch.eye(width)[truth]).softmax(dim=2)
+            targets = truth.tolist()
+        case "labels":
+            truth = torch.rand(count, width, generator=random) < 0.5
+            answers = (torch.randn(2, count, width, generator=random) + truth).sigmoid()
+            targets = [tuple(torch.nonzero(row).flatten().tolist()) for row in truth]
+        case _:
+            truth = torch.randn(count, generator=random)
+            answers, names = truth + torch.randn(2, count, generator=random), ()
+            targets = truth.tolist()
+    pictures = torch.randint(0, 256, (count, channels, 8, 8), dtype=torch.uint8, generator=random)
+    samples = tuple(Sample(f"<b>{i}</b>.png", target, "test", 8, 8, channels, "") for i, target in enumerate(targets))
+    memory = {sample.name: picture for sample, picture in zip(samples, pictures, strict=True)}
+    images = LabelledImages("t.csv", None, tuple(names), samples, (), "", memory, kind)
+    target = TARGETS[kind]
+    if kind == "labels":
+        target = replace(target, thresholds=[0.5] * width)
+    metrics = measure_target(answers[0], truth, names, target)
+    said = answers[0] if kind != "score" else answers[0][:, None]
+    seen = Seen(said, said.log() if kind == "classes" else said)
+    fitted, tensors = fit_trust(seen, truth, target, (said, truth))
+    trust = measure_trust(Trusted(fitted, tensors, target, len(names)), seen, truth)
+    if not extras:
+        return Study(images, Choice(samples, 0, "test"), answers[0], metrics, fitted, trust, None, (), None, None)
+    comparison = compare(answers[0], answers[1], truth, target, target)
+    changed = changed_images(answers[0], answers[1], truth, target, target, names, samples)
+    groups = measure_groups("<i>", ["<u>" if i % 2 else "b" for i in range(count)], answers[0], truth, kind)
+    some = Interval(0.5, 0.4, 0.6)
+    robustness = Robustness(
+        comparison.differences[0].metric, 50, count, some, (Corrupted("haze", (some,) * 5, some),), some
+    )
+    chosen = Choice(samples, 2, "test")
+    return Study(images, chosen, answers[0], metrics, fitted, trust, comparison, tuple(changed), groups, robustness)
+
+
+def page_of(folder, study, **changes):
+    options = {"bundle": "runs/<a>", "against": "runs/b", "precision": "float32"} | changes
+    return Page(write_evaluation(folder / "page.html", study, **options).read_text("utf-8"))
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_each_kind_of_target_has_its_page_with_every_part(tmp_path, kind):
+    study = studied(kind)
+    page = page_of(tmp_path, study)
+    text = " ".join(page.text.split())
+    for part in ("Evaluation of runs/<a>", "A is runs/<a>, B is runs/b", "By <i>", "<u>", "Corrupted pictures", "haze"):
+        assert part in text
+    assert f"{len(study.changed)} images answered otherwise" in text
+    assert ("Commonest mistakes" in text) == (kind == "classes")
+    ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    assert {one["href"][1:] for one in page.all("a")} <= ids
+    assert {"result", "comparison", "groups", "corruptions", "data"} <= ids
+    assert not re.search(r"\b(nan|None)\b", page.text)
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_what_was_not_asked_for_is_not_there(tmp_path, kind):
+    page = page_of(tmp_path, studied(kind, extras=False), against="")
+    ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    assert not ids & {"comparison", "groups", "corruptions"}
+    assert {one["href"][1:] for one in page.all("a")} <= ids
+
+
+def test_nothing_of_the_users_becomes_markup_and_nothing_leaves_the_page(tmp_path):
+    page = page_of(tmp_path, studied())
+    assert not page.all("script")
+    assert not [one for _, one in page.tags if any(key.startswith("on") for key in one)]
+    assert all(one["src"].startswith("data:image/png;base64,") for one in page.all("img"))
+    policy = next(one["content"] for one in page.all("meta") if one.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'")
+    assert "{{ 7 * 7 }}" in page.text
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_confusions_are_the_commonest_with_the_surest_pictures_first(channels):
+    study = studied(count=200, channels=channels)
+    found = confusions_of(study.metrics, study.answers, study.images, study.choice.samples)
+    assert [one.count for one in found] == sorted((one.count for one in found), reverse=True)
+    said = study.answers.argmax(dim=1)
+    for one in found:
+        true, answer = NASTY.index(one.truth), NASTY.index(one.answer)
+        assert true != answer
+        truth = torch.tensor([sample.label for sample in study.choice.samples])
+        assert one.count == int(((truth == true) & (said == answer)).sum())
+        assert one.images == int((truth == true).sum())
+        assert len(one.pictures) == min(PICTURES, one.count)
+        assert [shown.probability for shown in one.pictures] == sorted(
+            (shown.probability for shown in one.pictures), reverse=True
+        )
+        for shown in one.pictures:
+            place = next(i for i, sample in enumerate(study.choice.samples) if sample.name == shown.name)
+            assert (int(truth[place]), int(said[place])) == (true, answer)
+            pixels = study.images.memory[shown.name].numpy()
+            assert np.array_equal(np.atleast_3d(shown.image)[..., 0], pixels[0])
+
+
+def test_a_perfect_model_has_no_confusions(tmp_path):
+    study = studied(extras=False)
+    truth = torch.tensor([sample.label for sample in study.choice.samples])
+    answers = torch.eye(3)[truth]
+    perfect = replace(study, answers=answers, metrics=measure_target(answers, truth, NASTY, Target()))
+    assert "None: every image was answered right." in page_of(tmp_path, perfect).text
+
+
+def test_many_classes_have_no_table_of_all_but_their_confusions(tmp_path):
+    names = tuple(f"class {i}" for i in range(40))
+    page = page_of(tmp_path, studied(names=names, count=120, extras=False))
+    assert not [one for one in page.all("table") if one.get("class") == "confusion"]
+    assert "taken for" in page.text

@@ -1,0 +1,76 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from megavit.config.recipe import DataRecipe
+from megavit.data.load import read_data
+from megavit.errors import DataError
+from megavit.evaluate.inference import Choice
+from megavit.evaluate.metrics.classification import Metrics
+from megavit.evaluate.uncertainty.uncertainty import LEAST, calibrate, with_calibration
+from megavit.predict.predictor import load
+from megavit.weights.bundle.bundle import copy_bundle
+from tests.weights.bundles import make_bundle, make_model
+
+DIGITS = [str(digit) for digit in range(10)]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return read_data("demo:digits", DataRecipe(val=0, test=0), lambda done, total: None)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("converted") / "bundle"
+    make_bundle(folder, make_model(10, channels=1), DIGITS)
+    return folder
+
+
+def test_a_bundle_that_was_not_calibrated_becomes_one_that_is(bundle, digits, tmp_path):
+    predictor = load(bundle)
+    samples = digits.samples[:600]
+    found = calibrate(predictor, digits, Choice(samples, 0, "all"), lambda done, total: None)
+    assert found.trust.images == 240 and found.metrics.images == 180
+    # Random weights know nothing, and are much too sure.
+    assert found.trust.temperature > 2 and found.metrics.before and found.metrics.after
+    assert found.metrics.after.error.value < found.metrics.before.error.low
+    copy_bundle(bundle, tmp_path / "out", replace(predictor.info, trust=found.trust), found.tensors)
+    one = load(tmp_path / "out", verify=True).predict(digits.pixels(samples[0]), coverage=0.9)
+    assert one.prediction_set and one.unlike_training is not None
+    again = calibrate(load(tmp_path / "out"), digits, Choice(samples, 0, "all"), lambda done, total: None)
+    assert again.trust.temperature == pytest.approx(found.trust.temperature)
+
+
+def test_figures_and_card_of_a_calibrated_bundle_are_of_its_new_answers(bundle, digits, tmp_path):
+    predictor = load(bundle)
+    choice = Choice(digits.samples[:600], 0, "all")
+    found = calibrate(predictor, digits, choice, lambda done, total: None, temperature_only=True)
+    assert found.trust.smoothing == 0
+    copy_bundle(bundle, tmp_path / "out", with_calibration(predictor.info, found), found.tensors)
+    info = load(tmp_path / "out").info
+    assert isinstance(found.test, Metrics)
+    assert info.metrics == found.test.to_dict() != predictor.info.metrics
+    before, card = ((folder / "README.md").read_text() for folder in (bundle, tmp_path / "out"))
+    assert "Right on 90.0%" in before
+    assert "90.0%** of 40" not in card
+    assert f"**Right on {found.test.accuracy.value:.1%}** of 180 test images" in card
+    assert "calibrated anew on 240 images of" in card
+    assert "the figures above are of 180 others of them" in card
+
+
+def test_a_converted_model_has_figures_once_it_is_calibrated(digits, tmp_path):
+    make_bundle(tmp_path / "b", make_model(10, channels=1), DIGITS, metrics={}, data={"source": "theirs"})
+    predictor = load(tmp_path / "b")
+    found = calibrate(predictor, digits, Choice(digits.samples[:600], 0, "all"), lambda done, total: None)
+    copy_bundle(tmp_path / "b", tmp_path / "out", with_calibration(predictor.info, found), found.tensors)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Nothing has been measured" not in card
+    assert "Converted from theirs" in card
+    assert "of 180 test images" in card
+
+
+def test_too_few_images_are_refused(bundle, digits):
+    with pytest.raises(DataError, match=f"give {LEAST} or more"):
+        calibrate(load(bundle), digits, Choice(digits.samples[: LEAST - 1], 0, "all"), lambda done, total: None)

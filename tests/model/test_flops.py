@@ -1,0 +1,47 @@
+"""The formulas against what PyTorch counts."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from megavit.config.presets import preset
+from megavit.config.vit import PLAIN_VIT, Design
+from megavit.model.flops import forward_flops, training_flops
+from megavit.model.vit import MegaVit
+
+# Positions that need no multiplication of matrices at another size.
+COMPUTED = Design(positions="sincos")
+CONFIGS = {
+    "parallel": preset("nano", num_classes=10, design=COMPUTED),
+    "serial": preset("Ti", num_classes=10, design=replace(PLAIN_VIT, positions="sincos")),
+    "registers, SwiGLU": preset("nano", num_classes=10, design=replace(COMPUTED, registers=3, mlp="swiglu")),
+    "map": replace(preset("micro", num_classes=10, design=COMPUTED), pool="map"),
+    "map of all tokens": replace(
+        preset("micro", num_classes=10, design=replace(COMPUTED, registers=2, pool_prefix=True, pool_heads=4)),
+        pool="map",
+    ),
+    "overlap": preset("nano", num_classes=10, channels=1, design=replace(COMPUTED, patch_overlap=2)),
+    "no head": preset("nano", num_classes=0, design=COMPUTED),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_flops_are_those_that_pytorch_counts(name: str) -> None:
+    config = CONFIGS[name]
+    model = MegaVit.from_config(config).eval()
+    (height, width), (patch, _) = config.image_hw, config.patch_hw
+    for size in ((height, width), (height + patch, width - patch)):
+        with FlopCounterMode(display=False) as counted, torch.no_grad():
+            model(torch.randn(1, config.channels, *size))
+        assert counted.get_total_flops() == forward_flops(config, (size[0] // patch, size[1] // patch))
+
+
+def test_a_training_step_is_three_times_as_much() -> None:
+    config = preset("nano", num_classes=10)
+    model = MegaVit.from_config(config)
+    with FlopCounterMode(display=False) as counted:
+        model(torch.randn(2, 3, 32, 32)).sum().backward()
+    # The images themselves need no gradient.
+    assert counted.get_total_flops() == pytest.approx(2 * training_flops(config), rel=0.02)

@@ -1,0 +1,39 @@
+import asyncio
+import io
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from megavit.serve.workers.protocol import head_of, next_frame, read_frame
+
+json_objects = st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.text())
+frames = st.lists(st.tuples(json_objects, st.binary(max_size=200)), max_size=5)
+
+
+def written(sent: list[tuple[dict[str, Any], bytes]]) -> bytes:
+    return b"".join(head_of(header, body) + body for header, body in sent)
+
+
+@given(frames)
+def test_what_is_sent_is_read(sent: list[tuple[dict[str, Any], bytes]]) -> None:
+    stream = io.BytesIO(written(sent))
+    assert [read_frame(stream) for _ in sent] == sent
+    assert read_frame(stream) is None
+
+
+@given(frames.filter(bool), st.data())
+def test_a_stream_that_is_cut_ends_after_its_last_whole_frame(
+    sent: list[tuple[dict[str, Any], bytes]], data: st.DataObject
+) -> None:
+    whole = written(sent)
+    cut = data.draw(st.integers(len(written(sent[:-1])), len(whole) - 1))
+
+    async def read() -> list[object]:
+        stream = asyncio.StreamReader()
+        stream.feed_data(whole[:cut])
+        stream.feed_eof()
+        return [await next_frame(stream) for _ in sent]
+
+    file = io.BytesIO(whole[:cut])
+    assert [read_frame(file) for _ in sent] == [*sent[:-1], None] == asyncio.run(read())

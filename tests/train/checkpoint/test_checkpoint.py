@@ -1,0 +1,242 @@
+import errno
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from megavit.errors import BundleError, OutputError
+from megavit.train.checkpoint.checkpoint import checkpoints, load_checkpoint, remove_unfinished, save_checkpoint
+from megavit.train.history import EpochRecord
+from megavit.train.loop.loop import train_step
+from megavit.train.spike_detection import Spikes
+from tests.train.tiny import STEPS, batch_at, fresh_state, make_task, same_weights
+
+
+def trained(steps: int):
+    task, state = make_task(), fresh_state(make_task())
+    for step in range(steps):
+        train_step(state, task, *batch_at(step), rate=1e-3, steps=STEPS)
+    return state
+
+
+def epoch(accuracy: float) -> EpochRecord:
+    return EpochRecord(
+        epoch=1, step=3, seconds=1.5, train_loss=1.0, val_loss=0.1 + 0.2, val_metric=accuracy, learning_rate=1e-3
+    )
+
+
+def test_a_restored_state_is_the_saved_one_to_the_bit(tmp_path):
+    saved = trained(3)
+    saved.record(epoch(0.5))
+    saved.loss_sum, saved.skipped, saved.seconds = 1 / 3, 2, 0.1
+    save_checkpoint(tmp_path, saved)
+    restored = fresh_state(make_task())
+    assert load_checkpoint(tmp_path, restored) == []
+    assert restored.numbers() == saved.numbers()
+    assert restored.history == saved.history
+    found, expected = restored.tensors(), saved.tensors()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert {name.split(".")[0] for name in expected} == {"model", "average", "best", "optimiser"}
+
+
+def test_a_checkpoint_of_a_version_that_knew_no_spikes_is_restored(tmp_path, monkeypatch):
+    saved = trained(3)
+    later = ("rollbacks", "returned_to", "left_out", "spikes")
+    numbers = {name: value for name, value in saved.numbers().items() if name not in later}
+    assert len(numbers) == len(saved.numbers()) - 4
+    monkeypatch.setattr(saved, "numbers", lambda: numbers)
+    save_checkpoint(tmp_path, saved)
+    restored = fresh_state(make_task())
+    assert load_checkpoint(tmp_path, restored) == []
+    assert (restored.step, restored.rollbacks, restored.left_out, restored.spikes) == (3, 0, 0, Spikes())
+
+
+def test_the_step_after_a_restore_is_the_step_without_one(tmp_path):
+    task, whole = make_task(), trained(4)
+    save_checkpoint(tmp_path, trained(3))
+    resumed = fresh_state(task)
+    load_checkpoint(tmp_path, resumed)
+    train_step(resumed, task, *batch_at(3), rate=1e-3, steps=STEPS)
+    assert same_weights(resumed.model, whole.model) and same_weights(resumed.average, whole.average)
+
+
+def test_the_best_epoch_is_kept_and_of_equal_ones_the_later():
+    state = trained(1)
+    state.record(epoch(0.5))
+    first = {name: tensor.clone() for name, tensor in state.best.items()}
+    train_step(state, make_task(), *batch_at(1), rate=1e-2, steps=STEPS)
+    state.record(epoch(0.4))
+    assert state.best_epoch == 0 and all(torch.equal(state.best[name], first[name]) for name in first)
+    state.record(epoch(0.5))
+    assert state.best_epoch == 2 and not torch.equal(state.best["mlp_head.weight"], first["mlp_head.weight"])
+
+
+def test_only_the_newest_two_stay(tmp_path):
+    state = fresh_state(make_task())
+    for step in (1, 2, 10):
+        state.step = step
+        save_checkpoint(tmp_path, state)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-000000010", "step-000000002"]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "manifest.json"])
+@pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, name, harm):
+    save_checkpoint(tmp_path, trained(1))
+    save_checkpoint(tmp_path, trained(2))
+    path = checkpoints(tmp_path)[0] / name
+    data = bytearray(path.read_bytes())
+    if harm == "flip":
+        data[-2] ^= 1
+        path.write_bytes(data)
+    elif harm == "cut":
+        path.write_bytes(data[: len(data) // 2])
+    else:
+        path.unlink()
+    state = fresh_state(make_task())
+    damaged = load_checkpoint(tmp_path, state)
+    assert state.step == 1
+    assert len(damaged) == 1 and "step-000000002" in damaged[0]
+
+
+def test_with_no_sound_checkpoint_the_error_says_what_is_wrong_with_each(tmp_path):
+    save_checkpoint(tmp_path, trained(1))
+    (checkpoints(tmp_path)[0] / "manifest.json").write_text(json.dumps({"sha256": "no"}))
+    with pytest.raises(BundleError, match=r"no checkpoint.*start the training again\n.*not what was written"):
+        load_checkpoint(tmp_path, fresh_state(make_task()))
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_says_where_to_go_on(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, trained(1))
+
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match=r"disk is full.*can be resumed from step 1"):
+            save_checkpoint(tmp_path, trained(2))
+    state = fresh_state(make_task())
+    assert load_checkpoint(tmp_path, state) == [] and state.step == 1
+
+
+def test_a_number_that_is_not_what_was_written_is_damage_too(tmp_path):
+    save_checkpoint(tmp_path, trained(1))
+    save_checkpoint(tmp_path, trained(2))
+    manifest = checkpoints(tmp_path)[0] / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"skipped": 0', '"skipped": 1'))
+    state = fresh_state(make_task())
+    assert len(load_checkpoint(tmp_path, state)) == 1
+    assert (state.step, state.skipped) == (1, 0)
+
+
+def test_what_a_killed_run_had_begun_to_write_is_removed_and_nothing_else(tmp_path):
+    save_checkpoint(tmp_path, trained(1))
+    (tmp_path / ".step-000000002-0badcafe").mkdir()
+    (tmp_path / ".step-000000002-0badcafe" / "state.safetensors").write_bytes(b"half")
+    remove_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]
+    remove_unfinished(tmp_path / "nothing")
+
+
+def tamper(checkpoint: Path, change: dict[str, object], remove: str = "") -> None:
+    """Change numbers of a checkpoint and seal it again, as no accident does."""
+    manifest = checkpoint / "manifest.json"
+    numbers = json.loads(manifest.read_text()) | change
+    del numbers["sha256"]
+    numbers.pop(remove, None)
+    tensors = hashlib.sha256((checkpoint / "state.safetensors").read_bytes()).hexdigest()
+    seal = hashlib.sha256((json.dumps(numbers, sort_keys=True) + tensors).encode()).hexdigest()
+    manifest.write_text(json.dumps(numbers | {"sha256": seal}))
+
+
+RECORD = epoch(0.5).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"best_epoch": 99}, "best_epoch"),
+        ({"best_epoch": -1}, "best_epoch"),
+        ({"best_epoch": None}, "best_epoch"),
+        ({"best_epoch": True}, "best_epoch"),
+        ({"step": "x"}, "step"),
+        ({"step": 3.5}, "step"),
+        ({"step": 7}, "called after step 3"),
+        ({"step": -3}, "step"),
+        ({"step": 10**40}, "step"),
+        ({"progress": -5}, "progress"),
+        ({"progress": 1.5}, "progress"),
+        ({"progress": None}, "progress"),
+        ({"validated": 0.9}, "validated"),
+        ({"seconds": -1}, "seconds"),
+        ({"seconds": "long"}, "seconds"),
+        ({"loss_sum": [1.0]}, "loss_sum"),
+        ({"loss_steps": 10**6}, "loss_steps"),
+        ({"skipped": 4}, "skipped"),
+        ({"skipped_in_a_row": 2}, "skipped_in_a_row"),
+        ({"left_out": -1}, "left_out"),
+        ({"returned_to": 5}, "returned_to"),
+        ({"rollbacks": {}}, "rollbacks"),
+        ({"spikes": {"losses": "high"}}, "spikes"),
+        ({"spikes": {"losses": [1.0] * 500}}, "spikes"),
+        ({"spikes": {"above": -40}}, "spikes"),
+        ({"spikes": None}, "spikes"),
+        ({"history": []}, "best_epoch"),
+        ({"history": {"0": RECORD}}, "history"),
+        ({"history": [RECORD | {"step": 9}]}, "history"),
+        ({"history": [RECORD | {"step": "3"}]}, "history.0.step"),
+        ({"history": [RECORD | {"val_metric": 4.0}]}, "history"),
+        ({"history": [RECORD | {"metric": "luck"}]}, "history.0.metric"),
+        ({"history": [RECORD | {"more": 1}]}, "history.0.more"),
+        ({"more": 1}, "more"),
+        ({"sha": "", "sha256": ""}, "sha"),
+    ],
+)
+def test_a_checkpoint_with_a_number_that_cannot_be_gives_way_to_the_one_before_by_name(tmp_path, change, named):
+    save_checkpoint(tmp_path, trained(1))
+    later = trained(3)
+    later.record(epoch(0.5))
+    save_checkpoint(tmp_path, later)
+    tamper(checkpoints(tmp_path)[0], change)
+    state = fresh_state(make_task())
+    (fault,) = load_checkpoint(tmp_path, state)
+    assert "step-000000003" in fault and named in fault
+    assert state.numbers() == trained(1).numbers() and not state.best
+
+
+@pytest.mark.parametrize("name", ["step", "progress", "history", "best_epoch", "loss_sum"])
+def test_a_checkpoint_without_a_number_is_refused_by_name(tmp_path, name):
+    save_checkpoint(tmp_path, trained(1))
+    tamper(checkpoints(tmp_path)[0], {}, remove=name)
+    with pytest.raises(BundleError, match=f"{name}: is missing"):
+        load_checkpoint(tmp_path, fresh_state(make_task()))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda found: found.pop("best.mlp_head.bias"), "best weights are not of this model"),
+        (lambda found: [found.pop(name) for name in [*found] if name.startswith("best.")], "0 tensors"),
+        (lambda found: found.update({"optimiser.0.99.exp_avg": torch.zeros(2)}), "none of its"),
+        (lambda found: found.update({"optimiser.0.-1.exp_avg": torch.zeros(2)}), "none of its"),
+        (lambda found: found.update({"optimiser.0.0.exp_avg": torch.zeros(7, 7, 7)}), "not the shape"),
+        (lambda found: found.update({"optimiser.0.x.exp_avg": torch.zeros(2)}), "cannot be used"),
+    ],
+)
+def test_a_checkpoint_with_other_tensors_than_its_numbers_and_model_have_is_refused(
+    tmp_path, monkeypatch, change, said
+):
+    state = trained(3)
+    state.record(epoch(0.5))
+    tensors = state.tensors()
+    change(tensors)
+    monkeypatch.setattr(state, "tensors", lambda: tensors)
+    save_checkpoint(tmp_path, state)
+    with pytest.raises(BundleError, match=said):
+        load_checkpoint(tmp_path, fresh_state(make_task()))

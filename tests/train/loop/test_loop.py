@@ -1,0 +1,306 @@
+import itertools
+import json
+import math
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.recipe import AugmentRecipe, DataRecipe, ScheduleRecipe
+from megavit.distributed.context import Alone
+from megavit.errors import Interrupted, TrainingError
+from megavit.predict.forward import logits_of
+from megavit.train.checkpoint.checkpoint import load_checkpoint
+from megavit.train.clock import ByClock, ByEpochs, TimePlan
+from megavit.train.loop.logit_monitor import Largest
+from megavit.train.loop.loop import MOST_SKIPPED_IN_A_ROW, Task, backward, fit, lighten, mix, train_step
+from megavit.train.optim.loss import BinaryCrossEntropy, CrossEntropy, SmoothL1
+from megavit.train.progress import Silent, Watch
+from megavit.train.signals import StopRequest
+from megavit.train.state import TrainState
+from tests.train.tiny import BATCH, CLASSES, STEPS, batch_at, fresh_state, make_task, same_weights
+
+
+def validate(_model: nn.Module) -> tuple[float, float]:
+    return 1.0, 0.5
+
+
+def monitor(_model: nn.Module) -> Largest:
+    return Largest(3.0, 2.0)
+
+
+def run(state, task, folder, stop=None, watch=None, validate=validate, monitor=monitor):
+    batches = map(batch_at, itertools.count(state.step))
+    folder.mkdir(exist_ok=True)
+    pace = ByEpochs(STEPS)
+    fit(
+        state,
+        task,
+        pace,
+        batches,
+        validate,
+        monitor,
+        folder,
+        stop or StopRequest(),
+        watch or Silent(),
+        time.monotonic(),
+    )
+
+
+def test_a_run_does_its_steps_and_validates_each_epoch_and_quarter(tmp_path):
+    task, state = make_task(), fresh_state(make_task())
+    run(state, task, tmp_path)
+    assert state.step == 12
+    expected = [(3, 0.75), (4, 1), (7, 1.75), (8, 2), (11, 2.75), (12, 3)]
+    assert [(epoch.step, epoch.epoch) for epoch in state.history] == expected
+    logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [epoch["step"] for epoch in logged] == [step for step, _ in expected]
+    assert all(math.isfinite(epoch["train_loss"]) and epoch["train_loss"] > 0 for epoch in logged)
+    assert all((epoch["attention_logit"], epoch["head_logit"]) == (3.0, 2.0) for epoch in logged)
+
+
+def test_logits_that_are_no_finite_numbers_are_recorded_as_none(tmp_path):
+    task, state = make_task(), fresh_state(make_task())
+    run(state, task, tmp_path, monitor=lambda _: Largest(math.nan, math.inf))
+    assert all((epoch.attention_logit, epoch.head_logit) == (None, None) for epoch in state.history)
+    load_checkpoint(tmp_path / "checkpoints", fresh_state(task))
+
+
+def test_training_lowers_the_loss_on_what_can_be_learnt():
+    task, state = make_task(), fresh_state(make_task())
+    plain = replace(task, recipe=replace(task.recipe, augment=AugmentRecipe()))
+    losses = [train_step(state, plain, *batch_at(0), rate=1.0, steps=STEPS) for _ in range(60)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path):
+    task = make_task()
+    states = []
+    for seed in (0, 0, 1):
+        state = fresh_state(task)
+        seeded = replace(task, recipe=replace(task.recipe, run=replace(task.recipe.run, seed=seed)))
+        run(state, seeded, tmp_path / str(len(states)))
+        states.append(state)
+    assert same_weights(states[0].model, states[1].model)
+    assert not same_weights(states[0].model, states[2].model)
+
+
+def test_random_numbers_of_others_do_not_change_a_run(tmp_path):
+    task, quiet, disturbed = make_task(), fresh_state(make_task()), fresh_state(make_task())
+    run(quiet, task, tmp_path / "a")
+
+    class Disturbing(Silent):
+        def step(self, step: int, steps: int, loss: float) -> None:
+            torch.rand(step)
+
+    run(disturbed, task, tmp_path / "b", watch=Disturbing())
+    assert same_weights(quiet.model, disturbed.model)
+
+
+def test_a_stop_request_is_granted_after_its_step_with_everything_saved(tmp_path):
+    task, whole, stopped = make_task(), fresh_state(make_task()), fresh_state(make_task())
+    run(whole, task, tmp_path / "whole")
+    stop = StopRequest()
+
+    class StopAtFive(Silent):
+        def step(self, step: int, steps: int, loss: float) -> None:
+            if step == 5:
+                stop.signal = signal.SIGTERM
+
+    with pytest.raises(Interrupted, match="after step 5 of 12") as stopping:
+        run(stopped, task, tmp_path / "stopped", stop, StopAtFive())
+    assert stopping.value.exit_code == 128 + signal.SIGTERM
+    resumed = fresh_state(task)
+    load_checkpoint(tmp_path / "stopped" / "checkpoints", resumed)
+    assert resumed.step == 5
+    run(resumed, task, tmp_path / "stopped")
+    assert same_weights(resumed.model, whole.model) and same_weights(resumed.average, whole.average)
+    assert [replace(e, seconds=0) for e in resumed.history] == [replace(e, seconds=0) for e in whole.history]
+
+
+def test_a_step_without_a_finite_gradient_changes_nothing_but_its_count():
+    task, state = make_task(), fresh_state(make_task())
+    train_step(state, task, *batch_at(0), rate=1e-3, steps=STEPS)
+    before = {name: tensor.clone() for name, tensor in state.tensors().items()}
+    poisoned = replace(task, loss=CrossEntropy(weights=torch.full((CLASSES,), math.nan)))
+    assert math.isnan(train_step(state, poisoned, *batch_at(1), rate=1e-3, steps=STEPS))
+    assert (state.step, state.skipped, state.skipped_in_a_row, state.loss_steps) == (2, 1, 1, 1)
+    after = state.tensors()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    train_step(state, task, *batch_at(2), rate=1e-3, steps=STEPS)
+    assert (state.skipped, state.skipped_in_a_row) == (1, 0)
+
+
+def test_a_run_that_is_no_longer_a_number_ends_with_advice():
+    task, state = make_task(), fresh_state(make_task())
+    poisoned = replace(task, loss=CrossEntropy(weights=torch.full((CLASSES,), math.nan)))
+    with pytest.raises(TrainingError, match="not been a number for 20 steps after step 0"):
+        for step in range(MOST_SKIPPED_IN_A_ROW):
+            train_step(state, poisoned, *batch_at(step), rate=1e-3, steps=STEPS)
+    assert state.skipped == MOST_SKIPPED_IN_A_ROW
+
+
+def test_mixing_keeps_every_images_share_of_its_labels():
+    images, labels = torch.rand(8, 1, 4, 4), torch.arange(8) % CLASSES
+    same, hard = mix(images, labels, CLASSES, AugmentRecipe())
+    assert torch.equal(same, images) and torch.equal(hard.argmax(1), labels)
+    torch.manual_seed(0)
+    for recipe in (AugmentRecipe(mixup=1.0), AugmentRecipe(cutmix=1.0), AugmentRecipe(mixup=1.0, cutmix=1.0)):
+        mixed, soft = mix(images, labels, CLASSES, recipe)
+        assert mixed.shape == images.shape and not torch.equal(mixed, images)
+        torch.testing.assert_close(soft.sum(dim=1), torch.ones(8))
+        assert soft.sum(dim=0).allclose(hard.sum(dim=0), atol=1e-5)
+
+
+def test_class_weights_change_what_counts():
+    task = make_task()
+    plain, weighted = fresh_state(task), fresh_state(task)
+    a = train_step(plain, task, *batch_at(0), rate=1e-3, steps=STEPS)
+    weights = CrossEntropy(0.1, torch.tensor([10.0, 1.0, 1.0]))
+    b = train_step(weighted, replace(task, loss=weights), *batch_at(0), rate=1e-3, steps=STEPS)
+    assert a != b and not same_weights(plain.model, weighted.model)
+
+
+def test_a_validation_loss_that_is_no_number_ends_the_run_and_is_not_recorded(tmp_path):
+    task, state = make_task(), fresh_state(make_task())
+    with pytest.raises(TrainingError, match="validation images is no longer a number"):
+        run(state, task, tmp_path, validate=lambda _: (math.nan, 0.5))
+    assert state.step == 3 and not state.history and not (tmp_path / "log.jsonl").exists()
+
+
+def test_where_every_step_was_skipped_there_is_no_loss_to_tell(tmp_path):
+    task, state = make_task(), fresh_state(make_task())
+    poisoned = replace(task, loss=CrossEntropy(weights=torch.full((CLASSES,), math.nan)))
+    run(state, poisoned, tmp_path)
+    assert state.skipped == STEPS and all(epoch.train_loss is None for epoch in state.history)
+    resumed = fresh_state(task)
+    load_checkpoint(tmp_path / "checkpoints", resumed)
+    assert resumed.history == state.history
+
+
+def test_a_run_by_the_clock_goes_down_to_rate_zero_and_validates_at_its_end(tmp_path):
+    task, state = make_task(), fresh_state(make_task())
+    pace = ByClock(TimePlan(total=3.0, step=0.05, validation=0.001, final_passes=1, finish=1.0))
+    began = time.monotonic()
+    fit(
+        state, task, pace, map(batch_at, itertools.count()), validate, monitor, tmp_path, StopRequest(), Silent(), began
+    )
+    assert state.progress == 1 and state.history[-1].step == state.step
+    assert 0 < state.history[-1].learning_rate < 0.2 * task.recipe.optimiser.learning_rate
+    assert state.seconds == pytest.approx(time.monotonic() - began, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets"),
+    [
+        (BinaryCrossEntropy(torch.tensor([1.0, 2.0, 5.0])), torch.eye(3, dtype=torch.bool)[torch.arange(8) % 3]),
+        (SmoothL1(100.0, 5.0), torch.linspace(90, 110, 8)),
+    ],
+)
+def test_labels_and_scores_are_learnt_and_can_be_mixed(loss, targets):
+    task, state = make_task(), fresh_state(make_task())
+    images, _ = batch_at(0)
+    outputs = 1 if targets.is_floating_point() else 3
+    if outputs == 1:
+        state.model.mlp_head = nn.Linear(state.model.config.dim, 1)
+        state = type(state).fresh(state.model, task.recipe.optimiser)
+    task = replace(task, loss=loss, num_classes=outputs)
+    mixed, soft = mix(images.float(), targets, outputs, AugmentRecipe(mixup=1.0))
+    assert mixed.shape == images.shape and soft.shape == (8, outputs) and not torch.equal(mixed, images.float())
+    torch.testing.assert_close(soft.mean(dim=0), targets.float().view(8, outputs).mean(dim=0))
+    plain = replace(task, recipe=replace(task.recipe, augment=AugmentRecipe()))
+    losses = [train_step(state, plain, images, targets, rate=1.0, steps=60) for _ in range(60)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def task_of_shapes() -> Task:
+    """The tiny task, with the images' shapes kept and everything random on but the mixing of pairs."""
+    task = make_task()
+    recipe = replace(
+        task.recipe,
+        data=DataRecipe(keep_aspect=True),
+        augment=replace(task.recipe.augment, mixup=0.0, cutmix=0.0),
+        schedule=ScheduleRecipe(early=0.5, patch_drop=0.25, scale=0.5),
+    )
+    size = Preprocessing(height=4, width=4, channels=1, keep_aspect=True, patch_size=2)
+    return replace(task, recipe=recipe, preprocessing=size)
+
+
+def shapes_at(step: int) -> tuple[list[torch.Tensor], torch.Tensor]:
+    random = torch.Generator().manual_seed(step)
+    sides = [(4, 4), (2, 8), (8, 2), (5, 5), (2, 6), (4, 4), (10, 2), (8, 2)]
+    images = [torch.randint(0, 256, (1, *size), generator=random, dtype=torch.uint8) for size in sides]
+    return images, torch.randint(0, CLASSES, (len(sides),), generator=random)
+
+
+def test_a_run_on_images_of_different_sizes_stops_and_goes_on_to_the_bit(tmp_path):
+    task, whole, stopped = task_of_shapes(), fresh_state(make_task()), fresh_state(make_task())
+    stop = StopRequest()
+
+    class StopAtFour(Silent):
+        def step(self, step: int, steps: int, loss: float) -> None:
+            assert math.isfinite(loss)
+            stop.signal = signal.SIGTERM if step == 4 else 0
+
+    def go(state: TrainState, folder: Path, stop: StopRequest, watch: Watch) -> None:
+        folder.mkdir(exist_ok=True)
+        batches = map(shapes_at, itertools.count(state.step))
+        fit(state, task, ByEpochs(STEPS), batches, validate, monitor, folder, stop, watch, time.monotonic())
+
+    go(whole, tmp_path / "whole", StopRequest(), Silent())
+    with pytest.raises(Interrupted):
+        go(stopped, tmp_path / "stopped", stop, StopAtFour())
+    resumed = fresh_state(task)
+    load_checkpoint(tmp_path / "stopped" / "checkpoints", resumed)
+    assert resumed.step == 4
+    go(resumed, tmp_path / "stopped", StopRequest(), Silent())
+    assert same_weights(resumed.model, whole.model) and same_weights(resumed.average, whole.average)
+
+
+def test_early_steps_are_on_smaller_images_each_of_its_own_shape():
+    task, state = task_of_shapes(), fresh_state(make_task())
+    images = [torch.zeros(1, 8, 16), torch.zeros(1, 4, 2)]
+    smaller = lighten(images, state, task.recipe.schedule)
+    assert [tuple(image.shape[1:]) for image in smaller] == [(4, 8), (2, 2)]
+    state.progress = 0.9
+    assert lighten(images, state, task.recipe.schedule) is images
+
+
+def test_what_shows_only_in_the_shape_is_learnt():
+    task = task_of_shapes()
+    plain = replace(task, recipe=replace(task.recipe, augment=AugmentRecipe(), schedule=ScheduleRecipe()))
+    state = fresh_state(plain)
+    images = [torch.full((1, *size), 128, dtype=torch.uint8) for size in [(2, 8), (8, 2), (4, 4)] * 4]
+    labels = torch.arange(3).repeat(4)
+    for _ in range(80):
+        train_step(state, plain, images, labels, rate=1.0, steps=80)
+    (logits,) = logits_of(state.model, [images], plain.preprocessing)
+    assert torch.equal(logits.argmax(dim=1), labels)
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(0.1, weights=torch.tensor([1.0, 2.0, 5.0])), BinaryCrossEntropy()])
+@pytest.mark.parametrize("parts", [2, 3, 8, 20])
+def test_a_step_in_parts_has_the_gradient_of_the_whole(loss, parts):
+    images, targets = torch.randn(BATCH, 1, 4, 4), torch.rand(BATCH, CLASSES)
+    targets /= targets.sum(dim=1, keepdim=True)
+    found = []
+    for count in (1, parts):
+        task = replace(make_task(), loss=loss)
+        task = replace(task, recipe=replace(task.recipe, run=replace(task.recipe.run, gradient_accumulation=count)))
+        model = fresh_state(task).model.eval()  # nothing random
+        value = backward(model, images, targets, task, Alone())
+        found.append((value, [weight.grad for weight in model.parameters()]))
+    (whole, expected), (divided, gradients) = found
+    assert divided == pytest.approx(whole, rel=1e-6)
+    torch.testing.assert_close(gradients, expected)
+
+
+def test_images_of_different_sizes_are_learnt_in_parts_too():
+    task, state = task_of_shapes(), fresh_state(make_task())
+    task = replace(task, recipe=replace(task.recipe, run=replace(task.recipe.run, gradient_accumulation=3)))
+    assert math.isfinite(train_step(state, task, *shapes_at(0), rate=1e-3, steps=STEPS)) and state.step == 1

@@ -1,0 +1,206 @@
+"""A run that diverges goes back and on; one that was killed meanwhile comes to the same bits."""
+
+import json
+import math
+import shutil
+from dataclasses import replace
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from megavit.data.image_dataset import Images
+from megavit.data.loader.sampler import BatchOrder
+from megavit.errors import Diverged, TrainingError
+from megavit.evaluate.metrics.classification import Metrics
+from megavit.train.checkpoint.checkpoint import checkpoints, lasting, save_checkpoint, step_of
+from megavit.train.clock import ByEpochs, Stride
+from megavit.train.loop import loop
+from megavit.train.loop.loop import MOST_SKIPPED_IN_A_ROW, Task, train_step
+from megavit.train.loop.recovery import MOST_ROLLBACKS
+from megavit.train.optim.loss import CrossEntropy
+from megavit.train.progress import Silent
+from megavit.train.run import train
+from megavit.train.state import TrainState
+from tests.train.spiking import (
+    BACK,
+    BATCH,
+    BROKEN,
+    CLASSES,
+    COUNT,
+    EVERY,
+    MARGIN,
+    PATIENCE,
+    STEPS,
+    Pictures,
+    fresh,
+    go,
+    shorten,
+    task_of,
+)
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> TrainState:
+    """A run that went back once, and that nobody stopped."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        shorten(monkeypatch)
+        return go(tmp_path_factory.mktemp("whole"), {BROKEN: 30.0})[0]
+
+
+def assert_same(one: TrainState, other: TrainState) -> None:
+    """All but the seconds."""
+    assert one.rollbacks == other.rollbacks >= 1
+    assert one.tensors().keys() == other.tensors().keys()
+    assert all(torch.equal(tensor, other.tensors()[name]) for name, tensor in one.tensors().items())
+    numbers, others = one.numbers(), other.numbers()
+    for found in (numbers, others):
+        found["seconds"] = 0.0
+        for record in found["history"]:
+            record["seconds"] = 0.0
+    assert numbers == others
+
+
+def test_a_run_without_a_spike_never_goes_back(tmp_path):
+    state, watch, feed = go(tmp_path, {})
+    assert (state.step, state.skipped, state.rollbacks, state.left_out) == (STEPS, 0, 0, 0) and watch.said == []
+    assert watch.losses[-1] < 0.7 * watch.losses[0]
+    assert feed.trained() == list(BatchOrder(COUNT, BATCH, 0, start=0, steps=STEPS))
+
+
+@pytest.mark.parametrize(("factor", "steps"), [(30.0, PATIENCE), (math.nan, MOST_SKIPPED_IN_A_ROW)])
+def test_a_run_that_diverges_goes_back_and_leaves_out_the_images_that_led_there(tmp_path, factor, steps):
+    state, watch, feed = go(tmp_path, {BROKEN: factor})
+    assert (state.step, state.rollbacks, state.returned_to) == (STEPS, 1, BACK)
+    assert state.left_out == BROKEN + steps - BACK
+    assert f"steps after step {BROKEN}: going on from step {BACK} with other images" in watch.said[-1]
+    assert max(watch.losses[-20:]) < 0.7 * watch.losses[0]
+    # Every batch comes once, in order: those of the abandoned steps are not asked for again.
+    assert feed.trained() == list(BatchOrder(COUNT, BATCH, 0, start=0, steps=STEPS + state.left_out))
+    told = [record.step for record in state.history]
+    assert told == sorted(set(told))
+    assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == told
+
+
+@pytest.mark.parametrize("done", [30, BACK + 1, BROKEN - 1, BROKEN, BROKEN + 5, BROKEN + PATIENCE + 3, 115])
+def test_a_run_that_is_stopped_before_or_after_it_goes_back_comes_to_the_same_bits(tmp_path, whole, done):
+    stopped, *_ = go(tmp_path, {BROKEN: 30.0}, stop_at=done)
+    assert stopped.step < STEPS
+    again, *_ = go(tmp_path, {BROKEN: 30.0})
+    assert_same(again, whole)
+
+
+def test_a_run_that_is_killed_just_after_it_went_back_comes_to_the_same_bits(tmp_path, whole):
+    # Nothing has been written since then, so that it will diverge once more.
+    go(tmp_path, {BROKEN: 30.0}, stop_at=BROKEN - 1)
+    for later in checkpoints(tmp_path / "checkpoints"):
+        if step_of(later) > BACK:
+            shutil.rmtree(later)
+    again, *_ = go(tmp_path, {BROKEN: 30.0})
+    assert_same(again, whole)
+
+
+def test_how_often_checkpoints_are_written_changes_nothing(tmp_path):
+    # The second comes so soon after the run went back that it goes back to the same step.
+    broken = {BROKEN: 30.0, BROKEN + PATIENCE + 6: 30.0, BROKEN + 40: 30.0}
+    seldom, *_ = go(tmp_path / "seldom", broken)
+    often, *_ = go(tmp_path / "often", broken, seconds=1e-9)
+    assert seldom.rollbacks == 3
+    assert_same(often, seldom)
+
+
+def test_where_it_diverges_again_and_again_the_run_ends_with_advice(tmp_path):
+    with pytest.raises(TrainingError, match=f"went back {MOST_ROLLBACKS} times; a lower learning rate"):
+        go(tmp_path, dict.fromkeys(range(BROKEN, 2000), 30.0))
+
+
+def test_a_run_whose_loss_is_high_before_there_is_a_checkpoint_goes_on_as_it_is(tmp_path):
+    state, watch, feed = go(tmp_path, {EVERY + 4: 30.0})
+    assert (state.step, state.rollbacks, state.left_out) == (STEPS, 0, 0)
+    assert f"steps after step {EVERY + 4}: going on as it is" in watch.said[-1]
+    assert feed.trained() == list(BatchOrder(COUNT, BATCH, 0, start=0, steps=STEPS))
+
+
+def test_a_run_that_is_no_number_before_there_is_a_checkpoint_ends_with_advice(tmp_path):
+    with pytest.raises(TrainingError, match="no checkpoint from well before; a lower learning rate") as ending:
+        go(tmp_path, {5: math.nan})
+    assert not isinstance(ending.value, Diverged)
+
+
+class Clock(ByEpochs):
+    """So many steps, and the seconds that were gone before each."""
+
+    def __init__(self) -> None:
+        super().__init__(STEPS)
+        self.used: list[float] = []
+
+    def stride(self, step: int, progress: float, used: float) -> Stride:
+        self.used.append(used)
+        return super().stride(step, progress, used)
+
+
+def test_the_time_of_the_abandoned_steps_is_not_given_back(tmp_path):
+    clock = Clock()
+    state, *_ = go(tmp_path, {BROKEN: 30.0}, pace=clock)
+    assert state.rollbacks == 1 and clock.used == sorted(clock.used)
+    assert [record.seconds for record in state.history] == sorted(record.seconds for record in state.history)
+
+
+def test_a_wild_gradient_is_left_out_as_if_the_step_had_not_been():
+    task, state, feed = task_of(), fresh(), Pictures()
+    order = list(BatchOrder(COUNT, BATCH, 0, start=0, steps=42))
+
+    def step(number: int, task: Task) -> float:
+        places = order[number]
+        return train_step(state, task, feed.images[places], feed.labels[places], rate=1.0, steps=STEPS)
+
+    assert all(math.isfinite(step(number, task)) for number in range(40))
+    before = {name: tensor.clone() for name, tensor in state.tensors().items()}
+    assert math.isnan(step(40, replace(task, loss=CrossEntropy(weights=torch.full((CLASSES,), 1e9)))))
+    assert (state.step, state.skipped, state.skipped_in_a_row) == (41, 1, 0)
+    assert all(torch.equal(before[name], tensor) for name, tensor in state.tensors().items())
+    assert math.isfinite(step(41, task)) and state.skipped == 1
+
+
+def test_of_the_checkpoints_to_go_back_to_as_many_are_kept_as_may_be_needed(tmp_path):
+    state = fresh()
+    for step in range(1, 130):
+        if step % EVERY and step % 7:
+            continue
+        state.step = step
+        save_checkpoint(tmp_path, state)
+        there = {step_of(one) for one in checkpoints(tmp_path)}
+        for since in range(step - MARGIN, step + 1):
+            newest = (since - MARGIN) // EVERY * EVERY
+            assert newest <= 0 or newest in there, (step, since)
+        assert len(there) <= 5
+    assert [step_of(one) for one in lasting(tmp_path, 119)] == [100]
+
+
+def test_a_run_whose_learning_rate_jumps_once_goes_back_and_ends_with_a_model_that_has_learnt(tmp_path, monkeypatch):
+    class Told(Silent):
+        lines: ClassVar[list[str]] = []
+
+        def say(self, text: str) -> None:
+            self.lines.append(text)
+
+    def jumping(state: TrainState, task: Task, images: Images, labels: Tensor, rate: float, steps: int) -> float:
+        jump = 1e4 if state.step + state.left_out == BROKEN else 1.0
+        return train_step(state, task, images, labels, rate * jump, steps)
+
+    monkeypatch.setattr(loop, "train_step", jumping)
+    changes = {"run": {"epochs": 8, "device": "cpu"}}
+    done = train("demo:digits", tmp_path / "run", recipe="demo", changes=changes, watch=Told())
+    (line,) = [line for line in Told.lines if "with other images" in line]
+    assert f"going on from step {BACK}" in line
+    assert isinstance(done.metrics, Metrics) and done.metrics.accuracy.value > 0.8
+    page = done.report.read_text()
+    assert "returns to a checkpoint" in page and "in attention" in page
+    logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert all(0 < one["attention_logit"] < 100 and 0 < one["head_logit"] < 100 for one in logged)

@@ -1,0 +1,24 @@
+from dataclasses import replace
+
+from megavit.train.history import EpochRecord
+from megavit.train.report.finalize import describe_environment
+from tests.train.tiny import fresh_state, make_task
+
+RECORD = EpochRecord(epoch=1, step=4, seconds=1, train_loss=1, val_loss=1, val_metric=0.5, learning_rate=1e-3)
+
+
+def test_the_report_tells_the_largest_logits_of_the_run_and_that_it_went_back():
+    task, state = make_task(), fresh_state(make_task())
+    state.skipped, state.rollbacks = 2, 1
+    state.record(replace(RECORD, attention_logit=12.34, head_logit=3.0))
+    state.record(replace(RECORD, attention_logit=None, head_logit=4.56))
+    told = dict(describe_environment(state, task))
+    assert told["largest logits"] == "12.3 in attention, 4.56 of the head"
+    assert (told["skipped steps"], told["returns to a checkpoint"]) == ("2", "1")
+
+
+def test_the_report_of_a_run_that_was_not_watched_or_did_not_go_back_says_nothing_of_it():
+    task, state = make_task(), fresh_state(make_task())
+    state.record(RECORD)
+    told = dict(describe_environment(state, task))
+    assert "largest logits" not in told and "returns to a checkpoint" not in told

@@ -1,0 +1,67 @@
+import pytest
+import torch
+
+from megavit.config.recipe import DataRecipe
+from megavit.data.sources.demo import read_demo
+from megavit.errors import Interrupted
+from megavit.train import cross_val_predict as module
+from megavit.train.cross_val_predict import out_of_fold
+from megavit.train.progress import Silent
+
+
+class Counting:
+    def __init__(self):
+        self.told, self.said = [], []
+
+    def say(self, text):
+        self.said.append(text)
+
+    def progress(self, what, done, total):
+        self.told.append((what, done, total))
+
+    def data(self, images): ...
+
+    def plan(self, recipe, steps, parameters): ...
+
+    def step(self, step, steps, loss): ...
+
+    def epoch(self, record): ...
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return read_demo("demo:digits", DataRecipe())
+
+
+def test_every_image_is_answered_for_by_models_that_learnt_from_others(digits, monkeypatch):
+    seen = []
+    whole = module.train_stage
+
+    def watched(folder, model, rung, task, feeds, limit, watch):
+        seen.append([set(feed.pictures.samples) for feed in feeds])
+        assert task.images == len(feeds[0]) == len(feeds[0].labels)
+        return whole(folder, model, rung, task, feeds, limit, watch)
+
+    monkeypatch.setattr(module, "train_stage", watched)
+    monkeypatch.setattr(module, "PASSES", 2)  # so that the number of steps does not hang on the machine's speed
+    monkeypatch.setattr(module, "STEPS", 40)
+    watch = Counting()
+    answers = out_of_fold(digits, 30, watch, "cpu")
+    assert answers.places.tolist() == list(range(len(digits.samples)))
+    torch.testing.assert_close(answers.probabilities.sum(dim=1), torch.ones(len(digits.samples)))
+    labels = torch.tensor([sample.label for sample in digits.samples])
+    assert (answers.probabilities.argmax(dim=1) == labels).float().mean() > 0.2
+    held = [names for _, names in seen]
+    assert sum(map(len, held)) == len(set().union(*held)) == len(digits.samples)
+    assert not any({one.name for one in learnt} & {one.name for one in names} for learnt, names in seen)
+    assert watch.told[-1][1:] == (100, 100) and len({what for what, *_ in watch.told}) == 1
+
+
+def test_a_wish_to_stop_ends_it_with_a_word(digits, monkeypatch):
+    def stopped(*_arguments):
+        raise Interrupted("stopped as asked after step 1 of 20; all is saved", 15)
+
+    monkeypatch.setattr(module, "train_stage", stopped)
+    with pytest.raises(Interrupted, match="the labels were not judged") as raised:
+        out_of_fold(digits, 0.05, Silent(), "cpu")
+    assert raised.value.exit_code == 128 + 15

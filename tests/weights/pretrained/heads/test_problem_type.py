@@ -1,0 +1,177 @@
+"""What the outputs of another library's model mean: as its settings say it, refused, or assumed with a word on it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoConfig
+
+from benchmarks.conversion.cases import CASES, LABELS, REFUSED, THREE, write_case, write_transformers
+from megavit.cli.commands.convert import convert
+from megavit.config.target import Target
+from megavit.errors import BundleError, ConfigError, MegavitError
+from megavit.predict.predictor import load
+from megavit.weights.pretrained.heads.problem_type import settings_of, target_of
+from megavit.weights.pretrained.pretrained import read_source
+from megavit.weights.pretrained.processors.image_processor import label_faults, labels_of
+from megavit.weights.pretrained.save_checkpoint import write_for
+
+
+@pytest.mark.parametrize(
+    "settings, outputs, asked, words",
+    [
+        ({"problem_type": "regression"}, 3, None, "3 outputs that are scores"),
+        ({}, 3, "score", "3 outputs that are scores"),
+        ({"problem_type": "single_label_classification"}, 1, None, "--target labels"),
+        ({}, 1, "classes", "--target score"),
+        ({"problem_type": "segmentation"}, 3, None, "'segmentation', expected single_label_classification"),
+        ({"problem_type": ["regression"]}, 1, None, "expected single_label_classification"),
+        ({"problem_type": "regression", "megavit": {"std": 0}}, 1, None, "std must be"),
+        ({"problem_type": "regression", "megavit": {"mean": "x"}}, 1, None, "mean must be"),
+        ({"problem_type": "multi_label_classification", "megavit": {"thresholds": [2, 0.5]}}, 2, None, "thresholds"),
+        ({}, 0, "labels", "leave it out"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(settings: dict[str, Any], outputs: int, asked: Any, words: str) -> None:
+    with pytest.raises(MegavitError, match=words):
+        target_of(settings, outputs, asked)
+
+
+@pytest.mark.parametrize(
+    "settings, outputs, asked, kind, words",
+    [
+        ({}, 3, None, "classes", "--target labels"),
+        ({"architecture": "vit_tiny_patch16_224"}, 3, None, "classes", "--target labels"),
+        ({}, 1, None, "labels", "--target score"),
+        ({"model_type": "vit"}, 1, None, "labels", "as transformers' pipeline takes it"),
+        ({"model_type": "vit", "problem_type": "multi_label_classification"}, 3, None, "labels", "megavit calibrate"),
+        ({"model_type": "vit"}, 3, "labels", "labels", "megavit calibrate"),
+        ({"model_type": "vit"}, 3, None, "classes", None),
+        ({"model_type": "vit", "problem_type": None}, 3, None, "classes", None),
+        ({"problem_type": "regression"}, 1, None, "score", None),
+        ({"problem_type": "multi_label_classification"}, 1, "score", "score", None),
+        ({}, 0, None, "classes", None),
+    ],
+)
+def test_what_is_assumed_is_said_and_nothing_else(
+    settings: dict[str, Any], outputs: int, asked: Any, kind: str, words: str | None
+) -> None:
+    target, told = target_of(settings, outputs, asked)
+    assert target.kind == kind
+    assert (words in " ".join(told)) if words else not told
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_settings_say_the_target_that_they_were_written_for(case: str) -> None:
+    target = CASES[case].target
+    found, told = target_of(settings_of(target), len(CASES[case].labels) or 1)
+    assert found == target
+    assert not told
+
+
+def test_the_target_of_a_score_need_not_know_how_it_was_trained() -> None:
+    target, _ = target_of({"problem_type": "regression"}, 1)
+    assert (target.mean, target.std, target.median) == (0, 1, None)
+    assert target_of(settings_of(target), 1)[0] == target
+
+
+@pytest.mark.parametrize(
+    "settings, outputs, names, fault",
+    [
+        (
+            {"id2label": {"2": "owl", "0": "cat", "10": "newt"}},
+            11,
+            {0: "cat", 1: "class 1", 2: "owl", 10: "newt"},
+            "3 of",
+        ),
+        ({"label_names": {"1": "dog", "0": "cat"}}, 2, {0: "cat", 1: "dog"}, None),
+        ({"pretrained_cfg": {"label_names": ["cat", "dog"]}}, 2, {0: "cat", 1: "dog"}, None),
+        (
+            {"id2label": {"0": "background", "1": "cat", "2": "dog"}},
+            2,
+            {0: "class 0", 1: "class 1"},
+            "none of the names",
+        ),
+        ({"label_names": ["cat"]}, 2, {0: "class 0", 1: "class 1"}, "none of the names"),
+        ({"model_type": "clip", "id2label": {"0": "LABEL_0", "1": "LABEL_1"}}, 3, {0: "LABEL_0", 2: "LABEL_2"}, None),
+        ({"model_type": "vit"}, 2, {0: "LABEL_0", 1: "LABEL_1"}, None),
+        ({"id2label": {"0": "cat"}}, 0, {}, None),
+    ],
+)
+def test_outputs_have_the_names_that_are_theirs(
+    settings: dict[str, Any], outputs: int, names: dict[int, str], fault: str | None
+) -> None:
+    found = labels_of(settings, outputs)
+    assert len(found) == outputs
+    assert {i: found[i] for i in names} == names
+    told = label_faults(settings, outputs)
+    assert (fault in told[0]) if fault else not told
+
+
+def test_names_of_any_kind_go_to_transformers_and_back_in_their_order(tmp_path: Path) -> None:
+    folder = write_transformers(tmp_path / "theirs", "ViT", THREE | {"layer_norm_eps": 1e-6})
+    settings = json.loads((folder / "config.json").read_text())
+    settings["id2label"] = {"2": "two", "0": "same", "1": "same"}
+    (folder / "config.json").write_text(json.dumps(settings))
+    for library in ("huggingface", "timm"):
+        write_for(library, read_source(str(folder)), tmp_path / library)
+        assert read_source(str(tmp_path / library)).labels == ("same", "same (2)", "two")
+    theirs = AutoConfig.from_pretrained(tmp_path / "huggingface", local_files_only=True)
+    assert theirs.id2label == {0: "same", 1: "same (2)", 2: "two"}
+
+
+def test_what_the_other_library_has_no_place_for_is_said_and_in_the_card(tmp_path: Path) -> None:
+    source = read_source(str(write_case(tmp_path / "ours", CASES["calibrated labels"])))
+    told = " ".join(write_for("timm", source, tmp_path / "theirs"))
+    for words in (
+        "sigmoid of each of its 3 outputs",
+        "a temperature of 0.4, is in the head",
+        "thresholds of the labels",
+    ):
+        assert words in told
+    card = (tmp_path / "theirs" / "README.md").read_text()
+    assert "library_name: timm" in card
+    assert "sigmoid of each" in card
+    assert f'"{LABELS[2]}": 0.9' in card
+    score = read_source(str(write_case(tmp_path / "score", CASES["score"])))
+    assert "mean 165 and standard deviation 12.5" in " ".join(write_for("huggingface", score, tmp_path / "other"))
+
+
+def test_a_smoothed_calibration_can_be_left_out_and_no_other(tmp_path: Path) -> None:
+    smoothed = write_case(tmp_path / "smoothed", REFUSED["smoothed classes"])
+    with pytest.raises(BundleError, match="--temperature-only"):
+        write_for("timm", read_source(str(smoothed)), tmp_path / "theirs")
+    told = write_for("timm", read_source(str(smoothed)), tmp_path / "theirs", calibrated=False)
+    assert "calibration was left out" in told[0]
+    assert read_source(str(tmp_path / "theirs")).target == Target()
+    held = read_source(str(write_case(tmp_path / "held", CASES["calibrated classes"])))
+    with pytest.raises(ConfigError, match="leave it out"):
+        write_for("timm", held, tmp_path / "other", calibrated=False)
+
+
+def test_a_training_takes_a_model_whatever_its_outputs_mean(tmp_path: Path) -> None:
+    folder = write_transformers(tmp_path / "theirs", "ViT", THREE)
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"problem_type": "regression"}))
+    with pytest.raises(BundleError, match="train --init"):
+        read_source(str(folder))
+    source = read_source(str(folder), head=False)
+    assert source.config.num_classes == 3
+    assert not any("outputs" in sentence for sentence in source.told)
+
+
+def test_the_command_says_the_kind_and_what_it_assumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_transformers(tmp_path / "theirs", "ViT", {"num_labels": 1})
+    convert(str(folder), out=tmp_path / "labels", json=True)
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["target"] == "labels"
+    assert any("taken for one label" in sentence for sentence in facts["told"])
+    convert(str(folder), out=tmp_path / "score", target="score", json=True)
+    assert json.loads(capsys.readouterr().out)["target"] == "score"
+    assert load(tmp_path / "score").target == "score"
+    assert "It gives an image a number." in (tmp_path / "score" / "README.md").read_text()
+    with pytest.raises(ConfigError, match="says its target itself"):
+        convert(str(tmp_path / "score"), out=tmp_path / "again", to="timm", target="labels")
+    with pytest.raises(ConfigError, match="--uncalibrated"):
+        convert(str(folder), out=tmp_path / "again", uncalibrated=True)
