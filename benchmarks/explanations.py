@@ -1,13 +1,13 @@
-"""Whether the maps of `megavit explain` tell what a bundle's model does, on images that it has not learnt from.
+"""Whether the maps of `megavit explain` tell what a bundle's model does, on images that it has not learned from.
 
     python -m benchmarks.explanations BUNDLE DATA [--images 200] [--json FILE]
 
 "deletion" is the mean probability of the model's answer while patches are taken away from the most relevant on (lower
 is better), "insertion" while they are shown (higher is better); see `megavit.explain.checks`. A patch that is gone has
-the images' mean colour. "random" is the same in random order, the mean of several; a gain is how much better a map is
-than that. "contrast" is no explanation: it orders patches by how much their pixels differ from the mean colour, and
-knows no model; a map that does no better tells no more than where the image is not empty. "learnt nothing" is the rank
-correlation with the map of a model with fresh weights: near 0, the map shows what the model has learnt.
+the images' mean color. "random" is the same in random order, the mean of several; a gain is how much better a map is
+than that. "contrast" is no explanation: it orders patches by how much their pixels differ from the mean color, and
+knows no model; a map that does no better tells no more than where the image is not empty. "learned nothing" is the rank
+correlation with the map of a model with fresh weights: near 0, the map shows what the model has learned.
 
 Gains and correlations have 95% intervals by resampling the images.
 """
@@ -27,13 +27,13 @@ from torch import Tensor
 from megavit.bench.run import about
 from megavit.config.recipe import DataRecipe
 from megavit.config.target import Target
-from megavit.data.augment import normalise
+from megavit.data.augment import normalize
 from megavit.data.dataset import read_samples
-from megavit.data.image_dataset import Pictures
+from megavit.data.image_dataset import ImageDataset
 from megavit.data.load import read_data
 from megavit.evaluate.inference import check_channels, choose
 from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images
-from megavit.explain.checks import Areas, areas, order_of, randomised, rank_correlation
+from megavit.explain.checks import Areas, areas, order_of, randomized, rank_correlation
 from megavit.explain.maps import explain
 from megavit.explain.methods import METHOD, Method
 from megavit.model.vit import MegaVit
@@ -45,7 +45,7 @@ SEEDS = 5
 
 
 def compare(model: MegaVit, images: Tensor, target: Target) -> dict[str, dict[str, Any]]:
-    """A row for each method, and for the contrast, on normalised images (B, C, height, width)."""
+    """A row for each method, and for the contrast, on normalized images (B, C, height, width)."""
     with torch.no_grad():
         answers = torch.cat([outputs(model(part), target) for part in images.split(64)])
     places = torch.zeros(len(images), dtype=torch.int64) if target.kind == "score" else answers.argmax(dim=1)
@@ -61,7 +61,7 @@ def compare(model: MegaVit, images: Tensor, target: Target) -> dict[str, dict[st
         chance.append(measured(torch.stack([torch.randperm(count, generator=random) for _ in images])))
     # Of a random order both areas have the same mean.
     random_area = torch.stack([area for one in chance for area in one]).mean(dim=0)
-    fresh = randomised(model, seed=0)
+    fresh = randomized(model, seed=0)
     methods: tuple[Method, ...] = get_args(Method)
     found: dict[str, dict[str, Any]] = {}
     for method in methods:
@@ -85,7 +85,7 @@ def row(found: Areas, random_area: Tensor, same: Tensor | None) -> dict[str, Any
         "random": random_area.mean().item(),
         "deletion_gain": asdict(interval(random_area - found.deletion)),
         "insertion_gain": asdict(interval(found.insertion - random_area)),
-        "learnt_nothing": None if same is None else asdict(interval(same)),
+        "learned_nothing": None if same is None else asdict(interval(same)),
     }
 
 
@@ -102,20 +102,20 @@ def interval(values: Tensor) -> Interval:
 
 
 def pictures_of(predictor: Predictor, source: str, most: int) -> Tensor:
-    """Up to `most` images spread over the data, uint8, of one size, that the bundle has not learnt from."""
+    """Up to `most` images spread over the data, uint8, of one size, that the bundle has not learned from."""
     images = read_data(source, DataRecipe(val=0, test=0))
     choice = choose(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     samples = choice.samples[:: max(1, len(choice.samples) // most)][:most]
     preprocessing = replace(predictor.info.preprocessing, keep_aspect=False)
     check_channels(images, samples, preprocessing.channels)
-    pictures = Pictures(images, samples, preprocessing)
+    pictures = ImageDataset(images, samples, preprocessing)
     return torch.stack([pictures[place] for place in range(len(pictures))])
 
 
 def show(found: dict[str, dict[str, Any]]) -> None:
-    table = Table("order by", "deletion", "insertion", "random", "deletion gain", "insertion gain", "learnt nothing")
+    table = Table("order by", "deletion", "insertion", "random", "deletion gain", "insertion gain", "learned nothing")
     for name, cells in found.items():
-        ends = [cells[key] for key in ("deletion_gain", "insertion_gain", "learnt_nothing")]
+        ends = [cells[key] for key in ("deletion_gain", "insertion_gain", "learned_nothing")]
         told = [f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})" if one else "" for one in ends]
         table.add_row(name, *(f"{cells[key]:.3f}" for key in ("deletion", "insertion", "random")), *told)
     Console().print(table)
@@ -132,7 +132,7 @@ def main() -> None:
     predictor = load(arguments.bundle, device=arguments.device)
     model = predictor.model
     pixels = pictures_of(predictor, arguments.data, arguments.images)
-    images = normalise(pixels.to(next(model.parameters()).device), predictor.info.preprocessing)
+    images = normalize(pixels.to(next(model.parameters()).device), predictor.info.preprocessing)
     found = compare(model, images, predictor.info.target)
     show(found)
     if arguments.json is not None:

@@ -2,7 +2,7 @@
 
     python benchmarks/fashion_mnist_folders.py runs/fashion
 
-70,000 grey images of 28 × 28 pixels in 10 classes (arXiv 1708.07747), read from the four files of Debian's
+70,000 gray images of 28 × 28 pixels in 10 classes (arXiv 1708.07747), read from the four files of Debian's
 package dataset-fashion-mnist. A file's number is its place among all images of its split.
 """
 

@@ -15,13 +15,13 @@ import tempfile
 from pathlib import Path
 
 from megavit.runtime.storage import sha256
-from megavit.train.progress import Silent
+from megavit.train.progress import NullReporter
 from megavit.train.run import train
 
 CHANGES = {"run": {"epochs": 6, "batch_size": 32, "checkpoint_seconds": 0.2}, "model": {"dropout": 0.1}}
 
 
-class KillAt(Silent):
+class KillAt(NullReporter):
     """Kills its own process, without any chance to tidy up, after a step."""
 
     def __init__(self, last: int) -> None:

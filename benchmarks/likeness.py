@@ -21,25 +21,25 @@ from torch.nn import functional as F
 
 from benchmarks.trust import foreign, see
 from megavit.config.recipe import DataRecipe
-from megavit.data.dataset import LabelledImages, Sample
+from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.load import read_data
-from megavit.engine.engine import Seen
+from megavit.engine.engine import ModelOutput
 from megavit.predict.postprocess.ood import fit_likeness
 from megavit.predict.predictor import Predictor, load
 
 KNOWN, TESTED, ALTERED = 2_000, 5_000, 1_500
-NEIGHBOURS = 10
-Figure = Callable[[Seen], Tensor]
+NEIGHBORS = 10
+Figure = Callable[[ModelOutput], Tensor]
 
 
-def figures(learnt: Seen, labels: Tensor) -> dict[str, Figure]:
+def figures(learned: ModelOutput, labels: Tensor) -> dict[str, Figure]:
     """Name -> what is the larger, the stranger an image."""
-    nearest = fit_likeness(learnt.pooled, labels)
-    whole = fit_likeness(learnt.pooled, torch.zeros_like(labels))
-    known = F.normalize(learnt.pooled, dim=1)
+    nearest = fit_likeness(learned.pooled, labels)
+    whole = fit_likeness(learned.pooled, torch.zeros_like(labels))
+    known = F.normalize(learned.pooled, dim=1)
 
-    def neighbours(seen: Seen) -> Tensor:
-        near = torch.cdist(F.normalize(seen.pooled, dim=1), known).topk(NEIGHBOURS, largest=False)
+    def neighbors(seen: ModelOutput) -> Tensor:
+        near = torch.cdist(F.normalize(seen.pooled, dim=1), known).topk(NEIGHBORS, largest=False)
         return near.values[:, -1]
 
     return {
@@ -48,7 +48,7 @@ def figures(learnt: Seen, labels: Tensor) -> dict[str, Figure]:
             nearest.distance(seen.pooled).square() - whole.distance(seen.pooled).square()
         ),
         "Mahalanobis, all together": lambda seen: whole.distance(seen.pooled),
-        "tenth nearest neighbour (arXiv 2204.06507)": neighbours,
+        "tenth nearest neighbor (arXiv 2204.06507)": neighbors,
         "energy (arXiv 2010.03759)": lambda seen: -seen.logits.logsumexp(dim=1),
         "largest probability (arXiv 1610.02136)": lambda seen: -seen.logits.softmax(dim=1).amax(dim=1),
     }
@@ -58,7 +58,7 @@ def spread(samples: tuple[Sample, ...], most: int) -> tuple[Sample, ...]:
     return samples[:: max(1, len(samples) // most)][:most]
 
 
-def altered(predictor: Predictor, images: LabelledImages) -> dict[str, Seen]:
+def altered(predictor: Predictor, images: LabeledImages) -> dict[str, ModelOutput]:
     chosen = [images.pixels(sample) for sample in spread(images.of("test"), ALTERED)]
     random = torch.Generator().manual_seed(0)
     return {
@@ -79,11 +79,11 @@ def main() -> None:
     images = read_data(arguments.data, DataRecipe(), lambda *_: None)
     place = [predictor.labels.index(name) for name in images.classes]
     training = spread(images.of("train"), KNOWN)
-    learnt = see(predictor, (images.pixels(sample) for sample in training))
+    learned = see(predictor, (images.pixels(sample) for sample in training))
     known = see(predictor, (images.pixels(sample) for sample in spread(images.of("test"), TESTED)))
     strange = foreign(predictor, arguments.foreign) | altered(predictor, images)
     found: dict[str, dict[str, float]] = {}
-    for name, figure in figures(learnt, torch.tensor([place[sample.label] for sample in training])).items():
+    for name, figure in figures(learned, torch.tensor([place[sample.label] for sample in training])).items():
         areas = {}
         for kind, seen in strange.items():
             values = torch.cat([figure(known), figure(seen)]).numpy()

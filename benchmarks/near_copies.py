@@ -3,7 +3,7 @@
     python benchmarks/near_copies.py --images 16000
 
 Crops two photographs that come with scikit-learn into so many pictures, 500 of them near copies of others (cropped,
-brighter or darker, saved as JPEG, mirrored, larger), and looks for their neighbours both ways, in turns.
+brighter or darker, saved as JPEG, mirrored, larger), and looks for their neighbors both ways, in turns.
 """
 
 import argparse
@@ -69,9 +69,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    grey = pictures(options.images, options.seed)
-    spread = grey.flatten(1).amax(dim=1).int() - grey.flatten(1).amin(dim=1).int()
-    described = descriptions(grey[spread >= FLAT])
+    gray = pictures(options.images, options.seed)
+    spread = gray.flatten(1).amax(dim=1).int() - gray.flatten(1).amin(dim=1).int()
+    described = descriptions(gray[spread >= FLAT])
     found: dict[str, set[tuple[int, ...]]] = {}
     seconds: dict[str, list[float]] = {"all pairs": [], "index": []}
     compared: dict[str, int] = {}

@@ -94,7 +94,7 @@ WAYS: dict[str, Way] = {"packed": packed, "padded": padded, "masked": masked, "o
 def seconds_of(
     model: MegaVit, images: list[Tensor], precision: str, repetitions: int, *, training: bool
 ) -> dict[str, list[float]]:
-    """Seconds of each way, in turn, for a forward pass or a step without its optimiser."""
+    """Seconds of each way, in turn, for a forward pass or a step without its optimizer."""
     device = images[0].device
     found: dict[str, list[float]] = {name: [] for name in WAYS}
     for repetition in range(repetitions + 1):

@@ -40,7 +40,7 @@ shift = 0.0
 mixup = 0.0
 [schedule]
 patch_drop = 0.0
-[optimiser]
+[optimizer]
 kind = "adamw"
 """
 

@@ -47,7 +47,7 @@ def work(out: Path, shard: int, tensor: int, seed: int) -> None:
     from megavit.runtime.process_group import ranks
     from megavit.train.checkpoint import distributed
     from megavit.train.loop import loop
-    from megavit.train.progress import Silent
+    from megavit.train.progress import NullReporter
     from megavit.train.run import train
 
     here = ranks()
@@ -116,7 +116,7 @@ def work(out: Path, shard: int, tensor: int, seed: int) -> None:
         "model": {"dropout": 0.1},
         "parallel": {"shard": shard, "tensor": tensor, "timeout_seconds": 60.0},
     }
-    train("demo:digits", out, recipe="demo", changes=changes, watch=Silent())
+    train("demo:digits", out, recipe="demo", changes=changes, watch=NullReporter())
 
 
 def run(out: Path, layout: tuple[int, int, int], seed: int) -> bool:

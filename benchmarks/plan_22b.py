@@ -40,7 +40,7 @@ def one(gpus: int, place: int) -> dict[str, Any]:
 
     began = time.monotonic()
     layout = traced_layouts(gpus)[place]
-    training = Training(batch=layout.batch, optimiser="adamw")
+    training = Training(batch=layout.batch, optimizer="adamw")
     found = checked(model(), training, layout)
     return {
         "layout": layout.mesh,
@@ -55,7 +55,7 @@ def one(gpus: int, place: int) -> dict[str, Any]:
 
 def planned(gpus: int) -> dict[str, Any]:
     began = time.monotonic()
-    training = Training(batch=IMAGES_A_GPU * gpus, optimiser="adamw")
+    training = Training(batch=IMAGES_A_GPU * gpus, optimizer="adamw")
     plan = make_plan(model(), training, gpu_of("h100"), gpus)
     seconds = time.monotonic() - began
     rows = [

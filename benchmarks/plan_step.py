@@ -2,7 +2,7 @@
 
     python -m benchmarks.plan_step [--models B] [--batch 16] [--json FILE]
 
-A step is `megavit.train.loop.loop.train_step`, with its optimiser, moving average, gradient clipping and uint8 images;
+A step is `megavit.train.loop.loop.train_step`, with its optimizer, moving average, gradient clipping and uint8 images;
 memory is of all tensors alive at once (`megavit.bench.memory`).
 """
 
@@ -18,7 +18,7 @@ import torch
 from megavit.bench.memory import peak_memory
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.presets import preset
-from megavit.config.recipe import AugmentRecipe, OptimiserKind, OptimiserRecipe, Recipe, RunRecipe
+from megavit.config.recipe import AugmentRecipe, OptimizerKind, OptimizerRecipe, Recipe, RunRecipe
 from megavit.config.target import Target
 from megavit.config.vit import ViTConfig
 from megavit.model.vit import MegaVit
@@ -38,7 +38,7 @@ def measured(config: ViTConfig, training: Training, layout: Layout) -> int:
     height, width = config.image_hw
     task = Task(
         recipe=Recipe(
-            optimiser=OptimiserRecipe(kind=training.optimiser),
+            optimizer=OptimizerRecipe(kind=training.optimizer),
             augment=AugmentRecipe(),
             run=RunRecipe(
                 epochs=1,
@@ -60,7 +60,7 @@ def measured(config: ViTConfig, training: Training, layout: Layout) -> int:
     def make() -> Callable[[], None]:
         model = MegaVit.from_config(config)
         model.transformer.gradient_checkpointing = layout.checkpointing
-        state = TrainState.fresh(model, task.recipe.optimiser)
+        state = TrainState.fresh(model, task.recipe.optimizer)
         images = torch.randint(0, 256, (training.batch, config.channels, height, width), dtype=torch.uint8)
         labels = torch.arange(training.batch) % config.num_classes
 
@@ -73,16 +73,16 @@ def measured(config: ViTConfig, training: Training, layout: Layout) -> int:
 
 
 def cases(batch: int) -> list[tuple[Training, Layout]]:
-    """Each precision with everything kept, with checkpointing, and in parts with the other optimiser."""
-    ways: list[tuple[OptimiserKind, int, bool]] = [("muon", 1, False), ("muon", 1, True), ("adamw", 4, False)]
+    """Each precision with everything kept, with checkpointing, and in parts with the other optimizer."""
+    ways: list[tuple[OptimizerKind, int, bool]] = [("muon", 1, False), ("muon", 1, True), ("adamw", 4, False)]
     precisions: list[Precision] = ["float32", "bfloat16"]
     return [
         (
-            Training(batch=batch, precision=precision, optimiser=optimiser, averages=1, processor=True),
+            Training(batch=batch, precision=precision, optimizer=optimizer, averages=1, processor=True),
             Layout(micro_batch=batch // parts, accumulation=parts, checkpointing=checkpointing),
         )
         for precision in precisions
-        for optimiser, parts, checkpointing in ways
+        for optimizer, parts, checkpointing in ways
     ]
 
 
@@ -99,7 +99,7 @@ def main() -> None:
                 "model": name,
                 "batch": training.batch,
                 "precision": training.precision,
-                "optimiser": training.optimiser,
+                "optimizer": training.optimizer,
                 "accumulation": layout.accumulation,
                 "checkpointing": layout.checkpointing,
                 "formula": formula(preset(name), training, layout),

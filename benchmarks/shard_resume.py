@@ -35,7 +35,7 @@ def work(out: Path, shards: Path, end: int) -> None:
     from megavit.runtime.process_group import ranks
     from megavit.train import data
     from megavit.train.loop import loop
-    from megavit.train.progress import Silent
+    from megavit.train.progress import NullReporter
     from megavit.train.run import resume, train
 
     here = ranks()
@@ -61,13 +61,13 @@ def work(out: Path, shards: Path, end: int) -> None:
     data.MEMORY_SHARE = 0.0
     parallel = {"timeout_seconds": 60.0}
     if (out / "plan.json").exists():
-        resume(out, watch=Silent(), parallel=parallel | {"procs": here.world})
+        resume(out, watch=NullReporter(), parallel=parallel | {"procs": here.world})
         return
     run = {"epochs": EPOCHS, "batch_size": BATCH, "checkpoint_seconds": 1e-4, "precision": "float32", "device": "cpu"}
     # What is random differs between processes; the orthogonal steps of Muon are in bfloat16, whose last bits show.
-    plain = {"augment": {"shift": 0.0, "mixup": 0.0}, "schedule": {"patch_drop": 0.0}, "optimiser": {"kind": "adamw"}}
+    plain = {"augment": {"shift": 0.0, "mixup": 0.0}, "schedule": {"patch_drop": 0.0}, "optimizer": {"kind": "adamw"}}
     changes = {"run": run, "parallel": parallel} | plain
-    train(str(shards), out, recipe="demo", changes=changes, watch=Silent())
+    train(str(shards), out, recipe="demo", changes=changes, watch=NullReporter())
 
 
 def leg(out: Path, shards: Path, procs: int, end: int) -> None:

@@ -31,9 +31,9 @@ from benchmarks.predict_folder import write_files
 from megavit.bench.run import about
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import DataRecipe
-from megavit.data.dataset import LabelledImages
+from megavit.data.dataset import LabeledImages
 from megavit.data.decode.image_file import read_file
-from megavit.data.image_dataset import Pictures
+from megavit.data.image_dataset import ImageDataset
 from megavit.data.load import read_data, survey
 from megavit.data.loader.loader import batches_of
 from megavit.data.loader.sampler import BatchOrder
@@ -47,7 +47,7 @@ SIZES = (1, 4, 16, MIXED_SHARDS)
 Way = Callable[[], int]
 
 
-def read_one_by_one(images: LabelledImages, order: Sequence[int]) -> int:
+def read_one_by_one(images: LabeledImages, order: Sequence[int]) -> int:
     for place in order:
         sample = images.samples[place]
         if sample.at is not None:
@@ -57,8 +57,8 @@ def read_one_by_one(images: LabelledImages, order: Sequence[int]) -> int:
     return len(order)
 
 
-def decode_in_batches(images: LabelledImages, order: BatchOrder) -> int:
-    pictures = Pictures(images, images.samples, Preprocessing(height=224, width=224, channels=3))
+def decode_in_batches(images: LabeledImages, order: BatchOrder) -> int:
+    pictures = ImageDataset(images, images.samples, Preprocessing(height=224, width=224, channels=3))
     return sum(len(batch) for batch in batches_of(pictures, order, WORKERS))
 
 

@@ -25,7 +25,7 @@ from benchmarks.learning.fashion import load
 from benchmarks.learning.ours import fresh, with_run
 from benchmarks.learning.results import read_results, write_results
 from benchmarks.stability_plot import plot, table
-from megavit.config.recipe import AugmentRecipe, OptimiserKind, Recipe, ScheduleRecipe
+from megavit.config.recipe import AugmentRecipe, OptimizerKind, Recipe, ScheduleRecipe
 from megavit.config.recipes import named_recipe
 from megavit.config.serialization import to_dict
 from megavit.config.vit import PLAIN_VIT, Design, ViTConfig
@@ -33,7 +33,7 @@ from megavit.errors import TrainingError
 from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file
-from megavit.train.data import Feed
+from megavit.train.data import TrainLoader
 from megavit.train.loop.build import batches_of
 from megavit.train.loop.logit_monitor import IMAGES, largest_logits
 from megavit.train.loop.loop import Task, train_step
@@ -66,15 +66,15 @@ class Trial:
     design: str
     width: int
     rate: float
-    optimiser: OptimiserKind = "adamw"
+    optimizer: OptimizerKind = "adamw"
     depth: int = DEPTH
     seed: int = 0
 
 
-def trials(depth: int, optimisers: list[OptimiserKind], widths: list[int], seeds: int) -> Iterator[Trial]:
+def trials(depth: int, optimizers: list[OptimizerKind], widths: list[int], seeds: int) -> Iterator[Trial]:
     """One seed of everything, then the next."""
-    for seed, optimiser, width, rate, design in product(range(seeds), optimisers, widths, RATES, DESIGNS):
-        yield Trial(design=design, width=width, rate=rate, optimiser=optimiser, depth=depth, seed=seed)
+    for seed, optimizer, width, rate, design in product(range(seeds), optimizers, widths, RATES, DESIGNS):
+        yield Trial(design=design, width=width, rate=rate, optimizer=optimizer, depth=depth, seed=seed)
 
 
 def config_of(trial: Trial) -> ViTConfig:
@@ -99,18 +99,18 @@ def recipe_of() -> Recipe:
     return replace(
         recipe,
         augment=AugmentRecipe(),
-        optimiser=replace(recipe.optimiser, label_smoothing=0.0),
+        optimizer=replace(recipe.optimizer, label_smoothing=0.0),
         schedule=ScheduleRecipe(warmup=0.1),
         run=replace(recipe.run, device="cpu", precision="float32", batch_size=BATCH_SIZE),
     )
 
 
-def outcome(trial: Trial, task: Task, feed: Feed, steps: int) -> dict[str, Any]:
+def outcome(trial: Trial, task: Task, feed: TrainLoader, steps: int) -> dict[str, Any]:
     """What came of one run; a loss of None: it ended, because its gradient was no number step after step."""
-    optimiser = replace(task.recipe.optimiser, kind=trial.optimiser, learning_rate=trial.rate)
-    task = with_run(replace(task, recipe=replace(task.recipe, optimiser=optimiser)), seed=trial.seed)
+    optimizer = replace(task.recipe.optimizer, kind=trial.optimizer, learning_rate=trial.rate)
+    task = with_run(replace(task, recipe=replace(task.recipe, optimizer=optimizer)), seed=trial.seed)
     seed_all(trial.seed)
-    state = TrainState.fresh(MegaVit.from_config(config_of(trial)), optimiser)
+    state = TrainState.fresh(MegaVit.from_config(config_of(trial)), optimizer)
     images = load().val.images[:IMAGES]
     losses: list[float] = []
     attention: list[float] = []
@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS, help="of each run; default: %(default)s")
     parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS, metavar="D", help="default: %(default)s")
     parser.add_argument("--depth", type=int, default=DEPTH, help="layers; default: %(default)s")
-    parser.add_argument("--optimisers", nargs="+", default=["adamw"], metavar="KIND", help="default: %(default)s")
+    parser.add_argument("--optimizers", nargs="+", default=["adamw"], metavar="KIND", help="default: %(default)s")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each kind; default: %(default)s")
     parser.add_argument("--out", type=Path, default=FILE, metavar="FILE", help="default: %(default)s")
     parser.add_argument("--picture", type=Path, default=PICTURE, metavar="FILE", help="default: %(default)s")
@@ -162,7 +162,7 @@ def main() -> None:
     common: dict[str, Any] = {"steps": arguments.steps, "recipe": to_dict(task.recipe)}
     if any(results.get(name) != value for name, value in common.items()):
         results |= common | {"runs": []}  # of another recipe or length: not to be mixed
-    for trial in trials(arguments.depth, arguments.optimisers, arguments.widths, arguments.seeds):
+    for trial in trials(arguments.depth, arguments.optimizers, arguments.widths, arguments.seeds):
         if any(Trial(**run["trial"]) == trial for run in results["runs"]):
             continue
         results["runs"].append(outcome(trial, task, feed, arguments.steps))
@@ -170,9 +170,9 @@ def main() -> None:
         sys.stdout.write(f"{results['runs'][-1]}\n")
         sys.stdout.flush()
     write_file(arguments.picture, png(plot(results["runs"], DEPTH)))
-    for optimiser, depth, width, rates in table(results["runs"]):
+    for optimizer, depth, width, rates in table(results["runs"]):
         told = ", ".join(f"{design} {'none' if rate is None else format(rate, 'g')}" for design, rate in rates.items())
-        sys.stdout.write(f"{optimiser}, {depth} layers, width {width}: {told}\n")
+        sys.stdout.write(f"{optimizer}, {depth} layers, width {width}: {told}\n")
 
 
 if __name__ == "__main__":

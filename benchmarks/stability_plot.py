@@ -17,7 +17,7 @@ Run = dict[str, Any]
 # A rate is stable where the loss is at most so many times the best of its width and seed, of all designs and rates; of
 # several seeds, the median of these ratios.
 STABLE = 1.5
-COLOURS = {"MegaVit": LIGHT.accent, "MegaVit without QK-norm": "#d98324", "plain ViT": "#8d8f94"}
+COLORS = {"MegaVit": LIGHT.accent, "MegaVit without QK-norm": "#d98324", "plain ViT": "#8d8f94"}
 # The width whose losses and logits are shown; the others are much like it.
 SHOWN_WIDTH = 128
 
@@ -32,7 +32,7 @@ def values_of(runs: Sequence[Run], name: str) -> list[Any]:
 
 
 def highest_stable(runs: Sequence[Run], design: str) -> float | None:
-    """The highest rate up to which `design` is stable at every rate, among runs of one width, depth and optimiser.
+    """The highest rate up to which `design` is stable at every rate, among runs of one width, depth and optimizer.
 
     None: not even the lowest is.
     """
@@ -52,15 +52,15 @@ def _loss(run: Run) -> float:
 
 
 def table(runs: Sequence[Run]) -> list[tuple[str, int, int, dict[str, float | None]]]:
-    """(optimiser, layers, width, design -> highest stable rate) of each sweep that has been run to its end."""
+    """(optimizer, layers, width, design -> highest stable rate) of each sweep that has been run to its end."""
     rates = values_of(runs, "rate")
-    kinds = sorted({(run["trial"]["optimiser"], run["trial"]["depth"], run["trial"]["width"]) for run in runs})
+    kinds = sorted({(run["trial"]["optimizer"], run["trial"]["depth"], run["trial"]["width"]) for run in runs})
     rows = []
-    for optimiser, depth, width in kinds:
-        some = chosen(runs, optimiser=optimiser, depth=depth, width=width)
-        if any(values_of(chosen(some, design=design), "rate") != rates for design in COLOURS):
+    for optimizer, depth, width in kinds:
+        some = chosen(runs, optimizer=optimizer, depth=depth, width=width)
+        if any(values_of(chosen(some, design=design), "rate") != rates for design in COLORS):
             continue
-        rows.append((optimiser, depth, width, {design: highest_stable(some, design) for design in COLOURS}))
+        rows.append((optimizer, depth, width, {design: highest_stable(some, design) for design in COLORS}))
     return rows
 
 
@@ -69,14 +69,14 @@ def plot(runs: Sequence[Run], depth: int) -> Figure:
     figure = Figure(figsize=(10.5, 3.8), dpi=160, layout="constrained", facecolor=LIGHT.paper)
     by_width, losses, logits = figure.subplots(1, 3)
     some = chosen(runs, depth=depth)
-    shown = chosen(some, width=SHOWN_WIDTH, optimiser="adamw")
-    for design, colour in COLOURS.items():
-        for optimiser, line in (("adamw", "o-"), ("muon", "o:")):
-            points = [(width, rates[design]) for kind, _, width, rates in table(some) if kind == optimiser]
-            label = design if optimiser == "adamw" else None
-            by_width.plot(*zip(*points, strict=True), line, color=colour, label=label, markersize=5)
-        _curve(losses, chosen(shown, design=design), "loss", colour)
-        _curve(logits, chosen(shown, design=design), "attention_logit", colour)
+    shown = chosen(some, width=SHOWN_WIDTH, optimizer="adamw")
+    for design, color in COLORS.items():
+        for optimizer, line in (("adamw", "o-"), ("muon", "o:")):
+            points = [(width, rates[design]) for kind, _, width, rates in table(some) if kind == optimizer]
+            label = design if optimizer == "adamw" else None
+            by_width.plot(*zip(*points, strict=True), line, color=color, label=label, markersize=5)
+        _curve(losses, chosen(shown, design=design), "loss", color)
+        _curve(logits, chosen(shown, design=design), "attention_logit", color)
     losses.axhline(STABLE * min(map(_loss, chosen(shown, seed=0))), color=LIGHT.muted, linewidth=1.0, linestyle=":")
     _style(by_width, "highest stable learning rate (dotted: Muon)", "width")
     widths, rates = values_of(some, "width"), values_of(some, "rate")
@@ -92,15 +92,15 @@ def plot(runs: Sequence[Run], depth: int) -> Figure:
     return figure
 
 
-def _curve(axes: "Axes", runs: Sequence[Run], of: str, colour: str) -> None:
+def _curve(axes: "Axes", runs: Sequence[Run], of: str, color: str) -> None:
     """The mean over seeds by rate, and each seed."""
     found: dict[float, list[float]] = {}
     for run in runs:
         if run[of] is not None:
             found.setdefault(run["trial"]["rate"], []).append(run[of])
-    axes.plot(sorted(found), [mean(found[rate]) for rate in sorted(found)], "-", color=colour)
+    axes.plot(sorted(found), [mean(found[rate]) for rate in sorted(found)], "-", color=color)
     points = [(rate, one) for rate, ones in found.items() for one in ones]
-    axes.plot(*zip(*points, strict=True), "o", color=colour, markersize=3.5)
+    axes.plot(*zip(*points, strict=True), "o", color=color, markersize=3.5)
 
 
 def _style(axes: "Axes", title: str, across: str) -> None:

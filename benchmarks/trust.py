@@ -2,7 +2,7 @@
 
     python -m benchmarks.trust BUNDLE DATA [--foreign NAME=FOLDER ...] [--json FILE]
 
-DATA is labelled images that the model has not learnt from (of a folder with splits, its test images). Each FOLDER, and
+DATA is labeled images that the model has not learned from (of a folder with splits, its test images). Each FOLDER, and
 scikit-learn's digits, has images that are nothing of the kind: the area under the ROC curve says how well the distance
 from training tells them from DATA's, beside the likeliest class's probability, which is the usual baseline (arXiv
 1610.02136); and so many of each are marked.
@@ -25,7 +25,7 @@ from megavit.data.dataset import read_samples
 from megavit.data.image_dataset import as_batch
 from megavit.data.load import read_data
 from megavit.data.targets import targets_of
-from megavit.engine.engine import Seen
+from megavit.engine.engine import ModelOutput
 from megavit.errors import ImageError
 from megavit.evaluate.inference import choose
 from megavit.evaluate.uncertainty.uncertainty import measure_trust
@@ -36,7 +36,7 @@ BATCH = 64
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
-def see(predictor: Predictor, images: Iterator[Any]) -> Seen:
+def see(predictor: Predictor, images: Iterator[Any]) -> ModelOutput:
     prepared = []
     for image in images:
         try:
@@ -47,10 +47,10 @@ def see(predictor: Predictor, images: Iterator[Any]) -> Seen:
         predictor.see(as_batch(prepared[at : at + BATCH], predictor.info.preprocessing))
         for at in range(0, len(prepared), BATCH)
     ]
-    return Seen(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    return ModelOutput(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def foreign(predictor: Predictor, folders: Sequence[str]) -> dict[str, Seen]:
+def foreign(predictor: Predictor, folders: Sequence[str]) -> dict[str, ModelOutput]:
     digits = (np.uint8(picture * 255 / 16) for picture in load_digits(return_X_y=True)[0].reshape(-1, 8, 8))
     found = {"digits": see(predictor, iter(digits))}
     for one in folders:
@@ -60,7 +60,7 @@ def foreign(predictor: Predictor, folders: Sequence[str]) -> dict[str, Seen]:
     return found
 
 
-def told_apart(predictor: Predictor, known: Seen, strange: Seen) -> dict[str, float]:
+def told_apart(predictor: Predictor, known: ModelOutput, strange: ModelOutput) -> dict[str, float]:
     """Areas under the ROC curve, and the share of the strange ones that is marked."""
     likeness, unlike = predictor.trusted.likeness, predictor.trusted.unlike(strange.pooled)
     assert likeness is not None and unlike is not None

@@ -12,7 +12,7 @@ from sklearn.datasets import load_sample_images
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
-from megavit.config.trust import Trust
+from megavit.config.trust import Calibration
 from megavit.config.vit import PLAIN_VIT, ViTConfig
 from megavit.data.dataset import samples_csv
 from megavit.model.vit import MegaVit
@@ -28,11 +28,11 @@ class Case:
     """What a bundle's outputs mean, and how they were calibrated."""
 
     target: Target
-    trust: Trust = Trust()  # noqa: RUF009 - frozen
+    trust: Calibration = Calibration()  # noqa: RUF009 - frozen
     labels: tuple[str, ...] = LABELS
 
 
-CALIBRATED = Trust(images=100, temperature=2.68)
+CALIBRATED = Calibration(images=100, temperature=2.68)
 SEVERAL = Target(kind="labels", thresholds=[0.2, 0.5, 0.9])
 CASES = {
     "classes": Case(Target()),

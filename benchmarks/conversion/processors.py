@@ -5,7 +5,7 @@
 
 The judges are transformers' own processors (as `AutoImageProcessor` loads them), timm's `create_transform` and
 OpenCLIP's `image_transform`. Images are noise and a photograph, of sizes whose margins are odd and even, in RGB and
-grey. The difference is the greatest, in the units that a model takes; in levels, it is of 255. Where the sides are not
+gray. The difference is the greatest, in the units that a model takes; in levels, it is of 255. Where the sides are not
 whole patches, what a convolution leaves of theirs is compared.
 """
 
@@ -31,7 +31,7 @@ from transformers import AutoImageProcessor
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.vit import PLAIN_VIT, ViTConfig
-from megavit.data.augment import normalise
+from megavit.data.augment import normalize
 from megavit.data.decode.tensor import from_pillow
 from megavit.data.image_dataset import prepare
 from megavit.errors import BundleError
@@ -315,7 +315,7 @@ def prepared(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
     """Return the image as our model takes it, (C, height, width)."""
     pixels = from_pillow(image)
     size = preprocessing.size_for(pixels.shape[1], pixels.shape[2])
-    return normalise(prepare(pixels, size, preprocessing)[None], preprocessing)[0]
+    return normalize(prepare(pixels, size, preprocessing)[None], preprocessing)[0]
 
 
 def compare(case: Case, chosen: tuple[tuple[str, Image.Image], ...] | None = None) -> Row:

@@ -164,7 +164,7 @@ def served(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
     return np.array(rows)
 
 
-def quantised(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
+def quantized(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
     """The float32 answers of a bundle that may multiply 8-bit integers, which must be those that it gave before."""
     predictor = load(bundle, device="cpu")
     batches = [torch.stack([predictor.prepare(path) for path in images])]
@@ -186,7 +186,7 @@ WAYS: dict[str, Way] = {
     "OpenVINO": exported("openvino"),
     "torch.export": exported("torch"),
     "serve": served,
-    "quantise": quantised,
+    "quantize": quantized,
 }
 
 

@@ -26,14 +26,14 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.data.dataset import LabelledImages, Sample
+from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.decode.tensor import decode
 from megavit.data.image_dataset import prepare
 from megavit.data.image_dataset import to_device as send
 from megavit.data.workers import processors
 from megavit.train import data as feed_module
-from megavit.train.data import Feed
-from megavit.train.progress import Silent
+from megavit.train.data import TrainLoader
+from megavit.train.progress import NullReporter
 
 DIFFERENT = 64
 QUALITY = 90
@@ -76,13 +76,13 @@ class Limit:
         self.pool.map(decode_share, self.shares, chunksize=1)
 
 
-def feed_of(root: Path, paths: list[Path], height: int, width: int, side: int, workers: int) -> Feed:
+def feed_of(root: Path, paths: list[Path], height: int, width: int, side: int, workers: int) -> TrainLoader:
     names = [path.relative_to(root).as_posix() for path in paths]
     samples = tuple(Sample(name, i % 2, "train", height, width, 3, "") for i, name in enumerate(names))
-    images = LabelledImages(str(root), root, ("even", "odd"), samples, (), "all of it")
+    images = LabeledImages(str(root), root, ("even", "odd"), samples, (), "all of it")
     # As if there were no memory to keep them in.
     feed_module.free_memory = lambda: 0
-    return Feed(images, samples, Preprocessing(height=side, width=side, channels=3), workers, Silent())
+    return TrainLoader(images, samples, Preprocessing(height=side, width=side, channels=3), workers, NullReporter())
 
 
 def exhaust(batches: Iterable[object]) -> None:
@@ -90,7 +90,7 @@ def exhaust(batches: Iterable[object]) -> None:
         pass
 
 
-def to_device(feed: Feed, batch_size: int) -> None:
+def to_device(feed: TrainLoader, batch_size: int) -> None:
     for batch in feed.in_turn(batch_size):
         send(batch, torch.device("cuda"))
     torch.cuda.synchronize()

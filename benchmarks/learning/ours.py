@@ -13,15 +13,15 @@ from benchmarks.learning.fashion import load
 from megavit.config.recipe import Recipe
 from megavit.config.recipes import named_recipe
 from megavit.config.serialization import to_dict
-from megavit.data.dataset import LabelledImages, Sample
+from megavit.data.dataset import LabeledImages, Sample
 from megavit.predict.forward import logits_of
 from megavit.train.budget.measure import choose_by_time, measure
-from megavit.train.data import Feed
+from megavit.train.data import TrainLoader
 from megavit.train.loop import build
 from megavit.train.loop.build import VALIDATION_BATCH, batches_of, training_feed
 from megavit.train.loop.loop import Batch, Task, train_step
 from megavit.train.optim.optimizer import learning_rate
-from megavit.train.progress import Silent
+from megavit.train.progress import NullReporter
 from megavit.train.setup.resolve import resolve
 from megavit.train.state import TrainState
 
@@ -34,7 +34,7 @@ MEASURING_SECONDS = 3.0
 class Ours:
     """One run of MegaVit; its answers are those of the averaged weights, which a run ships."""
 
-    def __init__(self, name: str, asked: Recipe, state: TrainState, task: Task, feed: Feed) -> None:
+    def __init__(self, name: str, asked: Recipe, state: TrainState, task: Task, feed: TrainLoader) -> None:
         self.name, self.state, self.task = name, state, task
         self.batches = batches_of(feed, task, 0, ENDLESS)
         self.description: dict[str, Any] = to_dict(asked)
@@ -61,11 +61,11 @@ def step_at(progress: float, state: TrainState, task: Task, batch: Batch) -> flo
     return train_step(state, task, *batch, learning_rate(progress, 1.0, task.recipe.schedule), expected_steps)
 
 
-def fresh(recipe: Recipe) -> tuple[TrainState, Task, Feed]:
+def fresh(recipe: Recipe) -> tuple[TrainState, Task, TrainLoader]:
     """What the package prepares to train `recipe` on the training images, its automatic choices made."""
-    images = labelled()
+    images = labeled()
     state, task = build.fresh(resolve(recipe, images, CPU), images, CPU)
-    feed = training_feed(task, images, Silent())
+    feed = training_feed(task, images, NullReporter())
     precision, _ = measure(state, task, next(batches_of(feed, task, 0, 1)), MEASURING_SECONDS)
     return state, with_run(task, precision=precision), feed
 
@@ -79,12 +79,12 @@ def megavit(name: str, seed: int, minutes: float) -> Ours:
     """A run of the recipe that the package chooses for small pictures, with the model it chooses for the minutes."""
     recipe = named_recipe("small")
     recipe = replace(recipe, run=replace(recipe.run, seed=seed, minutes=minutes, device="cpu"))
-    choice = choose_by_time(recipe, labelled(), CPU, time.monotonic(), Silent())
+    choice = choose_by_time(recipe, labeled(), CPU, time.monotonic(), NullReporter())
     return Ours(name, recipe, *fresh(choice.recipe))
 
 
 @cache
-def labelled() -> LabelledImages:
+def labeled() -> LabeledImages:
     """Fashion-MNIST in the division of `fashion.load`, as the package reads a data set."""
     memory: dict[str, Tensor] = {}
     samples = []
@@ -95,4 +95,4 @@ def labelled() -> LabelledImages:
             channels, height, width = image.shape
             samples.append(Sample(name, label, split, height, width, channels, ""))
     division = "500 images of each class are kept for validation"
-    return LabelledImages("fashion-mnist", None, tuple(CLASSES), tuple(samples), (), division, memory)
+    return LabeledImages("fashion-mnist", None, tuple(CLASSES), tuple(samples), (), division, memory)

@@ -16,7 +16,7 @@ from vit_pytorch import ViT
 from benchmarks.learning.fashion import Split
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipes import small
-from megavit.data.augment import augment, normalise
+from megavit.data.augment import augment, normalize
 from megavit.predict.forward import logits_of
 from megavit.runtime.seeds import generator, seed_all
 
@@ -35,19 +35,19 @@ class PeerRecipe:
 
     Attributes:
         library: whose model.
-        optimiser: "adam", or "adamw" without decay on biases and norms, as timm's factory makes it.
+        optimizer: "adam", or "adamw" without decay on biases and norms, as timm's factory makes it.
         learning_rate: at its peak.
         schedule: shape of the way down to zero, after `warmup`.
         warmup: share in [0, 1) of the run.
         patch_size: pixels a side.
         augmentation: none, mirrored half of the time, or what megavit's recipe "small" does.
         fused_attention: PyTorch's kernel; vit-pytorch has only plain products.
-        fused_optimiser: PyTorch's fused kernel, which is not the default on a CPU.
+        fused_optimizer: PyTorch's fused kernel, which is not the default on a CPU.
         bfloat16: autocast.
     """
 
     library: Library
-    optimiser: Literal["adam", "adamw"] = "adamw"
+    optimizer: Literal["adam", "adamw"] = "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     schedule: Schedule = "linear"
@@ -55,7 +55,7 @@ class PeerRecipe:
     patch_size: int = 7
     augmentation: Augmentation = "none"
     fused_attention: bool = False
-    fused_optimiser: bool = True
+    fused_optimizer: bool = True
     bfloat16: bool = True
 
 
@@ -63,15 +63,15 @@ class PeerRecipe:
 DOCUMENTED: dict[Library, PeerRecipe] = {
     "vit-pytorch": PeerRecipe(
         library="vit-pytorch",
-        optimiser="adam",
+        optimizer="adam",
         learning_rate=3e-4,
         weight_decay=0.0,
         schedule="constant",
         warmup=0.0,
-        fused_optimiser=False,
+        fused_optimizer=False,
     ),
     "timm": PeerRecipe(
-        library="timm", schedule="cosine", augmentation="flip", fused_attention=True, fused_optimiser=False
+        library="timm", schedule="cosine", augmentation="flip", fused_attention=True, fused_optimizer=False
     ),
 }
 
@@ -84,7 +84,7 @@ class Peer:
         self.steps = 0
         seed_all(seed)
         self.model = build(recipe)
-        self.optimiser = make_optimiser(self.model, recipe)
+        self.optimizer = make_optimizer(self.model, recipe)
         self.order = torch.empty(0, dtype=torch.long)
         self.description: dict[str, Any] = asdict(recipe)
         self.chosen: dict[str, Any] = {}
@@ -94,15 +94,15 @@ class Peer:
         seed_all(self.seed, self.steps)
         images, labels = self.batch()
         inputs = vary(images, self.recipe.augmentation)
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = rate_at(progress, self.recipe)
         self.model.train()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.recipe.bfloat16):
             logits = self.model(inputs)
         loss = F.cross_entropy(logits.float(), labels)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimiser.step()
+        self.optimizer.step()
         self.steps += 1
 
     def batch(self) -> Split:
@@ -150,9 +150,9 @@ def build(recipe: PeerRecipe) -> nn.Module:
         timm.layers.set_fused_attn(before)
 
 
-def make_optimiser(model: nn.Module, recipe: PeerRecipe) -> torch.optim.Optimizer:
-    fused = recipe.fused_optimiser or None
-    if recipe.optimiser == "adam":
+def make_optimizer(model: nn.Module, recipe: PeerRecipe) -> torch.optim.Optimizer:
+    fused = recipe.fused_optimizer or None
+    if recipe.optimizer == "adam":
         return torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=fused)
     groups = timm.optim.param_groups_weight_decay(model, recipe.weight_decay)
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=fused)
@@ -170,7 +170,7 @@ def rate_at(progress: float, recipe: PeerRecipe) -> float:
 def vary(images: Tensor, augmentation: Augmentation) -> Tensor:
     """uint8 (B, 1, 28, 28) to the model's input, varied."""
     if augmentation == "ours":
-        return normalise(augment(images, PIXELS, small().augment), PIXELS)
+        return normalize(augment(images, PIXELS, small().augment), PIXELS)
     if augmentation == "flip":
         images = torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images.flip(3), images)
-    return normalise(images, PIXELS)
+    return normalize(images, PIXELS)

@@ -28,7 +28,7 @@ from megavit.errors import TrainingError
 from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file
-from megavit.train.data import Feed
+from megavit.train.data import TrainLoader
 from megavit.train.loop.loop import Task
 from megavit.train.report.figures import png
 from megavit.train.state import TrainState
@@ -82,14 +82,14 @@ def config_of(trial: Trial) -> ViTConfig:
     )
 
 
-def val_loss(trial: Trial, task: Task, feed: Feed, steps: int) -> float | None:
+def val_loss(trial: Trial, task: Task, feed: TrainLoader, steps: int) -> float | None:
     """Mean negative log-likelihood of the validation images after `steps` steps; None where the run diverged."""
     task = replace(with_run(task, batch_size=trial.batch_size), batch_size=trial.batch_size)
-    optimiser = task.recipe.optimiser
-    optimiser = replace(optimiser, learning_rate=optimiser.learning_rate * trial.factor)
-    task = replace(task, recipe=replace(task.recipe, optimiser=optimiser))
+    optimizer = task.recipe.optimizer
+    optimizer = replace(optimizer, learning_rate=optimizer.learning_rate * trial.factor)
+    task = replace(task, recipe=replace(task.recipe, optimizer=optimizer))
     seed_all(task.recipe.run.seed)
-    run = Ours("", task.recipe, TrainState.fresh(MegaVit.from_config(config_of(trial)), optimiser), task, feed)
+    run = Ours("", task.recipe, TrainState.fresh(MegaVit.from_config(config_of(trial)), optimizer), task, feed)
     try:
         for step in range(steps):
             run.step((step + 0.5) / steps)
@@ -121,7 +121,7 @@ def main() -> None:
         write_results(arguments.out, results)
         sys.stdout.write(f"{trial}: {'diverged' if loss is None else f'{loss:.4f}'}\n")
         sys.stdout.flush()
-    write_file(arguments.picture, png(plot(results["runs"], recipe.optimiser.learning_rate)))
+    write_file(arguments.picture, png(plot(results["runs"], recipe.optimizer.learning_rate)))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ BELOW_LOWEST_END = 0.06
 MINUTES = (1.0, 2.0, 5.0, 10.0)
 TICKS = (10, 30, 60, 120, 300, 600)
 OURS = "megavit"
-COLOURS = (LIGHT.accent, "#c2571a", "#2e8b57", "#e3a87f", "#9bc8ad", "#7d5ba6", "#8a8f98")
+COLORS = (LIGHT.accent, "#c2571a", "#2e8b57", "#e3a87f", "#9bc8ad", "#7d5ba6", "#8a8f98")
 
 
 class Curve(NamedTuple):
@@ -119,15 +119,15 @@ def plot(curves: Curves) -> Figure:
     axes.set_facecolor(LIGHT.paper)
     bottom = min(curve.medians[-1] for of_budgets in curves.values() for curve in of_budgets) - BELOW_LOWEST_END
     first_shown = min(reached(of_budgets, bottom) or 1.0 for of_budgets in curves.values())
-    for colour, (name, of_budgets) in zip(COLOURS, curves.items(), strict=False):
+    for color, (name, of_budgets) in zip(COLORS, curves.items(), strict=False):
         *shorter, longest = of_budgets
         for curve in shorter:
-            axes.plot(curve.marks, curve.medians, color=colour, linewidth=1.0, alpha=0.6)
-        axes.plot(longest.marks, longest.medians, color=colour, linewidth=2.0, label=name)
+            axes.plot(curve.marks, curve.medians, color=color, linewidth=1.0, alpha=0.6)
+        axes.plot(longest.marks, longest.medians, color=color, linewidth=2.0, label=name)
         low, high = [min(seeds) for seeds in longest.accuracies], [max(seeds) for seeds in longest.accuracies]
-        axes.fill_between(longest.marks, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(longest.marks, low, high, color=color, alpha=0.15, linewidth=0)
         ends = [(curve.marks[-1], curve.medians[-1]) for curve in of_budgets]
-        axes.plot(*zip(*ends, strict=True), "o", color=colour, markersize=4)
+        axes.plot(*zip(*ends, strict=True), "o", color=color, markersize=4)
     axes.set_xscale("log")
     axes.set_xticks(TICKS, [f"{seconds} s" if seconds < 60 else f"{seconds // 60} min" for seconds in TICKS])
     axes.xaxis.set_minor_locator(NullLocator())

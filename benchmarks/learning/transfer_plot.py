@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TICKS = (0.2, 0.3, 0.4, 0.5, 0.7, 1, 1.5, 2, 3, 5)
-COLOURS = ("#8fb8ea", LIGHT.accent, "#12305f")
+COLORS = ("#8fb8ea", LIGHT.accent, "#12305f")
 Trial = dict[str, Any]
 
 PANELS: dict[str, tuple[str, Callable[[Trial], bool]]] = {
@@ -31,15 +31,15 @@ def plot(runs: list[dict[str, Any]], default_rate: float) -> Figure:
     for axes, (title, (what, belongs)) in zip(figure.subplots(1, 3, sharey=True), PANELS.items(), strict=True):
         shown = [run for run in runs if belongs(run["trial"])]
         axes.axvline(default_rate, color=LIGHT.muted, linewidth=1.0, linestyle=":")
-        for colour, value in zip(COLOURS, sorted({run["trial"][what] for run in shown}), strict=False):
+        for color, value in zip(COLORS, sorted({run["trial"][what] for run in shown}), strict=False):
             points = sorted(
                 (run["trial"]["factor"] * default_rate, run["val_loss"]) for run in shown if run["trial"][what] == value
             )
             sound = [(rate, loss) for rate, loss in points if loss is not None]
             lost = [rate for rate, loss in points if loss is None]
             if sound:
-                axes.plot(*zip(*sound, strict=True), "o-", color=colour, markersize=4, label=str(value))
-            axes.plot(lost, [top] * len(lost), "x", color=colour)
+                axes.plot(*zip(*sound, strict=True), "o-", color=color, markersize=4, label=str(value))
+            axes.plot(lost, [top] * len(lost), "x", color=color)
         axes.set_title(title, loc="left", color=LIGHT.ink, fontsize=10)
         _style(axes)
         axes.set_ylim(bottom, top * 1.05)

@@ -1,7 +1,7 @@
 """zetascale's `MegaVit` by its arithmetic and with its names: zetascale itself cannot be installed beside us.
 
 Pooled by the class token, without dropout. One norm before every layer and after the last takes the stream's place;
-keys and values are normalised per head.
+keys and values are normalized per head.
 """
 
 import torch

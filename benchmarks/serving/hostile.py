@@ -32,9 +32,9 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(width: int, height: int, rows: bytes, depth: int = 8, colour: int = 0, extra: bytes = b"") -> bytes:
+def png(width: int, height: int, rows: bytes, depth: int = 8, color: int = 0, extra: bytes = b"") -> bytes:
     """A PNG that says what it is told to, true or not."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     body = chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
 
@@ -48,7 +48,7 @@ def tiff(entries: dict[int, tuple[int, int, int]], after: bytes = b"", following
 
 
 def plain_tiff(width: int, height: int, compression: int, length: int, offset: int = 200) -> dict[int, Any]:
-    """Entries of a grey picture of 8 bits in one strip."""
+    """Entries of a gray picture of 8 bits in one strip."""
     return {
         256: (4, 1, width),
         257: (4, 1, height),
@@ -63,7 +63,7 @@ def plain_tiff(width: int, height: int, compression: int, length: int, offset: i
 
 
 def tiled_tiff(width: int, height: int, compression: int, side: int, length: int) -> dict[int, Any]:
-    """Entries of a grey picture of 8 bits in one tile."""
+    """Entries of a gray picture of 8 bits in one tile."""
     plain = plain_tiff(width, height, compression, length)
     tile = {322: (4, 1, side), 323: (4, 1, side), 324: (4, 1, 200), 325: (4, 1, length)}
     return {tag: entry for tag, entry in plain.items() if tag not in (273, 278, 279)} | tile
@@ -125,7 +125,7 @@ def _bombs() -> dict[str, bytes]:
         "PNG of 50,000 × 50,000": png(50_000, 50_000, zeros),
         "PNG of 7,000 × 7,000, honest": png(7_000, 7_000, bytes(7_001 * 7_000)),
         "PNG just above 50 million pixels": png(7_072, 7_072, bytes(7_073 * 7_072)),
-        "PNG of 16 bits a channel, 6,000 × 6,000": png(6_000, 6_000, bytes(36_001 * 6_000), depth=16, colour=2),
+        "PNG of 16 bits a channel, 6,000 × 6,000": png(6_000, 6_000, bytes(36_001 * 6_000), depth=16, color=2),
         "PNG of 2 × 30,000": png(2, 30_000, bytes(90_000)),
         "PNG with a text that unpacks to 64 MiB": png(
             1, 1, b"\0\0", extra=chunk(b"zTXt", b"Comment\0\0" + zlib.compress(zeros, 9))
@@ -226,7 +226,7 @@ def _odd() -> dict[str, bytes]:
         "JPEG with a false profile": encode(image, "JPEG", icc_profile=b"no profile " * 99),
         "JPEG of CMYK": encode(image.convert("CMYK"), "JPEG"),
         "JPEG, then 1 MiB of noise": encode(image, "JPEG") + np.random.default_rng(2).bytes(2**20),
-        "PNG of 16-bit grey": encode(deep, "PNG"),
+        "PNG of 16-bit gray": encode(deep, "PNG"),
         "PNG with a palette and opacity": encode(clear.quantize(16), "PNG"),
         "PNG that moves": encode(image, "PNG", save_all=True, append_images=[image.rotate(90)] * 9),
         "WebP that moves": encode(image, "WEBP", save_all=True, append_images=[image.rotate(90)] * 9),

@@ -139,7 +139,7 @@ async def hostile(server: Served) -> dict[str, Any]:
 
 async def large(server: Served) -> dict[str, Any]:
     """Many at once just below the limit of pixels: decoded one at a time, so that memory is bounded."""
-    image = png(7_000, 7_000, bytes(21_001 * 7_000), colour=2)
+    image = png(7_000, 7_000, bytes(21_001 * 7_000), color=2)
     async with Client(server.port) as client:
         replies = await asyncio.gather(*(client.ask(request("/predict", image)) for _ in range(LARGE)))
     return {"statuses": statuses(replies), "slowest_ms": milliseconds(max(one.done - one.sent for one in replies))}

@@ -30,13 +30,13 @@ def real_images() -> list[bytes]:
     found = []
     for place, pixels in enumerate(load_sample_images().images):
         image = Image.fromarray(pixels).resize((160 - 32 * place, 107))
-        grey, clear = image.convert("L"), image.convert("RGBA")
-        clear.putalpha(grey)
+        gray, clear = image.convert("L"), image.convert("RGBA")
+        clear.putalpha(gray)
         found += [
             encode(image, "JPEG"),
             encode(image, "JPEG", progressive=True, subsampling=0),
             encode(image.convert("CMYK"), "JPEG"),
-            encode(grey, "JPEG", exif=_turned(6)),
+            encode(gray, "JPEG", exif=_turned(6)),
             encode(image, "MPO", save_all=True, append_images=[image]),
             encode(image, "PNG"),
             encode(clear, "PNG"),
@@ -48,9 +48,9 @@ def real_images() -> list[bytes]:
             encode(image, "BMP"),
             encode(image.quantize(32), "BMP"),
             encode(image, "PPM"),
-            encode(grey.convert("1"), "PPM"),
+            encode(gray.convert("1"), "PPM"),
             *(encode(image, "TIFF", compression=one) for one in ("raw", "tiff_lzw", "tiff_adobe_deflate", "jpeg")),
-            encode(grey.convert("1"), "TIFF", compression="group4"),
+            encode(gray.convert("1"), "TIFF", compression="group4"),
             npy("|u1", str((image.height, image.width, 3)), image.tobytes()),
         ]
         if "AVIF" in Image.SAVE:

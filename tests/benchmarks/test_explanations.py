@@ -11,15 +11,15 @@ from tests.weights.bundles import make_bundle, make_model
 
 
 def test_maps_of_a_model_that_looks_at_one_patch_gain_and_do_not_look_like_a_fresh_models() -> None:
-    # A grey picture all over but for the bright patch, so that its contrast finds it too.
+    # A gray picture all over but for the bright patch, so that its contrast finds it too.
     found = compare(looking_for_brightness("cls", PLAIN_VIT), bright_at(*range(ROWS * COLUMNS)), Target())
     assert list(found) == ["integrated_gradients", "relevance", "rollout", "contrast"]
     for row in found.values():
         assert row["deletion"] < row["random"] < row["insertion"]
         for gain in (row["deletion_gain"], row["insertion_gain"]):
             assert 0 < gain["low"] <= gain["value"] <= gain["high"]
-    assert found["contrast"]["learnt_nothing"] is None
-    assert abs(found["relevance"]["learnt_nothing"]["value"]) < 0.5
+    assert found["contrast"]["learned_nothing"] is None
+    assert abs(found["relevance"]["learned_nothing"]["value"]) < 0.5
 
 
 def test_contrast_is_the_distance_from_the_fill() -> None:

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks.stability_plot import COLOURS, STABLE, chosen, highest_stable, table
+from benchmarks.stability_plot import COLORS, STABLE, chosen, highest_stable, table
 
 ROOT = Path(__file__).parents[2]
 NORMED, WITHOUT = "MegaVit", "MegaVit without QK-norm"
 
 
 def run(design: str, rate: float, loss: float | None, seed: int = 0) -> dict[str, Any]:
-    trial = {"design": design, "rate": rate, "seed": seed, "width": 64, "depth": 4, "optimiser": "adamw"}
+    trial = {"design": design, "rate": rate, "seed": seed, "width": 64, "depth": 4, "optimizer": "adamw"}
     return {"trial": trial, "loss": loss, "attention_logit": 1.0}
 
 
@@ -32,8 +32,8 @@ def test_of_several_seeds_the_median_counts_each_by_the_best_loss_of_all_designs
 
 
 def test_a_sweep_that_is_not_finished_has_no_row():
-    runs = [run(design, rate, 0.5) for design in COLOURS for rate in (1, 2)]
-    assert table(runs) == [("adamw", 4, 64, dict.fromkeys(COLOURS, 2))]
+    runs = [run(design, rate, 0.5) for design in COLORS for rate in (1, 2)]
+    assert table(runs) == [("adamw", 4, 64, dict.fromkeys(COLORS, 2))]
     assert table(runs[:-1]) == []
 
 
@@ -44,15 +44,15 @@ def runs() -> list[dict[str, Any]]:
 
 def test_the_document_has_the_rates_that_were_measured(runs):
     told = (ROOT / "docs/stability.md").read_text()
-    for optimiser, depth, width, rates in table(runs):
-        row = [f"{optimiser}, {depth} layers", str(width), *(f"{rate:g}" for rate in rates.values() if rate)]
+    for optimizer, depth, width, rates in table(runs):
+        row = [f"{optimizer}, {depth} layers", str(width), *(f"{rate:g}" for rate in rates.values() if rate)]
         assert f"| {' | '.join(row)} |" in told
 
 
 def test_with_the_norm_rates_several_times_as_high_are_stable_and_at_low_ones_it_is_no_better(runs):
-    for optimiser, depth, width, rates in table(runs):
+    for optimizer, depth, width, rates in table(runs):
         normed, without = rates[NORMED], rates[WITHOUT]
-        assert normed and without and normed >= 4 * without, (optimiser, depth, width)
-        lowest = [chosen(runs, optimiser=optimiser, depth=depth, width=width, design=one) for one in (NORMED, WITHOUT)]
+        assert normed and without and normed >= 4 * without, (optimizer, depth, width)
+        lowest = [chosen(runs, optimizer=optimizer, depth=depth, width=width, design=one) for one in (NORMED, WITHOUT)]
         best = [min(one["loss"] for one in some) for some in lowest]
         assert best[0] > 0.95 * best[1]

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from megavit.config.target import TargetKind
 from megavit.data.byte_range import digest
-from megavit.data.dataset import LabelledImages, Sample, Skipped, TargetValue
+from megavit.data.dataset import LabeledImages, Sample, Skipped, TargetValue
 
 
 def scene(seed: int, side: int = 48, channels: int = 3) -> Tensor:
@@ -20,7 +20,7 @@ def scene(seed: int, side: int = 48, channels: int = 3) -> Tensor:
     return (whole[0].clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def labelled(
+def labeled(
     pictures: Sequence[Tensor],
     targets: Sequence[TargetValue] | None = None,
     splits: Sequence[str] | None = None,
@@ -29,7 +29,7 @@ def labelled(
     target: TargetKind = "classes",
     names: Sequence[str] | None = None,
     skipped: Sequence[Skipped] = (),
-) -> LabelledImages:
+) -> LabeledImages:
     """A set of pictures (C, H, W); by default all are cats to train on."""
     names = names or [f"{place:04}.png" for place in range(len(pictures))]
     targets = targets or [0] * len(pictures)
@@ -41,9 +41,9 @@ def labelled(
         for name, picture, value, split in zip(names, pictures, targets, splits, strict=True)
     )
     memory = dict(zip(names, pictures, strict=True))
-    return LabelledImages("set", None, tuple(classes), samples, tuple(skipped), "as given", memory, target)
+    return LabeledImages("set", None, tuple(classes), samples, tuple(skipped), "as given", memory, target)
 
 
 def sized(count: int, *, split: str = "train", height: int = 40, width: int = 40, channels: int = 3) -> list[Sample]:
-    """Samples of the class 0, by default of 40 × 40 in colour to train on."""
+    """Samples of the class 0, by default of 40 × 40 in color to train on."""
     return [Sample(f"{place}", 0, split, height, width, channels, f"{place}") for place in range(count)]

@@ -10,11 +10,10 @@ from megavit.check.check import check
 from megavit.check.finding import KINDS, Finding, worst_first
 from megavit.check.label_issues import Answers
 from megavit.check.page import SHOWN, TOGETHER, checked_page
-from megavit.check.write_report import COLUMNS, checked_csv
-from megavit.check.write_report import PAGE, TABLE, check_place, write_checked
+from megavit.check.write_report import COLUMNS, PAGE, TABLE, check_place, checked_csv, write_checked
 from megavit.data.dataset import Skipped
 from megavit.errors import OutputError
-from tests.check.sets import labelled, scene
+from tests.check.sets import labeled, scene
 
 NASTY = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a\nb", "\udc80.png", "{{ 7 * 7 }}", "猫"]
 
@@ -35,7 +34,7 @@ def faulty():
     splits = ["train"] * 30
     splits[1] = "test"
     names = [NASTY[place] if place < len(NASTY) else f"{place}.png" for place in range(30)]
-    return labelled(
+    return labeled(
         pictures, targets, splits, classes=NASTY[:2], names=names, skipped=[Skipped("\udcff.jpg", "an empty file")]
     )
 
@@ -67,7 +66,7 @@ def test_all_is_found_the_worst_first(checked):
 
 
 def test_a_sound_set_has_no_serious_finding():
-    images = labelled([scene(seed) for seed in range(40)], [place % 2 for place in range(40)])
+    images = labeled([scene(seed) for seed in range(40)], [place % 2 for place in range(40)])
     checked = check(images, None, quiet)
     assert checked.findings == [] and not checked.serious and checked.judged is None
 
@@ -125,14 +124,14 @@ def test_a_pair_is_shown_side_by_side(checked):
 
 
 def test_the_page_says_why_labels_were_not_judged_and_when_nothing_was_found():
-    images = labelled([scene(seed) for seed in range(40)], [place % 2 for place in range(40)])
+    images = labeled([scene(seed) for seed in range(40)], [place % 2 for place in range(40)])
     text = checked_page(check(images, None, quiet), "there is <no> time").decode()
     assert "there is &lt;no&gt; time" in text and "Nothing was found that is wrong" in text
 
 
 def test_the_page_stays_short_where_much_is_wrong():
     pictures = [torch.full((1, 8, 8), 7, dtype=torch.uint8)] * 50 + [scene(0), scene(1)]
-    checked = check(labelled([*pictures[:30], *(scene(s) for s in range(2, 12))]), None, quiet)
+    checked = check(labeled([*pictures[:30], *(scene(s) for s in range(2, 12))]), None, quiet)
     text = checked_page(checked, "").decode()
     blank = text.split('<section id="blank">')[1].split("</section>")[0]
     assert blank.count("<img") == SHOWN and f"{30 - SHOWN} more in check.csv" in blank
@@ -140,7 +139,7 @@ def test_the_page_stays_short_where_much_is_wrong():
 
 
 def test_a_large_group_of_copies_shows_a_few():
-    text = checked_page(check(labelled([scene(0)] * 30 + [scene(1)]), None, quiet), "").decode()
+    text = checked_page(check(labeled([scene(0)] * 30 + [scene(1)]), None, quiet), "").decode()
     copies = text.split('<section id="copy">')[1].split("</section>")[0]
     assert copies.count("<img") == TOGETHER and f"and {30 - TOGETHER} more" in copies
 

@@ -1,12 +1,12 @@
 from dataclasses import replace
 
 from megavit.check.quick_checks import class_findings
-from tests.check.sets import labelled, scene, sized
+from tests.check.sets import labeled, scene, sized
 
 
 def found(cats, dogs, split="train", **changes):
     samples = (*sized(cats), *(replace(one, target=1) for one in sized(dogs)))
-    images = replace(labelled([scene(0)]), samples=samples, **changes)
+    images = replace(labeled([scene(0)]), samples=samples, **changes)
     return [(one.kind, one.sentence, one.score) for one in class_findings(images)]
 
 
@@ -23,12 +23,12 @@ def test_a_small_class_is_few_and_makes_the_set_uneven():
 
 def test_a_class_missing_from_a_split_is_told_and_an_empty_split_is_not():
     samples = (*sized(30), *(replace(one, target=1) for one in sized(30)), *sized(5, split="test"))
-    (missing,) = class_findings(replace(labelled([scene(0)]), samples=samples))
+    (missing,) = class_findings(replace(labeled([scene(0)]), samples=samples))
     assert (missing.kind, missing.sentence) == ("missing", "test has no image of 1 of 2: dog")
 
 
 def test_labels_are_uneven_by_nature_and_scores_have_no_classes():
     samples = (*(replace(one, target=(0,)) for one in sized(300)), *(replace(one, target=(0, 1)) for one in sized(12)))
-    assert class_findings(replace(labelled([scene(0)]), samples=samples, target="labels")) == []
+    assert class_findings(replace(labeled([scene(0)]), samples=samples, target="labels")) == []
     scores = (replace(sized(1)[0], target=1.0),)
-    assert class_findings(replace(labelled([scene(0)]), samples=scores, target="score", classes=())) == []
+    assert class_findings(replace(labeled([scene(0)]), samples=scores, target="score", classes=())) == []

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from megavit.check.confident_learning import calibrated, counted_as, doubts, usual_confidence
 
-# Six images of each of two classes, of which the last of the first one was labelled wrongly.
+# Six images of each of two classes, of which the last of the first one was labeled wrongly.
 LABELS = torch.tensor([0] * 6 + [1] * 6)
 OWN = torch.tensor([0.9, 0.8, 0.9, 0.8, 0.9, 0.1, 0.7, 0.6, 0.7, 0.6, 0.7, 0.6])
 SHARES = torch.where(torch.arange(2) == LABELS[:, None], OWN[:, None], 1 - OWN[:, None])

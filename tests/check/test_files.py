@@ -2,11 +2,11 @@ from megavit.check.files import HARMLESS, file_findings
 from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import Skipped
 from megavit.data.load import read_data
-from tests.check.sets import labelled, scene
+from tests.check.sets import labeled, scene
 
 
 def kinds(*skipped):
-    return [(one.kind, one.images) for one in file_findings(labelled([scene(0)], skipped=skipped))]
+    return [(one.kind, one.images) for one in file_findings(labeled([scene(0)], skipped=skipped))]
 
 
 def test_a_damaged_image_is_serious_and_a_text_beside_it_is_not():

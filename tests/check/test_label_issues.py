@@ -2,14 +2,14 @@ import torch
 from torch.nn import functional as F
 
 from megavit.check.label_issues import Answers, judge_labels
-from tests.check.sets import labelled, scene
+from tests.check.sets import labeled, scene
 
 CLASSES = ("ant", "bee", "cow")
 LABELS = [place % 3 for place in range(90)]
 
 
 def judged(shares, labels=LABELS):
-    images = labelled([scene(0, side=8)] * len(labels), labels, classes=CLASSES)
+    images = labeled([scene(0, side=8)] * len(labels), labels, classes=CLASSES)
     return judge_labels(images, Answers(shares, torch.arange(len(labels)), "a judge"))
 
 
@@ -25,7 +25,7 @@ def test_wrong_labels_are_found_with_their_likelier_class_the_surest_first():
         ("label", "0004.png", "bee"),
         ("label", "0008.png", "cow"),
     ]
-    assert answer.findings[0].sentence.startswith("labelled cow, looks like bee: ")
+    assert answer.findings[0].sentence.startswith("labeled cow, looks like bee: ")
     assert answer.agreement == 88 / 90 and answer.images == 90
 
 
@@ -43,7 +43,7 @@ def test_classes_taken_for_each_other_look_alike():
 
 
 def test_places_say_which_images_were_judged():
-    images = labelled([scene(0, side=8)] * 90, LABELS, classes=CLASSES)
+    images = labeled([scene(0, side=8)] * 90, LABELS, classes=CLASSES)
     wrong = LABELS[30:]
     shares = sure_of(wrong)
     shares[0] = torch.tensor([0.01, 0.98, 0.01])

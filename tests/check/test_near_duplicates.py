@@ -19,13 +19,13 @@ from megavit.check.near_duplicates import (
 )
 from megavit.check.neighbors import NeighborIndex
 from megavit.check.thumbnails import look_at
-from tests.check.sets import labelled, scene
+from tests.check.sets import labeled, scene
 
 SCENES = [scene(seed) for seed in range(60)]
 
 
 def pairs_of(pictures):
-    looks = look_at(labelled(pictures))
+    looks = look_at(labeled(pictures))
     return {(one, other): score for one, other, score in near_pairs(looks, torch.ones(len(pictures), dtype=torch.bool))}
 
 
@@ -50,7 +50,7 @@ def test_copies_are_found_however_they_were_changed():
         "larger": image.resize((90, 90), Image.Resampling.BICUBIC),
         "cropped": image.resize(image.size, Image.Resampling.BICUBIC, (2, 1, 46, 46)),
         "brighter": ImageEnhance.Brightness(image).enhance(1.2),
-        "grey": image.convert("L").convert("RGB"),
+        "gray": image.convert("L").convert("RGB"),
         "mirrored": image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
     }
     for what, copy in changed.items():
@@ -68,7 +68,7 @@ def test_two_images_alone_and_images_of_one_shade_are_no_trouble():
 
 
 def test_only_the_images_asked_for_are_compared():
-    looks = look_at(labelled([SCENES[0], SCENES[0] // 2 * 2, SCENES[1]]))
+    looks = look_at(labeled([SCENES[0], SCENES[0] // 2 * 2, SCENES[1]]))
     assert [pair[:2] for pair in near_pairs(looks, torch.tensor([True, True, True]))] == [(0, 1)]
     assert near_pairs(looks, torch.tensor([True, False, True])) == []
 
@@ -76,8 +76,8 @@ def test_only_the_images_asked_for_are_compared():
 def test_the_cosines_are_orthonormal_and_a_mirror_image_is_described_by_other_signs():
     basis = cosines()
     torch.testing.assert_close(basis @ basis.T, torch.eye(FREQUENCIES), atol=1e-5, rtol=0)
-    grey = torch.stack([scene(seed, side=32, channels=1)[0] for seed in range(8)])
-    both = descriptions(torch.cat([grey, grey.flip(2)]))
+    gray = torch.stack([scene(seed, side=32, channels=1)[0] for seed in range(8)])
+    both = descriptions(torch.cat([gray, gray.flip(2)]))
     torch.testing.assert_close(mirror(both[:8]), both[8:], atol=1e-5, rtol=0)
 
 
@@ -96,12 +96,12 @@ def test_candidates_are_pairs_of_different_images_each_once(seed, count):
 def test_the_usual_error_is_large_among_different_pictures_and_small_among_like_ones():
     random = torch.Generator().manual_seed(0)
     like = [(SCENES[0].float() + 9 * torch.randn(SCENES[0].shape, generator=random)).clamp(0, 255) for _ in range(40)]
-    looks = look_at(labelled([*(one.to(torch.uint8) for one in like), *SCENES[1:]]))
-    described = descriptions(looks.grey)
-    found = usual_errors(looks.grey, described, torch.arange(99), NeighborIndex(described))
+    looks = look_at(labeled([*(one.to(torch.uint8) for one in like), *SCENES[1:]]))
+    described = descriptions(looks.gray)
+    found = usual_errors(looks.gray, described, torch.arange(99), NeighborIndex(described))
     assert found[:40].max() < 0.2 < 0.5 < found[40:].min()
     assert found.min() >= torch.tensor(LEAST_USUAL) and found.max() <= 1
-    few = usual_errors(looks.grey[: OTHERS[-1]], described[: OTHERS[-1]], torch.arange(5), NeighborIndex(described))
+    few = usual_errors(looks.gray[: OTHERS[-1]], described[: OTHERS[-1]], torch.arange(5), NeighborIndex(described))
     assert few.tolist() == [1.0] * 5  # too few to tell
 
 

@@ -6,10 +6,10 @@ from sklearn.datasets import load_digits
 
 from megavit.check.label_issues import judge_labels
 from megavit.check.probe import LEAST, probe_answers
-from megavit.data.dataset import LabelledImages, Row
+from megavit.data.dataset import LabeledImages, Row
 from megavit.errors import DataError
 from megavit.predict.predictor import load
-from tests.check.sets import labelled
+from tests.check.sets import labeled
 from tests.weights.bundles import make_bundle
 
 COUNT = 120
@@ -25,7 +25,7 @@ def predictor(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def zeros_and_ones() -> LabelledImages:
+def zeros_and_ones() -> LabeledImages:
     """Digits 0 and 1, of which the first two have each other's label."""
     pixels, labels = load_digits(n_class=2, return_X_y=True)
     pictures = [
@@ -33,7 +33,7 @@ def zeros_and_ones() -> LabelledImages:
     ]
     targets = [int(label) for label in labels[:COUNT]]
     targets[0], targets[1] = targets[1], targets[0]
-    return labelled(pictures, targets, classes=("0", "1"))
+    return labeled(pictures, targets, classes=("0", "1"))
 
 
 def test_embeddings_of_any_model_tell_wrong_labels(predictor, zeros_and_ones):

@@ -2,19 +2,19 @@ from dataclasses import replace
 
 from megavit.check.quick_checks import MOST_LINES, quick_findings, warnings_of
 from megavit.data.dataset import Skipped
-from tests.check.sets import labelled, scene, sized
+from tests.check.sets import labeled, scene, sized
 
 
 def test_the_worst_comes_first():
     samples = (*sized(60), *(replace(one, target=1) for one in sized(3)))
-    images = replace(labelled([scene(0)]), samples=samples, skipped=(Skipped("a.png", "an empty file"),))
+    images = replace(labeled([scene(0)]), samples=samples, skipped=(Skipped("a.png", "an empty file"),))
     kinds = [one.kind for one in quick_findings(images)]
     assert kinds == ["conflict"] * 3 + ["unreadable"] + ["copy"] * 3 + ["few", "imbalance"]
 
 
 def test_a_run_tells_at_most_three_lines_and_nothing_where_all_is_well():
     even = (*sized(60), *(replace(one, target=1, digest=f"b{one.digest}") for one in sized(60)))
-    images = replace(labelled([scene(0)]), samples=even)
+    images = replace(labeled([scene(0)]), samples=even)
     assert warnings_of(images) == []
     leaked = replace(even[0], name="again", split="test")
     leak, missing = warnings_of(replace(images, samples=(*even, leaked)))
@@ -28,4 +28,4 @@ def test_a_run_tells_at_most_three_lines_and_nothing_where_all_is_well():
 
 def test_no_image_is_opened_however_many_there_are():
     samples = tuple(replace(one, target=place % 2) for place, one in enumerate(sized(70_000)))
-    assert quick_findings(replace(labelled([scene(0)]), samples=samples, memory={})) == []
+    assert quick_findings(replace(labeled([scene(0)]), samples=samples, memory={})) == []

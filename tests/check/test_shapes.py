@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 
 from megavit.check.quick_checks import shape_findings, shapes_of
-from tests.check.sets import labelled, scene, sized
+from tests.check.sets import labeled, scene, sized
 
 
 def kinds(samples):
-    images = replace(labelled([scene(0)]), samples=tuple(samples))
+    images = replace(labeled([scene(0)]), samples=tuple(samples))
     return [(one.kind, one.images) for one in shape_findings(images)]
 
 
@@ -34,7 +34,7 @@ def test_what_differs_is_told(odd, kind):
     assert kinds(samples) == [(kind, ("3",))]
 
 
-def test_grey_and_colour_half_and_half_is_a_part_of_the_set():
+def test_gray_and_color_half_and_half_is_a_part_of_the_set():
     assert kinds([*sized(50), *sized(50, channels=1)]) == []
     assert len(kinds([*sized(97, channels=1), *sized(3)])) == 3
 

@@ -1,16 +1,16 @@
 import torch
 
 from megavit.check.thumbnails import SIDE, flat_findings, look_at
-from tests.check.sets import labelled, scene
+from tests.check.sets import labeled, scene
 
 
-def test_looks_are_grey_and_empty_ones_are_told():
+def test_looks_are_gray_and_empty_ones_are_told():
     flat = [torch.full((3, 20, 30), value, dtype=torch.uint8) for value in (0, 128, 255)]
     almost = flat[1].clone()
     almost[:, :10] += 4
-    images = labelled([*flat, almost, scene(0), scene(1, channels=1)])
+    images = labeled([*flat, almost, scene(0), scene(1, channels=1)])
     looks = look_at(images)
-    assert looks.grey.shape == (6, SIDE, SIDE) and looks.grey.dtype == torch.uint8
+    assert looks.gray.shape == (6, SIDE, SIDE) and looks.gray.dtype == torch.uint8
     assert looks.flat.tolist() == [True, True, True, True, False, False]
     assert [(one.kind, *one.images) for one in flat_findings(images, looks)] == [
         ("blank", f"{place:04}.png") for place in range(4)
@@ -20,12 +20,12 @@ def test_looks_are_grey_and_empty_ones_are_told():
 
 def test_images_of_many_channels_are_seen_as_their_mean():
     picture = torch.stack([scene(0, channels=1)[0], torch.zeros(48, 48, dtype=torch.uint8)])
-    looks = look_at(labelled([picture, picture]))
-    alone = look_at(labelled([picture[:1], picture[:1]]))
-    assert (looks.grey.float() - alone.grey.float() / 2).abs().max() <= 1
+    looks = look_at(labeled([picture, picture]))
+    alone = look_at(labeled([picture[:1], picture[:1]]))
+    assert (looks.gray.float() - alone.gray.float() / 2).abs().max() <= 1
 
 
 def test_progress_ends_with_all_of_them():
     told = []
-    look_at(labelled([scene(seed) for seed in range(70)]), lambda done, total: told.append((done, total)))
+    look_at(labeled([scene(seed) for seed in range(70)]), lambda done, total: told.append((done, total)))
     assert told[-1] == (70, 70)

@@ -25,7 +25,7 @@ from megavit.cli.app import run
         ("shard", ["shard", "{}", "--out", "x"]),
         ("convert", ["convert", "{}", "--out", "x"]),
         ("calibrate", ["calibrate", "{}", "data", "--out", "x"]),
-        ("quantise", ["quantise", "{}", "data", "--out", "x"]),
+        ("quantize", ["quantize", "{}", "data", "--out", "x"]),
     ],
 )
 def test_an_empty_argument_is_refused_by_every_verb(before, arguments, empty, tmp_path, monkeypatch, capsys):

@@ -48,9 +48,9 @@ def test_a_class_that_looks_like_a_known_one_is_told_by_code_points(capsys):
     assert line.endswith("Are they one: 'dog' (U+0064) and 'Dog' (U+0044)?")
 
 
-@pytest.mark.parametrize("verb", ["calibrate", "quantise"])
-def test_calibrate_and_quantise_take_it(verb, place, capsys):
-    more = ["--most", "100"] if verb == "quantise" else ["--device", "cpu"]
+@pytest.mark.parametrize("verb", ["calibrate", "quantize"])
+def test_calibrate_and_quantize_take_it(verb, place, capsys):
+    more = ["--most", "100"] if verb == "quantize" else ["--device", "cpu"]
     code = run([verb, "bundle", "data", "--out", verb, *more])
     shown = capsys.readouterr()
     assert code == 0, shown.err

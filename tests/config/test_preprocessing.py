@@ -12,7 +12,7 @@ from megavit.errors import ConfigError
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_grey_and_rgb_are_taken(channels: int) -> None:
+def test_gray_and_rgb_are_taken(channels: int) -> None:
     preprocessing = Preprocessing(height=32, width=48, channels=channels)
     assert (preprocessing.mean, preprocessing.std) == (0.5, 0.5)
 

@@ -10,7 +10,7 @@ from megavit.config.recipe import (
     AugmentRecipe,
     DataRecipe,
     ModelRecipe,
-    OptimiserRecipe,
+    OptimizerRecipe,
     ParallelRecipe,
     Recipe,
     RunRecipe,
@@ -40,17 +40,17 @@ from megavit.errors import ConfigError
         (AugmentRecipe, {"crop": float("nan")}, ["crop", "got nan"]),
         (AugmentRecipe, {"rotate": 181}, ["rotate", "from 0 to 180", "got 181"]),
         (AugmentRecipe, {"shift": 1}, ["shift", "[0, 1)"]),
-        (AugmentRecipe, {"colour": 2}, ["colour", "[0, 1)"]),
+        (AugmentRecipe, {"color": 2}, ["color", "[0, 1)"]),
         (AugmentRecipe, {"mixup": -1}, ["mixup", "from 0 to 10"]),
         (AugmentRecipe, {"cutmix": 11}, ["cutmix", "from 0 to 10"]),
-        (OptimiserRecipe, {"learning_rate": 0}, ["learning_rate", "above 0"]),
-        (OptimiserRecipe, {"learning_rate": "1e-3"}, ["learning_rate", "'1e-3'"]),
-        (OptimiserRecipe, {"weight_decay": -0.1}, ["weight_decay", "from 0 to 10"]),
-        (OptimiserRecipe, {"beta1": 1.0}, ["beta1", "[0, 1)"]),
-        (OptimiserRecipe, {"beta2": 1}, ["beta2", "[0, 1)"]),
-        (OptimiserRecipe, {"clip_norm": float("inf")}, ["clip_norm", "got inf"]),
-        (OptimiserRecipe, {"ema": 1.0}, ["ema", "[0, 1)"]),
-        (OptimiserRecipe, {"label_smoothing": -0.1}, ["label_smoothing", "[0, 1)"]),
+        (OptimizerRecipe, {"learning_rate": 0}, ["learning_rate", "above 0"]),
+        (OptimizerRecipe, {"learning_rate": "1e-3"}, ["learning_rate", "'1e-3'"]),
+        (OptimizerRecipe, {"weight_decay": -0.1}, ["weight_decay", "from 0 to 10"]),
+        (OptimizerRecipe, {"beta1": 1.0}, ["beta1", "[0, 1)"]),
+        (OptimizerRecipe, {"beta2": 1}, ["beta2", "[0, 1)"]),
+        (OptimizerRecipe, {"clip_norm": float("inf")}, ["clip_norm", "got inf"]),
+        (OptimizerRecipe, {"ema": 1.0}, ["ema", "[0, 1)"]),
+        (OptimizerRecipe, {"label_smoothing": -0.1}, ["label_smoothing", "[0, 1)"]),
         (ScheduleRecipe, {"kind": "step"}, ["kind", "cosine, linear", "'step'"]),
         (ScheduleRecipe, {"warmup": 1.0}, ["warmup", "[0, 1)"]),
         (ScheduleRecipe, {"hold": 1.0}, ["hold", "[0, 1)"]),
@@ -113,7 +113,7 @@ def test_the_bounds_themselves() -> None:
 
 def test_a_recipe_is_its_eight_parts_and_all_defaults_pass() -> None:
     recipe = Recipe()
-    assert list(asdict(recipe)) == ["model", "data", "augment", "optimiser", "schedule", "run", "tune", "parallel"]
+    assert list(asdict(recipe)) == ["model", "data", "augment", "optimizer", "schedule", "run", "tune", "parallel"]
     assert recipe == Recipe(model=ModelRecipe(), run=RunRecipe())
     assert recipe != Recipe(run=RunRecipe(seed=1))
     assert hash(recipe) == hash(Recipe())
@@ -140,7 +140,7 @@ def test_weights_to_begin_with_leave_no_preset_open() -> None:
 @pytest.mark.parametrize("decay", [0, -0.5, 1.1, float("nan")])
 def test_a_layers_share_of_the_rate_is_above_zero_and_at_most_one(decay: float) -> None:
     with pytest.raises(ConfigError, match="layer_decay"):
-        OptimiserRecipe(layer_decay=decay)
+        OptimizerRecipe(layer_decay=decay)
 
 
 def test_processes_divide_into_copies_shards_and_those_of_a_layer():

@@ -19,7 +19,7 @@ from megavit.config.recipe import (
     Balance,
     DataRecipe,
     ModelRecipe,
-    OptimiserRecipe,
+    OptimizerRecipe,
     Precision,
     Recipe,
     RunRecipe,
@@ -66,12 +66,12 @@ augment_recipes = st.builds(
     flip=switches,
     rotate=st.floats(0, 180),
     shift=fractions,
-    colour=fractions,
+    color=fractions,
     mixup=st.floats(0, 10),
     cutmix=st.floats(0, 10),
 )
-optimiser_recipes = st.builds(
-    OptimiserRecipe,
+optimizer_recipes = st.builds(
+    OptimizerRecipe,
     learning_rate=positives,
     weight_decay=st.floats(0, 10),
     beta1=fractions,
@@ -97,7 +97,7 @@ recipes = st.builds(
     model=model_recipes,
     data=data_recipes,
     augment=augment_recipes,
-    optimiser=optimiser_recipes,
+    optimizer=optimizer_recipes,
     schedule=schedule_recipes,
     run=run_recipes,
 )
@@ -179,7 +179,7 @@ def test_every_setting_that_has_a_value_is_written():
         "precision": "auto",
         "checkpoint_seconds": 60.0,
     }
-    assert set(written) == {"model", "data", "augment", "optimiser", "schedule", "run", "tune", "parallel"}
+    assert set(written) == {"model", "data", "augment", "optimizer", "schedule", "run", "tune", "parallel"}
 
 
 def test_settings_that_are_left_out_have_their_defaults():
@@ -241,9 +241,9 @@ def test_a_fault_deep_inside_has_its_whole_path():
     class Outer:
         model: ViTConfig
 
-    settings = {"model": to_dict(VIT) | {"design": {"registers": 1.5, "colour": "red"}}}
+    settings = {"model": to_dict(VIT) | {"design": {"registers": 1.5, "color": "red"}}}
     assert sorted(fault(settings, Outer).splitlines()[1:]) == [
-        "  model.design.colour: there is no such setting",
+        "  model.design.color: there is no such setting",
         "  model.design.registers: input should be a valid integer, got 1.5",
     ]
 
@@ -277,7 +277,7 @@ def test_merge_changes_nothing_that_it_is_given():
 def test_merging_all_of_another_recipe_gives_that_one_except_for_none(base, other):
     merged = merge(base, to_dict(other), "run.toml")
     assert to_dict(merged) == to_dict(merge(merged, to_dict(other), "run.toml"))
-    for table in ("data", "augment", "optimiser", "schedule"):
+    for table in ("data", "augment", "optimizer", "schedule"):
         assert getattr(merged, table) == getattr(other, table)
     assert merged.run.epochs == (base.run.epochs if other.run.epochs is None else other.run.epochs)
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from megavit.config.trust import Trust
+from megavit.config.trust import Calibration
 from megavit.errors import ConfigError
 
 
@@ -19,4 +19,4 @@ from megavit.errors import ConfigError
 )
 def test_what_no_fit_gives_is_refused(changes, named):
     with pytest.raises(ConfigError, match=named):
-        Trust(**changes)
+        Calibration(**changes)

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import AugmentRecipe
-from megavit.data.augment import augment, canvas_size, normalise
+from megavit.data.augment import augment, canvas_size, normalize
 
-EVERYTHING = AugmentRecipe(crop=0.4, flip=True, rotate=30, shift=0.1, colour=0.5)
+EVERYTHING = AugmentRecipe(crop=0.4, flip=True, rotate=30, shift=0.1, color=0.5)
 
 
 def shape(height: int, width: int, channels: int = 3) -> Preprocessing:
@@ -87,7 +87,7 @@ def test_nothing_asked_gives_exactly_the_pixels(channels):
         flip=st.booleans(),
         rotate=st.floats(0, 180),
         shift=st.floats(0, 0.9),
-        colour=st.floats(0, 0.9),
+        color=st.floats(0, 0.9),
     ),
     st.integers(1, 3),
     st.sampled_from([1, 3]),
@@ -123,7 +123,7 @@ def test_the_pictures_given_are_not_changed():
 
 
 @pytest.mark.parametrize("recipe", [EVERYTHING, AugmentRecipe(crop=0.3), AugmentRecipe(rotate=180, shift=0.5)])
-def test_a_picture_of_one_colour_has_no_border(recipe):
+def test_a_picture_of_one_color_has_no_border(recipe):
     geometry = AugmentRecipe(crop=recipe.crop, flip=recipe.flip, rotate=recipe.rotate, shift=recipe.shift)
     images = torch.full((4, 3, 6, 10), 200, dtype=torch.uint8)
     torch.testing.assert_close(varied(images, geometry), torch.full((4, 3, 6, 10), 200 / 255))
@@ -279,7 +279,7 @@ def test_a_crop_is_within_the_picture_anywhere(height, width):
 
 def test_no_place_of_a_crop_comes_twice():
     columns, rows = places(varied(ramp(30, 60, 60), AugmentRecipe(crop=0.5)))
-    # Half a pixel at the rim is the same place by design: the outermost centres are half a pixel inside.
+    # Half a pixel at the rim is the same place by design: the outermost centers are half a pixel inside.
     assert columns[:, 30].diff(dim=1)[:, 1:-1].min() > 0.3
     assert rows[:, :, 30].diff(dim=1)[:, 1:-1].min() > 0.3
 
@@ -301,19 +301,19 @@ def test_images_on_the_canvas_come_out_at_the_models_size():
     assert augment(images, size, recipe).shape == (2, 3, 24, 40)
 
 
-# colour
+# color
 
 
-def test_grey_stays_grey():
+def test_gray_stays_gray():
     images = noise(8, 1, 6, 6).expand(-1, 3, -1, -1)
-    result = varied(images, AugmentRecipe(colour=0.9))
+    result = varied(images, AugmentRecipe(color=0.9))
     assert (result.amax(dim=1) - result.amin(dim=1)).max() < 1e-5
     assert (result[:, 0] - images[:, 0] / 255).abs().max() > 0.1
 
 
 def test_one_channel_is_varied_in_brightness_and_contrast():
     images = noise(8, 1, 6, 6)
-    result = varied(images, AugmentRecipe(colour=0.3))
+    result = varied(images, AugmentRecipe(color=0.3))
     assert result.shape == images.shape
     change = (result - images.float() / 255).abs().amax(dim=(1, 2, 3))
     assert change.min() > 0.003
@@ -321,21 +321,21 @@ def test_one_channel_is_varied_in_brightness_and_contrast():
     assert change.max() < 1.3 * 1.3 - 1
 
 
-def test_colour_moves_no_pixel():
+def test_color_moves_no_pixel():
     black_and_white = torch.zeros(8, 3, 6, 6, dtype=torch.uint8)
     black_and_white[:, :, 2:4, 1:3] = 255
-    result = varied(black_and_white, AugmentRecipe(colour=0.3))
+    result = varied(black_and_white, AugmentRecipe(color=0.3))
     bright = black_and_white > 0
     assert (result[bright].view(8, -1).amin(dim=1) > result[~bright].view(8, -1).amax(dim=1)).all()
 
 
 def test_the_strength_bounds_the_change():
     images = noise(8, 3, 6, 6)
-    weak = varied(images, AugmentRecipe(colour=0.01)) - images.float() / 255
+    weak = varied(images, AugmentRecipe(color=0.01)) - images.float() / 255
     assert 0 < weak.abs().max() < 0.04
 
 
-def test_saturation_draws_colours_together_or_apart(monkeypatch):
+def test_saturation_draws_colors_together_or_apart(monkeypatch):
     draws = iter([1.0, 1.0])
 
     def only_saturation(self: Tensor, low: float, high: float) -> Tensor:
@@ -347,27 +347,27 @@ def test_saturation_draws_colours_together_or_apart(monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "uniform_", only_saturation)
     images = torch.tensor([200, 100, 0], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 2, 2)
-    result = augment(images, shape(2, 2), AugmentRecipe(colour=0.5))[0, :, 0, 0] * 255
-    grey = 0.299 * 200 + 0.587 * 100
-    assert result.tolist() == pytest.approx([(200 + grey) / 2, (100 + grey) / 2, grey / 2], abs=1e-3)
+    result = augment(images, shape(2, 2), AugmentRecipe(color=0.5))[0, :, 0, 0] * 255
+    gray = 0.299 * 200 + 0.587 * 100
+    assert result.tolist() == pytest.approx([(200 + gray) / 2, (100 + gray) / 2, gray / 2], abs=1e-3)
 
 
-# normalising
+# normalizing
 
 
 @pytest.mark.parametrize("kind", ["uint8", "float"])
-def test_normalising_takes_pixels_or_shares(kind):
+def test_normalizing_takes_pixels_or_shares(kind):
     images: Any = torch.tensor([[[[0, 51, 255], [51, 0, 51]]]], dtype=torch.uint8)
     given_images = images if kind == "uint8" else images.float() / 255
     size = Preprocessing(height=2, width=3, channels=1, mean=0.2, std=0.4)
     expected = torch.tensor([[[[-0.5, 0.0, 2.0], [0.0, -0.5, 0.0]]]])
-    torch.testing.assert_close(normalise(given_images, size), expected)
+    torch.testing.assert_close(normalize(given_images, size), expected)
 
 
-def test_each_channel_is_normalised_by_its_own_mean_and_spread():
+def test_each_channel_is_normalized_by_its_own_mean_and_spread():
     size = Preprocessing(height=2, width=2, channels=2, mean=(0.2, 0.6), std=(0.1, 0.2))
     images = torch.tensor([0.3, 0.4]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
-    assert torch.allclose(normalise(images, size), torch.tensor([1.0, -1.0]).view(1, 2, 1, 1).expand(1, 2, 2, 2))
+    assert torch.allclose(normalize(images, size), torch.tensor([1.0, -1.0]).view(1, 2, 1, 1).expand(1, 2, 2, 2))
 
 
 KEPT = Preprocessing(height=16, width=16, channels=3, mean=0.4, std=0.2, keep_aspect=True, patch_size=4)
@@ -375,7 +375,7 @@ KEPT = Preprocessing(height=16, width=16, channels=3, mean=0.4, std=0.2, keep_as
 
 def test_images_that_keep_their_shape_are_varied_each_at_its_own_size():
     images = [noise(1, 3, *sides)[0] for sides in [(8, 32), (32, 8), (16, 16), (20, 20), (10, 40)]]
-    every = AugmentRecipe(crop=0.5, flip=True, rotate=10, shift=0.1, colour=0.3)
+    every = AugmentRecipe(crop=0.5, flip=True, rotate=10, shift=0.1, color=0.3)
     torch.manual_seed(0)
     varied = augment(images, KEPT, every)
     assert [tuple(image.shape[1:]) for image in varied] == [(8, 32), (32, 8), (16, 16), (16, 16), (8, 32)]
@@ -392,6 +392,6 @@ def test_without_variation_they_are_left_as_they_are():
         assert torch.equal(varied, image.float() / 255)
 
 
-def test_a_list_is_normalised_as_a_batch_is():
+def test_a_list_is_normalized_as_a_batch_is():
     images = noise(2, 3, 8, 8)
-    assert torch.equal(torch.stack(list(normalise(list(images), KEPT))), normalise(images, KEPT))
+    assert torch.equal(torch.stack(list(normalize(list(images), KEPT))), normalize(images, KEPT))

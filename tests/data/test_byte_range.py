@@ -15,7 +15,7 @@ from megavit.config.recipe import DataRecipe
 from megavit.data import byte_range as module
 from megavit.data import http_range
 from megavit.data.byte_range import Range, digest, pieces, read_range, size_of
-from megavit.data.image_dataset import Pictures
+from megavit.data.image_dataset import ImageDataset
 from megavit.data.load import read_data
 from megavit.data.loader.loader import batches_of, in_turn
 from megavit.data.shards.open import is_shards, open_shards
@@ -247,9 +247,9 @@ def test_shards_on_a_server_are_data_like_those_on_a_disk(store, tmp_path):
     name = Path(at.file).name
     assert store.asked == [("GET", f"/shards/{name}", f"bytes={at.offset}-{at.offset + at.size - 1}")]
     flip(store.root / "shards" / index.shards[0].name, index.shards[0].members[0].offset + 60)
-    pictures = Pictures(there, there.samples, Preprocessing(height=2, width=2, channels=1))
+    pictures = ImageDataset(there, there.samples, Preprocessing(height=2, width=2, channels=1))
     batches = [torch.as_tensor(batch) for batch in batches_of(pictures, in_turn(60, 25), 1)]
-    expected = Pictures(here, here.samples, pictures.preprocessing)
+    expected = ImageDataset(here, here.samples, pictures.preprocessing)
     assert torch.equal(torch.cat(batches), torch.stack([expected[place] for place in range(60)]))
     damaged = read_data(f"{store.url}/shards/", DataRecipe(), verify="all").skipped
     assert [skipped.name for skipped in damaged] == [index.shards[0].members[0].name]

@@ -1,4 +1,4 @@
-"""A file that is no longer what it was when the data was scanned is never learnt from, nor measured on."""
+"""A file that is no longer what it was when the data was scanned is never learned from, nor measured on."""
 
 import os
 import shutil
@@ -12,13 +12,13 @@ from PIL import Image
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import DataRecipe
 from megavit.data import dataset
-from megavit.data.dataset import LabelledImages
+from megavit.data.dataset import LabeledImages
 from megavit.data.decode import image_file
-from megavit.data.image_dataset import Pictures, load_all
+from megavit.data.image_dataset import ImageDataset, load_all
 from megavit.data.load import read_data
 from megavit.data.loader.loader import batches_of, in_turn
 from megavit.errors import DataError
-from megavit.train.progress import Silent
+from megavit.train.progress import NullReporter
 from megavit.train.run import resume, train
 
 SIZE = Preprocessing(height=8, width=8, channels=3)
@@ -51,7 +51,7 @@ def overwrite(one: Path, other: Path) -> None:
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> LabelledImages:
+def images(tmp_path: Path) -> LabeledImages:
     write_bitmaps(tmp_path / "data")
     return read_data(tmp_path / "data", DataRecipe())
 
@@ -61,7 +61,7 @@ def images(tmp_path: Path) -> LabelledImages:
 def test_a_file_with_other_bytes_of_the_same_size_and_time_is_named(images, change, workers):
     assert images.root is not None
     change(images.root / "cat/07.bmp", images.root / "dog/07.bmp")
-    pictures = Pictures(images, images.samples, SIZE)
+    pictures = ImageDataset(images, images.samples, SIZE)
     with pytest.raises(DataError, match=CHANGED.format("cat/07.bmp")):
         load_all(pictures, workers)
     with pytest.raises(DataError, match=CHANGED.format("cat/07.bmp")):
@@ -75,7 +75,7 @@ def test_a_file_that_was_copied_and_put_back_is_the_same(images):
     assert images.root is not None
     shutil.copy(images.root / "cat/07.bmp", images.root / "copy")
     (images.root / "copy").replace(images.root / "cat/07.bmp")
-    assert len(load_all(Pictures(images, images.samples, SIZE), 0)) == 40
+    assert len(load_all(ImageDataset(images, images.samples, SIZE), 0)) == 40
 
 
 def test_files_that_nobody_has_touched_are_not_hashed_again(tmp_path, monkeypatch):
@@ -85,7 +85,7 @@ def test_files_that_nobody_has_touched_are_not_hashed_again(tmp_path, monkeypatc
     hashed: list[bytes] = []
     digest = dataset.digest
     monkeypatch.setattr(dataset, "digest", lambda data: hashed.append(data) or digest(data))
-    pictures = Pictures(images, images.samples, SIZE)
+    pictures = ImageDataset(images, images.samples, SIZE)
     load_all(pictures, 0)
     assert len(hashed) == 0
     assert images.root is not None
@@ -94,7 +94,7 @@ def test_files_that_nobody_has_touched_are_not_hashed_again(tmp_path, monkeypatc
     assert len(hashed) == 1
 
 
-class Meddler(Silent):
+class Meddler(NullReporter):
     """Changes something when the run says a certain word."""
 
     def __init__(self, word: str, change: Callable[[], None]) -> None:
@@ -117,4 +117,4 @@ def test_a_run_ends_where_its_test_images_were_exchanged_and_goes_on_when_they_a
         train(str(data), out, recipe="small", changes=settings, watch=Meddler("test images", change))
     assert not (out / "bundle").exists() and not (out / "report.html").exists()
     change()
-    assert resume(out, watch=Silent()).report.exists()
+    assert resume(out, watch=NullReporter()).report.exists()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megavit.data.byte_range import digest
-from megavit.data.dataset import SPLITS, LabelledImages, Row, Sample, Skipped, read_samples, write_samples
+from megavit.data.dataset import SPLITS, LabeledImages, Row, Sample, Skipped, read_samples, write_samples
 from megavit.errors import DataError, OutputError
 from tests.data.torture import encode, picture
 
@@ -22,7 +22,7 @@ SAMPLES = (
     Sample("cat/2.png", 0, "val", 8, 8, 3, digest(b"2")),
     Sample("dog/1.png", 1, "train", 8, 8, 1, digest(b"3")),
 )
-IMAGES = LabelledImages("data", Path("data"), CLASSES, SAMPLES, (), "as the data has it")
+IMAGES = LabeledImages("data", Path("data"), CLASSES, SAMPLES, (), "as the data has it")
 
 # Any file name there can be: bytes that may be no text, but no zero byte.
 file_names = st.binary(min_size=1).filter(lambda name: 0 not in name).map(os.fsdecode)
@@ -74,12 +74,12 @@ def test_the_fingerprint_is_the_hash_of_the_rows_as_json(rows):
         json.dumps([one.name, named.get(str(one.target), one.target), "val", one.digest])
         for one in sorted(kinds, key=lambda one: one.name)
     ]
-    images = LabelledImages("photos", None, ("a\n猫", 'd"g'), tuple(kinds), (), "")
+    images = LabeledImages("photos", None, ("a\n猫", 'd"g'), tuple(kinds), (), "")
     assert images.fingerprint() == blake2b("".join(lines).encode(), digest_size=16).hexdigest()
 
 
 def test_what_takes_long_is_worked_out_once():
-    asked: list[LabelledImages] = []
+    asked: list[LabeledImages] = []
     images = replace(IMAGES)
     note = asked.append
     for _ in range(3):
@@ -148,18 +148,18 @@ def test_a_missing_table_is_said(tmp_path):
 LABELS = (("cat/1.png", (0, 1)), ("cat/2.png", ()), ("dog/1.png", (1,)))
 
 
-def labelled(targets, target, classes=("cat", "dog")):
+def labeled(targets, target, classes=("cat", "dog")):
     samples = tuple(Sample(name, value, "train", 8, 8, 3, digest(b"1")) for name, value in targets)
-    return LabelledImages("photos", None, classes, samples, (), "", target=target)
+    return LabeledImages("photos", None, classes, samples, (), "", target=target)
 
 
 def test_labels_and_scores_are_counted_hashed_and_written(tmp_path):
-    labels = labelled(LABELS, "labels")
+    labels = labeled(LABELS, "labels")
     assert labels.counts()["train"] == {"cat": 1, "dog": 2} and labels.sizes()["train"] == 3
     write_samples(tmp_path / "labels.csv", labels.samples, labels.classes, "labels")
     assert [row.target for row in read_samples(tmp_path / "labels.csv")] == ["cat|dog", "", "dog"]
 
-    scores = labelled([("1", 0.1), ("2", -2.0), ("3", 1e-9)], "score", ())
+    scores = labeled([("1", 0.1), ("2", -2.0), ("3", 1e-9)], "score", ())
     assert scores.counts()["train"] == {} and scores.sizes() == {"train": 3, "val": 0, "test": 0}
     write_samples(tmp_path / "scores.csv", scores.samples, (), "score")
     assert [float(row.target) for row in read_samples(tmp_path / "scores.csv")] == [0.1, -2.0, 1e-9]
@@ -168,9 +168,9 @@ def test_labels_and_scores_are_counted_hashed_and_written(tmp_path):
 
 def test_the_fingerprint_changes_with_labels_and_scores():
     prints = {
-        labelled(LABELS, "labels").fingerprint(),
-        labelled([("cat/1.png", (0,)), *LABELS[1:]], "labels").fingerprint(),
-        labelled([("cat/1.png", 1.0)], "score").fingerprint(),
-        labelled([("cat/1.png", 1.5)], "score").fingerprint(),
+        labeled(LABELS, "labels").fingerprint(),
+        labeled([("cat/1.png", (0,)), *LABELS[1:]], "labels").fingerprint(),
+        labeled([("cat/1.png", 1.0)], "score").fingerprint(),
+        labeled([("cat/1.png", 1.5)], "score").fingerprint(),
     }
     assert len(prints) == 4

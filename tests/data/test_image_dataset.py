@@ -9,8 +9,16 @@ from PIL import Image
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import DataRecipe
-from megavit.data.dataset import LabelledImages, Sample
-from megavit.data.image_dataset import Pictures, as_batch, as_channels, channel_statistics, load_all, prepare, resize
+from megavit.data.dataset import LabeledImages, Sample
+from megavit.data.image_dataset import (
+    ImageDataset,
+    as_batch,
+    as_channels,
+    channel_statistics,
+    load_all,
+    prepare,
+    resize,
+)
 from megavit.data.load import read_data
 from megavit.errors import DataError, ImageError
 from tests.data.sizes import sized
@@ -47,13 +55,13 @@ def test_resizing_is_pillows_bicubic_to_one_level(size):
     assert np.abs(mine.astype(int) - expected.astype(int)).max() <= 1
 
 
-def test_grey_is_pillows_luma():
+def test_gray_is_pillows_luma():
     every = torch.randint(0, 256, (3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     expected = np.array(Image.fromarray(every.permute(1, 2, 0).numpy()).convert("L"))
     assert np.array_equal(as_channels(every, 1)[0], expected)
 
 
-def test_grey_becomes_three_equal_channels():
+def test_gray_becomes_three_equal_channels():
     assert torch.equal(as_channels(RGB[:1], 3), RGB[:1].repeat(3, 1, 1))
 
 
@@ -70,7 +78,7 @@ def folder(tmp_path):
 def test_pictures_are_the_prepared_samples(folder):
     images = read_data(folder, DataRecipe())
     samples = images.of("val")
-    pictures = Pictures(images, samples, size(8, 10, 1))
+    pictures = ImageDataset(images, samples, size(8, 10, 1))
     assert len(pictures) == len(samples) == 14
     assert pictures.nbytes == 14 * 80
     for place, sample in enumerate(samples):
@@ -80,7 +88,7 @@ def test_pictures_are_the_prepared_samples(folder):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_all_in_memory_are_the_same_pictures(workers, folder):
     images = read_data(folder, DataRecipe())
-    pictures = Pictures(images, images.samples, size(6, 5, 3))
+    pictures = ImageDataset(images, images.samples, size(6, 5, 3))
     told: list[tuple[int, int]] = []
     whole = load_all(pictures, workers, lambda done, total: told.append((done, total)))
     assert isinstance(whole, torch.Tensor)
@@ -91,7 +99,7 @@ def test_all_in_memory_are_the_same_pictures(workers, folder):
 
 def test_a_demo_set_is_in_memory_already():
     images = read_data("demo:digits", DataRecipe())
-    whole = load_all(Pictures(images, images.of("test"), size(8, 8, 1)), workers=2)
+    whole = load_all(ImageDataset(images, images.of("test"), size(8, 8, 1)), workers=2)
     assert torch.equal(whole[3], images.pixels(images.of("test")[3]))
 
 
@@ -100,7 +108,7 @@ def test_a_file_that_has_gone_since_is_named(workers, folder):
     images = read_data(folder, DataRecipe())
     (folder / "cat/7.img").unlink()
     with pytest.raises(DataError, match=r"^'cat/7.img' of .* could be read before and cannot any more: no such file"):
-        load_all(Pictures(images, images.samples, size(6, 5, 3)), workers)
+        load_all(ImageDataset(images, images.samples, size(6, 5, 3)), workers)
 
 
 @pytest.mark.parametrize(("have", "want"), [(5, 3), (3, 5), (5, 6), (1, 4), (3, 4), (2, 1), (4, 2)])
@@ -122,8 +130,8 @@ def test_the_statistics_of_channels_are_those_of_all_pixels():
     for image in memory.values():
         image[4] = 51
     samples = tuple(Sample(name, 0, "train", 6, 6, 5, name) for name in memory)
-    images = LabelledImages("demo:x", None, ("a", "b"), samples, (), "all of it", memory)
-    mean, std = channel_statistics(Pictures(images, samples, size(6, 6, 5)))
+    images = LabeledImages("demo:x", None, ("a", "b"), samples, (), "all of it", memory)
+    mean, std = channel_statistics(ImageDataset(images, samples, size(6, 6, 5)))
     values = torch.stack(list(memory.values())).double() / 255
     assert mean == pytest.approx(values.mean(dim=(0, 2, 3)).tolist())
     assert std[:4] == pytest.approx(values.std(dim=(0, 2, 3), correction=0).tolist()[:4])
@@ -147,7 +155,7 @@ def shapes(tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_shapes_that_are_kept_are_a_list_of_the_same_pictures(workers, shapes):
-    pictures = Pictures(shapes, shapes.samples, KEPT)
+    pictures = ImageDataset(shapes, shapes.samples, KEPT)
     whole = load_all(pictures, workers)
     assert isinstance(whole, list) and len(whole) == 9
     assert {tuple(image.shape) for image in whole} == {(3, 8, 32), (3, 28, 8), (3, 16, 16)}
@@ -160,7 +168,7 @@ def test_shapes_that_are_kept_are_a_list_of_the_same_pictures(workers, shapes):
 
 
 def test_a_margin_is_kept_where_an_image_has_the_detail(shapes):
-    pictures = Pictures(shapes, shapes.samples, KEPT, margin=1.25)
+    pictures = ImageDataset(shapes, shapes.samples, KEPT, margin=1.25)
     sizes = {sample.name.split("/")[0]: pictures.size_of(sample) for sample in pictures.samples}
     assert sizes == {"wide": (10, 40), "tall": (35, 10), "square": (16, 16)}
 

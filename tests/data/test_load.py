@@ -1,4 +1,4 @@
-"""From a folder, a table or a demo set to labelled images."""
+"""From a folder, a table or a demo set to labeled images."""
 
 import os
 from pathlib import Path
@@ -178,7 +178,7 @@ def test_images_of_other_channels_than_most_are_skipped_with_their_reason(tmp_pa
     assert images.skipped == (Skipped("a/odd.npy", "3 channels, where most images have 5"),)
 
 
-def test_grey_colour_and_opacity_go_together(tmp_path):
+def test_gray_color_and_opacity_go_together(tmp_path):
     for name, channels in (("a", 1), ("b", 3), ("c", 4)):
         (tmp_path / name).mkdir()
         for i in range(3):

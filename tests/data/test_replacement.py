@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megavit.data.byte_range import Range
-from megavit.data.replacement import MOST, StandIns
+from megavit.data.replacement import MOST, Replacements
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def in_shards(*shards):
 
 
 def of(sample, samples):
-    return list(StandIns(samples).of(sample))
+    return list(Replacements(samples).of(sample))
 
 
 def test_in_one_shard_the_next_of_the_class_comes_first_and_after_the_last_the_first():

@@ -40,9 +40,9 @@ def encode(image: Image.Image | np.ndarray, kind: str, **options) -> bytes:
     return target.getvalue()
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes, extra: bytes = b"") -> bytes:
-    """A PNG made by hand, as Pillow writes no 16-bit colour and no lies."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+def png(width: int, height: int, depth: int, color: int, rows: bytes, extra: bytes = b"") -> bytes:
+    """A PNG made by hand, as Pillow writes no 16-bit color and no lies."""
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     body = chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
 
@@ -82,10 +82,10 @@ def _write(folder: Path, name: str, data: bytes) -> None:
 def _fair() -> dict[str, bytes]:
     rgb = picture()
     image = Image.fromarray(rgb)
-    grey = image.convert("L")
-    deep = np.asarray(grey).astype(np.uint16) * 257
+    gray = image.convert("L")
+    deep = np.asarray(gray).astype(np.uint16) * 257
     clear = image.convert("RGBA")
-    clear.putalpha(grey)
+    clear.putalpha(gray)
     frames = [image.rotate(angle) for angle in (0, 90, 180)]
     animation = {"save_all": True, "append_images": frames[1:]}
     deep_rows = b"".join(b"\0" + row.astype(">u2").repeat(3).tobytes() for row in deep)
@@ -103,22 +103,22 @@ def _fair() -> dict[str, bytes]:
         "plain.mpo": encode(image, "MPO", save_all=True, append_images=frames[1:]),
         "one_pixel.png": encode(rgb[:1, :1], "PNG"),
         "progressive.jpg": encode(rgb, "JPEG", progressive=True),
-        "grey.jpg": encode(grey, "JPEG"),
-        "grey16.png": encode(Image.fromarray(deep), "PNG"),
-        "grey16.tif": encode(Image.fromarray(deep), "TIFF"),
-        "grey16.pgm": encode(Image.fromarray(deep), "PPM"),
-        "colour16.png": png(16, 24, 16, 2, deep_rows),
-        "colour16_clear.png": png(16, 24, 16, 6, deep_clear_rows),
-        "float.tif": encode(Image.fromarray(np.asarray(grey).astype(np.float32) / 255), "TIFF"),
+        "gray.jpg": encode(gray, "JPEG"),
+        "gray16.png": encode(Image.fromarray(deep), "PNG"),
+        "gray16.tif": encode(Image.fromarray(deep), "TIFF"),
+        "gray16.pgm": encode(Image.fromarray(deep), "PPM"),
+        "color16.png": png(16, 24, 16, 2, deep_rows),
+        "color16_clear.png": png(16, 24, 16, 6, deep_clear_rows),
+        "float.tif": encode(Image.fromarray(np.asarray(gray).astype(np.float32) / 255), "TIFF"),
         "one_bit.png": encode(image.convert("1"), "PNG"),
         "fax.tif": encode(image.convert("1"), "TIFF", compression="group4"),
         "clear.png": encode(clear, "PNG"),
         "clear.webp": encode(clear, "WEBP"),
-        "grey_clear.png": encode(clear.convert("LA"), "PNG"),
+        "gray_clear.png": encode(clear.convert("LA"), "PNG"),
         "palette.png": encode(image.quantize(16), "PNG"),
         "palette_clear.png": encode(image.quantize(16), "PNG", transparency=3),
         "palette_half_clear.png": encode(clear.quantize(16), "PNG"),
-        "one_colour_clear.png": encode(rgb, "PNG", transparency=tuple(map(int, rgb[3, 3]))),
+        "one_color_clear.png": encode(rgb, "PNG", transparency=tuple(map(int, rgb[3, 3]))),
         "cmyk.jpg": encode(image.convert("CMYK"), "JPEG"),
         "cmyk.tif": encode(image.convert("CMYK"), "TIFF"),
         "lab.tif": encode(Image.merge("LAB", image.split()), "TIFF"),
@@ -159,7 +159,7 @@ def _foul() -> dict[str, tuple[bytes, str]]:
     wrong_sum = bytearray(good)
     wrong_sum[data_at + struct.unpack(">I", good[data_at - 8 : data_at - 4])[0]] ^= 1
     whole = {kind: encode(rgb, kind) for kind in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM")}
-    grey = np.asarray(Image.fromarray(rgb).convert("L"))
+    gray = np.asarray(Image.fromarray(rgb).convert("L"))
     return {
         "good.png": (good, READ),
         "huge.png": (png(60_000, 60_000, 8, 0, bytes(1_000)), "more pixels than the limit of 89 million"),
@@ -193,15 +193,15 @@ def _foul() -> dict[str, tuple[bytes, str]]:
         "script.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image (.eps)"),
         "unread_kind.ico": (encode(rgb, "ICO"), "not an image (.ico)"),
         "float.tif": (
-            encode(Image.fromarray(grey.astype(np.float32)), "TIFF"),
-            f"floating-point pixels must lie between 0 and 1; these go from {grey.min()} to {grey.max()}",
+            encode(Image.fromarray(gray.astype(np.float32)), "TIFF"),
+            f"floating-point pixels must lie between 0 and 1; these go from {gray.min()} to {gray.max()}",
         ),
         "nan.tif": (
             encode(Image.fromarray(np.full((4, 4), np.nan, np.float32)), "TIFF"),
             "floating-point pixels must lie between 0 and 1; some are not finite (NaN or infinity)",
         ),
         "whole32.tif": (
-            encode(Image.fromarray(grey.astype(np.int32)), "TIFF"),
+            encode(Image.fromarray(gray.astype(np.int32)), "TIFF"),
             "32-bit whole numbers have no known scale; save the picture with 8 or 16 bits",
         ),
         ".hidden.png": (good, HIDDEN),

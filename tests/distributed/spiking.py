@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from tests.distributed.tiny import team_of
-from tests.distributed.two import LAYOUTS, same
 
 from megavit.runtime.process_group import ranks
+from tests.distributed.tiny import team_of
+from tests.distributed.two import LAYOUTS, same
 from tests.train.spiking import BROKEN, go, shorten
 
 STOPPED = BROKEN + 3

@@ -3,10 +3,10 @@
 import math
 
 import pytest
+
+from megavit.distributed.context import SingleProcessContext
 from tests.distributed import four, two
 from tests.distributed.tiny import DESIGNS, STEPS, restored, steps, task_of
-
-from megavit.distributed.context import Alone
 
 # Of a loss of about 1: sums in another order.
 BOUND = 1e-6
@@ -69,12 +69,12 @@ def test_parallel_branches_are_summed_once_each_way_and_serial_ones_twice(of_two
 
 
 @pytest.mark.parametrize("layout", two.LAYOUTS)
-def test_a_step_in_parts_is_learnt_from_as_a_whole(of_two, alone, layout):
+def test_a_step_in_parts_is_learned_from_as_a_whole(of_two, alone, layout):
     assert apart(of_two[f"{layout} parts"], alone["parallel"]) < BOUND
 
 
 @pytest.mark.parametrize("layout", four.LAYOUTS)
-def test_a_step_in_parts_is_learnt_from_as_a_whole_by_four(of_four, alone, layout):
+def test_a_step_in_parts_is_learned_from_as_a_whole_by_four(of_four, alone, layout):
     assert apart(of_four[f"{layout} parts"], alone[four.LAYOUTS[layout][1]]) < BOUND
 
 
@@ -118,7 +118,7 @@ def test_what_two_processes_began_four_go_on_with(of_four, alone, begun, layout)
     ("begun", "design"), [*((layout, design) for layout in two.LAYOUTS for design in DESIGNS), ("four", "serial")]
 )
 def test_what_several_processes_began_one_goes_on_with(of_four, alone, folder, begun, design):
-    state = restored(task_of(), Alone(), folder / f"{begun}-{design}", DESIGNS[design])
+    state = restored(task_of(), SingleProcessContext(), folder / f"{begun}-{design}", DESIGNS[design])
     assert state.step == two.SAVED
     assert apart(steps(state, task_of()), alone[design][two.SAVED :]) < BOUND
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from tests.distributed.processes import torchrun
-from tests.distributed.two import LAYOUTS
 
 from megavit.train.state import TrainState
+from tests.distributed.processes import torchrun
+from tests.distributed.two import LAYOUTS
 from tests.train.spiking import BACK, BROKEN, PATIENCE, go, shorten
 
 

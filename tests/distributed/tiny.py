@@ -13,21 +13,21 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.config.recipe import OptimiserRecipe, ParallelRecipe, Recipe, RunRecipe
+from megavit.config.recipe import OptimizerRecipe, ParallelRecipe, Recipe, RunRecipe
 from megavit.config.target import Target
 from megavit.config.vit import Design, ViTConfig
-from megavit.distributed.context import Alone, Team
+from megavit.distributed.context import ParallelContext, SingleProcessContext
 from megavit.model.vit import MegaVit
 from megavit.runtime.process_group import ranks
 from megavit.runtime.seeds import seed_all
 from megavit.train.checkpoint.checkpoint import load_checkpoint, save_checkpoint
-from megavit.train.clock import ByClock, TimePlan
+from megavit.train.clock import TimeBudget, TimeBudgetPlan
 from megavit.train.loop import loop
-from megavit.train.loop.logit_monitor import Largest
+from megavit.train.loop.logit_monitor import LogitMonitor
 from megavit.train.loop.loop import Task, fit, train_step
 from megavit.train.optim.loss import CrossEntropy
 from megavit.train.optim.muon import Muon
-from megavit.train.progress import Silent
+from megavit.train.progress import NullReporter
 from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
 
@@ -47,7 +47,7 @@ def task_of(
     parts: int | None = None,
 ) -> Task:
     recipe = Recipe(
-        optimiser=OptimiserRecipe(kind=kind, learning_rate=3e-3, ema=0.3),  # pyrefly: ignore[bad-argument-type]
+        optimizer=OptimizerRecipe(kind=kind, learning_rate=3e-3, ema=0.3),  # pyrefly: ignore[bad-argument-type]
         run=RunRecipe(
             batch_size=BATCH,
             precision=precision,  # pyrefly: ignore[bad-argument-type]
@@ -67,18 +67,20 @@ def task_of(
     )
 
 
-def team_of(layout: tuple[int, int, int], dtype: torch.dtype = torch.float32) -> Alone | Team:
+def team_of(layout: tuple[int, int, int], dtype: torch.dtype = torch.float32) -> SingleProcessContext | ParallelContext:
     """The team of (replicate, shard, tensor)."""
     here, (replicate, shard, tensor) = ranks(), layout
     if replicate * shard * tensor == 1:
-        return Alone()
+        return SingleProcessContext()
     assert replicate * shard * tensor == here.world
-    team = Team(here, ParallelRecipe(procs=here.world, shard=shard, tensor=tensor), torch.device("cpu"))
+    team = ParallelContext(here, ParallelRecipe(procs=here.world, shard=shard, tensor=tensor), torch.device("cpu"))
     team.dtype = dtype
     return team
 
 
-def fresh(task: Task, team: Alone | Team, design: Design = PARALLEL, *, whole: bool = True) -> TrainState:
+def fresh(
+    task: Task, team: SingleProcessContext | ParallelContext, design: Design = PARALLEL, *, whole: bool = True
+) -> TrainState:
     """The state before the first step.
 
     Args:
@@ -90,15 +92,15 @@ def fresh(task: Task, team: Alone | Team, design: Design = PARALLEL, *, whole: b
     model.transformer.gradient_checkpointing = task.recipe.run.gradient_checkpointing
     seed_all(0)
     if whole:
-        model.to_empty(device="cpu").initialise()
-    state = TrainState.fresh(model, task.recipe.optimiser, team)
+        model.to_empty(device="cpu").initialize()
+    state = TrainState.fresh(model, task.recipe.optimizer, team)
     if not whole:
-        assert isinstance(team, Team)
-        team.initialise(state.model)
+        assert isinstance(team, ParallelContext)
+        team.initialize(state.model)
         state.begin_average()
-    for optimiser in state.optimisers:
-        if isinstance(optimiser, Muon):
-            optimiser.dtype = torch.float32  # bfloat16 would round the last bits up to the third digit
+    for optimizer in state.optimizers:
+        if isinstance(optimizer, Muon):
+            optimizer.dtype = torch.float32  # bfloat16 would round the last bits up to the third digit
     return state
 
 
@@ -157,7 +159,7 @@ def by_clock(state: TrainState, seconds: float, nap: float, folder: Path) -> dic
     """Train for so many seconds of a clock of its own, each step and validation taking `nap`; how far it came."""
     task, clock = task_of(), Clock()
     folder.mkdir(exist_ok=True)
-    pace = ByClock(TimePlan(total=seconds, step=0.01, validation=0.001, final_passes=1, finish=0.0))
+    pace = TimeBudget(TimeBudgetPlan(total=seconds, step=0.01, validation=0.001, final_passes=1, finish=0.0))
     own = batches(state)
 
     def slowly() -> Iterator[tuple[Tensor, Tensor]]:
@@ -171,7 +173,18 @@ def by_clock(state: TrainState, seconds: float, nap: float, folder: Path) -> dic
 
     real, loop.time = loop.time, clock  # pyrefly: ignore[bad-assignment]
     try:
-        fit(state, task, pace, slowly(), validate, lambda model: Largest(0.0, 0.0), folder, StopRequest(), Silent(), 0)
+        fit(
+            state,
+            task,
+            pace,
+            slowly(),
+            validate,
+            lambda model: LogitMonitor(0.0, 0.0),
+            folder,
+            StopRequest(),
+            NullReporter(),
+            0,
+        )
     finally:
         loop.time = real
     validated = [record.step for record in state.history]
@@ -183,7 +196,9 @@ def save(state: TrainState, folder: Path) -> None:
     save_checkpoint(folder, state)
 
 
-def restored(task: Task, team: Alone | Team, folder: Path, design: Design = PARALLEL) -> TrainState:
+def restored(
+    task: Task, team: SingleProcessContext | ParallelContext, folder: Path, design: Design = PARALLEL
+) -> TrainState:
     state = fresh(task, team, design)
     assert load_checkpoint(folder, state) == []
     return state

@@ -8,6 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from megavit.distributed import tensor_parallel_plan
+from megavit.distributed.dtensor_utils import local
+from megavit.errors import OutputError
+from megavit.runtime.process_group import ranks
+from megavit.train.budget.measure import measure
+from megavit.train.checkpoint.gather import gathered
+from megavit.train.loop.loop import Task
+from megavit.train.state import TrainState
 from tests.distributed.tiny import (
     BATCH,
     DESIGNS,
@@ -24,15 +33,6 @@ from tests.distributed.tiny import (
     task_of,
     team_of,
 )
-
-from megavit.distributed import tensor_parallel_plan
-from megavit.distributed.dtensor_utils import local
-from megavit.errors import OutputError
-from megavit.runtime.process_group import ranks
-from megavit.train.budget.measure import measure
-from megavit.train.checkpoint.gather import gathered
-from megavit.train.loop.loop import Task
-from megavit.train.state import TrainState
 
 LAYOUTS = {"ddp": (2, 1, 1), "fsdp": (1, 2, 1), "tp": (1, 1, 2)}
 SAVED = 5

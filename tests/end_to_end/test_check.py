@@ -53,7 +53,7 @@ def test_faults_are_found_written_and_the_answer_is_no(faulty, tmp_path):
 
 def test_a_bundle_is_not_asked_about_labels_that_it_knows_by_heart(faulty, run, tmp_path):
     done = megavit("check", faulty, "--bundle", run, cwd=tmp_path)
-    assert done.returncode == 2 and "learnt their labels by heart" in done.stderr
+    assert done.returncode == 2 and "learned their labels by heart" in done.stderr
 
 
 def test_without_faults_the_answer_is_yes(tmp_path):

@@ -88,7 +88,7 @@ def test_a_classifier_is_trained_on_top_of_it(theirs: tuple[Any, Path], digits: 
     info = load(tmp_path / "run").info
     assert info.labels == ["digit 0", "digit 1", "digit 2"]
     assert info.model.design.block == "serial"
-    assert info.preprocessing.resize is None  # the whole image is learnt from
+    assert info.preprocessing.resize is None  # the whole image is learned from
 
 
 def test_a_run_of_ours_is_given_to_no_library_that_cannot_be_it(run: Path, tmp_path: Path) -> None:

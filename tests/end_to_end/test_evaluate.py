@@ -71,7 +71,7 @@ def test_two_bundles_are_compared_image_by_image(place, tmp_path, capsys):
         assert (row["truth"], row["answer_a"], row["answer_b"]) == (truth[path], said["a"][path], said["b"][path])
 
 
-def test_images_that_either_bundle_learnt_from_are_left_out(place, tmp_path, capsys):
+def test_images_that_either_bundle_learned_from_are_left_out(place, tmp_path, capsys):
     rows = {row.name: row for row in read_samples(place / "a" / SAMPLES)}
     assert not rows
     from megavit.config.recipe import DataRecipe
@@ -81,7 +81,7 @@ def test_images_that_either_bundle_learnt_from_are_left_out(place, tmp_path, cap
     make_bundle(tmp_path / "first", make_model(3), samples=samples[:10])
     make_bundle(tmp_path / "second", make_model(3, seed=2), samples=samples[5:20])
     told = evaluated(capsys, tmp_path / "first", place / "t.csv", "--against", tmp_path / "second")
-    assert told["data"]["left_out_as_learnt"] == 20
+    assert told["data"]["left_out_as_learned"] == 20
     assert told["comparison"]["images"] == told["metrics"]["images"] == COUNT - 20
     command(["evaluate", str(tmp_path / "first"), str(place / "t.csv"), "--against", str(tmp_path / "second")])
     assert "20 images left out: one of the models was trained or chosen by them" in capsys.readouterr().err

@@ -88,7 +88,7 @@ def test_a_wrong_answer_is_an_exit_of_one(run: Path, tmp_path: Path, monkeypatch
     from megavit.cli.app import run as command
     from megavit.export import module
 
-    monkeypatch.setattr(module, "normalise", lambda images, _: images)
+    monkeypatch.setattr(module, "normalize", lambda images, _: images)
     assert command(["export", str(run), "--to", "onnx", "--out", str(tmp_path / "a"), "--json"]) == 1
     said = json.loads(capsys.readouterr().out)["error"]
     assert said["kind"] == "ExportError" and "nothing is written" in said["message"]

@@ -52,16 +52,16 @@ def test_with_json_the_error_is_an_object(tmp_path):
 
 
 def test_settings_in_a_file_are_checked_to_the_last_key(tmp_path):
-    (tmp_path / "mine.toml").write_text("[optimiser]\nlearning_rat = 1e-3\n[run]\nepochs = 'ten'\n")
+    (tmp_path / "mine.toml").write_text("[optimizer]\nlearning_rat = 1e-3\n[run]\nepochs = 'ten'\n")
     done = megavit("train", "demo:digits", "--recipe", "mine.toml", cwd=tmp_path)
     assert done.returncode == 2
-    assert "optimiser.learning_rat: there is no such setting" in done.stderr
+    assert "optimizer.learning_rat: there is no such setting" in done.stderr
     assert "run.epochs: input should be a valid integer, got 'ten'" in done.stderr
 
 
 def test_flags_go_before_the_file_and_the_file_before_the_recipe(tmp_path):
     (tmp_path / "mine.toml").write_text(
-        "base = 'demo'\n[run]\nepochs = 1\nbatch_size = 100\n[optimiser]\nlearning_rate = 1e-3\n"
+        "base = 'demo'\n[run]\nepochs = 1\nbatch_size = 100\n[optimizer]\nlearning_rate = 1e-3\n"
     )
     done = megavit("train", "demo:digits", "--recipe", "mine.toml", "--batch-size", "200", "--out", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -15,7 +15,7 @@ from megavit.errors import DataError
 from megavit.evaluate.metrics.classification import Metrics
 from megavit.evaluate.metrics.regression import ScoreMetrics
 from megavit.predict.predictor import load
-from megavit.train.progress import Silent
+from megavit.train.progress import NullReporter
 from megavit.train.run import train
 from tests.end_to_end.conftest import QUICK, megavit, megavit_json
 
@@ -69,7 +69,7 @@ def test_labels_from_a_table_to_answers(pictures, tmp_path):
 def test_scores_from_a_table_to_answers(pictures, tmp_path, capsys):
     table, run = str(pictures / "score.csv"), tmp_path / "run"
     changes = {"run": {"epochs": 12, "batch_size": 32, "device": "cpu", "precision": "float32", "workers": 0}}
-    test = train(table, run, recipe="auto", changes=changes, watch=Silent()).metrics
+    test = train(table, run, recipe="auto", changes=changes, watch=NullReporter()).metrics
     assert isinstance(test, ScoreMetrics) and test.r2
     assert test.mae.value < 0.5 * test.baseline_mae and test.r2.value > 0.5
     assert (run / "figures" / "scores.png").is_file()
@@ -93,7 +93,7 @@ def test_two_hundred_images_are_enough_to_learn_every_class(tmp_path):
             image = Image.fromarray((one.reshape(8, 8) * 255 / 16).round().astype(np.uint8))
             image.save(tmp_path / "digits" / f"{label}" / f"{number}.png")
     changes = {"run": {"epochs": 15, "device": "cpu", "precision": "float32", "workers": 0}}
-    trained = train(str(tmp_path / "digits"), tmp_path / "run", recipe="auto", changes=changes, watch=Silent())
+    trained = train(str(tmp_path / "digits"), tmp_path / "run", recipe="auto", changes=changes, watch=NullReporter())
     assert isinstance(trained.metrics, Metrics)
     assert sum(answers > 0 for answers in np.sum(trained.metrics.confusion, axis=0)) >= 8
     assert trained.metrics.accuracy.low > 0.4

@@ -26,14 +26,14 @@ def test_sets_and_marks_are_told_of_each_image(run, digits, tmp_path):
     assert done.returncode == 0 and lines
     for line in lines:
         assert line["prediction_set"][0]["label"] == line["label"]
-        assert line["unlike_training"] in (True, False)
+        assert line["out_of_distribution"] in (True, False)
     written = megavit("predict", run, "images", "--coverage", "0.8", "--output", "a.csv", cwd=tmp_path)
     assert written.returncode == 0
     with (tmp_path / "a.csv").open() as file:
         rows = list(csv.DictReader(file))
     for row, line in zip(rows, lines, strict=True):
         assert row["prediction_set"] == "|".join(one["label"] for one in line["prediction_set"])
-        assert row["unlike_training"] == str(line["unlike_training"]).lower()
+        assert row["out_of_distribution"] == str(line["out_of_distribution"]).lower()
 
 
 def test_a_coverage_that_cannot_be_had_is_refused_before_anything_is_written(run, digits, tmp_path):

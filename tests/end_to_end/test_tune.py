@@ -85,7 +85,7 @@ def test_with_few_images_it_beats_beginning_from_nothing_and_says_how(data, befo
     names = [rung["name"] for rung in tuning["rungs"]]
     assert names == ["knn", "probe", "lora", "last", "all"][: len(names)] and len(names) >= 3
     assert tuning["kept"] in names and f"{tuning['kept']} is kept: {tuning['reason']}" in told
-    assert "images of training and validation, each by a model that learnt from other 4 fifths" in tuning["images"]
+    assert "images of training and validation, each by a model that learned from other 4 fifths" in tuning["images"]
     assert all(rung["seconds"] > 0 for rung in tuning["rungs"])
     page = (tmp_path / "tuned" / "report.html").read_text()
     assert "Fine-tuning" in page and tuning["kept"] in page
@@ -204,6 +204,6 @@ def test_labels_and_scores_are_tuned_too(data, before, tmp_path, column):
     code, told = train(*line, *FLAGS[2:])
     assert code == 0, told
     knn, probe, lora = info_of(tmp_path / "run")["tuning"]["rungs"]
-    # Of chance 0 and about 0.4; neighbours say little about a score, and are measured only.
+    # Of chance 0 and about 0.4; neighbors say little about a score, and are measured only.
     least = 0.1 if column == "score" else 0.6
     assert knn["name"] == "knn" and probe["value"] > least and lora["value"] > least

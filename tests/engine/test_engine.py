@@ -7,7 +7,7 @@ import torch
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.presets import preset
-from megavit.data.augment import normalise
+from megavit.data.augment import normalize
 from megavit.engine import engine as module
 from megavit.engine import openvino
 from megavit.engine.engine import Engine, check_precision
@@ -28,7 +28,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def features(model: MegaVit, x: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
-        return model.features(normalise(x, PREPROCESSING)).pooled
+        return model.features(normalize(x, PREPROCESSING)).pooled
 
 
 def slowly(engine: openvino.OpenVino, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as transforms
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.presets import PRESETS, preset
 from megavit.config.vit import PLAIN_VIT, Design, Pool, ViTConfig
-from megavit.data.augment import normalise
+from megavit.data.augment import normalize
 from megavit.engine.graph import can_build
 from megavit.engine.openvino import OpenVino
 from megavit.model.vit import MegaVit
@@ -50,7 +50,7 @@ def preprocessing_of(config: ViTConfig) -> Preprocessing:
 
 @torch.no_grad()
 def by_pytorch(model: MegaVit, x: torch.Tensor) -> list[torch.Tensor]:
-    pooled = model.features(normalise(x, preprocessing_of(model.config))).pooled
+    pooled = model.features(normalize(x, preprocessing_of(model.config))).pooled
     return [pooled, model.mlp_head(pooled)]
 
 
@@ -77,7 +77,7 @@ def test_pixels_that_are_not_rounded_are_answered_for_as_pytorch_does(floats: bo
     preprocessing = replace(preprocessing_of(model.config), resize_dtype="float32")
     x = pictures(28, 28)
     x = x / 255 + 0.001 if floats else x
-    pooled = model.features(normalise(x, preprocessing)).pooled
+    pooled = model.features(normalize(x, preprocessing)).pooled
     found, logits = OpenVino(model, preprocessing, "float32")(x)
     torch.testing.assert_close(found, pooled, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(logits, model.mlp_head(pooled), atol=1e-4, rtol=1e-4)

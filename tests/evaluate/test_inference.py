@@ -1,4 +1,4 @@
-"""A bundle is measured on images it has not learnt from, with its own numbers for the classes."""
+"""A bundle is measured on images it has not learned from, with its own numbers for the classes."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ import torch
 
 from megavit.config.recipe import DataRecipe
 from megavit.data.byte_range import digest
-from megavit.data.dataset import LabelledImages, Row, Sample, read_samples
+from megavit.data.dataset import LabeledImages, Row, Sample, read_samples
 from megavit.data.load import read_data
 from megavit.errors import DataError
 from megavit.evaluate.inference import Choice, check_channels, choose, evaluate
@@ -25,8 +25,8 @@ def sample(name: str, label: int, split: str = "train") -> Sample:
     return Sample(name, label, split, 8, 8, 3, digest(name.encode()))
 
 
-def images_of(samples: Sequence[Sample], classes: tuple[str, ...] = LABELS, root: Path | None = None) -> LabelledImages:
-    return LabelledImages("photos", root, classes, tuple(samples), (), "")
+def images_of(samples: Sequence[Sample], classes: tuple[str, ...] = LABELS, root: Path | None = None) -> LabeledImages:
+    return LabeledImages("photos", root, classes, tuple(samples), (), "")
 
 
 def known(*rows: tuple[str, str]) -> tuple[Row, ...]:
@@ -49,14 +49,14 @@ def test_the_test_split_is_taken_else_the_validation_split_else_all(splits, take
     choice = choose(images_of(samples), LABELS, ())
     assert choice.split == taken
     assert names(choice) == [one.name for one in samples if taken in (one.split, "all")]
-    assert choice.learnt == 0
+    assert choice.learned == 0
 
 
 def test_images_trained_on_are_known_by_content_and_left_out():
     samples = [sample(name, 0) for name in "abcd"]
     choice = choose(images_of(samples), LABELS, known(("b", "train"), ("d", "val"), ("other", "train")))
     assert names(choice) == ["a", "c"]
-    assert choice.learnt == 2
+    assert choice.learned == 2
 
 
 def test_the_bundles_own_test_images_may_be_measured_again():
@@ -151,7 +151,7 @@ def test_the_metrics_are_those_of_the_predictors_answers(batch_size, predictor):
     assert told == [(min(done, 11), 11) for done in range(batch_size, 11 + batch_size, batch_size)]
 
 
-def test_a_folder_of_images_that_were_moved_and_renamed_is_recognised(tmp_path):
+def test_a_folder_of_images_that_were_moved_and_renamed_is_recognized(tmp_path):
     def write(name: str, seed: int) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         array = np.random.default_rng(seed).integers(0, 256, (10, 10, 3), dtype=np.uint8)
@@ -167,7 +167,7 @@ def test_a_folder_of_images_that_were_moved_and_renamed_is_recognised(tmp_path):
     now = read_data(str(tmp_path / "now"), DataRecipe(val=0, test=0))
     choice = choose(now, LABELS, read_samples(tmp_path / "bundle" / SAMPLES))
     assert names(choice) == [f"{LABELS[seed % 2]}/inner/renamed-{seed}.png" for seed in (6, 8, 7)]
-    assert choice.learnt == 2
+    assert choice.learned == 2
     metrics = evaluate(load(tmp_path / "bundle"), now, choice, 2, lambda done, total: None)
     assert metrics.images == 3
 
@@ -176,13 +176,13 @@ def test_a_folder_of_images_that_were_moved_and_renamed_is_recognised(tmp_path):
 
 
 def test_labels_get_the_bundles_numbers_and_scores_stay():
-    labels = LabelledImages(
+    labels = LabeledImages(
         "x.csv", None, ("dog", "cat"), (replace(sample("a", 0), target=(0, 1)),), (), "", target="labels"
     )
     assert choose(labels, LABELS, (), "labels").samples[0].labels == (0, 1)
     newt = replace(labels, classes=("newt", "cat"))
     assert choose(newt, LABELS, (), "labels").samples[0].labels == (0, 2)
-    scores = LabelledImages("x.csv", None, (), (replace(sample("a", 0), target=2.5),), (), "", target="score")
+    scores = LabeledImages("x.csv", None, (), (replace(sample("a", 0), target=2.5),), (), "", target="score")
     assert choose(scores, (), (), "score").samples == scores.samples
 
 
@@ -194,6 +194,6 @@ def test_data_of_another_target_is_refused_saying_what_to_give(target, said):
 
 def test_images_of_other_channels_than_the_models_are_refused_by_name():
     odd = replace(sample("odd.npy", 0, "test"), channels=5)
-    images = LabelledImages("photos", None, ("a", "b"), (odd,), (), "all of it")
+    images = LabeledImages("photos", None, ("a", "b"), (odd,), (), "all of it")
     with pytest.raises(DataError, match=r"'odd.npy' of 'photos' has 5 channels, and the bundle takes images of 3"):
         check_channels(images, (odd,), 3)

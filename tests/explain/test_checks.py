@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from megavit.config.target import Target, TargetKind
 from megavit.config.vit import PLAIN_VIT
-from megavit.explain.checks import areas, order_of, randomised, rank_correlation
+from megavit.explain.checks import areas, order_of, randomized, rank_correlation
 from megavit.explain.maps import explain
 from tests.explain.models import BRIGHT, COLUMNS, ROWS, bright_at, looking_for_brightness
 from tests.weights.bundles import make_model
@@ -45,7 +45,7 @@ def test_the_area_is_that_of_the_curve_worked_out_by_hand(kind: TargetKind) -> N
     assert bad.insertion.item() == pytest.approx(good.deletion.item(), abs=1e-5)
 
 
-def test_a_patch_that_is_gone_has_the_colour_of_the_fill() -> None:
+def test_a_patch_that_is_gone_has_the_color_of_the_fill() -> None:
     model = looking_for_brightness("mean", PLAIN_VIT)
     bright = areas(model, bright_at(PLACE), first(PLACE), torch.tensor([BRIGHT]), torch.ones(1), Target())
     dark = areas(model, bright_at(PLACE), first(PLACE), torch.tensor([BRIGHT]), ZERO, Target())
@@ -78,10 +78,10 @@ def test_the_order_begins_with_the_most_relevant_and_keeps_equals_in_place() -> 
     assert order_of(maps).tolist() == [[1, 2, 0, 3]]
 
 
-def test_a_randomised_model_has_learnt_nothing_and_costs_no_randomness() -> None:
+def test_a_randomized_model_has_learned_nothing_and_costs_no_randomness() -> None:
     model = make_model().double()
     before = torch.get_rng_state()
-    fresh, again, other = randomised(model, 0), randomised(model, 0), randomised(model, 1)
+    fresh, again, other = randomized(model, 0), randomized(model, 0), randomized(model, 1)
     assert torch.equal(torch.get_rng_state(), before)
     assert fresh.config == model.config and not fresh.training
     assert next(fresh.parameters()).dtype == torch.float64

@@ -143,7 +143,7 @@ def test_the_package_offers_it() -> None:
 
 
 def test_the_models_own_view_is_what_is_explained(predictor: Predictor) -> None:
-    """The map of one image is `explain` of its prepared, normalised pixels."""
+    """The map of one image is `explain` of its prepared, normalized pixels."""
     prepared = predictor.prepare(pixels())
     x = (prepared.float() / 255 - 0.5) / 0.5
     torch.testing.assert_close(explain_image(predictor, pixels()).map, explain(predictor.model, x[None])[0])

@@ -8,7 +8,7 @@ import torch
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
-from megavit.config.trust import Trust
+from megavit.config.trust import Calibration
 from megavit.config.vit import PLAIN_VIT, Design, ViTConfig
 from megavit.predict.postprocess.ood import fit_likeness
 from megavit.predict.postprocess.postprocess import MEANS, RESIDUALS, SET_LABELS, SET_SCORES, WHITENING
@@ -33,7 +33,7 @@ CASES: dict[str, dict[str, Any]] = {
     "plain": {"design": PLAIN_VIT, "pool": "cls"},
     "rotary": {"design": ROPE},
     "attention pooling": {"pool": "map"},
-    "grey": {"channels": 1},
+    "gray": {"channels": 1},
     "four channels": {"channels": 4},
     "labels": {"target": Target(kind="labels", thresholds=[0.2, 0.5, 0.6])},
     "score": {"num_classes": 1, "target": Target(kind="score", mean=40.0, std=7.0)},
@@ -57,7 +57,7 @@ def make_predictor(folder: Path, trusted: bool = False, **changes: Any) -> Predi
     height, width = config.image_hw
     mean, std = (tuple(start + 0.07 * i for i in range(config.channels)) for start in (0.4, 0.2))
     preprocessing = Preprocessing(height=height, width=width, channels=config.channels, mean=mean, std=std, **size)
-    trust, tensors = (Trust(), None) if not trusted else _trust(config, target)
+    trust, tensors = (Calibration(), None) if not trusted else _trust(config, target)
     labels = () if target.kind == "score" or not config.num_classes else LABELS
     if not config.num_classes:
         tensors = {name: tensors[name] for name in (MEANS, WHITENING)} if tensors else None
@@ -69,7 +69,7 @@ def make_predictor(folder: Path, trusted: bool = False, **changes: Any) -> Predi
     return predictor
 
 
-def _trust(config: ViTConfig, target: Target) -> tuple[Trust, dict[str, torch.Tensor]]:
+def _trust(config: ViTConfig, target: Target) -> tuple[Calibration, dict[str, torch.Tensor]]:
     random = torch.Generator().manual_seed(0)
     groups = torch.arange(60) % 3
     embeddings = torch.randn(60, config.dim, generator=random) + groups[:, None]
@@ -80,7 +80,7 @@ def _trust(config: ViTConfig, target: Target) -> tuple[Trust, dict[str, torch.Te
     elif target.kind == "classes":
         tensors |= {SET_SCORES: torch.rand(300, generator=random), SET_LABELS: torch.arange(300) % 3}
     smoothing = 0.1 if target.kind == "classes" else 0.0
-    return Trust(images=40, temperature=1.3, smoothing=smoothing, threshold=9.0), tensors
+    return Calibration(images=40, temperature=1.3, smoothing=smoothing, threshold=9.0), tensors
 
 
 def pictures(channels: int, count: int = 6, seed: int = 0) -> list[np.ndarray]:

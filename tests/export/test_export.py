@@ -56,7 +56,7 @@ def same_answers(predictor: Predictor, folder: Path, within: float = 1e-4) -> No
     for proof in proofs_for(predictor):
         expected, found = (one.predict(proof.pixels, coverage=coverage).to_dict() for one in (predictor, exported))
         assert expected.keys() == found.keys()
-        assert found.get("unlike_training") == expected.get("unlike_training")
+        assert found.get("out_of_distribution") == expected.get("out_of_distribution")
         for name in ("probability", "score"):
             assert found.get(name, 0) == pytest.approx(expected.get(name, 0), rel=within)
         assert found.get("interval", []) == pytest.approx(expected.get("interval", []), rel=within)
@@ -165,7 +165,7 @@ def test_a_sabotaged_export_is_refused_and_leaves_nothing(target: str, wrong: st
         monkeypatch.setattr(resize, "CUBIC", -0.75)
         monkeypatch.setattr(openvino_resize, "CUBIC", -0.75)
     else:
-        with_other = {"prepared": 1, "normalise": 1}
+        with_other = {"prepared": 1, "normalize": 1}
         for module in (export_module, openvino):
             for name in with_other:
                 if hasattr(module, name):
@@ -231,7 +231,7 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     about = json.loads(session.get_modelmeta().custom_metadata_map["megavit"])
     assert about["labels"] == ["cat", "dog", "newt"] and about["name"] == tmp_path.name
     assert about["sets"].keys() == {"0.8", "0.9", "0.95", "0.99"} and len(about["sets"]["0.9"]) == 3
-    assert about["unlike_from"] == 9.0 and about["channels"] == 3
+    assert about["ood_threshold"] == 9.0 and about["channels"] == 3
     said = (tmp_path / "out" / "README.md").read_text()
     assert "6 pictures and 4 of them at other sizes" in said and "0 of 10 get another answer" in said
 
@@ -257,7 +257,7 @@ def test_the_script_beside_it_answers_as_the_bundle(target: str, case: str, tmp_
             "labels": lambda found=found: ", ".join(sorted(f"{label} {p:.1%}" for label, p in found.labels)) or "none",
             "score": lambda found=found: f"{found.score:.6g}",
         }[case]()
-        mark = " (unlike training: this means little)" if found.unlike_training else ""
+        mark = " (unlike training: this means little)" if found.out_of_distribution else ""
         expected.append(f"{paths[-1]}: {said}{mark}")
     script = [sys.executable, "-W", "error", str(tmp_path / "out" / "predict.py"), *paths]
     done = subprocess.run(script, capture_output=True, text=True, check=False)

@@ -74,9 +74,9 @@ def test_the_script_reads_pictures_as_predict_does_and_goes_on(folder: Path, tmp
     Image.fromarray(deep).save(tmp_path / "deep.tif")
     Image.fromarray(random.random((20, 30), dtype=np.float32)).save(tmp_path / "float.tif")
     Image.fromarray(random.integers(0, 256, (20, 30, 4), dtype=np.uint8)).save(tmp_path / "clear.png")
-    Image.fromarray(random.integers(0, 256, (20, 30), dtype=np.uint8)).save(tmp_path / "grey.png")
+    Image.fromarray(random.integers(0, 256, (20, 30), dtype=np.uint8)).save(tmp_path / "gray.png")
     (tmp_path / "no.png").write_text("no picture")
-    names = ["deep.png", "deep.tif", "no.png", "float.tif", "clear.png", "gone.png", "grey.png"]
+    names = ["deep.png", "deep.tif", "no.png", "float.tif", "clear.png", "gone.png", "gray.png"]
     script = (folder / "predict.py").read_text()
     done = subprocess.run(
         [sys.executable, str(folder / "predict.py"), *names], cwd=tmp_path, capture_output=True, text=True, check=False

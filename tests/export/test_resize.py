@@ -94,6 +94,6 @@ def test_an_image_of_the_right_size_is_left_as_it_is():
     assert torch.equal(prepared(image, Preprocessing(height=9, width=11, channels=3)), image.float())
 
 
-def test_grey_in_three_channels_stays_what_it_was():
+def test_gray_in_three_channels_stays_what_it_was():
     image = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(1, 3, 16, 16)
     assert torch.equal(prepared(image, Preprocessing(height=16, width=16, channels=1)), image[:, :1].float())

@@ -1,4 +1,4 @@
-"""Queries and keys are normalised, values are not; either way of computing attention gives the same."""
+"""Queries and keys are normalized, values are not; either way of computing attention gives the same."""
 
 import math
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from megavit.config.vit import PLAIN_VIT, Design, ViTConfig
 from megavit.model import attention as module
 from megavit.model.attention import EXPLICIT_UP_TO_TOKENS, Attention, attend, attend_explicitly
 from megavit.model.block import Transformer
-from megavit.model.init import initialise
+from megavit.model.init import initialize
 
 CONFIG = ViTConfig(image_size=8, patch_size=4, num_classes=5, dim=32, depth=1, heads=4, mlp_dim=48, dim_head=12)
 INNER = 4 * 12
@@ -42,23 +42,23 @@ def attended(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Tensor, Ten
 def make(design: Design = Design(), **changes: Any) -> Any:  # noqa: B008 - frozen
     """An `Attention` with its initial values; `Any`, as torch types what is inside of modules too loosely."""
     transformer = Transformer(replace(CONFIG, design=design, **changes))
-    initialise(transformer, depth=1)
+    initialize(transformer, depth=1)
     return transformer.layers[0].attention
 
 
 @pytest.mark.parametrize("norm", ["layer", "rms"])
 @torch.no_grad()
-def test_queries_and_keys_are_normalised_and_values_are_not(
+def test_queries_and_keys_are_normalized_and_values_are_not(
     norm: str, attended: list[tuple[Tensor, Tensor, Tensor]]
 ) -> None:
     attention = make(Design(norm="rms" if norm == "rms" else "layer"))
     x = 5 * torch.randn(2, 7, 32)
     attention(x)
     query, key, value = attended[0]
-    for normalised in (query, key):
-        torch.testing.assert_close(normalised.square().mean(dim=-1), torch.ones(2, 4, 7), atol=1e-3, rtol=0)
+    for normalized in (query, key):
+        torch.testing.assert_close(normalized.square().mean(dim=-1), torch.ones(2, 4, 7), atol=1e-3, rtol=0)
         if norm == "layer":
-            torch.testing.assert_close(normalised.mean(dim=-1), torch.zeros(2, 4, 7), atol=1e-5, rtol=0)
+            torch.testing.assert_close(normalized.mean(dim=-1), torch.zeros(2, 4, 7), atol=1e-5, rtol=0)
     raw = attention.to_qkv(x)[..., 2 * INNER :].unflatten(-1, (4, 12)).transpose(1, 2)
     torch.testing.assert_close(value, raw)
     assert value.square().mean() > 5

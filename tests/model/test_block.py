@@ -53,7 +53,7 @@ def test_blocks_share_no_norm(design: Design) -> None:
     ("design", "of_stream", "of_head"),
     [(Design(), 1, 2), (Design(qk_norm=False), 1, 0), (PLAIN_VIT, 2, 0), (Design(block="serial", norm="rms"), 2, 2)],
 )
-def test_a_branch_is_normalised_once(design: Design, of_stream: int, of_head: int) -> None:
+def test_a_branch_is_normalized_once(design: Design, of_stream: int, of_head: int) -> None:
     """A parallel block has exactly one norm for both branches, a serial one a norm a branch."""
     model = MegaVit.from_config(replace(CONFIG, design=design))
     for layer in model.transformer.layers:

@@ -11,7 +11,7 @@ from torch import nn
 
 from megavit.config.presets import PRESETS, preset
 from megavit.config.vit import PLAIN_VIT, Design, Pool, ViTConfig
-from megavit.model.init import initialise
+from megavit.model.init import initialize
 from megavit.model.vit import MegaVit
 
 CONFIG = ViTConfig(
@@ -34,14 +34,14 @@ def seeded() -> None:
 
 
 def from_nan(config: ViTConfig) -> MegaVit:
-    """Built on meta, moved to storage full of NaN, initialised: what has no rule would stay NaN."""
+    """Built on meta, moved to storage full of NaN, initialized: what has no rule would stay NaN."""
     with torch.device("meta"):
         model = MegaVit.from_config(config)
     model = model.to_empty(device="cpu")
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(math.nan)
-    model.initialise()
+    model.initialize()
     return model
 
 
@@ -70,14 +70,14 @@ def test_a_module_without_a_rule_is_an_error_that_names_it() -> None:
     model: Any = MegaVit.from_config(small(CONFIG))
     model.mlp_head = nn.Bilinear(8, 8, 5)
     with pytest.raises(TypeError, match="mlp_head: weight, bias"):
-        model.initialise()
+        model.initialize()
 
 
 def test_a_loose_parameter_is_an_error_too() -> None:
     model = MegaVit.from_config(small(CONFIG))
     model.temperature = nn.Parameter(torch.ones(()))
     with pytest.raises(TypeError, match="the model: temperature"):
-        model.initialise()
+        model.initialize()
 
 
 @pytest.mark.parametrize("pool", POOL_NAMES)
@@ -141,7 +141,7 @@ def test_the_global_seed_decides_the_values() -> None:
     assert not torch.equal(models[0]["mlp_head.weight"], models[2]["mlp_head.weight"])
 
 
-def test_initialise_covers_a_part_alone() -> None:
+def test_initialize_covers_a_part_alone() -> None:
     linear = nn.Linear(64, 64)
-    initialise(nn.Sequential(linear), depth=1)
+    initialize(nn.Sequential(linear), depth=1)
     assert 0.8 / 8 < linear.weight.std() < 1 / 8

@@ -59,7 +59,7 @@ def test_dropout_falls_on_the_hidden_and_on_the_answer_in_training_only() -> Non
     assert torch.equal(feedforward(x), feedforward(x))
 
 
-def test_a_norm_before_the_output_normalises_the_hidden_channels() -> None:
+def test_a_norm_before_the_output_normalizes_the_hidden_channels() -> None:
     feedforward = FeedForward(replace(CONFIG, design=Design(mlp_out_norm=True)))
     x = torch.randn(2, 5, 16)
     hidden = hidden_of("gelu", x @ feedforward.into.weight.T + feedforward.into.bias)

@@ -37,8 +37,8 @@ def test_layer_norm_is_its_formula(size: float) -> None:
         for parameter in norm.parameters():
             parameter.normal_()
     x = torch.randn(3, 5, 16) * size + size
-    centred = x - x.mean(dim=-1, keepdim=True)
-    expected = centred / (centred.square().mean(dim=-1, keepdim=True) + 1e-6).sqrt() * norm.weight + norm.bias
+    centered = x - x.mean(dim=-1, keepdim=True)
+    expected = centered / (centered.square().mean(dim=-1, keepdim=True) + 1e-6).sqrt() * norm.weight + norm.bias
     torch.testing.assert_close(norm(x), expected)
 
 

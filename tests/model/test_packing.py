@@ -96,7 +96,7 @@ def test_the_features_are_those_of_each_image_in_the_order_given() -> None:
 
 
 @torch.no_grad()
-def test_an_image_does_not_see_its_neighbours() -> None:
+def test_an_image_does_not_see_its_neighbors() -> None:
     model = shaken(CONFIG)
     images = pictures(CONFIG, [(2, 2), (2, 2), (1, 3)])
     before = model(images)

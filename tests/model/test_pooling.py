@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from megavit.config.vit import Design, Pool, ViTConfig
-from megavit.model.init import initialise
+from megavit.model.init import initialize
 from megavit.model.pooling import POOLS, AttentionPool
 
 CONFIG = ViTConfig(
@@ -22,7 +22,7 @@ def seeded() -> None:
 
 def make(pool: Pool) -> nn.Module:
     module = POOLS[pool](replace(CONFIG, pool=pool))
-    initialise(module, depth=1)
+    initialize(module, depth=1)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -97,6 +97,6 @@ def test_map_may_have_other_heads_than_the_layers() -> None:
     of_two = AttentionPool(replace(CONFIG, pool="map", design=replace(CONFIG.design, pool_heads=2)))
     for pool in (two, of_two):
         torch.manual_seed(0)
-        initialise(pool, depth=1)
+        initialize(pool, depth=1)
     prefix, patches = torch.randn(2, 3, 16), torch.randn(2, 6, 16)
     assert torch.equal(of_two(prefix, patches), two(prefix, patches))

@@ -38,7 +38,7 @@ def learned(values: Tensor) -> LearnedPositions:
 
 
 def waves(grid: tuple[int, int]) -> Tensor:
-    """Half a wave and a whole one over each axis, at the patches' centres: (rows, columns, 4)."""
+    """Half a wave and a whole one over each axis, at the patches' centers: (rows, columns, 4)."""
     y, x = ((torch.arange(side) + 0.5) / side * math.pi for side in grid)
     along_y = torch.stack([y.cos(), (2 * y).cos()]).T[:, None, :, None]
     along_x = torch.stack([x.cos(), (2 * x).cos()]).T[None, :, None, :]

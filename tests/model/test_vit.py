@@ -144,7 +144,7 @@ def test_cls_pooling_is_the_class_token() -> None:
 
 @EVERY_POOL
 @torch.no_grad()
-def test_tokens_are_normalised_before_they_are_pooled(pool: Pool) -> None:
+def test_tokens_are_normalized_before_they_are_pooled(pool: Pool) -> None:
     features = make(pool=pool, design=Design(registers=1)).features(images())
     for tokens in (features.prefix, features.patches):
         torch.testing.assert_close(tokens.std(dim=-1, correction=0), torch.ones(tokens.shape[:2]), atol=1e-3, rtol=0)

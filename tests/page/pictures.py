@@ -9,7 +9,7 @@ from playwright.sync_api import FilePayload, Page
 
 
 def noise(height: int = 24, width: int = 32, seed: int = 0, channels: int = 3) -> Image.Image:
-    """A picture of smooth colours."""
+    """A picture of smooth colors."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, channels), dtype=np.uint8)
     picture = Image.fromarray(coarse[:, :, 0] if channels == 1 else coarse)
     return picture.resize((width, height), Image.Resampling.BICUBIC)

@@ -1,4 +1,4 @@
-"""A small ONNX model with the interface of an exported one, whose answers hang on the colours of a picture."""
+"""A small ONNX model with the interface of an exported one, whose answers hang on the colors of a picture."""
 
 from typing import Any
 
@@ -64,7 +64,7 @@ def metadata(target: str, channels: int, **changes: Any) -> dict[str, Any]:
         "target": target,
         "labels": [] if is_score else LABELS,
         "thresholds": [0.1, 0.3, 0.25, 0.5, 0.9] if target == "labels" else None,
-        "unlike_from": UNLIKE_FROM,
+        "ood_threshold": UNLIKE_FROM,
         "sets": {"0.9": [0.4] * 5, "0.95": [0.7, 0.9, 0.2, 0.9, 0.8]} if target == "classes" else None,
         "intervals": {"0.95": 1.25} if is_score else None,
         "channels": channels,

@@ -64,7 +64,7 @@ def listed(**shares: float) -> list[dict[str, Any]]:
 def classes(**changes: Any) -> dict[str, Any]:
     """An answer of a model of classes."""
     top = listed(rose=0.9312, tulip=0.0603, daisy=0.0085)
-    return {"name": None, "label": "rose", "probability": 0.9312, "top": top, "unlike_training": False} | changes
+    return {"name": None, "label": "rose", "probability": 0.9312, "top": top, "out_of_distribution": False} | changes
 
 
 def good(answer: dict[str, Any]) -> Reply:

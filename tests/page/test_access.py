@@ -43,7 +43,10 @@ CONTRASTS = """
 def fill(server: StandIn, page: Page) -> None:
     """A page with an answer, a marked one, and an error."""
     marked = classes(
-        unlike_training=True, label=LONG, top=listed(**{LONG: 0.9, "rose": 0.1}), prediction_set=listed(**{LONG: 0.9})
+        out_of_distribution=True,
+        label=LONG,
+        top=listed(**{LONG: 0.9, "rose": 0.1}),
+        prediction_set=listed(**{LONG: 0.9}),
     )
     replies = {b"bad": refusal(422, "not an image"), b"odd": good(marked)}
     server.reply = lambda asked: replies.get(asked.body, good(classes(prediction_set=listed(rose=0.9))))

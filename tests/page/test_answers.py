@@ -67,7 +67,7 @@ def test_a_large_set_is_folded(server: StandIn, open_page: OpenPage) -> None:
 
 
 def test_what_is_unlike_training_is_marked_in_words(server: StandIn, open_page: OpenPage) -> None:
-    server.reply = lambda asked: good(classes(unlike_training=True))
+    server.reply = lambda asked: good(classes(out_of_distribution=True))
     page = open_page(server.address)
     choose(page, "rose.png")
     card = page.get_by_role("article")

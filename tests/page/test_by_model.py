@@ -17,7 +17,7 @@ from megavit.data.decode.tensor import decode
 from megavit.data.image_dataset import as_channels
 from megavit.errors import ConfigError
 from megavit.page import files, write_site
-from megavit.predict.postprocess.conformal import likelier_mass
+from megavit.predict.postprocess.conformal import cumulative_mass_above
 from tests.browser import OpenPage
 from tests.page.pictures import choose, encoded, noise, payload
 from tests.page.small_model import LABELS, UNLIKE_FROM, metadata, small_model
@@ -74,31 +74,31 @@ def with_chunk(png: bytes, kind: bytes, data: bytes) -> bytes:
 
 def pictures() -> dict[str, tuple[bytes, float]]:
     """Files of every kind, and how far the answers about them may be apart: 0 where decoding is exact."""
-    colour, grey, clear = noise(seed=1), noise(seed=2, channels=1), noise(seed=3, channels=4)
+    color, gray, clear = noise(seed=1), noise(seed=2, channels=1), noise(seed=3, channels=4)
     info = PngImagePlugin.PngInfo()
     exif = Image.Exif()
     exif[0x0112] = 6
-    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    deep = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
     tall = noise(24, 200, seed=4).rotate(90, expand=True)
     palette = clear.convert("RGB").quantize(16)
     palette.info["transparency"] = 3
-    one_clear = encoded(colour, transparency=colour.getpixel((0, 0)))
+    one_clear = encoded(color, transparency=color.getpixel((0, 0)))
     step = 4 / 255
     return {
-        "png": (encoded(colour, pnginfo=info), 0),
-        "grey": (encoded(grey), 0),
-        "bilevel": (encoded(grey.convert("1")), 0),
-        "palette": (encoded(colour.quantize(16)), 0),
+        "png": (encoded(color, pnginfo=info), 0),
+        "gray": (encoded(gray), 0),
+        "bilevel": (encoded(gray.convert("1")), 0),
+        "palette": (encoded(color.quantize(16)), 0),
         "palette with transparency": (encoded(palette), 0),
-        "one colour transparent": (one_clear, 0),
+        "one color transparent": (one_clear, 0),
         "alpha": (encoded(clear), step),
-        "grey with alpha": (encoded(clear.convert("LA")), step),
+        "gray with alpha": (encoded(clear.convert("LA")), step),
         "16 bits": (encoded(deep), step),
-        "gamma": (with_chunk(encoded(colour), b"gAMA", struct.pack(">I", 100_000)), 0),
-        "bmp": (encoded(colour, "BMP"), 0),
-        "gif": (encoded(colour.quantize(16), "GIF"), 0),
-        "webp": (encoded(colour, "WEBP", lossless=True), 0),
-        "jpeg": (encoded(colour, "JPEG", quality=95), 3 * step),
+        "gamma": (with_chunk(encoded(color), b"gAMA", struct.pack(">I", 100_000)), 0),
+        "bmp": (encoded(color, "BMP"), 0),
+        "gif": (encoded(color.quantize(16), "GIF"), 0),
+        "webp": (encoded(color, "WEBP", lossless=True), 0),
+        "jpeg": (encoded(color, "JPEG", quality=95), 3 * step),
         "jpeg on its side": (encoded(tall, "JPEG", quality=95, exif=exif), 3 * step),
         "large": (encoded(noise(1500, 1600, seed=5)), 0),
     }
@@ -114,8 +114,8 @@ def test_the_browser_answers_as_python_does(make_twin: Any, channels: int) -> No
         wanted = dict(zip(LABELS, here["probabilities"][0].tolist(), strict=True))
         assert probabilities == pytest.approx(wanted, abs=1e-6 + apart), name
         assert [one["label"] for one in there["top"]] == sorted(wanted, key=wanted.__getitem__, reverse=True), name
-        assert there["unlike_training"] == (here["distance"][0] > UNLIKE_FROM), name
-        marks.add(there["unlike_training"])
+        assert there["out_of_distribution"] == (here["distance"][0] > UNLIKE_FROM), name
+        marks.add(there["out_of_distribution"])
     assert marks == {True, False}
     picture = encoded(noise())
     assert twin.in_browser(picture, top=2)["top"] == twin.in_browser(picture)["top"][:2]
@@ -129,7 +129,7 @@ def test_sets_hold_what_python_puts_in_them(make_twin: Any) -> None:
         picture = encoded(noise(seed=seed))
         found = twin.in_browser(picture, coverage=0.95)
         probabilities = torch.from_numpy(twin.in_python(picture)["probabilities"])
-        inside = (likelier_mass(probabilities) <= limits)[0].tolist()
+        inside = (cumulative_mass_above(probabilities) <= limits)[0].tolist()
         assert {one["label"] for one in found["prediction_set"]} == {LABELS[i] for i in range(5) if inside[i]}
         shares = [one["probability"] for one in found["prediction_set"]]
         assert shares == sorted(shares, reverse=True)
@@ -154,12 +154,12 @@ def test_labels_are_given_from_their_thresholds_on(make_twin: Any) -> None:
 
 
 def test_a_score_has_its_interval_and_no_mark_where_no_distance_is_known(make_twin: Any) -> None:
-    twin = make_twin("score", unlike_from=None)
+    twin = make_twin("score", ood_threshold=None)
     picture = encoded(noise())
     score = float(twin.in_python(picture)["score"][0])
     assert twin.in_browser(picture)["score"] == pytest.approx(score, abs=1e-5)
     found = twin.in_browser(picture, coverage=0.95)
-    assert "unlike_training" not in found
+    assert "out_of_distribution" not in found
     assert found["interval"] == pytest.approx([score - 1.25, score + 1.25], abs=1e-5)
 
 

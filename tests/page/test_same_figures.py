@@ -6,7 +6,7 @@ import torch
 from playwright.sync_api import Page, expect
 
 from megavit.data.image_dataset import as_channels
-from megavit.predict.postprocess.conformal import likelier_mass
+from megavit.predict.postprocess.conformal import cumulative_mass_above
 from tests.browser import OpenPage
 from tests.page.stand_in import StandIn
 
@@ -25,7 +25,7 @@ def test_ranks_and_sets_are_pythons_with_ties_and_many_classes(page: Page) -> No
     rows += [np.round(draws.dirichlet(np.ones(12)), 1) for _ in range(10)]
     for row in rows:
         probabilities = torch.from_numpy(row.astype(np.float32))
-        masses = likelier_mass(probabilities[None])[0]
+        masses = cumulative_mass_above(probabilities[None])[0]
         # Limits on the very masses: of two sums that differ in the last bit, one would be outside.
         limits = torch.where(torch.from_numpy(draws.random(len(row)) < 0.5), masses, torch.tensor(0.5).double())
         order = probabilities.argsort(descending=True, stable=True).tolist()
@@ -33,7 +33,7 @@ def test_ranks_and_sets_are_pythons_with_ties_and_many_classes(page: Page) -> No
             """async ([probabilities, limits]) => {
               const { answerOf } = await import("/page/answers.js");
               const labels = probabilities.map((_, place) => `${place}`);
-              const metadata = { target: "classes", labels, sets: { "0.9": limits }, unlike_from: null };
+              const metadata = { target: "classes", labels, sets: { "0.9": limits }, ood_threshold: null };
               const options = { top: 5, coverage: 0.9 };
               return answerOf({ probabilities: Float32Array.from(probabilities) }, metadata, options);
             }""",
@@ -45,20 +45,20 @@ def test_ranks_and_sets_are_pythons_with_ties_and_many_classes(page: Page) -> No
         assert found["probability"] == probabilities.max().item()
 
 
-def test_grey_is_pillows(page: Page) -> None:
-    colours = np.random.default_rng(1).integers(0, 256, (3, 4096), dtype=np.uint8)
-    colours[:, :3] = [[0, 255, 1], [0, 255, 254], [0, 255, 127]]
-    rgba = np.concatenate([colours, np.full((1, 4096), 255, np.uint8)]).T.ravel()
+def test_gray_is_pillows(page: Page) -> None:
+    colors = np.random.default_rng(1).integers(0, 256, (3, 4096), dtype=np.uint8)
+    colors[:, :3] = [[0, 255, 1], [0, 255, 254], [0, 255, 127]]
+    rgba = np.concatenate([colors, np.full((1, 4096), 255, np.uint8)]).T.ravel()
     found = page.evaluate(
         """async (rgba) => {
           const { luma } = await import("/page/pixels.js");
-          const grey = new Uint8Array(rgba.length / 4);
-          luma(rgba, grey);
-          return [...grey];
+          const gray = new Uint8Array(rgba.length / 4);
+          luma(rgba, gray);
+          return [...gray];
         }""",
         rgba.tolist(),
     )
-    assert found == as_channels(torch.from_numpy(colours)[:, None], 1).flatten().tolist()
+    assert found == as_channels(torch.from_numpy(colors)[:, None], 1).flatten().tolist()
 
 
 def test_figures_are_written_for_people(page: Page) -> None:

@@ -118,7 +118,7 @@ def test_the_camera_takes_a_picture_and_is_off_afterwards(server: StandIn, open_
     expect(page.get_by_role("button", name="Use the camera")).to_be_focused()
     taken = Image.open(io.BytesIO(server.asked[0].body)).convert("RGB")
     assert taken.width >= 320
-    assert len(taken.getcolors(2**24) or []) > 1, "a picture of one colour was not taken from the camera"
+    assert len(taken.getcolors(2**24) or []) > 1, "a picture of one color was not taken from the camera"
 
 
 def test_escape_closes_the_camera(server: StandIn, open_page: OpenPage) -> None:

@@ -82,7 +82,7 @@ SMALL = {
     "ViT": hugging_face("ViT", "ViTModel", "ViTConfig"),
     "ViT, oblong": hugging_face("ViT", "ViTModel", "ViTConfig", **OBLONG),
     "ViT, oblong patches": hugging_face("ViT", "ViTModel", "ViTConfig", image_size=(24, 40), patch_size=(12, 8)),
-    "ViT, grey": hugging_face("ViT", "ViTModel", "ViTConfig", num_channels=1),
+    "ViT, gray": hugging_face("ViT", "ViTModel", "ViTConfig", num_channels=1),
     "ViT, no QKV bias": hugging_face("ViT", "ViTModel", "ViTConfig", qkv_bias=False),
     "ViT, classes": hugging_face("ViT", "ViTForImageClassification", "ViTConfig", **LABELS),
     "DeiT": hugging_face("ViT", "DeiTModel", "DeiTConfig", **OBLONG),

@@ -107,7 +107,7 @@ def weights(
 
 
 def reference(peer: ModuleType, tensors: dict[str, Tensor], x: Tensor, heads: int) -> dict[str, Tensor]:
-    """What the released model answers at each stage; its logits are the normalised class token."""
+    """What the released model answers at each stage; its logits are the normalized class token."""
     new = peer is dinov3_vit
     seen: dict[str, Tensor] = {}
 

@@ -27,7 +27,7 @@ OUTWARD = [
     *((case, "Hugging Face, and back") for case in ("calibrated classes", "calibrated labels", "score")),
     ("calibrated labels", "ONNX, onnxruntime"),
     ("score", "OpenVINO"),
-    ("calibrated classes", "quantise"),
+    ("calibrated classes", "quantize"),
 ]
 INWARD = [
     *((problem, "ViT") for problem in PROBLEMS),

@@ -1,7 +1,7 @@
 """timm's weights in our model give timm's numbers, compared stage by stage so that a break says where.
 
 Not matched, by design of one or the other:
-- timm's `global_pool="avg"` normalises after pooling (`fc_norm`); ours, like the original, before: `fc_norm=False`.
+- timm's `global_pool="avg"` normalizes after pooling (`fc_norm`); ours, like the original, before: `fc_norm=False`.
 - timm may give registers positions; ours have none, as a sum of two learned vectors says no more: the sums are copied.
 - timm's `ParallelScalingBlock` has one LayerScale for both branches; ours has one each: both get the same values.
 """
@@ -281,7 +281,7 @@ def test_the_parallel_block_agrees_piece_by_piece(norm_bias: bool, qkv_bias: boo
         },
         x,
     )
-    # Theirs are normalised as (B, T, H, K).
+    # Theirs are normalized as (B, T, H, K).
     yours |= {name: yours[name].transpose(1, 2) for name in ("query", "key")}
     assert mine.keys() == yours.keys()
     for stage, tensor in yours.items():

@@ -32,4 +32,4 @@ def layout(
 
 
 def training(of: Layout, **changes: Any) -> Training:
-    return replace(Training(batch=of.batch, optimiser="adamw"), **changes)
+    return replace(Training(batch=of.batch, optimizer="adamw"), **changes)

@@ -11,7 +11,7 @@ from megavit.config.presets import preset
 from megavit.config.vit import ViTConfig
 from megavit.model import attention
 from megavit.plan import activations, memory
-from megavit.plan.memory import fullest, moments, optimiser_state
+from megavit.plan.memory import fullest, moments, optimizer_state
 from megavit.plan.parallel_layout import Layout, Training
 from megavit.plan.parameters import weights_of
 from megavit.plan.trace.validate import MEMORY_WITHIN, TRAFFIC_WITHIN, checked
@@ -60,7 +60,7 @@ def test_memory_and_traffic_are_those_of_a_traced_rank(model: str, name: str, pr
 
 
 @pytest.mark.parametrize(
-    ("config", "precision", "optimiser", "parts", "checkpointing"),
+    ("config", "precision", "optimizer", "parts", "checkpointing"),
     [
         (SERIAL, "float32", "muon", 1, False),
         (SERIAL, "bfloat16", "muon", 4, False),
@@ -70,10 +70,10 @@ def test_memory_and_traffic_are_those_of_a_traced_rank(model: str, name: str, pr
     ],
 )
 def test_it_is_what_a_real_step_takes(
-    config: ViTConfig, precision: str, optimiser: str, parts: int, checkpointing: bool
+    config: ViTConfig, precision: str, optimizer: str, parts: int, checkpointing: bool
 ) -> None:
     of = layout(micro_batch=8 // parts, accumulation=parts, checkpointing=checkpointing)
-    real = training(of, precision=precision, optimiser=optimiser, averages=1, processor=True)
+    real = training(of, precision=precision, optimizer=optimizer, averages=1, processor=True)
     assert formula(config, real, of) == pytest.approx(measured(config, real, of), rel=0.05)
 
 
@@ -85,9 +85,9 @@ def test_muon_turns_as_many_matrices_at_once_as_are_counted() -> None:
     assert memory.AT_ONCE == muon.AT_ONCE
 
 
-def test_the_optimisers_state_is_what_the_real_one_keeps() -> None:
+def test_the_optimizers_state_is_what_the_real_one_keeps() -> None:
     weights = weights_of(preset("B"), 1, 1)
-    adamw, mixed = (optimiser_state(weights, Training(batch=1, optimiser=kind)) for kind in ("adamw", "muon"))
+    adamw, mixed = (optimizer_state(weights, Training(batch=1, optimizer=kind)) for kind in ("adamw", "muon"))
     assert adamw == 8 * weights.whole
     assert mixed == 8 * weights.whole - 4 * weights.matrices
 
@@ -104,7 +104,7 @@ LAYOUTS = st.builds(
 TRAININGS = st.builds(
     Training,
     batch=st.just(1),
-    optimiser=st.sampled_from(["muon", "adamw"]),
+    optimizer=st.sampled_from(["muon", "adamw"]),
     averages=st.integers(0, 2),
 )
 CONFIGS = st.sampled_from([preset("22B"), PARALLEL])
@@ -132,7 +132,7 @@ def test_more_gpus_never_need_more_of_each(config, of_training: Training, of: La
     )
     rest = weights_of(config, more.shard, of.tensor).rest.padded - weights_of(config, of.shard, of.tensor).rest.padded
     assert after.total <= before.total + 12 * max(0, padding) + 8 * max(0, rest)
-    assert after.weights <= before.weights and after.optimiser <= before.optimiser
+    assert after.weights <= before.weights and after.optimizer <= before.optimizer
 
 
 @settings(max_examples=200)

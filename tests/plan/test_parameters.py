@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megavit.config.presets import PRESETS, preset
-from megavit.config.recipe import OptimiserRecipe
+from megavit.config.recipe import OptimizerRecipe
 from megavit.model.shapes import parameter_count
 from megavit.model.vit import MegaVit
 from megavit.plan.parameters import padded_parameters, weights_of
 from megavit.train.optim.muon import Muon
-from megavit.train.optim.optimizer import make_optimisers
+from megavit.train.optim.optimizer import make_optimizers
 from tests.plan.small import PARALLEL
 
 NAMES = st.sampled_from(sorted(PRESETS))
@@ -55,13 +55,13 @@ def test_a_parameter_with_fewer_rows_than_ranks_is_named() -> None:
 
 @pytest.mark.parametrize("kind", ["muon", "adamw"])
 @pytest.mark.parametrize("name", ["nano", "Ti"])
-def test_the_optimiser_steps_the_matrices_that_are_counted(name: str, kind: str) -> None:
+def test_the_optimizer_steps_the_matrices_that_are_counted(name: str, kind: str) -> None:
     with torch.device("meta"):
         model = MegaVit.from_config(preset(name))
-    optimisers = make_optimisers(model, OptimiserRecipe(kind=kind))  # pyrefly: ignore[bad-argument-type]
+    optimizers = make_optimizers(model, OptimizerRecipe(kind=kind))  # pyrefly: ignore[bad-argument-type]
     stepped = sum(
         prod(p.shape)
-        for one in optimisers
+        for one in optimizers
         if isinstance(one, Muon)
         for group in one.param_groups
         for p in group["params"]

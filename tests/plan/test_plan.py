@@ -23,7 +23,7 @@ H100 = gpu_of("h100")
 
 
 def of(name: str, gpus: int, batch: int, **changes: Any) -> Plan:
-    return make_plan(preset(name), replace(Training(batch=batch, optimiser="adamw"), **changes), H100, gpus)
+    return make_plan(preset(name), replace(Training(batch=batch, optimizer="adamw"), **changes), H100, gpus)
 
 
 @settings(max_examples=20, deadline=None)
@@ -57,14 +57,14 @@ def test_of_each_grid_the_fastest_that_fits_is_listed() -> None:
                 assert duration(plan.config, plan.training, other, H100).step >= one.duration.step
 
 
-def test_22b_on_1024_gpus_is_planned_with_either_optimiser() -> None:
+def test_22b_on_1024_gpus_is_planned_with_either_optimizer() -> None:
     plan = of("22B", 1024, 65536)
     assert plan.fitting and plan.parameters == pytest.approx(21.9e9, rel=0.02)
     assert 0.2 < plan.fitting[0].duration.mfu < 0.55
     assert plan.flops == 65536 * training_flops(preset("22B"))
     assert "positions.table" in plan.padded(next(one for one in plan.fitting if one.layout.shard == 1024))
-    muon = of("22B", 1024, 65536, optimiser="muon").fitting[0].duration
-    assert muon.compute == plan.fitting[0].duration.compute and muon.optimiser < muon.compute / 4
+    muon = of("22B", 1024, 65536, optimizer="muon").fitting[0].duration
+    assert muon.compute == plan.fitting[0].duration.compute and muon.optimizer < muon.compute / 4
 
 
 def test_without_a_fitting_layout_it_says_which_is_nearest_and_how_many_gpus_would_do() -> None:
@@ -111,7 +111,7 @@ def test_a_ring_moves_all_but_one_part_and_a_sum_twice() -> None:
 
 
 @pytest.mark.parametrize(("axis", "ranks"), [("tensor", (4, 4)), ("shard", (8, 2)), ("replicate", (2, 1))])
-def test_neighbours_share_a_node(axis, ranks: tuple[int, int]) -> None:
+def test_neighbors_share_a_node(axis, ranks: tuple[int, int]) -> None:
     assert ranks_of(axis, layout(replicate=2, shard=8, tensor=4), H100) == ranks
 
 

@@ -1,7 +1,7 @@
 import torch
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.data.augment import normalise
+from megavit.data.augment import normalize
 from megavit.predict.forward import embeddings_of
 from tests.weights.bundles import make_model
 
@@ -13,4 +13,4 @@ def test_the_head_of_the_embeddings_is_the_models_answer_and_its_mode_stays():
     found = torch.cat(list(embeddings_of(model, pictures.split(2), size)))
     assert model.training and found.shape == (5, model.config.dim) and not found.requires_grad
     with torch.no_grad():
-        torch.testing.assert_close(model.mlp_head(found), model.eval()(normalise(pictures, size)))
+        torch.testing.assert_close(model.mlp_head(found), model.eval()(normalize(pictures, size)))

@@ -22,7 +22,7 @@ from megavit.export.export import export
 from megavit.export.parity_images import Proof
 from megavit.predict.exported_predictor import Exported, load_exported
 from megavit.predict.postprocess import conformal
-from megavit.predict.postprocess.numpy_postprocess import likelier_mass, predictions
+from megavit.predict.postprocess.numpy_postprocess import cumulative_mass_above, predictions
 from tests.export.cases import make_predictor, pictures
 
 
@@ -58,8 +58,8 @@ def test_every_kind_of_image_gives_the_same_answer(exported: Exported, tmp_path:
     path = tmp_path / "a.png"
     images = (path, str(path), path.read_bytes(), pixels, Image.fromarray(pixels))
     assert len({exported.predict(image).probability for image in images}) == 1
-    grey = Image.fromarray(pixels).convert("L")
-    assert exported.predict(grey) == exported.predict(grey.convert("RGB"))
+    gray = Image.fromarray(pixels).convert("L")
+    assert exported.predict(gray) == exported.predict(gray.convert("RGB"))
     clear = Image.fromarray(pixels).convert("RGBA")
     assert exported.predict(clear) == exported.predict(pixels)
 
@@ -143,7 +143,7 @@ def test_mistakes_are_told(exported: Exported, folder: Path, tmp_path: Path) -> 
         ("", "model.onnx"),
         ('{"format": 99}', "newer than 1; update megavit"),
         ('{"format": 1, "name": "a"}', "is missing"),
-        ('{"format": 1, "name": "a", "colour": "red"}', "there is no such setting"),
+        ('{"format": 1, "name": "a", "color": "red"}', "there is no such setting"),
     ],
 )
 def test_a_model_whose_words_about_itself_are_not_whole_is_refused(
@@ -160,8 +160,8 @@ def test_a_model_whose_words_about_itself_are_not_whole_is_refused(
 def test_the_mass_of_likelier_classes_is_that_of_the_bundle(counts: np.ndarray) -> None:
     shares = counts + np.float32(0.5)
     shares /= shares.sum(axis=1, keepdims=True)
-    expected = conformal.likelier_mass(torch.from_numpy(shares)).numpy()
-    assert np.array_equal(np.stack([likelier_mass(row) for row in shares]), expected)
+    expected = conformal.cumulative_mass_above(torch.from_numpy(shares)).numpy()
+    assert np.array_equal(np.stack([cumulative_mass_above(row) for row in shares]), expected)
 
 
 def test_labels_and_scores() -> None:
@@ -172,12 +172,12 @@ def test_labels_and_scores() -> None:
     shares = np.array([[0.4, 0.3], [0.6, 0.1]], np.float32)
     first, second = predictions(info, {"probabilities": shares, "embedding": embedding}, 1, None)
     assert [label for label, _ in first.labels] == ["b"] and [label for label, _ in second.labels] == ["a"]
-    assert [label for label, _ in first.top] == ["a"] and first.unlike_training is None
-    info = ExportInfo(target="score", labels=[], intervals={"0.9": 2.0}, unlike_from=5.0, **facts)
+    assert [label for label, _ in first.top] == ["a"] and first.out_of_distribution is None
+    info = ExportInfo(target="score", labels=[], intervals={"0.9": 2.0}, ood_threshold=5.0, **facts)
     outputs = {"score": np.array([1.0, 9.0]), "embedding": embedding, "distance": np.array([4.0, 6.0])}
     first, second = predictions(info, outputs, 1, 0.9)
-    assert first.interval == (-1.0, 3.0) and not first.unlike_training
-    assert second.score == 9.0 and second.unlike_training
+    assert first.interval == (-1.0, 3.0) and not first.out_of_distribution
+    assert second.score == 9.0 and second.out_of_distribution
 
 
 def test_json_in_the_file_is_plain(folder: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.data.augment import normalise
+from megavit.data.augment import normalize
 from megavit.predict.forward import logits_of
 from tests.weights.bundles import make_model
 
@@ -14,12 +14,12 @@ SIZE = Preprocessing(height=8, width=8, channels=3, mean=0.4, std=0.3)
 BATCHES = torch.randint(0, 256, (3, 2, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def test_they_are_those_of_the_normalised_pictures():
+def test_they_are_those_of_the_normalized_pictures():
     model = make_model().eval()
     found = list(logits_of(model, BATCHES, SIZE))
     assert len(found) == 3
     for logits, batch in zip(found, BATCHES, strict=True):
-        assert torch.equal(logits, model(normalise(batch, SIZE)))
+        assert torch.equal(logits, model(normalize(batch, SIZE)))
         assert not logits.requires_grad
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from megavit.config.target import Target
-from megavit.config.trust import Trust
+from megavit.config.trust import Calibration
 from megavit.predict.postprocess.postprocess import outputs
 from megavit.predict.prediction import Answer, Prediction
 from megavit.predict.predictor import load
@@ -54,7 +54,7 @@ def test_outputs_are_shares_of_classes_chances_of_labels_and_scores_in_their_uni
 def test_calibration_changes_no_order_and_keeps_shares():
     logits = 5 * torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
     plain = outputs(logits, Target())
-    for trust in (Trust(temperature=0.3), Trust(temperature=3.0), Trust(smoothing=0.2)):
+    for trust in (Calibration(temperature=0.3), Calibration(temperature=3.0), Calibration(smoothing=0.2)):
         found = outputs(logits, Target(), trust)
         torch.testing.assert_close(found.sum(dim=1), torch.ones(50))
         assert torch.equal(found.argmax(dim=1), plain.argmax(dim=1))

@@ -50,49 +50,49 @@ def test_three_lines_are_enough(bundle, photo, monkeypatch):
 
 
 def test_a_picture_gives_the_same_answer_however_it_is_given(predictor, photo):
-    colour = pixels()
-    opaque = np.dstack([colour, np.full(colour.shape[:2], 255, np.uint8)])
+    color = pixels()
+    opaque = np.dstack([color, np.full(color.shape[:2], 255, np.uint8)])
     ways: dict[str, Any] = {
         "path": photo,
         "text": str(photo),
         "bytes": photo.read_bytes(),
         "PIL": PIL.Image.open(photo),
         "PIL with opacity": PIL.Image.fromarray(opaque),
-        "array": colour,
+        "array": color,
         "array with opacity": opaque,
-        "array of another order": np.asfortranarray(colour),
-        "view": np.repeat(colour, 2, axis=1)[:, ::2],
-        "floats": colour.astype(np.float64) / 255,
-        "tensor": torch.from_numpy(colour).permute(2, 0, 1),
-        "tensor of floats": torch.from_numpy(colour).permute(2, 0, 1).float() / 255,
+        "array of another order": np.asfortranarray(color),
+        "view": np.repeat(color, 2, axis=1)[:, ::2],
+        "floats": color.astype(np.float64) / 255,
+        "tensor": torch.from_numpy(color).permute(2, 0, 1),
+        "tensor of floats": torch.from_numpy(color).permute(2, 0, 1).float() / 255,
         "tensor with opacity": torch.from_numpy(opaque).permute(2, 0, 1),
     }
-    expected = predictor.predict(colour)
+    expected = predictor.predict(color)
     for way, image in ways.items():
         assert predictor.predict(image) == expected, way
     assert predictor.predict(pixels(1)) != expected
 
 
-def test_a_grey_picture_gives_the_same_answer_however_it_is_given(predictor):
-    grey = pixels(channels=1)[..., 0]
-    expected = predictor.predict(grey)
-    as_rgb = np.dstack([grey] * 3)
+def test_a_gray_picture_gives_the_same_answer_however_it_is_given(predictor):
+    gray = pixels(channels=1)[..., 0]
+    expected = predictor.predict(gray)
+    as_rgb = np.dstack([gray] * 3)
     for image in (
-        grey[..., None],
+        gray[..., None],
         as_rgb,
-        torch.from_numpy(grey),
-        torch.from_numpy(grey)[None],
-        png(grey),
+        torch.from_numpy(gray),
+        torch.from_numpy(gray)[None],
+        png(gray),
         png(as_rgb),
     ):
         assert predictor.predict(image) == expected
 
 
-def test_a_model_of_one_channel_takes_colour_and_grey(tmp_path):
+def test_a_model_of_one_channel_takes_color_and_gray(tmp_path):
     make_bundle(tmp_path / "b", make_model(channels=1))
     predictor = load(tmp_path / "b")
-    grey = pixels(channels=1)[..., 0]
-    assert predictor.predict(np.dstack([grey] * 3)) == predictor.predict(grey)
+    gray = pixels(channels=1)[..., 0]
+    assert predictor.predict(np.dstack([gray] * 3)) == predictor.predict(gray)
     assert predictor.predict(png(pixels())) == predictor.predict(pixels())
 
 

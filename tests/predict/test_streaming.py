@@ -6,14 +6,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from megavit.predict.streaming import Arrivals
+from megavit.predict.streaming import BatchStreamer
 
 
 def numbers(count: int) -> Iterator[tuple[int, object]]:
     return ((i, i) for i in range(count))
 
 
-def results(arrivals: Arrivals, most: int) -> list[list[tuple[int, object]]]:
+def results(arrivals: BatchStreamer, most: int) -> list[list[tuple[int, object]]]:
     found = []
     for batch in arrivals.batches(most):
         found.append([(item, future.result()) for item, future in batch])
@@ -31,7 +31,7 @@ def test_a_source_that_waits_for_its_answer_gets_it():
             assert answered.acquire(timeout=30)
 
     batches = []
-    with Arrivals(person(), str, ahead=64, workers=2) as arrivals:
+    with BatchStreamer(person(), str, ahead=64, workers=2) as arrivals:
         for batch in arrivals.batches(32):
             batches.append([(item, future.result()) for item, future in batch])
             arrivals.answered()
@@ -40,7 +40,7 @@ def test_a_source_that_waits_for_its_answer_gets_it():
 
 
 def test_everything_comes_once_in_order_whatever_the_batches():
-    with Arrivals(numbers(100), str, ahead=14, workers=3) as arrivals:
+    with BatchStreamer(numbers(100), str, ahead=14, workers=3) as arrivals:
         batches = results(arrivals, 7)
     assert [pair for batch in batches for pair in batch] == [(i, str(i)) for i in range(100)]
     assert max(map(len, batches)) <= 7
@@ -54,7 +54,7 @@ def test_while_one_is_still_worked_on_the_batch_is_filled():
         go.set()
         yield 7, 7
 
-    with Arrivals(source(), lambda raw: go.wait(30) and raw, ahead=16, workers=1) as arrivals:
+    with BatchStreamer(source(), lambda raw: go.wait(30) and raw, ahead=16, workers=1) as arrivals:
         assert [len(batch) for batch in results(arrivals, 8)] == [8]
 
 
@@ -64,7 +64,7 @@ def test_an_error_of_the_source_comes_after_what_came_before():
         raise RuntimeError("no more")
 
     found = []
-    with Arrivals(broken(), str, ahead=16, workers=1) as arrivals, pytest.raises(RuntimeError, match="no more"):
+    with BatchStreamer(broken(), str, ahead=16, workers=1) as arrivals, pytest.raises(RuntimeError, match="no more"):
         for batch in arrivals.batches(8):
             found += [item for item, _ in batch]
     assert found == [0, 1]
@@ -72,7 +72,9 @@ def test_an_error_of_the_source_comes_after_what_came_before():
 
 def test_results_that_wait_are_bounded_by_their_bytes_and_all_come():
     most, seen = 0, []
-    with Arrivals(numbers(40), lambda _: np.zeros(1000, np.uint8), ahead=64, workers=2, max_bytes=3000) as arrivals:
+    with BatchStreamer(
+        numbers(40), lambda _: np.zeros(1000, np.uint8), ahead=64, workers=2, max_bytes=3000
+    ) as arrivals:
         for batch in arrivals.batches(32):
             most = max(most, len(batch))
             for item, future in batch:

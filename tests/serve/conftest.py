@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from megavit.config.trust import Trust
+from megavit.config.trust import Calibration
 from megavit.predict.postprocess.postprocess import MEANS, SET_LABELS, SET_SCORES, WHITENING
 from tests.serve.servers import Running, megavit_serve, stub_server
 from tests.weights.bundles import make_bundle
@@ -26,7 +26,7 @@ TRUST = {
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three classes, with sets and distances from training."""
     folder = tmp_path_factory.mktemp("serve") / "animals"
-    make_bundle(folder, tensors=TRUST, trust=Trust(images=99, threshold=0.5))
+    make_bundle(folder, tensors=TRUST, trust=Calibration(images=99, threshold=0.5))
     return folder
 
 
@@ -64,11 +64,11 @@ def stub_folder(folder: Path, **said: str) -> Path:
     return folder
 
 
-def png(seed: int = 0, size: tuple[int, int] = (12, 9), colour: tuple[int, int, int] | None = None) -> bytes:
-    """The bytes of a picture of noise, or of one colour."""
+def png(seed: int = 0, size: tuple[int, int] = (12, 9), color: tuple[int, int, int] | None = None) -> bytes:
+    """The bytes of a picture of noise, or of one color."""
     content = io.BytesIO()
-    if colour is not None:
-        Image.new("RGB", size, colour).save(content, format="PNG")
+    if color is not None:
+        Image.new("RGB", size, color).save(content, format="PNG")
         return content.getvalue()
     random = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (size[1], size[0], 3), dtype=torch.uint8, generator=random)

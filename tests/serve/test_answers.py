@@ -37,7 +37,7 @@ def test_one_image_is_answered_as_the_predictor_does(server: Running, predictor:
     reply = server.post(png(1), params={"top": 2, "coverage": 0.9})
     assert reply.status_code == 200
     expected = predictor.predict(png(1), top=2, coverage=0.9).to_dict()
-    assert {"label", "probability", "top", "prediction_set", "unlike_training"} == expected.keys()
+    assert {"label", "probability", "top", "prediction_set", "out_of_distribution"} == expected.keys()
     (answer,) = reply.json()["answers"]
     assert reply.json()["model"] == "animals"
     assert close(answer, {"name": None, **expected})
@@ -124,7 +124,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(server: Running) ->
         ("coverage=1", "coverage"),
         ("coverage=nan", "coverage"),
         ("embedding=perhaps", "embedding"),
-        ("colour=red", "colour"),
+        ("color=red", "color"),
     ],
 )
 def test_a_wrong_parameter_is_422_and_named(server: Running, query: str, named: str) -> None:

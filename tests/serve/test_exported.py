@@ -51,7 +51,7 @@ def test_an_exported_model_answers_as_its_bundle_without_pytorch(
         assert answer["label"] == expected.label
         assert answer["probability"] == pytest.approx(expected.probability, abs=2e-3)
         assert [one["label"] for one in answer["prediction_set"]] == [one[0] for one in expected.prediction_set or ()]
-        assert answer["unlike_training"] == expected.unlike_training
+        assert answer["out_of_distribution"] == expected.out_of_distribution
     reply = server.post(png(), params={"explanation": 1})
     assert (reply.status_code, "gives no explanations" in reply.json()["error"]["message"]) == (422, True)
     assert server.post(png(), params={"coverage": 0.33}).status_code == 422
@@ -59,7 +59,7 @@ def test_an_exported_model_answers_as_its_bundle_without_pytorch(
 
 
 def test_large_pictures_wait_and_are_computed_in_bounded_memory(exported: Running) -> None:
-    large = png(size=(1990, 1990), colour=(200, 30, 60))
+    large = png(size=(1990, 1990), color=(200, 30, 60))
     alone = exported.post(large).json()
     with peak_above(exported.workers()[0].pid, most_mib=300):  # 1,400 and more where they all wait and go together
         replies = answers(exported, [large] * 24)

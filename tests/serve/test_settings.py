@@ -1,7 +1,7 @@
 import pytest
 
 from megavit.errors import ConfigError
-from megavit.serve.errors import Refusal
+from megavit.serve.errors import ApiError
 from megavit.serve.request_body import Room
 from megavit.serve.settings import MOST_IMAGES, Settings
 
@@ -37,7 +37,7 @@ def test_there_is_room_for_what_was_given_back() -> None:
     room.take(6)
     room.check(4)
     for announced in (room.check, room.take):
-        with pytest.raises(Refusal) as refused:
+        with pytest.raises(ApiError) as refused:
             announced(5)
         assert (refused.value.status, refused.value.retry_after) == (429, 1)
     room.give(1)

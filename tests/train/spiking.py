@@ -9,22 +9,22 @@ import pytest
 import torch
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.config.recipe import OptimiserRecipe, Recipe, RunRecipe
+from megavit.config.recipe import OptimizerRecipe, Recipe, RunRecipe
 from megavit.config.target import Target
 from megavit.config.vit import ViTConfig
-from megavit.distributed.context import Alone, Team
+from megavit.distributed.context import ParallelContext, SingleProcessContext
 from megavit.errors import Interrupted
 from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
 from megavit.train import spike_detection
 from megavit.train.checkpoint import checkpoint
 from megavit.train.checkpoint.checkpoint import checkpoints, load_checkpoint
-from megavit.train.clock import ByEpochs
+from megavit.train.clock import EpochBudget
 from megavit.train.loop import build, loop, recovery
 from megavit.train.loop.loop import Task
-from megavit.train.loop.recovery import fit_through_spikes
+from megavit.train.loop.recovery import fit_with_recovery
 from megavit.train.optim.loss import CrossEntropy
-from megavit.train.progress import Silent
+from megavit.train.progress import NullReporter
 from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
 
@@ -35,7 +35,7 @@ COUNT, BATCH, CLASSES = 32, 8, 3
 SIZES = {"image_size": 4, "patch_size": 2, "channels": 1, "dim": 8, "depth": 1, "heads": 2, "dim_head": 8, "mlp_dim": 8}
 
 
-class Pictures:
+class ImageDataset:
     """Images of noise that show their class, as a feed; and the places that were asked for, batch by batch."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, name, value)
 
 
-class Breaking(Silent):
+class Breaking(NullReporter):
     """Scales the weights of a run up once it has come to certain steps, each once, and may ask it to stop."""
 
     def __init__(self, state: TrainState, at: dict[int, float], stop: StopRequest, stop_at: int = -1) -> None:
@@ -102,7 +102,7 @@ class Breaking(Silent):
 def task_of(seconds: float = 1e6) -> Task:
     return Task(
         recipe=Recipe(
-            optimiser=OptimiserRecipe(learning_rate=3e-3, ema=0.1, kind="adamw"),
+            optimizer=OptimizerRecipe(learning_rate=3e-3, ema=0.1, kind="adamw"),
             run=RunRecipe(batch_size=BATCH, precision="float32", device="cpu", checkpoint_seconds=seconds),
         ),
         preprocessing=Preprocessing(height=4, width=4, channels=1),
@@ -114,10 +114,10 @@ def task_of(seconds: float = 1e6) -> Task:
     )
 
 
-def fresh(team: Alone | Team | None = None) -> TrainState:
+def fresh(team: SingleProcessContext | ParallelContext | None = None) -> TrainState:
     seed_all(0)
     model = MegaVit.from_config(ViTConfig(**SIZES, num_classes=CLASSES))
-    return TrainState.fresh(model, task_of().recipe.optimiser, team)
+    return TrainState.fresh(model, task_of().recipe.optimizer, team)
 
 
 def go(
@@ -126,17 +126,17 @@ def go(
     *,
     stop_at: int = -1,
     seconds: float = 1e6,
-    pace: ByEpochs | None = None,
-    team: Alone | Team | None = None,
-) -> tuple[TrainState, Breaking, Pictures]:
+    pace: EpochBudget | None = None,
+    team: SingleProcessContext | ParallelContext | None = None,
+) -> tuple[TrainState, Breaking, ImageDataset]:
     """Begin the run in `folder`, or go on with it."""
     folder.mkdir(exist_ok=True, parents=True)
     task, state = task_of(seconds), fresh(team)
     if checkpoints(folder / "checkpoints"):
         load_checkpoint(folder / "checkpoints", state)
     stop = StopRequest()
-    watch, feed = Breaking(state, at, stop, stop_at), Pictures()
-    pace = pace or ByEpochs(STEPS)
+    watch, feed = Breaking(state, at, stop, stop_at), ImageDataset()
+    pace = pace or EpochBudget(STEPS)
     with suppress(Interrupted):
-        fit_through_spikes(state, task, pace, (feed, feed), folder, stop, watch, time.monotonic())  # pyrefly: ignore
+        fit_with_recovery(state, task, pace, (feed, feed), folder, stop, watch, time.monotonic())  # pyrefly: ignore
     return state, watch, feed

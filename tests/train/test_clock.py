@@ -13,16 +13,16 @@ from megavit.train.clock import (
     LAST_STEPS,
     MOST_VALIDATIONS,
     OVERTIME_SHARE,
-    ByClock,
-    ByEpochs,
-    Stride,
-    TimePlan,
+    EpochBudget,
+    StepProgress,
+    TimeBudget,
+    TimeBudgetPlan,
     pace_of,
     validation_due,
 )
 from megavit.train.optim.optimizer import learning_rate
 
-PLAN = TimePlan(total=100.0, step=0.1, validation=0.5, final_passes=4, finish=3.0)
+PLAN = TimeBudgetPlan(total=100.0, step=0.1, validation=0.5, final_passes=4, finish=3.0)
 DEADLINE = 95.0  # of training: 100 - 3 - 4 × 0.5
 
 
@@ -59,21 +59,21 @@ def check_whole(strides):
     ],
 )
 def test_training_ends_on_time_with_a_rate_near_zero(seconds_of, slack):
-    strides, ends = simulate(ByClock(PLAN), seconds_of)
+    strides, ends = simulate(TimeBudget(PLAN), seconds_of)
     check_whole(strides)
     assert ends[-1] == pytest.approx(DEADLINE, abs=slack)
     assert learning_rate(strides[-1].middle, 1.0, ScheduleRecipe(kind="linear")) < 0.03
 
 
 def test_what_comes_after_training_gets_more_time_where_steps_have_become_slower():
-    strides, ends = simulate(ByClock(PLAN), lambda step, used: 0.1 if used < 50 else 0.2)
+    strides, ends = simulate(TimeBudget(PLAN), lambda step, used: 0.1 if used < 50 else 0.2)
     check_whole(strides)
     assert ends[-1] == pytest.approx(DEADLINE - PLAN.finish, abs=0.2) and strides[-1].middle > 0.99
 
 
 def test_after_a_change_of_speed_the_rest_of_the_schedule_is_spread_over_the_rest_of_the_time():
     for seconds in (0.05, 0.2):
-        strides, ends = simulate(ByClock(PLAN), lambda step, used, s=seconds: 0.1 if used < 50 else s)
+        strides, ends = simulate(TimeBudget(PLAN), lambda step, used, s=seconds: 0.1 if used < 50 else s)
         at = dict(zip([round(end, 1) for end in ends], strides, strict=True))
         assert at[50.0].after == pytest.approx(50 / DEADLINE, abs=0.01)
         assert at[72.0].after == pytest.approx(0.76, abs=0.03)
@@ -82,7 +82,7 @@ def test_after_a_change_of_speed_the_rest_of_the_schedule_is_spread_over_the_res
 @pytest.mark.parametrize("seconds", [5.0, 10.0, 30.0])
 def test_very_slow_steps_end_within_half_a_step_of_the_time(seconds):
     plan = replace(PLAN, step=seconds)
-    strides, ends = simulate(ByClock(plan), lambda step, used: seconds)
+    strides, ends = simulate(TimeBudget(plan), lambda step, used: seconds)
     check_whole(strides)
     assert abs(ends[-1] - DEADLINE) <= seconds / 2
     advances = [stride.after - stride.before for stride in strides]
@@ -91,34 +91,34 @@ def test_very_slow_steps_end_within_half_a_step_of_the_time(seconds):
 
 def test_steps_that_turn_out_twice_as_slow_as_the_ten_seconds_measured_end_within_a_step():
     plan = replace(PLAN, total=300.0, step=10.0)
-    strides, ends = simulate(ByClock(plan), lambda step, used: 10.0 if used < 150 else 20.0)
+    strides, ends = simulate(TimeBudget(plan), lambda step, used: 10.0 if used < 150 else 20.0)
     check_whole(strides)
     assert abs(ends[-1] - 295) <= 20 and strides[-1].middle > 0.9
 
 
 def test_a_run_whose_time_is_up_before_it_begins_trains_a_few_steps_and_lowers_its_rate():
-    strides, ends = simulate(ByClock(PLAN), lambda step, used: 0.01, used=200.0)
+    strides, ends = simulate(TimeBudget(PLAN), lambda step, used: 0.01, used=200.0)
     check_whole(strides)
     assert 1 < len(strides) <= LAST_STEPS and ends[-1] - 200 <= OVERTIME_SHARE * PLAN.total
-    slow, _ = simulate(ByClock(replace(PLAN, step=10.0)), lambda step, used: 10.0, used=200.0)
+    slow, _ = simulate(TimeBudget(replace(PLAN, step=10.0)), lambda step, used: 10.0, used=200.0)
     assert len(slow) == 1 and slow[0].after == 1
 
 
 def test_a_pause_longer_than_the_time_left_does_not_end_training_at_a_high_rate():
-    strides, ends = simulate(ByClock(PLAN), lambda step, used: 500.0 if step == 400 else 0.1)
+    strides, ends = simulate(TimeBudget(PLAN), lambda step, used: 500.0 if step == 400 else 0.1)
     check_whole(strides)
     assert strides[-1].middle > 0.95 and ends[-1] - ends[400] <= OVERTIME_SHARE * PLAN.total + 0.1
 
 
 def test_what_was_used_before_a_stop_counts_and_the_pause_does_not():
-    strides, ends = simulate(ByClock(PLAN), lambda step, used: 0.1, until=0.4)
-    resumed, then = simulate(ByClock(PLAN), lambda step, used: 0.1, ends[-1] + 5, len(strides), strides[-1].after)
+    strides, ends = simulate(TimeBudget(PLAN), lambda step, used: 0.1, until=0.4)
+    resumed, then = simulate(TimeBudget(PLAN), lambda step, used: 0.1, ends[-1] + 5, len(strides), strides[-1].after)
     assert then[-1] == pytest.approx(DEADLINE, abs=0.1)
     check_whole([*strides, *resumed])
 
 
 def test_a_validation_that_takes_longer_leaves_less_time_to_train_and_is_done_less_often():
-    pace = ByClock(PLAN)
+    pace = TimeBudget(PLAN)
     assert pace.validation_gap == pytest.approx(PLAN.validation / (0.05 * PLAN.total))
     pace.validation_took(2.0)
     assert pace.left(10.0) == 100 - 10 - 3 - 4 * 2.0
@@ -134,7 +134,7 @@ def test_a_validation_that_takes_longer_leaves_less_time_to_train_and_is_done_le
 )
 def test_whatever_the_clock_does_progress_rises_to_one_and_the_overrun_is_bounded(times, step, used):
     plan = replace(PLAN, step=step)
-    strides, ends = simulate(ByClock(plan), lambda n, _: times[n % len(times)], used=used)
+    strides, ends = simulate(TimeBudget(plan), lambda n, _: times[n % len(times)], used=used)
     check_whole(strides)
     before_last = ends[-2] if len(ends) > 1 else used
     # Where the time is already up, the last steps are as many as their usual time allows, however long they take then.
@@ -144,7 +144,7 @@ def test_whatever_the_clock_does_progress_rises_to_one_and_the_overrun_is_bounde
 
 @given(steps=st.integers(1, 500))
 def test_by_epochs_progress_is_a_function_of_the_step(steps):
-    pace = ByEpochs(steps)
+    pace = EpochBudget(steps)
     strides = [pace.stride(step, 0.123, 1e9) for step in range(steps)]
     assert [stride.after for stride in strides] == [(step + 1) / steps for step in range(steps)]
     check_whole(strides)
@@ -164,7 +164,7 @@ def test_a_time_that_cannot_be_is_refused_by_name(change):
 
 def validations(steps, steps_an_epoch, gap=1 / MOST_VALIDATIONS):
     """The steps after which a run validates."""
-    pace, validated, found = ByEpochs(steps), 0.0, []
+    pace, validated, found = EpochBudget(steps), 0.0, []
     for step in range(steps):
         stride = pace.stride(step, 0, 0)
         if validation_due(stride, validated, gap, epoch_ended=(step + 1) % steps_an_epoch == 0):
@@ -195,4 +195,4 @@ def test_where_validation_is_slow_it_comes_at_the_end_only():
 
 
 def test_the_end_is_always_validated():
-    assert validation_due(Stride(0.99, 1.0, 100), 0.99, 1 / MOST_VALIDATIONS, epoch_ended=False)
+    assert validation_due(StepProgress(0.99, 1.0, 100), 0.99, 1 / MOST_VALIDATIONS, epoch_ended=False)

@@ -6,7 +6,7 @@ from megavit.data.sources.demo import read_demo
 from megavit.errors import Interrupted
 from megavit.train import cross_val_predict as module
 from megavit.train.cross_val_predict import out_of_fold
-from megavit.train.progress import Silent
+from megavit.train.progress import NullReporter
 
 
 class Counting:
@@ -33,7 +33,7 @@ def digits():
     return read_demo("demo:digits", DataRecipe())
 
 
-def test_every_image_is_answered_for_by_models_that_learnt_from_others(digits, monkeypatch):
+def test_every_image_is_answered_for_by_models_that_learned_from_others(digits, monkeypatch):
     seen = []
     whole = module.train_stage
 
@@ -53,7 +53,7 @@ def test_every_image_is_answered_for_by_models_that_learnt_from_others(digits, m
     assert (answers.probabilities.argmax(dim=1) == labels).float().mean() > 0.2
     held = [names for _, names in seen]
     assert sum(map(len, held)) == len(set().union(*held)) == len(digits.samples)
-    assert not any({one.name for one in learnt} & {one.name for one in names} for learnt, names in seen)
+    assert not any({one.name for one in learned} & {one.name for one in names} for learned, names in seen)
     assert watch.told[-1][1:] == (100, 100) and len({what for what, *_ in watch.told}) == 1
 
 
@@ -63,5 +63,5 @@ def test_a_wish_to_stop_ends_it_with_a_word(digits, monkeypatch):
 
     monkeypatch.setattr(module, "train_stage", stopped)
     with pytest.raises(Interrupted, match="the labels were not judged") as raised:
-        out_of_fold(digits, 0.05, Silent(), "cpu")
+        out_of_fold(digits, 0.05, NullReporter(), "cpu")
     assert raised.value.exit_code == 128 + 15

@@ -10,13 +10,13 @@ from PIL import Image
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.byte_range import digest
-from megavit.data.dataset import LabelledImages, Sample
+from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.loader.loader import cut, stack, string
 from megavit.data.loader.sampler import BatchOrder
 from megavit.errors import DataError
 from megavit.train import data as module
-from megavit.train.data import Feed, free_memory
-from megavit.train.progress import Silent
+from megavit.train.data import TrainLoader, free_memory
+from megavit.train.progress import NullReporter
 
 COUNT, SIZE = 6, (1, 4, 4)
 
@@ -25,19 +25,19 @@ def sample(root: Path, i: int, height: int, width: int) -> Sample:
     return Sample(f"{i}.png", i % 2, "train", height, width, 1, digest((root / f"{i}.png").read_bytes()))
 
 
-def images(root: Path) -> LabelledImages:
-    """Picture i is all of grey 10 i, so that a mix-up shows."""
+def images(root: Path) -> LabeledImages:
+    """Picture i is all of gray 10 i, so that a mix-up shows."""
     for i in range(COUNT):
         Image.new("L", (4, 4), 10 * i).save(root / f"{i}.png")
     samples = tuple(sample(root, i, 4, 4) for i in range(COUNT))
-    return LabelledImages("data", root, ("a", "b"), samples, (), "all of it")
+    return LabeledImages("data", root, ("a", "b"), samples, (), "all of it")
 
 
-def make_feed(root: Path, monkeypatch: pytest.MonkeyPatch, *, memory: bool, workers: int = 0) -> Feed:
+def make_feed(root: Path, monkeypatch: pytest.MonkeyPatch, *, memory: bool, workers: int = 0) -> TrainLoader:
     monkeypatch.setattr(module, "free_memory", lambda: 2**30 if memory else 0)
-    labelled = images(root)
+    labeled = images(root)
     size = Preprocessing(height=4, width=4, channels=1)
-    return Feed(labelled, labelled.samples, size, workers, Silent())
+    return TrainLoader(labeled, labeled.samples, size, workers, NullReporter())
 
 
 @pytest.mark.parametrize(("memory", "workers"), [(True, 0), (False, 0), (False, 1)])
@@ -112,9 +112,9 @@ def test_images_that_keep_their_shape_come_as_a_list(tmp_path, monkeypatch, memo
     for i, (height, width) in enumerate(shapes):
         Image.new("L", (width, height), 10 * i).save(tmp_path / f"{i}.png")
     samples = tuple(sample(tmp_path, i, *sides) for i, sides in enumerate(shapes))
-    labelled = LabelledImages("data", tmp_path, ("a", "b"), samples, (), "all of it")
+    labeled = LabeledImages("data", tmp_path, ("a", "b"), samples, (), "all of it")
     size = Preprocessing(height=8, width=8, channels=1, keep_aspect=True, patch_size=2)
-    feed = Feed(labelled, samples, size, workers, Silent())
+    feed = TrainLoader(labeled, samples, size, workers, NullReporter())
     order = BatchOrder(len(shapes), 4, 0, start=0, steps=3)
     for (pictures, labels), chosen in zip(feed.batches(order), order, strict=True):
         assert isinstance(pictures, list)

@@ -8,13 +8,13 @@ import torch
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import DataRecipe
-from megavit.data.dataset import LabelledImages
+from megavit.data.dataset import LabeledImages
 from megavit.data.load import read_data
 from megavit.data.loader import shard_windows as windows_module
 from megavit.train import data as module
-from megavit.train.data import MOST_TOLD, Feed
+from megavit.train.data import MOST_TOLD, TrainLoader
 from megavit.train.loop.build import batches_of
-from megavit.train.progress import Silent
+from megavit.train.progress import NullReporter
 from tests.data.shards.made import class_folders, flip, sharded
 from tests.train.tiny import make_task
 
@@ -22,7 +22,7 @@ IMAGES, BATCH, STEPS = 90, 12, 20
 SIZE = Preprocessing(height=2, width=2, channels=1)
 
 
-class Told(Silent):
+class Told(NullReporter):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
@@ -36,17 +36,19 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def read(folder: Path) -> LabelledImages:
+def read(folder: Path) -> LabeledImages:
     return read_data(folder, DataRecipe(val=0, test=0), verify="none")
 
 
-def make_feed(folder: Path, monkeypatch: pytest.MonkeyPatch, memory: bool, watch: Silent | None = None) -> Feed:
+def make_feed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, memory: bool, watch: NullReporter | None = None
+) -> TrainLoader:
     monkeypatch.setattr(module, "free_memory", lambda: 2**30 if memory else 0)
     images = read(folder)
-    return Feed(images, images.samples, SIZE, 0, watch or Silent())
+    return TrainLoader(images, images.samples, SIZE, 0, watch or NullReporter())
 
 
-def stream(feed: Feed, start: int, steps: int) -> list[tuple[list[float], list[int]]]:
+def stream(feed: TrainLoader, start: int, steps: int) -> list[tuple[list[float], list[int]]]:
     """Of each batch the images, each told by its first pixel, and the labels."""
     task = replace(make_task(), batch_size=BATCH, images=IMAGES)
     found = batches_of(feed, task, start, steps)

@@ -1,12 +1,12 @@
 import shutil
 
 from PIL import Image
-from tests.train.test_cross_val_predict import Counting
 
 from megavit.config.recipe import Recipe
-from megavit.runtime.process_group import Ranks
+from megavit.runtime.process_group import DistContext
 from megavit.train.run import read_images, tell_warnings
 from tests.check.sets import scene
+from tests.train.test_cross_val_predict import Counting
 
 
 def test_leaks_are_told_before_training_begins(tmp_path):
@@ -18,13 +18,13 @@ def test_leaks_are_told_before_training_begins(tmp_path):
                 pixels = scene(len(split) * 1000 + len(list(tmp_path.rglob("*"))), side=16).permute(1, 2, 0).numpy()
                 Image.fromarray(pixels).save(folder / f"{seed}.png")
     watch = Counting()
-    tell_warnings(read_images(str(tmp_path), Recipe(), watch), Ranks(), watch)
+    tell_warnings(read_images(str(tmp_path), Recipe(), watch), DistContext(), watch)
     assert watch.said == []
     shutil.copy(tmp_path / "train" / "cat" / "3.png", tmp_path / "test" / "dog" / "again.png")
     images = read_images(str(tmp_path), Recipe(), watch)
-    tell_warnings(images, Ranks(rank=1, world=2), watch)
+    tell_warnings(images, DistContext(rank=1, world=2), watch)
     assert watch.said == []  # one process tells, and only that one looks
-    tell_warnings(images, Ranks(), watch)
+    tell_warnings(images, DistContext(), watch)
     first, second = watch.said
     assert first.startswith("one picture in two splits: the same file in train and test, once")
     assert second.startswith("one picture with different labels: the same file with the labels cat, dog, once")

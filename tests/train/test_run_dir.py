@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from megavit.config.recipe import ModelRecipe, Recipe, RunRecipe
-from megavit.data.dataset import LabelledImages, Sample, Skipped, read_samples
+from megavit.data.dataset import LabeledImages, Sample, Skipped, read_samples
 from megavit.errors import BundleError, OutputError
 from megavit.train.run_dir import PLAN, RECIPE, SAMPLES, SKIPPED, Plan, check_place, read_plan, write_plan
 
@@ -18,9 +18,9 @@ PLANNED = Plan(
 )
 
 
-def images() -> LabelledImages:
+def images() -> LabeledImages:
     samples = (Sample('a "b",\n猫.png', 0, "train", 8, 8, 1, "0" * 16),)
-    return LabelledImages("data", Path("data"), ("x",), samples, (Skipped("caf\udce9.txt", "no, not\nthis"),), "all")
+    return LabeledImages("data", Path("data"), ("x",), samples, (Skipped("caf\udce9.txt", "no, not\nthis"),), "all")
 
 
 def test_a_plan_is_read_as_it_was_written(tmp_path):

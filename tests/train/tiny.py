@@ -3,7 +3,7 @@
 import torch
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.config.recipe import AugmentRecipe, ModelRecipe, OptimiserRecipe, Recipe, RunRecipe
+from megavit.config.recipe import AugmentRecipe, ModelRecipe, OptimizerRecipe, Recipe, RunRecipe
 from megavit.config.target import Target
 from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
@@ -21,8 +21,8 @@ def make_task() -> Task:
     """Twelve steps of a tiny model on noise, with everything random switched on."""
     recipe = Recipe(
         model=ModelRecipe(preset="pico", image_size=4, patch_size=2, channels=1, dropout=0.1, drop_path=0.1),
-        augment=AugmentRecipe(crop=0.5, flip=True, rotate=10, shift=0.2, colour=0.2, mixup=0.2, cutmix=1.0),
-        optimiser=OptimiserRecipe(learning_rate=1e-3, ema=0.3),
+        augment=AugmentRecipe(crop=0.5, flip=True, rotate=10, shift=0.2, color=0.2, mixup=0.2, cutmix=1.0),
+        optimizer=OptimizerRecipe(learning_rate=1e-3, ema=0.3),
         run=RunRecipe(epochs=3, batch_size=BATCH, precision="float32", device="cpu", checkpoint_seconds=1e6),
     )
     size = Preprocessing(height=4, width=4, channels=1)
@@ -39,7 +39,7 @@ def make_task() -> Task:
 
 def fresh_state(task: Task) -> TrainState:
     seed_all(0)
-    return TrainState.fresh(MegaVit.from_config(model_config(task.recipe, CLASSES)), task.recipe.optimiser)
+    return TrainState.fresh(MegaVit.from_config(model_config(task.recipe, CLASSES)), task.recipe.optimizer)
 
 
 def batch_at(step: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -60,7 +60,7 @@ def make_samples(folder: Path, samples: Sequence[Sample] = (), labels: Sequence[
 
 
 def golden_pictures(channels: int = 3) -> list[Tensor]:
-    """One of the size of `make_model`, one larger and oblong, and one of grey where the model takes grey."""
+    """One of the size of `make_model`, one larger and oblong, and one of gray where the model takes gray."""
     random = torch.Generator().manual_seed(0)
     sizes = [(channels, 8, 8), (channels, 17, 30), (1 if channels in (1, 3) else channels, 12, 9)]
     return [torch.randint(0, 256, size, dtype=torch.uint8, generator=random) for size in sizes]

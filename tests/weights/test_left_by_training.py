@@ -120,13 +120,13 @@ def test_numbers_that_are_no_floats_are_refused_by_name(kind: str, tmp_path: Pat
         read_source(str(tmp_path / "a.pth"))
 
 
-def test_quantised_numbers_are_refused_by_name(tmp_path: Path) -> None:
+def test_quantized_numbers_are_refused_by_name(tmp_path: Path) -> None:
     tensors = vit().state_dict()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that such tensors have no future
         packed = torch.quantize_per_tensor(torch.ones(256, 64), 0.1, 0, torch.qint8)
     torch.save(tensors | {"blocks.0.mlp.fc1.weight": packed}, tmp_path / "a.pth")
-    with pytest.raises(BundleError, match=r"fc1\.weight: is quantised \(qint8\)"):
+    with pytest.raises(BundleError, match=r"fc1\.weight: is quantized \(qint8\)"):
         read_source(str(tmp_path / "a.pth"))
 
 

@@ -41,7 +41,7 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "our own, norm after pooling": {"design": Design(final_norm="pooled", mlp="quick_gelu"), "pool": "mean"},
     "our own, norm before": {"design": Design(pre_norm=True)},
     "our own, no head": {"design": Design(), "num_classes": 0},
-    "our own, grey": {"design": Design(), "channels": 1},
+    "our own, gray": {"design": Design(), "channels": 1},
     "serial, no biases": {"design": Design(block="serial")},
     "serial, RMSNorm": {"design": Design(block="serial", norm="rms", qk_norm=False)},
     "serial, norms within": {"design": replace(PLAIN_VIT, attention_out_norm=True, mlp_out_norm=True, norm_eps=1e-5)},

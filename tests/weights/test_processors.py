@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from benchmarks.conversion.processors import cases, compare
-from megavit.data.augment import normalise
+from megavit.data.augment import normalize
 from megavit.predict.predictor import load
 from megavit.weights.pretrained.load_checkpoint import processor_in
 from megavit.weights.pretrained.pretrained import read_source
@@ -126,7 +126,7 @@ def test_a_jpeg_far_larger_than_needed_is_prepared_as_their_own_processor_does(t
     write_bundle(read_source(str(tmp_path / "theirs")), tmp_path / "ours")
     Image.fromarray(load_sample_images().images[0]).save(tmp_path / "large.jpg", quality=95)
     predictor = load(tmp_path / "ours", device="cpu")
-    pixels = normalise(predictor.prepare(tmp_path / "large.jpg")[None], predictor.info.preprocessing)
+    pixels = normalize(predictor.prepare(tmp_path / "large.jpg")[None], predictor.info.preprocessing)
     with Image.open(tmp_path / "large.jpg") as image:
         expected = theirs(image, return_tensors="pt").pixel_values
     torch.testing.assert_close(pixels, expected, atol=1e-5, rtol=0)

@@ -14,7 +14,7 @@ from megavit.bench.peers import installed, suits
 from megavit.bench.runtimes import in_onnxruntime, in_openvino
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.vit import ViTConfig
-from megavit.data.augment import normalise
+from megavit.data.augment import normalize
 from megavit.engine.engine import Engine, Precision
 from megavit.model.flops import forward_flops
 from megavit.model.vit import MegaVit
@@ -31,12 +31,12 @@ Run = Callable[[], object]
 def inference(
     name: str, config: ViTConfig, batch: int, precision: Precision, device: torch.device, seconds: float, quick: bool
 ) -> Case:
-    """Time one batch: ours from uint8 pixels, the peers from floats that are normalised and on the device already."""
+    """Time one batch: ours from uint8 pixels, the peers from floats that are normalized and on the device already."""
     pixels = torch.randint(256, (batch, config.channels, *config.image_hw), dtype=torch.uint8)
     contenders = dict(_ours(config, pixels, precision, device))
     if suits(config):
         contenders |= dict(
-            _peers(config, normalise(pixels, preprocessing_of(config)).to(device), precision, device, quick)
+            _peers(config, normalize(pixels, preprocessing_of(config)).to(device), precision, device, quick)
         )
     with torch.inference_mode():
         return measure(

@@ -5,15 +5,15 @@ from collections.abc import Callable
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-# In the first, the optimiser's state is made.
+# In the first, the optimizer's state is made.
 STEPS = 2
 
 
 def peak_memory(make: Callable[[], Callable[[], None]], device: torch.device) -> int:
-    """Bytes of all tensors alive at once, at most: model, gradients, optimiser, and what the step keeps.
+    """Bytes of all tensors alive at once, at most: model, gradients, optimizer, and what the step keeps.
 
     Args:
-        make: makes the model, its optimiser and all else, and gives the step.
+        make: makes the model, its optimizer and all else, and gives the step.
     """
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)

@@ -15,7 +15,7 @@ Run = Callable[[Tensor], object]
 
 
 def in_openvino(model: nn.Module, images: Tensor, precision: str, int8: bool = False) -> Run:
-    """Converted by OpenVINO's own means; with `int8` quantised by NNCF for transformers, calibrated on `images`."""
+    """Converted by OpenVINO's own means; with `int8` quantized by NNCF for transformers, calibrated on `images`."""
     import openvino as ov
 
     with torch.no_grad(), _quiet():
@@ -39,7 +39,7 @@ def in_openvino(model: nn.Module, images: Tensor, precision: str, int8: bool = F
 
 
 def in_onnxruntime(model: nn.Module, images: Tensor, int8: bool = False) -> Run:
-    """Exported by PyTorch with any batch size; with `int8` quantised dynamically by ONNX Runtime. float32."""
+    """Exported by PyTorch with any batch size; with `int8` quantized dynamically by ONNX Runtime. float32."""
     import onnxruntime
 
     with _quiet(), TemporaryDirectory() as folder:
@@ -51,7 +51,7 @@ def in_onnxruntime(model: nn.Module, images: Tensor, int8: bool = False) -> Run:
         program.save(str(written))
         exported = written.read_bytes()
     if int8:
-        exported = _quantised(exported)
+        exported = _quantized(exported)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
@@ -59,7 +59,7 @@ def in_onnxruntime(model: nn.Module, images: Tensor, int8: bool = False) -> Run:
     return lambda x: session.run(None, {name: np.ascontiguousarray(x.numpy())})[0]
 
 
-def _quantised(exported: bytes) -> bytes:
+def _quantized(exported: bytes) -> bytes:
     from onnxruntime.quantization import quantize_dynamic
 
     with TemporaryDirectory() as folder, _quiet():

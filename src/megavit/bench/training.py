@@ -1,4 +1,4 @@
-"""A training step: ours and the peers', the same optimiser and precision, and what memory each takes."""
+"""A training step: ours and the peers', the same optimizer and precision, and what memory each takes."""
 
 from collections.abc import Callable
 
@@ -57,13 +57,13 @@ def _checkpointed(config: ViTConfig) -> MegaVit:
 def step_of(model: nn.Module, images: Tensor, labels: Tensor, dtype: torch.dtype) -> Callable[[], None]:
     """Return a training step on one batch, computed in `dtype`: float32, or another under autocast."""
     model.train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
     def step() -> None:
         with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
             loss = F.cross_entropy(model(images).float(), labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
     return step

@@ -1,1 +1,1 @@
-"""What is wrong with a set of labelled images: copies, leaks, broken files, uneven classes, labels that are wrong."""
+"""What is wrong with a set of labeled images: copies, leaks, broken files, uneven classes, labels that are wrong."""

@@ -12,7 +12,7 @@ from megavit.check.label_issues import Answers, Judged, judge_labels
 from megavit.check.near_duplicates import near_pairs
 from megavit.check.quick_checks import Shapes, class_findings, shape_findings, shapes_of
 from megavit.check.thumbnails import flat_findings, look_at
-from megavit.data.dataset import LabelledImages
+from megavit.data.dataset import LabeledImages
 
 Tell = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -29,18 +29,18 @@ class Checked:
         judged: who judged the labels, and how well; None where nobody did.
     """
 
-    images: LabelledImages
+    images: LabeledImages
     shapes: Shapes
     findings: list[Finding]
     judged: Judged | None
 
     @property
     def serious(self) -> bool:
-        """Whether there is something to mend before anything is learnt or measured."""
+        """Whether there is something to mend before anything is learned or measured."""
         return any(finding.severity == "serious" for finding in self.findings)
 
 
-def check(images: LabelledImages, answers: Answers | None, tell: Tell) -> Checked:
+def check(images: LabeledImages, answers: Answers | None, tell: Tell) -> Checked:
     """Look for everything of `megavit.check.finding.KINDS`.
 
     Args:

@@ -1,8 +1,8 @@
-"""Confident learning: which labels are probably wrong, by predictions for images that were not learnt from.
+"""Confident learning: which labels are probably wrong, by predictions for images that were not learned from.
 
 Northcutt, Jiang, Chuang: Confident Learning: Estimating Uncertainty in Dataset Labels (arXiv 1911.00068), section 3.
-An image counts as truly of the class j where its probability of j reaches what is usual for images labelled j; where
-it counts as of another class than it is labelled, its label is in doubt.
+An image counts as truly of the class j where its probability of j reaches what is usual for images labeled j; where
+it counts as of another class than it is labeled, its label is in doubt.
 
 The paper ranks these by the margin between the two probabilities. Here their ratio ranks, since a label that is next to
 impossible tells more than a rival that is sure: of 60 labels swapped among 6,000 images of Fashion-MNIST, the first 60
@@ -34,7 +34,7 @@ class Doubts(NamedTuple):
 
 
 def usual_confidence(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """(classes,): the mean probability of a class among the images labelled so (equation 2); infinite of `FEW`."""
+    """(classes,): the mean probability of a class among the images labeled so (equation 2); infinite of `FEW`."""
     classes = probabilities.shape[1]
     images = labels.bincount(minlength=classes)
     own = probabilities.gather(1, labels[:, None])[:, 0]
@@ -53,7 +53,7 @@ def doubts(probabilities: Tensor, labels: Tensor) -> Doubts:
     """The off-diagonal of the confident joint, where the other class is also the likelier one.
 
     Args:
-        probabilities: (N, classes), rows summing to 1, each by what was learnt from other images.
+        probabilities: (N, classes), rows summing to 1, each by what was learned from other images.
         labels: (N,) as given.
     """
     counted = counted_as(probabilities, labels)

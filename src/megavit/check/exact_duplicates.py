@@ -1,10 +1,10 @@
-"""Groups of images that are copies of each other, and what follows from where they are and how they are labelled."""
+"""Groups of images that are copies of each other, and what follows from where they are and how they are labeled."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from megavit.check.finding import Finding, label_of
-from megavit.data.dataset import LabelledImages, Sample
+from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.split.split_names import SPLITS
 
 Pair = tuple[int, int, float]
@@ -22,7 +22,7 @@ def exact_pairs(samples: Sequence[Sample]) -> list[Pair]:
     return pairs
 
 
-def copy_findings(images: LabelledImages, pairs: Iterable[Pair]) -> list[Finding]:
+def copy_findings(images: LabeledImages, pairs: Iterable[Pair]) -> list[Finding]:
     """For each group of copies: that it lies in several splits, or within one; and that its labels differ.
 
     Pairs with an image in common are one group, whose score is its least similarity.

@@ -4,7 +4,7 @@ from collections import defaultdict
 from pathlib import PurePosixPath
 
 from megavit.check.finding import Finding
-from megavit.data.dataset import LabelledImages, Skipped
+from megavit.data.dataset import LabeledImages, Skipped
 from megavit.data.decode.image_file import NOT_AN_IMAGE
 from megavit.data.sources.folder import OUTSIDE
 from megavit.data.sources.hidden import HIDDEN, WRITTEN
@@ -32,7 +32,7 @@ _IMAGES = frozenset(
 )
 
 
-def file_findings(images: LabelledImages) -> list[Finding]:
+def file_findings(images: LabeledImages) -> list[Finding]:
     """What `read_data` skipped: a finding for each file that should have been an image, one a reason for the rest."""
     found: list[Finding] = []
     harmless: dict[str, list[str]] = defaultdict(list)

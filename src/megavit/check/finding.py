@@ -8,7 +8,7 @@ from megavit.config.target import joined
 from megavit.data.dataset import Sample
 
 Severity = Literal["serious", "look", "note"]
-"""Mend it before anything is learnt or measured; look at it; know it."""
+"""Mend it before anything is learned or measured; look at it; know it."""
 
 Kind = Literal[
     "leak",
@@ -43,7 +43,7 @@ KINDS: dict[Kind, Meaning] = {
     "leak": Meaning(
         "serious",
         "one picture in two splits",
-        "Keep every picture in one split: what a model has learnt from cannot show how good it is on new images.",
+        "Keep every picture in one split: what a model has learned from cannot show how good it is on new images.",
     ),
     "conflict": Meaning(
         "serious", "one picture with different labels", "Find out which is right, and remove the other copies."
@@ -75,7 +75,7 @@ KINDS: dict[Kind, Meaning] = {
     "aspect": Meaning("look", "very long or narrow pictures", "See whether they are strips or parts of others."),
     "size": Meaning("look", "sizes far from the others", "See whether they come from another source."),
     "channels": Meaning(
-        "look", "grey among colour, or other channels", "A model may take the difference for a trait of the class."
+        "look", "gray among color, or other channels", "A model may take the difference for a trait of the class."
     ),
     "alike": Meaning("note", "classes that look alike", "More images of both, or clearer labels, would help."),
     "unused": Meaning("note", "files that are not used", "Nothing to do, unless they were meant to be images."),

@@ -1,4 +1,4 @@
-"""What predictions for images that were not learnt from say of their labels."""
+"""What predictions for images that were not learned from say of their labels."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from megavit.check.confident_learning import calibrated, doubts
 from megavit.check.finding import Finding
-from megavit.data.dataset import LabelledImages
+from megavit.data.dataset import LabeledImages
 
 SURE = 0.999
 """The least score of a label that is probably wrong; below, it is in doubt. Of 60 labels swapped among 6,000 images of
@@ -22,7 +22,7 @@ _PAIRS = 10
 
 @dataclass(frozen=True)
 class Answers:
-    """Predictions for some images, none by what has learnt from them.
+    """Predictions for some images, none by what has learned from them.
 
     Attributes:
         probabilities: (M, classes), rows summing to 1.
@@ -54,7 +54,7 @@ class Judged:
     weak: bool = False
 
 
-def judge_labels(images: LabelledImages, answers: Answers) -> Judged:
+def judge_labels(images: LabeledImages, answers: Answers) -> Judged:
     """Labels that are probably wrong, labels in doubt, and classes that look alike.
 
     Where the answers are hardly better than always naming the largest class, they say nothing.
@@ -72,7 +72,7 @@ def judge_labels(images: LabelledImages, answers: Answers) -> Judged:
             break
         given, suggested = images.classes[int(labels[place])], images.classes[other]
         shares = [f"{probabilities[place, label].item():.1%}" for label in (other, int(labels[place]))]
-        told = f"labelled {given}, looks like {suggested}: {shares[0]} against {shares[1]}"
+        told = f"labeled {given}, looks like {suggested}: {shares[0]} against {shares[1]}"
         name = images.samples[int(answers.places[place])].name
         found.append(Finding("label" if score >= SURE else "doubtful", told, (name,), suggested, score))
     found += _alike(labels, answered, images.classes)

@@ -1,7 +1,7 @@
 """Near copies: the same picture saved again, resized, a little cropped, brighter or mirrored.
 
 Each image is described by the low frequencies of its look, every one measured by its usual size in this set, so that
-what all pictures of a set share counts little and what marks one counts much. Its nearest neighbours by the cosine of
+what all pictures of a set share counts little and what marks one counts much. Its nearest neighbors by the cosine of
 these (`megavit.check.neighbors`) are then laid over each other (`megavit.check.registration`). How well
 two must agree to be copies depends on how well others do: among trousers before a black wall many differ by little.
 """
@@ -21,14 +21,14 @@ from megavit.data.scan import Progress
 
 FREQUENCIES = 8
 """A side, of the discrete cosine transform of a look."""
-NEIGHBOURS = 6
+NEIGHBORS = 6
 """Of each image, that are looked at more closely."""
 CLOSE = 0.6
 """The least cosine of two descriptions that is worth a closer look."""
 COARSE = 0.15
 """The largest error, at half the size, that is worth a look at the whole."""
 OTHERS = (24, 28, 32)
-"""Ranks among an image's neighbours: the least error of these is usual for it. Nearer ones may all be copies."""
+"""Ranks among an image's neighbors: the least error of these is usual for it. Nearer ones may all be copies."""
 SHARE, LEAST_USUAL = 0.0039, 0.02
 """A copy's error, squared, is at most this share of the usual one, which counts as `LEAST_USUAL` at least: where
 nothing else is near, copies agree to 0.94. Chosen with seed 0 of `benchmarks/planted_faults.py`; with seeds 1 and 2, of
@@ -60,15 +60,15 @@ def near_pairs(looks: Looks, first: Tensor, progress: Progress | None = None) ->
     places = torch.nonzero(first & ~looks.flat).flatten()
     if len(places) < 2:
         return []
-    grey = looks.grey[places]
-    described = descriptions(grey)
+    gray = looks.gray[places]
+    described = descriptions(gray)
     index = NeighborIndex(described)
     found = candidates(described, index, progress)
-    errors = errors_of(grey, found)
+    errors = errors_of(gray, found)
     likely = torch.nonzero(errors.square() <= SHARE).flatten()
-    usual = torch.ones(len(grey))
+    usual = torch.ones(len(gray))
     asked = found.places[likely].unique()
-    usual[asked] = usual_errors(grey, described, asked, index)
+    usual[asked] = usual_errors(gray, described, asked, index)
     likely = likely[errors[likely].square() <= SHARE * usual[found.places[likely]].amin(dim=1)]
     best: dict[tuple[int, int], float] = {}
     for place in likely.tolist():
@@ -77,12 +77,12 @@ def near_pairs(looks: Looks, first: Tensor, progress: Progress | None = None) ->
     return [(one, other, alike) for (one, other), alike in best.items()]
 
 
-def errors_of(grey: Tensor, pairs: Candidates) -> Tensor:
+def errors_of(gray: Tensor, pairs: Candidates) -> Tensor:
     """(P,): 1 - likeness; of those that differ at half the size already, as it is there, which is much faster."""
     errors = torch.empty(len(pairs.places))
     for start in range(0, len(errors), _PAIRS):
         part = slice(start, start + _PAIRS)
-        one, other = grey[pairs.places[part]].float().unbind(dim=1)
+        one, other = gray[pairs.places[part]].float().unbind(dim=1)
         one = torch.where(pairs.mirrored[part, None, None], one.flip(2), one)
         found = 1 - likeness(F.avg_pool2d(one, 2), F.avg_pool2d(other, 2))
         close = found <= COARSE
@@ -92,30 +92,30 @@ def errors_of(grey: Tensor, pairs: Candidates) -> Tensor:
     return errors
 
 
-def usual_errors(grey: Tensor, described: Tensor, asked: Tensor, index: NeighborIndex) -> Tensor:
+def usual_errors(gray: Tensor, described: Tensor, asked: Tensor, index: NeighborIndex) -> Tensor:
     """(len(asked),): how little images that are none of its copies differ from each; from `LEAST_USUAL` to 1.
 
     1 where there are too few others to tell.
 
     Args:
-        grey, described: of all images.
+        gray, described: of all images.
         asked: places of those that it is to be said of.
         index: of `described`.
     """
     usual = torch.ones(len(asked))
-    if len(grey) <= max(OTHERS) + 1:
+    if len(gray) <= max(OTHERS) + 1:
         return usual
     for start in range(0, len(asked), _ROWS):
         own = asked[start : start + _ROWS]
         near = _ranked(described, own, index if len(asked) > EXACT else None)
         pairs = torch.stack([own[:, None].expand_as(near), near], dim=2).flatten(0, 1)
-        errors = errors_of(grey, Candidates(pairs, torch.zeros(len(pairs), dtype=torch.bool)))
+        errors = errors_of(gray, Candidates(pairs, torch.zeros(len(pairs), dtype=torch.bool)))
         usual[start : start + _ROWS] = errors.view(near.shape).amin(dim=1)
     return usual.clamp(LEAST_USUAL, 1.0)
 
 
 def _ranked(described: Tensor, asked: Tensor, index: NeighborIndex | None) -> Tensor:
-    """(len(asked), len(OTHERS)): the neighbours of these ranks, found with `index`; None: exactly."""
+    """(len(asked), len(OTHERS)): the neighbors of these ranks, found with `index`; None: exactly."""
     near = torch.empty(len(asked), len(OTHERS), dtype=torch.int64)
     rest = torch.ones(len(asked), dtype=torch.bool)
     if index is not None:
@@ -130,12 +130,12 @@ def _ranked(described: Tensor, asked: Tensor, index: NeighborIndex | None) -> Te
     return near
 
 
-def descriptions(grey: Tensor) -> Tensor:
+def descriptions(gray: Tensor) -> Tensor:
     """(N, D), of length 1: the low frequencies of looks (N, SIDE, SIDE) without the mean, by their usual size."""
     basis = cosines()
-    found = torch.empty(len(grey), FREQUENCIES**2 - 1)
-    for start in range(0, len(grey), _PAIRS):
-        part = grey[start : start + _PAIRS].float()
+    found = torch.empty(len(gray), FREQUENCIES**2 - 1)
+    for start in range(0, len(gray), _PAIRS):
+        part = gray[start : start + _PAIRS].float()
         found[start : start + _PAIRS] = (basis @ part @ basis.T).flatten(1)[:, 1:]
     # Of each picture the same amount first, or one of much contrast would say what is usual.
     found /= found.norm(dim=1, keepdim=True).clamp_min(1e-6)
@@ -159,7 +159,7 @@ def mirror(described: Tensor) -> Tensor:
 
 
 def candidates(described: Tensor, index: NeighborIndex, progress: Progress | None = None) -> Candidates:
-    """Each image's nearest neighbours, and those nearest to its mirror image, where they are close."""
+    """Each image's nearest neighbors, and those nearest to its mirror image, where they are close."""
     count = len(described)
     places: list[Tensor] = []
     mirrored: list[Tensor] = []
@@ -167,7 +167,7 @@ def candidates(described: Tensor, index: NeighborIndex, progress: Progress | Non
         own = torch.arange(start, min(start + _BLOCK, count))
         for turned in (False, True):
             rows = mirror(described[own]) if turned else described[own]
-            found = index.nearest(rows, NEIGHBOURS, own, CLOSE)
+            found = index.nearest(rows, NEIGHBORS, own, CLOSE)
             pair = torch.stack([own[found.query], found.row], dim=1).sort(dim=1).values
             places.append(pair)
             mirrored.append(torch.full((len(pair),), turned))

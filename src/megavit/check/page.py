@@ -13,7 +13,7 @@ from torch import Tensor
 
 from megavit.check.check import Checked
 from megavit.check.finding import KINDS, Finding, Kind, Meaning, label_of
-from megavit.data.dataset import LabelledImages, Sample
+from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import resize
 from megavit.errors import DataError
 
@@ -112,7 +112,7 @@ def _shown(finding: Finding, show: Callable[[str], Picture]) -> Shown:
     return Shown(finding, pictures, max(0, len(finding.images) - TOGETHER))
 
 
-def _picture(images: LabelledImages, samples: dict[str, Sample], splits: bool, name: str) -> Picture:
+def _picture(images: LabeledImages, samples: dict[str, Sample], splits: bool, name: str) -> Picture:
     sample = samples.get(name)
     if sample is None:
         return Picture(name, "", False, "", "")

@@ -1,4 +1,4 @@
-"""Predictions for every image by a linear classifier on a bundle's embeddings, learnt from the other images."""
+"""Predictions for every image by a linear classifier on a bundle's embeddings, learned from the other images."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from megavit.check.label_issues import Answers
-from megavit.data.dataset import LabelledImages, Row
-from megavit.data.image_dataset import Pictures
+from megavit.data.dataset import LabeledImages, Row
+from megavit.data.image_dataset import ImageDataset
 from megavit.data.loader.loader import batches_of, in_turn
 from megavit.data.scan import Progress
 from megavit.errors import DataError
@@ -18,12 +18,12 @@ from megavit.evaluate.probes.linear_probe import choose_probe, fit_probe
 from megavit.predict.predictor import Predictor
 
 LEAST = 20
-"""Images, below which nothing is learnt that could judge a label."""
+"""Images, below which nothing is learned that could judge a label."""
 BATCH = 64
 
 
 def probe_answers(
-    predictor: Predictor, images: LabelledImages, known: Sequence[Row], progress: Progress | None = None
+    predictor: Predictor, images: LabeledImages, known: Sequence[Row], progress: Progress | None = None
 ) -> Answers:
     """In cross-validation, for the images that the bundle was not trained on: it knows the labels of those by heart.
 
@@ -34,12 +34,12 @@ def probe_answers(
     Raises:
         DataError: when fewer than `LEAST` images are left, or their channels do not fit.
     """
-    learnt = {row.digest for row in known if row.split == "train"}
-    places = [place for place, sample in enumerate(images.samples) if sample.digest not in learnt]
+    learned = {row.digest for row in known if row.split == "train"}
+    places = [place for place, sample in enumerate(images.samples) if sample.digest not in learned]
     if len(places) < LEAST:
         raise DataError(
             f"the bundle was trained on {len(images.samples) - len(places):,} of these {len(images.samples):,} images, "
-            "and has learnt their labels by heart, right or wrong: leave out --bundle, and models are trained that "
+            "and has learned their labels by heart, right or wrong: leave out --bundle, and models are trained that "
             "have not"
         )
     embeddings = _embed(predictor, images, places, progress)
@@ -49,9 +49,9 @@ def probe_answers(
     probabilities = torch.empty_like(wanted)
     penalty: float | None = None
     for fold in folds(labels, digests=[images.samples[place].digest for place in places]):
-        own = embeddings[fold.learnt], wanted[fold.learnt]
+        own = embeddings[fold.learned], wanted[fold.learned]
         if penalty is None:
-            penalty = choose_probe(*own, labels[fold.learnt], F.cross_entropy, start).penalty
+            penalty = choose_probe(*own, labels[fold.learned], F.cross_entropy, start).penalty
         (probe,) = fit_probe(*own, F.cross_entropy, start, (penalty,))
         probabilities[fold.held] = probe.logits(embeddings[fold.held]).softmax(dim=1)
     left_out = len(images.samples) - len(places)
@@ -61,14 +61,14 @@ def probe_answers(
     return Answers(probabilities, torch.tensor(places), judge)
 
 
-def _embed(predictor: Predictor, images: LabelledImages, places: Sequence[int], progress: Progress | None) -> Tensor:
+def _embed(predictor: Predictor, images: LabeledImages, places: Sequence[int], progress: Progress | None) -> Tensor:
     samples = [images.samples[place] for place in places]
     size = predictor.info.preprocessing
     check_channels(images, samples, size.channels)
     found: list[Tensor] = []
     done = 0
     order = in_turn(len(samples), BATCH)
-    for batch in batches_of(Pictures(images, samples, size), order, workers_for(images, len(samples))):
+    for batch in batches_of(ImageDataset(images, samples, size), order, workers_for(images, len(samples))):
         found.append(predictor.engine(batch).pooled)
         done += len(found[-1])
         if progress is not None:

@@ -11,16 +11,16 @@ from megavit.check.exact_duplicates import copy_findings, exact_pairs
 from megavit.check.files import file_findings
 from megavit.check.finding import KINDS, Finding, Kind, worst_first
 from megavit.config.names import is_missing, look_alikes, told_apart
-from megavit.data.dataset import LabelledImages, Sample
+from megavit.data.dataset import LabeledImages, Sample
 
 FEW = 10
-"""Images to learn from, below which a class is hardly learnt and its figures are chance."""
+"""Images to learn from, below which a class is hardly learned and its figures are chance."""
 UNEVEN = 10.0
 """How many times the images of the smallest class the largest one must have to be worth a word."""
 _NAMED = 5
 
 
-def class_findings(images: LabelledImages) -> list[Finding]:
+def class_findings(images: LabeledImages) -> list[Finding]:
     """Names that look alike, uneven classes, those with few images, and those missing from a split; of labels not the
     uneven ones."""
     if images.target == "score":
@@ -33,16 +33,16 @@ def class_findings(images: LabelledImages) -> list[Finding]:
         if is_missing(name)
     ]
     counts = images.counts()
-    learnt = counts["train"]
+    learned = counts["train"]
     found = alike + [
         Finding("few", f"the {what} {name} has {_images(count)} to learn from", score=1 - count / FEW)
-        for name, count in learnt.items()
+        for name, count in learned.items()
         if count < FEW
     ]
-    large, small = max(learnt, key=learnt.__getitem__), min(learnt, key=learnt.__getitem__)
-    ratio = learnt[large] / max(1, learnt[small])
+    large, small = max(learned, key=learned.__getitem__), min(learned, key=learned.__getitem__)
+    ratio = learned[large] / max(1, learned[small])
     if images.target == "classes" and ratio > UNEVEN:
-        sentence = f"{_images(learnt[large])} of {large} to learn from and {_images(learnt[small])} of {small}"
+        sentence = f"{_images(learned[large])} of {large} to learn from and {_images(learned[small])} of {small}"
         found.append(Finding("imbalance", f"{sentence}: {ratio:.3g} times as many", score=ratio))
     for split, size in images.sizes().items():
         absent = [name for name, count in counts[split].items() if not count]
@@ -62,7 +62,7 @@ WORTH_A_WORD: tuple[Kind, ...] = ("leak", "conflict", "spelling", "missing", "fe
 MOST_LINES = 3
 
 
-def quick_findings(images: LabelledImages) -> list[Finding]:
+def quick_findings(images: LabeledImages) -> list[Finding]:
     """Skipped files, identical files, odd sizes, uneven classes; the worst first. No file is opened."""
     return worst_first(
         [
@@ -74,12 +74,12 @@ def quick_findings(images: LabelledImages) -> list[Finding]:
     )
 
 
-def warnings_of(images: LabelledImages) -> list[str]:
+def warnings_of(images: LabeledImages) -> list[str]:
     """Return at most `MOST_LINES` lines for a person who wants to train, the most serious first."""
     return list(images.once(_warnings))
 
 
-def _warnings(images: LabelledImages) -> list[str]:
+def _warnings(images: LabeledImages) -> list[str]:
     by_kind: dict[Kind, list[Finding]] = defaultdict(list)
     for finding in quick_findings(images):
         by_kind[finding.kind].append(finding)
@@ -109,7 +109,7 @@ LONG = 4.0
 FAR = 8.0
 """How many times as large or small as the median the sides must be."""
 ODD_SHARE = 0.05
-"""So few images of another kind, grey or colour, are odd ones rather than a part of the set."""
+"""So few images of another kind, gray or color, are odd ones rather than a part of the set."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def shapes_of(samples: Sequence[Sample]) -> Shapes:
     )
 
 
-def shape_findings(images: LabelledImages) -> list[Finding]:
+def shape_findings(images: LabeledImages) -> list[Finding]:
     """Images whose size, aspect or channels are not like those of the others. No pixel is read."""
     samples = images.samples
     if not samples:
@@ -162,9 +162,9 @@ def shape_findings(images: LabelledImages) -> list[Finding]:
 
 
 def _channel_findings(samples: Sequence[Sample]) -> list[Finding]:
-    grey = [sample for sample in samples if sample.channels == 1]
+    gray = [sample for sample in samples if sample.channels == 1]
     other = [sample for sample in samples if sample.channels != 1]
-    few, what, most = (grey, "grey", "in colour") if len(grey) < len(other) else (other, "in colour", "grey")
+    few, what, most = (gray, "gray", "in color") if len(gray) < len(other) else (other, "in color", "gray")
     if len(few) > ODD_SHARE * len(samples):
         return []
     return [Finding("channels", f"{what}; most images are {most}", (sample.name,)) for sample in few]

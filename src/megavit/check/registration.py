@@ -62,8 +62,8 @@ def warp(pictures: Tensor, place: Tensor) -> Tensor:
 
 def standard(pictures: Tensor) -> Tensor:
     """Each of mean 0 and deviation 1."""
-    centred = pictures - pictures.mean(dim=(1, 2), keepdim=True)
-    return centred / centred.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)
+    centered = pictures - pictures.mean(dim=(1, 2), keepdim=True)
+    return centered / centered.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)
 
 
 def difference(one: Tensor, other: Tensor) -> Tensor:

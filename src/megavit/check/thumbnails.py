@@ -1,4 +1,4 @@
-"""Every image as a small grey picture: enough to see whether it is empty, and what it is a copy of."""
+"""Every image as a small gray picture: enough to see whether it is empty, and what it is a copy of."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from torch import Tensor
 
 from megavit.check.finding import Finding
 from megavit.config.preprocessing import Preprocessing
-from megavit.data.dataset import LabelledImages
-from megavit.data.image_dataset import COLOUR, Pictures, load_all
+from megavit.data.dataset import LabeledImages
+from megavit.data.image_dataset import COLOR, ImageDataset, load_all
 from megavit.data.scan import Progress
 from megavit.evaluate.inference import workers_for
 
@@ -20,34 +20,34 @@ FLAT = 8
 
 @dataclass(frozen=True)
 class Looks:
-    """`grey` (N, SIDE, SIDE) uint8, a row a sample; and `flat` (N,) bool, of those with nothing in them."""
+    """`gray` (N, SIDE, SIDE) uint8, a row a sample; and `flat` (N,) bool, of those with nothing in them."""
 
-    grey: Tensor
+    gray: Tensor
     flat: Tensor
 
 
-def look_at(images: LabelledImages, progress: Progress | None = None) -> Looks:
+def look_at(images: LabeledImages, progress: Progress | None = None) -> Looks:
     """Decode every image once, at a reduced scale where its format has one.
 
-    Images of other channels than grey and colour are seen as the mean of theirs.
+    Images of other channels than gray and color are seen as the mean of theirs.
 
     Raises:
         DataError: where an image cannot be read any more.
     """
     samples = images.samples
     channels = samples[0].channels
-    channels = 1 if channels in (*COLOUR, 4) else channels
+    channels = 1 if channels in (*COLOR, 4) else channels
     size = Preprocessing(height=SIDE, width=SIDE, channels=channels)
-    pictures = load_all(Pictures(images, samples, size), workers_for(images, len(samples)), progress)
+    pictures = load_all(ImageDataset(images, samples, size), workers_for(images, len(samples)), progress)
     assert isinstance(pictures, Tensor)  # of one size
-    grey = pictures[:, 0] if channels == 1 else pictures.float().mean(dim=1).round().to(torch.uint8)
-    pixels = grey.flatten(1)
-    return Looks(grey, pixels.amax(dim=1).int() - pixels.amin(dim=1).int() < FLAT)
+    gray = pictures[:, 0] if channels == 1 else pictures.float().mean(dim=1).round().to(torch.uint8)
+    pixels = gray.flatten(1)
+    return Looks(gray, pixels.amax(dim=1).int() - pixels.amin(dim=1).int() < FLAT)
 
 
-def flat_findings(images: LabelledImages, looks: Looks) -> list[Finding]:
-    """Images of one colour, or almost."""
-    levels = looks.grey.flatten(1).float().mean(dim=1)
+def flat_findings(images: LabeledImages, looks: Looks) -> list[Finding]:
+    """Images of one color, or almost."""
+    levels = looks.gray.flatten(1).float().mean(dim=1)
     found: list[Finding] = []
     for place in torch.nonzero(looks.flat).flatten().tolist():
         shade = "black" if levels[place] < 32 else "white" if levels[place] > 223 else "one shade"

@@ -26,7 +26,7 @@ from megavit.cli.commands.explain import explain
 from megavit.cli.commands.export import export
 from megavit.cli.commands.plan import plan
 from megavit.cli.commands.predict import predict
-from megavit.cli.commands.quantize import quantise
+from megavit.cli.commands.quantize import quantize
 from megavit.cli.commands.serve import serve
 from megavit.cli.commands.shard import shard
 from megavit.cli.commands.train import train
@@ -54,7 +54,7 @@ app.command(calibrate)
 app.command(explain)
 app.command(convert)
 app.command(embed)
-app.command(quantise)
+app.command(quantize)
 app.command(export)
 app.command(serve)
 app.command(shard)

@@ -41,12 +41,12 @@ class ExportInfo:
         target: what it answers with.
         labels: name of each class or label, in the order of `probabilities`; none for a score.
         thresholds: of "labels", the probability from which on each is given.
-        unlike_from: an image whose `distance` is above this is unlike those of training; None where that is not known.
+        ood_threshold: an image whose `distance` is above this is out of distribution; None: unknown.
         sets: by coverage, such as "0.95": for each class the mass of likelier classes up to which it is in the set.
         intervals: by coverage, how far the true score is from the answer at most.
         input: "pixels" of any size, prepared by the model itself, or "images" that were prepared as `preprocessing`
             says.
-        channels: of the input; pixels of grey or colour are given as RGB to models of grey, too.
+        channels: of the input; pixels of gray or color are given as RGB to models of gray, too.
         height, width: of what the model sees, in pixels.
         preprocessing: what becomes of the pixels, within the model or before it.
         precision: of its matrix products, or of its weights.
@@ -59,7 +59,7 @@ class ExportInfo:
     target: TargetKind
     labels: list[str]
     thresholds: list[float] = field(default_factory=list)
-    unlike_from: float | None = None
+    ood_threshold: float | None = None
     sets: dict[str, list[float]] | None = None
     intervals: dict[str, float] | None = None
     input: InputKind = "pixels"
@@ -72,9 +72,9 @@ class ExportInfo:
 
     def __post_init__(self) -> None:
         check_whole("format", self.format, minimum=1)
-        size, grey = self.preprocessing, self.preprocessing.channels == 1 and self.input == PIXELS
-        if (self.height, self.width) != (size.height, size.width) or self.channels != (3 if grey else size.channels):
-            raise ConfigError("height, width and channels must be those of preprocessing (3 for pixels of grey)")
+        size, gray = self.preprocessing, self.preprocessing.channels == 1 and self.input == PIXELS
+        if (self.height, self.width) != (size.height, size.width) or self.channels != (3 if gray else size.channels):
+            raise ConfigError("height, width and channels must be those of preprocessing (3 for pixels of gray)")
         count = len(self.labels)
         if len(set(self.labels)) != count or (self.target == "score" and count):
             raise ConfigError("labels must each be different, and a score has none")

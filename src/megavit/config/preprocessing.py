@@ -20,7 +20,7 @@ class Preprocessing:
 
     Attributes:
         height, width: pixels, at least 2.
-        channels: 1 (grey), 3 (RGB), or any other number up to 64, which the images must then have.
+        channels: 1 (gray), 3 (RGB), or any other number up to 64, which the images must then have.
         mean, std: of values in [0, 1]; one number for every channel alike, or one for each.
         interpolation: "bicubic", or "bilinear" for weights that were trained so.
         resize: for weights that were trained with what is usual: pixels of the shorter side, whose image keeps its
@@ -69,7 +69,7 @@ class Preprocessing:
         check_choice("crop_rounding", self.crop_rounding, get_args(CropRounding))
         check_choice("resize_dtype", self.resize_dtype, get_args(ResizeDtype))
         if self.resize_dtype == "float32" and self.channels == 1:
-            raise ConfigError("resize_dtype float32 is for images of several channels; grey is made of whole levels")
+            raise ConfigError("resize_dtype float32 is for images of several channels; gray is made of whole levels")
         self._check_resize()
         for name in ("keep_aspect", "reduced_decoding"):
             if not isinstance(getattr(self, name), bool):

@@ -23,7 +23,7 @@ from megavit.errors import ConfigError
 
 Balance = Literal["auto", "none", "loss", "sampler", "logits"]
 OnCorrupt = Literal["skip", "fail"]
-OptimiserKind = Literal["muon", "adamw"]
+OptimizerKind = Literal["muon", "adamw"]
 ScheduleKind = Literal["cosine", "linear"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Rung = Literal["auto", "probe", "lora", "last", "all"]
@@ -43,8 +43,8 @@ class ModelRecipe:
         image_size: pixels a side, the image is resized to; None: by the data. With `keep_aspect`, an image has at
             most the patches of such a square.
         patch_size: pixels a side; None: the preset's.
-        channels: 1 to 64; None: the images' own, where 1 takes that every training image is grey. Images of 1, 3
-            and 4 channels are made grey or RGB for 1 and 3; for any other number the images must have it.
+        channels: 1 to 64; None: the images' own, where 1 takes that every training image is gray. Images of 1, 3
+            and 4 channels are made gray or RGB for 1 and 3; for any other number the images must have it.
         mlp: non-linearity of the MLP, as in `megavit.config.vit.Design`.
         patch_overlap: pixels by which a patch sees beyond each of its sides.
         dropout: probability in [0, 1).
@@ -128,7 +128,7 @@ class AugmentRecipe:
         flip: mirror left and right, half of the time. Wrong for letters and digits.
         rotate: largest angle in degrees, either way.
         shift: largest shift in [0, 1) as a share of the side, either way.
-        colour: strength in [0, 1) of changes in brightness, contrast and saturation.
+        color: strength in [0, 1) of changes in brightness, contrast and saturation.
         mixup, cutmix: the alpha of their Beta distribution (arXiv 1710.09412, 1905.04899); 0 for none.
             With both, each batch draws one of the two.
         after: passes over the images before any of this begins: new images need no variation.
@@ -138,7 +138,7 @@ class AugmentRecipe:
     flip: bool = False
     rotate: float = 0.0
     shift: float = 0.0
-    colour: float = 0.0
+    color: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
     after: float = 0.0
@@ -149,7 +149,7 @@ class AugmentRecipe:
         if not isinstance(self.flip, bool):
             raise ConfigError(f"flip must be true or false, got {self.flip!r}")
         check_fraction("shift", self.shift)
-        check_fraction("colour", self.colour)
+        check_fraction("color", self.color)
         check_range("rotate", self.rotate, 0, 180)
         check_range("mixup", self.mixup, 0, 10)
         check_range("cutmix", self.cutmix, 0, 10)
@@ -157,8 +157,8 @@ class AugmentRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimiserRecipe:
-    """The optimiser and the averaging of its weights.
+class OptimizerRecipe:
+    """The optimizer and the averaging of its weights.
 
     Attributes:
         kind: "muon" for the matrices within the layers, with AdamW for the rest; or "adamw" for all.
@@ -174,7 +174,7 @@ class OptimiserRecipe:
         label_smoothing: share in [0, 1) of the target spread over all classes, where an image has one class.
     """
 
-    kind: OptimiserKind = "muon"
+    kind: OptimizerKind = "muon"
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
     beta1: float = 0.9
@@ -185,7 +185,7 @@ class OptimiserRecipe:
     label_smoothing: float = 0.1
 
     def __post_init__(self) -> None:
-        check_choice("kind", self.kind, get_args(OptimiserKind))
+        check_choice("kind", self.kind, get_args(OptimizerKind))
         check_positive("learning_rate", self.learning_rate)
         check_range("weight_decay", self.weight_decay, 0, 10)
         for name in ("beta1", "beta2", "ema", "label_smoothing"):
@@ -309,7 +309,7 @@ class ParallelRecipe:
 
     Attributes:
         procs: processes in all; None: as many as were started.
-        shard: processes that hold one copy of weights, gradients and optimiser between them; 1: each a whole one.
+        shard: processes that hold one copy of weights, gradients and optimizer between them; 1: each a whole one.
         tensor: processes that compute each layer together, each some of its heads and of its MLP's channels.
         timeout_seconds: that one process waits for another before the run ends, to be started again.
     """
@@ -352,7 +352,7 @@ class Recipe:
     model: ModelRecipe = field(default_factory=ModelRecipe)
     data: DataRecipe = field(default_factory=DataRecipe)
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)
-    optimiser: OptimiserRecipe = field(default_factory=OptimiserRecipe)
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
     run: RunRecipe = field(default_factory=RunRecipe)
     tune: TuneRecipe = field(default_factory=TuneRecipe)

@@ -5,7 +5,7 @@ from megavit.config.recipe import (
     AugmentRecipe,
     DataRecipe,
     ModelRecipe,
-    OptimiserRecipe,
+    OptimizerRecipe,
     Recipe,
     RunRecipe,
     ScheduleRecipe,
@@ -21,14 +21,14 @@ def small() -> Recipe:
     """
     return Recipe(
         augment=AugmentRecipe(shift=0.04, mixup=0.2, after=8),
-        optimiser=OptimiserRecipe(label_smoothing=0.05),
+        optimizer=OptimizerRecipe(label_smoothing=0.05),
         schedule=ScheduleRecipe(early=0.7, patch_drop=0.5),
     )
 
 
 def photos() -> Recipe:
-    """Photographs and drawings larger than 40 pixels: crops, mirroring, colour, CutMix. Not tuned yet."""
-    return Recipe(augment=AugmentRecipe(crop=0.35, flip=True, colour=0.3, cutmix=1.0))
+    """Photographs and drawings larger than 40 pixels: crops, mirroring, color, CutMix. Not tuned yet."""
+    return Recipe(augment=AugmentRecipe(crop=0.35, flip=True, color=0.3, cutmix=1.0))
 
 
 def demo() -> Recipe:

@@ -9,7 +9,7 @@ from megavit.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trust:
+class Calibration:
     """What was fitted on the validation images. Its tensors are beside it, in the bundle's `trust.safetensors`.
 
     Attributes:

@@ -26,7 +26,7 @@ class Design:
         block: "parallel" adds attention and MLP of one shared norm to the stream; "serial" is the block
             of the original ViT (arXiv 2010.11929): attention, then MLP, each with its own norm; "zeta" is that of
             zetascale's MegaVit, for its published weights alone (see `megavit.model.zeta`).
-        qk_norm: normalise queries and keys, per head, before their dot product.
+        qk_norm: normalize queries and keys, per head, before their dot product.
         qkv_bias: biases in the query, key and value projections.
         norm: "layer" (LayerNorm) or "rms" (RMSNorm), everywhere in the model.
         norm_bias: biases in the norms; RMSNorm never has any.

@@ -1,4 +1,4 @@
-"""Variation of training images: every geometric change of a whole batch in one resampling, then colour.
+"""Variation of training images: every geometric change of a whole batch in one resampling, then color.
 
 Draws from torch's global random state, which the training loop seeds by step.
 """
@@ -17,7 +17,7 @@ from megavit.data.image_dataset import Images
 
 # A random crop shows more detail when it is cut from a picture larger than the model's input.
 CROP_MARGIN = 1.25
-GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
+GRAY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def canvas_size(preprocessing: Preprocessing, recipe: AugmentRecipe, side: int) -> tuple[int, int]:
@@ -63,23 +63,23 @@ def _augment(images: Tensor, size: tuple[int, int], recipe: AugmentRecipe) -> Te
     varied = images.float() / 255
     if recipe.crop < 1 or recipe.flip or recipe.rotate or recipe.shift or images.shape[2:] != size:
         varied = _resample(varied, _views(images.shape[0], size, recipe).to(images.device), size)
-    if recipe.colour:
-        varied = _recolour(varied, recipe.colour)
+    if recipe.color:
+        varied = _recolor(varied, recipe.color)
     return varied
 
 
 @overload
-def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor: ...
+def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor: ...
 @overload
-def normalise(images: Images, preprocessing: Preprocessing) -> Images: ...
-def normalise(images: Images, preprocessing: Preprocessing) -> Images:
+def normalize(images: Images, preprocessing: Preprocessing) -> Images: ...
+def normalize(images: Images, preprocessing: Preprocessing) -> Images:
     """Floats in [0, 1], or uint8, to what the model expects."""
     if isinstance(images, list):
-        return [_normalise(image, preprocessing) for image in images]
-    return _normalise(images, preprocessing)
+        return [_normalize(image, preprocessing) for image in images]
+    return _normalize(images, preprocessing)
 
 
-def _normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+def _normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     # Whole numbers are not divided first, which would round them once more.
     floats, scale = (images, 1) if images.is_floating_point() else (images.float(), 255)
     mean, std = (_by_channel(value, scale, images.device) for value in (preprocessing.mean, preprocessing.std))
@@ -117,7 +117,7 @@ def _resample(images: Tensor, views: Tensor, size: tuple[int, int]) -> Tensor:
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def _recolour(images: Tensor, strength: float) -> Tensor:
+def _recolor(images: Tensor, strength: float) -> Tensor:
     """Brightness, contrast and saturation, each by a factor within 1 ± strength, an image at a time."""
     brightness, contrast, saturation = (
         torch.empty(3, images.shape[0], 1, 1, 1).uniform_(1 - strength, 1 + strength).to(images.device)
@@ -125,6 +125,6 @@ def _recolour(images: Tensor, strength: float) -> Tensor:
     images = images * brightness
     images = images.mean(dim=(1, 2, 3), keepdim=True).lerp(images, contrast)
     if images.shape[1] == 3:
-        weights = torch.tensor(GREY, device=images.device).view(1, 3, 1, 1)
+        weights = torch.tensor(GRAY, device=images.device).view(1, 3, 1, 1)
         images = (images * weights).sum(dim=1, keepdim=True).expand_as(images).lerp(images, saturation)
     return images.clamp(0, 1)

@@ -1,4 +1,4 @@
-"""What a set of labelled images is once it has been read: names, labels and splits, but no pixels."""
+"""What a set of labeled images is once it has been read: names, labels and splits, but no pixels."""
 
 import json
 from collections import Counter
@@ -18,7 +18,7 @@ from megavit.config.target import TargetKind, joined
 from megavit.data.byte_range import Range, digest
 from megavit.data.decode.image_file import read_stamped
 from megavit.data.decode.tensor import decode
-from megavit.data.replacement import StandIns
+from megavit.data.replacement import Replacements
 from megavit.data.split.split_names import SPLITS
 from megavit.errors import DataError, ImageError, OutputError
 from megavit.runtime.csv_files import TableError, csv_text, read_csv, restored
@@ -27,7 +27,7 @@ T = TypeVar("T")
 _ROWS = 4096  # that are hashed at a time
 
 TargetValue = int | tuple[int, ...] | float
-"""A class's index, the sorted indices of the labels, or a score, as `LabelledImages.target` says."""
+"""A class's index, the sorted indices of the labels, or a score, as `LabeledImages.target` says."""
 
 COLUMN: dict[TargetKind, str] = {"classes": "label", "labels": "labels", "score": "score"}
 """Of a table, for each kind of target."""
@@ -42,7 +42,7 @@ class Sample:
         target: index into the classes; of several labels, a tuple of such; or a score, a float.
         split: "train", "val" or "test".
         height, width: pixels, upright.
-        channels: 1 where it is stored as grey, 3 for colour, or as many as an array or a TIFF has.
+        channels: 1 where it is stored as gray, 3 for color, or as many as an array or a TIFF has.
         digest: of the file's bytes (BLAKE2b, 8 bytes, in hex); equal for identical files.
         at: where its bytes are, in a shard; None for a file of its own.
         stamp: of a file of its own, when it was read first (`megavit.data.decode.image_file.read_stamped`).
@@ -89,7 +89,7 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledImages:
+class LabeledImages:
     """A set of images, each with its target.
 
     Attributes:
@@ -117,7 +117,7 @@ class LabelledImages:
     notes: tuple[str, ...] = field(default=(), compare=False)
     _made: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def once(self, make: Callable[["LabelledImages"], T]) -> T:
+    def once(self, make: Callable[["LabeledImages"], T]) -> T:
         """Return what a function makes of these images, which it is asked for once: they do not change."""
         if make not in self._made:
             self._made[make] = make(self)
@@ -180,7 +180,7 @@ class LabelledImages:
         )
 
     def sound(self, sample: Sample) -> tuple[Sample, bytes, Skipped | None]:
-        """A sample of a shard, its bytes, and None; or of what stands for it (`StandIns`), and why.
+        """A sample of a shard, its bytes, and None; or of what stands for it (`Replacements`), and why.
 
         Raises:
             ImageError: where its bytes are damaged and nothing may stand for it.
@@ -199,11 +199,11 @@ class LabelledImages:
         raise ImageError(reason)
 
 
-def _stand_ins(images: LabelledImages) -> StandIns:
-    return StandIns(images.samples)
+def _stand_ins(images: LabeledImages) -> Replacements:
+    return Replacements(images.samples)
 
 
-def _fingerprint(images: LabelledImages) -> str:
+def _fingerprint(images: LabeledImages) -> str:
     """The hash of (name, target, split, digest) of each sample, as JSON; of a million in about a second."""
     whole = blake2b(digest_size=16)
     targets = {target: json.dumps(_named(target, images.classes)) for target in {one.target for one in images.samples}}

@@ -11,15 +11,15 @@ from PIL import Image
 from torch.nn import functional as F
 
 from megavit.config.preprocessing import Interpolation, Preprocessing
-from megavit.data.dataset import LabelledImages, Sample, Skipped
+from megavit.data.dataset import LabeledImages, Sample, Skipped
 from megavit.data.decode.color_modes import on_white
 from megavit.data.decode.tensor import decode
 from megavit.data.scan import Progress
 from megavit.data.workers import in_processes
 from megavit.errors import DataError, ImageError
 
-COLOUR = (1, 3)
-"""Channels that images of each other's kind can be made into: grey and RGB."""
+COLOR = (1, 3)
+"""Channels that images of each other's kind can be made into: gray and RGB."""
 
 _CHUNK = 64
 # Processors on which torchvision's resize, whose pixels these are, keeps whole numbers in "bilinear" too.
@@ -42,7 +42,7 @@ def to_device(images: Images, device: torch.device) -> Images:
 
 
 def prepare(image: torch.Tensor, size: tuple[int, int], preprocessing: Preprocessing) -> torch.Tensor:
-    """uint8 (C, H, W) as the model takes it, uint8: opacity on white, resized to `size`, cut if so, grey or RGB.
+    """uint8 (C, H, W) as the model takes it, uint8: opacity on white, resized to `size`, cut if so, gray or RGB.
 
     Where the preprocessing resizes in float32, the values are that, in [0, 1] but for a bicubic filter's overshoot.
 
@@ -53,7 +53,7 @@ def prepare(image: torch.Tensor, size: tuple[int, int], preprocessing: Preproces
     """
     channels = preprocessing.channels
     if not fits(image.shape[0], channels):
-        wanted = "1, 3 or 4" if channels in COLOUR else str(channels)
+        wanted = "1, 3 or 4" if channels in COLOR else str(channels)
         raise ImageError(f"{image.shape[0]} channels, where the model takes images of {wanted}")
     if image.shape[0] == 4 and channels != 4:
         image = _opaque(image)
@@ -68,8 +68,8 @@ def prepare(image: torch.Tensor, size: tuple[int, int], preprocessing: Preproces
 
 
 def fits(have: int, want: int) -> bool:
-    """Whether images of `have` channels can be made into `want`: grey and colour, with opacity or not, into another."""
-    return have == want or (want in COLOUR and have in (*COLOUR, 4))
+    """Whether images of `have` channels can be made into `want`: gray and color, with opacity or not, into another."""
+    return have == want or (want in COLOR and have in (*COLOR, 4))
 
 
 def resize(image: torch.Tensor, height: int, width: int, interpolation: Interpolation = "bicubic") -> torch.Tensor:
@@ -98,9 +98,9 @@ def _is_native() -> bool:
 
 
 def as_channels(image: torch.Tensor, channels: int) -> torch.Tensor:
-    """uint8 (C, H, W) as uint8 (channels, H, W): grey as RGB, RGB as grey; otherwise they are as many already.
+    """uint8 (C, H, W) as uint8 (channels, H, W): gray as RGB, RGB as gray; otherwise they are as many already.
 
-    Grey is the luma of ITU-R BT.601, in the whole numbers that Pillow uses.
+    Gray is the luma of ITU-R BT.601, in the whole numbers that Pillow uses.
     """
     if image.shape[0] == channels:
         return image
@@ -123,11 +123,11 @@ def shrink(picture: torch.Tensor, side: int) -> torch.Tensor:
 
 
 def visible(picture: torch.Tensor) -> torch.Tensor:
-    """A picture of any number of channels as a person can see it: grey, or the first three as RGB."""
+    """A picture of any number of channels as a person can see it: gray, or the first three as RGB."""
     return picture[:3] if picture.shape[0] >= 3 else picture[:1]
 
 
-class Pictures(torch.utils.data.Dataset[torch.Tensor]):
+class ImageDataset(torch.utils.data.Dataset[torch.Tensor]):
     """Samples as uint8 (channels, height, width) by place, decoded when asked for.
 
     Args:
@@ -142,7 +142,7 @@ class Pictures(torch.utils.data.Dataset[torch.Tensor]):
     """
 
     def __init__(
-        self, images: LabelledImages, samples: Sequence[Sample], preprocessing: Preprocessing, margin: float = 1.0
+        self, images: LabeledImages, samples: Sequence[Sample], preprocessing: Preprocessing, margin: float = 1.0
     ) -> None:
         self.images = images
         self.samples = tuple(samples)
@@ -192,19 +192,19 @@ class Pictures(torch.utils.data.Dataset[torch.Tensor]):
         return each * self.preprocessing.channels * sum(math.prod(self.size_of(sample)) for sample in self.samples)
 
 
-def load_all(pictures: Pictures, workers: int, progress: Progress | None = None) -> Images:
+def load_all(pictures: ImageDataset, workers: int, progress: Progress | None = None) -> Images:
     """Every picture in memory, as one batch of uint8, decoded once by `workers` processes.
 
     With 0 workers, and for images that are in memory already, this process decodes them.
 
     Raises:
-        DataError: as `Pictures`, or where a process died.
+        DataError: as `ImageDataset`, or where a process died.
     """
     size = pictures.preprocessing
     # A part carries its own samples only: it is sent to another process.
     images = replace(pictures.images, samples=(), skipped=())
     parts = [
-        Pictures(images, pictures.samples[start : start + _CHUNK], size, pictures.margin)
+        ImageDataset(images, pictures.samples[start : start + _CHUNK], size, pictures.margin)
         for start in range(0, len(pictures), _CHUNK)
     ]
     whole: Images = []
@@ -226,12 +226,12 @@ def load_all(pictures: Pictures, workers: int, progress: Progress | None = None)
     return whole
 
 
-def _arrays(pictures: Pictures) -> list[np.ndarray | None]:
+def _arrays(pictures: ImageDataset) -> list[np.ndarray | None]:
     # An array goes to another process as bytes; a tensor would take one file descriptor each.
     return [_array(pictures, index) for index in range(len(pictures))]
 
 
-def _array(pictures: Pictures, index: int) -> np.ndarray | None:
+def _array(pictures: ImageDataset, index: int) -> np.ndarray | None:
     try:
         return pictures[index].numpy()
     except DataError:
@@ -240,7 +240,7 @@ def _array(pictures: Pictures, index: int) -> np.ndarray | None:
         return None
 
 
-def channel_statistics(pictures: Pictures) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(pictures: ImageDataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, standard deviation) of each channel over some pictures, of values in [0, 1].
 
     Sums of whole numbers, so that every machine finds the same. The deviation of a channel that hardly changes is

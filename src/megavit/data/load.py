@@ -1,4 +1,4 @@
-"""From what the user calls the data to labelled images that can all be read."""
+"""From what the user calls the data to labeled images that can all be read."""
 
 import os
 from collections import Counter, defaultdict
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from megavit.config.names import canonical, look_alikes, told_apart
 from megavit.config.recipe import DataRecipe, OnCorrupt
-from megavit.data.dataset import LabelledImages, Sample, Skipped, TargetValue
+from megavit.data.dataset import LabeledImages, Sample, Skipped, TargetValue
 from megavit.data.listing import Candidate, Listing
 from megavit.data.scan import Facts, Progress, scan
 from megavit.data.shards.listing import is_shards, list_shards
@@ -31,7 +31,7 @@ def read_data(
     needs: Sequence[str] = (),
     verify: Verify = "held-out",
     known: Collection[str] | None = None,
-) -> LabelledImages:
+) -> LabeledImages:
     """The images of a folder of class folders, a .csv or .tsv table of path and label(s) or score, shards, or a demo.
 
     Every image of a folder or a table is read to its end once; what cannot be is skipped, with its reason, as is one
@@ -47,7 +47,7 @@ def read_data(
             need be for training.
 
     Raises:
-        DataError: where that gives no labelled images of two classes or more, saying what to do; or where a shard is
+        DataError: where that gives no labeled images of two classes or more, saying what to do; or where a shard is
             damaged and `recipe.on_corrupt` is "fail".
     """
     text = os.fspath(source)
@@ -113,7 +113,7 @@ def _check_shares(source: str, present: set[str | None], recipe: DataRecipe, nee
 
 def _assembled(
     source: str, listing: Listing, found: Sequence[Facts | str], recipe: DataRecipe, measured: bool
-) -> LabelledImages:
+) -> LabeledImages:
     if listing.target == "labels" and not listing.classes:
         raise DataError(f"no image of {source!r} has a label; fill the column labels, such as with cat|indoors")
     if listing.target == "classes" and len(listing.classes) < 2 and not measured:
@@ -158,7 +158,7 @@ def _assembled(
         for (candidate, facts), split in zip(good, splits, strict=True)
     )
     skipped = (*listing.skipped, *(Skipped(candidate.name, reason) for candidate, reason in bad))
-    return LabelledImages(
+    return LabeledImages(
         source,
         listing.root,
         listing.classes,
@@ -195,7 +195,7 @@ def _indexed(target: str | tuple[str, ...] | float, number: Mapping[str, int]) -
 def _of_one_kind(
     good: Sequence[tuple[Candidate, Facts]],
 ) -> tuple[list[tuple[Candidate, Facts]], list[tuple[Candidate, str]]]:
-    """Those with the channels of most, and the others; grey and colour, with opacity or not, go together."""
+    """Those with the channels of most, and the others; gray and color, with opacity or not, go together."""
     kinds = Counter(_kind(facts.channels) for _, facts in good)
     usual = max(kinds, key=lambda kind: (kinds[kind], kind), default=0)
     wanted = "1, 3 or 4" if usual == 3 else str(usual)
@@ -220,7 +220,7 @@ def _check_classes(
     measured: bool,
 ) -> None:
     """Every class, or label, needs a name that can be written down, and an image that can be read and, unless it is
-    only measured, learnt from."""
+    only measured, learned from."""
     for name in classes:
         if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that are no UTF-8
             raise DataError(f"the class {name!r} of {source!r} has a name that is not text; rename its folder")
@@ -238,12 +238,12 @@ def _check_classes(
                 f"the class {name!r} of {source!r} has no image that can be read{why}. "
                 "Add images to it, or remove the class"
             )
-    learnt = {name for candidate in good if candidate.split in (None, "train") for name in candidate.names}
-    unlearnt = [name for name in classes if name not in learnt]
-    if unlearnt:
-        alike = next((group for group in look_alikes(classes) if set(group) & set(unlearnt)), None)
+    learned = {name for candidate in good if candidate.split in (None, "train") for name in candidate.names}
+    unlearned = [name for name in classes if name not in learned]
+    if unlearned:
+        alike = next((group for group in look_alikes(classes) if set(group) & set(unlearned)), None)
         same = f". Is it one class: {told_apart(alike)}?" if alike else ""
         raise DataError(
-            f"{source!r} has images of {', '.join(map(repr, unlearnt[:5]))} for validation or test, but none that can "
+            f"{source!r} has images of {', '.join(map(repr, unlearned[:5]))} for validation or test, but none that can "
             f"be read for training. Add some to train, or remove the class{same}"
         )

@@ -30,7 +30,7 @@ class Placed(Protocol):
     def at(self) -> Where | None: ...
 
 
-class StandIns:
+class Replacements:
     """Who may stand for each of some samples; made once, as a shard that is gone asks for thousands."""
 
     def __init__(self, samples: Sequence[Placed]) -> None:

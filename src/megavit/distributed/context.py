@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 from megavit.config.recipe import ParallelRecipe
 from megavit.model.vit import MegaVit
-from megavit.runtime.process_group import Ranks
+from megavit.runtime.process_group import DistContext
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
 
-class Alone:
+class SingleProcessContext:
     """One process that trains by itself."""
 
-    ranks = Ranks()
+    ranks = DistContext()
     place, places, tensor = 0, 1, 1
     divides, casts = False, False
     seeds: tuple[int, ...] = ()
@@ -44,7 +44,7 @@ class Alone:
         return rows
 
 
-class Team:
+class ParallelContext:
     """Several processes, each of which asks the same at the same time.
 
     Attributes:
@@ -59,7 +59,7 @@ class Team:
         dtype: in which a model that is then divided computes, and its weights are sent.
     """
 
-    def __init__(self, ranks: Ranks, parallel: ParallelRecipe, device: torch.device) -> None:
+    def __init__(self, ranks: DistContext, parallel: ParallelRecipe, device: torch.device) -> None:
         from megavit.distributed.parallelize import make_mesh
 
         # It gives the advice to gather in another order at every gathering; the order is FSDP2's own.
@@ -90,11 +90,11 @@ class Team:
             model.to_empty(device=self.mesh.device_type)
         return wrapped
 
-    def initialise(self, model: MegaVit) -> None:
+    def initialize(self, model: MegaVit) -> None:
         """Give a divided `model` its initial values, the same as of a whole one."""
-        from megavit.distributed.sharded_init import initialise_divided
+        from megavit.distributed.sharded_init import initialize_divided
 
-        initialise_divided(model, self.tensor)
+        initialize_divided(model, self.tensor)
 
     def clip(self, model: nn.Module, most: float) -> float:
         """Scale the gradient down to a norm of `most`, over all processes; the norm that it had."""

@@ -1,6 +1,6 @@
 """The order of rows in matrices that hold several, one above the other: queries, keys and values; gate and value.
 
-Tensor parallelism gives each process a run of neighbouring rows, and each needs its part of every matrix. So the rows
+Tensor parallelism gives each process a run of neighboring rows, and each needs its part of every matrix. So the rows
 of one process are moved together, and back when the model is whole again.
 """
 

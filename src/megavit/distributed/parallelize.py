@@ -8,7 +8,7 @@ from megavit.model.vit import MegaVit
 
 
 def make_mesh(replicate: int, shard: int, tensor: int, kind: str) -> DeviceMesh:
-    """The processes as a grid, on devices of this kind; neighbours, mostly on one machine, compute a layer together.
+    """The processes as a grid, on devices of this kind; neighbors, mostly on one machine, compute a layer together.
 
     It has the axis of shards, and of the others those along which there is more than one process: an axis of one
     makes a group for each of them.

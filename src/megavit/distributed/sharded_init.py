@@ -6,13 +6,13 @@ So no process ever holds more than its share and one matrix.
 import torch
 
 from megavit.distributed.fused_qkv_rows import place
-from megavit.model.init import initialise_own
+from megavit.model.init import initialize_own
 from megavit.model.vit import MegaVit
 
 
 @torch.no_grad()
-def initialise_divided(model: MegaVit, tensor: int) -> None:
-    """As `MegaVit.initialise` of a whole model on such a device: each process draws all numbers, and keeps its own.
+def initialize_divided(model: MegaVit, tensor: int) -> None:
+    """As `MegaVit.initialize` of a whole model on such a device: each process draws all numbers, and keeps its own.
 
     Args:
         tensor: processes that compute a layer together.
@@ -24,7 +24,7 @@ def initialise_divided(model: MegaVit, tensor: int) -> None:
     device = next(model.parameters()).device
     for name, module in plain.named_modules():
         module.to_empty(device=device, recurse=False)
-        initialise_own(name, module, depth=config.depth, layer_scale=config.design.layer_scale or 1.0)
+        initialize_own(name, module, depth=config.depth, layer_scale=config.design.layer_scale or 1.0)
         for key, parameter in module.named_parameters(name, recurse=False):
             place(parameter, key, divided[key], config, tensor)
         module.to("meta")

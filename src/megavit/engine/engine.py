@@ -12,7 +12,7 @@ from torch import Tensor
 
 from megavit.config.checks import check_choice
 from megavit.config.preprocessing import Preprocessing
-from megavit.data.augment import normalise
+from megavit.data.augment import normalize
 from megavit.data.image_dataset import Images
 from megavit.errors import ConfigError
 from megavit.model.packing import by_size
@@ -28,7 +28,7 @@ PATIENCE_SECONDS = 0.3
 AGREEMENT = 1e-4
 
 
-class Seen(NamedTuple):
+class ModelOutput(NamedTuple):
     """Of a batch: pooled features (B, D) and logits (B, classes), the features again for a model without a head."""
 
     pooled: Tensor
@@ -57,7 +57,7 @@ class Engine:
 
     Args:
         model: on any device; its mode does not matter and is left alone.
-        preprocessing: how the images' pixels are normalised.
+        preprocessing: how the images' pixels are normalized.
         precision: of the matrix products.
         bounds: for "int8" alone, of the layers' inputs: see `megavit.engine.int8`. There is nothing to decide then.
 
@@ -111,14 +111,14 @@ class Engine:
         self._settled, self.note = True, "PyTorch, in one thread: this process was forked after the model was loaded"
         self._process = os.getpid()
 
-    def __call__(self, images: Images) -> Seen:
+    def __call__(self, images: Images) -> ModelOutput:
         """What the model sees in uint8 images (B, C, height, width), or a list of (C, height, width); on the CPU."""
         self.notice_fork()
         if not isinstance(images, list):
             return self._seen(images)
         order, stacks = by_size(images, [(image.shape[1], image.shape[2]) for image in images])
         place = sorted(range(len(order)), key=order.__getitem__)
-        return Seen(*(torch.cat(parts)[place] for parts in zip(*map(self._seen, stacks), strict=True)))
+        return ModelOutput(*(torch.cat(parts)[place] for parts in zip(*map(self._seen, stacks), strict=True)))
 
     def settle(self, images: Images) -> None:
         """Decide on `images`, as they are to be computed with, whether OpenVINO computes from now on."""
@@ -130,7 +130,7 @@ class Engine:
             from megavit.engine.openvino import OpenVino
 
             other = OpenVino(self.model, self.preprocessing, self.precision)
-            found = Seen(*other(images))
+            found = ModelOutput(*other(images))
         except (ImportError, OSError, RuntimeError) as error:
             self.note = f"PyTorch: OpenVINO does not run here ({error})"
             return
@@ -181,7 +181,7 @@ class Engine:
         """How often each weight was set in its place."""
         return tuple(0 if weight.is_inference() else weight._version for weight in self._parameters)
 
-    def _seen(self, images: Tensor) -> Seen:
+    def _seen(self, images: Tensor) -> ModelOutput:
         with self._lock:
             if self._weights != self._versions():
                 self._begin()
@@ -189,22 +189,22 @@ class Engine:
                 self.settle(images)
             fast = self._fast
         if fast is not None:
-            return Seen(*fast(images))
+            return ModelOutput(*fast(images))
         began = time.perf_counter()
         seen = self.by_pytorch(images)
         self._seconds += time.perf_counter() - began
         return seen
 
-    def by_pytorch(self, images: Tensor) -> Seen:
+    def by_pytorch(self, images: Tensor) -> ModelOutput:
         """What the model sees in uint8 images (B, C, height, width), computed by PyTorch."""
         device = next(self.model.parameters()).device
         was_training = self.model.training
         self.model.eval()
         try:
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, self.precision == "bfloat16"):
-                x = normalise(images.to(device, non_blocking=True), self.preprocessing)
+                x = normalize(images.to(device, non_blocking=True), self.preprocessing)
                 pooled = self.model.features(x).pooled
-                return Seen(pooled.float().cpu(), self.model.mlp_head(pooled).float().cpu())
+                return ModelOutput(pooled.float().cpu(), self.model.mlp_head(pooled).float().cpu())
         finally:
             self.model.train(was_training)
 

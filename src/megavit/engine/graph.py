@@ -47,12 +47,12 @@ def build(model: MegaVit, preprocessing: Preprocessing, product: Product = plain
     """The graph of `model`, for any number of images of any one grid.
 
     Its inputs: pixels (B, N, C · height · width) of the patches, uint8 (as floats where these are not rounded), or
-    normalised floats where patches overlap;
+    normalized floats where patches overlap;
     positions (N, D) to add to them; and where the model's positions are rotary, cosines and sines (T, K). Its outputs:
     the pooled features (B, D) and the logits (B, classes), which are the features again where there is no head.
 
     Args:
-        preprocessing: says how pixels are normalised.
+        preprocessing: says how pixels are normalized.
         product: how the layers multiply.
     """
     return _Builder(model, preprocessing, product).build()
@@ -90,7 +90,7 @@ class _Builder:
         return ov.Model(results, inputs, "megavit")  # pyrefly: ignore[no-matching-overload] - calls results nodes
 
     def embed(self, pixels: Node) -> Node:
-        """The patches' tokens; where nothing hinders it, pixels are normalised by the projection itself."""
+        """The patches' tokens; where nothing hinders it, pixels are normalized by the projection itself."""
         part = self.model.patch_embedding
         whole = matrix(part.projection, part.pixel_norm)
         if self.config.design.patch_overlap:
@@ -106,7 +106,7 @@ class _Builder:
                 weight, bias = whole
                 shift = -(weight @ (mean / std))
                 whole = weight / (255 * std), shift if bias is None else bias + shift
-        return self.norm(plain_product(self.standardise(x, part.pixel_norm), whole), part.norm)
+        return self.norm(plain_product(self.standardize(x, part.pixel_norm), whole), part.norm)
 
     def with_prefix(self, patches: Node, pixels: Node) -> Node:
         """The class token and the registers before the patches of every image."""
@@ -129,20 +129,20 @@ class _Builder:
     def layer(self, x: Node, layer: nn.Module, kept: Node) -> Node:
         """The layer's answer for the tokens `kept` of `x`."""
         if isinstance(layer, ParallelBlock):
-            normed = self.standardise(x, layer.norm)
-            mine = normed if kept is x else self.standardise(kept, layer.norm)
+            normed = self.standardize(x, layer.norm)
+            mine = normed if kept is x else self.standardize(kept, layer.norm)
             attended = self.attention(normed, mine, layer.attention, layer.norm, layer.attention_scale)
             hidden = self.feed_forward(mine, layer.mlp, layer.norm, layer.mlp_scale)
             return op.add(op.add(kept, attended), hidden)
         assert isinstance(layer, SerialBlock)
-        normed = self.standardise(x, layer.attention_norm)
-        mine = normed if kept is x else self.standardise(kept, layer.attention_norm)
+        normed = self.standardize(x, layer.attention_norm)
+        mine = normed if kept is x else self.standardize(kept, layer.attention_norm)
         x = op.add(kept, self.attention(normed, mine, layer.attention, layer.attention_norm, layer.attention_scale))
-        normed = self.standardise(x, layer.mlp_norm)
+        normed = self.standardize(x, layer.mlp_norm)
         return op.add(x, self.feed_forward(normed, layer.mlp, layer.mlp_norm, layer.mlp_scale))
 
     def attention(self, x: Node, asking: Node, part: Attention, norm: nn.Module, scale: nn.Module) -> Node:
-        """What the tokens `asking` read from `x`, both standardised; `norm` is what standardised them."""
+        """What the tokens `asking` read from `x`, both standardized; `norm` is what standardized them."""
         inner, width = part.heads * self.config.dim_head, self.config.dim_head
         normed = is_norm(part.query_norm)
         whole, shrink = matrix(part.to_qkv, norm), width**-0.5
@@ -159,7 +159,7 @@ class _Builder:
         if self.turn is not None:
             query, key = self.rotate(query, asking, x), self.rotate(key, x, x)
         mixed = self.mix(query, key, value, inner)
-        return self.linear(self.standardise(mixed, part.out_norm), matrix(part.out, part.out_norm, scale))
+        return self.linear(self.standardize(mixed, part.out_norm), matrix(part.out, part.out_norm, scale))
 
     def mix(self, query: Node, key: Node, value: Node, inner: int) -> Node:
         """softmax(Q Kᵀ) V for (B, H, T, K), as (B, T, H · K)."""
@@ -186,7 +186,7 @@ class _Builder:
             hidden = op.multiply(op.swish(gate), value)
         else:
             hidden = activate(self.linear(x, into), part.mlp)
-        return self.linear(self.standardise(hidden, part.out_norm), matrix(part.out, part.out_norm, scale))
+        return self.linear(self.standardize(hidden, part.out_norm), matrix(part.out, part.out_norm, scale))
 
     def pool(self, x: Node) -> Node:
         """(B, tokens that pooling needs, D) -> (B, D)."""
@@ -202,7 +202,7 @@ class _Builder:
         key, value = (self.heads(plain_product(x, rows(whole, i * dim, (i + 1) * dim)), part.heads) for i in (0, 1))
         x = op.squeeze(plain_product(self.mix(constant(asking), key, value, dim), matrix(part.out)), constant_int([1]))
         kind = self.config.design.mlp
-        hidden = plain_product(self.standardise(x, part.norm), matrix(part.mlp_into, part.norm))
+        hidden = plain_product(self.standardize(x, part.norm), matrix(part.mlp_into, part.norm))
         hidden = activate(hidden, kind if kind != "swiglu" else "gelu")
         return op.add(x, plain_product(hidden, matrix(part.mlp_out)))
 
@@ -210,7 +210,7 @@ class _Builder:
         """(B, T, H · K) -> (B, H, T, K)."""
         return op.transpose(op.reshape(x, constant_int([0, 0, heads, -1]), True), constant_int([0, 2, 1, 3]))
 
-    def standardise(self, x: Node, norm: nn.Module) -> Node:
+    def standardize(self, x: Node, norm: nn.Module) -> Node:
         """The norm without its factors, which are folded into the matrix that follows; nothing for no norm."""
         if not is_norm(norm):
             return x
@@ -225,7 +225,7 @@ class _Builder:
         if not is_norm(norm):
             return x
         weight, bias = affine(norm)
-        x = self.standardise(x, norm)
+        x = self.standardize(x, norm)
         x = op.multiply(x, constant(weight * factor)) if weight is not None else x
         return op.add(x, constant(bias * factor)) if bias is not None else x
 

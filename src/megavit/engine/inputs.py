@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.data.augment import normalise
+from megavit.data.augment import normalize
 from megavit.engine.graph import COSINES, PIXELS, POSITIONS, SINES
 from megavit.model.vit import MegaVit
 
@@ -38,10 +38,10 @@ class Inputs:
     def _pixels(self, images: Tensor, grid: tuple[int, int]) -> np.ndarray:
         part = self._model.patch_embedding
         if part.overlap:
-            return part.pixels(normalise(images, self._preprocessing)).contiguous().numpy()
+            return part.pixels(normalize(images, self._preprocessing)).contiguous().numpy()
         (rows, columns), (height, width) = grid, part.patch_hw
         values = images.numpy()
-        if self._preprocessing.resize_dtype == "float32":  # levels, which the graph normalises
+        if self._preprocessing.resize_dtype == "float32":  # levels, which the graph normalizes
             values = values * 255 if values.dtype == np.float32 else values.astype(np.float32)
         divided = values.reshape(len(images), part.channels, rows, height, columns, width)
         return divided.transpose(0, 2, 4, 1, 3, 5).reshape(len(images), rows * columns, -1)

@@ -34,7 +34,7 @@ class Probe:
         return plain_product(x, of)
 
 
-class Quantised:
+class Quantized:
     """Products of 8-bit integers; `bounds` are of their inputs' magnitudes, in the order in which the graph is built.
 
     Ranges lie evenly about zero: OpenVINO multiplies those faster than shifted ones.

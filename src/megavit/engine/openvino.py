@@ -15,7 +15,7 @@ from megavit.engine.compile import compile_for_cpu
 from megavit.engine.forked import never_free
 from megavit.engine.graph import PIXELS, build, plain_product
 from megavit.engine.inputs import Arrays, Inputs
-from megavit.engine.int8 import Quantised
+from megavit.engine.int8 import Quantized
 from megavit.engine.signal_stack import keeping_signal_stack
 from megavit.model.vit import MegaVit
 
@@ -44,7 +44,7 @@ class OpenVino:
         self._config = model.config
         self._inputs = Inputs(model, preprocessing)
         with torch.no_grad():
-            self._graph = build(model, preprocessing, plain_product if bounds is None else Quantised(bounds))
+            self._graph = build(model, preprocessing, plain_product if bounds is None else Quantized(bounds))
         self._precision, self._threads = PRECISIONS[precision], torch.get_num_threads()
         self._compiled: dict[Key, ov.CompiledModel] = {}
         self._lock = threading.Lock()

@@ -41,7 +41,7 @@ class Comparison:
     """Model A beside model B.
 
     Attributes:
-        images: that both answered, and neither had learnt from.
+        images: that both answered, and neither had learned from.
         differences: the metric that the target is judged by first, then others.
         only_a, only_b, both, neither: images that are right by these models, for labels with every label; None for
             scores, which are not right or wrong.

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from megavit.config.trust import Trust
-from megavit.data.dataset import LabelledImages
+from megavit.config.trust import Calibration
+from megavit.data.dataset import LabeledImages
 from megavit.data.scan import Progress
 from megavit.data.targets import targets_of
 from megavit.evaluate.compare import Changed, Comparison, changed_images, compare, in_order_of
@@ -16,7 +16,7 @@ from megavit.evaluate.inference import Choice, see
 from megavit.evaluate.metrics.dispatch import AnyMetrics, measure_target
 from megavit.evaluate.robustness.robustness import Robustness, measure_robustness
 from megavit.evaluate.subgroups import Groups, group_values, measure_groups
-from megavit.evaluate.uncertainty.uncertainty import TrustMetrics, measure_trust
+from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics, measure_trust
 from megavit.predict.predictor import Predictor
 
 Counting = Callable[[str], AbstractContextManager[Progress]]
@@ -24,7 +24,7 @@ Counting = Callable[[str], AbstractContextManager[Progress]]
 
 
 @dataclass(frozen=True)
-class Study:
+class Evaluation:
     """What was found.
 
     Attributes:
@@ -39,12 +39,12 @@ class Study:
         robustness: under corruptions; None where it was not asked for, or no image has a label.
     """
 
-    images: LabelledImages
+    images: LabeledImages
     choice: Choice
     answers: Tensor
     metrics: AnyMetrics
-    fitted: Trust
-    trust: TrustMetrics
+    fitted: Calibration
+    trust: UncertaintyMetrics
     comparison: Comparison | None
     changed: tuple[Changed, ...]
     groups: Groups | None
@@ -55,7 +55,7 @@ class Study:
         data = {
             "source": self.images.source,
             "split": self.choice.split,
-            "left_out_as_learnt": self.choice.learnt,
+            "left_out_as_learned": self.choice.learned,
             "skipped": self.images.skipped_by_reason(),
         }
         found: dict[str, Any] = {
@@ -75,7 +75,7 @@ class Study:
 
 def study(
     predictor: Predictor,
-    images: LabelledImages,
+    images: LabeledImages,
     choice: Choice,
     *,
     other: Predictor | None,
@@ -83,11 +83,11 @@ def study(
     corruptions: bool,
     batch_size: int,
     counting: Counting,
-) -> Study:
+) -> Evaluation:
     """Measure the predictor on the chosen images.
 
     Args:
-        choice: for the predictor; without what `other` has learnt from.
+        choice: for the predictor; without what `other` has learned from.
         other: to compare with, for which `check_comparable` has passed.
         group: a column of the table that the images are from.
         corruptions: whether to measure corrupted pictures too.
@@ -116,6 +116,6 @@ def study(
             robustness = measure_robustness(predictor, images, samples, batch_size, progress)
     metrics = measure_target(answers, targets, labels, target)
     trust = measure_trust(predictor.trusted, seen, targets)
-    return Study(
+    return Evaluation(
         images, choice, answers, metrics, predictor.info.trust, trust, comparison, tuple(changed), groups, robustness
     )

@@ -1,4 +1,4 @@
-"""A bundle against labelled images that it has not learnt from."""
+"""A bundle against labeled images that it has not learned from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,13 +7,13 @@ import torch
 
 from megavit.config.names import index_by_name, look_alikes, told_apart
 from megavit.config.target import TargetKind
-from megavit.data.dataset import COLUMN, LabelledImages, Row, Sample, TargetValue
-from megavit.data.image_dataset import Pictures, fits
+from megavit.data.dataset import COLUMN, LabeledImages, Row, Sample, TargetValue
+from megavit.data.image_dataset import ImageDataset, fits
 from megavit.data.loader.loader import batches_of, in_turn
 from megavit.data.scan import MANY, Progress
 from megavit.data.targets import targets_of
 from megavit.data.workers import MOST_WORKERS, processors
-from megavit.engine.engine import Seen
+from megavit.engine.engine import ModelOutput
 from megavit.errors import DataError
 from megavit.evaluate.metrics.dispatch import AnyMetrics, measure_target
 from megavit.predict.predictor import Predictor
@@ -25,19 +25,19 @@ class Choice:
 
     Attributes:
         samples: of them, with the bundle's indices of classes and labels.
-        learnt: how many were left out because the model was trained or chosen by them.
+        learned: how many were left out because the model was trained or chosen by them.
         split: of the data that they are from; "all" where it has no test or validation split.
     """
 
     samples: tuple[Sample, ...]
-    learnt: int
+    learned: int
     split: str
 
 
 def choose(
-    images: LabelledImages, labels: Sequence[str], known: Sequence[Row], target: TargetKind = "classes"
+    images: LabeledImages, labels: Sequence[str], known: Sequence[Row], target: TargetKind = "classes"
 ) -> Choice:
-    """The data's own test split, else its validation split, else all of it, without what the model has learnt from.
+    """The data's own test split, else its validation split, else all of it, without what the model has learned from.
 
     An image is known by its file's bytes, so that neither a new name nor another folder makes it new.
 
@@ -65,8 +65,8 @@ def choose(
     split, offered = next(
         ((split, images.of(split)) for split in ("test", "val") if images.of(split)), ("all", images.samples)
     )
-    learnt_from = {row.digest for row in known if row.split != "test"}
-    fresh = [sample for sample in offered if sample.digest not in learnt_from]
+    learned_from = {row.digest for row in known if row.split != "test"}
+    fresh = [sample for sample in offered if sample.digest not in learned_from]
     if not fresh:
         raise DataError(
             f"what is to be measured was trained or chosen by every one of these {len(offered)} images of "
@@ -78,7 +78,7 @@ def choose(
 
 
 def evaluate(
-    predictor: Predictor, images: LabelledImages, choice: Choice, batch_size: int, progress: Progress
+    predictor: Predictor, images: LabeledImages, choice: Choice, batch_size: int, progress: Progress
 ) -> AnyMetrics:
     """The predictor's metrics, of its kind of target, on the chosen images.
 
@@ -91,8 +91,8 @@ def evaluate(
 
 
 def see(
-    predictor: Predictor, images: LabelledImages, samples: Sequence[Sample], batch_size: int, progress: Progress
-) -> Seen:
+    predictor: Predictor, images: LabeledImages, samples: Sequence[Sample], batch_size: int, progress: Progress
+) -> ModelOutput:
     """What the model sees in the samples, in order.
 
     Raises:
@@ -100,13 +100,13 @@ def see(
     """
     preprocessing = predictor.info.preprocessing
     check_channels(images, samples, preprocessing.channels)
-    pictures = Pictures(images, samples, preprocessing)
+    pictures = ImageDataset(images, samples, preprocessing)
     batches = batches_of(pictures, in_turn(len(pictures), batch_size), workers_for(images, len(pictures)))
-    found: list[Seen] = []
+    found: list[ModelOutput] = []
     for batch in batches:
         found.append(predictor.see(batch))
         progress(sum(len(one.logits) for one in found), len(pictures))
-    return Seen(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+    return ModelOutput(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
 def _alike(unknown: Sequence[str], labels: Sequence[str]) -> str:
@@ -127,7 +127,7 @@ def _renumber(target: TargetValue, numbers: Sequence[int]) -> TargetValue:
             return score
 
 
-def check_channels(images: LabelledImages, samples: Sequence[Sample], channels: int) -> None:
+def check_channels(images: LabeledImages, samples: Sequence[Sample], channels: int) -> None:
     """Raise a DataError for the first image that cannot be made into the model's channels."""
     wrong = next((sample for sample in samples if not fits(sample.channels, channels)), None)
     if wrong is not None:
@@ -137,6 +137,6 @@ def check_channels(images: LabelledImages, samples: Sequence[Sample], channels: 
         )
 
 
-def workers_for(images: LabelledImages, count: int) -> int:
+def workers_for(images: LabeledImages, count: int) -> int:
     """Processes that decode; none where starting them would take longer."""
     return 0 if images.memory or count < MANY else min(processors(), MOST_WORKERS)

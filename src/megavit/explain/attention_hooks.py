@@ -38,7 +38,7 @@ class Recording:
 
 
 def record(model: MegaVit, images: Tensor, *, differentiable: bool = False) -> Recording:
-    """Run `model`, as in evaluation mode, on images (B, C, height, width), normalised, on its device.
+    """Run `model`, as in evaluation mode, on images (B, C, height, width), normalized, on its device.
 
     Args:
         differentiable: the logits then have gradients with respect to the weights in the recording, and only to these.

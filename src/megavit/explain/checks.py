@@ -4,8 +4,8 @@ Deletion and insertion (Petsiuk, Das and Saenko, arXiv 1806.07421, section 3.3):
 the most relevant on, and the answer's probability is watched. A map that finds what the answer comes from lets it
 fall early, and rise early.
 
-Randomised weights (Adebayo and others, arXiv 1810.03292, section 3): a map that looks the same for a model that has
-learnt nothing does not show what the model has learnt.
+Randomized weights (Adebayo and others, arXiv 1810.03292, section 3): a map that looks the same for a model that has
+learned nothing does not show what the model has learned.
 """
 
 from typing import NamedTuple
@@ -38,11 +38,11 @@ def areas(model: MegaVit, images: Tensor, order: Tensor, places: Tensor, fill: T
 
     Args:
         model: in evaluation mode.
-        images: (B, C, height, width), normalised, on the model's device.
+        images: (B, C, height, width), normalized, on the model's device.
         order: (B, N), of each image the places of its patches, the most relevant first.
         places: (B,), of the outputs whose answers are watched.
-        fill: (C,), normalised, the colour of a patch that is gone. The data's mean is the usual one; it would be 0
-            where pixels are normalised by the data's own mean.
+        fill: (C,), normalized, the color of a patch that is gone. The data's mean is the usual one; it would be 0
+            where pixels are normalized by the data's own mean.
         target: how logits become answers.
 
     Returns:
@@ -68,8 +68,8 @@ def order_of(maps: Tensor) -> Tensor:
     return maps.flatten(1).argsort(dim=1, descending=True, stable=True)
 
 
-def randomised(model: MegaVit, seed: int) -> MegaVit:
-    """A model of the same design that has learnt nothing, in evaluation mode; torch's random state is left alone."""
+def randomized(model: MegaVit, seed: int) -> MegaVit:
+    """A model of the same design that has learned nothing, in evaluation mode; torch's random state is left alone."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         fresh = MegaVit.from_config(model.config)

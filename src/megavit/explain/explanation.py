@@ -14,7 +14,7 @@ from torch import Tensor
 
 from megavit.config.names import canonical, index_by_name
 from megavit.config.preprocessing import Preprocessing
-from megavit.data.augment import normalise
+from megavit.data.augment import normalize
 from megavit.data.image_dataset import as_batch, prepare
 from megavit.errors import BundleError, ConfigError
 from megavit.explain.maps import explain
@@ -54,7 +54,7 @@ class Explanation:
         return focus(self.map)
 
     def overlay(self) -> PIL.Image.Image:
-        """The picture in grey under the map in colours, as `megavit.explain.overlay.overlay` lays it."""
+        """The picture in gray under the map in colors, as `megavit.explain.overlay.overlay` lays it."""
         return overlay(self.map, self.picture, self.box)
 
     def to_dict(self) -> dict[str, Any]:
@@ -161,6 +161,6 @@ def maps(
     found: list[Tensor] = []
     for stack in stacks:
         chosen = None if places is None else places[len(found) : len(found) + len(stack)]
-        images = normalise(stack.to(device), preprocessing)
+        images = normalize(stack.to(device), preprocessing)
         found += explain(model, images, chosen, method).cpu().unbind()
     return [found[order.index(i)] for i in range(len(order))]

@@ -13,7 +13,7 @@ STEPS = 8
 def integrated_gradients(model: MegaVit, images: Tensor, target: Tensor | None = None, steps: int = STEPS) -> Tensor:
     """What each patch adds to the logit at `target` (B,), or to the largest: (B, N), float32, of either sign.
 
-    The image without content is all 0, the mean by which pixels are normalised. With many steps an image's values
+    The image without content is all 0, the mean by which pixels are normalized. With many steps an image's values
     sum to how much larger its logit is than that image's.
     """
     copied, images = copy_of(model), plain(images)

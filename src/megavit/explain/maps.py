@@ -25,7 +25,7 @@ def explain(model: MegaVit, images: Tensor, target: Tensor | None = None, method
     The model is left as it is, and may be used by other threads meanwhile.
 
     Args:
-        images: (B, C, height, width), normalised, on the model's device; of any size that its patches tile.
+        images: (B, C, height, width), normalized, on the model's device; of any size that its patches tile.
         target: (B,), for each image the place of the logit to explain, a class's index; None: the largest one's.
             "rollout" knows of none.
 

@@ -21,4 +21,4 @@ Method = Literal["integrated_gradients", "relevance", "rollout"]
 
 METHOD: Method = "integrated_gradients"
 """Where nothing else is asked for: what gains most over a random order of patches with `benchmarks/explanations.py`,
-for each kind of pooling, without looking like the map of a model that has learnt nothing."""
+for each kind of pooling, without looking like the map of a model that has learned nothing."""

@@ -10,8 +10,8 @@ from megavit.data.image_dataset import as_channels, visible
 SMALLEST = 224
 """Pixels of the longer side at least: smaller pictures are enlarged, by a whole number, to be seen at all."""
 
-# Brightness rises evenly with the value, so that it reads without colour vision, and in print.
-_COLOURS = "inferno"
+# Brightness rises evenly with the value, so that it reads without color vision, and in print.
+_COLORS = "inferno"
 _OPACITY = 0.6
 
 Box = tuple[float, float, float, float]
@@ -19,10 +19,10 @@ Box = tuple[float, float, float, float]
 
 
 def overlay(relevance: Tensor, picture: Tensor, box: Box = (0.0, 0.0, 1.0, 1.0)) -> Image.Image:
-    """The picture in grey under the map in colours: dark where there is nothing, bright where there is most.
+    """The picture in gray under the map in colors: dark where there is nothing, bright where there is most.
 
     Args:
-        relevance: (rows, columns), at least 0; its largest value is the brightest colour.
+        relevance: (rows, columns), at least 0; its largest value is the brightest color.
         picture: uint8 (C, H, W), of any number of channels.
         box: the part of the picture that the map is of; the rest is dark.
 
@@ -34,15 +34,15 @@ def overlay(relevance: Tensor, picture: Tensor, box: Box = (0.0, 0.0, 1.0, 1.0))
     height, width = picture.shape[1:]
     times = max(1, -(-SMALLEST // max(height, width)))
     size = (width * times, height * times)
-    grey = as_channels(visible(picture), 1)[0].contiguous()
-    under = Image.fromarray(grey.numpy()).resize(size, Image.Resampling.NEAREST).convert("RGB")
+    gray = as_channels(visible(picture), 1)[0].contiguous()
+    under = Image.fromarray(gray.numpy()).resize(size, Image.Resampling.NEAREST).convert("RGB")
     left, top, right, bottom = (round(share * side) for share, side in zip(box, size * 2, strict=True))
     heat = Image.fromarray((relevance / relevance.max().clamp(min=1e-30)).float().cpu().numpy())
     whole = Image.new("F", size)
     whole.paste(heat.resize((max(1, right - left), max(1, bottom - top)), Image.Resampling.BICUBIC), (left, top))
     levels = (np.asarray(whole).clip(0, 1) * 255).round().astype(np.uint8)
-    colours = colormaps[_COLOURS](np.arange(256), bytes=True)[:, :3]
-    return Image.blend(under, Image.fromarray(colours[levels]), _OPACITY)
+    colors = colormaps[_COLORS](np.arange(256), bytes=True)[:, :3]
+    return Image.blend(under, Image.fromarray(colors[levels]), _OPACITY)
 
 
 def seen(height: int, width: int, preprocessing: Preprocessing) -> Box:

@@ -16,7 +16,7 @@ _PLACES = {
     (-1, 0): "the top",
     (-1, 1): "the upper right",
     (0, -1): "the left",
-    (0, 0): "the centre",
+    (0, 0): "the center",
     (0, 1): "the right",
     (1, -1): "the lower left",
     (1, 0): "the bottom",
@@ -30,7 +30,7 @@ class Focus:
     """Where a map is highest.
 
     Attributes:
-        place: the ninth of the image with the highest mean, such as "the upper left" or "the centre"; "all of it"
+        place: the ninth of the image with the highest mean, such as "the upper left" or "the center"; "all of it"
             where the relevance is spread about evenly, "nothing" where there is none.
         top: so many patches, a tenth of all, rounded up, are the most relevant ones;
         share: of the relevance that they hold, in [0, 1].

@@ -96,7 +96,7 @@ def export(
     if precision == "int8" and not any(proof.label is not None for proof in proofs):
         raise ConfigError(
             "int8 is judged by the accuracy that it costs, and there are no images whose class is known: "
-            "give labelled images with --data"
+            "give labeled images with --data"
         )
     check_size(predictor)
     info = replace(export_info(predictor, input, precision), recorded=input == PIXELS and target != "web")

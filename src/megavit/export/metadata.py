@@ -19,7 +19,7 @@ def export_info(predictor: Predictor, input: InputKind, precision: ExportPrecisi
         target=predictor.target,
         labels=list(predictor.labels),
         thresholds=bundle.target.thresholds,
-        unlike_from=bundle.trust.threshold,
+        ood_threshold=bundle.trust.threshold,
         sets=None if sets is None else {str(coverage): sets.limits(coverage).tolist() for coverage in covered},
         intervals=None
         if trusted.residuals is None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from megavit.config.export_info import DISTANCE, EMBEDDING, PROBABILITIES, SCORE, InputKind
-from megavit.data.augment import normalise
+from megavit.data.augment import normalize
 from megavit.errors import ConfigError
 from megavit.export.resize import input_channels, prepared
 from megavit.predict.postprocess.postprocess import outputs
@@ -18,7 +18,7 @@ class Whole(nn.Module):
 
     Args:
         predictor: whose model is copied.
-        input: "pixels", uint8 (B, height, width, channels) of any one size, which are resized and normalised here; or
+        input: "pixels", uint8 (B, height, width, channels) of any one size, which are resized and normalized here; or
             "images", float32 (B, C, height, width), for which that was done.
         dtype: that the model computes in; what comes before it, the head and what follows stay float32.
     """
@@ -36,20 +36,20 @@ class Whole(nn.Module):
         self.classifies = bool(predictor.info.model.num_classes)
         likeness = predictor.trusted.likeness
         if likeness is not None:
-            self.groups, self.centre = nn.Buffer(likeness.groups), nn.Buffer(likeness.centre)
+            self.groups, self.center = nn.Buffer(likeness.groups), nn.Buffer(likeness.center)
             self.whitening = nn.Buffer(likeness.whitening)
         self.knows_likeness = likeness is not None
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         if self.input == "pixels":
             images = prepared(images.permute(0, 3, 1, 2), self.preprocessing) / 255
-            images = normalise(images, self.preprocessing)
+            images = normalize(images, self.preprocessing)
         embedding = self.model(images.to(self.dtype)).float()
         found = [embedding]
         if self.classifies:
             found.insert(0, outputs(self.head(embedding), self.target, self.trust))
         if self.knows_likeness:
-            whitened = (embedding - self.centre) @ self.whitening
+            whitened = (embedding - self.center) @ self.whitening
             found.append((whitened[:, None] - self.groups).square().sum(dim=2).amin(dim=1).sqrt())
         return tuple(found)
 

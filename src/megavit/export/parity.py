@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from megavit.config.export_info import DISTANCE, EMBEDDING, PROBABILITIES, SCORE, ExportInfo, ExportPrecision
-from megavit.data.augment import normalise
+from megavit.data.augment import normalize
 from megavit.data.scan import Progress
 from megavit.errors import ExportError
 from megavit.evaluate.metrics.bootstrap import Interval
@@ -188,7 +188,7 @@ def _found(predictor: Predictor, run: Run, info: ExportInfo, batch: Sequence[Pro
         given = np.stack([as_input(one.pixels, info) for one in batch])
     else:
         prepared = torch.stack([predictor.prepare(one.pixels) for one in batch])
-        given = normalise(prepared, predictor.info.preprocessing).numpy()
+        given = normalize(prepared, predictor.info.preprocessing).numpy()
     outputs = {name: torch.from_numpy(np.asarray(values)) for name, values in run(given).items()}
     answers = outputs.get(PROBABILITIES, outputs.get(SCORE))
     return _answers(predictor, answers, outputs[EMBEDDING], outputs.get(DISTANCE))

@@ -54,7 +54,7 @@ def proofs_of(
     """The images, and where they are from, in words.
 
     Args:
-        data: labelled images, as `megavit train` takes them; None for the test images that the bundle names, as far as
+        data: labeled images, as `megavit train` takes them; None for the test images that the bundle names, as far as
             they are where they were and what they were. Where there are none, for the bundle's golden pictures.
 
         most: how many, spread over all that there are.

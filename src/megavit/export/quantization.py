@@ -1,4 +1,4 @@
-"""Whether a bundle may multiply 8-bit integers: what it costs, on images that the model has not learnt from."""
+"""Whether a bundle may multiply 8-bit integers: what it costs, on images that the model has not learned from."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from megavit.data.dataset import LabelledImages, Sample
-from megavit.data.image_dataset import Pictures
+from megavit.data.dataset import LabeledImages, Sample
+from megavit.data.image_dataset import ImageDataset
 from megavit.data.loader.loader import batches_of, in_turn
 from megavit.data.scan import Progress
 from megavit.data.targets import targets_of
@@ -48,11 +48,11 @@ class Cost:
 
 
 def measure_int8(
-    predictor: Predictor, images: LabelledImages, choice: Choice, progress: Progress
+    predictor: Predictor, images: LabeledImages, choice: Choice, progress: Progress
 ) -> tuple[list[float], Cost]:
     """The bounds of the layers' inputs, and what they cost on the chosen images.
 
-    The bounds are measured on images that are not among the chosen ones, such as those it learnt from, or where there
+    The bounds are measured on images that are not among the chosen ones, such as those it learned from, or where there
     are none on the first of the chosen ones, whose classes are not looked at.
 
     Args:
@@ -103,9 +103,9 @@ def with_int8(info: BundleInfo, bounds: Sequence[float], cost: Cost) -> BundleIn
     return replace(info, int8=found)
 
 
-def _tensors(predictor: Predictor, images: LabelledImages, samples: Sequence[Sample]) -> Iterator[Tensor]:
+def _tensors(predictor: Predictor, images: LabeledImages, samples: Sequence[Sample]) -> Iterator[Tensor]:
     """The samples in batches; where images keep their aspect, one at a time."""
-    pictures = Pictures(images, samples, predictor.info.preprocessing)
+    pictures = ImageDataset(images, samples, predictor.info.preprocessing)
     size = 1 if predictor.info.preprocessing.keep_aspect else BATCH
     for batch in batches_of(pictures, in_turn(len(pictures), size), workers_for(images, len(pictures))):
         yield batch[0][None] if isinstance(batch, list) else batch

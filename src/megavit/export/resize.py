@@ -18,11 +18,11 @@ MOST_BITS, WEIGHT_LIMIT = 22, 2**15
 CUBIC = -0.5
 """Parameter of the bicubic kernel where PyTorch and Pillow resize with antialias (Keys 1981, equation 4)."""
 LUMA = (19595, 38470, 7471)
-"""Of red, green and blue in grey, in 65,536ths (ITU-R BT.601), as `megavit.data.image_dataset.as_channels` has them."""
+"""Of red, green and blue in gray, in 65,536ths (ITU-R BT.601), as `megavit.data.image_dataset.as_channels` has them."""
 
 
 def input_channels(preprocessing: Preprocessing) -> int:
-    """Of the pixels that an exported model takes: RGB for grey too, since grey is made after resizing."""
+    """Of the pixels that an exported model takes: RGB for gray too, since gray is made after resizing."""
     return 3 if preprocessing.channels == 1 else preprocessing.channels
 
 

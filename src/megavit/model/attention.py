@@ -1,4 +1,4 @@
-"""Multi-head self-attention with queries and keys normalised (ViT-22B, arXiv 2302.05442, section 2.1)."""
+"""Multi-head self-attention with queries and keys normalized (ViT-22B, arXiv 2302.05442, section 2.1)."""
 
 from typing import cast
 

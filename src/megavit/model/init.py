@@ -12,7 +12,7 @@ from megavit.model.tokens import PrefixTokens
 SMALL = 0.02
 
 
-def initialise(model: nn.Module, *, depth: int, layer_scale: float = 1.0) -> None:
+def initialize(model: nn.Module, *, depth: int, layer_scale: float = 1.0) -> None:
     """Give every parameter of `model` its initial value, from torch's global random state.
 
     Weights start at variance about 1 / fan-in (normal, cut at two deviations), so that tokens keep their size
@@ -24,11 +24,11 @@ def initialise(model: nn.Module, *, depth: int, layer_scale: float = 1.0) -> Non
         TypeError: for a parameter that no rule covers, so that a new module cannot be forgotten.
     """
     for name, module in model.named_modules():
-        initialise_own(name, module, depth=depth, layer_scale=layer_scale)
+        initialize_own(name, module, depth=depth, layer_scale=layer_scale)
 
 
-def initialise_own(name: str, module: nn.Module, *, depth: int, layer_scale: float = 1.0) -> None:
-    """As `initialise`, the parameters of the part `name` of a model that are in no part of it."""
+def initialize_own(name: str, module: nn.Module, *, depth: int, layer_scale: float = 1.0) -> None:
+    """As `initialize`, the parameters of the part `name` of a model that are in no part of it."""
     own = dict(module.named_parameters(recurse=False))
     match module:
         case nn.Linear():

@@ -19,7 +19,7 @@ class Packing:
     """How a sequence (1, T, ...) is divided.
 
     Attributes:
-        groups: (images, tokens of each) of neighbours of one length, in order.
+        groups: (images, tokens of each) of neighbors of one length, in order.
         starts: (B + 1,) int32, where each image begins, then T; on the device of the tokens.
     """
 

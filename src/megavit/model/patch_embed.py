@@ -14,7 +14,7 @@ class PatchEmbedding(nn.Module):
 
     The projection is a Linear over a patch flattened as (channel, row, column), the order of a
     convolution's weight, so that a peer's `(D, C, p, p)` kernel fits after a reshape. With `patch_overlap`, a patch
-    also sees so many pixels of its neighbours on each side, and zeros beyond the image's edge.
+    also sees so many pixels of its neighbors on each side, and zeros beyond the image's edge.
     """
 
     def __init__(self, config: ViTConfig) -> None:
@@ -40,7 +40,7 @@ class PatchEmbedding(nn.Module):
         if img.shape[1] != self.channels:
             raise ValueError(f"this model takes images of {self.channels} channels, got {img.shape[1]}")
         if not img.is_floating_point():
-            raise ValueError(f"images must be floating point and normalised, got {img.dtype}")
+            raise ValueError(f"images must be floating point and normalized, got {img.dtype}")
         height, width = img.shape[2:]
         check_divides((height, width), self.patch_hw)
         if height == 0 or width == 0:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from megavit.config.vit import Design, FinalNorm, Pool, Size, ViTConfig
 from megavit.model.block import Transformer
-from megavit.model.init import initialise
+from megavit.model.init import initialize
 from megavit.model.norm import make_norm
 from megavit.model.packing import by_size, pack
 from megavit.model.patch_embed import PatchEmbedding
@@ -29,7 +29,7 @@ from megavit.model.tokens import PatchDrop, PrefixTokens
 class Features(NamedTuple):
     """What a MegaVit sees in a batch of images.
 
-    The tokens are normalised, unless the design normalises the pooled vector instead.
+    The tokens are normalized, unless the design normalizes the pooled vector instead.
 
     Attributes:
         pooled: (B, D), what the head classifies.
@@ -117,15 +117,15 @@ class MegaVit(nn.Module):
         self.pool = POOLS[pool](config)
         self.mlp_head = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
         if not self.norm.weight.is_meta:  # nothing to set there, and PyTorch would import its compiler for it: 1 s
-            self.initialise()
+            self.initialize()
 
     @classmethod
     def from_config(cls, config: ViTConfig) -> Self:
         return cls(**{field.name: getattr(config, field.name) for field in fields(config)})
 
-    def initialise(self) -> None:
+    def initialize(self) -> None:
         """Set every parameter to a fresh initial value, as after `to_empty` of a model built on the meta device."""
-        initialise(self, depth=self.config.depth, layer_scale=self.config.design.layer_scale or 1.0)
+        initialize(self, depth=self.config.depth, layer_scale=self.config.design.layer_scale or 1.0)
 
     def forward(self, img: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
         features = self.features_packed(img) if isinstance(img, list | tuple) else self.features(img)

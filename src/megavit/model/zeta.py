@@ -1,7 +1,7 @@
 """The layer of zetascale's MegaVit, kept for weights that were trained with it, and for nothing else.
 
 It differs from ViT-22B, and from our other blocks, in ways that cost stability: a norm replaces the residual stream,
-both branches normalise once more, and of the attention keys and values are normalised, not queries and keys. There,
+both branches normalize once more, and of the attention keys and values are normalized, not queries and keys. There,
 all layers and the end of the model share that one norm; here each has a copy, so that layers stay independent.
 """
 

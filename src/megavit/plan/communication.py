@@ -15,7 +15,7 @@ from megavit.plan.parameters import weights_of
 
 Collective = Literal["all-gather", "reduce-scatter", "all-reduce", "all-to-all"]
 Axis = Literal["replicate", "shard", "tensor"]
-When = Literal["forward", "backward", "optimiser"]
+When = Literal["forward", "backward", "optimizer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ def passes(found: list[Exchange]) -> dict[Collective, int]:
     """Collective -> bytes of forward and backward passes."""
     total: dict[Collective, int] = {}
     for one in found:
-        if one.when != "optimiser":
+        if one.when != "optimizer":
             total[one.collective] = total.get(one.collective, 0) + one.bytes
     return total
 
@@ -79,12 +79,12 @@ def _of_weights(config: ViTConfig, training: Training, layout: Layout) -> list[E
             Exchange(collective="all-gather", axis="shard", when="backward", bytes=gathered, calls=calls),
             Exchange(collective="reduce-scatter", axis="shard", when="backward", bytes=scattered, calls=calls),
         ]
-        if training.optimiser == "muon":
+        if training.optimizer == "muon":
             # Of each shape, as many matrices at a time as there are ranks: dealt out in float32, collected in bfloat16.
             rounds = -(-weights.depth // layout.shard)
             size = (FLOAT32 + BFLOAT16) * weights.matrices * layout.shard * rounds // weights.depth
             found.append(
-                Exchange(collective="all-to-all", axis="shard", when="optimiser", bytes=size, calls=8 * rounds)
+                Exchange(collective="all-to-all", axis="shard", when="optimizer", bytes=size, calls=8 * rounds)
             )
     if layout.replicate > 1:
         size = FLOAT32 * weights.part
@@ -111,11 +111,11 @@ def _within_layers(config: ViTConfig, training: Training, layout: Layout) -> lis
         Exchange(collective="all-reduce", axis="tensor", when="forward", bytes=answers, calls=calls),
         Exchange(collective="all-reduce", axis="tensor", when="backward", bytes=inputs + again, calls=calls),
     ]
-    if training.optimiser == "muon":
+    if training.optimizer == "muon":
         # The matrices that the ranks of a layer are dealt, the same to all of them.
         rounds = -(-config.depth // layout.shard)
         size = FLOAT32 * weights_of(config, 1, layout.tensor).matrices * layout.tensor * rounds // config.depth
-        found.append(Exchange(collective="all-gather", axis="tensor", when="optimiser", bytes=size, calls=4 * rounds))
+        found.append(Exchange(collective="all-gather", axis="tensor", when="optimizer", bytes=size, calls=4 * rounds))
     return found
 
 

@@ -135,7 +135,7 @@ def seconds_of(exchange: Exchange, layout: Layout, gpu: Gpu) -> float:
 
 
 def ranks_of(axis: Axis, layout: Layout, gpu: Gpu) -> tuple[int, int]:
-    """(ranks along an axis, how many of them are in one node): tensor ranks are neighbours, then those of a shard."""
+    """(ranks along an axis, how many of them are in one node): tensor ranks are neighbors, then those of a shard."""
     ranks = {"replicate": layout.replicate, "shard": layout.shard, "tensor": layout.tensor}[axis]
     apart = {"replicate": layout.shard * layout.tensor, "shard": layout.tensor, "tensor": 1}[axis]
     return ranks, max(1, min(ranks, gpu.node // apart))

@@ -1,6 +1,6 @@
 """The memory of one GPU in a training step, by formula, at the moments at which it can be fullest.
 
-Weights, gradients, optimiser and activations are counted as in ZeRO (arXiv 1910.02054, section 3), in the types that
+Weights, gradients, optimizer and activations are counted as in ZeRO (arXiv 1910.02054, section 3), in the types that
 `megavit.train` really holds them in; what FSDP2 gathers and reduces beside them as PyTorch 2.15 does it.
 """
 
@@ -15,7 +15,7 @@ from megavit.plan.parameters import Weights, weights_of
 MUON_STEP = 2 * FLOAT32 + 2 * BFLOAT16
 # Elements of the matrices of one shape that it does so with at a time; that of `megavit.train.optim.muon`.
 AT_ONCE = 2**27
-# Of the images: as uint8, and normalised, in float32.
+# Of the images: as uint8, and normalized, in float32.
 PIXEL = 1 + FLOAT32
 
 
@@ -26,10 +26,10 @@ class Memory:
     Attributes:
         weights: float32, this GPU's part.
         gradients: the same of what has been computed.
-        optimiser: Muon's momentum of the matrices and AdamW's two moments of the rest, or AdamW's of all.
+        optimizer: Muon's momentum of the matrices and AdamW's two moments of the rest, or AdamW's of all.
         averages: the moving average of the weights, and the best so far.
         activations: what is kept of the images for the way back.
-        working: what a block, or the optimiser, computes with at that moment.
+        working: what a block, or the optimizer, computes with at that moment.
         gathered: weights that are whole for a while, and their casts.
         exchange: gradients on their way to other GPUs.
         images: the batch itself.
@@ -37,7 +37,7 @@ class Memory:
 
     weights: int = 0
     gradients: int = 0
-    optimiser: int = 0
+    optimizer: int = 0
     averages: int = 0
     activations: int = 0
     working: int = 0
@@ -64,29 +64,29 @@ def moments(config: ViTConfig, training: Training, layout: Layout) -> dict[str, 
     weights = weights_of(config, layout.shard, layout.tensor)
     always = {
         "weights": FLOAT32 * weights.part,
-        "optimiser": optimiser_state(weights, training),
+        "optimizer": optimizer_state(weights, training),
         "averages": training.averages * FLOAT32 * weights.part,
     }
     passes = _sharded(config, training, layout) if layout.fully_sharded else _whole(config, training, layout)
     pixels = config.channels * config.image_hw[0] * config.image_hw[1]
     images = layout.micro_batch * layout.accumulation * (pixels * PIXEL + FLOAT32 * config.num_classes)
     found = {}
-    for moment, parts in (passes | {"optimiser": _stepping(weights, training, layout)}).items():
+    for moment, parts in (passes | {"optimizer": _stepping(weights, training, layout)}).items():
         images_now = images + parts.pop("cast", 0)
         found[moment] = Memory(**always, images=images_now, **parts)
     return found
 
 
-def optimiser_state(weights: Weights, training: Training) -> int:
+def optimizer_state(weights: Weights, training: Training) -> int:
     """Bytes of one GPU's part of it, float32."""
-    muon = weights.matrices if training.optimiser == "muon" else 0
+    muon = weights.matrices if training.optimizer == "muon" else 0
     return FLOAT32 * (muon + 2 * (weights.part - muon))
 
 
 def _stepping(weights: Weights, training: Training, layout: Layout) -> dict[str, int]:
     # One GPU turns so many whole matrices at a time; of several that hold them divided, each turns one.
     together = 1 if layout.fully_sharded else min(weights.depth, max(1, AT_ONCE // weights.largest))
-    working = MUON_STEP * together * weights.largest if training.optimiser == "muon" else 0
+    working = MUON_STEP * together * weights.largest if training.optimizer == "muon" else 0
     return {"gradients": FLOAT32 * weights.part, "working": working, "exchange": _buckets(weights, layout)}
 
 

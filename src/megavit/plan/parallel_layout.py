@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from megavit.config.checks import check_choice, check_whole
-from megavit.config.recipe import OptimiserKind
+from megavit.config.recipe import OptimizerKind
 from megavit.config.vit import ViTConfig
 from megavit.plan.activations import BFLOAT16, FLOAT32, Numerics
 
@@ -19,21 +19,21 @@ class Training:
     Attributes:
         batch: images a step, of the whole cluster.
         precision: of the matrix products.
-        optimiser: as `megavit.config.recipe.OptimiserRecipe.kind`.
+        optimizer: as `megavit.config.recipe.OptimizerRecipe.kind`.
         averages: copies of the weights beside those that are trained: their moving average, and the best so far.
         processor: whether it runs on processors, not GPUs.
     """
 
     batch: int
     precision: Precision = "bfloat16"
-    optimiser: OptimiserKind = "muon"
+    optimizer: OptimizerKind = "muon"
     averages: int = 2
     processor: bool = False
 
     def __post_init__(self) -> None:
         check_whole("batch", self.batch, minimum=1)
         check_choice("precision", self.precision, get_args(Precision))
-        check_choice("optimiser", self.optimiser, get_args(OptimiserKind))
+        check_choice("optimizer", self.optimizer, get_args(OptimizerKind))
         check_whole("averages", self.averages, minimum=0)
 
 
@@ -43,7 +43,7 @@ class Layout:
 
     Attributes:
         replicate: copies of the model (DDP, or HSDP with `shard`).
-        shard: GPUs that hold one copy of weights, gradients and optimiser between them (FSDP2).
+        shard: GPUs that hold one copy of weights, gradients and optimizer between them (FSDP2).
         tensor: GPUs that compute each layer together, each some heads and some of the MLP's channels.
         micro_batch: images that a GPU computes at once.
         accumulation: of these in a step, one after the other.

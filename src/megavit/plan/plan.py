@@ -142,8 +142,8 @@ def remedy(plan: Plan) -> str | None:
     tries: list[tuple[str, Training]] = []
     if training.precision == "float32":
         tries.append(("--precision bfloat16", replace(training, precision="bfloat16")))
-    if training.optimiser == "muon":
-        tries.append(("--optimiser adamw", replace(training, optimiser="adamw")))
+    if training.optimizer == "muon":
+        tries.append(("--optimizer adamw", replace(training, optimizer="adamw")))
     for flags, changed in tries:
         if make_plan(plan.config, changed, plan.gpu, plan.gpus).fitting:
             return f"{flags} fits"

@@ -25,19 +25,19 @@ class Duration:
     Attributes:
         compute: of the passes, what is computed again among them.
         waiting: for other GPUs, where nothing is left to compute meanwhile.
-        optimiser: its step.
-        mfu: model FLOPs utilisation, the share of the peak that the model's own operations are; what is computed again
+        optimizer: its step.
+        mfu: model FLOPs utilization, the share of the peak that the model's own operations are; what is computed again
             does not count (arXiv 2204.02311, appendix B).
     """
 
     compute: float
     waiting: float
-    optimiser: float
+    optimizer: float
     mfu: float
 
     @property
     def step(self) -> float:
-        return self.compute + self.waiting + self.optimiser
+        return self.compute + self.waiting + self.optimizer
 
 
 def duration(config: ViTConfig, training: Training, layout: Layout, gpu: Gpu) -> Duration:
@@ -62,12 +62,12 @@ def duration(config: ViTConfig, training: Training, layout: Layout, gpu: Gpu) ->
         + last * (min(gathering, forward) + min(reducing, backward)) / layout.accumulation
     )
     stepping = _step_seconds(config, training, layout, gpu) + sum(
-        seconds for (_, when), seconds in sent.items() if when == "optimiser"
+        seconds for (_, when), seconds in sent.items() if when == "optimizer"
     )
     compute = forward + backward
     total = compute + waiting + within + stepping
     useful = training_flops(config) * training.batch / layout.gpus / gpu.flops[training.precision]
-    return Duration(compute=compute, waiting=waiting + within, optimiser=stepping, mfu=useful / total)
+    return Duration(compute=compute, waiting=waiting + within, optimizer=stepping, mfu=useful / total)
 
 
 def _seconds(config: ViTConfig, training: Training, layout: Layout, gpu: Gpu) -> dict[tuple[Axis, When], float]:
@@ -79,11 +79,11 @@ def _seconds(config: ViTConfig, training: Training, layout: Layout, gpu: Gpu) ->
 
 
 def _step_seconds(config: ViTConfig, training: Training, layout: Layout, gpu: Gpu) -> float:
-    """The optimiser waits for memory; Muon's iteration, of those matrices that a GPU is dealt, for the multipliers."""
+    """The optimizer waits for memory; Muon's iteration, of those matrices that a GPU is dealt, for the multipliers."""
     weights = weights_of(config, layout.shard, layout.tensor)
     touched = weights.part * (ADAMW_TOUCHES + (AVERAGE_TOUCHES if training.averages else 0)) * FLOAT32
     dealt = -(-config.depth // layout.shard) / config.depth
-    turning = dealt * muon_flops(config) if training.optimiser == "muon" else 0
+    turning = dealt * muon_flops(config) if training.optimizer == "muon" else 0
     return touched / gpu.bandwidth + turning / (gpu.flops["bfloat16"] * gpu.achievable)
 
 

@@ -29,7 +29,7 @@ from megavit.predict.finite import NOT_FINITE, finite_rows
 from megavit.predict.input_sources import IsolatedRange
 from megavit.predict.postprocess.numpy_postprocess import predictions
 from megavit.predict.prediction import Answer, Prediction
-from megavit.predict.streaming import Arrivals
+from megavit.predict.streaming import BatchStreamer
 
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Maps an input of the model to its outputs by name."""
@@ -123,7 +123,7 @@ class Exported:
         self.check_coverage(coverage)
         workers = min(processors(), MOST_WORKERS)
         limits = {"ahead": 2 * batch_size, "workers": workers, "max_bytes": MAX_WAITING_BYTES}
-        with Arrivals(images, self.prepare, **limits) as arrivals:
+        with BatchStreamer(images, self.prepare, **limits) as arrivals:
             for batch in arrivals.batches(batch_size):
                 prepared: list[np.ndarray] = []
                 reasons: list[str | None] = []
@@ -210,7 +210,7 @@ class Exported:
 
 
 def as_input(pixels: np.ndarray, info: ExportInfo) -> np.ndarray:
-    """uint8 (H, W, C) with the channels of the model's input: opacity on white, grey as RGB.
+    """uint8 (H, W, C) with the channels of the model's input: opacity on white, gray as RGB.
 
     Raises:
         ImageError: where they do not fit.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.data.augment import normalise
+from megavit.data.augment import normalize
 from megavit.data.image_dataset import Images, to_device
 from megavit.model.vit import MegaVit
 
@@ -29,7 +29,7 @@ def logits_of(
     try:
         for batch in batches:
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-                logits = model(normalise(to_device(batch, device), preprocessing))
+                logits = model(normalize(to_device(batch, device), preprocessing))
             yield logits.float().cpu()  # out here: inside, whoever asks for the next would compute in bfloat16
     finally:
         model.train(was_training)
@@ -57,7 +57,7 @@ def embeddings_of(model: MegaVit, batches: Iterable[Images], preprocessing: Prep
     model.eval()
     try:
         for batch in batches:
-            images = normalise(to_device(batch, device), preprocessing)
+            images = normalize(to_device(batch, device), preprocessing)
             packed = isinstance(images, list)
             features = model.features_packed(images) if packed else model.features(images)
             yield features.pooled.float().cpu()

@@ -16,7 +16,7 @@ class Prediction:
         top: the likeliest classes or labels and their probabilities in [0, 1], likeliest first; empty for a score.
         given: of several labels, those whose probability reaches their threshold, with it, likeliest first.
         value: the score.
-        unlike_training: whether the image is unlike those that the model learnt from, so that its answer means little;
+        out_of_distribution: whether the image is unlike the training images, and its answer means little;
             None where that is not known.
         prediction_set: where a coverage was asked for, the classes that hold the true one with that probability,
             likeliest first.
@@ -26,7 +26,7 @@ class Prediction:
     top: tuple[tuple[str, float], ...] = ()
     given: tuple[tuple[str, float], ...] | None = None
     value: float | None = None
-    unlike_training: bool | None = None
+    out_of_distribution: bool | None = None
     prediction_set: tuple[tuple[str, float], ...] | None = None
     interval: tuple[float, float] | None = None
 
@@ -63,8 +63,8 @@ class Prediction:
             found["prediction_set"] = _listed(self.prediction_set)
         if self.interval is not None:
             found["interval"] = list(self.interval)
-        if self.unlike_training is not None:
-            found["unlike_training"] = self.unlike_training
+        if self.out_of_distribution is not None:
+            found["out_of_distribution"] = self.out_of_distribution
         return found
 
     def _likeliest(self, name: str) -> tuple[str, float]:

@@ -24,14 +24,14 @@ from megavit.data.decode.tensor import decode_with_size, from_array, from_pillow
 from megavit.data.image_dataset import Images, as_batch, prepare
 from megavit.data.shards.index import Damaged
 from megavit.data.workers import MOST_WORKERS, processors
-from megavit.engine.engine import Engine, Precision, Seen, check_precision
+from megavit.engine.engine import Engine, ModelOutput, Precision, check_precision
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.finite import NOT_FINITE, finite_rows
 from megavit.predict.forward import Embedding
 from megavit.predict.input_sources import IsolatedRange
-from megavit.predict.postprocess.postprocess import Trusted, check_tensors
+from megavit.predict.postprocess.postprocess import Calibrator, check_tensors
 from megavit.predict.prediction import Answer, Prediction
-from megavit.predict.streaming import Arrivals
+from megavit.predict.streaming import BatchStreamer
 from megavit.runtime.device import pick_device
 from megavit.runtime.process_group import ranks
 from megavit.weights.bundle.bundle import Bundle, BundleInfo, load_bundle
@@ -66,7 +66,7 @@ class Predictor:
         bounds = bundle.info.int8["bounds"] if precision == "int8" else None
         self.engine = Engine(self.model, bundle.info.preprocessing, precision, bounds)
         check_tensors(bundle.info.trust, bundle.trust, len(self.labels), bundle.info.model.dim)
-        self.trusted = Trusted(bundle.info.trust, bundle.trust, bundle.info.target, len(self.labels))
+        self.trusted = Calibrator(bundle.info.trust, bundle.trust, bundle.info.target, len(self.labels))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the folder that it was loaded from, which is read again where it is unpickled."""
@@ -179,7 +179,7 @@ class Predictor:
         for batch in batches:
             yield self.trusted.answers(self.see(batch).logits)
 
-    def see(self, batch: Images) -> Seen:
+    def see(self, batch: Images) -> ModelOutput:
         """What the model sees in a uint8 batch: features and logits, (B, D) and (B, outputs), float32, on the CPU.
 
         Raises:
@@ -205,9 +205,9 @@ class Predictor:
 
     def _arrivals(
         self, images: Iterable[tuple[str, Image]], batch_size: int, workers: int | None
-    ) -> Arrivals[str, Tensor]:
+    ) -> BatchStreamer[str, Tensor]:
         threads = min(processors(), MOST_WORKERS) if workers is None else workers
-        return Arrivals(images, self.prepare, ahead=BATCHES_AHEAD * batch_size, workers=threads)
+        return BatchStreamer(images, self.prepare, ahead=BATCHES_AHEAD * batch_size, workers=threads)
 
     def _answers(self, chunk: list[tuple[str, Future[Tensor]]], top: int, coverage: float | None) -> Iterator[Answer]:
         prepared, reasons = _sorted(chunk)
@@ -217,7 +217,7 @@ class Predictor:
             fine = finite_rows(self.trusted.answers(seen.logits), *seen)
             reasons |= {i: NOT_FINITE for i, good in zip(prepared, fine, strict=True) if not good}
             rows = [row for row, good in enumerate(fine) if good]
-            found = self.trusted.predictions(Seen(*(part[rows] for part in seen)), self.labels, top, coverage)
+            found = self.trusted.predictions(ModelOutput(*(part[rows] for part in seen)), self.labels, top, coverage)
             predictions = dict(zip((i for i in prepared if i not in reasons), found, strict=True))
         for i, (name, _) in enumerate(chunk):
             yield Answer(name, predictions.get(i), reasons.get(i))
@@ -250,7 +250,7 @@ def load(
         folder: what `megavit train` or `megavit convert` wrote, or hf-hub:USER/NAME for one on the hub.
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: of the matrix products: "float32", exact up to rounding; "bfloat16", faster and with 3 digits; or
-            "int8", for a bundle that `megavit quantise` wrote.
+            "int8", for a bundle that `megavit quantize` wrote.
         verify: also check that the bundle's golden pictures get the answers they must.
         keep_aspect: resize images with their aspect kept, also where the model was not trained so.
 
@@ -263,7 +263,7 @@ def load(
     name = os.fspath(folder)
     bundle = load_bundle(fetch(name) if is_hub(name) else Path(name), verify=verify)
     if checked == "int8" and not bundle.info.int8:
-        raise ConfigError(f"{name} has no bounds for int8; megavit quantise BUNDLE DATA --out FOLDER measures them")
+        raise ConfigError(f"{name} has no bounds for int8; megavit quantize BUNDLE DATA --out FOLDER measures them")
     return Predictor(with_aspect_kept(bundle) if keep_aspect else bundle, chosen, checked)
 
 

@@ -15,7 +15,7 @@ GRACE_SECONDS = 0.02
 _PARTING_SECONDS = 1.0
 
 
-class Arrivals(Generic[Item, Result]):
+class BatchStreamer(Generic[Item, Result]):
     """The items of `source`, each with what `work` makes of it in one of `workers` threads.
 
     The source is read by a thread of its own, at most `ahead` items before the consumer, for it may keep its reader
@@ -44,7 +44,7 @@ class Arrivals(Generic[Item, Result]):
         self._pool = ThreadPoolExecutor(workers)
         self._reader = Thread(target=self._read, daemon=True)
 
-    def __enter__(self) -> "Arrivals[Item, Result]":
+    def __enter__(self) -> "BatchStreamer[Item, Result]":
         self._reader.start()
         return self
 

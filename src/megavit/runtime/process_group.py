@@ -32,7 +32,7 @@ SIGNS_OF_LOSS = (
 
 
 @dataclass(frozen=True)
-class Ranks:
+class DistContext:
     """A process among `world`, numbered by `rank` in the run and by `local` on its machine, restarted so many times.
 
     `group` is of those that are asked, in PyTorch's terms; None: all of them.
@@ -147,7 +147,7 @@ class Ranks:
         dist.all_gather_object(found, value, group=self.group)
         return found
 
-    def beside(self, timeout: float) -> "Ranks":
+    def beside(self, timeout: float) -> "DistContext":
         """The same, to be asked from another thread while these are at work: on connections of their own."""
         import torch.distributed as dist
 
@@ -161,7 +161,7 @@ class Ranks:
             yield
 
 
-def ranks() -> Ranks:
+def ranks() -> DistContext:
     """This process among those of its run, by what its elastic agent says; alone where there is none.
 
     Raises:
@@ -172,8 +172,8 @@ def ranks() -> Ranks:
         raise ConfigError(f"RANK must be a number below WORLD_SIZE, as torchrun sets them; got {rank} and {world}")
     restarts = _number("TORCHELASTIC_RESTART_COUNT", "0")
     if world == 1 or "RANK" not in os.environ:
-        return Ranks(restarts=restarts)
-    return Ranks(rank=rank, world=world, local=_number("LOCAL_RANK", "0"), restarts=restarts)
+        return DistContext(restarts=restarts)
+    return DistContext(rank=rank, world=world, local=_number("LOCAL_RANK", "0"), restarts=restarts)
 
 
 def _number(name: str, default: str) -> int:
@@ -188,7 +188,7 @@ def agents_job() -> str | None:
     return os.environ.get("TORCHELASTIC_RUN_ID")
 
 
-def neighbours() -> int:
+def neighbors() -> int:
     """Processes of this run on this machine, this one among them, which share its processors and memory."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 

@@ -24,7 +24,7 @@ KINDS = {
 }
 
 
-class Refusal(MegavitError):
+class ApiError(MegavitError):
     """Ends a request with its status.
 
     Args:

@@ -8,7 +8,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from megavit.serve.errors import Refusal
+from megavit.serve.errors import ApiError
 from megavit.serve.settings import Settings
 
 
@@ -23,9 +23,9 @@ class Room:
         self.taken = 0
 
     def check(self, announced: int) -> None:
-        """Raise a Refusal where a body of so many bytes would find no room."""
+        """Raise an ApiError where a body of so many bytes would find no room."""
         if self.taken + announced > self._most:
-            raise Refusal(429, "the server holds as many bytes as it may; try again in a moment", retry_after=1)
+            raise ApiError(429, "the server holds as many bytes as it may; try again in a moment", retry_after=1)
 
     def take(self, arrived: int) -> None:
         self.check(arrived)
@@ -81,7 +81,7 @@ async def read_images(request: Request, settings: Settings, room: Room) -> Body:
                     parser.write(chunk)
         except TimeoutError:
             seconds = f"{settings.read_timeout:g} seconds"
-            raise Refusal(408, f"the request did not arrive within {seconds}; send it faster, or less of it") from None
+            raise ApiError(408, f"the request did not arrive within {seconds}; send it faster, or less of it") from None
         body = parser.end()
     except BaseException:
         room.give(taken)
@@ -91,33 +91,33 @@ async def read_images(request: Request, settings: Settings, room: Room) -> Body:
 
 
 def check_announced(request: Request, settings: Settings, room: Room) -> None:
-    """Raise a Refusal for what the headers say alone."""
+    """Raise an ApiError for what the headers say alone."""
     announced = int(request.headers.get("content-length", 0))
     if announced > settings.max_body:
         raise _too_large(settings)
     room.check(announced)
 
 
-def _too_large(settings: Settings) -> Refusal:
+def _too_large(settings: Settings) -> ApiError:
     limit = f"{settings.max_body / 2**20:g} MiB"
-    return Refusal(413, f"a request above the limit of {limit}; send smaller images, or fewer at once")
+    return ApiError(413, f"a request above the limit of {limit}; send smaller images, or fewer at once")
 
 
 def _parser_of(request: Request, settings: Settings) -> "_Raw | _Multipart":
     told = request.headers.get("content-type", "")
     if len(told) > _LONGEST_TYPE:
-        raise Refusal(400, f"a content type of more than {_LONGEST_TYPE} characters")
+        raise ApiError(400, f"a content type of more than {_LONGEST_TYPE} characters")
     kind, options = parse_options_header(told)
     if kind != b"multipart/form-data":
         if kind.startswith(b"multipart/"):
-            raise Refusal(400, "several images are sent as multipart/form-data, no other kind of multipart")
+            raise ApiError(400, "several images are sent as multipart/form-data, no other kind of multipart")
         return _Raw()
     if not options.get(b"boundary"):
-        raise Refusal(400, "the content type multipart/form-data says no boundary")
+        raise ApiError(400, "the content type multipart/form-data says no boundary")
     try:
         return _Multipart(options[b"boundary"], settings.most_images)
     except FormParserError:
-        raise Refusal(400, "the boundary of the multipart/form-data is too long") from None
+        raise ApiError(400, "the boundary of the multipart/form-data is too long") from None
 
 
 class _Raw:
@@ -159,18 +159,18 @@ class _Multipart:
         try:
             self._parser.write(chunk)
         except FormParserError:
-            raise Refusal(400, "the body is not the multipart/form-data that its content type says") from None
+            raise ApiError(400, "the body is not the multipart/form-data that its content type says") from None
 
     def end(self) -> Body:
         if not self._complete:
-            raise Refusal(400, "the multipart/form-data is cut short: its last boundary is missing")
+            raise ApiError(400, "the multipart/form-data is cut short: its last boundary is missing")
         if not self._parts:
-            raise Refusal(400, "there is no image in the request; send at least one part with a file")
+            raise ApiError(400, "there is no image in the request; send at least one part with a file")
         return Body(self._parts, multipart=True)
 
     def _begin(self) -> None:
         if len(self._parts) == self._most:
-            raise Refusal(413, f"more than {self._most} images in one request; send them in several")
+            raise ApiError(413, f"more than {self._most} images in one request; send them in several")
         self._headers = {}
 
     def _end_header(self) -> None:
@@ -180,9 +180,9 @@ class _Multipart:
     def _end_headers(self) -> None:
         kind, options = parse_options_header(self._headers.get(b"content-disposition"))
         if kind != b"form-data" or b"name" not in options:
-            raise Refusal(400, "a part of the multipart/form-data says no name in its Content-Disposition")
+            raise ApiError(400, "a part of the multipart/form-data says no name in its Content-Disposition")
         if b"filename" not in options and b"content-type" not in self._headers:
-            raise Refusal(400, "a part of the multipart/form-data is no file; options go into the query")
+            raise ApiError(400, "a part of the multipart/form-data is no file; options go into the query")
         name = options.get(b"filename", b"").decode(errors="replace")[:_LONGEST_NAME]
         self._parts.append(Part(name or None, bytearray()))
 

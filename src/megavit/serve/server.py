@@ -23,7 +23,7 @@ from megavit.serve.logging import Log
 from megavit.serve.metrics import Metrics
 from megavit.serve.request_body import Room
 from megavit.serve.settings import Settings
-from megavit.serve.workers.model_service import ServedModel
+from megavit.serve.workers.model_service import ModelService
 
 FRESH_SECONDS = 1.0
 CLOSING_SECONDS = 5
@@ -139,7 +139,7 @@ async def _serve(
     log: Log,
 ) -> None:
     metrics, room = Metrics(), Room(settings.most_bytes)
-    models = {name: ServedModel(name, source, settings, metrics, log, room) for name, source in sources}
+    models = {name: ModelService(name, source, settings, metrics, log, room) for name, source in sources}
     stop = _stopped_by_signals(models, log)
     try:
         # The workers import and load while we import ourselves.
@@ -172,7 +172,7 @@ async def _serve(
     log("ended")
 
 
-def _stopped_by_signals(models: Mapping[str, ServedModel], log: Log) -> asyncio.Event:
+def _stopped_by_signals(models: Mapping[str, ModelService], log: Log) -> asyncio.Event:
     """Set by the first signal; the second one ends everything."""
     stop = asyncio.Event()
 

@@ -29,7 +29,7 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Stride:
+class StepProgress:
     """What one step is of its run.
 
     Attributes:
@@ -47,7 +47,7 @@ class Stride:
         return (self.before + self.after) / 2
 
 
-class ByEpochs:
+class EpochBudget:
     """A given number of steps."""
 
     validation_gap = 1 / MOST_VALIDATIONS
@@ -55,9 +55,9 @@ class ByEpochs:
     def __init__(self, steps: int) -> None:
         self.steps = steps
 
-    def stride(self, step: int, progress: float, used: float) -> Stride:
+    def stride(self, step: int, progress: float, used: float) -> StepProgress:
         """The next step, after `step` steps; `progress` and `used` seconds do not matter."""
-        return Stride(step / self.steps, (step + 1) / self.steps, self.steps)
+        return StepProgress(step / self.steps, (step + 1) / self.steps, self.steps)
 
     def step_took(self, seconds: float) -> None: ...
 
@@ -65,7 +65,7 @@ class ByEpochs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimePlan:
+class TimeBudgetPlan:
     """The seconds of a run by the clock, as expected before its first step.
 
     Attributes:
@@ -89,14 +89,14 @@ class TimePlan:
             check_range(name, getattr(self, name), 0, float("inf"))
 
 
-class ByClock:
+class TimeBudget:
     """As many steps as fit into the time.
 
     A slow spell, or a pause within a step, makes the steps after it count for more: progress never jumps and
     never goes back.
     """
 
-    def __init__(self, plan: TimePlan) -> None:
+    def __init__(self, plan: TimeBudgetPlan) -> None:
         self.plan = plan
         self.validation = plan.validation
         self.step = plan.step
@@ -112,13 +112,13 @@ class ByClock:
         slowdown = min(max(1.0, self.step / self.plan.step), MOST_SLOWDOWN)
         return self.plan.total - used - self.plan.finish * slowdown - self.plan.final_passes * self.validation
 
-    def stride(self, step: int, progress: float, used: float) -> Stride:
+    def stride(self, step: int, progress: float, used: float) -> StepProgress:
         """The next step, after `step` steps that brought the run to `progress` in `used` seconds of its command."""
         fitting = max(1, int(self.left(used) / self.step + 0.5))
         most = max(1 / LAST_STEPS, self.step / (OVERTIME_SHARE * self.plan.total))
         advance = min((1 - progress) / fitting, most)
         after = progress + advance
-        return Stride(progress, 1.0 if after > 1 - ROUNDING else after, step + round((1 - progress) / advance))
+        return StepProgress(progress, 1.0 if after > 1 - ROUNDING else after, step + round((1 - progress) / advance))
 
     def step_took(self, seconds: float) -> None:
         """The last step's time, that of waiting for its images included."""
@@ -133,23 +133,23 @@ class ByClock:
         self.validation = seconds
 
 
-Pace = ByEpochs | ByClock
+Pace = EpochBudget | TimeBudget
 
 
-def pace_of(steps: int | None, time: TimePlan | None) -> Pace:
+def pace_of(steps: int | None, time: TimeBudgetPlan | None) -> Pace:
     """By the clock where `time` is given, else `steps` steps.
 
     Raises:
         ConfigError: when both or neither are given.
     """
     if time is not None and steps is None:
-        return ByClock(time)
+        return TimeBudget(time)
     if steps is not None and time is None:
-        return ByEpochs(steps)
+        return EpochBudget(steps)
     raise ConfigError("a run has either a number of steps or a time")
 
 
-def validation_due(stride: Stride, validated: float, gap: float, epoch_ended: bool) -> bool:
+def validation_due(stride: StepProgress, validated: float, gap: float, epoch_ended: bool) -> bool:
     """Whether to validate after a step: at the end of the run, of an epoch, or of a quarter of the run without.
 
     Args:

@@ -1,4 +1,4 @@
-"""Predictions for every image by a model that has not learnt from it: small ones, trained briefly, one a fold."""
+"""Predictions for every image by a model that has not learned from it: small ones, trained briefly, one a fold."""
 
 import math
 import time
@@ -12,30 +12,30 @@ from megavit.check.label_issues import Answers
 from megavit.config.recipe import Recipe
 from megavit.config.recipes import named_recipe
 from megavit.config.serialization import merge
-from megavit.data.dataset import LabelledImages
+from megavit.data.dataset import LabeledImages
 from megavit.data.targets import targets_of
 from megavit.errors import Interrupted
 from megavit.evaluate.probes.cross_validation import Fold, folds
 from megavit.runtime.device import pick_device
 from megavit.train.budget.measure import choose_until, validation_seconds
-from megavit.train.clock import TimePlan
-from megavit.train.data import Feed
+from megavit.train.clock import TimeBudgetPlan
+from megavit.train.data import TrainLoader
 from megavit.train.finetune.stage import StagePlan, train_stage, write_stage
 from megavit.train.history import EpochRecord
 from megavit.train.loop.build import canvas, fresh
 from megavit.train.loop.loop import Task
-from megavit.train.progress import Silent, Watch
+from megavit.train.progress import NullReporter, Reporter
 from megavit.train.setup.resolve import choose_recipe
 from megavit.train.state import TrainState
 
-# With fewer images each one that is learnt from counts; with more, it is time that is scarce.
+# With fewer images each one that is learned from counts; with more, it is time that is scarce.
 FEW, FOLDS_OF_FEW, FOLDS_OF_MANY = 2_000, 5, 3
-# No fold is trained for more passes, or steps, whichever are more: labels would be learnt by heart.
+# No fold is trained for more passes, or steps, whichever are more: labels would be learned by heart.
 PASSES, STEPS = 60, 300
 MEASURING = 0.5
 
 
-def out_of_fold(images: LabelledImages, minutes: float, watch: Watch, device: str = "auto") -> Answers:
+def out_of_fold(images: LabeledImages, minutes: float, watch: Reporter, device: str = "auto") -> Answers:
     """Probabilities of the classes for every sample, in cross-validation, within about so many minutes.
 
     Splits play no part: a wrong label in the test images counts too.
@@ -63,17 +63,17 @@ def out_of_fold(images: LabelledImages, minutes: float, watch: Watch, device: st
     share = minutes * 60 / len(divisions)
     choice = choose_until(recipe, parts[0], chosen, time.monotonic() + share, share)
     probabilities = torch.empty(len(targets), len(images.classes))
-    feeds: tuple[Feed, Feed] | None = None
+    feeds: tuple[TrainLoader, TrainLoader] | None = None
     for number, (division, part) in enumerate(zip(divisions, parts, strict=True)):
         state, task = fresh(choice.recipe, part, chosen)
         feeds = feeds or _feeds(images, part, task)
-        learnt, held = feeds[0].part(division.learnt), feeds[1].part(division.held)
+        learned, held = feeds[0].part(division.learned), feeds[1].part(division.held)
         limit = (until - time.monotonic()) / (len(divisions) - number)
         with TemporaryDirectory(prefix="megavit-") as folder:
             write_stage(Path(folder), _plan(state, task, held, choice.step, limit))
             try:
                 told = _Progress(watch, number, len(divisions))
-                stage = train_stage(Path(folder), state.model, "all", task, (learnt, held), None, told)
+                stage = train_stage(Path(folder), state.model, "all", task, (learned, held), None, told)
             except Interrupted as error:
                 raise Interrupted("stopped as asked; the labels were not judged", error.exit_code - 128) from None
         assert stage is not None  # it must
@@ -82,47 +82,48 @@ def out_of_fold(images: LabelledImages, minutes: float, watch: Watch, device: st
     return Answers(probabilities, torch.arange(len(targets)), judge)
 
 
-def _divided(images: LabelledImages, division: Fold) -> LabelledImages:
-    """The images that are learnt from as those for training, the others as those for validation."""
+def _divided(images: LabeledImages, division: Fold) -> LabeledImages:
+    """The images that are learned from as those for training, the others as those for validation."""
     samples = list(images.samples)
-    for split, places in (("train", division.learnt), ("val", division.held)):
+    for split, places in (("train", division.learned), ("val", division.held)):
         for place in places.tolist():
             samples[place] = replace(samples[place], split=split)
     return replace(images, samples=tuple(samples))
 
 
-def _feeds(images: LabelledImages, part: LabelledImages, task: Task) -> tuple[Feed, Feed]:
-    """All images at the size they are learnt from, and at the size they are judged at: one where that is the same."""
+def _feeds(images: LabeledImages, part: LabeledImages, task: Task) -> tuple[TrainLoader, TrainLoader]:
+    """All images at the size they are learned from, and at the size they are judged at: one where that is the same."""
     size, margin = canvas(part, task)
     workers = task.recipe.run.workers
-    learnt = Feed(images, images.samples, size, workers, Silent(), margin)
+    learned = TrainLoader(images, images.samples, size, workers, NullReporter(), margin)
     if size == task.preprocessing and margin == 1:
-        return learnt, learnt
-    return learnt, Feed(images, images.samples, task.preprocessing, workers, Silent())
+        return learned, learned
+    return learned, TrainLoader(images, images.samples, task.preprocessing, workers, NullReporter())
 
 
-def _plan(state: TrainState, task: Task, held: Feed, step: float, limit: float) -> StagePlan:
+def _plan(state: TrainState, task: Task, held: TrainLoader, step: float, limit: float) -> StagePlan:
     """What fits into `limit` seconds, or less where that is plenty."""
     validation = validation_seconds(state, task, held, MEASURING)
     enough = max(STEPS, math.ceil(PASSES * task.images / task.batch_size))
     if enough * step + 5 * validation <= limit:
         return StagePlan(steps=enough, time=None)
     return StagePlan(
-        steps=None, time=TimePlan(total=max(0.1, limit), step=step, validation=validation, final_passes=2, finish=0.0)
+        steps=None,
+        time=TimeBudgetPlan(total=max(0.1, limit), step=step, validation=validation, final_passes=2, finish=0.0),
     )
 
 
 class _Progress:
     """Tells a watch how far all folds together are, and nothing else."""
 
-    def __init__(self, watch: Watch, number: int, folds: int) -> None:
+    def __init__(self, watch: Reporter, number: int, folds: int) -> None:
         self.watch, self.number, self.folds = watch, number, folds
 
     def say(self, text: str) -> None: ...
 
     def progress(self, what: str, done: int, total: int) -> None: ...
 
-    def data(self, images: LabelledImages) -> None: ...
+    def data(self, images: LabeledImages) -> None: ...
 
     def plan(self, recipe: Recipe, steps: int, parameters: int) -> None: ...
 

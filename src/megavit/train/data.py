@@ -10,38 +10,38 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.data.dataset import LabelledImages, Sample
-from megavit.data.image_dataset import Images, Pictures, load_all
+from megavit.data.dataset import LabeledImages, Sample
+from megavit.data.image_dataset import ImageDataset, Images, load_all
 from megavit.data.loader.loader import batches_of, in_turn
 from megavit.data.targets import targets_of
 from megavit.data.workers import MOST_WORKERS, processors
-from megavit.runtime.process_group import neighbours
-from megavit.train.progress import Watch
+from megavit.runtime.process_group import neighbors
+from megavit.train.progress import Reporter
 
 # Of the memory that is free, the images of one split may take this share.
 MEMORY_SHARE = 0.4
 MOST_TOLD = 10
 
 
-class Feed:
-    """The images of some samples, uint8, at the size of `Pictures`, and their targets, one a row."""
+class TrainLoader:
+    """The images of some samples, uint8, at the size of `ImageDataset`, and their targets, one a row."""
 
     def __init__(
         self,
-        images: LabelledImages,
+        images: LabeledImages,
         samples: Sequence[Sample],
         preprocessing: Preprocessing,
         workers: int | None,
-        watch: Watch,
+        watch: Reporter,
         margin: float = 1.0,
     ) -> None:
         self.labels = targets_of(samples, images.target, len(images.classes))
-        self.pictures = Pictures(images, samples, preprocessing, margin)
+        self.pictures = ImageDataset(images, samples, preprocessing, margin)
         self.workers = min(processors(), MOST_WORKERS) if workers is None else workers
         self.watch = watch
         self._told = 0
         self.memory: Images | None = None
-        if self.pictures.nbytes <= free_memory() * MEMORY_SHARE / neighbours():
+        if self.pictures.nbytes <= free_memory() * MEMORY_SHARE / neighbors():
             self.memory = load_all(
                 self.pictures, self.workers, lambda done, total: watch.progress("reading images", done, total)
             )
@@ -63,14 +63,14 @@ class Feed:
             self._tell()
             yield batch, self.labels[asked.popleft()]
 
-    def part(self, places: Tensor) -> "Feed":
+    def part(self, places: Tensor) -> "TrainLoader":
         """The feed of some of these images, by their places, without reading them again."""
         part = copy.copy(self)
         part.labels = self.labels[places]
         part._told = 0
         whole = self.pictures
         chosen = places.tolist()
-        part.pictures = Pictures(
+        part.pictures = ImageDataset(
             whole.images, [whole.samples[place] for place in chosen], whole.preprocessing, whole.margin
         )
         if self.memory is not None:

@@ -12,12 +12,12 @@ class EpochRecord:
 
     Attributes:
         epoch: passes over the training images so far; whole at the end of one.
-        step: optimiser steps so far.
+        step: optimizer steps so far.
         seconds: since the command began, pauses left out.
         train_loss: mean over the steps since the last record, of augmented images and smoothed labels; None
             where every one of them was skipped.
         val_loss: on the validation images: for classes the mean negative log-likelihood in nats, for labels the
-            mean of it over the labels, for a score the smooth L1 of the standardised score.
+            mean of it over the labels, for a score the smooth L1 of the standardized score.
         val_metric: by which the best epoch is chosen, the higher the better, at most 1.
         metric: what that is.
         attention_logit: the largest |q · k| / √K of the model, as it is trained, on a few validation images; None

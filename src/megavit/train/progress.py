@@ -3,11 +3,11 @@
 from typing import Protocol
 
 from megavit.config.recipe import Recipe
-from megavit.data.dataset import LabelledImages
+from megavit.data.dataset import LabeledImages
 from megavit.train.history import EpochRecord
 
 
-class Watch(Protocol):
+class Reporter(Protocol):
     """Called from the run's own thread, in the order in which things happen."""
 
     def say(self, text: str) -> None:
@@ -18,7 +18,7 @@ class Watch(Protocol):
         """`done` of `total` parts of `what`; the last call has both equal."""
         ...
 
-    def data(self, images: LabelledImages) -> None:
+    def data(self, images: LabeledImages) -> None:
         """The images have been read."""
         ...
 
@@ -27,7 +27,7 @@ class Watch(Protocol):
         ...
 
     def step(self, step: int, steps: int, loss: float) -> None:
-        """An optimiser step has ended, of `steps` in all; by the clock these change, and are equal at the end."""
+        """An optimizer step has ended, of `steps` in all; by the clock these change, and are equal at the end."""
         ...
 
     def epoch(self, record: EpochRecord) -> None:
@@ -35,14 +35,14 @@ class Watch(Protocol):
         ...
 
 
-class Silent:
+class NullReporter:
     """A watch that says nothing."""
 
     def say(self, text: str) -> None: ...
 
     def progress(self, what: str, done: int, total: int) -> None: ...
 
-    def data(self, images: LabelledImages) -> None: ...
+    def data(self, images: LabeledImages) -> None: ...
 
     def plan(self, recipe: Recipe, steps: int, parameters: int) -> None: ...
 

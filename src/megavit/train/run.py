@@ -24,18 +24,18 @@ from megavit.config.recipe import Recipe
 from megavit.config.recipes import named_recipe
 from megavit.config.serialization import merge
 from megavit.data.byte_range import is_url
-from megavit.data.dataset import LabelledImages
+from megavit.data.dataset import LabeledImages
 from megavit.data.load import read_data
 from megavit.data.shards.index import is_tar
 from megavit.data.sources.demo import PREFIX
-from megavit.distributed.context import Team
+from megavit.distributed.context import ParallelContext
 from megavit.errors import DataError
-from megavit.runtime.process_group import Ranks, ranks
+from megavit.runtime.process_group import DistContext, ranks
 from megavit.runtime.storage import check_writable
 from megavit.train.budget.measure import choose_by_time, settle_precision, time_plan
 from megavit.train.checkpoint.checkpoint import checkpoints, load_checkpoint, remove_unfinished
-from megavit.train.clock import ByClock, Pace, pace_of
-from megavit.train.data import Feed
+from megavit.train.clock import Pace, TimeBudget, pace_of
+from megavit.train.data import TrainLoader
 from megavit.train.finetune.finetune import begin_tuning, go_on_tuning
 from megavit.train.loop.build import (
     fresh,
@@ -44,8 +44,8 @@ from megavit.train.loop.build import (
     validation_feed,
 )
 from megavit.train.loop.loop import Task
-from megavit.train.loop.recovery import fit_through_spikes
-from megavit.train.progress import Silent, Watch
+from megavit.train.loop.recovery import fit_with_recovery
+from megavit.train.progress import NullReporter, Reporter
 from megavit.train.report.finalize import Trained, finish
 from megavit.train.run_dir import (
     PLAN,
@@ -84,9 +84,9 @@ def begin(out: Path, source: str) -> bool:
     return (out / PLAN).exists()
 
 
-def check_same(images: LabelledImages, crew: Ranks) -> None:
+def check_same(images: LabeledImages, dist: DistContext) -> None:
     """Raise a DataError unless every process has read the same images."""
-    found = crew.every(images.fingerprint())
+    found = dist.every(images.fingerprint())
     other = [rank for rank, fingerprint in enumerate(found) if fingerprint != found[0]]
     if other:
         raise DataError(
@@ -95,12 +95,12 @@ def check_same(images: LabelledImages, crew: Ranks) -> None:
         )
 
 
-def team_of(recipe: Recipe, crew: Ranks, device: torch.device) -> Team | None:
+def team_of(recipe: Recipe, dist: DistContext, device: torch.device) -> ParallelContext | None:
     """The processes that train by a settled recipe; None: this one alone."""
-    return Team(crew, recipe.parallel, device) if crew.many else None
+    return ParallelContext(dist, recipe.parallel, device) if dist.many else None
 
 
-def recorded_name(source: str, images: LabelledImages) -> str:
+def recorded_name(source: str, images: LabeledImages) -> str:
     """What the user calls the data, such that it is found from any folder."""
     return source if images.root is None else str(Path(source).absolute())
 
@@ -129,7 +129,7 @@ def is_text(name: str) -> bool:
     return True
 
 
-def read_images(source: str, recipe: Recipe, watch: Watch) -> LabelledImages:
+def read_images(source: str, recipe: Recipe, watch: Reporter) -> LabeledImages:
     """The data, with something in each split."""
     images = read_data(
         source,
@@ -148,14 +148,14 @@ def read_images(source: str, recipe: Recipe, watch: Watch) -> LabelledImages:
     return images
 
 
-def tell_warnings(images: LabelledImages, crew: Ranks, watch: Watch) -> None:
+def tell_warnings(images: LabeledImages, dist: DistContext, watch: Reporter) -> None:
     """Say what shows of the images without looking at a pixel; the leader alone looks."""
-    for line in warnings_of(images) if crew.leads else []:
+    for line in warnings_of(images) if dist.leads else []:
         watch.say(line)
 
 
 def train(
-    source: str, out: Path, *, recipe: str, changes: dict[str, Any], watch: Watch, began: float | None = None
+    source: str, out: Path, *, recipe: str, changes: dict[str, Any], watch: Reporter, began: float | None = None
 ) -> Trained:
     """Train on `source` and write everything to the new folder `out`.
 
@@ -173,20 +173,20 @@ def train(
         TrainingError: when the loss is no longer a number.
     """
     began = time.monotonic() if began is None else began
-    crew = ranks()
-    watch = watch if crew.leads else Silent()
+    dist = ranks()
+    watch = watch if dist.leads else NullReporter()
     # Wrong settings show before the images are read; "small" stands in for a choice that needs the images.
     wanted = merge(named_recipe("small" if recipe == "auto" else recipe), changes, "the recipe")
-    wanted = settle_layout(wanted, crew)
+    wanted = settle_layout(wanted, dist)
     check_mixing(wanted, changes)
     init = None if wanted.model.init is None else read_source(wanted.model.init, whole_images=True, head=False)
-    device = crew.device(wanted.run.device)
+    device = dist.device(wanted.run.device)
 
-    with crew.joined(device, wanted.parallel.timeout_seconds):
-        if crew.first(lambda: begin(out, source)):
-            return go_on(out, {}, crew, watch, began)
-        with crew.leading(only_process(out)):
-            return start(source, out, recipe, changes, init, device, crew, watch, began)
+    with dist.joined(device, wanted.parallel.timeout_seconds):
+        if dist.first(lambda: begin(out, source)):
+            return go_on(out, {}, dist, watch, began)
+        with dist.leading(only_process(out)):
+            return start(source, out, recipe, changes, init, device, dist, watch, began)
 
 
 def start(
@@ -196,27 +196,27 @@ def start(
     changes: dict[str, Any],
     init: Source | None,
     device: torch.device,
-    crew: Ranks,
-    watch: Watch,
+    dist: DistContext,
+    watch: Reporter,
     began: float,
 ) -> Trained:
     """As `train`, in a folder that is this run's."""
     wanted = merge(named_recipe("small" if recipe == "auto" else recipe), changes, "the recipe")
     images = read_images(source, wanted, watch)
-    tell_warnings(images, crew, watch)
-    check_same(images, crew)
+    tell_warnings(images, dist, watch)
+    check_same(images, dist)
     base = named_recipe(choose_recipe(images) if recipe == "auto" else recipe)
-    named = settle_layout(merge(base if init is None else for_tuning(base), changes, "the recipe"), crew)
+    named = settle_layout(merge(base if init is None else for_tuning(base), changes, "the recipe"), dist)
     named = settle_mixing(settle_balance(fit_to_target(named, changes, images), images, watch), watch)
-    team = team_of(named, crew, device)
+    team = team_of(named, dist, device)
     if init is not None:
-        named = crew.first(lambda: resolve_tuning(named, changes, init, images, device))
+        named = dist.first(lambda: resolve_tuning(named, changes, init, images, device))
         return begin_tuning(out, recorded_name(source, images), named, init, images, device, watch, began, team)
     choice = None if named.run.epochs else choose_by_time(named, images, device, began, watch, team)
-    resolved = choice.recipe if choice else crew.first(lambda: resolve(named, images, device))
+    resolved = choice.recipe if choice else dist.first(lambda: resolve(named, images, device))
     resolved = settle_precision(resolved, images, device, watch, team)
     state, task = fresh(resolved, images, device, team=team)
-    crew.first(lambda: check_writable(out, "the run with its checkpoints", need=room_needed(state)))
+    dist.first(lambda: check_writable(out, "the run with its checkpoints", need=room_needed(state)))
 
     training = training_feed(task, images, watch)
     before = time.monotonic()
@@ -230,7 +230,7 @@ def start(
         time=time_plan(state, task, images, validation, reading, choice.step) if choice else None,
         threads=torch.get_num_threads(),
     )
-    crew.first(lambda: write_plan(out, plan, images))
+    dist.first(lambda: write_plan(out, plan, images))
     pace = pace_of(plan.steps, plan.time)
     return go(out, state, task, pace, (training, validation), images, watch, began)
 
@@ -238,7 +238,7 @@ def start(
 def resume(
     out: Path,
     *,
-    watch: Watch,
+    watch: Reporter,
     began: float | None = None,
     parallel: dict[str, Any] | None = None,
     source: str | None = None,
@@ -258,27 +258,27 @@ def resume(
         And what `train` raises.
     """
     began = time.monotonic() if began is None else began
-    crew = ranks()
-    watch = watch if crew.leads else Silent()
-    recipe = relaid(read_plan(out).recipe, parallel or {}, crew)
-    with crew.joined(crew.device(recipe.run.device), recipe.parallel.timeout_seconds):
-        return go_on(out, parallel or {}, crew, watch, began, source)
+    dist = ranks()
+    watch = watch if dist.leads else NullReporter()
+    recipe = relaid(read_plan(out).recipe, parallel or {}, dist)
+    with dist.joined(dist.device(recipe.run.device), recipe.parallel.timeout_seconds):
+        return go_on(out, parallel or {}, dist, watch, began, source)
 
 
 def go_on(
-    out: Path, parallel: dict[str, Any], crew: Ranks, watch: Watch, began: float, moved: str | None = None
+    out: Path, parallel: dict[str, Any], dist: DistContext, watch: Reporter, began: float, moved: str | None = None
 ) -> Trained:
     """As `resume`, of processes that have joined."""
     plan = read_plan(out)
-    recipe = relaid(plan.recipe, parallel, crew)
+    recipe = relaid(plan.recipe, parallel, dist)
     if recipe.parallel.procs == (plan.recipe.parallel.procs or 1):
         torch.set_num_threads(plan.threads)
-    device = crew.device(recipe.run.device)
-    with crew.leading(only_process(out)):
+    device = dist.device(recipe.run.device)
+    with dist.leading(only_process(out)):
         source = moved or still_there(plan.source, out)
         images = read_images(source, recipe, watch)
-        tell_warnings(images, crew, watch)
-        check_same(images, crew)
+        tell_warnings(images, dist, watch)
+        check_same(images, dist)
         if images.fingerprint() != plan.fingerprint:
             raise DataError(
                 f"{source} is not what it was when the run began: images, labels or splits differ from "
@@ -286,16 +286,16 @@ def go_on(
             )
         if moved is not None:
             plan = replace(plan, source=recorded_name(moved, images))
-            crew.first(lambda: write_plan(out, plan, images))
+            dist.first(lambda: write_plan(out, plan, images))
             watch.say(f"the images are the same, and now at {plan.source}")
-        team = team_of(recipe, crew, device)
+        team = team_of(recipe, dist, device)
         if plan.init is not None:
             return go_on_tuning(out, replace(plan, recipe=recipe), images, device, watch, began, team)
         state, task = fresh(recipe, images, device, team=team)
         feeds = (training_feed(task, images, watch), validation_feed(task, images, watch))
-        crew.first(lambda: remove_unfinished(out / "checkpoints"))
+        dist.first(lambda: remove_unfinished(out / "checkpoints"))
         # Without a checkpoint the stop came before the first one: the run begins again, with the same plan.
-        if crew.first(lambda: checkpoints(out / "checkpoints")):
+        if dist.first(lambda: checkpoints(out / "checkpoints")):
             for fault in load_checkpoint(out / "checkpoints", state):
                 watch.say(f"left out a damaged checkpoint: {fault}")
         # What more processes, or fewer, are likely to need; the pace finds out.
@@ -310,9 +310,9 @@ def go(
     state: TrainState,
     task: Task,
     pace: Pace,
-    feeds: tuple[Feed, Feed],
-    images: LabelledImages,
-    watch: Watch,
+    feeds: tuple[TrainLoader, TrainLoader],
+    images: LabeledImages,
+    watch: Reporter,
     began: float,
 ) -> Trained:
     """Train from where `state` stands, then write bundle and report; an error says how to go on."""
@@ -320,11 +320,11 @@ def go(
     used = time.monotonic() - began
     steps = pace.stride(state.step, state.progress, used).steps if state.progress < 1 else state.step
     watch.plan(task.recipe, steps, sum(p.numel() for p in state.model.parameters()))
-    if isinstance(pace, ByClock) and state.progress < 1 and pace.left(used) <= 0:
+    if isinstance(pace, TimeBudget) and state.progress < 1 and pace.left(used) <= 0:
         watch.say("the time is up before the first step: a few are trained all the same; more --minutes would help")
     with resumable(out):
         with stop.listening():
-            fit_through_spikes(state, task, pace, feeds, out, stop, watch, began)
+            fit_with_recovery(state, task, pace, feeds, out, stop, watch, began)
         if not state.team.ranks.many:
             return finish(out, state, task, images, feeds[1], watch)
         from megavit.train.checkpoint.gather import gathered

@@ -14,13 +14,13 @@ from pathlib import Path
 from megavit.config.checks import check_range, check_whole
 from megavit.config.recipe import Recipe
 from megavit.config.serialization import dump_toml, from_dict, parse_json
-from megavit.data.dataset import LabelledImages, write_samples
+from megavit.data.dataset import LabeledImages, write_samples
 from megavit.data.sources.demo import PREFIX
 from megavit.errors import BundleError, ConfigError, DataError, Interrupted, OutputError, signal_of
 from megavit.runtime.csv_files import csv_text
 from megavit.runtime.process_group import agents_job
 from megavit.runtime.storage import write_file, writing
-from megavit.train.clock import TimePlan, pace_of
+from megavit.train.clock import TimeBudgetPlan, pace_of
 
 MAX_THREADS = 4096
 """PyTorch would start as many as a damaged plan says."""
@@ -47,7 +47,7 @@ class Plan:
     recipe: Recipe
     init: str | None = None
     steps: int | None
-    time: TimePlan | None
+    time: TimeBudgetPlan | None
     threads: int
 
     def __post_init__(self) -> None:
@@ -79,7 +79,7 @@ def check_place(out: Path, source: str) -> None:
             )
 
 
-def write_plan(out: Path, plan: Plan, images: LabelledImages) -> None:
+def write_plan(out: Path, plan: Plan, images: LabeledImages) -> None:
     """Write the plan last, so that a folder that has one can be resumed.
 
     Raises:
@@ -109,7 +109,7 @@ def read_plan(out: Path) -> Plan:
         raise BundleError(f"the run in {out} cannot be resumed: {error}") from None
 
 
-def _skipped_table(images: LabelledImages) -> bytes:
+def _skipped_table(images: LabeledImages) -> bytes:
     return csv_text(("name", "reason"), ((skipped.name, skipped.reason) for skipped in images.skipped))
 
 

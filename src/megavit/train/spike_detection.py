@@ -19,7 +19,7 @@ NORM_DEVIATIONS, TIMES_USUAL, TIMES_LARGEST = 10.0, 10.0, 2.0
 # More outliers than that one after another are the usual size from now on.
 MOST_OUTLIERS_IN_A_ROW = 5
 # A loss is far above the usual beyond so many standard deviations, this share of it, and where this share of all that
-# was learnt since the first steps is lost.
+# was learned since the first steps is lost.
 LOSS_DEVIATIONS, SHARE_OF_USUAL, SHARE_LOST = 6.0, 0.5, 0.5
 # A run has diverged when its loss is that far above for so many steps in a row.
 PATIENCE = 30

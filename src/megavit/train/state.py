@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from megavit.config.recipe import OptimiserRecipe
-from megavit.distributed.context import Alone, Team
+from megavit.config.recipe import OptimizerRecipe
+from megavit.distributed.context import ParallelContext, SingleProcessContext
 from megavit.distributed.dtensor_utils import local
 from megavit.errors import BundleError
 from megavit.model.vit import MegaVit
 from megavit.train.checkpoint.state_numbers import StateNumbers
 from megavit.train.history import EpochRecord
-from megavit.train.optim.optimizer import make_optimisers
+from megavit.train.optim.optimizer import make_optimizers
 from megavit.train.spike_detection import Spikes
 
 
@@ -25,8 +25,8 @@ class TrainState:
     Attributes:
         model: as it is trained.
         average: the moving average of its weights, which is validated and kept.
-        optimisers: of `model`, each of its own part.
-        step: optimiser steps done, skipped ones included.
+        optimizers: of `model`, each of its own part.
+        step: optimizer steps done, skipped ones included.
         progress: of the run, in [0, 1].
         validated: progress at the last validation.
         skipped: steps whose gradient was not finite, or an outlier, and that changed nothing.
@@ -36,9 +36,9 @@ class TrainState:
         history: a record a validation.
         best: weights of `average` at the best of them so far.
         best_epoch: its index in `history`; None before the first.
-        team: the processes that train; model, average, optimisers and best are divided over them as it says.
+        team: the processes that train; model, average, optimizers and best are divided over them as it says.
         wrapped: what computes the forward pass of `model` for a step; None: it does so itself.
-        recipe: of the optimisers.
+        recipe: of the optimizers.
         spikes: the last steps, by which the next is judged.
         rollbacks: how often the run has gone back to an earlier checkpoint, because it had diverged.
         returned_to: the step that it went back to last; 0 where it never did.
@@ -47,7 +47,7 @@ class TrainState:
 
     model: MegaVit
     average: MegaVit
-    optimisers: list[torch.optim.Optimizer]
+    optimizers: list[torch.optim.Optimizer]
     step: int = 0
     progress: float = 0.0
     validated: float = 0.0
@@ -59,27 +59,29 @@ class TrainState:
     history: list[EpochRecord] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     best_epoch: int | None = None
-    team: Alone | Team = field(default_factory=Alone)
+    team: SingleProcessContext | ParallelContext = field(default_factory=SingleProcessContext)
     wrapped: nn.Module | None = None
-    recipe: OptimiserRecipe = field(default_factory=OptimiserRecipe)
+    recipe: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     spikes: Spikes = field(default_factory=Spikes)
     rollbacks: int = 0
     returned_to: int = 0
     left_out: int = 0
 
     @classmethod
-    def fresh(cls, model: MegaVit, recipe: OptimiserRecipe, team: Alone | Team | None = None) -> "TrainState":
+    def fresh(
+        cls, model: MegaVit, recipe: OptimizerRecipe, team: SingleProcessContext | ParallelContext | None = None
+    ) -> "TrainState":
         """The state before the first step of a whole `model`, the same in every process; None: of one that is alone.
 
         Of a team that divides it, the model may be on the meta device: its values are to be set then, and those of
         the average, by `begin_average`.
         """
-        team = team or Alone()
+        team = team or SingleProcessContext()
         average = copy.deepcopy(model)
         wrapped = team.spread(model, trained=True)
         team.spread(average, trained=False)
-        optimisers = make_optimisers(model, recipe, team.tensor)
-        return cls(model, average, optimisers, team=team, wrapped=wrapped, recipe=recipe)
+        optimizers = make_optimizers(model, recipe, team.tensor)
+        return cls(model, average, optimizers, team=team, wrapped=wrapped, recipe=recipe)
 
     @torch.no_grad()
     def begin_average(self) -> None:
@@ -107,9 +109,9 @@ class TrainState:
     def tensors(self) -> dict[str, Tensor]:
         """All the tensors, by name."""
         found = self.weights()
-        for number, optimiser in enumerate(self.optimisers):
-            for i, slots in optimiser.state_dict()["state"].items():
-                found |= {f"optimiser.{number}.{i}.{slot}": tensor for slot, tensor in slots.items()}
+        for number, optimizer in enumerate(self.optimizers):
+            for i, slots in optimizer.state_dict()["state"].items():
+                found |= {f"optimizer.{number}.{i}.{slot}": tensor for slot, tensor in slots.items()}
         return found
 
     def restore(self, numbers: StateNumbers, tensors: dict[str, Tensor]) -> None:
@@ -123,25 +125,25 @@ class TrainState:
             raise BundleError("the best weights are not of this model")
         if bool(best) != (numbers.best_epoch is not None):
             raise BundleError(f"best_epoch is {numbers.best_epoch}, and the best weights are {len(best)} tensors")
-        slots = [self._slots(number, _group(tensors, f"optimiser.{number}")) for number in range(len(self.optimisers))]
+        slots = [self._slots(number, _group(tensors, f"optimizer.{number}")) for number in range(len(self.optimizers))]
         self.take_numbers(numbers)
         self.model.load_state_dict(_group(tensors, "model"))
         self.average.load_state_dict(_group(tensors, "average"))
         device = next(self.model.parameters()).device
         self.best = {name: tensor.to(device) for name, tensor in best.items()}
-        for optimiser, own in zip(self.optimisers, slots, strict=True):
-            optimiser.load_state_dict(optimiser.state_dict() | {"state": own})
+        for optimizer, own in zip(self.optimizers, slots, strict=True):
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": own})
 
     def _slots(self, number: int, tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-        """Return what an optimiser keeps of each of its parameters, by the parameter's number."""
-        parameters = [p for group in self.optimisers[number].param_groups for p in group["params"]]
+        """Return what an optimizer keeps of each of its parameters, by the parameter's number."""
+        parameters = [p for group in self.optimizers[number].param_groups for p in group["params"]]
         slots: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             index, _, slot = name.partition(".")
             if int(index) not in range(len(parameters)):
-                raise BundleError(f"optimiser.{number}.{name} is of none of its {len(parameters)} parameters")
+                raise BundleError(f"optimizer.{number}.{name} is of none of its {len(parameters)} parameters")
             if tensor.shape not in (parameters[int(index)].shape, torch.Size()):
-                raise BundleError(f"optimiser.{number}.{name} has not the shape of its parameter")
+                raise BundleError(f"optimizer.{number}.{name} has not the shape of its parameter")
             slots.setdefault(int(index), {})[slot] = tensor
         return slots
 

@@ -1,4 +1,4 @@
-"""`megavit explain` in this process, with a bundle that has learnt nothing."""
+"""`megavit explain` in this process, with a bundle that has learned nothing."""
 
 import json
 from pathlib import Path

@@ -26,13 +26,13 @@ def test_it_shows_what_fits_the_memory_the_traffic_and_the_assumptions(capsys) -
 
 
 def test_json_holds_everything(capsys) -> None:
-    assert run(["plan", "22B", "--gpus", "256", "--batch", "4096", "--optimiser", "adamw", "--json"]) == 0
+    assert run(["plan", "22B", "--gpus", "256", "--batch", "4096", "--optimizer", "adamw", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["fitting"] and found["too_large"]
     for one in (*found["fitting"], *found["too_large"]):
         parts = {name: size for name, size in one["memory"].items() if name not in ("moment", "total")}
         assert sum(parts.values()) == one["memory"]["total"]
-        assert sum(one["seconds"][part] for part in ("compute", "waiting", "optimiser")) == pytest.approx(
+        assert sum(one["seconds"][part] for part in ("compute", "waiting", "optimizer")) == pytest.approx(
             one["seconds"]["step"]
         )
 
@@ -79,7 +79,7 @@ def test_a_plan_waits_for_no_torch() -> None:
     script = (
         "import sys\n"
         "from megavit.cli.app import run\n"
-        "code = run(['plan', '22B', '--gpus', '64', '--batch', '256', '--optimiser', 'adamw'])\n"
+        "code = run(['plan', '22B', '--gpus', '64', '--batch', '256', '--optimizer', 'adamw'])\n"
         "heavy = {'torch', 'torchvision', 'numpy'} & set(sys.modules)\n"
         "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
     )

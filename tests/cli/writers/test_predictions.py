@@ -71,7 +71,7 @@ def test_labels_and_scores_have_columns_of_their_own(tmp_path):
         writer.write(BAD)
     assert (
         tmp_path / "score.csv"
-    ).read_text() == "path,score,unlike_training,error\na.png,0.1,,\nb.png,,,an empty file\n"
+    ).read_text() == "path,score,out_of_distribution,error\na.png,0.1,,\nb.png,,,an empty file\n"
 
 
 def test_on_the_terminal_labels_and_scores_are_one_line(capsys):

@@ -11,21 +11,21 @@ from megavit.data.decode.tensor import decode, from_pillow
 from megavit.errors import ImageError
 from tests.data.torture import encode, picture
 
-GREY = np.arange(256, dtype=np.uint8).reshape(16, 16)
+GRAY = np.arange(256, dtype=np.uint8).reshape(16, 16)
 DEEP = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
 
 
 def tiff(pixels: bytes, *, side: int, bits: int, photometric: int = 1, sample_format: int = 1) -> bytes:
-    """A grey TIFF made by hand: Pillow writes no 12 bits and no white zero."""
+    """A gray TIFF made by hand: Pillow writes no 12 bits and no white zero."""
     tags = {256: side, 257: side, 258: bits, 259: 1, 262: photometric, 277: 1, 278: side, 279: len(pixels)}
     tags |= {273: 8 + 2 + 12 * 10 + 4, 339: sample_format}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
     return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + entries + bytes(4) + pixels
 
 
-def on_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    alpha = alpha[..., None] / 255 if colour.ndim == 3 else alpha / 255
-    return np.rint(colour * alpha + 255 * (1 - alpha)).astype(np.uint8)
+def on_white(color: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    alpha = alpha[..., None] / 255 if color.ndim == 3 else alpha / 255
+    return np.rint(color * alpha + 255 * (1 - alpha)).astype(np.uint8)
 
 
 def last(image) -> np.ndarray:
@@ -47,8 +47,8 @@ def last(image) -> np.ndarray:
     ],
     ids=["png", "tiff", "pgm", "tiff big-endian", "tiff white is zero", "float", "float white is zero"],
 )
-def test_deep_grey_is_rescaled_and_not_clipped(data):
-    assert np.array_equal(last(decode(data)), GREY)
+def test_deep_gray_is_rescaled_and_not_clipped(data):
+    assert np.array_equal(last(decode(data)), GRAY)
 
 
 def test_16_bits_are_rounded():
@@ -61,10 +61,10 @@ def test_12_bits_are_rescaled_by_their_own_range():
     assert last(decode(tiff(white + black, side=2, bits=12))).tolist() == [[255, 255], [0, 0]]
 
 
-def test_one_clear_value_of_16_bit_grey_becomes_white():
+def test_one_clear_value_of_16_bit_gray_becomes_white():
     data = encode(Image.fromarray(DEEP), "PNG", transparency=257 * 7)
-    expected = GREY.copy()
-    expected[GREY == 7] = 255
+    expected = GRAY.copy()
+    expected[GRAY == 7] = 255
     assert np.array_equal(last(decode(data)), expected)
 
 
@@ -83,7 +83,7 @@ def test_a_scale_that_nobody_knows_is_refused(values, said):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "La", "I;16"])
-def test_what_is_stored_as_grey_has_one_channel(mode):
+def test_what_is_stored_as_gray_has_one_channel(mode):
     assert from_pillow(Image.new(mode, (3, 2))).shape == (1, 2, 3)
 
 
@@ -93,8 +93,8 @@ def test_everything_else_has_three(mode):
 
 
 def test_one_bit_is_black_or_white():
-    image = Image.fromarray(GREY > 99)
-    assert np.array_equal(last(from_pillow(image)), np.where(GREY > 99, 255, 0))
+    image = Image.fromarray(GRAY > 99)
+    assert np.array_equal(last(from_pillow(image)), np.where(GRAY > 99, 255, 0))
 
 
 def test_cmyk_is_as_pillow_converts_it():
@@ -109,15 +109,15 @@ def test_cmyk_jpegs_are_not_inverted():
 
 
 def test_alpha_is_put_on_white():
-    colour, alpha = picture(16, 16), GREY
-    image = Image.fromarray(np.dstack([colour, alpha]))
-    assert np.array_equal(last(from_pillow(image)), on_white(colour, alpha))
+    color, alpha = picture(16, 16), GRAY
+    image = Image.fromarray(np.dstack([color, alpha]))
+    assert np.array_equal(last(from_pillow(image)), on_white(color, alpha))
 
 
-def test_alpha_of_grey_is_put_on_white():
-    grey = GREY[::-1]
-    image = Image.merge("LA", [Image.fromarray(grey), Image.fromarray(GREY)])
-    assert np.array_equal(last(from_pillow(image)), on_white(grey, GREY))
+def test_alpha_of_gray_is_put_on_white():
+    gray = GRAY[::-1]
+    image = Image.merge("LA", [Image.fromarray(gray), Image.fromarray(GRAY)])
+    assert np.array_equal(last(from_pillow(image)), on_white(gray, GRAY))
 
 
 def test_alpha_that_is_multiplied_in_already_is_not_multiplied_twice():
@@ -126,7 +126,7 @@ def test_alpha_that_is_multiplied_in_already_is_not_multiplied_twice():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF"])
-def test_the_clear_colour_of_a_palette_becomes_white(kind):
+def test_the_clear_color_of_a_palette_becomes_white(kind):
     places = np.array([[0, 1], [1, 2]], dtype=np.uint8)
     image = Image.fromarray(places).convert("P")
     image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
@@ -134,7 +134,7 @@ def test_the_clear_colour_of_a_palette_becomes_white(kind):
     assert last(decode(data)).tolist() == [[[10, 20, 30], [255, 255, 255]], [[255, 255, 255], [70, 80, 90]]]
 
 
-def test_the_clear_colour_of_rgb_becomes_white():
+def test_the_clear_color_of_rgb_becomes_white():
     rgb = picture()
     data = encode(rgb, "PNG", transparency=tuple(map(int, rgb[3, 3])))
     expected = rgb.copy()

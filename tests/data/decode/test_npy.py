@@ -31,7 +31,7 @@ def test_a_file_is_the_array_that_was_saved(height, width, channels, order):
     assert np.array_equal(decode(data).permute(1, 2, 0).numpy(), array)
 
 
-def test_a_file_without_channels_is_grey():
+def test_a_file_without_channels_is_gray():
     assert decode(npy(noise(5, 7))).shape == (1, 5, 7)
 
 

@@ -68,7 +68,7 @@ def test_an_unknown_orientation_turns_nothing():
 
 
 def test_the_first_frame_is_taken():
-    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
     for kind in ("GIF", "PNG", "TIFF"):
         image = decode(encode(frames[0], kind, save_all=True, append_images=frames[1:]))
         assert image[:, 0, 0].tolist() == [255, 0, 0]

@@ -8,8 +8,8 @@ import torch
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import DataRecipe
-from megavit.data.dataset import LabelledImages
-from megavit.data.image_dataset import Pictures, load_all
+from megavit.data.dataset import LabeledImages
+from megavit.data.image_dataset import ImageDataset, load_all
 from megavit.data.load import read_data
 from megavit.data.loader.loader import batches_of, in_turn
 from megavit.data.shards.index import INDEX, ShardIndex
@@ -34,8 +34,8 @@ def damage(folder, index: ShardIndex, shard: int, place: int) -> str:
     return member.name
 
 
-def by_name(images: LabelledImages, **options) -> dict[str, torch.Tensor]:
-    pictures = Pictures(images, images.samples, SIZE)
+def by_name(images: LabeledImages, **options) -> dict[str, torch.Tensor]:
+    pictures = ImageDataset(images, images.samples, SIZE)
     return {sample.name: pictures[place] for place, sample in enumerate(images.samples)}
 
 
@@ -78,12 +78,12 @@ def test_every_way_of_reading_finds_the_same_in_its_place_and_says_so(index, tmp
     expected = torch.stack(list(by_name(images).values()))
     told = dict.fromkeys(names, "not the bytes that were written")
 
-    in_memory = Pictures(images, images.samples, SIZE)
+    in_memory = ImageDataset(images, images.samples, SIZE)
     whole = load_all(in_memory, workers)
     assert isinstance(whole, torch.Tensor) and torch.equal(whole, expected)
     assert in_memory.damaged == told
 
-    streamed = Pictures(images, images.samples, SIZE)
+    streamed = ImageDataset(images, images.samples, SIZE)
     batches = list(batches_of(streamed, in_turn(len(streamed), 16), workers))
     assert torch.equal(torch.cat([torch.as_tensor(batch) for batch in batches]), expected)
     assert streamed.damaged == told
@@ -97,7 +97,7 @@ def test_a_shard_that_is_cut_short_or_gone_is_told_and_its_images_stood_for(inde
     assert [skipped.name for skipped in images.skipped] == [first.name, second.name]
     assert images.skipped[0].reason.startswith("cut short: 30,000 bytes, where")
     assert images.skipped[1].reason.startswith("not there")
-    pictures = Pictures(images, images.samples, SIZE)
+    pictures = ImageDataset(images, images.samples, SIZE)
     load_all(pictures, 0)
     reasons = Counter(pictures.damaged.values())
     assert set(reasons) == {"its shard is cut short", "its shard is not there"}
@@ -110,7 +110,7 @@ def test_where_nearly_all_is_gone_no_image_stands_for_it(index, tmp_path):
     for shard in index.shards[1:]:
         (tmp_path / "out" / shard.name).unlink()
     images = read_data(tmp_path / "out", ALL, verify="none")
-    pictures = Pictures(images, images.samples, SIZE)
+    pictures = ImageDataset(images, images.samples, SIZE)
     for shard in index.shards[:1]:
         (tmp_path / "out" / shard.name).unlink()
     with pytest.raises(DataError, match="its shard is not there"):

@@ -13,10 +13,10 @@ def share_of_first(counts):
 def test_wilson_is_the_published_formula():
     interval = wilson(355, 360)
     z, share = 1.959963984540054, 355 / 360
-    centre = (share + z**2 / 720) / (1 + z**2 / 360)
+    center = (share + z**2 / 720) / (1 + z**2 / 360)
     half = z / (1 + z**2 / 360) * (share * (1 - share) / 360 + z**2 / (4 * 360**2)) ** 0.5
     assert interval.value == share
-    assert (interval.low, interval.high) == pytest.approx((centre - half, centre + half), abs=1e-12)
+    assert (interval.low, interval.high) == pytest.approx((center - half, center + half), abs=1e-12)
 
 
 @given(st.integers(1, 10_000).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials))))

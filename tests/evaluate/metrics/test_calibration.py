@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megavit.config.target import Target
-from megavit.config.trust import Trust
+from megavit.config.trust import Calibration
 from megavit.evaluate.metrics.calibration import LEAST_ANSWERS, MOST_BINS, fit_calibration, reliability
 from megavit.predict.postprocess.postprocess import outputs
 
@@ -38,7 +38,7 @@ def test_what_label_smoothing_has_spread_is_found():
     smoothed = 0.9 * scores.softmax(dim=1) + 0.1 / 5
     temperature, smoothing = fit_calibration(smoothed.log(), true_classes(scores), "classes")
     assert temperature == pytest.approx(1, rel=0.05) and smoothing == pytest.approx(0.1, abs=0.02)
-    trust = Trust(temperature=temperature, smoothing=smoothing)
+    trust = Calibration(temperature=temperature, smoothing=smoothing)
     torch.testing.assert_close(outputs(smoothed.log(), Target(), trust), scores.softmax(dim=1), atol=0.02, rtol=0)
 
 
@@ -57,7 +57,7 @@ def test_answers_that_are_all_right_have_a_finite_temperature():
     temperature, smoothing = fit_calibration(scores, scores.argmax(dim=1), "classes")
     assert 0 < temperature < 1 and 0 <= smoothing < 1
     # Nobody knows that it is never wrong: of fifty images, one might have been.
-    answers = outputs(scores, Target(), Trust(temperature=temperature, smoothing=smoothing))
+    answers = outputs(scores, Target(), Calibration(temperature=temperature, smoothing=smoothing))
     assert 0.9 < answers.amax(dim=1).mean() < 0.995
 
 

@@ -11,9 +11,9 @@ def test_every_image_is_held_back_once_and_classes_are_spread(labels, count, see
     found = folds(targets, count, seed)
     assert len(found) == min(count, len(labels))
     assert torch.cat([fold.held for fold in found]).sort().values.tolist() == list(range(len(labels)))
-    for learnt, held in found:
-        assert sorted(torch.cat([learnt, held]).tolist()) == list(range(len(labels)))
-        assert len(learnt) and len(held)
+    for learned, held in found:
+        assert sorted(torch.cat([learned, held]).tolist()) == list(range(len(labels)))
+        assert len(learned) and len(held)
     for label in set(labels):
         sizes = [int((targets[fold.held] == label).sum()) for fold in found]
         assert max(sizes) - min(sizes) <= 1
@@ -33,7 +33,7 @@ def test_identical_files_are_in_one_fold_whatever_their_classes(images):
     digests = [digest for _, digest in images]
     found = folds(torch.tensor([label for label, _ in images]), digests=digests)
     assert torch.cat([fold.held for fold in found]).sort().values.tolist() == list(range(len(images)))
-    assert all(len(fold.learnt) and len(fold.held) for fold in found)
+    assert all(len(fold.learned) and len(fold.held) for fold in found)
     if len(set(digests)) > 1:
-        for learnt, held in found:
-            assert not {digests[place] for place in learnt} & {digests[place] for place in held}
+        for learned, held in found:
+            assert not {digests[place] for place in learned} & {digests[place] for place in held}

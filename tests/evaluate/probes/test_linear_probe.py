@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from tests.evaluate.probes.test_knn import clouds
 from torch.nn import functional as F
 
 from megavit.evaluate.probes.linear_probe import choose_probe, fit_probe
+from tests.evaluate.probes.test_knn import clouds
 
 
 def test_it_is_the_logistic_regression_of_scikit_learn():
@@ -34,11 +34,11 @@ def test_a_constant_feature_and_scale_do_not_matter():
 def test_the_penalty_is_strong_where_there_is_nothing_to_learn_and_weak_where_there_is(images):
     embeddings, labels = clouds(images, 0.05)
     soft = F.one_hot(labels, 3).float()
-    learnt = choose_probe(embeddings, soft, labels, F.cross_entropy, torch.zeros(3))
-    assert (learnt.logits(embeddings).argmax(1) == labels).all()
+    learned = choose_probe(embeddings, soft, labels, F.cross_entropy, torch.zeros(3))
+    assert (learned.logits(embeddings).argmax(1) == labels).all()
     noise = torch.randn(images, 5, generator=torch.Generator().manual_seed(1))
     nothing = choose_probe(noise, soft, labels, F.cross_entropy, torch.zeros(3))
-    assert nothing.penalty > learnt.penalty or images == 3
+    assert nothing.penalty > learned.penalty or images == 3
 
 
 def test_labels_and_scores_are_fitted_by_their_own_losses():

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from megavit.config.target import Target, TargetKind
-from megavit.data.dataset import LabelledImages, Sample
-from megavit.engine.engine import Seen
+from megavit.data.dataset import LabeledImages, Sample
+from megavit.engine.engine import ModelOutput
 from megavit.evaluate.compare import changed_images, compare
-from megavit.evaluate.evaluation import Study
+from megavit.evaluate.evaluation import Evaluation
 from megavit.evaluate.inference import Choice
 from megavit.evaluate.metrics.bootstrap import Interval
 from megavit.evaluate.metrics.dispatch import measure_target
@@ -20,7 +20,7 @@ from megavit.evaluate.report.page import PICTURES, confusions_of, write_evaluati
 from megavit.evaluate.robustness.robustness import Corrupted, Robustness
 from megavit.evaluate.subgroups import measure_groups
 from megavit.evaluate.uncertainty.uncertainty import fit_trust, measure_trust
-from megavit.predict.postprocess.postprocess import Trusted
+from megavit.predict.postprocess.postprocess import Calibrator
 
 NASTY = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}")
 TARGETS = {
@@ -48,7 +48,7 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def studied(kind: TargetKind = "classes", names=NASTY, count=60, channels=3, extras=True) -> Study:
+def studied(kind: TargetKind = "classes", names=NASTY, count=60, channels=3, extras=True) -> Evaluation:
     random = torch.Generator().manual_seed(0)
     width = len(names)
     match kind:
@@ -67,17 +67,17 @@ def studied(kind: TargetKind = "classes", names=NASTY, count=60, channels=3, ext
     pictures = torch.randint(0, 256, (count, channels, 8, 8), dtype=torch.uint8, generator=random)
     samples = tuple(Sample(f"<b>{i}</b>.png", target, "test", 8, 8, channels, "") for i, target in enumerate(targets))
     memory = {sample.name: picture for sample, picture in zip(samples, pictures, strict=True)}
-    images = LabelledImages("t.csv", None, tuple(names), samples, (), "", memory, kind)
+    images = LabeledImages("t.csv", None, tuple(names), samples, (), "", memory, kind)
     target = TARGETS[kind]
     if kind == "labels":
         target = replace(target, thresholds=[0.5] * width)
     metrics = measure_target(answers[0], truth, names, target)
     said = answers[0] if kind != "score" else answers[0][:, None]
-    seen = Seen(said, said.log() if kind == "classes" else said)
+    seen = ModelOutput(said, said.log() if kind == "classes" else said)
     fitted, tensors = fit_trust(seen, truth, target, (said, truth))
-    trust = measure_trust(Trusted(fitted, tensors, target, len(names)), seen, truth)
+    trust = measure_trust(Calibrator(fitted, tensors, target, len(names)), seen, truth)
     if not extras:
-        return Study(images, Choice(samples, 0, "test"), answers[0], metrics, fitted, trust, None, (), None, None)
+        return Evaluation(images, Choice(samples, 0, "test"), answers[0], metrics, fitted, trust, None, (), None, None)
     comparison = compare(answers[0], answers[1], truth, target, target)
     changed = changed_images(answers[0], answers[1], truth, target, target, names, samples)
     groups = measure_groups("<i>", ["<u>" if i % 2 else "b" for i in range(count)], answers[0], truth, kind)
@@ -86,7 +86,9 @@ def studied(kind: TargetKind = "classes", names=NASTY, count=60, channels=3, ext
         comparison.differences[0].metric, 50, count, some, (Corrupted("haze", (some,) * 5, some),), some
     )
     chosen = Choice(samples, 2, "test")
-    return Study(images, chosen, answers[0], metrics, fitted, trust, comparison, tuple(changed), groups, robustness)
+    return Evaluation(
+        images, chosen, answers[0], metrics, fitted, trust, comparison, tuple(changed), groups, robustness
+    )
 
 
 def page_of(folder, study, **changes):

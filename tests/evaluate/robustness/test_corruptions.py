@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_sample_image
 
 from megavit.data.image_dataset import resize
-from megavit.evaluate.robustness.corruptions import COLOUR_ONLY, CORRUPTIONS, STRENGTHS
+from megavit.evaluate.robustness.corruptions import COLOR_ONLY, CORRUPTIONS, STRENGTHS
 from megavit.evaluate.robustness.robustness import corrupt
 
 # Height and width from the smallest that a model takes to a usual one.
@@ -56,7 +56,7 @@ def test_it_depends_on_the_image_and_on_nothing_else(name):
 
 @settings(max_examples=60)
 @given(
-    st.sampled_from([name for name in CORRUPTIONS if name not in COLOUR_ONLY]),
+    st.sampled_from([name for name in CORRUPTIONS if name not in COLOR_ONLY]),
     st.integers(1, 6),
     st.integers(2, 40),
     st.integers(2, 40),
@@ -68,17 +68,17 @@ def test_any_channels_and_any_size_keep_their_shape_and_kind(name, channels, hei
     assert found.shape == picture.shape and found.dtype == torch.uint8
 
 
-@pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name not in COLOUR_ONLY])
+@pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name not in COLOR_ONLY])
 @pytest.mark.parametrize("channels", [1, 5])
 def test_pictures_of_other_channels_are_changed_too(name, channels):
     picture = natural(28, 28, channels)
     assert not torch.equal(corrupt(picture, name, 3, "x"), picture)
 
 
-def test_colours_vanish_and_brightness_stays_at_full_strength():
-    grey = corrupt(natural(28, 28), "saturation", 5, "x")
-    assert torch.equal(grey[0], grey[1]) and torch.equal(grey[1], grey[2])
-    assert grey.float().mean() == pytest.approx(natural(28, 28).float().mean(), abs=10)
+def test_colors_vanish_and_brightness_stays_at_full_strength():
+    gray = corrupt(natural(28, 28), "saturation", 5, "x")
+    assert torch.equal(gray[0], gray[1]) and torch.equal(gray[1], gray[2])
+    assert gray.float().mean() == pytest.approx(natural(28, 28).float().mean(), abs=10)
 
 
 def test_an_even_picture_stays_even_under_what_only_moves_or_blurs():

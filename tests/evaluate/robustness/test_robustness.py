@@ -6,7 +6,7 @@ import torch
 
 from megavit.config.target import Target, TargetKind
 from megavit.data.byte_range import digest
-from megavit.data.dataset import LabelledImages, Sample, TargetValue
+from megavit.data.dataset import LabeledImages, Sample, TargetValue
 from megavit.evaluate.inference import see
 from megavit.evaluate.robustness.corruptions import CORRUPTIONS, STRENGTHS
 from megavit.evaluate.robustness.robustness import Robustness, corrupt, measure_robustness, spread
@@ -18,7 +18,7 @@ def quiet(done: int, total: int) -> None:
     pass
 
 
-def labelled(count: int, kind: TargetKind, channels: int = 3) -> LabelledImages:
+def labeled(count: int, kind: TargetKind, channels: int = 3) -> LabeledImages:
     random = torch.Generator().manual_seed(1)
     memory = {
         f"{i:03}": torch.randint(0, 256, (channels, 8, 8), dtype=torch.uint8, generator=random) for i in range(count)
@@ -33,7 +33,7 @@ def labelled(count: int, kind: TargetKind, channels: int = 3) -> LabelledImages:
         for (name, picture), target in zip(memory.items(), targets[kind], strict=True)
     )
     names = () if kind == "score" else LABELS
-    return LabelledImages("photos", None, names, samples, (), "", memory, kind)
+    return LabeledImages("photos", None, names, samples, (), "", memory, kind)
 
 
 def predictor_of(folder: Path, kind: TargetKind = "classes", channels: int = 3) -> Predictor:
@@ -47,7 +47,7 @@ def predictor_of(folder: Path, kind: TargetKind = "classes", channels: int = 3) 
 
 
 def measured(folder: Path, kind: TargetKind = "classes", count: int = 12, batch_size: int = 8) -> Robustness:
-    images = labelled(count, kind)
+    images = labeled(count, kind)
     found = measure_robustness(predictor_of(folder, kind), images, images.samples, batch_size, quiet)
     assert found is not None
     return found
@@ -76,7 +76,7 @@ def test_images_that_are_resized_without_rounding_are_changed_at_whole_levels():
 
 
 def test_the_clean_figure_is_the_usual_one_on_the_same_images(tmp_path):
-    predictor, images = predictor_of(tmp_path / "b"), labelled(30, "classes")
+    predictor, images = predictor_of(tmp_path / "b"), labeled(30, "classes")
     found = measure_robustness(predictor, images, images.samples, 7, quiet)
     answers = predictor.trusted.answers(see(predictor, images, images.samples, 30, quiet).logits)
     right = sum(int(answer.argmax()) == sample.label for answer, sample in zip(answers, images.samples, strict=True))
@@ -91,7 +91,7 @@ def test_the_same_again_and_whatever_the_batch(tmp_path):
 
 def test_progress_counts_every_picture_once(tmp_path):
     told: list[tuple[int, int]] = []
-    images = labelled(5, "classes")
+    images = labeled(5, "classes")
     measure_robustness(
         predictor_of(tmp_path / "b"), images, images.samples, 2, lambda done, total: told.append((done, total))
     )
@@ -100,28 +100,28 @@ def test_progress_counts_every_picture_once(tmp_path):
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 
 
-def test_colour_is_left_out_of_a_grey_model(tmp_path):
-    images = labelled(6, "classes", 1)
+def test_color_is_left_out_of_a_gray_model(tmp_path):
+    images = labeled(6, "classes", 1)
     found = measure_robustness(predictor_of(tmp_path / "b", channels=1), images, images.samples, 6, quiet)
     assert found is not None
     assert [one.name for one in found.corruptions] == [name for name in CORRUPTIONS if name != "saturation"]
 
 
-def test_grey_pictures_have_no_colour_to_lose_in_a_colour_model(tmp_path):
-    images = labelled(6, "classes", 1)
+def test_gray_pictures_have_no_color_to_lose_in_a_color_model(tmp_path):
+    images = labeled(6, "classes", 1)
     found = measure_robustness(predictor_of(tmp_path / "b"), images, images.samples, 6, quiet)
     assert found is not None and "saturation" not in [one.name for one in found.corruptions]
 
 
 def test_images_that_keep_their_aspect_are_measured_one_by_one(tmp_path):
     make_bundle(tmp_path / "b")
-    images = labelled(6, "classes")
+    images = labeled(6, "classes")
     found = measure_robustness(load(tmp_path / "b", device="cpu", keep_aspect=True), images, images.samples, 4, quiet)
     assert found is not None and found.images == 6
 
 
 def test_without_any_label_there_is_nothing_to_measure(tmp_path):
-    images = labelled(4, "labels")
+    images = labeled(4, "labels")
     bare = [Sample(one.name, (), "test", 8, 8, 3, one.digest) for one in images.samples]
     assert measure_robustness(predictor_of(tmp_path / "b", "labels"), images, bare, 4, quiet) is None
 

@@ -38,7 +38,7 @@ def test_a_bundle_that_was_not_calibrated_becomes_one_that_is(bundle, digits, tm
     assert found.metrics.after.error.value < found.metrics.before.error.low
     copy_bundle(bundle, tmp_path / "out", replace(predictor.info, trust=found.trust), found.tensors)
     one = load(tmp_path / "out", verify=True).predict(digits.pixels(samples[0]), coverage=0.9)
-    assert one.prediction_set and one.unlike_training is not None
+    assert one.prediction_set and one.out_of_distribution is not None
     again = calibrate(load(tmp_path / "out"), digits, Choice(samples, 0, "all"), lambda done, total: None)
     assert again.trust.temperature == pytest.approx(found.trust.temperature)
 

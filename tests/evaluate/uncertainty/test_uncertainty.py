@@ -2,27 +2,27 @@ import pytest
 import torch
 
 from megavit.config.target import Target
-from megavit.engine.engine import Seen
+from megavit.engine.engine import ModelOutput
 from megavit.evaluate.uncertainty.uncertainty import COVERAGES, fit_trust, measure_trust
-from megavit.predict.postprocess.postprocess import Trusted
+from megavit.predict.postprocess.postprocess import Calibrator
 
 CLASSES, WIDTH = 4, 6
 
 
-def seen(images: int, seed: int, shift: float = 0.0) -> tuple[Seen, torch.Tensor]:
+def seen(images: int, seed: int, shift: float = 0.0) -> tuple[ModelOutput, torch.Tensor]:
     """Images of four kinds, seen by a model that is surer than it may be."""
     random = torch.Generator().manual_seed(seed)
     truth = torch.randint(CLASSES, (images,), generator=random)
     pooled = torch.eye(CLASSES, WIDTH)[truth] + 0.5 * torch.randn(images, WIDTH, generator=random)
     pooled[:, -1] += shift
-    return Seen(pooled, 12 * pooled[:, :CLASSES]), truth
+    return ModelOutput(pooled, 12 * pooled[:, :CLASSES]), truth
 
 
 def test_what_was_promised_holds_on_other_images():
     held, truth = seen(2000, 0)
     known, classes = seen(1000, 1)
     trust, tensors = fit_trust(held, truth, Target(), (known.pooled, classes))
-    trusted = Trusted(trust, tensors, Target(), CLASSES)
+    trusted = Calibrator(trust, tensors, Target(), CLASSES)
     other, answers = seen(4000, 2)
     found = measure_trust(trusted, other, answers)
     assert trust.temperature > 1 and found.before and found.after
@@ -43,7 +43,7 @@ def test_what_was_promised_holds_on_other_images():
 def test_coverages_that_take_more_images_are_left_out():
     held, truth = seen(30, 0)
     trust, tensors = fit_trust(held, truth, Target(), None)
-    found = measure_trust(Trusted(trust, tensors, Target(), CLASSES), *seen(100, 1))
+    found = measure_trust(Calibrator(trust, tensors, Target(), CLASSES), *seen(100, 1))
     assert [one.asked for one in found.coverages] == [0.9, 0.95]
     assert found.false_alarms is None and trust.threshold is None
 
@@ -53,13 +53,13 @@ def test_labels_are_calibrated_and_scores_have_ranges():
     scores = torch.randn(3000, 2, generator=random)
     present = torch.rand(scores.shape, generator=random) < scores.sigmoid()
     target = Target(kind="labels", thresholds=[0.5, 0.5])
-    trust, tensors = fit_trust(Seen(scores, 4 * scores), present, target, None)
+    trust, tensors = fit_trust(ModelOutput(scores, 4 * scores), present, target, None)
     assert trust.temperature == pytest.approx(4, rel=0.1) and not tensors
     truth = 10 + 2 * scores[:, 0] + torch.randn(3000, generator=random)
     target = Target(kind="score", mean=10.0, std=2.0)
-    parts = [(Seen(scores[part], scores[part, :1]), truth[part]) for part in (slice(1000), slice(1000, 3000))]
+    parts = [(ModelOutput(scores[part], scores[part, :1]), truth[part]) for part in (slice(1000), slice(1000, 3000))]
     trust, tensors = fit_trust(*parts[0], target, None)
-    found = measure_trust(Trusted(trust, tensors, target, 0), *parts[1])
+    found = measure_trust(Calibrator(trust, tensors, target, 0), *parts[1])
     assert found.after is None and trust.temperature == 1
     for one in found.coverages:
         assert one.got.high > one.asked > one.got.low - 0.02

@@ -39,7 +39,7 @@ def test_the_page_answers_as_the_bundle(channels: int, tmp_path: Path, runtime: 
             expected = predictor.predict(picture, coverage=0.9).to_dict()
             answer = page.evaluate(ASK, [base64.b64encode(picture).decode(), {"top": 5, "coverage": 0.9}])
             assert answer["label"] == expected["label"]
-            assert answer["unlike_training"] == expected["unlike_training"]
+            assert answer["out_of_distribution"] == expected["out_of_distribution"]
             for name in ("top", "prediction_set"):
                 assert [one["label"] for one in answer[name]] == [one["label"] for one in expected[name]]
                 shares = [[one["probability"] for one in side[name]] for side in (answer, expected)]

@@ -10,8 +10,8 @@ from megavit.predict.postprocess.conformal import (
     MOST_COVERAGES,
     PredictionSets,
     check_coverage,
+    cumulative_mass_above,
     is_possible,
-    likelier_mass,
     limit,
 )
 
@@ -29,11 +29,11 @@ def drawn(given: torch.Tensor, seed: int = 0) -> torch.Tensor:
 def sets(images: int, classes: int, seed: int = 0) -> PredictionSets:
     shares = probabilities(images, classes, seed)
     labels = drawn(shares, seed)
-    return PredictionSets(likelier_mass(shares).gather(1, labels[:, None])[:, 0], labels, classes)
+    return PredictionSets(cumulative_mass_above(shares).gather(1, labels[:, None])[:, 0], labels, classes)
 
 
 def test_the_mass_of_likelier_classes():
-    found = likelier_mass(torch.tensor([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]]))
+    found = cumulative_mass_above(torch.tensor([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]]))
     torch.testing.assert_close(found, torch.tensor([[0.8, 0.0, 0.5], [0.0, 0.4, 0.8]], dtype=torch.float64))
 
 
@@ -83,10 +83,10 @@ def test_each_class_has_what_was_promised_where_its_images_allow_it():
     shares = probabilities(6000, 3)
     # Of class 2 the model knows little: it is as likely as any, whatever the probabilities.
     labels = torch.where(torch.rand(6000, generator=torch.Generator().manual_seed(1)) < 0.3, 2, drawn(shares))
-    scores = likelier_mass(shares).gather(1, labels[:, None])[:, 0]
-    learnt = PredictionSets(scores[:3000], labels[:3000], 3)
-    assert learnt.by_class(0.9) and not learnt.by_class(0.9995)
-    inside = learnt.members(shares[3000:], 0.9).gather(1, labels[3000:, None])[:, 0]
+    scores = cumulative_mass_above(shares).gather(1, labels[:, None])[:, 0]
+    learned = PredictionSets(scores[:3000], labels[:3000], 3)
+    assert learned.by_class(0.9) and not learned.by_class(0.9995)
+    inside = learned.members(shares[3000:], 0.9).gather(1, labels[3000:, None])[:, 0]
     for label in range(3):
         assert inside[labels[3000:] == label].double().mean() > 0.87
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from megavit.config.target import Target
-from megavit.config.trust import Trust
-from megavit.engine.engine import Seen
+from megavit.config.trust import Calibration
+from megavit.engine.engine import ModelOutput
 from megavit.errors import BundleError, ConfigError
-from megavit.predict.postprocess.ood import Likeness, fit_likeness
-from megavit.predict.postprocess.postprocess import MEANS, RESIDUALS, SET_LABELS, SET_SCORES, WHITENING, Trusted
+from megavit.predict.postprocess.ood import MahalanobisOOD, fit_likeness
+from megavit.predict.postprocess.postprocess import MEANS, RESIDUALS, SET_LABELS, SET_SCORES, WHITENING, Calibrator
 from megavit.predict.predictor import Predictor, load
 from tests.predict.test_prediction import SCORE_METRICS
 from tests.weights.bundles import LABELS, make_bundle, make_model
@@ -27,7 +27,7 @@ def set_tensors(images: int = 100) -> dict[str, torch.Tensor]:
 
 def trusting(folder: Path, temperature: float = 2.0, threshold: float = -1.0) -> Predictor:
     means = torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
-    trust = Trust(images=100, temperature=temperature, threshold=threshold)
+    trust = Calibration(images=100, temperature=temperature, threshold=threshold)
     make_bundle(folder, trust=trust, tensors={**set_tensors(), MEANS: means, WHITENING: torch.eye(8)})
     return load(folder, verify=True)
 
@@ -57,13 +57,13 @@ def test_a_set_is_given_where_a_coverage_is_asked_for(tmp_path):
 
 def test_a_bundle_that_was_not_calibrated_has_no_sets_and_no_marks(predictor):
     one = predictor.predict(BLANK)
-    assert one.unlike_training is None and "unlike_training" not in one.to_dict()
+    assert one.out_of_distribution is None and "out_of_distribution" not in one.to_dict()
     with pytest.raises(ConfigError, match="was not calibrated"):
         predictor.predict(BLANK, coverage=0.9)
 
 
 def test_labels_have_no_sets(tmp_path):
-    trusted = Trusted(Trust(), {}, Target(kind="labels", thresholds=[0.5] * 3), 3)
+    trusted = Calibrator(Calibration(), {}, Target(kind="labels", thresholds=[0.5] * 3), 3)
     with pytest.raises(ConfigError, match="answers with labels"):
         trusted.check_coverage(0.9)
 
@@ -75,7 +75,7 @@ def test_a_score_has_a_range(tmp_path):
         labels=(),
         target=Target(kind="score", mean=10.0, std=2.0),
         metrics=SCORE_METRICS,
-        trust=Trust(images=99),
+        trust=Calibration(images=99),
         tensors={RESIDUALS: torch.arange(99.0)},
     )
     one = load(tmp_path / "b").predict(BLANK, coverage=0.9)
@@ -86,8 +86,8 @@ def test_a_score_has_a_range(tmp_path):
 def test_images_beyond_the_threshold_are_marked(tmp_path):
     near = trusting(tmp_path / "near", threshold=1e3).predict(BLANK)
     far = trusting(tmp_path / "far", threshold=-1.0).predict(BLANK)
-    assert near.unlike_training is False and far.unlike_training is True
-    assert far.to_dict()["unlike_training"] is True
+    assert near.out_of_distribution is False and far.out_of_distribution is True
+    assert far.to_dict()["out_of_distribution"] is True
 
 
 def test_distances_are_in_standard_deviations_from_the_nearest_group():
@@ -113,16 +113,16 @@ def test_features_that_are_all_alike_and_few_images_have_distances_too():
     for known in (torch.ones(5, 4), torch.zeros(1, 4), torch.randn(3, 50)):
         distances = fit_likeness(known, torch.zeros(len(known))).distance(torch.randn(2, known.shape[1]))
         assert torch.isfinite(distances).all() and (distances >= 0).all()
-    assert isinstance(fit_likeness(torch.ones(5, 4), torch.zeros(5)), Likeness)
+    assert isinstance(fit_likeness(torch.ones(5, 4), torch.zeros(5)), MahalanobisOOD)
 
 
 def test_every_image_has_its_own_answer_set_and_mark():
-    trust = Trust(images=100, threshold=0.5)
-    trusted = Trusted(trust, set_tensors() | {MEANS: torch.eye(3)[:1], WHITENING: torch.eye(3)}, Target(), 3)
-    seen = Seen(torch.eye(3)[:2], torch.tensor([[5.0, 0.0, 0.0], [0.0, 0.1, 0.2]]))
+    trust = Calibration(images=100, threshold=0.5)
+    trusted = Calibrator(trust, set_tensors() | {MEANS: torch.eye(3)[:1], WHITENING: torch.eye(3)}, Target(), 3)
+    seen = ModelOutput(torch.eye(3)[:2], torch.tensor([[5.0, 0.0, 0.0], [0.0, 0.1, 0.2]]))
     first, second = trusted.predictions(seen, LABELS, top=2, coverage=0.5)
     assert (first.label, second.label) == ("cat", "newt")
-    assert (first.unlike_training, second.unlike_training) == (False, True)
+    assert (first.out_of_distribution, second.out_of_distribution) == (False, True)
     assert first.prediction_set is not None and len(first.prediction_set) == 1
     assert second.prediction_set is not None and len(second.prediction_set) > 1
 
@@ -142,6 +142,6 @@ def test_every_image_has_its_own_answer_set_and_mark():
 def test_tensors_of_another_bundle_are_refused(tmp_path, changes):
     whole = {**set_tensors(), MEANS: torch.zeros(3, 8), WHITENING: torch.eye(8)}
     tensors = {name: tensor for name, tensor in (whole | changes).items() if tensor is not None}
-    make_bundle(tmp_path / "b", trust=Trust(images=100, threshold=1.0), tensors=tensors)
+    make_bundle(tmp_path / "b", trust=Calibration(images=100, threshold=1.0), tensors=tensors)
     with pytest.raises(BundleError, match=r"trust\.safetensors is not of this bundle"):
         load(tmp_path / "b")

@@ -3,10 +3,10 @@
 import threading
 
 from megavit.serve.settings import Options
-from megavit.serve.workers.scheduler import MAX_HELD_BYTES, Desk, Job
+from megavit.serve.workers.scheduler import MAX_HELD_BYTES, BatchScheduler, Job
 
 
-def opened(desk: Desk, count: int, size: int = 0) -> list[Job]:
+def opened(desk: BatchScheduler, count: int, size: int = 0) -> list[Job]:
     """Jobs that are ready to be answered."""
     jobs = [desk.open(i, Options(), b"x") for i in range(count)]
     for job in jobs:
@@ -16,14 +16,14 @@ def opened(desk: Desk, count: int, size: int = 0) -> list[Job]:
 
 
 def test_what_is_there_is_taken_up_to_the_batch() -> None:
-    desk = Desk(4, 100, 0.001)
+    desk = BatchScheduler(4, 100, 0.001)
     jobs = opened(desk, 6)
     assert desk.next().batch == jobs[:4]
     assert desk.next().batch == jobs[4:]
 
 
 def test_there_is_no_waiting_for_a_second_image() -> None:
-    desk = Desk(4, 100, 0.001)
+    desk = BatchScheduler(4, 100, 0.001)
     (job,) = opened(desk, 1)
     found = threading.Thread(target=lambda: desk.next())
     found.start()
@@ -33,16 +33,16 @@ def test_there_is_no_waiting_for_a_second_image() -> None:
 
 
 def test_a_slow_model_gets_smaller_batches_and_always_one() -> None:
-    desk = Desk(32, 2, 0.5)
+    desk = BatchScheduler(32, 2, 0.5)
     opened(desk, 10)
     assert len(desk.next().batch) == 4
-    slow = Desk(32, 2, 50)
+    slow = BatchScheduler(32, 2, 50)
     opened(slow, 2)
     assert len(slow.next().batch) == 1
 
 
 def test_an_explanation_is_made_after_each_batch() -> None:
-    desk = Desk(2, 100, 0.001)
+    desk = BatchScheduler(2, 100, 0.001)
     jobs = opened(desk, 6)
     first = desk.next()
     assert (first.batch, first.explained) == (jobs[:2], None)
@@ -53,7 +53,7 @@ def test_an_explanation_is_made_after_each_batch() -> None:
 
 
 def test_what_waits_can_be_cancelled_at_once_and_what_is_begun_not() -> None:
-    desk = Desk(4, 100, 0.001)
+    desk = BatchScheduler(4, 100, 0.001)
     new = desk.open(7, Options(), b"x")
     assert desk.cancel(7) is new
     desk.close(new)
@@ -74,17 +74,17 @@ def test_what_waits_can_be_cancelled_at_once_and_what_is_begun_not() -> None:
 
 
 def test_large_pictures_go_in_smaller_batches_and_one_always() -> None:
-    desk = Desk(8, 100, 0.001, batch_bytes=100)
+    desk = BatchScheduler(8, 100, 0.001, batch_bytes=100)
     jobs = opened(desk, 4, size=40)
     assert desk.next().batch == jobs[:2]
     assert desk.next().batch == jobs[2:]
-    alone = Desk(8, 100, 0.001, batch_bytes=10)
+    alone = BatchScheduler(8, 100, 0.001, batch_bytes=10)
     jobs = opened(alone, 2, size=40)
     assert [alone.next().batch, alone.next().batch] == [jobs[:1], jobs[1:]]
 
 
 def test_pictures_wait_to_be_put_there_until_those_before_are_answered_or_they_are_cancelled() -> None:
-    desk = Desk(8, 100, 0.001)
+    desk = BatchScheduler(8, 100, 0.001)
     (first,) = opened(desk, 1, size=MAX_HELD_BYTES)  # one alone is taken whatever its size
     late = [desk.open(id, Options(), b"x") for id in (7, 8)]
     assert all(map(desk.begin, late))

@@ -23,7 +23,7 @@ def test_measuring_leaves_the_run_as_it_was(precision):
     after = state.tensors()
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
     assert state.step == state.loss_steps == 0 and not any(
-        group["lr"] == 0 for optimiser in state.optimisers for group in optimiser.param_groups
+        group["lr"] == 0 for optimizer in state.optimizers for group in optimizer.param_groups
     )
 
 

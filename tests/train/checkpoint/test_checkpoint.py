@@ -40,7 +40,7 @@ def test_a_restored_state_is_the_saved_one_to_the_bit(tmp_path):
     found, expected = restored.tensors(), saved.tensors()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert {name.split(".")[0] for name in expected} == {"model", "average", "best", "optimiser"}
+    assert {name.split(".")[0] for name in expected} == {"model", "average", "best", "optimizer"}
 
 
 def test_a_checkpoint_of_a_version_that_knew_no_spikes_is_restored(tmp_path, monkeypatch):
@@ -223,10 +223,10 @@ def test_a_checkpoint_without_a_number_is_refused_by_name(tmp_path, name):
     [
         (lambda found: found.pop("best.mlp_head.bias"), "best weights are not of this model"),
         (lambda found: [found.pop(name) for name in [*found] if name.startswith("best.")], "0 tensors"),
-        (lambda found: found.update({"optimiser.0.99.exp_avg": torch.zeros(2)}), "none of its"),
-        (lambda found: found.update({"optimiser.0.-1.exp_avg": torch.zeros(2)}), "none of its"),
-        (lambda found: found.update({"optimiser.0.0.exp_avg": torch.zeros(7, 7, 7)}), "not the shape"),
-        (lambda found: found.update({"optimiser.0.x.exp_avg": torch.zeros(2)}), "cannot be used"),
+        (lambda found: found.update({"optimizer.0.99.exp_avg": torch.zeros(2)}), "none of its"),
+        (lambda found: found.update({"optimizer.0.-1.exp_avg": torch.zeros(2)}), "none of its"),
+        (lambda found: found.update({"optimizer.0.0.exp_avg": torch.zeros(7, 7, 7)}), "not the shape"),
+        (lambda found: found.update({"optimizer.0.x.exp_avg": torch.zeros(2)}), "cannot be used"),
     ],
 )
 def test_a_checkpoint_with_other_tensors_than_its_numbers_and_model_have_is_refused(

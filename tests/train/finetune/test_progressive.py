@@ -84,7 +84,7 @@ def test_in_cross_validation_every_image_is_answered_for_by_a_probe_that_did_not
     divisions = folds(frozen().targets)
     found, kept, _, asked = climbed({"lora": 1.0, "last": 1.0}, divisions, spread=1.5)
     assert asked[0] == ("lora", len(divisions), 3) and kept == "lora"
-    assert 0.3 < found[1].value < 1  # of separable embeddings a probe that learnt them would have all right
+    assert 0.3 < found[1].value < 1  # of separable embeddings a probe that learned them would have all right
     assert all(rung.seconds >= 1 for rung in found)
 
 

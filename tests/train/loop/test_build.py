@@ -8,27 +8,27 @@ import torch
 
 from megavit.config.recipe import AugmentRecipe, DataRecipe, RunRecipe
 from megavit.config.recipes import named_recipe
-from megavit.data.dataset import LabelledImages, Sample
+from megavit.data.dataset import LabeledImages, Sample
 from megavit.errors import DataError
 from megavit.predict.postprocess.ood import fit_likeness
 from megavit.train.budget.measure import choose_by_time
 from megavit.train.loop.build import compared, fresh, noise
-from megavit.train.progress import Silent
+from megavit.train.progress import NullReporter
 from megavit.train.setup.resolve import resolve
 
 CPU = torch.device("cpu")
 
 
-def images_that_are_gone(channels: int, folder: Path) -> LabelledImages:
+def images_that_are_gone(channels: int, folder: Path) -> LabeledImages:
     samples = tuple(Sample(f"{i}.npy", i % 2, "train", 8, 8, channels, f"{i:016x}") for i in range(32))
-    return LabelledImages("data", folder, ("dry", "wet"), samples, (), "all of it")
+    return LabeledImages("data", folder, ("dry", "wet"), samples, (), "all of it")
 
 
 def test_the_model_is_chosen_without_reading_an_image(tmp_path):
     images = images_that_are_gone(5, tmp_path)
     recipe = named_recipe("small")
     recipe = replace(recipe, run=replace(recipe.run, minutes=0.1))
-    choice = choose_by_time(recipe, images, CPU, time.monotonic(), Silent())
+    choice = choose_by_time(recipe, images, CPU, time.monotonic(), NullReporter())
     assert choice.recipe.model.channels == 5 and choice.step > 0
 
 
@@ -42,9 +42,9 @@ def test_the_noise_that_is_measured_on_has_the_shapes_of_the_images(tmp_path):
     samples = tuple(
         Sample(f"{i:02}.npy", i % 2, "train", *((8, 32) if i < 16 else (40, 10)), 1, f"{i:016x}") for i in range(32)
     )
-    images = LabelledImages("data", tmp_path, ("dry", "wet"), samples, (), "all of it")
+    images = LabeledImages("data", tmp_path, ("dry", "wet"), samples, (), "all of it")
     recipe = replace(named_recipe("small"), data=DataRecipe(keep_aspect=True), augment=AugmentRecipe(crop=0.5))
-    choice = choose_by_time(replace(recipe, run=RunRecipe(minutes=0.1)), images, CPU, time.monotonic(), Silent())
+    choice = choose_by_time(replace(recipe, run=RunRecipe(minutes=0.1)), images, CPU, time.monotonic(), NullReporter())
     assert choice.step > 0
     _, task = fresh(choice.recipe, images, CPU)
     assert task.preprocessing.keep_aspect

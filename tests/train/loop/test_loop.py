@@ -12,15 +12,15 @@ from torch import nn
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import AugmentRecipe, DataRecipe, ScheduleRecipe
-from megavit.distributed.context import Alone
+from megavit.distributed.context import SingleProcessContext
 from megavit.errors import Interrupted, TrainingError
 from megavit.predict.forward import logits_of
 from megavit.train.checkpoint.checkpoint import load_checkpoint
-from megavit.train.clock import ByClock, ByEpochs, TimePlan
-from megavit.train.loop.logit_monitor import Largest
-from megavit.train.loop.loop import MOST_SKIPPED_IN_A_ROW, Task, backward, fit, lighten, mix, train_step
+from megavit.train.clock import EpochBudget, TimeBudget, TimeBudgetPlan
+from megavit.train.loop.logit_monitor import LogitMonitor
+from megavit.train.loop.loop import MOST_SKIPPED_IN_A_ROW, Task, backward, fit, mix, progressive_resize, train_step
 from megavit.train.optim.loss import BinaryCrossEntropy, CrossEntropy, SmoothL1
-from megavit.train.progress import Silent, Watch
+from megavit.train.progress import NullReporter, Reporter
 from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
 from tests.train.tiny import BATCH, CLASSES, STEPS, batch_at, fresh_state, make_task, same_weights
@@ -30,14 +30,14 @@ def validate(_model: nn.Module) -> tuple[float, float]:
     return 1.0, 0.5
 
 
-def monitor(_model: nn.Module) -> Largest:
-    return Largest(3.0, 2.0)
+def monitor(_model: nn.Module) -> LogitMonitor:
+    return LogitMonitor(3.0, 2.0)
 
 
 def run(state, task, folder, stop=None, watch=None, validate=validate, monitor=monitor):
     batches = map(batch_at, itertools.count(state.step))
     folder.mkdir(exist_ok=True)
-    pace = ByEpochs(STEPS)
+    pace = EpochBudget(STEPS)
     fit(
         state,
         task,
@@ -47,7 +47,7 @@ def run(state, task, folder, stop=None, watch=None, validate=validate, monitor=m
         monitor,
         folder,
         stop or StopRequest(),
-        watch or Silent(),
+        watch or NullReporter(),
         time.monotonic(),
     )
 
@@ -66,12 +66,12 @@ def test_a_run_does_its_steps_and_validates_each_epoch_and_quarter(tmp_path):
 
 def test_logits_that_are_no_finite_numbers_are_recorded_as_none(tmp_path):
     task, state = make_task(), fresh_state(make_task())
-    run(state, task, tmp_path, monitor=lambda _: Largest(math.nan, math.inf))
+    run(state, task, tmp_path, monitor=lambda _: LogitMonitor(math.nan, math.inf))
     assert all((epoch.attention_logit, epoch.head_logit) == (None, None) for epoch in state.history)
     load_checkpoint(tmp_path / "checkpoints", fresh_state(task))
 
 
-def test_training_lowers_the_loss_on_what_can_be_learnt():
+def test_training_lowers_the_loss_on_what_can_be_learned():
     task, state = make_task(), fresh_state(make_task())
     plain = replace(task, recipe=replace(task.recipe, augment=AugmentRecipe()))
     losses = [train_step(state, plain, *batch_at(0), rate=1.0, steps=STEPS) for _ in range(60)]
@@ -94,7 +94,7 @@ def test_random_numbers_of_others_do_not_change_a_run(tmp_path):
     task, quiet, disturbed = make_task(), fresh_state(make_task()), fresh_state(make_task())
     run(quiet, task, tmp_path / "a")
 
-    class Disturbing(Silent):
+    class Disturbing(NullReporter):
         def step(self, step: int, steps: int, loss: float) -> None:
             torch.rand(step)
 
@@ -107,7 +107,7 @@ def test_a_stop_request_is_granted_after_its_step_with_everything_saved(tmp_path
     run(whole, task, tmp_path / "whole")
     stop = StopRequest()
 
-    class StopAtFive(Silent):
+    class StopAtFive(NullReporter):
         def step(self, step: int, steps: int, loss: float) -> None:
             if step == 5:
                 stop.signal = signal.SIGTERM
@@ -185,13 +185,22 @@ def test_where_every_step_was_skipped_there_is_no_loss_to_tell(tmp_path):
 
 def test_a_run_by_the_clock_goes_down_to_rate_zero_and_validates_at_its_end(tmp_path):
     task, state = make_task(), fresh_state(make_task())
-    pace = ByClock(TimePlan(total=3.0, step=0.05, validation=0.001, final_passes=1, finish=1.0))
+    pace = TimeBudget(TimeBudgetPlan(total=3.0, step=0.05, validation=0.001, final_passes=1, finish=1.0))
     began = time.monotonic()
     fit(
-        state, task, pace, map(batch_at, itertools.count()), validate, monitor, tmp_path, StopRequest(), Silent(), began
+        state,
+        task,
+        pace,
+        map(batch_at, itertools.count()),
+        validate,
+        monitor,
+        tmp_path,
+        StopRequest(),
+        NullReporter(),
+        began,
     )
     assert state.progress == 1 and state.history[-1].step == state.step
-    assert 0 < state.history[-1].learning_rate < 0.2 * task.recipe.optimiser.learning_rate
+    assert 0 < state.history[-1].learning_rate < 0.2 * task.recipe.optimizer.learning_rate
     assert state.seconds == pytest.approx(time.monotonic() - began, abs=1)
 
 
@@ -202,13 +211,13 @@ def test_a_run_by_the_clock_goes_down_to_rate_zero_and_validates_at_its_end(tmp_
         (SmoothL1(100.0, 5.0), torch.linspace(90, 110, 8)),
     ],
 )
-def test_labels_and_scores_are_learnt_and_can_be_mixed(loss, targets):
+def test_labels_and_scores_are_learned_and_can_be_mixed(loss, targets):
     task, state = make_task(), fresh_state(make_task())
     images, _ = batch_at(0)
     outputs = 1 if targets.is_floating_point() else 3
     if outputs == 1:
         state.model.mlp_head = nn.Linear(state.model.config.dim, 1)
-        state = type(state).fresh(state.model, task.recipe.optimiser)
+        state = type(state).fresh(state.model, task.recipe.optimizer)
     task = replace(task, loss=loss, num_classes=outputs)
     mixed, soft = mix(images.float(), targets, outputs, AugmentRecipe(mixup=1.0))
     assert mixed.shape == images.shape and soft.shape == (8, outputs) and not torch.equal(mixed, images.float())
@@ -242,36 +251,36 @@ def test_a_run_on_images_of_different_sizes_stops_and_goes_on_to_the_bit(tmp_pat
     task, whole, stopped = task_of_shapes(), fresh_state(make_task()), fresh_state(make_task())
     stop = StopRequest()
 
-    class StopAtFour(Silent):
+    class StopAtFour(NullReporter):
         def step(self, step: int, steps: int, loss: float) -> None:
             assert math.isfinite(loss)
             stop.signal = signal.SIGTERM if step == 4 else 0
 
-    def go(state: TrainState, folder: Path, stop: StopRequest, watch: Watch) -> None:
+    def go(state: TrainState, folder: Path, stop: StopRequest, watch: Reporter) -> None:
         folder.mkdir(exist_ok=True)
         batches = map(shapes_at, itertools.count(state.step))
-        fit(state, task, ByEpochs(STEPS), batches, validate, monitor, folder, stop, watch, time.monotonic())
+        fit(state, task, EpochBudget(STEPS), batches, validate, monitor, folder, stop, watch, time.monotonic())
 
-    go(whole, tmp_path / "whole", StopRequest(), Silent())
+    go(whole, tmp_path / "whole", StopRequest(), NullReporter())
     with pytest.raises(Interrupted):
         go(stopped, tmp_path / "stopped", stop, StopAtFour())
     resumed = fresh_state(task)
     load_checkpoint(tmp_path / "stopped" / "checkpoints", resumed)
     assert resumed.step == 4
-    go(resumed, tmp_path / "stopped", StopRequest(), Silent())
+    go(resumed, tmp_path / "stopped", StopRequest(), NullReporter())
     assert same_weights(resumed.model, whole.model) and same_weights(resumed.average, whole.average)
 
 
 def test_early_steps_are_on_smaller_images_each_of_its_own_shape():
     task, state = task_of_shapes(), fresh_state(make_task())
     images = [torch.zeros(1, 8, 16), torch.zeros(1, 4, 2)]
-    smaller = lighten(images, state, task.recipe.schedule)
+    smaller = progressive_resize(images, state, task.recipe.schedule)
     assert [tuple(image.shape[1:]) for image in smaller] == [(4, 8), (2, 2)]
     state.progress = 0.9
-    assert lighten(images, state, task.recipe.schedule) is images
+    assert progressive_resize(images, state, task.recipe.schedule) is images
 
 
-def test_what_shows_only_in_the_shape_is_learnt():
+def test_what_shows_only_in_the_shape_is_learned():
     task = task_of_shapes()
     plain = replace(task, recipe=replace(task.recipe, augment=AugmentRecipe(), schedule=ScheduleRecipe()))
     state = fresh_state(plain)
@@ -293,14 +302,14 @@ def test_a_step_in_parts_has_the_gradient_of_the_whole(loss, parts):
         task = replace(make_task(), loss=loss)
         task = replace(task, recipe=replace(task.recipe, run=replace(task.recipe.run, gradient_accumulation=count)))
         model = fresh_state(task).model.eval()  # nothing random
-        value = backward(model, images, targets, task, Alone())
+        value = backward(model, images, targets, task, SingleProcessContext())
         found.append((value, [weight.grad for weight in model.parameters()]))
     (whole, expected), (divided, gradients) = found
     assert divided == pytest.approx(whole, rel=1e-6)
     torch.testing.assert_close(gradients, expected)
 
 
-def test_images_of_different_sizes_are_learnt_in_parts_too():
+def test_images_of_different_sizes_are_learned_in_parts_too():
     task, state = task_of_shapes(), fresh_state(make_task())
     task = replace(task, recipe=replace(task.recipe, run=replace(task.recipe.run, gradient_accumulation=3)))
     assert math.isfinite(train_step(state, task, *shapes_at(0), rate=1e-3, steps=STEPS)) and state.step == 1

@@ -15,12 +15,12 @@ from megavit.data.loader.sampler import BatchOrder
 from megavit.errors import Diverged, TrainingError
 from megavit.evaluate.metrics.classification import Metrics
 from megavit.train.checkpoint.checkpoint import checkpoints, lasting, save_checkpoint, step_of
-from megavit.train.clock import ByEpochs, Stride
+from megavit.train.clock import EpochBudget, StepProgress
 from megavit.train.loop import loop
 from megavit.train.loop.loop import MOST_SKIPPED_IN_A_ROW, Task, train_step
 from megavit.train.loop.recovery import MOST_ROLLBACKS
 from megavit.train.optim.loss import CrossEntropy
-from megavit.train.progress import Silent
+from megavit.train.progress import NullReporter
 from megavit.train.run import train
 from megavit.train.state import TrainState
 from tests.train.spiking import (
@@ -33,7 +33,7 @@ from tests.train.spiking import (
     MARGIN,
     PATIENCE,
     STEPS,
-    Pictures,
+    ImageDataset,
     fresh,
     go,
     shorten,
@@ -133,14 +133,14 @@ def test_a_run_that_is_no_number_before_there_is_a_checkpoint_ends_with_advice(t
     assert not isinstance(ending.value, Diverged)
 
 
-class Clock(ByEpochs):
+class Clock(EpochBudget):
     """So many steps, and the seconds that were gone before each."""
 
     def __init__(self) -> None:
         super().__init__(STEPS)
         self.used: list[float] = []
 
-    def stride(self, step: int, progress: float, used: float) -> Stride:
+    def stride(self, step: int, progress: float, used: float) -> StepProgress:
         self.used.append(used)
         return super().stride(step, progress, used)
 
@@ -153,7 +153,7 @@ def test_the_time_of_the_abandoned_steps_is_not_given_back(tmp_path):
 
 
 def test_a_wild_gradient_is_left_out_as_if_the_step_had_not_been():
-    task, state, feed = task_of(), fresh(), Pictures()
+    task, state, feed = task_of(), fresh(), ImageDataset()
     order = list(BatchOrder(COUNT, BATCH, 0, start=0, steps=42))
 
     def step(number: int, task: Task) -> float:
@@ -183,8 +183,8 @@ def test_of_the_checkpoints_to_go_back_to_as_many_are_kept_as_may_be_needed(tmp_
     assert [step_of(one) for one in lasting(tmp_path, 119)] == [100]
 
 
-def test_a_run_whose_learning_rate_jumps_once_goes_back_and_ends_with_a_model_that_has_learnt(tmp_path, monkeypatch):
-    class Told(Silent):
+def test_a_run_whose_learning_rate_jumps_once_goes_back_and_ends_with_a_model_that_has_learned(tmp_path, monkeypatch):
+    class Told(NullReporter):
         lines: ClassVar[list[str]] = []
 
         def say(self, text: str) -> None:

@@ -73,10 +73,10 @@ def test_only_the_additions_and_the_head_learn():
     free = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert {name for name in free if not name.endswith((".up", ".down"))} == {"mlp_head.weight", "mlp_head.bias"}
     assert len(free) == 2 + 2 * 4 * 2  # both factors of four matrices in two layers
-    optimiser = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), lr=0.1)
+    optimizer = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), lr=0.1)
     for _ in range(2):  # the first step moves `up` alone
         model(images()).square().sum().backward()
-        optimiser.step()
+        optimizer.step()
     changed = {name for name, tensor in merge_lora(model).named_parameters() if not torch.equal(tensor, before[name])}
     matrices = ("to_qkv.weight", "attention.out.weight", "mlp.into.weight", "mlp.out.weight")
     assert changed == {name for name in before if name.endswith(matrices)} | {"mlp_head.weight", "mlp_head.bias"}

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from megavit.config.recipe import OptimiserRecipe
-from megavit.train.optim.lora import RATES, optimiser_of, set_free
+from megavit.config.recipe import OptimizerRecipe
+from megavit.train.optim.lora import RATES, optimizer_of, set_free
 from tests.weights.bundles import make_model
 
 
@@ -29,7 +29,7 @@ def test_all_frees_everything_even_what_was_frozen():
 
 
 def test_a_rungs_rate_follows_the_recipes_and_low_rank_additions_learn_alike_in_every_layer():
-    recipe = OptimiserRecipe(learning_rate=2e-3, layer_decay=0.5)
-    assert optimiser_of(recipe, "all") == replace(recipe, learning_rate=2e-3 * RATES["all"])
-    lora = optimiser_of(recipe, "lora")
+    recipe = OptimizerRecipe(learning_rate=2e-3, layer_decay=0.5)
+    assert optimizer_of(recipe, "all") == replace(recipe, learning_rate=2e-3 * RATES["all"])
+    lora = optimizer_of(recipe, "lora")
     assert lora.learning_rate == 2e-3 * RATES["lora"] and lora.layer_decay == 1

@@ -7,19 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megavit.config.recipe import ScheduleRecipe
-from megavit.train.optim.optimizer import learning_rate, make_optimisers, update_average
+from megavit.train.optim.optimizer import learning_rate, make_optimizers, update_ema
 from tests.train.tiny import fresh_state, make_task
 
 
 def groups_of(**changes) -> list[tuple[str, dict]]:
-    """Each group of the optimisers of a tiny model, with its optimiser's name and its parameters' names."""
+    """Each group of the optimizers of a tiny model, with its optimizer's name and its parameters' names."""
     state = fresh_state(make_task())
     names = {id(parameter): name for name, parameter in state.model.named_parameters()}
-    optimisers = make_optimisers(state.model, replace(make_task().recipe.optimiser, **changes))
+    optimizers = make_optimizers(state.model, replace(make_task().recipe.optimizer, **changes))
     return [
-        (type(optimiser).__name__, group | {"params": [names[id(p)] for p in group["params"]]})
-        for optimiser in optimisers
-        for group in optimiser.param_groups
+        (type(optimizer).__name__, group | {"params": [names[id(p)] for p in group["params"]]})
+        for optimizer in optimizers
+        for group in optimizer.param_groups
     ]
 
 
@@ -85,7 +85,7 @@ def test_the_average_is_over_its_length_and_forgets_its_first_steps_sooner():
     for length, step, expected in ((100, 1, 10 / 11), (100, 10_000, 0.01), (0, 10_000, 1.0)):
         torch.nn.init.zeros_(average.weight)
         torch.nn.init.ones_(model.weight)
-        update_average(average, model, length, step)
+        update_ema(average, model, length, step)
         assert average.weight.item() == pytest.approx(expected)
 
 
@@ -107,11 +107,11 @@ def test_each_layer_has_its_share_of_the_rate_of_the_one_above(kind, decay):
     assert peaks[1]["norm.weight"] * decay == pytest.approx(peaks[1][last])
 
 
-def test_what_needs_no_gradient_has_no_optimiser():
+def test_what_needs_no_gradient_has_no_optimizer():
     model = fresh_state(make_task()).model
     model.requires_grad_(False)
     model.mlp_head.requires_grad_(True)
     for kind in ("muon", "adamw"):
-        optimisers = make_optimisers(model, replace(make_task().recipe.optimiser, kind=kind))
-        found = [p for one in optimisers for group in one.param_groups for p in group["params"]]
+        optimizers = make_optimizers(model, replace(make_task().recipe.optimizer, kind=kind))
+        found = [p for one in optimizers for group in one.param_groups for p in group["params"]]
         assert {id(p) for p in found} == {id(p) for p in model.mlp_head.parameters()}

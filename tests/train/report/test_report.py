@@ -12,13 +12,13 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from megavit.config.target import Target
-from megavit.engine.engine import Seen
+from megavit.engine.engine import ModelOutput
 from megavit.errors import OutputError
 from megavit.evaluate.metrics.classification import Metrics, measure
 from megavit.evaluate.metrics.multilabel import measure_labels
 from megavit.evaluate.metrics.regression import ScoreMetrics, measure_scores
 from megavit.evaluate.uncertainty.uncertainty import fit_trust, measure_trust
-from megavit.predict.postprocess.postprocess import Trusted
+from megavit.predict.postprocess.postprocess import Calibrator
 from megavit.train.history import EpochRecord
 from megavit.train.report import figures
 from megavit.train.report.figures import DARK, LIGHT, Example
@@ -89,16 +89,16 @@ def trust(classes, images=80):
     labels = torch.randint(len(classes), (images,), generator=generator)
     logits = torch.randn(images, len(classes), generator=generator)
     logits[torch.arange(images), labels] += 2
-    seen = Seen(logits, 5 * logits)
+    seen = ModelOutput(logits, 5 * logits)
     fitted, tensors = fit_trust(seen, labels, Target(), (logits, labels))
-    return fitted, measure_trust(Trusted(fitted, tensors, Target(), len(classes)), seen, labels)
+    return fitted, measure_trust(Calibrator(fitted, tensors, Target(), len(classes)), seen, labels)
 
 
 def report(classes=DIGITS, **changes):
     test = metrics(classes)
     fitted, trusted = trust(classes)
     pixels, _ = load_digits(return_X_y=True)
-    grey = (pixels[:3].reshape(-1, 8, 8) * 255 / 16).round().astype(np.uint8)
+    gray = (pixels[:3].reshape(-1, 8, 8) * 255 / 16).round().astype(np.uint8)
     whole = Report(
         title="Digits",
         created="2026-11-22T17:20:00+00:00",
@@ -119,9 +119,9 @@ def report(classes=DIGITS, **changes):
         fitted=fitted,
         trust=trusted,
         examples=[
-            example(image=grey[0], name="a.png", truth=classes[0], top=[(classes[0], 0.9), (classes[1], 0.1)]),
-            example(image=grey[1], name="b.png", truth=classes[1], top=[(classes[0], 0.6), (classes[1], 0.4)]),
-            example(image=grey[2], name="c.png", truth=classes[1], top=[(classes[0], 0.8), (classes[1], 0.2)]),
+            example(image=gray[0], name="a.png", truth=classes[0], top=[(classes[0], 0.9), (classes[1], 0.1)]),
+            example(image=gray[1], name="b.png", truth=classes[1], top=[(classes[0], 0.6), (classes[1], 0.4)]),
+            example(image=gray[2], name="c.png", truth=classes[1], top=[(classes[0], 0.8), (classes[1], 0.2)]),
         ],
         bundle="runs/demo",
     )
@@ -386,9 +386,9 @@ def score_report(**changes):
     epochs = [replace(record, metric="R²", val_metric=-9.0 / record.epoch) for record in history(3)]
     scores = (truth.tolist(), said.tolist())
     target = Target(kind="score", mean=1.0, std=1.0)
-    seen = Seen(said[:, None], said[:, None] - 1.0)
+    seen = ModelOutput(said[:, None], said[:, None] - 1.0)
     fitted, tensors = fit_trust(seen, truth, target, (seen.pooled, truth))
-    trusted = measure_trust(Trusted(fitted, tensors, target, 0), seen, truth)
+    trusted = measure_trust(Calibrator(fitted, tensors, target, 0), seen, truth)
     changes = {"fitted": fitted, "trust": trusted} | changes
     return report(test=test, val=test, examples=[shown], data=data, history=epochs, scores=scores, **changes)
 

@@ -4,11 +4,11 @@ import pytest
 
 from megavit.config.recipe import ModelRecipe, ParallelRecipe, Recipe, RunRecipe
 from megavit.errors import ConfigError
-from megavit.runtime.process_group import Ranks
+from megavit.runtime.process_group import DistContext
 from megavit.train.setup.parallel import part_of_batch, relaid, settle_layout
 
 RECIPE = Recipe(run=RunRecipe(epochs=1, batch_size=16, gradient_accumulation=2))
-FOUR = Ranks(world=4)
+FOUR = DistContext(world=4)
 
 
 def of(**parallel: int) -> Recipe:
@@ -19,31 +19,31 @@ def test_the_number_of_processes_is_filled_in_and_what_is_left_is_copies():
     settled = settle_layout(of(shard=2), FOUR).parallel
     assert (settled.procs, settled.replicate, settled.shard, settled.tensor, settled.places) == (4, 2, 2, 1, 4)
     assert settle_layout(of(tensor=2), FOUR).parallel.places == 2
-    assert settle_layout(RECIPE, Ranks()).parallel == ParallelRecipe(procs=1)
+    assert settle_layout(RECIPE, DistContext()).parallel == ParallelRecipe(procs=1)
 
 
 @pytest.mark.parametrize(
     ("recipe", "crew", "reason"),
     [
         (of(procs=2), FOUR, "for 2 processes, and 4 were started"),
-        (of(procs=2), Ranks(), "megavit train --procs 2"),
+        (of(procs=2), DistContext(), "megavit train --procs 2"),
         (of(shard=3), FOUR, "must divide the number of processes, 4"),
         (replace(RECIPE, model=ModelRecipe(init="some")), FOUR, "--tune all"),
     ],
 )
-def test_what_so_many_processes_cannot_do_is_refused(recipe, crew, reason):
+def test_what_so_many_processes_cannot_do_is_refused(recipe, dist, reason):
     with pytest.raises(ConfigError, match=reason):
-        settle_layout(recipe, crew)
+        settle_layout(recipe, dist)
 
 
 def test_other_processes_go_on_with_as_large_parts_of_a_step_as_before():
-    before = settle_layout(RECIPE, Ranks())
+    before = settle_layout(RECIPE, DistContext())
     after = relaid(before, {"shard": 2}, FOUR)
     assert (after.parallel.procs, after.parallel.shard, after.run.gradient_accumulation) == (4, 2, 1)
-    back = relaid(after, {}, Ranks())
+    back = relaid(after, {}, DistContext())
     assert back.parallel == ParallelRecipe(procs=1) and back.run.gradient_accumulation == 4
 
 
 def test_each_place_has_its_part_of_the_batch():
     assert part_of_batch(settle_layout(of(tensor=2), FOUR)).batch_size == 8
-    assert part_of_batch(settle_layout(RECIPE, Ranks())) == RECIPE.run
+    assert part_of_batch(settle_layout(RECIPE, DistContext())) == RECIPE.run

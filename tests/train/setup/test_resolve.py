@@ -6,9 +6,9 @@ import torch
 
 from megavit.config.recipe import AugmentRecipe, DataRecipe, ModelRecipe, Recipe, RunRecipe
 from megavit.config.recipes import named_recipe
-from megavit.data.dataset import LabelledImages, Sample
+from megavit.data.dataset import LabeledImages, Sample
 from megavit.errors import ConfigError
-from megavit.train.progress import Silent
+from megavit.train.progress import NullReporter
 from megavit.train.setup.resolve import (
     check_mixing,
     choose_batch,
@@ -24,11 +24,11 @@ from megavit.train.setup.resolve import (
 CPU = torch.device("cpu")
 
 
-def images(height: int, width: int, *, grey: bool = False, count: int = 40) -> LabelledImages:
+def images(height: int, width: int, *, gray: bool = False, count: int = 40) -> LabeledImages:
     samples = tuple(
-        Sample(f"{i}.png", i % 2, "train", height, width, 1 if grey else 3, f"{i:016x}") for i in range(count)
+        Sample(f"{i}.png", i % 2, "train", height, width, 1 if gray else 3, f"{i:016x}") for i in range(count)
     )
-    return LabelledImages("data", Path("data"), ("cat", "dog"), samples, (), "all of it")
+    return LabeledImages("data", Path("data"), ("cat", "dog"), samples, (), "all of it")
 
 
 @pytest.mark.parametrize(
@@ -52,16 +52,16 @@ def test_a_gpu_makes_a_larger_model(monkeypatch):
     assert resolve(Recipe(), images(300, 300), torch.device("cuda")).model.preset == "S"
 
 
-def test_one_channel_only_where_every_image_is_grey():
-    grey = images(28, 28, grey=True)
-    assert resolve(Recipe(), grey, CPU).model.channels == 1
-    one_in_colour = replace(grey, samples=(replace(grey.samples[0], channels=3), *grey.samples[1:]))
-    assert resolve(Recipe(), one_in_colour, CPU).model.channels == 3
+def test_one_channel_only_where_every_image_is_gray():
+    gray = images(28, 28, gray=True)
+    assert resolve(Recipe(), gray, CPU).model.channels == 1
+    one_in_color = replace(gray, samples=(replace(gray.samples[0], channels=3), *gray.samples[1:]))
+    assert resolve(Recipe(), one_in_color, CPU).model.channels == 3
 
 
 def test_what_the_user_chose_stays():
     mine = Recipe(model=ModelRecipe(preset="Ti", image_size=32, patch_size=8, channels=3), run=RunRecipe(batch_size=16))
-    resolved = resolve(mine, images(28, 28, grey=True), CPU)
+    resolved = resolve(mine, images(28, 28, gray=True), CPU)
     assert resolved.model == mine.model and resolved.run == replace(mine.run, gradient_accumulation=1)
 
 
@@ -101,17 +101,17 @@ def test_a_batch_that_the_user_chose_is_not_changed_for_the_number_of_processes(
     assert run.batch_size == 100
 
 
-def test_small_and_grey_images_are_not_mirrored_and_photographs_are():
+def test_small_and_gray_images_are_not_mirrored_and_photographs_are():
     assert choose_recipe(images(28, 28)) == "small"
-    assert choose_recipe(images(300, 300, grey=True)) == "small"
+    assert choose_recipe(images(300, 300, gray=True)) == "small"
     assert choose_recipe(images(300, 300)) == "photos"
     assert not named_recipe("small").augment.flip and named_recipe("photos").augment.flip
 
 
 def test_the_model_and_its_input_agree():
-    grey = images(28, 28, grey=True)
-    config = model_config(resolve(Recipe(), grey, CPU), 2)
-    size = preprocessing_of(config, grey)
+    gray = images(28, 28, gray=True)
+    config = model_config(resolve(Recipe(), gray, CPU), 2)
+    size = preprocessing_of(config, gray)
     assert (config.image_hw, config.channels) == ((size.height, size.width), size.channels) == ((28, 28), 1)
     assert config.num_classes == 2 and config.design.block == "parallel"
 
@@ -122,7 +122,7 @@ def test_sizes_that_do_not_fit_are_refused_before_anything_is_trained():
         model_config(resolve(wrong, images(28, 28), CPU), 2)
 
 
-def of_channels(*channels: int) -> LabelledImages:
+def of_channels(*channels: int) -> LabeledImages:
     base = images(28, 28, count=len(channels))
     samples = tuple(replace(sample, channels=number) for sample, number in zip(base.samples, channels, strict=True))
     return replace(base, samples=samples)
@@ -146,7 +146,7 @@ def test_channels_that_the_images_cannot_have_are_refused(have, chosen):
 KEPT = Recipe(data=DataRecipe(keep_aspect=True), augment=AugmentRecipe(crop=0.5, mixup=0.2, cutmix=1.0))
 
 
-class Hearing(Silent):
+class Hearing(NullReporter):
     def __init__(self) -> None:
         self.said: list[str] = []
 

@@ -4,18 +4,18 @@ import pytest
 
 from megavit.config.recipe import AugmentRecipe, DataRecipe, Recipe
 from megavit.config.target import TargetKind
-from megavit.data.dataset import LabelledImages, Sample, TargetValue
+from megavit.data.dataset import LabeledImages, Sample, TargetValue
 from megavit.errors import ConfigError, DataError
-from megavit.train.progress import Silent
+from megavit.train.progress import NullReporter
 from megavit.train.setup.targets import UNEVEN, fit_to_target, settle_balance, target_of
 
 
-def images(kind: TargetKind, targets: list[TargetValue]) -> LabelledImages:
+def images(kind: TargetKind, targets: list[TargetValue]) -> LabeledImages:
     samples = tuple(Sample(f"{i}", target, "train", 4, 4, 1, f"{i}") for i, target in enumerate(targets))
-    return LabelledImages("x.csv", None, () if kind == "score" else ("a", "b"), samples, (), "", target=kind)
+    return LabeledImages("x.csv", None, () if kind == "score" else ("a", "b"), samples, (), "", target=kind)
 
 
-class Heard(Silent):
+class Heard(NullReporter):
     def __init__(self) -> None:
         self.said: list[str] = []
 
@@ -41,7 +41,7 @@ def test_what_is_for_classes_is_left_out_for_other_targets():
     recipe = Recipe(augment=AugmentRecipe(mixup=0.2, cutmix=1.0))
     assert fit_to_target(recipe, {}, CLASSES) == recipe
     labels, score = fit_to_target(recipe, {}, LABELS), fit_to_target(recipe, {}, SCORES)
-    assert labels.optimiser.label_smoothing == score.optimiser.label_smoothing == 0
+    assert labels.optimizer.label_smoothing == score.optimizer.label_smoothing == 0
     assert (labels.augment.mixup, labels.augment.cutmix) == (0.2, 1.0)
     assert (score.augment.mixup, score.augment.cutmix) == (0, 0)
     asked = fit_to_target(recipe, {"augment": {"mixup": 0.2}}, SCORES)
@@ -56,7 +56,7 @@ def test_a_remedy_for_classes_is_refused_for_other_targets(data, balance):
 
 def test_smoothing_asked_for_is_refused_not_dropped():
     with pytest.raises(ConfigError, match="label_smoothing is for images of one class"):
-        fit_to_target(Recipe(), {"optimiser": {"label_smoothing": 0.1}}, LABELS)
+        fit_to_target(Recipe(), {"optimizer": {"label_smoothing": 0.1}}, LABELS)
 
 
 @pytest.mark.parametrize(("large", "balance"), [(int(2 * UNEVEN), "none"), (int(2 * UNEVEN) + 1, "logits")])
@@ -70,5 +70,5 @@ def test_uneven_classes_get_a_remedy_and_the_user_is_told(large, balance):
 
 def test_a_remedy_that_was_asked_for_stays():
     wanted = Recipe(data=DataRecipe(balance="sampler"))
-    assert settle_balance(wanted, images("classes", [*[0] * 99, 1]), Silent()) == wanted
-    assert settle_balance(Recipe(), LABELS, Silent()).data.balance == "none"
+    assert settle_balance(wanted, images("classes", [*[0] * 99, 1]), NullReporter()) == wanted
+    assert settle_balance(Recipe(), LABELS, NullReporter()).data.balance == "none"

@@ -70,13 +70,13 @@ def test_at_another_size_the_model_answers_as_the_source_does_for_images_of_that
     assert all("positions resampled from 2 × 2 to" in one for one in told)
 
 
-def test_a_model_of_grey_images_answers_as_the_source_does_for_three_equal_channels():
+def test_a_model_of_gray_images_answers_as_the_source_does_for_three_equal_channels():
     model = make_model(design=Design(patch_overlap=1)).eval()
     new = of_size(model, channels=1)
     (told,) = init_weights(new, source_of(model), head=True)
     assert "added up over its 3 channels" in told
-    grey = random(2, 1, 8, 8)
-    torch.testing.assert_close(new(grey), model(grey.expand(-1, 3, -1, -1)))
+    gray = random(2, 1, 8, 8)
+    torch.testing.assert_close(new(gray), model(gray.expand(-1, 3, -1, -1)))
 
 
 @pytest.mark.parametrize(("have", "want"), [(1, 3), (3, 4), (5, 3)])

@@ -46,7 +46,7 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "SwiGLU": {"design": replace(PLAIN_VIT, mlp="swiglu")},
     "GELU by tanh": {"design": replace(PLAIN_VIT, mlp="gelu_tanh")},
     "no head": {"num_classes": 0},
-    "grey": {"channels": 1},
+    "gray": {"channels": 1},
 }
 
 
@@ -85,7 +85,7 @@ def test_timm_loads_it_and_answers_alike(tmp_path: Path, name: str) -> None:
     assert list(preparation["mean"]) == [0.4] * ours.config.channels
 
 
-@pytest.mark.parametrize("name", ["plain", "oblong", "GELU by tanh", "no head", "grey"])
+@pytest.mark.parametrize("name", ["plain", "oblong", "GELU by tanh", "no head", "gray"])
 @torch.no_grad()
 def test_transformers_loads_it_and_answers_alike(tmp_path: Path, name: str) -> None:
     ours = source(**DESIGNS[name])

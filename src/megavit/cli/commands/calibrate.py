@@ -24,7 +24,7 @@ def calibrate(
 
     megavit train does this by itself; it is for a bundle that was converted, or
     one whose images have changed. Of DATA, images that the model has not
-    learnt from are fitted on, and others of them measured.
+    learned from are fitted on, and others of them measured.
     """
     from megavit.cli.console import counting, print_json, results
     from megavit.cli.render.metrics import show_trust

@@ -10,7 +10,7 @@ from megavit.errors import ConfigError
 if TYPE_CHECKING:
     from megavit.check.label_issues import Answers
     from megavit.cli.render.training import TerminalWatch
-    from megavit.data.dataset import LabelledImages
+    from megavit.data.dataset import LabeledImages
     from megavit.predict.predictor import Predictor
 
 MINUTES = 3.0
@@ -37,7 +37,7 @@ def check(
 
     Files that cannot be read, copies and near copies (the same picture in
     train and test is the most serious), wrong labels, empty pictures, classes
-    with few images, and more. Labels are judged by models that learnt from
+    with few images, and more. Labels are judged by models that learned from
     the other images. The exit code is 1 where something is serious.
 
     For example: megavit check photos --out checked
@@ -84,7 +84,7 @@ def check(
     return 1 if checked.serious else 0
 
 
-def not_judged(images: "LabelledImages") -> str:
+def not_judged(images: "LabeledImages") -> str:
     """Why the labels cannot be judged; "" where they can."""
     from megavit.check.probe import LEAST
 
@@ -97,9 +97,9 @@ def not_judged(images: "LabelledImages") -> str:
 
 
 def answers_for(
-    images: "LabelledImages", predictor: "Predictor | None", minutes: float, device: str, watch: "TerminalWatch"
+    images: "LabeledImages", predictor: "Predictor | None", minutes: float, device: str, watch: "TerminalWatch"
 ) -> "Answers":
-    """Predictions for the images by models that have not learnt from them: on a bundle's features, or trained here."""
+    """Predictions for the images by models that have not learned from them: on a bundle's features, or trained here."""
     if predictor is None:
         from megavit.train.cross_val_predict import out_of_fold
 

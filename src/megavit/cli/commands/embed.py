@@ -27,7 +27,7 @@ def embed(
     ] = None,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[
-        str, Parameter(help="float32, bfloat16 (faster, 3 digits), or int8 after quantise.")
+        str, Parameter(help="float32, bfloat16 (faster, 3 digits), or int8 after quantize.")
     ] = "float32",
     batch_size: Annotated[int, Parameter(help="Images at a time.")] = 32,
     verify: Annotated[bool, Parameter(help="First check the bundle's golden answers.", negative="")] = False,

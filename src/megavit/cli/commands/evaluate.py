@@ -30,7 +30,7 @@ def evaluate(
     report: Annotated[Path | None, Parameter(help="New .html file with all figures and the worst mistakes.")] = None,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[
-        str, Parameter(help="float32, bfloat16 (faster, 3 digits), or int8 after quantise.")
+        str, Parameter(help="float32, bfloat16 (faster, 3 digits), or int8 after quantize.")
     ] = "float32",
     batch_size: Annotated[int, Parameter(help="Images at a time.")] = 64,
     keep_aspect: Annotated[
@@ -39,7 +39,7 @@ def evaluate(
     verify: Annotated[bool, Parameter(help="First check the bundle's golden answers.", negative="")] = False,
     json: Annotated[bool, Parameter(help="Print the result as JSON.", negative="")] = False,
 ) -> None:
-    """Measure a bundle on labelled images, each figure with its 95% interval.
+    """Measure a bundle on labeled images, each figure with its 95% interval.
 
     Of data with splits the test images are taken. Images that the model was
     trained on, or chosen by, are known by their content and left out, and
@@ -98,9 +98,9 @@ def evaluate(
     else:
         show_notes(images.notes)
         show_skipped(images.skipped_by_reason())
-        if choice.learnt:
+        if choice.learned:
             which = "the model was" if other is None else "one of the models was"
-            notes.print(f"{choice.learnt:,} images left out: {which} trained or chosen by them", style="yellow")
+            notes.print(f"{choice.learned:,} images left out: {which} trained or chosen by them", style="yellow")
         show_metrics(found.metrics)
         show_trust(found.trust)
         if found.comparison is not None:

@@ -21,7 +21,7 @@ def export(
         str, Parameter(help="pixels (any size, prepared by the model itself), or images prepared before.")
     ] = "pixels",
     data: Annotated[
-        str | None, Parameter(help="Labelled images to prove it on; by default the bundle's own test images.")
+        str | None, Parameter(help="Labeled images to prove it on; by default the bundle's own test images.")
     ] = None,
     most: Annotated[float, Parameter(help="Points of accuracy that int8 may cost at most.")] = 0.5,
     runtime: Annotated[
@@ -33,7 +33,7 @@ def export(
 
     The file is run on real images in the runtime it was made for, and its
     answers are compared with PyTorch's. Where they differ by more than
-    rounding, nothing is written, and the exit code is 1. Resizing, normalising,
+    rounding, nothing is written, and the exit code is 1. Resizing, normalizing,
     labels, calibration and thresholds are inside; predict.py beside it shows
     how to use it without megavit.
     """

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from megavit.config.recipe import OptimiserKind
+from megavit.config.recipe import OptimizerKind
 from megavit.plan.parallel_layout import Precision
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def plan(
     patch_size: Annotated[int | None, Parameter(help="Pixels a side. Default: the preset's.")] = None,
     num_classes: Annotated[int, Parameter(help="Outputs of the model.")] = 1000,
     precision: Annotated[Precision, Parameter(help="Of the products of matrices: float32 or bfloat16.")] = "bfloat16",
-    optimiser: Annotated[OptimiserKind, Parameter(help="muon or adamw.")] = "muon",
+    optimizer: Annotated[OptimizerKind, Parameter(help="muon or adamw.")] = "muon",
     memory: Annotated[float | None, Parameter(help="GiB of a GPU, for one that is not in the table.")] = None,
     tflops: Annotated[float | None, Parameter(help="Dense bfloat16 TFLOP/s of a GPU.")] = None,
     bandwidth: Annotated[float | None, Parameter(help="GB/s of a GPU's memory.")] = None,
@@ -42,7 +42,7 @@ def plan(
     By formula, for every grid of data, sharding and tensor parallelism; the
     fastest that fits comes first. Answers 1 where none fits.
 
-    For example: megavit plan 22B --gpus 1024 --batch 65536 --optimiser adamw
+    For example: megavit plan 22B --gpus 1024 --batch 65536 --optimizer adamw
     """
     from megavit.cli.console import print_json
     from megavit.config.presets import preset
@@ -54,7 +54,7 @@ def plan(
     device = changed(
         gpu_of(gpu), memory=memory, tflops=tflops, bandwidth=bandwidth, node=node_size, link=link, network=network
     )
-    training = Training(batch=batch, precision=precision, optimiser=optimiser, processor=device.processor)
+    training = Training(batch=batch, precision=precision, optimizer=optimizer, processor=device.processor)
     made = make_plan(config, training, device, gpus)
     traced = traced_of(made) if check and made.fitting else None
     if json:
@@ -173,7 +173,7 @@ def _show_best(made: "Plan") -> None:
     seconds = best.duration
     results.print(
         f"\nof {seconds.step:,.3g} s: computing {seconds.compute:,.3g}, waiting for others {seconds.waiting:,.3g}, "
-        f"the optimiser {seconds.optimiser:,.3g}"
+        f"the optimizer {seconds.optimizer:,.3g}"
     )
     for name, factor in made.padded(best).items():
         results.print(f"padding: {name} takes {factor:,.1f} times its size on {best.layout.shard:,} ranks")

@@ -1,4 +1,4 @@
-"""`megavit quantise`."""
+"""`megavit quantize`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,11 +6,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 
-def quantise(
+def quantize(
     bundle: Annotated[Path, Parameter(help="Folder that megavit train wrote, or hf-hub:USER/NAME.")],
-    data: Annotated[
-        str, Parameter(help="Labelled images: a folder of class folders, a table, shards, or demo:digits.")
-    ],
+    data: Annotated[str, Parameter(help="Labeled images: a folder of class folders, a table, shards, or demo:digits.")],
     /,
     *,
     out: Annotated[Path, Parameter(help="New folder, for the bundle that may multiply 8-bit integers.")],
@@ -19,7 +17,7 @@ def quantise(
 ) -> int:
     """Let a bundle multiply 8-bit integers on a processor, if that costs little: predict --precision int8.
 
-    The cost is measured on images of DATA that the model has not learnt from,
+    The cost is measured on images of DATA that the model has not learned from,
     against float32, image by image. Where more accuracy is lost than --most
     allows, nothing is written, and the exit code is 1.
     """
@@ -57,7 +55,7 @@ def quantise(
         f"{cost.change.value * 100:+.2f} points (95%: {low} to {high}); {cost.faster:.1f} times as fast"
     )
     if cost.faster < 1:
-        notes.print("int8 is slower than float32 on this processor: quantise for another one, or not", style="yellow")
+        notes.print("int8 is slower than float32 on this processor: quantize for another one, or not", style="yellow")
     if not kept:
         notes.print(f"more than {most:g} points are lost: nothing is written; --most allows more", style="yellow")
         return 1

@@ -26,7 +26,7 @@ def serve(
     load_timeout: Annotated[float, Parameter(help="Seconds in which a model must be loaded.")] = 300,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[
-        str, Parameter(help="float32, bfloat16 (faster, 3 digits), or int8 after quantise.")
+        str, Parameter(help="float32, bfloat16 (faster, 3 digits), or int8 after quantize.")
     ] = "float32",
     keep_aspect: Annotated[
         bool, Parameter(help="Keep images' aspect, also where training did not.", negative="")

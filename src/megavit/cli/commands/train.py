@@ -82,7 +82,7 @@ def train(
         "model": {"init": init, "preset": model, "image_size": image_size, "patch_size": patch_size},
         "tune": {"rung": tune},
         "data": {"balance": balance, "keep_aspect": keep_aspect, "on_corrupt": on_corrupt},
-        "optimiser": {"learning_rate": learning_rate},
+        "optimizer": {"learning_rate": learning_rate},
         "run": {
             "minutes": minutes,
             "epochs": epochs,
@@ -129,12 +129,12 @@ def train(
     from megavit.cli.render.metrics import show_trained
     from megavit.cli.render.training import TerminalWatch
     from megavit.runtime.process_group import ranks
-    from megavit.train.progress import Silent
+    from megavit.train.progress import NullReporter
     from megavit.train.run import resume as go_on
     from megavit.train.run import train as start
 
     leads = ranks().leads
-    with telling_once(), TerminalWatch() if leads else nullcontext(Silent()) as watch:
+    with telling_once(), TerminalWatch() if leads else nullcontext(NullReporter()) as watch:
         if resume is not None:
             trained = go_on(resume, watch=watch, began=began(), parallel=layout, source=data)
         else:

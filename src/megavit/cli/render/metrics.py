@@ -11,7 +11,7 @@ from megavit.evaluate.metrics.regression import ScoreMetrics
 from megavit.evaluate.report.text import about_groups, figure, figure_with_interval, name
 from megavit.evaluate.robustness.robustness import Robustness
 from megavit.evaluate.subgroups import Groups
-from megavit.evaluate.uncertainty.uncertainty import TrustMetrics
+from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics
 from megavit.train.report.finalize import Trained
 
 MOST_CLASSES_SHOWN = 30
@@ -113,7 +113,7 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}"
 
 
-def show_trust(found: TrustMetrics) -> None:
+def show_trust(found: UncertaintyMetrics) -> None:
     rows = []
     if found.before and found.after:
         rows.append(["probabilities are off by", share(found.after.error)])
@@ -130,7 +130,7 @@ def show_trust(found: TrustMetrics) -> None:
         print_table("", columns, sizes)
 
 
-def show_calibration(found: TrustMetrics) -> None:
+def show_calibration(found: UncertaintyMetrics) -> None:
     """In a line."""
     if found.after:
         results.print(f"its probabilities are off by {found.after.error.value:.1%} on average")

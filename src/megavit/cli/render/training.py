@@ -10,7 +10,7 @@ from rich.progress import TaskID
 from megavit.cli.console import notes, progress_bar, show_notes, show_skipped
 from megavit.config.names import shortened
 from megavit.config.recipe import Recipe
-from megavit.data.dataset import LabelledImages
+from megavit.data.dataset import LabeledImages
 from megavit.train.history import EpochRecord
 
 # Between two lines about epochs, so that quick ones do not flood.
@@ -48,7 +48,7 @@ class TerminalWatch:
             self._tasks[what] = self._bar.add_task(what, total=total)
         self._bar.update(self._tasks[what], completed=done, total=total, visible=done < total)
 
-    def data(self, images: LabelledImages) -> None:
+    def data(self, images: LabeledImages) -> None:
         counts = images.sizes()
         with UNHEARD:
             notes.print(
@@ -87,7 +87,7 @@ class TerminalWatch:
             )
 
 
-def _described(images: LabelledImages) -> str:
+def _described(images: LabeledImages) -> str:
     match images.target:
         case "classes":
             return f"of {len(images.classes)} classes"

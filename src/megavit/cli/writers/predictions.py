@@ -50,7 +50,7 @@ class AnswerWriter:
             self._table = CsvWriter(self._file)
             try:
                 with writing("the answers", self.output):
-                    self._table.writerow(["path", *self._columns(), "unlike_training", "error"])
+                    self._table.writerow(["path", *self._columns(), "out_of_distribution", "error"])
             except OutputError:
                 with contextlib.suppress(OSError):
                     self._stack.close()
@@ -91,7 +91,7 @@ class AnswerWriter:
         told = answer.prediction
         cells = self._cells(told) if told else []
         cells += [""] * (len(self._columns()) - len(cells))
-        unlike = "" if told is None or told.unlike_training is None else str(told.unlike_training).lower()
+        unlike = "" if told is None or told.out_of_distribution is None else str(told.out_of_distribution).lower()
         return [answer.name, *cells, unlike, answer.error or ""]
 
     def _cells(self, prediction: Prediction) -> list[str]:
@@ -110,7 +110,7 @@ class AnswerWriter:
         elif answer.prediction is None:
             results.print(f"{name}  cannot be read: {printable(answer.error or '')}", style="yellow")
         else:
-            unlike = answer.prediction.unlike_training
+            unlike = answer.prediction.out_of_distribution
             told = _told(answer.prediction, self.target) + ("  (unlike the training images)" if unlike else "")
             results.print(f"{name}  {told}", style="yellow" if unlike else None)
 

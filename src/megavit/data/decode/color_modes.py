@@ -1,19 +1,19 @@
-"""One rule for each kind of Pillow picture: what its pixels are as 8-bit grey or RGB."""
+"""One rule for each kind of Pillow picture: what its pixels are as 8-bit gray or RGB."""
 
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from megavit.errors import ImageError
 
-_GREY = ("1", "L", "LA", "La")
+_GRAY = ("1", "L", "LA", "La")
 _BITS, _PHOTOMETRIC = 258, 262  # tags of TIFF 6.0, section 8
 
 
 def to_array(image: Image.Image) -> np.ndarray:
-    """The pixels of a loaded picture, uint8 (H, W) where it is stored as grey, else (H, W, 3).
+    """The pixels of a loaded picture, uint8 (H, W) where it is stored as gray, else (H, W, 3).
 
-    Transparency, whether an alpha channel, a palette's or one transparent colour, is put on white.
-    Pictures of 16 bits are rescaled, so that 65,535 becomes 255; floats must lie in [0, 1]. Colour profiles
+    Transparency, whether an alpha channel, a palette's or one transparent color, is put on white.
+    Pictures of 16 bits are rescaled, so that 65,535 becomes 255; floats must lie in [0, 1]. Color profiles
     are not applied.
 
     Raises:
@@ -23,7 +23,7 @@ def to_array(image: Image.Image) -> np.ndarray:
         return _from_float(image)
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _from_deep(image)
-    kind = "L" if image.mode in _GREY else "RGB"
+    kind = "L" if image.mode in _GRAY else "RGB"
     if image.has_transparency_data:
         return np.array(on_white(image, kind))
     return np.array(image if image.mode == kind else image.convert(kind))
@@ -57,8 +57,8 @@ def from_unit(values: np.ndarray) -> np.ndarray:
 
 
 def _from_float(image: Image.Image) -> np.ndarray:
-    grey = from_unit(np.asarray(image))
-    return 255 - grey if _zero_is_white(image) else grey
+    gray = from_unit(np.asarray(image))
+    return 255 - gray if _zero_is_white(image) else gray
 
 
 def _from_deep(image: Image.Image) -> np.ndarray:
@@ -72,9 +72,9 @@ def _from_deep(image: Image.Image) -> np.ndarray:
         raise ImageError(f"pixels must lie between 0 and {top}; these go from {values.min()} to {values.max()}")
     if _zero_is_white(image):
         values = top - values
-    grey = rescale(values, top)
+    gray = rescale(values, top)
     clear = image.info.get("transparency")
-    return grey if clear is None else np.where(values == clear, np.uint8(255), grey)
+    return gray if clear is None else np.where(values == clear, np.uint8(255), gray)
 
 
 def _zero_is_white(image: Image.Image) -> bool:

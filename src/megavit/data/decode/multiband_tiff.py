@@ -24,7 +24,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 def has_bands(data: bytes) -> bool:
-    """Whether the TIFF in `data` has two bands that are not grey with opacity, or more than four."""
+    """Whether the TIFF in `data` has two bands that are not gray with opacity, or more than four."""
     stream = io.BytesIO(data)
     head = stream.read(8)
     directory = ImageFileDirectory_v2(head if 43 not in head[2:4] else head + stream.read(8))

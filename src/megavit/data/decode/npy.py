@@ -11,7 +11,7 @@ from megavit.data.decode.limits import MAX_PIXELS, check_size
 from megavit.errors import ImageError
 
 NPY_SIGNATURE = b"\x93NUMPY"
-_COLOUR = (1, 3, 4)
+_COLOR = (1, 3, 4)
 
 
 def pixels_of(array: np.ndarray, first: bool = False) -> np.ndarray:
@@ -66,6 +66,6 @@ def _channels_last(array: np.ndarray, first: bool) -> np.ndarray:
     pixels = array[..., None] if array.ndim == 2 else np.moveaxis(array, channels, -1) if array.ndim == 3 else array
     if pixels.ndim != 3 or not 1 <= pixels.shape[-1] <= MAX_CHANNELS or not pixels.size:
         raise ImageError(f"{expected}, with pixels and 1 to {MAX_CHANNELS} channels; got {shape}")
-    if pixels.shape[-1] not in _COLOUR and shape[other] < min(shape[1], shape[channels]):
+    if pixels.shape[-1] not in _COLOR and shape[other] < min(shape[1], shape[channels]):
         raise ImageError(f"{expected}; got {shape}, whose channels seem to be at the other end")
     return pixels

@@ -14,9 +14,9 @@ from megavit.data.decode.limits import MAX_PIXELS
 def decode(source: Path | bytes, need: Need | None = None) -> torch.Tensor:
     """The picture in a file, or in the bytes of one: uint8 (C, H, W), values 0 to 255.
 
-    C is 1 where the picture is stored as grey, 3 for colour; a .npy file or a TIFF of more than four bands has
+    C is 1 where the picture is stored as gray, 3 for color; a .npy file or a TIFF of more than four bands has
     as many as it stores. It is turned upright by its EXIF orientation, and transparency is put on white, except in
-    .npy; of several frames or pages the first is taken. 16-bit grey is rescaled. Only what is whole is read: a
+    .npy; of several frames or pages the first is taken. 16-bit gray is rescaled. Only what is whole is read: a
     picture that is cut short or fails its checksums is refused.
 
     Args:

@@ -13,18 +13,18 @@ from torch.utils.data import DataLoader, Dataset
 
 from megavit.data.byte_range import AT_ONCE, is_url
 from megavit.data.dataset import Skipped
-from megavit.data.image_dataset import Images, Pictures
+from megavit.data.image_dataset import ImageDataset, Images
 from megavit.errors import DataError
 
 
-def batches_of(pictures: Pictures, order: Iterable[list[int]], workers: int) -> Iterator[Images]:
+def batches_of(pictures: ImageDataset, order: Iterable[list[int]], workers: int) -> Iterator[Images]:
     """Each batch of `order`, uint8, put together where it is decoded and sent as one tensor.
 
     In pinned memory where there is a GPU to copy it to. With 0 workers this process decodes. `order` is gone through
     once, some batches ahead.
 
     Raises:
-        DataError: as `Pictures`, or where a process died.
+        DataError: as `ImageDataset`, or where a process died.
     """
     loader = DataLoader(
         Answering(pictures),
@@ -61,7 +61,7 @@ class Answering(Dataset[tuple[Tensor | str, Skipped | None]]):
     With each picture that stands for a damaged one, which that is.
     """
 
-    def __init__(self, pictures: Pictures) -> None:
+    def __init__(self, pictures: ImageDataset) -> None:
         self.pictures = pictures
 
     def __getitem__(self, index: int) -> tuple[Tensor | str, Skipped | None]:

@@ -14,7 +14,7 @@ from megavit.data.shards.open import open_shards
 from megavit.data.shards.verify import Faults, Verify, sizes_differ, verify
 from megavit.errors import DataError
 
-UNLABELLED = "no .cls or .json says what it is"
+UNLABELED = "no .cls or .json says what it is"
 WHOLE = "; each of its images is whole"
 
 
@@ -45,7 +45,7 @@ def list_shards(
         for place, (member, where) in enumerate(ranges(folder, shard)):
             if member.target is None:
                 target = ""
-                fact = UNLABELLED
+                fact = UNLABELED
             else:
                 target = _named(member, index)
                 fact = broken.get(place) or Facts(member.height, member.width, member.channels, member.digest)

@@ -5,7 +5,7 @@ import torch
 
 from megavit.config.recipe import DataRecipe
 from megavit.data.byte_range import digest
-from megavit.data.dataset import LabelledImages, Sample
+from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.decode.color_modes import rescale
 from megavit.data.split.split import complete
 from megavit.errors import DataError
@@ -14,8 +14,8 @@ PREFIX = "demo:"
 DEMOS = ("digits",)
 
 
-def read_demo(source: str, recipe: DataRecipe) -> LabelledImages:
-    """`demo:digits`: 1,797 handwritten digits, 8 × 8, grey (UCI Optical Recognition of Handwritten Digits).
+def read_demo(source: str, recipe: DataRecipe) -> LabeledImages:
+    """`demo:digits`: 1,797 handwritten digits, 8 × 8, gray (UCI Optical Recognition of Handwritten Digits).
 
     Raises:
         DataError: for any other name.
@@ -40,4 +40,4 @@ def read_demo(source: str, recipe: DataRecipe) -> LabelledImages:
         for name, label, split, mark in zip(names, labels, splits, digests, strict=True)
     )
     memory = {name: torch.from_numpy(image)[None] for name, image in zip(names, images, strict=True)}
-    return LabelledImages(source, None, classes, samples, (), division, memory)
+    return LabeledImages(source, None, classes, samples, (), division, memory)

@@ -70,7 +70,7 @@ def find_header(table: Path, first: str, told: str | None = None) -> tuple[str, 
         if found["path"] and len(targets) > 1:
             raise DataError(
                 f"{str(table)!r} has the columns {' and '.join(targets)}: keep one of label, labels and score, which "
-                "says what is to be learnt"
+                "says what is to be learned"
             )
         if not found["path"] or not targets:
             continue

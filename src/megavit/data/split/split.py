@@ -44,8 +44,8 @@ def divide(labels: Sequence[str], digests: Sequence[str], val: float, test: floa
             for place in chosen:
                 splits[place] = split
     # A class whose files are all in other classes too may have lost every one to their val and test.
-    learnt = {label for label, split in zip(labels, splits, strict=True) if split == "train"}
-    for label in sorted(set(labels) - learnt):
+    learned = {label for label, split in zip(labels, splits, strict=True) if split == "train"}
+    for label in sorted(set(labels) - learned):
         own = {digest for digest, other in zip(digests, labels, strict=True) if other == label}
         for place in same[min(own, key=lambda digest: (len(same[digest]), _draw(seed, label, digest)))]:
             splits[place] = "train"

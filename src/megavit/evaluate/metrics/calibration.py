@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from megavit.config.target import Target, TargetKind
-from megavit.config.trust import Trust
+from megavit.config.trust import Calibration
 from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images, wilson
 from megavit.predict.postprocess.postprocess import outputs
 
@@ -38,7 +38,7 @@ def fit_calibration(
     everything.
 
     Args:
-        logits: (N, outputs) of images that the model has not learnt from.
+        logits: (N, outputs) of images that the model has not learned from.
         targets: as `megavit.data.targets.targets_of` gives them.
         kind: "classes" or "labels", which have no smoothing.
         temperature_only: leave the smoothing at 0, so that a linear head can hold the calibration.
@@ -49,7 +49,9 @@ def fit_calibration(
     wide, truth = logits[some].double(), targets[some]
 
     def loss(log_temperature: float, smoothing: float = 0.0) -> float:
-        answers = outputs(wide, Target(kind=kind), Trust(temperature=math.exp(log_temperature), smoothing=smoothing))
+        answers = outputs(
+            wide, Target(kind=kind), Calibration(temperature=math.exp(log_temperature), smoothing=smoothing)
+        )
         if kind == "classes":
             seen, sure = F.nll_loss(answers.log(), truth), answers.amax(dim=1)
         else:

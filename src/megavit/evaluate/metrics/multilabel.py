@@ -161,7 +161,7 @@ def _best_threshold(shares: "NDArray[np.float64]", truth: "NDArray[np.bool_]") -
     f1 = 2 * np.cumsum(truth[order])[ends] / (ends + 1 + cases)
     best = ends[int(f1.argmax())]
     below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
-    # Between two neighbours of the floating-point numbers the mean may be the lower one, and would give it too.
+    # Between two neighbors of the floating-point numbers the mean may be the lower one, and would give it too.
     middle = float((ranked[best] + below) / 2)
     return middle if below < middle else float(ranked[best])
 

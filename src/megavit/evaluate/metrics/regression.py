@@ -106,14 +106,14 @@ def measure_scores(
     median = float(np.median(truth)) if median is None else median
     absolute, squared = np.abs(said - truth), np.square(said - truth)
     # Around their mean, for the sum of squares loses digits of large numbers.
-    centred = truth - truth.mean()
+    centered = truth - truth.mean()
     equal, constant = bool((truth == truth[0]).all()), bool((said == said[0]).all())
     true_ranks, said_ranks = _Ranks(truth), _Ranks(said)
     images = len(truth)
 
     def statistic(drawn: "NDArray[np.float64]") -> "NDArray[np.float64]":
         mse = drawn @ squared / images
-        variance = drawn @ np.square(centred) / images - np.square(drawn @ centred / images)
+        variance = drawn @ np.square(centered) / images - np.square(drawn @ centered / images)
         r2 = np.full(len(drawn), np.nan) if equal else 1 - _ratio(mse, variance)
         spearman = np.full(len(drawn), np.nan)
         if not equal and not constant:

@@ -1,4 +1,4 @@
-"""Divisions of images for cross-validation: each image is answered for once, by what was learnt from others."""
+"""Divisions of images for cross-validation: each image is answered for once, by what was learned from others."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,9 +12,9 @@ FOLDS = 5
 
 
 class Fold(NamedTuple):
-    """Places, ascending, of the images that are learnt from, and of those that are answered for."""
+    """Places, ascending, of the images that are learned from, and of those that are answered for."""
 
-    learnt: Tensor
+    learned: Tensor
     held: Tensor
 
 
@@ -31,7 +31,7 @@ def folds(targets: Tensor, count: int = FOLDS, seed: int = 0, *, digests: Sequen
     order = torch.randperm(len(targets), generator=generator(seed))
     if targets.ndim == 1:
         order = order[targets[order].argsort(stable=True)]
-    # Neighbours in this order are alike, and go to different folds.
+    # Neighbors in this order are alike, and go to different folds.
     number = torch.empty_like(order)
     number[order] = torch.arange(len(order)) % min(count, len(order))
     if digests is not None:

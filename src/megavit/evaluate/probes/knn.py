@@ -1,4 +1,4 @@
-"""k nearest neighbours among embeddings: how far a model's features tell images apart with nothing learnt on them."""
+"""k nearest neighbors among embeddings: how far a model's features tell images apart with nothing learned on them."""
 
 from collections.abc import Callable
 
@@ -8,26 +8,26 @@ from torch import Tensor
 from megavit.evaluate.probes.cross_validation import Fold, folds
 from megavit.runtime.seeds import generator
 
-NEIGHBOURS = (1, 3, 5, 10, 20, 50)
-# A neighbour counts by its similarity: exp(cosine / this) (arXiv 1805.01978, section 3.4).
+NEIGHBORS = (1, 3, 5, 10, 20, 50)
+# A neighbor counts by its similarity: exp(cosine / this) (arXiv 1805.01978, section 3.4).
 TEMPERATURE = 0.07
 # So many images are enough to choose k by.
 SEVERAL = 2_000
 
 
-def votes(learnt: Tensor, targets: Tensor, embeddings: Tensor, k: int) -> Tensor:
-    """The mean of the `k` nearest neighbours' targets, (M, outputs).
+def votes(learned: Tensor, targets: Tensor, embeddings: Tensor, k: int) -> Tensor:
+    """The mean of the `k` nearest neighbors' targets, (M, outputs).
 
     Args:
-        learnt: (N, D) embeddings whose targets are known.
+        learned: (N, D) embeddings whose targets are known.
         targets: (N, outputs) of these, floats.
         embeddings: (M, D) to be answered for.
-        k: neighbours, by cosine; all there are, if fewer.
+        k: neighbors, by cosine; all there are, if fewer.
     """
     from sklearn.neighbors import NearestNeighbors
 
-    near = NearestNeighbors(n_neighbors=min(k, len(learnt)), metric="cosine", algorithm="brute")
-    distances, places = near.fit(learnt.numpy()).kneighbors(embeddings.numpy())
+    near = NearestNeighbors(n_neighbors=min(k, len(learned)), metric="cosine", algorithm="brute")
+    distances, places = near.fit(learned.numpy()).kneighbors(embeddings.numpy())
     weights = (-torch.from_numpy(distances).float() / TEMPERATURE).softmax(dim=1)
     return torch.einsum("mk,mko->mo", weights, targets[torch.from_numpy(places)])
 
@@ -35,7 +35,7 @@ def votes(learnt: Tensor, targets: Tensor, embeddings: Tensor, k: int) -> Tensor
 def choose_k(
     embeddings: Tensor, targets: Tensor, stratum: Tensor, metric: Callable[[Tensor, Tensor], float], seed: int = 0
 ) -> int:
-    """The number of neighbours that is best in cross-validation; the fewest of equals.
+    """The number of neighbors that is best in cross-validation; the fewest of equals.
 
     Args:
         embeddings, targets: as of `votes`.
@@ -44,13 +44,13 @@ def choose_k(
     """
     divisions = folds(stratum, seed=seed)
     if len(embeddings) > SEVERAL:
-        learnt, held = divisions[0]
+        learned, held = divisions[0]
         chosen = torch.randperm(len(held), generator=generator(seed))[:SEVERAL]
-        divisions = [Fold(learnt, held[chosen])]
+        divisions = [Fold(learned, held[chosen])]
     places = torch.cat([division.held for division in divisions])
 
     def score(k: int) -> float:
-        found = [votes(embeddings[one.learnt], targets[one.learnt], embeddings[one.held], k) for one in divisions]
+        found = [votes(embeddings[one.learned], targets[one.learned], embeddings[one.held], k) for one in divisions]
         return metric(torch.cat(found), places)
 
-    return max(NEIGHBOURS, key=score)
+    return max(NEIGHBORS, key=score)

@@ -10,7 +10,7 @@ from torch import Tensor
 from megavit.evaluate.probes.cross_validation import folds
 from megavit.runtime.seeds import generator
 
-# Of the weights for standardised embeddings, the strongest first.
+# Of the weights for standardized embeddings, the strongest first.
 PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
 # Of L-BFGS, at most, for each penalty.
 STEPS = 100
@@ -36,7 +36,7 @@ class Probe(NamedTuple):
 def fit_probe(
     embeddings: Tensor, targets: Tensor, loss: Loss, bias: Tensor, penalties: tuple[float, ...] = PENALTIES
 ) -> list[Probe]:
-    """A probe for each of `penalties`: the least `loss` plus penalty × the sum of squares of standardised weights.
+    """A probe for each of `penalties`: the least `loss` plus penalty × the sum of squares of standardized weights.
 
     By L-BFGS in float64, which for these convex losses comes near the one minimum there is; each
     begins where the one before ended.
@@ -59,22 +59,22 @@ def fit_probe(
         def value(penalty: float = penalty) -> Tensor:
             return loss(inputs @ weight.T + start, targets) + penalty * weight.square().sum()
 
-        _minimise([weight, start], value)
+        _minimize([weight, start], value)
         own = weight.detach() / std
         found.append(Probe(own.float(), (start.detach() - own @ mean).float(), penalty))
     return found
 
 
-def _minimise(parameters: list[Tensor], value: Callable[[], Tensor]) -> None:
-    optimiser = torch.optim.LBFGS(parameters, max_iter=STEPS, tolerance_change=1e-7, line_search_fn="strong_wolfe")
+def _minimize(parameters: list[Tensor], value: Callable[[], Tensor]) -> None:
+    optimizer = torch.optim.LBFGS(parameters, max_iter=STEPS, tolerance_change=1e-7, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         found = value()
         found.backward()
         return found
 
-    optimiser.step(closure)
+    optimizer.step(closure)
 
 
 def choose_probe(
@@ -91,8 +91,8 @@ def choose_probe(
     some, answers = embeddings[chosen], targets[chosen]
     divisions = folds(stratum[chosen], seed=seed)[: 1 if len(embeddings) > SEVERAL else None]
     totals = [0.0] * len(PENALTIES)
-    for learnt, held in divisions:
-        for place, probe in enumerate(fit_probe(some[learnt], answers[learnt], loss, bias)):
+    for learned, held in divisions:
+        for place, probe in enumerate(fit_probe(some[learned], answers[learned], loss, bias)):
             value = loss(probe.logits(some[held]), answers[held]).item() * len(held)
             totals[place] += value if math.isfinite(value) else math.inf
     return fit_probe(embeddings, targets, loss, bias, (PENALTIES[totals.index(min(totals))],))[0]

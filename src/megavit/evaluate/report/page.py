@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from megavit import __version__
-from megavit.data.dataset import LabelledImages, Sample
+from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import shrink, visible
-from megavit.evaluate.evaluation import Study
+from megavit.evaluate.evaluation import Evaluation
 from megavit.evaluate.metrics.classification import Metrics, worst_confusions
 from megavit.evaluate.metrics.dispatch import AnyMetrics
 from megavit.evaluate.report import text
@@ -60,7 +60,7 @@ class Confusion:
 
 
 def confusions_of(
-    metrics: AnyMetrics, answers: Tensor, images: LabelledImages, samples: Sequence[Sample]
+    metrics: AnyMetrics, answers: Tensor, images: LabeledImages, samples: Sequence[Sample]
 ) -> list[Confusion]:
     """The commonest confusions with their pictures; none for labels and scores.
 
@@ -84,7 +84,7 @@ def confusions_of(
     return found
 
 
-def write_evaluation(path: Path, found: Study, bundle: str, against: str, precision: str) -> Path:
+def write_evaluation(path: Path, found: Evaluation, bundle: str, against: str, precision: str) -> Path:
     """Write the page, which follows the reader's light or dark setting and forbids itself scripts and requests.
 
     Args:
@@ -120,18 +120,18 @@ def write_evaluation(path: Path, found: Study, bundle: str, against: str, precis
     return write_page(path, html.encode("utf-8", errors="replace"))
 
 
-def _facts(found: Study, precision: str) -> list[tuple[str, str]]:
+def _facts(found: Evaluation, precision: str) -> list[tuple[str, str]]:
     skipped = found.images.skipped_by_reason().items()
     return [
         ("Data", found.images.source),
         ("Split", found.choice.split),
-        ("Left out as learnt from", f"{found.choice.learnt:,}"),
+        ("Left out as learned from", f"{found.choice.learned:,}"),
         *((f"Skipped: {reason}", f"{count:,}") for reason, count in skipped),
         ("Precision", precision),
         ("megavit", __version__),
     ]
 
 
-def _pixels(images: LabelledImages, sample: Sample) -> "NDArray[np.uint8]":
+def _pixels(images: LabeledImages, sample: Sample) -> "NDArray[np.uint8]":
     pixels = visible(shrink(images.pixels(sample, (_SIDE, _SIDE)), _SIDE))
     return (pixels[0] if pixels.shape[0] == 1 else pixels.permute(1, 2, 0)).contiguous().numpy()

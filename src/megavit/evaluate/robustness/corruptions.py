@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from megavit.data.augment import GREY
+from megavit.data.augment import GRAY
 
 STRENGTHS = (1, 2, 3, 4, 5)
 
@@ -88,14 +88,14 @@ def contrast(image: Tensor, strength: int, _random: Generator) -> Tensor:
 
 
 def saturation(image: Tensor, strength: int, _random: Generator) -> Tensor:
-    """Colours nearer to grey; for RGB alone."""
+    """Colors nearer to gray; for RGB alone."""
     values = _unit(image)
-    grey = torch.einsum("chw,c->hw", values, torch.tensor(GREY))
-    return _whole(grey.expand_as(values).lerp(values, (0.7, 0.5, 0.3, 0.15, 0.0)[strength - 1]))
+    gray = torch.einsum("chw,c->hw", values, torch.tensor(GRAY))
+    return _whole(gray.expand_as(values).lerp(values, (0.7, 0.5, 0.3, 0.15, 0.0)[strength - 1]))
 
 
 def haze(image: Tensor, strength: int, random: Generator) -> Tensor:
-    """A veil of light grey, thicker in some places."""
+    """A veil of light gray, thicker in some places."""
     thickness = (0.2, 0.35, 0.5, 0.65, 0.8)[strength - 1]
     clouds = F.interpolate(
         torch.rand(1, 1, 4, 4, generator=random), image.shape[1:], mode="bilinear", align_corners=True
@@ -131,7 +131,7 @@ def rotation(image: Tensor, strength: int, random: Generator) -> Tensor:
 
 
 def occlusion(image: Tensor, strength: int, random: Generator) -> Tensor:
-    """A grey patch covers a part, at any place."""
+    """A gray patch covers a part, at any place."""
     share = (0.15, 0.25, 0.35, 0.45, 0.55)[strength - 1]
     height, width = (max(1, round(share * side)) for side in image.shape[1:])
     down, right = torch.rand(2, generator=random).tolist()
@@ -158,8 +158,8 @@ CORRUPTIONS: dict[str, Corruption] = {
     "occlusion": occlusion,
 }
 
-COLOUR_ONLY = ("saturation",)
-"""Those that change nothing without colours."""
+COLOR_ONLY = ("saturation",)
+"""Those that change nothing without colors."""
 
 
 def _side(image: Tensor) -> int:

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from megavit.data.dataset import LabelledImages, Sample
-from megavit.data.image_dataset import Images, Pictures
+from megavit.data.dataset import LabeledImages, Sample
+from megavit.data.image_dataset import ImageDataset, Images
 from megavit.data.loader.loader import batches_of, in_turn
 from megavit.data.scan import Progress
 from megavit.data.targets import targets_of
 from megavit.evaluate.inference import check_channels, workers_for
 from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images
 from megavit.evaluate.metrics.dispatch import NAMES, PrimaryMetric, primary_metric
-from megavit.evaluate.robustness.corruptions import COLOUR_ONLY, CORRUPTIONS, STRENGTHS
+from megavit.evaluate.robustness.corruptions import COLOR_ONLY, CORRUPTIONS, STRENGTHS
 from megavit.predict.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -68,12 +68,12 @@ class Robustness:
 
 
 def measure_robustness(
-    predictor: Predictor, images: LabelledImages, samples: Sequence[Sample], batch_size: int, progress: Progress
+    predictor: Predictor, images: LabeledImages, samples: Sequence[Sample], batch_size: int, progress: Progress
 ) -> Robustness | None:
-    """Pictures are changed at the model's size, before they are normalised, each by its own random numbers.
+    """Pictures are changed at the model's size, before they are normalized, each by its own random numbers.
 
     These follow from the image's bytes and the corruption's name, so that each run, and each model of the same size,
-    sees the same pictures. Colour alone is left out where there is none.
+    sees the same pictures. Color alone is left out where there is none.
 
     Args:
         samples: with the predictor's indices of classes; at most `MOST_IMAGES` of them are measured.
@@ -88,12 +88,12 @@ def measure_robustness(
     preprocessing = predictor.info.preprocessing
     check_channels(images, samples, preprocessing.channels)
     chosen = spread(samples, MOST_IMAGES)
-    coloured = preprocessing.channels == 3 and any(sample.channels != 1 for sample in chosen)
-    names = [name for name in CORRUPTIONS if coloured or name not in COLOUR_ONLY]
+    colored = preprocessing.channels == 3 and any(sample.channels != 1 for sample in chosen)
+    names = [name for name in CORRUPTIONS if colored or name not in COLOR_ONLY]
     conditions = [("", 0), *((name, strength) for name in names for strength in STRENGTHS)]
     found: list[list[Tensor]] = [[] for _ in conditions]
     order = in_turn(len(chosen), batch_size)
-    batches = batches_of(Pictures(images, chosen, preprocessing), order, workers_for(images, len(chosen)))
+    batches = batches_of(ImageDataset(images, chosen, preprocessing), order, workers_for(images, len(chosen)))
     total, done = len(chosen) * len(conditions), 0
     for places, batch in zip(order, batches, strict=True):
         digests = [chosen[place].digest for place in places]
@@ -104,7 +104,7 @@ def measure_robustness(
             progress(done, total)
     targets = targets_of(chosen, predictor.target, len(predictor.labels))
     metrics = [primary_metric(torch.cat(column), targets, predictor.target) for column in found]
-    return _summarised(names, metrics, len(samples))
+    return _summarized(names, metrics, len(samples))
 
 
 def spread(samples: Sequence[Sample], most: int) -> list[Sample]:
@@ -137,7 +137,7 @@ def _corrupted(batch: Images, digests: Sequence[str], conditions: Sequence[tuple
         yield changed if isinstance(batch, list) else torch.stack(changed)
 
 
-def _summarised(names: Sequence[str], metrics: Sequence[PrimaryMetric], of: int) -> Robustness | None:
+def _summarized(names: Sequence[str], metrics: Sequence[PrimaryMetric], of: int) -> Robustness | None:
     clean, *rest = metrics
     width = len(STRENGTHS)
 

@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 
 from megavit.config.target import Target
-from megavit.config.trust import Trust
-from megavit.data.dataset import LabelledImages
+from megavit.config.trust import Calibration
+from megavit.data.dataset import LabeledImages
 from megavit.data.scan import Progress
 from megavit.data.targets import targets_of
-from megavit.engine.engine import Seen
+from megavit.engine.engine import ModelOutput
 from megavit.errors import DataError
 from megavit.evaluate.inference import Choice, see
 from megavit.evaluate.metrics.bootstrap import Interval, wilson
 from megavit.evaluate.metrics.calibration import Reliability, fit_calibration, reliability
 from megavit.evaluate.metrics.dispatch import AnyMetrics, measure_target
 from megavit.evaluate.metrics.multilabel import best_thresholds
-from megavit.predict.postprocess.conformal import likelier_mass, limit
+from megavit.predict.postprocess.conformal import cumulative_mass_above, limit
 from megavit.predict.postprocess.ood import fit_likeness
 from megavit.predict.postprocess.postprocess import (
     MEANS,
@@ -26,7 +26,7 @@ from megavit.predict.postprocess.postprocess import (
     SET_LABELS,
     SET_SCORES,
     WHITENING,
-    Trusted,
+    Calibrator,
     outputs,
 )
 from megavit.predict.predictor import Predictor
@@ -56,7 +56,7 @@ class Coverage:
 
 
 @dataclass(frozen=True)
-class TrustMetrics:
+class UncertaintyMetrics:
     """How far the answers on some images can be trusted.
 
     Attributes:
@@ -77,36 +77,36 @@ class TrustMetrics:
 
 
 def fit_trust(
-    held: Seen,
+    held: ModelOutput,
     targets: Tensor,
     target: Target,
-    learnt: tuple[Tensor, Tensor] | None,
+    learned: tuple[Tensor, Tensor] | None,
     false_alarms: float = 0.01,
     *,
     temperature_only: bool = False,
-) -> tuple[Trust, dict[str, Tensor]]:
+) -> tuple[Calibration, dict[str, Tensor]]:
     """Temperature, sets or intervals, and likeness, with their tensors for the bundle.
 
     Args:
         held: what the model sees in the validation images.
         targets: of these, as `megavit.data.targets.targets_of` gives them.
         target: what the logits mean.
-        learnt: (N, D) embeddings and (N, ...) targets of training images; None leaves the likeness out.
+        learned: (N, D) embeddings and (N, ...) targets of training images; None leaves the likeness out.
         false_alarms: of images like those of training, the share to be marked as unlike them, in (0, 1).
         temperature_only: as of `fit_calibration`.
     """
-    trust = Trust(images=len(targets), false_alarms=false_alarms)
+    trust = Calibration(images=len(targets), false_alarms=false_alarms)
     tensors: dict[str, Tensor] = {}
     if target.kind != "score":
         temperature, smoothing = fit_calibration(held.logits, targets, target.kind, temperature_only=temperature_only)
         trust = replace(trust, temperature=temperature, smoothing=smoothing)
     answers = outputs(held.logits, target, trust)
     if target.kind == "classes":
-        tensors |= {SET_SCORES: likelier_mass(answers).gather(1, targets[:, None])[:, 0], SET_LABELS: targets}
+        tensors |= {SET_SCORES: cumulative_mass_above(answers).gather(1, targets[:, None])[:, 0], SET_LABELS: targets}
     elif target.kind == "score":
         tensors[RESIDUALS] = (answers - targets).abs()
-    if learnt is not None:
-        embeddings, groups = learnt
+    if learned is not None:
+        embeddings, groups = learned
         # Labels and scores make no groups.
         likeness = fit_likeness(embeddings, groups if target.kind == "classes" else torch.zeros(len(groups)))
         tensors |= {MEANS: likeness.means, WHITENING: likeness.whitening}
@@ -116,7 +116,7 @@ def fit_trust(
     return trust, tensors
 
 
-def measure_trust(trusted: Trusted, seen: Seen, targets: Tensor) -> TrustMetrics:
+def measure_trust(trusted: Calibrator, seen: ModelOutput, targets: Tensor) -> UncertaintyMetrics:
     """Of images that nothing was fitted on.
 
     Args:
@@ -132,7 +132,7 @@ def measure_trust(trusted: Trusted, seen: Seen, targets: Tensor) -> TrustMetrics
         after = reliability(answers, targets, kind)
     unlike = trusted.unlike(seen.pooled)
     possible = [asked for asked in COVERAGES if trusted.can_cover(asked)]
-    return TrustMetrics(
+    return UncertaintyMetrics(
         images=len(targets),
         before=before,
         after=after,
@@ -141,7 +141,7 @@ def measure_trust(trusted: Trusted, seen: Seen, targets: Tensor) -> TrustMetrics
     )
 
 
-def _coverage(trusted: Trusted, answers: Tensor, targets: Tensor, asked: float) -> Coverage:
+def _coverage(trusted: Calibrator, answers: Tensor, targets: Tensor, asked: float) -> Coverage:
     if trusted.sets is None:
         width = trusted.half_width(asked)
         inside = (answers - targets).abs() <= width
@@ -178,15 +178,15 @@ class Calibrated:
 
     source: str
     target: Target
-    trust: Trust
+    trust: Calibration
     tensors: dict[str, Tensor]
-    metrics: TrustMetrics
+    metrics: UncertaintyMetrics
     test: AnyMetrics
 
 
 def calibrate(
     predictor: Predictor,
-    images: LabelledImages,
+    images: LabeledImages,
     choice: Choice,
     progress: Progress,
     *,
@@ -196,7 +196,7 @@ def calibrate(
 
     Args:
         temperature_only: calibrate by a temperature alone, which a linear head can hold.
-        choice: images that the model has not learnt from. Three tenths of them are what new images are compared with,
+        choice: images that the model has not learned from. Three tenths of them are what new images are compared with,
             four tenths are fitted on, and the rest measured.
 
     Raises:
@@ -205,7 +205,7 @@ def calibrate(
     if len(choice.samples) < LEAST:
         raise DataError(
             f"{len(choice.samples)} images of {images.source} are too few to calibrate on: give {LEAST} or more that "
-            "the model has not learnt from"
+            "the model has not learned from"
         )
     targets = targets_of(choice.samples, predictor.target, len(predictor.labels))
     seen = see(predictor, images, choice.samples, BATCH, progress)
@@ -213,9 +213,9 @@ def calibrate(
     first, second = (round(len(order) * share) for share in (SHARES[0], SHARES[0] + SHARES[1]))
     known, held, rest = order.tensor_split([first, second])
     target = predictor.info.target
-    learnt = (seen.pooled[known], targets[known])
-    trust, tensors = fit_trust(_part(seen, held), targets[held], target, learnt, temperature_only=temperature_only)
-    trusted = Trusted(trust, tensors, target, len(predictor.labels))
+    learned = (seen.pooled[known], targets[known])
+    trust, tensors = fit_trust(_part(seen, held), targets[held], target, learned, temperature_only=temperature_only)
+    trusted = Calibrator(trust, tensors, target, len(predictor.labels))
     if target.kind == "labels":
         answers = trusted.answers(seen.logits[held])
         target = replace(target, thresholds=best_thresholds(answers, targets[held]))
@@ -237,5 +237,5 @@ def with_calibration(info: BundleInfo, found: Calibrated) -> BundleInfo:
     )
 
 
-def _part(seen: Seen, places: Tensor) -> Seen:
-    return Seen(seen.pooled[places], seen.logits[places])
+def _part(seen: ModelOutput, places: Tensor) -> ModelOutput:
+    return ModelOutput(seen.pooled[places], seen.logits[places])

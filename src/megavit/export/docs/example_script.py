@@ -46,7 +46,7 @@ def run(pixels):
     return dict(zip(NAMES, (values.numpy() for values in program(torch.tensor(pixels)))))
 """,
 }
-READ_COLOUR = """def read(path):
+READ_COLOR = """def read(path):
     with Image.open(path) as image:
         image.load()
         tags, clear, kind = getattr(image, "tag_v2", {}), image.info.get("transparency"), image.format
@@ -56,18 +56,18 @@ READ_COLOUR = """def read(path):
         canvas = Image.new("RGB", image.size, "white")
         canvas.paste(image.convert("RGB"), mask=image.getchannel("A"))
         return np.asarray(canvas)
-    # Grey of 16 bits, or of floats from 0 to 1.
+    # Gray of 16 bits, or of floats from 0 to 1.
     if image.mode == "I" and kind not in ("PNG", "PPM"):
         raise ValueError("32-bit whole numbers have no known scale")
     values, top = np.asarray(image), 1 if image.mode == "F" else 4095 if tags.get(258) == (12,) else 65535
     if not ((values >= 0) & (values <= top)).all():
         raise ValueError(f"pixels must lie between 0 and {top}")
-    grey = np.rint(values * 255) if top == 1 else (values.astype(np.int64) * 255 + top // 2) // top
+    gray = np.rint(values * 255) if top == 1 else (values.astype(np.int64) * 255 + top // 2) // top
     if tags.get(262) == 0:  # of a TIFF whose 0 is white
-        grey = 255 - grey
+        gray = 255 - gray
     if clear is not None:
-        grey = np.where(values == clear, 255, grey)
-    return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
+        gray = np.where(values == clear, 255, gray)
+    return np.repeat(gray.astype(np.uint8)[:, :, None], 3, axis=2)
 """
 READ_ARRAY = """def read(path):
     pixels = np.load(path, allow_pickle=False)
@@ -101,7 +101,7 @@ SAY: Mapping[str, str] = {
     "score": """    print(f"{path}: {outputs['score'][0]:.6g}{mark}")
 """,
 }
-MARK = """    mark = " (unlike training: this means little)" if outputs["distance"][0] > about["unlike_from"] else ""
+MARK = """    mark = " (unlike training: this means little)" if outputs["distance"][0] > about["ood_threshold"] else ""
 """
 
 
@@ -109,15 +109,15 @@ def consumer(target: str, info: ExportInfo, names: tuple[str, ...]) -> str | Non
     """Its text; None for a model that has no classifier, or takes images that whoever uses it prepares."""
     if info.input == IMAGES or (not info.labels and info.target != "score"):
         return None
-    colour = info.channels == 3
+    color = info.channels == 3
     libraries = [f"import {name}" for name in sorted(("numpy as np", LIBRARY[target]))]
-    libraries += ["from PIL import Image, ImageOps"] if colour else []
+    libraries += ["from PIL import Image, ImageOps"] if color else []
     standard = ["import hashlib", "import json", "import os", "import sys", "from pathlib import Path"]
     if target != "openvino":
         standard.remove("import os")
     return "\n".join(
         [
-            f'"""What is in images: python predict.py {"IMAGE" if colour else "ARRAY.npy"}..."""',
+            f'"""What is in images: python predict.py {"IMAGE" if color else "ARRAY.npy"}..."""',
             "",
             *standard,
             "",
@@ -127,10 +127,10 @@ def consumer(target: str, info: ExportInfo, names: tuple[str, ...]) -> str | Non
             CHECK,
             OPEN[target].replace("NAMES", repr(list(names))),
             "",
-            READ_COLOUR if colour else READ_ARRAY.replace("CHANNELS", str(info.channels)),
+            READ_COLOR if color else READ_ARRAY.replace("CHANNELS", str(info.channels)),
             "",
             LOOP,
-            (MARK if info.unlike_from is not None else '    mark = ""\n') + SAY[info.target],
+            (MARK if info.ood_threshold is not None else '    mark = ""\n') + SAY[info.target],
             "sys.exit(2 if failed else 0)",
             "",
         ]

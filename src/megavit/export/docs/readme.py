@@ -20,7 +20,7 @@ OUTPUTS = {
     PROBABILITIES: "float32 (batch, {labels}): calibrated, in the order of the labels",
     SCORE: "float32 (batch,): in the unit of the training scores",
     EMBEDDING: "float32 (batch, dim): what the model sees, for search and clustering",
-    DISTANCE: "float32 (batch,): above {unlike:.6g}, an image is unlike those that the model learnt from, and its "
+    DISTANCE: "float32 (batch,): above {unlike:.6g}, an image is unlike those that the model learned from, and its "
     "answer means little",
 }
 
@@ -35,13 +35,13 @@ def about(
         names: of the outputs.
         source: of the images that it was proved on.
     """
-    words = {"labels": len(info.labels), "unlike": info.unlike_from or 0.0}
+    words = {"labels": len(info.labels), "unlike": info.ood_threshold or 0.0}
     outputs = [f"- `{name}`: {OUTPUTS[name].format(**words)}" for name in names]
     if info.input == PIXELS:
         given = (
             f"`pixels`: uint8 (batch, height, width, {info.channels}), of any size, upright"
             + (", RGB, with transparency put on white" if info.channels == 3 else "")
-            + "; resizing and normalising are done inside"
+            + "; resizing and normalizing are done inside"
         )
     else:
         size = info.preprocessing

@@ -11,17 +11,17 @@ from openvino import opset15 as op
 
 from megavit.config.export_info import IMAGES, METADATA, PIXELS, ExportPrecision, InputKind
 from megavit.config.target import Target
-from megavit.config.trust import Trust
+from megavit.config.trust import Calibration
 from megavit.engine import graph
 from megavit.engine.fuse_norms import Matrix
 from megavit.engine.graph import build, can_build, constant, constant_int
 from megavit.engine.inputs import Inputs
-from megavit.engine.int8 import Quantised
+from megavit.engine.int8 import Quantized
 from megavit.errors import ConfigError
 from megavit.export.module import check_size, output_names
 from megavit.export.resize import input_channels
 from megavit.export.targets.openvino_resize import prepared
-from megavit.predict.postprocess.ood import Likeness
+from megavit.predict.postprocess.ood import MahalanobisOOD
 from megavit.predict.postprocess.postprocess import LEAST
 from megavit.predict.predictor import Predictor
 
@@ -46,7 +46,7 @@ def whole_graph(
         raise ConfigError("this model has a part that is not made for OpenVINO here: export it to onnx")
     product = half_product if precision == "float16" else graph.plain_product
     with torch.no_grad():
-        core = build(model, preprocessing, product if bounds is None else Quantised(bounds))
+        core = build(model, preprocessing, product if bounds is None else Quantized(bounds))
     if input == "pixels":
         given = op.parameter([-1, -1, -1, input_channels(preprocessing)], np.uint8, name=PIXELS)
         x = prepared(given, preprocessing)
@@ -55,7 +55,7 @@ def whole_graph(
             [-1, preprocessing.channels, preprocessing.height, preprocessing.width], np.float32, name=IMAGES
         )
         mean, std = (_by_channel(value, preprocessing.channels) for value in (preprocessing.mean, preprocessing.std))
-        # The graph normalises by itself, and folds that into its first matrix.
+        # The graph normalizes by itself, and folds that into its first matrix.
         x = op.multiply(op.add(op.multiply(given, std), mean), np.float32(255))
     given.output(0).set_names({input})
     feeds: dict[str, Node] = {graph.PIXELS: _patches(x, model.config.patch_hw, model.config.grid)}
@@ -103,7 +103,7 @@ def _patches(images: Node, patch_hw: tuple[int, int], grid: tuple[int, int]) -> 
     return op.reshape(x, constant_int([0, rows * columns, -1]), True)
 
 
-def _answers(logits: Node, target: Target, trust: Trust) -> Node:
+def _answers(logits: Node, target: Target, trust: Calibration) -> Node:
     """`megavit.predict.postprocess.postprocess.outputs`."""
     if target.kind == "score":
         score = op.squeeze(logits, constant_int([1]))
@@ -119,10 +119,10 @@ def _answers(logits: Node, target: Target, trust: Trust) -> Node:
     return op.divide(own, op.reduce_sum(own, constant_int([1]), True))
 
 
-def _distance(embedding: Node, likeness: Likeness) -> Node:
-    """`Likeness.distance`."""
-    centred = op.subtract(embedding, constant(likeness.centre))
-    whitened = op.matmul(centred, constant(likeness.whitening), False, False)
+def _distance(embedding: Node, likeness: MahalanobisOOD) -> Node:
+    """`MahalanobisOOD.distance`."""
+    centered = op.subtract(embedding, constant(likeness.center))
+    whitened = op.matmul(centered, constant(likeness.whitening), False, False)
     apart = op.subtract(op.unsqueeze(whitened, constant_int([1])), constant(likeness.groups))
     squares = op.reduce_sum(op.multiply(apart, apart), constant_int([2]), False)
     return op.sqrt(op.reduce_min(squares, constant_int([1]), False))

@@ -12,7 +12,7 @@ const SHOWN = 8; // of a set of classes, before the rest is folded away
 export function view(answer, coverage) {
   const found = document.createDocumentFragment();
   found.append(verdict(answer));
-  if (answer.unlike_training) found.append(make("p", { className: "mark" }, icon("warning"), UNLIKE));
+  if (answer.out_of_distribution) found.append(make("p", { className: "mark" }, icon("warning"), UNLIKE));
   if (answer.prediction_set) found.append(setOf(answer.prediction_set, coverage));
   if (answer.interval) {
     found.append(promise(coverage, make("b", { textContent: answer.interval.map(figure).join(" to ") })));
@@ -22,7 +22,7 @@ export function view(answer, coverage) {
 }
 
 function verdict(answer) {
-  const line = make("p", { className: answer.unlike_training ? "verdict doubtful" : "verdict" });
+  const line = make("p", { className: answer.out_of_distribution ? "verdict doubtful" : "verdict" });
   if (answer.score !== undefined) line.append(make("strong", { textContent: figure(answer.score) }));
   else if (answer.labels === undefined) line.append(named(answer));
   else if (answer.labels.length) line.append(...answer.labels.flatMap((label) => [named(label), " "]));

@@ -18,7 +18,7 @@ export function coveragesOf({ sets, intervals }) {
 export function answerOf(outputs, metadata, { top, coverage }) {
   const isScore = metadata.target === "score";
   const answer = isScore ? ofScore(outputs, metadata, coverage) : ofLabels(outputs, metadata, top, coverage);
-  if (metadata.unlike_from !== null) answer.unlike_training = outputs.distance[0] > metadata.unlike_from;
+  if (metadata.ood_threshold !== null) answer.out_of_distribution = outputs.distance[0] > metadata.ood_threshold;
   return answer;
 }
 

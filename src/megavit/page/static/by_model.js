@@ -31,7 +31,7 @@ export async function open({ loading = () => {} } = {}) {
     throw new Refusal("This page and its model are of different versions: export both again.");
   }
   if (![1, 3].includes(described.channels)) {
-    throw new Refusal(`This model takes pictures of ${described.channels} channels: a browser gives grey or colour.`);
+    throw new Refusal(`This model takes pictures of ${described.channels} channels: a browser gives gray or color.`);
   }
   const model = await download(await file("model.onnx"), loading);
   try {
@@ -78,7 +78,7 @@ async function run(blob) {
 
 function wanted() {
   const main = metadata.target === "score" ? "score" : "probabilities";
-  return metadata.unlike_from === null ? [main] : [main, "distance"];
+  return metadata.ood_threshold === null ? [main] : [main, "distance"];
 }
 
 async function file(name) {

@@ -19,14 +19,14 @@ export async function pixelsOf(blob, channels) {
   checkSize(...(await sizeOf(blob)));
   let bitmap;
   try {
-    // Colour profiles are not applied by Python's reader either.
+    // Color profiles are not applied by Python's reader either.
     bitmap = await createImageBitmap(blob, { imageOrientation: "from-image", colorSpaceConversion: "none" });
   } catch {
     throw new Refusal(UNREADABLE);
   }
   const { height, width } = bitmap;
   const pixels = new Uint8Array(height * width * channels);
-  const fill = channels === 1 ? luma : colours;
+  const fill = channels === 1 ? luma : colors;
   const rows = Math.max(1, Math.min(height, Math.floor(STRIP / width)));
   const canvas = new OffscreenCanvas(width, rows);
   const context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
@@ -70,7 +70,7 @@ export function checkSize(width, height) {
 }
 
 /** RGBA as RGB. */
-function colours(rgba, out) {
+function colors(rgba, out) {
   for (let from = 0, to = 0; from < rgba.length; from += 4, to += 3) {
     out[to] = rgba[from];
     out[to + 1] = rgba[from + 1];
@@ -78,7 +78,7 @@ function colours(rgba, out) {
   }
 }
 
-/** RGBA as grey: the luma of ITU-R BT.601 in whole numbers, as Pillow has it. */
+/** RGBA as gray: the luma of ITU-R BT.601 in whole numbers, as Pillow has it. */
 export function luma(rgba, out) {
   for (let from = 0, to = 0; from < rgba.length; from += 4, to += 1) {
     out[to] = (19595 * rgba[from] + 38470 * rgba[from + 1] + 7471 * rgba[from + 2] + 0x8000) >> 16;

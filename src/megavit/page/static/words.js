@@ -44,7 +44,7 @@ export function sentence(reason) {
  */
 export function spoken(answer, coverage) {
   const parts = [`${main(answer)}.`];
-  if (answer.unlike_training) parts.push(UNLIKE);
+  if (answer.out_of_distribution) parts.push(UNLIKE);
   if (answer.prediction_set) {
     const names = answer.prediction_set.map(({ label }) => label);
     const set = names.length > 5 ? count(names.length, "class", "classes") : names.join(", ");

@@ -26,7 +26,7 @@ class Traced:
     """What one rank held and sent in forward and backward passes.
 
     Attributes:
-        memory: bytes at the fullest moment, without optimiser and averages.
+        memory: bytes at the fullest moment, without optimizer and averages.
         held: parameters of the rank's part, filled up as it is stored.
         traffic: collective -> bytes of the whole tensors, as `megavit.plan.communication` counts them.
         calls: collective -> how many.
@@ -39,7 +39,7 @@ class Traced:
 
 
 def trace(config: ViTConfig, training: Training, layout: Layout) -> Traced:
-    """The passes of one step of rank 0, without its optimiser."""
+    """The passes of one step of rank 0, without its optimizer."""
     with fake_ranks(layout.gpus), attention_of(training):
         with FakeTensorMode() as fake:
             model = fake_model(config).train()

@@ -5,7 +5,7 @@ from typing import Any
 
 from megavit.config.vit import ViTConfig
 from megavit.plan.communication import exchanges, passes
-from megavit.plan.memory import moments, optimiser_state
+from megavit.plan.memory import moments, optimizer_state
 from megavit.plan.parallel_layout import Layout, Training
 from megavit.plan.parameters import weights_of
 from megavit.plan.trace.trace import trace
@@ -20,7 +20,7 @@ class Checked:
     """Bytes of one GPU, (by formula, traced).
 
     Attributes:
-        memory: at the fullest moment of forward and backward passes, the optimiser's state and the averages included.
+        memory: at the fullest moment of forward and backward passes, the optimizer's state and the averages included.
         traffic: by collective, of the same passes.
     """
 
@@ -43,7 +43,7 @@ class Checked:
 
 
 def checked(config: ViTConfig, training: Training, layout: Layout) -> Checked:
-    """Both; the state of the optimiser is by arithmetic in both, from the sizes of the traced parts.
+    """Both; the state of the optimizer is by arithmetic in both, from the sizes of the traced parts.
 
     Under autocast both are of processors, whatever the plan is for: the trace runs on one, and a GPU's autocast casts
     norms too.
@@ -52,8 +52,8 @@ def checked(config: ViTConfig, training: Training, layout: Layout) -> Checked:
         training = replace(training, processor=True)
     traced = trace(config, training, layout)
     weights = weights_of(config, layout.shard, layout.tensor)
-    beside = optimiser_state(weights, training) + training.averages * 4 * traced.held
-    formula = max(one.total for moment, one in moments(config, training, layout).items() if moment != "optimiser")
+    beside = optimizer_state(weights, training) + training.averages * 4 * traced.held
+    formula = max(one.total for moment, one in moments(config, training, layout).items() if moment != "optimizer")
     sent = passes(exchanges(config, training, layout))
     names = sorted({*sent, *traced.traffic})
     return Checked(

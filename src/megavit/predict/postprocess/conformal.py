@@ -18,7 +18,7 @@ LEAST_BEYOND = 5
 MOST_COVERAGES = 64
 
 
-def likelier_mass(probabilities: Tensor) -> Tensor:
+def cumulative_mass_above(probabilities: Tensor) -> Tensor:
     """For each class the probability of all that are likelier, (B, C) float64; of equal ones the first is likelier.
 
     It is the score of adaptive prediction sets (arXiv 2006.02544) without the class's own share: 0 for the likeliest,
@@ -43,7 +43,7 @@ class PredictionSets:
     """Sets of classes for any coverage.
 
     Args:
-        scores: (N,), `likelier_mass` of the true class of each validation image.
+        scores: (N,), `cumulative_mass_above` of the true class of each validation image.
         labels: (N,), these classes.
         classes: number of all.
     """
@@ -54,10 +54,10 @@ class PredictionSets:
 
     def members(self, probabilities: Tensor, coverage: float) -> Tensor:
         """Which classes are in the set of each image, (B, C) bools, never none."""
-        return likelier_mass(probabilities) <= self.limits(coverage)
+        return cumulative_mass_above(probabilities) <= self.limits(coverage)
 
     def limits(self, coverage: float) -> Tensor:
-        """Of `likelier_mass`, up to which each class is in the set: (C,) float64."""
+        """Of `cumulative_mass_above`, up to which each class is in the set: (C,) float64."""
         if coverage not in self._limits:
             if len(self._limits) >= MOST_COVERAGES:
                 self._limits.clear()

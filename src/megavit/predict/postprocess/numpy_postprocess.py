@@ -30,14 +30,14 @@ def predictions(
     if not finite_rows(*outputs.values()).all():
         raise BundleError(NOT_FINITE)
     marks: list[bool | None] = [None] * len(outputs[EMBEDDING])
-    if info.unlike_from is not None:
-        marks = (outputs[DISTANCE] > info.unlike_from).tolist()
+    if info.ood_threshold is not None:
+        marks = (outputs[DISTANCE] > info.ood_threshold).tolist()
     if info.target == "score":
         width = None if coverage is None else (info.intervals or {})[str(coverage)]
         return [
             Prediction(
                 value=value,
-                unlike_training=mark,
+                out_of_distribution=mark,
                 interval=None if width is None else (value - width, value + width),
             )
             for value, mark in zip(outputs[SCORE].tolist(), marks, strict=True)
@@ -48,18 +48,18 @@ def predictions(
         first = _named(row, order[: max(top, 1)], info.labels)
         if info.target == "labels":
             given = _named(row, order[row[order].astype(np.float64) >= np.array(info.thresholds)[order]], info.labels)
-            found.append(Prediction(top=first, given=given, unlike_training=mark))
+            found.append(Prediction(top=first, given=given, out_of_distribution=mark))
             continue
         own = None
         if coverage is not None:
             limits = np.array((info.sets or {})[str(coverage)])
-            own = _named(row, order[likelier_mass(row)[order] <= limits[order]], info.labels)
-        found.append(Prediction(top=first, prediction_set=own, unlike_training=mark))
+            own = _named(row, order[cumulative_mass_above(row)[order] <= limits[order]], info.labels)
+        found.append(Prediction(top=first, prediction_set=own, out_of_distribution=mark))
     return found
 
 
-def likelier_mass(probabilities: np.ndarray) -> np.ndarray:
-    """`megavit.predict.postprocess.conformal.likelier_mass` of one image, (C,) float64."""
+def cumulative_mass_above(probabilities: np.ndarray) -> np.ndarray:
+    """`megavit.predict.postprocess.conformal.cumulative_mass_above` of one image, (C,) float64."""
     order = np.argsort(-probabilities, kind="stable")
     ordered = probabilities[order].astype(np.float64)
     mass = np.empty_like(ordered)

@@ -10,7 +10,7 @@ RIDGE = 1e-3
 LEAST_VARIANCE = 1e-12
 
 
-class Likeness:
+class MahalanobisOOD:
     """Mahalanobis distances from the nearest group of training images (arXiv 1807.03888, section 2.1).
 
     It tells strange images better than the distance from the nearest training images, and than any figure of the
@@ -24,15 +24,15 @@ class Likeness:
     def __init__(self, means: Tensor, whitening: Tensor) -> None:
         self.means, self.whitening = means, whitening
         # The means come out of the product: whitened apart they would be large numbers with small differences.
-        self.centre = means.mean(dim=0)
-        self.groups = (means - self.centre) @ whitening
+        self.center = means.mean(dim=0)
+        self.groups = (means - self.center) @ whitening
 
     def distance(self, embeddings: Tensor) -> Tensor:
         """Of (B, D), each, in standard deviations: (B,)."""
-        return torch.cdist((embeddings - self.centre) @ self.whitening, self.groups).amin(dim=1)
+        return torch.cdist((embeddings - self.center) @ self.whitening, self.groups).amin(dim=1)
 
 
-def fit_likeness(embeddings: Tensor, groups: Tensor) -> Likeness:
+def fit_likeness(embeddings: Tensor, groups: Tensor) -> MahalanobisOOD:
     """Of training images.
 
     Args:
@@ -48,4 +48,4 @@ def fit_likeness(embeddings: Tensor, groups: Tensor) -> Likeness:
     covariance = within.T @ within / len(wide)
     covariance.diagonal().add_(RIDGE * covariance.diagonal().mean().clamp_min(LEAST_VARIANCE))
     whitening = torch.linalg.cholesky(torch.linalg.inv(covariance))
-    return Likeness(means.float(), whitening.float())
+    return MahalanobisOOD(means.float(), whitening.float())

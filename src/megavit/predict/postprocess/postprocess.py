@@ -6,19 +6,19 @@ import torch
 from torch import Tensor
 
 from megavit.config.target import Target
-from megavit.config.trust import Trust
-from megavit.engine.engine import Seen
+from megavit.config.trust import Calibration
+from megavit.engine.engine import ModelOutput
 from megavit.errors import BundleError, ConfigError
 from megavit.predict.finite import NOT_FINITE, finite_rows
 from megavit.predict.postprocess.conformal import PredictionSets, check_coverage, is_possible, limit
-from megavit.predict.postprocess.ood import Likeness
+from megavit.predict.postprocess.ood import MahalanobisOOD
 from megavit.predict.prediction import Prediction
 
 # Of a class whose share of the smoothing is all that it had.
 LEAST = 1e-7
 
 
-def outputs(logits: Tensor, target: Target, trust: Trust = Trust()) -> Tensor:  # noqa: B008 - frozen
+def outputs(logits: Tensor, target: Target, trust: Calibration = Calibration()) -> Tensor:  # noqa: B008 - frozen
     """Logits (B, outputs) as answers.
 
     Args:
@@ -40,7 +40,7 @@ def outputs(logits: Tensor, target: Target, trust: Trust = Trust()) -> Tensor:  
 
 
 def without_smoothing(shares: Tensor, smoothing: float) -> Tensor:
-    """Probabilities (B, classes) of a model that has learnt to spread the share `smoothing` of each evenly.
+    """Probabilities (B, classes) of a model that has learned to spread the share `smoothing` of each evenly.
 
     That is what label smoothing teaches (arXiv 1512.00567, section 7).
     """
@@ -55,7 +55,7 @@ SET_SCORES, SET_LABELS, RESIDUALS = "sets.scores", "sets.labels", "residuals"
 MEANS, WHITENING = "likeness.means", "likeness.whitening"
 
 
-class Trusted:
+class Calibrator:
     """Of a model, what was fitted on its validation images.
 
     Attributes:
@@ -69,12 +69,12 @@ class Trusted:
         labels: number of classes or labels.
     """
 
-    def __init__(self, trust: Trust, tensors: Mapping[str, Tensor], target: Target, labels: int) -> None:
+    def __init__(self, trust: Calibration, tensors: Mapping[str, Tensor], target: Target, labels: int) -> None:
         self.trust, self.target = trust, target
         scores, residuals = tensors.get(SET_SCORES), tensors.get(RESIDUALS)
         self.sets = None if scores is None else PredictionSets(scores, tensors[SET_LABELS], labels)
         self.residuals = residuals
-        self.likeness = Likeness(tensors[MEANS], tensors[WHITENING]) if MEANS in tensors else None
+        self.likeness = MahalanobisOOD(tensors[MEANS], tensors[WHITENING]) if MEANS in tensors else None
 
     def answers(self, logits: Tensor) -> Tensor:
         """As `megavit.predict.postprocess.postprocess.outputs`, with probabilities that are calibrated."""
@@ -87,7 +87,7 @@ class Trusted:
         return self.likeness.distance(embeddings) > self.trust.threshold
 
     def predictions(
-        self, seen: Seen, labels: Sequence[str], top: int, coverage: float | None = None
+        self, seen: ModelOutput, labels: Sequence[str], top: int, coverage: float | None = None
     ) -> list[Prediction]:
         """One for each image.
 
@@ -109,7 +109,7 @@ class Trusted:
             return [
                 Prediction(
                     value=value,
-                    unlike_training=mark,
+                    out_of_distribution=mark,
                     interval=None if width is None else (value - width, value + width),
                 )
                 for value, mark in zip(answers.tolist(), marks, strict=True)
@@ -119,7 +119,7 @@ class Trusted:
             reached = answers.double() >= torch.tensor(self.target.thresholds, dtype=torch.float64)
             given = [_named(row, labels) for row in _ranked(answers, len(labels), reached)]
             return [
-                Prediction(top=row, given=own, unlike_training=mark)
+                Prediction(top=row, given=own, out_of_distribution=mark)
                 for row, own, mark in zip(ranked, given, marks, strict=True)
             ]
         sets: list[Ranked | None] = [None] * len(answers)
@@ -127,7 +127,7 @@ class Trusted:
             members = self.sets.members(answers, coverage)
             sets = [_named(row, labels) for row in _ranked(answers, len(labels), members)]
         return [
-            Prediction(top=row, prediction_set=own, unlike_training=mark)
+            Prediction(top=row, prediction_set=own, out_of_distribution=mark)
             for row, own, mark in zip(ranked, sets, marks, strict=True)
         ]
 
@@ -157,7 +157,7 @@ class Trusted:
         return None if self.residuals is None else len(self.residuals)
 
 
-def check_tensors(trust: Trust, tensors: Mapping[str, Tensor], labels: int, dim: int) -> None:
+def check_tensors(trust: Calibration, tensors: Mapping[str, Tensor], labels: int, dim: int) -> None:
     """Raise a BundleError unless the tensors of a bundle's trust are whole, and of its labels and features.
 
     Args:

@@ -14,7 +14,7 @@ from torch import Tensor
 from megavit.config.export_info import COVERAGES
 from megavit.data.decode.tensor import decode_with_size
 from megavit.data.image_dataset import as_batch, prepare, shrink
-from megavit.engine.engine import PATIENCE_SECONDS, Seen
+from megavit.engine.engine import PATIENCE_SECONDS, ModelOutput
 from megavit.errors import BundleError
 from megavit.explain.overlay import Box, overlay, seen
 from megavit.predict.predictor import load
@@ -103,7 +103,7 @@ class PredictorBackend:
             alike[wanted.top, wanted.coverage].append(place)
         answers: list[dict[str, Any]] = [{} for _ in pictures]
         for (top, coverage), places in alike.items():
-            part = Seen(found.pooled[places], found.logits[places])
+            part = ModelOutput(found.pooled[places], found.logits[places])
             predictions = self._predictor.trusted.predictions(part, self._predictor.labels, top, coverage)
             for place, prediction in zip(places, predictions, strict=True):
                 answers[place] = prediction.to_dict()

@@ -17,14 +17,14 @@ from starlette.responses import JSONResponse, Response
 
 from megavit import __version__
 from megavit.page import files
-from megavit.serve.errors import Refusal
+from megavit.serve.errors import ApiError
 from megavit.serve.http.middleware import refused
 from megavit.serve.http.schema import IMAGES, Answers, Health, Models, Query, errors
 from megavit.serve.metrics import Metrics
 from megavit.serve.request_body import Body, Room, check_announced, read_images
 from megavit.serve.settings import Options, Settings
 from megavit.serve.workers.client import Image, Reply
-from megavit.serve.workers.model_service import ServedModel
+from megavit.serve.workers.model_service import ModelService
 
 _HEADERS = {
     "cache-control": "no-cache",
@@ -55,7 +55,7 @@ def add_pages(app: FastAPI) -> None:
 
 def _shown(responses: dict[str, Response], name: str) -> Response:
     if name not in responses:
-        raise Refusal(404, "there is nothing at this address")
+        raise ApiError(404, "there is nothing at this address")
     return responses[name]
 
 
@@ -79,7 +79,7 @@ def _kind(path: Path) -> str:
 _OF_PREDICT = errors(400, 401, 403, 404, 408, 413, 421, 422, 429, 500, 503, 504)
 
 
-def make_app(models: Mapping[str, ServedModel], settings: Settings, metrics: Metrics, room: Room) -> FastAPI:
+def make_app(models: Mapping[str, ModelService], settings: Settings, metrics: Metrics, room: Room) -> FastAPI:
     """The application, for a `Guard` to go around.
 
     Args:
@@ -93,11 +93,11 @@ def make_app(models: Mapping[str, ServedModel], settings: Settings, metrics: Met
         metrics.refusals.labels(refusal.kind).inc()
         return refused(refusal)
 
-    for kind in (Refusal, RequestValidationError, HTTPException):
+    for kind in (ApiError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, refuse)
     keyed: list[Any] = [] if settings.api_key is None else [_key_scheme()]
 
-    async def answered(request: Request, model: ServedModel, query: Query) -> Response:
+    async def answered(request: Request, model: ModelService, query: Query) -> Response:
         told = request.state.told
         told["model"] = model.name
         model.check()
@@ -127,7 +127,7 @@ def make_app(models: Mapping[str, ServedModel], settings: Settings, metrics: Met
     async def predict_by(request: Request, model: str, query: Annotated[Query, InQuery()]) -> Response:
         """What is in an image, or in each of several, by the model of that name."""
         if model not in models:
-            raise Refusal(404, f"there is no such model here; there is {', '.join(models)}")
+            raise ApiError(404, f"there is no such model here; there is {', '.join(models)}")
         return await answered(request, models[model], query)
 
     @app.get("/models", response_model=Models, responses=errors(401, 421, 503), dependencies=keyed)
@@ -145,9 +145,9 @@ def make_app(models: Mapping[str, ServedModel], settings: Settings, metrics: Met
         """Whether every model answers, and the server is not about to end."""
         missing = [model.name for model in models.values() if not model.ready]
         if request.state.draining:
-            raise Refusal(503, "the server is about to end", retry_after=2)
+            raise ApiError(503, "the server is about to end", retry_after=2)
         if missing:
-            raise Refusal(503, f"not ready: {', '.join(missing)}", retry_after=2)
+            raise ApiError(503, f"not ready: {', '.join(missing)}", retry_after=2)
         return JSONResponse({"status": "ready"})
 
     @app.get(
@@ -180,7 +180,7 @@ async def _replies(request: Request, images: list[Image], timeout: float) -> lis
             return [reply.result() for reply in replies]
         if gone.done():
             raise ClientDisconnect
-        raise Refusal(504, f"there was no answer within {timeout:g} seconds; try again, or with fewer images")
+        raise ApiError(504, f"there was no answer within {timeout:g} seconds; try again, or with fewer images")
     finally:
         gone.cancel()
         everything.cancel()
@@ -196,27 +196,27 @@ def _answer(model: str, body: Body, replies: list[Reply]) -> Response:
     parts: list[bytes] = []
     for part, reply in zip(body.parts, replies, strict=True):
         if reply.outcome == "refused" or (reply.error is not None and not body.multipart):
-            raise Refusal(500 if reply.outcome == "failed" else 422, reply.error or "")
+            raise ApiError(500 if reply.outcome == "failed" else 422, reply.error or "")
         answer = reply.answer if reply.error is None else json.dumps({"error": reply.error}).encode()
         parts.append(b'{"name": ' + json.dumps(part.name).encode() + b", " + answer[1:])
     content = b'{"model": ' + json.dumps(model).encode() + b', "answers": [' + b", ".join(parts) + b"]}"
     return Response(content, media_type="application/json")
 
 
-def _refusal_of(error: Exception) -> Refusal:
+def _refusal_of(error: Exception) -> ApiError:
     match error:
-        case Refusal():
+        case ApiError():
             return error
         case RequestValidationError():
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"][1:])
-            return Refusal(422, f"the parameter {name!r} of the query: {first['msg']}")
+            return ApiError(422, f"the parameter {name!r} of the query: {first['msg']}")
         case HTTPException(status_code=404):
-            return Refusal(404, "there is nothing at this address")
+            return ApiError(404, "there is nothing at this address")
         case HTTPException(status_code=405, headers=headers):
-            return Refusal(405, "this address does not take this method", allow=(headers or {}).get("Allow"))
+            return ApiError(405, "this address does not take this method", allow=(headers or {}).get("Allow"))
         case HTTPException():
-            return Refusal(error.status_code, error.detail)
+            return ApiError(error.status_code, error.detail)
     raise error
 
 

@@ -4,7 +4,7 @@ import asyncio
 import resource
 import time
 
-from megavit.serve.errors import Refusal
+from megavit.serve.errors import ApiError
 from megavit.serve.logging import Log
 
 SPARE_FILES = 32
@@ -26,7 +26,7 @@ class ConnectionsLimit:
         self._refused = 0
         self._told = float("-inf")
 
-    def check(self, transport: asyncio.Transport) -> Refusal | None:
+    def check(self, transport: asyncio.Transport) -> ApiError | None:
         """What to tell a new connection where there is none for it. The last spare ones are closed without a word."""
         # The system gives the lowest free number, so that it tells how many are taken, whatever by.
         number = transport.get_extra_info("socket").fileno()
@@ -39,4 +39,4 @@ class ConnectionsLimit:
             self._refused, self._told = 0, time.monotonic()
         if spare <= SPARE_FILES // 2:
             transport.abort()
-        return Refusal(503, "there are as many connections as the server can hold; try again", retry_after=2)
+        return ApiError(503, "there are as many connections as the server can hold; try again", retry_after=2)

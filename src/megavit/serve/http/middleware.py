@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from megavit.serve.errors import Refusal
+from megavit.serve.errors import ApiError
 from megavit.serve.logging import Log
 from megavit.serve.metrics import Metrics
 from megavit.serve.settings import Settings
@@ -27,7 +27,7 @@ _ALWAYS = {
 _OF_ANSWERS = {"cache-control": "no-store", "content-security-policy": "default-src 'none'; frame-ancestors 'none'"}
 
 
-def refused(refusal: Refusal) -> Response:
+def refused(refusal: ApiError) -> Response:
     return JSONResponse(refusal.to_dict(), refusal.status, refusal.headers)
 
 
@@ -64,19 +64,19 @@ class Guard:
             self.active -= 1
 
     def check(self, scope: Scope, headers: Headers) -> None:
-        """Raise a Refusal for a request that the application must not see."""
+        """Raise an ApiError for a request that the application must not see."""
         if self._only_loopback and not is_loopback(_without_port(headers.get("host", ""))):
-            raise Refusal(421, "this server answers to localhost alone; megavit serve --host sets another address")
+            raise ApiError(421, "this server answers to localhost alone; megavit serve --host sets another address")
         path = scope["path"]
         if headers.get("sec-fetch-site") == "cross-site" and scope["method"] != "GET":
-            raise Refusal(403, "a page of another site has sent this; answers are for pages of this server alone")
+            raise ApiError(403, "a page of another site has sent this; answers are for pages of this server alone")
         is_open = path == "/" or any(path == start or path.startswith(start + "/") for start in OPEN[1:])
         if self._key is not None and not is_open:
             given = headers.get("authorization", "").encode("latin-1", errors="replace")
             if not hmac.compare_digest(given, self._key):
-                raise Refusal(401, "this server wants its key: send the header Authorization: Bearer KEY")
+                raise ApiError(401, "this server wants its key: send the header Authorization: Bearer KEY")
         if self.draining and not path.startswith("/health"):
-            raise Refusal(503, "the server is about to end; try again in a moment", retry_after=2)
+            raise ApiError(503, "the server is about to end; try again in a moment", retry_after=2)
 
 
 class _Exchange:
@@ -98,7 +98,7 @@ class _Exchange:
         try:
             try:
                 self._guard.check(self._scope, self._headers)
-            except Refusal as refusal:
+            except ApiError as refusal:
                 self._guard._metrics.refusals.labels(refusal.kind).inc()
                 await refused(refusal)(self._scope, self.receive, self.send)
             else:
@@ -108,7 +108,7 @@ class _Exchange:
         except Exception:  # noqa: BLE001 - a fault of ours: the server goes on, and the log tells of it
             self._guard._log("error", request=self._id, error=traceback.format_exc())
             if self._status is None:
-                await refused(Refusal(500, "an error of the server's own; its log has it"))(
+                await refused(ApiError(500, "an error of the server's own; its log has it"))(
                     self._scope, self.receive, self.send
                 )
         self._told(time.perf_counter() - began)

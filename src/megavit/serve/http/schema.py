@@ -43,7 +43,7 @@ class Answer(BaseModel):
     score: float | None = None
     prediction_set: list[Ranked] | None = None
     interval: tuple[float, float] | None = None
-    unlike_training: bool | None = None
+    out_of_distribution: bool | None = None
     embedding: list[float] | None = None
     overlay: str | None = Field(None, description="A PNG in base64.")
     error: str | None = None

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from megavit.serve.errors import Refusal
+from megavit.serve.errors import ApiError
 from megavit.serve.http.connections import ConnectionsLimit
 from megavit.serve.http.parser import RequestParser
 from megavit.serve.metrics import Metrics
@@ -114,7 +114,7 @@ class TimedProtocol(HttpToolsProtocol):
         self._overhead = 0
         self._begun = self._in_body = self._deaf = False
         self._running: RequestResponseCycle | None = None
-        self._wrong: Refusal | None = None
+        self._wrong: ApiError | None = None
         self._unwritten: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._arm(self.read_timeout)
@@ -140,7 +140,7 @@ class TimedProtocol(HttpToolsProtocol):
         self._overhead += len(data)
         super().data_received(data)
         if self._overhead > MOST_HEAD_BYTES and not self._own.closed and not self._deaf:
-            self._refuse(Refusal(431, f"headers, or trailers, above the limit of {MOST_HEAD_BYTES // 1024} KiB"))
+            self._refuse(ApiError(431, f"headers, or trailers, above the limit of {MOST_HEAD_BYTES // 1024} KiB"))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -155,16 +155,16 @@ class TimedProtocol(HttpToolsProtocol):
         if self._in_body:  # trailers: nothing of ours reads them
             return
         if len(self.headers) == MOST_HEADERS:
-            self._stop(Refusal(431, f"more than {MOST_HEADERS} headers"))
+            self._stop(ApiError(431, f"more than {MOST_HEADERS} headers"))
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
             return
         if len(self.url) > MOST_ADDRESS_BYTES:
-            self._stop(Refusal(414, f"an address above the limit of {MOST_ADDRESS_BYTES // 1024} KiB"))
+            self._stop(ApiError(414, f"an address above the limit of {MOST_ADDRESS_BYTES // 1024} KiB"))
         if len(self.pipeline) == MOST_PIPELINED:
-            self._stop(Refusal(429, f"more than {MOST_PIPELINED} requests behind one that is not answered yet"))
+            self._stop(ApiError(429, f"more than {MOST_PIPELINED} requests behind one that is not answered yet"))
         self.scope["state"]["began"] = self._began
         super().on_headers_complete()
         self._in_body = True
@@ -174,7 +174,7 @@ class TimedProtocol(HttpToolsProtocol):
     def on_chunk_header(self) -> None:
         self._chunks += 1
         if self._chunks > FREE_CHUNKS and self._arrived < LEAST_CHUNK_BYTES * (self._chunks - 1):
-            self._stop(Refusal(400, "a body in chunks of a few bytes each; send larger ones"))
+            self._stop(ApiError(400, "a body in chunks of a few bytes each; send larger ones"))
 
     def on_body(self, body: bytes) -> None:
         self._overhead = 0
@@ -208,7 +208,7 @@ class TimedProtocol(HttpToolsProtocol):
             self._unwritten.cancel()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(self._wrong or Refusal(400, "this is not HTTP/1.1"))
+        self._refuse(self._wrong or ApiError(400, "this is not HTTP/1.1"))
 
     @property
     def is_fresh(self) -> bool:
@@ -221,7 +221,7 @@ class TimedProtocol(HttpToolsProtocol):
         elif self._running not in (None, self._incoming):  # we ourselves may not be reading on
             self._arm(self.read_timeout)
         elif not self._in_body:
-            self._refuse(Refusal(408, f"the request's headers did not arrive within {self.read_timeout:g} seconds"))
+            self._refuse(ApiError(408, f"the request's headers did not arrive within {self.read_timeout:g} seconds"))
         else:
             self._deadline = self.loop.call_later(GRACE_SECONDS, self._own.close)
 
@@ -230,12 +230,12 @@ class TimedProtocol(HttpToolsProtocol):
         """The request whose body is arriving."""
         return self.cycle if self._in_body else None
 
-    def _stop(self, refusal: Refusal) -> NoReturn:
+    def _stop(self, refusal: ApiError) -> NoReturn:
         """In a callback of the parser, which then calls no more of them, but `send_400_response`."""
         self._wrong = refusal
         raise refusal
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, refusal: ApiError) -> None:
         """Tell what is wrong with what arrives, which the application does not see, or not to its end."""
         self.metrics.refusals.labels(refusal.kind).inc()
         if self.pipeline and self.pipeline[0][0] is self._incoming:

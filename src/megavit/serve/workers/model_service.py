@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 from megavit.errors import BundleError
-from megavit.serve.errors import Refusal
+from megavit.serve.errors import ApiError
 from megavit.serve.logging import Log
 from megavit.serve.metrics import Metrics
 from megavit.serve.model_sources import Version
@@ -30,7 +30,7 @@ _RATE_WEIGHT = 0.02
 _NOT_STARTED = (BundleError, OSError, ValueError)
 
 
-class ServedModel:
+class ModelService:
     """Accepts images, and sees to it that each gets a reply.
 
     Images go to the worker at once. Those that a worker had when it died are suspects: they are sent to the next one
@@ -84,11 +84,11 @@ class ServedModel:
         return {"name": self.name, **self._described, "ready": self.ready}
 
     def check(self, images: int = 1) -> None:
-        """Raise a Refusal unless so many more images would be accepted now."""
+        """Raise an ApiError unless so many more images would be accepted now."""
         if self._current is None and (not self.first.done() or self._failures > 1):
-            raise Refusal(503, f"the model {self.name} is not ready; try again in a moment", retry_after=2)
+            raise ApiError(503, f"the model {self.name} is not ready; try again in a moment", retry_after=2)
         if self.outstanding + images > self._settings.queue:
-            raise Refusal(
+            raise ApiError(
                 429,
                 f"{self.outstanding} images wait for the model {self.name} already; try again in a moment",
                 retry_after=self._retry_after(),
@@ -102,7 +102,7 @@ class ServedModel:
         """
         try:
             self.check(len(images))
-        except Refusal:
+        except ApiError:
             self._room.give(sum(map(len, images)))
             raise
         loop = asyncio.get_running_loop()

@@ -39,7 +39,7 @@ class Work:
     explained: Job | None
 
 
-class Desk:
+class BatchScheduler:
     """Jobs in the order in which they became ready. There is no waiting for a fuller batch: what is there is taken.
 
     Args:
@@ -136,7 +136,7 @@ class Desk:
 
     @contextmanager
     def timed(self, images: int) -> Iterator[None]:
-        """About the computing of a batch: what an image takes is learnt from it."""
+        """About the computing of a batch: what an image takes is learned from it."""
         began = time.perf_counter()
         yield
         took = (time.perf_counter() - began) / images

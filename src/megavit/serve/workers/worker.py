@@ -26,7 +26,7 @@ from megavit.predict.exported_predictor import exported_file
 from megavit.serve.backends.base import Backend
 from megavit.serve.settings import Options, WorkerSettings
 from megavit.serve.workers.protocol import head_of, read_frame
-from megavit.serve.workers.scheduler import Desk, Job
+from megavit.serve.workers.scheduler import BatchScheduler, Job
 
 BIG_PIXELS = 4_000_000
 """Above it images are decoded one at a time: a picture of 50 million pixels takes 350 MB while it is."""
@@ -44,7 +44,7 @@ class Worker:
     def __init__(self, backend: Backend, settings: WorkerSettings, outgoing: BinaryIO, one_takes: float) -> None:
         self._backend, self._settings, self._outgoing = backend, settings, outgoing
         self._sending = threading.Lock()
-        self._desk = Desk(settings.batch_size, settings.batch_seconds, one_takes, backend.batch_bytes)
+        self._desk = BatchScheduler(settings.batch_size, settings.batch_seconds, one_takes, backend.batch_bytes)
         self._small = ThreadPoolExecutor(min(processors(), MOST_WORKERS))
         self._big = ThreadPoolExecutor(1)
         threading.Thread(target=_or_die, args=[self._answer_all], daemon=True).start()
@@ -106,7 +106,7 @@ class Worker:
         self._desk.close(job)
         job.data, job.picture = b"", None
         header = {"op": "answer", "id": job.id, "outcome": outcome, "error": error, "batch": job.batch}
-        header["unlike"] = bool(job.answer.get("unlike_training"))
+        header["unlike"] = bool(job.answer.get("out_of_distribution"))
         try:
             answer = json.dumps(job.answer, allow_nan=False)
         except ValueError:

@@ -14,21 +14,21 @@ import torch
 from torch import Tensor
 
 from megavit.config.recipe import Precision, Recipe
-from megavit.data.dataset import LabelledImages
+from megavit.data.dataset import LabeledImages
 from megavit.data.targets import outputs, targets_of
-from megavit.distributed.context import Alone, Team
+from megavit.distributed.context import ParallelContext, SingleProcessContext
 from megavit.engine.engine import Engine
 from megavit.errors import ConfigError
 from megavit.model.vit import MegaVit
 from megavit.predict.forward import logits_of
 from megavit.runtime.device import has_bfloat16
 from megavit.train.budget.model_selection import CANDIDATES, Candidate, Choice, choose
-from megavit.train.clock import MOST_VALIDATIONS, TimePlan
-from megavit.train.data import Feed
+from megavit.train.clock import MOST_VALIDATIONS, TimeBudgetPlan
+from megavit.train.data import TrainLoader
 from megavit.train.history import EpochRecord
 from megavit.train.loop.build import VALIDATION_BATCH, compared, final_pass, fresh, noise, turns_of
 from megavit.train.loop.loop import Batch, Task, train_step
-from megavit.train.progress import Watch
+from megavit.train.progress import Reporter
 from megavit.train.report import figures
 from megavit.train.setup.memory import check_memory
 from megavit.train.setup.parallel import part_of_batch
@@ -55,7 +55,7 @@ def measure(state: TrainState, task: Task, batch: Batch, enough: float = ENOUGH_
     if wanted == "auto":
         (lacking,) = team.greatest(not has_bfloat16(device))
         precisions = ["float32"] if lacking else ["float32", "bfloat16"]
-    trial = state if team.ranks.many else TrainState.fresh(copy.deepcopy(state.model), task.recipe.optimiser)
+    trial = state if team.ranks.many else TrainState.fresh(copy.deepcopy(state.model), task.recipe.optimizer)
     tasks = {
         precision: replace(task, recipe=replace(task.recipe, run=replace(task.recipe.run, precision=precision)))
         for precision in precisions
@@ -89,11 +89,11 @@ VALIDATION_MEASURING_SHARE = 0.01
 
 def choose_by_time(
     recipe: Recipe,
-    images: LabelledImages,
+    images: LabeledImages,
     device: torch.device,
     began: float,
-    watch: Watch,
-    team: Alone | Team | None = None,
+    watch: Reporter,
+    team: SingleProcessContext | ParallelContext | None = None,
 ) -> Choice:
     """The recipe for its minutes, with model and precision chosen by measuring on noise, and a line that says so.
 
@@ -104,7 +104,7 @@ def choose_by_time(
     Raises:
         ConfigError: when not even the smallest model can be trained as the recipe says.
     """
-    team, total = team or Alone(), recipe.run.minutes * 60
+    team, total = team or SingleProcessContext(), recipe.run.minutes * 60
     watch.say("measuring the speed of a step")
     until = team.ranks.first(lambda: began + total - ending_seconds(team))
     choice = choose_until(recipe, images, device, until, total, team)
@@ -114,14 +114,14 @@ def choose_by_time(
 
 def choose_until(
     recipe: Recipe,
-    images: LabelledImages,
+    images: LabeledImages,
     device: torch.device,
     until: float,
     total: float,
-    team: Alone | Team | None = None,
+    team: SingleProcessContext | ParallelContext | None = None,
 ) -> Choice:
     """As `choose_by_time`, to train until the (leader's) monotonic time `until`, of `total` seconds in all."""
-    team = team or Alone()
+    team = team or SingleProcessContext()
     return choose(
         team.ranks.first(lambda: candidates(recipe, images, device)),
         lambda candidate, enough: step_time(candidate, images, device, enough, team),
@@ -133,18 +133,26 @@ def choose_until(
 
 
 def settle_precision(
-    recipe: Recipe, images: LabelledImages, device: torch.device, watch: Watch, team: Alone | Team | None = None
+    recipe: Recipe,
+    images: LabeledImages,
+    device: torch.device,
+    watch: Reporter,
+    team: SingleProcessContext | ParallelContext | None = None,
 ) -> Recipe:
     """A resolved recipe in the precision that measures faster, where it leaves that open."""
     if recipe.run.precision != "auto":
         return recipe
     watch.say("measuring the speed of a step")
-    precision, _ = step_time(recipe, images, device, ENOUGH_SECONDS, team or Alone())
+    precision, _ = step_time(recipe, images, device, ENOUGH_SECONDS, team or SingleProcessContext())
     return replace(recipe, run=replace(recipe.run, precision=precision))
 
 
 def step_time(
-    recipe: Recipe, images: LabelledImages, device: torch.device, enough: float, team: Alone | Team
+    recipe: Recipe,
+    images: LabeledImages,
+    device: torch.device,
+    enough: float,
+    team: SingleProcessContext | ParallelContext,
 ) -> tuple[Precision, float]:
     """As `megavit.train.budget.measure.measure`, of a resolved recipe, on noise."""
     # No image is read to find the mean and spread of channels: noise needs none, and measuring is short.
@@ -156,7 +164,7 @@ def step_time(
     return measure(state, task, (noise(images, replace(task, batch_size=mine)), targets), enough)
 
 
-def candidates(recipe: Recipe, images: LabelledImages, device: torch.device) -> list[Candidate]:
+def candidates(recipe: Recipe, images: LabeledImages, device: torch.device) -> list[Candidate]:
     """The models that the recipe leaves to choose from, the smallest first: one where it names it."""
     if recipe.model.preset != "auto":
         resolved = resolve(recipe, images, device)
@@ -179,7 +187,7 @@ def candidates(recipe: Recipe, images: LabelledImages, device: torch.device) -> 
     return found
 
 
-def work(recipe: Recipe, images: LabelledImages) -> float:
+def work(recipe: Recipe, images: LabeledImages) -> float:
     """Multiplications of a step, roughly: of each token with each weight."""
     config = model_config(recipe, outputs(images.target, len(images.classes)))
     weights = config.depth * config.dim * (4 * config.heads * config.dim_head + 2 * config.mlp_dim)
@@ -187,8 +195,8 @@ def work(recipe: Recipe, images: LabelledImages) -> float:
 
 
 def time_plan(
-    state: TrainState, task: Task, images: LabelledImages, validation: Feed, reading: float, step: float
-) -> TimePlan:
+    state: TrainState, task: Task, images: LabeledImages, validation: TrainLoader, reading: float, step: float
+) -> TimeBudgetPlan:
     """What the run will take after its last step, measured; the leader's answer, given to all.
 
     Args:
@@ -200,11 +208,11 @@ def time_plan(
     enough = max(1.0, VALIDATION_MEASURING_SHARE * total)
     pass_seconds = validation_seconds(state, task, validation, enough)
 
-    def plan() -> TimePlan:
+    def plan() -> TimeBudgetPlan:
         final_seconds = final_pass_seconds(state, task, validation, enough)
         others = (len(images.of("test")) + len(compared(images.of("train")))) / len(validation)
         alone = step * state.team.places / task.batch_size  # of one image, which the leader explains by itself
-        return TimePlan(
+        return TimeBudgetPlan(
             total=total,
             step=step,
             validation=pass_seconds,
@@ -217,7 +225,7 @@ def time_plan(
     return state.team.ranks.first(plan)
 
 
-def validation_seconds(state: TrainState, task: Task, feed: Feed, enough: float) -> float:
+def validation_seconds(state: TrainState, task: Task, feed: TrainLoader, enough: float) -> float:
     """Seconds of a validation on the images of `feed`, by as many as come in `enough` seconds."""
     _, taken = turns_of(feed, state.team)
     batches = (batch for batch, _ in feed.batches(taken))
@@ -225,17 +233,19 @@ def validation_seconds(state: TrainState, task: Task, feed: Feed, enough: float)
     return seconds_of_pass(answers, sum(map(len, taken)), enough, state.team)
 
 
-def final_pass_seconds(state: TrainState, task: Task, feed: Feed, enough: float) -> float:
+def final_pass_seconds(state: TrainState, task: Task, feed: TrainLoader, enough: float) -> float:
     """Seconds of a pass of the finished model over the images of `feed`, by one process alone."""
     model = state.average
     if state.team.ranks.many:  # a model like it: its own is divided
         model = MegaVit.from_config(model.config).to(next(model.parameters()).device)
     final = Engine(model, task.preprocessing)
     final.settle(next(feed.in_turn(VALIDATION_BATCH)))  # or its beginning, which is slower, would be multiplied
-    return seconds_of_pass((seen.logits for seen in final_pass(final, feed)), len(feed), enough, Alone())
+    return seconds_of_pass((seen.logits for seen in final_pass(final, feed)), len(feed), enough, SingleProcessContext())
 
 
-def seconds_of_pass(answers: Iterable[Tensor], images: int, enough: float, team: Alone | Team) -> float:
+def seconds_of_pass(
+    answers: Iterable[Tensor], images: int, enough: float, team: SingleProcessContext | ParallelContext
+) -> float:
     """Seconds that all of `answers` would take, for so many images, by as many as come in `enough` seconds."""
     began, seen = time.monotonic(), 0
     for part in answers:
@@ -245,7 +255,7 @@ def seconds_of_pass(answers: Iterable[Tensor], images: int, enough: float, team:
     return team.greatest((time.monotonic() - began) * images / seen)[0]
 
 
-def ending_seconds(team: Alone | Team) -> float:
+def ending_seconds(team: SingleProcessContext | ParallelContext) -> float:
     """Seconds from the last figure known to the end of the command."""
     return (FINISH_DRAWINGS + (AGENT_DRAWINGS if team.ranks.many else 0)) * drawing_seconds()
 

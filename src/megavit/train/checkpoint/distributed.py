@@ -22,11 +22,11 @@ from torch import Tensor
 
 from megavit.config.checks import check_whole
 from megavit.config.serialization import parse_json
-from megavit.distributed.context import Team
+from megavit.distributed.context import ParallelContext
 from megavit.distributed.dtensor_utils import local
 from megavit.distributed.fused_qkv_rows import by_part, fused, place
 from megavit.errors import BundleError, OutputError
-from megavit.runtime.process_group import Ranks
+from megavit.runtime.process_group import DistContext
 from megavit.runtime.storage import sha256, sync_folder, take_place, write_file, writing
 from megavit.train.checkpoint.state_numbers import StateNumbers, parse_numbers
 from megavit.train.optim.optimizer import names_in_order
@@ -50,7 +50,7 @@ def save_divided(target: Path, state: TrainState, then: Callable[[], None], *, w
     import torch.distributed.checkpoint as dcp
 
     team = state.team
-    assert isinstance(team, Team)  # one process alone writes another kind
+    assert isinstance(team, ParallelContext)  # one process alone writes another kind
     finish_saving(team)
     new = team.ranks.first(lambda: _begin(target))
     writer = dcp.FileSystemWriter(new, single_file_per_rank=True, sync_files=True)
@@ -66,7 +66,7 @@ def save_divided(target: Path, state: TrainState, then: Callable[[], None], *, w
         finish_saving(team)
 
 
-def finish_saving(team: Team) -> None:
+def finish_saving(team: ParallelContext) -> None:
     """Wait for the checkpoint that is being written.
 
     Raises:
@@ -82,7 +82,7 @@ def _complete(
     new: Path,
     target: Path,
     numbers: dict[str, Any],
-    ranks: Ranks,
+    ranks: DistContext,
     then: Callable[[], None],
     done: "Future[None]",
 ) -> None:
@@ -112,12 +112,12 @@ def _complete(
 
 
 def named_tensors(state: TrainState) -> dict[str, Tensor]:
-    """All tensors of `state`, those of the optimisers by the names of their parameters."""
+    """All tensors of `state`, those of the optimizers by the names of their parameters."""
     found = dict(state.weights())
     names: dict[Tensor, str] = {parameter: name for name, parameter in state.model.named_parameters()}
-    for optimiser in state.optimisers:
-        for parameter, slots in optimiser.state.items():
-            found |= {f"optimiser.{names[parameter]}.{slot}": tensor for slot, tensor in slots.items()}
+    for optimizer in state.optimizers:
+        for parameter, slots in optimizer.state.items():
+            found |= {f"optimizer.{names[parameter]}.{slot}": tensor for slot, tensor in slots.items()}
     return found
 
 
@@ -128,7 +128,7 @@ def _begin(target: Path) -> Path:
     return new
 
 
-def _agreed_sums(new: Path, ranks: Ranks) -> dict[str, str]:
+def _agreed_sums(new: Path, ranks: DistContext) -> dict[str, str]:
     """The SHA-256 of every file, each by a process of its own as far as there are enough."""
     with agreed(ranks), writing("a checkpoint", new.parent):
         names = sorted(path.name for path in new.iterdir())
@@ -149,7 +149,7 @@ def sum_of(numbers: dict[str, Any]) -> str:
 
 
 @contextmanager
-def agreed(ranks: Ranks, checkpoint: str = "a checkpoint") -> Iterator[None]:
+def agreed(ranks: DistContext, checkpoint: str = "a checkpoint") -> Iterator[None]:
     """What goes wrong in one process in here, with a checkpoint of this name, goes wrong in all of them."""
     fault: Exception | None = None
     try:
@@ -256,13 +256,13 @@ def empty_tensors(state: TrainState, names: set[str]) -> dict[str, Tensor]:
         BundleError: unless they are those of `names`.
     """
     parameters = dict(state.model.named_parameters())
-    owners = {id(p): optimiser for optimiser in state.optimisers for g in optimiser.param_groups for p in g["params"]}
+    owners = {id(p): optimizer for optimizer in state.optimizers for g in optimizer.param_groups for p in g["params"]}
     if any(name.startswith("best.") for name in names):
         state.best = {name: torch.zeros_like(tensor) for name, tensor in state.average.state_dict().items()}
     for name in names:
         kind, _, rest = name.partition(".")
         parameter = parameters.get(rest.rpartition(".")[0])
-        if kind == "optimiser" and parameter is not None and id(parameter) in owners:
+        if kind == "optimizer" and parameter is not None and id(parameter) in owners:
             slot = rest.rpartition(".")[2]
             device = local(parameter).device
             empty = torch.zeros((), device=device) if slot == "step" else torch.zeros_like(parameter)
@@ -282,16 +282,16 @@ def _moved(targets: dict[str, Tensor], state: TrainState) -> dict[str, int]:
 
 
 def _parameter_of(name: str) -> str:
-    return name.rpartition(".")[0] if name.startswith("optimiser.") else name
+    return name.rpartition(".")[0] if name.startswith("optimizer.") else name
 
 
 def _renamed(name: str, order: list[list[str]]) -> str:
     """A tensor's name in a state of one process, as of several."""
     kind, _, rest = name.partition(".")
-    if kind != "optimiser":
+    if kind != "optimizer":
         return name
     number, index, slot = rest.split(".")
-    return f"optimiser.{order[int(number)][int(index)]}.{slot}"
+    return f"optimizer.{order[int(number)][int(index)]}.{slot}"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from megavit.weights.bundle.safetensors_io import load_weights
 
 
 def gathered(state: TrainState) -> TrainState:
-    """`state` as if the leader had trained alone, without optimisers; as it is in the others. All must ask."""
+    """`state` as if the leader had trained alone, without optimizers; as it is in the others. All must ask."""
     leads, device = state.team.ranks.leads, next(state.model.parameters()).device
     kept: dict[str, torch.Tensor] = {}
     for name, tensor in state.best.items():
@@ -24,7 +24,7 @@ def gathered(state: TrainState) -> TrainState:
         model = MegaVit.from_config(state.model.config)
     load_weights(model, kept, "the run")
     model = model.to(device).requires_grad_()
-    alone = TrainState(model=model, average=model, optimisers=[], best=model.state_dict(), history=state.history)
+    alone = TrainState(model=model, average=model, optimizers=[], best=model.state_dict(), history=state.history)
     for name in NUMBERS:
         setattr(alone, name, getattr(state, name))
     return alone

@@ -11,22 +11,22 @@ from pathlib import Path
 import torch
 
 from megavit.config.recipe import Recipe
-from megavit.data.dataset import LabelledImages
+from megavit.data.dataset import LabeledImages
 from megavit.data.targets import outputs, targets_of
-from megavit.distributed.context import Alone, Team
+from megavit.distributed.context import ParallelContext, SingleProcessContext
 from megavit.errors import DataError
 from megavit.evaluate.probes.cross_validation import FOLDS
 from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import check_writable
 from megavit.train.budget.measure import measure
-from megavit.train.data import Feed
+from megavit.train.data import TrainLoader
 from megavit.train.finetune.progressive import Tuning, climb, describe
 from megavit.train.finetune.tuner import Start, Tuner, is_few
 from megavit.train.loop.build import batches_of, canvas, task_of
 from megavit.train.optim.lora import TRAINED
 from megavit.train.optim.loss import start_at_shares
-from megavit.train.progress import Watch
+from megavit.train.progress import Reporter
 from megavit.train.report.finalize import Trained, finish
 from megavit.train.run_dir import Plan, resumable, write_plan
 from megavit.train.setup.memory import check_memory
@@ -41,11 +41,11 @@ def begin_tuning(
     source: str,
     recipe: Recipe,
     init: Source,
-    images: LabelledImages,
+    images: LabeledImages,
     device: torch.device,
-    watch: Watch,
+    watch: Reporter,
     began: float,
-    team: Alone | Team | None = None,
+    team: SingleProcessContext | ParallelContext | None = None,
 ) -> Trained:
     """Tune to `images` as a resolved recipe says, from its first step.
 
@@ -55,7 +55,7 @@ def begin_tuning(
         began: the monotonic time from which the recipe's minutes count.
         team: the processes that do it; None: this one alone.
     """
-    team = team or Alone()
+    team = team or SingleProcessContext()
     start = starting_model(recipe, init, images, device)
     weights = sum(p.numel() * p.element_size() for p in start.model.parameters())
     stages = 1 if recipe.tune.rung != "auto" else len(TRAINED) * (FOLDS if is_few(images) else 1) + 1
@@ -83,11 +83,11 @@ def begin_tuning(
 def go_on_tuning(
     out: Path,
     plan: Plan,
-    images: LabelledImages,
+    images: LabeledImages,
     device: torch.device,
-    watch: Watch,
+    watch: Reporter,
     began: float,
-    team: Alone | Team | None = None,
+    team: SingleProcessContext | ParallelContext | None = None,
 ) -> Trained:
     """Go on with the tuning in `out`; on a CPU, to the bit as if never stopped where it goes by epochs.
 
@@ -100,10 +100,10 @@ def go_on_tuning(
             f"the weights of {init.name} are not what they were when the run began: put them back, or start a new run"
         )
     start = starting_model(plan.recipe, init, images, device)
-    return tune(out, plan.recipe, start, images, watch, began, team or Alone())
+    return tune(out, plan.recipe, start, images, watch, began, team or SingleProcessContext())
 
 
-def starting_model(recipe: Recipe, init: Source, images: LabelledImages, device: torch.device) -> Start:
+def starting_model(recipe: Recipe, init: Source, images: LabeledImages, device: torch.device) -> Start:
     config = tuned_config(recipe, init, outputs(images.target, len(images.classes)))
     check_layout(config, recipe)
     if recipe.parallel.shard == recipe.parallel.tensor == 1:
@@ -118,16 +118,18 @@ def starting_model(recipe: Recipe, init: Source, images: LabelledImages, device:
     return Start(model.to(device), task_of(recipe, size, images, device), changed)
 
 
-def with_precision(recipe: Recipe, start: Start, images: LabelledImages, watch: Watch, team: Alone | Team) -> Recipe:
+def with_precision(
+    recipe: Recipe, start: Start, images: LabeledImages, watch: Reporter, team: SingleProcessContext | ParallelContext
+) -> Recipe:
     """The recipe in the precision that measures faster on this machine, all of the model being trained."""
     watch.say("measuring the speed of a step")
     task = replace(start.task, recipe=replace(recipe, run=replace(recipe.run, precision="auto")))
     size, margin = canvas(images, task)
     few = images.of("train")[: task.batch_size]
-    feed = Feed(images, few, size, recipe.run.workers, watch, margin)
+    feed = TrainLoader(images, few, size, recipe.run.workers, watch, margin)
     batch = next(batches_of(feed, replace(task, images=len(few)), 0, 1, team))
     model = copy.deepcopy(start.model)  # which several processes divide
-    precision, _ = measure(TrainState.fresh(model, recipe.optimiser, team), task, batch)
+    precision, _ = measure(TrainState.fresh(model, recipe.optimizer, team), task, batch)
     return replace(recipe, run=replace(recipe.run, precision=precision))
 
 
@@ -135,10 +137,10 @@ def tune(
     out: Path,
     recipe: Recipe,
     start: Start,
-    images: LabelledImages,
-    watch: Watch,
+    images: LabeledImages,
+    watch: Reporter,
     began: float,
-    team: Alone | Team,
+    team: SingleProcessContext | ParallelContext,
 ) -> Trained:
     """Climb, keep the best rung, and write its bundle and report."""
     with resumable(out):

@@ -1,6 +1,6 @@
 """Fine-tuning from the bottom up: rung after rung, as long as each is better than the best below by more than chance.
 
-knn     the nearest neighbours' answers; measured only, since a bundle is one model
+knn     the nearest neighbors' answers; measured only, since a bundle is one model
 probe   a linear head on the frozen model's embeddings
 lora    low-rank additions to its matrices
 last    its last layers
@@ -121,20 +121,20 @@ Its last argument is how many rungs, this one included, may still come.
 
 
 def knn_rung(frozen: Frozen, divisions: list[Fold]) -> tuple[Rung, Tensor]:
-    """k nearest neighbours, k chosen among the images learnt from."""
+    """k nearest neighbors, k chosen among the images learned from."""
     began, found, chosen = time.monotonic(), [], []
     standard = frozen.task.target
 
     def as_logits(answers: Tensor) -> Tensor:
         return (answers - standard.mean) / standard.std if standard.kind == "score" else answers
 
-    for learnt, held in divisions:
+    for learned, held in divisions:
 
-        def metric(answers: Tensor, at: Tensor, learnt: Tensor = learnt) -> float:
-            return frozen.measure(as_logits(answers), learnt[at])
+        def metric(answers: Tensor, at: Tensor, learned: Tensor = learned) -> float:
+            return frozen.measure(as_logits(answers), learned[at])
 
-        own, targets = frozen.embeddings[learnt], frozen.soft(learnt)
-        k = choose_k(own, targets, frozen.targets[learnt], metric)
+        own, targets = frozen.embeddings[learned], frozen.soft(learned)
+        k = choose_k(own, targets, frozen.targets[learned], metric)
         found.append(as_logits(votes(own, targets, frozen.embeddings[held], k)))
         chosen.append(k)
     logits, places = torch.cat(found), held_back(divisions)
@@ -143,9 +143,9 @@ def knn_rung(frozen: Frozen, divisions: list[Fold]) -> tuple[Rung, Tensor]:
 
 
 def probe_rung(frozen: Frozen, divisions: list[Fold]) -> tuple[Rung, Tensor, list[Probe]]:
-    """A linear head, its penalty chosen among the images learnt from; with one probe for each division."""
+    """A linear head, its penalty chosen among the images learned from; with one probe for each division."""
     began = time.monotonic()
-    probes = [fit(frozen, one.learnt) for one in divisions]
+    probes = [fit(frozen, one.learned) for one in divisions]
     logits = torch.cat(
         [probe.logits(frozen.embeddings[one.held]) for probe, one in zip(probes, divisions, strict=True)]
     )
@@ -154,10 +154,10 @@ def probe_rung(frozen: Frozen, divisions: list[Fold]) -> tuple[Rung, Tensor, lis
     return Rung("probe", frozen.measure(logits, held_back(divisions)), seconds, detail), logits, probes
 
 
-def fit(frozen: Frozen, learnt: Tensor) -> Probe:
+def fit(frozen: Frozen, learned: Tensor) -> Probe:
     """The probe of the images at these places."""
     return choose_probe(
-        frozen.embeddings[learnt], frozen.soft(learnt), frozen.targets[learnt], frozen.loss, frozen.bias
+        frozen.embeddings[learned], frozen.soft(learned), frozen.targets[learned], frozen.loss, frozen.bias
     )
 
 

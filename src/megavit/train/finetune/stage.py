@@ -16,7 +16,7 @@ from torch import Tensor
 
 from megavit.config.checks import check_whole
 from megavit.config.serialization import from_dict, parse_json
-from megavit.distributed.context import Alone, Team
+from megavit.distributed.context import ParallelContext, SingleProcessContext
 from megavit.errors import BundleError, ConfigError
 from megavit.model.vit import MegaVit
 from megavit.predict.forward import logits_of
@@ -24,20 +24,20 @@ from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file, writing
 from megavit.train.budget.measure import measure, validation_seconds
 from megavit.train.checkpoint.checkpoint import checkpoints, load_checkpoint, remove_unfinished
-from megavit.train.clock import TimePlan, pace_of
-from megavit.train.data import Feed
+from megavit.train.clock import TimeBudgetPlan, pace_of
+from megavit.train.data import TrainLoader
 from megavit.train.history import EpochRecord
 from megavit.train.loop.build import batches_of, steps_of, together
 from megavit.train.loop.loop import Task
-from megavit.train.loop.recovery import fit_through_spikes
-from megavit.train.optim.lora import Trained, merge_lora, optimiser_of, set_free
-from megavit.train.progress import Watch
+from megavit.train.loop.recovery import fit_with_recovery
+from megavit.train.optim.lora import Trained, merge_lora, optimizer_of, set_free
+from megavit.train.progress import Reporter
 from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
 
 STAGE = "stage.json"
 # Where the minutes allow more, a stage ends after so many passes, or steps, whichever are more: what has been
-# trained before needs no more, and few images would be learnt by heart.
+# trained before needs no more, and few images would be learned by heart.
 PASSES, STEPS = 30, 300
 # With fewer steps than that, a stage is not worth its beginning.
 LEAST_STEPS = 20
@@ -55,7 +55,7 @@ class StagePlan:
     """
 
     steps: int | None
-    time: TimePlan | None
+    time: TimeBudgetPlan | None
 
     def __post_init__(self) -> None:
         if self.steps is not None:
@@ -91,19 +91,19 @@ def train_stage(
     model: MegaVit,
     rung: Trained,
     task: Task,
-    feeds: tuple[Feed, Feed],
+    feeds: tuple[TrainLoader, TrainLoader],
     limit: float | None,
-    watch: Watch,
+    watch: Reporter,
     *,
     must: bool = True,
-    team: Alone | Team | None = None,
+    team: SingleProcessContext | ParallelContext | None = None,
 ) -> Stage | None:
     """Train what `rung` leaves free of a copy of `model`, from where the stage in `folder` stands.
 
     Args:
         model: with a head to begin with; stays as it is.
-        task: of the images learnt from; its recipe's optimiser is set to the rung's.
-        feeds: of the images learnt from, and of those held back.
+        task: of the images learned from; its recipe's optimizer is set to the rung's.
+        feeds: of the images learned from, and of those held back.
         limit: seconds for it; None: as many passes as the recipe's epochs. A stage that was begun keeps its length.
         must: train even where the limit leaves only a few steps; else the answer is None.
         team: the processes that train, for the rung "all"; None: this one alone.
@@ -112,9 +112,9 @@ def train_stage(
         Interrupted, OutputError, TrainingError: as `megavit.train.loop.loop.fit`.
     """
     began = time.monotonic()
-    team = team or Alone()
+    team = team or SingleProcessContext()
     training, held = feeds
-    task = replace(task, recipe=replace(task.recipe, optimiser=optimiser_of(task.recipe.optimiser, rung)))
+    task = replace(task, recipe=replace(task.recipe, optimizer=optimizer_of(task.recipe.optimizer, rung)))
     seed_all(task.recipe.run.seed)
     model = copy.deepcopy(model)
     set_free(model, rung, task.recipe.tune.rank)
@@ -122,9 +122,9 @@ def train_stage(
     if plan is None and not must:
         return None
     plan = plan or StagePlan(steps=LEAST_STEPS, time=None)
-    if isinstance(team, Team):
+    if isinstance(team, ParallelContext):
         team.dtype = task.dtype
-    state = TrainState.fresh(model, task.recipe.optimiser, team)
+    state = TrainState.fresh(model, task.recipe.optimizer, team)
     team.ranks.first(lambda: write_stage(folder, plan))
     team.ranks.first(lambda: remove_unfinished(folder / "checkpoints"))
     if team.ranks.first(lambda: checkpoints(folder / "checkpoints")):
@@ -132,7 +132,7 @@ def train_stage(
             watch.say(f"left out a damaged checkpoint: {fault}")
     stop, pace = StopRequest(), pace_of(plan.steps, plan.time)
     with stop.listening():
-        fit_through_spikes(state, task, pace, feeds, folder, stop, watch, began - state.seconds)
+        fit_with_recovery(state, task, pace, feeds, folder, stop, watch, began - state.seconds)
     average = state.average if team.ranks.many else merge_lora(state.average)
     logits = together(lambda batches: logits_of(average, batches, task.preprocessing), held, team)
     return Stage(
@@ -154,13 +154,18 @@ def whole_in_leader(state: TrainState) -> MegaVit:
 
 
 def plan_stage(
-    model: MegaVit, task: Task, training: Feed, held: Feed, limit: float | None, team: Alone | Team
+    model: MegaVit,
+    task: Task,
+    training: TrainLoader,
+    held: TrainLoader,
+    limit: float | None,
+    team: SingleProcessContext | ParallelContext,
 ) -> StagePlan | None:
     """How long a stage is to be: the recipe's epochs, or what is enough, or what fits into `limit` seconds."""
     if limit is None:
         return StagePlan(steps=steps_of(task, task.recipe.run.epochs or 1), time=None)
     until = time.monotonic() + limit
-    state = TrainState.fresh(copy.deepcopy(model), task.recipe.optimiser, team)
+    state = TrainState.fresh(copy.deepcopy(model), task.recipe.optimizer, team)
     _, step = measure(state, task, next(batches_of(training, task, 0, 1, team)), MEASURING)
     validation = validation_seconds(state, task, held, MEASURING)
     limit = team.ranks.first(lambda: until - time.monotonic())
@@ -170,7 +175,7 @@ def plan_stage(
     if limit < LEAST_STEPS * step + 2 * validation:
         return None
     return StagePlan(
-        steps=None, time=TimePlan(total=limit, step=step, validation=validation, final_passes=2, finish=0.0)
+        steps=None, time=TimeBudgetPlan(total=limit, step=step, validation=validation, final_passes=2, finish=0.0)
     )
 
 

@@ -9,21 +9,21 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from megavit.data.dataset import LabelledImages, Sample
+from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.targets import targets_of
-from megavit.distributed.context import Alone, Team
+from megavit.distributed.context import ParallelContext, SingleProcessContext
 from megavit.evaluate.probes.cross_validation import Fold, folds
 from megavit.evaluate.probes.linear_probe import Probe
 from megavit.model.vit import MegaVit
 from megavit.predict.forward import embeddings_of
 from megavit.train.budget.measure import ending_seconds
-from megavit.train.data import Feed
+from megavit.train.data import TrainLoader
 from megavit.train.finetune.progressive import Frozen, fit
 from megavit.train.finetune.stage import Stage, train_stage
 from megavit.train.loop.build import canvas, compared, task_of, together
 from megavit.train.loop.loop import Task
 from megavit.train.optim.lora import TRAINED, Trained
-from megavit.train.progress import Watch
+from megavit.train.progress import Reporter
 from megavit.train.state import TrainState
 
 # Fewer images of validation cannot tell one rung from another; and of more than that in all, cross-validation takes
@@ -31,7 +31,7 @@ from megavit.train.state import TrainState
 FEW, MANY = 200, 2000
 
 
-def is_few(images: LabelledImages) -> bool:
+def is_few(images: LabeledImages) -> bool:
     """Whether rungs are compared in cross-validation."""
     count = images.sizes()
     return count["val"] < FEW and count["train"] + count["val"] <= MANY
@@ -39,7 +39,7 @@ def is_few(images: LabelledImages) -> bool:
 
 @dataclass(frozen=True)
 class Start:
-    """The model before anything is learnt, its task on the training images, and what was changed to make it fit."""
+    """The model before anything is learned, its task on the training images, and what was changed to make it fit."""
 
     model: MegaVit
     task: Task
@@ -51,13 +51,19 @@ class Tuner:
 
     Attributes:
         frozen: the images of training and validation as the model sees them that is begun with.
-        divisions: what is learnt from and held back, to compare rungs.
+        divisions: what is learned from and held back, to compare rungs.
         held_back: a few words on that.
         validation: feeds the images of validation.
     """
 
     def __init__(
-        self, out: Path, start: Start, images: LabelledImages, watch: Watch, began: float, team: Alone | Team
+        self,
+        out: Path,
+        start: Start,
+        images: LabeledImages,
+        watch: Reporter,
+        began: float,
+        team: SingleProcessContext | ParallelContext,
     ) -> None:
         self.out, self.start, self.images, self.watch, self.began, self.team = out, start, images, watch, began, team
         self.recipe, size = start.task.recipe, start.task.preprocessing
@@ -70,7 +76,7 @@ class Tuner:
         pool = self._held_feed(self.pool)
         embeddings = together(lambda batches: embeddings_of(start.model, batches, size), pool, team)
         seconds = time.monotonic() - before
-        hard = replace(self.recipe, optimiser=replace(self.recipe.optimiser, label_smoothing=0.0))
+        hard = replace(self.recipe, optimizer=replace(self.recipe.optimizer, label_smoothing=0.0))
         task = task_of(hard, size, images, torch.device("cpu"))
         targets = targets_of(self.pool, images.target, len(images.classes))
         self.frozen = Frozen(embeddings, targets, task, head_of(start.model).bias.detach().cpu(), seconds)
@@ -78,7 +84,7 @@ class Tuner:
         if self.recipe.tune.rung == "auto" and is_few(images):
             self.divisions = folds(targets, seed=self.recipe.run.seed, digests=[sample.digest for sample in self.pool])
             self.held_back = (
-                f"{len(self.pool):,} images of training and validation, each by a model that learnt from other "
+                f"{len(self.pool):,} images of training and validation, each by a model that learned from other "
                 f"{len(self.divisions) - 1} fifths"
             )
         watch.say(f"rungs are compared on {self.held_back}")
@@ -108,8 +114,8 @@ class Tuner:
         return torch.cat([stage.logits for stage in found]), sum(stage.seconds for stage in found), detail
 
     def state_of(self, rung: str) -> TrainState:
-        """What the bundle is made of: the rung as learnt from the training images."""
-        probe = fit(self.frozen, self.whole.learnt)
+        """What the bundle is made of: the rung as learned from the training images."""
+        probe = fit(self.frozen, self.whole.learned)
         if rung == "probe":
             return finished(self.with_head(probe))
         if rung not in self.stages:
@@ -135,10 +141,13 @@ class Tuner:
     ) -> Stage | None:
         """A rung on one division, in its share of the time that is left, or as many epochs as the recipe says."""
         before = time.monotonic()
-        learnt, held = ([self.pool[place] for place in places.tolist()] for places in division)
-        task = replace(self.start.task, images=len(learnt), batch_size=min(self.start.task.batch_size, len(learnt)))
+        learned, held = ([self.pool[place] for place in places.tolist()] for places in division)
+        task = replace(self.start.task, images=len(learned), batch_size=min(self.start.task.batch_size, len(learned)))
         size, margin = canvas(self.images, task)
-        feeds = (Feed(self.images, learnt, size, self.recipe.run.workers, self.watch, margin), self._held_feed(held))
+        feeds = (
+            TrainLoader(self.images, learned, size, self.recipe.run.workers, self.watch, margin),
+            self._held_feed(held),
+        )
         limit = None
         if not self.recipe.run.epochs:
             until = self.began + self.recipe.run.minutes * 60 - self.finish_seconds
@@ -160,8 +169,8 @@ class Tuner:
             self.began -= max(0.0, stage.seconds - (time.monotonic() - before))
         return stage
 
-    def _held_feed(self, samples: Sequence[Sample]) -> Feed:
-        return Feed(self.images, samples, self.start.task.preprocessing, self.recipe.run.workers, self.watch)
+    def _held_feed(self, samples: Sequence[Sample]) -> TrainLoader:
+        return TrainLoader(self.images, samples, self.start.task.preprocessing, self.recipe.run.workers, self.watch)
 
 
 def head_of(model: MegaVit) -> nn.Linear:
@@ -175,7 +184,7 @@ def finished(model: MegaVit, stage: Stage | None = None) -> TrainState:
     return TrainState(
         model=model,
         average=model,
-        optimisers=[],
+        optimizers=[],
         step=stage.steps if stage else 0,
         progress=1.0,
         skipped=stage.skipped if stage else 0,

@@ -1,4 +1,4 @@
-"""What a run needs before its first step: model and optimiser, and its images."""
+"""What a run needs before its first step: model and optimizer, and its images."""
 
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -10,22 +10,22 @@ from torch import Tensor, nn
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import Recipe
 from megavit.data.augment import canvas_margin, canvas_size
-from megavit.data.dataset import LabelledImages, Sample
-from megavit.data.image_dataset import Images, Pictures, as_batch
+from megavit.data.dataset import LabeledImages, Sample
+from megavit.data.image_dataset import ImageDataset, Images, as_batch
 from megavit.data.loader.loader import in_turn
 from megavit.data.loader.sampler import BatchOrder, equal_class_weights
 from megavit.data.loader.shard_windows import windows_of
 from megavit.data.targets import outputs, targets_of
-from megavit.distributed.context import Alone, Team
-from megavit.engine.engine import Engine, Seen
+from megavit.distributed.context import ParallelContext, SingleProcessContext
+from megavit.engine.engine import Engine, ModelOutput
 from megavit.model.vit import MegaVit
 from megavit.predict.forward import logits_of
 from megavit.runtime.seeds import seed_all
-from megavit.train.data import Feed
+from megavit.train.data import TrainLoader
 from megavit.train.loop.loop import Batch, Task, Validate
 from megavit.train.loop.validation import measure_epoch
 from megavit.train.optim.loss import make_loss, soft_targets, start_at_shares
-from megavit.train.progress import Watch
+from megavit.train.progress import Reporter
 from megavit.train.setup.memory import check_memory
 from megavit.train.setup.parallel import check_layout, part_of_batch
 from megavit.train.setup.resolve import model_config, preprocessing_of, short_side
@@ -40,10 +40,10 @@ COMPARED, MIN_COMPARED_PER_CLASS = 2_000, 10
 
 def fresh(
     recipe: Recipe,
-    images: LabelledImages,
+    images: LabeledImages,
     device: torch.device,
     preprocessing: Preprocessing | None = None,
-    team: Alone | Team | None = None,
+    team: SingleProcessContext | ParallelContext | None = None,
 ) -> tuple[TrainState, Task]:
     """The state before the first step of a resolved recipe, and its task.
 
@@ -70,29 +70,29 @@ def fresh(
             start_at_shares(model.mlp_head, present.to(device))
 
     seed_all(recipe.run.seed)
-    if isinstance(team, Team):
+    if isinstance(team, ParallelContext):
         team.dtype = task.dtype
-    if isinstance(team, Team) and team.divides:
-        state = TrainState.fresh(model, recipe.optimiser, team)
-        team.initialise(state.model)
+    if isinstance(team, ParallelContext) and team.divides:
+        state = TrainState.fresh(model, recipe.optimizer, team)
+        team.initialize(state.model)
         start(state.model)
         state.begin_average()
     else:
-        model.to_empty(device=device).initialise()
+        model.to_empty(device=device).initialize()
         start(model)
-        state = TrainState.fresh(model, recipe.optimiser, team)
+        state = TrainState.fresh(model, recipe.optimizer, team)
     if recipe.run.compile:
         for layer in state.model.transformer.layers:
             layer.compile()
     return state, task
 
 
-def task_of(recipe: Recipe, preprocessing: Preprocessing, images: LabelledImages, device: torch.device) -> Task:
+def task_of(recipe: Recipe, preprocessing: Preprocessing, images: LabeledImages, device: torch.device) -> Task:
     """The task of a resolved recipe on the training images."""
     target, training = target_of(images), images.of("train")
     targets = targets_of(training, images.target, len(images.classes)).to(device)
     num_classes = outputs(target.kind, len(images.classes))
-    smoothing = recipe.optimiser.label_smoothing
+    smoothing = recipe.optimizer.label_smoothing
     return Task(
         recipe=recipe,
         preprocessing=preprocessing,
@@ -104,7 +104,7 @@ def task_of(recipe: Recipe, preprocessing: Preprocessing, images: LabelledImages
     )
 
 
-def canvas(images: LabelledImages, task: Task) -> tuple[Preprocessing, float]:
+def canvas(images: LabeledImages, task: Task) -> tuple[Preprocessing, float]:
     """At what size the training images are kept, and by what margin larger where they keep their aspect."""
     size, augment = task.preprocessing, task.recipe.augment
     if size.keep_aspect:
@@ -113,22 +113,22 @@ def canvas(images: LabelledImages, task: Task) -> tuple[Preprocessing, float]:
     return replace(size, height=height, width=width), 1.0
 
 
-def training_feed(task: Task, images: LabelledImages, watch: Watch) -> Feed:
+def training_feed(task: Task, images: LabeledImages, watch: Reporter) -> TrainLoader:
     size, margin = canvas(images, task)
-    return Feed(images, images.of("train"), size, task.recipe.run.workers, watch, margin)
+    return TrainLoader(images, images.of("train"), size, task.recipe.run.workers, watch, margin)
 
 
-def validation_feed(task: Task, images: LabelledImages, watch: Watch) -> Feed:
-    return Feed(images, images.of("val"), task.preprocessing, task.recipe.run.workers, watch)
+def validation_feed(task: Task, images: LabeledImages, watch: Reporter) -> TrainLoader:
+    return TrainLoader(images, images.of("val"), task.preprocessing, task.recipe.run.workers, watch)
 
 
-def noise(images: LabelledImages, task: Task) -> Images:
+def noise(images: LabeledImages, task: Task) -> Images:
     """A batch like those of the training feed, but of noise: no image is read."""
     training = images.of("train")
     # Spread over all of them, as they lie in order of their names.
     chosen = [training[place * len(training) // task.batch_size] for place in range(task.batch_size)]
     size, margin = canvas(images, task)
-    pictures = Pictures(images, chosen, size, margin)
+    pictures = ImageDataset(images, chosen, size, margin)
     return as_batch(
         [
             torch.randint(0, 256, (size.channels, *pictures.size_of(sample)), dtype=torch.uint8)
@@ -138,9 +138,11 @@ def noise(images: LabelledImages, task: Task) -> Images:
     )
 
 
-def batches_of(feed: Feed, task: Task, start: int, steps: int, team: Alone | Team | None = None) -> Generator[Batch]:
+def batches_of(
+    feed: TrainLoader, task: Task, start: int, steps: int, team: SingleProcessContext | ParallelContext | None = None
+) -> Generator[Batch]:
     """Batches from step `start` up to `steps`; of several processes that train, this one's part of each."""
-    team = team or Alone()
+    team = team or SingleProcessContext()
     weights = equal_class_weights(feed.labels.tolist()) if task.recipe.data.balance == "sampler" else None
     order = BatchOrder(
         len(feed),
@@ -157,7 +159,9 @@ def batches_of(feed: Feed, task: Task, start: int, steps: int, team: Alone | Tea
     yield from feed.batches(order)
 
 
-def turns_of(feed: Feed, team: Alone | Team) -> tuple[list[list[int]], list[list[int]]]:
+def turns_of(
+    feed: TrainLoader, team: SingleProcessContext | ParallelContext
+) -> tuple[list[list[int]], list[list[int]]]:
     """Of each batch of validation, the images that are this process's, and those that its model is given.
 
     A forward pass takes all processes: one without an image of its own takes another's, and forgets it.
@@ -167,7 +171,11 @@ def turns_of(feed: Feed, team: Alone | Team) -> tuple[list[list[int]], list[list
     return mine, [own or batch[:1] for own, batch in zip(mine, batches, strict=True)]
 
 
-def together(answers: Callable[[Iterator[Images]], Iterator[Tensor]], feed: Feed, team: Alone | Team) -> Tensor:
+def together(
+    answers: Callable[[Iterator[Images]], Iterator[Tensor]],
+    feed: TrainLoader,
+    team: SingleProcessContext | ParallelContext,
+) -> Tensor:
     """A row of the answers for each image of `feed`, of which each process computes its part."""
     mine, taken = turns_of(feed, team)
     found = list(answers(batch for batch, _ in feed.batches(taken)))
@@ -175,12 +183,12 @@ def together(answers: Callable[[Iterator[Images]], Iterator[Tensor]], feed: Feed
     return team.assembled(rows, [place for own in mine for place in own], len(feed))
 
 
-def validator(feed: Feed, task: Task, team: Alone | Team | None = None) -> Validate:
+def validator(feed: TrainLoader, task: Task, team: SingleProcessContext | ParallelContext | None = None) -> Validate:
     """Maps a model to its (loss, `task.metric`) on the images of `feed`; no remedy for imbalance is in that loss.
 
     Several processes compute it together, each the answers for its part of the images.
     """
-    team = team or Alone()
+    team = team or SingleProcessContext()
     plain = make_loss(task.target, feed.labels, task.num_classes, "none", label_smoothing=0.0)
     soft = soft_targets(feed.labels, task.num_classes)
 
@@ -191,7 +199,7 @@ def validator(feed: Feed, task: Task, team: Alone | Team | None = None) -> Valid
     return validate
 
 
-def final_pass(engine: Engine, feed: Feed) -> Iterator[Seen]:
+def final_pass(engine: Engine, feed: TrainLoader) -> Iterator[ModelOutput]:
     """What the model sees in each batch of `feed`, in float32, as the bundle will."""
     return map(engine, feed.in_turn(VALIDATION_BATCH))
 

@@ -14,20 +14,20 @@ from torch import Tensor, nn
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.image_dataset import Images
-from megavit.distributed.context import Alone, Team
+from megavit.distributed.context import ParallelContext, SingleProcessContext
 from megavit.model.attention import Attention
 from megavit.model.packing import Packing
 from megavit.model.pos_embed import Rotation
 from megavit.model.vit import MegaVit
 from megavit.model.zeta import ZetaAttention
 from megavit.predict.forward import logits_of
-from megavit.train.data import Feed
+from megavit.train.data import TrainLoader
 
 # Of the validation images, spread over them: enough to see a layer's scale, at the cost of a moment.
 IMAGES = 16
 
 
-class Largest(NamedTuple):
+class LogitMonitor(NamedTuple):
     """The largest logits, by size, of some images.
 
     Attributes:
@@ -39,10 +39,12 @@ class Largest(NamedTuple):
     head: float
 
 
-Monitor = Callable[[MegaVit], Largest]
+Monitor = Callable[[MegaVit], LogitMonitor]
 
 
-def monitor_of(feed: Feed, preprocessing: Preprocessing, dtype: torch.dtype, team: Alone | Team) -> Monitor:
+def monitor_of(
+    feed: TrainLoader, preprocessing: Preprocessing, dtype: torch.dtype, team: SingleProcessContext | ParallelContext
+) -> Monitor:
     """Maps a model to its largest logits on a few images of `feed`, the same ones each time.
 
     Of several processes each looks at its part of the images and of the model, and all are told the largest.
@@ -52,16 +54,16 @@ def monitor_of(feed: Feed, preprocessing: Preprocessing, dtype: torch.dtype, tea
     mine = places[team.place :: team.places] or places[:1]  # a forward pass takes all processes
     ((images, _),) = feed.batches([mine])
 
-    def monitor(model: MegaVit) -> Largest:
+    def monitor(model: MegaVit) -> LogitMonitor:
         found = team.ranks.every(largest_logits(model, images, preprocessing, dtype))
-        return Largest(*(_largest(values) for values in zip(*found, strict=True)))
+        return LogitMonitor(*(_largest(values) for values in zip(*found, strict=True)))
 
     return monitor
 
 
 def largest_logits(
     model: MegaVit, images: Images, preprocessing: Preprocessing, dtype: torch.dtype = torch.float32
-) -> Largest:
+) -> LogitMonitor:
     """The largest logits of `model`, or of this process's part of it, on uint8 images, as in evaluation mode.
 
     Args:
@@ -83,7 +85,7 @@ def largest_logits(
     finally:
         for hook in hooks:
             hook.remove()
-    return Largest(_largest([layer.item() for layer in found]), logits.abs().max().item())
+    return LogitMonitor(_largest([layer.item() for layer in found]), logits.abs().max().item())
 
 
 def largest_in(

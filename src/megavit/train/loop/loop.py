@@ -16,9 +16,9 @@ from torchvision.transforms import v2
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import AugmentRecipe, Recipe, ScheduleRecipe
 from megavit.config.target import Target
-from megavit.data.augment import augment, normalise
+from megavit.data.augment import augment, normalize
 from megavit.data.image_dataset import Images, to_device
-from megavit.distributed.context import Alone, Team
+from megavit.distributed.context import ParallelContext, SingleProcessContext
 from megavit.errors import Diverged, Interrupted
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file, writing
@@ -28,8 +28,8 @@ from megavit.train.history import EpochRecord, MetricName
 from megavit.train.loop.logit_monitor import Monitor
 from megavit.train.loop.validation import metric_of
 from megavit.train.optim.loss import Loss, soft_targets
-from megavit.train.optim.optimizer import learning_rate, update_average
-from megavit.train.progress import Watch
+from megavit.train.optim.optimizer import learning_rate, update_ema
+from megavit.train.progress import Reporter
 from megavit.train.setup.memory import at_once
 from megavit.train.signals import StopRequest
 from megavit.train.spike_detection import PATIENCE
@@ -49,7 +49,7 @@ class Task:
     Attributes:
         recipe: with every automatic choice filled in.
         preprocessing: of the model's input.
-        target: what is learnt.
+        target: what is learned.
         num_classes: outputs of the model.
         loss: of logits and soft targets.
         batch_size: images a step.
@@ -98,7 +98,7 @@ def fit(
     monitor: Monitor,
     folder: Path,
     stop: StopRequest,
-    watch: Watch,
+    watch: Reporter,
     began: float,
 ) -> None:
     """Train `state` until its progress is 1.
@@ -138,7 +138,7 @@ def fit(
         epoch_ended = task.epoch_at(state.step) > task.epoch_at(state.step - 1)
         if validation_due(stride, state.validated, pace.validation_gap, epoch_ended):
             started = time.monotonic()
-            end_epoch(state, task, validate, monitor, rate * task.recipe.optimiser.learning_rate, began)
+            end_epoch(state, task, validate, monitor, rate * task.recipe.optimizer.learning_rate, began)
             checked = time.monotonic() - started
             if state.team.ranks.leads:
                 write_log(folder, state)
@@ -162,20 +162,20 @@ def fit(
 def train_step(state: TrainState, task: Task, images: Images, labels: Tensor, rate: float, steps: int) -> float:
     """One step of about `steps` on uint8 images and their labels, at `rate` in [0, 1] of its peak; the loss."""
     device = next(state.model.parameters()).device
-    recipe = task.recipe.optimiser
+    recipe = task.recipe.optimizer
     seed_all(task.recipe.run.seed, state.step, *state.team.seeds)
     state.model.train()
-    for optimiser in state.optimisers:
-        optimiser.zero_grad(set_to_none=True)
-        for group in optimiser.param_groups:
+    for optimizer in state.optimizers:
+        optimizer.zero_grad(set_to_none=True)
+        for group in optimizer.param_groups:
             group["lr"] = group["peak"] * rate
 
     variation = task.variation_at(state.step)
     varied = augment(to_device(images, device), task.preprocessing, variation)
-    inputs = normalise(varied, task.preprocessing)
+    inputs = normalize(varied, task.preprocessing)
     del varied  # or it would stay in memory until the step ends
     inputs, targets = mix(inputs, labels.to(device, non_blocking=True), task.num_classes, variation)
-    inputs = lighten(inputs, state, task.recipe.schedule)
+    inputs = progressive_resize(inputs, state, task.recipe.schedule)
     loss = backward(state.wrapped or state.model, inputs, targets, task, state.team)
     loss, norm = state.team.mean(loss, state.team.clip(state.model, recipe.clip_norm))
     early = state.progress < task.recipe.schedule.early
@@ -190,15 +190,17 @@ def train_step(state: TrainState, task: Task, images: Images, labels: Tensor, ra
     if state.spikes.diverged:
         since = state.step - PATIENCE
         raise Diverged(f"the loss has been far above the usual for {PATIENCE} steps after step {since:,}", since)
-    for optimiser in state.optimisers:
-        optimiser.step()
-    update_average(state.average, state.model, recipe.ema * steps, state.step)
+    for optimizer in state.optimizers:
+        optimizer.step()
+    update_ema(state.average, state.model, recipe.ema * steps, state.step)
     state.loss_sum += loss
     state.loss_steps += 1
     return loss
 
 
-def backward(model: nn.Module, inputs: Images, targets: Tensor, task: Task, team: Alone | Team) -> float:
+def backward(
+    model: nn.Module, inputs: Images, targets: Tensor, task: Task, team: SingleProcessContext | ParallelContext
+) -> float:
     """Add the gradient of the mean loss to the parameters', in as many parts as the recipe says; that loss."""
     size = at_once(len(targets), task.recipe.run.gradient_accumulation or 1)
     low = task.dtype == torch.bfloat16 and not team.casts
@@ -214,7 +216,7 @@ def backward(model: nn.Module, inputs: Images, targets: Tensor, task: Task, team
     return found
 
 
-def lighten(images: Images, state: TrainState, schedule: ScheduleRecipe) -> Images:
+def progressive_resize(images: Images, state: TrainState, schedule: ScheduleRecipe) -> Images:
     """Early in the run, smaller images and a model that leaves out patches; else both as they are."""
     early = state.progress < schedule.early
     state.model.patch_drop.share = schedule.patch_drop if early else state.model.config.design.patch_drop

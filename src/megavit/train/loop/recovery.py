@@ -10,15 +10,15 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from megavit.distributed.context import Team
+from megavit.distributed.context import ParallelContext
 from megavit.errors import Diverged, TrainingError
 from megavit.train.checkpoint.checkpoint import MARGIN, checkpoints, lasting, load_checkpoint, step_of
 from megavit.train.clock import Pace
-from megavit.train.data import Feed
+from megavit.train.data import TrainLoader
 from megavit.train.loop.build import batches_of, validator
 from megavit.train.loop.logit_monitor import monitor_of
 from megavit.train.loop.loop import Task, fit
-from megavit.train.progress import Watch
+from megavit.train.progress import Reporter
 from megavit.train.signals import StopRequest
 from megavit.train.spike_detection import Spikes
 from megavit.train.state import TrainState
@@ -26,14 +26,14 @@ from megavit.train.state import TrainState
 MOST_ROLLBACKS = 3
 
 
-def fit_through_spikes(
+def fit_with_recovery(
     state: TrainState,
     task: Task,
     pace: Pace,
-    feeds: tuple[Feed, Feed],
+    feeds: tuple[TrainLoader, TrainLoader],
     folder: Path,
     stop: StopRequest,
-    watch: Watch,
+    watch: Reporter,
     began: float,
 ) -> None:
     """As `megavit.train.loop.loop.fit`, from where `state` stands, and from an earlier checkpoint where it diverges.
@@ -66,12 +66,12 @@ def roll_back(folder: Path, state: TrainState, spike: Diverged) -> str:
         What was done, for a person.
 
     Raises:
-        TrainingError: as `fit_through_spikes`.
+        TrainingError: as `fit_with_recovery`.
     """
     advice = "a lower learning rate usually helps"
     if state.rollbacks == MOST_ROLLBACKS:
         raise TrainingError(f"{spike}, although it went back {MOST_ROLLBACKS} times; {advice}") from spike
-    if isinstance(state.team, Team):
+    if isinstance(state.team, ParallelContext):
         from megavit.train.checkpoint.distributed import finish_saving
 
         finish_saving(state.team)
@@ -84,8 +84,8 @@ def roll_back(folder: Path, state: TrainState, spike: Diverged) -> str:
         raise TrainingError(f"{spike}, and there is no checkpoint from well before; {advice}") from spike
     seen, rollbacks = state.step + state.left_out, state.rollbacks + 1
     state.best = {}
-    for optimiser in state.optimisers:
-        optimiser.state.clear()
+    for optimizer in state.optimizers:
+        optimizer.state.clear()
     load_checkpoint(folder, state)
     state.left_out, state.rollbacks, state.returned_to = seen - state.step, rollbacks, state.step
     return f"going on from step {state.step:,} with other images"

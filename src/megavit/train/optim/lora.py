@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from megavit.config.recipe import OptimiserRecipe
+from megavit.config.recipe import OptimizerRecipe
 from megavit.model.vit import MegaVit
 from megavit.train.optim.optimizer import matrices_within
 
@@ -57,7 +57,7 @@ Trained = Literal["lora", "last", "all"]
 TRAINED: tuple[Trained, ...] = get_args(Trained)
 """In the order in which they are climbed: the more is free, the more it can learn, and forget."""
 
-# Times the recipe's learning rate: what is added may move further than what was learnt before.
+# Times the recipe's learning rate: what is added may move further than what was learned before.
 RATES: dict[Trained, float] = {"lora": 3.0, "last": 1.0, "all": 1.0}
 LAST_SHARE = 1 / 4
 
@@ -79,7 +79,7 @@ def set_free(model: MegaVit, rung: Trained, rank: int) -> None:
             model.requires_grad_(True)
 
 
-def optimiser_of(recipe: OptimiserRecipe, rung: Trained) -> OptimiserRecipe:
-    """The recipe's optimiser at the rate of `rung`. Low-rank additions learn alike in every layer."""
+def optimizer_of(recipe: OptimizerRecipe, rung: Trained) -> OptimizerRecipe:
+    """The recipe's optimizer at the rate of `rung`. Low-rank additions learn alike in every layer."""
     decay = 1.0 if rung == "lora" else recipe.layer_decay
     return replace(recipe, learning_rate=recipe.learning_rate * RATES[rung], layer_decay=decay)

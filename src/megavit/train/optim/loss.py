@@ -1,4 +1,4 @@
-"""What training minimises: one loss for each kind of target, and the remedies for classes of different size."""
+"""What training minimizes: one loss for each kind of target, and the remedies for classes of different size."""
 
 from dataclasses import dataclass, replace
 
@@ -49,7 +49,7 @@ class BinaryCrossEntropy:
 
 @dataclass(frozen=True)
 class SmoothL1:
-    """Smooth L1 of a standardised score: squared near 0, absolute beyond one deviation, so that outliers do not rule.
+    """Smooth L1 of a standardized score: squared near 0, absolute beyond one deviation, so that outliers do not rule.
 
     Attributes:
         mean, std: of the training scores.

@@ -1,4 +1,4 @@
-"""The optimisers of a model's tensors, their learning-rate schedule, and the average of the weights."""
+"""The optimizers of a model's tensors, their learning-rate schedule, and the average of the weights."""
 
 import math
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from megavit.config.recipe import OptimiserRecipe, ScheduleRecipe
+from megavit.config.recipe import OptimizerRecipe, ScheduleRecipe
 from megavit.distributed.dtensor_utils import mesh_of
 from megavit.model.attention import Attention
 from megavit.model.mlp import FeedForward
@@ -22,7 +22,7 @@ MOMENTUM = 0.95
 BASE_WIDTH = 128
 
 
-def make_optimisers(model: MegaVit, recipe: OptimiserRecipe, processes: int = 1) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: MegaVit, recipe: OptimizerRecipe, processes: int = 1) -> list[torch.optim.Optimizer]:
     """Muon for the matrices within the layers and AdamW (arXiv 1711.05101) for the rest; or AdamW for all.
 
     The weights of Linear layers decay, and nothing else: not norms, biases, tokens and positions. What needs no
@@ -32,25 +32,25 @@ def make_optimisers(model: MegaVit, recipe: OptimiserRecipe, processes: int = 1)
         processes: that compute a layer of the model together.
     """
     groups = _groups(model, recipe, processes)
-    optimisers: list[torch.optim.Optimizer] = []
+    optimizers: list[torch.optim.Optimizer] = []
     matrices = [group for group in groups if "parts" in group]
     if matrices:
         dtype = torch.bfloat16 if has_bfloat16(next(model.parameters()).device) else torch.float32
-        optimisers.append(Muon(matrices, lr=recipe.learning_rate, momentum=MOMENTUM, dtype=dtype))
+        optimizers.append(Muon(matrices, lr=recipe.learning_rate, momentum=MOMENTUM, dtype=dtype))
     others = [group for group in groups if "parts" not in group]
     betas = (recipe.beta1, recipe.beta2)
-    return [*optimisers, torch.optim.AdamW(others, lr=recipe.learning_rate, betas=betas, fused=True)]
+    return [*optimizers, torch.optim.AdamW(others, lr=recipe.learning_rate, betas=betas, fused=True)]
 
 
-def names_in_order(model: MegaVit, recipe: OptimiserRecipe) -> list[list[str]]:
-    """The names of the parameters of each of `make_optimisers`, by their numbers in its state, of a whole model."""
+def names_in_order(model: MegaVit, recipe: OptimizerRecipe) -> list[list[str]]:
+    """The names of the parameters of each of `make_optimizers`, by their numbers in its state, of a whole model."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     groups = _groups(model, recipe, 1)
     both = ([group for group in groups if "parts" in group], [group for group in groups if "parts" not in group])
     return [[names[parameter] for group in one for parameter in group["params"]] for one in both if one]
 
 
-def _groups(model: MegaVit, recipe: OptimiserRecipe, processes: int) -> list[dict[str, Any]]:
+def _groups(model: MegaVit, recipe: OptimizerRecipe, processes: int) -> list[dict[str, Any]]:
     """The parameters, those of equal treatment together, in the order of the model."""
     parts = matrices_within(model)
     # PyTorch's fused step takes only parameters together that are divided over the same processes.
@@ -114,7 +114,7 @@ def learning_rate(progress: float, peak: float, schedule: ScheduleRecipe) -> flo
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, length: float, step: int) -> None:
+def update_ema(average: nn.Module, model: nn.Module, length: float, step: int) -> None:
     """Move `average` towards `model` after `step` (from 1): a moving average over about `length` steps.
 
     The first steps, of a poor model, are forgotten sooner.

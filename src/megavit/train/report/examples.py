@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from megavit.config.target import Target
-from megavit.data.dataset import LabelledImages, Sample
+from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import shrink, visible
 from megavit.data.targets import targets_of
 from megavit.train.report.figures import Example
@@ -22,7 +22,7 @@ EXAMPLES = 12
 TOP = 3
 
 
-def golden_pictures(images: LabelledImages) -> list[Tensor]:
+def golden_pictures(images: LabeledImages) -> list[Tensor]:
     """A few test images, spread over classes, labels or scores, uint8 (C, H, W), the large ones made smaller."""
     samples = images.of("test")
     if images.target == "score":
@@ -36,7 +36,7 @@ def golden_pictures(images: LabelledImages) -> list[Tensor]:
     return [shrink(images.pixels(sample), GOLDEN_SIDE) for sample in chosen]
 
 
-def examples(images: LabelledImages, answers: Tensor, target: Target, explain: Explain | None = None) -> list[Example]:
+def examples(images: LabeledImages, answers: Tensor, target: Target, explain: Explain | None = None) -> list[Example]:
     """The worst mistakes, and right answers spread over the test images; of scores, the worst and some others.
 
     Args:
@@ -73,7 +73,7 @@ def examples(images: LabelledImages, answers: Tensor, target: Target, explain: E
 
 
 def _example(
-    images: LabelledImages, pixels: Tensor, sample: Sample, answer: Tensor, target: Target, right: bool
+    images: LabeledImages, pixels: Tensor, sample: Sample, answer: Tensor, target: Target, right: bool
 ) -> Example:
     pixels = visible(pixels)
     picture = (pixels[0] if pixels.shape[0] == 1 else pixels.permute(1, 2, 0)).numpy()
@@ -96,7 +96,7 @@ def _example(
     return Example(image=picture, name=sample.name, truth=truth, top=top, answer=said, right=right)
 
 
-def _listed(images: LabelledImages, labels: Sequence[int]) -> str:
+def _listed(images: LabeledImages, labels: Sequence[int]) -> str:
     return ", ".join(images.classes[label] for label in labels) or "no label"
 
 

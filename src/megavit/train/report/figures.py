@@ -48,7 +48,7 @@ _FAMILIES = (
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours of one page."""
+    """Colors of one page."""
 
     paper: str
     ink: str
@@ -66,7 +66,7 @@ class Example:
     """One image with its true class and the model's answer.
 
     Attributes:
-        image: uint8, (H, W) grey or (H, W, 3) RGB.
+        image: uint8, (H, W) gray or (H, W, 3) RGB.
         name: where the image is from, such as its file name.
         truth: its true class, labels or score.
         top: (class or label, probability) of the likeliest ones, likeliest first; none for a score.
@@ -153,8 +153,8 @@ def confusion(metrics: Metrics, palette: Palette) -> Figure:
     axes.set_xticks(range(width), labels, rotation=0 if max(map(len, labels)) <= 3 else 90, **text)
     axes.set_yticks(range(width), labels, **text)
     for row, column in zip(*counts.nonzero(), strict=True):
-        colour = palette.paper if shares[row, column] > 0.35 else palette.ink
-        axes.text(column, row, f"{counts[row, column]}", color=colour, fontsize=7, ha="center", va="center")
+        color = palette.paper if shares[row, column] > 0.35 else palette.ink
+        axes.text(column, row, f"{counts[row, column]}", color=color, fontsize=7, ha="center", va="center")
     return figure
 
 
@@ -181,12 +181,12 @@ def reliability(before: Reliability, after: Reliability, palette: Palette) -> Fi
     axes = figure.subplots()
     _style(axes, palette)
     axes.plot((0, 1), (0, 1), color=palette.line, linewidth=1.2)
-    for found, colour, label in ((before, palette.muted, "before"), (after, palette.accent, "calibrated")):
+    for found, color, label in ((before, palette.muted, "before"), (after, palette.accent, "calibrated")):
         right = [one.right for one in found.bins]
         reach = [[one.value - one.low for one in right], [one.high - one.value for one in right]]
         style: dict[str, Any] = {"marker": "o", "markersize": 4, "linewidth": 0, "elinewidth": 1.2}
         probabilities = [one.probability for one in found.bins]
-        axes.errorbar(probabilities, [one.value for one in right], reach, color=colour, label=label, **style)
+        axes.errorbar(probabilities, [one.value for one in right], reach, color=color, label=label, **style)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))

@@ -11,23 +11,23 @@ from torch import Tensor
 from megavit.check.quick_checks import warnings_of
 from megavit.config.serialization import dump_toml, to_dict
 from megavit.config.target import Target
-from megavit.config.trust import Trust
+from megavit.config.trust import Calibration
 from megavit.config.vit import ViTConfig
-from megavit.data.dataset import LabelledImages
-from megavit.engine.engine import Engine, Seen
+from megavit.data.dataset import LabeledImages
+from megavit.engine.engine import Engine, ModelOutput
 from megavit.evaluate.metrics.dispatch import AnyMetrics, measure_target
 from megavit.evaluate.metrics.multilabel import best_thresholds
-from megavit.evaluate.uncertainty.uncertainty import TrustMetrics, fit_trust, measure_trust
+from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics, fit_trust, measure_trust
 from megavit.explain.explanation import overlays
 from megavit.model.vit import MegaVit
-from megavit.predict.postprocess.postprocess import Trusted
+from megavit.predict.postprocess.postprocess import Calibrator
 from megavit.runtime.device import device_name
-from megavit.train.data import Feed
+from megavit.train.data import TrainLoader
 from megavit.train.finetune.progressive import Tuning
 from megavit.train.history import EpochRecord
 from megavit.train.loop.build import compared, final_pass
 from megavit.train.loop.loop import Task
-from megavit.train.progress import Watch
+from megavit.train.progress import Reporter
 from megavit.train.report.examples import examples, golden_pictures
 from megavit.train.report.report import DataSummary, Report, write_report
 from megavit.train.run_dir import SAMPLES
@@ -49,26 +49,28 @@ class Judged:
     """
 
     target: Target
-    trust: Trust
+    trust: Calibration
     tensors: dict[str, Tensor]
     answers: Tensor
     test: AnyMetrics
     val: AnyMetrics
-    trusted: TrustMetrics
+    trusted: UncertaintyMetrics
 
 
-def judge(model: MegaVit, task: Task, images: LabelledImages, validation: Feed, testing: Feed, watch: Watch) -> Judged:
+def judge(
+    model: MegaVit, task: Task, images: LabeledImages, validation: TrainLoader, testing: TrainLoader, watch: Reporter
+) -> Judged:
     """Fit on the validation images what makes the answers trustworthy, and measure them on the test images.
 
     Args:
         validation, testing: feed these images.
     """
     engine = Engine(model, task.preprocessing)
-    learning = Feed(images, compared(images.of("train")), task.preprocessing, task.recipe.run.workers, watch)
-    val, test, learnt = (see(engine, feed) for feed in (validation, testing, learning))
-    trust, tensors = fit_trust(val, validation.labels, task.target, (learnt.pooled, learning.labels))
+    learning = TrainLoader(images, compared(images.of("train")), task.preprocessing, task.recipe.run.workers, watch)
+    val, test, learned = (see(engine, feed) for feed in (validation, testing, learning))
+    trust, tensors = fit_trust(val, validation.labels, task.target, (learned.pooled, learning.labels))
     target = task.target
-    trusted = Trusted(trust, tensors, target, len(images.classes))
+    trusted = Calibrator(trust, tensors, target, len(images.classes))
     if target.kind == "labels":
         target = replace(target, thresholds=best_thresholds(trusted.answers(val.logits), validation.labels))
     answers = trusted.answers(test.logits)
@@ -84,9 +86,9 @@ def judge(model: MegaVit, task: Task, images: LabelledImages, validation: Feed, 
     )
 
 
-def see(engine: Engine, feed: Feed) -> Seen:
+def see(engine: Engine, feed: TrainLoader) -> ModelOutput:
     """What the model sees in the images of `feed`, in float32, as the bundle will."""
-    return Seen(*(torch.cat(parts) for parts in zip(*final_pass(engine, feed), strict=True)))
+    return ModelOutput(*(torch.cat(parts) for parts in zip(*final_pass(engine, feed), strict=True)))
 
 
 BUNDLE = "bundle"
@@ -100,16 +102,16 @@ class Trained:
     bundle: Path
     report: Path
     metrics: AnyMetrics
-    trust: TrustMetrics
+    trust: UncertaintyMetrics
 
 
 def finish(
     out: Path,
     state: TrainState,
     task: Task,
-    images: LabelledImages,
-    validation: Feed,
-    watch: Watch,
+    images: LabeledImages,
+    validation: TrainLoader,
+    watch: Reporter,
     tuning: Tuning | None = None,
 ) -> Trained:
     """Write bundle and report of a run that has done its steps.
@@ -121,7 +123,7 @@ def finish(
     model = state.average
     model.load_state_dict(state.best)
     watch.say("measuring on the test images")
-    testing = Feed(images, images.of("test"), task.preprocessing, task.recipe.run.workers, watch)
+    testing = TrainLoader(images, images.of("test"), task.preprocessing, task.recipe.run.workers, watch)
     judged = judge(model, task, images, validation, testing, watch)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     info = BundleInfo(
@@ -174,7 +176,7 @@ def finish(
     return Trained(out, out / BUNDLE, write_report(out, report), judged.test, judged.trusted)
 
 
-def title_of(images: LabelledImages) -> str:
+def title_of(images: LabeledImages) -> str:
     match images.target:
         case "classes":
             return f"A classifier of {len(images.classes)} classes from {images.source}"

@@ -9,13 +9,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from megavit.config.trust import Trust
+from megavit.config.trust import Calibration
 from megavit.evaluate.metrics.classification import NUMBERED_CLASSES, Metrics, worst_confusions
 from megavit.evaluate.metrics.dispatch import AnyMetrics
 from megavit.evaluate.metrics.multilabel import LabelsMetrics
 from megavit.evaluate.metrics.regression import ScoreMetrics
 from megavit.evaluate.report.html import data_uri, environment, percent, plain, result_context, write_page
-from megavit.evaluate.uncertainty.uncertainty import TrustMetrics
+from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics
 from megavit.train.finetune.progressive import Tuning
 from megavit.train.history import EpochRecord
 from megavit.train.report import figures
@@ -63,7 +63,7 @@ class Report:
         fitted: what makes its answers trustworthy.
         trust: how far those for the test images can be trusted.
         examples: test images; the report sorts right from wrong.
-        scores: (true, answered) scores of the test images, where these are what is learnt.
+        scores: (true, answered) scores of the test images, where these are what is learned.
         tuning: what came of a run that began with weights trained before.
         bundle: path of the bundle, for the lines that show how to use it.
     """
@@ -77,8 +77,8 @@ class Report:
     history: Sequence[EpochRecord]
     test: AnyMetrics
     val: AnyMetrics | None
-    fitted: Trust
-    trust: TrustMetrics
+    fitted: Calibration
+    trust: UncertaintyMetrics
     examples: Sequence[Example]
     scores: tuple[Sequence[float], Sequence[float]] | None = None
     tuning: Tuning | None = None
@@ -162,7 +162,7 @@ def _of_target(report: Report) -> dict[str, Any]:
             return {"attribute": "score", "scatter": scatter}
 
 
-def _reliability(trust: TrustMetrics) -> dict[str, str] | None:
+def _reliability(trust: UncertaintyMetrics) -> dict[str, str] | None:
     if not trust.before or not trust.after:
         return None
     alt = f"Share of right answers by probability; on average {percent(trust.after.error.value)} apart."

@@ -56,7 +56,7 @@ def least_memory(config: ViTConfig, images: int) -> int:
 
     Images that keep their aspect are taken to have all the patches they may have, of which they lack a few.
     """
-    # In bfloat16: the normalised input, queries, keys, values, the attended values, and the MLP's hidden layer.
+    # In bfloat16: the normalized input, queries, keys, values, the attended values, and the MLP's hidden layer.
     token = 2 * (config.dim + 4 * config.heads * config.dim_head + config.mlp_dim)
     return 4 * COPIES * _weights(config) + images * _tokens(config) * config.depth * token
 
@@ -70,7 +70,7 @@ def activation_memory(config: ViTConfig, gradient_checkpointing: bool = False) -
     wide = config.mlp_dim * (4 if design.mlp == "swiglu" else 2)
     norms = 1 if design.block == "parallel" else 2
     inner = config.heads * config.dim_head
-    # Each norm's input and output; queries, keys, values, twice where they are normalised; the attended values.
+    # Each norm's input and output; queries, keys, values, twice where they are normalized; the attended values.
     block = 4 * (2 * norms * config.dim + (8 if design.qk_norm else 4) * inner + wide)
     kept = config.depth * 4 * config.dim + block if gradient_checkpointing else config.depth * block
     return tokens * kept

@@ -7,10 +7,10 @@ from typing import Any
 from megavit.config.recipe import Recipe, RunRecipe
 from megavit.config.vit import ViTConfig
 from megavit.errors import ConfigError
-from megavit.runtime.process_group import Ranks
+from megavit.runtime.process_group import DistContext
 
 
-def relaid(recipe: Recipe, changes: dict[str, Any], ranks: Ranks) -> Recipe:
+def relaid(recipe: Recipe, changes: dict[str, Any], ranks: DistContext) -> Recipe:
     """The recipe of a run that other processes than before go on with.
 
     Args:
@@ -30,7 +30,7 @@ def relaid(recipe: Recipe, changes: dict[str, Any], ranks: Ranks) -> Recipe:
     return replace(settled, run=replace(settled.run, gradient_accumulation=parts))
 
 
-def settle_layout(recipe: Recipe, ranks: Ranks) -> Recipe:
+def settle_layout(recipe: Recipe, ranks: DistContext) -> Recipe:
     """`recipe` with the number of processes filled in.
 
     Raises:

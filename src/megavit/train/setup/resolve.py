@@ -13,11 +13,11 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.presets import PRESETS, preset
 from megavit.config.recipe import Recipe, RunRecipe, ScheduleRecipe
 from megavit.config.vit import Design, ViTConfig
-from megavit.data.dataset import LabelledImages, Sample
-from megavit.data.image_dataset import COLOUR, Pictures, channel_statistics, fits
+from megavit.data.dataset import LabeledImages, Sample
+from megavit.data.image_dataset import COLOR, ImageDataset, channel_statistics, fits
 from megavit.data.targets import outputs
 from megavit.errors import ConfigError
-from megavit.train.progress import Watch
+from megavit.train.progress import Reporter
 from megavit.train.setup.memory import parts_that_fit
 from megavit.weights.pretrained.pretrained import Source
 
@@ -32,7 +32,7 @@ MEASURED = 512
 TUNING_RATE, TUNING_DECAY = 2e-3, 0.75
 
 
-def choose_recipe(images: LabelledImages) -> str:
+def choose_recipe(images: LabeledImages) -> str:
     """The name of the recipe for these images, where the user named none."""
     training = images.of("train")
     return "small" if short_side(training) <= SMALL or all(sample.channels == 1 for sample in training) else "photos"
@@ -58,7 +58,7 @@ def check_mixing(recipe: Recipe, changes: dict[str, Any]) -> None:
         )
 
 
-def settle_mixing(recipe: Recipe, watch: Watch) -> Recipe:
+def settle_mixing(recipe: Recipe, watch: Reporter) -> Recipe:
     """`recipe` without mixup and CutMix where images keep their aspect."""
     augment = recipe.augment
     if not recipe.data.keep_aspect or not (augment.mixup or augment.cutmix):
@@ -67,7 +67,7 @@ def settle_mixing(recipe: Recipe, watch: Watch) -> Recipe:
     return replace(recipe, augment=replace(augment, mixup=0.0, cutmix=0.0))
 
 
-def resolve(recipe: Recipe, images: LabelledImages, device: torch.device) -> Recipe:
+def resolve(recipe: Recipe, images: LabeledImages, device: torch.device) -> Recipe:
     """`recipe` with the model and its sizes filled in; what the user chose stays.
 
     Raises:
@@ -122,7 +122,7 @@ def choose_image_size(side: int, usual: int, patch: int) -> int:
     return -(-side // patch) * patch if side < usual else -(-usual // patch) * patch
 
 
-def choose_channels(images: LabelledImages, chosen: int | None) -> int:
+def choose_channels(images: LabeledImages, chosen: int | None) -> int:
     """The user's number, or what fits the images.
 
     Raises:
@@ -130,8 +130,8 @@ def choose_channels(images: LabelledImages, chosen: int | None) -> int:
     """
     have = {sample.channels for sample in images.samples}
     if chosen is None:
-        grey = all(sample.channels == 1 for sample in images.of("train"))
-        return 1 if grey else 3 if have <= {*COLOUR, 4} else max(have)
+        gray = all(sample.channels == 1 for sample in images.of("train"))
+        return 1 if gray else 3 if have <= {*COLOR, 4} else max(have)
     wrong = sorted(channels for channels in have if not fits(channels, chosen))
     if wrong:
         came = " and ".join(map(str, wrong))
@@ -140,17 +140,17 @@ def choose_channels(images: LabelledImages, chosen: int | None) -> int:
 
 
 def for_tuning(recipe: Recipe) -> Recipe:
-    """A named recipe with the optimiser and schedule for weights that are good already: gentle, and from below.
+    """A named recipe with the optimizer and schedule for weights that are good already: gentle, and from below.
 
     The rate was the best of four for "lora" and of the three tried for "last", on training images of Fashion-MNIST that
     were held out (20 a class, one seed); the rest is not tuned yet. `train.optim.lora` has what differs by rung.
     """
-    optimiser = replace(recipe.optimiser, kind="adamw", learning_rate=TUNING_RATE, layer_decay=TUNING_DECAY)
-    return replace(recipe, optimiser=optimiser, schedule=ScheduleRecipe(kind="cosine", warmup=0.1))
+    optimizer = replace(recipe.optimizer, kind="adamw", learning_rate=TUNING_RATE, layer_decay=TUNING_DECAY)
+    return replace(recipe, optimizer=optimizer, schedule=ScheduleRecipe(kind="cosine", warmup=0.1))
 
 
 def resolve_tuning(
-    recipe: Recipe, changes: dict[str, Any], init: Source, images: LabelledImages, device: torch.device
+    recipe: Recipe, changes: dict[str, Any], init: Source, images: LabeledImages, device: torch.device
 ) -> Recipe:
     """`recipe` with what the weights that it begins with decide, filled in.
 
@@ -207,7 +207,7 @@ def tuned_config(recipe: Recipe, init: Source, num_classes: int) -> ViTConfig:
 def tuned_preprocessing(config: ViTConfig, init: Source, *, keep_aspect: bool = False) -> Preprocessing:
     """Of images for weights that are begun with: as they were trained, at the new size; where unknown, the plain one.
 
-    The whole image is used, also where theirs was cut. For grey images, where theirs had several channels, the means
+    The whole image is used, also where theirs was cut. For gray images, where theirs had several channels, the means
     over these.
     """
     plain, own = plain_preprocessing(config, keep_aspect=keep_aspect), init.preprocessing
@@ -234,19 +234,19 @@ def model_config(recipe: Recipe, num_classes: int) -> ViTConfig:
     return replace(config, dropout=chosen.dropout)
 
 
-def preprocessing_of(config: ViTConfig, images: LabelledImages, *, keep_aspect: bool = False) -> Preprocessing:
-    """The model's size; for channels other than grey or RGB also their mean and spread over training images."""
+def preprocessing_of(config: ViTConfig, images: LabeledImages, *, keep_aspect: bool = False) -> Preprocessing:
+    """The model's size; for channels other than gray or RGB also their mean and spread over training images."""
     plain = plain_preprocessing(config, keep_aspect=keep_aspect)
-    if config.channels in COLOUR:
+    if config.channels in COLOR:
         return plain
     training = images.of("train")
     chosen = training[:: -(-len(training) // MEASURED)]
-    mean, std = channel_statistics(Pictures(images, chosen, plain))
+    mean, std = channel_statistics(ImageDataset(images, chosen, plain))
     return replace(plain, mean=mean, std=std)
 
 
 def plain_preprocessing(config: ViTConfig, *, keep_aspect: bool = False) -> Preprocessing:
-    """The model's size, with the mean and spread that grey and RGB have whatever the images."""
+    """The model's size, with the mean and spread that gray and RGB have whatever the images."""
     height, width = config.image_hw
     return Preprocessing(
         height=height, width=width, channels=config.channels, keep_aspect=keep_aspect, patch_size=config.patch_size

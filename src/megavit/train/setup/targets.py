@@ -6,16 +6,16 @@ from typing import Any
 
 from megavit.config.recipe import Balance, Recipe
 from megavit.config.target import Target
-from megavit.data.dataset import LabelledImages
+from megavit.data.dataset import LabeledImages
 from megavit.data.targets import targets_of
 from megavit.errors import ConfigError, DataError
-from megavit.train.progress import Watch
+from megavit.train.progress import Reporter
 
 UNEVEN = 10.0
 """How many times the smallest class the largest one must be for a remedy by itself."""
 
 
-def target_of(images: LabelledImages) -> Target:
+def target_of(images: LabeledImages) -> Target:
     """The target of the training images; thresholds are chosen after training.
 
     Raises:
@@ -33,7 +33,7 @@ def target_of(images: LabelledImages) -> Target:
     return Target(kind="score", mean=scores.mean().item(), std=std, median=statistics.median(scores.tolist()))
 
 
-def fit_to_target(recipe: Recipe, changes: dict[str, Any], images: LabelledImages) -> Recipe:
+def fit_to_target(recipe: Recipe, changes: dict[str, Any], images: LabeledImages) -> Recipe:
     """`recipe` without what is not meant for the images' kind of target.
 
     Label smoothing is for classes. Mixup and CutMix of images with scores happen only where `changes` asks for
@@ -45,7 +45,7 @@ def fit_to_target(recipe: Recipe, changes: dict[str, Any], images: LabelledImage
     if images.target == "classes":
         return recipe
     what = "several labels" if images.target == "labels" else "a score"
-    if changes.get("optimiser", {}).get("label_smoothing"):
+    if changes.get("optimizer", {}).get("label_smoothing"):
         raise ConfigError(f"label_smoothing is for images of one class; these have {what}: leave it out")
     allowed = ("auto", "none", "loss") if images.target == "labels" else ("auto", "none")
     if recipe.data.balance not in allowed:
@@ -53,7 +53,7 @@ def fit_to_target(recipe: Recipe, changes: dict[str, Any], images: LabelledImage
             f"balance = {recipe.data.balance} is for images of one class; these have {what}: "
             f"choose {' or '.join(allowed[1:])}"
         )
-    optimiser = replace(recipe.optimiser, label_smoothing=0.0)
+    optimizer = replace(recipe.optimizer, label_smoothing=0.0)
     augment = recipe.augment
     if images.target == "score":
         asked = changes.get("augment", {})
@@ -62,10 +62,10 @@ def fit_to_target(recipe: Recipe, changes: dict[str, Any], images: LabelledImage
             mixup=augment.mixup if "mixup" in asked else 0.0,
             cutmix=augment.cutmix if "cutmix" in asked else 0.0,
         )
-    return replace(recipe, optimiser=optimiser, augment=augment)
+    return replace(recipe, optimizer=optimizer, augment=augment)
 
 
-def settle_balance(recipe: Recipe, images: LabelledImages, watch: Watch) -> Recipe:
+def settle_balance(recipe: Recipe, images: LabeledImages, watch: Reporter) -> Recipe:
     """`recipe` with "auto" balance decided: a remedy where the largest class is many times the smallest one."""
     if recipe.data.balance != "auto":
         return recipe

@@ -26,9 +26,9 @@ from megavit.config.checks import MAX_SIDE, MAX_WIDTH, check_range, is_number
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.serialization import from_dict, parse_json
 from megavit.config.target import Target
-from megavit.config.trust import Trust
+from megavit.config.trust import Calibration
 from megavit.config.vit import ViTConfig
-from megavit.data.augment import normalise
+from megavit.data.augment import normalize
 from megavit.data.image_dataset import as_batch, prepare, to_device
 from megavit.errors import BundleError, ConfigError, OutputError
 from megavit.model.vit import MegaVit
@@ -84,7 +84,7 @@ class BundleInfo:
     versions: dict[str, str] = field(default_factory=lambda: library_versions())
     files: dict[str, str] = field(default_factory=dict)
     target: Target = field(default_factory=Target)
-    trust: Trust = field(default_factory=Trust)
+    trust: Calibration = field(default_factory=Calibration)
     tuning: dict[str, Any] = field(default_factory=dict)
     int8: dict[str, Any] = field(default_factory=dict)
 
@@ -332,7 +332,7 @@ def _logits(model: MegaVit, preprocessing: Preprocessing, pictures: Sequence[Ten
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()  # the model of a run has been training, with dropout
-    batch = to_device(normalise(as_batch(prepared, preprocessing), preprocessing), device)
+    batch = to_device(normalize(as_batch(prepared, preprocessing), preprocessing), device)
     logits = model(batch).float().cpu()
     model.train(was_training)
     return logits

@@ -7,7 +7,7 @@ from typing import Any
 from megavit.config.names import printable
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
-from megavit.config.trust import Trust
+from megavit.config.trust import Calibration
 from megavit.config.vit import pair
 
 # Without anything that Markdown acts on; an underscore does so only at the edge of a word.
@@ -21,7 +21,7 @@ def model_card(
     preprocessing: Preprocessing,
     created: str,
     target: Target = Target(),  # noqa: B008 - frozen
-    trust: Trust = Trust(),  # noqa: B008 - frozen
+    trust: Calibration = Calibration(),  # noqa: B008 - frozen
     int8: dict[str, Any] | None = None,
 ) -> str:
     """Return Markdown, with the header by which a model hub files it.
@@ -74,7 +74,7 @@ def literal(name: object) -> str:
     return f"{fence}{space}{text}{space}{fence}"
 
 
-def _trust(target: Target, trust: Trust) -> str:
+def _trust(target: Target, trust: Calibration) -> str:
     if not trust.images:
         return ""
     lines = ""

@@ -79,7 +79,7 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Foreign:
+class ForeignCheckpoint:
     """What was read.
 
     Attributes:
@@ -104,7 +104,7 @@ class Foreign:
     processor: dict[str, Any]
 
 
-def read_foreign(path: Path, known: Known, weights: str | None = None) -> Foreign:
+def read_foreign(path: Path, known: Known, weights: str | None = None) -> ForeignCheckpoint:
     """The model in `path`, a checkpoint or a folder with one and perhaps a config.json.
 
     Args:
@@ -141,7 +141,7 @@ def read_foreign(path: Path, known: Known, weights: str | None = None) -> Foreig
     check_shapes(rules, shapes, str(file))
     check_finite(kept, str(file))
     left_out = {*(name for name in taken.tensors if name not in names), *taken.beside}
-    return Foreign(
+    return ForeignCheckpoint(
         layout=layout.name,
         config=config,
         tensors=to_ours(rules, kept, config),
@@ -203,7 +203,7 @@ def check_numbers(tensors: Mapping[str, Tensor], where: str) -> None:
             "\n".join(
                 [
                     f"{where} has weights that are not plain floating-point numbers; save the model as it was before "
-                    "it was quantised or packed:",
+                    "it was quantized or packed:",
                     *faults[:10],
                     *(["  …"] if len(faults) > 10 else []),
                 ]
@@ -213,7 +213,7 @@ def check_numbers(tensors: Mapping[str, Tensor], where: str) -> None:
 
 def _fault(tensor: Tensor) -> str:
     if tensor.is_quantized:
-        return f"is quantised ({str(tensor.dtype).removeprefix('torch.')})"
+        return f"is quantized ({str(tensor.dtype).removeprefix('torch.')})"
     if tensor.layout != torch.strided or tensor.is_nested:
         return "is sparse or nested; tensor.to_dense() is not"
     if tensor.device.type == "meta":

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target, TargetKind
-from megavit.config.trust import Trust
+from megavit.config.trust import Calibration
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError, ConfigError
 from megavit.model.pos_embed import LearnedPositions
@@ -18,7 +18,7 @@ from megavit.weights.bundle.bundle import Bundle, is_bundle, load_bundle
 from megavit.weights.pretrained.heads.head import unfolded_head
 from megavit.weights.pretrained.heads.problem_type import target_of
 from megavit.weights.pretrained.hub import HUB, TIMM, fetch, is_hub
-from megavit.weights.pretrained.load_checkpoint import Foreign, assumptions, read_foreign
+from megavit.weights.pretrained.load_checkpoint import ForeignCheckpoint, assumptions, read_foreign
 from megavit.weights.pretrained.mappings.shapes import Known
 from megavit.weights.pretrained.processors.image_processor import label_faults, labels_of, preprocessing_of
 
@@ -50,7 +50,7 @@ class Source:
     layout: str = OURS
     told: tuple[str, ...] = ()
     target: Target = field(default_factory=Target)
-    trust: Trust = field(default_factory=Trust)
+    trust: Calibration = field(default_factory=Calibration)
 
 
 def read_source(
@@ -114,7 +114,7 @@ def _from_bundle(source: str, bundle: Bundle) -> Source:
     )
 
 
-def _from_foreign(source: str, foreign: Foreign, preprocessing: Preprocessing | None) -> Source:
+def _from_foreign(source: str, foreign: ForeignCheckpoint, preprocessing: Preprocessing | None) -> Source:
     told = [f"read as {foreign.layout}", *foreign.found.told()]
     if foreign.left_out:
         some = ", ".join(foreign.left_out[:3]) + (" …" if len(foreign.left_out) > 3 else "")
@@ -139,7 +139,7 @@ def _from_foreign(source: str, foreign: Foreign, preprocessing: Preprocessing | 
     )
 
 
-def _with_meaning(source: Source, foreign: Foreign, asked: TargetKind | None) -> Source:
+def _with_meaning(source: Source, foreign: ForeignCheckpoint, asked: TargetKind | None) -> Source:
     """Return `source` with what its outputs mean, and what they are called.
 
     Raises:
@@ -165,7 +165,7 @@ def _with_meaning(source: Source, foreign: Foreign, asked: TargetKind | None) ->
     )
 
 
-def _is_projection(foreign: Foreign) -> bool:
+def _is_projection(foreign: ForeignCheckpoint) -> bool:
     """Whether the head is the projection of CLIP's image tower into the space that it shares with texts."""
     return foreign.layout == OPEN_CLIP or (foreign.layout == CLIP and foreign.config.pool == "cls")
 
@@ -183,7 +183,7 @@ def init_weights(model: MegaVit, source: Source, *, head: bool = False) -> list[
     """Put the weights of `source` into `model`, which differs at most in image size, classes and channels.
 
     Learned positions are resampled for another grid, as `LearnedPositions.at` does for a larger image. Of a model
-    of one channel, the patch embedding gets the sum over the source's: it answers for a grey image what the source
+    of one channel, the patch embedding gets the sum over the source's: it answers for a gray image what the source
     does for the same in every channel.
 
     Args:
@@ -213,7 +213,7 @@ def init_weights(model: MegaVit, source: Source, *, head: bool = False) -> list[
             )
         # (D, channels × pixels), channel by channel.
         tensors[PATCHES] = tensors[PATCHES].unflatten(1, (old.channels, -1)).sum(dim=1)
-        told.append(f"the patch embedding added up over its {old.channels} channels, for grey images")
+        told.append(f"the patch embedding added up over its {old.channels} channels, for gray images")
     expected = model.state_dict()
     if not head:
         own = {name: tensor for name, tensor in expected.items() if name.startswith(HEAD)}

@@ -110,7 +110,7 @@ def test_dinov2s_gates_in_memory_are_refused() -> None:
 
 
 def test_clips_classifier_is_refused() -> None:
-    with pytest.raises(BundleError, match="patches that are not normalised"):
+    with pytest.raises(BundleError, match="patches that are not normalized"):
         hf_clip.config_of(shapes_of("CLIP") | {"classifier.weight": (5, 32)}, {})
 
 

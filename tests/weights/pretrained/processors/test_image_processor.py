@@ -12,7 +12,7 @@ from sklearn.datasets import load_sample_images
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 
 from megavit.config.vit import PLAIN_VIT, ViTConfig
-from megavit.data.augment import normalise
+from megavit.data.augment import normalize
 from megavit.data.decode.tensor import from_pillow
 from megavit.data.image_dataset import prepare
 from megavit.errors import BundleError
@@ -39,7 +39,7 @@ def ours(photograph: PIL.Image.Image, settings: dict[str, Any], processor: dict[
     assert preprocessing is not None
     pixels = from_pillow(photograph)
     resized = preprocessing.size_for(pixels.shape[1], pixels.shape[2])
-    return normalise(prepare(pixels, resized, preprocessing)[None], preprocessing)[0]
+    return normalize(prepare(pixels, resized, preprocessing)[None], preprocessing)[0]
 
 
 def assert_close_in_levels(mine: torch.Tensor, theirs: torch.Tensor) -> None:

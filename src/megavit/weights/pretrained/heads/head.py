@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from megavit.config.target import Target
-from megavit.config.trust import Trust
+from megavit.config.trust import Calibration
 from megavit.errors import BundleError
 
 WEIGHT, BIAS = "mlp_head.weight", "mlp_head.bias"
@@ -11,7 +11,7 @@ WEIGHT, BIAS = "mlp_head.weight", "mlp_head.bias"
 NEGLIGIBLE = 5e-5
 
 
-def folded_head(tensors: dict[str, Tensor], target: Target, trust: Trust) -> dict[str, Tensor]:
+def folded_head(tensors: dict[str, Tensor], target: Target, trust: Calibration) -> dict[str, Tensor]:
     """Return `tensors` with a head whose plain softmax, sigmoid or output is the bundle's answer.
 
     The temperature divides weight and bias; a score's std multiplies them, and its mean is added to the bias.

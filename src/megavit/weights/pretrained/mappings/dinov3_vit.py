@@ -78,7 +78,7 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
         BundleError: for a tensor that is missing, and for separate norms of class token and patches.
     """
     if "cls_norm.weight" in shapes:
-        raise BundleError("the checkpoint normalises class token and patches apart; this model has one norm for all")
+        raise BundleError("the checkpoint normalizes class token and patches apart; this model has one norm for all")
     dim, channels, *patch = shape_of(shapes, "patch_embed.proj.weight", axes=4)
     dim_head = 4 * shape_of(shapes, "rope_embed.periods", axes=1)[0]
     if not all((dim_head, *patch)):

@@ -107,7 +107,7 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     clip = "embeddings.class_embedding" in shapes
     if clip and "classifier.weight" in shapes:
         raise BundleError(
-            "the checkpoint's classifier reads patches that are not normalised, which megavit's never does. "
+            "the checkpoint's classifier reads patches that are not normalized, which megavit's never does. "
             "Take the model without a classifier, and train a new one"
         )
     dim, channels, *patch = shape_of(shapes, "embeddings.patch_embedding.weight", axes=4)

@@ -1,6 +1,6 @@
 """timm's `Eva` with learned positions: EVA (arXiv 2211.07636) and EVA-02 (arXiv 2303.11331) of tiny and small size.
 
-Rotations there turn neighbouring channels (2c, 2c + 1) of a head, ours (c, c + half): the channels of queries, keys and
+Rotations there turn neighboring channels (2c, 2c + 1) of a head, ours (c, c + half): the channels of queries, keys and
 values are put into our order, and so are those that the output projection takes.
 """
 
@@ -45,7 +45,7 @@ def table(config: ViTConfig) -> list[Rule]:
 
 
 def interleaved(config: ViTConfig, layer: int, *, apart: bool = False) -> list[Rule]:
-    """Return the rules of the attention of a layer, whose rotations turn neighbouring channels.
+    """Return the rules of the attention of a layer, whose rotations turn neighboring channels.
 
     Args:
         config: of the model.
@@ -95,7 +95,7 @@ def config_of(shapes: Shapes, known: Known) -> ViTConfig:
     hidden = shape_of(shapes, "blocks.0.mlp.fc2.weight", axes=2)[1]
     if hidden > ENORMOUS * dim and "block" not in known:
         raise BundleError(
-            "the checkpoint looks like EVA-02 of enormous size, whose blocks normalise behind their branches; megavit "
+            "the checkpoint looks like EVA-02 of enormous size, whose blocks normalize behind their branches; megavit "
             "has no such model. If it is none, put its config.json beside it"
         )
     check_said(known, {"block": ["serial"], "positions": ["learned", "learned_rope"]})

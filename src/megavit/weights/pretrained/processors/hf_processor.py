@@ -20,7 +20,7 @@ Settings = Mapping[str, Any]
 # Pillow's numbers.
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 INTERPOLATIONS: Mapping[int, Interpolation] = {2: "bilinear", 3: "bicubic"}
-# Settings of every class that are honoured or refused below.
+# Settings of every class that are honored or refused below.
 READ = frozenset(
     [
         "do_resize",
@@ -38,7 +38,7 @@ READ = frozenset(
         "pad_size",
     ]
 )
-# What changes no pixel of an RGB image: grey is made RGB here, and opacity put on white, whatever a file says.
+# What changes no pixel of an RGB image: gray is made RGB here, and opacity put on white, whatever a file says.
 NEUTRAL = frozenset(
     [
         "image_processor_type",

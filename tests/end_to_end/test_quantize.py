@@ -1,4 +1,4 @@
-"""`megavit quantise`, as a person runs it."""
+"""`megavit quantize`, as a person runs it."""
 
 import json
 from pathlib import Path
@@ -9,34 +9,34 @@ from tests.end_to_end.conftest import megavit, megavit_json
 
 
 @pytest.fixture(scope="module")
-def quantised(run: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def quantized(run: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The bundle that it wrote, and what it said."""
-    folder = tmp_path_factory.mktemp("quantised")
-    done = megavit("quantise", run, digits, "--out", "small", "--most", "40", cwd=folder)
+    folder = tmp_path_factory.mktemp("quantized")
+    done = megavit("quantize", run, digits, "--out", "small", "--most", "40", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "small", done.stdout
 
 
-def test_it_says_what_int8_costs_and_the_bundle_keeps_it(quantised: tuple[Path, str]) -> None:
-    bundle, told = quantised
+def test_it_says_what_int8_costs_and_the_bundle_keeps_it(quantized: tuple[Path, str]) -> None:
+    bundle, told = quantized
     info = json.loads((bundle / "megavit.json").read_text())
     measured = info["int8"]["measured"]
     assert f"accuracy on {measured['images']} images: {measured['float32']:.2%} in float32" in told
     assert measured["change"]["low"] <= measured["change"]["value"] <= measured["change"]["high"]
     assert measured["change"]["value"] == pytest.approx(measured["int8"] - measured["float32"])
-    assert 0 < measured["images"] < 90  # what the model learnt from is left out
+    assert 0 < measured["images"] < 90  # what the model learned from is left out
     assert all(bound > 0 for bound in info["int8"]["bounds"])
 
 
-def test_the_card_says_what_int8_costs(quantised: tuple[Path, str], run: Path) -> None:
-    card = (quantised[0] / "README.md").read_text()
-    measured = json.loads((quantised[0] / "megavit.json").read_text())["int8"]["measured"]
+def test_the_card_says_what_int8_costs(quantized: tuple[Path, str], run: Path) -> None:
+    card = (quantized[0] / "README.md").read_text()
+    measured = json.loads((quantized[0] / "megavit.json").read_text())["int8"]["measured"]
     assert f"With `--precision int8` it is right on {measured['int8']:.2%} of {measured['images']} images" in card
     assert "int8" not in (run / "bundle" / "README.md").read_text()
 
 
-def test_answers_in_int8_are_near_those_in_float32(quantised: tuple[Path, str], digits: Path, tmp_path: Path) -> None:
-    bundle, _ = quantised
+def test_answers_in_int8_are_near_those_in_float32(quantized: tuple[Path, str], digits: Path, tmp_path: Path) -> None:
+    bundle, _ = quantized
     image = digits / "digit 1" / "003.png"
     found = {
         precision: {one["label"]: one["probability"] for one in answer["top"]}
@@ -52,15 +52,15 @@ def test_what_loses_more_than_it_may_is_not_written(run: Path, digits: Path, tmp
     from megavit.export import quantization as module
 
     monkeypatch.setattr(module, "paired_change", lambda before, after: module.Interval(-0.02, -0.03, -0.01))
-    assert command(["quantise", str(run), str(digits), "--out", str(tmp_path / "small")]) == 1
+    assert command(["quantize", str(run), str(digits), "--out", str(tmp_path / "small")]) == 1
     assert not (tmp_path / "small").exists()
 
 
 def test_mistakes_are_told_before_anything_is_measured(run: Path, digits: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
-    taken = megavit("quantise", run, digits, "--out", "taken", cwd=tmp_path)
+    taken = megavit("quantize", run, digits, "--out", "taken", cwd=tmp_path)
     assert taken.returncode == 2 and "choose a new folder" in taken.stderr
     unknown = megavit("predict", run, digits / "digit 1" / "003.png", "--precision", "int8", cwd=tmp_path)
-    assert unknown.returncode == 2 and "megavit quantise" in unknown.stderr
+    assert unknown.returncode == 2 and "megavit quantize" in unknown.stderr
     wrong = megavit("predict", run, digits / "digit 1" / "003.png", "--precision", "int4", cwd=tmp_path)
     assert wrong.returncode == 2 and "float32, bfloat16, int8" in wrong.stderr
