@@ -173,8 +173,8 @@ class Predictor:
     def outputs(self, batches: Iterable[Images]) -> Iterator[Tensor]:
         """Answers as numbers, for uint8 batches as `prepare` makes their pictures.
 
-        For "classification" (B, classes) probabilities, rows summing to 1; for "multilabel" (B, labels) probabilities, each
-        label by itself; for "regression" (B,) scores.
+        For "classification" (B, classes) probabilities, rows summing to 1; for "multilabel" (B, labels) probabilities,
+        each label by itself; for "regression" (B,) scores.
         """
         for batch in batches:
             yield self.trusted.answers(self.see(batch).logits)

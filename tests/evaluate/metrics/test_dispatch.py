@@ -26,10 +26,10 @@ def drawn_answers(kind: TargetKind, images: int, seed: int = 0) -> tuple[torch.T
 @pytest.mark.parametrize("seed", range(3))
 def test_it_is_what_the_metrics_of_each_target_say_with_the_same_interval(seed):
     answers, truth = drawn_answers("classification", 40, seed)
-    assert primary_metric(answers, truth, "classes").interval() == measure(answers, truth, "abc").accuracy
+    assert primary_metric(answers, truth, "classification").interval() == measure(answers, truth, "abc").accuracy
     answers, truth = drawn_answers("multilabel", 40, seed)
     of_labels = compute_multilabel_metrics(answers, truth, "abc", [0.5] * 3).mean_average_precision
-    assert primary_metric(answers, truth, "labels").interval() == of_labels
+    assert primary_metric(answers, truth, "multilabel").interval() == of_labels
     answers, truth = drawn_answers("regression", 40, seed)
     found, of_scores = (
         primary_metric(answers, truth, "regression").interval(),
@@ -53,5 +53,5 @@ def test_an_image_drawn_twice_counts_as_two_images(kind, seed):
 
 def test_no_images_and_no_labels_have_no_metric():
     answers, truth = drawn_answers("classification", 5)
-    assert np.isnan(primary_metric(answers, truth, "classes").of(np.zeros((1, 5)))[0])
+    assert np.isnan(primary_metric(answers, truth, "classification").of(np.zeros((1, 5)))[0])
     assert primary_metric(torch.rand(5, 2), torch.zeros(5, 2, dtype=torch.bool), "multilabel").interval() is None

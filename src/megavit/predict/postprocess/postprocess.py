@@ -26,8 +26,8 @@ def outputs(logits: Tensor, target: Target, trust: Calibration = Calibration()) 
             image's classes.
 
     Returns:
-        "classification": (B, classes) probabilities, rows summing to 1; "multilabel": (B, labels) probabilities, each by
-        itself; "regression": (B,) scores, in the unit of the training scores.
+        "classification": (B, classes) probabilities, rows summing to 1; "multilabel": (B, labels) probabilities, each
+        by itself; "regression": (B,) scores, in the unit of the training scores.
     """
     match target.kind:
         case "classification":

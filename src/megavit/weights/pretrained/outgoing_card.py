@@ -10,9 +10,10 @@ Library = Literal["timm", "huggingface"]
 LIBRARIES: dict[Library, str] = {"timm": "timm", "huggingface": "transformers"}
 # From the logits, which are all that timm gives, to the answers.
 MEANING = {
-    "classification": "the softmax of its {outputs} outputs are the probabilities of its classes, of which an image has one",
-    "multilabel": "the sigmoid of each of its {outputs} outputs is the probability of a label, of which an image may have "
-    "any number",
+    "classification": "the softmax of its {outputs} outputs are the probabilities of its classes, of which an image "
+    "has one",
+    "multilabel": "the sigmoid of each of its {outputs} outputs is the probability of a label, of which an image may "
+    "have any number",
     "regression": "its output is the score, in the unit of the training images' scores",
 }
 USE = {
