@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from megavit.config.presets import PRESETS, preset
 from megavit.config.recipe import OptimizerRecipe
-from megavit.model.shapes import parameter_count
+from megavit.model.statistics import parameter_count
 from megavit.model.vit import MegaVit
 from megavit.plan.parameters import padded_parameters, weights_of
 from megavit.train.optim.muon import Muon
 from megavit.train.optim.optimizer import make_optimizers
-from tests.plan.small import PARALLEL
+from tests.helpers.plan_layouts import PARALLEL
 
 NAMES = st.sampled_from(sorted(PRESETS))
 

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from megavit.config.presets import preset
 from megavit.config.vit import Design
 from megavit.errors import ConfigError
-from megavit.model.flops import training_flops
+from megavit.model.statistics import training_flops
 from megavit.plan.communication import Exchange
 from megavit.plan.hardware import GIB, GPUS, Gpu, changed, gpu_of, ranks_of, seconds_of
 from megavit.plan.memory import fullest
 from megavit.plan.parallel_layout import Layout, Training, divisors, layouts
 from megavit.plan.plan import Plan, make_plan, why_not
 from megavit.plan.step_time import duration
-from tests.plan.small import PARALLEL, layout, training
+from tests.helpers.plan_layouts import PARALLEL, layout, training
 
 H100 = gpu_of("h100")
 

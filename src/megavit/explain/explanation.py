@@ -21,7 +21,7 @@ from megavit.explain.maps import explain
 from megavit.explain.methods import METHOD, Method
 from megavit.explain.overlay import Box, overlay, seen
 from megavit.explain.summary import Focus, focus
-from megavit.model.packing import by_size
+from megavit.model.packing import stack_by_grid
 from megavit.model.vit import MegaVit
 from megavit.predict.predictor import Image, Predictor, read_image
 
@@ -156,7 +156,7 @@ def maps(
 ) -> list[Tensor]:
     """A map (rows, columns), float32 on the CPU, for each of some pictures as `image_dataset.prepare` gives."""
     device = next(model.parameters()).device
-    order, stacks = by_size(prepared, [(one.shape[1], one.shape[2]) for one in prepared])
+    order, stacks = stack_by_grid(prepared, [(one.shape[1], one.shape[2]) for one in prepared])
     places = None if targets is None else torch.tensor([targets[i] for i in order])
     found: list[Tensor] = []
     for stack in stacks:
