@@ -65,7 +65,7 @@ def test_a_number_beyond_its_limits_is_refused_by_name(
 
 
 def test_all_that_is_wrong_is_told_at_once_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["plan", "pico", "--images=0", "--memory=nan", "--json"]) == 2
+    assert run(["plan", "pico", "--total-images=0", "--gpu-memory=nan", "--json"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["kind"] == "ConfigError"
-    assert [line.split()[0] for line in error["message"].splitlines()] == ["--images", "--memory"]
+    assert [line.split()[0] for line in error["message"].splitlines()] == ["--total-images", "--gpu-memory"]
