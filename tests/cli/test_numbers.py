@@ -46,7 +46,8 @@ def command(verb: str, *flags: str) -> list[str]:
 
 def test_the_walk_finds_the_flags() -> None:
     assert len(FLAGS) > 40
-    assert {("plan", "total_images"), ("serve", "timeout"), ("train", "learning_rate"), ("predict", "top")} <= set(FLAGS)
+    expected = {("plan", "total_images"), ("serve", "timeout"), ("train", "learning_rate"), ("predict", "top")}
+    assert expected <= set(FLAGS)
 
 
 @pytest.mark.parametrize(("verb", "name"), FLAGS)
