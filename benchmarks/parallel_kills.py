@@ -43,7 +43,7 @@ def work(out: Path, shard: int, tensor: int, seed: int) -> None:
     """Train as one of the processes, and kill this one where the dice say so; seed 0: nowhere."""
     from torch.distributed import checkpoint as dcp
 
-    from megavit.data.loader.sampler import BatchOrder
+    from megavit.data.loader.sampler import ResumableBatchSampler
     from megavit.runtime.process_group import ranks
     from megavit.train.checkpoint import distributed
     from megavit.train.loop import loop
@@ -66,7 +66,7 @@ def work(out: Path, shard: int, tensor: int, seed: int) -> None:
 
     step, batches, write, seal = (
         loop.train_step,
-        BatchOrder.__iter__,
+        ResumableBatchSampler.__iter__,
         dcp.FileSystemWriter.write_data,
         distributed._agreed_sums,
     )
@@ -102,7 +102,7 @@ def work(out: Path, shard: int, tensor: int, seed: int) -> None:
         return seal(*arguments)
 
     loop.train_step = noted_step
-    setattr(BatchOrder, "__iter__", noted_batches)  # noqa: B010
+    setattr(ResumableBatchSampler, "__iter__", noted_batches)  # noqa: B010
     setattr(dcp.FileSystemWriter, "write_data", noted_write)  # noqa: B010 - of another signature's names
     setattr(distributed, "_agreed_sums", noted_seal)  # noqa: B010
     changes = {

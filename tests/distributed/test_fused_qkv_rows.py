@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from megavit.config.vit import Design, ViTConfig
 from megavit.distributed.fused_qkv_rows import by_part, by_process, fused
-from megavit.distributed.tensor_parallel_plan import check_divides
+from megavit.distributed.tensor_parallel_plan import check_divisible
 from megavit.errors import ConfigError
 from megavit.model.vit import MegaVit
 
@@ -40,11 +40,11 @@ def test_queries_keys_values_and_the_halves_of_swiglu_are_fused_and_nothing_else
 @pytest.mark.parametrize(("processes", "reason"), [(4, "heads, 6"), (3, "mlp_dim, 32")])
 def test_layers_that_cannot_be_divided_are_refused(processes, reason):
     with pytest.raises(ConfigError, match=reason):
-        check_divides(ViTConfig(**SIZES), processes)
+        check_divisible(ViTConfig(**SIZES), processes)
 
 
 def test_norms_within_a_branch_are_refused_but_by_one_process():
     config = ViTConfig(**SIZES, design=Design(attention_out_norm=True))
-    check_divides(config, 1)
+    check_divisible(config, 1)
     with pytest.raises(ConfigError, match="no norm inside"):
-        check_divides(config, 2)
+        check_divisible(config, 2)

@@ -32,7 +32,7 @@ from megavit.model.vit import MegaVit
 HEADS_AXIS = 1  # of queries and keys (B, H, T, K)
 
 
-def check_divides(config: ViTConfig, processes: int) -> None:
+def check_divisible(config: ViTConfig, processes: int) -> None:
     """Raise a ConfigError unless so many processes can compute a layer of this model together."""
     design = config.design
     if processes == 1:
@@ -80,13 +80,13 @@ def adds_branches_first(layer: nn.Module) -> bool:
 @torch.no_grad()
 def divide_layers(model: MegaVit, mesh: DeviceMesh) -> None:
     """Divide the layers of a whole model, the same in every process, over a mesh of one axis."""
-    check_divides(model.config, mesh.size())
+    check_divisible(model.config, mesh.size())
     for layer in model.transformer.layers:
         for name, parameter in layer.named_parameters():
             parts = fused(name, model.config)
             if parts > 1:
                 parameter.copy_(by_process(parameter, parts, mesh.size()))
         attention = layer.get_submodule("attention")
-        assert isinstance(attention, Attention)  # as of every layer that `check_divides` lets pass
+        assert isinstance(attention, Attention)  # as of every layer that `check_divisible` lets pass
         attention.heads //= mesh.size()
         parallelize_module(layer, mesh, plan_of(layer))

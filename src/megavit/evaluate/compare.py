@@ -127,7 +127,7 @@ def compare(a: Tensor, b: Tensor, targets: Tensor, target_a: Target, target_b: T
 
     Args:
         a, b: as `megavit.predict.postprocess.postprocess.outputs` gives them, classes and labels in one order.
-        targets: as `megavit.data.targets.targets_of` gives them; one image at least.
+        targets: as `megavit.data.targets.target_tensor` gives them; one image at least.
         target_a, target_b: of the models; of one kind.
     """
     kind = target_a.kind

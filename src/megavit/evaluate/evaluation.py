@@ -10,7 +10,7 @@ from torch import Tensor
 from megavit.config.trust import Calibration
 from megavit.data.dataset import LabeledImages
 from megavit.data.scan import Progress
-from megavit.data.targets import targets_of
+from megavit.data.targets import target_tensor
 from megavit.evaluate.compare import Changed, Comparison, changed_images, compare, in_order_of
 from megavit.evaluate.inference import Choice, see
 from megavit.evaluate.metrics.dispatch import AnyMetrics, measure_target
@@ -98,7 +98,7 @@ def study(
     """
     samples, target, labels = choice.samples, predictor.info.target, predictor.labels
     values = None if group is None else group_values(images.source, group, samples)
-    targets = targets_of(samples, predictor.target, len(labels))
+    targets = target_tensor(samples, predictor.target, len(labels))
     with counting("evaluating") as progress:
         seen = see(predictor, images, samples, batch_size, progress)
     answers = predictor.trusted.answers(seen.logits)

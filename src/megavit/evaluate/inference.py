@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from megavit.config.names import index_by_name, look_alikes, told_apart
+from megavit.config.names import find_look_alikes, index_by_name, show_code_points
 from megavit.config.target import TargetKind
-from megavit.data.dataset import COLUMN, LabeledImages, Row, Sample, TargetValue
-from megavit.data.image_dataset import ImageDataset, fits
-from megavit.data.loader.loader import batches_of, in_turn
-from megavit.data.scan import MANY, Progress
-from megavit.data.targets import targets_of
-from megavit.data.workers import MOST_WORKERS, processors
+from megavit.data.dataset import TARGET_COLUMNS, LabeledImages, Sample, SampleRow, TargetValue
+from megavit.data.image_dataset import ImageDataset, can_convert_channels
+from megavit.data.loader.loader import iter_batches, sequential_batches
+from megavit.data.scan import MIN_IMAGES_FOR_WORKERS, Progress
+from megavit.data.targets import target_tensor
+from megavit.data.workers import MAX_WORKERS, available_cpus
 from megavit.engine.engine import ModelOutput
 from megavit.errors import DataError
 from megavit.evaluate.metrics.dispatch import AnyMetrics, measure_target
@@ -35,7 +35,7 @@ class Choice:
 
 
 def choose(
-    images: LabeledImages, labels: Sequence[str], known: Sequence[Row], target: TargetKind = "classification"
+    images: LabeledImages, labels: Sequence[str], known: Sequence[SampleRow], target: TargetKind = "classification"
 ) -> Choice:
     """The data's own test split, else its validation split, else all of it, without what the model has learned from.
 
@@ -53,7 +53,7 @@ def choose(
         have = {"classification": "one class an image", "multilabel": "multilabel", "regression": "a score"}
         raise DataError(
             f"{images.source} gives {have[images.target]}, and the bundle answers with {have[target]}; "
-            f"give a table with the column {COLUMN[target]}"
+            f"give a table with the column {TARGET_COLUMNS[target]}"
             + (", or class folders" if target == "classification" else "")
         )
     number = index_by_name(labels)
@@ -64,7 +64,8 @@ def choose(
             f"it knows {', '.join(map(repr, labels[:10]))}{' …' if len(labels) > 10 else ''}{_alike(unknown, labels)}"
         )
     split, offered = next(
-        ((split, images.of(split)) for split in ("test", "val") if images.of(split)), ("all", images.samples)
+        ((split, images.in_split(split)) for split in ("test", "val") if images.in_split(split)),
+        ("all", images.samples),
     )
     learned_from = {row.digest for row in known if row.split != "test"}
     fresh = [sample for sample in offered if sample.digest not in learned_from]
@@ -87,7 +88,7 @@ def evaluate(
         DataError: for images of other channels than the model takes, or that cannot be read any more.
     """
     answers = predictor.trusted.answers(see(predictor, images, choice.samples, batch_size, progress).logits)
-    targets = targets_of(choice.samples, predictor.target, len(predictor.labels))
+    targets = target_tensor(choice.samples, predictor.target, len(predictor.labels))
     return measure_target(answers, targets, predictor.labels, predictor.info.target)
 
 
@@ -102,7 +103,7 @@ def see(
     preprocessing = predictor.info.preprocessing
     check_channels(images, samples, preprocessing.channels)
     pictures = ImageDataset(images, samples, preprocessing)
-    batches = batches_of(pictures, in_turn(len(pictures), batch_size), workers_for(images, len(pictures)))
+    batches = iter_batches(pictures, sequential_batches(len(pictures), batch_size), workers_for(images, len(pictures)))
     found: list[ModelOutput] = []
     for batch in batches:
         found.append(predictor.see(batch))
@@ -113,9 +114,9 @@ def see(
 def _alike(unknown: Sequence[str], labels: Sequence[str]) -> str:
     """Says which unknown name a person would take for one that the bundle knows."""
     known = set(labels)
-    alike = (names for names in look_alikes([*labels, *unknown]) if set(names) - known and set(names) & known)
+    alike = (names for names in find_look_alikes([*labels, *unknown]) if set(names) - known and set(names) & known)
     group = next(alike, None)
-    return "" if group is None else f". Are they one: {told_apart(group)}?"
+    return "" if group is None else f". Are they one: {show_code_points(group)}?"
 
 
 def _renumber(target: TargetValue, numbers: Sequence[int]) -> TargetValue:
@@ -130,7 +131,7 @@ def _renumber(target: TargetValue, numbers: Sequence[int]) -> TargetValue:
 
 def check_channels(images: LabeledImages, samples: Sequence[Sample], channels: int) -> None:
     """Raise a DataError for the first image that cannot be made into the model's channels."""
-    wrong = next((sample for sample in samples if not fits(sample.channels, channels)), None)
+    wrong = next((sample for sample in samples if not can_convert_channels(sample.channels, channels)), None)
     if wrong is not None:
         raise DataError(
             f"{wrong.name!r} of {images.source!r} has {wrong.channels} channels, "
@@ -140,4 +141,4 @@ def check_channels(images: LabeledImages, samples: Sequence[Sample], channels: i
 
 def workers_for(images: LabeledImages, count: int) -> int:
     """Processes that decode; none where starting them would take longer."""
-    return 0 if images.memory or count < MANY else min(processors(), MOST_WORKERS)
+    return 0 if images.memory or count < MIN_IMAGES_FOR_WORKERS else min(available_cpus(), MAX_WORKERS)

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from megavit.errors import ConfigError, LostProcess, MegavitError
+from megavit.errors import ConfigError, LostProcessError, MegavitError
 
 if TYPE_CHECKING:  # who only asks for its place need not wait for it
     import torch
@@ -73,7 +73,7 @@ class DistContext:
         """Join the others for the block; whoever waits `timeout` seconds for one that does not come ends with an error.
 
         Raises:
-            LostProcess: when another process is gone, or does not come.
+            LostProcessError: when another process is gone, or does not come.
         """
         if agents_job() is not None:
             end_with_parent()
@@ -99,14 +99,14 @@ class DistContext:
 
     @contextlib.contextmanager
     def losses_named(self) -> Iterator[None]:
-        """Turn what PyTorch raises when another process is gone into a LostProcess."""
+        """Turn what PyTorch raises when another process is gone into a LostProcessError."""
         try:
             yield
         except RuntimeError as error:
             if isinstance(error, MegavitError) or not any(sign in str(error) for sign in SIGNS_OF_LOSS):
                 raise
             reason = str(error).splitlines()[0]
-            raise LostProcess(
+            raise LostProcessError(
                 f"process {self.rank} of {self.world} has lost another one, which has ended or hangs ({reason}): the "
                 "run goes on from its last checkpoint when all are started again"
             ) from error

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from megavit.config.checks import check_choice, check_device, check_positive, check_range, check_whole
+from megavit.config.checks import check_choice, check_device, check_integer, check_positive, check_range
 
 MOST_IMAGES = 256
 """In one request."""
@@ -50,7 +50,7 @@ class Settings:
         check_range("batch-size", self.batch_size, 1, 4096)
         check_range("queue", self.queue, 1, 100_000)
         check_range("max-body", self.max_body, 1, 2**30)
-        check_whole("max-pixels", self.max_pixels, minimum=1)
+        check_integer("max-pixels", self.max_pixels, minimum=1)
         check_positive("read-timeout", self.read_timeout)
         check_positive("timeout", self.timeout)
         check_positive("keep-alive", self.keep_alive)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from megavit.errors import LostProcess, OutputError
+from megavit.errors import LostProcessError, OutputError
 from megavit.runtime.process_group import ranks
 
 here, out = ranks(), Path(sys.argv[1])
@@ -31,7 +31,7 @@ with here.joined(torch.device("cpu"), 60.0):
         try:
             with here.losses_named():
                 impatient.every("here")
-        except LostProcess as error:
+        except LostProcessError as error:
             answer["lost"] = str(error)
         answer["seconds"] = time.monotonic() - before
         (out / "answer.json").write_text(json.dumps(answer))

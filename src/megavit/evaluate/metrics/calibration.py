@@ -39,7 +39,7 @@ def fit_calibration(
 
     Args:
         logits: (N, outputs) of images that the model has not learned from.
-        targets: as `megavit.data.targets.targets_of` gives them.
+        targets: as `megavit.data.targets.target_tensor` gives them.
         kind: "classification" or "multilabel", which have no smoothing.
         temperature_only: leave the smoothing at 0, so that a linear head can hold the calibration.
     """
@@ -104,7 +104,7 @@ def reliability(probabilities: Tensor, targets: Tensor, kind: TargetKind) -> Rel
 
     Args:
         probabilities: (N, outputs), as `megavit.predict.postprocess.postprocess.outputs` gives them.
-        targets: as `megavit.data.targets.targets_of` gives them.
+        targets: as `megavit.data.targets.target_tensor` gives them.
         kind: "classification" or "multilabel".
     """
     if kind == "classification":

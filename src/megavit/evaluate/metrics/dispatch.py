@@ -57,7 +57,7 @@ def primary_metric(answers: Tensor, targets: Tensor, kind: TargetKind) -> Primar
 
     Args:
         answers: as `megavit.predict.postprocess.postprocess.outputs` gives them, one at least.
-        targets: as `megavit.data.targets.targets_of` gives them.
+        targets: as `megavit.data.targets.target_tensor` gives them.
         kind: of both.
     """
     images = len(targets)
@@ -99,7 +99,7 @@ def measure_target(answers: Tensor, targets: Tensor, names: Sequence[str], targe
 
     Args:
         answers: as `megavit.predict.postprocess.postprocess.outputs` gives them.
-        targets: as `megavit.data.targets.targets_of` gives them.
+        targets: as `megavit.data.targets.target_tensor` gives them.
         names: of the classes or labels.
         target: of both.
 

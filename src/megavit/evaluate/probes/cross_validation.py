@@ -22,7 +22,7 @@ def folds(targets: Tensor, count: int = FOLDS, seed: int = 0, *, digests: Sequen
     """Return `count` folds, fewer where there are fewer images, every class (or part of the range) spread over all.
 
     Args:
-        targets: as `megavit.data.targets.targets_of` gives them; at least two images.
+        targets: as `megavit.data.targets.target_tensor` gives them; at least two images.
         count: at least two.
         seed: of the order.
         digests: equal for identical files, which go to the same fold: an image is no judge of its own copy. None: no

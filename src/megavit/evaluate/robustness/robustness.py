@@ -11,9 +11,9 @@ from torch import Tensor
 
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import ImageDataset, Images
-from megavit.data.loader.loader import batches_of, in_turn
+from megavit.data.loader.loader import iter_batches, sequential_batches
 from megavit.data.scan import Progress
-from megavit.data.targets import targets_of
+from megavit.data.targets import target_tensor
 from megavit.evaluate.inference import check_channels, workers_for
 from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images
 from megavit.evaluate.metrics.dispatch import NAMES, PrimaryMetric, primary_metric
@@ -92,8 +92,8 @@ def measure_robustness(
     names = [name for name in CORRUPTIONS if colored or name not in COLOR_ONLY]
     conditions = [("", 0), *((name, strength) for name in names for strength in STRENGTHS)]
     found: list[list[Tensor]] = [[] for _ in conditions]
-    order = in_turn(len(chosen), batch_size)
-    batches = batches_of(ImageDataset(images, chosen, preprocessing), order, workers_for(images, len(chosen)))
+    order = sequential_batches(len(chosen), batch_size)
+    batches = iter_batches(ImageDataset(images, chosen, preprocessing), order, workers_for(images, len(chosen)))
     total, done = len(chosen) * len(conditions), 0
     for places, batch in zip(order, batches, strict=True):
         digests = [chosen[place].digest for place in places]
@@ -102,7 +102,7 @@ def measure_robustness(
             column.append(answers)
             done += len(answers)
             progress(done, total)
-    targets = targets_of(chosen, predictor.target, len(predictor.labels))
+    targets = target_tensor(chosen, predictor.target, len(predictor.labels))
     metrics = [primary_metric(torch.cat(column), targets, predictor.target) for column in found]
     return _summarized(names, metrics, len(samples))
 

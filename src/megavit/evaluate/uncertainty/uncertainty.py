@@ -10,7 +10,7 @@ from megavit.config.target import Target
 from megavit.config.trust import Calibration
 from megavit.data.dataset import LabeledImages
 from megavit.data.scan import Progress
-from megavit.data.targets import targets_of
+from megavit.data.targets import target_tensor
 from megavit.engine.engine import ModelOutput
 from megavit.errors import DataError
 from megavit.evaluate.inference import Choice, see
@@ -89,7 +89,7 @@ def fit_trust(
 
     Args:
         held: what the model sees in the validation images.
-        targets: of these, as `megavit.data.targets.targets_of` gives them.
+        targets: of these, as `megavit.data.targets.target_tensor` gives them.
         target: what the logits mean.
         learned: (N, D) embeddings and (N, ...) targets of training images; None leaves the likeness out.
         false_alarms: of images like those of training, the share to be marked as unlike them, in (0, 1).
@@ -207,7 +207,7 @@ def calibrate(
             f"{len(choice.samples)} images of {images.source} are too few to calibrate on: give {LEAST} or more that "
             "the model has not learned from"
         )
-    targets = targets_of(choice.samples, predictor.target, len(predictor.labels))
+    targets = target_tensor(choice.samples, predictor.target, len(predictor.labels))
     seen = see(predictor, images, choice.samples, BATCH, progress)
     order = torch.randperm(len(targets), generator=generator(0))
     first, second = (round(len(order) * share) for share in (SHARES[0], SHARES[0] + SHARES[1]))

@@ -27,7 +27,7 @@ class Backend(Protocol):
         """The picture in the bytes of an image file. Called from several threads.
 
         Raises:
-            TooManyPixels: before any is decoded.
+            TooManyPixelsError: before any is decoded.
             ImageError: for one that cannot be read.
             ConfigError: for options that the model cannot fulfil.
         """

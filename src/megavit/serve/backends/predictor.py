@@ -13,7 +13,7 @@ from torch import Tensor
 
 from megavit.config.export_info import COVERAGES
 from megavit.data.decode.tensor import decode_with_size
-from megavit.data.image_dataset import as_batch, prepare, shrink
+from megavit.data.image_dataset import limit_size, make_batch, preprocess
 from megavit.engine.engine import PATIENCE_SECONDS, ModelOutput
 from megavit.errors import BundleError
 from megavit.explain.overlay import Box, overlay, seen
@@ -84,14 +84,14 @@ class PredictorBackend:
             self._predictor.trusted.check_coverage(options.coverage)
         size = self._predictor.info.preprocessing
         decoded, whole = decode_with_size(data, size.decode_size, max_pixels)
-        pixels = prepare(decoded, size.size_for(*whole), size)
-        return Picture(pixels, shrink(decoded, SHOWN_SIDE) if options.explanation else None, seen(*whole, size))
+        pixels = preprocess(decoded, size.size_for(*whole), size)
+        return Picture(pixels, limit_size(decoded, SHOWN_SIDE) if options.explanation else None, seen(*whole, size))
 
     def size(self, picture: Picture) -> int:
         return picture.pixels.nbytes + (0 if picture.shown is None else picture.shown.nbytes)
 
     def answer(self, pictures: Sequence[Picture], options: Sequence[Options]) -> list[dict[str, Any]]:
-        batch = as_batch([picture.pixels for picture in pictures], self._predictor.info.preprocessing)
+        batch = make_batch([picture.pixels for picture in pictures], self._predictor.info.preprocessing)
         began = time.perf_counter()
         found = self._predictor.see(batch)
         self._seconds += time.perf_counter() - began

@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from megavit.data.decode.limits import TooManyPixels
-from megavit.data.workers import MOST_WORKERS, processors
+from megavit.data.decode.limits import TooManyPixelsError
+from megavit.data.workers import MAX_WORKERS, available_cpus
 from megavit.errors import ConfigError, ImageError, MegavitError
 from megavit.predict.exported_predictor import exported_file
 from megavit.serve.backends.base import Backend
@@ -45,7 +45,7 @@ class Worker:
         self._backend, self._settings, self._outgoing = backend, settings, outgoing
         self._sending = threading.Lock()
         self._desk = BatchScheduler(settings.batch_size, settings.batch_seconds, one_takes, backend.batch_bytes)
-        self._small = ThreadPoolExecutor(min(processors(), MOST_WORKERS))
+        self._small = ThreadPoolExecutor(min(available_cpus(), MAX_WORKERS))
         self._big = ThreadPoolExecutor(1)
         threading.Thread(target=_or_die, args=[self._answer_all], daemon=True).start()
 
@@ -69,7 +69,7 @@ class Worker:
             return
         try:
             job.picture = self._backend.prepare(job.data, job.options, max_pixels)
-        except TooManyPixels as error:
+        except TooManyPixelsError as error:
             if max_pixels == self._settings.max_pixels:
                 self._close(job, "unreadable", error=error.reason)
             elif self._desk.postponed(job):

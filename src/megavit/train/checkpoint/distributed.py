@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from megavit.config.checks import check_whole
+from megavit.config.checks import check_integer
 from megavit.config.serialization import parse_json
 from megavit.distributed.context import ParallelContext
 from megavit.distributed.dtensor_utils import local
@@ -214,7 +214,7 @@ def restore_divided(checkpoint: Path, state: TrainState, step: int) -> None:
                 raise BundleError(f"{checkpoint / name} is not what was written")
         index = read_index(checkpoint, set(files) - {INDEX})
         then = numbers.pop("tensor")
-        check_whole("tensor", then, minimum=1)
+        check_integer("tensor", then, minimum=1)
         parsed = parse_numbers(numbers, str(checkpoint / MANIFEST), step)
         targets = empty_tensors(state, set(index.state_dict_metadata))
         moved = {} if then == state.team.tensor else _moved(targets, state)
