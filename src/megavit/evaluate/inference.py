@@ -85,7 +85,7 @@ def evaluate(
     Raises:
         DataError: for images of other channels than the model takes, or that cannot be read any more.
     """
-    answers = predictor.trusted.answers(see(predictor, images, choice.samples, batch_size, progress).logits)
+    answers = predictor.calibrator.outputs(see(predictor, images, choice.samples, batch_size, progress).logits)
     targets = targets_of(choice.samples, predictor.target, len(predictor.labels))
     return measure_target(answers, targets, predictor.labels, predictor.info.target)
 
@@ -104,7 +104,7 @@ def see(
     batches = batches_of(pictures, in_turn(len(pictures), batch_size), workers_for(images, len(pictures)))
     found: list[ModelOutput] = []
     for batch in batches:
-        found.append(predictor.see(batch))
+        found.append(predictor.forward(batch))
         progress(sum(len(one.logits) for one in found), len(pictures))
     return ModelOutput(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 

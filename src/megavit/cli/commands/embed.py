@@ -30,7 +30,7 @@ def embed(
         str, Parameter(help="float32, bfloat16 (faster, 3 digits), or int8 after quantize.")
     ] = "float32",
     batch_size: Annotated[int, Parameter(help="Images at a time.")] = 32,
-    verify: Annotated[bool, Parameter(help="First check the bundle's golden answers.", negative="")] = False,
+    verify: Annotated[bool, Parameter(help="First check the bundle's reference outputs.", negative="")] = False,
     procs: Annotated[int | None, Parameter(help="Processes of this machine to share shards. Default: 1.")] = None,
     json: Annotated[bool, Parameter(help="Print one JSON object a line.", negative="")] = False,
 ) -> int:
@@ -47,8 +47,8 @@ def embed(
     from megavit.cli.shard_inference import answer_shards, check_images, shards_among, start_together
     from megavit.cli.writers.embeddings import VectorWriter, check_vectors
     from megavit.config.checks import check_range
-    from megavit.predict.input_sources import images_named
-    from megavit.predict.predictor import load, own_device
+    from megavit.predict.input_sources import iter_images
+    from megavit.predict.predictor import load, local_device
     from megavit.weights.bundle.bundle import INFO
 
     check_range("batch-size", batch_size, 1, 100_000)
@@ -72,11 +72,11 @@ def embed(
         return total, failed
 
     with telling_once():
-        predictor = load(bundle, device=own_device(device), precision=precision, verify=verify)
+        predictor = load(bundle, device=local_device(device), precision=precision, verify=verify)
         if shards is not None and output is not None:
             made_of, files = {"embed": True, "precision": precision}, [predictor.folder / INFO]
             return answer_shards(shards, output, (".npz", ".csv"), made_of, files, answer)
-    total, failed = answer(images_named(images, sys.stdin.buffer), output)
+    total, failed = answer(iter_images(images, sys.stdin.buffer), output)
     if not total:
         raise ConfigError(f"there are no images in {', '.join(images)}")
     if output is not None:

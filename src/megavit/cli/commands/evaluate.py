@@ -36,7 +36,7 @@ def evaluate(
     keep_aspect: Annotated[
         bool, Parameter(help="Keep images' aspect, also where training did not.", negative="")
     ] = False,
-    verify: Annotated[bool, Parameter(help="First check the bundle's golden answers.", negative="")] = False,
+    verify: Annotated[bool, Parameter(help="First check the bundle's reference outputs.", negative="")] = False,
     json: Annotated[bool, Parameter(help="Print the result as JSON.", negative="")] = False,
 ) -> None:
     """Measure a bundle on labeled images, each figure with its 95% interval.

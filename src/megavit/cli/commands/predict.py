@@ -11,7 +11,7 @@ from megavit.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from megavit.predict.exported_predictor import Exported
+    from megavit.predict.exported_predictor import ExportedPredictor
     from megavit.predict.predictor import Predictor
 
 
@@ -39,7 +39,7 @@ def predict(
     keep_aspect: Annotated[
         bool, Parameter(help="Keep images' aspect, also where training did not.", negative="")
     ] = False,
-    verify: Annotated[bool, Parameter(help="First check the bundle's golden answers.", negative="")] = False,
+    verify: Annotated[bool, Parameter(help="First check the bundle's reference outputs.", negative="")] = False,
     procs: Annotated[int | None, Parameter(help="Processes of this machine to share shards. Default: 1.")] = None,
     json: Annotated[bool, Parameter(help="Print one JSON object a line.", negative="")] = False,
 ) -> int:
@@ -60,8 +60,8 @@ def predict(
     from megavit.cli.shard_inference import answer_shards, check_images, shards_among, start_together
     from megavit.cli.writers.predictions import AnswerWriter, check_output
     from megavit.config.checks import check_range, check_whole
-    from megavit.predict.input_sources import images_named
-    from megavit.predict.predictor import own_device
+    from megavit.predict.input_sources import iter_images
+    from megavit.predict.predictor import local_device
 
     check_whole("top", top, minimum=1)
     check_range("batch-size", batch_size, 1, 100_000)
@@ -86,13 +86,13 @@ def predict(
 
     with telling_once():
         # First, so that a wrong bundle leaves no empty file.
-        predictor = _load(bundle, own_device(device), precision, verify=verify, keep_aspect=keep_aspect)
+        predictor = _load(bundle, local_device(device), precision, verify=verify, keep_aspect=keep_aspect)
         predictor.check_coverage(coverage)
         top = max(1, min(top, len(predictor.labels)))
         if shards is not None and output is not None:
             made_of = {"top": top, "coverage": coverage, "precision": precision, "keep_aspect": keep_aspect}
             return answer_shards(shards, output, (".jsonl", ".csv"), made_of, _files(predictor), answer)
-    total, failed = answer(images_named(images, sys.stdin.buffer), output)
+    total, failed = answer(iter_images(images, sys.stdin.buffer), output)
     if not total:
         raise ConfigError(f"there are no images in {', '.join(images)}")
     if output is not None:
@@ -102,22 +102,24 @@ def predict(
     return 2 if failed else 0
 
 
-def _files(predictor: "Predictor | Exported") -> list[Path]:
+def _files(predictor: "Predictor | ExportedPredictor") -> list[Path]:
     """What the answers depend on: a bundle's record has the digests of all its files."""
-    from megavit.predict.exported_predictor import exported_file
+    from megavit.predict.exported_predictor import find_exported_model
     from megavit.weights.bundle.bundle import INFO
 
-    exported = exported_file(predictor.folder)
+    exported = find_exported_model(predictor.folder)
     if exported is None:
         return [predictor.folder / INFO]
     beside = exported.with_suffix(".bin")  # of OpenVINO's two files the one with the numbers
     return [path for path in (exported, beside) if path.is_file()]
 
 
-def _load(bundle: Path, device: str, precision: str, *, verify: bool, keep_aspect: bool) -> "Predictor | Exported":
-    from megavit.predict.exported_predictor import exported_file, load_exported
+def _load(
+    bundle: Path, device: str, precision: str, *, verify: bool, keep_aspect: bool
+) -> "Predictor | ExportedPredictor":
+    from megavit.predict.exported_predictor import find_exported_model, load_exported
 
-    if exported_file(bundle) is None:
+    if find_exported_model(bundle) is None:
         from megavit.predict.predictor import load
 
         return load(bundle, device=device, precision=precision, verify=verify, keep_aspect=keep_aspect)

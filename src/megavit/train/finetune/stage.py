@@ -19,7 +19,7 @@ from megavit.config.serialization import from_dict, parse_json
 from megavit.distributed.context import ParallelContext, SingleProcessContext
 from megavit.errors import BundleError, ConfigError
 from megavit.model.vit import MegaVit
-from megavit.predict.forward import logits_of
+from megavit.predict.forward import compute_logits
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file, writing
 from megavit.train.budget.measure import measure, validation_seconds
@@ -134,7 +134,7 @@ def train_stage(
     with stop.listening():
         fit_with_recovery(state, task, pace, feeds, folder, stop, watch, began - state.seconds)
     average = state.average if team.ranks.many else merge_lora(state.average)
-    logits = together(lambda batches: logits_of(average, batches, task.preprocessing), held, team)
+    logits = together(lambda batches: compute_logits(average, batches, task.preprocessing), held, team)
     return Stage(
         whole_in_leader(state) if team.ranks.many else average,
         logits,

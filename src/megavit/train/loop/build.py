@@ -19,7 +19,7 @@ from megavit.data.targets import outputs, targets_of
 from megavit.distributed.context import ParallelContext, SingleProcessContext
 from megavit.engine.engine import Engine, ModelOutput
 from megavit.model.vit import MegaVit
-from megavit.predict.forward import logits_of
+from megavit.predict.forward import compute_logits
 from megavit.runtime.seeds import seed_all
 from megavit.train.data import TrainLoader
 from megavit.train.loop.loop import Batch, Task, Validate
@@ -193,7 +193,7 @@ def validator(feed: TrainLoader, task: Task, team: SingleProcessContext | Parall
     soft = soft_targets(feed.labels, task.num_classes)
 
     def validate(model: nn.Module) -> tuple[float, float]:
-        logits = together(lambda batches: logits_of(model, batches, task.preprocessing, task.dtype), feed, team)
+        logits = together(lambda batches: compute_logits(model, batches, task.preprocessing, task.dtype), feed, team)
         return plain(logits, soft).item(), measure_epoch(task.metric, logits, feed.labels, task.target)
 
     return validate

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from megavit.config.trust import Calibration
+from megavit.config.calibration import Calibration
 from megavit.errors import ConfigError
 
 
