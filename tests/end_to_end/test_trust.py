@@ -12,7 +12,7 @@ from tests.end_to_end.conftest import PER_CLASS, megavit, megavit_json
 
 def test_a_run_says_how_far_it_can_be_trusted(run):
     told = json.loads((run / "bundle" / "megavit.json").read_text())["calibration"]
-    assert told["temperature"] > 0 and told["images"] == 9 and told["threshold"] is not None
+    assert told["temperature"] > 0 and told["images"] == 9 and told["ood_threshold"] is not None
     assert 0 <= told["test_metrics"]["after"]["error"]["value"] <= 1
     page = (run / "report.html").read_text()
     assert 'id="trust"' in page and "unlike" in page
