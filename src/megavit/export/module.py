@@ -56,7 +56,7 @@ class ExportModule(nn.Module):
 
 def output_names(predictor: Predictor) -> tuple[str, ...]:
     """Of what an exported model answers with, in order."""
-    answer = (SCORE if predictor.target == "score" else PROBABILITIES,) if predictor.info.model.num_classes else ()
+    answer = (SCORE if predictor.target == "regression" else PROBABILITIES,) if predictor.info.model.num_classes else ()
     return (*answer, EMBEDDING, *((DISTANCE,) if predictor.calibrator.ood is not None else ()))
 
 

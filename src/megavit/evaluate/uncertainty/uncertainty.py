@@ -27,7 +27,6 @@ from megavit.predict.postprocess.postprocess import (
     SET_SCORES,
     WHITENING,
     Calibrator,
-    logits_to_outputs,
 )
 from megavit.predict.predictor import Predictor
 from megavit.runtime.seeds import generator
@@ -97,18 +96,21 @@ def fit_trust(
     """
     trust = Calibration(images=len(targets), ood_false_alarm_rate=false_alarms)
     tensors: dict[str, Tensor] = {}
-    if target.kind != "score":
+    if target.kind != "regression":
         temperature, smoothing = fit_calibration(held.logits, targets, target.kind, temperature_only=temperature_only)
         trust = replace(trust, temperature=temperature, smoothing=smoothing)
     answers = logits_to_outputs(held.logits, target, trust)
-    if target.kind == "classes":
+    if target.kind == "classification":
         tensors |= {SET_SCORES: cumulative_mass_above(answers).gather(1, targets[:, None])[:, 0], SET_LABELS: targets}
-    elif target.kind == "score":
+    elif target.kind == "regression":
         tensors[RESIDUALS] = (answers - targets).abs()
     if learned is not None:
         embeddings, groups = learned
         # Labels and scores make no groups.
-        likeness = fit_mahalanobis_ood(embeddings, groups if target.kind == "classes" else torch.zeros(len(groups)))
+        groups = groups if target.kind == "classification" else torch.zeros(len(groups))
+        likeness = fit_mahalanobis_ood(embeddings, groups)
+            embeddings, groups if target.kind == "classification" else torch.zeros(len(groups))
+        )
         tensors |= {MEANS: likeness.means, WHITENING: likeness.whitening}
         distances = likeness.distance(held.pooled)
         # Where they are too few for so small a share, the farthest of them.
@@ -129,7 +131,7 @@ def measure_trust(trusted: Calibrator, seen: ModelOutput, targets: Tensor) -> Un
     kind = trusted.target.kind
     answers = trusted.outputs(seen.logits)
     before = after = None
-    if kind != "score":
+    if kind != "regression":
         before = reliability(logits_to_outputs(seen.logits, trusted.target), targets, kind)
         after = reliability(answers, targets, kind)
     unlike = trusted.is_out_of_distribution(seen.pooled)
@@ -218,7 +220,7 @@ def calibrate(
     learned = (seen.pooled[known], targets[known])
     trust, tensors = fit_trust(_part(seen, held), targets[held], target, learned, temperature_only=temperature_only)
     trusted = Calibrator(trust, tensors, target, len(predictor.labels))
-    if target.kind == "labels":
+    if target.kind == "multilabel":
         answers = trusted.outputs(seen.logits[held])
         target = replace(target, thresholds=best_thresholds(answers, targets[held]))
     metrics = measure_trust(trusted, _part(seen, rest), targets[rest])
