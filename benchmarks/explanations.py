@@ -37,6 +37,7 @@ from megavit.explain.checks import Areas, areas, order_of, randomized, rank_corr
 from megavit.explain.maps import explain
 from megavit.explain.methods import METHOD, Method
 from megavit.model.vit import MegaVit
+from megavit.predict.postprocess.postprocess import logits_to_outputs
 from megavit.predict.predictor import Predictor, load
 from megavit.weights.bundle.bundle import SAMPLES
 

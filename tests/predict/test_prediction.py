@@ -48,9 +48,8 @@ def test_outputs_are_shares_of_classes_chances_of_labels_and_scores_in_their_uni
     logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(logits_to_outputs(logits, Target()).sum(dim=1), torch.ones(5))
     assert torch.equal(logits_to_outputs(logits, Target(kind="multilabel")), logits.sigmoid())
-    assert torch.equal(
-        logits_to_outputs(logits[:, :1], Target(kind="regression", mean=10.0, std=2.0)), logits[:, 0] * 2 + 10
-    )
+    values = logits_to_outputs(logits[:, :1], Target(kind="regression", mean=10.0, std=2.0))
+    assert torch.equal(values, logits[:, 0] * 2 + 10)
 
 
 def test_calibration_changes_no_order_and_keeps_shares():

@@ -45,6 +45,21 @@ def shards_among(images: list[str], output: Path | None, kinds: tuple[str, ...],
     return images[0]
 
 
+def local_device(device: str) -> str:
+    """Return `device`, or where several processes share the GPUs, the one of this process.
+
+    Raises:
+        ConfigError: when torchrun's environment variables are incomplete.
+    """
+    from megavit.runtime.process_group import ranks
+
+    if device not in ("auto", "cuda") or not ranks().many:
+        return device
+    import torch
+
+    return f"cuda:{ranks().local}" if torch.cuda.is_available() else device
+
+
 def start_together(procs: int | None) -> int | None:
     """Have the command that is running done by so many processes; the answer is its exit code.
 

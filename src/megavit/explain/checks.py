@@ -15,6 +15,7 @@ from torch import Tensor
 
 from megavit.config.target import Target
 from megavit.model.vit import MegaVit
+from megavit.predict.postprocess.postprocess import logits_to_outputs
 
 # Shares of the patches at which the answer is asked for: 0, 1/20, ... 1.
 STEPS = 20

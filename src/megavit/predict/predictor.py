@@ -33,7 +33,6 @@ from megavit.predict.postprocess.postprocess import Calibrator, check_tensors
 from megavit.predict.prediction import Prediction, PredictionResult
 from megavit.predict.streaming import BatchStreamer
 from megavit.runtime.device import pick_device
-from megavit.runtime.process_group import ranks
 from megavit.weights.bundle.bundle import Bundle, BundleInfo, load_bundle
 from megavit.weights.pretrained.hub import fetch, is_hub
 
@@ -321,17 +320,3 @@ def read_image(image: Any, need: Need | None) -> tuple[Tensor, tuple[int, int]]:
                 "expected a path, bytes, a PIL image, a NumPy array or a tensor, got " + type(image).__name__
             )
     return pixels, (pixels.shape[1], pixels.shape[2])
-
-
-def local_device(device: str) -> str:
-    """`device`, or of several GPUs the one that is this process's.
-
-    Raises:
-        ConfigError: as `ranks`.
-    """
-    here = ranks()
-    if device not in ("auto", "cuda") or not here.many:
-        return device
-    import torch
-
-    return f"cuda:{here.local}" if torch.cuda.is_available() else device

@@ -44,11 +44,11 @@ def embed(
     """
     from megavit.cli.console import notes
     from megavit.cli.launcher import telling_once
-    from megavit.cli.shard_inference import answer_shards, check_images, shards_among, start_together
+    from megavit.cli.shard_inference import answer_shards, check_images, local_device, shards_among, start_together
     from megavit.cli.writers.embeddings import VectorWriter, check_vectors
     from megavit.config.checks import check_range
     from megavit.predict.input_sources import iter_images
-    from megavit.predict.predictor import load, local_device
+    from megavit.predict.predictor import load
     from megavit.weights.bundle.bundle import INFO
 
     check_range("batch-size", batch_size, 1, 100_000)

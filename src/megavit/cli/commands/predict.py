@@ -57,11 +57,10 @@ def predict(
     """
     from megavit.cli.console import notes
     from megavit.cli.launcher import telling_once
-    from megavit.cli.shard_inference import answer_shards, check_images, shards_among, start_together
+    from megavit.cli.shard_inference import answer_shards, check_images, local_device, shards_among, start_together
     from megavit.cli.writers.predictions import AnswerWriter, check_output
     from megavit.config.checks import check_range, check_whole
     from megavit.predict.input_sources import iter_images
-    from megavit.predict.predictor import local_device
 
     check_whole("top", top, minimum=1)
     check_range("batch-size", batch_size, 1, 100_000)

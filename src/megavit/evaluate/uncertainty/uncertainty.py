@@ -27,6 +27,7 @@ from megavit.predict.postprocess.postprocess import (
     SET_SCORES,
     WHITENING,
     Calibrator,
+    logits_to_outputs,
 )
 from megavit.predict.predictor import Predictor
 from megavit.runtime.seeds import generator
@@ -109,8 +110,6 @@ def fit_trust(
         # Labels and scores make no groups.
         groups = groups if target.kind == "classification" else torch.zeros(len(groups))
         likeness = fit_mahalanobis_ood(embeddings, groups)
-            embeddings, groups if target.kind == "classification" else torch.zeros(len(groups))
-        )
         tensors |= {MEANS: likeness.means, WHITENING: likeness.whitening}
         distances = likeness.distance(held.pooled)
         # Where they are too few for so small a share, the farthest of them.
