@@ -83,11 +83,14 @@ def runtime(build_once: BuildOnce) -> Path:
     if npm is None:
         pytest.skip("there is no npm here, which brings onnxruntime-web")
 
+    quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", "--fetch-retries=1"]
+    command = [npm, "install", *quiet, RUNTIME]
+
     def install(folder: Path) -> None:
-        quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", "--fetch-retries=1"]
-        command = [npm, "install", *quiet, "--prefix", str(folder), RUNTIME]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+            done = subprocess.run(
+                [*command, "--prefix", str(folder)], capture_output=True, text=True, timeout=120, check=False
+            )
         except subprocess.TimeoutExpired:
             pytest.skip("npm took too long to bring onnxruntime-web")
         if done.returncode:
