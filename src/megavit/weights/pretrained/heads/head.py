@@ -28,7 +28,7 @@ def folded_head(tensors: dict[str, Tensor], target: Target, calibration: Calibra
         raise BundleError(
             f"its calibrated probabilities have a smoothing of {calibration.smoothing:.2g} taken off, which no linear "
             "head can, so that other libraries would predict otherwise: convert what megavit calibrate BUNDLE DATA "
-            "--out NEW --temperature-only writes, or write what the model says by itself with --uncalibrated"
+            "--out NEW --temperature-only writes, or write what the model says by itself with --drop-calibration"
         )
     return scaled_head(tensors, 1 / calibration.temperature, 0.0)
 
