@@ -1,7 +1,7 @@
-"""The commands and Python blocks of README.md and docs/ work as they are written.
+"""The commands of README.md and docs/ work as they are written.
 
-A line of a `sh` block that ends in a comment beginning with "not run" is parsed and left there: it needs a model hub, a GPU
-or a person. `--minutes N` becomes `--epochs 2`, and nothing else is changed.
+A line of a `sh` block whose comment begins with "not run" is only parsed: it needs a model hub, a GPU or a person.
+`--minutes N` becomes `--epochs 2`, and nothing else is changed.
 """
 
 import re
@@ -19,8 +19,9 @@ from megavit.cli.app import app, run
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-RUN = ["tutorial.md", *(f"how-to/{name}.md" for name in ("uneven-classes", "pretrained-weights", "export", "distributed", "shards", "plan")),
-       *(f"concepts/{name}.md" for name in ("calibration", "prediction-sets", "explanations", "inference"))]  # fmt: skip
+HOW_TO = ("uneven-classes", "pretrained-weights", "export", "distributed", "shards", "plan")
+CONCEPTS = ("calibration", "prediction-sets", "explanations", "inference")
+RUN = ["tutorial.md", *(f"how-to/{name}.md" for name in HOW_TO), *(f"concepts/{name}.md" for name in CONCEPTS)]
 
 
 def commands(page: Path) -> Iterator[tuple[str, bool]]:
