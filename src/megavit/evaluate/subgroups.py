@@ -122,7 +122,7 @@ def measure_groups(
         places = torch.from_numpy(np.flatnonzero(codes == code))
         metric = primary_metric(answers[places], targets[places], kind)
         found.append(Group(name, len(places), metric.interval()))
-    sign = -1 if kind == "score" else 1
+    sign = -1 if kind == "regression" else 1
     found.sort(key=lambda group: (group.metric is None, sign * group.metric.value if group.metric else 0, group.value))
     p = _chance(primary_metric(answers, targets, kind), codes, len(names), seed)
     return Groups(column, NAMES[kind], tuple(found), p, p < CHANCE)
