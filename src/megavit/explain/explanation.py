@@ -89,7 +89,7 @@ def explain_image(predictor: Predictor, image: Image, label: str | None = None, 
     prepared = predictor.prepare(image)
     picture = read_image(image, None)[0]
     (answers,) = predictor.outputs([as_batch([prepared], preprocessing)])
-    is_score = predictor.target == "score"
+    is_score = predictor.target == "regression"
     if place is None:
         place = 0 if is_score else int(answers.argmax())
     answer = answers.flatten()[place].item()
@@ -115,7 +115,7 @@ def place_of(predictor: Predictor, label: str | None) -> int | None:
         raise BundleError("this bundle has no classifier, so there is no answer to explain")
     if label is None:
         return None
-    if predictor.target == "score":
+    if predictor.target == "regression":
         raise ConfigError(f"this bundle answers with a score and knows no labels; leave out the label {label!r}")
     index = index_by_name(predictor.labels)
     found = index.get(label, index.get(canonical(label)))

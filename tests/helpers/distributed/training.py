@@ -73,7 +73,7 @@ def team_of(layout: tuple[int, int, int], dtype: torch.dtype = torch.float32) ->
     if replicate * shard * tensor == 1:
         return SingleProcessContext()
     assert replicate * shard * tensor == here.world
-    team = ParallelContext(here, ParallelRecipe(procs=here.world, shard=shard, tensor=tensor), torch.device("cpu"))
+    team = ParallelContext(here, ParallelRecipe(nproc=here.world, fsdp=shard, tp=tensor), torch.device("cpu"))
     team.dtype = dtype
     return team
 
