@@ -12,8 +12,8 @@ from sklearn.datasets import load_digits
 from megavit.cli.commands.evaluate import evaluate
 from megavit.data.dataset import read_samples
 from megavit.errors import DataError
-from megavit.evaluate.metrics.classification import Metrics
-from megavit.evaluate.metrics.regression import ScoreMetrics
+from megavit.evaluate.metrics.classification import ClassificationMetrics
+from megavit.evaluate.metrics.regression import RegressionMetrics
 from megavit.predict.predictor import load
 from megavit.train.progress import NullReporter
 from megavit.train.run import train
@@ -70,7 +70,7 @@ def test_scores_from_a_table_to_answers(pictures, tmp_path, capsys):
     table, run = str(pictures / "score.csv"), tmp_path / "run"
     changes = {"run": {"epochs": 12, "batch_size": 32, "device": "cpu", "precision": "float32", "workers": 0}}
     test = train(table, run, recipe="auto", changes=changes, watch=NullReporter()).metrics
-    assert isinstance(test, ScoreMetrics) and test.r2
+    assert isinstance(test, RegressionMetrics) and test.r2
     assert test.mae.value < 0.5 * test.baseline_mae and test.r2.value > 0.5
     assert (run / "figures" / "scores.png").is_file()
     evaluate(run, table)
@@ -94,6 +94,6 @@ def test_two_hundred_images_are_enough_to_learn_every_class(tmp_path):
             image.save(tmp_path / "digits" / f"{label}" / f"{number}.png")
     changes = {"run": {"epochs": 15, "device": "cpu", "precision": "float32", "workers": 0}}
     trained = train(str(tmp_path / "digits"), tmp_path / "run", recipe="auto", changes=changes, watch=NullReporter())
-    assert isinstance(trained.metrics, Metrics)
+    assert isinstance(trained.metrics, ClassificationMetrics)
     assert sum(answers > 0 for answers in np.sum(trained.metrics.confusion, axis=0)) >= 8
     assert trained.metrics.accuracy.low > 0.4

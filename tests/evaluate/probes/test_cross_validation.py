@@ -2,13 +2,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megavit.evaluate.probes.cross_validation import folds
+from megavit.evaluate.probes.cross_validation import make_folds
 
 
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=60), st.integers(2, 6), st.integers(0, 3))
 def test_every_image_is_held_back_once_and_classes_are_spread(labels, count, seed):
     targets = torch.tensor(labels)
-    found = folds(targets, count, seed)
+    found = make_folds(targets, count, seed)
     assert len(found) == min(count, len(labels))
     assert torch.cat([fold.held for fold in found]).sort().values.tolist() == list(range(len(labels)))
     for learned, held in found:
@@ -22,7 +22,7 @@ def test_every_image_is_held_back_once_and_classes_are_spread(labels, count, see
 @given(st.integers(2, 40), st.integers(0, 3))
 def test_labels_are_divided_too_and_the_seed_decides(images, seed):
     targets = torch.zeros(images, 3, dtype=torch.bool)
-    first, second = folds(targets, seed=seed), folds(targets, seed=seed)
+    first, second = make_folds(targets, seed=seed), make_folds(targets, seed=seed)
     assert all(torch.equal(one.held, other.held) for one, other in zip(first, second, strict=True))
     sizes = [len(fold.held) for fold in first]
     assert sum(sizes) == images and max(sizes) - min(sizes) <= 1
@@ -31,7 +31,7 @@ def test_labels_are_divided_too_and_the_seed_decides(images, seed):
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abcdefgh")), min_size=2, max_size=60))
 def test_identical_files_are_in_one_fold_whatever_their_classes(images):
     digests = [digest for _, digest in images]
-    found = folds(torch.tensor([label for label, _ in images]), digests=digests)
+    found = make_folds(torch.tensor([label for label, _ in images]), digests=digests)
     assert torch.cat([fold.held for fold in found]).sort().values.tolist() == list(range(len(images)))
     assert all(len(fold.learned) and len(fold.held) for fold in found)
     if len(set(digests)) > 1:

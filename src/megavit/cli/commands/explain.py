@@ -7,7 +7,7 @@ from typing import Annotated, cast, get_args
 from cyclopts import Parameter
 
 from megavit.errors import ConfigError, ImageError
-from megavit.explain.methods import METHOD, Method
+from megavit.explain.methods import DEFAULT_METHOD, Method
 
 
 def explain(
@@ -19,7 +19,9 @@ def explain(
     *,
     out: Annotated[Path, Parameter(help="Folder for NAME.explained.png of each image.")],
     label: Annotated[str | None, Parameter(help="Explain this class or label, not the likeliest one.")] = None,
-    method: Annotated[str, Parameter(help="integrated_gradients, relevance, or rollout (of no label).")] = METHOD,
+    method: Annotated[
+        str, Parameter(help="integrated_gradients, relevance, or rollout (of no label).")
+    ] = DEFAULT_METHOD,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
     keep_aspect: Annotated[
         bool, Parameter(help="Keep images' aspect, also where training did not.", negative="")
@@ -37,7 +39,7 @@ def explain(
     from megavit.cli.shard_inference import check_images
     from megavit.cli.writers.explanations import ExplainedFolder, told
     from megavit.config.checks import check_choice
-    from megavit.explain.explanation import explain_image, place_of
+    from megavit.explain.explanation import explain_image, output_index
     from megavit.predict.input_sources import images_named
     from megavit.predict.predictor import load
     from megavit.runtime.storage import check_writable
@@ -45,7 +47,7 @@ def explain(
     check_images(images, "explain")
     check_choice("method", method, get_args(Method))
     predictor = load(bundle, device=device, keep_aspect=keep_aspect)
-    place_of(predictor, label)  # so that a wrong label costs no work
+    output_index(predictor, label)  # so that a wrong label costs no work
     check_writable(out, "the explained images", need=0)
     folder = ExplainedFolder(out)
     failed = total = 0

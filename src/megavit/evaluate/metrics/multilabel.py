@@ -8,13 +8,12 @@ import numpy as np
 from torch import Tensor
 
 from megavit.errors import DataError
-from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images, wilson
-from megavit.evaluate.metrics.regression import read_stored
+from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images, wilson_interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FEW = 5
+MIN_POSITIVES = 5
 """Images with a label, below which a threshold fitted to them would be chance."""
 
 
@@ -41,8 +40,8 @@ class LabelMetrics:
 
 
 @dataclass(frozen=True)
-class LabelsMetrics:
-    """What `measure_labels` found; shares in [0, 1].
+class MultilabelMetrics:
+    """What `compute_multilabel_metrics` found; shares in [0, 1].
 
     Attributes:
         images: number of images measured.
@@ -65,24 +64,15 @@ class LabelsMetrics:
     per_label: tuple[LabelMetrics, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types, for `from_dict`."""
+        """Return plain JSON types."""
         from pydantic import TypeAdapter
 
-        return TypeAdapter(LabelsMetrics).dump_python(self, mode="json")
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "LabelsMetrics":
-        """The reverse of `to_dict`.
-
-        Raises:
-            BundleError: naming each part that is missing or of the wrong kind.
-        """
-        return read_stored(LabelsMetrics, data)
+        return TypeAdapter(MultilabelMetrics).dump_python(self, mode="json")
 
 
-def measure_labels(
+def compute_multilabel_metrics(
     probabilities: Tensor, present: Tensor, names: Sequence[str], thresholds: Sequence[float]
-) -> LabelsMetrics:
+) -> MultilabelMetrics:
     """Compare answers with the truth.
 
     Args:
@@ -105,21 +95,21 @@ def measure_labels(
     def statistic(drawn: "NDArray[np.float64]") -> "NDArray[np.float64]":
         precisions = np.stack([rank.average_precision(drawn) for rank in ranks], axis=1)
         right, either = drawn @ (given & truth), drawn @ (given.astype(float) + truth)
-        macro = mean_of_known(np.where(either > 0, 2 * right / np.maximum(either, 1), np.nan))
+        macro = nan_mean(np.where(either > 0, 2 * right / np.maximum(either, 1), np.nan))
         total = either.sum(axis=1)
         micro = np.where(total > 0, 2 * right.sum(axis=1) / np.maximum(total, 1), np.nan)
-        return np.column_stack([mean_of_known(precisions), macro, micro, precisions])
+        return np.column_stack([nan_mean(precisions), macro, micro, precisions])
 
     overall, macro, micro, *by_label = bootstrap_images(statistic, images, work=4 * width)
     known = cases > 0
     likelihood = np.clip(np.where(truth, shares, 1 - shares), np.finfo(np.float32).tiny, 1)
-    return LabelsMetrics(
+    return MultilabelMetrics(
         images=images,
         mean_average_precision=overall,
         chance=float((cases[known] / images).mean()) if known.any() else 0.0,
         macro_f1=macro,
         micro_f1=micro,
-        exact=wilson(int((given == truth).all(axis=1).sum()), images),
+        exact=wilson_interval(int((given == truth).all(axis=1).sum()), images),
         loss=float(-np.log(likelihood).mean()),
         per_label=tuple(
             LabelMetrics(
@@ -128,7 +118,7 @@ def measure_labels(
                 average_precision=precision,
                 threshold=threshold,
                 precision=hit / answer if answer else None,
-                recall=wilson(hit, case) if case else None,
+                recall=wilson_interval(hit, case) if case else None,
                 f1=2 * hit / (case + answer) if case + answer else None,
             )
             for name, case, precision, threshold, hit, answer in zip(
@@ -138,11 +128,11 @@ def measure_labels(
     )
 
 
-def best_thresholds(probabilities: Tensor, present: Tensor) -> list[float]:
+def fit_thresholds(probabilities: Tensor, present: Tensor) -> list[float]:
     """For each label the threshold with the highest F1; 0.5 where fewer than five images have it, or all do.
 
     It lies half-way between the last probability that should be given the label and the first that should not, so
-    that it holds for new images too. Arguments are as for `measure_labels`; use images that were not trained on.
+    that it holds for new images too. Arguments are as for `compute_multilabel_metrics`; use images that were not trained on.
     """
     shares, truth = _checked(probabilities, present)
     return [_best_threshold(shares[:, label], truth[:, label]) for label in range(shares.shape[1])]
@@ -150,7 +140,7 @@ def best_thresholds(probabilities: Tensor, present: Tensor) -> list[float]:
 
 def _best_threshold(shares: "NDArray[np.float64]", truth: "NDArray[np.bool_]") -> float:
     cases = int(truth.sum())
-    if cases < FEW or cases == len(truth):
+    if cases < MIN_POSITIVES or cases == len(truth):
         return 0.5
     order = np.argsort(-shares, kind="stable")
     ranked = shares[order]
@@ -186,7 +176,7 @@ class Ranking:
         return np.where(cases > 0, area / np.maximum(cases, 1), np.nan)
 
 
-def mean_of_known(values: "NDArray[np.float64]") -> "NDArray[np.float64]":
+def nan_mean(values: "NDArray[np.float64]") -> "NDArray[np.float64]":
     """The mean of each row's numbers; NaN where it has none."""
     known = ~np.isnan(values)
     count = known.sum(axis=1)

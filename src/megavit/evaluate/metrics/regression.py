@@ -11,31 +11,11 @@ from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-from typing import TypeVar
-
-from megavit.errors import BundleError
-
-T = TypeVar("T")
-
-
-def read_stored(kind: type[T], data: dict[str, Any]) -> T:
-    """The metrics of a `kind` from plain JSON types.
-
-    Raises:
-        BundleError: naming each part that is missing or of the wrong kind.
-    """
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        return TypeAdapter(kind).validate_python(data)
-    except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise BundleError(f"stored metrics are not as megavit writes them: {found}") from error
 
 
 @dataclass(frozen=True)
-class ScoreMetrics:
-    """What `measure_scores` found, in the unit of the scores; intervals by the bootstrap.
+class RegressionMetrics:
+    """What `compute_regression_metrics` found, in the unit of the scores; intervals by the bootstrap.
 
     Attributes:
         images: number of images measured.
@@ -64,24 +44,15 @@ class ScoreMetrics:
     of_training: bool = True
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types, for `from_dict`."""
+        """Return plain JSON types."""
         from pydantic import TypeAdapter
 
-        return TypeAdapter(ScoreMetrics).dump_python(self, mode="json")
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "ScoreMetrics":
-        """The reverse of `to_dict`.
-
-        Raises:
-            BundleError: naming each part that is missing or of the wrong kind.
-        """
-        return read_stored(ScoreMetrics, data)
+        return TypeAdapter(RegressionMetrics).dump_python(self, mode="json")
 
 
-def measure_scores(
+def compute_regression_metrics(
     answers: Tensor, scores: Tensor, *, mean: float | None = None, median: float | None = None
-) -> ScoreMetrics:
+) -> RegressionMetrics:
     """Compare answers with the truth.
 
     Args:
@@ -122,7 +93,7 @@ def measure_scores(
 
     mae, rmse, r2, spearman = bootstrap_images(statistic, images, work=8)
     assert mae is not None and rmse is not None  # they are numbers of any images
-    return ScoreMetrics(
+    return RegressionMetrics(
         images=images,
         mae=mae,
         rmse=rmse,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from megavit.runtime.seeds import generator
 
-FOLDS = 5
+NUM_FOLDS = 5
 
 
 class Fold(NamedTuple):
@@ -18,7 +18,9 @@ class Fold(NamedTuple):
     held: Tensor
 
 
-def folds(targets: Tensor, count: int = FOLDS, seed: int = 0, *, digests: Sequence[str] | None = None) -> list[Fold]:
+def make_folds(
+    targets: Tensor, count: int = NUM_FOLDS, seed: int = 0, *, digests: Sequence[str] | None = None
+) -> list[Fold]:
     """Return `count` folds, fewer where there are fewer images, every class (or part of the range) spread over all.
 
     Args:
@@ -42,4 +44,4 @@ def folds(targets: Tensor, count: int = FOLDS, seed: int = 0, *, digests: Sequen
         for fold in number.unique().tolist()
     ]
     # Images that are all the same leave nothing to learn from: then each counts for itself.
-    return found if len(found) > 1 or digests is None else folds(targets, count, seed)
+    return found if len(found) > 1 or digests is None else make_folds(targets, count, seed)

@@ -11,10 +11,10 @@ from PIL import Image
 
 from megavit.errors import OutputError
 from megavit.evaluate.metrics.bootstrap import Interval
-from megavit.evaluate.metrics.classification import NUMBERED_CLASSES, Metrics
-from megavit.evaluate.metrics.dispatch import AnyMetrics
-from megavit.evaluate.metrics.multilabel import LabelsMetrics
-from megavit.evaluate.metrics.regression import ScoreMetrics
+from megavit.evaluate.metrics.classification import MAX_NAMED_CLASSES, ClassificationMetrics
+from megavit.evaluate.metrics.dispatch import Metrics
+from megavit.evaluate.metrics.multilabel import MultilabelMetrics
+from megavit.evaluate.metrics.regression import RegressionMetrics
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,18 +47,18 @@ def environment(*packages: str) -> Environment:
     return found
 
 
-def result_context(test: AnyMetrics) -> dict[str, Any]:
+def result_context(test: Metrics) -> dict[str, Any]:
     """What the shared templates say of the metrics; `target` chooses among them."""
     match test:
-        case Metrics():
+        case ClassificationMetrics():
             return {
                 "target": "classes",
                 "test": test,
                 "commonest": max(test.per_class, key=lambda one: one.images),
                 "per_class": sorted(test.per_class, key=lambda one: one.recall.value if one.recall else 2),
-                "named": len(test.classes) <= NUMBERED_CLASSES,
+                "named": len(test.classes) <= MAX_NAMED_CLASSES,
             }
-        case LabelsMetrics():
+        case MultilabelMetrics():
             return {
                 "target": "labels",
                 "test": test,
@@ -66,7 +66,7 @@ def result_context(test: AnyMetrics) -> dict[str, Any]:
                     test.per_label, key=lambda one: one.average_precision.value if one.average_precision else 2
                 ),
             }
-        case ScoreMetrics():
+        case RegressionMetrics():
             return {"target": "score", "test": test}
 
 
