@@ -13,7 +13,7 @@ from megavit.errors import DataError
 from megavit.evaluate.compare import Comparison, align_outputs, check_comparable, compare_outputs, find_disagreements
 from megavit.evaluate.metrics.multilabel import compute_multilabel_metrics
 from megavit.predict.predictor import load
-from tests.weights.bundles import make_bundle, make_model
+from tests.helpers.bundles import make_bundle, make_model
 
 CLASSES = Target()
 LABELS = Target(kind="labels", thresholds=[0.5, 0.25])

@@ -17,7 +17,7 @@ from megavit.errors import DataError
 from megavit.evaluate.inference import SplitSelection, check_channels, run_inference, select_split
 from megavit.predict.predictor import Predictor, load
 from megavit.weights.bundle.bundle import SAMPLES
-from tests.weights.bundles import LABELS, make_bundle
+from tests.helpers.bundles import LABELS, make_bundle
 
 
 def sample(name: str, label: int, split: str = "train") -> Sample:

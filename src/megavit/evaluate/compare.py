@@ -149,7 +149,7 @@ def find_disagreements(
     labels: Sequence[str],
     samples: Sequence[Sample],
 ) -> list[Disagreement]:
-    """The images that the two models answer otherwise, in the order of `samples`; arguments as for `compare_outputs`."""
+    """Return the images with different predictions, in the order of `samples`; arguments as for `compare_outputs`."""
     match target_a.kind:
         case "classes":
             (shares_a, said_a), (shares_b, said_b) = a.max(dim=1), b.max(dim=1)

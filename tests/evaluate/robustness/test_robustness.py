@@ -11,7 +11,7 @@ from megavit.evaluate.inference import run_inference
 from megavit.evaluate.robustness.corruptions import CORRUPTIONS, SEVERITIES
 from megavit.evaluate.robustness.robustness import Robustness, compute_robustness, corrupt_image, stratified_sample
 from megavit.predict.predictor import Predictor, load
-from tests.weights.bundles import LABELS, make_bundle, make_model
+from tests.helpers.bundles import LABELS, make_bundle, make_model
 
 
 def quiet(done: int, total: int) -> None:

@@ -11,7 +11,7 @@ from megavit.evaluate.metrics.classification import ClassificationMetrics
 from megavit.evaluate.uncertainty.uncertainty import MIN_IMAGES, apply_calibration, calibrate
 from megavit.predict.predictor import load
 from megavit.weights.bundle.bundle import copy_bundle
-from tests.weights.bundles import make_bundle, make_model
+from tests.helpers.bundles import make_bundle, make_model
 
 DIGITS = [str(digit) for digit in range(10)]
 

@@ -132,7 +132,8 @@ def fit_thresholds(probabilities: Tensor, present: Tensor) -> list[float]:
     """For each label the threshold with the highest F1; 0.5 where fewer than five images have it, or all do.
 
     It lies half-way between the last probability that should be given the label and the first that should not, so
-    that it holds for new images too. Arguments are as for `compute_multilabel_metrics`; use images that were not trained on.
+    that it holds for new images too. Arguments are as for `compute_multilabel_metrics`; use images that were not
+    trained on.
     """
     shares, truth = _checked(probabilities, present)
     return [_best_threshold(shares[:, label], truth[:, label]) for label in range(shares.shape[1])]

@@ -204,8 +204,8 @@ def calibrate(
     """
     if len(choice.samples) < MIN_IMAGES:
         raise DataError(
-            f"{len(choice.samples)} images of {images.source} are too few to calibrate on: give {MIN_IMAGES} or more that "
-            "the model has not learned from"
+            f"{len(choice.samples)} images of {images.source} are too few to calibrate on: give {MIN_IMAGES} or more "
+            "that the model has not learned from"
         )
     targets = targets_of(choice.samples, predictor.target, len(predictor.labels))
     seen = run_inference(predictor, images, choice.samples, BATCH, progress)

@@ -15,7 +15,7 @@ from megavit.distributed.all_to_all import collect, deal
 from megavit.distributed.dtensor_utils import local, whole
 from megavit.runtime.process_group import ranks
 from megavit.train.state import TrainState
-from tests.distributed.tiny import DESIGNS, fresh, restored, save, steps, sums, task_of, team_of
+from tests.helpers.distributed.training import DESIGNS, fresh, restored, save, steps, sums, task_of, team_of
 
 LAYOUTS = {
     "hsdp": ((2, 2, 1), "parallel"),
