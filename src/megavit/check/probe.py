@@ -49,11 +49,11 @@ def predict_out_of_fold(
     probabilities = torch.empty_like(wanted)
     penalty: float | None = None
     for fold in make_folds(labels, digests=[images.samples[place].digest for place in places]):
-        own = embeddings[fold.learned], wanted[fold.learned]
+        own = embeddings[fold.train], wanted[fold.train]
         if penalty is None:
-            penalty = select_linear_probe(*own, labels[fold.learned], F.cross_entropy, start).penalty
+            penalty = select_linear_probe(*own, labels[fold.train], F.cross_entropy, start).penalty
         (probe,) = fit_linear_probes(*own, F.cross_entropy, start, (penalty,))
-        probabilities[fold.held] = probe.logits(embeddings[fold.held]).softmax(dim=1)
+        probabilities[fold.held_out] = probe.logits(embeddings[fold.held_out]).softmax(dim=1)
     left_out = len(images.samples) - len(places)
     judge = "a linear classifier on the bundle's embeddings" + (
         f"; {left_out:,} images are not judged, because the bundle was trained on them" if left_out else ""

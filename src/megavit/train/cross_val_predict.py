@@ -67,7 +67,7 @@ def out_of_fold(images: LabeledImages, minutes: float, watch: Reporter, device: 
     for number, (division, part) in enumerate(zip(divisions, parts, strict=True)):
         state, task = fresh(choice.recipe, part, chosen)
         feeds = feeds or _feeds(images, part, task)
-        learned, held = feeds[0].part(division.learned), feeds[1].part(division.held)
+        learned, held = feeds[0].part(division.train), feeds[1].part(division.held_out)
         limit = (until - time.monotonic()) / (len(divisions) - number)
         with TemporaryDirectory(prefix="megavit-") as folder:
             write_stage(Path(folder), _plan(state, task, held, choice.step, limit))
@@ -77,7 +77,7 @@ def out_of_fold(images: LabeledImages, minutes: float, watch: Reporter, device: 
             except Interrupted as error:
                 raise Interrupted("stopped as asked; the labels were not judged", error.exit_code - 128) from None
         assert stage is not None  # it must
-        probabilities[division.held] = stage.logits.softmax(dim=1)
+        probabilities[division.held_out] = stage.logits.softmax(dim=1)
     judge = f"{len(divisions)} small models, each trained on the other images for {share / 60:.2g} minutes at most"
     return OutOfFoldPredictions(probabilities, torch.arange(len(targets)), judge)
 
@@ -85,7 +85,7 @@ def out_of_fold(images: LabeledImages, minutes: float, watch: Reporter, device: 
 def _divided(images: LabeledImages, division: Fold) -> LabeledImages:
     """The images that are learned from as those for training, the others as those for validation."""
     samples = list(images.samples)
-    for split, places in (("train", division.learned), ("val", division.held)):
+    for split, places in (("train", division.train), ("val", division.held_out)):
         for place in places.tolist():
             samples[place] = replace(samples[place], split=split)
     return replace(images, samples=tuple(samples))

@@ -134,7 +134,6 @@ def test_json_holds_only_plain_types_and_the_cells_that_count():
     assert stored["per_class"][2] == {"name": "class 2", "images": 0, "precision": None, "recall": None, "f1": None}
 
 
-
 def test_worst_confusions_come_commonest_first_then_in_the_classes_order():
     metrics = compute_classification_metrics(
         certain([1, 1, 0, 2, 2, 0], 3), torch.tensor([0, 0, 1, 2, 1, 2]), ["ant", "bee", "cow"]

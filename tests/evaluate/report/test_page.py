@@ -108,7 +108,7 @@ def test_each_kind_of_target_has_its_page_with_every_part(tmp_path, kind):
         "A is runs/<a>, B is runs/b",
         "By <i>",
         "<u>",
-        "CorruptionResult pictures",
+        "Corrupted pictures",
         "haze",
     ):
         assert part in text

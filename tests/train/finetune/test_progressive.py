@@ -30,7 +30,7 @@ def answering(frozen: Frozen, divisions: list[Fold], right: dict[str, float]):
         asked.append((rung, len(probes), left))
         if rung not in right:
             return None
-        places = torch.cat([one.held for one in divisions])
+        places = torch.cat([one.held_out for one in divisions])
         shift = (torch.arange(len(places)) >= right[rung] * len(places)).long()
         return F.one_hot((frozen.targets[places] + shift) % CLASSES, CLASSES).float(), 2.0, "steps"
 

@@ -47,11 +47,11 @@ def select_k(
         learned, held = divisions[0]
         chosen = torch.randperm(len(held), generator=generator(seed))[:SEVERAL]
         divisions = [Fold(learned, held[chosen])]
-    places = torch.cat([division.held for division in divisions])
+    places = torch.cat([division.held_out for division in divisions])
 
     def score(k: int) -> float:
         found = [
-            knn_predict(embeddings[one.learned], targets[one.learned], embeddings[one.held], k) for one in divisions
+            knn_predict(embeddings[one.train], targets[one.train], embeddings[one.held_out], k) for one in divisions
         ]
         return metric(torch.cat(found), places)
 

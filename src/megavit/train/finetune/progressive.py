@@ -145,9 +145,9 @@ def knn_rung(frozen: Frozen, divisions: list[Fold]) -> tuple[Rung, Tensor]:
 def probe_rung(frozen: Frozen, divisions: list[Fold]) -> tuple[Rung, Tensor, list[LinearProbe]]:
     """A linear head, its penalty chosen among the images learned from; with one probe for each division."""
     began = time.monotonic()
-    probes = [fit(frozen, one.learned) for one in divisions]
+    probes = [fit(frozen, one.train) for one in divisions]
     logits = torch.cat(
-        [probe.logits(frozen.embeddings[one.held]) for probe, one in zip(probes, divisions, strict=True)]
+        [probe.logits(frozen.embeddings[one.held_out]) for probe, one in zip(probes, divisions, strict=True)]
     )
     seconds = frozen.seconds + time.monotonic() - began
     detail = f"penalty {_listed([probe.penalty for probe in probes])}"
@@ -231,7 +231,7 @@ def measured(task: Task, logits: Tensor, targets: Tensor) -> float:
 
 def held_back(divisions: list[Fold]) -> Tensor:
     """Places of the images held back, in the order of the divisions."""
-    return torch.cat([one.held for one in divisions])
+    return torch.cat([one.held_out for one in divisions])
 
 
 def _listed(chosen: list[Any]) -> str:

@@ -117,7 +117,7 @@ class Tuner:
 
     def state_of(self, rung: str) -> TrainState:
         """What the bundle is made of: the rung as learned from the training images."""
-        probe = fit(self.frozen, self.whole.learned)
+        probe = fit(self.frozen, self.whole.train)
         if rung == "probe":
             return finished(self.with_head(probe))
         if rung not in self.stages:
