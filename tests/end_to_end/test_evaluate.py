@@ -108,8 +108,8 @@ def test_labels_and_scores_are_compared_too(place, tmp_path, capsys):
     lines = [f"{i}.png,{LABELS[i % 3]}|{LABELS[i % 2]},{'north' if i % 2 else 'south'}" for i in range(COUNT)]
     (place / "labels.csv").write_text("\n".join(["path,labels,camera", *lines]))
     (place / "score.csv").write_text("\n".join(["path,score", *(f"{i}.png,{i % 7}" for i in range(COUNT))]))
-    several = Target(kind="labels", thresholds=[0.5] * 3)
-    for name, kind, classes in (("l", several, LABELS), ("s", Target(kind="score"), ())):
+    several = Target(kind="multilabel", thresholds=[0.5] * 3)
+    for name, kind, classes in (("l", several, LABELS), ("s", Target(kind="regression"), ())):
         for seed in (0, 1):
             make_bundle(
                 tmp_path / f"{name}{seed}", make_model(len(classes) or 1, seed=seed), classes, target=kind, metrics={}

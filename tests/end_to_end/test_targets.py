@@ -50,13 +50,13 @@ def test_labels_from_a_table_to_answers(pictures, tmp_path):
     answer = megavit_json("train", pictures / "labels.csv", "--out", "run", *TWELVE, cwd=tmp_path)
     assert answer["test"]["mean_average_precision"]["value"] > 0.9
     bundle = json.loads((tmp_path / "run" / "bundle" / "megavit.json").read_text())
-    assert bundle["labels"] == ["left", "right"] and bundle["target"]["kind"] == "labels"
+    assert bundle["labels"] == ["left", "right"] and bundle["target"]["kind"] == "multilabel"
     assert len(bundle["target"]["thresholds"]) == 2
     last = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
     assert last["metric"] == "mean average precision"
 
     again = megavit_json("evaluate", "run", pictures / "labels.csv", cwd=tmp_path)
-    assert again["metrics"] == answer["test"] and again["target"] == "labels"
+    assert again["metrics"] == answer["test"] and again["target"] == "multilabel"
     done = megavit("predict", "run", pictures, "--output", "a.csv", "--verify", cwd=tmp_path)
     assert done.returncode == 2  # for the tables, which are no images
     told = {Path(row["path"]).name: row["labels"] for row in rows(tmp_path / "a.csv") if not row["error"]}

@@ -16,8 +16,8 @@ from megavit.predict.predictor import load
 from tests.helpers.bundles import make_bundle, make_model
 
 CLASSES = Target()
-LABELS = Target(kind="labels", thresholds=[0.5, 0.25])
-SCORE = Target(kind="score")
+LABELS = Target(kind="multilabel", thresholds=[0.5, 0.25])
+SCORE = Target(kind="regression")
 NAMES = ("cat", "dog", "newt")
 
 
@@ -138,14 +138,14 @@ def test_classes_in_another_order_are_put_in_order_by_name(tmp_path: Path):
     other = load(tmp_path / "b", device="cpu")
     answers, target = align_outputs(NAMES, other, torch.tensor([[0.5, 0.3, 0.2]]))
     assert answers[0].tolist() == pytest.approx([0.3, 0.2, 0.5])
-    assert target.kind == "classes"
+    assert target.kind == "classification"
 
 
 def test_thresholds_go_with_their_labels(tmp_path: Path):
     make_bundle(
         tmp_path / "b",
         labels=("newt", "cat", "dog"),
-        target=Target(kind="labels", thresholds=[0.1, 0.2, 0.3]),
+        target=Target(kind="multilabel", thresholds=[0.1, 0.2, 0.3]),
         metrics={},
     )
     answers, target = align_outputs(NAMES, load(tmp_path / "b", device="cpu"), torch.tensor([[0.5, 0.3, 0.2]]))

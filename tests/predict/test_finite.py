@@ -49,8 +49,8 @@ def test_weights_that_are_no_numbers_give_errors_and_no_nan(verb: str, value: fl
         (Preprocessing, {"resize": 10**9}),
         (Calibration, {"temperature": 1e-300}),
         (Calibration, {"temperature": 1e300}),
-        (Target, {"kind": "score", "std": 1e-300}),
-        (Target, {"kind": "score", "mean": 1e300}),
+        (Target, {"kind": "regression", "std": 1e-300}),
+        (Target, {"kind": "regression", "mean": 1e300}),
     ],
 )
 def test_settings_that_float32_cannot_compute_with_are_refused(kind: Any, settings: dict[str, Any]) -> None:

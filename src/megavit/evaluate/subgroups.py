@@ -122,7 +122,7 @@ def compute_subgroups(
         places = torch.from_numpy(np.flatnonzero(codes == code))
         metric = make_primary_metric(answers[places], targets[places], kind)
         found.append(Subgroup(name, len(places), metric.interval()))
-    sign = -1 if kind == "score" else 1
+    sign = -1 if kind == "regression" else 1
     found.sort(key=lambda group: (group.metric is None, sign * group.metric.value if group.metric else 0, group.value))
     p = _chance(make_primary_metric(answers, targets, kind), codes, len(names), seed)
     return Subgroups(column, METRIC_NAMES[kind], tuple(found), p, p < SIGNIFICANCE_LEVEL)

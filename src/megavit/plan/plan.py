@@ -6,8 +6,7 @@ from typing import Any
 from megavit.config.checks import check_whole
 from megavit.config.vit import ViTConfig
 from megavit.errors import ConfigError
-from megavit.model.flops import training_flops
-from megavit.model.shapes import parameter_count
+from megavit.model.statistics import parameter_count, training_flops
 from megavit.plan.communication import Exchange, exchanges
 from megavit.plan.hardware import GIB, Gpu
 from megavit.plan.memory import Memory, fullest

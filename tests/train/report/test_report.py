@@ -385,7 +385,7 @@ def score_report(**changes):
     data = replace(report().data, counts={"train": {}}, images={"train": 11})
     epochs = [replace(record, metric="R²", val_metric=-9.0 / record.epoch) for record in history(3)]
     scores = (truth.tolist(), said.tolist())
-    target = Target(kind="score", mean=1.0, std=1.0)
+    target = Target(kind="regression", mean=1.0, std=1.0)
     seen = ModelOutput(said[:, None], said[:, None] - 1.0)
     fitted, tensors = fit_uncertainty(seen, truth, target, (seen.pooled, truth))
     trusted = compute_uncertainty(Calibrator(fitted, tensors, target, 0), seen, truth)

@@ -88,8 +88,8 @@ def not_judged(images: "LabeledImages") -> str:
     """Why the labels cannot be judged; "" where they can."""
     from megavit.check.probe import MIN_IMAGES
 
-    if images.target != "classes":
-        what = "several labels" if images.target == "labels" else "a score"
+    if images.target != "classification":
+        what = "several labels" if images.target == "multilabel" else "a score"
         return f"the images have {what} each, and only a single class can be judged"
     if len(images.samples) < MIN_IMAGES:
         return f"{len(images.samples)} images are too few to learn from; it takes {MIN_IMAGES}"

@@ -21,9 +21,9 @@ from megavit.evaluate.metrics.multilabel import MultilabelMetrics, compute_multi
 from megavit.evaluate.metrics.regression import RegressionMetrics, compute_regression_metrics
 
 METRIC_NAMES: dict[TargetKind, str] = {
-    "classes": "accuracy",
-    "labels": "mean average precision",
-    "score": "mean absolute error",
+    "classification": "accuracy",
+    "multilabel": "mean average precision",
+    "regression": "mean absolute error",
 }
 
 
@@ -62,10 +62,10 @@ def make_primary_metric(answers: Tensor, targets: Tensor, kind: TargetKind) -> P
     """
     images = len(targets)
     match kind:
-        case "classes":
+        case "classification":
             right = is_correct(answers, targets)
             return PrimaryMetric(kind, images, _mean_of(right.astype(np.float64)), 1, right)
-        case "labels":
+        case "multilabel":
             shares, truth = answers.detach().cpu().double().numpy(), targets.cpu().numpy()
             ranks = [Ranking(shares[:, label], truth[:, label]) for label in range(truth.shape[1])]
 
@@ -73,7 +73,7 @@ def make_primary_metric(answers: Tensor, targets: Tensor, kind: TargetKind) -> P
                 return nan_mean(np.stack([rank.average_precision(drawn) for rank in ranks], axis=1))
 
             return PrimaryMetric(kind, images, mean_average_precision, 4 * len(ranks))
-        case "score":
+        case "regression":
             errors = (answers.detach().cpu().double() - targets.cpu().double()).abs().numpy()
             return PrimaryMetric(kind, images, _mean_of(errors), 1)
 
@@ -107,11 +107,11 @@ def compute_metrics(answers: Tensor, targets: Tensor, names: Sequence[str], targ
         DataError: there are no images.
     """
     match target.kind:
-        case "classes":
+        case "classification":
             return compute_classification_metrics(answers, targets, names)
-        case "labels":
+        case "multilabel":
             return compute_multilabel_metrics(answers, targets, names, target.thresholds)
-        case "score":
+        case "regression":
             if target.median is None:  # nor is the mean known of a model that another library has trained
                 return compute_regression_metrics(answers, targets)
             return compute_regression_metrics(answers, targets, mean=target.mean, median=target.median)

@@ -52,7 +52,7 @@ def result_context(test: Metrics) -> dict[str, Any]:
     match test:
         case ClassificationMetrics():
             return {
-                "target": "classes",
+                "target": "classification",
                 "test": test,
                 "commonest": max(test.per_class, key=lambda one: one.images),
                 "per_class": sorted(test.per_class, key=lambda one: one.recall.value if one.recall else 2),
@@ -60,14 +60,14 @@ def result_context(test: Metrics) -> dict[str, Any]:
             }
         case MultilabelMetrics():
             return {
-                "target": "labels",
+                "target": "multilabel",
                 "test": test,
                 "per_label": sorted(
                     test.per_label, key=lambda one: one.average_precision.value if one.average_precision else 2
                 ),
             }
         case RegressionMetrics():
-            return {"target": "score", "test": test}
+            return {"target": "regression", "test": test}
 
 
 def percent(share: float) -> str:

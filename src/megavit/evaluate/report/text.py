@@ -8,7 +8,7 @@ from megavit.evaluate.subgroups import Subgroups
 
 def is_share(metric: str) -> bool:
     """Whether the metric is a share in [0, 1], told in per cent, rather than a number in the scores' unit."""
-    return metric != METRIC_NAMES["score"]
+    return metric != METRIC_NAMES["regression"]
 
 
 def format_value(metric: str, value: float) -> str:
@@ -78,4 +78,4 @@ def format_p_value(p: float) -> str:
 
 
 def _by_right(found: Comparison) -> bool:
-    return found.differences[0].metric == METRIC_NAMES["classes"]
+    return found.differences[0].metric == METRIC_NAMES["classification"]

@@ -112,7 +112,7 @@ def starting_model(recipe: Recipe, init: Source, images: LabeledImages, device: 
     model = MegaVit.from_config(config)
     model.transformer.gradient_checkpointing = recipe.run.gradient_checkpointing
     changed = init_weights(model, init)
-    if images.target == "labels":
+    if images.target == "multilabel":
         start_at_shares(model.mlp_head, targets_of(images.of("train"), images.target, len(images.classes)))
     size = tuned_preprocessing(config, init, keep_aspect=recipe.data.keep_aspect)
     return Start(model.to(device), task_of(recipe, size, images, device), changed)

@@ -22,9 +22,9 @@ def folded_head(tensors: dict[str, Tensor], target: Target, trust: Calibration) 
     Raises:
         BundleError: for probabilities with label smoothing taken off, which no linear head gives.
     """
-    if target.kind == "score":
+    if target.kind == "regression":
         return scaled_head(tensors, target.std, target.mean)
-    if target.kind == "classes" and trust.smoothing > NEGLIGIBLE:
+    if target.kind == "classification" and trust.smoothing > NEGLIGIBLE:
         raise BundleError(
             f"its calibrated probabilities have a smoothing of {trust.smoothing:.2g} taken off, which no linear head "
             "can, so that other libraries would answer otherwise: convert what megavit calibrate BUNDLE DATA --out NEW "
@@ -35,7 +35,7 @@ def folded_head(tensors: dict[str, Tensor], target: Target, trust: Calibration) 
 
 def unfolded_head(tensors: dict[str, Tensor], target: Target) -> dict[str, Tensor]:
     """Return `tensors` with the head that a score's `mean` and `std` are put on, the reverse of `folded_head`."""
-    if target.kind != "score":
+    if target.kind != "regression":
         return tensors
     return scaled_head(tensors, 1 / target.std, -target.mean / target.std)
 
