@@ -57,7 +57,7 @@ def test_labels_from_a_table_to_answers(pictures, tmp_path):
 
     again = megavit_json("evaluate", "run", pictures / "labels.csv", cwd=tmp_path)
     assert again["metrics"] == answer["test"] and again["target"] == "multilabel"
-    done = megavit("predict", "run", pictures, "--output", "a.csv", "--verify", cwd=tmp_path)
+    done = megavit("predict", "run", pictures, "--out", "a.csv", "--verify", cwd=tmp_path)
     assert done.returncode == 2  # for the tables, which are no images
     told = {Path(row["path"]).name: row["labels"] for row in rows(tmp_path / "a.csv") if not row["error"]}
     truth = {row["path"]: row["labels"] for row in rows(pictures / "labels.csv")}

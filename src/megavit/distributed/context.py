@@ -64,12 +64,12 @@ class ParallelContext:
 
         # It gives the advice to gather in another order at every gathering; the order is FSDP2's own.
         logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
-        self.ranks, self.tensor, self.places = ranks, parallel.tensor, parallel.places
-        self.place = ranks.rank // parallel.tensor
+        self.ranks, self.tensor, self.places = ranks, parallel.tp, parallel.places
+        self.place = ranks.rank // parallel.tp
         self.seeds = (self.place,)
         self.divides = parallel.divides
         self.dtype = torch.float32
-        self.mesh: DeviceMesh = make_mesh(parallel.replicate, parallel.shard, parallel.tensor, device.type)
+        self.mesh: DeviceMesh = make_mesh(parallel.replicate, parallel.fsdp, parallel.tp, device.type)
         self.writers = ranks.beside(parallel.timeout_seconds)
         self.saving: Future[None] | None = None
 

@@ -78,7 +78,7 @@ def read_group_column(source: str, column: str) -> dict[str, str]:
     """
     if Path(source).suffix.lower() not in TABLES or not Path(source).is_file():
         raise DataError(
-            f"--group {column} is a column of a table, and {source!r} is none; write a .csv such as\n"
+            f"--group-by {column} is a column of a table, and {source!r} is none; write a .csv such as\n"
             f"  path,label,{column}\n  photos/1.jpg,cat,north"
         )
     return column_of(Path(source), column)

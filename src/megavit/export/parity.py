@@ -150,7 +150,8 @@ def check(agreement: Agreement, precision: ExportPrecision, most: float, where: 
         if not lost <= most:
             raise ExportError(
                 f"int8 in {where} loses {lost:.2f} points of accuracy on {agreement.images:,} images, more than "
-                f"{most:g}; nothing is written. --most allows more, --precision float16 costs next to nothing"
+                f"{most:g}; nothing is written. --max-accuracy-drop allows more, --precision float16 costs next to "
+                "nothing"
             )
         return
     if not (agreement.answers <= bound.answers and agreement.features <= bound.features):

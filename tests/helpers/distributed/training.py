@@ -73,7 +73,7 @@ def team_of(layout: tuple[int, int, int], dtype: torch.dtype = torch.float32) ->
     if replicate * shard * tensor == 1:
         return SingleProcessContext()
     assert replicate * shard * tensor == here.world
-    team = ParallelContext(here, ParallelRecipe(procs=here.world, shard=shard, tensor=tensor), torch.device("cpu"))
+    team = ParallelContext(here, ParallelRecipe(nproc=here.world, fsdp=shard, tp=tensor), torch.device("cpu"))
     team.dtype = dtype
     return team
 
@@ -159,7 +159,7 @@ def by_clock(state: TrainState, seconds: float, nap: float, folder: Path) -> dic
     """Train for so many seconds of a clock of its own, each step and validation taking `nap`; how far it came."""
     task, clock = task_of(), Clock()
     folder.mkdir(exist_ok=True)
-    pace = TimeBudget(TimeBudgetPlan(total=seconds, step=0.01, validation=0.001, final_passes=1, finish=0.0))
+    budget = TimeBudget(TimeBudgetPlan(total=seconds, step=0.01, validation=0.001, final_passes=1, finish=0.0))
     own = batches(state)
 
     def slowly() -> Iterator[tuple[Tensor, Tensor]]:
@@ -176,7 +176,7 @@ def by_clock(state: TrainState, seconds: float, nap: float, folder: Path) -> dic
         fit(
             state,
             task,
-            pace,
+            budget,
             slowly(),
             validate,
             lambda model: LogitMonitor(0.0, 0.0),

@@ -106,7 +106,7 @@ def go_on_tuning(
 def starting_model(recipe: Recipe, init: Source, images: LabeledImages, device: torch.device) -> Start:
     config = tuned_config(recipe, init, outputs(images.target, len(images.classes)))
     check_layout(config, recipe)
-    if recipe.parallel.shard == recipe.parallel.tensor == 1:
+    if recipe.parallel.fsdp == recipe.parallel.tp == 1:
         check_memory(config, part_of_batch(recipe), device)
     seed_all(recipe.run.seed)
     model = MegaVit.from_config(config)

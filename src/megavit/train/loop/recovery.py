@@ -13,14 +13,14 @@ from pathlib import Path
 from megavit.distributed.context import ParallelContext
 from megavit.errors import Diverged, TrainingError
 from megavit.train.checkpoint.checkpoint import MARGIN, checkpoints, lasting, load_checkpoint, step_of
-from megavit.train.clock import Pace
+from megavit.train.clock import Budget
 from megavit.train.data import TrainLoader
 from megavit.train.loop.build import batches_of, validator
 from megavit.train.loop.logit_monitor import monitor_of
 from megavit.train.loop.loop import Task, fit
 from megavit.train.progress import Reporter
 from megavit.train.signals import StopRequest
-from megavit.train.spike_detection import Spikes
+from megavit.train.spike_detection import SpikeDetector
 from megavit.train.state import TrainState
 
 MOST_ROLLBACKS = 3
@@ -29,7 +29,7 @@ MOST_ROLLBACKS = 3
 def fit_with_recovery(
     state: TrainState,
     task: Task,
-    pace: Pace,
+    budget: Budget,
     feeds: tuple[TrainLoader, TrainLoader],
     folder: Path,
     stop: StopRequest,
@@ -52,7 +52,7 @@ def fit_with_recovery(
     while state.progress < 1:
         with closing(batches_of(training, task, state.step + state.left_out, sys.maxsize, state.team)) as batches:
             try:
-                fit(state, task, pace, batches, validate, monitor, folder, stop, watch, began)
+                fit(state, task, budget, batches, validate, monitor, folder, stop, watch, began)
             except Diverged as spike:
                 watch.say(f"{spike}: {roll_back(folder / 'checkpoints', state, spike)}")
 
@@ -77,8 +77,8 @@ def roll_back(folder: Path, state: TrainState, spike: Diverged) -> str:
         finish_saving(state.team)
     upto = max(spike.since - MARGIN, state.returned_to)
     target = state.team.ranks.first(lambda: keep_up_to(folder, upto))
-    if target is None and state.spikes.diverged:
-        state.spikes = Spikes()
+    if target is None and state.spike_detector.diverged:
+        state.spike_detector = SpikeDetector()
         return "going on as it is, for there is no checkpoint from well before"
     if target is None:
         raise TrainingError(f"{spike}, and there is no checkpoint from well before; {advice}") from spike

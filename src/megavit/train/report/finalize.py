@@ -206,9 +206,9 @@ def describe_environment(state: TrainState, task: Task) -> list[tuple[str, str]]
         ("precision", str(task.dtype).removeprefix("torch.")),
     ]
     layout = task.recipe.parallel
-    if (layout.procs or 1) > 1:
+    if (layout.nproc or 1) > 1:
         rows.append(
-            ("processes", f"{layout.procs}: {layout.replicate} copies × {layout.shard} shards × {layout.tensor} tensor")
+            ("processes", f"{layout.nproc}: {layout.replicate} copies × {layout.fsdp} shards × {layout.tp} tensor")
         )
     if state.best_epoch is None:
         return rows  # of what was not trained by steps

@@ -117,7 +117,9 @@ def without_calibration(source: Source) -> Source:
         ConfigError: where it can, so that nothing need be lost.
     """
     if source.trust.smoothing <= NEGLIGIBLE:
-        raise ConfigError("--uncalibrated is for a calibration that no head can hold, and this one's can: leave it out")
+        raise ConfigError(
+            "--drop-calibration is for a calibration that no head can hold, and this one's can: leave it out"
+        )
     return replace(source, trust=replace(source.trust, temperature=1.0, smoothing=0.0))
 
 

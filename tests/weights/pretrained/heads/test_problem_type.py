@@ -179,5 +179,5 @@ def test_the_command_says_the_kind_and_what_it_assumed(tmp_path: Path, capsys: p
     assert "It gives an image a number." in (tmp_path / "score" / "README.md").read_text()
     with pytest.raises(ConfigError, match="says its target itself"):
         convert(str(tmp_path / "score"), out=tmp_path / "again", to="timm", target="multilabel")
-    with pytest.raises(ConfigError, match="--uncalibrated"):
-        convert(str(folder), out=tmp_path / "again", uncalibrated=True)
+    with pytest.raises(ConfigError, match="--drop-calibration"):
+        convert(str(folder), out=tmp_path / "again", drop_calibration=True)
