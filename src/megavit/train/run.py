@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from megavit.check.quick_checks import warnings_of
+from megavit.check.quick_checks import data_warnings
 from megavit.config.recipe import Recipe
 from megavit.config.recipes import named_recipe
 from megavit.config.serialization import merge
@@ -150,7 +150,7 @@ def read_images(source: str, recipe: Recipe, watch: Reporter) -> LabeledImages:
 
 def tell_warnings(images: LabeledImages, dist: DistContext, watch: Reporter) -> None:
     """Say what shows of the images without looking at a pixel; the leader alone looks."""
-    for line in warnings_of(images) if dist.leads else []:
+    for line in data_warnings(images) if dist.leads else []:
         watch.say(line)
 
 
