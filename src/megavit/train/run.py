@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from megavit.check.quick_checks import warnings_of
+from megavit.check.quick_checks import data_warnings
 from megavit.config.recipe import Recipe
 from megavit.config.recipes import named_recipe
 from megavit.config.serialization import merge
@@ -70,7 +70,7 @@ from megavit.train.setup.resolve import (
 from megavit.train.setup.targets import fit_to_target, settle_balance
 from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
-from megavit.weights.pretrained.pretrained import Source, read_source
+from megavit.weights.pretrained.pretrained import PretrainedModel, load_pretrained
 
 
 def begin(out: Path, source: str) -> bool:
@@ -150,7 +150,7 @@ def read_images(source: str, recipe: Recipe, watch: Reporter) -> LabeledImages:
 
 def tell_warnings(images: LabeledImages, dist: DistContext, watch: Reporter) -> None:
     """Say what shows of the images without looking at a pixel; the leader alone looks."""
-    for line in warnings_of(images) if dist.leads else []:
+    for line in data_warnings(images) if dist.leads else []:
         watch.say(line)
 
 
@@ -179,7 +179,7 @@ def train(
     wanted = merge(named_recipe("small" if recipe == "auto" else recipe), changes, "the recipe")
     wanted = settle_layout(wanted, dist)
     check_mixing(wanted, changes)
-    init = None if wanted.model.init is None else read_source(wanted.model.init, whole_images=True, head=False)
+    init = None if wanted.model.init is None else load_pretrained(wanted.model.init, whole_images=True, head=False)
     device = dist.device(wanted.run.device)
 
     with dist.joined(device, wanted.parallel.timeout_seconds):
@@ -194,7 +194,7 @@ def start(
     out: Path,
     recipe: str,
     changes: dict[str, Any],
-    init: Source | None,
+    init: PretrainedModel | None,
     device: torch.device,
     dist: DistContext,
     watch: Reporter,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from megavit.runtime.process_group import ranks
-from tests.helpers.distributed.dist_2proc import LAYOUTS, same
+from tests.helpers.distributed.dist_2proc import FORMATS, same
 from tests.helpers.distributed.training import team_of
 from tests.helpers.spiking_run import BROKEN, go, shorten
 
@@ -18,7 +18,7 @@ STOPPED = BROKEN + 3
 
 def main(out: Path) -> dict[str, Any]:
     answer: dict[str, Any] = {}
-    for name, layout in LAYOUTS.items():
+    for name, layout in FORMATS.items():
         whole, watch, _ = go(out / name, {BROKEN: 30.0}, team=team_of(layout))
         answer[name] = watch.losses
         answer[f"{name} numbers"] = whole.numbers()
