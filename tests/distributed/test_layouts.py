@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from megavit.distributed.context import SingleProcessContext
+from megavit.distributed.context import ParallelContext
 from tests.distributed import four, two
 from tests.distributed.tiny import DESIGNS, STEPS, restored, steps, task_of
 
@@ -118,7 +118,7 @@ def test_what_two_processes_began_four_go_on_with(of_four, alone, begun, layout)
     ("begun", "design"), [*((layout, design) for layout in two.LAYOUTS for design in DESIGNS), ("four", "serial")]
 )
 def test_what_several_processes_began_one_goes_on_with(of_four, alone, folder, begun, design):
-    state = restored(task_of(), SingleProcessContext(), folder / f"{begun}-{design}", DESIGNS[design])
+    state = restored(task_of(), ParallelContext(), folder / f"{begun}-{design}", DESIGNS[design])
     assert state.step == two.SAVED
     assert apart(steps(state, task_of()), alone[design][two.SAVED :]) < BOUND
 
