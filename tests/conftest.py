@@ -6,7 +6,7 @@ import signal
 from hypothesis import settings
 
 # Fixtures, of which there must be one browser a process.
-from tests.browser import browser, open_page, runtime  # noqa: F401
+from tests.helpers.browser import browser, open_page, runtime  # noqa: F401
 
 # Whoever starts the tests in the background may have them ignore these signals, and what they start would too.
 for _number in (signal.SIGINT, signal.SIGHUP):

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.weights.bundles import make_bundle
+from tests.helpers.bundles import make_bundle
 
 
 def test_predicting_imports_neither_torchvision_nor_the_compiler() -> None:

@@ -6,8 +6,8 @@ from benchmarks.explanations import compare, contrast, interval, pictures_of
 from megavit.config.target import Target
 from megavit.config.vit import PLAIN_VIT
 from megavit.predict.predictor import load
-from tests.explain.models import COLUMNS, ROWS, bright_at, looking_for_brightness
-from tests.weights.bundles import make_bundle, make_model
+from tests.helpers.brightness_model import COLUMNS, ROWS, bright_at, looking_for_brightness
+from tests.helpers.bundles import make_bundle, make_model
 
 
 def test_maps_of_a_model_that_looks_at_one_patch_gain_and_do_not_look_like_a_fresh_models() -> None:

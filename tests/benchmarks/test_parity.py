@@ -18,7 +18,7 @@ from benchmarks.parity.models import MODELS
 from benchmarks.parity.stages import FAMILIES, file_tensors, our_stages, ours_of, table_tensors, their_stages
 from benchmarks.parity.tables import STAGES, as_markdown, for_a_page
 from megavit.weights.pretrained.mappings.key_mapping import check_shapes, our_shapes, their_shapes
-from tests.parity.small import SMALL
+from tests.helpers.peer_models import SMALL
 
 # Of theirs, what ours does not have.
 LEFT_OUT = ("pooler.", "mask_token")

@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks.serving.accelerator import fixed
 from benchmarks.serving.client import Client, closed_loop, request
 from benchmarks.serving.processes import Raw, cpu_seconds, forget_peak, lives, orphans, peak_above, pss, tree
-from tests.weights.bundles import make_bundle
+from tests.helpers.bundles import make_bundle
 
 CHILD = """
 import subprocess, sys, time

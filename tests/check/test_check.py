@@ -13,7 +13,7 @@ from megavit.check.page import SHOWN, TOGETHER, checked_page
 from megavit.check.write_report import COLUMNS, PAGE, TABLE, check_place, checked_csv, write_checked
 from megavit.data.dataset import Skipped
 from megavit.errors import OutputError
-from tests.check.sets import labeled, scene
+from tests.helpers.labeled_images import labeled, scene
 
 NASTY = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a\nb", "\udc80.png", "{{ 7 * 7 }}", "猫"]
 

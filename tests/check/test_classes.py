@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from megavit.check.quick_checks import class_findings
-from tests.check.sets import labeled, scene, sized
+from tests.helpers.labeled_images import labeled, scene, sized
 
 
 def found(cats, dogs, split="train", **changes):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megavit.check.exact_duplicates import copy_findings, exact_pairs
-from tests.check.sets import labeled, scene, sized
+from tests.helpers.labeled_images import labeled, scene, sized
 
 A, B, C = scene(0), scene(1), scene(2)
 

@@ -2,7 +2,7 @@ from megavit.check.files import HARMLESS, file_findings
 from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import Skipped
 from megavit.data.load import read_data
-from tests.check.sets import labeled, scene
+from tests.helpers.labeled_images import labeled, scene
 
 
 def kinds(*skipped):

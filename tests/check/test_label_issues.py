@@ -2,7 +2,7 @@ import torch
 from torch.nn import functional as F
 
 from megavit.check.label_issues import Answers, judge_labels
-from tests.check.sets import labeled, scene
+from tests.helpers.labeled_images import labeled, scene
 
 CLASSES = ("ant", "bee", "cow")
 LABELS = [place % 3 for place in range(90)]

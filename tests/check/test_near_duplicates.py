@@ -19,7 +19,7 @@ from megavit.check.near_duplicates import (
 )
 from megavit.check.neighbors import NeighborIndex
 from megavit.check.thumbnails import look_at
-from tests.check.sets import labeled, scene
+from tests.helpers.labeled_images import labeled, scene
 
 SCENES = [scene(seed) for seed in range(60)]
 

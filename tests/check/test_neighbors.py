@@ -9,7 +9,7 @@ from megavit.check import near_duplicates, neighbors
 from megavit.check.near_duplicates import near_pairs
 from megavit.check.neighbors import NeighborIndex
 from megavit.check.thumbnails import Looks
-from tests.check.sets import scene
+from tests.helpers.labeled_images import scene
 
 CLOSE = 0.6
 

@@ -9,8 +9,8 @@ from megavit.check.probe import LEAST, probe_answers
 from megavit.data.dataset import LabeledImages, Row
 from megavit.errors import DataError
 from megavit.predict.predictor import load
-from tests.check.sets import labeled
-from tests.weights.bundles import make_bundle
+from tests.helpers.bundles import make_bundle
+from tests.helpers.labeled_images import labeled
 
 COUNT = 120
 

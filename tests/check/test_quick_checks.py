@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from megavit.check.quick_checks import MOST_LINES, quick_findings, warnings_of
 from megavit.data.dataset import Skipped
-from tests.check.sets import labeled, scene, sized
+from tests.helpers.labeled_images import labeled, scene, sized
 
 
 def test_the_worst_comes_first():

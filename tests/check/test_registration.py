@@ -2,7 +2,7 @@ import torch
 from torch.nn import functional as F
 
 from megavit.check.registration import likeness, standard, warp
-from tests.check.sets import scene
+from tests.helpers.labeled_images import scene
 
 ALIKE = 0.94
 PICTURES = torch.stack([scene(seed, side=32, channels=1)[0].float() for seed in range(24)])

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from megavit.check.quick_checks import shape_findings, shapes_of
-from tests.check.sets import labeled, scene, sized
+from tests.helpers.labeled_images import labeled, scene, sized
 
 
 def kinds(samples):

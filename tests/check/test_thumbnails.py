@@ -1,7 +1,7 @@
 import torch
 
 from megavit.check.thumbnails import SIDE, flat_findings, look_at
-from tests.check.sets import labeled, scene
+from tests.helpers.labeled_images import labeled, scene
 
 
 def test_looks_are_gray_and_empty_ones_are_told():

@@ -11,7 +11,7 @@ from PIL import Image
 from megavit.cli.app import run
 from megavit.export.export import export
 from megavit.export.parity_images import Proof
-from tests.export.cases import make_predictor, pictures
+from tests.helpers.export_cases import make_predictor, pictures
 
 BAD = {
     "https://a.example/photo.jpg": "images are not fetched",

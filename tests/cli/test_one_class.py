@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.data_layouts import pictures
 from megavit.cli.app import run
-from tests.weights.bundles import make_bundle, make_model
+from tests.helpers.bundles import make_bundle, make_model
 
 NFD = unicodedata.normalize("NFD", "caf\u00e9")
 

@@ -20,7 +20,7 @@ from megavit.data.load import read_data
 from megavit.data.loader.loader import batches_of, in_turn
 from megavit.data.shards.open import is_shards, open_shards
 from megavit.errors import DataError, ImageError
-from tests.data.shards.made import class_folders, flip, sharded
+from tests.helpers.shards import class_folders, flip, sharded
 
 
 class Store(ThreadingHTTPServer):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from megavit.data.byte_range import digest
 from megavit.data.dataset import SPLITS, LabeledImages, Row, Sample, Skipped, read_samples, write_samples
 from megavit.errors import DataError, OutputError
-from tests.data.torture import encode, picture
+from tests.helpers.difficult_images import encode, picture
 
 CLASSES = ("cat", "dog")
 SAMPLES = (

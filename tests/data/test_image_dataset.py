@@ -22,7 +22,7 @@ from megavit.data.image_dataset import (
 from megavit.data.load import read_data
 from megavit.errors import DataError, ImageError
 from tests.data.sizes import sized
-from tests.data.torture import encode, picture
+from tests.helpers.difficult_images import encode, picture
 
 RGB = torch.from_numpy(picture(24, 16)).permute(2, 0, 1)
 sides = st.integers(1, 40)

@@ -10,7 +10,7 @@ from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import Skipped
 from megavit.data.load import read_data
 from megavit.errors import DataError
-from tests.data.torture import encode
+from tests.helpers.difficult_images import encode
 
 RECIPE = DataRecipe(val=0.2, test=0.2)
 

@@ -16,7 +16,7 @@ from megavit.data.decode.tensor import decode, decode_with_size
 from megavit.data.image_dataset import prepare
 from megavit.errors import ImageError
 from tests.data.sizes import sized
-from tests.data.torture import TURNS, encode, picture, with_orientation
+from tests.helpers.difficult_images import TURNS, encode, picture, with_orientation
 
 LEAST_PSNR = 33
 """Decibels; two pictures of 8 bits that differ by 40 dB can hardly be told apart, and resizers differ by more."""

@@ -7,7 +7,7 @@ from megavit.data import scan as module
 from megavit.data.byte_range import digest
 from megavit.data.load import read_data
 from megavit.data.scan import Facts, scan
-from tests.data.torture import READ, encode, make_torture, picture
+from tests.helpers.difficult_images import READ, encode, make_torture, picture
 
 
 @pytest.mark.parametrize("many", [500, 1], ids=["here", "in processes"])

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from megavit.distributed.context import ParallelContext
-from tests.distributed import two
-from tests.distributed.processes import torchrun
-from tests.distributed.tiny import DESIGNS, fresh, save, steps, task_of
+from tests.helpers.distributed import dist_2proc
+from tests.helpers.distributed.torchrun import torchrun
+from tests.helpers.distributed.training import DESIGNS, fresh, save, steps, task_of
 
 
 @pytest.fixture(scope="session")
@@ -27,11 +27,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def of_two(folder: Path) -> dict[str, Any]:
     state = fresh(task_of(), ParallelContext())
-    steps(state, task_of(), two.SAVED)
+    steps(state, task_of(), dist_2proc.SAVED)
     save(state, folder / "one")
-    return torchrun(2, "tests.distributed.two", folder)
+    return torchrun(2, "tests.helpers.distributed.dist_2proc", folder)
 
 
 @pytest.fixture(scope="session")
 def of_four(of_two: dict[str, Any], folder: Path) -> dict[str, Any]:
-    return torchrun(4, "tests.distributed.four", folder)
+    return torchrun(4, "tests.helpers.distributed.dist_4proc", folder)

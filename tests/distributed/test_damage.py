@@ -11,7 +11,7 @@ from megavit.distributed.context import ParallelContext
 from megavit.errors import BundleError
 from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint
 from megavit.train.checkpoint.distributed import sum_of
-from tests.distributed.tiny import SERIAL, fresh, task_of
+from tests.helpers.distributed.training import SERIAL, fresh, task_of
 
 FLIPS = 30
 

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 
 from megavit.train.state import TrainState
-from tests.distributed.processes import torchrun
-from tests.distributed.two import LAYOUTS
-from tests.train.spiking import BACK, BROKEN, PATIENCE, go, shorten
+from tests.helpers.distributed.dist_2proc import LAYOUTS
+from tests.helpers.distributed.torchrun import torchrun
+from tests.helpers.spiking_run import BACK, BROKEN, PATIENCE, go, shorten
 
 
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return torchrun(2, "tests.distributed.spiking", tmp_path_factory.mktemp("spiking"))
+    return torchrun(2, "tests.helpers.distributed.spiking_2proc", tmp_path_factory.mktemp("spiking"))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from megavit.config.target import Target
 from megavit.data.dataset import read_samples
 from megavit.predict.predictor import load
 from megavit.weights.bundle.bundle import SAMPLES
-from tests.weights.bundles import LABELS, make_bundle, make_model
+from tests.helpers.bundles import LABELS, make_bundle, make_model
 
 COUNT = 48
 

@@ -53,7 +53,7 @@ def test_other_data_can_prove_it(run: Path, digits: Path, tmp_path: Path) -> Non
 
 
 def test_golden_pictures_stand_in_where_the_data_is_gone(run: Path, tmp_path: Path) -> None:
-    from tests.weights.bundles import edit_info
+    from tests.helpers.bundles import edit_info
 
     bundle = tmp_path / "moved"
     subprocess.run(["cp", "-r", str(run / "bundle"), str(bundle)], check=True)

@@ -11,7 +11,7 @@ from megavit.errors import ConfigError
 from megavit.train.progress import NullReporter
 from megavit.train.run import train
 from tests.end_to_end.conftest import megavit, megavit_json
-from tests.weights.bundles import make_bundle
+from tests.helpers.bundles import make_bundle
 
 PER_CLASS = 40
 SETTINGS = ["--epochs", "12", "--batch-size", "16", "--precision", "float32", "--device", "cpu"]

@@ -13,7 +13,7 @@ from megavit.errors import DataError
 from megavit.evaluate.compare import Comparison, changed_images, check_comparable, compare, in_order_of
 from megavit.evaluate.metrics.multilabel import measure_labels
 from megavit.predict.predictor import load
-from tests.weights.bundles import make_bundle, make_model
+from tests.helpers.bundles import make_bundle, make_model
 
 CLASSES = Target()
 LABELS = Target(kind="labels", thresholds=[0.5, 0.25])

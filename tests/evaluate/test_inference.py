@@ -18,7 +18,7 @@ from megavit.evaluate.inference import Choice, check_channels, choose, evaluate
 from megavit.evaluate.metrics.classification import Metrics
 from megavit.predict.predictor import Predictor, load
 from megavit.weights.bundle.bundle import SAMPLES
-from tests.weights.bundles import LABELS, make_bundle
+from tests.helpers.bundles import LABELS, make_bundle
 
 
 def sample(name: str, label: int, split: str = "train") -> Sample:

@@ -14,8 +14,8 @@ from megavit.explain.attention_hooks import record
 from megavit.explain.maps import explain
 from megavit.explain.methods import Method
 from megavit.model.vit import MegaVit
+from tests.helpers.bundles import make_model
 from tests.properties.test_model import configs, images
-from tests.weights.bundles import make_model
 
 few = settings(max_examples=40, deadline=None)
 

@@ -11,8 +11,8 @@ from megavit.config.target import Target, TargetKind
 from megavit.config.vit import PLAIN_VIT
 from megavit.explain.checks import areas, order_of, randomized, rank_correlation
 from megavit.explain.maps import explain
-from tests.explain.models import BRIGHT, COLUMNS, ROWS, bright_at, looking_for_brightness
-from tests.weights.bundles import make_model
+from tests.helpers.brightness_model import BRIGHT, COLUMNS, ROWS, bright_at, looking_for_brightness
+from tests.helpers.bundles import make_model
 
 PLACE, COUNT = 5, ROWS * COLUMNS
 ZERO = torch.zeros(1)

@@ -14,7 +14,7 @@ from megavit.explain.explanation import Explanation, explain_image, maps, overla
 from megavit.explain.maps import explain
 from megavit.explain.methods import Method
 from megavit.predict.predictor import Predictor, load
-from tests.weights.bundles import LABELS, make_bundle, make_model
+from tests.helpers.bundles import LABELS, make_bundle, make_model
 
 
 def pixels(height: int = 12, width: int = 20, channels: int = 3, seed: int = 0) -> np.ndarray:

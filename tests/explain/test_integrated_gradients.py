@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from megavit.config.vit import PLAIN_VIT, Pool, ViTConfig
 from megavit.explain.integrated_gradients import integrated_gradients
 from megavit.model.vit import MegaVit
-from tests.explain.models import BRIGHT, COLUMNS, ROWS, bright_at, looking_for_brightness
+from tests.helpers.brightness_model import BRIGHT, COLUMNS, ROWS, bright_at, looking_for_brightness
+from tests.helpers.bundles import make_model
 from tests.properties.test_model import configs, images
-from tests.weights.bundles import make_model
 
 few = settings(max_examples=30, deadline=None)
 

@@ -17,9 +17,9 @@ from megavit.explain.maps import explain, relevance, rollout
 from megavit.explain.methods import Method
 from megavit.model.pos_embed import LearnedPositions
 from megavit.model.vit import MegaVit
-from tests.explain.models import BRIGHT, COLUMNS, ROWS, bright_at, looking_for_brightness
+from tests.helpers.brightness_model import BRIGHT, COLUMNS, ROWS, bright_at, looking_for_brightness
+from tests.helpers.bundles import make_model
 from tests.properties.test_model import configs, images
-from tests.weights.bundles import make_model
 
 POOLS: tuple[Pool, ...] = ("cls", "mean", "map")
 METHODS: tuple[Method, ...] = get_args(Method)

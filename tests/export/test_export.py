@@ -28,9 +28,9 @@ from megavit.export.targets import openvino, openvino_resize
 from megavit.predict.exported_predictor import load_exported
 from megavit.predict.predictor import Predictor, load
 from tests.engine.test_openvino import grown, preprocessing_of
-from tests.export.cases import CASES, make_predictor, pictures
+from tests.helpers.bundles import make_bundle
+from tests.helpers.export_cases import CASES, make_predictor, pictures
 from tests.properties.test_model import configs
-from tests.weights.bundles import make_bundle
 
 NUMBER = r"(?<=[: ])\d+\.?\d*(?=%|$)"
 ONNX_CASES = (

@@ -9,8 +9,8 @@ from megavit.export.module import Whole, output_names
 from megavit.export.parity import compare
 from megavit.export.parity_images import Proof
 from megavit.export.resize import input_channels
-from tests.export.cases import CASES, make_predictor, pictures
-from tests.weights.bundles import edit_info
+from tests.helpers.bundles import edit_info
+from tests.helpers.export_cases import CASES, make_predictor, pictures
 
 
 @pytest.mark.parametrize("input", ["pixels", "images"])

@@ -18,7 +18,7 @@ from megavit.export.export import export
 from megavit.export.parity_images import Proof
 from megavit.predict.export_record import RECORD
 from megavit.predict.exported_predictor import as_input, load_exported
-from tests.export.cases import make_predictor, pictures
+from tests.helpers.export_cases import make_predictor, pictures
 
 
 @pytest.fixture(scope="module")

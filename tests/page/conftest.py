@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.page.stand_in import StandIn, serving
+from tests.helpers.fake_server import StandIn, serving
 
 
 @pytest.fixture

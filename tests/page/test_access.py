@@ -2,9 +2,9 @@
 
 from playwright.sync_api import Page, expect
 
-from tests.browser import OpenPage
-from tests.page.pictures import choose, payload
-from tests.page.stand_in import StandIn, classes, good, listed, model_info, refusal
+from tests.helpers.browser import OpenPage
+from tests.helpers.fake_server import StandIn, classes, good, listed, model_info, refusal
+from tests.helpers.page_images import choose, payload
 
 LONG = "Dactylorhiza_maculata_subspecies_with_a_name_that_never_ends_and_cannot_be_broken"
 

@@ -5,9 +5,9 @@ import re
 
 from playwright.sync_api import expect
 
-from tests.browser import OpenPage
-from tests.page.pictures import choose, payload
-from tests.page.stand_in import StandIn, classes, good, listed, model_info, refusal
+from tests.helpers.browser import OpenPage
+from tests.helpers.fake_server import StandIn, classes, good, listed, model_info, refusal
+from tests.helpers.page_images import choose, payload
 
 
 def test_a_picture_gets_its_class_with_probability_set_and_bars(server: StandIn, open_page: OpenPage) -> None:

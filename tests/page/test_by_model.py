@@ -18,10 +18,10 @@ from megavit.data.image_dataset import as_channels
 from megavit.errors import ConfigError
 from megavit.page import files, write_site
 from megavit.predict.postprocess.conformal import cumulative_mass_above
-from tests.browser import OpenPage
-from tests.page.pictures import choose, encoded, noise, payload
-from tests.page.small_model import LABELS, UNLIKE_FROM, metadata, small_model
-from tests.page.stand_in import serving
+from tests.helpers.browser import OpenPage
+from tests.helpers.fake_server import serving
+from tests.helpers.onnx_model import LABELS, UNLIKE_FROM, metadata, small_model
+from tests.helpers.page_images import choose, encoded, noise, payload
 
 ASK = """
 async ([content, options]) => {

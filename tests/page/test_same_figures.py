@@ -7,8 +7,8 @@ from playwright.sync_api import Page, expect
 
 from megavit.data.image_dataset import as_channels
 from megavit.predict.postprocess.conformal import cumulative_mass_above
-from tests.browser import OpenPage
-from tests.page.stand_in import StandIn
+from tests.helpers.browser import OpenPage
+from tests.helpers.fake_server import StandIn
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import time
 
 from playwright.sync_api import expect
 
-from tests.browser import OpenPage
-from tests.page.pictures import choose, payload
-from tests.page.stand_in import Asked, Reply, StandIn, classes, good, model_info, refusal
+from tests.helpers.browser import OpenPage
+from tests.helpers.fake_server import Asked, Reply, StandIn, classes, good, model_info, refusal
+from tests.helpers.page_images import choose, payload
 
 REFUSED = {
     "no picture": (refusal(422, "not an image"), "Not an image. Try another picture, or other settings."),

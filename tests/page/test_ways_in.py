@@ -6,9 +6,9 @@ import io
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.browser import OpenPage
-from tests.page.pictures import choose, encoded, noise, payload
-from tests.page.stand_in import StandIn
+from tests.helpers.browser import OpenPage
+from tests.helpers.fake_server import StandIn
+from tests.helpers.page_images import choose, encoded, noise, payload
 
 PICTURE = encoded(noise(seed=3))
 

@@ -18,7 +18,7 @@ from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.pretrained.checkpoint_files import read_checkpoint
 from megavit.weights.pretrained.mappings import big_vision as peer
-from tests.parity.stages import assert_comes_back, assert_same, named, our_stages, ours_of, outputs, shapes_of
+from tests.helpers.parity import assert_comes_back, assert_same, named, our_stages, ours_of, outputs, shapes_of
 
 SIZES: dict[str, Any] = {"dim": 48, "depth": 3, "heads": 4, "hidden": 40, "classes": 5, "patch": (8, 8), "count": 12}
 KNOWN = {"image_size": (24, 32)}

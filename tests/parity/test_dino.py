@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from megavit.errors import BundleError
 from megavit.weights.pretrained.mappings import dinov2_vit, dinov3_vit
 from megavit.weights.pretrained.mappings.key_mapping import to_ours, to_theirs
-from tests.parity.stages import assert_comes_back, assert_same, close, named, our_stages, ours_of, shapes_of
+from tests.helpers.parity import assert_comes_back, assert_same, close, named, our_stages, ours_of, shapes_of
 
 BOTH = pytest.mark.parametrize("peer", [dinov2_vit, dinov3_vit], ids=["dinov2", "dinov3"])
 SIZES: dict[str, Any] = {

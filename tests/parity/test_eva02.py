@@ -10,7 +10,7 @@ from timm.models.eva import Eva
 from torch import Tensor
 
 from megavit.weights.pretrained.mappings import timm_eva02, timm_eva02_large
-from tests.parity.stages import assert_comes_back, assert_same, our_stages, ours_of, outputs, shaken
+from tests.helpers.parity import assert_comes_back, assert_same, our_stages, ours_of, outputs, shaken
 
 SIZES: dict[str, Any] = {
     "img_size": (24, 32),

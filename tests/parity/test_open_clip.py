@@ -15,7 +15,7 @@ from megavit.weights.pretrained.candidates import fitting
 from megavit.weights.pretrained.formats import LAYOUTS
 from megavit.weights.pretrained.mappings import open_clip_vit as peer
 from megavit.weights.pretrained.mappings.key_mapping import to_ours, to_theirs
-from tests.parity.stages import assert_comes_back, assert_same, named, our_stages, ours_of, outputs, shaken, shapes_of
+from tests.helpers.parity import assert_comes_back, assert_same, named, our_stages, ours_of, outputs, shaken, shapes_of
 
 open_clip = pytest.importorskip("open_clip")
 

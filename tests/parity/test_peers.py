@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.parity.stages import FAMILIES, file_tensors, our_stages, ours_of, shaken, table_tensors, their_stages
 from megavit.model.vit import MegaVit
 from megavit.weights.pretrained.mappings.key_mapping import to_theirs
-from tests.parity.small import SIZES, SMALL
+from tests.helpers.peer_models import SIZES, SMALL
 
 close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
 EVERY = pytest.mark.parametrize("name", SMALL)

@@ -10,7 +10,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 from megavit.errors import BundleError
 from megavit.weights.pretrained.mappings import torchvision_vit as peer
-from tests.parity.stages import assert_comes_back, assert_same, named, our_stages, ours_of, outputs, shaken, shapes_of
+from tests.helpers.parity import assert_comes_back, assert_same, named, our_stages, ours_of, outputs, shaken, shapes_of
 
 SIZES: dict[str, Any] = {
     "image_size": 24,

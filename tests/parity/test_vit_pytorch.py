@@ -11,7 +11,7 @@ from vit_pytorch import SimpleViT, ViT
 from megavit.errors import BundleError
 from megavit.weights.pretrained.mappings import vit_pytorch_simple, vit_pytorch_vit
 from megavit.weights.pretrained.mappings.key_mapping import to_ours, to_theirs
-from tests.parity.stages import assert_comes_back, assert_same, our_stages, ours_of, outputs, shaken, shapes_of
+from tests.helpers.parity import assert_comes_back, assert_same, our_stages, ours_of, outputs, shaken, shapes_of
 
 SIZES: dict[str, Any] = {
     "image_size": (24, 32),

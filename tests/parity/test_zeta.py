@@ -16,7 +16,7 @@ from benchmarks.parity.stages import FAMILIES, their_stages
 from megavit.errors import BundleError
 from megavit.weights.pretrained.mappings import zeta_vit as peer
 from megavit.weights.pretrained.mappings.key_mapping import to_ours, to_theirs
-from tests.parity.stages import assert_comes_back, assert_same, our_stages, ours_of, shapes_of
+from tests.helpers.parity import assert_comes_back, assert_same, our_stages, ours_of, shapes_of
 
 SIZES: dict[str, Any] = {
     "image_size": (24, 32),

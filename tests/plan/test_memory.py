@@ -16,7 +16,7 @@ from megavit.plan.parallel_layout import Layout, Training
 from megavit.plan.parameters import weights_of
 from megavit.plan.trace.validate import MEMORY_WITHIN, TRAFFIC_WITHIN, checked
 from megavit.train.optim import muon
-from tests.plan.small import MODELS, PARALLEL, SERIAL, layout, training
+from tests.helpers.plan_layouts import MODELS, PARALLEL, SERIAL, layout, training
 
 TRACED = {
     "alone": layout(),

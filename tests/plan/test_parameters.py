@@ -14,7 +14,7 @@ from megavit.model.vit import MegaVit
 from megavit.plan.parameters import padded_parameters, weights_of
 from megavit.train.optim.muon import Muon
 from megavit.train.optim.optimizer import make_optimizers
-from tests.plan.small import PARALLEL
+from tests.helpers.plan_layouts import PARALLEL
 
 NAMES = st.sampled_from(sorted(PRESETS))
 

@@ -17,7 +17,7 @@ from megavit.plan.memory import fullest
 from megavit.plan.parallel_layout import Layout, Training, divisors, layouts
 from megavit.plan.plan import Plan, make_plan, why_not
 from megavit.plan.step_time import duration
-from tests.plan.small import PARALLEL, layout, training
+from tests.helpers.plan_layouts import PARALLEL, layout, training
 
 H100 = gpu_of("h100")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from megavit.predict.predictor import Predictor, load
-from tests.weights.bundles import make_bundle
+from tests.helpers.bundles import make_bundle
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@ import torch
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.augment import normalize
 from megavit.predict.forward import embeddings_of
-from tests.weights.bundles import make_model
+from tests.helpers.bundles import make_model
 
 
 def test_the_head_of_the_embeddings_is_the_models_answer_and_its_mode_stays():

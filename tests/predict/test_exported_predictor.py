@@ -23,7 +23,7 @@ from megavit.export.parity_images import Proof
 from megavit.predict.exported_predictor import Exported, load_exported
 from megavit.predict.postprocess import conformal
 from megavit.predict.postprocess.numpy_postprocess import cumulative_mass_above, predictions
-from tests.export.cases import make_predictor, pictures
+from tests.helpers.export_cases import make_predictor, pictures
 
 
 @pytest.fixture(scope="module")

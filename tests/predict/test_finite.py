@@ -17,7 +17,7 @@ from megavit.errors import BundleError, ConfigError
 from megavit.predict.postprocess.postprocess import MEANS, WHITENING
 from megavit.predict.predictor import load
 from megavit.weights.bundle.bundle import _seal
-from tests.weights.bundles import make_bundle, make_info, make_model
+from tests.helpers.bundles import make_bundle, make_info, make_model
 
 PIXELS = np.zeros((9, 9, 3), np.uint8)
 

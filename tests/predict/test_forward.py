@@ -8,7 +8,7 @@ import torch
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.augment import normalize
 from megavit.predict.forward import logits_of
-from tests.weights.bundles import make_model
+from tests.helpers.bundles import make_model
 
 SIZE = Preprocessing(height=8, width=8, channels=3, mean=0.4, std=0.3)
 BATCHES = torch.randint(0, 256, (3, 2, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -8,7 +8,7 @@ from megavit.config.trust import Calibration
 from megavit.predict.postprocess.postprocess import outputs
 from megavit.predict.prediction import Answer, Prediction
 from megavit.predict.predictor import load
-from tests.weights.bundles import make_bundle, make_model
+from tests.helpers.bundles import make_bundle, make_model
 
 RANKED = (("cat", 0.75), ("dog", 0.25))
 KINDS = {

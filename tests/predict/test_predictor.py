@@ -19,7 +19,7 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.prediction import Answer, Prediction
 from megavit.predict.predictor import BATCHES_AHEAD, load
-from tests.weights.bundles import LABELS, make_bundle, make_model
+from tests.helpers.bundles import LABELS, make_bundle, make_model
 
 
 def pixels(seed: int = 0, height: int = 12, width: int = 20, channels: int = 3) -> np.ndarray:

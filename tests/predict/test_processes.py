@@ -18,7 +18,7 @@ from megavit.export.parity_images import Proof
 from megavit.predict.exported_predictor import load_exported
 from megavit.predict.predictor import load, with_aspect_kept
 from megavit.weights.bundle.bundle import load_bundle
-from tests.export.cases import make_predictor, pictures
+from tests.helpers.export_cases import make_predictor, pictures
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import torch
 
 from megavit.errors import ConfigError
 from megavit.runtime.process_group import DistContext, get_dist_context
-from tests.distributed.processes import torchrun
+from tests.helpers.distributed.torchrun import torchrun
 
 AGENT = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "TORCHELASTIC_RESTART_COUNT": "2"}
 
@@ -62,7 +62,7 @@ def test_several_processes_do_not_share_one_gpu():
 
 
 def test_processes_agree_and_one_that_does_not_come_ends_the_wait(tmp_path):
-    answer = torchrun(2, "tests.runtime.late", tmp_path)
+    answer = torchrun(2, "tests.helpers.distributed.late_2proc", tmp_path)
     assert answer["first"] == 0 and answer["every"] == [0, 10]
     assert answer["refused"] == ["the disk is full"] * 2
     assert "has lost another one" in answer["lost"] and answer["seconds"] >= 1.9

@@ -11,8 +11,8 @@ from PIL import Image
 
 from megavit.config.trust import Calibration
 from megavit.predict.postprocess.postprocess import MEANS, SET_LABELS, SET_SCORES, WHITENING
-from tests.serve.servers import Running, megavit_serve, stub_server
-from tests.weights.bundles import make_bundle
+from tests.helpers.bundles import make_bundle
+from tests.helpers.servers import Running, megavit_serve, stub_server
 
 TRUST = {
     SET_SCORES: torch.linspace(0, 0.9, 99, dtype=torch.float64),
@@ -34,7 +34,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """`megavit serve` of `bundle`, and of one that answers with a score."""
     from megavit.config.target import Target
-    from tests.weights.bundles import make_model
+    from tests.helpers.bundles import make_model
 
     score = tmp_path_factory.mktemp("serve") / "age"
     make_bundle(score, make_model(1), labels=(), metrics={}, target=Target(kind="score", mean=30, std=9))

@@ -11,8 +11,8 @@ from PIL import Image
 
 import megavit
 from megavit.predict.predictor import Predictor
+from tests.helpers.servers import Running
 from tests.serve.conftest import png
-from tests.serve.servers import Running
 
 
 @pytest.fixture(scope="module")

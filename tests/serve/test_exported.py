@@ -9,9 +9,9 @@ import pytest
 from megavit.export.export import export
 from megavit.export.parity_images import Proof
 from megavit.predict.predictor import Predictor
-from tests.export.cases import make_predictor
+from tests.helpers.export_cases import make_predictor
+from tests.helpers.servers import Running, megavit_serve, peak_above
 from tests.serve.conftest import png
-from tests.serve.servers import Running, megavit_serve, peak_above
 from tests.serve.test_faults import answers
 
 

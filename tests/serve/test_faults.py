@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.helpers.servers import Running, stub_server
 from tests.serve.conftest import stub_folder
-from tests.serve.servers import Running, stub_server
 
 
 def answers(server: Running, bodies: list[bytes]) -> list[httpx.Response]:

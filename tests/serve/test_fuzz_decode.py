@@ -11,7 +11,7 @@ import pytest
 from benchmarks.serving.mutations import mutated, real_images
 from megavit.data.decode.image_file import read_image_file
 from megavit.errors import ImageError
-from tests.serve.servers import ROOT
+from tests.helpers.servers import ROOT
 
 IMAGES, SEED = 1_000, 20_000
 MOST_MIB = 300

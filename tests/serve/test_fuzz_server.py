@@ -6,7 +6,7 @@ import pytest
 from benchmarks.serving.client import multipart
 from benchmarks.serving.hostile import hostile_images
 from benchmarks.serving.mutations import mutated, real_images
-from tests.serve.servers import Running
+from tests.helpers.servers import Running
 
 IMAGES, SEED = 300, 30_000
 LARGEST = 2 * 2**20

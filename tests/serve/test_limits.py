@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.serve.servers import Running, stub_server
+from tests.helpers.servers import Running, stub_server
 from tests.serve.test_faults import answers
 
 HEAD = b"POST /predict HTTP/1.1\r\nhost: localhost\r\n"

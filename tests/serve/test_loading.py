@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.helpers.servers import ROOT, Running, lives, stub_server, until
 from tests.serve.conftest import stub_folder
-from tests.serve.servers import ROOT, Running, lives, stub_server, until
 
 
 def version(server: Running) -> str:
@@ -66,7 +66,7 @@ def test_a_server_that_has_nothing_to_serve_in_time_ends_with_the_reason(tmp_pat
     code = (
         "from megavit.serve.server import serve; from megavit.serve.settings import Settings\n"
         "from megavit.serve.model_sources import named_sources; import sys\n"
-        "settings = Settings(port=0, worker='tests.serve.stub_worker', load_timeout=1)\n"
+        "settings = Settings(port=0, worker='tests.helpers.stub_worker', load_timeout=1)\n"
         "serve(named_sources(sys.argv[1:]), settings, print)"
     )
     folder = stub_folder(tmp_path / "stub", stops="yes")

@@ -12,7 +12,7 @@ import httpx
 
 from megavit.serve import logging as module
 from megavit.serve.logging import Log
-from tests.serve.servers import ROOT, STUB, until
+from tests.helpers.servers import ROOT, STUB, until
 
 
 def test_a_line_is_an_object_and_what_is_none_is_left_out() -> None:

@@ -7,9 +7,9 @@ import pytest
 from playwright.sync_api import expect
 
 from megavit.page import files
-from tests.browser import OpenPage
-from tests.page.pictures import choose
-from tests.serve.servers import Running, stub_server
+from tests.helpers.browser import OpenPage
+from tests.helpers.page_images import choose
+from tests.helpers.servers import Running, stub_server
 
 
 def test_the_page_and_its_files_come_with_their_types_and_a_strict_policy(stub: Running) -> None:

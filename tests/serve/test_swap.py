@@ -4,9 +4,9 @@ import shutil
 from pathlib import Path
 
 import megavit
+from tests.helpers.bundles import make_bundle, make_model
+from tests.helpers.servers import megavit_serve
 from tests.serve.conftest import png
-from tests.serve.servers import megavit_serve
-from tests.weights.bundles import make_bundle, make_model
 
 
 def test_the_new_bundles_answers_come_and_a_damaged_one_changes_nothing(tmp_path: Path) -> None:

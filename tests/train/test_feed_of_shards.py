@@ -15,8 +15,8 @@ from megavit.train import data as module
 from megavit.train.data import MOST_TOLD, TrainLoader
 from megavit.train.loop.build import batches_of
 from megavit.train.progress import NullReporter
-from tests.data.shards.made import class_folders, flip, sharded
-from tests.train.tiny import make_task
+from tests.helpers.shards import class_folders, flip, sharded
+from tests.helpers.training import make_task
 
 IMAGES, BATCH, STEPS = 90, 12, 20
 SIZE = Preprocessing(height=2, width=2, channels=1)

@@ -5,7 +5,7 @@ from PIL import Image
 from megavit.config.recipe import Recipe
 from megavit.runtime.process_group import DistContext
 from megavit.train.run import read_images, tell_warnings
-from tests.check.sets import scene
+from tests.helpers.labeled_images import scene
 from tests.train.test_cross_val_predict import Counting
 
 

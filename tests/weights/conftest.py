@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.weights.bundles import make_bundle
+from tests.helpers.bundles import make_bundle
 
 
 @pytest.fixture

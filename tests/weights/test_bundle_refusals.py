@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from megavit.config.preprocessing import Preprocessing
 from megavit.errors import BundleError, ConfigError
 from megavit.weights.bundle.bundle import CARD, FORMAT, GOLDEN, INFO, SAMPLES, WEIGHTS, load_bundle
-from tests.weights.bundles import LABELS, edit_info, make_bundle, make_info, make_model, seal
+from tests.helpers.bundles import LABELS, edit_info, make_bundle, make_info, make_model, seal
 
 
 def refusal(folder: Path, *, verify: bool = False) -> str:

@@ -24,7 +24,7 @@ from megavit.predict.predictor import load
 from megavit.weights.pretrained.load_checkpoint import processor_in
 from megavit.weights.pretrained.pretrained import read_source
 from megavit.weights.pretrained.to_bundle import model_of, write_bundle
-from tests.weights.processors import images_of_all_sizes, prepared
+from tests.helpers.image_processors import images_of_all_sizes, prepared
 
 CASES = {case.name: case for case in cases() if case.library == "transformers"}
 EXACT = (

@@ -15,7 +15,7 @@ from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError, MegavitError
 from megavit.model.vit import MegaVit
 from megavit.weights.pretrained.mappings.key_mapping import Rule, Shape, as_found, check_shapes, to_ours, to_theirs
-from tests.parity.small import SMALL
+from tests.helpers.peer_models import SMALL
 
 Drawn = tuple[Any, nn.Module, dict[str, Any]]
 

@@ -15,7 +15,7 @@ from megavit.cli.commands.convert import size_of
 from megavit.errors import BundleError, ConfigError, MegavitError
 from megavit.weights.pretrained.pretrained import read_source
 from megavit.weights.pretrained.to_bundle import write_bundle
-from tests.weights.bundles import make_bundle
+from tests.helpers.bundles import make_bundle
 
 KEYS = (
     "architecture", "model_args", "pretrained_cfg", "global_pool", "num_heads", "img_size", "act_layer", "label_names",

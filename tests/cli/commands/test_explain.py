@@ -12,7 +12,7 @@ from megavit.cli.app import run
 from megavit.cli.writers.explanations import told
 from megavit.config.target import Target
 from megavit.explain.explanation import Explanation
-from tests.weights.bundles import make_bundle, make_model
+from tests.helpers.bundles import make_bundle, make_model
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from PIL import Image
 
 from megavit.data.decode.tensor import decode, from_pillow
 from megavit.errors import ImageError
-from tests.data.torture import encode, picture
+from tests.helpers.difficult_images import encode, picture
 
 GRAY = np.arange(256, dtype=np.uint8).reshape(16, 16)
 DEEP = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)

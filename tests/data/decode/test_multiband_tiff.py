@@ -12,7 +12,7 @@ from megavit.data.decode.image_file import examine
 from megavit.data.decode.multiband_tiff import has_bands
 from megavit.data.decode.tensor import decode
 from megavit.errors import ImageError
-from tests.data.torture import encode, picture
+from tests.helpers.difficult_images import encode, picture
 
 CUBE = np.random.default_rng(0).integers(0, 256, (20, 30, 6), dtype=np.uint8)
 

@@ -26,7 +26,7 @@ from megavit.data.decode.tensor import decode, decode_with_size, from_array, fro
 from megavit.data.image_dataset import prepare
 from megavit.errors import DataError, ImageError
 from tests.data.sizes import sized
-from tests.data.torture import TURNS, encode, picture, with_orientation
+from tests.helpers.difficult_images import TURNS, encode, picture, with_orientation
 
 RGB = picture()
 UPRIGHT = torch.from_numpy(RGB).permute(2, 0, 1)

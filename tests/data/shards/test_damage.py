@@ -15,7 +15,7 @@ from megavit.data.loader.loader import batches_of, in_turn
 from megavit.data.shards.index import INDEX, ShardIndex
 from megavit.data.shards.verify import verify
 from megavit.errors import DataError
-from tests.data.shards.made import class_folders, flip, sharded
+from tests.helpers.shards import class_folders, flip, sharded
 
 ALL = DataRecipe(val=0, test=0)
 SIZE = Preprocessing(height=2, width=2, channels=1)

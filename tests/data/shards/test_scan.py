@@ -12,7 +12,7 @@ from megavit.data.shards.open import is_shards, open_shards
 from megavit.data.shards.scan import split_of
 from megavit.data.sources.hidden import HIDDEN
 from megavit.errors import DataError
-from tests.data.shards.made import class_folders, picture, sharded, tar_of
+from tests.helpers.shards import class_folders, picture, sharded, tar_of
 
 ALL = DataRecipe(val=0, test=0)
 

@@ -15,8 +15,8 @@ from megavit.data.load import read_data, survey
 from megavit.data.shards import write as module
 from megavit.data.shards.index import INDEX, parse_index
 from megavit.errors import DataError, OutputError
-from tests.data.shards.made import CLASSES, class_folders, picture, sharded
-from tests.data.torture import encode
+from tests.helpers.difficult_images import encode
+from tests.helpers.shards import CLASSES, class_folders, picture, sharded
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ from megavit.evaluate.inference import see
 from megavit.evaluate.robustness.corruptions import CORRUPTIONS, STRENGTHS
 from megavit.evaluate.robustness.robustness import Robustness, corrupt, measure_robustness, spread
 from megavit.predict.predictor import Predictor, load
-from tests.weights.bundles import LABELS, make_bundle, make_model
+from tests.helpers.bundles import LABELS, make_bundle, make_model
 
 
 def quiet(done: int, total: int) -> None:

@@ -11,7 +11,7 @@ from megavit.evaluate.metrics.classification import Metrics
 from megavit.evaluate.uncertainty.uncertainty import LEAST, calibrate, with_calibration
 from megavit.predict.predictor import load
 from megavit.weights.bundle.bundle import copy_bundle
-from tests.weights.bundles import make_bundle, make_model
+from tests.helpers.bundles import make_bundle, make_model
 
 DIGITS = [str(digit) for digit in range(10)]
 

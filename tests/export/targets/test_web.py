@@ -13,9 +13,9 @@ from sklearn.datasets import load_sample_images
 from megavit.errors import ConfigError
 from megavit.export.export import export
 from megavit.export.parity_images import Proof
-from tests.browser import OpenPage
-from tests.export.cases import make_predictor, pictures
-from tests.page.stand_in import serving
+from tests.helpers.browser import OpenPage
+from tests.helpers.export_cases import make_predictor, pictures
+from tests.helpers.fake_server import serving
 from tests.page.test_by_model import ASK
 
 

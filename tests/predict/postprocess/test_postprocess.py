@@ -13,8 +13,8 @@ from megavit.errors import BundleError, ConfigError
 from megavit.predict.postprocess.ood import MahalanobisOOD, fit_likeness
 from megavit.predict.postprocess.postprocess import MEANS, RESIDUALS, SET_LABELS, SET_SCORES, WHITENING, Calibrator
 from megavit.predict.predictor import Predictor, load
+from tests.helpers.bundles import LABELS, make_bundle, make_model
 from tests.predict.test_prediction import SCORE_METRICS
-from tests.weights.bundles import LABELS, make_bundle, make_model
 
 BLANK = torch.zeros(3, 8, 8, dtype=torch.uint8)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.serve.servers import Running, peak_above, stub_server
+from tests.helpers.servers import Running, peak_above, stub_server
 from tests.serve.test_limits import HEAD, told
 
 GET = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"

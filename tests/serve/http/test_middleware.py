@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from megavit.serve.http.middleware import is_loopback
-from tests.serve.servers import Running, stub_server
+from tests.helpers.servers import Running, stub_server
 
 KEY = "open sesame"
 

@@ -5,7 +5,7 @@ import torch
 
 from megavit.train.budget import measure as module
 from megavit.train.budget.measure import ENOUGH_SECONDS, REPETITIONS, measure
-from tests.train.tiny import batch_at, fresh_state, make_task
+from tests.helpers.training import batch_at, fresh_state, make_task
 
 
 def with_precision(precision):

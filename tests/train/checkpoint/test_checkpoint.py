@@ -12,7 +12,7 @@ from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoin
 from megavit.train.history import EpochRecord
 from megavit.train.loop.loop import train_step
 from megavit.train.spike_detection import Spikes
-from tests.train.tiny import STEPS, batch_at, fresh_state, make_task, same_weights
+from tests.helpers.training import STEPS, batch_at, fresh_state, make_task, same_weights
 
 
 def trained(steps: int):

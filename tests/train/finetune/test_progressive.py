@@ -8,7 +8,7 @@ from megavit.config.target import Target
 from megavit.evaluate.probes.cross_validation import Fold, folds
 from megavit.train.finetune.progressive import Frozen, Rung, TrainRung, climb, describe
 from megavit.train.optim.loss import BinaryCrossEntropy, CrossEntropy, SmoothL1
-from tests.train.tiny import make_task
+from tests.helpers.training import make_task
 
 IMAGES, CLASSES = 60, 3
 TASK = replace(make_task(), loss=CrossEntropy(), num_classes=CLASSES)

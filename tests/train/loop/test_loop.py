@@ -23,7 +23,7 @@ from megavit.train.optim.loss import BinaryCrossEntropy, CrossEntropy, SmoothL1
 from megavit.train.progress import NullReporter, Reporter
 from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
-from tests.train.tiny import BATCH, CLASSES, STEPS, batch_at, fresh_state, make_task, same_weights
+from tests.helpers.training import BATCH, CLASSES, STEPS, batch_at, fresh_state, make_task, same_weights
 
 
 def validate(_model: nn.Module) -> tuple[float, float]:

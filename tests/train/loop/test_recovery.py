@@ -23,7 +23,7 @@ from megavit.train.optim.loss import CrossEntropy
 from megavit.train.progress import NullReporter
 from megavit.train.run import train
 from megavit.train.state import TrainState
-from tests.train.spiking import (
+from tests.helpers.spiking_run import (
     BACK,
     BATCH,
     BROKEN,

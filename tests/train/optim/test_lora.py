@@ -11,7 +11,7 @@ from megavit.config.vit import PLAIN_VIT, Design
 from megavit.model.block import ParallelBlock
 from megavit.model.vit import MegaVit
 from megavit.train.optim.lora import add_lora, merge_lora
-from tests.weights.bundles import make_model
+from tests.helpers.bundles import make_model
 
 DESIGNS = [Design(), Design(mlp="swiglu"), replace(PLAIN_VIT, layer_scale=0.5), Design(positions="rope", mlp="relu2")]
 

@@ -5,7 +5,7 @@ import pytest
 
 from megavit.config.recipe import OptimizerRecipe
 from megavit.train.optim.lora import RATES, optimizer_of, set_free
-from tests.weights.bundles import make_model
+from tests.helpers.bundles import make_model
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 5, 8])

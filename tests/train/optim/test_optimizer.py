@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from megavit.config.recipe import ScheduleRecipe
 from megavit.train.optim.optimizer import learning_rate, make_optimizers, update_ema
-from tests.train.tiny import fresh_state, make_task
+from tests.helpers.training import fresh_state, make_task
 
 
 def groups_of(**changes) -> list[tuple[str, dict]]:

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from megavit.train.history import EpochRecord
 from megavit.train.report.finalize import describe_environment
-from tests.train.tiny import fresh_state, make_task
+from tests.helpers.training import fresh_state, make_task
 
 RECORD = EpochRecord(epoch=1, step=4, seconds=1, train_loss=1, val_loss=1, val_metric=0.5, learning_rate=1e-3)
 

@@ -23,7 +23,7 @@ def test_the_number_of_processes_is_filled_in_and_what_is_left_is_copies():
 
 
 @pytest.mark.parametrize(
-    ("recipe", "crew", "reason"),
+    ("recipe", "dist", "reason"),
     [
         (of(procs=2), FOUR, "for 2 processes, and 4 were started"),
         (of(procs=2), DistContext(), "megavit train --procs 2"),

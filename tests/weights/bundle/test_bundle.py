@@ -18,7 +18,7 @@ from megavit.errors import OutputError
 from megavit.weights.bundle import bundle as module
 from megavit.weights.bundle.bundle import CARD, GOLDEN, INFO, SAMPLES, WEIGHTS, load_bundle, read_info, save_bundle
 from megavit.weights.bundle.safetensors_io import read_tensors
-from tests.weights.bundles import (
+from tests.helpers.bundles import (
     LABELS,
     golden_pictures,
     make_bundle,

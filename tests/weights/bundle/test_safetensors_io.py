@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from megavit.errors import BundleError
 from megavit.weights.bundle.safetensors_io import load_weights, read_tensors, write_tensors
-from tests.weights.bundles import make_model
+from tests.helpers.bundles import make_model
 
 
 @given(

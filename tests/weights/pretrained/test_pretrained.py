@@ -8,7 +8,7 @@ from megavit.config.vit import PLAIN_VIT, Design
 from megavit.errors import BundleError
 from megavit.model.vit import MegaVit
 from megavit.weights.pretrained.pretrained import Source, fingerprint, init_weights, read_source
-from tests.weights.bundles import LABELS, make_bundle, make_model
+from tests.helpers.bundles import LABELS, make_bundle, make_model
 
 DESIGNS = [
     Design(),

@@ -18,7 +18,7 @@ from megavit.model.vit import MegaVit
 from megavit.weights.pretrained.pretrained import Source, read_source
 from megavit.weights.pretrained.save_checkpoint import write_for
 from megavit.weights.pretrained.to_bundle import model_of
-from tests.weights.processors import images_of_all_sizes, prepared
+from tests.helpers.image_processors import images_of_all_sizes, prepared
 
 SIZES: dict[str, Any] = {
     "image_size": 32,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from megavit.errors import BundleError, MegavitError
 from megavit.weights.pretrained.mappings import hf_clip, hf_dinov2, hf_dinov3, hf_vit
-from tests.parity.small import SMALL
+from tests.helpers.peer_models import SMALL
 
 CONFIGS = {
     "vit": transformers.ViTConfig,

@@ -15,7 +15,16 @@ from megavit.distributed.all_to_all import gather_shards, scatter_whole
 from megavit.distributed.dtensor_utils import local, whole
 from megavit.runtime.process_group import get_dist_context
 from megavit.train.state import TrainState
-from tests.distributed.tiny import DESIGNS, fresh, make_parallel_context, restored, save, steps, sums, task_of
+from tests.helpers.distributed.training import (
+    DESIGNS,
+    fresh,
+    make_parallel_context,
+    restored,
+    save,
+    steps,
+    sums,
+    task_of,
+)
 
 LAYOUTS = {
     "hsdp": ((2, 2, 1), "parallel"),

@@ -14,7 +14,7 @@ from megavit.predict.postprocess.ood import fit_likeness
 from megavit.predict.postprocess.postprocess import MEANS, RESIDUALS, SET_LABELS, SET_SCORES, WHITENING
 from megavit.predict.predictor import Predictor, load
 from tests.engine.test_openvino import grown
-from tests.weights.bundles import make_bundle
+from tests.helpers.bundles import make_bundle
 
 SMALL: dict[str, Any] = {
     "image_size": (12, 16),

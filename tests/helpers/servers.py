@@ -25,7 +25,7 @@ import json, sys
 from megavit.serve.server import serve
 from megavit.serve.settings import Settings
 from megavit.serve.model_sources import named_sources
-settings = Settings(port=0, worker="tests.serve.stub_worker", **json.loads(sys.argv[1]))
+settings = Settings(port=0, worker="tests.helpers.stub_worker", **json.loads(sys.argv[1]))
 serve(named_sources(sys.argv[2:]), settings, lambda address: print(json.dumps({"address": address}), flush=True))
 """
 

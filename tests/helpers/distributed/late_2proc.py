@@ -1,4 +1,4 @@
-"""Two processes of which one does not come, or cannot do what the leader does: see `test_ranks`."""
+"""Two processes of which one does not come, or cannot do what the leader does: see `test_process_group`."""
 
 import json
 import os

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from megavit.runtime.process_group import get_dist_context
-from tests.distributed.tiny import make_parallel_context
-from tests.distributed.two import LAYOUTS, same
-from tests.train.spiking import BROKEN, go, shorten
+from tests.helpers.distributed.dist_2proc import LAYOUTS, same
+from tests.helpers.distributed.training import make_parallel_context
+from tests.helpers.spiking_run import BROKEN, go, shorten
 
 STOPPED = BROKEN + 3
 

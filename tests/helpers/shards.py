@@ -9,7 +9,7 @@ import numpy as np
 from megavit.data.load import survey
 from megavit.data.shards.index import ShardIndex
 from megavit.data.shards.write import write_shards
-from tests.data.torture import encode
+from tests.helpers.difficult_images import encode
 
 CLASSES = ("cat", "dog", "newt")
 

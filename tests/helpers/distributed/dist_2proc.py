@@ -17,7 +17,7 @@ from megavit.train.budget.measure import measure
 from megavit.train.checkpoint.gather import gather_full_state
 from megavit.train.loop.loop import Task
 from megavit.train.state import TrainState
-from tests.distributed.tiny import (
+from tests.helpers.distributed.training import (
     BATCH,
     DESIGNS,
     AllReduces,
