@@ -1,4 +1,4 @@
-"""Fused against explicit attention on this CPU, interleaved: the figures behind `EXPLICIT_UP_TO_TOKENS`.
+"""Fused against explicit attention on this CPU, interleaved: the figures behind `MAX_EAGER_TOKENS`.
 
     python benchmarks/attention_on_cpu.py
 
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import functional as F
 
-from megavit.model.attention import attend_explicitly
+from megavit.model.attention import attend_eager
 
 SHAPES = [(128, 2, 16, 32), (128, 4, 49, 32), (128, 3, 64, 64), (64, 3, 100, 64), (32, 6, 197, 64), (1, 6, 197, 64)]
 REPETITIONS = 15
@@ -45,7 +45,7 @@ def compare(dtype: torch.dtype, shape: tuple[int, ...]) -> dict[str, float]:
     def forward(attend: Callable[..., torch.Tensor]) -> None:
         attend(query, key, value)
 
-    fused, explicit = F.scaled_dot_product_attention, attend_explicitly
+    fused, explicit = F.scaled_dot_product_attention, attend_eager
     return medians(
         {
             "step fused": partial(step, fused),

@@ -48,7 +48,7 @@ def compare(model: MegaVit, images: Tensor, target: Target) -> dict[str, dict[st
     """A row for each method, and for the contrast, on normalized images (B, C, height, width)."""
     with torch.no_grad():
         answers = torch.cat([outputs(model(part), target) for part in images.split(64)])
-    places = torch.zeros(len(images), dtype=torch.int64) if target.kind == "score" else answers.argmax(dim=1)
+    places = torch.zeros(len(images), dtype=torch.int64) if target.kind == "regression" else answers.argmax(dim=1)
     fill = images.mean(dim=(0, 2, 3))
 
     def measured(order: Tensor) -> Areas:

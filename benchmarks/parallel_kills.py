@@ -114,7 +114,7 @@ def work(out: Path, shard: int, tensor: int, seed: int) -> None:
             "device": "cpu",
         },
         "model": {"dropout": 0.1},
-        "parallel": {"shard": shard, "tensor": tensor, "timeout_seconds": 60.0},
+        "parallel": {"fsdp": shard, "tp": tensor, "timeout_seconds": 60.0},
     }
     train("demo:digits", out, recipe="demo", changes=changes, watch=NullReporter())
 

@@ -33,14 +33,14 @@ class Case:
 
 
 CALIBRATED = Calibration(images=100, temperature=2.68)
-SEVERAL = Target(kind="labels", thresholds=[0.2, 0.5, 0.9])
+SEVERAL = Target(kind="multilabel", thresholds=[0.2, 0.5, 0.9])
 CASES = {
-    "classes": Case(Target()),
+    "classification": Case(Target()),
     "calibrated classes": Case(Target(), CALIBRATED),
-    "labels": Case(SEVERAL),
+    "multilabel": Case(SEVERAL),
     "calibrated labels": Case(SEVERAL, replace(CALIBRATED, temperature=0.4)),
-    "one label": Case(Target(kind="labels", thresholds=[0.3]), labels=("night",)),
-    "score": Case(Target(kind="score", mean=165.0, std=12.5, median=160.0), labels=()),
+    "one label": Case(Target(kind="multilabel", thresholds=[0.3]), labels=("night",)),
+    "regression": Case(Target(kind="regression", mean=165.0, std=12.5, median=160.0), labels=()),
 }
 # What no other library can answer alike.
 REFUSED = {
@@ -93,13 +93,13 @@ def shake(model: torch.nn.Module, by: float = 0.1) -> None:
 THREE = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
 # problem_type in a config.json of transformers, with the kind of target that it means.
 PROBLEMS: dict[str, tuple[dict[str, Any], str]] = {
-    "none": (THREE, "classes"),
-    "single_label_classification": (THREE | {"problem_type": "single_label_classification"}, "classes"),
-    "multi_label_classification": (THREE | {"problem_type": "multi_label_classification"}, "labels"),
-    "multi_label, one output": ({"num_labels": 1, "problem_type": "multi_label_classification"}, "labels"),
-    "none, one output": ({"num_labels": 1}, "labels"),
-    "none, two outputs without names": ({"num_labels": 2}, "classes"),
-    "regression": ({"num_labels": 1, "problem_type": "regression"}, "score"),
+    "none": (THREE, "classification"),
+    "single_label_classification": (THREE | {"problem_type": "single_label_classification"}, "classification"),
+    "multi_label_classification": (THREE | {"problem_type": "multi_label_classification"}, "multilabel"),
+    "multi_label, one output": ({"num_labels": 1, "problem_type": "multi_label_classification"}, "multilabel"),
+    "none, one output": ({"num_labels": 1}, "multilabel"),
+    "none, two outputs without names": ({"num_labels": 2}, "classification"),
+    "regression": ({"num_labels": 1, "problem_type": "regression"}, "regression"),
 }
 ARCHITECTURES = ("ViT", "DeiT", "ViTMSN", "IJepa", "Siglip")
 

@@ -63,7 +63,11 @@ def by_timm(folder: Path, images: list[Path], target: Target) -> np.ndarray:
     with torch.no_grad():
         logits = model(torch.stack([transform(Image.open(path).convert("RGB")) for path in images])).numpy()
     said = json.loads((folder / "config.json").read_text())["problem_type"]
-    meant = {"classes": "single_label_classification", "labels": "multi_label_classification", "score": "regression"}
+    meant = {
+        "classification": "single_label_classification",
+        "multilabel": "multi_label_classification",
+        "regression": "regression",
+    }
     assert said == meant[target.kind]
     match said:
         case "single_label_classification":

@@ -31,7 +31,7 @@ class Fixed:
 
     def describe(self) -> dict[str, Any]:
         return {
-            "target": "classes",
+            "target": "classification",
             "labels": ["any"],
             "height": 1,
             "width": 1,

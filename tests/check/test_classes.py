@@ -29,6 +29,6 @@ def test_a_class_missing_from_a_split_is_told_and_an_empty_split_is_not():
 
 def test_labels_are_uneven_by_nature_and_scores_have_no_classes():
     samples = (*(replace(one, target=(0,)) for one in sized(300)), *(replace(one, target=(0, 1)) for one in sized(12)))
-    assert class_findings(replace(labeled([scene(0)]), samples=samples, target="labels")) == []
+    assert class_findings(replace(labeled([scene(0)]), samples=samples, target="multilabel")) == []
     scores = (replace(sized(1)[0], target=1.0),)
-    assert class_findings(replace(labeled([scene(0)]), samples=scores, target="score", classes=())) == []
+    assert class_findings(replace(labeled([scene(0)]), samples=scores, target="regression", classes=())) == []

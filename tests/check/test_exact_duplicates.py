@@ -24,9 +24,9 @@ def test_copies_with_different_labels_are_a_conflict_too():
     images = labeled([A, A, A], [0, 1, 0])
     (_, conflict) = copy_findings(images, exact_pairs(images.samples))
     assert conflict.kind == "conflict" and conflict.sentence == "the same file with the labels cat, dog"
-    several = labeled([A, A], [(0, 1), ()], target="labels")
+    several = labeled([A, A], [(0, 1), ()], target="multilabel")
     assert found(several)[1][0] == "conflict"
-    scores = labeled([A, A], [1.5, 1.5], target="score", classes=())
+    scores = labeled([A, A], [1.5, 1.5], target="regression", classes=())
     assert [kind for kind, _ in found(scores)] == ["copy"]
 
 

@@ -10,7 +10,8 @@ from megavit.errors import ConfigError
 
 
 @pytest.mark.parametrize(
-    "target", [Target(), Target(kind="labels", thresholds=[0.5, 1.0]), Target(kind="score", mean=-2.0, std=0.1)]
+    "target",
+    [Target(), Target(kind="multilabel", thresholds=[0.5, 1.0]), Target(kind="regression", mean=-2.0, std=0.1)],
 )
 def test_a_target_survives_being_written(target):
     assert from_dict(Target, to_dict(target), "x") == target

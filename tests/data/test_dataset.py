@@ -154,23 +154,23 @@ def labeled(targets, target, classes=("cat", "dog")):
 
 
 def test_labels_and_scores_are_counted_hashed_and_written(tmp_path):
-    labels = labeled(LABELS, "labels")
+    labels = labeled(LABELS, "multilabel")
     assert labels.counts()["train"] == {"cat": 1, "dog": 2} and labels.sizes()["train"] == 3
-    write_samples(tmp_path / "labels.csv", labels.samples, labels.classes, "labels")
+    write_samples(tmp_path / "labels.csv", labels.samples, labels.classes, "multilabel")
     assert [row.target for row in read_samples(tmp_path / "labels.csv")] == ["cat|dog", "", "dog"]
 
-    scores = labeled([("1", 0.1), ("2", -2.0), ("3", 1e-9)], "score", ())
+    scores = labeled([("1", 0.1), ("2", -2.0), ("3", 1e-9)], "regression", ())
     assert scores.counts()["train"] == {} and scores.sizes() == {"train": 3, "val": 0, "test": 0}
-    write_samples(tmp_path / "scores.csv", scores.samples, (), "score")
+    write_samples(tmp_path / "scores.csv", scores.samples, (), "regression")
     assert [float(row.target) for row in read_samples(tmp_path / "scores.csv")] == [0.1, -2.0, 1e-9]
     assert (tmp_path / "scores.csv").read_text().startswith('"name","score","split","digest"')
 
 
 def test_the_fingerprint_changes_with_labels_and_scores():
     prints = {
-        labeled(LABELS, "labels").fingerprint(),
-        labeled([("cat/1.png", (0,)), *LABELS[1:]], "labels").fingerprint(),
-        labeled([("cat/1.png", 1.0)], "score").fingerprint(),
-        labeled([("cat/1.png", 1.5)], "score").fingerprint(),
+        labeled(LABELS, "multilabel").fingerprint(),
+        labeled([("cat/1.png", (0,)), *LABELS[1:]], "multilabel").fingerprint(),
+        labeled([("cat/1.png", 1.0)], "regression").fingerprint(),
+        labeled([("cat/1.png", 1.5)], "regression").fingerprint(),
     }
     assert len(prints) == 4

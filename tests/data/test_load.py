@@ -131,13 +131,13 @@ def test_tables_of_labels_and_scores_are_read_and_divided(tmp_path):
     lines = [f"{n}.png,{'a|b' if n % 3 == 0 else 'b' if n % 3 == 1 else ''}" for n in range(30)]
     (tmp_path / "labels.csv").write_text("\n".join(["path,labels", *lines]))
     images = read_data(tmp_path / "labels.csv", RECIPE)
-    assert images.target == "labels" and images.classes == ("a", "b")
+    assert images.target == "multilabel" and images.classes == ("a", "b")
     assert {sample.labels for sample in images.samples} == {(0, 1), (1,), ()}
     assert all(count["a"] and count["b"] > count["a"] for count in images.counts().values())
 
     (tmp_path / "score.csv").write_text("\n".join(["path,score", *(f"{n}.png,{n / 2}" for n in range(30))]))
     images = read_data(tmp_path / "score.csv", RECIPE)
-    assert images.target == "score" and not images.classes
+    assert images.target == "regression" and not images.classes
     for split in ("train", "val", "test"):
         scores = [sample.score for sample in images.of(split)]
         assert min(scores) < 5 and max(scores) >= 10

@@ -12,10 +12,10 @@ def samples(*targets: TargetValue) -> list[Sample]:
 
 
 def test_each_kind_has_its_tensor():
-    assert torch.equal(targets_of(samples(2, 0), "classes", 3), torch.tensor([2, 0]))
+    assert torch.equal(targets_of(samples(2, 0), "classification", 3), torch.tensor([2, 0]))
     expected = torch.tensor([[True, False, True], [False, False, False]])
-    assert torch.equal(targets_of(samples((0, 2), ()), "labels", 3), expected)
-    assert torch.equal(targets_of(samples(0.5, -3.0), "score", 0), torch.tensor([0.5, -3.0]))
+    assert torch.equal(targets_of(samples((0, 2), ()), "multilabel", 3), expected)
+    assert torch.equal(targets_of(samples(0.5, -3.0), "regression", 0), torch.tensor([0.5, -3.0]))
 
 
 @pytest.mark.parametrize(("target", "own"), [(1, "label"), ((1,), "labels"), (1.0, "score")])
@@ -28,4 +28,4 @@ def test_a_target_is_only_read_as_what_it_is(target, own):
 
 
 def test_a_score_needs_one_logit():
-    assert [outputs("classes", 5), outputs("labels", 5), outputs("score", 0)] == [5, 5, 1]
+    assert [outputs("classification", 5), outputs("multilabel", 5), outputs("regression", 0)] == [5, 5, 1]

@@ -63,9 +63,9 @@ def test_without_faults_the_answer_is_yes(tmp_path):
         for place in range(20):
             pixels = random.integers(0, 256, (6, 6, 3), dtype=np.uint8)
             Image.fromarray(pixels).resize((40, 40)).save(tmp_path / "data" / name / f"{place}.png")
-    done = megavit("check", "data", "--quick", cwd=tmp_path)
+    done = megavit("check", "data", "--skip-labels", cwd=tmp_path)
     assert done.returncode == 0 and "nothing serious was found" in done.stdout
-    assert "--quick was given" in done.stderr
+    assert "--skip-labels was given" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
@@ -86,7 +86,7 @@ def test_names_of_any_bytes_are_told_and_write_nothing_to_the_terminal(faulty, t
     nasty = b"\xff\x1b[31m<b>.png"
     target = bytes(faulty / "train" / "digit 0") + b"/" + nasty
     shutil.copyfile(bytes(faulty / "train" / "digit 0" / "005.png"), target)
-    done = megavit("check", faulty, "--quick", "--out", "out", cwd=tmp_path)
+    done = megavit("check", faulty, "--skip-labels", "--out", "out", cwd=tmp_path)
     assert done.returncode == 1 and "\x1b" not in done.stdout
     assert nasty in (tmp_path / "out" / "check.csv").read_bytes()
     assert "&lt;b&gt;" in (tmp_path / "out" / "check.html").read_text()
@@ -95,7 +95,7 @@ def test_names_of_any_bytes_are_told_and_write_nothing_to_the_terminal(faulty, t
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--quick", "--minutes", "1"], "leave one of them out"),
+        (["--skip-labels", "--minutes", "1"], "leave one of them out"),
         (["--bundle", "x", "--minutes", "1"], "leave it out"),
         (["--minutes", "0"], "minutes must be"),
         (["--device", "tpu"], "device must be"),

@@ -11,7 +11,7 @@ from tests.end_to_end.conftest import PER_CLASS, megavit
 def test_all_three_ways_give_the_same_vectors_and_every_image_that_failed(run, digits, tmp_path):
     folder = digits / "digit 1"
     for name in ("a.npz", "a.csv"):
-        done = megavit("embed", run, folder, "--output", name, cwd=tmp_path)
+        done = megavit("embed", run, folder, "--out", name, cwd=tmp_path)
         assert done.returncode == 2 and f"1 of {PER_CLASS + 1} images could not be read" in done.stderr
     arrays = np.load(tmp_path / "a.npz")
     assert arrays["path"].shape == (PER_CLASS,) and arrays["embedding"].dtype == np.float32
@@ -43,8 +43,8 @@ def test_from_python_it_is_what_the_head_classifies(run, digits, tmp_path):
 def test_what_cannot_be_written_is_refused_before_any_work(run, digits, tmp_path):
     (tmp_path / "there.npz").touch()
     for flags, told in (
-        (["--output", "there.npz"], "is there already"),
-        (["--output", "a.txt"], ".npz or .csv"),
+        (["--out", "there.npz"], "is there already"),
+        (["--out", "a.txt"], ".npz or .csv"),
         ([], "give --out"),
         (["--ouch"], "no option --ouch"),
     ):

@@ -41,7 +41,17 @@ def test_it_answers_as_the_bundle_does(exported: tuple[Path, str], run: Path, di
 
 def test_int8_is_judged_by_accuracy(run: Path, tmp_path: Path) -> None:
     found = megavit_json(
-        "export", run, "--to", "openvino", "--precision", "int8", "--most", "40", "--out", "small", cwd=tmp_path
+        "export",
+        run,
+        "--to",
+        "openvino",
+        "--precision",
+        "int8",
+        "--max-accuracy-drop",
+        "40",
+        "--out",
+        "small",
+        cwd=tmp_path,
     )
     assert found["accuracy"] is not None and found["change"]["low"] <= found["change"]["value"]
     assert found["bytes"] == sum((tmp_path / "small" / name).stat().st_size for name in ("model.xml", "model.bin"))

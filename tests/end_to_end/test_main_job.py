@@ -103,7 +103,7 @@ def test_predict_takes_an_image_on_standard_input_and_patterns(run, digits, tmp_
 def test_csv_and_jsonl_hold_the_same_answers_and_an_old_file_is_not_overwritten(run, digits, tmp_path):
     folder = digits / "digit 1"
     for name in ("a.csv", "a.jsonl"):
-        assert megavit("predict", run, folder, "--top", "2", "--output", name, cwd=tmp_path).returncode == 2
+        assert megavit("predict", run, folder, "--top", "2", "--out", name, cwd=tmp_path).returncode == 2
     rows = table(tmp_path / "a.csv")
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert len(rows) == len(lines) == PER_CLASS + 1
@@ -113,7 +113,7 @@ def test_csv_and_jsonl_hold_the_same_answers_and_an_old_file_is_not_overwritten(
         if not row["error"]:
             assert row["label"] == line["label"] and row["label_2"] == line["top"][1]["label"]
             assert float(row["probability"]) == pytest.approx(line["probability"], abs=1e-6)
-    again = megavit("predict", run, folder, "--output", "a.csv", cwd=tmp_path)
+    again = megavit("predict", run, folder, "--out", "a.csv", cwd=tmp_path)
     assert again.returncode == 2 and "a.csv is there already" in again.stderr
 
 

@@ -30,7 +30,7 @@ from tests.end_to_end.conftest import megavit
         (["train", "--resume", "nowhere"], ["no run to resume in nowhere"]),
         (["predict", "nowhere", "x.png"], ["no nowhere", "megavit train"]),
         (["predict", "nowhere"], ["IMAGES"]),
-        (["predict", "nowhere", "x.png", "--output", "x.txt"], [".csv or .jsonl"]),
+        (["predict", "nowhere", "x.png", "--out", "x.txt"], [".csv or .jsonl"]),
         (["predict", "nowhere", "x.png", "--top", "0"], ["top", "at least 1"]),
         (["predict", "nowhere", "x.png", "--jsn"], ["no option --jsn"]),
         (["predict", "nowhere", "x.png", "--device", "gpu"], ["gpu", "cuda:N"]),

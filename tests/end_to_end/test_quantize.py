@@ -12,7 +12,7 @@ from tests.end_to_end.conftest import megavit, megavit_json
 def quantized(run: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The bundle that it wrote, and what it said."""
     folder = tmp_path_factory.mktemp("quantized")
-    done = megavit("quantize", run, digits, "--out", "small", "--most", "40", cwd=folder)
+    done = megavit("quantize", run, digits, "--out", "small", "--max-accuracy-drop", "40", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "small", done.stdout
 

@@ -13,7 +13,7 @@ from megavit.cli.commands.evaluate import evaluate
 from megavit.data.dataset import read_samples
 from megavit.errors import DataError
 from megavit.evaluate.metrics.classification import Metrics
-from megavit.evaluate.metrics.regression import ScoreMetrics
+from megavit.evaluate.metrics.regression import RegressionMetrics
 from megavit.predict.predictor import load
 from megavit.train.progress import NullReporter
 from megavit.train.run import train
@@ -50,14 +50,14 @@ def test_labels_from_a_table_to_answers(pictures, tmp_path):
     answer = megavit_json("train", pictures / "labels.csv", "--out", "run", *TWELVE, cwd=tmp_path)
     assert answer["test"]["mean_average_precision"]["value"] > 0.9
     bundle = json.loads((tmp_path / "run" / "bundle" / "megavit.json").read_text())
-    assert bundle["labels"] == ["left", "right"] and bundle["target"]["kind"] == "labels"
+    assert bundle["labels"] == ["left", "right"] and bundle["target"]["kind"] == "multilabel"
     assert len(bundle["target"]["thresholds"]) == 2
     last = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
     assert last["metric"] == "mean average precision"
 
     again = megavit_json("evaluate", "run", pictures / "labels.csv", cwd=tmp_path)
-    assert again["metrics"] == answer["test"] and again["target"] == "labels"
-    done = megavit("predict", "run", pictures, "--output", "a.csv", "--verify", cwd=tmp_path)
+    assert again["metrics"] == answer["test"] and again["target"] == "multilabel"
+    done = megavit("predict", "run", pictures, "--out", "a.csv", "--verify", cwd=tmp_path)
     assert done.returncode == 2  # for the tables, which are no images
     told = {Path(row["path"]).name: row["labels"] for row in rows(tmp_path / "a.csv") if not row["error"]}
     truth = {row["path"]: row["labels"] for row in rows(pictures / "labels.csv")}
@@ -70,7 +70,7 @@ def test_scores_from_a_table_to_answers(pictures, tmp_path, capsys):
     table, run = str(pictures / "score.csv"), tmp_path / "run"
     changes = {"run": {"epochs": 12, "batch_size": 32, "device": "cpu", "precision": "float32", "workers": 0}}
     test = train(table, run, recipe="auto", changes=changes, watch=NullReporter()).metrics
-    assert isinstance(test, ScoreMetrics) and test.r2
+    assert isinstance(test, RegressionMetrics) and test.r2
     assert test.mae.value < 0.5 * test.baseline_mae and test.r2.value > 0.5
     assert (run / "figures" / "scores.png").is_file()
     evaluate(run, table)

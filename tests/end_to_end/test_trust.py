@@ -27,7 +27,7 @@ def test_sets_and_marks_are_told_of_each_image(run, digits, tmp_path):
     for line in lines:
         assert line["prediction_set"][0]["label"] == line["label"]
         assert line["out_of_distribution"] in (True, False)
-    written = megavit("predict", run, "images", "--coverage", "0.8", "--output", "a.csv", cwd=tmp_path)
+    written = megavit("predict", run, "images", "--coverage", "0.8", "--out", "a.csv", cwd=tmp_path)
     assert written.returncode == 0
     with (tmp_path / "a.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -38,7 +38,7 @@ def test_sets_and_marks_are_told_of_each_image(run, digits, tmp_path):
 
 def test_a_coverage_that_cannot_be_had_is_refused_before_anything_is_written(run, digits, tmp_path):
     for coverage, reason in (("0.99", "ask for at most 0.9"), ("95", "between 0 and 1")):
-        done = megavit("predict", run, digits, "--coverage", coverage, "--output", "a.csv", cwd=tmp_path)
+        done = megavit("predict", run, digits, "--coverage", coverage, "--out", "a.csv", cwd=tmp_path)
         assert done.returncode == 2 and reason in done.stderr
         assert not (tmp_path / "a.csv").exists()
 

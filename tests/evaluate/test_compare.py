@@ -11,13 +11,13 @@ from megavit.config.target import Target
 from megavit.data.dataset import Sample
 from megavit.errors import DataError
 from megavit.evaluate.compare import Comparison, changed_images, check_comparable, compare, in_order_of
-from megavit.evaluate.metrics.multilabel import measure_labels
+from megavit.evaluate.metrics.multilabel import compute_multilabel_metrics
 from megavit.predict.predictor import load
 from tests.helpers.bundles import make_bundle, make_model
 
 CLASSES = Target()
-LABELS = Target(kind="labels", thresholds=[0.5, 0.25])
-SCORE = Target(kind="score")
+LABELS = Target(kind="multilabel", thresholds=[0.5, 0.25])
+SCORE = Target(kind="regression")
 NAMES = ("cat", "dog", "newt")
 
 
@@ -90,7 +90,7 @@ def test_labels_differ_in_mean_average_precision_first_and_in_whole_answers():
     found = compare(good, bad, truth, LABELS, LABELS)
     precision, exact = found.differences
     assert (precision.metric, exact.metric) == ("mean average precision", "all labels right")
-    alone = [measure_labels(answers, truth, ["x", "y"], LABELS.thresholds) for answers in (good, bad)]
+    alone = [compute_multilabel_metrics(answers, truth, ["x", "y"], LABELS.thresholds) for answers in (good, bad)]
     means = [one.mean_average_precision.value for one in alone if one.mean_average_precision]
     assert [precision.a, precision.b] == pytest.approx(means)
     assert (exact.a, exact.b) == pytest.approx((alone[0].exact.value, alone[1].exact.value))
@@ -138,14 +138,14 @@ def test_classes_in_another_order_are_put_in_order_by_name(tmp_path: Path):
     other = load(tmp_path / "b", device="cpu")
     answers, target = in_order_of(NAMES, other, torch.tensor([[0.5, 0.3, 0.2]]))
     assert answers[0].tolist() == pytest.approx([0.3, 0.2, 0.5])
-    assert target.kind == "classes"
+    assert target.kind == "classification"
 
 
 def test_thresholds_go_with_their_labels(tmp_path: Path):
     make_bundle(
         tmp_path / "b",
         labels=("newt", "cat", "dog"),
-        target=Target(kind="labels", thresholds=[0.1, 0.2, 0.3]),
+        target=Target(kind="multilabel", thresholds=[0.1, 0.2, 0.3]),
         metrics={},
     )
     answers, target = in_order_of(NAMES, load(tmp_path / "b", device="cpu"), torch.tensor([[0.5, 0.3, 0.2]]))

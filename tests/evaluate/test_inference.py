@@ -177,16 +177,16 @@ def test_a_folder_of_images_that_were_moved_and_renamed_is_recognized(tmp_path):
 
 def test_labels_get_the_bundles_numbers_and_scores_stay():
     labels = LabeledImages(
-        "x.csv", None, ("dog", "cat"), (replace(sample("a", 0), target=(0, 1)),), (), "", target="labels"
+        "x.csv", None, ("dog", "cat"), (replace(sample("a", 0), target=(0, 1)),), (), "", target="multilabel"
     )
-    assert choose(labels, LABELS, (), "labels").samples[0].labels == (0, 1)
+    assert choose(labels, LABELS, (), "multilabel").samples[0].labels == (0, 1)
     newt = replace(labels, classes=("newt", "cat"))
-    assert choose(newt, LABELS, (), "labels").samples[0].labels == (0, 2)
-    scores = LabeledImages("x.csv", None, (), (replace(sample("a", 0), target=2.5),), (), "", target="score")
-    assert choose(scores, (), (), "score").samples == scores.samples
+    assert choose(newt, LABELS, (), "multilabel").samples[0].labels == (0, 2)
+    scores = LabeledImages("x.csv", None, (), (replace(sample("a", 0), target=2.5),), (), "", target="regression")
+    assert choose(scores, (), (), "regression").samples == scores.samples
 
 
-@pytest.mark.parametrize(("target", "said"), [("labels", "column labels"), ("score", "column score")])
+@pytest.mark.parametrize(("target", "said"), [("multilabel", "column labels"), ("regression", "column score")])
 def test_data_of_another_target_is_refused_saying_what_to_give(target, said):
     with pytest.raises(DataError, match=rf"photos gives one class an image, and the bundle answers with .*{said}"):
         choose(images_of([sample("a", 0)]), LABELS, (), target)

@@ -19,7 +19,7 @@ def groups_of(right: dict[str, tuple[int, int]]):
     """{group: (right, images)}"""
     values = [name for name, (_, images) in right.items() for _ in range(images)]
     flags = [place < hits for hits, images in right.values() for place in range(images)]
-    return measure_groups("camera", values, *answered(flags), "classes")
+    return measure_groups("camera", values, *answered(flags), "classification")
 
 
 def test_the_worst_group_comes_first_each_with_its_images_and_interval():
@@ -49,7 +49,7 @@ def test_under_chance_alone_a_difference_is_seldom_found():
     for seed in range(60):
         right = (random.random(60) < 0.7).tolist()
         values = random.choice(["a", "b", "c"], size=60).tolist()
-        found += measure_groups("x", values, *answered(right), "classes", seed=seed).differ
+        found += measure_groups("x", values, *answered(right), "classification", seed=seed).differ
     assert found <= 8  # of 60 at 5%
 
 
@@ -58,7 +58,7 @@ def test_scores_and_labels_are_grouped_by_their_own_metric():
     truth = torch.randn(80, generator=random)
     values = ["near"] * 40 + ["far"] * 40
     said = truth + torch.randn(80, generator=random) * torch.tensor([0.1] * 40 + [2.0] * 40)
-    found = measure_groups("x", values, said, truth, "score")
+    found = measure_groups("x", values, said, truth, "regression")
     assert [group.value for group in found.groups] == ["far", "near"]
     assert found.metric == "mean absolute error" and found.differ
     assert found.groups[1].metric and found.groups[1].metric.value == pytest.approx(
@@ -67,7 +67,7 @@ def test_scores_and_labels_are_grouped_by_their_own_metric():
     present = torch.rand(80, 2, generator=random) < 0.5
     present[40:] = False
     shares = (present * 2.0 + torch.randn(80, 2, generator=random)).sigmoid()
-    labels = measure_groups("x", values, shares, present, "labels")
+    labels = measure_groups("x", values, shares, present, "multilabel")
     assert [(group.value, group.metric is None) for group in labels.groups] == [("near", False), ("far", True)]
     assert labels.metric == "mean average precision"
 
@@ -104,5 +104,5 @@ def test_columns_that_make_no_groups_are_refused_with_advice(tmp_path, value, sa
 def test_data_without_columns_is_refused_saying_what_is_needed(tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(DataError, match=r"(?s)--group camera is a column of a table.*path,label,camera"):
+    with pytest.raises(DataError, match=r"(?s)--group-by camera is a column of a table.*path,label,camera"):
         group_values(source, "camera", [])

@@ -23,18 +23,18 @@ def first(place: int) -> torch.Tensor:
     return torch.tensor([[place, *(other for other in range(COUNT) if other != place)]])
 
 
-@pytest.mark.parametrize("kind", ["classes", "labels", "score"])
+@pytest.mark.parametrize("kind", ["classification", "multilabel", "regression"])
 def test_the_area_is_that_of_the_curve_worked_out_by_hand(kind: TargetKind) -> None:
     """The only patch that matters goes at the first step, so that the answer falls there from `whole` to `empty`."""
     model = looking_for_brightness("cls", PLAIN_VIT)
     target = Target(kind=kind, mean=3.0, std=2.0)
-    place = torch.tensor([0 if kind == "score" else BRIGHT])
-    if kind == "score":
+    place = torch.tensor([0 if kind == "regression" else BRIGHT])
+    if kind == "regression":
         head: Any = model.mlp_head
         head.weight.data = head.weight.data.flip(0)
     with torch.no_grad():
         logits = torch.stack([model(bright_at(PLACE))[0], model(torch.zeros(1, 1, 6, 8))[0]])
-    answer = {"classes": lambda x: x.softmax(1)[:, BRIGHT], "labels": lambda x: x.sigmoid()[:, BRIGHT]}
+    answer = {"classification": lambda x: x.softmax(1)[:, BRIGHT], "multilabel": lambda x: x.sigmoid()[:, BRIGHT]}
     whole, empty = answer.get(kind, lambda x: 2 * x[:, 0] + 3)(logits).tolist()
     assert whole - empty > 0.1
     good = areas(model, bright_at(PLACE), first(PLACE), place, ZERO, target)

@@ -57,7 +57,7 @@ def test_a_label_that_is_not_known_is_refused_with_those_that_are(predictor: Pre
 
 
 def test_of_several_labels_the_likeliest_is_explained_or_the_one_asked_for(tmp_path: Path) -> None:
-    predictor = predictor_of(tmp_path, target=Target(kind="labels", thresholds=[0.5] * 3))
+    predictor = predictor_of(tmp_path, target=Target(kind="multilabel", thresholds=[0.5] * 3))
     top = predictor.predict(pixels(), top=3).top
     assert explain_image(predictor, pixels()).label == top[0][0]
     last = explain_image(predictor, pixels(), top[2][0])
@@ -65,7 +65,7 @@ def test_of_several_labels_the_likeliest_is_explained_or_the_one_asked_for(tmp_p
 
 
 def test_a_score_is_explained_as_such(tmp_path: Path) -> None:
-    target = Target(kind="score", mean=10.0, std=3.0)
+    target = Target(kind="regression", mean=10.0, std=3.0)
     predictor = predictor_of(tmp_path, model=make_model(1), labels=(), target=target)
     found = explain_image(predictor, pixels())
     assert found.label is None and found.probability is None

@@ -36,8 +36,8 @@ NUMBER = r"(?<=[: ])\d+\.?\d*(?=%|$)"
 ONNX_CASES = (
     "plain",
     "rotary",
-    "labels",
-    "score",
+    "multilabel",
+    "regression",
     "middle cut out",
     "middle rounded down, and not all of it",
     "features alone",
@@ -209,7 +209,7 @@ def test_what_cannot_be_done_is_told_before_anything_is_written(tmp_path: Path) 
         export(predictor, "onnx", tmp_path / "out", proofs, precision="bfloat16")
     with pytest.raises(ConfigError, match="--data"):
         export(predictor, "onnx", tmp_path / "out", [replace(one, label=None) for one in proofs], precision="int8")
-    with pytest.raises(ConfigError, match="--runtime"):
+    with pytest.raises(ConfigError, match="--onnxruntime-web"):
         export(predictor, "onnx", tmp_path / "out", proofs, runtime=tmp_path)
     (tmp_path / "out").mkdir()
     with pytest.raises(OutputError, match="choose a new folder"):
@@ -238,7 +238,13 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("target", "case"),
-    [("onnx", "classes"), ("openvino", "classes"), ("openvino", "labels"), ("openvino", "score"), ("torch", "classes")],
+    [
+        ("onnx", "classification"),
+        ("openvino", "classification"),
+        ("openvino", "multilabel"),
+        ("openvino", "regression"),
+        ("torch", "classification"),
+    ],
 )
 def test_the_script_beside_it_answers_as_the_bundle(target: str, case: str, tmp_path: Path) -> None:
     settings = CASES.get(case, {}) | {"target": CASES.get(case, {}).get("target", Target())}
@@ -253,9 +259,11 @@ def test_the_script_beside_it_answers_as_the_bundle(target: str, case: str, tmp_
         paths.append(str(tmp_path / f"{place}.png"))
         found = predictor.predict(tmp_path / f"{place}.png")
         said = {
-            "classes": lambda found=found: f"{found.label} {found.probability:.1%}",
-            "labels": lambda found=found: ", ".join(sorted(f"{label} {p:.1%}" for label, p in found.labels)) or "none",
-            "score": lambda found=found: f"{found.score:.6g}",
+            "classification": lambda found=found: f"{found.label} {found.probability:.1%}",
+            "multilabel": lambda found=found: (
+                ", ".join(sorted(f"{label} {p:.1%}" for label, p in found.labels)) or "none"
+            ),
+            "regression": lambda found=found: f"{found.score:.6g}",
         }[case]()
         mark = " (unlike training: this means little)" if found.out_of_distribution else ""
         expected.append(f"{paths[-1]}: {said}{mark}")
@@ -263,7 +271,7 @@ def test_the_script_beside_it_answers_as_the_bundle(target: str, case: str, tmp_
     done = subprocess.run(script, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     got = done.stdout.splitlines()
-    if case == "classes":
+    if case == "classification":
         assert got == expected
     else:  # the last digits may differ
         assert [re.sub(NUMBER, "N", line) for line in got] == [re.sub(NUMBER, "N", line) for line in expected]

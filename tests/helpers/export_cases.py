@@ -35,8 +35,8 @@ CASES: dict[str, dict[str, Any]] = {
     "attention pooling": {"pool": "map"},
     "gray": {"channels": 1},
     "four channels": {"channels": 4},
-    "labels": {"target": Target(kind="labels", thresholds=[0.2, 0.5, 0.6])},
-    "score": {"num_classes": 1, "target": Target(kind="score", mean=40.0, std=7.0)},
+    "multilabel": {"target": Target(kind="multilabel", thresholds=[0.2, 0.5, 0.6])},
+    "regression": {"num_classes": 1, "target": Target(kind="regression", mean=40.0, std=7.0)},
     "features alone": {"num_classes": 0},
     "middle cut out": {"resize": 21},
     "middle of a rectangle": {"resize": (17, 19), "interpolation": "bilinear"},
@@ -58,7 +58,7 @@ def make_predictor(folder: Path, trusted: bool = False, **changes: Any) -> Predi
     mean, std = (tuple(start + 0.07 * i for i in range(config.channels)) for start in (0.4, 0.2))
     preprocessing = Preprocessing(height=height, width=width, channels=config.channels, mean=mean, std=std, **size)
     trust, tensors = (Calibration(), None) if not trusted else _trust(config, target)
-    labels = () if target.kind == "score" or not config.num_classes else LABELS
+    labels = () if target.kind == "regression" or not config.num_classes else LABELS
     if not config.num_classes:
         tensors = {name: tensors[name] for name in (MEANS, WHITENING)} if tensors else None
     make_bundle(
@@ -75,11 +75,11 @@ def _trust(config: ViTConfig, target: Target) -> tuple[Calibration, dict[str, to
     embeddings = torch.randn(60, config.dim, generator=random) + groups[:, None]
     likeness = fit_likeness(embeddings, groups)
     tensors = {MEANS: likeness.means, WHITENING: likeness.whitening}
-    if target.kind == "score":
+    if target.kind == "regression":
         tensors[RESIDUALS] = torch.rand(40, generator=random)
-    elif target.kind == "classes":
+    elif target.kind == "classification":
         tensors |= {SET_SCORES: torch.rand(300, generator=random), SET_LABELS: torch.arange(300) % 3}
-    smoothing = 0.1 if target.kind == "classes" else 0.0
+    smoothing = 0.1 if target.kind == "classification" else 0.0
     return Calibration(images=40, temperature=1.3, smoothing=smoothing, threshold=9.0), tensors
 
 

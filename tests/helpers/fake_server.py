@@ -45,7 +45,7 @@ def model_info(name: str = "flowers", **changes: Any) -> dict[str, Any]:
     """What GET /models says of a model."""
     return {
         "name": name,
-        "target": "classes",
+        "target": "classification",
         "labels": ["daisy", "rose", "tulip"],
         "height": 32,
         "width": 32,

@@ -26,7 +26,7 @@ def labeled(
     splits: Sequence[str] | None = None,
     *,
     classes: Sequence[str] = ("cat", "dog"),
-    target: TargetKind = "classes",
+    target: TargetKind = "classification",
     names: Sequence[str] | None = None,
     skipped: Sequence[Skipped] = (),
 ) -> LabeledImages:

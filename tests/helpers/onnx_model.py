@@ -25,7 +25,7 @@ def small_model(target: str, channels: int) -> bytes:
         "none": np.array([0]),
         "rows": np.array([8]),
     }
-    if target == "score":
+    if target == "regression":
         constants["weights"] = weights[:, :1]
     nodes = [
         helper.make_node("Cast", ["pixels"], ["whole"], to=TensorProto.FLOAT),
@@ -37,11 +37,13 @@ def small_model(target: str, channels: int) -> bytes:
         helper.make_node("MatMul", ["features", "weights"], ["logits"]),
         helper.make_node("ReduceMean", ["mean", "last"], ["distance"], keepdims=0),
     ]
-    if target == "score":
+    if target == "regression":
         nodes.append(helper.make_node("Squeeze", ["logits", "last"], ["score"]))
         output = helper.make_tensor_value_info("score", TensorProto.FLOAT, ["batch"])
     else:
-        nodes.append(helper.make_node("Softmax" if target == "classes" else "Sigmoid", ["logits"], ["probabilities"]))
+        nodes.append(
+            helper.make_node("Softmax" if target == "classification" else "Sigmoid", ["logits"], ["probabilities"])
+        )
         output = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", len(LABELS)])
     graph = helper.make_graph(
         nodes,
@@ -57,15 +59,15 @@ def small_model(target: str, channels: int) -> bytes:
 
 def metadata(target: str, channels: int, **changes: Any) -> dict[str, Any]:
     """What an export writes beside it."""
-    is_score = target == "score"
+    is_score = target == "regression"
     return {
         "format": 1,
         "name": "garden",
         "target": target,
         "labels": [] if is_score else LABELS,
-        "thresholds": [0.1, 0.3, 0.25, 0.5, 0.9] if target == "labels" else None,
+        "thresholds": [0.1, 0.3, 0.25, 0.5, 0.9] if target == "multilabel" else None,
         "ood_threshold": UNLIKE_FROM,
-        "sets": {"0.9": [0.4] * 5, "0.95": [0.7, 0.9, 0.2, 0.9, 0.8]} if target == "classes" else None,
+        "sets": {"0.9": [0.4] * 5, "0.95": [0.7, 0.9, 0.2, 0.9, 0.8]} if target == "classification" else None,
         "intervals": {"0.95": 1.25} if is_score else None,
         "channels": channels,
         "height": 32,

@@ -37,7 +37,7 @@ class Stub:
 
     def describe(self) -> dict[str, Any]:
         return {
-            "target": "classes",
+            "target": "classification",
             "labels": ["cat", "dog"],
             "height": 8,
             "width": 8,

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from megavit.config.vit import PLAIN_VIT, Design, ViTConfig
 from megavit.model import attention as module
-from megavit.model.attention import EXPLICIT_UP_TO_TOKENS, Attention, attend, attend_explicitly
+from megavit.model.attention import MAX_EAGER_TOKENS, Attention, attend, attend_eager
 from megavit.model.block import Transformer
 from megavit.model.init import initialize
 
@@ -171,7 +171,7 @@ def test_the_weights_sum_to_one_over_the_keys() -> None:
     """Values that are the unit vectors make the answer the weights themselves: (query, key)."""
     query, key = 2 * torch.randn(2, 3, 9, 16), 2 * torch.randn(2, 3, 9, 16)
     for weights in (
-        attend_explicitly(query, key, torch.eye(9).expand(2, 3, 9, 9)),
+        attend_eager(query, key, torch.eye(9).expand(2, 3, 9, 9)),
         F.scaled_dot_product_attention(query, key, torch.eye(9).expand(2, 3, 9, 9)),
         attend(query, key, torch.eye(9).expand(2, 3, 9, 9)),
     ):
@@ -186,7 +186,7 @@ def test_both_ways_give_the_same_values_and_gradients(dtype: torch.dtype, tolera
     inputs = [torch.randn(2, 3, tokens, 16).to(dtype) for _ in range(3)]
     towards = torch.randn(2, 3, tokens, 16).to(dtype)
     results = []
-    ways: list[Any] = [attend_explicitly, F.scaled_dot_product_attention, attend]
+    ways: list[Any] = [attend_eager, F.scaled_dot_product_attention, attend]
     for way in ways:
         leaves = [tensor.clone().requires_grad_() for tensor in inputs]
         answer = way(*leaves)
@@ -202,14 +202,14 @@ def test_on_both_sides_of_the_switch_the_answer_is_the_same(monkeypatch: pytest.
 
     def counted(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
         calls.append((query.dtype, query.shape[2]))
-        return attend_explicitly(query, key, value, dropout)
+        return attend_eager(query, key, value, dropout)
 
-    monkeypatch.setattr(module, "attend_explicitly", counted)
-    limit = EXPLICIT_UP_TO_TOKENS
+    monkeypatch.setattr(module, "attend_eager", counted)
+    limit = MAX_EAGER_TOKENS
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 2e-2)):
         for tokens in (limit, limit + 1):
             query, key, value = torch.randn(3, 1, 2, tokens, 8).to(dtype)
-            exact = attend_explicitly(query.double(), key.double(), value.double())
+            exact = attend_eager(query.double(), key.double(), value.double())
             torch.testing.assert_close(attend(query, key, value).double(), exact, atol=tolerance, rtol=tolerance)
     assert calls == [(torch.bfloat16, limit)]
 
@@ -218,8 +218,8 @@ def test_dropout_falls_on_the_weights_and_keeps_their_sum_on_average() -> None:
     """Unit values show the weights: each is dropped or doubled."""
     query, key = torch.randn(2, 64, 4, 12, 8)
     unit = torch.eye(12).expand(64, 4, 12, 12)
-    whole = attend_explicitly(query, key, unit)
-    dropped = attend_explicitly(query, key, unit, dropout=0.5)
+    whole = attend_eager(query, key, unit)
+    dropped = attend_eager(query, key, unit, dropout=0.5)
     kept = dropped != 0
     assert kept.float().mean().item() == pytest.approx(0.5, abs=0.02)
     torch.testing.assert_close(dropped[kept], 2 * whole[kept])

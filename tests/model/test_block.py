@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from megavit.config.vit import PLAIN_VIT, Design, ViTConfig
-from megavit.model.block import DropPath, LayerScale, ParallelBlock, SerialBlock, Transformer
+from megavit.model.block import ParallelBlock, SerialBlock, Transformer
+from megavit.model.layers import DropPath, LayerScale
 from megavit.model.vit import MegaVit
 
 CONFIG = ViTConfig(

@@ -12,8 +12,8 @@ from torch.nn.attention import varlen
 
 from megavit.config.vit import Design, ViTConfig
 from megavit.model import attention as module
-from megavit.model.attention import attend, attend_packed, has_varlen
-from megavit.model.block import DropPath
+from megavit.model.attention import attend, attend_packed, can_use_varlen
+from megavit.model.layers import DropPath
 from megavit.model.packing import Packing, pack
 from megavit.model.vit import MegaVit
 from tests.properties.test_model import configs
@@ -151,7 +151,7 @@ def test_patches_that_are_left_keep_their_own_rotations() -> None:
     images = pictures(config, [(3, 3), (2, 4)], torch.float64)
     whole = model(images)
     model.patch_drop.train()
-    model.patch_drop.share = 1e-9  # all are kept, in an order drawn for each image
+    model.patch_drop.rate = 1e-9  # all are kept, in an order drawn for each image
     torch.testing.assert_close(model(images), whole, atol=1e-9, rtol=1e-9)
 
 
@@ -163,7 +163,7 @@ def test_patches_that_are_left_keep_their_own_rotations() -> None:
         ([torch.zeros(1, 8, 8)], "image 0 of 1: .*3 channels, got 1"),
         ([torch.zeros(3, 8, 8), torch.zeros(2, 3, 8, 8)], r"image 1 of 2: .*\(channels, height, width\)"),
         ([torch.zeros(3, 8, 8), torch.zeros(3, 8, 8, dtype=torch.uint8)], "image 1 of 2: .*floating point"),
-        ([torch.zeros(3, 8, 8), torch.zeros(3, 8, 8, dtype=torch.float64)], "image 1 of 2 is torch.float64.*alike"),
+        ([torch.zeros(3, 8, 8), torch.zeros(3, 8, 8, dtype=torch.float64)], "image 1 of 2 is torch.float64.*the same"),
     ],
 )
 def test_an_image_that_does_not_fit_is_named(images: list[Tensor], message: str) -> None:
@@ -204,7 +204,7 @@ def test_what_the_kernel_of_all_lengths_is_given_and_gives_is_in_its_layout(monk
     packing = packing_of((2, 3), (1, 5), (2, 7))
     query, key, value = torch.randn(3, 1, 2, 25, 8)
     expected = attend_packed(query, key, value, packing)
-    monkeypatch.setattr(module, "has_varlen", lambda _query: True)
+    monkeypatch.setattr(module, "can_use_varlen", lambda _query: True)
     monkeypatch.setattr(varlen, "varlen_attn", stand_in)
     torch.testing.assert_close(attend_packed(query, key, value, packing), expected)
 
@@ -215,7 +215,7 @@ def test_on_a_gpu_one_kernel_for_all_lengths_agrees_with_a_length_at_a_time(dtyp
     packing = packing_of((2, 5), (3, 70), (1, 200))
     packing = Packing(packing.groups, packing.starts.cuda())
     query, key, value = (torch.randn(1, 2, 420, 64, dtype=dtype, device="cuda", requires_grad=True) for _ in range(3))
-    assert has_varlen(query) == (dtype == torch.bfloat16)
+    assert can_use_varlen(query) == (dtype == torch.bfloat16)
     mixed = attend_packed(query, key, value, packing)
     divided = zip(*(packing.split(x.transpose(1, 2)) for x in (query, key, value)), strict=True)
     expected = packing.join([attend(*(x.transpose(1, 2) for x in group)).transpose(1, 2) for group in divided])

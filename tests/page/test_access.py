@@ -111,7 +111,7 @@ def test_each_answer_is_said_once(server: StandIn, open_page: OpenPage) -> None:
     server.reply = lambda asked: good(classes(prediction_set=listed(rose=0.9, tulip=0.06)))
     choose(page, "rose.png")
     expect(spoken.locator("p")).to_have_text(["rose.png: rose, 93.1%. With 95% coverage: rose, tulip."])
-    server.models = [model_info(target="score", labels=[])]
+    server.models = [model_info(target="regression", labels=[])]
     server.reply = lambda asked: good({"name": None, "score": 12.5, "interval": [10, 15]})
     page.reload()
     choose(page, "leaf.png")

@@ -77,7 +77,7 @@ def test_what_is_unlike_training_is_marked_in_words(server: StandIn, open_page: 
 
 
 def test_several_labels_are_given_with_their_probabilities(server: StandIn, open_page: OpenPage) -> None:
-    server.models = [model_info(target="labels", coverages=[])]
+    server.models = [model_info(target="multilabel", coverages=[])]
     top = listed(sea=0.9, boat=0.75, sky=0.2)
     server.reply = lambda asked: good({"name": None, "labels": listed(sea=0.9, boat=0.75), "top": top})
     page = open_page(server.address)
@@ -90,7 +90,7 @@ def test_several_labels_are_given_with_their_probabilities(server: StandIn, open
 
 
 def test_a_score_has_its_interval(server: StandIn, open_page: OpenPage) -> None:
-    server.models = [model_info(target="score", labels=[])]
+    server.models = [model_info(target="regression", labels=[])]
     server.reply = lambda asked: good({"name": None, "score": 3.14159, "interval": [2.5, 3.75]})
     page = open_page(server.address)
     choose(page, "leaf.png")

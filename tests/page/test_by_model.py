@@ -53,7 +53,7 @@ class Twin:
 def make_twin(tmp_path: Path, runtime: Path, open_page: OpenPage, request: pytest.FixtureRequest) -> Any:
     """Makes a site of a target and a number of channels, opens it, and waits until it can be asked."""
 
-    def made(target: str = "classes", channels: int = 3, **changes: Any) -> Twin:
+    def made(target: str = "classification", channels: int = 3, **changes: Any) -> Twin:
         site = tmp_path / f"{target}-{channels}"
         write_site(site, small_model(target, channels), metadata(target, channels, **changes), runtime)
         context = serving(None, site)
@@ -123,7 +123,7 @@ def test_the_browser_answers_as_python_does(make_twin: Any, channels: int) -> No
 
 def test_sets_hold_what_python_puts_in_them(make_twin: Any) -> None:
     twin = make_twin()
-    limits = torch.tensor(metadata("classes", 3)["sets"]["0.95"], dtype=torch.float64)
+    limits = torch.tensor(metadata("classification", 3)["sets"]["0.95"], dtype=torch.float64)
     sizes = set()
     for seed in range(8):
         picture = encoded(noise(seed=seed))
@@ -138,8 +138,8 @@ def test_sets_hold_what_python_puts_in_them(make_twin: Any) -> None:
 
 
 def test_labels_are_given_from_their_thresholds_on(make_twin: Any) -> None:
-    twin = make_twin("labels")
-    thresholds = metadata("labels", 3)["thresholds"]
+    twin = make_twin("multilabel")
+    thresholds = metadata("multilabel", 3)["thresholds"]
     given = set()
     for seed in range(4):
         picture = encoded(noise(seed=seed))
@@ -154,7 +154,7 @@ def test_labels_are_given_from_their_thresholds_on(make_twin: Any) -> None:
 
 
 def test_a_score_has_its_interval_and_no_mark_where_no_distance_is_known(make_twin: Any) -> None:
-    twin = make_twin("score", ood_threshold=None)
+    twin = make_twin("regression", ood_threshold=None)
     picture = encoded(noise())
     score = float(twin.in_python(picture)["score"][0])
     assert twin.in_browser(picture)["score"] == pytest.approx(score, abs=1e-5)
@@ -198,7 +198,7 @@ def test_a_picture_beyond_the_limits_is_refused_before_it_is_decoded(make_twin: 
 
 
 def test_a_model_that_no_browser_can_feed_is_told(tmp_path: Path, runtime: Path, open_page: OpenPage) -> None:
-    write_site(tmp_path / "site", b"", metadata("classes", 12), runtime)
+    write_site(tmp_path / "site", b"", metadata("classification", 12), runtime)
     with serving(None, tmp_path / "site") as address:
         page = open_page(address)
         expect(page.get_by_role("status")).to_contain_text("takes pictures of 12 channels")
@@ -211,12 +211,12 @@ def test_a_site_is_whole_and_knows_no_server(tmp_path: Path) -> None:
     runtime = tmp_path / "runtime"
     runtime.mkdir()
     with pytest.raises(ConfigError, match=r"lacks ort\.wasm\.min\.mjs, .*npm install onnxruntime-web"):
-        write_site(tmp_path / "site", b"model", metadata("classes", 3), runtime)
+        write_site(tmp_path / "site", b"model", metadata("classification", 3), runtime)
     assert not (tmp_path / "site").exists()
     for name in ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"):
         (runtime / name).write_text(name)
     (tmp_path / "model.onnx").write_bytes(b"model")
-    write_site(tmp_path / "site", tmp_path / "model.onnx", metadata("classes", 3), runtime)
+    write_site(tmp_path / "site", tmp_path / "model.onnx", metadata("classification", 3), runtime)
     page = tmp_path / "site" / "page"
     assert (page / "model.onnx").read_bytes() == b"model"
     assert 'export * from "./by_model.js"' in (page / "answerer.js").read_text()

@@ -33,7 +33,7 @@ def test_ranks_and_sets_are_pythons_with_ties_and_many_classes(page: Page) -> No
             """async ([probabilities, limits]) => {
               const { answerOf } = await import("/page/answers.js");
               const labels = probabilities.map((_, place) => `${place}`);
-              const metadata = { target: "classes", labels, sets: { "0.9": limits }, ood_threshold: null };
+              const metadata = { target: "classification", labels, sets: { "0.9": limits }, ood_threshold: null };
               const options = { top: 5, coverage: 0.9 };
               return answerOf({ probabilities: Float32Array.from(probabilities) }, metadata, options);
             }""",

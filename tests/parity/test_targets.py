@@ -22,11 +22,11 @@ from megavit.weights.pretrained.to_bundle import write_bundle
 # Every case through both libraries, and one of each kind through the runtimes, which are slower.
 OUTWARD = [
     *((case, way) for case in CASES for way in ("Hugging Face, its pipeline", "timm, transformers' pipeline")),
-    ("classes", "timm, its own transform"),
-    *((case, "timm, and back") for case in ("calibrated classes", "calibrated labels", "score")),
-    *((case, "Hugging Face, and back") for case in ("calibrated classes", "calibrated labels", "score")),
+    ("classification", "timm, its own transform"),
+    *((case, "timm, and back") for case in ("calibrated classes", "calibrated labels", "regression")),
+    *((case, "Hugging Face, and back") for case in ("calibrated classes", "calibrated labels", "regression")),
     ("calibrated labels", "ONNX, onnxruntime"),
-    ("score", "OpenVINO"),
+    ("regression", "OpenVINO"),
     ("calibrated classes", "quantize"),
 ]
 INWARD = [

@@ -78,7 +78,7 @@ def test_it_is_what_a_real_step_takes(
 
 
 def test_attention_keeps_its_weights_where_the_model_does() -> None:
-    assert activations.EXPLICIT_UP_TO_TOKENS == attention.EXPLICIT_UP_TO_TOKENS
+    assert activations.MAX_EAGER_TOKENS == attention.MAX_EAGER_TOKENS
 
 
 def test_muon_turns_as_many_matrices_at_once_as_are_counted() -> None:

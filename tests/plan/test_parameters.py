@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from megavit.config.presets import PRESETS, preset
 from megavit.config.recipe import OptimizerRecipe
-from megavit.model.shapes import parameter_count
+from megavit.model.statistics import parameter_count
 from megavit.model.vit import MegaVit
 from megavit.plan.parameters import padded_parameters, weights_of
 from megavit.train.optim.muon import Muon

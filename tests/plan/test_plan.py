@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from megavit.config.presets import preset
 from megavit.config.vit import Design
 from megavit.errors import ConfigError
-from megavit.model.flops import training_flops
+from megavit.model.statistics import training_flops
 from megavit.plan.communication import Exchange
 from megavit.plan.hardware import GIB, GPUS, Gpu, changed, gpu_of, ranks_of, seconds_of
 from megavit.plan.memory import fullest

@@ -168,12 +168,12 @@ def test_labels_and_scores() -> None:
     facts: dict[str, Any] = {"name": "a", "created": "", "channels": 3, "height": 8, "width": 8}
     facts["preprocessing"] = Preprocessing(height=8, width=8, channels=3)
     embedding = np.zeros((2, 4), np.float32)
-    info = ExportInfo(target="labels", labels=["a", "b"], thresholds=[0.5, 0.25], **facts)
+    info = ExportInfo(target="multilabel", labels=["a", "b"], thresholds=[0.5, 0.25], **facts)
     shares = np.array([[0.4, 0.3], [0.6, 0.1]], np.float32)
     first, second = predictions(info, {"probabilities": shares, "embedding": embedding}, 1, None)
     assert [label for label, _ in first.labels] == ["b"] and [label for label, _ in second.labels] == ["a"]
     assert [label for label, _ in first.top] == ["a"] and first.out_of_distribution is None
-    info = ExportInfo(target="score", labels=[], intervals={"0.9": 2.0}, ood_threshold=5.0, **facts)
+    info = ExportInfo(target="regression", labels=[], intervals={"0.9": 2.0}, ood_threshold=5.0, **facts)
     outputs = {"score": np.array([1.0, 9.0]), "embedding": embedding, "distance": np.array([4.0, 6.0])}
     first, second = predictions(info, outputs, 1, 0.9)
     assert first.interval == (-1.0, 3.0) and not first.out_of_distribution

@@ -49,8 +49,8 @@ def test_weights_that_are_no_numbers_give_errors_and_no_nan(verb: str, value: fl
         (Preprocessing, {"resize": 10**9}),
         (Calibration, {"temperature": 1e-300}),
         (Calibration, {"temperature": 1e300}),
-        (Target, {"kind": "score", "std": 1e-300}),
-        (Target, {"kind": "score", "mean": 1e300}),
+        (Target, {"kind": "regression", "std": 1e-300}),
+        (Target, {"kind": "regression", "mean": 1e300}),
     ],
 )
 def test_settings_that_float32_cannot_compute_with_are_refused(kind: Any, settings: dict[str, Any]) -> None:
@@ -86,7 +86,7 @@ def test_top_is_no_more_than_there_are_classes(tmp_path: Path) -> None:
     make_bundle(tmp_path / "bundle")
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     table = tmp_path / "a.csv"
-    flags = ["--top", "1000", "--output", str(table)]
+    flags = ["--top", "1000", "--out", str(table)]
     assert run(["predict", str(tmp_path / "bundle"), str(tmp_path / "a.png"), *flags]) == 0
     header, row = table.read_text().splitlines()
     assert len(header.split(",")) == len(row.split(",")) == 3 + 2 * 3

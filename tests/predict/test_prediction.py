@@ -47,8 +47,8 @@ def test_every_kind_is_written_as_json_types():
 def test_outputs_are_shares_of_classes_chances_of_labels_and_scores_in_their_unit():
     logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(outputs(logits, Target()).sum(dim=1), torch.ones(5))
-    assert torch.equal(outputs(logits, Target(kind="labels")), logits.sigmoid())
-    assert torch.equal(outputs(logits[:, :1], Target(kind="score", mean=10.0, std=2.0)), logits[:, 0] * 2 + 10)
+    assert torch.equal(outputs(logits, Target(kind="multilabel")), logits.sigmoid())
+    assert torch.equal(outputs(logits[:, :1], Target(kind="regression", mean=10.0, std=2.0)), logits[:, 0] * 2 + 10)
 
 
 def test_calibration_changes_no_order_and_keeps_shares():
@@ -62,10 +62,10 @@ def test_calibration_changes_no_order_and_keeps_shares():
 
 
 def test_a_bundle_of_labels_gives_those_that_reach_their_threshold(tmp_path):
-    target = Target(kind="labels", thresholds=[1e-6, 1.0, 1e-6])
+    target = Target(kind="multilabel", thresholds=[1e-6, 1.0, 1e-6])
     make_bundle(tmp_path / "b", target=target, metrics=LABELS_METRICS)
     predictor = load(tmp_path / "b", verify=True)
-    assert predictor.target == "labels"
+    assert predictor.target == "multilabel"
     one = predictor.predict(torch.zeros(3, 8, 8, dtype=torch.uint8), top=1)
     assert {label for label, _ in one.labels} == {"cat", "newt"} and len(one.top) == 1
     assert [share for _, share in one.labels] == sorted((share for _, share in one.labels), reverse=True)
@@ -75,7 +75,7 @@ def test_a_bundle_of_scores_answers_in_their_unit(tmp_path):
     model = make_model(1)
     scores = []
     for place, (mean, std) in enumerate([(0.0, 1.0), (100.0, 3.0)]):
-        target = Target(kind="score", mean=mean, std=std)
+        target = Target(kind="regression", mean=mean, std=std)
         make_bundle(tmp_path / f"{place}", model, labels=(), target=target, metrics=SCORE_METRICS)
         predictor = load(tmp_path / f"{place}")
         scores.append(predictor.predict(torch.zeros(3, 8, 8, dtype=torch.uint8)).score)

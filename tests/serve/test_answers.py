@@ -83,7 +83,7 @@ def test_models_are_described(server: Running) -> None:
     assert created.startswith("2026")
     assert animals == {
         "name": "animals",
-        "target": "classes",
+        "target": "classification",
         "labels": ["cat", "dog", "newt"],
         "height": 8,
         "width": 8,
@@ -92,7 +92,7 @@ def test_models_are_described(server: Running) -> None:
         "explanation": True,
         "ready": True,
     }
-    assert (age["target"], age["labels"], age["coverages"]) == ("score", [], [])
+    assert (age["target"], age["labels"], age["coverages"]) == ("regression", [], [])
 
 
 @pytest.mark.parametrize(

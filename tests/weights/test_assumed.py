@@ -46,7 +46,7 @@ def test_a_bare_file_says_what_was_assumed_and_by_which_options_it_is_said(tmp_p
     source = read_source(bare(tmp_path / "a.pth", model))
     assert assumed(source) == [
         "assumed, as the files do not say it: heads 1, activation gelu, eps 1e-06, pool cls; "
-        "where it had others, tell megavit convert: --heads --activation --eps --pool"
+        "where it had others, tell megavit convert: --num-heads --activation --norm-eps --pool"
     ]
 
 
@@ -104,7 +104,7 @@ def test_the_command_line_takes_them_all(tmp_path: Path) -> None:
     bare(tmp_path / "a.pth", model)
     told = megavit("convert", "a.pth", "--out", "one", cwd=tmp_path)
     assert "assumed, as the files do not say it: heads 1" in told.stderr
-    options = ["--heads", "2", "--activation", "quick_gelu", "--eps", "1e-5", "--pool", "mean"]
+    options = ["--num-heads", "2", "--activation", "quick_gelu", "--norm-eps", "1e-5", "--pool", "mean"]
     done = megavit("convert", "a.pth", "--out", "two", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "assumed" not in done.stderr

@@ -204,9 +204,9 @@ def test_golden_answers_of_another_form_are_refused(change, bundle):
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ({"kind": "labels", "thresholds": [0.5]}, "one threshold for each of the 3 labels"),
-        ({"kind": "score"}, "one output and no labels"),
-        ({"kind": "ranks"}, "target.kind: input should be 'classes', 'labels' or 'score'"),
+        ({"kind": "multilabel", "thresholds": [0.5]}, "one threshold for each of the 3 labels"),
+        ({"kind": "regression"}, "one output and no labels"),
+        ({"kind": "ranks"}, "target.kind: input should be 'classification', 'multilabel' or 'regression'"),
     ],
 )
 def test_a_target_that_does_not_fit_the_model_is_refused(bundle, target, said):
@@ -217,7 +217,7 @@ def test_a_target_that_does_not_fit_the_model_is_refused(bundle, target, said):
 
 def test_a_bundle_from_before_there_were_other_targets_is_of_classes(bundle):
     edit_info(bundle, lambda table: table.pop("target"))
-    assert load_bundle(bundle).info.target.kind == "classes"
+    assert load_bundle(bundle).info.target.kind == "classification"
 
 
 def test_a_bundle_from_before_images_could_keep_their_shape_resizes_all_to_one_size(bundle):

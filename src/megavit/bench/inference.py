@@ -16,7 +16,7 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.vit import ViTConfig
 from megavit.data.augment import normalize
 from megavit.engine.engine import Engine, Precision
-from megavit.model.flops import forward_flops
+from megavit.model.statistics import forward_flops
 from megavit.model.vit import MegaVit
 from megavit.runtime.device import has_bfloat16
 

@@ -10,7 +10,7 @@ from megavit.bench.case import OURS, Case, measure
 from megavit.bench.memory import peak_memory
 from megavit.bench.peers import installed, suits
 from megavit.config.vit import ViTConfig
-from megavit.model.flops import training_flops
+from megavit.model.statistics import training_flops
 from megavit.model.vit import MegaVit
 from megavit.runtime.device import has_bfloat16
 

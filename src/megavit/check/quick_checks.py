@@ -23,9 +23,9 @@ _NAMED = 5
 def class_findings(images: LabeledImages) -> list[Finding]:
     """Names that look alike, uneven classes, those with few images, and those missing from a split; of labels not the
     uneven ones."""
-    if images.target == "score":
+    if images.target == "regression":
         return []
-    what = "class" if images.target == "classes" else "label"
+    what = "class" if images.target == "classification" else "label"
     alike = [Finding("spelling", f"{told_apart(names)} look alike") for names in look_alikes(images.classes)]
     alike += [
         Finding("spelling", f"the {what} {name} is named as programs write that there is none")
@@ -41,7 +41,7 @@ def class_findings(images: LabeledImages) -> list[Finding]:
     ]
     large, small = max(learned, key=learned.__getitem__), min(learned, key=learned.__getitem__)
     ratio = learned[large] / max(1, learned[small])
-    if images.target == "classes" and ratio > UNEVEN:
+    if images.target == "classification" and ratio > UNEVEN:
         sentence = f"{_images(learned[large])} of {large} to learn from and {_images(learned[small])} of {small}"
         found.append(Finding("imbalance", f"{sentence}: {ratio:.3g} times as many", score=ratio))
     for split, size in images.sizes().items():

@@ -40,7 +40,7 @@ class ExportInfo:
         created: of that bundle, ISO 8601, UTC.
         target: what it answers with.
         labels: name of each class or label, in the order of `probabilities`; none for a score.
-        thresholds: of "labels", the probability from which on each is given.
+        thresholds: of "multilabel", the probability from which on each is given.
         ood_threshold: an image whose `distance` is above this is out of distribution; None: unknown.
         sets: by coverage, such as "0.95": for each class the mass of likelier classes up to which it is in the set.
         intervals: by coverage, how far the true score is from the answer at most.
@@ -76,9 +76,9 @@ class ExportInfo:
         if (self.height, self.width) != (size.height, size.width) or self.channels != (3 if gray else size.channels):
             raise ConfigError("height, width and channels must be those of preprocessing (3 for pixels of gray)")
         count = len(self.labels)
-        if len(set(self.labels)) != count or (self.target == "score" and count):
+        if len(set(self.labels)) != count or (self.target == "regression" and count):
             raise ConfigError("labels must each be different, and a score has none")
-        if len(self.thresholds) != (count if self.target == "labels" else 0):
+        if len(self.thresholds) != (count if self.target == "multilabel" else 0):
             raise ConfigError(f"thresholds must be one for each of {count} labels, and none for another target")
         for coverage, limits in {**(self.sets or {}), **(self.intervals or {})}.items():
             if coverage not in map(str, COVERAGES):

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from megavit.config.checks import check_choice, check_range, is_number
 from megavit.errors import ConfigError
 
-TargetKind = Literal["classes", "labels", "score"]
+TargetKind = Literal["classification", "multilabel", "regression"]
 """One class an image (softmax); any number of labels, each by itself (sigmoid); one number (regression)."""
 
 PARTING = "|"
@@ -44,13 +44,13 @@ class Target:
 
     Attributes:
         kind: of the answers.
-        thresholds: for "labels", the probability from which on each label is given, in (0, 1].
-        mean, std: for "score", of the training images' scores: the score is logit × std + mean.
-        median: for "score", of the same, which an answer must beat; None where it is not known, and then nor is the
-            mean, as in a model of another library.
+        thresholds: for "multilabel", the probability from which on each label is given, in (0, 1].
+        mean, std: for "regression", of the training images' scores: the score is logit × std + mean.
+        median: for "regression", of the same, which an answer must beat; None where it is not known, and then nor is
+            the mean, as in a model of another library.
     """
 
-    kind: TargetKind = "classes"
+    kind: TargetKind = "classification"
     thresholds: list[float] = field(default_factory=list)
     mean: float = 0.0
     std: float = 1.0

@@ -29,7 +29,7 @@ _ROWS = 4096  # that are hashed at a time
 TargetValue = int | tuple[int, ...] | float
 """A class's index, the sorted indices of the labels, or a score, as `LabeledImages.target` says."""
 
-COLUMN: dict[TargetKind, str] = {"classes": "label", "labels": "labels", "score": "score"}
+COLUMN: dict[TargetKind, str] = {"classification": "label", "multilabel": "labels", "regression": "score"}
 """Of a table, for each kind of target."""
 
 
@@ -112,7 +112,7 @@ class LabeledImages:
     skipped: tuple[Skipped, ...]
     division: str
     memory: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
-    target: TargetKind = "classes"
+    target: TargetKind = "classification"
     on_corrupt: OnCorrupt = "skip"
     notes: tuple[str, ...] = field(default=(), compare=False)
     _made: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -252,7 +252,7 @@ class Row:
 
 
 def write_samples(
-    path: Path, samples: Sequence[Sample], classes: Sequence[str], target: TargetKind = "classes"
+    path: Path, samples: Sequence[Sample], classes: Sequence[str], target: TargetKind = "classification"
 ) -> None:
     """Write the CSV of `samples_csv`.
 
@@ -265,7 +265,7 @@ def write_samples(
         raise OutputError(f"the list of samples cannot be written to {str(path)!r}: {error.strerror}") from error
 
 
-def samples_csv(samples: Sequence[Sample], classes: Sequence[str], target: TargetKind = "classes") -> bytes:
+def samples_csv(samples: Sequence[Sample], classes: Sequence[str], target: TargetKind = "classification") -> bytes:
     """A CSV of name, label (or labels, as `joined` has them, or score), split and digest.
 
     Names that are not text are written as the bytes they are, so that any file name survives.

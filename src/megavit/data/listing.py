@@ -47,5 +47,5 @@ class Listing:
     classes: tuple[str, ...]
     candidates: tuple[Candidate, ...]
     skipped: tuple[Skipped, ...]
-    target: TargetKind = "classes"
+    target: TargetKind = "classification"
     notes: tuple[str, ...] = ()

@@ -114,9 +114,9 @@ def _check_shares(source: str, present: set[str | None], recipe: DataRecipe, nee
 def _assembled(
     source: str, listing: Listing, found: Sequence[Facts | str], recipe: DataRecipe, measured: bool
 ) -> LabeledImages:
-    if listing.target == "labels" and not listing.classes:
+    if listing.target == "multilabel" and not listing.classes:
         raise DataError(f"no image of {source!r} has a label; fill the column labels, such as with cat|indoors")
-    if listing.target == "classes" and len(listing.classes) < 2 and not measured:
+    if listing.target == "classification" and len(listing.classes) < 2 and not measured:
         raise DataError(
             f"{source!r} has only one class, {listing.classes[0]!r}; to tell apart takes at least two{_within(listing)}"
         )

@@ -6,7 +6,7 @@ So no process ever holds more than its share and one matrix.
 import torch
 
 from megavit.distributed.fused_qkv_rows import place
-from megavit.model.init import initialize_own
+from megavit.model.init import initialize_module
 from megavit.model.vit import MegaVit
 
 
@@ -24,7 +24,7 @@ def init_sharded_weights(model: MegaVit, tensor: int) -> None:
     device = next(model.parameters()).device
     for name, module in plain.named_modules():
         module.to_empty(device=device, recurse=False)
-        initialize_own(name, module, depth=config.depth, layer_scale=config.design.layer_scale or 1.0)
+        initialize_module(name, module, depth=config.depth, layer_scale=config.design.layer_scale or 1.0)
         for key, parameter in module.named_parameters(name, recurse=False):
             place(parameter, key, divided[key], config, tensor)
         module.to("meta")

@@ -25,7 +25,8 @@ from megavit.config.vit import ViTConfig
 from megavit.distributed.fused_qkv_rows import by_process, fused
 from megavit.errors import ConfigError
 from megavit.model.attention import Attention
-from megavit.model.block import LayerScale, ParallelBlock
+from megavit.model.block import ParallelBlock
+from megavit.model.layers import LayerScale
 from megavit.model.vit import MegaVit
 
 HEADS_AXIS = 1  # of queries and keys (B, H, T, K)

@@ -15,7 +15,7 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.data.augment import normalize
 from megavit.data.image_dataset import Images
 from megavit.errors import ConfigError
-from megavit.model.packing import by_size
+from megavit.model.packing import stack_by_grid
 from megavit.model.vit import MegaVit
 from megavit.runtime.device import has_bfloat16
 
@@ -116,7 +116,7 @@ class Engine:
         self.notice_fork()
         if not isinstance(images, list):
             return self._seen(images)
-        order, stacks = by_size(images, [(image.shape[1], image.shape[2]) for image in images])
+        order, stacks = stack_by_grid(images, [(image.shape[1], image.shape[2]) for image in images])
         place = sorted(range(len(order)), key=order.__getitem__)
         return ModelOutput(*(torch.cat(parts)[place] for parts in zip(*map(self._seen, stacks), strict=True)))
 

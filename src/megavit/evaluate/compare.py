@@ -131,12 +131,12 @@ def compare(a: Tensor, b: Tensor, targets: Tensor, target_a: Target, target_b: T
         target_a, target_b: of the models; of one kind.
     """
     kind = target_a.kind
-    if kind == "score":
+    if kind == "regression":
         return _comparison(kind, len(targets), (_primary(a, b, targets, kind),), None)
     right_a, right_b = (_right(one, targets, target) for one, target in ((a, target_a), (b, target_b)))
-    name = NAMES[kind] if kind == "classes" else "all labels right"
+    name = NAMES[kind] if kind == "classification" else "all labels right"
     of_right = Difference(name, _share(right_a), _share(right_b), paired_change(right_b, right_a))
-    differences = (of_right,) if kind == "classes" else (_primary(a, b, targets, kind), of_right)
+    differences = (of_right,) if kind == "classification" else (_primary(a, b, targets, kind), of_right)
     return _comparison(kind, len(targets), differences, (right_a, right_b))
 
 
@@ -151,7 +151,7 @@ def changed_images(
 ) -> list[Changed]:
     """The images that the two models answer otherwise, in the order of `samples`; arguments as for `compare`."""
     match target_a.kind:
-        case "classes":
+        case "classification":
             (shares_a, said_a), (shares_b, said_b) = a.max(dim=1), b.max(dim=1)
             places = torch.nonzero(said_a != said_b).flatten().tolist()
             return [
@@ -166,7 +166,7 @@ def changed_images(
                 )
                 for i in places
             ]
-        case "labels":
+        case "multilabel":
             given_a, given_b = (_given(one, target) for one, target in ((a, target_a), (b, target_b)))
             places = torch.nonzero((given_a != given_b).any(dim=1)).flatten().tolist()
             return [
@@ -181,7 +181,7 @@ def changed_images(
                 )
                 for i in places
             ]
-        case "score":
+        case "regression":
             off_a, off_b = (a - targets).abs(), (b - targets).abs()
             places = torch.nonzero(a != b).flatten().tolist()
             return [
@@ -213,7 +213,7 @@ def _comparison(
     kind: TargetKind, images: int, differences: tuple[Difference, ...], right: tuple[Tensor, Tensor] | None
 ) -> Comparison:
     change = differences[0].change
-    ahead = change.value < 0 if kind == "score" else change.value > 0
+    ahead = change.value < 0 if kind == "regression" else change.value > 0
     better: Side = "A" if ahead else "B"
     if change.low <= 0 <= change.high:
         better = "neither"
@@ -222,14 +222,14 @@ def _comparison(
     a, b = right
     p = mcnemar(b, a, "two-sided")
     # The bootstrap is too sure of itself where few images differ; McNemar's test is exact there.
-    if kind == "classes" and p >= CHANCE:
+    if kind == "classification" and p >= CHANCE:
         better = "neither"
     only_a, only_b, both, neither = (int(found.sum()) for found in (a & ~b, b & ~a, a & b, ~a & ~b))
     return Comparison(images, differences, only_a, only_b, both, neither, p, better)
 
 
 def _right(answers: Tensor, targets: Tensor, target: Target) -> Tensor:
-    if target.kind == "classes":
+    if target.kind == "classification":
         return answers.argmax(dim=1) == targets
     return (_given(answers, target) == targets).all(dim=1)
 

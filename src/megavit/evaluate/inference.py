@@ -35,7 +35,7 @@ class Choice:
 
 
 def choose(
-    images: LabeledImages, labels: Sequence[str], known: Sequence[Row], target: TargetKind = "classes"
+    images: LabeledImages, labels: Sequence[str], known: Sequence[Row], target: TargetKind = "classification"
 ) -> Choice:
     """The data's own test split, else its validation split, else all of it, without what the model has learned from.
 
@@ -50,10 +50,11 @@ def choose(
         DataError: for another kind of target, a class that the bundle does not know, or when nothing is left.
     """
     if images.target != target:
-        have = {"classes": "one class an image", "labels": "labels", "score": "a score"}
+        have = {"classification": "one class an image", "multilabel": "multilabel", "regression": "a score"}
         raise DataError(
             f"{images.source} gives {have[images.target]}, and the bundle answers with {have[target]}; "
-            f"give a table with the column {COLUMN[target]}" + (", or class folders" if target == "classes" else "")
+            f"give a table with the column {COLUMN[target]}"
+            + (", or class folders" if target == "classification" else "")
         )
     number = index_by_name(labels)
     unknown = [name for name in images.classes if name not in number]

@@ -78,7 +78,7 @@ def check_column(source: str, column: str) -> dict[str, str]:
     """
     if Path(source).suffix.lower() not in TABLES or not Path(source).is_file():
         raise DataError(
-            f"--group {column} is a column of a table, and {source!r} is none; write a .csv such as\n"
+            f"--group-by {column} is a column of a table, and {source!r} is none; write a .csv such as\n"
             f"  path,label,{column}\n  photos/1.jpg,cat,north"
         )
     return column_of(Path(source), column)
@@ -122,7 +122,7 @@ def measure_groups(
         places = torch.from_numpy(np.flatnonzero(codes == code))
         metric = primary_metric(answers[places], targets[places], kind)
         found.append(Group(name, len(places), metric.interval()))
-    sign = -1 if kind == "score" else 1
+    sign = -1 if kind == "regression" else 1
     found.sort(key=lambda group: (group.metric is None, sign * group.metric.value if group.metric else 0, group.value))
     p = _chance(primary_metric(answers, targets, kind), codes, len(names), seed)
     return Groups(column, NAMES[kind], tuple(found), p, p < CHANCE)

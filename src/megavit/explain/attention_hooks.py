@@ -87,10 +87,7 @@ class RecordedAttentionPool(nn.Module):
 
     def forward(self, prefix: Tensor, patches: Tensor) -> Tensor:
         pool = self.pool
-        query = pool.to_query(pool.query).view(1, pool.heads, 1, -1)
-        key, value = (
-            pool.to_key_value(pool.seen(prefix, patches)).unflatten(-1, (2, pool.heads, -1)).permute(2, 0, 3, 1, 4)
-        )
+        query, key, value = pool.project(prefix, patches)
         self.weights = _weights(query, key)[:, :, 0]
         pooled = pool.out((self.weights[:, :, None] @ value).flatten(1))
         return pooled + pool.mlp_out(pool.activate(pool.mlp_into(pool.norm(pooled))))

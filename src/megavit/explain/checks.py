@@ -87,7 +87,7 @@ def rank_correlation(one: Tensor, other: Tensor) -> Tensor:
 
 def _answers(model: MegaVit, images: Tensor, places: Tensor, target: Target) -> Tensor:
     answers = torch.cat([outputs(model(part), target) for part in images.split(_BATCH)]).float().cpu()
-    return answers if target.kind == "score" else answers.gather(1, places.cpu()[:, None])[:, 0]
+    return answers if target.kind == "regression" else answers.gather(1, places.cpu()[:, None])[:, 0]
 
 
 def _by_pixel(patches: Tensor, grid: tuple[int, int], patch_hw: tuple[int, int]) -> Tensor:

@@ -21,7 +21,7 @@ from megavit.explain.maps import explain
 from megavit.explain.methods import METHOD, Method
 from megavit.explain.overlay import Box, overlay, seen
 from megavit.explain.summary import Focus, focus
-from megavit.model.packing import by_size
+from megavit.model.packing import stack_by_grid
 from megavit.model.vit import MegaVit
 from megavit.predict.predictor import Image, Predictor, read_image
 
@@ -89,7 +89,7 @@ def explain_image(predictor: Predictor, image: Image, label: str | None = None, 
     prepared = predictor.prepare(image)
     picture = read_image(image, None)[0]
     (answers,) = predictor.outputs([as_batch([prepared], preprocessing)])
-    is_score = predictor.target == "score"
+    is_score = predictor.target == "regression"
     if place is None:
         place = 0 if is_score else int(answers.argmax())
     answer = answers.flatten()[place].item()
@@ -115,7 +115,7 @@ def place_of(predictor: Predictor, label: str | None) -> int | None:
         raise BundleError("this bundle has no classifier, so there is no answer to explain")
     if label is None:
         return None
-    if predictor.target == "score":
+    if predictor.target == "regression":
         raise ConfigError(f"this bundle answers with a score and knows no labels; leave out the label {label!r}")
     index = index_by_name(predictor.labels)
     found = index.get(label, index.get(canonical(label)))
@@ -156,7 +156,7 @@ def maps(
 ) -> list[Tensor]:
     """A map (rows, columns), float32 on the CPU, for each of some pictures as `image_dataset.prepare` gives."""
     device = next(model.parameters()).device
-    order, stacks = by_size(prepared, [(one.shape[1], one.shape[2]) for one in prepared])
+    order, stacks = stack_by_grid(prepared, [(one.shape[1], one.shape[2]) for one in prepared])
     places = None if targets is None else torch.tensor([targets[i] for i in order])
     found: list[Tensor] = []
     for stack in stacks:

@@ -56,7 +56,7 @@ class Whole(nn.Module):
 
 def output_names(predictor: Predictor) -> tuple[str, ...]:
     """Of what an exported model answers with, in order."""
-    answer = (SCORE if predictor.target == "score" else PROBABILITIES,) if predictor.info.model.num_classes else ()
+    answer = (SCORE if predictor.target == "regression" else PROBABILITIES,) if predictor.info.model.num_classes else ()
     return (*answer, EMBEDDING, *((DISTANCE,) if predictor.trusted.likeness is not None else ()))
 
 

@@ -117,7 +117,7 @@ def compare(
     # The answers decide which is worst, where there are any.
     worst = images[order[int((answers if answers.any() else features).argmax())]]
     labels = [images[place].label for place in order]
-    classifies = predictor.target == "classes" and bool(expected.answers.shape[1])
+    classifies = predictor.target == "classification" and bool(expected.answers.shape[1])
     known = torch.tensor([classifies and label is not None for label in labels])
     right: list[Tensor] = []
     if known.any():
@@ -150,7 +150,8 @@ def check(agreement: Agreement, precision: ExportPrecision, most: float, where: 
         if not lost <= most:
             raise ExportError(
                 f"int8 in {where} loses {lost:.2f} points of accuracy on {agreement.images:,} images, more than "
-                f"{most:g}; nothing is written. --most allows more, --precision float16 costs next to nothing"
+                f"{most:g}; nothing is written. --max-accuracy-drop allows more, --precision float16 costs next to "
+                "nothing"
             )
         return
     if not (agreement.answers <= bound.answers and agreement.features <= bound.features):
@@ -198,7 +199,7 @@ def _answers(predictor: Predictor, answers: Tensor | None, embedding: Tensor, di
     count = len(embedding)
     none = torch.zeros(count, 0)
     answers = none if answers is None else answers.float().reshape(count, -1)
-    if predictor.target == "score":
+    if predictor.target == "regression":
         answers = answers / predictor.info.target.std
     return Answers(answers, embedding.float(), none if distance is None else distance.float().reshape(count, 1))
 
@@ -212,11 +213,11 @@ def _joined(parts: Sequence[Answers]) -> Answers:
 def _decided(predictor: Predictor, answers: Tensor) -> Tensor:
     """What is said of each image, (N, any) whole numbers: the likeliest class, or which labels are given."""
     match predictor.target:
-        case "classes":
+        case "classification":
             return answers.argmax(dim=1, keepdim=True) if answers.shape[1] else answers.long()
-        case "labels":
+        case "multilabel":
             return (answers >= torch.tensor(predictor.info.target.thresholds)).long()
-        case "score":
+        case "regression":
             return torch.zeros(len(answers), 1, dtype=torch.int64)
 
 

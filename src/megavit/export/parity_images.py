@@ -67,7 +67,7 @@ def proofs_of(
         choice = choose(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
         samples = _spread(choice.samples, most)
         check_channels(images, samples, predictor.info.preprocessing.channels)
-        labels = [sample.target if predictor.target == "classes" else None for sample in samples]
+        labels = [sample.target if predictor.target == "classification" else None for sample in samples]
         found = [
             Proof(sample.name, _last(images.pixels(sample)), label if isinstance(label, int) else None)
             for sample, label in zip(samples, labels, strict=True)
@@ -123,7 +123,7 @@ def _own(predictor: Predictor, split: str, most: int) -> list[Proof]:
 
 
 def _label(predictor: Predictor, row: Row) -> int | None:
-    labels = [canonical(label) for label in predictor.labels] if predictor.target == "classes" else []
+    labels = [canonical(label) for label in predictor.labels] if predictor.target == "classification" else []
     return labels.index(canonical(row.target)) if canonical(row.target) in labels else None
 
 

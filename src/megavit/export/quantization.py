@@ -63,7 +63,7 @@ def measure_int8(
     """
     from megavit.engine.int8 import calibrate
 
-    if predictor.target != "classes":
+    if predictor.target != "classification":
         raise DataError(f"int8 is measured by accuracy, and this bundle answers with {predictor.target}")
     preprocessing = predictor.info.preprocessing
     check_channels(images, choice.samples, preprocessing.channels)
@@ -72,7 +72,7 @@ def measure_int8(
     every = max(1, len(others) // CALIBRATION)
     bounds = calibrate(predictor.model, preprocessing, _tensors(predictor, images, others[::every][:CALIBRATION]))
     plain, rounded = Engine(predictor.model, preprocessing), Engine(predictor.model, preprocessing, "int8", bounds)
-    truth = targets_of(choice.samples, "classes", len(predictor.labels))
+    truth = targets_of(choice.samples, "classification", len(predictor.labels))
     right: dict[str, list[Tensor]] = {"float32": [], "int8": []}
     seconds = dict.fromkeys(right, 0.0)
     done = 0

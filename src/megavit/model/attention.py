@@ -1,4 +1,7 @@
-"""Multi-head self-attention with queries and keys normalized (ViT-22B, arXiv 2302.05442, section 2.1)."""
+"""Multi-head self-attention with queries and keys normalized (ViT-22B, arXiv 2302.05442, section 2.1).
+
+Letters of the shapes: see `megavit.model`.
+"""
 
 from typing import cast
 
@@ -7,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig
-from megavit.model.norm import make_norm
+from megavit.model.layers import make_norm
 from megavit.model.packing import Packing
 from megavit.model.pos_embed import Rotation, rotate
 
 # In bfloat16, up to this many tokens, a CPU computes attention 1.6 to 10 times faster by two plain matrix products
 # than by its fused kernel: measured on Zen 4 with `benchmarks/attention_on_cpu.py`. In float32 the kernel is faster.
-EXPLICIT_UP_TO_TOKENS = 256
+MAX_EAGER_TOKENS = 256
 
 
 class Attention(nn.Module):
@@ -45,50 +48,50 @@ class Attention(nn.Module):
         return self.out_dropout(self.out(self.out_norm(mixed.transpose(1, 2).flatten(2))))
 
     def project(self, x: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values as they meet, (B, H, T, K) each."""
+        """Return queries, keys and values as attention uses them, (B, H, T, K) each."""
         query, key, value = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         query, key = self.query_norm(query), self.key_norm(key)
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
-        # Norms and rotations answer in float32 under autocast; attention is to run in the projections' dtype.
+        # Under autocast norms and rotations return float32; attention runs in the projections' dtype.
         return query.to(value.dtype), key.to(value.dtype), value
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
-    """softmax(Q Kᵀ / √K) V for (B, H, T, K), by whichever way is faster on this device; `dropout` on the weights."""
+    """Return softmax(Q Kᵀ / √K) V for (B, H, T, K), by the faster kernel on this device."""
     bfloat16_on_cpu = query.device.type == "cpu" and query.dtype == torch.bfloat16
-    if bfloat16_on_cpu and query.shape[2] <= EXPLICIT_UP_TO_TOKENS:
-        return attend_explicitly(query, key, value, dropout)
+    if bfloat16_on_cpu and query.shape[2] <= MAX_EAGER_TOKENS:
+        return attend_eager(query, key, value, dropout)
     return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
 
 
-def attend_explicitly(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
-    """The same by two matrix products, with the weights in memory."""
+def attend_eager(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
+    """Return the same by two matrix products, with the weights in memory."""
     weights = (query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)).softmax(dim=-1)
     return F.dropout(weights, dropout).to(value.dtype) @ value
 
 
 def attend_packed(query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float = 0.0) -> Tensor:
-    """The same for (1, H, T, K), within each image of `packing`.
+    """Return the same for (1, H, T, K), within each image of `packing`.
 
     Images of one length are a batch; without dropout, on a GPU that has it, one kernel takes all lengths. A mask over
-    the whole sequence would compute every image with every other: `benchmarks/packing.py` measures both.
+    the sequence would compute every image with every other: `benchmarks/packing.py` measures both.
     """
     by_token = [x.transpose(1, 2) for x in (query, key, value)]
-    if not dropout and has_varlen(query):
+    if not dropout and can_use_varlen(query):
         from torch.nn.attention.varlen import varlen_attn
 
         starts, longest = packing.starts, packing.longest
         q, k, v = (x[0].contiguous() for x in by_token)
-        # It answers with a tuple only where that is asked for.
+        # It returns a tuple only on request.
         return cast(Tensor, varlen_attn(q, k, v, starts, starts, longest, longest))[None].transpose(1, 2)
     groups = zip(*([part.transpose(1, 2) for part in packing.split(x)] for x in by_token), strict=True)
     mixed = [attend(q, k, v, dropout).transpose(1, 2) for q, k, v in groups]
     return packing.join(mixed).transpose(1, 2)
 
 
-def has_varlen(query: Tensor) -> bool:
-    """Whether PyTorch's attention of different lengths runs on these: in half precision, on Ampere or newer."""
+def can_use_varlen(query: Tensor) -> bool:
+    """Return whether PyTorch's variable-length attention runs on these: in half precision, on Ampere or newer."""
     return (
         query.device.type == "cuda"
         and query.dtype in (torch.bfloat16, torch.float16)

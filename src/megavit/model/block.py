@@ -1,44 +1,18 @@
-"""One transformer layer: parallel (ViT-22B, the default), serial (the original ViT), or zetascale's."""
+"""One transformer layer: parallel (ViT-22B, the default), serial (the original ViT), or zetascale's.
 
-import torch
+Letters of the shapes: see `megavit.model`.
+"""
+
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from megavit.config.vit import ViTConfig
 from megavit.model.attention import Attention
+from megavit.model.layers import DropPath, make_layer_scale, make_norm
 from megavit.model.mlp import FeedForward
-from megavit.model.norm import make_norm
 from megavit.model.packing import Packing
 from megavit.model.pos_embed import Rotation
 from megavit.model.zeta import ZetaBlock
-
-
-class LayerScale(nn.Module):
-    """A learned factor a channel (arXiv 2103.17239)."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.factor = nn.Parameter(torch.empty(dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.factor
-
-
-class DropPath(nn.Module):
-    """In training, drops a sample's whole branch with a probability, and scales up the rest (arXiv 1603.09382)."""
-
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.probability = probability
-
-    def forward(self, branch: Tensor, packing: Packing | None = None) -> Tensor:
-        if not self.training or self.probability == 0:
-            return branch
-        keep = 1 - self.probability
-        samples = branch.shape[0] if packing is None else packing.images
-        kept = torch.rand(samples, 1, 1, device=branch.device) < keep
-        kept = kept if packing is None else packing.repeat(kept)
-        return branch * kept.to(branch.dtype) / keep
 
 
 class ParallelBlock(nn.Module):
@@ -48,9 +22,9 @@ class ParallelBlock(nn.Module):
         super().__init__()
         self.norm = make_norm(config.design, config.dim)
         self.attention = Attention(config)
-        self.attention_scale = _scale(config)
+        self.attention_scale = make_layer_scale(config)
         self.mlp = FeedForward(config)
-        self.mlp_scale = _scale(config)
+        self.mlp_scale = make_layer_scale(config)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, rotation: Rotation | None = None, packing: Packing | None = None) -> Tensor:
@@ -66,10 +40,10 @@ class SerialBlock(nn.Module):
         super().__init__()
         self.attention_norm = make_norm(config.design, config.dim)
         self.attention = Attention(config)
-        self.attention_scale = _scale(config)
+        self.attention_scale = make_layer_scale(config)
         self.mlp_norm = make_norm(config.design, config.dim)
         self.mlp = FeedForward(config)
-        self.mlp_scale = _scale(config)
+        self.mlp_scale = make_layer_scale(config)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, rotation: Rotation | None = None, packing: Packing | None = None) -> Tensor:
@@ -82,11 +56,11 @@ BLOCKS = {"parallel": ParallelBlock, "serial": SerialBlock, "zeta": ZetaBlock}
 
 
 class Transformer(nn.Module):
-    """`depth` layers, one after the other: (B, T, D) -> (B, T, D).
+    """A stack of `depth` layers: (B, T, D) -> (B, T, D).
 
     Attributes:
-        gradient_checkpointing: in training, keep only the layers' inputs, and compute each again on the way back
-            (arXiv 1604.06174).
+        gradient_checkpointing: in training, keep only the layers' inputs, and recompute each layer in the backward
+            pass (arXiv 1604.06174).
     """
 
     def __init__(self, config: ViTConfig) -> None:
@@ -104,7 +78,3 @@ class Transformer(nn.Module):
             else:
                 x = layer(x, rotation, packing)
         return x
-
-
-def _scale(config: ViTConfig) -> nn.Module:
-    return nn.Identity() if config.design.layer_scale is None else LayerScale(config.dim)

@@ -1,34 +1,34 @@
-"""Every initial value of a MegaVit, in one place."""
+"""Initial values of every parameter of a MegaVit."""
 
 import math
 
 from torch import nn
 
-from megavit.model.block import LayerScale
+from megavit.model.layers import LayerScale
+from megavit.model.patch_embed import PrefixTokens
 from megavit.model.pooling import AttentionPool
 from megavit.model.pos_embed import LearnedPositions
-from megavit.model.tokens import PrefixTokens
 
 SMALL = 0.02
 
 
 def initialize(model: nn.Module, *, depth: int, layer_scale: float = 1.0) -> None:
-    """Give every parameter of `model` its initial value, from torch's global random state.
+    """Set every parameter of `model` to its initial value, from torch's global random state.
 
-    Weights start at variance about 1 / fan-in (normal, cut at two deviations), so that tokens keep their size
-    at any width; each layer's two output projections are smaller by √(2 depth), so that the residual stream does
-    too at any depth (arXiv 1901.09321 argues why). Positions start at 1 / √dim: at a fixed 0.02 the tokens drown
-    them, and small models learn late. Other tokens and the classifier start small, biases at 0.
+    Weights start at variance about 1 / fan-in (normal, truncated at two deviations), so that tokens keep their scale
+    at any width; each layer's two output projections are smaller by √(2 depth), so that the residual stream does so
+    at any depth (arXiv 1901.09321). Positions start at 1 / √dim: at a fixed 0.02 the tokens dominate them, and small
+    models learn late. Other tokens and the classifier start small, biases at 0.
 
     Raises:
         TypeError: for a parameter that no rule covers, so that a new module cannot be forgotten.
     """
     for name, module in model.named_modules():
-        initialize_own(name, module, depth=depth, layer_scale=layer_scale)
+        initialize_module(name, module, depth=depth, layer_scale=layer_scale)
 
 
-def initialize_own(name: str, module: nn.Module, *, depth: int, layer_scale: float = 1.0) -> None:
-    """As `initialize`, the parameters of the part `name` of a model that are in no part of it."""
+def initialize_module(name: str, module: nn.Module, *, depth: int, layer_scale: float = 1.0) -> None:
+    """Set the parameters of one module of a model, without those of its submodules; see `initialize`."""
     own = dict(module.named_parameters(recurse=False))
     match module:
         case nn.Linear():

@@ -1,4 +1,4 @@
-"""The MLP of a transformer layer."""
+"""The MLP of a transformer layer. Letters of the shapes: see `megavit.model`."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig
-from megavit.model.norm import make_norm
+from megavit.model.layers import make_norm
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -19,10 +19,10 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class FeedForward(nn.Module):
-    """Linear, non-linearity, Linear on each token: (B, T, D) -> (B, T, D).
+    """Linear, activation, Linear on each token: (B, T, D) -> (B, T, D).
 
-    One of `ACTIVATIONS`, or SwiGLU (arXiv 2002.05202), whose `into` holds (gate | value) and is therefore twice as
-    wide.
+    The activation is one of `ACTIVATIONS`, or SwiGLU (arXiv 2002.05202), whose `into` holds (gate | value) and is
+    therefore twice as wide.
     """
 
     def __init__(self, config: ViTConfig) -> None:

@@ -1,20 +1,25 @@
-"""Image to patch tokens."""
+"""From an image to tokens: patches, the prefix tokens before them, and patch dropping.
+
+Letters of the shapes: see `megavit.model`.
+"""
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig, check_divides
-from megavit.model.norm import make_norm
+from megavit.model.layers import make_norm
+from megavit.model.pos_embed import Rotation
 
 
 class PatchEmbedding(nn.Module):
     """Cuts an image into patches and projects each: (B, C, height, width) -> (B, N, D), row by row.
 
-    The projection is a Linear over a patch flattened as (channel, row, column), the order of a
-    convolution's weight, so that a peer's `(D, C, p, p)` kernel fits after a reshape. With `patch_overlap`, a patch
-    also sees so many pixels of its neighbors on each side, and zeros beyond the image's edge.
+    The projection is a Linear over a patch flattened as (channel, row, column), the order of a convolution's weight,
+    so that another library's (D, C, height, width) kernel fits after a reshape. With `patch_overlap`, a patch extends
+    by that many pixels into its neighbors on each side, and by zeros beyond the image's edge.
     """
 
     def __init__(self, config: ViTConfig) -> None:
@@ -22,15 +27,15 @@ class PatchEmbedding(nn.Module):
         self.channels = config.channels
         self.patch_hw = config.patch_hw
         self.overlap = config.design.patch_overlap
-        seen_height, seen_width = (side + 2 * self.overlap for side in config.patch_hw)
-        pixels = config.channels * seen_height * seen_width
+        height, width = (side + 2 * self.overlap for side in config.patch_hw)
+        pixels = config.channels * height * width
         design = config.design
         self.pixel_norm = make_norm(design, pixels) if design.patch_norm else nn.Identity()
         self.projection = nn.Linear(pixels, config.dim)
         self.norm = make_norm(design, config.dim) if design.patch_norm else nn.Identity()
 
     def grid(self, img: Tensor) -> tuple[int, int]:
-        """(rows, columns) of patches of `img`.
+        """Return (rows, columns) of patches of `img`.
 
         Raises:
             ValueError: unless `img` is a float tensor (B, channels, height, width) whose sides divide by the patch's.
@@ -48,30 +53,30 @@ class PatchEmbedding(nn.Module):
         return height // self.patch_hw[0], width // self.patch_hw[1]
 
     def grids(self, images: Sequence[Tensor]) -> list[tuple[int, int]]:
-        """`grid` of each of some images (channels, height, width), of which there must be one or more.
+        """Return `grid` of each image (channels, height, width); there must be at least one.
 
         Raises:
-            ValueError: as `grid`, naming the image by its place, or where they are not alike in dtype and device.
+            ValueError: as `grid`, naming the image by its index, or unless all have one dtype and device.
         """
         if not images:
             raise ValueError("there must be at least one image")
-        found = []
-        for place, img in enumerate(images):
+        grids = []
+        for index, img in enumerate(images):
             try:
                 if img.ndim != 3:
                     raise ValueError(f"images must be (channels, height, width), got shape {tuple(img.shape)}")
-                found.append(self.grid(img[None]))
+                grids.append(self.grid(img[None]))
             except ValueError as error:
-                raise ValueError(f"image {place} of {len(images)}: {error}") from error
+                raise ValueError(f"image {index} of {len(images)}: {error}") from error
             if (img.dtype, img.device) != (images[0].dtype, images[0].device):
                 raise ValueError(
-                    f"image {place} of {len(images)} is {img.dtype} on {img.device}, "
-                    f"the first one {images[0].dtype} on {images[0].device}; they must be alike"
+                    f"image {index} of {len(images)} is {img.dtype} on {img.device}, "
+                    f"the first one {images[0].dtype} on {images[0].device}; all must have the same"
                 )
-        return found
+        return grids
 
     def pixels(self, img: Tensor) -> Tensor:
-        """What each patch sees of `img`, flattened: (B, N, C · height · width)."""
+        """Return the pixels of each patch, flattened: (B, N, C · height · width)."""
         patches = F.pad(img, (self.overlap,) * 4) if self.overlap else img
         for axis, side in zip((2, 3), self.patch_hw, strict=True):
             patches = patches.unfold(axis, side + 2 * self.overlap, side)
@@ -81,5 +86,54 @@ class PatchEmbedding(nn.Module):
         self.grid(img)
         pixels = self.pixels(img.to(self.projection.weight.dtype))
         tokens = self.norm(self.projection(self.pixel_norm(pixels)))
-        # Autocast answers in its own dtype; the residual stream that starts here keeps the weights'.
+        # Autocast returns its own dtype; the residual stream that starts here has the weights'.
         return tokens.to(self.projection.weight.dtype)
+
+
+class PrefixTokens(nn.Module):
+    """The class token, if the model pools by one, and the registers, put before the patches: (B, N, D) -> (B, T, D).
+
+    Their positions add nothing that the tokens could not learn; they exist because published weights have both.
+    """
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        design, dim = config.design, config.dim
+        placed = design.prefix_positions if design.positions.startswith("learned") else "none"
+        has_class, registers = config.pool == "cls", design.registers
+        self.class_token = nn.Parameter(torch.empty(dim)) if has_class else None
+        self.class_position = nn.Parameter(torch.empty(dim)) if has_class and placed != "none" else None
+        self.registers = nn.Parameter(torch.empty(registers, dim)) if registers else None
+        self.register_positions = nn.Parameter(torch.empty(registers, dim)) if registers and placed == "all" else None
+
+    def forward(self, patches: Tensor) -> Tensor:
+        prefix = []
+        if self.class_token is not None:
+            token = self.class_token if self.class_position is None else self.class_token + self.class_position
+            prefix.append(token[None])
+        if self.registers is not None:
+            registers = self.registers
+            prefix.append(registers if self.register_positions is None else registers + self.register_positions)
+        if not prefix:
+            return patches
+        tokens = torch.cat(prefix).to(patches.dtype).expand(patches.shape[0], -1, -1)
+        return torch.cat([tokens, patches], dim=1)
+
+
+class PatchDrop(nn.Module):
+    """Patch dropout: in training, keeps a random subset of each image's patches and rotations (arXiv 2212.00794)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, patches: Tensor, rotation: Rotation | None) -> tuple[Tensor, Rotation | None]:
+        if not self.training or self.rate == 0:
+            return patches, rotation
+        batch, count, dim = patches.shape
+        keep = max(1, round(count * (1 - self.rate)))
+        indices = torch.rand(batch, count, device=patches.device).topk(keep, dim=1).indices
+        patches = patches.gather(1, indices[:, :, None].expand(-1, -1, dim))
+        if rotation is not None:
+            rotation = Rotation(rotation.cos[indices][:, None], rotation.sin[indices][:, None])
+        return patches, rotation

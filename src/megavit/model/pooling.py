@@ -1,16 +1,19 @@
-"""From tokens to one vector an image: (prefix (B, R, D), patches (B, N, D)) -> (B, D)."""
+"""From tokens to one vector per image: (prefix (B, R, D), patches (B, N, D)) -> (B, D).
+
+Letters of the shapes: see `megavit.model`.
+"""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig
+from megavit.model.layers import make_norm
 from megavit.model.mlp import ACTIVATIONS
-from megavit.model.norm import make_norm
 
 
 class ClassTokenPool(nn.Module):
-    """The class token."""
+    """Pooling by the class token, the first prefix token."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -20,7 +23,7 @@ class ClassTokenPool(nn.Module):
 
 
 class MeanPool(nn.Module):
-    """The mean of the patch tokens alone."""
+    """The mean over the patch tokens."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -42,21 +45,20 @@ class AttentionPool(nn.Module):
         self.to_key_value = nn.Linear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim)
         self.norm = make_norm(config.design, dim)
-        self.activate = ACTIVATIONS.get(config.design.mlp, F.gelu)  # papers know no SwiGLU here
+        self.activate = ACTIVATIONS.get(config.design.mlp, F.gelu)  # no paper has SwiGLU here
         self.mlp_into = nn.Linear(dim, config.mlp_dim)
         self.mlp_out = nn.Linear(config.mlp_dim, dim)
 
-    def seen(self, prefix: Tensor, patches: Tensor) -> Tensor:
-        """The tokens that the query attends to, (B, N or T, D)."""
-        return torch.cat([prefix, patches], dim=1) if self.prefix else patches
+    def project(self, prefix: Tensor, patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the query (1, H, 1, K), and keys and values (B, H, N or T, K)."""
+        query = self.to_query(self.query).view(1, self.heads, 1, -1)
+        tokens = torch.cat([prefix, patches], dim=1) if self.prefix else patches
+        key, value = self.to_key_value(tokens).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return query, key, value
 
     def forward(self, prefix: Tensor, patches: Tensor) -> Tensor:
-        batch = patches.shape[0]
-        query = self.to_query(self.query).view(1, self.heads, 1, -1).expand(batch, -1, -1, -1)
-        key, value = (
-            self.to_key_value(self.seen(prefix, patches)).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        )
-        pooled = F.scaled_dot_product_attention(query, key, value)
+        query, key, value = self.project(prefix, patches)
+        pooled = F.scaled_dot_product_attention(query.expand(patches.shape[0], -1, -1, -1), key, value)
         pooled = self.out(pooled.flatten(1))
         return pooled + self.mlp_out(self.activate(self.mlp_into(self.norm(pooled))))
 

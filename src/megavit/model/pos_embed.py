@@ -1,6 +1,7 @@
-"""Where a patch is: a learned table or sines added to its token, or a rotation of its queries and keys.
+"""Positions of patches: a learned table or sines added to tokens, or rotary, applied to queries and keys.
 
-Each class maps (patch tokens, grid) to (patch tokens, rotation or None), for any grid.
+Each class maps (patch tokens, grid) to (patch tokens, rotation or None), for any grid. Letters of the shapes: see
+`megavit.model`.
 """
 
 import math
@@ -16,14 +17,14 @@ Grid = tuple[int, int]
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines, (N, K) or, where each image keeps its own patches, (B, 1, N, K); float32."""
+    """Cosines and sines of rotary positions, (N, K) or, where images keep different patches, (B, 1, N, K); float32."""
 
     cos: Tensor
     sin: Tensor
 
 
 class LearnedPositions(nn.Module):
-    """A learned vector a patch, resampled for images of another size.
+    """A learned vector per patch, resampled for images of another size.
 
     The table is (N, D), without a batch axis, so that sharding its first axis splits it evenly.
     """
@@ -34,11 +35,11 @@ class LearnedPositions(nn.Module):
         self.table = nn.Parameter(torch.empty(config.num_patches, config.dim))
 
     def at(self, grid: Grid) -> Tensor:
-        """The vectors of `grid`, (N, D): the table itself, or its antialiased bicubic resampling."""
+        """Return the vectors of `grid`, (N, D): the table itself, or its antialiased bicubic resampling."""
         if grid == self.grid:
             return self.table
         # Two matrix products, because F.interpolate itself is wrong on a CPU for one column (PyTorch 2.15), and
-        # its gradient does not compile for sizes that are symbols. In float64, which autocast leaves alone.
+        # its gradient does not compile for symbolic sizes. In float64, which autocast does not touch.
         by_row, by_column = (_resampling(old, new, self.table) for old, new in zip(self.grid, grid, strict=True))
         table = self.table.double().unflatten(0, self.grid)
         return torch.einsum("yr,xc,rcd->yxd", by_row, by_column, table).flatten(0, 1).to(self.table.dtype)
@@ -48,7 +49,7 @@ class LearnedPositions(nn.Module):
 
 
 def _resampling(old: int, new: int, like: Tensor) -> Tensor:
-    """Weights (new, old), float64, of antialiased bicubic resampling along one axis."""
+    """Return weights (new, old), float64, of antialiased bicubic resampling along one axis."""
     unit = torch.eye(old, dtype=torch.float64, device=like.device)[None, None]
     return F.interpolate(unit, size=(old, new), mode="bicubic", antialias=True, align_corners=False)[0, 0].T
 
@@ -61,7 +62,7 @@ class SincosPositions(nn.Module):
         self.dim = config.dim
 
     def at(self, grid: Grid, device: torch.device) -> Tensor:
-        """(N, D), float32."""
+        """Return the vectors of `grid`, (N, D), float32."""
         rows, columns = grid
         frequency = 10_000 ** -torch.linspace(0, 1, self.dim // 4, device=device)
         x = torch.arange(columns, device=device).outer(frequency)
@@ -75,9 +76,9 @@ class SincosPositions(nn.Module):
 
 
 class RotaryPositions(nn.Module):
-    """Rotary positions of two axes (arXiv 2104.09864), in the form of DINOv3 (arXiv 2508.10104, section 3.2).
+    """Axial 2-D rotary positions (arXiv 2104.09864), in the form of DINOv3 (arXiv 2508.10104, section 3.2).
 
-    Coordinates run from -1 to 1 over the image, whatever its size, so that another resolution keeps their meaning.
+    Coordinates run from -1 to 1 over the image, whatever its size, so that they mean the same at another resolution.
     """
 
     base = 100.0
@@ -87,7 +88,7 @@ class RotaryPositions(nn.Module):
         self.dim_head = config.dim_head
 
     def at(self, grid: Grid, device: torch.device) -> Rotation:
-        """Angles of `grid` as a Rotation of (N, K)."""
+        """Return the rotation of `grid`, of (N, K)."""
         rows, columns = grid
         quarter = self.dim_head // 4
         periods = self.base ** (torch.arange(quarter, device=device, dtype=torch.float32) / quarter)
@@ -102,7 +103,7 @@ class RotaryPositions(nn.Module):
 
 
 class GridRotaryPositions(nn.Module):
-    """Rotary positions of two axes whose coordinates count the patches of a grid, whatever the image's.
+    """Axial 2-D rotary positions whose coordinates count the patches of a reference grid, whatever the image's.
 
     EVA-02's (arXiv 2303.11331, section 2.2) run from 0 over 16 × 16 patches, the grid of its pre-training. The
     `native` ones of a Perception Encoder (arXiv 2504.13181) run from 1 over the model's own grid, with columns before
@@ -119,7 +120,7 @@ class GridRotaryPositions(nn.Module):
         self.columns_first = native
 
     def at(self, grid: Grid, device: torch.device) -> Rotation:
-        """Angles of `grid` as a Rotation of (N, K)."""
+        """Return the rotation of `grid`, of (N, K)."""
         quarter = self.dim_head // 4
         frequencies = self.base ** -(torch.arange(quarter, device=device, dtype=torch.float32) / quarter)
         y, x = (
@@ -137,7 +138,7 @@ class GridRotaryPositions(nn.Module):
 
 
 class LearnedRotaryPositions(nn.Module):
-    """A learned vector a patch, and rotary positions that count patches."""
+    """A learned vector per patch, and rotary positions that count patches."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -145,7 +146,7 @@ class LearnedRotaryPositions(nn.Module):
         self.rotary = GridRotaryPositions(config, native=config.design.positions == "learned_rope_native")
 
     def at(self, grid: Grid, device: torch.device) -> Rotation:
-        """Angles of `grid` as a Rotation of (N, K)."""
+        """Return the rotation of `grid`, of (N, K)."""
         return self.rotary.at(grid, device)
 
     def forward(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Rotation | None]:
@@ -153,11 +154,11 @@ class LearnedRotaryPositions(nn.Module):
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn the patches among `x` (B, H, T, K), the last N of T; prefix tokens have no place and stay."""
+    """Rotate the patches among `x` (B, H, T, K), the last N of T; prefix tokens have no position and stay."""
     prefix, patches = x.tensor_split([x.shape[2] - rotation.cos.shape[-2]], dim=2)
     first, second = patches.chunk(2, dim=-1)
-    turned = patches * rotation.cos + torch.cat([-second, first], dim=-1) * rotation.sin
-    return torch.cat([prefix, turned.to(prefix.dtype)], dim=2)
+    rotated = patches * rotation.cos + torch.cat([-second, first], dim=-1) * rotation.sin
+    return torch.cat([prefix, rotated.to(prefix.dtype)], dim=2)
 
 
 POSITIONS = {

@@ -18,16 +18,15 @@ from torch import Tensor, nn
 from megavit.config.vit import Design, FinalNorm, Pool, Size, ViTConfig
 from megavit.model.block import Transformer
 from megavit.model.init import initialize
-from megavit.model.norm import make_norm
-from megavit.model.packing import by_size, pack
-from megavit.model.patch_embed import PatchEmbedding
+from megavit.model.layers import make_norm
+from megavit.model.packing import pack, stack_by_grid
+from megavit.model.patch_embed import PatchDrop, PatchEmbedding, PrefixTokens
 from megavit.model.pooling import POOLS
 from megavit.model.pos_embed import POSITIONS, Rotation
-from megavit.model.tokens import PatchDrop, PrefixTokens
 
 
 class Features(NamedTuple):
-    """What a MegaVit sees in a batch of images.
+    """Features of a batch of images.
 
     The tokens are normalized, unless the design normalizes the pooled vector instead.
 
@@ -45,7 +44,7 @@ class Features(NamedTuple):
 
 
 class PackedFeatures(NamedTuple):
-    """What a MegaVit sees in images of different sizes, after its last norm.
+    """Features of images of different sizes, after the last norm.
 
     Attributes:
         pooled: (B, D), what the head classifies.
@@ -61,11 +60,11 @@ class PackedFeatures(NamedTuple):
 
 
 class MegaVit(nn.Module):
-    """A Vision Transformer for images (B, channels, height, width) of floats, answering logits (B, num_classes).
+    """A Vision Transformer: images (B, channels, height, width), floating point, -> logits (B, num_classes).
 
-    An image of another size than `image_size` is welcome if its sides divide by `patch_size`: learned
-    positions are resampled, others computed. Images of different sizes come as a list of (channels, height, width).
-    With `num_classes=0` the answer is the pooled features (B, dim).
+    Images of another size than `image_size` are accepted if their sides divide by `patch_size`: learned positions are
+    resampled, others computed. Images of different sizes are passed as a list of (channels, height, width). With
+    `num_classes=0` the output is the pooled features (B, dim).
 
     The arguments are those of `megavit.ViTConfig`, which explains them; `design` says which parts.
 
@@ -116,11 +115,12 @@ class MegaVit(nn.Module):
         self.norm = make_norm(design, dim)
         self.pool = POOLS[pool](config)
         self.mlp_head = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
-        if not self.norm.weight.is_meta:  # nothing to set there, and PyTorch would import its compiler for it: 1 s
+        if not self.norm.weight.is_meta:  # nothing to set there, and PyTorch would import its compiler: 1 s
             self.initialize()
 
     @classmethod
     def from_config(cls, config: ViTConfig) -> Self:
+        """Return a model of this config, with fresh weights."""
         return cls(**{field.name: getattr(config, field.name) for field in fields(config)})
 
     def initialize(self) -> None:
@@ -132,7 +132,7 @@ class MegaVit(nn.Module):
         return self.mlp_head(features.pooled)
 
     def features(self, img: Tensor) -> Features:
-        """Everything up to the head: tokens and their pooled vector."""
+        """Return everything up to the head: tokens and their pooled vector."""
         grid = self.patch_embedding.grid(img)
         x, rotation = self.embed(img, grid)
         x = self.final_norm(self.transformer(x, rotation), "tokens")
@@ -140,31 +140,31 @@ class MegaVit(nn.Module):
         return Features(self.final_norm(self.pool(prefix, patches), "pooled"), prefix, patches, grid)
 
     def features_packed(self, images: Sequence[Tensor]) -> PackedFeatures:
-        """`features` of images (channels, height, width) of any sizes that the patches tile, in one sequence.
+        """Return `features` of images (channels, height, width) of any sizes that the patches tile, in one sequence.
 
-        Each is what it would be alone, up to rounding.
+        Each image's features are those that it has alone, up to rounding.
 
         Raises:
-            ValueError: as `features`, naming the image by its place.
+            ValueError: as `features`, naming the image by its index.
         """
         grids = self.patch_embedding.grids(images)
-        order, stacks = by_size(images, grids)
+        order, stacks = stack_by_grid(images, grids)
         x, rotation, packing = pack([self.embed(stack, self.patch_embedding.grid(stack)) for stack in stacks])
         x = self.final_norm(self.transformer(x, rotation, packing), "tokens")
-        divided = [group.tensor_split([self.config.num_prefix_tokens], dim=1) for group in packing.split(x)]
-        place = sorted(range(len(order)), key=order.__getitem__)
-        pooled = torch.cat([self.pool(prefix, patches) for prefix, patches in divided])[place]
-        prefix = torch.cat([prefix for prefix, _ in divided])[place]
-        patches = [image for _, patches in divided for image in patches]
+        groups = [group.tensor_split([self.config.num_prefix_tokens], dim=1) for group in packing.split(x)]
+        inverse = sorted(range(len(order)), key=order.__getitem__)
+        pooled = torch.cat([self.pool(prefix, patches) for prefix, patches in groups])[inverse]
+        prefix = torch.cat([prefix for prefix, _ in groups])[inverse]
+        patches = [image for _, patches in groups for image in patches]
         pooled = self.final_norm(pooled, "pooled")
-        return PackedFeatures(pooled, prefix, tuple(patches[i] for i in place), tuple(grids))
+        return PackedFeatures(pooled, prefix, tuple(patches[i] for i in inverse), tuple(grids))
 
     def embed(self, img: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Rotation | None]:
-        """Images of one `grid` as tokens (B, T, D) with their positions, and the rotations that are in attention."""
+        """Return the tokens (B, T, D) of images of one `grid`, with positions, and the rotation for attention."""
         x, rotation = self.positions(self.patch_embedding(img), grid)
         x, rotation = self.patch_drop(x, rotation)
         return self.pre_norm(self.dropout(self.prefix_tokens(x))), rotation
 
     def final_norm(self, x: Tensor, of: FinalNorm) -> Tensor:
-        """The norm where the design has it: of the tokens, or of the pooled vector."""
+        """Return `x` normalized if the design's final norm is of these: of the "tokens", or of the "pooled" vector."""
         return self.norm(x) if self.config.design.final_norm == of else x

@@ -1,16 +1,17 @@
-"""The layer of zetascale's MegaVit, kept for weights that were trained with it, and for nothing else.
+"""The layer of zetascale's MegaVit, only for weights that were trained with it.
 
 It differs from ViT-22B, and from our other blocks, in ways that cost stability: a norm replaces the residual stream,
-both branches normalize once more, and of the attention keys and values are normalized, not queries and keys. There,
-all layers and the end of the model share that one norm; here each has a copy, so that layers stay independent.
+both branches normalize again, and attention normalizes keys and values, not queries and keys. In zetascale all layers
+and the end of the model share that one norm; here each has a copy, so that layers stay independent. Letters of the
+shapes: see `megavit.model`.
 """
 
 from torch import Tensor, nn
 
 from megavit.config.vit import ViTConfig
 from megavit.model.attention import attend, attend_packed
+from megavit.model.layers import make_norm
 from megavit.model.mlp import FeedForward
-from megavit.model.norm import make_norm
 from megavit.model.packing import Packing
 from megavit.model.pos_embed import Rotation
 
@@ -39,9 +40,9 @@ class ZetaAttention(nn.Module):
         return self.out_dropout(self.out(mixed.transpose(1, 2).flatten(2)))
 
     def project(self, x: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values as they meet, (B, H, T, K) each; the layer knows of no rotation."""
+        """Return queries, keys and values as attention uses them, (B, H, T, K) each; `rotation` is ignored."""
         query, key, value = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        # Norms answer in float32 under autocast; attention is to run in the projection's dtype.
+        # Under autocast norms return float32; attention runs in the projection's dtype.
         return query, self.key_norm(key).to(query.dtype), self.value_norm(value).to(query.dtype)
 
 

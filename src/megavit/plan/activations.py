@@ -15,7 +15,7 @@ HIDDEN = {"gelu": 2, "gelu_tanh": 2, "relu2": 2, "quick_gelu": 3, "swiglu": 4}
 # Of an attention's row, the softmax's sum, float32.
 SOFTMAX_ROW = 4
 # Tokens; that of `megavit.model.attention`, which imports PyTorch.
-EXPLICIT_UP_TO_TOKENS = 256
+MAX_EAGER_TOKENS = 256
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def kept(config: ViTConfig, numerics: Numerics, tensor: int = 1) -> Kept:
         # Normed queries and keys, and the answer in both orders of its axes; each row's mean and deviation.
         attention += 3 * inner * product + 2 * heads * _row(FLOAT32 if numerics.casts_heads else product)
         attention += 2 * inner * FLOAT32 if numerics.casts_heads else 0
-    explicit = numerics.processor and product == BFLOAT16 and tokens <= EXPLICIT_UP_TO_TOKENS
+    explicit = numerics.processor and product == BFLOAT16 and tokens <= MAX_EAGER_TOKENS
     weights = heads * tokens * product if explicit else SOFTMAX_ROW * heads
     scales = 0 if design.layer_scale is None else 2 * dim * product
     mlp = HIDDEN[design.mlp] * hidden * product

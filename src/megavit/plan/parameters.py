@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil
+from math import ceil, prod
 
 from megavit.config.vit import ViTConfig
-from megavit.model.shapes import Shape, Shapes, block_shapes, elements, parameter_shapes
+from megavit.model.statistics import Shape, Shapes, block_shapes, parameter_shapes
 
 # Beyond this, a plan names the parameter.
 PADS_TOO_MUCH = 1.1
@@ -75,7 +75,7 @@ class Weights:
 def weights_of(config: ViTConfig, shard: int, tensor: int) -> Weights:
     block = block_shapes(config)
     rest = {name: s for name, s in parameter_shapes(config).items() if not name.startswith("transformer.layers.")}
-    after = sum(elements(s) for name, s in rest.items() if name.startswith(("norm.", "pool.", "mlp_head.")))
+    after = sum(prod(s) for name, s in rest.items() if name.startswith(("norm.", "pool.", "mlp_head.")))
     return Weights(_unit(block, shard, tensor), _unit(rest, shard, 1), config.depth, after)
 
 
@@ -106,15 +106,15 @@ def _unit(shapes: Shapes, shard: int, tensor: int) -> Unit:
     whole = part = linear = matrices = largest = 0
     for name, shape in shapes.items():
         mine = divided(name, shape, tensor)
-        row = elements(mine[1:])
+        row = prod(mine[1:])
         held = _rows(mine, shard) * row
-        whole += elements(mine)
+        whole += prod(mine)
         part += held
         if _is_linear(name):
-            linear += elements(mine)
+            linear += prod(mine)
         if name.startswith(("attention.", "mlp.")) and len(shape) == 2:
             matrices += held
-            largest = max(largest, elements(shape))
+            largest = max(largest, prod(shape))
     return Unit(whole, part * shard, part, linear, matrices, largest)
 
 

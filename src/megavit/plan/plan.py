@@ -6,8 +6,7 @@ from typing import Any
 from megavit.config.checks import check_whole
 from megavit.config.vit import ViTConfig
 from megavit.errors import ConfigError
-from megavit.model.flops import training_flops
-from megavit.model.shapes import parameter_count
+from megavit.model.statistics import parameter_count, training_flops
 from megavit.plan.communication import Exchange, exchanges
 from megavit.plan.hardware import GIB, Gpu
 from megavit.plan.memory import Memory, fullest
@@ -151,7 +150,7 @@ def remedy(plan: Plan) -> str | None:
         wanted = plan.gpus * factor
         batch = max(training.batch, wanted)
         if batch % wanted == 0 and make_plan(plan.config, replace(training, batch=batch), plan.gpu, wanted).fitting:
-            return f"{wanted:,} such GPUs fit" + (f" with --batch {batch}" if batch != training.batch else "")
+            return f"{wanted:,} such GPUs fit" + (f" with --batch-size {batch}" if batch != training.batch else "")
     return None
 
 

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from megavit.config.vit import ViTConfig
-from megavit.model.flops import forward_flops, training_flops
-from megavit.model.shapes import block_shapes
+from megavit.model.statistics import block_shapes, forward_flops, training_flops
 from megavit.plan.activations import FLOAT32
 from megavit.plan.communication import Axis, When, exchanges
 from megavit.plan.hardware import Gpu, seconds_of

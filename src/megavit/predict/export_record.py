@@ -103,7 +103,7 @@ def reference_inputs(pixels: Sequence[np.ndarray], height: int, width: int) -> n
 def _check_shapes(folder: Path, info: ExportInfo, found: Mapping[str, np.ndarray], count: int) -> None:
     if EMBEDDING not in found:
         raise BundleError(f"the model in {folder} has no output {EMBEDDING!r}: it is not one that megavit exported")
-    name, expected = (SCORE, (count,)) if info.target == "score" else (PROBABILITIES, (count, len(info.labels)))
+    name, expected = (SCORE, (count,)) if info.target == "regression" else (PROBABILITIES, (count, len(info.labels)))
     came = found[name].shape if name in found else (count, 0)
     if came != expected:
         raise BundleError(

@@ -48,7 +48,7 @@ class Predictor:
     """Answers for images; safe to use from several threads.
 
     Attributes:
-        target: "classes" (one for each image), "labels" (any number of them), or "score" (a number).
+        target: "classification" (one for each image), "multilabel" (any number of them), or "regression" (a number).
         labels: the classes or labels, in the order of the logits; none for a score.
         folder: of the bundle.
         info: everything the bundle says about itself.
@@ -173,8 +173,8 @@ class Predictor:
     def outputs(self, batches: Iterable[Images]) -> Iterator[Tensor]:
         """Answers as numbers, for uint8 batches as `prepare` makes their pictures.
 
-        For "classes" (B, classes) probabilities, rows summing to 1; for "labels" (B, labels) probabilities, each
-        label by itself; for "score" (B,) scores.
+        For "classification" (B, classes) probabilities, rows summing to 1; for "multilabel" (B, labels) probabilities,
+        each label by itself; for "regression" (B,) scores.
         """
         for batch in batches:
             yield self.trusted.answers(self.see(batch).logits)

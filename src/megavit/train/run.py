@@ -266,7 +266,7 @@ def go_on(
     """As `resume`, of processes that have joined."""
     plan = read_plan(out)
     recipe = relaid(plan.recipe, overrides, dist)
-    if recipe.parallel.procs == (plan.recipe.parallel.procs or 1):
+    if recipe.parallel.nproc == (plan.recipe.parallel.nproc or 1):
         torch.set_num_threads(plan.threads)
     device = dist.pick_device(recipe.run.device)
     with dist.main_process_only(only_process(out)):

@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_written_and_images_that_are_not_there_are_told(
 
 def test_a_score_has_its_line_too(place, capsys) -> None:
     make_bundle(
-        place / "score", make_model(1), labels=(), metrics={}, target=Target(kind="score", mean=1000.0, std=0.001)
+        place / "score", make_model(1), labels=(), metrics={}, target=Target(kind="regression", mean=1000.0, std=0.001)
     )
     assert run(["explain", "score", "photos/a/one.png", "--out", "why"]) == 0
     assert capsys.readouterr().out.startswith("photos/a/one.png  1000  ")

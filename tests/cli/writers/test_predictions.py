@@ -58,7 +58,7 @@ def test_labels_and_scores_have_columns_of_their_own(tmp_path):
     top = (("cat", 0.75), ("dog", 0.5))
     labels = Answer("a.png", Prediction(top=top, given=top), None)
     none = Answer("b.png", Prediction(top=top, given=()), None)
-    with AnswerWriter(tmp_path / "labels.csv", as_json=False, top=3, target="labels") as writer:
+    with AnswerWriter(tmp_path / "labels.csv", as_json=False, top=3, target="multilabel") as writer:
         for answer in (labels, none, BAD):
             writer.write(answer)
     rows = list(csv.DictReader((tmp_path / "labels.csv").read_text().splitlines()))
@@ -66,7 +66,7 @@ def test_labels_and_scores_have_columns_of_their_own(tmp_path):
     assert rows[1]["label_2"] == "dog" and rows[1]["probability_2"] == "0.500000" and rows[1]["label_3"] == ""
     assert [row["error"] for row in rows] == ["", "", "an empty file"]
 
-    with AnswerWriter(tmp_path / "score.csv", as_json=False, top=3, target="score") as writer:
+    with AnswerWriter(tmp_path / "score.csv", as_json=False, top=3, target="regression") as writer:
         writer.write(Answer("a.png", Prediction(value=0.1), None))
         writer.write(BAD)
     assert (
@@ -76,10 +76,10 @@ def test_labels_and_scores_have_columns_of_their_own(tmp_path):
 
 def test_on_the_terminal_labels_and_scores_are_one_line(capsys):
     top = (("cat", 0.75), ("dog", 0.25))
-    with AnswerWriter(None, as_json=False, top=2, target="labels") as writer:
+    with AnswerWriter(None, as_json=False, top=2, target="multilabel") as writer:
         writer.write(Answer("a.png", Prediction(top=top, given=top[:1]), None))
         writer.write(Answer("b.png", Prediction(top=top, given=()), None))
-    with AnswerWriter(None, as_json=False, top=2, target="score") as writer:
+    with AnswerWriter(None, as_json=False, top=2, target="regression") as writer:
         writer.write(Answer("c.png", Prediction(value=1234.56), None))
     assert capsys.readouterr().out == "a.png  cat 75.0%\nb.png  no label\nc.png  1235\n"
 

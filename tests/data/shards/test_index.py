@@ -27,12 +27,12 @@ whole = st.integers(1, 1000)
 @st.composite
 def indices(draw: st.DrawFn) -> ShardIndex:
     kind: TargetKind = draw(st.sampled_from(get_args(TargetKind)))
-    classes = tuple(draw(st.lists(names, min_size=1, max_size=4, unique=True))) if kind != "score" else ()
+    classes = tuple(draw(st.lists(names, min_size=1, max_size=4, unique=True))) if kind != "regression" else ()
     one = st.integers(0, max(0, len(classes) - 1))
     targets = {
-        "classes": one,
-        "labels": st.frozensets(one).map(lambda labels: tuple(sorted(labels))),
-        "score": st.floats(allow_nan=False, allow_infinity=False),
+        "classification": one,
+        "multilabel": st.frozensets(one).map(lambda labels: tuple(sorted(labels))),
+        "regression": st.floats(allow_nan=False, allow_infinity=False),
     }
     unique = iter(draw(st.lists(names, min_size=12, max_size=12, unique=True)))
 
@@ -63,7 +63,9 @@ def test_an_index_is_read_as_it_was_written(index):
 
 
 INDEX = ShardIndex(
-    "classes", ("a", "b"), (Shard("x.tar", 5000, "a" * 64, "train", (Member("m", 1, 512, 10, "0" * 16, 2, 3, 1),)),)
+    "classification",
+    ("a", "b"),
+    (Shard("x.tar", 5000, "a" * 64, "train", (Member("m", 1, 512, 10, "0" * 16, 2, 3, 1),)),),
 )
 
 
@@ -120,7 +122,7 @@ def test_what_cannot_be_is_refused_even_where_the_fingerprint_fits(path, value, 
 def test_a_score_beyond_all_numbers_is_refused():
     shard = replace(INDEX.shards[0], members=(replace(INDEX.shards[0].members[0], target=10**400),))
     with pytest.raises(DataError, match="too large"):
-        parse_index(replace(INDEX, target="score", classes=(), shards=(shard,)).to_json(), "here")
+        parse_index(replace(INDEX, target="regression", classes=(), shards=(shard,)).to_json(), "here")
 
 
 def test_by_shard_come_its_images_and_what_is_damaged():

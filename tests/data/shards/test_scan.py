@@ -85,7 +85,7 @@ def test_labels_and_scores_come_from_json(tmp_path):
     found = [
         read_data(write(tmp_path / name, a=files), ALL) for name, files in (("l", labels), ("s", scores), ("n", named))
     ]
-    assert [images.target for images in found] == ["labels", "score", "classes"]
+    assert [images.target for images in found] == ["multilabel", "regression", "classification"]
     assert [sample.target for sample in found[0].samples] == [(), (0, 1)] * 3
     assert [sample.target for sample in found[1].samples] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
     assert (found[2].classes, [sample.target for sample in found[2].samples]) == (("cat", "dog"), [1, 0] * 3)

@@ -102,14 +102,14 @@ def test_a_missing_table_is_said(tmp_path):
 def test_labels_are_parted_sorted_and_each_counted_once(tmp_path, delimiter, written):
     listing = list_table(table(tmp_path, f"path{delimiter}labels\n1{delimiter}{written}\n2{delimiter}\n"))
     assert listing.candidates == (Candidate("1", ("a", "b"), None), Candidate("2", (), None))
-    assert (listing.target, listing.classes) == ("labels", ("a", "b"))
+    assert (listing.target, listing.classes) == ("multilabel", ("a", "b"))
 
 
 def test_scores_are_numbers(tmp_path):
     listing = list_table(table(tmp_path, "score,path\n-1.5e1, 1\n3,2\n"))
     assert listing.candidates == (Candidate("1", -15.0, None), Candidate("2", 3.0, None))
     assert all(isinstance(found.target, float) for found in listing.candidates)
-    assert (listing.target, listing.classes) == ("score", ())
+    assert (listing.target, listing.classes) == ("regression", ())
 
 
 @pytest.mark.parametrize("written", ["", "high", "nan", "inf", "3,5", "1_000"])

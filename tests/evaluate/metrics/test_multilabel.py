@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, log_loss
 
 from megavit.errors import BundleError, DataError
-from megavit.evaluate.metrics.multilabel import FEW, LabelsMetrics, best_thresholds, measure_labels
+from megavit.evaluate.metrics.multilabel import FEW, MultilabelMetrics, best_thresholds, compute_multilabel_metrics
 
 NAMES = ("ant", "bee", "cow")
 HALF = [0.5, 0.5, 0.5]
@@ -29,7 +29,7 @@ def test_the_figures_are_those_of_scikit_learn(seed):
     shares, present = answers(80, seed)
     shares = (shares * 20).round() / 20  # with ties
     shares = shares.clamp(0.01, 0.99)
-    found = measure_labels(shares, present, NAMES, HALF)
+    found = compute_multilabel_metrics(shares, present, NAMES, HALF)
     precisions = [average_precision_score(present[:, k], shares[:, k]) for k in range(3)]
     assert [one.average_precision and one.average_precision.value for one in found.per_label] == pytest.approx(
         precisions
@@ -46,7 +46,9 @@ def test_the_figures_are_those_of_scikit_learn(seed):
 
 
 def test_intervals_hold_their_value_and_shrink_with_more_images():
-    few, many = (measure_labels(*answers(images), NAMES, HALF).mean_average_precision for images in (40, 1000))
+    few, many = (
+        compute_multilabel_metrics(*answers(images), NAMES, HALF).mean_average_precision for images in (40, 1000)
+    )
     assert few and many
     assert few.low < few.value < few.high and many.low < many.value < many.high
     assert many.high - many.low < 0.5 * (few.high - few.low)
@@ -55,31 +57,31 @@ def test_intervals_hold_their_value_and_shrink_with_more_images():
 def test_a_label_that_no_image_has_is_left_out_and_a_dash():
     shares, present = answers(40)
     present[:, 1] = False
-    found = measure_labels(shares, present, NAMES, [0.5, 1.0, 0.5])
+    found = compute_multilabel_metrics(shares, present, NAMES, [0.5, 1.0, 0.5])
     bee = found.per_label[1]
     assert (bee.images, bee.average_precision, bee.precision, bee.recall, bee.f1) == (0, None, None, None, None)
     assert found.mean_average_precision is not None
-    nothing = measure_labels(shares, torch.zeros_like(present), NAMES, [1.0, 1.0, 1.0])
+    nothing = compute_multilabel_metrics(shares, torch.zeros_like(present), NAMES, [1.0, 1.0, 1.0])
     assert nothing.mean_average_precision is None and nothing.macro_f1 is None and nothing.exact.value == 1
 
 
 def test_metrics_survive_json_and_damage_is_named():
-    found = measure_labels(*answers(30), NAMES, HALF)
+    found = compute_multilabel_metrics(*answers(30), NAMES, HALF)
     stored = json.loads(json.dumps(found.to_dict()))
-    assert LabelsMetrics.from_dict(stored) == found
+    assert MultilabelMetrics.from_dict(stored) == found
     with pytest.raises(BundleError, match=r"micro_f1\.low"):
-        LabelsMetrics.from_dict({**stored, "micro_f1": {"value": 1, "high": 1}})
+        MultilabelMetrics.from_dict({**stored, "micro_f1": {"value": 1, "high": 1}})
 
 
 def test_what_cannot_be_measured_is_refused():
     shares, present = answers(4)
     with pytest.raises(DataError, match="at least one image"):
-        measure_labels(shares[:0], present[:0], NAMES, HALF)
+        compute_multilabel_metrics(shares[:0], present[:0], NAMES, HALF)
     for wrong in (shares * 2, shares * torch.nan):
         with pytest.raises(ValueError, match="not logits"):
-            measure_labels(wrong, present, NAMES, HALF)
+            compute_multilabel_metrics(wrong, present, NAMES, HALF)
     with pytest.raises(ValueError, match="same shape"):
-        measure_labels(shares, present[:, :2], NAMES, HALF)
+        compute_multilabel_metrics(shares, present[:, :2], NAMES, HALF)
 
 
 columns = st.lists(

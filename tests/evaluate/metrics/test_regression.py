@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from megavit.errors import BundleError, DataError
-from megavit.evaluate.metrics.regression import ScoreMetrics, _correlation, _Ranks, measure_scores
+from megavit.evaluate.metrics.regression import RegressionMetrics, _correlation, _Ranks, compute_regression_metrics
 
 
 def answers(images: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -23,7 +23,7 @@ def answers(images: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_figures_are_those_of_the_libraries(seed):
     said, truth = answers(60, seed)
-    found = measure_scores(said, truth, mean=1.0, median=2.0)
+    found = compute_regression_metrics(said, truth, mean=1.0, median=2.0)
     assert found.r2 and found.spearman
     assert found.mae.value == pytest.approx(mean_absolute_error(truth, said), rel=1e-5)
     assert found.rmse.value == pytest.approx(root_mean_squared_error(truth, said), rel=1e-5)
@@ -38,11 +38,11 @@ def test_the_figures_are_those_of_the_libraries(seed):
 
 def test_where_the_training_images_are_not_known_these_images_are_the_baseline():
     said, truth = answers(60)
-    found = measure_scores(said, truth)
+    found = compute_regression_metrics(said, truth)
     assert not found.of_training
     assert found.median == pytest.approx(np.median(truth))
     assert found.baseline_rmse == pytest.approx(truth.double().std(correction=0).item(), rel=1e-5)
-    assert ScoreMetrics.from_dict(found.to_dict()) == found
+    assert RegressionMetrics.from_dict(found.to_dict()) == found
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 3)), min_size=2, max_size=30))
@@ -58,34 +58,34 @@ def test_ranks_of_a_resample_are_those_of_the_images_drawn(rows):
 
 def test_large_numbers_do_not_spoil_the_share_explained():
     said, truth = answers(60)
-    near = measure_scores(said, truth, mean=0, median=0)
-    far = measure_scores(said.double() + 1e7, truth.double() + 1e7, mean=0, median=0)
+    near = compute_regression_metrics(said, truth, mean=0, median=0)
+    far = compute_regression_metrics(said.double() + 1e7, truth.double() + 1e7, mean=0, median=0)
     assert near.r2 and far.r2 and far.r2.value == pytest.approx(near.r2.value, rel=1e-6)
 
 
 def test_of_equal_scores_or_answers_there_is_no_share_and_no_order():
     said, truth = answers(20)
-    equal = measure_scores(said, torch.full((20,), 3.0), mean=3.0, median=3.0)
+    equal = compute_regression_metrics(said, torch.full((20,), 3.0), mean=3.0, median=3.0)
     assert equal.r2 is None and equal.spearman is None and equal.baseline_mae == 0
-    constant = measure_scores(torch.full((20,), 3.0), truth, mean=0.0, median=0.0)
+    constant = compute_regression_metrics(torch.full((20,), 3.0), truth, mean=0.0, median=0.0)
     assert constant.spearman is None and constant.r2 and constant.r2.value <= 0
-    single = measure_scores(said[:1], truth[:1], mean=0.0, median=0.0)
+    single = compute_regression_metrics(said[:1], truth[:1], mean=0.0, median=0.0)
     assert single.r2 is None and single.mae.low == single.mae.value == single.mae.high
 
 
 def test_metrics_survive_json_and_damage_is_named():
-    found = measure_scores(*answers(30), mean=0.5, median=0.25)
+    found = compute_regression_metrics(*answers(30), mean=0.5, median=0.25)
     stored = json.loads(json.dumps(found.to_dict()))
-    assert ScoreMetrics.from_dict(stored) == found
+    assert RegressionMetrics.from_dict(stored) == found
     with pytest.raises(BundleError, match="mae"):
-        ScoreMetrics.from_dict({**stored, "mae": None})
+        RegressionMetrics.from_dict({**stored, "mae": None})
 
 
 def test_what_cannot_be_measured_is_refused():
     said, truth = answers(4)
     with pytest.raises(DataError, match="at least one image"):
-        measure_scores(said[:0], truth[:0], mean=0, median=0)
+        compute_regression_metrics(said[:0], truth[:0], mean=0, median=0)
     with pytest.raises(ValueError, match="finite"):
-        measure_scores(said * torch.nan, truth, mean=0, median=0)
+        compute_regression_metrics(said * torch.nan, truth, mean=0, median=0)
     with pytest.raises(ValueError, match="one shape"):
-        measure_scores(said[:, None], truth, mean=0, median=0)
+        compute_regression_metrics(said[:, None], truth, mean=0, median=0)

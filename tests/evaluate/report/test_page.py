@@ -24,9 +24,9 @@ from megavit.predict.postprocess.postprocess import Calibrator
 
 NASTY = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}")
 TARGETS = {
-    "classes": Target(),
-    "labels": Target(kind="labels", thresholds=[0.5] * 3),
-    "score": Target(kind="score"),
+    "classification": Target(),
+    "multilabel": Target(kind="multilabel", thresholds=[0.5] * 3),
+    "regression": Target(kind="regression"),
 }
 
 
@@ -48,15 +48,15 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def studied(kind: TargetKind = "classes", names=NASTY, count=60, channels=3, extras=True) -> Evaluation:
+def studied(kind: TargetKind = "classification", names=NASTY, count=60, channels=3, extras=True) -> Evaluation:
     random = torch.Generator().manual_seed(0)
     width = len(names)
     match kind:
-        case "classes":
+        case "classification":
             truth = torch.randint(width, (count,), generator=random)
             answers = (torch.randn(2, count, width, generator=random) + 2 * torch.eye(width)[truth]).softmax(dim=2)
             targets = truth.tolist()
-        case "labels":
+        case "multilabel":
             truth = torch.rand(count, width, generator=random) < 0.5
             answers = (torch.randn(2, count, width, generator=random) + truth).sigmoid()
             targets = [tuple(torch.nonzero(row).flatten().tolist()) for row in truth]
@@ -69,11 +69,11 @@ def studied(kind: TargetKind = "classes", names=NASTY, count=60, channels=3, ext
     memory = {sample.name: picture for sample, picture in zip(samples, pictures, strict=True)}
     images = LabeledImages("t.csv", None, tuple(names), samples, (), "", memory, kind)
     target = TARGETS[kind]
-    if kind == "labels":
+    if kind == "multilabel":
         target = replace(target, thresholds=[0.5] * width)
     metrics = measure_target(answers[0], truth, names, target)
-    said = answers[0] if kind != "score" else answers[0][:, None]
-    seen = ModelOutput(said, said.log() if kind == "classes" else said)
+    said = answers[0] if kind != "regression" else answers[0][:, None]
+    seen = ModelOutput(said, said.log() if kind == "classification" else said)
     fitted, tensors = fit_trust(seen, truth, target, (said, truth))
     trust = measure_trust(Calibrator(fitted, tensors, target, len(names)), seen, truth)
     if not extras:
@@ -104,7 +104,7 @@ def test_each_kind_of_target_has_its_page_with_every_part(tmp_path, kind):
     for part in ("Evaluation of runs/<a>", "A is runs/<a>, B is runs/b", "By <i>", "<u>", "Corrupted pictures", "haze"):
         assert part in text
     assert f"{len(study.changed)} images answered otherwise" in text
-    assert ("Commonest mistakes" in text) == (kind == "classes")
+    assert ("Commonest mistakes" in text) == (kind == "classification")
     ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     assert {one["href"][1:] for one in page.all("a")} <= ids
     assert {"result", "comparison", "groups", "corruptions", "data"} <= ids

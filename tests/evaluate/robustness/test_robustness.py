@@ -24,29 +24,29 @@ def labeled(count: int, kind: TargetKind, channels: int = 3) -> LabeledImages:
         f"{i:03}": torch.randint(0, 256, (channels, 8, 8), dtype=torch.uint8, generator=random) for i in range(count)
     }
     targets: dict[TargetKind, list[TargetValue]] = {
-        "classes": [i % 3 for i in range(count)],
-        "labels": [(i % 3,) if i % 2 else () for i in range(count)],
-        "score": [i / count for i in range(count)],
+        "classification": [i % 3 for i in range(count)],
+        "multilabel": [(i % 3,) if i % 2 else () for i in range(count)],
+        "regression": [i / count for i in range(count)],
     }
     samples = tuple(
         Sample(name, target, "test", 8, 8, channels, digest(picture.numpy().tobytes()))
         for (name, picture), target in zip(memory.items(), targets[kind], strict=True)
     )
-    names = () if kind == "score" else LABELS
+    names = () if kind == "regression" else LABELS
     return LabeledImages("photos", None, names, samples, (), "", memory, kind)
 
 
-def predictor_of(folder: Path, kind: TargetKind = "classes", channels: int = 3) -> Predictor:
-    outputs = 1 if kind == "score" else 3
+def predictor_of(folder: Path, kind: TargetKind = "classification", channels: int = 3) -> Predictor:
+    outputs = 1 if kind == "regression" else 3
     model = make_model(outputs, channels=channels)
-    target = Target(kind=kind, thresholds=[0.5] * 3 if kind == "labels" else [])
-    make_bundle(folder, model, () if kind == "score" else LABELS, target=target, metrics={})
+    target = Target(kind=kind, thresholds=[0.5] * 3 if kind == "multilabel" else [])
+    make_bundle(folder, model, () if kind == "regression" else LABELS, target=target, metrics={})
     predictor = load(folder, device="cpu")
     predictor.engine.patience = math.inf  # PyTorch alone, so that answers are the same however busy the machine is
     return predictor
 
 
-def measured(folder: Path, kind: TargetKind = "classes", count: int = 12, batch_size: int = 8) -> Robustness:
+def measured(folder: Path, kind: TargetKind = "classification", count: int = 12, batch_size: int = 8) -> Robustness:
     images = labeled(count, kind)
     found = measure_robustness(predictor_of(folder, kind), images, images.samples, batch_size, quiet)
     assert found is not None
@@ -55,7 +55,7 @@ def measured(folder: Path, kind: TargetKind = "classes", count: int = 12, batch_
 
 @pytest.mark.parametrize(
     ("kind", "metric"),
-    [("classes", "accuracy"), ("labels", "mean average precision"), ("score", "mean absolute error")],
+    [("classification", "accuracy"), ("multilabel", "mean average precision"), ("regression", "mean absolute error")],
 )
 def test_every_corruption_has_every_strength_and_the_means_are_means(tmp_path, kind, metric):
     found = measured(tmp_path / "b", kind)
@@ -76,7 +76,7 @@ def test_images_that_are_resized_without_rounding_are_changed_at_whole_levels():
 
 
 def test_the_clean_figure_is_the_usual_one_on_the_same_images(tmp_path):
-    predictor, images = predictor_of(tmp_path / "b"), labeled(30, "classes")
+    predictor, images = predictor_of(tmp_path / "b"), labeled(30, "classification")
     found = measure_robustness(predictor, images, images.samples, 7, quiet)
     answers = predictor.trusted.answers(see(predictor, images, images.samples, 30, quiet).logits)
     right = sum(int(answer.argmax()) == sample.label for answer, sample in zip(answers, images.samples, strict=True))
@@ -91,7 +91,7 @@ def test_the_same_again_and_whatever_the_batch(tmp_path):
 
 def test_progress_counts_every_picture_once(tmp_path):
     told: list[tuple[int, int]] = []
-    images = labeled(5, "classes")
+    images = labeled(5, "classification")
     measure_robustness(
         predictor_of(tmp_path / "b"), images, images.samples, 2, lambda done, total: told.append((done, total))
     )
@@ -101,29 +101,29 @@ def test_progress_counts_every_picture_once(tmp_path):
 
 
 def test_color_is_left_out_of_a_gray_model(tmp_path):
-    images = labeled(6, "classes", 1)
+    images = labeled(6, "classification", 1)
     found = measure_robustness(predictor_of(tmp_path / "b", channels=1), images, images.samples, 6, quiet)
     assert found is not None
     assert [one.name for one in found.corruptions] == [name for name in CORRUPTIONS if name != "saturation"]
 
 
 def test_gray_pictures_have_no_color_to_lose_in_a_color_model(tmp_path):
-    images = labeled(6, "classes", 1)
+    images = labeled(6, "classification", 1)
     found = measure_robustness(predictor_of(tmp_path / "b"), images, images.samples, 6, quiet)
     assert found is not None and "saturation" not in [one.name for one in found.corruptions]
 
 
 def test_images_that_keep_their_aspect_are_measured_one_by_one(tmp_path):
     make_bundle(tmp_path / "b")
-    images = labeled(6, "classes")
+    images = labeled(6, "classification")
     found = measure_robustness(load(tmp_path / "b", device="cpu", keep_aspect=True), images, images.samples, 4, quiet)
     assert found is not None and found.images == 6
 
 
 def test_without_any_label_there_is_nothing_to_measure(tmp_path):
-    images = labeled(4, "labels")
+    images = labeled(4, "multilabel")
     bare = [Sample(one.name, (), "test", 8, 8, 3, one.digest) for one in images.samples]
-    assert measure_robustness(predictor_of(tmp_path / "b", "labels"), images, bare, 4, quiet) is None
+    assert measure_robustness(predictor_of(tmp_path / "b", "multilabel"), images, bare, 4, quiet) is None
 
 
 def test_a_part_of_the_images_has_every_class_in_its_share():

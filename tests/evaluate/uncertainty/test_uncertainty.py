@@ -52,11 +52,11 @@ def test_labels_are_calibrated_and_scores_have_ranges():
     random = torch.Generator().manual_seed(0)
     scores = torch.randn(3000, 2, generator=random)
     present = torch.rand(scores.shape, generator=random) < scores.sigmoid()
-    target = Target(kind="labels", thresholds=[0.5, 0.5])
+    target = Target(kind="multilabel", thresholds=[0.5, 0.5])
     trust, tensors = fit_trust(ModelOutput(scores, 4 * scores), present, target, None)
     assert trust.temperature == pytest.approx(4, rel=0.1) and not tensors
     truth = 10 + 2 * scores[:, 0] + torch.randn(3000, generator=random)
-    target = Target(kind="score", mean=10.0, std=2.0)
+    target = Target(kind="regression", mean=10.0, std=2.0)
     parts = [(ModelOutput(scores[part], scores[part, :1]), truth[part]) for part in (slice(1000), slice(1000, 3000))]
     trust, tensors = fit_trust(*parts[0], target, None)
     found = measure_trust(Calibrator(trust, tensors, target, 0), *parts[1])

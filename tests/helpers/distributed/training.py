@@ -73,9 +73,7 @@ def make_parallel_context(layout: tuple[int, int, int], dtype: torch.dtype = tor
     if replicate * shard * tensor == 1:
         return ParallelContext()
     assert replicate * shard * tensor == dist.world_size
-    parallel = ParallelContext(
-        dist, ParallelRecipe(procs=dist.world_size, shard=shard, tensor=tensor), torch.device("cpu")
-    )
+    parallel = ParallelContext(dist, ParallelRecipe(nproc=dist.world_size, fsdp=shard, tp=tensor), torch.device("cpu"))
     parallel.param_dtype = dtype
     return parallel
 

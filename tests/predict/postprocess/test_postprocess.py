@@ -63,7 +63,7 @@ def test_a_bundle_that_was_not_calibrated_has_no_sets_and_no_marks(predictor):
 
 
 def test_labels_have_no_sets(tmp_path):
-    trusted = Calibrator(Calibration(), {}, Target(kind="labels", thresholds=[0.5] * 3), 3)
+    trusted = Calibrator(Calibration(), {}, Target(kind="multilabel", thresholds=[0.5] * 3), 3)
     with pytest.raises(ConfigError, match="answers with labels"):
         trusted.check_coverage(0.9)
 
@@ -73,7 +73,7 @@ def test_a_score_has_a_range(tmp_path):
         tmp_path / "b",
         make_model(1),
         labels=(),
-        target=Target(kind="score", mean=10.0, std=2.0),
+        target=Target(kind="regression", mean=10.0, std=2.0),
         metrics=SCORE_METRICS,
         trust=Calibration(images=99),
         tensors={RESIDUALS: torch.arange(99.0)},

@@ -88,16 +88,16 @@ def test_in_cross_validation_every_image_is_answered_for_by_a_probe_that_did_not
     assert all(rung.seconds >= 1 for rung in found)
 
 
-@pytest.mark.parametrize("kind", ["labels", "score"])
+@pytest.mark.parametrize("kind", ["multilabel", "regression"])
 def test_labels_and_scores_climb_by_their_own_metric(kind):
     base = frozen(0.1)
-    if kind == "labels":
+    if kind == "multilabel":
         targets = F.one_hot(base.targets, CLASSES).bool()
-        task = replace(TASK, target=Target(kind="labels", thresholds=[0.5] * CLASSES), loss=BinaryCrossEntropy())
+        task = replace(TASK, target=Target(kind="multilabel", thresholds=[0.5] * CLASSES), loss=BinaryCrossEntropy())
         worse, better = torch.randn(20, CLASSES, generator=torch.Generator().manual_seed(0)), targets[40:].float()
     else:
         targets = base.targets.float() * 10
-        target = Target(kind="score", mean=targets.mean().item(), std=targets.std().item())
+        target = Target(kind="regression", mean=targets.mean().item(), std=targets.std().item())
         task = replace(TASK, target=target, num_classes=1, loss=SmoothL1(target.mean, target.std))
         better = (targets[40:, None] - target.mean) / target.std
         worse = torch.zeros(20, 1)

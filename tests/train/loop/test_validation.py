@@ -13,10 +13,10 @@ RANDOM = torch.Generator().manual_seed(0)
 @pytest.mark.parametrize(
     ("kind", "balance", "metric"),
     [
-        ("classes", "none", "accuracy"),
-        ("classes", "logits", "balanced accuracy"),
-        ("labels", "none", "mean average precision"),
-        ("score", "none", "R²"),
+        ("classification", "none", "accuracy"),
+        ("classification", "logits", "balanced accuracy"),
+        ("multilabel", "none", "mean average precision"),
+        ("regression", "none", "R²"),
     ],
 )
 def test_each_target_has_its_metric(kind, balance, metric):
@@ -34,14 +34,14 @@ def test_balanced_accuracy_is_the_mean_of_the_classes_that_occur():
 def test_mean_average_precision_leaves_out_labels_without_images():
     logits, present = torch.randn(50, 3, generator=RANDOM), torch.rand(50, 3, generator=RANDOM) < 0.3
     present[:, 1] = False
-    found = measure_epoch("mean average precision", logits, present, Target(kind="labels"))
+    found = measure_epoch("mean average precision", logits, present, Target(kind="multilabel"))
     expected = [average_precision_score(present[:, k], logits[:, k]) for k in (0, 2)]
     assert found == pytest.approx(sum(expected) / 2)
-    assert measure_epoch("mean average precision", logits, torch.zeros_like(present), Target(kind="labels")) == 0
+    assert measure_epoch("mean average precision", logits, torch.zeros_like(present), Target(kind="multilabel")) == 0
 
 
 def test_r2_is_of_the_scores_in_their_unit_and_ranks_epochs_even_of_equal_scores():
-    target, scores = Target(kind="score", mean=5.0, std=2.0), torch.tensor([1.0, 4.0, 9.0])
+    target, scores = Target(kind="regression", mean=5.0, std=2.0), torch.tensor([1.0, 4.0, 9.0])
     logits = torch.tensor([[-2.0], [0.0], [1.5]])
     assert measure_epoch("R²", logits, scores, target) == pytest.approx(r2_score(scores, logits[:, 0] * 2 + 5))
     equal = torch.full((3,), 5.0)

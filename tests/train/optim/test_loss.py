@@ -55,7 +55,7 @@ def test_a_class_without_images_has_a_finite_loss():
 
 
 def test_of_labels_rare_ones_weigh_more_up_to_a_cap():
-    target = Target(kind="labels")
+    target = Target(kind="multilabel")
     assert make_loss(target, LABELS, 2, "none", 0.0) == BinaryCrossEntropy()
     rare = torch.zeros(1000, 3, dtype=torch.bool)
     rare[:10, 0], rare[:900, 1] = True, True
@@ -65,7 +65,7 @@ def test_of_labels_rare_ones_weigh_more_up_to_a_cap():
 
 
 def test_a_score_is_compared_in_units_of_its_deviation():
-    loss = make_loss(Target(kind="score", mean=100.0, std=10.0), torch.tensor([90.0, 110.0]), 1, "none", 0.0)
+    loss = make_loss(Target(kind="regression", mean=100.0, std=10.0), torch.tensor([90.0, 110.0]), 1, "none", 0.0)
     assert loss == SmoothL1(100.0, 10.0)
     assert loss(torch.tensor([[1.0], [-1.0]]), torch.tensor([[110.0], [90.0]])) == 0
     assert loss(torch.tensor([[0.0]]), torch.tensor([[130.0]])) == pytest.approx(2.5)

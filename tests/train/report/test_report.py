@@ -15,8 +15,8 @@ from megavit.config.target import Target
 from megavit.engine.engine import ModelOutput
 from megavit.errors import OutputError
 from megavit.evaluate.metrics.classification import Metrics, measure
-from megavit.evaluate.metrics.multilabel import measure_labels
-from megavit.evaluate.metrics.regression import ScoreMetrics, measure_scores
+from megavit.evaluate.metrics.multilabel import compute_multilabel_metrics
+from megavit.evaluate.metrics.regression import RegressionMetrics, compute_regression_metrics
 from megavit.evaluate.uncertainty.uncertainty import fit_trust, measure_trust
 from megavit.predict.postprocess.postprocess import Calibrator
 from megavit.train.history import EpochRecord
@@ -367,7 +367,7 @@ def labels_report(**changes):
     shares = (torch.randn(60, 3, generator=random) + 2 * present).sigmoid()
     present[:, 2] = False
     names = ["ant", NASTY[0], "cow"]
-    test = measure_labels(shares, present, names, [0.5, 0.25, 0.5])
+    test = compute_multilabel_metrics(shares, present, names, [0.5, 0.25, 0.5])
     shown = Example(
         image=np.zeros((8, 8), np.uint8), name="x", truth="no label", top=[("ant", 0.7)], answer="ant", right=False
     )
@@ -380,12 +380,12 @@ def score_report(**changes):
     random = torch.Generator().manual_seed(0)
     truth = torch.randn(60, generator=random) * 10
     said = truth + torch.randn(60, generator=random)
-    test = measure_scores(said, truth, mean=1.0, median=2.0)
+    test = compute_regression_metrics(said, truth, mean=1.0, median=2.0)
     shown = Example(image=np.zeros((8, 8), np.uint8), name="x", truth="3.5", top=[], answer="7.25", right=False)
     data = replace(report().data, counts={"train": {}}, images={"train": 11})
     epochs = [replace(record, metric="R²", val_metric=-9.0 / record.epoch) for record in history(3)]
     scores = (truth.tolist(), said.tolist())
-    target = Target(kind="score", mean=1.0, std=1.0)
+    target = Target(kind="regression", mean=1.0, std=1.0)
     seen = ModelOutput(said[:, None], said[:, None] - 1.0)
     fitted, tensors = fit_trust(seen, truth, target, (seen.pooled, truth))
     trusted = measure_trust(Calibrator(fitted, tensors, target, 0), seen, truth)
@@ -418,7 +418,7 @@ def test_the_report_of_scores_has_a_scatter_and_what_knows_nothing(tmp_path):
     whole = score_report()
     page = page_of(tmp_path, whole)
     text = one_line(page.text)
-    assert isinstance(whole.test, ScoreMetrics)
+    assert isinstance(whole.test, RegressionMetrics)
     for part in ("off on average, on 60 test images", f"off by {whole.test.baseline_mae:.4g}", "Furthest off", "7.25"):
         assert part in text
     assert "-9" in text and ".score)" in text and "Confusion" not in text

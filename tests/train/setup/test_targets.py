@@ -12,7 +12,7 @@ from megavit.train.setup.targets import UNEVEN, fit_to_target, settle_balance, t
 
 def images(kind: TargetKind, targets: list[TargetValue]) -> LabeledImages:
     samples = tuple(Sample(f"{i}", target, "train", 4, 4, 1, f"{i}") for i, target in enumerate(targets))
-    return LabeledImages("x.csv", None, () if kind == "score" else ("a", "b"), samples, (), "", target=kind)
+    return LabeledImages("x.csv", None, () if kind == "regression" else ("a", "b"), samples, (), "", target=kind)
 
 
 class Heard(NullReporter):
@@ -23,18 +23,22 @@ class Heard(NullReporter):
         self.said.append(text)
 
 
-CLASSES, LABELS, SCORES = images("classes", [0, 1]), images("labels", [(0,), ()]), images("score", [1.0, 3.0, 8.0])
+CLASSES, LABELS, SCORES = (
+    images("classification", [0, 1]),
+    images("multilabel", [(0,), ()]),
+    images("regression", [1.0, 3.0, 8.0]),
+)
 
 
 def test_scores_bring_their_scale():
     target = target_of(SCORES)
-    assert (target.kind, target.mean, target.median) == ("score", 4.0, 3.0)
+    assert (target.kind, target.mean, target.median) == ("regression", 4.0, 3.0)
     assert target.std == pytest.approx((26 / 3) ** 0.5)
 
 
 def test_equal_scores_are_refused_before_training():
     with pytest.raises(DataError, match=r"all 2 training images of x\.csv have the score 2"):
-        target_of(images("score", [2.0, 2.0]))
+        target_of(images("regression", [2.0, 2.0]))
 
 
 def test_what_is_for_classes_is_left_out_for_other_targets():
@@ -62,7 +66,7 @@ def test_smoothing_asked_for_is_refused_not_dropped():
 @pytest.mark.parametrize(("large", "balance"), [(int(2 * UNEVEN), "none"), (int(2 * UNEVEN) + 1, "logits")])
 def test_uneven_classes_get_a_remedy_and_the_user_is_told(large, balance):
     watch = Heard()
-    settled = settle_balance(Recipe(), images("classes", [0] * large + [1, 1]), watch)
+    settled = settle_balance(Recipe(), images("classification", [0] * large + [1, 1]), watch)
     assert settled.data.balance == balance
     assert len(watch.said) == (balance != "none")
     assert all(f"{large} images of a and 2 of b" in said and "--balance none" in said for said in watch.said)
@@ -70,5 +74,5 @@ def test_uneven_classes_get_a_remedy_and_the_user_is_told(large, balance):
 
 def test_a_remedy_that_was_asked_for_stays():
     wanted = Recipe(data=DataRecipe(balance="sampler"))
-    assert settle_balance(wanted, images("classes", [*[0] * 99, 1]), NullReporter()) == wanted
+    assert settle_balance(wanted, images("classification", [*[0] * 99, 1]), NullReporter()) == wanted
     assert settle_balance(Recipe(), LABELS, NullReporter()).data.balance == "none"

@@ -42,14 +42,14 @@ def test_of_many_labels_the_first_fifty_are_told():
 def test_the_card_of_labels_and_of_scores_says_what_they_are_measured_by():
     interval = {"value": 0.5, "low": 0.25, "high": 0.75}
     metrics: dict[str, Any] = {"mean_average_precision": interval, "images": 40, "chance": 0.125}
-    card = model_card(["cat", "dog"], **FACTS | {"metrics": metrics}, target=Target(kind="labels"))
+    card = model_card(["cat", "dog"], **FACTS | {"metrics": metrics}, target=Target(kind="multilabel"))
     for words in ("possibly none: cat, dog", "precision: 50.0% (95% interval 25.0% to 75.0%)", "get 12.5%", ".labels)"):
         assert words in card
     unknown = metrics | {"mean_average_precision": None}
-    assert "not measured" in model_card(["cat"], **FACTS | {"metrics": unknown}, target=Target(kind="labels"))
+    assert "not measured" in model_card(["cat"], **FACTS | {"metrics": unknown}, target=Target(kind="multilabel"))
 
     metrics = {"mae": interval, "images": 40, "median": 3, "baseline_mae": 2, "lowest": 1, "highest": 9}
-    card = model_card([], **FACTS | {"metrics": metrics}, target=Target(kind="score"))
+    card = model_card([], **FACTS | {"metrics": metrics}, target=Target(kind="regression"))
     for words in ("**Off by 0.5 on average** on 40", "always saying 3", "off by 2", "from 1 to 9", ".score)"):
         assert words in card
 
@@ -81,8 +81,8 @@ def test_the_card_of_a_converted_model_says_that_nothing_was_measured(labels: li
 @pytest.mark.parametrize(
     "target, labels, words",
     [
-        (Target(kind="score"), [], "It gives an image a number."),
-        (Target(kind="labels", thresholds=[0.5]), ["cat"], "any number of these 1 labels, possibly none: cat."),
+        (Target(kind="regression"), [], "It gives an image a number."),
+        (Target(kind="multilabel", thresholds=[0.5]), ["cat"], "any number of these 1 labels, possibly none: cat."),
     ],
 )
 def test_the_card_of_a_converted_model_says_what_it_answers_with(target: Target, labels: list[str], words: str) -> None:
@@ -91,14 +91,14 @@ def test_the_card_of_a_converted_model_says_what_it_answers_with(target: Target,
     assert "pipeline_tag: image-classification" in card
 
 
-@pytest.mark.parametrize("kind", ["classes", "labels", "score"])
+@pytest.mark.parametrize("kind", ["classification", "multilabel", "regression"])
 def test_what_can_be_trusted_is_said_where_it_was_found(kind):
-    target = Target(kind=kind, thresholds=[0.5] * 2 if kind == "labels" else [])
+    target = Target(kind=kind, thresholds=[0.5] * 2 if kind == "multilabel" else [])
     plain, trusting = (
         model_card(("cat", "dog"), {}, {"source": "s"}, SIZE, "today", target, trust)
         for trust in (Calibration(), Calibration(images=50, threshold=3.0))
     )
     assert "calibrated" not in plain and "unlike" not in plain and "coverage" not in plain
-    assert ("calibrated on 50 images" in trusting) == (kind != "score")
-    assert ("--coverage" in trusting) == (kind != "labels")
+    assert ("calibrated on 50 images" in trusting) == (kind != "regression")
+    assert ("--coverage" in trusting) == (kind != "multilabel")
     assert "unlike those of training is marked" in trusting

@@ -5,26 +5,26 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from megavit.cli.options import Bundle, Device, Json, LabeledData
+
 
 def calibrate(
-    bundle: Annotated[Path, Parameter(help="Folder that megavit train or convert wrote, or hf-hub:USER/NAME.")],
-    data: Annotated[
-        str, Parameter(help="Folder of class folders, table of path and label(s) or score, shards, or demo:digits.")
-    ],
+    bundle: Bundle,
+    data: LabeledData,
     /,
     *,
-    out: Annotated[Path, Parameter(help="New folder, for the bundle that is calibrated.")],
+    out: Annotated[Path, Parameter(help="New folder for the calibrated bundle.")],
     temperature_only: Annotated[
-        bool, Parameter(help="Fit nothing that Hugging Face's and timm's models cannot have.", negative="")
+        bool, Parameter(help="Fit the softmax temperature only, which models of Hugging Face and timm can express.")
     ] = False,
-    device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    json: Annotated[bool, Parameter(help="Print the result as JSON.", negative="")] = False,
+    device: Device = "auto",
+    json: Json = False,
 ) -> None:
-    """Make a bundle's probabilities, sets and marks right for images of your own.
+    """Calibrate a bundle's probabilities, prediction sets and out-of-distribution threshold.
 
-    megavit train does this by itself; it is for a bundle that was converted, or
-    one whose images have changed. Of DATA, images that the model has not
-    learned from are fitted on, and others of them measured.
+    megavit train calibrates by itself: this is for bundles that were converted,
+    or whose images have changed since. Of the images of DATA that the model
+    was not trained on, some are used to fit and the others to measure.
     """
     from megavit.cli.console import counting, print_json, results
     from megavit.cli.render.metrics import show_trust

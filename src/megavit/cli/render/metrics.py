@@ -6,8 +6,8 @@ from megavit.cli.console import notes, print_json, print_table, results, share
 from megavit.evaluate.metrics.bootstrap import Interval
 from megavit.evaluate.metrics.classification import Metrics, worst_confusions
 from megavit.evaluate.metrics.dispatch import AnyMetrics
-from megavit.evaluate.metrics.multilabel import LabelsMetrics
-from megavit.evaluate.metrics.regression import ScoreMetrics
+from megavit.evaluate.metrics.multilabel import MultilabelMetrics
+from megavit.evaluate.metrics.regression import RegressionMetrics
 from megavit.evaluate.report.text import about_groups, figure, figure_with_interval, name
 from megavit.evaluate.robustness.robustness import Robustness
 from megavit.evaluate.subgroups import Groups
@@ -22,9 +22,9 @@ def headline(metrics: AnyMetrics) -> str:
     match metrics:
         case Metrics():
             figure = f"accuracy {share(metrics.accuracy)}"
-        case LabelsMetrics():
+        case MultilabelMetrics():
             figure = f"mean average precision {_share(metrics.mean_average_precision)}"
-        case ScoreMetrics():
+        case RegressionMetrics():
             figure = f"mean absolute error {_number(metrics.mae)}"
     return f"{figure} on {metrics.images:,} test images"
 
@@ -34,9 +34,9 @@ def show_metrics(metrics: AnyMetrics) -> None:
     match metrics:
         case Metrics():
             _show_classes(metrics)
-        case LabelsMetrics():
+        case MultilabelMetrics():
             _show_labels(metrics)
-        case ScoreMetrics():
+        case RegressionMetrics():
             _show_scores(metrics)
 
 
@@ -59,7 +59,7 @@ def _show_classes(metrics: Metrics) -> None:
         print_table("Most confused", ["is", "taken for", "images"], confused)
 
 
-def _show_labels(metrics: LabelsMetrics) -> None:
+def _show_labels(metrics: MultilabelMetrics) -> None:
     rows = [
         ["mean average precision", _share(metrics.mean_average_precision)],
         ["of a random order", f"{metrics.chance:.1%}"],
@@ -83,7 +83,7 @@ def _show_labels(metrics: LabelsMetrics) -> None:
         print_table("By label", columns, rows)
 
 
-def _show_scores(metrics: ScoreMetrics) -> None:
+def _show_scores(metrics: RegressionMetrics) -> None:
     rows = [
         ["mean absolute error", _number(metrics.mae)],
         [f"of always saying {metrics.median:.4g}, the median", f"{metrics.baseline_mae:.4g}"],

@@ -89,10 +89,10 @@ class TerminalWatch:
 
 def _described(images: LabeledImages) -> str:
     match images.target:
-        case "classes":
+        case "classification":
             return f"of {len(images.classes)} classes"
-        case "labels":
+        case "multilabel":
             return f"with {len(images.classes)} labels, any number an image"
-        case "score":
+        case "regression":
             scores = [sample.score for sample in images.samples]
             return f"with scores from {min(scores):.4g} to {max(scores):.4g}"

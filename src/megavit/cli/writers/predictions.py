@@ -28,7 +28,13 @@ class AnswerWriter:
     """
 
     def __init__(
-        self, output: Path | None, *, as_json: bool, top: int, target: TargetKind = "classes", covered: bool = False
+        self,
+        output: Path | None,
+        *,
+        as_json: bool,
+        top: int,
+        target: TargetKind = "classification",
+        covered: bool = False,
     ) -> None:
         check_output(output)
         self.output, self.as_json, self.top, self.target, self.covered = output, as_json, top, target, covered
@@ -80,10 +86,10 @@ class AnswerWriter:
             self._wrote = True
 
     def _columns(self) -> list[str]:
-        if self.target == "score":
+        if self.target == "regression":
             return ["score", *(["low", "high"] if self.covered else [])]
         ranks = [f"{what}_{rank}" for rank in range(1, self.top + 1) for what in ("label", "probability")]
-        if self.target == "labels":
+        if self.target == "multilabel":
             return ["labels", *ranks]
         return ["label", "probability", *(["prediction_set"] if self.covered else []), *ranks[2:]]
 
@@ -95,10 +101,10 @@ class AnswerWriter:
         return [answer.name, *cells, unlike, answer.error or ""]
 
     def _cells(self, prediction: Prediction) -> list[str]:
-        if self.target == "score":
+        if self.target == "regression":
             return [repr(number) for number in (prediction.score, *(prediction.interval or ()))]
         ranked = [text for label, probability in prediction.top for text in (label, f"{probability:.6f}")]
-        if self.target == "labels":
+        if self.target == "multilabel":
             return [_joined(prediction.labels), *ranked]
         members = [] if prediction.prediction_set is None else [_joined(prediction.prediction_set)]
         return [*ranked[:2], *members, *ranked[2:]]
@@ -126,10 +132,10 @@ def check_output(output: Path | None) -> None:
 
 
 def _told(prediction: Prediction, target: TargetKind) -> str:
-    if target == "score":
+    if target == "regression":
         low, high = prediction.interval or (None, None)
         return f"{prediction.score:.4g}" + (f"  ({low:.4g} to {high:.4g})" if low is not None else "")
-    told = prediction.labels if target == "labels" else prediction.prediction_set or prediction.top
+    told = prediction.labels if target == "multilabel" else prediction.prediction_set or prediction.top
     return "  ".join(f"{printable(label)} {probability:.1%}" for label, probability in told) or "no label"
 
 

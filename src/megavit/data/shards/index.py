@@ -216,12 +216,12 @@ def _member(values: Sequence[Any], whole: int, target: str, classes: int) -> Mem
 def _target(told: Any, target: str, classes: int) -> Target:
     if told is None:
         return None
-    if target == "score":
+    if target == "regression":
         _check(isinstance(told, int | float) and not isinstance(told, bool), "a score", told)
         return float(told)
-    known = told if target == "labels" else [told]
+    known = told if target == "multilabel" else [told]
     _check(all(_whole(label) and 0 <= label < classes for label in known), f"one of {classes} classes", told)
-    return tuple(sorted(set(told))) if target == "labels" else told
+    return tuple(sorted(set(told))) if target == "multilabel" else told
 
 
 def _plain(shard: Shard) -> dict[str, Any]:

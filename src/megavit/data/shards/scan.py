@@ -194,11 +194,11 @@ def _member(name: str, entry: Entry, data: bytes) -> Member:
 
 
 def _kind(folder: str, told: Sequence[Told]) -> TargetKind:
-    kinds: dict[type, TargetKind] = {str: "classes", tuple: "labels", float: "score"}
+    kinds: dict[type, TargetKind] = {str: "classification", tuple: "multilabel", float: "regression"}
     found = sorted({kinds[type(target)] for target in told})
     if len(found) > 1:
         raise DataError(f"the shards of {folder!r} give some images {' and others '.join(found)}: keep to one of them")
-    return found[0] if found else "classes"
+    return found[0] if found else "classification"
 
 
 def _classes(told: Sequence[Told]) -> tuple[str, ...]:

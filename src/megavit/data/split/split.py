@@ -8,9 +8,9 @@ from megavit.config.target import TargetKind
 from megavit.data.split.split_names import SPLITS
 
 OF: dict[TargetKind, str] = {
-    "classes": "each class's training images",
-    "labels": "the training images of each label, an image counting with its rarest one",
-    "score": "each tenth of the training images by score",
+    "classification": "each class's training images",
+    "multilabel": "the training images of each label, an image counting with its rarest one",
+    "regression": "each tenth of the training images by score",
 }
 """Of what the shares of the splits are drawn, by the kind of target."""
 
@@ -59,7 +59,7 @@ def complete(
     val: float,
     test: float,
     seed: int,
-    of: str = OF["classes"],
+    of: str = OF["classification"],
 ) -> tuple[list[str], str]:
     """The splits that the data gives, with those it lacks divided from its training images; and a sentence.
 

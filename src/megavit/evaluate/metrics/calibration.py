@@ -40,7 +40,7 @@ def fit_calibration(
     Args:
         logits: (N, outputs) of images that the model has not learned from.
         targets: as `megavit.data.targets.targets_of` gives them.
-        kind: "classes" or "labels", which have no smoothing.
+        kind: "classification" or "multilabel", which have no smoothing.
         temperature_only: leave the smoothing at 0, so that a linear head can hold the calibration.
     """
     from scipy.optimize import minimize, minimize_scalar
@@ -52,7 +52,7 @@ def fit_calibration(
         answers = outputs(
             wide, Target(kind=kind), Calibration(temperature=math.exp(log_temperature), smoothing=smoothing)
         )
-        if kind == "classes":
+        if kind == "classification":
             seen, sure = F.nll_loss(answers.log(), truth), answers.amax(dim=1)
         else:
             seen, sure = F.binary_cross_entropy(answers, truth.double()), torch.maximum(answers, 1 - answers)
@@ -60,7 +60,7 @@ def fit_calibration(
         return (seen + wrong / len(truth)).item()
 
     alone: Any = minimize_scalar(loss, bounds=TEMPERATURES, method="bounded", options={"xatol": 1e-4})
-    if kind != "classes" or temperature_only:
+    if kind != "classification" or temperature_only:
         return math.exp(alone.x), 0.0
     start = [[0.0, 0.05], [-0.5, 0.05], [0.0, 0.15]]
     settings = {"initial_simplex": start, "xatol": 1e-4, "fatol": 1e-7}
@@ -105,9 +105,9 @@ def reliability(probabilities: Tensor, targets: Tensor, kind: TargetKind) -> Rel
     Args:
         probabilities: (N, outputs), as `megavit.predict.postprocess.postprocess.outputs` gives them.
         targets: as `megavit.data.targets.targets_of` gives them.
-        kind: "classes" or "labels".
+        kind: "classification" or "multilabel".
     """
-    if kind == "classes":
+    if kind == "classification":
         sure, answered = probabilities.double().max(dim=1, keepdim=True)
         right = answered == targets[:, None]
     else:

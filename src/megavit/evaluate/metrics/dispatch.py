@@ -17,13 +17,13 @@ from collections.abc import Sequence
 
 from megavit.config.target import Target
 from megavit.evaluate.metrics.classification import Metrics, measure
-from megavit.evaluate.metrics.multilabel import LabelsMetrics, measure_labels
-from megavit.evaluate.metrics.regression import ScoreMetrics, measure_scores
+from megavit.evaluate.metrics.multilabel import MultilabelMetrics, compute_multilabel_metrics
+from megavit.evaluate.metrics.regression import RegressionMetrics, compute_regression_metrics
 
 NAMES: dict[TargetKind, str] = {
-    "classes": "accuracy",
-    "labels": "mean average precision",
-    "score": "mean absolute error",
+    "classification": "accuracy",
+    "multilabel": "mean average precision",
+    "regression": "mean absolute error",
 }
 
 
@@ -62,10 +62,10 @@ def primary_metric(answers: Tensor, targets: Tensor, kind: TargetKind) -> Primar
     """
     images = len(targets)
     match kind:
-        case "classes":
+        case "classification":
             right = right_of(answers, targets)
             return PrimaryMetric(kind, images, _mean_of(right.astype(np.float64)), 1, right)
-        case "labels":
+        case "multilabel":
             shares, truth = answers.detach().cpu().double().numpy(), targets.cpu().numpy()
             ranks = [Ranking(shares[:, label], truth[:, label]) for label in range(truth.shape[1])]
 
@@ -73,7 +73,7 @@ def primary_metric(answers: Tensor, targets: Tensor, kind: TargetKind) -> Primar
                 return mean_of_known(np.stack([rank.average_precision(drawn) for rank in ranks], axis=1))
 
             return PrimaryMetric(kind, images, mean_average_precision, 4 * len(ranks))
-        case "score":
+        case "regression":
             errors = (answers.detach().cpu().double() - targets.cpu().double()).abs().numpy()
             return PrimaryMetric(kind, images, _mean_of(errors), 1)
 
@@ -91,7 +91,7 @@ def _mean_of(values: "NDArray[np.float64]") -> "Callable[[NDArray[np.float64]], 
     return mean
 
 
-AnyMetrics = Metrics | LabelsMetrics | ScoreMetrics
+AnyMetrics = Metrics | MultilabelMetrics | RegressionMetrics
 
 
 def measure_target(answers: Tensor, targets: Tensor, names: Sequence[str], target: Target) -> AnyMetrics:
@@ -107,11 +107,11 @@ def measure_target(answers: Tensor, targets: Tensor, names: Sequence[str], targe
         DataError: there are no images.
     """
     match target.kind:
-        case "classes":
+        case "classification":
             return measure(answers, targets, names)
-        case "labels":
-            return measure_labels(answers, targets, names, target.thresholds)
-        case "score":
+        case "multilabel":
+            return compute_multilabel_metrics(answers, targets, names, target.thresholds)
+        case "regression":
             if target.median is None:  # nor is the mean known of a model that another library has trained
-                return measure_scores(answers, targets)
-            return measure_scores(answers, targets, mean=target.mean, median=target.median)
+                return compute_regression_metrics(answers, targets)
+            return compute_regression_metrics(answers, targets, mean=target.mean, median=target.median)

@@ -41,8 +41,8 @@ class LabelMetrics:
 
 
 @dataclass(frozen=True)
-class LabelsMetrics:
-    """What `measure_labels` found; shares in [0, 1].
+class MultilabelMetrics:
+    """What `compute_multilabel_metrics` found; shares in [0, 1].
 
     Attributes:
         images: number of images measured.
@@ -68,21 +68,21 @@ class LabelsMetrics:
         """As plain JSON types, for `from_dict`."""
         from pydantic import TypeAdapter
 
-        return TypeAdapter(LabelsMetrics).dump_python(self, mode="json")
+        return TypeAdapter(MultilabelMetrics).dump_python(self, mode="json")
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "LabelsMetrics":
+    def from_dict(cls, data: dict[str, Any]) -> "MultilabelMetrics":
         """The reverse of `to_dict`.
 
         Raises:
             BundleError: naming each part that is missing or of the wrong kind.
         """
-        return read_stored(LabelsMetrics, data)
+        return read_stored(MultilabelMetrics, data)
 
 
-def measure_labels(
+def compute_multilabel_metrics(
     probabilities: Tensor, present: Tensor, names: Sequence[str], thresholds: Sequence[float]
-) -> LabelsMetrics:
+) -> MultilabelMetrics:
     """Compare answers with the truth.
 
     Args:
@@ -113,7 +113,7 @@ def measure_labels(
     overall, macro, micro, *by_label = bootstrap_images(statistic, images, work=4 * width)
     known = cases > 0
     likelihood = np.clip(np.where(truth, shares, 1 - shares), np.finfo(np.float32).tiny, 1)
-    return LabelsMetrics(
+    return MultilabelMetrics(
         images=images,
         mean_average_precision=overall,
         chance=float((cases[known] / images).mean()) if known.any() else 0.0,
@@ -142,7 +142,8 @@ def best_thresholds(probabilities: Tensor, present: Tensor) -> list[float]:
     """For each label the threshold with the highest F1; 0.5 where fewer than five images have it, or all do.
 
     It lies half-way between the last probability that should be given the label and the first that should not, so
-    that it holds for new images too. Arguments are as for `measure_labels`; use images that were not trained on.
+    that it holds for new images too. Arguments are as for `compute_multilabel_metrics`; use images that were not
+    trained on.
     """
     shares, truth = _checked(probabilities, present)
     return [_best_threshold(shares[:, label], truth[:, label]) for label in range(shares.shape[1])]

@@ -34,8 +34,8 @@ def read_stored(kind: type[T], data: dict[str, Any]) -> T:
 
 
 @dataclass(frozen=True)
-class ScoreMetrics:
-    """What `measure_scores` found, in the unit of the scores; intervals by the bootstrap.
+class RegressionMetrics:
+    """What `compute_regression_metrics` found, in the unit of the scores; intervals by the bootstrap.
 
     Attributes:
         images: number of images measured.
@@ -67,21 +67,21 @@ class ScoreMetrics:
         """As plain JSON types, for `from_dict`."""
         from pydantic import TypeAdapter
 
-        return TypeAdapter(ScoreMetrics).dump_python(self, mode="json")
+        return TypeAdapter(RegressionMetrics).dump_python(self, mode="json")
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "ScoreMetrics":
+    def from_dict(cls, data: dict[str, Any]) -> "RegressionMetrics":
         """The reverse of `to_dict`.
 
         Raises:
             BundleError: naming each part that is missing or of the wrong kind.
         """
-        return read_stored(ScoreMetrics, data)
+        return read_stored(RegressionMetrics, data)
 
 
-def measure_scores(
+def compute_regression_metrics(
     answers: Tensor, scores: Tensor, *, mean: float | None = None, median: float | None = None
-) -> ScoreMetrics:
+) -> RegressionMetrics:
     """Compare answers with the truth.
 
     Args:
@@ -122,7 +122,7 @@ def measure_scores(
 
     mae, rmse, r2, spearman = bootstrap_images(statistic, images, work=8)
     assert mae is not None and rmse is not None  # they are numbers of any images
-    return ScoreMetrics(
+    return RegressionMetrics(
         images=images,
         mae=mae,
         rmse=rmse,

@@ -13,8 +13,8 @@ from megavit.errors import OutputError
 from megavit.evaluate.metrics.bootstrap import Interval
 from megavit.evaluate.metrics.classification import NUMBERED_CLASSES, Metrics
 from megavit.evaluate.metrics.dispatch import AnyMetrics
-from megavit.evaluate.metrics.multilabel import LabelsMetrics
-from megavit.evaluate.metrics.regression import ScoreMetrics
+from megavit.evaluate.metrics.multilabel import MultilabelMetrics
+from megavit.evaluate.metrics.regression import RegressionMetrics
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,22 +52,22 @@ def result_context(test: AnyMetrics) -> dict[str, Any]:
     match test:
         case Metrics():
             return {
-                "target": "classes",
+                "target": "classification",
                 "test": test,
                 "commonest": max(test.per_class, key=lambda one: one.images),
                 "per_class": sorted(test.per_class, key=lambda one: one.recall.value if one.recall else 2),
                 "named": len(test.classes) <= NUMBERED_CLASSES,
             }
-        case LabelsMetrics():
+        case MultilabelMetrics():
             return {
-                "target": "labels",
+                "target": "multilabel",
                 "test": test,
                 "per_label": sorted(
                     test.per_label, key=lambda one: one.average_precision.value if one.average_precision else 2
                 ),
             }
-        case ScoreMetrics():
-            return {"target": "score", "test": test}
+        case RegressionMetrics():
+            return {"target": "regression", "test": test}
 
 
 def percent(share: float) -> str:

@@ -28,7 +28,7 @@ PICTURES = 6
 """Of each confusion, the surest answers first."""
 
 CHANGED = 50
-"""Images listed that two models answer otherwise; `megavit evaluate --output` writes them all."""
+"""Images listed that two models answer otherwise; `megavit evaluate --out` writes them all."""
 
 _SIDE = 224
 

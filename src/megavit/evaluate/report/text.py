@@ -8,7 +8,7 @@ from megavit.evaluate.subgroups import Groups
 
 def as_share(metric: str) -> bool:
     """Whether the metric is a share in [0, 1], told in per cent, rather than a number in the scores' unit."""
-    return metric != NAMES["score"]
+    return metric != NAMES["regression"]
 
 
 def figure(metric: str, value: float) -> str:
@@ -78,4 +78,4 @@ def probability(p: float) -> str:
 
 
 def _by_right(found: Comparison) -> bool:
-    return found.differences[0].metric == NAMES["classes"]
+    return found.differences[0].metric == NAMES["classification"]

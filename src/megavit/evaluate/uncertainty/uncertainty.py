@@ -97,18 +97,18 @@ def fit_trust(
     """
     trust = Calibration(images=len(targets), false_alarms=false_alarms)
     tensors: dict[str, Tensor] = {}
-    if target.kind != "score":
+    if target.kind != "regression":
         temperature, smoothing = fit_calibration(held.logits, targets, target.kind, temperature_only=temperature_only)
         trust = replace(trust, temperature=temperature, smoothing=smoothing)
     answers = outputs(held.logits, target, trust)
-    if target.kind == "classes":
+    if target.kind == "classification":
         tensors |= {SET_SCORES: cumulative_mass_above(answers).gather(1, targets[:, None])[:, 0], SET_LABELS: targets}
-    elif target.kind == "score":
+    elif target.kind == "regression":
         tensors[RESIDUALS] = (answers - targets).abs()
     if learned is not None:
         embeddings, groups = learned
         # Labels and scores make no groups.
-        likeness = fit_likeness(embeddings, groups if target.kind == "classes" else torch.zeros(len(groups)))
+        likeness = fit_likeness(embeddings, groups if target.kind == "classification" else torch.zeros(len(groups)))
         tensors |= {MEANS: likeness.means, WHITENING: likeness.whitening}
         distances = likeness.distance(held.pooled)
         # Where they are too few for so small a share, the farthest of them.
@@ -127,7 +127,7 @@ def measure_trust(trusted: Calibrator, seen: ModelOutput, targets: Tensor) -> Un
     kind = trusted.target.kind
     answers = trusted.answers(seen.logits)
     before = after = None
-    if kind != "score":
+    if kind != "regression":
         before = reliability(outputs(seen.logits, trusted.target), targets, kind)
         after = reliability(answers, targets, kind)
     unlike = trusted.unlike(seen.pooled)
@@ -216,7 +216,7 @@ def calibrate(
     learned = (seen.pooled[known], targets[known])
     trust, tensors = fit_trust(_part(seen, held), targets[held], target, learned, temperature_only=temperature_only)
     trusted = Calibrator(trust, tensors, target, len(predictor.labels))
-    if target.kind == "labels":
+    if target.kind == "multilabel":
         answers = trusted.answers(seen.logits[held])
         target = replace(target, thresholds=best_thresholds(answers, targets[held]))
     metrics = measure_trust(trusted, _part(seen, rest), targets[rest])

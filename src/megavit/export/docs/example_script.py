@@ -91,14 +91,14 @@ for path in sys.argv[1:]:
         failed += 1
         continue"""
 SAY: Mapping[str, str] = {
-    "classes": """    best = outputs["probabilities"][0].argmax()
+    "classification": """    best = outputs["probabilities"][0].argmax()
     print(f"{path}: {about['labels'][best]} {outputs['probabilities'][0, best]:.1%}{mark}")
 """,
-    "labels": """    found = zip(about["labels"], outputs["probabilities"][0], about["thresholds"])
+    "multilabel": """    found = zip(about["labels"], outputs["probabilities"][0], about["thresholds"])
     given = [f"{label} {probability:.1%}" for label, probability, least in found if probability >= least]
     print(f"{path}: {', '.join(given) or 'none'}{mark}")
 """,
-    "score": """    print(f"{path}: {outputs['score'][0]:.6g}{mark}")
+    "regression": """    print(f"{path}: {outputs['score'][0]:.6g}{mark}")
 """,
 }
 MARK = """    mark = " (unlike training: this means little)" if outputs["distance"][0] > about["ood_threshold"] else ""
@@ -107,7 +107,7 @@ MARK = """    mark = " (unlike training: this means little)" if outputs["distanc
 
 def consumer(target: str, info: ExportInfo, names: tuple[str, ...]) -> str | None:
     """Its text; None for a model that has no classifier, or takes images that whoever uses it prepares."""
-    if info.input == IMAGES or (not info.labels and info.target != "score"):
+    if info.input == IMAGES or (not info.labels and info.target != "regression"):
         return None
     color = info.channels == 3
     libraries = [f"import {name}" for name in sorted(("numpy as np", LIBRARY[target]))]

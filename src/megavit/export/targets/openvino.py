@@ -105,11 +105,11 @@ def _patches(images: Node, patch_hw: tuple[int, int], grid: tuple[int, int]) -> 
 
 def _answers(logits: Node, target: Target, trust: Calibration) -> Node:
     """`megavit.predict.postprocess.postprocess.outputs`."""
-    if target.kind == "score":
+    if target.kind == "regression":
         score = op.squeeze(logits, constant_int([1]))
         return op.add(op.multiply(score, np.float32(target.std)), np.float32(target.mean))
     cooled = op.divide(logits, np.float32(trust.temperature))
-    if target.kind == "labels":
+    if target.kind == "multilabel":
         return op.sigmoid(cooled)
     shares = op.softmax(cooled, 1)
     if not trust.smoothing:

@@ -16,7 +16,7 @@ export function coveragesOf({ sets, intervals }) {
  * @returns {object} As the HTTP API gives it, without the name.
  */
 export function answerOf(outputs, metadata, { top, coverage }) {
-  const isScore = metadata.target === "score";
+  const isScore = metadata.target === "regression";
   const answer = isScore ? ofScore(outputs, metadata, coverage) : ofLabels(outputs, metadata, top, coverage);
   if (metadata.ood_threshold !== null) answer.out_of_distribution = outputs.distance[0] > metadata.ood_threshold;
   return answer;
@@ -32,7 +32,7 @@ function ofLabels({ probabilities }, { target, labels, thresholds, sets }, top, 
   const order = ranked(probabilities);
   const named = (places) => places.map((place) => ({ label: labels[place], probability: probabilities[place] }));
   const likeliest = named(order.slice(0, top));
-  if (target === "labels") {
+  if (target === "multilabel") {
     return { labels: named(order.filter((place) => probabilities[place] >= thresholds[place])), top: likeliest };
   }
   const answer = { ...likeliest[0], top: likeliest };

@@ -77,7 +77,7 @@ async function run(blob) {
 }
 
 function wanted() {
-  const main = metadata.target === "score" ? "score" : "probabilities";
+  const main = metadata.target === "regression" ? "score" : "probabilities";
   return metadata.ood_threshold === null ? [main] : [main, "distance"];
 }
 

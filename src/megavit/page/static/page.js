@@ -65,11 +65,11 @@ function describe() {
   const { name, target, labels } = model;
   part("about").hidden = false;
   part("about-model").textContent = models.length === 1 ? name : "";
-  const isScore = target === "score";
+  const isScore = target === "regression";
   part("about-labels").hidden = isScore;
   part("about-score").hidden = !isScore;
   if (isScore) return;
-  const words = target === "labels" ? ["label", "labels"] : ["class", "classes"];
+  const words = target === "multilabel" ? ["label", "labels"] : ["class", "classes"];
   part("how-many").textContent = count(labels.length, ...words);
   part("labels").ariaLabel = words[1];
   part("labels").replaceChildren(...labels.map((label) => make("li", {}, make("bdi", { textContent: label }))));
@@ -79,7 +79,7 @@ function offerCoverages() {
   const offered = model.coverages;
   part("coverage-choice").hidden = !offered.length;
   if (!offered.includes(coverage)) coverage = offered.includes(USUAL_COVERAGE) ? USUAL_COVERAGE : null;
-  const promise = model.target === "score" ? "score is in the range given" : "class is among those given";
+  const promise = model.target === "regression" ? "score is in the range given" : "class is among those given";
   part("coverage-note").textContent = `How often the true ${promise}, for pictures like those of training`;
   part("coverages").replaceChildren(
     ...[null, ...offered].map((value) => {

@@ -92,12 +92,12 @@ def fake_ranks(count: int) -> Iterator[None]:
 @contextmanager
 def attention_of(training: Training) -> Iterator[None]:
     """The attention of a GPU where the plan is for GPUs: the trace itself runs on a processor."""
-    before = attention.EXPLICIT_UP_TO_TOKENS
-    attention.EXPLICIT_UP_TO_TOKENS = before if training.processor else 0  # pyrefly: ignore[bad-assignment]
+    before = attention.MAX_EAGER_TOKENS
+    attention.MAX_EAGER_TOKENS = before if training.processor else 0  # pyrefly: ignore[bad-assignment]
     try:
         yield
     finally:
-        attention.EXPLICIT_UP_TO_TOKENS = before
+        attention.MAX_EAGER_TOKENS = before
 
 
 def fake_model(config: ViTConfig) -> MegaVit:

@@ -32,7 +32,7 @@ def predictions(
     marks: list[bool | None] = [None] * len(outputs[EMBEDDING])
     if info.ood_threshold is not None:
         marks = (outputs[DISTANCE] > info.ood_threshold).tolist()
-    if info.target == "score":
+    if info.target == "regression":
         width = None if coverage is None else (info.intervals or {})[str(coverage)]
         return [
             Prediction(
@@ -46,7 +46,7 @@ def predictions(
     for row, mark in zip(outputs[PROBABILITIES], marks, strict=True):
         order = np.argsort(-row, kind="stable")
         first = _named(row, order[: max(top, 1)], info.labels)
-        if info.target == "labels":
+        if info.target == "multilabel":
             given = _named(row, order[row[order].astype(np.float64) >= np.array(info.thresholds)[order]], info.labels)
             found.append(Prediction(top=first, given=given, out_of_distribution=mark))
             continue

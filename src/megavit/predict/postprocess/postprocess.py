@@ -26,16 +26,16 @@ def outputs(logits: Tensor, target: Target, trust: Calibration = Calibration()) 
             image's classes.
 
     Returns:
-        "classes": (B, classes) probabilities, rows summing to 1; "labels": (B, labels) probabilities, each by
-        itself; "score": (B,) scores, in the unit of the training scores.
+        "classification": (B, classes) probabilities, rows summing to 1; "multilabel": (B, labels) probabilities, each
+        by itself; "regression": (B,) scores, in the unit of the training scores.
     """
     match target.kind:
-        case "classes":
+        case "classification":
             shares = (logits / trust.temperature).softmax(dim=1)
             return without_smoothing(shares, trust.smoothing) if trust.smoothing else shares
-        case "labels":
+        case "multilabel":
             return (logits / trust.temperature).sigmoid()
-        case "score":
+        case "regression":
             return logits[:, 0] * target.std + target.mean
 
 
@@ -104,7 +104,7 @@ class Calibrator:
             raise BundleError(NOT_FINITE)
         unlike = self.unlike(seen.pooled)
         marks: list[bool | None] = [None] * len(answers) if unlike is None else unlike.tolist()
-        if self.target.kind == "score":
+        if self.target.kind == "regression":
             width = None if coverage is None else self.half_width(coverage)
             return [
                 Prediction(
@@ -115,7 +115,7 @@ class Calibrator:
                 for value, mark in zip(answers.tolist(), marks, strict=True)
             ]
         ranked = [_named(row, labels) for row in _ranked(answers, max(top, 1))]
-        if self.target.kind == "labels":
+        if self.target.kind == "multilabel":
             reached = answers.double() >= torch.tensor(self.target.thresholds, dtype=torch.float64)
             given = [_named(row, labels) for row in _ranked(answers, len(labels), reached)]
             return [
@@ -139,7 +139,7 @@ class Calibrator:
         """Raise a ConfigError, with the reason, where they cannot."""
         if self._calibrated is None:
             what = "answers with labels, and sets are of one class an image"
-            if self.target.kind != "labels":
+            if self.target.kind != "multilabel":
                 what = "was not calibrated: megavit train does that, and megavit calibrate for a converted one"
             raise ConfigError(f"there is no coverage to be had: this bundle {what}")
         check_coverage(coverage, self._calibrated)

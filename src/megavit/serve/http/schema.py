@@ -60,7 +60,7 @@ class ModelInfo(BaseModel):
     """Of one model that is served."""
 
     name: str
-    target: Literal["classes", "labels", "score"]
+    target: Literal["classification", "multilabel", "regression"]
     labels: list[str]
     height: int
     width: int

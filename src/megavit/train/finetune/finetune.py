@@ -106,13 +106,13 @@ def go_on_tuning(
 def starting_model(recipe: Recipe, init: Source, images: LabeledImages, device: torch.device) -> Start:
     config = tuned_config(recipe, init, outputs(images.target, len(images.classes)))
     check_layout(config, recipe)
-    if recipe.parallel.shard == recipe.parallel.tensor == 1:
+    if recipe.parallel.fsdp == recipe.parallel.tp == 1:
         check_memory(config, part_of_batch(recipe), device)
     seed_all(recipe.run.seed)
     model = MegaVit.from_config(config)
     model.transformer.gradient_checkpointing = recipe.run.gradient_checkpointing
     changed = init_weights(model, init)
-    if images.target == "labels":
+    if images.target == "multilabel":
         start_at_shares(model.mlp_head, targets_of(images.of("train"), images.target, len(images.classes)))
     size = tuned_preprocessing(config, init, keep_aspect=recipe.data.keep_aspect)
     return Start(model.to(device), task_of(recipe, size, images, device), changed)

@@ -126,7 +126,7 @@ def knn_rung(frozen: Frozen, divisions: list[Fold]) -> tuple[Rung, Tensor]:
     standard = frozen.task.target
 
     def as_logits(answers: Tensor) -> Tensor:
-        return (answers - standard.mean) / standard.std if standard.kind == "score" else answers
+        return (answers - standard.mean) / standard.std if standard.kind == "regression" else answers
 
     for learned, held in divisions:
 
@@ -213,7 +213,7 @@ def gain_by_chance(frozen: Frozen, before: Tensor, after: Tensor, places: Tensor
     targets, task = frozen.targets[places], frozen.task
     if measured(task, after, targets) < measured(task, before, targets):
         return 1.0
-    if task.target.kind == "classes":
+    if task.target.kind == "classification":
         right = mcnemar(before.argmax(dim=1) == targets, after.argmax(dim=1) == targets)
         gains = F.cross_entropy(before, targets, reduction="none") - F.cross_entropy(after, targets, reduction="none")
         likelier = paired_bootstrap(len(places), lambda drawn: gains[drawn].mean().item())

@@ -65,7 +65,7 @@ def fresh(
     task = task_of(recipe, size, images, device)
 
     def start(model: MegaVit) -> None:
-        if images.target == "labels":
+        if images.target == "multilabel":
             present = targets_of(images.of("train"), images.target, len(images.classes))
             start_at_shares(model.mlp_head, present.to(device))
 

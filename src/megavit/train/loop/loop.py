@@ -217,7 +217,7 @@ def backward(model: nn.Module, inputs: Images, targets: Tensor, task: Task, para
 def progressive_resize(images: Images, state: TrainState, schedule: ScheduleRecipe) -> Images:
     """Early in the run, smaller images and a model that leaves out patches; else both as they are."""
     early = state.progress < schedule.early
-    state.model.patch_drop.share = schedule.patch_drop if early else state.model.config.design.patch_drop
+    state.model.patch_drop.rate = schedule.patch_drop if early else state.model.config.design.patch_drop
     if not early or schedule.scale == 1:
         return images
     if isinstance(images, list):

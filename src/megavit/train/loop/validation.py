@@ -12,11 +12,11 @@ from megavit.train.history import MetricName
 def metric_of(target: TargetKind, balance: Balance) -> MetricName:
     """What is measured: where a remedy for uneven classes is wanted, every class counts the same here too."""
     match target:
-        case "classes":
+        case "classification":
             return "accuracy" if balance in ("auto", "none") else "balanced accuracy"
-        case "labels":
+        case "multilabel":
             return "mean average precision"
-        case "score":
+        case "regression":
             return "R²"
 
 

@@ -69,17 +69,17 @@ Loss = CrossEntropy | BinaryCrossEntropy | SmoothL1
 def make_loss(target: Target, targets: Tensor, classes: int, balance: Balance, label_smoothing: float) -> Loss:
     """The loss for training images with `targets`, as `megavit.data.targets.targets_of` gives them, on their device."""
     match target.kind:
-        case "classes":
+        case "classification":
             images = torch.bincount(targets, minlength=classes).clamp_min(1)
             # Of mean 1 over the images.
             weights = len(targets) / (classes * images) if balance == "loss" else None
             priors = (images / len(targets)).log() if balance == "logits" else None
             return CrossEntropy(label_smoothing, weights, priors)
-        case "labels":
+        case "multilabel":
             positive = targets.sum(dim=0).clamp_min(1)
             ratio = ((len(targets) - positive) / positive).clamp(1, MOST_POSITIVE_WEIGHT)
             return BinaryCrossEntropy(ratio if balance == "loss" else None)
-        case "score":
+        case "regression":
             return SmoothL1(target.mean, target.std)
 
 

@@ -25,7 +25,7 @@ TOP = 3
 def golden_pictures(images: LabeledImages) -> list[Tensor]:
     """A few test images, spread over classes, labels or scores, uint8 (C, H, W), the large ones made smaller."""
     samples = images.of("test")
-    if images.target == "score":
+    if images.target == "regression":
         ranked = sorted(samples, key=lambda sample: sample.score)
         chosen = [ranked[place] for place in _spread(len(ranked), GOLDEN_PICTURES)]
     else:
@@ -47,13 +47,13 @@ def examples(images: LabeledImages, answers: Tensor, target: Target, explain: Ex
     samples = images.of("test")
     truth = targets_of(samples, images.target, len(images.classes))
     match target.kind:
-        case "classes":
+        case "classification":
             confidence, predicted = answers.max(dim=1)
             right = predicted == truth
-        case "labels":
+        case "multilabel":
             confidence = answers.amax(dim=1)
             right = ((answers >= torch.tensor(target.thresholds)) == truth).all(dim=1)
-        case "score":
+        case "regression":
             confidence = (answers - truth).abs()
             # There is no right or wrong: all but the worst.
             right = torch.ones_like(confidence, dtype=torch.bool)
@@ -77,7 +77,7 @@ def _example(
 ) -> Example:
     pixels = visible(pixels)
     picture = (pixels[0] if pixels.shape[0] == 1 else pixels.permute(1, 2, 0)).numpy()
-    if target.kind == "score":
+    if target.kind == "regression":
         return Example(
             image=picture,
             name=sample.name,
@@ -88,7 +88,7 @@ def _example(
         )
     values, indices = answer.topk(min(TOP, len(images.classes)))
     top = [(images.classes[k], p) for k, p in zip(indices.tolist(), values.tolist(), strict=True)]
-    if target.kind == "classes":
+    if target.kind == "classification":
         truth, said = images.classes[sample.label], top[0][0]
     else:
         given = torch.nonzero(answer >= torch.tensor(target.thresholds)).flatten().tolist()

@@ -71,7 +71,7 @@ def judge(
     trust, tensors = fit_trust(val, validation.labels, task.target, (learned.pooled, learning.labels))
     target = task.target
     trusted = Calibrator(trust, tensors, target, len(images.classes))
-    if target.kind == "labels":
+    if target.kind == "multilabel":
         target = replace(target, thresholds=best_thresholds(trusted.answers(val.logits), validation.labels))
     answers = trusted.answers(test.logits)
     measured = measure_trust(trusted, test, testing.labels)
@@ -169,7 +169,7 @@ def finish(
         fitted=judged.trust,
         trust=judged.trusted,
         examples=shown,
-        scores=(testing.labels.tolist(), judged.answers.tolist()) if images.target == "score" else None,
+        scores=(testing.labels.tolist(), judged.answers.tolist()) if images.target == "regression" else None,
         tuning=tuning,
         bundle=str(out),
     )
@@ -178,11 +178,11 @@ def finish(
 
 def title_of(images: LabeledImages) -> str:
     match images.target:
-        case "classes":
+        case "classification":
             return f"A classifier of {len(images.classes)} classes from {images.source}"
-        case "labels":
+        case "multilabel":
             return f"A classifier of {len(images.classes)} labels, any number an image, from {images.source}"
-        case "score":
+        case "regression":
             return f"A model of the scores from {images.source}"
 
 
@@ -206,9 +206,9 @@ def describe_environment(state: TrainState, task: Task) -> list[tuple[str, str]]
         ("precision", str(task.dtype).removeprefix("torch.")),
     ]
     layout = task.recipe.parallel
-    if (layout.procs or 1) > 1:
+    if (layout.nproc or 1) > 1:
         rows.append(
-            ("processes", f"{layout.procs}: {layout.replicate} copies × {layout.shard} shards × {layout.tensor} tensor")
+            ("processes", f"{layout.nproc}: {layout.replicate} copies × {layout.fsdp} shards × {layout.tp} tensor")
         )
     if state.best_epoch is None:
         return rows  # of what was not trained by steps

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from megavit.config.trust import Calibration
 from megavit.evaluate.metrics.classification import NUMBERED_CLASSES, Metrics, worst_confusions
 from megavit.evaluate.metrics.dispatch import AnyMetrics
-from megavit.evaluate.metrics.multilabel import LabelsMetrics
-from megavit.evaluate.metrics.regression import ScoreMetrics
+from megavit.evaluate.metrics.multilabel import MultilabelMetrics
+from megavit.evaluate.metrics.regression import RegressionMetrics
 from megavit.evaluate.report.html import data_uri, environment, percent, plain, result_context, write_page
 from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics
 from megavit.train.finetune.progressive import Tuning
@@ -154,9 +154,9 @@ def _of_target(report: Report) -> dict[str, Any]:
                 "heat_map": None if named else _picture(partial(figures.confusion, test), alt),
                 "mistakes": worst_confusions(test, 10),
             }
-        case LabelsMetrics():
+        case MultilabelMetrics():
             return {"attribute": "labels"}
-        case ScoreMetrics():
+        case RegressionMetrics():
             alt = f"True scores against answers; on average {plain(test.mae.value)} apart."
             scatter = report.scores and _picture(partial(figures.scatter, *report.scores), alt)
             return {"attribute": "score", "scatter": scatter}

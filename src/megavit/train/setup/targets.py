@@ -21,16 +21,16 @@ def target_of(images: LabeledImages) -> Target:
     Raises:
         DataError: when all training scores are equal.
     """
-    if images.target != "score":
+    if images.target != "regression":
         return Target(kind=images.target)
-    scores = targets_of(images.of("train"), "score", 0).double()
+    scores = targets_of(images.of("train"), "regression", 0).double()
     std = scores.std(correction=0).item()
     if not std > 0:
         raise DataError(
             f"all {len(scores):,} training images of {images.source} have the score {scores[0].item():g}: "
             "there is nothing to learn; check the column score"
         )
-    return Target(kind="score", mean=scores.mean().item(), std=std, median=statistics.median(scores.tolist()))
+    return Target(kind="regression", mean=scores.mean().item(), std=std, median=statistics.median(scores.tolist()))
 
 
 def fit_to_target(recipe: Recipe, changes: dict[str, Any], images: LabeledImages) -> Recipe:
@@ -42,12 +42,12 @@ def fit_to_target(recipe: Recipe, changes: dict[str, Any], images: LabeledImages
     Raises:
         ConfigError: when `changes` asks for what cannot be.
     """
-    if images.target == "classes":
+    if images.target == "classification":
         return recipe
-    what = "several labels" if images.target == "labels" else "a score"
+    what = "several labels" if images.target == "multilabel" else "a score"
     if changes.get("optimizer", {}).get("label_smoothing"):
         raise ConfigError(f"label_smoothing is for images of one class; these have {what}: leave it out")
-    allowed = ("auto", "none", "loss") if images.target == "labels" else ("auto", "none")
+    allowed = ("auto", "none", "loss") if images.target == "multilabel" else ("auto", "none")
     if recipe.data.balance not in allowed:
         raise ConfigError(
             f"balance = {recipe.data.balance} is for images of one class; these have {what}: "
@@ -55,7 +55,7 @@ def fit_to_target(recipe: Recipe, changes: dict[str, Any], images: LabeledImages
         )
     optimizer = replace(recipe.optimizer, label_smoothing=0.0)
     augment = recipe.augment
-    if images.target == "score":
+    if images.target == "regression":
         asked = changes.get("augment", {})
         augment = replace(
             augment,
@@ -71,7 +71,7 @@ def settle_balance(recipe: Recipe, images: LabeledImages, watch: Reporter) -> Re
         return recipe
     balance: Balance = "none"
     counts = {name: count for name, count in images.counts()["train"].items() if count}
-    if images.target == "classes" and counts:
+    if images.target == "classification" and counts:
         large, small = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
         if counts[large] > UNEVEN * counts[small]:
             balance = "logits"

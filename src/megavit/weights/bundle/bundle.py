@@ -93,11 +93,11 @@ class BundleInfo:
             raise ConfigError("preprocessing.patch_size must be the model's where images keep their aspect")
         self._check_sizes()
         kind = self.target.kind
-        if kind == "score":
+        if kind == "regression":
             if self.labels or self.model.num_classes != 1:
                 raise ConfigError("a model that answers with a score must have one output and no labels")
             return
-        if kind == "labels" and len(self.target.thresholds) != len(self.labels):
+        if kind == "multilabel" and len(self.target.thresholds) != len(self.labels):
             raise ConfigError(f"there must be one threshold for each of the {len(self.labels)} labels")
         if len(self.labels) != self.model.num_classes or len(set(self.labels)) != len(self.labels):
             raise ConfigError(

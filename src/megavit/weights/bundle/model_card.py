@@ -33,19 +33,19 @@ def model_card(
     match target.kind:
         case _ if not metrics:
             told = _unmeasured(labels, target)
-        case "classes":
+        case "classification":
             told = _classes(labels, metrics)
-        case "labels":
+        case "multilabel":
             told = _labels(labels, metrics)
-        case "score":
+        case "regression":
             told = _score(metrics)
-    answer = {"classes": "label", "labels": "labels", "score": "score"}[target.kind]
+    answer = {"classification": "label", "multilabel": "labels", "regression": "score"}[target.kind]
     origin = f"Converted from {literal(data['source'])}"
     if "division" in data:
         origin = f"Trained on {literal(data['source'])}, {data['counts']['train']} images; {data['division']}"
     return f"""---
 library_name: megavit
-pipeline_tag: {"image-classification" if labels or target.kind == "score" else "image-feature-extraction"}
+pipeline_tag: {"image-classification" if labels or target.kind == "regression" else "image-feature-extraction"}
 ---
 
 {told}
@@ -78,10 +78,10 @@ def _trust(target: Target, trust: Calibration) -> str:
     if not trust.images:
         return ""
     lines = ""
-    if target.kind != "score":
+    if target.kind != "regression":
         lines += f"- Its probabilities were calibrated on {trust.images} images held back from training.\n"
-    if target.kind != "labels":
-        what = "the set of labels" if target.kind == "classes" else "the range"
+    if target.kind != "multilabel":
+        what = "the set of labels" if target.kind == "classification" else "the range"
         lines += f"- `--coverage 0.9` gives {what} that holds the truth for 90% of images like those of the test.\n"
     if trust.threshold is not None:
         lines += (
@@ -134,13 +134,13 @@ def _names(labels: Sequence[str]) -> str:
 
 def _unmeasured(labels: Sequence[str], target: Target) -> str:
     match target.kind:
-        case "score":
+        case "regression":
             what = "It gives an image a number."
-        case "labels":
+        case "multilabel":
             what = f"It gives an image any number of these {len(labels)} labels, possibly none: {_names(labels)}."
-        case "classes" if labels:
+        case "classification" if labels:
             what = f"It tells {len(labels)} kinds of image apart: {_names(labels)}."
-        case "classes":
+        case "classification":
             what = "It has no classifier."
     return f"""# A converted Vision Transformer
 

@@ -30,9 +30,9 @@ NAMED = {
     "final_norm": "final norm of the",
 }
 FLAGS = {
-    "heads": "--heads",
+    "heads": "--num-heads",
     "mlp": "--activation",
-    "norm_eps": "--eps",
+    "norm_eps": "--norm-eps",
     "pool": "--pool",
     "norm": "--norm",
     "image_size": "--image-size",
@@ -67,7 +67,7 @@ class Found:
         if self.name:
             sentences.append(f"the weights under {self.name!r} taken")
         if self.others:
-            options = " or ".join(f"--weights {name}" for name in self.others)
+            options = " or ".join(f"--state-dict {name}" for name in self.others)
             others = " and ".join(map(repr, self.others))
             sentences.append(f"other weights left, under {others}: megavit convert {options} takes those")
         if self.head:

@@ -10,10 +10,11 @@ Library = Literal["timm", "huggingface"]
 LIBRARIES: dict[Library, str] = {"timm": "timm", "huggingface": "transformers"}
 # From the logits, which are all that timm gives, to the answers.
 MEANING = {
-    "classes": "the softmax of its {outputs} outputs are the probabilities of its classes, of which an image has one",
-    "labels": "the sigmoid of each of its {outputs} outputs is the probability of a label, of which an image may have "
-    "any number",
-    "score": "its output is the score, in the unit of the training images' scores",
+    "classification": "the softmax of its {outputs} outputs are the probabilities of its classes, of which an image "
+    "has one",
+    "multilabel": "the sigmoid of each of its {outputs} outputs is the probability of a label, of which an image may "
+    "have any number",
+    "regression": "its output is the score, in the unit of the training images' scores",
 }
 USE = {
     "timm": """import timm
@@ -36,14 +37,14 @@ def sentences(library: Library, source: Source) -> list[str]:
         told.append(MEANING[target.kind].format(outputs=outputs))
         if library == "timm":
             told.append("its outputs are logits, whose meaning timm does not read; problem_type in config.json says it")
-        if target.kind == "score":
+        if target.kind == "regression":
             told.append(f"the scores' mean {target.mean:g} and standard deviation {target.std:g} are in the head")
         elif trust.temperature != 1:
             told.append(f"the calibration, a temperature of {trust.temperature:.3g}, is in the head")
-        if target.kind == "labels":
+        if target.kind == "multilabel":
             left_out.append(f"the thresholds of the labels, which are in README.md and under {EXTRA!r} in config.json")
-        if trust.images and target.kind != "labels":
-            what = "sets" if target.kind == "classes" else "ranges"
+        if trust.images and target.kind != "multilabel":
+            what = "sets" if target.kind == "classification" else "ranges"
             left_out.append(f"{what} that hold the truth with a stated coverage")
     if trust.threshold is not None:
         left_out.append("marks of images unlike those of training")
@@ -75,7 +76,7 @@ def card_for(library: Library, source: Source, told: list[str]) -> str:
         "```",
         "",
     ]
-    if source.target.kind == "labels" and outputs:
+    if source.target.kind == "multilabel" and outputs:
         thresholds = dict(zip(source.labels, source.target.thresholds, strict=True))
         block = json.dumps(thresholds, indent=1, ensure_ascii=False).splitlines()
         # An indented block shows names as they are, whatever is in them.

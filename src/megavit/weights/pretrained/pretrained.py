@@ -153,7 +153,7 @@ def _with_meaning(source: Source, foreign: ForeignCheckpoint, asked: TargetKind 
             "megavit predict says of them means nothing; megavit embed and train --init use what comes before them"
         ]
     labels: tuple[str, ...] = ()
-    if target.kind != "score":
+    if target.kind != "regression":
         told += label_faults(foreign.settings, outputs)
         labels = labels_of(foreign.settings, outputs)
     return replace(

@@ -117,16 +117,18 @@ def without_calibration(source: Source) -> Source:
         ConfigError: where it can, so that nothing need be lost.
     """
     if source.trust.smoothing <= NEGLIGIBLE:
-        raise ConfigError("--uncalibrated is for a calibration that no head can hold, and this one's can: leave it out")
+        raise ConfigError(
+            "--drop-calibration is for a calibration that no head can hold, and this one's can: leave it out"
+        )
     return replace(source, trust=replace(source.trust, temperature=1.0, smoothing=0.0))
 
 
 def check_outputs(target: Target, outputs: int) -> None:
     """Raise a BundleError for one class alone, which other libraries take for a label and answer by a sigmoid."""
-    if target.kind == "classes" and outputs == 1:
+    if target.kind == "classification" and outputs == 1:
         raise BundleError(
             "the bundle has one class, which every image gets with probability 1; other libraries give the sigmoid of "
-            "one output, another answer: convert its checkpoint again, with --target labels or --target score"
+            "one output, another answer: convert its checkpoint again, with --target multilabel or --target regression"
         )
 
 
@@ -231,7 +233,7 @@ def preparation(source: Source) -> Preprocessing:
 
 def names_of(source: Source) -> list[str]:
     """Return a name for every output; that of a score has none in a bundle."""
-    return ["score"] if source.target.kind == "score" else list(source.labels)
+    return ["score"] if source.target.kind == "regression" else list(source.labels)
 
 
 def _square(sides: tuple[int, int]) -> int | list[int]:

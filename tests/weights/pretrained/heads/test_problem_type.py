@@ -22,15 +22,15 @@ from megavit.weights.pretrained.save_checkpoint import write_for
     "settings, outputs, asked, words",
     [
         ({"problem_type": "regression"}, 3, None, "3 outputs that are scores"),
-        ({}, 3, "score", "3 outputs that are scores"),
-        ({"problem_type": "single_label_classification"}, 1, None, "--target labels"),
-        ({}, 1, "classes", "--target score"),
+        ({}, 3, "regression", "3 outputs that are scores"),
+        ({"problem_type": "single_label_classification"}, 1, None, "--target multilabel"),
+        ({}, 1, "classification", "--target regression"),
         ({"problem_type": "segmentation"}, 3, None, "'segmentation', expected single_label_classification"),
         ({"problem_type": ["regression"]}, 1, None, "expected single_label_classification"),
         ({"problem_type": "regression", "megavit": {"std": 0}}, 1, None, "std must be"),
         ({"problem_type": "regression", "megavit": {"mean": "x"}}, 1, None, "mean must be"),
         ({"problem_type": "multi_label_classification", "megavit": {"thresholds": [2, 0.5]}}, 2, None, "thresholds"),
-        ({}, 0, "labels", "leave it out"),
+        ({}, 0, "multilabel", "leave it out"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(settings: dict[str, Any], outputs: int, asked: Any, words: str) -> None:
@@ -41,17 +41,23 @@ def test_what_cannot_be_is_refused_by_name(settings: dict[str, Any], outputs: in
 @pytest.mark.parametrize(
     "settings, outputs, asked, kind, words",
     [
-        ({}, 3, None, "classes", "--target labels"),
-        ({"architecture": "vit_tiny_patch16_224"}, 3, None, "classes", "--target labels"),
-        ({}, 1, None, "labels", "--target score"),
-        ({"model_type": "vit"}, 1, None, "labels", "as transformers' pipeline takes it"),
-        ({"model_type": "vit", "problem_type": "multi_label_classification"}, 3, None, "labels", "megavit calibrate"),
-        ({"model_type": "vit"}, 3, "labels", "labels", "megavit calibrate"),
-        ({"model_type": "vit"}, 3, None, "classes", None),
-        ({"model_type": "vit", "problem_type": None}, 3, None, "classes", None),
-        ({"problem_type": "regression"}, 1, None, "score", None),
-        ({"problem_type": "multi_label_classification"}, 1, "score", "score", None),
-        ({}, 0, None, "classes", None),
+        ({}, 3, None, "classification", "--target multilabel"),
+        ({"architecture": "vit_tiny_patch16_224"}, 3, None, "classification", "--target multilabel"),
+        ({}, 1, None, "multilabel", "--target regression"),
+        ({"model_type": "vit"}, 1, None, "multilabel", "as transformers' pipeline takes it"),
+        (
+            {"model_type": "vit", "problem_type": "multi_label_classification"},
+            3,
+            None,
+            "multilabel",
+            "megavit calibrate",
+        ),
+        ({"model_type": "vit"}, 3, "multilabel", "multilabel", "megavit calibrate"),
+        ({"model_type": "vit"}, 3, None, "classification", None),
+        ({"model_type": "vit", "problem_type": None}, 3, None, "classification", None),
+        ({"problem_type": "regression"}, 1, None, "regression", None),
+        ({"problem_type": "multi_label_classification"}, 1, "regression", "regression", None),
+        ({}, 0, None, "classification", None),
     ],
 )
 def test_what_is_assumed_is_said_and_nothing_else(
@@ -165,13 +171,13 @@ def test_the_command_says_the_kind_and_what_it_assumed(tmp_path: Path, capsys: p
     folder = write_transformers(tmp_path / "theirs", "ViT", {"num_labels": 1})
     convert(str(folder), out=tmp_path / "labels", json=True)
     facts = json.loads(capsys.readouterr().out)
-    assert facts["target"] == "labels"
+    assert facts["target"] == "multilabel"
     assert any("taken for one label" in sentence for sentence in facts["told"])
-    convert(str(folder), out=tmp_path / "score", target="score", json=True)
-    assert json.loads(capsys.readouterr().out)["target"] == "score"
-    assert load(tmp_path / "score").target == "score"
+    convert(str(folder), out=tmp_path / "score", target="regression", json=True)
+    assert json.loads(capsys.readouterr().out)["target"] == "regression"
+    assert load(tmp_path / "score").target == "regression"
     assert "It gives an image a number." in (tmp_path / "score" / "README.md").read_text()
     with pytest.raises(ConfigError, match="says its target itself"):
-        convert(str(tmp_path / "score"), out=tmp_path / "again", to="timm", target="labels")
-    with pytest.raises(ConfigError, match="--uncalibrated"):
-        convert(str(folder), out=tmp_path / "again", uncalibrated=True)
+        convert(str(tmp_path / "score"), out=tmp_path / "again", to="timm", target="multilabel")
+    with pytest.raises(ConfigError, match="--drop-calibration"):
+        convert(str(folder), out=tmp_path / "again", drop_calibration=True)

@@ -22,20 +22,20 @@ def folded_head(tensors: dict[str, Tensor], target: Target, trust: Calibration) 
     Raises:
         BundleError: for probabilities with label smoothing taken off, which no linear head gives.
     """
-    if target.kind == "score":
+    if target.kind == "regression":
         return scaled_head(tensors, target.std, target.mean)
-    if target.kind == "classes" and trust.smoothing > NEGLIGIBLE:
+    if target.kind == "classification" and trust.smoothing > NEGLIGIBLE:
         raise BundleError(
             f"its calibrated probabilities have a smoothing of {trust.smoothing:.2g} taken off, which no linear head "
             "can, so that other libraries would answer otherwise: convert what megavit calibrate BUNDLE DATA --out NEW "
-            "--temperature-only writes, or write what the model says by itself with --uncalibrated"
+            "--temperature-only writes, or write what the model says by itself with --drop-calibration"
         )
     return scaled_head(tensors, 1 / trust.temperature, 0.0)
 
 
 def unfolded_head(tensors: dict[str, Tensor], target: Target) -> dict[str, Tensor]:
     """Return `tensors` with the head that a score's `mean` and `std` are put on, the reverse of `folded_head`."""
-    if target.kind != "score":
+    if target.kind != "regression":
         return tensors
     return scaled_head(tensors, 1 / target.std, -target.mean / target.std)
 

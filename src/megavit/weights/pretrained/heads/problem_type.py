@@ -8,9 +8,9 @@ from megavit.weights.pretrained.processors.image_processor import usable
 
 PROBLEM_TYPE = "problem_type"
 KINDS: dict[str, TargetKind] = {
-    "single_label_classification": "classes",
-    "multi_label_classification": "labels",
-    "regression": "score",
+    "single_label_classification": "classification",
+    "multi_label_classification": "multilabel",
+    "regression": "regression",
 }
 # A table in config.json of what no setting of other libraries has; their loaders keep it, and do not read it.
 EXTRA = "megavit"
@@ -41,14 +41,14 @@ def target_of(settings: dict[str, Any], outputs: int, asked: TargetKind | None =
         raise BundleError(
             f"config.json has {PROBLEM_TYPE} {said!r}, expected {', '.join(KINDS)}; correct it, or say it with {FLAG}"
         )
-    kind = asked or (KINDS[said] if said is not None else "labels" if outputs == 1 else "classes")
+    kind = asked or (KINDS[said] if said is not None else "multilabel" if outputs == 1 else "classification")
     origin = "--target" if asked else f"{PROBLEM_TYPE} {said}"
-    if kind == "score" and outputs != 1:
+    if kind == "regression" and outputs != 1:
         raise BundleError(
             f"the head has {outputs} outputs that are scores ({origin}), and a bundle answers with one score an image: "
             "keep one row of the head, or take the model without it and train a new one (megavit train --init)"
         )
-    if kind == "classes" and outputs == 1:
+    if kind == "classification" and outputs == 1:
         raise BundleError(
             f"the head has one output for classes that exclude each other ({origin}), so that every image would get it "
             f"with probability 1: say what it is with {FLAG} labels, or {FLAG} score"
@@ -56,19 +56,19 @@ def target_of(settings: dict[str, Any], outputs: int, asked: TargetKind | None =
     told = [] if asked or said is not None else _assumption(settings, outputs)
     extra = settings.get(EXTRA)
     extra = extra if isinstance(extra, dict) else {}
-    if kind == "classes":
+    if kind == "classification":
         return Target(), told
     with usable("of what its outputs mean"):
-        if kind == "score":
+        if kind == "regression":
             mean, std, median = extra.get("mean", 0.0), extra.get("std", 1.0), extra.get("median")
-            return Target(kind="score", mean=mean, std=std, median=median), told
+            return Target(kind="regression", mean=mean, std=std, median=median), told
         thresholds = extra.get("thresholds")
         if isinstance(thresholds, list) and len(thresholds) == outputs:
-            return Target(kind="labels", thresholds=thresholds), told
+            return Target(kind="multilabel", thresholds=thresholds), told
     told.append(
         f"a label is given from probability {THRESHOLD:g} on, as nothing says otherwise; megavit calibrate finds better"
     )
-    return Target(kind="labels", thresholds=[THRESHOLD] * outputs), told
+    return Target(kind="multilabel", thresholds=[THRESHOLD] * outputs), told
 
 
 def _assumption(settings: dict[str, Any], outputs: int) -> list[str]:
@@ -90,9 +90,9 @@ def settings_of(target: Target) -> dict[str, Any]:
     told: dict[str, Any] = {
         PROBLEM_TYPE: next(problem_type for problem_type, kind in KINDS.items() if kind == target.kind)
     }
-    if target.kind == "labels":
+    if target.kind == "multilabel":
         told[EXTRA] = {"thresholds": list(target.thresholds)}
-    if target.kind == "score":
+    if target.kind == "regression":
         told[EXTRA] = {"mean": target.mean, "std": target.std}
         told[EXTRA] |= {} if target.median is None else {"median": target.median}
     return told

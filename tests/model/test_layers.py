@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from megavit.config.vit import Design
-from megavit.model.norm import make_norm
+from megavit.model.layers import make_norm
 
 
 @pytest.fixture(autouse=True)

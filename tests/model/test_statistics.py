@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from megavit.config.presets import preset
 from megavit.config.vit import PLAIN_VIT, Design
-from megavit.model.flops import forward_flops, training_flops
+from megavit.model.statistics import block_shapes, forward_flops, parameter_shapes, training_flops
 from megavit.model.vit import MegaVit
 
 # Positions that need no multiplication of matrices at another size.
@@ -45,3 +45,11 @@ def test_a_training_step_is_three_times_as_much() -> None:
         model(torch.randn(2, 3, 32, 32)).sum().backward()
     # The images themselves need no gradient.
     assert counted.get_total_flops() == pytest.approx(2 * training_flops(config), rel=0.02)
+
+
+def test_the_layers_are_alike_and_the_shapes_are_those_of_the_parameters() -> None:
+    config = preset("nano", num_classes=10)
+    shapes = parameter_shapes(config)
+    assert shapes == {name: tuple(p.shape) for name, p in MegaVit.from_config(config).named_parameters()}
+    for layer in range(config.depth):
+        assert {n: shapes[f"transformer.layers.{layer}.{n}"] for n in block_shapes(config)} == block_shapes(config)

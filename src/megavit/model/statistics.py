@@ -1,0 +1,71 @@
+"""Parameter shapes, parameter counts and floating-point operations of a model, without memory for its weights.
+
+Letters of the shapes: see `megavit.model`.
+"""
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+
+import torch
+
+from megavit.config.vit import ViTConfig
+from megavit.model.vit import MegaVit
+
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]
+
+
+@lru_cache(maxsize=64)
+def parameter_shapes(config: ViTConfig) -> Shapes:
+    """Return name -> shape of each parameter of `MegaVit.from_config(config)`, in its order; not to be changed."""
+    with torch.device("meta"):
+        model = MegaVit.from_config(config)
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def block_shapes(config: ViTConfig) -> Shapes:
+    """Return the parameter shapes of one layer, by their names within it."""
+    first = "transformer.layers.0."
+    return {
+        name.removeprefix(first): shape for name, shape in parameter_shapes(config).items() if name.startswith(first)
+    }
+
+
+def parameter_count(config: ViTConfig) -> int:
+    """Return the number of parameters."""
+    return sum(math.prod(shape) for shape in parameter_shapes(config).values())
+
+
+def forward_flops(config: ViTConfig, grid: tuple[int, int] | None = None) -> int:
+    """Return the floating-point operations of one image's forward pass: two for each multiply-add of a matrix product.
+
+    Norms, activations and the softmax are left out, as is usual (arXiv 2204.02311, appendix B). Nothing is saved on
+    tokens that pooling does not need.
+
+    Args:
+        config: of the model.
+        grid: (rows, columns) of patches; those of the model's own image size where it is None.
+    """
+    rows, columns = grid or config.grid
+    patches = rows * columns
+    tokens = patches + config.num_prefix_tokens
+    dim, inner, hidden = config.dim, config.heads * config.dim_head, config.mlp_dim
+    height, width = (side + 2 * config.design.patch_overlap for side in config.patch_hw)
+    embedding = patches * config.channels * height * width * dim
+    attention = tokens * 4 * dim * inner + 2 * tokens**2 * inner
+    mlp = tokens * (3 if config.design.mlp == "swiglu" else 2) * dim * hidden
+    pooled = tokens if config.design.pool_prefix else patches
+    pooling = dim**2 * (2 * pooled + 2) + 2 * pooled * dim + 2 * dim * hidden if config.pool == "map" else 0
+    head = dim * config.num_classes
+    return 2 * (embedding + config.depth * (attention + mlp) + pooling + head)
+
+
+def training_flops(config: ViTConfig, grid: tuple[int, int] | None = None) -> int:
+    """Return the operations of one image's training step: a backward pass costs two forward passes (arXiv 2204.02311).
+
+    Args:
+        config: of the model.
+        grid: as for `forward_flops`.
+    """
+    return 3 * forward_flops(config, grid)
