@@ -14,35 +14,25 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
-from sklearn.datasets import load_digits
 
 from megavit.cli.app import run
 from megavit.predict.predictor import load
 from megavit.train.checkpoint.checkpoint import list_checkpoints
-from tests.end_to_end.conftest import megavit
 from tests.end_to_end.test_together import workers_of
+from tests.helpers.command_line import run_megavit_process
+from tests.helpers.digits import make_digits_folder
 
 FLAGS = ["--epochs", "8", "--precision", "float32", "--device", "cpu", "--batch-size", "16"]
 WEIGHTS = Path("bundle") / "model.safetensors"
-
-
-def write(folder: Path, digits: range, chosen: slice) -> None:
-    images, labels = load_digits(return_X_y=True)
-    for digit in digits:
-        (folder / str(digit)).mkdir(parents=True)
-        for i, pixels in enumerate(images[labels == digit][chosen]):
-            image = Image.fromarray((pixels.reshape(8, 8) * 255 / 16).round().astype("uint8"))
-            image.save(folder / str(digit) / f"{i:03}.png")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """0 to 4 with many images in `before`, 5 to 9 with few in `after`."""
     folder = tmp_path_factory.mktemp("tune")
-    write(folder / "before", range(5), slice(0, None, 2))
-    write(folder / "after" / "train", range(5, 10), slice(0, None, 15))
-    write(folder / "after" / "test", range(5, 10), slice(1, None, 6))
+    make_digits_folder(folder / "before", range(5), slice(0, None, 2))
+    make_digits_folder(folder / "after" / "train", range(5, 10), slice(0, None, 15))
+    make_digits_folder(folder / "after" / "test", range(5, 10), slice(1, None, 6))
     return folder
 
 
@@ -156,7 +146,7 @@ def test_two_processes_train_all_as_one_does_also_after_one_of_them_was_killed(d
 
 def test_of_rungs_that_are_to_be_chosen_from_several_processes_train_none(data, before, tmp_path):
     flags = ["--init", before, "--out", tmp_path / "run", "--nproc", "2", *FLAGS]
-    done = megavit("train", data / "after", *flags, cwd=tmp_path)
+    done = run_megavit_process("train", data / "after", *flags, cwd=tmp_path)
     assert done.returncode == 2 and "--finetune all" in done.stderr
 
 

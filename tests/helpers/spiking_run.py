@@ -28,7 +28,7 @@ from megavit.train.progress import NullReporter
 from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
 
-STEPS, EVERY, MARGIN, PATIENCE, LEAST = 110, 20, 10, 8, 16
+STEPS, EVERY, MARGIN, PATIENCE, MIN_STEPS = 110, 20, 10, 8, 16
 # The batch whose images break the weights, and where a run that met it goes back to.
 BROKEN, BACK = 70, 60
 COUNT, BATCH, CLASSES = 32, 8, 3
@@ -70,7 +70,7 @@ def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
         (recovery, "MARGIN", MARGIN),
         (spike_detection, "PATIENCE", PATIENCE),
         (loop, "PATIENCE", PATIENCE),
-        (spike_detection, "LEAST", LEAST),
+        (spike_detection, "MIN_STEPS", MIN_STEPS),
         (build, "windows_of", lambda _: None),  # the images are in no shards
     ):
         monkeypatch.setattr(module, name, value)
@@ -126,7 +126,7 @@ def go(
     *,
     stop_at: int = -1,
     seconds: float = 1e6,
-    pace: EpochBudget | None = None,
+    budget: EpochBudget | None = None,
     parallel: ParallelContext | None = None,
 ) -> tuple[TrainState, Breaking, ImageDataset]:
     """Begin the run in `folder`, or go on with it."""
@@ -136,7 +136,7 @@ def go(
         load_checkpoint(folder / "checkpoints", state)
     stop = StopRequest()
     watch, feed = Breaking(state, at, stop, stop_at), ImageDataset()
-    pace = pace or EpochBudget(STEPS)
+    budget = budget or EpochBudget(STEPS)
     with suppress(Interrupted):
-        fit_with_recovery(state, task, pace, (feed, feed), folder, stop, watch, time.monotonic())  # pyrefly: ignore
+        fit_with_recovery(state, task, budget, (feed, feed), folder, stop, watch, time.monotonic())  # pyrefly: ignore
     return state, watch, feed

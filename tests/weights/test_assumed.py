@@ -14,7 +14,7 @@ from megavit.errors import BundleError
 from megavit.weights.bundle.bundle import read_info
 from megavit.weights.pretrained.pretrained import Source, read_source
 from megavit.weights.pretrained.to_bundle import model_of
-from tests.end_to_end.conftest import megavit
+from tests.helpers.command_line import run_megavit
 
 SIZES: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 2, "num_classes": 3}
 
@@ -102,10 +102,10 @@ def test_an_activation_cannot_be_said_of_gates(tmp_path: Path) -> None:
 def test_the_command_line_takes_them_all(tmp_path: Path) -> None:
     model: Any = timm.create_model("vit_tiny_patch16_224", num_heads=2, **SIZES)
     bare(tmp_path / "a.pth", model)
-    told = megavit("convert", "a.pth", "--out", "one", cwd=tmp_path)
+    told = run_megavit("convert", "a.pth", "--out", "one", cwd=tmp_path)
     assert "assumed, as the files do not say it: heads 1" in told.stderr
     options = ["--num-heads", "2", "--activation", "quick_gelu", "--norm-eps", "1e-5", "--pool", "mean"]
-    done = megavit("convert", "a.pth", "--out", "two", *options, cwd=tmp_path)
+    done = run_megavit("convert", "a.pth", "--out", "two", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "assumed" not in done.stderr
     config = read_info(tmp_path / "two").model

@@ -34,7 +34,7 @@ from megavit.runtime.process_group import DistContext, get_dist_context
 from megavit.runtime.storage import check_writable
 from megavit.train.budget.measure import choose_by_time, settle_precision, time_plan
 from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint, remove_incomplete
-from megavit.train.clock import Pace, TimeBudget, pace_of
+from megavit.train.clock import Budget, TimeBudget, make_budget
 from megavit.train.data import TrainLoader
 from megavit.train.finetune.finetune import begin_tuning, go_on_tuning
 from megavit.train.loop.build import (
@@ -226,8 +226,8 @@ def start(
         threads=torch.get_num_threads(),
     )
     dist.run_on_main(lambda: write_plan(out, plan, images))
-    pace = pace_of(plan.steps, plan.time)
-    return go(out, state, task, pace, (training, validation), images, watch, began)
+    budget = make_budget(plan.steps, plan.time)
+    return go(out, state, task, budget, (training, validation), images, watch, began)
 
 
 def resume(
@@ -293,18 +293,18 @@ def go_on(
         if dist.run_on_main(lambda: list_checkpoints(out / "checkpoints")):
             for fault in load_checkpoint(out / "checkpoints", state):
                 watch.say(f"left out a damaged checkpoint: {fault}")
-        # What more processes, or fewer, are likely to need; the pace finds out.
+        # What more processes, or fewer, are likely to need; the budget finds out.
         faster = recipe.parallel.places / plan.recipe.parallel.places
         expected = plan.time and replace(plan.time, step=plan.time.step / faster)
         watch.say(f"going on after step {state.step:,}, {state.progress:.0%} of the run")
-        return go(out, state, task, pace_of(plan.steps, expected), feeds, images, watch, began - state.seconds)
+        return go(out, state, task, make_budget(plan.steps, expected), feeds, images, watch, began - state.seconds)
 
 
 def go(
     out: Path,
     state: TrainState,
     task: Task,
-    pace: Pace,
+    budget: Budget,
     feeds: tuple[TrainLoader, TrainLoader],
     images: LabeledImages,
     watch: Reporter,
@@ -313,13 +313,13 @@ def go(
     """Train from where `state` stands, then write bundle and report; an error says how to go on."""
     stop = StopRequest()
     used = time.monotonic() - began
-    steps = pace.stride(state.step, state.progress, used).steps if state.progress < 1 else state.step
+    steps = budget.next_step(state.step, state.progress, used).steps if state.progress < 1 else state.step
     watch.plan(task.recipe, steps, sum(p.numel() for p in state.model.parameters()))
-    if isinstance(pace, TimeBudget) and state.progress < 1 and pace.left(used) <= 0:
+    if isinstance(budget, TimeBudget) and state.progress < 1 and budget.seconds_left(used) <= 0:
         watch.say("the time is up before the first step: a few are trained all the same; more --minutes would help")
     with resumable(out):
         with stop.listening():
-            fit_with_recovery(state, task, pace, feeds, out, stop, watch, began)
+            fit_with_recovery(state, task, budget, feeds, out, stop, watch, began)
         if not state.parallel.dist.is_distributed:
             return finish(out, state, task, images, feeds[1], watch)
         from megavit.train.checkpoint.gather import gather_full_state

@@ -20,7 +20,7 @@ from megavit.errors import BundleError, ConfigError, DataError, Interrupted, Out
 from megavit.runtime.csv_files import csv_text
 from megavit.runtime.process_group import get_elastic_run_id
 from megavit.runtime.storage import write_file, writing
-from megavit.train.clock import TimeBudgetPlan, pace_of
+from megavit.train.clock import TimeBudgetPlan, make_budget
 
 MAX_THREADS = 4096
 """PyTorch would start as many as a damaged plan says."""
@@ -54,7 +54,7 @@ class Plan:
         if self.steps is not None:
             check_whole("steps", self.steps, minimum=1)
         if self.init is None:
-            pace_of(self.steps, self.time)  # refuses both and neither
+            make_budget(self.steps, self.time)  # refuses both and neither
         check_whole("threads", self.threads, minimum=1)
         check_range("threads", self.threads, 1, MAX_THREADS)
 

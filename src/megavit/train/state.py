@@ -15,7 +15,7 @@ from megavit.model.vit import MegaVit
 from megavit.train.checkpoint.state_numbers import StateNumbers
 from megavit.train.history import EpochRecord
 from megavit.train.optim.optimizer import make_optimizers
-from megavit.train.spike_detection import Spikes
+from megavit.train.spike_detection import SpikeDetector
 
 
 @dataclass
@@ -39,7 +39,7 @@ class TrainState:
         parallel: the processes that train; model, average, optimizers and best are divided over them as it says.
         wrapped: what computes the forward pass of `model` for a step; None: it does so itself.
         recipe: of the optimizers.
-        spikes: the last steps, by which the next is judged.
+        spike_detector: the last steps, by which the next is judged.
         rollbacks: how often the run has gone back to an earlier checkpoint, because it had diverged.
         returned_to: the step that it went back to last; 0 where it never did.
         left_out: batches that were not trained on then, and that the order of images is ahead by.
@@ -62,7 +62,7 @@ class TrainState:
     parallel: ParallelContext = field(default_factory=ParallelContext)
     wrapped: nn.Module | None = None
     recipe: OptimizerRecipe = field(default_factory=OptimizerRecipe)
-    spikes: Spikes = field(default_factory=Spikes)
+    spike_detector: SpikeDetector = field(default_factory=SpikeDetector)
     rollbacks: int = 0
     returned_to: int = 0
     left_out: int = 0
@@ -97,7 +97,7 @@ class TrainState:
     def numbers(self) -> dict[str, Any]:
         """All but the tensors, as JSON types."""
         numbers = {name: getattr(self, name) for name in NUMBERS}
-        return numbers | {"history": [e.to_dict() for e in self.history], "spikes": asdict(self.spikes)}
+        return numbers | {"history": [e.to_dict() for e in self.history], "spike_detector": asdict(self.spike_detector)}
 
     def weights(self) -> dict[str, Tensor]:
         """Those of the model, of their average, and of the best average so far, by name."""
@@ -151,7 +151,7 @@ class TrainState:
             setattr(self, one.name, getattr(numbers, one.name))
 
 
-NUMBERS = tuple(one.name for one in fields(StateNumbers) if one.name not in ("history", "spikes"))
+NUMBERS = tuple(one.name for one in fields(StateNumbers) if one.name not in ("history", "spike_detector"))
 
 
 def shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:

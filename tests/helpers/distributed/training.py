@@ -156,7 +156,7 @@ def by_clock(state: TrainState, seconds: float, nap: float, folder: Path) -> dic
     """Train for so many seconds of a clock of its own, each step and validation taking `nap`; how far it came."""
     task, clock = task_of(), Clock()
     folder.mkdir(exist_ok=True)
-    pace = TimeBudget(TimeBudgetPlan(total=seconds, step=0.01, validation=0.001, final_passes=1, finish=0.0))
+    budget = TimeBudget(TimeBudgetPlan(total=seconds, step=0.01, validation=0.001, final_passes=1, finish=0.0))
     own = batches(state)
 
     def slowly() -> Iterator[tuple[Tensor, Tensor]]:
@@ -173,7 +173,7 @@ def by_clock(state: TrainState, seconds: float, nap: float, folder: Path) -> dic
         fit(
             state,
             task,
-            pace,
+            budget,
             slowly(),
             validate,
             lambda model: LogitMonitor(0.0, 0.0),

@@ -11,7 +11,7 @@ from megavit.errors import BundleError, OutputError
 from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint, remove_incomplete, save_checkpoint
 from megavit.train.history import EpochRecord
 from megavit.train.loop.loop import train_step
-from megavit.train.spike_detection import Spikes
+from megavit.train.spike_detection import SpikeDetector
 from tests.helpers.training import STEPS, batch_at, fresh_state, make_task, same_weights
 
 
@@ -45,14 +45,14 @@ def test_a_restored_state_is_the_saved_one_to_the_bit(tmp_path):
 
 def test_a_checkpoint_of_a_version_that_knew_no_spikes_is_restored(tmp_path, monkeypatch):
     saved = trained(3)
-    later = ("rollbacks", "returned_to", "left_out", "spikes")
+    later = ("rollbacks", "returned_to", "left_out", "spike_detector")
     numbers = {name: value for name, value in saved.numbers().items() if name not in later}
     assert len(numbers) == len(saved.numbers()) - 4
     monkeypatch.setattr(saved, "numbers", lambda: numbers)
     save_checkpoint(tmp_path, saved)
     restored = fresh_state(make_task())
     assert load_checkpoint(tmp_path, restored) == []
-    assert (restored.step, restored.rollbacks, restored.left_out, restored.spikes) == (3, 0, 0, Spikes())
+    assert (restored.step, restored.rollbacks, restored.left_out, restored.spike_detector) == (3, 0, 0, SpikeDetector())
 
 
 def test_the_step_after_a_restore_is_the_step_without_one(tmp_path):
@@ -183,10 +183,10 @@ RECORD = epoch(0.5).to_dict()
         ({"left_out": -1}, "left_out"),
         ({"returned_to": 5}, "returned_to"),
         ({"rollbacks": {}}, "rollbacks"),
-        ({"spikes": {"losses": "high"}}, "spikes"),
-        ({"spikes": {"losses": [1.0] * 500}}, "spikes"),
-        ({"spikes": {"above": -40}}, "spikes"),
-        ({"spikes": None}, "spikes"),
+        ({"spike_detector": {"losses": "high"}}, "spike_detector"),
+        ({"spike_detector": {"losses": [1.0] * 500}}, "spike_detector"),
+        ({"spike_detector": {"high_losses": -40}}, "spike_detector"),
+        ({"spike_detector": None}, "spike_detector"),
         ({"history": []}, "best_epoch"),
         ({"history": {"0": RECORD}}, "history"),
         ({"history": [RECORD | {"step": 9}]}, "history"),

@@ -37,11 +37,11 @@ def monitor(_model: nn.Module) -> LogitMonitor:
 def run(state, task, folder, stop=None, watch=None, validate=validate, monitor=monitor):
     batches = map(batch_at, itertools.count(state.step))
     folder.mkdir(exist_ok=True)
-    pace = EpochBudget(STEPS)
+    budget = EpochBudget(STEPS)
     fit(
         state,
         task,
-        pace,
+        budget,
         batches,
         validate,
         monitor,
@@ -185,12 +185,12 @@ def test_where_every_step_was_skipped_there_is_no_loss_to_tell(tmp_path):
 
 def test_a_run_by_the_clock_goes_down_to_rate_zero_and_validates_at_its_end(tmp_path):
     task, state = make_task(), fresh_state(make_task())
-    pace = TimeBudget(TimeBudgetPlan(total=3.0, step=0.05, validation=0.001, final_passes=1, finish=1.0))
+    budget = TimeBudget(TimeBudgetPlan(total=3.0, step=0.05, validation=0.001, final_passes=1, finish=1.0))
     began = time.monotonic()
     fit(
         state,
         task,
-        pace,
+        budget,
         map(batch_at, itertools.count()),
         validate,
         monitor,

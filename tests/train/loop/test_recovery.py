@@ -140,14 +140,14 @@ class Clock(EpochBudget):
         super().__init__(STEPS)
         self.used: list[float] = []
 
-    def stride(self, step: int, progress: float, used: float) -> StepProgress:
-        self.used.append(used)
-        return super().stride(step, progress, used)
+    def next_step(self, step: int, progress: float, elapsed: float) -> StepProgress:
+        self.used.append(elapsed)
+        return super().next_step(step, progress, elapsed)
 
 
 def test_the_time_of_the_abandoned_steps_is_not_given_back(tmp_path):
     clock = Clock()
-    state, *_ = go(tmp_path, {BROKEN: 30.0}, pace=clock)
+    state, *_ = go(tmp_path, {BROKEN: 30.0}, budget=clock)
     assert state.rollbacks == 1 and clock.used == sorted(clock.used)
     assert [record.seconds for record in state.history] == sorted(record.seconds for record in state.history)
 

@@ -23,7 +23,7 @@ from megavit.model.vit import MegaVit
 from megavit.predict.forward import logits_of
 from megavit.runtime.device import has_bfloat16
 from megavit.train.budget.model_selection import CANDIDATES, Candidate, Choice, choose
-from megavit.train.clock import MOST_VALIDATIONS, TimeBudgetPlan
+from megavit.train.clock import MAX_VALIDATIONS, TimeBudgetPlan
 from megavit.train.data import TrainLoader
 from megavit.train.history import EpochRecord
 from megavit.train.loop.build import VALIDATION_BATCH, compared, final_pass, fresh, noise, turns_of
@@ -266,5 +266,5 @@ def drawing_seconds() -> float:
     """Seconds of drawing the learning curves of the report once."""
     record = EpochRecord(epoch=1, step=1, seconds=1, train_loss=1, val_loss=1, val_metric=0.5, learning_rate=1e-3)
     began = time.monotonic()
-    figures.png(figures.curves([record] * MOST_VALIDATIONS, figures.LIGHT))
+    figures.png(figures.curves([record] * MAX_VALIDATIONS, figures.LIGHT))
     return time.monotonic() - began

@@ -24,7 +24,7 @@ from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file, writing
 from megavit.train.budget.measure import measure, validation_seconds
 from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint, remove_incomplete
-from megavit.train.clock import TimeBudgetPlan, pace_of
+from megavit.train.clock import TimeBudgetPlan, make_budget
 from megavit.train.data import TrainLoader
 from megavit.train.history import EpochRecord
 from megavit.train.loop.build import batches_of, steps_of, together
@@ -47,7 +47,7 @@ MEASURING = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class StagePlan:
-    """How long a stage is, as `megavit.train.clock.pace_of` takes it, and whether it is trained at all.
+    """How long a stage is, as `megavit.train.clock.make_budget` takes it, and whether it is trained at all.
 
     Attributes:
         steps: in all; None where the clock decides.
@@ -60,7 +60,7 @@ class StagePlan:
     def __post_init__(self) -> None:
         if self.steps is not None:
             check_whole("steps", self.steps, minimum=1)
-        pace_of(self.steps, self.time)
+        make_budget(self.steps, self.time)
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,9 @@ def train_stage(
     if parallel.dist.run_on_main(lambda: list_checkpoints(folder / "checkpoints")):
         for fault in load_checkpoint(folder / "checkpoints", state):
             watch.say(f"left out a damaged checkpoint: {fault}")
-    stop, pace = StopRequest(), pace_of(plan.steps, plan.time)
+    stop, budget = StopRequest(), make_budget(plan.steps, plan.time)
     with stop.listening():
-        fit_with_recovery(state, task, pace, feeds, folder, stop, watch, began - state.seconds)
+        fit_with_recovery(state, task, budget, feeds, folder, stop, watch, began - state.seconds)
     average = state.average if parallel.dist.is_distributed else merge_lora(state.average)
     logits = together(lambda batches: logits_of(average, batches, task.preprocessing), held, parallel)
     return Stage(

@@ -23,7 +23,7 @@ from megavit.errors import Diverged, Interrupted
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file, writing
 from megavit.train.checkpoint.checkpoint import LASTING_EVERY, save_checkpoint
-from megavit.train.clock import Pace, validation_due
+from megavit.train.clock import Budget
 from megavit.train.history import EpochRecord, MetricName
 from megavit.train.loop.logit_monitor import Monitor
 from megavit.train.loop.validation import metric_of
@@ -92,7 +92,7 @@ class Task:
 def fit(
     state: TrainState,
     task: Task,
-    pace: Pace,
+    budget: Budget,
     batches: Iterator[Batch],
     validate: Validate,
     monitor: Monitor,
@@ -104,7 +104,7 @@ def fit(
     """Train `state` until its progress is 1.
 
     Args:
-        pace: how far each step brings it.
+        budget: how far each step brings it.
         batches: (uint8 images, targets of these, as `targets_of` gives them) from
             `state.step` on.
         validate: the (loss, `task.metric`) of a model on the validation images.
@@ -125,7 +125,7 @@ def fit(
     (used,) = state.parallel.all_reduce_max(saved_at - began)
     while state.progress < 1:
         started = time.monotonic()
-        stride = pace.stride(state.step, state.progress, used)
+        stride = budget.next_step(state.step, state.progress, used)
         images, labels = next(batches)
         rate = learning_rate(stride.middle, 1.0, task.recipe.schedule)
         loss = train_step(state, task, images, labels, rate, stride.steps)
@@ -136,7 +136,7 @@ def fit(
         watch.step(state.step, stride.steps, loss)
 
         epoch_ended = task.epoch_at(state.step) > task.epoch_at(state.step - 1)
-        if validation_due(stride, state.validated, pace.validation_gap, epoch_ended):
+        if stride.is_validation_due(state.validated, budget.min_validation_gap, epoch_ended):
             started = time.monotonic()
             end_epoch(state, task, validate, monitor, rate * task.recipe.optimizer.learning_rate, began)
             checked = time.monotonic() - started
@@ -147,9 +147,9 @@ def fit(
         waited = now - saved_at >= task.recipe.run.checkpoint_seconds
         due = waited or state.step % LASTING_EVERY == 0
         due, asked, used, took, checked = state.parallel.all_reduce_max(due, stop.signal, now - began, took, checked)
-        pace.step_took(took)
+        budget.record_step(took)
         if checked:
-            pace.validation_took(checked)
+            budget.record_validation(checked)
         state.seconds = used
         if due or asked or state.progress == 1:
             save_checkpoint(folder / "checkpoints", state, wait=bool(asked) or state.progress == 1)
@@ -184,10 +184,10 @@ def train_step(state: TrainState, task: Task, images: Images, labels: Tensor, ra
         skip_step(state)
         return math.nan
     state.skipped_in_a_row = 0
-    if state.spikes.see(loss, norm, [variation == task.recipe.augment, early]):
+    if state.spike_detector.update(loss, norm, [variation == task.recipe.augment, early]):
         state.skipped += 1
         return math.nan
-    if state.spikes.diverged:
+    if state.spike_detector.diverged:
         since = state.step - PATIENCE
         raise Diverged(f"the loss has been far above the usual for {PATIENCE} steps after step {since:,}", since)
     for optimizer in state.optimizers:

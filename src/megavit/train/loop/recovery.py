@@ -18,14 +18,14 @@ from megavit.train.checkpoint.checkpoint import (
     list_rollback_checkpoints,
     load_checkpoint,
 )
-from megavit.train.clock import Pace
+from megavit.train.clock import Budget
 from megavit.train.data import TrainLoader
 from megavit.train.loop.build import batches_of, validator
 from megavit.train.loop.logit_monitor import monitor_of
 from megavit.train.loop.loop import Task, fit
 from megavit.train.progress import Reporter
 from megavit.train.signals import StopRequest
-from megavit.train.spike_detection import Spikes
+from megavit.train.spike_detection import SpikeDetector
 from megavit.train.state import TrainState
 
 MOST_ROLLBACKS = 3
@@ -34,7 +34,7 @@ MOST_ROLLBACKS = 3
 def fit_with_recovery(
     state: TrainState,
     task: Task,
-    pace: Pace,
+    budget: Budget,
     feeds: tuple[TrainLoader, TrainLoader],
     folder: Path,
     stop: StopRequest,
@@ -57,7 +57,7 @@ def fit_with_recovery(
     while state.progress < 1:
         with closing(batches_of(training, task, state.step + state.left_out, sys.maxsize, state.parallel)) as batches:
             try:
-                fit(state, task, pace, batches, validate, monitor, folder, stop, watch, began)
+                fit(state, task, budget, batches, validate, monitor, folder, stop, watch, began)
             except Diverged as spike:
                 watch.say(f"{spike}: {roll_back(folder / 'checkpoints', state, spike)}")
 
@@ -82,8 +82,8 @@ def roll_back(folder: Path, state: TrainState, spike: Diverged) -> str:
         wait_for_save(state.parallel)
     upto = max(spike.since - MARGIN, state.returned_to)
     target = state.parallel.dist.run_on_main(lambda: keep_up_to(folder, upto))
-    if target is None and state.spikes.diverged:
-        state.spikes = Spikes()
+    if target is None and state.spike_detector.diverged:
+        state.spike_detector = SpikeDetector()
         return "going on as it is, for there is no checkpoint from well before"
     if target is None:
         raise TrainingError(f"{spike}, and there is no checkpoint from well before; {advice}") from spike
