@@ -60,7 +60,7 @@ def test_a_converted_model_answers_for_photographs_as_its_library_does(
 ) -> None:
     model, folder = theirs
     told = run_megavit_json("convert", folder, "--out", "vit", cwd=tmp_path)
-    assert told["layout"] == "timm"
+    assert told["source_format"] == "timm"
     assert told["image_size"] == [32, 32]
     expected = their_answers(model, photographs)
     done = run_megavit("predict", "vit", *photographs, "--verify", "--json", cwd=tmp_path)
@@ -105,10 +105,10 @@ def test_a_model_without_a_classifier_says_what_it_is_for(
     tensors = load_file(theirs[1] / "model.safetensors")
     torch.save({name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}, tmp_path / "a.pth")
     guessed = run_megavit_json("convert", "a.pth", "--out", "guessed", cwd=tmp_path)
-    assert any("assumed, as the files do not say it: heads 1, " in sentence for sentence in guessed["told"])
+    assert any("assumed, as the files do not say it: heads 1, " in sentence for sentence in guessed["notes"])
     told = run_megavit_json("convert", "a.pth", "--out", "vit", "--heads", "3", cwd=tmp_path)
-    assert not any("heads" in sentence for sentence in told["told"])
-    assert any("nothing says how its images are prepared" in sentence for sentence in told["told"])
+    assert not any("heads" in sentence for sentence in told["notes"])
+    assert any("nothing says how its images are prepared" in sentence for sentence in told["notes"])
     done = run_megavit("predict", "vit", photographs[0], cwd=tmp_path)
     assert done.returncode == 2
     assert "megavit embed" in done.stderr

@@ -70,7 +70,7 @@ from megavit.train.setup.resolve import (
 from megavit.train.setup.targets import fit_to_target, settle_balance
 from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
-from megavit.weights.pretrained.pretrained import Source, read_source
+from megavit.weights.pretrained.pretrained import PretrainedModel, load_pretrained
 
 
 def begin(out: Path, source: str) -> bool:
@@ -174,8 +174,8 @@ def train(
     wanted = merge(named_recipe("small" if recipe == "auto" else recipe), changes, "the recipe")
     wanted = settle_layout(wanted, dist)
     check_mixing(wanted, changes)
-    init = None if wanted.model.init is None else read_source(wanted.model.init, whole_images=True, head=False)
-    device = dist.pick_device(wanted.run.device)
+    init = None if wanted.model.init is None else load_pretrained(wanted.model.init, whole_images=True, head=False)
+    device = dist.device(wanted.run.device)
 
     with dist.init_process_group(device, wanted.parallel.timeout_seconds):
         if dist.run_on_main(lambda: begin(out, source)):
@@ -189,7 +189,7 @@ def start(
     out: Path,
     recipe: str,
     changes: dict[str, Any],
-    init: Source | None,
+    init: PretrainedModel | None,
     device: torch.device,
     dist: DistContext,
     watch: Reporter,

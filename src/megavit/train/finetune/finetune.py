@@ -33,14 +33,14 @@ from megavit.train.setup.memory import check_memory
 from megavit.train.setup.parallel import check_layout, part_of_batch
 from megavit.train.setup.resolve import tuned_config, tuned_preprocessing
 from megavit.train.state import TrainState
-from megavit.weights.pretrained.pretrained import Source, fingerprint, init_weights, read_source
+from megavit.weights.pretrained.pretrained import PretrainedModel, fingerprint, initialize_from, load_pretrained
 
 
 def begin_tuning(
     out: Path,
     source: str,
     recipe: Recipe,
-    init: Source,
+    init: PretrainedModel,
     images: LabeledImages,
     device: torch.device,
     watch: Reporter,
@@ -61,7 +61,7 @@ def begin_tuning(
     stages = 1 if recipe.tune.rung != "auto" else len(TRAINED) * (FOLDS if is_few(images) else 1) + 1
     need = (3 + 2 * stages) * 5 * weights + 2**24
     parallel.dist.run_on_main(lambda: check_writable(out, "the run with its checkpoints", need=need))
-    for sentence in (*init.told, *start.changed):
+    for sentence in (*init.notes, *start.changed):
         watch.say(f"{recipe.model.init}: {sentence}")
     if recipe.run.precision == "auto":
         recipe = replace(recipe, run=replace(recipe.run, precision="float32"))
@@ -94,7 +94,7 @@ def go_on_tuning(
     Raises:
         DataError: when the weights that it began with are not what they were.
     """
-    init = read_source(plan.recipe.model.init or "", whole_images=True, head=False)
+    init = load_pretrained(plan.recipe.model.init or "", whole_images=True, head=False)
     if fingerprint(init) != plan.init:
         raise DataError(
             f"the weights of {init.name} are not what they were when the run began: put them back, or start a new run"
@@ -103,7 +103,7 @@ def go_on_tuning(
     return tune(out, plan.recipe, start, images, watch, began, parallel or ParallelContext())
 
 
-def starting_model(recipe: Recipe, init: Source, images: LabeledImages, device: torch.device) -> Start:
+def starting_model(recipe: Recipe, init: PretrainedModel, images: LabeledImages, device: torch.device) -> Start:
     config = tuned_config(recipe, init, outputs(images.target, len(images.classes)))
     check_layout(config, recipe)
     if recipe.parallel.fsdp == recipe.parallel.tp == 1:
@@ -111,7 +111,7 @@ def starting_model(recipe: Recipe, init: Source, images: LabeledImages, device: 
     seed_all(recipe.run.seed)
     model = MegaVit.from_config(config)
     model.transformer.gradient_checkpointing = recipe.run.gradient_checkpointing
-    changed = init_weights(model, init)
+    changed = initialize_from(model, init)
     if images.target == "multilabel":
         start_at_shares(model.mlp_head, targets_of(images.of("train"), images.target, len(images.classes)))
     size = tuned_preprocessing(config, init, keep_aspect=recipe.data.keep_aspect)
