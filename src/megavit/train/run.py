@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from megavit.check.quick_checks import warnings_of
+from megavit.check.quick_checks import data_warnings
 from megavit.config.recipe import Recipe
 from megavit.config.recipes import named_recipe
 from megavit.config.serialization import merge
@@ -145,7 +145,7 @@ def read_images(source: str, recipe: Recipe, watch: Reporter) -> LabeledImages:
 
 def tell_warnings(images: LabeledImages, dist: DistContext, watch: Reporter) -> None:
     """Say what shows of the images without looking at a pixel; the leader alone looks."""
-    for line in warnings_of(images) if dist.is_main_process else []:
+    for line in data_warnings(images) if dist.is_main_process else []:
         watch.say(line)
 
 
@@ -175,7 +175,7 @@ def train(
     wanted = settle_layout(wanted, dist)
     check_mixing(wanted, changes)
     init = None if wanted.model.init is None else load_pretrained(wanted.model.init, whole_images=True, head=False)
-    device = dist.device(wanted.run.device)
+    device = dist.pick_device(wanted.run.device)
 
     with dist.init_process_group(device, wanted.parallel.timeout_seconds):
         if dist.run_on_main(lambda: begin(out, source)):

@@ -15,7 +15,7 @@ from megavit.data.dataset import LabeledImages
 from megavit.data.targets import outputs, targets_of
 from megavit.distributed.context import ParallelContext
 from megavit.errors import DataError
-from megavit.evaluate.probes.cross_validation import FOLDS
+from megavit.evaluate.probes.cross_validation import NUM_FOLDS
 from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import check_writable
@@ -58,7 +58,7 @@ def begin_tuning(
     parallel = parallel or ParallelContext()
     start = starting_model(recipe, init, images, device)
     weights = sum(p.numel() * p.element_size() for p in start.model.parameters())
-    stages = 1 if recipe.tune.rung != "auto" else len(TRAINED) * (FOLDS if is_few(images) else 1) + 1
+    stages = 1 if recipe.tune.rung != "auto" else len(TRAINED) * (NUM_FOLDS if is_few(images) else 1) + 1
     need = (3 + 2 * stages) * 5 * weights + 2**24
     parallel.dist.run_on_main(lambda: check_writable(out, "the run with its checkpoints", need=need))
     for sentence in (*init.notes, *start.changed):

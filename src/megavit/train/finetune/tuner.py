@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.targets import targets_of
 from megavit.distributed.context import ParallelContext
-from megavit.evaluate.probes.cross_validation import Fold, folds
-from megavit.evaluate.probes.linear_probe import Probe
+from megavit.evaluate.probes.cross_validation import Fold, make_folds
+from megavit.evaluate.probes.linear_probe import LinearProbe
 from megavit.model.vit import MegaVit
 from megavit.predict.forward import embeddings_of
 from megavit.train.budget.measure import ending_seconds
@@ -89,7 +89,9 @@ class Tuner:
         self.frozen = Frozen(embeddings, targets, task, head_of(start.model).bias.detach().cpu(), seconds)
         self.divisions, self.held_back = [self.whole], f"{len(images.of('val')):,} images of validation"
         if self.recipe.tune.rung == "auto" and is_few(images):
-            self.divisions = folds(targets, seed=self.recipe.run.seed, digests=[sample.digest for sample in self.pool])
+            self.divisions = make_folds(
+                targets, seed=self.recipe.run.seed, digests=[sample.digest for sample in self.pool]
+            )
             self.held_back = (
                 f"{len(self.pool):,} images of training and validation, each by a model that learned from other "
                 f"{len(self.divisions) - 1} fifths"
@@ -100,7 +102,7 @@ class Tuner:
         rest = sum(map(len, (images.of("test"), images.of("val"), compared(images.of("train")))))
         self.finish_seconds = ending_seconds(parallel) + seconds * rest / len(self.pool)
 
-    def train_rung(self, rung: str, probes: list[Probe], left: int) -> tuple[Tensor, float, str] | None:
+    def train_rung(self, rung: str, probes: list[LinearProbe], left: int) -> tuple[Tensor, float, str] | None:
         """As `megavit.train.finetune.progressive.TrainRung`."""
         (name,) = (one for one in TRAINED if one == rung)
         crossed = len(self.divisions) > 1
@@ -122,7 +124,7 @@ class Tuner:
 
     def state_of(self, rung: str) -> TrainState:
         """What the bundle is made of: the rung as learned from the training images."""
-        probe = fit(self.frozen, self.whole.learned)
+        probe = fit(self.frozen, self.whole.train)
         if rung == "probe":
             return finished(self.with_head(probe))
         if rung not in self.stages:
@@ -134,7 +136,7 @@ class Tuner:
         stage = self.stages[rung]
         return finished(stage.model, stage)
 
-    def with_head(self, probe: Probe) -> MegaVit:
+    def with_head(self, probe: LinearProbe) -> MegaVit:
         """The model that is begun with, and the probe for its head."""
         model = copy.deepcopy(self.start.model)
         head = head_of(model)
@@ -144,7 +146,7 @@ class Tuner:
         return model
 
     def _stage(
-        self, folder: str, rung: Trained, division: Fold, probe: Probe, shares: int, *, must: bool
+        self, folder: str, rung: Trained, division: Fold, probe: LinearProbe, shares: int, *, must: bool
     ) -> Stage | None:
         """A rung on one division, in its share of the time that is left, or as many epochs as the recipe says."""
         before = time.monotonic()
