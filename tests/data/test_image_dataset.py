@@ -163,7 +163,7 @@ def test_shapes_that_are_kept_are_a_list_of_the_same_pictures(workers, shapes):
     for place, image in enumerate(whole):
         assert torch.equal(image, pictures[place])
     sample = shapes.samples[0]
-    pixels = shapes.pixels(sample)
+    pixels = shapes.load_pixels(sample)
     assert torch.equal(whole[0], preprocess(pixels, KEPT.size_for(sample.height, sample.width), KEPT))
 
 

@@ -11,16 +11,14 @@ from megavit.data.dataset import TARGET_COLUMNS, LabeledImages, Sample, SampleRo
 from megavit.data.image_dataset import ImageDataset, can_convert_channels
 from megavit.data.loader.loader import iter_batches, sequential_batches
 from megavit.data.scan import MIN_IMAGES_FOR_WORKERS, Progress
-from megavit.data.targets import target_tensor
 from megavit.data.workers import MAX_WORKERS, available_cpus
 from megavit.engine.engine import ModelOutput
 from megavit.errors import DataError
-from megavit.evaluate.metrics.dispatch import AnyMetrics, measure_target
 from megavit.predict.predictor import Predictor
 
 
 @dataclass(frozen=True)
-class Choice:
+class SplitSelection:
     """The images to measure on.
 
     Attributes:
@@ -34,9 +32,9 @@ class Choice:
     split: str
 
 
-def choose(
+def select_split(
     images: LabeledImages, labels: Sequence[str], known: Sequence[SampleRow], target: TargetKind = "classification"
-) -> Choice:
+) -> SplitSelection:
     """The data's own test split, else its validation split, else all of it, without what the model has learned from.
 
     An image is known by its file's bytes, so that neither a new name nor another folder makes it new.
@@ -64,8 +62,7 @@ def choose(
             f"it knows {', '.join(map(repr, labels[:10]))}{' …' if len(labels) > 10 else ''}{_alike(unknown, labels)}"
         )
     split, offered = next(
-        ((split, images.in_split(split)) for split in ("test", "val") if images.in_split(split)),
-        ("all", images.samples),
+        ((split, found) for split in ("test", "val") if (found := images.in_split(split))), ("all", images.samples)
     )
     learned_from = {row.digest for row in known if row.split != "test"}
     fresh = [sample for sample in offered if sample.digest not in learned_from]
@@ -76,37 +73,26 @@ def choose(
         )
     renumbered = [number[name] for name in images.classes]
     samples = tuple(replace(sample, target=_renumber(sample.target, renumbered)) for sample in fresh)
-    return Choice(samples, len(offered) - len(fresh), split)
+    return SplitSelection(samples, len(offered) - len(fresh), split)
 
 
-def evaluate(
-    predictor: Predictor, images: LabeledImages, choice: Choice, batch_size: int, progress: Progress
-) -> AnyMetrics:
-    """The predictor's metrics, of its kind of target, on the chosen images.
-
-    Raises:
-        DataError: for images of other channels than the model takes, or that cannot be read any more.
-    """
-    answers = predictor.trusted.answers(see(predictor, images, choice.samples, batch_size, progress).logits)
-    targets = target_tensor(choice.samples, predictor.target, len(predictor.labels))
-    return measure_target(answers, targets, predictor.labels, predictor.info.target)
-
-
-def see(
+def run_inference(
     predictor: Predictor, images: LabeledImages, samples: Sequence[Sample], batch_size: int, progress: Progress
 ) -> ModelOutput:
     """What the model sees in the samples, in order.
 
     Raises:
-        DataError: as `evaluate`.
+        DataError: for images of other channels than the model takes, or that cannot be read any more.
     """
     preprocessing = predictor.info.preprocessing
     check_channels(images, samples, preprocessing.channels)
     pictures = ImageDataset(images, samples, preprocessing)
-    batches = iter_batches(pictures, sequential_batches(len(pictures), batch_size), workers_for(images, len(pictures)))
+    batches = iter_batches(
+        pictures, sequential_batches(len(pictures), batch_size), num_decode_workers(images, len(pictures))
+    )
     found: list[ModelOutput] = []
     for batch in batches:
-        found.append(predictor.see(batch))
+        found.append(predictor.forward(batch))
         progress(sum(len(one.logits) for one in found), len(pictures))
     return ModelOutput(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
@@ -139,6 +125,6 @@ def check_channels(images: LabeledImages, samples: Sequence[Sample], channels: i
         )
 
 
-def workers_for(images: LabeledImages, count: int) -> int:
+def num_decode_workers(images: LabeledImages, count: int) -> int:
     """Processes that decode; none where starting them would take longer."""
     return 0 if images.memory or count < MIN_IMAGES_FOR_WORKERS else min(available_cpus(), MAX_WORKERS)
