@@ -60,7 +60,7 @@ def test_among_several_images_the_one_that_ends_workers_fails_alone(folder: Path
         reply = client.post("/predict", files=files)
         assert reply.status_code == 200
         assert [answer.get("label") for answer in reply.json()["predictions"]] == ["cat", None, "cat"]
-        assert "twice ended" in reply.json()["predictions"][1]["error"]
+        assert "crashed the worker process twice" in reply.json()["predictions"][1]["error"]
 
 
 @pytest.mark.parametrize("hanging", [b"hang", b"hang decoding"])
@@ -130,7 +130,7 @@ def test_a_new_bundle_that_cannot_be_served_leaves_the_old_one(folder: Path, sai
     with stub_server(folder) as server:
         stub_folder(folder, **said)
         server.until(lambda: server.events("reload_failed"))
-        assert said.get("refused", "ended before it was ready: signal 9") in server.events("reload_failed")[0]["error"]
+        assert said.get("refused", "exited before it was ready: signal 9") in server.events("reload_failed")[0]["error"]
         assert server.metric("megavit_reloads_total", model="stub", outcome="failed") == 1
         assert server.post(b"version").json()["predictions"][0]["label"] == "1"
         stub_folder(folder, version="2")
@@ -169,4 +169,4 @@ def test_what_is_printed_is_no_answer_and_not_logged(folder: Path) -> None:
 def test_an_answer_that_is_no_number_is_told(stub: Running) -> None:
     reply = stub.post(b"nan")
     assert (reply.status_code, reply.json()["error"]["code"]) == (500, "internal_server_error")
-    assert "not a number" in reply.json()["error"]["message"]
+    assert "not a finite number" in reply.json()["error"]["message"]

@@ -246,5 +246,5 @@ def test_the_first_client_too_many_reads_why(folder: Path) -> None:
             connection.settimeout(0.2)
             with contextlib.suppress(TimeoutError):
                 came.append(told(connection))
-        assert came[-1].startswith(b"HTTP/1.1 503 unavailable\r\n")
+        assert came[-1].startswith(b"HTTP/1.1 503 service_unavailable\r\n")
         assert b"retry-after: 2\r\n" in came[-1]
