@@ -39,7 +39,7 @@ from megavit.train.loop.logit_monitor import IMAGES, largest_logits
 from megavit.train.loop.loop import Task, train_step
 from megavit.train.optim.optimizer import learning_rate
 from megavit.train.report.figures import png
-from megavit.train.spike_detection import Spikes
+from megavit.train.spike_detection import SpikeDetector
 from megavit.train.state import TrainState
 
 FILE = Path(__file__).parent / "results" / "stability" / "fashion.json"
@@ -118,7 +118,7 @@ def outcome(trial: Trial, task: Task, feed: TrainLoader, steps: int) -> dict[str
     began = time.perf_counter()
     try:
         for step, batch in enumerate(batches_of(feed, task, 0, steps)):
-            state.spikes = Spikes()  # nothing is usual, so that nothing is left out
+            state.spike_detector = SpikeDetector()  # nothing is usual, so that nothing is left out
             rate = learning_rate((step + 0.5) / steps, 1.0, task.recipe.schedule)
             losses.append(train_step(state, task, *batch, rate, steps))
             if state.step % LOOK_EVERY == 0:

@@ -22,15 +22,15 @@ from scipy.special import expit, softmax
 from megavit.config.target import Target
 from megavit.engine.int8 import calibrate as int8_bounds
 from megavit.export.export import export
-from megavit.export.parity_images import proofs_of
+from megavit.export.parity_images import load_parity_images
 from megavit.predict.exported_predictor import load_exported
 from megavit.predict.prediction import Prediction
 from megavit.predict.predictor import load
 from megavit.weights.bundle.bundle import copy_bundle, read_info
 from megavit.weights.pretrained.outgoing_card import Library
-from megavit.weights.pretrained.pretrained import read_source
-from megavit.weights.pretrained.save_checkpoint import write_for
-from megavit.weights.pretrained.to_bundle import write_bundle
+from megavit.weights.pretrained.pretrained import load_pretrained
+from megavit.weights.pretrained.save_checkpoint import save_pretrained
+from megavit.weights.pretrained.to_bundle import convert_to_bundle
 
 Way = Callable[[Path, list[Path], Path], np.ndarray]
 """From a bundle's folder, images and a new folder to (images, outputs): probabilities by label, or scores."""
@@ -80,7 +80,7 @@ def by_timm(folder: Path, images: list[Path], target: Target) -> np.ndarray:
 
 def back(folder: Path, bundle: Path, images: list[Path], out: Path) -> np.ndarray:
     """A bundle again, which must be of the kind, the labels and the thresholds that it was of."""
-    write_bundle(read_source(str(folder)), out)
+    convert_to_bundle(load_pretrained(str(folder)), out)
     before, after = read_info(bundle), read_info(out)
     assert (after.target.kind, after.labels) == (before.target.kind, before.labels)
     assert (after.target.thresholds, after.target.median) == (before.target.thresholds, before.target.median)
@@ -89,7 +89,7 @@ def back(folder: Path, bundle: Path, images: list[Path], out: Path) -> np.ndarra
 
 def library(name: Library, by: str) -> Way:
     def way(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
-        write_for(name, read_source(str(bundle)), out / "theirs")
+        save_pretrained(name, load_pretrained(str(bundle)), out / "theirs")
         info = read_info(bundle)
         if by == "pipeline":
             return by_pipeline(out / "theirs", images, info.labels)
@@ -105,7 +105,7 @@ def exported(target: str) -> Way:
 
     def way(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
         predictor = load(bundle, device="cpu")
-        proofs, source = proofs_of(predictor, None)
+        proofs, source = load_parity_images(predictor, None)
         export(predictor, target, out / "exported", proofs, source=source)
         run = RUNTIMES[target](out / "exported")
         rows = [run(np.asarray(Image.open(path).convert("RGB"))[None])[0] for path in images]
@@ -139,7 +139,7 @@ RUNTIMES: dict[str, Callable[[Path], Callable[[np.ndarray], np.ndarray]]] = {
 def exported_predictor(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
     """By `megavit predict` of an ONNX export."""
     predictor = load(bundle, device="cpu")
-    proofs, source = proofs_of(predictor, None)
+    proofs, source = load_parity_images(predictor, None)
     export(predictor, "onnx", out / "exported", proofs, source=source)
     found = load_exported(out / "exported")
     return as_rows([found.predict(path, top=len(predictor.labels) or 1) for path in images], list(predictor.labels))

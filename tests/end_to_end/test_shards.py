@@ -15,7 +15,8 @@ import pytest
 
 from megavit.cli import app
 from megavit.data.sources.hidden import HIDDEN
-from tests.end_to_end.conftest import QUICK, megavit, megavit_json
+from tests.end_to_end.conftest import QUICK
+from tests.helpers.command_line import run_megavit, run_megavit_json
 
 IMAGES = 90
 
@@ -23,7 +24,7 @@ IMAGES = 90
 @pytest.fixture(scope="module")
 def shards(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards")
-    told = megavit_json("shard", digits, "--out", "shards", "--shard-size", "70kB", cwd=folder)
+    told = run_megavit_json("shard", digits, "--out", "shards", "--shard-size", "70kB", cwd=folder)
     assert told["images"] == IMAGES and told["shards"] == 3
     assert told["skipped"] == {HIDDEN: 1, "not an image (.txt)": 1, "an empty file": 1}
     return folder / "shards"
@@ -54,7 +55,7 @@ def answers(path: Path) -> list[tuple[str, str]]:
 def expected(run: Path, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
     """The answers for the shards, from one process."""
     folder = tmp_path_factory.mktemp("expected")
-    done = megavit("predict", run, shards, "--out", "one.csv", cwd=folder)
+    done = run_megavit("predict", run, shards, "--out", "one.csv", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert f"{IMAGES} answers of 3 shards in one.csv" in done.stderr
     found = answers(folder / "one.csv")
@@ -64,7 +65,7 @@ def expected(run: Path, shards: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_training_on_shards_is_training_on_their_folder(run, digits, shards, tmp_path, capsys):
-    assert megavit("train", shards, "--out", "run", *QUICK, cwd=tmp_path).returncode == 0
+    assert run_megavit("train", shards, "--out", "run", *QUICK, cwd=tmp_path).returncode == 0
     weights = [(folder / "bundle" / "model.safetensors").read_bytes() for folder in (run, tmp_path / "run")]
     assert weights[0] == weights[1]
     told = []
@@ -82,7 +83,7 @@ def test_check_finds_what_is_damaged(shards, tmp_path):
     with (tmp_path / first["name"]).open("rb+") as file:
         file.seek(first["offsets"][4] + 50)
         file.write(b"\0\0")
-    done = megavit("check", tmp_path, "--quick", "--json", cwd=tmp_path)
+    done = run_megavit("check", tmp_path, "--quick", "--json", cwd=tmp_path)
     assert done.returncode == 1
     told = [one for one in json.loads(done.stdout)["findings"] if one["kind"] == "unreadable"]
     assert {one["images"][0]: one["sentence"] for one in told} == {
@@ -93,11 +94,11 @@ def test_check_finds_what_is_damaged(shards, tmp_path):
 
 def test_answers_for_the_shards_are_those_for_their_files(run, digits, shards, expected, tmp_path):
     assert (
-        megavit("predict", run, digits, "--out", "files.csv", cwd=tmp_path).returncode == 2
+        run_megavit("predict", run, digits, "--out", "files.csv", cwd=tmp_path).returncode == 2
     )  # a text and an empty file
     files = {str(Path(name).relative_to(digits)): label for name, label in answers(tmp_path / "files.csv") if label}
     assert dict(expected) == files
-    listed = megavit("predict", run, shards, "--json", cwd=tmp_path).stdout.splitlines()
+    listed = run_megavit("predict", run, shards, "--json", cwd=tmp_path).stdout.splitlines()
     assert [json.loads(line)["path"] for line in listed] == [name for name, _ in expected]
 
 
@@ -178,7 +179,7 @@ def test_procs_is_the_short_form_and_ends_as_one_process_does(run, shards, expec
     with (tmp_path / "s" / index["shards"][1]["name"]).open("rb+") as file:
         file.seek(index["shards"][1]["offsets"][4] + 50)
         file.write(b"\0\0")
-    done = megavit("predict", run, "s", "--out", "out.csv", "--nproc", "2", cwd=tmp_path)
+    done = run_megavit("predict", run, "s", "--out", "out.csv", "--nproc", "2", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert f"1 of {IMAGES} images could not be read" in done.stderr
     damaged = index["shards"][1]["names"][4]
@@ -192,7 +193,7 @@ def test_a_file_that_is_there_is_refused_however_often_torchrun_starts_again(
     """Unless these very processes made it, before they were started again."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out.csv").write_text("precious")
-    monkeypatch.setattr("megavit.runtime.process_group.end_with_parent", lambda: None)  # it would be this process
+    monkeypatch.setattr("megavit.runtime.process_group.die_with_parent", lambda: None)  # it would be this process
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     for job, attempts in (("first", (0, 1, 2)), ("second", (1,))):

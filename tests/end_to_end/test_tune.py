@@ -14,35 +14,25 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
-from sklearn.datasets import load_digits
 
 from megavit.cli.app import run
 from megavit.predict.predictor import load
-from megavit.train.checkpoint.checkpoint import checkpoints
-from tests.end_to_end.conftest import megavit
+from megavit.train.checkpoint.checkpoint import list_checkpoints
 from tests.end_to_end.test_together import workers_of
+from tests.helpers.command_line import run_megavit_process
+from tests.helpers.digits import make_digits_folder
 
 FLAGS = ["--epochs", "8", "--precision", "float32", "--device", "cpu", "--batch-size", "16"]
 WEIGHTS = Path("bundle") / "model.safetensors"
-
-
-def write(folder: Path, digits: range, chosen: slice) -> None:
-    images, labels = load_digits(return_X_y=True)
-    for digit in digits:
-        (folder / str(digit)).mkdir(parents=True)
-        for i, pixels in enumerate(images[labels == digit][chosen]):
-            image = Image.fromarray((pixels.reshape(8, 8) * 255 / 16).round().astype("uint8"))
-            image.save(folder / str(digit) / f"{i:03}.png")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """0 to 4 with many images in `before`, 5 to 9 with few in `after`."""
     folder = tmp_path_factory.mktemp("tune")
-    write(folder / "before", range(5), slice(0, None, 2))
-    write(folder / "after" / "train", range(5, 10), slice(0, None, 15))
-    write(folder / "after" / "test", range(5, 10), slice(1, None, 6))
+    make_digits_folder(folder / "before", range(5), slice(0, None, 2))
+    make_digits_folder(folder / "after" / "train", range(5, 10), slice(0, None, 15))
+    make_digits_folder(folder / "after" / "test", range(5, 10), slice(1, None, 6))
     return folder
 
 
@@ -118,7 +108,9 @@ def test_a_killed_run_goes_on_to_the_same_weights(data, before, lora, tmp_path):
     line = ["train", str(data / "after"), "--init", str(before), "--finetune", "lora", "--out", str(out), *FLAGS]
     process = subprocess.Popen([sys.executable, "-m", "megavit", *line, "--checkpoint-seconds", "0.0001"])
     deadline, step = time.monotonic() + 240, random.Random(0).randint(2, 15)
-    while not any(int(path.name.removeprefix("step-")) >= step for path in checkpoints(out / "rungs/lora/checkpoints")):
+    while not any(
+        int(path.name.removeprefix("step-")) >= step for path in list_checkpoints(out / "rungs/lora/checkpoints")
+    ):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.002)  # polling another process's folder: there is nothing to wait on
     process.kill()
@@ -137,7 +129,7 @@ def test_two_processes_train_all_as_one_does_also_after_one_of_them_was_killed(d
     more = ["--out", out, "--nproc", "2", "--fsdp", "2", "--checkpoint-seconds", "0.0001"]
     process = subprocess.Popen([sys.executable, "-m", "megavit", "train", *map(str, [*line, *more])])
     deadline = time.monotonic() + 240
-    while not any(int(path.name.removeprefix("step-")) >= 5 for path in checkpoints(out / seen)):
+    while not any(int(path.name.removeprefix("step-")) >= 5 for path in list_checkpoints(out / seen)):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.002)
     os.kill(max(workers_of(out)), signal.SIGKILL)
@@ -145,7 +137,7 @@ def test_two_processes_train_all_as_one_does_also_after_one_of_them_was_killed(d
     losses = [
         [record["val_loss"] for record in manifest["history"]]
         for folder in (tmp_path / "one", out)
-        for manifest in [json.loads((checkpoints(folder / seen)[0] / "manifest.json").read_text())]
+        for manifest in [json.loads((list_checkpoints(folder / seen)[0] / "manifest.json").read_text())]
     ]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     weights = [load(folder).model.state_dict() for folder in (tmp_path / "one", out)]
@@ -154,7 +146,7 @@ def test_two_processes_train_all_as_one_does_also_after_one_of_them_was_killed(d
 
 def test_of_rungs_that_are_to_be_chosen_from_several_processes_train_none(data, before, tmp_path):
     flags = ["--init", before, "--out", tmp_path / "run", "--nproc", "2", *FLAGS]
-    done = megavit("train", data / "after", *flags, cwd=tmp_path)
+    done = run_megavit_process("train", data / "after", *flags, cwd=tmp_path)
     assert done.returncode == 2 and "--finetune all" in done.stderr
 
 

@@ -11,14 +11,13 @@ from megavit.config.recipe import ScheduleRecipe
 from megavit.errors import ConfigError
 from megavit.train.clock import (
     LAST_STEPS,
-    MOST_VALIDATIONS,
+    MAX_VALIDATIONS,
     OVERTIME_SHARE,
     EpochBudget,
     StepProgress,
     TimeBudget,
     TimeBudgetPlan,
-    pace_of,
-    validation_due,
+    make_budget,
 )
 from megavit.train.optim.optimizer import learning_rate
 
@@ -26,14 +25,14 @@ PLAN = TimeBudgetPlan(total=100.0, step=0.1, validation=0.5, final_passes=4, fin
 DEADLINE = 95.0  # of training: 100 - 3 - 4 × 0.5
 
 
-def simulate(pace, seconds_of, used=0.0, step=0, progress=0.0, until=1.0):
+def simulate(budget, seconds_of, used=0.0, step=0, progress=0.0, until=1.0):
     """Steps that take `seconds_of(step, used)` each, to the progress `until`: the strides, and when each ended."""
     strides, ends = [], []
     while progress < until:
-        stride = pace.stride(step, progress, used)
+        stride = budget.next_step(step, progress, used)
         seconds = seconds_of(step, used)
         used, step, progress = used + seconds, step + 1, stride.after
-        pace.step_took(seconds)
+        budget.record_step(seconds)
         strides.append(stride)
         ends.append(used)
     return strides, ends
@@ -118,13 +117,13 @@ def test_what_was_used_before_a_stop_counts_and_the_pause_does_not():
 
 
 def test_a_validation_that_takes_longer_leaves_less_time_to_train_and_is_done_less_often():
-    pace = TimeBudget(PLAN)
-    assert pace.validation_gap == pytest.approx(PLAN.validation / (0.05 * PLAN.total))
-    pace.validation_took(2.0)
-    assert pace.left(10.0) == 100 - 10 - 3 - 4 * 2.0
-    assert pace.validation_gap == pytest.approx(0.4)
-    pace.validation_took(0.01)
-    assert pace.validation_gap == 1 / MOST_VALIDATIONS
+    budget = TimeBudget(PLAN)
+    assert budget.min_validation_gap == pytest.approx(PLAN.validation / (0.05 * PLAN.total))
+    budget.record_validation(2.0)
+    assert budget.seconds_left(10.0) == 100 - 10 - 3 - 4 * 2.0
+    assert budget.min_validation_gap == pytest.approx(0.4)
+    budget.record_validation(0.01)
+    assert budget.min_validation_gap == 1 / MAX_VALIDATIONS
 
 
 @given(
@@ -144,8 +143,8 @@ def test_whatever_the_clock_does_progress_rises_to_one_and_the_overrun_is_bounde
 
 @given(steps=st.integers(1, 500))
 def test_by_epochs_progress_is_a_function_of_the_step(steps):
-    pace = EpochBudget(steps)
-    strides = [pace.stride(step, 0.123, 1e9) for step in range(steps)]
+    budget = EpochBudget(steps)
+    strides = [budget.next_step(step, 0.123, 1e9) for step in range(steps)]
     assert [stride.after for stride in strides] == [(step + 1) / steps for step in range(steps)]
     check_whole(strides)
 
@@ -153,7 +152,7 @@ def test_by_epochs_progress_is_a_function_of_the_step(steps):
 @pytest.mark.parametrize(("steps", "time"), [(None, None), (3, PLAN)])
 def test_a_run_has_either_steps_or_a_time(steps, time):
     with pytest.raises(ConfigError, match="either"):
-        pace_of(steps, time)
+        make_budget(steps, time)
 
 
 @pytest.mark.parametrize("change", [{"total": 0.0}, {"step": -1.0}, {"validation": -1.0}, {"finish": float("nan")}])
@@ -162,12 +161,12 @@ def test_a_time_that_cannot_be_is_refused_by_name(change):
         replace(PLAN, **change)
 
 
-def validations(steps, steps_an_epoch, gap=1 / MOST_VALIDATIONS):
+def validations(steps, steps_an_epoch, gap=1 / MAX_VALIDATIONS):
     """The steps after which a run validates."""
-    pace, validated, found = EpochBudget(steps), 0.0, []
+    budget, validated, found = EpochBudget(steps), 0.0, []
     for step in range(steps):
-        stride = pace.stride(step, 0, 0)
-        if validation_due(stride, validated, gap, epoch_ended=(step + 1) % steps_an_epoch == 0):
+        stride = budget.next_step(step, 0, 0)
+        if stride.is_validation_due(validated, gap, epoch_ended=(step + 1) % steps_an_epoch == 0):
             validated = stride.after
             found.append(step + 1)
     return found
@@ -195,4 +194,4 @@ def test_where_validation_is_slow_it_comes_at_the_end_only():
 
 
 def test_the_end_is_always_validated():
-    assert validation_due(StepProgress(0.99, 1.0, 100), 0.99, 1 / MOST_VALIDATIONS, epoch_ended=False)
+    assert StepProgress(0.99, 1.0, 100).is_validation_due(0.99, 1 / MAX_VALIDATIONS, epoch_ended=False)

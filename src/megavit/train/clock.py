@@ -1,40 +1,65 @@
-"""How far a run is: `progress` in [0, 1], which the learning rate, the average and the end of training follow.
+"""The clock of a run, and its budget: how far each step brings the run towards its end.
 
-By epochs it is a function of the step alone, so that a run that was killed goes on to the same bits. By the
-clock, each step advances it by one part of the steps that still fit: at whatever speed the machine runs from
-now on, the run is whole, its rate down to zero, when its time is up.
+A run's `progress` in [0, 1] is what learning rate, weight averaging and the end of training follow. With
+an `EpochBudget` it is a function of the step alone, so that a run that was killed resumes to the same bits. With a
+`TimeBudget` each step advances it by one part of the steps that still fit: at whatever speed the machine runs from now
+on, the schedule is complete, its learning rate down to zero, when the time is up.
 """
 
+import time
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from statistics import mean, median
 
 from megavit.config.checks import check_positive, check_range
 from megavit.errors import ConfigError
 
 # Validation comes after an epoch, but at most so often a run; and at least so often, where epochs are long.
-MOST_VALIDATIONS, LEAST_VALIDATIONS = 20, 4
-# By the clock it takes at most this share of the time besides.
+MAX_VALIDATIONS, MIN_VALIDATIONS = 20, 4
+# With a time budget it takes at most this share of the time besides.
 VALIDATION_SHARE = 0.05
-# The speed of now: the mean of the steps of the last seconds, but of so many steps at least and at most. A stall
+# The current speed: the mean of the steps of the last seconds, but of so many steps at least and at most. A stall
 # counts as so many steps of the usual length: it is over, and says little of the steps to come.
-RECENT_SECONDS, LEAST_RECENT, MOST_RECENT = 3.0, 5, 100
-STALL = 10.0
+RECENT_SECONDS, MIN_RECENT, MAX_RECENT = 3.0, 5, 100
+STALL_FACTOR = 10.0
 # Where steps have become slower than measured, so may have all that comes after them; up to so many times.
-MOST_SLOWDOWN = 3.0
-# A run that a long pause left with no time at all still lowers its rate in a few steps, within this share of it.
+MAX_SLOWDOWN = 3.0
+# A run that a long pause left with no time at all still lowers its learning rate in a few steps, within this share of
+# the time.
 LAST_STEPS, OVERTIME_SHARE = 20, 0.02
 # Steps of equal parts do not always add up to a whole.
 ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
+class Clock:
+    """The seconds of a run, without the pauses between a stop and its resumption.
+
+    Attributes:
+        started: the time of `now` at which the run would have begun without pauses.
+        now: the current time in seconds.
+    """
+
+    started: float = field(default_factory=time.monotonic)
+    now: Callable[[], float] = time.monotonic
+
+    @property
+    def elapsed(self) -> float:
+        return self.now() - self.started
+
+    def after(self, seconds: float) -> "Clock":
+        """Return a clock that has `seconds` more behind it, those of before a stop."""
+        return replace(self, started=self.started - seconds)
+
+
+@dataclass(frozen=True)
 class StepProgress:
-    """What one step is of its run.
+    """The part of a run that one step is.
 
     Attributes:
         before, after: progress in [0, 1]; the run is over where `after` is 1.
-        steps: of the whole run, by the clock as expected now.
+        steps: of the whole run; with a time budget, as expected now.
     """
 
     before: float
@@ -46,27 +71,38 @@ class StepProgress:
         """Where the step's learning rate is taken: neither the first nor the last step's is zero."""
         return (self.before + self.after) / 2
 
+    def is_validation_due(self, validated: float, min_gap: float, epoch_ended: bool) -> bool:
+        """Return whether to validate after the step: at the end of the run, of an epoch, or of a quarter of the run.
+
+        Args:
+            validated: progress at the last validation, 0 before the first.
+            min_gap: smallest progress between two validations, but for the last one.
+            epoch_ended: the step is the last one of an epoch.
+        """
+        gap = self.after - validated + ROUNDING
+        return self.after >= 1 or (gap >= min_gap and (epoch_ended or gap >= 1 / MIN_VALIDATIONS))
+
 
 class EpochBudget:
     """A given number of steps."""
 
-    validation_gap = 1 / MOST_VALIDATIONS
+    min_validation_gap = 1 / MAX_VALIDATIONS
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
 
-    def stride(self, step: int, progress: float, used: float) -> StepProgress:
-        """The next step, after `step` steps; `progress` and `used` seconds do not matter."""
+    def next_step(self, step: int, progress: float, elapsed: float) -> StepProgress:
+        """Return the progress of the step after `step` steps; `progress` and `elapsed` do not matter."""
         return StepProgress(step / self.steps, (step + 1) / self.steps, self.steps)
 
-    def step_took(self, seconds: float) -> None: ...
+    def record_step(self, seconds: float) -> None: ...
 
-    def validation_took(self, seconds: float) -> None: ...
+    def record_validation(self, seconds: float) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimeBudgetPlan:
-    """The seconds of a run by the clock, as expected before its first step.
+    """The seconds of a run with a time budget, as expected before its first step.
 
     Attributes:
         total: for the whole command, pauses left out.
@@ -100,62 +136,50 @@ class TimeBudget:
         self.plan = plan
         self.validation = plan.validation
         self.step = plan.step
-        self.recent: deque[float] = deque(maxlen=MOST_RECENT)
+        self.recent: deque[float] = deque(maxlen=MAX_RECENT)
 
     @property
-    def validation_gap(self) -> float:
-        """The progress at least between two validations."""
-        return max(1 / MOST_VALIDATIONS, self.validation / (VALIDATION_SHARE * self.plan.total))
+    def min_validation_gap(self) -> float:
+        """The smallest progress between two validations."""
+        return max(1 / MAX_VALIDATIONS, self.validation / (VALIDATION_SHARE * self.plan.total))
 
-    def left(self, used: float) -> float:
-        """Seconds for training when `used` of the command's are gone; below zero when they do not suffice."""
-        slowdown = min(max(1.0, self.step / self.plan.step), MOST_SLOWDOWN)
-        return self.plan.total - used - self.plan.finish * slowdown - self.plan.final_passes * self.validation
+    def seconds_left(self, elapsed: float) -> float:
+        """Return the seconds left for training after `elapsed` of the command; negative if they do not suffice."""
+        slowdown = min(max(1.0, self.step / self.plan.step), MAX_SLOWDOWN)
+        return self.plan.total - elapsed - self.plan.finish * slowdown - self.plan.final_passes * self.validation
 
-    def stride(self, step: int, progress: float, used: float) -> StepProgress:
-        """The next step, after `step` steps that brought the run to `progress` in `used` seconds of its command."""
-        fitting = max(1, int(self.left(used) / self.step + 0.5))
-        most = max(1 / LAST_STEPS, self.step / (OVERTIME_SHARE * self.plan.total))
-        advance = min((1 - progress) / fitting, most)
+    def next_step(self, step: int, progress: float, elapsed: float) -> StepProgress:
+        """Return the next step's, after `step` steps that brought the run to `progress` in `elapsed` seconds."""
+        fitting = max(1, int(self.seconds_left(elapsed) / self.step + 0.5))
+        largest = max(1 / LAST_STEPS, self.step / (OVERTIME_SHARE * self.plan.total))
+        advance = min((1 - progress) / fitting, largest)
         after = progress + advance
         return StepProgress(progress, 1.0 if after > 1 - ROUNDING else after, step + round((1 - progress) / advance))
 
-    def step_took(self, seconds: float) -> None:
-        """The last step's time, that of waiting for its images included."""
+    def record_step(self, seconds: float) -> None:
+        """Take note of how long the last step took, waiting for its images included."""
         self.recent.append(seconds)
-        while len(self.recent) > LEAST_RECENT and sum(self.recent) > RECENT_SECONDS:
+        while len(self.recent) > MIN_RECENT and sum(self.recent) > RECENT_SECONDS:
             self.recent.popleft()
-        stall = STALL * median(self.recent)
+        stall = STALL_FACTOR * median(self.recent)
         self.step = mean(min(step, stall) for step in self.recent)
 
-    def validation_took(self, seconds: float) -> None:
-        """The last validation's time: those after the last step will take as long."""
+    def record_validation(self, seconds: float) -> None:
+        """Take note of how long the last validation took: those after the last step will take as long."""
         self.validation = seconds
 
 
-Pace = EpochBudget | TimeBudget
+Budget = EpochBudget | TimeBudget
 
 
-def pace_of(steps: int | None, time: TimeBudgetPlan | None) -> Pace:
-    """By the clock where `time` is given, else `steps` steps.
+def make_budget(steps: int | None, time_plan: TimeBudgetPlan | None) -> Budget:
+    """Return the budget of a run of `steps` steps, or of one with a time budget.
 
     Raises:
         ConfigError: when both or neither are given.
     """
-    if time is not None and steps is None:
-        return TimeBudget(time)
-    if steps is not None and time is None:
+    if time_plan is not None and steps is None:
+        return TimeBudget(time_plan)
+    if steps is not None and time_plan is None:
         return EpochBudget(steps)
-    raise ConfigError("a run has either a number of steps or a time")
-
-
-def validation_due(stride: StepProgress, validated: float, gap: float, epoch_ended: bool) -> bool:
-    """Whether to validate after a step: at the end of the run, of an epoch, or of a quarter of the run without.
-
-    Args:
-        validated: progress at the last validation, 0 before the first.
-        gap: progress at least between two, but for the last.
-        epoch_ended: with this step.
-    """
-    since = stride.after - validated + ROUNDING
-    return stride.after >= 1 or (since >= gap and (epoch_ended or since >= 1 / LEAST_VALIDATIONS))
+    raise ConfigError(f"a run has either a number of steps or a time budget, got {steps} and {time_plan}")

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal (SIGHUP) as a wish that the loop grants after its step."""
+"""Ctrl-C, SIGTERM and a closed terminal (SIGHUP) as a request that the training loop grants after its step."""
 
 import contextlib
 import signal
@@ -22,13 +22,13 @@ class StopRequest:
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
         usual = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
-        def ask(number: int, _frame: FrameType | None) -> None:
+        def request(number: int, _frame: FrameType | None) -> None:
             self.signal = number
             signal.signal(number, usual[signal.Signals(number)])
 
         try:
             for number in usual:
-                signal.signal(number, ask)
+                signal.signal(number, request)
             yield
         finally:
             for number, handler in usual.items():

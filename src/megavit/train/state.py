@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from megavit.config.recipe import OptimizerRecipe
-from megavit.distributed.context import ParallelContext, SingleProcessContext
+from megavit.distributed.context import ParallelContext
 from megavit.distributed.dtensor_utils import local
 from megavit.errors import BundleError
 from megavit.model.vit import MegaVit
 from megavit.train.checkpoint.state_numbers import StateNumbers
 from megavit.train.history import EpochRecord
 from megavit.train.optim.optimizer import make_optimizers
-from megavit.train.spike_detection import Spikes
+from megavit.train.spike_detection import SpikeDetector
 
 
 @dataclass
@@ -36,10 +36,10 @@ class TrainState:
         history: a record a validation.
         best: weights of `average` at the best of them so far.
         best_epoch: its index in `history`; None before the first.
-        team: the processes that train; model, average, optimizers and best are divided over them as it says.
+        parallel: the processes that train; model, average, optimizers and best are divided over them as it says.
         wrapped: what computes the forward pass of `model` for a step; None: it does so itself.
         recipe: of the optimizers.
-        spikes: the last steps, by which the next is judged.
+        spike_detector: the last steps, by which the next is judged.
         rollbacks: how often the run has gone back to an earlier checkpoint, because it had diverged.
         returned_to: the step that it went back to last; 0 where it never did.
         left_out: batches that were not trained on then, and that the order of images is ahead by.
@@ -59,29 +59,27 @@ class TrainState:
     history: list[EpochRecord] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     best_epoch: int | None = None
-    team: SingleProcessContext | ParallelContext = field(default_factory=SingleProcessContext)
+    parallel: ParallelContext = field(default_factory=ParallelContext)
     wrapped: nn.Module | None = None
     recipe: OptimizerRecipe = field(default_factory=OptimizerRecipe)
-    spikes: Spikes = field(default_factory=Spikes)
+    spike_detector: SpikeDetector = field(default_factory=SpikeDetector)
     rollbacks: int = 0
     returned_to: int = 0
     left_out: int = 0
 
     @classmethod
-    def fresh(
-        cls, model: MegaVit, recipe: OptimizerRecipe, team: SingleProcessContext | ParallelContext | None = None
-    ) -> "TrainState":
+    def fresh(cls, model: MegaVit, recipe: OptimizerRecipe, parallel: ParallelContext | None = None) -> "TrainState":
         """The state before the first step of a whole `model`, the same in every process; None: of one that is alone.
 
-        Of a team that divides it, the model may be on the meta device: its values are to be set then, and those of
+        Where the processes divide it, the model may be on the meta device: its values are to be set then, and those of
         the average, by `begin_average`.
         """
-        team = team or SingleProcessContext()
+        parallel = parallel or ParallelContext()
         average = copy.deepcopy(model)
-        wrapped = team.spread(model, trained=True)
-        team.spread(average, trained=False)
-        optimizers = make_optimizers(model, recipe, team.tensor)
-        return cls(model, average, optimizers, team=team, wrapped=wrapped, recipe=recipe)
+        wrapped = parallel.parallelize(model, trained=True)
+        parallel.parallelize(average, trained=False)
+        optimizers = make_optimizers(model, recipe, parallel.tp_size)
+        return cls(model, average, optimizers, parallel=parallel, wrapped=wrapped, recipe=recipe)
 
     @torch.no_grad()
     def begin_average(self) -> None:
@@ -99,7 +97,7 @@ class TrainState:
     def numbers(self) -> dict[str, Any]:
         """All but the tensors, as JSON types."""
         numbers = {name: getattr(self, name) for name in NUMBERS}
-        return numbers | {"history": [e.to_dict() for e in self.history], "spikes": asdict(self.spikes)}
+        return numbers | {"history": [e.to_dict() for e in self.history], "spike_detector": asdict(self.spike_detector)}
 
     def weights(self) -> dict[str, Tensor]:
         """Those of the model, of their average, and of the best average so far, by name."""
@@ -153,7 +151,7 @@ class TrainState:
             setattr(self, one.name, getattr(numbers, one.name))
 
 
-NUMBERS = tuple(one.name for one in fields(StateNumbers) if one.name not in ("history", "spikes"))
+NUMBERS = tuple(one.name for one in fields(StateNumbers) if one.name not in ("history", "spike_detector"))
 
 
 def shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:

@@ -61,9 +61,9 @@ def convert(
     """
     from megavit.cli.console import notes, print_json, results
     from megavit.weights.pretrained.heads.class_names import read_class_names
-    from megavit.weights.pretrained.pretrained import OURS, read_source
-    from megavit.weights.pretrained.save_checkpoint import write_for
-    from megavit.weights.pretrained.to_bundle import write_bundle
+    from megavit.weights.pretrained.pretrained import OURS, load_pretrained
+    from megavit.weights.pretrained.save_checkpoint import save_pretrained
+    from megavit.weights.pretrained.to_bundle import convert_to_bundle
 
     given: dict[str, Any] = {
         "heads": num_heads,
@@ -78,23 +78,23 @@ def convert(
     if drop_calibration and to == "bundle":
         raise ConfigError("--drop-calibration is for --to timm and --to huggingface: leave it out")
     known = {name: value for name, value in given.items() if value is not None}
-    read = read_source(source, known, weights=state_dict, target=target)
+    read = load_pretrained(source, known, weights=state_dict, target=target)
     if class_names is not None:
-        if read.layout == OURS:
+        if read.format == OURS:
             raise ConfigError(f"{source} is a bundle, which names its classes itself; leave --class-names out")
         read = replace(read, labels=read_class_names(class_names, read.config.num_classes))
-    told = list(read.told)
+    told = list(read.notes)
     if to == "bundle":
-        write_bundle(read, out)
+        convert_to_bundle(read, out)
     else:
-        told += write_for(to, read, out, calibrated=not drop_calibration)
+        told += save_pretrained(to, read, out, calibrated=not drop_calibration)
     height, width = read.config.image_hw
     facts: dict[str, Any] = {
         "out": str(out),
         "format": to,
-        "layout": read.layout,
+        "source_format": read.format,
         "image_size": [height, width],
-        "told": told,
+        "notes": told,
     }
     facts["target"] = read.target.kind if read.config.num_classes else None
     if json:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from megavit.config.calibration import Calibration
 from megavit.config.target import Target, TargetKind
-from megavit.config.trust import Calibration
-from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images, wilson
-from megavit.predict.postprocess.postprocess import outputs
+from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images, wilson_interval
+from megavit.predict.postprocess.postprocess import logits_to_outputs
 
 # Bins of equal numbers of answers, each of so many at least.
 MOST_BINS, LEAST_ANSWERS = 15, 20
@@ -27,13 +27,13 @@ LEAST_GAIN = 1.0
 MOST_NUMBERS = 5_000_000
 
 
-def fit_calibration(
+def fit_temperature(
     logits: Tensor, targets: Tensor, kind: TargetKind, *, temperature_only: bool = False
 ) -> tuple[float, float]:
     """The temperature and the smoothing whose probabilities are likeliest to give the targets.
 
     A temperature alone (arXiv 1706.04599) cannot undo label smoothing, which holds sure answers down and leaves others
-    too high: both together are off by less (docs/trust.md). Where the smoothing explains hardly anything, it is 0. One
+    too high: both together are off by less (docs/concepts). Where the smoothing explains hardly anything, it is 0. One
     answer more than there was counts as wrong, so that a few images, all answered right, do not make a model sure of
     everything.
 
@@ -49,7 +49,7 @@ def fit_calibration(
     wide, truth = logits[some].double(), targets[some]
 
     def loss(log_temperature: float, smoothing: float = 0.0) -> float:
-        answers = outputs(
+        answers = logits_to_outputs(
             wide, Target(kind=kind), Calibration(temperature=math.exp(log_temperature), smoothing=smoothing)
         )
         if kind == "classification":
@@ -77,7 +77,7 @@ def fit_calibration(
 
 
 @dataclass(frozen=True)
-class Bin:
+class ReliabilityBin:
     """Answers of about the same probability: their mean probability, and the share that was right."""
 
     probability: float
@@ -96,14 +96,14 @@ class Reliability:
     """
 
     error: Interval
-    bins: tuple[Bin, ...]
+    bins: tuple[ReliabilityBin, ...]
 
 
-def reliability(probabilities: Tensor, targets: Tensor, kind: TargetKind) -> Reliability:
+def compute_reliability(probabilities: Tensor, targets: Tensor, kind: TargetKind) -> Reliability:
     """Of the likeliest class of each image; of several labels, of every label of each image.
 
     Args:
-        probabilities: (N, outputs), as `megavit.predict.postprocess.postprocess.outputs` gives them.
+        probabilities: (N, outputs), as `megavit.predict.postprocess.postprocess.logits_to_outputs` gives them.
         targets: as `megavit.data.targets.targets_of` gives them.
         kind: "classification" or "multilabel".
     """
@@ -133,5 +133,5 @@ def _bins(sure: Tensor) -> Tensor:
     return found.unique(return_inverse=True)[1]  # none is empty
 
 
-def _bin(sure: Tensor, right: Tensor) -> Bin:
-    return Bin(sure.mean().item(), wilson(int(right.sum()), len(right)), len(right))
+def _bin(sure: Tensor, right: Tensor) -> ReliabilityBin:
+    return ReliabilityBin(sure.mean().item(), wilson_interval(int(right.sum()), len(right)), len(right))

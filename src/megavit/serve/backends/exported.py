@@ -8,7 +8,7 @@ import numpy as np
 
 from megavit.data.decode.image_file import read_image_file
 from megavit.errors import ConfigError
-from megavit.predict.exported_predictor import as_input, load_exported
+from megavit.predict.exported_predictor import load_exported, to_input_channels
 from megavit.serve.backends.base import group_by_options, time_prediction
 from megavit.serve.settings import PredictOptions, WorkerSettings
 
@@ -49,7 +49,7 @@ class ExportedBackend:
             raise ConfigError("an exported model gives no explanations: serve the bundle that it was made of")
         self._model.check_coverage(options.coverage)
         pixels, _ = read_image_file(data, self._model.info.preprocessing.decode_size, max_pixels)
-        return as_input(pixels, self._model.info)
+        return to_input_channels(pixels, self._model.info)
 
     def nbytes(self, image: np.ndarray) -> int:
         return image.nbytes

@@ -15,7 +15,7 @@ from megavit.data.decode.tensor import decode_with_size
 from megavit.data.image_dataset import as_batch, prepare, shrink
 from megavit.engine.engine import PATIENCE_SECONDS, ModelOutput
 from megavit.errors import BundleError
-from megavit.explain.overlay import Box, overlay, seen
+from megavit.explain.overlay import Box, draw_overlay, visible_box
 from megavit.predict.predictor import load
 from megavit.serve.backends.base import group_by_options, time_prediction
 from megavit.serve.settings import PredictOptions, WorkerSettings
@@ -66,7 +66,7 @@ class PredictorBackend:
             "height": size.height,
             "width": size.width,
             "channels": size.channels,
-            "coverages": [coverage for coverage in COVERAGES if self._predictor.trusted.can_cover(coverage)],
+            "coverages": [coverage for coverage in COVERAGES if self._predictor.calibrator.supports_coverage(coverage)],
             "explanation": True,
             "created": info.created,
         }
@@ -78,12 +78,12 @@ class PredictorBackend:
 
     def preprocess(self, data: bytes, options: PredictOptions, max_pixels: int) -> PreprocessedImage:
         if options.coverage is not None:
-            self._predictor.trusted.check_coverage(options.coverage)
+            self._predictor.calibrator.check_coverage(options.coverage)
         size = self._predictor.info.preprocessing
         decoded, original_size = decode_with_size(data, size.decode_size, max_pixels)
         original = shrink(decoded, MAX_OVERLAY_SIDE) if options.explanation else None
         return PreprocessedImage(
-            prepare(decoded, size.size_for(*original_size), size), original, seen(*original_size, size)
+            prepare(decoded, size.size_for(*original_size), size), original, visible_box(*original_size, size)
         )
 
     def nbytes(self, image: PreprocessedImage) -> int:
@@ -92,7 +92,7 @@ class PredictorBackend:
     def predict(self, images: Sequence[PreprocessedImage], options: Sequence[PredictOptions]) -> list[dict[str, Any]]:
         batch = as_batch([image.pixels for image in images], self._predictor.info.preprocessing)
         started = time.perf_counter()
-        output = self._predictor.see(batch)
+        output = self._predictor.forward(batch)
         self._seconds += time.perf_counter() - started
         if self._seconds > PATIENCE_SECONDS and not self._building:
             self._building = True
@@ -100,7 +100,7 @@ class PredictorBackend:
         results: list[dict[str, Any]] = [{} for _ in images]
         for top, coverage, indices in group_by_options(options):
             selected = ModelOutput(output.pooled[indices], output.logits[indices])
-            predictions = self._predictor.trusted.predictions(selected, self._predictor.labels, top, coverage)
+            predictions = self._predictor.calibrator.predictions(selected, self._predictor.labels, top, coverage)
             for index, prediction in zip(indices, predictions, strict=True):
                 results[index] = prediction.to_dict()
         for index, one in enumerate(options):
@@ -109,10 +109,10 @@ class PredictorBackend:
         return results
 
     def explain(self, image: PreprocessedImage) -> bytes:
-        from megavit.explain.explanation import maps
+        from megavit.explain.explanation import compute_maps
 
         assert image.original is not None
-        (heat_map,) = maps(self._predictor.model, [image.pixels], self._predictor.info.preprocessing)
+        (heat_map,) = compute_maps(self._predictor.model, [image.pixels], self._predictor.info.preprocessing)
         content = io.BytesIO()
-        overlay(heat_map, image.original, image.box).save(content, format="PNG")
+        draw_overlay(heat_map, image.original, image.box).save(content, format="PNG")
         return content.getvalue()

@@ -18,7 +18,7 @@ from megavit import __version__
 from megavit.page import files
 from megavit.serve.errors import ApiError
 from megavit.serve.http.middleware import error_response
-from megavit.serve.http.schema import REQUEST_BODY, Health, Models, PredictQuery, Predictions, error_responses
+from megavit.serve.http.schema import REQUEST_BODY, Health, Models, Predictions, PredictQuery, error_responses
 from megavit.serve.metrics import Metrics
 from megavit.serve.request_body import ByteBudget, RequestBody, check_headers, read_body
 from megavit.serve.settings import PredictOptions, Settings

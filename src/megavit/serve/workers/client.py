@@ -19,8 +19,8 @@ _KILL_SECONDS = 5.0
 # Before the slow imports: on Linux the worker ends with the server, even while none of its threads runs.
 _RUN = """
 import os, runpy, sys
-from megavit.runtime.process_group import end_with_parent
-end_with_parent()
+from megavit.runtime.process_group import die_with_parent
+die_with_parent()
 if os.getppid() != int(sys.argv.pop(1)):
     sys.exit("the server has ended")
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)

@@ -22,7 +22,6 @@ from typing import Any, BinaryIO
 from megavit.data.decode.limits import TooManyPixels
 from megavit.data.workers import MOST_WORKERS, processors
 from megavit.errors import ConfigError, ImageError, MegavitError
-from megavit.predict.exported_predictor import exported_file
 from megavit.serve.backends.base import Backend
 from megavit.serve.settings import PredictOptions, WorkerSettings
 from megavit.serve.workers.protocol import encode_header, read_message
@@ -171,8 +170,10 @@ def _run_or_exit(work: Callable[..., None], *arguments: Any) -> None:
 
 
 def _make_backend(settings: WorkerSettings) -> Backend:
-    # Imported here, as an exported model does not need PyTorch.
-    if exported_file(Path(settings.source)) is None:
+    # Imported here: an exported model does not need PyTorch, and tests with a stub neither.
+    from megavit.predict.exported_predictor import find_exported_model
+
+    if find_exported_model(Path(settings.source)) is None:
         from megavit.serve.backends.predictor import PredictorBackend
 
         return PredictorBackend(settings)

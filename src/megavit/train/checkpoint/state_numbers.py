@@ -7,7 +7,7 @@ from megavit.config.checks import check_range, check_whole
 from megavit.config.serialization import from_dict
 from megavit.errors import BundleError, ConfigError
 from megavit.train.history import EpochRecord
-from megavit.train.spike_detection import WINDOW, Spikes
+from megavit.train.spike_detection import WINDOW, SpikeDetector
 
 _MOST_STEPS = 10**12
 _COUNTS = ("step", "skipped", "skipped_in_a_row", "loss_steps", "rollbacks", "returned_to", "left_out")
@@ -17,7 +17,7 @@ _COUNTS = ("step", "skipped", "skipped_in_a_row", "loss_steps", "rollbacks", "re
 class StateNumbers:
     """All of a `megavit.train.state.TrainState` but its tensors, under the same names.
 
-    Checkpoints of version 0.1 lack `rollbacks`, `returned_to`, `left_out` and `spikes`.
+    Checkpoints of version 0.1 lack `rollbacks`, `returned_to`, `left_out` and `spike_detector`.
     """
 
     step: int
@@ -33,7 +33,7 @@ class StateNumbers:
     rollbacks: int = 0
     returned_to: int = 0
     left_out: int = 0
-    spikes: Spikes = field(default_factory=Spikes)
+    spike_detector: SpikeDetector = field(default_factory=SpikeDetector)
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
@@ -57,10 +57,10 @@ class StateNumbers:
             check_range("best_epoch", self.best_epoch, 0, len(self.history) - 1)
         elif self.best_epoch is not None:
             raise ConfigError(f"best_epoch must be none where there is no history, got {self.best_epoch}")
-        if max(len(self.spikes.losses), len(self.spikes.norms)) > WINDOW:
-            raise ConfigError(f"spikes must be of {WINDOW} steps at most")
-        for name in ("outliers", "above"):
-            check_whole(f"spikes.{name}", getattr(self.spikes, name), minimum=0)
+        if max(len(self.spike_detector.losses), len(self.spike_detector.norms)) > WINDOW:
+            raise ConfigError(f"spike_detector must be of {WINDOW} steps at most")
+        for name in ("outliers", "high_losses"):
+            check_whole(f"spike_detector.{name}", getattr(self.spike_detector, name), minimum=0)
 
 
 def parse_numbers(table: dict[str, Any], where: str, step: int) -> StateNumbers:

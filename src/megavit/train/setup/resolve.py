@@ -19,7 +19,7 @@ from megavit.data.targets import outputs
 from megavit.errors import ConfigError
 from megavit.train.progress import Reporter
 from megavit.train.setup.memory import parts_that_fit
-from megavit.weights.pretrained.pretrained import Source
+from megavit.weights.pretrained.pretrained import PretrainedModel
 
 # Pictures up to so many pixels on the short side are small: not photographs.
 SMALL = 40
@@ -150,7 +150,7 @@ def for_tuning(recipe: Recipe) -> Recipe:
 
 
 def resolve_tuning(
-    recipe: Recipe, changes: dict[str, Any], init: Source, images: LabeledImages, device: torch.device
+    recipe: Recipe, changes: dict[str, Any], init: PretrainedModel, images: LabeledImages, device: torch.device
 ) -> Recipe:
     """`recipe` with what the weights that it begins with decide, filled in.
 
@@ -191,7 +191,7 @@ def resolve_tuning(
     return replace(resolved, run=fill_in(recipe.run, config, len(images.of("train")), device, recipe.parallel.places))
 
 
-def tuned_config(recipe: Recipe, init: Source, num_classes: int) -> ViTConfig:
+def tuned_config(recipe: Recipe, init: PretrainedModel, num_classes: int) -> ViTConfig:
     """The model of `init` with the sizes of a recipe that `resolve_tuning` gave."""
     chosen = recipe.model
     return replace(
@@ -204,7 +204,7 @@ def tuned_config(recipe: Recipe, init: Source, num_classes: int) -> ViTConfig:
     )
 
 
-def tuned_preprocessing(config: ViTConfig, init: Source, *, keep_aspect: bool = False) -> Preprocessing:
+def tuned_preprocessing(config: ViTConfig, init: PretrainedModel, *, keep_aspect: bool = False) -> Preprocessing:
     """Of images for weights that are begun with: as they were trained, at the new size; where unknown, the plain one.
 
     The whole image is used, also where theirs was cut. For gray images, where theirs had several channels, the means

@@ -4,7 +4,7 @@ import json
 from typing import Literal
 
 from megavit.weights.pretrained.heads.problem_type import EXTRA
-from megavit.weights.pretrained.pretrained import Source
+from megavit.weights.pretrained.pretrained import PretrainedModel
 
 Library = Literal["timm", "huggingface"]
 LIBRARIES: dict[Library, str] = {"timm": "timm", "huggingface": "transformers"}
@@ -28,9 +28,9 @@ model = AutoModel.from_pretrained("THIS_FOLDER", add_pooling_layer=False).eval()
 processor = AutoImageProcessor.from_pretrained("THIS_FOLDER")"""
 
 
-def sentences(library: Library, source: Source) -> list[str]:
+def sentences(library: Library, source: PretrainedModel) -> list[str]:
     """Return sentences on what the outputs mean, what the head now holds, and what the library has no place for."""
-    target, trust, outputs = source.target, source.trust, source.config.num_classes
+    target, calibration, outputs = source.target, source.calibration, source.config.num_classes
     left_out = []
     told = []
     if outputs:
@@ -39,21 +39,21 @@ def sentences(library: Library, source: Source) -> list[str]:
             told.append("its outputs are logits, whose meaning timm does not read; problem_type in config.json says it")
         if target.kind == "regression":
             told.append(f"the scores' mean {target.mean:g} and standard deviation {target.std:g} are in the head")
-        elif trust.temperature != 1:
-            told.append(f"the calibration, a temperature of {trust.temperature:.3g}, is in the head")
+        elif calibration.temperature != 1:
+            told.append(f"the calibration, a temperature of {calibration.temperature:.3g}, is in the head")
         if target.kind == "multilabel":
             left_out.append(f"the thresholds of the labels, which are in README.md and under {EXTRA!r} in config.json")
-        if trust.images and target.kind != "multilabel":
+        if calibration.images and target.kind != "multilabel":
             what = "sets" if target.kind == "classification" else "ranges"
             left_out.append(f"{what} that hold the truth with a stated coverage")
-    if trust.threshold is not None:
+    if calibration.ood_threshold is not None:
         left_out.append("marks of images unlike those of training")
     if left_out:
         told.append(f"left out, as {LIBRARIES[library]} has no place for them: {'; '.join(left_out)}")
     return told
 
 
-def card_for(library: Library, source: Source, told: list[str]) -> str:
+def card_for(library: Library, source: PretrainedModel, told: list[str]) -> str:
     """Return Markdown on what the folder is, with the header by which a model hub files it.
 
     Args:
