@@ -19,4 +19,5 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("ci", derandomize=True, deadline=None, database=None)
 settings.register_profile("local", deadline=None)  # a slow machine is no fault of the code
+settings.register_profile("drills", deadline=None, max_examples=1000)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
