@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from megavit.train.checkpoint.checkpoint import checkpoints
+from megavit.train.checkpoint.checkpoint import list_checkpoints
 from tests.helpers.command_line import run_megavit, run_megavit_json, run_megavit_process
 from tests.helpers.shared_folder import BuildOnce
 from tests.helpers.training_process import (
@@ -39,7 +39,7 @@ def undisturbed_two(digits: Path, build_once: BuildOnce) -> Path:
 def test_two_processes_make_a_bundle_like_one(digits, undisturbed_two, tmp_path):
     evaluation = run_megavit_json("evaluate", undisturbed_two / "bundle", digits, cwd=tmp_path)
     assert evaluation["metrics"]["accuracy"]["value"] > 0.6
-    checkpoint = checkpoints(undisturbed_two / "checkpoints")[0]
+    checkpoint = list_checkpoints(undisturbed_two / "checkpoints")[0]
     assert {path.name for path in checkpoint.iterdir()} >= {"__0_0.distcp", "__1_0.distcp", "manifest.json"}
 
 

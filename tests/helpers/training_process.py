@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from megavit.train.checkpoint.checkpoint import checkpoints
+from megavit.train.checkpoint.checkpoint import list_checkpoints
 from tests.helpers.waiting import wait_until
 
 QUICK = ["--epochs", "3", "--batch-size", "16", "--precision", "float32", "--device", "cpu"]
@@ -23,7 +23,7 @@ def wait_for_step(process: subprocess.Popen[bytes], out: Path, step: int) -> Non
     """Wait for a checkpoint of at least `step` below `out`; the process must live until then."""
 
     def reached() -> bool:
-        return any(int(path.name.removeprefix("step-")) >= step for path in checkpoints(out / "checkpoints"))
+        return any(int(path.name.removeprefix("step-")) >= step for path in list_checkpoints(out / "checkpoints"))
 
     wait_until(reached, possible=lambda: process.poll() is None)
 
@@ -49,7 +49,7 @@ def wait_until_gone(out: Path) -> None:
 
 def read_manifest(out: Path) -> dict[str, Any]:
     """Return what the newest checkpoint below `out` says of itself."""
-    return json.loads((checkpoints(out / "checkpoints")[0] / "manifest.json").read_text())
+    return json.loads((list_checkpoints(out / "checkpoints")[0] / "manifest.json").read_text())
 
 
 def read_weights(out: Path) -> bytes:

@@ -32,9 +32,9 @@ def calibrate(
     from megavit.data.dataset import read_samples
     from megavit.data.load import read_data
     from megavit.errors import OutputError
-    from megavit.evaluate.inference import choose
+    from megavit.evaluate.inference import select_split
+    from megavit.evaluate.uncertainty.uncertainty import apply_calibration
     from megavit.evaluate.uncertainty.uncertainty import calibrate as fit
-    from megavit.evaluate.uncertainty.uncertainty import with_calibration
     from megavit.predict.predictor import load
     from megavit.weights.bundle.bundle import SAMPLES, copy_bundle
 
@@ -43,10 +43,10 @@ def calibrate(
     predictor = load(bundle, device=device)
     with counting("checking images") as progress:
         images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
-    choice = choose(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
+    choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     with counting("measuring") as progress:
         found = fit(predictor, images, choice, progress, temperature_only=temperature_only)
-    copy_bundle(predictor.folder, out, with_calibration(predictor.info, found), found.tensors)
+    copy_bundle(predictor.folder, out, apply_calibration(predictor.info, found), found.tensors)
     if json:
         print_json(found.metrics.to_dict() | {"temperature": found.trust.temperature, "out": str(out)})
         return

@@ -48,9 +48,9 @@ def evaluate(
     from megavit.data.dataset import read_samples
     from megavit.data.load import read_data
     from megavit.evaluate.compare import check_comparable
-    from megavit.evaluate.evaluation import study
-    from megavit.evaluate.inference import choose
-    from megavit.evaluate.subgroups import check_column
+    from megavit.evaluate.evaluation import evaluate
+    from megavit.evaluate.inference import select_split
+    from megavit.evaluate.subgroups import read_group_column
     from megavit.predict.predictor import load
     from megavit.weights.bundle.bundle import SAMPLES
 
@@ -61,7 +61,7 @@ def evaluate(
         raise OutputError(f"the report is written as .html, not as {report.name!r}")
     check_new(report, "the report")
     if group_by is not None:
-        check_column(data, group_by)
+        read_group_column(data, group_by)
     bundles = [bundle] if against is None else [bundle, against]
     predictors = [
         load(one, device=device, precision=precision, verify=verify, keep_aspect=keep_aspect) for one in bundles
@@ -72,8 +72,8 @@ def evaluate(
     with counting("checking images") as progress:
         images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
     known = [row for one in predictors for row in read_samples(one.folder / SAMPLES)]
-    choice = choose(images, predictor.labels, known, predictor.target)
-    found = study(
+    choice = select_split(images, predictor.labels, known, predictor.target)
+    found = evaluate(
         predictor,
         images,
         choice,
@@ -108,6 +108,6 @@ def evaluate(
         write_changes(out, found.changed)
         notes.print(f"{len(found.changed):,} images in {out}")
     if report is not None:
-        from megavit.evaluate.report.page import write_evaluation
+        from megavit.evaluate.report.page import write_evaluation_report
 
-        notes.print(f"report: {write_evaluation(report, found, str(bundle), str(against or ''), precision)}")
+        notes.print(f"report: {write_evaluation_report(report, found, str(bundle), str(against or ''), precision)}")

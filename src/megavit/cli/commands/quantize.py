@@ -30,7 +30,7 @@ def quantize(
     from megavit.data.load import read_data
     from megavit.engine.engine import check_precision
     from megavit.errors import OutputError
-    from megavit.evaluate.inference import choose
+    from megavit.evaluate.inference import select_split
     from megavit.export.quantization import measure_int8, with_int8
     from megavit.predict.predictor import load
     from megavit.weights.bundle.bundle import SAMPLES, copy_bundle
@@ -41,7 +41,7 @@ def quantize(
     check_precision("int8", next(predictor.model.parameters()).device)
     with counting("checking images") as progress:
         images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
-    choice = choose(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
+    choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     with counting("measuring") as progress:
         bounds, cost = measure_int8(predictor, images, choice, progress)
     kept = cost.change.value * 100 >= -max_accuracy_drop
