@@ -97,7 +97,7 @@ def test_a_probe_at_another_size_has_the_rest_as_it_was_and_says_what_was_resamp
 
 def test_a_killed_run_resumes_to_the_same_weights(data, before, lora, tmp_path):
     out = tmp_path / "run"
-    process = start_training(data / "after", "--init", before, "--tune", "lora", "--out", out, *FLAGS)
+    process = start_training(data / "after", "--init", before, "--finetune", "lora", "--out", out, *FLAGS)
     wait_for_step(process, out / "rungs" / "lora", 5)
     process.kill()
     process.communicate()
