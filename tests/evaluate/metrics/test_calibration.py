@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from megavit.config.calibration import Calibration
@@ -82,7 +82,6 @@ def test_the_error_is_what_the_bins_say():
     assert [one.probability for one in found.bins] == sorted(one.probability for one in found.bins)
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     images=st.integers(1, 200),
     outputs=st.integers(1, 6),
