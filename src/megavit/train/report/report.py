@@ -14,7 +14,7 @@ from megavit.evaluate.metrics.classification import MAX_NAMED_CLASSES, Classific
 from megavit.evaluate.metrics.dispatch import Metrics
 from megavit.evaluate.metrics.multilabel import MultilabelMetrics
 from megavit.evaluate.metrics.regression import RegressionMetrics
-from megavit.evaluate.report.html import data_uri, environment, percent, plain, result_context, write_page
+from megavit.evaluate.report.html import data_uri, environment, percent, number, metrics_context, write_file_atomically
 from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics
 from megavit.train.finetune.progressive import Tuning
 from megavit.train.history import EpochRecord
@@ -112,9 +112,9 @@ def write_report(folder: Path, report: Report) -> Path:
         drawn["examples.png"] = figures.examples([*wrong, *right], LIGHT)
     page = _render(report, wrong, right)
     for name, figure in drawn.items():
-        write_page(folder / "figures" / name, figures.png(figure))
+        write_file_atomically(folder / "figures" / name, figures.png(figure))
     # File names may hold bytes that are no text; they must not cost the whole report.
-    return write_page(folder / "report.html", page.encode("utf-8", errors="replace"))
+    return write_file_atomically(folder / "report.html", page.encode("utf-8", errors="replace"))
 
 
 def _render(report: Report, wrong: Sequence[Example], right: Sequence[Example]) -> str:
@@ -135,7 +135,7 @@ def _render(report: Report, wrong: Sequence[Example], right: Sequence[Example]) 
             reliability=_reliability(report.trust),
             bundle_in_shell=shlex.quote(report.bundle),
             bundle_in_python=repr(report.bundle),
-            **result_context(report.test),
+            **metrics_context(report.test),
             **_of_target(report),
         )
     )
@@ -174,7 +174,7 @@ def _curves(history: Sequence[EpochRecord]) -> list[dict[str, str]]:
         return []
     first, last = history[0], history[-1]
     best = max(record.val_metric for record in history)
-    show = plain if last.metric == "R²" else percent
+    show = number if last.metric == "R²" else percent
     loss = (
         f"Loss by epoch: in validation from {first.val_loss:.3g} to {last.val_loss:.3g}, "
         f"in training from {_loss(first)} to {_loss(last)}."
