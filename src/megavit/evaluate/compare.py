@@ -1,4 +1,4 @@
-"""Paired comparison of two models on the same images: which is better, by how much, and where their predictions differ."""
+"""Paired comparison of two models on the same images: which is better, by how much, and where they disagree."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -54,7 +54,7 @@ class PairedOutputs:
                 return self.a, self.b
 
     def correct(self) -> tuple[Tensor, Tensor]:
-        """Return which images each model predicts correctly, (N,) bools; for regression, at least as well as the other."""
+        """Return which images each model predicts correctly, (N,); for regression, at least as well as the other."""
         a, b = self.predicted()
         match self.kind:
             case "classification":
@@ -220,9 +220,7 @@ def _primary_difference(pair: PairedOutputs) -> MetricDifference:
     if difference is None:
         raise DataError("none of these images has a label, so that the two bundles cannot be compared; give others")
     every = np.ones((1, a.images))
-    return MetricDifference(
-        METRIC_NAMES[pair.kind], float(a.compute(every)[0]), float(b.compute(every)[0]), difference
-    )
+    return MetricDifference(METRIC_NAMES[pair.kind], float(a.compute(every)[0]), float(b.compute(every)[0]), difference)
 
 
 def _format_target(target: Tensor, kind: TargetKind, labels: Sequence[str]) -> str:

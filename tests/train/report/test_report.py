@@ -116,8 +116,8 @@ def report(classes=DIGITS, **changes):
         history=history(3),
         test=test,
         val=test,
-        fitted=fitted,
-        trust=trusted,
+        calibration=fitted,
+        uncertainty=trusted,
         examples=[
             example(image=gray[0], name="a.png", truth=classes[0], top=[(classes[0], 0.9), (classes[1], 0.1)]),
             example(image=gray[1], name="b.png", truth=classes[1], top=[(classes[0], 0.6), (classes[1], 0.4)]),
@@ -389,7 +389,7 @@ def score_report(**changes):
     seen = ModelOutput(said[:, None], said[:, None] - 1.0)
     fitted, tensors = fit_uncertainty(seen, truth, target, (seen.pooled, truth))
     trusted = compute_uncertainty(Calibrator(fitted, tensors, target, 0), seen, truth)
-    changes = {"fitted": fitted, "trust": trusted} | changes
+    changes = {"calibration": fitted, "uncertainty": trusted} | changes
     return report(test=test, val=test, examples=[shown], data=data, history=epochs, scores=scores, **changes)
 
 

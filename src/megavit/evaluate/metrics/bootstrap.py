@@ -1,7 +1,7 @@
 """Confidence intervals of 95%: Wilson's for proportions, the bootstrap's for everything else.
 
-Resamples are drawn as counts, so that a metric of a thousand resamples is a few matrix products. `scipy.stats.bootstrap`
-draws indices and gives the same intervals several times slower; the tests hold the two together.
+Resamples are drawn as counts, so that a metric of a thousand resamples is a few matrix products.
+`scipy.stats.bootstrap` draws indices and gives the same intervals (the tests compare them) several times slower.
 """
 
 import math
@@ -84,7 +84,9 @@ def bootstrap_images(
         seed: of the resampling; the same seed gives the same intervals.
     """
     resamples = max(100, min(RESAMPLES, _MAX_ELEMENTS // (images * work)))
-    values = _resample(lambda drawn: statistic(drawn.astype(np.float64)), images, np.full(images, 1 / images), resamples, seed)
+    values = _resample(
+        lambda drawn: statistic(drawn.astype(np.float64)), images, np.full(images, 1 / images), resamples, seed
+    )
     intervals: list[Interval | None] = []
     for value, column in zip(statistic(np.ones((1, images)))[0].tolist(), values.T, strict=True):
         known = column[~np.isnan(column)]

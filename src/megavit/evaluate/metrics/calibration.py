@@ -34,9 +34,9 @@ def fit_temperature(
 ) -> tuple[float, float]:
     """Return the temperature and the smoothing with the highest likelihood of the targets.
 
-    A temperature alone (arXiv 1706.04599) cannot undo label smoothing, which holds confident predictions down and leaves
-    others too high: both together have a lower calibration error (docs/trust.md). Where the smoothing explains hardly
-    anything, it is 0. One more prediction than there are counts as wrong, so that a few images, all predicted
+    A temperature alone (arXiv 1706.04599) cannot undo label smoothing, which holds confident predictions down and
+    leaves others too high: both together have a lower calibration error (docs/concepts). Where the smoothing explains
+    hardly anything, it is 0. One more prediction than there are counts as wrong, so that a few images, all predicted
     correctly, do not make a model sure of everything.
 
     Args:
@@ -121,15 +121,16 @@ def compute_reliability(probabilities: Tensor, targets: Tensor, kind: TargetKind
     excess = excess.scatter_add_(1, bins, confidence - correct.double()).numpy()
 
     def error(weights: "NDArray[np.float64]") -> "NDArray[np.float64]":
-        return np.abs(weights @ excess).sum(axis=1, keepdims=True) / (weights.sum(axis=1, keepdims=True) * bins.shape[1])
+        predictions = weights.sum(axis=1, keepdims=True) * bins.shape[1]
+        return np.abs(weights @ excess).sum(axis=1, keepdims=True) / predictions
 
     (ece,) = bootstrap_images(error, len(bins), work=count)
     assert ece is not None  # as at least one image is drawn in every resample
-    members = ((confidence[bins == i], correct[bins == i]) for i in range(count))
-    return Reliability(
-        ece,
-        tuple(ReliabilityBin(p.mean().item(), wilson_interval(int(hit.sum()), len(hit)), len(hit)) for p, hit in members),
-    )
+    return Reliability(ece, tuple(_make_bin(confidence[bins == i], correct[bins == i]) for i in range(count)))
+
+
+def _make_bin(confidence: Tensor, correct: Tensor) -> ReliabilityBin:
+    return ReliabilityBin(confidence.mean().item(), wilson_interval(int(correct.sum()), len(correct)), len(correct))
 
 
 def _bin_indices(confidence: Tensor) -> Tensor:

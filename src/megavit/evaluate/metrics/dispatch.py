@@ -45,7 +45,7 @@ class PrimaryMetric:
     correct: "NDArray[np.bool_] | None" = None
 
     def interval(self) -> Interval | None:
-        """Return the metric with Wilson's interval for accuracy, else the bootstrap's; None where no image has a label."""
+        """Return the metric with its interval: Wilson's for accuracy, else the bootstrap's; None without any label."""
         if self.correct is not None:
             return wilson_interval(int(self.correct.sum()), self.images)
         return bootstrap_images(lambda drawn: self.compute(drawn)[:, None], self.images, work=self.work)[0]

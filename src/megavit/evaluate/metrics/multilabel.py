@@ -1,4 +1,4 @@
-"""Metrics of multi-label classifiers, each with its 95% interval, and the thresholds from which on a label is assigned."""
+"""Metrics of multi-label classifiers, each with its 95% interval, and the fit of their thresholds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -129,7 +129,7 @@ def compute_multilabel_metrics(
 
 
 def fit_thresholds(probabilities: Tensor, targets: Tensor) -> list[float]:
-    """Return each label's threshold with the highest F1; 0.5 where fewer than `MIN_POSITIVES` images have it, or all do.
+    """Return each label's threshold with the highest F1; 0.5 where fewer than `MIN_POSITIVES` images, or all, have it.
 
     It lies half-way between the last probability at which the label should be assigned and the first at which it should
     not. Arguments are as for `compute_multilabel_metrics`; use images that were not trained on.
@@ -159,7 +159,7 @@ def _fit_threshold(scores: "NDArray[np.float64]", truth: "NDArray[np.bool_]") ->
 class RankedImages:
     """Images ranked by the probability of one label, for its average precision at any weighting of the images.
 
-    `sklearn.metrics.average_precision_score` gives the same for one weighting (the tests hold them together); a thousand
+    `sklearn.metrics.average_precision_score` gives the same for one weighting (the tests compare them); a thousand
     resamples of each label take it a hundred times as long.
     """
 

@@ -65,8 +65,7 @@ def compute_regression_metrics(
     """
     if predictions.ndim != 1 or predictions.shape != targets.shape:
         raise ValueError(
-            "predictions and targets must be of one shape (N,), "
-            f"got {tuple(predictions.shape)}, {tuple(targets.shape)}"
+            f"predictions and targets must be of one shape (N,), got {tuple(predictions.shape)}, {tuple(targets.shape)}"
         )
     if not len(targets):
         raise DataError("expected at least one image to measure, got none; add images to this split")

@@ -39,7 +39,7 @@ def render_page(template: str, package: str = "", **context: Any) -> bytes:
     )
     environment.filters |= {
         "percent": percent,
-        "percent_range": lambda interval: f"{percent(interval.low)} to {percent(interval.high)}",
+        "percent_range": percent_range,
         "number": number,
         "number_range": number_range,
         "images": count_images,
@@ -75,6 +75,10 @@ def percent(share: float) -> str:
         return f"{share:.0%}"
     texts = (f"{share:.{digits}%}" for digits in range(1, 7))
     return next((text for text in texts if float(text[:-1]) not in (0, 100)), f"{share:.1%}")
+
+
+def percent_range(interval: Interval) -> str:
+    return f"{percent(interval.low)} to {percent(interval.high)}"
 
 
 def number(value: float) -> str:

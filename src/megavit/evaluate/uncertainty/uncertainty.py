@@ -1,4 +1,4 @@
-"""Fit calibration, prediction sets and out-of-distribution detection on held-out images, and evaluate them on others."""
+"""Fit and evaluate calibration, prediction sets and out-of-distribution detection on held-out images."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -100,7 +100,7 @@ def fit_uncertainty(
         held_out: the model's output for the validation images.
         targets: of these, as `megavit.data.targets.targets_of` gives them.
         target: what the logits mean.
-        reference: (N, D) embeddings and (N, ...) targets of training images; None fits no out-of-distribution detection.
+        reference: (N, D) embeddings and (N, ...) targets of training images; None: no out-of-distribution detection.
         false_positive_rate: share in (0, 1) of in-distribution images to be flagged as out of distribution.
         temperature_only: as of `fit_temperature`.
 
@@ -159,9 +159,7 @@ def compute_uncertainty(calibrator: Calibrator, output: ModelOutput, targets: Te
     )
 
 
-def _compute_coverage(
-    calibrator: Calibrator, predicted: Tensor, targets: Tensor, requested: float
-) -> CoverageMetrics:
+def _compute_coverage(calibrator: Calibrator, predicted: Tensor, targets: Tensor, requested: float) -> CoverageMetrics:
     if calibrator.sets is None:
         half_width = calibrator.half_width(requested)
         inside = (predicted - targets).abs() <= half_width
