@@ -178,6 +178,6 @@ def test_other_classes_and_other_targets_are_refused_by_name(tmp_path: Path):
     a, b, c = (load(tmp_path / name, device="cpu") for name in "abc")
     with pytest.raises(DataError, match=r"same classes.*a alone knows 'newt'; .*b alone knows 'owl'"):
         check_comparable(a, b)
-    with pytest.raises(DataError, match=r"a that of .*a is classification, that of .*c regression"):
+    with pytest.raises(DataError, match=r"that of .*a is classification, that of .*c regression"):
         check_comparable(a, c)
     check_comparable(a, a)

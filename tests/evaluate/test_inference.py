@@ -74,7 +74,7 @@ def test_the_same_names_with_other_content_are_new():
 
 
 def test_when_nothing_is_left_it_is_said():
-    with pytest.raises(DataError, match="trained or chosen by every one of these 2 images of photos"):
+    with pytest.raises(DataError, match="trained on, or selected by, every one of these 2 images of photos"):
         select_split(images_of([sample("a", 0), sample("b", 1)]), LABELS, known(("a", "train"), ("b", "val")))
 
 

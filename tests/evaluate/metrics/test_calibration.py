@@ -68,7 +68,7 @@ def test_true_probabilities_have_little_error_and_exaggerated_ones_much():
         (true_labels(scores), "multilabel", torch.sigmoid),
     ):
         true, exaggerated = (compute_reliability(squash(factor * scores), targets, kind) for factor in (1, 5))
-        assert true.ece.high < 0.03 < 0.05 < exaggerated.ece.low
+        assert true.ece.high < 0.04 < 0.05 < exaggerated.ece.low
 
 
 def test_the_error_is_what_the_bins_say():

@@ -57,8 +57,8 @@ def measured(folder: Path, kind: TargetKind = "classification", count: int = 12,
 @pytest.fixture(autouse=True)
 def few_corruptions(monkeypatch, request):
     """Three corruptions at two severities, but in the test of all."""
-    if "every" not in request.node.name:
-        few = {name: CORRUPTIONS[name] for name in ("Gaussian noise", "saturation", "jpeg")}
+    if "every_corruption" not in request.node.name:
+        few = {name: CORRUPTIONS[name] for name in ("Gaussian noise", "saturation", "JPEG")}
         monkeypatch.setattr(robustness, "CORRUPTIONS", few)
         monkeypatch.setattr(robustness, "SEVERITIES", (1, 5))
 
@@ -82,7 +82,7 @@ def test_every_corruption_has_every_severity_and_the_means_are_means(tmp_path, k
 def test_images_that_are_resized_without_rounding_are_changed_at_whole_levels():
     picture = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
     levels = (picture * 255).round().to(torch.uint8)
-    assert torch.equal(corrupt_image(picture, "shot noise", 2, "x"), corrupt_image(levels, "shot noise", 2, "x"))
+    assert torch.equal(corrupt_image(picture, "Gaussian noise", 2, "x"), corrupt_image(levels, "Gaussian noise", 2, "x"))
 
 
 def test_the_clean_figure_is_the_usual_one_on_the_same_images(tmp_path):
@@ -114,7 +114,7 @@ def test_color_is_left_out_of_a_gray_model(tmp_path):
     images = labeled(6, "classification", 1)
     found = compute_robustness(predictor_of(tmp_path / "b", channels=1), images, images.samples, 6, quiet)
     assert found is not None
-    assert [one.name for one in found.corruptions] == ["Gaussian noise", "jpeg"]
+    assert [one.name for one in found.corruptions] == ["Gaussian noise", "JPEG"]
 
 
 def test_gray_pictures_have_no_color_to_lose_in_a_color_model(tmp_path):
