@@ -14,7 +14,7 @@ from megavit.config.recipe import Recipe
 from megavit.config.recipes import named_recipe
 from megavit.config.serialization import to_dict
 from megavit.data.dataset import LabeledImages, Sample
-from megavit.predict.forward import logits_of
+from megavit.predict.forward import compute_logits
 from megavit.train.budget.measure import choose_by_time, measure
 from megavit.train.data import TrainLoader
 from megavit.train.loop import build
@@ -51,7 +51,7 @@ class Ours:
     def logits(self, images: Tensor) -> Tensor:
         """(N, 10) for uint8 (N, 1, 28, 28)."""
         batches = images.split(VALIDATION_BATCH)
-        return torch.cat(list(logits_of(self.state.average, batches, self.task.preprocessing, self.task.dtype)))
+        return torch.cat(list(compute_logits(self.state.average, batches, self.task.preprocessing, self.task.dtype)))
 
 
 def step_at(progress: float, state: TrainState, task: Task, batch: Batch) -> float:

@@ -61,14 +61,20 @@ def test_two_bundles_are_compared_image_by_image(place, tmp_path, capsys):
     right = {name: {path for path in truth if said[name][path] == truth[path]} for name in "ab"}
     assert comparison["only_a"] == len(right["a"] - right["b"])
     assert comparison["only_b"] == len(right["b"] - right["a"])
-    assert comparison["differences"][0]["difference"]["value"] == pytest.approx((len(right["a"]) - len(right["b"])) / COUNT)
+    assert comparison["differences"][0]["difference"]["value"] == pytest.approx(
+        (len(right["a"]) - len(right["b"])) / COUNT
+    )
     with (tmp_path / "o.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["path"] for row in rows} == {path for path in truth if said["a"][path] != said["b"][path]}
     assert comparison["disagreements"] == len(rows) > 0
     for row in rows:
         path = row["path"]
-        assert (row["truth"], row["prediction_a"], row["prediction_b"]) == (truth[path], said["a"][path], said["b"][path])
+        assert (row["truth"], row["prediction_a"], row["prediction_b"]) == (
+            truth[path],
+            said["a"][path],
+            said["b"][path],
+        )
 
 
 def test_images_that_either_bundle_learned_from_are_left_out(place, tmp_path, capsys):
@@ -95,7 +101,13 @@ def test_groups_and_corruptions_and_the_report_come_together(place, tmp_path, ca
     for part in ("By camera", "north", "south", "McNemar", "JPEG", "corrupted on average", "only A"):
         assert part in out, part
     text = page.read_text()
-    for part in ("By <bdi>camera</bdi>", "Robustness to corruptions", "Most frequent mistakes", "McNemar", "data:image/png"):
+    for part in (
+        "By <bdi>camera</bdi>",
+        "Robustness to corruptions",
+        "Most frequent mistakes",
+        "McNemar",
+        "data:image/png",
+    ):
         assert part in text, part
     told = evaluated(capsys, place / "a", place / "t.csv", "--group-by", "camera", "--corruptions")
     assert {one["value"] for one in told["subgroups"]["groups"]} == {"north", "south"}

@@ -25,7 +25,7 @@ class PairedOutputs:
     """The outputs of two models for the same images.
 
     Attributes:
-        a, b: as `megavit.predict.postprocess.postprocess.outputs` gives them, classes and labels in one order.
+        a, b: as `megavit.predict.postprocess.postprocess.logits_to_outputs` does, classes and labels in one order.
         targets: as `megavit.data.targets.targets_of` gives them; one image at least.
         target_a, target_b: of the models; of one kind.
     """

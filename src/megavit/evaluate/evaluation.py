@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from megavit.config.trust import Calibration
+from megavit.config.calibration import Calibration
 from megavit.data.dataset import LabeledImages
 from megavit.data.scan import Progress
 from megavit.data.targets import targets_of
@@ -107,11 +107,11 @@ def evaluate(
     targets = targets_of(samples, predictor.target, len(labels))
     with make_progress("evaluating") as progress:
         output = run_inference(predictor, images, samples, batch_size, progress)
-    outputs = predictor.trusted.answers(output.logits)
+    outputs = predictor.calibrator.outputs(output.logits)
     comparison, disagreements, subgroups, robustness = None, [], None, None
     if other is not None:
         with make_progress("evaluating the other bundle") as progress:
-            other_outputs = other.trusted.answers(run_inference(other, images, samples, batch_size, progress).logits)
+            other_outputs = other.calibrator.outputs(run_inference(other, images, samples, batch_size, progress).logits)
         aligned, other_target = align_outputs(labels, other, other_outputs)
         pair = PairedOutputs(outputs, aligned, targets, target, other_target)
         comparison, disagreements = compare_outputs(pair), find_disagreements(pair, labels, samples)
@@ -125,8 +125,8 @@ def evaluate(
         selection=selection,
         outputs=outputs,
         metrics=compute_metrics(outputs, targets, labels, target),
-        calibration=predictor.info.trust,
-        uncertainty=compute_uncertainty(predictor.trusted, output, targets),
+        calibration=predictor.info.calibration,
+        uncertainty=compute_uncertainty(predictor.calibrator, output, targets),
         comparison=comparison,
         disagreements=tuple(disagreements),
         subgroups=subgroups,

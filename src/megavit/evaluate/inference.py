@@ -90,7 +90,7 @@ def run_inference(
     dataset = ImageDataset(images, samples, preprocessing)
     outputs: list[ModelOutput] = []
     for batch in batches_of(dataset, in_turn(len(dataset), batch_size), num_decode_workers(images, len(dataset))):
-        outputs.append(predictor.see(batch))
+        outputs.append(predictor.forward(batch))
         progress(sum(len(output.logits) for output in outputs), len(dataset))
     return ModelOutput(*(torch.cat(parts) for parts in zip(*outputs, strict=True)))
 

@@ -419,7 +419,12 @@ def test_the_report_of_scores_has_a_scatter_and_what_knows_nothing(tmp_path):
     page = page_of(tmp_path, whole)
     text = one_line(page.text)
     assert isinstance(whole.test, RegressionMetrics)
-    for part in ("mean absolute error on 60 test images", f"an error of {whole.test.baseline_mae:.4g}", "Furthest off", "7.25"):
+    for part in (
+        "mean absolute error on 60 test images",
+        f"an error of {whole.test.baseline_mae:.4g}",
+        "Furthest off",
+        "7.25",
+    ):
         assert part in text
     assert "-9" in text and ".score)" in text and "Confusion" not in text
     assert any("True scores against answers" in one["alt"] for one in page.all("img"))

@@ -55,7 +55,7 @@ def make_primary_metric(outputs: Tensor, targets: Tensor, kind: TargetKind) -> P
     """Return the primary metric of these predictions.
 
     Args:
-        outputs: as `megavit.predict.postprocess.postprocess.outputs` gives them, of at least one image.
+        outputs: as `megavit.predict.postprocess.postprocess.logits_to_outputs` gives them, of at least one image.
         targets: as `megavit.data.targets.targets_of` gives them.
         kind: of both.
     """
@@ -89,7 +89,7 @@ def compute_metrics(outputs: Tensor, targets: Tensor, names: Sequence[str], targ
     """Return the metrics of predictions for the target's kind.
 
     Args:
-        outputs: as `megavit.predict.postprocess.postprocess.outputs` gives them.
+        outputs: as `megavit.predict.postprocess.postprocess.logits_to_outputs` gives them.
         targets: as `megavit.data.targets.targets_of` gives them.
         names: of the classes or labels.
         target: of both.

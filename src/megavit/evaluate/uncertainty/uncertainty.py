@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from megavit.config.calibration import Calibration
 from megavit.config.target import Target
-from megavit.config.trust import Calibration
 from megavit.data.dataset import LabeledImages
 from megavit.data.scan import Progress
 from megavit.data.targets import targets_of
@@ -18,8 +18,8 @@ from megavit.evaluate.metrics.bootstrap import Interval, wilson_interval
 from megavit.evaluate.metrics.calibration import Reliability, compute_reliability, fit_temperature
 from megavit.evaluate.metrics.dispatch import Metrics, compute_metrics
 from megavit.evaluate.metrics.multilabel import fit_thresholds
-from megavit.predict.postprocess.conformal import cumulative_mass_above, limit
-from megavit.predict.postprocess.ood import fit_likeness
+from megavit.predict.postprocess.conformal import conformal_quantile, cumulative_mass_above
+from megavit.predict.postprocess.ood import fit_mahalanobis_ood
 from megavit.predict.postprocess.postprocess import (
     MEANS,
     RESIDUALS,
@@ -27,7 +27,7 @@ from megavit.predict.postprocess.postprocess import (
     SET_SCORES,
     WHITENING,
     Calibrator,
-    outputs,
+    logits_to_outputs,
 )
 from megavit.predict.predictor import Predictor
 from megavit.runtime.seeds import generator
@@ -107,14 +107,14 @@ def fit_uncertainty(
     Returns:
         The calibration, and its tensors for the bundle.
     """
-    calibration = Calibration(images=len(targets), false_alarms=false_positive_rate)
+    calibration = Calibration(images=len(targets), ood_false_alarm_rate=false_positive_rate)
     tensors: dict[str, Tensor] = {}
     if target.kind != "regression":
         temperature, smoothing = fit_temperature(
             held_out.logits, targets, target.kind, temperature_only=temperature_only
         )
         calibration = replace(calibration, temperature=temperature, smoothing=smoothing)
-    predicted = outputs(held_out.logits, target, calibration)
+    predicted = logits_to_outputs(held_out.logits, target, calibration)
     if target.kind == "classification":
         tensors |= {SET_SCORES: cumulative_mass_above(predicted).gather(1, targets[:, None])[:, 0], SET_LABELS: targets}
     elif target.kind == "regression":
@@ -122,12 +122,14 @@ def fit_uncertainty(
     if reference is not None:
         embeddings, groups = reference
         # Only classes make groups.
-        detector = fit_likeness(embeddings, groups if target.kind == "classification" else torch.zeros(len(groups)))
+        detector = fit_mahalanobis_ood(
+            embeddings, groups if target.kind == "classification" else torch.zeros(len(groups))
+        )
         tensors |= {MEANS: detector.means, WHITENING: detector.whitening}
         distances = detector.distance(held_out.pooled)
         # Where they are too few for so small a rate, the farthest of them.
-        threshold = min(limit(distances, 1 - false_positive_rate), distances.max().item())
-        calibration = replace(calibration, threshold=threshold)
+        threshold = min(conformal_quantile(distances, 1 - false_positive_rate), distances.max().item())
+        calibration = replace(calibration, ood_threshold=threshold)
     return calibration, tensors
 
 
@@ -140,12 +142,12 @@ def compute_uncertainty(calibrator: Calibrator, output: ModelOutput, targets: Te
         targets: of these.
     """
     kind = calibrator.target.kind
-    predicted = calibrator.answers(output.logits)
+    predicted = calibrator.outputs(output.logits)
     uncalibrated = calibrated = None
     if kind != "regression":
-        uncalibrated = compute_reliability(outputs(output.logits, calibrator.target), targets, kind)
+        uncalibrated = compute_reliability(logits_to_outputs(output.logits, calibrator.target), targets, kind)
         calibrated = compute_reliability(predicted, targets, kind)
-    flagged = calibrator.unlike(output.pooled)
+    flagged = calibrator.is_out_of_distribution(output.pooled)
     return UncertaintyMetrics(
         images=len(targets),
         uncalibrated=uncalibrated,
@@ -153,7 +155,7 @@ def compute_uncertainty(calibrator: Calibrator, output: ModelOutput, targets: Te
         coverages=tuple(
             _compute_coverage(calibrator, predicted, targets, coverage)
             for coverage in COVERAGES
-            if calibrator.can_cover(coverage)
+            if calibrator.supports_coverage(coverage)
         ),
         false_positive_rate=None if flagged is None else wilson_interval(int(flagged.sum()), len(flagged)),
     )
@@ -161,7 +163,7 @@ def compute_uncertainty(calibrator: Calibrator, output: ModelOutput, targets: Te
 
 def _compute_coverage(calibrator: Calibrator, predicted: Tensor, targets: Tensor, requested: float) -> CoverageMetrics:
     if calibrator.sets is None:
-        half_width = calibrator.half_width(requested)
+        half_width = calibrator.interval_half_width(requested)
         inside = (predicted - targets).abs() <= half_width
         return CoverageMetrics(requested, wilson_interval(int(inside.sum()), len(inside)), mean_size=2 * half_width)
     members = calibrator.sets.members(predicted, requested)
@@ -232,10 +234,10 @@ def calibrate(
     )
     calibrator = Calibrator(calibration, tensors, target, len(predictor.labels))
     if target.kind == "multilabel":
-        target = replace(target, thresholds=fit_thresholds(calibrator.answers(output.logits[fit]), targets[fit]))
+        target = replace(target, thresholds=fit_thresholds(calibrator.outputs(output.logits[fit]), targets[fit]))
     uncertainty = compute_uncertainty(calibrator, _take(output, test), targets[test])
-    metrics = compute_metrics(calibrator.answers(output.logits[test]), targets[test], predictor.labels, target)
-    calibration = replace(calibration, measured=uncertainty.to_dict())
+    metrics = compute_metrics(calibrator.outputs(output.logits[test]), targets[test], predictor.labels, target)
+    calibration = replace(calibration, test_metrics=uncertainty.to_dict())
     return CalibrationResult(images.source, target, calibration, tensors, uncertainty, metrics)
 
 
@@ -245,7 +247,7 @@ def apply_calibration(info: BundleInfo, result: CalibrationResult) -> BundleInfo
     return replace(
         info,
         target=result.target,
-        trust=result.calibration,
+        calibration=result.calibration,
         metrics=result.metrics.to_dict(),
         data=info.data | {"calibrated": used},
     )

@@ -20,7 +20,7 @@ from megavit.distributed.context import ParallelContext
 from megavit.engine.engine import Engine
 from megavit.errors import ConfigError
 from megavit.model.vit import MegaVit
-from megavit.predict.forward import logits_of
+from megavit.predict.forward import compute_logits
 from megavit.runtime.device import has_bfloat16
 from megavit.train.budget.model_selection import CANDIDATES, Candidate, Choice, choose
 from megavit.train.clock import MAX_VALIDATIONS, TimeBudgetPlan
@@ -233,7 +233,7 @@ def validation_seconds(state: TrainState, task: Task, feed: TrainLoader, enough:
     """Seconds of a validation on the images of `feed`, by as many as come in `enough` seconds."""
     _, taken = turns_of(feed, state.parallel)
     batches = (batch for batch, _ in feed.batches(taken))
-    answers = logits_of(state.average, batches, task.preprocessing, task.dtype)
+    answers = compute_logits(state.average, batches, task.preprocessing, task.dtype)
     return seconds_of_pass(answers, sum(map(len, taken)), enough, state.parallel)
 
 

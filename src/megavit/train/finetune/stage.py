@@ -19,7 +19,7 @@ from megavit.config.serialization import from_dict, parse_json
 from megavit.distributed.context import ParallelContext
 from megavit.errors import BundleError, ConfigError
 from megavit.model.vit import MegaVit
-from megavit.predict.forward import logits_of
+from megavit.predict.forward import compute_logits
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file, writing
 from megavit.train.budget.measure import measure, validation_seconds
@@ -135,7 +135,7 @@ def train_stage(
     with stop.listening():
         fit_with_recovery(state, task, budget, feeds, folder, stop, watch, began - state.seconds)
     average = state.average if parallel.dist.is_distributed else merge_lora(state.average)
-    logits = together(lambda batches: logits_of(average, batches, task.preprocessing), held, parallel)
+    logits = together(lambda batches: compute_logits(average, batches, task.preprocessing), held, parallel)
     return Stage(
         whole_in_leader(state) if parallel.dist.is_distributed else average,
         logits,

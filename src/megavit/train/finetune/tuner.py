@@ -15,7 +15,7 @@ from megavit.distributed.context import ParallelContext
 from megavit.evaluate.probes.cross_validation import Fold, make_folds
 from megavit.evaluate.probes.linear_probe import LinearProbe
 from megavit.model.vit import MegaVit
-from megavit.predict.forward import embeddings_of
+from megavit.predict.forward import compute_embeddings
 from megavit.train.budget.measure import ending_seconds
 from megavit.train.data import TrainLoader
 from megavit.train.finetune.progressive import Frozen, fit
@@ -81,7 +81,7 @@ class Tuner:
 
         before = time.monotonic()
         pool = self._held_feed(self.pool)
-        embeddings = together(lambda batches: embeddings_of(start.model, batches, size), pool, parallel)
+        embeddings = together(lambda batches: compute_embeddings(start.model, batches, size), pool, parallel)
         seconds = time.monotonic() - before
         hard = replace(self.recipe, optimizer=replace(self.recipe.optimizer, label_smoothing=0.0))
         task = task_of(hard, size, images, torch.device("cpu"))

@@ -19,7 +19,7 @@ from megavit.data.targets import outputs, targets_of
 from megavit.distributed.context import ParallelContext
 from megavit.engine.engine import Engine, ModelOutput
 from megavit.model.vit import MegaVit
-from megavit.predict.forward import logits_of
+from megavit.predict.forward import compute_logits
 from megavit.runtime.seeds import seed_all
 from megavit.train.data import TrainLoader
 from megavit.train.loop.loop import Batch, Task, Validate
@@ -191,7 +191,9 @@ def validator(feed: TrainLoader, task: Task, parallel: ParallelContext | None = 
     soft = soft_targets(feed.labels, task.num_classes)
 
     def validate(model: nn.Module) -> tuple[float, float]:
-        logits = together(lambda batches: logits_of(model, batches, task.preprocessing, task.dtype), feed, parallel)
+        logits = together(
+            lambda batches: compute_logits(model, batches, task.preprocessing, task.dtype), feed, parallel
+        )
         return plain(logits, soft).item(), measure_epoch(task.metric, logits, feed.labels, task.target)
 
     return validate

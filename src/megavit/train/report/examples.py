@@ -16,31 +16,31 @@ from megavit.train.report.figures import Example
 
 Explain = Callable[[Sequence[Tensor]], Sequence[Image.Image]]
 
-GOLDEN_PICTURES = 8
-GOLDEN_SIDE = 512
+REFERENCE_IMAGES = 8
+REFERENCE_SIDE = 512
 EXAMPLES = 12
 TOP = 3
 
 
-def golden_pictures(images: LabeledImages) -> list[Tensor]:
+def reference_images(images: LabeledImages) -> list[Tensor]:
     """A few test images, spread over classes, labels or scores, uint8 (C, H, W), the large ones made smaller."""
     samples = images.of("test")
     if images.target == "regression":
         ranked = sorted(samples, key=lambda sample: sample.score)
-        chosen = [ranked[place] for place in _spread(len(ranked), GOLDEN_PICTURES)]
+        chosen = [ranked[place] for place in _spread(len(ranked), REFERENCE_IMAGES)]
     else:
         first: dict[int, Sample] = {}
         for sample in samples:
             first.setdefault(_first_label(sample), sample)
-        chosen = [first[label] for label in sorted(first)][:GOLDEN_PICTURES]
-    return [shrink(images.pixels(sample), GOLDEN_SIDE) for sample in chosen]
+        chosen = [first[label] for label in sorted(first)][:REFERENCE_IMAGES]
+    return [shrink(images.pixels(sample), REFERENCE_SIDE) for sample in chosen]
 
 
 def examples(images: LabeledImages, answers: Tensor, target: Target, explain: Explain | None = None) -> list[Example]:
     """The worst mistakes, and right answers spread over the test images; of scores, the worst and some others.
 
     Args:
-        answers: for the test images, as `megavit.predict.postprocess.postprocess.outputs` gives them.
+        answers: for the test images, as `megavit.predict.postprocess.postprocess.logits_to_outputs` gives them.
         target: of both.
         explain: lays over pictures what their answers come from; None: nobody does.
     """
@@ -62,7 +62,7 @@ def examples(images: LabeledImages, answers: Tensor, target: Target, explain: Ex
     right_places = torch.nonzero(right).flatten().tolist()
     right_places = right_places[:: max(1, len(right_places) // EXAMPLES)][:EXAMPLES]
     places = wrong_places + right_places
-    pictures = [shrink(images.pixels(samples[i], (GOLDEN_SIDE, GOLDEN_SIDE)), GOLDEN_SIDE) for i in places]
+    pictures = [shrink(images.pixels(samples[i], (REFERENCE_SIDE, REFERENCE_SIDE)), REFERENCE_SIDE) for i in places]
     shown = [
         _example(images, picture, samples[i], answers[i], target, bool(right[i]))
         for i, picture in zip(places, pictures, strict=True)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from megavit.check.quick_checks import data_warnings
+from megavit.config.calibration import Calibration
 from megavit.config.serialization import dump_toml, to_dict
 from megavit.config.target import Target
-from megavit.config.trust import Calibration
 from megavit.config.vit import ViTConfig
 from megavit.data.dataset import LabeledImages
 from megavit.engine.engine import Engine, ModelOutput
@@ -28,7 +28,7 @@ from megavit.train.history import EpochRecord
 from megavit.train.loop.build import compared, final_pass
 from megavit.train.loop.loop import Task
 from megavit.train.progress import Reporter
-from megavit.train.report.examples import examples, golden_pictures
+from megavit.train.report.examples import examples, reference_images
 from megavit.train.report.report import DataSummary, Report, write_report
 from megavit.train.run_dir import SAMPLES
 from megavit.train.state import TrainState
@@ -72,16 +72,16 @@ def judge(
     target = task.target
     trusted = Calibrator(trust, tensors, target, len(images.classes))
     if target.kind == "multilabel":
-        target = replace(target, thresholds=fit_thresholds(trusted.answers(val.logits), validation.labels))
-    answers = trusted.answers(test.logits)
+        target = replace(target, thresholds=fit_thresholds(trusted.outputs(val.logits), validation.labels))
+    answers = trusted.outputs(test.logits)
     measured = compute_uncertainty(trusted, test, testing.labels)
     return Judged(
         target=target,
-        trust=replace(trust, measured=measured.to_dict()),
+        trust=replace(trust, test_metrics=measured.to_dict()),
         tensors=tensors,
         answers=answers,
         test=compute_metrics(answers, testing.labels, images.classes, target),
-        val=compute_metrics(trusted.answers(val.logits), validation.labels, images.classes, target),
+        val=compute_metrics(trusted.outputs(val.logits), validation.labels, images.classes, target),
         trusted=measured,
     )
 
@@ -141,11 +141,11 @@ def finish(
         },
         recipe=to_dict(task.recipe),
         target=judged.target,
-        trust=judged.trust,
+        calibration=judged.trust,
         tuning=tuning.to_dict() if tuning else {},
     )
     samples = (out / SAMPLES).read_bytes()
-    save_bundle(out / BUNDLE, model, info, golden_pictures(images), samples, judged.tensors)
+    save_bundle(out / BUNDLE, model, info, reference_images(images), samples, judged.tensors)
     shown = examples(
         images, judged.answers, judged.target, lambda pictures: make_overlays(model, pictures, task.preprocessing)
     )
