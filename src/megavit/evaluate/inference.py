@@ -63,7 +63,7 @@ def select_split(
             f"{_look_alike_hint(unknown, labels)}"
         )
     split, offered = next(
-        ((split, images.in_split(split)) for split in ("test", "val") if images.in_split(split)), ("all", images.samples)
+        ((split, found) for split in ("test", "val") if (found := images.in_split(split))), ("all", images.samples)
     )
     seen_in_training = {row.digest for row in known if row.split != "test"}
     unseen = [sample for sample in offered if sample.digest not in seen_in_training]
