@@ -68,5 +68,5 @@ def test_a_number_beyond_its_limits_is_refused_by_name(
 def test_all_that_is_wrong_is_told_at_once_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", "pico", "--total-images=0", "--gpu-memory=nan", "--json"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
-    assert error["kind"] == "ConfigError"
+    assert error["type"] == "ConfigError"
     assert [line.split()[0] for line in error["message"].splitlines()] == ["--total-images", "--gpu-memory"]

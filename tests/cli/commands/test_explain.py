@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from megavit.cli.app import run
-from megavit.cli.writers.explanations import told
+from megavit.cli.writers.explanations import describe
 from megavit.config.target import Target
 from megavit.explain.explanation import Explanation
 from tests.helpers.bundles import make_bundle, make_model
@@ -34,7 +34,7 @@ def test_every_image_gets_a_picture_and_a_line_and_one_that_fails_stops_none(pla
     lines = shown.out.splitlines()
     assert len(lines) == 3 and sum("looks at" in line and "patches hold" in line for line in lines) == 2
     assert [line for line in lines if line.startswith("photos/notes.txt  cannot be read: not an image")]
-    assert "1 of 3 images could not be read" in shown.err and "2 explained images in why" in shown.err
+    assert "1 of 3 images could not be read" in shown.err and "2 heat maps in why" in shown.err
     assert sorted(path.name for path in (place / "why").iterdir()) == ["one-2.explained.png", "one.explained.png"]
     one, two = (np.asarray(Image.open(path)) for path in sorted((place / "why").iterdir()))
     assert one.shape == two.shape == (30 * 8, 20 * 8, 3)
@@ -62,7 +62,7 @@ def test_for_machines_there_is_an_object_a_line(place, capsys) -> None:
         line = lines[name]
         assert (line["label"], line["method"], line["top"]) == ("newt", "rollout", 1)
         assert 0 < line["probability"] < 1 and 0.25 <= line["share"] <= 1
-        assert np.sum(line["map"]) == pytest.approx(1) and Path(line["explained"]).is_file()
+        assert np.sum(line["map"]) == pytest.approx(1) and Path(line["heat_map_file"]).is_file()
 
 
 def test_names_that_are_too_long_for_a_file_are_cut(place, capsys) -> None:
@@ -76,7 +76,7 @@ def test_names_that_are_too_long_for_a_file_are_cut(place, capsys) -> None:
     ("flags", "told"),
     [
         (["--label", "rabbit"], "such as cat, dog, newt; got 'rabbit'"),
-        (["--method", "guess"], "method must be one of integrated_gradients, relevance, rollout"),
+        (["--method", "guess"], 'Invalid value "guess" for --method'),
         (["--ouch"], "no option --ouch"),
     ],
 )
@@ -89,7 +89,7 @@ def test_wrong_use_is_told_before_any_work(place, capsys, flags, told) -> None:
 def test_a_folder_that_cannot_be_written_and_images_that_are_not_there_are_told(place, capsys) -> None:
     (place / "why").write_text("a file")
     assert run(["explain", "bundle", "photos/a/one.png", "--out", "why"]) == 2
-    assert "explained images" in capsys.readouterr().err
+    assert "the heat maps" in capsys.readouterr().err
     (place / "empty").mkdir()
     assert run(["explain", "bundle", "empty", "--out", "other"]) == 2
     assert capsys.readouterr().out == "empty  cannot be read: there are no images in it\n"
@@ -113,4 +113,4 @@ def test_where_nothing_speaks_for_the_answer_the_line_says_so() -> None:
         picture=torch.zeros(1, 8, 8, dtype=torch.uint8),
         box=(0.0, 0.0, 1.0, 1.0),
     )
-    assert told(explanation) == "cat 1.0%  nothing in it speaks for that"
+    assert describe(explanation) == "cat 1.0%  no patch speaks for it"

@@ -1,8 +1,6 @@
 """`megavit plan` as a person runs it."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -15,7 +13,7 @@ def test_it_shows_what_fits_the_memory_the_traffic_and_the_assumptions(capsys) -
     shown = capsys.readouterr().out
     for words in (
         "304,326,632 parameters",
-        "what fits",
+        "Layouts that fit",
         "FSDP 64",
         "MFU",
         "days",
@@ -40,7 +38,7 @@ def test_json_holds_everything(capsys) -> None:
 def test_where_nothing_fits_the_answer_is_no_and_says_what_would(capsys) -> None:
     assert run(["plan", "22B", "--gpus", "4", "--batch-size", "64"]) == 1
     captured = capsys.readouterr()
-    assert "no layout fits" in captured.err and "does not fit" in captured.out
+    assert "no layout fits" in captured.err and "do not fit" in captured.out
     assert run(["plan", "22B", "--gpus", "4", "--batch-size", "64", "--json"]) == 1
     assert "no layout fits" in json.loads(capsys.readouterr().out)["why_not"]
 
@@ -73,15 +71,3 @@ def test_check_traces_the_best_layout(capsys) -> None:
     assert run(["plan", "Ti", "--gpus", "8", "--batch-size", "64", "--trace", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["trace"]
     assert found["agrees"] and found["traffic"]
-
-
-def test_a_plan_waits_for_no_torch() -> None:
-    script = (
-        "import sys\n"
-        "from megavit.cli.app import run\n"
-        "code = run(['plan', '22B', '--gpus', '64', '--batch-size', '256', '--optimizer', 'adamw'])\n"
-        "heavy = {'torch', 'torchvision', 'numpy'} & set(sys.modules)\n"
-        "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

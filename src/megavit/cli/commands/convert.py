@@ -65,50 +65,50 @@ def convert(
     from megavit.weights.pretrained.save_checkpoint import save_pretrained
     from megavit.weights.pretrained.to_bundle import convert_to_bundle
 
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         "heads": num_heads,
         "mlp": activation,
         "norm_eps": norm_eps,
         "pool": pool,
         "norm": norm,
-        "image_size": None if image_size is None else size_of("--image-size", image_size),
-        "patch_size": None if patch_size is None else size_of("--patch-size", patch_size),
+        "image_size": None if image_size is None else parse_size("--image-size", image_size),
+        "patch_size": None if patch_size is None else parse_size("--patch-size", patch_size),
         "channels": channels,
     }
     if drop_calibration and to == "bundle":
         raise ConfigError("--drop-calibration is for --to timm and --to huggingface: leave it out")
-    known = {name: value for name, value in given.items() if value is not None}
-    read = load_pretrained(source, known, weights=state_dict, target=target)
+    known = {name: value for name, value in options.items() if value is not None}
+    pretrained = load_pretrained(source, known, weights=state_dict, target=target)
     if class_names is not None:
-        if read.format == OURS:
+        if pretrained.format == OURS:
             raise ConfigError(f"{source} is a bundle, which names its classes itself; leave --class-names out")
-        read = replace(read, labels=read_class_names(class_names, read.config.num_classes))
-    told = list(read.notes)
+        pretrained = replace(pretrained, labels=read_class_names(class_names, pretrained.config.num_classes))
+    remarks = list(pretrained.notes)
     if to == "bundle":
-        convert_to_bundle(read, out)
+        convert_to_bundle(pretrained, out)
     else:
-        told += save_pretrained(to, read, out, calibrated=not drop_calibration)
-    height, width = read.config.image_hw
-    facts: dict[str, Any] = {
+        remarks += save_pretrained(to, pretrained, out, calibrated=not drop_calibration)
+    height, width = pretrained.config.image_hw
+    result: dict[str, Any] = {
         "out": str(out),
         "format": to,
-        "source_format": read.format,
+        "source_format": pretrained.format,
         "image_size": [height, width],
-        "notes": told,
+        "notes": remarks,
+        "target": pretrained.target.kind if pretrained.config.num_classes else None,
     }
-    facts["target"] = read.target.kind if read.config.num_classes else None
     if json:
-        print_json(facts)
+        print_json(result)
         return
-    for sentence in told:
+    for sentence in remarks:
         notes.print(sentence)
-    what = {"bundle": "a bundle", "timm": "for timm", "huggingface": "for Hugging Face's transformers"}[to]
-    results.print(f"{out}: {what}, for images of {height} × {width} pixels")
+    kind = {"bundle": "a bundle", "timm": "for timm", "huggingface": "for Hugging Face's transformers"}[to]
+    results.print(f"{out}: {kind}, for images of {height} × {width} pixels")
 
 
-def size_of(flag: str, text: str) -> int | tuple[int, int]:
+def parse_size(flag: str, text: str) -> int | tuple[int, int]:
     """Return 224, or 160x320 as (160, 320); `flag` is for the message."""
     found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
     if found is None:
-        raise ConfigError(f"{flag} must be pixels a side, such as 224, or 160x320 (height by width); got {text!r}")
+        raise ConfigError(f"{flag} must be a size in pixels such as 224, or 160x320 (height × width); got {text!r}")
     return (int(found[1]), int(found[2])) if found[2] else int(found[1])

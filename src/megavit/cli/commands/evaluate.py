@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from megavit.cli.options import BatchSize, Bundle, Device, InferencePrecision, Json, KeepAspect, LabeledData, Verify
-from megavit.errors import ConfigError, OutputError
+from megavit.errors import ConfigError
 
 
 def evaluate(
@@ -42,8 +42,9 @@ def evaluate(
     their number is reported; with --against, those of either bundle.
     """
     from megavit.cli.console import counting, notes, print_json, show_notes, show_skipped
-    from megavit.cli.render.comparison import check_changes, check_new, show_comparison, write_changes
-    from megavit.cli.render.metrics import show_groups, show_metrics, show_robustness, show_trust
+    from megavit.cli.render.comparison import show_comparison, write_disagreements
+    from megavit.cli.render.metrics import show_metrics, show_robustness, show_subgroups, show_uncertainty
+    from megavit.cli.writers.line_file import check_new_file
     from megavit.config.recipe import DataRecipe
     from megavit.data.dataset import read_samples
     from megavit.data.load import read_data
@@ -55,11 +56,13 @@ def evaluate(
     from megavit.weights.bundle.bundle import SAMPLES
 
     if out is not None and against is None:
-        raise ConfigError("--out lists the images that two bundles answer otherwise: give the other with --against")
-    check_changes(out)
-    if report is not None and report.suffix != ".html":
-        raise OutputError(f"the report is written as .html, not as {report.name!r}")
-    check_new(report, "the report")
+        raise ConfigError(
+            "--out lists the images whose prediction differs between two bundles: give the other with --against"
+        )
+    if out is not None:
+        check_new_file(out, "lists of images", (".csv", ".jsonl"))
+    if report is not None:
+        check_new_file(report, "reports", (".html",))
     if group_by is not None:
         read_group_column(data, group_by)
     bundles = [bundle] if against is None else [bundle, against]
@@ -85,27 +88,27 @@ def evaluate(
     )
 
     if json:
-        answer = found.to_dict()
+        report_json = found.to_dict()
         if found.comparison is not None:
-            answer["comparison"]["against"] = str(against)
-        print_json(answer)
+            report_json["comparison"]["against"] = str(against)
+        print_json(report_json)
     else:
         show_notes(images.notes)
         show_skipped(images.skipped_by_reason())
         if choice.learned:
             which = "the model was" if other is None else "one of the models was"
-            notes.print(f"{choice.learned:,} images left out: {which} trained or chosen by them", style="yellow")
+            notes.print(f"{choice.learned:,} images left out: {which} trained or selected on them", style="yellow")
         show_metrics(found.metrics)
-        show_trust(found.trust)
+        show_uncertainty(found.trust)
         if found.comparison is not None:
             show_comparison(found.comparison, len(found.changed), str(bundle), str(against))
         if found.groups is not None:
-            show_groups(found.groups)
+            show_subgroups(found.groups)
         if found.robustness is not None:
             show_robustness(found.robustness)
-    # Last, so that a full disk costs the files alone.
+    # Last, so that a full disk costs only the files.
     if out is not None:
-        write_changes(out, found.changed)
+        write_disagreements(out, found.changed)
         notes.print(f"{len(found.changed):,} images in {out}")
     if report is not None:
         from megavit.evaluate.report.page import write_evaluation_report

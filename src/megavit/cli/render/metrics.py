@@ -1,8 +1,8 @@
-"""Metrics on the terminal: a headline, then figures with their intervals, by the kind of target."""
+"""Print metrics: a headline, then tables of values with their confidence intervals, by the kind of target."""
 
 import shlex
 
-from megavit.cli.console import notes, print_json, print_table, results, share
+from megavit.cli.console import notes, print_json, print_table, results
 from megavit.evaluate.metrics.bootstrap import Interval
 from megavit.evaluate.metrics.classification import ClassificationMetrics, list_confusions
 from megavit.evaluate.metrics.dispatch import Metrics
@@ -14,61 +14,61 @@ from megavit.evaluate.subgroups import Subgroups
 from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics
 from megavit.train.report.finalize import Trained
 
-MOST_CLASSES_SHOWN = 30
+MAX_CLASSES_SHOWN = 30
 CONFUSIONS_SHOWN = 5
 
 
 def headline(metrics: Metrics) -> str:
     match metrics:
         case ClassificationMetrics():
-            figure = f"accuracy {share(metrics.accuracy)}"
+            primary = f"accuracy {_percent(metrics.accuracy)}"
         case MultilabelMetrics():
-            figure = f"mean average precision {_share(metrics.mean_average_precision)}"
+            primary = f"mean average precision {_percent(metrics.mean_average_precision)}"
         case RegressionMetrics():
-            figure = f"mean absolute error {_number(metrics.mae)}"
-    return f"{figure} on {metrics.images:,} test images"
+            primary = f"mean absolute error {_number(metrics.mae)}"
+    return f"{primary} on {metrics.images:,} test images"
 
 
 def show_metrics(metrics: Metrics) -> None:
     results.print(headline(metrics), style="bold")
     match metrics:
         case ClassificationMetrics():
-            _show_classes(metrics)
+            _show_classification(metrics)
         case MultilabelMetrics():
-            _show_labels(metrics)
+            _show_multilabel(metrics)
         case RegressionMetrics():
-            _show_scores(metrics)
+            _show_regression(metrics)
 
 
-def _show_classes(metrics: ClassificationMetrics) -> None:
-    named = {
+def _show_classification(metrics: ClassificationMetrics) -> None:
+    intervals = {
         "accuracy": metrics.accuracy,
         "top-5 accuracy": metrics.top5,
         "balanced accuracy": metrics.balanced_accuracy,
         "macro F1": metrics.macro_f1,
     }
-    print_table("", ["", ""], [[group_name, share(interval)] for group_name, interval in named.items() if interval])
-    if len(metrics.classes) <= MOST_CLASSES_SHOWN:
+    print_table("", ["", ""], [[name, _percent(interval)] for name, interval in intervals.items() if interval])
+    if len(metrics.classes) <= MAX_CLASSES_SHOWN:
         rows = [
             [one.name, str(one.images), *map(_percent, (one.precision, _value(one.recall), one.f1))]
             for one in metrics.per_class
         ]
         print_table("By class", ["class", "images", "precision", "recall", "F1"], rows)
-    confused = [[true, predicted, str(n)] for true, predicted, n in list_confusions(metrics, CONFUSIONS_SHOWN)]
-    if confused:
-        print_table("Most confused", ["is", "taken for", "images"], confused)
+    confusions = [[true, predicted, str(n)] for true, predicted, n in list_confusions(metrics, CONFUSIONS_SHOWN)]
+    if confusions:
+        print_table("Most confused", ["true class", "predicted", "images"], confusions)
 
 
-def _show_labels(metrics: MultilabelMetrics) -> None:
+def _show_multilabel(metrics: MultilabelMetrics) -> None:
     rows = [
-        ["mean average precision", _share(metrics.mean_average_precision)],
-        ["of a random order", f"{metrics.chance:.1%}"],
-        ["macro F1", _share(metrics.macro_f1)],
-        ["micro F1", _share(metrics.micro_f1)],
-        ["all labels right", share(metrics.exact)],
+        ["mean average precision", _percent(metrics.mean_average_precision)],
+        ["  of a random ranking", _percent(metrics.chance)],
+        ["macro F1", _percent(metrics.macro_f1)],
+        ["micro F1", _percent(metrics.micro_f1)],
+        ["all labels right", _percent(metrics.exact)],
     ]
     print_table("", ["", ""], rows)
-    if len(metrics.per_label) <= MOST_CLASSES_SHOWN:
+    if len(metrics.per_label) <= MAX_CLASSES_SHOWN:
         rows = [
             [
                 one.name,
@@ -83,86 +83,81 @@ def _show_labels(metrics: MultilabelMetrics) -> None:
         print_table("By label", columns, rows)
 
 
-def _show_scores(metrics: RegressionMetrics) -> None:
+def _show_regression(metrics: RegressionMetrics) -> None:
     rows = [
         ["mean absolute error", _number(metrics.mae)],
-        [f"of always saying {metrics.median:.4g}, the median", f"{metrics.baseline_mae:.4g}"],
+        [f"  of always predicting the median, {metrics.median:.4g}", _number(metrics.baseline_mae)],
         ["root mean squared error", _number(metrics.rmse)],
-        [f"of always saying {metrics.mean:.4g}, the mean", f"{metrics.baseline_rmse:.4g}"],
+        [f"  of always predicting the mean, {metrics.mean:.4g}", _number(metrics.baseline_rmse)],
         ["R²", _number(metrics.r2)],
         ["Spearman correlation", _number(metrics.spearman)],
     ]
     print_table("", ["", ""], rows)
 
 
-def _share(interval: Interval | None) -> str:
-    return "–" if interval is None else share(interval)
+def _percent(value: Interval | float | None) -> str:
+    return _format(value, ".1%")
 
 
-def _number(interval: Interval | None) -> str:
-    if interval is None:
-        return "–"
-    return f"{interval.value:.4g} (95%: {interval.low:.4g} to {interval.high:.4g})"
+def _number(value: Interval | float | None) -> str:
+    return _format(value, ".4g")
+
+
+def _format(value: Interval | float | None, spec: str) -> str:
+    if isinstance(value, Interval):
+        return f"{value.value:{spec}} (95%: {value.low:{spec}} to {value.high:{spec}})"
+    return "–" if value is None else f"{value:{spec}}"
 
 
 def _value(interval: Interval | None) -> float | None:
     return None if interval is None else interval.value
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
-
-
-def show_trust(found: UncertaintyMetrics) -> None:
+def show_uncertainty(metrics: UncertaintyMetrics) -> None:
     rows = []
-    if found.before and found.after:
-        rows.append(["probabilities are off by", share(found.after.error)])
-        if found.before != found.after:
-            rows.append(["before they were calibrated", share(found.before.error)])
-    if found.false_alarms:
-        rows.append(["marked as unlike training", share(found.false_alarms)])
+    if metrics.before and metrics.after:
+        rows.append(["expected calibration error", _percent(metrics.after.error)])
+        if metrics.before != metrics.after:
+            rows.append(["  before calibration", _percent(metrics.before.error)])
+    if metrics.false_alarms:
+        rows.append(["marked as unlike the training images", _percent(metrics.false_alarms)])
     if rows:
-        print_table("Trust", ["", ""], rows)
-    if found.coverages:
-        of_classes = found.coverages[0].least is not None
-        columns = ["coverage asked", "got", "classes in a set" if of_classes else "width"]
-        sizes = [[f"{one.asked:.0%}", share(one.got), f"{one.size:.4g}"] for one in found.coverages]
+        print_table("Uncertainty", ["", ""], rows)
+    if metrics.coverages:
+        has_sets = metrics.coverages[0].least is not None
+        columns = ["coverage requested", "measured", "mean set size" if has_sets else "mean width"]
+        sizes = [[f"{one.asked:.0%}", _percent(one.got), f"{one.size:.4g}"] for one in metrics.coverages]
         print_table("", columns, sizes)
 
 
-def show_calibration(found: UncertaintyMetrics) -> None:
-    """In a line."""
-    if found.after:
-        results.print(f"its probabilities are off by {found.after.error.value:.1%} on average")
-
-
-def show_groups(found: Subgroups) -> None:
-    """A row a group, the worst first, and whether they differ by more than chance."""
+def show_subgroups(subgroups: Subgroups) -> None:
+    """Print one row per group, the worst first, and whether they differ significantly."""
     rows = [
-        [group_name(group.value), f"{group.images:,}", format_interval(found.metric, group.metric)]
-        for group in found.groups
+        [group_name(group.value), f"{group.images:,}", format_interval(subgroups.metric, group.metric)]
+        for group in subgroups.groups
     ]
-    print_table(f"By {found.column}", [found.column, "images", found.metric], rows)
-    results.print(describe_subgroups(found))
+    print_table(f"By {subgroups.column}", [subgroups.column, "images", subgroups.metric], rows)
+    results.print(describe_subgroups(subgroups))
 
 
-def show_robustness(found: Robustness) -> None:
-    """A row a corruption, a column a strength."""
-    if found.images < found.of:
-        notes.print(f"corrupted: {found.images:,} of the {found.of:,} images, spread over them", style="yellow")
+def show_robustness(robustness: Robustness) -> None:
+    """Print one row per corruption and one column per severity."""
+    metric = robustness.metric
+    if robustness.images < robustness.of:
+        notes.print(f"corrupted: a sample of {robustness.images:,} of the {robustness.of:,} images", style="yellow")
     rows = [
         [
             one.name,
-            *(format_value(found.metric, interval.value) for interval in one.strengths),
-            format_interval(found.metric, one.mean),
+            *(format_value(metric, interval.value) for interval in one.strengths),
+            format_interval(metric, one.mean),
         ]
-        for one in found.corruptions
+        for one in robustness.corruptions
     ]
-    strengths = [str(place) for place, _ in enumerate(found.corruptions[0].strengths, start=1)]
-    print_table(f"Corrupted pictures, by strength: {found.metric}", ["", *strengths, "mean"], rows)
+    severities = [str(severity) for severity, _ in enumerate(robustness.corruptions[0].strengths, start=1)]
+    print_table(f"Corrupted images, by severity: {metric}", ["", *severities, "mean"], rows)
     results.print(
-        f"as they are {format_interval(found.metric, found.clean)}, "
-        f"corrupted on average {format_interval(found.metric, found.mean)}"
+        f"clean {format_interval(metric, robustness.clean)}, "
+        f"corrupted on average {format_interval(metric, robustness.mean)}"
     )
 
 
@@ -179,7 +174,8 @@ def show_trained(trained: Trained, *, as_json: bool) -> None:
         )
         return
     results.print(headline(trained.metrics), style="bold")
-    show_calibration(trained.trust)
+    if trained.trust.after:
+        results.print(f"expected calibration error {trained.trust.after.error.value:.1%}")
     results.print(f"report: {trained.report}")
     results.print(f"bundle: {trained.bundle}")
     results.print(f"try it: megavit predict {shlex.quote(str(trained.folder))} IMAGE ...")
