@@ -322,7 +322,7 @@ def go(
             fit_with_recovery(state, task, budget, feeds, out, stop, watch, began)
         if not state.parallel.dist.is_distributed:
             return finish(out, state, task, images, feeds[1], watch)
-        from megavit.train.checkpoint.gather import gather_full_state
+        from megavit.train.checkpoint.distributed import gather_full_state
 
         whole = gather_full_state(state)
         return state.parallel.dist.run_on_main(

@@ -148,7 +148,7 @@ def train_stage(
 
 def whole_in_leader(state: TrainState) -> MegaVit:
     """The average of several processes, whole in the leader; as it is in the others."""
-    from megavit.train.checkpoint.gather import gather_full_state
+    from megavit.train.checkpoint.distributed import gather_full_state
 
     state.best = state.average.state_dict()
     return gather_full_state(state).average

@@ -22,7 +22,7 @@ from megavit.distributed.context import ParallelContext
 from megavit.errors import Diverged, Interrupted
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file, writing
-from megavit.train.checkpoint.checkpoint import LASTING_EVERY, save_checkpoint
+from megavit.train.checkpoint.checkpoint import ROLLBACK_EVERY, save_checkpoint
 from megavit.train.clock import Budget
 from megavit.train.history import EpochRecord, MetricName
 from megavit.train.loop.logit_monitor import Monitor
@@ -145,7 +145,7 @@ def fit(
             watch.epoch(state.history[-1])
         now = time.monotonic()
         waited = now - saved_at >= task.recipe.run.checkpoint_seconds
-        due = waited or state.step % LASTING_EVERY == 0
+        due = waited or state.step % ROLLBACK_EVERY == 0
         due, asked, used, took, checked = state.parallel.all_reduce_max(due, stop.signal, now - began, took, checked)
         budget.record_step(took)
         if checked:
