@@ -38,7 +38,7 @@ def command(verb: str, *flags: str) -> list[str]:
     words = []
     for one in parameters:
         if one.default is one.empty:
-            choices = typing.get_args(typing.get_args(one.annotation)[0])
+            choices = typing.get_args(one.annotation)
             value = choices[0] if choices and isinstance(choices[0], str) else "x"
             words += [value] if one.kind is one.POSITIONAL_ONLY else [f"--{one.name.replace('_', '-')}", value]
     return [verb, *words, *flags]

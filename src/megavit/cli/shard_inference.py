@@ -48,6 +48,9 @@ class InferenceCommand:
     suffixes: tuple[str, ...]
     what: str
 
+    def __post_init__(self) -> None:
+        check_images(self.images, self.name)
+
     def run(self, load: Callable[[], InferenceModel]) -> int:
         """Compute and write all results; return the exit code.
 
@@ -61,7 +64,6 @@ class InferenceCommand:
         from megavit.predict.input_sources import iter_images
         from megavit.runtime.process_group import die_with_parent, get_dist_context
 
-        check_images(self.images, self.name)
         shards = self._find_shards()
         if get_dist_context().is_distributed:
             die_with_parent()

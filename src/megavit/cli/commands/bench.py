@@ -1,9 +1,7 @@
 """`megavit bench`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Any
 
 from megavit.cli.options import Device, Json
 
@@ -12,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def bench(
-    *models: Annotated[str, Parameter(help="Model presets such as S and B, or example: 6 layers of width 512.")],
-    quick: Annotated[bool, Parameter(help="Run the short comparisons only: under two minutes.")] = False,
+    *models: str,
+    quick: bool = False,
     device: Device = "auto",
-    out: Annotated[Path | None, Parameter(help="New .json file for the measurements.")] = None,
+    out: Path | None = None,
     json: Json = False,
 ) -> None:
     """Benchmark MegaVit on this machine against timm, vit-pytorch, transformers and others.
@@ -24,6 +22,11 @@ def bench(
     libraries that are installed. The contenders take turns, so the ratios hold
     on a busy machine too. Default models: example, S and B; with --quick
     example and S.
+
+    Args:
+        models: Model presets such as S and B, or example: 6 layers of width 512.
+        quick: Run the short comparisons only: under two minutes.
+        out: New .json file for the measurements.
     """
     import os
     from json import dumps

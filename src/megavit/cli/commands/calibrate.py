@@ -1,9 +1,6 @@
 """`megavit calibrate`."""
 
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from megavit.cli.options import Bundle, Device, Json, LabeledData
 
@@ -13,10 +10,8 @@ def calibrate(
     data: LabeledData,
     /,
     *,
-    out: Annotated[Path, Parameter(help="New folder for the calibrated bundle.")],
-    temperature_only: Annotated[
-        bool, Parameter(help="Fit the softmax temperature only, which models of Hugging Face and timm can express.")
-    ] = False,
+    out: Path,
+    temperature_only: bool = False,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -25,6 +20,10 @@ def calibrate(
     megavit train calibrates by itself: this is for bundles that were converted,
     or whose images have changed since. Of the images of DATA that the model
     was not trained on, some are used to fit and the others to measure.
+
+    Args:
+        out: New folder for the calibrated bundle.
+        temperature_only: Fit the softmax temperature only, which models of Hugging Face and timm can express.
     """
     from megavit.cli.console import counting, print_json, results
     from megavit.cli.render.metrics import show_uncertainty

@@ -1,9 +1,7 @@
 """`megavit check`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 from megavit.cli.options import Device, Json, LabeledData
 from megavit.errors import ConfigError
@@ -21,15 +19,10 @@ def check(
     data: LabeledData,
     /,
     *,
-    out: Annotated[Path | None, Parameter(help="New folder for check.csv and an HTML page with the images.")] = None,
-    bundle: Annotated[
-        Path | None,
-        Parameter(help="Find label errors with the features of this bundle or hf-hub:USER/NAME, without training."),
-    ] = None,
-    minutes: Annotated[
-        float | None, Parameter(help="Time budget in minutes for the models that find label errors. Default: 3.")
-    ] = None,
-    skip_labels: Annotated[bool, Parameter(help="Do not look for label errors.")] = False,
+    out: Path | None = None,
+    bundle: Path | None = None,
+    minutes: float | None = None,
+    skip_labels: bool = False,
     device: Device = "auto",
     json: Json = False,
 ) -> int:
@@ -42,6 +35,12 @@ def check(
     was found.
 
     For example: megavit check photos --out checked
+
+    Args:
+        out: New folder for check.csv and an HTML page with the images.
+        bundle: Find label errors with the features of this bundle or hf-hub:USER/NAME, without training.
+        minutes: Time budget in minutes for the models that find label errors. Default: 3.
+        skip_labels: Do not look for label errors.
     """
     if bundle is not None and minutes is not None:
         raise ConfigError("--minutes is for the models that are trained if there is no --bundle; leave it out")

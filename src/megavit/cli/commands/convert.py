@@ -3,9 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from cyclopts import Parameter
+from typing import Any, Literal
 
 from megavit.cli.options import Json
 from megavit.config.target import TargetKind
@@ -18,37 +16,23 @@ Norm = Literal["layer", "rms"]
 
 
 def convert(
-    source: Annotated[
-        str, Parameter(help="Checkpoint file or folder of another library, timm:NAME, hf-hub:USER/NAME, or a bundle.")
-    ],
+    source: str,
     /,
     *,
-    out: Annotated[Path, Parameter(help="New folder for the converted model.")],
-    to: Annotated[Format, Parameter(help="Format to write.")] = "bundle",
-    class_names: Annotated[
-        Path | None, Parameter(help="File with the class names: one per line, or JSON (a list, or index to name).")
-    ] = None,
-    state_dict: Annotated[
-        str | None, Parameter(help="Key of the weights in a file with several state dicts, such as model_ema.")
-    ] = None,
-    num_heads: Annotated[int | None, Parameter(help="Number of attention heads, if the files do not say.")] = None,
-    activation: Annotated[Activation | None, Parameter(help="Activation of the MLP, if the files do not say.")] = None,
-    norm_eps: Annotated[float | None, Parameter(help="Epsilon of the norm layers, if the files do not say.")] = None,
-    pool: Annotated[
-        Pool | None, Parameter(help="Pooling: class token or mean of the patches, if the files do not say.")
-    ] = None,
-    norm: Annotated[Norm | None, Parameter(help="LayerNorm or RMSNorm, if the files do not say.")] = None,
-    image_size: Annotated[
-        str | None, Parameter(help="Image size in pixels, or HEIGHTxWIDTH, if the files do not say.")
-    ] = None,
-    patch_size: Annotated[
-        str | None, Parameter(help="Patch size in pixels, or HEIGHTxWIDTH, for checkpoints of vit-pytorch.")
-    ] = None,
-    channels: Annotated[int | None, Parameter(help="Number of image channels, for checkpoints of vit-pytorch.")] = None,
-    target: Annotated[TargetKind | None, Parameter(help="Kind of prediction, if the files do not say.")] = None,
-    drop_calibration: Annotated[
-        bool, Parameter(help="Leave out a calibration that the format of --to cannot express.")
-    ] = False,
+    out: Path,
+    to: Format = "bundle",
+    class_names: Path | None = None,
+    state_dict: str | None = None,
+    num_heads: int | None = None,
+    activation: Activation | None = None,
+    norm_eps: float | None = None,
+    pool: Pool | None = None,
+    norm: Norm | None = None,
+    image_size: str | None = None,
+    patch_size: str | None = None,
+    channels: int | None = None,
+    target: TargetKind | None = None,
+    drop_calibration: bool = False,
     json: Json = False,
 ) -> None:
     """Convert a Vision Transformer of another library into a bundle, or a bundle into theirs.
@@ -58,6 +42,23 @@ def convert(
     executed.
 
     For example: megavit convert timm:vit_small_patch16_224.augreg_in1k --out vit-small
+
+    Args:
+        source: Checkpoint file or folder of another library, timm:NAME, hf-hub:USER/NAME, or a bundle.
+        out: New folder for the converted model.
+        to: Format to write.
+        class_names: File with the class names: one per line, or JSON (a list, or index to name).
+        state_dict: Key of the weights in a file with several state dicts, such as model_ema.
+        num_heads: Number of attention heads, if the files do not say.
+        activation: Activation of the MLP, if the files do not say.
+        norm_eps: Epsilon of the norm layers, if the files do not say.
+        pool: Pooling: class token or mean of the patches, if the files do not say.
+        norm: LayerNorm or RMSNorm, if the files do not say.
+        image_size: Image size in pixels, or HEIGHTxWIDTH, if the files do not say.
+        patch_size: Patch size in pixels, or HEIGHTxWIDTH, for checkpoints of vit-pytorch.
+        channels: Number of image channels, for checkpoints of vit-pytorch.
+        target: Kind of prediction, if the files do not say.
+        drop_calibration: Leave out a calibration that the format of --to cannot express.
     """
     from megavit.cli.console import notes, print_json, results
     from megavit.weights.pretrained.heads.class_names import read_class_names

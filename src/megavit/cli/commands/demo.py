@@ -2,9 +2,6 @@
 
 import shutil
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from megavit.cli.options import Json
 from megavit.errors import OutputError
@@ -17,10 +14,14 @@ SHOWN_PREDICTIONS = 5
 
 def demo(
     *,
-    out: Annotated[Path, Parameter(help="Folder for the run; an earlier demo there is replaced.")] = Path("runs/demo"),
+    out: Path = Path("runs/demo"),
     json: Json = False,
 ) -> None:
-    """Train, evaluate and predict on bundled images of digits: everything once, in under a minute."""
+    """Train, evaluate and predict on bundled images of digits: everything once, in under a minute.
+
+    Args:
+        out: Folder for the run; an earlier demo there is replaced.
+    """
     from megavit.cli.console import print_table
     from megavit.cli.render.metrics import show_trained
     from megavit.cli.render.training import TerminalReporter

@@ -1,9 +1,7 @@
 """`megavit embed`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 from megavit.cli.options import BatchSize, Bundle, Device, ImageInputs, InferencePrecision, Json, Nproc, Verify
 from megavit.errors import ConfigError
@@ -19,9 +17,7 @@ def embed(
     images: ImageInputs,
     /,
     *,
-    out: Annotated[
-        Path | None, Parameter(help="New .npz or .csv file for the embeddings; for shards also a folder.")
-    ] = None,
+    out: Path | None = None,
     device: Device = "auto",
     precision: InferencePrecision = "float32",
     batch_size: BatchSize = 32,
@@ -36,13 +32,19 @@ def embed(
     path and embedding, and failed and error for images that cannot be read,
     which do not stop the others; the exit code is then 2. Shards are handled
     as by megavit predict.
+
+    Args:
+        out: New .npz or .csv file for the embeddings; for shards also a folder.
     """
     from megavit.cli.shard_inference import InferenceCommand, InferenceModel, local_device, write_all
     from megavit.cli.writers.embeddings import EmbeddingWriter
     from megavit.predict.predictor import load
     from megavit.weights.bundle.bundle import INFO
 
-    if images and out is None and not json:
+    command = InferenceCommand(
+        name="embed", images=images, out=out, nproc=nproc, suffixes=(".npz", ".csv"), what="embeddings"
+    )
+    if out is None and not json:
         raise ConfigError("give --out FILE.npz or FILE.csv for the embeddings, or --json to print them")
 
     def load_model() -> InferenceModel:
@@ -58,6 +60,4 @@ def embed(
         settings = {"embed": True, "precision": precision}
         return InferenceModel(write, settings, [predictor.folder / INFO], describe)
 
-    return InferenceCommand(
-        name="embed", images=images, out=out, nproc=nproc, suffixes=(".npz", ".csv"), what="embeddings"
-    ).run(load_model)
+    return command.run(load_model)

@@ -1,9 +1,6 @@
 """`megavit evaluate`."""
 
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from megavit.cli.options import BatchSize, Bundle, Device, InferencePrecision, Json, KeepAspect, LabeledData, Verify
 from megavit.errors import ConfigError
@@ -14,20 +11,11 @@ def evaluate(
     data: LabeledData,
     /,
     *,
-    against: Annotated[
-        Path | None, Parameter(help="Second bundle to compare with on the same images (paired statistics).")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        Parameter(help="New .csv or .jsonl file listing the images whose prediction differs between the two bundles."),
-    ] = None,
-    group_by: Annotated[
-        str | None, Parameter(help="Column of the table DATA: also report the metrics of each of its values.")
-    ] = None,
-    corruptions: Annotated[
-        bool, Parameter(help="Also evaluate up to 1,000 images with added noise, blur, darkness and other corruptions.")
-    ] = False,
-    report: Annotated[Path | None, Parameter(help="New .html file with all metrics and the worst errors.")] = None,
+    against: Path | None = None,
+    out: Path | None = None,
+    group_by: str | None = None,
+    corruptions: bool = False,
+    report: Path | None = None,
     device: Device = "auto",
     precision: InferencePrecision = "float32",
     batch_size: BatchSize = 64,
@@ -40,6 +28,13 @@ def evaluate(
     If DATA has splits, the test split is used. Images that the model was
     trained or selected on are recognized by their content and left out, and
     their number is reported; with --against, those of either bundle.
+
+    Args:
+        against: Second bundle to compare with on the same images (paired statistics).
+        out: New .csv or .jsonl file listing the images whose prediction differs between the two bundles.
+        group_by: Column of the table DATA: also report the metrics of each of its values.
+        corruptions: Also evaluate up to 1,000 images with added noise, blur, darkness and other corruptions.
+        report: New .html file with all metrics and the worst errors.
     """
     from megavit.cli.console import counting, notes, print_json, show_notes, show_skipped
     from megavit.cli.render.comparison import show_comparison, write_disagreements

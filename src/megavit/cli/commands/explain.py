@@ -13,17 +13,12 @@ from megavit.explain.methods import DEFAULT_METHOD, Method
 
 def explain(
     bundle: Bundle,
-    images: Annotated[
-        list[str],
-        Parameter(help="Image files, folders, glob patterns, or - for standard input.", allow_leading_hyphen=True),
-    ],
+    images: Annotated[list[str], Parameter(allow_leading_hyphen=True)],
     /,
     *,
-    out: Annotated[Path, Parameter(help="Folder for the heat maps, one NAME.explained.png per image.")],
-    label: Annotated[str | None, Parameter(help="Class to explain. Default: the predicted one.")] = None,
-    method: Annotated[
-        Method, Parameter(help="Attribution method; rollout is the same for every class.")
-    ] = DEFAULT_METHOD,
+    out: Path,
+    label: str | None = None,
+    method: Method = DEFAULT_METHOD,
     device: Device = "auto",
     keep_aspect: KeepAspect = False,
     json: Json = False,
@@ -35,6 +30,12 @@ def explain(
     the prediction is based on, not whether it is right. No file is
     overwritten. An image that cannot be read is reported with the reason and
     does not stop the others; the exit code is then 2.
+
+    Args:
+        images: Image files, folders, glob patterns, or - for standard input.
+        out: Folder for the heat maps, one NAME.explained.png per image.
+        label: Class to explain. Default: the predicted one.
+        method: Attribution method; rollout is the same for every class.
     """
     from megavit.cli.console import notes, print_json, results
     from megavit.cli.shard_inference import check_images, report_failures

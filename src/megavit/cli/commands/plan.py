@@ -1,46 +1,30 @@
 """`megavit plan`."""
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
-from megavit.cli.options import GLOBAL_BATCH_SIZE, PATCH_SIZE, Json
+from megavit.cli.options import Json, PresetPatchSize
 from megavit.config.recipe import OptimizerKind
 from megavit.plan.parallel_layout import Precision
 
 
 def plan(
-    model: Annotated[str, Parameter(help="Model preset, such as B, L or 22B.")],
+    model: str,
     /,
     *,
-    gpus: Annotated[int, Parameter(help="Total number of GPUs.")] = 1,
-    gpu: Annotated[str, Parameter(help="Type of GPU: a100, h100, h200, b200, or cpu for this machine.")] = "h100",
-    batch_size: Annotated[int, Parameter(help=GLOBAL_BATCH_SIZE)] = 4096,
-    total_images: Annotated[
-        int | None, Parameter(help="Images of the whole training (data set size × epochs), to estimate its days.")
-    ] = None,
-    image_size: Annotated[int | None, Parameter(help="Image size in pixels. Default: the preset's.")] = None,
-    patch_size: Annotated[int | None, Parameter(help=PATCH_SIZE)] = None,
-    num_classes: Annotated[int, Parameter(help="Number of classes.")] = 1000,
-    precision: Annotated[Precision, Parameter(help="Numeric precision of the matrix products.")] = "bfloat16",
-    optimizer: Annotated[OptimizerKind, Parameter(help="Optimizer.")] = "muon",
-    gpu_memory: Annotated[float | None, Parameter(help="Memory per GPU in GiB. Default: that of --gpu.")] = None,
-    tflops: Annotated[
-        float | None, Parameter(help="Peak dense bfloat16 TFLOP/s per GPU. Default: that of --gpu.")
-    ] = None,
-    memory_bandwidth: Annotated[
-        float | None, Parameter(help="Memory bandwidth per GPU in GB/s. Default: that of --gpu.")
-    ] = None,
-    gpus_per_node: Annotated[int | None, Parameter(help="GPUs per node. Default: that of --gpu.")] = None,
-    link_bandwidth: Annotated[
-        float | None, Parameter(help="One-way bandwidth between GPUs of a node in GB/s. Default: that of --gpu.")
-    ] = None,
-    network_bandwidth: Annotated[
-        float | None, Parameter(help="One-way bandwidth per GPU to other nodes in GB/s. Default: that of --gpu.")
-    ] = None,
-    trace: Annotated[
-        bool, Parameter(help="Check the estimate of the best layout by tracing a step with fake tensors.")
-    ] = False,
+    gpus: int = 1,
+    gpu: str = "h100",
+    batch_size: int = 4096,
+    total_images: int | None = None,
+    image_size: int | None = None,
+    patch_size: PresetPatchSize = None,
+    num_classes: int = 1000,
+    precision: Precision = "bfloat16",
+    optimizer: OptimizerKind = "muon",
+    gpu_memory: float | None = None,
+    tflops: float | None = None,
+    memory_bandwidth: float | None = None,
+    gpus_per_node: int | None = None,
+    link_bandwidth: float | None = None,
+    network_bandwidth: float | None = None,
+    trace: bool = False,
     json: Json = False,
 ) -> int:
     """Estimate the memory, communication and step time of a training on a GPU cluster.
@@ -50,6 +34,24 @@ def plan(
     code is 1 if none fits.
 
     For example: megavit plan 22B --gpus 1024 --batch-size 65536 --optimizer adamw
+
+    Args:
+        model: Model preset, such as B, L or 22B.
+        gpus: Total number of GPUs.
+        gpu: Type of GPU: a100, h100, h200, b200, or cpu for this machine.
+        batch_size: Images per optimizer step, over all processes.
+        total_images: Images of the whole training (data set size × epochs), to estimate its days.
+        image_size: Image size in pixels. Default: the preset's.
+        num_classes: Number of classes.
+        precision: Numeric precision of the matrix products.
+        optimizer: Optimizer.
+        gpu_memory: Memory per GPU in GiB. Default: that of --gpu.
+        tflops: Peak dense bfloat16 TFLOP/s per GPU. Default: that of --gpu.
+        memory_bandwidth: Memory bandwidth per GPU in GB/s. Default: that of --gpu.
+        gpus_per_node: GPUs per node. Default: that of --gpu.
+        link_bandwidth: One-way bandwidth between GPUs of a node in GB/s. Default: that of --gpu.
+        network_bandwidth: One-way bandwidth per GPU to other nodes in GB/s. Default: that of --gpu.
+        trace: Check the estimate of the best layout by tracing a step with fake tensors.
     """
     from megavit.cli.console import notes, print_json
     from megavit.cli.render.plan import plan_to_dict, show_plan, show_trace

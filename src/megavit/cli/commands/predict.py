@@ -1,9 +1,7 @@
 """`megavit predict`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Any
 
 from megavit.cli.options import BatchSize, Device, ImageInputs, InferencePrecision, Json, KeepAspect, Nproc, Verify
 from megavit.errors import ConfigError
@@ -16,20 +14,13 @@ if TYPE_CHECKING:
 
 
 def predict(
-    bundle: Annotated[
-        Path,
-        Parameter(help="Model bundle: a folder written by megavit train, convert or export, or hf-hub:USER/NAME."),
-    ],
+    bundle: Path,
     images: ImageInputs,
     /,
     *,
-    top: Annotated[int, Parameter(help="Number of most probable classes to report per image.")] = 5,
-    coverage: Annotated[
-        float | None, Parameter(help="Return prediction sets (or intervals) with this coverage, e.g. 0.95.")
-    ] = None,
-    out: Annotated[
-        Path | None, Parameter(help="New .csv or .jsonl file for the predictions; for shards also a folder.")
-    ] = None,
+    top: int = 5,
+    coverage: float | None = None,
+    out: Path | None = None,
     device: Device = "auto",
     precision: InferencePrecision = "float32",
     batch_size: BatchSize = 32,
@@ -50,6 +41,12 @@ def predict(
     this machine, and torchrun ... -m megavit predict on several machines. A
     command that was interrupted continues where it stopped when it is run
     again.
+
+    Args:
+        bundle: Model bundle: a folder written by megavit train, convert or export, or hf-hub:USER/NAME.
+        top: Number of most probable classes to report per image.
+        coverage: Return prediction sets (or intervals) with this coverage, e.g. 0.95.
+        out: New .csv or .jsonl file for the predictions; for shards also a folder.
     """
     from megavit.cli.shard_inference import InferenceCommand, InferenceModel, local_device, write_all
     from megavit.cli.writers.predictions import PredictionWriter

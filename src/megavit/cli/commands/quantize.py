@@ -1,9 +1,6 @@
 """`megavit quantize`."""
 
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from megavit.cli.options import Bundle, Json, LabeledData, MaxAccuracyDrop
 
@@ -13,7 +10,7 @@ def quantize(
     data: LabeledData,
     /,
     *,
-    out: Annotated[Path, Parameter(help="New folder for the quantized bundle.")],
+    out: Path,
     max_accuracy_drop: MaxAccuracyDrop = 0.5,
     json: Json = False,
 ) -> int:
@@ -23,6 +20,9 @@ def quantize(
     model was not trained on. If more accuracy is lost than --max-accuracy-drop
     allows, nothing is written and the exit code is 1. Use the result with
     megavit predict --precision int8.
+
+    Args:
+        out: New folder for the quantized bundle.
     """
     from megavit.cli.console import counting, notes, print_json, results
     from megavit.config.recipe import DataRecipe

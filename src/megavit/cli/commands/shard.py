@@ -2,29 +2,20 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
-
-from megavit.cli.options import SEED, Json
+from megavit.cli.options import Json, Seed
 from megavit.errors import ConfigError, OutputError
 
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
 def shard(
-    data: Annotated[
-        str,
-        Parameter(
-            help="Labeled images: a folder with one subfolder per class, a table of paths and labels (or numbers), or "
-            "shards."
-        ),
-    ],
+    data: str,
     /,
     *,
-    out: Annotated[Path, Parameter(help="New folder for the shards and their index.")],
-    shard_size: Annotated[str, Parameter(help="Target size of each shard, with its unit.")] = "256MB",
-    seed: Annotated[int | None, Parameter(help=SEED)] = None,
+    out: Path,
+    shard_size: str = "256MB",
+    seed: Seed = None,
     json: Json = False,
 ) -> None:
     """Pack images into WebDataset shards: a few large files that disks and object stores read fast.
@@ -35,6 +26,12 @@ def shard(
     are left out and reported.
 
     For example: megavit shard photos --out photos-shards
+
+    Args:
+        data: Labeled images: a folder with one subfolder per class, a table of paths and labels (or numbers), or
+            shards.
+        out: New folder for the shards and their index.
+        shard_size: Target size of each shard, with its unit.
     """
     from megavit.cli.console import counting, print_json, results, show_skipped
     from megavit.data.load import survey

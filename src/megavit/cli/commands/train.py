@@ -9,81 +9,40 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from megavit.cli.options import GLOBAL_BATCH_SIZE, PATCH_SIZE, SEED, Device, Json, LabeledData, Nproc
+from megavit.cli.options import Device, Json, LabeledData, Nproc, PresetPatchSize, Seed
 from megavit.config.recipe import Balance, OnCorrupt, Precision, Rung
 from megavit.errors import ConfigError
 
 
 def train(
-    data: Annotated[LabeledData | None, Parameter()] = None,
+    data: LabeledData | None = None,
     /,
     *,
-    out: Annotated[Path | None, Parameter(help="New folder for the run. Default: runs/NAME-OF-DATA.")] = None,
-    resume: Annotated[
-        Path | None, Parameter(help="Resume the run in this folder; add DATA if the images have been moved.")
-    ] = None,
-    recipe: Annotated[
-        str, Parameter(help="Training recipe: small, photos, demo, a TOML file, or auto to choose by the images.")
-    ] = "auto",
-    init: Annotated[
-        str | None,
-        Parameter(
-            help="Pretrained weights to start from: a bundle, another library's checkpoint, timm:NAME, or "
-            "hf-hub:USER/NAME."
-        ),
-    ] = None,
-    finetune: Annotated[
-        Rung | None, Parameter(help="With --init: which weights to train. Default: auto, chosen on validation images.")
-    ] = None,
-    minutes: Annotated[
-        float | None, Parameter(help="Time budget in minutes for the whole command. Default: 10.")
-    ] = None,
-    epochs: Annotated[int | None, Parameter(help="Number of epochs, instead of --minutes.")] = None,
-    model: Annotated[
-        str | None, Parameter(help="Model preset, such as nano, Ti or S. Default: chosen by images and time budget.")
-    ] = None,
-    image_size: Annotated[int | None, Parameter(help="Image size in pixels. Default: chosen by the images.")] = None,
-    patch_size: Annotated[int | None, Parameter(help=PATCH_SIZE)] = None,
-    keep_aspect: Annotated[
-        bool | None,
-        Parameter(
-            help="Keep the images' aspect ratio when resizing (rules out mixup and CutMix).",
-            negative="--no-keep-aspect",
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None, Parameter(help=f"{GLOBAL_BATCH_SIZE} Default: 128, fewer for few images.")
-    ] = None,
-    gradient_accumulation: Annotated[
-        int | None, Parameter(help="Micro-batches per optimizer step, to save memory. Default: as few as fit.")
-    ] = None,
-    gradient_checkpointing: Annotated[
-        bool | None, Parameter(help="Recompute activations in the backward pass: far less memory, a third more time.")
-    ] = None,
-    compile: Annotated[
-        bool | None, Parameter(help="Compile the model with torch.compile: slow first steps, faster ones on a GPU.")
-    ] = None,
-    learning_rate: Annotated[float | None, Parameter(help="Peak learning rate. Default: the recipe's.")] = None,
-    balance: Annotated[
-        Balance | None, Parameter(help="Method against class imbalance. Default: auto, chosen by the class sizes.")
-    ] = None,
-    on_corrupt: Annotated[
-        OnCorrupt | None,
-        Parameter(help="What to do about damaged images in shards: skip replaces them by others. Default: skip."),
-    ] = None,
-    seed: Annotated[int | None, Parameter(help=SEED)] = None,
+    out: Path | None = None,
+    resume: Path | None = None,
+    recipe: str = "auto",
+    init: str | None = None,
+    finetune: Rung | None = None,
+    minutes: float | None = None,
+    epochs: int | None = None,
+    model: str | None = None,
+    image_size: int | None = None,
+    patch_size: PresetPatchSize = None,
+    keep_aspect: Annotated[bool | None, Parameter(negative="--no-keep-aspect")] = None,
+    batch_size: int | None = None,
+    gradient_accumulation: int | None = None,
+    gradient_checkpointing: bool | None = None,
+    compile: bool | None = None,
+    learning_rate: float | None = None,
+    balance: Balance | None = None,
+    on_corrupt: OnCorrupt | None = None,
+    seed: Seed = None,
     device: Device | None = None,
-    precision: Annotated[
-        Precision | None, Parameter(help="Numeric precision. Default: the faster one, measured.")
-    ] = None,
-    checkpoint_seconds: Annotated[float | None, Parameter(help="Seconds between checkpoints. Default: 60.")] = None,
+    precision: Precision | None = None,
+    checkpoint_seconds: float | None = None,
     nproc: Nproc = None,
-    fsdp: Annotated[
-        int | None, Parameter(help="FSDP group size: processes that share one copy of the model. Default: 1.")
-    ] = None,
-    tp: Annotated[
-        int | None, Parameter(help="Tensor parallel group size: processes that split each layer. Default: 1.")
-    ] = None,
+    fsdp: int | None = None,
+    tp: int | None = None,
     json: Json = False,
 ) -> int:
     """Train a Vision Transformer on your images and write it as a bundle.
@@ -101,6 +60,29 @@ def train(
     all restart from the last checkpoint.
 
     For example: megavit train photos --minutes 20
+
+    Args:
+        out: New folder for the run. Default: runs/NAME-OF-DATA.
+        resume: Resume the run in this folder; add DATA if the images have been moved.
+        recipe: Training recipe: small, photos, demo, a TOML file, or auto to choose by the images.
+        init: Pretrained weights to start from: a bundle, another library's checkpoint, timm:NAME, or hf-hub:USER/NAME.
+        finetune: With --init: which weights to train. Default: auto, chosen on validation images.
+        minutes: Time budget in minutes for the whole command. Default: 10.
+        epochs: Number of epochs, instead of --minutes.
+        model: Model preset, such as nano, Ti or S. Default: chosen by images and time budget.
+        image_size: Image size in pixels. Default: chosen by the images.
+        keep_aspect: Keep the images' aspect ratio when resizing (rules out mixup and CutMix).
+        batch_size: Images per optimizer step, over all processes. Default: 128, fewer for few images.
+        gradient_accumulation: Micro-batches per optimizer step, to save memory. Default: as few as fit.
+        gradient_checkpointing: Recompute activations in the backward pass: far less memory, a third more time.
+        compile: Compile the model with torch.compile: slow first steps, faster ones on a GPU.
+        learning_rate: Peak learning rate. Default: the recipe's.
+        balance: Method against class imbalance. Default: auto, chosen by the class sizes.
+        on_corrupt: What to do about damaged images in shards: skip replaces them by others. Default: skip.
+        precision: Numeric precision. Default: the faster one, measured.
+        checkpoint_seconds: Seconds between checkpoints. Default: 60.
+        fsdp: FSDP group size: processes that share one copy of the model. Default: 1.
+        tp: Tensor parallel group size: processes that split each layer. Default: 1.
     """
     changes: dict[str, Any] = {
         "model": {"init": init, "preset": model, "image_size": image_size, "patch_size": patch_size},
