@@ -43,8 +43,6 @@ def commands() -> dict[str, dict[str, tuple[str, str]]]:
             found[name] = {
                 one.field_info.name: (without_none(one.hint), one.parameter.help or "") for one in parameters
             }
-                one.field_info.name: (without_none(one.hint), one.parameter.help or "") for one in parameters
-            }
     return found
 
 
