@@ -65,7 +65,7 @@ def test_a_number_beyond_its_limits_is_refused_by_name(
         assert err.rstrip().endswith(f", got {int(value) if float not in kinds(parameter) else float(value)}"), err
 
 
-def test_all_that_is_wrong_is_told_at_once_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_errors_are_reported_at_once_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", "pico", "--total-images=0", "--gpu-memory=nan", "--json"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["type"] == "ConfigError"

@@ -28,7 +28,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_every_image_gets_a_picture_and_a_line_and_one_that_fails_stops_none(place, capsys) -> None:
+def test_every_image_gets_a_heat_map_and_a_line_and_a_bad_one_does_not_stop_the_others(place, capsys) -> None:
     assert run(["explain", "bundle", "photos", "--out", "why", "--device", "cpu"]) == 2
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
@@ -73,20 +73,20 @@ def test_names_that_are_too_long_for_a_file_are_cut(place, capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         (["--label", "rabbit"], "such as cat, dog, newt; got 'rabbit'"),
         (["--method", "guess"], 'Invalid value "guess" for --method'),
         (["--ouch"], "no option --ouch"),
     ],
 )
-def test_wrong_use_is_told_before_any_work(place, capsys, flags, told) -> None:
+def test_wrong_usage_is_reported_before_any_work(place, capsys, flags, message) -> None:
     assert run(["explain", "bundle", "photos/a/one.png", *flags, "--out", "why"]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (place / "why").exists()
 
 
-def test_a_folder_that_cannot_be_written_and_images_that_are_not_there_are_told(place, capsys) -> None:
+def test_an_unwritable_folder_and_missing_images_are_reported(place, capsys) -> None:
     (place / "why").write_text("a file")
     assert run(["explain", "bundle", "photos/a/one.png", "--out", "why"]) == 2
     assert "the heat maps" in capsys.readouterr().err
@@ -95,7 +95,7 @@ def test_a_folder_that_cannot_be_written_and_images_that_are_not_there_are_told(
     assert capsys.readouterr().out == "empty  cannot be read: there are no images in it\n"
 
 
-def test_a_score_has_its_line_too(place, capsys) -> None:
+def test_a_regression_is_explained_too(place, capsys) -> None:
     make_bundle(
         place / "score", make_model(1), labels=(), metrics={}, target=Target(kind="regression", mean=1000.0, std=0.001)
     )
@@ -103,7 +103,7 @@ def test_a_score_has_its_line_too(place, capsys) -> None:
     assert capsys.readouterr().out.startswith("photos/a/one.png  1000  ")
 
 
-def test_where_nothing_speaks_for_the_answer_the_line_says_so() -> None:
+def test_a_prediction_without_evidence_is_described_so() -> None:
     explanation = Explanation(
         map=torch.zeros(2, 2),
         label="cat",

@@ -8,7 +8,7 @@ from megavit.cli.app import run
 from megavit.plan.trace.validate import Checked
 
 
-def test_it_shows_what_fits_the_memory_the_traffic_and_the_assumptions(capsys) -> None:
+def test_it_shows_layouts_memory_communication_and_assumptions(capsys) -> None:
     assert run(["plan", "L", "--gpus", "64", "--batch-size", "4096", "--total-images", "1281167"]) == 0
     shown = capsys.readouterr().out
     for words in (
@@ -35,7 +35,7 @@ def test_json_holds_everything(capsys) -> None:
         )
 
 
-def test_where_nothing_fits_the_answer_is_no_and_says_what_would(capsys) -> None:
+def test_if_nothing_fits_the_exit_code_is_1_and_the_message_says_what_would(capsys) -> None:
     assert run(["plan", "22B", "--gpus", "4", "--batch-size", "64"]) == 1
     captured = capsys.readouterr()
     assert "no layout fits" in captured.err and "do not fit" in captured.out
@@ -53,7 +53,7 @@ def test_where_nothing_fits_the_answer_is_no_and_says_what_would(capsys) -> None
         ("plan B --image-size 225", "must divide"),
     ],
 )
-def test_mistakes_are_told(capsys, line: str, words: str) -> None:
+def test_mistakes_are_reported(capsys, line: str, words: str) -> None:
     assert run(line.split()) == 2
     assert words in capsys.readouterr().err
 

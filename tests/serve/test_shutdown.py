@@ -15,7 +15,7 @@ from tests.helpers.servers import Running, stub_server
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_what_was_accepted_is_answered_and_what_comes_later_refused(folder: Path, number: signal.Signals) -> None:
+def test_accepted_requests_are_answered_and_later_ones_refused(folder: Path, number: signal.Signals) -> None:
     with stub_server(folder, max_batch_size=1) as server, ThreadPoolExecutor() as pool:
         accepted = [pool.submit(server.post, b"sleep 0.1") for _ in range(10)]
         server.until(lambda: server.metric("megavit_images_in_progress", model="stub") >= 5)
