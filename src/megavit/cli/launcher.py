@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from megavit.cli import STARTED
-from megavit.errors import LostProcess, MegavitError
+from megavit.errors import LostProcessError, MegavitError
 from megavit.runtime.process_group import get_dist_context
 
 # Names a file for the exit code of a process that ends with an error: then none is to be restarted.
@@ -30,16 +30,16 @@ def launch(nproc: int, arguments: Sequence[str], resume_command: str) -> int:
         resume_command: the command that continues an interrupted one, for the error message.
 
     Raises:
-        LostProcess: if processes have died more often than they are restarted.
+        LostProcessError: if processes have died more often than they are restarted.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, launch_agent
 
-    from megavit.data.workers import processors
+    from megavit.data.workers import available_cpus
 
     os.environ[LAUNCH_TIME] = str(STARTED)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors() // nproc)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cpus() // nproc)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SHUTDOWN_SECONDS)
     # A restart on the store of the processes before it hangs.
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
@@ -65,7 +65,7 @@ def launch(nproc: int, arguments: Sequence[str], resume_command: str) -> int:
             code = 128 + stopped.sigval
         except ChildFailedError as error:
             if not error_code.exists():
-                raise LostProcess(
+                raise LostProcessError(
                     f"the processes have died {MAX_RESTARTS + 1} times: see above why; {resume_command} continues"
                 ) from error
         for path in (error_code, error_code.with_name(_FINAL_CODE)):
@@ -115,7 +115,7 @@ def report_once() -> Iterator[None]:
         sys.exit(0)
     try:
         yield
-    except LostProcess as error:
+    except LostProcessError as error:
         if _is_first_to_report():
             sys.stderr.write(f"megavit: {error}\n")
         sys.stderr.flush()

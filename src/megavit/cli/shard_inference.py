@@ -107,7 +107,7 @@ class InferenceCommand:
         """Write the results for this process's share of the shards; the first process joins them if `out` is a file."""
         from megavit.cli.console import counting, notes
         from megavit.cli.launcher import set_final_code, stopped_elsewhere
-        from megavit.data.shards.index import contents
+        from megavit.data.shards.index import list_contents
         from megavit.data.shards.open import open_shards
         from megavit.predict.sharded_output import ShardedOutput
         from megavit.runtime.process_group import get_dist_context
@@ -119,7 +119,7 @@ class InferenceCommand:
             return 0
         with counting("reading shards") as progress:
             folder, index = open_shards(source, progress)
-        shards = contents(folder, index)
+        shards = list_contents(folder, index)
         made_of = {"model": [sha256(path) for path in model.files], "shards": index.fingerprint()} | model.settings
         try:
             parts = ShardedOutput(out, out.suffix or self.suffixes[0], list(shards), made_of)

@@ -19,7 +19,7 @@ def test_a_csv_has_a_column_for_everything_and_survives_odd_names(tmp_path: Path
     write_disagreements(tmp_path / "a.csv", FOUND)
     with (tmp_path / "a.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         header, first, second = csv.reader(file)
-    assert header == ["path", "truth", "answer_a", "probability_a", "answer_b", "probability_b", "right"]
+    assert header == ["path", "truth", "prediction_a", "probability_a", "prediction_b", "probability_b", "correct"]
     assert first == [FOUND[0].path, "cat, big", "cat, big", "0.750000", "dog", "0.500000", "A"]
     assert second == ["b.png", "3.5", "3", "", "4", "", "both"]
 
@@ -28,7 +28,7 @@ def test_jsonl_has_one_line_per_image(tmp_path: Path) -> None:
     write_disagreements(tmp_path / "a.jsonl", FOUND)
     first, second = map(json.loads, (tmp_path / "a.jsonl").read_text().splitlines())
     assert first["path"] == FOUND[0].path and first["probability_b"] == 0.5
-    assert second["probability_a"] is None and second["right"] == "both"
+    assert second["probability_a"] is None and second["correct"] == "both"
 
 
 def test_an_existing_file_is_kept_and_refused_before_any_work(tmp_path: Path) -> None:

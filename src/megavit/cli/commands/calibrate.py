@@ -29,7 +29,7 @@ def calibrate(
     from megavit.cli.render.metrics import show_uncertainty
     from megavit.config.recipe import DataRecipe
     from megavit.data.dataset import read_samples
-    from megavit.data.load import read_data
+    from megavit.data.load import load_data
     from megavit.errors import OutputError
     from megavit.evaluate.inference import select_split
     from megavit.evaluate.uncertainty.uncertainty import apply_calibration
@@ -41,13 +41,13 @@ def calibrate(
         raise OutputError(f"{out} is there already; choose a new folder with --out")
     predictor = load(bundle, device=device)
     with counting("checking images") as progress:
-        images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
+        images = load_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
     choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     with counting("calibrating") as progress:
         result = fit(predictor, images, choice, progress, temperature_only=temperature_only)
     copy_bundle(predictor.folder, out, apply_calibration(predictor.info, result), result.tensors)
     if json:
-        print_json(result.metrics.to_dict() | {"temperature": result.trust.temperature, "out": str(out)})
+        print_json(result.uncertainty.to_dict() | {"temperature": result.calibration.temperature, "out": str(out)})
         return
-    show_uncertainty(result.metrics)
+    show_uncertainty(result.uncertainty)
     results.print(f"bundle: {out}")

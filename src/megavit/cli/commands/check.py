@@ -53,7 +53,7 @@ def check(
     from megavit.cli.render.findings import print_checked, show_checked
     from megavit.cli.render.training import TerminalReporter
     from megavit.config.recipe import DataRecipe
-    from megavit.data.load import read_data
+    from megavit.data.load import load_data
     from megavit.predict.predictor import load
     from megavit.runtime.device import pick_device
 
@@ -63,7 +63,7 @@ def check(
         check_output_folder(out, data)
     with TerminalReporter() as reporter:
         # As megavit train reads them: the splits that it would draw are checked too.
-        images = read_data(
+        images = load_data(
             data, DataRecipe(), lambda done, total: reporter.progress("checking images", done, total), verify="all"
         )
         reason = "--skip-labels was given" if skip_labels else reason_to_skip_labels(images)

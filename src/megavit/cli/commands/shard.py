@@ -34,7 +34,7 @@ def shard(
         shard_size: Target size of each shard, with its unit.
     """
     from megavit.cli.console import counting, print_json, results, show_skipped
-    from megavit.data.load import survey
+    from megavit.data.load import scan_source
     from megavit.data.shards.write import write_shards
     from megavit.data.sources.demo import PREFIX
 
@@ -45,7 +45,7 @@ def shard(
     if Path(data).is_dir() and out.resolve().is_relative_to(Path(data).resolve()):
         raise OutputError(f"{out} lies within the data, {data}; choose a place outside with --out")
     with counting("checking images") as progress:
-        listing, scan = survey(data, progress=progress, verify="all")
+        listing, scan = scan_source(data, progress=progress, verify="all")
     with counting("writing shards") as progress:
         index = write_shards(listing, scan, out, size=limit, seed=seed, progress=progress)
     reasons: dict[str, int] = {}

@@ -36,7 +36,7 @@ def show_comparison(comparison: Comparison, disagreements: int, a: str, b: str) 
         for one in comparison.differences
     ]
     print_table("", ["", "A", "B", "A - B, paired"], rows)
-    if comparison.p is not None:
+    if comparison.p_value is not None:
         results.print(
             f"correct: only A {comparison.only_a:,}, only B {comparison.only_b:,}, both {comparison.both:,}, neither "
             f"{comparison.neither:,}"

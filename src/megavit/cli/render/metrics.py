@@ -62,10 +62,10 @@ def _show_classification(metrics: ClassificationMetrics) -> None:
 def _show_multilabel(metrics: MultilabelMetrics) -> None:
     rows = [
         ["mean average precision", _percent(metrics.mean_average_precision)],
-        ["  of a random ranking", _percent(metrics.chance)],
+        ["  chance level", _percent(metrics.chance_level)],
         ["macro F1", _percent(metrics.macro_f1)],
         ["micro F1", _percent(metrics.micro_f1)],
-        ["all labels right", _percent(metrics.exact)],
+        ["exact match", _percent(metrics.exact_match)],
     ]
     print_table("", ["", ""], rows)
     if len(metrics.per_label) <= MAX_CLASSES_SHOWN:
@@ -115,18 +115,18 @@ def _value(interval: Interval | None) -> float | None:
 
 def show_uncertainty(metrics: UncertaintyMetrics) -> None:
     rows = []
-    if metrics.before and metrics.after:
-        rows.append(["expected calibration error", _percent(metrics.after.error)])
-        if metrics.before != metrics.after:
-            rows.append(["  before calibration", _percent(metrics.before.error)])
-    if metrics.false_alarms:
-        rows.append(["marked as unlike the training images", _percent(metrics.false_alarms)])
+    if metrics.uncalibrated and metrics.calibrated:
+        rows.append(["expected calibration error", _percent(metrics.calibrated.ece)])
+        if metrics.uncalibrated != metrics.calibrated:
+            rows.append(["  before calibration", _percent(metrics.uncalibrated.ece)])
+    if metrics.false_positive_rate:
+        rows.append(["flagged as out of distribution", _percent(metrics.false_positive_rate)])
     if rows:
         print_table("Uncertainty", ["", ""], rows)
     if metrics.coverages:
-        has_sets = metrics.coverages[0].least is not None
+        has_sets = metrics.coverages[0].worst_class is not None
         columns = ["coverage requested", "measured", "mean set size" if has_sets else "mean width"]
-        sizes = [[f"{one.asked:.0%}", _percent(one.got), f"{one.size:.4g}"] for one in metrics.coverages]
+        sizes = [[f"{one.requested:.0%}", _percent(one.empirical), f"{one.mean_size:.4g}"] for one in metrics.coverages]
         print_table("", columns, sizes)
 
 
@@ -143,17 +143,19 @@ def show_subgroups(subgroups: Subgroups) -> None:
 def show_robustness(robustness: Robustness) -> None:
     """Print one row per corruption and one column per severity."""
     metric = robustness.metric
-    if robustness.images < robustness.of:
-        notes.print(f"corrupted: a sample of {robustness.images:,} of the {robustness.of:,} images", style="yellow")
+    if robustness.images < robustness.available:
+        notes.print(
+            f"corrupted: a sample of {robustness.images:,} of the {robustness.available:,} images", style="yellow"
+        )
     rows = [
         [
             one.name,
-            *(format_value(metric, interval.value) for interval in one.strengths),
+            *(format_value(metric, interval.value) for interval in one.severities),
             format_interval(metric, one.mean),
         ]
         for one in robustness.corruptions
     ]
-    severities = [str(severity) for severity, _ in enumerate(robustness.corruptions[0].strengths, start=1)]
+    severities = [str(severity) for severity, _ in enumerate(robustness.corruptions[0].severities, start=1)]
     print_table(f"Corrupted images, by severity: {metric}", ["", *severities, "mean"], rows)
     results.print(
         f"clean {format_interval(metric, robustness.clean)}, "
@@ -169,13 +171,13 @@ def show_trained(trained: Trained, *, as_json: bool) -> None:
                 "bundle": str(trained.bundle),
                 "report": str(trained.report),
                 "test": trained.metrics.to_dict(),
-                "trust": trained.trust.to_dict(),
+                "uncertainty": trained.trust.to_dict(),
             }
         )
         return
     results.print(headline(trained.metrics), style="bold")
-    if trained.trust.after:
-        results.print(f"expected calibration error {trained.trust.after.error.value:.1%}")
+    if trained.trust.calibrated:
+        results.print(f"expected calibration error {trained.trust.calibrated.ece.value:.1%}")
     results.print(f"report: {trained.report}")
     results.print(f"bundle: {trained.bundle}")
     results.print(f"try it: megavit predict {shlex.quote(str(trained.folder))} IMAGE ...")

@@ -8,7 +8,7 @@ from typing import Self
 from rich.progress import TaskID
 
 from megavit.cli.console import notes, progress_bar, show_notes, show_skipped
-from megavit.config.names import shortened
+from megavit.config.names import abbreviate
 from megavit.config.recipe import Recipe
 from megavit.data.dataset import LabeledImages
 from megavit.train.history import EpochRecord
@@ -49,14 +49,14 @@ class TerminalReporter:
         self._bar.update(self._tasks[what], completed=done, total=total, visible=done < total)
 
     def data(self, images: LabeledImages) -> None:
-        counts = images.sizes()
+        counts = images.split_sizes()
         with _IGNORE_CLOSED:
             notes.print(
                 f"{len(images.samples):,} images {_describe(images)}: {counts['train']:,} for training, "
                 f"{counts['val']:,} for validation, {counts['test']:,} for test"
             )
             if images.classes:
-                notes.print(f"  {shortened(images.classes)}", style="dim")
+                notes.print(f"  {abbreviate(images.classes)}", style="dim")
             show_notes(images.notes)
             show_skipped(images.skipped_by_reason())
 
@@ -94,5 +94,5 @@ def _describe(images: LabeledImages) -> str:
         case "multilabel":
             return f"with {len(images.classes)} labels, any number per image"
         case "regression":
-            values = [sample.score for sample in images.samples]
+            values = [sample.value for sample in images.samples]
             return f"with values from {min(values):.4g} to {max(values):.4g}"
