@@ -127,12 +127,8 @@ def _bombs() -> dict[str, bytes]:
         "PNG just above 50 million pixels": png(7_072, 7_072, bytes(7_073 * 7_072)),
         "PNG of 16 bits a channel, 6,000 × 6,000": png(6_000, 6_000, bytes(36_001 * 6_000), depth=16, color=2),
         "PNG of 2 × 30,000": png(2, 30_000, bytes(90_000)),
-        "PNG with a text that unpacks to 64 MiB": png(
-            1, 1, b"\0\0", extra=chunk(b"zTXt", b"Comment\0\0" + packed)
-        ),
-        "PNG with a profile that unpacks to 64 MiB": png(
-            1, 1, b"\0\0", extra=chunk(b"iCCP", b"profile\0\0" + packed)
-        ),
+        "PNG with a text that unpacks to 64 MiB": png(1, 1, b"\0\0", extra=chunk(b"zTXt", b"Comment\0\0" + packed)),
+        "PNG with a profile that unpacks to 64 MiB": png(1, 1, b"\0\0", extra=chunk(b"iCCP", b"profile\0\0" + packed)),
         "PNG with EXIF whose 1,000 entries all hold the same 1 MiB": png(
             1, 1, b"\0\0", extra=chunk(b"eXIf", one_for_all(1_000, 2**20))
         ),
