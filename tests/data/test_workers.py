@@ -4,8 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
@@ -49,6 +47,7 @@ def test_there_is_a_processor():
 _PARENT = """
 import os, time
 from megavit.data.workers import in_processes
+from tests.helpers.processes import wait_until_ended
 def wait(_):
     os.write(1, f"{os.getpid()}\\n".encode())
     time.sleep(600)
@@ -65,14 +64,4 @@ def test_no_process_outlives_a_killed_parent(tmp_path):
         children = [int(parent.stdout.readline()) for _ in range(2)]
         parent.kill()
         parent.wait()
-        deadline = time.monotonic() + 30
-        while any(_alive(child) for child in children) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not any(_alive(child) for child in children)
-
-
-def _alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+        wait_until_ended(children)
