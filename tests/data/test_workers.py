@@ -9,6 +9,7 @@ import pytest
 
 from megavit.data.workers import in_processes, processors
 from megavit.errors import DataError
+from tests.helpers.processes import wait_until_ended
 
 
 def _double(number: int) -> int:
@@ -47,7 +48,6 @@ def test_there_is_a_processor():
 _PARENT = """
 import os, time
 from megavit.data.workers import in_processes
-from tests.helpers.processes import wait_until_ended
 def wait(_):
     os.write(1, f"{os.getpid()}\\n".encode())
     time.sleep(600)
