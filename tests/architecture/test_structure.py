@@ -12,7 +12,7 @@ TOO_MANY_POSITIONAL: frozenset[str] = frozenset(
     (
         "bench/inference.py:inference",
         "cli/shard_inference.py:answer_shards",
-        "data/http_range.py:_answer",
+        "data/remote.py:_answer",
         "data/load.py:load_data",
         "data/load.py:scan_source",
         "data/split/split.py:complete_splits",

@@ -6,8 +6,8 @@ from pathlib import PurePosixPath
 from megavit.check.finding import Finding
 from megavit.data.dataset import LabeledImages, Skipped
 from megavit.data.decode.image_file import NOT_AN_IMAGE
+from megavit.data.file_names import HIDDEN, WRITTEN
 from megavit.data.sources.folder import OUTSIDE
-from megavit.data.sources.hidden import HIDDEN, WRITTEN
 
 HARMLESS = (HIDDEN, WRITTEN, OUTSIDE, "a link to a folder that is read already", "listed twice")
 """Reasons of `megavit.data` that say nothing against a file."""

@@ -20,14 +20,13 @@ from megavit.data.decode.image_file import read_file_with_stamp
 from megavit.data.decode.tensor import decode
 from megavit.data.replacement import Replacements
 from megavit.data.split.split_names import SPLITS
+from megavit.data.targets import TargetValue as TargetValue
+from megavit.data.targets import name_target
 from megavit.errors import DataError, ImageError, OutputError
 from megavit.runtime.csv_files import TableError, csv_text, read_csv, restored
 
 T = TypeVar("T")
 _ROWS = 4096  # that are hashed at a time
-
-TargetValue = int | tuple[int, ...] | float
-"""A class's index, the sorted indices of the labels, or a score, as `LabeledImages.target` says."""
 
 TARGET_COLUMNS: dict[TargetKind, str] = {"classification": "label", "multilabel": "labels", "regression": "score"}
 """Of a table, for each kind of target."""
@@ -136,7 +135,8 @@ class LabeledImages:
         """Images by split and class, or label; every split and every class is there, if only with 0."""
         found: Counter[tuple[str, int]] = Counter()
         for (split, target), images in Counter((sample.split, sample.target) for sample in self.samples).items():
-            found.update({(split, label): images for label in _indices(target)})
+            labels = () if isinstance(target, float) else target if isinstance(target, tuple) else (target,)
+            found.update({(split, label): images for label in labels})
         return {split: {name: found[split, label] for label, name in enumerate(self.classes)} for split in SPLITS}
 
     def skipped_by_reason(self) -> dict[str, int]:
@@ -192,21 +192,23 @@ class LabeledImages:
         except ImageError as error:
             reason = error.reason
         if self.on_corrupt == "skip":
-            for other in (self.samples[place] for place in self.compute_once(_stand_ins).candidates(sample)):
+            for other in (self.samples[index] for index in self.compute_once(_replacements).candidates(sample)):
                 if other.location is not None:
                     with suppress(ImageError):
                         return other, other.location.read(), Skipped(sample.name, reason)
         raise ImageError(reason)
 
 
-def _stand_ins(images: LabeledImages) -> Replacements:
+def _replacements(images: LabeledImages) -> Replacements:
     return Replacements(images.samples)
 
 
 def _fingerprint(images: LabeledImages) -> str:
     """The hash of (name, target, split, digest) of each sample, as JSON; of a million in about a second."""
     whole = blake2b(digest_size=16)
-    targets = {target: json.dumps(_named(target, images.classes)) for target in {one.target for one in images.samples}}
+    targets = {
+        target: json.dumps(name_target(target, images.classes)) for target in {one.target for one in images.samples}
+    }
     rows: list[str] = []
     for sample in sorted(images.samples, key=attrgetter("name")):
         # Of scores 0.0 and -0.0 are the same key.
@@ -218,27 +220,6 @@ def _fingerprint(images: LabeledImages) -> str:
             rows.clear()
     whole.update("".join(rows).encode("ascii"))
     return whole.hexdigest()
-
-
-def _indices(target: TargetValue) -> tuple[int, ...]:
-    match target:
-        case int() as label:
-            return (label,)
-        case tuple() as labels:
-            return labels
-        case _:
-            return ()
-
-
-def _named(target: TargetValue, classes: Sequence[str]) -> str | list[str] | float:
-    """A sample's target as plain JSON types, with names instead of indices."""
-    match target:
-        case int() as label:
-            return classes[label]
-        case tuple() as labels:
-            return [classes[label] for label in labels]
-        case score:
-            return score
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +254,7 @@ def samples_csv(samples: Sequence[Sample], classes: Sequence[str], target: Targe
     rows = (
         (
             sample.name,
-            joined(named) if isinstance(named := _named(sample.target, classes), list) else named,
+            joined(named) if isinstance(named := name_target(sample.target, classes), tuple) else named,
             sample.split,
             sample.digest,
         )

@@ -130,7 +130,7 @@ def read_images(source: str, recipe: Recipe, watch: Reporter) -> LabeledImages:
         source,
         recipe.data,
         lambda done, total: watch.progress("checking images", done, total),
-        needs=("val", "test"),
+        required_splits=("val", "test"),
         verify="none",
     )
     for split in ("train", "val", "test"):

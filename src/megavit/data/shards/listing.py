@@ -6,12 +6,11 @@ from pathlib import Path
 from megavit.config.recipe import OnCorrupt
 from megavit.data.byte_range import is_url
 from megavit.data.dataset import Skipped
-from megavit.data.listing import Candidate, Listing
-from megavit.data.scan import ImageInfo, Progress
-from megavit.data.shards.index import INDEX, Member, Shard, ShardIndex, is_tar, locate_members
-from megavit.data.shards.open import is_shards as is_shards
+from megavit.data.scan import Candidate, ImageInfo, Listing, Progress
+from megavit.data.shards.index import INDEX, Shard, ShardIndex, is_tar, locate_members
 from megavit.data.shards.open import open_shards
 from megavit.data.shards.verify import ShardFault, Verify, find_size_mismatches, verify
+from megavit.data.targets import name_target
 from megavit.errors import DataError
 
 UNLABELED = "no .cls or .json says what it is"
@@ -47,7 +46,7 @@ def list_shards(
                 target = ""
                 fact = UNLABELED
             else:
-                target = _named(member, index)
+                target = name_target(member.target, index.classes)
                 fact = broken.get(place) or ImageInfo(member.height, member.width, member.channels, member.digest)
             candidates.append(Candidate(member.name, target, shard.split, where))
             found.append(fact)
@@ -92,17 +91,6 @@ def _told(fault: ShardFault) -> str:
     if fault.images is None:
         return f"{fault.reason}; images of the same class stand in for those that cannot be read"
     return fault.reason + WHOLE
-
-
-def _named(member: Member, index: ShardIndex) -> str | tuple[str, ...] | float:
-    match member.target:
-        case int() as label:
-            return index.classes[label]
-        case tuple() as labels:
-            return tuple(sorted(index.classes[label] for label in labels))
-        case score:
-            assert score is not None
-            return score
 
 
 def _unknown(source: str, index: ShardIndex) -> list[str]:

@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from megavit.data.byte_range import get_file_size, is_url, read_range
+from megavit.data.file_names import IMAGE_SUFFIXES, is_hidden
 from megavit.data.scan import Progress
 from megavit.data.shards.index import INDEX, ShardIndex, is_shard_name, is_tar, join_path, parse_index
 from megavit.data.shards.scan import scan_shards
-from megavit.data.shards.webdataset import IMAGES
-from megavit.data.sources.hidden import is_hidden
 from megavit.errors import DataError, ImageError
 from megavit.runtime.storage import write_file
 
@@ -35,7 +34,7 @@ def is_shards(source: str) -> bool:
     except OSError:
         return False  # whoever reads it says why
     return any(map(_is_shard, entries)) and not any(
-        entry.is_dir() or entry.suffix[1:].lower() in IMAGES for entry in entries
+        entry.is_dir() or entry.suffix[1:].lower() in IMAGE_SUFFIXES for entry in entries
     )
 
 

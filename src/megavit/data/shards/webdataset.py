@@ -8,19 +8,15 @@ import math
 from dataclasses import dataclass, field
 
 from megavit.config.names import canonical, is_missing
+from megavit.data.file_names import IMAGE_SUFFIXES
 from megavit.data.shards.index import Member
+from megavit.data.targets import NamedTarget
 from megavit.errors import ImageError
-
-IMAGES = ("jpg", "jpeg", "png", "webp", "ppm", "pgm", "bmp", "gif", "tif", "tiff", "avif", "npy", "img", "bin")
-"""What may follow the key of an image; its content decides which kind it is."""
 
 TARGETS = ("cls", "json")
 # What is said of the set as a whole, or in words.
 _NOTES = ("json", "jsonl", "txt", "md", "csv", "tsv", "yaml", "yml", "idx", "")
 _LONGEST_NAME = 200
-
-NamedTarget = str | tuple[str, ...] | float | None
-"""A target as a shard has it: with names."""
 
 
 @dataclass(slots=True)
@@ -28,11 +24,11 @@ class SampleFiles:
     """The files of one key: the image, if it can be read; what a .cls and a .json say; the kinds of all."""
 
     image: Member | None = None
-    told: dict[str, NamedTarget] = field(default_factory=dict)
+    told: dict[str, NamedTarget | None] = field(default_factory=dict)
     kinds: set[str] = field(default_factory=set)
 
     @property
-    def target(self) -> NamedTarget:
+    def target(self) -> NamedTarget | None:
         """A .cls is there to say the class; a .json says many things."""
         said = [self.told[kind] for kind in TARGETS if self.told.get(kind) is not None]
         return said[0] if said else None
@@ -40,9 +36,9 @@ class SampleFiles:
     @property
     def fault(self) -> str:
         """Why there is no image, where no file of them could be one."""
-        if self.image is not None or self.kinds & set(IMAGES):
+        if self.image is not None or self.kinds & set(IMAGE_SUFFIXES):
             return ""
-        dotted = next((kind for kind in sorted(self.kinds) if kind.rpartition(".")[2] in IMAGES), None)
+        dotted = next((kind for kind in sorted(self.kinds) if kind.rpartition(".")[2] in IMAGE_SUFFIXES), None)
         if dotted is not None:
             kind = dotted.rpartition(".")[2]
             return f"a sample of .{dotted}, where an image is KEY.{kind}: no dot may stand in its key"
@@ -60,7 +56,7 @@ def split_key(name: str) -> tuple[str, str]:
     return folder + slash + key, kind.lower()
 
 
-def parse_target(kind: str, data: bytes) -> NamedTarget:
+def parse_target(kind: str, data: bytes) -> NamedTarget | None:
     """What a .cls (a number or a name) or a .json (with label, labels or score) says; None where it does not."""
     try:
         if kind == "cls":

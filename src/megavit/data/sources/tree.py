@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from megavit.data.dataset import Skipped
-from megavit.data.sources.hidden import EXPLAINED, HIDDEN, WRITTEN, is_hidden, is_written
+from megavit.data.file_names import EXPLAINED, HIDDEN, WRITTEN, is_hidden, is_written
 
 _DEEPEST = 4
 """Folders within folders in which nothing but our own output is looked for."""

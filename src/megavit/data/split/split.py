@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from hashlib import blake2b
 
+from megavit.config.recipe import DataRecipe
 from megavit.config.target import TargetKind
 from megavit.data.split.split_names import SPLITS
 
@@ -54,41 +55,39 @@ def assign_splits(labels: Sequence[str], digests: Sequence[str], val: float, tes
 
 def complete_splits(
     given: Sequence[str | None],
-    labels: Sequence[str],
+    groups: Sequence[str],
     digests: Sequence[str],
-    val: float,
-    test: float,
-    seed: int,
-    of: str = SPLIT_POPULATION["classification"],
+    recipe: DataRecipe,
+    target: TargetKind = "classification",
 ) -> tuple[list[str], str]:
-    """The splits that the data gives, with those it lacks divided from its training images; and a sentence.
+    """Return the splits of the data, those that it lacks drawn from its training images, and a sentence on them.
 
     Args:
-        given: "train", "val", "test", or all None where the data says nothing.
-        labels, digests, val, test, seed: as for `assign_splits`; shares are of the images that are divided.
-        of: of what the shares are drawn, for the sentence.
+        given: "train", "val" or "test", or None for images of which the data does not say.
+        groups: within which splits are drawn, such as classes.
+        digests: equal for identical files.
+        recipe: whose shares are of the images that are divided.
+        target: for the sentence.
     """
     splits = ["train" if split is None else split for split in given]
     present = [split for split in SPLITS if split in given]
-    shares = {split: share for split, share in (("val", val), ("test", test)) if split not in present and share}
-    ours = [place for place, split in enumerate(splits) if split == "train"]
+    shares = {
+        split: share for split, share in (("val", recipe.val), ("test", recipe.test)) if split not in present and share
+    }
+    pool = [index for index, split in enumerate(splits) if split == "train"]
     drawn = assign_splits(
-        [labels[place] for place in ours],
-        [digests[place] for place in ours],
+        [groups[index] for index in pool],
+        [digests[index] for index in pool],
         shares.get("val", 0.0),
         shares.get("test", 0.0),
-        seed,
+        recipe.seed,
     )
-    for place, split in zip(ours, drawn, strict=True):
-        splits[place] = split
-    return splits, _sentence(present, shares, seed, of)
-
-
-def _sentence(present: list[str], shares: dict[str, float], seed: int, of: str) -> str:
+    for index, split in zip(pool, drawn, strict=True):
+        splits[index] = split
     as_given = f"{', '.join(present)} as the data has it" if present else ""
     amounts = " and ".join(f"{share:.3g} for {split}" for split, share in shares.items())
-    ours = f"of {of}, {amounts}, drawn with seed {seed}" if shares else ""
-    return "; ".join(filter(None, (as_given, ours))) or "everything is for training"
+    ours = f"of {SPLIT_POPULATION[target]}, {amounts}, drawn with seed {recipe.seed}" if shares else ""
+    return splits, "; ".join(filter(None, (as_given, ours))) or "everything is for training"
 
 
 def _draw(seed: int, label: str, digest: str) -> bytes:
