@@ -6,7 +6,7 @@ from pathlib import Path
 from megavit.check.check import CheckResult
 from megavit.check.finding import label_of
 from megavit.check.page import checked_page
-from megavit.data.sources.demo import PREFIX
+from megavit.data.load import check_outside_data
 from megavit.errors import OutputError
 from megavit.runtime.csv_files import csv_text
 from megavit.runtime.storage import check_writable, write_file, writing
@@ -23,12 +23,7 @@ def check_output_folder(out: Path, source: str) -> None:
     with writing("the check", out):
         if out.is_dir() and any(out.iterdir()):
             raise OutputError(f"{out} is not empty; choose a new folder with --out")
-        data = Path(source)
-        if not source.startswith(PREFIX) and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
-            raise OutputError(
-                f"{out} lies within the data, {source}, and would become a class of it; choose a place outside with "
-                "--out"
-            )
+        check_outside_data(out, source)
     check_writable(out, "the check", need=0)
 
 
