@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from megavit.bench.run import about
+from megavit.bench.run import describe_machine
 
 SECONDS, BOUND = 300.0, 1e-5
 VICTIMS = ("worker", "both", "agent", "all")
@@ -189,7 +189,7 @@ def main() -> None:
                 now = getattr(total, key)
                 setattr(total, key, max(now, value) if key == "largest_difference" else now + value)
             runs += 1
-    told = {"about": about(torch.device("cpu")), "runs": runs, **asdict(total)}
+    told = {"about": describe_machine(torch.device("cpu")), "runs": runs, **asdict(total)}
     print(json.dumps(told, indent=1))  # noqa: T201
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(told, indent=1) + "\n")

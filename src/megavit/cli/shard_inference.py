@@ -108,7 +108,7 @@ def answer_shards(
         if rank and _is_done(output, rank):  # the first process has joined the parts and removes them
             return 0
         raise
-    if parts.joined and output.exists():  # the parts were joined, and not yet removed, when a process was killed
+    if parts.is_file and output.exists():  # the parts were joined, and not yet removed, when a process was killed
         parts.remove()
         return 0
     todo = list(parts.missing(rank, world))
@@ -116,31 +116,31 @@ def answer_shards(
     for name in todo:
         if stopped_elsewhere():
             return 0
-        if parts.joined and output.exists():
+        if parts.is_file and output.exists():
             break  # they were all there, and the first process has joined them meanwhile
         with parts.write(name) as part:
             images, unread = answer(shards[name], part)
             if images != len(shards[name]):
                 raise AssertionError(f"{images} answers for the {len(shards[name])} images of {name}")
             if unread:
-                parts.note_unread(name, unread)
+                parts.record_unreadable(name, unread)
         answered += images
-    if parts.joined and output.exists():
+    if parts.is_file and output.exists():
         parts.remove()
         return 0
-    if parts.joined and rank:
+    if parts.is_file and rank:
         return 0  # the first process joins them, and tells
-    mine = parts.shards if parts.joined else parts.shards_of(rank, world)
+    mine = parts.shards if parts.is_file else parts.shards_of(rank, world)
     total = sum(len(shards[name]) for name in mine)
-    if parts.joined:
+    if parts.is_file:
         if not parts.wait(lambda: stopped_elsewhere() or output.exists()):
             return 0
-        failed = parts.unread(mine)
-        parts.join()
+        failed = parts.count_unreadable(mine)
+        parts.merge()
     else:
-        failed = parts.unread(mine)
-        parts.tidy()
-    before = 0 if parts.joined and world > 1 else len(mine) - len(todo)
+        failed = parts.count_unreadable(mine)
+        parts.remove_leftovers()
+    before = 0 if parts.is_file and world > 1 else len(mine) - len(todo)
     notes.print(
         f"{answered if before else total:,} answers of {len(mine) - before:,} shards in {output}"
         + (f"; {before:,} shards were answered for before" if before else "")
@@ -172,10 +172,10 @@ def _is_done(output: Path, rank: int) -> bool:
 
 
 def _is_shards(source: str) -> bool:
-    from megavit.predict.input_sources import names_shards
+    from megavit.predict.input_sources import is_shard_source
     from megavit.predict.standard_input import STANDARD_INPUT
 
-    return source not in ("", STANDARD_INPUT) and names_shards(source)
+    return source not in ("", STANDARD_INPUT) and is_shard_source(source)
 
 
 def check_images(images: Sequence[str], verb: str) -> None:

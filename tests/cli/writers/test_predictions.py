@@ -56,8 +56,8 @@ def test_another_suffix_and_another_place_are_refused(tmp_path):
 
 def test_labels_and_scores_have_columns_of_their_own(tmp_path):
     top = (("cat", 0.75), ("dog", 0.5))
-    labels = PredictionResult("a.png", Prediction(top=top, given=top), None)
-    none = PredictionResult("b.png", Prediction(top=top, given=()), None)
+    labels = PredictionResult("a.png", Prediction(top=top, assigned=top), None)
+    none = PredictionResult("b.png", Prediction(top=top, assigned=()), None)
     with AnswerWriter(tmp_path / "labels.csv", as_json=False, top=3, target="multilabel") as writer:
         for answer in (labels, none, BAD):
             writer.write(answer)
@@ -77,8 +77,8 @@ def test_labels_and_scores_have_columns_of_their_own(tmp_path):
 def test_on_the_terminal_labels_and_scores_are_one_line(capsys):
     top = (("cat", 0.75), ("dog", 0.25))
     with AnswerWriter(None, as_json=False, top=2, target="multilabel") as writer:
-        writer.write(PredictionResult("a.png", Prediction(top=top, given=top[:1]), None))
-        writer.write(PredictionResult("b.png", Prediction(top=top, given=()), None))
+        writer.write(PredictionResult("a.png", Prediction(top=top, assigned=top[:1]), None))
+        writer.write(PredictionResult("b.png", Prediction(top=top, assigned=()), None))
     with AnswerWriter(None, as_json=False, top=2, target="regression") as writer:
         writer.write(PredictionResult("c.png", Prediction(value=1234.56), None))
     assert capsys.readouterr().out == "a.png  cat 75.0%\nb.png  no label\nc.png  1235\n"

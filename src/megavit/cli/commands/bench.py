@@ -31,7 +31,7 @@ def bench(
     # PyTorch's profiler, which measures memory, tells when it begins and ends; to be said before PyTorch is imported.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 
-    from megavit.bench.run import EXAMPLE, about, cases, config_of
+    from megavit.bench.run import EXAMPLE, describe_machine, get_config, run_cases
     from megavit.cli.console import notes, print_json
     from megavit.errors import OutputError
     from megavit.runtime.device import pick_device
@@ -41,9 +41,9 @@ def bench(
         raise OutputError(f"{out} is there already; choose another --out")
     names = models or ((EXAMPLE, "S") if quick else (EXAMPLE, "S", "B"))
     for name in names:
-        config_of(name)
+        get_config(name)
     chosen = pick_device(device)
-    figures: dict[str, Any] = about(chosen) | {"cases": []}
+    figures: dict[str, Any] = describe_machine(chosen) | {"cases": []}
 
     def keep() -> None:
         if out is not None:
@@ -51,7 +51,7 @@ def bench(
                 write_file(out, dumps(figures, indent=1) + "\n")
 
     keep()  # before anything is timed, so that a folder that takes no file is told at once
-    for case in cases(names, chosen, quick, lambda what: notes.print(what, style="dim")):
+    for case in run_cases(names, chosen, quick=quick, announce=lambda text: notes.print(text, style="dim")):
         figures["cases"].append(case.to_dict())
         keep()
         if not json:
@@ -63,16 +63,16 @@ def bench(
 def show(case: "Case") -> None:
     from megavit.cli.console import print_table, results
 
-    columns = ["", "milliseconds", "±", "images/s", "of a matrix product", "megavit is so many times as fast"]
+    columns = ["", "milliseconds", "±", "images/s", "share of matmul speed", "megavit speedup"]
     with_memory = any(entry.memory is not None for entry in case.entries)
     rows = [
         [
             entry.name,
             f"{entry.seconds * 1e3:.1f}",
-            f"{entry.spread / 2:.0%}",
+            f"{entry.relative_iqr / 2:.0%}",
             f"{entry.images_per_second:.1f}",
-            "-" if entry.of_matmul is None else f"{entry.of_matmul:.0%}",
-            f"{entry.megavit_is:.2f}",
+            "-" if entry.matmul_share is None else f"{entry.matmul_share:.0%}",
+            f"{entry.megavit_speedup:.2f}",
             *([f"{(entry.memory or 0) / 2**20:,.0f} MiB"] if with_memory else []),
         ]
         for entry in case.entries

@@ -18,7 +18,7 @@ from megavit.evaluate.metrics.bootstrap import Interval, wilson_interval
 from megavit.evaluate.metrics.calibration import Reliability, compute_reliability, fit_temperature
 from megavit.evaluate.metrics.dispatch import Metrics, compute_metrics
 from megavit.evaluate.metrics.multilabel import fit_thresholds
-from megavit.predict.postprocess.conformal import conformal_quantile, cumulative_mass_above
+from megavit.predict.postprocess.conformal import conformal_quantile
 from megavit.predict.postprocess.ood import fit_mahalanobis_ood
 from megavit.predict.postprocess.postprocess import (
     MEANS,
@@ -29,6 +29,7 @@ from megavit.predict.postprocess.postprocess import (
     Calibrator,
     logits_to_outputs,
 )
+from megavit.predict.postprocess.predictions import cumulative_mass_above
 from megavit.predict.predictor import Predictor
 from megavit.runtime.seeds import generator
 from megavit.weights.bundle.bundle import BundleInfo
@@ -102,7 +103,8 @@ def fit_uncertainty(
         trust = replace(trust, temperature=temperature, smoothing=smoothing)
     answers = logits_to_outputs(held.logits, target, trust)
     if target.kind == "classification":
-        tensors |= {SET_SCORES: cumulative_mass_above(answers).gather(1, targets[:, None])[:, 0], SET_LABELS: targets}
+        masses = torch.from_numpy(cumulative_mass_above(answers.numpy()))
+        tensors |= {SET_SCORES: masses.gather(1, targets[:, None])[:, 0], SET_LABELS: targets}
     elif target.kind == "regression":
         tensors[RESIDUALS] = (answers - targets).abs()
     if learned is not None:
@@ -149,14 +151,14 @@ def _coverage(trusted: Calibrator, answers: Tensor, targets: Tensor, asked: floa
         width = trusted.interval_half_width(asked)
         inside = (answers - targets).abs() <= width
         return CoverageMetrics(asked, wilson_interval(int(inside.sum()), len(inside)), size=2 * width)
-    members = trusted.sets.members(answers, asked)
+    members = torch.from_numpy(trusted.sets.members(answers.numpy(), asked))
     inside = members.gather(1, targets[:, None])[:, 0]
     by_class = [inside[targets == label].double().mean().item() for label in targets.unique()]
     return CoverageMetrics(
         asked,
         wilson_interval(int(inside.sum()), len(inside)),
         size=members.sum(dim=1).double().mean().item(),
-        by_class=trusted.sets.by_class(asked),
+        by_class=trusted.sets.is_class_conditional(asked),
         least=min(by_class),
     )
 

@@ -65,7 +65,7 @@ class ExportedBackend:
             alike[wanted.top, wanted.coverage].append(place)
         answers: list[dict[str, Any]] = [{} for _ in pictures]
         for (top, coverage), places in alike.items():
-            found = self._model.answer([pictures[place] for place in places], top, coverage)
+            found = self._model.predict_prepared([pictures[place] for place in places], top, coverage)
             for place, (prediction, embedding) in zip(places, found, strict=True):
                 answers[place] = prediction.to_dict()
                 if options[place].embedding:

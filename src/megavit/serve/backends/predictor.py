@@ -97,7 +97,7 @@ class PredictorBackend:
         self._seconds += time.perf_counter() - began
         if self._seconds > PATIENCE_SECONDS and not self._settling:
             self._settling = True
-            threading.Thread(target=self._predictor.engine.settle, args=[batch], daemon=True).start()
+            threading.Thread(target=self._predictor.engine.choose_runtime, args=[batch], daemon=True).start()
         alike: dict[tuple[int, float | None], list[int]] = defaultdict(list)
         for place, wanted in enumerate(options):
             alike[wanted.top, wanted.coverage].append(place)

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from megavit import __version__
-from megavit.page import files
+from megavit.page import static_folder
 from megavit.serve.errors import ApiError
 from megavit.serve.http.middleware import refused
 from megavit.serve.http.schema import IMAGES, Answers, Health, Models, Query, errors
@@ -61,7 +61,7 @@ def _shown(responses: dict[str, Response], name: str) -> Response:
 
 def _responses() -> dict[str, Response]:
     """The answer for each, by its path below `/page/`."""
-    folder = files()
+    folder = static_folder()
     return {
         path.relative_to(folder).as_posix(): Response(
             path.read_bytes(), headers={"content-type": _kind(path)} | _HEADERS
