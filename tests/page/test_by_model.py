@@ -198,7 +198,7 @@ def test_a_model_that_no_browser_can_feed_is_told(tmp_path: Path, runtime: Path,
     write_site(tmp_path / "site", b"", metadata("classification", 12), runtime)
     with serving(None, tmp_path / "site") as address:
         page = open_page(address)
-        expect(page.get_by_role("status")).to_contain_text("takes pictures of 12 channels")
+        expect(page.get_by_role("status")).to_contain_text("takes images of 12 channels")
         (tmp_path / "site" / "page" / "model.json").unlink()
         page.get_by_role("button", name="Try again").click()
         expect(page.get_by_role("status")).to_contain_text("Model.json could not be loaded")

@@ -160,7 +160,7 @@ def test_joined_arrays_are_those_of_the_parts_one_after_the_other(shapes):
 
 def test_answers_of_another_making_are_not_mixed_in(tmp_path):
     fill(ShardedOutput(tmp_path / "out", ".csv", SHARDS, MADE_OF), 0, 2)
-    with pytest.raises(OutputError, match="answers of another bundle, of other settings or for other shards"):
+    with pytest.raises(OutputError, match="output of another bundle, other settings or other shards"):
         ShardedOutput(tmp_path / "out", ".csv", SHARDS, MADE_OF | {"top": 3})
     assert json.loads((tmp_path / "out" / RECORD).read_text()) == MADE_OF
 
