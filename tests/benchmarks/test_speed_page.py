@@ -1,4 +1,8 @@
+import pytest
+
 from benchmarks.speed_page import tables
+
+pytestmark = pytest.mark.benchmarks
 
 ENTRY = {
     "seconds": 0.0123,

@@ -17,7 +17,7 @@ MAX_SHIFT, MAX_WEIGHT = 22, 2**15
 CUBIC = -0.5
 """Parameter of the bicubic kernel where PyTorch and Pillow resize with antialias (Keys 1981, equation 4)."""
 LUMA = (19595, 38470, 7471)
-"""Of red, green and blue in gray, in 65,536ths (ITU-R BT.601), as `megavit.data.image_dataset.as_channels` has them."""
+"""Of red, green and blue in gray, in 65,536ths (ITU-R BT.601), as of `megavit.data.image_dataset.convert_channels`."""
 
 
 def input_channels(preprocessing: Preprocessing) -> int:
@@ -26,7 +26,7 @@ def input_channels(preprocessing: Preprocessing) -> int:
 
 
 def resize_and_crop(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Resize and crop uint8 (B, `input_channels`, H, W) of any size like `megavit.data.image_dataset.prepare`.
+    """Resize and crop uint8 (B, `input_channels`, H, W) of any size like `megavit.data.image_dataset.preprocess`.
 
     Returns:
         (B, C, height, width) float32, integers in [0, 255]; not rounded where the preprocessing resizes in float32.

@@ -28,7 +28,7 @@ def compute_logits(
 
     Args:
         model: on any device; its mode is as before when the iterator ends.
-        batches: uint8, as `megavit.data.image_dataset.as_batch` makes them.
+        batches: uint8, as `megavit.data.image_dataset.make_batch` makes them.
         dtype: of the matrix products; bfloat16 runs under autocast.
     """
 

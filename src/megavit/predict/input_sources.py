@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from megavit.data.byte_range import Range, is_url
-from megavit.data.shards.index import Damaged, contents, is_tar
+from megavit.data.byte_range import ByteRange, is_url
+from megavit.data.shards.index import Damaged, is_tar, list_contents
 from megavit.data.shards.open import is_shards, open_shards
 from megavit.errors import DataError, ImageError
 from megavit.predict.standard_input import STANDARD_INPUT, read_standard_input
 
-NamedImage = tuple[str, "Path | bytes | Range | IsolatedRange | Damaged"]
+NamedImage = tuple[str, "Path | bytes | ByteRange | IsolatedRange | Damaged"]
 """A name and where its image is, or why there is none."""
 
 IMAGE_URL_REASON = (
@@ -31,7 +31,7 @@ class IsolatedRange:
             and the store is not asked again.
     """
 
-    def __init__(self, range: Range, faults: list[str]) -> None:
+    def __init__(self, range: ByteRange, faults: list[str]) -> None:
         self._range, self._faults = range, faults
 
     def read(self) -> bytes:
@@ -62,7 +62,7 @@ def image_file(image: Any) -> Path | bytes | None:
             return Path(image)
         case bytes():
             return image
-        case Range() | IsolatedRange():
+        case ByteRange() | IsolatedRange():
             return image.read()
         case Damaged():
             raise ImageError(image.reason)
@@ -126,7 +126,7 @@ def _iter_source(source: str) -> Iterator[NamedImage]:
 def _iter_shards(source: str) -> Iterator[NamedImage]:
     try:
         folder, index = open_shards(source)
-        shards = contents(folder, index)
+        shards = list_contents(folder, index)
     except DataError as error:
         yield source, Damaged(str(error))
         return
@@ -136,7 +136,7 @@ def _iter_shards(source: str) -> Iterator[NamedImage]:
     faults: list[str] = []
     for shard in shards.values():
         yield from (
-            (name, IsolatedRange(image, faults) if isinstance(image, Range) else image) for name, image in shard
+            (name, IsolatedRange(image, faults) if isinstance(image, ByteRange) else image) for name, image in shard
         )
 
 

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from megavit.config.target import TargetKind
-from megavit.data.byte_range import Range
-from megavit.data.decode.image_file import Need
+from megavit.data.byte_range import ByteRange
+from megavit.data.decode.image_file import TargetSize
 from megavit.data.decode.tensor import decode_with_size, from_array, from_pillow
-from megavit.data.image_dataset import Images, as_batch, prepare
+from megavit.data.image_dataset import Images, make_batch, preprocess
 from megavit.data.shards.index import Damaged
-from megavit.data.workers import MOST_WORKERS, processors
+from megavit.data.workers import MAX_WORKERS, available_cpus
 from megavit.engine.engine import Engine, ModelOutput, Precision, check_precision
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.forward import EmbeddingResult
@@ -35,7 +35,7 @@ from megavit.runtime.device import pick_device
 from megavit.weights.bundle.bundle import Bundle, BundleInfo, load_bundle
 from megavit.weights.pretrained.hub import download, is_hub_name
 
-Image = str | os.PathLike[str] | bytes | Range | IsolatedRange | Damaged | PIL.Image.Image | np.ndarray | Tensor
+Image = str | os.PathLike[str] | bytes | ByteRange | IsolatedRange | Damaged | PIL.Image.Image | np.ndarray | Tensor
 
 BATCH = 32
 BATCHES_AHEAD = 2
@@ -124,12 +124,12 @@ class Predictor:
 
         Args:
             top, coverage: as of `predict`.
-            workers: threads that decode images; None: one a processor, at most `MOST_WORKERS`.
+            workers: threads that decode images; None: one a processor, at most `MAX_WORKERS`.
         """
         self.check_coverage(coverage)
 
         def compute(prepared: list[Tensor]) -> list[Prediction | None]:
-            outputs = self.forward(as_batch(prepared, self.info.preprocessing))
+            outputs = self.forward(make_batch(prepared, self.info.preprocessing))
             finite = finite_rows(self.calibrator.outputs(outputs.logits), *outputs)
             rows = np.flatnonzero(finite).tolist()
             selected = ModelOutput(*(values[rows] for values in outputs))
@@ -163,7 +163,7 @@ class Predictor:
         """Yield the embedding of each (name, image), like `stream`."""
 
         def compute(prepared: list[Tensor]) -> list[Tensor | None]:
-            vectors = self.engine(as_batch(prepared, self.info.preprocessing)).pooled
+            vectors = self.engine(make_batch(prepared, self.info.preprocessing)).pooled
             return [
                 vector if is_finite else None for vector, is_finite in zip(vectors, finite_rows(vectors), strict=True)
             ]
@@ -203,22 +203,22 @@ class Predictor:
         self.engine.handle_fork()
         preprocessing = self.info.preprocessing
         pixels, size = read_image(image, preprocessing.decode_size)
-        return prepare(pixels, preprocessing.size_for(*size), preprocessing)
+        return preprocess(pixels, preprocessing.size_for(*size), preprocessing)
 
     def _streamer(
         self, images: Iterable[tuple[str, Image]], batch_size: int, workers: int | None
     ) -> BatchStreamer[str, Tensor]:
-        threads = min(processors(), MOST_WORKERS) if workers is None else workers
+        threads = min(available_cpus(), MAX_WORKERS) if workers is None else workers
         return BatchStreamer(images, self.prepare, ahead=BATCHES_AHEAD * batch_size, workers=threads)
 
     def _embed(self, prepared: list[Tensor]) -> Tensor:
-        vectors = self.engine(as_batch(prepared, self.info.preprocessing)).pooled
+        vectors = self.engine(make_batch(prepared, self.info.preprocessing)).pooled
         if not finite_rows(vectors).all():
             raise BundleError(NOT_FINITE)
         return vectors
 
     def _predict(self, prepared: list[Tensor], top: int, coverage: float | None) -> list[Prediction]:
-        outputs = self.forward(as_batch(prepared, self.info.preprocessing))
+        outputs = self.forward(make_batch(prepared, self.info.preprocessing))
         return self.calibrator.predictions(outputs, self.labels, top, coverage)
 
 
@@ -267,7 +267,7 @@ def with_aspect_kept(bundle: Bundle) -> Bundle:
     return replace(bundle, info=replace(bundle.info, preprocessing=preprocessing))
 
 
-def read_image(image: Any, need: Need | None) -> tuple[Tensor, tuple[int, int]]:
+def read_image(image: Any, need: TargetSize | None) -> tuple[Tensor, tuple[int, int]]:
     """Return an `Image`'s pixels, uint8 (C, H, W), and its (height, width) at full scale; see `decode` for `need`.
 
     Raises:

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from megavit.errors import ConfigError
@@ -61,7 +61,6 @@ def test_the_limit_is_the_finite_sample_quantile():
     assert conformal_quantile(scores, 0.81) == math.inf
 
 
-@settings(max_examples=60, deadline=None)
 @given(images=st.integers(20, 300), classes=st.integers(2, 12), seed=st.integers(0, 99), coverage=st.floats(0.05, 0.94))
 def test_a_set_holds_the_likeliest_class_and_grows_with_the_coverage(images, classes, seed, coverage):
     found, shares = sets(images, classes, seed), probabilities(50, classes, seed + 1)

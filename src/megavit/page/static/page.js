@@ -8,13 +8,13 @@ import { Startup } from "./startup.js";
 import { listen } from "./image_inputs.js";
 import { count, coverageText, describe, sentence } from "./format.js";
 
-const CONCURRENCY = 4;
+const MAX_CONCURRENT_REQUESTS = 4;
 const TOP = 5;
 const DEFAULT_COVERAGE = 0.95;
 const MAX_ANNOUNCED = 20; // sentences kept for screen readers
 
 const byId = (id) => document.getElementById(id);
-const enqueue = createQueue(CONCURRENCY);
+const enqueue = createQueue(MAX_CONCURRENT_REQUESTS);
 const cards = [];
 let models = [];
 let model = null;
@@ -137,8 +137,8 @@ async function explain(card) {
   const { signal } = card.request;
   card.waitForExplanation();
   try {
-    const { overlay } = await request(card, model, { explanation: true }, signal);
-    card.showExplanation(overlay);
+    const { explanation } = await request(card, model, { explanation: true }, signal);
+    card.showExplanation(explanation);
     announce(`${card.name}: the explanation is shown.`);
   } catch (error) {
     if (signal.aborted) return;

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from megavit.config.checks import check_whole
+from megavit.config.checks import check_integer
 from megavit.config.serialization import from_dict, parse_json
 from megavit.distributed.context import ParallelContext
 from megavit.errors import BundleError, ConfigError
@@ -59,7 +59,7 @@ class StagePlan:
 
     def __post_init__(self) -> None:
         if self.steps is not None:
-            check_whole("steps", self.steps, minimum=1)
+            check_integer("steps", self.steps, minimum=1)
         make_budget(self.steps, self.time)
 
 
@@ -148,7 +148,7 @@ def train_stage(
 
 def whole_in_leader(state: TrainState) -> MegaVit:
     """The average of several processes, whole in the leader; as it is in the others."""
-    from megavit.train.checkpoint.gather import gather_full_state
+    from megavit.train.checkpoint.distributed import gather_full_state
 
     state.best = state.average.state_dict()
     return gather_full_state(state).average

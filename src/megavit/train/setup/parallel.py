@@ -68,6 +68,6 @@ def check_layout(config: ViTConfig, recipe: Recipe) -> None:
             f"divides by {places}"
         )
     if recipe.parallel.tp > 1:
-        from megavit.distributed.tensor_parallel_plan import check_divides
+        from megavit.distributed.tensor_parallel_plan import check_tensor_parallel
 
-        check_divides(config, recipe.parallel.tp)
+        check_tensor_parallel(config, recipe.parallel.tp)
