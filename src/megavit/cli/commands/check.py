@@ -49,9 +49,9 @@ def check(
         raise ConfigError("--skip-labels and --bundle or --minutes contradict each other; leave one of them out")
 
     from megavit.check.check import run_checks
-    from megavit.check.write_report import check_output_folder, write_report
+    from megavit.check.report import PAGE, TABLE, check_output_folder, write_report
     from megavit.cli.console import results
-    from megavit.cli.render.findings import print_checked, show_checked
+    from megavit.cli.render.findings import print_check, show_check
     from megavit.cli.render.training import TerminalWatch
     from megavit.config.recipe import DataRecipe
     from megavit.data.load import read_data
@@ -67,36 +67,36 @@ def check(
         images = read_data(
             data, DataRecipe(), lambda done, total: watch.progress("checking images", done, total), verify="all"
         )
-        reason = "--skip-labels was given" if skip_labels else not_judged(images)
-        answers = None if reason else answers_for(images, predictor, minutes or MINUTES, device, watch)
-        checked = run_checks(images, answers, watch.progress)
+        reason = "--skip-labels was given" if skip_labels else label_skip_reason(images)
+        predictions = None if reason else predict_labels(images, predictor, minutes or MINUTES, device, watch)
+        result = run_checks(images, predictions, watch.progress)
     if out is not None:
-        write_report(out, checked, reason)
+        write_report(out, result, reason)
     if json:
-        print_checked(checked, reason, out)
+        print_check(result, reason, out)
     else:
-        show_checked(checked, reason)
+        show_check(result, reason)
         if out is not None:
-            results.print(f"{out / 'check.html'} shows them with pictures; {out / 'check.csv'} lists them")
-    return 1 if checked.serious else 0
+            results.print(f"{out / PAGE} shows them with images; {out / TABLE} lists them")
+    return 1 if result.is_serious else 0
 
 
-def not_judged(images: "LabeledImages") -> str:
-    """Why the labels cannot be judged; "" where they can."""
+def label_skip_reason(images: "LabeledImages") -> str:
+    """Return why the labels cannot be checked; "" where they can."""
     from megavit.check.probe import MIN_IMAGES
 
     if images.target != "classification":
-        what = "several labels" if images.target == "multilabel" else "a score"
-        return f"the images have {what} each, and only a single class can be judged"
+        what = "several labels" if images.target == "multilabel" else "a value"
+        return f"the images have {what} each, and only a single class can be checked"
     if len(images.samples) < MIN_IMAGES:
-        return f"{len(images.samples)} images are too few to learn from; it takes {MIN_IMAGES}"
+        return f"{len(images.samples)} images are too few to train on; give at least {MIN_IMAGES}"
     return ""
 
 
-def answers_for(
+def predict_labels(
     images: "LabeledImages", predictor: "Predictor | None", minutes: float, device: str, watch: "TerminalWatch"
 ) -> "OutOfFoldPredictions":
-    """Predictions for the images by models that have not learned from them: on a bundle's features, or trained here."""
+    """Predict the images by models that were not trained on them: on a bundle's features, or trained here."""
     if predictor is None:
         from megavit.train.cross_val_predict import out_of_fold
 
