@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from benchmarks.uncertainty import run_model, run_on_foreign
 from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import LabeledImages, Sample
-from megavit.data.load import read_data
+from megavit.data.load import load_data
 from megavit.engine.engine import ModelOutput
 from megavit.predict.postprocess.ood import fit_mahalanobis_ood
 from megavit.predict.predictor import Predictor, load
@@ -59,7 +59,7 @@ def subsample(samples: tuple[Sample, ...], size: int) -> tuple[Sample, ...]:
 
 
 def run_on_altered(predictor: Predictor, images: LabeledImages) -> dict[str, ModelOutput]:
-    chosen = [images.pixels(sample) for sample in subsample(images.of("test"), ALTERED)]
+    chosen = [images.load_pixels(sample) for sample in subsample(images.in_split("test"), ALTERED)]
     random = torch.Generator().manual_seed(0)
     return {
         "noise": run_model(
@@ -78,11 +78,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     predictor = load(arguments.bundle)
-    images = read_data(arguments.data, DataRecipe(), lambda *_: None)
+    images = load_data(arguments.data, DataRecipe(), lambda *_: None)
     indices = [predictor.labels.index(name) for name in images.classes]
-    training = subsample(images.of("train"), KNOWN)
-    learned = run_model(predictor, (images.pixels(sample) for sample in training))
-    known = run_model(predictor, (images.pixels(sample) for sample in subsample(images.of("test"), TESTED)))
+    training = subsample(images.in_split("train"), KNOWN)
+    learned = run_model(predictor, (images.load_pixels(sample) for sample in training))
+    known = run_model(predictor, (images.load_pixels(sample) for sample in subsample(images.in_split("test"), TESTED)))
     foreign = run_on_foreign(predictor, arguments.foreign) | run_on_altered(predictor, images)
     results: dict[str, dict[str, float]] = {}
     for name, score in make_scores(learned, torch.tensor([indices[sample.label] for sample in training])).items():

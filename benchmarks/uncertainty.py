@@ -22,9 +22,9 @@ from sklearn.metrics import roc_auc_score
 
 from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import read_samples
-from megavit.data.image_dataset import as_batch
-from megavit.data.load import read_data
-from megavit.data.targets import targets_of
+from megavit.data.image_dataset import make_batch
+from megavit.data.load import load_data
+from megavit.data.targets import target_tensor
 from megavit.engine.engine import ModelOutput
 from megavit.errors import ImageError
 from megavit.evaluate.inference import select_split
@@ -45,7 +45,7 @@ def run_model(predictor: Predictor, images: Iterator[Any]) -> ModelOutput:
         except ImageError:
             continue
     parts = [
-        predictor.forward(as_batch(prepared[start : start + BATCH_SIZE], predictor.info.preprocessing))
+        predictor.forward(make_batch(prepared[start : start + BATCH_SIZE], predictor.info.preprocessing))
         for start in range(0, len(prepared), BATCH_SIZE)
     ]
     return ModelOutput(*(torch.cat(part) for part in zip(*parts, strict=True)))
@@ -85,10 +85,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     predictor = load(arguments.bundle)
-    images = read_data(arguments.data, DataRecipe(val=0, test=0), lambda *_: None)
+    images = load_data(arguments.data, DataRecipe(val=0, test=0), lambda *_: None)
     selection = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
-    known = run_model(predictor, (images.pixels(sample) for sample in selection.samples))
-    truth = targets_of(selection.samples, predictor.target, len(predictor.labels))
+    known = run_model(predictor, (images.load_pixels(sample) for sample in selection.samples))
+    truth = target_tensor(selection.samples, predictor.target, len(predictor.labels))
     figures = {
         "images": len(truth),
         "accuracy": (known.logits.argmax(dim=1) == truth).double().mean().item(),

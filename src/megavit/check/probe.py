@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from megavit.check.label_issues import OutOfFoldPredictions
-from megavit.data.dataset import LabeledImages, Row
+from megavit.data.dataset import LabeledImages, SampleRow
 from megavit.data.image_dataset import ImageDataset
-from megavit.data.loader.loader import batches_of, in_turn
+from megavit.data.loader.loader import iter_batches, sequential_batches
 from megavit.data.scan import Progress
 from megavit.errors import DataError
 from megavit.evaluate.inference import check_channels, num_decode_workers
@@ -23,7 +23,7 @@ _BATCH_SIZE = 64
 
 
 def predict_out_of_fold(
-    predictor: Predictor, images: LabeledImages, known: Sequence[Row], progress: Progress | None = None
+    predictor: Predictor, images: LabeledImages, known: Sequence[SampleRow], progress: Progress | None = None
 ) -> OutOfFoldPredictions:
     """Predict in cross-validation the images that the bundle was not trained on: it has memorized the labels of those.
 
@@ -64,9 +64,9 @@ def _embed(predictor: Predictor, images: LabeledImages, indices: Sequence[int], 
     samples = [images.samples[i] for i in indices]
     preprocessing = predictor.info.preprocessing
     check_channels(images, samples, preprocessing.channels)
-    dataset, order = ImageDataset(images, samples, preprocessing), in_turn(len(samples), _BATCH_SIZE)
+    dataset, order = ImageDataset(images, samples, preprocessing), sequential_batches(len(samples), _BATCH_SIZE)
     embeddings: list[Tensor] = []
-    for batch in batches_of(dataset, order, num_decode_workers(images, len(samples))):
+    for batch in iter_batches(dataset, order, num_decode_workers(images, len(samples))):
         embeddings.append(predictor.engine(batch).pooled)
         if progress is not None:
             progress(sum(map(len, embeddings)), len(samples))

@@ -10,7 +10,7 @@ import numpy as np
 
 from megavit.check.exact_duplicates import duplicate_findings, find_exact_duplicates
 from megavit.check.finding import KINDS, Finding, Kind, sort_by_severity
-from megavit.config.names import is_missing, look_alikes, told_apart
+from megavit.config.names import find_look_alikes, is_missing, show_code_points
 from megavit.data.dataset import LabeledImages, Sample, Skipped
 from megavit.data.decode.image_file import NOT_AN_IMAGE
 from megavit.data.sources.folder import OUTSIDE
@@ -35,7 +35,7 @@ def quick_findings(images: LabeledImages) -> list[Finding]:
 
 def data_warnings(images: LabeledImages) -> list[str]:
     """Return at most `MAX_WARNINGS` lines to show before training, the most serious first."""
-    return list(images.once(_list_warnings))
+    return list(images.compute_once(_list_warnings))
 
 
 def _list_warnings(images: LabeledImages) -> list[str]:
@@ -121,13 +121,15 @@ def class_findings(images: LabeledImages) -> list[Finding]:
     if images.target == "regression":
         return []
     what = "class" if images.target == "classification" else "label"
-    findings = [Finding("similar_names", f"{told_apart(names)} look alike") for names in look_alikes(images.classes)]
+    findings = [
+        Finding("similar_names", f"{show_code_points(names)} look alike") for names in find_look_alikes(images.classes)
+    ]
     findings += [
         Finding("similar_names", f"the {what} {name} is named as programs write a missing value")
         for name in images.classes
         if is_missing(name)
     ]
-    counts = images.counts()
+    counts = images.class_counts()
     train = counts["train"]
     findings += [
         Finding(
@@ -144,7 +146,7 @@ def class_findings(images: LabeledImages) -> list[Finding]:
         most, fewest = _count_images(train[largest]), _count_images(train[smallest])
         sizes = f"{most} of {largest} to train on and {fewest} of {smallest}"
         findings.append(Finding("imbalance", f"{sizes}: {ratio:.3g} times as many", score=ratio))
-    for split, size in images.sizes().items():
+    for split, size in images.split_sizes().items():
         absent = [name for name, count in counts[split].items() if not count]
         if size and absent:
             listed = ", ".join(absent[:_MAX_LISTED]) + (" …" if len(absent) > _MAX_LISTED else "")

@@ -122,7 +122,7 @@ def render_html(result: CheckResult, skip_reason: str) -> bytes:
         title=f"Check of {images.source}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         data=images,
-        sizes={split: count for split, count in images.sizes().items() if count},
+        sizes={split: count for split, count in images.split_sizes().items() if count},
         shapes=result.shapes,
         review=result.label_review,
         skip_reason=skip_reason,
@@ -137,7 +137,7 @@ def _make_sections(result: CheckResult) -> list[Section]:
     for finding in result.findings:
         by_kind[finding.kind].append(finding)
     samples = {sample.name: sample for sample in result.images.samples}
-    has_splits = sum(map(bool, result.images.sizes().values())) > 1
+    has_splits = sum(map(bool, result.images.split_sizes().values())) > 1
 
     def make_card(finding: Finding) -> FindingCard:
         cards = [
@@ -162,7 +162,7 @@ def _make_image_card(images: LabeledImages, name: str, sample: Sample | None, ha
         return ImageCard(name)
     label, split = format_target(sample, images.classes), sample.split if has_splits else ""
     try:
-        pixels = images.pixels(sample, (SIDE, SIDE))
+        pixels = images.load_pixels(sample, (SIDE, SIDE))
     except DataError:  # gone, or another one, since it was checked
         return ImageCard(name, label=label, split=split)
     is_small = max(pixels.shape[1:]) <= _SMALL_SIDE

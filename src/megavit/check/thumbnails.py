@@ -8,7 +8,7 @@ from torch import Tensor
 from megavit.check.finding import Finding
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.dataset import LabeledImages
-from megavit.data.image_dataset import COLOR, ImageDataset, load_all
+from megavit.data.image_dataset import COLOR_CHANNELS, ImageDataset, load_into_memory
 from megavit.data.scan import Progress
 from megavit.evaluate.inference import num_decode_workers
 
@@ -36,10 +36,10 @@ def load_thumbnails(images: LabeledImages, progress: Progress | None = None) -> 
     """
     samples = images.samples
     channels = samples[0].channels
-    channels = 1 if channels in (*COLOR, 4) else channels
+    channels = 1 if channels in (*COLOR_CHANNELS, 4) else channels
     preprocessing = Preprocessing(height=SIDE, width=SIDE, channels=channels)
     dataset = ImageDataset(images, samples, preprocessing)
-    pixels = load_all(dataset, num_decode_workers(images, len(samples)), progress)
+    pixels = load_into_memory(dataset, num_decode_workers(images, len(samples)), progress)
     assert isinstance(pixels, Tensor)  # of one size
     gray = pixels[:, 0] if channels == 1 else pixels.float().mean(dim=1).round().to(torch.uint8)
     flat = gray.flatten(1)

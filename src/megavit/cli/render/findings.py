@@ -21,8 +21,8 @@ def show_check(result: CheckResult, skip_reason: str) -> None:
         skip_reason: why labels were not checked; "" where they were.
     """
     images, shapes, review = result.images, result.shapes, result.label_review
-    sizes = ", ".join(f"{count:,} {split}" for split, count in images.sizes().items() if count)
-    results.print(f"{len(images.samples):,} images: {sizes} ({printable(images.division)})", style="bold")
+    sizes = ", ".join(f"{count:,} {split}" for split, count in images.split_sizes().items() if count)
+    results.print(f"{len(images.samples):,} images: {sizes} ({printable(images.split_description)})", style="bold")
     results.print(
         f"{_format_range(shapes.width)} × {_format_range(shapes.height)} pixels; channels: "
         + ", ".join(f"{channels} in {count:,}" for channels, count in shapes.channels.items())
@@ -73,10 +73,10 @@ def print_check(result: CheckResult, skip_reason: str, out: Path | None) -> None
             "source": images.source,
             "target": images.target,
             "images": len(images.samples),
-            "splits": images.sizes(),
-            "division": images.division,
+            "splits": images.split_sizes(),
+            "division": images.split_description,
             "notes": list(images.notes),
-            "counts": images.counts(),
+            "counts": images.class_counts(),
             "shapes": asdict(result.shapes),
             "labels": labels,
             "serious": result.is_serious,
