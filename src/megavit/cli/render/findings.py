@@ -1,4 +1,4 @@
-"""Show the result of a data check on the terminal and as JSON."""
+"""Print the findings of a check, or all of them as JSON."""
 
 from collections import defaultdict
 from dataclasses import asdict
@@ -7,49 +7,54 @@ from typing import Any
 
 from megavit.check.check import CheckResult
 from megavit.check.finding import KINDS, Finding, Kind, Severity
-from megavit.cli.console import notes, print_json, print_table, printable, results, show_notes
+from megavit.cli.console import notes, print_json, print_table, results, show_notes
+from megavit.config.names import printable
 
-MAX_FINDINGS = 3
-"""Findings shown of a kind."""
+MAX_SHOWN = 3
+"""Findings per kind."""
 _STYLES: dict[Severity, str] = {"serious": "red", "warning": "yellow", "info": "dim"}
 
 
-def show_check(result: CheckResult, skip_reason: str) -> None:
-    """Print a table of the kinds, the worst first, then the first findings of each.
+def show_check(result: CheckResult, reason: str) -> None:
+    """Print a table of the kinds, the most serious first, then the first findings of each.
 
     Args:
-        skip_reason: why labels were not checked; "" where they were.
+        reason: why label errors were not looked for; "" if they were.
     """
-    images, shapes, review = result.images, result.shapes, result.label_review
+    images, shapes = result.images, result.shapes
     sizes = ", ".join(f"{count:,} {split}" for split, count in images.split_sizes().items() if count)
     results.print(f"{len(images.samples):,} images: {sizes} ({printable(images.split_description)})", style="bold")
     results.print(
         f"{_format_range(shapes.width)} × {_format_range(shapes.height)} pixels; channels: "
         + ", ".join(f"{channels} in {count:,}" for channels, count in shapes.channels.items())
     )
+    review = result.label_review
     if review:
         results.print(
-            f"labels checked by {review.model}: it predicts {review.agreement:.1%} of {review.images:,} as given"
+            f"labels compared with {review.model}, which agrees with {review.agreement:.1%} of {review.images:,}"
         )
         if review.is_weak:
-            notes.print("that is hardly better than chance: nothing is concluded from it", style="yellow")
+            notes.print("that is hardly better than guessing: no label errors are reported", style="yellow")
     show_notes(images.notes)
     by_kind: dict[Kind, list[Finding]] = defaultdict(list)
     for finding in result.findings:
         by_kind[finding.kind].append(finding)
     if by_kind:
-        rows = [[KINDS[kind].title, KINDS[kind].severity, f"{len(found):,}"] for kind, found in by_kind.items()]
-        print_table("", ["finding", "severity", "count"], rows)
+        print_table(
+            "",
+            ["finding", "severity", "count"],
+            [[KINDS[kind].title, KINDS[kind].severity, f"{len(findings):,}"] for kind, findings in by_kind.items()],
+        )
     for kind, findings in by_kind.items():
         info = KINDS[kind]
         results.print(f"\n{info.title.capitalize()}. {info.advice}", style=_STYLES[info.severity])
-        for finding in findings[:MAX_FINDINGS]:
-            results.print(f"  {_format_finding(finding)}")
-        if len(findings) > MAX_FINDINGS:
-            results.print(f"  … and {len(findings) - MAX_FINDINGS:,} more")
+        for finding in findings[:MAX_SHOWN]:
+            results.print(f"  {_describe(finding)}")
+        if len(findings) > MAX_SHOWN:
+            results.print(f"  … and {len(findings) - MAX_SHOWN:,} more")
     results.print()
-    if skip_reason:
-        notes.print(f"labels were not checked: {skip_reason}", style="dim")
+    if reason:
+        notes.print(f"label errors were not looked for: {reason}", style="dim")
     serious = sum(finding.severity == "serious" for finding in result.findings)
     if serious:
         results.print(f"{serious:,} serious of {len(result.findings):,} findings", style="bold")
@@ -57,10 +62,10 @@ def show_check(result: CheckResult, skip_reason: str) -> None:
         results.print("nothing serious was found", style="bold")
 
 
-def print_check(result: CheckResult, skip_reason: str, out: Path | None) -> None:
-    """Print the whole result as one JSON object."""
+def print_check(result: CheckResult, reason: str, out: Path | None) -> None:
+    """Print everything as one JSON object."""
     images, review = result.images, result.label_review
-    labels: dict[str, Any] = {"checked": review is not None, "reason": skip_reason or None}
+    labels: dict[str, Any] = {"checked": review is not None, "reason": reason or None}
     if review is not None:
         labels |= {
             "model": review.model,
@@ -86,7 +91,7 @@ def print_check(result: CheckResult, skip_reason: str, out: Path | None) -> None
     )
 
 
-def _format_finding(finding: Finding) -> str:
+def _describe(finding: Finding) -> str:
     names = "  ".join(finding.images[:2]) + (f"  and {len(finding.images) - 2:,} more" * (len(finding.images) > 2))
     return printable(f"{names}: {finding.message}" if names else finding.message)
 
