@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from megavit.serve.workers.protocol import encode_header, read_message, read_message_async
 
-text = st.text("a\"\\é☃\n")  # of any characters, Hypothesis would build a table of them all
+text = st.text('a"\\é☃\n')  # of any characters, Hypothesis would build a table of them all
 json_objects = st.dictionaries(text, st.none() | st.booleans() | st.integers() | text)
 messages = st.lists(st.tuples(json_objects, st.binary(max_size=200)), max_size=5)
 
