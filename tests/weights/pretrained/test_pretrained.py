@@ -7,7 +7,8 @@ import torch
 from megavit.config.vit import PLAIN_VIT, Design
 from megavit.errors import BundleError
 from megavit.model.vit import MegaVit
-from megavit.weights.pretrained.pretrained import PretrainedModel, fingerprint, initialize_from, load_pretrained
+from megavit.weights.pretrained.initialize import initialize_from
+from megavit.weights.pretrained.pretrained import PretrainedModel, fingerprint, load_pretrained
 from tests.helpers.bundles import LABELS, make_bundle, make_model
 
 DESIGNS = [

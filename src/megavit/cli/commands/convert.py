@@ -60,8 +60,8 @@ def convert(
     For example: megavit convert timm:vit_small_patch16_224.augreg_in1k --out vit-small
     """
     from megavit.cli.console import notes, print_json, results
-    from megavit.weights.pretrained.heads.class_names import read_class_names
-    from megavit.weights.pretrained.pretrained import OURS, load_pretrained
+    from megavit.weights.pretrained.outputs import read_class_names
+    from megavit.weights.pretrained.pretrained import MEGAVIT, load_pretrained
     from megavit.weights.pretrained.save_checkpoint import save_pretrained
     from megavit.weights.pretrained.to_bundle import convert_to_bundle
 
@@ -78,9 +78,9 @@ def convert(
     if drop_calibration and to == "bundle":
         raise ConfigError("--drop-calibration is for --to timm and --to huggingface: leave it out")
     known = {name: value for name, value in given.items() if value is not None}
-    read = load_pretrained(source, known, weights=state_dict, target=target)
+    read = load_pretrained(source, known, state_dict=state_dict, target=target)
     if class_names is not None:
-        if read.format == OURS:
+        if read.format == MEGAVIT:
             raise ConfigError(f"{source} is a bundle, which names its classes itself; leave --class-names out")
         read = replace(read, labels=read_class_names(class_names, read.config.num_classes))
     told = list(read.notes)

@@ -1,4 +1,4 @@
-"""What the settings of every library say of how images are prepared: their values, and their sizes."""
+"""Preprocessing as every library's settings describe it: pixel values, and the geometry of resize and crop."""
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from megavit.errors import BundleError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Values:
-    """What becomes of values: (value / 255 - mean) / std, after a resize by `interpolation` to such numbers."""
+class PixelValues:
+    """Normalization, (value / 255 - mean) / std, after a resize by `interpolation` that rounds to `resize_dtype`."""
 
     mean: float | tuple[float, ...]
     std: float | tuple[float, ...]
@@ -22,12 +22,12 @@ class Values:
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """What images are resized to, and what is cut out of the middle.
+    """The size that images are resized to, and the center crop.
 
     Attributes:
         resize: pixels of the shorter side, or (height, width).
         crop: (height, width) of the center crop, which may be all of it.
-        rounding: of where that begins.
+        rounding: of the offset of the crop.
     """
 
     resize: Size
@@ -35,7 +35,7 @@ class Geometry:
     rounding: CropRounding = "half_even"
 
 
-def preprocessing_for(config: ViTConfig, values: Values, geometry: Geometry | None) -> Preprocessing:
+def make_preprocessing(config: ViTConfig, values: PixelValues, geometry: Geometry | None) -> Preprocessing:
     """Return the preprocessing of a model's images.
 
     Of a crop that is not a whole number of patches, the model sees what a convolution leaves: all whole patches from
@@ -45,7 +45,7 @@ def preprocessing_for(config: ViTConfig, values: Values, geometry: Geometry | No
         geometry: None: the whole image at the model's size.
     """
     height, width = config.image_hw
-    cut: dict[str, Any] = {}
+    crop: dict[str, Any] = {}
     if geometry is not None:
         patch_height, patch_width = config.patch_hw
         height, width = geometry.crop[0] // patch_height * patch_height, geometry.crop[1] // patch_width * patch_width
@@ -55,7 +55,7 @@ def preprocessing_for(config: ViTConfig, values: Values, geometry: Geometry | No
                 f"of {patch_height} × {patch_width}"
             )
         if geometry.resize != (height, width):
-            cut = {
+            crop = {
                 "resize": geometry.resize,
                 "crop_size": None if geometry.crop == (height, width) else geometry.crop,
                 "crop_rounding": geometry.rounding,
@@ -70,24 +70,24 @@ def preprocessing_for(config: ViTConfig, values: Values, geometry: Geometry | No
         resize_dtype=values.resize_dtype,
         patch_size=config.patch_size,
         reduced_decoding=False,
-        **cut,
+        **crop,
     )
 
 
-def number_or_channels(name: str, value: Any) -> float | tuple[float, ...]:
+def read_channels(name: str, value: Any) -> float | tuple[float, ...]:
     """Return one number, or one for each channel, of a mean or a standard deviation.
 
     Raises:
         BundleError: where it is neither.
     """
-    given = list(value) if isinstance(value, list | tuple) else [value]
-    if not given or not all(is_number(one) for one in given):
+    numbers = list(value) if isinstance(value, list | tuple) else [value]
+    if not numbers or not all(is_number(number) for number in numbers):
         raise BundleError(f"{name} is {value!r}, expected a number, or one for each channel")
-    return tuple(float(one) for one in given) if isinstance(value, list | tuple) else float(value)
+    return tuple(float(number) for number in numbers) if isinstance(value, list | tuple) else float(value)
 
 
 def _for_channels(value: float | tuple[float, ...], channels: int) -> float | tuple[float, ...]:
-    """A list of one number is for every channel."""
+    """Return a list of one number as that number, which is for every channel."""
     return value[0] if isinstance(value, tuple) and len(value) == 1 and channels > 1 else value
 
 

@@ -21,7 +21,7 @@ def test_it_is_read_exactly(name: str, tmp_path: Path) -> None:
 
 
 def told(path: Path, weights: str | None = None) -> str:
-    return "; ".join(load_pretrained(str(path), weights=weights).notes)
+    return "; ".join(load_pretrained(str(path), state_dict=weights).notes)
 
 
 def test_of_several_models_the_averaged_is_taken_and_the_others_named_and_to_be_had(tmp_path: Path) -> None:
@@ -31,10 +31,10 @@ def test_of_several_models_the_averaged_is_taken_and_the_others_named_and_to_be_
     said = told(tmp_path / "a.pth")
     assert "the weights under 'teacher/backbone' taken" in said
     assert "other weights left, under 'student/module.backbone'" in said
-    other = load_pretrained(str(tmp_path / "a.pth"), weights="student/module.backbone")
+    other = load_pretrained(str(tmp_path / "a.pth"), state_dict="student/module.backbone")
     assert torch.equal(other.tensors["mlp_head.bias"], student.head.bias)
     with pytest.raises(BundleError, match=r"no weights under 'x'; it has some under 'teacher/backbone', 'student"):
-        load_pretrained(str(tmp_path / "a.pth"), weights="x")
+        load_pretrained(str(tmp_path / "a.pth"), state_dict="x")
 
 
 @pytest.mark.parametrize(

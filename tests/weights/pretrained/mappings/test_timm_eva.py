@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from megavit.errors import BundleError
-from megavit.weights.pretrained.mappings import timm_eva02
+from megavit.weights.pretrained.mappings.timm_eva import EVA02
 from megavit.weights.pretrained.pretrained import load_pretrained
 
 
@@ -27,4 +27,4 @@ def test_a_bare_perception_encoder_is_refused(name: str, tmp_path: Path) -> None
 
 def test_a_bare_eva02_of_enormous_size_is_refused() -> None:
     with pytest.raises(BundleError, match="enormous"):
-        timm_eva02.config_of(shapes_of("eva02_enormous_patch14_clip_224"), {})
+        EVA02.config(shapes_of("eva02_enormous_patch14_clip_224"), {})

@@ -12,9 +12,8 @@ from megavit.cli.commands.convert import convert
 from megavit.config.target import Target
 from megavit.errors import BundleError, ConfigError, MegavitError
 from megavit.predict.predictor import load
-from megavit.weights.pretrained.heads.problem_type import settings_of, target_of
+from megavit.weights.pretrained.outputs import class_names, infer_target, target_settings
 from megavit.weights.pretrained.pretrained import load_pretrained
-from megavit.weights.pretrained.processors.image_processor import label_faults, labels_of
 from megavit.weights.pretrained.save_checkpoint import save_pretrained
 
 
@@ -35,7 +34,7 @@ from megavit.weights.pretrained.save_checkpoint import save_pretrained
 )
 def test_what_cannot_be_is_refused_by_name(settings: dict[str, Any], outputs: int, asked: Any, words: str) -> None:
     with pytest.raises(MegavitError, match=words):
-        target_of(settings, outputs, asked)
+        infer_target(settings, outputs, asked)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +62,7 @@ def test_what_cannot_be_is_refused_by_name(settings: dict[str, Any], outputs: in
 def test_what_is_assumed_is_said_and_nothing_else(
     settings: dict[str, Any], outputs: int, asked: Any, kind: str, words: str | None
 ) -> None:
-    target, told = target_of(settings, outputs, asked)
+    target, told = infer_target(settings, outputs, asked)
     assert target.kind == kind
     assert (words in " ".join(told)) if words else not told
 
@@ -71,15 +70,15 @@ def test_what_is_assumed_is_said_and_nothing_else(
 @pytest.mark.parametrize("case", CASES)
 def test_settings_say_the_target_that_they_were_written_for(case: str) -> None:
     target = CASES[case].target
-    found, told = target_of(settings_of(target), len(CASES[case].labels) or 1)
+    found, told = infer_target(target_settings(target), len(CASES[case].labels) or 1)
     assert found == target
     assert not told
 
 
 def test_the_target_of_a_score_need_not_know_how_it_was_trained() -> None:
-    target, _ = target_of({"problem_type": "regression"}, 1)
+    target, _ = infer_target({"problem_type": "regression"}, 1)
     assert (target.mean, target.std, target.median) == (0, 1, None)
-    assert target_of(settings_of(target), 1)[0] == target
+    assert infer_target(target_settings(target), 1)[0] == target
 
 
 @pytest.mark.parametrize(
@@ -108,10 +107,9 @@ def test_the_target_of_a_score_need_not_know_how_it_was_trained() -> None:
 def test_outputs_have_the_names_that_are_theirs(
     settings: dict[str, Any], outputs: int, names: dict[int, str], fault: str | None
 ) -> None:
-    found = labels_of(settings, outputs)
+    found, told = class_names(settings, outputs)
     assert len(found) == outputs
     assert {i: found[i] for i in names} == names
-    told = label_faults(settings, outputs)
     assert (fault in told[0]) if fault else not told
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from megavit.errors import ConfigError
 from megavit.weights.bundle.bundle import read_info
-from megavit.weights.pretrained.heads.class_names import read_class_names, unique
+from megavit.weights.pretrained.outputs import read_class_names, unique_names
 from tests.helpers.command_line import run_megavit
 
 
@@ -59,7 +59,7 @@ def test_a_file_that_is_no_text_and_a_model_without_classes_are_refused(tmp_path
 
 @given(st.lists(st.sampled_from(["a", "a (2)", "a (3)", "b", "a (2) (2)"])))
 def test_equal_names_get_numbers_that_no_other_has(names: list[str]) -> None:
-    made = unique(names)
+    made = unique_names(names)
     assert len(set(made)) == len(names)
     for i, name in enumerate(names):
         if name not in names[:i]:
@@ -67,7 +67,7 @@ def test_equal_names_get_numbers_that_no_other_has(names: list[str]) -> None:
 
 
 def test_a_made_up_name_is_never_anothers() -> None:
-    assert unique(["a", "a (2)", "a"]) == ("a", "a (2)", "a (3)")
+    assert unique_names(["a", "a (2)", "a"]) == ("a", "a (2)", "a (3)")
 
 
 def test_the_command_line_names_the_classes(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from transformers import (
 from benchmarks.conversion.processors import cases, compare
 from megavit.data.augment import normalize
 from megavit.predict.predictor import load
-from megavit.weights.pretrained.load_checkpoint import processor_in
+from megavit.weights.pretrained.load_checkpoint import read_processor_settings
 from megavit.weights.pretrained.pretrained import load_pretrained
 from megavit.weights.pretrained.to_bundle import build_model, convert_to_bundle
 from tests.helpers.image_processors import images_of_all_sizes, prepared
@@ -73,10 +73,10 @@ def test_a_processor_of_images_and_texts_keeps_its_settings_in_a_file_of_its_own
     other: dict[str, Any] = {"image_processor_type": "ViTImageProcessor"}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(other))
     theirs: Any = AutoImageProcessor.from_pretrained(tmp_path, local_files_only=True)
-    assert processor_in(tmp_path) == inner
+    assert read_processor_settings(tmp_path) == inner
     assert theirs.crop_size.height == 28
     (tmp_path / "processor_config.json").write_text(json.dumps({"processor_class": "CLIP"}))
-    assert processor_in(tmp_path) == other
+    assert read_processor_settings(tmp_path) == other
 
 
 def test_a_size_that_the_model_was_not_made_for_is_told(tmp_path: Path) -> None:

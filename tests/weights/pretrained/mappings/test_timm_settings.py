@@ -14,10 +14,10 @@ from timm.models import save_for_hf
 from torch import nn
 
 from megavit.errors import BundleError
-from megavit.weights.pretrained.candidates import fitting
-from megavit.weights.pretrained.mappings import timm_names
+from megavit.weights.pretrained.formats import detect_format
 from megavit.weights.pretrained.mappings.key_mapping import check_shapes
 from megavit.weights.pretrained.mappings.timm_architectures import ARCHITECTURES
+from megavit.weights.pretrained.mappings.timm_settings import DEFAULTS, SUPPORTED_VALUE, read_timm_settings
 from megavit.weights.pretrained.pretrained import load_pretrained
 
 # At least one of every kind, above all those of which no shape tells the heads, the norm or the activation.
@@ -54,9 +54,9 @@ def built(name: str) -> tuple[Any, dict[str, tuple[int, ...]]]:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_name_and_the_shapes_tell_the_whole_model(name: str) -> None:
     model, shapes = built(name)
-    peer = fitting(list(shapes)) or pytest.fail(f"{name} is of no layout")
-    config = peer.config_of(shapes, timm_names.known({"architecture": name, "global_pool": model.global_pool}))
-    check_shapes(peer.table(config), shapes, name)
+    peer = detect_format(list(shapes)) or pytest.fail(f"{name} is of no layout")
+    config = peer.config(shapes, read_timm_settings({"architecture": name, "global_pool": model.global_pool}))
+    check_shapes(peer.key_rules(config), shapes, name)
     block = model.blocks[0]
     norm = next(norm for norm in (model.norm, model.fc_norm) if not isinstance(norm, nn.Identity))
     assert config.heads == block.attn.num_heads
@@ -92,12 +92,12 @@ def test_the_name_and_the_shapes_tell_the_whole_model(name: str) -> None:
 )
 def test_what_the_model_cannot_be_is_refused_by_name(name: str, words: str) -> None:
     with pytest.raises(BundleError, match=re.escape(words)):
-        timm_names.known({"architecture": name})
+        read_timm_settings({"architecture": name})
 
 
 def test_a_pooling_that_megavit_lacks_is_refused() -> None:
     with pytest.raises(BundleError, match="global_pool: 'avgmax', where megavit has token, avg, map"):
-        timm_names.known({"architecture": "vit_tiny_patch16_224", "global_pool": "avgmax"})
+        read_timm_settings({"architecture": "vit_tiny_patch16_224", "global_pool": "avgmax"})
 
 
 PLAIN, ROTARY = "vit_tiny_patch16_224", "vit_medium_patch16_rope_reg1_gap_256"
@@ -131,13 +131,13 @@ TOLD: list[tuple[str, dict[str, Any], str]] = [
 @pytest.mark.parametrize(("name", "arguments", "words"), TOLD)
 def test_arguments_that_make_another_model_are_refused_by_name(name: str, arguments: Any, words: str) -> None:
     with pytest.raises(BundleError, match=re.escape(words)):
-        timm_names.known({"architecture": name, "model_args": arguments})
+        read_timm_settings({"architecture": name, "model_args": arguments})
 
 
 def test_every_argument_that_is_refused_is_in_one_error() -> None:
     arguments = {"rope_temperature": 3.0, "use_post_norm": True, "later": 1, "drop_path_rate": 0.1}
     with pytest.raises(BundleError) as caught:
-        timm_names.known({"architecture": ROTARY, "model_args": arguments})
+        read_timm_settings({"architecture": ROTARY, "model_args": arguments})
     assert [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]] == [
         "later",
         "use_post_norm",
@@ -147,13 +147,13 @@ def test_every_argument_that_is_refused_is_in_one_error() -> None:
 
 def test_arguments_go_before_what_the_architecture_is() -> None:
     told = {"num_heads": 2, "depth": 4, "act_layer": "quick_gelu", "global_pool": "avg", "norm_layer": "rmsnorm"}
-    facts = timm_names.known({"architecture": "vit_base_patch16_clip_224", "model_args": told | {"img_size": 64}})
+    facts = read_timm_settings({"architecture": "vit_base_patch16_clip_224", "model_args": told | {"img_size": 64}})
     assert {name: facts[name] for name in ("heads", "depth", "mlp", "pool", "norm", "norm_eps", "image_size")} == {
         "heads": 2, "depth": 4, "mlp": "quick_gelu", "pool": "mean", "norm": "rms", "norm_eps": 1e-6,
         "image_size": (64, 64),
     }  # fmt: skip
     # A norm before the first layer is CLIP's, but its epsilon is that of the architecture.
-    assert timm_names.known({"architecture": PLAIN, "model_args": {"pre_norm": True}})["norm_eps"] == 1e-6
+    assert read_timm_settings({"architecture": PLAIN, "model_args": {"pre_norm": True}})["norm_eps"] == 1e-6
 
 
 def as_timm_builds(name: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, dict[str, Any]]:
@@ -194,7 +194,7 @@ def test_every_architecture_is_what_timm_builds_of_that_name(monkeypatch: pytest
         theirs: dict[str, Any] = {}
         for argument, value in arguments.items():
             theirs |= in_our_words(argument, value)
-        usual = timm_names.DEFAULTS[model] | {argument: one for argument, (one, _) in timm_names.ONE_VALUE.items()}
+        usual = DEFAULTS[model] | {argument: one for argument, (one, _) in SUPPORTED_VALUE.items()}
         theirs = {argument: value for argument, value in theirs.items() if argument in kept}
         ours = ARCHITECTURES[name]
         assert (ours.model, usual | ours.arguments) == (model, usual | theirs), name
@@ -261,4 +261,4 @@ def test_positions_of_two_readings_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_without_a_name_has_no_facts() -> None:
-    assert timm_names.known({}) == {}
+    assert read_timm_settings({}) == {}

@@ -1,8 +1,7 @@
-"""What timm is told so that it builds a model of ours: an architecture, and `model_args` beside it."""
+"""A model of ours in timm: the architecture and `model_args` with which timm builds it, and its tensors."""
 
 from collections.abc import Mapping
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -10,9 +9,12 @@ from torch import Tensor
 
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
-from megavit.weights.pretrained.mappings import timm_eva, timm_eva02, timm_parallel, timm_pe, timm_vit
-from megavit.weights.pretrained.mappings.key_mapping import Rule, our_shapes, to_theirs
-from megavit.weights.pretrained.mappings.timm_names import POOLS, POSITIONS
+from megavit.model.statistics import parameter_shapes
+from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
+from megavit.weights.pretrained.mappings.key_mapping import ResolvedRule, to_theirs
+from megavit.weights.pretrained.mappings.timm_eva import EVA, EVA02, PERCEPTION
+from megavit.weights.pretrained.mappings.timm_settings import POOLS, POSITIONS
+from megavit.weights.pretrained.mappings.timm_vit import TIMM_PARALLEL, TIMM_VIT
 
 # timm's settings are functions where JSON has no word: an architecture that has the right ones stands for them.
 PLAIN_BY_EPS = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch16_clip_224"}
@@ -23,7 +25,7 @@ ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu")
 PARTS: dict[str, Any] = {"patch_norm": False, "patch_overlap": 0}
 
 
-def as_timm_has_it(config: ViTConfig, tensors: Mapping[str, Tensor]) -> tuple[ViTConfig, dict[str, Tensor]]:
+def fit_to_timm(config: ViTConfig, tensors: Mapping[str, Tensor]) -> tuple[ViTConfig, dict[str, Tensor]]:
     """Return a model that answers to the bit as the one given, of the parts that timm has.
 
     Its LayerNorms have biases, of zeros where ours have none, and beside registers its class token has no position,
@@ -42,14 +44,14 @@ def as_timm_has_it(config: ViTConfig, tensors: Mapping[str, Tensor]) -> tuple[Vi
         design = replace(design, norm_bias=True)
     config = replace(config, design=design)
     like = state["norm.weight"]
-    for name, shape in our_shapes(config).items():
+    for name, shape in parameter_shapes(config).items():
         if name not in state and name.endswith("norm.bias"):
             state[name] = torch.zeros(shape, dtype=like.dtype, device=like.device)
     return config, state
 
 
-def arguments_of(config: ViTConfig) -> tuple[str, dict[str, Any]]:
-    """Return the architecture and the arguments that make timm's model of a config from `as_timm_has_it`.
+def timm_model_args(config: ViTConfig) -> tuple[str, dict[str, Any]]:
+    """Return the architecture and the arguments that make timm's model of a config from `fit_to_timm`.
 
     Raises:
         BundleError: one that names every part of the model that timm has not.
@@ -75,33 +77,30 @@ def arguments_of(config: ViTConfig) -> tuple[str, dict[str, Any]]:
     return architecture, arguments | more
 
 
-def tensors_of(config: ViTConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of timm's model of a config from `as_timm_has_it`.
+def timm_tensors(config: ViTConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of timm's model of a config from `fit_to_timm`.
 
     Raises:
         BundleError: for numbers that it cannot hold.
     """
-    rules = layout_of(config).table(config)
+    rules = format_of(config).key_rules(config)
     if config.design.positions in ("rope", "rope_grid", "learned_rope_native") and config.design.qkv_bias:
         rules = [_with_key_bias(rule) for rule in rules]
     return to_theirs(rules, state)
 
 
-def layout_of(config: ViTConfig) -> ModuleType:
-    """Return the module of `megavit.weights.peers` that has the table for a config."""
-    if config.design.positions == "learned_rope_native":
-        return timm_pe
-    if config.design.positions == "learned_rope":
-        return timm_eva02
+def format_of(config: ViTConfig) -> CheckpointFormat:
+    """Return which of timm's formats has a model."""
+    by_positions = {"learned_rope_native": PERCEPTION, "learned_rope": EVA02}
     if config.design.rotary:
-        return timm_eva
-    return timm_parallel if config.design.block == "parallel" else timm_vit
+        return by_positions.get(config.design.positions, EVA)
+    return TIMM_PARALLEL if config.design.block == "parallel" else TIMM_VIT
 
 
-def _with_key_bias(rule: Rule) -> Rule:
+def _with_key_bias(rule: ResolvedRule) -> ResolvedRule:
     """Return the rule with one bias of queries, keys and values, where theirs usually have none of keys."""
-    whole = [piece for piece in rule.instead if piece.name and piece.name.endswith("attn.qkv.bias")]
-    return Rule(whole, rule.ours) if whole else rule
+    whole = [part for part in rule.instead if part.name and part.name.endswith("attn.qkv.bias")]
+    return ResolvedRule(whole, rule.ours) if whole else rule
 
 
 def _faults(config: ViTConfig) -> list[str]:

@@ -1,4 +1,4 @@
-"""What timm's config.json says of a model: the name of its architecture, and what its function was told besides."""
+"""timm's config.json: the architecture of a model, and the arguments that its function was given."""
 
 import re
 from collections.abc import Mapping
@@ -6,32 +6,32 @@ from typing import Any, get_args
 
 from megavit.config.vit import Mlp, pair
 from megavit.errors import BundleError
-from megavit.weights.pretrained.mappings.shapes import Known
+from megavit.weights.pretrained.mappings.config_from_shapes import Overrides
 from megavit.weights.pretrained.mappings.timm_architectures import ARCHITECTURES
 
-# Patterns in names of architectures whose blocks, patches or positions are others, and how.
+# Patterns in names of architectures whose blocks, patches or positions differ, and how.
 REFUSED = {
     r"distilled": "it has two classifiers, whose answers are averaged",
     r"^beitv?2?_|relpos": "its positions are relative ones, added to the attention",
     r"^samvit_": "its attention is within windows, with relative positions",
     r"^vit_\w+?_(r\d*_?s\d+|r\d+_|resnet\d+d|mci)": "convolutions stand before its patches",
-    r"^naflexvit_": "its patches and positions are kept otherwise; take the same weights as vit_*, if there are any",
+    r"^naflexvit_": "its patches and positions are stored differently; take its weights as vit_*, if there are any",
 }
-# Arguments that change nothing when a model answers.
-WITHOUT_EFFECT = {
+# Arguments without an effect on inference.
+TRAINING_ONLY = {
     "attn_drop_rate", "drop_block_rate", "drop_path_rate", "drop_rate", "dynamic_img_size", "fix_init",
     "head_init_scale", "patch_drop_rate", "pos_drop_rate", "pretrained_strict", "proj_drop_rate", "rope_jitter_coords",
     "rope_rescale_coords", "rope_shift_coords", "strict_img_size", "weight_init",
 }  # fmt: skip
-# Those that shapes and names of tensors tell as well, and that are read from these.
+# Arguments that names and shapes of tensors determine as well, and that are read from these.
 IN_TENSORS = {
     "attn_pool_mlp_ratio", "attn_type", "class_token", "embed_dim", "fc_norm", "final_norm", "in_chans", "init_values",
     "mlp_ratio", "no_embed_class", "num_classes", "num_reg_tokens", "patch_size", "pre_norm", "proj_bias", "qk_norm",
     "qkv_bias", "qkv_fused", "reg_tokens", "scale_attn_inner", "scale_attn_norm", "scale_mlp", "scale_mlp_norm",
     "swiglu_align_to", "swiglu_mlp", "use_fc_norm", "use_post_transformer_norm", "use_pre_transformer_norm",
 }  # fmt: skip
-# Those that a model of ours can have one value of, and what another would be.
-ONE_VALUE: dict[str, tuple[Any, str]] = {
+# Arguments of which our models have one value, and what another would be.
+SUPPORTED_VALUE: dict[str, tuple[Any, str]] = {
     "attn_layer": ("attn", "another attention"),
     "attn_only_layer_scale": (False, "a scale of the attention alone"),
     "dynamic_img_pad": (False, "images padded to whole patches"),
@@ -43,10 +43,10 @@ ONE_VALUE: dict[str, tuple[Any, str]] = {
     "proj_bias": (True, "projections without bias"),
     "rope_mrope_section": (None, "rotary positions of three axes"),
     "use_post_transformer_norm": (None, "no norm after the layers"),
-    "use_naflex": (False, "patches and positions kept otherwise"),
+    "use_naflex": (False, "patches and positions stored differently"),
     "use_post_norm": (False, "norms behind the branches"),
 }
-# Those of which null is a value, and not the same as the architecture's own.
+# Arguments of which null is a value, and not the same as the architecture's own.
 NULLABLE = {"act_layer", "norm_layer", "ref_feat_shape", "use_abs_pos_emb", "use_rot_pos_emb", "final_norm"}
 BLOCKS = {"Block": "serial", "ParallelScalingBlock": "parallel"}
 OTHER_BLOCKS = {
@@ -68,7 +68,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 ROTARY = ("rope_type", "rope_temperature", "rope_grid_offset", "rope_grid_indexing", "rope_rotate_half")
-# Ours -> what theirs are then: learned positions, rotary ones, and of these the arguments.
+# Our positions -> whether theirs are learned, whether they are rotary, and the arguments of the latter.
 POSITIONS: dict[str, tuple[bool, bool, dict[str, Any]]] = {
     "learned": (True, False, {}),
     "learned_rope": (True, True, {"rope_type": "cat", "ref_feat_shape": (16, 16)}),
@@ -82,7 +82,7 @@ POSITIONS: dict[str, tuple[bool, bool, dict[str, Any]]] = {
 }
 
 
-def known(settings: Mapping[str, Any]) -> Known:
+def read_timm_settings(settings: Mapping[str, Any]) -> Overrides:
     """Return the facts in timm's config.json, or in as little of it as {"architecture": NAME}.
 
     Raises:
@@ -94,8 +94,8 @@ def known(settings: Mapping[str, Any]) -> Known:
     for pattern, reason in REFUSED.items():
         if re.search(pattern, name):
             raise BundleError(f"timm's {name} is no model that megavit has: {reason}")
-    told = (settings.get("model_args") or {}).items()
-    given = {name: value for name, value in told if value is not None or name in NULLABLE}
+    model_args = (settings.get("model_args") or {}).items()
+    given = {name: value for name, value in model_args if value is not None or name in NULLABLE}
     if given.get("global_pool") is None and settings.get("global_pool"):
         given["global_pool"] = settings["global_pool"]
     if "norm_layer" in given:  # timm's own have an epsilon of 1e-6
@@ -115,15 +115,15 @@ def known(settings: Mapping[str, Any]) -> Known:
 
 
 def _faults(arguments: Mapping[str, Any], given: set[str], model: str | None) -> list[str]:
-    """Return a line for each argument that makes the model another than ours; `given` are not the architecture's."""
-    understood = WITHOUT_EFFECT | IN_TENSORS | ONE_VALUE.keys() | {"depth", "num_heads", "img_size", "global_pool"}
+    """Return a line for each argument that makes the model differ from ours; `given` are not the architecture's."""
+    understood = TRAINING_ONLY | IN_TENSORS | SUPPORTED_VALUE.keys() | {"depth", "num_heads", "img_size", "global_pool"}
     understood |= DEFAULTS[model].keys() if model else {"act_layer", "norm", "norm_eps"}
     faults = [
         f"  {name}: {arguments[name]!r}, which is not known{'' if model else ' of an architecture of that name'}"
         for name in sorted(given - understood)
     ]
-    for name, (value, other) in ONE_VALUE.items():
-        if name in arguments and arguments[name] != value and not _without_effect(name, arguments):
+    for name, (value, other) in SUPPORTED_VALUE.items():
+        if name in arguments and arguments[name] != value and not _is_redundant(name, arguments):
             faults.append(f"  {name}: {arguments[name]!r}, {other}")
     for name, values in (("global_pool", POOLS), ("norm", NORMS.values()), ("block_fn", BLOCKS)):
         if name in arguments and arguments[name] not in values:
@@ -138,8 +138,8 @@ def _faults(arguments: Mapping[str, Any], given: set[str], model: str | None) ->
     return faults
 
 
-def _without_effect(name: str, arguments: Mapping[str, Any]) -> bool:
-    """Return whether an argument in `ONE_VALUE` says no more than another one does."""
+def _is_redundant(name: str, arguments: Mapping[str, Any]) -> bool:
+    """Return whether an argument in `SUPPORTED_VALUE` repeats another one."""
     if name == "use_post_transformer_norm":
         return arguments[name] or bool(arguments.get("use_fc_norm"))
     return name == "num_kv_heads" and arguments[name] == arguments.get("num_heads")
@@ -159,33 +159,33 @@ def _faults_of_mlp(arguments: Mapping[str, Any]) -> list[str]:
 
 
 def _faults_of_eva(arguments: Mapping[str, Any]) -> list[str]:
-    """Return the faults of its positions."""
+    """Return the faults of an Eva's positions."""
     learned, rotary = arguments["use_abs_pos_emb"], arguments["use_rot_pos_emb"]
     closest = min(
-        (places for places in POSITIONS.values() if places[:2] == (learned, rotary)),
-        key=lambda places: len(_others(places[2], arguments)),
+        (form for form in POSITIONS.values() if form[:2] == (learned, rotary)),
+        key=lambda form: len(_differences(form[2], arguments)),
         default=None,
     )
     if closest is None:
         return ["  use_abs_pos_emb and use_rot_pos_emb: False, no positions at all"]
-    others = _others(closest[2], arguments)
-    return [f"  {name}: {arguments[name]!r}, where megavit has {value!r}" for name, value in others.items()]
+    differences = _differences(closest[2], arguments)
+    return [f"  {name}: {arguments[name]!r}, where megavit has {value!r}" for name, value in differences.items()]
 
 
-def _others(wanted: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return name -> what ours has, of the rotary arguments that differ."""
+def _differences(wanted: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return name -> our value, of the rotary arguments that differ."""
     usual = {name: DEFAULTS["Eva"][name] for name in ROTARY}
     both = {**usual, **wanted} if wanted else {}
-    found = {name: _paired(arguments[name]) if name == "ref_feat_shape" else arguments[name] for name in both}
+    found = {name: _as_pair(arguments[name]) if name == "ref_feat_shape" else arguments[name] for name in both}
     return {name: value for name, value in both.items() if found[name] != value}
 
 
-def _paired(shape: Any) -> Any:
+def _as_pair(shape: Any) -> Any:
     return (shape, shape) if isinstance(shape, int) else tuple(shape or ())
 
 
 def _facts(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the arguments say in names of `ViTConfig` and `Design`, but for what the tensors tell as well."""
+    """Return what the arguments say as fields of `ViTConfig` and `Design`, without what tensors determine as well."""
     facts = {
         ours: arguments[theirs]
         for theirs, ours in (("depth", "depth"), ("num_heads", "heads"), ("norm", "norm"), ("norm_eps", "norm_eps"))
@@ -203,10 +203,10 @@ def _facts(arguments: Mapping[str, Any]) -> dict[str, Any]:
     if "block_fn" in arguments:
         facts |= {"block": BLOCKS[arguments["block_fn"]], "positions": "learned"}
     if "use_rot_pos_emb" in arguments:
-        places = (arguments["use_abs_pos_emb"], arguments["use_rot_pos_emb"])
-        fitting = (ours for ours, (*both, wanted) in POSITIONS.items() if tuple(both) == places)
+        kinds = (arguments["use_abs_pos_emb"], arguments["use_rot_pos_emb"])
+        fitting = (ours for ours, form in POSITIONS.items() if form[:2] == kinds)
         facts["block"] = "serial"
-        facts["positions"] = next(ours for ours in fitting if not _others(POSITIONS[ours][2], arguments))
+        facts["positions"] = next(ours for ours in fitting if not _differences(POSITIONS[ours][2], arguments))
         if facts["positions"] == "learned_rope_native":
-            facts["reference"] = _paired(arguments["ref_feat_shape"])
+            facts["reference"] = _as_pair(arguments["ref_feat_shape"])
     return facts

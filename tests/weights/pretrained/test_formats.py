@@ -16,10 +16,10 @@ from torchvision.models.vision_transformer import VisionTransformer as Torchvisi
 from vit_pytorch import SimpleViT, ViT
 
 from megavit.errors import BundleError, MegavitError
-from megavit.weights.pretrained.candidates import fitting
-from megavit.weights.pretrained.formats import FORMATS
+from megavit.weights.pretrained.formats import FORMATS, detect_format
 from megavit.weights.pretrained.load_checkpoint import load_checkpoint
-from megavit.weights.pretrained.mappings import dinov2_vit, dinov3_vit
+from megavit.weights.pretrained.mappings.dinov2 import DINOV2
+from megavit.weights.pretrained.mappings.dinov3 import DINOV3
 from megavit.weights.pretrained.mappings.key_mapping import check_shapes, their_shapes
 from tests.parity import test_big_vision, test_dino, test_zeta
 
@@ -37,8 +37,8 @@ CHECKPOINTS: dict[str, Callable[[], dict[str, Tensor]]] = {
     "vit-pytorch": lambda: ViT(**VIT_PYTORCH).state_dict(),
     "vit-pytorch's SimpleViT": lambda: SimpleViT(**VIT_PYTORCH).state_dict(),
     "zeta": lambda: test_zeta.weights(**test_zeta.SIZES | {"image_size": (24, 24), "patch_size": (8, 8)}),
-    "DINOv2": lambda: test_dino.weights(dinov2_vit, **test_dino.SIZES | {"grid": (3, 3), "patch": (8, 8)}),
-    "DINOv3": lambda: test_dino.weights(dinov3_vit, **test_dino.SIZES | {"patch": (8, 8)}),
+    "DINOv2": lambda: test_dino.weights(DINOV2, **test_dino.SIZES | {"grid": (3, 3), "patch": (8, 8)}),
+    "DINOv3": lambda: test_dino.weights(DINOV3, **test_dino.SIZES | {"patch": (8, 8)}),
     "big_vision": lambda: test_big_vision.weights("cls", **BIG_VISION),
 }
 EVERY = pytest.mark.parametrize("layout", CHECKPOINTS)
@@ -46,7 +46,7 @@ EVERY = pytest.mark.parametrize("layout", CHECKPOINTS)
 
 @EVERY
 def test_a_checkpoint_is_told_by_its_names(layout: str) -> None:
-    assert [one for one in FORMATS if one.name == layout] == [fitting(list(CHECKPOINTS[layout]()))]
+    assert [one for one in FORMATS if one.name == layout] == [detect_format(list(CHECKPOINTS[layout]()))]
 
 
 @EVERY
@@ -90,8 +90,8 @@ def test_a_tensor_of_any_other_shape_is_a_plain_error_or_another_model(layout: s
     shapes[name] = data.draw(st.lists(st.integers(0, 9), max_size=4).map(tuple))
     known = {"image_size": 24, "patch_size": 8} if data.draw(st.booleans()) else {}
     try:
-        config = peer.config_of(shapes, known)
-        check_shapes(peer.table(config), shapes, "here")
+        config = peer.config(shapes, known)
+        check_shapes(peer.key_rules(config), shapes, "here")
     except MegavitError:
         return
-    assert their_shapes(peer.table(config)) == shapes
+    assert their_shapes(peer.key_rules(config)) == shapes

@@ -13,8 +13,16 @@ from torch import Tensor, nn
 from benchmarks.parity.stages import FAMILIES, file_tensors, shaken, table_tensors
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError, MegavitError
+from megavit.model.statistics import Shape
 from megavit.model.vit import MegaVit
-from megavit.weights.pretrained.mappings.key_mapping import Rule, Shape, as_found, check_shapes, to_ours, to_theirs
+from megavit.weights.pretrained.mappings.hf_vit import HF_VIT, file_name
+from megavit.weights.pretrained.mappings.key_mapping import (
+    ResolvedRule,
+    check_shapes,
+    rules_for_file,
+    to_ours,
+    to_theirs,
+)
 from tests.helpers.peer_models import SMALL
 
 Drawn = tuple[Any, nn.Module, dict[str, Any]]
@@ -138,18 +146,18 @@ def built(family: str, model: str, config: str, drawn: dict[str, Any]) -> Drawn:
     theirs = getattr(transformers, model)(getattr(transformers, config)(**drawn))
     shaken(theirs)
     peer: Any = FAMILIES[family].peer
-    return peer, theirs, peer.known(theirs.config.to_dict())
+    return peer, theirs, peer.settings(theirs.config.to_dict())
 
 
-def read(peer: Any, tensors: dict[str, Tensor], known: dict[str, Any]) -> tuple[ViTConfig, list[Rule]]:
+def read(peer: Any, tensors: dict[str, Tensor], known: dict[str, Any]) -> tuple[ViTConfig, list[ResolvedRule]]:
     return read_shapes(peer, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, known)
 
 
-def read_shapes(peer: Any, shapes: dict[str, Shape], known: dict[str, Any]) -> tuple[ViTConfig, list[Rule]]:
-    config = peer.config_of(shapes, known)
-    rules = peer.table(config)
+def read_shapes(peer: Any, shapes: dict[str, Shape], known: dict[str, Any]) -> tuple[ViTConfig, list[ResolvedRule]]:
+    config = peer.config(shapes, known)
+    rules = peer.key_rules(config)
     check_shapes(rules, shapes, "the test")
-    return config, as_found(rules, shapes)
+    return config, rules_for_file(rules, shapes)
 
 
 FAMILY = {
@@ -168,7 +176,7 @@ FAMILY = {
 def test_weights_go_back_equal_to_the_bit(family: str, data: st.DataObject) -> None:
     peer, theirs, known = data.draw(FAMILY[family])
     tensors = table_tensors(peer, file_tensors(theirs))
-    assert set(peer.TOLD_BY) <= set(tensors) or peer is FAMILIES["timm ViT"].peer
+    assert set(peer.signature) <= set(tensors) or peer is FAMILIES["timm ViT"].peer
     config, rules = read(peer, tensors, known)
     state = to_ours(rules, tensors, config)
     MegaVit.from_config(config).load_state_dict(state)
@@ -186,8 +194,8 @@ def test_written_names_are_read_as_the_same(family: str, data: st.DataObject) ->
     peer, theirs, known = data.draw(FAMILY[family])
     tensors = table_tensors(peer, file_tensors(theirs))
     config, _ = read(peer, tensors, known)
-    written = {peer.file_name(name, config): name for name in tensors} if hasattr(peer, "file_name") else None
-    if written is not None:
+    if peer is HF_VIT:
+        written = {file_name(name, config): name for name in tensors}
         assert peer.names(written) == written
     assert peer.names(tensors) == {name: name for name in tensors}
 
@@ -195,7 +203,7 @@ def test_written_names_are_read_as_the_same(family: str, data: st.DataObject) ->
 @pytest.mark.parametrize("name", SMALL)
 def test_every_missing_extra_or_misshapen_tensor_is_noticed(name: str) -> None:
     peer = SMALL[name].family.peer
-    one_layer = {"num_hidden_layers": 1} if hasattr(peer, "known") else {"depth": 1}
+    one_layer = {"num_hidden_layers": 1} if peer.model_types else {"depth": 1}
     theirs = SMALL[name].make(**one_layer)
     known = dict(SMALL[name].family.said(theirs))
     tensors = table_tensors(peer, file_tensors(theirs))
@@ -262,7 +270,7 @@ def test_a_class_token_that_is_not_pooled_by_may_be_there_or_not(place: bool) ->
     known = {"pool": "mean", "image_size": 8}
     (config, rules), (same, _) = read(peer, one, known), read(peer, other, known)
     assert config == same
-    assert to_theirs(peer.table(config), to_ours(rules, one, config)).keys() == (one if place else other).keys()
+    assert to_theirs(peer.key_rules(config), to_ours(rules, one, config)).keys() == (one if place else other).keys()
 
 
 def test_what_a_peer_has_as_zeros_is_not_dropped_in_silence() -> None:
