@@ -129,7 +129,7 @@ WRONG: dict[Callable[[Path], Path], tuple[str, ...]] = {
     layers_of_different_sizes: ("blocks.1.mlp.fc1.weight: has shape (100, 64), expected (256, 64)", "different sizes"),
     positions_of_an_oblong: ("no square", "image size"),
     positions_of_another_size: ("pos_embed: has shape (1, 17, 64), expected (1, 65, 64)", "another size"),
-    another_kind_of_model: ("no layout that is known", "122 tensors", "timm"),
+    another_kind_of_model: ("no format that is known", "122 tensors", "timm"),
     code: ("it asks for posix.system", "could run code", "safetensors"),
     a_pickle: ("could run code",),
     cut_short: ("cannot be read", "copy it again"),

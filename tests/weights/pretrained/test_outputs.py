@@ -138,7 +138,7 @@ def test_what_the_other_library_has_no_place_for_is_said_and_in_the_card(tmp_pat
     assert "library_name: timm" in card
     assert "sigmoid of each" in card
     assert f'"{LABELS[2]}": 0.9' in card
-    score = load_pretrained(str(write_case(tmp_path / "score", CASES["score"])))
+    score = load_pretrained(str(write_case(tmp_path / "score", CASES["regression"])))
     assert "mean 165 and standard deviation 12.5" in " ".join(save_pretrained("huggingface", score, tmp_path / "other"))
 
 
@@ -170,7 +170,7 @@ def test_the_command_says_the_kind_and_what_it_assumed(tmp_path: Path, capsys: p
     convert(str(folder), out=tmp_path / "labels", json=True)
     facts = json.loads(capsys.readouterr().out)
     assert facts["target"] == "multilabel"
-    assert any("taken for one label" in sentence for sentence in facts["told"])
+    assert any("taken for one label" in sentence for sentence in facts["notes"])
     convert(str(folder), out=tmp_path / "score", target="regression", json=True)
     assert json.loads(capsys.readouterr().out)["target"] == "regression"
     assert load(tmp_path / "score").target == "regression"

@@ -141,7 +141,7 @@ def test_any_design_is_answered_alike_or_refused(
     try:
         save_pretrained("timm", ours, out)
     except BundleError as error:
-        assert "timm's Vision Transformers cannot be this model" in str(error)
+        assert "cannot be this model" in str(error)
         assert not out.exists()
     else:
         assert_timm_answers_alike(ours, out)
@@ -169,7 +169,7 @@ def test_what_timm_has_not_is_refused_and_nothing_is_left(tmp_path: Path, name: 
 def test_numbers_that_timm_cannot_hold_are_refused_by_name(tmp_path: Path) -> None:
     ours = source(design=Design(layer_scale=0.1))
     ours.tensors["transformer.layers.1.mlp_scale.factor"][0] += 1
-    with pytest.raises(BundleError, match=r"has one blocks\.1\.ls\.gamma for all of them"):
+    with pytest.raises(BundleError, match=r"has one blocks\.1\.ls\.gamma for several tensors of ours"):
         save_pretrained("timm", ours, tmp_path / "out")
     ours = source(design=EVA02)
     ours.tensors["transformer.layers.1.attention.to_qkv.bias"][40] += 1
@@ -178,7 +178,7 @@ def test_numbers_that_timm_cannot_hold_are_refused_by_name(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("library", ["timm", "huggingface"])
-def test_what_would_answer_otherwise_is_not_left_behind(
+def test_a_model_with_other_outputs_is_not_left_behind(
     tmp_path: Path, library: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = save_checkpoint.WRITERS[library]
@@ -190,6 +190,6 @@ def test_what_would_answer_otherwise_is_not_left_behind(
         }
 
     monkeypatch.setitem(save_checkpoint.WRITERS, library, wrong)
-    with pytest.raises(BundleError, match="answers otherwise; nothing of it is left"):
+    with pytest.raises(BundleError, match="with other outputs; nothing of it is left"):
         save_pretrained(library, source(design=PLAIN_VIT), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

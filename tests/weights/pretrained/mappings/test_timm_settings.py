@@ -87,7 +87,7 @@ def test_the_name_and_the_shapes_tell_the_whole_model(name: str) -> None:
         ("vit_tiny_r_s16_p8_224", "convolutions stand before its patches"),
         ("vit_base_resnet50d_224", "convolutions stand before its patches"),
         ("vit_base_mci_224", "convolutions stand before its patches"),
-        ("naflexvit_base_patch16_gap", "its patches and positions are kept otherwise"),
+        ("naflexvit_base_patch16_gap", "its patches and positions are stored differently"),
     ],
 )
 def test_what_the_model_cannot_be_is_refused_by_name(name: str, words: str) -> None:
@@ -109,7 +109,7 @@ TOLD: list[tuple[str, dict[str, Any], str]] = [
     (PLAIN, {"pos_embed": "none"}, "pos_embed: 'none', other positions"),
     (PLAIN, {"dynamic_img_pad": True}, "dynamic_img_pad: True, images padded to whole patches"),
     (PLAIN, {"use_rot_pos_emb": True}, "use_rot_pos_emb: True, which is not known"),
-    (PLAIN, {"use_naflex": True}, "use_naflex: True, patches and positions kept otherwise"),
+    (PLAIN, {"use_naflex": True}, "use_naflex: True, patches and positions stored differently"),
     ("some_vit", {"pool_include_prefix": True}, "pool_include_prefix: True, which is not known"),
     (PLAIN, {"swiglu_ratio": 3}, "swiglu_ratio: 3, which is not known"),
     ("vit_giant_patch14_dinov2", {"act_layer": "gelu"}, "act_layer: 'gelu', where gated MLPs of ours have 'silu'"),

@@ -3,6 +3,6 @@
 Each module has one or more `CheckpointFormat`s, with
     signature     names of tensors that together only this format has
     rules         the key table, whole and invertible: see `key_mapping`
-    config_from   the config, from the shapes of a checkpoint's tensors, and from facts that go before them
+    fields        the fields of the config that the shapes of a checkpoint's tensors determine
 and, where the format needs it, what `checkpoint_format` explains.
 """

@@ -10,18 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from megavit.config.vit import ViTConfig
-from megavit.errors import BundleError
-from megavit.model.statistics import Shapes
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
-from megavit.weights.pretrained.mappings.config_from_shapes import (
-    Overrides,
-    config_from,
-    count_of,
-    depth_of,
-    field_of,
-    image_of,
-    shape_of,
-)
+from megavit.weights.pretrained.mappings.config_from_shapes import CheckpointFacts, Fields, field_of
 from megavit.weights.pretrained.mappings.key_mapping import KeyRule, rule
 from megavit.weights.pretrained.mappings.timm_vit import find_prefix_positions
 
@@ -93,34 +83,33 @@ def split_layers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return split
 
 
-def config_of(shapes: Shapes, overrides: Overrides) -> ViTConfig:
-    """Return the config. The activation is GELU by tanh, unless known otherwise: what JAX computes where it says GELU.
+def fields_of(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config.
+
+    The activation is GELU by tanh, unless known otherwise: what JAX computes where it says GELU.
 
     Raises:
         BundleError: for computed positions, of which a checkpoint has no trace, unless the image size is known; and
             for a tensor that is missing.
     """
-    height, width, channels, dim = shape_of(shapes, "embedding/kernel", axes=4)
+    height, width, channels, dim = facts.shape("embedding/kernel", axes=4)
     patch_hw, layer = (height, width), f"{LAYER}0"
-    _, heads, dim_head = shape_of(shapes, f"{layer}/{ATTENTION}/query/kernel", axes=3)
-    has_class, learned = "cls" in shapes, "pos_embedding" in shapes
-    count = count_of(shapes, "pos_embedding")
-    if not learned and "image_size" not in overrides:
-        raise BundleError(
-            "the checkpoint has computed positions and nothing says of what images; say the image size: "
-            "megavit convert --image-size"
-        )
-    placed = has_class and learned and find_prefix_positions(count, 1, patch_hw, overrides) == "all"
-    fields: dict[str, Any] = {
-        "image_size": image_of(count - placed, patch_hw, overrides),
+    _, heads, dim_head = facts.shape(f"{layer}/{ATTENTION}/query/kernel", axes=3)
+    has_class, learned = "cls" in facts, "pos_embedding" in facts
+    count = facts.tokens("pos_embedding")
+    if not learned:
+        facts.require_image_size()
+    placed = has_class and learned and find_prefix_positions(facts, count, 1, patch_hw) == "all"
+    return {
+        "image_size": facts.image_size(count - placed, patch_hw),
         "patch_size": patch_hw,
-        "num_classes": shape_of(shapes, "head/kernel", axes=2)[1] if "head/kernel" in shapes else 0,
+        "num_classes": facts.shape("head/kernel", axes=2)[1] if "head/kernel" in facts else 0,
         "dim": dim,
-        "depth": depth_of(shapes, LAYER),
+        "depth": facts.depth(LAYER),
         "heads": heads,
         "dim_head": dim_head,
-        "mlp_dim": shape_of(shapes, f"{layer}/MlpBlock_0/Dense_0/kernel", axes=2)[1],
-        "pool": "map" if "MAPHead_0/probe" in shapes else "cls" if has_class else "mean",
+        "mlp_dim": facts.shape(f"{layer}/MlpBlock_0/Dense_0/kernel", axes=2)[1],
+        "pool": "map" if "MAPHead_0/probe" in facts else "cls" if has_class else "mean",
         "channels": channels,
         "block": "serial",
         "qk_norm": False,
@@ -130,7 +119,6 @@ def config_of(shapes: Shapes, overrides: Overrides) -> ViTConfig:
         "positions": "learned" if learned else "sincos",
         "prefix_positions": "class" if placed else "none",
     }
-    return config_from(fields, overrides)
 
 
 def undetermined(config: ViTConfig) -> dict[str, Any]:
@@ -143,7 +131,7 @@ BIG_VISION = CheckpointFormat(
     name="big_vision",
     signature=("embedding/kernel", "Transformer/encoder_norm/scale"),
     rules=RULES,
-    config_from=config_of,
+    fields=fields_of,
     unsupported={"pre_logits/kernel": "has a head of two layers (pre_logits); this model's has one"},
     towers=("params/img/", "opt/target/", "params/", "img/"),
     # The original numbered all parts of a layer in order, dropouts too.

@@ -10,7 +10,13 @@ from torch import Tensor
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.model.statistics import Shapes
-from megavit.weights.pretrained.mappings.config_from_shapes import Overrides, undetermined_fields
+from megavit.weights.pretrained.mappings.config_from_shapes import (
+    CheckpointFacts,
+    Fields,
+    Overrides,
+    make_config,
+    undetermined_fields,
+)
 from megavit.weights.pretrained.mappings.key_mapping import KeyRule, ResolvedRule, resolve_rules
 
 Settings = Mapping[str, Any]
@@ -24,7 +30,7 @@ class CheckpointFormat:
         name: for messages.
         signature: names of tensors that together only this format has.
         rules: the key table; see `key_mapping`.
-        config_from: the config, from the shapes of a checkpoint's tensors, and from facts that go before them.
+        fields: the fields of the config that the shapes of a checkpoint's tensors determine.
         unsupported: name of a tensor -> why a checkpoint that has it cannot be read.
         towers: prefixes of which the first that any name has tells the model's tensors from others.
         prefixes: of tensors' names in larger models, each taken off.
@@ -32,7 +38,7 @@ class CheckpointFormat:
         left_out: regular expressions of what is no part of the model, matched where such a name begins.
         left_out_beside: likewise, in checkpoints that have a tensor of this name.
         normalize: tensors by the names of the table, from a version that shaped them differently.
-        settings: facts in the library's own settings, for `config_from`.
+        settings: facts in the library's own settings, that go before the `fields`.
         model_types: what each model_type of transformers' config.json that this format is for has by default.
         undetermined: of a config, what no tensor determines: name -> value.
         head: the module of the classifier; "" where there is none, or none that can be replaced.
@@ -41,7 +47,7 @@ class CheckpointFormat:
     name: str
     signature: Sequence[str]
     rules: Sequence[KeyRule]
-    config_from: Callable[[Shapes, Overrides], ViTConfig]
+    fields: Callable[[CheckpointFacts], Fields]
     unsupported: Mapping[str, str] = field(default_factory=dict)
     towers: Sequence[str] = ()
     prefixes: Sequence[str] = ()
@@ -64,7 +70,7 @@ class CheckpointFormat:
         for name, reason in self.unsupported.items():
             if name in shapes:
                 raise BundleError(f"the checkpoint {reason}")
-        return self.config_from(shapes, overrides)
+        return make_config(self.fields(CheckpointFacts(shapes, overrides)), overrides)
 
     def key_rules(self, config: ViTConfig) -> list[ResolvedRule]:
         """Return the key table of a config."""

@@ -4,17 +4,8 @@ At other image sizes its positions are resampled without antialiasing and by a g
 so that outputs agree at the size of the positions alone (518 pixels).
 """
 
-from megavit.config.vit import ViTConfig
-from megavit.model.statistics import Shapes
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
-from megavit.weights.pretrained.mappings.config_from_shapes import (
-    Overrides,
-    config_from,
-    count_of,
-    image_of,
-    plain_fields,
-    shape_of,
-)
+from megavit.weights.pretrained.mappings.config_from_shapes import CheckpointFacts, Fields
 from megavit.weights.pretrained.mappings.key_mapping import renames, rule
 from megavit.weights.pretrained.mappings.timm_vit import SERIAL
 
@@ -35,30 +26,30 @@ RULES = (
 )
 
 
-def config_of(shapes: Shapes, overrides: Overrides) -> ViTConfig:
-    """Return the config: pooled by the class token, without a head.
+def fields_of(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config: pooled by the class token, without a head.
 
     Raises:
         BundleError: for a tensor that is missing.
     """
-    gated = MLP_OUT[1] in shapes
-    fields = plain_fields(shapes, kernel="patch_embed.proj.weight", layers="blocks.", mlp_out=MLP_OUT[gated])
+    gated = MLP_OUT[1] in facts
+    fields = facts.plain_fields(kernel="patch_embed.proj.weight", layers="blocks.", mlp_out=MLP_OUT[gated])
     fields |= {
-        "image_size": image_of(shape_of(shapes, "pos_embed", axes=3)[1] - 1, fields["patch_size"], overrides),
-        "qkv_bias": "blocks.0.attn.qkv.bias" in shapes,
+        "image_size": facts.image_size(facts.shape("pos_embed", axes=3)[1] - 1, fields["patch_size"]),
+        "qkv_bias": "blocks.0.attn.qkv.bias" in facts,
         "mlp": "swiglu" if gated else "gelu",
         "prefix_positions": "class",
-        "registers": count_of(shapes, "register_tokens"),
-        "layer_scale": 1.0 if "blocks.0.ls1.gamma" in shapes else None,
+        "registers": facts.tokens("register_tokens"),
+        "layer_scale": 1.0 if "blocks.0.ls1.gamma" in facts else None,
     }
-    return config_from(fields, overrides)
+    return fields
 
 
 DINOV2 = CheckpointFormat(
     name="DINOv2",
     signature=("mask_token", "cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"),
     rules=RULES,
-    config_from=config_of,
+    fields=fields_of,
     towers=TOWERS,
     renamed={r"^blocks\.\d+\.(\d+\.)": r"blocks.\1"},  # layers in chunks, numbered consecutively
 )

@@ -8,16 +8,8 @@ from torch import Tensor
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.model.pos_embed import RotaryPositions
-from megavit.model.statistics import Shapes
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
-from megavit.weights.pretrained.mappings.config_from_shapes import (
-    Overrides,
-    config_from,
-    count_of,
-    plain_fields,
-    shape_of,
-    undetermined_fields,
-)
+from megavit.weights.pretrained.mappings.config_from_shapes import CheckpointFacts, Fields, undetermined_fields
 from megavit.weights.pretrained.mappings.dinov2 import MLP_OUT, TOWERS
 from megavit.weights.pretrained.mappings.key_mapping import renames, rule
 from megavit.weights.pretrained.mappings.timm_vit import SERIAL
@@ -82,36 +74,38 @@ def mask_biases(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return masked
 
 
-def config_of(shapes: Shapes, overrides: Overrides) -> ViTConfig:
-    """Return the config: pooled by the class token, without a head. The norms' epsilon is 1e-5, unless known otherwise.
+def fields_of(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config: pooled by the class token, without a head.
+
+    The norms' epsilon is 1e-5, unless known otherwise.
 
     Raises:
         BundleError: for a tensor that is missing.
     """
-    gated = MLP_OUT[1] in shapes
-    fields = plain_fields(shapes, kernel="patch_embed.proj.weight", layers="blocks.", mlp_out=MLP_OUT[gated])
-    dim_head = 4 * shape_of(shapes, "rope_embed.periods", axes=1)[0]
+    gated = MLP_OUT[1] in facts
+    fields = facts.plain_fields(kernel="patch_embed.proj.weight", layers="blocks.", mlp_out=MLP_OUT[gated])
+    dim_head = 4 * facts.shape("rope_embed.periods", axes=1)[0]
     if not all((dim_head, *fields["patch_size"])):
         raise BundleError("the checkpoint has patches or rotations of no size; is it whole?")
     fields |= {
         "image_size": tuple(IMAGE_SIZE // side * side for side in fields["patch_size"]),
-        "heads": shape_of(shapes, "blocks.0.attn.qkv.weight", axes=2)[0] // 3 // dim_head,
+        "heads": facts.shape("blocks.0.attn.qkv.weight", axes=2)[0] // 3 // dim_head,
         "dim_head": dim_head,
-        "qkv_bias": "blocks.0.attn.qkv.bias" in shapes,
+        "qkv_bias": "blocks.0.attn.qkv.bias" in facts,
         "norm_eps": 1e-5,
         "mlp": "swiglu" if gated else "gelu",
         "positions": "rope",
-        "registers": count_of(shapes, "storage_tokens"),
-        "layer_scale": 1.0 if "blocks.0.ls1.gamma" in shapes else None,
+        "registers": facts.tokens("storage_tokens"),
+        "layer_scale": 1.0 if "blocks.0.ls1.gamma" in facts else None,
     }
-    return config_from(fields, overrides)
+    return fields
 
 
 DINOV3 = CheckpointFormat(
     name="DINOv3",
     signature=("mask_token", "cls_token", "rope_embed.periods", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"),
     rules=RULES,
-    config_from=config_of,
+    fields=fields_of,
     unsupported={"cls_norm.weight": "normalizes class token and patches apart; this model has one norm for all"},
     towers=TOWERS,
     left_out=(r"local_cls_norm\.",),  # only training uses it

@@ -2,15 +2,8 @@
 
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
-from megavit.model.statistics import Shapes
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat, Settings
-from megavit.weights.pretrained.mappings.config_from_shapes import (
-    Overrides,
-    config_from,
-    image_of,
-    plain_fields,
-    shape_of,
-)
+from megavit.weights.pretrained.mappings.config_from_shapes import CheckpointFacts, Fields, Overrides
 from megavit.weights.pretrained.mappings.hf_vit import DEFAULTS
 from megavit.weights.pretrained.mappings.hugging_face import defaults_of, qkv_rules, read_common
 from megavit.weights.pretrained.mappings.key_mapping import renames, rule
@@ -70,42 +63,41 @@ def read_settings(settings: Settings) -> Overrides:
     return read_common(settings.get("vision_config") or settings, defaults_of(settings, TYPES))
 
 
-def config_of(shapes: Shapes, overrides: Overrides) -> ViTConfig:
-    """Return the config.
+def fields_of(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config.
 
     Raises:
         BundleError: for CLIP's classifier, for patches of any number, and for a tensor that is missing.
     """
-    clip = "embeddings.class_embedding" in shapes
-    if clip and "classifier.weight" in shapes:
+    clip = "embeddings.class_embedding" in facts
+    if clip and "classifier.weight" in facts:
         raise BundleError(
             "the checkpoint's classifier reads patches that are not normalized, which megavit's never does. "
             "Take the model without a classifier, and train a new one"
         )
-    fields = plain_fields(
-        shapes,
+    fields = facts.plain_fields(
         kernel=KERNEL,
         layers="encoder.layers.",
         mlp_out="encoder.layers.0.mlp.fc2.weight",
         head="visual_projection.weight" if clip else "classifier.weight",
     )
-    patches = shape_of(shapes, POSITIONS, axes=2)[0] - clip
+    patches = facts.shape(POSITIONS, axes=2)[0] - clip
     fields |= {
-        "image_size": image_of(patches, fields["patch_size"], overrides),
-        "pool": "cls" if clip else "map" if "head.probe" in shapes else "mean",
+        "image_size": facts.image_size(patches, fields["patch_size"]),
+        "pool": "cls" if clip else "map" if "head.probe" in facts else "mean",
         "norm_eps": 1e-5 if clip else 1e-6,
         "pre_norm": clip,
         "final_norm": "pooled" if clip else "tokens",
         "mlp": "quick_gelu" if clip else "gelu_tanh",
     }
-    return config_from(fields, overrides)
+    return fields
 
 
 HF_CLIP = CheckpointFormat(
     name="Hugging Face's CLIP and SigLIP",
     signature=(KERNEL, "encoder.layers.0.self_attn.q_proj.weight"),
     rules=RULES,
-    config_from=config_of,
+    fields=fields_of,
     prefixes=("vision_model.",),
     renamed={r"^encoder\.layer\.": "encoder.layers."},  # AltCLIP's whole models
     # The tower that reads text, what compares the two, and numbers from 0 that older files store.

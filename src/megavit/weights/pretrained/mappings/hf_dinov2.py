@@ -1,16 +1,7 @@
 """Hugging Face's DINOv2, with and without registers (arXiv 2304.07193, 2309.16588)."""
 
-from megavit.config.vit import ViTConfig
-from megavit.model.statistics import Shapes
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat, Settings
-from megavit.weights.pretrained.mappings.config_from_shapes import (
-    Overrides,
-    config_from,
-    count_of,
-    image_of,
-    plain_fields,
-    shape_of,
-)
+from megavit.weights.pretrained.mappings.config_from_shapes import CheckpointFacts, Fields, Overrides
 from megavit.weights.pretrained.mappings.hf_vit import DEFAULTS, KERNEL, LAYER, POSITIONS
 from megavit.weights.pretrained.mappings.hugging_face import defaults_of, qkv_rules, read_common
 from megavit.weights.pretrained.mappings.key_mapping import renames, rule
@@ -50,26 +41,26 @@ def read_settings(settings: Settings) -> Overrides:
     return facts | {"mlp": "swiglu"} if settings.get("use_swiglu_ffn") else facts
 
 
-def config_of(shapes: Shapes, overrides: Overrides) -> ViTConfig:
-    """Return the config of a model without a classifier; raise a BundleError for a tensor that is missing."""
-    gated = SWIGLU_OUT in shapes
+def fields_of(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a model without a classifier; raise a BundleError for a tensor that is missing."""
+    gated = SWIGLU_OUT in facts
     mlp_out = SWIGLU_OUT if gated else "encoder.layer.0.mlp.fc2.weight"
-    fields = plain_fields(shapes, kernel=KERNEL, layers="encoder.layer.", mlp_out=mlp_out)
+    fields = facts.plain_fields(kernel=KERNEL, layers="encoder.layer.", mlp_out=mlp_out)
     fields |= {
-        "image_size": image_of(shape_of(shapes, POSITIONS, axes=3)[1] - 1, fields["patch_size"], overrides),
-        "qkv_bias": "encoder.layer.0.attention.attention.query.bias" in shapes,
+        "image_size": facts.image_size(facts.shape(POSITIONS, axes=3)[1] - 1, fields["patch_size"]),
+        "qkv_bias": "encoder.layer.0.attention.attention.query.bias" in facts,
         "mlp": "swiglu" if gated else "gelu",
-        "registers": count_of(shapes, "embeddings.register_tokens"),
+        "registers": facts.tokens("embeddings.register_tokens"),
         "layer_scale": 1.0,
     }
-    return config_from(fields, overrides)
+    return fields
 
 
 HF_DINOV2 = CheckpointFormat(
     name="Hugging Face's DINOv2",
     signature=(KERNEL, "encoder.layer.0.layer_scale1.lambda1"),
     rules=RULES,
-    config_from=config_of,
+    fields=fields_of,
     unsupported={
         "classifier.weight": "has a classifier that reads the class token beside the mean of the patches; megavit's "
         "model has one of the two. Take the model without a classifier, and train a new one",

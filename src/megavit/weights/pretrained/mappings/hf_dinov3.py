@@ -5,14 +5,12 @@ from typing import Any
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.model.pos_embed import RotaryPositions
-from megavit.model.statistics import Shapes
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat, Settings
 from megavit.weights.pretrained.mappings.config_from_shapes import (
+    CheckpointFacts,
+    Fields,
     Overrides,
-    config_from,
     heads_of_dinov3,
-    plain_fields,
-    shape_of,
     undetermined_fields,
 )
 from megavit.weights.pretrained.mappings.hugging_face import defaults_of, qkv_rules, read_common, require
@@ -79,19 +77,19 @@ def read_settings(settings: Settings) -> Overrides:
     return rotary | read_common({**settings, "hidden_act": "gelu"}, defaults) | {"mlp": "swiglu"}
 
 
-def config_of(shapes: Shapes, overrides: Overrides) -> ViTConfig:
-    """Return the config; raise a BundleError for a tensor that is missing."""
-    fields = plain_fields(shapes, kernel=KERNEL, layers="layer.", mlp_out="layer.0.mlp.down_proj.weight")
+def fields_of(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config; raise a BundleError for a tensor that is missing."""
+    fields = facts.plain_fields(kernel=KERNEL, layers="layer.", mlp_out="layer.0.mlp.down_proj.weight")
     fields |= {
         "image_size": TYPES["dinov3_vit"]["image_size"],
-        "qkv_bias": "layer.0.attention.q_proj.bias" in shapes,
+        "qkv_bias": "layer.0.attention.q_proj.bias" in facts,
         "norm_eps": 1e-5,
-        "mlp": "swiglu" if "layer.0.mlp.gate_proj.weight" in shapes else "gelu",
+        "mlp": "swiglu" if "layer.0.mlp.gate_proj.weight" in facts else "gelu",
         "positions": "rope",
-        "registers": shape_of(shapes, REGISTERS, axes=3)[1],
+        "registers": facts.shape(REGISTERS, axes=3)[1],
         "layer_scale": 1.0,
     }
-    return config_from(fields, {"heads": heads_of_dinov3(fields["dim"]), **overrides})
+    return fields | {"heads": heads_of_dinov3(fields["dim"])}
 
 
 def undetermined(config: ViTConfig) -> dict[str, Any]:
@@ -103,7 +101,7 @@ HF_DINOV3 = CheckpointFormat(
     name="Hugging Face's DINOv3",
     signature=(KERNEL, "layer.0.layer_scale1.lambda1"),
     rules=RULES,
-    config_from=config_of,
+    fields=fields_of,
     renamed={r"^model\.layer\.": "layer."},
     left_out=(r"embeddings\.mask_token$", r"rope_embeddings\."),  # for pre-training; what the model computes
     settings=read_settings,

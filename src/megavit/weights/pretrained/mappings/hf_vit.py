@@ -1,15 +1,8 @@
 """Hugging Face's ViT, and those of its layout: DeiT, ViT-MAE's encoder, ViT-MSN, I-JEPA."""
 
 from megavit.config.vit import ViTConfig
-from megavit.model.statistics import Shapes
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat, Settings
-from megavit.weights.pretrained.mappings.config_from_shapes import (
-    Overrides,
-    config_from,
-    image_of,
-    plain_fields,
-    shape_of,
-)
+from megavit.weights.pretrained.mappings.config_from_shapes import CheckpointFacts, Fields, Overrides
 from megavit.weights.pretrained.mappings.hugging_face import defaults_of, qkv_rules, read_common
 from megavit.weights.pretrained.mappings.key_mapping import renames, rule
 
@@ -58,34 +51,34 @@ def read_settings(settings: Settings) -> Overrides:
     return read_common(settings, defaults_of(settings, TYPES))
 
 
-def config_of(shapes: Shapes, overrides: Overrides) -> ViTConfig:
-    """Return the config; without a class token (I-JEPA), pooled by the mean.
+def fields_of(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config; without a class token (I-JEPA), pooled by the mean.
 
     Raises:
         BundleError: for a tensor that is missing.
     """
     layer = LAYER.format(i=0)
-    fields = plain_fields(
-        shapes, kernel=KERNEL, layers="encoder.layer.", mlp_out=f"{layer}.output.dense.weight", head="classifier.weight"
+    fields = facts.plain_fields(
+        kernel=KERNEL, layers="encoder.layer.", mlp_out=f"{layer}.output.dense.weight", head="classifier.weight"
     )
-    has_class, registers = "embeddings.cls_token" in shapes, int("embeddings.distillation_token" in shapes)
-    patches = shape_of(shapes, POSITIONS, axes=3)[1] - has_class - registers
+    has_class, registers = "embeddings.cls_token" in facts, int("embeddings.distillation_token" in facts)
+    patches = facts.shape(POSITIONS, axes=3)[1] - has_class - registers
     fields |= {
-        "image_size": image_of(patches, fields["patch_size"], overrides),
+        "image_size": facts.image_size(patches, fields["patch_size"]),
         "pool": "cls" if has_class else "mean",
-        "qkv_bias": f"{layer}.attention.attention.query.bias" in shapes,
+        "qkv_bias": f"{layer}.attention.attention.query.bias" in facts,
         "norm_eps": 1e-12,
         "prefix_positions": "all",
         "registers": registers,
     }
-    return config_from(fields, overrides)
+    return fields
 
 
 HF_VIT = CheckpointFormat(
     name="Hugging Face's ViT",
     signature=(KERNEL, "encoder.layer.0.layernorm_before.weight"),
     rules=RULES,
-    config_from=config_of,
+    fields=fields_of,
     unsupported={
         "distillation_classifier.weight": "is DeiT with two classifiers, whose answers are averaged; megavit's model "
         "has one. Take a DeiTForImageClassification, which has one too"

@@ -8,14 +8,11 @@ from typing import Any
 
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
-from megavit.model.statistics import Shapes
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat, Settings
 from megavit.weights.pretrained.mappings.config_from_shapes import (
+    CheckpointFacts,
+    Fields,
     Overrides,
-    config_from,
-    image_of,
-    plain_fields,
-    shape_of,
     undetermined_fields,
 )
 from megavit.weights.pretrained.mappings.key_mapping import renames, rule
@@ -48,31 +45,31 @@ RULES = (
 )  # fmt: skip
 
 
-def config_of(shapes: Shapes, overrides: Overrides) -> ViTConfig:
-    """Return the config: of norms of epsilon 1e-5 and the exact GELU, unless known otherwise.
+def fields_of(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config: of norms of epsilon 1e-5 and the exact GELU, unless known otherwise.
 
     No shape determines that a model was trained with `quick_gelu`, as OpenAI's were: its settings do, or the caller.
 
     Raises:
         BundleError: for an attentional pooler, which our model has not.
     """
-    if any(name.startswith("attn_pool.") for name in shapes):
+    if any(name.startswith("attn_pool.") for name in facts.shapes):
         raise BundleError("the checkpoint pools by OpenCLIP's attentional pooler, which this model has not")
     layer = LAYER.format(i=0)
-    fields = plain_fields(
-        shapes, kernel="conv1.weight", layers="transformer.resblocks.", mlp_out=f"{layer}.mlp.c_proj.weight"
+    fields = facts.plain_fields(
+        kernel="conv1.weight", layers="transformer.resblocks.", mlp_out=f"{layer}.mlp.c_proj.weight"
     )
-    patches = shape_of(shapes, "positional_embedding", axes=2)[0] - 1
+    patches = facts.shape("positional_embedding", axes=2)[0] - 1
     fields |= {
-        "image_size": image_of(patches, fields["patch_size"], overrides),
-        "num_classes": shape_of(shapes, "proj", axes=2)[1] if "proj" in shapes else 0,
+        "image_size": facts.image_size(patches, fields["patch_size"]),
+        "num_classes": facts.shape("proj", axes=2)[1] if "proj" in facts else 0,
         "norm_eps": 1e-5,
-        "pre_norm": "ln_pre.weight" in shapes,
-        "registers": int(overrides.get("pool", "cls") == "mean"),
+        "pre_norm": "ln_pre.weight" in facts,
+        "registers": int(facts.overrides.get("pool", "cls") == "mean"),
         "prefix_positions": "all",
-        "layer_scale": 1.0 if f"{layer}.ls_1.gamma" in shapes else None,
+        "layer_scale": 1.0 if f"{layer}.ls_1.gamma" in facts else None,
     }
-    return config_from(fields, overrides)
+    return fields
 
 
 def read_settings(settings: Settings) -> Overrides:
@@ -110,7 +107,7 @@ OPEN_CLIP = CheckpointFormat(
     name="OpenCLIP",
     signature=("class_embedding", "positional_embedding", "conv1.weight", f"{LAYER.format(i=0)}.attn.in_proj_weight"),
     rules=RULES,
-    config_from=config_of,
+    fields=fields_of,
     towers=("module.visual.", "visual."),
     settings=read_settings,
     undetermined=undetermined,

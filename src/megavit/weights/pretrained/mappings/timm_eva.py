@@ -14,17 +14,12 @@ from typing import Any
 
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
-from megavit.model.statistics import Shapes
 from megavit.weights.pretrained.mappings import timm_vit
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
 from megavit.weights.pretrained.mappings.config_from_shapes import (
-    Overrides,
-    check_settings,
-    config_from,
-    count_of,
+    CheckpointFacts,
+    Fields,
     heads_of_dinov3,
-    image_of,
-    shape_of,
     undetermined_fields,
 )
 from megavit.weights.pretrained.mappings.key_mapping import Condition, KeyRule, rule
@@ -119,68 +114,68 @@ EVA02_RULES = (
 PERCEPTION_RULES = (*interleaved(is_rotary), *scales(is_rotary), *timm_vit.SERIAL)
 
 
-def config_of_eva(shapes: Shapes, overrides: Overrides) -> ViTConfig:
-    """Return the config of a model with rotary positions alone.
+def fields_of_eva(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config of a model with rotary positions alone.
 
-    Pooled by the mean of the patches, as timm does unless asked for "token": then `overrides` has pool "cls".
+    Pooled by the mean of the patches, as timm does unless asked for "token": then the overrides have pool "cls".
 
     Raises:
         BundleError: for a tensor that is missing, and for tensors that are those of models of several kinds.
     """
-    if "blocks.0.attn.qkv.bias" in shapes and "positions" not in overrides:
+    if "blocks.0.attn.qkv.bias" in facts and "positions" not in facts.overrides:
         raise BundleError(
             "the checkpoint has rotary positions of one of several kinds (timm's vit_*_rope_*), which its tensors do "
             "not tell: put its config.json beside it"
         )
-    has_class = "cls_token" in shapes
-    positions = overrides.get("positions", "rope" if has_class else "rope_grid")
-    check_settings(overrides, {"block": ["serial"], "positions": ["rope", "rope_grid"]})
-    pool = overrides.get("pool", "mean")
-    fields = timm_fields(shapes, "blocks.0.mlp.fc2") | serial_fields(shapes, overrides)
+    has_class = "cls_token" in facts
+    positions = facts.overrides.get("positions", "rope" if has_class else "rope_grid")
+    facts.check_settings({"block": ["serial"], "positions": ["rope", "rope_grid"]})
+    pool = facts.overrides.get("pool", "mean")
+    fields = timm_fields(facts, "blocks.0.mlp.fc2") | serial_fields(facts)
     fields |= {
         "image_size": IMAGE_SIZE,
         "pool": pool,
         "norm_eps": 1e-5 if positions == "rope" else 1e-6,
         "positions": positions,
-        "registers": count_of(shapes, "reg_token") + has_class - (pool == "cls"),
-        "layer_scale": 1e-5 if "blocks.0.gamma_1" in shapes else None,
+        "registers": facts.tokens("reg_token") + has_class - (pool == "cls"),
+        "layer_scale": 1e-5 if "blocks.0.gamma_1" in facts else None,
     }
     if positions == "rope":
-        overrides = {"heads": heads_of_dinov3(fields["dim"]), **overrides}
-    return config_from(fields, overrides)
+        fields["heads"] = heads_of_dinov3(fields["dim"])
+    return fields
 
 
-def config_of_eva02(shapes: Shapes, overrides: Overrides) -> ViTConfig:
-    """Return the config of EVA or EVA-02: rotary where the MLP is SwiGLU, as EVA-02's is.
+def fields_of_eva02(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config of EVA or EVA-02: rotary where the MLP is SwiGLU, as EVA-02's is.
 
     Pooled by the mean where the norm comes after pooling.
 
     Raises:
         BundleError: for a tensor that is missing, and for EVA-02 of enormous size.
     """
-    hidden, dim = shape_of(shapes, "blocks.0.mlp.fc2.weight", axes=2)[1], shape_of(shapes, KERNEL, axes=4)[0]
-    if hidden > ENORMOUS * dim and "block" not in overrides:
+    hidden, dim = facts.shape("blocks.0.mlp.fc2.weight", axes=2)[1], facts.shape(KERNEL, axes=4)[0]
+    if hidden > ENORMOUS * dim and "block" not in facts.overrides:
         raise BundleError(
             "the checkpoint looks like EVA-02 of enormous size, whose blocks normalize behind their branches; megavit "
             "has no such model. If it is none, put its config.json beside it"
         )
-    check_settings(overrides, {"block": ["serial"], "positions": ["learned", "learned_rope"]})
-    pool = overrides.get("pool", "mean" if "fc_norm.weight" in shapes else "cls")
-    fields = timm_fields(shapes, "blocks.0.mlp.fc2") | serial_fields(shapes, overrides)
-    patches = shape_of(shapes, "pos_embed", axes=3)[1] - 1
+    facts.check_settings({"block": ["serial"], "positions": ["learned", "learned_rope"]})
+    pool = facts.overrides.get("pool", "mean" if "fc_norm.weight" in facts else "cls")
+    fields = timm_fields(facts, "blocks.0.mlp.fc2") | serial_fields(facts)
+    patches = facts.shape("pos_embed", axes=3)[1] - 1
     fields |= {
-        "image_size": image_of(patches, fields["patch_size"], overrides),
+        "image_size": facts.image_size(patches, fields["patch_size"]),
         "pool": pool,
         "qkv_bias": True,
         "positions": "learned_rope" if fields["mlp"] == "swiglu" else "learned",
         "prefix_positions": "all",
         "registers": int(pool != "cls"),
     }
-    return config_from(fields, overrides)
+    return fields
 
 
-def config_of_perception(shapes: Shapes, overrides: Overrides) -> ViTConfig:
-    """Return the config of a Perception Encoder, or of a plain model if `overrides` say so.
+def fields_of_perception(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config of a Perception Encoder, or of a plain model if the settings say so.
 
     Both have tensors of the same names, and only the settings beside them tell which they are.
 
@@ -188,29 +183,30 @@ def config_of_perception(shapes: Shapes, overrides: Overrides) -> ViTConfig:
         BundleError: for a tensor that is missing, when nothing says which of the two it is, and for one whose
             pooling, or grid of rotary positions, is not as ours.
     """
-    if "positions" not in overrides:
+    if "positions" not in facts.overrides:
         raise BundleError(
             "the checkpoint may be a Perception Encoder, whose positions are rotary as well, or a plain model with "
             "attention pooling: its tensors do not tell. Put its config.json beside it"
         )
-    if overrides["positions"] == "learned":
-        return timm_vit.config_of_serial(shapes, overrides)
-    check_settings(overrides, {"block": ["serial"], "positions": ["learned_rope_native"]})
-    fields = outside_fields(shapes, overrides, mlp_out="blocks.0.mlp.fc2") | serial_fields(shapes, overrides)
-    pooled = shape_of(shapes, "attn_pool.mlp.fc1.weight", axes=2)[0]
+    if facts.overrides["positions"] == "learned":
+        return timm_vit.fields_of_serial(facts)
+    facts.check_settings({"block": ["serial"], "positions": ["learned_rope_native"]})
+    fields = outside_fields(facts, "blocks.0.mlp.fc2") | serial_fields(facts)
+    pooled = facts.shape("attn_pool.mlp.fc1.weight", axes=2)[0]
     if pooled != fields["mlp_dim"]:
         raise BundleError(
             f"the checkpoint's attention pooling has an MLP of {pooled} channels, and its layers have MLPs of "
             f"{fields['mlp_dim']}; megavit's have the same width"
         )
-    fields |= {"mlp": "gelu", "layer_scale": 1.0 if "blocks.0.gamma_1" in shapes else None}
-    config = config_from(fields, overrides)
-    if overrides.get("reference", config.grid) != config.grid:
+    fields |= {"mlp": "gelu", "layer_scale": 1.0 if "blocks.0.gamma_1" in facts else None}
+    (height, width), (patch_height, patch_width) = fields["image_size"], fields["patch_size"]
+    grid = height // patch_height, width // patch_width
+    if facts.overrides.get("reference", grid) != grid:
         raise BundleError(
-            f"config.json has ref_feat_shape {overrides['reference']} for a grid of {config.grid} patches; megavit's "
+            f"config.json has ref_feat_shape {facts.overrides['reference']} for a grid of {grid} patches; megavit's "
             "such positions count those of the model's own grid"
         )
-    return config
+    return fields
 
 
 def undetermined_in_eva02(config: ViTConfig) -> dict[str, Any]:
@@ -222,7 +218,7 @@ EVA = CheckpointFormat(
     name="timm's Eva",
     signature=(KERNEL, "blocks.0.norm1.weight", "blocks.0.attn.qkv.weight"),
     rules=EVA_RULES,
-    config_from=config_of_eva,
+    fields=fields_of_eva,
     settings=read_timm_settings,
     undetermined=lambda config: undetermined_fields(config, "pool", "image_size", "positions"),
     head="head",
@@ -231,7 +227,7 @@ EVA02 = CheckpointFormat(
     name="timm's EVA-02",
     signature=(KERNEL, "pos_embed", "blocks.0.attn.qkv.weight", "blocks.0.attn.q_bias"),
     rules=EVA02_RULES,
-    config_from=config_of_eva02,
+    fields=fields_of_eva02,
     settings=read_timm_settings,
     undetermined=undetermined_in_eva02,
     head="head",
@@ -245,7 +241,7 @@ PERCEPTION = CheckpointFormat(
     name="timm, with attention pooling",
     signature=(KERNEL, "pos_embed", "norm_pre.weight", "attn_pool.latent", "blocks.0.attn.qkv.weight"),
     rules=PERCEPTION_RULES,
-    config_from=config_of_perception,
+    fields=fields_of_perception,
     settings=read_timm_settings,
     undetermined=timm_vit.undetermined,
     head="head",

@@ -11,10 +11,11 @@ from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.model.statistics import parameter_shapes
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
+from megavit.weights.pretrained.mappings.config_from_shapes import field_of
 from megavit.weights.pretrained.mappings.key_mapping import ResolvedRule, to_theirs
 from megavit.weights.pretrained.mappings.timm_eva import EVA, EVA02, PERCEPTION
 from megavit.weights.pretrained.mappings.timm_settings import POOLS, POSITIONS
-from megavit.weights.pretrained.mappings.timm_vit import TIMM_PARALLEL, TIMM_VIT
+from megavit.weights.pretrained.mappings.timm_vit import TIMM_PARALLEL, TIMM_VIT, keeps_class_token
 
 # timm's settings are functions where JSON has no word: an architecture that has the right ones stands for them.
 PLAIN_BY_EPS = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch16_clip_224"}
@@ -22,7 +23,6 @@ EVA_BY_EPS = {1e-6: "vit_base_patch16_rope_reg1_gap_256", 1e-5: "vit_base_patch1
 SWIGLU = "vit_giant_patch14_dinov2"
 PARALLEL = "vit_pwee_patch16_reg1_gap_256"
 ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu")
-PARTS: dict[str, Any] = {"patch_norm": False, "patch_overlap": 0}
 
 
 def fit_to_timm(config: ViTConfig, tensors: Mapping[str, Tensor]) -> tuple[ViTConfig, dict[str, Tensor]]:
@@ -56,10 +56,14 @@ def timm_model_args(config: ViTConfig) -> tuple[str, dict[str, Any]]:
     Raises:
         BundleError: one that names every part of the model that timm has not.
     """
-    rotary = config.design.rotary
-    faults = _faults(config) + (_faults_of_rotary(config) if rotary else _faults_of_plain(config))
+    faults = [
+        f"  {name}: {field_of(config, name)!r}, where theirs have {' or '.join(map(repr, values))}"
+        for name, values in supported_parts(config).items()
+        if field_of(config, name) not in values
+    ]
     if faults:
-        raise BundleError("\n".join(["timm's Vision Transformers cannot be this model:", *faults]))
+        kind = f"of positions {config.design.positions!r} and blocks {config.design.block!r}"
+        raise BundleError("\n".join([f"timm's Vision Transformers, {kind}, cannot be this model:", *faults]))
     arguments = {
         "img_size": list(config.image_hw),
         "patch_size": list(config.patch_hw),
@@ -73,7 +77,7 @@ def timm_model_args(config: ViTConfig) -> tuple[str, dict[str, Any]]:
         "init_values": config.design.layer_scale,
         "dynamic_img_size": True,
     }
-    architecture, more = _rotary(config) if rotary else _plain(config)
+    architecture, more = _rotary(config) if config.design.rotary else _plain(config)
     return architecture, arguments | more
 
 
@@ -103,89 +107,56 @@ def _with_key_bias(rule: ResolvedRule) -> ResolvedRule:
     return ResolvedRule(whole, rule.ours) if whole else rule
 
 
-def _faults(config: ViTConfig) -> list[str]:
-    """Return a line for each part that no Vision Transformer of timm's has."""
-    design = config.design
-    faults = [
-        f"  {name}: {getattr(design, name)!r}, where theirs have {value!r}"
-        for name, value in PARTS.items()
-        if getattr(design, name) != value
-    ]
-    if design.mlp not in (*ACTIVATIONS, "swiglu"):
-        faults.append(f"  mlp: {design.mlp!r}, where theirs have {', '.join(ACTIVATIONS)} or swiglu")
-    if config.heads * config.dim_head != config.dim:
-        faults.append(f"  heads × dim_head: {config.heads} × {config.dim_head}, where theirs have dim, {config.dim}")
-    return faults
-
-
-def _faults_of_plain(config: ViTConfig) -> list[str]:
-    """Return a line for each part that models with learned positions have not."""
-    design, faults = config.design, []
+def supported_parts(config: ViTConfig) -> dict[str, tuple[Any, ...]]:
+    """Return the values of fields that timm's models have beside the other parts of `config`, of which all depend."""
+    design, in_pool = config.design, config.pool == "map"
     parallel, gated = design.block == "parallel", design.mlp == "swiglu"
-    if design.block not in ("parallel", "serial"):
-        faults.append(f"  block: {design.block!r}, where theirs are 'serial' or 'parallel'")
-    if design.positions != "learned":
-        faults.append(f"  positions: {design.positions!r}, where theirs are 'learned' or rotary")
-    if gated and parallel:
-        faults.append("  mlp: 'swiglu' in parallel blocks")
-    if gated and config.pool == "map":
-        faults.append("  pool: 'map' of a model with gated MLPs, where theirs has their width and activation as well")
-    for name in ("attention_out_norm", "mlp_out_norm") if parallel or gated else ():
-        if getattr(design, name):
-            faults.append(f"  {name}: True in {'parallel blocks' if parallel else 'a model with gated MLPs'}")
-    if config.pool == "map" and config.pool_heads != config.heads:
-        faults.append(f"  pool_heads: {config.pool_heads}, where theirs are the {config.heads} of the layers")
-    only = parallel or gated or design.norm == "rms"
-    return faults + _faults_of_eps(design.norm_eps, (1e-6,) if only else tuple(PLAIN_BY_EPS))
-
-
-def _faults_of_rotary(config: ViTConfig) -> list[str]:
-    """Return a line for each part that models with rotary positions have not."""
-    design, faults = config.design, []
-    if design.block != "serial":
-        faults.append(f"  block: {design.block!r} with rotary positions, where theirs are 'serial' then")
-    if design.norm != "layer":
-        faults.append(f"  norm: {design.norm!r} with rotary positions, where theirs are 'layer' then")
-    if config.pool == "map" and config.num_prefix_tokens and not design.pool_prefix:
-        faults.append(
-            "  pool_prefix: False with rotary positions, where theirs sees the tokens before the patches, too"
-        )
-    if design.mlp not in ("gelu", "swiglu"):
-        faults.append(f"  mlp: {design.mlp!r} with rotary positions, where theirs have 'gelu' or 'swiglu' then")
+    usual = {"patch_norm": (False,), "patch_overlap": (0,), "dim_head": (config.dim / config.heads,)}
+    if not design.rotary:
+        limited = parallel or gated
+        return usual | {
+            "positions": ("learned",),
+            "block": ("serial", "parallel"),
+            "mlp": ACTIVATIONS if parallel else (*ACTIVATIONS, "swiglu"),
+            "norm_eps": (1e-6,) if limited or design.norm == "rms" else tuple(PLAIN_BY_EPS),
+            "attention_out_norm": (False,) if limited else (False, True),
+            "mlp_out_norm": (False,) if limited else (False, True),
+            "pool": ("cls", "mean") if gated else ("cls", "mean", "map"),
+            "pool_heads": (config.heads,) if in_pool else (config.pool_heads,),
+        }
+    rotary = usual | {
+        "block": ("serial",),
+        "norm": ("layer",),
+        "mlp": ("gelu", "swiglu"),
+        "norm_eps": tuple(EVA_BY_EPS),
+        "pool_prefix": (True,) if in_pool and config.num_prefix_tokens else (False, True),
+    }
     if design.positions == "learned_rope_native":
-        parts = {"pool": (config.pool, "map"), "pre_norm": (design.pre_norm, True), "mlp": (design.mlp, "gelu")}
-        parts |= {name: (getattr(design, name), False) for name in ("attention_out_norm", "mlp_out_norm")}
-        if design.registers and design.prefix_positions == "class":
-            parts["prefix_positions"] = (design.prefix_positions, "all")
-        for name, (given, value) in parts.items():
-            if given != value:
-                faults.append(f"  {name}: {given!r} with such positions, where theirs have {value!r} then")
+        rotary |= {"pool": ("map",), "pre_norm": (True,), "mlp": ("gelu",)}
+        rotary |= {"attention_out_norm": (False,), "mlp_out_norm": (False,)}
+        rotary |= {"prefix_positions": ("all", "none")} if design.registers else {}
     if design.positions == "learned_rope":
-        tokens = design.registers + (config.pool == "cls")
-        placed = design.prefix_positions if design.registers else design.prefix_positions.replace("class", "all")
-        if (tokens, placed) != (1, "all"):
-            faults.append("  positions: 'learned_rope' with other tokens than one before the patches, with a position")
-        if not design.qkv_bias:
-            faults.append("  qkv_bias: False with 'learned_rope' positions")
-    return faults + _faults_of_eps(design.norm_eps, tuple(EVA_BY_EPS))
+        placed = ("all",) if design.registers else ("all", "class")
+        rotary |= {"registers": (int(config.pool != "cls"),), "prefix_positions": placed, "qkv_bias": (True,)}
+    return rotary
 
 
-def _faults_of_eps(eps: float, theirs: tuple[float, ...]) -> list[str]:
-    if eps in theirs:
-        return []
-    return [f"  norm_eps: {eps:g}, where theirs have {' or '.join(f'{one:g}' for one in theirs)} with such parts"]
+def _prefix_tokens(config: ViTConfig) -> tuple[bool, int]:
+    """Return whether timm's model has a class token, and how many registers."""
+    by_class = config.pool == "cls"
+    has_class = by_class or (config.design.registers > 0 and keeps_class_token(config))
+    return has_class, config.design.registers - (has_class and not by_class)
 
 
 def _plain(config: ViTConfig) -> tuple[str, dict[str, Any]]:
     """Return the architecture and the rest of the arguments of a model with learned positions."""
     design = config.design
-    gated, by_class = design.mlp == "swiglu", config.pool == "cls"
-    has_class = by_class or (design.registers > 0 and design.prefix_positions == "all")
+    gated, (has_class, registers) = design.mlp == "swiglu", _prefix_tokens(config)
     arguments: dict[str, Any] = {
         "mlp_ratio": _ratio(config.mlp_dim * (2 if gated else 1), config.dim),
         "class_token": has_class,
         "no_embed_class": not (has_class and design.prefix_positions != "none"),
-        "reg_tokens": design.registers - (has_class and not by_class),
+        "reg_tokens": registers,
         "pre_norm": design.pre_norm,
         "fc_norm": design.final_norm == "pooled",
     }
@@ -206,9 +177,7 @@ def _plain(config: ViTConfig) -> tuple[str, dict[str, Any]]:
 def _rotary(config: ViTConfig) -> tuple[str, dict[str, Any]]:
     """Return the architecture and the rest of the arguments of a model with rotary positions."""
     design = config.design
-    by_class, native = config.pool == "cls", design.positions == "learned_rope_native"
-    placed = design.positions != "rope_grid" and (not native or design.prefix_positions == "all")
-    has_class = by_class or (design.registers > 0 and placed)
+    native, (has_class, registers) = design.positions == "learned_rope_native", _prefix_tokens(config)
     learned, _, form = POSITIONS[design.positions]
     eva = design.positions == "learned_rope"
     usual: dict[str, Any] = {
@@ -221,7 +190,7 @@ def _rotary(config: ViTConfig) -> tuple[str, dict[str, Any]]:
     return EVA_BY_EPS[design.norm_eps], usual | form | {
         "mlp_ratio": _ratio(config.mlp_dim, config.dim),
         "class_token": has_class,
-        "num_reg_tokens": design.registers - (has_class and not by_class),
+        "num_reg_tokens": registers,
         "no_embed_class": native and design.prefix_positions == "none",
         "use_abs_pos_emb": learned,
         "use_rot_pos_emb": True,

@@ -5,18 +5,8 @@ from typing import Any
 
 from megavit.config.vit import PrefixPositions, ViTConfig
 from megavit.errors import BundleError
-from megavit.model.statistics import Shapes
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
-from megavit.weights.pretrained.mappings.config_from_shapes import (
-    Overrides,
-    check_settings,
-    config_from,
-    count_of,
-    image_of,
-    plain_fields,
-    shape_of,
-    undetermined_fields,
-)
+from megavit.weights.pretrained.mappings.config_from_shapes import CheckpointFacts, Fields, undetermined_fields
 from megavit.weights.pretrained.mappings.key_mapping import renames, rule
 from megavit.weights.pretrained.mappings.timm_settings import read_timm_settings
 
@@ -107,52 +97,51 @@ PARALLEL = (
 NOT_POST_NORM = {"cls_token", "reg_token", "norm_pre.weight", "blocks.0.attn.qkv.bias", "blocks.0.ls1.gamma"}
 
 
-def config_of_serial(shapes: Shapes, overrides: Overrides) -> ViTConfig:
-    """Return the config of serial blocks; what no shape determines is the usual value.
+def fields_of_serial(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config of serial blocks; what no shape determines is the usual value.
 
     Raises:
         BundleError: for a tensor that is missing, and for tensors that are those of models of several kinds.
     """
-    if "fc_norm.weight" in shapes and not shapes.keys() & NOT_POST_NORM and "block" not in overrides:
+    if "fc_norm.weight" in facts and not facts.shapes.keys() & NOT_POST_NORM and "block" not in facts.overrides:
         raise BundleError(
             "the checkpoint may be of blocks with norms behind their branches (timm's vit_*_rpn_*), which megavit has "
             "not, or before them: its tensors do not tell. Put its config.json beside it"
         )
-    check_settings(overrides, {"block": ["serial"], "positions": ["learned"]})
-    fields = outside_fields(shapes, overrides, mlp_out="blocks.0.mlp.fc2") | serial_fields(shapes, overrides)
-    return config_from(fields | {"layer_scale": 1.0 if "blocks.0.ls1.gamma" in shapes else None}, overrides)
+    facts.check_settings({"block": ["serial"], "positions": ["learned"]})
+    fields = outside_fields(facts, "blocks.0.mlp.fc2") | serial_fields(facts)
+    return fields | {"layer_scale": 1.0 if "blocks.0.ls1.gamma" in facts else None}
 
 
-def config_of_parallel(shapes: Shapes, overrides: Overrides) -> ViTConfig:
-    """Return the config of parallel blocks, as `config_of_serial`."""
-    check_settings(overrides, {"block": ["parallel"], "positions": ["learned"]})
-    fields = outside_fields(shapes, overrides, mlp_out="blocks.0.mlp_out_proj") | {
+def fields_of_parallel(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config of parallel blocks, as `fields_of_serial`."""
+    facts.check_settings({"block": ["parallel"], "positions": ["learned"]})
+    return outside_fields(facts, "blocks.0.mlp_out_proj") | {
         "block": "parallel",
-        "qk_norm": "blocks.0.q_norm.weight" in shapes,
-        "qkv_bias": "blocks.0.in_proj.bias" in shapes,
-        "norm_bias": has_norm_bias(shapes, "blocks.0.in_norm", overrides),
+        "qk_norm": "blocks.0.q_norm.weight" in facts,
+        "qkv_bias": "blocks.0.in_proj.bias" in facts,
+        "norm_bias": has_norm_bias(facts, "blocks.0.in_norm"),
         "mlp": "gelu",
-        "layer_scale": 1.0 if "blocks.0.ls.gamma" in shapes else None,
+        "layer_scale": 1.0 if "blocks.0.ls.gamma" in facts else None,
     }
-    return config_from(fields, overrides)
 
 
-def outside_fields(shapes: Shapes, overrides: Overrides, mlp_out: str) -> dict[str, Any]:
+def outside_fields(facts: CheckpointFacts, mlp_out: str) -> Fields:
     """Return the fields that the tensors outside the blocks determine.
 
     Pooled by the mean where the norm comes after pooling, as timm's own choice is, else by the class token if there
     is one.
     """
-    fields = timm_fields(shapes, mlp_out)
-    has_class, final_norm = "cls_token" in shapes, fields["final_norm"]
+    fields = timm_fields(facts, mlp_out)
+    has_class, final_norm = "cls_token" in facts, fields["final_norm"]
     by_class = has_class and final_norm == "tokens"
-    pool = overrides.get("pool") or ("map" if "attn_pool.latent" in shapes else "cls" if by_class else "mean")
-    prefix_tokens = has_class + count_of(shapes, "reg_token")
-    count = shape_of(shapes, "pos_embed", axes=3)[1]
-    placed = find_prefix_positions(count, prefix_tokens, fields["patch_size"], overrides)
+    pool = facts.overrides.get("pool") or ("map" if "attn_pool.latent" in facts else "cls" if by_class else "mean")
+    prefix_tokens = has_class + facts.tokens("reg_token")
+    count = facts.shape("pos_embed", axes=3)[1]
+    placed = find_prefix_positions(facts, count, prefix_tokens, fields["patch_size"])
     patches = count - (prefix_tokens if placed == "all" else 0)
     return fields | {
-        "image_size": image_of(patches, fields["patch_size"], overrides),
+        "image_size": facts.image_size(patches, fields["patch_size"]),
         "pool": pool,
         "norm_eps": 1e-5 if fields["pre_norm"] else 1e-6,  # CLIP's
         "prefix_positions": placed,
@@ -160,54 +149,54 @@ def outside_fields(shapes: Shapes, overrides: Overrides, mlp_out: str) -> dict[s
     }
 
 
-def timm_fields(shapes: Shapes, mlp_out: str) -> dict[str, Any]:
+def timm_fields(facts: CheckpointFacts, mlp_out: str) -> Fields:
     """Return the fields that the tensors of each of timm's models determine alike.
 
     Raises:
         BundleError: for a tensor that is missing, and unless there is one norm after the layers.
     """
-    norms = [place for name, place in (("norm", "tokens"), ("fc_norm", "pooled")) if f"{name}.weight" in shapes]
-    fields = plain_fields(
-        shapes, kernel="patch_embed.proj.weight", layers="blocks.", mlp_out=f"{mlp_out}.weight", head="head.weight"
+    norms = [place for name, place in (("norm", "tokens"), ("fc_norm", "pooled")) if f"{name}.weight" in facts]
+    fields = facts.plain_fields(
+        kernel="patch_embed.proj.weight", layers="blocks.", mlp_out=f"{mlp_out}.weight", head="head.weight"
     )
     if len(norms) != 1:
         raise BundleError(
             f"the checkpoint has {'two norms' if norms else 'no norm'} after its layers (norm.weight, fc_norm.weight), "
             "where megavit's model has one"
         )
-    return fields | {"pre_norm": "norm_pre.weight" in shapes, "final_norm": norms[0]}
+    return fields | {"pre_norm": "norm_pre.weight" in facts, "final_norm": norms[0]}
 
 
-def serial_fields(shapes: Shapes, overrides: Overrides) -> dict[str, Any]:
+def serial_fields(facts: CheckpointFacts) -> Fields:
     """Return the fields that the tensors of a serial block determine."""
-    hidden = shape_of(shapes, "blocks.0.mlp.fc2.weight", axes=2)[1]
-    gated = "blocks.0.mlp.fc1_g.weight" in shapes or shape_of(shapes, "blocks.0.mlp.fc1.weight", axes=2)[0] != hidden
+    hidden = facts.shape("blocks.0.mlp.fc2.weight", axes=2)[1]
+    gated = "blocks.0.mlp.fc1_g.weight" in facts or facts.shape("blocks.0.mlp.fc1.weight", axes=2)[0] != hidden
     return {
-        "qk_norm": "blocks.0.attn.q_norm.weight" in shapes,
-        "qkv_bias": bool(shapes.keys() & {"blocks.0.attn.qkv.bias", "blocks.0.attn.q_bias"}),
-        "norm_bias": has_norm_bias(shapes, "blocks.0.norm1", overrides),
+        "qk_norm": "blocks.0.attn.q_norm.weight" in facts,
+        "qkv_bias": bool(facts.shapes.keys() & {"blocks.0.attn.qkv.bias", "blocks.0.attn.q_bias"}),
+        "norm_bias": has_norm_bias(facts, "blocks.0.norm1"),
         "mlp": "swiglu" if gated else "gelu",
-        "attention_out_norm": "blocks.0.attn.norm.weight" in shapes,
-        "mlp_out_norm": "blocks.0.mlp.norm.weight" in shapes,
+        "attention_out_norm": "blocks.0.attn.norm.weight" in facts,
+        "mlp_out_norm": "blocks.0.mlp.norm.weight" in facts,
     }
 
 
-def has_norm_bias(shapes: Shapes, norm: str, overrides: Overrides) -> bool:
+def has_norm_bias(facts: CheckpointFacts, norm: str) -> bool:
     """Return whether a norm has a bias.
 
     Raises:
         BundleError: when it has none and nothing says of which kind it is then.
     """
-    if f"{norm}.bias" not in shapes and "norm" not in overrides:
+    if f"{norm}.bias" not in facts and "norm" not in facts.overrides:
         raise BundleError(
             'the checkpoint has norms without bias, which may be "layer" or "rms": say which with megavit convert '
             "--norm, or put its config.json beside it"
         )
-    return f"{norm}.bias" in shapes
+    return f"{norm}.bias" in facts
 
 
 def find_prefix_positions(
-    count: int, prefix_tokens: int, patch_hw: tuple[int, int], overrides: Overrides
+    facts: CheckpointFacts, count: int, prefix_tokens: int, patch_hw: tuple[int, int]
 ) -> PrefixPositions:
     """Return whether the tokens before the patches have positions too, by how many positions there are.
 
@@ -216,8 +205,8 @@ def find_prefix_positions(
     """
     if not prefix_tokens:
         return "all"
-    if "image_size" in overrides:
-        height, width = image_of(0, patch_hw, overrides)
+    if "image_size" in facts.overrides:
+        height, width = facts.image_size(0, patch_hw)
         return "none" if count == (height // patch_hw[0]) * (width // patch_hw[1]) else "all"
     only_patches, with_prefix = (n > 0 and math.isqrt(n) ** 2 == n for n in (count, count - prefix_tokens))
     if only_patches and with_prefix:
@@ -239,7 +228,7 @@ TIMM_VIT = CheckpointFormat(
     name="timm",
     signature=("patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight"),
     rules=SERIAL,
-    config_from=config_of_serial,
+    fields=fields_of_serial,
     unsupported={
         "head_dist.weight": "is a distilled DeiT with two classifiers, whose answers are averaged; megavit's model has "
         "one. Take one that is not distilled"
@@ -252,7 +241,7 @@ TIMM_PARALLEL = CheckpointFormat(
     name="timm's parallel blocks",
     signature=("patch_embed.proj.weight", "pos_embed", "blocks.0.in_proj.weight", "blocks.0.mlp_out_proj.weight"),
     rules=PARALLEL,
-    config_from=config_of_parallel,
+    fields=fields_of_parallel,
     settings=read_timm_settings,
     undetermined=undetermined,
     head="head",

@@ -1,16 +1,8 @@
 """torchvision's `VisionTransformer` (`vit_b_16` ... `vit_h_14`)."""
 
-from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
-from megavit.model.statistics import Shapes
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
-from megavit.weights.pretrained.mappings.config_from_shapes import (
-    Overrides,
-    config_from,
-    image_of,
-    plain_fields,
-    shape_of,
-)
+from megavit.weights.pretrained.mappings.config_from_shapes import CheckpointFacts, Fields
 from megavit.weights.pretrained.mappings.key_mapping import renames, rule
 
 LAYER = "encoder.layers.encoder_layer_{i}"
@@ -33,30 +25,29 @@ RULES = (
 )  # fmt: skip
 
 
-def config_of(shapes: Shapes, overrides: Overrides) -> ViTConfig:
-    """Return the config. The norms' epsilon is 1e-6 and the activation the exact GELU, unless known otherwise.
+def fields_of(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config; the activation is the exact GELU, unless known otherwise.
 
     Raises:
         BundleError: for a stem of several convolutions, which our model has not.
     """
-    if "conv_proj.weight" not in shapes:
+    if "conv_proj.weight" not in facts:
         raise BundleError("the checkpoint's patches go through several convolutions; this model's go through one")
-    fields = plain_fields(
-        shapes,
+    fields = facts.plain_fields(
         kernel="conv_proj.weight",
         layers="encoder.layers.encoder_layer_",
         mlp_out=f"{LAYER.format(i=0)}.mlp.3.weight",
         head="heads.head.weight",
     )
-    patches = shape_of(shapes, "encoder.pos_embedding", axes=3)[1] - 1
-    return config_from(fields | {"image_size": image_of(patches, fields["patch_size"], overrides)}, overrides)
+    patches = facts.shape("encoder.pos_embedding", axes=3)[1] - 1
+    return fields | {"image_size": facts.image_size(patches, fields["patch_size"])}
 
 
 TORCHVISION = CheckpointFormat(
     name="torchvision",
     signature=("class_token", "encoder.pos_embedding", f"{LAYER.format(i=0)}.self_attention.in_proj_weight"),
     rules=RULES,
-    config_from=config_of,
+    fields=fields_of,
     unsupported={
         "heads.pre_logits.weight": "has a head of two layers (representation_size); this model's has one",
     },

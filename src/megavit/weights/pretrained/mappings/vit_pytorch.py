@@ -7,19 +7,8 @@ from torch import Tensor
 
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
-from megavit.model.statistics import Shapes
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
-from megavit.weights.pretrained.mappings.config_from_shapes import (
-    Overrides,
-    config_from,
-    depth_of,
-    heads_of_width,
-    image_of,
-    num_classes,
-    patch_of,
-    shape_of,
-    undetermined_fields,
-)
+from megavit.weights.pretrained.mappings.config_from_shapes import CheckpointFacts, Fields, undetermined_fields
 from megavit.weights.pretrained.mappings.key_mapping import renames, rule
 
 LAYER = "transformer.layers.{i}"
@@ -81,21 +70,18 @@ def without_batch_axis(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def patch_fields(shapes: Shapes, overrides: Overrides, head: str) -> dict[str, Any]:
+def patch_fields(facts: CheckpointFacts, head: str) -> Fields:
     """Return the fields that all models of this library's layout have alike; the norms' epsilon is 1e-5.
 
     Raises:
         BundleError: when patches are not determined by the shapes and not known.
     """
-    dim, pixels = shape_of(shapes, PIXELS, axes=2)
-    patch_hw, channels = patch_of(pixels, overrides)
-    return {
-        "patch_size": patch_hw,
-        "channels": channels,
-        "num_classes": num_classes(shapes, head),
+    dim, pixels = facts.shape(PIXELS, axes=2)
+    return facts.patch_fields(pixels) | {
+        "num_classes": facts.num_classes(head),
         "dim": dim,
-        "depth": depth_of(shapes, "transformer.layers."),
-        "mlp_dim": shape_of(shapes, "transformer.layers.0.1.net.1.weight", axes=2)[0],
+        "depth": facts.depth("transformer.layers."),
+        "mlp_dim": facts.shape("transformer.layers.0.1.net.1.weight", axes=2)[0],
         "block": "serial",
         "qk_norm": False,
         "norm_bias": True,
@@ -104,47 +90,36 @@ def patch_fields(shapes: Shapes, overrides: Overrides, head: str) -> dict[str, A
     }
 
 
-def config_of_vit(shapes: Shapes, overrides: Overrides) -> ViTConfig:
-    """Return the config; the activation is the exact GELU, and a head 64 wide, unless known otherwise.
+def fields_of_vit(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config; the activation is the exact GELU, and a head 64 wide, unless known otherwise.
 
     Raises:
         BundleError: for a mean over patches and class token, as in older versions; and when patches, heads or image
             are not determined by the shapes and not known.
     """
-    by_class = shape_of(shapes, "cls_token", axes=2)[0] == 1
-    if by_class and overrides.get("pool", "cls") == "mean":
+    by_class = facts.shape("cls_token", axes=2)[0] == 1
+    if by_class and facts.overrides.get("pool", "cls") == "mean":
         raise BundleError("the checkpoint's mean is taken over the class token too; this model's over patches alone")
-    fields = patch_fields(shapes, overrides, "mlp_head.weight")
-    if "transformer.layers.0.0.to_out.0.weight" not in shapes:
-        overrides = {**overrides, "heads": 1, "dim_head": fields["dim"]}
-    heads, dim_head = heads_of_width(shape_of(shapes, QKV, axes=2)[0] // 3, overrides)
-    patches = shape_of(shapes, "pos_embedding", axes=2)[0] - by_class
-    fields |= {
-        "image_size": image_of(patches, fields["patch_size"], overrides),
-        "heads": heads,
-        "dim_head": dim_head,
-        "pool": "cls" if by_class else "mean",
-    }
-    return config_from(fields, overrides)
+    fields = patch_fields(facts, "mlp_head.weight")
+    known = facts.overrides
+    if "transformer.layers.0.0.to_out.0.weight" not in facts:
+        known = {"heads": 1, "dim_head": fields["dim"]}
+    patches = facts.shape("pos_embedding", axes=2)[0] - by_class
+    fields |= facts.head_fields(facts.shape(QKV, axes=2)[0] // 3, known)
+    image_size = facts.image_size(patches, fields["patch_size"])
+    return fields | {"image_size": image_size, "pool": "cls" if by_class else "mean"}
 
 
-def config_of_simple_vit(shapes: Shapes, overrides: Overrides) -> ViTConfig:
-    """Return the config; the activation is the exact GELU, and a head 64 wide, unless known otherwise.
+def fields_of_simple_vit(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config; the activation is the exact GELU, and a head 64 wide, unless known otherwise.
 
     Raises:
         BundleError: unless the image size is known, of which such a checkpoint has no trace; and when patches or
             heads are not determined by the shapes and not known.
     """
-    if "image_size" not in overrides:
-        raise BundleError(
-            "the checkpoint has computed positions and nothing says of what images; say the image size: "
-            "megavit convert --image-size"
-        )
-    heads, dim_head = heads_of_width(shape_of(shapes, QKV, axes=2)[0] // 3, overrides)
-    fields = patch_fields(shapes, overrides, "linear_head.weight")
-    return config_from(
-        fields | {"heads": heads, "dim_head": dim_head, "pool": "mean", "positions": "sincos"}, overrides
-    )
+    facts.require_image_size()
+    heads = facts.head_fields(facts.shape(QKV, axes=2)[0] // 3, facts.overrides)
+    return patch_fields(facts, "linear_head.weight") | heads | {"pool": "mean", "positions": "sincos"}
 
 
 def undetermined(config: ViTConfig) -> dict[str, Any]:
@@ -159,7 +134,7 @@ VIT_PYTORCH = CheckpointFormat(
     name="vit-pytorch",
     signature=(PIXELS, "cls_token", "pos_embedding", QKV),
     rules=VIT_RULES,
-    config_from=config_of_vit,
+    fields=fields_of_vit,
     normalize=without_batch_axis,
     undetermined=undetermined,
     head="mlp_head",
@@ -168,7 +143,7 @@ SIMPLE_VIT = CheckpointFormat(
     name="vit-pytorch's SimpleViT",
     signature=(PIXELS, "linear_head.weight", "transformer.layers.0.0.to_out.weight"),
     rules=SIMPLE_RULES,
-    config_from=config_of_simple_vit,
+    fields=fields_of_simple_vit,
     undetermined=lambda config: undetermined_fields(config, "patch_size", "channels"),
     head="linear_head",
 )

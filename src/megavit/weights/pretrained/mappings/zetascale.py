@@ -5,16 +5,8 @@ from typing import Any
 
 from megavit.config.vit import ZETA, ViTConfig
 from megavit.errors import BundleError
-from megavit.model.statistics import Shapes
 from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
-from megavit.weights.pretrained.mappings.config_from_shapes import (
-    Overrides,
-    config_from,
-    field_of,
-    heads_of_width,
-    image_of,
-    shape_of,
-)
+from megavit.weights.pretrained.mappings.config_from_shapes import CheckpointFacts, Fields, field_of
 from megavit.weights.pretrained.mappings.key_mapping import renames, rule
 from megavit.weights.pretrained.mappings.vit_pytorch import (
     LAYER,
@@ -42,23 +34,21 @@ RULES = (
 )  # fmt: skip
 
 
-def config_of(shapes: Shapes, overrides: Overrides) -> ViTConfig:
-    """Return the config: of norms of epsilon 1e-5, the exact GELU, and pooling by the class token.
+def fields_of(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config: of norms of epsilon 1e-5, the exact GELU, and pooling by the class token.
 
     Raises:
         BundleError: where `pool` is known to be "mean", which there is a mean over class token and patches; and
             when patches or image are not determined by the shapes and not known.
     """
-    if overrides.get("pool", "cls") == "mean":
+    if facts.overrides.get("pool", "cls") == "mean":
         raise BundleError("zetascale's mean is taken over the class token too; this model's over patches alone")
-    dim_head = shape_of(shapes, VALUE_NORM, axes=1)[0]
-    fields = patch_fields(shapes, overrides, "mlp_head.weight") | asdict(ZETA)
+    dim_head = facts.shape(VALUE_NORM, axes=1)[0]
+    fields = patch_fields(facts, "mlp_head.weight") | asdict(ZETA)
     fields |= {
-        "image_size": image_of(shape_of(shapes, "pos_embedding", axes=3)[1] - 1, fields["patch_size"], overrides),
-        "heads": heads_of_width(shape_of(shapes, QKV, axes=2)[0] // 3, {"dim_head": dim_head})[0],
-        "dim_head": dim_head,
+        "image_size": facts.image_size(facts.shape("pos_embedding", axes=3)[1] - 1, fields["patch_size"]),
     }
-    return config_from(fields, overrides)
+    return fields | facts.head_fields(facts.shape(QKV, axes=2)[0] // 3, {"dim_head": dim_head})
 
 
 def undetermined(config: ViTConfig) -> dict[str, Any]:
@@ -70,7 +60,7 @@ ZETASCALE = CheckpointFormat(
     name="zeta",
     signature=(PIXELS, "cls_token", "pos_embedding", QKV, VALUE_NORM),
     rules=RULES,
-    config_from=config_of,
+    fields=fields_of,
     undetermined=undetermined,
     head="mlp_head",
 )
