@@ -1,7 +1,7 @@
 # Everything made here stays in this folder: the environment in .venv, every cache in .cache, the demo in runs/demo.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint readme install constraints clean
+.PHONY: help demo test drills lint docs readme install constraints clean
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -30,9 +30,13 @@ help:  ## show this list
 demo: $(RUNTIME)  ## train, evaluate and use a small model on real images, in about a minute
 	$(BIN)/megavit demo --out runs/demo
 
-test: $(DEV)  ## run every test
+test: $(DEV)  ## run the tests, in minutes
 	mkdir -p $(CACHE)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal  # a third, as many tests wait for other processes
+
+drills: $(DEV)  ## run what takes long: real faults, long sweeps, the tests of the benchmarks
+	mkdir -p $(CACHE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --hypothesis-profile drills -m 'drill or benchmarks or hypothesis'
 
 lint: $(DEV)  ## check style, types and which part may import which
 	$(BIN)/ruff check --no-cache
@@ -40,8 +44,12 @@ lint: $(DEV)  ## check style, types and which part may import which
 	$(BIN)/pyrefly check
 	$(BIN)/lint-imports --no-cache --no-logo
 
+docs: $(DEV)  ## build the documentation site into site/
+	$(BIN)/python tools/make_cli_reference.py
+	$(BIN)/zensical build --strict --clean
+
 readme: $(RUNTIME)  ## put a run of the demo into README.md
-	$(BIN)/python docs/make_readme.py
+	$(BIN)/python tools/make_readme.py
 
 install: $(DEV)  ## install the package with what its tests need, into .venv
 
@@ -54,7 +62,7 @@ constraints:  ## renew constraints.txt with the newest versions that pyproject.t
 	rm -rf $(CACHE)/newest
 
 clean:  ## remove what was made here, but no run of your own
-	rm -rf .venv .cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist runs/demo
+	rm -rf .venv .cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist site docs/reference/cli.md runs/demo
 	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/pip:

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import torch
 
-from megavit.data.load import read_data
+from megavit.data.load import load_data
 from megavit.errors import BundleError
-from megavit.train.checkpoint.checkpoint import checkpoints, load_checkpoint
+from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint
 from megavit.train.loop.build import fresh
 from megavit.train.run_dir import read_plan
 from megavit.train.state import TrainState
@@ -37,7 +37,7 @@ def begun(folder: Path, flags: list[str]) -> Path:
 def state_of(run: Path) -> TrainState:
     """A fresh state of the run, for one process."""
     plan = read_plan(run)
-    return fresh(plan.recipe, read_data(plan.source, plan.recipe.data), torch.device("cpu"))[0]
+    return fresh(plan.recipe, load_data(plan.source, plan.recipe.data), torch.device("cpu"))[0]
 
 
 def damaged(path: Path, chance: random.Random) -> str:
@@ -62,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for kind, flags in KINDS.items():
             run = begun(Path(folder) / str(len(found)), flags)
-            newest = checkpoints(run / "checkpoints")[0]
+            newest = list_checkpoints(run / "checkpoints")[0]
             one, state = Path(folder) / f"{len(found)}-damaged", state_of(run)
             shutil.copytree(newest, one / newest.name)
             if load_checkpoint(one, state):

@@ -21,25 +21,39 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from PIL import Image
+from sklearn.datasets import load_digits
 
-from benchmarks.shard_kills import megavit, write_digits
 from megavit.bench.run import about
 
 EPOCHS, BATCH, SECONDS, BOUND = 3, 64, 600, 1e-6
 LEGS = (2, 1, 2)
 
 
+def write_digits(folder: Path) -> None:
+    images, labels = load_digits(return_X_y=True)
+    for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
+        path = folder / str(label) / f"{number:04}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels.reshape(8, 8) * 255 / 16).round().astype("uint8")).save(path)
+
+
+def megavit(*arguments: str | Path, cwd: Path) -> None:
+    command = [sys.executable, "-m", "megavit", *map(str, arguments)]
+    subprocess.run(command, cwd=cwd, check=True, capture_output=True)
+
+
 def work(out: Path, shards: Path, end: int) -> None:
     """Train as one of the processes, or go on; at step `end` be killed."""
-    from megavit.data.loader.sampler import BatchOrder
-    from megavit.runtime.process_group import ranks
+    from megavit.data.loader.sampler import ResumableBatchSampler
+    from megavit.runtime.process_group import get_dist_context
     from megavit.train import data
     from megavit.train.loop import loop
     from megavit.train.progress import NullReporter
     from megavit.train.run import resume, train
 
-    here = ranks()
-    step, batches = loop.train_step, BatchOrder.__iter__
+    dist = get_dist_context()
+    step, batches = loop.train_step, ResumableBatchSampler.__iter__
     chosen: dict[int, list[int]] = {}
 
     def noted_batches(order):
@@ -53,15 +67,15 @@ def work(out: Path, shards: Path, end: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         loss = step(state, *rest, **more)
         with (out.parent / f"{out.name}.jsonl").open("a") as file:
-            file.write(json.dumps([before, here.rank, here.world, float(loss), chosen[before]]) + "\n")
+            file.write(json.dumps([before, dist.rank, dist.world_size, float(loss), chosen[before]]) + "\n")
         return loss
 
     loop.train_step = noted_step
-    setattr(BatchOrder, "__iter__", noted_batches)  # noqa: B010
+    setattr(ResumableBatchSampler, "__iter__", noted_batches)  # noqa: B010
     data.MEMORY_SHARE = 0.0
     parallel = {"timeout_seconds": 60.0}
     if (out / "plan.json").exists():
-        resume(out, watch=NullReporter(), parallel=parallel | {"nproc": here.world})
+        resume(out, watch=NullReporter(), parallel=parallel | {"nproc": dist.world_size})
         return
     run = {"epochs": EPOCHS, "batch_size": BATCH, "checkpoint_seconds": 1e-4, "precision": "float32", "device": "cpu"}
     # What is random differs between processes; the orthogonal steps of Muon are in bfloat16, whose last bits show.

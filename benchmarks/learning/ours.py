@@ -11,10 +11,10 @@ from torch import Tensor
 from benchmarks.fashion_mnist_folders import CLASSES
 from benchmarks.learning.fashion import load
 from megavit.config.recipe import Recipe
-from megavit.config.recipes import named_recipe
+from megavit.config.recipes import get_recipe
 from megavit.config.serialization import to_dict
 from megavit.data.dataset import LabeledImages, Sample
-from megavit.predict.forward import logits_of
+from megavit.predict.forward import compute_logits
 from megavit.train.budget.measure import choose_by_time, measure
 from megavit.train.data import TrainLoader
 from megavit.train.loop import build
@@ -51,7 +51,7 @@ class Ours:
     def logits(self, images: Tensor) -> Tensor:
         """(N, 10) for uint8 (N, 1, 28, 28)."""
         batches = images.split(VALIDATION_BATCH)
-        return torch.cat(list(logits_of(self.state.average, batches, self.task.preprocessing, self.task.dtype)))
+        return torch.cat(list(compute_logits(self.state.average, batches, self.task.preprocessing, self.task.dtype)))
 
 
 def step_at(progress: float, state: TrainState, task: Task, batch: Batch) -> float:
@@ -77,7 +77,7 @@ def with_run(task: Task, **changes: Any) -> Task:
 
 def megavit(name: str, seed: int, minutes: float) -> Ours:
     """A run of the recipe that the package chooses for small pictures, with the model it chooses for the minutes."""
-    recipe = named_recipe("small")
+    recipe = get_recipe("small")
     recipe = replace(recipe, run=replace(recipe.run, seed=seed, minutes=minutes, device="cpu"))
     choice = choose_by_time(recipe, labeled(), CPU, time.monotonic(), NullReporter())
     return Ours(name, recipe, *fresh(choice.recipe))

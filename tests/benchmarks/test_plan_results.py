@@ -1,9 +1,11 @@
-"""The committed figures of `megavit plan` keep what docs/plan.md says of them."""
+"""The committed figures of `megavit plan` keep what docs/benchmarks.md says of them."""
 
 import json
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.benchmarks
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "plan"
 

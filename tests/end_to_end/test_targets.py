@@ -11,7 +11,7 @@ from PIL import Image
 from megavit.cli.commands.evaluate import evaluate
 from megavit.data.dataset import read_samples
 from megavit.errors import DataError
-from megavit.evaluate.metrics.classification import Metrics
+from megavit.evaluate.metrics.classification import ClassificationMetrics
 from megavit.evaluate.metrics.regression import RegressionMetrics
 from megavit.predict.predictor import load
 from megavit.train.progress import NullReporter
@@ -90,6 +90,6 @@ def test_two_hundred_images_are_enough_to_learn_every_class(tmp_path):
     make_digits_folder(tmp_path / "digits", range(10), slice(20))
     changes = {"run": {"epochs": 15, "device": "cpu", "precision": "float32", "workers": 0}}
     trained = train(str(tmp_path / "digits"), tmp_path / "run", recipe="auto", changes=changes, watch=NullReporter())
-    assert isinstance(trained.metrics, Metrics)
+    assert isinstance(trained.metrics, ClassificationMetrics)
     assert sum(answers > 0 for answers in np.sum(trained.metrics.confusion, axis=0)) >= 8
     assert trained.metrics.accuracy.low > 0.4

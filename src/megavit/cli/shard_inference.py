@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from megavit.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
-    from megavit.data.byte_range import Range
+    from megavit.data.byte_range import ByteRange
     from megavit.data.shards.index import Damaged
 
 
-Answer = Callable[[Iterable[tuple[str, "Range | Damaged"]], Path], tuple[int, int]]
+Answer = Callable[[Iterable[tuple[str, "ByteRange | Damaged"]], Path], tuple[int, int]]
 """Writes the answers for images into a new file; gives how many there were, and how many could not be read."""
 
 MAX_NPROC = 1024
@@ -27,10 +27,10 @@ def shards_among(images: list[str], output: Path | None, kinds: tuple[str, ...],
         OutputError: where the answers cannot be written so.
     """
     from megavit.config.checks import check_range
-    from megavit.runtime.process_group import ranks
+    from megavit.runtime.process_group import get_dist_context
 
     check_range("nproc", 1 if nproc is None else nproc, 1, MAX_NPROC)
-    several = ranks().many or (nproc or 1) > 1
+    several = get_dist_context().is_distributed or (nproc or 1) > 1
     found = len(images) == 1 and _is_shards(images[0])
     if several and not found:
         raise ConfigError(
@@ -45,15 +45,30 @@ def shards_among(images: list[str], output: Path | None, kinds: tuple[str, ...],
     return images[0]
 
 
+def local_device(device: str) -> str:
+    """Return `device`, or where several processes share the GPUs, the one of this process.
+
+    Raises:
+        ConfigError: when torchrun's environment variables are incomplete.
+    """
+    from megavit.runtime.process_group import get_dist_context
+
+    if device not in ("auto", "cuda") or not (dist := get_dist_context()).is_distributed:
+        return device
+    import torch
+
+    return f"cuda:{dist.local_rank}" if torch.cuda.is_available() else device
+
+
 def start_together(nproc: int | None) -> int | None:
     """Have the command that is running done by so many processes; the answer is its exit code.
 
     None where it is one of them, which then ends with its agent, or needs no other.
     """
-    from megavit.runtime.process_group import end_with_parent, ranks
+    from megavit.runtime.process_group import die_with_parent, get_dist_context
 
-    if ranks().many:
-        end_with_parent()
+    if get_dist_context().is_distributed:
+        die_with_parent()
     if (nproc or 1) == 1 or "WORLD_SIZE" in os.environ:
         return None
     from megavit.cli.launcher import launch
@@ -73,22 +88,22 @@ def answer_shards(
     """
     from megavit.cli.console import counting, notes
     from megavit.cli.launcher import end_with, stopped_elsewhere
-    from megavit.data.shards.index import contents
+    from megavit.data.shards.index import list_contents
     from megavit.data.shards.open import open_shards
-    from megavit.predict.sharded_output import Parts
-    from megavit.runtime.process_group import ranks
+    from megavit.predict.sharded_output import ShardedOutput
+    from megavit.runtime.process_group import get_dist_context
     from megavit.runtime.storage import sha256
 
-    here = ranks()
-    rank, world = here.rank, here.world
+    dist = get_dist_context()
+    rank, world = dist.rank, dist.world_size
     if _is_done(output, rank):
         return 0
     with counting("reading shards") as progress:
         folder, index = open_shards(source, progress)
-    shards = contents(folder, index)
+    shards = list_contents(folder, index)
     made_of = {"model": [sha256(path) for path in model], "shards": index.fingerprint()} | made_of
     try:
-        parts = Parts(output, output.suffix or kinds[0], list(shards), made_of)
+        parts = ShardedOutput(output, output.suffix or kinds[0], list(shards), made_of)
     except OutputError:
         if rank and _is_done(output, rank):  # the first process has joined the parts and removes them
             return 0
@@ -144,13 +159,13 @@ def _is_done(output: Path, rank: int) -> bool:
         OutputError: where something else is there.
     """
     from megavit.cli.launcher import refused_before
-    from megavit.predict.sharded_output import are_joined
-    from megavit.runtime.process_group import ranks
+    from megavit.predict.sharded_output import is_merged
+    from megavit.runtime.process_group import get_dist_context
 
-    if not output.suffix or not output.exists() or (rank == 0 and are_joined(output)):
+    if not output.suffix or not output.exists() or (rank == 0 and is_merged(output)):
         return False
     # A fast process is done before a slow one begins, or before one that was started again.
-    if (rank or ranks().restarts) and not refused_before(now=False):
+    if (rank or get_dist_context().restarts) and not refused_before(now=False):
         return True
     refused_before(now=True)
     raise OutputError(f"{output} is there already; move it away or choose another name")

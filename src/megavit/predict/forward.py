@@ -13,14 +13,14 @@ from megavit.model.vit import MegaVit
 
 
 @torch.no_grad()
-def logits_of(
+def compute_logits(
     model: nn.Module, batches: Iterable[Images], preprocessing: Preprocessing, dtype: torch.dtype = torch.float32
 ) -> Iterator[Tensor]:
     """The logits of each batch, float32 on the CPU, in evaluation mode.
 
     Args:
         model: on any device; its mode is as before when the iterator ends.
-        batches: uint8, of pictures as `megavit.data.image_dataset.prepare` makes them.
+        batches: uint8, of pictures as `megavit.data.image_dataset.preprocess` makes them.
         dtype: of the matrix products; bfloat16 runs under autocast.
     """
     device = next(model.parameters()).device
@@ -36,7 +36,7 @@ def logits_of(
 
 
 @dataclass(frozen=True)
-class Embedding:
+class EmbeddingResult:
     """One of a stream: the image's name with its vector (D,), float32, or with the reason why there is none."""
 
     name: str
@@ -45,12 +45,12 @@ class Embedding:
 
 
 @torch.no_grad()
-def embeddings_of(model: MegaVit, batches: Iterable[Images], preprocessing: Preprocessing) -> Iterator[Tensor]:
+def compute_embeddings(model: MegaVit, batches: Iterable[Images], preprocessing: Preprocessing) -> Iterator[Tensor]:
     """The embeddings (B, D) of each batch, float32 on the CPU, in evaluation mode: what the head would classify.
 
     Args:
         model: on any device; its mode is as before when the iterator ends.
-        batches: uint8, as `megavit.data.image_dataset.as_batch` makes them.
+        batches: uint8, as `megavit.data.image_dataset.make_batch` makes them.
     """
     device = next(model.parameters()).device
     was_training = model.training

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from megavit.config.checks import check_range, check_whole
+from megavit.config.checks import check_integer, check_range
 from megavit.config.recipe import Recipe
 from megavit.config.serialization import dump_toml, from_dict, parse_json
 from megavit.data.dataset import LabeledImages, write_samples
 from megavit.data.sources.demo import PREFIX
-from megavit.errors import BundleError, ConfigError, DataError, Interrupted, OutputError, signal_of
+from megavit.errors import BundleError, ConfigError, DataError, Interrupted, OutputError, get_signal
 from megavit.runtime.csv_files import csv_text
-from megavit.runtime.process_group import agents_job
+from megavit.runtime.process_group import get_elastic_run_id
 from megavit.runtime.storage import write_file, writing
 from megavit.train.clock import TimeBudgetPlan, make_budget
 
@@ -52,10 +52,10 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.steps is not None:
-            check_whole("steps", self.steps, minimum=1)
+            check_integer("steps", self.steps, minimum=1)
         if self.init is None:
             make_budget(self.steps, self.time)  # refuses both and neither
-        check_whole("threads", self.threads, minimum=1)
+        check_integer("threads", self.threads, minimum=1)
         check_range("threads", self.threads, 1, MAX_THREADS)
 
 
@@ -145,7 +145,7 @@ MARK = ".begun"
 
 def mark_begun(out: Path) -> None:
     """Note in `out` which job begins it, where agents do: they may begin it again."""
-    if agents_job() is None:
+    if get_elastic_run_id() is None:
         return
     with writing("the run", out):
         write_file(out / MARK, job())
@@ -157,14 +157,14 @@ def is_restart(out: Path) -> bool:
     The number of restarts does not tell: agents do not count those for a machine that has come or gone.
     """
     try:
-        return agents_job() is not None and (out / MARK).read_text() == job()
+        return get_elastic_run_id() is not None and (out / MARK).read_text() == job()
     except OSError:
         return False
 
 
 def job() -> str:
     """The agents' name for this job; where it has none, the agent itself."""
-    name = agents_job()
+    name = get_elastic_run_id()
     if name not in (None, "none"):
         return name
     agent = os.getppid()
@@ -184,6 +184,6 @@ def resumable(out: Path) -> Iterator[None]:
     except Interrupted as error:
         raise Interrupted(f"{error}: {how_to_go_on}", error.exit_code - 128) from None
     except KeyboardInterrupt as interrupt:
-        raise Interrupted(f"stopped at once: {how_to_go_on}", signal_of(interrupt)) from None
+        raise Interrupted(f"stopped at once: {how_to_go_on}", get_signal(interrupt)) from None
     except (DataError, OutputError) as error:
         raise type(error)(f"{str(error).removesuffix('.')}. When that is mended, {how_to_go_on}") from error

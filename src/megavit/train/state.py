@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from megavit.config.recipe import OptimizerRecipe
-from megavit.distributed.context import ParallelContext, SingleProcessContext
-from megavit.distributed.dtensor_utils import local
+from megavit.distributed.context import ParallelContext
+from megavit.distributed.dtensor_utils import to_local
 from megavit.errors import BundleError
 from megavit.model.vit import MegaVit
-from megavit.train.checkpoint.state_numbers import StateNumbers
+from megavit.train.checkpoint.manifest import StateNumbers
 from megavit.train.history import EpochRecord
 from megavit.train.optim.optimizer import make_optimizers
 from megavit.train.spike_detection import SpikeDetector
@@ -36,7 +36,7 @@ class TrainState:
         history: a record a validation.
         best: weights of `average` at the best of them so far.
         best_epoch: its index in `history`; None before the first.
-        team: the processes that train; model, average, optimizers and best are divided over them as it says.
+        parallel: the processes that train; model, average, optimizers and best are divided over them as it says.
         wrapped: what computes the forward pass of `model` for a step; None: it does so itself.
         recipe: of the optimizers.
         spike_detector: the last steps, by which the next is judged.
@@ -59,7 +59,7 @@ class TrainState:
     history: list[EpochRecord] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     best_epoch: int | None = None
-    team: SingleProcessContext | ParallelContext = field(default_factory=SingleProcessContext)
+    parallel: ParallelContext = field(default_factory=ParallelContext)
     wrapped: nn.Module | None = None
     recipe: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     spike_detector: SpikeDetector = field(default_factory=SpikeDetector)
@@ -68,26 +68,24 @@ class TrainState:
     left_out: int = 0
 
     @classmethod
-    def fresh(
-        cls, model: MegaVit, recipe: OptimizerRecipe, team: SingleProcessContext | ParallelContext | None = None
-    ) -> "TrainState":
+    def fresh(cls, model: MegaVit, recipe: OptimizerRecipe, parallel: ParallelContext | None = None) -> "TrainState":
         """The state before the first step of a whole `model`, the same in every process; None: of one that is alone.
 
-        Of a team that divides it, the model may be on the meta device: its values are to be set then, and those of
+        Where the processes divide it, the model may be on the meta device: its values are to be set then, and those of
         the average, by `begin_average`.
         """
-        team = team or SingleProcessContext()
+        parallel = parallel or ParallelContext()
         average = copy.deepcopy(model)
-        wrapped = team.spread(model, trained=True)
-        team.spread(average, trained=False)
-        optimizers = make_optimizers(model, recipe, team.tensor)
-        return cls(model, average, optimizers, team=team, wrapped=wrapped, recipe=recipe)
+        wrapped = parallel.parallelize(model, trained=True)
+        parallel.parallelize(average, trained=False)
+        optimizers = make_optimizers(model, recipe, parallel.tp_size)
+        return cls(model, average, optimizers, parallel=parallel, wrapped=wrapped, recipe=recipe)
 
     @torch.no_grad()
     def begin_average(self) -> None:
         """The average of weights that have not been trained yet: these."""
         for averaged, current in zip(self.average.parameters(), self.model.parameters(), strict=True):
-            local(averaged).copy_(local(current))
+            to_local(averaged).copy_(to_local(current))
 
     def record(self, epoch: EpochRecord) -> None:
         """Add an epoch, and keep its weights if no earlier one was better on the validation images."""
@@ -98,7 +96,7 @@ class TrainState:
 
     def numbers(self) -> dict[str, Any]:
         """All but the tensors, as JSON types."""
-        numbers = {name: getattr(self, name) for name in NUMBERS}
+        numbers = {name: getattr(self, name) for name in NUMBERS} | {"tp_size": self.parallel.tp_size}
         return numbers | {"history": [e.to_dict() for e in self.history], "spike_detector": asdict(self.spike_detector)}
 
     def weights(self) -> dict[str, Tensor]:
@@ -107,58 +105,48 @@ class TrainState:
         return {f"{group}.{name}": tensor for group, tensors in groups.items() for name, tensor in tensors.items()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """All the tensors, by name."""
-        found = self.weights()
-        for number, optimizer in enumerate(self.optimizers):
-            for i, slots in optimizer.state_dict()["state"].items():
-                found |= {f"optimizer.{number}.{i}.{slot}": tensor for slot, tensor in slots.items()}
-        return found
+        """Return all the tensors by name, those of the optimizers by the names of their parameters."""
+        tensors = self.weights()
+        names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
+        for optimizer in self.optimizers:
+            for parameter, slots in optimizer.state.items():
+                tensors |= {f"optimizer.{names[parameter]}.{slot}": tensor for slot, tensor in slots.items()}
+        return tensors
 
-    def restore(self, numbers: StateNumbers, tensors: dict[str, Tensor]) -> None:
-        """Take the numbers and tensors of a checkpoint into a fresh state of the same model and recipe.
+    def make_tensors(self, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+        """Make the best weights and the optimizers' slots that `shapes` names, and return all tensors, to be filled.
 
         Raises:
-            BundleError: where the tensors are not of this model, or not of these numbers.
+            BundleError: where the names and shapes are not those of this state's tensors.
         """
-        best = _group(tensors, "best")
-        if best and shapes(best) != shapes(self.average.state_dict()):
-            raise BundleError("the best weights are not of this model")
-        if bool(best) != (numbers.best_epoch is not None):
-            raise BundleError(f"best_epoch is {numbers.best_epoch}, and the best weights are {len(best)} tensors")
-        slots = [self._slots(number, _group(tensors, f"optimizer.{number}")) for number in range(len(self.optimizers))]
-        self.take_numbers(numbers)
-        self.model.load_state_dict(_group(tensors, "model"))
-        self.average.load_state_dict(_group(tensors, "average"))
-        device = next(self.model.parameters()).device
-        self.best = {name: tensor.to(device) for name, tensor in best.items()}
-        for optimizer, own in zip(self.optimizers, slots, strict=True):
-            optimizer.load_state_dict(optimizer.state_dict() | {"state": own})
-
-    def _slots(self, number: int, tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-        """Return what an optimizer keeps of each of its parameters, by the parameter's number."""
-        parameters = [p for group in self.optimizers[number].param_groups for p in group["params"]]
-        slots: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            index, _, slot = name.partition(".")
-            if int(index) not in range(len(parameters)):
-                raise BundleError(f"optimizer.{number}.{name} is of none of its {len(parameters)} parameters")
-            if tensor.shape not in (parameters[int(index)].shape, torch.Size()):
-                raise BundleError(f"optimizer.{number}.{name} has not the shape of its parameter")
-            slots.setdefault(int(index), {})[slot] = tensor
-        return slots
+        has_best = any(name.startswith("best.") for name in shapes)
+        self.best = {k: torch.zeros_like(v) for k, v in self.average.state_dict().items()} if has_best else {}
+        parameters = dict(self.model.named_parameters())
+        owners = {p: optimizer for optimizer in self.optimizers for g in optimizer.param_groups for p in g["params"]}
+        for optimizer in self.optimizers:
+            optimizer.state.clear()
+        for name, shape in shapes.items():
+            kind, _, rest = name.partition(".")
+            path, _, slot = rest.rpartition(".")
+            parameter = parameters.get(path)
+            if kind == "optimizer" and parameter in owners:
+                is_count = shape == torch.Size()  # of steps
+                empty = to_local(parameter).new_zeros(()) if is_count else torch.zeros_like(parameter)
+                owners[parameter].state[parameter][slot] = empty.detach()
+        tensors = self.tensors()
+        faults = sorted(
+            name for name in tensors.keys() | shapes if name not in tensors or shapes.get(name) != tensors[name].shape
+        )
+        if faults:
+            raise BundleError(
+                f"the checkpoint is not of this model: {', '.join(faults[:3])} differ, {len(faults)} tensors in all"
+            )
+        return tensors
 
     def take_numbers(self, numbers: StateNumbers) -> None:
         """The reverse of `numbers`."""
-        for one in fields(numbers):
-            setattr(self, one.name, getattr(numbers, one.name))
+        for name in (*NUMBERS, "history", "spike_detector"):
+            setattr(self, name, getattr(numbers, name))
 
 
-NUMBERS = tuple(one.name for one in fields(StateNumbers) if one.name not in ("history", "spike_detector"))
-
-
-def shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in tensors.items()}
-
-
-def _group(tensors: dict[str, Tensor], group: str) -> dict[str, Tensor]:
-    return {name.removeprefix(f"{group}."): t for name, t in tensors.items() if name.startswith(f"{group}.")}
+NUMBERS = tuple(e.name for e in fields(StateNumbers) if e.name not in ("history", "spike_detector", "tp_size"))

@@ -6,8 +6,8 @@ import torch
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.vit import Design, ViTConfig
 from megavit.data.augment import normalize
-from megavit.distributed.context import SingleProcessContext
-from megavit.explain.attention_hooks import record
+from megavit.distributed.context import ParallelContext
+from megavit.explain.attention_hooks import record_attention
 from megavit.model.attention import Attention
 from megavit.model.vit import MegaVit
 from megavit.model.zeta import ZetaAttention
@@ -44,7 +44,7 @@ def test_the_largest_logits_are_those_whose_softmax_the_model_mixes_by(design):
     model, images = model_of(DESIGNS[design]), images_of(4)
     for place in range(model.config.depth):
         attention_of(model, place).to_qkv.weight.data *= 3
-    recorded = record(model, normalize(images, SIZE))
+    recorded = record_attention(model, normalize(images, SIZE))
     found = largest_logits(model, images, SIZE)
     assert found.head == pytest.approx(recorded.logits.abs().max().item(), rel=1e-6)
     # Of a softmax only differences of logits are left: no two of a row are further apart than twice the largest.
@@ -111,7 +111,7 @@ class FeedOf:
 
 @pytest.mark.parametrize("count", [1, 5, IMAGES, 1000])
 def test_the_images_are_spread_over_all_and_of_several_processes_each_has_its_part(count):
-    one, whole = FeedOf(count), SingleProcessContext()
+    one, whole = FeedOf(count), ParallelContext()
     monitor = monitor_of(one, SIZE, torch.float32, whole)  # pyrefly: ignore[bad-argument-type]
     model = model_of(DESIGNS["parallel"])
     (asked,) = one.asked
@@ -119,9 +119,9 @@ def test_the_images_are_spread_over_all_and_of_several_processes_each_has_its_pa
     assert monitor(model) == largest_logits(model, one.images[asked], SIZE)
     parts: list[int] = []
     for place in range(2):
-        feed, team = FeedOf(count), SingleProcessContext()
-        team.place, team.places = place, 2
-        monitor_of(feed, SIZE, torch.float32, team)  # pyrefly: ignore[bad-argument-type]
+        feed, parallel = FeedOf(count), ParallelContext()
+        parallel.dp_rank, parallel.dp_world_size = place, 2
+        monitor_of(feed, SIZE, torch.float32, parallel)  # pyrefly: ignore[bad-argument-type]
         parts += feed.asked[0]
     assert set(parts) == set(asked)
 

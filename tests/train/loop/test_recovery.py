@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from megavit.data.image_dataset import Images
-from megavit.data.loader.sampler import BatchOrder
-from megavit.errors import Diverged, TrainingError
-from megavit.evaluate.metrics.classification import Metrics
-from megavit.train.checkpoint.checkpoint import checkpoints, lasting, save_checkpoint, step_of
+from megavit.data.loader.sampler import ResumableBatchSampler
+from megavit.errors import DivergedError, TrainingError
+from megavit.evaluate.metrics.classification import ClassificationMetrics
+from megavit.train.checkpoint.checkpoint import get_step, list_checkpoints, list_rollback_checkpoints, save_checkpoint
 from megavit.train.clock import EpochBudget, StepProgress
 from megavit.train.loop import loop
 from megavit.train.loop.loop import MOST_SKIPPED_IN_A_ROW, Task, train_step
@@ -71,7 +71,7 @@ def test_a_run_without_a_spike_never_goes_back(tmp_path):
     state, watch, feed = go(tmp_path, {})
     assert (state.step, state.skipped, state.rollbacks, state.left_out) == (STEPS, 0, 0, 0) and watch.said == []
     assert watch.losses[-1] < 0.7 * watch.losses[0]
-    assert feed.trained() == list(BatchOrder(COUNT, BATCH, 0, start=0, steps=STEPS))
+    assert feed.trained() == list(ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=STEPS))
 
 
 @pytest.mark.parametrize(("factor", "steps"), [(30.0, PATIENCE), (math.nan, MOST_SKIPPED_IN_A_ROW)])
@@ -82,7 +82,7 @@ def test_a_run_that_diverges_goes_back_and_leaves_out_the_images_that_led_there(
     assert f"steps after step {BROKEN}: going on from step {BACK} with other images" in watch.said[-1]
     assert max(watch.losses[-20:]) < 0.7 * watch.losses[0]
     # Every batch comes once, in order: those of the abandoned steps are not asked for again.
-    assert feed.trained() == list(BatchOrder(COUNT, BATCH, 0, start=0, steps=STEPS + state.left_out))
+    assert feed.trained() == list(ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=STEPS + state.left_out))
     told = [record.step for record in state.history]
     assert told == sorted(set(told))
     assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == told
@@ -99,8 +99,8 @@ def test_a_run_that_is_stopped_before_or_after_it_goes_back_comes_to_the_same_bi
 def test_a_run_that_is_killed_just_after_it_went_back_comes_to_the_same_bits(tmp_path, whole):
     # Nothing has been written since then, so that it will diverge once more.
     go(tmp_path, {BROKEN: 30.0}, stop_at=BROKEN - 1)
-    for later in checkpoints(tmp_path / "checkpoints"):
-        if step_of(later) > BACK:
+    for later in list_checkpoints(tmp_path / "checkpoints"):
+        if get_step(later) > BACK:
             shutil.rmtree(later)
     again, *_ = go(tmp_path, {BROKEN: 30.0})
     assert_same(again, whole)
@@ -124,13 +124,13 @@ def test_a_run_whose_loss_is_high_before_there_is_a_checkpoint_goes_on_as_it_is(
     state, watch, feed = go(tmp_path, {EVERY + 4: 30.0})
     assert (state.step, state.rollbacks, state.left_out) == (STEPS, 0, 0)
     assert f"steps after step {EVERY + 4}: going on as it is" in watch.said[-1]
-    assert feed.trained() == list(BatchOrder(COUNT, BATCH, 0, start=0, steps=STEPS))
+    assert feed.trained() == list(ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=STEPS))
 
 
 def test_a_run_that_is_no_number_before_there_is_a_checkpoint_ends_with_advice(tmp_path):
     with pytest.raises(TrainingError, match="no checkpoint from well before; a lower learning rate") as ending:
         go(tmp_path, {5: math.nan})
-    assert not isinstance(ending.value, Diverged)
+    assert not isinstance(ending.value, DivergedError)
 
 
 class Clock(EpochBudget):
@@ -154,7 +154,7 @@ def test_the_time_of_the_abandoned_steps_is_not_given_back(tmp_path):
 
 def test_a_wild_gradient_is_left_out_as_if_the_step_had_not_been():
     task, state, feed = task_of(), fresh(), ImageDataset()
-    order = list(BatchOrder(COUNT, BATCH, 0, start=0, steps=42))
+    order = list(ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=42))
 
     def step(number: int, task: Task) -> float:
         places = order[number]
@@ -175,12 +175,12 @@ def test_of_the_checkpoints_to_go_back_to_as_many_are_kept_as_may_be_needed(tmp_
             continue
         state.step = step
         save_checkpoint(tmp_path, state)
-        there = {step_of(one) for one in checkpoints(tmp_path)}
+        there = {get_step(one) for one in list_checkpoints(tmp_path)}
         for since in range(step - MARGIN, step + 1):
             newest = (since - MARGIN) // EVERY * EVERY
             assert newest <= 0 or newest in there, (step, since)
         assert len(there) <= 5
-    assert [step_of(one) for one in lasting(tmp_path, 119)] == [100]
+    assert [get_step(one) for one in list_rollback_checkpoints(tmp_path, 119)] == [100]
 
 
 def test_a_run_whose_learning_rate_jumps_once_goes_back_and_ends_with_a_model_that_has_learned(tmp_path, monkeypatch):
@@ -199,7 +199,7 @@ def test_a_run_whose_learning_rate_jumps_once_goes_back_and_ends_with_a_model_th
     done = train("demo:digits", tmp_path / "run", recipe="demo", changes=changes, watch=Told())
     (line,) = [line for line in Told.lines if "with other images" in line]
     assert f"going on from step {BACK}" in line
-    assert isinstance(done.metrics, Metrics) and done.metrics.accuracy.value > 0.8
+    assert isinstance(done.metrics, ClassificationMetrics) and done.metrics.accuracy.value > 0.8
     page = done.report.read_text()
     assert "returns to a checkpoint" in page and "in attention" in page
     logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]

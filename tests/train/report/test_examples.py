@@ -4,7 +4,8 @@ from PIL import Image
 
 from megavit.config.target import Target
 from megavit.data.dataset import LabeledImages, Sample
-from megavit.train.report.examples import EXAMPLES, GOLDEN_PICTURES, GOLDEN_SIDE, examples, golden_pictures, shrink
+from megavit.data.image_dataset import limit_size
+from megavit.train.report.examples import EXAMPLES, REFERENCE_IMAGES, REFERENCE_SIDE, examples, reference_images
 
 
 def labeled(labels: list[int], classes: int, channels: int = 1) -> LabeledImages:
@@ -27,14 +28,14 @@ def certain(answers: list[int], confidence: list[float], classes: int) -> torch.
     [(4, 4, (4, 4)), (512, 300, (512, 300)), (1024, 512, (512, 256)), (3, 5000, (1, 512))],
 )
 def test_large_pictures_are_made_smaller_and_none_vanishes(height, width, shape):
-    assert shrink(torch.zeros(3, height, width, dtype=torch.uint8), GOLDEN_SIDE).shape == (3, *shape)
+    assert limit_size(torch.zeros(3, height, width, dtype=torch.uint8), REFERENCE_SIDE).shape == (3, *shape)
 
 
-@pytest.mark.parametrize("classes", [2, GOLDEN_PICTURES, GOLDEN_PICTURES + 5])
+@pytest.mark.parametrize("classes", [2, REFERENCE_IMAGES, REFERENCE_IMAGES + 5])
 def test_golden_pictures_are_the_first_of_each_class(classes):
     labels = [label for label in reversed(range(classes)) for _ in range(2)]
-    found = [int(picture[0, 0, 0]) for picture in golden_pictures(labeled(labels, classes))]
-    assert found == [labels.index(label) for label in range(classes)][:GOLDEN_PICTURES]
+    found = [int(picture[0, 0, 0]) for picture in reference_images(labeled(labels, classes))]
+    assert found == [labels.index(label) for label in range(classes)][:REFERENCE_IMAGES]
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -14,10 +14,10 @@ from sklearn.datasets import load_digits
 from megavit.config.target import Target
 from megavit.engine.engine import ModelOutput
 from megavit.errors import OutputError
-from megavit.evaluate.metrics.classification import Metrics, measure
+from megavit.evaluate.metrics.classification import ClassificationMetrics, compute_classification_metrics
 from megavit.evaluate.metrics.multilabel import compute_multilabel_metrics
 from megavit.evaluate.metrics.regression import RegressionMetrics, compute_regression_metrics
-from megavit.evaluate.uncertainty.uncertainty import fit_trust, measure_trust
+from megavit.evaluate.uncertainty.uncertainty import compute_uncertainty, fit_uncertainty
 from megavit.predict.postprocess.postprocess import Calibrator
 from megavit.train.history import EpochRecord
 from megavit.train.report import figures
@@ -65,7 +65,7 @@ def metrics(classes, images=60, strength=3.0):
     labels = torch.randint(len(classes), (images,), generator=generator)
     logits = torch.randn(images, len(classes), generator=generator)
     logits[torch.arange(images), labels] += strength
-    return measure(logits.softmax(dim=1), labels, classes)
+    return compute_classification_metrics(logits.softmax(dim=1), labels, classes)
 
 
 def history(epochs):
@@ -90,8 +90,8 @@ def trust(classes, images=80):
     logits = torch.randn(images, len(classes), generator=generator)
     logits[torch.arange(images), labels] += 2
     seen = ModelOutput(logits, 5 * logits)
-    fitted, tensors = fit_trust(seen, labels, Target(), (logits, labels))
-    return fitted, measure_trust(Calibrator(fitted, tensors, Target(), len(classes)), seen, labels)
+    fitted, tensors = fit_uncertainty(seen, labels, Target(), (logits, labels))
+    return fitted, compute_uncertainty(Calibrator(fitted, tensors, Target(), len(classes)), seen, labels)
 
 
 def report(classes=DIGITS, **changes):
@@ -116,8 +116,8 @@ def report(classes=DIGITS, **changes):
         history=history(3),
         test=test,
         val=test,
-        fitted=fitted,
-        trust=trusted,
+        calibration=fitted,
+        uncertainty=trusted,
         examples=[
             example(image=gray[0], name="a.png", truth=classes[0], top=[(classes[0], 0.9), (classes[1], 0.1)]),
             example(image=gray[1], name="b.png", truth=classes[1], top=[(classes[0], 0.6), (classes[1], 0.4)]),
@@ -153,9 +153,9 @@ def one_line(text):
 
 def test_the_headline_says_the_accuracy_in_words_with_its_interval(page):
     test = report().test
-    assert isinstance(test, Metrics)
+    assert isinstance(test, ClassificationMetrics)
     assert (
-        f"{percent(test.accuracy.value)} of 60 test images right; with 95% confidence between "
+        f"{percent(test.accuracy.value)} accuracy on 60 test images; with 95% confidence between "
         f"{percent(test.accuracy.low)} and {percent(test.accuracy.high)}"
     ) in one_line(page.text)
     assert "What this does not say" in page.text
@@ -244,15 +244,15 @@ def test_a_run_without_epochs_examples_mistakes_or_validation_still_has_its_repo
     page = page_of(tmp_path, report(history=[], examples=[], val=None, test=perfect, data=data))
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"confusion.png", "reliability.png"}
     assert "None: every test image was answered right." in page.text
-    assert "no mistake seen, so no interval" in page.text
+    assert "no mistakes, so no interval" in page.text
     assert "No file was left out." in page.text
-    assert "by which the best epoch was chosen" not in page.text
+    assert "by which the best epoch was selected" not in page.text
     ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     assert {one["href"][1:] for one in page.all("a")} <= ids
 
 
 def test_a_class_without_images_is_a_dash_not_a_number(tmp_path):
-    test = measure(torch.eye(3)[[0, 1]], torch.tensor([0, 1]), ["ant", "bee", "cow"])
+    test = compute_classification_metrics(torch.eye(3)[[0, 1]], torch.tensor([0, 1]), ["ant", "bee", "cow"])
     page = page_of(tmp_path, report(["ant", "bee", "cow"], test=test))
     assert "cow0–––" in "".join(page.text.split())
     assert not re.search(r"\bnan\b", page.text.lower())
@@ -295,9 +295,9 @@ def test_a_single_mistake_among_a_thousand_classes_is_visible_on_the_heat_map():
     classes = [f"class {index}" for index in range(1000)]
     labels = torch.arange(1000)
     answers = torch.eye(1000)
-    clean = figures.png(figures.confusion(measure(answers, labels, classes), LIGHT))
+    clean = figures.png(figures.confusion(compute_classification_metrics(answers, labels, classes), LIGHT))
     answers[100] = torch.eye(1000)[900]
-    stained = figures.png(figures.confusion(measure(answers, labels, classes), LIGHT))
+    stained = figures.png(figures.confusion(compute_classification_metrics(answers, labels, classes), LIGHT))
     before, after = (np.asarray(Image.open(BytesIO(one)).convert("L")).astype(int) for one in (clean, stained))
     assert (before - after).max() > 100
 
@@ -387,9 +387,9 @@ def score_report(**changes):
     scores = (truth.tolist(), said.tolist())
     target = Target(kind="regression", mean=1.0, std=1.0)
     seen = ModelOutput(said[:, None], said[:, None] - 1.0)
-    fitted, tensors = fit_trust(seen, truth, target, (seen.pooled, truth))
-    trusted = measure_trust(Calibrator(fitted, tensors, target, 0), seen, truth)
-    changes = {"fitted": fitted, "trust": trusted} | changes
+    fitted, tensors = fit_uncertainty(seen, truth, target, (seen.pooled, truth))
+    trusted = compute_uncertainty(Calibrator(fitted, tensors, target, 0), seen, truth)
+    changes = {"calibration": fitted, "uncertainty": trusted} | changes
     return report(test=test, val=test, examples=[shown], data=data, history=epochs, scores=scores, **changes)
 
 
@@ -398,7 +398,7 @@ def test_the_report_of_labels_has_a_row_a_label_and_no_confusion(tmp_path):
     text = one_line(page.text)
     for part in (
         "mean average precision on 60 test images",
-        "Label by label",
+        "Metrics by label",
         NASTY[0],
         "0.25",
         "Validation mean average",
@@ -419,13 +419,18 @@ def test_the_report_of_scores_has_a_scatter_and_what_knows_nothing(tmp_path):
     page = page_of(tmp_path, whole)
     text = one_line(page.text)
     assert isinstance(whole.test, RegressionMetrics)
-    for part in ("off on average, on 60 test images", f"off by {whole.test.baseline_mae:.4g}", "Furthest off", "7.25"):
+    for part in (
+        "mean absolute error on 60 test images",
+        f"an error of {whole.test.baseline_mae:.4g}",
+        "Furthest off",
+        "7.25",
+    ):
         assert part in text
     assert "-9" in text and ".score)" in text and "Confusion" not in text
     assert any("True scores against answers" in one["alt"] for one in page.all("img"))
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())
     assert names == ["curves.png", "examples.png", "scores.png"]
-    assert "Ranges about the scores" in text and "Its probabilities" not in text
+    assert "Prediction intervals" in text and "Calibration of the probabilities" not in text
 
 
 @pytest.mark.parametrize("make", [labels_report, score_report])

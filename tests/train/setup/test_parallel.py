@@ -8,7 +8,7 @@ from megavit.runtime.process_group import DistContext
 from megavit.train.setup.parallel import part_of_batch, relaid, settle_layout
 
 RECIPE = Recipe(run=RunRecipe(epochs=1, batch_size=16, gradient_accumulation=2))
-FOUR = DistContext(world=4)
+FOUR = DistContext(world_size=4)
 
 
 def of(**parallel: int) -> Recipe:

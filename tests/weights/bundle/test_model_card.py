@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from megavit.config.calibration import Calibration
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
-from megavit.config.trust import Calibration
 from megavit.weights.bundle.model_card import model_card
 
 SIZE = Preprocessing(height=24, width=40, channels=3, patch_size=(4, 8))
@@ -41,14 +41,14 @@ def test_of_many_labels_the_first_fifty_are_told():
 
 def test_the_card_of_labels_and_of_scores_says_what_they_are_measured_by():
     interval = {"value": 0.5, "low": 0.25, "high": 0.75}
-    metrics: dict[str, Any] = {"mean_average_precision": interval, "images": 40, "chance": 0.125}
+    metrics: dict[str, Any] = {"mean_average_precision": interval, "images": 40, "chance_level": 0.125}
     card = model_card(["cat", "dog"], **FACTS | {"metrics": metrics}, target=Target(kind="multilabel"))
     for words in ("possibly none: cat, dog", "precision: 50.0% (95% interval 25.0% to 75.0%)", "get 12.5%", ".labels)"):
         assert words in card
     unknown = metrics | {"mean_average_precision": None}
     assert "not measured" in model_card(["cat"], **FACTS | {"metrics": unknown}, target=Target(kind="multilabel"))
 
-    metrics = {"mae": interval, "images": 40, "median": 3, "baseline_mae": 2, "lowest": 1, "highest": 9}
+    metrics = {"mae": interval, "images": 40, "median": 3, "baseline_mae": 2, "min_target": 1, "max_target": 9}
     card = model_card([], **FACTS | {"metrics": metrics}, target=Target(kind="regression"))
     for words in ("**Off by 0.5 on average** on 40", "always saying 3", "off by 2", "from 1 to 9", ".score)"):
         assert words in card
@@ -95,8 +95,8 @@ def test_the_card_of_a_converted_model_says_what_it_answers_with(target: Target,
 def test_what_can_be_trusted_is_said_where_it_was_found(kind):
     target = Target(kind=kind, thresholds=[0.5] * 2 if kind == "multilabel" else [])
     plain, trusting = (
-        model_card(("cat", "dog"), {}, {"source": "s"}, SIZE, "today", target, trust)
-        for trust in (Calibration(), Calibration(images=50, threshold=3.0))
+        model_card(("cat", "dog"), {}, {"source": "s"}, SIZE, "today", target, calibration)
+        for calibration in (Calibration(), Calibration(images=50, ood_threshold=3.0))
     )
     assert "calibrated" not in plain and "unlike" not in plain and "coverage" not in plain
     assert ("calibrated on 50 images" in trusting) == (kind != "regression")

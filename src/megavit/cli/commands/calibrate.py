@@ -27,14 +27,14 @@ def calibrate(
     was not trained on, some are used to fit and the others to measure.
     """
     from megavit.cli.console import counting, print_json, results
-    from megavit.cli.render.metrics import show_trust
+    from megavit.cli.render.metrics import show_uncertainty
     from megavit.config.recipe import DataRecipe
     from megavit.data.dataset import read_samples
-    from megavit.data.load import read_data
+    from megavit.data.load import load_data
     from megavit.errors import OutputError
-    from megavit.evaluate.inference import choose
+    from megavit.evaluate.inference import select_split
+    from megavit.evaluate.uncertainty.uncertainty import apply_calibration
     from megavit.evaluate.uncertainty.uncertainty import calibrate as fit
-    from megavit.evaluate.uncertainty.uncertainty import with_calibration
     from megavit.predict.predictor import load
     from megavit.weights.bundle.bundle import SAMPLES, copy_bundle
 
@@ -42,13 +42,13 @@ def calibrate(
         raise OutputError(f"there is {out} already; choose a new folder")
     predictor = load(bundle, device=device)
     with counting("checking images") as progress:
-        images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
-    choice = choose(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
+        images = load_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
+    selection = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     with counting("measuring") as progress:
-        found = fit(predictor, images, choice, progress, temperature_only=temperature_only)
-    copy_bundle(predictor.folder, out, with_calibration(predictor.info, found), found.tensors)
+        result = fit(predictor, images, selection, progress, temperature_only=temperature_only)
+    copy_bundle(predictor.folder, out, apply_calibration(predictor.info, result), result.tensors)
     if json:
-        print_json(found.metrics.to_dict() | {"temperature": found.trust.temperature, "out": str(out)})
+        print_json(result.uncertainty.to_dict() | {"temperature": result.calibration.temperature, "out": str(out)})
         return
-    show_trust(found.metrics)
+    show_uncertainty(result.uncertainty)
     results.print(f"bundle: {out}")

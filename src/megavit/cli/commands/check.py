@@ -9,7 +9,7 @@ from megavit.cli.options import Device, Json, LabeledData
 from megavit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from megavit.check.label_issues import Answers
+    from megavit.check.label_issues import OutOfFoldPredictions
     from megavit.cli.render.training import TerminalWatch
     from megavit.data.dataset import LabeledImages
     from megavit.predict.predictor import Predictor
@@ -48,30 +48,30 @@ def check(
     if skip_labels and (bundle is not None or minutes is not None):
         raise ConfigError("--skip-labels and --bundle or --minutes contradict each other; leave one of them out")
 
-    from megavit.check.check import check as look
-    from megavit.check.write_report import check_place, write_checked
+    from megavit.check.check import run_checks
+    from megavit.check.write_report import check_output_folder, write_report
     from megavit.cli.console import results
     from megavit.cli.render.findings import print_checked, show_checked
     from megavit.cli.render.training import TerminalWatch
     from megavit.config.recipe import DataRecipe
-    from megavit.data.load import read_data
+    from megavit.data.load import load_data
     from megavit.predict.predictor import load
     from megavit.runtime.device import pick_device
 
     pick_device(device)
     predictor = None if bundle is None else load(bundle, device=device)
     if out is not None:
-        check_place(out, data)
+        check_output_folder(out, data)
     with TerminalWatch() as watch:
         # As megavit train reads them, so that what it would draw for validation and test is looked at too.
-        images = read_data(
+        images = load_data(
             data, DataRecipe(), lambda done, total: watch.progress("checking images", done, total), verify="all"
         )
         reason = "--skip-labels was given" if skip_labels else not_judged(images)
         answers = None if reason else answers_for(images, predictor, minutes or MINUTES, device, watch)
-        checked = look(images, answers, watch.progress)
+        checked = run_checks(images, answers, watch.progress)
     if out is not None:
-        write_checked(out, checked, reason)
+        write_report(out, checked, reason)
     if json:
         print_checked(checked, reason, out)
     else:
@@ -83,27 +83,29 @@ def check(
 
 def not_judged(images: "LabeledImages") -> str:
     """Why the labels cannot be judged; "" where they can."""
-    from megavit.check.probe import LEAST
+    from megavit.check.probe import MIN_IMAGES
 
     if images.target != "classification":
         what = "several labels" if images.target == "multilabel" else "a score"
         return f"the images have {what} each, and only a single class can be judged"
-    if len(images.samples) < LEAST:
-        return f"{len(images.samples)} images are too few to learn from; it takes {LEAST}"
+    if len(images.samples) < MIN_IMAGES:
+        return f"{len(images.samples)} images are too few to learn from; it takes {MIN_IMAGES}"
     return ""
 
 
 def answers_for(
     images: "LabeledImages", predictor: "Predictor | None", minutes: float, device: str, watch: "TerminalWatch"
-) -> "Answers":
+) -> "OutOfFoldPredictions":
     """Predictions for the images by models that have not learned from them: on a bundle's features, or trained here."""
     if predictor is None:
         from megavit.train.cross_val_predict import out_of_fold
 
         return out_of_fold(images, minutes, watch, device)
-    from megavit.check.probe import probe_answers
+    from megavit.check.probe import predict_out_of_fold
     from megavit.data.dataset import read_samples
     from megavit.weights.bundle.bundle import SAMPLES
 
     known = read_samples(predictor.folder / SAMPLES)
-    return probe_answers(predictor, images, known, lambda done, total: watch.progress("embedding images", done, total))
+    return predict_out_of_fold(
+        predictor, images, known, lambda done, total: watch.progress("embedding images", done, total)
+    )

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from megavit.cli.options import Bundle, Device, Json, KeepAspect
 from megavit.errors import ConfigError, ImageError
-from megavit.explain.methods import METHOD, Method
+from megavit.explain.methods import DEFAULT_METHOD, Method
 
 
 def explain(
@@ -21,7 +21,9 @@ def explain(
     *,
     out: Annotated[Path, Parameter(help="Folder for the heat maps, one NAME.explained.png per image.")],
     label: Annotated[str | None, Parameter(help="Class to explain. Default: the predicted one.")] = None,
-    method: Annotated[Method, Parameter(help="Attribution method; rollout is the same for every class.")] = METHOD,
+    method: Annotated[
+        Method, Parameter(help="Attribution method; rollout is the same for every class.")
+    ] = DEFAULT_METHOD,
     device: Device = "auto",
     keep_aspect: KeepAspect = False,
     json: Json = False,
@@ -37,18 +39,18 @@ def explain(
     from megavit.cli.console import notes, print_json, printable, results
     from megavit.cli.shard_inference import check_images
     from megavit.cli.writers.explanations import ExplainedFolder, told
-    from megavit.explain.explanation import explain_image, place_of
-    from megavit.predict.input_sources import images_named
+    from megavit.explain.explanation import explain_image, output_index
+    from megavit.predict.input_sources import iter_images
     from megavit.predict.predictor import load
     from megavit.runtime.storage import check_writable
 
     check_images(images, "explain")
     predictor = load(bundle, device=device, keep_aspect=keep_aspect)
-    place_of(predictor, label)  # so that a wrong label costs no work
+    output_index(predictor, label)  # so that a wrong label costs no work
     check_writable(out, "the explained images", need=0)
     folder = ExplainedFolder(out)
     failed = total = 0
-    for name, image in images_named(images, sys.stdin.buffer):
+    for name, image in iter_images(images, sys.stdin.buffer):
         if folder.wrote(image):
             continue
         total += 1

@@ -27,11 +27,11 @@ def quantize(
     from megavit.cli.console import counting, notes, print_json, results
     from megavit.config.recipe import DataRecipe
     from megavit.data.dataset import read_samples
-    from megavit.data.load import read_data
+    from megavit.data.load import load_data
     from megavit.engine.engine import check_precision
     from megavit.errors import OutputError
-    from megavit.evaluate.inference import choose
-    from megavit.export.quantization import measure_int8, with_int8
+    from megavit.evaluate.inference import select_split
+    from megavit.export.quantization import evaluate_int8, with_int8
     from megavit.predict.predictor import load
     from megavit.weights.bundle.bundle import SAMPLES, copy_bundle
 
@@ -40,10 +40,10 @@ def quantize(
     predictor = load(bundle, device="cpu")
     check_precision("int8", next(predictor.model.parameters()).device)
     with counting("checking images") as progress:
-        images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
-    choice = choose(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
+        images = load_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
+    choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     with counting("measuring") as progress:
-        bounds, cost = measure_int8(predictor, images, choice, progress)
+        bounds, cost = evaluate_int8(predictor, images, choice, progress)
     kept = cost.change.value * 100 >= -max_accuracy_drop
     if kept:
         copy_bundle(predictor.folder, out, with_int8(predictor.info, bounds, cost))

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from megavit.check.check import Checked
+from megavit.check.check import CheckResult
 from megavit.check.finding import KINDS, Finding, Kind, Severity
 from megavit.cli.console import notes, print_json, print_table, printable, results, show_notes
 
@@ -14,15 +14,15 @@ SHOWN = 3
 _STYLES: dict[Severity, str] = {"serious": "red", "look": "yellow", "note": "dim"}
 
 
-def show_checked(checked: Checked, reason: str) -> None:
+def show_checked(checked: CheckResult, reason: str) -> None:
     """A table of the kinds, the worst first, then the first findings of each.
 
     Args:
         reason: why labels were not judged; "" where they were.
     """
     images, shapes = checked.images, checked.shapes
-    sizes = ", ".join(f"{count:,} {split}" for split, count in images.sizes().items() if count)
-    results.print(f"{len(images.samples):,} images: {sizes} ({printable(images.division)})", style="bold")
+    sizes = ", ".join(f"{count:,} {split}" for split, count in images.split_sizes().items() if count)
+    results.print(f"{len(images.samples):,} images: {sizes} ({printable(images.split_description)})", style="bold")
     results.print(
         f"{_spread(shapes.width)} × {_spread(shapes.height)} pixels; channels: "
         + ", ".join(f"{channels} in {count:,}" for channels, count in shapes.channels.items())
@@ -59,7 +59,7 @@ def show_checked(checked: Checked, reason: str) -> None:
         results.print("nothing serious was found", style="bold")
 
 
-def print_checked(checked: Checked, reason: str, out: Path | None) -> None:
+def print_checked(checked: CheckResult, reason: str, out: Path | None) -> None:
     """Everything, as one JSON object."""
     images, judged = checked.images, checked.judged
     labels: dict[str, Any] = {"judged": judged is not None, "reason": reason or None}
@@ -70,10 +70,10 @@ def print_checked(checked: Checked, reason: str, out: Path | None) -> None:
             "source": images.source,
             "target": images.target,
             "images": len(images.samples),
-            "splits": images.sizes(),
-            "division": images.division,
+            "splits": images.split_sizes(),
+            "division": images.split_description,
             "notes": list(images.notes),
-            "counts": images.counts(),
+            "counts": images.class_counts(),
             "shapes": asdict(checked.shapes),
             "labels": labels,
             "serious": checked.serious,

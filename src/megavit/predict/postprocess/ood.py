@@ -14,7 +14,7 @@ class MahalanobisOOD:
     """Mahalanobis distances from the nearest group of training images (arXiv 1807.03888, section 2.1).
 
     It tells strange images better than the distance from the nearest training images, and than any figure of the
-    logits, where measured (docs/trust.md).
+    logits, where measured (docs/benchmarks.md).
 
     Args:
         means: (G, D), of each group's embeddings.
@@ -32,7 +32,7 @@ class MahalanobisOOD:
         return torch.cdist((embeddings - self.center) @ self.whitening, self.groups).amin(dim=1)
 
 
-def fit_likeness(embeddings: Tensor, groups: Tensor) -> MahalanobisOOD:
+def fit_mahalanobis_ood(embeddings: Tensor, groups: Tensor) -> MahalanobisOOD:
     """Of training images.
 
     Args:

@@ -12,10 +12,10 @@ import torch
 
 from megavit.config.recipe import Recipe
 from megavit.data.dataset import LabeledImages
-from megavit.data.targets import outputs, targets_of
-from megavit.distributed.context import ParallelContext, SingleProcessContext
+from megavit.data.targets import num_outputs, target_tensor
+from megavit.distributed.context import ParallelContext
 from megavit.errors import DataError
-from megavit.evaluate.probes.cross_validation import FOLDS
+from megavit.evaluate.probes.cross_validation import NUM_FOLDS
 from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import check_writable
@@ -46,7 +46,7 @@ def begin_tuning(
     device: torch.device,
     watch: Reporter,
     began: float,
-    team: SingleProcessContext | ParallelContext | None = None,
+    parallel: ParallelContext | None = None,
 ) -> Trained:
     """Tune to `images` as a resolved recipe says, from its first step.
 
@@ -54,20 +54,20 @@ def begin_tuning(
         source: what the plan is to call the data.
         init: the weights that the recipe names.
         began: the monotonic time from which the recipe's minutes count.
-        team: the processes that do it; None: this one alone.
+        parallel: the processes that do it; None: this one alone.
     """
-    team = team or SingleProcessContext()
+    parallel = parallel or ParallelContext()
     start = starting_model(recipe, init, images, device)
     weights = sum(p.numel() * p.element_size() for p in start.model.parameters())
-    stages = 1 if recipe.tune.rung != "auto" else len(TRAINED) * (FOLDS if is_few(images) else 1) + 1
+    stages = 1 if recipe.tune.rung != "auto" else len(TRAINED) * (NUM_FOLDS if is_few(images) else 1) + 1
     need = (3 + 2 * stages) * 5 * weights + 2**24
-    team.ranks.first(lambda: check_writable(out, "the run with its checkpoints", need=need))
+    parallel.dist.run_on_main(lambda: check_writable(out, "the run with its checkpoints", need=need))
     for sentence in (*init.notes, *start.changed):
         watch.say(f"{recipe.model.init}: {sentence}")
     if recipe.run.precision == "auto":
         recipe = replace(recipe, run=replace(recipe.run, precision="float32"))
         if recipe.tune.rung != "probe":
-            recipe = with_precision(recipe, start, images, watch, team)
+            recipe = with_precision(recipe, start, images, watch, parallel)
     plan = Plan(
         source=source,
         fingerprint=images.fingerprint(),
@@ -77,8 +77,8 @@ def begin_tuning(
         time=None,
         threads=torch.get_num_threads(),
     )
-    team.ranks.first(lambda: write_plan(out, plan, images))
-    return tune(out, recipe, replace(start, task=replace(start.task, recipe=recipe)), images, watch, began, team)
+    parallel.dist.run_on_main(lambda: write_plan(out, plan, images))
+    return tune(out, recipe, replace(start, task=replace(start.task, recipe=recipe)), images, watch, began, parallel)
 
 
 def go_on_tuning(
@@ -88,7 +88,7 @@ def go_on_tuning(
     device: torch.device,
     watch: Reporter,
     began: float,
-    team: SingleProcessContext | ParallelContext | None = None,
+    parallel: ParallelContext | None = None,
 ) -> Trained:
     """Go on with the tuning in `out`; on a CPU, to the bit as if never stopped where it goes by epochs.
 
@@ -101,11 +101,11 @@ def go_on_tuning(
             f"the weights of {init.name} are not what they were when the run began: put them back, or start a new run"
         )
     start = starting_model(plan.recipe, init, images, device)
-    return tune(out, plan.recipe, start, images, watch, began, team or SingleProcessContext())
+    return tune(out, plan.recipe, start, images, watch, began, parallel or ParallelContext())
 
 
 def starting_model(recipe: Recipe, init: PretrainedModel, images: LabeledImages, device: torch.device) -> Start:
-    config = tuned_config(recipe, init, outputs(images.target, len(images.classes)))
+    config = tuned_config(recipe, init, num_outputs(images.target, len(images.classes)))
     check_layout(config, recipe)
     if recipe.parallel.fsdp == recipe.parallel.tp == 1:
         check_memory(config, part_of_batch(recipe), device)
@@ -114,23 +114,23 @@ def starting_model(recipe: Recipe, init: PretrainedModel, images: LabeledImages,
     model.transformer.gradient_checkpointing = recipe.run.gradient_checkpointing
     changed = initialize_from(model, init)
     if images.target == "multilabel":
-        start_at_shares(model.mlp_head, targets_of(images.of("train"), images.target, len(images.classes)))
+        start_at_shares(model.mlp_head, target_tensor(images.in_split("train"), images.target, len(images.classes)))
     size = tuned_preprocessing(config, init, keep_aspect=recipe.data.keep_aspect)
     return Start(model.to(device), task_of(recipe, size, images, device), changed)
 
 
 def with_precision(
-    recipe: Recipe, start: Start, images: LabeledImages, watch: Reporter, team: SingleProcessContext | ParallelContext
+    recipe: Recipe, start: Start, images: LabeledImages, watch: Reporter, parallel: ParallelContext
 ) -> Recipe:
     """The recipe in the precision that measures faster on this machine, all of the model being trained."""
     watch.say("measuring the speed of a step")
     task = replace(start.task, recipe=replace(recipe, run=replace(recipe.run, precision="auto")))
     size, margin = canvas(images, task)
-    few = images.of("train")[: task.batch_size]
+    few = images.in_split("train")[: task.batch_size]
     feed = TrainLoader(images, few, size, recipe.run.workers, watch, margin)
-    batch = next(batches_of(feed, replace(task, images=len(few)), 0, 1, team))
+    batch = next(batches_of(feed, replace(task, images=len(few)), 0, 1, parallel))
     model = copy.deepcopy(start.model)  # which several processes divide
-    precision, _ = measure(TrainState.fresh(model, recipe.optimizer, team), task, batch)
+    precision, _ = measure(TrainState.fresh(model, recipe.optimizer, parallel), task, batch)
     return replace(recipe, run=replace(recipe.run, precision=precision))
 
 
@@ -141,11 +141,11 @@ def tune(
     images: LabeledImages,
     watch: Reporter,
     began: float,
-    team: SingleProcessContext | ParallelContext,
+    parallel: ParallelContext,
 ) -> Trained:
     """Climb, keep the best rung, and write its bundle and report."""
     with resumable(out):
-        tuner = Tuner(out, start, images, watch, began, team)
+        tuner = Tuner(out, start, images, watch, began, parallel)
         wanted = tuple(rung for rung in TRAINED if recipe.tune.rung in ("auto", rung))
         found, kept, reason = climb(
             tuner.frozen,
@@ -165,7 +165,7 @@ def tune(
             kept=kept,
             reason=reason,
         )
-        return team.ranks.first(
+        return parallel.dist.run_on_main(
             lambda: finish(out, tuner.state_of(kept), start.task, images, tuner.validation, watch, tuning),
-            patient=True,
+            wait_long=True,
         )

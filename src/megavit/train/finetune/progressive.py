@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from megavit.evaluate.metrics.significance import CHANCE, mcnemar, paired_bootstrap
+from megavit.evaluate.metrics.significance import SIGNIFICANCE_LEVEL, mcnemar_test, paired_bootstrap_test
 from megavit.evaluate.probes.cross_validation import Fold
-from megavit.evaluate.probes.knn import choose_k, votes
-from megavit.evaluate.probes.linear_probe import Probe, choose_probe
+from megavit.evaluate.probes.knn import knn_predict, select_k
+from megavit.evaluate.probes.linear_probe import LinearProbe, select_linear_probe
 from megavit.train.history import MetricName
 from megavit.train.loop.loop import Task
 from megavit.train.loop.validation import measure_epoch
@@ -54,7 +54,7 @@ class Rung:
     @property
     def better(self) -> bool:
         """Than the one it was compared with, by more than chance."""
-        return self.chance is not None and self.chance <= CHANCE
+        return self.chance is not None and self.chance <= SIGNIFICANCE_LEVEL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class Frozen:
 
     Attributes:
         embeddings: (N, D) of every image of training and validation.
-        targets: of these, as `megavit.data.targets.targets_of` gives them.
+        targets: of these, as `megavit.data.targets.target_tensor` gives them.
         task: of the training images, on the CPU.
         bias: (outputs,) of a head to start from.
         seconds: that the embeddings took.
@@ -113,7 +113,7 @@ class Frozen:
         return in_float64(self.task.loss)(logits.double(), targets.double())
 
 
-TrainRung = Callable[[str, list[Probe], int], tuple[Tensor, float, str] | None]
+TrainRung = Callable[[str, list[LinearProbe], int], tuple[Tensor, float, str] | None]
 """Trains a rung from the probes' heads; (logits held back, seconds, detail), or None where there is no time.
 
 Its last argument is how many rungs, this one included, may still come.
@@ -134,29 +134,29 @@ def knn_rung(frozen: Frozen, divisions: list[Fold]) -> tuple[Rung, Tensor]:
             return frozen.measure(as_logits(answers), learned[at])
 
         own, targets = frozen.embeddings[learned], frozen.soft(learned)
-        k = choose_k(own, targets, frozen.targets[learned], metric)
-        found.append(as_logits(votes(own, targets, frozen.embeddings[held], k)))
+        k = select_k(own, targets, frozen.targets[learned], metric)
+        found.append(as_logits(knn_predict(own, targets, frozen.embeddings[held], k)))
         chosen.append(k)
     logits, places = torch.cat(found), held_back(divisions)
     seconds = frozen.seconds + time.monotonic() - began
     return Rung("knn", frozen.measure(logits, places), seconds, f"k = {_listed(chosen)}"), logits
 
 
-def probe_rung(frozen: Frozen, divisions: list[Fold]) -> tuple[Rung, Tensor, list[Probe]]:
+def probe_rung(frozen: Frozen, divisions: list[Fold]) -> tuple[Rung, Tensor, list[LinearProbe]]:
     """A linear head, its penalty chosen among the images learned from; with one probe for each division."""
     began = time.monotonic()
-    probes = [fit(frozen, one.learned) for one in divisions]
+    probes = [fit(frozen, one.train) for one in divisions]
     logits = torch.cat(
-        [probe.logits(frozen.embeddings[one.held]) for probe, one in zip(probes, divisions, strict=True)]
+        [probe.logits(frozen.embeddings[one.held_out]) for probe, one in zip(probes, divisions, strict=True)]
     )
     seconds = frozen.seconds + time.monotonic() - began
     detail = f"penalty {_listed([probe.penalty for probe in probes])}"
     return Rung("probe", frozen.measure(logits, held_back(divisions)), seconds, detail), logits, probes
 
 
-def fit(frozen: Frozen, learned: Tensor) -> Probe:
+def fit(frozen: Frozen, learned: Tensor) -> LinearProbe:
     """The probe of the images at these places."""
-    return choose_probe(
+    return select_linear_probe(
         frozen.embeddings[learned], frozen.soft(learned), frozen.targets[learned], frozen.loss, frozen.bias
     )
 
@@ -214,15 +214,15 @@ def gain_by_chance(frozen: Frozen, before: Tensor, after: Tensor, places: Tensor
     if measured(task, after, targets) < measured(task, before, targets):
         return 1.0
     if task.target.kind == "classification":
-        right = mcnemar(before.argmax(dim=1) == targets, after.argmax(dim=1) == targets)
+        right = mcnemar_test(before.argmax(dim=1) == targets, after.argmax(dim=1) == targets)
         gains = F.cross_entropy(before, targets, reduction="none") - F.cross_entropy(after, targets, reduction="none")
-        likelier = paired_bootstrap(len(places), lambda drawn: gains[drawn].mean().item())
+        likelier = paired_bootstrap_test(len(places), lambda drawn: gains[drawn].mean().item())
         return min(1.0, 2 * min(right, likelier))
 
     def gain(drawn: Tensor) -> float:
         return measured(task, after[drawn], targets[drawn]) - measured(task, before[drawn], targets[drawn])
 
-    return paired_bootstrap(len(places), gain)
+    return paired_bootstrap_test(len(places), gain)
 
 
 def measured(task: Task, logits: Tensor, targets: Tensor) -> float:
@@ -231,7 +231,7 @@ def measured(task: Task, logits: Tensor, targets: Tensor) -> float:
 
 def held_back(divisions: list[Fold]) -> Tensor:
     """Places of the images held back, in the order of the divisions."""
-    return torch.cat([one.held for one in divisions])
+    return torch.cat([one.held_out for one in divisions])
 
 
 def _listed(chosen: list[Any]) -> str:

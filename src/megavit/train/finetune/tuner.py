@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from megavit.data.dataset import LabeledImages, Sample
-from megavit.data.targets import targets_of
-from megavit.distributed.context import ParallelContext, SingleProcessContext
-from megavit.evaluate.probes.cross_validation import Fold, folds
-from megavit.evaluate.probes.linear_probe import Probe
+from megavit.data.targets import target_tensor
+from megavit.distributed.context import ParallelContext
+from megavit.evaluate.probes.cross_validation import Fold, make_folds
+from megavit.evaluate.probes.linear_probe import LinearProbe
 from megavit.model.vit import MegaVit
-from megavit.predict.forward import embeddings_of
+from megavit.predict.forward import compute_embeddings
 from megavit.train.budget.measure import ending_seconds
 from megavit.train.data import TrainLoader
 from megavit.train.finetune.progressive import Frozen, fit
@@ -33,7 +33,7 @@ FEW, MANY = 200, 2000
 
 def is_few(images: LabeledImages) -> bool:
     """Whether rungs are compared in cross-validation."""
-    count = images.sizes()
+    count = images.split_sizes()
     return count["val"] < FEW and count["train"] + count["val"] <= MANY
 
 
@@ -63,41 +63,50 @@ class Tuner:
         images: LabeledImages,
         watch: Reporter,
         began: float,
-        team: SingleProcessContext | ParallelContext,
+        parallel: ParallelContext,
     ) -> None:
-        self.out, self.start, self.images, self.watch, self.began, self.team = out, start, images, watch, began, team
+        self.out, self.start, self.images, self.watch, self.began, self.parallel = (
+            out,
+            start,
+            images,
+            watch,
+            began,
+            parallel,
+        )
         self.recipe, size = start.task.recipe, start.task.preprocessing
-        self.pool: tuple[Sample, ...] = (*images.of("train"), *images.of("val"))
-        training = len(images.of("train"))
+        self.pool: tuple[Sample, ...] = (*images.in_split("train"), *images.in_split("val"))
+        training = len(images.in_split("train"))
         self.whole = Fold(torch.arange(training), torch.arange(training, len(self.pool)))
         self.stages: dict[str, Stage] = {}
 
         before = time.monotonic()
         pool = self._held_feed(self.pool)
-        embeddings = together(lambda batches: embeddings_of(start.model, batches, size), pool, team)
+        embeddings = together(lambda batches: compute_embeddings(start.model, batches, size), pool, parallel)
         seconds = time.monotonic() - before
         hard = replace(self.recipe, optimizer=replace(self.recipe.optimizer, label_smoothing=0.0))
         task = task_of(hard, size, images, torch.device("cpu"))
-        targets = targets_of(self.pool, images.target, len(images.classes))
+        targets = target_tensor(self.pool, images.target, len(images.classes))
         self.frozen = Frozen(embeddings, targets, task, head_of(start.model).bias.detach().cpu(), seconds)
-        self.divisions, self.held_back = [self.whole], f"{len(images.of('val')):,} images of validation"
+        self.divisions, self.held_back = [self.whole], f"{len(images.in_split('val')):,} images of validation"
         if self.recipe.tune.rung == "auto" and is_few(images):
-            self.divisions = folds(targets, seed=self.recipe.run.seed, digests=[sample.digest for sample in self.pool])
+            self.divisions = make_folds(
+                targets, seed=self.recipe.run.seed, digests=[sample.digest for sample in self.pool]
+            )
             self.held_back = (
                 f"{len(self.pool):,} images of training and validation, each by a model that learned from other "
                 f"{len(self.divisions) - 1} fifths"
             )
         watch.say(f"rungs are compared on {self.held_back}")
-        self.validation = self._held_feed(images.of("val"))
+        self.validation = self._held_feed(images.in_split("val"))
         # Test images are read and measured, those of validation measured again, and the report is drawn.
-        rest = sum(map(len, (images.of("test"), images.of("val"), compared(images.of("train")))))
-        self.finish_seconds = ending_seconds(team) + seconds * rest / len(self.pool)
+        rest = sum(map(len, (images.in_split("test"), images.in_split("val"), compared(images.in_split("train")))))
+        self.finish_seconds = ending_seconds(parallel) + seconds * rest / len(self.pool)
 
-    def train_rung(self, rung: str, probes: list[Probe], left: int) -> tuple[Tensor, float, str] | None:
+    def train_rung(self, rung: str, probes: list[LinearProbe], left: int) -> tuple[Tensor, float, str] | None:
         """As `megavit.train.finetune.progressive.TrainRung`."""
         (name,) = (one for one in TRAINED if one == rung)
         crossed = len(self.divisions) > 1
-        probes = self.team.ranks.first(lambda: probes)  # the same model to begin with
+        probes = self.parallel.dist.run_on_main(lambda: probes)  # the same model to begin with
         found: list[Stage] = []
         for number, (division, probe) in enumerate(zip(self.divisions, probes, strict=True)):
             folder = f"{name}-{number + 1}" if crossed else name
@@ -115,7 +124,7 @@ class Tuner:
 
     def state_of(self, rung: str) -> TrainState:
         """What the bundle is made of: the rung as learned from the training images."""
-        probe = fit(self.frozen, self.whole.learned)
+        probe = fit(self.frozen, self.whole.train)
         if rung == "probe":
             return finished(self.with_head(probe))
         if rung not in self.stages:
@@ -127,7 +136,7 @@ class Tuner:
         stage = self.stages[rung]
         return finished(stage.model, stage)
 
-    def with_head(self, probe: Probe) -> MegaVit:
+    def with_head(self, probe: LinearProbe) -> MegaVit:
         """The model that is begun with, and the probe for its head."""
         model = copy.deepcopy(self.start.model)
         head = head_of(model)
@@ -137,7 +146,7 @@ class Tuner:
         return model
 
     def _stage(
-        self, folder: str, rung: Trained, division: Fold, probe: Probe, shares: int, *, must: bool
+        self, folder: str, rung: Trained, division: Fold, probe: LinearProbe, shares: int, *, must: bool
     ) -> Stage | None:
         """A rung on one division, in its share of the time that is left, or as many epochs as the recipe says."""
         before = time.monotonic()
@@ -151,7 +160,7 @@ class Tuner:
         limit = None
         if not self.recipe.run.epochs:
             until = self.began + self.recipe.run.minutes * 60 - self.finish_seconds
-            limit = self.team.ranks.first(lambda: max(0.0, until - time.monotonic()) / shares)
+            limit = self.parallel.dist.run_on_main(lambda: max(0.0, until - time.monotonic()) / shares)
         must = must or self.recipe.tune.rung != "auto"
         stage = train_stage(
             self.out / "rungs" / folder,
@@ -162,7 +171,7 @@ class Tuner:
             limit,
             self.watch,
             must=must,
-            team=self.team,
+            parallel=self.parallel,
         )
         if stage is not None:
             # What a stage had done before a stop counts as time of this run.

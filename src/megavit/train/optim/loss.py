@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from megavit.config.recipe import Balance
 from megavit.config.target import Target
-from megavit.distributed.dtensor_utils import local, part
+from megavit.distributed.dtensor_utils import take_shard, to_local
 
 MOST_POSITIVE_WEIGHT = 20.0
 """A rare label's few images must not count so much that one of them steers a whole batch."""
@@ -67,7 +67,7 @@ Loss = CrossEntropy | BinaryCrossEntropy | SmoothL1
 
 
 def make_loss(target: Target, targets: Tensor, classes: int, balance: Balance, label_smoothing: float) -> Loss:
-    """The loss for training images with `targets`, as `megavit.data.targets.targets_of` gives them, on their device."""
+    """Return the loss for training images with `targets` (`megavit.data.targets.target_tensor`), on their device."""
     match target.kind:
         case "classification":
             images = torch.bincount(targets, minlength=classes).clamp_min(1)
@@ -117,4 +117,4 @@ def start_at_shares(head: nn.Module, present: Tensor) -> None:
     images = present.sum(dim=0)
     assert isinstance(head, nn.Linear)  # as of every model with outputs
     odds = (images + 1) / (len(present) - images + 1)
-    local(head.bias).copy_(part(odds.log(), head.bias))
+    to_local(head.bias).copy_(take_shard(odds.log(), head.bias))

@@ -8,17 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from megavit.check.quick_checks import warnings_of
+from megavit.check.quick_checks import data_warnings
+from megavit.config.calibration import Calibration
 from megavit.config.serialization import dump_toml, to_dict
 from megavit.config.target import Target
-from megavit.config.trust import Calibration
 from megavit.config.vit import ViTConfig
 from megavit.data.dataset import LabeledImages
 from megavit.engine.engine import Engine, ModelOutput
-from megavit.evaluate.metrics.dispatch import AnyMetrics, measure_target
-from megavit.evaluate.metrics.multilabel import best_thresholds
-from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics, fit_trust, measure_trust
-from megavit.explain.explanation import overlays
+from megavit.evaluate.metrics.dispatch import Metrics, compute_metrics
+from megavit.evaluate.metrics.multilabel import fit_thresholds
+from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics, compute_uncertainty, fit_uncertainty
+from megavit.explain.explanation import make_overlays
 from megavit.model.vit import MegaVit
 from megavit.predict.postprocess.postprocess import Calibrator
 from megavit.runtime.device import device_name
@@ -28,7 +28,7 @@ from megavit.train.history import EpochRecord
 from megavit.train.loop.build import compared, final_pass
 from megavit.train.loop.loop import Task
 from megavit.train.progress import Reporter
-from megavit.train.report.examples import examples, golden_pictures
+from megavit.train.report.examples import examples, reference_images
 from megavit.train.report.report import DataSummary, Report, write_report
 from megavit.train.run_dir import SAMPLES
 from megavit.train.state import TrainState
@@ -52,8 +52,8 @@ class Judged:
     trust: Calibration
     tensors: dict[str, Tensor]
     answers: Tensor
-    test: AnyMetrics
-    val: AnyMetrics
+    test: Metrics
+    val: Metrics
     trusted: UncertaintyMetrics
 
 
@@ -66,22 +66,24 @@ def judge(
         validation, testing: feed these images.
     """
     engine = Engine(model, task.preprocessing)
-    learning = TrainLoader(images, compared(images.of("train")), task.preprocessing, task.recipe.run.workers, watch)
+    learning = TrainLoader(
+        images, compared(images.in_split("train")), task.preprocessing, task.recipe.run.workers, watch
+    )
     val, test, learned = (see(engine, feed) for feed in (validation, testing, learning))
-    trust, tensors = fit_trust(val, validation.labels, task.target, (learned.pooled, learning.labels))
+    trust, tensors = fit_uncertainty(val, validation.labels, task.target, (learned.pooled, learning.labels))
     target = task.target
     trusted = Calibrator(trust, tensors, target, len(images.classes))
     if target.kind == "multilabel":
-        target = replace(target, thresholds=best_thresholds(trusted.answers(val.logits), validation.labels))
-    answers = trusted.answers(test.logits)
-    measured = measure_trust(trusted, test, testing.labels)
+        target = replace(target, thresholds=fit_thresholds(trusted.outputs(val.logits), validation.labels))
+    answers = trusted.outputs(test.logits)
+    measured = compute_uncertainty(trusted, test, testing.labels)
     return Judged(
         target=target,
-        trust=replace(trust, measured=measured.to_dict()),
+        trust=replace(trust, test_metrics=measured.to_dict()),
         tensors=tensors,
         answers=answers,
-        test=measure_target(answers, testing.labels, images.classes, target),
-        val=measure_target(trusted.answers(val.logits), validation.labels, images.classes, target),
+        test=compute_metrics(answers, testing.labels, images.classes, target),
+        val=compute_metrics(trusted.outputs(val.logits), validation.labels, images.classes, target),
         trusted=measured,
     )
 
@@ -101,7 +103,7 @@ class Trained:
     folder: Path
     bundle: Path
     report: Path
-    metrics: AnyMetrics
+    metrics: Metrics
     trust: UncertaintyMetrics
 
 
@@ -123,7 +125,7 @@ def finish(
     model = state.average
     model.load_state_dict(state.best)
     watch.say("measuring on the test images")
-    testing = TrainLoader(images, images.of("test"), task.preprocessing, task.recipe.run.workers, watch)
+    testing = TrainLoader(images, images.in_split("test"), task.preprocessing, task.recipe.run.workers, watch)
     judged = judge(model, task, images, validation, testing, watch)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     info = BundleInfo(
@@ -135,30 +137,30 @@ def finish(
         data={
             "source": images.source,
             "fingerprint": images.fingerprint(),
-            "division": images.division,
-            "counts": images.sizes(),
+            "division": images.split_description,
+            "counts": images.split_sizes(),
             "skipped": images.skipped_by_reason(),
         },
         recipe=to_dict(task.recipe),
         target=judged.target,
-        trust=judged.trust,
+        calibration=judged.trust,
         tuning=tuning.to_dict() if tuning else {},
     )
     samples = (out / SAMPLES).read_bytes()
-    save_bundle(out / BUNDLE, model, info, golden_pictures(images), samples, judged.tensors)
+    save_bundle(out / BUNDLE, model, info, reference_images(images), samples, judged.tensors)
     shown = examples(
-        images, judged.answers, judged.target, lambda pictures: overlays(model, pictures, task.preprocessing)
+        images, judged.answers, judged.target, lambda pictures: make_overlays(model, pictures, task.preprocessing)
     )
     report = Report(
         title=title_of(images),
         created=created,
         data=DataSummary(
             source=images.source,
-            division=images.division,
-            counts=images.counts(),
-            images=images.sizes(),
+            division=images.split_description,
+            counts=images.class_counts(),
+            images=images.split_sizes(),
             skipped=images.skipped_by_reason(),
-            findings=warnings_of(images),
+            findings=data_warnings(images),
         ),
         model=describe_model(model.config, state),
         recipe_toml=dump_toml(task.recipe),
@@ -166,8 +168,8 @@ def finish(
         history=state.history,
         test=judged.test,
         val=judged.val,
-        fitted=judged.trust,
-        trust=judged.trusted,
+        calibration=judged.trust,
+        uncertainty=judged.trusted,
         examples=shown,
         scores=(testing.labels.tolist(), judged.answers.tolist()) if images.target == "regression" else None,
         tuning=tuning,

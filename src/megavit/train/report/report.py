@@ -9,12 +9,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from megavit.config.trust import Calibration
-from megavit.evaluate.metrics.classification import NUMBERED_CLASSES, Metrics, worst_confusions
-from megavit.evaluate.metrics.dispatch import AnyMetrics
+from megavit.config.calibration import Calibration
+from megavit.evaluate.metrics.classification import MAX_NAMED_CLASSES, ClassificationMetrics, list_confusions
+from megavit.evaluate.metrics.dispatch import Metrics
 from megavit.evaluate.metrics.multilabel import MultilabelMetrics
 from megavit.evaluate.metrics.regression import RegressionMetrics
-from megavit.evaluate.report.html import data_uri, environment, percent, plain, result_context, write_page
+from megavit.evaluate.report.html import data_uri, metrics_context, number, percent, render_page, write_file_atomically
 from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics
 from megavit.train.finetune.progressive import Tuning
 from megavit.train.history import EpochRecord
@@ -60,8 +60,8 @@ class Report:
         history: one record for each validation; may be empty.
         test: measured on images that nothing was chosen by.
         val: measured on the images by which the epoch was chosen, if any; of the same kind as `test`.
-        fitted: what makes its answers trustworthy.
-        trust: how far those for the test images can be trusted.
+        calibration: of the bundle.
+        uncertainty: how far the predictions for the test images can be trusted.
         examples: test images; the report sorts right from wrong.
         scores: (true, answered) scores of the test images, where these are what is learned.
         tuning: what came of a run that began with weights trained before.
@@ -75,10 +75,10 @@ class Report:
     recipe_toml: str
     environment: Sequence[tuple[str, str]]
     history: Sequence[EpochRecord]
-    test: AnyMetrics
-    val: AnyMetrics | None
-    fitted: Calibration
-    trust: UncertaintyMetrics
+    test: Metrics
+    val: Metrics | None
+    calibration: Calibration
+    uncertainty: UncertaintyMetrics
     examples: Sequence[Example]
     scores: tuple[Sequence[float], Sequence[float]] | None = None
     tuning: Tuning | None = None
@@ -100,73 +100,68 @@ def write_report(folder: Path, report: Report) -> Path:
     """
     wrong, right = _sorted_examples(report.examples)
     drawn: dict[str, Figure] = {}
-    if isinstance(report.test, Metrics):
+    if isinstance(report.test, ClassificationMetrics):
         drawn["confusion.png"] = figures.confusion(report.test, LIGHT)
-    if report.trust.before and report.trust.after:
-        drawn["reliability.png"] = figures.reliability(report.trust.before, report.trust.after, LIGHT)
+    if report.uncertainty.uncalibrated and report.uncertainty.calibrated:
+        drawn["reliability.png"] = figures.reliability(
+            report.uncertainty.uncalibrated, report.uncertainty.calibrated, LIGHT
+        )
     if report.scores:
         drawn["scores.png"] = figures.scatter(*report.scores, LIGHT)
     if report.history:
         drawn["curves.png"] = figures.curves(report.history, LIGHT)
     if report.examples:
         drawn["examples.png"] = figures.examples([*wrong, *right], LIGHT)
-    page = _render(report, wrong, right)
-    for name, figure in drawn.items():
-        write_page(folder / "figures" / name, figures.png(figure))
-    # File names may hold bytes that are no text; they must not cost the whole report.
-    return write_page(folder / "report.html", page.encode("utf-8", errors="replace"))
-
-
-def _render(report: Report, wrong: Sequence[Example], right: Sequence[Example]) -> str:
-    return (
-        environment("megavit.train.report")
-        .get_template("report.html.j2")
-        .render(
-            report=report,
-            title=report.title,
-            created=report.created,
-            val=report.val,
-            wrong=wrong,
-            right=right,
-            explained=any(one.overlay is not None for one in report.examples),
-            curves=_curves(report.history),
-            trust=report.trust,
-            fitted=report.fitted,
-            reliability=_reliability(report.trust),
-            bundle_in_shell=shlex.quote(report.bundle),
-            bundle_in_python=repr(report.bundle),
-            **result_context(report.test),
-            **_of_target(report),
-        )
+    page = render_page(
+        "report.html.j2",
+        "megavit.train.report",
+        report=report,
+        title=report.title,
+        created=report.created,
+        val=report.val,
+        wrong=wrong,
+        right=right,
+        explained=any(one.overlay is not None for one in report.examples),
+        curves=_curves(report.history),
+        uncertainty=report.uncertainty,
+        calibration=report.calibration,
+        reliability=_reliability(report.uncertainty),
+        bundle_in_shell=shlex.quote(report.bundle),
+        bundle_in_python=repr(report.bundle),
+        **metrics_context(report.test),
+        **_of_target(report),
     )
+    for name, figure in drawn.items():
+        write_file_atomically(folder / "figures" / name, figures.png(figure))
+    return write_file_atomically(folder / "report.html", page)
 
 
 def _of_target(report: Report) -> dict[str, Any]:
     """What this page alone says for the kind of target."""
     test = report.test
     match test:
-        case Metrics():
-            named = len(test.classes) <= NUMBERED_CLASSES
+        case ClassificationMetrics():
+            named = len(test.classes) <= MAX_NAMED_CLASSES
             alt = "Heat map of true classes against answers; the commonest mistakes are listed below."
             return {
                 "attribute": "label",
                 "image_counts": {one.name: one.images for one in test.per_class},
                 "heat_map": None if named else _picture(partial(figures.confusion, test), alt),
-                "mistakes": worst_confusions(test, 10),
+                "mistakes": list_confusions(test, 10),
             }
         case MultilabelMetrics():
             return {"attribute": "labels"}
         case RegressionMetrics():
-            alt = f"True scores against answers; on average {plain(test.mae.value)} apart."
+            alt = f"True scores against answers; on average {number(test.mae.value)} apart."
             scatter = report.scores and _picture(partial(figures.scatter, *report.scores), alt)
             return {"attribute": "score", "scatter": scatter}
 
 
-def _reliability(trust: UncertaintyMetrics) -> dict[str, str] | None:
-    if not trust.before or not trust.after:
+def _reliability(uncertainty: UncertaintyMetrics) -> dict[str, str] | None:
+    if not uncertainty.uncalibrated or not uncertainty.calibrated:
         return None
-    alt = f"Share of right answers by probability; on average {percent(trust.after.error.value)} apart."
-    return _picture(partial(figures.reliability, trust.before, trust.after), alt)
+    alt = f"Reliability diagram; expected calibration error {percent(uncertainty.calibrated.ece.value)}."
+    return _picture(partial(figures.reliability, uncertainty.uncalibrated, uncertainty.calibrated), alt)
 
 
 def _curves(history: Sequence[EpochRecord]) -> list[dict[str, str]]:
@@ -174,7 +169,7 @@ def _curves(history: Sequence[EpochRecord]) -> list[dict[str, str]]:
         return []
     first, last = history[0], history[-1]
     best = max(record.val_metric for record in history)
-    show = plain if last.metric == "R²" else percent
+    show = number if last.metric == "R²" else percent
     loss = (
         f"Loss by epoch: in validation from {first.val_loss:.3g} to {last.val_loss:.3g}, "
         f"in training from {_loss(first)} to {_loss(last)}."

@@ -10,7 +10,7 @@ from megavit.errors import ConfigError
 from megavit.runtime.process_group import DistContext
 
 
-def relaid(recipe: Recipe, changes: dict[str, Any], ranks: DistContext) -> Recipe:
+def relaid(recipe: Recipe, changes: dict[str, Any], dist: DistContext) -> Recipe:
     """The recipe of a run that other processes than before go on with.
 
     Args:
@@ -21,37 +21,37 @@ def relaid(recipe: Recipe, changes: dict[str, Any], ranks: DistContext) -> Recip
     """
     before = recipe.parallel
     settings: dict[str, Any] = {"nproc": None}
-    if not ranks.many:
+    if not dist.is_distributed:
         settings |= {"fsdp": 1, "tp": 1}
     parallel = replace(before, **(settings | changes))
-    settled = settle_layout(replace(recipe, parallel=parallel), ranks)
+    settled = settle_layout(replace(recipe, parallel=parallel), dist)
     parts = recipe.run.gradient_accumulation or 1
     parts = math.ceil(parts * before.places / settled.parallel.places)
     return replace(settled, run=replace(settled.run, gradient_accumulation=parts))
 
 
-def settle_layout(recipe: Recipe, ranks: DistContext) -> Recipe:
+def settle_layout(recipe: Recipe, dist: DistContext) -> Recipe:
     """`recipe` with the number of processes filled in.
 
     Raises:
         ConfigError: where they are not as many as the recipe says, or cannot do what it says.
     """
     parallel = recipe.parallel
-    if parallel.nproc not in (None, 1, ranks.world):  # 1 is what a run of one process has recorded
+    if parallel.nproc not in (None, 1, dist.world_size):  # 1 is what a run of one process has recorded
         raise ConfigError(
-            f"the recipe is for {parallel.nproc} processes, and {ranks.world} were started: begin with "
+            f"the recipe is for {parallel.nproc} processes, and {dist.world_size} were started: begin with "
             f"megavit train --nproc {parallel.nproc}, or with torchrun --nproc-per-node {parallel.nproc} -m megavit "
             "train"
         )
-    if ranks.world % (parallel.fsdp * parallel.tp):
+    if dist.world_size % (parallel.fsdp * parallel.tp):
         raise ConfigError(
-            f"fsdp × tp must divide the number of processes, {ranks.world}, got {parallel.fsdp} × {parallel.tp}"
+            f"fsdp × tp must divide the number of processes, {dist.world_size}, got {parallel.fsdp} × {parallel.tp}"
         )
-    if ranks.many and recipe.model.init is not None and recipe.tune.rung != "all":
+    if dist.is_distributed and recipe.model.init is not None and recipe.tune.rung != "all":
         raise ConfigError(
             "of weights to begin with (--init), several processes train all: add --finetune all, or leave out --nproc"
         )
-    return replace(recipe, parallel=replace(parallel, nproc=ranks.world))
+    return replace(recipe, parallel=replace(parallel, nproc=dist.world_size))
 
 
 def part_of_batch(recipe: Recipe) -> RunRecipe:
@@ -68,6 +68,6 @@ def check_layout(config: ViTConfig, recipe: Recipe) -> None:
             f"divides by {places}"
         )
     if recipe.parallel.tp > 1:
-        from megavit.distributed.tensor_parallel_plan import check_divides
+        from megavit.distributed.tensor_parallel_plan import check_tensor_parallel
 
-        check_divides(config, recipe.parallel.tp)
+        check_tensor_parallel(config, recipe.parallel.tp)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from megavit.config.calibration import Calibration
 from megavit.config.target import Target
-from megavit.config.trust import Calibration
 from megavit.errors import BundleError
 from megavit.weights.pretrained.candidates import Candidate
 
@@ -21,7 +21,7 @@ NAMES = {
 }
 
 
-def fold_calibration(tensors: dict[str, Tensor], target: Target, trust: Calibration) -> dict[str, Tensor]:
+def fold_calibration(tensors: dict[str, Tensor], target: Target, calibration: Calibration) -> dict[str, Tensor]:
     """Return `tensors` with a head whose plain softmax, sigmoid or output is the bundle's answer.
 
     The temperature divides weight and bias; a score's std multiplies them, and its mean is added to the bias.
@@ -34,13 +34,13 @@ def fold_calibration(tensors: dict[str, Tensor], target: Target, trust: Calibrat
     """
     if target.kind == "regression":
         return scale_head(tensors, target.std, target.mean)
-    if target.kind == "classification" and trust.smoothing > NEGLIGIBLE_SMOOTHING:
+    if target.kind == "classification" and calibration.smoothing > NEGLIGIBLE_SMOOTHING:
         raise BundleError(
-            f"its calibrated probabilities have a smoothing of {trust.smoothing:.2g} taken off, which no linear head "
-            "can, so that other libraries would answer otherwise: convert what megavit calibrate BUNDLE DATA --out NEW "
-            "--temperature-only writes, or write what the model says by itself with --drop-calibration"
+            f"its calibrated probabilities have a smoothing of {calibration.smoothing:.2g} taken off, which no linear "
+            "head can, so that other libraries would predict differently: convert what megavit calibrate BUNDLE DATA "
+            "--out NEW --temperature-only writes, or write the uncalibrated probabilities with --drop-calibration"
         )
-    return scale_head(tensors, 1 / trust.temperature, 0.0)
+    return scale_head(tensors, 1 / calibration.temperature, 0.0)
 
 
 def unfold_target(tensors: dict[str, Tensor], target: Target) -> dict[str, Tensor]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from megavit.config.calibration import Calibration
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target, TargetKind
-from megavit.config.trust import Calibration
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError, ConfigError
 from megavit.weights.bundle.bundle import is_bundle, load_bundle
@@ -38,7 +38,7 @@ class PretrainedModel:
         format: the name of its checkpoint's format; `MEGAVIT` for a bundle.
         notes: sentences on what was read.
         target: what its outputs mean.
-        trust: the calibration of a bundle's probabilities; none, elsewhere.
+        calibration: the calibration of a bundle's probabilities; none, elsewhere.
     """
 
     name: str
@@ -49,7 +49,7 @@ class PretrainedModel:
     format: str = MEGAVIT
     notes: tuple[str, ...] = ()
     target: Target = field(default_factory=Target)
-    trust: Calibration = field(default_factory=Calibration)
+    calibration: Calibration = field(default_factory=Calibration)
 
 
 def load_pretrained(
@@ -133,7 +133,7 @@ def _from_bundle(source: str, path: Path) -> PretrainedModel:
         preprocessing=bundle.info.preprocessing,
         labels=tuple(bundle.info.labels),
         target=bundle.info.target,
-        trust=bundle.info.trust,
+        calibration=bundle.info.calibration,
     )
 
 

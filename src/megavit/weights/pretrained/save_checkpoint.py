@@ -77,7 +77,7 @@ def save_pretrained(library: Library, pretrained: PretrainedModel, out: Path, *,
     if pretrained.config.num_classes:
         check_outputs(pretrained.target, pretrained.config.num_classes)
         pretrained = replace(
-            pretrained, tensors=fold_calibration(pretrained.tensors, pretrained.target, pretrained.trust)
+            pretrained, tensors=fold_calibration(pretrained.tensors, pretrained.target, pretrained.calibration)
         )
         meaning = target_settings(pretrained.target)
     files, tensors = WRITERS[library](pretrained)
@@ -102,7 +102,7 @@ def verify_saved(pretrained: PretrainedModel, folder: Path) -> None:
     config = pretrained.config
     written = load_pretrained(str(folder))
     if config.num_classes:
-        written = replace(written, tensors=fold_calibration(written.tensors, written.target, written.trust))
+        written = replace(written, tensors=fold_calibration(written.tensors, written.target, written.calibration))
     image = torch.randn(1, config.channels, *config.image_hw, generator=torch.Generator().manual_seed(0))
     ours, theirs = build_model(pretrained)(image), build_model(written)(image)
     if ours.shape != theirs.shape or not torch.allclose(
@@ -120,11 +120,11 @@ def drop_calibration(pretrained: PretrainedModel) -> PretrainedModel:
     Raises:
         ConfigError: where it can, so that nothing need be lost.
     """
-    if pretrained.trust.smoothing <= NEGLIGIBLE_SMOOTHING:
+    if pretrained.calibration.smoothing <= NEGLIGIBLE_SMOOTHING:
         raise ConfigError(
             "--drop-calibration is for a calibration that no head can hold, and this one's can: leave it out"
         )
-    return replace(pretrained, trust=replace(pretrained.trust, temperature=1.0, smoothing=0.0))
+    return replace(pretrained, calibration=replace(pretrained.calibration, temperature=1.0, smoothing=0.0))
 
 
 def check_outputs(target: Target, outputs: int) -> None:
@@ -138,7 +138,7 @@ def check_outputs(target: Target, outputs: int) -> None:
 
 def describe_outputs(library: Library, pretrained: PretrainedModel) -> list[str]:
     """Return sentences on what the outputs mean, what the head now holds, and what the library has no place for."""
-    target, trust, outputs = pretrained.target, pretrained.trust, pretrained.config.num_classes
+    target, calibration, outputs = pretrained.target, pretrained.calibration, pretrained.config.num_classes
     left_out = []
     notes = []
     if outputs:
@@ -149,14 +149,14 @@ def describe_outputs(library: Library, pretrained: PretrainedModel) -> list[str]
             )
         if target.kind == "regression":
             notes.append(f"the scores' mean {target.mean:g} and standard deviation {target.std:g} are in the head")
-        elif trust.temperature != 1:
-            notes.append(f"the calibration, a temperature of {trust.temperature:.3g}, is in the head")
+        elif calibration.temperature != 1:
+            notes.append(f"the calibration, a temperature of {calibration.temperature:.3g}, is in the head")
         if target.kind == "multilabel":
             left_out.append(f"the thresholds of the labels, which are in README.md and under {EXTRA!r} in config.json")
-        if trust.images and target.kind != "multilabel":
+        if calibration.images and target.kind != "multilabel":
             what = "sets" if target.kind == "classification" else "ranges"
             left_out.append(f"{what} that hold the truth with a stated coverage")
-    if trust.threshold is not None:
+    if calibration.ood_threshold is not None:
         left_out.append("marks of images unlike those of training")
     if left_out:
         notes.append(f"left out, as {LIBRARIES[library]} has no place for them: {'; '.join(left_out)}")

@@ -9,14 +9,14 @@ from torch import Tensor
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.dataset import samples_csv
 from megavit.data.decode.tensor import from_array
-from megavit.data.image_dataset import COLOR, resize
+from megavit.data.image_dataset import COLOR_CHANNELS, resize
 from megavit.errors import BundleError, OutputError
 from megavit.model.vit import MegaVit
 from megavit.weights.bundle.bundle import BundleInfo, save_bundle
 from megavit.weights.bundle.safetensors_io import load_weights
 from megavit.weights.pretrained.pretrained import MEGAVIT, PretrainedModel
 
-GOLDEN_SIDE = 320
+REFERENCE_SIDE = 320
 
 
 def build_model(pretrained: PretrainedModel) -> MegaVit:
@@ -54,16 +54,16 @@ def convert_to_bundle(pretrained: PretrainedModel, out: Path) -> BundleInfo:
         recipe={},
         target=pretrained.target,
     )
-    save_bundle(out, build_model(pretrained), info, golden_pictures(config.channels), samples_csv((), ()))
+    save_bundle(out, build_model(pretrained), info, reference_images(config.channels), samples_csv((), ()))
     return info
 
 
-def golden_pictures(channels: int) -> list[Tensor]:
+def reference_images(channels: int) -> list[Tensor]:
     """scikit-learn's two photographs, smaller; noise where a model takes other channels than theirs."""
-    if channels not in COLOR:
+    if channels not in COLOR_CHANNELS:
         random = torch.Generator().manual_seed(0)
         return [torch.randint(0, 256, (channels, 64, 96), dtype=torch.uint8, generator=random)]
     from sklearn.datasets import load_sample_images
 
     pictures = [from_array(image) for image in load_sample_images().images]
-    return [resize(picture, GOLDEN_SIDE * 2 // 3, GOLDEN_SIDE).contiguous() for picture in pictures]
+    return [resize(picture, REFERENCE_SIDE * 2 // 3, REFERENCE_SIDE).contiguous() for picture in pictures]

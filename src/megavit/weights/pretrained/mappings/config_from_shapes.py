@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from megavit.config.checks import check_whole
+from megavit.config.checks import check_integer
 from megavit.config.presets import PRESETS
 from megavit.config.vit import Design, Size, ViTConfig, pair
 from megavit.errors import BundleError
@@ -113,7 +113,7 @@ class CheckpointFacts:
     def head_fields(self, inner: int, known: Overrides) -> Fields:
         """Return heads and the width of one for queries of `inner` numbers: as known, else 64 channels a head."""
         if "heads" in known:
-            check_whole("heads", known["heads"], minimum=1)
+            check_integer("heads", known["heads"], minimum=1)
         heads = known.get("heads") or max(1, inner // (known.get("dim_head") or 64))
         dim_head = known.get("dim_head") or max(1, inner // heads)
         if heads * dim_head != inner:
@@ -145,7 +145,7 @@ def make_config(found: Fields, overrides: Overrides) -> ViTConfig:
     both = {**found, **overrides}
     if "dim_head" not in found:  # of attention over the whole width
         both["heads"] = both["heads"] if "heads" in both else usual_heads(both["dim"], found["depth"], found["mlp_dim"])
-        check_whole("heads", both["heads"], minimum=1)
+        check_integer("heads", both["heads"], minimum=1)
         both.setdefault("dim_head", both["dim"] // both["heads"])
     both["image_size"] = whole_patches(both["image_size"], both["patch_size"])
     if not both.get("registers") and both.get("prefix_positions") == "all":
