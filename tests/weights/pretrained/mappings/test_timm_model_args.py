@@ -150,11 +150,11 @@ def test_any_design_is_answered_alike_or_refused(
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "gated, pooled by attention": (
         {"design": replace(PLAIN_VIT, mlp="swiglu"), "pool": "map"},
-        "pool: 'map' of a model with gated MLPs",
+        "pool: 'map', where theirs have 'cls' or 'mean'",
     ),
-    "another width of heads": ({"design": PLAIN_VIT, "dim_head": 16}, "heads × dim_head: 4 × 16"),
+    "another width of heads": ({"design": PLAIN_VIT, "dim_head": 16}, "dim_head: 16, where theirs have 8"),
     "an epsilon that timm has not": ({"design": replace(PLAIN_VIT, norm_eps=1e-3)}, "1e-06 or 1e-05"),
-    "rotary in parallel blocks": ({"design": Design(positions="rope")}, "block: 'parallel' with rotary positions"),
+    "rotary in parallel blocks": ({"design": Design(positions="rope")}, "positions 'rope' and blocks 'parallel'"),
 }
 
 

@@ -136,13 +136,15 @@ class CheckpointFacts:
 def make_config(found: Fields, overrides: Overrides) -> ViTConfig:
     """Return the config of the fields that shapes determine, `found`, and of `overrides`, which go first.
 
+    Fields in `found["certain"]` go before both.
+
     Image sides are cut to whole patches: the remainder at the right and at the bottom is dropped by their
     convolutions, as by SigLIP's So400m of 384 pixels in patches of 14.
 
     Raises:
         ConfigError: when they do not fit together.
     """
-    both = {**found, **overrides}
+    both = {**found, **overrides, **found.get("certain", {})}
     if "dim_head" not in found:  # of attention over the whole width
         both["heads"] = both["heads"] if "heads" in both else usual_heads(both["dim"], found["depth"], found["mlp_dim"])
         check_integer("heads", both["heads"], minimum=1)

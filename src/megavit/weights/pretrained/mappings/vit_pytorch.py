@@ -101,12 +101,12 @@ def fields_of_vit(facts: CheckpointFacts) -> Fields:
     if by_class and facts.overrides.get("pool", "cls") == "mean":
         raise BundleError("the checkpoint's mean is taken over the class token too; this model's over patches alone")
     fields = patch_fields(facts, "mlp_head.weight")
-    known = facts.overrides
-    if "transformer.layers.0.0.to_out.0.weight" not in facts:
-        known = {"heads": 1, "dim_head": fields["dim"]}
+    projected = "transformer.layers.0.0.to_out.0.weight" in facts
+    known = facts.overrides if projected else {"heads": 1, "dim_head": fields["dim"]}
     patches = facts.shape("pos_embedding", axes=2)[0] - by_class
-    fields |= facts.head_fields(facts.shape(QKV, axes=2)[0] // 3, known)
+    heads = facts.head_fields(facts.shape(QKV, axes=2)[0] // 3, known)
     image_size = facts.image_size(patches, fields["patch_size"])
+    fields |= heads | {"certain": {} if projected else heads}
     return fields | {"image_size": image_size, "pool": "cls" if by_class else "mean"}
 
 
