@@ -104,8 +104,8 @@ def exported(target: str) -> Way:
 
     def way(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
         predictor = load(bundle, device="cpu")
-        proofs, source = load_parity_images(predictor, None)
-        export(predictor, target, out / "exported", proofs, source=source)
+        parity_images, source = load_parity_images(predictor, None)
+        export(predictor, target, out / "exported", parity_images, source=source)
         run = RUNTIMES[target](out / "exported")
         rows = [run(np.asarray(Image.open(path).convert("RGB"))[None])[0] for path in images]
         return np.stack(rows).reshape(len(images), -1)
@@ -138,8 +138,8 @@ RUNTIMES: dict[str, Callable[[Path], Callable[[np.ndarray], np.ndarray]]] = {
 def exported_predictor(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
     """By `megavit predict` of an ONNX export."""
     predictor = load(bundle, device="cpu")
-    proofs, source = load_parity_images(predictor, None)
-    export(predictor, "onnx", out / "exported", proofs, source=source)
+    parity_images, source = load_parity_images(predictor, None)
+    export(predictor, "onnx", out / "exported", parity_images, source=source)
     found = load_exported(out / "exported")
     return as_rows([found.predict(path, top=len(predictor.labels) or 1) for path in images], list(predictor.labels))
 

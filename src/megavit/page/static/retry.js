@@ -1,18 +1,18 @@
-/** How the page asks: a few pictures at once, and again where it was told to come later. */
+/** A queue with limited concurrency, and retries where the backend is busy. */
 
-const MOST_TRIES = 5;
+const MAX_TRIES = 5;
 
 /**
- * Runs tasks in the order they came, so many of them at once.
+ * Runs tasks in the order they came, at most `concurrency` at once.
  *
- * @param {number} atOnce
+ * @param {number} concurrency
  * @returns {<T>(task: () => Promise<T>) => Promise<T>}
  */
-export function queue(atOnce) {
+export function createQueue(concurrency) {
   const waiting = [];
   let running = 0;
   const next = () => {
-    while (running < atOnce && waiting.length) {
+    while (running < concurrency && waiting.length) {
       running += 1;
       waiting.shift()().finally(() => {
         running -= 1;
@@ -28,24 +28,25 @@ export function queue(atOnce) {
 }
 
 /**
- * What `task` gives, asked again where it was refused with a time `after` which to come back.
+ * The result of `task`, retried where its error says `retryAfter` how many seconds.
  *
  * @param {() => Promise<T>} task
- * @param {{told?: (refusal: Error) => void, signal?: AbortSignal}} options told: hears of each wait; signal: ends it.
+ * @param {{onWait?: (error: Error) => void, signal?: AbortSignal}} options onWait: called before each wait; signal:
+ *   aborts it.
  * @returns {Promise<T>}
  * @template T
  */
-export async function patiently(task, { told = () => {}, signal } = {}) {
+export async function retryWhenBusy(task, { onWait = () => {}, signal } = {}) {
   for (let turn = 1; ; turn += 1) {
     signal?.throwIfAborted();
     try {
-      const found = await task();
+      const result = await task();
       signal?.throwIfAborted();
-      return found;
-    } catch (refusal) {
-      if (!refusal.after || turn === MOST_TRIES) throw refusal;
-      told(refusal);
-      await pause(refusal.after, signal);
+      return result;
+    } catch (error) {
+      if (!error.retryAfter || turn === MAX_TRIES) throw error;
+      onWait(error);
+      await pause(error.retryAfter, signal);
     }
   }
 }

@@ -1,26 +1,25 @@
-/** The ways in which pictures come: chosen, dropped anywhere, pasted. */
+/** Images that are chosen, dropped anywhere or pasted. */
 
 /**
- * @param {{button: HTMLElement, input: HTMLInputElement, took: (files: File[]) => void,
- *   missed: (sentence: string) => void}} parts
- *   took: is given what came; missed: hears why nothing did.
+ * @param {{button: HTMLElement, input: HTMLInputElement, onFiles: (files: File[]) => void,
+ *   onError: (sentence: string) => void}} parts
  */
-export function listen({ button, input, took, missed }) {
+export function listen({ button, input, onFiles, onError }) {
   button.addEventListener("click", () => input.click());
   input.addEventListener("change", () => {
-    took([...input.files]);
-    input.value = ""; // or the same file could not be chosen twice
+    onFiles([...input.files]);
+    input.value = ""; // otherwise the same file could not be chosen twice
   });
-  listenForDrops(took, missed);
+  listenForDrops(onFiles, onError);
   document.addEventListener("paste", (event) => {
     if (event.target instanceof HTMLInputElement) return;
     const files = [...event.clipboardData.files];
-    if (files.length) took(files);
-    else missed("There is no picture on the clipboard: copy one, or its file, and paste again.");
+    if (files.length) onFiles(files);
+    else onError("There is no image on the clipboard: copy one, or its file, and paste again.");
   });
 }
 
-function listenForDrops(took, missed) {
+function listenForDrops(onFiles, onError) {
   const { classList } = document.body;
   const isText = (event) => event.target instanceof HTMLInputElement && !event.dataTransfer.types.includes("Files");
   document.addEventListener("dragover", (event) => {
@@ -35,9 +34,9 @@ function listenForDrops(took, missed) {
   document.addEventListener("drop", (event) => {
     classList.remove("dragging");
     if (isText(event)) return;
-    event.preventDefault(); // or the browser leaves the page for the picture
+    event.preventDefault(); // otherwise the browser opens the file
     const files = [...event.dataTransfer.files];
-    if (files.length) took(files);
-    else missed("What was dropped is no file: save the picture first, then drop its file.");
+    if (files.length) onFiles(files);
+    else onError("What was dropped is not a file: save the image first, then drop its file.");
   });
 }

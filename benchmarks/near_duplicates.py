@@ -1,9 +1,9 @@
-"""What the index of near copies finds and spares, beside comparing every picture with every other.
+"""Recall and cost of the index behind near duplicates, compared with comparing every image with every other.
 
-    python benchmarks/near_copies.py --images 16000
+    python -m benchmarks.near_duplicates --images 16000
 
-Crops two photographs that come with scikit-learn into so many pictures, 500 of them near copies of others (cropped,
-brighter or darker, saved as JPEG, mirrored, larger), and looks for their neighbors both ways, in turns.
+Crops two photographs that come with scikit-learn into many images, 500 of them near duplicates of others (cropped,
+brighter or darker, saved as JPEG, mirrored, larger), and finds their neighbors both ways, alternating.
 """
 
 import argparse
@@ -20,15 +20,15 @@ from rich.table import Table
 from sklearn.datasets import load_sample_images
 
 from megavit.check import neighbors
-from megavit.check.near_duplicates import candidates, descriptions
+from megavit.check.near_duplicates import compute_descriptors, find_candidates
 from megavit.check.neighbors import NeighborIndex
-from megavit.check.thumbnails import FLAT, SIDE
+from megavit.check.thumbnails import MIN_CONTRAST, SIDE
 
 PLANTED = 500
 
 
-def pictures(count: int, seed: int) -> torch.Tensor:
-    """Return uint8 (count, SIDE, SIDE): crops of the photographs, the last `PLANTED` of them copies."""
+def make_images(count: int, seed: int) -> torch.Tensor:
+    """Return uint8 (count, SIDE, SIDE): crops of the photographs, the last `PLANTED` of them near duplicates."""
     draw = random.Random(seed)
     photographs = [Image.fromarray(one).convert("L") for one in load_sample_images().images]
     crops: list[Image.Image] = []
@@ -38,12 +38,12 @@ def pictures(count: int, seed: int) -> torch.Tensor:
         crop = whole.crop((left, top, left + width, top + height))
         crops.append(crop.rotate(draw.randrange(360)) if draw.random() < 0.5 else crop)
     for number in range(PLANTED):
-        crops.append(copy_of(crops[draw.randrange(count - PLANTED)], number % 5, draw))
+        crops.append(make_duplicate(crops[draw.randrange(count - PLANTED)], number % 5, draw))
     small = [np.array(crop.resize((SIDE, SIDE), Image.Resampling.BILINEAR)) for crop in crops]
     return torch.from_numpy(np.stack(small))
 
 
-def copy_of(picture: Image.Image, kind: int, draw: random.Random) -> Image.Image:
+def make_duplicate(picture: Image.Image, kind: int, draw: random.Random) -> Image.Image:
     match kind:
         case 0:
             inset = draw.uniform(0.02, 0.05)
@@ -69,30 +69,34 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    gray = pictures(options.images, options.seed)
-    spread = gray.flatten(1).amax(dim=1).int() - gray.flatten(1).amin(dim=1).int()
-    described = descriptions(gray[spread >= FLAT])
+    gray = make_images(options.images, options.seed)
+    contrast = gray.flatten(1).amax(dim=1).int() - gray.flatten(1).amin(dim=1).int()
+    descriptors = compute_descriptors(gray[contrast >= MIN_CONTRAST])
     found: dict[str, set[tuple[int, ...]]] = {}
     seconds: dict[str, list[float]] = {"all pairs": [], "index": []}
     compared: dict[str, int] = {}
-    usual = neighbors.EXACT
+    default = neighbors.EXACT
     for _ in range(options.rounds):
-        for way, exact in (("all pairs", len(described)), ("index", usual)):
+        for method, exact in (("all pairs", len(descriptors)), ("index", default)):
             neighbors.EXACT = exact
             began = time.process_time()
-            index = NeighborIndex(described)
-            pairs = candidates(described, index)
-            seconds[way].append(time.process_time() - began)
-            compared[way] = index.compared
-            found[way] = {
-                (*place, int(turned))
-                for place, turned in zip(pairs.places.tolist(), pairs.mirrored.tolist(), strict=True)
+            index = NeighborIndex(descriptors)
+            pairs = find_candidates(descriptors, index)
+            seconds[method].append(time.process_time() - began)
+            compared[method] = index.comparisons
+            found[method] = {
+                (*pair, int(mirrored))
+                for pair, mirrored in zip(pairs.indices.tolist(), pairs.mirrored.tolist(), strict=True)
             }
-    table = Table("", "comparisons", "seconds of the processor", "pairs", "of all pairs'")
-    for way, times in seconds.items():
-        recall = len(found[way] & found["all pairs"]) / len(found["all pairs"])
+    table = Table("", "comparisons", "CPU seconds", "pairs", "recall")
+    for method, times in seconds.items():
+        recall = len(found[method] & found["all pairs"]) / len(found["all pairs"])
         table.add_row(
-            way, f"{compared[way]:,}", f"{statistics.median(times):.2f}", f"{len(found[way]):,}", f"{recall:.2%}"
+            method,
+            f"{compared[method]:,}",
+            f"{statistics.median(times):.2f}",
+            f"{len(found[method]):,}",
+            f"{recall:.2%}",
         )
     Console().print(table)
 
