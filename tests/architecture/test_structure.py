@@ -10,16 +10,7 @@ MAX_POSITIONAL = 5
 
 TOO_MANY_POSITIONAL: frozenset[str] = frozenset(
     (
-        "bench/inference.py:inference",
-        "cli/shard_inference.py:answer_shards",
-        "data/remote.py:_answer",
-        "data/load.py:load_data",
-        "data/load.py:scan_source",
-        "data/split/split.py:complete_splits",
         "explain/checks.py:areas",
-        "export/docs/readme.py:render_readme",
-        "export/parity.py:compare",
-        "export/targets/openvino.py:write_openvino",
         "train/budget/measure.py:choose_by_time",
         "train/budget/measure.py:choose_until",
         "train/budget/measure.py:time_plan",
@@ -50,29 +41,18 @@ TOO_MANY_POSITIONAL: frozenset[str] = frozenset(
 LARGE_FOLDERS: frozenset[str] = frozenset(("weights/pretrained/mappings",))
 UNDESCRIBED_PACKAGES: frozenset[str] = frozenset(
     (
-        "cli/commands/__init__.py",
-        "cli/render/__init__.py",
-        "cli/writers/__init__.py",
         "evaluate/metrics/__init__.py",
         "evaluate/probes/__init__.py",
         "evaluate/report/__init__.py",
         "evaluate/robustness/__init__.py",
         "evaluate/uncertainty/__init__.py",
-        "export/docs/__init__.py",
-        "export/targets/__init__.py",
         "plan/trace/__init__.py",
-        "predict/postprocess/__init__.py",
         "train/budget/__init__.py",
         "train/finetune/__init__.py",
         "train/loop/__init__.py",
         "train/optim/__init__.py",
         "train/report/__init__.py",
         "train/setup/__init__.py",
-        "weights/bundle/__init__.py",
-        "weights/pretrained/__init__.py",
-        "weights/pretrained/heads/__init__.py",
-        "weights/pretrained/mappings/__init__.py",
-        "weights/pretrained/processors/__init__.py",
     )
 )
 

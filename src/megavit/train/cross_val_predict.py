@@ -75,11 +75,11 @@ def out_of_fold(images: LabeledImages, minutes: float, watch: Reporter, device: 
                 told = _Progress(watch, number, len(divisions))
                 stage = train_stage(Path(folder), state.model, "all", task, (learned, held), None, told)
             except Interrupted as error:
-                raise Interrupted("stopped as asked; the labels were not judged", error.exit_code - 128) from None
+                raise Interrupted("stopped as asked; the labels were not checked", error.exit_code - 128) from None
         assert stage is not None  # it must
         probabilities[division.held_out] = stage.logits.softmax(dim=1)
-    judge = f"{len(divisions)} small models, each trained on the other images for {share / 60:.2g} minutes at most"
-    return OutOfFoldPredictions(probabilities, torch.arange(len(targets)), judge)
+    model = f"{len(divisions)} small models, each trained on the other images for {share / 60:.2g} minutes at most"
+    return OutOfFoldPredictions(probabilities, torch.arange(len(targets)), model)
 
 
 def _divided(images: LabeledImages, division: Fold) -> LabeledImages:

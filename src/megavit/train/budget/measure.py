@@ -243,7 +243,7 @@ def final_pass_seconds(state: TrainState, task: Task, feed: TrainLoader, enough:
     if state.parallel.dist.is_distributed:  # a model like it: its own is divided
         model = MegaVit.from_config(model.config).to(next(model.parameters()).device)
     final = Engine(model, task.preprocessing)
-    final.settle(next(feed.in_turn(VALIDATION_BATCH)))  # or its beginning, which is slower, would be multiplied
+    final.choose_runtime(next(feed.in_turn(VALIDATION_BATCH)))  # or its beginning, which is slower, would be multiplied
     return seconds_of_pass((seen.logits for seen in final_pass(final, feed)), len(feed), enough, ParallelContext())
 
 

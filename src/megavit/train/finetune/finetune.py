@@ -33,7 +33,8 @@ from megavit.train.setup.memory import check_memory
 from megavit.train.setup.parallel import check_layout, part_of_batch
 from megavit.train.setup.resolve import tuned_config, tuned_preprocessing
 from megavit.train.state import TrainState
-from megavit.weights.pretrained.pretrained import PretrainedModel, fingerprint, initialize_from, load_pretrained
+from megavit.weights.pretrained.initialize import initialize_from
+from megavit.weights.pretrained.pretrained import PretrainedModel, fingerprint, load_pretrained
 
 
 def begin_tuning(
