@@ -19,7 +19,7 @@ import torch
 
 from megavit.data.load import read_data
 from megavit.errors import BundleError
-from megavit.train.checkpoint.checkpoint import checkpoints, load_checkpoint
+from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint
 from megavit.train.loop.build import fresh
 from megavit.train.run_dir import read_plan
 from megavit.train.state import TrainState
@@ -62,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for kind, flags in KINDS.items():
             run = begun(Path(folder) / str(len(found)), flags)
-            newest = checkpoints(run / "checkpoints")[0]
+            newest = list_checkpoints(run / "checkpoints")[0]
             one, state = Path(folder) / f"{len(found)}-damaged", state_of(run)
             shutil.copytree(newest, one / newest.name)
             if load_checkpoint(one, state):

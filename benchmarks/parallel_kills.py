@@ -44,22 +44,22 @@ def work(out: Path, shard: int, tensor: int, seed: int) -> None:
     from torch.distributed import checkpoint as dcp
 
     from megavit.data.loader.sampler import BatchOrder
-    from megavit.runtime.process_group import ranks
+    from megavit.runtime.process_group import get_dist_context
     from megavit.train.checkpoint import distributed
     from megavit.train.loop import loop
     from megavit.train.progress import NullReporter
     from megavit.train.run import train
 
-    here = ranks()
-    dice = random.Random(f"{seed} {here.restarts}")
-    armed = seed > 0 and here.restarts < KILLS_A_RUN
-    victim, after, place = dice.randrange(here.world), dice.randint(1, 4), dice.choice(PLACES)
+    dist = get_dist_context()
+    dice = random.Random(f"{seed} {dist.restarts}")
+    armed = seed > 0 and dist.restarts < KILLS_A_RUN
+    victim, after, place = dice.randrange(dist.world_size), dice.randint(1, 4), dice.choice(PLACES)
     steps_here, saves_here = 0, 0
     chosen: dict[int, list[int]] = {}
 
     def die(now: str) -> None:
         due = steps_here if now == "step" else saves_here
-        if armed and here.rank == victim and now == place and due >= after:
+        if armed and dist.rank == victim and now == place and due >= after:
             with (out.parent / f"{out.name}-kills.jsonl").open("a") as file:
                 file.write(json.dumps(place) + "\n")
             os.kill(os.getpid(), signal.SIGKILL)
@@ -80,7 +80,7 @@ def work(out: Path, shard: int, tensor: int, seed: int) -> None:
         nonlocal steps_here
         before = state.step
         loss = step(state, *rest, **more)
-        with (out.parent / f"{out.name}-{here.rank}.jsonl").open("a") as file:
+        with (out.parent / f"{out.name}-{dist.rank}.jsonl").open("a") as file:
             file.write(json.dumps([before, loss, chosen[before]]) + "\n")
         steps_here += 1
         die("step")
@@ -91,8 +91,8 @@ def work(out: Path, shard: int, tensor: int, seed: int) -> None:
         saves_here += 1
         die("before writing")
         written = write(writer, plan, planner)
-        if armed and here.rank == victim and place == "half written" and saves_here >= after:
-            for path in Path(writer.path).glob(f"__{here.rank}_*"):
+        if armed and dist.rank == victim and place == "half written" and saves_here >= after:
+            for path in Path(writer.path).glob(f"__{dist.rank}_*"):
                 os.truncate(path, path.stat().st_size // 2)
             die("half written")
         return written

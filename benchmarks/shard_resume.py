@@ -32,13 +32,13 @@ LEGS = (2, 1, 2)
 def work(out: Path, shards: Path, end: int) -> None:
     """Train as one of the processes, or go on; at step `end` be killed."""
     from megavit.data.loader.sampler import BatchOrder
-    from megavit.runtime.process_group import ranks
+    from megavit.runtime.process_group import get_dist_context
     from megavit.train import data
     from megavit.train.loop import loop
     from megavit.train.progress import NullReporter
     from megavit.train.run import resume, train
 
-    here = ranks()
+    dist = get_dist_context()
     step, batches = loop.train_step, BatchOrder.__iter__
     chosen: dict[int, list[int]] = {}
 
@@ -53,7 +53,7 @@ def work(out: Path, shards: Path, end: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         loss = step(state, *rest, **more)
         with (out.parent / f"{out.name}.jsonl").open("a") as file:
-            file.write(json.dumps([before, here.rank, here.world, float(loss), chosen[before]]) + "\n")
+            file.write(json.dumps([before, dist.rank, dist.world_size, float(loss), chosen[before]]) + "\n")
         return loss
 
     loop.train_step = noted_step
@@ -61,7 +61,7 @@ def work(out: Path, shards: Path, end: int) -> None:
     data.MEMORY_SHARE = 0.0
     parallel = {"timeout_seconds": 60.0}
     if (out / "plan.json").exists():
-        resume(out, watch=NullReporter(), parallel=parallel | {"procs": here.world})
+        resume(out, watch=NullReporter(), parallel=parallel | {"procs": dist.world_size})
         return
     run = {"epochs": EPOCHS, "batch_size": BATCH, "checkpoint_seconds": 1e-4, "precision": "float32", "device": "cpu"}
     # What is random differs between processes; the orthogonal steps of Muon are in bfloat16, whose last bits show.

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from megavit.distributed.context import SingleProcessContext
+from megavit.distributed.context import ParallelContext
 from tests.helpers.distributed import dist_2proc
 from tests.helpers.distributed.torchrun import torchrun
 from tests.helpers.distributed.training import DESIGNS, fresh, save, steps, task_of
@@ -13,10 +13,10 @@ from tests.helpers.distributed.training import DESIGNS, fresh, save, steps, task
 
 @pytest.fixture(scope="session")
 def alone() -> dict[str, list[float]]:
-    found = {design: steps(fresh(task_of(), SingleProcessContext(), DESIGNS[design]), task_of()) for design in DESIGNS}
+    found = {design: steps(fresh(task_of(), ParallelContext(), DESIGNS[design]), task_of()) for design in DESIGNS}
     low = task_of(precision="bfloat16")
-    found["bfloat16"] = steps(fresh(low, SingleProcessContext()), low)
-    return found | {"muon": steps(fresh(task_of("muon"), SingleProcessContext(), DESIGNS["serial"]), task_of("muon"))}
+    found["bfloat16"] = steps(fresh(low, ParallelContext()), low)
+    return found | {"muon": steps(fresh(task_of("muon"), ParallelContext(), DESIGNS["serial"]), task_of("muon"))}
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def of_two(folder: Path) -> dict[str, Any]:
-    state = fresh(task_of(), SingleProcessContext())
+    state = fresh(task_of(), ParallelContext())
     steps(state, task_of(), dist_2proc.SAVED)
     save(state, folder / "one")
     return torchrun(2, "tests.helpers.distributed.dist_2proc", folder)

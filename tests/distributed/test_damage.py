@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from megavit.distributed.context import SingleProcessContext
+from megavit.distributed.context import ParallelContext
 from megavit.errors import BundleError
-from megavit.train.checkpoint.checkpoint import checkpoints, load_checkpoint
+from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint
 from megavit.train.checkpoint.distributed import sum_of
 from tests.helpers.distributed.training import SERIAL, fresh, task_of
 
@@ -23,7 +23,7 @@ def run(of_two, folder, tmp_path) -> Path:
 
 
 def test_a_flipped_bit_or_a_cut_end_of_any_file_is_seen(run):
-    (checkpoint,) = checkpoints(run)
+    (checkpoint,) = list_checkpoints(run)
     chance = random.Random(0)
     files = sorted(checkpoint.iterdir())
     assert {path.name for path in files} == {".metadata", "__0_0.distcp", "__1_0.distcp", "manifest.json"}
@@ -35,15 +35,15 @@ def test_a_flipped_bit_or_a_cut_end_of_any_file_is_seen(run):
         damaged[place] ^= 1 << chance.randrange(8)
         path.write_bytes(bytes(damaged) if number % 3 else whole[:place])
         with pytest.raises(BundleError):
-            load_checkpoint(run, fresh(task_of(), SingleProcessContext()))
+            load_checkpoint(run, fresh(task_of(), ParallelContext()))
         path.write_bytes(whole)
-    assert load_checkpoint(run, fresh(task_of(), SingleProcessContext())) == []
+    assert load_checkpoint(run, fresh(task_of(), ParallelContext())) == []
 
 
 def test_a_checkpoint_without_a_file_is_left_out_for_an_older_one(run):
     newest = later(run, 9, {})
     (newest / "__1_0.distcp").unlink()
-    state = fresh(task_of(), SingleProcessContext())
+    state = fresh(task_of(), ParallelContext())
     (fault,) = load_checkpoint(run, state)
     assert newest.name in fault and state.step == 5
 
@@ -61,14 +61,14 @@ def test_a_checkpoint_without_a_file_is_left_out_for_an_older_one(run):
 )
 def test_a_checkpoint_with_a_number_that_cannot_be_is_left_out_by_name(run, change, named):
     newest = later(run, 9, change)
-    state = fresh(task_of(), SingleProcessContext())
+    state = fresh(task_of(), ParallelContext())
     (fault,) = load_checkpoint(run, state)
     assert newest.name in fault and named in fault and state.step == 5
 
 
 def later(run: Path, step: int, change: dict[str, object]) -> Path:
     """A copy of the only checkpoint as one of a later step, sealed again."""
-    (first,) = checkpoints(run)
+    (first,) = list_checkpoints(run)
     copied = run / f"step-{step:09}"
     shutil.copytree(first, copied)
     numbers = json.loads((copied / "manifest.json").read_text()) | {"step": step} | change
@@ -79,12 +79,12 @@ def later(run: Path, step: int, change: dict[str, object]) -> Path:
 
 def test_one_of_another_model_is_refused(run):
     with pytest.raises(BundleError, match="not of this model"):
-        load_checkpoint(run, fresh(task_of(), SingleProcessContext(), SERIAL))
+        load_checkpoint(run, fresh(task_of(), ParallelContext(), SERIAL))
 
 
 def test_a_manifest_that_was_changed_is_refused(run):
-    (checkpoint,) = checkpoints(run)
+    (checkpoint,) = list_checkpoints(run)
     manifest = json.loads((checkpoint / "manifest.json").read_text())
     (checkpoint / "manifest.json").write_text(json.dumps(manifest | {"step": 6}))
     with pytest.raises(BundleError, match="not what was written"):
-        load_checkpoint(run, fresh(task_of(), SingleProcessContext()))
+        load_checkpoint(run, fresh(task_of(), ParallelContext()))

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from megavit.distributed.context import SingleProcessContext
+from megavit.distributed.context import ParallelContext
 from tests.helpers.distributed import dist_2proc, dist_4proc
 from tests.helpers.distributed.training import DESIGNS, STEPS, restored, steps, task_of
 
@@ -119,7 +119,7 @@ def test_what_two_processes_began_four_go_on_with(of_four, alone, begun, layout)
     [*((layout, design) for layout in dist_2proc.LAYOUTS for design in DESIGNS), ("four", "serial")],
 )
 def test_what_several_processes_began_one_goes_on_with(of_four, alone, folder, begun, design):
-    state = restored(task_of(), SingleProcessContext(), folder / f"{begun}-{design}", DESIGNS[design])
+    state = restored(task_of(), ParallelContext(), folder / f"{begun}-{design}", DESIGNS[design])
     assert state.step == dist_2proc.SAVED
     assert apart(steps(state, task_of()), alone[design][dist_2proc.SAVED :]) < BOUND
 

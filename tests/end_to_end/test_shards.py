@@ -192,7 +192,7 @@ def test_a_file_that_is_there_is_refused_however_often_torchrun_starts_again(
     """Unless these very processes made it, before they were started again."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out.csv").write_text("precious")
-    monkeypatch.setattr("megavit.runtime.process_group.end_with_parent", lambda: None)  # it would be this process
+    monkeypatch.setattr("megavit.runtime.process_group.die_with_parent", lambda: None)  # it would be this process
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     for job, attempts in (("first", (0, 1, 2)), ("second", (1,))):

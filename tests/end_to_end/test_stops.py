@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from megavit.train.checkpoint.checkpoint import checkpoints
+from megavit.train.checkpoint.checkpoint import list_checkpoints
 from megavit.train.clock import LAST_STEPS
 from tests.end_to_end.conftest import megavit
 
@@ -35,7 +35,7 @@ def start(digits: Path, out: Path) -> subprocess.Popen[bytes]:
 
 def wait_for_step(process: subprocess.Popen[bytes], out: Path, step: int) -> None:
     deadline = time.monotonic() + 120
-    while not any(int(path.name.removeprefix("step-")) >= step for path in checkpoints(out / "checkpoints")):
+    while not any(int(path.name.removeprefix("step-")) >= step for path in list_checkpoints(out / "checkpoints")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.002)  # polling another process's folder: there is nothing to wait on
 
@@ -98,7 +98,7 @@ def test_a_run_by_the_clock_that_is_killed_ends_on_its_time_when_it_goes_on(tmp_
     wait_for_step(process, out, 1)
     process.kill()
     process.communicate()
-    used = json.loads((checkpoints(out / "checkpoints")[0] / "manifest.json").read_text())
+    used = json.loads((list_checkpoints(out / "checkpoints")[0] / "manifest.json").read_text())
     began = time.monotonic()
     resumed = megavit("train", "--resume", out, cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from megavit.train.checkpoint.checkpoint import checkpoints
+from megavit.train.checkpoint.checkpoint import list_checkpoints
 from tests.end_to_end.conftest import megavit, megavit_json
 
 COMMON = ["--batch-size", "16", "--precision", "float32", "--device", "cpu"]
@@ -41,13 +41,13 @@ def start(digits: Path, out: Path, *flags: str) -> subprocess.Popen[bytes]:
 
 def wait_for_step(process: subprocess.Popen[bytes], out: Path, step: int) -> None:
     deadline = time.monotonic() + 120
-    while not any(int(path.name.removeprefix("step-")) >= step for path in checkpoints(out / "checkpoints")):
+    while not any(int(path.name.removeprefix("step-")) >= step for path in list_checkpoints(out / "checkpoints")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.002)  # polling another process's folder: there is nothing to wait on
 
 
 def manifest_of(out: Path) -> dict[str, Any]:
-    return json.loads((checkpoints(out / "checkpoints")[0] / "manifest.json").read_text())
+    return json.loads((list_checkpoints(out / "checkpoints")[0] / "manifest.json").read_text())
 
 
 def workers_of(out: Path) -> list[int]:
@@ -76,7 +76,7 @@ def gone(out: Path) -> bool:
 def test_two_processes_make_a_bundle_like_one(digits, whole, tmp_path):
     found = megavit_json("evaluate", whole / "bundle", digits, cwd=tmp_path)
     assert found["metrics"]["accuracy"]["value"] > 0.8
-    checkpoint = checkpoints(whole / "checkpoints")[0]
+    checkpoint = list_checkpoints(whole / "checkpoints")[0]
     assert {path.name for path in checkpoint.iterdir()} >= {"__0_0.distcp", "__1_0.distcp", "manifest.json"}
 
 

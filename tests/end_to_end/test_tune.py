@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 
 from megavit.cli.app import run
 from megavit.predict.predictor import load
-from megavit.train.checkpoint.checkpoint import checkpoints
+from megavit.train.checkpoint.checkpoint import list_checkpoints
 from tests.end_to_end.conftest import megavit
 from tests.end_to_end.test_together import workers_of
 
@@ -118,7 +118,9 @@ def test_a_killed_run_goes_on_to_the_same_weights(data, before, lora, tmp_path):
     line = ["train", str(data / "after"), "--init", str(before), "--tune", "lora", "--out", str(out), *FLAGS]
     process = subprocess.Popen([sys.executable, "-m", "megavit", *line, "--checkpoint-seconds", "0.0001"])
     deadline, step = time.monotonic() + 240, random.Random(0).randint(2, 15)
-    while not any(int(path.name.removeprefix("step-")) >= step for path in checkpoints(out / "rungs/lora/checkpoints")):
+    while not any(
+        int(path.name.removeprefix("step-")) >= step for path in list_checkpoints(out / "rungs/lora/checkpoints")
+    ):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.002)  # polling another process's folder: there is nothing to wait on
     process.kill()
@@ -137,7 +139,7 @@ def test_two_processes_train_all_as_one_does_also_after_one_of_them_was_killed(d
     more = ["--out", out, "--procs", "2", "--shard", "2", "--checkpoint-seconds", "0.0001"]
     process = subprocess.Popen([sys.executable, "-m", "megavit", "train", *map(str, [*line, *more])])
     deadline = time.monotonic() + 240
-    while not any(int(path.name.removeprefix("step-")) >= 5 for path in checkpoints(out / seen)):
+    while not any(int(path.name.removeprefix("step-")) >= 5 for path in list_checkpoints(out / seen)):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.002)
     os.kill(max(workers_of(out)), signal.SIGKILL)
@@ -145,7 +147,7 @@ def test_two_processes_train_all_as_one_does_also_after_one_of_them_was_killed(d
     losses = [
         [record["val_loss"] for record in manifest["history"]]
         for folder in (tmp_path / "one", out)
-        for manifest in [json.loads((checkpoints(folder / seen)[0] / "manifest.json").read_text())]
+        for manifest in [json.loads((list_checkpoints(folder / seen)[0] / "manifest.json").read_text())]
     ]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     weights = [load(folder).model.state_dict() for folder in (tmp_path / "one", out)]

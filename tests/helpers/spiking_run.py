@@ -12,13 +12,13 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import OptimizerRecipe, Recipe, RunRecipe
 from megavit.config.target import Target
 from megavit.config.vit import ViTConfig
-from megavit.distributed.context import ParallelContext, SingleProcessContext
+from megavit.distributed.context import ParallelContext
 from megavit.errors import Interrupted
 from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
 from megavit.train import spike_detection
 from megavit.train.checkpoint import checkpoint
-from megavit.train.checkpoint.checkpoint import checkpoints, load_checkpoint
+from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint
 from megavit.train.clock import EpochBudget
 from megavit.train.loop import build, loop, recovery
 from megavit.train.loop.loop import Task
@@ -28,7 +28,7 @@ from megavit.train.progress import NullReporter
 from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
 
-STEPS, EVERY, MARGIN, PATIENCE, MIN_STEPS = 110, 20, 10, 8, 16
+STEPS, EVERY, MARGIN, PATIENCE, LEAST = 110, 20, 10, 8, 16
 # The batch whose images break the weights, and where a run that met it goes back to.
 BROKEN, BACK = 70, 60
 COUNT, BATCH, CLASSES = 32, 8, 3
@@ -70,7 +70,7 @@ def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
         (recovery, "MARGIN", MARGIN),
         (spike_detection, "PATIENCE", PATIENCE),
         (loop, "PATIENCE", PATIENCE),
-        (spike_detection, "MIN_STEPS", MIN_STEPS),
+        (spike_detection, "MIN_STEPS", LEAST),
         (build, "windows_of", lambda _: None),  # the images are in no shards
     ):
         monkeypatch.setattr(module, name, value)
@@ -114,10 +114,10 @@ def task_of(seconds: float = 1e6) -> Task:
     )
 
 
-def fresh(team: SingleProcessContext | ParallelContext | None = None) -> TrainState:
+def fresh(parallel: ParallelContext | None = None) -> TrainState:
     seed_all(0)
     model = MegaVit.from_config(ViTConfig(**SIZES, num_classes=CLASSES))
-    return TrainState.fresh(model, task_of().recipe.optimizer, team)
+    return TrainState.fresh(model, task_of().recipe.optimizer, parallel)
 
 
 def go(
@@ -127,12 +127,12 @@ def go(
     stop_at: int = -1,
     seconds: float = 1e6,
     budget: EpochBudget | None = None,
-    team: SingleProcessContext | ParallelContext | None = None,
+    parallel: ParallelContext | None = None,
 ) -> tuple[TrainState, Breaking, ImageDataset]:
     """Begin the run in `folder`, or go on with it."""
     folder.mkdir(exist_ok=True, parents=True)
-    task, state = task_of(seconds), fresh(team)
-    if checkpoints(folder / "checkpoints"):
+    task, state = task_of(seconds), fresh(parallel)
+    if list_checkpoints(folder / "checkpoints"):
         load_checkpoint(folder / "checkpoints", state)
     stop = StopRequest()
     watch, feed = Breaking(state, at, stop, stop_at), ImageDataset()

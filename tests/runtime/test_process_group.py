@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from megavit.errors import ConfigError
-from megavit.runtime.process_group import DistContext, ranks
+from megavit.runtime.process_group import DistContext, get_dist_context
 from tests.helpers.distributed.torchrun import torchrun
 
 AGENT = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "TORCHELASTIC_RESTART_COUNT": "2"}
@@ -13,17 +13,21 @@ AGENT = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "TORCHELASTIC_RESTAR
 def test_a_process_that_no_agent_started_is_alone(monkeypatch):
     for name in AGENT:
         monkeypatch.delenv(name, raising=False)
-    assert ranks() == DistContext() and not ranks().many and ranks().leads
+    assert (
+        get_dist_context() == DistContext()
+        and not get_dist_context().is_distributed
+        and get_dist_context().is_main_process
+    )
 
 
 def test_a_process_knows_its_place_by_what_its_agent_says(monkeypatch):
     for name, value in AGENT.items():
         monkeypatch.setenv(name, value)
-    assert ranks() == DistContext(rank=3, world=4, local=1, restarts=2)
-    assert ranks().many and not ranks().leads
+    assert get_dist_context() == DistContext(rank=3, world_size=4, local_rank=1, restarts=2)
+    assert get_dist_context().is_distributed and not get_dist_context().is_main_process
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert ranks() == DistContext(restarts=2) and not ranks().many
+    assert get_dist_context() == DistContext(restarts=2) and not get_dist_context().is_distributed
 
 
 @pytest.mark.parametrize(("name", "value"), [("RANK", "4"), ("RANK", "-1"), ("RANK", ""), ("WORLD_SIZE", "many")])
@@ -31,27 +35,30 @@ def test_an_environment_that_no_agent_would_make_is_told(monkeypatch, name, valu
     for key, usual in (AGENT | {name: value}).items():
         monkeypatch.setenv(key, usual)
     with pytest.raises(ConfigError, match=f"{name} .*as torchrun sets"):
-        ranks()
+        get_dist_context()
 
 
 def test_processes_that_do_not_know_where_they_meet_are_told(monkeypatch):
     monkeypatch.delenv("MASTER_ADDR", raising=False)
-    with pytest.raises(ConfigError, match="MASTER_ADDR"), DistContext(rank=0, world=2).joined(torch.device("cpu"), 1.0):
+    with (
+        pytest.raises(ConfigError, match="MASTER_ADDR"),
+        DistContext(rank=0, world_size=2).init_process_group(torch.device("cpu"), 1.0),
+    ):
         pass
 
 
 def test_alone_nothing_is_joined_and_every_question_is_answered_here():
     alone = DistContext()
-    with alone.joined(torch.device("cpu"), 1.0):
+    with alone.init_process_group(torch.device("cpu"), 1.0):
         assert not torch.distributed.is_initialized()
-        assert alone.first(lambda: 5) == 5 and alone.every("a") == ["a"]
+        assert alone.run_on_main(lambda: 5) == 5 and alone.all_gather("a") == ["a"]
 
 
 def test_several_processes_do_not_share_one_gpu():
-    many = replace(DistContext(), world=2)
+    many = replace(DistContext(), world_size=2)
     with pytest.raises(ConfigError, match="GPU"):
-        many.device("cuda:0")
-    assert many.device("cpu") == torch.device("cpu")
+        many.pick_device("cuda:0")
+    assert many.pick_device("cpu") == torch.device("cpu")
 
 
 def test_processes_agree_and_one_that_does_not_come_ends_the_wait(tmp_path):

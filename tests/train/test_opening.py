@@ -22,7 +22,7 @@ def test_leaks_are_told_before_training_begins(tmp_path):
     assert watch.said == []
     shutil.copy(tmp_path / "train" / "cat" / "3.png", tmp_path / "test" / "dog" / "again.png")
     images = read_images(str(tmp_path), Recipe(), watch)
-    tell_warnings(images, DistContext(rank=1, world=2), watch)
+    tell_warnings(images, DistContext(rank=1, world_size=2), watch)
     assert watch.said == []  # one process tells, and only that one looks
     tell_warnings(images, DistContext(), watch)
     first, second = watch.said

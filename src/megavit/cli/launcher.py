@@ -10,7 +10,7 @@ from pathlib import Path
 
 from megavit.cli import STARTED
 from megavit.errors import LostProcess, MegavitError
-from megavit.runtime.process_group import ranks
+from megavit.runtime.process_group import get_dist_context
 
 # Names a file in which a process that ends on purpose leaves its exit code: then none is to be started again.
 VERDICT = "MEGAVIT_VERDICT"
@@ -101,14 +101,14 @@ def refused_before(*, now: bool) -> bool:
 def began() -> float:
     """The monotonic time at which the command began; of processes that were started again, at which these did."""
     given = os.environ.get(BEGAN)
-    return STARTED if given is None or ranks().restarts else float(given)
+    return STARTED if given is None or get_dist_context().restarts else float(given)
 
 
 @contextmanager
 def telling_once() -> Iterator[None]:
     """Of several processes that end with an error, one says so; below `launch`, the others are not started again."""
-    here = ranks()
-    if not here.many:
+    dist = get_dist_context()
+    if not dist.is_distributed:
         yield
         return
     verdict = Path(os.environ[VERDICT]) if VERDICT in os.environ else None

@@ -27,10 +27,10 @@ def shards_among(images: list[str], output: Path | None, kinds: tuple[str, ...],
         OutputError: where the answers cannot be written so.
     """
     from megavit.config.checks import check_range
-    from megavit.runtime.process_group import ranks
+    from megavit.runtime.process_group import get_dist_context
 
     check_range("procs", 1 if procs is None else procs, 1, MOST_PROCS)
-    several = ranks().many or (procs or 1) > 1
+    several = get_dist_context().is_distributed or (procs or 1) > 1
     found = len(images) == 1 and _is_shards(images[0])
     if several and not found:
         raise ConfigError(
@@ -50,10 +50,10 @@ def start_together(procs: int | None) -> int | None:
 
     None where it is one of them, which then ends with its agent, or needs no other.
     """
-    from megavit.runtime.process_group import end_with_parent, ranks
+    from megavit.runtime.process_group import die_with_parent, get_dist_context
 
-    if ranks().many:
-        end_with_parent()
+    if get_dist_context().is_distributed:
+        die_with_parent()
     if (procs or 1) == 1 or "WORLD_SIZE" in os.environ:
         return None
     from megavit.cli.launcher import launch
@@ -76,11 +76,11 @@ def answer_shards(
     from megavit.data.shards.index import contents
     from megavit.data.shards.open import open_shards
     from megavit.predict.sharded_output import Parts
-    from megavit.runtime.process_group import ranks
+    from megavit.runtime.process_group import get_dist_context
     from megavit.runtime.storage import sha256
 
-    here = ranks()
-    rank, world = here.rank, here.world
+    dist = get_dist_context()
+    rank, world = dist.rank, dist.world_size
     if _is_done(output, rank):
         return 0
     with counting("reading shards") as progress:
@@ -145,12 +145,12 @@ def _is_done(output: Path, rank: int) -> bool:
     """
     from megavit.cli.launcher import refused_before
     from megavit.predict.sharded_output import are_joined
-    from megavit.runtime.process_group import ranks
+    from megavit.runtime.process_group import get_dist_context
 
     if not output.suffix or not output.exists() or (rank == 0 and are_joined(output)):
         return False
     # A fast process is done before a slow one begins, or before one that was started again.
-    if (rank or ranks().restarts) and not refused_before(now=False):
+    if (rank or get_dist_context().restarts) and not refused_before(now=False):
         return True
     refused_before(now=True)
     raise OutputError(f"{output} is there already; move it away or choose another name")

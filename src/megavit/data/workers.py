@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from megavit.errors import DataError
-from megavit.runtime.process_group import neighbors
+from megavit.runtime.process_group import get_local_world_size
 
 MOST_WORKERS = 8
 
@@ -41,7 +41,7 @@ def in_processes(function: Callable[[Task], Result], tasks: Iterable[Task], work
 def processors() -> int:
     """How many this process may use, others of its run on this machine having the same."""
     there_are = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, there_are // neighbors())
+    return max(1, there_are // get_local_world_size())
 
 
 def _start() -> None:

@@ -11,16 +11,16 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-def players(like: Tensor) -> int:
+def group_size(like: Tensor) -> int:
     """To how many processes matrices that are divided as `like` is can be dealt."""
     return _mesh(like)["shard"].size()
 
 
-def deal(parts: Sequence[Tensor], like: Tensor) -> Tensor | None:
+def scatter_whole(parts: Sequence[Tensor], like: Tensor) -> Tensor | None:
     """The whole matrix (rows, columns) that this process is dealt, if any; every process must ask.
 
     Args:
-        parts: this process's parts of at most `players` matrices.
+        parts: this process's parts of at most `group_size` matrices.
         like: how each of them is divided.
     """
     mesh, rows, width = _mesh(like), _rows(like), parts[0].shape[1]
@@ -44,8 +44,8 @@ def deal(parts: Sequence[Tensor], like: Tensor) -> Tensor | None:
     return DTensor.from_local(mine, mesh["tensor"], [Shard(axis)], run_check=False).full_tensor()
 
 
-def collect(own: Tensor | None, count: int, like: Tensor, dtype: torch.dtype) -> list[Tensor]:
-    """The reverse of `deal`: this process's parts of `count` matrices, of which it has `own`; every one must ask."""
+def gather_shards(own: Tensor | None, count: int, like: Tensor, dtype: torch.dtype) -> list[Tensor]:
+    """Return this process's shards of `count` whole matrices, of which it has `own`; the reverse of `scatter_whole`."""
     mesh, rows = _mesh(like), _rows(like)
     me, axis = mesh.get_local_rank("shard"), _axis_within_layer(like)
     width = like.shape[1]
@@ -79,7 +79,7 @@ def _axis_within_layer(like: Tensor) -> int | None:
 
 def _rows(like: Tensor) -> list[int]:
     """Rows of each process along the axis of shards, as FSDP2 divides them: all but the last have as many."""
-    count = players(like)
+    count = group_size(like)
     rows = like.shape[0] // (_mesh(like)["tensor"].size() if _axis_within_layer(like) == 0 else 1)
     each = -(-rows // count)
     return [max(0, min(each, rows - player * each)) for player in range(count)]

@@ -1,4 +1,4 @@
-"""What the training loop asks of the processes that train together, and what it is told where there is one."""
+"""How the processes of a training run share its work: their mesh, and the collectives that the training loop calls."""
 
 import logging
 import math
@@ -17,126 +17,121 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
 
-class SingleProcessContext:
-    """One process that trains by itself."""
-
-    ranks = DistContext()
-    place, places, tensor = 0, 1, 1
-    divides, casts = False, False
-    seeds: tuple[int, ...] = ()
-
-    def spread(self, model: MegaVit, *, trained: bool) -> nn.Module:
-        return model
-
-    def clip(self, model: nn.Module, most: float) -> float:
-        return nn.utils.clip_grad_norm_(model.parameters(), most).item()
-
-    def mean(self, loss: float, norm: float) -> tuple[float, float]:
-        return loss, norm
-
-    def greatest(self, *numbers: float) -> list[float]:
-        return list(numbers)
-
-    def partly(self, model: nn.Module, *, last: bool) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def assembled(self, rows: Tensor, chosen: list[int], count: int) -> Tensor:
-        return rows
-
-
 class ParallelContext:
-    """Several processes, each of which asks the same at the same time.
+    """The parallelism of a training run; without arguments that of a single process, for which nothing is sent.
+
+    Every method is a collective: all processes must call it at the same time.
 
     Attributes:
-        ranks: this process among them.
-        mesh: of (replicate, shard, tensor).
-        place, places: this process's place among those that have different images, and how many these are.
-        tensor: processes that compute a layer together.
-        writers: the same processes, for checkpoints that are written while they train.
-        saving: the checkpoint that is being written; None before the first.
-        seeds: numbers to add to a step's seed, for other random numbers at each place.
-        divides: whether no process has a whole model.
-        dtype: in which a model that is then divided computes, and its weights are sent.
+        dist: this process among the others.
+        mesh: over (replicate, shard, tensor); None for a single process.
+        dp_rank, dp_world_size: this process's data-parallel rank, and the number of data-parallel ranks.
+        tp_size: processes that compute a layer together.
+        is_sharded: no process holds a whole model.
+        seed_suffix: numbers to add to a step's seed, so that each data-parallel rank draws its own random numbers.
+        param_dtype: in which a sharded model gathers its weights and computes.
+        save_group: the same processes on connections of their own, for checkpoints written in the background.
+        pending_save: the checkpoint that is being written; None: none is.
     """
 
-    def __init__(self, ranks: DistContext, parallel: ParallelRecipe, device: torch.device) -> None:
-        from megavit.distributed.parallelize import make_mesh
+    def __init__(
+        self,
+        dist: DistContext | None = None,
+        recipe: ParallelRecipe | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self.dist = dist or DistContext()
+        recipe = recipe or ParallelRecipe()
+        self.tp_size, self.dp_world_size, self.is_sharded = recipe.tensor, recipe.places, recipe.divides
+        self.dp_rank = self.dist.rank // recipe.tensor
+        self.seed_suffix: tuple[int, ...] = ()
+        self.param_dtype = torch.float32
+        self.mesh: DeviceMesh | None = None
+        self.save_group = self.dist
+        self.pending_save: Future[None] | None = None
+        if self.dist.is_distributed:
+            from megavit.distributed.parallelize import make_mesh
 
-        # It gives the advice to gather in another order at every gathering; the order is FSDP2's own.
-        logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
-        self.ranks, self.tensor, self.places = ranks, parallel.tensor, parallel.places
-        self.place = ranks.rank // parallel.tensor
-        self.seeds = (self.place,)
-        self.divides = parallel.divides
-        self.dtype = torch.float32
-        self.mesh: DeviceMesh = make_mesh(parallel.replicate, parallel.shard, parallel.tensor, device.type)
-        self.writers = ranks.beside(parallel.timeout_seconds)
-        self.saving: Future[None] | None = None
+            # It advises another order of gathering at every gathering; the order is FSDP2's own.
+            logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
+            self.seed_suffix = (self.dp_rank,)
+            kind = device.type if device else "cpu"
+            self.mesh = make_mesh(recipe.replicate, recipe.shard, recipe.tensor, kind)
+            self.save_group = self.dist.new_group(recipe.timeout_seconds)
 
     @property
-    def casts(self) -> bool:
-        """Whether a divided model casts its weights itself, so that autocast has nothing to do."""
-        return self.divides and self.dtype != torch.float32
+    def casts_weights(self) -> bool:
+        """Whether a sharded model casts its weights itself, so that autocast has nothing to do."""
+        return self.is_sharded and self.param_dtype != torch.float32
 
-    def spread(self, model: MegaVit, *, trained: bool) -> nn.Module:
-        """Divide `model` over the processes; the answer is what to call for its forward pass.
+    def parallelize(self, model: MegaVit, *, trained: bool) -> nn.Module:
+        """Divide `model` over the processes in place, and return the module to call for its forward pass.
 
-        Where no process is to have all of it, it may be on the meta device, and is without values then.
+        A model that is to be sharded may be on the meta device; it has no values then.
+
+        Args:
+            trained: gradients are to be averaged over the processes.
         """
-        from megavit.distributed.parallelize import spread
+        if self.mesh is None:
+            return model
+        from megavit.distributed.parallelize import parallelize
 
-        wrapped = spread(model, self.mesh, trained=trained, dtype=self.dtype)
+        wrapped = parallelize(model, self.mesh, trained=trained, dtype=self.param_dtype)
         if next(model.parameters()).is_meta:
             model.to_empty(device=self.mesh.device_type)
         return wrapped
 
-    def initialize(self, model: MegaVit) -> None:
-        """Give a divided `model` its initial values, the same as of a whole one."""
-        from megavit.distributed.sharded_init import initialize_divided
+    def init_weights(self, model: MegaVit) -> None:
+        """Give a sharded `model` its initial values, the same as those of a whole one."""
+        from megavit.distributed.sharded_init import init_sharded_weights
 
-        initialize_divided(model, self.tensor)
+        init_sharded_weights(model, self.tp_size)
 
-    def clip(self, model: nn.Module, most: float) -> float:
-        """Scale the gradient down to a norm of `most`, over all processes; the norm that it had."""
-        from megavit.distributed.dtensor_utils import clip_, mesh_of
+    def clip_grad_norm(self, model: nn.Module, max_norm: float) -> float:
+        """Scale the gradient down to a norm of at most `max_norm` over all processes; return the norm before."""
+        if not self.is_sharded:
+            return nn.utils.clip_grad_norm_(model.parameters(), max_norm).item()
+        from megavit.distributed.dtensor_utils import clip_grad_norm_
 
-        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-        if mesh_of(gradients[0]) is None:
-            return nn.utils.clip_grad_norm_(model.parameters(), most).item()
-        return clip_(gradients, most).item()
+        return clip_grad_norm_([p.grad for p in model.parameters() if p.grad is not None], max_norm).item()
 
-    def mean(self, loss: float, norm: float) -> tuple[float, float]:
-        """The mean loss over the processes, and the norm, which is NaN if any of them found it not finite."""
-        mean, faults = self._sum(loss / self.ranks.world, 0.0 if math.isfinite(norm) else 1.0)
-        return mean, math.nan if faults else norm
-
-    def greatest(self, *numbers: float) -> list[float]:
-        """The greatest that any process has of each number."""
+    def all_reduce_mean(self, loss: float, norm: float) -> tuple[float, float]:
+        """Return the mean loss over the processes, and the norm, or NaN if any of them found it not finite."""
+        if self.mesh is None:
+            return loss, norm
         import torch.distributed as dist
 
-        together = torch.tensor(numbers, dtype=torch.float64)
-        dist.all_reduce(together, op=dist.ReduceOp.MAX)
-        return together.tolist()
+        sums = torch.tensor([loss / self.dist.world_size, 0.0 if math.isfinite(norm) else 1.0], dtype=torch.float64)
+        dist.all_reduce(sums)
+        mean, faults = sums.tolist()
+        return mean, math.nan if faults else norm
 
-    def partly(self, model: nn.Module, *, last: bool) -> AbstractContextManager[None]:
-        """Around the passes of one part of a step, of which only the `last` one sums gradients over the copies."""
-        from megavit.distributed.grad_sync import partly
+    def all_reduce_max(self, *numbers: float) -> list[float]:
+        """Return the maximum over the processes of each number."""
+        if self.mesh is None:
+            return list(numbers)
+        import torch.distributed as dist
 
-        return partly(model, last=last)
+        maxima = torch.tensor(numbers, dtype=torch.float64)
+        dist.all_reduce(maxima, op=dist.ReduceOp.MAX)
+        return maxima.tolist()
 
-    def assembled(self, rows: Tensor, chosen: list[int], count: int) -> Tensor:
-        """All `count` rows of a table of which this place has those with the numbers `chosen`."""
+    def no_sync(self, model: nn.Module, *, enabled: bool) -> AbstractContextManager[None]:
+        """Return a context for the passes of one micro-batch; if `enabled`, its gradients are not averaged yet."""
+        if self.mesh is None:
+            return nullcontext()
+        from megavit.distributed.grad_sync import no_sync
+
+        return no_sync(model, enabled=enabled)
+
+    def all_gather_rows(self, rows: Tensor, indices: list[int], count: int) -> Tensor:
+        """Return all `count` rows of a table of which this data-parallel rank has `rows`, at `indices`."""
+        if self.mesh is None:
+            return rows
         import torch.distributed as dist
 
         table = rows.new_zeros(count, *rows.shape[1:])
-        if self.ranks.rank % self.tensor == 0:  # those that compute a layer together have the same
-            table[chosen] = rows
+        if self.dist.rank % self.tp_size == 0:  # those that compute a layer together have the same rows
+            table[indices] = rows
         dist.all_reduce(table)
         return table
-
-    def _sum(self, *numbers: float) -> list[float]:
-        import torch.distributed as dist
-
-        together = torch.tensor(numbers, dtype=torch.float64)
-        dist.all_reduce(together)
-        return together.tolist()

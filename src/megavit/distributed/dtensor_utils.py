@@ -67,8 +67,8 @@ def global_norm(gradients: Iterable[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def clip_(gradients: list[Tensor], most: float) -> Tensor:
-    """Scale divided gradients down to a norm of at most `most` together; the norm that they had."""
+def clip_grad_norm_(gradients: list[Tensor], max_norm: float) -> Tensor:
+    """Scale sharded gradients down to a global norm of at most `max_norm`; return the norm before."""
     norm = global_norm(gradients)
-    torch._foreach_mul_([local(gradient) for gradient in gradients], (most / (norm + 1e-6)).clamp(max=1.0))
+    torch._foreach_mul_([local(gradient) for gradient in gradients], (max_norm / (norm + 1e-6)).clamp(max=1.0))
     return norm

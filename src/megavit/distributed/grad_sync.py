@@ -1,4 +1,4 @@
-"""A step in several parts: what the parts add up to is sent to the other processes once, not after each part."""
+"""Gradient accumulation: gradients are averaged over the processes once a step, not after each micro-batch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,14 +9,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 @contextmanager
-def partly(model: nn.Module, *, last: bool) -> Iterator[None]:
-    """Around the forward and backward pass of one part of a step, by a model that `parallelize` divided.
+def no_sync(model: nn.Module, *, enabled: bool) -> Iterator[None]:
+    """Leave out the averaging of gradients in the passes of a micro-batch, by a model that `parallelize` divided.
 
-    Shards of gradients are summed in each part, or every process would have to keep whole ones; the sums of several
-    copies only with the `last` part.
+    Shards of gradients are summed in each micro-batch all the same, or every process would have to keep whole
+    gradients; only the sums over replicas wait.
     """
     if isinstance(model, FSDPModule):
-        model.set_requires_all_reduce(last)
-    whole = isinstance(model, DistributedDataParallel) and not last
-    with model.no_sync() if whole else nullcontext():
+        model.set_requires_all_reduce(not enabled)
+    with model.no_sync() if enabled and isinstance(model, DistributedDataParallel) else nullcontext():
         yield

@@ -18,7 +18,7 @@ def make_mesh(replicate: int, shard: int, tensor: int, kind: str) -> DeviceMesh:
     return init_device_mesh(kind, tuple(axes.values()), mesh_dim_names=tuple(axes))
 
 
-def spread(model: MegaVit, mesh: DeviceMesh, *, trained: bool, dtype: torch.dtype = torch.float32) -> nn.Module:
+def parallelize(model: MegaVit, mesh: DeviceMesh, *, trained: bool, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Divide `model` over the mesh, in place; the answer is what to call for its forward pass.
 
     Args:

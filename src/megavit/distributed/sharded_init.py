@@ -11,7 +11,7 @@ from megavit.model.vit import MegaVit
 
 
 @torch.no_grad()
-def initialize_divided(model: MegaVit, tensor: int) -> None:
+def init_sharded_weights(model: MegaVit, tensor: int) -> None:
     """As `MegaVit.initialize` of a whole model on such a device: each process draws all numbers, and keeps its own.
 
     Args:

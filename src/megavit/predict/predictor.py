@@ -33,7 +33,7 @@ from megavit.predict.postprocess.postprocess import Calibrator, check_tensors
 from megavit.predict.prediction import Answer, Prediction
 from megavit.predict.streaming import BatchStreamer
 from megavit.runtime.device import pick_device
-from megavit.runtime.process_group import ranks
+from megavit.runtime.process_group import get_dist_context
 from megavit.weights.bundle.bundle import Bundle, BundleInfo, load_bundle
 from megavit.weights.pretrained.hub import fetch, is_hub
 
@@ -323,11 +323,11 @@ def own_device(device: str) -> str:
     """`device`, or of several GPUs the one that is this process's.
 
     Raises:
-        ConfigError: as `ranks`.
+        ConfigError: as `get_dist_context`.
     """
-    here = ranks()
-    if device not in ("auto", "cuda") or not here.many:
+    dist = get_dist_context()
+    if device not in ("auto", "cuda") or not dist.is_distributed:
         return device
     import torch
 
-    return f"cuda:{here.local}" if torch.cuda.is_available() else device
+    return f"cuda:{dist.local_rank}" if torch.cuda.is_available() else device

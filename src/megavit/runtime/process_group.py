@@ -1,7 +1,7 @@
-"""The processes of one run, as one of them sees the others: who is who, and how they agree.
+"""The processes of one run: which of them this one is, and how they agree.
 
-They are started by torchrun or another elastic agent of PyTorch, which tells each its place in the environment. A
-process that is alone joins nothing: no part of `torch.distributed` is touched then.
+They are started by torchrun or another elastic agent of PyTorch, which describes them in environment variables. A
+single process never touches `torch.distributed`.
 """
 
 import contextlib
@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from megavit.errors import ConfigError, LostProcess, MegavitError
 
-if TYPE_CHECKING:  # who only asks for its place need not wait for it
+if TYPE_CHECKING:  # callers that only ask for the rank need not wait for torch
     import torch
 
 T = TypeVar("T")
-_SET_PARENT_DEATH_SIGNAL = 1  # of Linux' prctl
-# What the leader alone does at the end, such as the report, takes as long as it takes.
-PATIENCE = datetime.timedelta(days=7)
+_PR_SET_PDEATHSIG = 1  # of Linux' prctl
+# What the main process alone does at the end, such as the report, takes as long as it takes.
+LONG_TIMEOUT = datetime.timedelta(days=7)
 # In the messages of PyTorch's backends when another process is gone or does not come; they have no class of their own.
-SIGNS_OF_LOSS = (
+LOST_PROCESS_MESSAGES = (
     "gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe", "Timed out", "timed out", "Socket",
     "failed to recv", "failed to send",
 )  # fmt: skip
@@ -33,57 +33,65 @@ SIGNS_OF_LOSS = (
 
 @dataclass(frozen=True)
 class DistContext:
-    """A process among `world`, numbered by `rank` in the run and by `local` on its machine, restarted so many times.
+    """One process among the `world_size` of a run.
 
-    `group` is of those that are asked, in PyTorch's terms; None: all of them.
+    Attributes:
+        rank, local_rank: its number in the run and on its machine.
+        restarts: how often the elastic agent has restarted the run.
+        group: the torch.distributed process group for the collectives; None: the default one.
     """
 
     rank: int = 0
-    world: int = 1
-    local: int = 0
+    world_size: int = 1
+    local_rank: int = 0
     restarts: int = 0
     group: Any = field(default=None, compare=False, repr=False)
 
     @property
-    def many(self) -> bool:
-        return self.world > 1
+    def is_distributed(self) -> bool:
+        return self.world_size > 1
 
     @property
-    def leads(self) -> bool:
-        """Whether this is the process that writes and tells."""
+    def is_main_process(self) -> bool:
+        """Whether this is the process that writes files and reports."""
         return self.rank == 0
 
-    def device(self, name: str) -> "torch.device":
-        """The device of that name; on a machine with GPUs, each process has its own.
+    def pick_device(self, name: str) -> "torch.device":
+        """Return the device of that name; on a machine with GPUs, each process has its own.
 
         Raises:
-            ConfigError: as `pick_device`, and where several processes would share one GPU.
+            ConfigError: as `megavit.runtime.device.pick_device`, and where several processes would share one GPU.
         """
         from megavit.runtime.device import pick_device
 
-        if not self.many:
+        if not self.is_distributed:
             return pick_device(name)
         if name.startswith("cuda:"):
-            raise ConfigError(f"each of {self.world} processes has a GPU of its own: device must be cuda, got {name}")
+            raise ConfigError(
+                f"each of {self.world_size} processes has a GPU of its own: device must be cuda, got {name}"
+            )
         kind = pick_device(name).type
-        return pick_device(f"cuda:{self.local}") if kind == "cuda" else pick_device("cpu")
+        return pick_device(f"cuda:{self.local_rank}") if kind == "cuda" else pick_device("cpu")
 
     @contextlib.contextmanager
-    def joined(self, device: "torch.device", timeout: float) -> Iterator[None]:
-        """Join the others for the block; whoever waits `timeout` seconds for one that does not come ends with an error.
+    def init_process_group(self, device: "torch.device", timeout: float) -> Iterator[None]:
+        """Join the other processes for the block.
+
+        Args:
+            timeout: seconds after which a process that waits for another one fails.
 
         Raises:
             LostProcess: when another process is gone, or does not come.
         """
-        if agents_job() is not None:
-            end_with_parent()
-        if not self.many:
+        if get_elastic_run_id() is not None:
+            die_with_parent()
+        if not self.is_distributed:
             yield
             return
         missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
         if missing:
             raise ConfigError(
-                f"the environment says that this is one of {self.world} processes, and not where they meet "
+                f"the environment says that this is one of {self.world_size} processes, and not where they meet "
                 f"({', '.join(missing)}): start them with torchrun or --procs, or remove RANK and WORLD_SIZE"
             )
         import torch
@@ -92,108 +100,106 @@ class DistContext:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        with self.losses_named():
+        with self.translate_errors():
             dist.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout))
             yield
             dist.destroy_process_group()
 
     @contextlib.contextmanager
-    def losses_named(self) -> Iterator[None]:
+    def translate_errors(self) -> Iterator[None]:
         """Turn what PyTorch raises when another process is gone into a LostProcess."""
         try:
             yield
         except RuntimeError as error:
-            if isinstance(error, MegavitError) or not any(sign in str(error) for sign in SIGNS_OF_LOSS):
+            if isinstance(error, MegavitError) or not any(text in str(error) for text in LOST_PROCESS_MESSAGES):
                 raise
             reason = str(error).splitlines()[0]
             raise LostProcess(
-                f"process {self.rank} of {self.world} has lost another one, which has ended or hangs ({reason}): the "
-                "run goes on from its last checkpoint when all are started again"
+                f"process {self.rank} of {self.world_size} has lost another one, which has ended or hangs ({reason}): "
+                "the run goes on from its last checkpoint when all are started again"
             ) from error
 
-    def first(self, function: Callable[[], T], *, patient: bool = False) -> T:
-        """What `function` answers the leader, told to all; its error is everybody's.
+    def run_on_main(self, function: Callable[[], T], *, wait_long: bool = False) -> T:
+        """Call `function` in the main process; return its result, or raise its MegavitError, in every process.
 
         Args:
-            patient: wait for it however long it takes.
+            wait_long: wait for it for days instead of the process group's timeout.
         """
-        if not self.many:
+        if not self.is_distributed:
             return function()
         import torch.distributed as dist
 
-        group: Any = dist.new_group(backend="gloo", timeout=PATIENCE) if patient else self.group
-        answer: list[T | None] = [None]
-        fault: list[MegavitError | None] = [None]
-        if self.leads:
+        group: Any = dist.new_group(backend="gloo", timeout=LONG_TIMEOUT) if wait_long else self.group
+        outcome: list[Any] = [None, None]
+        if self.is_main_process:
             try:
-                answer = [function()]
+                outcome[0] = function()
             except MegavitError as error:
-                fault = [error]
-        both = [answer[0], fault[0]]
-        dist.broadcast_object_list(both, src=0, group=group)
-        if self.leads and fault[0] is not None:
-            raise fault[0]
-        if isinstance(both[1], MegavitError):
-            raise both[1]
-        return both[0]  # pyrefly: ignore[bad-return]  # what the leader's `function` answered
+                outcome[1] = error
+        received = list(outcome)
+        dist.broadcast_object_list(received, src=0, group=group)
+        result, error = outcome if self.is_main_process else received
+        if error is not None:
+            raise error
+        return result
 
-    def every(self, value: T) -> list[T]:
-        """The value of each process, by its rank."""
-        if not self.many:
+    def all_gather(self, value: T) -> list[T]:
+        """Return the value of each process, by rank."""
+        if not self.is_distributed:
             return [value]
         import torch.distributed as dist
 
-        found: list[T] = [value] * self.world
-        dist.all_gather_object(found, value, group=self.group)
-        return found
+        values: list[T] = [value] * self.world_size
+        dist.all_gather_object(values, value, group=self.group)
+        return values
 
-    def beside(self, timeout: float) -> "DistContext":
-        """The same, to be asked from another thread while these are at work: on connections of their own."""
+    def new_group(self, timeout: float) -> "DistContext":
+        """Return the same processes on connections of their own, for use in another thread meanwhile."""
         import torch.distributed as dist
 
         return replace(self, group=dist.new_group(backend="gloo", timeout=datetime.timedelta(seconds=timeout)))
 
     @contextlib.contextmanager
-    def leading(self, context: AbstractContextManager[object]) -> Iterator[None]:
-        """Enter `context` in the leader alone; that it cannot be entered is everybody's error."""
+    def main_process_only(self, context: AbstractContextManager[object]) -> Iterator[None]:
+        """Enter `context` in the main process alone; if that fails, it fails in every process."""
         with contextlib.ExitStack() as stack:
-            self.first(lambda: stack.enter_context(context) and None)
+            self.run_on_main(lambda: stack.enter_context(context) and None)
             yield
 
 
-def ranks() -> DistContext:
-    """This process among those of its run, by what its elastic agent says; alone where there is none.
+def get_dist_context() -> DistContext:
+    """Return this process's place in its run, from the environment variables of its elastic agent, if it has one.
 
     Raises:
-        ConfigError: where the environment says otherwise than torchrun would.
+        ConfigError: where the variables are not as torchrun would set them.
     """
-    world, rank = _number("WORLD_SIZE", "1"), _number("RANK", "0")
-    if rank >= world:
-        raise ConfigError(f"RANK must be a number below WORLD_SIZE, as torchrun sets them; got {rank} and {world}")
-    restarts = _number("TORCHELASTIC_RESTART_COUNT", "0")
-    if world == 1 or "RANK" not in os.environ:
+    world_size, rank = _read_number("WORLD_SIZE", "1"), _read_number("RANK", "0")
+    if rank >= world_size:
+        raise ConfigError(f"RANK must be a number below WORLD_SIZE, as torchrun sets them; got {rank} and {world_size}")
+    restarts = _read_number("TORCHELASTIC_RESTART_COUNT", "0")
+    if world_size == 1 or "RANK" not in os.environ:
         return DistContext(restarts=restarts)
-    return DistContext(rank=rank, world=world, local=_number("LOCAL_RANK", "0"), restarts=restarts)
+    return DistContext(rank, world_size, _read_number("LOCAL_RANK", "0"), restarts)
 
 
-def _number(name: str, default: str) -> int:
+def _read_number(name: str, default: str) -> int:
     value = os.environ.get(name, default)
     if not value.isdecimal():
         raise ConfigError(f"{name} in the environment must be a whole number, as torchrun sets it; got {value!r}")
     return int(value)
 
 
-def agents_job() -> str | None:
-    """What the elastic agent that started this process calls its job; None: there is none."""
+def get_elastic_run_id() -> str | None:
+    """Return the run id of the elastic agent that started this process; None if none did."""
     return os.environ.get("TORCHELASTIC_RUN_ID")
 
 
-def neighbors() -> int:
-    """Processes of this run on this machine, this one among them, which share its processors and memory."""
+def get_local_world_size() -> int:
+    """Return the number of processes of this run on this machine, which share its processors and memory."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def end_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask the kernel to kill this process when its parent ends: an agent that is killed cannot end its workers."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

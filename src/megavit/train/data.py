@@ -15,7 +15,7 @@ from megavit.data.image_dataset import ImageDataset, Images, load_all
 from megavit.data.loader.loader import batches_of, in_turn
 from megavit.data.targets import targets_of
 from megavit.data.workers import MOST_WORKERS, processors
-from megavit.runtime.process_group import neighbors
+from megavit.runtime.process_group import get_local_world_size
 from megavit.train.progress import Reporter
 
 # Of the memory that is free, the images of one split may take this share.
@@ -41,7 +41,7 @@ class TrainLoader:
         self.watch = watch
         self._told = 0
         self.memory: Images | None = None
-        if self.pictures.nbytes <= free_memory() * MEMORY_SHARE / neighbors():
+        if self.pictures.nbytes <= free_memory() * MEMORY_SHARE / get_local_world_size():
             self.memory = load_all(
                 self.pictures, self.workers, lambda done, total: watch.progress("reading images", done, total)
             )

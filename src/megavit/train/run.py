@@ -30,10 +30,10 @@ from megavit.data.shards.index import is_tar
 from megavit.data.sources.demo import PREFIX
 from megavit.distributed.context import ParallelContext
 from megavit.errors import DataError
-from megavit.runtime.process_group import DistContext, ranks
+from megavit.runtime.process_group import DistContext, get_dist_context
 from megavit.runtime.storage import check_writable
 from megavit.train.budget.measure import choose_by_time, settle_precision, time_plan
-from megavit.train.checkpoint.checkpoint import checkpoints, load_checkpoint, remove_unfinished
+from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint, remove_incomplete
 from megavit.train.clock import Budget, TimeBudget, make_budget
 from megavit.train.data import TrainLoader
 from megavit.train.finetune.finetune import begin_tuning, go_on_tuning
@@ -86,18 +86,13 @@ def begin(out: Path, source: str) -> bool:
 
 def check_same(images: LabeledImages, dist: DistContext) -> None:
     """Raise a DataError unless every process has read the same images."""
-    found = dist.every(images.fingerprint())
+    found = dist.all_gather(images.fingerprint())
     other = [rank for rank, fingerprint in enumerate(found) if fingerprint != found[0]]
     if other:
         raise DataError(
             f"processes {', '.join(map(str, other))} read other images than process 0: {images.source} must be the "
             "same on every machine"
         )
-
-
-def team_of(recipe: Recipe, dist: DistContext, device: torch.device) -> ParallelContext | None:
-    """The processes that train by a settled recipe; None: this one alone."""
-    return ParallelContext(dist, recipe.parallel, device) if dist.many else None
 
 
 def recorded_name(source: str, images: LabeledImages) -> str:
@@ -150,7 +145,7 @@ def read_images(source: str, recipe: Recipe, watch: Reporter) -> LabeledImages:
 
 def tell_warnings(images: LabeledImages, dist: DistContext, watch: Reporter) -> None:
     """Say what shows of the images without looking at a pixel; the leader alone looks."""
-    for line in warnings_of(images) if dist.leads else []:
+    for line in warnings_of(images) if dist.is_main_process else []:
         watch.say(line)
 
 
@@ -173,19 +168,19 @@ def train(
         TrainingError: when the loss is no longer a number.
     """
     began = time.monotonic() if began is None else began
-    dist = ranks()
-    watch = watch if dist.leads else NullReporter()
+    dist = get_dist_context()
+    watch = watch if dist.is_main_process else NullReporter()
     # Wrong settings show before the images are read; "small" stands in for a choice that needs the images.
     wanted = merge(named_recipe("small" if recipe == "auto" else recipe), changes, "the recipe")
     wanted = settle_layout(wanted, dist)
     check_mixing(wanted, changes)
     init = None if wanted.model.init is None else read_source(wanted.model.init, whole_images=True, head=False)
-    device = dist.device(wanted.run.device)
+    device = dist.pick_device(wanted.run.device)
 
-    with dist.joined(device, wanted.parallel.timeout_seconds):
-        if dist.first(lambda: begin(out, source)):
+    with dist.init_process_group(device, wanted.parallel.timeout_seconds):
+        if dist.run_on_main(lambda: begin(out, source)):
             return go_on(out, {}, dist, watch, began)
-        with dist.leading(only_process(out)):
+        with dist.main_process_only(only_process(out)):
             return start(source, out, recipe, changes, init, device, dist, watch, began)
 
 
@@ -208,15 +203,15 @@ def start(
     base = named_recipe(choose_recipe(images) if recipe == "auto" else recipe)
     named = settle_layout(merge(base if init is None else for_tuning(base), changes, "the recipe"), dist)
     named = settle_mixing(settle_balance(fit_to_target(named, changes, images), images, watch), watch)
-    team = team_of(named, dist, device)
+    parallel = ParallelContext(dist, named.parallel, device)
     if init is not None:
-        named = dist.first(lambda: resolve_tuning(named, changes, init, images, device))
-        return begin_tuning(out, recorded_name(source, images), named, init, images, device, watch, began, team)
-    choice = None if named.run.epochs else choose_by_time(named, images, device, began, watch, team)
-    resolved = choice.recipe if choice else dist.first(lambda: resolve(named, images, device))
-    resolved = settle_precision(resolved, images, device, watch, team)
-    state, task = fresh(resolved, images, device, team=team)
-    dist.first(lambda: check_writable(out, "the run with its checkpoints", need=room_needed(state)))
+        named = dist.run_on_main(lambda: resolve_tuning(named, changes, init, images, device))
+        return begin_tuning(out, recorded_name(source, images), named, init, images, device, watch, began, parallel)
+    choice = None if named.run.epochs else choose_by_time(named, images, device, began, watch, parallel)
+    resolved = choice.recipe if choice else dist.run_on_main(lambda: resolve(named, images, device))
+    resolved = settle_precision(resolved, images, device, watch, parallel)
+    state, task = fresh(resolved, images, device, parallel=parallel)
+    dist.run_on_main(lambda: check_writable(out, "the run with its checkpoints", need=room_needed(state)))
 
     training = training_feed(task, images, watch)
     before = time.monotonic()
@@ -230,7 +225,7 @@ def start(
         time=time_plan(state, task, images, validation, reading, choice.step) if choice else None,
         threads=torch.get_num_threads(),
     )
-    dist.first(lambda: write_plan(out, plan, images))
+    dist.run_on_main(lambda: write_plan(out, plan, images))
     budget = make_budget(plan.steps, plan.time)
     return go(out, state, task, budget, (training, validation), images, watch, began)
 
@@ -258,23 +253,23 @@ def resume(
         And what `train` raises.
     """
     began = time.monotonic() if began is None else began
-    dist = ranks()
-    watch = watch if dist.leads else NullReporter()
+    dist = get_dist_context()
+    watch = watch if dist.is_main_process else NullReporter()
     recipe = relaid(read_plan(out).recipe, parallel or {}, dist)
-    with dist.joined(dist.device(recipe.run.device), recipe.parallel.timeout_seconds):
+    with dist.init_process_group(dist.pick_device(recipe.run.device), recipe.parallel.timeout_seconds):
         return go_on(out, parallel or {}, dist, watch, began, source)
 
 
 def go_on(
-    out: Path, parallel: dict[str, Any], dist: DistContext, watch: Reporter, began: float, moved: str | None = None
+    out: Path, overrides: dict[str, Any], dist: DistContext, watch: Reporter, began: float, moved: str | None = None
 ) -> Trained:
     """As `resume`, of processes that have joined."""
     plan = read_plan(out)
-    recipe = relaid(plan.recipe, parallel, dist)
+    recipe = relaid(plan.recipe, overrides, dist)
     if recipe.parallel.procs == (plan.recipe.parallel.procs or 1):
         torch.set_num_threads(plan.threads)
-    device = dist.device(recipe.run.device)
-    with dist.leading(only_process(out)):
+    device = dist.pick_device(recipe.run.device)
+    with dist.main_process_only(only_process(out)):
         source = moved or still_there(plan.source, out)
         images = read_images(source, recipe, watch)
         tell_warnings(images, dist, watch)
@@ -286,16 +281,16 @@ def go_on(
             )
         if moved is not None:
             plan = replace(plan, source=recorded_name(moved, images))
-            dist.first(lambda: write_plan(out, plan, images))
+            dist.run_on_main(lambda: write_plan(out, plan, images))
             watch.say(f"the images are the same, and now at {plan.source}")
-        team = team_of(recipe, dist, device)
+        parallel = ParallelContext(dist, recipe.parallel, device)
         if plan.init is not None:
-            return go_on_tuning(out, replace(plan, recipe=recipe), images, device, watch, began, team)
-        state, task = fresh(recipe, images, device, team=team)
+            return go_on_tuning(out, replace(plan, recipe=recipe), images, device, watch, began, parallel)
+        state, task = fresh(recipe, images, device, parallel=parallel)
         feeds = (training_feed(task, images, watch), validation_feed(task, images, watch))
-        dist.first(lambda: remove_unfinished(out / "checkpoints"))
+        dist.run_on_main(lambda: remove_incomplete(out / "checkpoints"))
         # Without a checkpoint the stop came before the first one: the run begins again, with the same plan.
-        if dist.first(lambda: checkpoints(out / "checkpoints")):
+        if dist.run_on_main(lambda: list_checkpoints(out / "checkpoints")):
             for fault in load_checkpoint(out / "checkpoints", state):
                 watch.say(f"left out a damaged checkpoint: {fault}")
         # What more processes, or fewer, are likely to need; the budget finds out.
@@ -325,12 +320,14 @@ def go(
     with resumable(out):
         with stop.listening():
             fit_with_recovery(state, task, budget, feeds, out, stop, watch, began)
-        if not state.team.ranks.many:
+        if not state.parallel.dist.is_distributed:
             return finish(out, state, task, images, feeds[1], watch)
-        from megavit.train.checkpoint.gather import gathered
+        from megavit.train.checkpoint.gather import gather_full_state
 
-        whole = gathered(state)
-        return state.team.ranks.first(lambda: finish(out, whole, task, images, feeds[1], watch), patient=True)
+        whole = gather_full_state(state)
+        return state.parallel.dist.run_on_main(
+            lambda: finish(out, whole, task, images, feeds[1], watch), wait_long=True
+        )
 
 
 def room_needed(state: TrainState) -> int:

@@ -18,7 +18,7 @@ from megavit.data.dataset import LabeledImages, write_samples
 from megavit.data.sources.demo import PREFIX
 from megavit.errors import BundleError, ConfigError, DataError, Interrupted, OutputError, signal_of
 from megavit.runtime.csv_files import csv_text
-from megavit.runtime.process_group import agents_job
+from megavit.runtime.process_group import get_elastic_run_id
 from megavit.runtime.storage import write_file, writing
 from megavit.train.clock import TimeBudgetPlan, make_budget
 
@@ -145,7 +145,7 @@ MARK = ".begun"
 
 def mark_begun(out: Path) -> None:
     """Note in `out` which job begins it, where agents do: they may begin it again."""
-    if agents_job() is None:
+    if get_elastic_run_id() is None:
         return
     with writing("the run", out):
         write_file(out / MARK, job())
@@ -157,14 +157,14 @@ def is_restart(out: Path) -> bool:
     The number of restarts does not tell: agents do not count those for a machine that has come or gone.
     """
     try:
-        return agents_job() is not None and (out / MARK).read_text() == job()
+        return get_elastic_run_id() is not None and (out / MARK).read_text() == job()
     except OSError:
         return False
 
 
 def job() -> str:
     """The agents' name for this job; where it has none, the agent itself."""
-    name = agents_job()
+    name = get_elastic_run_id()
     if name not in (None, "none"):
         return name
     agent = os.getppid()

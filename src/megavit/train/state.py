@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from megavit.config.recipe import OptimizerRecipe
-from megavit.distributed.context import ParallelContext, SingleProcessContext
+from megavit.distributed.context import ParallelContext
 from megavit.distributed.dtensor_utils import local
 from megavit.errors import BundleError
 from megavit.model.vit import MegaVit
@@ -36,7 +36,7 @@ class TrainState:
         history: a record a validation.
         best: weights of `average` at the best of them so far.
         best_epoch: its index in `history`; None before the first.
-        team: the processes that train; model, average, optimizers and best are divided over them as it says.
+        parallel: the processes that train; model, average, optimizers and best are divided over them as it says.
         wrapped: what computes the forward pass of `model` for a step; None: it does so itself.
         recipe: of the optimizers.
         spike_detector: the last steps, by which the next is judged.
@@ -59,7 +59,7 @@ class TrainState:
     history: list[EpochRecord] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     best_epoch: int | None = None
-    team: SingleProcessContext | ParallelContext = field(default_factory=SingleProcessContext)
+    parallel: ParallelContext = field(default_factory=ParallelContext)
     wrapped: nn.Module | None = None
     recipe: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     spike_detector: SpikeDetector = field(default_factory=SpikeDetector)
@@ -68,20 +68,18 @@ class TrainState:
     left_out: int = 0
 
     @classmethod
-    def fresh(
-        cls, model: MegaVit, recipe: OptimizerRecipe, team: SingleProcessContext | ParallelContext | None = None
-    ) -> "TrainState":
+    def fresh(cls, model: MegaVit, recipe: OptimizerRecipe, parallel: ParallelContext | None = None) -> "TrainState":
         """The state before the first step of a whole `model`, the same in every process; None: of one that is alone.
 
-        Of a team that divides it, the model may be on the meta device: its values are to be set then, and those of
+        Where the processes divide it, the model may be on the meta device: its values are to be set then, and those of
         the average, by `begin_average`.
         """
-        team = team or SingleProcessContext()
+        parallel = parallel or ParallelContext()
         average = copy.deepcopy(model)
-        wrapped = team.spread(model, trained=True)
-        team.spread(average, trained=False)
-        optimizers = make_optimizers(model, recipe, team.tensor)
-        return cls(model, average, optimizers, team=team, wrapped=wrapped, recipe=recipe)
+        wrapped = parallel.parallelize(model, trained=True)
+        parallel.parallelize(average, trained=False)
+        optimizers = make_optimizers(model, recipe, parallel.tp_size)
+        return cls(model, average, optimizers, parallel=parallel, wrapped=wrapped, recipe=recipe)
 
     @torch.no_grad()
     def begin_average(self) -> None:

@@ -12,9 +12,9 @@ import torch
 from megavit.distributed import tensor_parallel_plan
 from megavit.distributed.dtensor_utils import local
 from megavit.errors import OutputError
-from megavit.runtime.process_group import ranks
+from megavit.runtime.process_group import get_dist_context
 from megavit.train.budget.measure import measure
-from megavit.train.checkpoint.gather import gathered
+from megavit.train.checkpoint.gather import gather_full_state
 from megavit.train.loop.loop import Task
 from megavit.train.state import TrainState
 from tests.helpers.distributed.training import (
@@ -26,12 +26,12 @@ from tests.helpers.distributed.training import (
     batches,
     by_clock,
     fresh,
+    make_parallel_context,
     restored,
     save,
     steps,
     sums,
     task_of,
-    team_of,
 )
 
 LAYOUTS = {"ddp": (2, 1, 1), "fsdp": (1, 2, 1), "tp": (1, 1, 2)}
@@ -42,48 +42,54 @@ def main(out: Path) -> dict[str, Any]:
     answer: dict[str, Any] = {}
     for name, layout in LAYOUTS.items():
         for design in DESIGNS:
-            state = fresh(task_of(), team_of(layout), DESIGNS[design])
+            state = fresh(task_of(), make_parallel_context(layout), DESIGNS[design])
             losses = steps(state, task_of(), SAVED)
             save(state, out / f"{name}-{design}")
             answer[f"{name} {design}"] = losses + steps(state, task_of())
-            whole = gathered(state).model.state_dict()
-            again = restored(task_of(), team_of(layout), out / f"{name}-{design}", DESIGNS[design])
+            whole = gather_full_state(state).model.state_dict()
+            again = restored(task_of(), make_parallel_context(layout), out / f"{name}-{design}", DESIGNS[design])
             answer[f"{name} {design} again"] = losses + steps(again, task_of())
             answer[f"{name} {design} same"] = same(state, again)
             answer[f"{name} {design} finite"] = all(bool(local(one).isfinite().all()) for one in whole.values())
-        answer[f"{name} from one"] = steps(restored(task_of(), team_of(layout), out / "one"), task_of())
-        answer[f"{name} muon"] = steps(fresh(task_of("muon"), team_of(layout), DESIGNS["serial"]), task_of("muon"))
+        answer[f"{name} from one"] = steps(restored(task_of(), make_parallel_context(layout), out / "one"), task_of())
+        answer[f"{name} muon"] = steps(
+            fresh(task_of("muon"), make_parallel_context(layout), DESIGNS["serial"]), task_of("muon")
+        )
         frugal = task_of(checkpointing=True)
-        answer[f"{name} checkpointing"] = steps(fresh(frugal, team_of(layout)), frugal)
+        answer[f"{name} checkpointing"] = steps(fresh(frugal, make_parallel_context(layout)), frugal)
         low = task_of(precision="bfloat16")
-        answer[f"{name} bfloat16"] = steps(fresh(low, team_of(layout, torch.bfloat16)), low)
+        answer[f"{name} bfloat16"] = steps(fresh(low, make_parallel_context(layout, torch.bfloat16)), low)
         if name != "ddp":
-            begun = fresh(task_of(), team_of(layout), whole=False)
-            answer[f"{name} begun in parts"] = same(begun, fresh(task_of(), team_of(layout)))
+            begun = fresh(task_of(), make_parallel_context(layout), whole=False)
+            answer[f"{name} begun in parts"] = same(begun, fresh(task_of(), make_parallel_context(layout)))
         divided = task_of(parts=2)
-        state = fresh(divided, team_of(layout))
+        state = fresh(divided, make_parallel_context(layout))
         answer[f"{name} parts"] = steps(state, divided)
         answer[f"{name} sums"] = [sums(state, divided), sums(state, task_of())]
-        poisoned = task_of(loss=PoisonedAt(7, ranks().rank == 1))
-        state = fresh(poisoned, team_of(layout))
+        poisoned = task_of(loss=PoisonedAt(7, get_dist_context().rank == 1))
+        state = fresh(poisoned, make_parallel_context(layout))
         answer[f"{name} nan"] = [str(loss) for loss in steps(state, poisoned)]
         answer[f"{name} skipped"] = state.skipped
-        without = fresh(task_of(), team_of(layout))
+        without = fresh(task_of(), make_parallel_context(layout))
         steps(without, task_of(), 6)
         without.step += 1
         steps(without, task_of())
         answer[f"{name} as without"] = same(state, without)
-    compiled = fresh(task_of(), team_of((1, 2, 1)))
+    compiled = fresh(task_of(), make_parallel_context((1, 2, 1)))
     for layer in compiled.model.transformer.layers:
         layer.compile()
     answer["compiled"] = steps(compiled, task_of())
-    answer["sums"] = {design: sums_of(fresh(task_of(), team_of((1, 1, 2)), DESIGNS[design])) for design in DESIGNS}
-    state = fresh(task_of(), team_of((2, 1, 1)))
-    answer["clock"] = ranks().every(by_clock(state, 3.0, 0.01 + 0.04 * ranks().rank, out / "clock"))
-    answer["measured"] = ranks().every(measured(task_of()))
+    answer["sums"] = {
+        design: sums_of(fresh(task_of(), make_parallel_context((1, 1, 2)), DESIGNS[design])) for design in DESIGNS
+    }
+    state = fresh(task_of(), make_parallel_context((2, 1, 1)))
+    answer["clock"] = get_dist_context().all_gather(
+        by_clock(state, 3.0, 0.01 + 0.04 * get_dist_context().rank, out / "clock")
+    )
+    answer["measured"] = get_dist_context().all_gather(measured(task_of()))
     answer["full"] = full_disk(out / "full")
     tensor_parallel_plan.plan_of = without_norms
-    answer["mutant"] = steps(fresh(task_of(), team_of((1, 1, 2))), task_of())
+    answer["mutant"] = steps(fresh(task_of(), make_parallel_context((1, 1, 2))), task_of())
     return answer
 
 
@@ -96,19 +102,19 @@ def sums_of(state: TrainState) -> int:
 
 def measured(task: Task) -> tuple[str, float]:
     """What the speed of a step is said to be, where the second process is the slower one."""
-    slow = replace(task, loss=Slow(0.2 * ranks().rank))  # pyrefly: ignore[bad-argument-type]
-    state = fresh(slow, team_of((1, 2, 1)))
+    slow = replace(task, loss=Slow(0.2 * get_dist_context().rank))  # pyrefly: ignore[bad-argument-type]
+    state = fresh(slow, make_parallel_context((1, 2, 1)))
     return measure(state, slow, next(batches(state)))
 
 
 def full_disk(folder: Path) -> dict[str, Any]:
     """What each process is told when the second one's disk takes no more, and what is there before and after."""
-    state = fresh(task_of(), team_of((1, 2, 1)))
+    state = fresh(task_of(), make_parallel_context((1, 2, 1)))
     steps(state, task_of(), 1)
     save(state, folder)
     steps(state, task_of(), 2)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    if ranks().rank == 1:
+    if get_dist_context().rank == 1:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     told = ""
     try:
@@ -117,7 +123,7 @@ def full_disk(folder: Path) -> dict[str, Any]:
         told = str(error)
     there = sorted(path.name for path in folder.iterdir())
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    told = ranks().every(told)
+    told = get_dist_context().all_gather(told)
     save(state, folder)
     return {"told": told, "there": there, "after": sorted(path.name for path in folder.iterdir())}
 
@@ -137,7 +143,7 @@ real_plan = tensor_parallel_plan.plan_of
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    with ranks().joined(torch.device("cpu"), 20):
+    with get_dist_context().init_process_group(torch.device("cpu"), 20):
         found = main(folder)
-    if ranks().leads:
+    if get_dist_context().is_main_process:
         (folder / "answer.json").write_text(json.dumps(found))

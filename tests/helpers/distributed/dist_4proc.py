@@ -11,11 +11,20 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from megavit.distributed.all_to_all import collect, deal
+from megavit.distributed.all_to_all import gather_shards, scatter_whole
 from megavit.distributed.dtensor_utils import local, whole
-from megavit.runtime.process_group import ranks
+from megavit.runtime.process_group import get_dist_context
 from megavit.train.state import TrainState
-from tests.helpers.distributed.training import DESIGNS, fresh, restored, save, steps, sums, task_of, team_of
+from tests.helpers.distributed.training import (
+    DESIGNS,
+    fresh,
+    make_parallel_context,
+    restored,
+    save,
+    steps,
+    sums,
+    task_of,
+)
 
 LAYOUTS = {
     "hsdp": ((2, 2, 1), "parallel"),
@@ -31,22 +40,24 @@ SAVED, UNTIL = 5, 12
 def main(out: Path) -> dict[str, Any]:
     answer: dict[str, Any] = {}
     for name, (layout, design) in LAYOUTS.items():
-        state = fresh(task_of(), team_of(layout), DESIGNS[design])
+        state = fresh(task_of(), make_parallel_context(layout), DESIGNS[design])
         losses = steps(state, task_of(), SAVED)
         if name == "fsdp+tp":
             save(state, out / f"four-{design}")
         answer[name] = losses + steps(state, task_of())
         divided = task_of(parts=2)
-        state = fresh(divided, team_of(layout), DESIGNS[design])
+        state = fresh(divided, make_parallel_context(layout), DESIGNS[design])
         answer[f"{name} parts"] = steps(state, divided)
         answer[f"{name} sums"] = [sums(state, divided), sums(state, task_of())]
-    state = fresh(task_of("muon"), team_of((1, 2, 2)), DESIGNS["serial"])
+    state = fresh(task_of("muon"), make_parallel_context((1, 2, 2)), DESIGNS["serial"])
     answer["fsdp+tp muon"] = steps(state, task_of("muon"))
     answer["dealt"] = dealt_and_collected(state)
     answer["dealt unevenly"] = [unevenly(rows) for rows in (7, 5, 3)]
     for name in GOING_ON:
         for begun in BEGUN:
-            state = restored(task_of(), team_of(LAYOUTS[name][0]), out / f"{begun}-serial", DESIGNS["serial"])
+            state = restored(
+                task_of(), make_parallel_context(LAYOUTS[name][0]), out / f"{begun}-serial", DESIGNS["serial"]
+            )
             answer[f"{begun} to {name}"] = steps(state, task_of(), UNTIL)
     return answer
 
@@ -57,29 +68,31 @@ def dealt_and_collected(state: TrainState) -> bool:
     for name in ("attention.to_qkv", "attention.out", "mlp.into", "mlp.out"):
         matrices = [layer.get_parameter(f"{name}.weight") for layer in model.layers]
         found.append(round_trip(matrices))
-    return all(ranks().every(all(found)))
+    return all(get_dist_context().all_gather(all(found)))
 
 
 def unevenly(rows: int) -> bool:
     """The same of three matrices of so many rows over four processes."""
     mesh = init_device_mesh("cpu", (4,), mesh_dim_names=("shard",))
     matrices = [torch.arange(rows * 2.0).view(rows, 2) + 100 * number for number in range(3)]
-    return all(ranks().every(round_trip([distribute_tensor(matrix, mesh, [Shard(0)]) for matrix in matrices])))
+    return all(
+        get_dist_context().all_gather(round_trip([distribute_tensor(matrix, mesh, [Shard(0)]) for matrix in matrices]))
+    )
 
 
 def round_trip(matrices: Sequence[Tensor]) -> bool:
     like = matrices[0]
     wholes = [whole(local(matrix), matrix) for matrix in matrices]
-    own = deal([local(matrix) for matrix in matrices], like)
+    own = scatter_whole([local(matrix) for matrix in matrices], like)
     me = like.device_mesh["shard"].get_local_rank()  # pyrefly: ignore[missing-attribute]
     right = own is None if me >= len(matrices) else own is not None and torch.equal(own, wholes[me])
-    back = collect(own, len(matrices), like, like.dtype)
+    back = gather_shards(own, len(matrices), like, like.dtype)
     return right and all(torch.equal(part, local(matrix)) for part, matrix in zip(back, matrices, strict=True))
 
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    with ranks().joined(torch.device("cpu"), 20):
+    with get_dist_context().init_process_group(torch.device("cpu"), 20):
         found = main(folder)
-    if ranks().leads:
+    if get_dist_context().is_main_process:
         (folder / "answer.json").write_text(json.dumps(found))

@@ -10,33 +10,33 @@ from typing import Any
 import torch
 
 from megavit.errors import LostProcess, OutputError
-from megavit.runtime.process_group import ranks
+from megavit.runtime.process_group import get_dist_context
 
-here, out = ranks(), Path(sys.argv[1])
+dist, out = get_dist_context(), Path(sys.argv[1])
 answer: dict[str, Any] = {}
-with here.joined(torch.device("cpu"), 60.0):
-    answer["first"] = here.first(lambda: here.rank)
-    answer["every"] = here.every(here.rank * 10)
+with dist.init_process_group(torch.device("cpu"), 60.0):
+    answer["first"] = dist.run_on_main(lambda: dist.rank)
+    answer["every"] = dist.all_gather(dist.rank * 10)
 
     def refuse() -> int:
         raise OutputError("the disk is full")
 
     try:
-        here.first(refuse)
+        dist.run_on_main(refuse)
     except OutputError as error:
-        answer["refused"] = here.every(str(error))
-    if here.leads:
+        answer["refused"] = dist.all_gather(str(error))
+    if dist.is_main_process:
         before = time.monotonic()
-        impatient = here.beside(2.0)
+        impatient = dist.new_group(2.0)
         try:
-            with here.losses_named():
-                impatient.every("here")
+            with dist.translate_errors():
+                impatient.all_gather("here")
         except LostProcess as error:
             answer["lost"] = str(error)
         answer["seconds"] = time.monotonic() - before
         (out / "answer.json").write_text(json.dumps(answer))
     else:
-        here.beside(2.0)
+        dist.new_group(2.0)
         time.sleep(4)
     sys.stdout.flush()
     os._exit(0)  # where Python's own end would abort on threads that wait

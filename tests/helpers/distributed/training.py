@@ -16,9 +16,9 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import OptimizerRecipe, ParallelRecipe, Recipe, RunRecipe
 from megavit.config.target import Target
 from megavit.config.vit import Design, ViTConfig
-from megavit.distributed.context import ParallelContext, SingleProcessContext
+from megavit.distributed.context import ParallelContext
 from megavit.model.vit import MegaVit
-from megavit.runtime.process_group import ranks
+from megavit.runtime.process_group import get_dist_context
 from megavit.runtime.seeds import seed_all
 from megavit.train.checkpoint.checkpoint import load_checkpoint, save_checkpoint
 from megavit.train.clock import TimeBudget, TimeBudgetPlan
@@ -67,20 +67,20 @@ def task_of(
     )
 
 
-def team_of(layout: tuple[int, int, int], dtype: torch.dtype = torch.float32) -> SingleProcessContext | ParallelContext:
-    """The team of (replicate, shard, tensor)."""
-    here, (replicate, shard, tensor) = ranks(), layout
+def make_parallel_context(layout: tuple[int, int, int], dtype: torch.dtype = torch.float32) -> ParallelContext:
+    """The parallelism of (replicate, shard, tensor)."""
+    dist, (replicate, shard, tensor) = get_dist_context(), layout
     if replicate * shard * tensor == 1:
-        return SingleProcessContext()
-    assert replicate * shard * tensor == here.world
-    team = ParallelContext(here, ParallelRecipe(procs=here.world, shard=shard, tensor=tensor), torch.device("cpu"))
-    team.dtype = dtype
-    return team
+        return ParallelContext()
+    assert replicate * shard * tensor == dist.world_size
+    parallel = ParallelContext(
+        dist, ParallelRecipe(procs=dist.world_size, shard=shard, tensor=tensor), torch.device("cpu")
+    )
+    parallel.param_dtype = dtype
+    return parallel
 
 
-def fresh(
-    task: Task, team: SingleProcessContext | ParallelContext, design: Design = PARALLEL, *, whole: bool = True
-) -> TrainState:
+def fresh(task: Task, parallel: ParallelContext, design: Design = PARALLEL, *, whole: bool = True) -> TrainState:
     """The state before the first step.
 
     Args:
@@ -93,10 +93,9 @@ def fresh(
     seed_all(0)
     if whole:
         model.to_empty(device="cpu").initialize()
-    state = TrainState.fresh(model, task.recipe.optimizer, team)
+    state = TrainState.fresh(model, task.recipe.optimizer, parallel)
     if not whole:
-        assert isinstance(team, ParallelContext)
-        team.initialize(state.model)
+        parallel.init_weights(state.model)
         state.begin_average()
     for optimizer in state.optimizers:
         if isinstance(optimizer, Muon):
@@ -110,8 +109,8 @@ def batches(state: TrainState) -> Iterator[tuple[Tensor, Tensor]]:
         random = torch.Generator().manual_seed(step)
         images = torch.randint(0, 256, (BATCH, 1, 8, 8), generator=random, dtype=torch.uint8)
         labels = torch.randint(0, CLASSES, (BATCH,), generator=random)
-        size = BATCH // state.team.places
-        mine = slice(state.team.place * size, (state.team.place + 1) * size)
+        size = BATCH // state.parallel.dp_world_size
+        mine = slice(state.parallel.dp_rank * size, (state.parallel.dp_rank + 1) * size)
         yield images[mine], labels[mine]
 
 
@@ -196,10 +195,8 @@ def save(state: TrainState, folder: Path) -> None:
     save_checkpoint(folder, state)
 
 
-def restored(
-    task: Task, team: SingleProcessContext | ParallelContext, folder: Path, design: Design = PARALLEL
-) -> TrainState:
-    state = fresh(task, team, design)
+def restored(task: Task, parallel: ParallelContext, folder: Path, design: Design = PARALLEL) -> TrainState:
+    state = fresh(task, parallel, design)
     assert load_checkpoint(folder, state) == []
     return state
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from megavit.errors import BundleError, OutputError
-from megavit.train.checkpoint.checkpoint import checkpoints, load_checkpoint, remove_unfinished, save_checkpoint
+from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint, remove_incomplete, save_checkpoint
 from megavit.train.history import EpochRecord
 from megavit.train.loop.loop import train_step
 from megavit.train.spike_detection import SpikeDetector
@@ -80,7 +80,7 @@ def test_only_the_newest_two_stay(tmp_path):
     for step in (1, 2, 10):
         state.step = step
         save_checkpoint(tmp_path, state)
-    assert [path.name for path in checkpoints(tmp_path)] == ["step-000000010", "step-000000002"]
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000000010", "step-000000002"]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
@@ -89,7 +89,7 @@ def test_only_the_newest_two_stay(tmp_path):
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, name, harm):
     save_checkpoint(tmp_path, trained(1))
     save_checkpoint(tmp_path, trained(2))
-    path = checkpoints(tmp_path)[0] / name
+    path = list_checkpoints(tmp_path)[0] / name
     data = bytearray(path.read_bytes())
     if harm == "flip":
         data[-2] ^= 1
@@ -106,7 +106,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, name, harm):
 
 def test_with_no_sound_checkpoint_the_error_says_what_is_wrong_with_each(tmp_path):
     save_checkpoint(tmp_path, trained(1))
-    (checkpoints(tmp_path)[0] / "manifest.json").write_text(json.dumps({"sha256": "no"}))
+    (list_checkpoints(tmp_path)[0] / "manifest.json").write_text(json.dumps({"sha256": "no"}))
     with pytest.raises(BundleError, match=r"no checkpoint.*start the training again\n.*not what was written"):
         load_checkpoint(tmp_path, fresh_state(make_task()))
 
@@ -128,7 +128,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_where_to_go_on(tmp_path
 def test_a_number_that_is_not_what_was_written_is_damage_too(tmp_path):
     save_checkpoint(tmp_path, trained(1))
     save_checkpoint(tmp_path, trained(2))
-    manifest = checkpoints(tmp_path)[0] / "manifest.json"
+    manifest = list_checkpoints(tmp_path)[0] / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"skipped": 0', '"skipped": 1'))
     state = fresh_state(make_task())
     assert len(load_checkpoint(tmp_path, state)) == 1
@@ -139,9 +139,9 @@ def test_what_a_killed_run_had_begun_to_write_is_removed_and_nothing_else(tmp_pa
     save_checkpoint(tmp_path, trained(1))
     (tmp_path / ".step-000000002-0badcafe").mkdir()
     (tmp_path / ".step-000000002-0badcafe" / "state.safetensors").write_bytes(b"half")
-    remove_unfinished(tmp_path)
+    remove_incomplete(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]
-    remove_unfinished(tmp_path / "nothing")
+    remove_incomplete(tmp_path / "nothing")
 
 
 def tamper(checkpoint: Path, change: dict[str, object], remove: str = "") -> None:
@@ -203,7 +203,7 @@ def test_a_checkpoint_with_a_number_that_cannot_be_gives_way_to_the_one_before_b
     later = trained(3)
     later.record(epoch(0.5))
     save_checkpoint(tmp_path, later)
-    tamper(checkpoints(tmp_path)[0], change)
+    tamper(list_checkpoints(tmp_path)[0], change)
     state = fresh_state(make_task())
     (fault,) = load_checkpoint(tmp_path, state)
     assert "step-000000003" in fault and named in fault
@@ -213,7 +213,7 @@ def test_a_checkpoint_with_a_number_that_cannot_be_gives_way_to_the_one_before_b
 @pytest.mark.parametrize("name", ["step", "progress", "history", "best_epoch", "loss_sum"])
 def test_a_checkpoint_without_a_number_is_refused_by_name(tmp_path, name):
     save_checkpoint(tmp_path, trained(1))
-    tamper(checkpoints(tmp_path)[0], {}, remove=name)
+    tamper(list_checkpoints(tmp_path)[0], {}, remove=name)
     with pytest.raises(BundleError, match=f"{name}: is missing"):
         load_checkpoint(tmp_path, fresh_state(make_task()))
 

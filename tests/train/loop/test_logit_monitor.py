@@ -6,7 +6,7 @@ import torch
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.vit import Design, ViTConfig
 from megavit.data.augment import normalize
-from megavit.distributed.context import SingleProcessContext
+from megavit.distributed.context import ParallelContext
 from megavit.explain.attention_hooks import record
 from megavit.model.attention import Attention
 from megavit.model.vit import MegaVit
@@ -111,7 +111,7 @@ class FeedOf:
 
 @pytest.mark.parametrize("count", [1, 5, IMAGES, 1000])
 def test_the_images_are_spread_over_all_and_of_several_processes_each_has_its_part(count):
-    one, whole = FeedOf(count), SingleProcessContext()
+    one, whole = FeedOf(count), ParallelContext()
     monitor = monitor_of(one, SIZE, torch.float32, whole)  # pyrefly: ignore[bad-argument-type]
     model = model_of(DESIGNS["parallel"])
     (asked,) = one.asked
@@ -119,9 +119,9 @@ def test_the_images_are_spread_over_all_and_of_several_processes_each_has_its_pa
     assert monitor(model) == largest_logits(model, one.images[asked], SIZE)
     parts: list[int] = []
     for place in range(2):
-        feed, team = FeedOf(count), SingleProcessContext()
-        team.place, team.places = place, 2
-        monitor_of(feed, SIZE, torch.float32, team)  # pyrefly: ignore[bad-argument-type]
+        feed, parallel = FeedOf(count), ParallelContext()
+        parallel.dp_rank, parallel.dp_world_size = place, 2
+        monitor_of(feed, SIZE, torch.float32, parallel)  # pyrefly: ignore[bad-argument-type]
         parts += feed.asked[0]
     assert set(parts) == set(asked)
 

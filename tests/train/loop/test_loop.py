@@ -12,7 +12,7 @@ from torch import nn
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import AugmentRecipe, DataRecipe, ScheduleRecipe
-from megavit.distributed.context import SingleProcessContext
+from megavit.distributed.context import ParallelContext
 from megavit.errors import Interrupted, TrainingError
 from megavit.predict.forward import logits_of
 from megavit.train.checkpoint.checkpoint import load_checkpoint
@@ -302,7 +302,7 @@ def test_a_step_in_parts_has_the_gradient_of_the_whole(loss, parts):
         task = replace(make_task(), loss=loss)
         task = replace(task, recipe=replace(task.recipe, run=replace(task.recipe.run, gradient_accumulation=count)))
         model = fresh_state(task).model.eval()  # nothing random
-        value = backward(model, images, targets, task, SingleProcessContext())
+        value = backward(model, images, targets, task, ParallelContext())
         found.append((value, [weight.grad for weight in model.parameters()]))
     (whole, expected), (divided, gradients) = found
     assert divided == pytest.approx(whole, rel=1e-6)

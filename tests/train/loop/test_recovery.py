@@ -14,7 +14,7 @@ from megavit.data.image_dataset import Images
 from megavit.data.loader.sampler import BatchOrder
 from megavit.errors import Diverged, TrainingError
 from megavit.evaluate.metrics.classification import Metrics
-from megavit.train.checkpoint.checkpoint import checkpoints, lasting, save_checkpoint, step_of
+from megavit.train.checkpoint.checkpoint import get_step, list_checkpoints, list_rollback_checkpoints, save_checkpoint
 from megavit.train.clock import EpochBudget, StepProgress
 from megavit.train.loop import loop
 from megavit.train.loop.loop import MOST_SKIPPED_IN_A_ROW, Task, train_step
@@ -99,8 +99,8 @@ def test_a_run_that_is_stopped_before_or_after_it_goes_back_comes_to_the_same_bi
 def test_a_run_that_is_killed_just_after_it_went_back_comes_to_the_same_bits(tmp_path, whole):
     # Nothing has been written since then, so that it will diverge once more.
     go(tmp_path, {BROKEN: 30.0}, stop_at=BROKEN - 1)
-    for later in checkpoints(tmp_path / "checkpoints"):
-        if step_of(later) > BACK:
+    for later in list_checkpoints(tmp_path / "checkpoints"):
+        if get_step(later) > BACK:
             shutil.rmtree(later)
     again, *_ = go(tmp_path, {BROKEN: 30.0})
     assert_same(again, whole)
@@ -175,12 +175,12 @@ def test_of_the_checkpoints_to_go_back_to_as_many_are_kept_as_may_be_needed(tmp_
             continue
         state.step = step
         save_checkpoint(tmp_path, state)
-        there = {step_of(one) for one in checkpoints(tmp_path)}
+        there = {get_step(one) for one in list_checkpoints(tmp_path)}
         for since in range(step - MARGIN, step + 1):
             newest = (since - MARGIN) // EVERY * EVERY
             assert newest <= 0 or newest in there, (step, since)
         assert len(there) <= 5
-    assert [step_of(one) for one in lasting(tmp_path, 119)] == [100]
+    assert [get_step(one) for one in list_rollback_checkpoints(tmp_path, 119)] == [100]
 
 
 def test_a_run_whose_learning_rate_jumps_once_goes_back_and_ends_with_a_model_that_has_learned(tmp_path, monkeypatch):

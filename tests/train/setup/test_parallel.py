@@ -8,7 +8,7 @@ from megavit.runtime.process_group import DistContext
 from megavit.train.setup.parallel import part_of_batch, relaid, settle_layout
 
 RECIPE = Recipe(run=RunRecipe(epochs=1, batch_size=16, gradient_accumulation=2))
-FOUR = DistContext(world=4)
+FOUR = DistContext(world_size=4)
 
 
 def of(**parallel: int) -> Recipe:
@@ -23,7 +23,7 @@ def test_the_number_of_processes_is_filled_in_and_what_is_left_is_copies():
 
 
 @pytest.mark.parametrize(
-    ("recipe", "crew", "reason"),
+    ("recipe", "dist", "reason"),
     [
         (of(procs=2), FOUR, "for 2 processes, and 4 were started"),
         (of(procs=2), DistContext(), "megavit train --procs 2"),

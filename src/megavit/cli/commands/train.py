@@ -128,12 +128,12 @@ def train(
     from megavit.cli.launcher import began, telling_once
     from megavit.cli.render.metrics import show_trained
     from megavit.cli.render.training import TerminalWatch
-    from megavit.runtime.process_group import ranks
+    from megavit.runtime.process_group import get_dist_context
     from megavit.train.progress import NullReporter
     from megavit.train.run import resume as go_on
     from megavit.train.run import train as start
 
-    leads = ranks().leads
+    leads = get_dist_context().is_main_process
     with telling_once(), TerminalWatch() if leads else nullcontext(NullReporter()) as watch:
         if resume is not None:
             trained = go_on(resume, watch=watch, began=began(), parallel=layout, source=data)

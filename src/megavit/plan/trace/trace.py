@@ -13,8 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from megavit.config.vit import ViTConfig
-from megavit.distributed.grad_sync import partly
-from megavit.distributed.parallelize import make_mesh, spread
+from megavit.distributed.grad_sync import no_sync
+from megavit.distributed.parallelize import make_mesh, parallelize
 from megavit.model import attention
 from megavit.model.vit import MegaVit
 from megavit.plan.parallel_layout import Layout, Training
@@ -64,7 +64,7 @@ def _passes(config: ViTConfig, training: Training, layout: Layout, wrapped: nn.M
             last = number == layout.accumulation
             if isinstance(wrapped, SummedGradients):
                 wrapped.last = last
-            with partly(wrapped, last=last):
+            with no_sync(wrapped, enabled=not last):
                 step(wrapped, part, wanted, layout.numerics(training).autocast)
         del before
     return Traced(lifetimes.peak, held, lifetimes.traffic, lifetimes.calls)
@@ -117,7 +117,9 @@ def spread_as_trained(model: MegaVit, training: Training, layout: Layout) -> nn.
     if not layout.fully_sharded:
         return SummedGradients(model)
     dtype = torch.bfloat16 if training.precision == "bfloat16" else torch.float32
-    return spread(model, make_mesh(layout.replicate, layout.shard, layout.tensor, "cpu"), trained=True, dtype=dtype)
+    return parallelize(
+        model, make_mesh(layout.replicate, layout.shard, layout.tensor, "cpu"), trained=True, dtype=dtype
+    )
 
 
 class SummedGradients(nn.Module):

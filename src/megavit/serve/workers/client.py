@@ -19,8 +19,8 @@ _DYING_SECONDS = 5.0
 # First of all, as importing takes seconds on a busy machine: on Linux it ends with us, also where no thread of it runs.
 _RUN = """
 import os, runpy, sys
-from megavit.runtime.process_group import end_with_parent
-end_with_parent()
+from megavit.runtime.process_group import die_with_parent
+die_with_parent()
 if os.getppid() != int(sys.argv.pop(1)):
     sys.exit("the server has ended")
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 from megavit.config.recipe import Precision, Recipe
 from megavit.data.dataset import LabeledImages
 from megavit.data.targets import outputs, targets_of
-from megavit.distributed.context import ParallelContext, SingleProcessContext
+from megavit.distributed.context import ParallelContext
 from megavit.engine.engine import Engine
 from megavit.errors import ConfigError
 from megavit.model.vit import MegaVit
@@ -49,13 +49,15 @@ def measure(state: TrainState, task: Task, batch: Batch, enough: float = ENOUGH_
     two in each precision are done. Several processes measure together, each on its part of a batch, and the slowest
     counts; what is divided among them cannot be copied, and `state` itself is used up.
     """
-    device, team = next(state.model.parameters()).device, state.team
+    device, parallel = next(state.model.parameters()).device, state.parallel
     wanted = task.recipe.run.precision
     precisions: list[Precision] = [wanted]
     if wanted == "auto":
-        (lacking,) = team.greatest(not has_bfloat16(device))
+        (lacking,) = parallel.all_reduce_max(not has_bfloat16(device))
         precisions = ["float32"] if lacking else ["float32", "bfloat16"]
-    trial = state if team.ranks.many else TrainState.fresh(copy.deepcopy(state.model), task.recipe.optimizer)
+    trial = (
+        state if parallel.dist.is_distributed else TrainState.fresh(copy.deepcopy(state.model), task.recipe.optimizer)
+    )
     tasks = {
         precision: replace(task, recipe=replace(task.recipe, run=replace(task.recipe.run, precision=precision)))
         for precision in precisions
@@ -63,14 +65,14 @@ def measure(state: TrainState, task: Task, batch: Batch, enough: float = ENOUGH_
     seconds: dict[Precision, list[float]] = {precision: [] for precision in precisions}
     began = time.perf_counter()
     for repetition in range(REPETITIONS + 1):
-        if repetition > 1 and team.greatest(time.perf_counter() - began)[0] > enough:
+        if repetition > 1 and parallel.all_reduce_max(time.perf_counter() - began)[0] > enough:
             break
         for precision, variant in tasks.items():
             start = time.perf_counter()
             train_step(trial, variant, *batch, rate=0.0, steps=1)
             if repetition:  # the first one is slower: kernels are chosen and memory is taken
                 seconds[precision].append(time.perf_counter() - start)
-    slowest = team.greatest(*(statistics.median(seconds[precision]) for precision in precisions))
+    slowest = parallel.all_reduce_max(*(statistics.median(seconds[precision]) for precision in precisions))
     medians = dict(zip(precisions, slowest, strict=True))
     fastest = min(precisions, key=lambda precision: medians[precision] * (WORTH_IT if precision == "bfloat16" else 1))
     return fastest, medians[fastest]
@@ -93,21 +95,21 @@ def choose_by_time(
     device: torch.device,
     began: float,
     watch: Reporter,
-    team: SingleProcessContext | ParallelContext | None = None,
+    parallel: ParallelContext | None = None,
 ) -> Choice:
     """The recipe for its minutes, with model and precision chosen by measuring on noise, and a line that says so.
 
     Args:
         began: the monotonic time from which the minutes count.
-        team: the processes that train; None: this one alone.
+        parallel: the processes that train; None: this one alone.
 
     Raises:
         ConfigError: when not even the smallest model can be trained as the recipe says.
     """
-    team, total = team or SingleProcessContext(), recipe.run.minutes * 60
+    parallel, total = parallel or ParallelContext(), recipe.run.minutes * 60
     watch.say("measuring the speed of a step")
-    until = team.ranks.first(lambda: began + total - ending_seconds(team))
-    choice = choose_until(recipe, images, device, until, total, team)
+    until = parallel.dist.run_on_main(lambda: began + total - ending_seconds(parallel))
+    choice = choose_until(recipe, images, device, until, total, parallel)
     watch.say(choice.reason)
     return choice
 
@@ -118,17 +120,17 @@ def choose_until(
     device: torch.device,
     until: float,
     total: float,
-    team: SingleProcessContext | ParallelContext | None = None,
+    parallel: ParallelContext | None = None,
 ) -> Choice:
     """As `choose_by_time`, to train until the (leader's) monotonic time `until`, of `total` seconds in all."""
-    team = team or SingleProcessContext()
+    parallel = parallel or ParallelContext()
     return choose(
-        team.ranks.first(lambda: candidates(recipe, images, device)),
-        lambda candidate, enough: step_time(candidate, images, device, enough, team),
+        parallel.dist.run_on_main(lambda: candidates(recipe, images, device)),
+        lambda candidate, enough: step_time(candidate, images, device, enough, parallel),
         len(images.of("train")),
         until,
         total,
-        lambda: team.ranks.first(time.monotonic),
+        lambda: parallel.dist.run_on_main(time.monotonic),
     )
 
 
@@ -137,13 +139,13 @@ def settle_precision(
     images: LabeledImages,
     device: torch.device,
     watch: Reporter,
-    team: SingleProcessContext | ParallelContext | None = None,
+    parallel: ParallelContext | None = None,
 ) -> Recipe:
     """A resolved recipe in the precision that measures faster, where it leaves that open."""
     if recipe.run.precision != "auto":
         return recipe
     watch.say("measuring the speed of a step")
-    precision, _ = step_time(recipe, images, device, ENOUGH_SECONDS, team or SingleProcessContext())
+    precision, _ = step_time(recipe, images, device, ENOUGH_SECONDS, parallel or ParallelContext())
     return replace(recipe, run=replace(recipe.run, precision=precision))
 
 
@@ -152,13 +154,13 @@ def step_time(
     images: LabeledImages,
     device: torch.device,
     enough: float,
-    team: SingleProcessContext | ParallelContext,
+    parallel: ParallelContext,
 ) -> tuple[Precision, float]:
     """As `megavit.train.budget.measure.measure`, of a resolved recipe, on noise."""
     # No image is read to find the mean and spread of channels: noise needs none, and measuring is short.
     config = model_config(recipe, outputs(images.target, len(images.classes)))
     size = plain_preprocessing(config, keep_aspect=recipe.data.keep_aspect)
-    state, task = fresh(recipe, images, device, size, team)
+    state, task = fresh(recipe, images, device, size, parallel)
     mine = part_of_batch(recipe).batch_size or 1
     targets = targets_of(images.of("train")[:mine], images.target, len(images.classes))
     return measure(state, task, (noise(images, replace(task, batch_size=mine)), targets), enough)
@@ -211,7 +213,9 @@ def time_plan(
     def plan() -> TimeBudgetPlan:
         final_seconds = final_pass_seconds(state, task, validation, enough)
         others = (len(images.of("test")) + len(compared(images.of("train")))) / len(validation)
-        alone = step * state.team.places / task.batch_size  # of one image, which the leader explains by itself
+        alone = (
+            step * state.parallel.dp_world_size / task.batch_size
+        )  # of one image, which the leader explains by itself
         return TimeBudgetPlan(
             total=total,
             step=step,
@@ -219,45 +223,43 @@ def time_plan(
             # The last validation, then all that the finished model is judged by.
             final_passes=1 + (1 + others) * final_seconds / pass_seconds,
             # The validation images are read already.
-            finish=ending_seconds(state.team) + others * reading + EXPLAINED * alone,
+            finish=ending_seconds(state.parallel) + others * reading + EXPLAINED * alone,
         )
 
-    return state.team.ranks.first(plan)
+    return state.parallel.dist.run_on_main(plan)
 
 
 def validation_seconds(state: TrainState, task: Task, feed: TrainLoader, enough: float) -> float:
     """Seconds of a validation on the images of `feed`, by as many as come in `enough` seconds."""
-    _, taken = turns_of(feed, state.team)
+    _, taken = turns_of(feed, state.parallel)
     batches = (batch for batch, _ in feed.batches(taken))
     answers = logits_of(state.average, batches, task.preprocessing, task.dtype)
-    return seconds_of_pass(answers, sum(map(len, taken)), enough, state.team)
+    return seconds_of_pass(answers, sum(map(len, taken)), enough, state.parallel)
 
 
 def final_pass_seconds(state: TrainState, task: Task, feed: TrainLoader, enough: float) -> float:
     """Seconds of a pass of the finished model over the images of `feed`, by one process alone."""
     model = state.average
-    if state.team.ranks.many:  # a model like it: its own is divided
+    if state.parallel.dist.is_distributed:  # a model like it: its own is divided
         model = MegaVit.from_config(model.config).to(next(model.parameters()).device)
     final = Engine(model, task.preprocessing)
     final.settle(next(feed.in_turn(VALIDATION_BATCH)))  # or its beginning, which is slower, would be multiplied
-    return seconds_of_pass((seen.logits for seen in final_pass(final, feed)), len(feed), enough, SingleProcessContext())
+    return seconds_of_pass((seen.logits for seen in final_pass(final, feed)), len(feed), enough, ParallelContext())
 
 
-def seconds_of_pass(
-    answers: Iterable[Tensor], images: int, enough: float, team: SingleProcessContext | ParallelContext
-) -> float:
+def seconds_of_pass(answers: Iterable[Tensor], images: int, enough: float, parallel: ParallelContext) -> float:
     """Seconds that all of `answers` would take, for so many images, by as many as come in `enough` seconds."""
     began, seen = time.monotonic(), 0
     for part in answers:
         seen += len(part)
-        if team.greatest(time.monotonic() - began)[0] > enough:
+        if parallel.all_reduce_max(time.monotonic() - began)[0] > enough:
             break
-    return team.greatest((time.monotonic() - began) * images / seen)[0]
+    return parallel.all_reduce_max((time.monotonic() - began) * images / seen)[0]
 
 
-def ending_seconds(team: SingleProcessContext | ParallelContext) -> float:
+def ending_seconds(parallel: ParallelContext) -> float:
     """Seconds from the last figure known to the end of the command."""
-    return (FINISH_DRAWINGS + (AGENT_DRAWINGS if team.ranks.many else 0)) * drawing_seconds()
+    return (FINISH_DRAWINGS + (AGENT_DRAWINGS if parallel.dist.is_distributed else 0)) * drawing_seconds()
 
 
 def drawing_seconds() -> float:

@@ -39,7 +39,7 @@ def save_checkpoint(folder: Path, state: TrainState, *, wait: bool = True) -> No
     """
     target = folder / f"step-{state.step:09d}"
     try:
-        if state.team.ranks.many:
+        if state.parallel.dist.is_distributed:
             from megavit.train.checkpoint.distributed import save_divided
 
             save_divided(target, state, lambda: _prune(folder), wait=wait)
@@ -47,8 +47,8 @@ def save_checkpoint(folder: Path, state: TrainState, *, wait: bool = True) -> No
             _save(target, state)
             _prune(folder)
     except OutputError as error:
-        last = checkpoints(folder)
-        rest = f"The run can be resumed from step {step_of(last[0])}." if last else "Nothing was saved yet."
+        last = list_checkpoints(folder)
+        rest = f"The run can be resumed from step {get_step(last[0])}." if last else "Nothing was saved yet."
         raise OutputError(f"{error}. {rest}") from error
 
 
@@ -59,7 +59,7 @@ def load_checkpoint(folder: Path, state: TrainState) -> list[str]:
         BundleError: when there is none.
     """
     damaged: list[str] = []
-    for checkpoint in state.team.ranks.first(lambda: checkpoints(folder)):
+    for checkpoint in state.parallel.dist.run_on_main(lambda: list_checkpoints(folder)):
         try:
             _restore(checkpoint, state)
         except BundleError as error:
@@ -70,34 +70,37 @@ def load_checkpoint(folder: Path, state: TrainState) -> list[str]:
     raise BundleError(f"there is no checkpoint in {folder} to resume from; start the training again{listed}")
 
 
-def remove_unfinished(folder: Path) -> None:
+def remove_incomplete(folder: Path) -> None:
     """Remove what a run that was killed had begun to write."""
     for rest in folder.glob(".step-*"):
         shutil.rmtree(rest, ignore_errors=True)
 
 
-def checkpoints(folder: Path) -> list[Path]:
+def list_checkpoints(folder: Path) -> list[Path]:
     """Newest first."""
-    return sorted(folder.glob("step-*"), key=step_of, reverse=True)
+    return sorted(folder.glob("step-*"), key=get_step, reverse=True)
 
 
-def lasting(folder: Path, upto: int) -> list[Path]:
+def list_rollback_checkpoints(folder: Path, upto: int) -> list[Path]:
     """Those up to step `upto` that are kept to be gone back to, newest first."""
-    found = [one for one in checkpoints(folder) if step_of(one) % LASTING_EVERY == 0]
-    return [one for one in found if 0 < step_of(one) <= upto]
+    found = [one for one in list_checkpoints(folder) if get_step(one) % LASTING_EVERY == 0]
+    return [one for one in found if 0 < get_step(one) <= upto]
 
 
-def step_of(checkpoint: Path) -> int:
+def get_step(checkpoint: Path) -> int:
     """The step after which it was written; -1 for what is none."""
     number = checkpoint.name.removeprefix("step-")
     return int(number) if number.isdecimal() else -1
 
 
 def _prune(folder: Path) -> None:
-    found = checkpoints(folder)
-    newest = step_of(found[0])
+    found = list_checkpoints(folder)
+    newest = get_step(found[0])
     # Of those old enough, the newest is enough; twice the margin, because a run has diverged before it is known to.
-    needed, superseded = lasting(folder, newest), lasting(folder, newest - 2 * MARGIN)[1:]
+    needed, superseded = (
+        list_rollback_checkpoints(folder, newest),
+        list_rollback_checkpoints(folder, newest - 2 * MARGIN)[1:],
+    )
     for old in found[KEPT:]:
         if old not in needed or old in superseded:
             shutil.rmtree(old, ignore_errors=True)
@@ -121,14 +124,14 @@ def _restore(checkpoint: Path, state: TrainState) -> None:
         if (checkpoint / INDEX).exists():
             from megavit.train.checkpoint.distributed import restore_divided
 
-            restore_divided(checkpoint, state, step_of(checkpoint))
+            restore_divided(checkpoint, state, get_step(checkpoint))
             return
         numbers = parse_json(manifest.read_bytes(), str(manifest), BundleError)
         if numbers.pop("sha256", None) != _seal(numbers, checkpoint / TENSORS):
             raise BundleError(f"{checkpoint} is not what was written")
-        numbers = parse_numbers(numbers, str(manifest), step_of(checkpoint))
+        numbers = parse_numbers(numbers, str(manifest), get_step(checkpoint))
         tensors = read_tensors(checkpoint / TENSORS)
-        if state.team.ranks.many:
+        if state.parallel.dist.is_distributed:
             from megavit.train.checkpoint.distributed import restore_from_one
 
             restore_from_one(numbers, tensors, state)

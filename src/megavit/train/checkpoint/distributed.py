@@ -49,30 +49,31 @@ def save_divided(target: Path, state: TrainState, then: Callable[[], None], *, w
     """
     import torch.distributed.checkpoint as dcp
 
-    team = state.team
-    assert isinstance(team, ParallelContext)  # one process alone writes another kind
-    finish_saving(team)
-    new = team.ranks.first(lambda: _begin(target))
+    parallel = state.parallel
+    wait_for_save(parallel)
+    new = parallel.dist.run_on_main(lambda: _begin(target))
     writer = dcp.FileSystemWriter(new, single_file_per_rank=True, sync_files=True)
-    written = dcp.async_save(named_tensors(state), storage_writer=writer, process_group=team.writers.group)
+    written = dcp.async_save(named_tensors(state), storage_writer=writer, process_group=parallel.save_group.group)
     assert isinstance(written, Future)  # it answers with more only where it is given a stager
-    team.saving = Future()
-    numbers = state.numbers() | {"tensor": team.tensor}
+    parallel.pending_save = Future()
+    numbers = state.numbers() | {"tensor": parallel.tp_size}
     # A daemon: a process that fails is not to wait for those that it has lost.
     threading.Thread(
-        target=_complete, args=(written, new, target, numbers, team.writers, then, team.saving), daemon=True
+        target=_complete,
+        args=(written, new, target, numbers, parallel.save_group, then, parallel.pending_save),
+        daemon=True,
     ).start()
     if wait:
-        finish_saving(team)
+        wait_for_save(parallel)
 
 
-def finish_saving(team: ParallelContext) -> None:
+def wait_for_save(parallel: ParallelContext) -> None:
     """Wait for the checkpoint that is being written.
 
     Raises:
         OutputError: as `save_divided`.
     """
-    saving, team.saving = team.saving, None
+    saving, parallel.pending_save = parallel.pending_save, None
     if saving is not None:
         saving.result()
 
@@ -82,7 +83,7 @@ def _complete(
     new: Path,
     target: Path,
     numbers: dict[str, Any],
-    ranks: DistContext,
+    dist: DistContext,
     then: Callable[[], None],
     done: "Future[None]",
 ) -> None:
@@ -99,11 +100,11 @@ def _complete(
             written.result()
         except CheckpointException as error:
             raise _why(error, target.parent) from None
-        sums = _agreed_sums(new, ranks)
-        ranks.first(lambda: seal(sums))
+        sums = _agreed_sums(new, dist)
+        dist.run_on_main(lambda: seal(sums))
     except Exception as error:  # noqa: BLE001 - it is raised again by whoever waits
         fault = error
-    if ranks.leads:
+    if dist.is_main_process:
         shutil.rmtree(new, ignore_errors=True)
     if fault is None:
         done.set_result(None)
@@ -128,12 +129,12 @@ def _begin(target: Path) -> Path:
     return new
 
 
-def _agreed_sums(new: Path, ranks: DistContext) -> dict[str, str]:
+def _agreed_sums(new: Path, dist: DistContext) -> dict[str, str]:
     """The SHA-256 of every file, each by a process of its own as far as there are enough."""
-    with agreed(ranks), writing("a checkpoint", new.parent):
+    with agreed(dist), writing("a checkpoint", new.parent):
         names = sorted(path.name for path in new.iterdir())
-        mine = {name: sha256(new / name) for name in names[ranks.rank :: ranks.world]}
-    return {name: digest for found in ranks.every(mine) for name, digest in found.items()}
+        mine = {name: sha256(new / name) for name in names[dist.rank :: dist.world_size]}
+    return {name: digest for found in dist.all_gather(mine) for name, digest in found.items()}
 
 
 def _seal(new: Path, target: Path, numbers: dict[str, Any]) -> None:
@@ -149,7 +150,7 @@ def sum_of(numbers: dict[str, Any]) -> str:
 
 
 @contextmanager
-def agreed(ranks: DistContext, checkpoint: str = "a checkpoint") -> Iterator[None]:
+def agreed(dist: DistContext, checkpoint: str = "a checkpoint") -> Iterator[None]:
     """What goes wrong in one process in here, with a checkpoint of this name, goes wrong in all of them."""
     fault: Exception | None = None
     try:
@@ -158,7 +159,7 @@ def agreed(ranks: DistContext, checkpoint: str = "a checkpoint") -> Iterator[Non
         fault = error
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         fault = BundleError(f"{checkpoint} cannot be used: {error}")
-    for other in ranks.every(fault):
+    for other in dist.all_gather(fault):
         if other is not None:
             raise other
 
@@ -205,11 +206,11 @@ def restore_divided(checkpoint: Path, state: TrainState, step: int) -> None:
 
     from megavit.distributed.safe_dcp_reader import INDEX, Reader, read_index, shape_of
 
-    ranks = state.team.ranks
-    with agreed(ranks, str(checkpoint)):
+    dist = state.parallel.dist
+    with agreed(dist, str(checkpoint)):
         numbers = read_numbers(checkpoint)
         files: dict[str, str] = numbers.pop("files")
-        for name in sorted(files)[ranks.rank :: ranks.world]:
+        for name in sorted(files)[dist.rank :: dist.world_size]:
             if sha256(checkpoint / name) != files[name]:
                 raise BundleError(f"{checkpoint / name} is not what was written")
         index = read_index(checkpoint, set(files) - {INDEX})
@@ -217,10 +218,10 @@ def restore_divided(checkpoint: Path, state: TrainState, step: int) -> None:
         check_whole("tensor", then, minimum=1)
         parsed = parse_numbers(numbers, str(checkpoint / MANIFEST), step)
         targets = empty_tensors(state, set(index.state_dict_metadata))
-        moved = {} if then == state.team.tensor else _moved(targets, state)
+        moved = {} if then == state.parallel.tp_size else _moved(targets, state)
 
     def load(tensors: dict[str, Tensor]) -> None:
-        dcp.load(tensors, storage_reader=Reader(checkpoint, index), no_dist=not ranks.many)
+        dcp.load(tensors, storage_reader=Reader(checkpoint, index), no_dist=not dist.is_distributed)
 
     try:
         with _quiet():
@@ -229,7 +230,7 @@ def restore_divided(checkpoint: Path, state: TrainState, step: int) -> None:
             for name, parts in moved.items():
                 load({name: (full := torch.empty(shape_of(index, name)))})
                 full = by_part(full, parts, then) if then > 1 else full
-                place(full, _parameter_of(name), targets[name], state.model.config, state.team.tensor)
+                place(full, _parameter_of(name), targets[name], state.model.config, state.parallel.tp_size)
     except CheckpointException as error:
         raise BundleError(f"{checkpoint} cannot be used: {first_fault(error)}") from None
     state.take_numbers(parsed)
@@ -245,7 +246,7 @@ def restore_from_one(numbers: StateNumbers, tensors: dict[str, Tensor], state: T
     renamed = {_renamed(name, order): tensor for name, tensor in tensors.items()}
     targets = empty_tensors(state, set(renamed))
     for name, target in targets.items():
-        place(renamed[name], _parameter_of(name), target, state.model.config, state.team.tensor)
+        place(renamed[name], _parameter_of(name), target, state.model.config, state.parallel.tp_size)
     state.take_numbers(numbers)
 
 

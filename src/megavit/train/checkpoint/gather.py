@@ -10,9 +10,9 @@ from megavit.train.state import NUMBERS, TrainState
 from megavit.weights.bundle.safetensors_io import load_weights
 
 
-def gathered(state: TrainState) -> TrainState:
+def gather_full_state(state: TrainState) -> TrainState:
     """`state` as if the leader had trained alone, without optimizers; as it is in the others. All must ask."""
-    leads, device = state.team.ranks.leads, next(state.model.parameters()).device
+    leads, device = state.parallel.dist.is_main_process, next(state.model.parameters()).device
     kept: dict[str, torch.Tensor] = {}
     for name, tensor in state.best.items():
         full = whole_tensor(name, tensor, state)
@@ -34,4 +34,4 @@ def whole_tensor(name: str, tensor: Tensor, state: TrainState) -> Tensor:
     """All of a tensor of `state`, with its rows in the model's own order; every process must ask."""
     full = whole(local(tensor), tensor)
     parts = fused(name, state.model.config)
-    return by_part(full, parts, state.team.tensor) if parts > 1 and state.team.tensor > 1 else full
+    return by_part(full, parts, state.parallel.tp_size) if parts > 1 and state.parallel.tp_size > 1 else full

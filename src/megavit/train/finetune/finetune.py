@@ -13,7 +13,7 @@ import torch
 from megavit.config.recipe import Recipe
 from megavit.data.dataset import LabeledImages
 from megavit.data.targets import outputs, targets_of
-from megavit.distributed.context import ParallelContext, SingleProcessContext
+from megavit.distributed.context import ParallelContext
 from megavit.errors import DataError
 from megavit.evaluate.probes.cross_validation import FOLDS
 from megavit.model.vit import MegaVit
@@ -45,7 +45,7 @@ def begin_tuning(
     device: torch.device,
     watch: Reporter,
     began: float,
-    team: SingleProcessContext | ParallelContext | None = None,
+    parallel: ParallelContext | None = None,
 ) -> Trained:
     """Tune to `images` as a resolved recipe says, from its first step.
 
@@ -53,20 +53,20 @@ def begin_tuning(
         source: what the plan is to call the data.
         init: the weights that the recipe names.
         began: the monotonic time from which the recipe's minutes count.
-        team: the processes that do it; None: this one alone.
+        parallel: the processes that do it; None: this one alone.
     """
-    team = team or SingleProcessContext()
+    parallel = parallel or ParallelContext()
     start = starting_model(recipe, init, images, device)
     weights = sum(p.numel() * p.element_size() for p in start.model.parameters())
     stages = 1 if recipe.tune.rung != "auto" else len(TRAINED) * (FOLDS if is_few(images) else 1) + 1
     need = (3 + 2 * stages) * 5 * weights + 2**24
-    team.ranks.first(lambda: check_writable(out, "the run with its checkpoints", need=need))
+    parallel.dist.run_on_main(lambda: check_writable(out, "the run with its checkpoints", need=need))
     for sentence in (*init.told, *start.changed):
         watch.say(f"{recipe.model.init}: {sentence}")
     if recipe.run.precision == "auto":
         recipe = replace(recipe, run=replace(recipe.run, precision="float32"))
         if recipe.tune.rung != "probe":
-            recipe = with_precision(recipe, start, images, watch, team)
+            recipe = with_precision(recipe, start, images, watch, parallel)
     plan = Plan(
         source=source,
         fingerprint=images.fingerprint(),
@@ -76,8 +76,8 @@ def begin_tuning(
         time=None,
         threads=torch.get_num_threads(),
     )
-    team.ranks.first(lambda: write_plan(out, plan, images))
-    return tune(out, recipe, replace(start, task=replace(start.task, recipe=recipe)), images, watch, began, team)
+    parallel.dist.run_on_main(lambda: write_plan(out, plan, images))
+    return tune(out, recipe, replace(start, task=replace(start.task, recipe=recipe)), images, watch, began, parallel)
 
 
 def go_on_tuning(
@@ -87,7 +87,7 @@ def go_on_tuning(
     device: torch.device,
     watch: Reporter,
     began: float,
-    team: SingleProcessContext | ParallelContext | None = None,
+    parallel: ParallelContext | None = None,
 ) -> Trained:
     """Go on with the tuning in `out`; on a CPU, to the bit as if never stopped where it goes by epochs.
 
@@ -100,7 +100,7 @@ def go_on_tuning(
             f"the weights of {init.name} are not what they were when the run began: put them back, or start a new run"
         )
     start = starting_model(plan.recipe, init, images, device)
-    return tune(out, plan.recipe, start, images, watch, began, team or SingleProcessContext())
+    return tune(out, plan.recipe, start, images, watch, began, parallel or ParallelContext())
 
 
 def starting_model(recipe: Recipe, init: Source, images: LabeledImages, device: torch.device) -> Start:
@@ -119,7 +119,7 @@ def starting_model(recipe: Recipe, init: Source, images: LabeledImages, device: 
 
 
 def with_precision(
-    recipe: Recipe, start: Start, images: LabeledImages, watch: Reporter, team: SingleProcessContext | ParallelContext
+    recipe: Recipe, start: Start, images: LabeledImages, watch: Reporter, parallel: ParallelContext
 ) -> Recipe:
     """The recipe in the precision that measures faster on this machine, all of the model being trained."""
     watch.say("measuring the speed of a step")
@@ -127,9 +127,9 @@ def with_precision(
     size, margin = canvas(images, task)
     few = images.of("train")[: task.batch_size]
     feed = TrainLoader(images, few, size, recipe.run.workers, watch, margin)
-    batch = next(batches_of(feed, replace(task, images=len(few)), 0, 1, team))
+    batch = next(batches_of(feed, replace(task, images=len(few)), 0, 1, parallel))
     model = copy.deepcopy(start.model)  # which several processes divide
-    precision, _ = measure(TrainState.fresh(model, recipe.optimizer, team), task, batch)
+    precision, _ = measure(TrainState.fresh(model, recipe.optimizer, parallel), task, batch)
     return replace(recipe, run=replace(recipe.run, precision=precision))
 
 
@@ -140,11 +140,11 @@ def tune(
     images: LabeledImages,
     watch: Reporter,
     began: float,
-    team: SingleProcessContext | ParallelContext,
+    parallel: ParallelContext,
 ) -> Trained:
     """Climb, keep the best rung, and write its bundle and report."""
     with resumable(out):
-        tuner = Tuner(out, start, images, watch, began, team)
+        tuner = Tuner(out, start, images, watch, began, parallel)
         wanted = tuple(rung for rung in TRAINED if recipe.tune.rung in ("auto", rung))
         found, kept, reason = climb(
             tuner.frozen,
@@ -164,7 +164,7 @@ def tune(
             kept=kept,
             reason=reason,
         )
-        return team.ranks.first(
+        return parallel.dist.run_on_main(
             lambda: finish(out, tuner.state_of(kept), start.task, images, tuner.validation, watch, tuning),
-            patient=True,
+            wait_long=True,
         )

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from megavit.config.checks import check_whole
 from megavit.config.serialization import from_dict, parse_json
-from megavit.distributed.context import ParallelContext, SingleProcessContext
+from megavit.distributed.context import ParallelContext
 from megavit.errors import BundleError, ConfigError
 from megavit.model.vit import MegaVit
 from megavit.predict.forward import logits_of
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file, writing
 from megavit.train.budget.measure import measure, validation_seconds
-from megavit.train.checkpoint.checkpoint import checkpoints, load_checkpoint, remove_unfinished
+from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint, remove_incomplete
 from megavit.train.clock import TimeBudgetPlan, make_budget
 from megavit.train.data import TrainLoader
 from megavit.train.history import EpochRecord
@@ -96,7 +96,7 @@ def train_stage(
     watch: Reporter,
     *,
     must: bool = True,
-    team: SingleProcessContext | ParallelContext | None = None,
+    parallel: ParallelContext | None = None,
 ) -> Stage | None:
     """Train what `rung` leaves free of a copy of `model`, from where the stage in `folder` stands.
 
@@ -106,37 +106,38 @@ def train_stage(
         feeds: of the images learned from, and of those held back.
         limit: seconds for it; None: as many passes as the recipe's epochs. A stage that was begun keeps its length.
         must: train even where the limit leaves only a few steps; else the answer is None.
-        team: the processes that train, for the rung "all"; None: this one alone.
+        parallel: the processes that train, for the rung "all"; None: this one alone.
 
     Raises:
         Interrupted, OutputError, TrainingError: as `megavit.train.loop.loop.fit`.
     """
     began = time.monotonic()
-    team = team or SingleProcessContext()
+    parallel = parallel or ParallelContext()
     training, held = feeds
     task = replace(task, recipe=replace(task.recipe, optimizer=optimizer_of(task.recipe.optimizer, rung)))
     seed_all(task.recipe.run.seed)
     model = copy.deepcopy(model)
     set_free(model, rung, task.recipe.tune.rank)
-    plan = team.ranks.first(lambda: read_stage(folder)) or plan_stage(model, task, training, held, limit, team)
+    plan = parallel.dist.run_on_main(lambda: read_stage(folder)) or plan_stage(
+        model, task, training, held, limit, parallel
+    )
     if plan is None and not must:
         return None
     plan = plan or StagePlan(steps=LEAST_STEPS, time=None)
-    if isinstance(team, ParallelContext):
-        team.dtype = task.dtype
-    state = TrainState.fresh(model, task.recipe.optimizer, team)
-    team.ranks.first(lambda: write_stage(folder, plan))
-    team.ranks.first(lambda: remove_unfinished(folder / "checkpoints"))
-    if team.ranks.first(lambda: checkpoints(folder / "checkpoints")):
+    parallel.param_dtype = task.dtype
+    state = TrainState.fresh(model, task.recipe.optimizer, parallel)
+    parallel.dist.run_on_main(lambda: write_stage(folder, plan))
+    parallel.dist.run_on_main(lambda: remove_incomplete(folder / "checkpoints"))
+    if parallel.dist.run_on_main(lambda: list_checkpoints(folder / "checkpoints")):
         for fault in load_checkpoint(folder / "checkpoints", state):
             watch.say(f"left out a damaged checkpoint: {fault}")
     stop, budget = StopRequest(), make_budget(plan.steps, plan.time)
     with stop.listening():
         fit_with_recovery(state, task, budget, feeds, folder, stop, watch, began - state.seconds)
-    average = state.average if team.ranks.many else merge_lora(state.average)
-    logits = together(lambda batches: logits_of(average, batches, task.preprocessing), held, team)
+    average = state.average if parallel.dist.is_distributed else merge_lora(state.average)
+    logits = together(lambda batches: logits_of(average, batches, task.preprocessing), held, parallel)
     return Stage(
-        whole_in_leader(state) if team.ranks.many else average,
+        whole_in_leader(state) if parallel.dist.is_distributed else average,
         logits,
         state.history,
         state.seconds,
@@ -147,10 +148,10 @@ def train_stage(
 
 def whole_in_leader(state: TrainState) -> MegaVit:
     """The average of several processes, whole in the leader; as it is in the others."""
-    from megavit.train.checkpoint.gather import gathered
+    from megavit.train.checkpoint.gather import gather_full_state
 
     state.best = state.average.state_dict()
-    return gathered(state).average
+    return gather_full_state(state).average
 
 
 def plan_stage(
@@ -159,16 +160,16 @@ def plan_stage(
     training: TrainLoader,
     held: TrainLoader,
     limit: float | None,
-    team: SingleProcessContext | ParallelContext,
+    parallel: ParallelContext,
 ) -> StagePlan | None:
     """How long a stage is to be: the recipe's epochs, or what is enough, or what fits into `limit` seconds."""
     if limit is None:
         return StagePlan(steps=steps_of(task, task.recipe.run.epochs or 1), time=None)
     until = time.monotonic() + limit
-    state = TrainState.fresh(copy.deepcopy(model), task.recipe.optimizer, team)
-    _, step = measure(state, task, next(batches_of(training, task, 0, 1, team)), MEASURING)
+    state = TrainState.fresh(copy.deepcopy(model), task.recipe.optimizer, parallel)
+    _, step = measure(state, task, next(batches_of(training, task, 0, 1, parallel)), MEASURING)
     validation = validation_seconds(state, task, held, MEASURING)
-    limit = team.ranks.first(lambda: until - time.monotonic())
+    limit = parallel.dist.run_on_main(lambda: until - time.monotonic())
     enough = max(STEPS, math.ceil(PASSES * task.images / task.batch_size))
     if enough * step + validation * enough * task.batch_size / task.images <= limit:
         return StagePlan(steps=enough, time=None)

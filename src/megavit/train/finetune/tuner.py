@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.targets import targets_of
-from megavit.distributed.context import ParallelContext, SingleProcessContext
+from megavit.distributed.context import ParallelContext
 from megavit.evaluate.probes.cross_validation import Fold, folds
 from megavit.evaluate.probes.linear_probe import Probe
 from megavit.model.vit import MegaVit
@@ -63,9 +63,16 @@ class Tuner:
         images: LabeledImages,
         watch: Reporter,
         began: float,
-        team: SingleProcessContext | ParallelContext,
+        parallel: ParallelContext,
     ) -> None:
-        self.out, self.start, self.images, self.watch, self.began, self.team = out, start, images, watch, began, team
+        self.out, self.start, self.images, self.watch, self.began, self.parallel = (
+            out,
+            start,
+            images,
+            watch,
+            began,
+            parallel,
+        )
         self.recipe, size = start.task.recipe, start.task.preprocessing
         self.pool: tuple[Sample, ...] = (*images.of("train"), *images.of("val"))
         training = len(images.of("train"))
@@ -74,7 +81,7 @@ class Tuner:
 
         before = time.monotonic()
         pool = self._held_feed(self.pool)
-        embeddings = together(lambda batches: embeddings_of(start.model, batches, size), pool, team)
+        embeddings = together(lambda batches: embeddings_of(start.model, batches, size), pool, parallel)
         seconds = time.monotonic() - before
         hard = replace(self.recipe, optimizer=replace(self.recipe.optimizer, label_smoothing=0.0))
         task = task_of(hard, size, images, torch.device("cpu"))
@@ -91,13 +98,13 @@ class Tuner:
         self.validation = self._held_feed(images.of("val"))
         # Test images are read and measured, those of validation measured again, and the report is drawn.
         rest = sum(map(len, (images.of("test"), images.of("val"), compared(images.of("train")))))
-        self.finish_seconds = ending_seconds(team) + seconds * rest / len(self.pool)
+        self.finish_seconds = ending_seconds(parallel) + seconds * rest / len(self.pool)
 
     def train_rung(self, rung: str, probes: list[Probe], left: int) -> tuple[Tensor, float, str] | None:
         """As `megavit.train.finetune.progressive.TrainRung`."""
         (name,) = (one for one in TRAINED if one == rung)
         crossed = len(self.divisions) > 1
-        probes = self.team.ranks.first(lambda: probes)  # the same model to begin with
+        probes = self.parallel.dist.run_on_main(lambda: probes)  # the same model to begin with
         found: list[Stage] = []
         for number, (division, probe) in enumerate(zip(self.divisions, probes, strict=True)):
             folder = f"{name}-{number + 1}" if crossed else name
@@ -151,7 +158,7 @@ class Tuner:
         limit = None
         if not self.recipe.run.epochs:
             until = self.began + self.recipe.run.minutes * 60 - self.finish_seconds
-            limit = self.team.ranks.first(lambda: max(0.0, until - time.monotonic()) / shares)
+            limit = self.parallel.dist.run_on_main(lambda: max(0.0, until - time.monotonic()) / shares)
         must = must or self.recipe.tune.rung != "auto"
         stage = train_stage(
             self.out / "rungs" / folder,
@@ -162,7 +169,7 @@ class Tuner:
             limit,
             self.watch,
             must=must,
-            team=self.team,
+            parallel=self.parallel,
         )
         if stage is not None:
             # What a stage had done before a stop counts as time of this run.

@@ -16,7 +16,7 @@ from megavit.data.loader.loader import in_turn
 from megavit.data.loader.sampler import BatchOrder, equal_class_weights
 from megavit.data.loader.shard_windows import windows_of
 from megavit.data.targets import outputs, targets_of
-from megavit.distributed.context import ParallelContext, SingleProcessContext
+from megavit.distributed.context import ParallelContext
 from megavit.engine.engine import Engine, ModelOutput
 from megavit.model.vit import MegaVit
 from megavit.predict.forward import logits_of
@@ -43,13 +43,13 @@ def fresh(
     images: LabeledImages,
     device: torch.device,
     preprocessing: Preprocessing | None = None,
-    team: SingleProcessContext | ParallelContext | None = None,
+    parallel: ParallelContext | None = None,
 ) -> tuple[TrainState, Task]:
     """The state before the first step of a resolved recipe, and its task.
 
     Args:
         preprocessing: of the images; None: as `preprocessing_of` finds it, which may read some of them.
-        team: the processes that train; None: this one alone.
+        parallel: the processes that train; None: this one alone.
 
     Raises:
         ConfigError: when sizes do not fit together, or the device has too little memory.
@@ -70,17 +70,17 @@ def fresh(
             start_at_shares(model.mlp_head, present.to(device))
 
     seed_all(recipe.run.seed)
-    if isinstance(team, ParallelContext):
-        team.dtype = task.dtype
-    if isinstance(team, ParallelContext) and team.divides:
-        state = TrainState.fresh(model, recipe.optimizer, team)
-        team.initialize(state.model)
+    parallel = parallel or ParallelContext()
+    parallel.param_dtype = task.dtype
+    if parallel.is_sharded:
+        state = TrainState.fresh(model, recipe.optimizer, parallel)
+        parallel.init_weights(state.model)
         start(state.model)
         state.begin_average()
     else:
         model.to_empty(device=device).initialize()
         start(model)
-        state = TrainState.fresh(model, recipe.optimizer, team)
+        state = TrainState.fresh(model, recipe.optimizer, parallel)
     if recipe.run.compile:
         for layer in state.model.transformer.layers:
             layer.compile()
@@ -139,10 +139,10 @@ def noise(images: LabeledImages, task: Task) -> Images:
 
 
 def batches_of(
-    feed: TrainLoader, task: Task, start: int, steps: int, team: SingleProcessContext | ParallelContext | None = None
+    feed: TrainLoader, task: Task, start: int, steps: int, parallel: ParallelContext | None = None
 ) -> Generator[Batch]:
     """Batches from step `start` up to `steps`; of several processes that train, this one's part of each."""
-    team = team or SingleProcessContext()
+    parallel = parallel or ParallelContext()
     weights = equal_class_weights(feed.labels.tolist()) if task.recipe.data.balance == "sampler" else None
     order = BatchOrder(
         len(feed),
@@ -151,49 +151,47 @@ def batches_of(
         start=start,
         steps=steps,
         weights=weights,
-        place=team.place,
-        places=team.places,
+        place=parallel.dp_rank,
+        places=parallel.dp_world_size,
         windows=windows_of(feed.pictures.samples),
         ahead=feed.memory is None,
     )
     yield from feed.batches(order)
 
 
-def turns_of(
-    feed: TrainLoader, team: SingleProcessContext | ParallelContext
-) -> tuple[list[list[int]], list[list[int]]]:
+def turns_of(feed: TrainLoader, parallel: ParallelContext) -> tuple[list[list[int]], list[list[int]]]:
     """Of each batch of validation, the images that are this process's, and those that its model is given.
 
     A forward pass takes all processes: one without an image of its own takes another's, and forgets it.
     """
     batches = in_turn(len(feed), VALIDATION_BATCH)
-    mine = [batch[team.place :: team.places] for batch in batches]
+    mine = [batch[parallel.dp_rank :: parallel.dp_world_size] for batch in batches]
     return mine, [own or batch[:1] for own, batch in zip(mine, batches, strict=True)]
 
 
 def together(
     answers: Callable[[Iterator[Images]], Iterator[Tensor]],
     feed: TrainLoader,
-    team: SingleProcessContext | ParallelContext,
+    parallel: ParallelContext,
 ) -> Tensor:
     """A row of the answers for each image of `feed`, of which each process computes its part."""
-    mine, taken = turns_of(feed, team)
+    mine, taken = turns_of(feed, parallel)
     found = list(answers(batch for batch, _ in feed.batches(taken)))
     rows = torch.cat([part[: len(own)] for part, own in zip(found, mine, strict=True)])
-    return team.assembled(rows, [place for own in mine for place in own], len(feed))
+    return parallel.all_gather_rows(rows, [place for own in mine for place in own], len(feed))
 
 
-def validator(feed: TrainLoader, task: Task, team: SingleProcessContext | ParallelContext | None = None) -> Validate:
+def validator(feed: TrainLoader, task: Task, parallel: ParallelContext | None = None) -> Validate:
     """Maps a model to its (loss, `task.metric`) on the images of `feed`; no remedy for imbalance is in that loss.
 
     Several processes compute it together, each the answers for its part of the images.
     """
-    team = team or SingleProcessContext()
+    parallel = parallel or ParallelContext()
     plain = make_loss(task.target, feed.labels, task.num_classes, "none", label_smoothing=0.0)
     soft = soft_targets(feed.labels, task.num_classes)
 
     def validate(model: nn.Module) -> tuple[float, float]:
-        logits = together(lambda batches: logits_of(model, batches, task.preprocessing, task.dtype), feed, team)
+        logits = together(lambda batches: logits_of(model, batches, task.preprocessing, task.dtype), feed, parallel)
         return plain(logits, soft).item(), measure_epoch(task.metric, logits, feed.labels, task.target)
 
     return validate

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.image_dataset import Images
-from megavit.distributed.context import ParallelContext, SingleProcessContext
+from megavit.distributed.context import ParallelContext
 from megavit.model.attention import Attention
 from megavit.model.packing import Packing
 from megavit.model.pos_embed import Rotation
@@ -43,7 +43,7 @@ Monitor = Callable[[MegaVit], LogitMonitor]
 
 
 def monitor_of(
-    feed: TrainLoader, preprocessing: Preprocessing, dtype: torch.dtype, team: SingleProcessContext | ParallelContext
+    feed: TrainLoader, preprocessing: Preprocessing, dtype: torch.dtype, parallel: ParallelContext
 ) -> Monitor:
     """Maps a model to its largest logits on a few images of `feed`, the same ones each time.
 
@@ -51,11 +51,11 @@ def monitor_of(
     """
     count = min(IMAGES, len(feed))
     places = [number * len(feed) // count for number in range(count)]
-    mine = places[team.place :: team.places] or places[:1]  # a forward pass takes all processes
+    mine = places[parallel.dp_rank :: parallel.dp_world_size] or places[:1]  # a forward pass takes all processes
     ((images, _),) = feed.batches([mine])
 
     def monitor(model: MegaVit) -> LogitMonitor:
-        found = team.ranks.every(largest_logits(model, images, preprocessing, dtype))
+        found = parallel.dist.all_gather(largest_logits(model, images, preprocessing, dtype))
         return LogitMonitor(*(_largest(values) for values in zip(*found, strict=True)))
 
     return monitor

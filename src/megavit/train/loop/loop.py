@@ -18,7 +18,7 @@ from megavit.config.recipe import AugmentRecipe, Recipe, ScheduleRecipe
 from megavit.config.target import Target
 from megavit.data.augment import augment, normalize
 from megavit.data.image_dataset import Images, to_device
-from megavit.distributed.context import ParallelContext, SingleProcessContext
+from megavit.distributed.context import ParallelContext
 from megavit.errors import Diverged, Interrupted
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file, writing
@@ -122,7 +122,7 @@ def fit(
     """
     saved_at = time.monotonic()
     # Of several processes the slowest counts, so that all of them do the same steps.
-    (used,) = state.team.greatest(saved_at - began)
+    (used,) = state.parallel.all_reduce_max(saved_at - began)
     while state.progress < 1:
         started = time.monotonic()
         stride = budget.next_step(state.step, state.progress, used)
@@ -140,13 +140,13 @@ def fit(
             started = time.monotonic()
             end_epoch(state, task, validate, monitor, rate * task.recipe.optimizer.learning_rate, began)
             checked = time.monotonic() - started
-            if state.team.ranks.leads:
+            if state.parallel.dist.is_main_process:
                 write_log(folder, state)
             watch.epoch(state.history[-1])
         now = time.monotonic()
         waited = now - saved_at >= task.recipe.run.checkpoint_seconds
         due = waited or state.step % LASTING_EVERY == 0
-        due, asked, used, took, checked = state.team.greatest(due, stop.signal, now - began, took, checked)
+        due, asked, used, took, checked = state.parallel.all_reduce_max(due, stop.signal, now - began, took, checked)
         budget.record_step(took)
         if checked:
             budget.record_validation(checked)
@@ -154,7 +154,7 @@ def fit(
         if due or asked or state.progress == 1:
             save_checkpoint(folder / "checkpoints", state, wait=bool(asked) or state.progress == 1)
             saved_at = time.monotonic()
-            (used,) = state.team.greatest(saved_at - began)
+            (used,) = state.parallel.all_reduce_max(saved_at - began)
         if asked and state.progress < 1:
             raise Interrupted(f"stopped as asked after step {state.step} of {stride.steps}; all is saved", int(asked))
 
@@ -163,7 +163,7 @@ def train_step(state: TrainState, task: Task, images: Images, labels: Tensor, ra
     """One step of about `steps` on uint8 images and their labels, at `rate` in [0, 1] of its peak; the loss."""
     device = next(state.model.parameters()).device
     recipe = task.recipe.optimizer
-    seed_all(task.recipe.run.seed, state.step, *state.team.seeds)
+    seed_all(task.recipe.run.seed, state.step, *state.parallel.seed_suffix)
     state.model.train()
     for optimizer in state.optimizers:
         optimizer.zero_grad(set_to_none=True)
@@ -176,8 +176,8 @@ def train_step(state: TrainState, task: Task, images: Images, labels: Tensor, ra
     del varied  # or it would stay in memory until the step ends
     inputs, targets = mix(inputs, labels.to(device, non_blocking=True), task.num_classes, variation)
     inputs = progressive_resize(inputs, state, task.recipe.schedule)
-    loss = backward(state.wrapped or state.model, inputs, targets, task, state.team)
-    loss, norm = state.team.mean(loss, state.team.clip(state.model, recipe.clip_norm))
+    loss = backward(state.wrapped or state.model, inputs, targets, task, state.parallel)
+    loss, norm = state.parallel.all_reduce_mean(loss, state.parallel.clip_grad_norm(state.model, recipe.clip_norm))
     early = state.progress < task.recipe.schedule.early
     state.step += 1
     if not math.isfinite(norm) or not math.isfinite(loss):
@@ -198,16 +198,14 @@ def train_step(state: TrainState, task: Task, images: Images, labels: Tensor, ra
     return loss
 
 
-def backward(
-    model: nn.Module, inputs: Images, targets: Tensor, task: Task, team: SingleProcessContext | ParallelContext
-) -> float:
+def backward(model: nn.Module, inputs: Images, targets: Tensor, task: Task, parallel: ParallelContext) -> float:
     """Add the gradient of the mean loss to the parameters', in as many parts as the recipe says; that loss."""
     size = at_once(len(targets), task.recipe.run.gradient_accumulation or 1)
-    low = task.dtype == torch.bfloat16 and not team.casts
+    low = task.dtype == torch.bfloat16 and not parallel.casts_weights
     found = 0.0
     for start in range(0, len(targets), size):
         part, wanted = inputs[start : start + size], targets[start : start + size]
-        with team.partly(model, last=start + size >= len(targets)):
+        with parallel.no_sync(model, enabled=start + size < len(targets)):
             with torch.autocast(wanted.device.type, dtype=torch.bfloat16, enabled=low):
                 logits = model(part)
             loss = task.loss(logits.float(), wanted) * (len(wanted) / len(targets))
@@ -219,7 +217,7 @@ def backward(
 def progressive_resize(images: Images, state: TrainState, schedule: ScheduleRecipe) -> Images:
     """Early in the run, smaller images and a model that leaves out patches; else both as they are."""
     early = state.progress < schedule.early
-    state.model.patch_drop.rate = schedule.patch_drop if early else state.model.config.design.patch_drop
+    state.model.patch_drop.share = schedule.patch_drop if early else state.model.config.design.patch_drop
     if not early or schedule.scale == 1:
         return images
     if isinstance(images, list):

@@ -10,9 +10,14 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from megavit.distributed.context import ParallelContext
 from megavit.errors import Diverged, TrainingError
-from megavit.train.checkpoint.checkpoint import MARGIN, checkpoints, lasting, load_checkpoint, step_of
+from megavit.train.checkpoint.checkpoint import (
+    MARGIN,
+    get_step,
+    list_checkpoints,
+    list_rollback_checkpoints,
+    load_checkpoint,
+)
 from megavit.train.clock import Budget
 from megavit.train.data import TrainLoader
 from megavit.train.loop.build import batches_of, validator
@@ -47,10 +52,10 @@ def fit_with_recovery(
         And what `fit` raises.
     """
     training, validation = feeds
-    validate = validator(validation, task, state.team)
-    monitor = monitor_of(validation, task.preprocessing, task.dtype, state.team)
+    validate = validator(validation, task, state.parallel)
+    monitor = monitor_of(validation, task.preprocessing, task.dtype, state.parallel)
     while state.progress < 1:
-        with closing(batches_of(training, task, state.step + state.left_out, sys.maxsize, state.team)) as batches:
+        with closing(batches_of(training, task, state.step + state.left_out, sys.maxsize, state.parallel)) as batches:
             try:
                 fit(state, task, budget, batches, validate, monitor, folder, stop, watch, began)
             except Diverged as spike:
@@ -71,12 +76,12 @@ def roll_back(folder: Path, state: TrainState, spike: Diverged) -> str:
     advice = "a lower learning rate usually helps"
     if state.rollbacks == MOST_ROLLBACKS:
         raise TrainingError(f"{spike}, although it went back {MOST_ROLLBACKS} times; {advice}") from spike
-    if isinstance(state.team, ParallelContext):
-        from megavit.train.checkpoint.distributed import finish_saving
+    if state.parallel.dist.is_distributed:
+        from megavit.train.checkpoint.distributed import wait_for_save
 
-        finish_saving(state.team)
+        wait_for_save(state.parallel)
     upto = max(spike.since - MARGIN, state.returned_to)
-    target = state.team.ranks.first(lambda: keep_up_to(folder, upto))
+    target = state.parallel.dist.run_on_main(lambda: keep_up_to(folder, upto))
     if target is None and state.spike_detector.diverged:
         state.spike_detector = SpikeDetector()
         return "going on as it is, for there is no checkpoint from well before"
@@ -93,9 +98,9 @@ def roll_back(folder: Path, state: TrainState, spike: Diverged) -> str:
 
 def keep_up_to(folder: Path, step: int) -> Path | None:
     """The newest lasting checkpoint up to `step`, if any; those after it are removed."""
-    target = next(iter(lasting(folder, step)), None)
+    target = next(iter(list_rollback_checkpoints(folder, step)), None)
     if target is not None:
-        for later in checkpoints(folder):
-            if step_of(later) > step_of(target):
+        for later in list_checkpoints(folder):
+            if get_step(later) > get_step(target):
                 shutil.rmtree(later, ignore_errors=True)
     return target

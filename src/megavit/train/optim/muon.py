@@ -72,11 +72,11 @@ class Muon(torch.optim.Optimizer):
         if mesh_of(parameters[0]) is None:
             changes = list(self._turned(torch.stack(ahead), group))
         else:
-            from megavit.distributed.all_to_all import collect, deal
+            from megavit.distributed.all_to_all import gather_shards, scatter_whole
 
-            own = deal(ahead, parameters[0])
+            own = scatter_whole(ahead, parameters[0])
             turned = None if own is None else self._turned(own[None], group)[0]
-            changes = collect(turned, len(ahead), parameters[0], self.dtype)
+            changes = gather_shards(turned, len(ahead), parameters[0], self.dtype)
         mine = [local(p) for p in parameters]
         torch._foreach_mul_(mine, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(mine, [change.to(mine[0].dtype) for change in changes], alpha=-group["lr"])
@@ -104,9 +104,9 @@ def at_once(like: Tensor) -> int:
     """How many matrices of that shape are turned at a time."""
     if mesh_of(like) is None:
         return max(1, AT_ONCE // like.numel())
-    from megavit.distributed.all_to_all import players
+    from megavit.distributed.all_to_all import group_size
 
-    return players(like)
+    return group_size(like)
 
 
 def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:

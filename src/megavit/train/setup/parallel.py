@@ -10,7 +10,7 @@ from megavit.errors import ConfigError
 from megavit.runtime.process_group import DistContext
 
 
-def relaid(recipe: Recipe, changes: dict[str, Any], ranks: DistContext) -> Recipe:
+def relaid(recipe: Recipe, changes: dict[str, Any], dist: DistContext) -> Recipe:
     """The recipe of a run that other processes than before go on with.
 
     Args:
@@ -21,38 +21,38 @@ def relaid(recipe: Recipe, changes: dict[str, Any], ranks: DistContext) -> Recip
     """
     before = recipe.parallel
     settings: dict[str, Any] = {"procs": None}
-    if not ranks.many:
+    if not dist.is_distributed:
         settings |= {"shard": 1, "tensor": 1}
     parallel = replace(before, **(settings | changes))
-    settled = settle_layout(replace(recipe, parallel=parallel), ranks)
+    settled = settle_layout(replace(recipe, parallel=parallel), dist)
     parts = recipe.run.gradient_accumulation or 1
     parts = math.ceil(parts * before.places / settled.parallel.places)
     return replace(settled, run=replace(settled.run, gradient_accumulation=parts))
 
 
-def settle_layout(recipe: Recipe, ranks: DistContext) -> Recipe:
+def settle_layout(recipe: Recipe, dist: DistContext) -> Recipe:
     """`recipe` with the number of processes filled in.
 
     Raises:
         ConfigError: where they are not as many as the recipe says, or cannot do what it says.
     """
     parallel = recipe.parallel
-    if parallel.procs not in (None, 1, ranks.world):  # 1 is what a run of one process has recorded
+    if parallel.procs not in (None, 1, dist.world_size):  # 1 is what a run of one process has recorded
         raise ConfigError(
-            f"the recipe is for {parallel.procs} processes, and {ranks.world} were started: begin with "
+            f"the recipe is for {parallel.procs} processes, and {dist.world_size} were started: begin with "
             f"megavit train --procs {parallel.procs}, or with torchrun --nproc-per-node {parallel.procs} -m megavit "
             "train"
         )
-    if ranks.world % (parallel.shard * parallel.tensor):
+    if dist.world_size % (parallel.shard * parallel.tensor):
         raise ConfigError(
-            f"shard × tensor must divide the number of processes, {ranks.world}, got {parallel.shard} × "
+            f"shard × tensor must divide the number of processes, {dist.world_size}, got {parallel.shard} × "
             f"{parallel.tensor}"
         )
-    if ranks.many and recipe.model.init is not None and recipe.tune.rung != "all":
+    if dist.is_distributed and recipe.model.init is not None and recipe.tune.rung != "all":
         raise ConfigError(
             "of weights to begin with (--init), several processes train all: add --tune all, or leave out --procs"
         )
-    return replace(recipe, parallel=replace(parallel, procs=ranks.world))
+    return replace(recipe, parallel=replace(parallel, procs=dist.world_size))
 
 
 def part_of_batch(recipe: Recipe) -> RunRecipe:
