@@ -140,9 +140,9 @@ class Clock(EpochBudget):
         super().__init__(STEPS)
         self.used: list[float] = []
 
-    def next_step(self, step: int, progress: float, used: float) -> StepProgress:
-        self.used.append(used)
-        return super().next_step(step, progress, used)
+    def next_step(self, step: int, progress: float, elapsed: float) -> StepProgress:
+        self.used.append(elapsed)
+        return super().next_step(step, progress, elapsed)
 
 
 def test_the_time_of_the_abandoned_steps_is_not_given_back(tmp_path):
