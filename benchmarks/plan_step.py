@@ -60,7 +60,7 @@ def measured(config: ViTConfig, training: Training, layout: Layout) -> int:
     def make() -> Callable[[], None]:
         model = MegaVit.from_config(config)
         model.transformer.gradient_checkpointing = layout.checkpointing
-        state = TrainState.fresh(model, task.recipe.optimizer)
+        state = TrainState.create(model, task.recipe.optimizer)
         images = torch.randint(0, 256, (training.batch, config.channels, height, width), dtype=torch.uint8)
         labels = torch.arange(training.batch) % config.num_classes
 

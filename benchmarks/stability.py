@@ -110,7 +110,7 @@ def outcome(trial: Trial, task: Task, feed: TrainLoader, steps: int) -> dict[str
     optimizer = replace(task.recipe.optimizer, kind=trial.optimizer, learning_rate=trial.rate)
     task = with_run(replace(task, recipe=replace(task.recipe, optimizer=optimizer)), seed=trial.seed)
     seed_all(trial.seed)
-    state = TrainState.fresh(MegaVit.from_config(config_of(trial)), optimizer)
+    state = TrainState.create(MegaVit.from_config(config_of(trial)), optimizer)
     images = load().val.images[:IMAGES]
     losses: list[float] = []
     attention: list[float] = []

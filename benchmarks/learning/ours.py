@@ -51,7 +51,7 @@ class Ours:
     def logits(self, images: Tensor) -> Tensor:
         """(N, 10) for uint8 (N, 1, 28, 28)."""
         batches = images.split(VALIDATION_BATCH)
-        return torch.cat(list(logits_of(self.state.average, batches, self.task.preprocessing, self.task.dtype)))
+        return torch.cat(list(logits_of(self.state.ema_model, batches, self.task.preprocessing, self.task.dtype)))
 
 
 def step_at(progress: float, state: TrainState, task: Task, batch: Batch) -> float:

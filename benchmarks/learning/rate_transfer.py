@@ -89,7 +89,7 @@ def val_loss(trial: Trial, task: Task, feed: TrainLoader, steps: int) -> float |
     optimizer = replace(optimizer, learning_rate=optimizer.learning_rate * trial.factor)
     task = replace(task, recipe=replace(task.recipe, optimizer=optimizer))
     seed_all(task.recipe.run.seed)
-    run = Ours("", task.recipe, TrainState.fresh(MegaVit.from_config(config_of(trial)), optimizer), task, feed)
+    run = Ours("", task.recipe, TrainState.create(MegaVit.from_config(config_of(trial)), optimizer), task, feed)
     try:
         for step in range(steps):
             run.step((step + 0.5) / steps)

@@ -89,7 +89,7 @@ class Breaking(NullReporter):
         if len(self.losses) == self.stop_at:
             self.stop.signal = signal.SIGTERM
         # What breaks the weights are the images of that step, not its number.
-        factor = self.at.get(step + self.state.left_out)
+        factor = self.at.get(step + self.state.dropped_batches)
         if factor is not None:
             with torch.no_grad():
                 for parameter in self.state.model.parameters():
@@ -117,7 +117,7 @@ def task_of(seconds: float = 1e6) -> Task:
 def fresh(parallel: ParallelContext | None = None) -> TrainState:
     seed_all(0)
     model = MegaVit.from_config(ViTConfig(**SIZES, num_classes=CLASSES))
-    return TrainState.fresh(model, task_of().recipe.optimizer, parallel)
+    return TrainState.create(model, task_of().recipe.optimizer, parallel)
 
 
 def go(

@@ -39,7 +39,7 @@ def make_task() -> Task:
 
 def fresh_state(task: Task) -> TrainState:
     seed_all(0)
-    return TrainState.fresh(MegaVit.from_config(model_config(task.recipe, CLASSES)), task.recipe.optimizer)
+    return TrainState.create(MegaVit.from_config(model_config(task.recipe, CLASSES)), task.recipe.optimizer)
 
 
 def batch_at(step: int) -> tuple[torch.Tensor, torch.Tensor]:

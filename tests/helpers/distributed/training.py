@@ -93,10 +93,10 @@ def fresh(task: Task, parallel: ParallelContext, design: Design = PARALLEL, *, w
     seed_all(0)
     if whole:
         model.to_empty(device="cpu").initialize()
-    state = TrainState.fresh(model, task.recipe.optimizer, parallel)
+    state = TrainState.create(model, task.recipe.optimizer, parallel)
     if not whole:
         parallel.init_weights(state.model)
-        state.begin_average()
+        state.init_ema()
     for optimizer in state.optimizers:
         if isinstance(optimizer, Muon):
             optimizer.dtype = torch.float32  # bfloat16 would round the last bits up to the third digit
@@ -191,7 +191,7 @@ def by_clock(state: TrainState, seconds: float, nap: float, folder: Path) -> dic
 
 
 def save(state: TrainState, folder: Path) -> None:
-    state.best = {name: tensor.detach().clone() for name, tensor in state.average.state_dict().items()}
+    state.best = {name: tensor.detach().clone() for name, tensor in state.ema_model.state_dict().items()}
     save_checkpoint(folder, state)
 
 

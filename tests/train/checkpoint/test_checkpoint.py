@@ -40,19 +40,19 @@ def test_a_restored_state_is_the_saved_one_to_the_bit(tmp_path):
     found, expected = restored.tensors(), saved.tensors()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert {name.split(".")[0] for name in expected} == {"model", "average", "best", "optimizer"}
+    assert {name.split(".")[0] for name in expected} == {"model", "ema_model", "best", "optimizer"}
 
 
 def test_a_checkpoint_of_a_version_that_knew_no_spikes_is_restored(tmp_path, monkeypatch):
     saved = trained(3)
-    later = ("rollbacks", "returned_to", "left_out", "spike_detector")
+    later = ("rollbacks", "rollback_step", "dropped_batches", "spike_detector")
     numbers = {name: value for name, value in saved.numbers().items() if name not in later}
     assert len(numbers) == len(saved.numbers()) - 4
     monkeypatch.setattr(saved, "numbers", lambda: numbers)
     save_checkpoint(tmp_path, saved)
     restored = fresh_state(make_task())
     assert load_checkpoint(tmp_path, restored) == []
-    assert (restored.step, restored.rollbacks, restored.left_out, restored.spike_detector) == (3, 0, 0, SpikeDetector())
+    assert (restored.step, restored.rollbacks, restored.dropped_batches, restored.spike_detector) == (3, 0, 0, SpikeDetector())
 
 
 def test_the_step_after_a_restore_is_the_step_without_one(tmp_path):
@@ -61,7 +61,7 @@ def test_the_step_after_a_restore_is_the_step_without_one(tmp_path):
     resumed = fresh_state(task)
     load_checkpoint(tmp_path, resumed)
     train_step(resumed, task, *batch_at(3), rate=1e-3, steps=STEPS)
-    assert same_weights(resumed.model, whole.model) and same_weights(resumed.average, whole.average)
+    assert same_weights(resumed.model, whole.model) and same_weights(resumed.ema_model, whole.ema_model)
 
 
 def test_the_best_epoch_is_kept_and_of_equal_ones_the_later():
@@ -180,8 +180,8 @@ RECORD = epoch(0.5).to_dict()
         ({"loss_steps": 10**6}, "loss_steps"),
         ({"skipped": 4}, "skipped"),
         ({"skipped_in_a_row": 2}, "skipped_in_a_row"),
-        ({"left_out": -1}, "left_out"),
-        ({"returned_to": 5}, "returned_to"),
+        ({"dropped_batches": -1}, "dropped_batches"),
+        ({"rollback_step": 5}, "rollback_step"),
         ({"rollbacks": {}}, "rollbacks"),
         ({"spike_detector": {"losses": "high"}}, "spike_detector"),
         ({"spike_detector": {"losses": [1.0] * 500}}, "spike_detector"),

@@ -119,7 +119,7 @@ def test_a_stop_request_is_granted_after_its_step_with_everything_saved(tmp_path
     load_checkpoint(tmp_path / "stopped" / "checkpoints", resumed)
     assert resumed.step == 5
     run(resumed, task, tmp_path / "stopped")
-    assert same_weights(resumed.model, whole.model) and same_weights(resumed.average, whole.average)
+    assert same_weights(resumed.model, whole.model) and same_weights(resumed.ema_model, whole.ema_model)
     assert [replace(e, seconds=0) for e in resumed.history] == [replace(e, seconds=0) for e in whole.history]
 
 
@@ -268,7 +268,7 @@ def test_a_run_on_images_of_different_sizes_stops_and_goes_on_to_the_bit(tmp_pat
     load_checkpoint(tmp_path / "stopped" / "checkpoints", resumed)
     assert resumed.step == 4
     go(resumed, tmp_path / "stopped", StopRequest(), NullReporter())
-    assert same_weights(resumed.model, whole.model) and same_weights(resumed.average, whole.average)
+    assert same_weights(resumed.model, whole.model) and same_weights(resumed.ema_model, whole.ema_model)
 
 
 def test_early_steps_are_on_smaller_images_each_of_its_own_shape():

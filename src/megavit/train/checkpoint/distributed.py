@@ -259,7 +259,7 @@ def empty_tensors(state: TrainState, names: set[str]) -> dict[str, Tensor]:
     parameters = dict(state.model.named_parameters())
     owners = {id(p): optimizer for optimizer in state.optimizers for g in optimizer.param_groups for p in g["params"]}
     if any(name.startswith("best.") for name in names):
-        state.best = {name: torch.zeros_like(tensor) for name, tensor in state.average.state_dict().items()}
+        state.best = {name: torch.zeros_like(tensor) for name, tensor in state.ema_model.state_dict().items()}
     for name in names:
         kind, _, rest = name.partition(".")
         parameter = parameters.get(rest.rpartition(".")[0])

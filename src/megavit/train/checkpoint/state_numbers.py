@@ -10,14 +10,14 @@ from megavit.train.history import EpochRecord
 from megavit.train.spike_detection import WINDOW, SpikeDetector
 
 _MOST_STEPS = 10**12
-_COUNTS = ("step", "skipped", "skipped_in_a_row", "loss_steps", "rollbacks", "returned_to", "left_out")
+_COUNTS = ("step", "skipped", "skipped_in_a_row", "loss_steps", "rollbacks", "rollback_step", "dropped_batches")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StateNumbers:
     """All of a `megavit.train.state.TrainState` but its tensors, under the same names.
 
-    Checkpoints of version 0.1 lack `rollbacks`, `returned_to`, `left_out` and `spike_detector`.
+    Checkpoints of version 0.1 lack `rollbacks`, `rollback_step`, `dropped_batches` and `spike_detector`.
     """
 
     step: int
@@ -31,19 +31,19 @@ class StateNumbers:
     best_epoch: int | None
     history: list[EpochRecord]
     rollbacks: int = 0
-    returned_to: int = 0
-    left_out: int = 0
+    rollback_step: int = 0
+    dropped_batches: int = 0
     spike_detector: SpikeDetector = field(default_factory=SpikeDetector)
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
             check_whole(name, getattr(self, name), minimum=0)
         check_range("step", self.step, 0, _MOST_STEPS)
-        check_range("left_out", self.left_out, 0, _MOST_STEPS)
+        check_range("dropped_batches", self.dropped_batches, 0, _MOST_STEPS)
         check_range("progress", self.progress, 0, 1)
         check_range("validated", self.validated, 0, self.progress)
         check_range("seconds", self.seconds, 0, float("inf"))
-        check_range("returned_to", self.returned_to, 0, self.step)
+        check_range("rollback_step", self.rollback_step, 0, self.step)
         check_range("skipped", self.skipped, 0, self.step)
         check_range("skipped_in_a_row", self.skipped_in_a_row, 0, self.skipped)
         check_range("loss_steps", self.loss_steps, 0, self.step)

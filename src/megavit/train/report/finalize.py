@@ -120,7 +120,7 @@ def finish(
         validation: feeds the validation images.
         tuning: what came of a run that began with weights trained before.
     """
-    model = state.average
+    model = state.ema_model
     model.load_state_dict(state.best)
     watch.say("measuring on the test images")
     testing = TrainLoader(images, images.of("test"), task.preprocessing, task.recipe.run.workers, watch)
