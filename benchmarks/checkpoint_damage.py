@@ -24,7 +24,7 @@ from megavit.train.loop.build import fresh
 from megavit.train.run_dir import read_plan
 from megavit.train.state import TrainState
 
-KINDS = {"one process": [], "two processes, FSDP2": ["--procs", "2", "--shard", "2"]}
+KINDS = {"one process": [], "two processes, FSDP2": ["--nproc", "2", "--fsdp", "2"]}
 
 
 def begun(folder: Path, flags: list[str]) -> Path:

@@ -100,7 +100,7 @@ def _with_systems_folders(root: Path) -> Path:
 PHOTOS = tuple(f"{number}.png" for number in range(1, 7))
 NFC, NFD = unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "café")
 
-LAYOUTS: dict[str, Build] = {
+FORMATS: dict[str, Build] = {
     "class folders": folders("cat", "dog"),
     "splits by our names": folders("train/cat", "train/dog", "val/cat", "test/dog"),
     "splits by other names": folders("training_set/cat", "training_set/dog", "dev/cat", "Test-Images/dog"),
@@ -153,7 +153,7 @@ LAYOUTS: dict[str, Build] = {
 
 def outcome(name: str, place: Path) -> Outcome:
     """Build a layout in an empty folder, and read it."""
-    data = LAYOUTS[name](place)
+    data = FORMATS[name](place)
     peer = _by_peer(data)
     try:
         images = read_data(data, DataRecipe())
@@ -193,7 +193,7 @@ def main() -> None:
     arguments = parser.parse_args()
     found: list[Outcome] = []
     with tempfile.TemporaryDirectory() as folder:
-        for number, name in enumerate(LAYOUTS):
+        for number, name in enumerate(FORMATS):
             place = Path(folder) / str(number)
             place.mkdir()
             found.append(outcome(name, place))

@@ -31,11 +31,11 @@ from megavit.data.augment import normalize
 from megavit.data.dataset import read_samples
 from megavit.data.image_dataset import ImageDataset
 from megavit.data.load import read_data
-from megavit.evaluate.inference import check_channels, choose
+from megavit.evaluate.inference import check_channels, select_split
 from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images
 from megavit.explain.checks import Areas, areas, order_of, randomized, rank_correlation
-from megavit.explain.maps import explain
-from megavit.explain.methods import METHOD, Method
+from megavit.explain.maps import relevance_map
+from megavit.explain.methods import DEFAULT_METHOD, Method
 from megavit.model.vit import MegaVit
 from megavit.predict.postprocess.postprocess import outputs
 from megavit.predict.predictor import Predictor, load
@@ -65,8 +65,8 @@ def compare(model: MegaVit, images: Tensor, target: Target) -> dict[str, dict[st
     methods: tuple[Method, ...] = get_args(Method)
     found: dict[str, dict[str, Any]] = {}
     for method in methods:
-        maps = explain(model, images, places, method).cpu()
-        same = rank_correlation(maps, explain(fresh, images, places, method).cpu())
+        maps = relevance_map(model, images, places, method).cpu()
+        same = rank_correlation(maps, relevance_map(fresh, images, places, method).cpu())
         found[method] = row(measured(order_of(maps)), random_area, same)
     found["contrast"] = row(measured(order_of(contrast(model, images, fill))), random_area, None)
     return found
@@ -104,7 +104,7 @@ def interval(values: Tensor) -> Interval:
 def pictures_of(predictor: Predictor, source: str, most: int) -> Tensor:
     """Up to `most` images spread over the data, uint8, of one size, that the bundle has not learned from."""
     images = read_data(source, DataRecipe(val=0, test=0))
-    choice = choose(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
+    choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     samples = choice.samples[:: max(1, len(choice.samples) // most)][:most]
     preprocessing = replace(predictor.info.preprocessing, keep_aspect=False)
     check_channels(images, samples, preprocessing.channels)
@@ -136,7 +136,11 @@ def main() -> None:
     found = compare(model, images, predictor.info.target)
     show(found)
     if arguments.json is not None:
-        facts = about(images.device) | {"images": len(images), "default": METHOD, "patches": model.config.num_patches}
+        facts = about(images.device) | {
+            "images": len(images),
+            "default": DEFAULT_METHOD,
+            "patches": model.config.num_patches,
+        }
         arguments.json.write_text(json.dumps(facts | {"methods": found}, indent=1) + "\n")
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/parallel_faults.py --out benchmarks/results/parallel
 
-Each fault happens to a real run of `megavit train --procs 2`, or of torchrun where machines come and go, in the midst
+Each fault happens to a real run of `megavit train --nproc 2`, or of torchrun where machines come and go, in the midst
 of its training; then the run goes on as a user would go on. What is left is compared with a run that nobody disturbed.
 """
 
@@ -98,7 +98,7 @@ def work(arguments: list[str]) -> None:
 
 
 def agent(arguments: list[str]) -> None:
-    """Be `megavit train --procs 2`, whose processes note their steps."""
+    """Be `megavit train --nproc 2`, whose processes note their steps."""
     import runpy
 
     from torch.distributed.launcher import api
@@ -152,10 +152,10 @@ class Run:
         return ["train", "demo:digits", "--recipe", str(self.recipe), "--out", str(self.out)]
 
     def start(self) -> subprocess.Popen[bytes]:
-        return self.begin(__file__, "--agent", *self.new, "--procs", "2")
+        return self.begin(__file__, "--agent", *self.new, "--nproc", "2")
 
     def resume(self) -> int:
-        return ended(self.begin(__file__, "--agent", "train", "--resume", str(self.out), "--procs", "2"))
+        return ended(self.begin(__file__, "--agent", "train", "--resume", str(self.out), "--nproc", "2"))
 
     def node(self, nodes: str, port: int) -> subprocess.Popen[bytes]:
         """One machine of several."""

@@ -19,7 +19,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-LAYOUTS = {"DDP": (2, 1, 1), "FSDP2": (2, 2, 1), "HSDP": (4, 2, 1), "FSDP2 + TP": (4, 2, 2)}  # procs, shard, tensor
+FORMATS = {"DDP": (2, 1, 1), "FSDP2": (2, 2, 1), "HSDP": (4, 2, 1), "FSDP2 + TP": (4, 2, 2)}  # procs, shard, tensor
 EPOCHS, BATCH, KILLS_A_RUN, SECONDS = 2, 64, 4, 600
 PLACES = ("step", "before writing", "half written", "before the manifest")
 
@@ -114,7 +114,7 @@ def work(out: Path, shard: int, tensor: int, seed: int) -> None:
             "device": "cpu",
         },
         "model": {"dropout": 0.1},
-        "parallel": {"shard": shard, "tensor": tensor, "timeout_seconds": 60.0},
+        "parallel": {"fsdp": shard, "tp": tensor, "timeout_seconds": 60.0},
     }
     train("demo:digits", out, recipe="demo", changes=changes, watch=NullReporter())
 
@@ -179,7 +179,7 @@ def orphans(out: Path) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--layouts", nargs="+", default=list(LAYOUTS), choices=LAYOUTS)
+    parser.add_argument("--layouts", nargs="+", default=list(FORMATS), choices=FORMATS)
     parser.add_argument("--out", type=Path, help="JSON file for the result")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     for name in ("--shard", "--tensor", "--seed"):
@@ -194,7 +194,7 @@ def main() -> None:
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for place, name in enumerate(arguments.layouts):
-            layout, result = LAYOUTS[name], Result(name)
+            layout, result = FORMATS[name], Result(name)
             whole = Path(folder) / f"{place}-whole"
             run(whole, layout, 0)
             losses, images, _ = left_of(whole, layout[0])

@@ -2,7 +2,7 @@
 
     python -m benchmarks.shard_kills [--kills 20] [--json FILE]
 
-scikit-learn's digits lie in about 30 shards. Two processes share them, started by torchrun or by --procs, for predict
+scikit-learn's digits lie in about 30 shards. Two processes share them, started by torchrun or by --nproc, for predict
 and embed, into a file and into a folder. At a random moment one of them is killed, or both, or the agent that started
 them, or all three; an agent that is left starts them again, and where none is, the same command is given again. Then
 every image must have come once, with the answer of one process by itself: the same label, numbers within 1e-5.
@@ -106,12 +106,12 @@ def workers_of(output: Path, cwd: Path) -> list[int]:
 def kill_and_finish(root: Path, verb: str, name: str, starter: str, victim: str, draw: random.Random) -> Result:
     output, result = root / name, Result(kills=1)
     parts = output if not output.suffix else output.with_name(f"{name}.parts")
-    arguments = ["-m", "megavit", verb, "run", "shards", "--output", name, "--batch-size", "4"]
+    arguments = ["-m", "megavit", verb, "run", "shards", "--out", name, "--batch-size", "4"]
     if starter == "torchrun":
         agent = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "2"]
         command = [sys.executable, *agent, *arguments]
     else:
-        command = [sys.executable, *arguments, "--procs", "2"]
+        command = [sys.executable, *arguments, "--nproc", "2"]
     shards = len(list((root / "shards").glob("*.tar")))
     enough, wait, killed = draw.randint(0, shards), draw.random() * 0.1, False
     until = time.monotonic() + SECONDS
@@ -171,17 +171,17 @@ def main() -> None:
     with TemporaryDirectory() as temporary:
         root = Path(temporary).resolve()
         write_digits(root / "digits")
-        megavit("shard", "digits", "--out", "shards", "--size", "140kB", cwd=root)
+        megavit("shard", "digits", "--out", "shards", "--shard-size", "140kB", cwd=root)
         megavit("train", "digits", "--out", "run", "--epochs", "1", "--model", "nano", cwd=root)
         expected: dict[str, tuple[list[str], Rows]] = {}
         for verb, name in (("predict", "one.csv"), ("embed", "one.npz")):
-            megavit(verb, "run", "shards", "--output", name, cwd=root)
+            megavit(verb, "run", "shards", "--out", name, cwd=root)
             expected[verb] = read(root / name)
             assert len(expected[verb][0]) == 1_797
         while total.kills < arguments.kills:
             verb, name = draw.choice((("predict", "out.csv"), ("predict", "out"), ("embed", "out.npz")))
             name = f"{runs}{name}"
-            starter, victim = draw.choice(("torchrun", "--procs")), VICTIMS[runs % len(VICTIMS)]
+            starter, victim = draw.choice(("torchrun", "--nproc")), VICTIMS[runs % len(VICTIMS)]
             one = kill_and_finish(root, verb, name, starter, victim, draw)
             compare(root / name, expected[verb], one)
             print(f"{starter:9} {verb:8} {name:10} {victim:7} {asdict(one)}", flush=True)  # noqa: T201

@@ -61,7 +61,7 @@ def work(out: Path, shards: Path, end: int) -> None:
     data.MEMORY_SHARE = 0.0
     parallel = {"timeout_seconds": 60.0}
     if (out / "plan.json").exists():
-        resume(out, watch=NullReporter(), parallel=parallel | {"procs": dist.world_size})
+        resume(out, watch=NullReporter(), parallel=parallel | {"nproc": dist.world_size})
         return
     run = {"epochs": EPOCHS, "batch_size": BATCH, "checkpoint_seconds": 1e-4, "precision": "float32", "device": "cpu"}
     # What is random differs between processes; the orthogonal steps of Muon are in bfloat16, whose last bits show.
@@ -113,7 +113,7 @@ def main() -> None:
     with TemporaryDirectory() as temporary:
         root = Path(temporary).resolve()
         write_digits(root / "digits")
-        megavit("shard", "digits", "--out", "shards", "--size", "66kB", cwd=root)
+        megavit("shard", "digits", "--out", "shards", "--shard-size", "66kB", cwd=root)
         shards = root / "shards"
         leg(root / "whole", shards, 1, -1)
         losses, images, _ = noted(root / "whole")

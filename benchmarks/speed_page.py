@@ -1,6 +1,6 @@
-"""What `megavit bench --output` measured, as tables in docs/speed.md.
+"""What `megavit bench --out` measured, as tables in docs/speed.md.
 
-megavit bench --output benchmarks/results/speed/MACHINE.json
+megavit bench --out benchmarks/results/speed/MACHINE.json
 python -m benchmarks.speed_page benchmarks/results/speed/*.json
 """
 

@@ -27,8 +27,8 @@ from megavit.data.load import read_data
 from megavit.data.targets import targets_of
 from megavit.engine.engine import ModelOutput
 from megavit.errors import ImageError
-from megavit.evaluate.inference import choose
-from megavit.evaluate.uncertainty.uncertainty import measure_trust
+from megavit.evaluate.inference import select_split
+from megavit.evaluate.uncertainty.uncertainty import compute_uncertainty
 from megavit.predict.predictor import Predictor, load
 from megavit.weights.bundle.bundle import SAMPLES
 
@@ -84,14 +84,14 @@ def main() -> None:
     arguments = parser.parse_args()
     predictor = load(arguments.bundle)
     images = read_data(arguments.data, DataRecipe(val=0, test=0), lambda *_: None)
-    choice = choose(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
+    choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     known = see(predictor, (images.pixels(sample) for sample in choice.samples))
     truth = targets_of(choice.samples, predictor.target, len(predictor.labels))
     figures = {
         "images": len(truth),
         "accuracy": (known.logits.argmax(dim=1) == truth).double().mean().item(),
         "temperature": predictor.info.trust.temperature,
-        "trust": measure_trust(predictor.trusted, known, truth).to_dict(),
+        "trust": compute_uncertainty(predictor.trusted, known, truth).to_dict(),
         "foreign": {
             name: told_apart(predictor, known, strange)
             for name, strange in foreign(predictor, arguments.foreign).items()

@@ -7,6 +7,7 @@ from hypothesis import settings
 
 # Fixtures, of which there must be one browser a process.
 from tests.helpers.browser import browser, open_page, runtime  # noqa: F401
+from tests.helpers.shared_folder import build_once  # noqa: F401
 
 # Whoever starts the tests in the background may have them ignore these signals, and what they start would too.
 for _number in (signal.SIGINT, signal.SIGHUP):

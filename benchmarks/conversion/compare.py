@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from megavit.errors import MegavitError
-from megavit.weights.pretrained.pretrained import Source, read_source
-from megavit.weights.pretrained.to_bundle import model_of
+from megavit.weights.pretrained.pretrained import PretrainedModel, load_pretrained
+from megavit.weights.pretrained.to_bundle import build_model
 
 EXACT, REFUSED, WRONG = "exact", "refused", "wrong"
 TOLERANCE = 1e-4
@@ -50,8 +50,8 @@ def compared(
         ours: the same of the model that was read; its logits by default.
     """
     try:
-        source = read_source(str(path))
-        model = model_of(source)
+        source = load_pretrained(str(path))
+        model = build_model(source)
     except MegavitError as error:
         told = " ".join(str(error).replace(f"{path}/", "").replace(f"{path.parent}/", "").split())
         return Row(name, REFUSED, None, told)
@@ -62,8 +62,8 @@ def compared(
     return _judged(name, source, wanted, got)
 
 
-def _judged(name: str, source: Source, wanted: Tensor, got: Tensor) -> Row:
-    told = "; ".join(source.told)
+def _judged(name: str, source: PretrainedModel, wanted: Tensor, got: Tensor) -> Row:
+    told = "; ".join(source.notes)
     if wanted.shape != got.shape:
         return Row(name, WRONG, None, f"{tuple(got.shape)} instead of {tuple(wanted.shape)}; {told}")
     difference = float((wanted - got).abs().max() / wanted.abs().max().clamp(min=1))

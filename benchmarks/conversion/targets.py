@@ -29,8 +29,8 @@ from benchmarks.conversion.ways import WAYS, by_pipeline, difference, of_bundle
 from megavit.errors import MegavitError
 from megavit.runtime.storage import write_file
 from megavit.weights.bundle.bundle import read_info
-from megavit.weights.pretrained.pretrained import read_source
-from megavit.weights.pretrained.to_bundle import write_bundle
+from megavit.weights.pretrained.pretrained import load_pretrained
+from megavit.weights.pretrained.to_bundle import convert_to_bundle
 
 GOAL = 1e-4
 
@@ -59,7 +59,7 @@ def inward(scratch: Path) -> dict[str, dict[str, float | str]]:
         for architecture in ARCHITECTURES:
             folder = write_transformers(scratch / "theirs" / f"{architecture} {problem}", architecture, settings)
             out = scratch / "ours" / f"{architecture} {problem}"
-            write_bundle(read_source(str(folder)), out)
+            convert_to_bundle(load_pretrained(str(folder)), out)
             info = read_info(out)
             assert info.target.kind == kind, (problem, info.target.kind)
             theirs = by_pipeline(folder, images, info.labels or ["LABEL_0"])

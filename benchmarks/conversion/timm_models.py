@@ -35,8 +35,8 @@ from benchmarks.parity.stages import shaken
 from megavit.config.vit import pair
 from megavit.errors import MegavitError
 from megavit.runtime.storage import write_file
-from megavit.weights.pretrained.pretrained import Source, read_source
-from megavit.weights.pretrained.to_bundle import model_of
+from megavit.weights.pretrained.pretrained import PretrainedModel, load_pretrained
+from megavit.weights.pretrained.to_bundle import build_model
 
 RESULTS = Path(__file__).parents[1] / "results" / "conversion"
 # Files of timm's with Vision Transformers, and with models that look like them.
@@ -126,13 +126,13 @@ def asked_for(model: Any) -> dict[str, Any]:
 def judged(model: Any, path: Path, known: dict[str, Any]) -> Verdict:
     """Return what came of reading `path`, which is of `model`."""
     try:
-        source = read_source(str(path), known)
+        source = load_pretrained(str(path), known)
     except MegavitError as error:
         return Verdict(verdict="refused", reason=reason_of(str(error).replace(str(path), "FILE")))
     difference = difference_of(model, source)
     if difference <= AGREE and same_norm(model, source, known, path):
         return Verdict(verdict="exact", reason=f"{difference:.0e}")
-    said = any(sentence.startswith("assumed") for sentence in source.told)
+    said = any(sentence.startswith("assumed") for sentence in source.notes)
     return Verdict(verdict="announced" if said else "wrong", reason=f"apart by {difference:.0e} of the largest")
 
 
@@ -141,7 +141,7 @@ def reason_of(message: str) -> str:
     return re.sub(r" its \d+ tensors begin with .*", " …", " ".join(line.strip() for line in message.splitlines()[:2]))
 
 
-def same_norm(model: Any, source: Source, known: dict[str, Any], path: Path) -> bool:
+def same_norm(model: Any, source: PretrainedModel, known: dict[str, Any], path: Path) -> bool:
     """Return whether the epsilon is theirs too, where it was told: no answer of a few layers shows that."""
     last = next(norm for norm in (model.norm, model.fc_norm) if not isinstance(norm, nn.Identity))
     told = path.is_dir() or "norm_eps" in known
@@ -149,9 +149,9 @@ def same_norm(model: Any, source: Source, known: dict[str, Any], path: Path) -> 
 
 
 @torch.inference_mode()
-def difference_of(model: Any, source: Source) -> float:
+def difference_of(model: Any, source: PretrainedModel) -> float:
     """Return the largest difference of pooled features and logits, relative to the largest of theirs."""
-    ours = model_of(source)
+    ours = build_model(source)
     height, width = pair("image_size", tuple(model.patch_embed.img_size))
     images = torch.randn(1, source.config.channels, height, width, generator=torch.Generator().manual_seed(1))
     features = model.forward_features(images)

@@ -28,9 +28,9 @@ from megavit.predict.prediction import Prediction
 from megavit.predict.predictor import load
 from megavit.weights.bundle.bundle import copy_bundle, read_info
 from megavit.weights.pretrained.outgoing_card import Library
-from megavit.weights.pretrained.pretrained import read_source
-from megavit.weights.pretrained.save_checkpoint import write_for
-from megavit.weights.pretrained.to_bundle import write_bundle
+from megavit.weights.pretrained.pretrained import load_pretrained
+from megavit.weights.pretrained.save_checkpoint import save_pretrained
+from megavit.weights.pretrained.to_bundle import convert_to_bundle
 
 Way = Callable[[Path, list[Path], Path], np.ndarray]
 """From a bundle's folder, images and a new folder to (images, outputs): probabilities by label, or scores."""
@@ -80,7 +80,7 @@ def by_timm(folder: Path, images: list[Path], target: Target) -> np.ndarray:
 
 def back(folder: Path, bundle: Path, images: list[Path], out: Path) -> np.ndarray:
     """A bundle again, which must be of the kind, the labels and the thresholds that it was of."""
-    write_bundle(read_source(str(folder)), out)
+    convert_to_bundle(load_pretrained(str(folder)), out)
     before, after = read_info(bundle), read_info(out)
     assert (after.target.kind, after.labels) == (before.target.kind, before.labels)
     assert (after.target.thresholds, after.target.median) == (before.target.thresholds, before.target.median)
@@ -89,7 +89,7 @@ def back(folder: Path, bundle: Path, images: list[Path], out: Path) -> np.ndarra
 
 def library(name: Library, by: str) -> Way:
     def way(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
-        write_for(name, read_source(str(bundle)), out / "theirs")
+        save_pretrained(name, load_pretrained(str(bundle)), out / "theirs")
         info = read_info(bundle)
         if by == "pipeline":
             return by_pipeline(out / "theirs", images, info.labels)

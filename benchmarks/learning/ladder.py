@@ -79,7 +79,7 @@ def show(folder: Path, seed: int, arguments: argparse.Namespace) -> None:
         told("nothing", info, last_second(out), f"{epochs} epochs")
     for rung in RUNGS:
         info = train(
-            after, folder / rung, "--init", str(before), "--tune", rung, "--epochs", str(arguments.epochs), *common
+            after, folder / rung, "--init", str(before), "--finetune", rung, "--epochs", str(arguments.epochs), *common
         )
         rungs = info["tuning"]["rungs"]
         seconds = sum(one["seconds"] for one in rungs) if rung == "auto" else rungs[-1]["seconds"]

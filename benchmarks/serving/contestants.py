@@ -27,7 +27,7 @@ def contestants(bundle: Path, images: Sequence[bytes], folder: Path, python: Pat
     plain = [request("/predict", image) for image in images]
     found = [
         Contestant(OURS, lambda: ours(bundle, folder), plain),
-        Contestant(ALONE, lambda: ours(bundle, folder, "--batch-size", "1"), plain),
+        Contestant(ALONE, lambda: ours(bundle, folder, "--max-batch-size", "1"), plain),
     ]
     if python is not None:
         form = [request("/predict", *multipart([image])) for image in images]

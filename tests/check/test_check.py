@@ -6,11 +6,11 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
-from megavit.check.check import check
+from megavit.check.check import run_checks
 from megavit.check.finding import KINDS, Finding, worst_first
-from megavit.check.label_issues import Answers
+from megavit.check.label_issues import OutOfFoldPredictions
 from megavit.check.page import SHOWN, TOGETHER, checked_page
-from megavit.check.write_report import COLUMNS, PAGE, TABLE, check_place, checked_csv, write_checked
+from megavit.check.write_report import COLUMNS, PAGE, TABLE, check_output_folder, checked_csv, write_report
 from megavit.data.dataset import Skipped
 from megavit.errors import OutputError
 from tests.helpers.labeled_images import labeled, scene
@@ -44,12 +44,12 @@ def answers():
     truth[1] = 0
     shares = torch.full((30, 2), 0.02)
     shares[torch.arange(30), truth] = 0.98
-    return Answers(shares, torch.arange(30), "a judge")
+    return OutOfFoldPredictions(shares, torch.arange(30), "a judge")
 
 
 @pytest.fixture(scope="module")
 def checked():
-    return check(faulty(), answers(), quiet)
+    return run_checks(faulty(), answers(), quiet)
 
 
 def test_all_is_found_the_worst_first(checked):
@@ -67,7 +67,7 @@ def test_all_is_found_the_worst_first(checked):
 
 def test_a_sound_set_has_no_serious_finding():
     images = labeled([scene(seed) for seed in range(40)], [place % 2 for place in range(40)])
-    checked = check(images, None, quiet)
+    checked = run_checks(images, None, quiet)
     assert checked.findings == [] and not checked.serious and checked.judged is None
 
 
@@ -125,13 +125,13 @@ def test_a_pair_is_shown_side_by_side(checked):
 
 def test_the_page_says_why_labels_were_not_judged_and_when_nothing_was_found():
     images = labeled([scene(seed) for seed in range(40)], [place % 2 for place in range(40)])
-    text = checked_page(check(images, None, quiet), "there is <no> time").decode()
+    text = checked_page(run_checks(images, None, quiet), "there is <no> time").decode()
     assert "there is &lt;no&gt; time" in text and "Nothing was found that is wrong" in text
 
 
 def test_the_page_stays_short_where_much_is_wrong():
     pictures = [torch.full((1, 8, 8), 7, dtype=torch.uint8)] * 50 + [scene(0), scene(1)]
-    checked = check(labeled([*pictures[:30], *(scene(s) for s in range(2, 12))]), None, quiet)
+    checked = run_checks(labeled([*pictures[:30], *(scene(s) for s in range(2, 12))]), None, quiet)
     text = checked_page(checked, "").decode()
     blank = text.split('<section id="blank">')[1].split("</section>")[0]
     assert blank.count("<img") == SHOWN and f"{30 - SHOWN} more in check.csv" in blank
@@ -139,7 +139,7 @@ def test_the_page_stays_short_where_much_is_wrong():
 
 
 def test_a_large_group_of_copies_shows_a_few():
-    text = checked_page(check(labeled([scene(0)] * 30 + [scene(1)]), None, quiet), "").decode()
+    text = checked_page(run_checks(labeled([scene(0)] * 30 + [scene(1)]), None, quiet), "").decode()
     copies = text.split('<section id="copy">')[1].split("</section>")[0]
     assert copies.count("<img") == TOGETHER and f"and {30 - TOGETHER} more" in copies
 
@@ -147,13 +147,13 @@ def test_a_large_group_of_copies_shows_a_few():
 def test_both_files_are_written_to_a_new_folder_outside_the_data(checked, tmp_path):
     data = tmp_path / "data"
     data.mkdir()
-    check_place(tmp_path / "out", str(data))
-    write_checked(tmp_path / "out", checked, "")
+    check_output_folder(tmp_path / "out", str(data))
+    write_report(tmp_path / "out", checked, "")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [TABLE, PAGE]
     with pytest.raises(OutputError, match="not empty"):
-        check_place(tmp_path / "out", str(data))
+        check_output_folder(tmp_path / "out", str(data))
     with pytest.raises(OutputError, match="lies within the data"):
-        check_place(data / "out", str(data))
+        check_output_folder(data / "out", str(data))
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="choose another place"):
-        check_place(tmp_path / "file", str(data))
+        check_output_folder(tmp_path / "file", str(data))

@@ -1,7 +1,7 @@
 import torch
 from torch.nn import functional as F
 
-from megavit.check.label_issues import Answers, judge_labels
+from megavit.check.label_issues import OutOfFoldPredictions, review_labels
 from tests.helpers.labeled_images import labeled, scene
 
 CLASSES = ("ant", "bee", "cow")
@@ -10,7 +10,7 @@ LABELS = [place % 3 for place in range(90)]
 
 def judged(shares, labels=LABELS):
     images = labeled([scene(0, side=8)] * len(labels), labels, classes=CLASSES)
-    return judge_labels(images, Answers(shares, torch.arange(len(labels)), "a judge"))
+    return review_labels(images, OutOfFoldPredictions(shares, torch.arange(len(labels)), "a judge"))
 
 
 def sure_of(labels, share=0.97):
@@ -47,5 +47,5 @@ def test_places_say_which_images_were_judged():
     wrong = LABELS[30:]
     shares = sure_of(wrong)
     shares[0] = torch.tensor([0.01, 0.98, 0.01])
-    answer = judge_labels(images, Answers(shares, torch.arange(30, 90), "a judge"))
+    answer = review_labels(images, OutOfFoldPredictions(shares, torch.arange(30, 90), "a judge"))
     assert [one.images for one in answer.findings] == [("0030.png",)] and answer.images == 60

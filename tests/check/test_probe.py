@@ -4,8 +4,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from megavit.check.label_issues import judge_labels
-from megavit.check.probe import LEAST, probe_answers
+from megavit.check.label_issues import review_labels
+from megavit.check.probe import MIN_IMAGES, predict_out_of_fold
 from megavit.data.dataset import LabeledImages, Row
 from megavit.errors import DataError
 from megavit.predict.predictor import load
@@ -38,10 +38,10 @@ def zeros_and_ones() -> LabeledImages:
 
 def test_embeddings_of_any_model_tell_wrong_labels(predictor, zeros_and_ones):
     told = []
-    answers = probe_answers(predictor, zeros_and_ones, (), lambda done, total: told.append((done, total)))
+    answers = predict_out_of_fold(predictor, zeros_and_ones, (), lambda done, total: told.append((done, total)))
     assert answers.places.tolist() == list(range(COUNT)) and told[-1] == (COUNT, COUNT)
     torch.testing.assert_close(answers.probabilities.sum(dim=1), torch.ones(COUNT))
-    judged = judge_labels(zeros_and_ones, answers)
+    judged = review_labels(zeros_and_ones, answers)
     found = [one.images[0] for one in judged.findings if one.kind in ("label", "doubtful")]
     assert set(found[:2]) == {"0000.png", "0001.png"}
     assert judged.agreement > 0.8
@@ -51,12 +51,12 @@ def test_what_the_bundle_was_trained_on_is_not_judged_and_that_is_told(predictor
     samples = zeros_and_ones.samples
     known = [Row("x", "0", "train", one.digest) for one in samples[:50]]
     known += [Row("x", "0", split, one.digest) for split in ("val", "test") for one in samples[50:60]]
-    answers = probe_answers(predictor, zeros_and_ones, known)
+    answers = predict_out_of_fold(predictor, zeros_and_ones, known)
     assert answers.places.tolist() == list(range(50, COUNT))
     assert "50 images are not judged" in answers.judge
 
 
 def test_a_bundle_that_knows_all_the_labels_is_refused(predictor, zeros_and_ones):
-    known = [Row("x", "0", "train", one.digest) for one in zeros_and_ones.samples[LEAST - 1 :]]
+    known = [Row("x", "0", "train", one.digest) for one in zeros_and_ones.samples[MIN_IMAGES - 1 :]]
     with pytest.raises(DataError, match=r"by heart.*leave out --bundle"):
-        probe_answers(predictor, zeros_and_ones, known)
+        predict_out_of_fold(predictor, zeros_and_ones, known)

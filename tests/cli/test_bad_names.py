@@ -74,18 +74,18 @@ def test_each_name_has_its_record(verb, names, capsys, tmp_path) -> None:
 
 
 def test_files_have_a_row_for_each_name(names, capsys, tmp_path) -> None:
-    assert run(["predict", "bundle", *names, "--output", str(tmp_path / "a.csv")]) == 2
+    assert run(["predict", "bundle", *names, "--out", str(tmp_path / "a.csv")]) == 2
     with (tmp_path / "a.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["path"] for row in rows] == names
     assert all(bool(row["error"]) == (row["path"] in BAD) == (not row["label"]) for row in rows)
-    assert run(["embed", "bundle", *names, "--output", str(tmp_path / "a.npz")]) == 2
+    assert run(["embed", "bundle", *names, "--out", str(tmp_path / "a.npz")]) == 2
     arrays = np.load(tmp_path / "a.npz")
     assert len(arrays["path"]) == 30 and arrays["failed"].tolist() == list(BAD)
 
 
 def test_an_image_by_url_is_not_asked_for_as_shards(place, capsys, monkeypatch) -> None:
     monkeypatch.chdir(place)
-    assert run(["predict", "bundle", "http://127.0.0.1:9/photo.jpg", "--output", "one.csv"]) == 2
+    assert run(["predict", "bundle", "http://127.0.0.1:9/photo.jpg", "--out", "one.csv"]) == 2
     shown = capsys.readouterr()
     assert "megavit-shards.json" not in shown.err and "1 of 1 images could not be read" in shown.err

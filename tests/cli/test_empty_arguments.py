@@ -18,7 +18,7 @@ from megavit.cli.app import run
         ("bundle", ["evaluate", "bundle", "{}"]),
         ("--report", ["evaluate", "bundle", "data", "--report", "{}"]),
         ("embed", ["embed", "{}", "1.png"]),
-        ("--output", ["predict", "bundle", "1.png", "--output", "{}"]),
+        ("--out", ["predict", "bundle", "1.png", "--out", "{}"]),
         ("--out", ["explain", "bundle", "1.png", "--out", "{}"]),
         ("--out", ["export", "bundle", "--to", "onnx", "--out", "{}"]),
         ("serve", ["serve", "{}"]),

@@ -56,7 +56,7 @@ def test_one_answer_is_one_line_and_a_table_of_answers_runs_nothing(inside, caps
     assert run(["predict", bundle, "data", "--device", "cpu"]) == 0
     shown = capsys.readouterr()
     assert len(shown.out.splitlines()) == 30 and "\x1b" not in shown.out + shown.err
-    assert run(["predict", bundle, "data", "--device", "cpu", "--coverage", "0.8", "--output", "answers.csv"]) == 0
+    assert run(["predict", bundle, "data", "--device", "cpu", "--coverage", "0.8", "--out", "answers.csv"]) == 0
     with (inside / "answers.csv").open(newline="") as file:
         rows = list(csv.reader(file))
     assert len(rows) == 31

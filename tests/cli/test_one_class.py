@@ -50,7 +50,7 @@ def test_a_class_that_looks_like_a_known_one_is_told_by_code_points(capsys):
 
 @pytest.mark.parametrize("verb", ["calibrate", "quantize"])
 def test_calibrate_and_quantize_take_it(verb, place, capsys):
-    more = ["--most", "100"] if verb == "quantize" else ["--device", "cpu"]
+    more = ["--max-accuracy-drop", "100"] if verb == "quantize" else ["--device", "cpu"]
     code = run([verb, "bundle", "data", "--out", verb, *more])
     shown = capsys.readouterr()
     assert code == 0, shown.err

@@ -144,13 +144,13 @@ def test_a_layers_share_of_the_rate_is_above_zero_and_at_most_one(decay: float) 
 
 
 def test_processes_divide_into_copies_shards_and_those_of_a_layer():
-    parallel = ParallelRecipe(procs=8, shard=2, tensor=2)
+    parallel = ParallelRecipe(nproc=8, fsdp=2, tp=2)
     assert (parallel.replicate, parallel.places) == (2, 4)
     assert (ParallelRecipe().replicate, ParallelRecipe().places) == (1, 1)
 
 
 @pytest.mark.parametrize(
-    "settings", [{"procs": 0}, {"shard": 0}, {"tensor": 1.5}, {"procs": 4, "shard": 3}, {"timeout_seconds": 0}]
+    "settings", [{"nproc": 0}, {"fsdp": 0}, {"tp": 1.5}, {"nproc": 4, "fsdp": 3}, {"timeout_seconds": 0}]
 )
 def test_processes_that_do_not_divide_are_refused(settings):
     with pytest.raises(ConfigError):

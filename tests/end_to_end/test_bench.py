@@ -20,7 +20,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_figures_for_machines_and_what_the_processor_lacks(tmp_path: Path) -> None:
     written = tmp_path / "figures.json"
-    done = bench("pico", "--quick", "--json", "--output", str(written), "--device", "cpu")
+    done = bench("pico", "--quick", "--json", "--out", str(written), "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert "profiler" not in done.stderr.lower()
     figures = json.loads(done.stdout)
@@ -35,7 +35,7 @@ def test_figures_for_machines_and_what_the_processor_lacks(tmp_path: Path) -> No
     assert step["title"] == "pico, training step, batch 16, float32"
     for case in (float32, step):
         assert {"megavit"} <= {entry["name"] for entry in case["entries"]}
-    again = bench("pico", "--output", str(written))
+    again = bench("pico", "--out", str(written))
     assert again.returncode == 2 and "choose another" in again.stderr
 
 
@@ -46,5 +46,5 @@ def test_an_unknown_model_is_refused_before_anything_is_timed() -> None:
 
 def test_a_folder_that_takes_no_file_is_told_before_anything_is_timed(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = bench("pico", "--quick", "--output", str(tmp_path / "file" / "figures.json"))
+    done = bench("pico", "--quick", "--out", str(tmp_path / "file" / "figures.json"))
     assert done.returncode == 2 and "the figures" in done.stderr and "pico:" not in done.stderr

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from megavit.cli import app
-from tests.end_to_end.conftest import PER_CLASS, megavit
+from tests.end_to_end.conftest import PER_CLASS
+from tests.helpers.command_line import run_megavit
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def findings(done):
 
 
 def test_faults_are_found_written_and_the_answer_is_no(faulty, tmp_path):
-    done = megavit("check", faulty, "--minutes", "0.03", "--device", "cpu", "--out", "out", "--json", cwd=tmp_path)
+    done = run_megavit("check", faulty, "--minutes", "0.03", "--device", "cpu", "--out", "out", "--json", cwd=tmp_path)
     assert done.returncode == 1
     found = findings(done)
     assert ["train/digit 0/000.png", "test/digit 0/again.png"] in found["leak"]
@@ -52,7 +53,7 @@ def test_faults_are_found_written_and_the_answer_is_no(faulty, tmp_path):
 
 
 def test_a_bundle_is_not_asked_about_labels_that_it_knows_by_heart(faulty, run, tmp_path):
-    done = megavit("check", faulty, "--bundle", run, cwd=tmp_path)
+    done = run_megavit("check", faulty, "--bundle", run, cwd=tmp_path)
     assert done.returncode == 2 and "learned their labels by heart" in done.stderr
 
 
@@ -63,9 +64,9 @@ def test_without_faults_the_answer_is_yes(tmp_path):
         for place in range(20):
             pixels = random.integers(0, 256, (6, 6, 3), dtype=np.uint8)
             Image.fromarray(pixels).resize((40, 40)).save(tmp_path / "data" / name / f"{place}.png")
-    done = megavit("check", "data", "--quick", cwd=tmp_path)
+    done = run_megavit("check", "data", "--skip-labels", cwd=tmp_path)
     assert done.returncode == 0 and "nothing serious was found" in done.stdout
-    assert "--quick was given" in done.stderr
+    assert "--skip-labels was given" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
@@ -74,7 +75,7 @@ def test_labels_and_scores_are_checked_but_not_judged(faulty, tmp_path):
     for column, value in (("labels", "a|b"), ("score", "1.5")):
         rows = [f"{path},{value}" for path in paths]
         (tmp_path / "table.csv").write_text("\n".join([f"path,{column}", *rows]))
-        done = megavit("check", "table.csv", "--json", cwd=tmp_path)
+        done = run_megavit("check", "table.csv", "--json", cwd=tmp_path)
         answer = json.loads(done.stdout)
         assert not answer["labels"]["judged"] and "single class" in answer["labels"]["reason"]
         assert ["data/test/digit 0/again.png", "data/train/digit 0/000.png"] in [
@@ -86,7 +87,7 @@ def test_names_of_any_bytes_are_told_and_write_nothing_to_the_terminal(faulty, t
     nasty = b"\xff\x1b[31m<b>.png"
     target = bytes(faulty / "train" / "digit 0") + b"/" + nasty
     shutil.copyfile(bytes(faulty / "train" / "digit 0" / "005.png"), target)
-    done = megavit("check", faulty, "--quick", "--out", "out", cwd=tmp_path)
+    done = run_megavit("check", faulty, "--skip-labels", "--out", "out", cwd=tmp_path)
     assert done.returncode == 1 and "\x1b" not in done.stdout
     assert nasty in (tmp_path / "out" / "check.csv").read_bytes()
     assert "&lt;b&gt;" in (tmp_path / "out" / "check.html").read_text()
@@ -95,7 +96,7 @@ def test_names_of_any_bytes_are_told_and_write_nothing_to_the_terminal(faulty, t
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--quick", "--minutes", "1"], "leave one of them out"),
+        (["--skip-labels", "--minutes", "1"], "leave one of them out"),
         (["--bundle", "x", "--minutes", "1"], "leave it out"),
         (["--minutes", "0"], "minutes must be"),
         (["--device", "tpu"], "device must be"),

@@ -14,7 +14,8 @@ from sklearn.datasets import load_sample_images
 from timm.models import save_for_hf
 
 from megavit.predict.predictor import load
-from tests.end_to_end.conftest import QUICK, megavit, megavit_json
+from tests.end_to_end.conftest import QUICK
+from tests.helpers.command_line import run_megavit, run_megavit_json
 
 LABELS = ["a place", "a plant", "neither"]
 
@@ -58,11 +59,11 @@ def test_a_converted_model_answers_for_photographs_as_its_library_does(
     theirs: tuple[Any, Path], photographs: list[Path], tmp_path: Path
 ) -> None:
     model, folder = theirs
-    told = megavit_json("convert", folder, "--out", "vit", cwd=tmp_path)
-    assert told["layout"] == "timm"
+    told = run_megavit_json("convert", folder, "--out", "vit", cwd=tmp_path)
+    assert told["source_format"] == "timm"
     assert told["image_size"] == [32, 32]
     expected = their_answers(model, photographs)
-    done = megavit("predict", "vit", *photographs, "--verify", "--json", cwd=tmp_path)
+    done = run_megavit("predict", "vit", *photographs, "--verify", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for line, row in zip(done.stdout.splitlines(), expected, strict=True):
         found = {one["label"]: one["probability"] for one in json.loads(line)["top"]}
@@ -72,8 +73,8 @@ def test_a_converted_model_answers_for_photographs_as_its_library_does(
 
 def test_it_goes_back_to_the_bit(theirs: tuple[Any, Path], tmp_path: Path) -> None:
     _, folder = theirs
-    assert megavit("convert", folder, "--out", "vit", cwd=tmp_path).returncode == 0
-    assert megavit("convert", "vit", "--out", "back", "--to", "timm", cwd=tmp_path).returncode == 0
+    assert run_megavit("convert", folder, "--out", "vit", cwd=tmp_path).returncode == 0
+    assert run_megavit("convert", "vit", "--out", "back", "--to", "timm", cwd=tmp_path).returncode == 0
     before, after = load_file(folder / "model.safetensors"), load_file(tmp_path / "back" / "model.safetensors")
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -83,7 +84,7 @@ def test_it_goes_back_to_the_bit(theirs: tuple[Any, Path], tmp_path: Path) -> No
 
 def test_a_classifier_is_trained_on_top_of_it(theirs: tuple[Any, Path], digits: Path, tmp_path: Path) -> None:
     _, folder = theirs
-    done = megavit("train", digits, "--init", folder, "--tune", "probe", *QUICK, "--out", "run", cwd=tmp_path)
+    done = run_megavit("train", digits, "--init", folder, "--finetune", "probe", *QUICK, "--out", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     info = load(tmp_path / "run").info
     assert info.labels == ["digit 0", "digit 1", "digit 2"]
@@ -92,7 +93,7 @@ def test_a_classifier_is_trained_on_top_of_it(theirs: tuple[Any, Path], digits: 
 
 
 def test_a_run_of_ours_is_given_to_no_library_that_cannot_be_it(run: Path, tmp_path: Path) -> None:
-    done = megavit("convert", run, "--out", "out", "--to", "timm", cwd=tmp_path)
+    done = run_megavit("convert", run, "--out", "out", "--to", "timm", cwd=tmp_path)
     assert done.returncode == 2
     assert "mlp: 'relu2', where theirs have gelu, gelu_tanh, quick_gelu or swiglu" in done.stderr
     assert not (tmp_path / "out").exists()
@@ -103,16 +104,16 @@ def test_a_model_without_a_classifier_says_what_it_is_for(
 ) -> None:
     tensors = load_file(theirs[1] / "model.safetensors")
     torch.save({name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}, tmp_path / "a.pth")
-    guessed = megavit_json("convert", "a.pth", "--out", "guessed", cwd=tmp_path)
-    assert any("assumed, as the files do not say it: heads 1, " in sentence for sentence in guessed["told"])
-    told = megavit_json("convert", "a.pth", "--out", "vit", "--heads", "3", cwd=tmp_path)
-    assert not any("heads" in sentence for sentence in told["told"])
-    assert any("nothing says how its images are prepared" in sentence for sentence in told["told"])
-    done = megavit("predict", "vit", photographs[0], cwd=tmp_path)
+    guessed = run_megavit_json("convert", "a.pth", "--out", "guessed", cwd=tmp_path)
+    assert any("assumed, as the files do not say it: heads 1, " in sentence for sentence in guessed["notes"])
+    told = run_megavit_json("convert", "a.pth", "--out", "vit", "--heads", "3", cwd=tmp_path)
+    assert not any("heads" in sentence for sentence in told["notes"])
+    assert any("nothing says how its images are prepared" in sentence for sentence in told["notes"])
+    done = run_megavit("predict", "vit", photographs[0], cwd=tmp_path)
     assert done.returncode == 2
     assert "megavit embed" in done.stderr
     assert "--init" in done.stderr
-    assert megavit("embed", "vit", *photographs, "--output", "seen.npz", cwd=tmp_path).returncode == 0
+    assert run_megavit("embed", "vit", *photographs, "--out", "seen.npz", cwd=tmp_path).returncode == 0
     assert np.load(tmp_path / "seen.npz")["embedding"].shape == (2, 48)
 
 
@@ -127,7 +128,7 @@ def test_a_model_without_a_classifier_says_what_it_is_for(
 )
 def test_mistakes_are_told_plainly(arguments: list[str], words: list[str], tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no weights")
-    done = megavit("convert", *arguments, cwd=tmp_path)
+    done = run_megavit("convert", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     for word in words:
         assert word in done.stderr

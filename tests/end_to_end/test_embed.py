@@ -5,20 +5,21 @@ import numpy as np
 import torch
 
 import megavit as package
-from tests.end_to_end.conftest import PER_CLASS, megavit
+from tests.end_to_end.conftest import PER_CLASS
+from tests.helpers.command_line import run_megavit
 
 
 def test_all_three_ways_give_the_same_vectors_and_every_image_that_failed(run, digits, tmp_path):
     folder = digits / "digit 1"
     for name in ("a.npz", "a.csv"):
-        done = megavit("embed", run, folder, "--output", name, cwd=tmp_path)
+        done = run_megavit("embed", run, folder, "--out", name, cwd=tmp_path)
         assert done.returncode == 2 and f"1 of {PER_CLASS + 1} images could not be read" in done.stderr
     arrays = np.load(tmp_path / "a.npz")
     assert arrays["path"].shape == (PER_CLASS,) and arrays["embedding"].dtype == np.float32
     assert arrays["failed"].tolist() == [str(folder / "empty.png")] and arrays["error"].tolist() == ["an empty file"]
     with (tmp_path / "a.csv").open(newline="") as file:
         rows = {row["path"]: row for row in csv.DictReader(file)}
-    done = megavit("embed", run, folder, "--json", cwd=tmp_path)
+    done = run_megavit("embed", run, folder, "--json", cwd=tmp_path)
     lines = {line["path"]: line for line in map(json.loads, done.stdout.splitlines())}
     assert rows[str(folder / "empty.png")]["error"] == lines[str(folder / "empty.png")]["error"] == "an empty file"
     for path, vector in zip(arrays["path"].tolist(), arrays["embedding"], strict=True):
@@ -43,11 +44,11 @@ def test_from_python_it_is_what_the_head_classifies(run, digits, tmp_path):
 def test_what_cannot_be_written_is_refused_before_any_work(run, digits, tmp_path):
     (tmp_path / "there.npz").touch()
     for flags, told in (
-        (["--output", "there.npz"], "is there already"),
-        (["--output", "a.txt"], ".npz or .csv"),
+        (["--out", "there.npz"], "is there already"),
+        (["--out", "a.txt"], ".npz or .csv"),
         ([], "give --out"),
         (["--ouch"], "no option --ouch"),
     ):
-        done = megavit("embed", run, digits, *flags, cwd=tmp_path)
+        done = run_megavit("embed", run, digits, *flags, cwd=tmp_path)
         assert done.returncode == 2 and told in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["there.npz"]

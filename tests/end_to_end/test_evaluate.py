@@ -51,7 +51,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 
 
 def test_two_bundles_are_compared_image_by_image(place, tmp_path, capsys):
-    told = evaluated(capsys, place / "a", place / "t.csv", "--against", place / "b", "--output", tmp_path / "o.csv")
+    told = evaluated(capsys, place / "a", place / "t.csv", "--against", place / "b", "--out", tmp_path / "o.csv")
     said = {name: {} for name in "ab"}
     for name in "ab":
         predictor = load(place / name, device="cpu")
@@ -89,7 +89,7 @@ def test_images_that_either_bundle_learned_from_are_left_out(place, tmp_path, ca
 
 def test_groups_and_corruptions_and_the_report_come_together(place, tmp_path, capsys):
     page = tmp_path / "page.html"
-    options = ["--group", "camera", "--corruptions", "--report", str(page), "--against", str(place / "b")]
+    options = ["--group-by", "camera", "--corruptions", "--report", str(page), "--against", str(place / "b")]
     assert command(["evaluate", str(place / "a"), str(place / "t.csv"), *options]) == 0
     out = capsys.readouterr().out
     for part in ("By camera", "north", "south", "McNemar", "JPEG", "corrupted on average", "only A"):
@@ -97,7 +97,7 @@ def test_groups_and_corruptions_and_the_report_come_together(place, tmp_path, ca
     text = page.read_text()
     for part in ("By <bdi>camera</bdi>", "Corrupted pictures", "Commonest mistakes", "McNemar", "data:image/png"):
         assert part in text, part
-    told = evaluated(capsys, place / "a", place / "t.csv", "--group", "camera", "--corruptions")
+    told = evaluated(capsys, place / "a", place / "t.csv", "--group-by", "camera", "--corruptions")
     assert {one["value"] for one in told["groups"]["groups"]} == {"north", "south"}
     assert sum(one["images"] for one in told["groups"]["groups"]) == COUNT
     assert told["corruptions"]["images"] == COUNT
@@ -114,12 +114,14 @@ def test_labels_and_scores_are_compared_too(place, tmp_path, capsys):
             make_bundle(
                 tmp_path / f"{name}{seed}", make_model(len(classes) or 1, seed=seed), classes, target=kind, metrics={}
             )
-    told = evaluated(capsys, tmp_path / "l0", place / "labels.csv", "--against", tmp_path / "l1", "--group", "camera")
+    told = evaluated(
+        capsys, tmp_path / "l0", place / "labels.csv", "--against", tmp_path / "l1", "--group-by", "camera"
+    )
     names = [one["metric"] for one in told["comparison"]["differences"]]
     assert names == ["mean average precision", "all labels right"]
     assert told["groups"]["metric"] == "mean average precision"
     told = evaluated(
-        capsys, tmp_path / "s0", place / "score.csv", "--against", tmp_path / "s1", "--output", tmp_path / "s.jsonl"
+        capsys, tmp_path / "s0", place / "score.csv", "--against", tmp_path / "s1", "--out", tmp_path / "s.jsonl"
     )
     assert told["comparison"]["differences"][0]["metric"] == "mean absolute error"
     assert len((tmp_path / "s.jsonl").read_text().splitlines()) == told["comparison"]["changed"] == COUNT
@@ -128,11 +130,11 @@ def test_labels_and_scores_are_compared_too(place, tmp_path, capsys):
 def test_mistakes_are_told_before_anything_is_measured(place, tmp_path, capsys):
     a, table = place / "a", place / "t.csv"
     (tmp_path / "taken.html").write_text("mine")
-    assert "give the other with --against" in refused(capsys, a, table, "--output", tmp_path / "o.csv")
+    assert "give the other with --against" in refused(capsys, a, table, "--out", tmp_path / "o.csv")
     assert "c alone knows 'owl'" in refused(capsys, a, table, "--against", place / "c")
     assert "is there already" in refused(capsys, a, table, "--report", tmp_path / "taken.html")
     assert "as .html" in refused(capsys, a, table, "--report", tmp_path / "page.pdf")
-    assert ".csv or .jsonl" in refused(capsys, a, table, "--against", place / "b", "--output", tmp_path / "o.xls")
-    assert "no column 'lens'; it has 'camera', 'many' besides" in refused(capsys, a, table, "--group", "lens")
-    assert "is a column of a table" in refused(capsys, a, place / "photos", "--group", "camera")
+    assert ".csv or .jsonl" in refused(capsys, a, table, "--against", place / "b", "--out", tmp_path / "o.xls")
+    assert "no column 'lens'; it has 'camera', 'many' besides" in refused(capsys, a, table, "--group-by", "lens")
+    assert "is a column of a table" in refused(capsys, a, place / "photos", "--group-by", "camera")
     assert [path.name for path in tmp_path.iterdir()] == ["taken.html"]

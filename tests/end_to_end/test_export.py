@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import megavit, megavit_json
+from tests.helpers.command_line import run_megavit, run_megavit_json
 
 
 @pytest.fixture(scope="module")
 def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder that it wrote, and what it said."""
     folder = tmp_path_factory.mktemp("exported")
-    done = megavit("export", run, "--to", "onnx", "--out", "digits-onnx", cwd=folder)
+    done = run_megavit("export", run, "--to", "onnx", "--out", "digits-onnx", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "digits-onnx", done.stdout
 
@@ -30,7 +30,7 @@ def test_it_says_what_it_proved_on_the_bundles_own_test_images(exported: tuple[P
 def test_it_answers_as_the_bundle_does(exported: tuple[Path, str], run: Path, digits: Path) -> None:
     folder, _ = exported
     image = digits / "digit 1" / "003.png"
-    mine, theirs = (megavit_json("predict", source, image, cwd=folder) for source in (folder, run))
+    mine, theirs = (run_megavit_json("predict", source, image, cwd=folder) for source in (folder, run))
     assert mine.keys() == theirs.keys() and mine["label"] == theirs["label"]
     assert mine["probability"] == pytest.approx(theirs["probability"], abs=1e-4)
     script = subprocess.run(
@@ -40,15 +40,25 @@ def test_it_answers_as_the_bundle_does(exported: tuple[Path, str], run: Path, di
 
 
 def test_int8_is_judged_by_accuracy(run: Path, tmp_path: Path) -> None:
-    found = megavit_json(
-        "export", run, "--to", "openvino", "--precision", "int8", "--most", "40", "--out", "small", cwd=tmp_path
+    found = run_megavit_json(
+        "export",
+        run,
+        "--to",
+        "openvino",
+        "--precision",
+        "int8",
+        "--max-accuracy-drop",
+        "40",
+        "--out",
+        "small",
+        cwd=tmp_path,
     )
     assert found["accuracy"] is not None and found["change"]["low"] <= found["change"]["value"]
     assert found["bytes"] == sum((tmp_path / "small" / name).stat().st_size for name in ("model.xml", "model.bin"))
 
 
 def test_other_data_can_prove_it(run: Path, digits: Path, tmp_path: Path) -> None:
-    done = megavit("export", run, "--to", "openvino", "--out", "a", "--data", digits, cwd=tmp_path)
+    done = run_megavit("export", run, "--to", "openvino", "--out", "a", "--data", digits, cwd=tmp_path)
     assert done.returncode == 0 and f"images of {digits}" in done.stdout
 
 
@@ -58,9 +68,9 @@ def test_golden_pictures_stand_in_where_the_data_is_gone(run: Path, tmp_path: Pa
     bundle = tmp_path / "moved"
     subprocess.run(["cp", "-r", str(run / "bundle"), str(bundle)], check=True)
     edit_info(bundle, lambda table: table["data"].update(source=str(tmp_path / "gone")))
-    done = megavit("export", bundle, "--to", "openvino", "--out", "a", cwd=tmp_path)
+    done = run_megavit("export", bundle, "--to", "openvino", "--out", "a", cwd=tmp_path)
     assert done.returncode == 0 and "golden pictures" in done.stdout
-    int8 = megavit("export", bundle, "--to", "openvino", "--precision", "int8", "--out", "b", cwd=tmp_path)
+    int8 = run_megavit("export", bundle, "--to", "openvino", "--precision", "int8", "--out", "b", cwd=tmp_path)
     assert int8.returncode == 2 and "--data" in int8.stderr and not (tmp_path / "b").exists()
 
 
@@ -74,12 +84,12 @@ def test_mistakes_are_told_before_work(run: Path, exported: tuple[Path, str], di
         (["--to", "web", "--input", "images", "--out", "a"], "leave out --input"),
         (["--to", "onnx", "--data", "nowhere", "--out", "a"], "nowhere"),
     ]:
-        done = megavit("export", run, *arguments, cwd=tmp_path)
+        done = run_megavit("export", run, *arguments, cwd=tmp_path)
         assert done.returncode == 2 and said in done.stderr, done.stderr
     image = digits / "digit 1" / "003.png"
-    verified = megavit("predict", exported[0], image, "--verify", cwd=tmp_path)
+    verified = run_megavit("predict", exported[0], image, "--verify", cwd=tmp_path)
     assert verified.returncode == 2 and "leave out --device" in verified.stderr
-    covered = megavit("predict", exported[0], image, "--coverage", "0.5", cwd=tmp_path)
+    covered = run_megavit("predict", exported[0], image, "--coverage", "0.5", cwd=tmp_path)
     assert covered.returncode == 2 and "not 0.5" in covered.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 

@@ -10,8 +10,8 @@ import megavit as package
 from megavit.errors import ConfigError
 from megavit.train.progress import NullReporter
 from megavit.train.run import train
-from tests.end_to_end.conftest import megavit, megavit_json
 from tests.helpers.bundles import make_bundle
+from tests.helpers.command_line import run_megavit, run_megavit_json
 
 PER_CLASS = 40
 SETTINGS = ["--epochs", "12", "--batch-size", "16", "--precision", "float32", "--device", "cpu"]
@@ -30,14 +30,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             sides = (short, long) if name == "wide" else (long, short)
             noise = random.normal(128, 20, sides).clip(0, 255).astype(np.uint8)
             Image.fromarray(noise).save(folder / "data" / name / f"{i:02}.png")
-    done = megavit("train", "data", "--out", "run", "--keep-aspect", *SETTINGS, cwd=folder)
+    done = run_megavit("train", "data", "--out", "run", "--keep-aspect", *SETTINGS, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "cannot be mixed in pairs" in done.stderr
     return folder / "run"
 
 
 def test_they_are_told_apart_by_evaluate(run: Path) -> None:
-    measured = megavit_json("evaluate", "run", "data", "--verify", "--keep-aspect", cwd=run.parent)
+    measured = run_megavit_json("evaluate", "run", "data", "--verify", "--keep-aspect", cwd=run.parent)
     assert measured["metrics"]["accuracy"]["value"] == 1.0
 
 
@@ -50,7 +50,7 @@ def test_they_are_told_apart_by_predict_one_by_one_and_together(run: Path) -> No
     assert [prediction.label for prediction in together] == ["wide", "tall", "tall"]
     for image, prediction in zip(new, together, strict=True):
         assert predictor.predict(image).probability == pytest.approx(prediction.probability, abs=1e-5)
-    done = megavit("predict", "run", "data/wide", "data/tall", cwd=run.parent)
+    done = run_megavit("predict", "run", "data/wide", "data/tall", cwd=run.parent)
     assert done.returncode == 0
     assert done.stdout.count("\n") == 2 * PER_CLASS
 
@@ -59,7 +59,7 @@ def test_a_bundle_trained_without_is_asked_with(tmp_path: Path) -> None:
     make_bundle(tmp_path / "bundle")
     random = np.random.default_rng(0)
     Image.fromarray(random.integers(0, 256, (10, 40, 3), dtype=np.uint8)).save(tmp_path / "wide.png")
-    kept = megavit_json("predict", "bundle", "wide.png", "--keep-aspect", "--verify", cwd=tmp_path)
+    kept = run_megavit_json("predict", "bundle", "wide.png", "--keep-aspect", "--verify", cwd=tmp_path)
     predictors = [package.load(tmp_path / "bundle", device="cpu", keep_aspect=choice) for choice in (True, False)]
     expected, squashed = (predictor.predict(tmp_path / "wide.png").probability for predictor in predictors)
     assert kept["probability"] == pytest.approx(expected, abs=1e-5)

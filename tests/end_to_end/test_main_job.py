@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from megavit.data.sources.hidden import HIDDEN
-from tests.end_to_end.conftest import PER_CLASS, QUICK, megavit, megavit_json
+from tests.end_to_end.conftest import PER_CLASS, QUICK
+from tests.helpers.command_line import run_megavit, run_megavit_json
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -48,7 +49,7 @@ def test_what_was_skipped_is_told_with_its_reason(run, digits, tmp_path):
         "digit 1/empty.png": "an empty file",
         "digit 1/.DS_Store": HIDDEN,
     }
-    told = megavit("train", digits, "--out", tmp_path / "run", "--epochs", "1", cwd=tmp_path).stderr
+    told = run_megavit("train", digits, "--out", tmp_path / "run", "--epochs", "1", cwd=tmp_path).stderr
     assert "1 file skipped: an empty file" in told and "90 images of 3 classes" in told
 
 
@@ -61,7 +62,7 @@ def test_every_image_is_in_one_split_and_every_class_in_each(run):
 
 
 def test_evaluate_knows_the_training_images_by_content_and_agrees_with_predict(run, digits, tmp_path):
-    answer = megavit_json("evaluate", run, digits, cwd=tmp_path)
+    answer = run_megavit_json("evaluate", run, digits, cwd=tmp_path)
     rows = table(run / "samples.csv")
     test = [row for row in rows if row["split"] == "test"]
     assert answer["data"]["left_out_as_learned"] == len(rows) - len(test)
@@ -70,14 +71,14 @@ def test_evaluate_knows_the_training_images_by_content_and_agrees_with_predict(r
     assert answer["metrics"]["accuracy"] == trained["accuracy"]
 
     paths = "".join(f"{digits / row['name']}\n" for row in test).encode()
-    done = megavit("predict", run, "-", "--json", cwd=tmp_path, stdin=paths)
+    done = run_megavit("predict", run, "-", "--json", cwd=tmp_path, stdin=paths)
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     right = sum(answer["label"] == row["label"] for answer, row in zip(answers, test, strict=True))
     assert right / len(test) == pytest.approx(trained["accuracy"]["value"])
 
 
 def test_predict_answers_for_the_readable_and_says_why_not_for_the_others(run, digits, tmp_path):
-    done = megavit("predict", run, digits, "no such.png", "--json", cwd=tmp_path)
+    done = run_megavit("predict", run, digits, "no such.png", "--json", cwd=tmp_path)
     answers = {answer["path"]: answer for answer in map(json.loads, done.stdout.splitlines())}
     assert done.returncode == 2
     errors = {path: answer["error"] for path, answer in answers.items() if "error" in answer}
@@ -94,16 +95,16 @@ def test_predict_answers_for_the_readable_and_says_why_not_for_the_others(run, d
 
 def test_predict_takes_an_image_on_standard_input_and_patterns(run, digits, tmp_path):
     image = (digits / "digit 0" / "000.png").read_bytes()
-    one = megavit("predict", run, "-", "--json", cwd=tmp_path, stdin=image)
+    one = run_megavit("predict", run, "-", "--json", cwd=tmp_path, stdin=image)
     assert json.loads(one.stdout)["path"] == "-" and one.returncode == 0
-    pattern = megavit("predict", run, digits / "*" / "00?.png", "--json", cwd=tmp_path)
+    pattern = run_megavit("predict", run, digits / "*" / "00?.png", "--json", cwd=tmp_path)
     assert len(pattern.stdout.splitlines()) == 30
 
 
 def test_csv_and_jsonl_hold_the_same_answers_and_an_old_file_is_not_overwritten(run, digits, tmp_path):
     folder = digits / "digit 1"
     for name in ("a.csv", "a.jsonl"):
-        assert megavit("predict", run, folder, "--top", "2", "--output", name, cwd=tmp_path).returncode == 2
+        assert run_megavit("predict", run, folder, "--top", "2", "--out", name, cwd=tmp_path).returncode == 2
     rows = table(tmp_path / "a.csv")
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert len(rows) == len(lines) == PER_CLASS + 1
@@ -113,7 +114,7 @@ def test_csv_and_jsonl_hold_the_same_answers_and_an_old_file_is_not_overwritten(
         if not row["error"]:
             assert row["label"] == line["label"] and row["label_2"] == line["top"][1]["label"]
             assert float(row["probability"]) == pytest.approx(line["probability"], abs=1e-6)
-    again = megavit("predict", run, folder, "--output", "a.csv", cwd=tmp_path)
+    again = run_megavit("predict", run, folder, "--out", "a.csv", cwd=tmp_path)
     assert again.returncode == 2 and "a.csv is there already" in again.stderr
 
 
@@ -130,13 +131,13 @@ def test_the_bundle_works_from_python_in_three_lines_and_in_another_place(run, d
 
 def test_a_second_run_does_not_touch_the_first(run, digits):
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    refused = megavit("train", digits, "--out", run, *QUICK, cwd=run.parent)
+    refused = run_megavit("train", digits, "--out", run, *QUICK, cwd=run.parent)
     assert refused.returncode == 2 and "holds a run already" in refused.stderr
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
 def test_the_written_recipe_gives_the_same_weights(run, digits, tmp_path):
-    done = megavit("train", digits, "--recipe", run / "recipe.toml", "--out", tmp_path / "again", cwd=tmp_path)
+    done = run_megavit("train", digits, "--recipe", run / "recipe.toml", "--out", tmp_path / "again", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     weights = "bundle/model.safetensors"
     assert (tmp_path / "again" / weights).read_bytes() == (run / weights).read_bytes()
@@ -149,11 +150,11 @@ def test_a_table_with_splits_trains_as_it_says(digits, tmp_path):
             split = ("test", "val", "train")[min(i, 2)] if i < 3 else "train"
             lines.append(f"{digits / f'digit {label}' / f'{i:03}.png'},class {label},{split}")
     (tmp_path / "table.csv").write_text("\n".join(lines))
-    answer = megavit_json("train", "table.csv", *QUICK, cwd=tmp_path)
+    answer = run_megavit_json("train", "table.csv", *QUICK, cwd=tmp_path)
     assert answer["test"]["images"] == 3 and answer["test"]["classes"] == ["class 0", "class 1", "class 2"]
     assert answer["run"] == str(Path("runs") / "table")
 
 
 def test_the_demo_replaces_its_own_run_and_no_other(run, tmp_path):
-    refused = megavit("demo", "--out", run, cwd=tmp_path)
+    refused = run_megavit("demo", "--out", run, cwd=tmp_path)
     assert refused.returncode == 2 and "no demo" in refused.stderr

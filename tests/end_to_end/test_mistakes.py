@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from tests.end_to_end.conftest import megavit
+from tests.helpers.command_line import run_megavit
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from tests.end_to_end.conftest import megavit
         (["train", "--resume", "nowhere"], ["no run to resume in nowhere"]),
         (["predict", "nowhere", "x.png"], ["no nowhere", "megavit train"]),
         (["predict", "nowhere"], ["IMAGES"]),
-        (["predict", "nowhere", "x.png", "--output", "x.txt"], [".csv or .jsonl"]),
+        (["predict", "nowhere", "x.png", "--out", "x.txt"], [".csv or .jsonl"]),
         (["predict", "nowhere", "x.png", "--top", "0"], ["top", "at least 1"]),
         (["predict", "nowhere", "x.png", "--jsn"], ["no option --jsn"]),
         (["predict", "nowhere", "x.png", "--device", "gpu"], ["gpu", "cuda:N"]),
@@ -38,7 +38,7 @@ from tests.end_to_end.conftest import megavit
     ],
 )
 def test_a_mistake_gets_one_message(arguments, words, tmp_path):
-    done = megavit(*arguments, cwd=tmp_path)
+    done = run_megavit(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.count("megavit: ") == 1 and done.stdout == ""
     assert all(word in done.stderr for word in words), done.stderr
@@ -46,14 +46,14 @@ def test_a_mistake_gets_one_message(arguments, words, tmp_path):
 
 
 def test_with_json_the_error_is_an_object(tmp_path):
-    done = megavit("train", "nowhere", "--json", cwd=tmp_path)
+    done = run_megavit("train", "nowhere", "--json", cwd=tmp_path)
     assert done.returncode == 2 and done.stderr == ""
     assert json.loads(done.stdout)["error"]["kind"] == "DataError"
 
 
 def test_settings_in_a_file_are_checked_to_the_last_key(tmp_path):
     (tmp_path / "mine.toml").write_text("[optimizer]\nlearning_rat = 1e-3\n[run]\nepochs = 'ten'\n")
-    done = megavit("train", "demo:digits", "--recipe", "mine.toml", cwd=tmp_path)
+    done = run_megavit("train", "demo:digits", "--recipe", "mine.toml", cwd=tmp_path)
     assert done.returncode == 2
     assert "optimizer.learning_rat: there is no such setting" in done.stderr
     assert "run.epochs: input should be a valid integer, got 'ten'" in done.stderr
@@ -63,7 +63,8 @@ def test_flags_go_before_the_file_and_the_file_before_the_recipe(tmp_path):
     (tmp_path / "mine.toml").write_text(
         "base = 'demo'\n[run]\nepochs = 1\nbatch_size = 100\n[optimizer]\nlearning_rate = 1e-3\n"
     )
-    done = megavit("train", "demo:digits", "--recipe", "mine.toml", "--batch-size", "200", "--out", "run", cwd=tmp_path)
+    flags = ["--recipe", "mine.toml", "--batch-size", "200", "--out", "run"]
+    done = run_megavit("train", "demo:digits", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     recipe = (tmp_path / "run" / "recipe.toml").read_text()
     assert "batch_size = 200" in recipe and "epochs = 1" in recipe
@@ -74,7 +75,7 @@ def test_too_few_images_are_said_before_training(tmp_path):
     for name in ("a", "b"):
         (tmp_path / "data" / name).mkdir(parents=True)
         Image.new("L", (8, 8), 40 if name == "a" else 200).save(tmp_path / "data" / name / "1.png")
-    done = megavit("train", "data", cwd=tmp_path)
+    done = run_megavit("train", "data", cwd=tmp_path)
     assert done.returncode == 2 and "at least 3" in done.stderr
 
 
@@ -85,5 +86,5 @@ def test_a_class_without_a_readable_image_is_named(tmp_path):
             Image.new("L", (8, 8), 40 * i).save(tmp_path / "data" / name / f"{i}.png")
     (tmp_path / "data" / "c").mkdir()
     (tmp_path / "data" / "c" / "x.png").write_bytes(b"no image")
-    done = megavit("train", "data", cwd=tmp_path)
+    done = run_megavit("train", "data", cwd=tmp_path)
     assert done.returncode == 2 and "'c'" in done.stderr and "x.png" in done.stderr

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import megavit, megavit_json
+from tests.helpers.command_line import run_megavit, run_megavit_json
 
 
 @pytest.fixture(scope="module")
 def quantized(run: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The bundle that it wrote, and what it said."""
     folder = tmp_path_factory.mktemp("quantized")
-    done = megavit("quantize", run, digits, "--out", "small", "--most", "40", cwd=folder)
+    done = run_megavit("quantize", run, digits, "--out", "small", "--max-accuracy-drop", "40", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "small", done.stdout
 
@@ -41,7 +41,7 @@ def test_answers_in_int8_are_near_those_in_float32(quantized: tuple[Path, str], 
     found = {
         precision: {one["label"]: one["probability"] for one in answer["top"]}
         for precision in ("float32", "int8")
-        for answer in [megavit_json("predict", bundle, image, "--precision", precision, cwd=tmp_path)]
+        for answer in [run_megavit_json("predict", bundle, image, "--precision", precision, cwd=tmp_path)]
     }
     apart = [abs(found["int8"][label] - probability) for label, probability in found["float32"].items()]
     assert 0 < max(apart) < 0.1
@@ -58,9 +58,9 @@ def test_what_loses_more_than_it_may_is_not_written(run: Path, digits: Path, tmp
 
 def test_mistakes_are_told_before_anything_is_measured(run: Path, digits: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
-    taken = megavit("quantize", run, digits, "--out", "taken", cwd=tmp_path)
+    taken = run_megavit("quantize", run, digits, "--out", "taken", cwd=tmp_path)
     assert taken.returncode == 2 and "choose a new folder" in taken.stderr
-    unknown = megavit("predict", run, digits / "digit 1" / "003.png", "--precision", "int8", cwd=tmp_path)
+    unknown = run_megavit("predict", run, digits / "digit 1" / "003.png", "--precision", "int8", cwd=tmp_path)
     assert unknown.returncode == 2 and "megavit quantize" in unknown.stderr
-    wrong = megavit("predict", run, digits / "digit 1" / "003.png", "--precision", "int4", cwd=tmp_path)
+    wrong = run_megavit("predict", run, digits / "digit 1" / "003.png", "--precision", "int4", cwd=tmp_path)
     assert wrong.returncode == 2 and "float32, bfloat16, int8" in wrong.stderr

@@ -15,7 +15,8 @@ import pytest
 
 from megavit.cli import app
 from megavit.data.sources.hidden import HIDDEN
-from tests.end_to_end.conftest import QUICK, megavit, megavit_json
+from tests.end_to_end.conftest import QUICK
+from tests.helpers.command_line import run_megavit, run_megavit_json
 
 IMAGES = 90
 
@@ -23,7 +24,7 @@ IMAGES = 90
 @pytest.fixture(scope="module")
 def shards(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards")
-    told = megavit_json("shard", digits, "--out", "shards", "--size", "70kB", cwd=folder)
+    told = run_megavit_json("shard", digits, "--out", "shards", "--shard-size", "70kB", cwd=folder)
     assert told["images"] == IMAGES and told["shards"] == 3
     assert told["skipped"] == {HIDDEN: 1, "not an image (.txt)": 1, "an empty file": 1}
     return folder / "shards"
@@ -32,7 +33,7 @@ def shards(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(
     run: Path, shards: Path, cwd: Path, output: str, rank: int, world: int, verb: str = "predict"
 ) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "error", "-m", "megavit", verb, str(run), str(shards), "--output", output]
+    command = [sys.executable, "-W", "error", "-m", "megavit", verb, str(run), str(shards), "--out", output]
     env = os.environ | {"RANK": str(rank), "WORLD_SIZE": str(world)}
     return subprocess.Popen(
         [*command, "--batch-size", "2"], cwd=cwd, env=env, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE
@@ -54,7 +55,7 @@ def answers(path: Path) -> list[tuple[str, str]]:
 def expected(run: Path, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
     """The answers for the shards, from one process."""
     folder = tmp_path_factory.mktemp("expected")
-    done = megavit("predict", run, shards, "--output", "one.csv", cwd=folder)
+    done = run_megavit("predict", run, shards, "--out", "one.csv", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert f"{IMAGES} answers of 3 shards in one.csv" in done.stderr
     found = answers(folder / "one.csv")
@@ -64,7 +65,7 @@ def expected(run: Path, shards: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_training_on_shards_is_training_on_their_folder(run, digits, shards, tmp_path, capsys):
-    assert megavit("train", shards, "--out", "run", *QUICK, cwd=tmp_path).returncode == 0
+    assert run_megavit("train", shards, "--out", "run", *QUICK, cwd=tmp_path).returncode == 0
     weights = [(folder / "bundle" / "model.safetensors").read_bytes() for folder in (run, tmp_path / "run")]
     assert weights[0] == weights[1]
     told = []
@@ -82,7 +83,7 @@ def test_check_finds_what_is_damaged(shards, tmp_path):
     with (tmp_path / first["name"]).open("rb+") as file:
         file.seek(first["offsets"][4] + 50)
         file.write(b"\0\0")
-    done = megavit("check", tmp_path, "--quick", "--json", cwd=tmp_path)
+    done = run_megavit("check", tmp_path, "--quick", "--json", cwd=tmp_path)
     assert done.returncode == 1
     told = [one for one in json.loads(done.stdout)["findings"] if one["kind"] == "unreadable"]
     assert {one["images"][0]: one["sentence"] for one in told} == {
@@ -93,11 +94,11 @@ def test_check_finds_what_is_damaged(shards, tmp_path):
 
 def test_answers_for_the_shards_are_those_for_their_files(run, digits, shards, expected, tmp_path):
     assert (
-        megavit("predict", run, digits, "--output", "files.csv", cwd=tmp_path).returncode == 2
+        run_megavit("predict", run, digits, "--out", "files.csv", cwd=tmp_path).returncode == 2
     )  # a text and an empty file
     files = {str(Path(name).relative_to(digits)): label for name, label in answers(tmp_path / "files.csv") if label}
     assert dict(expected) == files
-    listed = megavit("predict", run, shards, "--json", cwd=tmp_path).stdout.splitlines()
+    listed = run_megavit("predict", run, shards, "--json", cwd=tmp_path).stdout.splitlines()
     assert [json.loads(line)["path"] for line in listed] == [name for name, _ in expected]
 
 
@@ -137,7 +138,7 @@ def test_torchrun_starts_again_what_died(run, shards, expected, tmp_path):
         "predict",
         str(run),
         str(shards),
-        "--output",
+        "--out",
         "out.csv",
         "--batch-size",
         "1",
@@ -178,7 +179,7 @@ def test_procs_is_the_short_form_and_ends_as_one_process_does(run, shards, expec
     with (tmp_path / "s" / index["shards"][1]["name"]).open("rb+") as file:
         file.seek(index["shards"][1]["offsets"][4] + 50)
         file.write(b"\0\0")
-    done = megavit("predict", run, "s", "--output", "out.csv", "--procs", "2", cwd=tmp_path)
+    done = run_megavit("predict", run, "s", "--out", "out.csv", "--nproc", "2", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert f"1 of {IMAGES} images could not be read" in done.stderr
     damaged = index["shards"][1]["names"][4]
@@ -201,14 +202,14 @@ def test_a_file_that_is_there_is_refused_however_often_torchrun_starts_again(
             folder.mkdir(parents=True)
             monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(folder / "error.json"))
             monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(attempt))
-            code = app.run(["predict", str(run), str(shards), "--output", "out.csv"])
+            code = app.run(["predict", str(run), str(shards), "--out", "out.csv"])
             assert code == (2 if job == "first" else 0)
             assert ("out.csv is there already" in capsys.readouterr().err) == (job == "first")
     assert (tmp_path / "out.csv").read_text() == "precious"
 
 
 def test_an_agent_that_is_killed_takes_its_processes_with_it(run, shards, tmp_path):
-    command = [sys.executable, "-m", "megavit", "predict", str(run), str(shards), "--output", "out", "--procs", "2"]
+    command = [sys.executable, "-m", "megavit", "predict", str(run), str(shards), "--out", "out", "--nproc", "2"]
     agent = subprocess.Popen([*command, "--batch-size", "1"], cwd=tmp_path, stderr=subprocess.DEVNULL)
     until, found = time.monotonic() + 90, []
     while not found and time.monotonic() < until and agent.poll() is None:
@@ -233,16 +234,19 @@ def test_mistakes_are_told_in_a_sentence(run, shards, digits, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there.csv").touch()
     for arguments, told in (
-        (("predict", run, shards, "--output", "there.csv"), "there.csv is there already"),
-        (("predict", run, shards, "--output", "out.txt"), "answers are written as .jsonl or .csv, or into a folder"),
-        (("predict", run, digits, "--output", "x.csv", "--procs", "2"), "several processes can share shards, and"),
-        (("predict", run, shards, "--procs", "2"), "give --output FOLDER or FILE: several processes"),
+        (("predict", run, shards, "--out", "there.csv"), "there.csv is there already"),
+        (("predict", run, shards, "--out", "out.txt"), "answers are written as .jsonl or .csv, or into a folder"),
+        (("predict", run, digits, "--out", "x.csv", "--nproc", "2"), "several processes can share shards, and"),
+        (("predict", run, shards, "--nproc", "2"), "give --out FOLDER or FILE: several processes"),
         (
-            ("predict", run, shards, "--output", "x.csv", "--procs", "0"),
-            "procs must be a whole number, at least 1 and no more than 1,024",
+            ("predict", run, shards, "--out", "x.csv", "--nproc", "0"),
+            "nproc must be a whole number, at least 1 and no more than 1,024",
         ),
         (("shard", "demo:digits", "--out", "x"), "demo:digits has no files"),
-        (("shard", digits, "--out", "x", "--size", "many"), "size must be a number of bytes such as 256MB"),
+        (
+            ("shard", digits, "--out", "x", "--shard-size", "many"),
+            "--shard-size must be a number of bytes such as 256MB",
+        ),
         (("shard", digits, "--out", digits / "x"), "lies within the data"),
         (("shard", digits, "--out", shards), "is there already, and not empty"),
         (("train", tmp_path / "no.tar"), "there are no images in the 1 shards"),

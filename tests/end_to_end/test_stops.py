@@ -13,7 +13,7 @@ import pytest
 
 from megavit.train.checkpoint.checkpoint import list_checkpoints
 from megavit.train.clock import LAST_STEPS
-from tests.end_to_end.conftest import megavit
+from tests.helpers.command_line import run_megavit
 
 FLAGS = ["--epochs", "6", "--batch-size", "16", "--precision", "float32", "--device", "cpu"]
 WEIGHTS = Path("bundle") / "model.safetensors"
@@ -23,7 +23,7 @@ WEIGHTS = Path("bundle") / "model.safetensors"
 def whole(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The weights of a run that nobody disturbed."""
     folder = tmp_path_factory.mktemp("whole")
-    assert megavit("train", digits, "--out", "run", *FLAGS, cwd=folder).returncode == 0
+    assert run_megavit("train", digits, "--out", "run", *FLAGS, cwd=folder).returncode == 0
     return (folder / "run" / WEIGHTS).read_bytes()
 
 
@@ -49,7 +49,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(digits, whole, tmp_path, seed)
     assert process.wait() == -signal.SIGKILL
     process.communicate()
     assert not (out / "bundle").exists()
-    resumed = megavit("train", "--resume", out, cwd=tmp_path)
+    resumed = run_megavit("train", "--resume", out, cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert (out / WEIGHTS).read_bytes() == whole
 
@@ -63,14 +63,14 @@ def test_a_run_that_is_asked_to_stop_says_how_to_go_on(digits, whole, tmp_path, 
     _, told = process.communicate()
     assert process.returncode == 128 + number
     assert b"all is saved" in told and b"--resume" in told and b"Traceback" not in told
-    assert megavit("train", "--resume", out, cwd=tmp_path).returncode == 0
+    assert run_megavit("train", "--resume", out, cwd=tmp_path).returncode == 0
     assert (out / WEIGHTS).read_bytes() == whole
 
 
 def test_resuming_a_finished_run_writes_the_same_bundle_again(digits, whole, tmp_path):
     out = tmp_path / "run"
-    assert megavit("train", digits, "--out", out, *FLAGS, cwd=tmp_path).returncode == 0
-    assert megavit("train", "--resume", out, cwd=tmp_path).returncode == 0
+    assert run_megavit("train", digits, "--out", out, *FLAGS, cwd=tmp_path).returncode == 0
+    assert run_megavit("train", "--resume", out, cwd=tmp_path).returncode == 0
     assert (out / WEIGHTS).read_bytes() == whole
 
 
@@ -85,7 +85,7 @@ def test_changed_images_are_not_gone_on_with(digits, tmp_path):
     process.kill()
     process.communicate()
     (data / "digit 0" / "000.png").unlink()
-    refused = megavit("train", "--resume", out, cwd=tmp_path)
+    refused = run_megavit("train", "--resume", out, cwd=tmp_path)
     assert refused.returncode == 2 and "is not what it was when the run began" in refused.stderr
 
 
@@ -100,7 +100,7 @@ def test_a_run_by_the_clock_that_is_killed_ends_on_its_time_when_it_goes_on(tmp_
     process.communicate()
     used = json.loads((list_checkpoints(out / "checkpoints")[0] / "manifest.json").read_text())
     began = time.monotonic()
-    resumed = megavit("train", "--resume", out, cwd=tmp_path)
+    resumed = run_megavit("train", "--resume", out, cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     history = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     last = history[-1]
@@ -119,7 +119,7 @@ def test_a_run_that_another_process_is_at_is_left_to_it(digits, tmp_path):
     wait_for_step(process, out, 1)
     process.send_signal(signal.SIGSTOP)  # so that it is there for as long as the second one looks
     try:
-        refused = megavit("train", "--resume", out, cwd=tmp_path)
+        refused = run_megavit("train", "--resume", out, cwd=tmp_path)
     finally:
         process.kill()
         process.communicate()

@@ -7,17 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from megavit.cli.commands.evaluate import evaluate
 from megavit.data.dataset import read_samples
 from megavit.errors import DataError
-from megavit.evaluate.metrics.classification import Metrics
+from megavit.evaluate.metrics.classification import ClassificationMetrics
 from megavit.evaluate.metrics.regression import RegressionMetrics
 from megavit.predict.predictor import load
 from megavit.train.progress import NullReporter
 from megavit.train.run import train
-from tests.end_to_end.conftest import QUICK, megavit, megavit_json
+from tests.end_to_end.conftest import QUICK
+from tests.helpers.command_line import run_megavit, run_megavit_json
+from tests.helpers.digits import make_digits_folder
 
 COUNT = 80
 TWELVE = ["12" if option == "3" else option for option in QUICK]
@@ -47,7 +48,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_labels_from_a_table_to_answers(pictures, tmp_path):
-    answer = megavit_json("train", pictures / "labels.csv", "--out", "run", *TWELVE, cwd=tmp_path)
+    answer = run_megavit_json("train", pictures / "labels.csv", "--out", "run", *TWELVE, cwd=tmp_path)
     assert answer["test"]["mean_average_precision"]["value"] > 0.9
     bundle = json.loads((tmp_path / "run" / "bundle" / "megavit.json").read_text())
     assert bundle["labels"] == ["left", "right"] and bundle["target"]["kind"] == "multilabel"
@@ -55,9 +56,9 @@ def test_labels_from_a_table_to_answers(pictures, tmp_path):
     last = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
     assert last["metric"] == "mean average precision"
 
-    again = megavit_json("evaluate", "run", pictures / "labels.csv", cwd=tmp_path)
+    again = run_megavit_json("evaluate", "run", pictures / "labels.csv", cwd=tmp_path)
     assert again["metrics"] == answer["test"] and again["target"] == "multilabel"
-    done = megavit("predict", "run", pictures, "--output", "a.csv", "--verify", cwd=tmp_path)
+    done = run_megavit("predict", "run", pictures, "--out", "a.csv", "--verify", cwd=tmp_path)
     assert done.returncode == 2  # for the tables, which are no images
     told = {Path(row["path"]).name: row["labels"] for row in rows(tmp_path / "a.csv") if not row["error"]}
     truth = {row["path"]: row["labels"] for row in rows(pictures / "labels.csv")}
@@ -86,14 +87,9 @@ def test_scores_from_a_table_to_answers(pictures, tmp_path, capsys):
 
 def test_two_hundred_images_are_enough_to_learn_every_class(tmp_path):
     """The failure of small data sets: one class for every image."""
-    pixels, labels = load_digits(return_X_y=True)
-    for label in range(10):
-        (tmp_path / "digits" / f"{label}").mkdir(parents=True)
-        for number, one in enumerate(pixels[labels == label][:20]):
-            image = Image.fromarray((one.reshape(8, 8) * 255 / 16).round().astype(np.uint8))
-            image.save(tmp_path / "digits" / f"{label}" / f"{number}.png")
+    make_digits_folder(tmp_path / "digits", range(10), slice(20))
     changes = {"run": {"epochs": 15, "device": "cpu", "precision": "float32", "workers": 0}}
     trained = train(str(tmp_path / "digits"), tmp_path / "run", recipe="auto", changes=changes, watch=NullReporter())
-    assert isinstance(trained.metrics, Metrics)
+    assert isinstance(trained.metrics, ClassificationMetrics)
     assert sum(answers > 0 for answers in np.sum(trained.metrics.confusion, axis=0)) >= 8
     assert trained.metrics.accuracy.low > 0.4

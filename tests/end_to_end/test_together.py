@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from megavit.train.checkpoint.checkpoint import list_checkpoints
-from tests.end_to_end.conftest import megavit, megavit_json
+from tests.helpers.command_line import run_megavit, run_megavit_json, run_megavit_process
 
 COMMON = ["--batch-size", "16", "--precision", "float32", "--device", "cpu"]
 FLAGS = ["--epochs", "6", *COMMON]
@@ -25,7 +25,7 @@ def whole(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
-        done = megavit("train", digits, "--out", out, *FLAGS, "--procs", "2", cwd=out.parent)
+        done = run_megavit("train", digits, "--out", out, *FLAGS, "--nproc", "2", cwd=out.parent)
         left = [path.name for path in Path(os.environ["TMPDIR"]).iterdir() if not path.name.startswith("torchinductor")]
     assert done.returncode == 0, done.stderr
     assert left == []  # of the processes, nor of those that watch over them
@@ -34,7 +34,7 @@ def whole(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(digits: Path, out: Path, *flags: str) -> subprocess.Popen[bytes]:
     """A run of two processes that writes a checkpoint after every step."""
-    flags = (*(flags or FLAGS), "--procs", "2", "--checkpoint-seconds", "0.0001")
+    flags = (*(flags or FLAGS), "--nproc", "2", "--checkpoint-seconds", "0.0001")
     command = [sys.executable, "-m", "megavit", "train", str(digits), "--out", str(out), *flags]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -74,7 +74,7 @@ def gone(out: Path) -> bool:
 
 
 def test_two_processes_make_a_bundle_like_one(digits, whole, tmp_path):
-    found = megavit_json("evaluate", whole / "bundle", digits, cwd=tmp_path)
+    found = run_megavit_json("evaluate", whole / "bundle", digits, cwd=tmp_path)
     assert found["metrics"]["accuracy"]["value"] > 0.8
     checkpoint = list_checkpoints(whole / "checkpoints")[0]
     assert {path.name for path in checkpoint.iterdir()} >= {"__0_0.distcp", "__1_0.distcp", "manifest.json"}
@@ -91,7 +91,7 @@ def test_killed_processes_are_started_again_and_a_killed_agent_leaves_none_behin
     process.kill()
     process.communicate()
     assert gone(out) and not (out / "bundle").exists()
-    resumed = megavit("train", "--resume", out, "--procs", "2", cwd=tmp_path)
+    resumed = run_megavit("train", "--resume", out, "--nproc", "2", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert (out / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
 
@@ -105,7 +105,7 @@ def test_a_run_of_two_that_is_asked_to_stop_says_how_to_go_on_and_one_can(digits
     assert process.returncode == 128 + signal.SIGTERM
     assert told.count(b"all is saved") == 1 and b"--resume" in told and b"Traceback" not in told, told
     assert gone(out)
-    assert megavit("train", "--resume", out, cwd=tmp_path).returncode == 0
+    assert run_megavit("train", "--resume", out, cwd=tmp_path).returncode == 0
     assert (out / WEIGHTS).exists()
 
 
@@ -136,7 +136,7 @@ def test_by_the_clock_a_run_of_two_that_was_stopped_has_the_rest_of_its_time_in_
     assert process.returncode == 128 + signal.SIGTERM, told
     left = manifest_of(out)
     assert 0 < left["progress"] < 1 and 0 < left["seconds"] < 42
-    assert megavit("train", "--resume", out, cwd=tmp_path).returncode == 0
+    assert run_megavit("train", "--resume", out, cwd=tmp_path).returncode == 0
     ended = manifest_of(out)
     assert ended["progress"] == 1 and ended["step"] > left["step"] and ended["seconds"] > left["seconds"]
     assert ended["history"][-1]["learning_rate"] < 0.1 * max(one["learning_rate"] for one in ended["history"])
@@ -150,7 +150,7 @@ def test_a_folder_that_another_run_is_at_is_left_to_it(digits, tmp_path):
     for worker in stopped:  # so that they are there for as long as the second run looks
         os.kill(worker, signal.SIGSTOP)
     try:
-        refused = megavit("train", "--resume", out, "--procs", "2", cwd=tmp_path)
+        refused = run_megavit("train", "--resume", out, "--nproc", "2", cwd=tmp_path)
     finally:
         process.kill()
         process.communicate()
@@ -159,15 +159,15 @@ def test_a_folder_that_another_run_is_at_is_left_to_it(digits, tmp_path):
 
 
 def test_three_processes_have_an_automatic_batch_that_divides(digits, tmp_path):
-    flags = ["--epochs", "1", "--procs", "3", "--model", "pico", "--precision", "float32", "--device", "cpu"]
-    done = megavit("train", digits, "--out", tmp_path / "run", *flags, cwd=tmp_path)
+    flags = ["--epochs", "1", "--nproc", "3", "--model", "pico", "--precision", "float32", "--device", "cpu"]
+    done = run_megavit_process("train", digits, "--out", tmp_path / "run", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "plan.json").read_text())["recipe"]["run"]["batch_size"] % 3 == 0
 
 
 def test_what_several_processes_cannot_do_is_said_once(digits, tmp_path):
-    flags = ["--epochs", "1", "--procs", "2", "--batch-size", "15"]
-    done = megavit("train", digits, "--out", tmp_path / "run", *flags, cwd=tmp_path)
+    flags = ["--epochs", "1", "--nproc", "2", "--batch-size", "15"]
+    done = run_megavit_process("train", digits, "--out", tmp_path / "run", *flags, cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.count("cannot be divided among 2 processes") == 1, done.stderr
 
 

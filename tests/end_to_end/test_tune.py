@@ -14,35 +14,25 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
-from sklearn.datasets import load_digits
 
 from megavit.cli.app import run
 from megavit.predict.predictor import load
 from megavit.train.checkpoint.checkpoint import list_checkpoints
-from tests.end_to_end.conftest import megavit
 from tests.end_to_end.test_together import workers_of
+from tests.helpers.command_line import run_megavit_process
+from tests.helpers.digits import make_digits_folder
 
 FLAGS = ["--epochs", "8", "--precision", "float32", "--device", "cpu", "--batch-size", "16"]
 WEIGHTS = Path("bundle") / "model.safetensors"
-
-
-def write(folder: Path, digits: range, chosen: slice) -> None:
-    images, labels = load_digits(return_X_y=True)
-    for digit in digits:
-        (folder / str(digit)).mkdir(parents=True)
-        for i, pixels in enumerate(images[labels == digit][chosen]):
-            image = Image.fromarray((pixels.reshape(8, 8) * 255 / 16).round().astype("uint8"))
-            image.save(folder / str(digit) / f"{i:03}.png")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """0 to 4 with many images in `before`, 5 to 9 with few in `after`."""
     folder = tmp_path_factory.mktemp("tune")
-    write(folder / "before", range(5), slice(0, None, 2))
-    write(folder / "after" / "train", range(5, 10), slice(0, None, 15))
-    write(folder / "after" / "test", range(5, 10), slice(1, None, 6))
+    make_digits_folder(folder / "before", range(5), slice(0, None, 2))
+    make_digits_folder(folder / "after" / "train", range(5, 10), slice(0, None, 15))
+    make_digits_folder(folder / "after" / "test", range(5, 10), slice(1, None, 6))
     return folder
 
 
@@ -69,7 +59,7 @@ def before(data: Path) -> Path:
 @pytest.fixture(scope="module")
 def lora(data: Path, before: Path) -> Path:
     """A run of low-rank additions that nobody disturbed."""
-    code, told = train(data / "after", "--init", before, "--tune", "lora", "--out", data / "lora", *FLAGS)
+    code, told = train(data / "after", "--init", before, "--finetune", "lora", "--out", data / "lora", *FLAGS)
     assert code == 0 and "lora is kept: it was asked for" in told, told
     return data / "lora"
 
@@ -93,7 +83,7 @@ def test_with_few_images_it_beats_beginning_from_nothing_and_says_how(data, befo
 
 
 def test_a_rung_that_is_asked_for_is_the_one_in_the_bundle(data, before, tmp_path):
-    code, told = train(data / "after", "--init", before, "--tune", "last", "--out", tmp_path / "run", *FLAGS)
+    code, told = train(data / "after", "--init", before, "--finetune", "last", "--out", tmp_path / "run", *FLAGS)
     assert code == 0 and "last is kept: it was asked for" in told
     first, source = load(tmp_path / "run").model, load(before).model
     frozen = {name for name, tensor in first.state_dict().items() if torch.equal(tensor, source.state_dict()[name])}
@@ -102,7 +92,7 @@ def test_a_rung_that_is_asked_for_is_the_one_in_the_bundle(data, before, tmp_pat
 
 
 def test_a_probe_at_another_size_has_the_rest_as_it_was_and_says_what_was_resampled(data, before, tmp_path):
-    line = [data / "after", "--init", before, "--tune", "probe", "--image-size", "12", "--out", tmp_path / "run"]
+    line = [data / "after", "--init", before, "--finetune", "probe", "--image-size", "12", "--out", tmp_path / "run"]
     code, told = train(*line, "--minutes", "0.2")
     assert code == 0 and "positions resampled from 4 × 4 to 6 × 6 patches" in told
     info = info_of(tmp_path / "run")
@@ -115,7 +105,7 @@ def test_a_probe_at_another_size_has_the_rest_as_it_was_and_says_what_was_resamp
 
 def test_a_killed_run_goes_on_to_the_same_weights(data, before, lora, tmp_path):
     out = tmp_path / "run"
-    line = ["train", str(data / "after"), "--init", str(before), "--tune", "lora", "--out", str(out), *FLAGS]
+    line = ["train", str(data / "after"), "--init", str(before), "--finetune", "lora", "--out", str(out), *FLAGS]
     process = subprocess.Popen([sys.executable, "-m", "megavit", *line, "--checkpoint-seconds", "0.0001"])
     deadline, step = time.monotonic() + 240, random.Random(0).randint(2, 15)
     while not any(
@@ -132,11 +122,11 @@ def test_a_killed_run_goes_on_to_the_same_weights(data, before, lora, tmp_path):
 
 
 def test_two_processes_train_all_as_one_does_also_after_one_of_them_was_killed(data, before, tmp_path):
-    line = [data / "after", "--init", before, "--tune", "all", *FLAGS]
+    line = [data / "after", "--init", before, "--finetune", "all", *FLAGS]
     code, told = train(*line, "--out", tmp_path / "one")
     assert code == 0, told
     out, seen = tmp_path / "two", Path("rungs/all/checkpoints")
-    more = ["--out", out, "--procs", "2", "--shard", "2", "--checkpoint-seconds", "0.0001"]
+    more = ["--out", out, "--nproc", "2", "--fsdp", "2", "--checkpoint-seconds", "0.0001"]
     process = subprocess.Popen([sys.executable, "-m", "megavit", "train", *map(str, [*line, *more])])
     deadline = time.monotonic() + 240
     while not any(int(path.name.removeprefix("step-")) >= 5 for path in list_checkpoints(out / seen)):
@@ -155,9 +145,9 @@ def test_two_processes_train_all_as_one_does_also_after_one_of_them_was_killed(d
 
 
 def test_of_rungs_that_are_to_be_chosen_from_several_processes_train_none(data, before, tmp_path):
-    flags = ["--init", before, "--out", tmp_path / "run", "--procs", "2", *FLAGS]
-    done = megavit("train", data / "after", *flags, cwd=tmp_path)
-    assert done.returncode == 2 and "--tune all" in done.stderr
+    flags = ["--init", before, "--out", tmp_path / "run", "--nproc", "2", *FLAGS]
+    done = run_megavit_process("train", data / "after", *flags, cwd=tmp_path)
+    assert done.returncode == 2 and "--finetune all" in done.stderr
 
 
 def test_the_written_recipe_gives_the_same_weights(data, lora, tmp_path):
@@ -191,7 +181,7 @@ def test_what_the_weights_do_not_leave_open_is_refused_before_anything_is_writte
 
 
 def test_tune_without_init_is_refused(data):
-    code, told = train(data / "after", "--tune", "lora")
+    code, told = train(data / "after", "--finetune", "lora")
     assert code == 2 and "--init" in told
 
 
@@ -202,7 +192,7 @@ def test_labels_and_scores_are_tuned_too(data, before, tmp_path, column):
         target = digit if column == "score" else "even" if digit % 2 == 0 else "odd|large" if digit > 6 else "odd"
         lines += [f"{path},{target}" for path in sorted((data / "after" / "test" / str(digit)).iterdir())]
     (tmp_path / "table.csv").write_text("\n".join(lines))
-    line = [tmp_path / "table.csv", "--init", before, "--tune", "lora", "--out", tmp_path / "run", "--epochs", "2"]
+    line = [tmp_path / "table.csv", "--init", before, "--finetune", "lora", "--out", tmp_path / "run", "--epochs", "2"]
     code, told = train(*line, *FLAGS[2:])
     assert code == 0, told
     knn, probe, lora = info_of(tmp_path / "run")["tuning"]["rungs"]

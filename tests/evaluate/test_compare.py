@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from megavit.config.target import Target
 from megavit.data.dataset import Sample
 from megavit.errors import DataError
-from megavit.evaluate.compare import Comparison, changed_images, check_comparable, compare, in_order_of
+from megavit.evaluate.compare import Comparison, align_outputs, check_comparable, compare_outputs, find_disagreements
 from megavit.evaluate.metrics.multilabel import compute_multilabel_metrics
 from megavit.predict.predictor import load
 from tests.helpers.bundles import make_bundle, make_model
@@ -35,7 +35,7 @@ def compared(only_a: int, only_b: int, both: int = 0, neither: int = 0) -> Compa
     """The truth is class 0 everywhere."""
     a = [0] * only_a + [1] * only_b + [0] * both + [1] * neither
     b = [1] * only_a + [0] * only_b + [0] * both + [2] * neither
-    return compare(saying(a), saying(b), torch.zeros(len(a), dtype=torch.int64), CLASSES, CLASSES)
+    return compare_outputs(saying(a), saying(b), torch.zeros(len(a), dtype=torch.int64), CLASSES, CLASSES)
 
 
 def test_the_images_are_counted_by_who_is_right():
@@ -72,9 +72,9 @@ def test_better_is_said_where_interval_and_test_agree_only():
 
 def test_a_model_compared_with_itself_has_no_difference():
     answers, truth = torch.rand(20, 3).softmax(dim=1), torch.randint(3, (20,))
-    found = compare(answers, answers, truth, CLASSES, CLASSES)
+    found = compare_outputs(answers, answers, truth, CLASSES, CLASSES)
     assert (found.differences[0].change.low, found.differences[0].change.high, found.p) == (0, 0, 1)
-    assert changed_images(answers, answers, truth, CLASSES, CLASSES, NAMES, samples(20)) == []
+    assert find_disagreements(answers, answers, truth, CLASSES, CLASSES, NAMES, samples(20)) == []
 
 
 def label_answers() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -87,7 +87,7 @@ def label_answers() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def test_labels_differ_in_mean_average_precision_first_and_in_whole_answers():
     good, bad, truth = label_answers()
-    found = compare(good, bad, truth, LABELS, LABELS)
+    found = compare_outputs(good, bad, truth, LABELS, LABELS)
     precision, exact = found.differences
     assert (precision.metric, exact.metric) == ("mean average precision", "all labels right")
     alone = [compute_multilabel_metrics(answers, truth, ["x", "y"], LABELS.thresholds) for answers in (good, bad)]
@@ -96,25 +96,25 @@ def test_labels_differ_in_mean_average_precision_first_and_in_whole_answers():
     assert (exact.a, exact.b) == pytest.approx((alone[0].exact.value, alone[1].exact.value))
     assert precision.change.low > 0 and found.better == "A"
     assert sum(count or 0 for count in (found.only_a, found.only_b, found.both, found.neither)) == 200
-    assert compare(bad, good, truth, LABELS, LABELS).better == "B"
+    assert compare_outputs(bad, good, truth, LABELS, LABELS).better == "B"
 
 
 def test_scores_are_better_where_the_error_is_smaller():
     random = torch.Generator().manual_seed(0)
     truth = torch.randn(100, generator=random)
     near, far = truth + 0.1 * torch.randn(100, generator=random), truth + torch.randn(100, generator=random)
-    found = compare(near, far, truth, SCORE, SCORE)
+    found = compare_outputs(near, far, truth, SCORE, SCORE)
     (difference,) = found.differences
     assert difference.metric == "mean absolute error"
     assert difference.change.high < 0 and found.better == "A" and found.p is None and found.only_a is None
     assert difference.change.value == pytest.approx(difference.a - difference.b)
-    assert compare(far, near, truth, SCORE, SCORE).better == "B"
+    assert compare_outputs(far, near, truth, SCORE, SCORE).better == "B"
 
 
 def test_the_images_that_changed_are_named_with_both_answers():
     truth = torch.tensor([0, 0, 0, 0])
     a, b = saying([0, 0, 1, 1], 0.9), saying([0, 1, 0, 2], 0.7)
-    found = changed_images(a, b, truth, CLASSES, CLASSES, NAMES, samples(4))
+    found = find_disagreements(a, b, truth, CLASSES, CLASSES, NAMES, samples(4))
     assert [(one.path, one.right) for one in found] == [("1.png", "A"), ("2.png", "B"), ("3.png", "neither")]
     assert (found[2].truth, found[2].answer_a, found[2].answer_b) == ("cat", "dog", "newt")
     assert (found[0].probability_a, found[0].probability_b) == pytest.approx((0.9, 0.7))
@@ -123,10 +123,10 @@ def test_the_images_that_changed_are_named_with_both_answers():
 def test_labels_and_scores_that_changed_are_written_as_tables_have_them():
     truth = torch.tensor([[True, True], [False, False]])
     a, b = torch.tensor([[0.9, 0.3], [0.1, 0.1]]), torch.tensor([[0.9, 0.2], [0.1, 0.1]])
-    (one,) = changed_images(a, b, truth, LABELS, LABELS, ("x", "y"), samples(2))
+    (one,) = find_disagreements(a, b, truth, LABELS, LABELS, ("x", "y"), samples(2))
     assert (one.truth, one.answer_a, one.answer_b, one.right, one.probability_a) == ("x|y", "x|y", "x", "A", None)
     a, b, truth = (torch.tensor(values) for values in ([1.0, 2.0, 3.0], [1.5, 2.0, 2.0], [1.25, 9.0, 2.0]))
-    found = changed_images(a, b, truth, SCORE, SCORE, (), samples(3))
+    found = find_disagreements(a, b, truth, SCORE, SCORE, (), samples(3))
     assert [(one.path, one.right, one.answer_a) for one in found] == [("0.png", "both", "1"), ("2.png", "B", "3")]
 
 
@@ -136,7 +136,7 @@ def test_labels_and_scores_that_changed_are_written_as_tables_have_them():
 def test_classes_in_another_order_are_put_in_order_by_name(tmp_path: Path):
     make_bundle(tmp_path / "b", labels=("newt", "cat", "dog"))
     other = load(tmp_path / "b", device="cpu")
-    answers, target = in_order_of(NAMES, other, torch.tensor([[0.5, 0.3, 0.2]]))
+    answers, target = align_outputs(NAMES, other, torch.tensor([[0.5, 0.3, 0.2]]))
     assert answers[0].tolist() == pytest.approx([0.3, 0.2, 0.5])
     assert target.kind == "classification"
 
@@ -148,7 +148,7 @@ def test_thresholds_go_with_their_labels(tmp_path: Path):
         target=Target(kind="multilabel", thresholds=[0.1, 0.2, 0.3]),
         metrics={},
     )
-    answers, target = in_order_of(NAMES, load(tmp_path / "b", device="cpu"), torch.tensor([[0.5, 0.3, 0.2]]))
+    answers, target = align_outputs(NAMES, load(tmp_path / "b", device="cpu"), torch.tensor([[0.5, 0.3, 0.2]]))
     assert target.thresholds == [0.2, 0.3, 0.1]
     assert answers[0].tolist() == pytest.approx([0.3, 0.2, 0.5])
 

@@ -14,8 +14,7 @@ from megavit.data.byte_range import digest
 from megavit.data.dataset import LabeledImages, Row, Sample, read_samples
 from megavit.data.load import read_data
 from megavit.errors import DataError
-from megavit.evaluate.inference import Choice, check_channels, choose, evaluate
-from megavit.evaluate.metrics.classification import Metrics
+from megavit.evaluate.inference import SplitSelection, check_channels, run_inference, select_split
 from megavit.predict.predictor import Predictor, load
 from megavit.weights.bundle.bundle import SAMPLES
 from tests.helpers.bundles import LABELS, make_bundle
@@ -34,7 +33,7 @@ def known(*rows: tuple[str, str]) -> tuple[Row, ...]:
     return tuple(Row(f"elsewhere/{i}", "cat", split, digest(name.encode())) for i, (name, split) in enumerate(rows))
 
 
-def names(choice: Choice) -> list[str]:
+def names(choice: SplitSelection) -> list[str]:
     return [sample.name for sample in choice.samples]
 
 
@@ -46,7 +45,7 @@ def names(choice: Choice) -> list[str]:
 )
 def test_the_test_split_is_taken_else_the_validation_split_else_all(splits, taken):
     samples = [sample(f"{split}{i}", i, split) for split in splits for i in range(3)]
-    choice = choose(images_of(samples), LABELS, ())
+    choice = select_split(images_of(samples), LABELS, ())
     assert choice.split == taken
     assert names(choice) == [one.name for one in samples if taken in (one.split, "all")]
     assert choice.learned == 0
@@ -54,29 +53,29 @@ def test_the_test_split_is_taken_else_the_validation_split_else_all(splits, take
 
 def test_images_trained_on_are_known_by_content_and_left_out():
     samples = [sample(name, 0) for name in "abcd"]
-    choice = choose(images_of(samples), LABELS, known(("b", "train"), ("d", "val"), ("other", "train")))
+    choice = select_split(images_of(samples), LABELS, known(("b", "train"), ("d", "val"), ("other", "train")))
     assert names(choice) == ["a", "c"]
     assert choice.learned == 2
 
 
 def test_the_bundles_own_test_images_may_be_measured_again():
     samples = [sample(name, 0, "test") for name in "ab"]
-    assert names(choose(images_of(samples), LABELS, known(("a", "test"), ("b", "test")))) == ["a", "b"]
+    assert names(select_split(images_of(samples), LABELS, known(("a", "test"), ("b", "test")))) == ["a", "b"]
 
 
 def test_an_image_that_was_both_trained_and_tested_on_is_left_out():
     samples = [sample(name, 0) for name in "ab"]
-    assert names(choose(images_of(samples), LABELS, known(("a", "test"), ("a", "train")))) == ["b"]
+    assert names(select_split(images_of(samples), LABELS, known(("a", "test"), ("a", "train")))) == ["b"]
 
 
 def test_the_same_names_with_other_content_are_new():
     rows = (Row("a", "cat", "train", digest(b"another picture")),)
-    assert names(choose(images_of([sample("a", 0)]), LABELS, rows)) == ["a"]
+    assert names(select_split(images_of([sample("a", 0)]), LABELS, rows)) == ["a"]
 
 
 def test_when_nothing_is_left_it_is_said():
     with pytest.raises(DataError, match="trained or chosen by every one of these 2 images of photos"):
-        choose(images_of([sample("a", 0), sample("b", 1)]), LABELS, known(("a", "train"), ("b", "val")))
+        select_split(images_of([sample("a", 0), sample("b", 1)]), LABELS, known(("a", "train"), ("b", "val")))
 
 
 # which labels
@@ -84,30 +83,30 @@ def test_when_nothing_is_left_it_is_said():
 
 def test_labels_are_the_bundles_numbers_whatever_those_of_the_data():
     samples = [sample("a", 0), sample("b", 1), sample("c", 2)]
-    choice = choose(images_of(samples, ("newt", "cat", "dog")), LABELS, ())
+    choice = select_split(images_of(samples, ("newt", "cat", "dog")), LABELS, ())
     assert [one.label for one in choice.samples] == [2, 0, 1]
 
 
 def test_data_may_have_only_some_of_the_classes():
-    choice = choose(images_of([sample("a", 0), sample("b", 1)], ("dog", "newt")), LABELS, ())
+    choice = select_split(images_of([sample("a", 0), sample("b", 1)], ("dog", "newt")), LABELS, ())
     assert [one.label for one in choice.samples] == [1, 2]
 
 
 def test_nothing_but_the_label_of_a_sample_changes():
     one = sample("a", 0, "test")
-    assert choose(images_of([one], ("newt",)), LABELS, ()).samples == (replace(one, target=2),)
+    assert select_split(images_of([one], ("newt",)), LABELS, ()).samples == (replace(one, target=2),)
 
 
 def test_classes_that_the_bundle_does_not_know_are_refused_by_name():
     with pytest.raises(DataError) as caught:
-        choose(images_of([sample("a", 0)], ("cat", "Dog", "owl")), LABELS, ())
+        select_split(images_of([sample("a", 0)], ("cat", "Dog", "owl")), LABELS, ())
     assert "photos has classes that the bundle does not know: 'Dog', 'owl'" in str(caught.value)
     assert "it knows 'cat', 'dog', 'newt'" in str(caught.value)
 
 
 def test_of_many_classes_the_refusal_names_ten():
     with pytest.raises(DataError) as caught:
-        choose(images_of([], tuple(f"x{i:02}" for i in range(50))), [f"y{i:02}" for i in range(50)], ())
+        select_split(images_of([], tuple(f"x{i:02}" for i in range(50))), [f"y{i:02}" for i in range(50)], ())
     told = str(caught.value)
     assert "'x09'" in told
     assert "'x10'" not in told
@@ -140,14 +139,13 @@ def test_the_metrics_are_those_of_the_predictors_answers(batch_size, predictor):
     samples[3] = replace(samples[3], target=(samples[3].label + 1) % 3)  # one answer is wrong
     images = replace(images_of(samples, classes), memory=memory)
     told: list[tuple[int, int]] = []
-    choice = choose(images, predictor.labels, ())
-    metrics = evaluate(predictor, images, choice, batch_size, lambda done, total: told.append((done, total)))
-    assert isinstance(metrics, Metrics)
-    assert metrics.classes == LABELS
-    assert metrics.images == 11
-    assert metrics.accuracy.value == pytest.approx(10 / 11)
-    for label, row in zip(LABELS, metrics.confusion, strict=True):
-        assert sum(row) == sum(classes[one.label] == label for one in samples)
+    choice = select_split(images, predictor.labels, ())
+    outputs = run_inference(
+        predictor, images, choice.samples, batch_size, lambda done, total: told.append((done, total))
+    )
+    predicted = predictor.trusted.answers(outputs.logits).argmax(dim=1).tolist()
+    assert [LABELS[label] for label in predicted] == answers
+    assert sum(label == one.label for label, one in zip(predicted, choice.samples, strict=True)) == 10
     assert told == [(min(done, 11), 11) for done in range(batch_size, 11 + batch_size, batch_size)]
 
 
@@ -165,11 +163,11 @@ def test_a_folder_of_images_that_were_moved_and_renamed_is_recognized(tmp_path):
     then = read_data(str(tmp_path / "then"), DataRecipe(val=0, test=0))
     make_bundle(tmp_path / "bundle", samples=then.samples)
     now = read_data(str(tmp_path / "now"), DataRecipe(val=0, test=0))
-    choice = choose(now, LABELS, read_samples(tmp_path / "bundle" / SAMPLES))
+    choice = select_split(now, LABELS, read_samples(tmp_path / "bundle" / SAMPLES))
     assert names(choice) == [f"{LABELS[seed % 2]}/inner/renamed-{seed}.png" for seed in (6, 8, 7)]
     assert choice.learned == 2
-    metrics = evaluate(load(tmp_path / "bundle"), now, choice, 2, lambda done, total: None)
-    assert metrics.images == 3
+    outputs = run_inference(load(tmp_path / "bundle"), now, choice.samples, 2, lambda done, total: None)
+    assert outputs.logits.shape == (3, 3)
 
 
 # other targets
@@ -179,17 +177,17 @@ def test_labels_get_the_bundles_numbers_and_scores_stay():
     labels = LabeledImages(
         "x.csv", None, ("dog", "cat"), (replace(sample("a", 0), target=(0, 1)),), (), "", target="multilabel"
     )
-    assert choose(labels, LABELS, (), "multilabel").samples[0].labels == (0, 1)
+    assert select_split(labels, LABELS, (), "multilabel").samples[0].labels == (0, 1)
     newt = replace(labels, classes=("newt", "cat"))
-    assert choose(newt, LABELS, (), "multilabel").samples[0].labels == (0, 2)
+    assert select_split(newt, LABELS, (), "multilabel").samples[0].labels == (0, 2)
     scores = LabeledImages("x.csv", None, (), (replace(sample("a", 0), target=2.5),), (), "", target="regression")
-    assert choose(scores, (), (), "regression").samples == scores.samples
+    assert select_split(scores, (), (), "regression").samples == scores.samples
 
 
 @pytest.mark.parametrize(("target", "said"), [("multilabel", "column labels"), ("regression", "column score")])
 def test_data_of_another_target_is_refused_saying_what_to_give(target, said):
     with pytest.raises(DataError, match=rf"photos gives one class an image, and the bundle answers with .*{said}"):
-        choose(images_of([sample("a", 0)]), LABELS, (), target)
+        select_split(images_of([sample("a", 0)]), LABELS, (), target)
 
 
 def test_images_of_other_channels_than_the_models_are_refused_by_name():

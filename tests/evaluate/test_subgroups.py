@@ -6,7 +6,7 @@ import torch
 
 from megavit.data.dataset import Sample
 from megavit.errors import DataError
-from megavit.evaluate.subgroups import MOST, group_values, measure_groups
+from megavit.evaluate.subgroups import MAX_GROUPS, compute_subgroups, read_group_values
 
 
 def answered(right: list[bool]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -19,7 +19,7 @@ def groups_of(right: dict[str, tuple[int, int]]):
     """{group: (right, images)}"""
     values = [name for name, (_, images) in right.items() for _ in range(images)]
     flags = [place < hits for hits, images in right.values() for place in range(images)]
-    return measure_groups("camera", values, *answered(flags), "classification")
+    return compute_subgroups("camera", values, *answered(flags), "classification")
 
 
 def test_the_worst_group_comes_first_each_with_its_images_and_interval():
@@ -49,7 +49,7 @@ def test_under_chance_alone_a_difference_is_seldom_found():
     for seed in range(60):
         right = (random.random(60) < 0.7).tolist()
         values = random.choice(["a", "b", "c"], size=60).tolist()
-        found += measure_groups("x", values, *answered(right), "classification", seed=seed).differ
+        found += compute_subgroups("x", values, *answered(right), "classification", seed=seed).differ
     assert found <= 8  # of 60 at 5%
 
 
@@ -58,7 +58,7 @@ def test_scores_and_labels_are_grouped_by_their_own_metric():
     truth = torch.randn(80, generator=random)
     values = ["near"] * 40 + ["far"] * 40
     said = truth + torch.randn(80, generator=random) * torch.tensor([0.1] * 40 + [2.0] * 40)
-    found = measure_groups("x", values, said, truth, "regression")
+    found = compute_subgroups("x", values, said, truth, "regression")
     assert [group.value for group in found.groups] == ["far", "near"]
     assert found.metric == "mean absolute error" and found.differ
     assert found.groups[1].metric and found.groups[1].metric.value == pytest.approx(
@@ -67,7 +67,7 @@ def test_scores_and_labels_are_grouped_by_their_own_metric():
     present = torch.rand(80, 2, generator=random) < 0.5
     present[40:] = False
     shares = (present * 2.0 + torch.randn(80, 2, generator=random)).sigmoid()
-    labels = measure_groups("x", values, shares, present, "multilabel")
+    labels = compute_subgroups("x", values, shares, present, "multilabel")
     assert [(group.value, group.metric is None) for group in labels.groups] == [("near", False), ("far", True)]
     assert labels.metric == "mean average precision"
 
@@ -84,25 +84,25 @@ def table(folder: Path, rows: int, column: str = "camera", value=lambda i: f"{i 
 
 def test_the_values_follow_the_samples_whatever_their_order(tmp_path):
     source, samples = table(tmp_path, 5)
-    assert group_values(source, "camera", samples[::-1][1:]) == ["1", "0", "1", "0"]
+    assert read_group_values(source, "camera", samples[::-1][1:]) == ["1", "0", "1", "0"]
 
 
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (lambda i: i, f"{MOST + 1} different values.*ranges"),
+        (lambda i: i, f"{MAX_GROUPS + 1} different values.*ranges"),
         (lambda i: "north", "all 51 images measured have 'north'"),
     ],
 )
 def test_columns_that_make_no_groups_are_refused_with_advice(tmp_path, value, said):
-    source, samples = table(tmp_path, MOST + 1, value=value)
+    source, samples = table(tmp_path, MAX_GROUPS + 1, value=value)
     with pytest.raises(DataError, match=said):
-        group_values(source, "camera", samples)
+        read_group_values(source, "camera", samples)
 
 
 @pytest.mark.parametrize("source", ["demo:digits", "folder"])
 def test_data_without_columns_is_refused_saying_what_is_needed(tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(DataError, match=r"(?s)--group camera is a column of a table.*path,label,camera"):
-        group_values(source, "camera", [])
+    with pytest.raises(DataError, match=r"(?s)--group-by camera is a column of a table.*path,label,camera"):
+        read_group_values(source, "camera", [])

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from megavit.config.vit import Design, Pool, ViTConfig
-from megavit.explain.attention_hooks import record
-from megavit.explain.maps import explain
+from megavit.explain.attention_hooks import record_attention
+from megavit.explain.maps import relevance_map
 from megavit.explain.methods import Method
 from megavit.model.vit import MegaVit
 from tests.helpers.bundles import make_model
@@ -42,7 +42,7 @@ def test_the_recorded_way_gives_the_logits_of_the_normal_one(
     """In float64, so that only a true difference shows, not the rounding that a narrow norm magnifies."""
     model = MegaVit.from_config(config).double()
     x = images(config, batch, config.grid).double()
-    recording = record(model, x, differentiable=differentiable)
+    recording = record_attention(model, x, differentiable=differentiable)
     with torch.no_grad():
         torch.testing.assert_close(recording.logits.detach(), model.eval()(x), atol=1e-8, rtol=1e-8)
     assert recording.prefix == config.num_prefix_tokens
@@ -56,13 +56,13 @@ def test_in_float32_the_logits_agree_to_five_digits(pool: Pool) -> None:
         image_size=32, patch_size=8, num_classes=7, dim=64, depth=3, heads=2, dim_head=32, mlp_dim=96, pool=pool
     ).eval()
     x = torch.randn(3, 3, 32, 32)
-    torch.testing.assert_close(record(model, x).logits, model(x), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(record_attention(model, x).logits, model(x), atol=1e-5, rtol=1e-5)
 
 
 @few
 @given(config=configs())
 def test_what_a_token_takes_from_all_sums_to_one(config: ViTConfig) -> None:
-    recording = record(MegaVit.from_config(config), images(config, 2, config.grid))
+    recording = record_attention(MegaVit.from_config(config), images(config, 2, config.grid))
     tokens = config.num_prefix_tokens + config.num_patches
     assert [weights.shape for weights in recording.layers] == [(2, config.heads, tokens, tokens)] * config.depth
     assert (recording.pool is None) == (config.pool != "map")
@@ -77,7 +77,7 @@ def test_the_weights_are_those_of_the_dot_products() -> None:
     with torch.no_grad():
         query, key, _ = layer.attention.to_qkv(layer.norm(model.embed(x, (2, 2))[0]))[0].split(8, dim=1)
         expected = [(query[:, head] @ key[:, head].T / 2).softmax(dim=1) for head in (slice(0, 4), slice(4, 8))]
-    torch.testing.assert_close(record(model, x).layers[0][0], torch.stack(expected))
+    torch.testing.assert_close(record_attention(model, x).layers[0][0], torch.stack(expected))
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -88,7 +88,7 @@ def test_the_model_is_left_as_it_was(training: bool) -> None:
         expected = model.eval()(x)
     before = state_of(model.train(training))
     for method in get_args(Method):
-        explain(model, x, method=method)
+        relevance_map(model, x, method=method)
     assert state_of(model) == before
     with torch.no_grad():
         assert torch.equal(model.eval()(x), expected)
@@ -105,9 +105,9 @@ def test_the_model_is_left_as_it_was_when_something_breaks_on_the_way(differenti
     hook = model.transformer.layers[1].register_forward_pre_hook(breaks)
     before = state_of(model)
     with pytest.raises(RuntimeError, match="in the middle"):
-        record(model, x, differentiable=differentiable)
+        record_attention(model, x, differentiable=differentiable)
     with pytest.raises(ValueError, match="must divide"):
-        record(model, torch.randn(2, 3, 9, 8), differentiable=differentiable)
+        record_attention(model, torch.randn(2, 3, 9, 8), differentiable=differentiable)
     assert state_of(model) == before
     hook.remove()
     assert model(x).requires_grad
@@ -116,21 +116,21 @@ def test_the_model_is_left_as_it_was_when_something_breaks_on_the_way(differenti
 @pytest.mark.parametrize("method", get_args(Method))
 def test_frozen_weights_can_be_explained(method: Method) -> None:
     model, x = make_model(pool="map"), torch.randn(2, 3, 8, 8)
-    expected = explain(model, x, method=method)
-    torch.testing.assert_close(explain(model.requires_grad_(False), x, method=method), expected)
+    expected = relevance_map(model, x, method=method)
+    torch.testing.assert_close(relevance_map(model.requires_grad_(False), x, method=method), expected)
 
 
 @pytest.mark.parametrize("method", get_args(Method))
 def test_whoever_is_in_inference_mode_or_without_gradients_gets_the_same(method: Method) -> None:
     model, x = make_model(), torch.randn(2, 3, 8, 8)
-    expected = explain(model, x, method=method)
+    expected = relevance_map(model, x, method=method)
     with torch.no_grad():
-        assert torch.equal(explain(model, x, method=method), expected)
+        assert torch.equal(relevance_map(model, x, method=method), expected)
     with torch.inference_mode():
         born_there = make_model()
-        assert torch.equal(explain(born_there, x.clone(), method=method), expected)
-    assert torch.equal(explain(born_there, x, method=method), expected)
-    assert not explain(model, x.requires_grad_(), method=method).requires_grad
+        assert torch.equal(relevance_map(born_there, x.clone(), method=method), expected)
+    assert torch.equal(relevance_map(born_there, x, method=method), expected)
+    assert not relevance_map(model, x.requires_grad_(), method=method).requires_grad
 
 
 @pytest.mark.parametrize("method", get_args(Method))
@@ -138,13 +138,13 @@ def test_other_threads_may_use_the_model_meanwhile(method: Method) -> None:
     model, x = make_model().eval(), torch.randn(4, 3, 8, 8)
     with torch.no_grad():
         logits = model(x)
-    expected = explain(model, x, method=method)
+    expected = relevance_map(model, x, method=method)
 
     def one(number: int) -> Tensor:
         if number % 2:
             with torch.no_grad():
                 return model(x)
-        return explain(model, x, method=method)
+        return relevance_map(model, x, method=method)
 
     with ThreadPoolExecutor(4) as pool:
         for number, found in enumerate(pool.map(one, range(40))):

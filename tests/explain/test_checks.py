@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from megavit.config.target import Target, TargetKind
 from megavit.config.vit import PLAIN_VIT
 from megavit.explain.checks import areas, order_of, randomized, rank_correlation
-from megavit.explain.maps import explain
+from megavit.explain.maps import relevance_map
 from tests.helpers.brightness_model import BRIGHT, COLUMNS, ROWS, bright_at, looking_for_brightness
 from tests.helpers.bundles import make_model
 
@@ -65,7 +65,7 @@ def test_every_image_has_its_own_order_and_answer() -> None:
 def test_a_map_of_what_the_model_looks_at_beats_every_other_order() -> None:
     model = looking_for_brightness("mean", PLAIN_VIT)
     x, places = bright_at(3, 7), torch.tensor([BRIGHT, BRIGHT])
-    good = areas(model, x, order_of(explain(model, x, places)), places, ZERO, Target())
+    good = areas(model, x, order_of(relevance_map(model, x, places)), places, ZERO, Target())
     for seed in range(5):
         random = torch.Generator().manual_seed(seed)
         order = torch.stack([torch.randperm(COUNT, generator=random) for _ in x])

@@ -10,8 +10,8 @@ import torch
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
 from megavit.errors import BundleError, ConfigError, ImageError
-from megavit.explain.explanation import Explanation, explain_image, maps, overlays, place_of
-from megavit.explain.maps import explain
+from megavit.explain.explanation import Explanation, compute_maps, explain_image, make_overlays, output_index
+from megavit.explain.maps import relevance_map
 from megavit.explain.methods import Method
 from megavit.predict.predictor import Predictor, load
 from tests.helpers.bundles import LABELS, make_bundle, make_model
@@ -53,7 +53,7 @@ def test_another_class_can_be_asked_for(predictor: Predictor) -> None:
 def test_a_label_that_is_not_known_is_refused_with_those_that_are(predictor: Predictor) -> None:
     with pytest.raises(ConfigError, match="cat, dog, newt; got 'rabbit'"):
         explain_image(predictor, pixels(), "rabbit")
-    assert place_of(predictor, "newt") == 2 and place_of(predictor, None) is None
+    assert output_index(predictor, "newt") == 2 and output_index(predictor, None) is None
 
 
 def test_of_several_labels_the_likeliest_is_explained_or_the_one_asked_for(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_where_images_keep_their_aspect_the_map_has_it_too(tmp_path: Path) -> No
     assert wide.overlay().size[0] > wide.overlay().size[1]
     images = [pixels(10, 40), pixels(16, 16), pixels(40, 10), pixels(10, 40, seed=1)]
     prepared = [predictor.prepare(image) for image in images]
-    together = maps(predictor.model, prepared, preprocessing)
+    together = compute_maps(predictor.model, prepared, preprocessing)
     for image, found in zip(images, together, strict=True):
         torch.testing.assert_close(found, explain_image(predictor, image).map)
 
@@ -118,14 +118,14 @@ def test_many_overlays_are_those_of_each(predictor: Predictor) -> None:
     images = [pixels(300, 400, seed=1), pixels(12, 20, channels=1, seed=2), pixels(8, 8, seed=3)]
     tensors = [torch.from_numpy(image).permute(2, 0, 1) for image in images]
     preprocessing = predictor.info.preprocessing
-    found = overlays(predictor.model, tensors, preprocessing)
+    found = make_overlays(predictor.model, tensors, preprocessing)
     for image, one in zip(images, found, strict=True):
         assert one.tobytes() == explain_image(predictor, image).overlay().tobytes()
-    chosen = overlays(predictor.model, tensors, preprocessing, [2, 2, 2])
+    chosen = make_overlays(predictor.model, tensors, preprocessing, [2, 2, 2])
     assert chosen[0].tobytes() == explain_image(predictor, images[0], LABELS[2]).overlay().tobytes()
-    assert overlays(predictor.model, [], preprocessing) == []
+    assert make_overlays(predictor.model, [], preprocessing) == []
     with pytest.raises(ImageError, match="2 channels"):
-        overlays(predictor.model, [torch.zeros(2, 8, 8, dtype=torch.uint8)], preprocessing)
+        make_overlays(predictor.model, [torch.zeros(2, 8, 8, dtype=torch.uint8)], preprocessing)
 
 
 def test_as_plain_types_it_says_where_it_looks(predictor: Predictor) -> None:
@@ -143,7 +143,7 @@ def test_the_package_offers_it() -> None:
 
 
 def test_the_models_own_view_is_what_is_explained(predictor: Predictor) -> None:
-    """The map of one image is `explain` of its prepared, normalized pixels."""
+    """The map of one image is `relevance_map` of its prepared, normalized pixels."""
     prepared = predictor.prepare(pixels())
     x = (prepared.float() / 255 - 0.5) / 0.5
-    torch.testing.assert_close(explain_image(predictor, pixels()).map, explain(predictor.model, x[None])[0])
+    torch.testing.assert_close(explain_image(predictor, pixels()).map, relevance_map(predictor.model, x[None])[0])

@@ -12,8 +12,8 @@ from torch import Tensor
 from megavit.config.vit import PLAIN_VIT, ZETA, Design, Pool, ViTConfig
 from megavit.errors import ConfigError
 from megavit.explain import maps as module
-from megavit.explain.attention_hooks import record
-from megavit.explain.maps import explain, relevance, rollout
+from megavit.explain.attention_hooks import record_attention
+from megavit.explain.maps import relevance, relevance_map, rollout
 from megavit.explain.methods import Method
 from megavit.model.pos_embed import LearnedPositions
 from megavit.model.vit import MegaVit
@@ -33,7 +33,7 @@ def test_every_map_is_shares_of_the_patches(
     method: Method, config: ViTConfig, batch: int, grid: tuple[int, int]
 ) -> None:
     config = replace(config, num_classes=3)
-    found = explain(MegaVit.from_config(config), images(config, batch, grid), method=method)
+    found = relevance_map(MegaVit.from_config(config), images(config, batch, grid), method=method)
     assert found.shape == (batch, *grid) and found.dtype == torch.float32
     assert found.isfinite().all() and (found >= 0).all()
     total = found.sum(dim=(1, 2))
@@ -44,7 +44,7 @@ def test_every_map_is_shares_of_the_patches(
 @few
 @given(config=configs())
 def test_rollout_loses_nothing_and_invents_nothing(config: ViTConfig) -> None:
-    found = rollout(record(MegaVit.from_config(config), images(config, 2, config.grid)), config.pool)
+    found = rollout(record_attention(MegaVit.from_config(config), images(config, 2, config.grid)), config.pool)
     assert found.shape == (2, config.num_prefix_tokens + config.num_patches)
     torch.testing.assert_close(found.sum(dim=1), torch.ones(2))
 
@@ -53,7 +53,7 @@ def test_rollout_loses_nothing_and_invents_nothing(config: ViTConfig) -> None:
 @torch.no_grad()
 def test_rollout_is_the_product_of_the_papers_matrices(pool: Pool) -> None:
     model = make_model(pool=pool, depth=3, design=Design(registers=2))
-    recording = record(model, torch.randn(2, 3, 8, 12))
+    recording = record_attention(model, torch.randn(2, 3, 8, 12))
     tokens = recording.layers[0].shape[-1]
     pooled = recording.logits.new_zeros(2, 0) if recording.pool is None else recording.pool.mean(dim=1)
     product = torch.eye(tokens)
@@ -72,7 +72,7 @@ def test_rollout_is_the_product_of_the_papers_matrices(pool: Pool) -> None:
 def test_relevance_is_the_product_of_the_papers_matrices(pool: Pool) -> None:
     model = make_model(pool=pool, depth=3, design=Design(block="serial", registers=1))
     x, target = torch.randn(2, 3, 8, 12), torch.tensor([2, 0])
-    recording = record(model, x, differentiable=True)
+    recording = record_attention(model, x, differentiable=True)
     weights = [*recording.layers, *([] if recording.pool is None else [recording.pool])]
     chosen = recording.logits[0, 2] + recording.logits[1, 0]
     gradients = torch.autograd.grad(chosen, weights, retain_graph=True)
@@ -96,7 +96,7 @@ def test_the_gradients_are_those_of_the_answer(pool: Pool) -> None:
     """What mean pooling takes from each patch, and each weight of the last layer, moves the logit as they say."""
     model = make_model(pool=pool).double()
     x = torch.randn(1, 3, 8, 8).double()
-    recording = record(model, x, differentiable=True)
+    recording = record_attention(model, x, differentiable=True)
     weights = recording.layers[-1]
     (gradient,) = torch.autograd.grad(recording.logits[0, 1], [weights])
     layer: Any = model.transformer.layers[-1].attention
@@ -131,7 +131,7 @@ def test_the_map_is_highest_at_the_only_patch_that_the_model_looks_at(
     x = bright_at(*places)
     with torch.no_grad():
         assert (model(x)[:, BRIGHT] > 0.5).all()
-    found = explain(model, x, torch.full((len(places),), BRIGHT), method).flatten(1)
+    found = relevance_map(model, x, torch.full((len(places),), BRIGHT), method).flatten(1)
     assert found.argmax(dim=1).tolist() == list(places)
     if pool == "cls" and method != "rollout":
         assert (found.amax(dim=1) > 0.9).all()
@@ -140,7 +140,7 @@ def test_the_map_is_highest_at_the_only_patch_that_the_model_looks_at(
 @pytest.mark.parametrize("pool", POOLS)
 def test_where_nothing_speaks_for_an_answer_its_map_is_empty(pool: Pool) -> None:
     model = looking_for_brightness(pool, PLAIN_VIT)
-    assert torch.equal(explain(model, bright_at(3), torch.tensor([1 - BRIGHT])), torch.zeros(1, ROWS, COLUMNS))
+    assert torch.equal(relevance_map(model, bright_at(3), torch.tensor([1 - BRIGHT])), torch.zeros(1, ROWS, COLUMNS))
 
 
 @pytest.mark.parametrize("design", [Design(registers=1), PLAIN_VIT, ZETA], ids=["parallel", "serial", "zeta"])
@@ -157,9 +157,9 @@ def test_without_positions_permuted_patches_have_the_permuted_map(pool: Pool, me
         return pieces.unflatten(1, (2, 3)).permute(0, 3, 1, 4, 2, 5).reshape(1, 3, 8, 12)
 
     target = torch.arange(3)
-    found = explain(model, image(patches).expand(3, -1, -1, -1), target, method).flatten(1)
+    found = relevance_map(model, image(patches).expand(3, -1, -1, -1), target, method).flatten(1)
     assert found.std(dim=1).amax() > 1e-4
-    permuted = explain(model, image(patches[:, order]).expand(3, -1, -1, -1), target, method).flatten(1)
+    permuted = relevance_map(model, image(patches[:, order]).expand(3, -1, -1, -1), target, method).flatten(1)
     torch.testing.assert_close(permuted, found[:, order])
 
 
@@ -169,10 +169,10 @@ def test_a_map_is_of_the_answer_asked_for_and_that_of_rollout_of_none() -> None:
         likeliest = model(x).argmax(dim=1)
     methods: tuple[Method, ...] = ("integrated_gradients", "relevance")
     for method in methods:
-        by_class = [explain(model, x, torch.full((3,), k), method) for k in range(3)]
+        by_class = [relevance_map(model, x, torch.full((3,), k), method) for k in range(3)]
         assert not torch.allclose(by_class[0], by_class[1]) and not torch.allclose(by_class[1], by_class[2])
-        assert torch.equal(explain(model, x, method=method), explain(model, x, likeliest, method))
-    one, other = (explain(model, x, torch.full((3,), k), "rollout") for k in range(2))
+        assert torch.equal(relevance_map(model, x, method=method), relevance_map(model, x, likeliest, method))
+    one, other = (relevance_map(model, x, torch.full((3,), k), "rollout") for k in range(2))
     assert torch.equal(one, other)
 
 
@@ -181,24 +181,24 @@ def test_an_image_has_the_same_map_alone_in_a_batch_and_in_parts_of_it(
     method: Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, x, target = make_model(), torch.randn(5, 3, 8, 8), torch.tensor([0, 1, 2, 1, 0])
-    expected = explain(model, x, target, method)
-    torch.testing.assert_close(explain(model, x[3:4], target[3:4], method)[0], expected[3])
+    expected = relevance_map(model, x, target, method)
+    torch.testing.assert_close(relevance_map(model, x[3:4], target[3:4], method)[0], expected[3])
     monkeypatch.setattr(module, "_MOST_WEIGHTS", 1)
-    torch.testing.assert_close(explain(model, x, target, method), expected)
-    assert explain(model, x[:0], method=method).shape == (0, 2, 2)
+    torch.testing.assert_close(relevance_map(model, x, target, method), expected)
+    assert relevance_map(model, x[:0], method=method).shape == (0, 2, 2)
 
 
 def test_what_cannot_be_explained_is_refused() -> None:
     model, x = make_model(), torch.randn(2, 3, 8, 8)
     for target in (torch.tensor([0, 3]), torch.tensor([-1, 0]), torch.tensor([0]), torch.tensor([0.0, 1.0])):
         with pytest.raises(ConfigError, match="target must be"):
-            explain(model, x, target)
+            relevance_map(model, x, target)
     method: Method = "saliency"  # pyrefly: ignore[bad-assignment]
     with pytest.raises(ConfigError, match="method must be one of integrated_gradients, relevance, rollout"):
-        explain(model, x, method=method)
+        relevance_map(model, x, method=method)
     with pytest.raises(ValueError, match="must divide"):
-        explain(model, torch.randn(2, 3, 9, 8))
+        relevance_map(model, torch.randn(2, 3, 9, 8))
     headless = make_model(0)
     with pytest.raises(ConfigError, match="no classifier"):
-        explain(headless, x)
-    assert explain(headless, x, method="rollout").shape == (2, 2, 2)
+        relevance_map(headless, x)
+    assert relevance_map(headless, x, method="rollout").shape == (2, 2, 2)

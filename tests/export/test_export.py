@@ -209,7 +209,7 @@ def test_what_cannot_be_done_is_told_before_anything_is_written(tmp_path: Path) 
         export(predictor, "onnx", tmp_path / "out", proofs, precision="bfloat16")
     with pytest.raises(ConfigError, match="--data"):
         export(predictor, "onnx", tmp_path / "out", [replace(one, label=None) for one in proofs], precision="int8")
-    with pytest.raises(ConfigError, match="--runtime"):
+    with pytest.raises(ConfigError, match="--onnxruntime-web"):
         export(predictor, "onnx", tmp_path / "out", proofs, runtime=tmp_path)
     (tmp_path / "out").mkdir()
     with pytest.raises(OutputError, match="choose a new folder"):

@@ -1,6 +1,5 @@
 """Real Chromium, without a head, and pages that fail their test where they complain or ask anybody else."""
 
-import fcntl
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -9,6 +8,8 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
+
+from tests.helpers.shared_folder import BuildOnce
 
 FLAGS = [
     "--no-sandbox",
@@ -76,24 +77,23 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
 
 
 @pytest.fixture(scope="session")
-def runtime(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+def runtime(build_once: BuildOnce) -> Path:
     """onnxruntime-web's dist, installed once for all of xdist's workers."""
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("there is no npm here, which brings onnxruntime-web")
-    base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "onnxruntime-web"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "done").exists():
-            quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", "--fetch-retries=1"]
-            command = [npm, "install", *quiet, "--prefix", str(folder), RUNTIME]
-            try:
-                done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-            except subprocess.TimeoutExpired:
-                pytest.skip("npm took too long to bring onnxruntime-web")
-            if done.returncode:
-                pytest.skip(f"npm could not bring onnxruntime-web: {done.stderr.strip()[-200:]}")
-            (folder / "done").touch()
-    return folder / "node_modules" / "onnxruntime-web" / "dist"
+
+    quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", "--fetch-retries=1"]
+    command = [npm, "install", *quiet, RUNTIME]
+
+    def install(folder: Path) -> None:
+        try:
+            done = subprocess.run(
+                [*command, "--prefix", str(folder)], capture_output=True, text=True, timeout=120, check=False
+            )
+        except subprocess.TimeoutExpired:
+            pytest.skip("npm took too long to bring onnxruntime-web")
+        if done.returncode:
+            pytest.skip(f"npm could not bring onnxruntime-web: {done.stderr.strip()[-200:]}")
+
+    return build_once("onnxruntime-web", install) / "node_modules" / "onnxruntime-web" / "dist"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from megavit.errors import BundleError
 from megavit.weights.pretrained.candidates import fitting
-from megavit.weights.pretrained.formats import LAYOUTS
+from megavit.weights.pretrained.formats import FORMATS
 from megavit.weights.pretrained.mappings import open_clip_vit as peer
 from megavit.weights.pretrained.mappings.key_mapping import to_ours, to_theirs
 from tests.helpers.parity import assert_comes_back, assert_same, named, our_stages, ours_of, outputs, shaken, shapes_of
@@ -77,7 +77,7 @@ def test_the_visual_tower_of_a_whole_checkpoint_is_told_by_its_settings(quick_ge
     vision = {"image_size": 24, "patch_size": 8, "width": 48, "head_width": 8, "layers": 2, "pool_type": pool_type}
     clip, settings = of_settings(vision, quick_gelu=quick_gelu)
     tower = named(peer, clip.state_dict())
-    (layout,) = [one for one in LAYOUTS if one.name == "OpenCLIP"]
+    (layout,) = [one for one in FORMATS if one.name == "OpenCLIP"]
     assert fitting(list(clip.state_dict())) == fitting(list(tower)) == layout
     assert tower.keys() == clip.visual.state_dict().keys() >= set(peer.TOLD_BY)
     x = torch.randn(2, 3, 24, 24)

@@ -16,8 +16,8 @@ from benchmarks.conversion.cases import (
 from benchmarks.conversion.ways import WAYS, by_pipeline, difference, of_bundle
 from megavit.errors import BundleError
 from megavit.weights.bundle.bundle import read_info
-from megavit.weights.pretrained.pretrained import read_source
-from megavit.weights.pretrained.to_bundle import write_bundle
+from megavit.weights.pretrained.pretrained import load_pretrained
+from megavit.weights.pretrained.to_bundle import convert_to_bundle
 
 # Every case through both libraries, and one of each kind through the runtimes, which are slower.
 OUTWARD = [
@@ -69,7 +69,7 @@ def test_a_model_of_transformers_answers_as_its_pipeline_does(
 ) -> None:
     settings, kind = PROBLEMS[problem]
     folder = write_transformers(tmp_path / "theirs", architecture, settings)
-    write_bundle(read_source(str(folder)), tmp_path / "ours")
+    convert_to_bundle(load_pretrained(str(folder)), tmp_path / "ours")
     info = read_info(tmp_path / "ours")
     assert info.target.kind == kind
     theirs = by_pipeline(folder, photographs, info.labels or ["LABEL_0"])

@@ -144,7 +144,7 @@ def test_the_batch_axes_of_older_versions_go() -> None:
     [
         ({"pool": "mean"}, "class token too"),
         ({"patch_size": 7}, "convert --patch-size --channels"),
-        ({"patch_size": (8, 4), "heads": 5}, "convert --heads"),
+        ({"patch_size": (8, 4), "heads": 5}, "convert --num-heads"),
         ({"patch_size": (8, 4), "heads": 4, "image_size": None}, "say the image size"),
     ],
 )

@@ -92,7 +92,7 @@ def test_the_optimizers_state_is_what_the_real_one_keeps() -> None:
     assert mixed == 8 * weights.whole - 4 * weights.matrices
 
 
-LAYOUTS = st.builds(
+FORMATS = st.builds(
     Layout,
     replicate=st.integers(1, 8),
     shard=st.integers(1, 256),
@@ -111,7 +111,7 @@ CONFIGS = st.sampled_from([preset("22B"), PARALLEL])
 
 
 @settings(max_examples=200)
-@given(CONFIGS, TRAININGS, LAYOUTS)
+@given(CONFIGS, TRAININGS, FORMATS)
 def test_the_parts_add_up_and_none_is_negative(config, of_training: Training, of: Layout) -> None:
     for held in moments(config, of_training, of).values():
         assert held.total == sum(held.parts().values())
@@ -119,7 +119,7 @@ def test_the_parts_add_up_and_none_is_negative(config, of_training: Training, of
 
 
 @settings(max_examples=200)
-@given(CONFIGS, TRAININGS, LAYOUTS, st.integers(2, 4))
+@given(CONFIGS, TRAININGS, FORMATS, st.integers(2, 4))
 def test_more_gpus_never_need_more_of_each(config, of_training: Training, of: Layout, factor: int) -> None:
     """Up to what sharding fills up: that of a parameter can grow by a row a rank."""
     if of.shard == 1:
@@ -136,7 +136,7 @@ def test_more_gpus_never_need_more_of_each(config, of_training: Training, of: La
 
 
 @settings(max_examples=200)
-@given(CONFIGS, TRAININGS, LAYOUTS)
+@given(CONFIGS, TRAININGS, FORMATS)
 def test_more_images_at_once_need_more(config, of_training: Training, of: Layout) -> None:
     more = replace(of, micro_batch=of.micro_batch + 1)
     assert fullest(config, of_training, more)[1].total > fullest(config, of_training, of)[1].total

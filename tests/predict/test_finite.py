@@ -86,7 +86,7 @@ def test_top_is_no_more_than_there_are_classes(tmp_path: Path) -> None:
     make_bundle(tmp_path / "bundle")
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     table = tmp_path / "a.csv"
-    flags = ["--top", "1000", "--output", str(table)]
+    flags = ["--top", "1000", "--out", str(table)]
     assert run(["predict", str(tmp_path / "bundle"), str(tmp_path / "a.png"), *flags]) == 0
     header, row = table.read_text().splitlines()
     assert len(header.split(",")) == len(row.split(",")) == 3 + 2 * 3

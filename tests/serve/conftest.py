@@ -38,7 +38,7 @@ def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
 
     score = tmp_path_factory.mktemp("serve") / "age"
     make_bundle(score, make_model(1), labels=(), metrics={}, target=Target(kind="regression", mean=30, std=9))
-    with megavit_serve(bundle, score, "--max-pixels", "1", "--max-body", "4") as running:
+    with megavit_serve(bundle, score, "--max-megapixels", "1", "--max-request-mib", "4") as running:
         yield running
 
 

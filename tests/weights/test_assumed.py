@@ -12,9 +12,9 @@ from torch import nn
 
 from megavit.errors import BundleError
 from megavit.weights.bundle.bundle import read_info
-from megavit.weights.pretrained.pretrained import Source, read_source
-from megavit.weights.pretrained.to_bundle import model_of
-from tests.end_to_end.conftest import megavit
+from megavit.weights.pretrained.pretrained import PretrainedModel, load_pretrained
+from megavit.weights.pretrained.to_bundle import build_model
+from tests.helpers.command_line import run_megavit
 
 SIZES: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 2, "num_classes": 3}
 
@@ -32,8 +32,8 @@ def bare(path: Path, model: nn.Module) -> str:
     return str(path)
 
 
-def assumed(source: Source) -> list[str]:
-    return [sentence for sentence in source.told if sentence.startswith("assumed")]
+def assumed(source: PretrainedModel) -> list[str]:
+    return [sentence for sentence in source.notes if sentence.startswith("assumed")]
 
 
 class QuickGelu(nn.Module):
@@ -43,10 +43,10 @@ class QuickGelu(nn.Module):
 
 def test_a_bare_file_says_what_was_assumed_and_by_which_options_it_is_said(tmp_path: Path) -> None:
     model: Any = timm.create_model("vit_tiny_patch16_224", num_heads=2, **SIZES)
-    source = read_source(bare(tmp_path / "a.pth", model))
+    source = load_pretrained(bare(tmp_path / "a.pth", model))
     assert assumed(source) == [
         "assumed, as the files do not say it: heads 1, activation gelu, eps 1e-06, pool cls; "
-        "where it had others, tell megavit convert: --heads --activation --eps --pool"
+        "where it had others, tell megavit convert: --num-heads --activation --norm-eps --pool"
     ]
 
 
@@ -63,10 +63,10 @@ def test_what_is_said_is_not_assumed_and_makes_the_model_theirs(tmp_path: Path) 
         )
     )
     path, images = bare(tmp_path / "a.pth", theirs), torch.randn(2, 3, 32, 32)
-    said = read_source(path, {"heads": 2, "mlp": "quick_gelu", "norm_eps": 0.1, "pool": "mean"})
+    said = load_pretrained(path, {"heads": 2, "mlp": "quick_gelu", "norm_eps": 0.1, "pool": "mean"})
     assert assumed(said) == []
-    torch.testing.assert_close(model_of(said)(images), theirs(images), atol=1e-4, rtol=1e-4)
-    wrong = model_of(read_source(path))(images)
+    torch.testing.assert_close(build_model(said)(images), theirs(images), atol=1e-4, rtol=1e-4)
+    wrong = build_model(load_pretrained(path))(images)
     assert (wrong - theirs(images)).abs().max() > 0.01
 
 
@@ -75,37 +75,37 @@ def test_settings_are_not_assumed(tmp_path: Path) -> None:
         hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=32
     )
     transformers.ViTForImageClassification(config).save_pretrained(tmp_path)
-    assert assumed(read_source(str(tmp_path))) == []
-    assert "heads 1, activation gelu, eps 1e-12; " in assumed(read_source(str(tmp_path / "model.safetensors")))[0]
+    assert assumed(load_pretrained(str(tmp_path))) == []
+    assert "heads 1, activation gelu, eps 1e-12; " in assumed(load_pretrained(str(tmp_path / "model.safetensors")))[0]
 
 
 def test_what_the_tensors_tell_cannot_be_said_otherwise(tmp_path: Path) -> None:
     model = vit_pytorch.SimpleViT(image_size=32, patch_size=8, num_classes=3, dim=64, depth=1, heads=1, mlp_dim=64)
     path = bare(tmp_path / "a.pth", model)
-    assert "patch size 8 × 8, channels 3; " in assumed(read_source(path, {"image_size": 32, "pool": "mean"}))[0]
+    assert "patch size 8 × 8, channels 3; " in assumed(load_pretrained(path, {"image_size": 32, "pool": "mean"}))[0]
     with pytest.raises(BundleError, match=r"--pool cls does not fit: .* SimpleViT, are of a model with pool mean"):
-        read_source(path, {"image_size": 32, "pool": "cls"})
-    other = read_source(path, {"image_size": 32, "patch_size": 4, "channels": 12})
+        load_pretrained(path, {"image_size": 32, "pool": "cls"})
+    other = load_pretrained(path, {"image_size": 32, "patch_size": 4, "channels": 12})
     assert (other.config.patch_hw, other.config.channels) == ((4, 4), 12)
 
 
 def test_an_activation_cannot_be_said_of_gates(tmp_path: Path) -> None:
     model: Any = timm.create_model("vit_small_patch14_reg4_dinov2", num_heads=2, **SIZES)
     gated: Any = timm.create_model("vit_giant_patch14_reg4_dinov2", num_heads=2, mlp_ratio=2.0, **SIZES)
-    assert "activation gelu" in assumed(read_source(bare(tmp_path / "a.pth", model)))[0]
+    assert "activation gelu" in assumed(load_pretrained(bare(tmp_path / "a.pth", model)))[0]
     path = bare(tmp_path / "b.pth", gated)
-    assert "activation" not in assumed(read_source(path))[0]
+    assert "activation" not in assumed(load_pretrained(path))[0]
     with pytest.raises(BundleError, match=r"--activation gelu does not fit: .* are of a model with activation swiglu"):
-        read_source(path, {"mlp": "gelu"})
+        load_pretrained(path, {"mlp": "gelu"})
 
 
 def test_the_command_line_takes_them_all(tmp_path: Path) -> None:
     model: Any = timm.create_model("vit_tiny_patch16_224", num_heads=2, **SIZES)
     bare(tmp_path / "a.pth", model)
-    told = megavit("convert", "a.pth", "--out", "one", cwd=tmp_path)
+    told = run_megavit("convert", "a.pth", "--out", "one", cwd=tmp_path)
     assert "assumed, as the files do not say it: heads 1" in told.stderr
-    options = ["--heads", "2", "--activation", "quick_gelu", "--eps", "1e-5", "--pool", "mean"]
-    done = megavit("convert", "a.pth", "--out", "two", *options, cwd=tmp_path)
+    options = ["--num-heads", "2", "--activation", "quick_gelu", "--norm-eps", "1e-5", "--pool", "mean"]
+    done = run_megavit("convert", "a.pth", "--out", "two", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "assumed" not in done.stderr
     config = read_info(tmp_path / "two").model

@@ -11,7 +11,7 @@ from torch import nn
 from benchmarks.conversion.checkpoints import CASES, prefixed, row_of, vit
 from benchmarks.conversion.compare import EXACT
 from megavit.errors import BundleError
-from megavit.weights.pretrained.pretrained import read_source
+from megavit.weights.pretrained.pretrained import load_pretrained
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -21,7 +21,7 @@ def test_it_is_read_exactly(name: str, tmp_path: Path) -> None:
 
 
 def told(path: Path, weights: str | None = None) -> str:
-    return "; ".join(read_source(str(path), weights=weights).told)
+    return "; ".join(load_pretrained(str(path), weights=weights).notes)
 
 
 def test_of_several_models_the_averaged_is_taken_and_the_others_named_and_to_be_had(tmp_path: Path) -> None:
@@ -31,10 +31,10 @@ def test_of_several_models_the_averaged_is_taken_and_the_others_named_and_to_be_
     said = told(tmp_path / "a.pth")
     assert "the weights under 'teacher/backbone' taken" in said
     assert "other weights left, under 'student/module.backbone'" in said
-    other = read_source(str(tmp_path / "a.pth"), weights="student/module.backbone")
+    other = load_pretrained(str(tmp_path / "a.pth"), weights="student/module.backbone")
     assert torch.equal(other.tensors["mlp_head.bias"], student.head.bias)
     with pytest.raises(BundleError, match=r"no weights under 'x'; it has some under 'teacher/backbone', 'student"):
-        read_source(str(tmp_path / "a.pth"), weights="x")
+        load_pretrained(str(tmp_path / "a.pth"), weights="x")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_averaged_weights_go_first_wherever_they_stand(
     tables = {words[0]: vit(0).state_dict(), words[1]: vit(1).state_dict()}
     order = reversed(words) if averaged_first else words
     torch.save({word: tables[word] for word in order}, tmp_path / "a.pth")
-    taken = read_source(str(tmp_path / "a.pth")).tensors["mlp_head.bias"]
+    taken = load_pretrained(str(tmp_path / "a.pth")).tensors["mlp_head.bias"]
     assert torch.equal(taken, tables[words[1]]["head.bias"])
 
 
@@ -55,9 +55,9 @@ def test_averaged_weights_go_first_wherever_they_stand(
 def test_a_prefix_is_found_though_not_every_name_has_it(prefix: str, tmp_path: Path) -> None:
     model = vit()
     torch.save(prefixed(model, prefix) | {"criterion.weight": torch.ones(5)}, tmp_path / "a.pth")
-    source = read_source(str(tmp_path / "a.pth"))
+    source = load_pretrained(str(tmp_path / "a.pth"))
     assert torch.equal(source.tensors["mlp_head.bias"], model.head.bias)
-    assert "left out a tensor that is not of the image model: criterion.weight" in source.told
+    assert "left out a tensor that is not of the image model: criterion.weight" in source.notes
 
 
 def several(*layers: nn.Module) -> Any:
@@ -77,13 +77,13 @@ def several(*layers: nn.Module) -> Any:
 def test_a_classifier_of_several_layers_is_refused_by_name(layers: tuple[nn.Module, ...], tmp_path: Path) -> None:
     torch.save(several(*layers).state_dict(), tmp_path / "a.pth")
     with pytest.raises(BundleError, match=r"has a classifier of several layers \(head\.0\."):
-        read_source(str(tmp_path / "a.pth"))
+        load_pretrained(str(tmp_path / "a.pth"))
 
 
 def test_a_projection_for_pre_training_is_no_classifier(tmp_path: Path) -> None:
     head = {"head.mlp.0.weight": torch.ones(128, 64), "head.last_layer.weight": torch.ones(9, 128)}
     torch.save({"teacher": prefixed(vit(classes=0), "backbone.") | head}, tmp_path / "a.pth")
-    assert read_source(str(tmp_path / "a.pth")).config.num_classes == 0
+    assert load_pretrained(str(tmp_path / "a.pth")).config.num_classes == 0
 
 
 def test_loras_matrices_apart_are_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_loras_matrices_apart_are_refused_with_what_to_do(tmp_path: Path) -> Non
     tensors["base_model.model.blocks.0.attn.qkv.lora_A.default.weight"] = torch.zeros(4, 64)
     torch.save(tensors, tmp_path / "a.pth")
     with pytest.raises(BundleError, match=r"LoRA's matrices .*merge_and_unload"):
-        read_source(str(tmp_path / "a.pth"))
+        load_pretrained(str(tmp_path / "a.pth"))
 
 
 UNUSABLE = {
@@ -117,7 +117,7 @@ def test_numbers_that_are_no_floats_are_refused_by_name(kind: str, tmp_path: Pat
     name = "blocks.0.mlp.fc1.weight"
     torch.save(tensors | {name: make(tensors[name])}, tmp_path / "a.pth")
     with pytest.raises(BundleError, match=f"{name}: {words}"):
-        read_source(str(tmp_path / "a.pth"))
+        load_pretrained(str(tmp_path / "a.pth"))
 
 
 def test_quantized_numbers_are_refused_by_name(tmp_path: Path) -> None:
@@ -127,18 +127,18 @@ def test_quantized_numbers_are_refused_by_name(tmp_path: Path) -> None:
         packed = torch.quantize_per_tensor(torch.ones(256, 64), 0.1, 0, torch.qint8)
     torch.save(tensors | {"blocks.0.mlp.fc1.weight": packed}, tmp_path / "a.pth")
     with pytest.raises(BundleError, match=r"fc1\.weight: is quantized \(qint8\)"):
-        read_source(str(tmp_path / "a.pth"))
+        load_pretrained(str(tmp_path / "a.pth"))
 
 
 def test_halves_and_doubles_are_read(tmp_path: Path) -> None:
     model = vit()
     for kind in (torch.float16, torch.bfloat16, torch.float64):
         torch.save({name: tensor.to(kind) for name, tensor in model.state_dict().items()}, tmp_path / "a.pth")
-        assert read_source(str(tmp_path / "a.pth")).config.dim == 64
+        assert load_pretrained(str(tmp_path / "a.pth")).config.dim == 64
 
 
 def test_a_checkpoint_in_shards_says_how_to_join_them(tmp_path: Path) -> None:
     (tmp_path / ".metadata").touch()
     (tmp_path / "__0_0.distcp").touch()
     with pytest.raises(BundleError, match="dcp_to_torch"):
-        read_source(str(tmp_path))
+        load_pretrained(str(tmp_path))

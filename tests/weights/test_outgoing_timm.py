@@ -14,9 +14,9 @@ from megavit.config.vit import PLAIN_VIT, Design, ViTConfig
 from megavit.errors import BundleError
 from megavit.model.vit import MegaVit
 from megavit.weights.pretrained import save_checkpoint
-from megavit.weights.pretrained.pretrained import Source, read_source
-from megavit.weights.pretrained.save_checkpoint import write_for
-from megavit.weights.pretrained.to_bundle import model_of
+from megavit.weights.pretrained.pretrained import PretrainedModel, load_pretrained
+from megavit.weights.pretrained.save_checkpoint import save_pretrained
+from megavit.weights.pretrained.to_bundle import build_model
 
 SIZES: dict[str, Any] = {
     "image_size": (16, 24), "patch_size": 8, "num_classes": 3, "dim": 32, "depth": 2, "heads": 4, "dim_head": 8,
@@ -67,7 +67,7 @@ DESIGNS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def source(**changes: Any) -> Source:
+def source(**changes: Any) -> PretrainedModel:
     """A model with every weight away from its initial value, but for what timm has not: it then says so."""
     config = ViTConfig(**SIZES | changes)
     torch.manual_seed(0)
@@ -83,24 +83,26 @@ def source(**changes: Any) -> Source:
         if config.design.layer_scale is not None and config.design.block == "parallel":
             for layer in model.transformer.layers:
                 layer.mlp_scale.factor.copy_(layer.attention_scale.factor)
-    return Source(
+    return PretrainedModel(
         name="ours", config=config, tensors=dict(model.state_dict()), preprocessing=None, labels=("a", "b", "c")
     )
 
 
-def assert_timm_answers_alike(ours: Source, folder: Path) -> None:
+def assert_timm_answers_alike(ours: PretrainedModel, folder: Path) -> None:
     theirs: Any = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     config = ours.config
     images = torch.randn(2, config.channels, *config.image_hw, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        torch.testing.assert_close(theirs(images), model_of(ours)(images), atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(model_of(read_source(str(folder)))(images), theirs(images), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(theirs(images), build_model(ours)(images), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            build_model(load_pretrained(str(folder)))(images), theirs(images), atol=1e-5, rtol=1e-5
+        )
 
 
 @pytest.mark.parametrize("name", DESIGNS)
 def test_plain_timm_loads_it_and_answers_alike(tmp_path: Path, name: str) -> None:
     ours = source(**DESIGNS[name])
-    write_for("timm", ours, tmp_path / "out")
+    save_pretrained("timm", ours, tmp_path / "out")
     assert_timm_answers_alike(ours, tmp_path / "out")
 
 
@@ -137,7 +139,7 @@ def test_any_design_is_answered_alike_or_refused(
 ) -> None:
     ours, out = source(**changes), tmp_path_factory.mktemp("model") / "out"
     try:
-        write_for("timm", ours, out)
+        save_pretrained("timm", ours, out)
     except BundleError as error:
         assert "timm's Vision Transformers cannot be this model" in str(error)
         assert not out.exists()
@@ -160,7 +162,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_timm_has_not_is_refused_and_nothing_is_left(tmp_path: Path, name: str) -> None:
     changes, words = REFUSED[name]
     with pytest.raises(BundleError, match=words):
-        write_for("timm", source(**changes), tmp_path / "out")
+        save_pretrained("timm", source(**changes), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -168,11 +170,11 @@ def test_numbers_that_timm_cannot_hold_are_refused_by_name(tmp_path: Path) -> No
     ours = source(design=Design(layer_scale=0.1))
     ours.tensors["transformer.layers.1.mlp_scale.factor"][0] += 1
     with pytest.raises(BundleError, match=r"has one blocks\.1\.ls\.gamma for all of them"):
-        write_for("timm", ours, tmp_path / "out")
+        save_pretrained("timm", ours, tmp_path / "out")
     ours = source(design=EVA02)
     ours.tensors["transformer.layers.1.attention.to_qkv.bias"][40] += 1
     with pytest.raises(BundleError, match=r"layers\.1\.attention\.to_qkv\.bias cannot be written"):
-        write_for("timm", ours, tmp_path / "out")
+        save_pretrained("timm", ours, tmp_path / "out")
 
 
 @pytest.mark.parametrize("library", ["timm", "huggingface"])
@@ -181,7 +183,7 @@ def test_what_would_answer_otherwise_is_not_left_behind(
 ) -> None:
     write = save_checkpoint.WRITERS[library]
 
-    def wrong(given: Source) -> Any:
+    def wrong(given: PretrainedModel) -> Any:
         files, tensors = write(given)
         return files, {
             name: tensor + ("norm2.bias" in name or "after.bias" in name) for name, tensor in tensors.items()
@@ -189,5 +191,5 @@ def test_what_would_answer_otherwise_is_not_left_behind(
 
     monkeypatch.setitem(save_checkpoint.WRITERS, library, wrong)
     with pytest.raises(BundleError, match="answers otherwise; nothing of it is left"):
-        write_for(library, source(design=PLAIN_VIT), tmp_path / "out")
+        save_pretrained(library, source(design=PLAIN_VIT), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -22,8 +22,8 @@ from benchmarks.conversion.processors import cases, compare
 from megavit.data.augment import normalize
 from megavit.predict.predictor import load
 from megavit.weights.pretrained.load_checkpoint import processor_in
-from megavit.weights.pretrained.pretrained import read_source
-from megavit.weights.pretrained.to_bundle import model_of, write_bundle
+from megavit.weights.pretrained.pretrained import load_pretrained
+from megavit.weights.pretrained.to_bundle import build_model, convert_to_bundle
 from tests.helpers.image_processors import images_of_all_sizes, prepared
 
 CASES = {case.name: case for case in cases() if case.library == "transformers"}
@@ -85,9 +85,9 @@ def test_a_size_that_the_model_was_not_made_for_is_told(tmp_path: Path) -> None:
     model: Any = ViTForImageClassification(ViTConfig(**settings))
     model.save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": 48}))
-    told = read_source(str(tmp_path)).told
+    told = load_pretrained(str(tmp_path)).notes
     assert "made for images of 32 × 32 pixels, and given 48 × 48: positions are resampled" in told
-    assert read_source(str(tmp_path), whole_images=True).told == told[:1]
+    assert load_pretrained(str(tmp_path), whole_images=True).notes == told[:1]
 
 
 @torch.no_grad()
@@ -107,8 +107,8 @@ def test_a_model_whose_patches_do_not_divide_its_images_answers_as_transformers_
     processor = {"image_processor_type": "SiglipImageProcessor", "size": {"height": 48, "width": 48}}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
     theirs: Any = AutoImageProcessor.from_pretrained(tmp_path, local_files_only=True)
-    source = read_source(str(tmp_path))
-    ours = model_of(source)
+    source = load_pretrained(str(tmp_path))
+    ours = build_model(source)
     assert source.preprocessing is not None
     for _, image in images_of_all_sizes():
         yours = model(theirs(image.convert("RGB"), return_tensors="pt")["pixel_values"]).logits
@@ -123,7 +123,7 @@ def test_a_jpeg_far_larger_than_needed_is_prepared_as_their_own_processor_does(t
     model.save_pretrained(tmp_path / "theirs")
     theirs: Any = ViTImageProcessor(size={"height": 32, "width": 32})
     theirs.save_pretrained(tmp_path / "theirs")
-    write_bundle(read_source(str(tmp_path / "theirs")), tmp_path / "ours")
+    convert_to_bundle(load_pretrained(str(tmp_path / "theirs")), tmp_path / "ours")
     Image.fromarray(load_sample_images().images[0]).save(tmp_path / "large.jpg", quality=95)
     predictor = load(tmp_path / "ours", device="cpu")
     pixels = normalize(predictor.prepare(tmp_path / "large.jpg")[None], predictor.info.preprocessing)

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from megavit.errors import BundleError
 from megavit.weights.pretrained.mappings import timm_eva02
-from megavit.weights.pretrained.pretrained import read_source
+from megavit.weights.pretrained.pretrained import load_pretrained
 
 
 def shapes_of(name: str) -> dict[str, tuple[int, ...]]:
@@ -22,7 +22,7 @@ def test_a_bare_perception_encoder_is_refused(name: str, tmp_path: Path) -> None
     file = tmp_path / "model.safetensors"
     save_file(timm.create_model(name).state_dict(), file)
     with pytest.raises(BundleError, match=r"Perception Encoder|norm\.weight"):
-        read_source(str(file))
+        load_pretrained(str(file))
 
 
 def test_a_bare_eva02_of_enormous_size_is_refused() -> None:

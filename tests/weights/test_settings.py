@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 from megavit.cli.commands.convert import size_of
 from megavit.errors import BundleError, ConfigError, MegavitError
-from megavit.weights.pretrained.pretrained import read_source
-from megavit.weights.pretrained.to_bundle import write_bundle
+from megavit.weights.pretrained.pretrained import load_pretrained
+from megavit.weights.pretrained.to_bundle import convert_to_bundle
 from tests.helpers.bundles import make_bundle
 
 KEYS = (
@@ -61,7 +61,7 @@ def test_settings_of_any_kind_are_used_or_refused_plainly(
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
     try:
-        found = read_source(str(folder))
+        found = load_pretrained(str(folder))
     except MegavitError as error:
         assert str(error)
     else:
@@ -74,7 +74,7 @@ def test_what_is_no_table_of_settings_is_refused(folder: Path, text: bytes) -> N
     (folder / "preprocessor_config.json").unlink(missing_ok=True)
     (folder / "config.json").write_bytes(text)
     with pytest.raises(BundleError, match=r"config\.json"):
-        read_source(str(folder))
+        load_pretrained(str(folder))
 
 
 def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path) -> None:
@@ -83,21 +83,21 @@ def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path) -> None
     tensors["head.bias"] = torch.tensor([0.0, float("nan"), 1.0])
     save_file(tensors, tmp_path / "a.safetensors")
     with pytest.raises(BundleError, match=r"not finite: head\.bias"):
-        read_source(str(tmp_path / "a.safetensors"))
+        load_pretrained(str(tmp_path / "a.safetensors"))
 
 
 @pytest.mark.parametrize("heads", [0, -1])
 def test_heads_that_cannot_be_are_refused(folder: Path, heads: int) -> None:
     with pytest.raises(ConfigError, match="heads"):
-        read_source(str(folder / "model.safetensors"), {"heads": heads})
+        load_pretrained(str(folder / "model.safetensors"), {"heads": heads})
 
 
 def test_a_bundle_says_its_sizes_itself_and_is_not_converted_to_itself(tmp_path: Path) -> None:
     make_bundle(tmp_path / "bundle")
     with pytest.raises(ConfigError, match="says its heads itself"):
-        read_source(str(tmp_path / "bundle"), {"heads": 2})
+        load_pretrained(str(tmp_path / "bundle"), {"heads": 2})
     with pytest.raises(BundleError, match="a bundle already"):
-        write_bundle(read_source(str(tmp_path / "bundle")), tmp_path / "other")
+        convert_to_bundle(load_pretrained(str(tmp_path / "bundle")), tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from benchmarks.conversion.compare import EXACT, REFUSED
 from benchmarks.conversion.transformers_models import built, row_of
 from megavit.errors import BundleError
-from megavit.weights.pretrained.pretrained import read_source
+from megavit.weights.pretrained.pretrained import load_pretrained
 
 READ = [
     ("vit", "ViTForImageClassification"),
@@ -71,7 +71,7 @@ def test_what_vision_settings_leave_out_is_what_the_class_has(model_type: str, n
         del settings["vision_config"][word]
     (tmp_path / "config.json").write_text(json.dumps(settings))
     model: Any = getattr(transformers, name).from_pretrained(tmp_path)
-    config = read_source(str(tmp_path)).config
+    config = load_pretrained(str(tmp_path)).config
     assert (config.design.mlp, config.design.norm_eps) == ("quick_gelu", model.config.vision_config.layer_norm_eps)
 
 
@@ -82,7 +82,7 @@ def test_layers_that_are_missing_at_the_end_are_named(tmp_path: Path) -> None:
     assert len(kept) < len(tensors)
     save_file(kept, tmp_path / "model.safetensors")
     with pytest.raises(BundleError, match=r"encoder\.layer\.1\.layernorm_before\.weight: is missing"):
-        read_source(str(tmp_path))
+        load_pretrained(str(tmp_path))
 
 
 def test_timms_models_in_transformers_wrapper_are_timms(tmp_path: Path) -> None:
@@ -91,8 +91,8 @@ def test_timms_models_in_transformers_wrapper_are_timms(tmp_path: Path) -> None:
     config = transformers.TimmWrapperConfig(architecture="vit_tiny_patch16_224", **settings)
     theirs: Any = transformers.TimmWrapperForImageClassification(config).eval()
     theirs.save_pretrained(tmp_path)
-    source = read_source(str(tmp_path))
-    assert (source.layout, source.config.num_classes) == ("timm", 5)
+    source = load_pretrained(str(tmp_path))
+    assert (source.format, source.config.num_classes) == ("timm", 5)
 
 
 def test_another_class_token_is_refused_in_a_sentence(tmp_path: Path) -> None:
@@ -101,4 +101,4 @@ def test_another_class_token_is_refused_in_a_sentence(tmp_path: Path) -> None:
     )
     torch.save(model.state_dict(), tmp_path / "a.pth")
     with pytest.raises(BundleError, match=r"cls_token has shape \(64,\)"):
-        read_source(str(tmp_path / "a.pth"))
+        load_pretrained(str(tmp_path / "a.pth"))

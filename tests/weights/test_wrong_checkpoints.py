@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torchvision.models import resnet18
 
 from megavit.errors import BundleError
-from megavit.weights.pretrained.pretrained import read_source
+from megavit.weights.pretrained.pretrained import load_pretrained
 
 
 def vit(**changes: Any) -> dict[str, torch.Tensor]:
@@ -149,7 +149,7 @@ WRONG: dict[Callable[[Path], Path], tuple[str, ...]] = {
 def test_one_error_says_what_is_wrong(make: Callable[[Path], Path], tmp_path: Path) -> None:
     path = make(tmp_path)
     with pytest.raises(BundleError) as caught:
-        read_source(str(path))
+        load_pretrained(str(path))
     for word in WRONG[make]:
         assert word in str(caught.value)
 
@@ -159,7 +159,7 @@ def test_an_archive_that_would_fill_the_memory_is_not_inflated(tmp_path: Path, m
     assert (tmp_path / "a.npz").stat().st_size < 100_000
     monkeypatch.setattr("megavit.weights.pretrained.checkpoint_files.main_memory", lambda: 10_000_000)
     with pytest.raises(BundleError, match="more than there is memory"):
-        read_source(str(tmp_path / "a.npz"))
+        load_pretrained(str(tmp_path / "a.npz"))
 
 
 @pytest.mark.parametrize("wrapped", [lambda t: t, lambda t: {"state_dict": t, "epoch": 3}, lambda t: {"model": t}])
@@ -169,8 +169,8 @@ def test_what_training_scripts_put_around_the_weights_is_taken_off(
 ) -> None:
     tensors = vit()
     torch.save(wrapped({prefix + name: tensor for name, tensor in tensors.items()}), tmp_path / "a.pth")
-    found = read_source(str(tmp_path / "a.pth"))
-    assert found.layout == "timm"
+    found = load_pretrained(str(tmp_path / "a.pth"))
+    assert found.format == "timm"
     assert torch.equal(found.tensors["mlp_head.weight"], tensors["head.weight"])
 
 
@@ -178,7 +178,7 @@ def test_averaged_weights_go_first(tmp_path: Path) -> None:
     tensors = vit()
     averaged = {name: tensor + 1 for name, tensor in tensors.items()}
     torch.save({"state_dict": tensors, "state_dict_ema": averaged}, tmp_path / "a.pth")
-    assert torch.equal(read_source(str(tmp_path / "a.pth")).tensors["mlp_head.bias"], averaged["head.bias"])
+    assert torch.equal(load_pretrained(str(tmp_path / "a.pth")).tensors["mlp_head.bias"], averaged["head.bias"])
 
 
 def test_weights_in_several_files_are_one_model(tmp_path: Path) -> None:
@@ -188,4 +188,4 @@ def test_weights_in_several_files_are_one_model(tmp_path: Path) -> None:
     for file in set(files.values()):
         written(tmp_path / file, {name: tensors[name] for name in names if files[name] == file})
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
-    assert torch.equal(read_source(str(tmp_path)).tensors["mlp_head.bias"], tensors["head.bias"])
+    assert torch.equal(load_pretrained(str(tmp_path)).tensors["mlp_head.bias"], tensors["head.bias"])

@@ -8,19 +8,19 @@ import torch
 from megavit.check.exact_duplicates import copy_findings, exact_pairs
 from megavit.check.files import file_findings
 from megavit.check.finding import Finding, worst_first
-from megavit.check.label_issues import Answers, Judged, judge_labels
+from megavit.check.label_issues import LabelReview, OutOfFoldPredictions, review_labels
 from megavit.check.near_duplicates import near_pairs
 from megavit.check.quick_checks import Shapes, class_findings, shape_findings, shapes_of
 from megavit.check.thumbnails import flat_findings, look_at
 from megavit.data.dataset import LabeledImages
 
-Tell = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What `check` found.
+class CheckResult:
+    """What `run_checks` found.
 
     Attributes:
         images: that were checked.
@@ -32,7 +32,7 @@ class Checked:
     images: LabeledImages
     shapes: Shapes
     findings: list[Finding]
-    judged: Judged | None
+    judged: LabelReview | None
 
     @property
     def serious(self) -> bool:
@@ -40,7 +40,7 @@ class Checked:
         return any(finding.severity == "serious" for finding in self.findings)
 
 
-def check(images: LabeledImages, answers: Answers | None, tell: Tell) -> Checked:
+def run_checks(images: LabeledImages, answers: OutOfFoldPredictions | None, tell: ProgressCallback) -> CheckResult:
     """Look for everything of `megavit.check.finding.KINDS`.
 
     Args:
@@ -55,7 +55,7 @@ def check(images: LabeledImages, answers: Answers | None, tell: Tell) -> Checked
     first = torch.ones(len(images.samples), dtype=torch.bool)
     first[torch.tensor([copy for _, copy, _ in exact], dtype=torch.int64)] = False
     near = near_pairs(looks, first, lambda done, total: tell("comparing images", done, total))
-    judged = None if answers is None else judge_labels(images, answers)
+    judged = None if answers is None else review_labels(images, answers)
     findings = [
         *file_findings(images),
         # Pictures with nothing in them are copies of each other, which says no more than that.
@@ -65,4 +65,4 @@ def check(images: LabeledImages, answers: Answers | None, tell: Tell) -> Checked
         *shape_findings(images),
         *(judged.findings if judged else []),
     ]
-    return Checked(images, shapes_of(images.samples), worst_first(findings), judged)
+    return CheckResult(images, shapes_of(images.samples), worst_first(findings), judged)

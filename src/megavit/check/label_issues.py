@@ -21,7 +21,7 @@ _PAIRS = 10
 
 
 @dataclass(frozen=True)
-class Answers:
+class OutOfFoldPredictions:
     """Predictions for some images, none by what has learned from them.
 
     Attributes:
@@ -36,14 +36,14 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Judged:
+class LabelReview:
     """What was found by answers.
 
     Attributes:
         findings: none where the judge is `weak`.
         images: that were judged.
         agreement: the share of them that got the label they have.
-        judge: see `Answers`.
+        judge: see `OutOfFoldPredictions`.
         weak: hardly better than always naming the largest class.
     """
 
@@ -54,7 +54,7 @@ class Judged:
     weak: bool = False
 
 
-def judge_labels(images: LabeledImages, answers: Answers) -> Judged:
+def review_labels(images: LabeledImages, answers: OutOfFoldPredictions) -> LabelReview:
     """Labels that are probably wrong, labels in doubt, and classes that look alike.
 
     Where the answers are hardly better than always naming the largest class, they say nothing.
@@ -65,7 +65,7 @@ def judge_labels(images: LabeledImages, answers: Answers) -> Judged:
     agreement = (answered == labels).double().mean().item()
     chance = labels.bincount().max().item() / len(labels)
     if agreement <= chance + (1 - chance) / 4:
-        return Judged([], len(labels), agreement, answers.judge, weak=True)
+        return LabelReview([], len(labels), agreement, answers.judge, weak=True)
     found: list[Finding] = []
     for place, other, score in zip(*(part.tolist() for part in doubts(probabilities, labels)), strict=True):
         if score < DOUBTFUL:
@@ -76,7 +76,7 @@ def judge_labels(images: LabeledImages, answers: Answers) -> Judged:
         name = images.samples[int(answers.places[place])].name
         found.append(Finding("label" if score >= SURE else "doubtful", told, (name,), suggested, score))
     found += _alike(labels, answered, images.classes)
-    return Judged(found, len(labels), agreement, answers.judge)
+    return LabelReview(found, len(labels), agreement, answers.judge)
 
 
 def _alike(labels: Tensor, answered: Tensor, classes: tuple[str, ...]) -> list[Finding]:

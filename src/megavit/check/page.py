@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 from torch import Tensor
 
-from megavit.check.check import Checked
+from megavit.check.check import CheckResult
 from megavit.check.finding import KINDS, Finding, Kind, Meaning, label_of
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import resize
@@ -57,7 +57,7 @@ class Section:
     hidden: int
 
 
-def checked_page(checked: Checked, left_out: str) -> bytes:
+def checked_page(checked: CheckResult, left_out: str) -> bytes:
     """The page, in UTF-8, with every text escaped.
 
     Args:
@@ -85,7 +85,7 @@ def checked_page(checked: Checked, left_out: str) -> bytes:
     return page.encode("utf-8", errors="replace")
 
 
-def _sections(checked: Checked) -> list[Section]:
+def _sections(checked: CheckResult) -> list[Section]:
     by_kind: dict[Kind, list[Finding]] = defaultdict(list)
     for finding in checked.findings:
         by_kind[finding.kind].append(finding)

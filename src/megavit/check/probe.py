@@ -6,25 +6,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from megavit.check.label_issues import Answers
+from megavit.check.label_issues import OutOfFoldPredictions
 from megavit.data.dataset import LabeledImages, Row
 from megavit.data.image_dataset import ImageDataset
 from megavit.data.loader.loader import batches_of, in_turn
 from megavit.data.scan import Progress
 from megavit.errors import DataError
-from megavit.evaluate.inference import check_channels, workers_for
-from megavit.evaluate.probes.cross_validation import folds
-from megavit.evaluate.probes.linear_probe import choose_probe, fit_probe
+from megavit.evaluate.inference import check_channels, num_decode_workers
+from megavit.evaluate.probes.cross_validation import make_folds
+from megavit.evaluate.probes.linear_probe import fit_linear_probes, select_linear_probe
 from megavit.predict.predictor import Predictor
 
-LEAST = 20
+MIN_IMAGES = 20
 """Images, below which nothing is learned that could judge a label."""
 BATCH = 64
 
 
-def probe_answers(
+def predict_out_of_fold(
     predictor: Predictor, images: LabeledImages, known: Sequence[Row], progress: Progress | None = None
-) -> Answers:
+) -> OutOfFoldPredictions:
     """In cross-validation, for the images that the bundle was not trained on: it knows the labels of those by heart.
 
     Args:
@@ -32,11 +32,11 @@ def probe_answers(
         progress: told how many images the bundle has seen.
 
     Raises:
-        DataError: when fewer than `LEAST` images are left, or their channels do not fit.
+        DataError: when fewer than `MIN_IMAGES` images are left, or their channels do not fit.
     """
     learned = {row.digest for row in known if row.split == "train"}
     places = [place for place, sample in enumerate(images.samples) if sample.digest not in learned]
-    if len(places) < LEAST:
+    if len(places) < MIN_IMAGES:
         raise DataError(
             f"the bundle was trained on {len(images.samples) - len(places):,} of these {len(images.samples):,} images, "
             "and has learned their labels by heart, right or wrong: leave out --bundle, and models are trained that "
@@ -48,17 +48,17 @@ def probe_answers(
     start = (wanted.mean(dim=0) + 1 / len(labels)).log()
     probabilities = torch.empty_like(wanted)
     penalty: float | None = None
-    for fold in folds(labels, digests=[images.samples[place].digest for place in places]):
-        own = embeddings[fold.learned], wanted[fold.learned]
+    for fold in make_folds(labels, digests=[images.samples[place].digest for place in places]):
+        own = embeddings[fold.train], wanted[fold.train]
         if penalty is None:
-            penalty = choose_probe(*own, labels[fold.learned], F.cross_entropy, start).penalty
-        (probe,) = fit_probe(*own, F.cross_entropy, start, (penalty,))
-        probabilities[fold.held] = probe.logits(embeddings[fold.held]).softmax(dim=1)
+            penalty = select_linear_probe(*own, labels[fold.train], F.cross_entropy, start).penalty
+        (probe,) = fit_linear_probes(*own, F.cross_entropy, start, (penalty,))
+        probabilities[fold.held_out] = probe.logits(embeddings[fold.held_out]).softmax(dim=1)
     left_out = len(images.samples) - len(places)
     judge = "a linear classifier on the bundle's embeddings" + (
         f"; {left_out:,} images are not judged, because the bundle was trained on them" if left_out else ""
     )
-    return Answers(probabilities, torch.tensor(places), judge)
+    return OutOfFoldPredictions(probabilities, torch.tensor(places), judge)
 
 
 def _embed(predictor: Predictor, images: LabeledImages, places: Sequence[int], progress: Progress | None) -> Tensor:
@@ -68,7 +68,7 @@ def _embed(predictor: Predictor, images: LabeledImages, places: Sequence[int], p
     found: list[Tensor] = []
     done = 0
     order = in_turn(len(samples), BATCH)
-    for batch in batches_of(ImageDataset(images, samples, size), order, workers_for(images, len(samples))):
+    for batch in batches_of(ImageDataset(images, samples, size), order, num_decode_workers(images, len(samples))):
         found.append(predictor.engine(batch).pooled)
         done += len(found[-1])
         if progress is not None:

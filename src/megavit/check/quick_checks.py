@@ -74,7 +74,7 @@ def quick_findings(images: LabeledImages) -> list[Finding]:
     )
 
 
-def warnings_of(images: LabeledImages) -> list[str]:
+def data_warnings(images: LabeledImages) -> list[str]:
     """Return at most `MOST_LINES` lines for a person who wants to train, the most serious first."""
     return list(images.once(_warnings))
 

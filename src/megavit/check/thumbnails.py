@@ -10,7 +10,7 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.data.dataset import LabeledImages
 from megavit.data.image_dataset import COLOR, ImageDataset, load_all
 from megavit.data.scan import Progress
-from megavit.evaluate.inference import workers_for
+from megavit.evaluate.inference import num_decode_workers
 
 SIDE = 32
 """Pixels a side of a look: 1 KiB an image."""
@@ -38,7 +38,7 @@ def look_at(images: LabeledImages, progress: Progress | None = None) -> Looks:
     channels = samples[0].channels
     channels = 1 if channels in (*COLOR, 4) else channels
     size = Preprocessing(height=SIDE, width=SIDE, channels=channels)
-    pictures = load_all(ImageDataset(images, samples, size), workers_for(images, len(samples)), progress)
+    pictures = load_all(ImageDataset(images, samples, size), num_decode_workers(images, len(samples)), progress)
     assert isinstance(pictures, Tensor)  # of one size
     gray = pictures[:, 0] if channels == 1 else pictures.float().mean(dim=1).round().to(torch.uint8)
     pixels = gray.flatten(1)

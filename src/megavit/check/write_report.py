@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from megavit.check.check import Checked
+from megavit.check.check import CheckResult
 from megavit.check.finding import label_of
 from megavit.check.page import checked_page
 from megavit.data.sources.demo import PREFIX
@@ -14,7 +14,7 @@ from megavit.runtime.storage import check_writable, write_file, writing
 TABLE, PAGE = "check.csv", "check.html"
 
 
-def check_place(out: Path, source: str) -> None:
+def check_output_folder(out: Path, source: str) -> None:
     """Refuse a folder with anything in it, one that cannot be written, and one within the data.
 
     Raises:
@@ -32,7 +32,7 @@ def check_place(out: Path, source: str) -> None:
     check_writable(out, "the check", need=0)
 
 
-def write_checked(out: Path, checked: Checked, left_out: str) -> None:
+def write_report(out: Path, checked: CheckResult, left_out: str) -> None:
     """Write the table and the page into `out`; `left_out` is why labels were not judged, "" where they were.
 
     Raises:
@@ -47,7 +47,7 @@ def write_checked(out: Path, checked: Checked, left_out: str) -> None:
 COLUMNS = ("kind", "severity", "image", "other_image", "label", "suggested_label", "score", "reason")
 
 
-def checked_csv(checked: Checked) -> bytes:
+def checked_csv(checked: CheckResult) -> bytes:
     """The table, in UTF-8; names that are not text are written as the bytes they are.
 
     Of a group of copies, each one but the first has a line, with the first as the other image. What concerns whole
@@ -56,7 +56,7 @@ def checked_csv(checked: Checked) -> bytes:
     return csv_text(COLUMNS, _rows(checked))
 
 
-def _rows(checked: Checked) -> Iterator[tuple[str, ...]]:
+def _rows(checked: CheckResult) -> Iterator[tuple[str, ...]]:
     labels = {sample.name: label_of(sample, checked.images.classes) for sample in checked.images.samples}
     for finding in checked.findings:
         if finding.severity == "note":

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import TextIO
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from megavit.cli.commands.bench import bench
 from megavit.cli.commands.calibrate import calibrate
@@ -39,27 +39,20 @@ OF_IMAGES = ("predict", "embed", "explain")
 
 app = App(
     name="megavit",
-    help="A Vision Transformer for your images: train it, measure it, use it. First steps: megavit demo",
+    help="Train, evaluate and deploy Vision Transformers on your own images. First steps: megavit demo",
     help_format="plaintext",
     version=lambda: _version(),
     result_action="return_value",
     suppress_keyboard_interrupt=False,
+    default_parameter=Parameter(negative="", show_default=lambda value: None if value is False else value),
 )
-app.command(demo)
-app.command(train)
-app.command(check)
-app.command(evaluate)
-app.command(predict)
-app.command(calibrate)
-app.command(explain)
-app.command(convert)
-app.command(embed)
-app.command(quantize)
-app.command(export)
-app.command(serve)
-app.command(shard)
-app.command(bench)
-app.command(plan)
+# In the order of the work.
+_COMMANDS = (
+    *(demo, check, train, evaluate, predict, explain, embed, calibrate),
+    *(quantize, export, convert, serve, shard, bench, plan),
+)
+for position, command in enumerate(_COMMANDS):
+    app.command(command, sort_key=position)
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ MOST_RESTARTS = 3
 SHUTDOWN_SECONDS = "120"
 
 
-def launch(procs: int, arguments: Sequence[str], go_on: str) -> int:
+def launch(nproc: int, arguments: Sequence[str], go_on: str) -> int:
     """Run `megavit` with these arguments in so many processes; the answer is the exit code.
 
     Args:
@@ -39,7 +39,7 @@ def launch(procs: int, arguments: Sequence[str], go_on: str) -> int:
     from megavit.data.workers import processors
 
     os.environ[BEGAN] = str(STARTED)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors() // procs)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors() // nproc)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SHUTDOWN_SECONDS)
     # A restart on the store of the processes before it hangs.
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
@@ -49,7 +49,7 @@ def launch(procs: int, arguments: Sequence[str], go_on: str) -> int:
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
-            nproc_per_node=procs,
+            nproc_per_node=nproc,
             run_id=uuid.uuid4().hex,
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",

@@ -11,23 +11,25 @@ from typing import Any
 from megavit.config.checks import is_number
 from megavit.errors import ConfigError
 
-MAY_BE_ZERO = ("port", "seed", "most", "eps")
+MAY_BE_ZERO = ("port", "seed", "max_accuracy_drop", "norm_eps")
 MOST = 10**9
 MOST_OF = {
     "seed": 2**63 - 1,
-    "images": 10**15,
+    "total_images": 10**15,
     "batch_size": 100_000,
+    "max_batch_size": 4096,
     "epochs": 10**6,
     "gpus": 10**6,
-    "heads": 10**4,
+    "num_heads": 10**4,
     "image_size": 2**16,
     "learning_rate": 100,
+    "max_accuracy_drop": 100,
     "load_timeout": 10**6,
-    "max_pixels": 2**30 // 10**6,
+    "max_megapixels": 2**30 // 10**6,
     "minutes": 10**7,
-    "node_size": 10**6,
+    "gpus_per_node": 10**6,
     "patch_size": 2**16,
-    "procs": 1024,
+    "nproc": 1024,
     "read_timeout": 10**6,
     "timeout": 10**6,
     "top": 10**6,

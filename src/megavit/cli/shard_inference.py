@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 Answer = Callable[[Iterable[tuple[str, "Range | Damaged"]], Path], tuple[int, int]]
 """Writes the answers for images into a new file; gives how many there were, and how many could not be read."""
 
-MOST_PROCS = 1024
+MAX_NPROC = 1024
 
 
-def shards_among(images: list[str], output: Path | None, kinds: tuple[str, ...], procs: int | None) -> str | None:
+def shards_among(images: list[str], output: Path | None, kinds: tuple[str, ...], nproc: int | None) -> str | None:
     """The shards to be answered for into `output`; None where there are none, or the answers go to standard output.
 
     Raises:
@@ -29,15 +29,15 @@ def shards_among(images: list[str], output: Path | None, kinds: tuple[str, ...],
     from megavit.config.checks import check_range
     from megavit.runtime.process_group import get_dist_context
 
-    check_range("procs", 1 if procs is None else procs, 1, MOST_PROCS)
-    several = get_dist_context().is_distributed or (procs or 1) > 1
+    check_range("nproc", 1 if nproc is None else nproc, 1, MAX_NPROC)
+    several = get_dist_context().is_distributed or (nproc or 1) > 1
     found = len(images) == 1 and _is_shards(images[0])
     if several and not found:
         raise ConfigError(
             "several processes can share shards, and nothing else: megavit shard DATA --out FOLDER makes them"
         )
     if several and output is None:
-        raise ConfigError("give --output FOLDER or FILE: several processes would print their answers all at once")
+        raise ConfigError("give --out FOLDER or FILE: several processes would print their answers all at once")
     if not found or output is None:
         return None
     if output.suffix not in ("", *kinds):
@@ -45,7 +45,7 @@ def shards_among(images: list[str], output: Path | None, kinds: tuple[str, ...],
     return images[0]
 
 
-def start_together(procs: int | None) -> int | None:
+def start_together(nproc: int | None) -> int | None:
     """Have the command that is running done by so many processes; the answer is its exit code.
 
     None where it is one of them, which then ends with its agent, or needs no other.
@@ -54,11 +54,11 @@ def start_together(procs: int | None) -> int | None:
 
     if get_dist_context().is_distributed:
         die_with_parent()
-    if (procs or 1) == 1 or "WORLD_SIZE" in os.environ:
+    if (nproc or 1) == 1 or "WORLD_SIZE" in os.environ:
         return None
     from megavit.cli.launcher import launch
 
-    return launch(procs or 1, sys.argv[1:], go_on="the same command")
+    return launch(nproc or 1, sys.argv[1:], go_on="the same command")
 
 
 def answer_shards(

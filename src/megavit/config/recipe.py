@@ -304,45 +304,45 @@ class TuneRecipe:
 class ParallelRecipe:
     """How several processes share the work: PyTorch's DDP, FSDP2, tensor parallelism, and their mixtures.
 
-    The processes form a grid of (replicate, shard, tensor), of which the first follows from the other two. The batch
-    is that of the whole run, whatever their number: each of replicate × shard processes has its part of it.
+    The processes form a mesh of (replicate, fsdp, tp), of which the first follows from the other two. The batch size is
+    global, whatever their number: each of replicate × fsdp processes has its part of it.
 
     Attributes:
-        procs: processes in all; None: as many as were started.
-        shard: processes that hold one copy of weights, gradients and optimizer between them; 1: each a whole one.
-        tensor: processes that compute each layer together, each some of its heads and of its MLP's channels.
+        nproc: number of processes; None: as many as were started.
+        fsdp: FSDP group size: processes that share one copy of weights, gradients and optimizer state.
+        tp: tensor parallel group size: processes that split the heads and MLP channels of each layer.
         timeout_seconds: that one process waits for another before the run ends, to be started again.
     """
 
-    procs: int | None = None
-    shard: int = 1
-    tensor: int = 1
+    nproc: int | None = None
+    fsdp: int = 1
+    tp: int = 1
     timeout_seconds: float = 600.0
 
     def __post_init__(self) -> None:
-        if self.procs is not None:
-            check_whole("procs", self.procs, minimum=1)
-        check_whole("shard", self.shard, minimum=1)
-        check_whole("tensor", self.tensor, minimum=1)
-        if self.procs is not None and self.procs % (self.shard * self.tensor):
-            raise ConfigError(f"procs must divide by shard × tensor, got {self.procs} and {self.shard} × {self.tensor}")
+        if self.nproc is not None:
+            check_whole("nproc", self.nproc, minimum=1)
+        check_whole("fsdp", self.fsdp, minimum=1)
+        check_whole("tp", self.tp, minimum=1)
+        if self.nproc is not None and self.nproc % (self.fsdp * self.tp):
+            raise ConfigError(f"nproc must divide by fsdp × tp, got {self.nproc} and {self.fsdp} × {self.tp}")
         check_positive("timeout_seconds", self.timeout_seconds)
         check_range("timeout_seconds", self.timeout_seconds, 0, 86_400)
 
     @property
     def replicate(self) -> int:
         """Copies of the model."""
-        return (self.procs or 1) // (self.shard * self.tensor)
+        return (self.nproc or 1) // (self.fsdp * self.tp)
 
     @property
     def places(self) -> int:
         """Processes that have different images."""
-        return self.replicate * self.shard
+        return self.replicate * self.fsdp
 
     @property
     def divides(self) -> bool:
         """Whether no process has a whole model."""
-        return self.shard > 1 or self.tensor > 1
+        return self.fsdp > 1 or self.tp > 1
 
 
 @dataclass(frozen=True, kw_only=True)

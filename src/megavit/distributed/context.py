@@ -42,8 +42,8 @@ class ParallelContext:
     ) -> None:
         self.dist = dist or DistContext()
         recipe = recipe or ParallelRecipe()
-        self.tp_size, self.dp_world_size, self.is_sharded = recipe.tensor, recipe.places, recipe.divides
-        self.dp_rank = self.dist.rank // recipe.tensor
+        self.tp_size, self.dp_world_size, self.is_sharded = recipe.tp, recipe.places, recipe.divides
+        self.dp_rank = self.dist.rank // recipe.tp
         self.seed_suffix: tuple[int, ...] = ()
         self.param_dtype = torch.float32
         self.mesh: DeviceMesh | None = None
@@ -56,7 +56,7 @@ class ParallelContext:
             logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
             self.seed_suffix = (self.dp_rank,)
             kind = device.type if device else "cpu"
-            self.mesh = make_mesh(recipe.replicate, recipe.shard, recipe.tensor, kind)
+            self.mesh = make_mesh(recipe.replicate, recipe.fsdp, recipe.tp, kind)
             self.save_group = self.dist.new_group(recipe.timeout_seconds)
 
     @property

@@ -13,15 +13,15 @@ from megavit.config.target import Target, TargetKind, joined
 from megavit.data.dataset import Sample
 from megavit.errors import DataError
 from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images
-from megavit.evaluate.metrics.dispatch import NAMES, primary_metric
-from megavit.evaluate.metrics.significance import CHANCE, mcnemar, paired_change
+from megavit.evaluate.metrics.dispatch import METRIC_NAMES, make_primary_metric
+from megavit.evaluate.metrics.significance import SIGNIFICANCE_LEVEL, bootstrap_accuracy_difference, mcnemar_test
 from megavit.predict.predictor import Predictor
 
 Side = Literal["A", "B", "both", "neither"]
 
 
 @dataclass(frozen=True)
-class Difference:
+class MetricDifference:
     """One metric of both models.
 
     Attributes:
@@ -51,7 +51,7 @@ class Comparison:
     """
 
     images: int
-    differences: tuple[Difference, ...]
+    differences: tuple[MetricDifference, ...]
     only_a: int | None
     only_b: int | None
     both: int | None
@@ -65,7 +65,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Changed:
+class Disagreement:
     """One image that the two models answer otherwise.
 
     Attributes:
@@ -106,7 +106,7 @@ def check_comparable(a: Predictor, b: Predictor) -> None:
         )
 
 
-def in_order_of(labels: Sequence[str], other: Predictor, answers: Tensor) -> tuple[Tensor, Target]:
+def align_outputs(labels: Sequence[str], other: Predictor, answers: Tensor) -> tuple[Tensor, Target]:
     """The other model's answers and target with their classes, or labels, in the order of `labels`.
 
     Args:
@@ -122,7 +122,7 @@ def in_order_of(labels: Sequence[str], other: Predictor, answers: Tensor) -> tup
     return answers[:, order], Target(kind=target.kind, thresholds=thresholds)
 
 
-def compare(a: Tensor, b: Tensor, targets: Tensor, target_a: Target, target_b: Target) -> Comparison:
+def compare_outputs(a: Tensor, b: Tensor, targets: Tensor, target_a: Target, target_b: Target) -> Comparison:
     """Model A's answers beside model B's, to the same images.
 
     Args:
@@ -134,13 +134,13 @@ def compare(a: Tensor, b: Tensor, targets: Tensor, target_a: Target, target_b: T
     if kind == "regression":
         return _comparison(kind, len(targets), (_primary(a, b, targets, kind),), None)
     right_a, right_b = (_right(one, targets, target) for one, target in ((a, target_a), (b, target_b)))
-    name = NAMES[kind] if kind == "classification" else "all labels right"
-    of_right = Difference(name, _share(right_a), _share(right_b), paired_change(right_b, right_a))
+    name = METRIC_NAMES[kind] if kind == "classification" else "all labels right"
+    of_right = MetricDifference(name, _share(right_a), _share(right_b), bootstrap_accuracy_difference(right_b, right_a))
     differences = (of_right,) if kind == "classification" else (_primary(a, b, targets, kind), of_right)
     return _comparison(kind, len(targets), differences, (right_a, right_b))
 
 
-def changed_images(
+def find_disagreements(
     a: Tensor,
     b: Tensor,
     targets: Tensor,
@@ -148,14 +148,14 @@ def changed_images(
     target_b: Target,
     labels: Sequence[str],
     samples: Sequence[Sample],
-) -> list[Changed]:
-    """The images that the two models answer otherwise, in the order of `samples`; arguments as for `compare`."""
+) -> list[Disagreement]:
+    """Return the images with different predictions, in the order of `samples`; arguments as for `compare_outputs`."""
     match target_a.kind:
         case "classification":
             (shares_a, said_a), (shares_b, said_b) = a.max(dim=1), b.max(dim=1)
             places = torch.nonzero(said_a != said_b).flatten().tolist()
             return [
-                Changed(
+                Disagreement(
                     samples[i].name,
                     labels[int(targets[i])],
                     labels[int(said_a[i])],
@@ -170,7 +170,7 @@ def changed_images(
             given_a, given_b = (_given(one, target) for one, target in ((a, target_a), (b, target_b)))
             places = torch.nonzero((given_a != given_b).any(dim=1)).flatten().tolist()
             return [
-                Changed(
+                Disagreement(
                     samples[i].name,
                     _listed(targets[i], labels),
                     _listed(given_a[i], labels),
@@ -185,7 +185,7 @@ def changed_images(
             off_a, off_b = (a - targets).abs(), (b - targets).abs()
             places = torch.nonzero(a != b).flatten().tolist()
             return [
-                Changed(
+                Disagreement(
                     samples[i].name,
                     f"{targets[i].item():.6g}",
                     f"{a[i].item():.6g}",
@@ -198,19 +198,19 @@ def changed_images(
             ]
 
 
-def _primary(a: Tensor, b: Tensor, targets: Tensor, kind: TargetKind) -> Difference:
-    one, other = primary_metric(a, targets, kind), primary_metric(b, targets, kind)
+def _primary(a: Tensor, b: Tensor, targets: Tensor, kind: TargetKind) -> MetricDifference:
+    one, other = make_primary_metric(a, targets, kind), make_primary_metric(b, targets, kind)
     found = bootstrap_images(
         lambda drawn: (one.of(drawn) - other.of(drawn))[:, None], one.images, work=one.work + other.work
     )[0]
     if found is None:
         raise DataError("no image of these has a label, so that nothing tells the two bundles apart; give others")
     every = np.ones((1, one.images))
-    return Difference(NAMES[kind], float(one.of(every)[0]), float(other.of(every)[0]), found)
+    return MetricDifference(METRIC_NAMES[kind], float(one.of(every)[0]), float(other.of(every)[0]), found)
 
 
 def _comparison(
-    kind: TargetKind, images: int, differences: tuple[Difference, ...], right: tuple[Tensor, Tensor] | None
+    kind: TargetKind, images: int, differences: tuple[MetricDifference, ...], right: tuple[Tensor, Tensor] | None
 ) -> Comparison:
     change = differences[0].change
     ahead = change.value < 0 if kind == "regression" else change.value > 0
@@ -220,9 +220,9 @@ def _comparison(
     if right is None:
         return Comparison(images, differences, None, None, None, None, None, better)
     a, b = right
-    p = mcnemar(b, a, "two-sided")
+    p = mcnemar_test(b, a, "two-sided")
     # The bootstrap is too sure of itself where few images differ; McNemar's test is exact there.
-    if kind == "classification" and p >= CHANCE:
+    if kind == "classification" and p >= SIGNIFICANCE_LEVEL:
         better = "neither"
     only_a, only_b, both, neither = (int(found.sum()) for found in (a & ~b, b & ~a, a & b, ~a & ~b))
     return Comparison(images, differences, only_a, only_b, both, neither, p, better)

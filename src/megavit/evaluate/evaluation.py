@@ -11,15 +11,15 @@ from megavit.config.trust import Calibration
 from megavit.data.dataset import LabeledImages
 from megavit.data.scan import Progress
 from megavit.data.targets import targets_of
-from megavit.evaluate.compare import Changed, Comparison, changed_images, compare, in_order_of
-from megavit.evaluate.inference import Choice, see
-from megavit.evaluate.metrics.dispatch import AnyMetrics, measure_target
-from megavit.evaluate.robustness.robustness import Robustness, measure_robustness
-from megavit.evaluate.subgroups import Groups, group_values, measure_groups
-from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics, measure_trust
+from megavit.evaluate.compare import Comparison, Disagreement, align_outputs, compare_outputs, find_disagreements
+from megavit.evaluate.inference import SplitSelection, run_inference
+from megavit.evaluate.metrics.dispatch import Metrics, compute_metrics
+from megavit.evaluate.robustness.robustness import Robustness, compute_robustness
+from megavit.evaluate.subgroups import Subgroups, compute_subgroups, read_group_values
+from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics, compute_uncertainty
 from megavit.predict.predictor import Predictor
 
-Counting = Callable[[str], AbstractContextManager[Progress]]
+ProgressFactory = Callable[[str], AbstractContextManager[Progress]]
 """Says what is being done, and gives the function to be told how far it has come."""
 
 
@@ -40,14 +40,14 @@ class Evaluation:
     """
 
     images: LabeledImages
-    choice: Choice
+    choice: SplitSelection
     answers: Tensor
-    metrics: AnyMetrics
+    metrics: Metrics
     fitted: Calibration
     trust: UncertaintyMetrics
     comparison: Comparison | None
-    changed: tuple[Changed, ...]
-    groups: Groups | None
+    changed: tuple[Disagreement, ...]
+    groups: Subgroups | None
     robustness: Robustness | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,16 +73,16 @@ class Evaluation:
         return found
 
 
-def study(
+def evaluate(
     predictor: Predictor,
     images: LabeledImages,
-    choice: Choice,
+    choice: SplitSelection,
     *,
     other: Predictor | None,
     group: str | None,
     corruptions: bool,
     batch_size: int,
-    counting: Counting,
+    counting: ProgressFactory,
 ) -> Evaluation:
     """Measure the predictor on the chosen images.
 
@@ -97,25 +97,25 @@ def study(
             that makes no groups, before anything is measured.
     """
     samples, target, labels = choice.samples, predictor.info.target, predictor.labels
-    values = None if group is None else group_values(images.source, group, samples)
+    values = None if group is None else read_group_values(images.source, group, samples)
     targets = targets_of(samples, predictor.target, len(labels))
     with counting("evaluating") as progress:
-        seen = see(predictor, images, samples, batch_size, progress)
+        seen = run_inference(predictor, images, samples, batch_size, progress)
     answers = predictor.trusted.answers(seen.logits)
     comparison, changed, groups, robustness = None, [], None, None
     if other is not None:
         with counting("evaluating the other bundle") as progress:
-            found = other.trusted.answers(see(other, images, samples, batch_size, progress).logits)
-        theirs, their_target = in_order_of(labels, other, found)
-        comparison = compare(answers, theirs, targets, target, their_target)
-        changed = changed_images(answers, theirs, targets, target, their_target, labels, samples)
+            found = other.trusted.answers(run_inference(other, images, samples, batch_size, progress).logits)
+        theirs, their_target = align_outputs(labels, other, found)
+        comparison = compare_outputs(answers, theirs, targets, target, their_target)
+        changed = find_disagreements(answers, theirs, targets, target, their_target, labels, samples)
     if group is not None and values is not None:
-        groups = measure_groups(group, values, answers, targets, predictor.target)
+        groups = compute_subgroups(group, values, answers, targets, predictor.target)
     if corruptions:
         with counting("evaluating corrupted pictures") as progress:
-            robustness = measure_robustness(predictor, images, samples, batch_size, progress)
-    metrics = measure_target(answers, targets, labels, target)
-    trust = measure_trust(predictor.trusted, seen, targets)
+            robustness = compute_robustness(predictor, images, samples, batch_size, progress)
+    metrics = compute_metrics(answers, targets, labels, target)
+    trust = compute_uncertainty(predictor.trusted, seen, targets)
     return Evaluation(
         images, choice, answers, metrics, predictor.info.trust, trust, comparison, tuple(changed), groups, robustness
     )

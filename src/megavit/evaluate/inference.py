@@ -11,16 +11,14 @@ from megavit.data.dataset import COLUMN, LabeledImages, Row, Sample, TargetValue
 from megavit.data.image_dataset import ImageDataset, fits
 from megavit.data.loader.loader import batches_of, in_turn
 from megavit.data.scan import MANY, Progress
-from megavit.data.targets import targets_of
 from megavit.data.workers import MOST_WORKERS, processors
 from megavit.engine.engine import ModelOutput
 from megavit.errors import DataError
-from megavit.evaluate.metrics.dispatch import AnyMetrics, measure_target
 from megavit.predict.predictor import Predictor
 
 
 @dataclass(frozen=True)
-class Choice:
+class SplitSelection:
     """The images to measure on.
 
     Attributes:
@@ -34,9 +32,9 @@ class Choice:
     split: str
 
 
-def choose(
+def select_split(
     images: LabeledImages, labels: Sequence[str], known: Sequence[Row], target: TargetKind = "classification"
-) -> Choice:
+) -> SplitSelection:
     """The data's own test split, else its validation split, else all of it, without what the model has learned from.
 
     An image is known by its file's bytes, so that neither a new name nor another folder makes it new.
@@ -75,34 +73,21 @@ def choose(
         )
     renumbered = [number[name] for name in images.classes]
     samples = tuple(replace(sample, target=_renumber(sample.target, renumbered)) for sample in fresh)
-    return Choice(samples, len(offered) - len(fresh), split)
+    return SplitSelection(samples, len(offered) - len(fresh), split)
 
 
-def evaluate(
-    predictor: Predictor, images: LabeledImages, choice: Choice, batch_size: int, progress: Progress
-) -> AnyMetrics:
-    """The predictor's metrics, of its kind of target, on the chosen images.
-
-    Raises:
-        DataError: for images of other channels than the model takes, or that cannot be read any more.
-    """
-    answers = predictor.trusted.answers(see(predictor, images, choice.samples, batch_size, progress).logits)
-    targets = targets_of(choice.samples, predictor.target, len(predictor.labels))
-    return measure_target(answers, targets, predictor.labels, predictor.info.target)
-
-
-def see(
+def run_inference(
     predictor: Predictor, images: LabeledImages, samples: Sequence[Sample], batch_size: int, progress: Progress
 ) -> ModelOutput:
     """What the model sees in the samples, in order.
 
     Raises:
-        DataError: as `evaluate`.
+        DataError: for images of other channels than the model takes, or that cannot be read any more.
     """
     preprocessing = predictor.info.preprocessing
     check_channels(images, samples, preprocessing.channels)
     pictures = ImageDataset(images, samples, preprocessing)
-    batches = batches_of(pictures, in_turn(len(pictures), batch_size), workers_for(images, len(pictures)))
+    batches = batches_of(pictures, in_turn(len(pictures), batch_size), num_decode_workers(images, len(pictures)))
     found: list[ModelOutput] = []
     for batch in batches:
         found.append(predictor.see(batch))
@@ -138,6 +123,6 @@ def check_channels(images: LabeledImages, samples: Sequence[Sample], channels: i
         )
 
 
-def workers_for(images: LabeledImages, count: int) -> int:
+def num_decode_workers(images: LabeledImages, count: int) -> int:
     """Processes that decode; none where starting them would take longer."""
     return 0 if images.memory or count < MANY else min(processors(), MOST_WORKERS)

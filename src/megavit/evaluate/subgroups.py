@@ -15,13 +15,13 @@ from megavit.data.load import TABLES
 from megavit.data.sources.table import column_of
 from megavit.errors import DataError
 from megavit.evaluate.metrics.bootstrap import Interval
-from megavit.evaluate.metrics.dispatch import NAMES, PrimaryMetric, primary_metric
-from megavit.evaluate.metrics.significance import CHANCE
+from megavit.evaluate.metrics.dispatch import METRIC_NAMES, PrimaryMetric, make_primary_metric
+from megavit.evaluate.metrics.significance import SIGNIFICANCE_LEVEL
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MOST = 50
+MAX_GROUPS = 50
 """Groups that a table can be read of, and that have images enough each."""
 
 _SHUFFLES = 1000
@@ -30,7 +30,7 @@ _WORK = 200_000_000
 
 
 @dataclass(frozen=True)
-class Group:
+class Subgroup:
     """The images with one value in the column.
 
     Attributes:
@@ -45,7 +45,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Groups:
+class Subgroups:
     """The images by the values of a column.
 
     Attributes:
@@ -58,7 +58,7 @@ class Groups:
 
     column: str
     metric: str
-    groups: tuple[Group, ...]
+    groups: tuple[Subgroup, ...]
     p: float
     differ: bool
 
@@ -67,7 +67,7 @@ class Groups:
         return asdict(self)
 
 
-def check_column(source: str, column: str) -> dict[str, str]:
+def read_group_column(source: str, column: str) -> dict[str, str]:
     """What that column of the data says of each image, by its name; asked before any image is read.
 
     Args:
@@ -78,25 +78,25 @@ def check_column(source: str, column: str) -> dict[str, str]:
     """
     if Path(source).suffix.lower() not in TABLES or not Path(source).is_file():
         raise DataError(
-            f"--group {column} is a column of a table, and {source!r} is none; write a .csv such as\n"
+            f"--group-by {column} is a column of a table, and {source!r} is none; write a .csv such as\n"
             f"  path,label,{column}\n  photos/1.jpg,cat,north"
         )
     return column_of(Path(source), column)
 
 
-def group_values(source: str, column: str, samples: Sequence[Sample]) -> list[str]:
+def read_group_values(source: str, column: str, samples: Sequence[Sample]) -> list[str]:
     """What the table says of each sample in that column.
 
     Raises:
-        DataError: as `check_column`, and where the column makes no groups of these.
+        DataError: as `read_group_column`, and where the column makes no groups of these.
     """
-    of = check_column(source, column)
+    of = read_group_column(source, column)
     values = [of[sample.name] for sample in samples]
     distinct = sorted(set(values))
-    if len(distinct) > MOST:
+    if len(distinct) > MAX_GROUPS:
         raise DataError(
             f"the column {column!r} of {source!r} has {len(distinct)} different values, and a group needs many images: "
-            f"at most {MOST}; put numbers or dates into ranges, such as 20-29, in a column of their own"
+            f"at most {MAX_GROUPS}; put numbers or dates into ranges, such as 20-29, in a column of their own"
         )
     if len(distinct) < 2:
         raise DataError(
@@ -106,26 +106,26 @@ def group_values(source: str, column: str, samples: Sequence[Sample]) -> list[st
     return values
 
 
-def measure_groups(
+def compute_subgroups(
     column: str, values: Sequence[str], answers: Tensor, targets: Tensor, kind: TargetKind, seed: int = 0
-) -> Groups:
+) -> Subgroups:
     """The metric that the target is judged by, in each group.
 
     Args:
-        values: of the images, such as `group_values` gives them.
-        answers, targets, kind: as for `megavit.evaluate.metrics.dispatch.primary_metric`.
+        values: of the images, such as `read_group_values` gives them.
+        answers, targets, kind: as for `megavit.evaluate.metrics.dispatch.make_primary_metric`.
         seed: of the permutation test.
     """
     names, codes = np.unique(np.asarray(values), return_inverse=True)
     found = []
     for code, name in enumerate(names.tolist()):
         places = torch.from_numpy(np.flatnonzero(codes == code))
-        metric = primary_metric(answers[places], targets[places], kind)
-        found.append(Group(name, len(places), metric.interval()))
+        metric = make_primary_metric(answers[places], targets[places], kind)
+        found.append(Subgroup(name, len(places), metric.interval()))
     sign = -1 if kind == "regression" else 1
     found.sort(key=lambda group: (group.metric is None, sign * group.metric.value if group.metric else 0, group.value))
-    p = _chance(primary_metric(answers, targets, kind), codes, len(names), seed)
-    return Groups(column, NAMES[kind], tuple(found), p, p < CHANCE)
+    p = _chance(make_primary_metric(answers, targets, kind), codes, len(names), seed)
+    return Subgroups(column, METRIC_NAMES[kind], tuple(found), p, p < SIGNIFICANCE_LEVEL)
 
 
 def _chance(metric: PrimaryMetric, codes: "NDArray[np.int64]", groups: int, seed: int) -> float:

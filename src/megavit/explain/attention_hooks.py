@@ -21,7 +21,7 @@ from megavit.model.zeta import ZetaAttention
 
 
 @dataclass(frozen=True)
-class Recording:
+class AttentionRecord:
     """What was seen of one batch on its way through a model, in the letters of `megavit.model`.
 
     Attributes:
@@ -37,7 +37,7 @@ class Recording:
     prefix: int
 
 
-def record(model: MegaVit, images: Tensor, *, differentiable: bool = False) -> Recording:
+def record_attention(model: MegaVit, images: Tensor, *, differentiable: bool = False) -> AttentionRecord:
     """Run `model`, as in evaluation mode, on images (B, C, height, width), normalized, on its device.
 
     Args:
@@ -56,7 +56,7 @@ def record(model: MegaVit, images: Tensor, *, differentiable: bool = False) -> R
             copied.pool = pool  # pyrefly: ignore[bad-assignment] - it takes and gives the same
         logits = copied(plain(images))
     weights = tuple(attention.weights for attention in layers)
-    return Recording(logits, weights, None if pool is None else pool.weights, model.config.num_prefix_tokens)
+    return AttentionRecord(logits, weights, None if pool is None else pool.weights, model.config.num_prefix_tokens)
 
 
 class RecordedAttention(nn.Module):

@@ -17,9 +17,9 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.data.augment import normalize
 from megavit.data.image_dataset import as_batch, prepare
 from megavit.errors import BundleError, ConfigError
-from megavit.explain.maps import explain
-from megavit.explain.methods import METHOD, Method
-from megavit.explain.overlay import Box, overlay, seen
+from megavit.explain.maps import relevance_map
+from megavit.explain.methods import DEFAULT_METHOD, Method
+from megavit.explain.overlay import Box, draw_overlay, visible_box
 from megavit.explain.summary import Focus, focus
 from megavit.model.packing import stack_by_grid
 from megavit.model.vit import MegaVit
@@ -54,8 +54,8 @@ class Explanation:
         return focus(self.map)
 
     def overlay(self) -> PIL.Image.Image:
-        """The picture in gray under the map in colors, as `megavit.explain.overlay.overlay` lays it."""
-        return overlay(self.map, self.picture, self.box)
+        """The picture in gray under the map in colors, as `megavit.explain.overlay.draw_overlay` lays it."""
+        return draw_overlay(self.map, self.picture, self.box)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types, without the picture."""
@@ -71,7 +71,9 @@ class Explanation:
         }
 
 
-def explain_image(predictor: Predictor, image: Image, label: str | None = None, method: Method = METHOD) -> Explanation:
+def explain_image(
+    predictor: Predictor, image: Image, label: str | None = None, method: Method = DEFAULT_METHOD
+) -> Explanation:
     """Why the predictor gives an image its class, its likeliest label, or its score.
 
     Args:
@@ -84,7 +86,7 @@ def explain_image(predictor: Predictor, image: Image, label: str | None = None, 
         ConfigError: for a label that the bundle does not know.
         BundleError: where it has no classifier.
     """
-    place = place_of(predictor, label)
+    place = output_index(predictor, label)
     preprocessing = predictor.info.preprocessing
     prepared = predictor.prepare(image)
     picture = read_image(image, None)[0]
@@ -94,17 +96,17 @@ def explain_image(predictor: Predictor, image: Image, label: str | None = None, 
         place = 0 if is_score else int(answers.argmax())
     answer = answers.flatten()[place].item()
     return Explanation(
-        map=maps(predictor.model, [prepared], preprocessing, [place], method)[0],
+        map=compute_maps(predictor.model, [prepared], preprocessing, [place], method)[0],
         label=None if is_score else predictor.labels[place],
         probability=None if is_score else answer,
         score=answer if is_score else None,
         method=method,
         picture=picture,
-        box=seen(picture.shape[1], picture.shape[2], preprocessing),
+        box=visible_box(picture.shape[1], picture.shape[2], preprocessing),
     )
 
 
-def place_of(predictor: Predictor, label: str | None) -> int | None:
+def output_index(predictor: Predictor, label: str | None) -> int | None:
     """Of a label among the predictor's outputs.
 
     Raises:
@@ -125,12 +127,12 @@ def place_of(predictor: Predictor, label: str | None) -> int | None:
     return found
 
 
-def overlays(
+def make_overlays(
     model: MegaVit,
     pictures: Sequence[Tensor],
     preprocessing: Preprocessing,
     targets: Sequence[int] | None = None,
-    method: Method = METHOD,
+    method: Method = DEFAULT_METHOD,
 ) -> list[PIL.Image.Image]:
     """An overlay for each of a few pictures, their maps computed together.
 
@@ -142,17 +144,17 @@ def overlays(
         ImageError: for a picture whose channels do not fit.
     """
     prepared = [prepare(one, preprocessing.size_for(*one.shape[1:]), preprocessing) for one in pictures]
-    found = maps(model, prepared, preprocessing, targets, method)
-    boxes = [seen(one.shape[1], one.shape[2], preprocessing) for one in pictures]
-    return [overlay(*parts) for parts in zip(found, pictures, boxes, strict=True)]
+    found = compute_maps(model, prepared, preprocessing, targets, method)
+    boxes = [visible_box(one.shape[1], one.shape[2], preprocessing) for one in pictures]
+    return [draw_overlay(*parts) for parts in zip(found, pictures, boxes, strict=True)]
 
 
-def maps(
+def compute_maps(
     model: MegaVit,
     prepared: Sequence[Tensor],
     preprocessing: Preprocessing,
     targets: Sequence[int] | None = None,
-    method: Method = METHOD,
+    method: Method = DEFAULT_METHOD,
 ) -> list[Tensor]:
     """A map (rows, columns), float32 on the CPU, for each of some pictures as `image_dataset.prepare` gives."""
     device = next(model.parameters()).device
@@ -162,5 +164,5 @@ def maps(
     for stack in stacks:
         chosen = None if places is None else places[len(found) : len(found) + len(stack)]
         images = normalize(stack.to(device), preprocessing)
-        found += explain(model, images, chosen, method).cpu().unbind()
+        found += relevance_map(model, images, chosen, method).cpu().unbind()
     return [found[order.index(i)] for i in range(len(order))]

@@ -8,9 +8,9 @@ from torch import Tensor
 from megavit.config.checks import check_choice
 from megavit.config.vit import Pool
 from megavit.errors import ConfigError
-from megavit.explain.attention_hooks import Recording, record
+from megavit.explain.attention_hooks import AttentionRecord, record_attention
 from megavit.explain.integrated_gradients import chosen_logits, integrated_gradients
-from megavit.explain.methods import METHOD, Method
+from megavit.explain.methods import DEFAULT_METHOD, Method
 from megavit.model.vit import MegaVit
 
 # Attention weights at once, 128 MB in float32, of which a pass holds a few times as much: they grow with the fourth
@@ -19,7 +19,9 @@ _MOST_WEIGHTS = 2**25
 
 
 @torch.inference_mode(False)  # whoever asks may be in it, and gradients are not to be had there
-def explain(model: MegaVit, images: Tensor, target: Tensor | None = None, method: Method = METHOD) -> Tensor:
+def relevance_map(
+    model: MegaVit, images: Tensor, target: Tensor | None = None, method: Method = DEFAULT_METHOD
+) -> Tensor:
     """Each patch's share of what speaks for an answer.
 
     The model is left as it is, and may be used by other threads meanwhile.
@@ -52,9 +54,11 @@ def explain(model: MegaVit, images: Tensor, target: Tensor | None = None, method
         chosen = None if target is None else target[start : start + size]
         match method:
             case "rollout":
-                found.append(rollout(record(model, part), config.pool)[:, prefix:])
+                found.append(rollout(record_attention(model, part), config.pool)[:, prefix:])
             case "relevance":
-                found.append(relevance(record(model, part, differentiable=True), config.pool, chosen)[:, prefix:])
+                found.append(
+                    relevance(record_attention(model, part, differentiable=True), config.pool, chosen)[:, prefix:]
+                )
             case "integrated_gradients":
                 found.append(integrated_gradients(model, part, chosen).clamp(min=0))
     patches = torch.cat(found) if found else images.new_zeros(0, rows * columns)
@@ -62,7 +66,7 @@ def explain(model: MegaVit, images: Tensor, target: Tensor | None = None, method
     return torch.where(total > 0, patches / total, 0.0).unflatten(1, (rows, columns))
 
 
-def rollout(recording: Recording, pool: Pool) -> Tensor:
+def rollout(recording: AttentionRecord, pool: Pool) -> Tensor:
     """Of what is pooled, how much comes from each token at the model's entry: (B, T), float32, rows summing to 1."""
     found = _pooled_from(recording, pool, recording.pool)
     for weights in reversed(recording.layers):
@@ -71,7 +75,7 @@ def rollout(recording: Recording, pool: Pool) -> Tensor:
     return found
 
 
-def relevance(recording: Recording, pool: Pool, target: Tensor | None = None) -> Tensor:
+def relevance(recording: AttentionRecord, pool: Pool, target: Tensor | None = None) -> Tensor:
     """What each token at the model's entry has to do with the logit at `target`, or with the largest: (B, T), float32.
 
     The recording must be differentiable, and is used up.
@@ -93,7 +97,7 @@ def relevance(recording: Recording, pool: Pool, target: Tensor | None = None) ->
         return carried if pool == "mean" else start + carried
 
 
-def _pooled_from(recording: Recording, pool: Pool, weights: Tensor | None) -> Tensor:
+def _pooled_from(recording: AttentionRecord, pool: Pool, weights: Tensor | None) -> Tensor:
     """What pooling takes from each token after the last layer, (B, T); `weights` (B, H, N or T) are the pool's."""
     batch, _, tokens, _ = recording.layers[0].shape
     found = torch.zeros(batch, tokens, device=recording.logits.device)

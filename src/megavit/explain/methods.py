@@ -19,6 +19,6 @@ from typing import Literal
 
 Method = Literal["integrated_gradients", "relevance", "rollout"]
 
-METHOD: Method = "integrated_gradients"
+DEFAULT_METHOD: Method = "integrated_gradients"
 """Where nothing else is asked for: what gains most over a random order of patches with `benchmarks/explanations.py`,
 for each kind of pooling, without looking like the map of a model that has learned nothing."""

@@ -18,7 +18,7 @@ Box = tuple[float, float, float, float]
 """Left, top, right and bottom, as Pillow counts, in shares of a picture's sides."""
 
 
-def overlay(relevance: Tensor, picture: Tensor, box: Box = (0.0, 0.0, 1.0, 1.0)) -> Image.Image:
+def draw_overlay(relevance: Tensor, picture: Tensor, box: Box = (0.0, 0.0, 1.0, 1.0)) -> Image.Image:
     """The picture in gray under the map in colors: dark where there is nothing, bright where there is most.
 
     Args:
@@ -45,7 +45,7 @@ def overlay(relevance: Tensor, picture: Tensor, box: Box = (0.0, 0.0, 1.0, 1.0))
     return Image.blend(under, Image.fromarray(colors[levels]), _OPACITY)
 
 
-def seen(height: int, width: int, preprocessing: Preprocessing) -> Box:
+def visible_box(height: int, width: int, preprocessing: Preprocessing) -> Box:
     """The part that a model sees of a picture of these sides: all of it, or what is cut out of the middle."""
     if preprocessing.resize is None:
         return 0.0, 0.0, 1.0, 1.0

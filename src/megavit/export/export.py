@@ -132,7 +132,7 @@ def check_job(target: str, input: InputKind, precision: ExportPrecision, out: Pa
         if input != IMAGES:
             raise ConfigError("executorch runs models whose images were prepared before: add --input images")
     if runtime is not None and target != "web":
-        raise ConfigError(f"--runtime is of --to web alone, not of {target}")
+        raise ConfigError(f"--onnxruntime-web is of --to web alone, not of {target}")
     if out.exists():
         raise OutputError(f"there is {out} already; choose a new folder")
 

@@ -14,7 +14,7 @@ from megavit.data.augment import normalize
 from megavit.data.scan import Progress
 from megavit.errors import ExportError
 from megavit.evaluate.metrics.bootstrap import Interval
-from megavit.evaluate.metrics.significance import paired_change
+from megavit.evaluate.metrics.significance import bootstrap_accuracy_difference
 from megavit.export.parity_images import Proof, stretched
 from megavit.predict.exported_predictor import as_input
 from megavit.predict.predictor import Predictor
@@ -132,7 +132,7 @@ def compare(
         worst=worst.name,
         accuracy=right[0].double().mean().item() if right else None,
         exported_accuracy=right[1].double().mean().item() if right else None,
-        change=paired_change(*right) if right else None,
+        change=bootstrap_accuracy_difference(*right) if right else None,
     )
 
 
@@ -150,7 +150,8 @@ def check(agreement: Agreement, precision: ExportPrecision, most: float, where: 
         if not lost <= most:
             raise ExportError(
                 f"int8 in {where} loses {lost:.2f} points of accuracy on {agreement.images:,} images, more than "
-                f"{most:g}; nothing is written. --most allows more, --precision float16 costs next to nothing"
+                f"{most:g}; nothing is written. --max-accuracy-drop allows more, --precision float16 costs next to "
+                "nothing"
             )
         return
     if not (agreement.answers <= bound.answers and agreement.features <= bound.features):

@@ -19,7 +19,7 @@ from megavit.data.load import TABLES, read_data
 from megavit.data.scan import Progress
 from megavit.data.sources.demo import PREFIX
 from megavit.errors import ImageError
-from megavit.evaluate.inference import check_channels, choose
+from megavit.evaluate.inference import check_channels, select_split
 from megavit.export.quantization import BATCH, CALIBRATION
 from megavit.predict.predictor import Predictor
 from megavit.weights.bundle.bundle import GOLDEN, SAMPLES
@@ -64,7 +64,7 @@ def proofs_of(
     """
     if data is not None:
         images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
-        choice = choose(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
+        choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
         samples = _spread(choice.samples, most)
         check_channels(images, samples, predictor.info.preprocessing.channels)
         labels = [sample.target if predictor.target == "classification" else None for sample in samples]

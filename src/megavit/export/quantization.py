@@ -15,9 +15,9 @@ from megavit.data.scan import Progress
 from megavit.data.targets import targets_of
 from megavit.engine.engine import Engine
 from megavit.errors import DataError
-from megavit.evaluate.inference import Choice, check_channels, workers_for
+from megavit.evaluate.inference import SplitSelection, check_channels, num_decode_workers
 from megavit.evaluate.metrics.bootstrap import Interval
-from megavit.evaluate.metrics.significance import paired_change
+from megavit.evaluate.metrics.significance import bootstrap_accuracy_difference
 from megavit.predict.predictor import Predictor
 from megavit.weights.bundle.bundle import BundleInfo
 
@@ -48,7 +48,7 @@ class Cost:
 
 
 def measure_int8(
-    predictor: Predictor, images: LabeledImages, choice: Choice, progress: Progress
+    predictor: Predictor, images: LabeledImages, choice: SplitSelection, progress: Progress
 ) -> tuple[list[float], Cost]:
     """The bounds of the layers' inputs, and what they cost on the chosen images.
 
@@ -92,7 +92,7 @@ def measure_int8(
         images=len(truth),
         float32=before.double().mean().item(),
         int8=after.double().mean().item(),
-        change=paired_change(before, after),
+        change=bootstrap_accuracy_difference(before, after),
         faster=seconds["float32"] / seconds["int8"],
     )
 
@@ -107,5 +107,5 @@ def _tensors(predictor: Predictor, images: LabeledImages, samples: Sequence[Samp
     """The samples in batches; where images keep their aspect, one at a time."""
     pictures = ImageDataset(images, samples, predictor.info.preprocessing)
     size = 1 if predictor.info.preprocessing.keep_aspect else BATCH
-    for batch in batches_of(pictures, in_turn(len(pictures), size), workers_for(images, len(pictures))):
+    for batch in batches_of(pictures, in_turn(len(pictures), size), num_decode_workers(images, len(pictures))):
         yield batch[0][None] if isinstance(batch, list) else batch

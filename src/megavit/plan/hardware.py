@@ -87,8 +87,8 @@ def gpu_of(name: str) -> Gpu:
     """
     if name not in GPUS:
         raise ConfigError(
-            f"there is no GPU {name!r} in the table; it has {', '.join(GPUS)}. For another give --memory, --tflops and "
-            "--bandwidth (and --node-size, --link, --network)"
+            f"there is no GPU {name!r} in the table; it has {', '.join(GPUS)}. For another give --gpu-memory, --tflops "
+            "and --memory-bandwidth (and --gpus-per-node, --link-bandwidth, --network-bandwidth)"
         )
     return GPUS[name]
 

@@ -150,7 +150,7 @@ def remedy(plan: Plan) -> str | None:
         wanted = plan.gpus * factor
         batch = max(training.batch, wanted)
         if batch % wanted == 0 and make_plan(plan.config, replace(training, batch=batch), plan.gpu, wanted).fitting:
-            return f"{wanted:,} such GPUs fit" + (f" with --batch {batch}" if batch != training.batch else "")
+            return f"{wanted:,} such GPUs fit" + (f" with --batch-size {batch}" if batch != training.batch else "")
     return None
 
 

@@ -35,7 +35,7 @@ from megavit.predict.streaming import BatchStreamer
 from megavit.runtime.device import pick_device
 from megavit.runtime.process_group import get_dist_context
 from megavit.weights.bundle.bundle import Bundle, BundleInfo, load_bundle
-from megavit.weights.pretrained.hub import fetch, is_hub
+from megavit.weights.pretrained.hub import download, is_hub_name
 
 Image = str | os.PathLike[str] | bytes | Range | IsolatedRange | Damaged | PIL.Image.Image | np.ndarray | Tensor
 
@@ -261,7 +261,7 @@ def load(
     chosen = pick_device(device)
     checked = check_precision(precision, chosen)
     name = os.fspath(folder)
-    bundle = load_bundle(fetch(name) if is_hub(name) else Path(name), verify=verify)
+    bundle = load_bundle(download(name) if is_hub_name(name) else Path(name), verify=verify)
     if checked == "int8" and not bundle.info.int8:
         raise ConfigError(f"{name} has no bounds for int8; megavit quantize BUNDLE DATA --out FOLDER measures them")
     return Predictor(with_aspect_kept(bundle) if keep_aspect else bundle, chosen, checked)

@@ -72,16 +72,16 @@ class Parts:
         record = self.folder / RECORD
         with writing("the answers", output):
             if output.exists() and not self.joined and not output.is_dir():
-                raise OutputError(f"{output} is a file; choose another --output")
+                raise OutputError(f"{output} is a file; choose another --out")
             if self.folder.is_dir() and not record.exists() and _has_files(self.folder):
-                raise OutputError(f"{self.folder} is not empty; choose a new folder with --output")
+                raise OutputError(f"{self.folder} is not empty; choose a new folder with --out")
             self.folder.mkdir(parents=True, exist_ok=True)
             if not record.exists():
                 write_file(record, json.dumps(made_of, indent=1) + "\n")
             if parse_json(record.read_bytes(), str(record), OutputError) != made_of:
                 raise OutputError(
                     f"{self.folder} has answers of another bundle, of other settings or for other shards; remove it, "
-                    "or choose another --output"
+                    "or choose another --out"
                 )
 
     def path(self, shard: str) -> Path:

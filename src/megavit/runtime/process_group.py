@@ -92,7 +92,7 @@ class DistContext:
         if missing:
             raise ConfigError(
                 f"the environment says that this is one of {self.world_size} processes, and not where they meet "
-                f"({', '.join(missing)}): start them with torchrun or --procs, or remove RANK and WORLD_SIZE"
+                f"({', '.join(missing)}): start them with torchrun or --nproc, or remove RANK and WORLD_SIZE"
             )
         import torch
         import torch.distributed as dist

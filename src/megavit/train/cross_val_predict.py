@@ -8,14 +8,14 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from megavit.check.label_issues import Answers
+from megavit.check.label_issues import OutOfFoldPredictions
 from megavit.config.recipe import Recipe
 from megavit.config.recipes import named_recipe
 from megavit.config.serialization import merge
 from megavit.data.dataset import LabeledImages
 from megavit.data.targets import targets_of
 from megavit.errors import Interrupted
-from megavit.evaluate.probes.cross_validation import Fold, folds
+from megavit.evaluate.probes.cross_validation import Fold, make_folds
 from megavit.runtime.device import pick_device
 from megavit.train.budget.measure import choose_until, validation_seconds
 from megavit.train.clock import TimeBudgetPlan
@@ -35,7 +35,7 @@ PASSES, STEPS = 60, 300
 MEASURING = 0.5
 
 
-def out_of_fold(images: LabeledImages, minutes: float, watch: Reporter, device: str = "auto") -> Answers:
+def out_of_fold(images: LabeledImages, minutes: float, watch: Reporter, device: str = "auto") -> OutOfFoldPredictions:
     """Probabilities of the classes for every sample, in cross-validation, within about so many minutes.
 
     Splits play no part: a wrong label in the test images counts too.
@@ -52,7 +52,7 @@ def out_of_fold(images: LabeledImages, minutes: float, watch: Reporter, device: 
     until = time.monotonic() + minutes * 60
     chosen = pick_device(device)
     targets = targets_of(images.samples, images.target, len(images.classes))
-    divisions = folds(
+    divisions = make_folds(
         targets,
         FOLDS_OF_FEW if len(targets) <= FEW else FOLDS_OF_MANY,
         digests=[sample.digest for sample in images.samples],
@@ -67,7 +67,7 @@ def out_of_fold(images: LabeledImages, minutes: float, watch: Reporter, device: 
     for number, (division, part) in enumerate(zip(divisions, parts, strict=True)):
         state, task = fresh(choice.recipe, part, chosen)
         feeds = feeds or _feeds(images, part, task)
-        learned, held = feeds[0].part(division.learned), feeds[1].part(division.held)
+        learned, held = feeds[0].part(division.train), feeds[1].part(division.held_out)
         limit = (until - time.monotonic()) / (len(divisions) - number)
         with TemporaryDirectory(prefix="megavit-") as folder:
             write_stage(Path(folder), _plan(state, task, held, choice.step, limit))
@@ -77,15 +77,15 @@ def out_of_fold(images: LabeledImages, minutes: float, watch: Reporter, device: 
             except Interrupted as error:
                 raise Interrupted("stopped as asked; the labels were not judged", error.exit_code - 128) from None
         assert stage is not None  # it must
-        probabilities[division.held] = stage.logits.softmax(dim=1)
+        probabilities[division.held_out] = stage.logits.softmax(dim=1)
     judge = f"{len(divisions)} small models, each trained on the other images for {share / 60:.2g} minutes at most"
-    return Answers(probabilities, torch.arange(len(targets)), judge)
+    return OutOfFoldPredictions(probabilities, torch.arange(len(targets)), judge)
 
 
 def _divided(images: LabeledImages, division: Fold) -> LabeledImages:
     """The images that are learned from as those for training, the others as those for validation."""
     samples = list(images.samples)
-    for split, places in (("train", division.learned), ("val", division.held)):
+    for split, places in (("train", division.train), ("val", division.held_out)):
         for place in places.tolist():
             samples[place] = replace(samples[place], split=split)
     return replace(images, samples=tuple(samples))
@@ -116,8 +116,8 @@ def _plan(state: TrainState, task: Task, held: TrainLoader, step: float, limit: 
 class _Progress:
     """Tells a watch how far all folds together are, and nothing else."""
 
-    def __init__(self, watch: Reporter, number: int, folds: int) -> None:
-        self.watch, self.number, self.folds = watch, number, folds
+    def __init__(self, watch: Reporter, number: int, num_folds: int) -> None:
+        self.watch, self.number, self.num_folds = watch, number, num_folds
 
     def say(self, text: str) -> None: ...
 
@@ -128,7 +128,7 @@ class _Progress:
     def plan(self, recipe: Recipe, steps: int, parameters: int) -> None: ...
 
     def step(self, step: int, steps: int, loss: float) -> None:
-        done = (self.number + step / steps) / self.folds
+        done = (self.number + step / steps) / self.num_folds
         self.watch.progress("judging the labels, in per cent", round(100 * done), 100)
 
     def epoch(self, record: EpochRecord) -> None: ...

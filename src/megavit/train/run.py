@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from megavit.check.quick_checks import warnings_of
+from megavit.check.quick_checks import data_warnings
 from megavit.config.recipe import DataRecipe, Recipe
 from megavit.data.byte_range import is_url
 from megavit.data.dataset import LabeledImages
@@ -155,7 +155,7 @@ def read_dataset(source: str, recipe: DataRecipe, reporter: Reporter) -> Labeled
 
 def report_warnings(dataset: LabeledImages, dist: DistContext, reporter: Reporter) -> None:
     """Say what is wrong with the images as far as it shows without looking at a pixel; the main process alone looks."""
-    for line in warnings_of(dataset) if dist.is_main_process else []:
+    for line in data_warnings(dataset) if dist.is_main_process else []:
         reporter.say(line)
 
 
@@ -197,7 +197,7 @@ def _resume(
     """Continue a run whose processes have joined."""
     dist, planned = get_dist_context(), read_plan(run_dir)
     plan = replace(planned, recipe=override_parallel(planned.recipe, parallel or {}, dist))
-    if plan.recipe.parallel.procs == (planned.recipe.parallel.procs or 1):
+    if plan.recipe.parallel.nproc == (planned.recipe.parallel.nproc or 1):
         torch.set_num_threads(plan.threads)
     with dist.main_process_only(lock_run_dir(run_dir)):
         location = source or _check_source(plan.source, run_dir)

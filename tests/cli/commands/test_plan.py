@@ -11,7 +11,7 @@ from megavit.plan.trace.validate import Checked
 
 
 def test_it_shows_what_fits_the_memory_the_traffic_and_the_assumptions(capsys) -> None:
-    assert run(["plan", "L", "--gpus", "64", "--batch", "4096", "--images", "1281167"]) == 0
+    assert run(["plan", "L", "--gpus", "64", "--batch-size", "4096", "--total-images", "1281167"]) == 0
     shown = capsys.readouterr().out
     for words in (
         "304,326,632 parameters",
@@ -26,7 +26,7 @@ def test_it_shows_what_fits_the_memory_the_traffic_and_the_assumptions(capsys) -
 
 
 def test_json_holds_everything(capsys) -> None:
-    assert run(["plan", "22B", "--gpus", "256", "--batch", "4096", "--optimizer", "adamw", "--json"]) == 0
+    assert run(["plan", "22B", "--gpus", "256", "--batch-size", "4096", "--optimizer", "adamw", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["fitting"] and found["too_large"]
     for one in (*found["fitting"], *found["too_large"]):
@@ -38,10 +38,10 @@ def test_json_holds_everything(capsys) -> None:
 
 
 def test_where_nothing_fits_the_answer_is_no_and_says_what_would(capsys) -> None:
-    assert run(["plan", "22B", "--gpus", "4", "--batch", "64"]) == 1
+    assert run(["plan", "22B", "--gpus", "4", "--batch-size", "64"]) == 1
     captured = capsys.readouterr()
     assert "no layout fits" in captured.err and "does not fit" in captured.out
-    assert run(["plan", "22B", "--gpus", "4", "--batch", "64", "--json"]) == 1
+    assert run(["plan", "22B", "--gpus", "4", "--batch-size", "64", "--json"]) == 1
     assert "no layout fits" in json.loads(capsys.readouterr().out)["why_not"]
 
 
@@ -50,7 +50,7 @@ def test_where_nothing_fits_the_answer_is_no_and_says_what_would(capsys) -> None
     [
         ("plan B --gpu h1000", "a100, h100, h200, b200, cpu"),
         ("plan BB", "there is no preset"),
-        ("plan B --gpus 7 --batch 100", "does not divide"),
+        ("plan B --gpus 7 --batch-size 100", "does not divide"),
         ("plan B --gpus 0", "gpus must be a whole number"),
         ("plan B --image-size 225", "must divide"),
     ],
@@ -70,8 +70,8 @@ def test_of_a_model_of_a_few_megabytes_the_check_holds_a_megabyte_against_nobody
 
 
 def test_check_traces_the_best_layout(capsys) -> None:
-    assert run(["plan", "Ti", "--gpus", "8", "--batch", "64", "--check", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)["check"]
+    assert run(["plan", "Ti", "--gpus", "8", "--batch-size", "64", "--trace", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["trace"]
     assert found["agrees"] and found["traffic"]
 
 
@@ -79,7 +79,7 @@ def test_a_plan_waits_for_no_torch() -> None:
     script = (
         "import sys\n"
         "from megavit.cli.app import run\n"
-        "code = run(['plan', '22B', '--gpus', '64', '--batch', '256', '--optimizer', 'adamw'])\n"
+        "code = run(['plan', '22B', '--gpus', '64', '--batch-size', '256', '--optimizer', 'adamw'])\n"
         "heavy = {'torch', 'torchvision', 'numpy'} & set(sys.modules)\n"
         "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
     )

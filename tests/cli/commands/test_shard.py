@@ -16,5 +16,5 @@ def test_a_size_is_read_in_its_unit(size, expected):
 
 @pytest.mark.parametrize("size", ["", "MB", "-1MB", "1e9", "256 apples", "1TB2", "½GB", "nan"])
 def test_anything_else_is_refused(size):
-    with pytest.raises(ConfigError, match="size must be a number of bytes such as 256MB or 1GiB"):
+    with pytest.raises(ConfigError, match="--shard-size must be a number of bytes such as 256MB or 1GiB"):
         bytes_of(size)

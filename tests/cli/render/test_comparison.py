@@ -6,11 +6,11 @@ import pytest
 
 from megavit.cli.render.comparison import check_changes, check_new, write_changes
 from megavit.errors import OutputError
-from megavit.evaluate.compare import Changed
+from megavit.evaluate.compare import Disagreement
 
 FOUND = [
-    Changed('odd "name",\nof a file\udce9.png', "cat, big", "cat, big", 0.75, "dog", 0.5, "A"),
-    Changed("b.png", "3.5", "3", None, "4", None, "both"),
+    Disagreement('odd "name",\nof a file\udce9.png', "cat, big", "cat, big", 0.75, "dog", 0.5, "A"),
+    Disagreement("b.png", "3.5", "3", None, "4", None, "both"),
 ]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import ImageFolder
 
-from benchmarks.data_layouts import LAYOUTS, pictures
+from benchmarks.data_layouts import FORMATS, pictures
 from megavit.config.recipe import DataRecipe
 from megavit.data.load import read_data
 from megavit.data.sources.folder import list_folder
@@ -41,7 +41,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", READ)
 def test_a_plain_layout_is_read_and_what_is_not_plain_is_said(name, tmp_path):
-    images = read_data(LAYOUTS[name](tmp_path), DataRecipe())
+    images = read_data(FORMATS[name](tmp_path), DataRecipe())
     classes, said = READ[name]
     counts = images.counts()
     assert {label: sum(counts[split][label] for split in counts) for label in images.classes} == classes
@@ -51,11 +51,11 @@ def test_a_plain_layout_is_read_and_what_is_not_plain_is_said(name, tmp_path):
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_layout_that_may_mean_two_things_is_refused_with_what_to_do(name, tmp_path):
     with pytest.raises(DataError, match=REFUSED[name]):
-        read_data(LAYOUTS[name](tmp_path), DataRecipe())
+        read_data(FORMATS[name](tmp_path), DataRecipe())
 
 
 def test_plain_class_folders_are_those_of_torchvision(tmp_path):
-    data = LAYOUTS["class folders"](tmp_path)
+    data = FORMATS["class folders"](tmp_path)
     peer, images = ImageFolder(str(data)), read_data(data, DataRecipe())
     assert list(images.classes) == peer.classes
     assert [(sample.name, sample.label) for sample in images.samples] == [
@@ -64,7 +64,7 @@ def test_plain_class_folders_are_those_of_torchvision(tmp_path):
 
 
 def test_folders_of_systems_are_neither_classes_nor_images_at_any_depth(tmp_path):
-    data = LAYOUTS["folders of systems"](tmp_path)
+    data = FORMATS["folders of systems"](tmp_path)
     assert "@eaDir" in ImageFolder(str(data)).classes  # of which torchvision makes a class
     images = read_data(data, DataRecipe())
     assert images.classes == ("cat", "dog") and len(images.samples) == 8
@@ -72,7 +72,7 @@ def test_folders_of_systems_are_neither_classes_nor_images_at_any_depth(tmp_path
 
 
 def test_what_megavit_wrote_among_the_images_is_no_class(tmp_path):
-    images = read_data(LAYOUTS["output of our own"](tmp_path), DataRecipe())
+    images = read_data(FORMATS["output of our own"](tmp_path), DataRecipe())
     assert images.classes == ("cat", "dog")
     assert images.skipped_by_reason() == {WRITTEN: 5}
     pictures(tmp_path, "cat")

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megavit.evaluate.metrics.bootstrap import bootstrap, wilson
+from megavit.evaluate.metrics.bootstrap import bootstrap_counts, wilson_interval
 
 
 def share_of_first(counts):
@@ -11,7 +11,7 @@ def share_of_first(counts):
 
 
 def test_wilson_is_the_published_formula():
-    interval = wilson(355, 360)
+    interval = wilson_interval(355, 360)
     z, share = 1.959963984540054, 355 / 360
     center = (share + z**2 / 720) / (1 + z**2 / 360)
     half = z / (1 + z**2 / 360) * (share * (1 - share) / 360 + z**2 / (4 * 360**2)) ** 0.5
@@ -21,7 +21,7 @@ def test_wilson_is_the_published_formula():
 
 @given(st.integers(1, 10_000).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials))))
 def test_wilson_holds_the_value_and_has_a_width_even_when_all_are_right_or_wrong(case):
-    interval = wilson(*case)
+    interval = wilson_interval(*case)
     assert 0 <= interval.low <= interval.value <= interval.high <= 1
     assert interval.high - interval.low > 0
 
@@ -29,33 +29,33 @@ def test_wilson_holds_the_value_and_has_a_width_even_when_all_are_right_or_wrong
 @pytest.mark.parametrize(("successes", "trials"), [(0, 0), (3, 2), (-1, 4)])
 def test_wilson_refuses_counts_that_cannot_be(successes, trials):
     with pytest.raises(ValueError, match="successes <= trials"):
-        wilson(successes, trials)
+        wilson_interval(successes, trials)
 
 
 def test_bootstrap_of_a_share_agrees_with_resampling_the_images_themselves():
     images = np.repeat([1.0, 0.0], [80, 20])
     random = np.random.default_rng(1)
     means = random.choice(images, size=(20_000, 100)).mean(axis=1)
-    interval = bootstrap(share_of_first, np.array([80, 20]))
+    interval = bootstrap_counts(share_of_first, np.array([80, 20]))
     assert interval.value == 0.8
     assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=0.015)
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
     counts = np.array([700, 300])
-    assert bootstrap(share_of_first, counts, seed=3) == bootstrap(share_of_first, counts, seed=3)
-    assert bootstrap(share_of_first, counts, seed=3) != bootstrap(share_of_first, counts, seed=4)
+    assert bootstrap_counts(share_of_first, counts, seed=3) == bootstrap_counts(share_of_first, counts, seed=3)
+    assert bootstrap_counts(share_of_first, counts, seed=3) != bootstrap_counts(share_of_first, counts, seed=4)
 
 
 def test_the_result_does_not_depend_on_how_many_resamples_are_drawn_at_once(monkeypatch):
     counts = np.array([70, 20, 10])
-    whole = bootstrap(share_of_first, counts)
+    whole = bootstrap_counts(share_of_first, counts)
     monkeypatch.setattr("megavit.evaluate.metrics.bootstrap._CHUNK", 7)
-    assert bootstrap(share_of_first, counts) == whole
+    assert bootstrap_counts(share_of_first, counts) == whole
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=6))
 def test_bootstrap_holds_the_value(cells):
     # The smallest share is biased downwards on resamples, so this would fail without the widening.
-    interval = bootstrap(lambda counts: counts.min(axis=1) / counts.sum(axis=1), np.array(cells))
+    interval = bootstrap_counts(lambda counts: counts.min(axis=1) / counts.sum(axis=1), np.array(cells))
     assert interval.low <= interval.value <= interval.high

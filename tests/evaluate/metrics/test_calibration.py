@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from megavit.config.target import Target
 from megavit.config.trust import Calibration
-from megavit.evaluate.metrics.calibration import LEAST_ANSWERS, MOST_BINS, fit_calibration, reliability
+from megavit.evaluate.metrics.calibration import LEAST_ANSWERS, MOST_BINS, compute_reliability, fit_temperature
 from megavit.predict.postprocess.postprocess import outputs
 
 
@@ -27,16 +27,16 @@ def true_labels(scores: torch.Tensor, seed: int = 1) -> torch.Tensor:
 @pytest.mark.parametrize("factor", [0.25, 1.0, 5.0])
 def test_the_temperature_undoes_what_logits_were_multiplied_by(factor):
     scores = logits(20_000)
-    temperature, smoothing = fit_calibration(factor * scores, true_classes(scores), "classification")
+    temperature, smoothing = fit_temperature(factor * scores, true_classes(scores), "classification")
     assert temperature == pytest.approx(factor, rel=0.05) and smoothing < 0.02
-    temperature, smoothing = fit_calibration(factor * scores, true_labels(scores), "multilabel")
+    temperature, smoothing = fit_temperature(factor * scores, true_labels(scores), "multilabel")
     assert temperature == pytest.approx(factor, rel=0.05) and smoothing == 0
 
 
 def test_what_label_smoothing_has_spread_is_found():
     scores = logits(20_000)
     smoothed = 0.9 * scores.softmax(dim=1) + 0.1 / 5
-    temperature, smoothing = fit_calibration(smoothed.log(), true_classes(scores), "classification")
+    temperature, smoothing = fit_temperature(smoothed.log(), true_classes(scores), "classification")
     assert temperature == pytest.approx(1, rel=0.05) and smoothing == pytest.approx(0.1, abs=0.02)
     trust = Calibration(temperature=temperature, smoothing=smoothing)
     torch.testing.assert_close(outputs(smoothed.log(), Target(), trust), scores.softmax(dim=1), atol=0.02, rtol=0)
@@ -45,16 +45,16 @@ def test_what_label_smoothing_has_spread_is_found():
 @pytest.mark.parametrize("factor", [0.4, 2.7])
 def test_logits_that_a_temperature_alone_sets_right_get_no_smoothing(factor):
     scores = logits(400)
-    temperature, smoothing = fit_calibration(factor * scores, true_classes(scores), "classification")
+    temperature, smoothing = fit_temperature(factor * scores, true_classes(scores), "classification")
     assert smoothing == 0
     assert temperature == pytest.approx(factor, rel=0.2)
     smoothed = (0.8 * scores.softmax(dim=1) + 0.2 / 5).log()
-    assert fit_calibration(smoothed, true_classes(scores), "classification", temperature_only=True)[1] == 0
+    assert fit_temperature(smoothed, true_classes(scores), "classification", temperature_only=True)[1] == 0
 
 
 def test_answers_that_are_all_right_have_a_finite_temperature():
     scores = logits(50)
-    temperature, smoothing = fit_calibration(scores, scores.argmax(dim=1), "classification")
+    temperature, smoothing = fit_temperature(scores, scores.argmax(dim=1), "classification")
     assert 0 < temperature < 1 and 0 <= smoothing < 1
     # Nobody knows that it is never wrong: of fifty images, one might have been.
     answers = outputs(scores, Target(), Calibration(temperature=temperature, smoothing=smoothing))
@@ -67,13 +67,13 @@ def test_true_probabilities_have_little_error_and_exaggerated_ones_much():
         (true_classes(scores), "classification", lambda x: x.softmax(dim=1)),
         (true_labels(scores), "multilabel", torch.sigmoid),
     ):
-        true, exaggerated = (reliability(squash(factor * scores), targets, kind) for factor in (1, 5))
+        true, exaggerated = (compute_reliability(squash(factor * scores), targets, kind) for factor in (1, 5))
         assert true.error.high < 0.02 < 0.05 < exaggerated.error.low
 
 
 def test_the_error_is_what_the_bins_say():
     scores = logits(3000)
-    found = reliability(scores.softmax(dim=1), true_classes(scores), "classification")
+    found = compute_reliability(scores.softmax(dim=1), true_classes(scores), "classification")
     assert len(found.bins) == MOST_BINS and sum(one.answers for one in found.bins) == 3000
     error = sum(one.answers / 3000 * abs(one.probability - one.right.value) for one in found.bins)
     assert found.error.value == pytest.approx(error, abs=1e-9)
@@ -91,7 +91,7 @@ def test_any_number_of_images_has_an_error_between_0_and_1(images, outputs, seed
     scores = logits(images, outputs, seed).round()  # with equal ones among them
     targets = true_classes(scores) if kind == "classification" else true_labels(scores)
     answers = images if kind == "classification" else images * outputs
-    found = reliability(scores.softmax(dim=1) if kind == "classification" else scores.sigmoid(), targets, kind)
+    found = compute_reliability(scores.softmax(dim=1) if kind == "classification" else scores.sigmoid(), targets, kind)
     assert 0 <= found.error.low <= found.error.value <= found.error.high <= 1 + 1e-9
     assert sum(one.answers for one in found.bins) == answers
     assert 1 <= len(found.bins) <= max(1, min(MOST_BINS, answers // LEAST_ANSWERS))

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megavit.config.target import TargetKind
-from megavit.evaluate.metrics.classification import measure
-from megavit.evaluate.metrics.dispatch import primary_metric
+from megavit.evaluate.metrics.classification import compute_classification_metrics
+from megavit.evaluate.metrics.dispatch import make_primary_metric
 from megavit.evaluate.metrics.multilabel import compute_multilabel_metrics
 from megavit.evaluate.metrics.regression import compute_regression_metrics
 
@@ -26,13 +26,16 @@ def drawn_answers(kind: TargetKind, images: int, seed: int = 0) -> tuple[torch.T
 @pytest.mark.parametrize("seed", range(3))
 def test_it_is_what_the_metrics_of_each_target_say_with_the_same_interval(seed):
     answers, truth = drawn_answers("classification", 40, seed)
-    assert primary_metric(answers, truth, "classification").interval() == measure(answers, truth, "abc").accuracy
+    assert (
+        make_primary_metric(answers, truth, "classification").interval()
+        == compute_classification_metrics(answers, truth, "abc").accuracy
+    )
     answers, truth = drawn_answers("multilabel", 40, seed)
     of_labels = compute_multilabel_metrics(answers, truth, "abc", [0.5] * 3).mean_average_precision
-    assert primary_metric(answers, truth, "multilabel").interval() == of_labels
+    assert make_primary_metric(answers, truth, "multilabel").interval() == of_labels
     answers, truth = drawn_answers("regression", 40, seed)
     found, of_scores = (
-        primary_metric(answers, truth, "regression").interval(),
+        make_primary_metric(answers, truth, "regression").interval(),
         compute_regression_metrics(answers, truth, mean=0, median=0),
     )
     assert found is not None
@@ -46,12 +49,12 @@ def test_an_image_drawn_twice_counts_as_two_images(kind, seed):
     places = torch.from_numpy(np.repeat(np.arange(12), times))
     if not len(places):
         return
-    weighed = primary_metric(answers, truth, kind).of(times[None].astype(float))[0]
-    repeated = primary_metric(answers[places], truth[places], kind).of(np.ones((1, len(places))))[0]
+    weighed = make_primary_metric(answers, truth, kind).of(times[None].astype(float))[0]
+    repeated = make_primary_metric(answers[places], truth[places], kind).of(np.ones((1, len(places))))[0]
     assert weighed == pytest.approx(repeated, nan_ok=True)
 
 
 def test_no_images_and_no_labels_have_no_metric():
     answers, truth = drawn_answers("classification", 5)
-    assert np.isnan(primary_metric(answers, truth, "classification").of(np.zeros((1, 5)))[0])
-    assert primary_metric(torch.rand(5, 2), torch.zeros(5, 2, dtype=torch.bool), "multilabel").interval() is None
+    assert np.isnan(make_primary_metric(answers, truth, "classification").of(np.zeros((1, 5)))[0])
+    assert make_primary_metric(torch.rand(5, 2), torch.zeros(5, 2, dtype=torch.bool), "multilabel").interval() is None

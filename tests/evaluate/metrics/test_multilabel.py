@@ -10,8 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, log_loss
 
-from megavit.errors import BundleError, DataError
-from megavit.evaluate.metrics.multilabel import FEW, MultilabelMetrics, best_thresholds, compute_multilabel_metrics
+from megavit.errors import DataError
+from megavit.evaluate.metrics.multilabel import (
+    MIN_POSITIVES,
+    compute_multilabel_metrics,
+    fit_thresholds,
+)
 
 NAMES = ("ant", "bee", "cow")
 HALF = [0.5, 0.5, 0.5]
@@ -65,12 +69,9 @@ def test_a_label_that_no_image_has_is_left_out_and_a_dash():
     assert nothing.mean_average_precision is None and nothing.macro_f1 is None and nothing.exact.value == 1
 
 
-def test_metrics_survive_json_and_damage_is_named():
-    found = compute_multilabel_metrics(*answers(30), NAMES, HALF)
-    stored = json.loads(json.dumps(found.to_dict()))
-    assert MultilabelMetrics.from_dict(stored) == found
-    with pytest.raises(BundleError, match=r"micro_f1\.low"):
-        MultilabelMetrics.from_dict({**stored, "micro_f1": {"value": 1, "high": 1}})
+def test_metrics_are_plain_json():
+    stored = compute_multilabel_metrics(*answers(30), NAMES, HALF).to_dict()
+    assert json.loads(json.dumps(stored)) == stored
 
 
 def test_what_cannot_be_measured_is_refused():
@@ -93,10 +94,10 @@ columns = st.lists(
 def test_no_other_threshold_has_a_higher_f1(column):
     shares = torch.tensor([[share] for share, _ in column])
     present = torch.tensor([[has] for _, has in column])
-    (threshold,) = best_thresholds(shares, present)
+    (threshold,) = fit_thresholds(shares, present)
     assert 0 < threshold <= 1
     cases = int(present.sum())
-    if cases < FEW or cases == len(column):
+    if cases < MIN_POSITIVES or cases == len(column):
         assert threshold == 0.5
         return
     with warnings.catch_warnings():
@@ -110,4 +111,4 @@ def test_no_other_threshold_has_a_higher_f1(column):
 def test_a_threshold_lies_half_way():
     shares = torch.tensor([[0.9], [0.8], [0.7], [0.6], [0.5], [0.1], [0.1]])
     present = torch.tensor([[True]] * 5 + [[False]] * 2)
-    assert best_thresholds(shares, present) == pytest.approx([0.3])
+    assert fit_thresholds(shares, present) == pytest.approx([0.3])

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
-from megavit.errors import BundleError, DataError
-from megavit.evaluate.metrics.regression import RegressionMetrics, _correlation, _Ranks, compute_regression_metrics
+from megavit.errors import DataError
+from megavit.evaluate.metrics.regression import _correlation, _Ranks, compute_regression_metrics
 
 
 def answers(images: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -42,7 +42,6 @@ def test_where_the_training_images_are_not_known_these_images_are_the_baseline()
     assert not found.of_training
     assert found.median == pytest.approx(np.median(truth))
     assert found.baseline_rmse == pytest.approx(truth.double().std(correction=0).item(), rel=1e-5)
-    assert RegressionMetrics.from_dict(found.to_dict()) == found
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 3)), min_size=2, max_size=30))
@@ -73,12 +72,9 @@ def test_of_equal_scores_or_answers_there_is_no_share_and_no_order():
     assert single.r2 is None and single.mae.low == single.mae.value == single.mae.high
 
 
-def test_metrics_survive_json_and_damage_is_named():
-    found = compute_regression_metrics(*answers(30), mean=0.5, median=0.25)
-    stored = json.loads(json.dumps(found.to_dict()))
-    assert RegressionMetrics.from_dict(stored) == found
-    with pytest.raises(BundleError, match="mae"):
-        RegressionMetrics.from_dict({**stored, "mae": None})
+def test_metrics_are_plain_json():
+    stored = compute_regression_metrics(*answers(30), mean=0.5, median=0.25).to_dict()
+    assert json.loads(json.dumps(stored)) == stored
 
 
 def test_what_cannot_be_measured_is_refused():

@@ -11,15 +11,15 @@ import torch
 from megavit.config.target import Target, TargetKind
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.engine.engine import ModelOutput
-from megavit.evaluate.compare import changed_images, compare
+from megavit.evaluate.compare import compare_outputs, find_disagreements
 from megavit.evaluate.evaluation import Evaluation
-from megavit.evaluate.inference import Choice
+from megavit.evaluate.inference import SplitSelection
 from megavit.evaluate.metrics.bootstrap import Interval
-from megavit.evaluate.metrics.dispatch import measure_target
-from megavit.evaluate.report.page import PICTURES, confusions_of, write_evaluation
-from megavit.evaluate.robustness.robustness import Corrupted, Robustness
-from megavit.evaluate.subgroups import measure_groups
-from megavit.evaluate.uncertainty.uncertainty import fit_trust, measure_trust
+from megavit.evaluate.metrics.dispatch import compute_metrics
+from megavit.evaluate.report.page import PICTURES, collect_confusions, write_evaluation_report
+from megavit.evaluate.robustness.robustness import CorruptionResult, Robustness
+from megavit.evaluate.subgroups import compute_subgroups
+from megavit.evaluate.uncertainty.uncertainty import compute_uncertainty, fit_uncertainty
 from megavit.predict.postprocess.postprocess import Calibrator
 
 NASTY = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}")
@@ -71,21 +71,23 @@ def studied(kind: TargetKind = "classification", names=NASTY, count=60, channels
     target = TARGETS[kind]
     if kind == "multilabel":
         target = replace(target, thresholds=[0.5] * width)
-    metrics = measure_target(answers[0], truth, names, target)
+    metrics = compute_metrics(answers[0], truth, names, target)
     said = answers[0] if kind != "regression" else answers[0][:, None]
     seen = ModelOutput(said, said.log() if kind == "classification" else said)
-    fitted, tensors = fit_trust(seen, truth, target, (said, truth))
-    trust = measure_trust(Calibrator(fitted, tensors, target, len(names)), seen, truth)
+    fitted, tensors = fit_uncertainty(seen, truth, target, (said, truth))
+    trust = compute_uncertainty(Calibrator(fitted, tensors, target, len(names)), seen, truth)
     if not extras:
-        return Evaluation(images, Choice(samples, 0, "test"), answers[0], metrics, fitted, trust, None, (), None, None)
-    comparison = compare(answers[0], answers[1], truth, target, target)
-    changed = changed_images(answers[0], answers[1], truth, target, target, names, samples)
-    groups = measure_groups("<i>", ["<u>" if i % 2 else "b" for i in range(count)], answers[0], truth, kind)
+        return Evaluation(
+            images, SplitSelection(samples, 0, "test"), answers[0], metrics, fitted, trust, None, (), None, None
+        )
+    comparison = compare_outputs(answers[0], answers[1], truth, target, target)
+    changed = find_disagreements(answers[0], answers[1], truth, target, target, names, samples)
+    groups = compute_subgroups("<i>", ["<u>" if i % 2 else "b" for i in range(count)], answers[0], truth, kind)
     some = Interval(0.5, 0.4, 0.6)
     robustness = Robustness(
-        comparison.differences[0].metric, 50, count, some, (Corrupted("haze", (some,) * 5, some),), some
+        comparison.differences[0].metric, 50, count, some, (CorruptionResult("haze", (some,) * 5, some),), some
     )
-    chosen = Choice(samples, 2, "test")
+    chosen = SplitSelection(samples, 2, "test")
     return Evaluation(
         images, chosen, answers[0], metrics, fitted, trust, comparison, tuple(changed), groups, robustness
     )
@@ -93,7 +95,7 @@ def studied(kind: TargetKind = "classification", names=NASTY, count=60, channels
 
 def page_of(folder, study, **changes):
     options = {"bundle": "runs/<a>", "against": "runs/b", "precision": "float32"} | changes
-    return Page(write_evaluation(folder / "page.html", study, **options).read_text("utf-8"))
+    return Page(write_evaluation_report(folder / "page.html", study, **options).read_text("utf-8"))
 
 
 @pytest.mark.parametrize("kind", TARGETS)
@@ -132,7 +134,7 @@ def test_nothing_of_the_users_becomes_markup_and_nothing_leaves_the_page(tmp_pat
 @pytest.mark.parametrize("channels", [1, 3, 5])
 def test_confusions_are_the_commonest_with_the_surest_pictures_first(channels):
     study = studied(count=200, channels=channels)
-    found = confusions_of(study.metrics, study.answers, study.images, study.choice.samples)
+    found = collect_confusions(study.metrics, study.answers, study.images, study.choice.samples)
     assert [one.count for one in found] == sorted((one.count for one in found), reverse=True)
     said = study.answers.argmax(dim=1)
     for one in found:
@@ -156,7 +158,7 @@ def test_a_perfect_model_has_no_confusions(tmp_path):
     study = studied(extras=False)
     truth = torch.tensor([sample.label for sample in study.choice.samples])
     answers = torch.eye(3)[truth]
-    perfect = replace(study, answers=answers, metrics=measure_target(answers, truth, NASTY, Target()))
+    perfect = replace(study, answers=answers, metrics=compute_metrics(answers, truth, NASTY, Target()))
     assert "None: every image was answered right." in page_of(tmp_path, perfect).text
 
 

@@ -1,40 +1,42 @@
-from megavit.evaluate.compare import Comparison, Difference
+from megavit.evaluate.compare import Comparison, MetricDifference
 from megavit.evaluate.metrics.bootstrap import Interval
-from megavit.evaluate.report.text import about_difference, about_groups, difference, figure_with_interval
-from megavit.evaluate.subgroups import Group, Groups
+from megavit.evaluate.report.text import describe_comparison, describe_subgroups, format_difference, format_interval
+from megavit.evaluate.subgroups import Subgroup, Subgroups
 
-SHARES = Difference("accuracy", 0.9, 0.88, Interval(0.02, 0.011, 0.029))
-SCORES = Difference("mean absolute error", 1.5, 2.0, Interval(-0.5, -0.75, -0.25))
+SHARES = MetricDifference("accuracy", 0.9, 0.88, Interval(0.02, 0.011, 0.029))
+SCORES = MetricDifference("mean absolute error", 1.5, 2.0, Interval(-0.5, -0.75, -0.25))
 
 
 def test_differences_of_shares_are_points_and_of_scores_are_in_their_unit():
-    assert difference(SHARES) == "+2.00 points (95%: +1.10 to +2.90)"
-    assert difference(SCORES) == "-0.5 (95%: -0.75 to -0.25)"
+    assert format_difference(SHARES) == "+2.00 points (95%: +1.10 to +2.90)"
+    assert format_difference(SCORES) == "-0.5 (95%: -0.75 to -0.25)"
 
 
 def test_figures_without_images_to_measure_are_a_dash():
-    assert figure_with_interval("accuracy", None) == "–"
-    assert figure_with_interval("mean absolute error", Interval(1, 0.5, 2)) == "1 (95%: 0.5 to 2)"
+    assert format_interval("accuracy", None) == "–"
+    assert format_interval("mean absolute error", Interval(1, 0.5, 2)) == "1 (95%: 0.5 to 2)"
 
 
 def test_no_difference_by_more_than_chance_is_not_called_equal():
     none = Comparison(1000, (SHARES,), 20, 18, 900, 62, 0.87, "neither")
-    assert "neither is better in accuracy by more than chance; McNemar's exact test: p = 0.87" in about_difference(none)
-    assert "does not show them equal" in about_difference(none)
+    assert "neither is better in accuracy by more than chance; McNemar's exact test: p = 0.87" in describe_comparison(
+        none
+    )
+    assert "does not show them equal" in describe_comparison(none)
 
 
 def test_the_better_model_is_named_with_its_test():
     sure = Comparison(1000, (SHARES,), 40, 2, 900, 58, 1e-9, "A")
-    assert about_difference(sure).startswith("A is better in accuracy by more than chance on these 1,000 images")
-    assert about_difference(sure).endswith("p < 0.0001.")
-    assert "McNemar" not in about_difference(Comparison(9, (SCORES,), None, None, None, None, None, "A"))
+    assert describe_comparison(sure).startswith("A is better in accuracy by more than chance on these 1,000 images")
+    assert describe_comparison(sure).endswith("p < 0.0001.")
+    assert "McNemar" not in describe_comparison(Comparison(9, (SCORES,), None, None, None, None, None, "A"))
 
 
 def test_groups_that_differ_name_the_worst_and_the_best():
-    low, high = Group("", 40, Interval(0.5, 0.4, 0.6)), Group("north", 60, Interval(0.9, 0.8, 0.95))
-    told = about_groups(Groups("camera", "accuracy", (low, high), 0.001, True))
+    low, high = Subgroup("", 40, Interval(0.5, 0.4, 0.6)), Subgroup("north", 60, Interval(0.9, 0.8, 0.95))
+    told = describe_subgroups(Subgroups("camera", "accuracy", (low, high), 0.001, True))
     assert "differ by more than chance (p = 0.001): accuracy is between 50.0% in (empty) and 90.0% in north" in told
     assert "Why, this does not say" in told
-    alike = about_groups(Groups("camera", "accuracy", (low, high), 0.3, False))
+    alike = describe_subgroups(Subgroups("camera", "accuracy", (low, high), 0.3, False))
     assert "Chance alone may explain" in alike and "does not show them equal" in alike
-    assert "Too few groups" in about_groups(Groups("camera", "x", (low, Group("b", 1, None)), 1.0, False))
+    assert "Too few groups" in describe_subgroups(Subgroups("camera", "x", (low, Subgroup("b", 1, None)), 1.0, False))

@@ -7,9 +7,9 @@ import torch
 from megavit.config.target import Target, TargetKind
 from megavit.data.byte_range import digest
 from megavit.data.dataset import LabeledImages, Sample, TargetValue
-from megavit.evaluate.inference import see
-from megavit.evaluate.robustness.corruptions import CORRUPTIONS, STRENGTHS
-from megavit.evaluate.robustness.robustness import Robustness, corrupt, measure_robustness, spread
+from megavit.evaluate.inference import run_inference
+from megavit.evaluate.robustness.corruptions import CORRUPTIONS, SEVERITIES
+from megavit.evaluate.robustness.robustness import Robustness, compute_robustness, corrupt_image, stratified_sample
 from megavit.predict.predictor import Predictor, load
 from tests.helpers.bundles import LABELS, make_bundle, make_model
 
@@ -48,7 +48,7 @@ def predictor_of(folder: Path, kind: TargetKind = "classification", channels: in
 
 def measured(folder: Path, kind: TargetKind = "classification", count: int = 12, batch_size: int = 8) -> Robustness:
     images = labeled(count, kind)
-    found = measure_robustness(predictor_of(folder, kind), images, images.samples, batch_size, quiet)
+    found = compute_robustness(predictor_of(folder, kind), images, images.samples, batch_size, quiet)
     assert found is not None
     return found
 
@@ -62,8 +62,8 @@ def test_every_corruption_has_every_strength_and_the_means_are_means(tmp_path, k
     assert (found.metric, found.images, found.of) == (metric, 12, 12)
     assert [one.name for one in found.corruptions] == list(CORRUPTIONS)
     for one in found.corruptions:
-        assert len(one.strengths) == len(STRENGTHS)
-        assert one.mean.value == pytest.approx(sum(cell.value for cell in one.strengths) / len(STRENGTHS))
+        assert len(one.strengths) == len(SEVERITIES)
+        assert one.mean.value == pytest.approx(sum(cell.value for cell in one.strengths) / len(SEVERITIES))
         assert all(cell.low <= cell.value <= cell.high for cell in (*one.strengths, one.mean))
     means = [one.mean.value for one in found.corruptions]
     assert found.mean.value == pytest.approx(sum(means) / len(means))
@@ -72,13 +72,13 @@ def test_every_corruption_has_every_strength_and_the_means_are_means(tmp_path, k
 def test_images_that_are_resized_without_rounding_are_changed_at_whole_levels():
     picture = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
     levels = (picture * 255).round().to(torch.uint8)
-    assert torch.equal(corrupt(picture, "shot noise", 2, "x"), corrupt(levels, "shot noise", 2, "x"))
+    assert torch.equal(corrupt_image(picture, "shot noise", 2, "x"), corrupt_image(levels, "shot noise", 2, "x"))
 
 
 def test_the_clean_figure_is_the_usual_one_on_the_same_images(tmp_path):
     predictor, images = predictor_of(tmp_path / "b"), labeled(30, "classification")
-    found = measure_robustness(predictor, images, images.samples, 7, quiet)
-    answers = predictor.trusted.answers(see(predictor, images, images.samples, 30, quiet).logits)
+    found = compute_robustness(predictor, images, images.samples, 7, quiet)
+    answers = predictor.trusted.answers(run_inference(predictor, images, images.samples, 30, quiet).logits)
     right = sum(int(answer.argmax()) == sample.label for answer, sample in zip(answers, images.samples, strict=True))
     assert found is not None and found.clean.value == right / 30
 
@@ -92,44 +92,44 @@ def test_the_same_again_and_whatever_the_batch(tmp_path):
 def test_progress_counts_every_picture_once(tmp_path):
     told: list[tuple[int, int]] = []
     images = labeled(5, "classification")
-    measure_robustness(
+    compute_robustness(
         predictor_of(tmp_path / "b"), images, images.samples, 2, lambda done, total: told.append((done, total))
     )
-    total = 5 * (1 + len(CORRUPTIONS) * len(STRENGTHS))
+    total = 5 * (1 + len(CORRUPTIONS) * len(SEVERITIES))
     assert told[-1] == (total, total)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 
 
 def test_color_is_left_out_of_a_gray_model(tmp_path):
     images = labeled(6, "classification", 1)
-    found = measure_robustness(predictor_of(tmp_path / "b", channels=1), images, images.samples, 6, quiet)
+    found = compute_robustness(predictor_of(tmp_path / "b", channels=1), images, images.samples, 6, quiet)
     assert found is not None
     assert [one.name for one in found.corruptions] == [name for name in CORRUPTIONS if name != "saturation"]
 
 
 def test_gray_pictures_have_no_color_to_lose_in_a_color_model(tmp_path):
     images = labeled(6, "classification", 1)
-    found = measure_robustness(predictor_of(tmp_path / "b"), images, images.samples, 6, quiet)
+    found = compute_robustness(predictor_of(tmp_path / "b"), images, images.samples, 6, quiet)
     assert found is not None and "saturation" not in [one.name for one in found.corruptions]
 
 
 def test_images_that_keep_their_aspect_are_measured_one_by_one(tmp_path):
     make_bundle(tmp_path / "b")
     images = labeled(6, "classification")
-    found = measure_robustness(load(tmp_path / "b", device="cpu", keep_aspect=True), images, images.samples, 4, quiet)
+    found = compute_robustness(load(tmp_path / "b", device="cpu", keep_aspect=True), images, images.samples, 4, quiet)
     assert found is not None and found.images == 6
 
 
 def test_without_any_label_there_is_nothing_to_measure(tmp_path):
     images = labeled(4, "multilabel")
     bare = [Sample(one.name, (), "test", 8, 8, 3, one.digest) for one in images.samples]
-    assert measure_robustness(predictor_of(tmp_path / "b", "multilabel"), images, bare, 4, quiet) is None
+    assert compute_robustness(predictor_of(tmp_path / "b", "multilabel"), images, bare, 4, quiet) is None
 
 
 def test_a_part_of_the_images_has_every_class_in_its_share():
     samples = [Sample(f"{i}", int(i % 10 == 0), "test", 8, 8, 3, digest(f"{i}".encode())) for i in range(2000)]
-    chosen = spread(samples, 500)
+    chosen = stratified_sample(samples, 500)
     assert len({sample.name for sample in chosen}) == 500
     assert sum(sample.label for sample in chosen) == 50
-    assert spread(samples[::-1], 500) == chosen
-    assert spread(samples[:9], 500) == samples[:9]
+    assert stratified_sample(samples[::-1], 500) == chosen
+    assert stratified_sample(samples[:9], 500) == samples[:9]

@@ -6,9 +6,9 @@ import pytest
 from megavit.config.recipe import DataRecipe
 from megavit.data.load import read_data
 from megavit.errors import DataError
-from megavit.evaluate.inference import Choice
-from megavit.evaluate.metrics.classification import Metrics
-from megavit.evaluate.uncertainty.uncertainty import LEAST, calibrate, with_calibration
+from megavit.evaluate.inference import SplitSelection
+from megavit.evaluate.metrics.classification import ClassificationMetrics
+from megavit.evaluate.uncertainty.uncertainty import MIN_IMAGES, apply_calibration, calibrate
 from megavit.predict.predictor import load
 from megavit.weights.bundle.bundle import copy_bundle
 from tests.helpers.bundles import make_bundle, make_model
@@ -31,7 +31,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_bundle_that_was_not_calibrated_becomes_one_that_is(bundle, digits, tmp_path):
     predictor = load(bundle)
     samples = digits.samples[:600]
-    found = calibrate(predictor, digits, Choice(samples, 0, "all"), lambda done, total: None)
+    found = calibrate(predictor, digits, SplitSelection(samples, 0, "all"), lambda done, total: None)
     assert found.trust.images == 240 and found.metrics.images == 180
     # Random weights know nothing, and are much too sure.
     assert found.trust.temperature > 2 and found.metrics.before and found.metrics.after
@@ -39,18 +39,18 @@ def test_a_bundle_that_was_not_calibrated_becomes_one_that_is(bundle, digits, tm
     copy_bundle(bundle, tmp_path / "out", replace(predictor.info, trust=found.trust), found.tensors)
     one = load(tmp_path / "out", verify=True).predict(digits.pixels(samples[0]), coverage=0.9)
     assert one.prediction_set and one.out_of_distribution is not None
-    again = calibrate(load(tmp_path / "out"), digits, Choice(samples, 0, "all"), lambda done, total: None)
+    again = calibrate(load(tmp_path / "out"), digits, SplitSelection(samples, 0, "all"), lambda done, total: None)
     assert again.trust.temperature == pytest.approx(found.trust.temperature)
 
 
 def test_figures_and_card_of_a_calibrated_bundle_are_of_its_new_answers(bundle, digits, tmp_path):
     predictor = load(bundle)
-    choice = Choice(digits.samples[:600], 0, "all")
+    choice = SplitSelection(digits.samples[:600], 0, "all")
     found = calibrate(predictor, digits, choice, lambda done, total: None, temperature_only=True)
     assert found.trust.smoothing == 0
-    copy_bundle(bundle, tmp_path / "out", with_calibration(predictor.info, found), found.tensors)
+    copy_bundle(bundle, tmp_path / "out", apply_calibration(predictor.info, found), found.tensors)
     info = load(tmp_path / "out").info
-    assert isinstance(found.test, Metrics)
+    assert isinstance(found.test, ClassificationMetrics)
     assert info.metrics == found.test.to_dict() != predictor.info.metrics
     before, card = ((folder / "README.md").read_text() for folder in (bundle, tmp_path / "out"))
     assert "Right on 90.0%" in before
@@ -63,8 +63,8 @@ def test_figures_and_card_of_a_calibrated_bundle_are_of_its_new_answers(bundle, 
 def test_a_converted_model_has_figures_once_it_is_calibrated(digits, tmp_path):
     make_bundle(tmp_path / "b", make_model(10, channels=1), DIGITS, metrics={}, data={"source": "theirs"})
     predictor = load(tmp_path / "b")
-    found = calibrate(predictor, digits, Choice(digits.samples[:600], 0, "all"), lambda done, total: None)
-    copy_bundle(tmp_path / "b", tmp_path / "out", with_calibration(predictor.info, found), found.tensors)
+    found = calibrate(predictor, digits, SplitSelection(digits.samples[:600], 0, "all"), lambda done, total: None)
+    copy_bundle(tmp_path / "b", tmp_path / "out", apply_calibration(predictor.info, found), found.tensors)
     card = (tmp_path / "out" / "README.md").read_text()
     assert "Nothing has been measured" not in card
     assert "Converted from theirs" in card
@@ -72,5 +72,7 @@ def test_a_converted_model_has_figures_once_it_is_calibrated(digits, tmp_path):
 
 
 def test_too_few_images_are_refused(bundle, digits):
-    with pytest.raises(DataError, match=f"give {LEAST} or more"):
-        calibrate(load(bundle), digits, Choice(digits.samples[: LEAST - 1], 0, "all"), lambda done, total: None)
+    with pytest.raises(DataError, match=f"give {MIN_IMAGES} or more"):
+        calibrate(
+            load(bundle), digits, SplitSelection(digits.samples[: MIN_IMAGES - 1], 0, "all"), lambda done, total: None
+        )

@@ -3,7 +3,7 @@ import torch
 
 from megavit.config.target import Target
 from megavit.engine.engine import ModelOutput
-from megavit.evaluate.uncertainty.uncertainty import COVERAGES, fit_trust, measure_trust
+from megavit.evaluate.uncertainty.uncertainty import COVERAGES, compute_uncertainty, fit_uncertainty
 from megavit.predict.postprocess.postprocess import Calibrator
 
 CLASSES, WIDTH = 4, 6
@@ -21,10 +21,10 @@ def seen(images: int, seed: int, shift: float = 0.0) -> tuple[ModelOutput, torch
 def test_what_was_promised_holds_on_other_images():
     held, truth = seen(2000, 0)
     known, classes = seen(1000, 1)
-    trust, tensors = fit_trust(held, truth, Target(), (known.pooled, classes))
+    trust, tensors = fit_uncertainty(held, truth, Target(), (known.pooled, classes))
     trusted = Calibrator(trust, tensors, Target(), CLASSES)
     other, answers = seen(4000, 2)
-    found = measure_trust(trusted, other, answers)
+    found = compute_uncertainty(trusted, other, answers)
     assert trust.temperature > 1 and found.before and found.after
     assert found.after.error.value < found.before.error.low
     assert [one.asked for one in found.coverages] == list(COVERAGES)
@@ -35,15 +35,15 @@ def test_what_was_promised_holds_on_other_images():
     sizes = [one.size for one in found.coverages]
     assert sizes == sorted(sizes)
     assert found.false_alarms and found.false_alarms.low < 0.02
-    strange = measure_trust(trusted, *seen(500, 3, shift=5.0))
+    strange = compute_uncertainty(trusted, *seen(500, 3, shift=5.0))
     assert strange.false_alarms and strange.false_alarms.value > 0.95
     assert found.to_dict()["coverages"][0]["got"]["value"] == found.coverages[0].got.value
 
 
 def test_coverages_that_take_more_images_are_left_out():
     held, truth = seen(30, 0)
-    trust, tensors = fit_trust(held, truth, Target(), None)
-    found = measure_trust(Calibrator(trust, tensors, Target(), CLASSES), *seen(100, 1))
+    trust, tensors = fit_uncertainty(held, truth, Target(), None)
+    found = compute_uncertainty(Calibrator(trust, tensors, Target(), CLASSES), *seen(100, 1))
     assert [one.asked for one in found.coverages] == [0.9, 0.95]
     assert found.false_alarms is None and trust.threshold is None
 
@@ -53,13 +53,13 @@ def test_labels_are_calibrated_and_scores_have_ranges():
     scores = torch.randn(3000, 2, generator=random)
     present = torch.rand(scores.shape, generator=random) < scores.sigmoid()
     target = Target(kind="multilabel", thresholds=[0.5, 0.5])
-    trust, tensors = fit_trust(ModelOutput(scores, 4 * scores), present, target, None)
+    trust, tensors = fit_uncertainty(ModelOutput(scores, 4 * scores), present, target, None)
     assert trust.temperature == pytest.approx(4, rel=0.1) and not tensors
     truth = 10 + 2 * scores[:, 0] + torch.randn(3000, generator=random)
     target = Target(kind="regression", mean=10.0, std=2.0)
     parts = [(ModelOutput(scores[part], scores[part, :1]), truth[part]) for part in (slice(1000), slice(1000, 3000))]
-    trust, tensors = fit_trust(*parts[0], target, None)
-    found = measure_trust(Calibrator(trust, tensors, target, 0), *parts[1])
+    trust, tensors = fit_uncertainty(*parts[0], target, None)
+    found = compute_uncertainty(Calibrator(trust, tensors, target, 0), *parts[1])
     assert found.after is None and trust.temperature == 1
     for one in found.coverages:
         assert one.got.high > one.asked > one.got.low - 0.02

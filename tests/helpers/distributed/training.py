@@ -73,9 +73,7 @@ def make_parallel_context(layout: tuple[int, int, int], dtype: torch.dtype = tor
     if replicate * shard * tensor == 1:
         return ParallelContext()
     assert replicate * shard * tensor == dist.world_size
-    parallel = ParallelContext(
-        dist, ParallelRecipe(procs=dist.world_size, shard=shard, tensor=tensor), torch.device("cpu")
-    )
+    parallel = ParallelContext(dist, ParallelRecipe(nproc=dist.world_size, fsdp=shard, tp=tensor), torch.device("cpu"))
     parallel.param_dtype = dtype
     return parallel
 
@@ -93,10 +91,10 @@ def fresh(task: Task, parallel: ParallelContext, design: Design = PARALLEL, *, w
     seed_all(0)
     if whole:
         model.to_empty(device="cpu").initialize()
-    state = TrainState.create(model, task.recipe.optimizer, parallel)
+    state = TrainState.fresh(model, task.recipe.optimizer, parallel)
     if not whole:
         parallel.init_weights(state.model)
-        state.init_ema()
+        state.begin_average()
     for optimizer in state.optimizers:
         if isinstance(optimizer, Muon):
             optimizer.dtype = torch.float32  # bfloat16 would round the last bits up to the third digit
@@ -191,7 +189,7 @@ def by_clock(state: TrainState, seconds: float, nap: float, folder: Path) -> dic
 
 
 def save(state: TrainState, folder: Path) -> None:
-    state.best = {name: tensor.detach().clone() for name, tensor in state.ema_model.state_dict().items()}
+    state.best = {name: tensor.detach().clone() for name, tensor in state.average.state_dict().items()}
     save_checkpoint(folder, state)
 
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from megavit.config.target import Target
-from megavit.evaluate.probes.cross_validation import Fold, folds
+from megavit.evaluate.probes.cross_validation import Fold, make_folds
 from megavit.train.finetune.progressive import Frozen, Rung, TrainRung, climb, describe
 from megavit.train.optim.loss import BinaryCrossEntropy, CrossEntropy, SmoothL1
 from tests.helpers.training import make_task
@@ -30,7 +30,7 @@ def answering(frozen: Frozen, divisions: list[Fold], right: dict[str, float]):
         asked.append((rung, len(probes), left))
         if rung not in right:
             return None
-        places = torch.cat([one.held for one in divisions])
+        places = torch.cat([one.held_out for one in divisions])
         shift = (torch.arange(len(places)) >= right[rung] * len(places)).long()
         return F.one_hot((frozen.targets[places] + shift) % CLASSES, CLASSES).float(), 2.0, "steps"
 
@@ -81,7 +81,7 @@ def test_a_rung_that_was_asked_for_is_kept_even_if_it_is_worse():
 
 
 def test_in_cross_validation_every_image_is_answered_for_by_a_probe_that_did_not_learn_it():
-    divisions = folds(frozen().targets)
+    divisions = make_folds(frozen().targets)
     found, kept, _, asked = climbed({"lora": 1.0, "last": 1.0}, divisions, spread=1.5)
     assert asked[0] == ("lora", len(divisions), 3) and kept == "lora"
     assert 0.3 < found[1].value < 1  # of separable embeddings a probe that learned them would have all right

@@ -69,7 +69,7 @@ def assert_same(one: TrainState, other: TrainState) -> None:
 
 def test_a_run_without_a_spike_never_goes_back(tmp_path):
     state, watch, feed = go(tmp_path, {})
-    assert (state.step, state.skipped, state.rollbacks, state.dropped_batches) == (STEPS, 0, 0, 0) and watch.said == []
+    assert (state.step, state.skipped, state.rollbacks, state.left_out) == (STEPS, 0, 0, 0) and watch.said == []
     assert watch.losses[-1] < 0.7 * watch.losses[0]
     assert feed.trained() == list(BatchOrder(COUNT, BATCH, 0, start=0, steps=STEPS))
 
@@ -77,12 +77,12 @@ def test_a_run_without_a_spike_never_goes_back(tmp_path):
 @pytest.mark.parametrize(("factor", "steps"), [(30.0, PATIENCE), (math.nan, MOST_SKIPPED_IN_A_ROW)])
 def test_a_run_that_diverges_goes_back_and_leaves_out_the_images_that_led_there(tmp_path, factor, steps):
     state, watch, feed = go(tmp_path, {BROKEN: factor})
-    assert (state.step, state.rollbacks, state.rollback_step) == (STEPS, 1, BACK)
-    assert state.dropped_batches == BROKEN + steps - BACK
+    assert (state.step, state.rollbacks, state.returned_to) == (STEPS, 1, BACK)
+    assert state.left_out == BROKEN + steps - BACK
     assert f"steps after step {BROKEN}: going on from step {BACK} with other images" in watch.said[-1]
     assert max(watch.losses[-20:]) < 0.7 * watch.losses[0]
     # Every batch comes once, in order: those of the abandoned steps are not asked for again.
-    assert feed.trained() == list(BatchOrder(COUNT, BATCH, 0, start=0, steps=STEPS + state.dropped_batches))
+    assert feed.trained() == list(BatchOrder(COUNT, BATCH, 0, start=0, steps=STEPS + state.left_out))
     told = [record.step for record in state.history]
     assert told == sorted(set(told))
     assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == told
@@ -122,7 +122,7 @@ def test_where_it_diverges_again_and_again_the_run_ends_with_advice(tmp_path):
 
 def test_a_run_whose_loss_is_high_before_there_is_a_checkpoint_goes_on_as_it_is(tmp_path):
     state, watch, feed = go(tmp_path, {EVERY + 4: 30.0})
-    assert (state.step, state.rollbacks, state.dropped_batches) == (STEPS, 0, 0)
+    assert (state.step, state.rollbacks, state.left_out) == (STEPS, 0, 0)
     assert f"steps after step {EVERY + 4}: going on as it is" in watch.said[-1]
     assert feed.trained() == list(BatchOrder(COUNT, BATCH, 0, start=0, steps=STEPS))
 
@@ -191,7 +191,7 @@ def test_a_run_whose_learning_rate_jumps_once_goes_back_and_ends_with_a_model_th
             self.lines.append(text)
 
     def jumping(state: TrainState, task: Task, images: Images, labels: Tensor, rate: float, steps: int) -> float:
-        jump = 1e4 if state.step + state.dropped_batches == BROKEN else 1.0
+        jump = 1e4 if state.step + state.left_out == BROKEN else 1.0
         return train_step(state, task, images, labels, rate * jump, steps)
 
     monkeypatch.setattr(loop, "train_step", jumping)

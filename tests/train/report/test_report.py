@@ -14,10 +14,10 @@ from sklearn.datasets import load_digits
 from megavit.config.target import Target
 from megavit.engine.engine import ModelOutput
 from megavit.errors import OutputError
-from megavit.evaluate.metrics.classification import Metrics, measure
+from megavit.evaluate.metrics.classification import ClassificationMetrics, compute_classification_metrics
 from megavit.evaluate.metrics.multilabel import compute_multilabel_metrics
 from megavit.evaluate.metrics.regression import RegressionMetrics, compute_regression_metrics
-from megavit.evaluate.uncertainty.uncertainty import fit_trust, measure_trust
+from megavit.evaluate.uncertainty.uncertainty import compute_uncertainty, fit_uncertainty
 from megavit.predict.postprocess.postprocess import Calibrator
 from megavit.train.history import EpochRecord
 from megavit.train.report import figures
@@ -65,7 +65,7 @@ def metrics(classes, images=60, strength=3.0):
     labels = torch.randint(len(classes), (images,), generator=generator)
     logits = torch.randn(images, len(classes), generator=generator)
     logits[torch.arange(images), labels] += strength
-    return measure(logits.softmax(dim=1), labels, classes)
+    return compute_classification_metrics(logits.softmax(dim=1), labels, classes)
 
 
 def history(epochs):
@@ -90,8 +90,8 @@ def trust(classes, images=80):
     logits = torch.randn(images, len(classes), generator=generator)
     logits[torch.arange(images), labels] += 2
     seen = ModelOutput(logits, 5 * logits)
-    fitted, tensors = fit_trust(seen, labels, Target(), (logits, labels))
-    return fitted, measure_trust(Calibrator(fitted, tensors, Target(), len(classes)), seen, labels)
+    fitted, tensors = fit_uncertainty(seen, labels, Target(), (logits, labels))
+    return fitted, compute_uncertainty(Calibrator(fitted, tensors, Target(), len(classes)), seen, labels)
 
 
 def report(classes=DIGITS, **changes):
@@ -153,7 +153,7 @@ def one_line(text):
 
 def test_the_headline_says_the_accuracy_in_words_with_its_interval(page):
     test = report().test
-    assert isinstance(test, Metrics)
+    assert isinstance(test, ClassificationMetrics)
     assert (
         f"{percent(test.accuracy.value)} of 60 test images right; with 95% confidence between "
         f"{percent(test.accuracy.low)} and {percent(test.accuracy.high)}"
@@ -252,7 +252,7 @@ def test_a_run_without_epochs_examples_mistakes_or_validation_still_has_its_repo
 
 
 def test_a_class_without_images_is_a_dash_not_a_number(tmp_path):
-    test = measure(torch.eye(3)[[0, 1]], torch.tensor([0, 1]), ["ant", "bee", "cow"])
+    test = compute_classification_metrics(torch.eye(3)[[0, 1]], torch.tensor([0, 1]), ["ant", "bee", "cow"])
     page = page_of(tmp_path, report(["ant", "bee", "cow"], test=test))
     assert "cow0–––" in "".join(page.text.split())
     assert not re.search(r"\bnan\b", page.text.lower())
@@ -295,9 +295,9 @@ def test_a_single_mistake_among_a_thousand_classes_is_visible_on_the_heat_map():
     classes = [f"class {index}" for index in range(1000)]
     labels = torch.arange(1000)
     answers = torch.eye(1000)
-    clean = figures.png(figures.confusion(measure(answers, labels, classes), LIGHT))
+    clean = figures.png(figures.confusion(compute_classification_metrics(answers, labels, classes), LIGHT))
     answers[100] = torch.eye(1000)[900]
-    stained = figures.png(figures.confusion(measure(answers, labels, classes), LIGHT))
+    stained = figures.png(figures.confusion(compute_classification_metrics(answers, labels, classes), LIGHT))
     before, after = (np.asarray(Image.open(BytesIO(one)).convert("L")).astype(int) for one in (clean, stained))
     assert (before - after).max() > 100
 
@@ -387,8 +387,8 @@ def score_report(**changes):
     scores = (truth.tolist(), said.tolist())
     target = Target(kind="regression", mean=1.0, std=1.0)
     seen = ModelOutput(said[:, None], said[:, None] - 1.0)
-    fitted, tensors = fit_trust(seen, truth, target, (seen.pooled, truth))
-    trusted = measure_trust(Calibrator(fitted, tensors, target, 0), seen, truth)
+    fitted, tensors = fit_uncertainty(seen, truth, target, (seen.pooled, truth))
+    trusted = compute_uncertainty(Calibrator(fitted, tensors, target, 0), seen, truth)
     changes = {"fitted": fitted, "trust": trusted} | changes
     return report(test=test, val=test, examples=[shown], data=data, history=epochs, scores=scores, **changes)
 

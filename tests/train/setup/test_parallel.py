@@ -16,19 +16,19 @@ def of(**parallel: int) -> Recipe:
 
 
 def test_the_number_of_processes_is_filled_in_and_what_is_left_is_copies():
-    settled = settle_layout(of(shard=2), FOUR).parallel
-    assert (settled.procs, settled.replicate, settled.shard, settled.tensor, settled.places) == (4, 2, 2, 1, 4)
-    assert settle_layout(of(tensor=2), FOUR).parallel.places == 2
-    assert settle_layout(RECIPE, DistContext()).parallel == ParallelRecipe(procs=1)
+    settled = settle_layout(of(fsdp=2), FOUR).parallel
+    assert (settled.nproc, settled.replicate, settled.fsdp, settled.tp, settled.places) == (4, 2, 2, 1, 4)
+    assert settle_layout(of(tp=2), FOUR).parallel.places == 2
+    assert settle_layout(RECIPE, DistContext()).parallel == ParallelRecipe(nproc=1)
 
 
 @pytest.mark.parametrize(
     ("recipe", "dist", "reason"),
     [
-        (of(procs=2), FOUR, "for 2 processes, and 4 were started"),
-        (of(procs=2), DistContext(), "megavit train --procs 2"),
-        (of(shard=3), FOUR, "must divide the number of processes, 4"),
-        (replace(RECIPE, model=ModelRecipe(init="some")), FOUR, "--tune all"),
+        (of(nproc=2), FOUR, "for 2 processes, and 4 were started"),
+        (of(nproc=2), DistContext(), "megavit train --nproc 2"),
+        (of(fsdp=3), FOUR, "must divide the number of processes, 4"),
+        (replace(RECIPE, model=ModelRecipe(init="some")), FOUR, "--finetune all"),
     ],
 )
 def test_what_so_many_processes_cannot_do_is_refused(recipe, dist, reason):
@@ -38,12 +38,12 @@ def test_what_so_many_processes_cannot_do_is_refused(recipe, dist, reason):
 
 def test_other_processes_go_on_with_as_large_parts_of_a_step_as_before():
     before = settle_layout(RECIPE, DistContext())
-    after = relaid(before, {"shard": 2}, FOUR)
-    assert (after.parallel.procs, after.parallel.shard, after.run.gradient_accumulation) == (4, 2, 1)
+    after = relaid(before, {"fsdp": 2}, FOUR)
+    assert (after.parallel.nproc, after.parallel.fsdp, after.run.gradient_accumulation) == (4, 2, 1)
     back = relaid(after, {}, DistContext())
-    assert back.parallel == ParallelRecipe(procs=1) and back.run.gradient_accumulation == 4
+    assert back.parallel == ParallelRecipe(nproc=1) and back.run.gradient_accumulation == 4
 
 
 def test_each_place_has_its_part_of_the_batch():
-    assert part_of_batch(settle_layout(of(tensor=2), FOUR)).batch_size == 8
+    assert part_of_batch(settle_layout(of(tp=2), FOUR)).batch_size == 8
     assert part_of_batch(settle_layout(RECIPE, DistContext())) == RECIPE.run

@@ -18,7 +18,7 @@ from megavit.weights.pretrained.candidates import fitting
 from megavit.weights.pretrained.mappings import timm_names
 from megavit.weights.pretrained.mappings.key_mapping import check_shapes
 from megavit.weights.pretrained.mappings.timm_architectures import ARCHITECTURES
-from megavit.weights.pretrained.pretrained import read_source
+from megavit.weights.pretrained.pretrained import load_pretrained
 
 # At least one of every kind, above all those of which no shape tells the heads, the norm or the activation.
 NAMES = [
@@ -216,15 +216,15 @@ def test_layers_that_are_missing_at_the_end_are_named(name: str, tmp_path: Path)
     tensors = {key: tensor for key, tensor in load_file(folder / "model.safetensors").items() if "blocks.2." not in key}
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(BundleError, match=r"blocks\.2\.\S+: is missing"):
-        read_source(str(folder))
+        load_pretrained(str(folder))
 
 
 @pytest.mark.parametrize(("name", "heads"), [("test_vit", 2), ("vit_so400m_patch14_siglip_224", 16)])
 def test_heads_are_those_of_the_architecture_whatever_the_width(name: str, heads: int, tmp_path: Path) -> None:
     folder = saved(small(name, depth=2, embed_dim=heads * 16), tmp_path / "model")
-    source = read_source(str(folder))
+    source = load_pretrained(str(folder))
     assert source.config.heads == heads
-    assert not [sentence for sentence in source.told if "assumed" in sentence]
+    assert not [sentence for sentence in source.notes if "assumed" in sentence]
 
 
 def test_an_architecture_that_is_not_known_has_its_assumptions_said(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_an_architecture_that_is_not_known_has_its_assumptions_said(tmp_path: Pa
     del settings["model_args"]["num_heads"]
     (folder / "config.json").write_text(json.dumps(settings | {"architecture": "vit_of_tomorrow"}))
     assert "assumed, as the files do not say it: heads 1, activation gelu, eps 1e-06" in " ".join(
-        read_source(str(folder)).told
+        load_pretrained(str(folder)).notes
     )
 
 
@@ -245,7 +245,7 @@ def test_settings_of_another_architecture_are_one_error(name: str, told: str, tm
     folder = saved(small(name, depth=1, embed_dim=64, num_heads=2), tmp_path / "model")
     (folder / "config.json").write_text(json.dumps({"architecture": told, "model_args": {"depth": 1}}))
     with pytest.raises(BundleError, match="it is another model's"):
-        read_source(str(folder))
+        load_pretrained(str(folder))
 
 
 def test_positions_of_two_readings_are_refused(tmp_path: Path) -> None:
@@ -255,8 +255,8 @@ def test_positions_of_two_readings_are_refused(tmp_path: Path) -> None:
     )
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     with pytest.raises(BundleError, match=r"9 positions, .* megavit convert --image-size"):
-        read_source(str(tmp_path / "model.safetensors"))
-    read = read_source(str(tmp_path / "model.safetensors"), {"image_size": 28})
+        load_pretrained(str(tmp_path / "model.safetensors"))
+    read = load_pretrained(str(tmp_path / "model.safetensors"), {"image_size": 28})
     assert read.config.design.prefix_positions == "all"
 
 

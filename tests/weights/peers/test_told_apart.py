@@ -17,8 +17,8 @@ from vit_pytorch import SimpleViT, ViT
 
 from megavit.errors import BundleError, MegavitError
 from megavit.weights.pretrained.candidates import fitting
-from megavit.weights.pretrained.formats import LAYOUTS
-from megavit.weights.pretrained.load_checkpoint import read_foreign
+from megavit.weights.pretrained.formats import FORMATS
+from megavit.weights.pretrained.load_checkpoint import load_checkpoint
 from megavit.weights.pretrained.mappings import dinov2_vit, dinov3_vit
 from megavit.weights.pretrained.mappings.key_mapping import check_shapes, their_shapes
 from tests.parity import test_big_vision, test_dino, test_zeta
@@ -46,7 +46,7 @@ EVERY = pytest.mark.parametrize("layout", CHECKPOINTS)
 
 @EVERY
 def test_a_checkpoint_is_told_by_its_names(layout: str) -> None:
-    assert [one for one in LAYOUTS if one.name == layout] == [fitting(list(CHECKPOINTS[layout]()))]
+    assert [one for one in FORMATS if one.name == layout] == [fitting(list(CHECKPOINTS[layout]()))]
 
 
 @EVERY
@@ -58,8 +58,8 @@ def test_a_file_of_it_is_read_without_a_word_more(layout: str, prefix: str, tmp_
     else:
         save_file(tensors, file := tmp_path / "w.safetensors")
     known = {"image_size": 24} if layout == "vit-pytorch's SimpleViT" else {}
-    read = read_foreign(file, known)
-    assert (read.layout, read.left_out) == (layout, ())
+    read = load_checkpoint(file, known)
+    assert (read.format, read.left_out) == (layout, ())
     assert read.config.patch_hw == (8, 8)
     assert layout == "DINOv3" or read.config.image_hw == (24, 24)
 
@@ -70,14 +70,14 @@ def test_a_tensor_more_or_less_is_named(layout: str, tmp_path: Path) -> None:
     known = {"image_size": 24} if layout == "vit-pytorch's SimpleViT" else {}
     save_file(tensors | {"extra.weight": torch.zeros(1)}, tmp_path / "more.safetensors")
     with pytest.raises(BundleError, match=r"extra\.weight: is not of this model"):
-        read_foreign(tmp_path / "more.safetensors", known)
+        load_checkpoint(tmp_path / "more.safetensors", known)
     unlucky = next(
         name for name in sorted(tensors) if name.endswith(("norm/bias", "norm.bias", "ln.bias", "head.bias"))
     )
     del tensors[unlucky]
     save_file(tensors, tmp_path / "less.safetensors")
     with pytest.raises(BundleError, match=f"{unlucky}: is missing"):
-        read_foreign(tmp_path / "less.safetensors", known)
+        load_checkpoint(tmp_path / "less.safetensors", known)
 
 
 @EVERY
@@ -85,7 +85,7 @@ def test_a_tensor_more_or_less_is_named(layout: str, tmp_path: Path) -> None:
 @given(data=st.data())
 def test_a_tensor_of_any_other_shape_is_a_plain_error_or_another_model(layout: str, data: st.DataObject) -> None:
     shapes = {name: tuple(tensor.shape) for name, tensor in CHECKPOINTS[layout]().items()}
-    peer = next(one for one in LAYOUTS if one.name == layout)
+    peer = next(one for one in FORMATS if one.name == layout)
     name = data.draw(st.sampled_from(sorted(shapes)))
     shapes[name] = data.draw(st.lists(st.integers(0, 9), max_size=4).map(tuple))
     known = {"image_size": 24, "patch_size": 8} if data.draw(st.booleans()) else {}

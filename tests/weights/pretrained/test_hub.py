@@ -10,8 +10,8 @@ import torch
 from timm.models import save_for_hf
 
 from megavit.errors import BundleError
-from megavit.weights.pretrained.hub import fetch, is_hub
-from megavit.weights.pretrained.pretrained import read_source
+from megavit.weights.pretrained.hub import download, is_hub_name
+from megavit.weights.pretrained.pretrained import load_pretrained
 
 COMMIT = "0" * 40
 
@@ -37,7 +37,7 @@ def cached(cache: Path, user: str, name: str) -> Path:
 def test_a_model_of_timms_comes_from_the_cache(cache: Path) -> None:
     theirs: Any = timm.create_model("vit_tiny_patch16_224", num_classes=3, img_size=32, patch_size=8, depth=1)
     save_for_hf(theirs, str(cached(cache, "timm", "tiny.mine")), model_config={"label_names": ["a", "b", "c"]})
-    found = read_source("timm:tiny.mine")
+    found = load_pretrained("timm:tiny.mine")
     assert found.labels == ("a", "b", "c")
     assert found.config.image_hw == (32, 32)
     assert torch.equal(found.tensors["mlp_head.weight"], theirs.head.weight)
@@ -55,13 +55,13 @@ def test_a_model_of_timms_comes_from_the_cache(cache: Path) -> None:
 )
 def test_what_cannot_be_had_is_said_plainly(cache: Path, source: str, words: tuple[str, ...]) -> None:
     with pytest.raises(BundleError) as caught:
-        fetch(source)
+        download(source)
     for word in words:
         assert word in str(caught.value)
 
 
 def test_a_path_is_no_model_of_the_hub() -> None:
-    assert is_hub("timm:a")
-    assert is_hub("hf-hub:a/b")
-    assert not is_hub("timm/a")
-    assert not is_hub("/timm:a")
+    assert is_hub_name("timm:a")
+    assert is_hub_name("hf-hub:a/b")
+    assert not is_hub_name("timm/a")
+    assert not is_hub_name("/timm:a")

@@ -29,7 +29,7 @@ from torch import nn
 from megavit.errors import BundleError, MegavitError
 from megavit.weights.pretrained.checkpoint_files import read_checkpoint
 from megavit.weights.pretrained.pickled import StandIn, load_pickled
-from megavit.weights.pretrained.pretrained import read_source
+from megavit.weights.pretrained.pretrained import load_pretrained
 
 CALLED: list[str] = []
 
@@ -87,7 +87,7 @@ def test_what_training_scripts_save_beside_the_weights_does_not_keep_them_from_b
     saved = {"args": BESIDE[kind](), "model": tensors, "epoch": 3}
     torch.save(saved, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
     CALLED.clear()
-    source = read_source(str(tmp_path / "a.pth"))
+    source = load_pretrained(str(tmp_path / "a.pth"))
     assert torch.equal(source.tensors["mlp_head.weight"], tensors["head.weight"])
     assert not CALLED
 
@@ -96,7 +96,7 @@ def test_what_training_scripts_save_beside_the_weights_does_not_keep_them_from_b
 def test_what_was_not_loaded_is_said(zipped: bool, tmp_path: Path) -> None:
     saved = {"model": vit().state_dict(), "args": argparse.Namespace(out=pathlib.PurePosixPath("a"))}
     torch.save(saved, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
-    (told,) = [one for one in read_source(str(tmp_path / "a.pth")).told if "not loaded" in one]
+    (told,) = [one for one in load_pretrained(str(tmp_path / "a.pth")).notes if "not loaded" in one]
     assert told.endswith("could run code: argparse.Namespace, pathlib.PurePosixPath")
 
 
@@ -105,7 +105,9 @@ def test_a_model_saved_whole_is_read_without_its_class(tmp_path: Path) -> None:
     torch.save({"net": nn.Sequential(nn.Identity(), model), "epoch": 1}, tmp_path / "a.pth")
     tables = read_checkpoint(tmp_path / "a.pth").tables
     assert tables["net"].keys() == {f"1.{name}" for name in model.state_dict()}
-    assert torch.equal(read_source(str(tmp_path / "a.pth")).tensors["mlp_head.bias"], model.state_dict()["head.bias"])
+    assert torch.equal(
+        load_pretrained(str(tmp_path / "a.pth")).tensors["mlp_head.bias"], model.state_dict()["head.bias"]
+    )
 
 
 class Reduced:
@@ -155,12 +157,12 @@ def test_nothing_that_a_file_names_is_called(attack: str, zipped: bool, untouche
     saved = {"model": vit().state_dict(), "run": MALICIOUS[attack](untouched)}
     torch.save(saved, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
     try:
-        source = read_source(str(tmp_path / "a.pth"))
+        source = load_pretrained(str(tmp_path / "a.pth"))
     except BundleError as error:
         assert "could run code" in str(error)
         assert "weights_only" not in str(error)
     else:
-        assert any("objects beside the weights not loaded" in sentence for sentence in source.told)
+        assert any("objects beside the weights not loaded" in sentence for sentence in source.notes)
 
 
 def test_an_object_of_an_unknown_class_is_a_stand_in_whatever_is_done_with_it(tmp_path: Path) -> None:
@@ -212,7 +214,7 @@ def test_a_file_with_changed_bytes_is_read_or_refused(suffix: str, data: st.Data
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(content[: data.draw(st.sampled_from([None, None, len(content) // 2]))])
     try:
-        read_source(str(path))
+        load_pretrained(str(path))
     except MegavitError as error:
         assert "weights_only" not in str(error)
 
@@ -222,4 +224,4 @@ def test_a_program_is_said_to_be_one(tmp_path: Path) -> None:
         warnings.simplefilter("ignore")  # that TorchScript has no future
         torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)), tmp_path / "a.pt")
     with pytest.raises(BundleError, match=r"is a TorchScript file, .*torch\.jit\.load\(FILE\)\.state_dict\(\)"):
-        read_source(str(tmp_path / "a.pt"))
+        load_pretrained(str(tmp_path / "a.pt"))

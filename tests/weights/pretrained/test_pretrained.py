@@ -7,7 +7,7 @@ import torch
 from megavit.config.vit import PLAIN_VIT, Design
 from megavit.errors import BundleError
 from megavit.model.vit import MegaVit
-from megavit.weights.pretrained.pretrained import Source, fingerprint, init_weights, read_source
+from megavit.weights.pretrained.pretrained import PretrainedModel, fingerprint, initialize_from, load_pretrained
 from tests.helpers.bundles import LABELS, make_bundle, make_model
 
 DESIGNS = [
@@ -18,14 +18,14 @@ DESIGNS = [
 ]
 
 
-def source_of(model: MegaVit, **changes) -> Source:
+def source_of(model: MegaVit, **changes) -> PretrainedModel:
     facts: dict[str, Any] = {
         "name": "before",
         "config": model.config,
         "tensors": dict(model.state_dict()),
         "preprocessing": None,
     }
-    return Source(**(facts | changes))
+    return PretrainedModel(**(facts | changes))
 
 
 def of_size(model: MegaVit, **changes) -> MegaVit:
@@ -42,7 +42,7 @@ def random(*shape: int) -> torch.Tensor:
 def test_a_model_of_the_same_config_becomes_the_same_model(design, pool):
     model = make_model(design=design, pool=pool).eval()
     new = of_size(model)
-    assert init_weights(new, source_of(model), head=True) == []
+    assert initialize_from(new, source_of(model), head=True) == []
     assert all(torch.equal(new.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
     assert torch.equal(new(random(2, 3, 8, 8)), model(random(2, 3, 8, 8)))
 
@@ -51,11 +51,11 @@ def test_the_head_stays_the_models_own_unless_it_is_asked_for():
     model = make_model()
     new = of_size(model, num_classes=5)
     own = new.state_dict()["mlp_head.weight"].clone()
-    assert init_weights(new, source_of(model)) == ["a new head, of 5 outputs"]
+    assert initialize_from(new, source_of(model)) == ["a new head, of 5 outputs"]
     assert torch.equal(new.state_dict()["mlp_head.weight"], own)
     assert torch.equal(new.features(random(1, 3, 8, 8)).pooled, model.eval().features(random(1, 3, 8, 8)).pooled)
     with pytest.raises(BundleError, match=r"mlp_head.weight: has shape \(3, 8\), expected \(5, 8\)"):
-        init_weights(of_size(model, num_classes=5), source_of(model), head=True)
+        initialize_from(of_size(model, num_classes=5), source_of(model), head=True)
 
 
 @pytest.mark.parametrize("design", DESIGNS)
@@ -63,7 +63,7 @@ def test_the_head_stays_the_models_own_unless_it_is_asked_for():
 def test_at_another_size_the_model_answers_as_the_source_does_for_images_of_that_size(design, size):
     model = make_model(design=design, pool="cls").eval()
     new = of_size(model, image_size=size)
-    told = init_weights(new, source_of(model), head=True)
+    told = initialize_from(new, source_of(model), head=True)
     images = random(2, 3, *size)
     torch.testing.assert_close(new(images), model(images))
     assert bool(told) == (design.positions == "learned")
@@ -73,7 +73,7 @@ def test_at_another_size_the_model_answers_as_the_source_does_for_images_of_that
 def test_a_model_of_gray_images_answers_as_the_source_does_for_three_equal_channels():
     model = make_model(design=Design(patch_overlap=1)).eval()
     new = of_size(model, channels=1)
-    (told,) = init_weights(new, source_of(model), head=True)
+    (told,) = initialize_from(new, source_of(model), head=True)
     assert "added up over its 3 channels" in told
     gray = random(2, 1, 8, 8)
     torch.testing.assert_close(new(gray), model(gray.expand(-1, 3, -1, -1)))
@@ -85,7 +85,7 @@ def test_other_channels_are_refused_and_nothing_is_changed(have, want):
     new = of_size(model, channels=want)
     before = {name: tensor.clone() for name, tensor in new.state_dict().items()}
     with pytest.raises(BundleError, match=f"for images of {have} channels, and cannot be made to fit {want}"):
-        init_weights(new, source_of(model))
+        initialize_from(new, source_of(model))
     assert all(torch.equal(before[name], tensor) for name, tensor in new.state_dict().items())
 
 
@@ -96,7 +96,7 @@ def test_everything_that_does_not_fit_is_listed_at_once():
     tensors["extra"] = torch.zeros(1)
     tensors["positions.table"] = torch.zeros(3, 8)
     with pytest.raises(BundleError) as caught:
-        init_weights(of_size(model), source_of(model, tensors=tensors))
+        initialize_from(of_size(model), source_of(model, tensors=tensors))
     for fault in ("norm.weight: is missing", "extra: is not of this model", "positions.table: has shape (3, 8)"):
         assert fault in str(caught.value)
 
@@ -104,19 +104,19 @@ def test_everything_that_does_not_fit_is_listed_at_once():
 def test_a_model_of_other_parts_is_refused():
     model = make_model()
     with pytest.raises(BundleError, match=r"transformer\.layers\.2\.norm\.weight: is missing"):
-        init_weights(of_size(model, depth=3), source_of(model))
+        initialize_from(of_size(model, depth=3), source_of(model))
 
 
 def test_a_bundle_is_read_and_anything_else_told_what_it_may_be(tmp_path):
     model = make_bundle(tmp_path / "run" / "bundle")
     for place in ("run", "run/bundle"):
-        source = read_source(str(tmp_path / place))
+        source = load_pretrained(str(tmp_path / place))
         assert source.labels == LABELS and source.config == model.config and source.preprocessing is not None
         assert all(torch.equal(source.tensors[name], tensor) for name, tensor in model.state_dict().items())
     (tmp_path / "file").touch()
     for place, what in (("file", "is no checkpoint"), ("nothing", "there is no"), (".", "has no model.safetensors")):
         with pytest.raises(BundleError, match=what):
-            read_source(str(tmp_path / place))
+            load_pretrained(str(tmp_path / place))
 
 
 def test_the_fingerprint_changes_with_any_weight_and_with_nothing_else():

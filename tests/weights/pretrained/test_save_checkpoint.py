@@ -15,9 +15,9 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.vit import PLAIN_VIT, Design, ViTConfig
 from megavit.errors import BundleError, OutputError
 from megavit.model.vit import MegaVit
-from megavit.weights.pretrained.pretrained import Source, read_source
-from megavit.weights.pretrained.save_checkpoint import write_for
-from megavit.weights.pretrained.to_bundle import model_of
+from megavit.weights.pretrained.pretrained import PretrainedModel, load_pretrained
+from megavit.weights.pretrained.save_checkpoint import save_pretrained
+from megavit.weights.pretrained.to_bundle import build_model
 from tests.helpers.image_processors import images_of_all_sizes, prepared
 
 SIZES: dict[str, Any] = {
@@ -50,7 +50,7 @@ DESIGNS: dict[str, dict[str, Any]] = {
 }
 
 
-def source(**changes: Any) -> Source:
+def source(**changes: Any) -> PretrainedModel:
     config = ViTConfig(**SIZES | {"design": PLAIN_VIT} | changes)
     torch.manual_seed(0)
     model = MegaVit.from_config(config)
@@ -65,7 +65,7 @@ def source(**changes: Any) -> Source:
     )
     labels = LABELS if config.num_classes else ()
     tensors = dict(model.state_dict())
-    return Source(name="ours", config=config, tensors=tensors, preprocessing=preprocessing, labels=labels)
+    return PretrainedModel(name="ours", config=config, tensors=tensors, preprocessing=preprocessing, labels=labels)
 
 
 def images(config: ViTConfig) -> torch.Tensor:
@@ -76,10 +76,10 @@ def images(config: ViTConfig) -> torch.Tensor:
 @torch.no_grad()
 def test_timm_loads_it_and_answers_alike(tmp_path: Path, name: str) -> None:
     ours = source(**DESIGNS[name])
-    write_for("timm", ours, tmp_path / "out")
+    save_pretrained("timm", ours, tmp_path / "out")
     theirs: Any = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
     x = images(ours.config)
-    torch.testing.assert_close(theirs(x), model_of(ours)(x), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(theirs(x), build_model(ours)(x), atol=1e-5, rtol=1e-5)
     preparation = timm.data.resolve_model_data_config(theirs)
     assert preparation["input_size"] == (ours.config.channels, *ours.config.image_hw)
     assert list(preparation["mean"]) == [0.4] * ours.config.channels
@@ -89,11 +89,11 @@ def test_timm_loads_it_and_answers_alike(tmp_path: Path, name: str) -> None:
 @torch.no_grad()
 def test_transformers_loads_it_and_answers_alike(tmp_path: Path, name: str) -> None:
     ours = source(**DESIGNS[name])
-    write_for("huggingface", ours, tmp_path / "out")
+    save_pretrained("huggingface", ours, tmp_path / "out")
     kind = AutoModelForImageClassification if ours.config.num_classes else AutoModel
     extra = {} if ours.config.num_classes else {"add_pooling_layer": False}
     theirs: Any = kind.from_pretrained(tmp_path / "out", local_files_only=True, **extra).eval()
-    x, model = images(ours.config), model_of(ours)
+    x, model = images(ours.config), build_model(ours)
     answer = theirs(x).logits if ours.config.num_classes else theirs(x).last_hidden_state[:, 0]
     torch.testing.assert_close(answer, model(x), atol=1e-5, rtol=1e-5)
     if ours.config.num_classes:
@@ -107,8 +107,8 @@ def test_transformers_loads_it_and_answers_alike(tmp_path: Path, name: str) -> N
 )
 def test_what_was_written_is_read_back_to_the_bit(tmp_path: Path, library: Any, name: str) -> None:
     ours = source(**DESIGNS[name])
-    write_for(library, ours, tmp_path / "out")
-    back = read_source(str(tmp_path / "out"))
+    save_pretrained(library, ours, tmp_path / "out")
+    back = load_pretrained(str(tmp_path / "out"))
     # What LayerScale started from is in no file.
     design = replace(ours.config.design, layer_scale=None if ours.config.design.layer_scale is None else 1.0)
     assert back.config == replace(ours.config, design=design)
@@ -126,7 +126,7 @@ def test_what_was_written_is_read_back_to_the_bit(tmp_path: Path, library: Any, 
 ROUNDING: dict[str, Any] = {"timm": "half_even", "huggingface": "floor"}
 
 
-def cut_source(library: str, **changes: Any) -> Source:
+def cut_source(library: str, **changes: Any) -> PretrainedModel:
     """Of a model whose images are cut as `library` cuts them."""
     ours = source()
     assert ours.preprocessing is not None
@@ -144,8 +144,8 @@ def cut_source(library: str, **changes: Any) -> Source:
 @pytest.mark.parametrize("library", ["timm", "huggingface"])
 def test_how_images_are_cut_goes_along(tmp_path: Path, library: Any, resize: Any) -> None:
     ours = cut_source(library, resize=resize)
-    write_for(library, ours, tmp_path / "out")
-    assert read_source(str(tmp_path / "out")).preprocessing == ours.preprocessing
+    save_pretrained(library, ours, tmp_path / "out")
+    assert load_pretrained(str(tmp_path / "out")).preprocessing == ours.preprocessing
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_how_images_are_cut_goes_along(tmp_path: Path, library: Any, resize: Any
 )
 def test_their_own_processor_makes_the_same_pixels(tmp_path: Path, library: Any, changes: dict[str, Any]) -> None:
     ours = cut_source(library, **changes)
-    write_for(library, ours, tmp_path / "out")
+    save_pretrained(library, ours, tmp_path / "out")
     preprocessing = ours.preprocessing
     assert preprocessing is not None
     for name, image in images_of_all_sizes():
@@ -184,7 +184,7 @@ def test_their_own_processor_makes_the_same_pixels(tmp_path: Path, library: Any,
         with torch.no_grad():
             answer = theirs(yours[None])
             answer = answer if library == "timm" else answer.logits
-            expected = model_of(ours)(yours[None, :, :32, :32])
+            expected = build_model(ours)(yours[None, :, :32, :32])
         torch.testing.assert_close(answer, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -200,21 +200,21 @@ def test_a_resize_that_theirs_has_not_is_refused(
     tmp_path: Path, library: Any, changes: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(BundleError, match=words):
-        write_for(library, cut_source(library, **changes), tmp_path / "out")
+        save_pretrained(library, cut_source(library, **changes), tmp_path / "out")
 
 
 def test_a_crop_that_both_round_alike_is_written_for_both(tmp_path: Path) -> None:
     for library in ("timm", "huggingface"):
         for rounding in ("half_even", "floor"):
             alike = cut_source(library, resize=(36, 36), crop_rounding=rounding)
-            write_for(library, alike, tmp_path / f"{library} {rounding}")
+            save_pretrained(library, alike, tmp_path / f"{library} {rounding}")
 
 
 @pytest.mark.parametrize("library", ["timm", "huggingface"])
 def test_parts_that_theirs_has_not_are_all_named(tmp_path: Path, library: Any) -> None:
     ours = source(design=Design(mlp="relu2", positions="sincos"))
     with pytest.raises(BundleError) as caught:
-        write_for(library, ours, tmp_path / "out")
+        save_pretrained(library, ours, tmp_path / "out")
     for word in ("relu2", "sincos", *(("block", "norm_bias") if library == "huggingface" else ())):
         assert word in str(caught.value)
     assert not (tmp_path / "out").exists()
@@ -222,10 +222,10 @@ def test_parts_that_theirs_has_not_are_all_named(tmp_path: Path, library: Any) -
 
 def test_nothing_is_written_over(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="choose a new folder"):
-        write_for("timm", source(), tmp_path)
+        save_pretrained("timm", source(), tmp_path)
 
 
 def test_settings_are_json_that_any_program_reads(tmp_path: Path) -> None:
-    write_for("timm", source(), tmp_path / "out")
+    save_pretrained("timm", source(), tmp_path / "out")
     settings = json.loads((tmp_path / "out/config.json").read_text())
     assert settings["label_names"] == list(LABELS)

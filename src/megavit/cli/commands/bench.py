@@ -5,22 +5,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from megavit.cli.options import Device, Json
+
 if TYPE_CHECKING:
     from megavit.bench.case import Case
 
 
 def bench(
-    *models: Annotated[str, Parameter(help="Presets such as S and B, or example, the documentation's own sizes.")],
-    quick: Annotated[bool, Parameter(help="The short comparisons alone, in under two minutes.", negative="")] = False,
-    device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    output: Annotated[Path | None, Parameter(help="New .json file for the figures.")] = None,
-    json: Annotated[bool, Parameter(help="Print the figures as JSON.", negative="")] = False,
+    *models: Annotated[str, Parameter(help="Model presets such as S and B, or example: 6 layers of width 512.")],
+    quick: Annotated[bool, Parameter(help="Run the short comparisons only: under two minutes.")] = False,
+    device: Device = "auto",
+    out: Annotated[Path | None, Parameter(help="New .json file for the measurements.")] = None,
+    json: Json = False,
 ) -> None:
-    """Time MegaVit on this machine beside the peers that are installed: timm, vit-pytorch, transformers, ...
+    """Benchmark MegaVit on this machine against timm, vit-pytorch, transformers and others.
 
-    Inference and training steps on random weights, which compute as long as
-    any: all contenders take turns, so that the ratios hold on a busy machine
-    too. Without models: example, S and B; example and S with --quick.
+    Times inference and training steps of randomly initialized models of all
+    libraries that are installed. The contenders take turns, so the ratios hold
+    on a busy machine too. Default models: example, S and B; with --quick
+    example and S.
     """
     import os
     from json import dumps
@@ -34,8 +37,8 @@ def bench(
     from megavit.runtime.device import pick_device
     from megavit.runtime.storage import write_file, writing
 
-    if output is not None and output.exists():
-        raise OutputError(f"{output} is there already; choose another --output")
+    if out is not None and out.exists():
+        raise OutputError(f"{out} is there already; choose another --out")
     names = models or ((EXAMPLE, "S") if quick else (EXAMPLE, "S", "B"))
     for name in names:
         config_of(name)
@@ -43,9 +46,9 @@ def bench(
     figures: dict[str, Any] = about(chosen) | {"cases": []}
 
     def keep() -> None:
-        if output is not None:
-            with writing("the figures", output):
-                write_file(output, dumps(figures, indent=1) + "\n")
+        if out is not None:
+            with writing("the figures", out):
+                write_file(out, dumps(figures, indent=1) + "\n")
 
     keep()  # before anything is timed, so that a folder that takes no file is told at once
     for case in cases(names, chosen, quick, lambda what: notes.print(what, style="dim")):

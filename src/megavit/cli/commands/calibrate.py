@@ -5,26 +5,26 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from megavit.cli.options import Bundle, Device, Json, LabeledData
+
 
 def calibrate(
-    bundle: Annotated[Path, Parameter(help="Folder that megavit train or convert wrote, or hf-hub:USER/NAME.")],
-    data: Annotated[
-        str, Parameter(help="Folder of class folders, table of path and label(s) or score, shards, or demo:digits.")
-    ],
+    bundle: Bundle,
+    data: LabeledData,
     /,
     *,
-    out: Annotated[Path, Parameter(help="New folder, for the bundle that is calibrated.")],
+    out: Annotated[Path, Parameter(help="New folder for the calibrated bundle.")],
     temperature_only: Annotated[
-        bool, Parameter(help="Fit nothing that Hugging Face's and timm's models cannot have.", negative="")
+        bool, Parameter(help="Fit the softmax temperature only, which models of Hugging Face and timm can express.")
     ] = False,
-    device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    json: Annotated[bool, Parameter(help="Print the result as JSON.", negative="")] = False,
+    device: Device = "auto",
+    json: Json = False,
 ) -> None:
-    """Make a bundle's probabilities, sets and marks right for images of your own.
+    """Calibrate a bundle's probabilities, prediction sets and out-of-distribution threshold.
 
-    megavit train does this by itself; it is for a bundle that was converted, or
-    one whose images have changed. Of DATA, images that the model has not
-    learned from are fitted on, and others of them measured.
+    megavit train calibrates by itself: this is for bundles that were converted,
+    or whose images have changed since. Of the images of DATA that the model
+    was not trained on, some are used to fit and the others to measure.
     """
     from megavit.cli.console import counting, print_json, results
     from megavit.cli.render.metrics import show_trust
@@ -32,9 +32,9 @@ def calibrate(
     from megavit.data.dataset import read_samples
     from megavit.data.load import read_data
     from megavit.errors import OutputError
-    from megavit.evaluate.inference import choose
+    from megavit.evaluate.inference import select_split
+    from megavit.evaluate.uncertainty.uncertainty import apply_calibration
     from megavit.evaluate.uncertainty.uncertainty import calibrate as fit
-    from megavit.evaluate.uncertainty.uncertainty import with_calibration
     from megavit.predict.predictor import load
     from megavit.weights.bundle.bundle import SAMPLES, copy_bundle
 
@@ -43,10 +43,10 @@ def calibrate(
     predictor = load(bundle, device=device)
     with counting("checking images") as progress:
         images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
-    choice = choose(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
+    choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     with counting("measuring") as progress:
         found = fit(predictor, images, choice, progress, temperature_only=temperature_only)
-    copy_bundle(predictor.folder, out, with_calibration(predictor.info, found), found.tensors)
+    copy_bundle(predictor.folder, out, apply_calibration(predictor.info, found), found.tensors)
     if json:
         print_json(found.metrics.to_dict() | {"temperature": found.trust.temperature, "out": str(out)})
         return

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from megavit.cli.options import Device, Json, LabeledData
 from megavit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from megavit.check.label_issues import Answers
+    from megavit.check.label_issues import OutOfFoldPredictions
     from megavit.cli.render.training import TerminalWatch
     from megavit.data.dataset import LabeledImages
     from megavit.predict.predictor import Predictor
@@ -17,64 +18,60 @@ MINUTES = 3.0
 
 
 def check(
-    data: Annotated[
-        str, Parameter(help="Folder of class folders, table of path and label(s) or score, shards, or demo:digits.")
-    ],
+    data: LabeledData,
     /,
     *,
-    out: Annotated[Path | None, Parameter(help="New folder for check.csv and a page with pictures.")] = None,
+    out: Annotated[Path | None, Parameter(help="New folder for check.csv and an HTML page with the images.")] = None,
     bundle: Annotated[
-        str | None, Parameter(help="Judge labels by this model's features: a bundle, or hf-hub:USER/NAME.")
+        Path | None,
+        Parameter(help="Find label errors with the features of this bundle or hf-hub:USER/NAME, without training."),
     ] = None,
     minutes: Annotated[
-        float | None, Parameter(help="Without --bundle: for small models that judge labels. Default: 3.")
+        float | None, Parameter(help="Time budget in minutes for the models that find label errors. Default: 3.")
     ] = None,
-    quick: Annotated[bool, Parameter(help="Do not judge labels.", negative="")] = False,
-    device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    json: Annotated[bool, Parameter(help="Print everything as JSON.", negative="")] = False,
+    skip_labels: Annotated[bool, Parameter(help="Do not look for label errors.")] = False,
+    device: Device = "auto",
+    json: Json = False,
 ) -> int:
-    """Find what is wrong with your images and their labels, the worst first.
+    """Check a data set for broken files, duplicates, label errors and more.
 
-    Files that cannot be read, copies and near copies (the same picture in
-    train and test is the most serious), wrong labels, empty pictures, classes
-    with few images, and more. Labels are judged by models that learned from
-    the other images. The exit code is 1 where something is serious.
+    Finds files that cannot be read, exact and near duplicates (most serious
+    between train and test), likely label errors, blank images, classes with
+    few images, and more, the most serious first. Label errors are found with
+    models trained on the other images. The exit code is 1 if anything serious
+    was found.
 
     For example: megavit check photos --out checked
     """
     if bundle is not None and minutes is not None:
         raise ConfigError("--minutes is for the models that are trained where there is no --bundle; leave it out")
-    if quick and (bundle is not None or minutes is not None):
-        raise ConfigError("--quick does not judge labels, and --bundle and --minutes say how to; leave one of them out")
+    if skip_labels and (bundle is not None or minutes is not None):
+        raise ConfigError("--skip-labels and --bundle or --minutes contradict each other; leave one of them out")
 
-    from megavit.check.check import check as look
-    from megavit.check.write_report import check_place, write_checked
+    from megavit.check.check import run_checks
+    from megavit.check.write_report import check_output_folder, write_report
     from megavit.cli.console import results
     from megavit.cli.render.findings import print_checked, show_checked
     from megavit.cli.render.training import TerminalWatch
-    from megavit.config.checks import check_positive, check_range
     from megavit.config.recipe import DataRecipe
     from megavit.data.load import read_data
     from megavit.predict.predictor import load
     from megavit.runtime.device import pick_device
 
-    if minutes is not None:
-        check_positive("minutes", minutes)
-        check_range("minutes", minutes, 0, 1_000_000)
     pick_device(device)
     predictor = None if bundle is None else load(bundle, device=device)
     if out is not None:
-        check_place(out, data)
+        check_output_folder(out, data)
     with TerminalWatch() as watch:
         # As megavit train reads them, so that what it would draw for validation and test is looked at too.
         images = read_data(
             data, DataRecipe(), lambda done, total: watch.progress("checking images", done, total), verify="all"
         )
-        reason = "--quick was given" if quick else not_judged(images)
+        reason = "--skip-labels was given" if skip_labels else not_judged(images)
         answers = None if reason else answers_for(images, predictor, minutes or MINUTES, device, watch)
-        checked = look(images, answers, watch.progress)
+        checked = run_checks(images, answers, watch.progress)
     if out is not None:
-        write_checked(out, checked, reason)
+        write_report(out, checked, reason)
     if json:
         print_checked(checked, reason, out)
     else:
@@ -86,27 +83,29 @@ def check(
 
 def not_judged(images: "LabeledImages") -> str:
     """Why the labels cannot be judged; "" where they can."""
-    from megavit.check.probe import LEAST
+    from megavit.check.probe import MIN_IMAGES
 
     if images.target != "classification":
         what = "several labels" if images.target == "multilabel" else "a score"
         return f"the images have {what} each, and only a single class can be judged"
-    if len(images.samples) < LEAST:
-        return f"{len(images.samples)} images are too few to learn from; it takes {LEAST}"
+    if len(images.samples) < MIN_IMAGES:
+        return f"{len(images.samples)} images are too few to learn from; it takes {MIN_IMAGES}"
     return ""
 
 
 def answers_for(
     images: "LabeledImages", predictor: "Predictor | None", minutes: float, device: str, watch: "TerminalWatch"
-) -> "Answers":
+) -> "OutOfFoldPredictions":
     """Predictions for the images by models that have not learned from them: on a bundle's features, or trained here."""
     if predictor is None:
         from megavit.train.cross_val_predict import out_of_fold
 
         return out_of_fold(images, minutes, watch, device)
-    from megavit.check.probe import probe_answers
+    from megavit.check.probe import predict_out_of_fold
     from megavit.data.dataset import read_samples
     from megavit.weights.bundle.bundle import SAMPLES
 
     known = read_samples(predictor.folder / SAMPLES)
-    return probe_answers(predictor, images, known, lambda done, total: watch.progress("embedding images", done, total))
+    return predict_out_of_fold(
+        predictor, images, known, lambda done, total: watch.progress("embedding images", done, total)
+    )

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from megavit.cli.options import Json
 from megavit.config.target import TargetKind
 from megavit.errors import ConfigError
 
@@ -18,77 +19,82 @@ Norm = Literal["layer", "rms"]
 
 def convert(
     source: Annotated[
-        str, Parameter(help="Checkpoint or folder of another library, timm:NAME, hf-hub:USER/NAME, or a bundle.")
+        str, Parameter(help="Checkpoint file or folder of another library, timm:NAME, hf-hub:USER/NAME, or a bundle.")
     ],
     /,
     *,
-    out: Annotated[Path, Parameter(help="New folder.")],
-    to: Annotated[Format, Parameter(help="What to write: a bundle, or another library's model.")] = "bundle",
-    labels: Annotated[
-        Path | None, Parameter(help="File of the classes' names: one a line, or JSON (a list, or number to name).")
+    out: Annotated[Path, Parameter(help="New folder for the converted model.")],
+    to: Annotated[Format, Parameter(help="Format to write.")] = "bundle",
+    class_names: Annotated[
+        Path | None, Parameter(help="File with the class names: one per line, or JSON (a list, or index to name).")
     ] = None,
-    weights: Annotated[str | None, Parameter(help="Which, where a file has several, such as model_ema.")] = None,
-    heads: Annotated[int | None, Parameter(help="Attention heads, where the files do not tell.")] = None,
-    activation: Annotated[Activation | None, Parameter(help="Activation of the MLP, likewise.")] = None,
-    eps: Annotated[float | None, Parameter(help="Epsilon of the norms, likewise.")] = None,
-    pool: Annotated[Pool | None, Parameter(help="By class token or mean of the patches, likewise.")] = None,
-    norm: Annotated[Norm | None, Parameter(help="LayerNorm or RMSNorm, likewise.")] = None,
-    image_size: Annotated[str | None, Parameter(help="Pixels a side, or HEIGHTxWIDTH, likewise.")] = None,
-    patch_size: Annotated[str | None, Parameter(help="Of vit-pytorch: pixels a side, or HEIGHTxWIDTH.")] = None,
-    channels: Annotated[int | None, Parameter(help="Of vit-pytorch: channels of an image.")] = None,
-    target: Annotated[
-        TargetKind | None,
-        Parameter(help="What the outputs mean: classes, labels or score, if the files do not tell."),
+    state_dict: Annotated[
+        str | None, Parameter(help="Key of the weights in a file with several state dicts, such as model_ema.")
     ] = None,
-    uncalibrated: Annotated[
-        bool, Parameter(help="Leave out a calibration that timm or huggingface cannot have.", negative="")
+    num_heads: Annotated[int | None, Parameter(help="Number of attention heads, if the files do not say.")] = None,
+    activation: Annotated[Activation | None, Parameter(help="Activation of the MLP, if the files do not say.")] = None,
+    norm_eps: Annotated[float | None, Parameter(help="Epsilon of the norm layers, if the files do not say.")] = None,
+    pool: Annotated[
+        Pool | None, Parameter(help="Pooling: class token or mean of the patches, if the files do not say.")
+    ] = None,
+    norm: Annotated[Norm | None, Parameter(help="LayerNorm or RMSNorm, if the files do not say.")] = None,
+    image_size: Annotated[
+        str | None, Parameter(help="Image size in pixels, or HEIGHTxWIDTH, if the files do not say.")
+    ] = None,
+    patch_size: Annotated[
+        str | None, Parameter(help="Patch size in pixels, or HEIGHTxWIDTH, for checkpoints of vit-pytorch.")
+    ] = None,
+    channels: Annotated[int | None, Parameter(help="Number of image channels, for checkpoints of vit-pytorch.")] = None,
+    target: Annotated[TargetKind | None, Parameter(help="Kind of prediction, if the files do not say.")] = None,
+    drop_calibration: Annotated[
+        bool, Parameter(help="Leave out a calibration that the format of --to cannot express.")
     ] = False,
-    json: Annotated[bool, Parameter(help="Print the result as JSON.", negative="")] = False,
+    json: Json = False,
 ) -> None:
-    """Turn another library's Vision Transformer into a bundle, or a bundle into theirs.
+    """Convert a Vision Transformer of another library into a bundle, or a bundle into theirs.
 
-    Read are the plain ones of timm, Hugging Face, torchvision, OpenCLIP, DINOv2
-    and DINOv3, big_vision, vit-pytorch and zeta. Nothing in a checkpoint is
+    Reads plain ViTs of timm, Hugging Face, torchvision, OpenCLIP, DINOv2,
+    DINOv3, big_vision, vit-pytorch and zeta. Nothing in a checkpoint is
     executed.
 
     For example: megavit convert timm:vit_small_patch16_224.augreg_in1k --out vit-small
     """
     from megavit.cli.console import notes, print_json, results
     from megavit.weights.pretrained.heads.class_names import read_class_names
-    from megavit.weights.pretrained.pretrained import OURS, read_source
-    from megavit.weights.pretrained.save_checkpoint import write_for
-    from megavit.weights.pretrained.to_bundle import write_bundle
+    from megavit.weights.pretrained.pretrained import OURS, load_pretrained
+    from megavit.weights.pretrained.save_checkpoint import save_pretrained
+    from megavit.weights.pretrained.to_bundle import convert_to_bundle
 
     given: dict[str, Any] = {
-        "heads": heads,
+        "heads": num_heads,
         "mlp": activation,
-        "norm_eps": eps,
+        "norm_eps": norm_eps,
         "pool": pool,
         "norm": norm,
         "image_size": None if image_size is None else size_of("--image-size", image_size),
         "patch_size": None if patch_size is None else size_of("--patch-size", patch_size),
         "channels": channels,
     }
-    if uncalibrated and to == "bundle":
-        raise ConfigError("--uncalibrated is for --to timm and --to huggingface: leave it out")
+    if drop_calibration and to == "bundle":
+        raise ConfigError("--drop-calibration is for --to timm and --to huggingface: leave it out")
     known = {name: value for name, value in given.items() if value is not None}
-    read = read_source(source, known, weights=weights, target=target)
-    if labels is not None:
-        if read.layout == OURS:
-            raise ConfigError(f"{source} is a bundle, which names its classes itself; leave --labels out")
-        read = replace(read, labels=read_class_names(labels, read.config.num_classes))
-    told = list(read.told)
+    read = load_pretrained(source, known, weights=state_dict, target=target)
+    if class_names is not None:
+        if read.format == OURS:
+            raise ConfigError(f"{source} is a bundle, which names its classes itself; leave --class-names out")
+        read = replace(read, labels=read_class_names(class_names, read.config.num_classes))
+    told = list(read.notes)
     if to == "bundle":
-        write_bundle(read, out)
+        convert_to_bundle(read, out)
     else:
-        told += write_for(to, read, out, calibrated=not uncalibrated)
+        told += save_pretrained(to, read, out, calibrated=not drop_calibration)
     height, width = read.config.image_hw
     facts: dict[str, Any] = {
         "out": str(out),
         "format": to,
-        "layout": read.layout,
+        "source_format": read.format,
         "image_size": [height, width],
-        "told": told,
+        "notes": told,
     }
     facts["target"] = read.target.kind if read.config.num_classes else None
     if json:

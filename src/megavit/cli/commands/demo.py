@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from megavit.cli.options import Json
 from megavit.errors import OutputError
 
 SOURCE = "demo:digits"
@@ -16,10 +17,10 @@ SHOWN = 5
 
 def demo(
     *,
-    out: Annotated[Path, Parameter(help="Folder for the run; an earlier demo's is replaced.")] = Path("runs/demo"),
-    json: Annotated[bool, Parameter(help="Print the result as JSON.", negative="")] = False,
+    out: Annotated[Path, Parameter(help="Folder for the run; an earlier demo there is replaced.")] = Path("runs/demo"),
+    json: Json = False,
 ) -> None:
-    """Train on embedded images of digits, measure, predict, and write a report: everything once, in under a minute."""
+    """Train, evaluate and predict on bundled images of digits: everything once, in under a minute."""
     from megavit.cli.console import print_table
     from megavit.cli.render.metrics import show_trained
     from megavit.cli.render.training import TerminalWatch

@@ -2,50 +2,51 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated
 
 from cyclopts import Parameter
 
+from megavit.cli.options import Bundle, Device, Json, KeepAspect
 from megavit.errors import ConfigError, ImageError
-from megavit.explain.methods import METHOD, Method
+from megavit.explain.methods import DEFAULT_METHOD, Method
 
 
 def explain(
-    bundle: Annotated[Path, Parameter(help="Folder that megavit train or convert wrote, or hf-hub:USER/NAME.")],
+    bundle: Bundle,
     images: Annotated[
-        list[str], Parameter(help="Files, folders, patterns, or - for standard input.", allow_leading_hyphen=True)
+        list[str],
+        Parameter(help="Image files, folders, glob patterns, or - for standard input.", allow_leading_hyphen=True),
     ],
     /,
     *,
-    out: Annotated[Path, Parameter(help="Folder for NAME.explained.png of each image.")],
-    label: Annotated[str | None, Parameter(help="Explain this class or label, not the likeliest one.")] = None,
-    method: Annotated[str, Parameter(help="integrated_gradients, relevance, or rollout (of no label).")] = METHOD,
-    device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    keep_aspect: Annotated[
-        bool, Parameter(help="Keep images' aspect, also where training did not.", negative="")
-    ] = False,
-    json: Annotated[bool, Parameter(help="Print one JSON object a line.", negative="")] = False,
+    out: Annotated[Path, Parameter(help="Folder for the heat maps, one NAME.explained.png per image.")],
+    label: Annotated[str | None, Parameter(help="Class to explain. Default: the predicted one.")] = None,
+    method: Annotated[
+        Method, Parameter(help="Attribution method; rollout is the same for every class.")
+    ] = DEFAULT_METHOD,
+    device: Device = "auto",
+    keep_aspect: KeepAspect = False,
+    json: Json = False,
 ) -> int:
-    """Show where in images an answer comes from: each as a picture under a map, bright where it matters.
+    """Explain predictions with heat maps: which parts of an image they are based on.
 
-    Prints the answer, where the map is highest, and how much of it the most
-    relevant tenth of the patches holds. A map says where the model looks,
-    not whether it is right to. No file is overwritten. An image that cannot
-    be read is told with the reason, the others go on, and the exit code is 2.
+    Prints the prediction, where the heat map is highest, and the share of the
+    relevance in the most relevant tenth of the patches. A heat map shows what
+    the prediction is based on, not whether it is right. No file is
+    overwritten. An image that cannot be read is reported with the reason and
+    does not stop the others; the exit code is then 2.
     """
     from megavit.cli.console import notes, print_json, printable, results
     from megavit.cli.shard_inference import check_images
     from megavit.cli.writers.explanations import ExplainedFolder, told
-    from megavit.config.checks import check_choice
-    from megavit.explain.explanation import explain_image, place_of
+    from megavit.explain.explanation import explain_image, output_index
     from megavit.predict.input_sources import images_named
     from megavit.predict.predictor import load
     from megavit.runtime.storage import check_writable
 
     check_images(images, "explain")
-    check_choice("method", method, get_args(Method))
     predictor = load(bundle, device=device, keep_aspect=keep_aspect)
-    place_of(predictor, label)  # so that a wrong label costs no work
+    output_index(predictor, label)  # so that a wrong label costs no work
     check_writable(out, "the explained images", need=0)
     folder = ExplainedFolder(out)
     failed = total = 0
@@ -54,7 +55,7 @@ def explain(
             continue
         total += 1
         try:
-            explanation = explain_image(predictor, image, label, cast(Method, method))
+            explanation = explain_image(predictor, image, label, method)
         except ImageError as error:
             failed += 1
             if json:

@@ -1,58 +1,54 @@
 """`megavit export`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from megavit.cli.options import Bundle, Json, MaxAccuracyDrop
+from megavit.config.export_info import ExportPrecision, InputKind
+
+Target = Literal["onnx", "openvino", "web", "torch", "aotinductor", "executorch"]
+
 
 def export(
-    bundle: Annotated[Path, Parameter(help="Folder that megavit train or convert wrote, or hf-hub:USER/NAME.")],
+    bundle: Bundle,
     /,
     *,
-    to: Annotated[
-        str, Parameter(help="onnx, openvino, web (a page that needs no server), torch, aotinductor or executorch.")
-    ],
-    out: Annotated[Path, Parameter(help="New folder for the model.")],
+    to: Annotated[Target, Parameter(help="Format to write; web is a page that runs the model in a browser.")],
+    out: Annotated[Path, Parameter(help="New folder for the exported model.")],
     precision: Annotated[
-        str, Parameter(help="float32; float16 (onnx, openvino, web), bfloat16 (torch, aotinductor) or int8.")
+        ExportPrecision,
+        Parameter(help="Numeric precision: float16 for onnx, openvino and web, bfloat16 for torch and aotinductor."),
     ] = "float32",
     input: Annotated[
-        str, Parameter(help="pixels (any size, prepared by the model itself), or images prepared before.")
+        InputKind, Parameter(help="Model input: raw pixels of any size, or images that are already preprocessed.")
     ] = "pixels",
     data: Annotated[
-        str | None, Parameter(help="Labeled images to prove it on; by default the bundle's own test images.")
+        str | None, Parameter(help="Labeled images for the parity check. Default: the bundle's own test images.")
     ] = None,
-    most: Annotated[float, Parameter(help="Points of accuracy that int8 may cost at most.")] = 0.5,
-    runtime: Annotated[
-        Path | None, Parameter(help="For web: folder of npm's onnxruntime-web; by default npm fetches it.")
+    max_accuracy_drop: MaxAccuracyDrop = 0.5,
+    onnxruntime_web: Annotated[
+        Path | None, Parameter(help="Folder of the npm package onnxruntime-web, for --to web. Default: npm fetches it.")
     ] = None,
-    json: Annotated[bool, Parameter(help="Print the result as JSON.", negative="")] = False,
+    json: Json = False,
 ) -> int:
-    """Write a bundle's model for another runtime, if it answers there as it does here.
+    """Export a bundle for another runtime, verified on real images.
 
-    The file is run on real images in the runtime it was made for, and its
-    answers are compared with PyTorch's. Where they differ by more than
-    rounding, nothing is written, and the exit code is 1. Resizing, normalizing,
-    labels, calibration and thresholds are inside; predict.py beside it shows
-    how to use it without megavit.
+    The exported model is run on real images and its outputs are compared with
+    PyTorch's. If they differ by more than rounding, nothing is written and
+    the exit code is 1. Resizing, normalization, class names, calibration and
+    thresholds are part of the export; the predict.py written with it shows how
+    to use it without megavit.
     """
-    from typing import cast, get_args
-
     from megavit.cli.console import counting, print_json, results
-    from megavit.config.checks import check_choice, check_range
-    from megavit.config.export_info import ExportPrecision, InputKind
     from megavit.export.docs.readme import proof
     from megavit.export.export import check_job, export, model_size
     from megavit.export.metadata import export_info
     from megavit.export.parity_images import proofs_of
     from megavit.predict.predictor import load
 
-    check_choice("input", input, get_args(InputKind))
-    check_choice("precision", precision, get_args(ExportPrecision))
-    check_range("most", most, 0, 100)
-    kind, number = cast(InputKind, input), cast(ExportPrecision, precision)
-    check_job(to, kind, number, out, runtime)
+    check_job(to, input, precision, out, onnxruntime_web)
     predictor = load(bundle, device="cpu")
     with counting("reading images") as progress:
         proofs, source = proofs_of(predictor, data, progress)
@@ -62,17 +58,17 @@ def export(
             to,
             out,
             proofs,
-            input=kind,
-            precision=number,
-            most=most,
+            input=input,
+            precision=precision,
+            most=max_accuracy_drop,
             source=source,
-            runtime=runtime,
+            runtime=onnxruntime_web,
             progress=progress,
         )
     size = model_size(out)
     if json:
         print_json(agreement.to_dict() | {"out": str(out), "to": to, "precision": precision, "bytes": size})
         return 0
-    results.print(proof(agreement, export_info(predictor, kind, number), source))
+    results.print(proof(agreement, export_info(predictor, input, precision), source))
     results.print(f"{out}: {size / 1e6:.1f} MB; README.md there says how to use it")
     return 0

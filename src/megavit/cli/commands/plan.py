@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from megavit.cli.options import GLOBAL_BATCH_SIZE, PATCH_SIZE, Json
 from megavit.config.recipe import OptimizerKind
 from megavit.plan.parallel_layout import Precision
 
@@ -14,35 +15,46 @@ SHOWN = 12
 
 
 def plan(
-    model: Annotated[str, Parameter(help="Preset, such as B, L or 22B.")],
+    model: Annotated[str, Parameter(help="Model preset, such as B, L or 22B.")],
     /,
     *,
-    gpus: Annotated[int, Parameter(help="GPUs in all.")] = 1,
-    gpu: Annotated[str, Parameter(help="a100, h100, h200, b200, or cpu: this machine.")] = "h100",
-    batch: Annotated[int, Parameter(help="Images a step, of all GPUs together.")] = 4096,
-    images: Annotated[int | None, Parameter(help="Images of the whole training, for its days.")] = None,
-    image_size: Annotated[int | None, Parameter(help="Pixels a side. Default: the preset's.")] = None,
-    patch_size: Annotated[int | None, Parameter(help="Pixels a side. Default: the preset's.")] = None,
-    num_classes: Annotated[int, Parameter(help="Outputs of the model.")] = 1000,
-    precision: Annotated[Precision, Parameter(help="Of the products of matrices: float32 or bfloat16.")] = "bfloat16",
-    optimizer: Annotated[OptimizerKind, Parameter(help="muon or adamw.")] = "muon",
-    memory: Annotated[float | None, Parameter(help="GiB of a GPU, for one that is not in the table.")] = None,
-    tflops: Annotated[float | None, Parameter(help="Dense bfloat16 TFLOP/s of a GPU.")] = None,
-    bandwidth: Annotated[float | None, Parameter(help="GB/s of a GPU's memory.")] = None,
-    node_size: Annotated[int | None, Parameter(help="GPUs in a node.")] = None,
-    link: Annotated[float | None, Parameter(help="GB/s between the GPUs of a node, one way.")] = None,
-    network: Annotated[float | None, Parameter(help="GB/s a GPU to other nodes, one way.")] = None,
-    check: Annotated[
-        bool, Parameter(help="Trace the best layout with fake tensors, and compare.", negative="")
+    gpus: Annotated[int, Parameter(help="Total number of GPUs.")] = 1,
+    gpu: Annotated[str, Parameter(help="Type of GPU: a100, h100, h200, b200, or cpu for this machine.")] = "h100",
+    batch_size: Annotated[int, Parameter(help=GLOBAL_BATCH_SIZE)] = 4096,
+    total_images: Annotated[
+        int | None, Parameter(help="Images of the whole training (data set size × epochs), to estimate its days.")
+    ] = None,
+    image_size: Annotated[int | None, Parameter(help="Image size in pixels. Default: the preset's.")] = None,
+    patch_size: Annotated[int | None, Parameter(help=PATCH_SIZE)] = None,
+    num_classes: Annotated[int, Parameter(help="Number of classes.")] = 1000,
+    precision: Annotated[Precision, Parameter(help="Numeric precision of the matrix products.")] = "bfloat16",
+    optimizer: Annotated[OptimizerKind, Parameter(help="Optimizer.")] = "muon",
+    gpu_memory: Annotated[float | None, Parameter(help="Memory per GPU in GiB. Default: that of --gpu.")] = None,
+    tflops: Annotated[
+        float | None, Parameter(help="Peak dense bfloat16 TFLOP/s per GPU. Default: that of --gpu.")
+    ] = None,
+    memory_bandwidth: Annotated[
+        float | None, Parameter(help="Memory bandwidth per GPU in GB/s. Default: that of --gpu.")
+    ] = None,
+    gpus_per_node: Annotated[int | None, Parameter(help="GPUs per node. Default: that of --gpu.")] = None,
+    link_bandwidth: Annotated[
+        float | None, Parameter(help="One-way bandwidth between GPUs of a node in GB/s. Default: that of --gpu.")
+    ] = None,
+    network_bandwidth: Annotated[
+        float | None, Parameter(help="One-way bandwidth per GPU to other nodes in GB/s. Default: that of --gpu.")
+    ] = None,
+    trace: Annotated[
+        bool, Parameter(help="Check the estimate of the best layout by tracing a step with fake tensors.")
     ] = False,
-    json: Annotated[bool, Parameter(help="Print everything as JSON.", negative="")] = False,
+    json: Json = False,
 ) -> int:
-    """What training a model on a cluster takes, before there is one: memory, traffic, time, and which layouts fit.
+    """Estimate the memory, communication and step time of a training on a GPU cluster.
 
-    By formula, for every grid of data, sharding and tensor parallelism; the
-    fastest that fits comes first. Answers 1 where none fits.
+    Evaluates formulas for every combination of data, sharded and tensor
+    parallelism and lists the layouts that fit, the fastest first. The exit
+    code is 1 if none fits.
 
-    For example: megavit plan 22B --gpus 1024 --batch 65536 --optimizer adamw
+    For example: megavit plan 22B --gpus 1024 --batch-size 65536 --optimizer adamw
     """
     from megavit.cli.console import print_json
     from megavit.config.presets import preset
@@ -52,15 +64,21 @@ def plan(
 
     config = preset(model, num_classes=num_classes, image_size=image_size, patch_size=patch_size)
     device = changed(
-        gpu_of(gpu), memory=memory, tflops=tflops, bandwidth=bandwidth, node=node_size, link=link, network=network
+        gpu_of(gpu),
+        memory=gpu_memory,
+        tflops=tflops,
+        bandwidth=memory_bandwidth,
+        node=gpus_per_node,
+        link=link_bandwidth,
+        network=network_bandwidth,
     )
-    training = Training(batch=batch, precision=precision, optimizer=optimizer, processor=device.processor)
+    training = Training(batch=batch_size, precision=precision, optimizer=optimizer, processor=device.processor)
     made = make_plan(config, training, device, gpus)
-    traced = traced_of(made) if check and made.fitting else None
+    traced = traced_of(made) if trace and made.fitting else None
     if json:
-        print_json(to_dict(model, made, images) | ({} if traced is None else {"check": traced}))
+        print_json(to_dict(model, made, total_images) | ({} if traced is None else {"trace": traced}))
     else:
-        show(model, made, images)
+        show(model, made, total_images)
         if traced is not None:
             show_check(traced)
     if not made.fitting and not json:

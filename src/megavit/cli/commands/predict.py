@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from megavit.cli.options import BatchSize, Device, ImageInputs, InferencePrecision, Json, KeepAspect, Nproc, Verify
 from megavit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,62 +17,55 @@ if TYPE_CHECKING:
 
 
 def predict(
-    bundle: Annotated[Path, Parameter(help="Folder that megavit train, convert or export wrote, or hf-hub:USER/NAME.")],
-    images: Annotated[
-        list[str],
-        Parameter(help="Files, folders, patterns, shards, or - for standard input.", allow_leading_hyphen=True),
+    bundle: Annotated[
+        Path,
+        Parameter(help="Model bundle: a folder written by megavit train, convert or export, or hf-hub:USER/NAME."),
     ],
+    images: ImageInputs,
     /,
     *,
-    top: Annotated[int, Parameter(help="How many classes or labels to tell of each image.")] = 5,
+    top: Annotated[int, Parameter(help="Number of most probable classes to report per image.")] = 5,
     coverage: Annotated[
-        float | None,
-        Parameter(help="Such as 0.95: tell the classes, or the range, that hold the truth so often."),
+        float | None, Parameter(help="Return prediction sets (or intervals) with this coverage, e.g. 0.95.")
     ] = None,
-    output: Annotated[
-        Path | None, Parameter(help="New .csv or .jsonl file for the answers; of shards also a folder.")
+    out: Annotated[
+        Path | None, Parameter(help="New .csv or .jsonl file for the predictions; for shards also a folder.")
     ] = None,
-    device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[
-        str, Parameter(help="float32, bfloat16 (faster, 3 digits), or int8 after quantize.")
-    ] = "float32",
-    batch_size: Annotated[int, Parameter(help="Images at a time.")] = 32,
-    keep_aspect: Annotated[
-        bool, Parameter(help="Keep images' aspect, also where training did not.", negative="")
-    ] = False,
-    verify: Annotated[bool, Parameter(help="First check the bundle's golden answers.", negative="")] = False,
-    procs: Annotated[int | None, Parameter(help="Processes of this machine to share shards. Default: 1.")] = None,
-    json: Annotated[bool, Parameter(help="Print one JSON object a line.", negative="")] = False,
+    device: Device = "auto",
+    precision: InferencePrecision = "float32",
+    batch_size: BatchSize = 32,
+    keep_aspect: KeepAspect = False,
+    verify: Verify = False,
+    nproc: Nproc = None,
+    json: Json = False,
 ) -> int:
-    """Say what is in images, one answer a line, as they come.
+    """Predict the classes (or numbers) of images, one line per image.
 
-    Standard input is one image, or a path a line. An image that cannot be
-    read gets its own answer with the reason, the others go on, and the exit
-    code is 2. An image unlike those of training is marked: its answer means
-    little.
+    Standard input is one image, or one path per line. An image that cannot be
+    read is reported with the reason and does not stop the others; the exit
+    code is then 2. Images unlike the training images are marked: their
+    predictions are not reliable.
 
-    The answers for shards go into a folder, a file for each, or into one
-    file. Several processes share them: --procs starts them on this machine,
-    and torchrun ... -m megavit predict on many. What was stopped goes on
-    where it was when the same command is given again.
+    Predictions for shards go into a folder, with one file per shard, or into
+    a single file. Several processes share the shards: --nproc starts them on
+    this machine, and torchrun ... -m megavit predict on several machines. A
+    command that was interrupted continues where it stopped when it is run
+    again.
     """
     from megavit.cli.console import notes
     from megavit.cli.launcher import telling_once
     from megavit.cli.shard_inference import answer_shards, check_images, shards_among, start_together
     from megavit.cli.writers.predictions import AnswerWriter, check_output
-    from megavit.config.checks import check_range, check_whole
     from megavit.predict.input_sources import images_named
     from megavit.predict.predictor import own_device
 
-    check_whole("top", top, minimum=1)
-    check_range("batch-size", batch_size, 1, 100_000)
     check_images(images, "predict")
-    shards = shards_among(images, output, (".jsonl", ".csv"), procs)
-    done = start_together(procs)
+    shards = shards_among(images, out, (".jsonl", ".csv"), nproc)
+    done = start_together(nproc)
     if done is not None:
         return done
     if shards is None:
-        check_output(output)
+        check_output(out)
 
     def answer(named: "Iterable[tuple[str, Any]]", place: Path | None) -> tuple[int, int]:
         total = failed = 0
@@ -89,14 +83,14 @@ def predict(
         predictor = _load(bundle, own_device(device), precision, verify=verify, keep_aspect=keep_aspect)
         predictor.check_coverage(coverage)
         top = max(1, min(top, len(predictor.labels)))
-        if shards is not None and output is not None:
+        if shards is not None and out is not None:
             made_of = {"top": top, "coverage": coverage, "precision": precision, "keep_aspect": keep_aspect}
-            return answer_shards(shards, output, (".jsonl", ".csv"), made_of, _files(predictor), answer)
-    total, failed = answer(images_named(images, sys.stdin.buffer), output)
+            return answer_shards(shards, out, (".jsonl", ".csv"), made_of, _files(predictor), answer)
+    total, failed = answer(images_named(images, sys.stdin.buffer), out)
     if not total:
         raise ConfigError(f"there are no images in {', '.join(images)}")
-    if output is not None:
-        notes.print(f"{total:,} answers in {output}")
+    if out is not None:
+        notes.print(f"{total:,} answers in {out}")
     if failed:
         notes.print(f"{failed:,} of {total:,} images could not be read", style="yellow")
     return 2 if failed else 0

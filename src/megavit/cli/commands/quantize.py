@@ -5,45 +5,46 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from megavit.cli.options import Bundle, Json, LabeledData, MaxAccuracyDrop
+
 
 def quantize(
-    bundle: Annotated[Path, Parameter(help="Folder that megavit train wrote, or hf-hub:USER/NAME.")],
-    data: Annotated[str, Parameter(help="Labeled images: a folder of class folders, a table, shards, or demo:digits.")],
+    bundle: Bundle,
+    data: LabeledData,
     /,
     *,
-    out: Annotated[Path, Parameter(help="New folder, for the bundle that may multiply 8-bit integers.")],
-    most: Annotated[float, Parameter(help="Points of accuracy that it may lose at most.")] = 0.5,
-    json: Annotated[bool, Parameter(help="Print the result as JSON.", negative="")] = False,
+    out: Annotated[Path, Parameter(help="New folder for the quantized bundle.")],
+    max_accuracy_drop: MaxAccuracyDrop = 0.5,
+    json: Json = False,
 ) -> int:
-    """Let a bundle multiply 8-bit integers on a processor, if that costs little: predict --precision int8.
+    """Quantize a bundle to int8 for CPUs, if the loss of accuracy is small.
 
-    The cost is measured on images of DATA that the model has not learned from,
-    against float32, image by image. Where more accuracy is lost than --most
-    allows, nothing is written, and the exit code is 1.
+    Accuracy in int8 and float32 is compared on those images of DATA that the
+    model was not trained on. If more accuracy is lost than --max-accuracy-drop
+    allows, nothing is written and the exit code is 1. Use the result with
+    megavit predict --precision int8.
     """
     from megavit.cli.console import counting, notes, print_json, results
-    from megavit.config.checks import check_range
     from megavit.config.recipe import DataRecipe
     from megavit.data.dataset import read_samples
     from megavit.data.load import read_data
     from megavit.engine.engine import check_precision
     from megavit.errors import OutputError
-    from megavit.evaluate.inference import choose
+    from megavit.evaluate.inference import select_split
     from megavit.export.quantization import measure_int8, with_int8
     from megavit.predict.predictor import load
     from megavit.weights.bundle.bundle import SAMPLES, copy_bundle
 
-    check_range("most", most, 0, 100)
     if out.exists():
         raise OutputError(f"there is {out} already; choose a new folder")
     predictor = load(bundle, device="cpu")
     check_precision("int8", next(predictor.model.parameters()).device)
     with counting("checking images") as progress:
         images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
-    choice = choose(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
+    choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     with counting("measuring") as progress:
         bounds, cost = measure_int8(predictor, images, choice, progress)
-    kept = cost.change.value * 100 >= -most
+    kept = cost.change.value * 100 >= -max_accuracy_drop
     if kept:
         copy_bundle(predictor.folder, out, with_int8(predictor.info, bounds, cost))
     if json:
@@ -57,7 +58,10 @@ def quantize(
     if cost.faster < 1:
         notes.print("int8 is slower than float32 on this processor: quantize for another one, or not", style="yellow")
     if not kept:
-        notes.print(f"more than {most:g} points are lost: nothing is written; --most allows more", style="yellow")
+        notes.print(
+            f"more than {max_accuracy_drop:g} points are lost: nothing is written; --max-accuracy-drop allows more",
+            style="yellow",
+        )
         return 1
     results.print(f"{out}: use it with --precision int8")
     return 0

@@ -6,39 +6,41 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from megavit.cli.options import Device, InferencePrecision, Json, KeepAspect
+
 KEY = "MEGAVIT_API_KEY"
 
 
 def serve(
     models: Annotated[
-        list[str], Parameter(help="Folders that train, convert or export wrote, hf-hub:USER/NAME, or NAME=FOLDER.")
+        list[str],
+        Parameter(help="Folders written by megavit train, convert or export, hf-hub:USER/NAME, or NAME=FOLDER."),
     ],
     /,
     *,
-    host: Annotated[str, Parameter(help="To listen on; 127.0.0.1 is reached from this machine alone.")] = "127.0.0.1",
-    port: Annotated[int, Parameter(help="0 takes a free one.")] = 8000,
-    batch_size: Annotated[int, Parameter(help="Images at a time, at most.")] = 32,
-    queue: Annotated[int, Parameter(help="Images accepted and not yet answered, at most, for each model.")] = 128,
-    max_body: Annotated[float, Parameter(help="MiB of a request.")] = 32,
-    max_pixels: Annotated[float, Parameter(help="Millions of an image.")] = 50,
-    read_timeout: Annotated[float, Parameter(help="Seconds in which a request must have arrived.")] = 10,
-    timeout: Annotated[float, Parameter(help="Seconds in which it is answered, or refused.")] = 30,
-    load_timeout: Annotated[float, Parameter(help="Seconds in which a model must be loaded.")] = 300,
-    device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[
-        str, Parameter(help="float32, bfloat16 (faster, 3 digits), or int8 after quantize.")
-    ] = "float32",
-    keep_aspect: Annotated[
-        bool, Parameter(help="Keep images' aspect, also where training did not.", negative="")
-    ] = False,
-    json: Annotated[bool, Parameter(help="Print the address as a JSON object.", negative="")] = False,
+    host: Annotated[
+        str, Parameter(help="Address to listen on; 127.0.0.1 can be reached from this machine only.")
+    ] = "127.0.0.1",
+    port: Annotated[int, Parameter(help="Port to listen on; 0 picks a free one.")] = 8000,
+    max_batch_size: Annotated[int, Parameter(help="Maximum number of images per batch.")] = 32,
+    queue_size: Annotated[int, Parameter(help="Maximum number of images waiting or in progress, per model.")] = 128,
+    max_request_mib: Annotated[float, Parameter(help="Maximum size of a request in MiB.")] = 32,
+    max_megapixels: Annotated[float, Parameter(help="Maximum size of an image in millions of pixels.")] = 50,
+    read_timeout: Annotated[float, Parameter(help="Seconds within which a request must have arrived.")] = 10,
+    timeout: Annotated[float, Parameter(help="Seconds within which a request is answered or refused.")] = 30,
+    load_timeout: Annotated[float, Parameter(help="Seconds within which a model must have loaded.")] = 300,
+    device: Device = "auto",
+    precision: InferencePrecision = "float32",
+    keep_aspect: KeepAspect = False,
+    json: Json = False,
 ) -> int:
-    """Answer over HTTP, and show a page to drop pictures on, until Ctrl-C.
+    """Serve models over HTTP, with a web page to drop images on.
 
-    POST an image to /predict, or to /models/NAME/predict; /openapi.json says
-    the rest. The log goes to standard error, one JSON object a line. With
-    MEGAVIT_API_KEY in the environment requests must carry that key. A bundle
-    that is replaced while it is served is taken over without a pause.
+    POST an image to /predict or to /models/NAME/predict; /openapi.json has the
+    full schema. The log goes to standard error, one JSON object per line. If
+    the environment variable MEGAVIT_API_KEY is set, requests must carry that
+    key. A bundle that is replaced on disk is reloaded without downtime. Ctrl-C
+    finishes the requests in progress and stops.
     """
     from megavit.serve.model_sources import named_sources
     from megavit.serve.server import serve as run
@@ -47,10 +49,10 @@ def serve(
     settings = Settings(
         host=host,
         port=port,
-        batch_size=batch_size,
-        queue=queue,
-        max_body=round(max_body * 2**20),
-        max_pixels=round(max_pixels * 10**6),
+        batch_size=max_batch_size,
+        queue=queue_size,
+        max_body=round(max_request_mib * 2**20),
+        max_pixels=round(max_megapixels * 10**6),
         read_timeout=read_timeout,
         timeout=timeout,
         load_timeout=load_timeout,

@@ -6,37 +6,43 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from megavit.cli.options import SEED, Json
 from megavit.errors import ConfigError, OutputError
 
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
 def shard(
-    data: Annotated[str, Parameter(help="Folder of class folders, table of path and label(s) or score, or shards.")],
+    data: Annotated[
+        str,
+        Parameter(
+            help="Labeled images: a folder with one subfolder per class, a table of paths and labels (or numbers), or "
+            "shards."
+        ),
+    ],
     /,
     *,
     out: Annotated[Path, Parameter(help="New folder for the shards and their index.")],
-    size: Annotated[str, Parameter(help="Of a shard, such as 256MB.")] = "256MB",
-    seed: Annotated[int, Parameter(help="Of the order in which images lie in the shards.")] = 0,
-    json: Annotated[bool, Parameter(help="Print the result as JSON.", negative="")] = False,
+    shard_size: Annotated[str, Parameter(help="Target size of each shard, with its unit.")] = "256MB",
+    seed: Annotated[int | None, Parameter(help=SEED)] = None,
+    json: Json = False,
 ) -> None:
-    """Write images into WebDataset shards: a few large files, which disks and stores read fast.
+    """Pack images into WebDataset shards: a few large files that disks and object stores read fast.
 
-    The images' files go in as they are, shuffled, those of each split into
-    shards of their own. megavit-shards.json says where each lies, so that
-    train, check, evaluate, predict and embed take the folder like any other
-    data. What cannot be read is left out and told.
+    Image files are stored unchanged, in random order, each split in shards of
+    its own. The index megavit-shards.json lets train, check, evaluate, predict
+    and embed use the folder like any other data set. Files that cannot be read
+    are left out and reported.
 
     For example: megavit shard photos --out photos-shards
     """
     from megavit.cli.console import counting, print_json, results, show_skipped
-    from megavit.config.checks import check_whole
     from megavit.data.load import survey
     from megavit.data.shards.write import write_shards
     from megavit.data.sources.demo import PREFIX
 
-    check_whole("seed", seed, minimum=0)
-    limit = bytes_of(size)
+    seed = 0 if seed is None else seed
+    limit = bytes_of(shard_size)
     if data.startswith(PREFIX):
         raise ConfigError(f"{data} has no files to write into shards; give a folder, a table or shards")
     if Path(data).is_dir() and out.resolve().is_relative_to(Path(data).resolve()):
@@ -75,5 +81,5 @@ def bytes_of(size: str) -> int:
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?b)?", size.strip().lower())
     if found is None:
-        raise ConfigError(f"size must be a number of bytes such as 256MB or 1GiB, got {size!r}")
+        raise ConfigError(f"--shard-size must be a number of bytes such as 256MB or 1GiB, got {size!r}")
     return int(float(found[1]) * _UNITS[found[2] or ""])

@@ -9,78 +9,102 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from megavit.cli.options import GLOBAL_BATCH_SIZE, PATCH_SIZE, SEED, Device, Json, LabeledData, Nproc
 from megavit.config.recipe import Balance, OnCorrupt, Precision, Rung
 from megavit.errors import ConfigError
 
 
 def train(
-    data: Annotated[
-        str | None,
-        Parameter(help="Folder of class folders, table of path and label(s) or score, shards, or demo:digits."),
-    ] = None,
+    data: Annotated[LabeledData | None, Parameter()] = None,
     /,
     *,
     out: Annotated[Path | None, Parameter(help="New folder for the run. Default: runs/NAME-OF-DATA.")] = None,
     resume: Annotated[
-        Path | None, Parameter(help="Go on with the run in this folder; with DATA if it has moved.")
+        Path | None, Parameter(help="Resume the run in this folder; add DATA if the images have been moved.")
     ] = None,
-    recipe: Annotated[str, Parameter(help="small, photos, demo, a TOML file, or auto: by the images.")] = "auto",
+    recipe: Annotated[
+        str, Parameter(help="Training recipe: small, photos, demo, a TOML file, or auto to choose by the images.")
+    ] = "auto",
     init: Annotated[
         str | None,
-        Parameter(help="Weights to begin with: a bundle, another library's checkpoint, timm:NAME, hf-hub:USER/NAME."),
+        Parameter(
+            help="Pretrained weights to start from: a bundle, another library's checkpoint, timm:NAME, or "
+            "hf-hub:USER/NAME."
+        ),
     ] = None,
-    tune: Annotated[Rung | None, Parameter(help="With --init: what is trained. Default: auto, by its gain.")] = None,
-    minutes: Annotated[float | None, Parameter(help="Time for the whole command. Default: 10.")] = None,
-    epochs: Annotated[int | None, Parameter(help="Passes over the images, instead of --minutes.")] = None,
-    model: Annotated[str | None, Parameter(help="Preset, such as nano, Ti or S. Default: by images and time.")] = None,
-    image_size: Annotated[int | None, Parameter(help="Pixels a side. Default: by the images.")] = None,
-    patch_size: Annotated[int | None, Parameter(help="Pixels a side. Default: the preset's.")] = None,
-    keep_aspect: Annotated[bool | None, Parameter(help="Resize images with their aspect kept; none are mixed.")] = None,
-    batch_size: Annotated[int | None, Parameter(help="Images a step. Default: 128, fewer for few images.")] = None,
+    finetune: Annotated[
+        Rung | None, Parameter(help="With --init: which weights to train. Default: auto, chosen on validation images.")
+    ] = None,
+    minutes: Annotated[
+        float | None, Parameter(help="Time budget in minutes for the whole command. Default: 10.")
+    ] = None,
+    epochs: Annotated[int | None, Parameter(help="Number of epochs, instead of --minutes.")] = None,
+    model: Annotated[
+        str | None, Parameter(help="Model preset, such as nano, Ti or S. Default: chosen by images and time budget.")
+    ] = None,
+    image_size: Annotated[int | None, Parameter(help="Image size in pixels. Default: chosen by the images.")] = None,
+    patch_size: Annotated[int | None, Parameter(help=PATCH_SIZE)] = None,
+    keep_aspect: Annotated[
+        bool | None,
+        Parameter(
+            help="Keep the images' aspect ratio when resizing (rules out mixup and CutMix).",
+            negative="--no-keep-aspect",
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, Parameter(help=f"{GLOBAL_BATCH_SIZE} Default: 128, fewer for few images.")
+    ] = None,
     gradient_accumulation: Annotated[
-        int | None, Parameter(help="Parts of a step, for less memory. Default: as few as fit.")
+        int | None, Parameter(help="Micro-batches per optimizer step, to save memory. Default: as few as fit.")
     ] = None,
     gradient_checkpointing: Annotated[
-        bool | None, Parameter(help="Much less memory, a third more time.", negative="")
+        bool | None, Parameter(help="Recompute activations in the backward pass: far less memory, a third more time.")
     ] = None,
     compile: Annotated[
-        bool | None, Parameter(help="Compile each layer: slow first steps, faster ones on a GPU.", negative="")
+        bool | None, Parameter(help="Compile the model with torch.compile: slow first steps, faster ones on a GPU.")
     ] = None,
-    learning_rate: Annotated[float | None, Parameter(help="At its peak.")] = None,
-    balance: Annotated[Balance | None, Parameter(help="For classes of very different size. Default: auto.")] = None,
+    learning_rate: Annotated[float | None, Parameter(help="Peak learning rate. Default: the recipe's.")] = None,
+    balance: Annotated[
+        Balance | None, Parameter(help="Method against class imbalance. Default: auto, chosen by the class sizes.")
+    ] = None,
     on_corrupt: Annotated[
-        OnCorrupt | None, Parameter(help="Damage in shards: skip, another image stands in (default), or fail.")
+        OnCorrupt | None,
+        Parameter(help="What to do about damaged images in shards: skip replaces them by others. Default: skip."),
     ] = None,
-    seed: Annotated[int | None, Parameter(help="Of initial values, order and augmentation. Default: 0.")] = None,
-    device: Annotated[str | None, Parameter(help="auto, cpu, cuda or cuda:N.")] = None,
-    precision: Annotated[Precision | None, Parameter(help="Default: the faster one, measured.")] = None,
-    checkpoint_seconds: Annotated[float | None, Parameter(help="Between checkpoints. Default: 60.")] = None,
-    procs: Annotated[int | None, Parameter(help="Processes of this machine to train with. Default: 1.")] = None,
-    shard: Annotated[int | None, Parameter(help="Of them, so many hold one copy of the model. Default: 1.")] = None,
-    tensor: Annotated[int | None, Parameter(help="Of them, so many compute a layer together. Default: 1.")] = None,
-    json: Annotated[bool, Parameter(help="Print the result as JSON.", negative="")] = False,
+    seed: Annotated[int | None, Parameter(help=SEED)] = None,
+    device: Device | None = None,
+    precision: Annotated[
+        Precision | None, Parameter(help="Numeric precision. Default: the faster one, measured.")
+    ] = None,
+    checkpoint_seconds: Annotated[float | None, Parameter(help="Seconds between checkpoints. Default: 60.")] = None,
+    nproc: Nproc = None,
+    fsdp: Annotated[
+        int | None, Parameter(help="FSDP group size: processes that share one copy of the model. Default: 1.")
+    ] = None,
+    tp: Annotated[
+        int | None, Parameter(help="Tensor parallel group size: processes that split each layer. Default: 1.")
+    ] = None,
+    json: Json = False,
 ) -> int:
-    """Train on a folder of images and make a bundle.
+    """Train a Vision Transformer on your images and write it as a bundle.
 
-    The folder holds one folder of images for each class, alone or under
-    train/, val/ and test/. What is held back for validation and test is
-    chosen by class and recorded. A run that was stopped goes on with
-    --resume.
+    DATA is a folder with one subfolder per class, directly or under train/,
+    val/ and test/; missing validation and test splits are drawn class by
+    class and recorded. An interrupted run continues with --resume.
 
-    With --init a model that was trained before is fitted to the images, the
-    cheapest way first: a classifier on its features, then low-rank additions
-    (lora), its last layers, all of it, as long as each is better than the
-    one before by more than chance.
+    With --init a pretrained model is fine-tuned, the cheapest method first:
+    a linear probe on frozen features, then LoRA, the last layers, and all
+    weights, as long as each is significantly better than the one before.
 
-    Several processes train as one: --procs starts them on this machine, and
-    torchrun ... -m megavit train on many. If one dies, all go on from the
-    last checkpoint.
+    Several processes can train one model: --nproc starts them on this
+    machine, torchrun ... -m megavit train on several machines. If one dies,
+    all restart from the last checkpoint.
 
     For example: megavit train photos --minutes 20
     """
     changes: dict[str, Any] = {
         "model": {"init": init, "preset": model, "image_size": image_size, "patch_size": patch_size},
-        "tune": {"rung": tune},
+        "tune": {"rung": finetune},
         "data": {"balance": balance, "keep_aspect": keep_aspect, "on_corrupt": on_corrupt},
         "optimizer": {"learning_rate": learning_rate},
         "run": {
@@ -96,13 +120,13 @@ def train(
             "checkpoint_seconds": checkpoint_seconds,
         },
     }
-    layout = {"procs": procs, "shard": shard, "tensor": tensor}
+    layout = {"nproc": nproc, "fsdp": fsdp, "tp": tp}
     layout = {key: value for key, value in layout.items() if value is not None}
     flags = {table: {key: value for key, value in keys.items() if value is not None} for table, keys in changes.items()}
     if minutes is not None and epochs is not None:
         raise ConfigError("--minutes and --epochs both say how long to train; give one of them")
-    if tune is not None and init is None and resume is None:
-        raise ConfigError("--tune says how weights that are begun with are fitted; give them with --init BUNDLE")
+    if finetune is not None and init is None and resume is None:
+        raise ConfigError("--finetune needs pretrained weights; give them with --init BUNDLE")
     if resume is not None and (out is not None or recipe != "auto" or any(flags.values())):
         raise ConfigError("--resume goes on as the run was planned; it takes no other settings")
     if resume is None and data is None:
@@ -113,7 +137,7 @@ def train(
     minutes_before_epochs(flags)
     flags["parallel"] = layout
     settings = {table: settings.get(table, {}) | flags.get(table, {}) for table in settings | flags}
-    wanted = settings["parallel"].get("procs") or 1
+    wanted = settings["parallel"].get("nproc") or 1
     started = "WORLD_SIZE" in os.environ
     if started and resume is None and out is None:
         raise ConfigError("the processes must agree on a folder for the run: name it with --out")

@@ -7,8 +7,8 @@ from pathlib import Path
 from megavit.cli.console import json_line, print_table, results
 from megavit.cli.writers.predictions import check_output
 from megavit.errors import OutputError
-from megavit.evaluate.compare import Changed, Comparison
-from megavit.evaluate.report.text import about_difference, difference, figure
+from megavit.evaluate.compare import Comparison, Disagreement
+from megavit.evaluate.report.text import describe_comparison, format_difference, format_value
 from megavit.runtime.csv_files import CsvWriter
 from megavit.runtime.storage import writing
 
@@ -29,13 +29,13 @@ def check_changes(output: Path | None) -> None:
     check_new(output, "the list of images")
 
 
-def write_changes(output: Path, changed: Iterable[Changed]) -> None:
+def write_changes(output: Path, changed: Iterable[Disagreement]) -> None:
     """A new .csv or .jsonl file, a line an image.
 
     Raises:
         OutputError: where it cannot be written, or has come to be there.
     """
-    columns = [field.name for field in fields(Changed)]
+    columns = [field.name for field in fields(Disagreement)]
     with writing("the list of images", output):
         try:
             file = output.open("x", encoding="utf-8", errors="surrogateescape", newline="")
@@ -60,7 +60,8 @@ def show_comparison(found: Comparison, changed: int, a: str, b: str) -> None:
     """
     results.print(f"\nA {a}\nB {b}", style="bold")
     rows = [
-        [one.metric, figure(one.metric, one.a), figure(one.metric, one.b), difference(one)] for one in found.differences
+        [one.metric, format_value(one.metric, one.a), format_value(one.metric, one.b), format_difference(one)]
+        for one in found.differences
     ]
     print_table("", ["", "A", "B", "A - B, paired"], rows)
     if found.p is not None:
@@ -68,7 +69,7 @@ def show_comparison(found: Comparison, changed: int, a: str, b: str) -> None:
             f"right: only A {found.only_a:,}, only B {found.only_b:,}, both {found.both:,}, neither {found.neither:,}"
         )
     results.print(f"answered otherwise: {changed:,} of {found.images:,} images")
-    results.print(about_difference(found))
+    results.print(describe_comparison(found))
 
 
 def _cell(value: str | float | None) -> str:

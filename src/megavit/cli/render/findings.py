@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from megavit.check.check import Checked
+from megavit.check.check import CheckResult
 from megavit.check.finding import KINDS, Finding, Kind, Severity
 from megavit.cli.console import notes, print_json, print_table, printable, results, show_notes
 
@@ -14,7 +14,7 @@ SHOWN = 3
 _STYLES: dict[Severity, str] = {"serious": "red", "look": "yellow", "note": "dim"}
 
 
-def show_checked(checked: Checked, reason: str) -> None:
+def show_checked(checked: CheckResult, reason: str) -> None:
     """A table of the kinds, the worst first, then the first findings of each.
 
     Args:
@@ -59,7 +59,7 @@ def show_checked(checked: Checked, reason: str) -> None:
         results.print("nothing serious was found", style="bold")
 
 
-def print_checked(checked: Checked, reason: str, out: Path | None) -> None:
+def print_checked(checked: CheckResult, reason: str, out: Path | None) -> None:
     """Everything, as one JSON object."""
     images, judged = checked.images, checked.judged
     labels: dict[str, Any] = {"judged": judged is not None, "reason": reason or None}

@@ -4,13 +4,13 @@ import shlex
 
 from megavit.cli.console import notes, print_json, print_table, results, share
 from megavit.evaluate.metrics.bootstrap import Interval
-from megavit.evaluate.metrics.classification import Metrics, worst_confusions
-from megavit.evaluate.metrics.dispatch import AnyMetrics
+from megavit.evaluate.metrics.classification import ClassificationMetrics, list_confusions
+from megavit.evaluate.metrics.dispatch import Metrics
 from megavit.evaluate.metrics.multilabel import MultilabelMetrics
 from megavit.evaluate.metrics.regression import RegressionMetrics
-from megavit.evaluate.report.text import about_groups, figure, figure_with_interval, name
+from megavit.evaluate.report.text import describe_subgroups, format_interval, format_value, group_name
 from megavit.evaluate.robustness.robustness import Robustness
-from megavit.evaluate.subgroups import Groups
+from megavit.evaluate.subgroups import Subgroups
 from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics
 from megavit.train.report.finalize import Trained
 
@@ -18,9 +18,9 @@ MOST_CLASSES_SHOWN = 30
 CONFUSIONS_SHOWN = 5
 
 
-def headline(metrics: AnyMetrics) -> str:
+def headline(metrics: Metrics) -> str:
     match metrics:
-        case Metrics():
+        case ClassificationMetrics():
             figure = f"accuracy {share(metrics.accuracy)}"
         case MultilabelMetrics():
             figure = f"mean average precision {_share(metrics.mean_average_precision)}"
@@ -29,10 +29,10 @@ def headline(metrics: AnyMetrics) -> str:
     return f"{figure} on {metrics.images:,} test images"
 
 
-def show_metrics(metrics: AnyMetrics) -> None:
+def show_metrics(metrics: Metrics) -> None:
     results.print(headline(metrics), style="bold")
     match metrics:
-        case Metrics():
+        case ClassificationMetrics():
             _show_classes(metrics)
         case MultilabelMetrics():
             _show_labels(metrics)
@@ -40,21 +40,21 @@ def show_metrics(metrics: AnyMetrics) -> None:
             _show_scores(metrics)
 
 
-def _show_classes(metrics: Metrics) -> None:
+def _show_classes(metrics: ClassificationMetrics) -> None:
     named = {
         "accuracy": metrics.accuracy,
         "top-5 accuracy": metrics.top5,
         "balanced accuracy": metrics.balanced_accuracy,
         "macro F1": metrics.macro_f1,
     }
-    print_table("", ["", ""], [[name, share(interval)] for name, interval in named.items() if interval])
+    print_table("", ["", ""], [[group_name, share(interval)] for group_name, interval in named.items() if interval])
     if len(metrics.classes) <= MOST_CLASSES_SHOWN:
         rows = [
             [one.name, str(one.images), *map(_percent, (one.precision, _value(one.recall), one.f1))]
             for one in metrics.per_class
         ]
         print_table("By class", ["class", "images", "precision", "recall", "F1"], rows)
-    confused = [[true, predicted, str(n)] for true, predicted, n in worst_confusions(metrics, CONFUSIONS_SHOWN)]
+    confused = [[true, predicted, str(n)] for true, predicted, n in list_confusions(metrics, CONFUSIONS_SHOWN)]
     if confused:
         print_table("Most confused", ["is", "taken for", "images"], confused)
 
@@ -136,14 +136,14 @@ def show_calibration(found: UncertaintyMetrics) -> None:
         results.print(f"its probabilities are off by {found.after.error.value:.1%} on average")
 
 
-def show_groups(found: Groups) -> None:
+def show_groups(found: Subgroups) -> None:
     """A row a group, the worst first, and whether they differ by more than chance."""
     rows = [
-        [name(group.value), f"{group.images:,}", figure_with_interval(found.metric, group.metric)]
+        [group_name(group.value), f"{group.images:,}", format_interval(found.metric, group.metric)]
         for group in found.groups
     ]
     print_table(f"By {found.column}", [found.column, "images", found.metric], rows)
-    results.print(about_groups(found))
+    results.print(describe_subgroups(found))
 
 
 def show_robustness(found: Robustness) -> None:
@@ -153,16 +153,16 @@ def show_robustness(found: Robustness) -> None:
     rows = [
         [
             one.name,
-            *(figure(found.metric, interval.value) for interval in one.strengths),
-            figure_with_interval(found.metric, one.mean),
+            *(format_value(found.metric, interval.value) for interval in one.strengths),
+            format_interval(found.metric, one.mean),
         ]
         for one in found.corruptions
     ]
     strengths = [str(place) for place, _ in enumerate(found.corruptions[0].strengths, start=1)]
     print_table(f"Corrupted pictures, by strength: {found.metric}", ["", *strengths, "mean"], rows)
     results.print(
-        f"as they are {figure_with_interval(found.metric, found.clean)}, "
-        f"corrupted on average {figure_with_interval(found.metric, found.mean)}"
+        f"as they are {format_interval(found.metric, found.clean)}, "
+        f"corrupted on average {format_interval(found.metric, found.mean)}"
     )
 
 

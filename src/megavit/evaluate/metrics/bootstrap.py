@@ -32,7 +32,7 @@ class Interval:
     high: float
 
 
-def wilson(successes: int, trials: int) -> Interval:
+def wilson_interval(successes: int, trials: int) -> Interval:
     """`successes / trials` with the Wilson score interval (Wilson 1927), sound for small counts and near 0 and 1.
 
     Raises:
@@ -47,7 +47,7 @@ def wilson(successes: int, trials: int) -> Interval:
     return Interval(value, min(value, float(ends.low)), max(value, float(ends.high)))
 
 
-def bootstrap(
+def bootstrap_counts(
     statistic: "Callable[[NDArray[np.int64]], NDArray[np.float64]]", counts: "NDArray[np.int64]", seed: int = 0
 ) -> Interval:
     """`statistic` of `counts` with its percentile bootstrap interval (Efron 1979).

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from megavit.config.target import Target, TargetKind
 from megavit.config.trust import Calibration
-from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images, wilson
+from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images, wilson_interval
 from megavit.predict.postprocess.postprocess import outputs
 
 # Bins of equal numbers of answers, each of so many at least.
@@ -27,7 +27,7 @@ LEAST_GAIN = 1.0
 MOST_NUMBERS = 5_000_000
 
 
-def fit_calibration(
+def fit_temperature(
     logits: Tensor, targets: Tensor, kind: TargetKind, *, temperature_only: bool = False
 ) -> tuple[float, float]:
     """The temperature and the smoothing whose probabilities are likeliest to give the targets.
@@ -77,7 +77,7 @@ def fit_calibration(
 
 
 @dataclass(frozen=True)
-class Bin:
+class ReliabilityBin:
     """Answers of about the same probability: their mean probability, and the share that was right."""
 
     probability: float
@@ -96,10 +96,10 @@ class Reliability:
     """
 
     error: Interval
-    bins: tuple[Bin, ...]
+    bins: tuple[ReliabilityBin, ...]
 
 
-def reliability(probabilities: Tensor, targets: Tensor, kind: TargetKind) -> Reliability:
+def compute_reliability(probabilities: Tensor, targets: Tensor, kind: TargetKind) -> Reliability:
     """Of the likeliest class of each image; of several labels, of every label of each image.
 
     Args:
@@ -133,5 +133,5 @@ def _bins(sure: Tensor) -> Tensor:
     return found.unique(return_inverse=True)[1]  # none is empty
 
 
-def _bin(sure: Tensor, right: Tensor) -> Bin:
-    return Bin(sure.mean().item(), wilson(int(right.sum()), len(right)), len(right))
+def _bin(sure: Tensor, right: Tensor) -> ReliabilityBin:
+    return ReliabilityBin(sure.mean().item(), wilson_interval(int(right.sum()), len(right)), len(right))

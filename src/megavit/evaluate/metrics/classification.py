@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from megavit.errors import BundleError, DataError
-from megavit.evaluate.metrics.bootstrap import Interval, bootstrap, wilson
+from megavit.errors import DataError
+from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_counts, wilson_interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-NUMBERED_CLASSES = 30
+MAX_NAMED_CLASSES = 30
 """Up to so many classes a confusion matrix names them and counts in each cell; beyond, it is a heat map."""
 
 
@@ -38,8 +38,8 @@ class ClassMetrics:
 
 
 @dataclass(frozen=True)
-class Metrics:
-    """What `measure` found; shares in [0, 1].
+class ClassificationMetrics:
+    """What `compute_classification_metrics` found; shares in [0, 1].
 
     Attributes:
         images: number of images measured.
@@ -64,14 +64,14 @@ class Metrics:
     classes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types, for `from_dict`.
+        """Return plain JSON types.
 
         "confusion" is the list of its cells that are not zero, each [true, predicted, images] by the classes'
         numbers: a thousand classes have a million cells, nearly all of them empty.
         """
         from pydantic import TypeAdapter
 
-        plain = TypeAdapter(Metrics).dump_python(replace(self, confusion=()), mode="json")
+        plain = TypeAdapter(ClassificationMetrics).dump_python(replace(self, confusion=()), mode="json")
         cells = [
             [true, predicted, images]
             for true, row in enumerate(self.confusion)
@@ -80,32 +80,10 @@ class Metrics:
         ]
         return {**plain, "confusion": cells}
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "Metrics":
-        """The reverse of `to_dict`.
 
-        Raises:
-            BundleError: naming each part that is missing or of the wrong kind.
-        """
-        from pydantic import NonNegativeInt, TypeAdapter, ValidationError
-
-        try:
-            cells = TypeAdapter(list[tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt]]).validate_python(
-                data.get("confusion")
-            )
-            metrics = TypeAdapter(Metrics).validate_python({**data, "confusion": ()})
-            dense = np.zeros((len(metrics.classes),) * 2, dtype=np.int64)
-            for true, predicted, images in cells:
-                dense[true, predicted] = images
-        except ValidationError as error:
-            found = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-            raise BundleError(f"stored metrics are not as megavit writes them: {found}") from error
-        except IndexError as error:
-            raise BundleError(f"stored metrics count a class that is not among their classes: {error}") from error
-        return replace(metrics, confusion=tuple(map(tuple, dense.tolist())))
-
-
-def measure(probabilities: Tensor, labels: Tensor, classes: Sequence[str]) -> Metrics:
+def compute_classification_metrics(
+    probabilities: Tensor, labels: Tensor, classes: Sequence[str]
+) -> ClassificationMetrics:
     """Compare answers with the truth.
 
     The answer is the likeliest class; of equally likely ones, the first.
@@ -133,19 +111,19 @@ def measure(probabilities: Tensor, labels: Tensor, classes: Sequence[str]) -> Me
     hits = confusion.diagonal()
     rows, columns = confusion.nonzero()
     cells = confusion[rows, columns]
-    return Metrics(
+    return ClassificationMetrics(
         images=total,
-        accuracy=wilson(int(hits.sum()), total),
-        top5=wilson(_in_top5(probabilities, labels, likelihood), total) if width > 5 else None,
-        balanced_accuracy=bootstrap(partial(_balanced_accuracy, rows, columns, width), cells),
-        macro_f1=bootstrap(partial(_macro_f1, rows, columns, width), cells),
+        accuracy=wilson_interval(int(hits.sum()), total),
+        top5=wilson_interval(_in_top5(probabilities, labels, likelihood), total) if width > 5 else None,
+        balanced_accuracy=bootstrap_counts(partial(_balanced_accuracy, rows, columns, width), cells),
+        macro_f1=bootstrap_counts(partial(_macro_f1, rows, columns, width), cells),
         loss=float(loss),
         per_class=tuple(
             ClassMetrics(
                 name=name,
                 images=images,
                 precision=hit / answers if answers else None,
-                recall=wilson(hit, images) if images else None,
+                recall=wilson_interval(hit, images) if images else None,
                 f1=2 * hit / (images + answers) if images + answers else None,
             )
             for name, images, answers, hit in zip(
@@ -157,7 +135,7 @@ def measure(probabilities: Tensor, labels: Tensor, classes: Sequence[str]) -> Me
     )
 
 
-def worst_confusions(metrics: Metrics, k: int) -> list[tuple[str, str, int]]:
+def list_confusions(metrics: ClassificationMetrics, k: int) -> list[tuple[str, str, int]]:
     """The `k` commonest mistakes, commonest first: (true class, predicted class, images)."""
     mistakes = [
         (images, true, predicted)

@@ -8,19 +8,19 @@ import numpy as np
 from torch import Tensor
 
 from megavit.config.target import TargetKind
-from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images, wilson
-from megavit.evaluate.metrics.multilabel import Ranking, mean_of_known
+from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images, wilson_interval
+from megavit.evaluate.metrics.multilabel import Ranking, nan_mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 from collections.abc import Sequence
 
 from megavit.config.target import Target
-from megavit.evaluate.metrics.classification import Metrics, measure
+from megavit.evaluate.metrics.classification import ClassificationMetrics, compute_classification_metrics
 from megavit.evaluate.metrics.multilabel import MultilabelMetrics, compute_multilabel_metrics
 from megavit.evaluate.metrics.regression import RegressionMetrics, compute_regression_metrics
 
-NAMES: dict[TargetKind, str] = {
+METRIC_NAMES: dict[TargetKind, str] = {
     "classification": "accuracy",
     "multilabel": "mean average precision",
     "regression": "mean absolute error",
@@ -48,11 +48,11 @@ class PrimaryMetric:
     def interval(self) -> Interval | None:
         """Wilson's for an accuracy, else the bootstrap's; None where the images have no label at all."""
         if self.right is not None:
-            return wilson(int(self.right.sum()), self.images)
+            return wilson_interval(int(self.right.sum()), self.images)
         return bootstrap_images(lambda drawn: self.of(drawn)[:, None], self.images, work=self.work)[0]
 
 
-def primary_metric(answers: Tensor, targets: Tensor, kind: TargetKind) -> PrimaryMetric:
+def make_primary_metric(answers: Tensor, targets: Tensor, kind: TargetKind) -> PrimaryMetric:
     """Of these answers.
 
     Args:
@@ -63,14 +63,14 @@ def primary_metric(answers: Tensor, targets: Tensor, kind: TargetKind) -> Primar
     images = len(targets)
     match kind:
         case "classification":
-            right = right_of(answers, targets)
+            right = is_correct(answers, targets)
             return PrimaryMetric(kind, images, _mean_of(right.astype(np.float64)), 1, right)
         case "multilabel":
             shares, truth = answers.detach().cpu().double().numpy(), targets.cpu().numpy()
             ranks = [Ranking(shares[:, label], truth[:, label]) for label in range(truth.shape[1])]
 
             def mean_average_precision(drawn: "NDArray[np.float64]") -> "NDArray[np.float64]":
-                return mean_of_known(np.stack([rank.average_precision(drawn) for rank in ranks], axis=1))
+                return nan_mean(np.stack([rank.average_precision(drawn) for rank in ranks], axis=1))
 
             return PrimaryMetric(kind, images, mean_average_precision, 4 * len(ranks))
         case "regression":
@@ -78,7 +78,7 @@ def primary_metric(answers: Tensor, targets: Tensor, kind: TargetKind) -> Primar
             return PrimaryMetric(kind, images, _mean_of(errors), 1)
 
 
-def right_of(answers: Tensor, targets: Tensor) -> "NDArray[np.bool_]":
+def is_correct(answers: Tensor, targets: Tensor) -> "NDArray[np.bool_]":
     """Whether the likeliest class is the true one: (N, classes) probabilities and (N,) indices -> (N,)."""
     return (answers.argmax(dim=1) == targets).cpu().numpy()
 
@@ -91,10 +91,10 @@ def _mean_of(values: "NDArray[np.float64]") -> "Callable[[NDArray[np.float64]], 
     return mean
 
 
-AnyMetrics = Metrics | MultilabelMetrics | RegressionMetrics
+Metrics = ClassificationMetrics | MultilabelMetrics | RegressionMetrics
 
 
-def measure_target(answers: Tensor, targets: Tensor, names: Sequence[str], target: Target) -> AnyMetrics:
+def compute_metrics(answers: Tensor, targets: Tensor, names: Sequence[str], target: Target) -> Metrics:
     """Compare answers with the truth.
 
     Args:
@@ -108,7 +108,7 @@ def measure_target(answers: Tensor, targets: Tensor, names: Sequence[str], targe
     """
     match target.kind:
         case "classification":
-            return measure(answers, targets, names)
+            return compute_classification_metrics(answers, targets, names)
         case "multilabel":
             return compute_multilabel_metrics(answers, targets, names, target.thresholds)
         case "regression":

@@ -8,13 +8,12 @@ import numpy as np
 from torch import Tensor
 
 from megavit.errors import DataError
-from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images, wilson
-from megavit.evaluate.metrics.regression import read_stored
+from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images, wilson_interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FEW = 5
+MIN_POSITIVES = 5
 """Images with a label, below which a threshold fitted to them would be chance."""
 
 
@@ -65,19 +64,10 @@ class MultilabelMetrics:
     per_label: tuple[LabelMetrics, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types, for `from_dict`."""
+        """Return plain JSON types."""
         from pydantic import TypeAdapter
 
         return TypeAdapter(MultilabelMetrics).dump_python(self, mode="json")
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "MultilabelMetrics":
-        """The reverse of `to_dict`.
-
-        Raises:
-            BundleError: naming each part that is missing or of the wrong kind.
-        """
-        return read_stored(MultilabelMetrics, data)
 
 
 def compute_multilabel_metrics(
@@ -105,10 +95,10 @@ def compute_multilabel_metrics(
     def statistic(drawn: "NDArray[np.float64]") -> "NDArray[np.float64]":
         precisions = np.stack([rank.average_precision(drawn) for rank in ranks], axis=1)
         right, either = drawn @ (given & truth), drawn @ (given.astype(float) + truth)
-        macro = mean_of_known(np.where(either > 0, 2 * right / np.maximum(either, 1), np.nan))
+        macro = nan_mean(np.where(either > 0, 2 * right / np.maximum(either, 1), np.nan))
         total = either.sum(axis=1)
         micro = np.where(total > 0, 2 * right.sum(axis=1) / np.maximum(total, 1), np.nan)
-        return np.column_stack([mean_of_known(precisions), macro, micro, precisions])
+        return np.column_stack([nan_mean(precisions), macro, micro, precisions])
 
     overall, macro, micro, *by_label = bootstrap_images(statistic, images, work=4 * width)
     known = cases > 0
@@ -119,7 +109,7 @@ def compute_multilabel_metrics(
         chance=float((cases[known] / images).mean()) if known.any() else 0.0,
         macro_f1=macro,
         micro_f1=micro,
-        exact=wilson(int((given == truth).all(axis=1).sum()), images),
+        exact=wilson_interval(int((given == truth).all(axis=1).sum()), images),
         loss=float(-np.log(likelihood).mean()),
         per_label=tuple(
             LabelMetrics(
@@ -128,7 +118,7 @@ def compute_multilabel_metrics(
                 average_precision=precision,
                 threshold=threshold,
                 precision=hit / answer if answer else None,
-                recall=wilson(hit, case) if case else None,
+                recall=wilson_interval(hit, case) if case else None,
                 f1=2 * hit / (case + answer) if case + answer else None,
             )
             for name, case, precision, threshold, hit, answer in zip(
@@ -138,7 +128,7 @@ def compute_multilabel_metrics(
     )
 
 
-def best_thresholds(probabilities: Tensor, present: Tensor) -> list[float]:
+def fit_thresholds(probabilities: Tensor, present: Tensor) -> list[float]:
     """For each label the threshold with the highest F1; 0.5 where fewer than five images have it, or all do.
 
     It lies half-way between the last probability that should be given the label and the first that should not, so
@@ -151,7 +141,7 @@ def best_thresholds(probabilities: Tensor, present: Tensor) -> list[float]:
 
 def _best_threshold(shares: "NDArray[np.float64]", truth: "NDArray[np.bool_]") -> float:
     cases = int(truth.sum())
-    if cases < FEW or cases == len(truth):
+    if cases < MIN_POSITIVES or cases == len(truth):
         return 0.5
     order = np.argsort(-shares, kind="stable")
     ranked = shares[order]
@@ -187,7 +177,7 @@ class Ranking:
         return np.where(cases > 0, area / np.maximum(cases, 1), np.nan)
 
 
-def mean_of_known(values: "NDArray[np.float64]") -> "NDArray[np.float64]":
+def nan_mean(values: "NDArray[np.float64]") -> "NDArray[np.float64]":
     """The mean of each row's numbers; NaN where it has none."""
     known = ~np.isnan(values)
     count = known.sum(axis=1)

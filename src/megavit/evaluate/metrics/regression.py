@@ -11,26 +11,6 @@ from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-from typing import TypeVar
-
-from megavit.errors import BundleError
-
-T = TypeVar("T")
-
-
-def read_stored(kind: type[T], data: dict[str, Any]) -> T:
-    """The metrics of a `kind` from plain JSON types.
-
-    Raises:
-        BundleError: naming each part that is missing or of the wrong kind.
-    """
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        return TypeAdapter(kind).validate_python(data)
-    except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise BundleError(f"stored metrics are not as megavit writes them: {found}") from error
 
 
 @dataclass(frozen=True)
@@ -64,19 +44,10 @@ class RegressionMetrics:
     of_training: bool = True
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types, for `from_dict`."""
+        """Return plain JSON types."""
         from pydantic import TypeAdapter
 
         return TypeAdapter(RegressionMetrics).dump_python(self, mode="json")
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "RegressionMetrics":
-        """The reverse of `to_dict`.
-
-        Raises:
-            BundleError: naming each part that is missing or of the wrong kind.
-        """
-        return read_stored(RegressionMetrics, data)
 
 
 def compute_regression_metrics(

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from megavit.evaluate.metrics.bootstrap import Interval, bootstrap
+from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_counts
 
-CHANCE = 0.05
+SIGNIFICANCE_LEVEL = 0.05
 """A gain that chance alone brings as often as that is none."""
 RESAMPLES = 1000
 
 
-def mcnemar(before: Tensor, after: Tensor, alternative: Literal["greater", "two-sided"] = "greater") -> float:
+def mcnemar_test(before: Tensor, after: Tensor, alternative: Literal["greater", "two-sided"] = "greater") -> float:
     """The chance of at least as many images more right `after` than `before`, if none of the two were better.
 
     McNemar's test in its exact form (Psychometrika 12, 1947): only images where just one is right say anything, and of
@@ -32,15 +32,15 @@ def mcnemar(before: Tensor, after: Tensor, alternative: Literal["greater", "two-
     return float(binomtest(gained, gained + lost, 0.5, alternative=alternative).pvalue)
 
 
-def paired_change(before: Tensor, after: Tensor) -> Interval:
+def bootstrap_accuracy_difference(before: Tensor, after: Tensor) -> Interval:
     """Of the share of images that are right, (N,) bools each, with its interval over the images."""
     cells = np.array([int((before & ~after).sum()), int((after & ~before).sum()), int((before == after).sum())])
     sign = np.array([-1, 1, 0])
     kept = cells > 0
-    return bootstrap(lambda counts: counts @ sign[kept] / counts.sum(axis=1), cells[kept])
+    return bootstrap_counts(lambda counts: counts @ sign[kept] / counts.sum(axis=1), cells[kept])
 
 
-def paired_bootstrap(images: int, gain: Callable[[Tensor], float], seed: int = 0) -> float:
+def paired_bootstrap_test(images: int, gain: Callable[[Tensor], float], seed: int = 0) -> float:
     """How often the gain is none when the images are drawn anew (Efron 1979), each with both models' answers.
 
     Args:

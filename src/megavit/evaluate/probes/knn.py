@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from megavit.evaluate.probes.cross_validation import Fold, folds
+from megavit.evaluate.probes.cross_validation import Fold, make_folds
 from megavit.runtime.seeds import generator
 
 NEIGHBORS = (1, 3, 5, 10, 20, 50)
@@ -15,7 +15,7 @@ TEMPERATURE = 0.07
 SEVERAL = 2_000
 
 
-def votes(learned: Tensor, targets: Tensor, embeddings: Tensor, k: int) -> Tensor:
+def knn_predict(learned: Tensor, targets: Tensor, embeddings: Tensor, k: int) -> Tensor:
     """The mean of the `k` nearest neighbors' targets, (M, outputs).
 
     Args:
@@ -32,25 +32,27 @@ def votes(learned: Tensor, targets: Tensor, embeddings: Tensor, k: int) -> Tenso
     return torch.einsum("mk,mko->mo", weights, targets[torch.from_numpy(places)])
 
 
-def choose_k(
+def select_k(
     embeddings: Tensor, targets: Tensor, stratum: Tensor, metric: Callable[[Tensor, Tensor], float], seed: int = 0
 ) -> int:
     """The number of neighbors that is best in cross-validation; the fewest of equals.
 
     Args:
-        embeddings, targets: as of `votes`.
+        embeddings, targets: as of `knn_predict`.
         stratum: what the folds are balanced by, (N,) or (N, labels).
         metric: of votes and the places of their images; the higher the better.
     """
-    divisions = folds(stratum, seed=seed)
+    divisions = make_folds(stratum, seed=seed)
     if len(embeddings) > SEVERAL:
         learned, held = divisions[0]
         chosen = torch.randperm(len(held), generator=generator(seed))[:SEVERAL]
         divisions = [Fold(learned, held[chosen])]
-    places = torch.cat([division.held for division in divisions])
+    places = torch.cat([division.held_out for division in divisions])
 
     def score(k: int) -> float:
-        found = [votes(embeddings[one.learned], targets[one.learned], embeddings[one.held], k) for one in divisions]
+        found = [
+            knn_predict(embeddings[one.train], targets[one.train], embeddings[one.held_out], k) for one in divisions
+        ]
         return metric(torch.cat(found), places)
 
     return max(NEIGHBORS, key=score)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from megavit.evaluate.probes.cross_validation import folds
+from megavit.evaluate.probes.cross_validation import make_folds
 from megavit.runtime.seeds import generator
 
 # Of the weights for standardized embeddings, the strongest first.
@@ -21,7 +21,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """The mean over (N, outputs) logits and (N, outputs) targets."""
 
 
-class Probe(NamedTuple):
+class LinearProbe(NamedTuple):
     """logits = embeddings @ weight.T + bias, float32: weight (outputs, D), bias (outputs,); and the penalty chosen."""
 
     weight: Tensor
@@ -33,9 +33,9 @@ class Probe(NamedTuple):
         return embeddings @ self.weight.T + self.bias
 
 
-def fit_probe(
+def fit_linear_probes(
     embeddings: Tensor, targets: Tensor, loss: Loss, bias: Tensor, penalties: tuple[float, ...] = PENALTIES
-) -> list[Probe]:
+) -> list[LinearProbe]:
     """A probe for each of `penalties`: the least `loss` plus penalty × the sum of squares of standardized weights.
 
     By L-BFGS in float64, which for these convex losses comes near the one minimum there is; each
@@ -53,7 +53,7 @@ def fit_probe(
     inputs, targets = (wide - mean) / std, targets.double()
     weight = torch.zeros(targets.shape[1], inputs.shape[1], dtype=torch.float64, requires_grad=True)
     start = bias.detach().double().clone().requires_grad_()
-    found: list[Probe] = []
+    found: list[LinearProbe] = []
     for penalty in penalties:
 
         def value(penalty: float = penalty) -> Tensor:
@@ -61,7 +61,7 @@ def fit_probe(
 
         _minimize([weight, start], value)
         own = weight.detach() / std
-        found.append(Probe(own.float(), (start.detach() - own @ mean).float(), penalty))
+        found.append(LinearProbe(own.float(), (start.detach() - own @ mean).float(), penalty))
     return found
 
 
@@ -77,22 +77,22 @@ def _minimize(parameters: list[Tensor], value: Callable[[], Tensor]) -> None:
     optimizer.step(closure)
 
 
-def choose_probe(
+def select_linear_probe(
     embeddings: Tensor, targets: Tensor, stratum: Tensor, loss: Loss, bias: Tensor, seed: int = 0
-) -> Probe:
+) -> LinearProbe:
     """The probe of all images, with the penalty whose loss is least in cross-validation.
 
     Args:
-        embeddings, targets, loss, bias: as of `fit_probe`.
+        embeddings, targets, loss, bias: as of `fit_linear_probes`.
         stratum: what the folds are balanced by, (N,) or (N, labels).
         seed: of the folds.
     """
     chosen = torch.randperm(len(embeddings), generator=generator(seed))[:MOST].sort().values
     some, answers = embeddings[chosen], targets[chosen]
-    divisions = folds(stratum[chosen], seed=seed)[: 1 if len(embeddings) > SEVERAL else None]
+    divisions = make_folds(stratum[chosen], seed=seed)[: 1 if len(embeddings) > SEVERAL else None]
     totals = [0.0] * len(PENALTIES)
     for learned, held in divisions:
-        for place, probe in enumerate(fit_probe(some[learned], answers[learned], loss, bias)):
+        for place, probe in enumerate(fit_linear_probes(some[learned], answers[learned], loss, bias)):
             value = loss(probe.logits(some[held]), answers[held]).item() * len(held)
             totals[place] += value if math.isfinite(value) else math.inf
-    return fit_probe(embeddings, targets, loss, bias, (PENALTIES[totals.index(min(totals))],))[0]
+    return fit_linear_probes(embeddings, targets, loss, bias, (PENALTIES[totals.index(min(totals))],))[0]

@@ -11,8 +11,8 @@ from PIL import Image
 
 from megavit.errors import OutputError
 from megavit.evaluate.metrics.bootstrap import Interval
-from megavit.evaluate.metrics.classification import NUMBERED_CLASSES, Metrics
-from megavit.evaluate.metrics.dispatch import AnyMetrics
+from megavit.evaluate.metrics.classification import MAX_NAMED_CLASSES, ClassificationMetrics
+from megavit.evaluate.metrics.dispatch import Metrics
 from megavit.evaluate.metrics.multilabel import MultilabelMetrics
 from megavit.evaluate.metrics.regression import RegressionMetrics
 
@@ -47,16 +47,16 @@ def environment(*packages: str) -> Environment:
     return found
 
 
-def result_context(test: AnyMetrics) -> dict[str, Any]:
+def result_context(test: Metrics) -> dict[str, Any]:
     """What the shared templates say of the metrics; `target` chooses among them."""
     match test:
-        case Metrics():
+        case ClassificationMetrics():
             return {
                 "target": "classification",
                 "test": test,
                 "commonest": max(test.per_class, key=lambda one: one.images),
                 "per_class": sorted(test.per_class, key=lambda one: one.recall.value if one.recall else 2),
-                "named": len(test.classes) <= NUMBERED_CLASSES,
+                "named": len(test.classes) <= MAX_NAMED_CLASSES,
             }
         case MultilabelMetrics():
             return {

@@ -14,8 +14,8 @@ from megavit import __version__
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import shrink, visible
 from megavit.evaluate.evaluation import Evaluation
-from megavit.evaluate.metrics.classification import Metrics, worst_confusions
-from megavit.evaluate.metrics.dispatch import AnyMetrics
+from megavit.evaluate.metrics.classification import ClassificationMetrics, list_confusions
+from megavit.evaluate.metrics.dispatch import Metrics
 from megavit.evaluate.report import text
 from megavit.evaluate.report.html import environment, result_context, write_page
 
@@ -28,7 +28,7 @@ PICTURES = 6
 """Of each confusion, the surest answers first."""
 
 CHANGED = 50
-"""Images listed that two models answer otherwise; `megavit evaluate --output` writes them all."""
+"""Images listed that two models answer otherwise; `megavit evaluate --out` writes them all."""
 
 _SIDE = 224
 
@@ -59,8 +59,8 @@ class Confusion:
     pictures: tuple[Shown, ...]
 
 
-def confusions_of(
-    metrics: AnyMetrics, answers: Tensor, images: LabeledImages, samples: Sequence[Sample]
+def collect_confusions(
+    metrics: Metrics, answers: Tensor, images: LabeledImages, samples: Sequence[Sample]
 ) -> list[Confusion]:
     """The commonest confusions with their pictures; none for labels and scores.
 
@@ -70,13 +70,13 @@ def confusions_of(
     Raises:
         ImageError: for an image that cannot be read any more.
     """
-    if not isinstance(metrics, Metrics):
+    if not isinstance(metrics, ClassificationMetrics):
         return []
     probabilities, said = answers.max(dim=1)
     truth = torch.tensor([sample.label for sample in samples])
     place = {name: number for number, name in enumerate(metrics.classes)}
     found = []
-    for true, answer, count in worst_confusions(metrics, CONFUSIONS):
+    for true, answer, count in list_confusions(metrics, CONFUSIONS):
         confused = torch.nonzero((truth == place[true]) & (said == place[answer])).flatten()
         surest = confused[probabilities[confused].argsort(descending=True, stable=True)][:PICTURES].tolist()
         pictures = (Shown(samples[i].name, _pixels(images, samples[i]), probabilities[i].item()) for i in surest)
@@ -84,7 +84,7 @@ def confusions_of(
     return found
 
 
-def write_evaluation(path: Path, found: Evaluation, bundle: str, against: str, precision: str) -> Path:
+def write_evaluation_report(path: Path, found: Evaluation, bundle: str, against: str, precision: str) -> Path:
     """Write the page, which follows the reader's light or dark setting and forbids itself scripts and requests.
 
     Args:
@@ -105,14 +105,14 @@ def write_evaluation(path: Path, found: Evaluation, bundle: str, against: str, p
         comparison=found.comparison,
         changed=found.changed,
         most_changed=CHANGED,
-        confusions=confusions_of(found.metrics, found.answers, found.images, found.choice.samples),
+        confusions=collect_confusions(found.metrics, found.answers, found.images, found.choice.samples),
         groups=found.groups,
         robustness=found.robustness,
         trust=found.trust,
         fitted=found.fitted,
         reliability=None,
         bundle_in_shell=shlex.quote(bundle),
-        told=text,
+        text=text,
         val=None,
         **result_context(found.metrics),
     )

@@ -1,42 +1,42 @@
 """What comparisons and groups come to, in a sentence each: as much as the figures say, and no more."""
 
-from megavit.evaluate.compare import Comparison, Difference
+from megavit.evaluate.compare import Comparison, MetricDifference
 from megavit.evaluate.metrics.bootstrap import Interval
-from megavit.evaluate.metrics.dispatch import NAMES
-from megavit.evaluate.subgroups import Groups
+from megavit.evaluate.metrics.dispatch import METRIC_NAMES
+from megavit.evaluate.subgroups import Subgroups
 
 
-def as_share(metric: str) -> bool:
+def is_share(metric: str) -> bool:
     """Whether the metric is a share in [0, 1], told in per cent, rather than a number in the scores' unit."""
-    return metric != NAMES["regression"]
+    return metric != METRIC_NAMES["regression"]
 
 
-def figure(metric: str, value: float) -> str:
+def format_value(metric: str, value: float) -> str:
     """ "93.4%", or a number of four digits."""
-    return f"{value:.1%}" if as_share(metric) else f"{value:.4g}"
+    return f"{value:.1%}" if is_share(metric) else f"{value:.4g}"
 
 
-def figure_with_interval(metric: str, interval: Interval | None) -> str:
+def format_interval(metric: str, interval: Interval | None) -> str:
     """ "93.4% (95%: 92.8% to 93.9%)"; a dash for None."""
     if interval is None:
         return "–"
-    value, low, high = (figure(metric, one) for one in (interval.value, interval.low, interval.high))
+    value, low, high = (format_value(metric, one) for one in (interval.value, interval.low, interval.high))
     return f"{value} (95%: {low} to {high})"
 
 
-def difference(one: Difference) -> str:
+def format_difference(one: MetricDifference) -> str:
     """ "+1.25 points (95%: +0.50 to +2.00)", or the same in the scores' unit."""
-    shares = as_share(one.metric)
+    shares = is_share(one.metric)
     value, low, high = (
         f"{end * 100:+.2f}" if shares else f"{end:+.4g}" for end in (one.change.value, one.change.low, one.change.high)
     )
     return f"{value}{' points' if shares else ''} (95%: {low} to {high})"
 
 
-def about_difference(found: Comparison) -> str:
+def describe_comparison(found: Comparison) -> str:
     """Whether one model is better by more than chance."""
     first = found.differences[0]
-    tested = f"; McNemar's exact test: p {probability(found.p)}" if found.p is not None and _by_right(found) else ""
+    tested = f"; McNemar's exact test: p {format_p_value(found.p)}" if found.p is not None and _by_right(found) else ""
     if found.better == "neither":
         return (
             f"On these {found.images:,} images neither is better in {first.metric} by more than chance{tested}. "
@@ -45,37 +45,37 @@ def about_difference(found: Comparison) -> str:
     return f"{found.better} is better in {first.metric} by more than chance on these {found.images:,} images{tested}."
 
 
-def about_groups(found: Groups) -> str:
+def describe_subgroups(found: Subgroups) -> str:
     """Whether the groups differ by more than chance."""
     known = [group for group in found.groups if group.metric is not None]
     if len(known) < 2:
         return "Too few groups have a label for them to be told apart."
     worst, best = known[0], known[-1]
     ends = " and ".join(
-        f"{figure(found.metric, group.metric.value)} in {name(group.value)}"
+        f"{format_value(found.metric, group.metric.value)} in {group_name(group.value)}"
         for group in (worst, best)
         if group.metric is not None
     )
     if found.differ:
         return (
-            f"The groups differ by more than chance (p {probability(found.p)}): {found.metric} is between {ends}. "
+            f"The groups differ by more than chance (p {format_p_value(found.p)}): {found.metric} is between {ends}. "
             "Why, this does not say: harder images, fewer or other images to learn from, or the column itself."
         )
     return (
-        f"Chance alone may explain how far the groups lie apart (p {probability(found.p)}): {found.metric} is "
+        f"Chance alone may explain how far the groups lie apart (p {format_p_value(found.p)}): {found.metric} is "
         f"between {ends}. That does not show them equal: small groups hide a difference."
     )
 
 
-def name(value: str) -> str:
+def group_name(value: str) -> str:
     """Of a group."""
     return value or "(empty)"
 
 
-def probability(p: float) -> str:
+def format_p_value(p: float) -> str:
     """ "= 0.034", or "< 0.0001"."""
     return f"= {p:.2g}" if p >= 1e-4 else "< 0.0001"
 
 
 def _by_right(found: Comparison) -> bool:
-    return found.differences[0].metric == NAMES["classification"]
+    return found.differences[0].metric == METRIC_NAMES["classification"]

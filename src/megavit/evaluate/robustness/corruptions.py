@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from megavit.data.augment import GRAY
 
-STRENGTHS = (1, 2, 3, 4, 5)
+SEVERITIES = (1, 2, 3, 4, 5)
 
 Corruption = Callable[[Tensor, int, Generator], Tensor]
 """(uint8 (C, H, W), strength 1 to 5, random numbers) -> uint8 (C, H, W), the same for the same three."""

@@ -14,21 +14,21 @@ from megavit.data.image_dataset import ImageDataset, Images
 from megavit.data.loader.loader import batches_of, in_turn
 from megavit.data.scan import Progress
 from megavit.data.targets import targets_of
-from megavit.evaluate.inference import check_channels, workers_for
+from megavit.evaluate.inference import check_channels, num_decode_workers
 from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images
-from megavit.evaluate.metrics.dispatch import NAMES, PrimaryMetric, primary_metric
-from megavit.evaluate.robustness.corruptions import COLOR_ONLY, CORRUPTIONS, STRENGTHS
+from megavit.evaluate.metrics.dispatch import METRIC_NAMES, PrimaryMetric, make_primary_metric
+from megavit.evaluate.robustness.corruptions import COLOR_ONLY, CORRUPTIONS, SEVERITIES
 from megavit.predict.predictor import Predictor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MOST_IMAGES = 1000
+MAX_IMAGES = 1000
 """Enough for a mean over all corruptions within a point or two, and each image is answered for some seventy times."""
 
 
 @dataclass(frozen=True)
-class Corrupted:
+class CorruptionResult:
     """One corruption.
 
     Attributes:
@@ -59,7 +59,7 @@ class Robustness:
     images: int
     of: int
     clean: Interval
-    corruptions: tuple[Corrupted, ...]
+    corruptions: tuple[CorruptionResult, ...]
     mean: Interval
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class Robustness:
         return asdict(self)
 
 
-def measure_robustness(
+def compute_robustness(
     predictor: Predictor, images: LabeledImages, samples: Sequence[Sample], batch_size: int, progress: Progress
 ) -> Robustness | None:
     """Pictures are changed at the model's size, before they are normalized, each by its own random numbers.
@@ -76,24 +76,24 @@ def measure_robustness(
     sees the same pictures. Color alone is left out where there is none.
 
     Args:
-        samples: with the predictor's indices of classes; at most `MOST_IMAGES` of them are measured.
+        samples: with the predictor's indices of classes; at most `MAX_IMAGES` of them are measured.
         progress: told the pictures answered for.
 
     Returns:
         None where no image of these has a label, so that there is nothing to measure.
 
     Raises:
-        DataError: as `megavit.evaluate.inference.evaluate`.
+        DataError: as `megavit.evaluate.inference.run_inference`.
     """
     preprocessing = predictor.info.preprocessing
     check_channels(images, samples, preprocessing.channels)
-    chosen = spread(samples, MOST_IMAGES)
+    chosen = stratified_sample(samples, MAX_IMAGES)
     colored = preprocessing.channels == 3 and any(sample.channels != 1 for sample in chosen)
     names = [name for name in CORRUPTIONS if colored or name not in COLOR_ONLY]
-    conditions = [("", 0), *((name, strength) for name in names for strength in STRENGTHS)]
+    conditions = [("", 0), *((name, strength) for name in names for strength in SEVERITIES)]
     found: list[list[Tensor]] = [[] for _ in conditions]
     order = in_turn(len(chosen), batch_size)
-    batches = batches_of(ImageDataset(images, chosen, preprocessing), order, workers_for(images, len(chosen)))
+    batches = batches_of(ImageDataset(images, chosen, preprocessing), order, num_decode_workers(images, len(chosen)))
     total, done = len(chosen) * len(conditions), 0
     for places, batch in zip(order, batches, strict=True):
         digests = [chosen[place].digest for place in places]
@@ -103,11 +103,11 @@ def measure_robustness(
             done += len(answers)
             progress(done, total)
     targets = targets_of(chosen, predictor.target, len(predictor.labels))
-    metrics = [primary_metric(torch.cat(column), targets, predictor.target) for column in found]
+    metrics = [make_primary_metric(torch.cat(column), targets, predictor.target) for column in found]
     return _summarized(names, metrics, len(samples))
 
 
-def spread(samples: Sequence[Sample], most: int) -> list[Sample]:
+def stratified_sample(samples: Sequence[Sample], most: int) -> list[Sample]:
     """At most so many of the samples: of each class, label set or range of scores the same share."""
     if len(samples) <= most:
         return list(samples)
@@ -116,7 +116,7 @@ def spread(samples: Sequence[Sample], most: int) -> list[Sample]:
     return [ranked[place * len(ranked) // most] for place in range(most)]
 
 
-def corrupt(picture: Tensor, name: str, strength: int, digest: str) -> Tensor:
+def corrupt_image(picture: Tensor, name: str, strength: int, digest: str) -> Tensor:
     """uint8 (C, H, W) changed by the corruption of that name; the same for the same digest.
 
     Floats in [0, 1], of a preprocessing in float32, are rounded to whole levels first.
@@ -133,13 +133,15 @@ def _corrupted(batch: Images, digests: Sequence[str], conditions: Sequence[tuple
         if not strength:
             yield batch
             continue
-        changed = [corrupt(picture, name, strength, digest) for picture, digest in zip(batch, digests, strict=True)]
+        changed = [
+            corrupt_image(picture, name, strength, digest) for picture, digest in zip(batch, digests, strict=True)
+        ]
         yield changed if isinstance(batch, list) else torch.stack(changed)
 
 
 def _summarized(names: Sequence[str], metrics: Sequence[PrimaryMetric], of: int) -> Robustness | None:
     clean, *rest = metrics
-    width = len(STRENGTHS)
+    width = len(SEVERITIES)
 
     def statistic(drawn: "NDArray[np.float64]") -> "NDArray[np.float64]":
         """Every condition, then the mean of each corruption, then of all."""
@@ -156,12 +158,12 @@ def _summarized(names: Sequence[str], metrics: Sequence[PrimaryMetric], of: int)
     if clean.right is not None:  # an accuracy of 100% has an interval too
         before, *each = (exact for metric in metrics if (exact := metric.interval()) is not None)
     return Robustness(
-        metric=NAMES[clean.kind],
+        metric=METRIC_NAMES[clean.kind],
         images=clean.images,
         of=of,
         clean=before,
         corruptions=tuple(
-            Corrupted(name, tuple(each[place * width : (place + 1) * width]), means[place])
+            CorruptionResult(name, tuple(each[place * width : (place + 1) * width]), means[place])
             for place, name in enumerate(names)
         ),
         mean=mean,

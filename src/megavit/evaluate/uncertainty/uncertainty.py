@@ -13,11 +13,11 @@ from megavit.data.scan import Progress
 from megavit.data.targets import targets_of
 from megavit.engine.engine import ModelOutput
 from megavit.errors import DataError
-from megavit.evaluate.inference import Choice, see
-from megavit.evaluate.metrics.bootstrap import Interval, wilson
-from megavit.evaluate.metrics.calibration import Reliability, fit_calibration, reliability
-from megavit.evaluate.metrics.dispatch import AnyMetrics, measure_target
-from megavit.evaluate.metrics.multilabel import best_thresholds
+from megavit.evaluate.inference import SplitSelection, run_inference
+from megavit.evaluate.metrics.bootstrap import Interval, wilson_interval
+from megavit.evaluate.metrics.calibration import Reliability, compute_reliability, fit_temperature
+from megavit.evaluate.metrics.dispatch import Metrics, compute_metrics
+from megavit.evaluate.metrics.multilabel import fit_thresholds
 from megavit.predict.postprocess.conformal import cumulative_mass_above, limit
 from megavit.predict.postprocess.ood import fit_likeness
 from megavit.predict.postprocess.postprocess import (
@@ -37,7 +37,7 @@ COVERAGES = (0.9, 0.95, 0.99)
 
 
 @dataclass(frozen=True)
-class Coverage:
+class CoverageMetrics:
     """Of sets of classes, or intervals about scores.
 
     Attributes:
@@ -69,14 +69,14 @@ class UncertaintyMetrics:
     images: int
     before: Reliability | None
     after: Reliability | None
-    coverages: tuple[Coverage, ...]
+    coverages: tuple[CoverageMetrics, ...]
     false_alarms: Interval | None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def fit_trust(
+def fit_uncertainty(
     held: ModelOutput,
     targets: Tensor,
     target: Target,
@@ -93,12 +93,12 @@ def fit_trust(
         target: what the logits mean.
         learned: (N, D) embeddings and (N, ...) targets of training images; None leaves the likeness out.
         false_alarms: of images like those of training, the share to be marked as unlike them, in (0, 1).
-        temperature_only: as of `fit_calibration`.
+        temperature_only: as of `fit_temperature`.
     """
     trust = Calibration(images=len(targets), false_alarms=false_alarms)
     tensors: dict[str, Tensor] = {}
     if target.kind != "regression":
-        temperature, smoothing = fit_calibration(held.logits, targets, target.kind, temperature_only=temperature_only)
+        temperature, smoothing = fit_temperature(held.logits, targets, target.kind, temperature_only=temperature_only)
         trust = replace(trust, temperature=temperature, smoothing=smoothing)
     answers = outputs(held.logits, target, trust)
     if target.kind == "classification":
@@ -116,7 +116,7 @@ def fit_trust(
     return trust, tensors
 
 
-def measure_trust(trusted: Calibrator, seen: ModelOutput, targets: Tensor) -> UncertaintyMetrics:
+def compute_uncertainty(trusted: Calibrator, seen: ModelOutput, targets: Tensor) -> UncertaintyMetrics:
     """Of images that nothing was fitted on.
 
     Args:
@@ -128,8 +128,8 @@ def measure_trust(trusted: Calibrator, seen: ModelOutput, targets: Tensor) -> Un
     answers = trusted.answers(seen.logits)
     before = after = None
     if kind != "regression":
-        before = reliability(outputs(seen.logits, trusted.target), targets, kind)
-        after = reliability(answers, targets, kind)
+        before = compute_reliability(outputs(seen.logits, trusted.target), targets, kind)
+        after = compute_reliability(answers, targets, kind)
     unlike = trusted.unlike(seen.pooled)
     possible = [asked for asked in COVERAGES if trusted.can_cover(asked)]
     return UncertaintyMetrics(
@@ -137,21 +137,21 @@ def measure_trust(trusted: Calibrator, seen: ModelOutput, targets: Tensor) -> Un
         before=before,
         after=after,
         coverages=tuple(_coverage(trusted, answers, targets, asked) for asked in possible),
-        false_alarms=None if unlike is None else wilson(int(unlike.sum()), len(unlike)),
+        false_alarms=None if unlike is None else wilson_interval(int(unlike.sum()), len(unlike)),
     )
 
 
-def _coverage(trusted: Calibrator, answers: Tensor, targets: Tensor, asked: float) -> Coverage:
+def _coverage(trusted: Calibrator, answers: Tensor, targets: Tensor, asked: float) -> CoverageMetrics:
     if trusted.sets is None:
         width = trusted.half_width(asked)
         inside = (answers - targets).abs() <= width
-        return Coverage(asked, wilson(int(inside.sum()), len(inside)), size=2 * width)
+        return CoverageMetrics(asked, wilson_interval(int(inside.sum()), len(inside)), size=2 * width)
     members = trusted.sets.members(answers, asked)
     inside = members.gather(1, targets[:, None])[:, 0]
     by_class = [inside[targets == label].double().mean().item() for label in targets.unique()]
-    return Coverage(
+    return CoverageMetrics(
         asked,
-        wilson(int(inside.sum()), len(inside)),
+        wilson_interval(int(inside.sum()), len(inside)),
         size=members.sum(dim=1).double().mean().item(),
         by_class=trusted.sets.by_class(asked),
         least=min(by_class),
@@ -160,12 +160,12 @@ def _coverage(trusted: Calibrator, answers: Tensor, targets: Tensor, asked: floa
 
 # Images to compare new ones with, to fit on, and to measure on.
 SHARES = (0.3, 0.4, 0.3)
-LEAST = 60
+MIN_IMAGES = 60
 BATCH = 64
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class CalibrationResult:
     """What was fitted, and what came of it on images that nothing was fitted on.
 
     Attributes:
@@ -181,17 +181,17 @@ class Calibrated:
     trust: Calibration
     tensors: dict[str, Tensor]
     metrics: UncertaintyMetrics
-    test: AnyMetrics
+    test: Metrics
 
 
 def calibrate(
     predictor: Predictor,
     images: LabeledImages,
-    choice: Choice,
+    choice: SplitSelection,
     progress: Progress,
     *,
     temperature_only: bool = False,
-) -> Calibrated:
+) -> CalibrationResult:
     """Fit the trust of a bundle anew.
 
     Args:
@@ -200,32 +200,34 @@ def calibrate(
             four tenths are fitted on, and the rest measured.
 
     Raises:
-        DataError: for fewer than `LEAST` images, and as `megavit.evaluate.inference.evaluate`.
+        DataError: for fewer than `MIN_IMAGES` images, and as `megavit.evaluate.inference.run_inference`.
     """
-    if len(choice.samples) < LEAST:
+    if len(choice.samples) < MIN_IMAGES:
         raise DataError(
-            f"{len(choice.samples)} images of {images.source} are too few to calibrate on: give {LEAST} or more that "
-            "the model has not learned from"
+            f"{len(choice.samples)} images of {images.source} are too few to calibrate on: give {MIN_IMAGES} or more "
+            "that the model has not learned from"
         )
     targets = targets_of(choice.samples, predictor.target, len(predictor.labels))
-    seen = see(predictor, images, choice.samples, BATCH, progress)
+    seen = run_inference(predictor, images, choice.samples, BATCH, progress)
     order = torch.randperm(len(targets), generator=generator(0))
     first, second = (round(len(order) * share) for share in (SHARES[0], SHARES[0] + SHARES[1]))
     known, held, rest = order.tensor_split([first, second])
     target = predictor.info.target
     learned = (seen.pooled[known], targets[known])
-    trust, tensors = fit_trust(_part(seen, held), targets[held], target, learned, temperature_only=temperature_only)
+    trust, tensors = fit_uncertainty(
+        _part(seen, held), targets[held], target, learned, temperature_only=temperature_only
+    )
     trusted = Calibrator(trust, tensors, target, len(predictor.labels))
     if target.kind == "multilabel":
         answers = trusted.answers(seen.logits[held])
-        target = replace(target, thresholds=best_thresholds(answers, targets[held]))
-    metrics = measure_trust(trusted, _part(seen, rest), targets[rest])
-    test = measure_target(trusted.answers(seen.logits[rest]), targets[rest], predictor.labels, target)
+        target = replace(target, thresholds=fit_thresholds(answers, targets[held]))
+    metrics = compute_uncertainty(trusted, _part(seen, rest), targets[rest])
+    test = compute_metrics(trusted.answers(seen.logits[rest]), targets[rest], predictor.labels, target)
     trust = replace(trust, measured=metrics.to_dict())
-    return Calibrated(images.source, target, trust, tensors, metrics, test)
+    return CalibrationResult(images.source, target, trust, tensors, metrics, test)
 
 
-def with_calibration(info: BundleInfo, found: Calibrated) -> BundleInfo:
+def apply_calibration(info: BundleInfo, found: CalibrationResult) -> BundleInfo:
     """Return what a bundle says of itself once it is calibrated: its figures are of the new answers alone."""
     told = {"source": found.source, "fitted": found.trust.images, "measured": found.test.images}
     return replace(

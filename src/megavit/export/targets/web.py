@@ -41,7 +41,7 @@ def _runtime(given: Path | None) -> Iterator[Path]:
         check_runtime(given)
         yield given
         return
-    advice = "or fetch the package elsewhere and give its folder dist with --runtime"
+    advice = "or fetch the package elsewhere and give its folder dist with --onnxruntime-web"
     npm = shutil.which("npm")
     if npm is None:
         raise ConfigError(f"a page needs onnxruntime-web, which npm fetches, and there is no npm: install it, {advice}")

@@ -16,7 +16,7 @@ from megavit.data.decode.tensor import decode_with_size
 from megavit.data.image_dataset import as_batch, prepare, shrink
 from megavit.engine.engine import PATIENCE_SECONDS, ModelOutput
 from megavit.errors import BundleError
-from megavit.explain.overlay import Box, overlay, seen
+from megavit.explain.overlay import Box, draw_overlay, visible_box
 from megavit.predict.predictor import load
 from megavit.serve.settings import Options, WorkerSettings
 
@@ -85,7 +85,7 @@ class PredictorBackend:
         size = self._predictor.info.preprocessing
         decoded, whole = decode_with_size(data, size.decode_size, max_pixels)
         pixels = prepare(decoded, size.size_for(*whole), size)
-        return Picture(pixels, shrink(decoded, SHOWN_SIDE) if options.explanation else None, seen(*whole, size))
+        return Picture(pixels, shrink(decoded, SHOWN_SIDE) if options.explanation else None, visible_box(*whole, size))
 
     def size(self, picture: Picture) -> int:
         return picture.pixels.nbytes + (0 if picture.shown is None else picture.shown.nbytes)
@@ -113,10 +113,10 @@ class PredictorBackend:
         return answers
 
     def explain(self, picture: Picture) -> bytes:
-        from megavit.explain.explanation import maps
+        from megavit.explain.explanation import compute_maps
 
         assert picture.shown is not None
-        (found,) = maps(self._predictor.model, [picture.pixels], self._predictor.info.preprocessing)
+        (found,) = compute_maps(self._predictor.model, [picture.pixels], self._predictor.info.preprocessing)
         content = io.BytesIO()
-        overlay(found, picture.shown, picture.box).save(content, format="PNG")
+        draw_overlay(found, picture.shown, picture.box).save(content, format="PNG")
         return content.getvalue()

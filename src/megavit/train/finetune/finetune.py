@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.targets import targets_of
 from megavit.errors import DataError
-from megavit.evaluate.probes.cross_validation import FOLDS, Fold, folds
-from megavit.evaluate.probes.linear_probe import Probe
+from megavit.evaluate.probes.cross_validation import NUM_FOLDS, Fold, make_folds
+from megavit.evaluate.probes.linear_probe import LinearProbe
 from megavit.model.vit import MegaVit
 from megavit.predict.forward import embeddings_of
 from megavit.runtime.storage import check_writable
@@ -49,7 +49,7 @@ def start_finetuning(ctx: RunContext, request: TrainRequest) -> TrainResult:
     weights = sum(p.numel() * p.element_size() for p in pretrained.model.parameters())
     num_stages = 1
     if recipe.tune.rung == "auto":
-        num_stages += len(FINETUNE_METHODS) * (FOLDS if needs_cross_validation(ctx.dataset) else 1)
+        num_stages += len(FINETUNE_METHODS) * (NUM_FOLDS if needs_cross_validation(ctx.dataset) else 1)
     need = (3 + 2 * num_stages) * 5 * weights + 2**24
     ctx.dist.run_on_main(lambda: check_writable(ctx.run_dir, "the run with its checkpoints", need=need))
     for sentence in (*request.pretrained.told, *pretrained.changes):
@@ -143,7 +143,7 @@ class Finetuner:
         labels = targets_of(self.pool, dataset.target, len(dataset.classes))
         splits, self.held_out = [self.split], f"{len(dataset.of('val')):,} images of validation"
         if self.recipe.tune.rung == "auto" and needs_cross_validation(dataset):
-            splits = folds(labels, seed=self.recipe.run.seed, digests=[sample.digest for sample in self.pool])
+            splits = make_folds(labels, seed=self.recipe.run.seed, digests=[sample.digest for sample in self.pool])
             self.held_out = (
                 f"{len(self.pool):,} images of training and validation, each by a model that learned from the other "
                 f"{len(splits) - 1} folds"
@@ -156,7 +156,7 @@ class Finetuner:
         rest = sum(map(len, (dataset.of("test"), dataset.of("val"), select_ood_samples(dataset.of("train")))))
         self.finish_seconds = estimate_finish(ctx.parallel) + seconds * rest / len(self.pool)
 
-    def train_method(self, name: str, probes: list[Probe], num_left: int) -> tuple[Tensor, float, str] | None:
+    def train_method(self, name: str, probes: list[LinearProbe], num_left: int) -> tuple[Tensor, float, str] | None:
         """Train on each fold, as `megavit.train.finetune.progressive.TrainMethod`."""
         (method,) = (method for method in FINETUNE_METHODS if method == name)
         splits = self.frozen.folds
@@ -180,7 +180,7 @@ class Finetuner:
 
     def make_setup(self, name: str) -> TrainSetup:
         """Return the finished training by a method on all training images, for the bundle and the report."""
-        probe = self.frozen.fit_probe(self.split.learned)
+        probe = self.frozen.fit_probe(self.split.train)
         if name == "probe":
             state = _finished_state(self._with_head(probe))
         else:
@@ -193,7 +193,7 @@ class Finetuner:
             state = _finished_state(self.stages[name].model, self.stages[name])
         return TrainSetup(state, self.pretrained.task, self.val_loader, self.val_loader, EpochBudget(max(1, state.step)))
 
-    def _with_head(self, probe: Probe) -> MegaVit:
+    def _with_head(self, probe: LinearProbe) -> MegaVit:
         """Return the pretrained model with the probe for its head."""
         model = copy.deepcopy(self.pretrained.model)
         head = get_head(model)
@@ -203,7 +203,7 @@ class Finetuner:
         return model
 
     def _train_stage(
-        self, folder: str, method: FinetuneMethod, start: tuple[Fold, Probe], shares: int, *, force: bool
+        self, folder: str, method: FinetuneMethod, start: tuple[Fold, LinearProbe], shares: int, *, force: bool
     ) -> StageResult | None:
         """Train on one fold, in its share of the time that is left, or as many epochs as the recipe says."""
         ctx, clock, (split, probe) = self.ctx, self.ctx.clock, start

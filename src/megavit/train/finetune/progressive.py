@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from megavit.evaluate.metrics.significance import CHANCE, mcnemar, paired_bootstrap
+from megavit.evaluate.metrics.significance import SIGNIFICANCE_LEVEL, mcnemar_test, paired_bootstrap_test
 from megavit.evaluate.probes.cross_validation import Fold
-from megavit.evaluate.probes.knn import choose_k, votes
-from megavit.evaluate.probes.linear_probe import Probe, choose_probe
+from megavit.evaluate.probes.knn import knn_predict, select_k
+from megavit.evaluate.probes.linear_probe import LinearProbe, select_linear_probe
 from megavit.train.history import MetricName, TuneResult
 from megavit.train.loop.validation import compute_metric
 from megavit.train.optim.loss import in_float64
@@ -54,7 +54,7 @@ class FrozenFeatures:
     @property
     def held_out(self) -> Tensor:
         """Indices of the held-out images, in the order of the folds."""
-        return torch.cat([fold.held for fold in self.folds])
+        return torch.cat([fold.held_out for fold in self.folds])
 
     def evaluate(self, logits: Tensor) -> float:
         """Return the metric of the logits of the held-out images."""
@@ -67,14 +67,14 @@ class FrozenFeatures:
         """Return the task's loss; in float64, or the search for its least value would stumble over the rounding."""
         return in_float64(self.task.loss)(logits.double(), targets.double())
 
-    def fit_probe(self, indices: Tensor) -> Probe:
+    def fit_probe(self, indices: Tensor) -> LinearProbe:
         """Return the linear probe of these images."""
         labels = self.labels[indices]
         soft_targets = self.task.soft_targets(labels)
-        return choose_probe(self.embeddings[indices], soft_targets, labels, self.compute_loss, self.bias)
+        return select_linear_probe(self.embeddings[indices], soft_targets, labels, self.compute_loss, self.bias)
 
 
-TrainMethod = Callable[[str, list[Probe], int], tuple[Tensor, float, str] | None]
+TrainMethod = Callable[[str, list[LinearProbe], int], tuple[Tensor, float, str] | None]
 """Trains by a method from the probes' heads; (held-out logits, seconds, detail), or None where there is no time.
 
 Its last argument is how many methods, this one included, may still come.
@@ -118,7 +118,7 @@ def progressive_finetune(
         new_logits, seconds, detail = trained
         p_value = compute_p_value(frozen, logits, new_logits)
         result = TuneResult(
-            method, frozen.evaluate(new_logits), seconds, detail, best.method, p_value, is_better=p_value <= CHANCE
+            method, frozen.evaluate(new_logits), seconds, detail, best.method, p_value, is_better=p_value <= SIGNIFICANCE_LEVEL
         )
         results.append(result)
         report(result)
@@ -147,19 +147,19 @@ def evaluate_knn(frozen: FrozenFeatures) -> TuneResult:
         def metric(votes: Tensor, indices: Tensor, labels: Tensor = labels) -> float:
             return frozen.compute_metric(to_logits(votes), labels[indices])
 
-        k = choose_k(embeddings, soft_targets, labels, metric)
-        logits.append(to_logits(votes(embeddings, soft_targets, frozen.embeddings[held_out], k)))
+        k = select_k(embeddings, soft_targets, labels, metric)
+        logits.append(to_logits(knn_predict(embeddings, soft_targets, frozen.embeddings[held_out], k)))
         chosen.append(k)
     value = frozen.evaluate(torch.cat(logits))
     return TuneResult("knn", value, frozen.seconds + time.monotonic() - began, f"k = {_join(chosen)}")
 
 
-def evaluate_probe(frozen: FrozenFeatures) -> tuple[TuneResult, Tensor, list[Probe]]:
+def evaluate_probe(frozen: FrozenFeatures) -> tuple[TuneResult, Tensor, list[LinearProbe]]:
     """Return the result of linear probes, one for each fold, with their held-out logits."""
     began = time.monotonic()
-    probes = [frozen.fit_probe(fold.learned) for fold in frozen.folds]
+    probes = [frozen.fit_probe(fold.train) for fold in frozen.folds]
     logits = torch.cat(
-        [probe.logits(frozen.embeddings[fold.held]) for probe, fold in zip(probes, frozen.folds, strict=True)]
+        [probe.logits(frozen.embeddings[fold.held_out]) for probe, fold in zip(probes, frozen.folds, strict=True)]
     )
     seconds = frozen.seconds + time.monotonic() - began
     detail = f"penalty {_join([probe.penalty for probe in probes])}"
@@ -177,9 +177,9 @@ def compute_p_value(frozen: FrozenFeatures, before: Tensor, after: Tensor) -> fl
     if frozen.compute_metric(after, labels) < frozen.compute_metric(before, labels):
         return 1.0
     if frozen.task.target.kind == "classification":
-        by_accuracy = mcnemar(before.argmax(dim=1) == labels, after.argmax(dim=1) == labels)
+        by_accuracy = mcnemar_test(before.argmax(dim=1) == labels, after.argmax(dim=1) == labels)
         gains = F.cross_entropy(before, labels, reduction="none") - F.cross_entropy(after, labels, reduction="none")
-        by_likelihood = paired_bootstrap(len(labels), lambda indices: gains[indices].mean().item())
+        by_likelihood = paired_bootstrap_test(len(labels), lambda indices: gains[indices].mean().item())
         return min(1.0, 2 * min(by_accuracy, by_likelihood))
 
     def gain(indices: Tensor) -> float:
@@ -187,7 +187,7 @@ def compute_p_value(frozen: FrozenFeatures, before: Tensor, after: Tensor) -> fl
             before[indices], labels[indices]
         )
 
-    return paired_bootstrap(len(labels), gain)
+    return paired_bootstrap_test(len(labels), gain)
 
 
 def describe(result: TuneResult, metric: MetricName) -> str:

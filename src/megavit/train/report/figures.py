@@ -18,7 +18,7 @@ from matplotlib.font_manager import FontProperties, findfont, fontManager, get_f
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from megavit.evaluate.metrics.calibration import Reliability
-from megavit.evaluate.metrics.classification import NUMBERED_CLASSES, Metrics
+from megavit.evaluate.metrics.classification import MAX_NAMED_CLASSES, ClassificationMetrics
 from megavit.train.history import EpochRecord
 
 if TYPE_CHECKING:
@@ -123,13 +123,13 @@ def curves(history: Sequence[EpochRecord], palette: Palette, panels: Sequence[Pa
     return figure
 
 
-def confusion(metrics: Metrics, palette: Palette) -> Figure:
+def confusion(metrics: ClassificationMetrics, palette: Palette) -> Figure:
     """True classes in rows, answers in columns, shaded by the share of the row."""
     counts = np.array(metrics.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     heat = LinearSegmentedColormap.from_list("heat", [palette.paper, palette.accent])
     width = len(counts)
-    named = width <= NUMBERED_CLASSES
+    named = width <= MAX_NAMED_CLASSES
     size = (2.0 + 0.36 * width,) * 2 if named else (6.6, 5.6)
     figure = Figure(figsize=size, dpi=160, layout="constrained", facecolor=palette.paper)
     axes = figure.subplots()

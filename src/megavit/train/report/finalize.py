@@ -8,17 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from megavit.check.quick_checks import warnings_of
+from megavit.check.quick_checks import data_warnings
 from megavit.config.serialization import dump_toml, to_dict
 from megavit.config.target import Target
 from megavit.config.trust import Calibration
 from megavit.config.vit import ViTConfig
 from megavit.data.dataset import LabeledImages
 from megavit.engine.engine import Engine, ModelOutput
-from megavit.evaluate.metrics.dispatch import AnyMetrics, measure_target
-from megavit.evaluate.metrics.multilabel import best_thresholds
-from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics, fit_trust, measure_trust
-from megavit.explain.explanation import overlays
+from megavit.evaluate.metrics.dispatch import Metrics, compute_metrics
+from megavit.evaluate.metrics.multilabel import fit_thresholds
+from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics, compute_uncertainty, fit_uncertainty
+from megavit.explain.explanation import make_overlays
 from megavit.model.vit import MegaVit
 from megavit.predict.postprocess.postprocess import Calibrator
 from megavit.runtime.device import device_name
@@ -52,8 +52,8 @@ class Judged:
     trust: Calibration
     tensors: dict[str, Tensor]
     answers: Tensor
-    test: AnyMetrics
-    val: AnyMetrics
+    test: Metrics
+    val: Metrics
     trusted: UncertaintyMetrics
 
 
@@ -68,20 +68,20 @@ def judge(
     engine = Engine(model, task.preprocessing)
     learning = TrainLoader(images, compared(images.of("train")), task.preprocessing, task.recipe.run.workers, watch)
     val, test, learned = (see(engine, feed) for feed in (validation, testing, learning))
-    trust, tensors = fit_trust(val, validation.labels, task.target, (learned.pooled, learning.labels))
+    trust, tensors = fit_uncertainty(val, validation.labels, task.target, (learned.pooled, learning.labels))
     target = task.target
     trusted = Calibrator(trust, tensors, target, len(images.classes))
     if target.kind == "multilabel":
-        target = replace(target, thresholds=best_thresholds(trusted.answers(val.logits), validation.labels))
+        target = replace(target, thresholds=fit_thresholds(trusted.answers(val.logits), validation.labels))
     answers = trusted.answers(test.logits)
-    measured = measure_trust(trusted, test, testing.labels)
+    measured = compute_uncertainty(trusted, test, testing.labels)
     return Judged(
         target=target,
         trust=replace(trust, measured=measured.to_dict()),
         tensors=tensors,
         answers=answers,
-        test=measure_target(answers, testing.labels, images.classes, target),
-        val=measure_target(trusted.answers(val.logits), validation.labels, images.classes, target),
+        test=compute_metrics(answers, testing.labels, images.classes, target),
+        val=compute_metrics(trusted.answers(val.logits), validation.labels, images.classes, target),
         trusted=measured,
     )
 
@@ -101,7 +101,7 @@ class Trained:
     folder: Path
     bundle: Path
     report: Path
-    metrics: AnyMetrics
+    metrics: Metrics
     trust: UncertaintyMetrics
 
 
@@ -147,7 +147,7 @@ def finish(
     samples = (out / SAMPLES).read_bytes()
     save_bundle(out / BUNDLE, model, info, golden_pictures(images), samples, judged.tensors)
     shown = examples(
-        images, judged.answers, judged.target, lambda pictures: overlays(model, pictures, task.preprocessing)
+        images, judged.answers, judged.target, lambda pictures: make_overlays(model, pictures, task.preprocessing)
     )
     report = Report(
         title=title_of(images),
@@ -158,7 +158,7 @@ def finish(
             counts=images.counts(),
             images=images.sizes(),
             skipped=images.skipped_by_reason(),
-            findings=warnings_of(images),
+            findings=data_warnings(images),
         ),
         model=describe_model(model.config, state),
         recipe_toml=dump_toml(task.recipe),
@@ -206,9 +206,9 @@ def describe_environment(state: TrainState, task: Task) -> list[tuple[str, str]]
         ("precision", str(task.dtype).removeprefix("torch.")),
     ]
     layout = task.recipe.parallel
-    if (layout.procs or 1) > 1:
+    if (layout.nproc or 1) > 1:
         rows.append(
-            ("processes", f"{layout.procs}: {layout.replicate} copies × {layout.shard} shards × {layout.tensor} tensor")
+            ("processes", f"{layout.nproc}: {layout.replicate} copies × {layout.fsdp} shards × {layout.tp} tensor")
         )
     if state.best_epoch is None:
         return rows  # of what was not trained by steps

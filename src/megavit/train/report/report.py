@@ -10,8 +10,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from megavit.config.trust import Calibration
-from megavit.evaluate.metrics.classification import NUMBERED_CLASSES, Metrics, worst_confusions
-from megavit.evaluate.metrics.dispatch import AnyMetrics
+from megavit.evaluate.metrics.classification import MAX_NAMED_CLASSES, ClassificationMetrics, list_confusions
+from megavit.evaluate.metrics.dispatch import Metrics
 from megavit.evaluate.metrics.multilabel import MultilabelMetrics
 from megavit.evaluate.metrics.regression import RegressionMetrics
 from megavit.evaluate.report.html import data_uri, environment, percent, plain, result_context, write_page
@@ -75,8 +75,8 @@ class Report:
     recipe_toml: str
     environment: Sequence[tuple[str, str]]
     history: Sequence[EpochRecord]
-    test: AnyMetrics
-    val: AnyMetrics | None
+    test: Metrics
+    val: Metrics | None
     fitted: Calibration
     trust: UncertaintyMetrics
     examples: Sequence[Example]
@@ -100,7 +100,7 @@ def write_report(folder: Path, report: Report) -> Path:
     """
     wrong, right = _sorted_examples(report.examples)
     drawn: dict[str, Figure] = {}
-    if isinstance(report.test, Metrics):
+    if isinstance(report.test, ClassificationMetrics):
         drawn["confusion.png"] = figures.confusion(report.test, LIGHT)
     if report.trust.before and report.trust.after:
         drawn["reliability.png"] = figures.reliability(report.trust.before, report.trust.after, LIGHT)
@@ -145,14 +145,14 @@ def _of_target(report: Report) -> dict[str, Any]:
     """What this page alone says for the kind of target."""
     test = report.test
     match test:
-        case Metrics():
-            named = len(test.classes) <= NUMBERED_CLASSES
+        case ClassificationMetrics():
+            named = len(test.classes) <= MAX_NAMED_CLASSES
             alt = "Heat map of true classes against answers; the commonest mistakes are listed below."
             return {
                 "attribute": "label",
                 "image_counts": {one.name: one.images for one in test.per_class},
                 "heat_map": None if named else _picture(partial(figures.confusion, test), alt),
-                "mistakes": worst_confusions(test, 10),
+                "mistakes": list_confusions(test, 10),
             }
         case MultilabelMetrics():
             return {"attribute": "labels"}

@@ -17,22 +17,22 @@ def resolve_parallel(recipe: Recipe, dist: DistContext) -> Recipe:
         ConfigError: where they are not as many as the recipe says, or cannot do what it says.
     """
     parallel = recipe.parallel
-    if parallel.procs not in (None, 1, dist.world_size):  # 1 is what a run of one process has recorded
+    if parallel.nproc not in (None, 1, dist.world_size):  # 1 is what a run of one process has recorded
         raise ConfigError(
-            f"the recipe is for {parallel.procs} processes, and {dist.world_size} were started: begin with "
-            f"megavit train --procs {parallel.procs}, or with torchrun --nproc-per-node {parallel.procs} -m megavit "
+            f"the recipe is for {parallel.nproc} processes, and {dist.world_size} were started: begin with "
+            f"megavit train --nproc {parallel.nproc}, or with torchrun --nproc-per-node {parallel.nproc} -m megavit "
             "train"
         )
-    if dist.world_size % (parallel.shard * parallel.tensor):
+    if dist.world_size % (parallel.fsdp * parallel.tp):
         raise ConfigError(
-            f"shard × tensor must divide the number of processes, {dist.world_size}, got {parallel.shard} × "
-            f"{parallel.tensor}"
+            f"fsdp × tp must divide the number of processes, {dist.world_size}, got {parallel.fsdp} × "
+            f"{parallel.tp}"
         )
     if dist.is_distributed and recipe.model.init is not None and recipe.tune.rung != "all":
         raise ConfigError(
-            "of weights to begin with (--init), several processes train all: add --tune all, or leave out --procs"
+            "of weights to begin with (--init), several processes train all: add --finetune all, or leave out --nproc"
         )
-    return replace(recipe, parallel=replace(parallel, procs=dist.world_size))
+    return replace(recipe, parallel=replace(parallel, nproc=dist.world_size))
 
 
 def override_parallel(recipe: Recipe, overrides: dict[str, Any], dist: DistContext) -> Recipe:
@@ -45,9 +45,9 @@ def override_parallel(recipe: Recipe, overrides: dict[str, Any], dist: DistConte
         ConfigError: as `resolve_parallel`.
     """
     before = recipe.parallel
-    settings: dict[str, Any] = {"procs": None}
+    settings: dict[str, Any] = {"nproc": None}
     if not dist.is_distributed:
-        settings |= {"shard": 1, "tensor": 1}
+        settings |= {"fsdp": 1, "tp": 1}
     parallel = replace(before, **(settings | overrides))
     resolved = resolve_parallel(replace(recipe, parallel=parallel), dist)
     parts = recipe.run.gradient_accumulation or 1
@@ -63,7 +63,7 @@ def check_parallel(config: ViTConfig, recipe: Recipe) -> None:
             f"a batch of {batch_size} images cannot be divided among {dp_world_size} processes: choose a --batch-size "
             f"that divides by {dp_world_size}"
         )
-    if recipe.parallel.tensor > 1:
+    if recipe.parallel.tp > 1:
         from megavit.distributed.tensor_parallel_plan import check_divides
 
-        check_divides(config, recipe.parallel.tensor)
+        check_divides(config, recipe.parallel.tp)

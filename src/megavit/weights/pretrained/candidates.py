@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from megavit.errors import BundleError
-from megavit.weights.pretrained.formats import LAYOUTS, Layout
+from megavit.weights.pretrained.formats import FORMATS, CheckpointFormat
 
 # What wrappers put inside of names too: torch.compile, FSDP, activation checkpointing, PyTorch Lightning's strategies.
 INFIXES = r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
@@ -27,14 +27,14 @@ class Candidate:
     """Tensors of a checkpoint from which a model can be read.
 
     Attributes:
-        layout: of which they are.
+        format: of which they are.
         place: of their table in the file; "" for the file itself.
         prefix: of their names in it.
         tensors: by name without prefix.
         beside: the other tensors of their table, by the names that they have there.
     """
 
-    layout: Layout
+    format: CheckpointFormat
     place: str
     prefix: str
     tensors: dict[str, Tensor]
@@ -71,7 +71,7 @@ def _in_table(place: str, table: Mapping[str, Tensor]) -> list[Candidate]:
             taken = {name: clean[prefix + name] for name in encoder}
             tensors = {name: table[original] for name, original in taken.items()}
             beside = {name: tensor for name, tensor in table.items() if name not in set(taken.values())}
-            found.append(Candidate(layout=layout, place=place, prefix=prefix, tensors=tensors, beside=beside))
+            found.append(Candidate(format=layout, place=place, prefix=prefix, tensors=tensors, beside=beside))
     return found
 
 
@@ -88,10 +88,10 @@ def _without_decoder(names: Iterable[str]) -> list[str]:
     return [name for name in names if not re.match(DECODER, name) and name != "mask_token"]
 
 
-def fitting(names: Sequence[str]) -> Layout | None:
+def fitting(names: Sequence[str]) -> CheckpointFormat | None:
     """Return the layout most of whose telling names are among `names`, all of them; None where there is none."""
     there = []
-    for layout in LAYOUTS:
+    for layout in FORMATS:
         try:
             if layout.told_by <= set(layout.names(names).values()):
                 there.append(layout)

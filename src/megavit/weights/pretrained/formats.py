@@ -39,7 +39,7 @@ Tidy = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class Layout:
+class CheckpointFormat:
     """How one library names the tensors of a Vision Transformer, and what its settings say.
 
     `head` is the module of its classifier; "" where it has none, or none that can be replaced.
@@ -71,10 +71,10 @@ HEADS = {
 }
 
 
-def layout(name: str, peer: ModuleType, known: Callable[[dict[str, Any]], Known] | None = None) -> Layout:
+def layout(name: str, peer: ModuleType, known: Callable[[dict[str, Any]], Known] | None = None) -> CheckpointFormat:
     """The row of a file of `megavit.weights.peers`, which need not have all of them."""
     own = vars(peer)
-    return Layout(
+    return CheckpointFormat(
         name,
         frozenset(peer.TOLD_BY),
         peer.config_of,
@@ -87,7 +87,7 @@ def layout(name: str, peer: ModuleType, known: Callable[[dict[str, Any]], Known]
     )
 
 
-LAYOUTS = (
+FORMATS = (
     layout("timm", timm_vit, timm_names.known),
     layout("timm's parallel blocks", timm_parallel, timm_names.known),
     layout("timm, with attention pooling", timm_pe, timm_names.known),

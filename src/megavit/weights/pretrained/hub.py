@@ -10,12 +10,12 @@ FIRST = ("*.safetensors", "*.json", "*.md", "*.csv", "*.html")
 OTHERWISE = ("*.bin", "*.npz", "*.pt", "*.pth")
 
 
-def is_hub(source: str) -> bool:
+def is_hub_name(source: str) -> bool:
     """Whether `source` names a model of the hub: hf-hub:USER/NAME, or timm:NAME for timm's own."""
     return source.startswith((HUB, TIMM))
 
 
-def fetch(source: str) -> Path:
+def download(source: str) -> Path:
     """The folder of a model of the hub, in huggingface_hub's cache; fetched unless it is there.
 
     Args:

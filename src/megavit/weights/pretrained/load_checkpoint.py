@@ -14,7 +14,7 @@ from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.pretrained.candidates import Candidate, candidates
 from megavit.weights.pretrained.checkpoint_files import Contents, find_checkpoint, read_checkpoint
-from megavit.weights.pretrained.formats import LAYOUTS, Layout, check_type
+from megavit.weights.pretrained.formats import FORMATS, CheckpointFormat, check_type
 from megavit.weights.pretrained.heads.heads import with_head_beside, with_own_head
 from megavit.weights.pretrained.mappings.key_mapping import Shapes, check_shapes, to_ours
 from megavit.weights.pretrained.mappings.shapes import Known, field_of
@@ -30,9 +30,9 @@ NAMED = {
     "final_norm": "final norm of the",
 }
 FLAGS = {
-    "heads": "--heads",
+    "heads": "--num-heads",
     "mlp": "--activation",
-    "norm_eps": "--eps",
+    "norm_eps": "--norm-eps",
     "pool": "--pool",
     "norm": "--norm",
     "image_size": "--image-size",
@@ -67,7 +67,7 @@ class Found:
         if self.name:
             sentences.append(f"the weights under {self.name!r} taken")
         if self.others:
-            options = " or ".join(f"--weights {name}" for name in self.others)
+            options = " or ".join(f"--state-dict {name}" for name in self.others)
             others = " and ".join(map(repr, self.others))
             sentences.append(f"other weights left, under {others}: megavit convert {options} takes those")
         if self.head:
@@ -83,7 +83,7 @@ class ForeignCheckpoint:
     """What was read.
 
     Attributes:
-        layout: whose it has.
+        format: whose it has.
         config: of the model.
         tensors: by the names of our `state_dict`.
         left_out: names of tensors that are not of the image classifier, such as those of a text tower.
@@ -94,7 +94,7 @@ class ForeignCheckpoint:
         processor: what Hugging Face's image processor is told of how images are prepared; {} where there is none.
     """
 
-    layout: str
+    format: str
     config: ViTConfig
     tensors: dict[str, Tensor]
     left_out: tuple[str, ...]
@@ -104,7 +104,7 @@ class ForeignCheckpoint:
     processor: dict[str, Any]
 
 
-def read_foreign(path: Path, known: Known, weights: str | None = None) -> ForeignCheckpoint:
+def load_checkpoint(path: Path, known: Known, weights: str | None = None) -> ForeignCheckpoint:
     """The model in `path`, a checkpoint or a folder with one and perhaps a config.json.
 
     Args:
@@ -122,7 +122,7 @@ def read_foreign(path: Path, known: Known, weights: str | None = None) -> Foreig
     file = find_checkpoint(path) if path.is_dir() else path
     contents = read_checkpoint(file)
     taken, others = choose(contents, weights, str(file), settings.get("architecture"))
-    layout = taken.layout
+    layout = taken.format
     names = layout.names(taken.tensors)
     named = {theirs: taken.tensors[name] for name, theirs in names.items()}
     kept, replaced = with_own_head(named, layout.head, str(file)) if layout.head else (named, ())
@@ -142,7 +142,7 @@ def read_foreign(path: Path, known: Known, weights: str | None = None) -> Foreig
     check_finite(kept, str(file))
     left_out = {*(name for name in taken.tensors if name not in names), *taken.beside}
     return ForeignCheckpoint(
-        layout=layout.name,
+        format=layout.name,
         config=config,
         tensors=to_ours(rules, kept, config),
         left_out=tuple(sorted(name for name in left_out if name.rpartition(".")[0] not in replaced)),
@@ -191,7 +191,7 @@ def unknown_layout(contents: Contents, where: str, architecture: object) -> str:
     named = f", which config.json calls {architecture}," if architecture else ""
     return (
         f"{where}{named} is of no layout that is known: its {len(tensors)} tensors begin with {first}. "
-        f"Known are the plain Vision Transformers of {', '.join(layout.name for layout in LAYOUTS)}"
+        f"Known are the plain Vision Transformers of {', '.join(layout.name for layout in FORMATS)}"
     )
 
 
@@ -223,7 +223,7 @@ def _fault(tensor: Tensor) -> str:
     return ""
 
 
-def check_told(layout: Layout, shapes: Shapes, facts: Known, config: ViTConfig, given: Known) -> None:
+def check_told(layout: CheckpointFormat, shapes: Shapes, facts: Known, config: ViTConfig, given: Known) -> None:
     """Raise a BundleError when the caller gives another pooling or activation than the tensors themselves tell."""
     for name in [name for name in ("pool", "mlp") if name in given]:
         told = layout.config_of(shapes, {fact: value for fact, value in facts.items() if fact != name})

@@ -4,7 +4,7 @@ import json
 from typing import Literal
 
 from megavit.weights.pretrained.heads.problem_type import EXTRA
-from megavit.weights.pretrained.pretrained import Source
+from megavit.weights.pretrained.pretrained import PretrainedModel
 
 Library = Literal["timm", "huggingface"]
 LIBRARIES: dict[Library, str] = {"timm": "timm", "huggingface": "transformers"}
@@ -28,7 +28,7 @@ model = AutoModel.from_pretrained("THIS_FOLDER", add_pooling_layer=False).eval()
 processor = AutoImageProcessor.from_pretrained("THIS_FOLDER")"""
 
 
-def sentences(library: Library, source: Source) -> list[str]:
+def sentences(library: Library, source: PretrainedModel) -> list[str]:
     """Return sentences on what the outputs mean, what the head now holds, and what the library has no place for."""
     target, trust, outputs = source.target, source.trust, source.config.num_classes
     left_out = []
@@ -53,7 +53,7 @@ def sentences(library: Library, source: Source) -> list[str]:
     return told
 
 
-def card_for(library: Library, source: Source, told: list[str]) -> str:
+def card_for(library: Library, source: PretrainedModel, told: list[str]) -> str:
     """Return Markdown on what the folder is, with the header by which a model hub files it.
 
     Args:

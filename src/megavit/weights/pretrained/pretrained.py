@@ -17,8 +17,8 @@ from megavit.model.vit import MegaVit
 from megavit.weights.bundle.bundle import Bundle, is_bundle, load_bundle
 from megavit.weights.pretrained.heads.head import unfolded_head
 from megavit.weights.pretrained.heads.problem_type import target_of
-from megavit.weights.pretrained.hub import HUB, TIMM, fetch, is_hub
-from megavit.weights.pretrained.load_checkpoint import ForeignCheckpoint, assumptions, read_foreign
+from megavit.weights.pretrained.hub import HUB, TIMM, download, is_hub_name
+from megavit.weights.pretrained.load_checkpoint import ForeignCheckpoint, assumptions, load_checkpoint
 from megavit.weights.pretrained.mappings.shapes import Known
 from megavit.weights.pretrained.processors.image_processor import label_faults, labels_of, preprocessing_of
 
@@ -27,7 +27,7 @@ HEAD, TABLE, PATCHES = "mlp_head.", "positions.table", "patch_embedding.projecti
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class PretrainedModel:
     """A model that has been trained before.
 
     Attributes:
@@ -36,8 +36,8 @@ class Source:
         tensors: its weights, by the names of our `state_dict`.
         preprocessing: of its images; None: not known.
         labels: of its classes, where it has a head; "class 0" and so on where they are not known.
-        layout: whose library's it is.
-        told: sentences on what was read.
+        format: whose library's it is.
+        notes: sentences on what was read.
         target: what its outputs mean.
         trust: what a bundle's probabilities were calibrated by; as nothing was fitted, elsewhere.
     """
@@ -47,13 +47,13 @@ class Source:
     tensors: dict[str, Tensor]
     preprocessing: Preprocessing | None
     labels: tuple[str, ...] = ()
-    layout: str = OURS
-    told: tuple[str, ...] = ()
+    format: str = OURS
+    notes: tuple[str, ...] = ()
     target: Target = field(default_factory=Target)
     trust: Calibration = field(default_factory=Calibration)
 
 
-def read_source(
+def load_pretrained(
     source: str,
     known: Known | None = None,
     *,
@@ -61,7 +61,7 @@ def read_source(
     target: TargetKind | None = None,
     whole_images: bool = False,
     head: bool = True,
-) -> Source:
+) -> PretrainedModel:
     """The weights that a user named.
 
     Args:
@@ -79,7 +79,7 @@ def read_source(
         BundleError: saying what it may be, or what is wrong with it.
         ConfigError: when the sizes of a model do not fit together.
     """
-    path = fetch(source) if is_hub(source) else Path(source)
+    path = download(source) if is_hub_name(source) else Path(source)
     if not path.exists():
         raise BundleError(
             f"there is no {source}; weights can be the folder of a bundle or of a training run, a checkpoint or a "
@@ -90,20 +90,20 @@ def read_source(
         if given:
             raise ConfigError(f"{source} is a bundle, which says its {' and '.join(given)} itself; leave that out")
         return _from_bundle(source, load_bundle(path))
-    foreign = read_foreign(path, known or {}, weights)
+    foreign = load_checkpoint(path, known or {}, weights)
     preprocessing = preprocessing_of(
         foreign.config,
         foreign.settings,
         foreign.processor,
-        open_clip=foreign.layout == "OpenCLIP",
+        open_clip=foreign.format == "OpenCLIP",
         whole_images=whole_images,
     )
     read = _from_foreign(source, foreign, preprocessing)
     return _with_meaning(read, foreign, target) if head else read
 
 
-def _from_bundle(source: str, bundle: Bundle) -> Source:
-    return Source(
+def _from_bundle(source: str, bundle: Bundle) -> PretrainedModel:
+    return PretrainedModel(
         name=source,
         config=bundle.model.config,
         tensors=dict(bundle.model.state_dict()),
@@ -114,8 +114,8 @@ def _from_bundle(source: str, bundle: Bundle) -> Source:
     )
 
 
-def _from_foreign(source: str, foreign: ForeignCheckpoint, preprocessing: Preprocessing | None) -> Source:
-    told = [f"read as {foreign.layout}", *foreign.found.told()]
+def _from_foreign(source: str, foreign: ForeignCheckpoint, preprocessing: Preprocessing | None) -> PretrainedModel:
+    told = [f"read as {foreign.format}", *foreign.found.told()]
     if foreign.left_out:
         some = ", ".join(foreign.left_out[:3]) + (" …" if len(foreign.left_out) > 3 else "")
         count = len(foreign.left_out)
@@ -129,17 +129,17 @@ def _from_foreign(source: str, foreign: ForeignCheckpoint, preprocessing: Prepro
         told.append(f"made for images of {made} pixels, and given {given}: positions are resampled")
     if preprocessing is None:
         told.append("nothing says how its images are prepared; taken to be resized whole, with mean and std 0.5")
-    return Source(
+    return PretrainedModel(
         name=source,
         config=foreign.config,
         tensors=foreign.tensors,
         preprocessing=preprocessing,
-        layout=foreign.layout,
-        told=tuple(told),
+        format=foreign.format,
+        notes=tuple(told),
     )
 
 
-def _with_meaning(source: Source, foreign: ForeignCheckpoint, asked: TargetKind | None) -> Source:
+def _with_meaning(source: PretrainedModel, foreign: ForeignCheckpoint, asked: TargetKind | None) -> PretrainedModel:
     """Return `source` with what its outputs mean, and what they are called.
 
     Raises:
@@ -160,17 +160,17 @@ def _with_meaning(source: Source, foreign: ForeignCheckpoint, asked: TargetKind 
         source,
         tensors=unfolded_head(source.tensors, target),
         labels=labels,
-        told=(*source.told, *told),
+        notes=(*source.notes, *told),
         target=target,
     )
 
 
 def _is_projection(foreign: ForeignCheckpoint) -> bool:
     """Whether the head is the projection of CLIP's image tower into the space that it shares with texts."""
-    return foreign.layout == OPEN_CLIP or (foreign.layout == CLIP and foreign.config.pool == "cls")
+    return foreign.format == OPEN_CLIP or (foreign.format == CLIP and foreign.config.pool == "cls")
 
 
-def fingerprint(source: Source) -> str:
+def fingerprint(source: PretrainedModel) -> str:
     """SHA-256, in hex, that changes with any weight, size or part."""
     whole = hashlib.sha256(repr(source.config).encode())
     for name, tensor in sorted(source.tensors.items()):
@@ -179,7 +179,7 @@ def fingerprint(source: Source) -> str:
     return whole.hexdigest()
 
 
-def init_weights(model: MegaVit, source: Source, *, head: bool = False) -> list[str]:
+def initialize_from(model: MegaVit, source: PretrainedModel, *, head: bool = False) -> list[str]:
     """Put the weights of `source` into `model`, which differs at most in image size, classes and channels.
 
     Learned positions are resampled for another grid, as `LearnedPositions.at` does for a larger image. Of a model
@@ -242,7 +242,7 @@ def _faults(tensors: dict[str, Tensor], expected: dict[str, Tensor], head: bool)
     ]
 
 
-def _refuse(faults: list[str], source: Source) -> None:
+def _refuse(faults: list[str], source: PretrainedModel) -> None:
     if faults:
         raise BundleError("\n".join([f"the weights of {source.name} do not fit the model:", *faults]))
 

@@ -21,13 +21,13 @@ from megavit.weights.pretrained.mappings import hf_vit
 from megavit.weights.pretrained.mappings.key_mapping import to_theirs
 from megavit.weights.pretrained.mappings.timm_arguments import arguments_of, as_timm_has_it, tensors_of
 from megavit.weights.pretrained.outgoing_card import Library, card_for, sentences
-from megavit.weights.pretrained.pretrained import Source, read_source
+from megavit.weights.pretrained.pretrained import PretrainedModel, load_pretrained
 from megavit.weights.pretrained.processors.preprocessing_out import (
     hugging_face_preparation,
     image_size,
     timm_preparation,
 )
-from megavit.weights.pretrained.to_bundle import model_of
+from megavit.weights.pretrained.to_bundle import build_model
 
 WEIGHTS, SETTINGS, PROCESSOR, CARD = "model.safetensors", "config.json", "preprocessor_config.json", "README.md"
 # What Hugging Face's plain ViT is, whatever its sizes.
@@ -46,7 +46,7 @@ AGREE = 1e-4
 HF_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}
 
 
-def write_for(library: Library, source: Source, out: Path, *, calibrated: bool = True) -> list[str]:
+def save_pretrained(library: Library, source: PretrainedModel, out: Path, *, calibrated: bool = True) -> list[str]:
     """Write `source` to the new folder `out`, as `library` has its models.
 
     The library's softmax, sigmoid or plain output (by its `problem_type`) is the bundle's own answer: what the bundle
@@ -88,7 +88,7 @@ def write_for(library: Library, source: Source, out: Path, *, calibrated: bool =
 
 
 @torch.inference_mode()
-def check_written(source: Source, folder: Path) -> None:
+def check_written(source: PretrainedModel, folder: Path) -> None:
     """Read what was written, as any other library's model, and have both answer for an image.
 
     Args:
@@ -98,11 +98,11 @@ def check_written(source: Source, folder: Path) -> None:
         BundleError: when they differ: nothing is to be left of it then.
     """
     config = source.config
-    written = read_source(str(folder))
+    written = load_pretrained(str(folder))
     if config.num_classes:
         written = replace(written, tensors=folded_head(written.tensors, written.target, written.trust))
     image = torch.randn(1, config.channels, *config.image_hw, generator=torch.Generator().manual_seed(0))
-    ours, theirs = model_of(source)(image), model_of(written)(image)
+    ours, theirs = build_model(source)(image), build_model(written)(image)
     if ours.shape != theirs.shape or not torch.allclose(theirs, ours, rtol=AGREE, atol=AGREE * float(ours.abs().max())):
         raise BundleError(
             f"{source.name} was written as a model that answers otherwise; nothing of it is left. This is a fault of "
@@ -110,14 +110,16 @@ def check_written(source: Source, folder: Path) -> None:
         )
 
 
-def without_calibration(source: Source) -> Source:
+def without_calibration(source: PretrainedModel) -> PretrainedModel:
     """Return a model whose probabilities are those that it gives by itself; only where its head cannot be calibrated.
 
     Raises:
         ConfigError: where it can, so that nothing need be lost.
     """
     if source.trust.smoothing <= NEGLIGIBLE:
-        raise ConfigError("--uncalibrated is for a calibration that no head can hold, and this one's can: leave it out")
+        raise ConfigError(
+            "--drop-calibration is for a calibration that no head can hold, and this one's can: leave it out"
+        )
     return replace(source, trust=replace(source.trust, temperature=1.0, smoothing=0.0))
 
 
@@ -133,7 +135,7 @@ def check_outputs(target: Target, outputs: int) -> None:
 Files = dict[str, dict[str, Any]]
 
 
-def timm_files(source: Source) -> tuple[Files, dict[str, Tensor]]:
+def timm_files(source: PretrainedModel) -> tuple[Files, dict[str, Tensor]]:
     """For `timm.create_model("local-dir:FOLDER", pretrained=True)`, or an upload to the hub."""
     config, state = as_timm_has_it(source.config, source.tensors)
     architecture, arguments = arguments_of(config)
@@ -153,7 +155,7 @@ def timm_files(source: Source) -> tuple[Files, dict[str, Tensor]]:
     return {SETTINGS: settings}, tensors_of(config, state)
 
 
-def hugging_face_files(source: Source) -> tuple[Files, dict[str, Tensor]]:
+def hugging_face_files(source: PretrainedModel) -> tuple[Files, dict[str, Tensor]]:
     """For `AutoModelForImageClassification.from_pretrained(FOLDER)`, or `AutoModel` for a model without a head."""
     config, design = source.config, source.config.design
     wanted = PLAIN | {
@@ -214,7 +216,7 @@ def refuse(
         raise BundleError("\n".join([f"{library}'s Vision Transformer cannot be this model:", *faults]))
 
 
-def preparation(source: Source) -> Preprocessing:
+def preparation(source: PretrainedModel) -> Preprocessing:
     """As the source says.
 
     Raises:
@@ -229,7 +231,7 @@ def preparation(source: Source) -> Preprocessing:
     return given
 
 
-def names_of(source: Source) -> list[str]:
+def names_of(source: PretrainedModel) -> list[str]:
     """Return a name for every output; that of a score has none in a bundle."""
     return ["score"] if source.target.kind == "regression" else list(source.labels)
 
@@ -238,7 +240,7 @@ def _square(sides: tuple[int, int]) -> int | list[int]:
     return sides[0] if sides[0] == sides[1] else list(sides)
 
 
-WRITERS: dict[Library, Callable[[Source], tuple[Files, dict[str, Tensor]]]] = {
+WRITERS: dict[Library, Callable[[PretrainedModel], tuple[Files, dict[str, Tensor]]]] = {
     "timm": timm_files,
     "huggingface": hugging_face_files,
 }

@@ -14,12 +14,12 @@ from megavit.errors import BundleError, OutputError
 from megavit.model.vit import MegaVit
 from megavit.weights.bundle.bundle import BundleInfo, save_bundle
 from megavit.weights.bundle.safetensors_io import load_weights
-from megavit.weights.pretrained.pretrained import OURS, Source
+from megavit.weights.pretrained.pretrained import OURS, PretrainedModel
 
 GOLDEN_SIDE = 320
 
 
-def model_of(source: Source) -> MegaVit:
+def build_model(source: PretrainedModel) -> MegaVit:
     """The model, with its weights, in evaluation mode."""
     with torch.device("meta"):
         model = MegaVit.from_config(source.config)
@@ -28,14 +28,14 @@ def model_of(source: Source) -> MegaVit:
     return model.eval()
 
 
-def write_bundle(source: Source, out: Path) -> BundleInfo:
+def convert_to_bundle(source: PretrainedModel, out: Path) -> BundleInfo:
     """Write the bundle of `source` to the new folder `out`.
 
     Raises:
         BundleError: when `source` is a bundle: what it says besides would be lost.
         OutputError: when `out` is there already, or cannot be written.
     """
-    if source.layout == OURS:
+    if source.format == OURS:
         raise BundleError(f"{source.name} is a bundle already; copy its folder, or say what else with --to")
     if out.exists():
         raise OutputError(f"there is {out} already; choose a new folder")
@@ -50,11 +50,11 @@ def write_bundle(source: Source, out: Path) -> BundleInfo:
         preprocessing=source.preprocessing or plain,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         metrics={},
-        data={"source": f"{source.name}, {'; '.join(source.told)}", "counts": {}, "skipped": {}},
+        data={"source": f"{source.name}, {'; '.join(source.notes)}", "counts": {}, "skipped": {}},
         recipe={},
         target=source.target,
     )
-    save_bundle(out, model_of(source), info, golden_pictures(config.channels), samples_csv((), ()))
+    save_bundle(out, build_model(source), info, golden_pictures(config.channels), samples_csv((), ()))
     return info
 
 

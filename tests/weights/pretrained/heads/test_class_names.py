@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from megavit.errors import ConfigError
 from megavit.weights.bundle.bundle import read_info
 from megavit.weights.pretrained.heads.class_names import read_class_names, unique
-from tests.end_to_end.conftest import megavit
+from tests.helpers.command_line import run_megavit
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,10 @@ def test_the_command_line_names_the_classes(tmp_path: Path) -> None:
     model: Any = timm.create_model("vit_tiny_patch16_224", num_classes=2, **sizes)
     torch.save(model.state_dict(), tmp_path / "a.pth")
     (tmp_path / "names.json").write_text(json.dumps({"0": "cat", "1": "dog"}))
-    assert megavit("convert", "a.pth", "--out", "b", "--labels", "names.json", cwd=tmp_path).returncode == 0
+    assert run_megavit("convert", "a.pth", "--out", "b", "--class-names", "names.json", cwd=tmp_path).returncode == 0
     assert read_info(tmp_path / "b").labels == ["cat", "dog"]
     (tmp_path / "names.json").write_text(json.dumps(["cat"]))
-    done = megavit("convert", "a.pth", "--out", "c", "--labels", "names.json", cwd=tmp_path)
+    done = run_megavit("convert", "a.pth", "--out", "c", "--class-names", "names.json", cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "names 1 classes, and the model has 2" in done.stderr
     assert not (tmp_path / "c").exists()

@@ -13,9 +13,9 @@ from megavit.config.target import Target
 from megavit.errors import BundleError, ConfigError, MegavitError
 from megavit.predict.predictor import load
 from megavit.weights.pretrained.heads.problem_type import settings_of, target_of
-from megavit.weights.pretrained.pretrained import read_source
+from megavit.weights.pretrained.pretrained import load_pretrained
 from megavit.weights.pretrained.processors.image_processor import label_faults, labels_of
-from megavit.weights.pretrained.save_checkpoint import write_for
+from megavit.weights.pretrained.save_checkpoint import save_pretrained
 
 
 @pytest.mark.parametrize(
@@ -121,15 +121,15 @@ def test_names_of_any_kind_go_to_transformers_and_back_in_their_order(tmp_path: 
     settings["id2label"] = {"2": "two", "0": "same", "1": "same"}
     (folder / "config.json").write_text(json.dumps(settings))
     for library in ("huggingface", "timm"):
-        write_for(library, read_source(str(folder)), tmp_path / library)
-        assert read_source(str(tmp_path / library)).labels == ("same", "same (2)", "two")
+        save_pretrained(library, load_pretrained(str(folder)), tmp_path / library)
+        assert load_pretrained(str(tmp_path / library)).labels == ("same", "same (2)", "two")
     theirs = AutoConfig.from_pretrained(tmp_path / "huggingface", local_files_only=True)
     assert theirs.id2label == {0: "same", 1: "same (2)", 2: "two"}
 
 
 def test_what_the_other_library_has_no_place_for_is_said_and_in_the_card(tmp_path: Path) -> None:
-    source = read_source(str(write_case(tmp_path / "ours", CASES["calibrated labels"])))
-    told = " ".join(write_for("timm", source, tmp_path / "theirs"))
+    source = load_pretrained(str(write_case(tmp_path / "ours", CASES["calibrated labels"])))
+    told = " ".join(save_pretrained("timm", source, tmp_path / "theirs"))
     for words in (
         "sigmoid of each of its 3 outputs",
         "a temperature of 0.4, is in the head",
@@ -140,20 +140,20 @@ def test_what_the_other_library_has_no_place_for_is_said_and_in_the_card(tmp_pat
     assert "library_name: timm" in card
     assert "sigmoid of each" in card
     assert f'"{LABELS[2]}": 0.9' in card
-    score = read_source(str(write_case(tmp_path / "score", CASES["score"])))
-    assert "mean 165 and standard deviation 12.5" in " ".join(write_for("huggingface", score, tmp_path / "other"))
+    score = load_pretrained(str(write_case(tmp_path / "score", CASES["score"])))
+    assert "mean 165 and standard deviation 12.5" in " ".join(save_pretrained("huggingface", score, tmp_path / "other"))
 
 
 def test_a_smoothed_calibration_can_be_left_out_and_no_other(tmp_path: Path) -> None:
     smoothed = write_case(tmp_path / "smoothed", REFUSED["smoothed classes"])
     with pytest.raises(BundleError, match="--temperature-only"):
-        write_for("timm", read_source(str(smoothed)), tmp_path / "theirs")
-    told = write_for("timm", read_source(str(smoothed)), tmp_path / "theirs", calibrated=False)
+        save_pretrained("timm", load_pretrained(str(smoothed)), tmp_path / "theirs")
+    told = save_pretrained("timm", load_pretrained(str(smoothed)), tmp_path / "theirs", calibrated=False)
     assert "calibration was left out" in told[0]
-    assert read_source(str(tmp_path / "theirs")).target == Target()
-    held = read_source(str(write_case(tmp_path / "held", CASES["calibrated classes"])))
+    assert load_pretrained(str(tmp_path / "theirs")).target == Target()
+    held = load_pretrained(str(write_case(tmp_path / "held", CASES["calibrated classes"])))
     with pytest.raises(ConfigError, match="leave it out"):
-        write_for("timm", held, tmp_path / "other", calibrated=False)
+        save_pretrained("timm", held, tmp_path / "other", calibrated=False)
 
 
 def test_a_training_takes_a_model_whatever_its_outputs_mean(tmp_path: Path) -> None:
@@ -161,10 +161,10 @@ def test_a_training_takes_a_model_whatever_its_outputs_mean(tmp_path: Path) -> N
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(settings | {"problem_type": "regression"}))
     with pytest.raises(BundleError, match="train --init"):
-        read_source(str(folder))
-    source = read_source(str(folder), head=False)
+        load_pretrained(str(folder))
+    source = load_pretrained(str(folder), head=False)
     assert source.config.num_classes == 3
-    assert not any("outputs" in sentence for sentence in source.told)
+    assert not any("outputs" in sentence for sentence in source.notes)
 
 
 def test_the_command_says_the_kind_and_what_it_assumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,5 +179,5 @@ def test_the_command_says_the_kind_and_what_it_assumed(tmp_path: Path, capsys: p
     assert "It gives an image a number." in (tmp_path / "score" / "README.md").read_text()
     with pytest.raises(ConfigError, match="says its target itself"):
         convert(str(tmp_path / "score"), out=tmp_path / "again", to="timm", target="multilabel")
-    with pytest.raises(ConfigError, match="--uncalibrated"):
-        convert(str(folder), out=tmp_path / "again", uncalibrated=True)
+    with pytest.raises(ConfigError, match="--drop-calibration"):
+        convert(str(folder), out=tmp_path / "again", drop_calibration=True)

@@ -19,16 +19,16 @@ def read_class_names(path: Path, count: int) -> tuple[str, ...]:
         ConfigError: when it cannot be read, is none of these, or does not name `count` classes.
     """
     if not count:
-        raise ConfigError(f"--labels {path}: the model has no classifier, so there are no classes to name")
+        raise ConfigError(f"--class-names {path}: the model has no classifier, so there are no classes to name")
     try:
         text = path.read_text(encoding="utf-8-sig")
         names = _from_json(json.loads(text), path) if _is_json(path, text) else _from_lines(text)
     except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"--labels {path} cannot be read: {error}") from None
+        raise ConfigError(f"--class-names {path} cannot be read: {error}") from None
     if len(names) != count:
-        raise ConfigError(f"--labels {path} names {len(names)} classes, and the model has {count}")
+        raise ConfigError(f"--class-names {path} names {len(names)} classes, and the model has {count}")
     return unique(names)
 
 
@@ -60,10 +60,12 @@ def _from_json(content: Any, path: Path) -> list[str]:
     if isinstance(content, dict) and all(_is_number(key) for key in content):
         numbers = sorted(content, key=int)
         if [int(number) for number in numbers] != list(range(len(numbers))):
-            raise ConfigError(f"--labels {path} must number the classes from 0 to {len(numbers) - 1}, each once")
+            raise ConfigError(f"--class-names {path} must number the classes from 0 to {len(numbers) - 1}, each once")
         content = [content[number] for number in numbers]
     if not isinstance(content, list) or not all(isinstance(name, str) and name.strip() for name in content):
-        raise ConfigError(f"--labels {path} must have one name a line, or be JSON: a list of names, or number -> name")
+        raise ConfigError(
+            f"--class-names {path} must have one name a line, or be JSON: a list of names, or number -> name"
+        )
     return [name.strip() for name in content]
 
 

@@ -28,7 +28,7 @@ def folded_head(tensors: dict[str, Tensor], target: Target, trust: Calibration) 
         raise BundleError(
             f"its calibrated probabilities have a smoothing of {trust.smoothing:.2g} taken off, which no linear head "
             "can, so that other libraries would answer otherwise: convert what megavit calibrate BUNDLE DATA --out NEW "
-            "--temperature-only writes, or write what the model says by itself with --uncalibrated"
+            "--temperature-only writes, or write what the model says by itself with --drop-calibration"
         )
     return scaled_head(tensors, 1 / trust.temperature, 0.0)
 

@@ -81,7 +81,8 @@ def table(config: ViTConfig) -> list[Rule]:
             Rule([Piece(None, (dim,))], ["patch_embedding.projection.bias"]),
             Rule([Piece("embeddings.class_embedding", (dim,))], ["prefix_tokens.class_token"]),
             Rule(
-                [Piece(POSITIONS, (1 + config.num_patches, dim))], ["prefix_tokens.class_position", "positions.table"]
+                [Piece(POSITIONS, (1 + config.num_patches, dim))],
+                ["prefix_tokens.class_position", "positions.table"],
             ),
         ]
         if config.num_classes:

@@ -46,7 +46,10 @@ def table(config: ViTConfig) -> list[Rule]:
     token = tokens + ("class_token" if by_class else "registers")
     position = tokens + ("class_position" if by_class else "register_positions")
     rules = [
-        Rule([Piece("conv1.weight", (dim, config.channels, *config.patch_hw))], ["patch_embedding.projection.weight"]),
+        Rule(
+            [Piece("conv1.weight", (dim, config.channels, *config.patch_hw))],
+            ["patch_embedding.projection.weight"],
+        ),
         Rule([Piece(None, (dim,))], ["patch_embedding.projection.bias"]),
         Rule([Piece("class_embedding", (dim,))], [token]),
         Rule([Piece("positional_embedding", (config.num_patches + 1, dim))], [position, "positions.table"]),

@@ -192,7 +192,7 @@ def heads_of_width(inner: int, known: Known) -> tuple[int, int]:
     if heads * dim_head != inner:
         raise BundleError(
             f"the checkpoint's queries have {inner} numbers, which are not {heads} heads of {dim_head}; say how many: "
-            "megavit convert --heads"
+            "megavit convert --num-heads"
         )
     return heads, dim_head
 

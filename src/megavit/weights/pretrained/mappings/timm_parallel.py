@@ -29,7 +29,10 @@ def table(config: ViTConfig) -> list[Rule]:
         theirs, ours = f"blocks.{i}", f"transformer.layers.{i}"
         into, to_qkv = f"{ours}.mlp.into", f"{ours}.attention.to_qkv"
         rules.append(
-            Rule([Piece(f"{theirs}.in_proj.weight", (hidden + 3 * inner, dim))], [f"{into}.weight", f"{to_qkv}.weight"])
+            Rule(
+                [Piece(f"{theirs}.in_proj.weight", (hidden + 3 * inner, dim))],
+                [f"{into}.weight", f"{to_qkv}.weight"],
+            )
         )
         if design.qkv_bias:
             bias = Piece(f"{theirs}.in_proj.bias", (hidden + 3 * inner,))

@@ -1,0 +1,39 @@
+"""Options and arguments that several commands share, so that one flag has one meaning and one help text."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+Precision = Literal["float32", "bfloat16", "int8"]
+
+Bundle = Annotated[
+    Path, Parameter(help="Model bundle: a folder written by megavit train or convert, or hf-hub:USER/NAME.")
+]
+LabeledData = Annotated[
+    str,
+    Parameter(
+        help="Labeled images: a folder with one subfolder per class, a table of paths and labels (or numbers), shards, "
+        "or demo:digits."
+    ),
+]
+ImageInputs = Annotated[
+    list[str],
+    Parameter(help="Image files, folders, glob patterns, shards, or - for standard input.", allow_leading_hyphen=True),
+]
+Device = Annotated[str, Parameter(help="Device to compute on: auto, cpu, cuda or cuda:N.")]
+InferencePrecision = Annotated[
+    Precision,
+    Parameter(help="Numeric precision: bfloat16 is faster and keeps 3 digits; int8 needs megavit quantize first."),
+]
+BatchSize = Annotated[int, Parameter(help="Images per batch.")]
+GLOBAL_BATCH_SIZE = "Images per optimizer step, over all processes."
+KeepAspect = Annotated[bool, Parameter(help="Keep the images' aspect ratio even if the model was trained without.")]
+Verify = Annotated[bool, Parameter(help="Run the bundle's self-test before anything else.")]
+Nproc = Annotated[int | None, Parameter(help="Number of processes to start on this machine. Default: 1.")]
+MaxAccuracyDrop = Annotated[
+    float, Parameter(help="Largest loss of accuracy that int8 may cause, in percentage points.")
+]
+PATCH_SIZE = "Patch size in pixels. Default: the preset's."
+SEED = "Random seed. Default: 0."
+Json = Annotated[bool, Parameter(help="Print JSON instead of text.")]

@@ -1,0 +1,98 @@
+"""One flag has one meaning: the same type and help text in every command, and no meaning has two flags."""
+
+import inspect
+import types
+import typing
+from collections import defaultdict
+
+from cyclopts import Parameter
+
+from megavit.cli.app import app
+
+ORDER = [
+    *("demo", "check", "train", "evaluate", "predict", "explain", "embed", "calibrate"),
+    *("quantize", "export", "convert", "serve", "shard", "bench", "plan"),
+]
+DIFFERENT_HELP = {
+    "out": "what is written differs from command to command",
+    "data": "shard and export take or default to other images",
+    "images": "explain takes no shards",
+    "bundle": "check uses it in place of training, predict also takes exported models",
+    "models": "serve takes several folders, bench presets",
+    "model": "only train chooses by itself",
+    "to": "each has formats of its own",
+    "precision": "each has choices of its own",
+    "minutes": "check trains only the models that find label errors",
+    "batch_size": "training counts the images of all processes",
+    "image_size": "the defaults differ, and convert also takes HEIGHTxWIDTH",
+    "patch_size": "convert also takes HEIGHTxWIDTH",
+    "keep_aspect": "training sets it, the others override it",
+}
+DIFFERENT_TYPE = {
+    "to": "each has formats of its own",
+    "precision": "each has choices of its own",
+    "image_size": "convert also takes HEIGHTxWIDTH",
+    "patch_size": "convert also takes HEIGHTxWIDTH",
+    "models": "serve takes folders, bench presets",
+}
+
+
+def commands() -> dict[str, dict[str, tuple[object, str]]]:
+    """Type, without None, and help text of every parameter of every command."""
+    found: dict[str, dict[str, tuple[object, str]]] = {}
+    for name in app:
+        function = app[name].default_command
+        if not name.startswith("-") and function is not None:
+            signature = inspect.signature(function, eval_str=True)
+            found[name] = {one.name: described(one.annotation) for one in signature.parameters.values()}
+    return found
+
+
+def described(annotation: object) -> tuple[object, str]:
+    kind, help_text = annotation, ""
+    while typing.get_origin(kind) in (typing.Annotated, types.UnionType, typing.Union):
+        if typing.get_origin(kind) is typing.Annotated:
+            kind, *metadata = typing.get_args(kind)
+            help_text = help_text or next((one.help for one in metadata if isinstance(one, Parameter) and one.help), "")
+        else:
+            (kind,) = [one for one in typing.get_args(kind) if one is not types.NoneType]
+    return kind, help_text
+
+
+def by_name() -> dict[str, list[tuple[object, str]]]:
+    found = defaultdict(list)
+    for parameters in commands().values():
+        for name, parameter in parameters.items():
+            found[name].append(parameter)
+    return found
+
+
+def test_commands_are_listed_in_the_order_of_the_work(capsys) -> None:
+    app(["--help"])
+    shown = capsys.readouterr().out
+    positions = [shown.index(f"│ {name} ") for name in ORDER]
+    assert positions == sorted(positions) and set(ORDER) == set(commands())
+
+
+def test_every_parameter_has_a_help_text_that_is_a_sentence() -> None:
+    for command, parameters in commands().items():
+        for name, (_, text) in parameters.items():
+            assert len(text.split()) >= 2 or text == "Optimizer.", (command, name)
+            assert text[0].isupper() and text.endswith("."), (command, name)
+
+
+def test_a_flag_of_several_commands_has_one_type_and_one_help_text() -> None:
+    kinds, texts = {}, {}
+    for name, found in by_name().items():
+        kinds[name] = len({str(kind) for kind, _ in found}) > 1
+        texts[name] = len({text for _, text in found}) > 1
+    assert {name for name, differ in kinds.items() if differ} == set(DIFFERENT_TYPE)
+    assert {name for name, differ in texts.items() if differ} == set(DIFFERENT_HELP)
+
+
+def test_no_two_flags_have_the_same_help_text() -> None:
+    names = defaultdict(set)
+    for name, found in by_name().items():
+        for _, text in found:
+            names[text].add(name)
+    assert {text: found for text, found in names.items() if len(found) > 1} == {}
