@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--last", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.out is not None:
-        train("demo:digits", arguments.out, recipe="demo", changes=CHANGES, watch=KillAt(arguments.last))
+        train("demo:digits", arguments.out, recipe="demo", overrides=CHANGES, reporter=KillAt(arguments.last))
         return
 
     with tempfile.TemporaryDirectory() as folder:

@@ -116,7 +116,7 @@ def work(out: Path, shard: int, tensor: int, seed: int) -> None:
         "model": {"dropout": 0.1},
         "parallel": {"fsdp": shard, "tp": tensor, "timeout_seconds": 60.0},
     }
-    train("demo:digits", out, recipe="demo", changes=changes, watch=NullReporter())
+    train("demo:digits", out, recipe="demo", overrides=changes, reporter=NullReporter())
 
 
 def run(out: Path, layout: tuple[int, int, int], seed: int) -> bool:

@@ -65,7 +65,7 @@ def measured(config: ViTConfig, training: Training, layout: Layout) -> int:
         labels = torch.arange(training.batch) % config.num_classes
 
         def step() -> None:
-            train_step(state, task, images, labels, rate=1.0, steps=10)
+            train_step(state, task, (images, labels), rate=1.0, steps=10)
 
         return step
 

@@ -120,7 +120,7 @@ def outcome(trial: Trial, task: Task, feed: TrainLoader, steps: int) -> dict[str
         for step, batch in enumerate(batches_of(feed, task, 0, steps)):
             state.spike_detector = SpikeDetector()  # nothing is usual, so that nothing is left out
             rate = learning_rate((step + 0.5) / steps, 1.0, task.recipe.schedule)
-            losses.append(train_step(state, task, *batch, rate, steps))
+            losses.append(train_step(state, task, batch, rate, steps))
             if state.step % LOOK_EVERY == 0:
                 largest = largest_logits(state.model, images, task.preprocessing)
                 attention.append(largest.attention)

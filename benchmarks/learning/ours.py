@@ -58,7 +58,7 @@ def step_at(progress: float, state: TrainState, task: Task, batch: Batch) -> flo
     """One step of the package when `progress` in [0, 1) of the run is over; the loss."""
     state.progress = progress
     expected_steps = round(state.step / progress) if progress else 1
-    return train_step(state, task, *batch, learning_rate(progress, 1.0, task.recipe.schedule), expected_steps)
+    return train_step(state, task, batch, learning_rate(progress, 1.0, task.recipe.schedule), expected_steps)
 
 
 def fresh(recipe: Recipe) -> tuple[TrainState, Task, TrainLoader]:

@@ -6,7 +6,7 @@ import pytest
 from megavit.config.recipe import ModelRecipe, Recipe, RunRecipe
 from megavit.data.dataset import LabeledImages, Sample, Skipped, read_samples
 from megavit.errors import BundleError, OutputError
-from megavit.train.run_dir import PLAN, RECIPE, SAMPLES, SKIPPED, Plan, check_place, read_plan, write_plan
+from megavit.train.run_dir import PLAN, RECIPE, SAMPLES, SKIPPED, Plan, check_run_dir, read_plan, write_plan
 
 PLANNED = Plan(
     source="/data/猫",
@@ -66,18 +66,18 @@ def test_a_run_needs_a_folder_of_its_own_outside_the_data(tmp_path, monkeypatch)
     (run / PLAN).touch()
     for out in (data, full):
         with pytest.raises(OutputError, match="not empty"):
-            check_place(out, str(data))
+            check_run_dir(out, str(data))
     with pytest.raises(OutputError, match=r"--resume '.*a run'"):
-        check_place(run, str(data))
+        check_run_dir(run, str(data))
     monkeypatch.chdir(data)
     for out in (data / "cat" / "run", Path("runs/data"), tmp_path / "x" / ".." / "data" / "run"):
         with pytest.raises(OutputError, match="within the data"):
-            check_place(out, ".")
+            check_run_dir(out, ".")
 
 
 def test_a_new_folder_and_one_with_hidden_files_only_will_do(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".DS_Store").touch()
     for out in (tmp_path / "out", tmp_path / "new"):
-        check_place(out, "demo:digits")
-        check_place(out, str(tmp_path / "data"))
+        check_run_dir(out, "demo:digits")
+        check_run_dir(out, str(tmp_path / "data"))

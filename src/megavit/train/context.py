@@ -14,7 +14,7 @@ from megavit.train.data import TrainLoader
 from megavit.train.progress import Reporter
 from megavit.train.state import TrainState
 from megavit.train.task import Task
-from megavit.weights.pretrained.pretrained import Source
+from megavit.weights.pretrained.pretrained import PretrainedModel
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TrainRequest:
     source: str
     recipe: str
     overrides: dict[str, Any]
-    pretrained: Source | None = None
+    pretrained: PretrainedModel | None = None
 
 
 @dataclass(frozen=True)

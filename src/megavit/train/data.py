@@ -74,7 +74,9 @@ class TrainLoader:
             self._report_damage()
             yield images, self.labels[requested.popleft()]
 
-    def train_batches(self, task: Task, start: int, stop: int, parallel: ParallelContext | None = None) -> Generator[Batch]:
+    def train_batches(
+        self, task: Task, start: int, stop: int, parallel: ParallelContext | None = None
+    ) -> Generator[Batch]:
         """Yield the batches of steps `start` to `stop`; of several processes that train, this one's part of each."""
         parallel = parallel or ParallelContext()
         weights = equal_class_weights(self.labels.tolist()) if task.recipe.data.balance == "sampler" else None

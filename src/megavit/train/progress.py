@@ -27,7 +27,7 @@ class Reporter(Protocol):
         ...
 
     def step(self, step: int, steps: int, loss: float) -> None:
-        """Take note of an optimizer step, of `steps` in all; with a time budget these change, and are equal at the end."""
+        """Take note of an optimizer step; of `steps` in all, which change with a time budget but for the last step."""
         ...
 
     def epoch(self, record: EpochRecord) -> None:

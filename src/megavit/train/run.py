@@ -42,7 +42,7 @@ from megavit.train.run_dir import Plan, advise_resuming, claim_run_dir, lock_run
 from megavit.train.setup.parallel import override_parallel
 from megavit.train.setup.resolve import check_resources, draft_recipe, resolve_recipe
 from megavit.train.state import TrainState
-from megavit.weights.pretrained.pretrained import read_source
+from megavit.weights.pretrained.pretrained import load_pretrained
 
 
 def train(
@@ -74,7 +74,7 @@ def train(
     # Wrong settings and weights show before the images are read.
     draft = draft_recipe(recipe, overrides, dist)
     init = draft.model.init
-    pretrained = None if init is None else read_source(init, whole_images=True, head=False)
+    pretrained = None if init is None else load_pretrained(init, whole_images=True, head=False)
     with dist.init_process_group(dist.pick_device(draft.run.device), draft.parallel.timeout_seconds):
         if dist.run_on_main(lambda: claim_run_dir(run_dir, source)):
             return _resume(run_dir, reporter, clock)
@@ -250,8 +250,8 @@ def _run_loop(ctx: RunContext, setup: TrainSetup) -> TrainResult:
         if ctx.dist.is_distributed:
             from megavit.train.checkpoint.gather import gather_full_state
 
-            setup = replace(setup, state=gather_full_state(state))
-        return ctx.dist.run_on_main(lambda: finalize(ctx, setup), wait_long=True)
+            state = gather_full_state(state)
+        return ctx.dist.run_on_main(lambda: finalize(ctx, state, setup.task, setup.val_loader), wait_long=True)
 
 
 def _portable_name(source: str, dataset: LabeledImages) -> str:

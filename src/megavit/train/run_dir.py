@@ -91,7 +91,9 @@ def check_run_dir(run_dir: Path, source: str) -> None:
     with writing("the run", run_dir):
         if (run_dir / PLAN).exists():
             folder = shlex.quote(str(run_dir))
-            raise OutputError(f"{run_dir} holds a run already: resume it with --resume {folder}, or choose another --out")
+            raise OutputError(
+                f"{run_dir} holds a run already: resume it with --resume {folder}, or choose another --out"
+            )
         if run_dir.is_dir() and any(not path.name.startswith(".") for path in run_dir.iterdir()):
             raise OutputError(f"{run_dir} is not empty; choose a new folder with --out")
         data = Path(source)

@@ -50,7 +50,7 @@ class Task:
 
     @property
     def metric(self) -> MetricName:
-        """The metric that the best epoch is chosen by; with a method against class imbalance every class counts alike."""
+        """The metric that the best epoch is chosen by; every class counts alike where class imbalance is handled."""
         match self.target.kind:
             case "classification":
                 return "accuracy" if self.recipe.data.balance in ("auto", "none") else "balanced accuracy"

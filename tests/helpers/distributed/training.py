@@ -115,7 +115,7 @@ def batches(state: TrainState) -> Iterator[tuple[Tensor, Tensor]]:
 def steps(state: TrainState, task: Task, until: int = STEPS) -> list[float]:
     """Train up to a step; the losses."""
     own = islice(batches(state), max(0, until - state.step))
-    return [train_step(state, task, images, labels, rate=1.0, steps=STEPS) for images, labels in own]
+    return [train_step(state, task, (images, labels), rate=1.0, steps=STEPS) for images, labels in own]
 
 
 class AllReduces(TorchDispatchMode):
@@ -135,7 +135,7 @@ def sums(state: TrainState, task: Task) -> int:
     """Messages that sum something over all copies in one step."""
     images, labels = next(batches(state))
     with AllReduces() as seen:
-        train_step(state, task, images, labels, rate=0.0, steps=STEPS)
+        train_step(state, task, (images, labels), rate=0.0, steps=STEPS)
     return seen.of_all
 
 

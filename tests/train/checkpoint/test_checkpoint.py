@@ -18,7 +18,7 @@ from tests.helpers.training import STEPS, batch_at, fresh_state, make_task, same
 def trained(steps: int):
     task, state = make_task(), fresh_state(make_task())
     for step in range(steps):
-        train_step(state, task, *batch_at(step), rate=1e-3, steps=STEPS)
+        train_step(state, task, batch_at(step), rate=1e-3, steps=STEPS)
     return state
 
 
@@ -52,7 +52,12 @@ def test_a_checkpoint_of_a_version_that_knew_no_spikes_is_restored(tmp_path, mon
     save_checkpoint(tmp_path, saved)
     restored = fresh_state(make_task())
     assert load_checkpoint(tmp_path, restored) == []
-    assert (restored.step, restored.rollbacks, restored.dropped_batches, restored.spike_detector) == (3, 0, 0, SpikeDetector())
+    assert (restored.step, restored.rollbacks, restored.dropped_batches, restored.spike_detector) == (
+        3,
+        0,
+        0,
+        SpikeDetector(),
+    )
 
 
 def test_the_step_after_a_restore_is_the_step_without_one(tmp_path):
@@ -60,7 +65,7 @@ def test_the_step_after_a_restore_is_the_step_without_one(tmp_path):
     save_checkpoint(tmp_path, trained(3))
     resumed = fresh_state(task)
     load_checkpoint(tmp_path, resumed)
-    train_step(resumed, task, *batch_at(3), rate=1e-3, steps=STEPS)
+    train_step(resumed, task, batch_at(3), rate=1e-3, steps=STEPS)
     assert same_weights(resumed.model, whole.model) and same_weights(resumed.ema_model, whole.ema_model)
 
 
@@ -68,7 +73,7 @@ def test_the_best_epoch_is_kept_and_of_equal_ones_the_later():
     state = trained(1)
     state.record(epoch(0.5))
     first = {name: tensor.clone() for name, tensor in state.best.items()}
-    train_step(state, make_task(), *batch_at(1), rate=1e-2, steps=STEPS)
+    train_step(state, make_task(), batch_at(1), rate=1e-2, steps=STEPS)
     state.record(epoch(0.4))
     assert state.best_epoch == 0 and all(torch.equal(state.best[name], first[name]) for name in first)
     state.record(epoch(0.5))

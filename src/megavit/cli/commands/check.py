@@ -98,9 +98,9 @@ def answers_for(
 ) -> "OutOfFoldPredictions":
     """Predictions for the images by models that have not learned from them: on a bundle's features, or trained here."""
     if predictor is None:
-        from megavit.train.cross_val_predict import out_of_fold
+        from megavit.train.cross_val_predict import cross_val_predict
 
-        return out_of_fold(images, minutes, watch, device)
+        return cross_val_predict(images, minutes, watch, device)
     from megavit.check.probe import predict_out_of_fold
     from megavit.data.dataset import read_samples
     from megavit.weights.bundle.bundle import SAMPLES

@@ -31,7 +31,7 @@ def demo(
 
     remove_earlier(out)
     with TerminalWatch() as watch:
-        trained = train(SOURCE, out, recipe="demo", changes={}, watch=watch)
+        trained = train(SOURCE, out, recipe="demo", overrides={}, reporter=watch)
     if not json:
         images = read_demo(SOURCE, recipe().data)
         samples = images.of("test")[:SHOWN]

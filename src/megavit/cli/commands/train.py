@@ -153,6 +153,7 @@ def train(
     from megavit.cli.render.metrics import show_trained
     from megavit.cli.render.training import TerminalWatch
     from megavit.runtime.process_group import get_dist_context
+    from megavit.train.clock import Clock
     from megavit.train.progress import NullReporter
     from megavit.train.run import resume as go_on
     from megavit.train.run import train as start
@@ -160,10 +161,10 @@ def train(
     leads = get_dist_context().is_main_process
     with telling_once(), TerminalWatch() if leads else nullcontext(NullReporter()) as watch:
         if resume is not None:
-            trained = go_on(resume, watch=watch, began=began(), parallel=layout, source=data)
+            trained = go_on(resume, reporter=watch, clock=Clock(began()), parallel=layout, source=data)
         else:
             assert out is not None  # chosen above
-            trained = start(str(data), out, recipe=base, changes=settings, watch=watch, began=began())
+            trained = start(str(data), out, recipe=base, overrides=settings, reporter=watch, clock=Clock(began()))
     if leads:
         show_trained(trained, as_json=json)
     return 0

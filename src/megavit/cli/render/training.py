@@ -48,17 +48,17 @@ class TerminalWatch:
             self._tasks[what] = self._bar.add_task(what, total=total)
         self._bar.update(self._tasks[what], completed=done, total=total, visible=done < total)
 
-    def data(self, images: LabeledImages) -> None:
-        counts = images.sizes()
+    def data(self, dataset: LabeledImages) -> None:
+        counts = dataset.sizes()
         with UNHEARD:
             notes.print(
-                f"{len(images.samples):,} images {_described(images)}: {counts['train']:,} to train, "
+                f"{len(dataset.samples):,} images {_described(dataset)}: {counts['train']:,} to train, "
                 f"{counts['val']:,} to validate, {counts['test']:,} to test"
             )
-            if images.classes:
-                notes.print(f"  {shortened(images.classes)}", style="dim")
-            show_notes(images.notes)
-            show_skipped(images.skipped_by_reason())
+            if dataset.classes:
+                notes.print(f"  {shortened(dataset.classes)}", style="dim")
+            show_notes(dataset.notes)
+            show_skipped(dataset.skipped_by_reason())
 
     def plan(self, recipe: Recipe, steps: int, parameters: int) -> None:
         about = "" if recipe.run.epochs else "about "

@@ -33,7 +33,7 @@ export class Card {
     const actions = make("div", { className: "actions" }, this.explainButton, this.againButton, this.removeButton);
     const told = make("div", { className: "told" }, heading, this.body, this.waiting, this.problem, actions);
     const article = make("article", {}, this.figures, told);
-    article.setAttribute("aria-labeledby", heading.id);
+    article.setAttribute("aria-labelledby", heading.id);
     this.element = make("li", {}, article);
   }
 

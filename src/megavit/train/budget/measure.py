@@ -35,7 +35,7 @@ from megavit.train.report import figures
 from megavit.train.report.examples import select_ood_samples
 from megavit.train.state import TrainState
 from megavit.train.task import Batch, Task
-from megavit.weights.pretrained.pretrained import Source
+from megavit.weights.pretrained.pretrained import PretrainedModel
 
 REPETITIONS = 5
 # Slow steps are told apart sooner: after the first repetition no new one begins past this time.
@@ -85,14 +85,16 @@ def measure_step(
                 seconds[precision].append(time.perf_counter() - start)
     slowest = parallel.all_reduce_max(*(statistics.median(seconds[precision]) for precision in precisions))
     medians = dict(zip(precisions, slowest, strict=True))
-    fastest = min(precisions, key=lambda precision: medians[precision] * (MIN_SPEEDUP if precision == "bfloat16" else 1))
+    fastest = min(
+        precisions, key=lambda precision: medians[precision] * (MIN_SPEEDUP if precision == "bfloat16" else 1)
+    )
     return fastest, medians[fastest]
 
 
 def measure_recipe(
     ctx: RunContext,
     recipe: Recipe,
-    pretrained: Source | None = None,
+    pretrained: PretrainedModel | None = None,
     max_seconds: float = MAX_MEASURING_SECONDS,
 ) -> tuple[Precision, float]:
     """Return what `measure_step` does for a resolved recipe, measured on noise."""

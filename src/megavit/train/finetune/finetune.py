@@ -1,7 +1,7 @@
 """A run that starts from pretrained weights: from them and the images to the bundle.
 
-What comes before the first training by gradient is short and follows from the weights and the images; a resumed run does
-it again. Each training by gradient resumes from its own checkpoint.
+What comes before the first training by gradient is short and follows from the weights and the images; a resumed run
+does it again. Each training by gradient resumes from its own checkpoint.
 """
 
 import copy
@@ -20,13 +20,12 @@ from megavit.model.vit import MegaVit
 from megavit.predict.forward import embeddings_of
 from megavit.runtime.storage import check_writable
 from megavit.train.budget.measure import estimate_finish
-from megavit.train.context import RunContext, TrainRequest, TrainSetup
-from megavit.train.clock import EpochBudget
+from megavit.train.context import RunContext, TrainRequest
 from megavit.train.data import TrainLoader
 from megavit.train.finetune.progressive import FrozenFeatures, describe, progressive_finetune
 from megavit.train.finetune.stage import StageInputs, StageResult, train_stage
 from megavit.train.history import TuneSummary
-from megavit.train.loop.build import PretrainedModel, build_pretrained, make_eval_loader, make_train_loader
+from megavit.train.loop.build import StartingModel, build_pretrained, make_eval_loader, make_train_loader
 from megavit.train.optim.lora import FINETUNE_METHODS, FinetuneMethod
 from megavit.train.report.examples import select_ood_samples
 from megavit.train.report.finalize import TrainResult, finalize
@@ -34,7 +33,7 @@ from megavit.train.run_dir import Plan, advise_resuming, write_plan
 from megavit.train.setup.resolve import check_resources, resolve_recipe
 from megavit.train.state import TrainState
 from megavit.train.task import make_task
-from megavit.weights.pretrained.pretrained import fingerprint, read_source
+from megavit.weights.pretrained.pretrained import fingerprint, load_pretrained
 
 # Fewer validation images cannot tell one method from another; and of more images than that in all, cross-validation
 # takes long.
@@ -52,7 +51,7 @@ def start_finetuning(ctx: RunContext, request: TrainRequest) -> TrainResult:
         num_stages += len(FINETUNE_METHODS) * (NUM_FOLDS if needs_cross_validation(ctx.dataset) else 1)
     need = (3 + 2 * num_stages) * 5 * weights + 2**24
     ctx.dist.run_on_main(lambda: check_writable(ctx.run_dir, "the run with its checkpoints", need=need))
-    for sentence in (*request.pretrained.told, *pretrained.changes):
+    for sentence in (*request.pretrained.notes, *pretrained.changes):
         ctx.reporter.say(f"{recipe.model.init}: {sentence}")
     plan = Plan(
         source=request.source,
@@ -73,7 +72,7 @@ def resume_finetuning(ctx: RunContext, plan: Plan) -> TrainResult:
     Raises:
         DataError: when the weights that it began with are not what they were.
     """
-    source = read_source(plan.recipe.model.init or "", whole_images=True, head=False)
+    source = load_pretrained(plan.recipe.model.init or "", whole_images=True, head=False)
     if fingerprint(source) != plan.init:
         raise DataError(
             f"the weights of {source.name} are not what they were when the run began: put them back, or start a new run"
@@ -88,7 +87,7 @@ def needs_cross_validation(dataset: LabeledImages) -> bool:
     return count["val"] < MIN_VAL_IMAGES and count["train"] + count["val"] <= MAX_CROSS_VALIDATION_IMAGES
 
 
-def _finetune(ctx: RunContext, pretrained: PretrainedModel) -> TrainResult:
+def _finetune(ctx: RunContext, pretrained: StartingModel) -> TrainResult:
     """Try the methods in turn, keep the best, and write its bundle and report."""
     recipe, metric = pretrained.task.recipe, pretrained.task.metric
     with advise_resuming(ctx.run_dir):
@@ -111,7 +110,8 @@ def _finetune(ctx: RunContext, pretrained: PretrainedModel) -> TrainResult:
             reason=selection.reason,
         )
         return ctx.dist.run_on_main(
-            lambda: finalize(ctx, tuner.make_setup(selection.method), summary), wait_long=True
+            lambda: finalize(ctx, tuner.make_state(selection.method), pretrained.task, tuner.val_loader, summary),
+            wait_long=True,
         )
 
 
@@ -124,7 +124,7 @@ class Finetuner:
         val_loader: of the validation images.
     """
 
-    def __init__(self, ctx: RunContext, pretrained: PretrainedModel) -> None:
+    def __init__(self, ctx: RunContext, pretrained: StartingModel) -> None:
         self.ctx, self.pretrained, self.clock = ctx, pretrained, ctx.clock
         self.recipe, dataset = pretrained.task.recipe, ctx.dataset
         self.pool: tuple[Sample, ...] = (*dataset.of("train"), *dataset.of("val"))
@@ -178,20 +178,18 @@ class Finetuner:
         detail += f", {len(stages)} times" * is_crossed
         return torch.cat([stage.logits for stage in stages]), sum(stage.seconds for stage in stages), detail
 
-    def make_setup(self, name: str) -> TrainSetup:
+    def make_state(self, name: str) -> TrainState:
         """Return the finished training by a method on all training images, for the bundle and the report."""
         probe = self.frozen.fit_probe(self.split.train)
         if name == "probe":
-            state = _finished_state(self._with_head(probe))
-        else:
-            if name not in self.stages:
-                self.ctx.reporter.say(f"{name}: once more, on all training images")
-                (method,) = (method for method in FINETUNE_METHODS if method == name)
-                stage = self._train_stage(method, method, (self.split, probe), 1, force=True)
-                assert stage is not None  # it was forced
-                self.stages[name] = stage
-            state = _finished_state(self.stages[name].model, self.stages[name])
-        return TrainSetup(state, self.pretrained.task, self.val_loader, self.val_loader, EpochBudget(max(1, state.step)))
+            return _finished_state(self._with_head(probe))
+        if name not in self.stages:
+            self.ctx.reporter.say(f"{name}: once more, on all training images")
+            (method,) = (method for method in FINETUNE_METHODS if method == name)
+            stage = self._train_stage(method, method, (self.split, probe), 1, force=True)
+            assert stage is not None  # it was forced
+            self.stages[name] = stage
+        return _finished_state(self.stages[name].model, self.stages[name])
 
     def _with_head(self, probe: LinearProbe) -> MegaVit:
         """Return the pretrained model with the probe for its head."""

@@ -118,7 +118,13 @@ def progressive_finetune(
         new_logits, seconds, detail = trained
         p_value = compute_p_value(frozen, logits, new_logits)
         result = TuneResult(
-            method, frozen.evaluate(new_logits), seconds, detail, best.method, p_value, is_better=p_value <= SIGNIFICANCE_LEVEL
+            method,
+            frozen.evaluate(new_logits),
+            seconds,
+            detail,
+            best.method,
+            p_value,
+            is_better=p_value <= SIGNIFICANCE_LEVEL,
         )
         results.append(result)
         report(result)

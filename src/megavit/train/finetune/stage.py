@@ -138,9 +138,7 @@ def train_stage(
     setup = TrainSetup(state, task, inputs.train_loader, inputs.held_out_loader, plan.make_budget())
     fit_with_recovery(replace(ctx, clock=clock.after(state.seconds)), setup)
     model = state.ema_model if dist.is_distributed else merge_lora(state.ema_model)
-    logits = inputs.held_out_loader.map(
-        lambda batches: logits_of(model, batches, task.preprocessing), ctx.parallel
-    )
+    logits = inputs.held_out_loader.map(lambda batches: logits_of(model, batches, task.preprocessing), ctx.parallel)
     if dist.is_distributed:
         from megavit.train.checkpoint.gather import gather_full_state
 
@@ -149,9 +147,7 @@ def train_stage(
     return StageResult(model, logits, state.history, state.seconds, state.step, state.skipped)
 
 
-def plan_stage(
-    ctx: RunContext, inputs: StageInputs, model: MegaVit, budget_seconds: float | None
-) -> StagePlan | None:
+def plan_stage(ctx: RunContext, inputs: StageInputs, model: MegaVit, budget_seconds: float | None) -> StagePlan | None:
     """Return how long a stage is to be: the recipe's epochs, or what is enough, or what fits into `budget_seconds`."""
     task = inputs.task
     if budget_seconds is None:

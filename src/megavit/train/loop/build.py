@@ -21,14 +21,14 @@ from megavit.train.data import TrainLoader
 from megavit.train.optim.loss import init_head_bias
 from megavit.train.state import TrainState
 from megavit.train.task import Task, make_task
-from megavit.weights.pretrained.pretrained import Source, init_weights
+from megavit.weights.pretrained.pretrained import PretrainedModel, initialize_from
 
 # So many images, spread over the training images, give their channels' mean and standard deviation.
 NUM_STATISTICS_IMAGES = 512
 
 
 @dataclass(frozen=True)
-class PretrainedModel:
+class StartingModel:
     """A pretrained model before anything is learned.
 
     Attributes:
@@ -76,16 +76,16 @@ def build_training(
     return state, task
 
 
-def build_pretrained(ctx: RunContext, recipe: Recipe, pretrained: Source) -> PretrainedModel:
+def build_pretrained(ctx: RunContext, recipe: Recipe, pretrained: PretrainedModel) -> StartingModel:
     """Return the model of pretrained weights, with the sizes of a resolved recipe and a new head, and its task."""
     config = make_model_config(recipe, ctx.dataset, pretrained)
     seed_all(recipe.run.seed)
     model = MegaVit.from_config(config)
     model.transformer.gradient_checkpointing = recipe.run.gradient_checkpointing
-    changes = init_weights(model, pretrained)
+    changes = initialize_from(model, pretrained)
     _init_head(model, ctx)
     preprocessing = adapt_preprocessing(config, pretrained, keep_aspect=recipe.data.keep_aspect)
-    return PretrainedModel(model.to(ctx.device), make_task(recipe, preprocessing, ctx.dataset, ctx.device), changes)
+    return StartingModel(model.to(ctx.device), make_task(recipe, preprocessing, ctx.dataset, ctx.device), changes)
 
 
 def _init_head(model: MegaVit, ctx: RunContext) -> None:
@@ -96,7 +96,7 @@ def _init_head(model: MegaVit, ctx: RunContext) -> None:
         init_head_bias(model.mlp_head, labels.to(next(model.parameters()).device))
 
 
-def make_model_config(recipe: Recipe, dataset: LabeledImages, pretrained: Source | None = None) -> ViTConfig:
+def make_model_config(recipe: Recipe, dataset: LabeledImages, pretrained: PretrainedModel | None = None) -> ViTConfig:
     """Return the model of a resolved recipe: in the MegaVit design, or that of the weights to start from.
 
     Raises:
@@ -143,7 +143,7 @@ def make_preprocessing(config: ViTConfig, *, keep_aspect: bool = False) -> Prepr
     )
 
 
-def adapt_preprocessing(config: ViTConfig, pretrained: Source, *, keep_aspect: bool = False) -> Preprocessing:
+def adapt_preprocessing(config: ViTConfig, pretrained: PretrainedModel, *, keep_aspect: bool = False) -> Preprocessing:
     """Return the preprocessing that the weights were trained with, at the new size; where unknown, the plain one.
 
     The whole image is used, also where theirs was cropped. For gray images, where theirs had several channels, the

@@ -72,7 +72,8 @@ def fit(ctx: RunContext, setup: TrainSetup, stop: StopRequest) -> None:
                 if state.progress == 1:
                     return
                 if signal:
-                    raise Interrupted(f"stopped as asked after step {state.step} of {step.steps}; all is saved", int(signal))
+                    done = f"stopped as asked after step {state.step} of {step.steps}; all is saved"
+                    raise Interrupted(done, int(signal))
 
             # A training step.
             began = clock.now()

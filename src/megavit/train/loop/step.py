@@ -94,7 +94,7 @@ def backward(model: nn.Module, batch: Batch, task: Task, parallel: ParallelConte
 def progressive_resize(images: Images, state: TrainState, schedule: ScheduleRecipe) -> Images:
     """Return smaller images early in the run, and have the model drop patches then; later both are as they are."""
     is_early = state.progress < schedule.early
-    state.model.patch_drop.share = schedule.patch_drop if is_early else state.model.config.design.patch_drop
+    state.model.patch_drop.rate = schedule.patch_drop if is_early else state.model.config.design.patch_drop
     if not is_early or schedule.scale == 1:
         return images
     if isinstance(images, list):

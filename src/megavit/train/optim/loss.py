@@ -38,7 +38,11 @@ class CrossEntropy:
 
 @dataclass(frozen=True)
 class BinaryCrossEntropy:
-    """Sigmoid cross-entropy of each label by itself; `pos_weight` (labels,) weighs the images that have it, or None."""
+    """Sigmoid cross-entropy of each label by itself.
+
+    Attributes:
+        pos_weight: (labels,) weights of the images that have the label, or None.
+    """
 
     pos_weight: Tensor | None = None
 
@@ -49,7 +53,7 @@ class BinaryCrossEntropy:
 
 @dataclass(frozen=True)
 class SmoothL1:
-    """Smooth L1 of a standardized regression target: squared near 0, absolute beyond one deviation, so that outliers do not rule.
+    """Smooth L1 of a standardized target: squared near 0, absolute beyond one deviation, so that outliers do not rule.
 
     Attributes:
         mean, std: of the training targets.

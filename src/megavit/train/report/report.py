@@ -16,18 +16,17 @@ from megavit.evaluate.metrics.multilabel import MultilabelMetrics
 from megavit.evaluate.metrics.regression import RegressionMetrics
 from megavit.evaluate.report.html import data_uri, environment, percent, plain, result_context, write_page
 from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics
-from megavit.train.finetune.progressive import Tuning
-from megavit.train.history import EpochRecord
+from megavit.train.history import EpochRecord, TuneSummary
 from megavit.train.report import figures
 from megavit.train.report.figures import DARK, LIGHT, Example, Palette
 
-_SHOWN = 12
-"""Examples shown of each kind, wrong and right."""
+_MAX_EXAMPLES = 12
+"""Examples shown of each kind, wrong and correct."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSummary:
-    """What the images were.
+    """A summary of the data set.
 
     Attributes:
         source: where they are from.
@@ -48,7 +47,7 @@ class DataSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything that the page says. Any text may come from the user's files: it is escaped.
+    """Everything that the page shows. Any text may come from the user's files: it is escaped.
 
     Attributes:
         title: of the page.
@@ -60,11 +59,11 @@ class Report:
         history: one record for each validation; may be empty.
         test: measured on images that nothing was chosen by.
         val: measured on the images by which the epoch was chosen, if any; of the same kind as `test`.
-        fitted: what makes its answers trustworthy.
-        trust: how far those for the test images can be trusted.
+        calibration: of its outputs.
+        uncertainty: metrics of the calibration on the test images.
         examples: test images; the report sorts right from wrong.
-        scores: (true, answered) scores of the test images, where these are what is learned.
-        tuning: what came of a run that began with weights trained before.
+        regression: (true, predicted) values of the test images, of regression.
+        tuning: the results of a run that started from pretrained weights.
         bundle: path of the bundle, for the lines that show how to use it.
     """
 
@@ -77,11 +76,11 @@ class Report:
     history: Sequence[EpochRecord]
     test: Metrics
     val: Metrics | None
-    fitted: Calibration
-    trust: UncertaintyMetrics
+    calibration: Calibration
+    uncertainty: UncertaintyMetrics
     examples: Sequence[Example]
-    scores: tuple[Sequence[float], Sequence[float]] | None = None
-    tuning: Tuning | None = None
+    regression: tuple[Sequence[float], Sequence[float]] | None = None
+    tuning: TuneSummary | None = None
     bundle: str
 
 
@@ -98,26 +97,28 @@ def write_report(folder: Path, report: Report) -> Path:
     Raises:
         OutputError: the folder cannot be written.
     """
-    wrong, right = _sorted_examples(report.examples)
-    drawn: dict[str, Figure] = {}
+    wrong, correct = _sort_examples(report.examples)
+    drawings: dict[str, Figure] = {}
     if isinstance(report.test, ClassificationMetrics):
-        drawn["confusion.png"] = figures.confusion(report.test, LIGHT)
-    if report.trust.before and report.trust.after:
-        drawn["reliability.png"] = figures.reliability(report.trust.before, report.trust.after, LIGHT)
-    if report.scores:
-        drawn["scores.png"] = figures.scatter(*report.scores, LIGHT)
+        drawings["confusion.png"] = figures.draw_confusion(report.test, LIGHT)
+    if report.uncertainty.before and report.uncertainty.after:
+        drawings["reliability.png"] = figures.draw_reliability(
+            report.uncertainty.before, report.uncertainty.after, LIGHT
+        )
+    if report.regression:
+        drawings["scores.png"] = figures.draw_scatter(*report.regression, LIGHT)
     if report.history:
-        drawn["curves.png"] = figures.curves(report.history, LIGHT)
+        drawings["curves.png"] = figures.draw_curves(report.history, LIGHT)
     if report.examples:
-        drawn["examples.png"] = figures.examples([*wrong, *right], LIGHT)
-    page = _render(report, wrong, right)
-    for name, figure in drawn.items():
+        drawings["examples.png"] = figures.draw_examples([*wrong, *correct], LIGHT)
+    page = _render(report, wrong, correct)
+    for name, figure in drawings.items():
         write_page(folder / "figures" / name, figures.png(figure))
     # File names may hold bytes that are no text; they must not cost the whole report.
     return write_page(folder / "report.html", page.encode("utf-8", errors="replace"))
 
 
-def _render(report: Report, wrong: Sequence[Example], right: Sequence[Example]) -> str:
+def _render(report: Report, wrong: Sequence[Example], correct: Sequence[Example]) -> str:
     return (
         environment("megavit.train.report")
         .get_template("report.html.j2")
@@ -127,46 +128,46 @@ def _render(report: Report, wrong: Sequence[Example], right: Sequence[Example]) 
             created=report.created,
             val=report.val,
             wrong=wrong,
-            right=right,
-            explained=any(one.overlay is not None for one in report.examples),
+            correct=correct,
+            explained=any(example.overlay is not None for example in report.examples),
             curves=_curves(report.history),
-            trust=report.trust,
-            fitted=report.fitted,
-            reliability=_reliability(report.trust),
+            trust=report.uncertainty,
+            fitted=report.calibration,
+            reliability=_reliability(report.uncertainty),
             bundle_in_shell=shlex.quote(report.bundle),
             bundle_in_python=repr(report.bundle),
             **result_context(report.test),
-            **_of_target(report),
+            **_target_context(report),
         )
     )
 
 
-def _of_target(report: Report) -> dict[str, Any]:
-    """What this page alone says for the kind of target."""
+def _target_context(report: Report) -> dict[str, Any]:
+    """Return what this page alone says for the kind of target."""
     test = report.test
     match test:
         case ClassificationMetrics():
             named = len(test.classes) <= MAX_NAMED_CLASSES
-            alt = "Heat map of true classes against answers; the commonest mistakes are listed below."
+            alt = "Heat map of true classes against predictions; the commonest mistakes are listed below."
             return {
                 "attribute": "label",
                 "image_counts": {one.name: one.images for one in test.per_class},
-                "heat_map": None if named else _picture(partial(figures.confusion, test), alt),
+                "heat_map": None if named else _picture(partial(figures.draw_confusion, test), alt),
                 "mistakes": list_confusions(test, 10),
             }
         case MultilabelMetrics():
             return {"attribute": "labels"}
         case RegressionMetrics():
-            alt = f"True scores against answers; on average {plain(test.mae.value)} apart."
-            scatter = report.scores and _picture(partial(figures.scatter, *report.scores), alt)
+            alt = f"True values against predictions; on average {plain(test.mae.value)} apart."
+            scatter = report.regression and _picture(partial(figures.draw_scatter, *report.regression), alt)
             return {"attribute": "score", "scatter": scatter}
 
 
 def _reliability(trust: UncertaintyMetrics) -> dict[str, str] | None:
     if not trust.before or not trust.after:
         return None
-    alt = f"Share of right answers by probability; on average {percent(trust.after.error.value)} apart."
-    return _picture(partial(figures.reliability, trust.before, trust.after), alt)
+    alt = f"Accuracy by probability; on average {percent(trust.after.error.value)} apart."
+    return _picture(partial(figures.draw_reliability, trust.before, trust.after), alt)
 
 
 def _curves(history: Sequence[EpochRecord]) -> list[dict[str, str]]:
@@ -185,8 +186,8 @@ def _curves(history: Sequence[EpochRecord]) -> list[dict[str, str]]:
     )
     # One picture a panel: beside each other on a desk, below each other on a phone.
     return [
-        _picture(partial(figures.curves, history, panels=["loss"]), loss),
-        _picture(partial(figures.curves, history, panels=["metric"]), metric),
+        _picture(partial(figures.draw_curves, history, panels=["loss"]), loss),
+        _picture(partial(figures.draw_curves, history, panels=["metric"]), metric),
     ]
 
 
@@ -198,7 +199,10 @@ def _picture(draw: Callable[[Palette], Figure], alt: str) -> dict[str, str]:
     return {"alt": alt, "light": data_uri(figures.png(draw(LIGHT))), "dark": data_uri(figures.png(draw(DARK)))}
 
 
-def _sorted_examples(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
-    """(wrong, right), as many as are shown; the surest of the wrong ones first, for they teach the most."""
-    wrong = sorted((one for one in examples if not one.right), key=lambda one: -one.top[0][1] if one.top else 0)
-    return wrong[:_SHOWN], [one for one in examples if one.right][:_SHOWN]
+def _sort_examples(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+    """Return (wrong, correct), as many as are shown; the surest of the wrong ones first, for they teach the most."""
+    wrong = sorted(
+        (example for example in examples if not example.is_correct),
+        key=lambda example: -example.top[0][1] if example.top else 0,
+    )
+    return wrong[:_MAX_EXAMPLES], [example for example in examples if example.is_correct][:_MAX_EXAMPLES]

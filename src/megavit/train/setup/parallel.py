@@ -25,8 +25,7 @@ def resolve_parallel(recipe: Recipe, dist: DistContext) -> Recipe:
         )
     if dist.world_size % (parallel.fsdp * parallel.tp):
         raise ConfigError(
-            f"fsdp × tp must divide the number of processes, {dist.world_size}, got {parallel.fsdp} × "
-            f"{parallel.tp}"
+            f"fsdp × tp must divide the number of processes, {dist.world_size}, got {parallel.fsdp} × {parallel.tp}"
         )
     if dist.is_distributed and recipe.model.init is not None and recipe.tune.rung != "all":
         raise ConfigError(

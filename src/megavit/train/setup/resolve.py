@@ -16,7 +16,7 @@ from megavit.train.setup.memory import check_memory
 from megavit.train.setup.parallel import check_parallel, resolve_parallel
 from megavit.train.setup.sizes import choose_recipe, resolve_pretrained, resolve_sizes
 from megavit.train.setup.targets import check_mixing, resolve_balance, resolve_mixing, resolve_target
-from megavit.weights.pretrained.pretrained import Source
+from megavit.weights.pretrained.pretrained import PretrainedModel
 
 # For pretrained weights: AdamW's rate at a width of 128, and what each layer below the head has of it.
 FINETUNE_LEARNING_RATE, FINETUNE_LAYER_DECAY = 2e-3, 0.75
@@ -86,7 +86,7 @@ def use_finetuning_defaults(recipe: Recipe) -> Recipe:
     return replace(recipe, optimizer=optimizer, schedule=ScheduleRecipe(kind="cosine", warmup=0.1))
 
 
-def check_resources(ctx: RunContext, recipe: Recipe, pretrained: Source | None = None) -> None:
+def check_resources(ctx: RunContext, recipe: Recipe, pretrained: PretrainedModel | None = None) -> None:
     """Raise a ConfigError unless processes and device can train a recipe whose sizes are resolved."""
     config = make_model_config(recipe, ctx.dataset, pretrained)
     check_parallel(config, recipe)
@@ -94,13 +94,13 @@ def check_resources(ctx: RunContext, recipe: Recipe, pretrained: Source | None =
         _check_memory(ctx, recipe, pretrained)
 
 
-def _check_memory(ctx: RunContext, recipe: Recipe, pretrained: Source | None = None) -> None:
+def _check_memory(ctx: RunContext, recipe: Recipe, pretrained: PretrainedModel | None = None) -> None:
     own = max(1, (recipe.run.batch_size or 1) // recipe.parallel.places)
     config = make_model_config(recipe, ctx.dataset, pretrained)
     check_memory(config, replace(recipe.run, batch_size=own), ctx.device)
 
 
-def resolve_precision(ctx: RunContext, recipe: Recipe, pretrained: Source | None = None) -> Recipe:
+def resolve_precision(ctx: RunContext, recipe: Recipe, pretrained: PretrainedModel | None = None) -> Recipe:
     """Return a recipe in the precision that measures faster, where it leaves that open; a probe has no steps."""
     if recipe.run.precision != "auto":
         return recipe

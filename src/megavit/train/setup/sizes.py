@@ -16,7 +16,7 @@ from megavit.data.image_dataset import COLOR, fits
 from megavit.errors import ConfigError
 from megavit.train.loop.build import make_model_config, median_short_side
 from megavit.train.setup.memory import parts_that_fit
-from megavit.weights.pretrained.pretrained import Source
+from megavit.weights.pretrained.pretrained import PretrainedModel
 
 # Images up to so many pixels on the short side are small: not photographs.
 MAX_SMALL_SIDE = 40
@@ -48,7 +48,7 @@ def resolve_sizes(recipe: Recipe, dataset: LabeledImages, device: torch.device) 
 
 
 def resolve_pretrained(
-    recipe: Recipe, overrides: dict[str, Any], pretrained: Source, dataset: LabeledImages, device: torch.device
+    recipe: Recipe, overrides: dict[str, Any], pretrained: PretrainedModel, dataset: LabeledImages, device: torch.device
 ) -> Recipe:
     """Return `recipe` with what the pretrained weights decide filled in.
 
@@ -67,7 +67,9 @@ def resolve_pretrained(
     for name, value in fixed.items():
         if requested.get(name) is not None and requested[name] != value:
             has = " × ".join(map(str, config.patch_hw)) if name == "patch_size" else value
-            raise ConfigError(f"{name} is {has} in the weights of {pretrained.name}, got {requested[name]}; leave it out")
+            raise ConfigError(
+                f"{name} is {has} in the weights of {pretrained.name}, got {requested[name]}; leave it out"
+            )
     height, width = config.image_hw
     preprocessing = pretrained.preprocessing
     channels = recipe.model.channels or (preprocessing.channels if preprocessing else config.channels)
@@ -89,7 +91,7 @@ def resolve_pretrained(
 
 
 def resolve_batch(
-    recipe: Recipe, dataset: LabeledImages, device: torch.device, pretrained: Source | None = None
+    recipe: Recipe, dataset: LabeledImages, device: torch.device, pretrained: PretrainedModel | None = None
 ) -> Recipe:
     """Return `recipe`, whose model is resolved, with the batch size and the micro-batches that fit into memory.
 

@@ -13,7 +13,7 @@ IMBALANCE = 10.0
 
 
 def check_mixing(recipe: Recipe, overrides: dict[str, Any]) -> None:
-    """Raise a ConfigError where `overrides` asks to mix images that keep their aspect: only equal sizes can be mixed."""
+    """Raise a ConfigError where `overrides` asks to mix images of different sizes, as those that keep their aspect."""
     requested = [name for name in ("mixup", "cutmix") if overrides.get("augment", {}).get(name)]
     if recipe.data.keep_aspect and requested:
         raise ConfigError(
@@ -61,8 +61,8 @@ def resolve_balance(recipe: Recipe, dataset: LabeledImages, reporter: Reporter) 
         if counts[large] > IMBALANCE * counts[small]:
             balance = "logits"
             reporter.say(
-                f"classes are imbalanced, {counts[large]:,} images of {large} and {counts[small]:,} of {small}: training "
-                "adjusts its logits, so that small ones are found as well; --balance none would not"
+                f"classes are imbalanced, {counts[large]:,} images of {large} and {counts[small]:,} of {small}: "
+                "training adjusts its logits, so that small ones are found as well; --balance none would not"
             )
     return replace(recipe, data=replace(recipe.data, balance=balance))
 
