@@ -1,7 +1,7 @@
 # Everything made here stays in this folder: the environment in .venv, every cache in .cache, the demo in runs/demo.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint readme install constraints clean
+.PHONY: help demo test lint docs readme install constraints clean
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -40,8 +40,12 @@ lint: $(DEV)  ## check style, types and which part may import which
 	$(BIN)/pyrefly check
 	$(BIN)/lint-imports --no-cache --no-logo
 
+docs: $(DEV)  ## build the documentation site into site/
+	$(BIN)/python tools/make_cli_reference.py
+	$(BIN)/zensical build --strict --clean
+
 readme: $(RUNTIME)  ## put a run of the demo into README.md
-	$(BIN)/python docs/make_readme.py
+	$(BIN)/python tools/make_readme.py
 
 install: $(DEV)  ## install the package with what its tests need, into .venv
 
@@ -54,7 +58,7 @@ constraints:  ## renew constraints.txt with the newest versions that pyproject.t
 	rm -rf $(CACHE)/newest
 
 clean:  ## remove what was made here, but no run of your own
-	rm -rf .venv .cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist runs/demo
+	rm -rf .venv .cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist site docs/reference/cli.md runs/demo
 	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/pip:

@@ -7,7 +7,7 @@ Each is written and proved as `megavit export` does it, on up to 10,000 test ima
 images, whose classes are then those that PyTorch finds, so that the accuracy is how often an export says the same. int8
 may cost what it does. Then all answer for noise of the model's own size, as uint8 with resizing inside, batches of 1
 and 16, in turns; figures are images a second, by the medians of the turns. "PyTorch" is what the exports are compared
-with. The second line writes the tables into docs/ship.md.
+with. The second line writes the tables into docs/benchmarks.md.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from megavit.export.resize import input_channels
 from megavit.predict.predictor import Predictor, load
 from megavit.runtime.storage import write_file
 
-PAGE = Path(__file__).parents[1] / "docs" / "ship.md"
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- exports: written by `python -m benchmarks.exports --page` -->", "<!-- end of exports -->"
 LEFT_OUT = ("web", "executorch")  # ONNX in another runtime; prepared images alone
 BATCHES = (1, 16)

@@ -1,4 +1,4 @@
-"""What `megavit bench --out` measured, as tables in docs/speed.md.
+"""What `megavit bench --out` measured, as tables in docs/benchmarks.md.
 
 megavit bench --out benchmarks/results/speed/MACHINE.json
 python -m benchmarks.speed_page benchmarks/results/speed/*.json
@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.pages import page_with
 from megavit.runtime.storage import write_file
 
-PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- speed: written by `python -m benchmarks.speed_page` -->", "<!-- end of speed -->"
 
 

@@ -1,4 +1,4 @@
-"""The ablations' figures for people: a table in docs/learning.md, from results/learning/ablate.json.
+"""The ablations' figures for people: a table in docs/benchmarks.md, from results/learning/ablate.json.
 
 python -m benchmarks.learning.ablate_table
 """
@@ -38,7 +38,7 @@ def _cell(accuracies: list[float]) -> str:
 
 
 def main() -> None:
-    page = DOCS / "learning.md"
+    page = DOCS / "benchmarks.md"
     lines = table(read_results(FILE)["runs"])
     write_file(page, page_with(page.read_text(encoding="utf-8"), BEGIN, lines, END))
 

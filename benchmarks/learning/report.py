@@ -1,4 +1,4 @@
-"""The race's figures for people: tables in docs/learning.md and a plot beside it, from results/learning/race.json.
+"""The race's figures for people: tables in docs/benchmarks.md and a plot beside it, from results/learning/race.json.
 
 python -m benchmarks.learning.report
 """
@@ -166,7 +166,7 @@ def main() -> None:
         "",
         "![accuracy against training time](images/learning.png)",
     ]
-    page = arguments.docs / "learning.md"
+    page = arguments.docs / "benchmarks.md"
     write_file(page, page_with(page.read_text(encoding="utf-8"), BEGIN, lines, END))
     write_file(arguments.docs / "images" / "learning.png", png(plot(curves)))
 

@@ -6,7 +6,7 @@
 One image, random weights shaken away from their initial values, float32. "relative" is the largest difference over
 the largest magnitude of the peer's own answer at that stage. Other sizes are those of a model made for 224 pixels,
 against timm with positions resampled as it runs (`dynamic_img_size`) and as it loads (`img_size`). Written after every
-model: results/parity.json, results/parity.md and the table in docs/weights.md.
+model: results/parity.json, results/parity.md and the table in docs/benchmarks.md.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from megavit.runtime.device import device_name
 from megavit.runtime.storage import write_file
 
 RESULTS = Path(__file__).parents[1] / "results"
-PAGE = Path(__file__).parents[2] / "docs" / "weights.md"
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- parity: written by `python -m benchmarks.parity` -->", "<!-- end of parity -->"
 LIBRARIES = ("torch", "timm", "transformers", "torchvision", "vit-pytorch", "open_clip_torch")
 SIZES = ((384, 384), (160, 320), (112, 240))

@@ -1,4 +1,4 @@
-"""The committed figures of `megavit plan` keep what docs/plan.md says of them."""
+"""The committed figures of `megavit plan` keep what docs/benchmarks.md says of them."""
 
 import json
 from pathlib import Path

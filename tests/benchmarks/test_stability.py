@@ -43,7 +43,7 @@ def runs() -> list[dict[str, Any]]:
 
 
 def test_the_document_has_the_rates_that_were_measured(runs):
-    told = (ROOT / "docs/stability.md").read_text()
+    told = (ROOT / "docs/benchmarks.md").read_text()
     for optimizer, depth, width, rates in table(runs):
         row = [f"{optimizer}, {depth} layers", str(width), *(f"{rate:g}" for rate in rates.values() if rate)]
         assert f"| {' | '.join(row)} |" in told

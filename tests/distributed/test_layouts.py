@@ -17,18 +17,18 @@ def apart(losses: list[float], others: list[float]) -> float:
 
 
 @pytest.mark.parametrize("design", DESIGNS)
-@pytest.mark.parametrize("layout", dist_2proc.FORMATS)
+@pytest.mark.parametrize("layout", dist_2proc.LAYOUTS)
 def test_two_processes_learn_what_one_does(of_two, alone, layout, design):
     assert len(alone[design]) == STEPS
     assert apart(of_two[f"{layout} {design}"], alone[design]) < BOUND
 
 
-@pytest.mark.parametrize("layout", dist_4proc.FORMATS)
+@pytest.mark.parametrize("layout", dist_4proc.LAYOUTS)
 def test_four_processes_learn_what_one_does(of_four, alone, layout):
-    assert apart(of_four[layout], alone[dist_4proc.FORMATS[layout][1]]) < BOUND
+    assert apart(of_four[layout], alone[dist_4proc.LAYOUTS[layout][1]]) < BOUND
 
 
-@pytest.mark.parametrize("layout", dist_2proc.FORMATS)
+@pytest.mark.parametrize("layout", dist_2proc.LAYOUTS)
 def test_muon_turns_whole_matrices_however_they_are_divided(of_two, alone, layout):
     # Its iteration brings small singular values up, and their last bits with them.
     assert apart(of_two[f"{layout} muon"], alone["muon"]) < 1e-4
@@ -42,18 +42,18 @@ def test_matrices_are_dealt_whole_and_collected_as_they_were(of_four):
     assert of_four["dealt"] and of_four["dealt unevenly"] == [True] * 3
 
 
-@pytest.mark.parametrize("layout", dist_2proc.FORMATS)
+@pytest.mark.parametrize("layout", dist_2proc.LAYOUTS)
 def test_gradient_checkpointing_changes_nothing(of_two, alone, layout):
     assert apart(of_two[f"{layout} checkpointing"], alone["parallel"]) < BOUND
 
 
-@pytest.mark.parametrize("layout", dist_2proc.FORMATS)
+@pytest.mark.parametrize("layout", dist_2proc.LAYOUTS)
 def test_in_bfloat16_they_learn_the_same_up_to_its_rounding(of_two, alone, layout):
     assert 0 < apart(of_two[f"{layout} bfloat16"], alone["parallel"]) < 0.03
     assert apart(of_two[f"{layout} bfloat16"], alone["bfloat16"]) < 0.03
 
 
-@pytest.mark.parametrize("layout", [layout for layout in dist_2proc.FORMATS if layout != "ddp"])
+@pytest.mark.parametrize("layout", [layout for layout in dist_2proc.LAYOUTS if layout != "ddp"])
 def test_a_model_that_no_process_has_whole_begins_with_the_same_bits(of_two, layout):
     assert of_two[f"{layout} begun in parts"]
 
@@ -68,14 +68,14 @@ def test_parallel_branches_are_summed_once_each_way_and_serial_ones_twice(of_two
     assert of_two["sums"] == {"parallel": 2 * 2 + norms, "serial": 2 * 4 + norms}
 
 
-@pytest.mark.parametrize("layout", dist_2proc.FORMATS)
+@pytest.mark.parametrize("layout", dist_2proc.LAYOUTS)
 def test_a_step_in_parts_is_learned_from_as_a_whole(of_two, alone, layout):
     assert apart(of_two[f"{layout} parts"], alone["parallel"]) < BOUND
 
 
-@pytest.mark.parametrize("layout", dist_4proc.FORMATS)
+@pytest.mark.parametrize("layout", dist_4proc.LAYOUTS)
 def test_a_step_in_parts_is_learned_from_as_a_whole_by_four(of_four, alone, layout):
-    assert apart(of_four[f"{layout} parts"], alone[dist_4proc.FORMATS[layout][1]]) < BOUND
+    assert apart(of_four[f"{layout} parts"], alone[dist_4proc.LAYOUTS[layout][1]]) < BOUND
 
 
 def test_gradients_are_summed_over_the_copies_once_a_step_whatever_its_parts(of_two, of_four):
@@ -102,7 +102,7 @@ def test_norms_of_queries_and_keys_whose_gradients_are_not_summed_show(of_two, a
 
 
 @pytest.mark.parametrize("design", DESIGNS)
-@pytest.mark.parametrize("layout", dist_2proc.FORMATS)
+@pytest.mark.parametrize("layout", dist_2proc.LAYOUTS)
 def test_a_checkpoint_goes_on_to_the_same_bits_in_as_many_processes(of_two, layout, design):
     assert of_two[f"{layout} {design} again"] == of_two[f"{layout} {design}"]
     assert of_two[f"{layout} {design} same"] and of_two[f"{layout} {design} finite"]
@@ -116,7 +116,7 @@ def test_what_two_processes_began_four_go_on_with(of_four, alone, begun, layout)
 
 @pytest.mark.parametrize(
     ("begun", "design"),
-    [*((layout, design) for layout in dist_2proc.FORMATS for design in DESIGNS), ("four", "serial")],
+    [*((layout, design) for layout in dist_2proc.LAYOUTS for design in DESIGNS), ("four", "serial")],
 )
 def test_what_several_processes_began_one_goes_on_with(of_four, alone, folder, begun, design):
     state = restored(task_of(), ParallelContext(), folder / f"{begun}-{design}", DESIGNS[design])
@@ -124,12 +124,12 @@ def test_what_several_processes_began_one_goes_on_with(of_four, alone, folder, b
     assert apart(steps(state, task_of()), alone[design][dist_2proc.SAVED :]) < BOUND
 
 
-@pytest.mark.parametrize("layout", dist_2proc.FORMATS)
+@pytest.mark.parametrize("layout", dist_2proc.LAYOUTS)
 def test_what_one_process_began_two_go_on_with(of_two, alone, layout):
     assert apart(of_two[f"{layout} from one"], alone["parallel"][dist_2proc.SAVED :]) < BOUND
 
 
-@pytest.mark.parametrize("layout", dist_2proc.FORMATS)
+@pytest.mark.parametrize("layout", dist_2proc.LAYOUTS)
 def test_a_loss_that_is_no_number_in_one_process_is_skipped_by_all(of_two, layout):
     losses = [float(loss) for loss in of_two[f"{layout} nan"]]
     assert [step for step, loss in enumerate(losses) if math.isnan(loss)] == [6]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from megavit.train.state import TrainState
-from tests.helpers.distributed.dist_2proc import FORMATS
+from tests.helpers.distributed.dist_2proc import LAYOUTS
 from tests.helpers.distributed.torchrun import torchrun
 from tests.helpers.spiking_run import BACK, BROKEN, PATIENCE, go, shorten
 
@@ -23,7 +23,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainState, list[fl
     return state, watch.losses
 
 
-@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_two_processes_go_back_as_one_does(of_two, alone, layout):
     state, losses = alone
     numbers = of_two[f"{layout} numbers"]
@@ -33,12 +33,12 @@ def test_two_processes_go_back_as_one_does(of_two, alone, layout):
     assert of_two[layout][BROKEN + PATIENCE - 1 :] == pytest.approx(losses[BROKEN + PATIENCE - 1 :], abs=1e-3)
 
 
-@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_two_processes_that_are_stopped_meanwhile_come_to_the_same_bits(of_two, layout):
     assert of_two[f"{layout} same"]
 
 
-@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_two_processes_see_the_largest_logits_that_one_does(of_two, alone, layout):
     for one, other in zip(alone[0].history, of_two[f"{layout} numbers"]["history"], strict=True):
         assert other["attention_logit"] == pytest.approx(one.attention_logit, rel=1e-4)

@@ -61,7 +61,7 @@ def _flops(float32: float, bfloat16: float) -> dict[Precision, float]:
 
 # Of the makers' data sheets, without sparsity; memory as PyTorch reports it. Networks are those of the reference
 # designs: an adapter of 200 (A100) or 400 Gbit/s a GPU. 55% of the peak is what ViT-22B reached (arXiv 2302.05442,
-# section 4.1, 54.9% on TPUv4) and what `docs/speed.md` aims at.
+# section 4.1, 54.9% on TPUv4) and what `docs/benchmarks.md` aims at.
 # fmt: off
 GPUS: dict[str, Gpu] = {one.name: one for one in (
     # NVIDIA A100 80 GB SXM: 312 TFLOP/s bf16, 19.5 fp32, 2,039 GB/s, NVLink 600 GB/s both ways.

@@ -88,7 +88,7 @@ def test_on_the_terminal_labels_and_scores_are_one_line(capsys):
 def test_a_full_disk_leaves_no_file_that_refuses_the_next_run(name, tmp_path):
     program = (
         "import resource, sys; from pathlib import Path\n"
-        "from tests.cli.test_answers import GOOD, write\n"
+        "from tests.cli.writers.test_predictions import GOOD, write\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
         "write(Path(sys.argv[1]), [GOOD], 2)"
     )

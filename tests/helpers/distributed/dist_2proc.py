@@ -34,13 +34,13 @@ from tests.helpers.distributed.training import (
     task_of,
 )
 
-FORMATS = {"ddp": (2, 1, 1), "fsdp": (1, 2, 1), "tp": (1, 1, 2)}
+LAYOUTS = {"ddp": (2, 1, 1), "fsdp": (1, 2, 1), "tp": (1, 1, 2)}
 SAVED = 5
 
 
 def main(out: Path) -> dict[str, Any]:
     answer: dict[str, Any] = {}
-    for name, layout in FORMATS.items():
+    for name, layout in LAYOUTS.items():
         for design in DESIGNS:
             state = fresh(task_of(), make_parallel_context(layout), DESIGNS[design])
             losses = steps(state, task_of(), SAVED)

@@ -26,7 +26,7 @@ from tests.helpers.distributed.training import (
     task_of,
 )
 
-FORMATS = {
+LAYOUTS = {
     "hsdp": ((2, 2, 1), "parallel"),
     "fsdp+tp": ((1, 2, 2), "serial"),
     "ddp+tp": ((2, 1, 2), "parallel"),
@@ -39,8 +39,8 @@ SAVED, UNTIL = 5, 12
 
 def main(out: Path) -> dict[str, Any]:
     answer: dict[str, Any] = {}
-    for name, (layout, design) in FORMATS.items():
-        state = fresh(task_of(), team_of(layout), DESIGNS[design])
+    for name, (layout, design) in LAYOUTS.items():
+        state = fresh(task_of(), make_parallel_context(layout), DESIGNS[design])
         losses = steps(state, task_of(), SAVED)
         if name == "fsdp+tp":
             save(state, out / f"four-{design}")
@@ -55,7 +55,9 @@ def main(out: Path) -> dict[str, Any]:
     answer["dealt unevenly"] = [unevenly(rows) for rows in (7, 5, 3)]
     for name in GOING_ON:
         for begun in BEGUN:
-            state = restored(task_of(), team_of(FORMATS[name][0]), out / f"{begun}-serial", DESIGNS["serial"])
+            state = restored(
+                task_of(), make_parallel_context(LAYOUTS[name][0]), out / f"{begun}-serial", DESIGNS["serial"]
+            )
             answer[f"{begun} to {name}"] = steps(state, task_of(), UNTIL)
     return answer
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.distributed.dist_2proc import FORMATS, same
-from tests.helpers.distributed.training import team_of
+from megavit.runtime.process_group import get_dist_context
+from tests.helpers.distributed.dist_2proc import LAYOUTS, same
+from tests.helpers.distributed.training import make_parallel_context
 from tests.helpers.spiking_run import BROKEN, go, shorten
 
 STOPPED = BROKEN + 3
@@ -17,8 +18,8 @@ STOPPED = BROKEN + 3
 
 def main(out: Path) -> dict[str, Any]:
     answer: dict[str, Any] = {}
-    for name, layout in FORMATS.items():
-        whole, watch, _ = go(out / name, {BROKEN: 30.0}, parallel=team_of(layout))
+    for name, layout in LAYOUTS.items():
+        whole, watch, _ = go(out / name, {BROKEN: 30.0}, parallel=make_parallel_context(layout))
         answer[name] = watch.losses
         answer[f"{name} numbers"] = whole.numbers()
         go(out / f"{name} stopped", {BROKEN: 30.0}, stop_at=STOPPED, parallel=make_parallel_context(layout))

@@ -8,7 +8,7 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.vit import Design, ViTConfig
 from megavit.data.augment import normalize
 from megavit.distributed.context import ParallelContext
-from megavit.explain.attention_hooks import record
+from megavit.explain.attention_hooks import record_attention
 from megavit.model.attention import Attention
 from megavit.model.vit import MegaVit
 from megavit.model.zeta import ZetaAttention
@@ -47,7 +47,7 @@ def test_the_largest_logits_are_those_whose_softmax_the_model_mixes_by(design):
     model, images = model_of(DESIGNS[design]), images_of(4)
     for place in range(model.config.depth):
         attention_of(model, place).to_qkv.weight.data *= 3
-    recorded = record(model, normalize(images, SIZE))
+    recorded = record_attention(model, normalize(images, SIZE))
     found = compute_max_logits(model, images, SIZE)
     assert found.head == pytest.approx(recorded.logits.abs().max().item(), rel=1e-6)
     # Of a softmax only differences of logits are left: no two of a row are further apart than twice the largest.

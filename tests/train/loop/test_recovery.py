@@ -11,7 +11,7 @@ import torch
 
 from megavit.data.loader.sampler import BatchOrder
 from megavit.errors import Diverged, TrainingError
-from megavit.evaluate.metrics.classification import Metrics
+from megavit.evaluate.metrics.classification import ClassificationMetrics
 from megavit.train.checkpoint.checkpoint import get_step, list_checkpoints, list_rollback_checkpoints, save_checkpoint
 from megavit.train.clock import EpochBudget, StepProgress
 from megavit.train.loop import loop
@@ -200,7 +200,7 @@ def test_a_run_whose_learning_rate_jumps_once_goes_back_and_ends_with_a_model_th
     done = train("demo:digits", tmp_path / "run", recipe="demo", overrides=changes, reporter=Told())
     (line,) = [line for line in Told.lines if "with other images" in line]
     assert f"going on from step {BACK}" in line
-    assert isinstance(done.metrics, Metrics) and done.metrics.accuracy.value > 0.8
+    assert isinstance(done.metrics, ClassificationMetrics) and done.metrics.accuracy.value > 0.8
     page = done.report.read_text()
     assert "rollbacks" in page and "in attention" in page
     logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]

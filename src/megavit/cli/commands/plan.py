@@ -147,7 +147,7 @@ def show(model: str, made: "Plan", images: int | None) -> None:
     results.print(
         f"\nAssumed: products of matrices at {made.gpu.achievable:.0%} of the peak; links at {LINK_SHARE:.0%} of "
         "theirs; weights and gradients travel while a block computes, sums within layers are waited for; a tenth of "
-        "the memory stays free. How it is computed and checked: docs/plan.md",
+        "the memory stays free. How it is computed and checked: docs/how-to/plan.md",
         style="dim",
     )
 
@@ -220,4 +220,4 @@ def show_check(traced: dict[str, Any]) -> None:
     ]
     print_table("\nthe first, checked by tracing one rank with fake tensors", ["", "formula, GiB", "traced", ""], rows)
     if not traced["agrees"]:
-        results.print("they differ by more than docs/plan.md allows", style="yellow")
+        results.print("they differ by more than docs/how-to/plan.md allows", style="yellow")

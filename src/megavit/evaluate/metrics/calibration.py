@@ -33,7 +33,7 @@ def fit_temperature(
     """The temperature and the smoothing whose probabilities are likeliest to give the targets.
 
     A temperature alone (arXiv 1706.04599) cannot undo label smoothing, which holds sure answers down and leaves others
-    too high: both together are off by less (docs/trust.md). Where the smoothing explains hardly anything, it is 0. One
+    too high: both together are off by less (docs/concepts). Where the smoothing explains hardly anything, it is 0. One
     answer more than there was counts as wrong, so that a few images, all answered right, do not make a model sure of
     everything.
 

@@ -14,7 +14,7 @@ class MahalanobisOOD:
     """Mahalanobis distances from the nearest group of training images (arXiv 1807.03888, section 2.1).
 
     It tells strange images better than the distance from the nearest training images, and than any figure of the
-    logits, where measured (docs/trust.md).
+    logits, where measured (docs/benchmarks.md).
 
     Args:
         means: (G, D), of each group's embeddings.
