@@ -29,9 +29,9 @@ from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file
 from megavit.train.data import TrainLoader
-from megavit.train.loop.loop import Task
 from megavit.train.report.figures import png
 from megavit.train.state import TrainState
+from megavit.train.task import Task
 
 FILE = RESULTS / "rate_transfer.json"
 PICTURE = Path(__file__).parents[2] / "docs" / "images" / "rate_transfer.png"

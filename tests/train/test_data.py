@@ -114,7 +114,7 @@ def test_images_that_keep_their_shape_come_as_a_list(tmp_path, monkeypatch, memo
     samples = tuple(sample(tmp_path, i, *sides) for i, sides in enumerate(shapes))
     labeled = LabeledImages("data", tmp_path, ("a", "b"), samples, (), "all of it")
     size = Preprocessing(height=8, width=8, channels=1, keep_aspect=True, patch_size=2)
-    feed = TrainLoader(labeled, samples, size, workers, NullReporter())
+    feed = TrainLoader(labeled, samples, size, workers=workers, reporter=NullReporter())
     order = BatchOrder(len(shapes), 4, 0, start=0, steps=3)
     for (pictures, labels), chosen in zip(feed.batches(order), order, strict=True):
         assert isinstance(pictures, list)
@@ -144,7 +144,7 @@ def test_get_free_memory_is_some_and_not_more_than_there_is():
 @pytest.mark.parametrize("memory", [True, False])
 def test_a_part_has_its_own_images_with_their_labels(tmp_path, monkeypatch, memory):
     feed = make_feed(tmp_path, monkeypatch, memory=memory)
-    part = feed.part(torch.tensor([1, 4, 5]))
+    part = feed.subset(torch.tensor([1, 4, 5]))
     ((pictures, labels),) = part.batches([[0, 1, 2]])
     assert (torch.as_tensor(pictures)[:, 0, 0, 0] // 10).tolist() == [1, 4, 5] and labels.tolist() == [1, 0, 1]
     assert len(part) == 3 and len(feed) == COUNT and sum(map(len, feed.in_turn(2))) == COUNT

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.dataset import LabeledImages, Sample
@@ -61,7 +60,7 @@ class TrainLoader:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(self, order: Sampler[list[int]] | Sequence[list[int]]) -> Iterator[Batch]:
+    def batches(self, order: Iterable[list[int]]) -> Iterator[Batch]:
         """Yield (images, labels) of each batch of `order`, which is gone through once."""
         if self.memory is not None:
             memory = self.memory

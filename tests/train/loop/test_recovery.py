@@ -69,7 +69,12 @@ def assert_same(one: TrainState, other: TrainState) -> None:
 
 def test_a_run_without_a_spike_never_goes_back(tmp_path):
     state, reporter, loader = go(tmp_path, {})
-    assert (state.step, state.skipped, state.rollbacks, state.left_out) == (STEPS, 0, 0, 0) and reporter.said == []
+    assert (state.step, state.skipped, state.rollbacks, state.dropped_batches) == (
+        STEPS,
+        0,
+        0,
+        0,
+    ) and reporter.said == []
     assert reporter.losses[-1] < 0.7 * reporter.losses[0]
     assert loader.trained() == list(BatchOrder(COUNT, BATCH, 0, start=0, steps=STEPS))
 
@@ -77,12 +82,12 @@ def test_a_run_without_a_spike_never_goes_back(tmp_path):
 @pytest.mark.parametrize(("factor", "steps"), [(30.0, PATIENCE), (math.nan, MAX_SKIPPED_IN_A_ROW)])
 def test_a_run_that_diverges_goes_back_and_leaves_out_the_images_that_led_there(tmp_path, factor, steps):
     state, reporter, loader = go(tmp_path, {BROKEN: factor})
-    assert (state.step, state.rollbacks, state.returned_to) == (STEPS, 1, BACK)
-    assert state.left_out == BROKEN + steps - BACK
+    assert (state.step, state.rollbacks, state.rollback_step) == (STEPS, 1, BACK)
+    assert state.dropped_batches == BROKEN + steps - BACK
     assert f"steps after step {BROKEN}: going on from step {BACK} with other images" in reporter.said[-1]
     assert max(reporter.losses[-20:]) < 0.7 * reporter.losses[0]
     # Every batch comes once, in order: those of the abandoned steps are not asked for again.
-    assert loader.trained() == list(BatchOrder(COUNT, BATCH, 0, start=0, steps=STEPS + state.left_out))
+    assert loader.trained() == list(BatchOrder(COUNT, BATCH, 0, start=0, steps=STEPS + state.dropped_batches))
     told = [record.step for record in state.history]
     assert told == sorted(set(told))
     assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == told
@@ -108,7 +113,7 @@ def test_a_run_that_is_killed_just_after_it_went_back_comes_to_the_same_bits(tmp
 
 def test_how_often_checkpoints_are_written_changes_nothing(tmp_path):
     # The second comes so soon after the run went back that it goes back to the same step.
-    broken = {BROKEN: 30.0, BROKEN + PATIENCE + 6: 30.0, BROKEN + 40: 30.0}
+    broken: dict[int, float] = {BROKEN: 30.0, BROKEN + PATIENCE + 6: 30.0, BROKEN + 40: 30.0}
     seldom, *_ = go(tmp_path / "seldom", broken)
     often, *_ = go(tmp_path / "often", broken, seconds=1e-9)
     assert seldom.rollbacks == 3
@@ -122,7 +127,7 @@ def test_where_it_diverges_again_and_again_the_run_ends_with_advice(tmp_path):
 
 def test_a_run_whose_loss_is_high_before_there_is_a_checkpoint_goes_on_as_it_is(tmp_path):
     state, reporter, loader = go(tmp_path, {EVERY + 4: 30.0})
-    assert (state.step, state.rollbacks, state.left_out) == (STEPS, 0, 0)
+    assert (state.step, state.rollbacks, state.dropped_batches) == (STEPS, 0, 0)
     assert f"steps after step {EVERY + 4}: going on as it is" in reporter.said[-1]
     assert loader.trained() == list(BatchOrder(COUNT, BATCH, 0, start=0, steps=STEPS))
 
@@ -192,7 +197,7 @@ def test_a_run_whose_learning_rate_jumps_once_goes_back_and_ends_with_a_model_th
             self.lines.append(text)
 
     def jumping(state: TrainState, task: Task, batch: Batch, rate: float, steps: int) -> float:
-        jump = 1e4 if state.step + state.left_out == BROKEN else 1.0
+        jump = 1e4 if state.step + state.dropped_batches == BROKEN else 1.0
         return train_step(state, task, batch, rate * jump, steps)
 
     monkeypatch.setattr(loop, "train_step", jumping)

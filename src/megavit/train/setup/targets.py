@@ -45,8 +45,11 @@ def resolve_target(recipe: Recipe, overrides: dict[str, Any], dataset: LabeledIm
     augment = recipe.augment
     if dataset.target == "regression":
         requested = overrides.get("augment", {})
-        mixing = {name: getattr(augment, name) if name in requested else 0.0 for name in ("mixup", "cutmix")}
-        augment = replace(augment, **mixing)
+        augment = replace(
+            augment,
+            mixup=augment.mixup if "mixup" in requested else 0.0,
+            cutmix=augment.cutmix if "cutmix" in requested else 0.0,
+        )
     return replace(recipe, optimizer=replace(recipe.optimizer, label_smoothing=0.0), augment=augment)
 
 
