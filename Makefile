@@ -1,7 +1,7 @@
 # Everything made here stays in this folder: the environment in .venv, every cache in .cache, the demo in runs/demo.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs readme install constraints clean
+.PHONY: help demo test drills lint docs readme install constraints clean
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
@@ -30,9 +30,13 @@ help:  ## show this list
 demo: $(RUNTIME)  ## train, evaluate and use a small model on real images, in about a minute
 	$(BIN)/megavit demo --out runs/demo
 
-test: $(DEV)  ## run every test
+test: $(DEV)  ## run the tests, in minutes
 	mkdir -p $(CACHE)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal  # a third, as many tests wait for other processes
+
+drills: $(DEV)  ## run what takes long: real faults, long sweeps, the tests of the benchmarks
+	mkdir -p $(CACHE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --hypothesis-profile drills -m 'drill or benchmarks or hypothesis'
 
 lint: $(DEV)  ## check style, types and which part may import which
 	$(BIN)/ruff check --no-cache

@@ -37,7 +37,7 @@ from megavit.explain.checks import Areas, areas, order_of, randomized, rank_corr
 from megavit.explain.maps import relevance_map
 from megavit.explain.methods import DEFAULT_METHOD, Method
 from megavit.model.vit import MegaVit
-from megavit.predict.postprocess.postprocess import outputs
+from megavit.predict.postprocess.postprocess import logits_to_outputs
 from megavit.predict.predictor import Predictor, load
 from megavit.weights.bundle.bundle import SAMPLES
 
@@ -47,7 +47,7 @@ SEEDS = 5
 def compare(model: MegaVit, images: Tensor, target: Target) -> dict[str, dict[str, Any]]:
     """A row for each method, and for the contrast, on normalized images (B, C, height, width)."""
     with torch.no_grad():
-        answers = torch.cat([outputs(model(part), target) for part in images.split(64)])
+        answers = torch.cat([logits_to_outputs(model(part), target) for part in images.split(64)])
     places = torch.zeros(len(images), dtype=torch.int64) if target.kind == "regression" else answers.argmax(dim=1)
     fill = images.mean(dim=(0, 2, 3))
 

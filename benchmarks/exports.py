@@ -28,7 +28,7 @@ from megavit.bench.timing import in_turn
 from megavit.data.decode.image_file import read_image_file
 from megavit.export.export import TARGETS, export, model_size
 from megavit.export.metadata import bundle_name
-from megavit.export.parity_images import Proof, proofs_of
+from megavit.export.parity_images import ParityImage, load_parity_images
 from megavit.export.resize import input_channels
 from megavit.predict.predictor import Predictor, load
 from megavit.runtime.storage import write_file
@@ -41,14 +41,14 @@ MOST = 10_000
 RUNTIMES = ("torch", "onnxruntime", "openvino")
 
 
-def folder_proofs(predictor: Predictor, folder: Path) -> list[Proof]:
+def folder_proofs(predictor: Predictor, folder: Path) -> list[ParityImage]:
     """Its images, each with the class that PyTorch finds in it."""
     found = []
     for path in sorted(folder.rglob("*.*")):
         if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
             pixels, _ = read_image_file(path)
-            seen = predictor.engine.by_pytorch(predictor.prepare(pixels)[None])
-            found.append(Proof(path.name, pixels, int(seen.logits.argmax())))
+            seen = predictor.engine.run_pytorch(predictor.prepare(pixels)[None])
+            found.append(ParityImage(path.name, pixels, int(seen.logits.argmax())))
     return found
 
 
@@ -56,7 +56,7 @@ def measure(bundle: str, images: Path | None, seconds: float) -> dict[str, Any]:
     """A row an export, as plain values."""
     predictor = load(bundle, device="cpu")
     if images is None:
-        proofs, _ = proofs_of(predictor, None, most=MOST)
+        proofs, _ = load_parity_images(predictor, None, most=MOST)
         source = f"{len(proofs):,} test images"
     else:
         proofs = folder_proofs(predictor, images)
@@ -91,7 +91,7 @@ def measure(bundle: str, images: Path | None, seconds: float) -> dict[str, Any]:
 
 def _by_pytorch(predictor: Predictor) -> Callable[[np.ndarray], Any]:
     def run(pixels: np.ndarray) -> Any:
-        return predictor.engine.by_pytorch(torch.stack([predictor.prepare(one) for one in pixels]))
+        return predictor.engine.run_pytorch(torch.stack([predictor.prepare(one) for one in pixels]))
 
     return run
 

@@ -24,7 +24,7 @@ from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.load import read_data
 from megavit.engine.engine import ModelOutput
-from megavit.predict.postprocess.ood import fit_likeness
+from megavit.predict.postprocess.ood import fit_mahalanobis_ood
 from megavit.predict.predictor import Predictor, load
 
 KNOWN, TESTED, ALTERED = 2_000, 5_000, 1_500
@@ -34,8 +34,8 @@ Figure = Callable[[ModelOutput], Tensor]
 
 def figures(learned: ModelOutput, labels: Tensor) -> dict[str, Figure]:
     """Name -> what is the larger, the stranger an image."""
-    nearest = fit_likeness(learned.pooled, labels)
-    whole = fit_likeness(learned.pooled, torch.zeros_like(labels))
+    nearest = fit_mahalanobis_ood(learned.pooled, labels)
+    whole = fit_mahalanobis_ood(learned.pooled, torch.zeros_like(labels))
     known = F.normalize(learned.pooled, dim=1)
 
     def neighbors(seen: ModelOutput) -> Tensor:

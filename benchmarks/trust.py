@@ -44,7 +44,7 @@ def see(predictor: Predictor, images: Iterator[Any]) -> ModelOutput:
         except ImageError:
             continue
     parts = [
-        predictor.see(as_batch(prepared[at : at + BATCH], predictor.info.preprocessing))
+        predictor.forward(as_batch(prepared[at : at + BATCH], predictor.info.preprocessing))
         for at in range(0, len(prepared), BATCH)
     ]
     return ModelOutput(*(torch.cat(part) for part in zip(*parts, strict=True)))
@@ -62,11 +62,11 @@ def foreign(predictor: Predictor, folders: Sequence[str]) -> dict[str, ModelOutp
 
 def told_apart(predictor: Predictor, known: ModelOutput, strange: ModelOutput) -> dict[str, float]:
     """Areas under the ROC curve, and the share of the strange ones that is marked."""
-    likeness, unlike = predictor.trusted.likeness, predictor.trusted.unlike(strange.pooled)
+    likeness, unlike = predictor.calibrator.ood, predictor.calibrator.is_out_of_distribution(strange.pooled)
     assert likeness is not None and unlike is not None
     truth = np.r_[np.zeros(len(known.logits)), np.ones(len(strange.logits))]
     distances = torch.cat([likeness.distance(known.pooled), likeness.distance(strange.pooled)])
-    sure = torch.cat([predictor.trusted.answers(part.logits).amax(dim=1) for part in (known, strange)])
+    sure = torch.cat([predictor.calibrator.outputs(part.logits).amax(dim=1) for part in (known, strange)])
     return {
         "images": len(strange.logits),
         "area": float(roc_auc_score(truth, distances.numpy())),
@@ -90,8 +90,8 @@ def main() -> None:
     figures = {
         "images": len(truth),
         "accuracy": (known.logits.argmax(dim=1) == truth).double().mean().item(),
-        "temperature": predictor.info.trust.temperature,
-        "trust": compute_uncertainty(predictor.trusted, known, truth).to_dict(),
+        "temperature": predictor.info.calibration.temperature,
+        "trust": compute_uncertainty(predictor.calibrator, known, truth).to_dict(),
         "foreign": {
             name: told_apart(predictor, known, strange)
             for name, strange in foreign(predictor, arguments.foreign).items()

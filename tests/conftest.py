@@ -17,6 +17,8 @@ for _number in (signal.SIGINT, signal.SIGHUP):
 # Before torch is imported, and for the processes that tests start: workers share the cores already.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-settings.register_profile("ci", derandomize=True, deadline=None, database=None)
-settings.register_profile("local", deadline=None)  # a slow machine is no fault of the code
+# A slow machine is no fault of the code: no deadlines.
+settings.register_profile("ci", max_examples=20, derandomize=True, deadline=None, database=None)
+settings.register_profile("local", max_examples=20, deadline=None)
+settings.register_profile("drills", max_examples=200, deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "local")

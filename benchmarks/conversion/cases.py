@@ -10,14 +10,14 @@ import transformers
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from megavit.config.calibration import Calibration
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
-from megavit.config.trust import Calibration
 from megavit.config.vit import PLAIN_VIT, ViTConfig
 from megavit.data.dataset import samples_csv
 from megavit.model.vit import MegaVit
 from megavit.weights.bundle.bundle import BundleInfo, save_bundle
-from megavit.weights.pretrained.to_bundle import golden_pictures
+from megavit.weights.pretrained.to_bundle import reference_images
 
 LABELS = ("night", "a cat", "indoor | lit")
 SIDE = 32
@@ -28,7 +28,7 @@ class Case:
     """What a bundle's outputs mean, and how they were calibrated."""
 
     target: Target
-    trust: Calibration = Calibration()  # noqa: RUF009 - frozen
+    calibration: Calibration = Calibration()  # noqa: RUF009 - frozen
     labels: tuple[str, ...] = LABELS
 
 
@@ -77,9 +77,9 @@ def write_case(folder: Path, case: Case) -> Path:
         data={"source": "nowhere"},
         recipe={},
         target=case.target,
-        trust=case.trust,
+        calibration=case.calibration,
     )
-    save_bundle(folder, model, info, golden_pictures(3), samples_csv((), ()))
+    save_bundle(folder, model, info, reference_images(3), samples_csv((), ()))
     return folder
 
 

@@ -22,7 +22,7 @@ from scipy.special import expit, softmax
 from megavit.config.target import Target
 from megavit.engine.int8 import calibrate as int8_bounds
 from megavit.export.export import export
-from megavit.export.parity_images import proofs_of
+from megavit.export.parity_images import load_parity_images
 from megavit.predict.exported_predictor import load_exported
 from megavit.predict.prediction import Prediction
 from megavit.predict.predictor import load
@@ -105,7 +105,7 @@ def exported(target: str) -> Way:
 
     def way(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
         predictor = load(bundle, device="cpu")
-        proofs, source = proofs_of(predictor, None)
+        proofs, source = load_parity_images(predictor, None)
         export(predictor, target, out / "exported", proofs, source=source)
         run = RUNTIMES[target](out / "exported")
         rows = [run(np.asarray(Image.open(path).convert("RGB"))[None])[0] for path in images]
@@ -139,7 +139,7 @@ RUNTIMES: dict[str, Callable[[Path], Callable[[np.ndarray], np.ndarray]]] = {
 def exported_predictor(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
     """By `megavit predict` of an ONNX export."""
     predictor = load(bundle, device="cpu")
-    proofs, source = proofs_of(predictor, None)
+    proofs, source = load_parity_images(predictor, None)
     export(predictor, "onnx", out / "exported", proofs, source=source)
     found = load_exported(out / "exported")
     return as_rows([found.predict(path, top=len(predictor.labels) or 1) for path in images], list(predictor.labels))

@@ -16,7 +16,7 @@ from megavit.config.recipes import named_recipe
 from megavit.config.serialization import to_dict
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.distributed.context import ParallelContext
-from megavit.predict.forward import logits_of
+from megavit.predict.forward import compute_logits
 from megavit.train.budget.measure import measure_step
 from megavit.train.context import RunContext
 from megavit.train.data import INFERENCE_BATCH_SIZE, TrainLoader
@@ -55,7 +55,7 @@ class Ours:
     def logits(self, images: Tensor) -> Tensor:
         """(N, 10) for uint8 (N, 1, 28, 28)."""
         batches = images.split(INFERENCE_BATCH_SIZE)
-        return torch.cat(list(logits_of(self.state.ema_model, batches, self.task.preprocessing, self.task.dtype)))
+        return torch.cat(list(compute_logits(self.state.ema_model, batches, self.task.preprocessing, self.task.dtype)))
 
 
 def step_at(progress: float, state: TrainState, task: Task, batch: Batch) -> float:

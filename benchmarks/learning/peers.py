@@ -17,7 +17,7 @@ from benchmarks.learning.fashion import Split
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipes import small
 from megavit.data.augment import augment, normalize
-from megavit.predict.forward import logits_of
+from megavit.predict.forward import compute_logits
 from megavit.runtime.seeds import generator, seed_all
 
 Library = Literal["timm", "vit-pytorch"]
@@ -116,7 +116,7 @@ class Peer:
     def accuracy(self, images: Tensor, labels: Tensor) -> float:
         """Share of the images that are classified rightly."""
         dtype = torch.bfloat16 if self.recipe.bfloat16 else torch.float32
-        logits = torch.cat(list(logits_of(self.model, images.split(EVALUATION_BATCH), PIXELS, dtype)))
+        logits = torch.cat(list(compute_logits(self.model, images.split(EVALUATION_BATCH), PIXELS, dtype)))
         return (logits.argmax(dim=1) == labels).float().mean().item()
 
 

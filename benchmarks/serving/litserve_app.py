@@ -43,8 +43,8 @@ class Api(litserve.LitAPI):
             time.sleep(self.fixed)
             return [{"label": "", "probability": 1.0, "top": []} for _ in pictures]
         predictor = self.predictor
-        seen = predictor.see(as_batch(pictures, predictor.info.preprocessing))
-        return [one.to_dict() for one in predictor.trusted.predictions(seen, predictor.labels, 5, None)]
+        seen = predictor.forward(as_batch(pictures, predictor.info.preprocessing))
+        return [one.to_dict() for one in predictor.calibrator.predictions(seen, predictor.labels, 5, None)]
 
     def unbatch(self, output: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return output

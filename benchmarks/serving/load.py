@@ -34,7 +34,7 @@ from benchmarks.serving.strain import alone, lasting, strained
 from megavit.bench.run import about
 from megavit.data.decode.image_file import examine
 from megavit.errors import ImageError
-from megavit.predict.input_sources import images_named
+from megavit.predict.input_sources import iter_images
 
 PARTS = ("starts", "rates", "overload", "alone", "memory", "accelerator")
 
@@ -55,7 +55,7 @@ def litserve_version(python: Path | None) -> str | None:
 
 
 async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    paths = [path for name, _ in images_named(arguments.images, sys.stdin.buffer) if readable(path := Path(name))]
+    paths = [path for name, _ in iter_images(arguments.images, sys.stdin.buffer) if readable(path := Path(name))]
     if not paths:
         raise SystemExit(f"there are no images in {', '.join(arguments.images)}")
     images = [path.read_bytes() for path in paths]

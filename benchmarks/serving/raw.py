@@ -39,8 +39,8 @@ def computed(predictor: Predictor, images: list[bytes], batch: int, seconds: flo
     pictures = [predictor.prepare(image) for image in islice(cycle(images), batch)]
     count, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
-        seen = predictor.see(as_batch(pictures, predictor.info.preprocessing))
-        count += len(predictor.trusted.predictions(seen, predictor.labels, 5, None))
+        seen = predictor.forward(as_batch(pictures, predictor.info.preprocessing))
+        count += len(predictor.calibrator.predictions(seen, predictor.labels, 5, None))
     return {"images_per_second": count / (time.perf_counter() - began)}
 
 

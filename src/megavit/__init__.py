@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from megavit.explain.explanation import explain_image as explain_image
     from megavit.model.vit import Features as Features
     from megavit.model.vit import MegaVit as MegaVit
-    from megavit.predict.exported_predictor import Exported as Exported
+    from megavit.predict.exported_predictor import ExportedPredictor as ExportedPredictor
     from megavit.predict.exported_predictor import load_exported as load_exported
     from megavit.predict.prediction import Prediction as Prediction
     from megavit.predict.predictor import Predictor as Predictor
@@ -39,7 +39,7 @@ _HOME = {
     "explain_image": "megavit.explain.explanation",
     "MegaVit": "megavit.model.vit",
     "Features": "megavit.model.vit",
-    "Exported": "megavit.predict.exported_predictor",
+    "ExportedPredictor": "megavit.predict.exported_predictor",
     "load_exported": "megavit.predict.exported_predictor",
     "Prediction": "megavit.predict.prediction",
     "Predictor": "megavit.predict.predictor",

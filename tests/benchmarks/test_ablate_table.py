@@ -1,4 +1,8 @@
+import pytest
+
 from benchmarks.learning.ablate_table import table
+
+pytestmark = pytest.mark.benchmarks
 
 
 def test_a_variant_has_one_row_with_every_budget_it_was_run_for() -> None:

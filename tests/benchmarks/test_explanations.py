@@ -1,5 +1,6 @@
 """The benchmark's figures, on a model of which it is known where it looks."""
 
+import pytest
 import torch
 
 from benchmarks.explanations import compare, contrast, interval, pictures_of
@@ -8,6 +9,8 @@ from megavit.config.vit import PLAIN_VIT
 from megavit.predict.predictor import load
 from tests.helpers.brightness_model import COLUMNS, ROWS, bright_at, looking_for_brightness
 from tests.helpers.bundles import make_bundle, make_model
+
+pytestmark = pytest.mark.benchmarks
 
 
 def test_maps_of_a_model_that_looks_at_one_patch_gain_and_do_not_look_like_a_fresh_models() -> None:

@@ -1,5 +1,9 @@
+import pytest
+
 from benchmarks.learning.report import accuracy_table, at, curves_of, plot, reached, time_table
 from megavit.train.report.figures import png
+
+pytestmark = pytest.mark.benchmarks
 
 
 def record(contender: str, minutes: float, seed: int, accuracies: list[float]) -> dict[str, object]:

@@ -1,11 +1,14 @@
 """The ways that the benchmark compares compute the same."""
 
+import pytest
 import torch
 
 from benchmarks.packing import compare, largest_difference, mixes
 from megavit.config.presets import preset
 from megavit.config.vit import PLAIN_VIT
 from megavit.model.vit import MegaVit
+
+pytestmark = pytest.mark.benchmarks
 
 
 def small() -> MegaVit:

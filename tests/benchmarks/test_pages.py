@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks.pages import page_with
 
+pytestmark = pytest.mark.benchmarks
+
 DOCS = Path(__file__).parents[2] / "docs"
 
 

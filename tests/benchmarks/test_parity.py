@@ -20,6 +20,8 @@ from benchmarks.parity.tables import STAGES, as_markdown, for_a_page
 from megavit.weights.pretrained.mappings.key_mapping import check_shapes, our_shapes, their_shapes
 from tests.helpers.peer_models import SMALL
 
+pytestmark = pytest.mark.benchmarks
+
 # Of theirs, what ours does not have.
 LEFT_OUT = ("pooler.", "mask_token")
 SIZES: dict[str, Any] = {"image_size": 24, "patch_size": 8, "num_classes": 5, "mlp_dim": 80}

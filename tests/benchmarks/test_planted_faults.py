@@ -7,6 +7,8 @@ from PIL import Image
 from benchmarks.planted_faults import BLANK, CORRUPT, EXACT, NEAR, SWAPPED, Planted, plant, scores
 from megavit.errors import DataError
 
+pytestmark = pytest.mark.benchmarks
+
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:

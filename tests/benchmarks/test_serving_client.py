@@ -6,8 +6,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import pytest
+
 from benchmarks.serving.abuse import abuse, chunked, counted, endless, head, slowly, whole
 from benchmarks.serving.client import Client, closed_loop, multipart, open_loop, request
+
+pytestmark = pytest.mark.benchmarks
 
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

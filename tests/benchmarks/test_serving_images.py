@@ -3,11 +3,14 @@
 import io
 import warnings
 
+import pytest
 from PIL import Image
 
 from benchmarks.serving.hostile import hostile_images, jpeg_of_size, many_scans, npy, png
 from benchmarks.serving.mutations import mutated, real_images
 from megavit.data.decode.tensor import decode
+
+pytestmark = pytest.mark.benchmarks
 
 
 def test_real_images_are_read_and_broken_ones_mostly_not() -> None:

@@ -15,6 +15,8 @@ from benchmarks.serving.client import Client, closed_loop, request
 from benchmarks.serving.processes import Raw, cpu_seconds, forget_peak, lives, orphans, peak_above, pss, tree
 from tests.helpers.bundles import make_bundle
 
+pytestmark = pytest.mark.benchmarks
+
 CHILD = """
 import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(99)"])

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from benchmarks.serving.schedule import Reply, medians, overload, percentile, poisson, ratio, statuses, summary
 
+pytestmark = pytest.mark.benchmarks
+
 
 def replies(*taken: float, status: int = 200) -> list[Reply]:
     return [Reply(status, place, place + 0.1, place + one) for place, one in enumerate(taken)]

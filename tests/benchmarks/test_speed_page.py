@@ -1,4 +1,8 @@
+import pytest
+
 from benchmarks.speed_page import tables
+
+pytestmark = pytest.mark.benchmarks
 
 ENTRY = {"seconds": 0.0123, "spread": 0.04, "images_per_second": 81.3, "of_matmul": 0.5, "megavit_is": 1.0}
 

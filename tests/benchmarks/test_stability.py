@@ -8,6 +8,8 @@ import pytest
 
 from benchmarks.stability_plot import COLORS, STABLE, chosen, highest_stable, table
 
+pytestmark = pytest.mark.benchmarks
+
 ROOT = Path(__file__).parents[2]
 NORMED, WITHOUT = "MegaVit", "MegaVit without QK-norm"
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from megavit.cli.app import run
 from megavit.export.export import export
-from megavit.export.parity_images import Proof
+from megavit.export.parity_images import ParityImage
 from tests.helpers.export_cases import make_predictor, pictures
 
 BAD = {
@@ -32,7 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle, what it was exported to, good images, and names that stand for none."""
     folder = tmp_path_factory.mktemp("names")
     predictor = make_predictor(folder / "bundle", True)
-    export(predictor, "onnx", folder / "onnx", [Proof("a", one) for one in pictures(3)])
+    export(predictor, "onnx", folder / "onnx", [ParityImage("a", one) for one in pictures(3)])
     (folder / "good").mkdir()
     for number, pixels in enumerate(pictures(3, 30)):
         Image.fromarray(pixels).save(folder / "good" / f"{number:02}.png")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -79,7 +79,6 @@ def test_nothing_asked_gives_exactly_the_pixels(channels):
     assert torch.equal(varied(images, AugmentRecipe()), images.float() / 255)
 
 
-@settings(max_examples=50)
 @given(
     st.builds(
         AugmentRecipe,

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_images
@@ -34,7 +34,6 @@ def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
     return float("inf") if error == 0 else 10 * np.log10(255**2 / error)
 
 
-@settings(max_examples=20)
 @given(st.sampled_from([0, 1]), st.integers(8, 300), st.integers(8, 300), st.sampled_from(["RGB", "L", "CMYK"]))
 def test_the_picture_made_of_it_is_that_of_decoding_in_full(number, height, width, mode):
     data = photograph(number, mode=mode)
@@ -102,7 +101,6 @@ def test_examining_tells_the_whole_size(kind, mode, channels, orientation):
     assert examine(data)[0] == channels
 
 
-@settings(max_examples=60)
 @given(st.data(), st.booleans())
 def test_examining_refuses_exactly_what_decoding_refuses(draw, progressive):
     whole = encode(picture(64, 48), "JPEG", progressive=progressive)

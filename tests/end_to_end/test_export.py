@@ -69,7 +69,7 @@ def test_golden_pictures_stand_in_where_the_data_is_gone(run: Path, tmp_path: Pa
     subprocess.run(["cp", "-r", str(run / "bundle"), str(bundle)], check=True)
     edit_info(bundle, lambda table: table["data"].update(source=str(tmp_path / "gone")))
     done = run_megavit("export", bundle, "--to", "openvino", "--out", "a", cwd=tmp_path)
-    assert done.returncode == 0 and "golden pictures" in done.stdout
+    assert done.returncode == 0 and "reference images" in done.stdout
     int8 = run_megavit("export", bundle, "--to", "openvino", "--precision", "int8", "--out", "b", cwd=tmp_path)
     assert int8.returncode == 2 and "--data" in int8.stderr and not (tmp_path / "b").exists()
 

@@ -33,8 +33,8 @@ def test_a_run_leaves_what_the_documentation_says(run):
     assert {path.name for path in (run / "bundle").iterdir()} == {
         "model.safetensors",
         "megavit.json",
-        "golden.safetensors",
-        "trust.safetensors",
+        "reference.safetensors",
+        "calibration.safetensors",
         "samples.csv",
         "README.md",
     }

@@ -16,7 +16,7 @@ import pytest
 from megavit.cli import app
 from megavit.data.sources.hidden import HIDDEN
 from tests.end_to_end.conftest import QUICK
-from tests.helpers.command_line import run_megavit, run_megavit_json
+from tests.helpers.command_line import run_megavit, run_megavit_json, run_megavit_process
 
 IMAGES = 90
 
@@ -83,7 +83,7 @@ def test_check_finds_what_is_damaged(shards, tmp_path):
     with (tmp_path / first["name"]).open("rb+") as file:
         file.seek(first["offsets"][4] + 50)
         file.write(b"\0\0")
-    done = run_megavit("check", tmp_path, "--quick", "--json", cwd=tmp_path)
+    done = run_megavit("check", tmp_path, "--skip-labels", "--json", cwd=tmp_path)
     assert done.returncode == 1
     told = [one for one in json.loads(done.stdout)["findings"] if one["kind"] == "unreadable"]
     assert {one["images"][0]: one["sentence"] for one in told} == {
@@ -179,7 +179,7 @@ def test_procs_is_the_short_form_and_ends_as_one_process_does(run, shards, expec
     with (tmp_path / "s" / index["shards"][1]["name"]).open("rb+") as file:
         file.seek(index["shards"][1]["offsets"][4] + 50)
         file.write(b"\0\0")
-    done = run_megavit("predict", run, "s", "--out", "out.csv", "--nproc", "2", cwd=tmp_path)
+    done = run_megavit_process("predict", run, "s", "--out", "out.csv", "--nproc", "2", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert f"1 of {IMAGES} images could not be read" in done.stderr
     damaged = index["shards"][1]["names"][4]

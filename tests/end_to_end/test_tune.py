@@ -3,12 +3,6 @@
 import contextlib
 import io
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +11,8 @@ import torch
 
 from megavit.cli.app import run
 from megavit.predict.predictor import load
-from megavit.train.checkpoint.checkpoint import list_checkpoints
-from tests.end_to_end.test_together import workers_of
-from tests.helpers.command_line import run_megavit_process
 from tests.helpers.digits import make_digits_folder
+from tests.helpers.training_process import start_training, wait_for_step
 
 FLAGS = ["--epochs", "8", "--precision", "float32", "--device", "cpu", "--batch-size", "16"]
 WEIGHTS = Path("bundle") / "model.safetensors"
@@ -103,51 +95,16 @@ def test_a_probe_at_another_size_has_the_rest_as_it_was_and_says_what_was_resamp
     assert changed == {"positions.table", "mlp_head.weight", "mlp_head.bias"}
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(data, before, lora, tmp_path):
+def test_a_killed_run_resumes_to_the_same_weights(data, before, lora, tmp_path):
     out = tmp_path / "run"
-    line = ["train", str(data / "after"), "--init", str(before), "--finetune", "lora", "--out", str(out), *FLAGS]
-    process = subprocess.Popen([sys.executable, "-m", "megavit", *line, "--checkpoint-seconds", "0.0001"])
-    deadline, step = time.monotonic() + 240, random.Random(0).randint(2, 15)
-    while not any(
-        int(path.name.removeprefix("step-")) >= step for path in list_checkpoints(out / "rungs/lora/checkpoints")
-    ):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.002)  # polling another process's folder: there is nothing to wait on
+    process = start_training(data / "after", "--init", before, "--finetune", "lora", "--out", out, *FLAGS)
+    wait_for_step(process, out / "rungs" / "lora", 5)
     process.kill()
-    process.wait()
+    process.communicate()
     assert not (out / "bundle").exists()
     code, told = train("--resume", out)
     assert code == 0, told
     assert (out / WEIGHTS).read_bytes() == (lora / WEIGHTS).read_bytes()
-
-
-def test_two_processes_train_all_as_one_does_also_after_one_of_them_was_killed(data, before, tmp_path):
-    line = [data / "after", "--init", before, "--finetune", "all", *FLAGS]
-    code, told = train(*line, "--out", tmp_path / "one")
-    assert code == 0, told
-    out, seen = tmp_path / "two", Path("rungs/all/checkpoints")
-    more = ["--out", out, "--nproc", "2", "--fsdp", "2", "--checkpoint-seconds", "0.0001"]
-    process = subprocess.Popen([sys.executable, "-m", "megavit", "train", *map(str, [*line, *more])])
-    deadline = time.monotonic() + 240
-    while not any(int(path.name.removeprefix("step-")) >= 5 for path in list_checkpoints(out / seen)):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.002)
-    os.kill(max(workers_of(out)), signal.SIGKILL)
-    assert process.wait(240) == 0
-    losses = [
-        [record["val_loss"] for record in manifest["history"]]
-        for folder in (tmp_path / "one", out)
-        for manifest in [json.loads((list_checkpoints(folder / seen)[0] / "manifest.json").read_text())]
-    ]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-    weights = [load(folder).model.state_dict() for folder in (tmp_path / "one", out)]
-    torch.testing.assert_close(weights[0], weights[1], atol=1e-4, rtol=0)
-
-
-def test_of_rungs_that_are_to_be_chosen_from_several_processes_train_none(data, before, tmp_path):
-    flags = ["--init", before, "--out", tmp_path / "run", "--nproc", "2", *FLAGS]
-    done = run_megavit_process("train", data / "after", *flags, cwd=tmp_path)
-    assert done.returncode == 2 and "--finetune all" in done.stderr
 
 
 def test_the_written_recipe_gives_the_same_weights(data, lora, tmp_path):

@@ -10,7 +10,7 @@ from megavit.config.vit import PLAIN_VIT, Design
 from megavit.engine.int8 import calibrate
 from megavit.engine.openvino import OpenVino
 from megavit.model.vit import MegaVit
-from tests.engine.test_openvino import by_pytorch, grown, pictures, preprocessing_of
+from tests.engine.test_openvino import grown, pictures, preprocessing_of, run_pytorch
 
 DESIGNS = {
     "parallel": Design(),
@@ -35,7 +35,7 @@ def test_answers_are_near_those_of_float32(name: str) -> None:
     assert len(bounds) == products(model) and all(bound > 0 for bound in bounds)
     found = OpenVino(model, preprocessing, "float32", bounds)(x)
     exact = OpenVino(model, preprocessing, "float32")(x)
-    for rounded, plain, expected in zip(found, exact, by_pytorch(model, x), strict=True):
+    for rounded, plain, expected in zip(found, exact, run_pytorch(model, x), strict=True):
         apart = (rounded - expected).abs().max() / expected.abs().max()
         assert (plain - expected).abs().max() / expected.abs().max() < apart < 0.15
 
@@ -52,6 +52,6 @@ def test_wrong_bounds_give_wrong_answers() -> None:
     config = preset("nano", num_classes=7)
     model, x, preprocessing = grown(config), pictures(*config.image_hw), preprocessing_of(config)
     narrow = [bound / 50 for bound in calibrate(model, preprocessing, [x])]
-    found, expected = OpenVino(model, preprocessing, "float32", narrow)(x)[1], by_pytorch(model, x)[1]
+    found, expected = OpenVino(model, preprocessing, "float32", narrow)(x)[1], run_pytorch(model, x)[1]
     assert (found - expected).abs().max() > 0.2 * expected.abs().max()
     torch.testing.assert_close(OpenVino(model, preprocessing, "float32")(x)[1], expected, rtol=0, atol=1e-3)

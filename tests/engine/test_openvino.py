@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from sklearn.datasets import load_sample_images
 from torchvision.transforms.v2 import functional as transforms
 
@@ -49,7 +49,7 @@ def preprocessing_of(config: ViTConfig) -> Preprocessing:
 
 
 @torch.no_grad()
-def by_pytorch(model: MegaVit, x: torch.Tensor) -> list[torch.Tensor]:
+def run_pytorch(model: MegaVit, x: torch.Tensor) -> list[torch.Tensor]:
     pooled = model.features(normalize(x, preprocessing_of(model.config))).pooled
     return [pooled, model.mlp_head(pooled)]
 
@@ -58,7 +58,7 @@ def difference(model: MegaVit, x: torch.Tensor) -> float:
     """The largest of features and logits, each of its largest value."""
     found = OpenVino(model, preprocessing_of(model.config), "float32")(x)
     worst = 0.0
-    for ours, expected in zip(found, by_pytorch(model, x), strict=True):
+    for ours, expected in zip(found, run_pytorch(model, x), strict=True):
         assert ours.shape == expected.shape and ours.dtype == torch.float32
         worst = max(worst, ((ours - expected).abs().max() / expected.abs().max().clamp(min=1e-3)).item())
     return worst
@@ -91,7 +91,6 @@ def test_blocks_pools_and_odd_sizes(design: Design, pool: Pool, size: tuple[int,
     assert difference(grown(config), pictures(*size)) < 1e-5
 
 
-@settings(max_examples=25, deadline=None)
 @given(config=configs().filter(lambda config: config.design.block != "zeta"))
 def test_models_of_any_design(config: ViTConfig) -> None:
     model = grown(config)
@@ -124,7 +123,7 @@ def test_bfloat16_is_near() -> None:
     model = grown(preset("S", num_classes=7))
     x = pictures(224, 224)
     for found, expected in zip(
-        OpenVino(model, preprocessing_of(model.config), "bfloat16")(x), by_pytorch(model, x), strict=True
+        OpenVino(model, preprocessing_of(model.config), "bfloat16")(x), run_pytorch(model, x), strict=True
     ):
         assert 0 < (found - expected).abs().max() < 0.1 * expected.abs().max()
 
@@ -157,4 +156,4 @@ def test_threads_get_their_own_answers() -> None:
     for thread in threads:
         thread.join()
     for i, x in enumerate(inputs):
-        torch.testing.assert_close(found[i], by_pytorch(model, x)[1], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found[i], run_pytorch(model, x)[1], rtol=1e-4, atol=1e-4)

@@ -143,7 +143,7 @@ def test_the_metrics_are_those_of_the_predictors_answers(batch_size, predictor):
     outputs = run_inference(
         predictor, images, choice.samples, batch_size, lambda done, total: told.append((done, total))
     )
-    predicted = predictor.trusted.answers(outputs.logits).argmax(dim=1).tolist()
+    predicted = predictor.calibrator.outputs(outputs.logits).argmax(dim=1).tolist()
     assert [LABELS[label] for label in predicted] == answers
     assert sum(label == one.label for label, one in zip(predicted, choice.samples, strict=True)) == 10
     assert told == [(min(done, 11), 11) for done in range(batch_size, 11 + batch_size, batch_size)]

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -16,8 +16,6 @@ from megavit.explain.methods import Method
 from megavit.model.vit import MegaVit
 from tests.helpers.bundles import make_model
 from tests.properties.test_model import configs, images
-
-few = settings(max_examples=40, deadline=None)
 
 
 def state_of(model: MegaVit) -> dict[str, Any]:
@@ -34,7 +32,6 @@ def state_of(model: MegaVit) -> dict[str, Any]:
     return {"modules": modules, "weights": weights, "methods": methods}
 
 
-@few
 @given(config=configs(), batch=st.integers(1, 3), differentiable=st.booleans())
 def test_the_recorded_way_gives_the_logits_of_the_normal_one(
     config: ViTConfig, batch: int, differentiable: bool
@@ -59,7 +56,6 @@ def test_in_float32_the_logits_agree_to_five_digits(pool: Pool) -> None:
     torch.testing.assert_close(record_attention(model, x).logits, model(x), atol=1e-5, rtol=1e-5)
 
 
-@few
 @given(config=configs())
 def test_what_a_token_takes_from_all_sums_to_one(config: ViTConfig) -> None:
     recording = record_attention(MegaVit.from_config(config), images(config, 2, config.grid))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 
 from megavit.config.vit import PLAIN_VIT, Pool, ViTConfig
 from megavit.explain.integrated_gradients import integrated_gradients
@@ -10,8 +10,6 @@ from megavit.model.vit import MegaVit
 from tests.helpers.brightness_model import BRIGHT, COLUMNS, ROWS, bright_at, looking_for_brightness
 from tests.helpers.bundles import make_model
 from tests.properties.test_model import configs, images
-
-few = settings(max_examples=30, deadline=None)
 
 
 @pytest.mark.parametrize("pool", ["cls", "mean", "map"])
@@ -46,7 +44,6 @@ def test_a_patch_that_is_the_mean_adds_nothing() -> None:
     assert only[7] > 0 and only.count_nonzero() == 1
 
 
-@few
 @given(config=configs())
 def test_every_model_has_finite_ones_for_the_likeliest_answer(config: ViTConfig) -> None:
     model, x = MegaVit.from_config(config).eval(), images(config, 2, config.grid)

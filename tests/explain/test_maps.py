@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -23,10 +23,8 @@ from tests.properties.test_model import configs, images
 
 POOLS: tuple[Pool, ...] = ("cls", "mean", "map")
 METHODS: tuple[Method, ...] = get_args(Method)
-few = settings(max_examples=40, deadline=None)
 
 
-@few
 @given(config=configs(), batch=st.integers(1, 3), grid=st.tuples(st.integers(1, 4), st.integers(1, 4)))
 @pytest.mark.parametrize("method", METHODS)
 def test_every_map_is_shares_of_the_patches(
@@ -41,7 +39,6 @@ def test_every_map_is_shares_of_the_patches(
     assert method != "rollout" or (total > 0).all()
 
 
-@few
 @given(config=configs())
 def test_rollout_loses_nothing_and_invents_nothing(config: ViTConfig) -> None:
     found = rollout(record_attention(MegaVit.from_config(config), images(config, 2, config.grid)), config.pool)

@@ -21,8 +21,8 @@ from megavit.errors import ConfigError, ExportError, OutputError
 from megavit.export import module as export_module
 from megavit.export import resize
 from megavit.export.export import export, model_size
-from megavit.export.parity import BOUNDS
-from megavit.export.parity_images import Proof
+from megavit.export.parity import TOLERANCES
+from megavit.export.parity_images import ParityImage
 from megavit.export.resize import input_channels
 from megavit.export.targets import openvino, openvino_resize
 from megavit.predict.exported_predictor import load_exported
@@ -44,15 +44,15 @@ ONNX_CASES = (
 )
 
 
-def proofs_for(predictor: Predictor) -> list[Proof]:
+def proofs_for(predictor: Predictor) -> list[ParityImage]:
     channels = input_channels(predictor.info.preprocessing)
-    return [Proof(f"picture {place}", one, place % 3) for place, one in enumerate(pictures(channels))]
+    return [ParityImage(f"picture {place}", one, place % 3) for place, one in enumerate(pictures(channels))]
 
 
 def same_answers(predictor: Predictor, folder: Path, within: float = 1e-4) -> None:
     """Predictions through the exported model are those of the bundle."""
     exported = load_exported(folder)
-    coverage = 0.9 if predictor.trusted.can_cover(0.9) else None
+    coverage = 0.9 if predictor.calibrator.supports_coverage(0.9) else None
     for proof in proofs_for(predictor):
         expected, found = (one.predict(proof.pixels, coverage=coverage).to_dict() for one in (predictor, exported))
         assert expected.keys() == found.keys()
@@ -128,7 +128,7 @@ def test_fewer_bits_are_near_and_take_less_room(target: str, precision, tmp_path
         for kind in ("float32", precision)
     }
     assert found[precision].features > found["float32"].features
-    assert found[precision].features < (0.5 if precision == "int8" else BOUNDS[precision].features)
+    assert found[precision].features < (0.5 if precision == "int8" else TOLERANCES[precision].features)
     assert model_size(tmp_path / precision) < 0.75 * model_size(tmp_path / "float32")
 
 

@@ -5,9 +5,9 @@ import torch
 
 from megavit.errors import ConfigError
 from megavit.export.metadata import export_info
-from megavit.export.module import Whole, output_names
+from megavit.export.module import ExportModule, output_names
 from megavit.export.parity import compare
-from megavit.export.parity_images import Proof
+from megavit.export.parity_images import ParityImage
 from megavit.export.resize import input_channels
 from tests.helpers.bundles import edit_info
 from tests.helpers.export_cases import CASES, make_predictor, pictures
@@ -18,7 +18,7 @@ from tests.helpers.export_cases import CASES, make_predictor, pictures
 @pytest.mark.parametrize("case", CASES)
 def test_it_answers_as_the_predictor(case, trusted, input, tmp_path):
     predictor = make_predictor(tmp_path / "bundle", trusted, **CASES[case])
-    whole = Whole(predictor, input).eval()
+    whole = ExportModule(predictor, input).eval()
 
     def run(given):
         with torch.no_grad():
@@ -26,7 +26,7 @@ def test_it_answers_as_the_predictor(case, trusted, input, tmp_path):
         return {name: values.numpy() for name, values in zip(output_names(predictor), found, strict=True)}
 
     proofs = [
-        Proof(str(place), one) for place, one in enumerate(pictures(input_channels(predictor.info.preprocessing)))
+        ParityImage(str(place), one) for place, one in enumerate(pictures(input_channels(predictor.info.preprocessing)))
     ]
     found = compare(predictor, run, export_info(predictor, input, "float32"), proofs)
     assert found.images > len(proofs) if input == "pixels" else found.images == len(proofs)
@@ -36,7 +36,7 @@ def test_it_answers_as_the_predictor(case, trusted, input, tmp_path):
 def test_the_predictors_own_model_is_left_alone(tmp_path):
     predictor = make_predictor(tmp_path / "bundle")
     before = {name: tensor.clone() for name, tensor in predictor.model.state_dict().items()}
-    Whole(predictor, dtype=torch.float16)
+    ExportModule(predictor, dtype=torch.float16)
     after = predictor.model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -48,4 +48,4 @@ def test_what_keeps_images_aspect_is_refused(tmp_path):
     from megavit.predict.predictor import load
 
     with pytest.raises(ConfigError, match="without --keep-aspect"):
-        Whole(load(tmp_path / "bundle"))
+        ExportModule(load(tmp_path / "bundle"))

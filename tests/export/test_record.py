@@ -15,9 +15,9 @@ from PIL import Image
 from megavit.data.decode.image_file import read_image_file
 from megavit.errors import BundleError
 from megavit.export.export import export
-from megavit.export.parity_images import Proof
+from megavit.export.parity_images import ParityImage
 from megavit.predict.export_record import RECORD
-from megavit.predict.exported_predictor import as_input, load_exported
+from megavit.predict.exported_predictor import load_exported, to_input_channels
 from tests.helpers.export_cases import make_predictor, pictures
 
 
@@ -25,7 +25,7 @@ from tests.helpers.export_cases import make_predictor, pictures
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("record")
     predictor = make_predictor(place / "flowers", True)
-    export(predictor, "onnx", place / "onnx", [Proof("a", one) for one in pictures(3)])
+    export(predictor, "onnx", place / "onnx", [ParityImage("a", one) for one in pictures(3)])
     return place / "onnx"
 
 
@@ -91,7 +91,7 @@ def test_the_script_reads_pictures_as_predict_does_and_goes_on(folder: Path, tmp
         if name in ("no.png", "gone.png"):
             assert "cannot be read" in line
             continue
-        pixels = as_input(read_image_file(tmp_path / name)[0], model.info)
+        pixels = to_input_channels(read_image_file(tmp_path / name)[0], model.info)
         assert np.array_equal(own["read"](tmp_path / name), pixels), name
         found = model.predict(tmp_path / name)
         assert line.startswith(f"{name}: {found.label} {found.probability:.1%}")

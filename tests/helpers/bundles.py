@@ -59,7 +59,7 @@ def make_samples(folder: Path, samples: Sequence[Sample] = (), labels: Sequence[
     return path
 
 
-def golden_pictures(channels: int = 3) -> list[Tensor]:
+def reference_images(channels: int = 3) -> list[Tensor]:
     """One of the size of `make_model`, one larger and oblong, and one of gray where the model takes gray."""
     random = torch.Generator().manual_seed(0)
     sizes = [(channels, 8, 8), (channels, 17, 30), (1 if channels in (1, 3) else channels, 12, 9)]
@@ -74,12 +74,12 @@ def make_bundle(
     tensors: Mapping[str, Tensor] | None = None,
     **changes: Any,
 ) -> MegaVit:
-    """Write a bundle to `folder`, and answer with its model in evaluation mode; `tensors` are of its trust."""
+    """Write a bundle to `folder`, and answer with its model in evaluation mode; `tensors` are of its calibration."""
     model = make_model(len(labels)) if model is None else model
     folder.parent.mkdir(parents=True, exist_ok=True)
     listed = make_samples(folder.parent, samples, labels)
-    info, golden = make_info(model, labels, **changes), golden_pictures(model.config.channels)
-    save_bundle(folder, model, info, golden, listed.read_bytes(), tensors)
+    info, reference = make_info(model, labels, **changes), reference_images(model.config.channels)
+    save_bundle(folder, model, info, reference, listed.read_bytes(), tensors)
     listed.unlink()
     return model.eval()
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from megavit.config.calibration import Calibration
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
-from megavit.config.trust import Calibration
 from megavit.config.vit import PLAIN_VIT, Design, ViTConfig
-from megavit.predict.postprocess.ood import fit_likeness
+from megavit.predict.postprocess.ood import fit_mahalanobis_ood
 from megavit.predict.postprocess.postprocess import MEANS, RESIDUALS, SET_LABELS, SET_SCORES, WHITENING
 from megavit.predict.predictor import Predictor, load
 from tests.engine.test_openvino import grown
@@ -57,12 +57,19 @@ def make_predictor(folder: Path, trusted: bool = False, **changes: Any) -> Predi
     height, width = config.image_hw
     mean, std = (tuple(start + 0.07 * i for i in range(config.channels)) for start in (0.4, 0.2))
     preprocessing = Preprocessing(height=height, width=width, channels=config.channels, mean=mean, std=std, **size)
-    trust, tensors = (Calibration(), None) if not trusted else _trust(config, target)
+    calibration, tensors = (Calibration(), None) if not trusted else _trust(config, target)
     labels = () if target.kind == "regression" or not config.num_classes else LABELS
     if not config.num_classes:
         tensors = {name: tensors[name] for name in (MEANS, WHITENING)} if tensors else None
     make_bundle(
-        folder, model, labels, tensors=tensors, preprocessing=preprocessing, target=target, trust=trust, metrics={}
+        folder,
+        model,
+        labels,
+        tensors=tensors,
+        preprocessing=preprocessing,
+        target=target,
+        calibration=calibration,
+        metrics={},
     )
     predictor = load(folder, device="cpu")
     predictor.engine.patience = float("inf")
@@ -73,14 +80,14 @@ def _trust(config: ViTConfig, target: Target) -> tuple[Calibration, dict[str, to
     random = torch.Generator().manual_seed(0)
     groups = torch.arange(60) % 3
     embeddings = torch.randn(60, config.dim, generator=random) + groups[:, None]
-    likeness = fit_likeness(embeddings, groups)
+    likeness = fit_mahalanobis_ood(embeddings, groups)
     tensors = {MEANS: likeness.means, WHITENING: likeness.whitening}
     if target.kind == "regression":
         tensors[RESIDUALS] = torch.rand(40, generator=random)
     elif target.kind == "classification":
         tensors |= {SET_SCORES: torch.rand(300, generator=random), SET_LABELS: torch.arange(300) % 3}
     smoothing = 0.1 if target.kind == "classification" else 0.0
-    return Calibration(images=40, temperature=1.3, smoothing=smoothing, threshold=9.0), tensors
+    return Calibration(images=40, temperature=1.3, smoothing=smoothing, ood_threshold=9.0), tensors
 
 
 def pictures(channels: int, count: int = 6, seed: int = 0) -> list[np.ndarray]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.attention import varlen
@@ -50,7 +50,6 @@ def packing_of(*groups: tuple[int, int]) -> Packing:
 grids = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=6)
 
 
-@settings(max_examples=60, deadline=None)
 @given(config=configs(), grids=grids)
 def test_packed_images_get_the_answers_and_gradients_they_get_alone(
     config: ViTConfig, grids: list[tuple[int, int]]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
@@ -163,7 +163,6 @@ def test_every_stage_of_an_original_one_agrees(tmp_path: Path) -> None:
     assert config.design.prefix_positions == "class"
 
 
-@settings(deadline=None, max_examples=20)
 @given(
     pool=st.sampled_from(["cls", "mean", "map"]),
     grid=st.tuples(st.integers(1, 3), st.integers(1, 3)),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from timm.layers import SwiGLUPacked
 from timm.models import eva, vision_transformer
@@ -190,7 +190,6 @@ def test_dinov3_agrees_at_every_size() -> None:
 
 
 @BOTH
-@settings(deadline=None, max_examples=20)
 @given(
     grid=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     patch=st.tuples(st.integers(1, 4), st.integers(1, 4)),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -119,7 +119,6 @@ def test_a_head_that_learned_a_bias_is_not_written_without_it() -> None:
         to_theirs(rules, state)
 
 
-@settings(deadline=None, max_examples=20)
 @given(
     grid=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     patch=st.tuples(st.integers(1, 4), st.integers(1, 4)),

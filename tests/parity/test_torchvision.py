@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.models.vision_transformer import VisionTransformer
 
@@ -50,7 +50,6 @@ def test_the_mlps_of_older_versions_have_their_place() -> None:
     assert named(peer, old).keys() == tensors.keys() == named(peer, tensors).keys()
 
 
-@settings(deadline=None, max_examples=20)
 @given(
     grid=st.integers(1, 4),
     patch=st.integers(1, 5),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from vit_pytorch import SimpleViT, ViT
 
@@ -110,7 +110,6 @@ def with_image(sizes: dict[str, Any]) -> dict[str, Any]:
     return sizes | {"image_size": tuple(n * p for n, p in zip(grid, sizes["patch_size"], strict=True))}
 
 
-@settings(deadline=None, max_examples=20)
 @given(sizes=SHAPES, pool=st.sampled_from(["cls", "mean"]))
 def test_there_and_back_is_the_same_to_the_bit(sizes: dict[str, Any], pool: str) -> None:
     sizes = with_image(sizes)
@@ -118,7 +117,6 @@ def test_there_and_back_is_the_same_to_the_bit(sizes: dict[str, Any], pool: str)
     assert_comes_back(vit_pytorch_vit, shaken(ViT(**sizes, pool=pool)).state_dict(), known)
 
 
-@settings(deadline=None, max_examples=20)
 @given(sizes=SHAPES)
 def test_a_simple_one_comes_back_the_same_to_the_bit(sizes: dict[str, Any]) -> None:
     sizes = with_image(sizes)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -77,7 +77,6 @@ def test_every_stage_agrees() -> None:
     assert_same(our_stages(ours, x), their_stages(FAMILIES["zetascale"], theirs, x))
 
 
-@settings(deadline=None, max_examples=20)
 @given(
     grid=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     patch_size=st.tuples(st.integers(1, 4), st.integers(1, 4)),

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.plan_step import formula, measured
@@ -110,7 +110,6 @@ TRAININGS = st.builds(
 CONFIGS = st.sampled_from([preset("22B"), PARALLEL])
 
 
-@settings(max_examples=200)
 @given(CONFIGS, TRAININGS, FORMATS)
 def test_the_parts_add_up_and_none_is_negative(config, of_training: Training, of: Layout) -> None:
     for held in moments(config, of_training, of).values():
@@ -118,7 +117,6 @@ def test_the_parts_add_up_and_none_is_negative(config, of_training: Training, of
         assert min(held.parts().values()) >= 0
 
 
-@settings(max_examples=200)
 @given(CONFIGS, TRAININGS, FORMATS, st.integers(2, 4))
 def test_more_gpus_never_need_more_of_each(config, of_training: Training, of: Layout, factor: int) -> None:
     """Up to what sharding fills up: that of a parameter can grow by a row a rank."""
@@ -135,7 +133,6 @@ def test_more_gpus_never_need_more_of_each(config, of_training: Training, of: La
     assert after.weights <= before.weights and after.optimizer <= before.optimizer
 
 
-@settings(max_examples=200)
 @given(CONFIGS, TRAININGS, FORMATS)
 def test_more_images_at_once_need_more(config, of_training: Training, of: Layout) -> None:
     more = replace(of, micro_batch=of.micro_batch + 1)

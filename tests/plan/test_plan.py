@@ -26,7 +26,6 @@ def of(name: str, gpus: int, batch: int, **changes: Any) -> Plan:
     return make_plan(preset(name), replace(Training(batch=batch, optimizer="adamw"), **changes), H100, gpus)
 
 
-@settings(max_examples=20, deadline=None)
 @given(st.sampled_from(["B", "H", "22B"]), st.sampled_from([1, 8, 48, 64]), st.sampled_from([64, 192, 4096]))
 def test_what_is_listed_fits_and_is_the_whole_batch(name: str, gpus: int, batch: int) -> None:
     try:

@@ -19,8 +19,8 @@ from megavit.config.export_info import ExportInfo
 from megavit.config.preprocessing import Preprocessing
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.export.export import export
-from megavit.export.parity_images import Proof
-from megavit.predict.exported_predictor import Exported, load_exported
+from megavit.export.parity_images import ParityImage
+from megavit.predict.exported_predictor import ExportedPredictor, load_exported
 from megavit.predict.postprocess import conformal
 from megavit.predict.postprocess.numpy_postprocess import cumulative_mass_above, predictions
 from tests.helpers.export_cases import make_predictor, pictures
@@ -30,12 +30,12 @@ from tests.helpers.export_cases import make_predictor, pictures
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("exported")
     predictor = make_predictor(place / "flowers", True)
-    export(predictor, "onnx", place / "onnx", [Proof("a", one) for one in pictures(3)])
+    export(predictor, "onnx", place / "onnx", [ParityImage("a", one) for one in pictures(3)])
     return place / "onnx"
 
 
 @pytest.fixture(scope="module")
-def exported(folder: Path) -> Exported:
+def exported(folder: Path) -> ExportedPredictor:
     return load_exported(folder)
 
 
@@ -52,7 +52,7 @@ def test_pytorch_is_not_imported(folder: Path, tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] in ("cat", "dog", "newt")
 
 
-def test_every_kind_of_image_gives_the_same_answer(exported: Exported, tmp_path: Path) -> None:
+def test_every_kind_of_image_gives_the_same_answer(exported: ExportedPredictor, tmp_path: Path) -> None:
     pixels = pictures(3)[2]
     Image.fromarray(pixels).save(tmp_path / "a.png")
     path = tmp_path / "a.png"
@@ -64,7 +64,7 @@ def test_every_kind_of_image_gives_the_same_answer(exported: Exported, tmp_path:
     assert exported.predict(clear) == exported.predict(pixels)
 
 
-def test_a_stream_goes_on_after_an_image_that_cannot_be_read(exported: Exported) -> None:
+def test_a_stream_goes_on_after_an_image_that_cannot_be_read(exported: ExportedPredictor) -> None:
     named = [("first", pictures(3)[0]), ("none", b"no image"), ("last", pictures(3)[1])]
     answers = list(exported.stream(named, coverage=0.9))
     assert [answer.name for answer in answers] == ["first", "none", "last"]
@@ -72,7 +72,7 @@ def test_a_stream_goes_on_after_an_image_that_cannot_be_read(exported: Exported)
     assert answers[2].prediction == exported.predict(pictures(3)[1], coverage=0.9)
 
 
-def test_a_list_is_answered_as_its_images_are(exported: Exported) -> None:
+def test_a_list_is_answered_as_its_images_are(exported: ExportedPredictor) -> None:
     images = [*pictures(3), *pictures(3, seed=1)]
     found = exported.predict(images, top=2)
     for one, image in zip(found, images, strict=True):
@@ -86,14 +86,14 @@ def test_a_list_is_answered_as_its_images_are(exported: Exported) -> None:
 
 
 @pytest.mark.parametrize(("batch_size", "calls"), [(1, 64), (8, 8), (32, 2), (100, 1)])
-def test_a_stream_gives_the_model_batches(batch_size: int, calls: int, exported: Exported) -> None:
+def test_a_stream_gives_the_model_batches(batch_size: int, calls: int, exported: ExportedPredictor) -> None:
     sizes: list[int] = []
 
     def run(inputs: np.ndarray) -> dict[str, np.ndarray]:
         sizes.append(len(inputs))
         return exported.run(inputs)
 
-    counted = Exported(exported.folder, exported.info, run)
+    counted = ExportedPredictor(exported.folder, exported.info, run)
     named = [(str(place), pictures(3, 1, seed=place)[0]) for place in range(64)]
     answers = list(counted.stream(iter(named), batch_size=batch_size))
     assert [answer.name for answer in answers] == [name for name, _ in named]
@@ -101,7 +101,7 @@ def test_a_stream_gives_the_model_batches(batch_size: int, calls: int, exported:
     assert sum(sizes) == 64 and max(sizes) <= batch_size and calls <= len(sizes) <= max(calls, 32)
 
 
-def test_large_pictures_are_not_all_given_at_once(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_pictures_are_not_all_given_at_once(exported: ExportedPredictor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("megavit.predict.exported_predictor.MAX_VALUES_AT_ONCE", 3 * 40 * 40 * 2)
     sizes: list[int] = []
 
@@ -109,13 +109,13 @@ def test_large_pictures_are_not_all_given_at_once(exported: Exported, monkeypatc
         sizes.append(len(inputs))
         return exported.run(inputs)
 
-    counted = Exported(exported.folder, exported.info, run)
+    counted = ExportedPredictor(exported.folder, exported.info, run)
     images = [np.full((side, side, 3), 9, np.uint8) for side in (40, 90, 40, 90, 40)]
     assert len(counted.predict(images)) == 5
     assert sorted(sizes) == [1, 1, 1, 2]
 
 
-def test_images_of_many_sizes_are_answered_in_their_order(exported: Exported) -> None:
+def test_images_of_many_sizes_are_answered_in_their_order(exported: ExportedPredictor) -> None:
     prepared = [exported.prepare(one) for one in pictures(3)]
     found = exported.answer(prepared[::-1])[::-1]
     for one, (prediction, embedding) in zip(pictures(3), found, strict=True):
@@ -123,7 +123,7 @@ def test_images_of_many_sizes_are_answered_in_their_order(exported: Exported) ->
         assert np.allclose(embedding, exported.embed(one), atol=1e-5)
 
 
-def test_mistakes_are_told(exported: Exported, folder: Path, tmp_path: Path) -> None:
+def test_mistakes_are_told(exported: ExportedPredictor, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"coverages 0.8, 0.9, 0.95, 0.99, not 0.97"):
         exported.predict(pictures(3)[0], coverage=0.97)
     with pytest.raises(ImageError, match="2 channels"):
@@ -209,7 +209,7 @@ subprocess.run(["true"])
 @pytest.mark.skipif(sys.platform != "linux", reason="of Linux alone it is known")
 def test_signals_are_handled_after_models_ended(tmp_path: Path) -> None:
     predictor = make_predictor(tmp_path / "flowers")
-    export(predictor, "openvino", tmp_path / "out", [Proof("a", one) for one in pictures(3)])
+    export(predictor, "openvino", tmp_path / "out", [ParityImage("a", one) for one in pictures(3)])
     command = [sys.executable, "-c", SIGNALS, str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from megavit.cli.app import run
+from megavit.config.calibration import Calibration
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
-from megavit.config.trust import Calibration
 from megavit.errors import BundleError, ConfigError
 from megavit.predict.postprocess.postprocess import MEANS, WHITENING
 from megavit.predict.predictor import load
@@ -67,7 +67,7 @@ def test_channels_of_preprocessing_are_the_models() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.int32, torch.complex64, torch.bool])
 def test_likeness_of_another_type_is_refused(dtype: torch.dtype, tmp_path: Path) -> None:
     tensors = {MEANS: torch.ones(3, 8).to(dtype), WHITENING: torch.eye(8).to(dtype)}
-    make_bundle(tmp_path / "bundle", trust=Calibration(images=9, threshold=1.0), tensors=tensors)
+    make_bundle(tmp_path / "bundle", calibration=Calibration(images=9, ood_threshold=1.0), tensors=tensors)
     with pytest.raises(BundleError, match="of type"):
         load(tmp_path / "bundle")
 

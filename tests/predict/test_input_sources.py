@@ -19,7 +19,7 @@ from megavit.data.byte_range import Range
 from megavit.data.decode.limits import MAX_BYTES
 from megavit.data.shards.index import Damaged
 from megavit.errors import DataError, ImageError
-from megavit.predict.input_sources import images_named
+from megavit.predict.input_sources import iter_images
 from megavit.predict.standard_input import MAX_PATH_BYTES, MAX_UNNAMED_BYTES, SIGNATURE
 
 
@@ -32,7 +32,7 @@ class NothingToRead(io.RawIOBase):
 
 def named(*sources: str, stdin: bytes | None = None) -> list[tuple[str, Any]]:
     stream: Any = NothingToRead() if stdin is None else io.BufferedReader(io.BytesIO(stdin))  # type: ignore[arg-type]
-    return list(images_named(sources, stream))
+    return list(iter_images(sources, stream))
 
 
 def paths(*sources: str) -> list[str]:
@@ -120,7 +120,7 @@ def test_a_name_below_a_file_comes_out_as_it_is():
 
 def test_names_are_found_as_they_are_asked_for(here):
     touch("f/a.png", "f/b/c.png")
-    found = images_named(["f", "g"], io.BytesIO())
+    found = iter_images(["f", "g"], io.BytesIO())
     assert next(found)[0] == "f/a.png"
     touch("f/b/d.png", "g/e.png")
     assert [name for name, _ in found] == ["f/b/c.png", "f/b/d.png", "g/e.png"]
@@ -176,7 +176,7 @@ def test_a_large_image_comes_whole_through_a_pipe():
     writer = threading.Thread(target=write)  # a pipe holds less than all of it
     writer.start()
     with os.fdopen(reading, "rb") as stream:
-        assert list(images_named(["-"], stream)) == [("-", content)]
+        assert list(iter_images(["-"], stream)) == [("-", content)]
     writer.join()
 
 
@@ -259,7 +259,7 @@ def test_paths_are_read_as_they_come():
             return len(content)
 
     slow = Slow(f"picture-{i:06}.png\n".encode() for i in range(1000))
-    found = images_named(["-"], io.BufferedReader(slow))
+    found = iter_images(["-"], io.BufferedReader(slow))
     assert [next(found)[0] for _ in range(3)] == [f"picture-{i:06}.png" for i in range(3)]
     assert slow.given < 10
 
@@ -276,7 +276,7 @@ def test_standard_input_is_read_once():
 def test_a_path_comes_as_soon_as_its_line_does():
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as stream, os.fdopen(writing, "wb", buffering=0) as pipe:
-        found = images_named(["-"], stream)
+        found = iter_images(["-"], stream)
         for name in ("a", "photos/b.png", "BM.jpg and more"):
             pipe.write(f"{name}\n".encode())
             assert next(found) == (name, Path(name))
@@ -296,7 +296,7 @@ def test_an_image_that_comes_in_pieces_is_one_image():
             return self.left.pop(0) if self.left else b""
 
     pieces: Any = Pieces()
-    assert list(images_named(["-"], pieces)) == [("-", content)]
+    assert list(iter_images(["-"], pieces)) == [("-", content)]
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ class Endless(io.RawIOBase):
 def test_a_pipe_without_end_is_given_up(first, more, most):
     stream: Any = Endless(first, more)
     tracemalloc.start()
-    found = list(images_named(["-", "b.png"], stream))
+    found = list(iter_images(["-", "b.png"], stream))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert found[-1] == ("b.png", Path("b.png"))

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from megavit.config.calibration import Calibration
 from megavit.config.target import Target
-from megavit.config.trust import Calibration
-from megavit.predict.postprocess.postprocess import outputs
-from megavit.predict.prediction import Answer, Prediction
+from megavit.predict.postprocess.postprocess import logits_to_outputs
+from megavit.predict.prediction import Prediction, PredictionResult
 from megavit.predict.predictor import load
 from tests.helpers.bundles import make_bundle, make_model
 
@@ -41,21 +41,22 @@ def test_every_kind_is_written_as_json_types():
     top = [{"label": "cat", "probability": 0.75}, {"label": "dog", "probability": 0.25}]
     assert KINDS["label"].to_dict() == {"label": "cat", "probability": 0.75, "top": top}
     assert KINDS["labels"].to_dict() == {"labels": top[:1], "top": top}
-    assert Answer("a.png", KINDS["score"], None).to_dict() == {"path": "a.png", "score": 2.5}
+    assert PredictionResult("a.png", KINDS["score"], None).to_dict() == {"path": "a.png", "score": 2.5}
 
 
 def test_outputs_are_shares_of_classes_chances_of_labels_and_scores_in_their_unit():
     logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(outputs(logits, Target()).sum(dim=1), torch.ones(5))
-    assert torch.equal(outputs(logits, Target(kind="multilabel")), logits.sigmoid())
-    assert torch.equal(outputs(logits[:, :1], Target(kind="regression", mean=10.0, std=2.0)), logits[:, 0] * 2 + 10)
+    torch.testing.assert_close(logits_to_outputs(logits, Target()).sum(dim=1), torch.ones(5))
+    assert torch.equal(logits_to_outputs(logits, Target(kind="multilabel")), logits.sigmoid())
+    values = logits_to_outputs(logits[:, :1], Target(kind="regression", mean=10.0, std=2.0))
+    assert torch.equal(values, logits[:, 0] * 2 + 10)
 
 
 def test_calibration_changes_no_order_and_keeps_shares():
     logits = 5 * torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
-    plain = outputs(logits, Target())
-    for trust in (Calibration(temperature=0.3), Calibration(temperature=3.0), Calibration(smoothing=0.2)):
-        found = outputs(logits, Target(), trust)
+    plain = logits_to_outputs(logits, Target())
+    for calibration in (Calibration(temperature=0.3), Calibration(temperature=3.0), Calibration(smoothing=0.2)):
+        found = logits_to_outputs(logits, Target(), calibration)
         torch.testing.assert_close(found.sum(dim=1), torch.ones(50))
         assert torch.equal(found.argmax(dim=1), plain.argmax(dim=1))
         assert (found > 0).all() and ((found[:, :-1] >= found[:, 1:]) | (plain[:, :-1] <= plain[:, 1:])).all()

@@ -17,7 +17,7 @@ import torch
 import megavit
 from megavit.config.preprocessing import Preprocessing
 from megavit.errors import BundleError, ConfigError, ImageError
-from megavit.predict.prediction import Answer, Prediction
+from megavit.predict.prediction import Prediction, PredictionResult
 from megavit.predict.predictor import BATCHES_AHEAD, load
 from tests.helpers.bundles import LABELS, make_bundle, make_model
 
@@ -302,13 +302,13 @@ def test_an_error_of_the_source_comes_through(predictor):
 
 def test_an_answer_as_json_types():
     prediction = Prediction(top=(("cat", 0.75), ("dog", 0.25)))
-    assert Answer("a.png", prediction, None).to_dict() == {
+    assert PredictionResult("a.png", prediction, None).to_dict() == {
         "path": "a.png",
         "label": "cat",
         "probability": 0.75,
         "top": [{"label": "cat", "probability": 0.75}, {"label": "dog", "probability": 0.25}],
     }
-    assert Answer("b.png", None, "no such file").to_dict() == {"path": "b.png", "error": "no such file"}
+    assert PredictionResult("b.png", None, "no such file").to_dict() == {"path": "b.png", "error": "no such file"}
 
 
 # the predictor itself

@@ -14,7 +14,7 @@ import torch
 
 from megavit.errors import BundleError, ConfigError
 from megavit.export.export import export
-from megavit.export.parity_images import Proof
+from megavit.export.parity_images import ParityImage
 from megavit.predict.exported_predictor import load_exported
 from megavit.predict.predictor import load, with_aspect_kept
 from megavit.weights.bundle.bundle import load_bundle
@@ -27,7 +27,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
     predictor = make_predictor(folder / "bundle", True)
     for target in ("onnx", "openvino"):
-        export(predictor, target, folder / target, [Proof("a", one) for one in pictures(3)])
+        export(predictor, target, folder / target, [ParityImage("a", one) for one in pictures(3)])
     return folder
 
 
@@ -118,7 +118,7 @@ def test_what_is_unpickled_is_the_model_that_was_pickled_or_nothing(kind: str, p
         pickle.loads(written)
     other = make_predictor(tmp_path / "bundle", False, mlp_dim=32)
     if kind == "onnx":
-        export(other, "onnx", tmp_path / "onnx", [Proof("a", one) for one in pictures(3)])
+        export(other, "onnx", tmp_path / "onnx", [ParityImage("a", one) for one in pictures(3)])
     with pytest.raises(BundleError, match="another than the one that was pickled"):
         pickle.loads(written)
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megavit.errors import OutputError
-from megavit.predict.sharded_output import RECORD, Parts, are_joined, join_arrays
+from megavit.predict.sharded_output import RECORD, ShardedOutput, is_merged, join_arrays
 
 SHARDS = ("a.tar", "b.tar", "c.tar", "d.tar", "e.tar")
 MADE_OF = {"model": "m", "top": 5, "coverage": None}
 
 
-def fill(parts: Parts, rank: int = 0, world: int = 1) -> list[str]:
+def fill(parts: ShardedOutput, rank: int = 0, world: int = 1) -> list[str]:
     done = list(parts.missing(rank, world))
     for shard in done:
         with parts.write(shard) as path:
@@ -27,20 +27,20 @@ def fill(parts: Parts, rank: int = 0, world: int = 1) -> list[str]:
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
 def test_each_shard_is_one_processs(world, tmp_path):
-    parts = Parts(tmp_path / "out", ".csv", SHARDS, MADE_OF)
+    parts = ShardedOutput(tmp_path / "out", ".csv", SHARDS, MADE_OF)
     found = [list(parts.missing(rank, world)) for rank in range(world)]
     assert sorted(chain.from_iterable(found)) == list(SHARDS)
 
 
 def test_what_is_there_is_not_made_again_whatever_the_number_of_processes(tmp_path):
-    parts = Parts(tmp_path / "out", ".csv", SHARDS, MADE_OF)
+    parts = ShardedOutput(tmp_path / "out", ".csv", SHARDS, MADE_OF)
     assert fill(parts, 1, 2) == ["b.tar", "d.tar"]
-    assert fill(Parts(tmp_path / "out", ".csv", SHARDS, MADE_OF), 0, 3) == ["a.tar"]
-    assert fill(Parts(tmp_path / "out", ".csv", SHARDS, MADE_OF)) == ["c.tar", "e.tar"]
+    assert fill(ShardedOutput(tmp_path / "out", ".csv", SHARDS, MADE_OF), 0, 3) == ["a.tar"]
+    assert fill(ShardedOutput(tmp_path / "out", ".csv", SHARDS, MADE_OF)) == ["c.tar", "e.tar"]
 
 
 def test_a_part_that_was_not_finished_is_not_there(tmp_path):
-    parts = Parts(tmp_path / "out", ".csv", SHARDS, MADE_OF)
+    parts = ShardedOutput(tmp_path / "out", ".csv", SHARDS, MADE_OF)
     with pytest.raises(KeyboardInterrupt):
         with parts.write("a.tar") as path:
             path.write_text("half")
@@ -58,7 +58,7 @@ def test_a_part_that_was_not_finished_is_not_there(tmp_path):
 def test_two_processes_may_write_the_same_part(tmp_path):
     """One of them has lost its agent, and the command was given again."""
     for output in ("out", "out.csv"):
-        parts = Parts(tmp_path / output, ".csv", SHARDS, MADE_OF)
+        parts = ShardedOutput(tmp_path / output, ".csv", SHARDS, MADE_OF)
         with parts.write("a.tar") as late:
             late.write_text("path,label\na.tar/0,0\na.tar/1,0\n")
             fill(parts)
@@ -69,13 +69,13 @@ def test_two_processes_may_write_the_same_part(tmp_path):
         else:
             assert parts.path("a.tar").read_text().count("a.tar") == 2
     with pytest.raises(OutputError, match="could not be written"):
-        with Parts(tmp_path / "other", ".csv", SHARDS, MADE_OF).write("a.tar"):
+        with ShardedOutput(tmp_path / "other", ".csv", SHARDS, MADE_OF).write("a.tar"):
             pass  # that nothing was written is another matter
 
 
 def test_what_another_process_is_writing_stays(tmp_path):
     """Shards may be called such that the name of one begins with the other's."""
-    parts = Parts(tmp_path / "out", ".csv", ("a.tar", "a-b.tar", "a*.tar"), MADE_OF)
+    parts = ShardedOutput(tmp_path / "out", ".csv", ("a.tar", "a-b.tar", "a*.tar"), MADE_OF)
     with parts.write("a-b.tar") as other, parts.write("a*.tar") as third:
         for path in (other, third):
             path.write_text("mine")
@@ -86,30 +86,30 @@ def test_what_another_process_is_writing_stays(tmp_path):
 
 
 def test_how_many_could_not_be_read_is_known_whoever_wrote_the_part(tmp_path):
-    parts = Parts(tmp_path / "out", ".csv", SHARDS, MADE_OF)
+    parts = ShardedOutput(tmp_path / "out", ".csv", SHARDS, MADE_OF)
     with parts.write("a.tar") as path:
         path.write_text("x")
         parts.note_unread("a.tar", 3)
-    again = Parts(tmp_path / "out", ".csv", SHARDS, MADE_OF)
+    again = ShardedOutput(tmp_path / "out", ".csv", SHARDS, MADE_OF)
     assert again.unread(SHARDS) == again.unread(("a.tar",)) == 3
     assert again.unread(("b.tar",)) == 0
 
 
 def test_parts_that_became_the_output_are_known_and_another_file_is_not_taken_for_it(tmp_path, monkeypatch):
-    parts = Parts(tmp_path / "out.csv", ".csv", SHARDS, MADE_OF)
+    parts = ShardedOutput(tmp_path / "out.csv", ".csv", SHARDS, MADE_OF)
     fill(parts)
     monkeypatch.setattr(parts, "remove", lambda: None)  # as if killed before
     parts.join()
-    assert are_joined(tmp_path / "out.csv")
+    assert is_merged(tmp_path / "out.csv")
     whole = (tmp_path / "out.csv").read_text()
     (tmp_path / "out.csv").rename(tmp_path / "kept.csv")
-    assert not are_joined(tmp_path / "out.csv")
+    assert not is_merged(tmp_path / "out.csv")
     (tmp_path / "out.csv").write_text(whole)
-    assert not are_joined(tmp_path / "out.csv")
+    assert not is_merged(tmp_path / "out.csv")
 
 
 def test_who_waits_ends_where_the_others_have(tmp_path):
-    parts = Parts(tmp_path / "out", ".csv", SHARDS, MADE_OF)
+    parts = ShardedOutput(tmp_path / "out", ".csv", SHARDS, MADE_OF)
     assert not parts.wait(lambda: True)
     fill(parts)
     assert parts.wait(lambda: True)
@@ -117,7 +117,7 @@ def test_who_waits_ends_where_the_others_have(tmp_path):
 
 def test_tables_and_lines_are_joined_in_the_order_of_the_shards(tmp_path):
     for suffix, header in ((".csv", "path,label\n"), (".jsonl", "")):
-        parts = Parts(tmp_path / f"out{suffix}", suffix, SHARDS, MADE_OF)
+        parts = ShardedOutput(tmp_path / f"out{suffix}", suffix, SHARDS, MADE_OF)
         for shard in reversed(SHARDS):
             with parts.write(shard) as path:
                 path.write_text(f"{header}{shard}/0,x\n{shard}/1,y\n")
@@ -129,7 +129,7 @@ def test_tables_and_lines_are_joined_in_the_order_of_the_shards(tmp_path):
 
 
 def test_arrays_are_joined(tmp_path):
-    parts = Parts(tmp_path / "out.npz", ".npz", SHARDS[:2], MADE_OF)
+    parts = ShardedOutput(tmp_path / "out.npz", ".npz", SHARDS[:2], MADE_OF)
     for number, shard in enumerate(SHARDS[:2]):
         with parts.write(shard) as path:
             np.savez(path, path=np.array([f"{shard}{'x' * number}"]), embedding=np.full((1, 3), number, np.float32))
@@ -159,9 +159,9 @@ def test_joined_arrays_are_those_of_the_parts_one_after_the_other(shapes):
 
 
 def test_answers_of_another_making_are_not_mixed_in(tmp_path):
-    fill(Parts(tmp_path / "out", ".csv", SHARDS, MADE_OF), 0, 2)
+    fill(ShardedOutput(tmp_path / "out", ".csv", SHARDS, MADE_OF), 0, 2)
     with pytest.raises(OutputError, match="answers of another bundle, of other settings or for other shards"):
-        Parts(tmp_path / "out", ".csv", SHARDS, MADE_OF | {"top": 3})
+        ShardedOutput(tmp_path / "out", ".csv", SHARDS, MADE_OF | {"top": 3})
     assert json.loads((tmp_path / "out" / RECORD).read_text()) == MADE_OF
 
 
@@ -169,11 +169,11 @@ def test_what_is_in_the_way_stays(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "precious.txt").touch()
     with pytest.raises(OutputError, match="not empty"):
-        Parts(tmp_path / "full", ".csv", SHARDS, MADE_OF)
+        ShardedOutput(tmp_path / "full", ".csv", SHARDS, MADE_OF)
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="is a file"):
-        Parts(tmp_path / "file", ".csv", SHARDS, MADE_OF)
-    parts = Parts(tmp_path / "out.csv", ".csv", SHARDS, MADE_OF)
+        ShardedOutput(tmp_path / "file", ".csv", SHARDS, MADE_OF)
+    parts = ShardedOutput(tmp_path / "out.csv", ".csv", SHARDS, MADE_OF)
     fill(parts)
     (tmp_path / "out.csv").write_text("precious")
     with pytest.raises(OutputError, match="is there already"):

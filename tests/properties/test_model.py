@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from megavit.config.vit import ZETA, Design, ViTConfig, pair
@@ -63,10 +63,6 @@ def images(config: ViTConfig, batch: int, grid: tuple[int, int], seed: int = 0) 
     return torch.randn(batch, config.channels, *sides, generator=torch.Generator().manual_seed(seed))
 
 
-few = settings(max_examples=40, deadline=None)
-
-
-@few
 @given(config=configs(), batch=st.integers(1, 4), training=st.booleans())
 def test_every_model_answers_every_batch_with_finite_numbers(config: ViTConfig, batch: int, training: bool) -> None:
     model = MegaVit.from_config(config).train(training)
@@ -81,7 +77,6 @@ def test_every_model_answers_every_batch_with_finite_numbers(config: ViTConfig, 
     assert features.patches.shape == (batch, rows * columns, config.dim)
 
 
-@few
 @given(config=configs(), batch=st.integers(2, 4), data=st.data())
 @torch.no_grad()
 def test_an_image_alone_gets_the_answer_it_gets_in_a_batch(config: ViTConfig, batch: int, data: st.DataObject) -> None:
@@ -92,7 +87,6 @@ def test_an_image_alone_gets_the_answer_it_gets_in_a_batch(config: ViTConfig, ba
     torch.testing.assert_close(model(x[i : i + 1])[0], model(x)[i], atol=1e-8, rtol=1e-8)
 
 
-@few
 @given(config=configs(), grid=st.tuples(st.integers(1, 6), st.integers(1, 6)))
 @torch.no_grad()
 def test_every_image_that_the_patches_tile_is_seen(config: ViTConfig, grid: tuple[int, int]) -> None:
@@ -102,7 +96,6 @@ def test_every_image_that_the_patches_tile_is_seen(config: ViTConfig, grid: tupl
     assert features.pooled.isfinite().all()
 
 
-@few
 @given(config=configs(), excess=st.tuples(st.integers(0, 4), st.integers(0, 4)))
 def test_every_image_that_they_do_not_tile_is_refused_with_both_numbers(
     config: ViTConfig, excess: tuple[int, int]
@@ -123,7 +116,6 @@ def test_every_image_that_they_do_not_tile_is_refused_with_both_numbers(
         replace(config, image_size=sides)
 
 
-@few
 @given(config=configs())
 def test_every_model_is_rebuilt_from_its_config(config: ViTConfig) -> None:
     with torch.device("meta"):
@@ -135,7 +127,6 @@ def test_every_model_is_rebuilt_from_its_config(config: ViTConfig) -> None:
     }
 
 
-@few
 @given(config=configs())
 def test_every_model_learns_with_all_of_its_parameters(config: ViTConfig) -> None:
     model = MegaVit.from_config(config).eval()

@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from megavit.config.trust import Calibration
+from megavit.config.calibration import Calibration
 from megavit.predict.postprocess.postprocess import MEANS, SET_LABELS, SET_SCORES, WHITENING
 from tests.helpers.bundles import make_bundle
 from tests.helpers.servers import Running, megavit_serve, stub_server
 
-TRUST = {
+CALIBRATION = {
     SET_SCORES: torch.linspace(0, 0.9, 99, dtype=torch.float64),
     SET_LABELS: torch.arange(99) % 3,
     MEANS: torch.zeros(3, 8),
@@ -26,7 +26,7 @@ TRUST = {
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three classes, with sets and distances from training."""
     folder = tmp_path_factory.mktemp("serve") / "animals"
-    make_bundle(folder, tensors=TRUST, trust=Calibration(images=99, threshold=0.5))
+    make_bundle(folder, tensors=CALIBRATION, calibration=Calibration(images=99, ood_threshold=0.5))
     return folder
 
 

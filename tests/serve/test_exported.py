@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from megavit.export.export import export
-from megavit.export.parity_images import Proof
+from megavit.export.parity_images import ParityImage
 from megavit.predict.predictor import Predictor
 from tests.helpers.export_cases import make_predictor
 from tests.helpers.servers import Running, megavit_serve, peak_above
@@ -21,7 +21,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Predictor, Path]:
     folder = tmp_path_factory.mktemp("exported")
     predictor = make_predictor(folder / "bundle", trusted=True)
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    export(predictor, "openvino", folder / "animals", [Proof("noise", pixels)])
+    export(predictor, "openvino", folder / "animals", [ParityImage("noise", pixels)])
     return predictor, folder / "animals"
 
 

@@ -3,7 +3,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from megavit.train.spike_detection import MAX_OUTLIERS_IN_A_ROW, MIN_STEPS, PATIENCE, WINDOW, SpikeDetector
@@ -28,7 +28,6 @@ def fed(losses: list[float], norms: list[float]) -> SpikeDetector:
 scales = st.floats(min_value=-8, max_value=8)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     scale=scales,
@@ -45,7 +44,6 @@ def test_noise_of_one_scale_that_drifts_is_never_a_spike(seed, scale, spread, dr
         assert spikes.high_losses < PATIENCE
 
 
-@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), scale=scales, times=st.floats(3, 1e6))
 def test_a_gradient_far_out_of_line_is_left_out_and_not_remembered(seed, scale, times):
     norms = [2.718**scale * value for value in noise(seed, 0.1, 0.0, WINDOW)]
@@ -55,7 +53,6 @@ def test_a_gradient_far_out_of_line_is_left_out_and_not_remembered(seed, scale, 
     assert not spikes.update(1.0, max(norms)) and spikes.outliers == 0
 
 
-@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), begin=st.floats(2, 10), reached=st.floats(0.05, 0.4), lost=st.floats(0.8, 3))
 def test_a_loss_that_stays_where_most_is_lost_has_diverged_after_so_many_steps(seed, begin, reached, lost):
     losses = [begin] * MIN_STEPS + [reached * begin * value for value in noise(seed, 0.02, 0.0, WINDOW)]

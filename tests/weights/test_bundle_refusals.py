@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.errors import BundleError, ConfigError
-from megavit.weights.bundle.bundle import CARD, FORMAT, GOLDEN, INFO, SAMPLES, WEIGHTS, load_bundle
+from megavit.weights.bundle.bundle import CARD, FORMAT, INFO, REFERENCE, SAMPLES, WEIGHTS, load_bundle
 from tests.helpers.bundles import LABELS, edit_info, make_bundle, make_info, make_model, seal
 
 
@@ -35,7 +35,7 @@ def test_nothing_is_no_bundle(tmp_path):
     assert "is no bundle" in refusal(tmp_path / "file")
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, GOLDEN, SAMPLES, CARD])
+@pytest.mark.parametrize("name", [WEIGHTS, REFERENCE, SAMPLES, CARD])
 def test_a_missing_file_is_named(name, bundle):
     (bundle / name).unlink()
     assert f"has no {name}; copy the whole folder again" in refusal(bundle)
@@ -46,7 +46,7 @@ def test_a_missing_description_is_named(bundle):
     assert f"it has no {INFO}" in refusal(bundle)
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, GOLDEN, SAMPLES, CARD])
+@pytest.mark.parametrize("name", [WEIGHTS, REFERENCE, SAMPLES, CARD])
 @pytest.mark.parametrize("place", [0, 0.5, -1])
 def test_a_flipped_bit_is_found(name, place, bundle):
     size = (bundle / name).stat().st_size
@@ -61,7 +61,7 @@ def test_a_flipped_bit_in_the_description_is_found(text, bundle):
     assert "damaged" in refusal(bundle)
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, GOLDEN, SAMPLES, CARD])
+@pytest.mark.parametrize("name", [WEIGHTS, REFERENCE, SAMPLES, CARD])
 def test_a_file_cut_short_is_found(name, bundle):
     os.truncate(bundle / name, (bundle / name).stat().st_size - 1)
     assert "is damaged" in refusal(bundle)
@@ -122,7 +122,7 @@ def test_a_newer_format_is_refused_before_anything_else_in_it(bundle):
         (lambda table: table.update(labels=["cat", "dog", 3]), "labels.2: input should be a valid string, got 3"),
         (lambda table: table.update(format="1"), "format: input should be a valid integer"),
         (lambda table: table["files"].pop(WEIGHTS), f"does not list {WEIGHTS}"),
-        (lambda table: table["files"].pop(GOLDEN), f"does not list {GOLDEN}"),
+        (lambda table: table["files"].pop(REFERENCE), f"does not list {REFERENCE}"),
         (lambda table: table["files"].pop(SAMPLES), f"does not list {SAMPLES}"),
         (lambda table: table["files"].update({"../secret": "0"}), "'../secret', which is not a file of the bundle"),
         (lambda table: table["files"].update({"/etc/passwd": "0"}), "'/etc/passwd', which is not a file"),
@@ -150,55 +150,55 @@ def test_labels_that_do_not_fit_the_model_are_refused_before_writing():
         make_info(make_model(3), ["cat", "dog"])
 
 
-# golden answers
+# reference outputs
 
 
 def test_golden_answers_that_disagree_are_refused_when_asked(bundle):
-    golden = load_file(bundle / GOLDEN)
-    golden["logits"][0, 0] += 0.05
-    save_file(golden, bundle / GOLDEN)
+    reference = load_file(bundle / REFERENCE)
+    reference["logits"][0, 0] += 0.05
+    save_file(reference, bundle / REFERENCE)
     seal(bundle)
     assert load_bundle(bundle).info.labels == list(LABELS)
-    assert "does not give its golden answers: logits differ by 0.05" in refusal(bundle, verify=True)
+    assert "does not give its reference outputs: logits differ by 0.05" in refusal(bundle, verify=True)
 
 
 @pytest.mark.parametrize("change", [{"mean": 0.45}, {"std": 0.25}])
 def test_another_preprocessing_does_not_give_the_golden_answers(change, bundle):
     edit_info(bundle, lambda table: table["preprocessing"].update(change))
-    assert "golden answers" in refusal(bundle, verify=True)
+    assert "reference outputs" in refusal(bundle, verify=True)
 
 
 def test_other_weights_do_not_give_the_golden_answers(bundle):
     tensors = load_file(bundle / WEIGHTS)
     save_file(tensors | {"mlp_head.bias": tensors["mlp_head.bias"].flip(0)}, bundle / WEIGHTS)
     seal(bundle)
-    assert "golden answers" in refusal(bundle, verify=True)
+    assert "reference outputs" in refusal(bundle, verify=True)
 
 
 def test_weights_that_are_no_numbers_do_not_give_the_golden_answers(bundle):
     tensors = load_file(bundle / WEIGHTS)
     save_file(tensors | {"mlp_head.bias": torch.full((3,), float("nan"))}, bundle / WEIGHTS)
     seal(bundle)
-    assert "golden answers" in refusal(bundle, verify=True)
+    assert "reference outputs" in refusal(bundle, verify=True)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda golden: golden.pop("logits"),
-        lambda golden: golden.pop("picture.0"),
-        lambda golden: golden.update(logits=torch.zeros(2, 3)),
-        lambda golden: golden.update({"picture.0": torch.zeros(8, dtype=torch.uint8)}),
-        lambda golden: golden.clear(),
+        lambda reference: reference.pop("logits"),
+        lambda reference: reference.pop("image.0"),
+        lambda reference: reference.update(logits=torch.zeros(2, 3)),
+        lambda reference: reference.update({"image.0": torch.zeros(8, dtype=torch.uint8)}),
+        lambda reference: reference.clear(),
     ],
     ids=["no logits", "no first picture", "too few logits", "a picture of one axis", "nothing"],
 )
 def test_golden_answers_of_another_form_are_refused(change, bundle):
-    golden = load_file(bundle / GOLDEN)
-    change(golden)
-    save_file(golden, bundle / GOLDEN)
+    reference = load_file(bundle / REFERENCE)
+    change(reference)
+    save_file(reference, bundle / REFERENCE)
     seal(bundle)
-    assert "golden" in refusal(bundle, verify=True)
+    assert "reference" in refusal(bundle, verify=True)
 
 
 @pytest.mark.parametrize(
@@ -248,13 +248,13 @@ def test_golden_pictures_keep_their_shape_too(tmp_path):
     make_bundle(tmp_path / "kept", preprocessing=size)
     assert load_bundle(tmp_path / "kept", verify=True).info.preprocessing == size
     edit_info(tmp_path / "kept", lambda table: table["preprocessing"].update(keep_aspect=False))
-    assert "golden answers" in refusal(tmp_path / "kept", verify=True)
+    assert "reference outputs" in refusal(tmp_path / "kept", verify=True)
 
 
 def test_a_golden_picture_without_pixels_is_refused_where_shapes_are_kept(tmp_path):
     size = Preprocessing(height=8, width=8, channels=3, keep_aspect=True, patch_size=4)
     make_bundle(tmp_path / "kept", preprocessing=size)
-    golden = load_file(tmp_path / "kept" / GOLDEN)
-    save_file(golden | {"picture.0": torch.zeros(3, 0, 8, dtype=torch.uint8)}, tmp_path / "kept" / GOLDEN)
+    reference = load_file(tmp_path / "kept" / REFERENCE)
+    save_file(reference | {"image.0": torch.zeros(3, 0, 8, dtype=torch.uint8)}, tmp_path / "kept" / REFERENCE)
     seal(tmp_path / "kept")
-    assert "golden" in refusal(tmp_path / "kept", verify=True)
+    assert "reference" in refusal(tmp_path / "kept", verify=True)

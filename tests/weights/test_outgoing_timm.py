@@ -133,7 +133,7 @@ def any_design(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(changes=any_design())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_design_is_answered_alike_or_refused(
     tmp_path_factory: pytest.TempPathFactory, changes: dict[str, Any]
 ) -> None:

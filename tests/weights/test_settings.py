@@ -54,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     st.dictionaries(st.sampled_from(KEYS), anything(KEYS), max_size=5),
     st.dictionaries(st.sampled_from(PROCESSOR_KEYS), anything(PROCESSOR_KEYS), max_size=5),
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_settings_of_any_kind_are_used_or_refused_plainly(
     folder: Path, config: dict[str, Any], processor: dict[str, Any]
 ) -> None:

@@ -68,7 +68,7 @@ def _ours(config: ViTConfig, pixels: Tensor, precision: Precision, device: torch
     patient, settled = (Engine(model, preprocessing_of(config), precision) for _ in range(2))
     settled.settle(pixels)
     yield OURS, lambda: settled(pixels)
-    yield f"{OURS} in PyTorch", lambda: patient.by_pytorch(pixels)
+    yield f"{OURS} in PyTorch", lambda: patient.run_pytorch(pixels)
 
 
 def _peers(

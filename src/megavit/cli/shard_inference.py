@@ -45,6 +45,21 @@ def shards_among(images: list[str], output: Path | None, kinds: tuple[str, ...],
     return images[0]
 
 
+def local_device(device: str) -> str:
+    """Return `device`, or where several processes share the GPUs, the one of this process.
+
+    Raises:
+        ConfigError: when torchrun's environment variables are incomplete.
+    """
+    from megavit.runtime.process_group import get_dist_context
+
+    if device not in ("auto", "cuda") or not (dist := get_dist_context()).is_distributed:
+        return device
+    import torch
+
+    return f"cuda:{dist.local_rank}" if torch.cuda.is_available() else device
+
+
 def start_together(nproc: int | None) -> int | None:
     """Have the command that is running done by so many processes; the answer is its exit code.
 
@@ -75,7 +90,7 @@ def answer_shards(
     from megavit.cli.launcher import end_with, stopped_elsewhere
     from megavit.data.shards.index import contents
     from megavit.data.shards.open import open_shards
-    from megavit.predict.sharded_output import Parts
+    from megavit.predict.sharded_output import ShardedOutput
     from megavit.runtime.process_group import get_dist_context
     from megavit.runtime.storage import sha256
 
@@ -88,7 +103,7 @@ def answer_shards(
     shards = contents(folder, index)
     made_of = {"model": [sha256(path) for path in model], "shards": index.fingerprint()} | made_of
     try:
-        parts = Parts(output, output.suffix or kinds[0], list(shards), made_of)
+        parts = ShardedOutput(output, output.suffix or kinds[0], list(shards), made_of)
     except OutputError:
         if rank and _is_done(output, rank):  # the first process has joined the parts and removes them
             return 0
@@ -144,10 +159,10 @@ def _is_done(output: Path, rank: int) -> bool:
         OutputError: where something else is there.
     """
     from megavit.cli.launcher import refused_before
-    from megavit.predict.sharded_output import are_joined
+    from megavit.predict.sharded_output import is_merged
     from megavit.runtime.process_group import get_dist_context
 
-    if not output.suffix or not output.exists() or (rank == 0 and are_joined(output)):
+    if not output.suffix or not output.exists() or (rank == 0 and is_merged(output)):
         return False
     # A fast process is done before a slow one begins, or before one that was started again.
     if (rank or get_dist_context().restarts) and not refused_before(now=False):

@@ -134,7 +134,7 @@ class Engine:
         except (ImportError, OSError, RuntimeError) as error:
             self.note = f"PyTorch: OpenVINO does not run here ({error})"
             return
-        (expected, slow), (_, quick) = _timed(self.by_pytorch, images), _timed(other, images)
+        (expected, slow), (_, quick) = _timed(self.run_pytorch, images), _timed(other, images)
         apart = max(_apart(a, b) for a, b in zip(found, expected, strict=True))
         if self.precision == "float32" and not apart <= AGREEMENT:
             self.note = f"PyTorch: OpenVINO's answers differ by {apart:.1g} of the largest value"
@@ -191,11 +191,11 @@ class Engine:
         if fast is not None:
             return ModelOutput(*fast(images))
         began = time.perf_counter()
-        seen = self.by_pytorch(images)
+        seen = self.run_pytorch(images)
         self._seconds += time.perf_counter() - began
         return seen
 
-    def by_pytorch(self, images: Tensor) -> ModelOutput:
+    def run_pytorch(self, images: Tensor) -> ModelOutput:
         """What the model sees in uint8 images (B, C, height, width), computed by PyTorch."""
         device = next(self.model.parameters()).device
         was_training = self.model.training

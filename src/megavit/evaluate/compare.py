@@ -126,7 +126,7 @@ def compare_outputs(a: Tensor, b: Tensor, targets: Tensor, target_a: Target, tar
     """Model A's answers beside model B's, to the same images.
 
     Args:
-        a, b: as `megavit.predict.postprocess.postprocess.outputs` gives them, classes and labels in one order.
+        a, b: as `megavit.predict.postprocess.postprocess.logits_to_outputs` does, classes and labels in one order.
         targets: as `megavit.data.targets.targets_of` gives them; one image at least.
         target_a, target_b: of the models; of one kind.
     """

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from megavit.config.trust import Calibration
+from megavit.config.calibration import Calibration
 from megavit.data.dataset import LabeledImages
 from megavit.data.scan import Progress
 from megavit.data.targets import targets_of
@@ -101,11 +101,11 @@ def evaluate(
     targets = targets_of(samples, predictor.target, len(labels))
     with counting("evaluating") as progress:
         seen = run_inference(predictor, images, samples, batch_size, progress)
-    answers = predictor.trusted.answers(seen.logits)
+    answers = predictor.calibrator.outputs(seen.logits)
     comparison, changed, groups, robustness = None, [], None, None
     if other is not None:
         with counting("evaluating the other bundle") as progress:
-            found = other.trusted.answers(run_inference(other, images, samples, batch_size, progress).logits)
+            found = other.calibrator.outputs(run_inference(other, images, samples, batch_size, progress).logits)
         theirs, their_target = align_outputs(labels, other, found)
         comparison = compare_outputs(answers, theirs, targets, target, their_target)
         changed = find_disagreements(answers, theirs, targets, target, their_target, labels, samples)
@@ -115,7 +115,16 @@ def evaluate(
         with counting("evaluating corrupted pictures") as progress:
             robustness = compute_robustness(predictor, images, samples, batch_size, progress)
     metrics = compute_metrics(answers, targets, labels, target)
-    trust = compute_uncertainty(predictor.trusted, seen, targets)
+    trust = compute_uncertainty(predictor.calibrator, seen, targets)
     return Evaluation(
-        images, choice, answers, metrics, predictor.info.trust, trust, comparison, tuple(changed), groups, robustness
+        images,
+        choice,
+        answers,
+        metrics,
+        predictor.info.calibration,
+        trust,
+        comparison,
+        tuple(changed),
+        groups,
+        robustness,
     )

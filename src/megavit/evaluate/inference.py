@@ -90,7 +90,7 @@ def run_inference(
     batches = batches_of(pictures, in_turn(len(pictures), batch_size), num_decode_workers(images, len(pictures)))
     found: list[ModelOutput] = []
     for batch in batches:
-        found.append(predictor.see(batch))
+        found.append(predictor.forward(batch))
         progress(sum(len(one.logits) for one in found), len(pictures))
     return ModelOutput(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from megavit.config.target import Target
 from megavit.model.vit import MegaVit
-from megavit.predict.postprocess.postprocess import outputs
+from megavit.predict.postprocess.postprocess import logits_to_outputs
 
 # Shares of the patches at which the answer is asked for: 0, 1/20, ... 1.
 STEPS = 20
@@ -86,7 +86,7 @@ def rank_correlation(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _answers(model: MegaVit, images: Tensor, places: Tensor, target: Target) -> Tensor:
-    answers = torch.cat([outputs(model(part), target) for part in images.split(_BATCH)]).float().cpu()
+    answers = torch.cat([logits_to_outputs(model(part), target) for part in images.split(_BATCH)]).float().cpu()
     return answers if target.kind == "regression" else answers.gather(1, places.cpu()[:, None])[:, 0]
 
 

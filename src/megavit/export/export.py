@@ -11,16 +11,16 @@ from megavit.config.checks import check_choice
 from megavit.config.export_info import IMAGES, PIXELS, ExportPrecision, InputKind
 from megavit.data.scan import Progress
 from megavit.errors import ConfigError, OutputError
-from megavit.export.docs.example_script import consumer
-from megavit.export.docs.readme import about
+from megavit.export.docs.example_script import render_example_script
+from megavit.export.docs.readme import render_readme
 from megavit.export.metadata import as_json, export_info
 from megavit.export.module import check_size, output_names
-from megavit.export.parity import BATCHES, Agreement, check, compare
-from megavit.export.parity_images import Proof, to_calibrate
+from megavit.export.parity import BATCHES, ParityResult, check, compare
+from megavit.export.parity_images import ParityImage, to_calibrate
 from megavit.export.targets.onnx import write_onnx
 from megavit.export.targets.torch_export import open_aotinductor, open_torch, write_aotinductor, write_torch
 from megavit.predict.export_record import reference_inputs, write_record
-from megavit.predict.exported_predictor import as_input, open_exported
+from megavit.predict.exported_predictor import open_exported, to_input_channels
 from megavit.predict.predictor import Predictor
 from megavit.runtime.storage import new_folder, write_file, writing
 
@@ -45,7 +45,7 @@ class Job(NamedTuple):
     input: InputKind
     precision: ExportPrecision
     metadata: str
-    proofs: list[Proof]
+    proofs: list[ParityImage]
     runtime: Path | None
 
 
@@ -69,7 +69,7 @@ def export(
     predictor: Predictor,
     target: str,
     out: Path,
-    proofs: list[Proof],
+    proofs: list[ParityImage],
     *,
     input: InputKind = PIXELS,
     precision: ExportPrecision = "float32",
@@ -77,7 +77,7 @@ def export(
     source: str = "",
     runtime: Path | None = None,
     progress: Progress | None = None,
-) -> Agreement:
+) -> ParityResult:
     """Write a new folder `out` with the model for `target`, a script that uses it, and a README.
 
     Args:
@@ -91,7 +91,7 @@ def export(
         ExportError: where the runtime's answers are not PyTorch's; nothing is written then.
         OutputError: when `out` is there already, or cannot be written.
     """
-    check_job(target, input, precision, out, runtime)
+    check_export_options(target, input, precision, out, runtime)
     kind = TARGETS[target]
     if precision == "int8" and not any(proof.label is not None for proof in proofs):
         raise ConfigError(
@@ -105,19 +105,22 @@ def export(
         agreement = compare(predictor, kind.open(new, predictor), info, proofs, kind.batches, progress)
         check(agreement, precision, most, target)
         if info.recorded:
-            pixels = [as_input(proof.pixels, info) for proof in proofs[:REFERENCES]]
+            pixels = [to_input_channels(proof.pixels, info) for proof in proofs[:REFERENCES]]
             inputs = reference_inputs(pixels, info.height, info.width)
             write_record(new, inputs, kind.open(new, predictor))
-        script = None if target == "web" else consumer(target, info, output_names(predictor))
+        script = None if target == "web" else render_example_script(target, info, output_names(predictor))
         if script is not None:
             write_file(new / "predict.py", script)
         write_file(
-            new / "README.md", about(target, info, output_names(predictor), agreement, source, script is not None)
+            new / "README.md",
+            render_readme(target, info, output_names(predictor), agreement, source, script is not None),
         )
     return agreement
 
 
-def check_job(target: str, input: InputKind, precision: ExportPrecision, out: Path, runtime: Path | None) -> None:
+def check_export_options(
+    target: str, input: InputKind, precision: ExportPrecision, out: Path, runtime: Path | None
+) -> None:
     """Raise a ConfigError or an OutputError for what cannot be done, whatever the bundle is."""
     check_choice("to", target, tuple(TARGETS))
     precisions = TARGETS[target].precisions

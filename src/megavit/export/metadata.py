@@ -10,8 +10,8 @@ from megavit.predict.predictor import Predictor
 
 
 def export_info(predictor: Predictor, input: InputKind, precision: ExportPrecision) -> ExportInfo:
-    bundle, trusted = predictor.info, predictor.trusted
-    covered = [coverage for coverage in COVERAGES if trusted.can_cover(coverage)]
+    bundle, trusted = predictor.info, predictor.calibrator
+    covered = [coverage for coverage in COVERAGES if trusted.supports_coverage(coverage)]
     sets = trusted.sets
     return ExportInfo(
         name=bundle_name(predictor.folder),
@@ -19,11 +19,11 @@ def export_info(predictor: Predictor, input: InputKind, precision: ExportPrecisi
         target=predictor.target,
         labels=list(predictor.labels),
         thresholds=bundle.target.thresholds,
-        ood_threshold=bundle.trust.threshold,
+        ood_threshold=bundle.calibration.ood_threshold,
         sets=None if sets is None else {str(coverage): sets.limits(coverage).tolist() for coverage in covered},
         intervals=None
         if trusted.residuals is None
-        else {str(coverage): trusted.half_width(coverage) for coverage in covered},
+        else {str(coverage): trusted.interval_half_width(coverage) for coverage in covered},
         input=input,
         channels=input_channels(bundle.preprocessing) if input == "pixels" else bundle.preprocessing.channels,
         height=bundle.preprocessing.height,

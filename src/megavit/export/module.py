@@ -9,11 +9,11 @@ from megavit.config.export_info import DISTANCE, EMBEDDING, PROBABILITIES, SCORE
 from megavit.data.augment import normalize
 from megavit.errors import ConfigError
 from megavit.export.resize import input_channels, prepared
-from megavit.predict.postprocess.postprocess import outputs
+from megavit.predict.postprocess.postprocess import logits_to_outputs
 from megavit.predict.predictor import Predictor
 
 
-class Whole(nn.Module):
+class ExportModule(nn.Module):
     """Maps images to a tuple of float32 in the order of `output_names`.
 
     Args:
@@ -27,14 +27,14 @@ class Whole(nn.Module):
         super().__init__()
         check_size(predictor)
         self.preprocessing = predictor.info.preprocessing
-        self.target, self.trust = predictor.info.target, predictor.info.trust
+        self.target, self.calibration = predictor.info.target, predictor.info.calibration
         self.input, self.dtype = input, dtype
         self.model = copy.deepcopy(predictor.model).cpu().eval().requires_grad_(False)
         self.head = self.model.mlp_head
         self.model.mlp_head = nn.Identity()
         self.model.to(dtype)
         self.classifies = bool(predictor.info.model.num_classes)
-        likeness = predictor.trusted.likeness
+        likeness = predictor.calibrator.ood
         if likeness is not None:
             self.groups, self.center = nn.Buffer(likeness.groups), nn.Buffer(likeness.center)
             self.whitening = nn.Buffer(likeness.whitening)
@@ -47,7 +47,7 @@ class Whole(nn.Module):
         embedding = self.model(images.to(self.dtype)).float()
         found = [embedding]
         if self.classifies:
-            found.insert(0, outputs(self.head(embedding), self.target, self.trust))
+            found.insert(0, logits_to_outputs(self.head(embedding), self.target, self.calibration))
         if self.knows_likeness:
             whitened = (embedding - self.center) @ self.whitening
             found.append((whitened[:, None] - self.groups).square().sum(dim=2).amin(dim=1).sqrt())
@@ -57,7 +57,7 @@ class Whole(nn.Module):
 def output_names(predictor: Predictor) -> tuple[str, ...]:
     """Of what an exported model answers with, in order."""
     answer = (SCORE if predictor.target == "regression" else PROBABILITIES,) if predictor.info.model.num_classes else ()
-    return (*answer, EMBEDDING, *((DISTANCE,) if predictor.trusted.likeness is not None else ()))
+    return (*answer, EMBEDDING, *((DISTANCE,) if predictor.calibrator.ood is not None else ()))
 
 
 def example(predictor: Predictor, input: InputKind) -> Tensor:

@@ -15,8 +15,8 @@ from megavit.data.scan import Progress
 from megavit.errors import ExportError
 from megavit.evaluate.metrics.bootstrap import Interval
 from megavit.evaluate.metrics.significance import bootstrap_accuracy_difference
-from megavit.export.parity_images import Proof, stretched
-from megavit.predict.exported_predictor import as_input
+from megavit.export.parity_images import ParityImage, stretched
+from megavit.predict.exported_predictor import to_input_channels
 from megavit.predict.predictor import Predictor
 
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -25,7 +25,7 @@ BATCHES = (1, 2, 5, 16)
 
 
 @dataclass(frozen=True)
-class Bound:
+class Tolerance:
     """How far an exported model may be off, on any image.
 
     Attributes:
@@ -37,22 +37,22 @@ class Bound:
     features: float
 
 
-BOUNDS: dict[ExportPrecision, Bound] = {
-    "float32": Bound(1e-3, 1e-3),
-    "float16": Bound(1e-2, 1e-2),
-    "bfloat16": Bound(1e-1, 1e-1),
+TOLERANCES: dict[ExportPrecision, Tolerance] = {
+    "float32": Tolerance(1e-3, 1e-3),
+    "float16": Tolerance(1e-2, 1e-2),
+    "bfloat16": Tolerance(1e-1, 1e-1),
 }
 """By precision; what rounds to 8 bits is judged by how many more images it gets wrong."""
 
 
 @dataclass(frozen=True)
-class Agreement:
+class ParityResult:
     """What was found.
 
     Attributes:
         images: compared.
         stretched: how many of these are others at another size.
-        answers, features: the largest differences, as of `Bound`.
+        answers, features: the largest differences, as of `Tolerance`.
         changed: images with another likeliest class, or other labels.
         worst: the image that is farthest off.
         accuracy, exported_accuracy: of the images whose class is known; None where none is.
@@ -87,10 +87,10 @@ def compare(
     predictor: Predictor,
     run: Run,
     info: ExportInfo,
-    proofs: Sequence[Proof],
+    proofs: Sequence[ParityImage],
     batches: Sequence[int] = BATCHES,
     progress: Progress | None = None,
-) -> Agreement:
+) -> ParityResult:
     """The model that `run` runs, beside the predictor's by PyTorch in float32.
 
     Args:
@@ -123,7 +123,7 @@ def compare(
     if known.any():
         truth = torch.tensor([label for label in labels if label is not None])
         right = [side.answers[known].argmax(dim=1) == truth for side in (expected, found)]
-    return Agreement(
+    return ParityResult(
         images=len(images),
         stretched=len(images) - len(proofs),
         answers=answers.max().item(),
@@ -136,14 +136,14 @@ def compare(
     )
 
 
-def check(agreement: Agreement, precision: ExportPrecision, most: float, where: str) -> None:
+def check(agreement: ParityResult, precision: ExportPrecision, most: float, where: str) -> None:
     """Raise an ExportError unless the model agrees well enough.
 
     Args:
         most: points of accuracy that 8-bit integers may cost.
         where: the runtime's name.
     """
-    bound = BOUNDS.get(precision)
+    bound = TOLERANCES.get(precision)
     if bound is None:
         assert agreement.change is not None
         lost = -100 * agreement.change.value
@@ -162,7 +162,7 @@ def check(agreement: Agreement, precision: ExportPrecision, most: float, where: 
         )
 
 
-def _batches(images: Sequence[Proof], info: ExportInfo, batches: Sequence[int]) -> Iterator[list[int]]:
+def _batches(images: Sequence[ParityImage], info: ExportInfo, batches: Sequence[int]) -> Iterator[list[int]]:
     """Places of images that can be given at once, in batches of these sizes as far as there are so many alike."""
     by_size: dict[tuple[int, ...], list[int]] = {}
     for place, image in enumerate(images):
@@ -176,17 +176,17 @@ def _batches(images: Sequence[Proof], info: ExportInfo, batches: Sequence[int]) 
             start += size
 
 
-def _expected(predictor: Predictor, batch: Sequence[Proof]) -> Answers:
-    seen = predictor.engine.by_pytorch(torch.stack([predictor.prepare(one.pixels) for one in batch]))
-    likeness = predictor.trusted.likeness
+def _expected(predictor: Predictor, batch: Sequence[ParityImage]) -> Answers:
+    seen = predictor.engine.run_pytorch(torch.stack([predictor.prepare(one.pixels) for one in batch]))
+    likeness = predictor.calibrator.ood
     distance = None if likeness is None else likeness.distance(seen.pooled)
-    answers = predictor.trusted.answers(seen.logits) if predictor.info.model.num_classes else None
+    answers = predictor.calibrator.outputs(seen.logits) if predictor.info.model.num_classes else None
     return _answers(predictor, answers, seen.pooled, distance)
 
 
-def _found(predictor: Predictor, run: Run, info: ExportInfo, batch: Sequence[Proof]) -> Answers:
+def _found(predictor: Predictor, run: Run, info: ExportInfo, batch: Sequence[ParityImage]) -> Answers:
     if info.input == "pixels":
-        given = np.stack([as_input(one.pixels, info) for one in batch])
+        given = np.stack([to_input_channels(one.pixels, info) for one in batch])
     else:
         prepared = torch.stack([predictor.prepare(one.pixels) for one in batch])
         given = normalize(prepared, predictor.info.preprocessing).numpy()

@@ -22,7 +22,7 @@ from megavit.errors import ImageError
 from megavit.evaluate.inference import check_channels, select_split
 from megavit.export.quantization import BATCH, CALIBRATION
 from megavit.predict.predictor import Predictor
-from megavit.weights.bundle.bundle import GOLDEN, SAMPLES
+from megavit.weights.bundle.bundle import REFERENCE, SAMPLES
 from megavit.weights.bundle.safetensors_io import read_tensors
 
 MOST = 500
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Proof:
+class ParityImage:
     """A real image.
 
     Attributes:
@@ -48,14 +48,14 @@ class Proof:
     label: int | None = None
 
 
-def proofs_of(
+def load_parity_images(
     predictor: Predictor, data: str | None, progress: Progress | None = None, most: int = MOST
-) -> tuple[list[Proof], str]:
+) -> tuple[list[ParityImage], str]:
     """The images, and where they are from, in words.
 
     Args:
         data: labeled images, as `megavit train` takes them; None for the test images that the bundle names, as far as
-            they are where they were and what they were. Where there are none, for the bundle's golden pictures.
+            they are where they were and what they were. Where there are none, for the bundle's reference images.
 
         most: how many, spread over all that there are.
 
@@ -69,44 +69,46 @@ def proofs_of(
         check_channels(images, samples, predictor.info.preprocessing.channels)
         labels = [sample.target if predictor.target == "classification" else None for sample in samples]
         found = [
-            Proof(sample.name, _last(images.pixels(sample)), label if isinstance(label, int) else None)
+            ParityImage(sample.name, _last(images.pixels(sample)), label if isinstance(label, int) else None)
             for sample, label in zip(samples, labels, strict=True)
         ]
         return found, f"{len(found):,} images of {data}"
     found = _own(predictor, "test", most)
     if found:
         return found, f"{len(found):,} test images of {predictor.info.data['source']}"
-    golden = read_tensors(predictor.folder / GOLDEN)
-    pictures = [golden[f"picture.{i}"] for i in range(len(golden) - 1)]
-    found = [Proof(f"golden picture {i}", _last(picture)) for i, picture in enumerate(pictures)]
-    return found, f"the bundle's {len(found):,} golden pictures"
+    reference = read_tensors(predictor.folder / REFERENCE)
+    pictures = [reference[f"image.{i}"] for i in range(len(reference) - 1)]
+    found = [ParityImage(f"reference image {i}", _last(picture)) for i, picture in enumerate(pictures)]
+    return found, f"the bundle's {len(found):,} reference images"
 
 
-def stretched(proofs: Sequence[Proof]) -> list[Proof]:
+def stretched(proofs: Sequence[ParityImage]) -> list[ParityImage]:
     """A few of them at other sizes, so that resizing is proved where all images have the model's own."""
     found = []
     for proof, (tall, wide) in zip(_spread(proofs, len(STRETCHES)), STRETCHES, strict=False):
         height, width = proof.pixels.shape[:2]
         rows, columns = (max(2, round(side * factor)) for side, factor in ((height, tall), (width, wide)))
         pixels = proof.pixels[np.arange(rows) * height // rows][:, np.arange(columns) * width // columns]
-        found.append(Proof(f"{proof.name} made {columns} × {rows}", np.ascontiguousarray(pixels)))
+        found.append(ParityImage(f"{proof.name} made {columns} × {rows}", np.ascontiguousarray(pixels)))
     return found
 
 
-def to_calibrate(predictor: Predictor, proofs: Sequence[Proof]) -> Iterator[Tensor]:
+def to_calibrate(predictor: Predictor, proofs: Sequence[ParityImage]) -> Iterator[Tensor]:
     """Batches uint8 (B, C, height, width) of training images; where these are gone, of the proofs, classes unseen."""
     images = _own(predictor, "train", CALIBRATION) or proofs[:CALIBRATION]
     for start in range(0, len(images), BATCH):
         yield torch.stack([predictor.prepare(one.pixels) for one in images[start : start + BATCH]])
 
 
-def _own(predictor: Predictor, split: str, most: int) -> list[Proof]:
+def _own(predictor: Predictor, split: str, most: int) -> list[ParityImage]:
     """Of the bundle's own images, those of a split that are where they were and what they were."""
     rows = _spread([row for row in read_samples(predictor.folder / SAMPLES) if row.split == split], most)
     source = str(predictor.info.data.get("source", ""))
     if source.startswith(PREFIX):
         memory = read_data(source, DataRecipe(val=0, test=0)).memory
-        return [Proof(row.name, _last(memory[row.name]), _label(predictor, row)) for row in rows if row.name in memory]
+        return [
+            ParityImage(row.name, _last(memory[row.name]), _label(predictor, row)) for row in rows if row.name in memory
+        ]
     root = Path(source).parent if source.endswith(TABLES) else Path(source)
     if not source or not root.is_dir():
         return []
@@ -118,7 +120,7 @@ def _own(predictor: Predictor, split: str, most: int) -> list[Proof]:
         except ImageError:
             continue
         if digest(data) == row.digest and fits(pixels.shape[2], predictor.info.preprocessing.channels):
-            found.append(Proof(row.name, pixels, _label(predictor, row)))
+            found.append(ParityImage(row.name, pixels, _label(predictor, row)))
     return found
 
 

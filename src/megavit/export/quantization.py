@@ -47,7 +47,7 @@ class Cost:
         return asdict(self)
 
 
-def measure_int8(
+def evaluate_int8(
     predictor: Predictor, images: LabeledImages, choice: SplitSelection, progress: Progress
 ) -> tuple[list[float], Cost]:
     """The bounds of the layers' inputs, and what they cost on the chosen images.

@@ -28,7 +28,7 @@ from megavit.predict.export_record import RECORD, check_files, check_outputs
 from megavit.predict.finite import NOT_FINITE, finite_rows
 from megavit.predict.input_sources import IsolatedRange
 from megavit.predict.postprocess.numpy_postprocess import predictions
-from megavit.predict.prediction import Answer, Prediction
+from megavit.predict.prediction import Prediction, PredictionResult
 from megavit.predict.streaming import BatchStreamer
 
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -43,7 +43,7 @@ MAX_WAITING_BYTES = 2**28
 """Of decoded pictures that wait for a model, which are of their own sizes until it makes them smaller."""
 
 
-class Exported:
+class ExportedPredictor:
     """Answers for images; safe to use from several threads.
 
     Attributes:
@@ -118,7 +118,7 @@ class Exported:
         top: int = 5,
         coverage: float | None = None,
         batch_size: int = BATCH,
-    ) -> Iterator[Answer]:
+    ) -> Iterator[PredictionResult]:
         """An answer for each (name, image), in order: see `megavit.Predictor.stream`."""
         self.check_coverage(coverage)
         workers = min(processors(), MOST_WORKERS)
@@ -137,7 +137,9 @@ class Exported:
                 for (name, _), reason in zip(batch, reasons, strict=True):
                     arrivals.answered()
                     prediction = next(found) if reason is None else None
-                    yield Answer(name, prediction, NOT_FINITE if reason is None and prediction is None else reason)
+                    yield PredictionResult(
+                        name, prediction, NOT_FINITE if reason is None and prediction is None else reason
+                    )
 
     def answer(
         self, pixels: Sequence[np.ndarray], top: int = 5, coverage: float | None = None
@@ -196,7 +198,7 @@ class Exported:
                 pixels = pixels_of(image)
             case _:
                 raise ImageError("expected a path, bytes, a PIL image or a NumPy array, got " + type(image).__name__)
-        return as_input(pixels, self.info)
+        return to_input_channels(pixels, self.info)
 
     def check_coverage(self, coverage: float | None) -> None:
         """Raise a ConfigError unless the model has that coverage, or it is None."""
@@ -209,7 +211,7 @@ class Exported:
             )
 
 
-def as_input(pixels: np.ndarray, info: ExportInfo) -> np.ndarray:
+def to_input_channels(pixels: np.ndarray, info: ExportInfo) -> np.ndarray:
     """uint8 (H, W, C) with the channels of the model's input: opacity on white, gray as RGB.
 
     Raises:
@@ -226,7 +228,7 @@ def as_input(pixels: np.ndarray, info: ExportInfo) -> np.ndarray:
     return pixels
 
 
-def load_exported(folder: str | os.PathLike[str]) -> Exported:
+def load_exported(folder: str | os.PathLike[str]) -> ExportedPredictor:
     """The model that `megavit export` wrote to a folder, to onnx or openvino.
 
     Its files must be those that were written, and it must give its reference outputs.
@@ -239,12 +241,12 @@ def load_exported(folder: str | os.PathLike[str]) -> Exported:
     info = read_export_info(metadata, path)
     if info.recorded and not recorded:
         raise BundleError(f"the export {path.parent} has no {RECORD}; copy the whole folder again")
-    found = Exported(path.parent, info, run)
+    found = ExportedPredictor(path.parent, info, run)
     check_outputs(found.folder, info, run)
     return found
 
 
-def _reload(folder: Path, info: ExportInfo) -> Exported:
+def _reload(folder: Path, info: ExportInfo) -> ExportedPredictor:
     """Return the model in a folder, which must be what it was when it was pickled."""
     found = load_exported(folder)
     if found.info != info:
@@ -258,7 +260,7 @@ def open_exported(folder: Path) -> tuple[Run, str, Path]:
     Raises:
         BundleError: as `load_exported`.
     """
-    path = exported_file(folder)
+    path = find_exported_model(folder)
     if path is None:
         raise BundleError(f"{folder} holds no exported model ({' or '.join(FILES)}); megavit export makes one")
     try:
@@ -269,7 +271,7 @@ def open_exported(folder: Path) -> tuple[Run, str, Path]:
         raise BundleError(f"{path} cannot be run: {str(error).splitlines()[0]}; export it again") from None
 
 
-def exported_file(folder: Path) -> Path | None:
+def find_exported_model(folder: Path) -> Path | None:
     """The exported model in a folder; None where there is none."""
     return next((folder / name for name in FILES if (folder / name).is_file()), None)
 

@@ -13,7 +13,7 @@ from megavit.model.vit import MegaVit
 
 
 @torch.no_grad()
-def logits_of(
+def compute_logits(
     model: nn.Module, batches: Iterable[Images], preprocessing: Preprocessing, dtype: torch.dtype = torch.float32
 ) -> Iterator[Tensor]:
     """The logits of each batch, float32 on the CPU, in evaluation mode.
@@ -36,7 +36,7 @@ def logits_of(
 
 
 @dataclass(frozen=True)
-class Embedding:
+class EmbeddingResult:
     """One of a stream: the image's name with its vector (D,), float32, or with the reason why there is none."""
 
     name: str
@@ -45,7 +45,7 @@ class Embedding:
 
 
 @torch.no_grad()
-def embeddings_of(model: MegaVit, batches: Iterable[Images], preprocessing: Preprocessing) -> Iterator[Tensor]:
+def compute_embeddings(model: MegaVit, batches: Iterable[Images], preprocessing: Preprocessing) -> Iterator[Tensor]:
     """The embeddings (B, D) of each batch, float32 on the CPU, in evaluation mode: what the head would classify.
 
     Args:

@@ -51,7 +51,7 @@ class IsolatedRange:
             raise ImageError(self._faults[0]) from error
 
 
-def images_named(sources: Iterable[str], standard_input: BinaryIO) -> Iterator[Named]:
+def iter_images(sources: Iterable[str], standard_input: BinaryIO) -> Iterator[Named]:
     """(name, path or bytes) of every image, found as they are asked for.
 
     Shards, by a path or URL as of `megavit.data.shards.open`, stand for all images in them, and for what is damaged.

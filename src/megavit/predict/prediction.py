@@ -76,7 +76,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Answer:
+class PredictionResult:
     """One line of a stream: the image's name with its prediction, or with the reason why there is none."""
 
     name: str

@@ -27,13 +27,12 @@ from megavit.data.workers import MOST_WORKERS, processors
 from megavit.engine.engine import Engine, ModelOutput, Precision, check_precision
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.finite import NOT_FINITE, finite_rows
-from megavit.predict.forward import Embedding
+from megavit.predict.forward import EmbeddingResult
 from megavit.predict.input_sources import IsolatedRange
 from megavit.predict.postprocess.postprocess import Calibrator, check_tensors
-from megavit.predict.prediction import Answer, Prediction
+from megavit.predict.prediction import Prediction, PredictionResult
 from megavit.predict.streaming import BatchStreamer
 from megavit.runtime.device import pick_device
-from megavit.runtime.process_group import get_dist_context
 from megavit.weights.bundle.bundle import Bundle, BundleInfo, load_bundle
 from megavit.weights.pretrained.hub import download, is_hub_name
 
@@ -65,8 +64,10 @@ class Predictor:
         self.model = bundle.model.to(device)
         bounds = bundle.info.int8["bounds"] if precision == "int8" else None
         self.engine = Engine(self.model, bundle.info.preprocessing, precision, bounds)
-        check_tensors(bundle.info.trust, bundle.trust, len(self.labels), bundle.info.model.dim)
-        self.trusted = Calibrator(bundle.info.trust, bundle.trust, bundle.info.target, len(self.labels))
+        check_tensors(bundle.info.calibration, bundle.calibration_tensors, len(self.labels), bundle.info.model.dim)
+        self.calibrator = Calibrator(
+            bundle.info.calibration, bundle.calibration_tensors, bundle.info.target, len(self.labels)
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the folder that it was loaded from, which is read again where it is unpickled."""
@@ -116,7 +117,7 @@ class Predictor:
         coverage: float | None = None,
         batch_size: int = BATCH,
         workers: int | None = None,
-    ) -> Iterator[Answer]:
+    ) -> Iterator[PredictionResult]:
         """An answer for each (name, image), in order, with only a few batches in memory.
 
         Images are answered as they come: a batch is begun once no other image has come and all that have are decoded.
@@ -154,7 +155,7 @@ class Predictor:
 
     def embed_stream(
         self, images: Iterable[tuple[str, Image]], *, batch_size: int = BATCH, workers: int | None = None
-    ) -> Iterator[Embedding]:
+    ) -> Iterator[EmbeddingResult]:
         """The embedding of each (name, image), as `stream` gives answers."""
         with self._arrivals(images, batch_size, workers) as arrivals:
             for batch in arrivals.batches(batch_size):
@@ -163,12 +164,12 @@ class Predictor:
                 reasons |= {i: NOT_FINITE for i, vector in vectors.items() if not vector.isfinite().all()}
                 for i, (name, _) in enumerate(batch):
                     arrivals.answered()
-                    yield Embedding(name, None if i in reasons else vectors[i], reasons.get(i))
+                    yield EmbeddingResult(name, None if i in reasons else vectors[i], reasons.get(i))
 
     def check_coverage(self, coverage: float | None) -> None:
         """Raise a ConfigError, with the reason, for a coverage that cannot be promised; not for None."""
         if coverage is not None:
-            self.trusted.check_coverage(coverage)
+            self.calibrator.check_coverage(coverage)
 
     def outputs(self, batches: Iterable[Images]) -> Iterator[Tensor]:
         """Answers as numbers, for uint8 batches as `prepare` makes their pictures.
@@ -177,9 +178,9 @@ class Predictor:
         each label by itself; for "regression" (B,) scores.
         """
         for batch in batches:
-            yield self.trusted.answers(self.see(batch).logits)
+            yield self.calibrator.outputs(self.forward(batch).logits)
 
-    def see(self, batch: Images) -> ModelOutput:
+    def forward(self, batch: Images) -> ModelOutput:
         """What the model sees in a uint8 batch: features and logits, (B, D) and (B, outputs), float32, on the CPU.
 
         Raises:
@@ -209,18 +210,20 @@ class Predictor:
         threads = min(processors(), MOST_WORKERS) if workers is None else workers
         return BatchStreamer(images, self.prepare, ahead=BATCHES_AHEAD * batch_size, workers=threads)
 
-    def _answers(self, chunk: list[tuple[str, Future[Tensor]]], top: int, coverage: float | None) -> Iterator[Answer]:
+    def _answers(
+        self, chunk: list[tuple[str, Future[Tensor]]], top: int, coverage: float | None
+    ) -> Iterator[PredictionResult]:
         prepared, reasons = _sorted(chunk)
         predictions: dict[int, Prediction] = {}
         if prepared:
-            seen = self.see(as_batch(list(prepared.values()), self.info.preprocessing))
-            fine = finite_rows(self.trusted.answers(seen.logits), *seen)
+            seen = self.forward(as_batch(list(prepared.values()), self.info.preprocessing))
+            fine = finite_rows(self.calibrator.outputs(seen.logits), *seen)
             reasons |= {i: NOT_FINITE for i, good in zip(prepared, fine, strict=True) if not good}
             rows = [row for row, good in enumerate(fine) if good]
-            found = self.trusted.predictions(ModelOutput(*(part[rows] for part in seen)), self.labels, top, coverage)
+            found = self.calibrator.predictions(ModelOutput(*(part[rows] for part in seen)), self.labels, top, coverage)
             predictions = dict(zip((i for i in prepared if i not in reasons), found, strict=True))
         for i, (name, _) in enumerate(chunk):
-            yield Answer(name, predictions.get(i), reasons.get(i))
+            yield PredictionResult(name, predictions.get(i), reasons.get(i))
 
     def _embeddings(self, pictures: list[Tensor]) -> Tensor:
         found = self._pooled(pictures)
@@ -232,8 +235,8 @@ class Predictor:
         return self.engine(as_batch(pictures, self.info.preprocessing)).pooled
 
     def _predictions(self, pictures: list[Tensor], top: int, coverage: float | None) -> list[Prediction]:
-        seen = self.see(as_batch(pictures, self.info.preprocessing))
-        return self.trusted.predictions(seen, self.labels, top, coverage)
+        seen = self.forward(as_batch(pictures, self.info.preprocessing))
+        return self.calibrator.predictions(seen, self.labels, top, coverage)
 
 
 def load(
@@ -251,7 +254,7 @@ def load(
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: of the matrix products: "float32", exact up to rounding; "bfloat16", faster and with 3 digits; or
             "int8", for a bundle that `megavit quantize` wrote.
-        verify: also check that the bundle's golden pictures get the answers they must.
+        verify: also check that the bundle's reference images give the stored outputs.
         keep_aspect: resize images with their aspect kept, also where the model was not trained so.
 
     Raises:
@@ -317,17 +320,3 @@ def read_image(image: Any, need: Need | None) -> tuple[Tensor, tuple[int, int]]:
                 "expected a path, bytes, a PIL image, a NumPy array or a tensor, got " + type(image).__name__
             )
     return pixels, (pixels.shape[1], pixels.shape[2])
-
-
-def own_device(device: str) -> str:
-    """`device`, or of several GPUs the one that is this process's.
-
-    Raises:
-        ConfigError: as `get_dist_context`.
-    """
-    dist = get_dist_context()
-    if device not in ("auto", "cuda") or not dist.is_distributed:
-        return device
-    import torch
-
-    return f"cuda:{dist.local_rank}" if torch.cuda.is_available() else device

@@ -51,7 +51,7 @@ _JOINED = ".joined"
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 
-class Parts:
+class ShardedOutput:
     """The parts of one output, in a folder: the output itself, or beside the file that they become.
 
     Args:
@@ -182,7 +182,7 @@ class Parts:
         return self.folder / f".{self.path(shard).name}.unread"
 
 
-def are_joined(output: Path) -> bool:
+def is_merged(output: Path) -> bool:
     """Whether the file is what the parts beside it became, by a process that was killed before it removed them."""
     try:
         return (_folder_of(output) / _JOINED).read_text() == _identity(output)

@@ -8,14 +8,14 @@ import pytest
 
 from megavit.cli.writers.predictions import AnswerWriter
 from megavit.errors import OutputError
-from megavit.predict.prediction import Answer, Prediction
+from megavit.predict.prediction import Prediction, PredictionResult
 
 NAME = 'odd "name", with\na line\udce9.png'
-GOOD = Answer(NAME, Prediction(top=(("cat, big", 0.75), ("dog", 0.25))), None)
-BAD = Answer("b.png", None, "an empty file")
+GOOD = PredictionResult(NAME, Prediction(top=(("cat, big", 0.75), ("dog", 0.25))), None)
+BAD = PredictionResult("b.png", None, "an empty file")
 
 
-def write(path: Path, answers: list[Answer], top: int) -> None:
+def write(path: Path, answers: list[PredictionResult], top: int) -> None:
     with AnswerWriter(path, as_json=False, top=top) as writer:
         for answer in answers:
             writer.write(answer)
@@ -23,7 +23,7 @@ def write(path: Path, answers: list[Answer], top: int) -> None:
 
 @pytest.mark.parametrize("top", [1, 2, 4])
 def test_every_row_has_a_cell_for_every_column(tmp_path, top):
-    cut = Answer(NAME, Prediction(top=GOOD.prediction.top[:top]), None) if GOOD.prediction else GOOD
+    cut = PredictionResult(NAME, Prediction(top=GOOD.prediction.top[:top]), None) if GOOD.prediction else GOOD
     write(tmp_path / "a.csv", [cut, BAD], top)
     with (tmp_path / "a.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         header, good, bad = csv.reader(file)
@@ -56,8 +56,8 @@ def test_another_suffix_and_another_place_are_refused(tmp_path):
 
 def test_labels_and_scores_have_columns_of_their_own(tmp_path):
     top = (("cat", 0.75), ("dog", 0.5))
-    labels = Answer("a.png", Prediction(top=top, given=top), None)
-    none = Answer("b.png", Prediction(top=top, given=()), None)
+    labels = PredictionResult("a.png", Prediction(top=top, given=top), None)
+    none = PredictionResult("b.png", Prediction(top=top, given=()), None)
     with AnswerWriter(tmp_path / "labels.csv", as_json=False, top=3, target="multilabel") as writer:
         for answer in (labels, none, BAD):
             writer.write(answer)
@@ -67,7 +67,7 @@ def test_labels_and_scores_have_columns_of_their_own(tmp_path):
     assert [row["error"] for row in rows] == ["", "", "an empty file"]
 
     with AnswerWriter(tmp_path / "score.csv", as_json=False, top=3, target="regression") as writer:
-        writer.write(Answer("a.png", Prediction(value=0.1), None))
+        writer.write(PredictionResult("a.png", Prediction(value=0.1), None))
         writer.write(BAD)
     assert (
         tmp_path / "score.csv"
@@ -77,10 +77,10 @@ def test_labels_and_scores_have_columns_of_their_own(tmp_path):
 def test_on_the_terminal_labels_and_scores_are_one_line(capsys):
     top = (("cat", 0.75), ("dog", 0.25))
     with AnswerWriter(None, as_json=False, top=2, target="multilabel") as writer:
-        writer.write(Answer("a.png", Prediction(top=top, given=top[:1]), None))
-        writer.write(Answer("b.png", Prediction(top=top, given=()), None))
+        writer.write(PredictionResult("a.png", Prediction(top=top, given=top[:1]), None))
+        writer.write(PredictionResult("b.png", Prediction(top=top, given=()), None))
     with AnswerWriter(None, as_json=False, top=2, target="regression") as writer:
-        writer.write(Answer("c.png", Prediction(value=1234.56), None))
+        writer.write(PredictionResult("c.png", Prediction(value=1234.56), None))
     assert capsys.readouterr().out == "a.png  cat 75.0%\nb.png  no label\nc.png  1235\n"
 
 

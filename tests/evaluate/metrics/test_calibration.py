@@ -2,13 +2,13 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from megavit.config.calibration import Calibration
 from megavit.config.target import Target
-from megavit.config.trust import Calibration
 from megavit.evaluate.metrics.calibration import LEAST_ANSWERS, MOST_BINS, compute_reliability, fit_temperature
-from megavit.predict.postprocess.postprocess import outputs
+from megavit.predict.postprocess.postprocess import logits_to_outputs
 
 
 def logits(images: int, outputs: int = 5, seed: int = 0) -> torch.Tensor:
@@ -39,7 +39,9 @@ def test_what_label_smoothing_has_spread_is_found():
     temperature, smoothing = fit_temperature(smoothed.log(), true_classes(scores), "classification")
     assert temperature == pytest.approx(1, rel=0.05) and smoothing == pytest.approx(0.1, abs=0.02)
     trust = Calibration(temperature=temperature, smoothing=smoothing)
-    torch.testing.assert_close(outputs(smoothed.log(), Target(), trust), scores.softmax(dim=1), atol=0.02, rtol=0)
+    torch.testing.assert_close(
+        logits_to_outputs(smoothed.log(), Target(), trust), scores.softmax(dim=1), atol=0.02, rtol=0
+    )
 
 
 @pytest.mark.parametrize("factor", [0.4, 2.7])
@@ -57,7 +59,7 @@ def test_answers_that_are_all_right_have_a_finite_temperature():
     temperature, smoothing = fit_temperature(scores, scores.argmax(dim=1), "classification")
     assert 0 < temperature < 1 and 0 <= smoothing < 1
     # Nobody knows that it is never wrong: of fifty images, one might have been.
-    answers = outputs(scores, Target(), Calibration(temperature=temperature, smoothing=smoothing))
+    answers = logits_to_outputs(scores, Target(), Calibration(temperature=temperature, smoothing=smoothing))
     assert 0.9 < answers.amax(dim=1).mean() < 0.995
 
 
@@ -80,7 +82,6 @@ def test_the_error_is_what_the_bins_say():
     assert [one.probability for one in found.bins] == sorted(one.probability for one in found.bins)
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     images=st.integers(1, 200),
     outputs=st.integers(1, 6),

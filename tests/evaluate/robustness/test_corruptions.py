@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_sample_image
 
@@ -54,7 +54,6 @@ def test_it_depends_on_the_image_and_on_nothing_else(name):
         assert any(not torch.equal(first, corrupt_image(picture, name, 3, other)) for other in "bcdefgh")
 
 
-@settings(max_examples=60)
 @given(
     st.sampled_from([name for name in CORRUPTIONS if name not in COLOR_ONLY]),
     st.integers(1, 6),

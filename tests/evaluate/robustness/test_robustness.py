@@ -78,7 +78,7 @@ def test_images_that_are_resized_without_rounding_are_changed_at_whole_levels():
 def test_the_clean_figure_is_the_usual_one_on_the_same_images(tmp_path):
     predictor, images = predictor_of(tmp_path / "b"), labeled(30, "classification")
     found = compute_robustness(predictor, images, images.samples, 7, quiet)
-    answers = predictor.trusted.answers(run_inference(predictor, images, images.samples, 30, quiet).logits)
+    answers = predictor.calibrator.outputs(run_inference(predictor, images, images.samples, 30, quiet).logits)
     right = sum(int(answer.argmax()) == sample.label for answer, sample in zip(answers, images.samples, strict=True))
     assert found is not None and found.clean.value == right / 30
 

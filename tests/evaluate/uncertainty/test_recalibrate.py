@@ -36,7 +36,7 @@ def test_a_bundle_that_was_not_calibrated_becomes_one_that_is(bundle, digits, tm
     # Random weights know nothing, and are much too sure.
     assert found.trust.temperature > 2 and found.metrics.before and found.metrics.after
     assert found.metrics.after.error.value < found.metrics.before.error.low
-    copy_bundle(bundle, tmp_path / "out", replace(predictor.info, trust=found.trust), found.tensors)
+    copy_bundle(bundle, tmp_path / "out", replace(predictor.info, calibration=found.trust), found.tensors)
     one = load(tmp_path / "out", verify=True).predict(digits.pixels(samples[0]), coverage=0.9)
     assert one.prediction_set and one.out_of_distribution is not None
     again = calibrate(load(tmp_path / "out"), digits, SplitSelection(samples, 0, "all"), lambda done, total: None)

@@ -45,7 +45,7 @@ def test_coverages_that_take_more_images_are_left_out():
     trust, tensors = fit_uncertainty(held, truth, Target(), None)
     found = compute_uncertainty(Calibrator(trust, tensors, Target(), CLASSES), *seen(100, 1))
     assert [one.asked for one in found.coverages] == [0.9, 0.95]
-    assert found.false_alarms is None and trust.threshold is None
+    assert found.false_alarms is None and trust.ood_threshold is None
 
 
 def test_labels_are_calibrated_and_scores_have_ranges():

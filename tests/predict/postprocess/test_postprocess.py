@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from megavit.config.calibration import Calibration
 from megavit.config.target import Target
-from megavit.config.trust import Calibration
 from megavit.engine.engine import ModelOutput
 from megavit.errors import BundleError, ConfigError
-from megavit.predict.postprocess.ood import MahalanobisOOD, fit_likeness
+from megavit.predict.postprocess.ood import MahalanobisOOD, fit_mahalanobis_ood
 from megavit.predict.postprocess.postprocess import MEANS, RESIDUALS, SET_LABELS, SET_SCORES, WHITENING, Calibrator
 from megavit.predict.predictor import Predictor, load
 from tests.helpers.bundles import LABELS, make_bundle, make_model
@@ -27,8 +27,8 @@ def set_tensors(images: int = 100) -> dict[str, torch.Tensor]:
 
 def trusting(folder: Path, temperature: float = 2.0, threshold: float = -1.0) -> Predictor:
     means = torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
-    trust = Calibration(images=100, temperature=temperature, threshold=threshold)
-    make_bundle(folder, trust=trust, tensors={**set_tensors(), MEANS: means, WHITENING: torch.eye(8)})
+    calibration = Calibration(images=100, temperature=temperature, ood_threshold=threshold)
+    make_bundle(folder, calibration=calibration, tensors={**set_tensors(), MEANS: means, WHITENING: torch.eye(8)})
     return load(folder, verify=True)
 
 
@@ -75,7 +75,7 @@ def test_a_score_has_a_range(tmp_path):
         labels=(),
         target=Target(kind="regression", mean=10.0, std=2.0),
         metrics=SCORE_METRICS,
-        trust=Calibration(images=99),
+        calibration=Calibration(images=99),
         tensors={RESIDUALS: torch.arange(99.0)},
     )
     one = load(tmp_path / "b").predict(BLANK, coverage=0.9)
@@ -95,7 +95,7 @@ def test_distances_are_in_standard_deviations_from_the_nearest_group():
     groups = torch.arange(4000) % 2
     spread = torch.tensor([1.0, 2.0, 0.5])
     known = 100 * groups[:, None] + spread * torch.randn(4000, 3, generator=random)
-    found = fit_likeness(known, 7 * groups).distance(torch.tensor([[0.0, 6, 0], [100, 100, 102.5], [3, 0, 2]]))
+    found = fit_mahalanobis_ood(known, 7 * groups).distance(torch.tensor([[0.0, 6, 0], [100, 100, 102.5], [3, 0, 2]]))
     torch.testing.assert_close(found, torch.tensor([3.0, 5.0, 5.0]), rtol=0.05, atol=0)
 
 
@@ -104,21 +104,21 @@ def test_the_distance_does_not_depend_on_where_the_features_are_or_how_they_are_
     known, new = torch.randn(300, 6, generator=random), torch.randn(9, 6, generator=random)
     turn = torch.linalg.qr(torch.randn(6, 6, generator=random)).Q
     groups = torch.arange(300) % 3
-    expected = fit_likeness(known, groups).distance(new)
-    moved = fit_likeness(5 * known @ turn + 1000, groups).distance(5 * new @ turn + 1000)
+    expected = fit_mahalanobis_ood(known, groups).distance(new)
+    moved = fit_mahalanobis_ood(5 * known @ turn + 1000, groups).distance(5 * new @ turn + 1000)
     torch.testing.assert_close(moved, expected, rtol=0.01, atol=0)
 
 
 def test_features_that_are_all_alike_and_few_images_have_distances_too():
     for known in (torch.ones(5, 4), torch.zeros(1, 4), torch.randn(3, 50)):
-        distances = fit_likeness(known, torch.zeros(len(known))).distance(torch.randn(2, known.shape[1]))
+        distances = fit_mahalanobis_ood(known, torch.zeros(len(known))).distance(torch.randn(2, known.shape[1]))
         assert torch.isfinite(distances).all() and (distances >= 0).all()
-    assert isinstance(fit_likeness(torch.ones(5, 4), torch.zeros(5)), MahalanobisOOD)
+    assert isinstance(fit_mahalanobis_ood(torch.ones(5, 4), torch.zeros(5)), MahalanobisOOD)
 
 
 def test_every_image_has_its_own_answer_set_and_mark():
-    trust = Calibration(images=100, threshold=0.5)
-    trusted = Calibrator(trust, set_tensors() | {MEANS: torch.eye(3)[:1], WHITENING: torch.eye(3)}, Target(), 3)
+    calibration = Calibration(images=100, ood_threshold=0.5)
+    trusted = Calibrator(calibration, set_tensors() | {MEANS: torch.eye(3)[:1], WHITENING: torch.eye(3)}, Target(), 3)
     seen = ModelOutput(torch.eye(3)[:2], torch.tensor([[5.0, 0.0, 0.0], [0.0, 0.1, 0.2]]))
     first, second = trusted.predictions(seen, LABELS, top=2, coverage=0.5)
     assert (first.label, second.label) == ("cat", "newt")
@@ -142,6 +142,6 @@ def test_every_image_has_its_own_answer_set_and_mark():
 def test_tensors_of_another_bundle_are_refused(tmp_path, changes):
     whole = {**set_tensors(), MEANS: torch.zeros(3, 8), WHITENING: torch.eye(8)}
     tensors = {name: tensor for name, tensor in (whole | changes).items() if tensor is not None}
-    make_bundle(tmp_path / "b", trust=Calibration(images=100, threshold=1.0), tensors=tensors)
-    with pytest.raises(BundleError, match=r"trust\.safetensors is not of this bundle"):
+    make_bundle(tmp_path / "b", calibration=Calibration(images=100, ood_threshold=1.0), tensors=tensors)
+    with pytest.raises(BundleError, match=r"calibration\.safetensors is not of this bundle"):
         load(tmp_path / "b")

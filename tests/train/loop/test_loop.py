@@ -12,7 +12,7 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import AugmentRecipe, DataRecipe, ScheduleRecipe
 from megavit.distributed.context import ParallelContext
 from megavit.errors import Interrupted, TrainingError
-from megavit.predict.forward import logits_of
+from megavit.predict.forward import compute_logits
 from megavit.train.checkpoint.checkpoint import load_checkpoint
 from megavit.train.clock import Clock, TimeBudget, TimeBudgetPlan
 from megavit.train.loop import loop
@@ -269,7 +269,7 @@ def test_what_shows_only_in_the_shape_is_learned():
     labels = torch.arange(3).repeat(4)
     for _ in range(80):
         train_step(state, plain, (images, labels), rate=1.0, steps=80)
-    (logits,) = logits_of(state.model, [images], plain.preprocessing)
+    (logits,) = compute_logits(state.model, [images], plain.preprocessing)
     assert torch.equal(logits.argmax(dim=1), labels)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from megavit.config.vit import PLAIN_VIT, Design
@@ -37,7 +37,6 @@ def move(model: torch.nn.Module, seed: int) -> None:
 
 
 @given(st.sampled_from(DESIGNS), st.integers(1, 5), st.integers(0, 9))
-@settings(max_examples=20)
 def test_merged_it_answers_as_before_and_is_an_ordinary_model(design, rank, seed):
     model = make_model(design=design, seed=seed).eval()
     plain = copy.deepcopy(model)

@@ -6,7 +6,7 @@ from PIL import Image
 
 from megavit.config.target import Target
 from megavit.data.dataset import LabeledImages, Sample
-from megavit.predict.postprocess.ood import fit_likeness
+from megavit.predict.postprocess.ood import fit_mahalanobis_ood
 from megavit.train.report.examples import (
     NUM_EXAMPLES,
     REFERENCE_IMAGES,
@@ -116,7 +116,7 @@ def test_images_of_unseen_classes_are_marked_however_many_classes_there_are(clas
         return means[labels] + 0.8 * torch.randn(len(labels), 64, generator=random)
 
     known = torch.tensor([sample.label for sample in select_ood_samples(training)])
-    trained = fit_likeness(images_of(known), known)
+    trained = fit_mahalanobis_ood(images_of(known), known)
     validation = trained.distance(images_of(torch.arange(classes).repeat(4000 // classes)))
     threshold = validation.quantile(0.99)
     unseen = trained.distance(images_of(classes + torch.arange(50).repeat(20)))

@@ -16,15 +16,15 @@ from megavit.data.byte_range import digest
 from megavit.data.dataset import Row, Sample, read_samples
 from megavit.errors import OutputError
 from megavit.weights.bundle import bundle as module
-from megavit.weights.bundle.bundle import CARD, GOLDEN, INFO, SAMPLES, WEIGHTS, load_bundle, read_info, save_bundle
+from megavit.weights.bundle.bundle import CARD, INFO, REFERENCE, SAMPLES, WEIGHTS, load_bundle, read_info, save_bundle
 from megavit.weights.bundle.safetensors_io import read_tensors
 from tests.helpers.bundles import (
     LABELS,
-    golden_pictures,
     make_bundle,
     make_info,
     make_model,
     make_samples,
+    reference_images,
 )
 
 IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -75,15 +75,15 @@ def test_everything_said_of_it_survives(tmp_path):
 
 
 def test_it_has_exactly_these_five_files_and_all_but_one_are_listed(bundle):
-    assert {file.name for file in bundle.iterdir()} == {INFO, WEIGHTS, GOLDEN, SAMPLES, CARD}
-    assert set(read_info(bundle).files) == {WEIGHTS, GOLDEN, SAMPLES, CARD}
+    assert {file.name for file in bundle.iterdir()} == {INFO, WEIGHTS, REFERENCE, SAMPLES, CARD}
+    assert set(read_info(bundle).files) == {WEIGHTS, REFERENCE, SAMPLES, CARD}
 
 
 def test_nothing_in_it_is_pickled(bundle):
     for file in bundle.iterdir():
         data = file.read_bytes()
         assert not data.startswith((b"\x80", b"PK"))  # a pickle; a zip, as torch.save writes
-    for name in (WEIGHTS, GOLDEN):
+    for name in (WEIGHTS, REFERENCE):
         assert load_file(bundle / name)
 
 
@@ -136,7 +136,7 @@ def test_a_bundle_that_cannot_be_written_leaves_the_old_one(bundle, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(OutputError, match="the disk is full: the bundle could not be written to"):
-            save_bundle(bundle, model, make_info(model), golden_pictures(), make_samples(tmp_path).read_bytes())
+            save_bundle(bundle, model, make_info(model), reference_images(), make_samples(tmp_path).read_bytes())
     load_bundle(bundle, verify=True)
     assert {entry.name for entry in tmp_path.iterdir()} == {"bundle", "listed.csv"}
 
@@ -146,7 +146,7 @@ def test_a_place_where_no_bundle_can_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="the bundle could not be written to"):
         save_bundle(
-            tmp_path / "file/bundle", model, make_info(model), golden_pictures(), make_samples(tmp_path).read_bytes()
+            tmp_path / "file/bundle", model, make_info(model), reference_images(), make_samples(tmp_path).read_bytes()
         )
 
 
@@ -157,7 +157,7 @@ def test_an_error_while_writing_leaves_the_old_bundle(bundle, tmp_path):
             bundle,
             model,
             make_info(model, metrics={"images": 3}),
-            golden_pictures(),
+            reference_images(),
             make_samples(tmp_path).read_bytes(),
         )
     load_bundle(bundle, verify=True)
@@ -167,7 +167,7 @@ def test_an_error_while_writing_leaves_the_old_bundle(bundle, tmp_path):
 # another bundle takes its place meanwhile
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, GOLDEN])
+@pytest.mark.parametrize("name", [WEIGHTS, REFERENCE])
 def test_a_bundle_replaced_while_it_is_read_is_the_old_one_or_the_new(name, tmp_path, monkeypatch):
     models = {created: make_model(seed=seed).eval() for seed, created in enumerate(("old", "new"))}
     make_bundle(tmp_path / "b", models["old"], created="old")

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from megavit.config.calibration import Calibration
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
-from megavit.config.trust import Calibration
 from megavit.weights.bundle.model_card import model_card
 
 SIZE = Preprocessing(height=24, width=40, channels=3, patch_size=(4, 8))
@@ -95,8 +95,8 @@ def test_the_card_of_a_converted_model_says_what_it_answers_with(target: Target,
 def test_what_can_be_trusted_is_said_where_it_was_found(kind):
     target = Target(kind=kind, thresholds=[0.5] * 2 if kind == "multilabel" else [])
     plain, trusting = (
-        model_card(("cat", "dog"), {}, {"source": "s"}, SIZE, "today", target, trust)
-        for trust in (Calibration(), Calibration(images=50, threshold=3.0))
+        model_card(("cat", "dog"), {}, {"source": "s"}, SIZE, "today", target, calibration)
+        for calibration in (Calibration(), Calibration(images=50, ood_threshold=3.0))
     )
     assert "calibrated" not in plain and "unlike" not in plain and "coverage" not in plain
     assert ("calibrated on 50 images" in trusting) == (kind != "regression")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from timm.models.eva import Eva
@@ -81,7 +81,6 @@ def test_a_tensor_more_or_less_is_named(layout: str, tmp_path: Path) -> None:
 
 
 @EVERY
-@settings(deadline=None, max_examples=40)
 @given(data=st.data())
 def test_a_tensor_of_any_other_shape_is_a_plain_error_or_another_model(layout: str, data: st.DataObject) -> None:
     shapes = {name: tuple(tensor.shape) for name, tensor in CHECKPOINTS[layout]().items()}

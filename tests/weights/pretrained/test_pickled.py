@@ -195,7 +195,7 @@ def test_tables_within_tables_and_themselves_have_an_end(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("suffix", ["pth", "npz", "safetensors", "legacy"])
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_file_with_changed_bytes_is_read_or_refused(suffix: str, data: st.DataObject, tmp_path: Path) -> None:
     path = tmp_path / f"a.{suffix.replace('legacy', 'pt')}"

@@ -40,10 +40,10 @@ def embed(
     """
     from megavit.cli.console import notes
     from megavit.cli.launcher import telling_once
-    from megavit.cli.shard_inference import answer_shards, check_images, shards_among, start_together
+    from megavit.cli.shard_inference import answer_shards, check_images, local_device, shards_among, start_together
     from megavit.cli.writers.embeddings import VectorWriter, check_vectors
-    from megavit.predict.input_sources import images_named
-    from megavit.predict.predictor import load, own_device
+    from megavit.predict.input_sources import iter_images
+    from megavit.predict.predictor import load
     from megavit.weights.bundle.bundle import INFO
 
     check_images(images, "embed")
@@ -66,11 +66,11 @@ def embed(
         return total, failed
 
     with telling_once():
-        predictor = load(bundle, device=own_device(device), precision=precision, verify=verify)
+        predictor = load(bundle, device=local_device(device), precision=precision, verify=verify)
         if shards is not None and out is not None:
             made_of, files = {"embed": True, "precision": precision}, [predictor.folder / INFO]
             return answer_shards(shards, out, (".npz", ".csv"), made_of, files, answer)
-    total, failed = answer(images_named(images, sys.stdin.buffer), out)
+    total, failed = answer(iter_images(images, sys.stdin.buffer), out)
     if not total:
         raise ConfigError(f"there are no images in {', '.join(images)}")
     if out is not None:

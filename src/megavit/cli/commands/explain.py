@@ -40,7 +40,7 @@ def explain(
     from megavit.cli.shard_inference import check_images
     from megavit.cli.writers.explanations import ExplainedFolder, told
     from megavit.explain.explanation import explain_image, output_index
-    from megavit.predict.input_sources import images_named
+    from megavit.predict.input_sources import iter_images
     from megavit.predict.predictor import load
     from megavit.runtime.storage import check_writable
 
@@ -50,7 +50,7 @@ def explain(
     check_writable(out, "the explained images", need=0)
     folder = ExplainedFolder(out)
     failed = total = 0
-    for name, image in images_named(images, sys.stdin.buffer):
+    for name, image in iter_images(images, sys.stdin.buffer):
         if folder.wrote(image):
             continue
         total += 1

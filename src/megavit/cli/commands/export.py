@@ -42,16 +42,16 @@ def export(
     to use it without megavit.
     """
     from megavit.cli.console import counting, print_json, results
-    from megavit.export.docs.readme import proof
-    from megavit.export.export import check_job, export, model_size
+    from megavit.export.docs.readme import describe_parity
+    from megavit.export.export import check_export_options, export, model_size
     from megavit.export.metadata import export_info
-    from megavit.export.parity_images import proofs_of
+    from megavit.export.parity_images import load_parity_images
     from megavit.predict.predictor import load
 
-    check_job(to, input, precision, out, onnxruntime_web)
+    check_export_options(to, input, precision, out, onnxruntime_web)
     predictor = load(bundle, device="cpu")
     with counting("reading images") as progress:
-        proofs, source = proofs_of(predictor, data, progress)
+        proofs, source = load_parity_images(predictor, data, progress)
     with counting("comparing answers") as progress:
         agreement = export(
             predictor,
@@ -69,6 +69,6 @@ def export(
     if json:
         print_json(agreement.to_dict() | {"out": str(out), "to": to, "precision": precision, "bytes": size})
         return 0
-    results.print(proof(agreement, export_info(predictor, input, precision), source))
+    results.print(describe_parity(agreement, export_info(predictor, input, precision), source))
     results.print(f"{out}: {size / 1e6:.1f} MB; README.md there says how to use it")
     return 0

@@ -12,7 +12,7 @@ from megavit.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from megavit.predict.exported_predictor import Exported
+    from megavit.predict.exported_predictor import ExportedPredictor
     from megavit.predict.predictor import Predictor
 
 
@@ -54,10 +54,9 @@ def predict(
     """
     from megavit.cli.console import notes
     from megavit.cli.launcher import telling_once
-    from megavit.cli.shard_inference import answer_shards, check_images, shards_among, start_together
+    from megavit.cli.shard_inference import answer_shards, check_images, local_device, shards_among, start_together
     from megavit.cli.writers.predictions import AnswerWriter, check_output
-    from megavit.predict.input_sources import images_named
-    from megavit.predict.predictor import own_device
+    from megavit.predict.input_sources import iter_images
 
     check_images(images, "predict")
     shards = shards_among(images, out, (".jsonl", ".csv"), nproc)
@@ -80,13 +79,13 @@ def predict(
 
     with telling_once():
         # First, so that a wrong bundle leaves no empty file.
-        predictor = _load(bundle, own_device(device), precision, verify=verify, keep_aspect=keep_aspect)
+        predictor = _load(bundle, local_device(device), precision, verify=verify, keep_aspect=keep_aspect)
         predictor.check_coverage(coverage)
         top = max(1, min(top, len(predictor.labels)))
         if shards is not None and out is not None:
             made_of = {"top": top, "coverage": coverage, "precision": precision, "keep_aspect": keep_aspect}
             return answer_shards(shards, out, (".jsonl", ".csv"), made_of, _files(predictor), answer)
-    total, failed = answer(images_named(images, sys.stdin.buffer), out)
+    total, failed = answer(iter_images(images, sys.stdin.buffer), out)
     if not total:
         raise ConfigError(f"there are no images in {', '.join(images)}")
     if out is not None:
@@ -96,22 +95,24 @@ def predict(
     return 2 if failed else 0
 
 
-def _files(predictor: "Predictor | Exported") -> list[Path]:
+def _files(predictor: "Predictor | ExportedPredictor") -> list[Path]:
     """What the answers depend on: a bundle's record has the digests of all its files."""
-    from megavit.predict.exported_predictor import exported_file
+    from megavit.predict.exported_predictor import find_exported_model
     from megavit.weights.bundle.bundle import INFO
 
-    exported = exported_file(predictor.folder)
+    exported = find_exported_model(predictor.folder)
     if exported is None:
         return [predictor.folder / INFO]
     beside = exported.with_suffix(".bin")  # of OpenVINO's two files the one with the numbers
     return [path for path in (exported, beside) if path.is_file()]
 
 
-def _load(bundle: Path, device: str, precision: str, *, verify: bool, keep_aspect: bool) -> "Predictor | Exported":
-    from megavit.predict.exported_predictor import exported_file, load_exported
+def _load(
+    bundle: Path, device: str, precision: str, *, verify: bool, keep_aspect: bool
+) -> "Predictor | ExportedPredictor":
+    from megavit.predict.exported_predictor import find_exported_model, load_exported
 
-    if exported_file(bundle) is None:
+    if find_exported_model(bundle) is None:
         from megavit.predict.predictor import load
 
         return load(bundle, device=device, precision=precision, verify=verify, keep_aspect=keep_aspect)

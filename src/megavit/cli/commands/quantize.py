@@ -31,7 +31,7 @@ def quantize(
     from megavit.engine.engine import check_precision
     from megavit.errors import OutputError
     from megavit.evaluate.inference import select_split
-    from megavit.export.quantization import measure_int8, with_int8
+    from megavit.export.quantization import evaluate_int8, with_int8
     from megavit.predict.predictor import load
     from megavit.weights.bundle.bundle import SAMPLES, copy_bundle
 
@@ -43,7 +43,7 @@ def quantize(
         images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
     choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     with counting("measuring") as progress:
-        bounds, cost = measure_int8(predictor, images, choice, progress)
+        bounds, cost = evaluate_int8(predictor, images, choice, progress)
     kept = cost.change.value * 100 >= -max_accuracy_drop
     if kept:
         copy_bundle(predictor.folder, out, with_int8(predictor.info, bounds, cost))

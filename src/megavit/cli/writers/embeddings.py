@@ -10,7 +10,7 @@ import numpy as np
 
 from megavit.cli.console import print_json
 from megavit.errors import OutputError
-from megavit.predict.forward import Embedding
+from megavit.predict.forward import EmbeddingResult
 from megavit.runtime.csv_files import CsvWriter
 from megavit.runtime.storage import write_file, writing
 
@@ -28,7 +28,7 @@ class VectorWriter:
 
     def __init__(self, out: Path | None, dim: int) -> None:
         self.out, self.dim = out, dim
-        self._all: list[Embedding] = []
+        self._all: list[EmbeddingResult] = []
         self._stack = ExitStack()
         self._table: Any = None
 
@@ -55,7 +55,7 @@ class VectorWriter:
             if self._table is None and kind is None and self._all:
                 write_file(self.out, self._arrays())
 
-    def write(self, embedding: Embedding) -> None:
+    def write(self, embedding: EmbeddingResult) -> None:
         if self.out is None:
             vector = {} if embedding.vector is None else {"embedding": embedding.vector.tolist()}
             print_json({"path": embedding.name, **vector} | ({"error": embedding.error} if embedding.error else {}))

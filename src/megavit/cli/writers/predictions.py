@@ -8,7 +8,7 @@ from typing import Any, Self
 from megavit.cli.console import json_line, print_json, printable, results
 from megavit.config.target import TargetKind, joined
 from megavit.errors import OutputError
-from megavit.predict.prediction import Answer, Prediction
+from megavit.predict.prediction import Prediction, PredictionResult
 from megavit.runtime.csv_files import CsvWriter
 from megavit.runtime.storage import writing
 
@@ -74,7 +74,7 @@ class AnswerWriter:
             if not self._wrote:  # or an empty file would refuse the next try
                 self.output.unlink(missing_ok=True)
 
-    def write(self, answer: Answer) -> None:
+    def write(self, answer: PredictionResult) -> None:
         if self.output is None:
             self._print(answer)
             return
@@ -93,7 +93,7 @@ class AnswerWriter:
             return ["labels", *ranks]
         return ["label", "probability", *(["prediction_set"] if self.covered else []), *ranks[2:]]
 
-    def _row(self, answer: Answer) -> list[str]:
+    def _row(self, answer: PredictionResult) -> list[str]:
         told = answer.prediction
         cells = self._cells(told) if told else []
         cells += [""] * (len(self._columns()) - len(cells))
@@ -109,7 +109,7 @@ class AnswerWriter:
         members = [] if prediction.prediction_set is None else [_joined(prediction.prediction_set)]
         return [*ranked[:2], *members, *ranked[2:]]
 
-    def _print(self, answer: Answer) -> None:
+    def _print(self, answer: PredictionResult) -> None:
         name = printable(answer.name)
         if self.as_json:
             print_json(answer.to_dict())

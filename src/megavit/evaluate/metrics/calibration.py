@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from megavit.config.calibration import Calibration
 from megavit.config.target import Target, TargetKind
-from megavit.config.trust import Calibration
 from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images, wilson_interval
-from megavit.predict.postprocess.postprocess import outputs
+from megavit.predict.postprocess.postprocess import logits_to_outputs
 
 # Bins of equal numbers of answers, each of so many at least.
 MOST_BINS, LEAST_ANSWERS = 15, 20
@@ -49,7 +49,7 @@ def fit_temperature(
     wide, truth = logits[some].double(), targets[some]
 
     def loss(log_temperature: float, smoothing: float = 0.0) -> float:
-        answers = outputs(
+        answers = logits_to_outputs(
             wide, Target(kind=kind), Calibration(temperature=math.exp(log_temperature), smoothing=smoothing)
         )
         if kind == "classification":
@@ -103,7 +103,7 @@ def compute_reliability(probabilities: Tensor, targets: Tensor, kind: TargetKind
     """Of the likeliest class of each image; of several labels, of every label of each image.
 
     Args:
-        probabilities: (N, outputs), as `megavit.predict.postprocess.postprocess.outputs` gives them.
+        probabilities: (N, outputs), as `megavit.predict.postprocess.postprocess.logits_to_outputs` gives them.
         targets: as `megavit.data.targets.targets_of` gives them.
         kind: "classification" or "multilabel".
     """

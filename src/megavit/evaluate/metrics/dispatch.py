@@ -56,7 +56,7 @@ def make_primary_metric(answers: Tensor, targets: Tensor, kind: TargetKind) -> P
     """Of these answers.
 
     Args:
-        answers: as `megavit.predict.postprocess.postprocess.outputs` gives them, one at least.
+        answers: as `megavit.predict.postprocess.postprocess.logits_to_outputs` gives them, one at least.
         targets: as `megavit.data.targets.targets_of` gives them.
         kind: of both.
     """
@@ -98,7 +98,7 @@ def compute_metrics(answers: Tensor, targets: Tensor, names: Sequence[str], targ
     """Compare answers with the truth.
 
     Args:
-        answers: as `megavit.predict.postprocess.postprocess.outputs` gives them.
+        answers: as `megavit.predict.postprocess.postprocess.logits_to_outputs` gives them.
         targets: as `megavit.data.targets.targets_of` gives them.
         names: of the classes or labels.
         target: of both.

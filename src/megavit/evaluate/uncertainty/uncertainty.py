@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from megavit.config.calibration import Calibration
 from megavit.config.target import Target
-from megavit.config.trust import Calibration
 from megavit.data.dataset import LabeledImages
 from megavit.data.scan import Progress
 from megavit.data.targets import targets_of
@@ -18,8 +18,8 @@ from megavit.evaluate.metrics.bootstrap import Interval, wilson_interval
 from megavit.evaluate.metrics.calibration import Reliability, compute_reliability, fit_temperature
 from megavit.evaluate.metrics.dispatch import Metrics, compute_metrics
 from megavit.evaluate.metrics.multilabel import fit_thresholds
-from megavit.predict.postprocess.conformal import cumulative_mass_above, limit
-from megavit.predict.postprocess.ood import fit_likeness
+from megavit.predict.postprocess.conformal import conformal_quantile, cumulative_mass_above
+from megavit.predict.postprocess.ood import fit_mahalanobis_ood
 from megavit.predict.postprocess.postprocess import (
     MEANS,
     RESIDUALS,
@@ -27,7 +27,7 @@ from megavit.predict.postprocess.postprocess import (
     SET_SCORES,
     WHITENING,
     Calibrator,
-    outputs,
+    logits_to_outputs,
 )
 from megavit.predict.predictor import Predictor
 from megavit.runtime.seeds import generator
@@ -95,12 +95,12 @@ def fit_uncertainty(
         false_alarms: of images like those of training, the share to be marked as unlike them, in (0, 1).
         temperature_only: as of `fit_temperature`.
     """
-    trust = Calibration(images=len(targets), false_alarms=false_alarms)
+    trust = Calibration(images=len(targets), ood_false_alarm_rate=false_alarms)
     tensors: dict[str, Tensor] = {}
     if target.kind != "regression":
         temperature, smoothing = fit_temperature(held.logits, targets, target.kind, temperature_only=temperature_only)
         trust = replace(trust, temperature=temperature, smoothing=smoothing)
-    answers = outputs(held.logits, target, trust)
+    answers = logits_to_outputs(held.logits, target, trust)
     if target.kind == "classification":
         tensors |= {SET_SCORES: cumulative_mass_above(answers).gather(1, targets[:, None])[:, 0], SET_LABELS: targets}
     elif target.kind == "regression":
@@ -108,11 +108,14 @@ def fit_uncertainty(
     if learned is not None:
         embeddings, groups = learned
         # Labels and scores make no groups.
-        likeness = fit_likeness(embeddings, groups if target.kind == "classification" else torch.zeros(len(groups)))
+        groups = groups if target.kind == "classification" else torch.zeros(len(groups))
+        likeness = fit_mahalanobis_ood(embeddings, groups)
         tensors |= {MEANS: likeness.means, WHITENING: likeness.whitening}
         distances = likeness.distance(held.pooled)
         # Where they are too few for so small a share, the farthest of them.
-        trust = replace(trust, threshold=min(limit(distances, 1 - false_alarms), distances.max().item()))
+        trust = replace(
+            trust, ood_threshold=min(conformal_quantile(distances, 1 - false_alarms), distances.max().item())
+        )
     return trust, tensors
 
 
@@ -125,13 +128,13 @@ def compute_uncertainty(trusted: Calibrator, seen: ModelOutput, targets: Tensor)
         targets: of these.
     """
     kind = trusted.target.kind
-    answers = trusted.answers(seen.logits)
+    answers = trusted.outputs(seen.logits)
     before = after = None
     if kind != "regression":
-        before = compute_reliability(outputs(seen.logits, trusted.target), targets, kind)
+        before = compute_reliability(logits_to_outputs(seen.logits, trusted.target), targets, kind)
         after = compute_reliability(answers, targets, kind)
-    unlike = trusted.unlike(seen.pooled)
-    possible = [asked for asked in COVERAGES if trusted.can_cover(asked)]
+    unlike = trusted.is_out_of_distribution(seen.pooled)
+    possible = [asked for asked in COVERAGES if trusted.supports_coverage(asked)]
     return UncertaintyMetrics(
         images=len(targets),
         before=before,
@@ -143,7 +146,7 @@ def compute_uncertainty(trusted: Calibrator, seen: ModelOutput, targets: Tensor)
 
 def _coverage(trusted: Calibrator, answers: Tensor, targets: Tensor, asked: float) -> CoverageMetrics:
     if trusted.sets is None:
-        width = trusted.half_width(asked)
+        width = trusted.interval_half_width(asked)
         inside = (answers - targets).abs() <= width
         return CoverageMetrics(asked, wilson_interval(int(inside.sum()), len(inside)), size=2 * width)
     members = trusted.sets.members(answers, asked)
@@ -219,11 +222,11 @@ def calibrate(
     )
     trusted = Calibrator(trust, tensors, target, len(predictor.labels))
     if target.kind == "multilabel":
-        answers = trusted.answers(seen.logits[held])
+        answers = trusted.outputs(seen.logits[held])
         target = replace(target, thresholds=fit_thresholds(answers, targets[held]))
     metrics = compute_uncertainty(trusted, _part(seen, rest), targets[rest])
-    test = compute_metrics(trusted.answers(seen.logits[rest]), targets[rest], predictor.labels, target)
-    trust = replace(trust, measured=metrics.to_dict())
+    test = compute_metrics(trusted.outputs(seen.logits[rest]), targets[rest], predictor.labels, target)
+    trust = replace(trust, test_metrics=metrics.to_dict())
     return CalibrationResult(images.source, target, trust, tensors, metrics, test)
 
 
@@ -233,7 +236,7 @@ def apply_calibration(info: BundleInfo, found: CalibrationResult) -> BundleInfo:
     return replace(
         info,
         target=found.target,
-        trust=found.trust,
+        calibration=found.trust,
         metrics=found.test.to_dict(),
         data=info.data | {"calibrated": told},
     )

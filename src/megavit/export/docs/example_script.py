@@ -105,7 +105,7 @@ MARK = """    mark = " (unlike training: this means little)" if outputs["distanc
 """
 
 
-def consumer(target: str, info: ExportInfo, names: tuple[str, ...]) -> str | None:
+def render_example_script(target: str, info: ExportInfo, names: tuple[str, ...]) -> str | None:
     """Its text; None for a model that has no classifier, or takes images that whoever uses it prepares."""
     if info.input == IMAGES or (not info.labels and info.target != "regression"):
         return None

@@ -1,7 +1,7 @@
 """The README beside an exported model."""
 
 from megavit.config.export_info import DISTANCE, EMBEDDING, PIXELS, PROBABILITIES, SCORE, ExportInfo
-from megavit.export.parity import BOUNDS, Agreement
+from megavit.export.parity import TOLERANCES, ParityResult
 from megavit.weights.bundle.model_card import resizing
 
 RUNTIMES = {
@@ -25,8 +25,8 @@ OUTPUTS = {
 }
 
 
-def about(
-    target: str, info: ExportInfo, names: tuple[str, ...], agreement: Agreement, source: str, script: bool
+def render_readme(
+    target: str, info: ExportInfo, names: tuple[str, ...], agreement: ParityResult, source: str, script: bool
 ) -> str:
     """Its text, Markdown.
 
@@ -67,15 +67,15 @@ def about(
             f"Labels, thresholds and what else is needed are JSON {CARRIED.get(target, INSIDE)}."
             + (" `predict.py` shows how to use all of it." if script else ""),
             "",
-            "## Proof",
+            "## ParityImage",
             "",
-            f"{proof(agreement, info, source)}",
+            f"{describe_parity(agreement, info, source)}",
             "",
         ]
     )
 
 
-def proof(agreement: Agreement, info: ExportInfo, source: str) -> str:
+def describe_parity(agreement: ParityResult, info: ExportInfo, source: str) -> str:
     """What was compared and what was found, in a few sentences."""
     text = (
         f"Compared with PyTorch in float32 on {source}"
@@ -83,8 +83,8 @@ def proof(agreement: Agreement, info: ExportInfo, source: str) -> str:
         + f": answers differ by at most {agreement.answers:.2g}, features by {agreement.features:.2g} of the largest; "
         f"{agreement.changed} of {agreement.images:,} get another answer."
     )
-    if info.precision in BOUNDS:
-        bound = BOUNDS[info.precision]
+    if info.precision in TOLERANCES:
+        bound = TOLERANCES[info.precision]
         text += f" More than {bound.answers:g} and {bound.features:g} would not have been written."
     if agreement.change is not None:
         low, high = (f"{end * 100:+.2f}" for end in (agreement.change.low, agreement.change.high))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from megavit.errors import ConfigError
-from megavit.export.module import Whole, example, output_names
+from megavit.export.module import ExportModule, example, output_names
 from megavit.export.targets.onnx import quiet
 from megavit.predict.predictor import Predictor
 
@@ -25,7 +25,7 @@ def write_executorch(predictor: Predictor, folder: Path, metadata: str) -> None:
     lower = import_module("executorch.exir").to_edge_transform_and_lower
     xnnpack = import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
     with quiet():
-        program = torch.export.export(Whole(predictor, "images").eval(), (example(predictor, "images")[:1],))
+        program = torch.export.export(ExportModule(predictor, "images").eval(), (example(predictor, "images")[:1],))
         lowered = lower(program, partitioner=[xnnpack.XnnpackPartitioner()]).to_executorch()
     (folder / "model.pte").write_bytes(lowered.buffer)
     (folder / "model.json").write_text(metadata)

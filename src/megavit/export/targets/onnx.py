@@ -11,7 +11,7 @@ import torch
 
 from megavit.config.export_info import METADATA, ExportPrecision, InputKind
 from megavit.errors import ConfigError, OutputError
-from megavit.export.module import Whole, example, output_names
+from megavit.export.module import ExportModule, example, output_names
 from megavit.predict.predictor import Predictor
 
 OPSET = 20
@@ -20,7 +20,7 @@ LARGEST = 2**31 - 1
 
 
 def write_onnx(predictor: Predictor, path: Path, input: InputKind, precision: ExportPrecision, metadata: str) -> None:
-    """Write `Whole` to `path`, with `metadata` inside.
+    """Write `ExportModule` to `path`, with `metadata` inside.
 
     Args:
         precision: "float16" computes the model in 16 bits; "int8" rounds weights once and activations as they come.
@@ -30,7 +30,7 @@ def write_onnx(predictor: Predictor, path: Path, input: InputKind, precision: Ex
     """
     import onnx
 
-    whole = Whole(predictor, input, torch.float16 if precision == "float16" else torch.float32)
+    whole = ExportModule(predictor, input, torch.float16 if precision == "float16" else torch.float32)
     need = sum(tensor.nbytes for tensor in (*whole.parameters(), *whole.buffers()))
     if need > LARGEST:
         raise ConfigError(

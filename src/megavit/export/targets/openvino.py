@@ -1,4 +1,4 @@
-"""`Whole` as a graph of OpenVINO's, around the one that predictions run on."""
+"""`ExportModule` as a graph of OpenVINO's, around the one that predictions run on."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +9,9 @@ import openvino as ov
 import torch
 from openvino import opset15 as op
 
+from megavit.config.calibration import Calibration
 from megavit.config.export_info import IMAGES, METADATA, PIXELS, ExportPrecision, InputKind
 from megavit.config.target import Target
-from megavit.config.trust import Calibration
 from megavit.engine import graph
 from megavit.engine.fuse_norms import Matrix
 from megavit.engine.graph import build, can_build, constant, constant_int
@@ -31,7 +31,7 @@ Node = Any
 def whole_graph(
     predictor: Predictor, input: InputKind, precision: ExportPrecision, bounds: Sequence[float] | None = None
 ) -> ov.Model:
-    """The graph, with inputs and outputs as of `Whole`.
+    """The graph, with inputs and outputs as of `ExportModule`.
 
     Args:
         precision: "float16" keeps the weights in 16 bits, and computes in float32.
@@ -64,10 +64,10 @@ def whole_graph(
     for parameter in core.get_parameters():
         parameter.output(0).replace(feeds[parameter.get_friendly_name()].output(0))
     embedding, logits = (result.input_value(0) for result in core.get_results())
-    found = [_answers(logits, info.target, info.trust)] if model.config.num_classes else []
+    found = [_answers(logits, info.target, info.calibration)] if model.config.num_classes else []
     found.append(op.convert(embedding, np.float32))
-    if predictor.trusted.likeness is not None:
-        found.append(_distance(embedding, predictor.trusted.likeness))
+    if predictor.calibrator.ood is not None:
+        found.append(_distance(embedding, predictor.calibrator.ood))
     for name, node in zip(output_names(predictor), found, strict=True):
         node.output(0).set_names({name})
     return ov.Model([op.result(node) for node in found], [given], "megavit")  # pyrefly: ignore[no-matching-overload]
@@ -103,19 +103,19 @@ def _patches(images: Node, patch_hw: tuple[int, int], grid: tuple[int, int]) -> 
     return op.reshape(x, constant_int([0, rows * columns, -1]), True)
 
 
-def _answers(logits: Node, target: Target, trust: Calibration) -> Node:
-    """`megavit.predict.postprocess.postprocess.outputs`."""
+def _answers(logits: Node, target: Target, calibration: Calibration) -> Node:
+    """`megavit.predict.postprocess.postprocess.logits_to_outputs`."""
     if target.kind == "regression":
         score = op.squeeze(logits, constant_int([1]))
         return op.add(op.multiply(score, np.float32(target.std)), np.float32(target.mean))
-    cooled = op.divide(logits, np.float32(trust.temperature))
+    cooled = op.divide(logits, np.float32(calibration.temperature))
     if target.kind == "multilabel":
         return op.sigmoid(cooled)
     shares = op.softmax(cooled, 1)
-    if not trust.smoothing:
+    if not calibration.smoothing:
         return shares
     classes = shares.get_output_partial_shape(0)[1].get_length()
-    own = op.maximum(op.subtract(shares, np.float32(trust.smoothing / classes)), np.float32(LEAST))
+    own = op.maximum(op.subtract(shares, np.float32(calibration.smoothing / classes)), np.float32(LEAST))
     return op.divide(own, op.reduce_sum(own, constant_int([1]), True))
 
 

@@ -9,7 +9,7 @@ import torch
 
 from megavit.config.export_info import METADATA, ExportPrecision, InputKind
 from megavit.errors import ConfigError
-from megavit.export.module import Whole, example, output_names
+from megavit.export.module import ExportModule, example, output_names
 from megavit.export.targets.onnx import dynamic_sizes, quiet
 from megavit.predict.predictor import Predictor
 
@@ -17,7 +17,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def write_torch(predictor: Predictor, path: Path, input: InputKind, precision: ExportPrecision, metadata: str) -> None:
-    """Write `Whole` to `path` as `torch.export.load` reads it, with the metadata among its extra files."""
+    """Write `ExportModule` to `path` as `torch.export.load` reads it, with the metadata among its extra files."""
     with quiet():
         torch.export.save(_program(predictor, input, precision), path, extra_files={METADATA: metadata})
 
@@ -25,7 +25,7 @@ def write_torch(predictor: Predictor, path: Path, input: InputKind, precision: E
 def write_aotinductor(
     predictor: Predictor, path: Path, input: InputKind, precision: ExportPrecision, metadata: str
 ) -> None:
-    """Write `Whole` to `path`, compiled by PyTorch's inductor, as C++ and `torch._inductor.aoti_load_package` load it.
+    """Write `ExportModule` to `path`, compiled by PyTorch's inductor for `torch._inductor.aoti_load_package` or C++.
 
     Raises:
         ConfigError: where there is no C++ compiler.
@@ -52,7 +52,7 @@ def open_aotinductor(path: Path, predictor: Predictor) -> Callable[[np.ndarray],
 
 
 def _program(predictor: Predictor, input: InputKind, precision: ExportPrecision) -> torch.export.ExportedProgram:
-    whole = Whole(predictor, input, DTYPES[precision]).eval()
+    whole = ExportModule(predictor, input, DTYPES[precision]).eval()
     return torch.export.export(whole, (example(predictor, input),), dynamic_shapes=(dynamic_sizes(input),))
 
 

@@ -28,7 +28,7 @@ def cumulative_mass_above(probabilities: Tensor) -> Tensor:
     return torch.empty_like(ordered).scatter_(1, places, ordered.cumsum(dim=1) - ordered)
 
 
-def limit(scores: Tensor, coverage: float) -> float:
+def conformal_quantile(scores: Tensor, coverage: float) -> float:
     """The score that a new one is not above with the probability `coverage`; inf where that takes more images.
 
     Args:
@@ -71,9 +71,10 @@ class PredictionSets:
 
     def _limits_of(self, coverage: float) -> Tensor:
         if not self.by_class(coverage):
-            return torch.full((self.classes,), limit(self.scores, coverage), dtype=torch.float64)
+            return torch.full((self.classes,), conformal_quantile(self.scores, coverage), dtype=torch.float64)
         return torch.tensor(
-            [limit(self.scores[self.labels == label], coverage) for label in range(self.classes)], dtype=torch.float64
+            [conformal_quantile(self.scores[self.labels == label], coverage) for label in range(self.classes)],
+            dtype=torch.float64,
         )
 
 

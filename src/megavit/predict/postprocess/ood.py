@@ -32,7 +32,7 @@ class MahalanobisOOD:
         return torch.cdist((embeddings - self.center) @ self.whitening, self.groups).amin(dim=1)
 
 
-def fit_likeness(embeddings: Tensor, groups: Tensor) -> MahalanobisOOD:
+def fit_mahalanobis_ood(embeddings: Tensor, groups: Tensor) -> MahalanobisOOD:
     """Of training images.
 
     Args:

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from megavit.config.calibration import Calibration
 from megavit.config.target import Target
-from megavit.config.trust import Calibration
 from megavit.engine.engine import ModelOutput
 from megavit.errors import BundleError, ConfigError
 from megavit.predict.finite import NOT_FINITE, finite_rows
-from megavit.predict.postprocess.conformal import PredictionSets, check_coverage, is_possible, limit
+from megavit.predict.postprocess.conformal import PredictionSets, check_coverage, conformal_quantile, is_possible
 from megavit.predict.postprocess.ood import MahalanobisOOD
 from megavit.predict.prediction import Prediction
 
@@ -18,11 +18,11 @@ from megavit.predict.prediction import Prediction
 LEAST = 1e-7
 
 
-def outputs(logits: Tensor, target: Target, trust: Calibration = Calibration()) -> Tensor:  # noqa: B008 - frozen
+def logits_to_outputs(logits: Tensor, target: Target, calibration: Calibration = Calibration()) -> Tensor:  # noqa: B008 - frozen
     """Logits (B, outputs) as answers.
 
     Args:
-        trust: whose temperature and smoothing make probabilities what they say. Neither changes the order of an
+        calibration: whose temperature and smoothing make probabilities what they say. Neither changes the order of an
             image's classes.
 
     Returns:
@@ -31,10 +31,10 @@ def outputs(logits: Tensor, target: Target, trust: Calibration = Calibration()) 
     """
     match target.kind:
         case "classification":
-            shares = (logits / trust.temperature).softmax(dim=1)
-            return without_smoothing(shares, trust.smoothing) if trust.smoothing else shares
+            shares = (logits / calibration.temperature).softmax(dim=1)
+            return without_smoothing(shares, calibration.smoothing) if calibration.smoothing else shares
         case "multilabel":
-            return (logits / trust.temperature).sigmoid()
+            return (logits / calibration.temperature).sigmoid()
         case "regression":
             return logits[:, 0] * target.std + target.mean
 
@@ -50,9 +50,9 @@ def without_smoothing(shares: Tensor, smoothing: float) -> Tensor:
 
 Ranked = tuple[tuple[str, float], ...]
 
-# Names of the tensors in a bundle's `trust.safetensors`.
+# Names of the tensors in a bundle's `calibration.safetensors`.
 SET_SCORES, SET_LABELS, RESIDUALS = "sets.scores", "sets.labels", "residuals"
-MEANS, WHITENING = "likeness.means", "likeness.whitening"
+MEANS, WHITENING = "ood.means", "ood.whitening"
 
 
 class Calibrator:
@@ -64,27 +64,27 @@ class Calibrator:
         likeness: to the training images; None where it was not fitted.
 
     Args:
-        trust: of the bundle, with its `tensors`.
+        calibration: of the bundle, with its `tensors`.
         target: what the logits mean.
         labels: number of classes or labels.
     """
 
-    def __init__(self, trust: Calibration, tensors: Mapping[str, Tensor], target: Target, labels: int) -> None:
-        self.trust, self.target = trust, target
+    def __init__(self, calibration: Calibration, tensors: Mapping[str, Tensor], target: Target, labels: int) -> None:
+        self.calibration, self.target = calibration, target
         scores, residuals = tensors.get(SET_SCORES), tensors.get(RESIDUALS)
         self.sets = None if scores is None else PredictionSets(scores, tensors[SET_LABELS], labels)
         self.residuals = residuals
-        self.likeness = MahalanobisOOD(tensors[MEANS], tensors[WHITENING]) if MEANS in tensors else None
+        self.ood = MahalanobisOOD(tensors[MEANS], tensors[WHITENING]) if MEANS in tensors else None
 
-    def answers(self, logits: Tensor) -> Tensor:
-        """As `megavit.predict.postprocess.postprocess.outputs`, with probabilities that are calibrated."""
-        return outputs(logits, self.target, self.trust)
+    def outputs(self, logits: Tensor) -> Tensor:
+        """As `megavit.predict.postprocess.postprocess.logits_to_outputs`, with probabilities that are calibrated."""
+        return logits_to_outputs(logits, self.target, self.calibration)
 
-    def unlike(self, embeddings: Tensor) -> Tensor | None:
+    def is_out_of_distribution(self, embeddings: Tensor) -> Tensor | None:
         """Which images are unlike those of training, (B,) bools; None where it is not known."""
-        if self.likeness is None or self.trust.threshold is None:
+        if self.ood is None or self.calibration.ood_threshold is None:
             return None
-        return self.likeness.distance(embeddings) > self.trust.threshold
+        return self.ood.distance(embeddings) > self.calibration.ood_threshold
 
     def predictions(
         self, seen: ModelOutput, labels: Sequence[str], top: int, coverage: float | None = None
@@ -99,13 +99,13 @@ class Calibrator:
         Raises:
             BundleError: for answers that are not finite.
         """
-        answers = self.answers(seen.logits)
+        answers = self.outputs(seen.logits)
         if not finite_rows(answers, seen.logits, seen.pooled).all():
             raise BundleError(NOT_FINITE)
-        unlike = self.unlike(seen.pooled)
+        unlike = self.is_out_of_distribution(seen.pooled)
         marks: list[bool | None] = [None] * len(answers) if unlike is None else unlike.tolist()
         if self.target.kind == "regression":
-            width = None if coverage is None else self.half_width(coverage)
+            width = None if coverage is None else self.interval_half_width(coverage)
             return [
                 Prediction(
                     value=value,
@@ -131,7 +131,7 @@ class Calibrator:
             for row, own, mark in zip(ranked, sets, marks, strict=True)
         ]
 
-    def can_cover(self, coverage: float) -> bool:
+    def supports_coverage(self, coverage: float) -> bool:
         """Whether sets or intervals of that coverage can be given."""
         return self._calibrated is not None and is_possible(coverage, self._calibrated)
 
@@ -144,10 +144,10 @@ class Calibrator:
             raise ConfigError(f"there is no coverage to be had: this bundle {what}")
         check_coverage(coverage, self._calibrated)
 
-    def half_width(self, coverage: float) -> float:
+    def interval_half_width(self, coverage: float) -> float:
         """Of the interval about a score that holds the true one with that coverage."""
         assert self.residuals is not None
-        return limit(self.residuals, coverage)
+        return conformal_quantile(self.residuals, coverage)
 
     @property
     def _calibrated(self) -> int | None:
@@ -157,8 +157,8 @@ class Calibrator:
         return None if self.residuals is None else len(self.residuals)
 
 
-def check_tensors(trust: Calibration, tensors: Mapping[str, Tensor], labels: int, dim: int) -> None:
-    """Raise a BundleError unless the tensors of a bundle's trust are whole, and of its labels and features.
+def check_tensors(calibration: Calibration, tensors: Mapping[str, Tensor], labels: int, dim: int) -> None:
+    """Raise a BundleError unless the tensors of a bundle's calibration are whole, and of its labels and features.
 
     Args:
         labels: number of classes or labels.
@@ -170,8 +170,8 @@ def check_tensors(trust: Calibration, tensors: Mapping[str, Tensor], labels: int
     for name, tensor in tensors.items():
         if tensor.dtype not in (kinds | likeness).get(name, ()):
             raise BundleError(
-                f"trust.safetensors has {name!r} of type {tensor.dtype}, which is none of a bundle's; copy the whole "
-                "folder again"
+                f"calibration.safetensors has {name!r} of type {tensor.dtype}, which is none of a bundle's; copy "
+                "the whole folder again"
             )
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     scores, classes = shapes.get(SET_SCORES), tensors.get(SET_LABELS, torch.empty(0, dtype=torch.int64))
@@ -181,13 +181,15 @@ def check_tensors(trust: Calibration, tensors: Mapping[str, Tensor], labels: int
         and (scores is None or (len(scores) == 1 and scores == tuple(classes.shape)))
         and (not len(classes) or (not classes.is_floating_point() and classes.min() >= 0 and classes.max() < labels))
         and len(shapes.get(RESIDUALS, (0,))) == 1
-        and (trust.threshold is None) == (means is None)
+        and (calibration.ood_threshold is None) == (means is None)
         and (
             means is None or (len(means) == 2 and means[0] and means[1] == dim and shapes.get(WHITENING) == (dim, dim))
         )
     )
     if not right:
-        raise BundleError("trust.safetensors is not of this bundle's labels and features; copy the whole folder again")
+        raise BundleError(
+            "calibration.safetensors is not of this bundle's labels and features; copy the whole folder again"
+        )
 
 
 def _ranked(answers: Tensor, most: int, chosen: Tensor | None = None) -> list[list[tuple[int, float]]]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from megavit.data.decode.image_file import read_image_file
 from megavit.errors import ConfigError
-from megavit.predict.exported_predictor import as_input, load_exported
+from megavit.predict.exported_predictor import load_exported, to_input_channels
 from megavit.serve.settings import Options, WorkerSettings
 
 
@@ -54,7 +54,7 @@ class ExportedBackend:
             raise ConfigError("an exported model gives no explanations: serve the bundle that it was made of")
         self._model.check_coverage(options.coverage)
         pixels, _ = read_image_file(data, self._model.info.preprocessing.decode_size, max_pixels)
-        return as_input(pixels, self._model.info)
+        return to_input_channels(pixels, self._model.info)
 
     def size(self, picture: np.ndarray) -> int:
         return picture.nbytes

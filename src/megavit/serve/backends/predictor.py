@@ -40,7 +40,7 @@ class Picture:
 
 
 class PredictorBackend:
-    """A bundle, computed by PyTorch or what `megavit.engine` finds faster; it has given its golden answers."""
+    """A bundle, computed by PyTorch or what `megavit.engine` finds faster; it has given its reference outputs."""
 
     batch_bytes = float("inf")  # they have the model's own size
 
@@ -66,7 +66,7 @@ class PredictorBackend:
             "height": size.height,
             "width": size.width,
             "channels": size.channels,
-            "coverages": [coverage for coverage in COVERAGES if self._predictor.trusted.can_cover(coverage)],
+            "coverages": [coverage for coverage in COVERAGES if self._predictor.calibrator.supports_coverage(coverage)],
             "explanation": True,
             "created": info.created,
         }
@@ -81,7 +81,7 @@ class PredictorBackend:
 
     def prepare(self, data: bytes, options: Options, max_pixels: int) -> Picture:
         if options.coverage is not None:
-            self._predictor.trusted.check_coverage(options.coverage)
+            self._predictor.calibrator.check_coverage(options.coverage)
         size = self._predictor.info.preprocessing
         decoded, whole = decode_with_size(data, size.decode_size, max_pixels)
         pixels = prepare(decoded, size.size_for(*whole), size)
@@ -93,7 +93,7 @@ class PredictorBackend:
     def answer(self, pictures: Sequence[Picture], options: Sequence[Options]) -> list[dict[str, Any]]:
         batch = as_batch([picture.pixels for picture in pictures], self._predictor.info.preprocessing)
         began = time.perf_counter()
-        found = self._predictor.see(batch)
+        found = self._predictor.forward(batch)
         self._seconds += time.perf_counter() - began
         if self._seconds > PATIENCE_SECONDS and not self._settling:
             self._settling = True
@@ -104,7 +104,7 @@ class PredictorBackend:
         answers: list[dict[str, Any]] = [{} for _ in pictures]
         for (top, coverage), places in alike.items():
             part = ModelOutput(found.pooled[places], found.logits[places])
-            predictions = self._predictor.trusted.predictions(part, self._predictor.labels, top, coverage)
+            predictions = self._predictor.calibrator.predictions(part, self._predictor.labels, top, coverage)
             for place, prediction in zip(places, predictions, strict=True):
                 answers[place] = prediction.to_dict()
         for place, wanted in enumerate(options):

@@ -88,7 +88,7 @@ class Link:
     async def start(
         cls, module: str, settings: WorkerSettings, seconds: float, spawned: Callable[[], None] = lambda: None
     ) -> "Link":
-        """Run the module, and wait until its model has given its golden answers.
+        """Run the module, and wait until its model has given its reference outputs.
 
         Args:
             seconds: that this may take.

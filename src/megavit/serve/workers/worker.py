@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 from megavit.data.decode.limits import TooManyPixels
 from megavit.data.workers import MOST_WORKERS, processors
 from megavit.errors import ConfigError, ImageError, MegavitError
-from megavit.predict.exported_predictor import exported_file
+from megavit.predict.exported_predictor import find_exported_model
 from megavit.serve.backends.base import Backend
 from megavit.serve.settings import Options, WorkerSettings
 from megavit.serve.workers.protocol import head_of, read_frame
@@ -170,7 +170,7 @@ def _or_die(work: Callable[..., None], *arguments: Any) -> None:
 
 def _backend(settings: WorkerSettings) -> Backend:
     """Imported when it is known which: an exported model need not wait for PyTorch."""
-    if exported_file(Path(settings.source)) is None:
+    if find_exported_model(Path(settings.source)) is None:
         from megavit.serve.backends.predictor import PredictorBackend
 
         return PredictorBackend(settings)

@@ -17,7 +17,7 @@ from megavit.data.targets import targets_of
 from megavit.distributed.context import ParallelContext
 from megavit.engine.engine import Engine
 from megavit.model.vit import MegaVit
-from megavit.predict.forward import logits_of
+from megavit.predict.forward import compute_logits
 from megavit.runtime.device import has_bfloat16
 from megavit.train.clock import MAX_VALIDATIONS, TimeBudgetPlan
 from megavit.train.context import RunContext
@@ -154,7 +154,7 @@ def measure_validation(state: TrainState, task: Task, loader: TrainLoader, max_s
     """Return the seconds of a validation on the images of `loader`, by as many as come in `max_seconds`."""
     _, indices = loader.split_in_turn(state.parallel)
     batches = (images for images, _ in loader.batches(indices))
-    logits = logits_of(state.ema_model, batches, task.preprocessing, task.dtype)
+    logits = compute_logits(state.ema_model, batches, task.preprocessing, task.dtype)
     return _measure_pass(logits, sum(map(len, indices)), max_seconds, state.parallel)
 
 

@@ -17,7 +17,7 @@ from megavit.errors import DataError
 from megavit.evaluate.probes.cross_validation import NUM_FOLDS, Fold, make_folds
 from megavit.evaluate.probes.linear_probe import LinearProbe
 from megavit.model.vit import MegaVit
-from megavit.predict.forward import embeddings_of
+from megavit.predict.forward import compute_embeddings
 from megavit.runtime.storage import check_writable
 from megavit.train.budget.measure import estimate_finish
 from megavit.train.context import RunContext, TrainRequest
@@ -135,7 +135,7 @@ class Finetuner:
         began = ctx.clock.now()
         preprocessing = pretrained.task.preprocessing
         embeddings = self._make_eval_loader(self.pool).map(
-            lambda batches: embeddings_of(pretrained.model, batches, preprocessing), ctx.parallel
+            lambda batches: compute_embeddings(pretrained.model, batches, preprocessing), ctx.parallel
         )
         seconds = ctx.clock.now() - began
         unsmoothed = replace(self.recipe, optimizer=replace(self.recipe.optimizer, label_smoothing=0.0))

@@ -17,7 +17,7 @@ from megavit.config.checks import check_whole
 from megavit.config.serialization import from_dict, parse_json
 from megavit.errors import BundleError, ConfigError
 from megavit.model.vit import MegaVit
-from megavit.predict.forward import logits_of
+from megavit.predict.forward import compute_logits
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file, writing
 from megavit.train.budget.measure import measure_step, measure_validation
@@ -138,7 +138,7 @@ def train_stage(
     setup = TrainSetup(state, task, inputs.train_loader, inputs.held_out_loader, plan.make_budget())
     fit_with_recovery(replace(ctx, clock=clock.after(state.seconds)), setup)
     model = state.ema_model if dist.is_distributed else merge_lora(state.ema_model)
-    logits = inputs.held_out_loader.map(lambda batches: logits_of(model, batches, task.preprocessing), ctx.parallel)
+    logits = inputs.held_out_loader.map(lambda batches: compute_logits(model, batches, task.preprocessing), ctx.parallel)
     if dist.is_distributed:
         from megavit.train.checkpoint.gather import gather_full_state
 

@@ -20,7 +20,7 @@ from megavit.model.packing import Packing
 from megavit.model.pos_embed import Rotation
 from megavit.model.vit import MegaVit
 from megavit.model.zeta import ZetaAttention
-from megavit.predict.forward import logits_of
+from megavit.predict.forward import compute_logits
 from megavit.train.data import TrainLoader
 from megavit.train.task import Task
 
@@ -64,7 +64,7 @@ def compute_max_logits(
     """Return the largest logits of `model`, or of this process's part of it, on uint8 images, in evaluation mode.
 
     Args:
-        dtype: of the matrix products, as of `megavit.predict.forward.logits_of`.
+        dtype: of the matrix products, as of `megavit.predict.forward.compute_logits`.
     """
     largest: list[Tensor] = []
 
@@ -78,7 +78,7 @@ def compute_max_logits(
     try:
         # Compiled code does not look for hooks.
         with torch.compiler.set_stance("force_eager") if is_compiled else nullcontext():
-            (logits,) = logits_of(model, [images], preprocessing, dtype)
+            (logits,) = compute_logits(model, [images], preprocessing, dtype)
     finally:
         for hook in hooks:
             hook.remove()

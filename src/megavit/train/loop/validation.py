@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from megavit.config.target import Target
-from megavit.predict.forward import logits_of
+from megavit.predict.forward import compute_logits
 from megavit.train.context import TrainSetup
 from megavit.train.history import MetricName
 
@@ -13,7 +13,7 @@ from megavit.train.history import MetricName
 def validate(model: nn.Module, setup: TrainSetup) -> tuple[float, float]:
     """Return the plain loss and the task's metric of `model` on the validation images; all processes compute them."""
     task, loader = setup.task, setup.val_loader
-    logits = loader.map(lambda batches: logits_of(model, batches, task.preprocessing, task.dtype), setup.state.parallel)
+    logits = loader.map(lambda batches: compute_logits(model, batches, task.preprocessing, task.dtype), setup.state.parallel)
     loss = task.validation_loss(logits, loader.labels)
     return loss.item(), compute_metric(task.metric, logits, loader.labels, task.target)
 

@@ -77,7 +77,7 @@ def select_examples(
     Of regression, the worst predictions and some others.
 
     Args:
-        outputs: for the test images, as `megavit.predict.postprocess.postprocess.outputs` gives them.
+        outputs: for the test images, as `megavit.predict.postprocess.postprocess.logits_to_outputs` gives them.
         target: of both.
         explain: overlays images with what their predictions come from; None: no overlays.
     """

@@ -11,7 +11,7 @@ from torch import Tensor
 from megavit.check.quick_checks import data_warnings
 from megavit.config.serialization import dump_toml, to_dict
 from megavit.config.target import Target
-from megavit.config.trust import Calibration
+from megavit.config.calibration import Calibration
 from megavit.config.vit import ViTConfig
 from megavit.data.dataset import LabeledImages
 from megavit.engine.engine import Engine, ModelOutput
@@ -98,7 +98,7 @@ def finalize(
         },
         recipe=to_dict(task.recipe),
         target=result.target,
-        trust=result.calibration,
+        calibration=result.calibration,
         tuning=tuning.to_dict() if tuning else {},
     )
     samples = (run_dir / SAMPLES).read_bytes()
@@ -142,13 +142,13 @@ def evaluate_model(
     calibration, tensors = fit_uncertainty(val, val_loader.labels, task.target, (ood.pooled, ood_loader.labels))
     target = task.target
     calibrator = Calibrator(calibration, tensors, target, len(classes))
-    val_outputs, outputs = calibrator.answers(val.logits), calibrator.answers(test.logits)
+    val_outputs, outputs = calibrator.outputs(val.logits), calibrator.outputs(test.logits)
     if target.kind == "multilabel":
         target = replace(target, thresholds=fit_thresholds(val_outputs, val_loader.labels))
     uncertainty = compute_uncertainty(calibrator, test, test_loader.labels)
     return EvalResult(
         target=target,
-        calibration=replace(calibration, measured=uncertainty.to_dict()),
+        calibration=replace(calibration, test_metrics=uncertainty.to_dict()),
         tensors=tensors,
         outputs=outputs,
         test=compute_metrics(outputs, test_loader.labels, classes, target),

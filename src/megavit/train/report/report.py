@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from megavit.config.trust import Calibration
+from megavit.config.calibration import Calibration
 from megavit.evaluate.metrics.classification import MAX_NAMED_CLASSES, ClassificationMetrics, list_confusions
 from megavit.evaluate.metrics.dispatch import Metrics
 from megavit.evaluate.metrics.multilabel import MultilabelMetrics

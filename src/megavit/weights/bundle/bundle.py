@@ -2,8 +2,8 @@
 
 model.safetensors   the weights
 megavit.json        sizes, labels, preprocessing, metrics, data, recipe, versions, and every file's SHA-256
-golden.safetensors  a few real pictures and the logits that they must give
-trust.safetensors   what makes its probabilities, sets and marks trustworthy, where that was fitted
+reference.safetensors  a few real pictures and the logits that they must give
+calibration.safetensors  what calibrates its probabilities, prediction sets and out-of-distribution mark, if fitted
 samples.csv         which image was trained, validated and tested on
 README.md           the model card
 """
@@ -22,11 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from megavit.config.calibration import Calibration
 from megavit.config.checks import MAX_SIDE, MAX_WIDTH, check_range, is_number
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.serialization import from_dict, parse_json
 from megavit.config.target import Target
-from megavit.config.trust import Calibration
 from megavit.config.vit import ViTConfig
 from megavit.data.augment import normalize
 from megavit.data.image_dataset import as_batch, prepare, to_device
@@ -37,17 +37,17 @@ from megavit.weights.bundle.model_card import model_card
 from megavit.weights.bundle.safetensors_io import load_weights, read_tensors, write_tensors
 
 FORMAT = 1
-INFO, WEIGHTS, GOLDEN, TRUST, SAMPLES, CARD = (
+INFO, WEIGHTS, REFERENCE, CALIBRATION, SAMPLES, CARD = (
     "megavit.json",
     "model.safetensors",
-    "golden.safetensors",
-    "trust.safetensors",
+    "reference.safetensors",
+    "calibration.safetensors",
     "samples.csv",
     "README.md",
 )
 
 # Between two machines' float32 arithmetic; a wrong preprocessing or weight is off by far more.
-GOLDEN_TOLERANCE = 1e-3
+REFERENCE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class BundleInfo:
         recipe: as it was run, with every automatic choice filled in.
         versions: of the libraries that trained it.
         files: SHA-256 of every other file of the bundle.
-        trust: what was found on the validation images about how far its answers can be trusted.
+        calibration: what was fitted on the validation images to calibrate its predictions.
         tuning: of a model that began with weights trained before: which, each rung's figures, the one kept, and why.
         int8: of a model that may multiply 8-bit integers: "bounds", the largest magnitude of each layer's inputs in
             the order of the graph; and "measured", what that costs, as `megavit.export.quantization` finds it.
@@ -84,7 +84,7 @@ class BundleInfo:
     versions: dict[str, str] = field(default_factory=lambda: library_versions())
     files: dict[str, str] = field(default_factory=dict)
     target: Target = field(default_factory=Target)
-    trust: Calibration = field(default_factory=Calibration)
+    calibration: Calibration = field(default_factory=Calibration)
     tuning: dict[str, Any] = field(default_factory=dict)
     int8: dict[str, Any] = field(default_factory=dict)
 
@@ -125,12 +125,12 @@ class BundleInfo:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle in memory: the model is in evaluation mode, on the CPU; `trust` are the tensors of `info.trust`."""
+    """A bundle in memory: its model in evaluation mode on the CPU, and the tensors of `info.calibration`."""
 
     folder: Path
     info: BundleInfo
     model: MegaVit
-    trust: Mapping[str, Tensor]
+    calibration_tensors: Mapping[str, Tensor]
 
 
 def library_versions() -> dict[str, str]:
@@ -142,39 +142,41 @@ def save_bundle(
     folder: Path,
     model: MegaVit,
     info: BundleInfo,
-    golden: Sequence[Tensor],
+    reference: Sequence[Tensor],
     samples: bytes,
-    trust: Mapping[str, Tensor] | None = None,
+    calibration_tensors: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a bundle to `folder`; a reader sees the old one, whole, or the new one.
 
     Args:
-        golden: pictures as decoded, uint8 (C, height, width) of any size.
+        reference: pictures as decoded, uint8 (C, height, width) of any size.
         samples: the text of its `samples.csv`.
-        trust: the tensors of `info.trust`; None where nothing was fitted.
+        calibration_tensors: the tensors of `info.calibration`; None where nothing was fitted.
 
     Raises:
         OutputError: when `folder` cannot be written.
     """
     with writing("the bundle", folder), new_folder(folder) as new:
         write_tensors(new / WEIGHTS, model.state_dict())
-        logits = _logits(model, info.preprocessing, golden)
-        pictures = {f"picture.{i}": picture for i, picture in enumerate(golden)}
-        write_tensors(new / GOLDEN, pictures | {"logits": logits})
+        logits = _logits(model, info.preprocessing, reference)
+        pictures = {f"image.{i}": picture for i, picture in enumerate(reference)}
+        write_tensors(new / REFERENCE, pictures | {"logits": logits})
         (new / SAMPLES).write_bytes(samples)
         _write_card(new / CARD, info)
-        if trust:
-            write_tensors(new / TRUST, dict(trust))
-        names = [WEIGHTS, GOLDEN, SAMPLES, CARD, *([TRUST] if trust else [])]
+        if calibration_tensors:
+            write_tensors(new / CALIBRATION, dict(calibration_tensors))
+        names = [WEIGHTS, REFERENCE, SAMPLES, CARD, *([CALIBRATION] if calibration_tensors else [])]
         files = {name: sha256(new / name) for name in names}
         _write_info(new / INFO, replace(info, files=files))
 
 
-def copy_bundle(folder: Path, out: Path, info: BundleInfo, trust: Mapping[str, Tensor] | None = None) -> None:
+def copy_bundle(
+    folder: Path, out: Path, info: BundleInfo, calibration_tensors: Mapping[str, Tensor] | None = None
+) -> None:
     """Write the bundle in `folder` to `out` with another `info`, which must be of the same files, and a card of it.
 
     Args:
-        trust: the tensors of `info.trust`, where they are new.
+        calibration_tensors: the tensors of `info.calibration`, where they are new.
 
     Raises:
         OutputError: when `out` is there already, or cannot be written.
@@ -184,9 +186,9 @@ def copy_bundle(folder: Path, out: Path, info: BundleInfo, trust: Mapping[str, T
     with writing("the bundle", out), new_folder(out) as new:
         for name in info.files:
             shutil.copyfile(folder / name, new / name)
-        if trust is not None:
-            write_tensors(new / TRUST, dict(trust))
-            info = replace(info, files=info.files | {TRUST: sha256(new / TRUST)})
+        if calibration_tensors is not None:
+            write_tensors(new / CALIBRATION, dict(calibration_tensors))
+            info = replace(info, files=info.files | {CALIBRATION: sha256(new / CALIBRATION)})
         _write_card(new / CARD, info)
         _write_info(new / INFO, replace(info, files=info.files | {CARD: sha256(new / CARD)}))
 
@@ -199,7 +201,7 @@ def _write_card(path: Path, info: BundleInfo) -> None:
         info.preprocessing,
         info.created,
         target=info.target,
-        trust=info.trust,
+        calibration=info.calibration,
         int8=info.int8.get("measured"),
     )
     write_file(path, card.encode(errors="replace"))  # a path need not be text
@@ -214,7 +216,7 @@ def _write_info(path: Path, info: BundleInfo) -> None:
 def load_bundle(folder: Path, *, verify: bool = False) -> Bundle:
     """The bundle in `folder`, or in `folder/bundle`, where a training run puts it.
 
-    Every file's SHA-256 is checked; with `verify`, so are the answers to the golden pictures.
+    Every file's SHA-256 is checked; with `verify`, so are the answers to the reference images.
 
     Raises:
         BundleError: naming what is missing, damaged, or disagrees.
@@ -225,7 +227,7 @@ def load_bundle(folder: Path, *, verify: bool = False) -> Bundle:
         try:
             bundle = _load(folder, info)
             if verify:
-                verify_golden(bundle)
+                verify_reference_outputs(bundle)
         except BundleError:
             if read_info(folder) == info:
                 raise
@@ -249,8 +251,8 @@ def _load(folder: Path, info: BundleInfo) -> Bundle:
     with torch.device("meta"):
         model = MegaVit.from_config(info.model)
     load_weights(model, tensors, str(folder / WEIGHTS))
-    trust = read_tensors(folder / TRUST) if TRUST in info.files else {}
-    return Bundle(folder, info, model.eval(), trust)
+    calibration_tensors = read_tensors(folder / CALIBRATION) if CALIBRATION in info.files else {}
+    return Bundle(folder, info, model.eval(), calibration_tensors)
 
 
 def _check_file(path: Path, expected: str) -> None:
@@ -293,7 +295,7 @@ def read_info(folder: Path) -> BundleInfo:
         info = from_dict(BundleInfo, table, str(path))
     except ConfigError as error:
         raise BundleError(str(error)) from None
-    for name in (WEIGHTS, GOLDEN, SAMPLES):
+    for name in (WEIGHTS, REFERENCE, SAMPLES):
         if name not in info.files:
             raise BundleError(f"{path} does not list {name} among its files")
     for name in info.files:
@@ -307,20 +309,24 @@ def _seal(table: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
 
 
-def verify_golden(bundle: Bundle) -> None:
-    """Raise a BundleError unless the model gives the golden pictures' logits, here, today."""
-    golden = read_tensors(bundle.folder / GOLDEN)
+def verify_reference_outputs(bundle: Bundle) -> None:
+    """Raise a BundleError unless the model gives the reference images' logits, here, today."""
+    reference = read_tensors(bundle.folder / REFERENCE)
     try:
-        expected = golden.pop("logits")
-        pictures = [golden[f"picture.{i}"] for i in range(len(golden))]
+        expected = reference.pop("logits")
+        pictures = [reference[f"image.{i}"] for i in range(len(reference))]
         found = _logits(bundle.model, bundle.info.preprocessing, pictures)
         if found.shape != expected.shape:
             raise ValueError(f"{tuple(expected.shape)} logits for {len(pictures)} pictures")
     except (KeyError, ValueError, RuntimeError) as error:
-        raise BundleError(f"{bundle.folder / GOLDEN} does not hold golden pictures and their logits: {error}") from None
+        raise BundleError(
+            f"{bundle.folder / REFERENCE} does not hold reference images and their logits: {error}"
+        ) from None
     worst = (found - expected).abs().max().item()
-    if not worst <= GOLDEN_TOLERANCE * max(1.0, expected.abs().max().item()):
-        raise BundleError(f"the bundle {bundle.folder} does not give its golden answers: logits differ by {worst:.2g}")
+    if not worst <= REFERENCE_TOLERANCE * max(1.0, expected.abs().max().item()):
+        raise BundleError(
+            f"the bundle {bundle.folder} does not give its reference outputs: logits differ by {worst:.2g}"
+        )
 
 
 @torch.no_grad()

@@ -4,10 +4,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from megavit.config.calibration import Calibration
 from megavit.config.names import printable
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
-from megavit.config.trust import Calibration
 from megavit.config.vit import pair
 
 # Without anything that Markdown acts on; an underscore does so only at the edge of a word.
@@ -21,7 +21,7 @@ def model_card(
     preprocessing: Preprocessing,
     created: str,
     target: Target = Target(),  # noqa: B008 - frozen
-    trust: Calibration = Calibration(),  # noqa: B008 - frozen
+    calibration: Calibration = Calibration(),  # noqa: B008 - frozen
     int8: dict[str, Any] | None = None,
 ) -> str:
     """Return Markdown, with the header by which a model hub files it.
@@ -49,7 +49,7 @@ pipeline_tag: {"image-classification" if labels or target.kind == "regression" e
 ---
 
 {told}
-{_trust(target, trust)}{_changed(data, int8)}- {origin}
+{_trust(target, calibration)}{_changed(data, int8)}- {origin}
 - Images are resized {resizing(preprocessing)}.
 - Written on {created} by megavit.
 
@@ -59,7 +59,7 @@ predictor = megavit.load("this folder")
 print(predictor.predict("photo.jpg").{answer})
 ```
 
-`megavit.json` has every setting and metric, `samples.csv` which image was used for what, `golden.safetensors`
+`megavit.json` has every setting and metric, `samples.csv` which image was used for what, `reference.safetensors`
 pictures with the answers they must give: `megavit predict THIS_FOLDER photo.jpg --verify` checks them first.
 """
 
@@ -74,19 +74,19 @@ def literal(name: object) -> str:
     return f"{fence}{space}{text}{space}{fence}"
 
 
-def _trust(target: Target, trust: Calibration) -> str:
-    if not trust.images:
+def _trust(target: Target, calibration: Calibration) -> str:
+    if not calibration.images:
         return ""
     lines = ""
     if target.kind != "regression":
-        lines += f"- Its probabilities were calibrated on {trust.images} images held back from training.\n"
+        lines += f"- Its probabilities were calibrated on {calibration.images} images held back from training.\n"
     if target.kind != "multilabel":
         what = "the set of labels" if target.kind == "classification" else "the range"
         lines += f"- `--coverage 0.9` gives {what} that holds the truth for 90% of images like those of the test.\n"
-    if trust.threshold is not None:
+    if calibration.ood_threshold is not None:
         lines += (
             "- An image unlike those of training is marked, as its answer means little; "
-            f"{trust.false_alarms:.0%} of images like them are, too.\n"
+            f"{calibration.ood_false_alarm_rate:.0%} of images like them are, too.\n"
         )
     return lines
 

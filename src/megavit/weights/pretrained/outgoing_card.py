@@ -30,7 +30,7 @@ processor = AutoImageProcessor.from_pretrained("THIS_FOLDER")"""
 
 def sentences(library: Library, source: PretrainedModel) -> list[str]:
     """Return sentences on what the outputs mean, what the head now holds, and what the library has no place for."""
-    target, trust, outputs = source.target, source.trust, source.config.num_classes
+    target, calibration, outputs = source.target, source.calibration, source.config.num_classes
     left_out = []
     told = []
     if outputs:
@@ -39,14 +39,14 @@ def sentences(library: Library, source: PretrainedModel) -> list[str]:
             told.append("its outputs are logits, whose meaning timm does not read; problem_type in config.json says it")
         if target.kind == "regression":
             told.append(f"the scores' mean {target.mean:g} and standard deviation {target.std:g} are in the head")
-        elif trust.temperature != 1:
-            told.append(f"the calibration, a temperature of {trust.temperature:.3g}, is in the head")
+        elif calibration.temperature != 1:
+            told.append(f"the calibration, a temperature of {calibration.temperature:.3g}, is in the head")
         if target.kind == "multilabel":
             left_out.append(f"the thresholds of the labels, which are in README.md and under {EXTRA!r} in config.json")
-        if trust.images and target.kind != "multilabel":
+        if calibration.images and target.kind != "multilabel":
             what = "sets" if target.kind == "classification" else "ranges"
             left_out.append(f"{what} that hold the truth with a stated coverage")
-    if trust.threshold is not None:
+    if calibration.ood_threshold is not None:
         left_out.append("marks of images unlike those of training")
     if left_out:
         told.append(f"left out, as {LIBRARIES[library]} has no place for them: {'; '.join(left_out)}")

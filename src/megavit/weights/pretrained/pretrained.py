@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from megavit.config.calibration import Calibration
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target, TargetKind
-from megavit.config.trust import Calibration
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError, ConfigError
 from megavit.model.pos_embed import LearnedPositions
@@ -39,7 +39,7 @@ class PretrainedModel:
         format: whose library's it is.
         notes: sentences on what was read.
         target: what its outputs mean.
-        trust: what a bundle's probabilities were calibrated by; as nothing was fitted, elsewhere.
+        calibration: what a bundle's probabilities were calibrated by; as nothing was fitted, elsewhere.
     """
 
     name: str
@@ -50,7 +50,7 @@ class PretrainedModel:
     format: str = OURS
     notes: tuple[str, ...] = ()
     target: Target = field(default_factory=Target)
-    trust: Calibration = field(default_factory=Calibration)
+    calibration: Calibration = field(default_factory=Calibration)
 
 
 def load_pretrained(
@@ -110,7 +110,7 @@ def _from_bundle(source: str, bundle: Bundle) -> PretrainedModel:
         preprocessing=bundle.info.preprocessing,
         labels=tuple(bundle.info.labels),
         target=bundle.info.target,
-        trust=bundle.info.trust,
+        calibration=bundle.info.calibration,
     )
 
 

@@ -74,7 +74,7 @@ def save_pretrained(library: Library, source: PretrainedModel, out: Path, *, cal
     meaning: dict[str, Any] = {}
     if source.config.num_classes:
         check_outputs(source.target, source.config.num_classes)
-        source = replace(source, tensors=folded_head(source.tensors, source.target, source.trust))
+        source = replace(source, tensors=folded_head(source.tensors, source.target, source.calibration))
         meaning = settings_of(source.target)
     files, tensors = WRITERS[library](source)
     files[SETTINGS] |= meaning
@@ -100,7 +100,7 @@ def check_written(source: PretrainedModel, folder: Path) -> None:
     config = source.config
     written = load_pretrained(str(folder))
     if config.num_classes:
-        written = replace(written, tensors=folded_head(written.tensors, written.target, written.trust))
+        written = replace(written, tensors=folded_head(written.tensors, written.target, written.calibration))
     image = torch.randn(1, config.channels, *config.image_hw, generator=torch.Generator().manual_seed(0))
     ours, theirs = build_model(source)(image), build_model(written)(image)
     if ours.shape != theirs.shape or not torch.allclose(theirs, ours, rtol=AGREE, atol=AGREE * float(ours.abs().max())):
@@ -116,11 +116,11 @@ def without_calibration(source: PretrainedModel) -> PretrainedModel:
     Raises:
         ConfigError: where it can, so that nothing need be lost.
     """
-    if source.trust.smoothing <= NEGLIGIBLE:
+    if source.calibration.smoothing <= NEGLIGIBLE:
         raise ConfigError(
             "--drop-calibration is for a calibration that no head can hold, and this one's can: leave it out"
         )
-    return replace(source, trust=replace(source.trust, temperature=1.0, smoothing=0.0))
+    return replace(source, calibration=replace(source.calibration, temperature=1.0, smoothing=0.0))
 
 
 def check_outputs(target: Target, outputs: int) -> None:

@@ -16,7 +16,7 @@ from megavit.weights.bundle.bundle import BundleInfo, save_bundle
 from megavit.weights.bundle.safetensors_io import load_weights
 from megavit.weights.pretrained.pretrained import OURS, PretrainedModel
 
-GOLDEN_SIDE = 320
+REFERENCE_SIDE = 320
 
 
 def build_model(source: PretrainedModel) -> MegaVit:
@@ -54,11 +54,11 @@ def convert_to_bundle(source: PretrainedModel, out: Path) -> BundleInfo:
         recipe={},
         target=source.target,
     )
-    save_bundle(out, build_model(source), info, golden_pictures(config.channels), samples_csv((), ()))
+    save_bundle(out, build_model(source), info, reference_images(config.channels), samples_csv((), ()))
     return info
 
 
-def golden_pictures(channels: int) -> list[Tensor]:
+def reference_images(channels: int) -> list[Tensor]:
     """scikit-learn's two photographs, smaller; noise where a model takes other channels than theirs."""
     if channels not in COLOR:
         random = torch.Generator().manual_seed(0)
@@ -66,4 +66,4 @@ def golden_pictures(channels: int) -> list[Tensor]:
     from sklearn.datasets import load_sample_images
 
     pictures = [from_array(image) for image in load_sample_images().images]
-    return [resize(picture, GOLDEN_SIDE * 2 // 3, GOLDEN_SIDE).contiguous() for picture in pictures]
+    return [resize(picture, REFERENCE_SIDE * 2 // 3, REFERENCE_SIDE).contiguous() for picture in pictures]

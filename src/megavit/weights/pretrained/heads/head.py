@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from megavit.config.calibration import Calibration
 from megavit.config.target import Target
-from megavit.config.trust import Calibration
 from megavit.errors import BundleError
 
 WEIGHT, BIAS = "mlp_head.weight", "mlp_head.bias"
@@ -11,7 +11,7 @@ WEIGHT, BIAS = "mlp_head.weight", "mlp_head.bias"
 NEGLIGIBLE = 5e-5
 
 
-def folded_head(tensors: dict[str, Tensor], target: Target, trust: Calibration) -> dict[str, Tensor]:
+def folded_head(tensors: dict[str, Tensor], target: Target, calibration: Calibration) -> dict[str, Tensor]:
     """Return `tensors` with a head whose plain softmax, sigmoid or output is the bundle's answer.
 
     The temperature divides weight and bias; a score's std multiplies them, and its mean is added to the bias.
@@ -24,13 +24,13 @@ def folded_head(tensors: dict[str, Tensor], target: Target, trust: Calibration) 
     """
     if target.kind == "regression":
         return scaled_head(tensors, target.std, target.mean)
-    if target.kind == "classification" and trust.smoothing > NEGLIGIBLE:
+    if target.kind == "classification" and calibration.smoothing > NEGLIGIBLE:
         raise BundleError(
-            f"its calibrated probabilities have a smoothing of {trust.smoothing:.2g} taken off, which no linear head "
-            "can, so that other libraries would answer otherwise: convert what megavit calibrate BUNDLE DATA --out NEW "
-            "--temperature-only writes, or write what the model says by itself with --drop-calibration"
+            f"its calibrated probabilities have a smoothing of {calibration.smoothing:.2g} taken off, which no linear "
+            "head can, so that other libraries would predict otherwise: convert what megavit calibrate BUNDLE DATA "
+            "--out NEW --temperature-only writes, or write what the model says by itself with --drop-calibration"
         )
-    return scaled_head(tensors, 1 / trust.temperature, 0.0)
+    return scaled_head(tensors, 1 / calibration.temperature, 0.0)
 
 
 def unfolded_head(tensors: dict[str, Tensor], target: Target) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from megavit.config.trust import Calibration
+from megavit.config.calibration import Calibration
 from megavit.errors import ConfigError
 
 
@@ -12,9 +12,9 @@ from megavit.errors import ConfigError
         ({"temperature": 0.0}, "temperature"),
         ({"temperature": math.inf}, "temperature"),
         ({"images": -1}, "images"),
-        ({"false_alarms": 1.0}, "false_alarms"),
-        ({"threshold": math.nan}, "threshold"),
-        ({"threshold": True}, "threshold"),
+        ({"ood_false_alarm_rate": 1.0}, "ood_false_alarm_rate"),
+        ({"ood_threshold": math.nan}, "ood_threshold"),
+        ({"ood_threshold": True}, "ood_threshold"),
     ],
 )
 def test_what_no_fit_gives_is_refused(changes, named):

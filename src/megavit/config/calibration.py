@@ -10,14 +10,14 @@ from megavit.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What was fitted on the validation images. Its tensors are beside it, in the bundle's `trust.safetensors`.
+    """What was fitted on the validation images. Its tensors are beside it, in the bundle's `calibration.safetensors`.
 
     Attributes:
         images: that it was fitted on; 0 where nothing was.
         temperature: the logits are divided by it (arXiv 1706.04599, section 4.2).
         smoothing: share in [0, 1) of the probabilities that the model spreads evenly over the classes, as label
             smoothing has taught it; taken off again.
-        false_alarms: of images like those of training, this share in (0, 1) is marked as unlike them.
+        ood_false_alarm_rate: of images like those of training, this share in (0, 1) is marked as unlike them.
         threshold: of the distance from which on an image is marked; None where none was fitted.
         measured: what came of it on the test images, as `megavit.evaluate.uncertainty.uncertainty` writes it.
     """
@@ -25,15 +25,15 @@ class Calibration:
     images: int = 0
     temperature: float = 1.0
     smoothing: float = 0.0
-    false_alarms: float = 0.01
-    threshold: float | None = None
-    measured: dict[str, Any] = field(default_factory=dict)
+    ood_false_alarm_rate: float = 0.01
+    ood_threshold: float | None = None
+    test_metrics: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_whole("images", self.images, minimum=0)
         # Calibration looks for it from a hundredth to a hundred.
         check_range("temperature", self.temperature, 1e-3, 1e3)
         check_fraction("smoothing", self.smoothing)
-        check_fraction("false_alarms", self.false_alarms)
-        if self.threshold is not None and not (is_number(self.threshold) and math.isfinite(self.threshold)):
-            raise ConfigError(f"threshold must be a finite number, got {self.threshold!r}")
+        check_fraction("ood_false_alarm_rate", self.ood_false_alarm_rate)
+        if self.ood_threshold is not None and not (is_number(self.ood_threshold) and math.isfinite(self.ood_threshold)):
+            raise ConfigError(f"ood_threshold must be a finite number, got {self.ood_threshold!r}")
