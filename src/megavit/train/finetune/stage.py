@@ -138,7 +138,9 @@ def train_stage(
     setup = TrainSetup(state, task, inputs.train_loader, inputs.held_out_loader, plan.make_budget())
     fit_with_recovery(replace(ctx, clock=clock.after(state.seconds)), setup)
     model = state.ema_model if dist.is_distributed else merge_lora(state.ema_model)
-    logits = inputs.held_out_loader.map(lambda batches: compute_logits(model, batches, task.preprocessing), ctx.parallel)
+    logits = inputs.held_out_loader.map(
+        lambda batches: compute_logits(model, batches, task.preprocessing), ctx.parallel
+    )
     if dist.is_distributed:
         from megavit.train.checkpoint.gather import gather_full_state
 

@@ -13,7 +13,9 @@ from megavit.train.history import MetricName
 def validate(model: nn.Module, setup: TrainSetup) -> tuple[float, float]:
     """Return the plain loss and the task's metric of `model` on the validation images; all processes compute them."""
     task, loader = setup.task, setup.val_loader
-    logits = loader.map(lambda batches: compute_logits(model, batches, task.preprocessing, task.dtype), setup.state.parallel)
+    logits = loader.map(
+        lambda batches: compute_logits(model, batches, task.preprocessing, task.dtype), setup.state.parallel
+    )
     loss = task.validation_loss(logits, loader.labels)
     return loss.item(), compute_metric(task.metric, logits, loader.labels, task.target)
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from megavit.check.quick_checks import data_warnings
+from megavit.config.calibration import Calibration
 from megavit.config.serialization import dump_toml, to_dict
 from megavit.config.target import Target
-from megavit.config.calibration import Calibration
 from megavit.config.vit import ViTConfig
 from megavit.data.dataset import LabeledImages
 from megavit.engine.engine import Engine, ModelOutput
