@@ -40,7 +40,8 @@ from megavit.train.progress import NullReporter, Reporter
 from megavit.train.report.finalize import TrainResult, finalize
 from megavit.train.run_dir import Plan, advise_resuming, claim_run_dir, lock_run_dir, read_plan, write_plan
 from megavit.train.setup.parallel import override_parallel
-from megavit.train.setup.resolve import check_resources, draft_recipe, resolve_recipe
+from megavit.train.setup.resolve import draft_recipe, resolve_recipe
+from megavit.train.setup.sizes import check_resources
 from megavit.train.state import TrainState
 from megavit.weights.pretrained.pretrained import load_pretrained
 
@@ -222,7 +223,7 @@ def _resume(
 
 def _restore(ctx: RunContext, plan: Plan) -> TrainResult:
     """Train from the newest sound checkpoint on."""
-    check_resources(ctx, plan.recipe)
+    check_resources(plan.recipe, ctx.dataset, ctx.device)
     state, task = build_training(ctx, plan.recipe)
     train_loader = make_train_loader(ctx, task)
     val_loader = make_eval_loader(ctx, task, ctx.dataset.of("val"))

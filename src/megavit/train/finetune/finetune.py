@@ -30,7 +30,8 @@ from megavit.train.optim.lora import FINETUNE_METHODS, FinetuneMethod
 from megavit.train.report.examples import select_ood_samples
 from megavit.train.report.finalize import TrainResult, finalize
 from megavit.train.run_dir import Plan, advise_resuming, write_plan
-from megavit.train.setup.resolve import check_resources, resolve_recipe
+from megavit.train.setup.resolve import resolve_recipe
+from megavit.train.setup.sizes import check_resources
 from megavit.train.state import TrainState
 from megavit.train.task import make_task
 from megavit.weights.pretrained.pretrained import fingerprint, load_pretrained
@@ -77,7 +78,7 @@ def resume_finetuning(ctx: RunContext, plan: Plan) -> TrainResult:
         raise DataError(
             f"the weights of {source.name} are not what they were when the run began: put them back, or start a new run"
         )
-    check_resources(ctx, plan.recipe, source)
+    check_resources(plan.recipe, ctx.dataset, ctx.device, source)
     return _finetune(ctx, build_pretrained(ctx, plan.recipe, source))
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 from megavit.config.recipe import Recipe
-from megavit.config.vit import ViTConfig
 from megavit.errors import ConfigError
 from megavit.runtime.process_group import DistContext
 
@@ -52,17 +51,3 @@ def override_parallel(recipe: Recipe, overrides: dict[str, Any], dist: DistConte
     parts = recipe.run.gradient_accumulation or 1
     parts = math.ceil(parts * before.places / resolved.parallel.places)
     return replace(resolved, run=replace(resolved.run, gradient_accumulation=parts))
-
-
-def check_parallel(config: ViTConfig, recipe: Recipe) -> None:
-    """Raise a ConfigError unless batch and layers can be divided as the resolved recipe says."""
-    dp_world_size, batch_size = recipe.parallel.places, recipe.run.batch_size or 1
-    if batch_size % dp_world_size:
-        raise ConfigError(
-            f"a batch of {batch_size} images cannot be divided among {dp_world_size} processes: choose a --batch-size "
-            f"that divides by {dp_world_size}"
-        )
-    if recipe.parallel.tp > 1:
-        from megavit.distributed.tensor_parallel_plan import check_divides
-
-        check_divides(config, recipe.parallel.tp)

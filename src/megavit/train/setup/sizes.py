@@ -1,4 +1,4 @@
-"""The sizes that a recipe leaves open: model, images, channels, batch; chosen by the images and the device."""
+"""The sizes that a recipe leaves open (model, images, channels, batch), and whether processes and device suffice."""
 
 import math
 from dataclasses import replace
@@ -14,8 +14,9 @@ from megavit.config.vit import ViTConfig
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import COLOR, fits
 from megavit.errors import ConfigError
+from megavit.train.budget.model_selection import CANDIDATES, Candidate
 from megavit.train.loop.build import make_model_config, median_short_side
-from megavit.train.setup.memory import parts_that_fit
+from megavit.train.setup.memory import check_memory, parts_that_fit
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
 # Images up to so many pixels on the short side are small: not photographs.
@@ -161,3 +162,63 @@ def choose_channels(dataset: LabeledImages, requested: int | None) -> int:
 def _median_side(samples: tuple[Sample, ...]) -> int:
     """Return the side of a square of the images' median area, in pixels."""
     return round(math.sqrt(median(sample.height * sample.width for sample in samples)))
+
+
+def list_candidates(recipe: Recipe, dataset: LabeledImages, device: torch.device) -> list[Candidate]:
+    """Return the models that the recipe leaves to choose from, the smallest first: one where it names it.
+
+    Raises:
+        ConfigError: when none of them fits into memory.
+    """
+    if recipe.model.preset != "auto":
+        return [_make_candidate(resolve_sizes(recipe, dataset, device), dataset)]
+    side = median_short_side(dataset.of("train"))
+    candidates: list[Candidate] = []
+    first_error: ConfigError | None = None
+    for preset, patch_size in next(sizes for largest, sizes in CANDIDATES if side <= largest):
+        model = replace(recipe.model, preset=preset, patch_size=recipe.model.patch_size or patch_size)
+        resolved = resolve_sizes(replace(recipe, model=model), dataset, device)
+        try:
+            _check_memory(make_model_config(resolved, dataset), resolved, device)
+        except ConfigError as error:
+            first_error = first_error or error  # others may fit; if none does, the smallest one's error says most
+        else:
+            candidates.append(_make_candidate(resolved, dataset))
+    if not candidates and first_error is not None:
+        raise first_error
+    return candidates
+
+
+def _make_candidate(recipe: Recipe, dataset: LabeledImages) -> Candidate:
+    """Return a candidate with the multiplications of a step, roughly: of each token with each weight."""
+    config = make_model_config(recipe, dataset)
+    weights = config.depth * config.dim * (4 * config.heads * config.dim_head + 2 * config.mlp_dim)
+    tokens = config.num_patches + config.num_prefix_tokens
+    return Candidate(recipe, float(weights * tokens * (recipe.run.batch_size or 1)))
+
+
+def check_resources(
+    recipe: Recipe, dataset: LabeledImages, device: torch.device, pretrained: PretrainedModel | None = None
+) -> None:
+    """Raise a ConfigError unless processes and device can train a recipe whose sizes are resolved."""
+    config, parallel, batch_size = (
+        make_model_config(recipe, dataset, pretrained),
+        recipe.parallel,
+        recipe.run.batch_size,
+    )
+    if (batch_size or 1) % parallel.places:
+        raise ConfigError(
+            f"a batch of {batch_size} images cannot be divided among {parallel.places} processes: choose a "
+            f"--batch-size that divides by {parallel.places}"
+        )
+    if parallel.tp > 1:
+        from megavit.distributed.tensor_parallel_plan import check_divides
+
+        check_divides(config, parallel.tp)
+    if not parallel.divides:  # what a part of a model takes, `megavit plan` knows
+        _check_memory(config, recipe, device)
+
+
+def _check_memory(config: ViTConfig, recipe: Recipe, device: torch.device) -> None:
+    own = max(1, (recipe.run.batch_size or 1) // recipe.parallel.places)
+    check_memory(config, replace(recipe.run, batch_size=own), device)
