@@ -18,10 +18,10 @@ from megavit.errors import Interrupted
 from megavit.evaluate.probes.cross_validation import Fold, make_folds
 from megavit.runtime.device import pick_device
 from megavit.train.budget.measure import measure_validation
-from megavit.train.clock import TimeBudgetPlan
+from megavit.train.clock import RunLength, TimeBudgetPlan
 from megavit.train.context import RunContext
 from megavit.train.data import TrainLoader
-from megavit.train.finetune.stage import StageInputs, StagePlan, train_stage, write_stage
+from megavit.train.finetune.stage import StageInputs, train_stage, write_stage
 from megavit.train.loop.build import build_training, make_eval_loader, make_train_loader
 from megavit.train.progress import NullReporter, Reporter
 from megavit.train.setup.resolve import select_model
@@ -102,15 +102,15 @@ def _make_loaders(ctx: RunContext, task: Task) -> tuple[TrainLoader, TrainLoader
     return train_loader, make_eval_loader(ctx, task, samples)
 
 
-def _plan_fold(state: TrainState, inputs: StageInputs, step: float, budget_seconds: float) -> StagePlan:
+def _plan_fold(state: TrainState, inputs: StageInputs, step: float, budget_seconds: float) -> RunLength:
     """Return what fits into `budget_seconds`, or less where that is plenty."""
     task = inputs.task
     validation = measure_validation(state, task, inputs.held_out_loader, MEASURING_SECONDS)
     enough = max(MAX_STEPS, math.ceil(MAX_EPOCHS * task.num_images / task.batch_size))
     if enough * step + 5 * validation <= budget_seconds:
-        return StagePlan(steps=enough, time=None)
+        return RunLength(steps=enough, time=None)
     total = max(0.1, budget_seconds)
-    return StagePlan(
+    return RunLength(
         steps=None, time=TimeBudgetPlan(total=total, step=step, validation=validation, final_passes=2, finish=0.0)
     )
 

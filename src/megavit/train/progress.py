@@ -36,7 +36,7 @@ class Reporter(Protocol):
 
 
 class NullReporter:
-    """A reporter that says nothing."""
+    """A reporter that takes note of nothing; a base for those that take note of a few things."""
 
     def say(self, text: str) -> None: ...
 

@@ -31,7 +31,7 @@ from megavit.runtime.process_group import DistContext, get_dist_context
 from megavit.runtime.storage import check_writable
 from megavit.train.budget.measure import make_time_plan
 from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint, remove_incomplete
-from megavit.train.clock import Clock, TimeBudget
+from megavit.train.clock import Clock, RunLength, TimeBudget
 from megavit.train.context import RunContext, TrainRequest, TrainSetup
 from megavit.train.finetune.finetune import resume_finetuning, start_finetuning
 from megavit.train.loop.build import build_training, make_eval_loader, make_train_loader
@@ -169,23 +169,22 @@ def _start(ctx: RunContext, request: TrainRequest) -> TrainResult:
     began = ctx.clock.now()
     val_loader = make_eval_loader(ctx, task, ctx.dataset.of("val"))
     reading_seconds = ctx.clock.now() - began
-    steps = time_plan = None
     if resolved.step_seconds is None:
-        steps = task.steps_in(resolved.recipe.run.epochs or 1)
+        length = RunLength(steps=task.steps_in(resolved.recipe.run.epochs or 1), time=None)
     else:
         time_plan = make_time_plan(
             ctx, (state, task), val_loader, reading_seconds=reading_seconds, step_seconds=resolved.step_seconds
         )
+        length = RunLength(steps=None, time=time_plan)
     plan = Plan(
         source=request.source,
         fingerprint=ctx.dataset.fingerprint(),
         recipe=resolved.recipe,
-        steps=steps,
-        time=time_plan,
+        length=length,
         threads=torch.get_num_threads(),
     )
     ctx.dist.run_on_main(lambda: write_plan(ctx.run_dir, plan, ctx.dataset))
-    return _run_loop(ctx, TrainSetup(state, task, train_loader, val_loader, plan.make_budget()))
+    return _run_loop(ctx, TrainSetup(state, task, train_loader, val_loader, length.make_budget()))
 
 
 def _resume(
@@ -212,19 +211,20 @@ def _resume(
             planned = replace(planned, source=_portable_name(source, ctx.dataset))
             dist.run_on_main(lambda: write_plan(run_dir, planned, ctx.dataset))
             reporter.say(f"the images are the same, and now at {planned.source}")
-        if plan.init is not None:
+        if plan.length is None:
             return resume_finetuning(ctx, plan)
-        if plan.time is not None:
+        length = plan.length
+        if length.time is not None:
             # What more processes, or fewer, are likely to need; the budget finds out.
             speedup = plan.recipe.parallel.places / planned.recipe.parallel.places
-            plan = replace(plan, time=replace(plan.time, step=plan.time.step / speedup))
-        return _restore(ctx, plan)
+            length = replace(length, time=replace(length.time, step=length.time.step / speedup))
+        return _restore(ctx, plan.recipe, length)
 
 
-def _restore(ctx: RunContext, plan: Plan) -> TrainResult:
+def _restore(ctx: RunContext, recipe: Recipe, length: RunLength) -> TrainResult:
     """Train from the newest sound checkpoint on."""
-    check_resources(plan.recipe, ctx.dataset, ctx.device)
-    state, task = build_training(ctx, plan.recipe)
+    check_resources(recipe, ctx.dataset, ctx.device)
+    state, task = build_training(ctx, recipe)
     train_loader = make_train_loader(ctx, task)
     val_loader = make_eval_loader(ctx, task, ctx.dataset.of("val"))
     folder = ctx.run_dir / "checkpoints"
@@ -235,7 +235,7 @@ def _restore(ctx: RunContext, plan: Plan) -> TrainResult:
             ctx.reporter.say(f"left out a damaged checkpoint: {fault}")
     ctx.reporter.say(f"resuming after step {state.step:,}, {state.progress:.0%} of the run")
     ctx = replace(ctx, clock=ctx.clock.after(state.seconds))
-    return _run_loop(ctx, TrainSetup(state, task, train_loader, val_loader, plan.make_budget()))
+    return _run_loop(ctx, TrainSetup(state, task, train_loader, val_loader, length.make_budget()))
 
 
 def _run_loop(ctx: RunContext, setup: TrainSetup) -> TrainResult:

@@ -20,7 +20,7 @@ from megavit.errors import BundleError, ConfigError, DataError, Interrupted, Out
 from megavit.runtime.csv_files import csv_text
 from megavit.runtime.process_group import get_elastic_run_id
 from megavit.runtime.storage import check_writable, write_file, writing
-from megavit.train.clock import Budget, TimeBudgetPlan, make_budget
+from megavit.train.clock import RunLength
 
 MAX_THREADS = 4096
 """PyTorch would start as many as a damaged plan says."""
@@ -35,10 +35,8 @@ class Plan:
         source: of the data: demo:NAME, or an absolute path.
         fingerprint: of the images, their labels and splits.
         recipe: resolved.
-        init: fingerprint of the weights that it begins with; None: newly initialized ones. Such a run keeps the steps
-            or the time of each of its stages beside that stage.
-        steps: in all; None with a time budget.
-        time: the time budget; None where the steps are given.
+        init: fingerprint of the pretrained weights; None: newly initialized ones.
+        length: of the run; None for a fine-tuning, which keeps the length of each of its stages beside that stage.
         threads: of torch; sums in another order would differ in their last bits.
     """
 
@@ -46,20 +44,14 @@ class Plan:
     fingerprint: str
     recipe: Recipe
     init: str | None = None
-    steps: int | None
-    time: TimeBudgetPlan | None
+    length: RunLength | None
     threads: int
 
     def __post_init__(self) -> None:
-        if self.steps is not None:
-            check_whole("steps", self.steps, minimum=1)
-        if self.init is None:
-            self.make_budget()  # refuses both and neither
+        if (self.init is None) == (self.length is None):
+            raise ConfigError("a run has a length, and a fine-tuning has one for each of its stages instead")
         check_whole("threads", self.threads, minimum=1)
         check_range("threads", self.threads, 1, MAX_THREADS)
-
-    def make_budget(self) -> Budget:
-        return make_budget(self.steps, self.time)
 
 
 def claim_run_dir(run_dir: Path, source: str) -> bool:

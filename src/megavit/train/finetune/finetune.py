@@ -59,8 +59,7 @@ def start_finetuning(ctx: RunContext, request: TrainRequest) -> TrainResult:
         fingerprint=ctx.dataset.fingerprint(),
         recipe=recipe,
         init=fingerprint(request.pretrained),
-        steps=None,
-        time=None,
+        length=None,
         threads=torch.get_num_threads(),
     )
     ctx.dist.run_on_main(lambda: write_plan(ctx.run_dir, plan, ctx.dataset))

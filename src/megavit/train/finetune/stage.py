@@ -13,7 +13,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from megavit.config.checks import check_whole
 from megavit.config.serialization import from_dict, parse_json
 from megavit.errors import BundleError, ConfigError
 from megavit.model.vit import MegaVit
@@ -22,7 +21,7 @@ from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file, writing
 from megavit.train.budget.measure import measure_step, measure_validation
 from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint, remove_incomplete
-from megavit.train.clock import Budget, Clock, TimeBudgetPlan, make_budget
+from megavit.train.clock import Clock, RunLength, TimeBudgetPlan
 from megavit.train.context import RunContext, TrainSetup
 from megavit.train.data import TrainLoader
 from megavit.train.history import EpochRecord
@@ -38,27 +37,6 @@ MAX_EPOCHS, MAX_STEPS = 30, 300
 # With fewer steps than that, a stage is not worth its beginning.
 MIN_STEPS = 20
 MEASURING_SECONDS = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class StagePlan:
-    """How long a stage is.
-
-    Attributes:
-        steps: in all; None with a time budget.
-        time: the time budget; None where the steps are given.
-    """
-
-    steps: int | None
-    time: TimeBudgetPlan | None
-
-    def __post_init__(self) -> None:
-        if self.steps is not None:
-            check_whole("steps", self.steps, minimum=1)
-        self.make_budget()
-
-    def make_budget(self) -> Budget:
-        return make_budget(self.steps, self.time)
 
 
 @dataclass(frozen=True)
@@ -124,18 +102,18 @@ def train_stage(
     seed_all(task.recipe.run.seed)
     model = copy.deepcopy(inputs.model)
     unfreeze(model, method, task.recipe.tune.rank)
-    plan = dist.run_on_main(lambda: read_stage(folder)) or plan_stage(ctx, inputs, model, budget_seconds)
-    if plan is None and not force:
+    length = dist.run_on_main(lambda: read_stage(folder)) or plan_stage(ctx, inputs, model, budget_seconds)
+    if length is None and not force:
         return None
-    plan = plan or StagePlan(steps=MIN_STEPS, time=None)
+    length = length or RunLength(steps=MIN_STEPS, time=None)
     ctx.parallel.param_dtype = task.dtype
     state = TrainState.create(model, task.recipe.optimizer, ctx.parallel)
-    dist.run_on_main(lambda: write_stage(folder, plan))
+    dist.run_on_main(lambda: write_stage(folder, length))
     dist.run_on_main(lambda: remove_incomplete(folder / "checkpoints"))
     if dist.run_on_main(lambda: list_checkpoints(folder / "checkpoints")):
         for fault in load_checkpoint(folder / "checkpoints", state):
             ctx.reporter.say(f"left out a damaged checkpoint: {fault}")
-    setup = TrainSetup(state, task, inputs.train_loader, inputs.held_out_loader, plan.make_budget())
+    setup = TrainSetup(state, task, inputs.train_loader, inputs.held_out_loader, length.make_budget())
     fit_with_recovery(replace(ctx, clock=clock.after(state.seconds)), setup)
     model = state.ema_model if dist.is_distributed else merge_lora(state.ema_model)
     logits = inputs.held_out_loader.map(
@@ -149,11 +127,11 @@ def train_stage(
     return StageResult(model, logits, state.history, state.seconds, state.step, state.skipped)
 
 
-def plan_stage(ctx: RunContext, inputs: StageInputs, model: MegaVit, budget_seconds: float | None) -> StagePlan | None:
+def plan_stage(ctx: RunContext, inputs: StageInputs, model: MegaVit, budget_seconds: float | None) -> RunLength | None:
     """Return how long a stage is to be: the recipe's epochs, or what is enough, or what fits into `budget_seconds`."""
     task = inputs.task
     if budget_seconds is None:
-        return StagePlan(steps=task.steps_in(task.recipe.run.epochs or 1), time=None)
+        return RunLength(steps=task.steps_in(task.recipe.run.epochs or 1), time=None)
     until = ctx.clock.now() + budget_seconds
     state = TrainState.create(copy.deepcopy(model), task.recipe.optimizer, ctx.parallel)
     batch = next(inputs.train_loader.train_batches(task, 0, 1, ctx.parallel))
@@ -162,15 +140,15 @@ def plan_stage(ctx: RunContext, inputs: StageInputs, model: MegaVit, budget_seco
     total = ctx.dist.run_on_main(lambda: until - ctx.clock.now())
     enough = max(MAX_STEPS, math.ceil(MAX_EPOCHS * task.num_images / task.batch_size))
     if enough * step + validation * enough * task.batch_size / task.num_images <= total:
-        return StagePlan(steps=enough, time=None)
+        return RunLength(steps=enough, time=None)
     if total < MIN_STEPS * step + 2 * validation:
         return None
-    return StagePlan(
+    return RunLength(
         steps=None, time=TimeBudgetPlan(total=total, step=step, validation=validation, final_passes=2, finish=0.0)
     )
 
 
-def read_stage(folder: Path) -> StagePlan | None:
+def read_stage(folder: Path) -> RunLength | None:
     """Return the length of a stage that was begun.
 
     Raises:
@@ -180,12 +158,12 @@ def read_stage(folder: Path) -> StagePlan | None:
     if not path.exists():
         return None
     try:
-        return from_dict(StagePlan, parse_json(path.read_bytes(), str(path)), str(path))
+        return from_dict(RunLength, parse_json(path.read_bytes(), str(path)), str(path))
     except (ConfigError, OSError) as error:
         raise BundleError(f"the run in {folder} cannot be resumed: {error}") from None
 
 
-def write_stage(folder: Path, plan: StagePlan) -> None:
+def write_stage(folder: Path, length: RunLength) -> None:
     with writing("the run", folder):
         folder.mkdir(parents=True, exist_ok=True)
-        write_file(folder / STAGE, json.dumps(asdict(plan), indent=1))
+        write_file(folder / STAGE, json.dumps(asdict(length), indent=1))
