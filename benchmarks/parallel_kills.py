@@ -68,7 +68,7 @@ def work(out: Path, shard: int, tensor: int, seed: int) -> None:
         loop.train_step,
         BatchOrder.__iter__,
         dcp.FileSystemWriter.write_data,
-        distributed._agreed_sums,
+        distributed._compute_digests,
     )
 
     def noted_batches(order):
@@ -104,7 +104,7 @@ def work(out: Path, shard: int, tensor: int, seed: int) -> None:
     loop.train_step = noted_step
     setattr(BatchOrder, "__iter__", noted_batches)  # noqa: B010
     setattr(dcp.FileSystemWriter, "write_data", noted_write)  # noqa: B010 - of another signature's names
-    setattr(distributed, "_agreed_sums", noted_seal)  # noqa: B010
+    setattr(distributed, "_compute_digests", noted_seal)  # noqa: B010
     changes = {
         "run": {
             "epochs": EPOCHS,

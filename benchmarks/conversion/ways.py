@@ -160,7 +160,7 @@ def served(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
             for path in images:
                 body, top = path.read_bytes(), max(1, len(labels))
                 answer = httpx.post(f"{address}/predict", params={"top": top}, content=body, timeout=60)
-                found = answer.raise_for_status().json()["answers"][0]
+                found = answer.raise_for_status().json()["predictions"][0]
                 by_label = {one["label"]: one["probability"] for one in found.get("top") or ()}
                 rows.append([by_label[label] for label in labels] if labels else [found["score"]])
         finally:

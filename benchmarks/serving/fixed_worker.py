@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from megavit.serve.server import serve
-from megavit.serve.settings import Options, Settings, WorkerSettings
+from megavit.serve.settings import PredictOptions, Settings, WorkerSettings
 from megavit.serve.workers.worker import main as work
 
 SECONDS = 0.02
@@ -24,7 +24,7 @@ MODULE = "benchmarks.serving.fixed_worker"
 class Fixed:
     """A backend, see `megavit.serve.backends.base.Backend`."""
 
-    batch_bytes = float("inf")
+    max_batch_bytes = float("inf")
 
     def __init__(self, _: WorkerSettings) -> None:
         pass
@@ -44,17 +44,17 @@ class Fixed:
     def warm_up(self) -> float:
         return SECONDS
 
-    def prepare(self, data: bytes, options: Options, max_pixels: int) -> bytes:
+    def preprocess(self, data: bytes, options: PredictOptions, max_pixels: int) -> bytes:
         return data
 
-    def size(self, picture: bytes) -> int:
-        return len(picture)
+    def nbytes(self, image: bytes) -> int:
+        return len(image)
 
-    def answer(self, pictures: Sequence[bytes], options: Sequence[Options]) -> list[dict[str, Any]]:
+    def predict(self, images: Sequence[bytes], options: Sequence[PredictOptions]) -> list[dict[str, Any]]:
         time.sleep(SECONDS)
-        return [{"label": "any", "probability": 1.0, "top": [{"label": "any", "probability": 1.0}]} for _ in pictures]
+        return [{"label": "any", "probability": 1.0, "top": [{"label": "any", "probability": 1.0}]} for _ in images]
 
-    def explain(self, picture: bytes) -> bytes:
+    def explain(self, image: bytes) -> bytes:
         return b""
 
 
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--batch-size", type=int, default=32)
     arguments = parser.parse_args()
-    settings = Settings(port=arguments.port, batch_size=arguments.batch_size, worker=MODULE)
+    settings = Settings(port=arguments.port, max_batch_size=arguments.batch_size, worker_module=MODULE)
     with TemporaryDirectory() as folder:
         (Path(folder) / "megavit.json").write_text("{}")
         serve([("m", folder)], settings, lambda _address: None)

@@ -222,7 +222,7 @@ async def flood(bundle: Path, folder: Path) -> dict[str, Any]:
 
 def _label(reply: Reply) -> str | None:
     try:
-        return json.loads(reply.body)["answers"][0]["label"]
+        return json.loads(reply.body)["predictions"][0]["label"]
     except (ValueError, KeyError):
         return None
 

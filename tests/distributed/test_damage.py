@@ -10,7 +10,7 @@ import pytest
 from megavit.distributed.context import ParallelContext
 from megavit.errors import BundleError
 from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint
-from megavit.train.checkpoint.distributed import sum_of
+from megavit.train.checkpoint.manifest import digest_manifest
 from tests.helpers.distributed.training import SERIAL, fresh, task_of
 
 FLIPS = 30
@@ -53,9 +53,9 @@ def test_a_checkpoint_without_a_file_is_left_out_for_an_older_one(run):
     [
         ({"best_epoch": 99}, "best_epoch"),
         ({"step": "x"}, "step"),
-        ({"step": 7}, "called after step 9"),
+        ({"step": 7}, "named after step 9"),
         ({"progress": -5}, "progress"),
-        ({"tensor": "x"}, "tensor"),
+        ({"tp_size": "x"}, "tp_size"),
         ({"history": None}, "history"),
     ],
 )
@@ -73,7 +73,7 @@ def later(run: Path, step: int, change: dict[str, object]) -> Path:
     shutil.copytree(first, copied)
     numbers = json.loads((copied / "manifest.json").read_text()) | {"step": step} | change
     del numbers["sha256"]
-    (copied / "manifest.json").write_text(json.dumps(numbers | {"sha256": sum_of(numbers)}))
+    (copied / "manifest.json").write_text(json.dumps(numbers | {"sha256": digest_manifest(numbers)}))
     return copied
 
 

@@ -64,15 +64,21 @@ def listed(**shares: float) -> list[dict[str, Any]]:
 def classes(**changes: Any) -> dict[str, Any]:
     """An answer of a model of classes."""
     top = listed(rose=0.9312, tulip=0.0603, daisy=0.0085)
-    return {"name": None, "label": "rose", "probability": 0.9312, "top": top, "out_of_distribution": False} | changes
+    return {
+        "filename": None,
+        "label": "rose",
+        "probability": 0.9312,
+        "top": top,
+        "out_of_distribution": False,
+    } | changes
 
 
 def good(answer: dict[str, Any]) -> Reply:
-    return 200, {}, {"model": "flowers", "answers": [answer]}
+    return 200, {}, {"model": "flowers", "predictions": [answer]}
 
 
 def refusal(status: int, message: str, **headers: str) -> Reply:
-    return status, headers, {"error": {"kind": "test", "message": message}}
+    return status, headers, {"error": {"code": "test", "message": message}}
 
 
 @dataclass

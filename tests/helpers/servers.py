@@ -24,9 +24,9 @@ STUB = """
 import json, sys
 from megavit.serve.server import serve
 from megavit.serve.settings import Settings
-from megavit.serve.model_sources import named_sources
-settings = Settings(port=0, worker="tests.helpers.stub_worker", **json.loads(sys.argv[1]))
-serve(named_sources(sys.argv[2:]), settings, lambda address: print(json.dumps({"address": address}), flush=True))
+from megavit.serve.model_sources import parse_sources
+settings = Settings(port=0, worker_module="tests.helpers.stub_worker", **json.loads(sys.argv[1]))
+serve(parse_sources(sys.argv[2:]), settings, lambda address: print(json.dumps({"address": address}), flush=True))
 """
 
 
@@ -130,7 +130,7 @@ def _running(command: list[str], env: Mapping[str, str] | None = None) -> Iterat
         process.stdout.close()
     assert not raw, raw  # everything that is said is a line of the log
     until(lambda: not any(lives(worker) for worker in workers))
-    assert [line for line in server.log if line.get("source") == "asyncio" or line["event"] == "error"] == []
+    assert [line for line in server.log if line.get("logger") == "asyncio" or line["event"] == "error"] == []
 
 
 def _collect(process: subprocess.Popen[str], log: list[dict[str, Any]], raw: list[str]) -> None:

@@ -74,8 +74,8 @@ def make_loader(dataset: LabeledImages, task: Task) -> RecordingLoader:
 def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes hundreds of steps takes tens of them."""
     for module, name, value in (
-        (checkpoint, "LASTING_EVERY", EVERY),
-        (loop, "LASTING_EVERY", EVERY),
+        (checkpoint, "ROLLBACK_EVERY", EVERY),
+        (loop, "ROLLBACK_EVERY", EVERY),
         (checkpoint, "MARGIN", MARGIN),
         (recovery, "MARGIN", MARGIN),
         (spike_detection, "PATIENCE", PATIENCE),

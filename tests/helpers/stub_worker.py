@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from megavit.errors import BundleError, ConfigError, ImageError
-from megavit.serve.settings import Options, WorkerSettings
+from megavit.serve.settings import PredictOptions, WorkerSettings
 from megavit.serve.workers.worker import main
 
 
 class Stub:
-    batch_bytes = float("inf")
+    max_batch_bytes = float("inf")
 
     def __init__(self, settings: WorkerSettings) -> None:
         self.said = json.loads((Path(settings.source) / "megavit.json").read_bytes())
@@ -50,7 +50,7 @@ class Stub:
     def warm_up(self) -> float:
         return 1e-4
 
-    def prepare(self, data: bytes, options: Options, max_pixels: int) -> bytes:
+    def preprocess(self, data: bytes, options: PredictOptions, max_pixels: int) -> bytes:
         if options.coverage is not None:
             raise ConfigError("there is no coverage to be had")
         if data.startswith(b"bad"):
@@ -61,17 +61,17 @@ class Stub:
             time.sleep(1000)
         return data[:100]
 
-    def size(self, picture: bytes) -> int:
-        return len(picture)
+    def nbytes(self, image: bytes) -> int:
+        return len(image)
 
-    def answer(self, pictures: Sequence[bytes], options: Sequence[Options]) -> list[dict[str, Any]]:
-        return [self._answer(picture, wanted) for picture, wanted in zip(pictures, options, strict=True)]
+    def predict(self, images: Sequence[bytes], options: Sequence[PredictOptions]) -> list[dict[str, Any]]:
+        return [self._predict(image, wanted) for image, wanted in zip(images, options, strict=True)]
 
-    def explain(self, picture: bytes) -> bytes:
-        return b"overlay of " + picture
+    def explain(self, image: bytes) -> bytes:
+        return b"heat map of " + image
 
-    def _answer(self, picture: bytes, options: Options) -> dict[str, Any]:
-        word, *rest = picture.split()[:2] or [b""]
+    def _predict(self, image: bytes, options: PredictOptions) -> dict[str, Any]:
+        word, *rest = image.split()[:2] or [b""]
         if word == b"sleep":
             time.sleep(float(rest[0]))
         elif word == b"hang":
@@ -79,9 +79,9 @@ class Stub:
         elif word == b"die":
             os.kill(os.getpid(), signal.SIGKILL)
         elif word == b"print":
-            print(picture)  # noqa: T201
-            os.write(1, picture)
-            os.write(2, picture)
+            print(image)  # noqa: T201
+            os.write(1, image)
+            os.write(2, image)
         elif word == b"nan":
             return {"score": math.nan}
         elif word == b"version":

@@ -112,7 +112,7 @@ def test_each_answer_is_said_once(server: StandIn, open_page: OpenPage) -> None:
     choose(page, "rose.png")
     expect(spoken.locator("p")).to_have_text(["rose.png: rose, 93.1%. With 95% coverage: rose, tulip."])
     server.models = [model_info(target="regression", labels=[])]
-    server.reply = lambda asked: good({"name": None, "score": 12.5, "interval": [10, 15]})
+    server.reply = lambda asked: good({"filename": None, "score": 12.5, "interval": [10, 15]})
     page.reload()
     choose(page, "leaf.png")
     expect(spoken.locator("p")).to_have_text(["leaf.png: score 12.5. With 95% coverage: 10 to 15."])

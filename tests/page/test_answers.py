@@ -79,19 +79,19 @@ def test_what_is_unlike_training_is_marked_in_words(server: StandIn, open_page: 
 def test_several_labels_are_given_with_their_probabilities(server: StandIn, open_page: OpenPage) -> None:
     server.models = [model_info(target="multilabel", coverages=[])]
     top = listed(sea=0.9, boat=0.75, sky=0.2)
-    server.reply = lambda asked: good({"name": None, "labels": listed(sea=0.9, boat=0.75), "top": top})
+    server.reply = lambda asked: good({"filename": None, "labels": listed(sea=0.9, boat=0.75), "top": top})
     page = open_page(server.address)
     choose(page, "harbour.png")
     expect(page.locator(".verdict")).to_have_text("sea 90.0% boat 75.0%")
     expect(page.get_by_role("list", name="Likeliest labels").get_by_role("listitem")).to_have_count(3)
-    server.reply = lambda asked: good({"name": None, "labels": [], "top": top})
+    server.reply = lambda asked: good({"filename": None, "labels": [], "top": top})
     choose(page, "desert.png")
     expect(page.get_by_role("article", name="desert.png")).to_contain_text("None of the labels")
 
 
 def test_a_score_has_its_interval(server: StandIn, open_page: OpenPage) -> None:
     server.models = [model_info(target="regression", labels=[])]
-    server.reply = lambda asked: good({"name": None, "score": 3.14159, "interval": [2.5, 3.75]})
+    server.reply = lambda asked: good({"filename": None, "score": 3.14159, "interval": [2.5, 3.75]})
     page = open_page(server.address)
     choose(page, "leaf.png")
     expect(page.locator(".verdict")).to_have_text("3.142")
@@ -109,7 +109,7 @@ def test_certainty_is_never_claimed(server: StandIn, open_page: OpenPage) -> Non
 
 def test_an_explanation_is_shown_beside_the_picture_and_hidden_again(server: StandIn, open_page: OpenPage) -> None:
     png = base64.b64encode(payload()["buffer"]).decode()
-    server.reply = lambda asked: good(classes(overlay=png) if "explanation" in asked.query else classes())
+    server.reply = lambda asked: good(classes(explanation=png) if "explanation" in asked.query else classes())
     page = open_page(server.address)
     choose(page, "rose.png")
     page.get_by_role("button", name="Explain").click()

@@ -15,7 +15,7 @@ REFUSED = {
     "deadly": (refusal(500, "it ended a worker twice"), "It ended a worker twice. Try another picture"),
     "odd": (refusal(400, "malformed."), "Malformed."),
     "proxy": ((502, {}, "no JSON of ours"), "The server answered with status 502, and no reason."),
-    "damaged": (good({"name": None, "error": "damaged or cut short"}), "Damaged or cut short."),
+    "damaged": (good({"filename": None, "error": "damaged or cut short"}), "Damaged or cut short."),
 }
 
 

@@ -38,9 +38,9 @@ def test_one_image_is_answered_as_the_predictor_does(server: Running, predictor:
     assert reply.status_code == 200
     expected = predictor.predict(png(1), top=2, coverage=0.9).to_dict()
     assert {"label", "probability", "top", "prediction_set", "out_of_distribution"} == expected.keys()
-    (answer,) = reply.json()["answers"]
+    (answer,) = reply.json()["predictions"]
     assert reply.json()["model"] == "animals"
-    assert close(answer, {"name": None, **expected})
+    assert close(answer, {"filename": None, **expected})
 
 
 def test_many_images_are_answered_in_their_order_and_a_bad_one_fails_alone(
@@ -51,17 +51,17 @@ def test_many_images_are_answered_in_their_order_and_a_bad_one_fails_alone(
     with server.client() as client:
         reply = client.post("/predict", files=files)
     assert reply.status_code == 200
-    answers = reply.json()["answers"]
-    assert [answer["name"] for answer in answers] == [f"{i}.png" for i in range(40)]
-    assert answers[7] == {"name": "7.png", "error": "not an image"}
+    answers = reply.json()["predictions"]
+    assert [answer["filename"] for answer in answers] == [f"{i}.png" for i in range(40)]
+    assert answers[7] == {"filename": "7.png", "error": "not an image"}
     for i in {*range(40)} - {7}:
-        assert close(answers[i], {"name": f"{i}.png", **predictor.predict(png(i)).to_dict()})
+        assert close(answers[i], {"filename": f"{i}.png", **predictor.predict(png(i)).to_dict()})
 
 
 def test_what_is_asked_for_is_added(server: Running, predictor: Predictor) -> None:
-    (answer,) = server.post(png(2), params={"embedding": "true", "explanation": "true"}).json()["answers"]
+    (answer,) = server.post(png(2), params={"embedding": "true", "explanation": "true"}).json()["predictions"]
     assert torch.allclose(torch.tensor(answer["embedding"]), predictor.embed(png(2)), rtol=1e-4, atol=1e-5)
-    overlay = Image.open(io.BytesIO(base64.b64decode(answer["overlay"])))
+    overlay = Image.open(io.BytesIO(base64.b64decode(answer["explanation"])))
     expected = megavit.explain_image(predictor, png(2)).overlay()
     assert overlay.format == "PNG"
     assert overlay.size == expected.size
@@ -70,10 +70,10 @@ def test_what_is_asked_for_is_added(server: Running, predictor: Predictor) -> No
 
 
 def test_each_model_has_its_address_and_the_first_one_the_short_one(server: Running) -> None:
-    assert server.post(png(), "/models/age/predict").json()["answers"][0].keys() == {"name", "score"}
+    assert server.post(png(), "/models/age/predict").json()["predictions"][0].keys() == {"filename", "score"}
     assert server.post(png(), "/models/animals/predict").json() == server.post(png()).json()
     reply = server.post(png(), "/models/other/predict")
-    assert (reply.status_code, reply.json()["error"]["kind"]) == (404, "not_found")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (404, "not_found")
     assert "animals, age" in reply.json()["error"]["message"]
 
 
@@ -102,7 +102,7 @@ def test_models_are_described(server: Running) -> None:
 def test_a_single_image_that_cannot_be_read_is_422_with_the_reason(server: Running, body: bytes, reason: str) -> None:
     reply = server.post(body)
     assert reply.status_code == 422
-    assert reply.json() == {"error": {"kind": "unprocessable", "message": reason}}
+    assert reply.json() == {"error": {"code": "unprocessable_content", "message": reason}}
 
 
 def test_too_many_pixels_are_refused_before_they_are_decoded(server: Running) -> None:
@@ -149,10 +149,10 @@ def test_requests_of_different_options_share_batches(server: Running, predictor:
     def ask(one: tuple[int, int, float | None]) -> dict[str, object]:
         seed, top, coverage = one
         params = {"top": top} | ({} if coverage is None else {"coverage": coverage})
-        return server.post(png(seed), params=params).json()["answers"][0]
+        return server.post(png(seed), params=params).json()["predictions"][0]
 
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(ask, wanted))
     for (seed, top, coverage), answer in zip(wanted, answers, strict=True):
         expected = predictor.predict(png(seed), top=top, coverage=coverage).to_dict()
-        assert close(answer, {"name": None, **expected})
+        assert close(answer, {"filename": None, **expected})

@@ -15,9 +15,9 @@ from tests.helpers.servers import ROOT, stub_server
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_what_was_accepted_is_answered_and_what_comes_later_refused(folder: Path, number: signal.Signals) -> None:
-    with stub_server(folder, batch_size=1) as server, ThreadPoolExecutor() as pool:
+    with stub_server(folder, max_batch_size=1) as server, ThreadPoolExecutor() as pool:
         accepted = [pool.submit(server.post, b"sleep 0.1") for _ in range(10)]
-        server.until(lambda: server.metric("megavit_outstanding_images", model="stub") >= 5)
+        server.until(lambda: server.metric("megavit_images_in_progress", model="stub") >= 5)
         server.process.send_signal(number)
         server.until(lambda: server.events("draining"))
         late = server.post(b"image")
@@ -63,7 +63,7 @@ def test_under_load_every_request_is_answered_or_refused(folder: Path) -> None:
 def test_a_second_signal_ends_it_at_once(folder: Path) -> None:
     with stub_server(folder) as server, ThreadPoolExecutor() as pool:
         lost = pool.submit(server.post, b"hang")
-        server.until(lambda: server.metric("megavit_outstanding_images", model="stub") == 1)
+        server.until(lambda: server.metric("megavit_images_in_progress", model="stub") == 1)
         server.process.send_signal(signal.SIGTERM)
         server.until(lambda: server.events("draining"))
         server.process.send_signal(signal.SIGTERM)
@@ -74,7 +74,7 @@ def test_a_second_signal_ends_it_at_once(folder: Path) -> None:
 def test_a_request_that_takes_too_long_does_not_keep_the_server(folder: Path) -> None:
     with stub_server(folder, timeout=1) as server, ThreadPoolExecutor() as pool:
         hanging = pool.submit(server.post, b"hang")
-        server.until(lambda: server.metric("megavit_outstanding_images", model="stub") == 1)
+        server.until(lambda: server.metric("megavit_images_in_progress", model="stub") == 1)
         assert server.stop() == 0
         assert hanging.result().status_code == 504
 
@@ -82,7 +82,7 @@ def test_a_request_that_takes_too_long_does_not_keep_the_server(folder: Path) ->
 def test_a_bundle_that_cannot_be_served_ends_it_with_the_reason(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "megavit", "serve"]
     done = subprocess.run([*command, "nowhere"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, "nowhere is no bundle" in done.stderr) == (2, True)
+    assert (done.returncode, "nowhere is not a bundle" in done.stderr) == (2, True)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "megavit.json").write_text("{}")
     done = subprocess.run(
@@ -108,5 +108,5 @@ def test_an_address_that_is_taken_is_told(folder: Path) -> None:
 def test_a_server_ends_in_order_while_a_worker_comes_up(folder: Path) -> None:
     with stub_server(folder) as server:
         server.workers()[0].kill()
-        server.until(lambda: server.events("worker_ended"))
+        server.until(lambda: server.events("worker_exited"))
         assert server.stop() == 0  # and no word on standard error that is no line of the log

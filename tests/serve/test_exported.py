@@ -45,7 +45,7 @@ def test_an_exported_model_answers_as_its_bundle_without_pytorch(
         predictor.info.created,
     )
     for seed in range(3):
-        (answer,) = server.post(png(seed), params={"top": 2, "coverage": 0.9, "embedding": 1}).json()["answers"]
+        (answer,) = server.post(png(seed), params={"top": 2, "coverage": 0.9, "embedding": 1}).json()["predictions"]
         assert answer.pop("embedding") == pytest.approx(predictor.embed(png(seed)).tolist(), rel=1e-2, abs=1e-3)
         expected = predictor.predict(png(seed), top=2, coverage=0.9)
         assert answer["label"] == expected.label

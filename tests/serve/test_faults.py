@@ -29,7 +29,7 @@ def test_a_killed_worker_costs_no_request(folder: Path) -> None:
         for _ in range(3):
             (worker,) = server.workers()
             waiting = pool.submit(answers, server, [b"sleep 0.05"] * 20)
-            server.until(lambda: server.metric("megavit_outstanding_images", model="stub") > 5)
+            server.until(lambda: server.metric("megavit_images_in_progress", model="stub") > 5)
             worker.send_signal(signal.SIGKILL)
             assert [reply.status_code for reply in waiting.result()] == [200] * 20
         assert server.metric("megavit_worker_restarts_total", model="stub") == 3
@@ -39,9 +39,9 @@ def test_a_killed_worker_costs_no_request(folder: Path) -> None:
 def test_an_idle_worker_that_is_killed_is_replaced_and_the_next_request_answered(folder: Path) -> None:
     with stub_server(folder) as server:
         server.workers()[0].send_signal(signal.SIGKILL)
-        server.until(lambda: server.events("worker_ended"))
+        server.until(lambda: server.events("worker_exited"))
         assert server.post(b"image").status_code == 200
-        assert server.events("worker_ended")[0]["why"] == "signal 9"
+        assert server.events("worker_exited")[0]["reason"] == "signal 9"
 
 
 @pytest.mark.parametrize("poison", [b"die", b"die decoding"])
@@ -49,7 +49,7 @@ def test_an_image_that_ends_workers_is_found_and_all_others_are_answered(folder:
     with stub_server(folder) as server:
         replies = answers(server, [b"sleep 0.05"] * 5 + [poison] + [b"image"] * 5)
         assert [reply.status_code for reply in replies] == [200] * 5 + [500] + [200] * 5
-        assert replies[5].json()["error"]["kind"] == "failed"
+        assert replies[5].json()["error"]["code"] == "internal_server_error"
         assert server.metric("megavit_images_total", model="stub", outcome="failed") == 1
         assert server.post(b"image").status_code == 200
 
@@ -59,40 +59,40 @@ def test_among_several_images_the_one_that_ends_workers_fails_alone(folder: Path
         files = [("images", (name, body)) for name, body in [("a", b"image"), ("b", b"die"), ("c", b"image")]]
         reply = client.post("/predict", files=files)
         assert reply.status_code == 200
-        assert [answer.get("label") for answer in reply.json()["answers"]] == ["cat", None, "cat"]
-        assert "twice ended" in reply.json()["answers"][1]["error"]
+        assert [answer.get("label") for answer in reply.json()["predictions"]] == ["cat", None, "cat"]
+        assert "crashed the worker process twice" in reply.json()["predictions"][1]["error"]
 
 
 @pytest.mark.parametrize("hanging", [b"hang", b"hang decoding"])
 def test_a_hanging_worker_is_replaced(folder: Path, hanging: bytes) -> None:
     with stub_server(folder, timeout=1) as server:
         assert server.post(hanging).status_code == 504
-        server.until(lambda: server.events("worker_hangs"))
-        server.until(lambda: server.get("/health/ready").status_code == 200 and len(server.events("ready")) == 2)
+        server.until(lambda: server.events("worker_unresponsive"))
+        server.until(lambda: server.get("/health/ready").status_code == 200 and len(server.events("model_ready")) == 2)
         assert server.post(b"image").status_code == 200
 
 
 def test_what_nobody_waits_for_is_not_begun(folder: Path) -> None:
-    with stub_server(folder, timeout=0.5, batch_size=1) as server:
+    with stub_server(folder, timeout=0.5, max_batch_size=1) as server:
         replies = answers(server, [b"sleep 0.3"] * 10)
         assert {reply.status_code for reply in replies} == {200, 504}
-        server.until(lambda: server.metric("megavit_outstanding_images", model="stub") == 0)
-        done = [server.metric("megavit_images_total", model="stub", outcome=o) for o in ("answered", "cancelled")]
+        server.until(lambda: server.metric("megavit_images_in_progress", model="stub") == 0)
+        done = [server.metric("megavit_images_total", model="stub", outcome=o) for o in ("predicted", "canceled")]
         assert sum(done) == 10
         assert done[1] >= 8
-        assert not server.events("worker_hangs")
+        assert not server.events("worker_unresponsive")
 
 
 def test_a_client_that_goes_is_no_error_and_frees_its_place(folder: Path) -> None:
-    with stub_server(folder, queue=2) as server:
+    with stub_server(folder, queue_size=2) as server:
         for _ in range(3):
             with server.raw() as connection:
                 connection.sendall(b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\nsleep 0.2")
-                server.until(lambda: server.metric("megavit_outstanding_images", model="stub") == 1)
-        server.until(lambda: server.metric("megavit_outstanding_images", model="stub") == 0)
+                server.until(lambda: server.metric("megavit_images_in_progress", model="stub") == 1)
+        server.until(lambda: server.metric("megavit_images_in_progress", model="stub") == 0)
         assert server.post(b"image").status_code == 200
-        assert server.metric("megavit_images_total", model="stub", outcome="cancelled") == 3
-        assert len([line for line in server.events("request") if line.get("gone")]) == 3
+        assert server.metric("megavit_images_total", model="stub", outcome="canceled") == 3
+        assert len([line for line in server.events("request") if line.get("disconnected")]) == 3
         assert not server.events("error")
 
 
@@ -107,13 +107,13 @@ def test_a_new_bundle_takes_over_without_a_failure(folder: Path) -> None:
                 while not over.is_set():
                     reply = client.post("/predict", content=b"version")
                     assert reply.status_code == 200
-                    labels.append(reply.json()["answers"][0]["label"])
+                    labels.append(reply.json()["predictions"][0]["label"])
             return labels
 
         asking: list[Future[list[str]]] = [pool.submit(ask) for _ in range(3)]
         for version in ("2", "3"):
             stub_folder(folder, version=version)
-            server.until(lambda version=version: len(server.events("swapped")) == int(version) - 1)
+            server.until(lambda version=version: len(server.events("model_reloaded")) == int(version) - 1)
         over.set()
         for one in asking:
             labels = one.result()
@@ -121,7 +121,7 @@ def test_a_new_bundle_takes_over_without_a_failure(folder: Path) -> None:
             seen += labels
         assert {"1", "3"} <= set(seen)
         server.until(lambda: len(server.workers()) == 1)
-        assert server.metric("megavit_swaps_total", model="stub", outcome="taken") == 2
+        assert server.metric("megavit_reloads_total", model="stub", outcome="succeeded") == 2
         assert server.metric("megavit_worker_restarts_total", model="stub") == 0
 
 
@@ -129,20 +129,20 @@ def test_a_new_bundle_takes_over_without_a_failure(folder: Path) -> None:
 def test_a_new_bundle_that_cannot_be_served_leaves_the_old_one(folder: Path, said: dict[str, str]) -> None:
     with stub_server(folder) as server:
         stub_folder(folder, **said)
-        server.until(lambda: server.events("swap_refused"))
-        assert said.get("refused", "ended before it was ready: signal 9") in server.events("swap_refused")[0]["error"]
-        assert server.metric("megavit_swaps_total", model="stub", outcome="refused") == 1
-        assert server.post(b"version").json()["answers"][0]["label"] == "1"
+        server.until(lambda: server.events("reload_failed"))
+        assert said.get("refused", "exited before it was ready: signal 9") in server.events("reload_failed")[0]["error"]
+        assert server.metric("megavit_reloads_total", model="stub", outcome="failed") == 1
+        assert server.post(b"version").json()["predictions"][0]["label"] == "1"
         stub_folder(folder, version="2")
-        server.until(lambda: server.events("swapped"))
-        assert server.post(b"version").json()["answers"][0]["label"] == "2"
+        server.until(lambda: server.events("model_reloaded"))
+        assert server.post(b"version").json()["predictions"][0]["label"] == "2"
 
 
 def test_a_worker_that_does_not_come_up_again_is_tried_later_and_meanwhile_told(folder: Path) -> None:
     with stub_server(folder) as server:
         (folder / "megavit.json").write_text('{"dies": "yes"}')
         server.workers()[0].send_signal(signal.SIGKILL)
-        server.until(lambda: len(server.events("worker_not_started")) >= 2)
+        server.until(lambda: len(server.events("worker_start_failed")) >= 2)
         assert server.get("/health/ready").status_code == 503
         assert server.get("/health/live").status_code == 200
         reply = server.post(b"image")
@@ -161,12 +161,12 @@ def test_what_is_printed_is_no_answer_and_not_logged(folder: Path) -> None:
     with stub_server(folder) as server:
         assert server.post(b"print secret").status_code == 200
         assert server.post(b"die decoding").status_code == 500
-        why = [line["why"] for line in server.events("worker_ended")]
+        why = [line["reason"] for line in server.events("worker_exited")]
         assert all("Segmentation fault" in one for one in why), why
         assert "secret" not in str(server.log)
 
 
 def test_an_answer_that_is_no_number_is_told(stub: Running) -> None:
     reply = stub.post(b"nan")
-    assert (reply.status_code, reply.json()["error"]["kind"]) == (500, "failed")
-    assert "not a number" in reply.json()["error"]["message"]
+    assert (reply.status_code, reply.json()["error"]["code"]) == (500, "internal_server_error")
+    assert "not a finite number" in reply.json()["error"]["message"]

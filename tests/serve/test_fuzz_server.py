@@ -50,5 +50,5 @@ def test_one_hostile_image_in_a_form_leaves_the_others_alone(server: Running, ho
             f"{server.address}/models/animals/predict", content=body, headers={"content-type": kind}, timeout=60
         )
         assert reply.status_code == 200, name
-        first, _, last = reply.json()["answers"]
+        first, _, last = reply.json()["predictions"]
         assert first["label"] == last["label"], name

@@ -27,7 +27,7 @@ def test_an_announced_body_above_the_limit_is_refused_unread(stub: Running) -> N
         answer = told(connection)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"connection: close" in answer
-    assert b'"too_large"' in answer
+    assert b'"content_too_large"' in answer
 
 
 def test_a_body_that_grows_above_the_limit_is_refused(stub: Running) -> None:
@@ -37,7 +37,7 @@ def test_a_body_that_grows_above_the_limit_is_refused(stub: Running) -> None:
 
     with stub.client() as client:
         reply = client.post("/predict", content=chunks())
-    assert (reply.status_code, reply.json()["error"]["kind"]) == (413, "too_large")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (413, "content_too_large")
 
 
 def test_a_client_that_sends_on_regardless_still_reads_the_refusal(stub: Running) -> None:
@@ -77,7 +77,7 @@ def test_a_slow_body_is_not_waited_for(stub: Running, header: bytes) -> None:
         connection.sendall(b"3\r\nabc\r\n")
         answer = told(connection)
     assert answer.startswith(b"HTTP/1.1 408 ")
-    assert b'"too_slow"' in answer
+    assert b'"request_timeout"' in answer
 
 
 def test_a_body_that_drips_after_its_request_was_refused_is_not_waited_for(stub: Running) -> None:
@@ -110,7 +110,7 @@ def test_what_is_no_http_is_refused(stub: Running) -> None:
         connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
         answer = told(connection)
     assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b'"malformed"' in answer
+    assert b'"bad_request"' in answer
 
 
 def multipart(*parts: bytes, boundary: bytes = b"cut", end: bytes = b"--cut--\r\n") -> tuple[bytes, dict[str, str]]:
@@ -135,7 +135,7 @@ FILE = b'content-disposition: form-data; name="images"; filename="a.png"\r\n\r\n
 def test_a_multipart_that_is_none_is_400(stub: Running, parts: list[bytes], end: bytes, said: str) -> None:
     body, headers = multipart(*parts, end=end)
     reply = stub.post(body, headers=headers)
-    assert (reply.status_code, reply.json()["error"]["kind"]) == (400, "malformed")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "bad_request")
     assert said in reply.json()["error"]["message"]
 
 
@@ -156,8 +156,8 @@ def test_a_truncated_request_is_dropped(stub: Running) -> None:
 def test_any_field_name_will_do_and_names_are_told(stub: Running) -> None:
     part = b'Content-Disposition: form-data; name="file"; filename="\xc3\xbc \\"x\\".png"\r\n\r\nimage'
     body, headers = multipart(part, FILE.replace(b"a.png", b""))
-    answers = stub.post(body, headers=headers).json()["answers"]
-    assert [answer["name"] for answer in answers] == ['ü "x".png', None]
+    answers = stub.post(body, headers=headers).json()["predictions"]
+    assert [answer["filename"] for answer in answers] == ['ü "x".png', None]
 
 
 def test_more_images_than_the_queue_could_hold_are_413(stub: Running) -> None:
@@ -169,22 +169,22 @@ def test_more_images_than_the_queue_could_hold_are_413(stub: Running) -> None:
 
 
 def test_a_flood_is_refused_with_the_time_to_come_back(folder: Path) -> None:
-    with stub_server(folder, queue=4) as server:
+    with stub_server(folder, queue_size=4) as server:
         replies = answers(server, [b"sleep 0.2"] * 40)
         statuses = [reply.status_code for reply in replies]
         assert set(statuses) == {200, 429}
         assert 4 <= statuses.count(200) <= 8
         refused = next(reply for reply in replies if reply.status_code == 429)
         assert 1 <= int(refused.headers["retry-after"]) <= 60
-        assert refused.json()["error"]["kind"] == "busy"
-        assert server.metric("megavit_refusals_total", kind="busy") == statuses.count(429)
+        assert refused.json()["error"]["code"] == "too_many_requests"
+        assert server.metric("megavit_errors_total", code="too_many_requests") == statuses.count(429)
         assert server.post(b"image").status_code == 200
 
 
 def test_in_a_flood_the_body_is_not_asked_for(folder: Path) -> None:
-    with stub_server(folder, queue=1, read_timeout=30) as server, server.raw() as busy, server.raw() as late:
+    with stub_server(folder, queue_size=1, read_timeout=30) as server, server.raw() as busy, server.raw() as late:
         busy.sendall(HEAD + b"content-length: 7\r\n\r\nsleep 1")
-        server.until(lambda: server.metric("megavit_outstanding_images", model="stub") == 1)
+        server.until(lambda: server.metric("megavit_images_in_progress", model="stub") == 1)
         late.sendall(HEAD + b"content-length: 1000\r\nexpect: 100-continue\r\n\r\n")
         assert told(late).startswith(b"HTTP/1.1 429 ")
         assert busy.recv(65_536).startswith(b"HTTP/1.1 200 ")
@@ -192,13 +192,13 @@ def test_in_a_flood_the_body_is_not_asked_for(folder: Path) -> None:
 
 def test_no_answer_in_time_is_504(stub: Running) -> None:
     replies = answers(stub, [b"sleep 2.5", b"image"])
-    assert (replies[0].status_code, replies[0].json()["error"]["kind"]) == (504, "timeout")
-    stub.until(lambda: stub.metric("megavit_outstanding_images", model="stub") == 0)
+    assert (replies[0].status_code, replies[0].json()["error"]["code"]) == (504, "gateway_timeout")
+    stub.until(lambda: stub.metric("megavit_images_in_progress", model="stub") == 0)
 
 
 def test_bytes_are_given_back_however_a_request_ends(folder: Path) -> None:
     # 8 times the largest body is the room for all: a leak of a few bodies would close the server.
-    with stub_server(folder, max_body=1000, read_timeout=0.3, timeout=0.5) as server:
+    with stub_server(folder, max_request_bytes=1000, read_timeout=0.3, timeout=0.5) as server:
         for _ in range(5):
             assert server.post(b"x" * 1000).status_code == 200
             assert server.post(b"bad" + b"x" * 990).status_code == 422

@@ -14,7 +14,7 @@ from tests.serve.conftest import stub_folder
 
 
 def version(server: Running) -> str:
-    return server.post(b"version").json()["answers"][0]["label"]
+    return server.post(b"version").json()["predictions"][0]["label"]
 
 
 def test_the_old_bundle_goes_on_and_the_next_one_takes_over(folder: Path) -> None:
@@ -23,7 +23,7 @@ def test_the_old_bundle_goes_on_and_the_next_one_takes_over(folder: Path) -> Non
         server.until(lambda: len(server.workers()) == 2)
         assert version(server) == "1"
         stub_folder(folder, version="2")
-        server.until(lambda: server.events("swapped"))
+        server.until(lambda: server.events("model_reloaded"))
         assert version(server) == "2"
         server.until(lambda: len(server.workers()) == 1)
 
@@ -31,8 +31,8 @@ def test_the_old_bundle_goes_on_and_the_next_one_takes_over(folder: Path) -> Non
 def test_a_bundle_that_is_not_loaded_in_time_is_refused(folder: Path) -> None:
     with stub_server(folder, load_timeout=8) as server:
         stub_folder(folder, stops="yes")
-        server.until(lambda: server.events("swap_refused"))
-        assert "was not loaded within 8 seconds" in server.events("swap_refused")[0]["error"]
+        server.until(lambda: server.events("reload_failed"))
+        assert "was not loaded within 8 seconds" in server.events("reload_failed")[0]["error"]
         assert version(server) == "1"
         server.until(lambda: len(server.workers()) == 1)
 
@@ -43,7 +43,7 @@ def test_a_worker_that_dies_beside_one_that_never_loads_is_replaced_once_the_bun
         stub_folder(folder, stops="yes")
         server.until(lambda: len(server.workers()) == 2)
         old.kill()
-        server.until(lambda: server.events("worker_ended"))
+        server.until(lambda: server.events("worker_exited"))
         assert server.post(b"image").status_code in (503, 504)
         stub_folder(folder, version="2")
         server.until(lambda: server.get("/health/ready").status_code == 200)
@@ -55,19 +55,19 @@ def test_of_bundles_that_are_replaced_all_the_time_one_is_loaded(folder: Path) -
         for turn in range(600):
             stub_folder(folder, version=f"turn {turn}", takes="0.8")
             try:
-                until(lambda: server.events("swapped"), patience=0.3)
+                until(lambda: server.events("model_reloaded"), patience=0.3)
                 break
             except AssertionError:
                 continue
-        assert server.events("swapped")
+        assert server.events("model_reloaded")
 
 
 def test_a_server_that_has_nothing_to_serve_in_time_ends_with_the_reason(tmp_path: Path) -> None:
     code = (
         "from megavit.serve.server import serve; from megavit.serve.settings import Settings\n"
-        "from megavit.serve.model_sources import named_sources; import sys\n"
-        "settings = Settings(port=0, worker='tests.helpers.stub_worker', load_timeout=1)\n"
-        "serve(named_sources(sys.argv[1:]), settings, print)"
+        "from megavit.serve.model_sources import parse_sources; import sys\n"
+        "settings = Settings(port=0, worker_module='tests.helpers.stub_worker', load_timeout=1)\n"
+        "serve(parse_sources(sys.argv[1:]), settings, print)"
     )
     folder = stub_folder(tmp_path / "stub", stops="yes")
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}

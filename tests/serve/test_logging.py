@@ -1,51 +1,69 @@
-"""Lines are written as they come, and a reader who stops reading stops nobody."""
+"""Log lines, and a reader of them that stalls."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import pytest
 
 from megavit.serve import logging as module
-from megavit.serve.logging import Log
+from megavit.serve.logging import JsonLinesHandler, log_event
 from tests.helpers.servers import ROOT, STUB, until
 
 
-def test_a_line_is_an_object_and_what_is_none_is_left_out() -> None:
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    """The server's logger, as it was, at the end."""
+    logger = logging.getLogger("megavit.serve")
+    before = logger.handlers[:], logger.propagate, logger.level
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    yield logger
+    logger.handlers[:], logger.propagate, logger.level = before
+
+
+def test_a_line_is_an_object_without_fields_that_are_none(logger: logging.Logger) -> None:
     reading, writing = os.pipe()
-    log = Log(writing)
-    log("request", status=200, model=None, what="é\n")
-    log.close()
+    handler = JsonLinesHandler(writing)
+    logger.handlers[:] = [handler]
+    log_event("request", status=200, model=None, what="é\n")
+    handler.handle(logging.LogRecord("asyncio", logging.ERROR, "", 0, "slow %s", ("task",), None))
+    handler.close()
     os.close(writing)
     with os.fdopen(reading) as lines:
-        (line,) = map(json.loads, lines)
-    assert line.pop("time")
-    assert line == {"event": "request", "status": 200, "what": "é\n"}
+        first, second = map(json.loads, lines)
+    assert first.pop("time") and second.pop("time")
+    assert first == {"event": "request", "status": 200, "what": "é\n"}
+    assert second == {"event": "warning", "logger": "asyncio", "message": "slow task"}
 
 
-def test_what_there_is_no_room_for_is_counted(monkeypatch) -> None:
-    monkeypatch.setattr(module, "_WAITING", 10)
+def test_lines_that_do_not_fit_are_counted(logger: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUEUE_SIZE", 10)
     reading, writing = os.pipe()
-    log = Log(writing)
+    handler = JsonLinesHandler(writing)
+    logger.handlers[:] = [handler]
     padding = "x" * 70_000  # more than a pipe takes, so that the first line waits to be read
     for i in range(30):
-        log("request", number=i, padding=padding)
+        log_event("request", number=i, padding=padding)
     with os.fdopen(reading) as lines, ThreadPoolExecutor() as pool:
         rest = pool.submit(lambda: [json.loads(line) for line in lines])
-        until(log._lines.empty)
-        log("last")
-        log.close()
+        until(handler._lines.empty)
+        log_event("last")
+        handler.close()
         os.close(writing)
-        told = rest.result()
-    assert told[-1]["event"] == "last"
-    assert 15 <= told[-1]["dropped"] <= 20
+        last = rest.result()[-1]
+    assert last["event"] == "last"
+    assert 15 <= last["dropped"] <= 20
 
 
-def test_a_server_whose_log_nobody_reads_goes_on_and_ends(folder: Path) -> None:
+def test_a_server_whose_log_nobody_reads_runs_and_stops(folder: Path) -> None:
     command = [sys.executable, "-c", STUB, "{}", str(folder)]
     paths = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=paths) as process:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from megavit.errors import BundleError, ConfigError
-from megavit.serve.model_sources import named_sources, version_of
+from megavit.serve.model_sources import get_version, parse_sources
 
 
 @pytest.fixture
@@ -16,14 +16,14 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_model_is_called_as_its_folder_or_its_run_or_as_is_said(runs: Path) -> None:
-    assert named_sources(["flowers"]) == [("flowers", "flowers")]
-    assert named_sources([f"{runs}/flowers/"])[0][0] == "flowers"
-    assert named_sources(["one=run 1", "two=run 1/bundle"]) == [("one", "run 1"), ("two", "run 1/bundle")]
-    assert named_sources(["c=a=b"]) == [("c", "a=b")]
-    assert named_sources(["hf-hub:someone/birds"]) == [("birds", "hf-hub:someone/birds")]
+    assert parse_sources(["flowers"]) == [("flowers", "flowers")]
+    assert parse_sources([f"{runs}/flowers/"])[0][0] == "flowers"
+    assert parse_sources(["one=run 1", "two=run 1/bundle"]) == [("one", "run 1"), ("two", "run 1/bundle")]
+    assert parse_sources(["c=a=b"]) == [("c", "a=b")]
+    assert parse_sources(["hf-hub:someone/birds"]) == [("birds", "hf-hub:someone/birds")]
     (runs / "run").mkdir()
     (runs / "run 1" / "bundle").rename(runs / "run" / "bundle")
-    assert named_sources(["run/bundle"]) == named_sources(["run=run/bundle"]) == [("run", "run/bundle")]
+    assert parse_sources(["run/bundle"]) == parse_sources(["run=run/bundle"]) == [("run", "run/bundle")]
 
 
 @pytest.mark.parametrize(
@@ -37,19 +37,19 @@ def test_a_model_is_called_as_its_folder_or_its_run_or_as_is_said(runs: Path) ->
 )
 def test_names_that_cannot_be_are_refused(runs: Path, arguments: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        named_sources(arguments)
+        parse_sources(arguments)
 
 
 def test_what_is_no_bundle_is_refused(runs: Path) -> None:
-    with pytest.raises(BundleError, match="nowhere is no bundle"):
-        named_sources(["x=nowhere"])
+    with pytest.raises(BundleError, match="nowhere is not a bundle"):
+        parse_sources(["x=nowhere"])
 
 
 def test_another_bundle_is_another_version(runs: Path) -> None:
-    first = version_of("flowers")
+    first = get_version("flowers")
     assert first is not None
-    assert first == version_of("flowers")
+    assert first == get_version("flowers")
     (runs / "new").write_text("{}")
     (runs / "new").replace(runs / "flowers" / "megavit.json")
-    assert version_of("flowers") not in (first, None)
-    assert version_of("nowhere") is None
+    assert get_version("flowers") not in (first, None)
+    assert get_version("nowhere") is None

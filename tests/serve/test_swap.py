@@ -16,10 +16,10 @@ def test_the_new_bundles_answers_come_and_a_damaged_one_changes_nothing(tmp_path
         for seed in (1, 2):
             if seed == 2:
                 make_bundle(folder, make_model(2, seed=2), labels=("left", "right"))
-                server.until(lambda: server.events("swapped"))
+                server.until(lambda: server.events("model_reloaded"))
                 assert server.get("/models").json()["models"][0]["labels"] == ["left", "right"]
             expected = megavit.load(folder, device="cpu").predict(png())
-            (answer,) = server.post(png()).json()["answers"]
+            (answer,) = server.post(png()).json()["predictions"]
             assert answer["label"] == expected.label
             assert abs(answer["probability"] - expected.probability) < 1e-4
         damaged = tmp_path / "damaged"
@@ -27,6 +27,6 @@ def test_the_new_bundles_answers_come_and_a_damaged_one_changes_nothing(tmp_path
         (damaged / "model.safetensors").write_bytes(b"x")
         folder.rename(tmp_path / "old")
         damaged.rename(folder)
-        server.until(lambda: server.events("swap_refused"))
-        assert "is damaged" in server.events("swap_refused")[0]["error"]
-        assert server.post(png()).json()["answers"][0]["label"] == answer["label"]
+        server.until(lambda: server.events("reload_failed"))
+        assert "is damaged" in server.events("reload_failed")[0]["error"]
+        assert server.post(png()).json()["predictions"][0]["label"] == answer["label"]

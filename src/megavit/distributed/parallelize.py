@@ -7,42 +7,40 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from megavit.model.vit import MegaVit
 
 
-def make_mesh(replicate: int, shard: int, tensor: int, kind: str) -> DeviceMesh:
-    """The processes as a grid, on devices of this kind; neighbors, mostly on one machine, compute a layer together.
+def make_mesh(replicate: int, shard: int, tensor: int, device_type: str) -> DeviceMesh:
+    """Return the processes as a mesh; neighbors, mostly on one machine, compute a layer together.
 
-    It has the axis of shards, and of the others those along which there is more than one process: an axis of one
-    makes a group for each of them.
+    It has the axis "shard", and of the others those along which there is more than one process: an axis of one would
+    make a group for each of them.
     """
     sizes = {"replicate": replicate, "shard": shard, "tensor": tensor}
     axes = {name: size for name, size in sizes.items() if size > 1 or name == "shard"}
-    return init_device_mesh(kind, tuple(axes.values()), mesh_dim_names=tuple(axes))
+    return init_device_mesh(device_type, tuple(axes.values()), mesh_dim_names=tuple(axes))
 
 
 def parallelize(model: MegaVit, mesh: DeviceMesh, *, trained: bool, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Divide `model` over the mesh, in place; the answer is what to call for its forward pass.
+    """Divide `model` over the mesh in place, and return the module to call for its forward pass.
 
     Args:
-        model: whole, the same in every process; or on the meta device, where it is to be divided.
+        model: whole, the same in every process; or on the meta device, if it is to be sharded.
         trained: gradients are to be averaged over the processes.
         dtype: in which FSDP2 gathers weights and the model computes; gradients are summed in float32.
     """
     axes = mesh.mesh_dim_names or ()
-    if not divides(mesh):
+    if mesh["shard"].size() == 1 and "tensor" not in axes:
         if not trained:
             return model
         from torch.nn.parallel import DistributedDataParallel
 
         device = next(model.parameters()).device
-        return DistributedDataParallel(
-            model, device_ids=[device] if device.type == "cuda" else None
-        )  # fmt: skip
+        return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     if "tensor" in axes:
-        from megavit.distributed.tensor_parallel_plan import divide_layers
+        from megavit.distributed.tensor_parallel_plan import apply_tensor_parallel
 
-        divide_layers(model, mesh["tensor"])
-    # Also where there is nothing to shard: every parameter is then divided in one way.
+        apply_tensor_parallel(model, mesh["tensor"])
+    # Also where there is nothing to shard: every parameter is then a DTensor.
     data = mesh["replicate", "shard"] if "replicate" in axes else mesh["shard"]
     low = dtype != torch.float32
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32) if low else MixedPrecisionPolicy()
@@ -50,8 +48,3 @@ def parallelize(model: MegaVit, mesh: DeviceMesh, *, trained: bool, dtype: torch
         fully_shard(layer, mesh=data, mp_policy=policy, reshard_after_forward=True)
     fully_shard(model, mesh=data, mp_policy=policy, reshard_after_forward=True)
     return model
-
-
-def divides(mesh: DeviceMesh) -> bool:
-    """Whether no process has a whole model."""
-    return mesh["shard"].size() > 1 or "tensor" in (mesh.mesh_dim_names or ())

@@ -1,4 +1,4 @@
-"""Reading the index of a distributed checkpoint, which is a pickle, without running what it might hold."""
+"""Read the index of a distributed checkpoint, a pickle, without running what it might hold."""
 
 import io
 import pathlib
@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadat
 from megavit.errors import BundleError
 
 INDEX = ".metadata"
-# What PyTorch's index of tensors is made of, and nothing that does anything.
+# What PyTorch's index of tensors consists of; nothing among it has side effects.
 ALLOWED = {
     "torch.distributed.checkpoint.metadata": (
         "Metadata",
@@ -33,27 +33,27 @@ PATHS = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
 
 
 class IndexUnpickler(pickle.Unpickler):
-    """Knows the classes of an index alone."""
+    """An unpickler that knows the classes of an index alone."""
 
     def find_class(self, module: str, name: str) -> Any:
         if name in ALLOWED.get(module, ()):
             return super().find_class(module, name)
         if (module, name) == ("builtins", "getattr"):
-            return _member
+            return _get_enum_member
         if module in ("pathlib", "pathlib._local") and name in PATHS:
-            return pathlib.PurePath  # where it was written, of which nothing is made
+            return pathlib.PurePath  # where it was written, which is not used
         raise BundleError(f"the index of a checkpoint holds {module}.{name}, which has no place in there")
 
 
-def _member(kind: Any, name: Any) -> Enum:
-    """The value of that name of an enumeration, which some versions of Python pickle as a call of getattr."""
+def _get_enum_member(kind: Any, name: Any) -> Enum:
+    """Return the member of an enumeration, which some versions of Python pickle as a call of getattr."""
     if not (isinstance(kind, type) and issubclass(kind, Enum)):
         raise BundleError(f"the index of a checkpoint asks for {name!r} of {kind!r}, which has no place in there")
     return kind[name]
 
 
 def read_index(folder: Path, files: set[str]) -> Metadata:
-    """The index of the checkpoint in `folder`, of tensors in `files` alone.
+    """Return the index of the checkpoint in `folder`, of tensors in `files` alone.
 
     Raises:
         BundleError: when it holds anything else.
@@ -68,14 +68,14 @@ def read_index(folder: Path, files: set[str]) -> Metadata:
         raise BundleError(f"{folder / INDEX} is no index of tensors")
     if not all(isinstance(entry, TensorStorageMetadata) for entry in index.state_dict_metadata.values()):
         raise BundleError(f"{folder / INDEX} holds more than tensors")
-    outside = {place.relative_path for place in index.storage_data.values()} - files
+    outside = {entry.relative_path for entry in index.storage_data.values()} - files
     if outside:
         raise BundleError(f"{folder / INDEX} points to {', '.join(sorted(map(str, outside)))}")
     return index
 
 
 class Reader(FileSystemReader):
-    """PyTorch's reader of a folder, with an index that was read before."""
+    """PyTorch's reader of a folder, with an index that has been read already."""
 
     def __init__(self, folder: Path, index: Metadata) -> None:
         super().__init__(folder)
@@ -85,8 +85,7 @@ class Reader(FileSystemReader):
         return self.index
 
 
-def shape_of(index: Metadata, name: str) -> torch.Size:
-    """Of the whole tensor."""
-    entry = index.state_dict_metadata[name]
-    assert isinstance(entry, TensorStorageMetadata)  # `read_index` lets no other pass
-    return entry.size
+def get_shapes(index: Metadata) -> dict[str, torch.Size]:
+    """Return the shape of each full tensor, by name."""
+    entries = index.state_dict_metadata.items()  # all of them tensors: `read_index` lets no others pass
+    return {name: entry.size for name, entry in entries if isinstance(entry, TensorStorageMetadata)}

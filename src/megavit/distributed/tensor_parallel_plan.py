@@ -1,7 +1,7 @@
 """Tensor parallelism of a layer: each process computes some of its heads and some of its MLP's channels.
 
-The projections into a branch are divided by their outputs, those out of it by their inputs, whose results are summed
-over the processes; everything between is computed on a part. Norms and residual stream are the same everywhere.
+The projections into a branch are sharded by their outputs, those out of it by their inputs, whose results are summed
+over the processes. Norms and residual stream are replicated.
 Works for the parallel layer of ViT-22B (arXiv 2302.05442) and the serial one (arXiv 1909.08053, section 3), which has
 two sums on the way there and two on the way back. The parallel layer has one each: its branches have one input and
 are added anyway.
@@ -22,7 +22,7 @@ from torch.distributed.tensor.parallel import (
 )
 
 from megavit.config.vit import ViTConfig
-from megavit.distributed.fused_qkv_rows import by_process, fused
+from megavit.distributed.fused_qkv_rows import count_fused, group_by_process
 from megavit.errors import ConfigError
 from megavit.model.attention import Attention
 from megavit.model.block import ParallelBlock
@@ -32,23 +32,23 @@ from megavit.model.vit import MegaVit
 HEADS_AXIS = 1  # of queries and keys (B, H, T, K)
 
 
-def check_divides(config: ViTConfig, processes: int) -> None:
-    """Raise a ConfigError unless so many processes can compute a layer of this model together."""
+def check_tensor_parallel(config: ViTConfig, tp_size: int) -> None:
+    """Raise a ConfigError unless `tp_size` processes can compute a layer of this model together."""
     design = config.design
-    if processes == 1:
+    if tp_size == 1:
         return
     if design.block == "zeta" or design.attention_out_norm or design.mlp_out_norm:
         raise ConfigError("tensor parallelism is for layers whose branches have no norm inside: leave out tensor")
     for name, size in (("heads", config.heads), ("mlp_dim", config.mlp_dim)):
-        if size % processes:
-            raise ConfigError(f"tensor must divide the model's {name}, {size}, got {processes}")
+        if size % tp_size:
+            raise ConfigError(f"tensor must divide the model's {name}, {size}, got {tp_size}")
 
 
-def plan_of(layer: nn.Module) -> dict[str, ParallelStyle]:
-    """Which part of a layer is divided how, by its name in the layer."""
+def get_plan(layer: nn.Module) -> dict[str, ParallelStyle]:
+    """Return the parallel style of each module of a layer, by its name in the layer."""
     plan: dict[str, ParallelStyle] = {"attention.to_qkv": ColwiseParallel(), "mlp.into": ColwiseParallel()}
     if adds_branches_first(layer):
-        # The gradients of the norm's answer meet there, and the branches' answers at the next part, before any sum.
+        # The gradients of the norm's output are summed there, and the branches' outputs at the next module.
         plan["norm"] = PrepareModuleOutput(
             output_layouts=Replicate(), desired_output_layouts=Replicate(), use_local_output=False
         )
@@ -61,8 +61,8 @@ def plan_of(layer: nn.Module) -> dict[str, ParallelStyle]:
         )
     else:
         plan |= {"attention.out": RowwiseParallel(), "mlp.out": RowwiseParallel()}
-    # Their weights are shared by all heads, of which each process sees some: seen as divided by heads, their
-    # gradients are summed over the processes.
+    # Their weights are shared by all heads, of which each process has some: sharded by heads, their gradients are
+    # summed over the processes.
     for name in ("attention.query_norm", "attention.key_norm"):
         if not isinstance(layer.get_submodule(name), nn.Identity):
             plan[name] = SequenceParallel(sequence_dim=HEADS_AXIS, use_local_output=True)
@@ -70,23 +70,23 @@ def plan_of(layer: nn.Module) -> dict[str, ParallelStyle]:
 
 
 def adds_branches_first(layer: nn.Module) -> bool:
-    """Whether a layer's branches can be added before the processes' parts are: whatever lies between is linear."""
+    """Return whether a layer's branches can be added before the sum over the processes: all in between is linear."""
     if not isinstance(layer, ParallelBlock):
         return False
-    scaled = isinstance(layer.attention_scale, LayerScale)  # a weight, whose gradient needs whole answers
+    scaled = isinstance(layer.attention_scale, LayerScale)  # a weight, whose gradient needs summed outputs
     return not scaled and layer.attention.out_dropout.p == 0
 
 
 @torch.no_grad()
-def divide_layers(model: MegaVit, mesh: DeviceMesh) -> None:
-    """Divide the layers of a whole model, the same in every process, over a mesh of one axis."""
-    check_divides(model.config, mesh.size())
+def apply_tensor_parallel(model: MegaVit, mesh: DeviceMesh) -> None:
+    """Shard the layers of a whole model, the same in every process, over a mesh of one axis."""
+    check_tensor_parallel(model.config, mesh.size())
     for layer in model.transformer.layers:
         for name, parameter in layer.named_parameters():
-            parts = fused(name, model.config)
-            if parts > 1:
-                parameter.copy_(by_process(parameter, parts, mesh.size()))
+            fused = count_fused(name, model.config)
+            if fused > 1:
+                parameter.copy_(group_by_process(parameter, fused, mesh.size()))
         attention = layer.get_submodule("attention")
-        assert isinstance(attention, Attention)  # as of every layer that `check_divides` lets pass
+        assert isinstance(attention, Attention)  # as of every layer that `check_tensor_parallel` lets pass
         attention.heads //= mesh.size()
-        parallelize_module(layer, mesh, plan_of(layer))
+        parallelize_module(layer, mesh, get_plan(layer))

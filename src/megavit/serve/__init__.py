@@ -1,5 +1,1 @@
-"""The server: models over HTTP, each in a process of its own that may die without taking the server with it.
-
-A front process (`run`, `app`, `guard`) counts, limits, times, routes and answers; it imports no torch and touches no
-image. For each model it keeps a worker process (`worker`, `backend`), which decodes, batches and answers.
-"""
+"""The HTTP server: a front process without torch, and one worker process per model that may crash without it."""

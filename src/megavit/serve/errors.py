@@ -1,37 +1,37 @@
-"""What a client is told instead of an answer."""
+"""Errors that clients of the HTTP API receive."""
 
 from http import HTTPStatus
 
 from megavit.errors import MegavitError
 
-# The words for machines, one for each status; the message is for people.
-KINDS = {
-    HTTPStatus.BAD_REQUEST: "malformed",
-    HTTPStatus.UNAUTHORIZED: "unauthorised",
-    HTTPStatus.FORBIDDEN: "forbidden",
-    HTTPStatus.NOT_FOUND: "not_found",
-    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
-    HTTPStatus.REQUEST_TIMEOUT: "too_slow",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
-    HTTPStatus.REQUEST_URI_TOO_LONG: "address_too_long",
-    HTTPStatus.MISDIRECTED_REQUEST: "wrong_host",
-    HTTPStatus.UNPROCESSABLE_ENTITY: "unprocessable",
-    HTTPStatus.TOO_MANY_REQUESTS: "busy",
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "headers_too_large",
-    HTTPStatus.INTERNAL_SERVER_ERROR: "failed",
-    HTTPStatus.SERVICE_UNAVAILABLE: "unavailable",
-    HTTPStatus.GATEWAY_TIMEOUT: "timeout",
+CODES = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "content_too_large",
+    414: "uri_too_long",
+    421: "misdirected_request",
+    422: "unprocessable_content",
+    429: "too_many_requests",
+    431: "request_header_fields_too_large",
+    500: "internal_server_error",
+    503: "service_unavailable",
+    504: "gateway_timeout",
 }
+"""HTTP's own names of the statuses (RFC 9110), not those of `http.HTTPStatus`, which differ between Python versions."""
 
 
 class ApiError(MegavitError):
-    """Ends a request with its status.
+    """An error response of the HTTP API.
 
     Args:
-        status: of HTTP.
-        message: a sentence that says what to do.
-        retry_after: seconds after which another try may do better.
-        allow: methods that would do.
+        status: HTTP status code.
+        message: sentence that says what is wrong and what to do.
+        retry_after: seconds after which the client may try again.
+        allow: HTTP methods that are allowed instead.
     """
 
     def __init__(self, status: int, message: str, *, retry_after: int | None = None, allow: str | None = None) -> None:
@@ -40,15 +40,15 @@ class ApiError(MegavitError):
         self.retry_after, self.allow = retry_after, allow
 
     @property
-    def kind(self) -> str:
-        return KINDS.get(HTTPStatus(self.status), "refused")
+    def code(self) -> str:
+        return CODES.get(self.status, "error")
 
     @property
     def headers(self) -> dict[str, str]:
-        found = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+        headers = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
         if self.status == HTTPStatus.UNAUTHORIZED:
-            found["www-authenticate"] = "Bearer"
-        return found if self.allow is None else found | {"allow": self.allow}
+            headers["www-authenticate"] = "Bearer"
+        return headers if self.allow is None else headers | {"allow": self.allow}
 
     def to_dict(self) -> dict[str, dict[str, str]]:
-        return {"error": {"kind": self.kind, "message": self.message}}
+        return {"error": {"code": self.code, "message": self.message}}

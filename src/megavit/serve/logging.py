@@ -1,36 +1,49 @@
-"""One JSON object a line on standard error: never an image, a file's name, a key or a query."""
+"""The server's log: one JSON object per line, without image contents, file names, keys or queries."""
 
 import json
+import logging
 import os
 import queue
 import threading
+import traceback
 from datetime import UTC, datetime
 from typing import Any
 
-_WAITING = 10_000
-_FLUSH_SECONDS = 2.0
+QUEUE_SIZE = 10_000
+FLUSH_SECONDS = 2.0
+_logger = logging.getLogger("megavit.serve")
 
 
-class Log:
-    """Writes in a thread of its own, so that a reader who has stopped reading stops nobody else; what there is no room
-    for is counted, and told with the next line.
+def log_event(event: str, **fields: Any) -> None:
+    """Log an event; fields that are None are left out."""
+    _logger.info(event, extra={"fields": {name: value for name, value in fields.items() if value is not None}})
+
+
+class JsonLinesHandler(logging.Handler):
+    """Writes JSON lines in a thread of its own, so that a stalled reader of the log never blocks the server.
+
+    Lines that do not fit into the queue are dropped; the next line says how many. Unlike Python's own
+    `QueueListener`, `close` gives up on a reader that has stalled.
 
     Args:
-        file: descriptor to write to.
+        file: descriptor to write to; not a Python stream, whose flush at exit would wait for the reader.
     """
 
     def __init__(self, file: int = 2) -> None:
-        # Not Python's own stream, which would wait at its end for a write that nobody reads.
-        self._file = file
-        self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue(_WAITING)
-        self._dropped = 0
+        super().__init__()
+        self._file, self._dropped = file, 0
+        self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue(QUEUE_SIZE)
         self._thread = threading.Thread(target=self._write_all, daemon=True)
         self._thread.start()
 
-    def __call__(self, event: str, **fields: Any) -> None:
-        """A line; fields that are None are left out."""
-        line: dict[str, Any] = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event}
-        line |= {name: value for name, value in fields.items() if value is not None}
+    def emit(self, record: logging.LogRecord) -> None:
+        line: dict[str, Any] = {"time": datetime.now(UTC).isoformat(timespec="milliseconds")}
+        if record.name == _logger.name:
+            line |= {"event": record.msg} | record.__dict__["fields"]
+        else:
+            line |= {"event": "warning", "logger": record.name, "message": record.getMessage()}
+            if record.exc_info:
+                line["error"] = "".join(traceback.format_exception(*record.exc_info))
         if self._dropped:
             line["dropped"] = self._dropped
         try:
@@ -40,12 +53,13 @@ class Log:
             self._dropped += 1
 
     def close(self) -> None:
-        """Write what is there, unless nobody reads it."""
+        """Write what is queued, unless nobody reads it."""
+        super().close()
         try:
-            self._lines.put(None, timeout=_FLUSH_SECONDS)
+            self._lines.put(None, timeout=FLUSH_SECONDS)
         except queue.Full:
             return
-        self._thread.join(_FLUSH_SECONDS)
+        self._thread.join(FLUSH_SECONDS)
 
     def _write_all(self) -> None:
         while (line := self._lines.get()) is not None:
@@ -53,5 +67,16 @@ class Log:
             try:
                 while text:
                     text = text[os.write(self._file, text) :]
-            except OSError:  # gone or full: the server goes on
+            except OSError:  # closed or full: the server keeps running
                 continue
+
+
+def start_logging() -> JsonLinesHandler:
+    """Send the events of the server, and the warnings of uvicorn and asyncio, to standard error."""
+    handler = JsonLinesHandler()
+    for name, level in ((_logger.name, logging.INFO), ("uvicorn.error", logging.WARNING), ("asyncio", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.propagate = False
+        logger.setLevel(level)
+    return handler

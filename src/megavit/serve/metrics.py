@@ -1,50 +1,38 @@
-"""What `GET /metrics` counts, for Prometheus. Labels take few values: a path that is none of ours is "unknown"."""
+"""Prometheus metrics of the server."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-_IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """Of one server."""
+    """The metrics of one server. Labels have few values: a path that is not served counts as "unknown"."""
 
     def __init__(self) -> None:
-        registry = CollectorRegistry()
+        self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self._registry = registry
-        self.requests = Counter(
-            "megavit_requests", "Requests answered.", ["route", "method", "status"], registry=registry
-        )
-        self.seconds = Histogram(
-            "megavit_request_seconds", "From a request's head to its answer.", ["route"], buckets=_SECONDS,
-            registry=registry,
-        )  # fmt: skip
-        self.refusals = Counter("megavit_refusals", "Requests refused, by kind.", ["kind"], registry=registry)
-        self.images = Counter(
-            "megavit_images", "Images, by what became of them.", ["model", "outcome"], registry=registry
-        )
-        self.unlike = Counter(
-            "megavit_unlike_training",
-            "Images answered that are unlike those of training.",
-            ["model"],
-            registry=registry,
-        )
-        self.batches = Histogram(
-            "megavit_batch_images", "Images computed together, for each image.", ["model"], buckets=_IMAGES,
-            registry=registry,
-        )  # fmt: skip
-        self.outstanding = Gauge(
-            "megavit_outstanding_images", "Images accepted and not yet answered.", ["model"], registry=registry
-        )
-        self.restarts = Counter(
-            "megavit_worker_restarts", "Workers that ended and were started again.", ["model"], registry=registry
-        )
-        self.swaps = Counter(
-            "megavit_swaps", "New bundles found in place of a model's.", ["model", "outcome"], registry=registry
-        )
-        self.ready = Gauge("megavit_ready", "Whether the model answers.", ["model"], registry=registry)
 
-    def text(self) -> bytes:
-        """In Prometheus's format."""
+        def counter(name: str, help: str, *labels: str) -> Counter:
+            return Counter(f"megavit_{name}", help, labels, registry=registry)
+
+        def gauge(name: str, help: str) -> Gauge:
+            return Gauge(f"megavit_{name}", help, ["model"], registry=registry)
+
+        def histogram(name: str, help: str, label: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"megavit_{name}", help, [label], buckets=buckets, registry=registry)
+
+        self.requests = counter("requests", "HTTP requests.", "route", "method", "status")
+        self.errors = counter("errors", "Error responses by code.", "code")
+        self.seconds = histogram("request_duration_seconds", "Time to answer a request.", "route", _SECONDS)
+        self.images = counter("images", "Images by outcome.", "model", "outcome")
+        self.out_of_distribution = counter("out_of_distribution", "Images unlike the training images.", "model")
+        self.batch_size = histogram("batch_size", "Size of the batch of each image.", "model", _BATCH_SIZES)
+        self.images_in_progress = gauge("images_in_progress", "Images accepted and not yet answered.")
+        self.worker_restarts = counter("worker_restarts", "Workers that exited and were restarted.", "model")
+        self.reloads = counter("reloads", "Reloads of replaced bundles by outcome.", "model", "outcome")
+        self.ready = gauge("model_ready", "1 if the model accepts images.")
+
+    def render(self) -> bytes:
+        """Return the metrics in Prometheus's text format."""
         return generate_latest(self._registry)

@@ -1,66 +1,82 @@
-"""What the server is given to serve: names, folders, and which version of a bundle lies there."""
+"""The models to serve: their names, their folders, and when a folder's bundle is replaced."""
 
 import re
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from megavit.errors import BundleError, ConfigError
 
+POLL_SECONDS = 1.0
+"""Time between two looks at a bundle's files."""
 _NAME = re.compile(r"[\w.-]{1,64}")
 _INNER, _HUB = "bundle", "hf-hub:"
-_MARKS = ("megavit.json", "model.onnx", "model.xml")
-"""Of a bundle, and of an exported model."""
+_MARKERS = ("megavit.json", "model.onnx", "model.xml")
+"""Files that make a folder a bundle or an exported model."""
 
 Version = tuple[int, int, int]
-"""Of the file that makes a folder a bundle or an exported model; another one in its place has another version."""
+"""Inode, time of change and size of the marker file: a bundle that replaces another has another version."""
 
 
-def named_sources(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """(name, source) of each "FOLDER" or "NAME=FOLDER"; a folder's name is its own, or its run's.
+def parse_sources(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """Return (name, source) of each "FOLDER" or "NAME=FOLDER"; by default a model is named after its folder or run.
 
     Raises:
-        ConfigError: for a name that cannot be in an address, or comes twice.
-        BundleError: for a folder that is no bundle.
+        ConfigError: for a name that cannot be part of a URL, or occurs twice.
+        BundleError: for a folder that is not a bundle.
     """
-    found: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for argument in arguments:
         name, _, source = argument.partition("=")
         if not source or Path(argument).exists():
-            source, name = argument, _own_name(argument)
+            source, name = argument, _default_name(argument)
         if not _NAME.fullmatch(name):
-            raise ConfigError(f"{name!r} cannot be a model's name in an address; give one, as in name={source}")
-        if name in found:
+            raise ConfigError(f"{name!r} cannot be a model's name in a URL; choose another, as in name={source}")
+        if name in sources:
             raise ConfigError(f"two models are called {name}; give one another name, as in other={source}")
-        _check(source)
-        found[name] = source
-    if not found:
+        if not source.startswith(_HUB) and get_version(source) is None:
+            raise BundleError(
+                f"{source} is not a bundle: it has no {_MARKERS[0]}; a bundle is the folder that megavit train writes, "
+                "or megavit export for onnx or openvino"
+            )
+        sources[name] = source
+    if not sources:
         raise ConfigError("there is no model to serve; name the folder of a bundle or of a run")
-    return list(found.items())
+    return list(sources.items())
 
 
-def version_of(source: str) -> Version | None:
-    """None for what is not a folder here, and while there is no model in it."""
-    for file in (folder / mark for folder in (Path(source), Path(source) / _INNER) for mark in _MARKS):
+def get_version(source: str) -> Version | None:
+    """Return the version of the bundle in a folder; None for what is not a folder, or has no bundle now."""
+    for path in (folder / name for folder in (Path(source), Path(source) / _INNER) for name in _MARKERS):
         try:
-            status = file.stat()
+            status = path.stat()
         except OSError:
             continue
         return status.st_ino, status.st_mtime_ns, status.st_size
     return None
 
 
-def _own_name(source: str) -> str:
+class BundleMonitor:
+    """Watches the version of a bundle in a thread of its own, as a look at a disk that hangs never ends.
+
+    Attributes:
+        version: as found last; None if there was none.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self.version = get_version(source)
+        threading.Thread(target=self._poll, daemon=True).start()
+
+    def _poll(self) -> None:
+        while True:
+            time.sleep(POLL_SECONDS)
+            self.version = get_version(self._source)
+
+
+def _default_name(source: str) -> str:
     if source.startswith(_HUB):
         return source.rpartition("/")[2]
     folder = Path(source).resolve()
     return folder.parent.name if folder.name == _INNER else folder.name
-
-
-def _check(source: str) -> None:
-    """What can be said at once, without loading anything."""
-    if source.startswith(_HUB) or version_of(source) is not None:
-        return
-    raise BundleError(
-        f"{source} is no bundle: it has no {_MARKS[0]}; a bundle is the folder that megavit train writes, or megavit "
-        "export for onnx or openvino"
-    )

@@ -1,4 +1,4 @@
-"""The images in a request's body, while it arrives."""
+"""Read the images in a request's body while it arrives."""
 
 import asyncio
 import logging
@@ -11,146 +11,147 @@ from starlette.requests import Request
 from megavit.serve.errors import ApiError
 from megavit.serve.settings import Settings
 
+_MAX_NAME = 255
+# Parsing takes time quadratic in the length.
+_MAX_CONTENT_TYPE = 1024
 
-class Room:
-    """Bytes of bodies that are being read, and of images that are not yet answered, with a limit to all of them.
-
-    What is taken is what has arrived, not what was announced: a slow client keeps no room from the others.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self.taken = 0
-
-    def check(self, announced: int) -> None:
-        """Raise an ApiError where a body of so many bytes would find no room."""
-        if self.taken + announced > self._most:
-            raise ApiError(429, "the server holds as many bytes as it may; try again in a moment", retry_after=1)
-
-    def take(self, arrived: int) -> None:
-        self.check(arrived)
-        self.taken += arrived
-
-    def give(self, done_with: int) -> None:
-        self.taken -= done_with
-
-
-_LONGEST_NAME = 255
-# Taking one apart takes time by the square of its length.
-_LONGEST_TYPE = 1024
-
-# Python prints what is logged where nobody has said what to do with it; what it says is in the answer.
+# Python prints records that no handler takes; what this one says is in the response.
 logging.getLogger("python_multipart").addHandler(logging.NullHandler())
 
 
-@dataclass
-class Part:
-    """One image: its file's name, where it has one, and its bytes."""
+class ByteBudget:
+    """A limit on the bytes of all bodies being read and all images not yet answered.
 
-    name: str | None
+    What counts is what has arrived, not what was announced: a slow client takes nothing from the others.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.used = 0
+
+    def check(self, size: int) -> None:
+        """Raise an ApiError if so many more bytes would exceed the limit."""
+        if self.used + size > self._limit:
+            raise ApiError(429, "the server holds as many bytes as it may; try again in a moment", retry_after=1)
+
+    def acquire(self, size: int) -> None:
+        self.check(size)
+        self.used += size
+
+    def release(self, size: int) -> None:
+        self.used -= size
+
+
+@dataclass
+class UploadedImage:
+    """The file name, if it has one, and the bytes of an image."""
+
+    filename: str | None
     data: bytearray
 
 
 @dataclass
-class Body:
-    """What was read; `multipart` tells several images from one."""
+class RequestBody:
+    """The images of a request; `multipart` if they were sent as a form."""
 
-    parts: list[Part] = field(default_factory=list)
+    images: list[UploadedImage] = field(default_factory=list)
     multipart: bool = False
 
 
-async def read_images(request: Request, settings: Settings, room: Room) -> Body:
-    """The body; the room then holds the bytes of its parts.
+async def read_body(request: Request, settings: Settings, budget: ByteBudget) -> RequestBody:
+    """Return the images of a request; their bytes stay acquired from the budget.
 
     Raises:
-        Refusal: 400 malformed, 408 too slow, 413 too large, 429 no room.
-        ClientDisconnect: when the client has gone.
+        ApiError: 400 malformed, 408 too slow, 413 too large, 429 over budget.
+        ClientDisconnect: if the client has disconnected.
     """
-    check_announced(request, settings, room)
-    began = request.scope.get("state", {}).get("began", asyncio.get_running_loop().time())
-    parser = _parser_of(request, settings)
-    taken = 0
+    check_headers(request, settings, budget)
+    started = request.scope.get("state", {}).get("started", asyncio.get_running_loop().time())
+    parser = _make_parser(request, settings)
+    received = 0
     try:
         try:
-            async with asyncio.timeout_at(began + settings.read_timeout):
+            async with asyncio.timeout_at(started + settings.read_timeout):
                 async for chunk in request.stream():
-                    room.take(len(chunk))
-                    taken += len(chunk)
-                    if taken > settings.max_body:
+                    budget.acquire(len(chunk))
+                    received += len(chunk)
+                    if received > settings.max_request_bytes:
                         raise _too_large(settings)
                     parser.write(chunk)
         except TimeoutError:
-            seconds = f"{settings.read_timeout:g} seconds"
-            raise ApiError(408, f"the request did not arrive within {seconds}; send it faster, or less of it") from None
-        body = parser.end()
+            limit = f"{settings.read_timeout:g} seconds"
+            raise ApiError(408, f"the request did not arrive within {limit}; send it faster, or less of it") from None
+        body = parser.finish()
     except BaseException:
-        room.give(taken)
+        budget.release(received)
         raise
-    room.give(taken - sum(len(part.data) for part in body.parts))
+    budget.release(received - sum(len(image.data) for image in body.images))
     return body
 
 
-def check_announced(request: Request, settings: Settings, room: Room) -> None:
-    """Raise an ApiError for what the headers say alone."""
-    announced = int(request.headers.get("content-length", 0))
-    if announced > settings.max_body:
+def check_headers(request: Request, settings: Settings, budget: ByteBudget) -> None:
+    """Raise an ApiError if the announced size of the body is over a limit."""
+    size = int(request.headers.get("content-length", 0))
+    if size > settings.max_request_bytes:
         raise _too_large(settings)
-    room.check(announced)
+    budget.check(size)
 
 
 def _too_large(settings: Settings) -> ApiError:
-    limit = f"{settings.max_body / 2**20:g} MiB"
-    return ApiError(413, f"a request above the limit of {limit}; send smaller images, or fewer at once")
+    limit = f"{settings.max_request_bytes / 2**20:g} MiB"
+    return ApiError(413, f"the request exceeds the limit of {limit}; send smaller images, or fewer at once")
 
 
-def _parser_of(request: Request, settings: Settings) -> "_Raw | _Multipart":
-    told = request.headers.get("content-type", "")
-    if len(told) > _LONGEST_TYPE:
-        raise ApiError(400, f"a content type of more than {_LONGEST_TYPE} characters")
-    kind, options = parse_options_header(told)
+def _make_parser(request: Request, settings: Settings) -> "_RawParser | _FormParser":
+    content_type = request.headers.get("content-type", "")
+    if len(content_type) > _MAX_CONTENT_TYPE:
+        raise ApiError(400, f"the content type has more than {_MAX_CONTENT_TYPE} characters")
+    kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data":
         if kind.startswith(b"multipart/"):
             raise ApiError(400, "several images are sent as multipart/form-data, no other kind of multipart")
-        return _Raw()
+        return _RawParser()
     if not options.get(b"boundary"):
-        raise ApiError(400, "the content type multipart/form-data says no boundary")
+        raise ApiError(400, "the content type multipart/form-data has no boundary")
     try:
-        return _Multipart(options[b"boundary"], settings.most_images)
+        return _FormParser(options[b"boundary"], settings.max_images)
     except FormParserError:
         raise ApiError(400, "the boundary of the multipart/form-data is too long") from None
 
 
-class _Raw:
-    """One image."""
+class _RawParser:
+    """A body that is one image."""
 
     def __init__(self) -> None:
         self._data = bytearray()
+        self.write = self._data.extend
 
-    def write(self, chunk: bytes) -> None:
-        self._data += chunk
-
-    def end(self) -> Body:
-        return Body([Part(None, self._data)])
+    def finish(self) -> RequestBody:
+        return RequestBody([UploadedImage(None, self._data)])
 
 
-class _Multipart:
-    """Any number of images, as a browser's form or `curl -F` sends them."""
+class _FormParser:
+    """A form with any number of images, as browsers and `curl -F` send it.
 
-    def __init__(self, boundary: bytes, most: int) -> None:
-        self._most = most
-        self._parts: list[Part] = []
-        self._field, self._value = bytearray(), bytearray()
+    Not Starlette's, which accepts a form that is cut short, writes files above 1 MiB to disk, and answers too many
+    files like a malformed form.
+    """
+
+    def __init__(self, boundary: bytes, max_images: int) -> None:
+        self._max_images = max_images
+        self._images: list[UploadedImage] = []
+        self._name, self._value = bytearray(), bytearray()
         self._headers: dict[bytes, bytes] = {}
         self._complete = False
         self._parser = MultipartParser(
             boundary,
             {
-                "on_part_begin": self._begin,
-                "on_header_field": lambda data, start, end: self._field.extend(data[start:end]),
+                "on_part_begin": self._begin_part,
+                "on_header_field": lambda data, start, end: self._name.extend(data[start:end]),
                 "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
                 "on_header_end": self._end_header,
                 "on_headers_finished": self._end_headers,
-                "on_part_data": lambda data, start, end: self._parts[-1].data.extend(data[start:end]),
+                "on_part_data": lambda data, start, end: self._images[-1].data.extend(data[start:end]),
                 "on_end": self._end,
             },
         )
@@ -159,32 +160,32 @@ class _Multipart:
         try:
             self._parser.write(chunk)
         except FormParserError:
-            raise ApiError(400, "the body is not the multipart/form-data that its content type says") from None
+            raise ApiError(400, "the body is not the multipart/form-data that its content type announces") from None
 
-    def end(self) -> Body:
+    def finish(self) -> RequestBody:
         if not self._complete:
             raise ApiError(400, "the multipart/form-data is cut short: its last boundary is missing")
-        if not self._parts:
+        if not self._images:
             raise ApiError(400, "there is no image in the request; send at least one part with a file")
-        return Body(self._parts, multipart=True)
+        return RequestBody(self._images, multipart=True)
 
-    def _begin(self) -> None:
-        if len(self._parts) == self._most:
-            raise ApiError(413, f"more than {self._most} images in one request; send them in several")
+    def _begin_part(self) -> None:
+        if len(self._images) == self._max_images:
+            raise ApiError(413, f"there are more than {self._max_images} images in the request; send several requests")
         self._headers = {}
 
     def _end_header(self) -> None:
-        self._headers[bytes(self._field).lower()] = bytes(self._value)
-        self._field, self._value = bytearray(), bytearray()
+        self._headers[bytes(self._name).lower()] = bytes(self._value)
+        self._name, self._value = bytearray(), bytearray()
 
     def _end_headers(self) -> None:
         kind, options = parse_options_header(self._headers.get(b"content-disposition"))
         if kind != b"form-data" or b"name" not in options:
-            raise ApiError(400, "a part of the multipart/form-data says no name in its Content-Disposition")
+            raise ApiError(400, "a part of the multipart/form-data has no name in its Content-Disposition")
         if b"filename" not in options and b"content-type" not in self._headers:
-            raise ApiError(400, "a part of the multipart/form-data is no file; options go into the query")
-        name = options.get(b"filename", b"").decode(errors="replace")[:_LONGEST_NAME]
-        self._parts.append(Part(name or None, bytearray()))
+            raise ApiError(400, "a part of the multipart/form-data is not a file; options go into the query")
+        filename = options.get(b"filename", b"").decode(errors="replace")[:_MAX_NAME]
+        self._images.append(UploadedImage(filename or None, bytearray()))
 
     def _end(self) -> None:
         self._complete = True

@@ -1,39 +1,39 @@
-"""What a server can be told, and what a request can ask for."""
+"""Settings of the server and of its workers, and options of a request."""
 
 from dataclasses import dataclass
 
 from megavit.config.checks import check_choice, check_device, check_positive, check_range, check_whole
 
-MOST_IMAGES = 256
-"""In one request."""
-DEFAULT_TOP, MOST_TOP = 5, 1000
+MAX_IMAGES = 256
+"""Images per request."""
+DEFAULT_TOP, MAX_TOP = 5, 1000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Of a server.
+    """Settings of a server.
 
     Attributes:
-        host, port: to listen on; port 0 takes a free one.
-        batch_size: images that a model computes together, at most.
-        queue: images accepted and not yet answered, at most, for each model.
-        max_body: bytes of a request's body.
-        max_pixels: of an image.
-        read_timeout: seconds in which a request must have arrived, whole.
-        timeout: seconds in which an accepted request is answered, or refused.
-        keep_alive: seconds in which a connection's next request must have begun. Longer than proxies before us keep a
-            connection: they close it then, not we in the middle of a request.
-        load_timeout: seconds in which a worker must have loaded its model.
-        device, precision, keep_aspect: as `megavit.load` takes them.
-        api_key: that requests must carry; None: none.
-        worker: the module that is run for each model.
+        host, port: address to listen on; port 0 picks a free one.
+        max_batch_size: maximum number of images per batch.
+        queue_size: maximum number of images waiting or in progress, per model.
+        max_request_bytes: maximum size of a request's body.
+        max_pixels: maximum number of pixels of an image.
+        read_timeout: seconds within which a request must have arrived completely.
+        timeout: seconds within which an accepted request is answered or refused.
+        keep_alive: seconds within which the next request of a connection must begin. Longer than a proxy in front
+            keeps a connection: so it is the proxy that closes it, never we in the middle of a request.
+        load_timeout: seconds within which a worker must have loaded its model.
+        device, precision, keep_aspect: as in `megavit.load`.
+        api_key: key that requests must carry; None: none.
+        worker_module: module that is run as the worker process of each model.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
-    batch_size: int = 32
-    queue: int = 128
-    max_body: int = 32 * 2**20
+    max_batch_size: int = 32
+    queue_size: int = 128
+    max_request_bytes: int = 32 * 2**20
     max_pixels: int = 50_000_000
     read_timeout: float = 10.0
     timeout: float = 30.0
@@ -43,35 +43,33 @@ class Settings:
     precision: str = "float32"
     keep_aspect: bool = False
     api_key: str | None = None
-    worker: str = "megavit.serve.workers.worker"
+    worker_module: str = "megavit.serve.workers.worker"
 
     def __post_init__(self) -> None:
         check_range("port", self.port, 0, 65_535)
-        check_range("batch-size", self.batch_size, 1, 4096)
-        check_range("queue", self.queue, 1, 100_000)
-        check_range("max-body", self.max_body, 1, 2**30)
+        check_range("max-batch-size", self.max_batch_size, 1, 4096)
+        check_range("queue-size", self.queue_size, 1, 100_000)
+        check_range("max-request-bytes", self.max_request_bytes, 1, 2**30)
         check_whole("max-pixels", self.max_pixels, minimum=1)
-        check_positive("read-timeout", self.read_timeout)
-        check_positive("timeout", self.timeout)
-        check_positive("keep-alive", self.keep_alive)
-        check_positive("load-timeout", self.load_timeout)
+        for name in ("read_timeout", "timeout", "keep_alive", "load_timeout"):
+            check_positive(name.replace("_", "-"), getattr(self, name))
         check_device("device", self.device)
         check_choice("precision", self.precision, ("float32", "bfloat16", "int8"))
 
     @property
-    def most_images(self) -> int:
-        """In one request: what the queue could never hold is refused for good, not until later."""
-        return min(MOST_IMAGES, self.queue)
+    def max_images(self) -> int:
+        """Images per request: more than the queue can ever hold is refused for good, not until later."""
+        return min(MAX_IMAGES, self.queue_size)
 
     @property
-    def most_bytes(self) -> int:
-        """Of all bodies together that are being read or answered."""
-        return 8 * self.max_body
+    def max_total_bytes(self) -> int:
+        """Bytes of all bodies that are being read or answered."""
+        return 8 * self.max_request_bytes
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a request asks for of its images: the query of `POST /predict`."""
+class PredictOptions:
+    """What a request asks for besides the prediction: the query of `POST /predict`."""
 
     top: int = DEFAULT_TOP
     coverage: float | None = None
@@ -81,20 +79,20 @@ class Options:
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What a worker is told when it is started.
+    """Settings of a worker process.
 
     Attributes:
         source: folder of a bundle or a run, or hf-hub:USER/NAME.
-        device, precision, keep_aspect: as `megavit.load` takes them.
-        batch_size: images that are computed together, at most.
-        max_pixels: of an image.
-        batch_seconds: a batch is made no larger than what is computed in this time.
+        device, precision, keep_aspect: as in `megavit.load`.
+        max_batch_size: maximum number of images per batch.
+        max_pixels: maximum number of pixels of an image.
+        max_batch_seconds: limit on the estimated time to compute a batch.
     """
 
     source: str
     device: str
     precision: str
     keep_aspect: bool
-    batch_size: int
+    max_batch_size: int
     max_pixels: int
-    batch_seconds: float
+    max_batch_seconds: float

@@ -249,7 +249,7 @@ def _run_loop(ctx: RunContext, setup: TrainSetup) -> TrainResult:
     with advise_resuming(ctx.run_dir):
         fit_with_recovery(ctx, setup)
         if ctx.dist.is_distributed:
-            from megavit.train.checkpoint.gather import gather_full_state
+            from megavit.train.checkpoint.distributed import gather_full_state
 
             state = gather_full_state(state)
         return ctx.dist.run_on_main(lambda: finalize(ctx, state, setup.task, setup.val_loader), wait_long=True)

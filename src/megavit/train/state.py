@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from megavit.config.recipe import OptimizerRecipe
 from megavit.distributed.context import ParallelContext
-from megavit.distributed.dtensor_utils import local
+from megavit.distributed.dtensor_utils import to_local
 from megavit.errors import BundleError
 from megavit.model.vit import MegaVit
-from megavit.train.checkpoint.state_numbers import StateNumbers
+from megavit.train.checkpoint.manifest import StateNumbers
 from megavit.train.history import EpochRecord
 from megavit.train.optim.optimizer import make_optimizers, update_ema
 from megavit.train.spike_detection import SpikeDetector
@@ -89,7 +89,7 @@ class TrainState:
     def init_ema(self) -> None:
         """Start the moving average at the weights of the model."""
         for averaged, current in zip(self.ema_model.parameters(), self.model.parameters(), strict=True):
-            local(averaged).copy_(local(current))
+            to_local(averaged).copy_(to_local(current))
 
     def update_ema(self, length: float) -> None:
         """Move the average towards the model after a step, as a moving average over about `length` steps."""
@@ -103,8 +103,8 @@ class TrainState:
             self.best = {name: tensor.detach().clone() for name, tensor in self.ema_model.state_dict().items()}
 
     def numbers(self) -> dict[str, Any]:
-        """Return everything but the tensors, as JSON types."""
-        numbers = {name: getattr(self, name) for name in NUMBERS}
+        """All but the tensors, as JSON types."""
+        numbers = {name: getattr(self, name) for name in NUMBERS} | {"tp_size": self.parallel.tp_size}
         return numbers | {"history": [e.to_dict() for e in self.history], "spike_detector": asdict(self.spike_detector)}
 
     def weights(self) -> dict[str, Tensor]:
@@ -113,57 +113,48 @@ class TrainState:
         return {f"{group}.{name}": tensor for group, tensors in groups.items() for name, tensor in tensors.items()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all the tensors, by name."""
+        """Return all the tensors by name, those of the optimizers by the names of their parameters."""
         tensors = self.weights()
-        for number, optimizer in enumerate(self.optimizers):
-            for i, slots in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer.{number}.{i}.{slot}": tensor for slot, tensor in slots.items()}
+        names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
+        for optimizer in self.optimizers:
+            for parameter, slots in optimizer.state.items():
+                tensors |= {f"optimizer.{names[parameter]}.{slot}": tensor for slot, tensor in slots.items()}
         return tensors
 
-    def restore(self, numbers: StateNumbers, tensors: dict[str, Tensor]) -> None:
-        """Take the numbers and tensors of a checkpoint into a fresh state of the same model and recipe.
+    def make_tensors(self, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+        """Make the best weights and the optimizers' slots that `shapes` names, and return all tensors, to be filled.
 
         Raises:
-            BundleError: where the tensors are not of this model, or not of these numbers.
+            BundleError: where the names and shapes are not those of this state's tensors.
         """
-        best = _group(tensors, "best")
-        if best and shapes(best) != shapes(self.ema_model.state_dict()):
-            raise BundleError("the best weights are not of this model")
-        if bool(best) != (numbers.best_epoch is not None):
-            raise BundleError(f"best_epoch is {numbers.best_epoch}, and the best weights are {len(best)} tensors")
-        slots = [self._slots(number, _group(tensors, f"optimizer.{number}")) for number in range(len(self.optimizers))]
-        self.take_numbers(numbers)
-        self.model.load_state_dict(_group(tensors, "model"))
-        self.ema_model.load_state_dict(_group(tensors, "ema_model"))
-        self.best = {name: tensor.to(self.device) for name, tensor in best.items()}
-        for optimizer, own in zip(self.optimizers, slots, strict=True):
-            optimizer.load_state_dict(optimizer.state_dict() | {"state": own})
-
-    def _slots(self, number: int, tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-        """Return what an optimizer keeps of each of its parameters, by the parameter's number."""
-        parameters = [p for group in self.optimizers[number].param_groups for p in group["params"]]
-        slots: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            index, _, slot = name.partition(".")
-            if int(index) not in range(len(parameters)):
-                raise BundleError(f"optimizer.{number}.{name} is of none of its {len(parameters)} parameters")
-            if tensor.shape not in (parameters[int(index)].shape, torch.Size()):
-                raise BundleError(f"optimizer.{number}.{name} has not the shape of its parameter")
-            slots.setdefault(int(index), {})[slot] = tensor
-        return slots
+        has_best = any(name.startswith("best.") for name in shapes)
+        self.best = {k: torch.zeros_like(v) for k, v in self.ema_model.state_dict().items()} if has_best else {}
+        parameters = dict(self.model.named_parameters())
+        owners = {p: optimizer for optimizer in self.optimizers for g in optimizer.param_groups for p in g["params"]}
+        for optimizer in self.optimizers:
+            optimizer.state.clear()
+        for name, shape in shapes.items():
+            kind, _, rest = name.partition(".")
+            path, _, slot = rest.rpartition(".")
+            parameter = parameters.get(path)
+            if kind == "optimizer" and parameter in owners:
+                is_count = shape == torch.Size()  # of steps
+                empty = to_local(parameter).new_zeros(()) if is_count else torch.zeros_like(parameter)
+                owners[parameter].state[parameter][slot] = empty.detach()
+        tensors = self.tensors()
+        faults = sorted(
+            name for name in tensors.keys() | shapes if name not in tensors or shapes.get(name) != tensors[name].shape
+        )
+        if faults:
+            raise BundleError(
+                f"the checkpoint is not of this model: {', '.join(faults[:3])} differ, {len(faults)} tensors in all"
+            )
+        return tensors
 
     def take_numbers(self, numbers: StateNumbers) -> None:
-        """Take over what `numbers` returned."""
-        for number in fields(numbers):
-            setattr(self, number.name, getattr(numbers, number.name))
+        """The reverse of `numbers`."""
+        for name in (*NUMBERS, "history", "spike_detector"):
+            setattr(self, name, getattr(numbers, name))
 
 
-NUMBERS = tuple(f.name for f in fields(StateNumbers) if f.name not in ("history", "spike_detector"))
-
-
-def shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in tensors.items()}
-
-
-def _group(tensors: dict[str, Tensor], group: str) -> dict[str, Tensor]:
-    return {name.removeprefix(f"{group}."): t for name, t in tensors.items() if name.startswith(f"{group}.")}
+NUMBERS = tuple(e.name for e in fields(StateNumbers) if e.name not in ("history", "spike_detector", "tp_size"))

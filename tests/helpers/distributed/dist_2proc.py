@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from megavit.distributed import tensor_parallel_plan
-from megavit.distributed.dtensor_utils import local
+from megavit.distributed.dtensor_utils import to_local
 from megavit.errors import OutputError
 from megavit.runtime.process_group import get_dist_context
 from megavit.train.budget.measure import measure_step
-from megavit.train.checkpoint.gather import gather_full_state
+from megavit.train.checkpoint.distributed import gather_full_state
 from megavit.train.state import TrainState
 from megavit.train.task import Task
 from tests.helpers.distributed.training import (
@@ -50,7 +50,7 @@ def main(out: Path) -> dict[str, Any]:
             again = restored(task_of(), make_parallel_context(layout), out / f"{name}-{design}", DESIGNS[design])
             answer[f"{name} {design} again"] = losses + steps(again, task_of())
             answer[f"{name} {design} same"] = same(state, again)
-            answer[f"{name} {design} finite"] = all(bool(local(one).isfinite().all()) for one in whole.values())
+            answer[f"{name} {design} finite"] = all(bool(to_local(one).isfinite().all()) for one in whole.values())
         answer[f"{name} from one"] = steps(restored(task_of(), make_parallel_context(layout), out / "one"), task_of())
         answer[f"{name} muon"] = steps(
             fresh(task_of("muon"), make_parallel_context(layout), DESIGNS["serial"]), task_of("muon")
@@ -88,7 +88,7 @@ def main(out: Path) -> dict[str, Any]:
     )
     answer["measured"] = get_dist_context().all_gather(measured(task_of()))
     answer["full"] = full_disk(out / "full")
-    tensor_parallel_plan.plan_of = without_norms
+    tensor_parallel_plan.get_plan = without_norms
     answer["mutant"] = steps(fresh(task_of(), make_parallel_context((1, 1, 2))), task_of())
     return answer
 
@@ -131,7 +131,7 @@ def full_disk(folder: Path) -> dict[str, Any]:
 def same(state: TrainState, other: TrainState) -> bool:
     """Whether this process's parts of two models are equal to the bit."""
     pairs = zip(state.weights().values(), other.weights().values(), strict=True)
-    return all(torch.equal(local(a), local(b)) for a, b in pairs)
+    return all(torch.equal(to_local(a), to_local(b)) for a, b in pairs)
 
 
 def without_norms(layer: torch.nn.Module) -> Any:
@@ -139,7 +139,7 @@ def without_norms(layer: torch.nn.Module) -> Any:
     return {name: style for name, style in real_plan(layer).items() if not name.endswith("_norm")}
 
 
-real_plan = tensor_parallel_plan.plan_of
+real_plan = tensor_parallel_plan.get_plan
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])

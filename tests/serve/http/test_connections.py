@@ -80,7 +80,7 @@ def test_trailers_without_end_are_refused_and_cost_no_memory(folder: Path, part:
         with contextlib.suppress(ConnectionResetError):
             assert statuses(told(connection)) in ([431], [])
         assert server.post(b"image").status_code == 200
-        assert server.metric("megavit_refusals_total", kind="headers_too_large") == 1
+        assert server.metric("megavit_errors_total", code="request_header_fields_too_large") == 1
 
 
 def test_the_sizes_of_chunks_are_no_place_for_more(folder: Path) -> None:
@@ -88,7 +88,7 @@ def test_the_sizes_of_chunks_are_no_place_for_more(folder: Path) -> None:
         connection.sendall(HEAD + b"transfer-encoding: chunked\r\n\r\n5;x=")
         sent_on(connection, b"y" * 6000, 64 * MIB)
         assert server.post(b"image").status_code == 200
-        assert server.metric("megavit_refusals_total", kind="headers_too_large") == 1
+        assert server.metric("megavit_errors_total", code="request_header_fields_too_large") == 1
 
 
 def test_more_headers_than_anyone_needs_are_refused(stub: Running) -> None:
@@ -173,15 +173,15 @@ def test_a_flood_behind_a_request_is_not_taken_in(folder: Path) -> None:
         assert server.get("/health/live").status_code == 200
         for connection in connections:
             connection.close()
-        server.until(lambda: server.metric("megavit_outstanding_images", model="stub") == 0)
+        server.until(lambda: server.metric("megavit_images_in_progress", model="stub") == 0)
 
 
 def test_a_client_that_goes_with_requests_behind_the_first_frees_its_place(folder: Path) -> None:
     with stub_server(folder, timeout=30) as server:
         with server.raw() as connection:
             connection.sendall(HEAD + b"content-length: 9\r\n\r\nsleep 0.3" + POST * 3)
-            server.until(lambda: server.metric("megavit_outstanding_images", model="stub") == 1)
-        server.until(lambda: [line for line in server.events("request") if line.get("gone")])
+            server.until(lambda: server.metric("megavit_images_in_progress", model="stub") == 1)
+        server.until(lambda: [line for line in server.events("request") if line.get("disconnected")])
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_without_descriptors_clients_are_told_the_log_too_and_later_ones_are_ser
         first.sendall(POST)
         assert answered(first, 1) == [200]
         server.workers()[0].kill()  # which is started again all the same
-        server.until(lambda: len(server.events("ready")) == 2)
+        server.until(lambda: len(server.events("model_ready")) == 2)
         held.close()
         server.until(lambda: len(process.net_connections()) < 5)
         with server.raw() as connection:
@@ -246,5 +246,5 @@ def test_the_first_client_too_many_reads_why(folder: Path) -> None:
             connection.settimeout(0.2)
             with contextlib.suppress(TimeoutError):
                 came.append(told(connection))
-        assert came[-1].startswith(b"HTTP/1.1 503 unavailable\r\n")
+        assert came[-1].startswith(b"HTTP/1.1 503 service_unavailable\r\n")
         assert b"retry-after: 2\r\n" in came[-1]

@@ -34,7 +34,7 @@ def test_without_the_key_there_is_nothing(locked: Running, path: str, given: str
     headers: list[tuple[bytes, bytes]] = [] if given is None else [(b"authorization", given.encode("latin-1"))]
     with locked.client() as client:
         reply = client.request("POST" if path.endswith("predict") else "GET", path, headers=headers)
-    assert (reply.status_code, reply.json()["error"]["kind"]) == (401, "unauthorised")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (401, "unauthorized")
     assert reply.headers["www-authenticate"] == "Bearer"
 
 
@@ -56,7 +56,7 @@ def test_on_loopback_its_names_are_answered(stub: Running, host: str) -> None:
 def test_on_loopback_another_sites_name_is_refused(stub: Running, host: str) -> None:
     for path in ("/health/live", "/", "/models"):
         reply = stub.get(path, headers={"host": host})
-        assert (reply.status_code, reply.json()["error"]["kind"]) == (421, "wrong_host")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (421, "misdirected_request")
 
 
 def test_loopback_is_told_from_other_addresses() -> None:
@@ -80,7 +80,7 @@ def test_another_method_is_405_and_says_which_would_do(stub: Running, method: st
     with stub.client() as client:
         reply = client.request(method, path)
     assert (reply.status_code, reply.headers["allow"]) == (405, allowed)
-    assert reply.json()["error"]["kind"] == "method_not_allowed"
+    assert reply.json()["error"]["code"] == "method_not_allowed"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_another_method_is_405_and_says_which_would_do(stub: Running, method: st
 )
 def test_what_is_not_there_is_404(stub: Running, path: str) -> None:
     reply = stub.get(path)
-    assert (reply.status_code, reply.json()["error"]["kind"]) == (404, "not_found")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (404, "not_found")
 
 
 def test_the_log_tells_of_a_request_and_nothing_of_its_content(folder: Path) -> None:
@@ -122,7 +122,7 @@ def test_the_log_tells_of_a_request_and_nothing_of_its_content(folder: Path) -> 
 def test_a_page_of_another_site_gets_no_answers(folder: Path) -> None:
     with stub_server(folder) as server, server.client() as client:
         foreign = client.post("/predict", content=b"image", headers={"Sec-Fetch-Site": "cross-site"})
-        assert foreign.status_code == 403 and foreign.json()["error"]["kind"] == "forbidden"
+        assert foreign.status_code == 403 and foreign.json()["error"]["code"] == "forbidden"
         assert client.post("/predict", content=b"image", headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
         assert client.get("/", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200  # a link to the page
 
@@ -137,9 +137,9 @@ def test_requests_images_and_batches_are_counted(folder: Path) -> None:
         assert count("megavit_requests_total", route="/predict", method="POST", status="200") == 1
         assert count("megavit_requests_total", route="/models/{model}/predict", method="POST", status="422") == 1
         assert count("megavit_requests_total", route="unknown", method="any", status="404") == 3
-        assert count("megavit_images_total", model="stub", outcome="answered") == 3
-        assert count("megavit_images_total", model="stub", outcome="unreadable") == 2
-        assert count("megavit_batch_images_count", model="stub") == 3
-        assert count("megavit_request_seconds_count", route="/predict") == 1
-        assert count("megavit_outstanding_images", model="stub") == 0
-        assert count("megavit_ready", model="stub") == 1
+        assert count("megavit_images_total", model="stub", outcome="predicted") == 3
+        assert count("megavit_images_total", model="stub", outcome="invalid_image") == 2
+        assert count("megavit_batch_size_count", model="stub") == 3
+        assert count("megavit_request_duration_seconds_count", route="/predict") == 1
+        assert count("megavit_images_in_progress", model="stub") == 0
+        assert count("megavit_model_ready", model="stub") == 1

@@ -5,21 +5,21 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megavit.serve.workers.protocol import head_of, next_frame, read_frame
+from megavit.serve.workers.protocol import encode_header, read_message, read_message_async
 
 json_objects = st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.text())
 frames = st.lists(st.tuples(json_objects, st.binary(max_size=200)), max_size=5)
 
 
 def written(sent: list[tuple[dict[str, Any], bytes]]) -> bytes:
-    return b"".join(head_of(header, body) + body for header, body in sent)
+    return b"".join(encode_header(header, body) + body for header, body in sent)
 
 
 @given(frames)
 def test_what_is_sent_is_read(sent: list[tuple[dict[str, Any], bytes]]) -> None:
     stream = io.BytesIO(written(sent))
-    assert [read_frame(stream) for _ in sent] == sent
-    assert read_frame(stream) is None
+    assert [read_message(stream) for _ in sent] == sent
+    assert read_message(stream) is None
 
 
 @given(frames.filter(bool), st.data())
@@ -33,7 +33,7 @@ def test_a_stream_that_is_cut_ends_after_its_last_whole_frame(
         stream = asyncio.StreamReader()
         stream.feed_data(whole[:cut])
         stream.feed_eof()
-        return [await next_frame(stream) for _ in sent]
+        return [await read_message_async(stream) for _ in sent]
 
     file = io.BytesIO(whole[:cut])
-    assert [read_frame(file) for _ in sent] == [*sent[:-1], None] == asyncio.run(read())
+    assert [read_message(file) for _ in sent] == [*sent[:-1], None] == asyncio.run(read())

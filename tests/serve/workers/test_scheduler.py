@@ -1,105 +1,107 @@
-"""What is answered together, in which order, and what becomes of what is cancelled."""
+"""How requests are batched, in which order, and what happens to canceled ones."""
 
 import threading
 
-from megavit.serve.settings import Options
-from megavit.serve.workers.scheduler import MAX_HELD_BYTES, BatchScheduler, Job
+from megavit.serve.settings import PredictOptions
+from megavit.serve.workers.scheduler import MAX_HELD_BYTES, BatchScheduler, Request
 
 
-def opened(desk: BatchScheduler, count: int, size: int = 0) -> list[Job]:
-    """Jobs that are ready to be answered."""
-    jobs = [desk.open(i, Options(), b"x") for i in range(count)]
-    for job in jobs:
-        assert desk.begin(job)
-        assert desk.prepared(job, size)
-    return jobs
+def make_requests(scheduler: BatchScheduler, count: int, size: int = 0) -> list[Request]:
+    """Requests that are ready to be predicted."""
+    requests = [scheduler.add(i, PredictOptions(), b"x") for i in range(count)]
+    for request in requests:
+        assert scheduler.start(request)
+        assert scheduler.enqueue(request, size)
+    return requests
 
 
-def test_what_is_there_is_taken_up_to_the_batch() -> None:
-    desk = BatchScheduler(4, 100, 0.001)
-    jobs = opened(desk, 6)
-    assert desk.next().batch == jobs[:4]
-    assert desk.next().batch == jobs[4:]
+def test_a_batch_takes_what_is_ready_up_to_its_maximum_size() -> None:
+    scheduler = BatchScheduler(4, 100, 0.001)
+    requests = make_requests(scheduler, 6)
+    assert scheduler.next_batch().requests == requests[:4]
+    assert scheduler.next_batch().requests == requests[4:]
 
 
-def test_there_is_no_waiting_for_a_second_image() -> None:
-    desk = BatchScheduler(4, 100, 0.001)
-    (job,) = opened(desk, 1)
-    found = threading.Thread(target=lambda: desk.next())
+def test_a_batch_does_not_wait_for_a_second_image() -> None:
+    scheduler = BatchScheduler(4, 100, 0.001)
+    (request,) = make_requests(scheduler, 1)
+    found = threading.Thread(target=lambda: scheduler.next_batch())
     found.start()
     found.join(30)
     assert not found.is_alive()
-    assert job.begun
+    assert request.started
 
 
 def test_a_slow_model_gets_smaller_batches_and_always_one() -> None:
-    desk = BatchScheduler(32, 2, 0.5)
-    opened(desk, 10)
-    assert len(desk.next().batch) == 4
+    scheduler = BatchScheduler(32, 2, 0.5)
+    make_requests(scheduler, 10)
+    assert len(scheduler.next_batch().requests) == 4
     slow = BatchScheduler(32, 2, 50)
-    opened(slow, 2)
-    assert len(slow.next().batch) == 1
+    make_requests(slow, 2)
+    assert len(slow.next_batch().requests) == 1
 
 
 def test_an_explanation_is_made_after_each_batch() -> None:
-    desk = BatchScheduler(2, 100, 0.001)
-    jobs = opened(desk, 6)
-    first = desk.next()
-    assert (first.batch, first.explained) == (jobs[:2], None)
-    assert all(map(desk.answered, first.batch))
-    second = desk.next()
-    assert (second.batch, second.explained) == (jobs[2:4], jobs[0])
-    assert desk.next().explained == jobs[1]
+    scheduler = BatchScheduler(2, 100, 0.001)
+    requests = make_requests(scheduler, 6)
+    first = scheduler.next_batch()
+    assert (first.requests, first.explain) == (requests[:2], None)
+    assert all(map(scheduler.enqueue_explanation, first.requests))
+    second = scheduler.next_batch()
+    assert (second.requests, second.explain) == (requests[2:4], requests[0])
+    assert scheduler.next_batch().explain == requests[1]
 
 
-def test_what_waits_can_be_cancelled_at_once_and_what_is_begun_not() -> None:
-    desk = BatchScheduler(4, 100, 0.001)
-    new = desk.open(7, Options(), b"x")
-    assert desk.cancel(7) is new
-    desk.close(new)
-    assert not desk.begin(new)
-    assert desk.cancel(7) is None
-    begun = desk.open(8, Options(), b"x")
-    assert desk.begin(begun)
-    assert desk.cancel(8) is None
-    assert not desk.prepared(begun)
-    ready = opened(desk, 3)
-    assert desk.cancel(1) is ready[1]
-    assert desk.next().batch == [ready[0], ready[2]]
-    assert desk.cancel(0) is None
-    assert not desk.answered(ready[0])
-    assert desk.answered(ready[2])
-    assert desk.cancel(2) is ready[2]
-    assert desk.next().explained is None
+def test_waiting_requests_are_canceled_at_once_and_started_ones_by_their_thread() -> None:
+    scheduler = BatchScheduler(4, 100, 0.001)
+    new = scheduler.add(7, PredictOptions(), b"x")
+    assert scheduler.cancel(7) is new
+    scheduler.remove(new)
+    assert not scheduler.start(new)
+    assert scheduler.cancel(7) is None
+    started = scheduler.add(8, PredictOptions(), b"x")
+    assert scheduler.start(started)
+    assert scheduler.cancel(8) is None
+    assert not scheduler.enqueue(started)
+    ready = make_requests(scheduler, 3)
+    assert scheduler.cancel(1) is ready[1]
+    assert scheduler.next_batch().requests == [ready[0], ready[2]]
+    assert scheduler.cancel(0) is None
+    assert not scheduler.enqueue_explanation(ready[0])
+    assert scheduler.enqueue_explanation(ready[2])
+    assert scheduler.cancel(2) is ready[2]
+    assert scheduler.next_batch().explain is None
 
 
-def test_large_pictures_go_in_smaller_batches_and_one_always() -> None:
-    desk = BatchScheduler(8, 100, 0.001, batch_bytes=100)
-    jobs = opened(desk, 4, size=40)
-    assert desk.next().batch == jobs[:2]
-    assert desk.next().batch == jobs[2:]
-    alone = BatchScheduler(8, 100, 0.001, batch_bytes=10)
-    jobs = opened(alone, 2, size=40)
-    assert [alone.next().batch, alone.next().batch] == [jobs[:1], jobs[1:]]
+def test_large_images_make_smaller_batches_of_at_least_one() -> None:
+    scheduler = BatchScheduler(8, 100, 0.001, max_bytes=100)
+    requests = make_requests(scheduler, 4, size=40)
+    assert scheduler.next_batch().requests == requests[:2]
+    assert scheduler.next_batch().requests == requests[2:]
+    alone = BatchScheduler(8, 100, 0.001, max_bytes=10)
+    requests = make_requests(alone, 2, size=40)
+    assert [alone.next_batch().requests, alone.next_batch().requests] == [requests[:1], requests[1:]]
 
 
-def test_pictures_wait_to_be_put_there_until_those_before_are_answered_or_they_are_cancelled() -> None:
-    desk = BatchScheduler(8, 100, 0.001)
-    (first,) = opened(desk, 1, size=MAX_HELD_BYTES)  # one alone is taken whatever its size
-    late = [desk.open(id, Options(), b"x") for id in (7, 8)]
-    assert all(map(desk.begin, late))
+def test_preprocessed_images_wait_for_memory_until_earlier_ones_are_done_or_they_are_canceled() -> None:
+    scheduler = BatchScheduler(8, 100, 0.001)
+    (first,) = make_requests(scheduler, 1, size=MAX_HELD_BYTES)  # a single one is taken whatever its size
+    late = [scheduler.add(id, PredictOptions(), b"x") for id in (7, 8)]
+    assert all(map(scheduler.start, late))
     found: list[bool] = []
-    threads = [threading.Thread(target=lambda job=job: found.append(desk.prepared(job, 1))) for job in late]
+    threads = [
+        threading.Thread(target=lambda request=request: found.append(scheduler.enqueue(request, 1))) for request in late
+    ]
     for thread in threads:
         thread.start()
-    assert desk.next().batch == [first]  # which holds its picture until it is closed
+    assert scheduler.next_batch().requests == [first]  # which holds its image until it is removed
     threads[0].join(0.2)
     assert found == []
-    assert desk.cancel(7) is None
+    assert scheduler.cancel(7) is None
     threads[0].join(30)
     assert found == [False]
-    desk.close(late[0])
-    desk.close(first)
+    scheduler.remove(late[0])
+    scheduler.remove(first)
     threads[1].join(30)
     assert found == [False, True]
-    assert desk.next().batch == [late[1]]
+    assert scheduler.next_batch().requests == [late[1]]

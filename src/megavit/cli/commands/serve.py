@@ -42,16 +42,16 @@ def serve(
     key. A bundle that is replaced on disk is reloaded without downtime. Ctrl-C
     finishes the requests in progress and stops.
     """
-    from megavit.serve.model_sources import named_sources
+    from megavit.serve.model_sources import parse_sources
     from megavit.serve.server import serve as run
     from megavit.serve.settings import Settings
 
     settings = Settings(
         host=host,
         port=port,
-        batch_size=max_batch_size,
-        queue=queue_size,
-        max_body=round(max_request_mib * 2**20),
+        max_batch_size=max_batch_size,
+        queue_size=queue_size,
+        max_request_bytes=round(max_request_mib * 2**20),
         max_pixels=round(max_megapixels * 10**6),
         read_timeout=read_timeout,
         timeout=timeout,
@@ -61,7 +61,7 @@ def serve(
         keep_aspect=keep_aspect,
         api_key=os.environ.get(KEY) or None,
     )
-    sources = named_sources(models)
+    sources = parse_sources(models)
 
     def ready(address: str) -> None:
         from json import dumps

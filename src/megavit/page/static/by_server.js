@@ -43,9 +43,9 @@ export async function answer(model, blob, { top = 5, coverage = null, explanatio
   if (coverage !== null) url.searchParams.set("coverage", coverage);
   if (explanation) url.searchParams.set("explanation", "true");
   const headers = { "Content-Type": "application/octet-stream" };
-  const { answers } = await request(url, { method: "POST", body: await bytesOf(blob), headers, signal });
-  if (answers[0].error) throw new Refusal(answers[0].error);
-  return answers[0];
+  const { predictions } = await request(url, { method: "POST", body: await bytesOf(blob), headers, signal });
+  if (predictions[0].error) throw new Refusal(predictions[0].error);
+  return predictions[0];
 }
 
 /** Read first, as a file that is gone would look like a server that is. */

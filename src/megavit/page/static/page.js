@@ -137,8 +137,8 @@ async function explain(card) {
   const { signal } = card.asked;
   card.explaining();
   try {
-    const { overlay } = await request(card, model, { explanation: true }, signal);
-    card.showExplanation(overlay);
+    const { explanation } = await request(card, model, { explanation: true }, signal);
+    card.showExplanation(explanation);
     say(`${card.name}: the explanation is shown.`);
   } catch (error) {
     if (signal.aborted) return;

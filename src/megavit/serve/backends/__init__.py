@@ -1,1 +1,1 @@
-"""TODO."""
+"""What computes predictions in a worker process: a bundle with PyTorch, or an exported model."""

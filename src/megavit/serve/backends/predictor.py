@@ -1,9 +1,8 @@
-"""A bundle as a worker's backend: all of the server that knows `Predictor`, and PyTorch."""
+"""A backend for bundles: the only part of the server that uses `Predictor` and PyTorch."""
 
 import io
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,31 +17,32 @@ from megavit.engine.engine import PATIENCE_SECONDS, ModelOutput
 from megavit.errors import BundleError
 from megavit.explain.overlay import Box, draw_overlay, visible_box
 from megavit.predict.predictor import load
-from megavit.serve.settings import Options, WorkerSettings
+from megavit.serve.backends.base import group_by_options, time_prediction
+from megavit.serve.settings import PredictOptions, WorkerSettings
 
-SHOWN_SIDE = 1024
-"""Pixels of an overlay's longer side, at most."""
+MAX_OVERLAY_SIDE = 1024
+"""Longer side of an explanation in pixels."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """Of one image.
+class PreprocessedImage:
+    """An image as the model and as people see it.
 
     Attributes:
-        pixels: uint8 (channels, height, width), as the model takes it.
-        shown: uint8 (C, H, W), as a person sees it; None where no explanation is asked for.
+        pixels: uint8 (channels, height, width), the model's input.
+        original: uint8 (C, H, W), what an explanation is drawn on; None if none is asked for.
         box: the part of it that the model sees.
     """
 
     pixels: Tensor
-    shown: Tensor | None
+    original: Tensor | None
     box: Box
 
 
 class PredictorBackend:
-    """A bundle, computed by PyTorch or what `megavit.engine` finds faster; it has given its reference outputs."""
+    """A bundle that has passed its self-test, computed by PyTorch or by a faster engine."""
 
-    batch_bytes = float("inf")  # they have the model's own size
+    max_batch_bytes = float("inf")  # images have the model's own size
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._predictor = load(
@@ -53,10 +53,10 @@ class PredictorBackend:
             verify=True,
         )
         if not self._predictor.model.config.num_classes:
-            raise BundleError(f"{settings.source} has no classifier, so there are no answers to serve")
-        # A faster engine takes seconds to build: aside, so that nobody waits for it.
+            raise BundleError(f"{settings.source} has no classifier, so there are no predictions to serve")
+        # A faster engine takes seconds to build: in the background, so that nobody waits for it.
         self._predictor.engine.patience = float("inf")
-        self._seconds, self._settling = 0.0, False
+        self._seconds, self._building = 0.0, False
 
     def describe(self) -> dict[str, Any]:
         info, size = self._predictor.info, self._predictor.info.preprocessing
@@ -73,50 +73,46 @@ class PredictorBackend:
 
     def warm_up(self) -> float:
         size = self._predictor.info.preprocessing
-        blank = Picture(torch.zeros(size.channels, size.height, size.width, dtype=torch.uint8), None, (0, 0, 1, 1))
-        self.answer([blank], [Options()])
-        began = time.perf_counter()
-        self.answer([blank], [Options()])
-        return time.perf_counter() - began
+        pixels = torch.zeros(size.channels, size.height, size.width, dtype=torch.uint8)
+        return time_prediction(self, PreprocessedImage(pixels, None, (0, 0, 1, 1)))
 
-    def prepare(self, data: bytes, options: Options, max_pixels: int) -> Picture:
+    def preprocess(self, data: bytes, options: PredictOptions, max_pixels: int) -> PreprocessedImage:
         if options.coverage is not None:
             self._predictor.calibrator.check_coverage(options.coverage)
         size = self._predictor.info.preprocessing
-        decoded, whole = decode_with_size(data, size.decode_size, max_pixels)
-        pixels = prepare(decoded, size.size_for(*whole), size)
-        return Picture(pixels, shrink(decoded, SHOWN_SIDE) if options.explanation else None, visible_box(*whole, size))
+        decoded, original_size = decode_with_size(data, size.decode_size, max_pixels)
+        original = shrink(decoded, MAX_OVERLAY_SIDE) if options.explanation else None
+        return PreprocessedImage(
+            prepare(decoded, size.size_for(*original_size), size), original, visible_box(*original_size, size)
+        )
 
-    def size(self, picture: Picture) -> int:
-        return picture.pixels.nbytes + (0 if picture.shown is None else picture.shown.nbytes)
+    def nbytes(self, image: PreprocessedImage) -> int:
+        return image.pixels.nbytes + (0 if image.original is None else image.original.nbytes)
 
-    def answer(self, pictures: Sequence[Picture], options: Sequence[Options]) -> list[dict[str, Any]]:
-        batch = as_batch([picture.pixels for picture in pictures], self._predictor.info.preprocessing)
-        began = time.perf_counter()
-        found = self._predictor.forward(batch)
-        self._seconds += time.perf_counter() - began
-        if self._seconds > PATIENCE_SECONDS and not self._settling:
-            self._settling = True
+    def predict(self, images: Sequence[PreprocessedImage], options: Sequence[PredictOptions]) -> list[dict[str, Any]]:
+        batch = as_batch([image.pixels for image in images], self._predictor.info.preprocessing)
+        started = time.perf_counter()
+        output = self._predictor.forward(batch)
+        self._seconds += time.perf_counter() - started
+        if self._seconds > PATIENCE_SECONDS and not self._building:
+            self._building = True
             threading.Thread(target=self._predictor.engine.settle, args=[batch], daemon=True).start()
-        alike: dict[tuple[int, float | None], list[int]] = defaultdict(list)
-        for place, wanted in enumerate(options):
-            alike[wanted.top, wanted.coverage].append(place)
-        answers: list[dict[str, Any]] = [{} for _ in pictures]
-        for (top, coverage), places in alike.items():
-            part = ModelOutput(found.pooled[places], found.logits[places])
-            predictions = self._predictor.calibrator.predictions(part, self._predictor.labels, top, coverage)
-            for place, prediction in zip(places, predictions, strict=True):
-                answers[place] = prediction.to_dict()
-        for place, wanted in enumerate(options):
-            if wanted.embedding:
-                answers[place]["embedding"] = found.pooled[place].tolist()
-        return answers
+        results: list[dict[str, Any]] = [{} for _ in images]
+        for top, coverage, indices in group_by_options(options):
+            selected = ModelOutput(output.pooled[indices], output.logits[indices])
+            predictions = self._predictor.calibrator.predictions(selected, self._predictor.labels, top, coverage)
+            for index, prediction in zip(indices, predictions, strict=True):
+                results[index] = prediction.to_dict()
+        for index, one in enumerate(options):
+            if one.embedding:
+                results[index]["embedding"] = output.pooled[index].tolist()
+        return results
 
-    def explain(self, picture: Picture) -> bytes:
+    def explain(self, image: PreprocessedImage) -> bytes:
         from megavit.explain.explanation import compute_maps
 
-        assert picture.shown is not None
-        (found,) = compute_maps(self._predictor.model, [picture.pixels], self._predictor.info.preprocessing)
+        assert image.original is not None
+        (heat_map,) = compute_maps(self._predictor.model, [image.pixels], self._predictor.info.preprocessing)
         content = io.BytesIO()
-        draw_overlay(found, picture.shown, picture.box).save(content, format="PNG")
+        draw_overlay(heat_map, image.original, image.box).save(content, format="PNG")
         return content.getvalue()

@@ -1,42 +1,108 @@
-"""How many connections there may be: as many as leave descriptors for what the server itself needs."""
+"""How many connections are accepted, and how they are closed."""
 
 import asyncio
+import contextlib
 import resource
+import socket
+import struct
 import time
+from typing import Any
 
 from megavit.serve.errors import ApiError
-from megavit.serve.logging import Log
+from megavit.serve.logging import log_event
 
-SPARE_FILES = 32
-"""Descriptors that connections leave free: for refusing more of them, for starting workers, for reading files."""
+SPARE_DESCRIPTORS = 32
+"""File descriptors that connections leave free: to refuse more of them, to start workers, to read files."""
 MAX_DESCRIPTORS = 8_192
-"""However many the system allows: a silent connection takes 7 KB, one with as long a head as may be ten times that."""
+"""Limit below the system's: an idle connection takes 7 KB, one with the longest headers up to ten times that."""
 LOG_SECONDS = 10.0
-"""Between two lines of the log about it."""
+"""Time between two log lines about refused connections."""
+DRAIN_SECONDS = 2.0
+"""Time in which a client may read the response to a request that was not read to its end; its rest is ignored."""
+FLUSH_SECONDS = 30.0
+"""Time in which a client must have read its response, once the connection is to be closed."""
 
 
-class ConnectionsLimit:
-    """Refuses connections beyond what there are descriptors for, and logs that, but not for each.
+class ConnectionLimit:
+    """Refuses connections before file descriptors run out, and logs that now and then.
 
-    Left alone, the event loop resets new connections once there are no descriptors, and nothing tells of it.
+    Without it the event loop silently resets new connections when there are no descriptors.
     """
 
-    def __init__(self, log: Log) -> None:
-        self._log = log
+    def __init__(self) -> None:
         self._refused = 0
-        self._told = float("-inf")
+        self._logged = float("-inf")
 
     def check(self, transport: asyncio.Transport) -> ApiError | None:
-        """What to tell a new connection where there is none for it. The last spare ones are closed without a word."""
-        # The system gives the lowest free number, so that it tells how many are taken, whatever by.
+        """Return the error for a connection over the limit. With half of the spare descriptors gone, close it too."""
+        # The system assigns the lowest free number, so that it tells how many are in use.
         number = transport.get_extra_info("socket").fileno()
         spare = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], MAX_DESCRIPTORS) - number
-        if spare > SPARE_FILES:
+        if spare > SPARE_DESCRIPTORS:
             return None
         self._refused += 1
-        if time.monotonic() - self._told > LOG_SECONDS:
-            self._log("too_many_connections", refused=self._refused, descriptors=number)
-            self._refused, self._told = 0, time.monotonic()
-        if spare <= SPARE_FILES // 2:
+        if time.monotonic() - self._logged > LOG_SECONDS:
+            log_event("too_many_connections", refused=self._refused, descriptors=number)
+            self._refused, self._logged = 0, time.monotonic()
+        if spare <= SPARE_DESCRIPTORS // 2:
             transport.abort()
-        return ApiError(503, "there are as many connections as the server can hold; try again", retry_after=2)
+        return ApiError(503, "the server has as many connections as it can hold; try again", retry_after=2)
+
+
+class DrainingTransport:
+    """A transport whose `close` lets the client read the response.
+
+    A connection that is closed with unread bytes is reset, and the client may never see the response. So it is closed
+    for writing only, and completely when the client closes it, or after `DRAIN_SECONDS`.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.unread = False
+        self.closed = self._lost = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Write, unless the connection is closed."""
+        if not self.is_closing():
+            self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def is_closing(self) -> bool:
+        return self.closed or self._transport.is_closing()
+
+    def close(self) -> None:
+        if self.is_closing():
+            return
+        self.closed = True
+        drain = self.unread and self._transport.can_write_eof()
+        if drain:
+            self._transport.write_eof()
+            self._transport.resume_reading()
+        else:
+            self._transport.close()
+        self._timer = asyncio.get_running_loop().call_later(DRAIN_SECONDS if drain else FLUSH_SECONDS, self.abort)
+
+    def abort(self) -> None:
+        """Reset the connection, so that the system does not keep what nobody reads."""
+        if self._lost:
+            return
+        with contextlib.suppress(OSError):
+            no_linger = struct.pack("ii", 1, 0)
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
+        self._transport.abort()
+
+    def connection_lost(self) -> None:
+        self.closed = self._lost = True
+        if self._timer is not None:
+            self._timer.cancel()

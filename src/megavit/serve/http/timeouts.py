@@ -1,171 +1,104 @@
-"""Connections that end: uvicorn by itself waits for ever for a client that sends, or reads, slowly."""
+"""An HTTP protocol with time and size limits: uvicorn waits forever for clients that send, or read, slowly."""
 
 import asyncio
-import contextlib
 import json
-import socket
-import struct
 from typing import Any, NoReturn
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from megavit.serve.errors import ApiError
-from megavit.serve.http.connections import ConnectionsLimit
+from megavit.serve.http.connections import ConnectionLimit, DrainingTransport
 from megavit.serve.http.parser import RequestParser
 from megavit.serve.metrics import Metrics
 
-MOST_HEAD_BYTES = 2**16
-"""Of a head, of trailers, and of whatever else is not a body, in a row."""
-MOST_HEADERS = 128
-MOST_ADDRESS_BYTES = 2**13
-"""Of a path with its query: each name in it that is none of ours costs more than its bytes."""
-FREE_CHUNKS, LEAST_CHUNK_BYTES = 1024, 64
-"""Chunks of a body of any size, and bytes that they have on average, where there are more: each is work by itself."""
-MOST_PIPELINED = 64
-"""Requests that were sent behind one that is not answered yet."""
+MAX_HEADER_BYTES = 2**16
+"""Limit on headers, on trailers, and on whatever else is not a body, in a row."""
+MAX_HEADERS = 128
+MAX_URL_BYTES = 2**13
+"""Limit on path and query: an unknown parameter costs more than its bytes."""
+FREE_CHUNKS, MIN_CHUNK_BYTES = 1024, 64
+"""Chunks of a body that may have any size, and the average size required beyond them: each chunk costs time."""
+MAX_PIPELINED = 64
+"""Requests that may wait behind an unanswered one of their connection."""
 GRACE_SECONDS = 1.0
-"""In which the application itself may refuse a body that came too late."""
-LINGER_SECONDS = 2.0
-"""In which a client may read the answer to a request that was not read to its end; for the rest of it nobody looks."""
-FLUSH_SECONDS = 30.0
-"""In which a client must have read its answer, once the connection is to be closed."""
+"""Time in which the application itself may refuse a body that came too late."""
 
 
-class Lingering:
-    """A transport whose `close` lets the client read what it was told.
+class TimeoutProtocol(HttpToolsProtocol):
+    """HTTP/1.1 with timeouts for reading, writing and keep-alive.
 
-    Closed with unread bytes, a connection is reset, and the client may never see the answer: so it is closed for
-    writing only, and for good when the client is done, or has had its time.
-    """
+    A request must have arrived within `read_timeout` seconds of its first byte (or of the connection, for the first
+    one), and the next one begin within `keep_alive` seconds of a response. When a request began is in its scope's
+    state as `started`. A client that reads nothing of its response for `write_timeout` seconds is disconnected.
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self.unread = False
-        self.closed = self._gone = False
-        self._end: asyncio.TimerHandle | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """What comes after the end goes nowhere."""
-        if not self.is_closing():
-            self._transport.write(data)
-
-    def pause_reading(self) -> None:
-        if not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
-
-    def is_closing(self) -> bool:
-        return self.closed or self._transport.is_closing()
-
-    def close(self) -> None:
-        if self.is_closing():
-            return
-        self.closed = True
-        loop = asyncio.get_running_loop()
-        if self.unread and self._transport.can_write_eof():
-            self._transport.write_eof()
-            self._transport.resume_reading()
-            self._end = loop.call_later(LINGER_SECONDS, self.abort)
-        else:
-            self._transport.close()
-            self._end = loop.call_later(FLUSH_SECONDS, self.abort)
-
-    def abort(self) -> None:
-        """Reset the connection: the system is not to keep what nobody reads either."""
-        if self._gone:
-            return
-        with contextlib.suppress(OSError):
-            linger_not_at_all = struct.pack("ii", 1, 0)
-            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_not_at_all)
-        self._transport.abort()
-
-    def lost(self) -> None:
-        """There is nothing left to close."""
-        self.closed = self._gone = True
-        if self._end is not None:
-            self._end.cancel()
-
-
-class TimedProtocol(HttpToolsProtocol):
-    """HTTP/1.1 in which a request must have arrived within `read_timeout` seconds of its first byte, the first one of
-    its connection too, and the next one have begun within `keep_alive` seconds of an answer, whatever else arrives. The
-    time at which a request began is in its scope's state. A client that reads nothing of its answers for
-    `write_timeout` seconds is left.
-
-    A request that was sent behind others begins when it is its turn. What is wrong with it is told when they are
-    answered, by closing the connection.
+    A pipelined request begins when it is its turn. If something is wrong with it, the connection is closed after the
+    responses before it.
     """
 
     read_timeout: float
     write_timeout: float
     keep_alive: float
     metrics: Metrics
-    connections_limit: ConnectionsLimit
+    connection_limit: ConnectionLimit
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._own = Lingering(transport)
+        self._draining_transport = DrainingTransport(transport)
         self.parser: Any = RequestParser(self)
         self._overhead = 0
-        self._begun = self._in_body = self._deaf = False
+        self._in_request = self._in_body = self._ignore_input = False
         self._running: RequestResponseCycle | None = None
-        self._wrong: ApiError | None = None
-        self._unwritten: asyncio.TimerHandle | None = None
-        self._deadline: asyncio.TimerHandle | None = None
-        self._arm(self.read_timeout)
-        super().connection_made(self._own)  # type: ignore[arg-type]
-        full = self.connections_limit.check(transport)
-        if full is not None:
-            self._own.unread = True
-            self._refuse(full)
+        self._error: ApiError | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._read_timer: asyncio.TimerHandle | None = None
+        self._start_timer(self.read_timeout)
+        super().connection_made(self._draining_transport)  # type: ignore[arg-type]
+        error = self.connection_limit.check(transport)
+        if error is not None:
+            self._draining_transport.unread = True
+            self._refuse(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._own.lost()
-        self._disarm()
-        if self._unwritten is not None:
-            self._unwritten.cancel()
-        if self._running is not None:  # uvicorn tells the last one that it has parsed
+        self._draining_transport.connection_lost()
+        self._stop_timer()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+        if self._running is not None:  # uvicorn notifies only the last one that it has parsed
             self._running.disconnected = True
             self._running.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._own.closed or self._deaf:
+        if self._draining_transport.closed or self._ignore_input:
             return
         self._overhead += len(data)
         super().data_received(data)
-        if self._overhead > MOST_HEAD_BYTES and not self._own.closed and not self._deaf:
-            self._refuse(ApiError(431, f"headers, or trailers, above the limit of {MOST_HEAD_BYTES // 1024} KiB"))
+        if self._overhead > MAX_HEADER_BYTES and not self._draining_transport.closed and not self._ignore_input:
+            self._refuse(ApiError(431, f"headers or trailers exceed the limit of {MAX_HEADER_BYTES // 1024} KiB"))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._chunks = self._arrived = 0
-        if self._begun:  # an upgrade's head, a second time
+        self._chunks = self._received = 0
+        if self._in_request:  # headers with an upgrade, parsed a second time
             return
-        self._begun, self._own.unread = True, True
-        self._arm(self.read_timeout)
-        self._began = self.loop.time()
+        self._in_request = self._draining_transport.unread = True
+        self._start_timer(self.read_timeout)
+        self._started = self.loop.time()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_body:  # trailers: nothing of ours reads them
+        if self._in_body:  # trailers, which nothing reads
             return
-        if len(self.headers) == MOST_HEADERS:
-            self._stop(ApiError(431, f"more than {MOST_HEADERS} headers"))
+        if len(self.headers) == MAX_HEADERS:
+            self._abort_parsing(ApiError(431, f"the request has more than {MAX_HEADERS} headers"))
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
             return
-        if len(self.url) > MOST_ADDRESS_BYTES:
-            self._stop(ApiError(414, f"an address above the limit of {MOST_ADDRESS_BYTES // 1024} KiB"))
-        if len(self.pipeline) == MOST_PIPELINED:
-            self._stop(ApiError(429, f"more than {MOST_PIPELINED} requests behind one that is not answered yet"))
-        self.scope["state"]["began"] = self._began
+        if len(self.url) > MAX_URL_BYTES:
+            self._abort_parsing(ApiError(414, f"the URL exceeds the limit of {MAX_URL_BYTES // 1024} KiB"))
+        if len(self.pipeline) == MAX_PIPELINED:
+            self._abort_parsing(ApiError(429, f"more than {MAX_PIPELINED} requests wait behind an unanswered one"))
+        self.scope["state"]["started"] = self._started
         super().on_headers_complete()
         self._in_body = True
         if not self.pipeline:
@@ -173,90 +106,90 @@ class TimedProtocol(HttpToolsProtocol):
 
     def on_chunk_header(self) -> None:
         self._chunks += 1
-        if self._chunks > FREE_CHUNKS and self._arrived < LEAST_CHUNK_BYTES * (self._chunks - 1):
-            self._stop(ApiError(400, "a body in chunks of a few bytes each; send larger ones"))
+        if self._chunks > FREE_CHUNKS and self._received < MIN_CHUNK_BYTES * (self._chunks - 1):
+            self._abort_parsing(ApiError(400, "the body comes in chunks of a few bytes each; send larger ones"))
 
     def on_body(self, body: bytes) -> None:
         self._overhead = 0
-        self._arrived += len(body)
+        self._received += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
-        self._disarm()
+        self._stop_timer()
         self._overhead = 0
-        self._begun = self._in_body = self._own.unread = False
+        self._in_request = self._in_body = self._draining_transport.unread = False
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         self._running = self.pipeline[-1][0] if self.pipeline else None
         if self._running is not None:
-            self._running.scope["state"]["began"] = self.loop.time()
-        if not self._own.closed and self._running is self._incoming:
-            self._began = self.loop.time()
-            self._arm(self.read_timeout if self._begun else self.keep_alive)
+            self._running.scope["state"]["started"] = self.loop.time()
+        if not self._draining_transport.closed and self._running is self._receiving:
+            self._started = self.loop.time()
+            self._start_timer(self.read_timeout if self._in_request else self.keep_alive)
         super().on_response_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unwritten = self.loop.call_later(self.write_timeout, self._own.abort)
+        self._write_timer = self.loop.call_later(self.write_timeout, self._draining_transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._unwritten is not None:
-            self._unwritten.cancel()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(self._wrong or ApiError(400, "this is not HTTP/1.1"))
+        self._refuse(self._error or ApiError(400, "this is not HTTP/1.1"))
 
     @property
-    def is_fresh(self) -> bool:
-        """Whether there was no whole request yet."""
-        return self.cycle is None or self._begun
+    def is_new(self) -> bool:
+        """Whether no complete request has arrived yet."""
+        return self.cycle is None or self._in_request
 
-    def _late(self) -> None:
-        if not self._begun:
-            self._own.close()
-        elif self._running not in (None, self._incoming):  # we ourselves may not be reading on
-            self._arm(self.read_timeout)
+    def _on_timeout(self) -> None:
+        if not self._in_request:
+            self._draining_transport.close()
+        elif self._running not in (None, self._receiving):  # we ourselves may have paused reading
+            self._start_timer(self.read_timeout)
         elif not self._in_body:
             self._refuse(ApiError(408, f"the request's headers did not arrive within {self.read_timeout:g} seconds"))
         else:
-            self._deadline = self.loop.call_later(GRACE_SECONDS, self._own.close)
+            self._read_timer = self.loop.call_later(GRACE_SECONDS, self._draining_transport.close)
 
     @property
-    def _incoming(self) -> RequestResponseCycle | None:
+    def _receiving(self) -> RequestResponseCycle | None:
         """The request whose body is arriving."""
         return self.cycle if self._in_body else None
 
-    def _stop(self, refusal: ApiError) -> NoReturn:
-        """In a callback of the parser, which then calls no more of them, but `send_400_response`."""
-        self._wrong = refusal
-        raise refusal
+    def _abort_parsing(self, error: ApiError) -> NoReturn:
+        """In a callback of the parser: make it call nothing more but `send_400_response`."""
+        self._error = error
+        raise error
 
-    def _refuse(self, refusal: ApiError) -> None:
-        """Tell what is wrong with what arrives, which the application does not see, or not to its end."""
-        self.metrics.refusals.labels(refusal.kind).inc()
-        if self.pipeline and self.pipeline[0][0] is self._incoming:
+    def _refuse(self, error: ApiError) -> None:
+        """Respond to what arrives with an error, without the application."""
+        self.metrics.errors.labels(error.code).inc()
+        if self.pipeline and self.pipeline[0][0] is self._receiving:
             self.pipeline.popleft()
         last = self.pipeline[0][0] if self.pipeline else self._running
-        if last is not None and last is not self._incoming:
-            last.keep_alive, self._deaf = False, True
+        if last is not None and last is not self._receiving:
+            last.keep_alive, self._ignore_input = False, True
             return
         if last is None or not last.response_started:
-            content = json.dumps(refusal.to_dict()).encode()
-            fields = refusal.headers | {"content-type": "application/json", "content-length": str(len(content))}
-            lines = [f"HTTP/1.1 {refusal.status} {refusal.kind}", "connection: close"]
-            lines += [f"{name}: {value}" for name, value in fields.items()]
-            self._own.write("\r\n".join([*lines, "", ""]).encode() + content)
-        self._own.close()
+            content = json.dumps(error.to_dict()).encode()
+            headers = error.headers | {"content-type": "application/json", "content-length": str(len(content))}
+            lines = [f"HTTP/1.1 {error.status} {error.code}", "connection: close"]
+            lines += [f"{name}: {value}" for name, value in headers.items()]
+            self._draining_transport.write("\r\n".join([*lines, "", ""]).encode() + content)
+        self._draining_transport.close()
 
-    def _arm(self, seconds: float) -> None:
-        self._disarm()
-        self._deadline = self.loop.call_later(seconds, self._late)
+    def _start_timer(self, seconds: float) -> None:
+        self._stop_timer()
+        self._read_timer = self.loop.call_later(seconds, self._on_timeout)
 
-    def _disarm(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+    def _stop_timer(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Worker processes: their protocol, batching, supervision and reloading."""

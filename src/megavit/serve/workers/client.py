@@ -8,15 +8,15 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from megavit.errors import BundleError
-from megavit.serve.settings import Options, WorkerSettings
-from megavit.serve.workers.protocol import head_of, next_frame
+from megavit.serve.settings import PredictOptions, WorkerSettings
+from megavit.serve.workers.protocol import encode_header, read_message_async
 
-_SAID_LINES = 60
-_DYING_SECONDS = 5.0
-# First of all, as importing takes seconds on a busy machine: on Linux it ends with us, also where no thread of it runs.
+_MAX_STDERR_LINES = 60
+_KILL_SECONDS = 5.0
+# Before the slow imports: on Linux the worker ends with the server, even while none of its threads runs.
 _RUN = """
 import os, runpy, sys
 from megavit.runtime.process_group import die_with_parent
@@ -25,81 +25,83 @@ if os.getppid() != int(sys.argv.pop(1)):
     sys.exit("the server has ended")
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
-# Bytes that are copied rather than written by themselves, which wakes the worker twice.
-_TOGETHER = 2**16
-_OF_PYTHON = ("Traceback (most recent call last)", "Fatal Python error")
+# Smaller bodies are copied behind their header: two writes would wake the worker twice.
+_MAX_COPIED_BYTES = 2**16
+_PYTHON_ERRORS = ("Traceback (most recent call last)", "Fatal Python error")
+
+Outcome = Literal["predicted", "invalid_image", "invalid_options", "canceled", "failed"]
 
 
 @dataclass(frozen=True)
-class Reply:
-    """Of a worker about one image.
+class WorkerReply:
+    """What became of an image.
 
     Attributes:
-        outcome: "answered", "unreadable", "refused" (options that the model cannot fulfil), "cancelled", or "failed"
-            (it ended the worker).
-        error: why, unless it was answered.
-        answer: a JSON object.
-        batch: images that were computed together.
-        unlike: whether it is marked as unlike those of training.
+        outcome: "invalid_options" for those that the model cannot fulfil, "failed" if the image crashed the worker.
+        error: the reason, unless it was predicted.
+        prediction: a JSON object.
+        batch_size: number of images that were computed together.
+        out_of_distribution: whether it is unlike the training images.
     """
 
-    outcome: str
+    outcome: Outcome
     error: str | None = None
-    answer: bytes = b"{}"
-    batch: int = 0
-    unlike: bool = False
+    prediction: bytes = b"{}"
+    batch_size: int = 0
+    out_of_distribution: bool = False
 
 
 @dataclass(eq=False)
-class Image:
-    """One accepted image, until it is answered.
+class PendingImage:
+    """An accepted image, until it is answered.
 
     Attributes:
-        reply: to come.
-        cancelled_at: loop time at which nobody waited for it any more.
-        ended_alone: how many workers have died with it and nothing else.
+        reply: future of its reply.
+        canceled_at: loop time at which the client stopped waiting.
+        solo_crashes: number of workers that crashed while they had this image and no other.
     """
 
     id: int
     data: bytearray
-    options: Options
-    reply: asyncio.Future[Reply]
-    cancelled_at: float | None = None
-    ended_alone: int = 0
+    options: PredictOptions
+    reply: asyncio.Future[WorkerReply]
+    canceled_at: float | None = None
+    solo_crashes: int = 0
 
 
 @dataclass(eq=False)
-class Link:
-    """A process, ready for images.
+class WorkerClient:
+    """A worker process that is ready for images.
 
     Attributes:
-        model: what the worker told of its model.
-        unfinished: the images that it has got and not replied about.
+        model: the model's description.
+        pending: the images that the worker has and has not replied to.
+        stderr: the last lines of the process's standard error.
     """
 
     model: dict[str, Any]
     process: asyncio.subprocess.Process
-    unfinished: dict[int, Image] = field(default_factory=dict)
-    said: deque[str] = field(default_factory=lambda: deque(maxlen=_SAID_LINES))
-    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    """That listen to what the process says, and read its replies."""
+    pending: dict[int, PendingImage] = field(default_factory=dict)
+    stderr: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_STDERR_LINES))
+    _readers: list[asyncio.Task[None]] = field(default_factory=list)
+    """Of its standard error, and of its replies."""
 
     @classmethod
     async def start(
-        cls, module: str, settings: WorkerSettings, seconds: float, spawned: Callable[[], None] = lambda: None
-    ) -> "Link":
-        """Run the module, and wait until its model has given its reference outputs.
+        cls, module: str, settings: WorkerSettings, timeout: float, on_spawn: Callable[[], None] = lambda: None
+    ) -> "WorkerClient":
+        """Run the module as a process, and wait until it has loaded and tested its model.
 
         Args:
-            seconds: that this may take.
-            spawned: called when the process runs.
+            timeout: seconds that this may take.
+            on_spawn: called when the process runs.
 
         Raises:
-            BundleError: with the reason, where it has none to serve.
+            BundleError: with the reason, if the model cannot be served.
         """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-P",  # what lies in the current folder is not imported
+            "-P",  # the current folder is not importable
             "-c",
             _RUN,
             str(os.getpid()),
@@ -109,72 +111,87 @@ class Link:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        spawned()
-        link = cls({}, process)
+        on_spawn()
+        client = cls({}, process)
         assert process.stdout is not None
-        link._tasks.append(asyncio.create_task(link._listen()))
+        client._readers.append(asyncio.create_task(client._read_stderr()))
         try:
-            async with asyncio.timeout(seconds):
-                frame = await next_frame(process.stdout)
+            async with asyncio.timeout(timeout):
+                message = await read_message_async(process.stdout)
         except TimeoutError:
-            await link.end(0)
+            await client.stop(0)
             raise BundleError(
-                f"{settings.source} was not loaded within {seconds:g} seconds; look whether its files can be read, or "
+                f"{settings.source} was not loaded within {timeout:g} seconds; check that its files can be read, or "
                 "give it more time with --load-timeout"
             ) from None
         except BaseException:
-            await link.end(0)
+            await client.stop(0)
             raise
-        if frame is not None and frame[0]["op"] == "ready":
-            link.model.update(frame[0]["model"])
-            return link
-        await link.end()
-        if frame is None:
-            raise BundleError(f"the worker of {settings.source} ended before it was ready: {link.last_words()}")
-        raise BundleError(frame[0]["error"])
+        if message is not None and message[0]["op"] == "ready":
+            client.model.update(message[0]["model"])
+            return client
+        await client.stop()
+        if message is None:
+            raise BundleError(f"the worker of {settings.source} exited before it was ready: {client.exit_reason()}")
+        raise BundleError(message[0]["error"])
 
-    def watch(self, replied: Callable[["Link", Image, Reply], None], ended: Callable[["Link"], None]) -> None:
-        """From now on tell of replies, and of the process's end."""
-        self._tasks.append(asyncio.create_task(self._read(replied, ended)))
+    def watch(
+        self,
+        on_reply: Callable[["WorkerClient", PendingImage, WorkerReply], None],
+        on_exit: Callable[["WorkerClient"], None],
+    ) -> None:
+        """Call back for every reply, and when the process exits."""
 
-    def send(self, image: Image) -> None:
-        """The image's frame; the pipe's buffer takes it at once."""
-        self.unfinished[image.id] = image
-        self._write({"op": "image", "id": image.id, "options": asdict(image.options)}, image.data)
+        async def read() -> None:
+            assert self.process.stdout is not None
+            try:
+                while (message := await read_message_async(self.process.stdout)) is not None:
+                    header, prediction = message
+                    image = self.pending.pop(header["id"])
+                    fields = (header["error"], prediction, header["batch_size"], header["out_of_distribution"])
+                    on_reply(self, image, WorkerReply(header["outcome"], *fields))
+            finally:
+                self.kill()  # without its output it is of no use
+                await self.process.wait()
+                await self._readers[0]
+                on_exit(self)
 
-    def cancel(self, image: Image) -> None:
-        """Nobody waits for it any more; the worker says when it has dropped it, or was too late to."""
+        self._readers.append(asyncio.create_task(read()))
+
+    def send(self, image: PendingImage) -> None:
+        """Send an image; the pipe's buffer takes it at once."""
+        self.pending[image.id] = image
+        self._write({"op": "predict", "id": image.id, "options": asdict(image.options)}, image.data)
+
+    def cancel(self, image: PendingImage) -> None:
+        """Tell the worker that nobody waits for an image; it still replies, when it has dropped it or was too late."""
         self._write({"op": "cancel", "id": image.id})
-
-    def retire(self) -> None:
-        """The process ends by itself: there is nothing more to come."""
-        assert self.process.stdin is not None
-        with contextlib.suppress(RuntimeError, ConnectionError):
-            self.process.stdin.close()
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
 
-    async def end(self, patience: float = 2.0) -> None:
-        """Retire it, and kill it where that takes longer than `patience` seconds."""
-        self.retire()
-        for seconds in (patience, _DYING_SECONDS):
+    async def stop(self, grace_seconds: float = 2.0) -> None:
+        """Close the worker's input, so that it exits, and kill it if that takes longer than the grace period."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(RuntimeError, ConnectionError):
+            self.process.stdin.close()
+        for seconds in (grace_seconds, _KILL_SECONDS):
             try:
                 await asyncio.wait_for(self.process.wait(), seconds)
             except TimeoutError:
                 self.kill()
             else:
-                await asyncio.gather(*self._tasks)  # what it has said still comes
+                await asyncio.gather(*self._readers)
                 return
-        for task in self._tasks:  # the system holds it, in a read of a disk that does not answer
+        for task in self._readers:  # the system holds the process, reading from a disk that does not respond
             task.cancel()
-        await asyncio.wait(self._tasks)
+        await asyncio.wait(self._readers)
 
-    def last_words(self) -> str:
-        """What Python told of its end; nothing that a decoder's library said of an image."""
-        lines = list(self.said)
-        starts = [i for i, line in enumerate(lines) if line.startswith(_OF_PYTHON)]
+    def exit_reason(self) -> str:
+        """Return Python's own report of the crash, without what an image library printed, or the exit code."""
+        lines = list(self.stderr)
+        starts = [i for i, line in enumerate(lines) if line.startswith(_PYTHON_ERRORS)]
         if not starts:
             code = self.process.returncode
             return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
@@ -182,28 +199,14 @@ class Link:
 
     def _write(self, header: dict[str, Any], body: bytes | bytearray = b"") -> None:
         assert self.process.stdin is not None
-        with contextlib.suppress(RuntimeError, ConnectionError):  # it has died, which its output's end tells
-            if len(body) < _TOGETHER:
-                self.process.stdin.write(head_of(header, body) + body)
+        with contextlib.suppress(RuntimeError, ConnectionError):  # it has died: the end of its output tells
+            if len(body) < _MAX_COPIED_BYTES:
+                self.process.stdin.write(encode_header(header, body) + body)
             else:
-                self.process.stdin.write(head_of(header, body))
+                self.process.stdin.write(encode_header(header, body))
                 self.process.stdin.write(body)
 
-    async def _read(self, replied: Callable[["Link", Image, Reply], None], ended: Callable[["Link"], None]) -> None:
-        assert self.process.stdout is not None
-        try:
-            while (frame := await next_frame(self.process.stdout)) is not None:
-                header, answer = frame
-                image = self.unfinished.pop(header["id"])
-                reply = Reply(header["outcome"], header["error"], answer, header["batch"], header["unlike"])
-                replied(self, image, reply)
-        finally:
-            self.kill()  # with its output closed it is of no use
-            await self.process.wait()
-            await self._tasks[0]
-            ended(self)
-
-    async def _listen(self) -> None:
+    async def _read_stderr(self) -> None:
         assert self.process.stderr is not None
         while True:
             try:
@@ -212,4 +215,4 @@ class Link:
                 continue
             if not line:
                 return
-            self.said.append(line.decode(errors="replace").rstrip()[:500])
+            self.stderr.append(line.decode(errors="replace").rstrip()[:500])

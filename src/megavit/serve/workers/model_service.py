@@ -1,4 +1,4 @@
-"""One model at work: its worker, what waits for it, and what becomes of both when the worker dies or is replaced."""
+"""One served model: its worker, the images that wait, and what happens when the worker crashes or is replaced."""
 
 import asyncio
 import contextlib
@@ -10,293 +10,282 @@ from typing import Any
 
 from megavit.errors import BundleError
 from megavit.serve.errors import ApiError
-from megavit.serve.logging import Log
+from megavit.serve.logging import log_event
 from megavit.serve.metrics import Metrics
-from megavit.serve.model_sources import Version
-from megavit.serve.request_body import Room
-from megavit.serve.settings import Options, Settings, WorkerSettings
-from megavit.serve.workers.client import Image, Link, Reply
-from megavit.serve.workers.lookout import LOOK_SECONDS, Lookout
+from megavit.serve.model_sources import POLL_SECONDS, BundleMonitor, Version
+from megavit.serve.request_body import ByteBudget
+from megavit.serve.settings import PredictOptions, Settings, WorkerSettings
+from megavit.serve.workers.client import PendingImage, WorkerClient, WorkerReply
 
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-"""Before a worker that again died without any image, or did not come up, is started anew; doubled each time."""
-ENDED_ALONE = 2
-"""Workers that an image may end by itself before it is given up."""
-ABANDONED_SHARE = 1 / 60
-"""Of the time that a worker may take to load, after which a bundle that has been replaced meanwhile is let go; doubled
-each time, so that of bundles that are replaced all the time one is loaded to its end."""
-_RATE_WEIGHT = 0.02
-# A ValueError is from a process that says anything but frames.
-_NOT_STARTED = (BundleError, OSError, ValueError)
+FIRST_BACKOFF, MAX_BACKOFF = 1.0, 30.0
+"""Seconds before a worker that crashed without any image, or failed to start, is restarted; doubled each time."""
+MAX_SOLO_CRASHES = 2
+"""Workers that an image alone may crash before it is given up."""
+ABANDON_SHARE = 1 / 60
+"""Share of the load timeout after which the loading of a bundle that has been replaced meanwhile is abandoned; doubled
+each time, so that one of the bundles is loaded even if they are replaced all the time."""
+_SMOOTHING = 0.02
+# A ValueError comes from a process that sends anything but messages.
+_START_ERRORS = (BundleError, OSError, ValueError)
 
 
 class ModelService:
-    """Accepts images, and sees to it that each gets a reply.
+    """Accepts images for one model, and makes sure that each gets a reply.
 
-    Images go to the worker at once. Those that a worker had when it died are suspects: they are sent to the next one
-    alone, one after the other, and what ends a worker alone twice is given up; so the others get their answers.
+    Images go to the worker at once. Those that a worker had when it crashed are suspects: they are sent to the next
+    worker one at a time, and one that crashes a worker alone twice is given up, so that all others are answered.
 
     Attributes:
-        name: in addresses.
-        first: to wait for; it ends when the model is ready, or with the BundleError that says why it cannot be.
+        name: the model's name in URLs.
+        first_ready: future that is done when the model is ready, or fails with the reason why it cannot be.
         spawned: set once the first worker process runs.
     """
 
-    def __init__(self, name: str, source: str, settings: Settings, metrics: Metrics, log: Log, room: Room) -> None:
+    def __init__(self, name: str, source: str, settings: Settings, metrics: Metrics, budget: ByteBudget) -> None:
         self.name, self._source, self._settings = name, source, settings
-        self._metrics, self._log, self._room = metrics, log, room
-        self.first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._metrics, self._budget = metrics, budget
+        self.first_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.spawned = asyncio.Event()
         self._ids = count()
-        self._described: dict[str, Any] = {}
-        self._trial: Image | None = None
-        self._current: Link | None = None
-        self._links: set[Link] = set()
-        self._waiting: deque[Image] = deque()
-        self._suspects: deque[Image] = deque()
-        self._lookout = Lookout(source)
+        self._description: dict[str, Any] = {}
+        self._current: WorkerClient | None = None
+        self._clients: set[WorkerClient] = set()
+        self._waiting: deque[PendingImage] = deque()
+        self._suspects: deque[PendingImage] = deque()
+        self._isolated: PendingImage | None = None
+        self._monitor = BundleMonitor(source)
+        self._version: Version | None = None
+        self._failed_version: Version | None = None
         self._loading: asyncio.Task[None] | None = None
         self._abandoned = 0
-        self._ending: set[asyncio.Task[None]] = set()
-        self._version: Version | None = None
-        self._refused: Version | None = None
+        self._stopping: set[asyncio.Task[None]] = set()
         self._failures = 0
         self._wake = asyncio.Event()
-        self._seconds_each = 0.0
+        self._image_seconds = 0.0
         self._last_reply = 0.0
         self._closing = False
-        self._task = asyncio.create_task(self._keep())
-        metrics.outstanding.labels(name).set_function(lambda: self.outstanding)
-        metrics.ready.labels(name).set_function(lambda: self.ready)
+        self._supervisor = asyncio.create_task(self._supervise())
+        metrics.images_in_progress.labels(name).set_function(lambda: self.in_progress)
+        metrics.ready.labels(name).set_function(lambda: self.is_ready)
 
     @property
-    def ready(self) -> bool:
-        """Whether there is a worker."""
+    def is_ready(self) -> bool:
         return self._current is not None
 
     @property
-    def outstanding(self) -> int:
-        """Images accepted and not yet answered, with those that a worker has still to drop."""
-        return len(self._waiting) + len(self._suspects) + sum(len(link.unfinished) for link in self._links)
+    def in_progress(self) -> int:
+        """Number of images accepted and not yet answered, or canceled and not yet dropped by a worker."""
+        return len(self._waiting) + len(self._suspects) + sum(len(client.pending) for client in self._clients)
 
     def describe(self) -> dict[str, Any]:
-        """As `GET /models` lists it; without a worker, what the last one told."""
-        return {"name": self.name, **self._described, "ready": self.ready}
+        """Return the model's entry in `GET /models`; without a worker, as the last one described it."""
+        return {"name": self.name, **self._description, "ready": self.is_ready}
 
     def check(self, images: int = 1) -> None:
         """Raise an ApiError unless so many more images would be accepted now."""
-        if self._current is None and (not self.first.done() or self._failures > 1):
+        if self._current is None and (not self.first_ready.done() or self._failures > 1):
             raise ApiError(503, f"the model {self.name} is not ready; try again in a moment", retry_after=2)
-        if self.outstanding + images > self._settings.queue:
+        if self.in_progress + images > self._settings.queue_size:
             raise ApiError(
                 429,
-                f"{self.outstanding} images wait for the model {self.name} already; try again in a moment",
-                retry_after=self._retry_after(),
+                f"{self.in_progress} images wait for the model {self.name} already; try again in a moment",
+                retry_after=min(60, max(1, math.ceil(self.in_progress * self._image_seconds))),
             )
 
-    def submit(self, images: list[bytearray], options: Options) -> list[Image]:
-        """Accept images; their bytes, which the room counts, are given back when they are done with.
+    def submit(self, images: list[bytearray], options: PredictOptions) -> list[PendingImage]:
+        """Accept images; the budget gets their bytes back when they are answered.
 
         Raises:
-            Refusal: for all of them.
+            ApiError: if they are not accepted, none of them.
         """
         try:
             self.check(len(images))
         except ApiError:
-            self._room.give(sum(map(len, images)))
+            self._budget.release(sum(map(len, images)))
             raise
         loop = asyncio.get_running_loop()
-        accepted = [Image(next(self._ids), data, options, loop.create_future()) for data in images]
+        accepted = [PendingImage(next(self._ids), data, options, loop.create_future()) for data in images]
         self._waiting += accepted
         self._send()
         return accepted
 
-    def cancel(self, image: Image) -> None:
-        """Nobody waits for the image any more."""
+    def cancel(self, image: PendingImage) -> None:
+        """Drop an image that nobody waits for any more."""
         if image.reply.done():
             return
         for queue in (self._waiting, self._suspects):
             if image in queue:
                 queue.remove(image)
-                self._finish(image, Reply("cancelled"))
+                self._finish(image, WorkerReply("canceled"))
                 return
-        image.cancelled_at = asyncio.get_running_loop().time()
-        for link in self._links:
-            if image.id in link.unfinished:
-                link.cancel(image)
+        image.canceled_at = asyncio.get_running_loop().time()
+        for client in self._clients:
+            if image.id in client.pending:
+                client.cancel(image)
 
     async def close(self) -> None:
-        """End the workers."""
+        """Stop the workers."""
         self._closing = True
-        for task in (self._task, self._loading):
+        for task in (self._supervisor, self._loading):
             if task is not None:
                 task.cancel()
                 await asyncio.wait([task])
-        await asyncio.gather(*(link.end() for link in self._links), *self._ending)
+        await asyncio.gather(*(client.stop() for client in self._clients), *self._stopping)
 
     def kill(self) -> None:
-        for link in self._links:
-            link.kill()
+        for client in self._clients:
+            client.kill()
 
-    async def _keep(self) -> None:
+    async def _supervise(self) -> None:
         """Keep a worker of the newest bundle running. Nothing here waits for a worker, or for a disk."""
         loop = asyncio.get_running_loop()
-        version, since = None, 0.0
+        loading_version, abandon_at = None, 0.0
         while True:
             self._wake.clear()
-            newest = self._lookout.version
-            is_new = newest is not None and newest not in (self._version, self._refused)
+            newest = self._monitor.version
+            is_new = newest is not None and newest not in (self._version, self._failed_version)
             if self._loading is None and (is_new or self._current is None):
-                version, since = newest, loop.time()
-                self._loading = asyncio.create_task(self._load(version))
-            elif self._loading is not None and newest not in (None, version) and loop.time() > since + self._patience:
-                self._log("load_abandoned", model=self.name, why="the bundle was replaced while it was being loaded")
+                loading_version = newest
+                abandon_at = loop.time() + self._settings.load_timeout * ABANDON_SHARE * 2**self._abandoned
+                self._loading = asyncio.create_task(self._load(newest))
+            elif self._loading is not None and newest not in (None, loading_version) and loop.time() > abandon_at:
+                log_event("load_abandoned", model=self.name, reason="the bundle was replaced while it was loading")
                 self._abandoned += 1
                 self._loading.cancel()
-            self._kill_hanging()
+            self._kill_unresponsive()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS)
+                await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
 
     async def _load(self, version: Version | None) -> None:
-        """Have a worker of the bundle that lies there take over; where it does not come up, one that runs goes on."""
+        """Start a worker of the bundle that is there now and switch to it; if it fails, the current one goes on."""
         try:
             if self._current is None:
-                await asyncio.sleep(self._pause)
-            link = await self._launch()
-        except _NOT_STARTED as error:
-            self._not_loaded(version, error)
+                await asyncio.sleep(self._backoff)
+            own = self._settings
+            settings = WorkerSettings(
+                source=self._source,
+                device=own.device,
+                precision=own.precision,
+                keep_aspect=own.keep_aspect,
+                max_batch_size=own.max_batch_size,
+                max_pixels=own.max_pixels,
+                max_batch_seconds=own.timeout / 4,
+            )
+            client = await WorkerClient.start(own.worker_module, settings, own.load_timeout, self.spawned.set)
+        except _START_ERRORS as error:
+            self._on_load_failure(version, error)
         else:
-            self._take_over(link, version)
+            self._switch_to(client, version)
         finally:
             self._loading = None
             self._wake.set()
 
-    def _not_loaded(self, version: Version | None, error: Exception) -> None:
-        if not self.first.done():
-            self.first.set_exception(error)
-            self._task.cancel()  # to be closed
+    def _on_load_failure(self, version: Version | None, error: Exception) -> None:
+        if not self.first_ready.done():
+            self.first_ready.set_exception(error)
+            self._supervisor.cancel()  # to be closed
         elif self._current is not None:
-            self._refused = version
-            self._metrics.swaps.labels(self.name, "refused").inc()
-            self._log("swap_refused", model=self.name, error=str(error))
+            self._failed_version = version
+            self._metrics.reloads.labels(self.name, "failed").inc()
+            log_event("reload_failed", model=self.name, error=str(error))
         else:
             self._failures += 1
-            self._log("worker_not_started", model=self.name, error=str(error), again_in_seconds=self._pause)
+            log_event("worker_start_failed", model=self.name, error=str(error), retry_seconds=self._backoff)
 
-    async def _launch(self) -> Link:
-        own = self._settings
-        settings = WorkerSettings(
-            source=self._source,
-            device=own.device,
-            precision=own.precision,
-            keep_aspect=own.keep_aspect,
-            batch_size=own.batch_size,
-            max_pixels=own.max_pixels,
-            batch_seconds=own.timeout / 4,
-        )
-        return await Link.start(own.worker, settings, own.load_timeout, self.spawned.set)
-
-    def _take_over(self, link: Link, version: Version | None) -> None:
+    def _switch_to(self, client: WorkerClient, version: Version | None) -> None:
         old = self._current
-        self._links.add(link)
-        self._current, self._version, self._described = link, version, link.model
+        self._clients.add(client)
+        self._current, self._version, self._description = client, version, client.model
         self._abandoned = 0
-        link.watch(self._replied, self._ended)
+        client.watch(self._on_reply, self._on_exit)
         self._send()
         if old is None:
-            self._log("ready", model=self.name)
+            log_event("model_ready", model=self.name)
         else:
-            self._metrics.swaps.labels(self.name, "taken").inc()
-            self._log("swapped", model=self.name)
-            if not old.unfinished:
-                self._let_go(old)
-        if not self.first.done():
-            self.first.set_result(None)
+            self._metrics.reloads.labels(self.name, "succeeded").inc()
+            log_event("model_reloaded", model=self.name)
+            if not old.pending:
+                self._retire(old)
+        if not self.first_ready.done():
+            self.first_ready.set_result(None)
 
-    def _let_go(self, link: Link) -> None:
-        """Of a worker that has answered all that it had."""
-        ending = asyncio.create_task(link.end(self._settings.timeout))
-        self._ending.add(ending)
-        ending.add_done_callback(self._ending.discard)
+    def _retire(self, client: WorkerClient) -> None:
+        """Stop a replaced worker that has answered everything."""
+        task = asyncio.create_task(client.stop(self._settings.timeout))
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
 
     def _send(self) -> None:
-        link = self._current
-        if link is None:
+        client = self._current
+        if client is None:
             return
-        if not link.unfinished:
+        if not client.pending:
             self._last_reply = time.monotonic()
-        if self._suspects or self._trial is not None:
-            # Alone, so that if the worker dies again it is known of what.
-            if not link.unfinished and self._suspects:
-                self._trial = self._suspects.popleft()
-                link.send(self._trial)
+        if self._suspects or self._isolated is not None:
+            # One at a time, so that if the worker crashes again the cause is known.
+            if not client.pending and self._suspects:
+                self._isolated = self._suspects.popleft()
+                client.send(self._isolated)
             return
         while self._waiting:
-            link.send(self._waiting.popleft())
+            client.send(self._waiting.popleft())
 
-    def _replied(self, link: Link, image: Image, reply: Reply) -> None:
+    def _on_reply(self, client: WorkerClient, image: PendingImage, reply: WorkerReply) -> None:
         now = time.monotonic()
-        self._seconds_each += _RATE_WEIGHT * (now - self._last_reply - self._seconds_each)
+        self._image_seconds += _SMOOTHING * (now - self._last_reply - self._image_seconds)
         self._last_reply = now
         self._failures = 0
-        if image is self._trial:
-            self._trial = None
-        if reply.batch:
-            self._metrics.batches.labels(self.name).observe(reply.batch)
+        if image is self._isolated:
+            self._isolated = None
+        if reply.batch_size:
+            self._metrics.batch_size.labels(self.name).observe(reply.batch_size)
         self._finish(image, reply)
-        if link is not self._current and not link.unfinished:
-            self._let_go(link)
+        if client is not self._current and not client.pending:
+            self._retire(client)
         self._send()
 
-    def _finish(self, image: Image, reply: Reply) -> None:
-        self._room.give(len(image.data))
-        outcome = "cancelled" if image.cancelled_at is not None else reply.outcome
-        self._metrics.images.labels(self.name, outcome).inc()
-        if reply.unlike:
-            self._metrics.unlike.labels(self.name).inc()
+    def _finish(self, image: PendingImage, reply: WorkerReply) -> None:
+        self._budget.release(len(image.data))
+        self._metrics.images.labels(self.name, reply.outcome if image.canceled_at is None else "canceled").inc()
+        if reply.out_of_distribution:
+            self._metrics.out_of_distribution.labels(self.name).inc()
         if not image.reply.done():
             image.reply.set_result(reply)
 
-    def _ended(self, link: Link) -> None:
-        self._links.discard(link)
-        left = list(link.unfinished.values())
-        if self._closing or (link is not self._current and not left):
+    def _on_exit(self, client: WorkerClient) -> None:
+        self._clients.discard(client)
+        pending = list(client.pending.values())
+        if self._closing or (client is not self._current and not pending):
             return
-        self._metrics.restarts.labels(self.name).inc()
-        self._log("worker_ended", model=self.name, images=len(left), why=link.last_words())
-        for image in left:
-            if image is self._trial:
-                self._trial = None
-            image.ended_alone += len(left) == 1
-            if image.cancelled_at is not None:
-                self._finish(image, Reply("cancelled"))
-            elif image.ended_alone >= ENDED_ALONE:
-                reason = "this image twice ended the process that answers; it is not tried again"
-                self._finish(image, Reply("failed", reason))
+        self._metrics.worker_restarts.labels(self.name).inc()
+        log_event("worker_exited", model=self.name, images=len(pending), reason=client.exit_reason())
+        for image in pending:
+            if image is self._isolated:
+                self._isolated = None
+            image.solo_crashes += len(pending) == 1
+            if image.canceled_at is not None:
+                self._finish(image, WorkerReply("canceled"))
+            elif image.solo_crashes >= MAX_SOLO_CRASHES:
+                self._finish(
+                    image, WorkerReply("failed", "this image crashed the worker process twice; it is given up")
+                )
             else:
                 self._suspects.append(image)
-        if link is self._current:
+        if client is self._current:
             self._current = None
-            self._failures += not left
+            self._failures += not pending
         self._wake.set()
         self._send()
 
     @property
-    def _pause(self) -> float:
-        """Before the next start: none after the first failure."""
-        return min(FIRST_PAUSE * 2 ** (self._failures - 2), LONGEST_PAUSE) if self._failures > 1 else 0.0
+    def _backoff(self) -> float:
+        """Seconds before the next start: none after the first failure."""
+        return min(FIRST_BACKOFF * 2 ** (self._failures - 2), MAX_BACKOFF) if self._failures > 1 else 0.0
 
-    @property
-    def _patience(self) -> float:
-        return self._settings.load_timeout * ABANDONED_SHARE * 2**self._abandoned
-
-    def _kill_hanging(self) -> None:
-        """A worker that does not drop, in half the time that a request has, what nobody waits for any more."""
-        late = asyncio.get_running_loop().time() - self._settings.timeout / 2
-        for link in self._links:
-            if any(image.cancelled_at is not None and image.cancelled_at < late for image in link.unfinished.values()):
-                self._log("worker_hangs", model=self.name)
-                link.kill()
-
-    def _retry_after(self) -> int:
-        return min(60, max(1, math.ceil(self.outstanding * self._seconds_each)))
+    def _kill_unresponsive(self) -> None:
+        """Kill a worker that has not dropped a canceled image within half the timeout of a request."""
+        deadline = asyncio.get_running_loop().time() - self._settings.timeout / 2
+        for client in self._clients:
+            if any(image.canceled_at is not None and image.canceled_at < deadline for image in client.pending.values()):
+                log_event("worker_unresponsive", model=self.name)
+                client.kill()

@@ -1,8 +1,8 @@
-"""Messages between the front and a worker, over pipes: a JSON header and raw bytes, each with its length before it.
+"""Messages between the server and a worker, over pipes: the lengths of a JSON header and of a body, then both.
 
-front -> worker   {"op": "image", "id", "options"} + the image; {"op": "cancel", "id"}
-worker -> front   {"op": "ready", "model": {...}}; {"op": "failed", "error"}; and for every image exactly one
-                  {"op": "answer", "id", "outcome", "error", "batch", "unlike"} + its answer as a JSON object
+server -> worker   {"op": "predict", "id", "options"} + the image; {"op": "cancel", "id"}
+worker -> server   {"op": "ready", "model": {...}}; {"op": "failed", "error"}; and for every image exactly one
+                   {"op": "result", "id", "outcome", "error", "batch_size", "out_of_distribution"} + JSON
 """
 
 import asyncio
@@ -13,32 +13,32 @@ from typing import Any, BinaryIO
 
 _LENGTHS = struct.Struct("!IQ")
 
-Frame = tuple[dict[str, Any], bytes]
+Message = tuple[dict[str, Any], bytes]
 
 
-def head_of(header: Mapping[str, Any], body: bytes | bytearray = b"") -> bytes:
-    """What goes before `body` on the pipe."""
+def encode_header(header: Mapping[str, Any], body: bytes | bytearray = b"") -> bytes:
+    """Return all of a message that goes before its body."""
     text = json.dumps(header).encode()
     return _LENGTHS.pack(len(text), len(body)) + text
 
 
-def read_frame(stream: BinaryIO) -> Frame | None:
-    """The next frame; None at the end of the stream, also where that cuts a frame short."""
+def read_message(stream: BinaryIO) -> Message | None:
+    """Read a message; return None at the end of the stream, also if that cuts a message short."""
     lengths = stream.read(_LENGTHS.size)
     if len(lengths) < _LENGTHS.size:
         return None
-    of_header, of_body = _LENGTHS.unpack(lengths)
-    header, body = stream.read(of_header), stream.read(of_body)
-    if len(header) < of_header or len(body) < of_body:
+    header_length, body_length = _LENGTHS.unpack(lengths)
+    header, body = stream.read(header_length), stream.read(body_length)
+    if len(header) < header_length or len(body) < body_length:
         return None
     return json.loads(header), body
 
 
-async def next_frame(stream: asyncio.StreamReader) -> Frame | None:
-    """As `read_frame`, of an asyncio stream."""
+async def read_message_async(stream: asyncio.StreamReader) -> Message | None:
+    """Read a message from an asyncio stream, as `read_message` does."""
     try:
-        of_header, of_body = _LENGTHS.unpack(await stream.readexactly(_LENGTHS.size))
-        header, body = await stream.readexactly(of_header), await stream.readexactly(of_body)
+        header_length, body_length = _LENGTHS.unpack(await stream.readexactly(_LENGTHS.size))
+        header, body = await stream.readexactly(header_length), await stream.readexactly(body_length)
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
     return json.loads(header), body

@@ -1,4 +1,4 @@
-"""What a worker has to do, between the threads that read, decode and answer."""
+"""The queue of a worker, between the threads that read, preprocess and predict images."""
 
 import threading
 import time
@@ -8,150 +8,146 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from megavit.serve.settings import Options
+from megavit.serve.settings import PredictOptions
 
 MAX_HELD_BYTES = 128 * 2**20
-"""Of pictures that wait for their answers; above it those that are ready wait in the threads that decode."""
-_FORGETTING = 0.2
-"""Weight of the newest batch in what an image takes."""
+"""Limit on the preprocessed images waiting for a batch; above it the threads that preprocess wait."""
+_SMOOTHING = 0.2
+"""Weight of the newest batch in the moving average of the time per image."""
 
 
 @dataclass
-class Job:
-    """One image, from its frame to its reply; it is `begun` while a thread is at it, its picture has `held` bytes."""
+class Request:
+    """One image, from its message to its result; `started` while a thread works on it."""
 
     id: int
-    options: Options
+    options: PredictOptions
     data: bytes
-    begun: bool = False
-    cancelled: bool = False
-    picture: Any = None
-    held: int = 0
-    answer: dict[str, Any] = field(default_factory=dict)
-    batch: int = 0
+    started: bool = False
+    canceled: bool = False
+    image: Any = None
+    nbytes: int = 0
+    result: dict[str, Any] = field(default_factory=dict)
+    batch_size: int = 0
 
 
 @dataclass(frozen=True)
-class Work:
-    """What to do next: answer these together, and explain this one."""
+class Batch:
+    """What to compute next: predictions for `requests`, and one explanation."""
 
-    batch: list[Job]
-    explained: Job | None
+    requests: list[Request]
+    explain: Request | None
 
 
 class BatchScheduler:
-    """Jobs in the order in which they became ready. There is no waiting for a fuller batch: what is there is taken.
+    """Batches requests in the order in which they are preprocessed, without waiting for a batch to fill.
 
     Args:
-        batch_size: jobs that are answered together, at most.
-        batch_seconds: a batch is made no larger than what is computed in this time.
-        one_takes: seconds that one image takes, until it is known better.
-        batch_bytes: of pictures that are answered together, at most, unless one alone has more.
+        max_size: maximum number of images per batch.
+        max_seconds: limit on the estimated time to compute a batch.
+        image_seconds: first estimate of the time per image.
+        max_bytes: limit on the bytes of the images of a batch, unless a single image has more.
     """
 
     def __init__(
-        self, batch_size: int, batch_seconds: float, one_takes: float, batch_bytes: float = float("inf")
+        self, max_size: int, max_seconds: float, image_seconds: float, max_bytes: float = float("inf")
     ) -> None:
-        self._batch_size, self._batch_seconds, self._one_takes = batch_size, batch_seconds, one_takes
-        self._batch_bytes = batch_bytes
+        self._max_size, self._max_seconds, self._image_seconds = max_size, max_seconds, image_seconds
+        self._max_bytes = max_bytes
         self._held = 0
-        self._jobs: dict[int, Job] = {}
-        self._ready: deque[Job] = deque()
-        self._to_explain: deque[Job] = deque()
+        self._requests: dict[int, Request] = {}
+        self._ready: deque[Request] = deque()
+        self._to_explain: deque[Request] = deque()
         self._changed = threading.Condition()
 
-    def open(self, id: int, options: Options, data: bytes) -> Job:
-        job = Job(id, options, data)
+    def add(self, id: int, options: PredictOptions, data: bytes) -> Request:
+        request = Request(id, options, data)
         with self._changed:
-            self._jobs[id] = job
-        return job
+            self._requests[id] = request
+        return request
 
-    def close(self, job: Job) -> None:
+    def remove(self, request: Request) -> None:
         with self._changed:
-            del self._jobs[job.id]
-            self._held -= job.held
-            job.held = 0
+            del self._requests[request.id]
+            self._held -= request.nbytes
+            request.nbytes = 0
             self._changed.notify_all()
 
-    def cancel(self, id: int) -> Job | None:
-        """The job, to be closed, unless a thread is at it, which then sees that it is cancelled."""
+    def cancel(self, id: int) -> Request | None:
+        """Return the request, to be removed by the caller; None if it is gone, or a thread works on it and will."""
         with self._changed:
-            job = self._jobs.get(id)
-            if job is None:  # closed already
+            request = self._requests.get(id)
+            if request is None:
                 return None
-            job.cancelled = True
+            request.canceled = True
             self._changed.notify_all()
-            return None if job.begun else job
+            return None if request.started else request
 
-    def begin(self, job: Job) -> bool:
-        """Whether its image is to be prepared: not where it was cancelled, and closed."""
+    def start(self, request: Request) -> bool:
+        """Return whether to preprocess the request: not if it has been canceled, and removed."""
         with self._changed:
-            job.begun = not job.cancelled
-            return job.begun
+            request.started = not request.canceled
+            return request.started
 
-    def postponed(self, job: Job) -> bool:
-        """No thread is at it for now; False where it is cancelled, and to be closed."""
+    def postpone(self, request: Request) -> bool:
+        """Note that no thread works on the request for now; return False if it is canceled, and to be removed."""
         with self._changed:
-            job.begun = False
-            return not job.cancelled
+            request.started = False
+            return not request.canceled
 
-    def prepared(self, job: Job, size: int = 0) -> bool:
-        """It waits for its answer; False where it is cancelled, and to be closed.
+    def enqueue(self, request: Request, nbytes: int = 0) -> bool:
+        """Queue a preprocessed request for prediction; return False if it is canceled, and to be removed.
 
-        Waits itself while the pictures that wait have as many bytes as they may, so that no more are decoded.
-
-        Args:
-            size: of its picture, in bytes.
+        Waits while the queued images have as many bytes as they may, so that no more are decoded.
         """
         with self._changed:
-            while self._held and self._held + size > MAX_HELD_BYTES and not job.cancelled:
+            while self._held and self._held + nbytes > MAX_HELD_BYTES and not request.canceled:
                 self._changed.wait()
-            job.held = size
-            self._held += size
-        return self._put(job, self._ready)
+            request.nbytes = nbytes
+            self._held += nbytes
+        return self._append(request, self._ready)
 
-    def answered(self, job: Job) -> bool:
-        """It waits for its explanation; False where it is cancelled, and to be closed."""
-        return self._put(job, self._to_explain)
+    def enqueue_explanation(self, request: Request) -> bool:
+        """Queue a predicted request for its explanation; return False if it is canceled, and to be removed."""
+        return self._append(request, self._to_explain)
 
-    def _put(self, job: Job, queue: deque[Job]) -> bool:
+    def _append(self, request: Request, queue: deque[Request]) -> bool:
         with self._changed:
-            if job.cancelled:
+            if request.canceled:
                 return False
-            job.begun = False
-            queue.append(job)
+            request.started = False
+            queue.append(request)
             self._changed.notify_all()
             return True
 
-    def next(self) -> Work:
-        """Waits until there is something to do."""
+    def next_batch(self) -> Batch:
+        """Return the next batch; wait until there is something to do."""
         with self._changed:
             while not self._ready and not self._to_explain:
                 self._changed.wait()
-            most = max(1, min(self._batch_size, int(self._batch_seconds / max(self._one_takes, 1e-9))))
-            batch = _taken(self._ready, most, self._batch_bytes)
-            # One after each batch, so that neither those who wait for an answer nor these wait for ever.
-            explained = _taken(self._to_explain, 1)
-        return Work(batch, explained[0] if explained else None)
+            max_size = max(1, min(self._max_size, int(self._max_seconds / max(self._image_seconds, 1e-9))))
+            requests = _take(self._ready, max_size, self._max_bytes)
+            # One after each batch, so that neither predictions nor explanations starve.
+            explain = _take(self._to_explain, 1)
+        return Batch(requests, explain[0] if explain else None)
 
     @contextmanager
     def timed(self, images: int) -> Iterator[None]:
-        """About the computing of a batch: what an image takes is learned from it."""
-        began = time.perf_counter()
+        """Time the computation of a batch, to estimate the time per image."""
+        started = time.perf_counter()
         yield
-        took = (time.perf_counter() - began) / images
-        self._one_takes += _FORGETTING * (took - self._one_takes)
+        self._image_seconds += _SMOOTHING * ((time.perf_counter() - started) / images - self._image_seconds)
 
 
-def _taken(jobs: deque[Job], most: int, most_bytes: float = float("inf")) -> list[Job]:
-    taken: list[Job] = []
+def _take(queue: deque[Request], max_size: int, max_bytes: float = float("inf")) -> list[Request]:
+    taken: list[Request] = []
     size = 0
-    while jobs and len(taken) < most:
-        size += jobs[0].held
-        if taken and size > most_bytes:
+    while queue and len(taken) < max_size:
+        size += queue[0].nbytes
+        if taken and size > max_bytes:
             break
-        job = jobs.popleft()
-        job.begun = not job.cancelled
-        if job.begun:
-            taken.append(job)
+        request = queue.popleft()
+        request.started = not request.canceled
+        if request.started:
+            taken.append(request)
     return taken

@@ -1,7 +1,7 @@
-"""The process that holds one model: frames in on its standard input, answers out on its standard output.
+"""The process of one model: messages in on its standard input, results out on its standard output.
 
-It ends when its input does, also while it loads, so that none is left when the server is killed. What goes wrong in it
-and is no image's fault ends it: the server starts another one and finds the image that did it.
+It exits when its input ends, also while loading, so that none survives the server. An error that is not the fault of
+an image ends it: the server starts another worker and finds the image that caused it.
 """
 
 import base64
@@ -22,154 +22,157 @@ from typing import Any, BinaryIO
 from megavit.data.decode.limits import TooManyPixels
 from megavit.data.workers import MOST_WORKERS, processors
 from megavit.errors import ConfigError, ImageError, MegavitError
-from megavit.predict.exported_predictor import find_exported_model
 from megavit.serve.backends.base import Backend
-from megavit.serve.settings import Options, WorkerSettings
-from megavit.serve.workers.protocol import head_of, read_frame
-from megavit.serve.workers.scheduler import BatchScheduler, Job
+from megavit.serve.settings import PredictOptions, WorkerSettings
+from megavit.serve.workers.protocol import encode_header, read_message
+from megavit.serve.workers.scheduler import BatchScheduler, Request
 
-BIG_PIXELS = 4_000_000
-"""Above it images are decoded one at a time: a picture of 50 million pixels takes 350 MB while it is."""
+LARGE_PIXELS = 4_000_000
+"""Larger images are decoded one at a time: decoding 50 million pixels takes 350 MB."""
 NICENESS = 10
 
 
 class Worker:
-    """A backend at work.
+    """Predicts images with a backend.
 
     Args:
-        outgoing: where replies go.
-        one_takes: seconds that one image takes the backend.
+        output: stream for the results.
+        image_seconds: first estimate of the time per image.
     """
 
-    def __init__(self, backend: Backend, settings: WorkerSettings, outgoing: BinaryIO, one_takes: float) -> None:
-        self._backend, self._settings, self._outgoing = backend, settings, outgoing
-        self._sending = threading.Lock()
-        self._desk = BatchScheduler(settings.batch_size, settings.batch_seconds, one_takes, backend.batch_bytes)
-        self._small = ThreadPoolExecutor(min(processors(), MOST_WORKERS))
-        self._big = ThreadPoolExecutor(1)
-        threading.Thread(target=_or_die, args=[self._answer_all], daemon=True).start()
+    def __init__(self, backend: Backend, settings: WorkerSettings, output: BinaryIO, image_seconds: float) -> None:
+        self._backend, self._settings, self._output = backend, settings, output
+        self._output_lock = threading.Lock()
+        self._scheduler = BatchScheduler(
+            settings.max_batch_size, settings.max_batch_seconds, image_seconds, backend.max_batch_bytes
+        )
+        self._pool = ThreadPoolExecutor(min(processors(), MOST_WORKERS))
+        self._large_pool = ThreadPoolExecutor(1)
+        threading.Thread(target=_run_or_exit, args=[self._predict_all], daemon=True).start()
 
-    def take(self, header: dict[str, Any], body: bytes) -> None:
-        """A frame of the front."""
+    def handle(self, header: dict[str, Any], body: bytes) -> None:
+        """Handle a message of the server."""
         if header["op"] == "cancel":
-            cancelled = self._desk.cancel(header["id"])
-            if cancelled is not None:
-                self._close(cancelled, "cancelled")
+            canceled = self._scheduler.cancel(header["id"])
+            if canceled is not None:
+                self._finish(canceled, "canceled")
             return
-        job = self._desk.open(header["id"], Options(**header["options"]), body)
-        self._small.submit(_or_die, self._prepare, job, min(BIG_PIXELS, self._settings.max_pixels))
+        request = self._scheduler.add(header["id"], PredictOptions(**header["options"]), body)
+        self._pool.submit(_run_or_exit, self._preprocess, request, min(LARGE_PIXELS, self._settings.max_pixels))
 
     def send(self, header: dict[str, Any], body: bytes = b"") -> None:
-        with self._sending:
-            self._outgoing.write(head_of(header, body) + body)
-            self._outgoing.flush()
+        with self._output_lock:
+            self._output.write(encode_header(header, body) + body)
+            self._output.flush()
 
-    def _prepare(self, job: Job, max_pixels: int) -> None:
-        if not self._desk.begin(job):
+    def _preprocess(self, request: Request, max_pixels: int) -> None:
+        if not self._scheduler.start(request):
             return
         try:
-            job.picture = self._backend.prepare(job.data, job.options, max_pixels)
+            request.image = self._backend.preprocess(request.data, request.options, max_pixels)
         except TooManyPixels as error:
             if max_pixels == self._settings.max_pixels:
-                self._close(job, "unreadable", error=error.reason)
-            elif self._desk.postponed(job):
-                self._big.submit(_or_die, self._prepare, job, self._settings.max_pixels)
+                self._finish(request, "invalid_image", error=error.reason)
+            elif self._scheduler.postpone(request):
+                self._large_pool.submit(_run_or_exit, self._preprocess, request, self._settings.max_pixels)
             else:
-                self._close(job, "cancelled")
+                self._finish(request, "canceled")
         except ImageError as error:
-            self._close(job, "unreadable", error=error.reason)
+            self._finish(request, "invalid_image", error=error.reason)
         except ConfigError as error:
-            self._close(job, "refused", error=str(error))
+            self._finish(request, "invalid_options", error=str(error))
         else:
-            job.data = b""
-            if not self._desk.prepared(job, self._backend.size(job.picture)):
-                self._close(job, "cancelled")
+            request.data = b""
+            if not self._scheduler.enqueue(request, self._backend.nbytes(request.image)):
+                self._finish(request, "canceled")
 
-    def _answer_all(self) -> None:
+    def _predict_all(self) -> None:
         while True:
-            work = self._desk.next()
-            if work.batch:
-                with self._desk.timed(len(work.batch)):
-                    answers = self._backend.answer(
-                        [job.picture for job in work.batch], [job.options for job in work.batch]
-                    )
-                for job, answer in zip(work.batch, answers, strict=True):
-                    job.answer, job.batch = answer, len(work.batch)
-                    if not (job.options.explanation and self._desk.answered(job)):
-                        self._close(job, "answered")
-            if work.explained is not None:
-                overlay = self._backend.explain(work.explained.picture)
-                work.explained.answer["overlay"] = base64.b64encode(overlay).decode()
-                self._close(work.explained, "answered")
+            batch = self._scheduler.next_batch()
+            if batch.requests:
+                images, options = zip(*((request.image, request.options) for request in batch.requests), strict=True)
+                with self._scheduler.timed(len(images)):
+                    results = self._backend.predict(images, options)
+                for request, result in zip(batch.requests, results, strict=True):
+                    request.result, request.batch_size = result, len(images)
+                    if not (request.options.explanation and self._scheduler.enqueue_explanation(request)):
+                        self._finish(request, "predicted")
+            if batch.explain is not None:
+                png = self._backend.explain(batch.explain.image)
+                batch.explain.result["explanation"] = base64.b64encode(png).decode()
+                self._finish(batch.explain, "predicted")
 
-    def _close(self, job: Job, outcome: str, error: str | None = None) -> None:
-        self._desk.close(job)
-        job.data, job.picture = b"", None
-        header = {"op": "answer", "id": job.id, "outcome": outcome, "error": error, "batch": job.batch}
-        header["unlike"] = bool(job.answer.get("out_of_distribution"))
+    def _finish(self, request: Request, outcome: str, error: str | None = None) -> None:
+        self._scheduler.remove(request)
+        request.data, request.image = b"", None
+        header = {"op": "result", "id": request.id, "outcome": outcome, "error": error}
+        header |= {"batch_size": request.batch_size, "out_of_distribution": False}
         try:
-            answer = json.dumps(job.answer, allow_nan=False)
+            body = json.dumps(request.result, allow_nan=False)
+            header["out_of_distribution"] = bool(request.result.get("out_of_distribution"))
         except ValueError:
-            header["outcome"], header["error"] = "failed", "the model's answer to this image is not a number"
-            answer = "{}"
-        self.send(header, answer.encode())
+            header["outcome"], header["error"] = "failed", "the model's output for this image is not a finite number"
+            body = "{}"
+        self.send(header, body.encode())
 
 
 def main(make_backend: Callable[[WorkerSettings], Backend]) -> None:
-    """Serve frames; the settings are the only argument, as JSON.
+    """Run the worker; its only argument is the settings as JSON.
 
     Args:
-        make_backend: loads the model; its MegavitError is what the server tells.
+        make_backend: loads the model; its MegavitError is reported to the server.
     """
-    # The server ends us, in order; a Ctrl-C reaches the whole group of processes.
+    # The server stops its workers; a Ctrl-C reaches the whole process group.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    os.nice(NICENESS)  # the server answers also while we keep every processor busy
-    # Frames alone go to the server, and on standard error what Python says. The libraries that decode, in C, say much
-    # of an image, some of it in its own words: that goes nowhere.
-    outgoing, sys.stderr = os.fdopen(os.dup(1), "wb"), os.fdopen(os.dup(2), "w", buffering=1)
+    os.nice(NICENESS)  # the server responds even while we keep every processor busy
+    # Only messages go to the server's pipe, and only Python's own words to standard error. Whatever else is printed, as
+    # image libraries in C do, with parts of images, goes nowhere.
+    output, sys.stderr = os.fdopen(os.dup(1), "wb"), os.fdopen(os.dup(2), "w", buffering=1)
     faulthandler.enable(sys.stderr)
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(nowhere.fileno(), 2)
+    with Path(os.devnull).open("wb") as null:
+        os.dup2(null.fileno(), 1)
+        os.dup2(null.fileno(), 2)
     settings = WorkerSettings(**json.loads(sys.argv[1]))
     loaded = threading.Event()
-    threading.Thread(target=_end_with_server, args=[loaded], daemon=True).start()
+    threading.Thread(target=_exit_with_server, args=[loaded], daemon=True).start()
     try:
         backend = make_backend(settings)
-        one_takes = backend.warm_up()
+        image_seconds = backend.warm_up()
     except MegavitError as error:
-        outgoing.write(head_of({"op": "failed", "error": str(error)}))
-        outgoing.flush()
+        output.write(encode_header({"op": "failed", "error": str(error)}))
+        output.flush()
         os._exit(2)
     gc.freeze()
     loaded.set()
-    worker = Worker(backend, settings, outgoing, one_takes)
+    worker = Worker(backend, settings, output, image_seconds)
     worker.send({"op": "ready", "model": backend.describe()})
-    while (frame := read_frame(sys.stdin.buffer)) is not None:
-        worker.take(*frame)
+    while (message := read_message(sys.stdin.buffer)) is not None:
+        worker.handle(*message)
     os._exit(0)
 
 
-def _end_with_server(loaded: threading.Event) -> None:
-    """Nothing is sent before the model is loaded: until then its input can only end."""
+def _exit_with_server(loaded: threading.Event) -> None:
+    """Exit when the input ends before the model is loaded; until then nothing is sent, so it can only end."""
     select.select([sys.stdin], [], [])
     if not loaded.is_set():
         os._exit(0)
 
 
-def _or_die(work: Callable[..., None], *arguments: Any) -> None:
-    """In a thread, where an exception would be lost."""
+def _run_or_exit(work: Callable[..., None], *arguments: Any) -> None:
+    """Run work in a thread; an exception, which a thread would lose, ends the process."""
     try:
         work(*arguments)
-    except BaseException:  # noqa: BLE001 - whatever it is, the process is not to be trusted any more
+    except BaseException:  # noqa: BLE001 - after any error the process cannot be trusted
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
 
 
-def _backend(settings: WorkerSettings) -> Backend:
-    """Imported when it is known which: an exported model need not wait for PyTorch."""
+def _make_backend(settings: WorkerSettings) -> Backend:
+    # Imported here: an exported model does not need PyTorch, and tests with a stub neither.
+    from megavit.predict.exported_predictor import find_exported_model
+
     if find_exported_model(Path(settings.source)) is None:
         from megavit.serve.backends.predictor import PredictorBackend
 
@@ -180,4 +183,4 @@ def _backend(settings: WorkerSettings) -> Backend:
 
 
 if __name__ == "__main__":
-    main(_backend)
+    main(_make_backend)

@@ -120,7 +120,7 @@ def train_stage(
         lambda batches: compute_logits(model, batches, task.preprocessing), ctx.parallel
     )
     if dist.is_distributed:
-        from megavit.train.checkpoint.gather import gather_full_state
+        from megavit.train.checkpoint.distributed import gather_full_state
 
         state.best = state.ema_model.state_dict()
         model = gather_full_state(state).ema_model

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from megavit.errors import Diverged, Interrupted
 from megavit.runtime.storage import write_file, writing
-from megavit.train.checkpoint.checkpoint import LASTING_EVERY, save_checkpoint
+from megavit.train.checkpoint.checkpoint import ROLLBACK_EVERY, save_checkpoint
 from megavit.train.clock import StepProgress
 from megavit.train.context import RunContext, TrainSetup
 from megavit.train.history import EpochRecord
@@ -55,7 +55,7 @@ def fit(ctx: RunContext, setup: TrainSetup, stop: StopRequest) -> None:
 
                 # Of several processes the slowest counts, so that all of them do the same steps.
                 now = clock.now()
-                save = now - saved_at >= recipe.run.checkpoint_seconds or state.step % LASTING_EVERY == 0
+                save = now - saved_at >= recipe.run.checkpoint_seconds or state.step % ROLLBACK_EVERY == 0
                 save, signal, elapsed, step_seconds, val_seconds = parallel.all_reduce_max(
                     save, stop.signal, now - clock.started, step_seconds, val_seconds
                 )

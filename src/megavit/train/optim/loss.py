@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from megavit.config.recipe import Balance
 from megavit.config.target import Target
-from megavit.distributed.dtensor_utils import local, part
+from megavit.distributed.dtensor_utils import take_shard, to_local
 
 MAX_POSITIVE_WEIGHT = 20.0
 """A rare label's few images must not count so much that one of them steers a whole batch."""
@@ -121,4 +121,4 @@ def init_head_bias(head: nn.Module, labels: Tensor) -> None:
     images = labels.sum(dim=0)
     assert isinstance(head, nn.Linear)  # as of every model with outputs
     odds = (images + 1) / (len(labels) - images + 1)
-    local(head.bias).copy_(part(odds.log(), head.bias))
+    to_local(head.bias).copy_(take_shard(odds.log(), head.bias))

@@ -6,8 +6,8 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from megavit.distributed.dtensor_utils import local, mesh_of
-from megavit.distributed.fused_qkv_rows import by_part, by_process
+from megavit.distributed.dtensor_utils import get_mesh, to_local
+from megavit.distributed.fused_qkv_rows import group_by_matrix, group_by_process
 
 # Five steps of this polynomial bring every singular value to about 1 (github.com/KellerJordan/Muon).
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -65,11 +65,11 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        gradients = [local(p.grad) for p in parameters if p.grad is not None]
-        momenta = [local(self._momentum(p)) for p in parameters]
+        gradients = [to_local(p.grad) for p in parameters if p.grad is not None]
+        momenta = [to_local(self._momentum(p)) for p in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
-        if mesh_of(parameters[0]) is None:
+        if get_mesh(parameters[0]) is None:
             changes = list(self._orthogonalize(torch.stack(ahead), group))
         else:
             from megavit.distributed.all_to_all import gather_shards, scatter_whole
@@ -77,7 +77,7 @@ class Muon(torch.optim.Optimizer):
             own = scatter_whole(ahead, parameters[0])
             orthogonalized = None if own is None else self._orthogonalize(own[None], group)[0]
             changes = gather_shards(orthogonalized, len(ahead), parameters[0], self.dtype)
-        mine = [local(p) for p in parameters]
+        mine = [to_local(p) for p in parameters]
         torch._foreach_mul_(mine, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(mine, [change.to(mine[0].dtype) for change in changes], alpha=-group["lr"])
 
@@ -85,12 +85,12 @@ class Muon(torch.optim.Optimizer):
         """(count, rows, columns) -> the same of what is to be added at a rate of -1, in `dtype`."""
         parts, processes = group["parts"], group["processes"]
         if processes > 1:
-            matrices = torch.stack([by_part(matrix, parts, processes) for matrix in matrices])
+            matrices = torch.stack([group_by_matrix(matrix, parts, processes) for matrix in matrices])
         orthogonalized = orthogonalize(matrices.unflatten(1, (parts, -1)).flatten(0, 1), self.dtype)
         rows, columns = orthogonalized.shape[-2:]
         changes = (orthogonalized * (rows / columns) ** 0.5).unflatten(0, (-1, parts)).flatten(1, 2)
         if processes > 1:
-            changes = torch.stack([by_process(change, parts, processes) for change in changes])
+            changes = torch.stack([group_by_process(change, parts, processes) for change in changes])
         return changes
 
     def _momentum(self, parameter: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class Muon(torch.optim.Optimizer):
 
 def chunk_size(like: Tensor) -> int:
     """Return how many matrices of that shape are orthogonalized at a time."""
-    if mesh_of(like) is None:
+    if get_mesh(like) is None:
         return max(1, CHUNK_ELEMENTS // like.numel())
     from megavit.distributed.all_to_all import group_size
 

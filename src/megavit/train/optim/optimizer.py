@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from megavit.config.recipe import OptimizerRecipe, ScheduleRecipe
-from megavit.distributed.dtensor_utils import mesh_of
+from megavit.distributed.dtensor_utils import get_mesh
 from megavit.model.attention import Attention
 from megavit.model.mlp import FeedForward
 from megavit.model.vit import MegaVit
@@ -42,14 +42,6 @@ def make_optimizers(model: MegaVit, recipe: OptimizerRecipe, processes: int = 1)
     return [*optimizers, torch.optim.AdamW(others, lr=recipe.learning_rate, betas=betas, fused=True)]
 
 
-def names_in_order(model: MegaVit, recipe: OptimizerRecipe) -> list[list[str]]:
-    """The names of the parameters of each of `make_optimizers`, by their numbers in its state, of a whole model."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    groups = _groups(model, recipe, 1)
-    both = ([group for group in groups if "parts" in group], [group for group in groups if "parts" not in group])
-    return [[names[parameter] for group in one for parameter in group["params"]] for one in both if one]
-
-
 def _groups(model: MegaVit, recipe: OptimizerRecipe, processes: int) -> list[dict[str, Any]]:
     """The parameters, those of equal treatment together, in the order of the model."""
     parts = stacked_matrices(model)
@@ -67,7 +59,7 @@ def _groups(model: MegaVit, recipe: OptimizerRecipe, processes: int) -> list[dic
                 else:
                     narrow = 1 if module is model.patch_embedding.projection else BASE_WIDTH / module.in_features
                     treatment = (rate * narrow, recipe.weight_decay, 0)
-            together.setdefault((treatment, mesh_of(parameter)), []).append(parameter)
+            together.setdefault((treatment, get_mesh(parameter)), []).append(parameter)
     groups: list[dict[str, Any]] = []
     for ((peak, decay, held), _), parameters in together.items():
         group: dict[str, Any] = {"params": parameters, "peak": peak, "weight_decay": decay}

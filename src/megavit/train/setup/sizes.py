@@ -212,9 +212,9 @@ def check_resources(
             f"--batch-size that divides by {parallel.places}"
         )
     if parallel.tp > 1:
-        from megavit.distributed.tensor_parallel_plan import check_divides
+        from megavit.distributed.tensor_parallel_plan import check_tensor_parallel
 
-        check_divides(config, parallel.tp)
+        check_tensor_parallel(config, parallel.tp)
     if not parallel.divides:  # what a part of a model takes, `megavit plan` knows
         _check_memory(config, recipe, device)
 

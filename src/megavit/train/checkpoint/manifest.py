@@ -1,24 +1,26 @@
-"""The numbers of a run between two steps, as a checkpoint has them: none is believed that cannot be."""
+"""The manifest of a checkpoint: all of a run's state but the tensors, checked when read, and digests of the files."""
 
-from dataclasses import dataclass, field
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from megavit.config.checks import check_range, check_whole
-from megavit.config.serialization import from_dict
+from megavit.config.serialization import from_dict, parse_json
 from megavit.errors import BundleError, ConfigError
+from megavit.runtime.storage import write_file
 from megavit.train.history import EpochRecord
 from megavit.train.spike_detection import WINDOW, SpikeDetector
 
-_MOST_STEPS = 10**12
+MANIFEST = "manifest.json"
+MAX_STEPS = 10**12
 _COUNTS = ("step", "skipped", "skipped_in_a_row", "loss_steps", "rollbacks", "rollback_step", "dropped_batches")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StateNumbers:
-    """All of a `megavit.train.state.TrainState` but its tensors, under the same names.
-
-    Checkpoints of version 0.1 lack `rollbacks`, `rollback_step`, `dropped_batches` and `spike_detector`.
-    """
+    """All of a `megavit.train.state.TrainState` but its tensors, under the same names, and its `tp_size`."""
 
     step: int
     progress: float
@@ -30,16 +32,18 @@ class StateNumbers:
     seconds: float
     best_epoch: int | None
     history: list[EpochRecord]
-    rollbacks: int = 0
-    rollback_step: int = 0
-    dropped_batches: int = 0
-    spike_detector: SpikeDetector = field(default_factory=SpikeDetector)
+    rollbacks: int
+    rollback_step: int
+    dropped_batches: int
+    spike_detector: SpikeDetector
+    tp_size: int
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
             check_whole(name, getattr(self, name), minimum=0)
-        check_range("step", self.step, 0, _MOST_STEPS)
-        check_range("dropped_batches", self.dropped_batches, 0, _MOST_STEPS)
+        check_whole("tp_size", self.tp_size, minimum=1)
+        check_range("step", self.step, 0, MAX_STEPS)
+        check_range("dropped_batches", self.dropped_batches, 0, MAX_STEPS)
         check_range("progress", self.progress, 0, 1)
         check_range("validated", self.validated, 0, self.progress)
         check_range("seconds", self.seconds, 0, float("inf"))
@@ -63,16 +67,32 @@ class StateNumbers:
             check_whole(f"spike_detector.{name}", getattr(self.spike_detector, name), minimum=0)
 
 
-def parse_numbers(table: dict[str, Any], where: str, step: int) -> StateNumbers:
-    """Return the numbers in the manifest of a checkpoint that is called after this step.
+def write_manifest(folder: Path, numbers: dict[str, Any], digests: dict[str, str]) -> None:
+    """Write the manifest of a checkpoint: `TrainState.numbers`, and the SHA-256 of its files by name."""
+    manifest = numbers | {"files": digests}
+    write_file(folder / MANIFEST, json.dumps(manifest | {"sha256": digest_manifest(manifest)}))
+
+
+def read_manifest(checkpoint: Path, step: int) -> tuple[StateNumbers, dict[str, str]]:
+    """Return the numbers of the checkpoint of a step, and the SHA-256 of its files by name.
 
     Raises:
-        BundleError: naming every one that is missing, unknown, or cannot be.
+        BundleError: when it is not what was written, or naming every number that is missing, unknown, or cannot be.
     """
+    path = checkpoint / MANIFEST
+    manifest = parse_json(path.read_bytes(), str(path), BundleError)
+    if manifest.pop("sha256", None) != digest_manifest(manifest):
+        raise BundleError(f"{checkpoint} is not what was written")
+    digests = manifest.pop("files")
     try:
-        numbers = from_dict(StateNumbers, table, where)
+        numbers = from_dict(StateNumbers, manifest, str(path))
     except ConfigError as error:
         raise BundleError(str(error)) from None
     if numbers.step != step:
-        raise BundleError(f"{where} cannot be used: it is of step {numbers.step:,}, and is called after step {step:,}")
-    return numbers
+        raise BundleError(f"{path} cannot be used: it is of step {numbers.step:,}, and is named after step {step:,}")
+    return numbers, digests
+
+
+def digest_manifest(manifest: dict[str, Any]) -> str:
+    """Return the SHA-256 by which a manifest that was changed is recognized."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
