@@ -25,6 +25,7 @@ from megavit.runtime.seeds import seed_all
 from megavit.train.checkpoint.checkpoint import load_checkpoint, save_checkpoint
 from megavit.train.clock import Clock, TimeBudget, TimeBudgetPlan
 from megavit.train.context import RunContext, TrainSetup
+from megavit.train.history import EpochRecord
 from megavit.train.loop import loop
 from megavit.train.loop.logit_monitor import MaxLogits
 from megavit.train.loop.loop import fit
@@ -189,7 +190,7 @@ def by_clock(state: TrainState, seconds: float, nap: float, folder: Path) -> dic
 
 
 def save(state: TrainState, folder: Path) -> None:
-    state.best = {name: tensor.detach().clone() for name, tensor in state.ema_model.state_dict().items()}
+    state.record(EpochRecord(state.step, state.step, 1.0, 1.0, 1.0, 0.5, 1e-3))
     save_checkpoint(folder, state)
 
 
