@@ -21,12 +21,26 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from PIL import Image
+from sklearn.datasets import load_digits
 
-from benchmarks.shard_kills import megavit, write_digits
 from megavit.bench.run import about
 
 EPOCHS, BATCH, SECONDS, BOUND = 3, 64, 600, 1e-6
 LEGS = (2, 1, 2)
+
+
+def write_digits(folder: Path) -> None:
+    images, labels = load_digits(return_X_y=True)
+    for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
+        path = folder / str(label) / f"{number:04}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels.reshape(8, 8) * 255 / 16).round().astype("uint8")).save(path)
+
+
+def megavit(*arguments: str | Path, cwd: Path) -> None:
+    command = [sys.executable, "-m", "megavit", *map(str, arguments)]
+    subprocess.run(command, cwd=cwd, check=True, capture_output=True)
 
 
 def work(out: Path, shards: Path, end: int) -> None:

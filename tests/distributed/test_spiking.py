@@ -1,5 +1,7 @@
 """However many processes train, and however they divide the work, they diverge, go back and go on together."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,12 +9,16 @@ import pytest
 from megavit.train.state import TrainState
 from tests.helpers.distributed.dist_2proc import LAYOUTS
 from tests.helpers.distributed.torchrun import torchrun
+from tests.helpers.shared_folder import BuildOnce
 from tests.helpers.spiking_run import BACK, BROKEN, PATIENCE, go, shorten
 
 
 @pytest.fixture(scope="module")
-def of_two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return torchrun(2, "tests.helpers.distributed.spiking_2proc", tmp_path_factory.mktemp("spiking"))
+def of_two(build_once: BuildOnce) -> dict[str, Any]:
+    def fill(folder: Path) -> None:
+        torchrun(2, "tests.helpers.distributed.spiking_2proc", folder)
+
+    return json.loads((build_once("spiking", fill) / "answer.json").read_text())
 
 
 @pytest.fixture(scope="module")

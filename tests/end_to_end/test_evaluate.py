@@ -61,14 +61,20 @@ def test_two_bundles_are_compared_image_by_image(place, tmp_path, capsys):
     right = {name: {path for path in truth if said[name][path] == truth[path]} for name in "ab"}
     assert comparison["only_a"] == len(right["a"] - right["b"])
     assert comparison["only_b"] == len(right["b"] - right["a"])
-    assert comparison["differences"][0]["change"]["value"] == pytest.approx((len(right["a"]) - len(right["b"])) / COUNT)
+    assert comparison["differences"][0]["difference"]["value"] == pytest.approx(
+        (len(right["a"]) - len(right["b"])) / COUNT
+    )
     with (tmp_path / "o.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["path"] for row in rows} == {path for path in truth if said["a"][path] != said["b"][path]}
-    assert comparison["changed"] == len(rows) > 0
+    assert comparison["disagreements"] == len(rows) > 0
     for row in rows:
         path = row["path"]
-        assert (row["truth"], row["answer_a"], row["answer_b"]) == (truth[path], said["a"][path], said["b"][path])
+        assert (row["truth"], row["prediction_a"], row["prediction_b"]) == (
+            truth[path],
+            said["a"][path],
+            said["b"][path],
+        )
 
 
 def test_images_that_either_bundle_learned_from_are_left_out(place, tmp_path, capsys):
@@ -81,7 +87,7 @@ def test_images_that_either_bundle_learned_from_are_left_out(place, tmp_path, ca
     make_bundle(tmp_path / "first", make_model(3), samples=samples[:10])
     make_bundle(tmp_path / "second", make_model(3, seed=2), samples=samples[5:20])
     told = evaluated(capsys, tmp_path / "first", place / "t.csv", "--against", tmp_path / "second")
-    assert told["data"]["left_out_as_learned"] == 20
+    assert told["data"]["excluded_as_seen_in_training"] == 20
     assert told["comparison"]["images"] == told["metrics"]["images"] == COUNT - 20
     command(["evaluate", str(tmp_path / "first"), str(place / "t.csv"), "--against", str(tmp_path / "second")])
     assert "20 images left out: one of the models was trained or chosen by them" in capsys.readouterr().err
@@ -95,12 +101,18 @@ def test_groups_and_corruptions_and_the_report_come_together(place, tmp_path, ca
     for part in ("By camera", "north", "south", "McNemar", "JPEG", "corrupted on average", "only A"):
         assert part in out, part
     text = page.read_text()
-    for part in ("By <bdi>camera</bdi>", "Corrupted pictures", "Commonest mistakes", "McNemar", "data:image/png"):
+    for part in (
+        "By <bdi>camera</bdi>",
+        "Robustness to corruptions",
+        "Most frequent mistakes",
+        "McNemar",
+        "data:image/png",
+    ):
         assert part in text, part
     told = evaluated(capsys, place / "a", place / "t.csv", "--group-by", "camera", "--corruptions")
-    assert {one["value"] for one in told["groups"]["groups"]} == {"north", "south"}
-    assert sum(one["images"] for one in told["groups"]["groups"]) == COUNT
-    assert told["corruptions"]["images"] == COUNT
+    assert {one["value"] for one in told["subgroups"]["groups"]} == {"north", "south"}
+    assert sum(one["images"] for one in told["subgroups"]["groups"]) == COUNT
+    assert told["robustness"]["images"] == COUNT
     assert "comparison" not in told
 
 
@@ -119,12 +131,12 @@ def test_labels_and_scores_are_compared_too(place, tmp_path, capsys):
     )
     names = [one["metric"] for one in told["comparison"]["differences"]]
     assert names == ["mean average precision", "all labels right"]
-    assert told["groups"]["metric"] == "mean average precision"
+    assert told["subgroups"]["metric"] == "mean average precision"
     told = evaluated(
         capsys, tmp_path / "s0", place / "score.csv", "--against", tmp_path / "s1", "--out", tmp_path / "s.jsonl"
     )
     assert told["comparison"]["differences"][0]["metric"] == "mean absolute error"
-    assert len((tmp_path / "s.jsonl").read_text().splitlines()) == told["comparison"]["changed"] == COUNT
+    assert len((tmp_path / "s.jsonl").read_text().splitlines()) == told["comparison"]["disagreements"] == COUNT
 
 
 def test_mistakes_are_told_before_anything_is_measured(place, tmp_path, capsys):

@@ -65,7 +65,7 @@ def test_evaluate_knows_the_training_images_by_content_and_agrees_with_predict(r
     answer = run_megavit_json("evaluate", run, digits, cwd=tmp_path)
     rows = table(run / "samples.csv")
     test = [row for row in rows if row["split"] == "test"]
-    assert answer["data"]["left_out_as_learned"] == len(rows) - len(test)
+    assert answer["data"]["excluded_as_seen_in_training"] == len(rows) - len(test)
     assert answer["metrics"]["images"] == len(test)
     trained = json.loads((run / "bundle" / "megavit.json").read_text())["metrics"]
     assert answer["metrics"]["accuracy"] == trained["accuracy"]

@@ -48,14 +48,14 @@ def test_the_test_split_is_taken_else_the_validation_split_else_all(splits, take
     choice = select_split(images_of(samples), LABELS, ())
     assert choice.split == taken
     assert names(choice) == [one.name for one in samples if taken in (one.split, "all")]
-    assert choice.learned == 0
+    assert choice.excluded == 0
 
 
 def test_images_trained_on_are_known_by_content_and_left_out():
     samples = [sample(name, 0) for name in "abcd"]
     choice = select_split(images_of(samples), LABELS, known(("b", "train"), ("d", "val"), ("other", "train")))
     assert names(choice) == ["a", "c"]
-    assert choice.learned == 2
+    assert choice.excluded == 2
 
 
 def test_the_bundles_own_test_images_may_be_measured_again():
@@ -74,7 +74,7 @@ def test_the_same_names_with_other_content_are_new():
 
 
 def test_when_nothing_is_left_it_is_said():
-    with pytest.raises(DataError, match="trained or chosen by every one of these 2 images of photos"):
+    with pytest.raises(DataError, match="trained on, or selected by, every one of these 2 images of photos"):
         select_split(images_of([sample("a", 0), sample("b", 1)]), LABELS, known(("a", "train"), ("b", "val")))
 
 
@@ -165,7 +165,7 @@ def test_a_folder_of_images_that_were_moved_and_renamed_is_recognized(tmp_path):
     now = read_data(str(tmp_path / "now"), DataRecipe(val=0, test=0))
     choice = select_split(now, LABELS, read_samples(tmp_path / "bundle" / SAMPLES))
     assert names(choice) == [f"{LABELS[seed % 2]}/inner/renamed-{seed}.png" for seed in (6, 8, 7)]
-    assert choice.learned == 2
+    assert choice.excluded == 2
     outputs = run_inference(load(tmp_path / "bundle"), now, choice.samples, 2, lambda done, total: None)
     assert outputs.logits.shape == (3, 3)
 

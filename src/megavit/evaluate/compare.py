@@ -1,4 +1,4 @@
-"""Two models on the same images, paired image by image: is one better, by how much, and on which images."""
+"""Paired comparison of two models on the same images: which is better, by how much, and where they disagree."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,32 +21,77 @@ Side = Literal["A", "B", "both", "neither"]
 
 
 @dataclass(frozen=True)
+class PairedOutputs:
+    """The outputs of two models for the same images.
+
+    Attributes:
+        a, b: as `megavit.predict.postprocess.postprocess.logits_to_outputs` does, classes and labels in one order.
+        targets: as `megavit.data.targets.targets_of` gives them; one image at least.
+        target_a, target_b: of the models; of one kind.
+    """
+
+    a: Tensor
+    b: Tensor
+    targets: Tensor
+    target_a: Target
+    target_b: Target
+
+    @property
+    def kind(self) -> TargetKind:
+        return self.target_a.kind
+
+    def predicted(self) -> tuple[Tensor, Tensor]:
+        """Return both models' predictions: class indices (N,), assigned labels (N, labels), or values (N,)."""
+        match self.kind:
+            case "classification":
+                return self.a.argmax(dim=1), self.b.argmax(dim=1)
+            case "multilabel":  # in double precision, as the metrics and the predictor compare them
+                return (
+                    self.a.double() >= torch.tensor(self.target_a.thresholds, dtype=torch.float64),
+                    self.b.double() >= torch.tensor(self.target_b.thresholds, dtype=torch.float64),
+                )
+            case "regression":
+                return self.a, self.b
+
+    def correct(self) -> tuple[Tensor, Tensor]:
+        """Return which images each model predicts correctly, (N,); for regression, at least as well as the other."""
+        a, b = self.predicted()
+        match self.kind:
+            case "classification":
+                return a == self.targets, b == self.targets
+            case "multilabel":
+                return (a == self.targets).all(dim=1), (b == self.targets).all(dim=1)
+            case "regression":
+                error_a, error_b = (a - self.targets).abs(), (b - self.targets).abs()
+                return error_a <= error_b, error_b <= error_a
+
+
+@dataclass(frozen=True)
 class MetricDifference:
     """One metric of both models.
 
     Attributes:
         metric: its name.
         a, b: of model A and of model B.
-        change: a - b, with its paired 95% interval: both models' answers to an image are drawn together.
+        difference: a - b, with its paired 95% bootstrap interval.
     """
 
     metric: str
     a: float
     b: float
-    change: Interval
+    difference: Interval
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Model A beside model B.
+    """Paired comparison of model A with model B.
 
     Attributes:
-        images: that both answered, and neither had learned from.
-        differences: the metric that the target is judged by first, then others.
-        only_a, only_b, both, neither: images that are right by these models, for labels with every label; None for
-            scores, which are not right or wrong.
-        p: of McNemar's exact test, two-sided: the chance of `only_a` and `only_b` lying as far apart as this, were
-            both models equally good; None for scores.
+        images: number of images, none of which either model was trained on.
+        differences: of the primary metric first, then of others.
+        only_a, only_b, both, neither: images that these models predict correctly, with several labels all of them;
+            None for regression.
+        p_value: of McNemar's exact test, two-sided; None for regression.
         better: the model that is better by more than chance, "neither" where none is.
     """
 
@@ -56,196 +101,137 @@ class Comparison:
     only_b: int | None
     both: int | None
     neither: int | None
-    p: float | None
+    p_value: float | None
     better: Side
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types."""
+        """Return plain JSON types."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One image that the two models answer otherwise.
+    """One image for which the two models predict differently.
 
     Attributes:
         path: of the image, as its data names it.
-        truth, answer_a, answer_b: names, several labels parted by "|", or a number.
-        probability_a, probability_b: of the answered class; None for labels and scores.
-        right: the model whose answer is right, for a score the one whose answer is nearer ("both" for equally near).
+        truth, prediction_a, prediction_b: names, several labels separated by "|", or a number.
+        probability_a, probability_b: of the predicted class; None for several labels and regression.
+        correct: the model that is correct; for regression the one whose prediction is closer ("both" for a tie).
     """
 
     path: str
     truth: str
-    answer_a: str
+    prediction_a: str
     probability_a: float | None
-    answer_b: str
+    prediction_b: str
     probability_b: float | None
-    right: Side
+    correct: Side
 
 
 def check_comparable(a: Predictor, b: Predictor) -> None:
-    """Raise a DataError unless both models answer the same question: one kind of target, and the same names.
-
-    The order of the names may differ.
-    """
+    """Raise a DataError unless both models have one kind of target and the same names, in any order."""
     if a.target != b.target:
         raise DataError(
-            f"two bundles are compared by the same kind of answer: {a.folder} answers with {a.target}, "
-            f"{b.folder} with {b.target}"
+            f"two bundles are compared by the same kind of target: that of {a.folder} is {a.target}, "
+            f"that of {b.folder} {b.target}"
         )
-    known = {one.folder: index_by_name(one.labels) for one in (a, b)}
-    lacking = [
-        f"{one.folder} alone knows {', '.join(map(repr, alone[:5]))}{' …' if len(alone) > 5 else ''}"
-        for one, other in ((a, b), (b, a))
-        if (alone := [name for name in one.labels if canonical(name) not in known[other.folder]])
+    known = {predictor.folder: index_by_name(predictor.labels) for predictor in (a, b)}
+    unmatched = [
+        f"{own.folder} alone knows {', '.join(map(repr, alone[:5]))}{' …' if len(alone) > 5 else ''}"
+        for own, other in ((a, b), (b, a))
+        if (alone := [name for name in own.labels if canonical(name) not in known[other.folder]])
     ]
-    if lacking:
+    if unmatched:
         raise DataError(
-            f"two bundles are compared by the same classes, in any order, and these differ: {'; '.join(lacking)}"
+            f"two bundles are compared by the same classes, in any order, and these differ: {'; '.join(unmatched)}"
         )
 
 
-def align_outputs(labels: Sequence[str], other: Predictor, answers: Tensor) -> tuple[Tensor, Target]:
-    """The other model's answers and target with their classes, or labels, in the order of `labels`.
+def align_outputs(labels: Sequence[str], other: Predictor, outputs: Tensor) -> tuple[Tensor, Target]:
+    """Return the other model's outputs and target with its classes, or labels, in the order of `labels`.
 
     Args:
         labels: of the first model.
-        answers: of the other one, as `Predictor.outputs` gives them.
+        outputs: of the other one, as `Predictor.outputs` gives them.
     """
     target = other.info.target
     if not labels:
-        return answers, target
-    place = index_by_name(other.labels)
-    order = [place[name] if name in place else place[canonical(name)] for name in labels]
-    thresholds = [target.thresholds[number] for number in order] if target.thresholds else []
-    return answers[:, order], Target(kind=target.kind, thresholds=thresholds)
+        return outputs, target
+    index = index_by_name(other.labels)
+    order = [index[name] if name in index else index[canonical(name)] for name in labels]
+    thresholds = [target.thresholds[i] for i in order] if target.thresholds else []
+    return outputs[:, order], Target(kind=target.kind, thresholds=thresholds)
 
 
-def compare_outputs(a: Tensor, b: Tensor, targets: Tensor, target_a: Target, target_b: Target) -> Comparison:
-    """Model A's answers beside model B's, to the same images.
-
-    Args:
-        a, b: as `megavit.predict.postprocess.postprocess.logits_to_outputs` does, classes and labels in one order.
-        targets: as `megavit.data.targets.targets_of` gives them; one image at least.
-        target_a, target_b: of the models; of one kind.
-    """
-    kind = target_a.kind
-    if kind == "regression":
-        return _comparison(kind, len(targets), (_primary(a, b, targets, kind),), None)
-    right_a, right_b = (_right(one, targets, target) for one, target in ((a, target_a), (b, target_b)))
-    name = METRIC_NAMES[kind] if kind == "classification" else "all labels right"
-    of_right = MetricDifference(name, _share(right_a), _share(right_b), bootstrap_accuracy_difference(right_b, right_a))
-    differences = (of_right,) if kind == "classification" else (_primary(a, b, targets, kind), of_right)
-    return _comparison(kind, len(targets), differences, (right_a, right_b))
-
-
-def find_disagreements(
-    a: Tensor,
-    b: Tensor,
-    targets: Tensor,
-    target_a: Target,
-    target_b: Target,
-    labels: Sequence[str],
-    samples: Sequence[Sample],
-) -> list[Disagreement]:
-    """Return the images with different predictions, in the order of `samples`; arguments as for `compare_outputs`."""
-    match target_a.kind:
-        case "classification":
-            (shares_a, said_a), (shares_b, said_b) = a.max(dim=1), b.max(dim=1)
-            places = torch.nonzero(said_a != said_b).flatten().tolist()
-            return [
-                Disagreement(
-                    samples[i].name,
-                    labels[int(targets[i])],
-                    labels[int(said_a[i])],
-                    shares_a[i].item(),
-                    labels[int(said_b[i])],
-                    shares_b[i].item(),
-                    _side(bool(said_a[i] == targets[i]), bool(said_b[i] == targets[i])),
-                )
-                for i in places
-            ]
-        case "multilabel":
-            given_a, given_b = (_given(one, target) for one, target in ((a, target_a), (b, target_b)))
-            places = torch.nonzero((given_a != given_b).any(dim=1)).flatten().tolist()
-            return [
-                Disagreement(
-                    samples[i].name,
-                    _listed(targets[i], labels),
-                    _listed(given_a[i], labels),
-                    None,
-                    _listed(given_b[i], labels),
-                    None,
-                    _side(torch.equal(given_a[i], targets[i]), torch.equal(given_b[i], targets[i])),
-                )
-                for i in places
-            ]
-        case "regression":
-            off_a, off_b = (a - targets).abs(), (b - targets).abs()
-            places = torch.nonzero(a != b).flatten().tolist()
-            return [
-                Disagreement(
-                    samples[i].name,
-                    f"{targets[i].item():.6g}",
-                    f"{a[i].item():.6g}",
-                    None,
-                    f"{b[i].item():.6g}",
-                    None,
-                    _side(bool(off_a[i] <= off_b[i]), bool(off_b[i] <= off_a[i])),
-                )
-                for i in places
-            ]
+def compare_outputs(pair: PairedOutputs) -> Comparison:
+    """Return the paired comparison of two models' outputs."""
+    kind, images = pair.kind, len(pair.targets)
+    differences: tuple[MetricDifference, ...] = ()
+    if kind != "classification":
+        differences = (_primary_difference(pair),)
+    only_a = only_b = both = neither = p_value = None
+    if kind != "regression":
+        a, b = pair.correct()
+        name = METRIC_NAMES[kind] if kind == "classification" else "all labels right"
+        shares = a.double().mean().item(), b.double().mean().item()
+        differences += (MetricDifference(name, *shares, bootstrap_accuracy_difference(b, a)),)
+        p_value = mcnemar_test(b, a, "two-sided")
+        only_a, only_b, both, neither = (int(cell.sum()) for cell in (a & ~b, b & ~a, a & b, ~a & ~b))
+    difference = differences[0].difference
+    a_is_ahead = difference.value < 0 if kind == "regression" else difference.value > 0
+    better: Side = "A" if a_is_ahead else "B"
+    # The bootstrap is overconfident where few images differ; McNemar's test is exact there.
+    by_chance = kind == "classification" and p_value is not None and p_value >= SIGNIFICANCE_LEVEL
+    if by_chance or difference.low <= 0 <= difference.high:
+        better = "neither"
+    return Comparison(images, differences, only_a, only_b, both, neither, p_value, better)
 
 
-def _primary(a: Tensor, b: Tensor, targets: Tensor, kind: TargetKind) -> MetricDifference:
-    one, other = make_primary_metric(a, targets, kind), make_primary_metric(b, targets, kind)
-    found = bootstrap_images(
-        lambda drawn: (one.of(drawn) - other.of(drawn))[:, None], one.images, work=one.work + other.work
+def find_disagreements(pair: PairedOutputs, labels: Sequence[str], samples: Sequence[Sample]) -> list[Disagreement]:
+    """Return the images with different predictions, in the order of `samples`."""
+    predicted_a, predicted_b = pair.predicted()
+    correct_a, correct_b = pair.correct()
+    different = predicted_a != predicted_b
+    if pair.kind == "multilabel":
+        different = different.any(dim=1)
+    probability_a = probability_b = None
+    if pair.kind == "classification":
+        probability_a, probability_b = pair.a.amax(dim=1), pair.b.amax(dim=1)
+    return [
+        Disagreement(
+            samples[i].name,
+            _format_target(pair.targets[i], pair.kind, labels),
+            _format_target(predicted_a[i], pair.kind, labels),
+            None if probability_a is None else probability_a[i].item(),
+            _format_target(predicted_b[i], pair.kind, labels),
+            None if probability_b is None else probability_b[i].item(),
+            _side(bool(correct_a[i]), bool(correct_b[i])),
+        )
+        for i in torch.nonzero(different).flatten().tolist()
+    ]
+
+
+def _primary_difference(pair: PairedOutputs) -> MetricDifference:
+    a, b = (make_primary_metric(outputs, pair.targets, pair.kind) for outputs in (pair.a, pair.b))
+    difference = bootstrap_images(
+        lambda drawn: (a.compute(drawn) - b.compute(drawn))[:, None], a.images, work=a.work + b.work
     )[0]
-    if found is None:
-        raise DataError("no image of these has a label, so that nothing tells the two bundles apart; give others")
-    every = np.ones((1, one.images))
-    return MetricDifference(METRIC_NAMES[kind], float(one.of(every)[0]), float(other.of(every)[0]), found)
+    if difference is None:
+        raise DataError("none of these images has a label, so that the two bundles cannot be compared; give others")
+    every = np.ones((1, a.images))
+    return MetricDifference(METRIC_NAMES[pair.kind], float(a.compute(every)[0]), float(b.compute(every)[0]), difference)
 
 
-def _comparison(
-    kind: TargetKind, images: int, differences: tuple[MetricDifference, ...], right: tuple[Tensor, Tensor] | None
-) -> Comparison:
-    change = differences[0].change
-    ahead = change.value < 0 if kind == "regression" else change.value > 0
-    better: Side = "A" if ahead else "B"
-    if change.low <= 0 <= change.high:
-        better = "neither"
-    if right is None:
-        return Comparison(images, differences, None, None, None, None, None, better)
-    a, b = right
-    p = mcnemar_test(b, a, "two-sided")
-    # The bootstrap is too sure of itself where few images differ; McNemar's test is exact there.
-    if kind == "classification" and p >= SIGNIFICANCE_LEVEL:
-        better = "neither"
-    only_a, only_b, both, neither = (int(found.sum()) for found in (a & ~b, b & ~a, a & b, ~a & ~b))
-    return Comparison(images, differences, only_a, only_b, both, neither, p, better)
-
-
-def _right(answers: Tensor, targets: Tensor, target: Target) -> Tensor:
-    if target.kind == "classification":
-        return answers.argmax(dim=1) == targets
-    return (_given(answers, target) == targets).all(dim=1)
-
-
-def _share(right: Tensor) -> float:
-    return right.double().mean().item()
-
-
-def _given(answers: Tensor, target: Target) -> Tensor:
-    # In double precision, as the metrics and the predictor compare them.
-    return answers.double() >= torch.tensor(target.thresholds, dtype=torch.float64)
+def _format_target(target: Tensor, kind: TargetKind, labels: Sequence[str]) -> str:
+    match kind:
+        case "classification":
+            return labels[int(target)]
+        case "multilabel":
+            return joined(labels[i] for i in torch.nonzero(target).flatten().tolist())
+        case "regression":
+            return f"{target.item():.6g}"
 
 
 def _side(a: bool, b: bool) -> Side:
     return "both" if a and b else "A" if a else "B" if b else "neither"
-
-
-def _listed(present: Tensor, labels: Sequence[str]) -> str:
-    return joined(labels[place] for place in torch.nonzero(present).flatten().tolist())

@@ -1,4 +1,4 @@
-"""A bundle against labeled images that it has not learned from."""
+"""Select the images that a bundle is evaluated on, and run it on them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,25 +19,25 @@ from megavit.predict.predictor import Predictor
 
 @dataclass(frozen=True)
 class SplitSelection:
-    """The images to measure on.
+    """Images to evaluate on.
 
     Attributes:
-        samples: of them, with the bundle's indices of classes and labels.
-        learned: how many were left out because the model was trained or chosen by them.
+        samples: with the bundle's indices of classes and labels.
+        excluded: images left out because the model was trained on them or selected by them.
         split: of the data that they are from; "all" where it has no test or validation split.
     """
 
     samples: tuple[Sample, ...]
-    learned: int
+    excluded: int
     split: str
 
 
 def select_split(
     images: LabeledImages, labels: Sequence[str], known: Sequence[Row], target: TargetKind = "classification"
 ) -> SplitSelection:
-    """The data's own test split, else its validation split, else all of it, without what the model has learned from.
+    """Return the test split, else the validation split, else all images, without those the model has seen in training.
 
-    An image is known by its file's bytes, so that neither a new name nor another folder makes it new.
+    An image is recognized by its file's bytes, whatever its name and folder.
 
     Args:
         labels: the bundle's classes or labels.
@@ -45,7 +45,7 @@ def select_split(
         target: the bundle's.
 
     Raises:
-        DataError: for another kind of target, a class that the bundle does not know, or when nothing is left.
+        DataError: for another kind of target, a class that the bundle does not know, or when no image is left.
     """
     if images.target != target:
         have = {"classification": "one class an image", "multilabel": "multilabel", "regression": "a score"}
@@ -54,67 +54,49 @@ def select_split(
             f"give a table with the column {COLUMN[target]}"
             + (", or class folders" if target == "classification" else "")
         )
-    number = index_by_name(labels)
-    unknown = [name for name in images.classes if name not in number]
+    index = index_by_name(labels)
+    unknown = [name for name in images.classes if name not in index]
     if unknown:
         raise DataError(
             f"{images.source} has classes that the bundle does not know: {', '.join(map(repr, unknown[:10]))}; "
-            f"it knows {', '.join(map(repr, labels[:10]))}{' …' if len(labels) > 10 else ''}{_alike(unknown, labels)}"
+            f"it knows {', '.join(map(repr, labels[:10]))}{' …' if len(labels) > 10 else ''}"
+            f"{_look_alike_hint(unknown, labels)}"
         )
     split, offered = next(
         ((split, images.of(split)) for split in ("test", "val") if images.of(split)), ("all", images.samples)
     )
-    learned_from = {row.digest for row in known if row.split != "test"}
-    fresh = [sample for sample in offered if sample.digest not in learned_from]
-    if not fresh:
+    seen_in_training = {row.digest for row in known if row.split != "test"}
+    unseen = [sample for sample in offered if sample.digest not in seen_in_training]
+    if not unseen:
         raise DataError(
-            f"what is to be measured was trained or chosen by every one of these {len(offered)} images of "
-            f"{images.source}; how good it is shows only on images that it has not seen"
+            f"the model was trained on, or selected by, every one of these {len(offered)} images of {images.source}; "
+            "how good it is shows only on images that it has not seen: give others"
         )
-    renumbered = [number[name] for name in images.classes]
-    samples = tuple(replace(sample, target=_renumber(sample.target, renumbered)) for sample in fresh)
-    return SplitSelection(samples, len(offered) - len(fresh), split)
+    indices = [index[name] for name in images.classes]
+    samples = tuple(replace(sample, target=_remap_target(sample.target, indices)) for sample in unseen)
+    return SplitSelection(samples, len(offered) - len(unseen), split)
 
 
 def run_inference(
     predictor: Predictor, images: LabeledImages, samples: Sequence[Sample], batch_size: int, progress: Progress
 ) -> ModelOutput:
-    """What the model sees in the samples, in order.
+    """Return the model's output for the samples, in order.
 
     Raises:
         DataError: for images of other channels than the model takes, or that cannot be read any more.
     """
     preprocessing = predictor.info.preprocessing
     check_channels(images, samples, preprocessing.channels)
-    pictures = ImageDataset(images, samples, preprocessing)
-    batches = batches_of(pictures, in_turn(len(pictures), batch_size), num_decode_workers(images, len(pictures)))
-    found: list[ModelOutput] = []
-    for batch in batches:
-        found.append(predictor.forward(batch))
-        progress(sum(len(one.logits) for one in found), len(pictures))
-    return ModelOutput(*(torch.cat(parts) for parts in zip(*found, strict=True)))
-
-
-def _alike(unknown: Sequence[str], labels: Sequence[str]) -> str:
-    """Says which unknown name a person would take for one that the bundle knows."""
-    known = set(labels)
-    alike = (names for names in look_alikes([*labels, *unknown]) if set(names) - known and set(names) & known)
-    group = next(alike, None)
-    return "" if group is None else f". Are they one: {told_apart(group)}?"
-
-
-def _renumber(target: TargetValue, numbers: Sequence[int]) -> TargetValue:
-    match target:
-        case int() as label:
-            return numbers[label]
-        case tuple() as labels:
-            return tuple(sorted(numbers[label] for label in labels))
-        case score:
-            return score
+    dataset = ImageDataset(images, samples, preprocessing)
+    outputs: list[ModelOutput] = []
+    for batch in batches_of(dataset, in_turn(len(dataset), batch_size), num_decode_workers(images, len(dataset))):
+        outputs.append(predictor.forward(batch))
+        progress(sum(len(output.logits) for output in outputs), len(dataset))
+    return ModelOutput(*(torch.cat(parts) for parts in zip(*outputs, strict=True)))
 
 
 def check_channels(images: LabeledImages, samples: Sequence[Sample], channels: int) -> None:
-    """Raise a DataError for the first image that cannot be made into the model's channels."""
+    """Raise a DataError for the first image that cannot be converted to the model's channels."""
     wrong = next((sample for sample in samples if not fits(sample.channels, channels)), None)
     if wrong is not None:
         raise DataError(
@@ -124,5 +106,22 @@ def check_channels(images: LabeledImages, samples: Sequence[Sample], channels: i
 
 
 def num_decode_workers(images: LabeledImages, count: int) -> int:
-    """Processes that decode; none where starting them would take longer."""
+    """Return how many processes should decode `count` images; 0 where starting them would take longer."""
     return 0 if images.memory or count < MANY else min(processors(), MOST_WORKERS)
+
+
+def _look_alike_hint(unknown: Sequence[str], labels: Sequence[str]) -> str:
+    known = set(labels)
+    alike = (names for names in look_alikes([*labels, *unknown]) if set(names) - known and set(names) & known)
+    group = next(alike, None)
+    return "" if group is None else f". Are they one: {told_apart(group)}?"
+
+
+def _remap_target(target: TargetValue, indices: Sequence[int]) -> TargetValue:
+    match target:
+        case int() as label:
+            return indices[label]
+        case tuple() as labels:
+            return tuple(sorted(indices[label] for label in labels))
+        case value:
+            return value

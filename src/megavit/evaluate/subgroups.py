@@ -1,4 +1,4 @@
-"""How good a model is in each group of images, such as each camera's; whether they differ by more than chance."""
+"""Metrics of subgroups of the images, such as of each camera, and whether they differ by more than chance."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_GROUPS = 50
-"""Groups that a table can be read of, and that have images enough each."""
+"""Most groups that a table can be read of, and that have images enough each."""
 
-_SHUFFLES = 1000
-_WORK = 200_000_000
-"""Numbers gone through for the test: some two seconds."""
+_PERMUTATIONS = 1000
+_MAX_ELEMENTS = 200_000_000
+"""Elements processed for the test: some two seconds."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Subgroup:
     """The images with one value in the column.
 
     Attributes:
-        value: as it stands there; "" where it is empty.
+        value: in the column; "" where it is empty.
         images: their number.
-        metric: what `Groups.metric` names, with its 95% interval; None where none of them has a label.
+        metric: with its 95% interval; None where no image has a label.
     """
 
     value: str
@@ -46,29 +46,29 @@ class Subgroup:
 
 @dataclass(frozen=True)
 class Subgroups:
-    """The images by the values of a column.
+    """The images grouped by the values of a column.
 
     Attributes:
         column: its name.
-        metric: what was measured: accuracy, mean average precision or mean absolute error.
+        metric: name of the primary metric.
         groups: the worst first.
-        p: how often groups of these sizes, drawn at random from the same images, lie as far apart (permutation test).
-        differ: whether chance hardly explains how far they lie apart.
+        p_value: of the permutation test that the groups do not differ.
+        significant: whether they differ by more than chance.
     """
 
     column: str
     metric: str
     groups: tuple[Subgroup, ...]
-    p: float
-    differ: bool
+    p_value: float
+    significant: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types."""
+        """Return plain JSON types."""
         return asdict(self)
 
 
 def read_group_column(source: str, column: str) -> dict[str, str]:
-    """What that column of the data says of each image, by its name; asked before any image is read.
+    """Return the column's value for each image, by its name.
 
     Args:
         source: of the images, as the user named it.
@@ -85,13 +85,13 @@ def read_group_column(source: str, column: str) -> dict[str, str]:
 
 
 def read_group_values(source: str, column: str, samples: Sequence[Sample]) -> list[str]:
-    """What the table says of each sample in that column.
+    """Return the column's value for each sample.
 
     Raises:
-        DataError: as `read_group_column`, and where the column makes no groups of these.
+        DataError: as `read_group_column`, and where the column has one value or more than `MAX_GROUPS`.
     """
-    of = read_group_column(source, column)
-    values = [of[sample.name] for sample in samples]
+    by_name = read_group_column(source, column)
+    values = [by_name[sample.name] for sample in samples]
     distinct = sorted(set(values))
     if len(distinct) > MAX_GROUPS:
         raise DataError(
@@ -100,49 +100,48 @@ def read_group_values(source: str, column: str, samples: Sequence[Sample]) -> li
         )
     if len(distinct) < 2:
         raise DataError(
-            f"in the column {column!r} of {source!r} all {len(values)} images measured have {distinct[0]!r}: "
-            "there are no groups to tell apart"
+            f"in the column {column!r} of {source!r} all {len(values)} images evaluated have {distinct[0]!r}: "
+            "there are no groups to compare; name another column"
         )
     return values
 
 
 def compute_subgroups(
-    column: str, values: Sequence[str], answers: Tensor, targets: Tensor, kind: TargetKind, seed: int = 0
+    column: str, values: Sequence[str], outputs: Tensor, targets: Tensor, kind: TargetKind
 ) -> Subgroups:
-    """The metric that the target is judged by, in each group.
+    """Return the primary metric of each group, and whether the groups differ.
 
     Args:
-        values: of the images, such as `read_group_values` gives them.
-        answers, targets, kind: as for `megavit.evaluate.metrics.dispatch.make_primary_metric`.
-        seed: of the permutation test.
+        values: of the images, as `read_group_values` gives them.
+        outputs, targets, kind: as for `megavit.evaluate.metrics.dispatch.make_primary_metric`.
     """
     names, codes = np.unique(np.asarray(values), return_inverse=True)
-    found = []
+    groups = []
     for code, name in enumerate(names.tolist()):
-        places = torch.from_numpy(np.flatnonzero(codes == code))
-        metric = make_primary_metric(answers[places], targets[places], kind)
-        found.append(Subgroup(name, len(places), metric.interval()))
+        members = torch.from_numpy(np.flatnonzero(codes == code))
+        metric = make_primary_metric(outputs[members], targets[members], kind)
+        groups.append(Subgroup(name, len(members), metric.interval()))
     sign = -1 if kind == "regression" else 1
-    found.sort(key=lambda group: (group.metric is None, sign * group.metric.value if group.metric else 0, group.value))
-    p = _chance(make_primary_metric(answers, targets, kind), codes, len(names), seed)
-    return Subgroups(column, METRIC_NAMES[kind], tuple(found), p, p < SIGNIFICANCE_LEVEL)
+    groups.sort(key=lambda group: (group.metric is None, sign * group.metric.value if group.metric else 0, group.value))
+    p_value = _permutation_test(make_primary_metric(outputs, targets, kind), codes, len(names))
+    return Subgroups(column, METRIC_NAMES[kind], tuple(groups), p_value, p_value < SIGNIFICANCE_LEVEL)
 
 
-def _chance(metric: PrimaryMetric, codes: "NDArray[np.int64]", groups: int, seed: int) -> float:
-    """How often images shuffled among the groups leave these as far apart, by the sum of squares between them."""
+def _permutation_test(metric: PrimaryMetric, codes: "NDArray[np.int64]", groups: int, seed: int = 0) -> float:
+    """Return how often images permuted among the groups have as large a sum of squares between the groups."""
     random = np.random.default_rng(seed)
     sizes = np.bincount(codes, minlength=groups)
 
-    def apart(codes: "NDArray[np.int64]") -> float:
-        values = metric.of((codes == np.arange(groups)[:, None]).astype(np.float64))
+    def between_groups(codes: "NDArray[np.int64]") -> float:
+        values = metric.compute((codes == np.arange(groups)[:, None]).astype(np.float64))
         known = ~np.isnan(values)
         if not known.any():
             return 0.0
         mean = np.average(values[known], weights=sizes[known])
         return float(sizes[known] @ np.square(values[known] - mean))
 
-    shuffles = max(100, min(_SHUFFLES, _WORK // (len(codes) * groups * metric.work)))
+    permutations = max(100, min(_PERMUTATIONS, _MAX_ELEMENTS // (len(codes) * groups * metric.work)))
     # Rounding must not make what is equal a little less.
-    seen = apart(codes) * (1 - 1e-9)
-    as_far = sum(apart(random.permutation(codes)) >= seen for _ in range(shuffles))
-    return (as_far + 1) / (shuffles + 1)
+    observed = between_groups(codes) * (1 - 1e-9)
+    as_large = sum(between_groups(random.permutation(codes)) >= observed for _ in range(permutations))
+    return (as_large + 1) / (permutations + 1)

@@ -49,12 +49,12 @@ def test_an_image_drawn_twice_counts_as_two_images(kind, seed):
     places = torch.from_numpy(np.repeat(np.arange(12), times))
     if not len(places):
         return
-    weighed = make_primary_metric(answers, truth, kind).of(times[None].astype(float))[0]
-    repeated = make_primary_metric(answers[places], truth[places], kind).of(np.ones((1, len(places))))[0]
+    weighed = make_primary_metric(answers, truth, kind).compute(times[None].astype(float))[0]
+    repeated = make_primary_metric(answers[places], truth[places], kind).compute(np.ones((1, len(places))))[0]
     assert weighed == pytest.approx(repeated, nan_ok=True)
 
 
 def test_no_images_and_no_labels_have_no_metric():
     answers, truth = drawn_answers("classification", 5)
-    assert np.isnan(make_primary_metric(answers, truth, "classification").of(np.zeros((1, 5)))[0])
+    assert np.isnan(make_primary_metric(answers, truth, "classification").compute(np.zeros((1, 5)))[0])
     assert make_primary_metric(torch.rand(5, 2), torch.zeros(5, 2, dtype=torch.bool), "multilabel").interval() is None

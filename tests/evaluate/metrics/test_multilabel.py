@@ -43,10 +43,10 @@ def test_the_figures_are_those_of_scikit_learn(seed):
     given = (shares >= 0.5).numpy()
     assert found.macro_f1.value == pytest.approx(f1_score(present, given, average="macro"))
     assert found.micro_f1.value == pytest.approx(f1_score(present, given, average="micro"))
-    assert found.exact.value == pytest.approx((given == present.numpy()).all(1).mean())
+    assert found.exact_match.value == pytest.approx((given == present.numpy()).all(1).mean())
     losses = [log_loss(present[:, k], shares[:, k].double()) for k in range(3)]
     assert found.loss == pytest.approx(np.mean(losses), rel=1e-5)
-    assert found.chance == pytest.approx(present.float().mean().item())
+    assert found.chance_level == pytest.approx(present.float().mean().item())
 
 
 def test_intervals_hold_their_value_and_shrink_with_more_images():
@@ -66,7 +66,7 @@ def test_a_label_that_no_image_has_is_left_out_and_a_dash():
     assert (bee.images, bee.average_precision, bee.precision, bee.recall, bee.f1) == (0, None, None, None, None)
     assert found.mean_average_precision is not None
     nothing = compute_multilabel_metrics(shares, torch.zeros_like(present), NAMES, [1.0, 1.0, 1.0])
-    assert nothing.mean_average_precision is None and nothing.macro_f1 is None and nothing.exact.value == 1
+    assert nothing.mean_average_precision is None and nothing.macro_f1 is None and nothing.exact_match.value == 1
 
 
 def test_metrics_are_plain_json():

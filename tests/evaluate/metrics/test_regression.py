@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from megavit.errors import DataError
-from megavit.evaluate.metrics.regression import _correlation, _Ranks, compute_regression_metrics
+from megavit.evaluate.metrics.regression import _weighted_correlation, _WeightedRanks, compute_regression_metrics
 
 
 def answers(images: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -31,7 +31,7 @@ def test_the_figures_are_those_of_the_libraries(seed):
     assert found.spearman.value == pytest.approx(spearmanr(truth, said).statistic)
     assert found.baseline_mae == pytest.approx(mean_absolute_error(truth, np.full(60, 2.0)), rel=1e-5)
     assert found.baseline_rmse == pytest.approx(root_mean_squared_error(truth, np.full(60, 1.0)), rel=1e-5)
-    assert (found.lowest, found.highest) == (truth.min(), truth.max())
+    assert (found.min_target, found.max_target) == (truth.min(), truth.max())
     for interval in (found.mae, found.rmse, found.r2, found.spearman):
         assert interval.low < interval.value < interval.high
 
@@ -39,7 +39,7 @@ def test_the_figures_are_those_of_the_libraries(seed):
 def test_where_the_training_images_are_not_known_these_images_are_the_baseline():
     said, truth = answers(60)
     found = compute_regression_metrics(said, truth)
-    assert not found.of_training
+    assert not found.baseline_from_training
     assert found.median == pytest.approx(np.median(truth))
     assert found.baseline_rmse == pytest.approx(truth.double().std(correction=0).item(), rel=1e-5)
 
@@ -51,7 +51,7 @@ def test_ranks_of_a_resample_are_those_of_the_images_drawn(rows):
     if any(len(set(values)) < 2 for values in repeated):
         return
     weights = drawn[None]
-    found = _correlation(_Ranks(one).of(weights), _Ranks(other).of(weights), weights)
+    found = _weighted_correlation(_WeightedRanks(one).ranks(weights), _WeightedRanks(other).ranks(weights), weights)
     assert found[0] == pytest.approx(spearmanr(*repeated).statistic)
 
 

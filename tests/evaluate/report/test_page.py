@@ -1,4 +1,4 @@
-"""The page of an evaluation: every part that was asked for, every text escaped, nothing asked of the network."""
+"""The report of an evaluation has every part that was requested, escapes every text and requests nothing."""
 
 import re
 from dataclasses import replace
@@ -11,12 +11,12 @@ import torch
 from megavit.config.target import Target, TargetKind
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.engine.engine import ModelOutput
-from megavit.evaluate.compare import compare_outputs, find_disagreements
+from megavit.evaluate.compare import PairedOutputs, compare_outputs, find_disagreements
 from megavit.evaluate.evaluation import Evaluation
 from megavit.evaluate.inference import SplitSelection
 from megavit.evaluate.metrics.bootstrap import Interval
 from megavit.evaluate.metrics.dispatch import compute_metrics
-from megavit.evaluate.report.page import PICTURES, collect_confusions, write_evaluation_report
+from megavit.evaluate.report.page import MAX_EXAMPLES, collect_confusions, write_evaluation_report
 from megavit.evaluate.robustness.robustness import CorruptionResult, Robustness
 from megavit.evaluate.subgroups import compute_subgroups
 from megavit.evaluate.uncertainty.uncertainty import compute_uncertainty, fit_uncertainty
@@ -48,7 +48,7 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def studied(kind: TargetKind = "classification", names=NASTY, count=60, channels=3, extras=True) -> Evaluation:
+def make_evaluation(kind: TargetKind = "classification", names=NASTY, count=60, channels=3, extras=True) -> Evaluation:
     random = torch.Generator().manual_seed(0)
     width = len(names)
     match kind:
@@ -80,8 +80,8 @@ def studied(kind: TargetKind = "classification", names=NASTY, count=60, channels
         return Evaluation(
             images, SplitSelection(samples, 0, "test"), answers[0], metrics, fitted, trust, None, (), None, None
         )
-    comparison = compare_outputs(answers[0], answers[1], truth, target, target)
-    changed = find_disagreements(answers[0], answers[1], truth, target, target, names, samples)
+    pair = PairedOutputs(answers[0], answers[1], truth, target, target)
+    comparison, changed = compare_outputs(pair), find_disagreements(pair, names, samples)
     groups = compute_subgroups("<i>", ["<u>" if i % 2 else "b" for i in range(count)], answers[0], truth, kind)
     some = Interval(0.5, 0.4, 0.6)
     robustness = Robustness(
@@ -93,36 +93,43 @@ def studied(kind: TargetKind = "classification", names=NASTY, count=60, channels
     )
 
 
-def page_of(folder, study, **changes):
+def page_of(folder, evaluation, **changes):
     options = {"bundle": "runs/<a>", "against": "runs/b", "precision": "float32"} | changes
-    return Page(write_evaluation_report(folder / "page.html", study, **options).read_text("utf-8"))
+    return Page(write_evaluation_report(folder / "page.html", evaluation, **options).read_text("utf-8"))
 
 
 @pytest.mark.parametrize("kind", TARGETS)
 def test_each_kind_of_target_has_its_page_with_every_part(tmp_path, kind):
-    study = studied(kind)
-    page = page_of(tmp_path, study)
+    evaluation = make_evaluation(kind)
+    page = page_of(tmp_path, evaluation)
     text = " ".join(page.text.split())
-    for part in ("Evaluation of runs/<a>", "A is runs/<a>, B is runs/b", "By <i>", "<u>", "Corrupted pictures", "haze"):
+    for part in (
+        "Evaluation of runs/<a>",
+        "A is runs/<a>, B is runs/b",
+        "By <i>",
+        "<u>",
+        "Robustness to corruptions",
+        "haze",
+    ):
         assert part in text
-    assert f"{len(study.changed)} images answered otherwise" in text
-    assert ("Commonest mistakes" in text) == (kind == "classification")
+    assert f"{len(evaluation.disagreements)} images predicted differently" in text
+    assert ("Most frequent mistakes" in text) == (kind == "classification")
     ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     assert {one["href"][1:] for one in page.all("a")} <= ids
-    assert {"result", "comparison", "groups", "corruptions", "data"} <= ids
+    assert {"result", "comparison", "subgroups", "robustness", "data"} <= ids
     assert not re.search(r"\b(nan|None)\b", page.text)
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-def test_what_was_not_asked_for_is_not_there(tmp_path, kind):
-    page = page_of(tmp_path, studied(kind, extras=False), against="")
+def test_what_was_not_requested_is_left_out(tmp_path, kind):
+    page = page_of(tmp_path, make_evaluation(kind, extras=False), against="")
     ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
-    assert not ids & {"comparison", "groups", "corruptions"}
+    assert not ids & {"comparison", "subgroups", "robustness"}
     assert {one["href"][1:] for one in page.all("a")} <= ids
 
 
 def test_nothing_of_the_users_becomes_markup_and_nothing_leaves_the_page(tmp_path):
-    page = page_of(tmp_path, studied())
+    page = page_of(tmp_path, make_evaluation())
     assert not page.all("script")
     assert not [one for _, one in page.tags if any(key.startswith("on") for key in one)]
     assert all(one["src"].startswith("data:image/png;base64,") for one in page.all("img"))
@@ -132,38 +139,38 @@ def test_nothing_of_the_users_becomes_markup_and_nothing_leaves_the_page(tmp_pat
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
-def test_confusions_are_the_commonest_with_the_surest_pictures_first(channels):
-    study = studied(count=200, channels=channels)
-    found = collect_confusions(study.metrics, study.answers, study.images, study.choice.samples)
+def test_confusions_are_the_most_frequent_with_the_most_confident_examples_first(channels):
+    evaluation = make_evaluation(count=200, channels=channels)
+    found = collect_confusions(evaluation.metrics, evaluation.outputs, evaluation.images, evaluation.selection.samples)
     assert [one.count for one in found] == sorted((one.count for one in found), reverse=True)
-    said = study.answers.argmax(dim=1)
+    said = evaluation.outputs.argmax(dim=1)
     for one in found:
-        true, answer = NASTY.index(one.truth), NASTY.index(one.answer)
+        true, answer = NASTY.index(one.truth), NASTY.index(one.predicted)
         assert true != answer
-        truth = torch.tensor([sample.label for sample in study.choice.samples])
+        truth = torch.tensor([sample.label for sample in evaluation.selection.samples])
         assert one.count == int(((truth == true) & (said == answer)).sum())
-        assert one.images == int((truth == true).sum())
-        assert len(one.pictures) == min(PICTURES, one.count)
-        assert [shown.probability for shown in one.pictures] == sorted(
-            (shown.probability for shown in one.pictures), reverse=True
+        assert one.class_images == int((truth == true).sum())
+        assert len(one.examples) == min(MAX_EXAMPLES, one.count)
+        assert [shown.probability for shown in one.examples] == sorted(
+            (shown.probability for shown in one.examples), reverse=True
         )
-        for shown in one.pictures:
-            place = next(i for i, sample in enumerate(study.choice.samples) if sample.name == shown.name)
+        for shown in one.examples:
+            place = next(i for i, sample in enumerate(evaluation.selection.samples) if sample.name == shown.name)
             assert (int(truth[place]), int(said[place])) == (true, answer)
-            pixels = study.images.memory[shown.name].numpy()
-            assert np.array_equal(np.atleast_3d(shown.image)[..., 0], pixels[0])
+            pixels = evaluation.images.memory[shown.name].numpy()
+            assert np.array_equal(np.atleast_3d(shown.pixels)[..., 0], pixels[0])
 
 
 def test_a_perfect_model_has_no_confusions(tmp_path):
-    study = studied(extras=False)
-    truth = torch.tensor([sample.label for sample in study.choice.samples])
+    evaluation = make_evaluation(extras=False)
+    truth = torch.tensor([sample.label for sample in evaluation.selection.samples])
     answers = torch.eye(3)[truth]
-    perfect = replace(study, answers=answers, metrics=compute_metrics(answers, truth, NASTY, Target()))
-    assert "None: every image was answered right." in page_of(tmp_path, perfect).text
+    perfect = replace(evaluation, outputs=answers, metrics=compute_metrics(answers, truth, NASTY, Target()))
+    assert "None: every image was predicted correctly." in page_of(tmp_path, perfect).text
 
 
 def test_many_classes_have_no_table_of_all_but_their_confusions(tmp_path):
     names = tuple(f"class {i}" for i in range(40))
-    page = page_of(tmp_path, studied(names=names, count=120, extras=False))
+    page = page_of(tmp_path, make_evaluation(names=names, count=120, extras=False))
     assert not [one for one in page.all("table") if one.get("class") == "confusion"]
-    assert "taken for" in page.text
+    assert "predicted as" in page.text

@@ -32,30 +32,30 @@ def test_a_bundle_that_was_not_calibrated_becomes_one_that_is(bundle, digits, tm
     predictor = load(bundle)
     samples = digits.samples[:600]
     found = calibrate(predictor, digits, SplitSelection(samples, 0, "all"), lambda done, total: None)
-    assert found.trust.images == 240 and found.metrics.images == 180
+    assert found.calibration.images == 240 and found.metrics.images == 180
     # Random weights know nothing, and are much too sure.
-    assert found.trust.temperature > 2 and found.metrics.before and found.metrics.after
-    assert found.metrics.after.error.value < found.metrics.before.error.low
-    copy_bundle(bundle, tmp_path / "out", replace(predictor.info, calibration=found.trust), found.tensors)
+    assert found.calibration.temperature > 2 and found.uncertainty.uncalibrated and found.uncertainty.calibrated
+    assert found.uncertainty.calibrated.ece.value < found.uncertainty.uncalibrated.ece.low
+    copy_bundle(bundle, tmp_path / "out", replace(predictor.info, calibration=found.calibration), found.tensors)
     one = load(tmp_path / "out", verify=True).predict(digits.pixels(samples[0]), coverage=0.9)
     assert one.prediction_set and one.out_of_distribution is not None
     again = calibrate(load(tmp_path / "out"), digits, SplitSelection(samples, 0, "all"), lambda done, total: None)
-    assert again.trust.temperature == pytest.approx(found.trust.temperature)
+    assert again.calibration.temperature == pytest.approx(found.calibration.temperature)
 
 
 def test_figures_and_card_of_a_calibrated_bundle_are_of_its_new_answers(bundle, digits, tmp_path):
     predictor = load(bundle)
     choice = SplitSelection(digits.samples[:600], 0, "all")
     found = calibrate(predictor, digits, choice, lambda done, total: None, temperature_only=True)
-    assert found.trust.smoothing == 0
+    assert found.calibration.smoothing == 0
     copy_bundle(bundle, tmp_path / "out", apply_calibration(predictor.info, found), found.tensors)
     info = load(tmp_path / "out").info
-    assert isinstance(found.test, ClassificationMetrics)
-    assert info.metrics == found.test.to_dict() != predictor.info.metrics
+    assert isinstance(found.metrics, ClassificationMetrics)
+    assert info.metrics == found.metrics.to_dict() != predictor.info.metrics
     before, card = ((folder / "README.md").read_text() for folder in (bundle, tmp_path / "out"))
     assert "Right on 90.0%" in before
     assert "90.0%** of 40" not in card
-    assert f"**Right on {found.test.accuracy.value:.1%}** of 180 test images" in card
+    assert f"**Right on {found.metrics.accuracy.value:.1%}** of 180 test images" in card
     assert "calibrated anew on 240 images of" in card
     assert "the figures above are of 180 others of them" in card
 

@@ -25,27 +25,31 @@ def test_what_was_promised_holds_on_other_images():
     trusted = Calibrator(trust, tensors, Target(), CLASSES)
     other, answers = seen(4000, 2)
     found = compute_uncertainty(trusted, other, answers)
-    assert trust.temperature > 1 and found.before and found.after
-    assert found.after.error.value < found.before.error.low
-    assert [one.asked for one in found.coverages] == list(COVERAGES)
+    assert trust.temperature > 1 and found.uncalibrated and found.calibrated
+    assert found.calibrated.ece.value < found.uncalibrated.ece.low
+    assert [one.requested for one in found.coverages] == list(COVERAGES)
     for one in found.coverages:
-        assert one.got.high > one.asked and one.least is not None and one.least > one.asked - 0.05
-        assert 1 <= one.size <= CLASSES
-    assert found.coverages[0].by_class
-    sizes = [one.size for one in found.coverages]
+        assert (
+            one.empirical.high > one.requested
+            and one.worst_class is not None
+            and one.worst_class > one.requested - 0.05
+        )
+        assert 1 <= one.mean_size <= CLASSES
+    assert found.coverages[0].class_conditional
+    sizes = [one.mean_size for one in found.coverages]
     assert sizes == sorted(sizes)
-    assert found.false_alarms and found.false_alarms.low < 0.02
+    assert found.false_positive_rate and found.false_positive_rate.low < 0.02
     strange = compute_uncertainty(trusted, *seen(500, 3, shift=5.0))
-    assert strange.false_alarms and strange.false_alarms.value > 0.95
-    assert found.to_dict()["coverages"][0]["got"]["value"] == found.coverages[0].got.value
+    assert strange.false_positive_rate and strange.false_positive_rate.value > 0.95
+    assert found.to_dict()["coverages"][0]["empirical"]["value"] == found.coverages[0].empirical.value
 
 
 def test_coverages_that_take_more_images_are_left_out():
     held, truth = seen(30, 0)
     trust, tensors = fit_uncertainty(held, truth, Target(), None)
     found = compute_uncertainty(Calibrator(trust, tensors, Target(), CLASSES), *seen(100, 1))
-    assert [one.asked for one in found.coverages] == [0.9, 0.95]
-    assert found.false_alarms is None and trust.ood_threshold is None
+    assert [one.requested for one in found.coverages] == [0.9, 0.95]
+    assert found.false_positive_rate is None and trust.ood_threshold is None
 
 
 def test_labels_are_calibrated_and_scores_have_ranges():
@@ -60,8 +64,8 @@ def test_labels_are_calibrated_and_scores_have_ranges():
     parts = [(ModelOutput(scores[part], scores[part, :1]), truth[part]) for part in (slice(1000), slice(1000, 3000))]
     trust, tensors = fit_uncertainty(*parts[0], target, None)
     found = compute_uncertainty(Calibrator(trust, tensors, target, 0), *parts[1])
-    assert found.after is None and trust.temperature == 1
+    assert found.calibrated is None and trust.temperature == 1
     for one in found.coverages:
-        assert one.got.high > one.asked > one.got.low - 0.02
+        assert one.empirical.high > one.requested > one.empirical.low - 0.02
     # Of errors of one deviation, 90% lie within 1.64.
-    assert found.coverages[0].size == pytest.approx(2 * 1.64, rel=0.1)
+    assert found.coverages[0].mean_size == pytest.approx(2 * 1.64, rel=0.1)

@@ -155,7 +155,7 @@ def test_the_headline_says_the_accuracy_in_words_with_its_interval(page):
     test = report().test
     assert isinstance(test, ClassificationMetrics)
     assert (
-        f"{percent(test.accuracy.value)} of 60 test images right; with 95% confidence between "
+        f"{percent(test.accuracy.value)} accuracy on 60 test images; with 95% confidence between "
         f"{percent(test.accuracy.low)} and {percent(test.accuracy.high)}"
     ) in one_line(page.text)
     assert "What this does not say" in page.text
@@ -244,9 +244,9 @@ def test_a_run_without_epochs_examples_mistakes_or_validation_still_has_its_repo
     page = page_of(tmp_path, report(history=[], examples=[], val=None, test=perfect, data=data))
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"confusion.png", "reliability.png"}
     assert "None: every test image was answered right." in page.text
-    assert "no mistake seen, so no interval" in page.text
+    assert "no mistakes, so no interval" in page.text
     assert "No file was left out." in page.text
-    assert "by which the best epoch was chosen" not in page.text
+    assert "by which the best epoch was selected" not in page.text
     ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     assert {one["href"][1:] for one in page.all("a")} <= ids
 
@@ -396,7 +396,7 @@ def score_report(**changes):
     seen = ModelOutput(said[:, None], said[:, None] - 1.0)
     fitted, tensors = fit_uncertainty(seen, truth, target, (seen.pooled, truth))
     trusted = compute_uncertainty(Calibrator(fitted, tensors, target, 0), seen, truth)
-    changes = {"fitted": fitted, "trust": trusted} | changes
+    changes = {"calibration": fitted, "uncertainty": trusted} | changes
     return report(test=test, val=test, examples=[shown], data=data, history=epochs, scores=scores, **changes)
 
 
@@ -405,7 +405,7 @@ def test_the_report_of_labels_has_a_row_a_label_and_no_confusion(tmp_path):
     text = one_line(page.text)
     for part in (
         "mean average precision on 60 test images",
-        "Label by label",
+        "Metrics by label",
         NASTY[0],
         "0.25",
         "Validation mean average",
@@ -426,13 +426,18 @@ def test_the_report_of_scores_has_a_scatter_and_what_knows_nothing(tmp_path):
     page = page_of(tmp_path, whole)
     text = one_line(page.text)
     assert isinstance(whole.test, RegressionMetrics)
-    for part in ("off on average, on 60 test images", f"off by {whole.test.baseline_mae:.4g}", "Furthest off", "7.25"):
+    for part in (
+        "mean absolute error on 60 test images",
+        f"an error of {whole.test.baseline_mae:.4g}",
+        "Furthest off",
+        "7.25",
+    ):
         assert part in text
     assert "-9" in text and ".score)" in text and "Confusion" not in text
     assert any("True scores against answers" in one["alt"] for one in page.all("img"))
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())
     assert names == ["curves.png", "examples.png", "scores.png"]
-    assert "Ranges about the scores" in text and "Its probabilities" not in text
+    assert "Prediction intervals" in text and "Calibration of the probabilities" not in text
 
 
 @pytest.mark.parametrize("make", [labels_report, score_report])

@@ -41,14 +41,14 @@ def test_of_many_labels_the_first_fifty_are_told():
 
 def test_the_card_of_labels_and_of_scores_says_what_they_are_measured_by():
     interval = {"value": 0.5, "low": 0.25, "high": 0.75}
-    metrics: dict[str, Any] = {"mean_average_precision": interval, "images": 40, "chance": 0.125}
+    metrics: dict[str, Any] = {"mean_average_precision": interval, "images": 40, "chance_level": 0.125}
     card = model_card(["cat", "dog"], **FACTS | {"metrics": metrics}, target=Target(kind="multilabel"))
     for words in ("possibly none: cat, dog", "precision: 50.0% (95% interval 25.0% to 75.0%)", "get 12.5%", ".labels)"):
         assert words in card
     unknown = metrics | {"mean_average_precision": None}
     assert "not measured" in model_card(["cat"], **FACTS | {"metrics": unknown}, target=Target(kind="multilabel"))
 
-    metrics = {"mae": interval, "images": 40, "median": 3, "baseline_mae": 2, "lowest": 1, "highest": 9}
+    metrics = {"mae": interval, "images": 40, "median": 3, "baseline_mae": 2, "min_target": 1, "max_target": 9}
     card = model_card([], **FACTS | {"metrics": metrics}, target=Target(kind="regression"))
     for words in ("**Off by 0.5 on average** on 40", "always saying 3", "off by 2", "from 1 to 9", ".score)"):
         assert words in card

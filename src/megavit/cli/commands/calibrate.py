@@ -27,7 +27,7 @@ def calibrate(
     was not trained on, some are used to fit and the others to measure.
     """
     from megavit.cli.console import counting, print_json, results
-    from megavit.cli.render.metrics import show_trust
+    from megavit.cli.render.metrics import show_uncertainty
     from megavit.config.recipe import DataRecipe
     from megavit.data.dataset import read_samples
     from megavit.data.load import read_data
@@ -43,12 +43,12 @@ def calibrate(
     predictor = load(bundle, device=device)
     with counting("checking images") as progress:
         images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
-    choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
+    selection = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     with counting("measuring") as progress:
-        found = fit(predictor, images, choice, progress, temperature_only=temperature_only)
-    copy_bundle(predictor.folder, out, apply_calibration(predictor.info, found), found.tensors)
+        result = fit(predictor, images, selection, progress, temperature_only=temperature_only)
+    copy_bundle(predictor.folder, out, apply_calibration(predictor.info, result), result.tensors)
     if json:
-        print_json(found.metrics.to_dict() | {"temperature": found.trust.temperature, "out": str(out)})
+        print_json(result.uncertainty.to_dict() | {"temperature": result.calibration.temperature, "out": str(out)})
         return
-    show_trust(found.metrics)
+    show_uncertainty(result.uncertainty)
     results.print(f"bundle: {out}")

@@ -42,13 +42,13 @@ def evaluate(
     their number is reported; with --against, those of either bundle.
     """
     from megavit.cli.console import counting, notes, print_json, show_notes, show_skipped
-    from megavit.cli.render.comparison import check_changes, check_new, show_comparison, write_changes
-    from megavit.cli.render.metrics import show_groups, show_metrics, show_robustness, show_trust
+    from megavit.cli.render.comparison import check_disagreements_file, check_new, show_comparison, write_disagreements
+    from megavit.cli.render.metrics import show_metrics, show_robustness, show_subgroups, show_uncertainty
     from megavit.config.recipe import DataRecipe
     from megavit.data.dataset import read_samples
     from megavit.data.load import read_data
     from megavit.evaluate.compare import check_comparable
-    from megavit.evaluate.evaluation import evaluate
+    from megavit.evaluate.evaluation import evaluate as run_evaluation
     from megavit.evaluate.inference import select_split
     from megavit.evaluate.subgroups import read_group_column
     from megavit.predict.predictor import load
@@ -56,7 +56,7 @@ def evaluate(
 
     if out is not None and against is None:
         raise ConfigError("--out lists the images that two bundles answer otherwise: give the other with --against")
-    check_changes(out)
+    check_disagreements_file(out)
     if report is not None and report.suffix != ".html":
         raise OutputError(f"the report is written as .html, not as {report.name!r}")
     check_new(report, "the report")
@@ -72,42 +72,44 @@ def evaluate(
     with counting("checking images") as progress:
         images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
     known = [row for one in predictors for row in read_samples(one.folder / SAMPLES)]
-    choice = select_split(images, predictor.labels, known, predictor.target)
-    found = evaluate(
+    selection = select_split(images, predictor.labels, known, predictor.target)
+    evaluation = run_evaluation(
         predictor,
         images,
-        choice,
+        selection,
         other=other,
-        group=group_by,
+        group_by=group_by,
         corruptions=corruptions,
         batch_size=batch_size,
-        counting=counting,
+        make_progress=counting,
     )
 
     if json:
-        answer = found.to_dict()
-        if found.comparison is not None:
+        answer = evaluation.to_dict()
+        if evaluation.comparison is not None:
             answer["comparison"]["against"] = str(against)
         print_json(answer)
     else:
         show_notes(images.notes)
         show_skipped(images.skipped_by_reason())
-        if choice.learned:
+        if selection.excluded:
             which = "the model was" if other is None else "one of the models was"
-            notes.print(f"{choice.learned:,} images left out: {which} trained or chosen by them", style="yellow")
-        show_metrics(found.metrics)
-        show_trust(found.trust)
-        if found.comparison is not None:
-            show_comparison(found.comparison, len(found.changed), str(bundle), str(against))
-        if found.groups is not None:
-            show_groups(found.groups)
-        if found.robustness is not None:
-            show_robustness(found.robustness)
+            notes.print(f"{selection.excluded:,} images left out: {which} trained or chosen by them", style="yellow")
+        show_metrics(evaluation.metrics)
+        show_uncertainty(evaluation.uncertainty)
+        if evaluation.comparison is not None:
+            show_comparison(evaluation.comparison, len(evaluation.disagreements), str(bundle), str(against))
+        if evaluation.subgroups is not None:
+            show_subgroups(evaluation.subgroups)
+        if evaluation.robustness is not None:
+            show_robustness(evaluation.robustness)
     # Last, so that a full disk costs the files alone.
     if out is not None:
-        write_changes(out, found.changed)
-        notes.print(f"{len(found.changed):,} images in {out}")
+        write_disagreements(out, evaluation.disagreements)
+        notes.print(f"{len(evaluation.disagreements):,} images in {out}")
     if report is not None:
         from megavit.evaluate.report.page import write_evaluation_report
 
-        notes.print(f"report: {write_evaluation_report(report, found, str(bundle), str(against or ''), precision)}")
+        notes.print(
+            f"report: {write_evaluation_report(report, evaluation, str(bundle), str(against or ''), precision)}"
+        )

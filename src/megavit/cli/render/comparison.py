@@ -1,4 +1,4 @@
-"""Two bundles beside each other: on the terminal, and a row for each image that they answer otherwise."""
+"""Show a comparison of two bundles on the terminal, and write the images for which they predict differently."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, fields
@@ -23,14 +23,14 @@ def check_new(file: Path | None, what: str) -> None:
         raise OutputError(f"there is no folder {file.absolute().parent} for {what}; make it, or choose another")
 
 
-def check_changes(output: Path | None) -> None:
+def check_disagreements_file(output: Path | None) -> None:
     """Raise an OutputError unless images can be listed in that file."""
     check_output(output)
     check_new(output, "the list of images")
 
 
-def write_changes(output: Path, changed: Iterable[Disagreement]) -> None:
-    """A new .csv or .jsonl file, a line an image.
+def write_disagreements(output: Path, disagreements: Iterable[Disagreement]) -> None:
+    """Write a new .csv or .jsonl file with a line for each image.
 
     Raises:
         OutputError: where it cannot be written, or has come to be there.
@@ -43,33 +43,33 @@ def write_changes(output: Path, changed: Iterable[Disagreement]) -> None:
             raise OutputError(f"{output} is there already; move it away or choose another name") from None
         with file:
             if output.suffix == ".jsonl":
-                file.writelines(json_line(asdict(one)) for one in changed)
+                file.writelines(json_line(asdict(one)) for one in disagreements)
                 return
             table = CsvWriter(file)
             table.writerow(columns)
-            for one in changed:
+            for one in disagreements:
                 table.writerow([_cell(getattr(one, column)) for column in columns])
 
 
-def show_comparison(found: Comparison, changed: int, a: str, b: str) -> None:
-    """How far apart the two are, and whether that is more than chance.
+def show_comparison(comparison: Comparison, disagreements: int, a: str, b: str) -> None:
+    """Print how far apart the two bundles are, and whether that is more than chance.
 
     Args:
-        changed: images answered otherwise.
+        disagreements: images predicted differently.
         a, b: the bundles, as the user named them.
     """
     results.print(f"\nA {a}\nB {b}", style="bold")
     rows = [
         [one.metric, format_value(one.metric, one.a), format_value(one.metric, one.b), format_difference(one)]
-        for one in found.differences
+        for one in comparison.differences
     ]
     print_table("", ["", "A", "B", "A - B, paired"], rows)
-    if found.p is not None:
-        results.print(
-            f"right: only A {found.only_a:,}, only B {found.only_b:,}, both {found.both:,}, neither {found.neither:,}"
-        )
-    results.print(f"answered otherwise: {changed:,} of {found.images:,} images")
-    results.print(describe_comparison(found))
+    if comparison.p_value is not None:
+        counts = ("only A", comparison.only_a), ("only B", comparison.only_b), ("both", comparison.both)
+        named = ", ".join(f"{name} {count:,}" for name, count in (*counts, ("neither", comparison.neither)))
+        results.print(f"correct: {named}")
+    results.print(f"predicted differently: {disagreements:,} of {comparison.images:,} images")
+    results.print(describe_comparison(comparison))
 
 
 def _cell(value: str | float | None) -> str:

@@ -62,10 +62,10 @@ def _show_classes(metrics: ClassificationMetrics) -> None:
 def _show_labels(metrics: MultilabelMetrics) -> None:
     rows = [
         ["mean average precision", _share(metrics.mean_average_precision)],
-        ["of a random order", f"{metrics.chance:.1%}"],
+        ["chance level", f"{metrics.chance_level:.1%}"],
         ["macro F1", _share(metrics.macro_f1)],
         ["micro F1", _share(metrics.micro_f1)],
-        ["all labels right", share(metrics.exact)],
+        ["exact match", share(metrics.exact_match)],
     ]
     print_table("", ["", ""], rows)
     if len(metrics.per_label) <= MOST_CLASSES_SHOWN:
@@ -113,56 +113,61 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}"
 
 
-def show_trust(found: UncertaintyMetrics) -> None:
+def show_uncertainty(uncertainty: UncertaintyMetrics) -> None:
     rows = []
-    if found.before and found.after:
-        rows.append(["probabilities are off by", share(found.after.error)])
-        if found.before != found.after:
-            rows.append(["before they were calibrated", share(found.before.error)])
-    if found.false_alarms:
-        rows.append(["marked as unlike training", share(found.false_alarms)])
+    if uncertainty.uncalibrated and uncertainty.calibrated:
+        rows.append(["expected calibration error", share(uncertainty.calibrated.ece)])
+        if uncertainty.uncalibrated != uncertainty.calibrated:
+            rows.append(["before calibration", share(uncertainty.uncalibrated.ece)])
+    if uncertainty.false_positive_rate:
+        rows.append(["flagged as out of distribution", share(uncertainty.false_positive_rate)])
     if rows:
-        print_table("Trust", ["", ""], rows)
-    if found.coverages:
-        of_classes = found.coverages[0].least is not None
-        columns = ["coverage asked", "got", "classes in a set" if of_classes else "width"]
-        sizes = [[f"{one.asked:.0%}", share(one.got), f"{one.size:.4g}"] for one in found.coverages]
+        print_table("Uncertainty", ["", ""], rows)
+    if uncertainty.coverages:
+        of_sets = uncertainty.coverages[0].worst_class is not None
+        columns = ["coverage requested", "measured", "mean set size" if of_sets else "interval width"]
+        sizes = [
+            [f"{one.requested:.0%}", share(one.empirical), f"{one.mean_size:.4g}"] for one in uncertainty.coverages
+        ]
         print_table("", columns, sizes)
 
 
-def show_calibration(found: UncertaintyMetrics) -> None:
-    """In a line."""
-    if found.after:
-        results.print(f"its probabilities are off by {found.after.error.value:.1%} on average")
+def show_calibration(uncertainty: UncertaintyMetrics) -> None:
+    """Print the calibration error in a line."""
+    if uncertainty.calibrated:
+        results.print(f"expected calibration error {uncertainty.calibrated.ece.value:.1%}")
 
 
-def show_groups(found: Subgroups) -> None:
-    """A row a group, the worst first, and whether they differ by more than chance."""
+def show_subgroups(subgroups: Subgroups) -> None:
+    """Print a row for each group, the worst first, and whether they differ by more than chance."""
     rows = [
-        [group_name(group.value), f"{group.images:,}", format_interval(found.metric, group.metric)]
-        for group in found.groups
+        [group_name(group.value), f"{group.images:,}", format_interval(subgroups.metric, group.metric)]
+        for group in subgroups.groups
     ]
-    print_table(f"By {found.column}", [found.column, "images", found.metric], rows)
-    results.print(describe_subgroups(found))
+    print_table(f"By {subgroups.column}", [subgroups.column, "images", subgroups.metric], rows)
+    results.print(describe_subgroups(subgroups))
 
 
-def show_robustness(found: Robustness) -> None:
-    """A row a corruption, a column a strength."""
-    if found.images < found.of:
-        notes.print(f"corrupted: {found.images:,} of the {found.of:,} images, spread over them", style="yellow")
+def show_robustness(robustness: Robustness) -> None:
+    """Print a row for each corruption, a column for each severity."""
+    if robustness.images < robustness.available:
+        notes.print(
+            f"corrupted: a stratified sample of {robustness.images:,} of the {robustness.available:,} images",
+            style="yellow",
+        )
     rows = [
         [
             one.name,
-            *(format_value(found.metric, interval.value) for interval in one.strengths),
-            format_interval(found.metric, one.mean),
+            *(format_value(robustness.metric, interval.value) for interval in one.severities),
+            format_interval(robustness.metric, one.mean),
         ]
-        for one in found.corruptions
+        for one in robustness.corruptions
     ]
-    strengths = [str(place) for place, _ in enumerate(found.corruptions[0].strengths, start=1)]
-    print_table(f"Corrupted pictures, by strength: {found.metric}", ["", *strengths, "mean"], rows)
+    severities = [str(i) for i, _ in enumerate(robustness.corruptions[0].severities, start=1)]
+    print_table(f"Corrupted images, by severity: {robustness.metric}", ["", *severities, "mean"], rows)
     results.print(
-        f"as they are {format_interval(found.metric, found.clean)}, "
-        f"corrupted on average {format_interval(found.metric, found.mean)}"
+        f"without corruption {format_interval(robustness.metric, robustness.clean)}, "
+        f"corrupted on average {format_interval(robustness.metric, robustness.mean)}"
     )
 
 
@@ -174,7 +179,7 @@ def show_trained(trained: TrainResult, *, as_json: bool) -> None:
                 "bundle": str(trained.bundle),
                 "report": str(trained.report),
                 "test": trained.metrics.to_dict(),
-                "trust": trained.uncertainty.to_dict(),
+                "uncertainty": trained.uncertainty.to_dict(),
             }
         )
         return

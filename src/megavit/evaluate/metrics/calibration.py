@@ -1,8 +1,8 @@
-"""Whether probabilities are what they say, and what makes them so."""
+"""Calibration of probabilities: the temperature and smoothing that are fitted, and the expected calibration error."""
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,93 +14,95 @@ from megavit.config.target import Target, TargetKind
 from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images, wilson_interval
 from megavit.predict.postprocess.postprocess import logits_to_outputs
 
-# Bins of equal numbers of answers, each of so many at least.
-MOST_BINS, LEAST_ANSWERS = 15, 20
-# Of the logarithm of the temperature, from a hundredth to a hundred, and of the smoothing.
-TEMPERATURES, SMOOTHINGS = (-math.log(100), math.log(100)), (0.0, 0.3)
-# Of an answer, so that its logarithm is finite.
-LEAST_DOUBT = 1e-12
-# By which a second number must make the log-likelihood better to be worth having (Akaike 1974, doi
-# 10.1109/TAC.1974.1100705); without it, a linear head of another library can hold the calibration.
-LEAST_GAIN = 1.0
-# Numbers are enough to fit two by: of more images, some.
-MOST_NUMBERS = 5_000_000
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Bins of equal numbers of predictions.
+MAX_BINS, MIN_BIN_SIZE = 15, 20
+LOG_TEMPERATURE_BOUNDS, SMOOTHING_BOUNDS = (-math.log(100), math.log(100)), (0.0, 0.3)
+# So that its logarithm is finite.
+MIN_PROBABILITY = 1e-12
+# By which a second parameter must improve the log-likelihood (Akaike 1974, doi 10.1109/TAC.1974.1100705); without it, a
+# linear head of another library can hold the calibration.
+MIN_LOG_LIKELIHOOD_GAIN = 1.0
+# Enough to fit two parameters by: with more logits, only some of the images are used.
+MAX_FIT_ELEMENTS = 5_000_000
 
 
 def fit_temperature(
     logits: Tensor, targets: Tensor, kind: TargetKind, *, temperature_only: bool = False
 ) -> tuple[float, float]:
-    """The temperature and the smoothing whose probabilities are likeliest to give the targets.
+    """Return the temperature and the smoothing with the highest likelihood of the targets.
 
-    A temperature alone (arXiv 1706.04599) cannot undo label smoothing, which holds sure answers down and leaves others
-    too high: both together are off by less (docs/concepts). Where the smoothing explains hardly anything, it is 0. One
-    answer more than there was counts as wrong, so that a few images, all answered right, do not make a model sure of
-    everything.
+    A temperature alone (arXiv 1706.04599) cannot undo label smoothing, which holds confident predictions down and
+    leaves others too high: both together have a lower calibration error (docs/concepts). Where the smoothing explains
+    hardly anything, it is 0. One more prediction than there are counts as wrong, so that a few images, all predicted
+    correctly, do not make a model sure of everything.
 
     Args:
-        logits: (N, outputs) of images that the model has not learned from.
+        logits: (N, outputs) of images that the model was not trained on.
         targets: as `megavit.data.targets.targets_of` gives them.
-        kind: "classification" or "multilabel", which have no smoothing.
+        kind: "classification" or "multilabel", which has no smoothing.
         temperature_only: leave the smoothing at 0, so that a linear head can hold the calibration.
     """
     from scipy.optimize import minimize, minimize_scalar
 
-    some = slice(0, len(logits), -(-logits.numel() // MOST_NUMBERS))
-    wide, truth = logits[some].double(), targets[some]
+    subset = slice(0, len(logits), -(-logits.numel() // MAX_FIT_ELEMENTS))
+    wide, truth = logits[subset].double(), targets[subset]
 
     def loss(log_temperature: float, smoothing: float = 0.0) -> float:
-        answers = logits_to_outputs(
+        probabilities = logits_to_outputs(
             wide, Target(kind=kind), Calibration(temperature=math.exp(log_temperature), smoothing=smoothing)
         )
         if kind == "classification":
-            seen, sure = F.nll_loss(answers.log(), truth), answers.amax(dim=1)
+            likelihood, confidence = F.nll_loss(probabilities.log(), truth), probabilities.amax(dim=1)
         else:
-            seen, sure = F.binary_cross_entropy(answers, truth.double()), torch.maximum(answers, 1 - answers)
-        wrong = -(1 - sure).clamp_min(LEAST_DOUBT).log().mean()
-        return (seen + wrong / len(truth)).item()
+            likelihood = F.binary_cross_entropy(probabilities, truth.double())
+            confidence = torch.maximum(probabilities, 1 - probabilities)
+        wrong = -(1 - confidence).clamp_min(MIN_PROBABILITY).log().mean()
+        return (likelihood + wrong / len(truth)).item()
 
-    alone: Any = minimize_scalar(loss, bounds=TEMPERATURES, method="bounded", options={"xatol": 1e-4})
+    alone: Any = minimize_scalar(loss, bounds=LOG_TEMPERATURE_BOUNDS, method="bounded", options={"xatol": 1e-4})
     if kind != "classification" or temperature_only:
         return math.exp(alone.x), 0.0
     start = [[0.0, 0.05], [-0.5, 0.05], [0.0, 0.15]]
-    settings = {"initial_simplex": start, "xatol": 1e-4, "fatol": 1e-7}
     both = minimize(
         lambda point: loss(*map(float, point)),
         start[0],
         method="Nelder-Mead",
-        bounds=(TEMPERATURES, SMOOTHINGS),
-        options=settings,
+        bounds=(LOG_TEMPERATURE_BOUNDS, SMOOTHING_BOUNDS),
+        options={"initial_simplex": start, "xatol": 1e-4, "fatol": 1e-7},
     )
-    if (alone.fun - both.fun) * len(truth) < LEAST_GAIN:
+    if (alone.fun - both.fun) * len(truth) < MIN_LOG_LIKELIHOOD_GAIN:
         return math.exp(alone.x), 0.0
     return math.exp(both.x[0]), float(both.x[1])
 
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Answers of about the same probability: their mean probability, and the share that was right."""
+    """Predictions of similar confidence: their mean confidence, their accuracy and their number."""
 
-    probability: float
-    right: Interval
-    answers: int
+    confidence: float
+    accuracy: Interval
+    count: int
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """How probabilities compare with what came true.
+    """How confidence compares with accuracy.
 
     Attributes:
-        error: expected calibration error: the mean, over answers, of how far the share of right ones in a bin is from
-            their mean probability, in [0, 1]; with its bootstrap interval. Chance alone makes it more than 0.
-        bins: of equal numbers of answers, the least probable first.
+        ece: expected calibration error, in [0, 1], with its bootstrap interval: the mean over predictions of the
+            difference between the accuracy and the mean confidence of their bin. Chance alone makes it more than 0.
+        bins: of equal numbers of predictions, the least confident first.
     """
 
-    error: Interval
+    ece: Interval
     bins: tuple[ReliabilityBin, ...]
 
 
 def compute_reliability(probabilities: Tensor, targets: Tensor, kind: TargetKind) -> Reliability:
-    """Of the likeliest class of each image; of several labels, of every label of each image.
+    """Return the reliability of the likeliest class of each image, or of every label of each image.
 
     Args:
         probabilities: (N, outputs), as `megavit.predict.postprocess.postprocess.logits_to_outputs` gives them.
@@ -108,30 +110,31 @@ def compute_reliability(probabilities: Tensor, targets: Tensor, kind: TargetKind
         kind: "classification" or "multilabel".
     """
     if kind == "classification":
-        sure, answered = probabilities.double().max(dim=1, keepdim=True)
-        right = answered == targets[:, None]
+        confidence, predicted = probabilities.double().max(dim=1, keepdim=True)
+        correct = predicted == targets[:, None]
     else:
-        sure, right = probabilities.double(), targets.bool()
-    bins = _bins(sure.flatten()).view(sure.shape)
+        confidence, correct = probabilities.double(), targets.bool()
+    bins = _bin_indices(confidence.flatten()).view(confidence.shape)
     count = int(bins.max()) + 1
-    # Of each image and bin, by how much its answers promised more than came true.
-    excess = torch.zeros(len(sure), count, dtype=torch.float64).scatter_add_(1, bins, sure - right.double()).numpy()
+    # By how much the confidence of each image's predictions in each bin exceeds their accuracy.
+    excess = torch.zeros(len(bins), count, dtype=torch.float64)
+    excess = excess.scatter_add_(1, bins, confidence - correct.double()).numpy()
 
-    def error(drawn: "np.ndarray") -> "np.ndarray":
-        return np.abs(drawn @ excess).sum(axis=1, keepdims=True) / (drawn.sum(axis=1, keepdims=True) * sure.shape[1])
+    def error(weights: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        predictions = weights.sum(axis=1, keepdims=True) * bins.shape[1]
+        return np.abs(weights @ excess).sum(axis=1, keepdims=True) / predictions
 
-    (interval,) = bootstrap_images(error, len(sure), work=count)
-    assert interval is not None  # as at least one image is drawn in every resample
-    return Reliability(interval, tuple(_bin(sure[bins == place], right[bins == place]) for place in range(count)))
-
-
-def _bins(sure: Tensor) -> Tensor:
-    """The bin of each answer; equal probabilities share one."""
-    count = min(MOST_BINS, max(1, len(sure) // LEAST_ANSWERS))
-    edges = torch.from_numpy(np.quantile(sure.numpy(), np.linspace(0, 1, count + 1)[1:-1]))
-    found = torch.bucketize(sure, edges, right=True)
-    return found.unique(return_inverse=True)[1]  # none is empty
+    (ece,) = bootstrap_images(error, len(bins), work=count)
+    assert ece is not None  # as at least one image is drawn in every resample
+    return Reliability(ece, tuple(_make_bin(confidence[bins == i], correct[bins == i]) for i in range(count)))
 
 
-def _bin(sure: Tensor, right: Tensor) -> ReliabilityBin:
-    return ReliabilityBin(sure.mean().item(), wilson_interval(int(right.sum()), len(right)), len(right))
+def _make_bin(confidence: Tensor, correct: Tensor) -> ReliabilityBin:
+    return ReliabilityBin(confidence.mean().item(), wilson_interval(int(correct.sum()), len(correct)), len(correct))
+
+
+def _bin_indices(confidence: Tensor) -> Tensor:
+    """Return the bin of each prediction; equal confidences share one."""
+    count = min(MAX_BINS, max(1, len(confidence) // MIN_BIN_SIZE))
+    edges = torch.from_numpy(np.quantile(confidence.numpy(), np.linspace(0, 1, count + 1)[1:-1]))
+    return torch.bucketize(confidence, edges, right=True).unique(return_inverse=True)[1]  # none is empty

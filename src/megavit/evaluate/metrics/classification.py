@@ -1,4 +1,4 @@
-"""How good the answers are: every figure a user needs to judge a classifier, each with its interval."""
+"""Metrics of classifiers, each with its 95% interval."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_NAMED_CLASSES = 30
-"""Up to so many classes a confusion matrix names them and counts in each cell; beyond, it is a heat map."""
+"""Most classes of which a confusion matrix shows names and counts; with more it is a heat map."""
 
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """One class by itself; shares in [0, 1].
+    """Metrics of one class, in [0, 1].
 
     Attributes:
         images: whose true class it is.
-        precision: share of the images put into this class that belong there; None where there are none.
-        recall: share of this class's images that were found (Wilson interval); None where it has no images.
-        f1: 2 TP / (2 TP + FP + FN); None where the class is neither among the labels nor among the answers.
+        precision: None where the class is never predicted.
+        recall: with its Wilson interval; None where the class has no images.
+        f1: 2 TP / (2 TP + FP + FN); None where the class is neither true nor predicted for any image.
     """
 
     name: str
@@ -39,16 +39,16 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class ClassificationMetrics:
-    """What `compute_classification_metrics` found; shares in [0, 1].
+    """Metrics of a classifier, in [0, 1] but for the loss.
 
     Attributes:
-        images: number of images measured.
-        accuracy: share of right answers, with its Wilson interval.
+        images: number of images.
+        accuracy: with its Wilson interval.
         top5: share whose true class is among the five likeliest (Wilson); None for five classes or fewer.
         balanced_accuracy: mean recall of the classes that have images (bootstrap).
-        macro_f1: mean F1 of the classes that occur among labels or answers (bootstrap).
+        macro_f1: mean F1 of the classes that are true or predicted for some image (bootstrap).
         loss: mean negative log-likelihood in nats; a probability of exactly 0 counts as 1.2e-38.
-        per_class: one for each class, in the order of `classes`.
+        per_class: in the order of `classes`.
         confusion: images per (true class, predicted class); rows are true, columns predicted.
         classes: names.
     """
@@ -66,8 +66,8 @@ class ClassificationMetrics:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types.
 
-        "confusion" is the list of its cells that are not zero, each [true, predicted, images] by the classes'
-        numbers: a thousand classes have a million cells, nearly all of them empty.
+        "confusion" lists the cells that are not zero, each [true index, predicted index, images]: a thousand classes
+        have a million cells, nearly all of them empty.
         """
         from pydantic import TypeAdapter
 
@@ -84,21 +84,19 @@ class ClassificationMetrics:
 def compute_classification_metrics(
     probabilities: Tensor, labels: Tensor, classes: Sequence[str]
 ) -> ClassificationMetrics:
-    """Compare answers with the truth.
-
-    The answer is the likeliest class; of equally likely ones, the first.
+    """Return the metrics of predicted probabilities; of equally likely classes the first is the prediction.
 
     Args:
         probabilities: (N, C), floating, in [0, 1], each row summing to 1 within 1e-3.
-        labels: (N,), whole numbers in [0, C).
+        labels: (N,), integers in [0, C).
         classes: C names.
 
     Raises:
         DataError: there are no images.
-        ValueError: shapes, kinds or ranges are other than these.
+        ValueError: for other shapes, dtypes or ranges.
     """
     probabilities, labels = probabilities.detach().to("cpu"), labels.detach().to("cpu")
-    _check(probabilities, labels, len(classes))
+    _check_inputs(probabilities, labels, len(classes))
     labels = labels.to(torch.int64)
     if probabilities.dtype not in (torch.float32, torch.float64):
         probabilities = probabilities.float()
@@ -122,11 +120,11 @@ def compute_classification_metrics(
             ClassMetrics(
                 name=name,
                 images=images,
-                precision=hit / answers if answers else None,
+                precision=hit / predictions if predictions else None,
                 recall=wilson_interval(hit, images) if images else None,
-                f1=2 * hit / (images + answers) if images + answers else None,
+                f1=2 * hit / (images + predictions) if images + predictions else None,
             )
-            for name, images, answers, hit in zip(
+            for name, images, predictions, hit in zip(
                 classes, confusion.sum(1).tolist(), confusion.sum(0).tolist(), hits.tolist(), strict=True
             )
         ),
@@ -136,18 +134,18 @@ def compute_classification_metrics(
 
 
 def list_confusions(metrics: ClassificationMetrics, k: int) -> list[tuple[str, str, int]]:
-    """The `k` commonest mistakes, commonest first: (true class, predicted class, images)."""
-    mistakes = [
+    """Return the `k` most frequent confusions, the most frequent first: (true class, predicted class, images)."""
+    confused = [
         (images, true, predicted)
         for true, row in enumerate(metrics.confusion)
         for predicted, images in enumerate(row)
         if images and true != predicted
     ]
-    mistakes.sort(key=lambda mistake: (-mistake[0], *mistake[1:]))
-    return [(metrics.classes[true], metrics.classes[predicted], images) for images, true, predicted in mistakes[:k]]
+    confused.sort(key=lambda cell: (-cell[0], *cell[1:]))
+    return [(metrics.classes[true], metrics.classes[predicted], images) for images, true, predicted in confused[:k]]
 
 
-def _check(probabilities: Tensor, labels: Tensor, width: int) -> None:
+def _check_inputs(probabilities: Tensor, labels: Tensor, width: int) -> None:
     if probabilities.ndim != 2 or probabilities.shape[1] != width or not probabilities.is_floating_point():
         raise ValueError(
             f"probabilities must be floating, of shape (N, {width}) for {width} classes; "
@@ -155,7 +153,7 @@ def _check(probabilities: Tensor, labels: Tensor, width: int) -> None:
         )
     if labels.shape != probabilities.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
         raise ValueError(
-            f"labels must be whole numbers of shape ({len(probabilities)},), got {labels.dtype}, {tuple(labels.shape)}"
+            f"labels must be integers of shape ({len(probabilities)},), got {labels.dtype}, {tuple(labels.shape)}"
         )
     if not len(labels):
         raise DataError("expected at least one image to measure, got none; add images to this split")
@@ -167,18 +165,18 @@ def _check(probabilities: Tensor, labels: Tensor, width: int) -> None:
         raise ValueError("probabilities must be finite and in [0, 1]; give probabilities, not logits")
     off = float((probabilities.sum(dim=1, dtype=torch.float64) - 1).abs().max())
     if off > 1e-3:
-        raise ValueError(f"each row of probabilities must sum to 1 within 0.001, got one that is off by {off:.3g}")
+        raise ValueError(f"each row of probabilities must sum to 1 within 0.001, got one that differs by {off:.3g}")
 
 
 def _in_top5(probabilities: Tensor, labels: Tensor, likelihood: Tensor) -> int:
-    # Not topk, which breaks ties in no stated order: five of many equal ones would be luck.
+    # Not topk, which breaks ties in no stated order.
     before = torch.arange(probabilities.shape[1]) < labels[:, None]
     ahead = (probabilities > likelihood) | ((probabilities == likelihood) & before)
     return int((ahead.sum(dim=1) < 5).sum())
 
 
 def _by_class(group: "NDArray[np.int64]", width: int, counts: "NDArray[np.int64]") -> "NDArray[np.int64]":
-    """Counts (R, cells) summed over the cells of each class: (R, C); `group` (cells,) is each cell's class."""
+    """Return counts (R, cells) summed over the cells of each class, (R, C); `group` (cells,) is each cell's class."""
     from scipy.sparse import csr_array
 
     cells = len(group)

@@ -1,4 +1,4 @@
-"""How good scores are, every figure with its interval, beside what knows nothing of the images."""
+"""Metrics of regression models, each with its 95% interval, and those of constant predictions to compare with."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RegressionMetrics:
-    """What `compute_regression_metrics` found, in the unit of the scores; intervals by the bootstrap.
+    """Metrics of a regression model in the unit of the targets; intervals by the bootstrap.
 
     Attributes:
-        images: number of images measured.
+        images: number of images.
         mae: mean absolute error.
-        rmse: root of the mean squared error.
-        r2: share of the variance explained, at most 1; None where all true scores are equal.
-        spearman: correlation of the ranks, in [-1, 1]; None where all true scores, or all answers, are equal.
-        median, mean: of the training images' scores; where those are not known, of these images'.
-        baseline_mae: mae of always saying `median`.
-        baseline_rmse: rmse of always saying `mean`.
-        lowest, highest: of the true scores.
-        of_training: whether `median` and `mean` are of the training images.
+        rmse: root mean squared error.
+        r2: coefficient of determination, at most 1; None where all targets are equal.
+        spearman: rank correlation, in [-1, 1]; None where all targets, or all predictions, are equal.
+        median, mean: of the training images' targets; where those are not known, of these images'.
+        baseline_mae: mae of always predicting `median`.
+        baseline_rmse: rmse of always predicting `mean`.
+        min_target, max_target: of these images.
+        baseline_from_training: whether `median` and `mean` are of the training images.
     """
 
     images: int
@@ -39,9 +39,9 @@ class RegressionMetrics:
     mean: float
     baseline_mae: float
     baseline_rmse: float
-    lowest: float
-    highest: float
-    of_training: bool = True
+    min_target: float
+    max_target: float
+    baseline_from_training: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -51,45 +51,45 @@ class RegressionMetrics:
 
 
 def compute_regression_metrics(
-    answers: Tensor, scores: Tensor, *, mean: float | None = None, median: float | None = None
+    predictions: Tensor, targets: Tensor, *, mean: float | None = None, median: float | None = None
 ) -> RegressionMetrics:
-    """Compare answers with the truth.
+    """Return the metrics of predicted values.
 
     Args:
-        answers, scores: (N,), finite.
-        mean, median: of the training images' scores; None takes those of `scores`.
+        predictions, targets: (N,), finite.
+        mean, median: of the training images' targets; None takes those of `targets`.
 
     Raises:
         DataError: there are no images.
-        ValueError: shapes are other than these, or a number is not finite.
+        ValueError: for other shapes, or a number that is not finite.
     """
-    if answers.ndim != 1 or answers.shape != scores.shape:
+    if predictions.ndim != 1 or predictions.shape != targets.shape:
         raise ValueError(
-            f"answers and scores must be of one shape (N,), got {tuple(answers.shape)}, {tuple(scores.shape)}"
+            f"predictions and targets must be of one shape (N,), got {tuple(predictions.shape)}, {tuple(targets.shape)}"
         )
-    if not len(scores):
+    if not len(targets):
         raise DataError("expected at least one image to measure, got none; add images to this split")
-    said, truth = (values.detach().cpu().double().numpy() for values in (answers, scores))
-    if not (np.isfinite(said).all() and np.isfinite(truth).all()):
-        raise ValueError("answers and scores must be finite numbers")
-    of_training = mean is not None and median is not None
+    predicted, truth = (values.detach().cpu().double().numpy() for values in (predictions, targets))
+    if not (np.isfinite(predicted).all() and np.isfinite(truth).all()):
+        raise ValueError("predictions and targets must be finite numbers")
+    from_training = mean is not None and median is not None
     mean = float(truth.mean()) if mean is None else mean
     median = float(np.median(truth)) if median is None else median
-    absolute, squared = np.abs(said - truth), np.square(said - truth)
+    absolute, squared = np.abs(predicted - truth), np.square(predicted - truth)
     # Around their mean, for the sum of squares loses digits of large numbers.
     centered = truth - truth.mean()
-    equal, constant = bool((truth == truth[0]).all()), bool((said == said[0]).all())
-    true_ranks, said_ranks = _Ranks(truth), _Ranks(said)
+    equal, constant = bool((truth == truth[0]).all()), bool((predicted == predicted[0]).all())
+    true_ranks, predicted_ranks = _WeightedRanks(truth), _WeightedRanks(predicted)
     images = len(truth)
 
-    def statistic(drawn: "NDArray[np.float64]") -> "NDArray[np.float64]":
-        mse = drawn @ squared / images
-        variance = drawn @ np.square(centered) / images - np.square(drawn @ centered / images)
-        r2 = np.full(len(drawn), np.nan) if equal else 1 - _ratio(mse, variance)
-        spearman = np.full(len(drawn), np.nan)
+    def statistic(weights: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        mse = weights @ squared / images
+        variance = weights @ np.square(centered) / images - np.square(weights @ centered / images)
+        r2 = np.full(len(weights), np.nan) if equal else 1 - _ratio(mse, variance)
+        spearman = np.full(len(weights), np.nan)
         if not equal and not constant:
-            spearman = _correlation(true_ranks.of(drawn), said_ranks.of(drawn), drawn)
-        return np.column_stack([drawn @ absolute / images, np.sqrt(mse), r2, spearman])
+            spearman = _weighted_correlation(true_ranks.ranks(weights), predicted_ranks.ranks(weights), weights)
+        return np.column_stack([weights @ absolute / images, np.sqrt(mse), r2, spearman])
 
     mae, rmse, r2, spearman = bootstrap_images(statistic, images, work=8)
     assert mae is not None and rmse is not None  # they are numbers of any images
@@ -103,13 +103,13 @@ def compute_regression_metrics(
         mean=mean,
         baseline_mae=float(np.abs(truth - median).mean()),
         baseline_rmse=float(np.sqrt(np.square(truth - mean).mean())),
-        lowest=float(truth.min()),
-        highest=float(truth.max()),
-        of_training=of_training,
+        min_target=float(truth.min()),
+        max_target=float(truth.max()),
+        baseline_from_training=from_training,
     )
 
 
-class _Ranks:
+class _WeightedRanks:
     """Ranks of values when each image counts as often as it was drawn; equal values share their middle rank."""
 
     def __init__(self, values: "NDArray[np.float64]") -> None:
@@ -117,24 +117,24 @@ class _Ranks:
         self.order = np.argsort(self.group, kind="stable")
         self.starts = np.flatnonzero(np.diff(self.group[self.order], prepend=-1))
 
-    def of(self, drawn: "NDArray[np.float64]") -> "NDArray[np.float64]":
-        """(R, N)."""
-        times = np.add.reduceat(drawn[:, self.order], self.starts, axis=1)
+    def ranks(self, weights: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        """Return the ranks for each row of weights, (R, N)."""
+        times = np.add.reduceat(weights[:, self.order], self.starts, axis=1)
         return (np.cumsum(times, axis=1) - (times - 1) / 2)[:, self.group]
 
 
-def _correlation(
-    one: "NDArray[np.float64]", other: "NDArray[np.float64]", drawn: "NDArray[np.float64]"
+def _weighted_correlation(
+    a: "NDArray[np.float64]", b: "NDArray[np.float64]", weights: "NDArray[np.float64]"
 ) -> "NDArray[np.float64]":
-    """Pearson's (R,), each image counting as often as it was drawn."""
-    total = drawn.sum(axis=1, keepdims=True)
-    one = one - (drawn * one).sum(axis=1, keepdims=True) / total
-    other = other - (drawn * other).sum(axis=1, keepdims=True) / total
-    spread = np.sqrt((drawn * one**2).sum(axis=1) * (drawn * other**2).sum(axis=1))
-    return np.clip(_ratio((drawn * one * other).sum(axis=1), spread), -1, 1)
+    """Return Pearson's correlation for each row of weights, (R,)."""
+    total = weights.sum(axis=1, keepdims=True)
+    a = a - (weights * a).sum(axis=1, keepdims=True) / total
+    b = b - (weights * b).sum(axis=1, keepdims=True) / total
+    scale = np.sqrt((weights * a**2).sum(axis=1) * (weights * b**2).sum(axis=1))
+    return np.clip(_ratio((weights * a * b).sum(axis=1), scale), -1, 1)
 
 
-def _ratio(above: "NDArray[np.float64]", below: "NDArray[np.float64]") -> "NDArray[np.float64]":
-    """NaN where a resample drew equal values only, and nothing can be told."""
-    told = below > 1e-12 * max(1e-300, float(below.max()))
-    return np.where(told, above / np.where(told, below, 1), np.nan)
+def _ratio(numerator: "NDArray[np.float64]", denominator: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    """Return the ratio, NaN where a resample has equal values only."""
+    defined = denominator > 1e-12 * max(1e-300, float(denominator.max()))
+    return np.where(defined, numerator / np.where(defined, denominator, 1), np.nan)

@@ -1,4 +1,4 @@
-"""k nearest neighbors among embeddings: how far a model's features tell images apart with nothing learned on them."""
+"""k-nearest-neighbor classification and regression on embeddings: how good a model's features are without training."""
 
 from collections.abc import Callable
 
@@ -9,50 +9,50 @@ from megavit.evaluate.probes.cross_validation import Fold, make_folds
 from megavit.runtime.seeds import generator
 
 NEIGHBORS = (1, 3, 5, 10, 20, 50)
-# A neighbor counts by its similarity: exp(cosine / this) (arXiv 1805.01978, section 3.4).
+# A neighbor's weight is exp(cosine / temperature) (arXiv 1805.01978, section 3.4).
 TEMPERATURE = 0.07
-# So many images are enough to choose k by.
-SEVERAL = 2_000
+# Images that are enough to select k by.
+MAX_SELECTION_IMAGES = 2_000
 
 
-def knn_predict(learned: Tensor, targets: Tensor, embeddings: Tensor, k: int) -> Tensor:
-    """The mean of the `k` nearest neighbors' targets, (M, outputs).
+def knn_predict(train: Tensor, targets: Tensor, embeddings: Tensor, k: int) -> Tensor:
+    """Return the weighted mean of the `k` nearest neighbors' targets, (M, outputs).
 
     Args:
-        learned: (N, D) embeddings whose targets are known.
+        train: (N, D) embeddings with known targets.
         targets: (N, outputs) of these, floats.
-        embeddings: (M, D) to be answered for.
+        embeddings: (M, D) to predict for.
         k: neighbors, by cosine; all there are, if fewer.
     """
     from sklearn.neighbors import NearestNeighbors
 
-    near = NearestNeighbors(n_neighbors=min(k, len(learned)), metric="cosine", algorithm="brute")
-    distances, places = near.fit(learned.numpy()).kneighbors(embeddings.numpy())
+    index = NearestNeighbors(n_neighbors=min(k, len(train)), metric="cosine", algorithm="brute")
+    distances, neighbors = index.fit(train.numpy()).kneighbors(embeddings.numpy())
     weights = (-torch.from_numpy(distances).float() / TEMPERATURE).softmax(dim=1)
-    return torch.einsum("mk,mko->mo", weights, targets[torch.from_numpy(places)])
+    return torch.einsum("mk,mko->mo", weights, targets[torch.from_numpy(neighbors)])
 
 
 def select_k(
-    embeddings: Tensor, targets: Tensor, stratum: Tensor, metric: Callable[[Tensor, Tensor], float], seed: int = 0
+    embeddings: Tensor, targets: Tensor, strata: Tensor, metric: Callable[[Tensor, Tensor], float], seed: int = 0
 ) -> int:
-    """The number of neighbors that is best in cross-validation; the fewest of equals.
+    """Return the number of neighbors that is best in cross-validation; the fewest of equals.
 
     Args:
         embeddings, targets: as of `knn_predict`.
-        stratum: what the folds are balanced by, (N,) or (N, labels).
-        metric: of votes and the places of their images; the higher the better.
+        strata: what the folds are stratified by, (N,) or (N, labels).
+        metric: of predictions and the indices of their images; the higher the better.
     """
-    divisions = make_folds(stratum, seed=seed)
-    if len(embeddings) > SEVERAL:
-        learned, held = divisions[0]
-        chosen = torch.randperm(len(held), generator=generator(seed))[:SEVERAL]
-        divisions = [Fold(learned, held[chosen])]
-    places = torch.cat([division.held_out for division in divisions])
+    folds = make_folds(strata, seed=seed)
+    if len(embeddings) > MAX_SELECTION_IMAGES:
+        train, held_out = folds[0]
+        chosen = torch.randperm(len(held_out), generator=generator(seed))[:MAX_SELECTION_IMAGES]
+        folds = [Fold(train, held_out[chosen])]
+    indices = torch.cat([fold.held_out for fold in folds])
 
     def score(k: int) -> float:
-        found = [
-            knn_predict(embeddings[one.train], targets[one.train], embeddings[one.held_out], k) for one in divisions
+        predictions = [
+            knn_predict(embeddings[fold.train], targets[fold.train], embeddings[fold.held_out], k) for fold in folds
         ]
-        return metric(torch.cat(found), places)
+        return metric(torch.cat(predictions), indices)
 
     return max(NEIGHBORS, key=score)

@@ -1,4 +1,4 @@
-"""What the reports of training and of evaluation share: one HTML file that opens anywhere and asks nothing."""
+"""What all HTML reports share: the template environment, filters and the atomic write of a self-contained file."""
 
 import os
 from base64 import b64encode
@@ -20,100 +20,99 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_THUMBNAIL = 224
+_THUMBNAIL_SIDE = 224
 """Pixels of an example's longer side: sharp on a phone, and the file stays small."""
 
 
-def environment(*packages: str) -> Environment:
-    """Finds templates in these packages, then in this one, whose `page.html.j2` is the frame of every page.
+def render_page(template: str, package: str = "", **context: Any) -> bytes:
+    """Render a template of this package, or of `package`, as UTF-8; all of them extend `page.html.j2`.
 
-    Whatever a template is given is escaped, and a name that it is not given is an error.
+    What a template is given is escaped, and a name that it is not given is an error.
     """
-    found = Environment(
-        loader=ChoiceLoader([PackageLoader(package, ".") for package in (*packages, "megavit.evaluate.report")]),
+    packages = (package, "megavit.evaluate.report") if package else ("megavit.evaluate.report",)
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader(name, ".") for name in packages]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {
+    environment.filters |= {
         "percent": percent,
-        "span": span,
-        "plain": plain,
-        "plain_span": plain_span,
-        "images": images,
+        "percent_range": percent_range,
+        "number": number,
+        "number_range": number_range,
+        "images": count_images,
         "thumbnail": thumbnail,
     }
-    return found
+    # File names may hold bytes that are no text; they must not cost the whole report.
+    return environment.get_template(template).render(**context).encode("utf-8", errors="replace")
 
 
-def result_context(test: Metrics) -> dict[str, Any]:
-    """What the shared templates say of the metrics; `target` chooses among them."""
+def metrics_context(test: Metrics) -> dict[str, Any]:
+    """Return what the shared templates need of the metrics; `target` selects among them."""
     match test:
         case ClassificationMetrics():
             return {
                 "target": "classification",
                 "test": test,
-                "commonest": max(test.per_class, key=lambda one: one.images),
-                "per_class": sorted(test.per_class, key=lambda one: one.recall.value if one.recall else 2),
+                "largest": max(test.per_class, key=lambda row: row.images),
+                "per_class": sorted(test.per_class, key=lambda row: row.recall.value if row.recall else 2),
                 "named": len(test.classes) <= MAX_NAMED_CLASSES,
             }
         case MultilabelMetrics():
-            return {
-                "target": "multilabel",
-                "test": test,
-                "per_label": sorted(
-                    test.per_label, key=lambda one: one.average_precision.value if one.average_precision else 2
-                ),
-            }
+            worst_first = sorted(
+                test.per_label, key=lambda row: row.average_precision.value if row.average_precision else 2
+            )
+            return {"target": "multilabel", "test": test, "per_label": worst_first}
         case RegressionMetrics():
             return {"target": "regression", "test": test}
 
 
 def percent(share: float) -> str:
-    """A share in [0, 1] as "98.6%", with as many digits as it takes not to say 0% or 100% unless it is."""
+    """Return a share in [0, 1] as "98.6%", with as many digits as it takes not to say 0% or 100% unless it is."""
     if share in (0, 1):
         return f"{share:.0%}"
     texts = (f"{share:.{digits}%}" for digits in range(1, 7))
     return next((text for text in texts if float(text[:-1]) not in (0, 100)), f"{share:.1%}")
 
 
-def span(interval: Interval) -> str:
-    """Of shares."""
+def percent_range(interval: Interval) -> str:
     return f"{percent(interval.low)} to {percent(interval.high)}"
 
 
-def plain(value: float) -> str:
-    """Four digits."""
+def number(value: float) -> str:
+    """Return a number with four digits."""
     return f"{value:.4g}"
 
 
-def plain_span(interval: Interval) -> str:
-    """Of scores."""
-    return f"{plain(interval.low)} to {plain(interval.high)}"
+def number_range(interval: Interval) -> str:
+    return f"{number(interval.low)} to {number(interval.high)}"
 
 
-def images(count: int, kind: str = "") -> str:
-    """ "1 image", "2,000 test images"."""
+def count_images(count: int, kind: str = "") -> str:
+    """Return "1 image", "2,000 test images"."""
     return f"{count:,} {kind + ' ' if kind else ''}image{'' if count == 1 else 's'}"
 
 
-def thumbnail(image: "NDArray[np.uint8]") -> str:
-    """uint8 (H, W) or (H, W, 3), made small, as a `data_uri`."""
-    picture = Image.fromarray(image)
-    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    buffer = BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
-    return data_uri(buffer.getvalue())
+def thumbnail(pixels: "NDArray[np.uint8]") -> str:
+    """Return uint8 (H, W) or (H, W, 3), reduced, as a `data_uri`."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
+    return data_uri(image, "PNG")
 
 
-def data_uri(picture: bytes) -> str:
-    """A PNG file within the page."""
-    return f"data:image/png;base64,{b64encode(picture).decode('ascii')}"
+def data_uri(image: Image.Image | bytes, kind: str = "PNG") -> str:
+    """Return an image, or the bytes of its file, as a URI within the page."""
+    if isinstance(image, Image.Image):
+        buffer = BytesIO()
+        image.save(buffer, format=kind, optimize=True, quality=85)
+        image = buffer.getvalue()
+    return f"data:image/{kind.lower()};base64,{b64encode(image).decode('ascii')}"
 
 
-def write_page(path: Path, content: bytes) -> Path:
-    """Write the page, or a picture of it: a reader sees the old file or the new one, never half of one.
+def write_file_atomically(path: Path, content: bytes) -> Path:
+    """Write a report or a figure of it: a reader sees the old file or the new one, never half of one.
 
     Raises:
         OutputError: it cannot be written.

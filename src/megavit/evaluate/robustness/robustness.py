@@ -1,4 +1,4 @@
-"""How good a model stays when pictures are noisy, blurred, dark, covered or compressed."""
+"""Robustness: the primary metric on images under common corruptions such as noise, blur and compression."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -24,63 +24,61 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_IMAGES = 1000
-"""Enough for a mean over all corruptions within a point or two, and each image is answered for some seventy times."""
+"""Enough for a mean over all corruptions within a point or two; each image takes some seventy predictions."""
 
 
 @dataclass(frozen=True)
 class CorruptionResult:
-    """One corruption.
+    """The primary metric under one corruption.
 
     Attributes:
         name: in `CORRUPTIONS`.
-        strengths: the metric at strengths 1 to 5, each with its 95% interval.
-        mean: over these; its interval is over the images, each with its answers at every strength.
+        severities: the metric at severities 1 to 5, each with its 95% interval.
+        mean: over these; its interval is over the images, each with its predictions at every severity.
     """
 
     name: str
-    strengths: tuple[Interval, ...]
+    severities: tuple[Interval, ...]
     mean: Interval
 
 
 @dataclass(frozen=True)
 class Robustness:
-    """The metric that the target is judged by, under corruptions.
+    """The primary metric under corruptions.
 
     Attributes:
-        metric: accuracy, mean average precision or mean absolute error.
-        images: measured on.
-        of: how many there were, from which they were taken, spread over the classes.
-        clean: on the same images as they are.
+        metric: its name.
+        images: number of images evaluated.
+        available: number of images from which they were sampled, stratified by class.
+        clean: the metric on the same images without corruption.
         corruptions: in the order of `CORRUPTIONS`.
-        mean: over all corruptions and strengths alike, interval over the images.
+        mean: over all corruptions and severities, interval over the images.
     """
 
     metric: str
     images: int
-    of: int
+    available: int
     clean: Interval
     corruptions: tuple[CorruptionResult, ...]
     mean: Interval
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types."""
+        """Return plain JSON types."""
         return asdict(self)
 
 
 def compute_robustness(
     predictor: Predictor, images: LabeledImages, samples: Sequence[Sample], batch_size: int, progress: Progress
 ) -> Robustness | None:
-    """Pictures are changed at the model's size, before they are normalized, each by its own random numbers.
+    """Return the primary metric on corrupted images; None where no image has a label.
 
-    These follow from the image's bytes and the corruption's name, so that each run, and each model of the same size,
-    sees the same pictures. Color alone is left out where there is none.
+    Images are corrupted at the model's size, before they are normalized, with random numbers that follow from the
+    image's bytes and the corruption's name, so that each run, and each model of the same size, sees the same images.
+    Corruptions of color alone are left out where there is none.
 
     Args:
-        samples: with the predictor's indices of classes; at most `MAX_IMAGES` of them are measured.
-        progress: told the pictures answered for.
-
-    Returns:
-        None where no image of these has a label, so that there is nothing to measure.
+        samples: with the predictor's indices of classes; at most `MAX_IMAGES` of them are evaluated.
+        progress: called with the number of images predicted.
 
     Raises:
         DataError: as `megavit.evaluate.inference.run_inference`.
@@ -90,81 +88,78 @@ def compute_robustness(
     chosen = stratified_sample(samples, MAX_IMAGES)
     colored = preprocessing.channels == 3 and any(sample.channels != 1 for sample in chosen)
     names = [name for name in CORRUPTIONS if colored or name not in COLOR_ONLY]
-    conditions = [("", 0), *((name, strength) for name in names for strength in SEVERITIES)]
-    found: list[list[Tensor]] = [[] for _ in conditions]
+    conditions = [("", 0), *((name, severity) for name in names for severity in SEVERITIES)]
+    outputs: list[list[Tensor]] = [[] for _ in conditions]
     order = in_turn(len(chosen), batch_size)
     batches = batches_of(ImageDataset(images, chosen, preprocessing), order, num_decode_workers(images, len(chosen)))
     total, done = len(chosen) * len(conditions), 0
-    for places, batch in zip(order, batches, strict=True):
-        digests = [chosen[place].digest for place in places]
-        answered = predictor.outputs(_corrupted(batch, digests, conditions))
-        for column, answers in zip(found, answered, strict=True):
-            column.append(answers)
-            done += len(answers)
+    for indices, batch in zip(order, batches, strict=True):
+        digests = [chosen[i].digest for i in indices]
+        predicted = predictor.outputs(_corrupt_batch(batch, digests, conditions))
+        for column, batch_outputs in zip(outputs, predicted, strict=True):
+            column.append(batch_outputs)
+            done += len(batch_outputs)
             progress(done, total)
     targets = targets_of(chosen, predictor.target, len(predictor.labels))
-    metrics = [make_primary_metric(torch.cat(column), targets, predictor.target) for column in found]
-    return _summarized(names, metrics, len(samples))
+    metrics = [make_primary_metric(torch.cat(column), targets, predictor.target) for column in outputs]
+    return _summarize(names, metrics, len(samples))
 
 
-def stratified_sample(samples: Sequence[Sample], most: int) -> list[Sample]:
-    """At most so many of the samples: of each class, label set or range of scores the same share."""
-    if len(samples) <= most:
+def stratified_sample(samples: Sequence[Sample], size: int) -> list[Sample]:
+    """Return at most `size` samples: of each class, label set or range of targets the same share."""
+    if len(samples) <= size:
         return list(samples)
-    # Identical within a class but for their bytes, whose order is as good as drawn.
+    # Within a class ordered by their bytes, which is as good as random.
     ranked = sorted(samples, key=lambda sample: (sample.target, sample.digest, sample.name))
-    return [ranked[place * len(ranked) // most] for place in range(most)]
+    return [ranked[i * len(ranked) // size] for i in range(size)]
 
 
-def corrupt_image(picture: Tensor, name: str, strength: int, digest: str) -> Tensor:
-    """uint8 (C, H, W) changed by the corruption of that name; the same for the same digest.
+def corrupt_image(image: Tensor, name: str, severity: int, digest: str) -> Tensor:
+    """Return a uint8 (C, H, W) image under the corruption of that name; the same for the same digest.
 
-    Floats in [0, 1], of a preprocessing in float32, are rounded to whole levels first.
+    Floats in [0, 1], of a preprocessing in float32, are rounded to integer levels first.
     """
-    if picture.is_floating_point():
-        picture = (picture * 255).round().clamp(0, 255).to(torch.uint8)
+    if image.is_floating_point():
+        image = (image * 255).round().clamp(0, 255).to(torch.uint8)
     seed = int.from_bytes(blake2b(f"{name}\0{digest}".encode(), digest_size=8).digest(), "big") >> 1
-    return CORRUPTIONS[name](picture, strength, torch.Generator().manual_seed(seed))
+    return CORRUPTIONS[name](image, severity, torch.Generator().manual_seed(seed))
 
 
-def _corrupted(batch: Images, digests: Sequence[str], conditions: Sequence[tuple[str, int]]) -> Iterator[Images]:
-    """The batch under each condition; strength 0 is the batch as it is."""
-    for name, strength in conditions:
-        if not strength:
+def _corrupt_batch(batch: Images, digests: Sequence[str], conditions: Sequence[tuple[str, int]]) -> Iterator[Images]:
+    """Yield the batch under each condition; at severity 0 it is unchanged."""
+    for name, severity in conditions:
+        if not severity:
             yield batch
             continue
-        changed = [
-            corrupt_image(picture, name, strength, digest) for picture, digest in zip(batch, digests, strict=True)
-        ]
-        yield changed if isinstance(batch, list) else torch.stack(changed)
+        corrupted = [corrupt_image(image, name, severity, digest) for image, digest in zip(batch, digests, strict=True)]
+        yield corrupted if isinstance(batch, list) else torch.stack(corrupted)
 
 
-def _summarized(names: Sequence[str], metrics: Sequence[PrimaryMetric], of: int) -> Robustness | None:
-    clean, *rest = metrics
+def _summarize(names: Sequence[str], metrics: Sequence[PrimaryMetric], available: int) -> Robustness | None:
+    clean, *corrupted = metrics
     width = len(SEVERITIES)
 
-    def statistic(drawn: "NDArray[np.float64]") -> "NDArray[np.float64]":
-        """Every condition, then the mean of each corruption, then of all."""
-        each = np.stack([metric.of(drawn) for metric in rest], axis=1)
+    def statistic(weights: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        """Return every condition, then the mean of each corruption, then of all."""
+        each = np.stack([metric.compute(weights) for metric in corrupted], axis=1)
         means = each.reshape(len(each), len(names), width).mean(axis=2)
-        return np.column_stack([clean.of(drawn), each, means, means.mean(axis=1)])
+        return np.column_stack([clean.compute(weights), each, means, means.mean(axis=1)])
 
-    found = bootstrap_images(statistic, clean.images, work=sum(metric.work for metric in metrics))
-    known = [interval for interval in found if interval is not None]
-    if len(known) < len(found):
+    intervals = bootstrap_images(statistic, clean.images, work=sum(metric.work for metric in metrics))
+    known = [interval for interval in intervals if interval is not None]
+    if len(known) < len(intervals):
         return None
-    before, *between, mean = known
-    each, means = between[: len(rest)], between[len(rest) :]
-    if clean.right is not None:  # an accuracy of 100% has an interval too
-        before, *each = (exact for metric in metrics if (exact := metric.interval()) is not None)
+    clean_interval, *others, mean = known
+    each, means = others[: len(corrupted)], others[len(corrupted) :]
+    if clean.correct is not None:  # unlike the bootstrap, Wilson's interval of an accuracy of 100% has a width
+        clean_interval, *each = (interval for metric in metrics if (interval := metric.interval()) is not None)
     return Robustness(
         metric=METRIC_NAMES[clean.kind],
         images=clean.images,
-        of=of,
-        clean=before,
+        available=available,
+        clean=clean_interval,
         corruptions=tuple(
-            CorruptionResult(name, tuple(each[place * width : (place + 1) * width]), means[place])
-            for place, name in enumerate(names)
+            CorruptionResult(name, tuple(each[i * width : (i + 1) * width]), means[i]) for i, name in enumerate(names)
         ),
         mean=mean,
     )

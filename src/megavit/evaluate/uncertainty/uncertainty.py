@@ -1,4 +1,4 @@
-"""Fits how far a model may be trusted, on images held back from training, and measures what came of it on others."""
+"""Fit and evaluate calibration, prediction sets and out-of-distribution detection on held-out images."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -35,212 +35,223 @@ from megavit.weights.bundle.bundle import BundleInfo
 
 COVERAGES = (0.9, 0.95, 0.99)
 
+MIN_IMAGES = 60
+"""Fewest images to calibrate on."""
+# Of the images to calibrate on: those that out-of-distribution detection learns, and those that all else is fitted on;
+# the rest evaluate both.
+_REFERENCE_SHARE, _FIT_SHARE = 0.3, 0.4
+_BATCH_SIZE = 64
+
 
 @dataclass(frozen=True)
 class CoverageMetrics:
-    """Of sets of classes, or intervals about scores.
+    """How often prediction sets, or intervals, hold the truth.
 
     Attributes:
-        asked: share of images whose truth they are to hold.
-        got: share of those that they were measured on.
-        size: classes in a set, or width of an interval, on average.
-        by_class: whether the share is promised for every class by itself.
-        least: the share of the class that has the smallest; None for scores.
+        requested: coverage in (0, 1).
+        empirical: coverage of these images.
+        mean_size: classes in a set, or width of an interval.
+        class_conditional: whether the coverage holds for every class by itself.
+        worst_class: the lowest coverage of a class; None for intervals.
     """
 
-    asked: float
-    got: Interval
-    size: float
-    by_class: bool = False
-    least: float | None = None
+    requested: float
+    empirical: Interval
+    mean_size: float
+    class_conditional: bool = False
+    worst_class: float | None = None
 
 
 @dataclass(frozen=True)
 class UncertaintyMetrics:
-    """How far the answers on some images can be trusted.
+    """How far the predictions for some images can be trusted.
 
     Attributes:
-        images: measured on.
-        before, after: calibration of the probabilities without the temperature, and with it; None for scores.
+        images: number of images.
+        uncalibrated, calibrated: reliability of the probabilities before and after calibration; None for regression.
         coverages: for each of `COVERAGES` that the number of validation images allows.
-        false_alarms: share of these images that are marked as unlike training; None where that is not fitted.
+        false_positive_rate: share of these images that are flagged as out of distribution; None where that is not
+            fitted.
     """
 
     images: int
-    before: Reliability | None
-    after: Reliability | None
+    uncalibrated: Reliability | None
+    calibrated: Reliability | None
     coverages: tuple[CoverageMetrics, ...]
-    false_alarms: Interval | None
+    false_positive_rate: Interval | None
 
     def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
         return asdict(self)
 
 
 def fit_uncertainty(
-    held: ModelOutput,
+    held_out: ModelOutput,
     targets: Tensor,
     target: Target,
-    learned: tuple[Tensor, Tensor] | None,
-    false_alarms: float = 0.01,
+    reference: tuple[Tensor, Tensor] | None,
     *,
+    false_positive_rate: float = 0.01,
     temperature_only: bool = False,
 ) -> tuple[Calibration, dict[str, Tensor]]:
-    """Temperature, sets or intervals, and likeness, with their tensors for the bundle.
+    """Fit temperature, prediction sets or intervals, and out-of-distribution detection.
 
     Args:
-        held: what the model sees in the validation images.
+        held_out: the model's output for the validation images.
         targets: of these, as `megavit.data.targets.targets_of` gives them.
         target: what the logits mean.
-        learned: (N, D) embeddings and (N, ...) targets of training images; None leaves the likeness out.
-        false_alarms: of images like those of training, the share to be marked as unlike them, in (0, 1).
+        reference: (N, D) embeddings and (N, ...) targets of training images; None: no out-of-distribution detection.
+        false_positive_rate: share in (0, 1) of in-distribution images to be flagged as out of distribution.
         temperature_only: as of `fit_temperature`.
+
+    Returns:
+        The calibration, and its tensors for the bundle.
     """
-    trust = Calibration(images=len(targets), ood_false_alarm_rate=false_alarms)
+    calibration = Calibration(images=len(targets), ood_false_alarm_rate=false_positive_rate)
     tensors: dict[str, Tensor] = {}
     if target.kind != "regression":
-        temperature, smoothing = fit_temperature(held.logits, targets, target.kind, temperature_only=temperature_only)
-        trust = replace(trust, temperature=temperature, smoothing=smoothing)
-    answers = logits_to_outputs(held.logits, target, trust)
-    if target.kind == "classification":
-        tensors |= {SET_SCORES: cumulative_mass_above(answers).gather(1, targets[:, None])[:, 0], SET_LABELS: targets}
-    elif target.kind == "regression":
-        tensors[RESIDUALS] = (answers - targets).abs()
-    if learned is not None:
-        embeddings, groups = learned
-        # Labels and scores make no groups.
-        groups = groups if target.kind == "classification" else torch.zeros(len(groups))
-        likeness = fit_mahalanobis_ood(embeddings, groups)
-        tensors |= {MEANS: likeness.means, WHITENING: likeness.whitening}
-        distances = likeness.distance(held.pooled)
-        # Where they are too few for so small a share, the farthest of them.
-        trust = replace(
-            trust, ood_threshold=min(conformal_quantile(distances, 1 - false_alarms), distances.max().item())
+        temperature, smoothing = fit_temperature(
+            held_out.logits, targets, target.kind, temperature_only=temperature_only
         )
-    return trust, tensors
+        calibration = replace(calibration, temperature=temperature, smoothing=smoothing)
+    predicted = logits_to_outputs(held_out.logits, target, calibration)
+    if target.kind == "classification":
+        tensors |= {SET_SCORES: cumulative_mass_above(predicted).gather(1, targets[:, None])[:, 0], SET_LABELS: targets}
+    elif target.kind == "regression":
+        tensors[RESIDUALS] = (predicted - targets).abs()
+    if reference is not None:
+        embeddings, groups = reference
+        # Only classes make groups.
+        detector = fit_mahalanobis_ood(
+            embeddings, groups if target.kind == "classification" else torch.zeros(len(groups))
+        )
+        tensors |= {MEANS: detector.means, WHITENING: detector.whitening}
+        distances = detector.distance(held_out.pooled)
+        # Where they are too few for so small a rate, the farthest of them.
+        threshold = min(conformal_quantile(distances, 1 - false_positive_rate), distances.max().item())
+        calibration = replace(calibration, ood_threshold=threshold)
+    return calibration, tensors
 
 
-def compute_uncertainty(trusted: Calibrator, seen: ModelOutput, targets: Tensor) -> UncertaintyMetrics:
-    """Of images that nothing was fitted on.
+def compute_uncertainty(calibrator: Calibrator, output: ModelOutput, targets: Tensor) -> UncertaintyMetrics:
+    """Return the uncertainty metrics of images that nothing was fitted on.
 
     Args:
-        trusted: of the model.
-        seen: what it sees in the images.
+        calibrator: of the model.
+        output: the model's, for the images.
         targets: of these.
     """
-    kind = trusted.target.kind
-    answers = trusted.outputs(seen.logits)
-    before = after = None
+    kind = calibrator.target.kind
+    predicted = calibrator.outputs(output.logits)
+    uncalibrated = calibrated = None
     if kind != "regression":
-        before = compute_reliability(logits_to_outputs(seen.logits, trusted.target), targets, kind)
-        after = compute_reliability(answers, targets, kind)
-    unlike = trusted.is_out_of_distribution(seen.pooled)
-    possible = [asked for asked in COVERAGES if trusted.supports_coverage(asked)]
+        uncalibrated = compute_reliability(logits_to_outputs(output.logits, calibrator.target), targets, kind)
+        calibrated = compute_reliability(predicted, targets, kind)
+    flagged = calibrator.is_out_of_distribution(output.pooled)
     return UncertaintyMetrics(
         images=len(targets),
-        before=before,
-        after=after,
-        coverages=tuple(_coverage(trusted, answers, targets, asked) for asked in possible),
-        false_alarms=None if unlike is None else wilson_interval(int(unlike.sum()), len(unlike)),
+        uncalibrated=uncalibrated,
+        calibrated=calibrated,
+        coverages=tuple(
+            _compute_coverage(calibrator, predicted, targets, coverage)
+            for coverage in COVERAGES
+            if calibrator.supports_coverage(coverage)
+        ),
+        false_positive_rate=None if flagged is None else wilson_interval(int(flagged.sum()), len(flagged)),
     )
 
 
-def _coverage(trusted: Calibrator, answers: Tensor, targets: Tensor, asked: float) -> CoverageMetrics:
-    if trusted.sets is None:
-        width = trusted.interval_half_width(asked)
-        inside = (answers - targets).abs() <= width
-        return CoverageMetrics(asked, wilson_interval(int(inside.sum()), len(inside)), size=2 * width)
-    members = trusted.sets.members(answers, asked)
+def _compute_coverage(calibrator: Calibrator, predicted: Tensor, targets: Tensor, requested: float) -> CoverageMetrics:
+    if calibrator.sets is None:
+        half_width = calibrator.interval_half_width(requested)
+        inside = (predicted - targets).abs() <= half_width
+        return CoverageMetrics(requested, wilson_interval(int(inside.sum()), len(inside)), mean_size=2 * half_width)
+    members = calibrator.sets.members(predicted, requested)
     inside = members.gather(1, targets[:, None])[:, 0]
-    by_class = [inside[targets == label].double().mean().item() for label in targets.unique()]
     return CoverageMetrics(
-        asked,
+        requested,
         wilson_interval(int(inside.sum()), len(inside)),
-        size=members.sum(dim=1).double().mean().item(),
-        by_class=trusted.sets.by_class(asked),
-        least=min(by_class),
+        mean_size=members.sum(dim=1).double().mean().item(),
+        class_conditional=calibrator.sets.by_class(requested),
+        worst_class=min(inside[targets == label].double().mean().item() for label in targets.unique()),
     )
-
-
-# Images to compare new ones with, to fit on, and to measure on.
-SHARES = (0.3, 0.4, 0.3)
-MIN_IMAGES = 60
-BATCH = 64
 
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """What was fitted, and what came of it on images that nothing was fitted on.
+    """A new calibration of a bundle, and how good it is on images that nothing was fitted on.
 
     Attributes:
         source: of the images.
         target: with the new thresholds.
-        trust, tensors: what was fitted.
-        metrics: of the calibration, on the images that nothing was fitted on.
-        test: of the answers, on the same.
+        calibration, tensors: what was fitted.
+        uncertainty, metrics: of the calibrated predictions.
     """
 
     source: str
     target: Target
-    trust: Calibration
+    calibration: Calibration
     tensors: dict[str, Tensor]
-    metrics: UncertaintyMetrics
-    test: Metrics
+    uncertainty: UncertaintyMetrics
+    metrics: Metrics
 
 
 def calibrate(
     predictor: Predictor,
     images: LabeledImages,
-    choice: SplitSelection,
+    selection: SplitSelection,
     progress: Progress,
     *,
     temperature_only: bool = False,
 ) -> CalibrationResult:
-    """Fit the trust of a bundle anew.
+    """Fit the calibration of a bundle anew.
 
     Args:
+        selection: images that the model was not trained on. Three tenths are the reference of out-of-distribution
+            detection, four tenths are fitted on, and the rest evaluates both.
         temperature_only: calibrate by a temperature alone, which a linear head can hold.
-        choice: images that the model has not learned from. Three tenths of them are what new images are compared with,
-            four tenths are fitted on, and the rest measured.
 
     Raises:
         DataError: for fewer than `MIN_IMAGES` images, and as `megavit.evaluate.inference.run_inference`.
     """
-    if len(choice.samples) < MIN_IMAGES:
+    if len(selection.samples) < MIN_IMAGES:
         raise DataError(
-            f"{len(choice.samples)} images of {images.source} are too few to calibrate on: give {MIN_IMAGES} or more "
-            "that the model has not learned from"
+            f"{len(selection.samples)} images of {images.source} are too few to calibrate on: give {MIN_IMAGES} or "
+            "more that the model has not learned from"
         )
-    targets = targets_of(choice.samples, predictor.target, len(predictor.labels))
-    seen = run_inference(predictor, images, choice.samples, BATCH, progress)
+    targets = targets_of(selection.samples, predictor.target, len(predictor.labels))
+    output = run_inference(predictor, images, selection.samples, _BATCH_SIZE, progress)
     order = torch.randperm(len(targets), generator=generator(0))
-    first, second = (round(len(order) * share) for share in (SHARES[0], SHARES[0] + SHARES[1]))
-    known, held, rest = order.tensor_split([first, second])
+    first, second = (round(len(order) * share) for share in (_REFERENCE_SHARE, _REFERENCE_SHARE + _FIT_SHARE))
+    reference, fit, test = order.tensor_split([first, second])
     target = predictor.info.target
-    learned = (seen.pooled[known], targets[known])
-    trust, tensors = fit_uncertainty(
-        _part(seen, held), targets[held], target, learned, temperature_only=temperature_only
+    calibration, tensors = fit_uncertainty(
+        _take(output, fit),
+        targets[fit],
+        target,
+        (output.pooled[reference], targets[reference]),
+        temperature_only=temperature_only,
     )
-    trusted = Calibrator(trust, tensors, target, len(predictor.labels))
+    calibrator = Calibrator(calibration, tensors, target, len(predictor.labels))
     if target.kind == "multilabel":
-        answers = trusted.outputs(seen.logits[held])
-        target = replace(target, thresholds=fit_thresholds(answers, targets[held]))
-    metrics = compute_uncertainty(trusted, _part(seen, rest), targets[rest])
-    test = compute_metrics(trusted.outputs(seen.logits[rest]), targets[rest], predictor.labels, target)
-    trust = replace(trust, test_metrics=metrics.to_dict())
-    return CalibrationResult(images.source, target, trust, tensors, metrics, test)
+        target = replace(target, thresholds=fit_thresholds(calibrator.outputs(output.logits[fit]), targets[fit]))
+    uncertainty = compute_uncertainty(calibrator, _take(output, test), targets[test])
+    metrics = compute_metrics(calibrator.outputs(output.logits[test]), targets[test], predictor.labels, target)
+    calibration = replace(calibration, test_metrics=uncertainty.to_dict())
+    return CalibrationResult(images.source, target, calibration, tensors, uncertainty, metrics)
 
 
-def apply_calibration(info: BundleInfo, found: CalibrationResult) -> BundleInfo:
-    """Return what a bundle says of itself once it is calibrated: its figures are of the new answers alone."""
-    told = {"source": found.source, "fitted": found.trust.images, "measured": found.test.images}
+def apply_calibration(info: BundleInfo, result: CalibrationResult) -> BundleInfo:
+    """Return the bundle's info with the new calibration, and with metrics of the new predictions alone."""
+    used = {"source": result.source, "fitted": result.calibration.images, "measured": result.metrics.images}
     return replace(
         info,
-        target=found.target,
-        calibration=found.trust,
-        metrics=found.test.to_dict(),
-        data=info.data | {"calibrated": told},
+        target=result.target,
+        calibration=result.calibration,
+        metrics=result.metrics.to_dict(),
+        data=info.data | {"calibrated": used},
     )
 
 
-def _part(seen: ModelOutput, places: Tensor) -> ModelOutput:
-    return ModelOutput(seen.pooled[places], seen.logits[places])
+def _take(output: ModelOutput, indices: Tensor) -> ModelOutput:
+    return ModelOutput(output.pooled[indices], output.logits[indices])

@@ -184,10 +184,10 @@ def draw_reliability(before: Reliability, after: Reliability, palette: Palette) 
     _style(axes, palette)
     axes.plot((0, 1), (0, 1), color=palette.line, linewidth=1.2)
     for found, color, label in ((before, palette.muted, "before"), (after, palette.accent, "calibrated")):
-        right = [one.right for one in found.bins]
+        right = [one.accuracy for one in found.bins]
         reach = [[one.value - one.low for one in right], [one.high - one.value for one in right]]
         style: dict[str, Any] = {"marker": "o", "markersize": 4, "linewidth": 0, "elinewidth": 1.2}
-        probabilities = [one.probability for one in found.bins]
+        probabilities = [one.confidence for one in found.bins]
         axes.errorbar(probabilities, [one.value for one in right], reach, color=color, label=label, **style)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))

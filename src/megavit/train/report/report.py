@@ -14,7 +14,7 @@ from megavit.evaluate.metrics.classification import MAX_NAMED_CLASSES, Classific
 from megavit.evaluate.metrics.dispatch import Metrics
 from megavit.evaluate.metrics.multilabel import MultilabelMetrics
 from megavit.evaluate.metrics.regression import RegressionMetrics
-from megavit.evaluate.report.html import data_uri, environment, percent, plain, result_context, write_page
+from megavit.evaluate.report.html import data_uri, metrics_context, number, percent, render_page, write_file_atomically
 from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics
 from megavit.train.history import EpochRecord, TuneSummary
 from megavit.train.report import figures
@@ -59,8 +59,8 @@ class Report:
         history: one record for each validation; may be empty.
         test: measured on images that nothing was chosen by.
         val: measured on the images by which the epoch was chosen, if any; of the same kind as `test`.
-        calibration: of its outputs.
-        uncertainty: metrics of the calibration on the test images.
+        calibration: of the bundle.
+        uncertainty: how far the predictions for the test images can be trusted.
         examples: test images; the report sorts right from wrong.
         regression: (true, predicted) values of the test images, of regression.
         tuning: the results of a run that started from pretrained weights.
@@ -101,9 +101,9 @@ def write_report(folder: Path, report: Report) -> Path:
     drawings: dict[str, Figure] = {}
     if isinstance(report.test, ClassificationMetrics):
         drawings["confusion.png"] = figures.draw_confusion(report.test, LIGHT)
-    if report.uncertainty.before and report.uncertainty.after:
+    if report.uncertainty.uncalibrated and report.uncertainty.calibrated:
         drawings["reliability.png"] = figures.draw_reliability(
-            report.uncertainty.before, report.uncertainty.after, LIGHT
+            report.uncertainty.uncalibrated, report.uncertainty.calibrated, LIGHT
         )
     if report.regression:
         drawings["scores.png"] = figures.draw_scatter(*report.regression, LIGHT)
@@ -111,35 +111,28 @@ def write_report(folder: Path, report: Report) -> Path:
         drawings["curves.png"] = figures.draw_curves(report.history, LIGHT)
     if report.examples:
         drawings["examples.png"] = figures.draw_examples([*wrong, *correct], LIGHT)
-    page = _render(report, wrong, correct)
-    for name, figure in drawings.items():
-        write_page(folder / "figures" / name, figures.png(figure))
-    # File names may hold bytes that are no text; they must not cost the whole report.
-    return write_page(folder / "report.html", page.encode("utf-8", errors="replace"))
-
-
-def _render(report: Report, wrong: Sequence[Example], correct: Sequence[Example]) -> str:
-    return (
-        environment("megavit.train.report")
-        .get_template("report.html.j2")
-        .render(
-            report=report,
-            title=report.title,
-            created=report.created,
-            val=report.val,
-            wrong=wrong,
-            correct=correct,
-            explained=any(example.overlay is not None for example in report.examples),
-            curves=_curves(report.history),
-            trust=report.uncertainty,
-            fitted=report.calibration,
-            reliability=_reliability(report.uncertainty),
-            bundle_in_shell=shlex.quote(report.bundle),
-            bundle_in_python=repr(report.bundle),
-            **result_context(report.test),
-            **_target_context(report),
-        )
+    page = render_page(
+        "report.html.j2",
+        "megavit.train.report",
+        report=report,
+        title=report.title,
+        created=report.created,
+        val=report.val,
+        wrong=wrong,
+        correct=correct,
+        explained=any(example.overlay is not None for example in report.examples),
+        curves=_curves(report.history),
+        uncertainty=report.uncertainty,
+        calibration=report.calibration,
+        reliability=_reliability(report.uncertainty),
+        bundle_in_shell=shlex.quote(report.bundle),
+        bundle_in_python=repr(report.bundle),
+        **metrics_context(report.test),
+        **_target_context(report),
     )
+    for name, figure in drawings.items():
+        write_file_atomically(folder / "figures" / name, figures.png(figure))
+    return write_file_atomically(folder / "report.html", page)
 
 
 def _target_context(report: Report) -> dict[str, Any]:
@@ -158,16 +151,16 @@ def _target_context(report: Report) -> dict[str, Any]:
         case MultilabelMetrics():
             return {"attribute": "labels"}
         case RegressionMetrics():
-            alt = f"True values against predictions; on average {plain(test.mae.value)} apart."
+            alt = f"True values against predictions; on average {number(test.mae.value)} apart."
             scatter = report.regression and _picture(partial(figures.draw_scatter, *report.regression), alt)
             return {"attribute": "score", "scatter": scatter}
 
 
-def _reliability(trust: UncertaintyMetrics) -> dict[str, str] | None:
-    if not trust.before or not trust.after:
+def _reliability(uncertainty: UncertaintyMetrics) -> dict[str, str] | None:
+    if not uncertainty.uncalibrated or not uncertainty.calibrated:
         return None
-    alt = f"Accuracy by probability; on average {percent(trust.after.error.value)} apart."
-    return _picture(partial(figures.draw_reliability, trust.before, trust.after), alt)
+    alt = f"Reliability diagram; expected calibration error {percent(uncertainty.calibrated.ece.value)}."
+    return _picture(partial(figures.draw_reliability, uncertainty.uncalibrated, uncertainty.calibrated), alt)
 
 
 def _curves(history: Sequence[EpochRecord]) -> list[dict[str, str]]:
@@ -175,7 +168,7 @@ def _curves(history: Sequence[EpochRecord]) -> list[dict[str, str]]:
         return []
     first, last = history[0], history[-1]
     best = max(record.val_metric for record in history)
-    show = plain if last.metric == "R²" else percent
+    show = number if last.metric == "R²" else percent
     loss = (
         f"Loss by epoch: in validation from {first.val_loss:.3g} to {last.val_loss:.3g}, "
         f"in training from {_loss(first)} to {_loss(last)}."

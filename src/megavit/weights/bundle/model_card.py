@@ -171,14 +171,14 @@ def _labels(labels: Sequence[str], metrics: dict[str, Any]) -> str:
 It gives an image any number of these {len(labels)} labels, possibly none: {_names(labels)}.
 
 - Mean average precision: {found}
-  on {metrics["images"]} test images it had not seen; a random order of the images would get {metrics["chance"]:.1%}.
+  on {metrics["images"]} test images it had not seen; a random ranking would get {metrics["chance_level"]:.1%}.
 - A label is given from its threshold on, chosen on images held back from training; `megavit.json` has them.
 - These figures hold for images like those of the test, and say nothing about others."""
 
 
 def _score(metrics: dict[str, Any]) -> str:
     error = metrics["mae"]
-    images = "the training images" if metrics.get("of_training", True) else "these images"
+    images = "the training images" if metrics.get("baseline_from_training", True) else "these images"
     return f"""# A model that scores images
 
 It gives an image a number.
@@ -186,5 +186,5 @@ It gives an image a number.
 - **Off by {error["value"]:.3g} on average** on {metrics["images"]} test images it had not seen
   (95% interval {error["low"]:.3g} to {error["high"]:.3g}); always saying {metrics["median"]:.3g}, the median of
   {images}, would be off by {metrics["baseline_mae"]:.3g}.
-- The test images' scores go from {metrics["lowest"]:.3g} to {metrics["highest"]:.3g}.
+- The test images' scores go from {metrics["min_target"]:.3g} to {metrics["max_target"]:.3g}.
 - These figures hold for images like those of the test, and say nothing about others."""
