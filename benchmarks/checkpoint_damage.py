@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from megavit.data.load import read_data
+from megavit.data.load import load_data
 from megavit.distributed.context import ParallelContext
 from megavit.errors import BundleError
 from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint
@@ -40,7 +40,7 @@ def begun(folder: Path, flags: list[str]) -> Path:
 def state_of(run: Path) -> TrainState:
     """A fresh state of the run, for one process."""
     plan = read_plan(run)
-    dataset = read_data(plan.source, plan.recipe.data)
+    dataset = load_data(plan.source, plan.recipe.data)
     ctx = RunContext(run, dataset, torch.device("cpu"), ParallelContext(), NullReporter())
     return build_training(ctx, plan.recipe)[0]
 

@@ -30,7 +30,7 @@ from megavit.config.target import Target
 from megavit.data.augment import normalize
 from megavit.data.dataset import read_samples
 from megavit.data.image_dataset import ImageDataset
-from megavit.data.load import read_data
+from megavit.data.load import load_data
 from megavit.evaluate.inference import check_channels, select_split
 from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images
 from megavit.explain.checks import Areas, areas, order_of, randomized, rank_correlation
@@ -103,7 +103,7 @@ def interval(values: Tensor) -> Interval:
 
 def pictures_of(predictor: Predictor, source: str, most: int) -> Tensor:
     """Up to `most` images spread over the data, uint8, of one size, that the bundle has not learned from."""
-    images = read_data(source, DataRecipe(val=0, test=0))
+    images = load_data(source, DataRecipe(val=0, test=0))
     choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     samples = choice.samples[:: max(1, len(choice.samples) // most)][:most]
     preprocessing = replace(predictor.info.preprocessing, keep_aspect=False)

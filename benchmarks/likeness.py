@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from benchmarks.trust import foreign, see
 from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import LabeledImages, Sample
-from megavit.data.load import read_data
+from megavit.data.load import load_data
 from megavit.engine.engine import ModelOutput
 from megavit.predict.postprocess.ood import fit_mahalanobis_ood
 from megavit.predict.predictor import Predictor, load
@@ -59,7 +59,7 @@ def spread(samples: tuple[Sample, ...], most: int) -> tuple[Sample, ...]:
 
 
 def altered(predictor: Predictor, images: LabeledImages) -> dict[str, ModelOutput]:
-    chosen = [images.pixels(sample) for sample in spread(images.of("test"), ALTERED)]
+    chosen = [images.load_pixels(sample) for sample in spread(images.in_split("test"), ALTERED)]
     random = torch.Generator().manual_seed(0)
     return {
         "noise": see(predictor, (torch.randint(256, one.shape, dtype=torch.uint8, generator=random) for one in chosen)),
@@ -76,11 +76,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     predictor = load(arguments.bundle)
-    images = read_data(arguments.data, DataRecipe(), lambda *_: None)
+    images = load_data(arguments.data, DataRecipe(), lambda *_: None)
     place = [predictor.labels.index(name) for name in images.classes]
-    training = spread(images.of("train"), KNOWN)
-    learned = see(predictor, (images.pixels(sample) for sample in training))
-    known = see(predictor, (images.pixels(sample) for sample in spread(images.of("test"), TESTED)))
+    training = spread(images.in_split("train"), KNOWN)
+    learned = see(predictor, (images.load_pixels(sample) for sample in training))
+    known = see(predictor, (images.load_pixels(sample) for sample in spread(images.in_split("test"), TESTED)))
     strange = foreign(predictor, arguments.foreign) | altered(predictor, images)
     found: dict[str, dict[str, float]] = {}
     for name, figure in figures(learned, torch.tensor([place[sample.label] for sample in training])).items():

@@ -45,7 +45,7 @@ def megavit(*arguments: str | Path, cwd: Path) -> None:
 
 def work(out: Path, shards: Path, end: int) -> None:
     """Train as one of the processes, or go on; at step `end` be killed."""
-    from megavit.data.loader.sampler import BatchOrder
+    from megavit.data.loader.sampler import ResumableBatchSampler
     from megavit.runtime.process_group import get_dist_context
     from megavit.train import data
     from megavit.train.loop import loop
@@ -53,7 +53,7 @@ def work(out: Path, shards: Path, end: int) -> None:
     from megavit.train.run import resume, train
 
     dist = get_dist_context()
-    step, batches = loop.train_step, BatchOrder.__iter__
+    step, batches = loop.train_step, ResumableBatchSampler.__iter__
     chosen: dict[int, list[int]] = {}
 
     def noted_batches(order):
@@ -71,7 +71,7 @@ def work(out: Path, shards: Path, end: int) -> None:
         return loss
 
     loop.train_step = noted_step
-    setattr(BatchOrder, "__iter__", noted_batches)  # noqa: B010
+    setattr(ResumableBatchSampler, "__iter__", noted_batches)  # noqa: B010
     data.MEMORY_SHARE = 0.0
     parallel = {"timeout_seconds": 60.0}
     if (out / "plan.json").exists():

@@ -22,9 +22,9 @@ from sklearn.metrics import roc_auc_score
 
 from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import read_samples
-from megavit.data.image_dataset import as_batch
-from megavit.data.load import read_data
-from megavit.data.targets import targets_of
+from megavit.data.image_dataset import make_batch
+from megavit.data.load import load_data
+from megavit.data.targets import target_tensor
 from megavit.engine.engine import ModelOutput
 from megavit.errors import ImageError
 from megavit.evaluate.inference import select_split
@@ -44,7 +44,7 @@ def see(predictor: Predictor, images: Iterator[Any]) -> ModelOutput:
         except ImageError:
             continue
     parts = [
-        predictor.forward(as_batch(prepared[at : at + BATCH], predictor.info.preprocessing))
+        predictor.forward(make_batch(prepared[at : at + BATCH], predictor.info.preprocessing))
         for at in range(0, len(prepared), BATCH)
     ]
     return ModelOutput(*(torch.cat(part) for part in zip(*parts, strict=True)))
@@ -60,7 +60,7 @@ def foreign(predictor: Predictor, folders: Sequence[str]) -> dict[str, ModelOutp
     return found
 
 
-def told_apart(predictor: Predictor, known: ModelOutput, strange: ModelOutput) -> dict[str, float]:
+def show_code_points(predictor: Predictor, known: ModelOutput, strange: ModelOutput) -> dict[str, float]:
     """Areas under the ROC curve, and the share of the strange ones that is marked."""
     likeness, unlike = predictor.calibrator.ood, predictor.calibrator.is_out_of_distribution(strange.pooled)
     assert likeness is not None and unlike is not None
@@ -83,17 +83,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     predictor = load(arguments.bundle)
-    images = read_data(arguments.data, DataRecipe(val=0, test=0), lambda *_: None)
+    images = load_data(arguments.data, DataRecipe(val=0, test=0), lambda *_: None)
     choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
-    known = see(predictor, (images.pixels(sample) for sample in choice.samples))
-    truth = targets_of(choice.samples, predictor.target, len(predictor.labels))
+    known = see(predictor, (images.load_pixels(sample) for sample in choice.samples))
+    truth = target_tensor(choice.samples, predictor.target, len(predictor.labels))
     figures = {
         "images": len(truth),
         "accuracy": (known.logits.argmax(dim=1) == truth).double().mean().item(),
         "temperature": predictor.info.calibration.temperature,
         "trust": compute_uncertainty(predictor.calibrator, known, truth).to_dict(),
         "foreign": {
-            name: told_apart(predictor, known, strange)
+            name: show_code_points(predictor, known, strange)
             for name, strange in foreign(predictor, arguments.foreign).items()
         },
     }

@@ -32,7 +32,7 @@ from benchmarks.serving.processes import Raw
 from benchmarks.serving.rates import rates, starts
 from benchmarks.serving.strain import alone, lasting, strained
 from megavit.bench.run import about
-from megavit.data.decode.image_file import examine
+from megavit.data.decode.image_file import inspect_image
 from megavit.errors import ImageError
 from megavit.predict.input_sources import iter_images
 
@@ -41,7 +41,7 @@ PARTS = ("starts", "rates", "overload", "alone", "memory", "accelerator")
 
 def readable(path: Path) -> bool:
     try:
-        examine(path.read_bytes())
+        inspect_image(path.read_bytes())
     except ImageError:
         return False
     return True

@@ -1,7 +1,7 @@
 from megavit.check.files import HARMLESS, file_findings
 from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import Skipped
-from megavit.data.load import read_data
+from megavit.data.load import load_data
 from tests.helpers.labeled_images import labeled, scene
 
 
@@ -30,7 +30,7 @@ def test_reasons_are_those_of_the_data(tmp_path):
     (tmp_path / "loose.png").touch()
     (tmp_path / "cat" / "again").symlink_to(tmp_path / "cat")
     (tmp_path / "cat" / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    images = read_data(tmp_path, DataRecipe())
+    images = load_data(tmp_path, DataRecipe())
     found = {one.images: (one.kind, one.sentence) for one in file_findings(images)}
     assert found.pop(("cat/gone.png",)) == ("unreadable", "a broken link")
     assert {kind for kind, _ in found.values()} == {"unused"}

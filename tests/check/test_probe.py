@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 
 from megavit.check.label_issues import review_labels
 from megavit.check.probe import MIN_IMAGES, predict_out_of_fold
-from megavit.data.dataset import LabeledImages, Row
+from megavit.data.dataset import LabeledImages, SampleRow
 from megavit.errors import DataError
 from megavit.predict.predictor import load
 from tests.helpers.bundles import make_bundle
@@ -49,14 +49,14 @@ def test_embeddings_of_any_model_tell_wrong_labels(predictor, zeros_and_ones):
 
 def test_what_the_bundle_was_trained_on_is_not_judged_and_that_is_told(predictor, zeros_and_ones):
     samples = zeros_and_ones.samples
-    known = [Row("x", "0", "train", one.digest) for one in samples[:50]]
-    known += [Row("x", "0", split, one.digest) for split in ("val", "test") for one in samples[50:60]]
+    known = [SampleRow("x", "0", "train", one.digest) for one in samples[:50]]
+    known += [SampleRow("x", "0", split, one.digest) for split in ("val", "test") for one in samples[50:60]]
     answers = predict_out_of_fold(predictor, zeros_and_ones, known)
     assert answers.places.tolist() == list(range(50, COUNT))
     assert "50 images are not judged" in answers.judge
 
 
 def test_a_bundle_that_knows_all_the_labels_is_refused(predictor, zeros_and_ones):
-    known = [Row("x", "0", "train", one.digest) for one in zeros_and_ones.samples[MIN_IMAGES - 1 :]]
+    known = [SampleRow("x", "0", "train", one.digest) for one in zeros_and_ones.samples[MIN_IMAGES - 1 :]]
     with pytest.raises(DataError, match=r"by heart.*leave out --bundle"):
         predict_out_of_fold(predictor, zeros_and_ones, known)

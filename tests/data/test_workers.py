@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from megavit.data.workers import in_processes, processors
+from megavit.data.workers import available_cpus, map_in_processes
 from megavit.errors import DataError
 
 
@@ -28,32 +28,32 @@ def _refuse(number: int) -> int:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_results_come_in_order(workers):
-    assert list(in_processes(_double, range(20), workers)) == [2 * number for number in range(20)]
+    assert list(map_in_processes(_double, range(20), workers)) == [2 * number for number in range(20)]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_errors_arrive_as_they_are(workers):
     with pytest.raises(DataError, match=r"^not 1$"):
-        list(in_processes(_refuse, [1], workers))
+        list(map_in_processes(_refuse, [1], workers))
 
 
 def test_a_process_that_dies_is_an_error_and_no_hang():
     with pytest.raises(DataError, match=r"has died.*memory"):
-        list(in_processes(_die, range(4), 2))
+        list(map_in_processes(_die, range(4), 2))
 
 
 def test_there_is_a_processor():
-    assert processors() >= 1
+    assert available_cpus() >= 1
 
 
 _PARENT = """
 import os, time
-from megavit.data.workers import in_processes
+from megavit.data.workers import map_in_processes
 def wait(_):
     os.write(1, f"{os.getpid()}\\n".encode())
     time.sleep(600)
 if __name__ == "__main__":
-    list(in_processes(wait, range(2), 2))
+    list(map_in_processes(wait, range(2), 2))
 """
 
 

@@ -81,9 +81,9 @@ def test_images_that_either_bundle_learned_from_are_left_out(place, tmp_path, ca
     rows = {row.name: row for row in read_samples(place / "a" / SAMPLES)}
     assert not rows
     from megavit.config.recipe import DataRecipe
-    from megavit.data.load import read_data
+    from megavit.data.load import load_data
 
-    samples = read_data(place / "t.csv", DataRecipe(val=0, test=0)).samples
+    samples = load_data(place / "t.csv", DataRecipe(val=0, test=0)).samples
     make_bundle(tmp_path / "first", make_model(3), samples=samples[:10])
     make_bundle(tmp_path / "second", make_model(3, seed=2), samples=samples[5:20])
     told = evaluated(capsys, tmp_path / "first", place / "t.csv", "--against", tmp_path / "second")

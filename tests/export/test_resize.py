@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_sample_images
 
 from megavit.config.preprocessing import CropRounding, Interpolation, Preprocessing
-from megavit.data.image_dataset import prepare
+from megavit.data.image_dataset import preprocess
 from megavit.export.resize import input_channels, prepared
 
 SIDES = st.integers(1, 70)
@@ -19,7 +19,7 @@ def apart(image: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
     """By how many levels each pixel differs, for uint8 (C, H, W)."""
     size = preprocessing.size_for(*image.shape[1:])
     given = image.expand(input_channels(preprocessing), -1, -1) if image.shape[0] == 1 else image
-    return (prepared(given[None], preprocessing)[0] - prepare(image, size, preprocessing).float()).abs()
+    return (prepared(given[None], preprocessing)[0] - preprocess(image, size, preprocessing).float()).abs()
 
 
 @given(
@@ -66,7 +66,7 @@ def test_pixels_that_are_not_rounded(interpolation):
     )
     for photo in load_sample_images().images:
         image = torch.from_numpy(photo.copy()).permute(2, 0, 1)
-        expected = prepare(image, preprocessing.size_for(*image.shape[1:]), preprocessing) * 255
+        expected = preprocess(image, preprocessing.size_for(*image.shape[1:]), preprocessing) * 255
         torch.testing.assert_close(prepared(image[None], preprocessing)[0], expected, atol=1e-3, rtol=0)
 
 

@@ -69,7 +69,7 @@ def fresh_state(task: Task) -> TrainState:
 
 
 def make_setup(ctx: RunContext, state: TrainState, task: Task, budget: Budget | None = None) -> TrainSetup:
-    val_loader = make_eval_loader(ctx, task, ctx.dataset.of("val"))
+    val_loader = make_eval_loader(ctx, task, ctx.dataset.in_split("val"))
     return TrainSetup(state, task, make_train_loader(ctx, task), val_loader, budget or EpochBudget(STEPS))
 
 

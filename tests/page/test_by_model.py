@@ -14,7 +14,7 @@ from PIL import Image, PngImagePlugin
 from playwright.sync_api import Page, expect
 
 from megavit.data.decode.tensor import decode
-from megavit.data.image_dataset import as_channels
+from megavit.data.image_dataset import convert_channels
 from megavit.errors import ConfigError
 from megavit.page import files, write_site
 from megavit.predict.postprocess.conformal import cumulative_mass_above
@@ -43,7 +43,7 @@ class Twin:
         return self.page.evaluate(ASK, [base64.b64encode(picture).decode(), {"top": 5, "coverage": None} | options])
 
     def in_python(self, picture: bytes) -> dict[str, np.ndarray]:
-        pixels = as_channels(decode(picture), self.channels).permute(1, 2, 0)[None].contiguous().numpy()
+        pixels = convert_channels(decode(picture), self.channels).permute(1, 2, 0)[None].contiguous().numpy()
         names = [output.name for output in self.session.get_outputs()]
         outputs = self.session.run(names, {"pixels": pixels})
         return {name: np.asarray(output) for name, output in zip(names, outputs, strict=True)}

@@ -5,7 +5,7 @@ import pytest
 import torch
 from playwright.sync_api import Page, expect
 
-from megavit.data.image_dataset import as_channels
+from megavit.data.image_dataset import convert_channels
 from megavit.predict.postprocess.conformal import cumulative_mass_above
 from tests.helpers.browser import OpenPage
 from tests.helpers.fake_server import StandIn
@@ -58,7 +58,7 @@ def test_gray_is_pillows(page: Page) -> None:
         }""",
         rgba.tolist(),
     )
-    assert found == as_channels(torch.from_numpy(colors)[:, None], 1).flatten().tolist()
+    assert found == convert_channels(torch.from_numpy(colors)[:, None], 1).flatten().tolist()
 
 
 def test_figures_are_written_for_people(page: Page) -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from megavit.data.byte_range import Range
+from megavit.data.byte_range import ByteRange
 from megavit.data.decode.limits import MAX_BYTES
 from megavit.data.shards.index import Damaged
 from megavit.errors import DataError, ImageError
@@ -401,7 +401,7 @@ def test_no_name_costs_the_others(monkeypatch):
 def test_shards_whose_store_went_away_are_asked_once_and_cost_no_other(monkeypatch):
     asked = []
 
-    class Store(Range):
+    class Store(ByteRange):
         def read(self) -> bytes:
             asked.append(self.file)
             raise DataError("the store does not answer")

@@ -33,7 +33,7 @@ _IMAGES = frozenset(
 
 
 def file_findings(images: LabeledImages) -> list[Finding]:
-    """What `read_data` skipped: a finding for each file that should have been an image, one a reason for the rest."""
+    """What `load_data` skipped: a finding for each file that should have been an image, one a reason for the rest."""
     found: list[Finding] = []
     harmless: dict[str, list[str]] = defaultdict(list)
     for skipped in images.skipped:

@@ -73,7 +73,7 @@ def checked_page(checked: CheckResult, left_out: str) -> bytes:
     images = checked.images
     page = environment.get_template("check.html.j2").render(
         images=images,
-        sizes={split: count for split, count in images.sizes().items() if count},
+        sizes={split: count for split, count in images.split_sizes().items() if count},
         shapes=checked.shapes,
         judged=checked.judged,
         left_out=left_out,
@@ -93,7 +93,7 @@ def _sections(checked: CheckResult) -> list[Section]:
         _picture,
         checked.images,
         {sample.name: sample for sample in checked.images.samples},
-        sum(map(bool, checked.images.sizes().values())) > 1,
+        sum(map(bool, checked.images.split_sizes().values())) > 1,
     )
     return [
         Section(
@@ -119,7 +119,7 @@ def _picture(images: LabeledImages, samples: dict[str, Sample], splits: bool, na
     split = sample.split if splits else ""
     label = label_of(sample, images.classes)
     try:
-        pixels = images.pixels(sample, (SIDE, SIDE))
+        pixels = images.load_pixels(sample, (SIDE, SIDE))
     except DataError:  # gone, or another one, since it was checked
         return Picture(name, "", False, label, split)
     small = max(pixels.shape[1:]) <= _SMALL

@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from megavit.check.label_issues import OutOfFoldPredictions
-from megavit.data.dataset import LabeledImages, Row
+from megavit.data.dataset import LabeledImages, SampleRow
 from megavit.data.image_dataset import ImageDataset
-from megavit.data.loader.loader import batches_of, in_turn
+from megavit.data.loader.loader import iter_batches, sequential_batches
 from megavit.data.scan import Progress
 from megavit.errors import DataError
 from megavit.evaluate.inference import check_channels, num_decode_workers
@@ -23,7 +23,7 @@ BATCH = 64
 
 
 def predict_out_of_fold(
-    predictor: Predictor, images: LabeledImages, known: Sequence[Row], progress: Progress | None = None
+    predictor: Predictor, images: LabeledImages, known: Sequence[SampleRow], progress: Progress | None = None
 ) -> OutOfFoldPredictions:
     """In cross-validation, for the images that the bundle was not trained on: it knows the labels of those by heart.
 
@@ -67,8 +67,8 @@ def _embed(predictor: Predictor, images: LabeledImages, places: Sequence[int], p
     check_channels(images, samples, size.channels)
     found: list[Tensor] = []
     done = 0
-    order = in_turn(len(samples), BATCH)
-    for batch in batches_of(ImageDataset(images, samples, size), order, num_decode_workers(images, len(samples))):
+    order = sequential_batches(len(samples), BATCH)
+    for batch in iter_batches(ImageDataset(images, samples, size), order, num_decode_workers(images, len(samples))):
         found.append(predictor.engine(batch).pooled)
         done += len(found[-1])
         if progress is not None:

@@ -10,7 +10,7 @@ import numpy as np
 from megavit.check.exact_duplicates import copy_findings, exact_pairs
 from megavit.check.files import file_findings
 from megavit.check.finding import KINDS, Finding, Kind, worst_first
-from megavit.config.names import is_missing, look_alikes, told_apart
+from megavit.config.names import find_look_alikes, is_missing, show_code_points
 from megavit.data.dataset import LabeledImages, Sample
 
 FEW = 10
@@ -26,13 +26,13 @@ def class_findings(images: LabeledImages) -> list[Finding]:
     if images.target == "regression":
         return []
     what = "class" if images.target == "classification" else "label"
-    alike = [Finding("spelling", f"{told_apart(names)} look alike") for names in look_alikes(images.classes)]
+    alike = [Finding("spelling", f"{show_code_points(names)} look alike") for names in find_look_alikes(images.classes)]
     alike += [
         Finding("spelling", f"the {what} {name} is named as programs write that there is none")
         for name in images.classes
         if is_missing(name)
     ]
-    counts = images.counts()
+    counts = images.class_counts()
     learned = counts["train"]
     found = alike + [
         Finding("few", f"the {what} {name} has {_images(count)} to learn from", score=1 - count / FEW)
@@ -44,7 +44,7 @@ def class_findings(images: LabeledImages) -> list[Finding]:
     if images.target == "classification" and ratio > UNEVEN:
         sentence = f"{_images(learned[large])} of {large} to learn from and {_images(learned[small])} of {small}"
         found.append(Finding("imbalance", f"{sentence}: {ratio:.3g} times as many", score=ratio))
-    for split, size in images.sizes().items():
+    for split, size in images.split_sizes().items():
         absent = [name for name, count in counts[split].items() if not count]
         if size and absent:
             named = ", ".join(absent[:_NAMED]) + (" …" if len(absent) > _NAMED else "")
@@ -76,7 +76,7 @@ def quick_findings(images: LabeledImages) -> list[Finding]:
 
 def data_warnings(images: LabeledImages) -> list[str]:
     """Return at most `MOST_LINES` lines for a person who wants to train, the most serious first."""
-    return list(images.once(_warnings))
+    return list(images.compute_once(_warnings))
 
 
 def _warnings(images: LabeledImages) -> list[str]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from megavit.check.finding import Finding
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.dataset import LabeledImages
-from megavit.data.image_dataset import COLOR, ImageDataset, load_all
+from megavit.data.image_dataset import COLOR_CHANNELS, ImageDataset, load_into_memory
 from megavit.data.scan import Progress
 from megavit.evaluate.inference import num_decode_workers
 
@@ -36,9 +36,9 @@ def look_at(images: LabeledImages, progress: Progress | None = None) -> Looks:
     """
     samples = images.samples
     channels = samples[0].channels
-    channels = 1 if channels in (*COLOR, 4) else channels
+    channels = 1 if channels in (*COLOR_CHANNELS, 4) else channels
     size = Preprocessing(height=SIDE, width=SIDE, channels=channels)
-    pictures = load_all(ImageDataset(images, samples, size), num_decode_workers(images, len(samples)), progress)
+    pictures = load_into_memory(ImageDataset(images, samples, size), num_decode_workers(images, len(samples)), progress)
     assert isinstance(pictures, Tensor)  # of one size
     gray = pictures[:, 0] if channels == 1 else pictures.float().mean(dim=1).round().to(torch.uint8)
     pixels = gray.flatten(1)

@@ -32,7 +32,7 @@ from megavit.cli.commands.shard import shard
 from megavit.cli.commands.train import train
 from megavit.cli.numbers import check_numbers
 from megavit.config.names import printable
-from megavit.errors import ConfigError, MegavitError, signal_of
+from megavit.errors import ConfigError, MegavitError, get_signal
 
 OF_IMAGES = ("predict", "embed", "explain")
 """The verbs that are given a bundle and then any number of images."""
@@ -85,7 +85,7 @@ def run(arguments: Sequence[str]) -> int:
         return 2
     except KeyboardInterrupt as interrupt:
         show_error("Interrupted", "stopped", arguments)
-        return 128 + signal_of(interrupt)
+        return 128 + get_signal(interrupt)
     except BrokenPipeError:
         _drop(sys.stdout)  # whoever read it (such as `head`) has enough
         return 1

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from megavit.cli import STARTED
-from megavit.errors import LostProcess, MegavitError
+from megavit.errors import LostProcessError, MegavitError
 from megavit.runtime.process_group import get_dist_context
 
 # Names a file in which a process that ends on purpose leaves its exit code: then none is to be started again.
@@ -30,16 +30,16 @@ def launch(nproc: int, arguments: Sequence[str], go_on: str) -> int:
         go_on: the command that goes on with what was begun.
 
     Raises:
-        LostProcess: when processes have died more often than they are started again.
+        LostProcessError: when processes have died more often than they are started again.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, launch_agent
 
-    from megavit.data.workers import processors
+    from megavit.data.workers import available_cpus
 
     os.environ[BEGAN] = str(STARTED)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors() // nproc)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cpus() // nproc)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SHUTDOWN_SECONDS)
     # A restart on the store of the processes before it hangs.
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
@@ -65,7 +65,7 @@ def launch(nproc: int, arguments: Sequence[str], go_on: str) -> int:
             code = 128 + stopped.sigval
         except ChildFailedError as error:
             if not verdict.exists():
-                raise LostProcess(
+                raise LostProcessError(
                     f"its processes ended {MOST_RESTARTS + 1} times without being asked to: see above why; "
                     f"{go_on} goes on"
                 ) from error
@@ -116,7 +116,7 @@ def telling_once() -> Iterator[None]:
         sys.exit(0)
     try:
         yield
-    except LostProcess as error:
+    except LostProcessError as error:
         file = _told_file()
         if file is None or _claim(file, ""):
             sys.stderr.write(f"megavit: {error}\n")

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from megavit.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
-    from megavit.data.byte_range import Range
+    from megavit.data.byte_range import ByteRange
     from megavit.data.shards.index import Damaged
 
 
-Answer = Callable[[Iterable[tuple[str, "Range | Damaged"]], Path], tuple[int, int]]
+Answer = Callable[[Iterable[tuple[str, "ByteRange | Damaged"]], Path], tuple[int, int]]
 """Writes the answers for images into a new file; gives how many there were, and how many could not be read."""
 
 MAX_NPROC = 1024
@@ -88,7 +88,7 @@ def answer_shards(
     """
     from megavit.cli.console import counting, notes
     from megavit.cli.launcher import end_with, stopped_elsewhere
-    from megavit.data.shards.index import contents
+    from megavit.data.shards.index import list_contents
     from megavit.data.shards.open import open_shards
     from megavit.predict.sharded_output import ShardedOutput
     from megavit.runtime.process_group import get_dist_context
@@ -100,7 +100,7 @@ def answer_shards(
         return 0
     with counting("reading shards") as progress:
         folder, index = open_shards(source, progress)
-    shards = contents(folder, index)
+    shards = list_contents(folder, index)
     made_of = {"model": [sha256(path) for path in model], "shards": index.fingerprint()} | made_of
     try:
         parts = ShardedOutput(output, output.suffix or kinds[0], list(shards), made_of)

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from megavit.config.checks import MAX_SIDE, check_channels, check_choice, check_range, check_whole
-from megavit.config.vit import Size, check_divides, pair
+from megavit.config.checks import MAX_SIDE, check_channels, check_choice, check_integer, check_range
+from megavit.config.vit import Size, check_divisible, pair
 from megavit.errors import ConfigError
 
 Interpolation = Literal["bicubic", "bilinear"]
@@ -55,8 +55,8 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         # PyTorch (2.15) resizes wrongly to a single column.
-        check_whole("height", self.height, minimum=2)
-        check_whole("width", self.width, minimum=2)
+        check_integer("height", self.height, minimum=2)
+        check_integer("width", self.width, minimum=2)
         check_channels("channels", self.channels)
         for name in ("height", "width"):
             check_range(name, getattr(self, name), 2, MAX_SIDE)
@@ -77,7 +77,7 @@ class Preprocessing:
         patch_hw = pair("patch_size", self.patch_size)
         object.__setattr__(self, "patch_size", patch_hw)
         if self.keep_aspect:
-            check_divides((self.height, self.width), patch_hw)
+            check_divisible((self.height, self.width), patch_hw)
 
     def size_for(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) that an image of these sides is resized to.
@@ -88,8 +88,8 @@ class Preprocessing:
         Raises:
             ConfigError: for an image without pixels.
         """
-        check_whole("an image's height", height, minimum=1)
-        check_whole("an image's width", width, minimum=1)
+        check_integer("an image's height", height, minimum=1)
+        check_integer("an image's width", width, minimum=1)
         if isinstance(self.resize, int):
             # As torchvision's Resize of one number does.
             longer = int(self.resize * max(height, width) / min(height, width))

@@ -12,9 +12,9 @@ from megavit.config.checks import (
     check_choice,
     check_device,
     check_fraction,
+    check_integer,
     check_positive,
     check_range,
-    check_whole,
     is_number,
 )
 from megavit.config.presets import PRESETS
@@ -70,11 +70,11 @@ class ModelRecipe:
             )
         for name in ("image_size", "patch_size"):
             if getattr(self, name) is not None:
-                check_whole(name, getattr(self, name), minimum=1)
+                check_integer(name, getattr(self, name), minimum=1)
         if self.channels is not None:
             check_channels("channels", self.channels)
         check_choice("mlp", self.mlp, get_args(Mlp))
-        check_whole("patch_overlap", self.patch_overlap, minimum=0)
+        check_integer("patch_overlap", self.patch_overlap, minimum=0)
         check_fraction("dropout", self.dropout)
         check_fraction("drop_path", self.drop_path)
 
@@ -112,7 +112,7 @@ class DataRecipe:
         check_fraction("test", self.test)
         if self.val + self.test >= 1:
             raise ConfigError(f"val and test together must leave images to train on, got {self.val} + {self.test}")
-        check_whole("seed", self.seed, minimum=0)
+        check_integer("seed", self.seed, minimum=0)
         check_choice("balance", self.balance, get_args(Balance))
         check_choice("on_corrupt", self.on_corrupt, get_args(OnCorrupt))
         if not isinstance(self.keep_aspect, bool):
@@ -262,23 +262,23 @@ class RunRecipe:
 
     def __post_init__(self) -> None:
         if self.epochs is not None:
-            check_whole("epochs", self.epochs, minimum=1)
+            check_integer("epochs", self.epochs, minimum=1)
             check_range("epochs", self.epochs, 1, LONGEST)
         check_positive("minutes", self.minutes)
         check_range("minutes", self.minutes, 0, LONGEST)
         if self.batch_size is not None:
-            check_whole("batch_size", self.batch_size, minimum=1)
+            check_integer("batch_size", self.batch_size, minimum=1)
         if self.gradient_accumulation is not None:
-            check_whole("gradient_accumulation", self.gradient_accumulation, minimum=1)
+            check_integer("gradient_accumulation", self.gradient_accumulation, minimum=1)
         for name in ("gradient_checkpointing", "compile"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, got {getattr(self, name)!r}")
-        check_whole("seed", self.seed, minimum=0)
+        check_integer("seed", self.seed, minimum=0)
         check_device("device", self.device)
         check_choice("precision", self.precision, get_args(Precision))
         check_positive("checkpoint_seconds", self.checkpoint_seconds)
         if self.workers is not None:
-            check_whole("workers", self.workers, minimum=0)
+            check_integer("workers", self.workers, minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,7 +297,7 @@ class TuneRecipe:
 
     def __post_init__(self) -> None:
         check_choice("rung", self.rung, get_args(Rung))
-        check_whole("rank", self.rank, minimum=1)
+        check_integer("rank", self.rank, minimum=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,9 +321,9 @@ class ParallelRecipe:
 
     def __post_init__(self) -> None:
         if self.nproc is not None:
-            check_whole("nproc", self.nproc, minimum=1)
-        check_whole("fsdp", self.fsdp, minimum=1)
-        check_whole("tp", self.tp, minimum=1)
+            check_integer("nproc", self.nproc, minimum=1)
+        check_integer("fsdp", self.fsdp, minimum=1)
+        check_integer("tp", self.tp, minimum=1)
         if self.nproc is not None and self.nproc % (self.fsdp * self.tp):
             raise ConfigError(f"nproc must divide by fsdp × tp, got {self.nproc} and {self.fsdp} × {self.tp}")
         check_positive("timeout_seconds", self.timeout_seconds)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from megavit.config.checks import check_choice, check_fraction, check_positive, check_whole
+from megavit.config.checks import check_choice, check_fraction, check_integer, check_positive
 from megavit.errors import ConfigError
 
 Pool = Literal["cls", "mean", "map"]
@@ -103,9 +103,9 @@ class Design:
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, got {getattr(self, name)!r}")
         if self.pool_heads is not None:
-            check_whole("pool_heads", self.pool_heads, minimum=1)
-        check_whole("patch_overlap", self.patch_overlap, minimum=0)
-        check_whole("registers", self.registers, minimum=0)
+            check_integer("pool_heads", self.pool_heads, minimum=1)
+        check_integer("patch_overlap", self.patch_overlap, minimum=0)
+        check_integer("registers", self.registers, minimum=0)
         check_fraction("drop_path", self.drop_path)
         check_fraction("patch_drop", self.patch_drop)
         if self.layer_scale is not None:
@@ -188,14 +188,14 @@ class ViTConfig:
         object.__setattr__(self, "image_size", pair("image_size", self.image_size))
         object.__setattr__(self, "patch_size", pair("patch_size", self.patch_size))
         for name in ("dim", "depth", "heads", "mlp_dim", "channels", "dim_head"):
-            check_whole(name, getattr(self, name), minimum=1)
-        check_whole("num_classes", self.num_classes, minimum=0)
+            check_integer(name, getattr(self, name), minimum=1)
+        check_integer("num_classes", self.num_classes, minimum=0)
         check_choice("pool", self.pool, get_args(Pool))
         check_fraction("dropout", self.dropout)
         check_fraction("emb_dropout", self.emb_dropout)
         if not isinstance(self.design, Design):
             raise ConfigError(f"design must be a megavit.Design, got {self.design!r}")
-        check_divides(self.image_hw, self.patch_hw)
+        check_divisible(self.image_hw, self.patch_hw)
         if self.design.positions == "sincos" and self.dim % 4:
             raise ConfigError(f"sincos positions need dim to divide by 4, got dim {self.dim}")
         if self.design.rotary and self.dim_head % 4:
@@ -248,11 +248,11 @@ def pair(name: str, size: Size) -> tuple[int, int]:
     if isinstance(sides, str | bytes) or not isinstance(sides, Sequence) or len(sides) != 2:
         raise ConfigError(f"{name} must be one whole number or a (height, width) pair, got {size!r}")
     for side in sides:
-        check_whole(name, side, minimum=1)
+        check_integer(name, side, minimum=1)
     return sides[0], sides[1]
 
 
-def check_divides(image_hw: tuple[int, int], patch_hw: tuple[int, int]) -> None:
+def check_divisible(image_hw: tuple[int, int], patch_hw: tuple[int, int]) -> None:
     """Raise a ConfigError that names the nearest sizes that work, unless the patches tile the image."""
     for what, side, patch in zip(("height", "width"), image_hw, patch_hw, strict=True):
         if side % patch:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from megavit.config.names import canonical
 from megavit.config.recipe import DataRecipe
-from megavit.data.byte_range import digest
-from megavit.data.dataset import Row, read_samples
+from megavit.data.byte_range import content_digest
+from megavit.data.dataset import SampleRow, read_samples
 from megavit.data.decode.image_file import read_file, read_image_file
-from megavit.data.image_dataset import fits
-from megavit.data.load import TABLES, read_data
+from megavit.data.image_dataset import can_convert_channels
+from megavit.data.load import TABLES, load_data
 from megavit.data.scan import Progress
 from megavit.data.sources.demo import PREFIX
 from megavit.errors import ImageError
@@ -63,13 +63,13 @@ def load_parity_images(
         DataError: for data that cannot be used with the bundle.
     """
     if data is not None:
-        images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
+        images = load_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
         choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
         samples = _spread(choice.samples, most)
         check_channels(images, samples, predictor.info.preprocessing.channels)
         labels = [sample.target if predictor.target == "classification" else None for sample in samples]
         found = [
-            ParityImage(sample.name, _last(images.pixels(sample)), label if isinstance(label, int) else None)
+            ParityImage(sample.name, _last(images.load_pixels(sample)), label if isinstance(label, int) else None)
             for sample, label in zip(samples, labels, strict=True)
         ]
         return found, f"{len(found):,} images of {data}"
@@ -105,7 +105,7 @@ def _own(predictor: Predictor, split: str, most: int) -> list[ParityImage]:
     rows = _spread([row for row in read_samples(predictor.folder / SAMPLES) if row.split == split], most)
     source = str(predictor.info.data.get("source", ""))
     if source.startswith(PREFIX):
-        memory = read_data(source, DataRecipe(val=0, test=0)).memory
+        memory = load_data(source, DataRecipe(val=0, test=0)).memory
         return [
             ParityImage(row.name, _last(memory[row.name]), _label(predictor, row)) for row in rows if row.name in memory
         ]
@@ -119,12 +119,14 @@ def _own(predictor: Predictor, split: str, most: int) -> list[ParityImage]:
             pixels, _ = read_image_file(data)
         except ImageError:
             continue
-        if digest(data) == row.digest and fits(pixels.shape[2], predictor.info.preprocessing.channels):
+        if content_digest(data) == row.digest and can_convert_channels(
+            pixels.shape[2], predictor.info.preprocessing.channels
+        ):
             found.append(ParityImage(row.name, pixels, _label(predictor, row)))
     return found
 
 
-def _label(predictor: Predictor, row: Row) -> int | None:
+def _label(predictor: Predictor, row: SampleRow) -> int | None:
     labels = [canonical(label) for label in predictor.labels] if predictor.target == "classification" else []
     return labels.index(canonical(row.target)) if canonical(row.target) in labels else None
 

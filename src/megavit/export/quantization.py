@@ -10,9 +10,9 @@ from torch import Tensor
 
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import ImageDataset
-from megavit.data.loader.loader import batches_of, in_turn
+from megavit.data.loader.loader import iter_batches, sequential_batches
 from megavit.data.scan import Progress
-from megavit.data.targets import targets_of
+from megavit.data.targets import target_tensor
 from megavit.engine.engine import Engine
 from megavit.errors import DataError
 from megavit.evaluate.inference import SplitSelection, check_channels, num_decode_workers
@@ -72,7 +72,7 @@ def evaluate_int8(
     every = max(1, len(others) // CALIBRATION)
     bounds = calibrate(predictor.model, preprocessing, _tensors(predictor, images, others[::every][:CALIBRATION]))
     plain, rounded = Engine(predictor.model, preprocessing), Engine(predictor.model, preprocessing, "int8", bounds)
-    truth = targets_of(choice.samples, "classification", len(predictor.labels))
+    truth = target_tensor(choice.samples, "classification", len(predictor.labels))
     right: dict[str, list[Tensor]] = {"float32": [], "int8": []}
     seconds = dict.fromkeys(right, 0.0)
     done = 0
@@ -107,5 +107,7 @@ def _tensors(predictor: Predictor, images: LabeledImages, samples: Sequence[Samp
     """The samples in batches; where images keep their aspect, one at a time."""
     pictures = ImageDataset(images, samples, predictor.info.preprocessing)
     size = 1 if predictor.info.preprocessing.keep_aspect else BATCH
-    for batch in batches_of(pictures, in_turn(len(pictures), size), num_decode_workers(images, len(pictures))):
+    for batch in iter_batches(
+        pictures, sequential_batches(len(pictures), size), num_decode_workers(images, len(pictures))
+    ):
         yield batch[0][None] if isinstance(batch, list) else batch

@@ -18,7 +18,7 @@ MOST_BITS, WEIGHT_LIMIT = 22, 2**15
 CUBIC = -0.5
 """Parameter of the bicubic kernel where PyTorch and Pillow resize with antialias (Keys 1981, equation 4)."""
 LUMA = (19595, 38470, 7471)
-"""Of red, green and blue in gray, in 65,536ths (ITU-R BT.601), as `megavit.data.image_dataset.as_channels` has them."""
+"""Of red, green and blue in gray, in 65,536ths (ITU-R BT.601), as of `megavit.data.image_dataset.convert_channels`."""
 
 
 def input_channels(preprocessing: Preprocessing) -> int:
@@ -27,7 +27,7 @@ def input_channels(preprocessing: Preprocessing) -> int:
 
 
 def prepared(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """uint8 (B, `input_channels`, H, W) of any size as `megavit.data.image_dataset.prepare` makes it: resized and cut.
+    """uint8 (B, `input_channels`, H, W) of any size, resized and cropped as by `preprocess`.
 
     Returns:
         (B, C, height, width) float32, whole numbers in [0, 255]; not whole where the preprocessing is in float32.

@@ -16,12 +16,12 @@ import PIL.Image
 
 from megavit.config.export_info import EMBEDDING, EXPORT_FORMAT, METADATA, PIXELS, ExportInfo
 from megavit.config.serialization import from_dict, parse_json
-from megavit.data.byte_range import Range
-from megavit.data.decode.color_modes import on_white
+from megavit.data.byte_range import ByteRange
+from megavit.data.decode.color_modes import composite_on_white
 from megavit.data.decode.image_file import from_pillow, read_image_file
-from megavit.data.decode.npy import pixels_of
+from megavit.data.decode.npy import to_uint8
 from megavit.data.shards.index import Damaged
-from megavit.data.workers import MOST_WORKERS, processors
+from megavit.data.workers import MAX_WORKERS, available_cpus
 from megavit.engine.forked import never_free
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.export_record import RECORD, check_files, check_outputs
@@ -33,7 +33,7 @@ from megavit.predict.streaming import BatchStreamer
 
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Maps an input of the model to its outputs by name."""
-Image = str | os.PathLike[str] | bytes | Range | IsolatedRange | Damaged | PIL.Image.Image | np.ndarray
+Image = str | os.PathLike[str] | bytes | ByteRange | IsolatedRange | Damaged | PIL.Image.Image | np.ndarray
 
 FILES = ("model.onnx", "model.xml")
 BATCH = 32
@@ -121,7 +121,7 @@ class ExportedPredictor:
     ) -> Iterator[PredictionResult]:
         """An answer for each (name, image), in order: see `megavit.Predictor.stream`."""
         self.check_coverage(coverage)
-        workers = min(processors(), MOST_WORKERS)
+        workers = min(available_cpus(), MAX_WORKERS)
         limits = {"ahead": 2 * batch_size, "workers": workers, "max_bytes": MAX_WAITING_BYTES}
         with BatchStreamer(images, self.prepare, **limits) as arrivals:
             for batch in arrivals.batches(batch_size):
@@ -188,14 +188,14 @@ class ExportedPredictor:
                 pixels, _ = read_image_file(Path(image), self.info.preprocessing.decode_size)
             case bytes():
                 pixels, _ = read_image_file(image, self.info.preprocessing.decode_size)
-            case Range() | IsolatedRange():
+            case ByteRange() | IsolatedRange():
                 pixels, _ = read_image_file(image.read(), self.info.preprocessing.decode_size)
             case Damaged():
                 raise ImageError(image.reason)
             case PIL.Image.Image():
                 pixels = from_pillow(image)
             case np.ndarray():
-                pixels = pixels_of(image)
+                pixels = to_uint8(image)
             case _:
                 raise ImageError("expected a path, bytes, a PIL image or a NumPy array, got " + type(image).__name__)
         return to_input_channels(pixels, self.info)
@@ -219,7 +219,7 @@ def to_input_channels(pixels: np.ndarray, info: ExportInfo) -> np.ndarray:
     """
     have, want = pixels.shape[2], info.channels
     if have == 4 and want == 3:
-        pixels = np.array(on_white(PIL.Image.fromarray(np.ascontiguousarray(pixels)), "RGB"))
+        pixels = np.array(composite_on_white(PIL.Image.fromarray(np.ascontiguousarray(pixels)), "RGB"))
     elif have == 1 and want == 3:
         pixels = pixels.repeat(3, axis=2)
     elif have != want:

@@ -20,7 +20,7 @@ def compute_logits(
 
     Args:
         model: on any device; its mode is as before when the iterator ends.
-        batches: uint8, of pictures as `megavit.data.image_dataset.prepare` makes them.
+        batches: uint8, of pictures as `megavit.data.image_dataset.preprocess` makes them.
         dtype: of the matrix products; bfloat16 runs under autocast.
     """
     device = next(model.parameters()).device
@@ -50,7 +50,7 @@ def compute_embeddings(model: MegaVit, batches: Iterable[Images], preprocessing:
 
     Args:
         model: on any device; its mode is as before when the iterator ends.
-        batches: uint8, as `megavit.data.image_dataset.as_batch` makes them.
+        batches: uint8, as `megavit.data.image_dataset.make_batch` makes them.
     """
     device = next(model.parameters()).device
     was_training = model.training

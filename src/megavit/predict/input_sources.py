@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from megavit.data.byte_range import Range, is_url
-from megavit.data.shards.index import Damaged, contents, is_tar
+from megavit.data.byte_range import ByteRange, is_url
+from megavit.data.shards.index import Damaged, is_tar, list_contents
 from megavit.data.shards.open import is_shards, open_shards
 from megavit.errors import DataError, ImageError
 from megavit.predict.standard_input import STANDARD_INPUT, read_standard_input
 
-Named = tuple[str, "Path | bytes | Range | IsolatedRange | Damaged"]
+Named = tuple[str, "Path | bytes | ByteRange | IsolatedRange | Damaged"]
 """A name and where its image is, or why there is none."""
 
 URL_OF_AN_IMAGE = (
@@ -31,7 +31,7 @@ class IsolatedRange:
             is not asked again for each.
     """
 
-    def __init__(self, range: Range, faults: list[str]) -> None:
+    def __init__(self, range: ByteRange, faults: list[str]) -> None:
         self._range, self._faults = range, faults
 
     def read(self) -> bytes:
@@ -110,7 +110,7 @@ def _images_of(source: str) -> Iterator[Named]:
 def _in_shards(source: str) -> Iterator[Named]:
     try:
         folder, index = open_shards(source)
-        shards = contents(folder, index)
+        shards = list_contents(folder, index)
     except DataError as error:
         yield source, Damaged(str(error))
         return
@@ -120,7 +120,7 @@ def _in_shards(source: str) -> Iterator[Named]:
     faults: list[str] = []
     for shard in shards.values():
         yield from (
-            (name, IsolatedRange(where, faults) if isinstance(where, Range) else where) for name, where in shard
+            (name, IsolatedRange(where, faults) if isinstance(where, ByteRange) else where) for name, where in shard
         )
 
 

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from megavit.config.target import TargetKind
-from megavit.data.byte_range import Range
-from megavit.data.decode.image_file import Need
+from megavit.data.byte_range import ByteRange
+from megavit.data.decode.image_file import TargetSize
 from megavit.data.decode.tensor import decode_with_size, from_array, from_pillow
-from megavit.data.image_dataset import Images, as_batch, prepare
+from megavit.data.image_dataset import Images, make_batch, preprocess
 from megavit.data.shards.index import Damaged
-from megavit.data.workers import MOST_WORKERS, processors
+from megavit.data.workers import MAX_WORKERS, available_cpus
 from megavit.engine.engine import Engine, ModelOutput, Precision, check_precision
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.finite import NOT_FINITE, finite_rows
@@ -36,7 +36,7 @@ from megavit.runtime.device import pick_device
 from megavit.weights.bundle.bundle import Bundle, BundleInfo, load_bundle
 from megavit.weights.pretrained.hub import download, is_hub_name
 
-Image = str | os.PathLike[str] | bytes | Range | IsolatedRange | Damaged | PIL.Image.Image | np.ndarray | Tensor
+Image = str | os.PathLike[str] | bytes | ByteRange | IsolatedRange | Damaged | PIL.Image.Image | np.ndarray | Tensor
 
 # Decoding runs ahead of the model by this many batches, so that neither waits and memory stays bounded.
 BATCHES_AHEAD = 2
@@ -126,7 +126,7 @@ class Predictor:
 
         Args:
             top, coverage: as of `predict`.
-            workers: threads that decode images; None: one a processor, at most `MOST_WORKERS`.
+            workers: threads that decode images; None: one a processor, at most `MAX_WORKERS`.
         """
         self.check_coverage(coverage)
         with self._arrivals(images, batch_size, workers) as arrivals:
@@ -172,7 +172,7 @@ class Predictor:
             self.calibrator.check_coverage(coverage)
 
     def outputs(self, batches: Iterable[Images]) -> Iterator[Tensor]:
-        """Answers as numbers, for uint8 batches as `prepare` makes their pictures.
+        """Answers as numbers, for uint8 batches as `preprocess` makes their pictures.
 
         For "classification" (B, classes) probabilities, rows summing to 1; for "multilabel" (B, labels) probabilities,
         each label by itself; for "regression" (B,) scores.
@@ -202,12 +202,12 @@ class Predictor:
         self.engine.notice_fork()
         size = self.info.preprocessing
         pixels, whole = read_image(image, size.decode_size)
-        return prepare(pixels, size.size_for(*whole), size)
+        return preprocess(pixels, size.size_for(*whole), size)
 
     def _arrivals(
         self, images: Iterable[tuple[str, Image]], batch_size: int, workers: int | None
     ) -> BatchStreamer[str, Tensor]:
-        threads = min(processors(), MOST_WORKERS) if workers is None else workers
+        threads = min(available_cpus(), MAX_WORKERS) if workers is None else workers
         return BatchStreamer(images, self.prepare, ahead=BATCHES_AHEAD * batch_size, workers=threads)
 
     def _answers(
@@ -216,7 +216,7 @@ class Predictor:
         prepared, reasons = _sorted(chunk)
         predictions: dict[int, Prediction] = {}
         if prepared:
-            seen = self.forward(as_batch(list(prepared.values()), self.info.preprocessing))
+            seen = self.forward(make_batch(list(prepared.values()), self.info.preprocessing))
             fine = finite_rows(self.calibrator.outputs(seen.logits), *seen)
             reasons |= {i: NOT_FINITE for i, good in zip(prepared, fine, strict=True) if not good}
             rows = [row for row, good in enumerate(fine) if good]
@@ -232,10 +232,10 @@ class Predictor:
         return found
 
     def _pooled(self, pictures: list[Tensor]) -> Tensor:
-        return self.engine(as_batch(pictures, self.info.preprocessing)).pooled
+        return self.engine(make_batch(pictures, self.info.preprocessing)).pooled
 
     def _predictions(self, pictures: list[Tensor], top: int, coverage: float | None) -> list[Prediction]:
-        seen = self.forward(as_batch(pictures, self.info.preprocessing))
+        seen = self.forward(make_batch(pictures, self.info.preprocessing))
         return self.calibrator.predictions(seen, self.labels, top, coverage)
 
 
@@ -296,7 +296,7 @@ def _sorted(chunk: list[tuple[str, Future[Tensor]]]) -> tuple[dict[int, Tensor],
     return prepared, reasons
 
 
-def read_image(image: Any, need: Need | None) -> tuple[Tensor, tuple[int, int]]:
+def read_image(image: Any, need: TargetSize | None) -> tuple[Tensor, tuple[int, int]]:
     """An `Image`'s pixels, uint8 (C, H, W), and its (height, width) at full scale; see `decode` for `need`.
 
     Raises:
@@ -307,7 +307,7 @@ def read_image(image: Any, need: Need | None) -> tuple[Tensor, tuple[int, int]]:
             return decode_with_size(Path(image), need)
         case bytes():
             return decode_with_size(image, need)
-        case Range() | IsolatedRange():
+        case ByteRange() | IsolatedRange():
             return decode_with_size(image.read(), need)
         case Damaged():
             raise ImageError(image.reason)

@@ -12,7 +12,7 @@ from megavit.check.label_issues import OutOfFoldPredictions
 from megavit.config.recipes import named_recipe
 from megavit.config.serialization import merge
 from megavit.data.dataset import LabeledImages
-from megavit.data.targets import targets_of
+from megavit.data.targets import target_tensor
 from megavit.distributed.context import ParallelContext
 from megavit.errors import Interrupted
 from megavit.evaluate.probes.cross_validation import Fold, make_folds
@@ -53,7 +53,7 @@ def cross_val_predict(
         Interrupted: when a signal asked to stop.
     """
     until = time.monotonic() + minutes * 60
-    labels = targets_of(dataset.samples, dataset.target, len(dataset.classes))
+    labels = target_tensor(dataset.samples, dataset.target, len(dataset.classes))
     num_folds = FOLDS_OF_FEW if len(labels) <= MAX_FEW_IMAGES else FOLDS_OF_MANY
     folds = make_folds(labels, num_folds, digests=[sample.digest for sample in dataset.samples])
     seconds = minutes * 60 / len(folds)

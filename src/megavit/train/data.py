@@ -11,12 +11,12 @@ from torch import Tensor
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.dataset import LabeledImages, Sample
-from megavit.data.image_dataset import ImageDataset, Images, load_all
-from megavit.data.loader.loader import batches_of, in_turn
-from megavit.data.loader.sampler import BatchOrder, equal_class_weights
-from megavit.data.loader.shard_windows import windows_of
-from megavit.data.targets import targets_of
-from megavit.data.workers import MOST_WORKERS, processors
+from megavit.data.image_dataset import ImageDataset, Images, load_into_memory
+from megavit.data.loader.loader import iter_batches, sequential_batches
+from megavit.data.loader.sampler import ResumableBatchSampler, compute_class_balanced_weights
+from megavit.data.loader.shard_windows import make_shard_windows
+from megavit.data.targets import target_tensor
+from megavit.data.workers import MAX_WORKERS, available_cpus
 from megavit.distributed.context import ParallelContext
 from megavit.runtime.process_group import get_local_world_size
 from megavit.train.progress import Reporter
@@ -45,14 +45,14 @@ class TrainLoader:
         reporter: Reporter,
         margin: float = 1.0,
     ) -> None:
-        self.labels = targets_of(samples, dataset.target, len(dataset.classes))
+        self.labels = target_tensor(samples, dataset.target, len(dataset.classes))
         self.images = ImageDataset(dataset, samples, preprocessing, margin)
-        self.workers = min(processors(), MOST_WORKERS) if workers is None else workers
+        self.workers = min(available_cpus(), MAX_WORKERS) if workers is None else workers
         self.reporter = reporter
         self._num_reported = 0
         self.memory: Images | None = None
         if self.images.nbytes <= get_free_memory() * MEMORY_SHARE / get_local_world_size():
-            self.memory = load_all(
+            self.memory = load_into_memory(
                 self.images, self.workers, lambda done, total: reporter.progress("reading images", done, total)
             )
             self._report_damage()
@@ -69,7 +69,7 @@ class TrainLoader:
                 yield images, self.labels[indices]
             return
         requested: deque[list[int]] = deque()
-        for images in batches_of(self.images, _recorded(order, requested), self.workers):
+        for images in iter_batches(self.images, _recorded(order, requested), self.workers):
             self._report_damage()
             yield images, self.labels[requested.popleft()]
 
@@ -78,31 +78,31 @@ class TrainLoader:
     ) -> Generator[Batch]:
         """Yield the batches of steps `start` to `stop`; of several processes that train, this one's part of each."""
         parallel = parallel or ParallelContext()
-        weights = equal_class_weights(self.labels.tolist()) if task.recipe.data.balance == "sampler" else None
-        order = BatchOrder(
+        weights = compute_class_balanced_weights(self.labels.tolist()) if task.recipe.data.balance == "sampler" else None
+        order = ResumableBatchSampler(
             len(self),
             task.batch_size,
             task.recipe.run.seed,
             start=start,
             steps=stop,
             weights=weights,
-            place=parallel.dp_rank,
-            places=parallel.dp_world_size,
-            windows=windows_of(self.images.samples),
+            rank=parallel.dp_rank,
+            world_size=parallel.dp_world_size,
+            windows=make_shard_windows(self.images.samples),
             ahead=self.memory is None,
         )
         yield from self.batches(order)
 
     def in_turn(self, batch_size: int = INFERENCE_BATCH_SIZE) -> Iterator[Images]:
         """Yield the images once, in order."""
-        return (images for images, _ in self.batches(in_turn(len(self), batch_size)))
+        return (images for images, _ in self.batches(sequential_batches(len(self), batch_size)))
 
     def split_in_turn(self, parallel: ParallelContext) -> tuple[list[list[int]], list[list[int]]]:
         """Return the indices of this process's images in each batch, and of those that its model is given.
 
         A forward pass takes all processes: one without an image of its own takes another's, and drops the result.
         """
-        batches = in_turn(len(self), INFERENCE_BATCH_SIZE)
+        batches = sequential_batches(len(self), INFERENCE_BATCH_SIZE)
         own = [batch[parallel.dp_rank :: parallel.dp_world_size] for batch in batches]
         return own, [indices or batch[:1] for indices, batch in zip(own, batches, strict=True)]
 

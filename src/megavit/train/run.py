@@ -22,7 +22,7 @@ from megavit.check.quick_checks import data_warnings
 from megavit.config.recipe import DataRecipe, Recipe
 from megavit.data.byte_range import is_url
 from megavit.data.dataset import LabeledImages
-from megavit.data.load import read_data
+from megavit.data.load import load_data
 from megavit.data.shards.index import is_tar
 from megavit.data.sources.demo import PREFIX
 from megavit.distributed.context import ParallelContext
@@ -137,7 +137,7 @@ def read_dataset(source: str, recipe: DataRecipe, reporter: Reporter) -> Labeled
     Raises:
         DataError: when a split is empty.
     """
-    dataset = read_data(
+    dataset = load_data(
         source,
         recipe,
         lambda done, total: reporter.progress("checking images", done, total),
@@ -145,9 +145,9 @@ def read_dataset(source: str, recipe: DataRecipe, reporter: Reporter) -> Labeled
         verify="none",
     )
     for split in ("train", "val", "test"):
-        if not dataset.of(split):
+        if not dataset.in_split(split):
             raise DataError(
-                f"there are no images for {split}: {dataset.division}. "
+                f"there are no images for {split}: {dataset.split_description}. "
                 "A class gives one to each split if it has at least 3; add images, or a split of your own"
             )
     reporter.data(dataset)
@@ -167,7 +167,7 @@ def _start(ctx: RunContext, request: TrainRequest) -> TrainResult:
     ctx.dist.run_on_main(lambda: check_writable(ctx.run_dir, "the run with its checkpoints", need=_disk_space(state)))
     train_loader = make_train_loader(ctx, task)
     began = ctx.clock.now()
-    val_loader = make_eval_loader(ctx, task, ctx.dataset.of("val"))
+    val_loader = make_eval_loader(ctx, task, ctx.dataset.in_split("val"))
     reading_seconds = ctx.clock.now() - began
     if resolved.step_seconds is None:
         length = RunLength(steps=task.steps_in(resolved.recipe.run.epochs or 1), time=None)
@@ -226,7 +226,7 @@ def _restore(ctx: RunContext, recipe: Recipe, length: RunLength) -> TrainResult:
     check_resources(recipe, ctx.dataset, ctx.device)
     state, task = build_training(ctx, recipe)
     train_loader = make_train_loader(ctx, task)
-    val_loader = make_eval_loader(ctx, task, ctx.dataset.of("val"))
+    val_loader = make_eval_loader(ctx, task, ctx.dataset.in_split("val"))
     folder = ctx.run_dir / "checkpoints"
     ctx.dist.run_on_main(lambda: remove_incomplete(folder))
     # Without a checkpoint the stop came before the first one: the run begins again, with the same plan.

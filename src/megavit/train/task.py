@@ -12,13 +12,13 @@ from megavit.config.recipe import AugmentRecipe, Recipe
 from megavit.config.target import Target
 from megavit.data.dataset import LabeledImages
 from megavit.data.image_dataset import Images
-from megavit.data.targets import outputs, targets_of
+from megavit.data.targets import num_outputs, target_tensor
 from megavit.errors import DataError
 from megavit.train.history import MetricName
 from megavit.train.optim.loss import Loss, make_loss, soft_targets
 
 Batch = tuple[Images, Tensor]
-"""uint8 images, and their targets as `megavit.data.targets.targets_of` gives them."""
+"""uint8 images, and their targets as `megavit.data.targets.target_tensor` gives them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +89,9 @@ class Task:
 
 def make_task(recipe: Recipe, preprocessing: Preprocessing, dataset: LabeledImages, device: torch.device) -> Task:
     """Return the task of a resolved recipe on the training images."""
-    target, training = make_target(dataset), dataset.of("train")
-    targets = targets_of(training, dataset.target, len(dataset.classes)).to(device)
-    num_classes = outputs(target.kind, len(dataset.classes))
+    target, training = make_target(dataset), dataset.in_split("train")
+    targets = target_tensor(training, dataset.target, len(dataset.classes)).to(device)
+    num_classes = num_outputs(target.kind, len(dataset.classes))
     return Task(
         recipe=recipe,
         preprocessing=preprocessing,
@@ -117,7 +117,7 @@ def make_target(dataset: LabeledImages) -> Target:
     """
     if dataset.target != "regression":
         return Target(kind=dataset.target)
-    values = targets_of(dataset.of("train"), "regression", 0).double()
+    values = target_tensor(dataset.in_split("train"), "regression", 0).double()
     std = values.std(correction=0).item()
     if not std > 0:
         raise DataError(

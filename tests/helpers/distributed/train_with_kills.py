@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch.distributed import checkpoint as dcp
 
-from megavit.data.loader.sampler import BatchOrder
+from megavit.data.loader.sampler import ResumableBatchSampler
 from megavit.runtime.process_group import get_dist_context
 from megavit.train.checkpoint import distributed
 from megavit.train.loop import loop
@@ -42,7 +42,7 @@ def main(out: Path, fsdp: int, tp: int, seed: int) -> None:
 
     step, batches, write, seal = (
         loop.train_step,
-        BatchOrder.__iter__,
+        ResumableBatchSampler.__iter__,
         dcp.FileSystemWriter.write_data,
         distributed._compute_digests,
     )
@@ -78,7 +78,7 @@ def main(out: Path, fsdp: int, tp: int, seed: int) -> None:
         return seal(*arguments)
 
     loop.train_step = noted_step
-    setattr(BatchOrder, "__iter__", noted_batches)  # noqa: B010
+    setattr(ResumableBatchSampler, "__iter__", noted_batches)  # noqa: B010
     setattr(dcp.FileSystemWriter, "write_data", noted_write)  # noqa: B010 - of another signature's names
     setattr(distributed, "_compute_digests", noted_seal)  # noqa: B010
     changes = {

@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from megavit.data.loader.sampler import BatchOrder
+from megavit.data.loader.sampler import ResumableBatchSampler
 from megavit.errors import Diverged, TrainingError
 from megavit.evaluate.metrics.classification import ClassificationMetrics
 from megavit.train.checkpoint.checkpoint import get_step, list_checkpoints, list_rollback_checkpoints, save_checkpoint
@@ -76,7 +76,7 @@ def test_a_run_without_a_spike_never_goes_back(tmp_path):
         0,
     ) and reporter.said == []
     assert reporter.losses[-1] < 0.7 * reporter.losses[0]
-    assert loader.trained() == list(BatchOrder(COUNT, BATCH, 0, start=0, steps=STEPS))
+    assert loader.trained() == list(ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=STEPS))
 
 
 @pytest.mark.parametrize(("factor", "steps"), [(30.0, PATIENCE), (math.nan, MAX_SKIPPED_IN_A_ROW)])
@@ -87,7 +87,7 @@ def test_a_run_that_diverges_goes_back_and_leaves_out_the_images_that_led_there(
     assert f"steps after step {BROKEN}: going on from step {BACK} with other images" in reporter.said[-1]
     assert max(reporter.losses[-20:]) < 0.7 * reporter.losses[0]
     # Every batch comes once, in order: those of the abandoned steps are not asked for again.
-    assert loader.trained() == list(BatchOrder(COUNT, BATCH, 0, start=0, steps=STEPS + state.dropped_batches))
+    assert loader.trained() == list(ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=STEPS + state.dropped_batches))
     told = [record.step for record in state.history]
     assert told == sorted(set(told))
     assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == told
@@ -129,7 +129,7 @@ def test_a_run_whose_loss_is_high_before_there_is_a_checkpoint_goes_on_as_it_is(
     state, reporter, loader = go(tmp_path, {EVERY + 4: 30.0})
     assert (state.step, state.rollbacks, state.dropped_batches) == (STEPS, 0, 0)
     assert f"steps after step {EVERY + 4}: going on as it is" in reporter.said[-1]
-    assert loader.trained() == list(BatchOrder(COUNT, BATCH, 0, start=0, steps=STEPS))
+    assert loader.trained() == list(ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=STEPS))
 
 
 def test_a_run_that_is_no_number_before_there_is_a_checkpoint_ends_with_advice(tmp_path):
@@ -160,7 +160,7 @@ def test_the_time_of_the_abandoned_steps_is_not_given_back(tmp_path):
 def test_a_wild_gradient_is_left_out_as_if_the_step_had_not_been():
     task, state = task_of(), fresh()
     loader = make_loader(make_dataset(), task)
-    order = list(BatchOrder(COUNT, BATCH, 0, start=0, steps=42))
+    order = list(ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=42))
 
     def step(number: int, task: Task) -> float:
         (batch,) = loader.batches([order[number]])

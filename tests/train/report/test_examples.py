@@ -11,10 +11,10 @@ from megavit.train.report.examples import (
     NUM_EXAMPLES,
     REFERENCE_IMAGES,
     REFERENCE_SIDE,
+    limit_size,
     select_examples,
     select_ood_samples,
     select_reference_images,
-    shrink,
 )
 
 
@@ -38,7 +38,7 @@ def certain(answers: list[int], confidence: list[float], classes: int) -> torch.
     [(4, 4, (4, 4)), (512, 300, (512, 300)), (1024, 512, (512, 256)), (3, 5000, (1, 512))],
 )
 def test_large_pictures_are_made_smaller_and_none_vanishes(height, width, shape):
-    assert shrink(torch.zeros(3, height, width, dtype=torch.uint8), REFERENCE_SIDE).shape == (3, *shape)
+    assert limit_size(torch.zeros(3, height, width, dtype=torch.uint8), REFERENCE_SIDE).shape == (3, *shape)
 
 
 @pytest.mark.parametrize("classes", [2, REFERENCE_IMAGES, REFERENCE_IMAGES + 5])

@@ -30,7 +30,7 @@ def calibrate(
     from megavit.cli.render.metrics import show_uncertainty
     from megavit.config.recipe import DataRecipe
     from megavit.data.dataset import read_samples
-    from megavit.data.load import read_data
+    from megavit.data.load import load_data
     from megavit.errors import OutputError
     from megavit.evaluate.inference import select_split
     from megavit.evaluate.uncertainty.uncertainty import apply_calibration
@@ -42,7 +42,7 @@ def calibrate(
         raise OutputError(f"there is {out} already; choose a new folder")
     predictor = load(bundle, device=device)
     with counting("checking images") as progress:
-        images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
+        images = load_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
     selection = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     with counting("measuring") as progress:
         result = fit(predictor, images, selection, progress, temperature_only=temperature_only)

@@ -54,7 +54,7 @@ def check(
     from megavit.cli.render.findings import print_checked, show_checked
     from megavit.cli.render.training import TerminalWatch
     from megavit.config.recipe import DataRecipe
-    from megavit.data.load import read_data
+    from megavit.data.load import load_data
     from megavit.predict.predictor import load
     from megavit.runtime.device import pick_device
 
@@ -64,7 +64,7 @@ def check(
         check_output_folder(out, data)
     with TerminalWatch() as watch:
         # As megavit train reads them, so that what it would draw for validation and test is looked at too.
-        images = read_data(
+        images = load_data(
             data, DataRecipe(), lambda done, total: watch.progress("checking images", done, total), verify="all"
         )
         reason = "--skip-labels was given" if skip_labels else not_judged(images)

@@ -34,8 +34,8 @@ def demo(
         trained = train(SOURCE, out, recipe="demo", overrides={}, reporter=watch)
     if not json:
         images = read_demo(SOURCE, recipe().data)
-        samples = images.of("test")[:SHOWN]
-        predictions = load(trained.bundle, verify=True).predict([images.pixels(sample) for sample in samples])
+        samples = images.in_split("test")[:SHOWN]
+        predictions = load(trained.bundle, verify=True).predict([images.load_pixels(sample) for sample in samples])
         rows = [
             [sample.name, images.classes[sample.label], prediction.label, f"{prediction.probability:.1%}"]
             for sample, prediction in zip(samples, predictions, strict=True)

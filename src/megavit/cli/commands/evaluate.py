@@ -46,7 +46,7 @@ def evaluate(
     from megavit.cli.render.metrics import show_metrics, show_robustness, show_subgroups, show_uncertainty
     from megavit.config.recipe import DataRecipe
     from megavit.data.dataset import read_samples
-    from megavit.data.load import read_data
+    from megavit.data.load import load_data
     from megavit.evaluate.compare import check_comparable
     from megavit.evaluate.evaluation import evaluate as run_evaluation
     from megavit.evaluate.inference import select_split
@@ -70,7 +70,7 @@ def evaluate(
     if other is not None:
         check_comparable(predictor, other)
     with counting("checking images") as progress:
-        images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
+        images = load_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
     known = [row for one in predictors for row in read_samples(one.folder / SAMPLES)]
     selection = select_split(images, predictor.labels, known, predictor.target)
     evaluation = run_evaluation(

@@ -27,7 +27,7 @@ def quantize(
     from megavit.cli.console import counting, notes, print_json, results
     from megavit.config.recipe import DataRecipe
     from megavit.data.dataset import read_samples
-    from megavit.data.load import read_data
+    from megavit.data.load import load_data
     from megavit.engine.engine import check_precision
     from megavit.errors import OutputError
     from megavit.evaluate.inference import select_split
@@ -40,7 +40,7 @@ def quantize(
     predictor = load(bundle, device="cpu")
     check_precision("int8", next(predictor.model.parameters()).device)
     with counting("checking images") as progress:
-        images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
+        images = load_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
     choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     with counting("measuring") as progress:
         bounds, cost = evaluate_int8(predictor, images, choice, progress)

@@ -37,7 +37,7 @@ def shard(
     For example: megavit shard photos --out photos-shards
     """
     from megavit.cli.console import counting, print_json, results, show_skipped
-    from megavit.data.load import survey
+    from megavit.data.load import scan_source
     from megavit.data.shards.write import write_shards
     from megavit.data.sources.demo import PREFIX
 
@@ -48,7 +48,7 @@ def shard(
     if Path(data).is_dir() and out.resolve().is_relative_to(Path(data).resolve()):
         raise OutputError(f"{out} lies within the data, {data}; choose a place outside with --out")
     with counting("checking images") as progress:
-        listing, found = survey(data, progress=progress, verify="all")
+        listing, found = scan_source(data, progress=progress, verify="all")
     with counting("writing shards") as progress:
         index = write_shards(listing, found, out, size=limit, seed=seed, progress=progress)
     reasons: dict[str, int] = {}

@@ -21,8 +21,8 @@ def show_checked(checked: CheckResult, reason: str) -> None:
         reason: why labels were not judged; "" where they were.
     """
     images, shapes = checked.images, checked.shapes
-    sizes = ", ".join(f"{count:,} {split}" for split, count in images.sizes().items() if count)
-    results.print(f"{len(images.samples):,} images: {sizes} ({printable(images.division)})", style="bold")
+    sizes = ", ".join(f"{count:,} {split}" for split, count in images.split_sizes().items() if count)
+    results.print(f"{len(images.samples):,} images: {sizes} ({printable(images.split_description)})", style="bold")
     results.print(
         f"{_spread(shapes.width)} × {_spread(shapes.height)} pixels; channels: "
         + ", ".join(f"{channels} in {count:,}" for channels, count in shapes.channels.items())
@@ -70,10 +70,10 @@ def print_checked(checked: CheckResult, reason: str, out: Path | None) -> None:
             "source": images.source,
             "target": images.target,
             "images": len(images.samples),
-            "splits": images.sizes(),
-            "division": images.division,
+            "splits": images.split_sizes(),
+            "division": images.split_description,
             "notes": list(images.notes),
-            "counts": images.counts(),
+            "counts": images.class_counts(),
             "shapes": asdict(checked.shapes),
             "labels": labels,
             "serious": checked.serious,

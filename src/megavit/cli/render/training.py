@@ -8,7 +8,7 @@ from typing import Self
 from rich.progress import TaskID
 
 from megavit.cli.console import notes, progress_bar, show_notes, show_skipped
-from megavit.config.names import shortened
+from megavit.config.names import abbreviate
 from megavit.config.recipe import Recipe
 from megavit.data.dataset import LabeledImages
 from megavit.train.history import EpochRecord
@@ -49,14 +49,14 @@ class TerminalWatch:
         self._bar.update(self._tasks[what], completed=done, total=total, visible=done < total)
 
     def data(self, dataset: LabeledImages) -> None:
-        counts = dataset.sizes()
+        counts = dataset.split_sizes()
         with UNHEARD:
             notes.print(
                 f"{len(dataset.samples):,} images {_described(dataset)}: {counts['train']:,} to train, "
                 f"{counts['val']:,} to validate, {counts['test']:,} to test"
             )
             if dataset.classes:
-                notes.print(f"  {shortened(dataset.classes)}", style="dim")
+                notes.print(f"  {abbreviate(dataset.classes)}", style="dim")
             show_notes(dataset.notes)
             show_skipped(dataset.skipped_by_reason())
 
@@ -94,5 +94,5 @@ def _described(images: LabeledImages) -> str:
         case "multilabel":
             return f"with {len(images.classes)} labels, any number an image"
         case "regression":
-            scores = [sample.score for sample in images.samples]
+            scores = [sample.value for sample in images.samples]
             return f"with scores from {min(scores):.4g} to {max(scores):.4g}"

@@ -10,7 +10,7 @@ from megavit.config.calibration import Calibration
 from megavit.config.target import Target
 from megavit.data.dataset import LabeledImages
 from megavit.data.scan import Progress
-from megavit.data.targets import targets_of
+from megavit.data.targets import target_tensor
 from megavit.engine.engine import ModelOutput
 from megavit.errors import DataError
 from megavit.evaluate.inference import SplitSelection, run_inference
@@ -98,7 +98,7 @@ def fit_uncertainty(
 
     Args:
         held_out: the model's output for the validation images.
-        targets: of these, as `megavit.data.targets.targets_of` gives them.
+        targets: of these, as `megavit.data.targets.target_tensor` gives them.
         target: what the logits mean.
         reference: (N, D) embeddings and (N, ...) targets of training images; None: no out-of-distribution detection.
         false_positive_rate: share in (0, 1) of in-distribution images to be flagged as out of distribution.
@@ -219,7 +219,7 @@ def calibrate(
             f"{len(selection.samples)} images of {images.source} are too few to calibrate on: give {MIN_IMAGES} or "
             "more that the model has not learned from"
         )
-    targets = targets_of(selection.samples, predictor.target, len(predictor.labels))
+    targets = target_tensor(selection.samples, predictor.target, len(predictor.labels))
     output = run_inference(predictor, images, selection.samples, _BATCH_SIZE, progress)
     order = torch.randperm(len(targets), generator=generator(0))
     first, second = (round(len(order) * share) for share in (_REFERENCE_SHARE, _REFERENCE_SHARE + _FIT_SHARE))

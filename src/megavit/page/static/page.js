@@ -8,13 +8,13 @@ import { Starting } from "./starting.js";
 import { listen } from "./ways_in.js";
 import { count, coverageText, sentence, spoken } from "./words.js";
 
-const AT_ONCE = 4;
+const MAX_CONCURRENT_REQUESTS = 4;
 const TOP = 5;
 const USUAL_COVERAGE = 0.95;
 const SAID = 20; // sentences that are kept for those who hear the page
 
 const part = (id) => document.getElementById(id);
-const asking = queue(AT_ONCE);
+const asking = queue(MAX_CONCURRENT_REQUESTS);
 const cards = [];
 let models = [];
 let model = null;

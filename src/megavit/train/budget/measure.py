@@ -13,7 +13,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from megavit.config.recipe import Precision, Recipe
-from megavit.data.targets import targets_of
+from megavit.data.targets import target_tensor
 from megavit.distributed.context import ParallelContext
 from megavit.engine.engine import Engine
 from megavit.model.vit import MegaVit
@@ -108,7 +108,7 @@ def measure_recipe(
         preprocessing = make_preprocessing(config, keep_aspect=recipe.data.keep_aspect)
         state, task = build_training(ctx, recipe, preprocessing)
     own = max(1, task.batch_size // recipe.parallel.places)
-    targets = targets_of(dataset.of("train")[:own], dataset.target, len(dataset.classes))
+    targets = target_tensor(dataset.in_split("train")[:own], dataset.target, len(dataset.classes))
     return measure_step(state, task, (make_noise_images(dataset, replace(task, batch_size=own)), targets), max_seconds)
 
 
@@ -133,8 +133,8 @@ def make_time_plan(
 
     def plan() -> TimeBudgetPlan:
         final_pass = measure_final_pass(state, task, val_loader, max_seconds)
-        ood_samples = select_ood_samples(ctx.dataset.of("train"))
-        others = (len(ctx.dataset.of("test")) + len(ood_samples)) / len(val_loader)
+        ood_samples = select_ood_samples(ctx.dataset.in_split("train"))
+        others = (len(ctx.dataset.in_split("test")) + len(ood_samples)) / len(val_loader)
         # Of one image, which the main process explains by itself.
         image_seconds = step_seconds * ctx.parallel.dp_world_size / task.batch_size
         return TimeBudgetPlan(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from megavit.data.dataset import LabeledImages, Sample
-from megavit.data.targets import targets_of
+from megavit.data.targets import target_tensor
 from megavit.errors import DataError
 from megavit.evaluate.probes.cross_validation import NUM_FOLDS, Fold, make_folds
 from megavit.evaluate.probes.linear_probe import LinearProbe
@@ -83,7 +83,7 @@ def resume_finetuning(ctx: RunContext, plan: Plan) -> TrainResult:
 
 def needs_cross_validation(dataset: LabeledImages) -> bool:
     """Return whether there are too few validation images to compare methods on."""
-    count = dataset.sizes()
+    count = dataset.split_sizes()
     return count["val"] < MIN_VAL_IMAGES and count["train"] + count["val"] <= MAX_CROSS_VALIDATION_IMAGES
 
 
@@ -127,8 +127,8 @@ class Finetuner:
     def __init__(self, ctx: RunContext, pretrained: StartingModel) -> None:
         self.ctx, self.pretrained, self.clock = ctx, pretrained, ctx.clock
         self.recipe, dataset = pretrained.task.recipe, ctx.dataset
-        self.pool: tuple[Sample, ...] = (*dataset.of("train"), *dataset.of("val"))
-        num_training = len(dataset.of("train"))
+        self.pool: tuple[Sample, ...] = (*dataset.in_split("train"), *dataset.in_split("val"))
+        num_training = len(dataset.in_split("train"))
         self.split = Fold(torch.arange(num_training), torch.arange(num_training, len(self.pool)))
         self.stages: dict[str, StageResult] = {}
 
@@ -140,7 +140,7 @@ class Finetuner:
         seconds = ctx.clock.now() - began
         unsmoothed = replace(self.recipe, optimizer=replace(self.recipe.optimizer, label_smoothing=0.0))
         task = make_task(unsmoothed, preprocessing, dataset, torch.device("cpu"))
-        labels = targets_of(self.pool, dataset.target, len(dataset.classes))
+        labels = target_tensor(self.pool, dataset.target, len(dataset.classes))
         splits, self.held_out = [self.split], f"{len(dataset.of('val')):,} images of validation"
         if self.recipe.tune.rung == "auto" and needs_cross_validation(dataset):
             splits = make_folds(labels, seed=self.recipe.run.seed, digests=[sample.digest for sample in self.pool])
@@ -151,9 +151,9 @@ class Finetuner:
         bias = get_head(pretrained.model).bias.detach().cpu()
         self.frozen = FrozenFeatures(embeddings, labels, task, bias, seconds=seconds, folds=splits)
         ctx.reporter.say(f"methods are compared on {self.held_out}")
-        self.val_loader = self._make_eval_loader(dataset.of("val"))
+        self.val_loader = self._make_eval_loader(dataset.in_split("val"))
         # Test images are read and evaluated, those of validation evaluated again, and the report is drawn.
-        rest = sum(map(len, (dataset.of("test"), dataset.of("val"), select_ood_samples(dataset.of("train")))))
+        rest = sum(map(len, (dataset.in_split("test"), dataset.in_split("val"), select_ood_samples(dataset.in_split("train")))))
         self.finish_seconds = estimate_finish(ctx.parallel) + seconds * rest / len(self.pool)
 
     def train_method(self, name: str, probes: list[LinearProbe], num_left: int) -> tuple[Tensor, float, str] | None:

@@ -37,7 +37,7 @@ class FrozenFeatures:
 
     Attributes:
         embeddings: (N, D) of every image of training and validation.
-        labels: of these, as `megavit.data.targets.targets_of` gives them.
+        labels: of these, as `megavit.data.targets.target_tensor` gives them.
         task: of the training images, on the CPU.
         bias: (outputs,) of a head to start from.
         seconds: that the embeddings took.

@@ -12,8 +12,8 @@ from megavit.config.recipe import Recipe
 from megavit.config.vit import Design, ViTConfig
 from megavit.data.augment import canvas_margin, canvas_size
 from megavit.data.dataset import LabeledImages, Sample
-from megavit.data.image_dataset import COLOR, ImageDataset, Images, as_batch, channel_statistics
-from megavit.data.targets import outputs, targets_of
+from megavit.data.image_dataset import COLOR_CHANNELS, ImageDataset, Images, compute_channel_statistics, make_batch
+from megavit.data.targets import num_outputs, target_tensor
 from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
 from megavit.train.context import RunContext
@@ -92,7 +92,7 @@ def _init_head(model: MegaVit, ctx: RunContext) -> None:
     """Of several labels, start the head at how frequent each is."""
     dataset = ctx.dataset
     if dataset.target == "multilabel":
-        labels = targets_of(dataset.of("train"), dataset.target, len(dataset.classes))
+        labels = target_tensor(dataset.in_split("train"), dataset.target, len(dataset.classes))
         init_head_bias(model.mlp_head, labels.to(next(model.parameters()).device))
 
 
@@ -102,7 +102,7 @@ def make_model_config(recipe: Recipe, dataset: LabeledImages, pretrained: Pretra
     Raises:
         ConfigError: when its sizes do not fit together.
     """
-    model, num_classes = recipe.model, outputs(dataset.target, len(dataset.classes))
+    model, num_classes = recipe.model, num_outputs(dataset.target, len(dataset.classes))
     if pretrained is not None:
         base = pretrained.config
         return replace(
@@ -127,11 +127,11 @@ def make_model_config(recipe: Recipe, dataset: LabeledImages, pretrained: Pretra
 def compute_preprocessing(config: ViTConfig, dataset: LabeledImages, *, keep_aspect: bool = False) -> Preprocessing:
     """Return the model's image size; for channels other than gray or RGB also their mean and standard deviation."""
     plain = make_preprocessing(config, keep_aspect=keep_aspect)
-    if config.channels in COLOR:
+    if config.channels in COLOR_CHANNELS:
         return plain
-    training = dataset.of("train")
+    training = dataset.in_split("train")
     samples = training[:: -(-len(training) // NUM_STATISTICS_IMAGES)]
-    mean, std = channel_statistics(ImageDataset(dataset, samples, plain))
+    mean, std = compute_channel_statistics(ImageDataset(dataset, samples, plain))
     return replace(plain, mean=mean, std=std)
 
 
@@ -168,7 +168,7 @@ def make_train_loader(ctx: RunContext, task: Task, samples: Sequence[Sample] | N
     """Return a loader of the training images, or of `samples`, with the margin that augmentation needs."""
     size, margin = _canvas(ctx.dataset, task)
     if samples is None:
-        samples = ctx.dataset.of("train")
+        samples = ctx.dataset.in_split("train")
     workers = task.recipe.run.workers
     return TrainLoader(ctx.dataset, samples, size, workers=workers, reporter=ctx.reporter, margin=margin)
 
@@ -184,16 +184,16 @@ def _canvas(dataset: LabeledImages, task: Task) -> tuple[Preprocessing, float]:
     size, augment = task.preprocessing, task.recipe.augment
     if size.keep_aspect:
         return size, canvas_margin(augment)
-    height, width = canvas_size(size, augment, median_short_side(dataset.of("train")))
+    height, width = canvas_size(size, augment, median_short_side(dataset.in_split("train")))
     return replace(size, height=height, width=width), 1.0
 
 
 def make_noise_images(dataset: LabeledImages, task: Task) -> Images:
     """Return a batch with the shapes of training images, but of noise: no image is read."""
-    training = dataset.of("train")
+    training = dataset.in_split("train")
     # Spread over all of them, as they lie in order of their names.
     samples = [training[index * len(training) // task.batch_size] for index in range(task.batch_size)]
     size, margin = _canvas(dataset, task)
     images = ImageDataset(dataset, samples, size, margin)
-    shapes = [(size.channels, *images.size_of(sample)) for sample in images.samples]
-    return as_batch([torch.randint(0, 256, shape, dtype=torch.uint8) for shape in shapes], size)
+    shapes = [(size.channels, *images.output_size(sample)) for sample in images.samples]
+    return make_batch([torch.randint(0, 256, shape, dtype=torch.uint8) for shape in shapes], size)

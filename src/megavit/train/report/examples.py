@@ -10,8 +10,8 @@ from torch import Tensor
 
 from megavit.config.target import Target
 from megavit.data.dataset import LabeledImages, Sample
-from megavit.data.image_dataset import shrink, visible
-from megavit.data.targets import targets_of
+from megavit.data.image_dataset import displayable_channels, limit_size
+from megavit.data.targets import target_tensor
 from megavit.train.report.figures import Example
 
 Explain = Callable[[Sequence[Tensor]], Sequence[Image.Image]]
@@ -28,9 +28,9 @@ OOD_FIT_SAMPLES, MIN_OOD_SAMPLES_PER_CLASS = 2_000, 10
 
 def select_reference_images(dataset: LabeledImages) -> list[Tensor]:
     """Return a few test images, spread over classes, labels or values, uint8 (C, H, W), the large ones made smaller."""
-    samples = dataset.of("test")
+    samples = dataset.in_split("test")
     if dataset.target == "regression":
-        ranked = sorted(samples, key=lambda sample: sample.score)
+        ranked = sorted(samples, key=lambda sample: sample.value)
         count = min(REFERENCE_IMAGES, len(ranked))
         selected = [ranked[round(index * (len(ranked) - 1) / max(1, count - 1))] for index in range(count)]
     else:
@@ -38,7 +38,7 @@ def select_reference_images(dataset: LabeledImages) -> list[Tensor]:
         for sample in samples:
             first.setdefault(_first_label(sample), sample)
         selected = [first[label] for label in sorted(first)][:REFERENCE_IMAGES]
-    return [shrink(dataset.pixels(sample), REFERENCE_SIDE) for sample in selected]
+    return [limit_size(dataset.load_pixels(sample), REFERENCE_SIDE) for sample in selected]
 
 
 def _first_label(sample: Sample) -> int:
@@ -81,8 +81,8 @@ def select_examples(
         target: of both.
         explain: overlays images with what their predictions come from; None: no overlays.
     """
-    samples = dataset.of("test")
-    labels = targets_of(samples, dataset.target, len(dataset.classes))
+    samples = dataset.in_split("test")
+    labels = target_tensor(samples, dataset.target, len(dataset.classes))
     match target.kind:
         case "classification":
             rank, predicted = outputs.max(dim=1)
@@ -102,12 +102,12 @@ def select_examples(
     images: list[Tensor] = []
     for index in wrong + correct:
         sample, output = samples[index], outputs[index]
-        image = shrink(dataset.pixels(sample, (REFERENCE_SIDE, REFERENCE_SIDE)), REFERENCE_SIDE)
+        image = limit_size(dataset.load_pixels(sample, (REFERENCE_SIDE, REFERENCE_SIDE)), REFERENCE_SIDE)
         images.append(image)
         truth, predicted_names, top = _describe(dataset, sample, output, target)
         examples.append(
             Example(
-                image=_to_numpy(visible(image)),
+                image=_to_numpy(displayable_channels(image)),
                 name=sample.name,
                 truth=truth,
                 top=top,
@@ -126,7 +126,7 @@ def _describe(
 ) -> tuple[str, str, list[tuple[str, float]]]:
     """Return the truth, the prediction, and the likeliest classes or labels with their probabilities."""
     if target.kind == "regression":
-        return f"{sample.score:.4g}", f"{output.item():.4g}", []
+        return f"{sample.value:.4g}", f"{output.item():.4g}", []
     values, indices = output.topk(min(TOP_K, len(dataset.classes)))
     top = [(dataset.classes[k], value) for k, value in zip(indices.tolist(), values.tolist(), strict=True)]
     if target.kind == "classification":

@@ -80,7 +80,7 @@ def finalize(
     dataset, run_dir, model = ctx.dataset, ctx.run_dir, state.ema_model
     model.load_state_dict(state.best)
     ctx.reporter.say("evaluating on the test images")
-    test_loader = make_eval_loader(ctx, task, dataset.of("test"))
+    test_loader = make_eval_loader(ctx, task, dataset.in_split("test"))
     result = evaluate_model(ctx, model, task, val_loader, test_loader)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     info = BundleInfo(
@@ -92,8 +92,8 @@ def finalize(
         data={
             "source": dataset.source,
             "fingerprint": dataset.fingerprint(),
-            "division": dataset.division,
-            "counts": dataset.sizes(),
+            "division": dataset.split_description,
+            "counts": dataset.split_sizes(),
             "skipped": dataset.skipped_by_reason(),
         },
         recipe=to_dict(task.recipe),
@@ -108,9 +108,9 @@ def finalize(
         created=created,
         data=DataSummary(
             source=dataset.source,
-            division=dataset.division,
-            counts=dataset.counts(),
-            images=dataset.sizes(),
+            division=dataset.split_description,
+            counts=dataset.class_counts(),
+            images=dataset.split_sizes(),
             skipped=dataset.skipped_by_reason(),
             findings=data_warnings(dataset),
         ),
@@ -137,7 +137,7 @@ def evaluate_model(
 ) -> EvalResult:
     """Fit the calibration on the validation images, and evaluate model and calibration on the test images."""
     engine, classes = Engine(model, task.preprocessing), ctx.dataset.classes
-    ood_loader = make_eval_loader(ctx, task, select_ood_samples(ctx.dataset.of("train")))
+    ood_loader = make_eval_loader(ctx, task, select_ood_samples(ctx.dataset.in_split("train")))
     val, test, ood = (_run_inference(engine, loader) for loader in (val_loader, test_loader, ood_loader))
     calibration, tensors = fit_uncertainty(val, val_loader.labels, task.target, (ood.pooled, ood_loader.labels))
     target = task.target

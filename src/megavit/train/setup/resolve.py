@@ -112,6 +112,6 @@ def select_model(ctx: RunContext, recipe: Recipe, until: float, total: float) ->
     return choose_model(
         ctx.dist.run_on_main(lambda: list_candidates(recipe, ctx.dataset, ctx.device)),
         measure,
-        len(ctx.dataset.of("train")),
+        len(ctx.dataset.in_split("train")),
         Deadline(until, total, lambda: ctx.dist.run_on_main(ctx.clock.now)),
     )

@@ -12,7 +12,7 @@ from megavit.config.presets import PRESETS
 from megavit.config.recipe import Recipe, RunRecipe
 from megavit.config.vit import ViTConfig
 from megavit.data.dataset import LabeledImages, Sample
-from megavit.data.image_dataset import COLOR, fits
+from megavit.data.image_dataset import COLOR_CHANNELS, can_convert_channels
 from megavit.errors import ConfigError
 from megavit.train.budget.model_selection import CANDIDATES, Candidate
 from megavit.train.loop.build import make_model_config, median_short_side
@@ -27,7 +27,7 @@ BATCH_SIZE, MAX_BATCH_SHARE, MIN_BATCH_SIZE = 128, 1 / 8, 16
 
 def choose_recipe(dataset: LabeledImages) -> str:
     """Return the name of the recipe for these images, where the user named none."""
-    training = dataset.of("train")
+    training = dataset.in_split("train")
     is_small = median_short_side(training) <= MAX_SMALL_SIDE or all(sample.channels == 1 for sample in training)
     return "small" if is_small else "photos"
 
@@ -38,7 +38,7 @@ def resolve_sizes(recipe: Recipe, dataset: LabeledImages, device: torch.device) 
     Raises:
         ConfigError: when the chosen sizes do not fit together.
     """
-    training, model = dataset.of("train"), recipe.model
+    training, model = dataset.in_split("train"), recipe.model
     name = choose_preset(training, device) if model.preset == "auto" else model.preset
     patch_size = model.patch_size or PRESETS[name].patch_size
     side = _median_side(training) if recipe.data.keep_aspect else median_short_side(training)
@@ -75,7 +75,7 @@ def resolve_pretrained(
     preprocessing = pretrained.preprocessing
     channels = recipe.model.channels or (preprocessing.channels if preprocessing else config.channels)
     present = {sample.channels for sample in dataset.samples}
-    if not all(fits(number, channels) for number in present):
+    if not all(can_convert_channels(number, channels) for number in present):
         raise ConfigError(
             f"the weights of {pretrained.name} are for images of {channels} channels, and these have "
             f"{' and '.join(map(str, sorted(present)))}"
@@ -100,7 +100,7 @@ def resolve_batch(
         ConfigError: when the model's sizes do not fit together.
     """
     config = make_model_config(recipe, dataset, pretrained)
-    run = fill_in_batch(recipe.run, config, len(dataset.of("train")), device, recipe.parallel.places)
+    run = fill_in_batch(recipe.run, config, len(dataset.in_split("train")), device, recipe.parallel.places)
     return replace(recipe, run=run)
 
 
@@ -150,9 +150,9 @@ def choose_channels(dataset: LabeledImages, requested: int | None) -> int:
     """
     present = {sample.channels for sample in dataset.samples}
     if requested is None:
-        is_gray = all(sample.channels == 1 for sample in dataset.of("train"))
-        return 1 if is_gray else 3 if present <= {*COLOR, 4} else max(present)
-    wrong = sorted(channels for channels in present if not fits(channels, requested))
+        is_gray = all(sample.channels == 1 for sample in dataset.in_split("train"))
+        return 1 if is_gray else 3 if present <= {*COLOR_CHANNELS, 4} else max(present)
+    wrong = sorted(channels for channels in present if not can_convert_channels(channels, requested))
     if wrong:
         listed = " and ".join(map(str, wrong))
         raise ConfigError(f"model.channels is {requested}, and there are images of {listed} channels; leave it out")
@@ -172,7 +172,7 @@ def list_candidates(recipe: Recipe, dataset: LabeledImages, device: torch.device
     """
     if recipe.model.preset != "auto":
         return [_make_candidate(resolve_sizes(recipe, dataset, device), dataset)]
-    side = median_short_side(dataset.of("train"))
+    side = median_short_side(dataset.in_split("train"))
     candidates: list[Candidate] = []
     first_error: ConfigError | None = None
     for preset, patch_size in next(sizes for largest, sizes in CANDIDATES if side <= largest):

@@ -58,7 +58,7 @@ def resolve_balance(recipe: Recipe, dataset: LabeledImages, reporter: Reporter) 
     if recipe.data.balance != "auto":
         return recipe
     balance: Balance = "none"
-    counts = {name: count for name, count in dataset.counts()["train"].items() if count}
+    counts = {name: count for name, count in dataset.class_counts()["train"].items() if count}
     if dataset.target == "classification" and counts:
         large, small = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
         if counts[large] > IMBALANCE * counts[small]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.dataset import samples_csv
 from megavit.data.decode.tensor import from_array
-from megavit.data.image_dataset import COLOR, resize
+from megavit.data.image_dataset import COLOR_CHANNELS, resize
 from megavit.errors import BundleError, OutputError
 from megavit.model.vit import MegaVit
 from megavit.weights.bundle.bundle import BundleInfo, save_bundle
@@ -60,7 +60,7 @@ def convert_to_bundle(source: PretrainedModel, out: Path) -> BundleInfo:
 
 def reference_images(channels: int) -> list[Tensor]:
     """scikit-learn's two photographs, smaller; noise where a model takes other channels than theirs."""
-    if channels not in COLOR:
+    if channels not in COLOR_CHANNELS:
         random = torch.Generator().manual_seed(0)
         return [torch.randint(0, 256, (channels, 64, 96), dtype=torch.uint8, generator=random)]
     from sklearn.datasets import load_sample_images

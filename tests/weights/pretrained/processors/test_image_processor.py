@@ -14,7 +14,7 @@ from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPI
 from megavit.config.vit import PLAIN_VIT, ViTConfig
 from megavit.data.augment import normalize
 from megavit.data.decode.tensor import from_pillow
-from megavit.data.image_dataset import prepare
+from megavit.data.image_dataset import preprocess
 from megavit.errors import BundleError
 from megavit.weights.pretrained.processors.image_processor import labels_of, preprocessing_of
 from megavit.weights.pretrained.processors.processor_defaults import BY_MODEL_TYPE, DEFAULTS
@@ -39,7 +39,7 @@ def ours(photograph: PIL.Image.Image, settings: dict[str, Any], processor: dict[
     assert preprocessing is not None
     pixels = from_pillow(photograph)
     resized = preprocessing.size_for(pixels.shape[1], pixels.shape[2])
-    return normalize(prepare(pixels, resized, preprocessing)[None], preprocessing)[0]
+    return normalize(preprocess(pixels, resized, preprocessing)[None], preprocessing)[0]
 
 
 def assert_close_in_levels(mine: torch.Tensor, theirs: torch.Tensor) -> None:
@@ -70,7 +70,7 @@ def test_what_is_cut_out_is_the_middle() -> None:
     found = preprocessing_of(config(32), {"pretrained_cfg": given}, {})
     assert found is not None
     assert found.size_for(40, 80) == (32, 64)
-    assert prepare(pixels, (32, 64), found).float().mean() == 255
+    assert preprocess(pixels, (32, 64), found).float().mean() == 255
 
 
 SHORTEST = {"size": {"shortest_edge": 224}}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from megavit.config.checks import check_whole
+from megavit.config.checks import check_integer
 from megavit.config.presets import PRESETS
 from megavit.config.vit import Design, Size, ViTConfig, pair
 from megavit.errors import BundleError
@@ -186,7 +186,7 @@ def heads_of_width(inner: int, known: Known) -> tuple[int, int]:
         BundleError: when they do not divide.
     """
     if "heads" in known:
-        check_whole("heads", known["heads"], minimum=1)
+        check_integer("heads", known["heads"], minimum=1)
     heads = known.get("heads") or max(1, inner // (known.get("dim_head") or 64))
     dim_head = known.get("dim_head") or max(1, inner // heads)
     if heads * dim_head != inner:
@@ -200,5 +200,5 @@ def heads_of_width(inner: int, known: Known) -> tuple[int, int]:
 def heads_known(found: dict[str, Any], known: Known) -> dict[str, Any]:
     """`found` with heads and the width of one, for attention over the whole width."""
     heads = known["heads"] if "heads" in known else heads_of(found["dim"], found["depth"], found["mlp_dim"])
-    check_whole("heads", heads, minimum=1)
+    check_integer("heads", heads, minimum=1)
     return found | {"heads": heads, "dim_head": known.get("dim_head", found["dim"] // heads)}
