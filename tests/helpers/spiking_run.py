@@ -98,7 +98,7 @@ class Breaking(NullReporter):
         if len(self.losses) == self.stop_at:
             signal.raise_signal(signal.SIGTERM)
         # What breaks the weights are the images of that step, not its number.
-        factor = self.location.get(step + self.state.dropped_batches)
+        factor = self.at.get(step + self.state.dropped_batches)
         if factor is not None:
             with torch.no_grad():
                 for parameter in self.state.model.parameters():

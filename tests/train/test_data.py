@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.data.byte_range import digest
+from megavit.data.byte_range import content_digest
 from megavit.data.dataset import LabeledImages, Sample
-from megavit.data.loader.loader import cut, stack, string
+from megavit.data.loader.loader import pack, stack, unpack
 from megavit.data.loader.sampler import ResumableBatchSampler
 from megavit.errors import DataError
 from megavit.train import data as module
@@ -22,7 +22,7 @@ COUNT, SIZE = 6, (1, 4, 4)
 
 
 def sample(root: Path, i: int, height: int, width: int) -> Sample:
-    return Sample(f"{i}.png", i % 2, "train", height, width, 1, digest((root / f"{i}.png").read_bytes()))
+    return Sample(f"{i}.png", i % 2, "train", height, width, 1, content_digest((root / f"{i}.png").read_bytes()))
 
 
 def images(root: Path) -> LabeledImages:
@@ -59,7 +59,9 @@ def test_the_order_is_gone_through_once(tmp_path, monkeypatch, memory, workers):
     order = ResumableBatchSampler(COUNT, 4, 0, start=0, steps=6)
     expected, epochs = list(order), []
     drawn = ResumableBatchSampler.epoch
-    monkeypatch.setattr(ResumableBatchSampler, "epoch", lambda self, number: epochs.append(number) or drawn(self, number))
+    monkeypatch.setattr(
+        ResumableBatchSampler, "epoch", lambda self, number: epochs.append(number) or drawn(self, number)
+    )
     assert [labels.tolist() for _, labels in feed.batches(order)] == [[i % 2 for i in one] for one in expected]
     assert epochs == [0, 1, 2, 3]
 
@@ -130,11 +132,11 @@ def test_images_that_keep_their_shape_come_as_a_list(tmp_path, monkeypatch, memo
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=5))
 def test_what_is_strung_together_is_cut_apart_again(shapes):
     pictures = [torch.full(shape, i, dtype=torch.uint8) for i, shape in enumerate(shapes)]
-    strung = string([*pictures])
+    strung = pack([*pictures])
     assert isinstance(strung, tuple)
-    again = cut(*strung)
+    again = unpack(*strung)
     assert all(torch.equal(a, b) for a, b in zip(again, pictures, strict=True))
-    assert string([*pictures, "first", "second"]) == "first"
+    assert pack([*pictures, "first", "second"]) == "first"
 
 
 def test_get_free_memory_is_some_and_not_more_than_there_is():

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from statistics import mean, median
 
-from megavit.config.checks import check_positive, check_range, check_whole
+from megavit.config.checks import check_integer, check_positive, check_range
 from megavit.errors import ConfigError
 
 # Validation comes after an epoch, but at most so often a run; and at least so often, where epochs are long.
@@ -188,7 +188,7 @@ class RunLength:
         if (self.steps is None) == (self.time is None):
             raise ConfigError(f"a run has either steps or a time budget, got steps {self.steps} and time {self.time}")
         if self.steps is not None:
-            check_whole("steps", self.steps, minimum=1)
+            check_integer("steps", self.steps, minimum=1)
 
     def make_budget(self) -> Budget:
         return TimeBudget(self.time) if self.time is not None else EpochBudget(self.steps or 1)

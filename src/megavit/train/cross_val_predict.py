@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from megavit.check.label_issues import OutOfFoldPredictions
-from megavit.config.recipes import named_recipe
+from megavit.config.recipes import get_recipe
 from megavit.config.serialization import merge
 from megavit.data.dataset import LabeledImages
 from megavit.data.targets import target_tensor
@@ -62,7 +62,7 @@ def cross_val_predict(
         RunContext(Path(), _split(dataset, fold), pick_device(device), ParallelContext(), NullReporter())
         for fold in folds
     ]
-    recipe = merge(named_recipe(choose_recipe(contexts[0].dataset)), settings, "the recipe")
+    recipe = merge(get_recipe(choose_recipe(contexts[0].dataset)), settings, "the recipe")
     choice = select_model(contexts[0], recipe, time.monotonic() + seconds, seconds)
     probabilities = torch.empty(len(labels), len(dataset.classes))
     loaders: tuple[TrainLoader, TrainLoader] | None = None

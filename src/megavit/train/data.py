@@ -78,14 +78,14 @@ class TrainLoader:
     ) -> Generator[Batch]:
         """Yield the batches of steps `start` to `stop`; of several processes that train, this one's part of each."""
         parallel = parallel or ParallelContext()
-        weights = compute_class_balanced_weights(self.labels.tolist()) if task.recipe.data.balance == "sampler" else None
+        balanced = task.recipe.data.balance == "sampler"
         order = ResumableBatchSampler(
             len(self),
             task.batch_size,
             task.recipe.run.seed,
             start=start,
             steps=stop,
-            weights=weights,
+            weights=compute_class_balanced_weights(self.labels.tolist()) if balanced else None,
             rank=parallel.dp_rank,
             world_size=parallel.dp_world_size,
             windows=make_shard_windows(self.images.samples),

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from megavit.config.checks import check_range, check_whole
+from megavit.config.checks import check_integer, check_range
 from megavit.config.recipe import Recipe
 from megavit.config.serialization import dump_toml, from_dict, parse_json
 from megavit.data.dataset import LabeledImages, write_samples
 from megavit.data.sources.demo import PREFIX
-from megavit.errors import BundleError, ConfigError, DataError, Interrupted, OutputError, signal_of
+from megavit.errors import BundleError, ConfigError, DataError, Interrupted, OutputError, get_signal
 from megavit.runtime.csv_files import csv_text
 from megavit.runtime.process_group import get_elastic_run_id
 from megavit.runtime.storage import check_writable, write_file, writing
@@ -50,7 +50,7 @@ class Plan:
     def __post_init__(self) -> None:
         if (self.init is None) == (self.length is None):
             raise ConfigError("a run has a length, and a fine-tuning has one for each of its stages instead")
-        check_whole("threads", self.threads, minimum=1)
+        check_integer("threads", self.threads, minimum=1)
         check_range("threads", self.threads, 1, MAX_THREADS)
 
 
@@ -198,6 +198,6 @@ def advise_resuming(run_dir: Path) -> Iterator[None]:
     except Interrupted as error:
         raise Interrupted(f"{error}: {advice}", error.exit_code - 128) from None
     except KeyboardInterrupt as interrupt:
-        raise Interrupted(f"stopped at once: {advice}", signal_of(interrupt)) from None
+        raise Interrupted(f"stopped at once: {advice}", get_signal(interrupt)) from None
     except (DataError, OutputError) as error:
         raise type(error)(f"{str(error).removesuffix('.')}. When that is mended, {advice}") from error

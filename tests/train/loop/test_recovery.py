@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from megavit.data.loader.sampler import ResumableBatchSampler
-from megavit.errors import Diverged, TrainingError
+from megavit.errors import DivergedError, TrainingError
 from megavit.evaluate.metrics.classification import ClassificationMetrics
 from megavit.train.checkpoint.checkpoint import get_step, list_checkpoints, list_rollback_checkpoints, save_checkpoint
 from megavit.train.clock import EpochBudget, StepProgress
@@ -87,7 +87,8 @@ def test_a_run_that_diverges_goes_back_and_leaves_out_the_images_that_led_there(
     assert f"steps after step {BROKEN}: going on from step {BACK} with other images" in reporter.said[-1]
     assert max(reporter.losses[-20:]) < 0.7 * reporter.losses[0]
     # Every batch comes once, in order: those of the abandoned steps are not asked for again.
-    assert loader.trained() == list(ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=STEPS + state.dropped_batches))
+    order = ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=STEPS + state.dropped_batches)
+    assert loader.trained() == list(order)
     told = [record.step for record in state.history]
     assert told == sorted(set(told))
     assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == told
@@ -135,7 +136,7 @@ def test_a_run_whose_loss_is_high_before_there_is_a_checkpoint_goes_on_as_it_is(
 def test_a_run_that_is_no_number_before_there_is_a_checkpoint_ends_with_advice(tmp_path):
     with pytest.raises(TrainingError, match="no checkpoint from well before; a lower learning rate") as ending:
         go(tmp_path, {5: math.nan})
-    assert not isinstance(ending.value, Diverged)
+    assert not isinstance(ending.value, DivergedError)
 
 
 class Clock(EpochBudget):

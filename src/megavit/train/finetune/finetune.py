@@ -141,7 +141,7 @@ class Finetuner:
         unsmoothed = replace(self.recipe, optimizer=replace(self.recipe.optimizer, label_smoothing=0.0))
         task = make_task(unsmoothed, preprocessing, dataset, torch.device("cpu"))
         labels = target_tensor(self.pool, dataset.target, len(dataset.classes))
-        splits, self.held_out = [self.split], f"{len(dataset.of('val')):,} images of validation"
+        splits, self.held_out = [self.split], f"{len(dataset.in_split('val')):,} images of validation"
         if self.recipe.tune.rung == "auto" and needs_cross_validation(dataset):
             splits = make_folds(labels, seed=self.recipe.run.seed, digests=[sample.digest for sample in self.pool])
             self.held_out = (
@@ -153,7 +153,8 @@ class Finetuner:
         ctx.reporter.say(f"methods are compared on {self.held_out}")
         self.val_loader = self._make_eval_loader(dataset.in_split("val"))
         # Test images are read and evaluated, those of validation evaluated again, and the report is drawn.
-        rest = sum(map(len, (dataset.in_split("test"), dataset.in_split("val"), select_ood_samples(dataset.in_split("train")))))
+        ood_samples = select_ood_samples(dataset.in_split("train"))
+        rest = len(dataset.in_split("test")) + len(dataset.in_split("val")) + len(ood_samples)
         self.finish_seconds = estimate_finish(ctx.parallel) + seconds * rest / len(self.pool)
 
     def train_method(self, name: str, probes: list[LinearProbe], num_left: int) -> tuple[Tensor, float, str] | None:

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
-from megavit.errors import Diverged, Interrupted
+from megavit.errors import DivergedError, Interrupted
 from megavit.runtime.storage import write_file, writing
 from megavit.train.checkpoint.checkpoint import ROLLBACK_EVERY, save_checkpoint
 from megavit.train.clock import StepProgress
@@ -28,7 +28,7 @@ def fit(ctx: RunContext, setup: TrainSetup, stop: StopRequest) -> None:
         stop: looked at after each step.
 
     Raises:
-        Diverged: when the loss has not been a number for many steps, or is none on the validation images; or stays
+        DivergedError: when the loss has not been a number for many steps, or is none on the validation images; or stays
             far above what it was (`megavit.train.spike_detection`).
         Interrupted: when asked to stop; a checkpoint has been written.
         OutputError: when a checkpoint cannot be written; the last one is still there.
@@ -93,7 +93,9 @@ def record_epoch(ctx: RunContext, setup: TrainSetup, monitor: LogitMonitor, lear
     state, task = setup.state, setup.task
     loss, metric = validate(state.ema_model, setup)
     if not math.isfinite(loss):
-        raise Diverged(f"the loss on the validation images is no longer a number after step {state.step:,}", state.step)
+        raise DivergedError(
+            f"the loss on the validation images is no longer a number after step {state.step:,}", state.step
+        )
     largest = monitor(state.model)
     record = EpochRecord(
         epoch=task.fractional_epoch_at(state.step),

@@ -8,7 +8,7 @@ killed, before or after, comes to the same bits.
 import shutil
 from pathlib import Path
 
-from megavit.errors import Diverged, TrainingError
+from megavit.errors import DivergedError, TrainingError
 from megavit.train.checkpoint.checkpoint import (
     MARGIN,
     get_step,
@@ -38,11 +38,11 @@ def fit_with_recovery(ctx: RunContext, setup: TrainSetup) -> None:
         while setup.state.progress < 1:
             try:
                 fit(ctx, setup, stop)
-            except Diverged as spike:
+            except DivergedError as spike:
                 ctx.reporter.say(f"{spike}: {roll_back(ctx.run_dir / 'checkpoints', setup.state, spike)}")
 
 
-def roll_back(folder: Path, state: TrainState, spike: Diverged) -> str:
+def roll_back(folder: Path, state: TrainState, spike: DivergedError) -> str:
     """Restore `state` from the newest rollback checkpoint before `spike`, and have it leave out the images since.
 
     Without one, a run whose loss is high, but a number, takes it as usual from now on: it may yet come down.

@@ -12,7 +12,7 @@ from megavit.config.recipe import AugmentRecipe, ScheduleRecipe
 from megavit.data.augment import augment, normalize
 from megavit.data.image_dataset import Images, to_device
 from megavit.distributed.context import ParallelContext
-from megavit.errors import Diverged
+from megavit.errors import DivergedError
 from megavit.runtime.seeds import seed_all
 from megavit.train.spike_detection import PATIENCE
 from megavit.train.state import TrainState
@@ -29,7 +29,7 @@ def train_step(state: TrainState, task: Task, batch: Batch, rate: float, steps: 
         rate: the learning rate, in [0, 1] of its peak.
 
     Raises:
-        Diverged: when the loss has not been a number for many steps, or stays far above what it was.
+        DivergedError: when the loss has not been a number for many steps, or stays far above what it was.
     """
     images, labels = batch
     recipe = task.recipe.optimizer
@@ -60,7 +60,7 @@ def train_step(state: TrainState, task: Task, batch: Batch, rate: float, steps: 
         return math.nan
     if state.spike_detector.diverged:
         since = state.step - PATIENCE
-        raise Diverged(f"the loss has been far above the usual for {PATIENCE} steps after step {since:,}", since)
+        raise DivergedError(f"the loss has been far above the usual for {PATIENCE} steps after step {since:,}", since)
     for optimizer in state.optimizers:
         optimizer.step()
     state.update_ema(recipe.ema * steps)
@@ -133,4 +133,6 @@ def _skip_nonfinite(state: TrainState) -> None:
     state.skipped_in_a_row += 1
     if state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
         since = state.step - state.skipped_in_a_row
-        raise Diverged(f"the loss has not been a number for {MAX_SKIPPED_IN_A_ROW} steps after step {since:,}", since)
+        raise DivergedError(
+            f"the loss has not been a number for {MAX_SKIPPED_IN_A_ROW} steps after step {since:,}", since
+        )

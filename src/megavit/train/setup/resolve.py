@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from megavit.config.recipe import Precision, Recipe, ScheduleRecipe
-from megavit.config.recipes import named_recipe
+from megavit.config.recipes import get_recipe
 from megavit.config.serialization import merge
 from megavit.runtime.process_group import DistContext
 from megavit.train.budget.measure import estimate_finish, measure_recipe
@@ -33,7 +33,7 @@ def draft_recipe(name: str, overrides: dict[str, Any], dist: DistContext) -> Rec
     Raises:
         ConfigError: for settings that cannot be.
     """
-    draft = merge(named_recipe("small" if name == "auto" else name), overrides, "the recipe")
+    draft = merge(get_recipe("small" if name == "auto" else name), overrides, "the recipe")
     draft = resolve_parallel(draft, dist)
     check_mixing(draft, overrides)
     return draft
@@ -46,7 +46,7 @@ def resolve_recipe(ctx: RunContext, request: TrainRequest) -> ResolvedRecipe:
         ConfigError: when settings do not fit together or the images, or the device has too little memory.
     """
     dataset, dist = ctx.dataset, ctx.dist
-    base = named_recipe(choose_recipe(dataset) if request.recipe == "auto" else request.recipe)
+    base = get_recipe(choose_recipe(dataset) if request.recipe == "auto" else request.recipe)
     if request.pretrained is not None:
         base = use_finetuning_defaults(base)
     recipe = resolve_parallel(merge(base, request.overrides, "the recipe"), dist)
