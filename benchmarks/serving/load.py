@@ -82,8 +82,8 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
                         arguments.litserve_python,
                         images,
                         folder,
-                        arguments.rounds,
-                        arguments.seconds,
+                        rounds=arguments.rounds,
+                        seconds=arguments.seconds,
                     )
     sizes = sorted(map(len, images))
     return {

@@ -90,7 +90,7 @@ def test_images_that_either_bundle_learned_from_are_left_out(place, tmp_path, ca
     assert told["data"]["excluded_as_seen_in_training"] == 20
     assert told["comparison"]["images"] == told["metrics"]["images"] == COUNT - 20
     command(["evaluate", str(tmp_path / "first"), str(place / "t.csv"), "--against", str(tmp_path / "second")])
-    assert "20 images left out: one of the models was trained or chosen by them" in capsys.readouterr().err
+    assert "20 images left out: one of the models was trained or selected on them" in capsys.readouterr().err
 
 
 def test_groups_and_corruptions_and_the_report_come_together(place, tmp_path, capsys):

@@ -57,7 +57,7 @@ def expected(run: Path, shards: Path, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("expected")
     done = run_megavit("predict", run, shards, "--out", "one.csv", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert f"{IMAGES} answers of 3 shards in one.csv" in done.stderr
+    assert f"{IMAGES} predictions of 3 shards in one.csv" in done.stderr
     found = answers(folder / "one.csv")
     assert len({name for name, _ in found}) == len(found) == IMAGES
     assert [path.name for path in folder.iterdir()] == ["one.csv"]
@@ -235,8 +235,8 @@ def test_mistakes_are_told_in_a_sentence(run, shards, digits, tmp_path, monkeypa
     (tmp_path / "there.csv").touch()
     for arguments, told in (
         (("predict", run, shards, "--out", "there.csv"), "there.csv is there already"),
-        (("predict", run, shards, "--out", "out.txt"), "answers are written as .jsonl or .csv, or into a folder"),
-        (("predict", run, digits, "--out", "x.csv", "--nproc", "2"), "several processes can share shards, and"),
+        (("predict", run, shards, "--out", "out.txt"), "predictions are written as .jsonl or .csv, or into a folder"),
+        (("predict", run, digits, "--out", "x.csv", "--nproc", "2"), "several processes can only share shards"),
         (("predict", run, shards, "--nproc", "2"), "give --out FOLDER or FILE: several processes"),
         (
             ("predict", run, shards, "--out", "x.csv", "--nproc", "0"),

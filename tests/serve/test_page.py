@@ -31,11 +31,11 @@ def test_the_page_and_its_files_come_with_their_types_and_a_strict_policy(stub: 
 
 
 @pytest.mark.parametrize("path", ["/page/", "/page/..%2f__init__.py", "/page/static/page.js", "/page//etc/passwd"])
-def test_nothing_else_is_given_away(stub: Running, path: str) -> None:
+def test_no_other_file_is_served(stub: Running, path: str) -> None:
     assert stub.get(path).status_code == 404
 
 
-def test_a_picture_gets_its_answer_in_a_browser(server: Running, open_page: OpenPage) -> None:
+def test_an_image_is_predicted_in_a_browser(server: Running, open_page: OpenPage) -> None:
     page = open_page(f"{server.address}/")
     choose(page, "a.png")
     card = page.get_by_role("article")

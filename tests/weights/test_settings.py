@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from megavit.cli.commands.convert import size_of
+from megavit.cli.commands.convert import parse_size
 from megavit.errors import BundleError, ConfigError, MegavitError
 from megavit.weights.pretrained.pretrained import load_pretrained
 from megavit.weights.pretrained.to_bundle import convert_to_bundle
@@ -102,8 +102,8 @@ def test_a_bundle_says_its_sizes_itself_and_is_not_converted_to_itself(tmp_path:
 
 
 def test_an_image_size_is_a_side_or_height_by_width() -> None:
-    assert size_of("--image-size", "224") == 224
-    assert size_of("--image-size", "160x320") == (160, 320)
+    assert parse_size("--image-size", "224") == 224
+    assert parse_size("--image-size", "160x320") == (160, 320)
     for wrong in ("", "x", "12x", "-3", "1.5", "a", "1x2x3"):
         with pytest.raises(ConfigError, match="image-size"):
-            size_of("--image-size", wrong)
+            parse_size("--image-size", wrong)

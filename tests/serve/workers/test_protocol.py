@@ -16,14 +16,14 @@ def written(sent: list[tuple[dict[str, Any], bytes]]) -> bytes:
 
 
 @given(frames)
-def test_what_is_sent_is_read(sent: list[tuple[dict[str, Any], bytes]]) -> None:
+def test_messages_are_read_as_sent(sent: list[tuple[dict[str, Any], bytes]]) -> None:
     stream = io.BytesIO(written(sent))
     assert [read_message(stream) for _ in sent] == sent
     assert read_message(stream) is None
 
 
 @given(frames.filter(bool), st.data())
-def test_a_stream_that_is_cut_ends_after_its_last_whole_frame(
+def test_a_truncated_stream_ends_after_its_last_complete_message(
     sent: list[tuple[dict[str, Any], bytes]], data: st.DataObject
 ) -> None:
     whole = written(sent)

@@ -243,7 +243,7 @@ def test_a_run_without_epochs_examples_mistakes_or_validation_still_has_its_repo
     data = replace(report().data, skipped={})
     page = page_of(tmp_path, report(history=[], examples=[], val=None, test=perfect, data=data))
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"confusion.png", "reliability.png"}
-    assert "None: every test image was answered right." in page.text
+    assert "None: every test image was classified correctly." in page.text
     assert "no mistakes, so no interval" in page.text
     assert "No file was left out." in page.text
     assert "by which the best epoch was selected" not in page.text

@@ -1,9 +1,7 @@
 """`megavit export`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
+from typing import Literal
 
 from megavit.cli.options import Bundle, Json, MaxAccuracyDrop
 from megavit.config.export_info import ExportPrecision, InputKind
@@ -15,22 +13,13 @@ def export(
     bundle: Bundle,
     /,
     *,
-    to: Annotated[Target, Parameter(help="Format to write; web is a page that runs the model in a browser.")],
-    out: Annotated[Path, Parameter(help="New folder for the exported model.")],
-    precision: Annotated[
-        ExportPrecision,
-        Parameter(help="Numeric precision: float16 for onnx, openvino and web, bfloat16 for torch and aotinductor."),
-    ] = "float32",
-    input: Annotated[
-        InputKind, Parameter(help="Model input: raw pixels of any size, or images that are already preprocessed.")
-    ] = "pixels",
-    data: Annotated[
-        str | None, Parameter(help="Labeled images for the parity check. Default: the bundle's own test images.")
-    ] = None,
+    to: Target,
+    out: Path,
+    precision: ExportPrecision = "float32",
+    input: InputKind = "pixels",
+    data: str | None = None,
     max_accuracy_drop: MaxAccuracyDrop = 0.5,
-    onnxruntime_web: Annotated[
-        Path | None, Parameter(help="Folder of the npm package onnxruntime-web, for --to web. Default: npm fetches it.")
-    ] = None,
+    onnxruntime_web: Path | None = None,
     json: Json = False,
 ) -> int:
     """Export a bundle for another runtime, verified on real images.
@@ -40,6 +29,14 @@ def export(
     the exit code is 1. Resizing, normalization, class names, calibration and
     thresholds are part of the export; the predict.py written with it shows how
     to use it without megavit.
+
+    Args:
+        to: Format to write; web is a page that runs the model in a browser.
+        out: New folder for the exported model.
+        precision: Numeric precision: float16 for onnx, openvino and web, bfloat16 for torch and aotinductor.
+        input: Model input: raw pixels of any size, or images that are already preprocessed.
+        data: Labeled images for the parity check. Default: the bundle's own test images.
+        onnxruntime_web: Folder of the npm package onnxruntime-web, for --to web. Default: npm fetches it.
     """
     from megavit.cli.console import counting, print_json, results
     from megavit.export.docs.readme import describe_parity

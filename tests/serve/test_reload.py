@@ -9,7 +9,7 @@ from tests.helpers.servers import megavit_serve
 from tests.serve.conftest import png
 
 
-def test_the_new_bundles_answers_come_and_a_damaged_one_changes_nothing(tmp_path: Path) -> None:
+def test_a_new_bundle_is_loaded_and_a_damaged_one_changes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "animals"
     make_bundle(folder, make_model(seed=1))
     with megavit_serve(folder) as server:

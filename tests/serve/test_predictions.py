@@ -33,7 +33,7 @@ def close(found: object, expected: object) -> bool:
     return found == pytest.approx(expected, rel=1e-4, abs=1e-6) if isinstance(expected, float) else found == expected
 
 
-def test_one_image_is_answered_as_the_predictor_does(server: Running, predictor: Predictor) -> None:
+def test_the_prediction_of_an_image_is_that_of_the_predictor(server: Running, predictor: Predictor) -> None:
     reply = server.post(png(1), params={"top": 2, "coverage": 0.9})
     assert reply.status_code == 200
     expected = predictor.predict(png(1), top=2, coverage=0.9).to_dict()
@@ -43,9 +43,7 @@ def test_one_image_is_answered_as_the_predictor_does(server: Running, predictor:
     assert close(answer, {"filename": None, **expected})
 
 
-def test_many_images_are_answered_in_their_order_and_a_bad_one_fails_alone(
-    server: Running, predictor: Predictor
-) -> None:
+def test_many_images_keep_their_order_and_a_bad_one_fails_alone(server: Running, predictor: Predictor) -> None:
     files = [("images", (f"{i}.png", png(i))) for i in range(40)]
     files[7] = ("images", ("7.png", b"no image"))
     with server.client() as client:
@@ -58,7 +56,7 @@ def test_many_images_are_answered_in_their_order_and_a_bad_one_fails_alone(
         assert close(answers[i], {"filename": f"{i}.png", **predictor.predict(png(i)).to_dict()})
 
 
-def test_what_is_asked_for_is_added(server: Running, predictor: Predictor) -> None:
+def test_embedding_and_explanation_are_added_on_request(server: Running, predictor: Predictor) -> None:
     (answer,) = server.post(png(2), params={"embedding": "true", "explanation": "true"}).json()["predictions"]
     assert torch.allclose(torch.tensor(answer["embedding"]), predictor.embed(png(2)), rtol=1e-4, atol=1e-5)
     overlay = Image.open(io.BytesIO(base64.b64decode(answer["explanation"])))

@@ -1,4 +1,4 @@
-"""The server's end."""
+"""Shutting the server down."""
 
 import signal
 import subprocess
@@ -10,11 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.helpers.servers import ROOT, stub_server
+from megavit.cli.app import run
+from tests.helpers.servers import Running, stub_server
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_what_was_accepted_is_answered_and_what_comes_later_refused(folder: Path, number: signal.Signals) -> None:
+def test_accepted_requests_are_answered_and_later_ones_refused(folder: Path, number: signal.Signals) -> None:
     with stub_server(folder, max_batch_size=1) as server, ThreadPoolExecutor() as pool:
         accepted = [pool.submit(server.post, b"sleep 0.1") for _ in range(10)]
         server.until(lambda: server.metric("megavit_images_in_progress", model="stub") >= 5)
@@ -80,29 +81,21 @@ def test_a_request_that_takes_too_long_does_not_keep_the_server(folder: Path) ->
 
 
 def test_a_bundle_that_cannot_be_served_ends_it_with_the_reason(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "megavit", "serve"]
-    done = subprocess.run([*command, "nowhere"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, "nowhere is not a bundle" in done.stderr) == (2, True)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "megavit.json").write_text("{}")
-    done = subprocess.run(
-        [*command, "broken", "--port", "0"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-m", "megavit", "serve", "broken", "--port", "0"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, "is damaged" in done.stderr) == (2, True)
     assert "Traceback" not in done.stderr
 
 
-def test_an_address_that_is_taken_is_told(folder: Path) -> None:
-    with stub_server(folder) as server:
-        done = subprocess.run(
-            [sys.executable, "-m", "megavit", "serve", str(folder), "--port", str(server.port)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 2
-        assert f"port {server.port}: Address already in use" in done.stderr
+def test_a_folder_without_a_bundle_and_a_port_in_use_are_errors(
+    stub: Running, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["serve", "nowhere"]) == 2
+    assert "nowhere is not a bundle" in capsys.readouterr().err
+    assert run(["serve", str(folder), "--port", str(stub.port)]) == 2
+    assert f"port {stub.port}: Address already in use" in capsys.readouterr().err
 
 
 def test_a_server_ends_in_order_while_a_worker_comes_up(folder: Path) -> None:
