@@ -33,4 +33,4 @@ def test_rounds_go_on_until_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_what_is_slower_takes_longer() -> None:
     timings = in_turn({"short": lambda: None, "long": lambda: time.sleep(0.01)}, seconds=0.0, device=CPU)
-    assert timings["long"].median >= 0.01 > timings["short"].median
+    assert timings["long"].median >= 0.01 and timings["long"].median > timings["short"].median

@@ -4,13 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
 from megavit.data.workers import available_cpus, map_in_processes
 from megavit.errors import DataError
+from tests.helpers.processes import wait_until_ended
 
 
 def _double(number: int) -> int:
@@ -65,14 +64,4 @@ def test_no_process_outlives_a_killed_parent(tmp_path):
         children = [int(parent.stdout.readline()) for _ in range(2)]
         parent.kill()
         parent.wait()
-        deadline = time.monotonic() + 30
-        while any(_alive(child) for child in children) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not any(_alive(child) for child in children)
-
-
-def _alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+        wait_until_ended(children)

@@ -10,14 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.distributed.noted_run import (
-    WITHOUT_RANDOMNESS,
-    NotedRun,
-    free_port,
-    kill_session,
-    wait_until_ended,
-)
+from tests.helpers.distributed.noted_run import WITHOUT_RANDOMNESS, NotedRun, free_port
 from tests.helpers.distributed.noted_training import NAN_RANK, SLOW_RANK
+from tests.helpers.processes import kill_session, wait_until_ended
 from tests.helpers.shared_folder import BuildOnce
 from tests.helpers.training_process import read_manifest
 

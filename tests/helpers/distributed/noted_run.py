@@ -2,17 +2,17 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.helpers.distributed.noted_training import MODULE, NOTES
 from tests.helpers.distributed.torchrun import ROOT
+from tests.helpers.processes import is_alive, wait_until_ended
 from tests.helpers.training_process import read_weights
 from tests.helpers.waiting import wait_until
 
@@ -129,24 +129,6 @@ class NotedRun:
 
     def assert_no_process_is_left(self) -> None:
         wait_until_ended({note.pid for note in self.notes()})
-
-
-def is_alive(pid: int) -> bool:
-    """Return whether a process is there, and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def wait_until_ended(pids: Iterable[int]) -> None:
-    wait_until(lambda: not any(is_alive(pid) for pid in pids))
-
-
-def kill_session(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and all that it started, as when a machine is lost."""
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def free_port() -> int:

@@ -36,6 +36,7 @@ from megavit.train.progress import NullReporter
 from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
 from megavit.train.task import Task
+from tests.helpers.fake_clock import FakeClock
 
 STEPS, BATCH, CLASSES = 20, 8, 3
 PARALLEL = Design()
@@ -145,20 +146,10 @@ def sums(state: TrainState, task: Task) -> int:
     return seen.of_all
 
 
-class FakeTime:
-    """Stands still but for what it is told to pass: the same on a fast machine and a busy one."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
 class SlowLoader:
     """The images of `batches`, each batch of which takes `nap` seconds."""
 
-    def __init__(self, state: TrainState, time: FakeTime, nap: float) -> None:
+    def __init__(self, state: TrainState, time: FakeClock, nap: float) -> None:
         self.own, self.time, self.nap = batches(state), time, nap
 
     def train_batches(self, *_: object) -> Iterator[tuple[Tensor, Tensor]]:
@@ -169,7 +160,7 @@ class SlowLoader:
 
 def by_clock(state: TrainState, seconds: float, nap: float, folder: Path) -> dict[str, Any]:
     """Train for so many seconds of a clock of its own, each step and validation taking `nap`; how far it came."""
-    task, fake = task_of(), FakeTime()
+    task, fake = task_of(), FakeClock()
     folder.mkdir(exist_ok=True)
     budget = TimeBudget(TimeBudgetPlan(total=seconds, step=0.01, validation=0.001, final_passes=1, finish=0.0))
 
