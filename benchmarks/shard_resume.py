@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from megavit.bench.run import about
+from megavit.bench.run import describe_machine
 
 EPOCHS, BATCH, SECONDS, BOUND = 3, 64, 600, 1e-6
 LEGS = (2, 1, 2)
@@ -157,7 +157,7 @@ def main() -> None:
                 }
             )
             print(json.dumps(found[-1]), flush=True)  # noqa: T201
-    told = {"about": about(torch.device("cpu")), "legs": LEGS, "turns": found}
+    told = {"about": describe_machine(torch.device("cpu")), "legs": LEGS, "turns": found}
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(told, indent=1) + "\n")
     if wrong:

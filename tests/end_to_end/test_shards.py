@@ -87,7 +87,7 @@ def test_check_finds_what_is_damaged(shards, tmp_path):
     done = run_megavit("check", tmp_path, "--skip-labels", "--json", cwd=tmp_path)
     assert done.returncode == 1
     told = [one for one in json.loads(done.stdout)["findings"] if one["kind"] == "unreadable"]
-    assert {one["images"][0]: one["sentence"] for one in told} == {
+    assert {one["images"][0]: one["message"] for one in told} == {
         first["names"][4]: "not the bytes that were written",
         "digit 1/empty.png": "an empty file",
     }

@@ -48,7 +48,7 @@ def test_every_image_is_answered_for_by_models_that_learned_from_others(digits, 
     monkeypatch.setattr(module, "MAX_STEPS", 40)
     watch = Counting()
     answers = cross_val_predict(digits, 30, watch, "cpu")
-    assert answers.places.tolist() == list(range(len(digits.samples)))
+    assert answers.indices.tolist() == list(range(len(digits.samples)))
     torch.testing.assert_close(answers.probabilities.sum(dim=1), torch.ones(len(digits.samples)))
     labels = torch.tensor([sample.label for sample in digits.samples])
     assert (answers.probabilities.argmax(dim=1) == labels).float().mean() > 0.2

@@ -48,9 +48,9 @@ def check(
         raise ConfigError("--skip-labels and --bundle or --minutes contradict each other; leave one of them out")
 
     from megavit.check.check import run_checks
-    from megavit.check.write_report import check_output_folder, write_report
+    from megavit.check.report import PAGE, TABLE, check_output_folder, write_report
     from megavit.cli.console import results
-    from megavit.cli.render.findings import print_checked, show_checked
+    from megavit.cli.render.findings import print_check, show_check
     from megavit.cli.render.training import TerminalReporter
     from megavit.config.recipe import DataRecipe
     from megavit.data.load import load_data
@@ -70,16 +70,16 @@ def check(
         predictions = (
             None if reason else predict_held_out(images, predictor, minutes or DEFAULT_MINUTES, device, reporter)
         )
-        checked = run_checks(images, predictions, reporter.progress)
+        result = run_checks(images, predictions, reporter.progress)
     if out is not None:
-        write_report(out, checked, reason)
+        write_report(out, result, reason)
     if json:
-        print_checked(checked, reason, out)
+        print_check(result, reason, out)
     else:
-        show_checked(checked, reason)
+        show_check(result, reason)
         if out is not None:
-            results.print(f"{out / 'check.html'} shows the images; {out / 'check.csv'} lists all findings")
-    return 1 if checked.serious else 0
+            results.print(f"{out / PAGE} shows the images; {out / TABLE} lists all findings")
+    return 1 if result.is_serious else 0
 
 
 def reason_to_skip_labels(images: "LabeledImages") -> str:

@@ -164,7 +164,7 @@ def measure_final_pass(state: TrainState, task: Task, loader: TrainLoader, max_s
     if state.parallel.dist.is_distributed:  # a model like it: its own is sharded
         model = MegaVit.from_config(model.config).to(state.device)
     engine = Engine(model, task.preprocessing)
-    engine.settle(next(loader.in_turn()))  # or its beginning, which is slower, would be multiplied
+    engine.choose_runtime(next(loader.in_turn()))  # or its beginning, which is slower, would be multiplied
     outputs = (output.logits for output in map(engine, loader.in_turn()))
     return _measure_pass(outputs, len(loader), max_seconds, ParallelContext())
 

@@ -21,7 +21,8 @@ from megavit.train.data import TrainLoader
 from megavit.train.optim.loss import init_head_bias
 from megavit.train.state import TrainState
 from megavit.train.task import Task, make_task
-from megavit.weights.pretrained.pretrained import PretrainedModel, initialize_from
+from megavit.weights.pretrained.initialize import initialize_from
+from megavit.weights.pretrained.pretrained import PretrainedModel
 
 # So many images, spread over the training images, give their channels' mean and standard deviation.
 NUM_STATISTICS_IMAGES = 512
