@@ -15,7 +15,7 @@ from megavit.config.checks import check_integer, check_range
 from megavit.config.recipe import Recipe
 from megavit.config.serialization import dump_toml, from_dict, parse_json
 from megavit.data.dataset import LabeledImages, write_samples
-from megavit.data.sources.demo import PREFIX
+from megavit.data.load import check_outside_data
 from megavit.errors import BundleError, ConfigError, DataError, Interrupted, OutputError, get_signal
 from megavit.runtime.csv_files import csv_text
 from megavit.runtime.process_group import get_elastic_run_id
@@ -88,12 +88,7 @@ def check_run_dir(run_dir: Path, source: str) -> None:
             )
         if run_dir.is_dir() and any(not path.name.startswith(".") for path in run_dir.iterdir()):
             raise OutputError(f"{run_dir} is not empty; choose a new folder with --out")
-        data = Path(source)
-        if not source.startswith(PREFIX) and data.is_dir() and run_dir.resolve().is_relative_to(data.resolve()):
-            raise OutputError(
-                f"{run_dir} lies within the data, {source}, and would become a class of it; choose a folder outside "
-                "with --out"
-            )
+        check_outside_data(run_dir, source)
 
 
 def write_plan(run_dir: Path, plan: Plan, dataset: LabeledImages) -> None:
