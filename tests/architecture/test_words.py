@@ -34,11 +34,7 @@ REMAINING = {
     "src/megavit/config": "PARTING Rung",
     "src/megavit/data": "go_on told",
     "src/megavit/evaluate": "strata",
-    "src/megavit/train": (
-        "COMPARED FINISH_DRAWINGS Frozen Judged MOST_TOLD Rung batches_of climb go_on go_on_tuning in_turn "
-        "judge mark_begun out_of_fold relaid set_free settle_balance settle_layout settle_mixing "
-        "settle_precision told"
-    ),
+    "src/megavit/train": "in_turn",
     "src/megavit/weights": "told",
     "tests/benchmarks": "told",
     "tests/check": "judge told",

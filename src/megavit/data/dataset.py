@@ -1,4 +1,4 @@
-"""What a set of labeled images is once it has been read: names, labels and splits, but no pixels."""
+"""Labeled images: names, targets and splits, but no pixels."""
 
 import json
 from collections import Counter
@@ -38,7 +38,7 @@ class Sample:
 
     Attributes:
         name: its path relative to the data's root, with "/", or its id in a demo set.
-        target: index into the classes; of several labels, a tuple of such; or a score, a float.
+        target: index into the classes, a sorted tuple of such, or a float for regression.
         split: "train", "val" or "test".
         height, width: pixels, upright.
         channels: 1 where it is stored as gray, 3 for color, or as many as an array or a TIFF has.
@@ -59,21 +59,21 @@ class Sample:
 
     @property
     def label(self) -> int:
-        """The class's index; a TypeError for images with labels or a score, which must not be taken for it."""
+        """The index of the class; a TypeError for multilabel and regression targets."""
         if not isinstance(self.target, int):
             raise TypeError(f"{self.name!r} has no single class: its target is {self.target!r}")
         return self.target
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """The labels' indices; a TypeError for images with one class or a score."""
+        """The indices of the labels; a TypeError for targets of another kind."""
         if not isinstance(self.target, tuple):
             raise TypeError(f"{self.name!r} has no labels: its target is {self.target!r}")
         return self.target
 
     @property
     def value(self) -> float:
-        """The score; a TypeError for images with a class or labels."""
+        """The number to predict; a TypeError for targets of another kind."""
         if not isinstance(self.target, float):
             raise TypeError(f"{self.name!r} has no value: its target is {self.target!r}")
         return self.target
@@ -81,7 +81,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """One file or folder that was found and not used, and why."""
+    """A file or folder that was found and not used, and why."""
 
     name: str
     reason: str
@@ -94,12 +94,12 @@ class LabeledImages:
     Attributes:
         source: what the user asked for.
         root: the folder that names are relative to, or that shards are in; None for images in `memory` or at a URL.
-        classes: names of the classes, or labels, in the order of their indices; none for scores.
+        classes: names of the classes, or labels, in the order of their indices; none for regression.
         samples: every readable image, sorted by name.
         skipped: what was found and not used.
         split_description: a sentence on how the images were split.
         memory: name to uint8 (C, H, W), for sets that are not files.
-        target: what every image has: one class, labels, or a score.
+        target: kind of every target.
         on_corrupt: what to do where the bytes in a shard are damaged: "skip" or "fail", as of `DataRecipe`.
         notes: sentences on how it was read that the person whose data it is should see.
     """
@@ -123,16 +123,16 @@ class LabeledImages:
         return self._made[make]
 
     def in_split(self, split: str) -> tuple[Sample, ...]:
-        """The samples of "train", "val" or "test"."""
+        """Return the samples of "train", "val" or "test"."""
         return tuple(sample for sample in self.samples if sample.split == split)
 
     def split_sizes(self) -> dict[str, int]:
-        """Images by split; every split is there, if only with 0."""
+        """Return the number of images by split; every split is there, if only with 0."""
         found = Counter(sample.split for sample in self.samples)
         return {split: found[split] for split in SPLITS}
 
     def class_counts(self) -> dict[str, dict[str, int]]:
-        """Images by split and class, or label; every split and every class is there, if only with 0."""
+        """Return the number of images by split and class, or label; every one is there, if only with 0."""
         found: Counter[tuple[str, int]] = Counter()
         for (split, target), images in Counter((sample.split, sample.target) for sample in self.samples).items():
             labels = () if isinstance(target, float) else target if isinstance(target, tuple) else (target,)
@@ -140,11 +140,11 @@ class LabeledImages:
         return {split: {name: found[split, label] for label, name in enumerate(self.classes)} for split in SPLITS}
 
     def skipped_by_reason(self) -> dict[str, int]:
-        """How many were skipped for each reason, the most frequent first."""
+        """Return how many were skipped for each reason, the most frequent first."""
         return dict(Counter(skipped.reason for skipped in self.skipped).most_common())
 
     def fingerprint(self) -> str:
-        """32 hex digits that change with any image's bytes, name, target or split, and with nothing else."""
+        """Return 32 hex digits that change with any image's bytes, name, target or split, and nothing else."""
         return self.compute_once(_fingerprint)
 
     def load_pixels(self, sample: Sample, need: tuple[int, int] | None = None) -> torch.Tensor:
@@ -180,7 +180,7 @@ class LabeledImages:
         )
 
     def read_or_replace(self, sample: Sample) -> tuple[Sample, bytes, Skipped | None]:
-        """A sample of a shard, its bytes, and None; or of what stands for it (`Replacements`), and why.
+        """Return a sample of a shard, its bytes, and None; or those of its replacement, and what was damaged.
 
         Raises:
             ImageError: where its bytes are damaged and nothing may stand for it.
@@ -204,7 +204,7 @@ def _replacements(images: LabeledImages) -> Replacements:
 
 
 def _fingerprint(images: LabeledImages) -> str:
-    """The hash of (name, target, split, digest) of each sample, as JSON; of a million in about a second."""
+    """Hash (name, target, split, digest) of each sample, as JSON; a million take about a second."""
     whole = blake2b(digest_size=16)
     targets = {
         target: json.dumps(name_target(target, images.classes)) for target in {one.target for one in images.samples}
@@ -224,7 +224,7 @@ def _fingerprint(images: LabeledImages) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """One line of a table written by `write_samples`; `target` is as it stands there: names, or a number."""
+    """A line of a table written by `write_samples`; its target is written with names, or a number."""
 
     name: str
     target: str
@@ -247,7 +247,7 @@ def write_samples(
 
 
 def samples_csv(samples: Sequence[Sample], classes: Sequence[str], target: TargetKind = "classification") -> bytes:
-    """A CSV of name, label (or labels, as `joined` has them, or score), split and digest.
+    """Return a CSV of name, target, split and digest of each sample.
 
     Names that are not text are written as the bytes they are, so that any file name survives.
     """
@@ -264,7 +264,7 @@ def samples_csv(samples: Sequence[Sample], classes: Sequence[str], target: Targe
 
 
 def read_samples(path: Path) -> tuple[SampleRow, ...]:
-    """The lines of a table written by `write_samples`.
+    """Read a table written by `write_samples`.
 
     Raises:
         DataError: where it cannot be read, or is not such a table.

@@ -1,4 +1,4 @@
-"""Shards as data to learn from: their index, without what is damaged."""
+"""List the images of shards by their index, without those that are damaged."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ WHOLE = "; each of its images is whole"
 def list_shards(
     source: str, on_corrupt: OnCorrupt, progress: Progress | None, verified: Verify
 ) -> tuple[Listing, list[ImageInfo | str]]:
-    """Every image that the index of `source` names, with its facts or the reason why it cannot be used.
+    """Return every image that the index of `source` names, and its size or why it cannot be used.
 
     Args:
         on_corrupt: with "fail", a shard that is not as it was written is an error.
@@ -94,7 +94,7 @@ def _told(fault: ShardFault) -> str:
 
 
 def _unknown(source: str, index: ShardIndex) -> list[str]:
-    """Shards that were put beside those of the index since."""
+    """Return the shards that were added after the index was made."""
     folder = Path(source)
     if is_url(source) or not (folder / INDEX).is_file():
         return []

@@ -1,4 +1,4 @@
-"""From what a person calls the shards to their folder and index, which is made where there is none."""
+"""Find the folder and the index of shards; the index is made if there is none."""
 
 import contextlib
 import os
@@ -39,7 +39,7 @@ def is_shards(source: str) -> bool:
 
 
 def check_not_nearly_shards(source: str) -> None:
-    """Say what to do with a folder of compressed shards, or of folders of shards.
+    """Raise a DataError for compressed shards, or a folder of folders of shards.
 
     Raises:
         DataError: for such a folder, or a compressed shard.
@@ -62,7 +62,7 @@ def check_not_nearly_shards(source: str) -> None:
 
 
 def open_shards(source: str, progress: Progress | None = None) -> tuple[str, ShardIndex]:
-    """The folder, a path or URL, and the index of its shards, or of those among them that are named.
+    """Return the folder, a path or URL, and the index of its shards, or of those that are named.
 
     Shards without one are read once, as those of others are; of a whole folder, what is found is written beside them
     where that is possible, so that the next time is quick.
@@ -98,7 +98,7 @@ def open_shards(source: str, progress: Progress | None = None) -> tuple[str, Sha
 
 
 def read_index(where: str) -> ShardIndex | None:
-    """The index in a file, by path or URL; None where there is none.
+    """Read an index by path or URL; None if there is none.
 
     Raises:
         DataError: where it cannot be read, or is damaged.
@@ -126,7 +126,7 @@ def _is_shard(entry: Path) -> bool:
 
 
 def _expanded(pattern: str) -> list[str]:
-    """The names that `train-{0000..0031}.tar` stands for."""
+    """Expand `train-{0000..0031}.tar` to the names of all its files."""
     found = _BRACES.search(pattern)
     if found is None:
         return [pattern]

@@ -1,4 +1,4 @@
-"""The index of shards that came without one: every file in them is read to its end once."""
+"""Index shards that came without an index: every file in them is read to its end once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ _MOST_TEXT = 2**20
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What one shard holds: images with what is said of them, and what could not be used (`ShardIndex`)."""
+    """The images of a shard with their targets, and what could not be used (`ShardIndex`)."""
 
     size: int
     sha256: str
@@ -32,7 +32,7 @@ class _Found:
 
 
 class Forward:
-    """A file read from its beginning to its end, some megabytes at a time, by whoever only goes forward in it."""
+    """A file read from beginning to end in chunks, in which seeking goes forward only."""
 
     def __init__(self, file: str, size: int) -> None:
         self.sha256 = sha256()
@@ -55,14 +55,14 @@ class Forward:
         return data
 
     def to_end(self) -> str:
-        """The SHA-256 of the whole file."""
+        """Read to the end, and return the SHA-256 of the whole file."""
         for piece in self._pieces:
             self.sha256.update(piece)
         return self.sha256.hexdigest()
 
 
 def scan_shards(folder: str, names: Sequence[str], progress: Progress | None = None) -> ShardIndex:
-    """The index of the tar files `names` in `folder`, a path or URL.
+    """Return the index of the tar files `names` in `folder`, a path or URL.
 
     Raises:
         DataError: where one cannot be reached, nothing in them is an image, or they say different kinds of things.
@@ -112,7 +112,7 @@ def scan_shards(folder: str, names: Sequence[str], progress: Progress | None = N
 
 
 def split_of(name: str) -> str | None:
-    """The split that a shard's name tells, as `imagenet1k-train-0000.tar` does.
+    """Return the split in a shard's name, such as `imagenet1k-train-0000.tar`, or None.
 
     Raises:
         DataError: where it tells two.
@@ -167,7 +167,7 @@ def _samples(shard: str, size: int, stream: Forward) -> _Found:
 
 
 def _take(sample: SampleFiles, name: str, kind: str, entry: TarEntry, stream: Forward) -> None:
-    """What the file is to its sample.
+    """Add a file to its sample.
 
     Raises:
         ImageError: where it cannot be used.

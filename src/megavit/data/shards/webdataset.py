@@ -1,4 +1,4 @@
-"""What the names and the small files of a shard say, by WebDataset's conventions.
+"""Names and target files in shards, by WebDataset's conventions.
 
 Files of one sample share the name up to the first dot, its key; what follows says what they are.
 """
@@ -35,7 +35,7 @@ class SampleFiles:
 
     @property
     def fault(self) -> str:
-        """Why there is no image, where no file of them could be one."""
+        """Why the sample has no image, or an empty string."""
         if self.image is not None or self.kinds & set(IMAGE_SUFFIXES):
             return ""
         dotted = next((kind for kind in sorted(self.kinds) if kind.rpartition(".")[2] in IMAGE_SUFFIXES), None)
@@ -46,7 +46,7 @@ class SampleFiles:
 
     @property
     def are_notes(self) -> bool:
-        """Whether there is nothing to miss in them but words."""
+        """Whether the files are notes on the whole set, and no sample."""
         return self.kinds <= {*_NOTES}
 
 
@@ -57,7 +57,7 @@ def split_key(name: str) -> tuple[str, str]:
 
 
 def parse_target(kind: str, data: bytes) -> NamedTarget | None:
-    """What a .cls (a number or a name) or a .json (with label, labels or score) says; None where it does not."""
+    """Parse a .cls (a number or a name) or a .json (with label, labels or score); None if it has no target."""
     try:
         if kind == "cls":
             label = data.decode().strip()

@@ -1,4 +1,4 @@
-"""Images into shards: the bytes of their files as they are, shuffled over tar files, with an index."""
+"""Write images into shards: their files' bytes unchanged, shuffled over tar files, with an index."""
 
 import json
 import os
@@ -113,7 +113,7 @@ def write_shards(
 def _planned(
     listing: Listing, found: Sequence[ImageInfo | str], size: int, seed: int
 ) -> Iterator[tuple[str, str | None, list[_Image]]]:
-    """Name, split and images of each shard."""
+    """Yield name, split and images of each shard."""
     good = [(one, facts) for one, facts in zip(listing.candidates, found, strict=True) if isinstance(facts, ImageInfo)]
     if not good:
         raise DataError("there are no images that can be read to write into shards")

@@ -35,7 +35,7 @@ _DRAWN_ON_THEM = frozenset(
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """A folder whose files are of one class, and of one split or, with None, of none that is given."""
+    """A folder whose files are of one class, and of one split or None."""
 
     folder: str
     label: str
@@ -44,7 +44,7 @@ class ClassFolder:
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """What the folders of a data set are.
+    """The class folders of a data set.
 
     Attributes:
         classes: the folders with images of one class each.
@@ -58,7 +58,7 @@ class ClassFolders:
 
 
 def list_folder(root: Path, known: Collection[str] | None = None) -> Listing:
-    """Every file below the class folders of `root`, in order of names; none is opened.
+    """List every file below the class folders of `root`, in order of names; none is opened.
 
     Which folders are classes, `megavit.data.sources.class_folders` says; folders within a class belong to it. Links are
     followed, but no folder is entered twice for one class. Hidden files and folders, those that systems keep, broken
@@ -130,7 +130,7 @@ def _with_way(found: ClassFolders, top: str, above: list[str]) -> ClassFolders:
 
 
 def _only_folder(tree: FolderTree, top: str, folders: list[str], known: Collection[str] | None) -> str | None:
-    """The one folder beside which there is no other and no image, if it holds folders and no image either."""
+    """Return the only folder next to which there is no image, if it holds folders and no image either."""
     if len(folders) != 1 or (known is not None and _label(folders[0]) in known):
         return None
     if not tree.folders(folders[0]) or _has_images(tree, top) or _has_images(tree, folders[0]):
@@ -139,7 +139,7 @@ def _only_folder(tree: FolderTree, top: str, folders: list[str], known: Collecti
 
 
 def _split_first(tree: FolderTree, top: str, folders: list[str], known: Collection[str] | None) -> ClassFolders | None:
-    """Folders of splits with the classes in them; None where all are classes, one of which may be "train"."""
+    """Return the classes in folders of splits; None if all are classes, one of which may be "train"."""
     if known is not None and all(_label(folder) in known for folder in folders):
         return None
     named = find_split_folders(folders)
@@ -175,7 +175,7 @@ def _split_first(tree: FolderTree, top: str, folders: list[str], known: Collecti
 
 
 def _class_first(tree: FolderTree, top: str, folders: list[str], known: Collection[str] | None) -> ClassFolders | None:
-    """Folders of classes with the splits in them, as data sets of defects have them; None where it is not so."""
+    """Return classes with folders of splits in them, as defect data sets have; None if there are none."""
     within = {folder: tree.folders(folder) for folder in folders}
     named = {folder: _named(inner) for folder, inner in within.items()}
     enough = len(folders) > 1 or (known is not None and bool(folders))
@@ -208,7 +208,7 @@ def _class_first(tree: FolderTree, top: str, folders: list[str], known: Collecti
 
 
 def _down(tree: FolderTree, within: dict[str, list[str]], known: Collection[str] | None) -> dict[str, str]:
-    """The one folder in each split, where each has one, of the same name or the split's own, with the classes in it."""
+    """Return the only folder in each split, of the same name or the split's own, that holds the classes."""
     filled = {folder: inner for folder, inner in within.items() if inner}
     if any(len(inner) != 1 or _has_images(tree, folder) for folder, inner in filled.items()):
         return {}
@@ -259,7 +259,7 @@ def _check_not_masks(tree: FolderTree, folders: list[str]) -> None:
 
 
 def _same_within(tree: FolderTree, folders: list[str]) -> list[str]:
-    """Says that all classes hold the same folders, which may be the classes themselves."""
+    """Return a note if all classes hold the same folders, which may be the classes themselves."""
     within = [tuple(_label(one) for one in tree.folders(folder)) for folder in folders]
     if len(folders) < 2 or len(set(within)) > 1 or len(within[0]) < 2 or any(_has_images(tree, one) for one in folders):
         return []
@@ -270,7 +270,7 @@ def _same_within(tree: FolderTree, folders: list[str]) -> list[str]:
 
 
 def _how_named(named: dict[str, str]) -> list[str]:
-    """Says what is read as which split, where a name is not our own for it."""
+    """Return a note on which folder is read as which split, if a name is not our own for it."""
     others = [f"{folder!r} as {split}" for folder, split in named.items() if _base(folder).casefold() not in SPLITS]
     return [f"read {', '.join(others)}"] if others else []
 
@@ -300,7 +300,7 @@ def _listed(names: Sequence[str] | Collection[str]) -> str:
 
 
 def _joined(folders: list[ClassFolder]) -> list[str]:
-    """Says which folders are one class though their names are not the same characters."""
+    """Return a note on folders of one class whose names are not the same characters."""
     written: dict[str, set[str]] = defaultdict(set)
     for one in folders:
         written[one.label].update(part for part in one.folder.split("/") if canonical(part) == one.label)

@@ -1,4 +1,4 @@
-"""A folder of images and what is in it, without what is no image: every folder is looked into once."""
+"""Walk folders of images; every folder is read once, and what is no image is left out."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Who trains, who validates, who tests: stratified, seeded, and never one file on two sides."""
+"""Split images for training, validation and test: stratified, seeded, identical files together."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ SPLIT_POPULATION: dict[TargetKind, str] = {
     "multilabel": "the training images of each label, an image counting with its rarest one",
     "regression": "each tenth of the training images by score",
 }
-"""Of what the shares of the splits are drawn, by the kind of target."""
+"""What the shares of the splits are drawn from, by the kind of target."""
 
 
 def assign_splits(labels: Sequence[str], digests: Sequence[str], val: float, test: float, seed: int) -> list[str]:
@@ -96,7 +96,7 @@ def _draw(seed: int, label: str, digest: str) -> bytes:
 
 
 def _share_out(groups: list[list[int]], val: float, test: float) -> dict[str, list[int]]:
-    """Images for val and test from groups of identical ones, taken in order where they fit."""
+    """Choose images for val and test from groups of identical ones, in order where they fit."""
     wanted = _wanted(sum(map(len, groups)), val, test)
     chosen: dict[str, list[int]] = {"test": [], "val": []}
     left: list[list[int]] = []
