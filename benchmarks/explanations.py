@@ -25,7 +25,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.faithfulness import CurveAreas, curve_areas, rank_correlation, rank_patches, untrained
-from megavit.bench.run import about
+from megavit.bench.run import describe_machine
 from megavit.config.recipe import DataRecipe
 from megavit.config.target import Target
 from megavit.data.augment import normalize
@@ -136,7 +136,7 @@ def main() -> None:
     found = compare(model, images, predictor.info.target)
     show(found)
     if arguments.json is not None:
-        facts = about(images.device) | {
+        facts = describe_machine(images.device) | {
             "images": len(images),
             "default": DEFAULT_METHOD,
             "patches": model.config.num_patches,

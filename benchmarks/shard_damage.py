@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from megavit.bench.run import about
+from megavit.bench.run import describe_machine
 from megavit.data.byte_range import ByteRange
 from megavit.data.load import scan_source
 from megavit.data.shards.index import INDEX, ShardIndex, list_contents, parse_index
@@ -170,7 +170,10 @@ def main() -> None:
     for name, counted in found.items():
         print(f"{name:32} {steps(name):6,} times damaged: {dict(counted)}")  # noqa: T201
     if arguments.json is not None:
-        told = {"about": about(torch.device("cpu")), "damage": {name: dict(one) for name, one in found.items()}}
+        told = {
+            "about": describe_machine(torch.device("cpu")),
+            "damage": {name: dict(one) for name, one in found.items()},
+        }
         arguments.json.write_text(json.dumps(told, indent=1) + "\n")
     if any(counted["silent"] for counted in found.values()):
         sys.exit("some damage was silent")

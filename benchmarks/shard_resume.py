@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from megavit.bench.run import about
+from megavit.bench.run import describe_machine
 
 EPOCHS, BATCH, SECONDS, BOUND = 3, 64, 600, 1e-6
 LEGS = (2, 1, 2)
@@ -75,13 +75,13 @@ def work(out: Path, shards: Path, end: int) -> None:
     data.MEMORY_SHARE = 0.0
     parallel = {"timeout_seconds": 60.0}
     if (out / "plan.json").exists():
-        resume(out, watch=NullReporter(), parallel=parallel | {"nproc": dist.world_size})
+        resume(out, reporter=NullReporter(), parallel=parallel | {"nproc": dist.world_size})
         return
     run = {"epochs": EPOCHS, "batch_size": BATCH, "checkpoint_seconds": 1e-4, "precision": "float32", "device": "cpu"}
     # What is random differs between processes; the orthogonal steps of Muon are in bfloat16, whose last bits show.
     plain = {"augment": {"shift": 0.0, "mixup": 0.0}, "schedule": {"patch_drop": 0.0}, "optimizer": {"kind": "adamw"}}
     changes = {"run": run, "parallel": parallel} | plain
-    train(str(shards), out, recipe="demo", changes=changes, watch=NullReporter())
+    train(str(shards), out, recipe="demo", overrides=changes, reporter=NullReporter())
 
 
 def leg(out: Path, shards: Path, procs: int, end: int) -> None:
@@ -157,7 +157,7 @@ def main() -> None:
                 }
             )
             print(json.dumps(found[-1]), flush=True)  # noqa: T201
-    told = {"about": about(torch.device("cpu")), "legs": LEGS, "turns": found}
+    told = {"about": describe_machine(torch.device("cpu")), "legs": LEGS, "turns": found}
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(told, indent=1) + "\n")
     if wrong:

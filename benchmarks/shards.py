@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.predict_folder import write_files
-from megavit.bench.run import about
+from megavit.bench.run import describe_machine
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import LabeledImages
@@ -161,7 +161,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     speeds, ratios = reading(arguments.images, arguments.turns)
     result = {
-        "about": about(torch.device("cpu")),
+        "about": describe_machine(torch.device("cpu")),
         "load_before_and_after": [load, os.getloadavg()[0]],
         "images": arguments.images,
         "images_per_second": speeds,

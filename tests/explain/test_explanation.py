@@ -132,11 +132,7 @@ def test_as_plain_types_it_says_where_it_looks(predictor: Predictor) -> None:
     found = explain_image(predictor, pixels())
     table, summary = found.to_dict(), found.summary
     assert np.array(table["map"]).shape == (2, 2)
-    assert (table["location"], table["top_patches"], table["top_share"]) == (
-        found.summary.location,
-        1,
-        found.summary.top_share,
-    )
+    assert (table["location"], table["top_patches"], table["top_share"]) == (summary.location, 1, summary.top_share)
     assert table["method"] == found.method and "score" not in table
 
 

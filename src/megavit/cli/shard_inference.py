@@ -84,12 +84,12 @@ class InferenceCommand:
 
     def _find_shards(self) -> str | None:
         """Return the shards whose results go to `out`; None if there are none, or they are printed."""
-        from megavit.predict.input_sources import names_shards
+        from megavit.predict.input_sources import is_shard_source
         from megavit.predict.standard_input import STANDARD_INPUT
         from megavit.runtime.process_group import get_dist_context
 
         source = self.images[0]
-        is_shards = len(self.images) == 1 and source not in ("", STANDARD_INPUT) and names_shards(source)
+        is_shards = len(self.images) == 1 and source not in ("", STANDARD_INPUT) and is_shard_source(source)
         several = get_dist_context().is_distributed or (self.nproc or 1) > 1
         if several and not is_shards:
             raise ConfigError("several processes can only share shards: megavit shard DATA --out FOLDER makes them")
@@ -127,7 +127,7 @@ class InferenceCommand:
             if rank and _is_done(out, rank):  # the first process has joined the parts and removes them
                 return 0
             raise
-        if parts.joined and out.exists():  # joined, but not yet removed when a process was killed
+        if parts.is_file and out.exists():  # joined, but not yet removed when a process was killed
             parts.remove()
             return 0
         todo = list(parts.missing(rank, world))
@@ -135,30 +135,30 @@ class InferenceCommand:
         for name in todo:
             if stopped_elsewhere():
                 return 0
-            if parts.joined and out.exists():
+            if parts.is_file and out.exists():
                 break  # they were all there, and the first process has joined them meanwhile
             with parts.write(name) as part:
                 images, unread = model.write(shards[name], part)
                 if images != len(shards[name]):
                     raise AssertionError(f"{images} results for the {len(shards[name])} images of {name}")
                 if unread:
-                    parts.note_unread(name, unread)
+                    parts.record_unreadable(name, unread)
             written += images
-        if parts.joined and out.exists():
+        if parts.is_file and out.exists():
             parts.remove()
             return 0
-        if parts.joined and rank:
+        if parts.is_file and rank:
             return 0  # the first process joins and reports
-        mine = parts.shards if parts.joined else parts.shards_of(rank, world)
+        mine = parts.shards if parts.is_file else parts.shards_of(rank, world)
         total = sum(len(shards[name]) for name in mine)
-        if parts.joined and not parts.wait(lambda: stopped_elsewhere() or out.exists()):
+        if parts.is_file and not parts.wait(lambda: stopped_elsewhere() or out.exists()):
             return 0
-        failed = parts.unread(mine)
-        if parts.joined:
-            parts.join()
+        failed = parts.count_unreadable(mine)
+        if parts.is_file:
+            parts.merge()
         else:
-            parts.tidy()
-        earlier = 0 if parts.joined and world > 1 else len(mine) - len(todo)
+            parts.remove_leftovers()
+        earlier = 0 if parts.is_file and world > 1 else len(mine) - len(todo)
         notes.print(
             f"{written if earlier else total:,} {self.what} of {len(mine) - earlier:,} shards in {out}"
             + (f"; {earlier:,} shards had been done before" if earlier else "")

@@ -54,8 +54,8 @@ def test_a_missing_folder_is_refused(tmp_path):
 
 def test_multilabel_and_regression_have_their_own_columns(tmp_path):
     top = (("cat", 0.75), ("dog", 0.5))
-    labels = PredictionResult("a.png", Prediction(top=top, given=top), None)
-    none = PredictionResult("b.png", Prediction(top=top, given=()), None)
+    labels = PredictionResult("a.png", Prediction(top=top, assigned=top), None)
+    none = PredictionResult("b.png", Prediction(top=top, assigned=()), None)
     with PredictionWriter(tmp_path / "labels.csv", as_json=False, top=3, target="multilabel") as writer:
         for answer in (labels, none, BAD):
             writer.write(answer)
@@ -75,8 +75,8 @@ def test_multilabel_and_regression_have_their_own_columns(tmp_path):
 def test_on_the_terminal_every_prediction_is_one_line(capsys):
     top = (("cat", 0.75), ("dog", 0.25))
     with PredictionWriter(None, as_json=False, top=2, target="multilabel") as writer:
-        writer.write(PredictionResult("a.png", Prediction(top=top, given=top[:1]), None))
-        writer.write(PredictionResult("b.png", Prediction(top=top, given=()), None))
+        writer.write(PredictionResult("a.png", Prediction(top=top, assigned=top[:1]), None))
+        writer.write(PredictionResult("b.png", Prediction(top=top, assigned=()), None))
     with PredictionWriter(None, as_json=False, top=2, target="regression") as writer:
         writer.write(PredictionResult("c.png", Prediction(value=1234.56), None))
     assert capsys.readouterr().out == "a.png  cat 75.0%\nb.png  no label\nc.png  1235\n"

@@ -34,7 +34,7 @@ def bench(
     # PyTorch's profiler, which measures memory, would log to standard error; set before PyTorch is imported.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 
-    from megavit.bench.run import EXAMPLE, about, cases, config_of
+    from megavit.bench.run import EXAMPLE, describe_machine, get_config, run_cases
     from megavit.cli.console import notes, print_json
     from megavit.errors import OutputError
     from megavit.runtime.device import pick_device
@@ -44,9 +44,9 @@ def bench(
         raise OutputError(f"{out} is there already; choose another --out")
     names = models or ((EXAMPLE, "S") if quick else (EXAMPLE, "S", "B"))
     for name in names:
-        config_of(name)
+        get_config(name)
     torch_device = pick_device(device)
-    measurements: dict[str, Any] = about(torch_device) | {"cases": []}
+    measurements: dict[str, Any] = describe_machine(torch_device) | {"cases": []}
 
     def save() -> None:
         if out is not None:
@@ -54,7 +54,7 @@ def bench(
                 write_file(out, dumps(measurements, indent=1) + "\n")
 
     save()  # fails early if the file cannot be written
-    for case in cases(names, torch_device, quick, lambda what: notes.print(what, style="dim")):
+    for case in run_cases(names, torch_device, quick=quick, announce=lambda text: notes.print(text, style="dim")):
         measurements["cases"].append(case.to_dict())
         save()
         if not json:
@@ -72,10 +72,10 @@ def show(case: "Case") -> None:
         [
             entry.name,
             f"{entry.seconds * 1e3:.1f}",
-            f"{entry.spread / 2:.0%}",
+            f"{entry.relative_iqr / 2:.0%}",
             f"{entry.images_per_second:.1f}",
-            "-" if entry.of_matmul is None else f"{entry.of_matmul:.0%}",
-            f"{entry.megavit_is:.2f}",
+            "-" if entry.matmul_share is None else f"{entry.matmul_share:.0%}",
+            f"{entry.megavit_speedup:.2f}",
             *([f"{(entry.memory or 0) / 2**20:,.0f} MiB"] if with_memory else []),
         ]
         for entry in case.entries

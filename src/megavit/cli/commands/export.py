@@ -48,24 +48,24 @@ def export(
     check_export_options(to, input, precision, out, onnxruntime_web)
     predictor = load(bundle, device="cpu")
     with counting("reading images") as progress:
-        proofs, source = load_parity_images(predictor, data, progress)
-    with counting("comparing answers") as progress:
-        agreement = export(
+        images, source = load_parity_images(predictor, data, progress)
+    with counting("comparing outputs") as progress:
+        result = export(
             predictor,
             to,
             out,
-            proofs,
+            images,
             input=input,
             precision=precision,
-            most=max_accuracy_drop,
+            max_accuracy_drop=max_accuracy_drop,
             source=source,
             runtime=onnxruntime_web,
             progress=progress,
         )
     size = model_size(out)
     if json:
-        print_json(agreement.to_dict() | {"out": str(out), "to": to, "precision": precision, "bytes": size})
+        print_json(result.to_dict() | {"out": str(out), "to": to, "precision": precision, "bytes": size})
         return 0
-    results.print(describe_parity(agreement, export_info(predictor, input, precision), source))
+    results.print(describe_parity(result, export_info(predictor, input, precision), source))
     results.print(f"{out}: {size / 1e6:.1f} MB; README.md there says how to use it")
     return 0

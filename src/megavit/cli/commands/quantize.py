@@ -43,19 +43,19 @@ def quantize(
         images = load_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
     choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     with counting("evaluating") as progress:
-        bounds, cost = evaluate_int8(predictor, images, choice, progress)
-    accepted = cost.change.value * 100 >= -max_accuracy_drop
+        bounds, result = evaluate_int8(predictor, images, choice, progress)
+    accepted = result.change.value * 100 >= -max_accuracy_drop
     if accepted:
-        copy_bundle(predictor.folder, out, with_int8(predictor.info, bounds, cost))
+        copy_bundle(predictor.folder, out, with_int8(predictor.info, bounds, result))
     if json:
-        print_json(cost.to_dict() | {"out": str(out) if accepted else None})
+        print_json(result.to_dict() | {"out": str(out) if accepted else None})
         return 0 if accepted else 1
-    low, high = (f"{end * 100:+.2f}" for end in (cost.change.low, cost.change.high))
+    low, high = (f"{end * 100:+.2f}" for end in (result.change.low, result.change.high))
     results.print(
-        f"accuracy on {cost.images:,} images: {cost.float32:.2%} in float32, {cost.int8:.2%} in int8, a change of "
-        f"{cost.change.value * 100:+.2f} points (95%: {low} to {high}); {cost.faster:.1f} times as fast"
+        f"accuracy on {result.images:,} images: {result.float32:.2%} in float32, {result.int8:.2%} in int8, a change "
+        f"of {result.change.value * 100:+.2f} points (95%: {low} to {high}); {result.speedup:.1f} times as fast"
     )
-    if cost.faster < 1:
+    if result.speedup < 1:
         notes.print("int8 is slower than float32 on this processor: use it on another one only", style="yellow")
     if not accepted:
         notes.print(

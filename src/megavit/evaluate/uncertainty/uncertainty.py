@@ -18,7 +18,7 @@ from megavit.evaluate.metrics.bootstrap import Interval, wilson_interval
 from megavit.evaluate.metrics.calibration import Reliability, compute_reliability, fit_temperature
 from megavit.evaluate.metrics.dispatch import Metrics, compute_metrics
 from megavit.evaluate.metrics.multilabel import fit_thresholds
-from megavit.predict.postprocess.conformal import conformal_quantile, cumulative_mass_above
+from megavit.predict.postprocess.conformal import conformal_quantile
 from megavit.predict.postprocess.ood import fit_mahalanobis_ood
 from megavit.predict.postprocess.postprocess import (
     MEANS,
@@ -29,6 +29,7 @@ from megavit.predict.postprocess.postprocess import (
     Calibrator,
     logits_to_outputs,
 )
+from megavit.predict.postprocess.predictions import cumulative_mass_above
 from megavit.predict.predictor import Predictor
 from megavit.runtime.seeds import generator
 from megavit.weights.bundle.bundle import BundleInfo
@@ -116,7 +117,8 @@ def fit_uncertainty(
         calibration = replace(calibration, temperature=temperature, smoothing=smoothing)
     predicted = logits_to_outputs(held_out.logits, target, calibration)
     if target.kind == "classification":
-        tensors |= {SET_SCORES: cumulative_mass_above(predicted).gather(1, targets[:, None])[:, 0], SET_LABELS: targets}
+        masses = torch.from_numpy(cumulative_mass_above(predicted.numpy()))
+        tensors |= {SET_SCORES: masses.gather(1, targets[:, None])[:, 0], SET_LABELS: targets}
     elif target.kind == "regression":
         tensors[RESIDUALS] = (predicted - targets).abs()
     if reference is not None:
@@ -166,13 +168,13 @@ def _compute_coverage(calibrator: Calibrator, predicted: Tensor, targets: Tensor
         half_width = calibrator.interval_half_width(requested)
         inside = (predicted - targets).abs() <= half_width
         return CoverageMetrics(requested, wilson_interval(int(inside.sum()), len(inside)), mean_size=2 * half_width)
-    members = calibrator.sets.members(predicted, requested)
+    members = torch.from_numpy(calibrator.sets.members(predicted.numpy(), requested))
     inside = members.gather(1, targets[:, None])[:, 0]
     return CoverageMetrics(
         requested,
         wilson_interval(int(inside.sum()), len(inside)),
         mean_size=members.sum(dim=1).double().mean().item(),
-        class_conditional=calibrator.sets.by_class(requested),
+        class_conditional=calibrator.sets.is_class_conditional(requested),
         worst_class=min(inside[targets == label].double().mean().item() for label in targets.unique()),
     )
 

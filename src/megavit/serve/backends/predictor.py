@@ -96,7 +96,7 @@ class PredictorBackend:
         self._seconds += time.perf_counter() - started
         if self._seconds > PATIENCE_SECONDS and not self._building:
             self._building = True
-            threading.Thread(target=self._predictor.engine.settle, args=[batch], daemon=True).start()
+            threading.Thread(target=self._predictor.engine.choose_runtime, args=[batch], daemon=True).start()
         results: list[dict[str, Any]] = [{} for _ in images]
         for top, coverage, indices in group_by_options(options):
             selected = ModelOutput(output.pooled[indices], output.logits[indices])
