@@ -32,7 +32,8 @@ from megavit.train.report.examples import examples, reference_images
 from megavit.train.report.report import DataSummary, Report, write_report
 from megavit.train.run_dir import SAMPLES
 from megavit.train.state import TrainState
-from megavit.weights.bundle.bundle import BundleInfo, library_versions, save_bundle
+from megavit.weights.bundle.bundle import save_bundle
+from megavit.weights.bundle.info import BundleInfo, library_versions
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,14 @@ def finish(
         tuning=tuning.to_dict() if tuning else {},
     )
     samples = (out / SAMPLES).read_bytes()
-    save_bundle(out / BUNDLE, model, info, reference_images(images), samples, judged.tensors)
+    save_bundle(
+        out / BUNDLE,
+        model,
+        info,
+        reference=reference_images(images),
+        samples=samples,
+        calibration_tensors=judged.tensors,
+    )
     shown = examples(
         images, judged.answers, judged.target, lambda pictures: make_overlays(model, pictures, task.preprocessing)
     )
