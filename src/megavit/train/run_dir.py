@@ -15,7 +15,7 @@ from megavit.config.checks import check_integer, check_range
 from megavit.config.recipe import Recipe
 from megavit.config.serialization import dump_toml, from_dict, parse_json
 from megavit.data.dataset import LabeledImages, write_samples
-from megavit.data.sources.demo import PREFIX
+from megavit.data.load import check_outside_data
 from megavit.errors import BundleError, ConfigError, DataError, Interrupted, OutputError, get_signal
 from megavit.runtime.csv_files import csv_text
 from megavit.runtime.process_group import get_elastic_run_id
@@ -71,12 +71,7 @@ def check_place(out: Path, source: str) -> None:
             raise OutputError(f"{out} holds a run already: go on with --resume {folder}, or choose another --out")
         if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
             raise OutputError(f"{out} is not empty; choose a new folder with --out")
-        data = Path(source)
-        if not source.startswith(PREFIX) and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
-            raise OutputError(
-                f"{out} lies within the data, {source}, and would become a class of it; choose a place outside with "
-                "--out"
-            )
+        check_outside_data(out, source)
 
 
 def write_plan(out: Path, plan: Plan, images: LabeledImages) -> None:
