@@ -82,7 +82,7 @@ def test_attention_keeps_its_weights_where_the_model_does() -> None:
 
 
 def test_muon_turns_as_many_matrices_at_once_as_are_counted() -> None:
-    assert memory.MAX_CONCURRENT_REQUESTS == muon.MAX_CONCURRENT_REQUESTS
+    assert memory.CHUNK_ELEMENTS == muon.CHUNK_ELEMENTS
 
 
 def test_the_optimizers_state_is_what_the_real_one_keeps() -> None:
