@@ -10,7 +10,7 @@ from megavit.train.state import TrainState
 from tests.helpers.distributed.dist_2proc import LAYOUTS
 from tests.helpers.distributed.torchrun import torchrun
 from tests.helpers.shared_folder import BuildOnce
-from tests.helpers.spiking_run import BACK, BROKEN, PATIENCE, go, shorten
+from tests.helpers.spiking_run import BACK, BROKEN, PATIENCE, shorten_schedules, train_spiking
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,8 @@ def of_two(build_once: BuildOnce) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainState, list[float]]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        shorten(monkeypatch)
-        state, watch, _ = go(tmp_path_factory.mktemp("alone"), {BROKEN: 30.0})
+        shorten_schedules(monkeypatch)
+        state, watch, _ = train_spiking(tmp_path_factory.mktemp("alone"), {BROKEN: 30.0})
     return state, watch.losses
 
 
