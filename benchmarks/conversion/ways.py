@@ -27,9 +27,8 @@ from megavit.predict.exported_predictor import load_exported
 from megavit.predict.prediction import Prediction
 from megavit.predict.predictor import load
 from megavit.weights.bundle.bundle import copy_bundle, read_info
-from megavit.weights.pretrained.outgoing_card import Library
 from megavit.weights.pretrained.pretrained import load_pretrained
-from megavit.weights.pretrained.save_checkpoint import save_pretrained
+from megavit.weights.pretrained.save_checkpoint import Library, save_pretrained
 from megavit.weights.pretrained.to_bundle import convert_to_bundle
 
 Way = Callable[[Path, list[Path], Path], np.ndarray]

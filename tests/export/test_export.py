@@ -27,7 +27,7 @@ from megavit.predict.exported_predictor import load_exported
 from megavit.predict.predictor import load
 from tests.engine.test_openvino import grown, preprocessing_of
 from tests.helpers.bundles import make_bundle
-from tests.helpers.export_cases import CASES, export_case, make_predictor, parity_images, pictures
+from tests.helpers.export_cases import CASES, export_case, make_images, make_predictor, parity_images
 from tests.properties.test_model import configs
 
 NUMBER = r"(?<=[: ])\d+\.?\d*(?=%|$)"
@@ -235,7 +235,7 @@ def test_the_file_says_what_it_is() -> None:
 def test_the_script_beside_it_answers_as_the_bundle(target: str, case: str, tmp_path: Path) -> None:
     predictor, folder, _ = export_case(target, case)
     paths, expected = [], []
-    for place, one in enumerate(pictures(3)):
+    for place, one in enumerate(make_images(3)):
         image = Image.fromarray(one).convert("RGBA") if place == 1 else Image.fromarray(one)
         if place == 1:
             image.putalpha(Image.linear_gradient("L").resize(image.size))

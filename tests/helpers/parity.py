@@ -2,20 +2,20 @@
 
 from collections.abc import Mapping
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from megavit.model.vit import MegaVit
+from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
+from megavit.weights.pretrained.mappings.config_from_shapes import Overrides
 from megavit.weights.pretrained.mappings.key_mapping import their_shapes, to_ours, to_theirs
-from megavit.weights.pretrained.mappings.shapes import Known
 
 close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
 
 
-def shaken(module: Any) -> Any:
+def perturb(module: Any) -> Any:
     """Every parameter away from its initial value: norms, biases, positions and scales too."""
     with torch.no_grad():
         for parameter in module.parameters():
@@ -23,37 +23,37 @@ def shaken(module: Any) -> Any:
     return module.eval()
 
 
-def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+def get_shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
-def named(peer: ModuleType, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def rename_tensors(peer: CheckpointFormat, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a checkpoint by the names of the peer's table."""
     return {name: tensors[found] for found, name in peer.names(tensors).items()}
 
 
-def ours_of(peer: ModuleType, tensors: Mapping[str, Tensor], known: Known | None = None) -> Any:
+def load_ours(peer: CheckpointFormat, tensors: Mapping[str, Tensor], known: Overrides | None = None) -> Any:
     """Our model with the weights of a checkpoint in the peer's layout, none missing and none left over."""
-    config = peer.config_of(shapes_of(tensors), known or {})
-    rules = peer.table(config)
-    assert their_shapes(rules) == shapes_of(tensors)
+    config = peer.config(get_shapes(tensors), known or {})
+    rules = peer.key_rules(config)
+    assert their_shapes(rules) == get_shapes(tensors)
     model = MegaVit.from_config(config).eval()
     model.load_state_dict(to_ours(rules, tensors, config))
     return model
 
 
-def assert_comes_back(peer: ModuleType, tensors: Mapping[str, Tensor], known: Known | None = None) -> None:
+def assert_round_trip(peer: CheckpointFormat, tensors: Mapping[str, Tensor], known: Overrides | None = None) -> None:
     """Theirs to ours to theirs is the same to the bit."""
-    config = peer.config_of(shapes_of(tensors), known or {})
-    rules = peer.table(config)
-    assert their_shapes(rules) == shapes_of(tensors)
+    config = peer.config(get_shapes(tensors), known or {})
+    rules = peer.key_rules(config)
+    assert their_shapes(rules) == get_shapes(tensors)
     back = to_theirs(rules, to_ours(rules, tensors, config))
     assert back.keys() == tensors.keys()
     for name, tensor in tensors.items():
         assert torch.equal(back[name], tensor), name
 
 
-def outputs(module: Any, stages: Mapping[str, nn.Module], *inputs: Any) -> dict[str, Tensor]:
+def record_outputs(module: Any, stages: Mapping[str, nn.Module], *inputs: Any) -> dict[str, Tensor]:
     """What each of `stages` answers while `module` answers "logits", in the order of the pass."""
     seen: dict[str, Tensor] = {}
     hooks = [
@@ -67,16 +67,16 @@ def outputs(module: Any, stages: Mapping[str, nn.Module], *inputs: Any) -> dict[
     return seen
 
 
-def our_stages(ours: Any, x: Tensor) -> dict[str, Tensor]:
+def record_our_stages(ours: Any, x: Tensor) -> dict[str, Tensor]:
     """patches, block 0 to the last, norm, pooled, logits."""
     blocks = {f"block {i}": layer for i, layer in enumerate(ours.transformer.layers)}
-    seen = outputs(ours, {"patches": ours.patch_embedding, **blocks, "norm": ours.norm, "pooled": ours.pool}, x)
+    seen = record_outputs(ours, {"patches": ours.patch_embedding, **blocks, "norm": ours.norm, "pooled": ours.pool}, x)
     if ours.config.design.final_norm == "pooled":
         seen["pooled"] = seen["norm"]
     return seen
 
 
-def assert_same(mine: Mapping[str, Tensor], yours: Mapping[str, Tensor]) -> None:
+def assert_same_stages(mine: Mapping[str, Tensor], yours: Mapping[str, Tensor]) -> None:
     """At every stage of theirs, at least the patches, each block and the logits among them."""
     blocks = [stage for stage in mine if stage.startswith("block")]
     assert {"patches", *blocks, "logits"} <= yours.keys() <= mine.keys()

@@ -16,25 +16,25 @@ from megavit.plan.parallel_layout import Layout, Training
 from megavit.plan.parameters import weights_of
 from megavit.plan.trace.validate import MEMORY_WITHIN, TRAFFIC_WITHIN, checked
 from megavit.train.optim import muon
-from tests.helpers.plan_layouts import MODELS, PARALLEL, SERIAL, layout, training
+from tests.helpers.plan_layouts import MODELS, PARALLEL, SERIAL, make_layout, make_training
 
 TRACED = {
-    "alone": layout(),
-    "alone, in parts": layout(accumulation=2),
-    "alone, checkpointed": layout(checkpointing=True),
-    "DDP": layout(replicate=4),
-    "DDP, in parts, checkpointed": layout(replicate=2, accumulation=2, checkpointing=True),
-    "FSDP": layout(shard=4),
-    "FSDP, checkpointed": layout(shard=4, checkpointing=True),
-    "FSDP, in parts": layout(shard=8, accumulation=3),
-    "FSDP, few images, many ranks": layout(shard=64, micro_batch=1, checkpointing=True),
-    "HSDP": layout(replicate=2, shard=4),
-    "tensor": layout(tensor=2),
-    "FSDP, tensor": layout(shard=2, tensor=2),
-    "FSDP, three, checkpointed": layout(shard=2, tensor=3, checkpointing=True),
-    "FSDP, tensor, checkpointed": layout(shard=4, tensor=4, checkpointing=True),
-    "HSDP, tensor": layout(replicate=2, shard=2, tensor=2),
-    "data, tensor": layout(replicate=2, tensor=2, accumulation=2),
+    "alone": make_layout(),
+    "alone, in parts": make_layout(accumulation=2),
+    "alone, checkpointed": make_layout(checkpointing=True),
+    "DDP": make_layout(replicate=4),
+    "DDP, in parts, checkpointed": make_layout(replicate=2, accumulation=2, checkpointing=True),
+    "FSDP": make_layout(shard=4),
+    "FSDP, checkpointed": make_layout(shard=4, checkpointing=True),
+    "FSDP, in parts": make_layout(shard=8, accumulation=3),
+    "FSDP, few images, many ranks": make_layout(shard=64, micro_batch=1, checkpointing=True),
+    "HSDP": make_layout(replicate=2, shard=4),
+    "tensor": make_layout(tensor=2),
+    "FSDP, tensor": make_layout(shard=2, tensor=2),
+    "FSDP, three, checkpointed": make_layout(shard=2, tensor=3, checkpointing=True),
+    "FSDP, tensor, checkpointed": make_layout(shard=4, tensor=4, checkpointing=True),
+    "HSDP, tensor": make_layout(replicate=2, shard=2, tensor=2),
+    "data, tensor": make_layout(replicate=2, tensor=2, accumulation=2),
 }
 CASES = [
     *(("parallel", name, "bfloat16") for name in TRACED if "three" not in name),
@@ -50,7 +50,7 @@ CASES = [
 @pytest.mark.parametrize(("model", "name", "precision"), CASES)
 def test_memory_and_traffic_are_those_of_a_traced_rank(model: str, name: str, precision: str) -> None:
     config, of = MODELS[model], TRACED[name]
-    found = checked(config, training(of, precision=precision), of)
+    found = checked(config, make_training(of, precision=precision), of)
     formula, traced = found.memory
     assert formula == pytest.approx(traced, rel=MEMORY_WITHIN)
     for collective, (by_formula, counted) in found.traffic.items():
@@ -72,8 +72,8 @@ def test_memory_and_traffic_are_those_of_a_traced_rank(model: str, name: str, pr
 def test_it_is_what_a_real_step_takes(
     config: ViTConfig, precision: str, optimizer: str, parts: int, checkpointing: bool
 ) -> None:
-    of = layout(micro_batch=8 // parts, accumulation=parts, checkpointing=checkpointing)
-    real = training(of, precision=precision, optimizer=optimizer, averages=1, processor=True)
+    of = make_layout(micro_batch=8 // parts, accumulation=parts, checkpointing=checkpointing)
+    real = make_training(of, precision=precision, optimizer=optimizer, averages=1, processor=True)
     assert formula(config, real, of) == pytest.approx(measured(config, real, of), rel=0.05)
 
 
@@ -82,7 +82,7 @@ def test_attention_keeps_its_weights_where_the_model_does() -> None:
 
 
 def test_muon_turns_as_many_matrices_at_once_as_are_counted() -> None:
-    assert memory.MAX_CONCURRENT_REQUESTS == muon.MAX_CONCURRENT_REQUESTS
+    assert memory.CHUNK_ELEMENTS == muon.CHUNK_ELEMENTS
 
 
 def test_the_optimizers_state_is_what_the_real_one_keeps() -> None:

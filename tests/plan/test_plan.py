@@ -17,7 +17,7 @@ from megavit.plan.memory import fullest
 from megavit.plan.parallel_layout import Layout, Training, divisors, layouts
 from megavit.plan.plan import Plan, make_plan, why_not
 from megavit.plan.step_time import duration
-from tests.helpers.plan_layouts import PARALLEL, layout, training
+from tests.helpers.plan_layouts import PARALLEL, make_layout, make_training
 
 H100 = gpu_of("h100")
 
@@ -104,14 +104,14 @@ def test_a_faster_network_is_never_slower(name: str, gpus: int) -> None:
 def test_a_ring_moves_all_but_one_part_and_a_sum_twice() -> None:
     gpu = changed(H100, link=1, network=1)
     gather = Exchange(collective="all-gather", axis="shard", when="forward", bytes=8 * 10**9, calls=0)
-    assert seconds_of(gather, layout(shard=4), gpu) == pytest.approx(8 * 3 / 4 / 0.8)
-    assert seconds_of(replace(gather, collective="all-reduce"), layout(shard=4), gpu) == pytest.approx(2 * 6 / 0.8)
-    assert seconds_of(gather, layout(), gpu) == 0
+    assert seconds_of(gather, make_layout(shard=4), gpu) == pytest.approx(8 * 3 / 4 / 0.8)
+    assert seconds_of(replace(gather, collective="all-reduce"), make_layout(shard=4), gpu) == pytest.approx(2 * 6 / 0.8)
+    assert seconds_of(gather, make_layout(), gpu) == 0
 
 
 @pytest.mark.parametrize(("axis", "ranks"), [("tensor", (4, 4)), ("shard", (8, 2)), ("replicate", (2, 1))])
 def test_neighbors_share_a_node(axis, ranks: tuple[int, int]) -> None:
-    assert ranks_of(axis, layout(replicate=2, shard=8, tensor=4), H100) == ranks
+    assert ranks_of(axis, make_layout(replicate=2, shard=8, tensor=4), H100) == ranks
 
 
 def test_tensor_parallelism_stays_within_a_node_and_divides_heads() -> None:
@@ -148,5 +148,5 @@ def test_the_table_is_of_real_devices() -> None:
 def test_numbers_that_cannot_be_are_refused() -> None:
     with pytest.raises(ConfigError, match="batch"):
         Training(batch=0)
-    assert training(layout()).batch == 8
+    assert make_training(make_layout()).batch == 8
     assert Layout(micro_batch=2, accumulation=3, shard=4).batch == 24

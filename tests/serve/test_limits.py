@@ -122,7 +122,7 @@ FILE = b'content-disposition: form-data; name="images"; filename="a.png"\r\n\r\n
 
 
 @pytest.mark.parametrize(
-    ("parts", "end", "config"),
+    ("parts", "end", "message"),
     [
         ([FILE, FILE], b"", "cut short"),
         ([FILE], b"--cu", "cut short"),

@@ -15,7 +15,7 @@ import pytest
 
 from megavit.serve import logging as module
 from megavit.serve.logging import JsonLinesHandler, log_event
-from tests.helpers.servers import ROOT, STUB, until
+from tests.helpers.servers import ROOT, STUB, wait_until
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_lines_that_do_not_fit_are_counted(logger: logging.Logger, monkeypatch: 
         log_event("request", number=i, padding=padding)
     with os.fdopen(reading) as lines, ThreadPoolExecutor() as pool:
         rest = pool.submit(lambda: [json.loads(line) for line in lines])
-        until(handler._lines.empty)
+        wait_until(handler._lines.empty)
         log_event("last")
         handler.close()
         os.close(writing)
@@ -70,7 +70,7 @@ def test_a_server_whose_log_nobody_reads_runs_and_stops(folder: Path) -> None:
         assert process.stdout is not None
         address = json.loads(process.stdout.readline())["address"]
         with httpx.Client(base_url=address, verify=False) as client:
-            for _ in range(700):
+            for _ in range(450):
                 assert client.get("/health/live").status_code == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0

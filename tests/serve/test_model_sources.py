@@ -27,7 +27,7 @@ def test_a_model_is_named_after_its_folder_or_its_run_or_as_given(runs: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("arguments", "config"),
+    ("arguments", "message"),
     [
         (["flowers", "flowers"], "two models are called flowers"),
         (["run 1"], "cannot be a model's name"),

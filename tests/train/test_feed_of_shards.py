@@ -12,10 +12,9 @@ from megavit.data.dataset import LabeledImages
 from megavit.data.load import load_data
 from megavit.data.loader import shard_windows as windows_module
 from megavit.train import data as module
-from megavit.train.data import MOST_TOLD, TrainLoader
-from megavit.train.loop.build import batches_of
+from megavit.train.data import MAX_REPORTED, TrainLoader
 from megavit.train.progress import NullReporter
-from tests.helpers.shards import class_folders, flip, sharded
+from tests.helpers.shards import flip_bit, make_class_folders, make_shards
 from tests.helpers.training import make_task
 
 IMAGES, BATCH, STEPS = 90, 12, 20
@@ -32,7 +31,7 @@ class Told(NullReporter):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    sharded(class_folders(tmp_path / "in", IMAGES), tmp_path / "out")
+    make_shards(make_class_folders(tmp_path / "in", IMAGES), tmp_path / "out")
     return tmp_path / "out"
 
 
@@ -43,15 +42,15 @@ def read(folder: Path) -> LabeledImages:
 def make_feed(
     folder: Path, monkeypatch: pytest.MonkeyPatch, memory: bool, watch: NullReporter | None = None
 ) -> TrainLoader:
-    monkeypatch.setattr(module, "free_memory", lambda: 2**30 if memory else 0)
+    monkeypatch.setattr(module, "get_free_memory", lambda: 2**30 if memory else 0)
     images = read(folder)
-    return TrainLoader(images, images.samples, SIZE, 0, watch or NullReporter())
+    return TrainLoader(images, images.samples, SIZE, workers=0, reporter=watch or NullReporter())
 
 
 def stream(feed: TrainLoader, start: int, steps: int) -> list[tuple[list[float], list[int]]]:
     """Of each batch the images, each told by its first pixel, and the labels."""
-    task = replace(make_task(), batch_size=BATCH, images=IMAGES)
-    found = batches_of(feed, task, start, steps)
+    task = replace(make_task(), batch_size=BATCH, num_images=IMAGES)
+    found = feed.train_batches(task, start, steps)
     return [(torch.as_tensor(images)[:, 0, 0, 0].tolist(), labels.tolist()) for images, labels in found]
 
 
@@ -73,7 +72,7 @@ def test_damage_is_told_once_and_changes_nothing_else(memory, folder, monkeypatc
     whole = stream(make_feed(folder, monkeypatch, memory=memory), 0, STEPS)
     at = read(folder).samples[7].location
     assert at is not None
-    flip(Path(at.file), at.offset + at.size - 20)
+    flip_bit(Path(at.file), at.offset + at.size - 20)
     told = Told()
     found = stream(make_feed(folder, monkeypatch, memory, told), 0, STEPS)
     number = int(read(folder).samples[7].name[-8:-4])
@@ -92,11 +91,11 @@ def test_damage_is_told_once_and_changes_nothing_else(memory, folder, monkeypatc
 def test_of_much_damage_a_few_lines_are_told(folder, monkeypatch):
     for sample in read(folder).samples[:15]:
         assert sample.location is not None
-        flip(Path(sample.location.file), sample.location.offset + sample.location.size - 20)
+        flip_bit(Path(sample.location.file), sample.location.offset + sample.location.size - 20)
     for memory in (True, False):
         told = Told()
         feed = make_feed(folder, monkeypatch, memory, told)
         stream(feed, 0, STEPS)
-        assert len(feed.pictures.damaged) == 15
-        assert len(told.lines) == MOST_TOLD + 1
+        assert len(feed.images.damaged) == 15
+        assert len(told.lines) == MAX_REPORTED + 1
         assert told.lines[-1] == "more images are damaged; megavit check lists them all"

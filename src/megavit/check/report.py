@@ -13,7 +13,7 @@ from megavit.check.check import CheckResult
 from megavit.check.finding import KINDS, Finding, Kind, KindInfo, format_target
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import resize
-from megavit.data.sources.demo import PREFIX
+from megavit.data.load import check_outside_data
 from megavit.errors import DataError, OutputError
 from megavit.evaluate.report.html import data_uri, render_page
 from megavit.runtime.csv_files import csv_text
@@ -36,12 +36,7 @@ def check_output_folder(out: Path, source: str) -> None:
     with writing("the check", out):
         if out.is_dir() and any(out.iterdir()):
             raise OutputError(f"{out} is not empty; choose a new folder with --out")
-        data = Path(source)
-        if not source.startswith(PREFIX) and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
-            raise OutputError(
-                f"{out} lies within the data, {source}, and would become a class of it; choose a place outside with "
-                "--out"
-            )
+        check_outside_data(out, source)
     check_writable(out, "the check", need=0)
 
 

@@ -19,7 +19,7 @@ from megavit.data.sources.folder import list_folder
 from megavit.data.sources.table import list_table
 from megavit.data.split.split import SPLIT_POPULATION, complete_splits
 from megavit.data.split.stratify import stratify
-from megavit.errors import DataError
+from megavit.errors import DataError, OutputError
 
 TABLES = (".csv", ".tsv")
 
@@ -99,6 +99,15 @@ def scan_source(
     check({candidate.split for candidate in listing.candidates})
     assert listing.root is not None
     return listing, scan_images(listing.root, [candidate.name for candidate in listing.candidates], progress)
+
+
+def check_outside_data(out: Path, source: str) -> None:
+    """Raise an OutputError for an output folder within a folder of images, where it would become a class."""
+    data = Path(source)
+    if not source.startswith(PREFIX) and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
+        raise OutputError(
+            f"{out} lies within the data, {source}, and would become a class of it; choose a place outside with --out"
+        )
 
 
 def _check_shares(source: str, present: set[str | None], recipe: DataRecipe, needs: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from megavit.plan.parameters import Weights, weights_of
 # Muon's step of the matrices of one shape: what is to be turned and its stack in float32, turning it in bfloat16.
 MUON_STEP = 2 * FLOAT32 + 2 * BFLOAT16
 # Elements of the matrices of one shape that it does so with at a time; that of `megavit.train.optim.muon`.
-MAX_CONCURRENT_REQUESTS = 2**27
+CHUNK_ELEMENTS = 2**27
 # Of the images: as uint8, and normalized, in float32.
 PIXEL = 1 + FLOAT32
 
@@ -85,7 +85,7 @@ def optimizer_state(weights: Weights, training: Training) -> int:
 
 def _stepping(weights: Weights, training: Training, layout: Layout) -> dict[str, int]:
     # One GPU turns so many whole matrices at a time; of several that hold them divided, each turns one.
-    together = 1 if layout.fully_sharded else min(weights.depth, max(1, MAX_CONCURRENT_REQUESTS // weights.largest))
+    together = 1 if layout.fully_sharded else min(weights.depth, max(1, CHUNK_ELEMENTS // weights.largest))
     working = MUON_STEP * together * weights.largest if training.optimizer == "muon" else 0
     return {"gradients": FLOAT32 * weights.part, "working": working, "exchange": _buckets(weights, layout)}
 

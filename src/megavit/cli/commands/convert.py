@@ -61,8 +61,8 @@ def convert(
         drop_calibration: Leave out a calibration that the format of --to cannot express.
     """
     from megavit.cli.console import notes, print_json, results
-    from megavit.weights.pretrained.heads.class_names import read_class_names
-    from megavit.weights.pretrained.pretrained import OURS, load_pretrained
+    from megavit.weights.pretrained.outputs import read_class_names
+    from megavit.weights.pretrained.pretrained import MEGAVIT, load_pretrained
     from megavit.weights.pretrained.save_checkpoint import save_pretrained
     from megavit.weights.pretrained.to_bundle import convert_to_bundle
 
@@ -79,9 +79,9 @@ def convert(
     if drop_calibration and to == "bundle":
         raise ConfigError("--drop-calibration is for --to timm and --to huggingface: leave it out")
     known = {name: value for name, value in options.items() if value is not None}
-    pretrained = load_pretrained(source, known, weights=state_dict, target=target)
+    pretrained = load_pretrained(source, known, state_dict=state_dict, target=target)
     if class_names is not None:
-        if pretrained.format == OURS:
+        if pretrained.format == MEGAVIT:
             raise ConfigError(f"{source} is a bundle, which names its classes itself; leave --class-names out")
         pretrained = replace(pretrained, labels=read_class_names(class_names, pretrained.config.num_classes))
     remarks = list(pretrained.notes)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from megavit.cli.options import Json, Seed
-from megavit.errors import ConfigError, OutputError
+from megavit.errors import ConfigError
 
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -34,7 +34,7 @@ def shard(
         shard_size: Target size of each shard, with its unit.
     """
     from megavit.cli.console import counting, print_json, results, show_skipped
-    from megavit.data.load import scan_source
+    from megavit.data.load import check_outside_data, scan_source
     from megavit.data.shards.write import write_shards
     from megavit.data.sources.demo import PREFIX
 
@@ -42,8 +42,7 @@ def shard(
     limit = parse_bytes(shard_size)
     if data.startswith(PREFIX):
         raise ConfigError(f"{data} has no files to write into shards; give a folder, a table or shards")
-    if Path(data).is_dir() and out.resolve().is_relative_to(Path(data).resolve()):
-        raise OutputError(f"{out} lies within the data, {data}; choose a place outside with --out")
+    check_outside_data(out, data)
     with counting("checking images") as progress:
         listing, scan = scan_source(data, progress=progress, verify="all")
     with counting("writing shards") as progress:
