@@ -19,7 +19,7 @@ from megavit.evaluate.inference import SplitSelection, check_channels, num_decod
 from megavit.evaluate.metrics.bootstrap import Interval
 from megavit.evaluate.metrics.significance import bootstrap_accuracy_difference
 from megavit.predict.predictor import Predictor
-from megavit.weights.bundle.bundle import BundleInfo
+from megavit.weights.bundle.info import BundleInfo
 
 CALIBRATION_IMAGES = 128
 BATCH = 64

@@ -136,7 +136,13 @@ def test_a_bundle_that_cannot_be_written_leaves_the_old_one(bundle, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(OutputError, match="the disk is full: the bundle could not be written to"):
-            save_bundle(bundle, model, make_info(model), reference_images(), make_samples(tmp_path).read_bytes())
+            save_bundle(
+                bundle,
+                model,
+                make_info(model),
+                reference=reference_images(),
+                samples=make_samples(tmp_path).read_bytes(),
+            )
     load_bundle(bundle, verify=True)
     assert {entry.name for entry in tmp_path.iterdir()} == {"bundle", "listed.csv"}
 
@@ -146,7 +152,11 @@ def test_a_place_where_no_bundle_can_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="the bundle could not be written to"):
         save_bundle(
-            tmp_path / "file/bundle", model, make_info(model), reference_images(), make_samples(tmp_path).read_bytes()
+            tmp_path / "file/bundle",
+            model,
+            make_info(model),
+            reference=reference_images(),
+            samples=make_samples(tmp_path).read_bytes(),
         )
 
 
@@ -157,8 +167,8 @@ def test_an_error_while_writing_leaves_the_old_bundle(bundle, tmp_path):
             bundle,
             model,
             make_info(model, metrics={"images": 3}),
-            reference_images(),
-            make_samples(tmp_path).read_bytes(),
+            reference=reference_images(),
+            samples=make_samples(tmp_path).read_bytes(),
         )
     load_bundle(bundle, verify=True)
     assert {entry.name for entry in tmp_path.iterdir()} == {"bundle", "listed.csv"}

@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.errors import BundleError, ConfigError
-from megavit.weights.bundle.bundle import CARD, FORMAT, INFO, REFERENCE, SAMPLES, WEIGHTS, load_bundle
+from megavit.weights.bundle.bundle import CARD, INFO, REFERENCE, SAMPLES, WEIGHTS, load_bundle
+from megavit.weights.bundle.info import FORMAT
 from tests.helpers.bundles import LABELS, edit_bundle_info, make_bundle, make_info, make_model, reseal_bundle
 
 

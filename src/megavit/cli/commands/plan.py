@@ -72,16 +72,16 @@ def plan(
         network=network_bandwidth,
     )
     training = Training(batch=batch_size, precision=precision, optimizer=optimizer, processor=device.processor)
-    made = make_plan(config, training, device, gpus)
+    result = make_plan(config, training, device, gpus)
     traced = None
-    if trace and made.fitting:
-        traced = checked(made.config, made.training, made.fitting[0].layout).to_dict()
+    if trace and result.fitting:
+        traced = checked(result.config, result.training, result.fitting[0].layout).to_dict()
     if json:
-        print_json(plan_to_dict(model, made, total_images) | ({} if traced is None else {"trace": traced}))
+        print_json(plan_to_dict(model, result, total_images) | ({} if traced is None else {"trace": traced}))
     else:
-        show_plan(model, made, total_images)
+        show_plan(model, result, total_images)
         if traced is not None:
             show_trace(traced)
-        if not made.fitting:
-            notes.print(f"megavit: {why_not(made)}", style="yellow")
-    return 0 if made.fitting and (traced is None or traced["agrees"]) else 1
+        if not result.fitting:
+            notes.print(f"megavit: {why_not(result)}", style="yellow")
+    return 0 if result.fitting and (traced is None or traced["agrees"]) else 1
