@@ -107,7 +107,7 @@ def test_a_source_whose_name_is_no_text_can_be_told(tmp_path):
     assert "photos-" in load_bundle(tmp_path / "b").info.data["source"]
 
 
-def test_a_model_that_was_training_gets_the_golden_answers_of_its_use(tmp_path):
+def test_a_model_that_was_training_gets_the_reference_outputs_of_its_use(tmp_path):
     model = make_model(dropout=0.5, design=Design(drop_path=0.5)).train()
     make_bundle(tmp_path / "b", model)
     load_bundle(tmp_path / "b", verify=True)

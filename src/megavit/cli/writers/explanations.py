@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 
 from megavit.config.names import printable
-from megavit.data.sources.hidden import EXPLAINED
+from megavit.data.file_names import EXPLAINED
 from megavit.explain.explanation import Explanation
 from megavit.predict.standard_input import STANDARD_INPUT
 from megavit.runtime.storage import writing
