@@ -28,5 +28,5 @@ def test_leaks_are_told_before_training_begins(tmp_path):
     assert watch.said == []  # one process tells, and only that one looks
     report_warnings(images, DistContext(), watch)
     first, second = watch.said
-    assert first.startswith("one picture in two splits: the same file in train and test, once")
-    assert second.startswith("one picture with different labels: the same file with the labels cat, dog, once")
+    assert first.startswith("one image in two splits: the same file in train and test, once")
+    assert second.startswith("one image with different labels: the same file with the labels cat, dog, once")

@@ -434,7 +434,7 @@ def test_the_report_of_scores_has_a_scatter_and_what_knows_nothing(tmp_path):
     ):
         assert part in text
     assert "-9" in text and ".score)" in text and "Confusion" not in text
-    assert any("True scores against answers" in one["alt"] for one in page.all("img"))
+    assert any("True values against predictions" in one["alt"] for one in page.all("img"))
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())
     assert names == ["curves.png", "examples.png", "scores.png"]
     assert "Prediction intervals" in text and "Calibration of the probabilities" not in text
