@@ -397,7 +397,7 @@ def score_report(**changes):
     fitted, tensors = fit_uncertainty(seen, truth, target, (seen.pooled, truth))
     trusted = compute_uncertainty(Calibrator(fitted, tensors, target, 0), seen, truth)
     changes = {"calibration": fitted, "uncertainty": trusted} | changes
-    return report(test=test, val=test, examples=[shown], data=data, history=epochs, scores=scores, **changes)
+    return report(test=test, val=test, examples=[shown], data=data, history=epochs, regression=scores, **changes)
 
 
 def test_the_report_of_labels_has_a_row_a_label_and_no_confusion(tmp_path):
