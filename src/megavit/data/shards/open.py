@@ -75,14 +75,14 @@ def open_shards(source: str, progress: "Progress | None" = None) -> tuple[str, S
     Raises:
         DataError: where there are no shards, or the index is damaged.
     """
+    from megavit.data.shards.scan import scan_shards  # imports PyTorch
+
     if is_tar(source):
         folder, _, pattern = source.rpartition("/")
         names = _expanded(pattern)
         beside = read_index(join_path(folder, INDEX))
         known = {shard.name: shard for shard in beside.shards} if beside else {}
         if beside is None or not set(names) <= set(known):
-            from megavit.data.shards.scan import scan_shards  # imports PyTorch, which reading an index does not need
-
             return folder, scan_shards(folder, names, progress)
         damaged = tuple(row for row in beside.damaged if row[0].partition("/")[0] in names)
         return folder, replace(beside, shards=tuple(known[name] for name in sorted(set(names))), damaged=damaged)
