@@ -1,4 +1,4 @@
-"""What two processes do for the tests, once for all of them: see `test_layouts`."""
+"""What two processes do for the tests of this folder, once for all of them."""
 
 import json
 import resource
@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from megavit.distributed import tensor_parallel_plan
@@ -33,9 +34,12 @@ from tests.helpers.distributed.training import (
     sums,
     task_of,
 )
+from tests.helpers.spiking_run import BROKEN, go, shorten
 
 LAYOUTS = {"ddp": (2, 1, 1), "fsdp": (1, 2, 1), "tp": (1, 1, 2)}
-SAVED = 5
+SAVED = 3
+POISONED = 5
+SECONDS, SLOW = 1.5, 0.1
 
 
 def main(out: Path) -> dict[str, Any]:
@@ -66,30 +70,47 @@ def main(out: Path) -> dict[str, Any]:
         state = fresh(divided, make_parallel_context(layout))
         answer[f"{name} parts"] = steps(state, divided)
         answer[f"{name} sums"] = [sums(state, divided), sums(state, task_of())]
-        poisoned = task_of(loss=PoisonedAt(7, get_dist_context().rank == 1))
+        poisoned = task_of(loss=PoisonedAt(POISONED + 1, get_dist_context().rank == 1))
         state = fresh(poisoned, make_parallel_context(layout))
         answer[f"{name} nan"] = [str(loss) for loss in steps(state, poisoned)]
         answer[f"{name} skipped"] = state.skipped
         without = fresh(task_of(), make_parallel_context(layout))
-        steps(without, task_of(), 6)
+        steps(without, task_of(), POISONED)
         without.step += 1
         steps(without, task_of())
         answer[f"{name} as without"] = same(state, without)
     compiled = fresh(task_of(), make_parallel_context((1, 2, 1)))
     for layer in compiled.model.transformer.layers:
-        layer.compile()
+        layer.compile(backend="aot_eager")  # traced as by the default one, which then waits for a C++ compiler
     answer["compiled"] = steps(compiled, task_of())
     answer["sums"] = {
         design: sums_of(fresh(task_of(), make_parallel_context((1, 1, 2)), DESIGNS[design])) for design in DESIGNS
     }
     state = fresh(task_of(), make_parallel_context((2, 1, 1)))
     answer["clock"] = get_dist_context().all_gather(
-        by_clock(state, 3.0, 0.01 + 0.04 * get_dist_context().rank, out / "clock")
+        by_clock(state, SECONDS, 0.01 + 0.04 * get_dist_context().rank, out / "clock")
     )
     answer["measured"] = get_dist_context().all_gather(measured(task_of()))
     answer["full"] = full_disk(out / "full")
+    answer["diverging"] = diverge(out / "diverging")
     tensor_parallel_plan.get_plan = without_norms
     answer["mutant"] = steps(fresh(task_of(), make_parallel_context((1, 1, 2))), task_of())
+    return answer
+
+
+def diverge(out: Path) -> dict[str, Any]:
+    """What becomes of runs whose weights break, of one that is stopped meanwhile among them."""
+    answer: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        shorten(monkeypatch)
+        for name, layout in LAYOUTS.items():
+            whole, watch, _ = go(out / name, {BROKEN: 30.0}, parallel=make_parallel_context(layout))
+            answer[name] = watch.losses
+            answer[f"{name} numbers"] = whole.numbers()
+            go(out / f"{name} stopped", {BROKEN: 30.0}, stop_at=BROKEN + 3, parallel=make_parallel_context(layout))
+            again, *_ = go(out / f"{name} stopped", {BROKEN: 30.0}, parallel=make_parallel_context(layout))
+            equal = get_dist_context().all_gather(same(whole, again) and again.left_out == whole.left_out)
+            answer[f"{name} same"] = all(equal)
     return answer
 
 
@@ -102,7 +123,7 @@ def sums_of(state: TrainState) -> int:
 
 def measured(task: Task) -> tuple[str, float]:
     """What the speed of a step is said to be, where the second process is the slower one."""
-    slow = replace(task, loss=Slow(0.2 * get_dist_context().rank))  # pyrefly: ignore[bad-argument-type]
+    slow = replace(task, loss=Slow(SLOW * get_dist_context().rank))  # pyrefly: ignore[bad-argument-type]
     state = fresh(slow, make_parallel_context((1, 2, 1)))
     return measure(state, slow, next(batches(state)))
 

@@ -32,7 +32,7 @@ from megavit.train.progress import NullReporter
 from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
 
-STEPS, BATCH, CLASSES = 20, 8, 3
+STEPS, BATCH, CLASSES = 8, 8, 3
 PARALLEL = Design()
 SERIAL = Design(block="serial", mlp="swiglu", qkv_bias=True, positions="rope", layer_scale=0.1)
 DESIGNS = {"parallel": PARALLEL, "serial": SERIAL}

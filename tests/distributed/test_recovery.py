@@ -6,13 +6,12 @@ import pytest
 
 from megavit.train.state import TrainState
 from tests.helpers.distributed.dist_2proc import LAYOUTS
-from tests.helpers.distributed.torchrun import torchrun
 from tests.helpers.spiking_run import BACK, BROKEN, PATIENCE, go, shorten
 
 
-@pytest.fixture(scope="module")
-def of_two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return torchrun(2, "tests.helpers.distributed.spiking_2proc", tmp_path_factory.mktemp("spiking"))
+@pytest.fixture
+def diverging(of_two: dict[str, Any]) -> dict[str, Any]:
+    return of_two["diverging"]
 
 
 @pytest.fixture(scope="module")
@@ -24,22 +23,22 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainState, list[fl
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_two_processes_go_back_as_one_does(of_two, alone, layout):
+def test_two_processes_go_back_as_one_does(diverging, alone, layout):
     state, losses = alone
-    numbers = of_two[f"{layout} numbers"]
+    numbers = diverging[f"{layout} numbers"]
     assert (numbers["rollbacks"], numbers["returned_to"]) == (1, BACK)
     assert numbers["left_out"] == state.left_out == BROKEN + PATIENCE - BACK
-    assert of_two[layout][:BROKEN] == pytest.approx(losses[:BROKEN], abs=1e-3)
-    assert of_two[layout][BROKEN + PATIENCE - 1 :] == pytest.approx(losses[BROKEN + PATIENCE - 1 :], abs=1e-3)
+    assert diverging[layout][:BROKEN] == pytest.approx(losses[:BROKEN], abs=1e-3)
+    assert diverging[layout][BROKEN + PATIENCE - 1 :] == pytest.approx(losses[BROKEN + PATIENCE - 1 :], abs=1e-3)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_two_processes_that_are_stopped_meanwhile_come_to_the_same_bits(of_two, layout):
-    assert of_two[f"{layout} same"]
+def test_two_processes_that_are_stopped_meanwhile_come_to_the_same_bits(diverging, layout):
+    assert diverging[f"{layout} same"]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_two_processes_see_the_largest_logits_that_one_does(of_two, alone, layout):
-    for one, other in zip(alone[0].history, of_two[f"{layout} numbers"]["history"], strict=True):
+def test_two_processes_see_the_largest_logits_that_one_does(diverging, alone, layout):
+    for one, other in zip(alone[0].history, diverging[f"{layout} numbers"]["history"], strict=True):
         assert other["attention_logit"] == pytest.approx(one.attention_logit, rel=1e-4)
         assert other["head_logit"] == pytest.approx(one.head_logit, rel=1e-4)
