@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from megavit.cli.options import GLOBAL_BATCH_SIZE, PATCH_SIZE, Json
-from megavit.config.recipe import OptimizerKind
-from megavit.plan.parallel_layout import Precision
+from megavit.config.recipe import OptimizerKind, ResolvedPrecision
 
 if TYPE_CHECKING:
-    from megavit.plan.plan import Candidate, Plan
+    from megavit.plan.plan import LayoutEstimate, Plan
 
 SHOWN = 12
 
@@ -27,14 +26,14 @@ def plan(
     image_size: Annotated[int | None, Parameter(help="Image size in pixels. Default: the preset's.")] = None,
     patch_size: Annotated[int | None, Parameter(help=PATCH_SIZE)] = None,
     num_classes: Annotated[int, Parameter(help="Number of classes.")] = 1000,
-    precision: Annotated[Precision, Parameter(help="Numeric precision of the matrix products.")] = "bfloat16",
+    precision: Annotated[ResolvedPrecision, Parameter(help="Numeric precision of the matrix products.")] = "bfloat16",
     optimizer: Annotated[OptimizerKind, Parameter(help="Optimizer.")] = "muon",
-    gpu_memory: Annotated[float | None, Parameter(help="Memory per GPU in GiB. Default: that of --gpu.")] = None,
+    gpu_memory: Annotated[float | None, Parameter(help="MemoryUse per GPU in GiB. Default: that of --gpu.")] = None,
     tflops: Annotated[
         float | None, Parameter(help="Peak dense bfloat16 TFLOP/s per GPU. Default: that of --gpu.")
     ] = None,
     memory_bandwidth: Annotated[
-        float | None, Parameter(help="Memory bandwidth per GPU in GB/s. Default: that of --gpu.")
+        float | None, Parameter(help="MemoryUse bandwidth per GPU in GB/s. Default: that of --gpu.")
     ] = None,
     gpus_per_node: Annotated[int | None, Parameter(help="GPUs per node. Default: that of --gpu.")] = None,
     link_bandwidth: Annotated[
@@ -58,19 +57,19 @@ def plan(
     """
     from megavit.cli.console import print_json
     from megavit.config.presets import preset
-    from megavit.plan.hardware import changed, gpu_of
+    from megavit.plan.hardware import get_gpu, override_gpu
     from megavit.plan.parallel_layout import Training
-    from megavit.plan.plan import make_plan, why_not
+    from megavit.plan.plan import explain_misfit, make_plan
 
     config = preset(model, num_classes=num_classes, image_size=image_size, patch_size=patch_size)
-    device = changed(
-        gpu_of(gpu),
+    device = override_gpu(
+        get_gpu(gpu),
         memory=gpu_memory,
         tflops=tflops,
         bandwidth=memory_bandwidth,
-        node=gpus_per_node,
-        link=link_bandwidth,
-        network=network_bandwidth,
+        gpus_per_node=gpus_per_node,
+        link_bandwidth=link_bandwidth,
+        network_bandwidth=network_bandwidth,
     )
     training = Training(batch=batch_size, precision=precision, optimizer=optimizer, processor=device.processor)
     made = make_plan(config, training, device, gpus)
@@ -84,7 +83,7 @@ def plan(
     if not made.fitting and not json:
         from megavit.cli.console import notes
 
-        notes.print(f"megavit: {why_not(made)}", style="yellow")
+        notes.print(f"megavit: {explain_misfit(made)}", style="yellow")
     return 0 if made.fitting and (traced is None or traced["agrees"]) else 1
 
 
@@ -92,26 +91,26 @@ def to_dict(model: str, made: "Plan", images: int | None) -> dict[str, Any]:
     """Everything, for machines; memory in bytes."""
     from dataclasses import asdict
 
-    from megavit.plan.plan import why_not
+    from megavit.plan.plan import explain_misfit
 
-    def of(candidate: "Candidate") -> dict[str, Any]:
+    def of(candidate: "LayoutEstimate") -> dict[str, Any]:
         return candidate.to_dict() | {
-            "traffic": [asdict(one) for one in made.exchanges(candidate)],
-            "padded": made.padded(candidate),
-            **({} if images is None else {"days": made.days(candidate, images)}),
+            "communication": [asdict(one) for one in made.compute_communication(candidate)],
+            "padded": made.find_padded_parameters(candidate),
+            **({} if images is None else {"days": made.estimate_days(candidate, images)}),
         }
 
     return {
         "model": model,
         "parameters": made.parameters,
-        "flops_a_step": made.flops,
+        "flops_per_step": made.flops,
         "training": asdict(made.training),
         "gpus": made.gpus,
         "gpu": asdict(made.gpu) | {"usable": made.gpu.usable},
         "fitting": [of(one) for one in made.fitting],
         "too_large": [of(one) for one in made.too_large],
-        "uneven": [list(grid) for grid in made.uneven],
-        **({} if made.fitting else {"why_not": why_not(made)}),
+        "indivisible": [list(grid) for grid in made.indivisible],
+        **({} if made.fitting else {"reason": explain_misfit(made)}),
     }
 
 
@@ -136,13 +135,13 @@ def show(model: str, made: "Plan", images: int | None) -> None:
         _show_best(made)
     if made.too_large:
         rows = [
-            [one.layout.mesh, f"{one.memory.total / GIB:,.1f}", one.moment, _largest(one)] for one in made.too_large
+            [one.layout.name, f"{one.memory.total / GIB:,.1f}", one.phase, _largest(one)] for one in made.too_large
         ][:SHOWN]
         print_table(
             "\nwhat does not fit, with as few images at once as can be", ["layout", "GiB", "when", "most of it"], rows
         )
-    if made.uneven:
-        grids = ", ".join("×".join(map(str, grid)) for grid in made.uneven[:SHOWN])
+    if made.indivisible:
+        grids = ", ".join("×".join(map(str, grid)) for grid in made.indivisible[:SHOWN])
         results.print(f"\nthe batch does not divide over replicate×shard×tensor = {grids}")
     results.print(
         f"\nAssumed: products of matrices at {made.gpu.achievable:.0%} of the peak; links at {LINK_SHARE:.0%} of "
@@ -152,26 +151,26 @@ def show(model: str, made: "Plan", images: int | None) -> None:
     )
 
 
-def _row(made: "Plan", one: "Candidate", images: int | None) -> list[str]:
+def _row(made: "Plan", one: "LayoutEstimate", images: int | None) -> list[str]:
     from megavit.plan.hardware import GIB
 
-    times = f" × {one.layout.accumulation}" if one.layout.accumulation > 1 else ""
+    times = f" × {one.layout.gradient_accumulation}" if one.layout.gradient_accumulation > 1 else ""
     return [
-        one.layout.mesh,
-        f"{one.layout.micro_batch}{times}",
-        "blocks" if one.layout.checkpointing else "none",
+        one.layout.name,
+        f"{one.layout.micro_batch_size}{times}",
+        "blocks" if one.layout.gradient_checkpointing else "none",
         f"{one.memory.total / GIB:,.1f}",
-        f"{one.duration.step:,.3g}",
-        f"{made.training.batch / one.duration.step:,.0f}",
-        f"{one.duration.mfu:.0%}",
-        *([] if images is None else [f"{made.days(one, images):,.1f}"]),
+        f"{one.step_time.step:,.3g}",
+        f"{made.training.batch / one.step_time.step:,.0f}",
+        f"{one.step_time.mfu:.0%}",
+        *([] if images is None else [f"{made.estimate_days(one, images):,.1f}"]),
     ]
 
 
-def _largest(one: "Candidate") -> str:
+def _largest(one: "LayoutEstimate") -> str:
     from megavit.plan.hardware import GIB
 
-    parts = sorted(one.memory.parts().items(), key=lambda item: -item[1])[:3]
+    parts = sorted(one.memory.to_dict().items(), key=lambda item: -item[1])[:3]
     return ", ".join(f"{name} {size / GIB:,.1f}" for name, size in parts)
 
 
@@ -180,29 +179,33 @@ def _show_best(made: "Plan") -> None:
     from megavit.plan.hardware import GIB
 
     best = made.fitting[0]
-    rows = [[name, f"{size / GIB:,.2f}"] for name, size in best.memory.parts().items() if size]
-    print_table(f"\n{best.layout.mesh}: memory of a GPU when it is fullest ({best.moment})", ["", "GiB"], rows)
-    sent = made.exchanges(best)
+    rows = [[name, f"{size / GIB:,.2f}"] for name, size in best.memory.to_dict().items() if size]
+    print_table(
+        f"\n{best.layout.name}: memory of a GPU when it is compute_peak_memory ({best.phase})", ["", "GiB"], rows
+    )
+    sent = made.compute_communication(best)
     if sent:
         rows = [
-            [f"{one.collective}, {one.axis}", one.when, f"{one.calls:,}", f"{one.bytes / GIB:,.2f}"] for one in sent
+            [f"{one.collective}, {one.axis}", one.phase, f"{one.calls:,}", f"{one.bytes / GIB:,.2f}"] for one in sent
         ]
-        print_table(f"\n{best.layout.mesh}: what a GPU exchanges in a step", ["", "in", "calls", "GiB"], rows)
-    seconds = best.duration
+        print_table(
+            f"\n{best.layout.name}: what a GPU compute_communication in a step", ["", "in", "calls", "GiB"], rows
+        )
+    seconds = best.step_time
     results.print(
-        f"\nof {seconds.step:,.3g} s: computing {seconds.compute:,.3g}, waiting for others {seconds.waiting:,.3g}, "
-        f"the optimizer {seconds.optimizer:,.3g}"
+        f"\nof {seconds.step:,.3g} s: compute {seconds.compute:,.3g}, communication {seconds.communication:,.3g}, "
+        f"optimizer {seconds.optimizer:,.3g}"
     )
-    for name, factor in made.padded(best).items():
+    for name, factor in made.find_padded_parameters(best).items():
         results.print(f"padding: {name} takes {factor:,.1f} times its size on {best.layout.shard:,} ranks")
 
 
 def traced_of(made: "Plan") -> dict[str, Any]:
     """The best layout by formula and traced."""
-    from megavit.plan.trace.validate import checked
+    from megavit.plan.trace.validate import compare_with_trace
 
     best = made.fitting[0]
-    return checked(made.config, made.training, best.layout).to_dict()
+    return compare_with_trace(made.config, made.training, best.layout).to_dict()
 
 
 def show_check(traced: dict[str, Any]) -> None:
@@ -216,7 +219,7 @@ def show_check(traced: dict[str, Any]) -> None:
             f"{both['traced'] / GIB:,.3f}",
             f"{both['formula'] / both['traced'] - 1:+.1%}",
         ]
-        for name, both in {"memory": traced["memory"], **traced["traffic"]}.items()
+        for name, both in {"memory": traced["memory"], **traced["communication"]}.items()
     ]
     print_table("\nthe first, checked by tracing one rank with fake tensors", ["", "formula, GiB", "traced", ""], rows)
     if not traced["agrees"]:
