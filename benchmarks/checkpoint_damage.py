@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from megavit.data.load import read_data
+from megavit.data.load import load_data
 from megavit.errors import BundleError
 from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint
 from megavit.train.loop.build import fresh
@@ -37,7 +37,7 @@ def begun(folder: Path, flags: list[str]) -> Path:
 def state_of(run: Path) -> TrainState:
     """A fresh state of the run, for one process."""
     plan = read_plan(run)
-    return fresh(plan.recipe, read_data(plan.source, plan.recipe.data), torch.device("cpu"))[0]
+    return fresh(plan.recipe, load_data(plan.source, plan.recipe.data), torch.device("cpu"))[0]
 
 
 def damaged(path: Path, chance: random.Random) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from megavit.config.recipe import DataRecipe
-from megavit.data.load import read_data
+from megavit.data.load import load_data
 from megavit.errors import MegavitError
 
 Build = Callable[[Path], Path]
@@ -156,13 +156,13 @@ def outcome(name: str, place: Path) -> Outcome:
     data = FORMATS[name](place)
     peer = _by_peer(data)
     try:
-        images = read_data(data, DataRecipe())
+        images = load_data(data, DataRecipe())
     except MegavitError as error:
         return Outcome(name, {}, {}, [], str(error).replace(str(place), "DATA"), peer)
-    counts = images.counts()
+    counts = images.class_counts()
     classes = {label: sum(counts[split][label] for split in counts) for label in images.classes}
     skipped = [f"{count} skipped: {reason}" for reason, count in images.skipped_by_reason().items()]
-    return Outcome(name, classes, images.sizes(), [*images.notes, *skipped], "", peer)
+    return Outcome(name, classes, images.split_sizes(), [*images.notes, *skipped], "", peer)
 
 
 def _by_peer(data: Path) -> str:

@@ -24,13 +24,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from megavit.bench.run import about
+from megavit.bench.run import describe_machine
 from megavit.config.recipe import DataRecipe
 from megavit.config.target import Target
 from megavit.data.augment import normalize
 from megavit.data.dataset import read_samples
 from megavit.data.image_dataset import ImageDataset
-from megavit.data.load import read_data
+from megavit.data.load import load_data
 from megavit.evaluate.inference import check_channels, select_split
 from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images
 from megavit.explain.checks import Areas, areas, order_of, randomized, rank_correlation
@@ -103,7 +103,7 @@ def interval(values: Tensor) -> Interval:
 
 def pictures_of(predictor: Predictor, source: str, most: int) -> Tensor:
     """Up to `most` images spread over the data, uint8, of one size, that the bundle has not learned from."""
-    images = read_data(source, DataRecipe(val=0, test=0))
+    images = load_data(source, DataRecipe(val=0, test=0))
     choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     samples = choice.samples[:: max(1, len(choice.samples) // most)][:most]
     preprocessing = replace(predictor.info.preprocessing, keep_aspect=False)
@@ -136,7 +136,7 @@ def main() -> None:
     found = compare(model, images, predictor.info.target)
     show(found)
     if arguments.json is not None:
-        facts = about(images.device) | {
+        facts = describe_machine(images.device) | {
             "images": len(images),
             "default": DEFAULT_METHOD,
             "patches": model.config.num_patches,

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 
 from benchmarks.pages import page_with
-from megavit.bench.run import about
-from megavit.bench.timing import in_turn
+from megavit.bench.run import describe_machine
+from megavit.bench.timing import time_interleaved
 from megavit.data.decode.image_file import read_image_file
 from megavit.export.export import TARGETS, export, model_size
 from megavit.export.metadata import bundle_name
@@ -37,11 +37,11 @@ PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- exports: written by `python -m benchmarks.exports --page` -->", "<!-- end of exports -->"
 LEFT_OUT = ("web", "executorch")  # ONNX in another runtime; prepared images alone
 BATCHES = (1, 16)
-MOST = 10_000
+MAX_IMAGES = 10_000
 RUNTIMES = ("torch", "onnxruntime", "openvino")
 
 
-def folder_proofs(predictor: Predictor, folder: Path) -> list[ParityImage]:
+def folder_images(predictor: Predictor, folder: Path) -> list[ParityImage]:
     """Its images, each with the class that PyTorch finds in it."""
     found = []
     for path in sorted(folder.rglob("*.*")):
@@ -56,11 +56,11 @@ def measure(bundle: str, images: Path | None, seconds: float) -> dict[str, Any]:
     """A row an export, as plain values."""
     predictor = load(bundle, device="cpu")
     if images is None:
-        proofs, _ = load_parity_images(predictor, None, most=MOST)
-        source = f"{len(proofs):,} test images"
+        parity_images, _ = load_parity_images(predictor, None, max_images=MAX_IMAGES)
+        source = f"{len(parity_images):,} test images"
     else:
-        proofs = folder_proofs(predictor, images)
-        source = f"{len(proofs):,} images, whose classes are PyTorch's answers"
+        parity_images = folder_images(predictor, images)
+        source = f"{len(parity_images):,} images, whose classes are PyTorch's answers"
     size = predictor.info.preprocessing
     random = np.random.default_rng(0)
     shape = (size.height, size.width, input_channels(size))
@@ -72,17 +72,17 @@ def measure(bundle: str, images: Path | None, seconds: float) -> dict[str, Any]:
             for precision in () if target in LEFT_OUT else kind.precisions:
                 out = Path(place) / f"{target}-{precision}"
                 sys.stderr.write(f"{target} {precision} …\n")
-                agreement = export(predictor, target, out, proofs, precision=precision, most=100)
+                result = export(predictor, target, out, parity_images, precision=precision, max_accuracy_drop=100)
                 runs[f"{target} {precision}"] = kind.open(out, predictor)
-                facts[f"{target} {precision}"] = {"bytes": model_size(out)} | agreement.to_dict()
+                facts[f"{target} {precision}"] = {"bytes": model_size(out)} | result.to_dict()
         rates: dict[str, dict[str, float]] = {name: {} for name in runs}
         for count, given in inputs.items():
             turns = {name: partial(run, given) for name, run in runs.items()}
-            for name, timing in in_turn(turns, seconds, torch.device("cpu")).items():
+            for name, timing in time_interleaved(turns, seconds, torch.device("cpu")).items():
                 rates[name][str(count)] = count / timing.median
     parameters = sum(weight.numel() for weight in predictor.model.parameters()) / 1e6
     title = f"{bundle_name(predictor.folder)}: {parameters:.1f} million parameters, {size.height} × {size.width}"
-    return about(torch.device("cpu")) | {
+    return describe_machine(torch.device("cpu")) | {
         "bundle": title,
         "images": source,
         "rows": [{"name": name, "rates": found} | facts.get(name, {}) for name, found in rates.items()],
@@ -113,8 +113,8 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [
         row["name"],
         f"{row['bytes'] / 1e6:.1f}",
-        f"{row['answers']:.1g}",
-        f"{row['features']:.1g}",
+        f"{row['output_error']:.1g}",
+        f"{row['feature_error']:.1g}",
         f"{row['changed']:,} of {row['images']:,}",
         f"{row['exported_accuracy']:.2%}",
         *rates,

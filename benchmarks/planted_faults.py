@@ -128,7 +128,7 @@ def _changed(image: Image.Image, how: str, draw: random.Random) -> Image.Image:
 
 def scores(planted: Planted, findings: Sequence[dict[str, Any]]) -> list[Score]:
     """How each kind of fault fared, by what `megavit check --json` found."""
-    copies = [one for one in findings if one["kind"] in ("leak", "copy")]
+    copies = [one for one in findings if one["kind"] in ("leak", "duplicate")]
     exact = [set(one["images"]) for one in copies if one["score"] == 1]
     near = [set(one["images"]) for one in copies if one["score"] < 1]
     every = exact + near
@@ -143,7 +143,7 @@ def scores(planted: Planted, findings: Sequence[dict[str, Any]]) -> list[Score]:
         return [one["images"][0] for one in findings if one["kind"] in kinds]
 
     pairs = [*planted.exact, *planted.near["cropped"], *planted.near["brightness"]]
-    sure, first = named("label"), named("label", "doubtful")
+    sure, first = named("label_error"), named("label_error", "possible_label_error")
     swapped = set(planted.swapped)
 
     def single(kind: str, truth: Sequence[str], answers: Sequence[str]) -> Score:

@@ -26,8 +26,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch.utils.data import DataLoader, Dataset
 
-from megavit.bench.peers import installed
-from megavit.bench.run import about
+from megavit.bench.peers import get_installed_peers
+from megavit.bench.run import describe_machine
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.presets import preset
 from megavit.data.dataset import samples_csv
@@ -125,7 +125,7 @@ def main() -> None:
         files = write_files(folder, arguments.images)
         predictor = predictor_of(arguments.preset, folder / "bundle")
         config = predictor.model.config
-        peer = installed(config)["timm"](config).eval()
+        peer = get_installed_peers(config)["timm"](config).eval()
         ways = {"megavit": ours(predictor), "timm": usual(peer, config.image_hw[0]), "reading": reading(predictor)}
         rates: dict[str, list[float]] = {way: [] for way in ways}
         for turn in range(-1, TURNS):  # the one before the first warms up
@@ -135,7 +135,7 @@ def main() -> None:
                 count = run(part)
                 if turn >= 0:
                     rates[way].append(count / (time.perf_counter() - began))
-    figures = about(torch.device("cpu")) | {
+    figures = describe_machine(torch.device("cpu")) | {
         "images": arguments.images,
         "preset": arguments.preset,
         "engine": predictor.engine.note,

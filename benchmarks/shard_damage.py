@@ -25,9 +25,10 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from megavit.bench.run import about
-from megavit.data.load import survey
-from megavit.data.shards.index import INDEX, Range, ShardIndex, contents, parse_index
+from megavit.bench.run import describe_machine
+from megavit.data.byte_range import ByteRange
+from megavit.data.load import scan_source
+from megavit.data.shards.index import INDEX, ShardIndex, list_contents, parse_index
 from megavit.data.shards.scan import scan_shards
 from megavit.data.shards.verify import verify
 from megavit.data.shards.write import write_shards
@@ -66,7 +67,7 @@ def ours(root: Path, turns: int, draw: random.Random) -> dict[str, Counter[str]]
         path = root / "files" / label / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png)
-    index = write_shards(*survey(root / "files"), root / "shards", size=2**24, seed=0)
+    index = write_shards(*scan_source(root / "files"), root / "shards", size=2**24, seed=0)
     (shard,) = index.shards
     path, counted = root / "shards" / shard.name, Counter[str]()
     whole = path.read_bytes()
@@ -100,9 +101,9 @@ def meaning(index: ShardIndex, folder: Path) -> dict[str, tuple[bytes, str]]:
         if isinstance(member.target, int)
     }
     found = {}
-    for rows in contents(str(folder), index).values():
+    for rows in list_contents(str(folder), index).values():
         for name, where in rows:
-            if isinstance(where, Range):
+            if isinstance(where, ByteRange):
                 image = Image.open(io.BytesIO(where.read()))
                 found[name] = (np.asarray(image).tobytes(), labels.get(name, ""))
     return found
@@ -169,7 +170,10 @@ def main() -> None:
     for name, counted in found.items():
         print(f"{name:32} {steps(name):6,} times damaged: {dict(counted)}")  # noqa: T201
     if arguments.json is not None:
-        told = {"about": about(torch.device("cpu")), "damage": {name: dict(one) for name, one in found.items()}}
+        told = {
+            "about": describe_machine(torch.device("cpu")),
+            "damage": {name: dict(one) for name, one in found.items()},
+        }
         arguments.json.write_text(json.dumps(told, indent=1) + "\n")
     if any(counted["silent"] for counted in found.values()):
         sys.exit("some damage was silent")

@@ -21,17 +21,31 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from PIL import Image
+from sklearn.datasets import load_digits
 
-from benchmarks.shard_kills import megavit, write_digits
-from megavit.bench.run import about
+from megavit.bench.run import describe_machine
 
 EPOCHS, BATCH, SECONDS, BOUND = 3, 64, 600, 1e-6
 LEGS = (2, 1, 2)
 
 
+def write_digits(folder: Path) -> None:
+    images, labels = load_digits(return_X_y=True)
+    for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
+        path = folder / str(label) / f"{number:04}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels.reshape(8, 8) * 255 / 16).round().astype("uint8")).save(path)
+
+
+def megavit(*arguments: str | Path, cwd: Path) -> None:
+    command = [sys.executable, "-m", "megavit", *map(str, arguments)]
+    subprocess.run(command, cwd=cwd, check=True, capture_output=True)
+
+
 def work(out: Path, shards: Path, end: int) -> None:
     """Train as one of the processes, or go on; at step `end` be killed."""
-    from megavit.data.loader.sampler import BatchOrder
+    from megavit.data.loader.sampler import ResumableBatchSampler
     from megavit.runtime.process_group import get_dist_context
     from megavit.train import data
     from megavit.train.loop import loop
@@ -39,7 +53,7 @@ def work(out: Path, shards: Path, end: int) -> None:
     from megavit.train.run import resume, train
 
     dist = get_dist_context()
-    step, batches = loop.train_step, BatchOrder.__iter__
+    step, batches = loop.train_step, ResumableBatchSampler.__iter__
     chosen: dict[int, list[int]] = {}
 
     def noted_batches(order):
@@ -57,7 +71,7 @@ def work(out: Path, shards: Path, end: int) -> None:
         return loss
 
     loop.train_step = noted_step
-    setattr(BatchOrder, "__iter__", noted_batches)  # noqa: B010
+    setattr(ResumableBatchSampler, "__iter__", noted_batches)  # noqa: B010
     data.MEMORY_SHARE = 0.0
     parallel = {"timeout_seconds": 60.0}
     if (out / "plan.json").exists():
@@ -143,7 +157,7 @@ def main() -> None:
                 }
             )
             print(json.dumps(found[-1]), flush=True)  # noqa: T201
-    told = {"about": about(torch.device("cpu")), "legs": LEGS, "turns": found}
+    told = {"about": describe_machine(torch.device("cpu")), "legs": LEGS, "turns": found}
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(told, indent=1) + "\n")
     if wrong:

@@ -28,16 +28,16 @@ import torch
 from torch import Tensor
 
 from benchmarks.predict_folder import write_files
-from megavit.bench.run import about
+from megavit.bench.run import describe_machine
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import LabeledImages
 from megavit.data.decode.image_file import read_file
 from megavit.data.image_dataset import ImageDataset
-from megavit.data.load import read_data, survey
-from megavit.data.loader.loader import batches_of
-from megavit.data.loader.sampler import BatchOrder
-from megavit.data.loader.shard_windows import Windows, windows_of
+from megavit.data.load import load_data, scan_source
+from megavit.data.loader.loader import iter_batches
+from megavit.data.loader.sampler import ResumableBatchSampler
+from megavit.data.loader.shard_windows import ShardWindows, make_shard_windows
 from megavit.data.shards.write import write_shards
 
 BATCH, WORKERS = 64, 2
@@ -50,16 +50,16 @@ Way = Callable[[], int]
 def read_one_by_one(images: LabeledImages, order: Sequence[int]) -> int:
     for place in order:
         sample = images.samples[place]
-        if sample.at is not None:
-            sample.at.read()
+        if sample.location is not None:
+            sample.location.read()
         elif images.root is not None:
             read_file(images.root / sample.name)
     return len(order)
 
 
-def decode_in_batches(images: LabeledImages, order: BatchOrder) -> int:
+def decode_in_batches(images: LabeledImages, order: ResumableBatchSampler) -> int:
     pictures = ImageDataset(images, images.samples, Preprocessing(height=224, width=224, channels=3))
-    return sum(len(batch) for batch in batches_of(pictures, order, WORKERS))
+    return sum(len(batch) for batch in iter_batches(pictures, order, WORKERS))
 
 
 def forget(folder: Path) -> None:
@@ -79,15 +79,15 @@ def reading(count: int, turns: int) -> tuple[dict[str, float], dict[str, float]]
         for name in ("a", "b"):
             (root / "files" / name).mkdir(parents=True)
             write_files(root / "files" / name, count // 2, seed=ord(name))
-        listing, found = survey(root / "files")
+        listing, found = scan_source(root / "files")
         total = sum(path.stat().st_size for path in (root / "files").rglob("*.jpg"))
         write_shards(listing, found, root / "shards", size=total // SHARDS, seed=0)
         recipe = DataRecipe(val=0, test=0)
-        files, shards = read_data(root / "files", recipe), read_data(root / "shards", recipe, verify="none")
-        windows = windows_of(shards.samples)
+        files, shards = load_data(root / "files", recipe), load_data(root / "shards", recipe, verify="none")
+        windows = make_shard_windows(shards.samples)
         steps = count // BATCH
-        plain = BatchOrder(count, BATCH, 0, start=0, steps=steps)
-        windowed = BatchOrder(count, BATCH, 0, start=0, steps=steps, windows=windows, ahead=True)
+        plain = ResumableBatchSampler(count, BATCH, 0, start=0, steps=steps)
+        windowed = ResumableBatchSampler(count, BATCH, 0, start=0, steps=steps, windows=windows, ahead=True)
         ways: dict[str, Way] = {
             "files, read": lambda: read_one_by_one(files, plain.epoch(0)),
             "shards, read": lambda: read_one_by_one(shards, plain.epoch(0)),
@@ -122,17 +122,17 @@ def mixing() -> dict[str, dict[str, float]]:
         "by class": torch.arange(count) * MIXED_SHARDS // count,
     }
     found: dict[str, dict[str, float]] = {}
-    plain = _mixed(BatchOrder(count, MIXED_BATCH, 0, start=0, steps=0), classes)
+    plain = _mixed(ResumableBatchSampler(count, MIXED_BATCH, 0, start=0, steps=0), classes)
     for layout, shard in layouts.items():
         for size in SIZES:
-            windows = Windows(shard, tuple(map(str, range(MIXED_SHARDS))), size)
-            order = BatchOrder(count, MIXED_BATCH, 0, start=0, steps=0, windows=windows)
+            windows = ShardWindows(shard, tuple(map(str, range(MIXED_SHARDS))), size)
+            order = ResumableBatchSampler(count, MIXED_BATCH, 0, start=0, steps=0, windows=windows)
             kinds, again = _mixed(order, classes)
             found[f"{layout}, windows of {size}"] = {"classes": kinds / plain[0], "pairs": again / plain[1]}
     return found
 
 
-def _mixed(order: BatchOrder, classes: Tensor, epochs: int = 4) -> tuple[float, float]:
+def _mixed(order: ResumableBatchSampler, classes: Tensor, epochs: int = 4) -> tuple[float, float]:
     """Mean classes in a batch, and the share of the pairs in one that were in one the epoch before."""
     kinds: list[float] = []
     batch_of: list[Tensor] = []
@@ -161,7 +161,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     speeds, ratios = reading(arguments.images, arguments.turns)
     result = {
-        "about": about(torch.device("cpu")),
+        "about": describe_machine(torch.device("cpu")),
         "load_before_and_after": [load, os.getloadavg()[0]],
         "images": arguments.images,
         "images_per_second": speeds,

@@ -22,7 +22,7 @@ def tables(figures: dict[str, Any]) -> list[str]:
     lines = [f"### {figures['machine']}", "", f"{versions}.", ""]
     for case in figures["cases"]:
         with_memory = any("memory" in entry for entry in case["entries"])
-        heads = [case["title"], "ms", "±", "images/s", "of a matrix product", "megavit is so many times as fast"]
+        heads = [case["title"], "ms", "±", "images/s", "share of matmul speed", "megavit speedup"]
         heads += ["memory"] if with_memory else []
         if case["entries"]:
             lines += [f"| {' | '.join(heads)} |", f"|---{'|---:' * (len(heads) - 1)}|"]
@@ -37,10 +37,10 @@ def _row(entry: dict[str, Any], with_memory: bool) -> list[str]:
     cells = [
         entry["name"],
         f"{entry['seconds'] * 1e3:.1f}",
-        f"{entry['spread'] / 2:.0%}",
+        f"{entry['relative_iqr'] / 2:.0%}",
         f"{entry['images_per_second']:.1f}",
-        f"{entry['of_matmul']:.0%}" if "of_matmul" in entry else "-",
-        f"{entry['megavit_is']:.2f}",
+        f"{entry['matmul_share']:.0%}" if "matmul_share" in entry else "-",
+        f"{entry['megavit_speedup']:.2f}",
     ]
     return [*cells, f"{entry['memory'] / 2**20:,.0f} MiB"] if with_memory else cells
 

@@ -26,7 +26,7 @@ from benchmarks.learning.ours import fresh, with_run
 from benchmarks.learning.results import read_results, write_results
 from benchmarks.stability_plot import plot, table
 from megavit.config.recipe import AugmentRecipe, OptimizerKind, Recipe, ScheduleRecipe
-from megavit.config.recipes import named_recipe
+from megavit.config.recipes import get_recipe
 from megavit.config.serialization import to_dict
 from megavit.config.vit import PLAIN_VIT, Design, ViTConfig
 from megavit.errors import TrainingError
@@ -95,7 +95,7 @@ def config_of(trial: Trial) -> ViTConfig:
 
 def recipe_of() -> Recipe:
     """The package's for small pictures, without what makes its images and steps different from each other."""
-    recipe = named_recipe("small")
+    recipe = get_recipe("small")
     return replace(
         recipe,
         augment=AugmentRecipe(),

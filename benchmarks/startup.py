@@ -22,8 +22,8 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_sample_images
 
 from benchmarks.predict_folder import predictor_of
-from megavit.bench.peers import installed
-from megavit.bench.run import about
+from megavit.bench.peers import get_installed_peers
+from megavit.bench.run import describe_machine
 from megavit.config.presets import preset
 
 PEER = """
@@ -57,7 +57,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
     }
     for name, make in MAKE.items():
         weights = folder / f"{name}.safetensors"
-        save_file(installed(preset("S"))[name](preset("S")).state_dict(), weights)
+        save_file(get_installed_peers(preset("S"))[name](preset("S")).state_dict(), weights)
         scripts[name] = PEER.format(make=make, weights=str(weights), picture=str(picture))
     found = {name: [sys.executable, "-u", "-c", script] for name, script in scripts.items()}
     found["megavit predict"] = [sys.executable, "-m", "megavit", "predict", bundle, str(picture)]
@@ -90,11 +90,11 @@ def main() -> None:
                 found = seconds(command)
                 if turn >= 0:
                     taken[one].append(found)
-    figures = about(torch.device("cpu")) | {
+    figures = describe_machine(torch.device("cpu")) | {
         name: {
             one: {
                 "seconds": round(median(pair[place] for pair in found), 3),
-                "so many times megavit's": round(
+                "ratio to megavit": round(
                     median(a[place] / b[place] for a, b in zip(found, taken["megavit"], strict=True)), 3
                 ),
             }

@@ -33,10 +33,10 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.vit import PLAIN_VIT, ViTConfig
 from megavit.data.augment import normalize
 from megavit.data.decode.tensor import from_pillow
-from megavit.data.image_dataset import prepare
+from megavit.data.image_dataset import preprocess
 from megavit.errors import BundleError
 from megavit.runtime.storage import write_file
-from megavit.weights.pretrained.processors.image_processor import preprocessing_of
+from megavit.weights.pretrained.processors.image_processor import read_preprocessing
 
 SIZES = ((640, 427), (641, 480), (224, 224), (37, 500), (1000, 33), (427, 640))  # width, height
 MODES = ("RGB", "L")
@@ -306,7 +306,7 @@ def ours(case: Case) -> Preprocessing:
         settings = {"architecture": "vit", "pretrained_cfg": case.processor}
     if case.library == "open_clip":
         settings = {"model_cfg": {}, "preprocess_cfg": case.processor}
-    found = preprocessing_of(config, settings, case.processor if case.library == "transformers" else {})
+    found = read_preprocessing(config, settings, case.processor if case.library == "transformers" else {})
     assert found is not None
     return found
 
@@ -315,7 +315,7 @@ def prepared(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
     """Return the image as our model takes it, (C, height, width)."""
     pixels = from_pillow(image)
     size = preprocessing.size_for(pixels.shape[1], pixels.shape[2])
-    return normalize(prepare(pixels, size, preprocessing)[None], preprocessing)[0]
+    return normalize(preprocess(pixels, size, preprocessing)[None], preprocessing)[0]
 
 
 def compare(case: Case, chosen: tuple[tuple[str, Image.Image], ...] | None = None) -> Row:

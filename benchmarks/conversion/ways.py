@@ -27,9 +27,8 @@ from megavit.predict.exported_predictor import load_exported
 from megavit.predict.prediction import Prediction
 from megavit.predict.predictor import load
 from megavit.weights.bundle.bundle import copy_bundle, read_info
-from megavit.weights.pretrained.outgoing_card import Library
 from megavit.weights.pretrained.pretrained import load_pretrained
-from megavit.weights.pretrained.save_checkpoint import save_pretrained
+from megavit.weights.pretrained.save_checkpoint import Library, save_pretrained
 from megavit.weights.pretrained.to_bundle import convert_to_bundle
 
 Way = Callable[[Path, list[Path], Path], np.ndarray]
@@ -105,8 +104,8 @@ def exported(target: str) -> Way:
 
     def way(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
         predictor = load(bundle, device="cpu")
-        proofs, source = load_parity_images(predictor, None)
-        export(predictor, target, out / "exported", proofs, source=source)
+        parity_images, source = load_parity_images(predictor, None)
+        export(predictor, target, out / "exported", parity_images, source=source)
         run = RUNTIMES[target](out / "exported")
         rows = [run(np.asarray(Image.open(path).convert("RGB"))[None])[0] for path in images]
         return np.stack(rows).reshape(len(images), -1)
@@ -139,8 +138,8 @@ RUNTIMES: dict[str, Callable[[Path], Callable[[np.ndarray], np.ndarray]]] = {
 def exported_predictor(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
     """By `megavit predict` of an ONNX export."""
     predictor = load(bundle, device="cpu")
-    proofs, source = load_parity_images(predictor, None)
-    export(predictor, "onnx", out / "exported", proofs, source=source)
+    parity_images, source = load_parity_images(predictor, None)
+    export(predictor, "onnx", out / "exported", parity_images, source=source)
     found = load_exported(out / "exported")
     return as_rows([found.predict(path, top=len(predictor.labels) or 1) for path in images], list(predictor.labels))
 

@@ -22,7 +22,7 @@ from benchmarks.learning.fashion import load
 from benchmarks.learning.ours import Ours, fresh
 from benchmarks.learning.results import RESULTS, read_results, write_results
 from megavit.config.recipe import Recipe
-from megavit.config.recipes import named_recipe
+from megavit.config.recipes import get_recipe
 from megavit.config.serialization import merge, to_dict
 
 FILE = RESULTS / "ablate.json"
@@ -58,7 +58,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def variant(name: str, seed: int) -> Recipe:
-    recipe = merge(named_recipe("small"), VARIANTS[name], name)
+    recipe = merge(get_recipe("small"), VARIANTS[name], name)
     return replace(recipe, run=replace(recipe.run, seed=seed, device="cpu"))
 
 

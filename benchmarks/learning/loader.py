@@ -28,9 +28,9 @@ from torchvision.transforms import v2
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.decode.tensor import decode
-from megavit.data.image_dataset import prepare
+from megavit.data.image_dataset import preprocess
 from megavit.data.image_dataset import to_device as send
-from megavit.data.workers import processors
+from megavit.data.workers import available_cpus
 from megavit.train import data as feed_module
 from megavit.train.data import TrainLoader
 from megavit.train.progress import NullReporter
@@ -62,7 +62,7 @@ def make_folder(root: Path, images: int, height: int, width: int) -> None:
 def decode_share(task: tuple[list[Path], int]) -> None:
     paths, side = task
     for path in paths:
-        prepare(decode(path, (side, side)), (side, side), Preprocessing(height=side, width=side, channels=3))
+        preprocess(decode(path, (side, side)), (side, side), Preprocessing(height=side, width=side, channels=3))
 
 
 class Limit:
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), help="of the files: height width")
     parser.add_argument("--side", type=int, default=224, help="pixels a side of what the model takes")
-    parser.add_argument("--workers", type=int, default=processors())
+    parser.add_argument("--workers", type=int, default=available_cpus())
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)

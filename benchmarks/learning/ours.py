@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.fashion_mnist_folders import CLASSES
 from benchmarks.learning.fashion import load
 from megavit.config.recipe import Recipe
-from megavit.config.recipes import named_recipe
+from megavit.config.recipes import get_recipe
 from megavit.config.serialization import to_dict
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.predict.forward import compute_logits
@@ -77,7 +77,7 @@ def with_run(task: Task, **changes: Any) -> Task:
 
 def megavit(name: str, seed: int, minutes: float) -> Ours:
     """A run of the recipe that the package chooses for small pictures, with the model it chooses for the minutes."""
-    recipe = named_recipe("small")
+    recipe = get_recipe("small")
     recipe = replace(recipe, run=replace(recipe.run, seed=seed, minutes=minutes, device="cpu"))
     choice = choose_by_time(recipe, labeled(), CPU, time.monotonic(), NullReporter())
     return Ours(name, recipe, *fresh(choice.recipe))

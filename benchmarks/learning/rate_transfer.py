@@ -21,7 +21,7 @@ from benchmarks.learning.fashion import load
 from benchmarks.learning.ours import Ours, fresh, with_run
 from benchmarks.learning.results import RESULTS, read_results, write_results
 from benchmarks.learning.transfer_plot import plot
-from megavit.config.recipes import named_recipe
+from megavit.config.recipes import get_recipe
 from megavit.config.serialization import to_dict
 from megavit.config.vit import Design, ViTConfig
 from megavit.errors import TrainingError
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, default=PICTURE, metavar="FILE", help="default: %(default)s")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    recipe = named_recipe("small")
+    recipe = get_recipe("small")
     _, task, feed = fresh(replace(recipe, run=replace(recipe.run, device="cpu")))
     results = read_results(arguments.out)
     common: dict[str, Any] = {"steps": arguments.steps, "recipe": to_dict(task.recipe)}

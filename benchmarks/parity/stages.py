@@ -16,29 +16,22 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from benchmarks.parity.hooks import flat, outputs, submodule
 from megavit.model.vit import MegaVit
-from megavit.weights.pretrained.mappings import (
-    hf_clip,
-    hf_dinov2,
-    hf_dinov3,
-    hf_vit,
-    open_clip_vit,
-    timm_eva,
-    timm_eva02,
-    timm_eva02_large,
-    timm_names,
-    timm_parallel,
-    timm_pe,
-    timm_vit,
-    torchvision_vit,
-    vit_pytorch_simple,
-    vit_pytorch_vit,
-    zeta_vit,
-)
+from megavit.weights.pretrained.mappings.config_from_shapes import Overrides
+from megavit.weights.pretrained.mappings.hf_clip import HF_CLIP
+from megavit.weights.pretrained.mappings.hf_dinov2 import HF_DINOV2
+from megavit.weights.pretrained.mappings.hf_dinov3 import HF_DINOV3
+from megavit.weights.pretrained.mappings.hf_vit import HF_VIT
 from megavit.weights.pretrained.mappings.key_mapping import check_shapes, to_ours
-from megavit.weights.pretrained.mappings.shapes import Known
+from megavit.weights.pretrained.mappings.open_clip import OPEN_CLIP
+from megavit.weights.pretrained.mappings.timm_eva import EVA, EVA02, EVA02_LARGE, PERCEPTION
+from megavit.weights.pretrained.mappings.timm_settings import read_timm_settings
+from megavit.weights.pretrained.mappings.timm_vit import TIMM_PARALLEL, TIMM_VIT
+from megavit.weights.pretrained.mappings.torchvision import TORCHVISION
+from megavit.weights.pretrained.mappings.vit_pytorch import SIMPLE_VIT, VIT_PYTORCH
+from megavit.weights.pretrained.mappings.zetascale import ZETASCALE
 
 Answers = Callable[[Any, Tensor], dict[str, Tensor]]
-Said = Callable[[Any], Known]
+Said = Callable[[Any], Overrides]
 
 
 @dataclass(frozen=True)
@@ -103,19 +96,19 @@ def open_clip_answers(model: Any, images: Tensor) -> dict[str, Tensor]:
     return {"pooled": seen["norm"][:, 0], "logits": logits}
 
 
-def timm_said(theirs: Any) -> Known:
+def timm_said(theirs: Any) -> Overrides:
     architecture = getattr(theirs, "pretrained_cfg", {}).get("architecture")
     told = {"architecture": architecture, "global_pool": theirs.global_pool}
-    return timm_names.known(told | {"model_args": getattr(theirs, "_model_args", {})})  # as timm itself records them
+    return read_timm_settings(told | {"model_args": getattr(theirs, "_model_args", {})})  # as timm itself records them
 
 
-def simple_vit_said(theirs: Any) -> Known:
+def simple_vit_said(theirs: Any) -> Overrides:
     """The size of square images, of which their file has no trace."""
     side = math.isqrt(len(theirs.pos_embedding))
     return {"image_size": tuple(side * patch for patch in theirs.patch_size)}
 
 
-def nothing_said(_: Any) -> Known:
+def nothing_said(_: Any) -> Overrides:
     return {}
 
 
@@ -125,7 +118,7 @@ def of_timm(peer: Any) -> Family:
 
 def of_hugging_face(peer: Any, patches: str, layers: str, norm: str) -> Family:
     return Family(
-        peer, lambda theirs: peer.known(theirs.config.to_dict()), patches, layers, (norm,), hugging_face_answers
+        peer, lambda theirs: peer.settings(theirs.config.to_dict()), patches, layers, (norm,), hugging_face_answers
     )
 
 
@@ -134,31 +127,31 @@ def of_vit_pytorch(peer: Any, said: Said, head: str) -> Family:
 
 
 FAMILIES = {
-    "timm ViT": of_timm(timm_vit),
-    "timm parallel": of_timm(timm_parallel),
-    "timm Perception Encoder": of_timm(timm_pe),
-    "timm DINOv3": of_timm(timm_eva),
-    "timm rotary": of_timm(timm_eva),
-    "timm EVA-02": of_timm(timm_eva02),
-    "timm EVA-02 large": of_timm(timm_eva02_large),
-    "Hugging Face ViT": of_hugging_face(hf_vit, "patch_embeddings.projection", "layers", "layernorm"),
-    "Hugging Face DINOv2": of_hugging_face(hf_dinov2, "patch_embeddings.projection", "encoder.layer", "layernorm"),
-    "Hugging Face DINOv3": of_hugging_face(hf_dinov3, "patch_embeddings", "model.layer", "norm"),
-    "Hugging Face CLIP": of_hugging_face(hf_clip, "patch_embedding", "encoder.layers", "post_layernorm"),
+    "timm ViT": of_timm(TIMM_VIT),
+    "timm parallel": of_timm(TIMM_PARALLEL),
+    "timm Perception Encoder": of_timm(PERCEPTION),
+    "timm DINOv3": of_timm(EVA),
+    "timm rotary": of_timm(EVA),
+    "timm EVA-02": of_timm(EVA02),
+    "timm EVA-02 large": of_timm(EVA02_LARGE),
+    "Hugging Face ViT": of_hugging_face(HF_VIT, "patch_embeddings.projection", "layers", "layernorm"),
+    "Hugging Face DINOv2": of_hugging_face(HF_DINOV2, "patch_embeddings.projection", "encoder.layer", "layernorm"),
+    "Hugging Face DINOv3": of_hugging_face(HF_DINOV3, "patch_embeddings", "model.layer", "norm"),
+    "Hugging Face CLIP": of_hugging_face(HF_CLIP, "patch_embedding", "encoder.layers", "post_layernorm"),
     "torchvision": Family(
-        torchvision_vit, nothing_said, "conv_proj", "encoder.layers", ("encoder.ln",), answers_at("heads")
+        TORCHVISION, nothing_said, "conv_proj", "encoder.layers", ("encoder.ln",), answers_at("heads")
     ),
     "OpenCLIP": Family(
-        open_clip_vit,
-        lambda theirs: open_clip_vit.known(theirs.settings),
+        OPEN_CLIP,
+        lambda theirs: OPEN_CLIP.settings(theirs.settings),
         "conv1",
         "transformer.resblocks",
         ("ln_post",),
         open_clip_answers,
     ),
-    "vit-pytorch": of_vit_pytorch(vit_pytorch_vit, nothing_said, "mlp_head"),
-    "vit-pytorch SimpleViT": of_vit_pytorch(vit_pytorch_simple, simple_vit_said, "linear_head"),
-    "zetascale": of_vit_pytorch(zeta_vit, nothing_said, "mlp_head"),
+    "vit-pytorch": of_vit_pytorch(VIT_PYTORCH, nothing_said, "mlp_head"),
+    "vit-pytorch SimpleViT": of_vit_pytorch(SIMPLE_VIT, simple_vit_said, "linear_head"),
+    "zetascale": of_vit_pytorch(ZETASCALE, nothing_said, "mlp_head"),
 }
 
 
@@ -187,8 +180,8 @@ def ours_of(family: Family, theirs: nn.Module) -> MegaVit:
     peer, known = family.peer, family.said(theirs)
     tensors = table_tensors(peer, file_tensors(theirs))
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    config = peer.config_of(shapes, known)
-    rules = peer.table(config)
+    config = peer.config(shapes, known)
+    rules = peer.key_rules(config)
     check_shapes(rules, shapes, type(theirs).__name__)
     with torch.device("meta"):  # the largest would not be in memory three times
         ours = MegaVit.from_config(config).eval()

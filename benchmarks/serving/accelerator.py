@@ -22,7 +22,7 @@ def fixed(folder: Path, batch_size: int) -> Served:
 
 
 async def accelerated(
-    bundle: Path, python: Path | None, images: Sequence[bytes], folder: Path, rounds: int, seconds: float
+    bundle: Path, python: Path | None, images: Sequence[bytes], folder: Path, *, rounds: int, seconds: float
 ) -> dict[str, Any]:
     """Answers a second for each number of clients, with batches, without, and of LitServe; beside what could be."""
     plain = [request("/predict", image) for image in images]

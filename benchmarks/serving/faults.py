@@ -25,7 +25,7 @@ from benchmarks.serving.endings import ENDINGS
 from benchmarks.serving.intrusions import INTRUSIONS, beside
 from benchmarks.serving.processes import ours
 from benchmarks.serving.upheavals import UPHEAVALS
-from megavit.bench.run import about
+from megavit.bench.run import describe_machine
 from megavit.weights.bundle.bundle import find_bundle
 
 COLUMNS = ("requests", "answered", "lost", "statuses", "healthy", "restarts", "orphans")
@@ -74,7 +74,7 @@ def main() -> None:
         found = runner.run(measure(find_bundle(arguments.bundle.resolve()), Path(name), arguments.rows))
     show(found)
     if arguments.output:
-        figures = about(torch.device("cpu")) | {"faults": found}
+        figures = describe_machine(torch.device("cpu")) | {"faults": found}
         arguments.output.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
     lost = sum(row.get("lost", 0) for row in found.values())
     sys.exit(bool(lost or any(row.get("healthy") is False or row.get("orphans") for row in found.values())))

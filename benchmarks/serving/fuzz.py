@@ -24,7 +24,7 @@ from benchmarks.serving.intrusions import REQUESTS
 from benchmarks.serving.mutations import mutated, real_images
 from benchmarks.serving.processes import forget_peak, ours, peak_above, pss
 from benchmarks.serving.schedule import Reply, milliseconds, percentile, statuses
-from megavit.bench.run import about
+from megavit.bench.run import describe_machine
 
 CLIENTS = 4
 MOST_MIB = 300
@@ -89,7 +89,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with TemporaryDirectory() as name, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         found = runner.run(measure(arguments.bundle.resolve(), Path(name), arguments.images, arguments.seed))
-    figures = about(torch.device("cpu")) | found
+    figures = describe_machine(torch.device("cpu")) | found
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
     if arguments.output:
         arguments.output.write_text(json.dumps(figures, indent=1) + "\n")

@@ -16,7 +16,7 @@ import litserve  # pyrefly: ignore[missing-import]
 import torch
 
 import megavit
-from megavit.data.image_dataset import as_batch
+from megavit.data.image_dataset import make_batch
 
 BATCH_WAIT = 0.005
 
@@ -43,7 +43,7 @@ class Api(litserve.LitAPI):
             time.sleep(self.fixed)
             return [{"label": "", "probability": 1.0, "top": []} for _ in pictures]
         predictor = self.predictor
-        seen = predictor.forward(as_batch(pictures, predictor.info.preprocessing))
+        seen = predictor.forward(make_batch(pictures, predictor.info.preprocessing))
         return [one.to_dict() for one in predictor.calibrator.predictions(seen, predictor.labels, 5, None)]
 
     def unbatch(self, output: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -31,8 +31,8 @@ from benchmarks.serving.contestants import ALONE, OURS, PEER, contestants
 from benchmarks.serving.processes import Raw
 from benchmarks.serving.rates import rates, starts
 from benchmarks.serving.strain import alone, lasting, strained
-from megavit.bench.run import about
-from megavit.data.decode.image_file import examine
+from megavit.bench.run import describe_machine
+from megavit.data.decode.image_file import inspect_image
 from megavit.errors import ImageError
 from megavit.predict.input_sources import iter_images
 
@@ -41,7 +41,7 @@ PARTS = ("starts", "rates", "overload", "alone", "memory", "accelerator")
 
 def readable(path: Path) -> bool:
     try:
-        examine(path.read_bytes())
+        inspect_image(path.read_bytes())
     except ImageError:
         return False
     return True
@@ -82,8 +82,8 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
                         arguments.litserve_python,
                         images,
                         folder,
-                        arguments.rounds,
-                        arguments.seconds,
+                        rounds=arguments.rounds,
+                        seconds=arguments.seconds,
                     )
     sizes = sorted(map(len, images))
     return {
@@ -105,7 +105,7 @@ def main() -> None:
     arguments.bundle = arguments.bundle.resolve()
     with TemporaryDirectory() as name, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         found = runner.run(measure(arguments, Path(name)))
-    figures = about(torch.device("cpu")) | {"bundle": arguments.bundle.parent.name} | found
+    figures = describe_machine(torch.device("cpu")) | {"bundle": arguments.bundle.parent.name} | found
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
     if arguments.output:
         arguments.output.write_text(json.dumps(figures, indent=1) + "\n")

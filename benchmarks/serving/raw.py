@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import megavit
-from megavit.data.image_dataset import as_batch
+from megavit.data.image_dataset import make_batch
 from megavit.predict.predictor import Predictor
 
 
@@ -39,7 +39,7 @@ def computed(predictor: Predictor, images: list[bytes], batch: int, seconds: flo
     pictures = [predictor.prepare(image) for image in islice(cycle(images), batch)]
     count, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
-        seen = predictor.forward(as_batch(pictures, predictor.info.preprocessing))
+        seen = predictor.forward(make_batch(pictures, predictor.info.preprocessing))
         count += len(predictor.calibrator.predictions(seen, predictor.labels, 5, None))
     return {"images_per_second": count / (time.perf_counter() - began)}
 

@@ -50,7 +50,7 @@ class TrainingError(MegavitError):
     exit_code = 1
 
 
-class Diverged(TrainingError):
+class DivergedError(TrainingError):
     """A run whose loss, from step `since` on, is no longer what it was; it may go back to before."""
 
     def __init__(self, message: str, since: int) -> None:
@@ -58,7 +58,7 @@ class Diverged(TrainingError):
         self.since = since
 
 
-class LostProcess(MegavitError):
+class LostProcessError(MegavitError):
     """One of several processes that train together is gone, or does not come; starting them again goes on."""
 
     exit_code = 1
@@ -78,7 +78,7 @@ class Interrupted(MegavitError):
         self.exit_code = 128 + signal_number
 
 
-def signal_of(interrupt: KeyboardInterrupt) -> int:
+def get_signal(interrupt: KeyboardInterrupt) -> int:
     """The signal behind it, which the command line passes as its argument; Python's own is Ctrl-C."""
     return interrupt.args[0] if interrupt.args else signal.SIGINT
 

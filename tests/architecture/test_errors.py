@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 import megavit
-from megavit.errors import Diverged, Interrupted, MegavitError
+from megavit.errors import DivergedError, Interrupted, MegavitError
 
 EXAMPLES = {"str": "a word", "int": 15, "float": 1.5, "bool": True}
 
@@ -40,7 +40,7 @@ def example(kind: type[BaseException]) -> BaseException:
 
 def test_every_error_class_survives_pickling_with_all_that_it_knows():
     kinds = list(error_classes())
-    assert len(kinds) >= 12 and {Diverged, Interrupted} <= set(kinds)
+    assert len(kinds) >= 12 and {DivergedError, Interrupted} <= set(kinds)
     for kind in kinds:
         error = example(kind)
         error.add_note("and a note")
@@ -51,11 +51,11 @@ def test_every_error_class_survives_pickling_with_all_that_it_knows():
 
 
 def fail() -> None:
-    raise Diverged("the loss is no number", 17)
+    raise DivergedError("the loss is no number", 17)
 
 
 def test_an_error_comes_out_of_another_process_as_it_was_raised():
-    with ProcessPoolExecutor(1) as pool, pytest.raises(Diverged, match="the loss is no number") as caught:
+    with ProcessPoolExecutor(1) as pool, pytest.raises(DivergedError, match="the loss is no number") as caught:
         pool.submit(fail).result()
     assert caught.value.since == 17 and caught.value.exit_code == 1
     again = pickle.loads(pickle.dumps(Interrupted("stopped", 15)))

@@ -3,8 +3,8 @@ import time
 import pytest
 import torch
 
-from megavit.bench.case import OURS, Case, Entry, measure
-from megavit.bench.run import slower
+from megavit.bench.case import OURS, Case, Entry, run_case
+from megavit.bench.run import warn_if_slower
 
 CPU = torch.device("cpu")
 
@@ -12,19 +12,19 @@ CPU = torch.device("cpu")
 def case(memory: dict[str, int] | None = None):
     contenders = {"slow": lambda: time.sleep(0.02), OURS: lambda: time.sleep(0.01)}
     options = {"images": 4, "flops": 10**6, "dtype": torch.float32, "device": CPU, "seconds": 0.0}
-    return measure("a case", contenders, **options, memory=memory)
+    return run_case("a case", contenders, **options, memory=memory)
 
 
 def test_the_fastest_comes_first_with_what_it_does_a_second() -> None:
     found = case()
     assert [entry.name for entry in found.entries] == [OURS, "slow"]
     ours, slow = found.entries
-    assert ours.megavit_is == 1.0 and slow.megavit_is > 1.2
+    assert ours.megavit_speedup == 1.0 and slow.megavit_speedup > 1.2
     for entry in found.entries:
         assert entry.images_per_second == pytest.approx(4 / entry.seconds)
-    assert ours.of_matmul is not None and slow.of_matmul is not None
-    assert 0 < slow.of_matmul < ours.of_matmul < 1
-    assert ours.of_matmul / slow.of_matmul == pytest.approx(slow.seconds / ours.seconds)
+    assert ours.matmul_share is not None and slow.matmul_share is not None
+    assert 0 < slow.matmul_share < ours.matmul_share < 1
+    assert ours.matmul_share / slow.matmul_share == pytest.approx(slow.seconds / ours.seconds)
 
 
 def test_what_was_not_measured_is_not_written() -> None:
@@ -33,11 +33,11 @@ def test_what_was_not_measured_is_not_written() -> None:
 
 
 def test_without_a_dtype_nothing_is_set_beside_a_matrix_product() -> None:
-    found = measure("int8", {OURS: lambda: None}, images=1, flops=1, dtype=None, device=CPU, seconds=0.0)
-    assert "of_matmul" not in found.to_dict()["entries"][0]
+    found = run_case("int8", {OURS: lambda: None}, images=1, flops=1, dtype=None, device=CPU, seconds=0.0)
+    assert "matmul_share" not in found.to_dict()["entries"][0]
 
 
 def test_a_precision_that_is_slower_than_float32_is_said_to_be() -> None:
     float32, int8 = (Case("", (Entry(OURS, seconds, 0.0, 1.0, None, 1.0),)) for seconds in (0.0195, 0.0222))
-    assert slower(float32, float32) == slower(float32, int8) == ""
-    assert slower(int8, float32) == "slower than float32 on this machine, which took 19.5 ms: use float32 here"
+    assert warn_if_slower(float32, float32) == warn_if_slower(float32, int8) == ""
+    assert warn_if_slower(int8, float32) == "slower than float32 on this machine, which took 19.5 ms: use float32 here"

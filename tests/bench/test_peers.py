@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from megavit.bench.peers import PEERS, installed, suits
-from megavit.bench.run import EXAMPLE, config_of
-from megavit.bench.training import builders_of, step_of
+from megavit.bench.peers import PEERS, fits_peers, get_installed_peers
+from megavit.bench.run import EXAMPLE, get_config
+from megavit.bench.training import get_builders, make_step
 from megavit.config.presets import preset
 from megavit.config.vit import PLAIN_VIT, ViTConfig
 from megavit.errors import ConfigError
@@ -20,7 +20,7 @@ SMALL = ViTConfig(
 
 @pytest.mark.parametrize("name", sorted(set(PEERS) - {"zetascale"}))
 def test_a_peer_has_our_sizes(name: str) -> None:
-    peer = installed(SMALL)[name](SMALL).eval()
+    peer = get_installed_peers(SMALL)[name](SMALL).eval()
     with torch.no_grad():
         assert peer(torch.randn(3, 3, 32, 32)).shape == (3, 5)
     theirs, ours = (sum(p.numel() for p in model.parameters()) for model in (peer, MegaVit.from_config(SMALL)))
@@ -28,30 +28,30 @@ def test_a_peer_has_our_sizes(name: str) -> None:
 
 
 def test_zetascale_is_told_from_our_own_module_of_that_name() -> None:
-    assert "zetascale" not in installed(SMALL)
+    assert "zetascale" not in get_installed_peers(SMALL)
 
 
 def test_what_peers_have_no_model_for() -> None:
-    assert suits(SMALL)
-    assert not suits(replace(SMALL, pool="mean"))
-    assert not suits(replace(SMALL, dim_head=32))
-    assert not suits(replace(SMALL, image_size=(32, 16)))
-    assert not suits(replace(SMALL, num_classes=0))
+    assert fits_peers(SMALL)
+    assert not fits_peers(replace(SMALL, pool="mean"))
+    assert not fits_peers(replace(SMALL, dim_head=32))
+    assert not fits_peers(replace(SMALL, image_size=(32, 16)))
+    assert not fits_peers(replace(SMALL, num_classes=0))
 
 
 def test_sizes_have_names() -> None:
-    assert config_of("S") == preset("S")
-    assert (config_of(EXAMPLE).image_hw, config_of(EXAMPLE).dim) == ((256, 256), 512)
+    assert get_config("S") == preset("S")
+    assert (get_config(EXAMPLE).image_hw, get_config(EXAMPLE).dim) == ((256, 256), 512)
     with pytest.raises(ConfigError, match="huge"):
-        config_of("huge")
+        get_config("huge")
 
 
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16))
 def test_a_step_trains(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     images, labels = torch.randn(4, 3, 32, 32), torch.arange(4)
-    for build in builders_of(SMALL).values():
+    for build in get_builders(SMALL).values():
         model = build(SMALL)
         before = [p.detach().clone() for p in model.parameters()]
-        step_of(model, images, labels, dtype)()
+        make_step(model, images, labels, dtype)()
         assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))

@@ -17,7 +17,8 @@ from benchmarks.parity.__main__ import compare, difference
 from benchmarks.parity.models import MODELS
 from benchmarks.parity.stages import FAMILIES, file_tensors, our_stages, ours_of, table_tensors, their_stages
 from benchmarks.parity.tables import STAGES, as_markdown, for_a_page
-from megavit.weights.pretrained.mappings.key_mapping import check_shapes, our_shapes, their_shapes
+from megavit.model.statistics import parameter_shapes
+from megavit.weights.pretrained.mappings.key_mapping import check_shapes, their_shapes
 from tests.helpers.peer_models import SMALL
 
 pytestmark = pytest.mark.benchmarks
@@ -36,8 +37,8 @@ def test_shapes_alone_tell_every_real_model(name: str) -> None:
     with torch.device("meta"):
         theirs: Any = build()
     shapes = {name: tuple(tensor.shape) for name, tensor in table_tensors(peer, file_tensors(theirs)).items()}
-    config = peer.config_of(shapes, family.said(theirs) if "SimpleViT" in name else {})
-    rules = peer.table(config)
+    config = peer.config(shapes, family.said(theirs) if "SimpleViT" in name else {})
+    rules = peer.key_rules(config)
     check_shapes(rules, shapes, name)
     assert heads_in(theirs) == {config.heads}
     if MODELS[name][0].startswith(("Hugging Face", "OpenCLIP")):
@@ -47,7 +48,7 @@ def test_shapes_alone_tell_every_real_model(name: str) -> None:
     taken = sum(math.prod(shape) for shape in their_shapes(rules).values())
     assert sum(p.numel() for p in theirs.parameters()) - left_out == taken
     pieces = [piece for rule in rules for piece in rule.theirs]
-    ours = sum(math.prod(shape) for shape in our_shapes(config).values())
+    ours = sum(math.prod(shape) for shape in parameter_shapes(config).values())
     assert ours == sum(math.prod(piece.shape) for piece in pieces)
 
 

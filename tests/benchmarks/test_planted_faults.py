@@ -58,10 +58,10 @@ def test_scores_count_what_was_found_missed_and_taken_for_a_fault() -> None:
         [
             finding("leak", "a", "b", score=1.0),
             finding("leak", "e", "x", "f", score=0.97),
-            finding("copy", "y", "z", score=0.95),
-            finding("label", "g", score=0.9999),
-            finding("label", "k", score=0.9995),
-            finding("doubtful", "h", score=0.99),
+            finding("duplicate", "y", "z", score=0.95),
+            finding("label_error", "g", score=0.9999),
+            finding("label_error", "k", score=0.9995),
+            finding("possible_label_error", "h", score=0.99),
             finding("unreadable", "i"),
         ],
     )

@@ -7,10 +7,19 @@ import pytest
 import torch
 
 from megavit.check.check import run_checks
-from megavit.check.finding import KINDS, Finding, worst_first
+from megavit.check.finding import KINDS, Finding, sort_by_severity
 from megavit.check.label_issues import OutOfFoldPredictions
-from megavit.check.page import SHOWN, TOGETHER, checked_page
-from megavit.check.write_report import COLUMNS, PAGE, TABLE, check_output_folder, checked_csv, write_report
+from megavit.check.report import (
+    COLUMNS,
+    MAX_FINDINGS,
+    MAX_IMAGES,
+    PAGE,
+    TABLE,
+    check_output_folder,
+    render_csv,
+    render_html,
+    write_report,
+)
 from megavit.data.dataset import Skipped
 from megavit.errors import OutputError
 from tests.helpers.labeled_images import labeled, scene
@@ -52,41 +61,41 @@ def checked():
     return run_checks(faulty(), answers(), quiet)
 
 
-def test_all_is_found_the_worst_first(checked):
-    found = [(one.kind, one.images) for one in checked.findings if one.severity != "note"]
+def test_all_is_found_the_sort_by_severity(checked):
+    found = [(one.kind, one.images) for one in checked.findings if one.severity != "info"]
     assert found[:6] == [
         ("leak", (NASTY[0], NASTY[1])),
-        ("conflict", (NASTY[2], NASTY[3])),
+        ("label_conflict", (NASTY[2], NASTY[3])),
         ("unreadable", ("\udcff.jpg",)),
-        ("label", ("10.png",)),
+        ("label_error", ("10.png",)),
         ("blank", (NASTY[4],)),
-        ("copy", (NASTY[2], NASTY[3])),
+        ("duplicate", (NASTY[2], NASTY[3])),
     ]
-    assert checked.serious and checked.judged.agreement == 29 / 30
+    assert checked.is_serious and checked.label_review.agreement == 29 / 30
 
 
 def test_a_sound_set_has_no_serious_finding():
     images = labeled([scene(seed) for seed in range(40)], [place % 2 for place in range(40)])
     checked = run_checks(images, None, quiet)
-    assert checked.findings == [] and not checked.serious and checked.judged is None
+    assert checked.findings == [] and not checked.is_serious and checked.label_review is None
 
 
 def test_every_kind_has_a_rank_and_scores_count_within_it():
     kinds = list(KINDS)
-    found = worst_first([Finding(kind, "", score=score) for kind in reversed(kinds) for score in (0.1, 0.9)])
+    found = sort_by_severity([Finding(kind, "", score=score) for kind in reversed(kinds) for score in (0.1, 0.9)])
     assert [one.kind for one in found[::2]] == kinds and all(one.score == 0.9 for one in found[::2])
 
 
-def test_the_table_has_a_line_for_each_image_to_look_at_and_survives_any_name(checked):
-    text = checked_csv(checked).decode("utf-8", "surrogateescape")
+def test_the_table_has_a_line_for_each_image_to_load_thumbnails_and_survives_any_name(checked):
+    text = render_csv(checked).decode("utf-8", "surrogateescape")
     header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     assert tuple(header) == COLUMNS
     by_kind = {row[0]: dict(zip(COLUMNS, row, strict=True)) for row in rows}
     assert by_kind["leak"]["image"] == NASTY[1] and by_kind["leak"]["other_image"] == NASTY[0]
     assert by_kind["leak"]["score"] == "1.0000" and by_kind["leak"]["label"] == NASTY[0]
-    assert by_kind["label"]["label"] == NASTY[1] and by_kind["label"]["suggested_label"] == NASTY[0]
+    assert by_kind["label_error"]["label"] == NASTY[1] and by_kind["label_error"]["suggested_label"] == NASTY[0]
     assert by_kind["unreadable"]["image"] == "\udcff.jpg" and by_kind["unreadable"]["label"] == ""
-    assert [row[0] for row in rows][:3] == ["leak", "conflict", "unreadable"]
+    assert [row[0] for row in rows][:3] == ["leak", "label_conflict", "unreadable"]
 
 
 class Page(HTMLParser):
@@ -103,7 +112,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_runs_nothing_asks_nobody_and_escapes_every_name(checked):
-    text = checked_page(checked, "").decode()
+    text = render_html(checked, "").decode()
     page = Page(text)
     tags = [tag for tag, _ in page.tags]
     assert "script" not in tags and "link" not in tags
@@ -118,30 +127,30 @@ def test_the_page_runs_nothing_asks_nobody_and_escapes_every_name(checked):
 
 
 def test_a_pair_is_shown_side_by_side(checked):
-    text = checked_page(checked, "").decode()
+    text = render_html(checked, "").decode()
     leak = text.split('<section id="leak">')[1].split("</section>")[0]
     assert leak.count("<img") == 2 and "· train" in leak and "· test" in leak
 
 
 def test_the_page_says_why_labels_were_not_judged_and_when_nothing_was_found():
     images = labeled([scene(seed) for seed in range(40)], [place % 2 for place in range(40)])
-    text = checked_page(run_checks(images, None, quiet), "there is <no> time").decode()
-    assert "there is &lt;no&gt; time" in text and "Nothing was found that is wrong" in text
+    text = render_html(run_checks(images, None, quiet), "there is <no> time").decode()
+    assert "there is &lt;no&gt; time" in text and "No problems found" in text
 
 
 def test_the_page_stays_short_where_much_is_wrong():
     pictures = [torch.full((1, 8, 8), 7, dtype=torch.uint8)] * 50 + [scene(0), scene(1)]
     checked = run_checks(labeled([*pictures[:30], *(scene(s) for s in range(2, 12))]), None, quiet)
-    text = checked_page(checked, "").decode()
+    text = render_html(checked, "").decode()
     blank = text.split('<section id="blank">')[1].split("</section>")[0]
-    assert blank.count("<img") == SHOWN and f"{30 - SHOWN} more in check.csv" in blank
-    assert '<section id="copy">' not in text  # they are copies of each other, which says no more
+    assert blank.count("<img") == MAX_FINDINGS and f"{30 - MAX_FINDINGS} more in check.csv" in blank
+    assert '<section id="duplicate">' not in text  # they are copies of each other, which says no more
 
 
 def test_a_large_group_of_copies_shows_a_few():
-    text = checked_page(run_checks(labeled([scene(0)] * 30 + [scene(1)]), None, quiet), "").decode()
-    copies = text.split('<section id="copy">')[1].split("</section>")[0]
-    assert copies.count("<img") == TOGETHER and f"and {30 - TOGETHER} more" in copies
+    text = render_html(run_checks(labeled([scene(0)] * 30 + [scene(1)]), None, quiet), "").decode()
+    copies = text.split('<section id="duplicate">')[1].split("</section>")[0]
+    assert copies.count("<img") == MAX_IMAGES and f"and {30 - MAX_IMAGES} more" in copies
 
 
 def test_both_files_are_written_to_a_new_folder_outside_the_data(checked, tmp_path):

@@ -21,25 +21,25 @@ def test_wrong_labels_are_found_with_their_likelier_class_the_surest_first():
     given = LABELS.copy()
     given[4], given[8] = 2, 0
     answer = judged(sure_of(LABELS), given)
-    assert [(one.kind, one.images[0], one.suggested) for one in answer.findings] == [
-        ("label", "0004.png", "bee"),
-        ("label", "0008.png", "cow"),
+    assert [(one.kind, one.images[0], one.suggested_label) for one in answer.findings] == [
+        ("label_error", "0004.png", "bee"),
+        ("label_error", "0008.png", "cow"),
     ]
-    assert answer.findings[0].sentence.startswith("labeled cow, looks like bee: ")
+    assert answer.findings[0].message.startswith("labeled cow, looks like bee: ")
     assert answer.agreement == 88 / 90 and answer.images == 90
 
 
 def test_answers_no_better_than_chance_judge_nothing():
     shares = torch.rand(90, 3, generator=torch.Generator().manual_seed(0)).softmax(dim=1)
     answer = judged(shares)
-    assert answer.weak and answer.findings == []
+    assert answer.is_weak and answer.findings == []
 
 
 def test_classes_taken_for_each_other_look_alike():
     truth = [1 if label == 0 and place % 2 else label for place, label in enumerate(LABELS)]
     answer = judged(sure_of(truth, 0.6))
-    (alike,) = [one for one in answer.findings if one.kind == "alike"]
-    assert alike.sentence.startswith("ant and bee: 25% ") and alike.images == ()
+    (alike,) = [one for one in answer.findings if one.kind == "confusable_classes"]
+    assert alike.message.startswith("ant and bee: 25% ") and alike.images == ()
 
 
 def test_places_say_which_images_were_judged():

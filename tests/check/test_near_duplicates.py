@@ -8,25 +8,28 @@ from PIL import Image, ImageEnhance
 
 from megavit.check.near_duplicates import (
     FREQUENCIES,
-    LEAST_USUAL,
-    OTHERS,
-    candidates,
-    cosines,
-    descriptions,
-    mirror,
-    near_pairs,
-    usual_errors,
+    MIN_TYPICAL_ERROR,
+    REFERENCE_RANKS,
+    compute_descriptors,
+    dct_basis,
+    find_candidates,
+    find_near_duplicates,
+    mirror_descriptors,
+    typical_errors,
 )
 from megavit.check.neighbors import NeighborIndex
-from megavit.check.thumbnails import look_at
+from megavit.check.thumbnails import load_thumbnails
 from tests.helpers.labeled_images import labeled, scene
 
 SCENES = [scene(seed) for seed in range(60)]
 
 
 def pairs_of(pictures):
-    looks = look_at(labeled(pictures))
-    return {(one, other): score for one, other, score in near_pairs(looks, torch.ones(len(pictures), dtype=torch.bool))}
+    thumbnails = load_thumbnails(labeled(pictures))
+    return {
+        (one, other): score
+        for one, other, score in find_near_duplicates(thumbnails, torch.ones(len(pictures), dtype=torch.bool))
+    }
 
 
 def pillow(picture):
@@ -68,17 +71,17 @@ def test_two_images_alone_and_images_of_one_shade_are_no_trouble():
 
 
 def test_only_the_images_asked_for_are_compared():
-    looks = look_at(labeled([SCENES[0], SCENES[0] // 2 * 2, SCENES[1]]))
-    assert [pair[:2] for pair in near_pairs(looks, torch.tensor([True, True, True]))] == [(0, 1)]
-    assert near_pairs(looks, torch.tensor([True, False, True])) == []
+    thumbnails = load_thumbnails(labeled([SCENES[0], SCENES[0] // 2 * 2, SCENES[1]]))
+    assert [pair[:2] for pair in find_near_duplicates(thumbnails, torch.tensor([True, True, True]))] == [(0, 1)]
+    assert find_near_duplicates(thumbnails, torch.tensor([True, False, True])) == []
 
 
 def test_the_cosines_are_orthonormal_and_a_mirror_image_is_described_by_other_signs():
-    basis = cosines()
+    basis = dct_basis()
     torch.testing.assert_close(basis @ basis.T, torch.eye(FREQUENCIES), atol=1e-5, rtol=0)
     gray = torch.stack([scene(seed, side=32, channels=1)[0] for seed in range(8)])
-    both = descriptions(torch.cat([gray, gray.flip(2)]))
-    torch.testing.assert_close(mirror(both[:8]), both[8:], atol=1e-5, rtol=0)
+    both = compute_descriptors(torch.cat([gray, gray.flip(2)]))
+    torch.testing.assert_close(mirror_descriptors(both[:8]), both[8:], atol=1e-5, rtol=0)
 
 
 @given(st.integers(0, 2**31), st.integers(2, 40))
@@ -86,9 +89,9 @@ def test_candidates_are_pairs_of_different_images_each_once(seed, count):
     described = torch.randn(count, FREQUENCIES**2 - 1, generator=torch.Generator().manual_seed(seed))
     described[count // 2] = described[0]
     described /= described.norm(dim=1, keepdim=True)
-    found = candidates(described, NeighborIndex(described))
-    assert (found.places[:, 0] < found.places[:, 1]).all()
-    rows = [(*pair, turned) for pair, turned in zip(found.places.tolist(), found.mirrored.tolist(), strict=True)]
+    found = find_candidates(described, NeighborIndex(described))
+    assert (found.indices[:, 0] < found.indices[:, 1]).all()
+    rows = [(*pair, turned) for pair, turned in zip(found.indices.tolist(), found.mirrored.tolist(), strict=True)]
     assert len(set(rows)) == len(rows)
     assert (0, count // 2, False) in rows
 
@@ -96,12 +99,17 @@ def test_candidates_are_pairs_of_different_images_each_once(seed, count):
 def test_the_usual_error_is_large_among_different_pictures_and_small_among_like_ones():
     random = torch.Generator().manual_seed(0)
     like = [(SCENES[0].float() + 9 * torch.randn(SCENES[0].shape, generator=random)).clamp(0, 255) for _ in range(40)]
-    looks = look_at(labeled([*(one.to(torch.uint8) for one in like), *SCENES[1:]]))
-    described = descriptions(looks.gray)
-    found = usual_errors(looks.gray, described, torch.arange(99), NeighborIndex(described))
+    thumbnails = load_thumbnails(labeled([*(one.to(torch.uint8) for one in like), *SCENES[1:]]))
+    described = compute_descriptors(thumbnails.gray)
+    found = typical_errors(thumbnails.gray, described, torch.arange(99), NeighborIndex(described))
     assert found[:40].max() < 0.2 < 0.5 < found[40:].min()
-    assert found.min() >= torch.tensor(LEAST_USUAL) and found.max() <= 1
-    few = usual_errors(looks.gray[: OTHERS[-1]], described[: OTHERS[-1]], torch.arange(5), NeighborIndex(described))
+    assert found.min() >= torch.tensor(MIN_TYPICAL_ERROR) and found.max() <= 1
+    few = typical_errors(
+        thumbnails.gray[: REFERENCE_RANKS[-1]],
+        described[: REFERENCE_RANKS[-1]],
+        torch.arange(5),
+        NeighborIndex(described),
+    )
     assert few.tolist() == [1.0] * 5  # too few to tell
 
 

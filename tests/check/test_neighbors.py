@@ -6,9 +6,9 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from megavit.check import near_duplicates, neighbors
-from megavit.check.near_duplicates import near_pairs
+from megavit.check.near_duplicates import find_near_duplicates
 from megavit.check.neighbors import NeighborIndex
-from megavit.check.thumbnails import Looks
+from megavit.check.thumbnails import Thumbnails
 from tests.helpers.labeled_images import scene
 
 CLOSE = 0.6
@@ -50,10 +50,10 @@ def test_of_few_rows_the_neighbors_are_exact():
 def test_of_many_rows_nearly_all_are_found_for_a_fraction_of_the_comparisons():
     rows, asked = directions(neighbors.EXACT + 1, around=300), torch.arange(0, neighbors.EXACT, 10)
     index = NeighborIndex(rows)
-    before = index.compared
+    before = index.comparisons
     found, truth = found_by(index, rows, asked, 6), found_by_sklearn(rows, asked, 6)
     assert len(set(found) & set(truth)) >= 0.99 * len(truth) > 1000
-    assert index.compared - before < len(rows) * len(asked) / 5
+    assert index.comparisons - before < len(rows) * len(asked) / 5
 
 
 def test_comparisons_grow_slower_than_the_square(monkeypatch):
@@ -63,7 +63,7 @@ def test_comparisons_grow_slower_than_the_square(monkeypatch):
         rows = directions(count, around=count // 10)
         index = NeighborIndex(rows)
         index.nearest(rows, 6, torch.arange(count), CLOSE)
-        compared.append(index.compared)
+        compared.append(index.comparisons)
     assert compared[1] / compared[0] < 16**1.8
 
 
@@ -78,8 +78,8 @@ def test_rows_that_are_all_the_same_have_neighbors_too(monkeypatch):
 def test_copies_are_the_same_with_an_index_and_without(monkeypatch, exact):
     scenes = torch.stack([scene(seed, side=32, channels=1)[0] for seed in range(300)])
     darker = (scenes[:40].float() * 0.85).to(torch.uint8)
-    looks = Looks(torch.cat([scenes, darker, scenes[40:60].flip(2)]), torch.zeros(360, dtype=torch.bool))
+    thumbnails = Thumbnails(torch.cat([scenes, darker, scenes[40:60].flip(2)]), torch.zeros(360, dtype=torch.bool))
     expected = {(place, 300 + place) for place in range(60)}
     monkeypatch.setattr(neighbors, "EXACT", exact)
     monkeypatch.setattr(near_duplicates, "EXACT", exact)
-    assert {pair[:2] for pair in near_pairs(looks, torch.ones(360, dtype=torch.bool))} == expected
+    assert {pair[:2] for pair in find_near_duplicates(thumbnails, torch.ones(360, dtype=torch.bool))} == expected

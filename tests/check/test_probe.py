@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 
 from megavit.check.label_issues import review_labels
 from megavit.check.probe import MIN_IMAGES, predict_out_of_fold
-from megavit.data.dataset import LabeledImages, Row
+from megavit.data.dataset import LabeledImages, SampleRow
 from megavit.errors import DataError
 from megavit.predict.predictor import load
 from tests.helpers.bundles import make_bundle
@@ -39,24 +39,24 @@ def zeros_and_ones() -> LabeledImages:
 def test_embeddings_of_any_model_tell_wrong_labels(predictor, zeros_and_ones):
     told = []
     answers = predict_out_of_fold(predictor, zeros_and_ones, (), lambda done, total: told.append((done, total)))
-    assert answers.places.tolist() == list(range(COUNT)) and told[-1] == (COUNT, COUNT)
+    assert answers.indices.tolist() == list(range(COUNT)) and told[-1] == (COUNT, COUNT)
     torch.testing.assert_close(answers.probabilities.sum(dim=1), torch.ones(COUNT))
     judged = review_labels(zeros_and_ones, answers)
-    found = [one.images[0] for one in judged.findings if one.kind in ("label", "doubtful")]
+    found = [one.images[0] for one in judged.findings if one.kind in ("label_error", "possible_label_error")]
     assert set(found[:2]) == {"0000.png", "0001.png"}
     assert judged.agreement > 0.8
 
 
 def test_what_the_bundle_was_trained_on_is_not_judged_and_that_is_told(predictor, zeros_and_ones):
     samples = zeros_and_ones.samples
-    known = [Row("x", "0", "train", one.digest) for one in samples[:50]]
-    known += [Row("x", "0", split, one.digest) for split in ("val", "test") for one in samples[50:60]]
+    known = [SampleRow("x", "0", "train", one.digest) for one in samples[:50]]
+    known += [SampleRow("x", "0", split, one.digest) for split in ("val", "test") for one in samples[50:60]]
     answers = predict_out_of_fold(predictor, zeros_and_ones, known)
-    assert answers.places.tolist() == list(range(50, COUNT))
-    assert "50 images are not judged" in answers.judge
+    assert answers.indices.tolist() == list(range(50, COUNT))
+    assert "50 images are not checked" in answers.model
 
 
 def test_a_bundle_that_knows_all_the_labels_is_refused(predictor, zeros_and_ones):
-    known = [Row("x", "0", "train", one.digest) for one in zeros_and_ones.samples[MIN_IMAGES - 1 :]]
-    with pytest.raises(DataError, match=r"by heart.*leave out --bundle"):
+    known = [SampleRow("x", "0", "train", one.digest) for one in zeros_and_ones.samples[MIN_IMAGES - 1 :]]
+    with pytest.raises(DataError, match=r"memorized.*leave out --bundle"):
         predict_out_of_fold(predictor, zeros_and_ones, known)

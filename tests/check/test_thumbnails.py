@@ -1,6 +1,6 @@
 import torch
 
-from megavit.check.thumbnails import SIDE, flat_findings, look_at
+from megavit.check.thumbnails import SIDE, blank_findings, load_thumbnails
 from tests.helpers.labeled_images import labeled, scene
 
 
@@ -9,23 +9,23 @@ def test_looks_are_gray_and_empty_ones_are_told():
     almost = flat[1].clone()
     almost[:, :10] += 4
     images = labeled([*flat, almost, scene(0), scene(1, channels=1)])
-    looks = look_at(images)
-    assert looks.gray.shape == (6, SIDE, SIDE) and looks.gray.dtype == torch.uint8
-    assert looks.flat.tolist() == [True, True, True, True, False, False]
-    assert [(one.kind, *one.images) for one in flat_findings(images, looks)] == [
+    thumbnails = load_thumbnails(images)
+    assert thumbnails.gray.shape == (6, SIDE, SIDE) and thumbnails.gray.dtype == torch.uint8
+    assert thumbnails.blank.tolist() == [True, True, True, True, False, False]
+    assert [(one.kind, *one.images) for one in blank_findings(images, thumbnails)] == [
         ("blank", f"{place:04}.png") for place in range(4)
     ]
-    assert [one.sentence.split()[4] for one in flat_findings(images, looks)][:3] == ["black,", "one", "white,"]
+    assert [one.message.split()[4] for one in blank_findings(images, thumbnails)][:3] == ["black,", "one", "white,"]
 
 
 def test_images_of_many_channels_are_seen_as_their_mean():
     picture = torch.stack([scene(0, channels=1)[0], torch.zeros(48, 48, dtype=torch.uint8)])
-    looks = look_at(labeled([picture, picture]))
-    alone = look_at(labeled([picture[:1], picture[:1]]))
-    assert (looks.gray.float() - alone.gray.float() / 2).abs().max() <= 1
+    thumbnails = load_thumbnails(labeled([picture, picture]))
+    alone = load_thumbnails(labeled([picture[:1], picture[:1]]))
+    assert (thumbnails.gray.float() - alone.gray.float() / 2).abs().max() <= 1
 
 
 def test_progress_ends_with_all_of_them():
     told = []
-    look_at(labeled([scene(seed) for seed in range(70)]), lambda done, total: told.append((done, total)))
+    load_thumbnails(labeled([scene(seed) for seed in range(70)]), lambda done, total: told.append((done, total)))
     assert told[-1] == (70, 70)

@@ -58,9 +58,9 @@ def test_forty_names_ten_of_them_bad_get_forty_lines(model, names, capsys) -> No
     lines = shown.out.splitlines()
     assert len(lines) == 40 and shown.err == "10 of 40 images could not be read\n"
     for name, line in zip(names, lines, strict=True):
-        said = f"  cannot be read: {line.partition(': ')[2]}"
+        message = f"  cannot be read: {line.partition(': ')[2]}"
         assert line.startswith(name)
-        assert (BAD[name] in line and line == name + said) if name in BAD else "%" in line
+        assert (BAD[name] in line and line == name + message) if name in BAD else "%" in line
 
 
 @pytest.mark.parametrize("verb", ["predict", "embed", "explain"])

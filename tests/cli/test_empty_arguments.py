@@ -18,7 +18,6 @@ from megavit.cli.app import run
         ("bundle", ["evaluate", "bundle", "{}"]),
         ("--report", ["evaluate", "bundle", "data", "--report", "{}"]),
         ("embed", ["embed", "{}", "1.png"]),
-        ("--out", ["predict", "bundle", "1.png", "--out", "{}"]),
         ("--out", ["explain", "bundle", "1.png", "--out", "{}"]),
         ("--out", ["export", "bundle", "--to", "onnx", "--out", "{}"]),
         ("serve", ["serve", "{}"]),
@@ -33,7 +32,7 @@ def test_an_empty_argument_is_refused_by_every_verb(before, arguments, empty, tm
     assert run([argument.format(empty) for argument in arguments]) == 2
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err == (
-        f"megavit: the argument behind {before} is empty, as a variable that is not set makes it; give a name, or . "
-        "for the current folder\n"
+        f"megavit: the argument after {before} is empty, probably an unset variable; give a name, or . for the "
+        "current folder\n"
     )
     assert list(tmp_path.iterdir()) == []

@@ -39,7 +39,7 @@ def trained(place: Path) -> Path:
     return place / "run"
 
 
-def test_training_tells_the_classes_and_which_look_alike_and_nothing_reaches_the_terminal_raw(inside, capsys):
+def test_training_warns_of_class_names_that_look_alike_and_escapes_control_characters(inside, capsys):
     trained(inside)
     shown = capsys.readouterr()
     assert "\x1b" not in shown.out + shown.err
@@ -50,7 +50,7 @@ def test_training_tells_the_classes_and_which_look_alike_and_nothing_reaches_the
     assert "'Cat' (U+0043) and 'cat ' (U+0063 U+0020) look alike" in alike
 
 
-def test_one_answer_is_one_line_and_a_table_of_answers_runs_nothing(inside, capsys):
+def test_a_prediction_is_one_line_and_a_table_contains_no_formula(inside, capsys):
     bundle = str(trained(inside))
     capsys.readouterr()
     assert run(["predict", bundle, "data", "--device", "cpu"]) == 0
@@ -80,7 +80,7 @@ def test_the_list_of_samples_comes_back_exactly_and_the_card_shows_names_as_they
     assert not kinds & {"html_block", "html_inline", "image", "link_open"}
 
 
-def test_a_run_goes_on_where_its_images_have_moved_to(inside, capsys):
+def test_a_run_resumes_with_images_that_have_moved(inside, capsys):
     trained(inside)
     (inside / "data").rename(inside / "moved")
     capsys.readouterr()

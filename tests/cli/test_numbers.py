@@ -38,7 +38,7 @@ def command(verb: str, *flags: str) -> list[str]:
     words = []
     for one in parameters:
         if one.default is one.empty:
-            choices = typing.get_args(typing.get_args(one.annotation)[0])
+            choices = typing.get_args(one.annotation)
             value = choices[0] if choices and isinstance(choices[0], str) else "x"
             words += [value] if one.kind is one.POSITIONAL_ONLY else [f"--{one.name.replace('_', '-')}", value]
     return [verb, *words, *flags]
@@ -65,8 +65,8 @@ def test_a_number_beyond_its_limits_is_refused_by_name(
         assert err.rstrip().endswith(f", got {int(value) if float not in kinds(parameter) else float(value)}"), err
 
 
-def test_all_that_is_wrong_is_told_at_once_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_errors_are_reported_at_once_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", "pico", "--total-images=0", "--gpu-memory=nan", "--json"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
-    assert error["kind"] == "ConfigError"
+    assert error["type"] == "ConfigError"
     assert [line.split()[0] for line in error["message"].splitlines()] == ["--total-images", "--gpu-memory"]

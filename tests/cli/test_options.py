@@ -1,11 +1,8 @@
 """One flag has one meaning: the same type and help text in every command, and no meaning has two flags."""
 
-import inspect
 import types
 import typing
 from collections import defaultdict
-
-from cyclopts import Parameter
 
 from megavit.cli.app import app
 
@@ -37,29 +34,25 @@ DIFFERENT_TYPE = {
 }
 
 
-def commands() -> dict[str, dict[str, tuple[object, str]]]:
+def commands() -> dict[str, dict[str, tuple[str, str]]]:
     """Type, without None, and help text of every parameter of every command."""
-    found: dict[str, dict[str, tuple[object, str]]] = {}
+    found = {}
     for name in app:
-        function = app[name].default_command
-        if not name.startswith("-") and function is not None:
-            signature = inspect.signature(function, eval_str=True)
-            found[name] = {one.name: described(one.annotation) for one in signature.parameters.values()}
+        if not name.startswith("-"):
+            parameters = app[name].assemble_argument_collection(parse_docstring=True)
+            found[name] = {
+                one.field_info.name: (without_none(one.hint), one.parameter.help or "") for one in parameters
+            }
     return found
 
 
-def described(annotation: object) -> tuple[object, str]:
-    kind, help_text = annotation, ""
-    while typing.get_origin(kind) in (typing.Annotated, types.UnionType, typing.Union):
-        if typing.get_origin(kind) is typing.Annotated:
-            kind, *metadata = typing.get_args(kind)
-            help_text = help_text or next((one.help for one in metadata if isinstance(one, Parameter) and one.help), "")
-        else:
-            (kind,) = [one for one in typing.get_args(kind) if one is not types.NoneType]
-    return kind, help_text
+def without_none(kind: object) -> str:
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        (kind,) = [one for one in typing.get_args(kind) if one is not types.NoneType]
+    return str(kind)
 
 
-def by_name() -> dict[str, list[tuple[object, str]]]:
+def by_name() -> dict[str, list[tuple[str, str]]]:
     found = defaultdict(list)
     for parameters in commands().values():
         for name, parameter in parameters.items():
@@ -84,7 +77,7 @@ def test_every_parameter_has_a_help_text_that_is_a_sentence() -> None:
 def test_a_flag_of_several_commands_has_one_type_and_one_help_text() -> None:
     kinds, texts = {}, {}
     for name, found in by_name().items():
-        kinds[name] = len({str(kind) for kind, _ in found}) > 1
+        kinds[name] = len({kind for kind, _ in found}) > 1
         texts[name] = len({text for _, text in found}) > 1
     assert {name for name, differ in kinds.items() if differ} == set(DIFFERENT_TYPE)
     assert {name for name, differ in texts.items() if differ} == set(DIFFERENT_HELP)

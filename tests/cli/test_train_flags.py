@@ -4,7 +4,7 @@ import pytest
 
 from megavit.cli.app import run
 from megavit.cli.commands.demo import PARTS, remove_earlier
-from megavit.cli.commands.train import default_out, minutes_before_epochs, read_recipe
+from megavit.cli.commands.train import default_out, prefer_minutes, read_recipe
 from megavit.config.recipe import Recipe
 from megavit.config.recipes import demo
 from megavit.config.serialization import merge
@@ -26,13 +26,13 @@ def test_a_base_that_is_no_recipe_is_refused_by_its_name(tmp_path, base):
 
 @pytest.mark.parametrize("text", ["run = [1]", "[[run]]\nepochs = 1", "epochs = 1"])
 def test_settings_outside_a_table_are_refused(tmp_path, text):
-    with pytest.raises(ConfigError, match="must stand in a table"):
+    with pytest.raises(ConfigError, match="must be in a table"):
         read_recipe(recipe_file(tmp_path, text))
 
 
 def test_minutes_take_the_place_of_the_epochs_of_an_earlier_recipe():
     settings = {"run": {"minutes": 2.0}}
-    minutes_before_epochs(settings)
+    prefer_minutes(settings)
     merged: Recipe = merge(demo(), settings, "the recipe")
     assert merged.run.epochs is None and merged.run.minutes == 2
 
@@ -40,7 +40,7 @@ def test_minutes_take_the_place_of_the_epochs_of_an_earlier_recipe():
 @pytest.mark.parametrize("settings", [{"run": {"minutes": 2.0, "epochs": 3}}, {"run": {"seed": 1}}, {}])
 def test_epochs_that_stand_beside_minutes_stay(settings):
     before = {table: dict(keys) for table, keys in settings.items()}
-    minutes_before_epochs(settings)
+    prefer_minutes(settings)
     assert settings == before
 
 

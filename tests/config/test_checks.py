@@ -8,16 +8,16 @@ import pytest
 from megavit.config.checks import (
     check_choice,
     check_fraction,
+    check_integer,
     check_positive,
     check_range,
-    check_whole,
     is_number,
 )
 from megavit.errors import ConfigError, MegavitError
 
 NAN, INFINITY = float("nan"), float("inf")
 CHECKS: dict[str, Callable[[Any], None]] = {
-    "whole": lambda value: check_whole("depth", value, minimum=1),
+    "whole": lambda value: check_integer("depth", value, minimum=1),
     "fraction": lambda value: check_fraction("depth", value),
     "positive": lambda value: check_positive("depth", value),
     "range": lambda value: check_range("depth", value, 0, 180),

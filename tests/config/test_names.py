@@ -4,7 +4,15 @@ import unicodedata
 
 import pytest
 
-from megavit.config.names import canonical, index_by_name, is_missing, look_alikes, printable, shortened, told_apart
+from megavit.config.names import (
+    abbreviate,
+    canonical,
+    find_look_alikes,
+    index_by_name,
+    is_missing,
+    printable,
+    show_code_points,
+)
 from megavit.config.target import joined, parted
 
 NFD = unicodedata.normalize("NFD", "caf\u00e9")
@@ -29,13 +37,13 @@ def test_two_unicode_forms_are_one_name():
     ],
 )
 def test_names_that_look_alike_are_found_with_their_code_points(other, point):
-    assert look_alikes(["dog", "cat", other]) == [("cat", other)]
-    told = told_apart(["cat", other])
+    assert find_look_alikes(["dog", "cat", other]) == [("cat", other)]
+    told = show_code_points(["cat", other])
     assert told.isprintable() and point in told
 
 
 def test_other_names_do_not():
-    assert look_alikes(["cat", "cats", "dog", "1", "l", "10"]) == []
+    assert find_look_alikes(["cat", "cats", "dog", "1", "l", "10"]) == []
 
 
 def test_a_line_is_one_line_and_no_escape_code_is_raw():
@@ -44,8 +52,8 @@ def test_a_line_is_one_line_and_no_escape_code_is_raw():
 
 
 def test_long_lists_are_shortened():
-    assert shortened(["cat", "x" * 99], 2) == f"cat, {'x' * 39}\u2026"
-    assert shortened([str(number) for number in range(1000)], 3) == "0, 1, 2, and 997 more"
+    assert abbreviate(["cat", "x" * 99], 2) == f"cat, {'x' * 39}\u2026"
+    assert abbreviate([str(number) for number in range(1000)], 3) == "0, 1, 2, and 997 more"
 
 
 @pytest.mark.parametrize("labels", [["a|b", "c"], ["a\\", "|b"], ["x;y"], [r"a\|b", "\\"], ["cat", "indoors"], []])

@@ -14,7 +14,7 @@ from megavit.config.checks import MAX_SIDE
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.presets import PRESETS
 from megavit.config.recipe import (
-    LONGEST,
+    MAX_DURATION,
     AugmentRecipe,
     Balance,
     DataRecipe,
@@ -83,8 +83,8 @@ optimizer_recipes = st.builds(
 schedule_recipes = st.builds(ScheduleRecipe, kind=one_of_the(ScheduleKind), warmup=fractions, hold=fractions)
 run_recipes = st.builds(
     RunRecipe,
-    epochs=or_none(st.integers(1, LONGEST)),
-    minutes=st.floats(0, LONGEST, exclude_min=True),
+    epochs=or_none(st.integers(1, MAX_DURATION)),
+    minutes=st.floats(0, MAX_DURATION, exclude_min=True),
     batch_size=or_none(sizes),
     seed=st.integers(0, 2**80),
     device=st.sampled_from(["auto", "cpu", "cuda", "cuda:7"]),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from megavit.config.vit import PLAIN_VIT, ZETA, Design, ViTConfig, check_divides, pair
+from megavit.config.vit import PLAIN_VIT, ZETA, Design, ViTConfig, check_divisible, pair
 from megavit.errors import ConfigError
 
 GOOD: dict[str, Any] = {
@@ -199,9 +199,9 @@ def test_pair_names_what_it_was_asked_for() -> None:
 
 
 def test_the_height_is_checked_by_the_patch_height() -> None:
-    check_divides((32, 48), (16, 24))
+    check_divisible((32, 48), (16, 24))
     with pytest.raises(ConfigError, match="height, 24"):
-        check_divides((24, 16), (16, 8))
+        check_divisible((24, 16), (16, 8))
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import DataRecipe
 from megavit.data import byte_range as module
 from megavit.data import http_range
-from megavit.data.byte_range import Range, digest, pieces, read_range, size_of
+from megavit.data.byte_range import ByteRange, content_digest, get_file_size, iter_chunks, read_range
 from megavit.data.image_dataset import ImageDataset
-from megavit.data.load import read_data
-from megavit.data.loader.loader import batches_of, in_turn
+from megavit.data.load import load_data
+from megavit.data.loader.loader import iter_batches, sequential_batches
 from megavit.data.shards.open import is_shards, open_shards
 from megavit.errors import DataError, ImageError
 from tests.helpers.shards import class_folders, flip, sharded
@@ -124,9 +124,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def test_a_part_is_read_wherever_the_file_is(place, monkeypatch):
     assert read_range(f"{place}/a.tar", 10, 5) == bytes(range(10, 15))
     assert read_range(f"{place}/a.tar", 10, 0) == b""
-    assert size_of(f"{place}/a.tar") == 100
+    assert get_file_size(f"{place}/a.tar") == 100
     monkeypatch.setattr(module, "_PIECE", 33)
-    assert b"".join(pieces(f"{place}/a.tar", 100)) == bytes(range(100))
+    assert b"".join(iter_chunks(f"{place}/a.tar", 100)) == bytes(range(100))
 
 
 @pytest.mark.parametrize("offset", [96, 100, 200])
@@ -136,21 +136,21 @@ def test_a_part_beyond_the_end_is_cut_short(place, offset):
 
 
 def test_what_is_not_there_is_told(place):
-    assert size_of(f"{place}/b.tar") is None
+    assert get_file_size(f"{place}/b.tar") is None
     with pytest.raises(ImageError, match="its shard is not there"):
         read_range(f"{place}/b.tar", 0, 5)
 
 
 def test_bytes_that_are_not_those_that_were_written_are_refused(place):
-    right = Range(f"{place}/a.tar", 10, 5, digest(bytes(range(10, 15))))
+    right = ByteRange(f"{place}/a.tar", 10, 5, content_digest(bytes(range(10, 15))))
     assert right.read() == bytes(range(10, 15))
     with pytest.raises(ImageError, match="not the bytes that were written"):
-        Range(f"{place}/a.tar", 11, 5, right.digest).read()
+        ByteRange(f"{place}/a.tar", 11, 5, right.digest).read()
 
 
 def test_a_size_beyond_the_limit_is_refused_before_anything_is_read():
     with pytest.raises(ImageError, match="above the limit"):
-        Range("http://127.0.0.1:1/a.tar", 0, 2**40, "").read()
+        ByteRange("http://127.0.0.1:1/a.tar", 0, 2**40, "").read()
 
 
 def test_a_store_that_refuses_for_a_while_is_asked_again(store):
@@ -204,12 +204,12 @@ def test_a_server_that_does_not_say_how_large_a_file_is(store):
     (store.root / "a.tar").write_bytes(bytes(100))
     store.fault = "silent"
     with pytest.raises(DataError, match="does not say how large it is; copy the shards here"):
-        size_of(f"{store.url}/a.tar")
+        get_file_size(f"{store.url}/a.tar")
 
 
 def test_no_url_is_told(store):
     with pytest.raises(DataError, match="cannot be read"):
-        size_of("http://[/a.tar")
+        get_file_size("http://[/a.tar")
 
 
 def test_an_error_of_a_kind_that_only_the_store_knows_is_a_message(monkeypatch):
@@ -222,7 +222,7 @@ def test_an_error_of_a_kind_that_only_the_store_knows_is_a_message(monkeypatch):
     monkeypatch.setattr(module, "_WAITS", (0.0,))
     for method in ("cat_file", "size"):
         monkeypatch.setattr(fsspec.filesystem("memory").__class__, method, fail)
-    for ask in (lambda: read_range("memory://a.tar", 0, 10), lambda: size_of("memory://a.tar")):
+    for ask in (lambda: read_range("memory://a.tar", 0, 10), lambda: get_file_size("memory://a.tar")):
         with pytest.raises(DataError, match=r"'memory://a.tar' cannot be read: no credentials; try again"):
             ask()
 
@@ -236,22 +236,22 @@ def test_a_store_without_its_library_is_named():
 
 def test_shards_on_a_server_are_data_like_those_on_a_disk(store, tmp_path):
     index = sharded(class_folders(tmp_path / "in"), store.root / "shards")
-    here = read_data(store.root / "shards", DataRecipe())
-    there = read_data(f"{store.url}/shards", DataRecipe())
+    here = load_data(store.root / "shards", DataRecipe())
+    there = load_data(f"{store.url}/shards", DataRecipe())
     assert is_shards(store.url)
     assert (there.samples, there.fingerprint(), there.root) == (here.samples, here.fingerprint(), None)
     store.asked.clear()
-    assert (there.pixels(there.samples[5]) == here.pixels(here.samples[5])).all()
-    at = here.samples[5].at
+    assert (there.load_pixels(there.samples[5]) == here.load_pixels(here.samples[5])).all()
+    at = here.samples[5].location
     assert at is not None
     name = Path(at.file).name
     assert store.asked == [("GET", f"/shards/{name}", f"bytes={at.offset}-{at.offset + at.size - 1}")]
     flip(store.root / "shards" / index.shards[0].name, index.shards[0].members[0].offset + 60)
     pictures = ImageDataset(there, there.samples, Preprocessing(height=2, width=2, channels=1))
-    batches = [torch.as_tensor(batch) for batch in batches_of(pictures, in_turn(60, 25), 1)]
+    batches = [torch.as_tensor(batch) for batch in iter_batches(pictures, sequential_batches(60, 25), 1)]
     expected = ImageDataset(here, here.samples, pictures.preprocessing)
     assert torch.equal(torch.cat(batches), torch.stack([expected[place] for place in range(60)]))
-    damaged = read_data(f"{store.url}/shards/", DataRecipe(), verify="all").skipped
+    damaged = load_data(f"{store.url}/shards/", DataRecipe(), verify="all").skipped
     assert [skipped.name for skipped in damaged] == [index.shards[0].members[0].name]
 
 

@@ -14,9 +14,9 @@ from megavit.config.recipe import DataRecipe
 from megavit.data import dataset
 from megavit.data.dataset import LabeledImages
 from megavit.data.decode import image_file
-from megavit.data.image_dataset import ImageDataset, load_all
-from megavit.data.load import read_data
-from megavit.data.loader.loader import batches_of, in_turn
+from megavit.data.image_dataset import ImageDataset, load_into_memory
+from megavit.data.load import load_data
+from megavit.data.loader.loader import iter_batches, sequential_batches
 from megavit.errors import DataError
 from megavit.train.progress import NullReporter
 from megavit.train.run import resume, train
@@ -53,7 +53,7 @@ def overwrite(one: Path, other: Path) -> None:
 @pytest.fixture
 def images(tmp_path: Path) -> LabeledImages:
     write_bitmaps(tmp_path / "data")
-    return read_data(tmp_path / "data", DataRecipe())
+    return load_data(tmp_path / "data", DataRecipe())
 
 
 @pytest.mark.parametrize("change", [exchange, overwrite])
@@ -63,34 +63,34 @@ def test_a_file_with_other_bytes_of_the_same_size_and_time_is_named(images, chan
     change(images.root / "cat/07.bmp", images.root / "dog/07.bmp")
     pictures = ImageDataset(images, images.samples, SIZE)
     with pytest.raises(DataError, match=CHANGED.format("cat/07.bmp")):
-        load_all(pictures, workers)
+        load_into_memory(pictures, workers)
     with pytest.raises(DataError, match=CHANGED.format("cat/07.bmp")):
-        list(batches_of(pictures, in_turn(len(pictures), 4), workers))
+        list(iter_batches(pictures, sequential_batches(len(pictures), 4), workers))
     sample = next(sample for sample in images.samples if sample.name == "cat/07.bmp")
     with pytest.raises(DataError, match=CHANGED.format("cat/07.bmp")):
-        images.pixels(sample)
+        images.load_pixels(sample)
 
 
 def test_a_file_that_was_copied_and_put_back_is_the_same(images):
     assert images.root is not None
     shutil.copy(images.root / "cat/07.bmp", images.root / "copy")
     (images.root / "copy").replace(images.root / "cat/07.bmp")
-    assert len(load_all(ImageDataset(images, images.samples, SIZE), 0)) == 40
+    assert len(load_into_memory(ImageDataset(images, images.samples, SIZE), 0)) == 40
 
 
 def test_files_that_nobody_has_touched_are_not_hashed_again(tmp_path, monkeypatch):
     write_bitmaps(tmp_path / "data")
     monkeypatch.setattr(image_file, "SETTLED_SECONDS", 0)  # as if they were written long ago
-    images = read_data(tmp_path / "data", DataRecipe())
+    images = load_data(tmp_path / "data", DataRecipe())
     hashed: list[bytes] = []
-    digest = dataset.digest
-    monkeypatch.setattr(dataset, "digest", lambda data: hashed.append(data) or digest(data))
+    digest = dataset.content_digest
+    monkeypatch.setattr(dataset, "content_digest", lambda data: hashed.append(data) or digest(data))
     pictures = ImageDataset(images, images.samples, SIZE)
-    load_all(pictures, 0)
+    load_into_memory(pictures, 0)
     assert len(hashed) == 0
     assert images.root is not None
     os.utime(images.root / "cat/07.bmp")
-    load_all(pictures, 0)
+    load_into_memory(pictures, 0)
     assert len(hashed) == 1
 
 

@@ -11,16 +11,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megavit.data.byte_range import digest
-from megavit.data.dataset import SPLITS, LabeledImages, Row, Sample, Skipped, read_samples, write_samples
+from megavit.data.byte_range import content_digest
+from megavit.data.dataset import SPLITS, LabeledImages, Sample, SampleRow, Skipped, read_samples, write_samples
 from megavit.errors import DataError, OutputError
 from tests.helpers.difficult_images import encode, picture
 
 CLASSES = ("cat", "dog")
 SAMPLES = (
-    Sample("cat/1.png", 0, "train", 8, 8, 3, digest(b"1")),
-    Sample("cat/2.png", 0, "val", 8, 8, 3, digest(b"2")),
-    Sample("dog/1.png", 1, "train", 8, 8, 1, digest(b"3")),
+    Sample("cat/1.png", 0, "train", 8, 8, 3, content_digest(b"1")),
+    Sample("cat/2.png", 0, "val", 8, 8, 3, content_digest(b"2")),
+    Sample("dog/1.png", 1, "train", 8, 8, 1, content_digest(b"3")),
 )
 IMAGES = LabeledImages("data", Path("data"), CLASSES, SAMPLES, (), "as the data has it")
 
@@ -29,12 +29,12 @@ file_names = st.binary(min_size=1).filter(lambda name: 0 not in name).map(os.fsd
 
 
 def test_a_split_has_its_samples_in_order():
-    assert IMAGES.of("train") == (SAMPLES[0], SAMPLES[2])
-    assert IMAGES.of("test") == ()
+    assert IMAGES.in_split("train") == (SAMPLES[0], SAMPLES[2])
+    assert IMAGES.in_split("test") == ()
 
 
 def test_counts_name_every_split_and_class():
-    assert IMAGES.counts() == {
+    assert IMAGES.class_counts() == {
         "train": {"cat": 1, "dog": 1},
         "val": {"cat": 1, "dog": 0},
         "test": {"cat": 0, "dog": 0},
@@ -47,7 +47,9 @@ def test_skipped_are_counted_by_reason_the_most_frequent_first():
     assert list(counted.items()) == [("an empty file", 2), ("hidden", 1)]
 
 
-@pytest.mark.parametrize("change", [{"name": "x"}, {"target": 1}, {"split": "test"}, {"digest": digest(b"other")}])
+@pytest.mark.parametrize(
+    "change", [{"name": "x"}, {"target": 1}, {"split": "test"}, {"digest": content_digest(b"other")}]
+)
 def test_the_fingerprint_changes_with_any_sample(change):
     changed = replace(IMAGES, samples=(replace(SAMPLES[0], **change), *SAMPLES[1:]))
     assert changed.fingerprint() != IMAGES.fingerprint()
@@ -68,7 +70,7 @@ def test_the_fingerprint_does_not_depend_on_order_or_place():
     )
 )
 def test_the_fingerprint_is_the_hash_of_the_rows_as_json(rows):
-    kinds = [Sample(name, target, "val", 8, 8, 3, digest(b"1")) for name, target in rows]
+    kinds = [Sample(name, target, "val", 8, 8, 3, content_digest(b"1")) for name, target in rows]
     named = {"0": "a\n猫", "1": 'd"g', "()": [], "(0, 1)": ["a\n猫", 'd"g']}
     lines = [
         json.dumps([one.name, named.get(str(one.target), one.target), "val", one.digest])
@@ -83,7 +85,7 @@ def test_what_takes_long_is_worked_out_once():
     images = replace(IMAGES)
     note = asked.append
     for _ in range(3):
-        images.once(note)
+        images.compute_once(note)
     assert asked == [images]
     assert replace(images).fingerprint() == images.fingerprint() == IMAGES.fingerprint()
 
@@ -97,26 +99,28 @@ def test_pixels_come_from_the_file_or_from_memory(tmp_path):
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat/1.png").write_bytes(encode(picture(), "PNG"))
     on_disk = replace(IMAGES, root=tmp_path)
-    scanned = replace(SAMPLES[0], digest=digest(encode(picture(), "PNG")))
-    assert torch.equal(on_disk.pixels(scanned), torch.from_numpy(picture()).permute(2, 0, 1))
+    scanned = replace(SAMPLES[0], digest=content_digest(encode(picture(), "PNG")))
+    assert torch.equal(on_disk.load_pixels(scanned), torch.from_numpy(picture()).permute(2, 0, 1))
     with pytest.raises(DataError, match=r"'cat/2\.png' of 'data' could be read before .*: no such file"):
-        on_disk.pixels(SAMPLES[1])
+        on_disk.load_pixels(SAMPLES[1])
     held = torch.zeros(1, 8, 8, dtype=torch.uint8)
-    assert replace(IMAGES, root=None, memory={"cat/1.png": held}).pixels(SAMPLES[0]) is held
+    assert replace(IMAGES, root=None, memory={"cat/1.png": held}).load_pixels(SAMPLES[0]) is held
 
 
 @given(st.lists(st.tuples(file_names, st.integers(0, 1), st.sampled_from(SPLITS))), st.tuples(file_names, file_names))
 def test_any_names_survive_being_written_and_read(tmp_path_factory, rows, classes):
     path = tmp_path_factory.getbasetemp() / "samples.csv"
-    samples = [Sample(name, label, split, 1, 1, 1, digest(b"")) for name, label, split in rows]
+    samples = [Sample(name, label, split, 1, 1, 1, content_digest(b"")) for name, label, split in rows]
     write_samples(path, samples, classes)
-    assert read_samples(path) == tuple(Row(name, classes[label], split, digest(b"")) for name, label, split in rows)
+    assert read_samples(path) == tuple(
+        SampleRow(name, classes[label], split, content_digest(b"")) for name, label, split in rows
+    )
 
 
 def test_the_table_is_plain_csv(tmp_path):
     write_samples(tmp_path / "samples.csv", SAMPLES[:1], CLASSES)
     lines = (tmp_path / "samples.csv").read_text().splitlines()
-    assert lines == ['"name","label","split","digest"', f'"cat/1.png","cat","train","{digest(b"1")}"']
+    assert lines == ['"name","label","split","digest"', f'"cat/1.png","cat","train","{content_digest(b"1")}"']
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path):
@@ -149,18 +153,18 @@ LABELS = (("cat/1.png", (0, 1)), ("cat/2.png", ()), ("dog/1.png", (1,)))
 
 
 def labeled(targets, target, classes=("cat", "dog")):
-    samples = tuple(Sample(name, value, "train", 8, 8, 3, digest(b"1")) for name, value in targets)
+    samples = tuple(Sample(name, value, "train", 8, 8, 3, content_digest(b"1")) for name, value in targets)
     return LabeledImages("photos", None, classes, samples, (), "", target=target)
 
 
 def test_labels_and_scores_are_counted_hashed_and_written(tmp_path):
     labels = labeled(LABELS, "multilabel")
-    assert labels.counts()["train"] == {"cat": 1, "dog": 2} and labels.sizes()["train"] == 3
+    assert labels.class_counts()["train"] == {"cat": 1, "dog": 2} and labels.split_sizes()["train"] == 3
     write_samples(tmp_path / "labels.csv", labels.samples, labels.classes, "multilabel")
     assert [row.target for row in read_samples(tmp_path / "labels.csv")] == ["cat|dog", "", "dog"]
 
     scores = labeled([("1", 0.1), ("2", -2.0), ("3", 1e-9)], "regression", ())
-    assert scores.counts()["train"] == {} and scores.sizes() == {"train": 3, "val": 0, "test": 0}
+    assert scores.class_counts()["train"] == {} and scores.split_sizes() == {"train": 3, "val": 0, "test": 0}
     write_samples(tmp_path / "scores.csv", scores.samples, (), "regression")
     assert [float(row.target) for row in read_samples(tmp_path / "scores.csv")] == [0.1, -2.0, 1e-9]
     assert (tmp_path / "scores.csv").read_text().startswith('"name","score","split","digest"')

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from megavit.data import byte_range, http_range
-from megavit.data.byte_range import read_range, size_of
+from megavit.data.byte_range import get_file_size, read_range
 from megavit.data.shards.open import MAX_INDEX_BYTES, open_shards
 from megavit.errors import DataError
 
@@ -83,7 +83,7 @@ def sent_on(where: str) -> Reply:
     return lambda handler: handler.answer(302, {"Location": where})
 
 
-@pytest.mark.parametrize("ask", [lambda url: size_of(url), lambda url: read_range(url, 0, 10)])
+@pytest.mark.parametrize("ask", [lambda url: get_file_size(url), lambda url: read_range(url, 0, 10)])
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "0.0.0.0"])
 def test_no_other_server_is_asked_for_what_one_sends_on_to(serve, ask, host):
     inner = serve(content)
@@ -108,7 +108,7 @@ def test_the_same_server_may_send_on_to_another_path(serve):
 
     server = serve(reply)
     assert read_range(f"{server.url}/a.tar", 0, 10) == b"0123456789"
-    assert size_of(f"{server.url}/a.tar") == 10
+    assert get_file_size(f"{server.url}/a.tar") == 10
 
 
 def test_being_sent_on_and_on_has_an_end(serve):
@@ -171,7 +171,7 @@ def test_an_index_that_announces_40_gib_is_refused_before_it_is_read(serve):
 def test_a_size_that_is_none_is_told(serve, size):
     server = serve(lambda handler: handler.answer(200, {"Content-Length": size}))
     with pytest.raises(DataError, match="cannot be read"):
-        size_of(f"{server.url}/a.tar")
+        get_file_size(f"{server.url}/a.tar")
 
 
 def test_what_is_compressed_without_being_asked_for_is_not_inflated(serve):

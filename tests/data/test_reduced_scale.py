@@ -11,9 +11,9 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.data.decode.image_file import DRAFT_MARGIN, examine
+from megavit.data.decode.image_file import DRAFT_MARGIN, inspect_image
 from megavit.data.decode.tensor import decode, decode_with_size
-from megavit.data.image_dataset import prepare
+from megavit.data.image_dataset import preprocess
 from megavit.errors import ImageError
 from tests.data.sizes import sized
 from tests.helpers.difficult_images import TURNS, encode, picture, with_orientation
@@ -43,8 +43,8 @@ def test_the_picture_made_of_it_is_that_of_decoding_in_full(number, height, widt
     if reduced.shape[1:] != (427, 640):
         assert reduced.shape[1] >= DRAFT_MARGIN * height and reduced.shape[2] >= DRAFT_MARGIN * width
     same = (
-        prepare(reduced, *sized(height, width, channels)),
-        prepare(decode(data), *sized(height, width, channels)),
+        preprocess(reduced, *sized(height, width, channels)),
+        preprocess(decode(data), *sized(height, width, channels)),
     )
     assert psnr(*same) >= LEAST_PSNR
 
@@ -59,8 +59,8 @@ def test_what_is_needed_is_meant_upright(orientation):
     assert whole.shape[1] // 2 <= reduced.shape[1] < whole.shape[1]
     assert (
         psnr(
-            prepare(reduced, *sized(64, 64, 3)),
-            prepare(whole, *sized(64, 64, 3)),
+            preprocess(reduced, *sized(64, 64, 3)),
+            preprocess(whole, *sized(64, 64, 3)),
         )
         >= LEAST_PSNR
     )
@@ -86,8 +86,8 @@ def test_several_pictures_in_one_file_are_reduced_too():
     assert reduced.shape == (3, 107, 160)
     assert (
         psnr(
-            prepare(reduced, *sized(32, 32, 3)),
-            prepare(decode(data), *sized(32, 32, 3)),
+            preprocess(reduced, *sized(32, 32, 3)),
+            preprocess(decode(data), *sized(32, 32, 3)),
         )
         >= LEAST_PSNR
     )
@@ -97,8 +97,8 @@ def test_several_pictures_in_one_file_are_reduced_too():
 @pytest.mark.parametrize(("kind", "mode", "channels"), [("JPEG", "RGB", 3), ("JPEG", "L", 1), ("PNG", "RGB", 3)])
 def test_examining_tells_the_whole_size(kind, mode, channels, orientation):
     data = photograph(0, kind, mode, orientation)
-    assert examine(data) == tuple(decode(data).shape)
-    assert examine(data)[0] == channels
+    assert inspect_image(data) == tuple(decode(data).shape)
+    assert inspect_image(data)[0] == channels
 
 
 @given(st.data(), st.booleans())
@@ -107,7 +107,7 @@ def test_examining_refuses_exactly_what_decoding_refuses(draw, progressive):
     damaged = bytearray(whole[: draw.draw(st.integers(1, len(whole)))])
     for place in draw.draw(st.lists(st.integers(0, len(damaged) - 1), max_size=3)):
         damaged[place] ^= draw.draw(st.integers(1, 255))
-    assert reason(examine, bytes(damaged)) == reason(decode, bytes(damaged))
+    assert reason(inspect_image, bytes(damaged)) == reason(decode, bytes(damaged))
 
 
 def reason(read, data: bytes) -> str:
@@ -134,5 +134,5 @@ def test_what_is_needed_can_follow_from_the_picture(orientation):
     assert asked == [whole] and size == whole
     assert torch.equal(reduced, decode(data, kept.size_for(*whole)))
     assert tuple(reduced.shape[1:]) == tuple(-(-side // 4) for side in whole)
-    in_full = prepare(decode(data), kept.size_for(*size), kept)
-    assert psnr(prepare(reduced, kept.size_for(*size), kept), in_full) >= LEAST_PSNR
+    in_full = preprocess(decode(data), kept.size_for(*size), kept)
+    assert psnr(preprocess(reduced, kept.size_for(*size), kept), in_full) >= LEAST_PSNR

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megavit.data.byte_range import Range
-from megavit.data.replacement import MOST, Replacements
+from megavit.data.byte_range import ByteRange
+from megavit.data.replacement import MAX_CANDIDATES, Replacements
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class One:
     name: str
     target: int | tuple[int, ...] | float
     split: str = "train"
-    at: Range | None = field(default=None)
+    location: ByteRange | None = field(default=None)
 
 
 def ones(*targets):
@@ -23,11 +23,11 @@ def ones(*targets):
 
 def in_shards(*shards):
     """Images of one class, by the number of their shard."""
-    return [One(str(place), 0, at=Range(f"{shard}.tar", 0, 1, "")) for place, shard in enumerate(shards)]
+    return [One(str(place), 0, location=ByteRange(f"{shard}.tar", 0, 1, "")) for place, shard in enumerate(shards)]
 
 
 def of(sample, samples):
-    return list(Replacements(samples).of(sample))
+    return list(Replacements(samples).candidates(sample))
 
 
 def test_in_one_shard_the_next_of_the_class_comes_first_and_after_the_last_the_first():
@@ -64,10 +64,11 @@ def test_a_shard_that_is_gone_is_stood_for_by_many_different_images():
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=1, max_size=60), st.data())
 def test_it_is_never_itself_never_of_another_class_and_never_many(drawn, data):
     samples = [
-        One(str(place), target, at=Range(f"{shard}.tar", 0, 1, "")) for place, (target, shard) in enumerate(drawn)
+        One(str(place), target, location=ByteRange(f"{shard}.tar", 0, 1, ""))
+        for place, (target, shard) in enumerate(drawn)
     ]
     place = data.draw(st.integers(0, len(samples) - 1))
     found = of(samples[place], samples)
     alike = [target for target, _ in drawn].count(drawn[place][0])
-    assert place not in found and len(set(found)) == len(found) == min(MOST, alike - 1)
+    assert place not in found and len(set(found)) == len(found) == min(MAX_CANDIDATES, alike - 1)
     assert {drawn[other][0] for other in found} <= {drawn[place][0]}

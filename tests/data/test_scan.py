@@ -4,19 +4,19 @@ import pytest
 
 from megavit.config.recipe import DataRecipe
 from megavit.data import scan as module
-from megavit.data.byte_range import digest
-from megavit.data.load import read_data
-from megavit.data.scan import Facts, scan
+from megavit.data.byte_range import content_digest
+from megavit.data.load import load_data
+from megavit.data.scan import ImageInfo, scan_images
 from tests.helpers.difficult_images import READ, encode, make_torture, picture
 
 
 @pytest.mark.parametrize("many", [500, 1], ids=["here", "in processes"])
 def test_bad_and_unusual_files_are_read_or_skipped_for_the_right_reason(many, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MANY", many)
+    monkeypatch.setattr(module, "MIN_IMAGES_FOR_WORKERS", many)
     folder = tmp_path / "data"
     folder.mkdir()
     expected = make_torture(folder)
-    images = read_data(folder, DataRecipe())
+    images = load_data(folder, DataRecipe())
     found = {sample.name: READ for sample in images.samples}
     found |= {skipped.name: skipped.reason for skipped in images.skipped}
     assert found == expected
@@ -26,10 +26,10 @@ def test_bad_and_unusual_files_are_read_or_skipped_for_the_right_reason(many, tm
 def test_facts_are_of_the_upright_picture_and_the_bytes_of_the_file(tmp_path):
     data = encode(picture(24, 16), "PNG")
     (tmp_path / "1.png").write_bytes(data)
-    assert scan(tmp_path, ["1.png", "none.png"]) == [Facts(24, 16, 3, digest(data)), "no such file"]
+    assert scan_images(tmp_path, ["1.png", "none.png"]) == [ImageInfo(24, 16, 3, content_digest(data)), "no such file"]
 
 
 def test_progress_is_told_up_to_the_end(tmp_path):
     told: list[tuple[int, int]] = []
-    scan(tmp_path, ["none.png"] * 130, lambda done, total: told.append((done, total)))
+    scan_images(tmp_path, ["none.png"] * 130, lambda done, total: told.append((done, total)))
     assert told == [(64, 130), (128, 130), (130, 130)]

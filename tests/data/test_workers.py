@@ -4,13 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
-from megavit.data.workers import in_processes, processors
+from megavit.data.workers import available_cpus, map_in_processes
 from megavit.errors import DataError
+from tests.helpers.processes import wait_until_ended
 
 
 def _double(number: int) -> int:
@@ -28,32 +27,32 @@ def _refuse(number: int) -> int:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_results_come_in_order(workers):
-    assert list(in_processes(_double, range(20), workers)) == [2 * number for number in range(20)]
+    assert list(map_in_processes(_double, range(20), workers)) == [2 * number for number in range(20)]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_errors_arrive_as_they_are(workers):
     with pytest.raises(DataError, match=r"^not 1$"):
-        list(in_processes(_refuse, [1], workers))
+        list(map_in_processes(_refuse, [1], workers))
 
 
 def test_a_process_that_dies_is_an_error_and_no_hang():
     with pytest.raises(DataError, match=r"has died.*memory"):
-        list(in_processes(_die, range(4), 2))
+        list(map_in_processes(_die, range(4), 2))
 
 
 def test_there_is_a_processor():
-    assert processors() >= 1
+    assert available_cpus() >= 1
 
 
 _PARENT = """
 import os, time
-from megavit.data.workers import in_processes
+from megavit.data.workers import map_in_processes
 def wait(_):
     os.write(1, f"{os.getpid()}\\n".encode())
     time.sleep(600)
 if __name__ == "__main__":
-    list(in_processes(wait, range(2), 2))
+    list(map_in_processes(wait, range(2), 2))
 """
 
 
@@ -65,14 +64,4 @@ def test_no_process_outlives_a_killed_parent(tmp_path):
         children = [int(parent.stdout.readline()) for _ in range(2)]
         parent.kill()
         parent.wait()
-        deadline = time.monotonic() + 30
-        while any(_alive(child) for child in children) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not any(_alive(child) for child in children)
-
-
-def _alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+        wait_until_ended(children)

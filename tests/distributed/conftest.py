@@ -1,5 +1,6 @@
 """What one, two and four processes learn from the same images: trained once for all tests of this folder."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from megavit.distributed.context import ParallelContext
 from tests.helpers.distributed import dist_2proc
 from tests.helpers.distributed.torchrun import torchrun
 from tests.helpers.distributed.training import DESIGNS, fresh, save, steps, task_of
+from tests.helpers.shared_folder import BuildOnce
 
 
 @pytest.fixture(scope="session")
@@ -20,18 +22,25 @@ def alone() -> dict[str, list[float]]:
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("parallel")
+def folder(build_once: BuildOnce) -> Path:
+    """What one process, then two, then four wrote: answers as 2.json and 4.json, and checkpoints."""
+
+    def fill(folder: Path) -> None:
+        state = fresh(task_of(), ParallelContext())
+        steps(state, task_of(), dist_2proc.SAVED)
+        save(state, folder / "one")
+        for procs in (2, 4):
+            torchrun(procs, f"tests.helpers.distributed.dist_{procs}proc", folder)
+            (folder / "answer.json").rename(folder / f"{procs}.json")
+
+    return build_once("distributed", fill)
 
 
 @pytest.fixture(scope="session")
 def of_two(folder: Path) -> dict[str, Any]:
-    state = fresh(task_of(), ParallelContext())
-    steps(state, task_of(), dist_2proc.SAVED)
-    save(state, folder / "one")
-    return torchrun(2, "tests.helpers.distributed.dist_2proc", folder)
+    return json.loads((folder / "2.json").read_text())
 
 
 @pytest.fixture(scope="session")
-def of_four(of_two: dict[str, Any], folder: Path) -> dict[str, Any]:
-    return torchrun(4, "tests.helpers.distributed.dist_4proc", folder)
+def of_four(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "4.json").read_text())

@@ -26,8 +26,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainState, list[fl
 def test_two_processes_go_back_as_one_does(diverging, alone, layout):
     state, losses = alone
     numbers = diverging[f"{layout} numbers"]
-    assert (numbers["rollbacks"], numbers["returned_to"]) == (1, BACK)
-    assert numbers["left_out"] == state.left_out == BROKEN + PATIENCE - BACK
+    assert (numbers["rollbacks"], numbers["rollback_step"]) == (1, BACK)
+    assert numbers["dropped_batches"] == state.dropped_batches == BROKEN + PATIENCE - BACK
     assert diverging[layout][:BROKEN] == pytest.approx(losses[:BROKEN], abs=1e-3)
     assert diverging[layout][BROKEN + PATIENCE - 1 :] == pytest.approx(losses[BROKEN + PATIENCE - 1 :], abs=1e-3)
 

@@ -47,4 +47,4 @@ def test_an_unknown_model_is_refused_before_anything_is_timed() -> None:
 def test_a_folder_that_takes_no_file_is_told_before_anything_is_timed(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = bench("pico", "--quick", "--out", str(tmp_path / "file" / "figures.json"))
-    assert done.returncode == 2 and "the figures" in done.stderr and "pico:" not in done.stderr
+    assert done.returncode == 2 and "the measurements" in done.stderr and "pico:" not in done.stderr

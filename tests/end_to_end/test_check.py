@@ -45,7 +45,7 @@ def test_faults_are_found_written_and_the_answer_is_no(faulty, tmp_path):
     assert ["train/digit 2/003.png"] in found["unreadable"]
     assert found["blank"] == [["train/digit 2/002.png"]]
     answer = json.loads(done.stdout)
-    assert answer["serious"] and answer["labels"]["judged"] and answer["splits"]["train"] > answer["splits"]["test"]
+    assert answer["serious"] and answer["labels"]["checked"] and answer["splits"]["train"] > answer["splits"]["test"]
     with (tmp_path / "out" / "check.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows[0]["kind"] == "leak" and rows[0]["severity"] == "serious"
@@ -54,7 +54,7 @@ def test_faults_are_found_written_and_the_answer_is_no(faulty, tmp_path):
 
 def test_a_bundle_is_not_asked_about_labels_that_it_knows_by_heart(faulty, run, tmp_path):
     done = run_megavit("check", faulty, "--bundle", run, cwd=tmp_path)
-    assert done.returncode == 2 and "learned their labels by heart" in done.stderr
+    assert done.returncode == 2 and "memorized the labels" in done.stderr
 
 
 def test_without_faults_the_answer_is_yes(tmp_path):
@@ -77,7 +77,7 @@ def test_labels_and_scores_are_checked_but_not_judged(faulty, tmp_path):
         (tmp_path / "table.csv").write_text("\n".join([f"path,{column}", *rows]))
         done = run_megavit("check", "table.csv", "--json", cwd=tmp_path)
         answer = json.loads(done.stdout)
-        assert not answer["labels"]["judged"] and "single class" in answer["labels"]["reason"]
+        assert not answer["labels"]["checked"] and "single class" in answer["labels"]["reason"]
         assert ["data/test/digit 0/again.png", "data/train/digit 0/000.png"] in [
             sorted(one["images"]) for one in answer["findings"]
         ]

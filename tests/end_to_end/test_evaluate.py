@@ -81,16 +81,16 @@ def test_images_that_either_bundle_learned_from_are_left_out(place, tmp_path, ca
     rows = {row.name: row for row in read_samples(place / "a" / SAMPLES)}
     assert not rows
     from megavit.config.recipe import DataRecipe
-    from megavit.data.load import read_data
+    from megavit.data.load import load_data
 
-    samples = read_data(place / "t.csv", DataRecipe(val=0, test=0)).samples
+    samples = load_data(place / "t.csv", DataRecipe(val=0, test=0)).samples
     make_bundle(tmp_path / "first", make_model(3), samples=samples[:10])
     make_bundle(tmp_path / "second", make_model(3, seed=2), samples=samples[5:20])
     told = evaluated(capsys, tmp_path / "first", place / "t.csv", "--against", tmp_path / "second")
     assert told["data"]["excluded_as_seen_in_training"] == 20
     assert told["comparison"]["images"] == told["metrics"]["images"] == COUNT - 20
     command(["evaluate", str(tmp_path / "first"), str(place / "t.csv"), "--against", str(tmp_path / "second")])
-    assert "20 images left out: one of the models was trained or chosen by them" in capsys.readouterr().err
+    assert "20 images left out: one of the models was trained or selected on them" in capsys.readouterr().err
 
 
 def test_groups_and_corruptions_and_the_report_come_together(place, tmp_path, capsys):

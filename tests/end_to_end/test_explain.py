@@ -17,7 +17,7 @@ def test_a_folder_is_explained_and_one_damaged_image_stops_none(run, digits, tmp
     assert [line["error"] for line in lines if "error" in line] == ["an empty file"]
     assert len(explained) == PER_CLASS == len(list((tmp_path / "why").iterdir()))
     for line in explained:
-        with Image.open(tmp_path / line["explained"]) as image:
+        with Image.open(tmp_path / line["heat_map_file"]) as image:
             assert image.size == (224, 224)
         assert np.min(line["map"]) >= 0
 

@@ -25,7 +25,7 @@ from tests.helpers.command_line import run_megavit
         (["train", "demo:digits", "--recipe", "no.toml"], ["no.toml", "No such file"]),
         (["train", "demo:digits", "--device", "tpu"], ["tpu", "cpu"]),
         (["train", "demo:digits", "--out", "/proc/run"], ["/proc/run", "another place"]),
-        (["train", "--seed", "1", "--resume", "run"], ["--resume", "no other settings"]),
+        (["train", "--seed", "1", "--resume", "run"], ["--resume", "it takes no others"]),
         (["train", "demo:digits", "--resume", "run"], ["no run to resume in run"]),
         (["train", "--resume", "nowhere"], ["no run to resume in nowhere"]),
         (["predict", "nowhere", "x.png"], ["no nowhere", "megavit train"]),
@@ -48,7 +48,7 @@ def test_a_mistake_gets_one_message(arguments, words, tmp_path):
 def test_with_json_the_error_is_an_object(tmp_path):
     done = run_megavit("train", "nowhere", "--json", cwd=tmp_path)
     assert done.returncode == 2 and done.stderr == ""
-    assert json.loads(done.stdout)["error"]["kind"] == "DataError"
+    assert json.loads(done.stdout)["error"]["type"] == "DataError"
 
 
 def test_settings_in_a_file_are_checked_to_the_last_key(tmp_path):

@@ -63,4 +63,4 @@ def test_mistakes_are_told_before_anything_is_measured(run: Path, digits: Path, 
     unknown = run_megavit("predict", run, digits / "digit 1" / "003.png", "--precision", "int8", cwd=tmp_path)
     assert unknown.returncode == 2 and "megavit quantize" in unknown.stderr
     wrong = run_megavit("predict", run, digits / "digit 1" / "003.png", "--precision", "int4", cwd=tmp_path)
-    assert wrong.returncode == 2 and "float32, bfloat16, int8" in wrong.stderr
+    assert wrong.returncode == 2 and '"float32", "bfloat16", "int8"' in wrong.stderr

@@ -12,19 +12,19 @@ import torch
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.presets import preset
 from megavit.engine.openvino import OpenVino
-from megavit.engine.signal_stack import signal_stack
+from megavit.engine.openvino_runtime import get_signal_stack
 from megavit.model.vit import MegaVit
 model = MegaVit.from_config(preset("nano", num_classes=3)).eval()
 images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
-before = signal_stack()
+before = get_signal_stack()
 graphs = [OpenVino(model, Preprocessing(height=32, width=32, channels=3), "float32") for _ in range(3)]
 for graph in graphs:
     graph(images)
-    assert signal_stack() == before, "a graph has left its stack behind"
+    assert get_signal_stack() == before, "a graph has left its stack behind"
 del graph
 for place in {order}:
     graphs[place] = None
-    assert signal_stack() == before, "a graph that ends has put another stack back"
+    assert get_signal_stack() == before, "a graph that ends has put another stack back"
 signal.signal(signal.SIGCHLD, lambda *_: None)
 subprocess.run(["true"])
 """
@@ -44,12 +44,12 @@ faulthandler.enable()
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.presets import preset
 from megavit.engine.int8 import calibrate
-from megavit.engine.signal_stack import signal_stack
+from megavit.engine.openvino_runtime import get_signal_stack
 from megavit.model.vit import MegaVit
 model = MegaVit.from_config(preset("nano", num_classes=3)).eval()
-before = signal_stack()
+before = get_signal_stack()
 calibrate(model, Preprocessing(height=32, width=32, channels=3), [torch.zeros(2, 3, 32, 32, dtype=torch.uint8)] * 2)
-assert signal_stack() == before, "measuring has put another stack back"
+assert get_signal_stack() == before, "measuring has put another stack back"
 """
 
 

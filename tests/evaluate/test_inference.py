@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from megavit.config.recipe import DataRecipe
-from megavit.data.byte_range import digest
-from megavit.data.dataset import LabeledImages, Row, Sample, read_samples
-from megavit.data.load import read_data
+from megavit.data.byte_range import content_digest
+from megavit.data.dataset import LabeledImages, Sample, SampleRow, read_samples
+from megavit.data.load import load_data
 from megavit.errors import DataError
 from megavit.evaluate.inference import SplitSelection, check_channels, run_inference, select_split
 from megavit.predict.predictor import Predictor, load
@@ -21,16 +21,18 @@ from tests.helpers.bundles import LABELS, make_bundle
 
 
 def sample(name: str, label: int, split: str = "train") -> Sample:
-    return Sample(name, label, split, 8, 8, 3, digest(name.encode()))
+    return Sample(name, label, split, 8, 8, 3, content_digest(name.encode()))
 
 
 def images_of(samples: Sequence[Sample], classes: tuple[str, ...] = LABELS, root: Path | None = None) -> LabeledImages:
     return LabeledImages("photos", root, classes, tuple(samples), (), "")
 
 
-def known(*rows: tuple[str, str]) -> tuple[Row, ...]:
+def known(*rows: tuple[str, str]) -> tuple[SampleRow, ...]:
     """(content, split) as rows under other names than those of the data."""
-    return tuple(Row(f"elsewhere/{i}", "cat", split, digest(name.encode())) for i, (name, split) in enumerate(rows))
+    return tuple(
+        SampleRow(f"elsewhere/{i}", "cat", split, content_digest(name.encode())) for i, (name, split) in enumerate(rows)
+    )
 
 
 def names(choice: SplitSelection) -> list[str]:
@@ -69,7 +71,7 @@ def test_an_image_that_was_both_trained_and_tested_on_is_left_out():
 
 
 def test_the_same_names_with_other_content_are_new():
-    rows = (Row("a", "cat", "train", digest(b"another picture")),)
+    rows = (SampleRow("a", "cat", "train", content_digest(b"another picture")),)
     assert names(select_split(images_of([sample("a", 0)]), LABELS, rows)) == ["a"]
 
 
@@ -160,9 +162,9 @@ def test_a_folder_of_images_that_were_moved_and_renamed_is_recognized(tmp_path):
     for seed in range(4, 9):
         write(f"now/{LABELS[seed % 2]}/inner/renamed-{seed}.png", seed)
 
-    then = read_data(str(tmp_path / "then"), DataRecipe(val=0, test=0))
+    then = load_data(str(tmp_path / "then"), DataRecipe(val=0, test=0))
     make_bundle(tmp_path / "bundle", samples=then.samples)
-    now = read_data(str(tmp_path / "now"), DataRecipe(val=0, test=0))
+    now = load_data(str(tmp_path / "now"), DataRecipe(val=0, test=0))
     choice = select_split(now, LABELS, read_samples(tmp_path / "bundle" / SAMPLES))
     assert names(choice) == [f"{LABELS[seed % 2]}/inner/renamed-{seed}.png" for seed in (6, 8, 7)]
     assert choice.excluded == 2

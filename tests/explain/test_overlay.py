@@ -9,7 +9,7 @@ from PIL import Image
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.vit import Size
-from megavit.data.image_dataset import prepare
+from megavit.data.image_dataset import preprocess
 from megavit.explain.overlay import SMALLEST, draw_overlay, visible_box
 
 
@@ -73,7 +73,7 @@ def test_what_is_seen_is_what_the_model_gets(resize: Size | None, height: int, w
     picture = torch.zeros(1, height, width, dtype=torch.uint8)
     picture[:, round(top * height) : round(bottom * height), round(left * width) : round(right * width)] = 255
     for sign in (picture, 255 - picture):
-        got = prepare(sign, preprocessing.size_for(height, width), preprocessing).float()
+        got = preprocess(sign, preprocessing.size_for(height, width), preprocessing).float()
         # At its edge a resized pixel has something of what is beyond.
         assert abs(got[:, 1:-1, 1:-1].mean() - sign[0, height // 2, width // 2]) < 8
     if resize is None:

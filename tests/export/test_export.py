@@ -24,7 +24,7 @@ from megavit.export.export import export, model_size
 from megavit.export.parity import TOLERANCES
 from megavit.export.parity_images import ParityImage
 from megavit.export.resize import input_channels
-from megavit.export.targets import openvino, openvino_resize
+from megavit.export.targets import openvino
 from megavit.predict.exported_predictor import load_exported
 from megavit.predict.predictor import Predictor, load
 from tests.engine.test_openvino import grown, preprocessing_of
@@ -44,7 +44,7 @@ ONNX_CASES = (
 )
 
 
-def proofs_for(predictor: Predictor) -> list[ParityImage]:
+def images_for(predictor: Predictor) -> list[ParityImage]:
     channels = input_channels(predictor.info.preprocessing)
     return [ParityImage(f"picture {place}", one, place % 3) for place, one in enumerate(pictures(channels))]
 
@@ -53,8 +53,8 @@ def same_answers(predictor: Predictor, folder: Path, within: float = 1e-4) -> No
     """Predictions through the exported model are those of the bundle."""
     exported = load_exported(folder)
     coverage = 0.9 if predictor.calibrator.supports_coverage(0.9) else None
-    for proof in proofs_for(predictor):
-        expected, found = (one.predict(proof.pixels, coverage=coverage).to_dict() for one in (predictor, exported))
+    for image in images_for(predictor):
+        expected, found = (one.predict(image.pixels, coverage=coverage).to_dict() for one in (predictor, exported))
         assert expected.keys() == found.keys()
         assert found.get("out_of_distribution") == expected.get("out_of_distribution")
         for name in ("probability", "score"):
@@ -63,14 +63,14 @@ def same_answers(predictor: Predictor, folder: Path, within: float = 1e-4) -> No
         for name in ("top", "labels", "prediction_set"):
             names = [[one["label"] for one in answer.get(name, [])] for answer in (expected, found)]
             assert names[0] == names[1]
-        assert np.allclose(exported.embed(proof.pixels), predictor.embed(proof.pixels).numpy(), atol=1e-2)
+        assert np.allclose(exported.embed(image.pixels), predictor.embed(image.pixels).numpy(), atol=1e-2)
 
 
 @pytest.mark.parametrize("case", ONNX_CASES)
 def test_onnx_answers_as_the_bundle(case: str, tmp_path: Path) -> None:
     predictor = make_predictor(tmp_path / "bundle", True, **CASES[case])
-    found = export(predictor, "onnx", tmp_path / "out", proofs_for(predictor))
-    assert found.answers < 1e-4 and found.features < 1e-4
+    found = export(predictor, "onnx", tmp_path / "out", images_for(predictor))
+    assert found.output_error < 1e-4 and found.feature_error < 1e-4
     if case != "features alone":
         same_answers(predictor, tmp_path / "out")
 
@@ -78,8 +78,8 @@ def test_onnx_answers_as_the_bundle(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_openvino_answers_as_the_bundle(case: str, tmp_path: Path) -> None:
     predictor = make_predictor(tmp_path / "bundle", True, **CASES[case])
-    found = export(predictor, "openvino", tmp_path / "out", proofs_for(predictor))
-    assert found.answers < 1e-4 and found.features < 1e-4
+    found = export(predictor, "openvino", tmp_path / "out", images_for(predictor))
+    assert found.output_error < 1e-4 and found.feature_error < 1e-4
     if case != "features alone":
         same_answers(predictor, tmp_path / "out")
 
@@ -97,8 +97,8 @@ def test_models_of_any_design_in_openvino(config: ViTConfig, tmp_path_factory: p
         preprocessing=preprocessing_of(config),
     )
     predictor = load(folder / "bundle", device="cpu")
-    found = export(predictor, "openvino", folder / "out", proofs_for(predictor))
-    assert found.features < 1e-3
+    found = export(predictor, "openvino", folder / "out", images_for(predictor))
+    assert found.feature_error < 1e-3
 
 
 @pytest.mark.parametrize("pool", ["cls", "mean", "map"])
@@ -106,14 +106,14 @@ def test_models_of_any_design_in_openvino(config: ViTConfig, tmp_path_factory: p
 def test_as_many_heads_as_tokens_in_openvino(pool: str, patches: int, tmp_path: Path) -> None:
     """OpenVINO (2026.4) then takes one for the other where it knows all sizes."""
     predictor = make_predictor(tmp_path / "bundle", image_size=(4, 4 * patches), heads=4, pool=pool)
-    assert export(predictor, "openvino", tmp_path / "out", proofs_for(predictor)).features < 1e-4
+    assert export(predictor, "openvino", tmp_path / "out", images_for(predictor)).feature_error < 1e-4
 
 
 @pytest.mark.parametrize("target", ["torch", "aotinductor"])
 def test_programs_of_pytorch(target: str, tmp_path: Path) -> None:
     predictor = make_predictor(tmp_path / "bundle", True)
-    found = export(predictor, target, tmp_path / "out", proofs_for(predictor))
-    assert found.answers < 1e-4 and found.features < 1e-4
+    found = export(predictor, target, tmp_path / "out", images_for(predictor))
+    assert found.output_error < 1e-4 and found.feature_error < 1e-4
     assert model_size(tmp_path / "out") == (tmp_path / "out" / "model.pt2").stat().st_size
 
 
@@ -124,19 +124,19 @@ def test_programs_of_pytorch(target: str, tmp_path: Path) -> None:
 def test_fewer_bits_are_near_and_take_less_room(target: str, precision, tmp_path: Path) -> None:
     predictor = make_predictor(tmp_path / "bundle", dim=128, mlp_dim=512)
     found = {
-        kind: export(predictor, target, tmp_path / kind, proofs_for(predictor), precision=kind, most=100)
+        kind: export(predictor, target, tmp_path / kind, images_for(predictor), precision=kind, max_accuracy_drop=100)
         for kind in ("float32", precision)
     }
-    assert found[precision].features > found["float32"].features
-    assert found[precision].features < (0.5 if precision == "int8" else TOLERANCES[precision].features)
+    assert found[precision].feature_error > found["float32"].feature_error
+    assert found[precision].feature_error < (0.5 if precision == "int8" else TOLERANCES[precision].features)
     assert model_size(tmp_path / precision) < 0.75 * model_size(tmp_path / "float32")
 
 
 @pytest.mark.parametrize("target", ["onnx", "openvino"])
 def test_images_that_others_prepare(target: str, tmp_path: Path) -> None:
     predictor = make_predictor(tmp_path / "bundle", True)
-    found = export(predictor, target, tmp_path / "out", proofs_for(predictor), input="images")
-    assert found.answers < 1e-4 and found.features < 1e-4 and not found.stretched
+    found = export(predictor, target, tmp_path / "out", images_for(predictor), input="images")
+    assert found.output_error < 1e-4 and found.feature_error < 1e-4 and not found.stretched
     assert not (tmp_path / "out" / "predict.py").exists()
     with pytest.raises(ConfigError, match="--input images"):
         load_exported(tmp_path / "out")
@@ -159,13 +159,13 @@ def test_a_sabotaged_export_is_refused_and_leaves_nothing(target: str, wrong: st
     }
     if wrong == "channels":
         mixed = lambda real: lambda pixels, *rest: real(_reversed(pixels), *rest)  # noqa: E731
-        monkeypatch.setattr(export_module, "prepared", mixed(export_module.prepared))
-        monkeypatch.setattr(openvino, "prepared", mixed(openvino.prepared))
+        monkeypatch.setattr(export_module, "resize_and_crop", mixed(export_module.resize_and_crop))
+        monkeypatch.setattr(openvino, "resize_and_crop", mixed(openvino.resize_and_crop))
     elif wrong == "another kernel":
         monkeypatch.setattr(resize, "CUBIC", -0.75)
-        monkeypatch.setattr(openvino_resize, "CUBIC", -0.75)
+        monkeypatch.setattr(openvino, "CUBIC", -0.75)
     else:
-        with_other = {"prepared": 1, "normalize": 1}
+        with_other = {"resize_and_crop": 1, "normalize": 1}
         for module in (export_module, openvino):
             for name in with_other:
                 if hasattr(module, name):
@@ -174,7 +174,7 @@ def test_a_sabotaged_export_is_refused_and_leaves_nothing(target: str, wrong: st
         real_build = openvino.build
         monkeypatch.setattr(openvino, "build", lambda model, _, product: real_build(model, other[wrong], product))
     with pytest.raises(ExportError, match=r"of 10 real images 'picture .*nothing is written"):
-        export(predictor, target, tmp_path / "out", proofs_for(predictor))
+        export(predictor, target, tmp_path / "out", images_for(predictor))
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
@@ -188,10 +188,10 @@ def _reversed(pixels):
 
 def test_int8_that_costs_too_much_is_refused(tmp_path: Path, monkeypatch) -> None:
     predictor = make_predictor(tmp_path / "bundle")
-    proofs = proofs_for(predictor)
-    answers = [predictor.predict(proof.pixels).label for proof in proofs]
+    images = images_for(predictor)
+    answers = [predictor.predict(image.pixels).label for image in images]
     labels = [predictor.labels.index(answer) for answer in answers]
-    right = [replace(proof, label=label) for proof, label in zip(proofs, labels, strict=True)]
+    right = [replace(image, label=label) for image, label in zip(images, labels, strict=True)]
     from megavit.engine import int8
 
     monkeypatch.setattr(int8, "LEVELS", 4)  # of 2 bits
@@ -202,31 +202,31 @@ def test_int8_that_costs_too_much_is_refused(tmp_path: Path, monkeypatch) -> Non
 
 def test_what_cannot_be_done_is_told_before_anything_is_written(tmp_path: Path) -> None:
     predictor = make_predictor(tmp_path / "bundle")
-    proofs = proofs_for(predictor)
+    images = images_for(predictor)
     with pytest.raises(ConfigError, match="onnx, openvino, web, torch, aotinductor, executorch"):
-        export(predictor, "tensorflow", tmp_path / "out", proofs)
+        export(predictor, "tensorflow", tmp_path / "out", images)
     with pytest.raises(ConfigError, match="onnx is exported in float32, float16, int8, not in bfloat16"):
-        export(predictor, "onnx", tmp_path / "out", proofs, precision="bfloat16")
+        export(predictor, "onnx", tmp_path / "out", images, precision="bfloat16")
     with pytest.raises(ConfigError, match="--data"):
-        export(predictor, "onnx", tmp_path / "out", [replace(one, label=None) for one in proofs], precision="int8")
+        export(predictor, "onnx", tmp_path / "out", [replace(one, label=None) for one in images], precision="int8")
     with pytest.raises(ConfigError, match="--onnxruntime-web"):
-        export(predictor, "onnx", tmp_path / "out", proofs, runtime=tmp_path)
+        export(predictor, "onnx", tmp_path / "out", images, runtime=tmp_path)
     (tmp_path / "out").mkdir()
     with pytest.raises(OutputError, match="choose a new folder"):
-        export(predictor, "onnx", tmp_path / "out", proofs)
+        export(predictor, "onnx", tmp_path / "out", images)
 
 
 def test_models_that_openvinos_graph_does_not_have_are_sent_to_onnx(tmp_path: Path) -> None:
     predictor = make_predictor(tmp_path / "bundle", design=Design(patch_overlap=1))
     with pytest.raises(ConfigError, match="export it to onnx"):
-        export(predictor, "openvino", tmp_path / "out", proofs_for(predictor))
+        export(predictor, "openvino", tmp_path / "out", images_for(predictor))
     assert not (tmp_path / "out").exists()
-    assert export(predictor, "onnx", tmp_path / "out", proofs_for(predictor)).features < 1e-4
+    assert export(predictor, "onnx", tmp_path / "out", images_for(predictor)).feature_error < 1e-4
 
 
 def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     predictor = make_predictor(tmp_path / "bundle", True)
-    export(predictor, "onnx", tmp_path / "out", proofs_for(predictor), source="6 pictures")
+    export(predictor, "onnx", tmp_path / "out", images_for(predictor), source="6 pictures")
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
     about = json.loads(session.get_modelmeta().custom_metadata_map["megavit"])
     assert about["labels"] == ["cat", "dog", "newt"] and about["name"] == tmp_path.name
@@ -249,7 +249,7 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
 def test_the_script_beside_it_answers_as_the_bundle(target: str, case: str, tmp_path: Path) -> None:
     settings = CASES.get(case, {}) | {"target": CASES.get(case, {}).get("target", Target())}
     predictor = make_predictor(tmp_path / "bundle", True, **settings)
-    export(predictor, target, tmp_path / "out", proofs_for(predictor))
+    export(predictor, target, tmp_path / "out", images_for(predictor))
     paths, expected = [], []
     for place, one in enumerate(pictures(3)):
         image = Image.fromarray(one).convert("RGBA") if place == 1 else Image.fromarray(one)
@@ -284,8 +284,8 @@ def test_the_script_beside_it_answers_as_the_bundle(target: str, case: str, tmp_
 def test_executorch(tmp_path: Path) -> None:
     pytest.importorskip("executorch", reason="executorch is an extra that tests do without")
     predictor = make_predictor(tmp_path / "bundle", True)
-    found = export(predictor, "executorch", tmp_path / "out", proofs_for(predictor), input="images")
-    assert found.answers < 1e-4 and found.features < 1e-4
+    found = export(predictor, "executorch", tmp_path / "out", images_for(predictor), input="images")
+    assert found.output_error < 1e-4 and found.feature_error < 1e-4
     assert json.loads((tmp_path / "out" / "model.json").read_text())["labels"] == ["cat", "dog", "newt"]
 
 

@@ -25,12 +25,12 @@ def test_it_answers_as_the_predictor(case, trusted, input, tmp_path):
             found = whole(torch.from_numpy(given))
         return {name: values.numpy() for name, values in zip(output_names(predictor), found, strict=True)}
 
-    proofs = [
+    images = [
         ParityImage(str(place), one) for place, one in enumerate(pictures(input_channels(predictor.info.preprocessing)))
     ]
-    found = compare(predictor, run, export_info(predictor, input, "float32"), proofs)
-    assert found.images > len(proofs) if input == "pixels" else found.images == len(proofs)
-    assert found.features < 1e-4 and found.answers < 1e-4
+    found = compare(predictor, run, export_info(predictor, input, "float32"), images)
+    assert found.images > len(images) if input == "pixels" else found.images == len(images)
+    assert found.feature_error < 1e-4 and found.output_error < 1e-4
 
 
 def test_the_predictors_own_model_is_left_alone(tmp_path):

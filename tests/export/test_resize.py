@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_sample_images
 
 from megavit.config.preprocessing import CropRounding, Interpolation, Preprocessing
-from megavit.data.image_dataset import prepare
-from megavit.export.resize import input_channels, prepared
+from megavit.data.image_dataset import preprocess
+from megavit.export.resize import input_channels, resize_and_crop
 
 SIDES = st.integers(1, 70)
 
@@ -19,7 +19,7 @@ def apart(image: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
     """By how many levels each pixel differs, for uint8 (C, H, W)."""
     size = preprocessing.size_for(*image.shape[1:])
     given = image.expand(input_channels(preprocessing), -1, -1) if image.shape[0] == 1 else image
-    return (prepared(given[None], preprocessing)[0] - prepare(image, size, preprocessing).float()).abs()
+    return (resize_and_crop(given[None], preprocessing)[0] - preprocess(image, size, preprocessing).float()).abs()
 
 
 @given(
@@ -66,8 +66,8 @@ def test_pixels_that_are_not_rounded(interpolation):
     )
     for photo in load_sample_images().images:
         image = torch.from_numpy(photo.copy()).permute(2, 0, 1)
-        expected = prepare(image, preprocessing.size_for(*image.shape[1:]), preprocessing) * 255
-        torch.testing.assert_close(prepared(image[None], preprocessing)[0], expected, atol=1e-3, rtol=0)
+        expected = preprocess(image, preprocessing.size_for(*image.shape[1:]), preprocessing) * 255
+        torch.testing.assert_close(resize_and_crop(image[None], preprocessing)[0], expected, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("interpolation", get_args(Interpolation))
@@ -91,9 +91,9 @@ def test_the_middle_of_photographs(resize):
 
 def test_an_image_of_the_right_size_is_left_as_it_is():
     image = torch.randint(0, 256, (2, 3, 9, 11), dtype=torch.uint8)
-    assert torch.equal(prepared(image, Preprocessing(height=9, width=11, channels=3)), image.float())
+    assert torch.equal(resize_and_crop(image, Preprocessing(height=9, width=11, channels=3)), image.float())
 
 
 def test_gray_in_three_channels_stays_what_it_was():
     image = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(1, 3, 16, 16)
-    assert torch.equal(prepared(image, Preprocessing(height=16, width=16, channels=1)), image[:, :1].float())
+    assert torch.equal(resize_and_crop(image, Preprocessing(height=16, width=16, channels=1)), image[:, :1].float())

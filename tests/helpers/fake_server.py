@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from megavit.page import files
+from megavit.page import static_folder
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -168,5 +168,5 @@ def _file_of(path: str, root: Path | None) -> Path | None:
     if root is not None:
         return root / (path.removeprefix("/") or "index.html")
     if path == "/":
-        return files() / "index.html"
-    return files() / path.removeprefix("/page/") if path.startswith("/page/") else None
+        return static_folder() / "index.html"
+    return static_folder() / path.removeprefix("/page/") if path.startswith("/page/") else None

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from megavit.config.target import TargetKind
-from megavit.data.byte_range import digest
+from megavit.data.byte_range import content_digest
 from megavit.data.dataset import LabeledImages, Sample, Skipped, TargetValue
 
 
@@ -36,7 +36,13 @@ def labeled(
     splits = splits or ["train"] * len(pictures)
     samples = tuple(
         Sample(
-            name, value, split, picture.shape[1], picture.shape[2], picture.shape[0], digest(picture.numpy().tobytes())
+            name,
+            value,
+            split,
+            picture.shape[1],
+            picture.shape[2],
+            picture.shape[0],
+            content_digest(picture.numpy().tobytes()),
         )
         for name, picture, value, split in zip(names, pictures, targets, splits, strict=True)
     )

@@ -30,5 +30,5 @@ def payload(name: str = "rose.png", content: bytes | None = None) -> FilePayload
 def choose(page: Page, *files: str | FilePayload) -> None:
     """Files, or names for the same picture, by the button and the browser's own dialogue."""
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Choose pictures").click()
+        page.get_by_role("button", name="Choose images").click()
     chooser.value.set_files([payload(file) if isinstance(file, str) else file for file in files])

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from megavit.model.vit import MegaVit
+from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
+from megavit.weights.pretrained.mappings.config_from_shapes import Overrides
 from megavit.weights.pretrained.mappings.key_mapping import their_shapes, to_ours, to_theirs
-from megavit.weights.pretrained.mappings.shapes import Known
 
 close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
 
@@ -27,25 +27,25 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
-def named(peer: ModuleType, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def named(peer: CheckpointFormat, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a checkpoint by the names of the peer's table."""
     return {name: tensors[found] for found, name in peer.names(tensors).items()}
 
 
-def ours_of(peer: ModuleType, tensors: Mapping[str, Tensor], known: Known | None = None) -> Any:
+def ours_of(peer: CheckpointFormat, tensors: Mapping[str, Tensor], known: Overrides | None = None) -> Any:
     """Our model with the weights of a checkpoint in the peer's layout, none missing and none left over."""
-    config = peer.config_of(shapes_of(tensors), known or {})
-    rules = peer.table(config)
+    config = peer.config(shapes_of(tensors), known or {})
+    rules = peer.key_rules(config)
     assert their_shapes(rules) == shapes_of(tensors)
     model = MegaVit.from_config(config).eval()
     model.load_state_dict(to_ours(rules, tensors, config))
     return model
 
 
-def assert_comes_back(peer: ModuleType, tensors: Mapping[str, Tensor], known: Known | None = None) -> None:
+def assert_comes_back(peer: CheckpointFormat, tensors: Mapping[str, Tensor], known: Overrides | None = None) -> None:
     """Theirs to ours to theirs is the same to the bit."""
-    config = peer.config_of(shapes_of(tensors), known or {})
-    rules = peer.table(config)
+    config = peer.config(shapes_of(tensors), known or {})
+    rules = peer.key_rules(config)
     assert their_shapes(rules) == shapes_of(tensors)
     back = to_theirs(rules, to_ours(rules, tensors, config))
     assert back.keys() == tensors.keys()

@@ -1,6 +1,7 @@
 """Real servers on loopback, in processes of their own."""
 
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -8,33 +9,101 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerProcess
+from multiprocessing.reduction import DupFd
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import psutil
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60
+ENVIRONMENT = {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", "PYTHONWARNINGS": "error"}
 
 STUB = """
 import json, sys
-from megavit.serve.server import serve
-from megavit.serve.settings import Settings
-from megavit.serve.model_sources import parse_sources
-settings = Settings(port=0, worker_module="tests.helpers.stub_worker", **json.loads(sys.argv[1]))
-serve(parse_sources(sys.argv[2:]), settings, lambda address: print(json.dumps({"address": address}), flush=True))
+from tests.helpers.servers import serve_stubs
+serve_stubs(json.loads(sys.argv[1]), sys.argv[2:])
 """
+
+
+def serve_stubs(settings: dict[str, Any], folders: list[str]) -> None:
+    """Serve models of `stub_worker`, and print the address as JSON."""
+    from megavit.serve.model_sources import parse_sources
+    from megavit.serve.server import serve
+    from megavit.serve.settings import Settings
+
+    serve(
+        parse_sources(folders),
+        Settings(port=0, worker_module="tests.helpers.stub_worker", **settings),
+        lambda address: print(json.dumps({"address": address}), flush=True),  # noqa: T201
+    )
+
+
+class ForkedServer:
+    """A process forked from one that has imported the server already, with the methods of a `Popen`.
+
+    A server of its own spends most of a test on importing.
+    """
+
+    def __init__(self, settings: dict[str, Any], folders: list[str]) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["pytest", "megavit.serve.server", "megavit.serve.http.app"])
+        before = {name: os.environ.get(name) for name in ENVIRONMENT}
+        os.environ.update(ENVIRONMENT)
+        try:
+            forkserver.ensure_running()
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+        (out, out_end), (err, err_end) = os.pipe(), os.pipe()
+        self._process: ForkServerProcess = context.Process(
+            target=_run_forked, args=[DupFd(out_end), DupFd(err_end), settings, folders]
+        )
+        self._process.start()
+        os.close(out_end)
+        os.close(err_end)
+        self.stdout: IO[str] | None = os.fdopen(out)
+        self.stderr: IO[str] | None = os.fdopen(err)
+        self.pid: int = self._process.pid or 0
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("a server", timeout or 0)
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def _run_forked(out: Any, err: Any, settings: dict[str, Any], folders: list[str]) -> None:
+    os.dup2(out.detach(), 1)
+    os.dup2(err.detach(), 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", buffering=1, closefd=False)
+    serve_stubs(settings, folders)
 
 
 @dataclass
 class Running:
     """A server; `log` grows while it runs."""
 
-    process: subprocess.Popen[str]
+    process: "subprocess.Popen[str] | ForkedServer"
     address: str
     log: list[dict[str, Any]] = field(default_factory=list)
 
@@ -60,7 +129,7 @@ class Running:
         return psutil.Process(self.process.pid).children()
 
     def metric(self, name: str, **labels: str) -> float:
-        """0 where it was never counted."""
+        """Return the value of a metric; 0 if it was never counted."""
         wanted = "".join(sorted(f'{key}="{value}"' for key, value in labels.items()))
         for line in self.get("/metrics").text.splitlines():
             key, _, value = line.rpartition(" ")
@@ -90,23 +159,24 @@ def until(what: Any, why: Any = lambda: "", patience: float = PATIENCE) -> None:
 
 @contextmanager
 def stub_server(*folders: Path, **settings: Any) -> Iterator[Running]:
-    """One of `stub_worker` models."""
-    with _running([sys.executable, "-c", STUB, json.dumps(settings), *map(str, folders)]) as server:
+    """Serve models of `stub_worker` in a forked process."""
+    with _running(lambda: ForkedServer(settings, list(map(str, folders)))) as server:
         yield server
 
 
 @contextmanager
 def megavit_serve(*arguments: str | Path, env: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """`megavit serve`, as a user starts it."""
+    """Run `megavit serve`, as a user starts it."""
     command = [sys.executable, "-m", "megavit", "serve", *map(str, arguments), "--port", "0", "--json"]
-    with _running(command, env or {}) as server:
+    whole = os.environ | ENVIRONMENT | dict(env or {})
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with _running(lambda: subprocess.Popen(command, cwd=ROOT, env=whole, **pipes)) as server:
         yield server
 
 
 @contextmanager
-def _running(command: list[str], env: Mapping[str, str] | None = None) -> Iterator[Running]:
-    whole = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", "PYTHONWARNINGS": "error"} | dict(env or {})
-    process = subprocess.Popen(command, cwd=ROOT, env=whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def _running(start: "Callable[[], subprocess.Popen[str] | ForkedServer]") -> Iterator[Running]:
+    process = start()
     server = Running(process, "")
     raw: list[str] = []
     reader = threading.Thread(target=_collect, args=[process, server.log, raw], daemon=True)
@@ -128,12 +198,12 @@ def _running(command: list[str], env: Mapping[str, str] | None = None) -> Iterat
         process.wait()
         reader.join(PATIENCE)
         process.stdout.close()
-    assert not raw, raw  # everything that is said is a line of the log
+    assert not raw, raw  # everything that is printed is a line of the log
     until(lambda: not any(lives(worker) for worker in workers))
     assert [line for line in server.log if line.get("logger") == "asyncio" or line["event"] == "error"] == []
 
 
-def _collect(process: subprocess.Popen[str], log: list[dict[str, Any]], raw: list[str]) -> None:
+def _collect(process: "subprocess.Popen[str] | ForkedServer", log: list[dict[str, Any]], raw: list[str]) -> None:
     assert process.stderr is not None
     with process.stderr:
         for line in process.stderr:
@@ -145,7 +215,7 @@ def _collect(process: subprocess.Popen[str], log: list[dict[str, Any]], raw: lis
 
 @contextmanager
 def peak_above(pid: int, most_mib: float) -> Iterator[None]:
-    """Fails where a process, at its peak, takes that much more memory than before."""
+    """Fail if a process, at its peak, takes that much more memory than before."""
     process = Path("/proc") / str(pid)
     (process / "clear_refs").write_text("5")  # see proc_pid_clear_refs(5)
     before = psutil.Process(pid).memory_info().rss

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from megavit.data.load import survey
+from megavit.data.load import scan_source
 from megavit.data.shards.index import ShardIndex
 from megavit.data.shards.write import write_shards
 from tests.helpers.difficult_images import encode
@@ -33,7 +33,7 @@ def class_folders(root: Path, images: int = 60, splits: tuple[str, ...] = ("",))
 
 def sharded(source: Path, out: Path, *, size: int = 2**16, seed: int = 0) -> ShardIndex:
     """The images of a folder or a table in shards; of `size` bytes each, in which about thirty pictures fit."""
-    listing, found = survey(source)
+    listing, found = scan_source(source)
     return write_shards(listing, found, out, size=size, seed=seed)
 
 

@@ -59,7 +59,7 @@ def test_everything_can_be_done_by_keyboard(server: StandIn, open_page: OpenPage
     server.models = [model_info("flowers"), model_info("birds")]
     page = open_page(server.address)
     page.on("filechooser", lambda _: None)  # early: Chromium must know that it is to ask us before a key is pressed
-    expect(page.get_by_role("button", name="Choose pictures")).to_be_visible()
+    expect(page.get_by_role("button", name="Choose images")).to_be_visible()
 
     def tab_to(role: str, name: str) -> None:
         page.keyboard.press("Tab")
@@ -77,7 +77,7 @@ def test_everything_can_be_done_by_keyboard(server: StandIn, open_page: OpenPage
     expect(page.get_by_role("list", name="classes")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("list", name="classes")).to_be_hidden()
-    tab_to("button", "Choose pictures")
+    tab_to("button", "Choose images")
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
     chooser.value.set_files([payload("a.png"), payload("b.png")])
@@ -93,7 +93,7 @@ def test_everything_can_be_done_by_keyboard(server: StandIn, open_page: OpenPage
     expect(page.get_by_role("article")).to_have_count(1)
     expect(page.get_by_role("article", name="b.png").get_by_role("button", name="Remove")).to_be_focused()
     page.keyboard.press("Space")
-    expect(page.get_by_role("button", name="Choose pictures")).to_be_focused()
+    expect(page.get_by_role("button", name="Choose images")).to_be_focused()
 
 
 def test_trying_again_keeps_the_focus_in_the_card(server: StandIn, open_page: OpenPage) -> None:
@@ -124,7 +124,7 @@ def test_the_page_has_its_landmarks_and_names(server: StandIn, open_page: OpenPa
     assert page.locator("html").get_attribute("lang") == "en"
     expect(page.get_by_role("banner").get_by_role("heading", level=1)).to_have_text("megavit")
     expect(page.get_by_role("main")).to_have_count(1)
-    expect(page.get_by_role("region", name="Answers").get_by_role("listitem")).not_to_have_count(0)
+    expect(page.get_by_role("region", name="Predictions").get_by_role("listitem")).not_to_have_count(0)
     expect(page.get_by_role("group", name="Coverage").get_by_role("radio")).to_have_count(4)
     nameless = page.evaluate(
         """() => [...document.querySelectorAll("button, input, select, img")]

@@ -71,9 +71,9 @@ def test_what_is_unlike_training_is_marked_in_words(server: StandIn, open_page: 
     page = open_page(server.address)
     choose(page, "rose.png")
     card = page.get_by_role("article")
-    expect(card.get_by_text("Unlike anything in training: this answer means little.")).to_be_visible()
+    expect(card.get_by_text("Unlike the training images: this prediction means little.")).to_be_visible()
     expect(card.locator(".mark svg")).to_be_visible()
-    expect(page.get_by_role("log")).to_contain_text("Unlike anything in training")
+    expect(page.get_by_role("log")).to_contain_text("Unlike the training images")
 
 
 def test_several_labels_are_given_with_their_probabilities(server: StandIn, open_page: OpenPage) -> None:
@@ -127,7 +127,7 @@ def test_an_explanation_that_fails_leaves_the_answer(server: StandIn, open_page:
     page = open_page(server.address)
     choose(page, "rose.png")
     page.get_by_role("button", name="Explain").click()
-    expect(page.get_by_text("It took too long. Try again, or make the picture smaller.").first).to_be_visible()
+    expect(page.get_by_text("It took too long. Try again, or make the image smaller.").first).to_be_visible()
     expect(page.locator(".verdict")).to_contain_text("rose")
     expect(page.get_by_role("button", name="Explain")).to_be_enabled()
 

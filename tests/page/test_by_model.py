@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-import torch
 from PIL import Image, PngImagePlugin
 from playwright.sync_api import Page, expect
 
 from megavit.data.decode.tensor import decode
-from megavit.data.image_dataset import as_channels
+from megavit.data.image_dataset import convert_channels
 from megavit.errors import ConfigError
-from megavit.page import files, write_site
-from megavit.predict.postprocess.conformal import cumulative_mass_above
+from megavit.page import static_folder, write_site
+from megavit.predict.postprocess.predictions import cumulative_mass_above
 from tests.helpers.browser import OpenPage
 from tests.helpers.fake_server import serving
 from tests.helpers.onnx_model import LABELS, UNLIKE_FROM, metadata, small_model
@@ -25,9 +24,9 @@ from tests.helpers.page_images import choose, encoded, noise, payload
 
 ASK = """
 async ([content, options]) => {
-  const { answer } = await import("/page/answerer.js");
+  const { predict } = await import("/page/backend.js");
   const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
-  return answer("garden", new File([bytes], "picture"), options);
+  return predict("garden", new File([bytes], "picture"), options);
 }
 """
 
@@ -43,7 +42,7 @@ class Twin:
         return self.page.evaluate(ASK, [base64.b64encode(picture).decode(), {"top": 5, "coverage": None} | options])
 
     def in_python(self, picture: bytes) -> dict[str, np.ndarray]:
-        pixels = as_channels(decode(picture), self.channels).permute(1, 2, 0)[None].contiguous().numpy()
+        pixels = convert_channels(decode(picture), self.channels).permute(1, 2, 0)[None].contiguous().numpy()
         names = [output.name for output in self.session.get_outputs()]
         outputs = self.session.run(names, {"pixels": pixels})
         return {name: np.asarray(output) for name, output in zip(names, outputs, strict=True)}
@@ -60,7 +59,7 @@ def make_twin(tmp_path: Path, runtime: Path, open_page: OpenPage, request: pytes
         address = context.__enter__()
         request.addfinalizer(lambda: context.__exit__(None, None, None))
         page = open_page(address)
-        expect(page.get_by_role("button", name="Choose pictures")).to_be_visible()
+        expect(page.get_by_role("button", name="Choose images")).to_be_visible()
         return Twin(page, target, channels)
 
     return made
@@ -123,12 +122,12 @@ def test_the_browser_answers_as_python_does(make_twin: Any, channels: int) -> No
 
 def test_sets_hold_what_python_puts_in_them(make_twin: Any) -> None:
     twin = make_twin()
-    limits = torch.tensor(metadata("classification", 3)["sets"]["0.95"], dtype=torch.float64)
+    limits = np.array(metadata("classification", 3)["sets"]["0.95"])
     sizes = set()
     for seed in range(8):
         picture = encoded(noise(seed=seed))
         found = twin.in_browser(picture, coverage=0.95)
-        probabilities = torch.from_numpy(twin.in_python(picture)["probabilities"])
+        probabilities = twin.in_python(picture)["probabilities"]
         inside = (cumulative_mass_above(probabilities) <= limits)[0].tolist()
         assert {one["label"] for one in found["prediction_set"]} == {LABELS[i] for i in range(5) if inside[i]}
         shares = [one["probability"] for one in found["prediction_set"]]
@@ -170,9 +169,7 @@ def test_a_site_is_used_like_the_servers_page(make_twin: Any) -> None:
     expect(page.locator(".verdict")).to_have_count(2)
     expect(page.get_by_role("article", name="a.png")).to_contain_text("With 95% coverage")
     problem = page.get_by_role("article", name="notes.txt").locator(".problem")
-    expect(problem).to_have_text(
-        "This is no picture that this browser can read. Save it as JPEG or PNG, then try again."
-    )
+    expect(problem).to_have_text("This browser cannot read this as an image. Save it as JPEG or PNG, then try again.")
     expect(page.get_by_role("button", name="Explain")).to_have_count(0)
     assert page.title() == "garden · megavit"
 
@@ -191,7 +188,7 @@ def test_a_picture_beyond_the_limits_is_refused_before_it_is_decoded(make_twin: 
     choose(page, payload("large.png", encoded(Image.new("1", (8_000, 7_000)))), payload("long.png", long))
     choose(page, payload("bomb.png", bomb))
     expect(page.get_by_role("article", name="large.png").locator(".problem")).to_have_text(
-        "The picture has 8000 × 7000 pixels, above the limit of 50 million: make it smaller."
+        "The image has 8000 × 7000 pixels, above the limit of 50 million: make it smaller."
     )
     expect(page.get_by_role("article", name="long.png").locator(".problem")).to_contain_text("more than 100 times")
     expect(page.get_by_role("article", name="bomb.png").locator(".problem")).to_be_visible()
@@ -201,7 +198,7 @@ def test_a_model_that_no_browser_can_feed_is_told(tmp_path: Path, runtime: Path,
     write_site(tmp_path / "site", b"", metadata("classification", 12), runtime)
     with serving(None, tmp_path / "site") as address:
         page = open_page(address)
-        expect(page.get_by_role("status")).to_contain_text("takes pictures of 12 channels")
+        expect(page.get_by_role("status")).to_contain_text("takes images of 12 channels")
         (tmp_path / "site" / "page" / "model.json").unlink()
         page.get_by_role("button", name="Try again").click()
         expect(page.get_by_role("status")).to_contain_text("Model.json could not be loaded")
@@ -210,7 +207,7 @@ def test_a_model_that_no_browser_can_feed_is_told(tmp_path: Path, runtime: Path,
 def test_a_site_is_whole_and_knows_no_server(tmp_path: Path) -> None:
     runtime = tmp_path / "runtime"
     runtime.mkdir()
-    with pytest.raises(ConfigError, match=r"lacks ort\.wasm\.min\.mjs, .*npm install onnxruntime-web"):
+    with pytest.raises(ConfigError, match=r"has no ort\.wasm\.min\.mjs, .*npm install onnxruntime-web"):
         write_site(tmp_path / "site", b"model", metadata("classification", 3), runtime)
     assert not (tmp_path / "site").exists()
     for name in ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"):
@@ -219,7 +216,7 @@ def test_a_site_is_whole_and_knows_no_server(tmp_path: Path) -> None:
     write_site(tmp_path / "site", tmp_path / "model.onnx", metadata("classification", 3), runtime)
     page = tmp_path / "site" / "page"
     assert (page / "model.onnx").read_bytes() == b"model"
-    assert 'export * from "./by_model.js"' in (page / "answerer.js").read_text()
-    assert not (page / "by_server.js").exists()
+    assert 'export * from "./model_backend.js"' in (page / "backend.js").read_text()
+    assert not (page / "server_backend.js").exists()
     assert "wasm-unsafe-eval" in (tmp_path / "site" / "index.html").read_text()
-    assert "wasm-unsafe-eval" not in (files() / "index.html").read_text()
+    assert "wasm-unsafe-eval" not in (static_folder() / "index.html").read_text()

@@ -10,11 +10,11 @@ from tests.helpers.fake_server import Asked, Reply, StandIn, classes, good, mode
 from tests.helpers.page_images import choose, payload
 
 REFUSED = {
-    "no picture": (refusal(422, "not an image"), "Not an image. Try another picture, or other settings."),
-    "large": (refusal(413, "the body is above 32 MiB"), "The body is above 32 MiB. Make the picture smaller"),
-    "deadly": (refusal(500, "it ended a worker twice"), "It ended a worker twice. Try another picture"),
+    "no picture": (refusal(422, "not an image"), "Not an image. Try another image, or other settings."),
+    "large": (refusal(413, "the body is above 32 MiB"), "The body is above 32 MiB. Make the image smaller"),
+    "deadly": (refusal(500, "it ended a worker twice"), "It ended a worker twice. Try another image"),
     "odd": (refusal(400, "malformed."), "Malformed."),
-    "proxy": ((502, {}, "no JSON of ours"), "The server answered with status 502, and no reason."),
+    "proxy": ((502, {}, "no JSON of ours"), "The server returned status 502 without a reason."),
     "damaged": (good({"filename": None, "error": "damaged or cut short"}), "Damaged or cut short."),
 }
 
@@ -82,7 +82,7 @@ def test_a_server_that_stays_busy_is_given_up(server: StandIn, open_page: OpenPa
 
 def test_a_key_is_asked_for_only_where_the_server_wants_one(server: StandIn, open_page: OpenPage) -> None:
     page = open_page(server.address)
-    expect(page.get_by_role("button", name="Choose pictures")).to_be_visible()
+    expect(page.get_by_role("button", name="Choose images")).to_be_visible()
     expect(page.get_by_label("API key")).to_be_hidden()
     server.key = "open sesame"
     page.reload()
@@ -105,7 +105,7 @@ def test_a_key_is_asked_for_only_where_the_server_wants_one(server: StandIn, ope
 
 def test_a_key_that_changed_is_asked_for_and_the_picture_then_answered(server: StandIn, open_page: OpenPage) -> None:
     page = open_page(server.address)
-    expect(page.get_by_role("button", name="Choose pictures")).to_be_visible()
+    expect(page.get_by_role("button", name="Choose images")).to_be_visible()
     server.key = "new"
     choose(page, "rose.png")
     page.get_by_label("API key").fill("new")
@@ -116,7 +116,7 @@ def test_a_key_that_changed_is_asked_for_and_the_picture_then_answered(server: S
 
 def test_a_server_that_is_gone_is_told_beside_the_picture(server: StandIn, open_page: OpenPage) -> None:
     page = open_page(server.address)
-    expect(page.get_by_role("button", name="Choose pictures")).to_be_visible()
+    expect(page.get_by_role("button", name="Choose images")).to_be_visible()
     page.context.set_offline(True)
     choose(page, "rose.png")
     expect(page.locator(".problem")).to_contain_text("The server does not answer. See whether it still runs")
@@ -125,10 +125,10 @@ def test_a_server_that_is_gone_is_told_beside_the_picture(server: StandIn, open_
 def test_a_server_without_models_says_so_and_can_be_asked_again(server: StandIn, open_page: OpenPage) -> None:
     server.models = []
     page = open_page(server.address)
-    expect(page.get_by_role("status")).to_contain_text("There is no model to ask")
+    expect(page.get_by_role("status")).to_contain_text("There is no model")
     server.models = [model_info()]
     page.get_by_role("button", name="Try again").click()
-    expect(page.get_by_role("button", name="Choose pictures")).to_be_visible()
+    expect(page.get_by_role("button", name="Choose images")).to_be_visible()
     expect(page.get_by_role("status")).to_be_hidden()
 
 
@@ -156,10 +156,10 @@ def test_an_answer_to_a_question_that_was_withdrawn_is_none(server: StandIn, ope
     page = open_page(server.address)
     name = page.evaluate(
         """async () => {
-          const { patiently } = await import("/page/asking.js");
+          const { retryWhenBusy } = await import("/page/retry.js");
           const asked = new AbortController();
           const late = async () => { asked.abort(); return "an answer"; };
-          return patiently(late, { signal: asked.signal }).catch((error) => error.name);
+          return retryWhenBusy(late, { signal: asked.signal }).catch((error) => error.name);
         }"""
     )
     assert name == "AbortError"

@@ -53,7 +53,7 @@ def test_the_same_file_can_be_chosen_twice(server: StandIn, open_page: OpenPage)
 
 def test_a_file_dropped_anywhere_is_asked_about(server: StandIn, open_page: OpenPage) -> None:
     page = open_page(server.address)
-    expect(page.get_by_role("button", name="Choose pictures")).to_be_visible()
+    expect(page.get_by_role("button", name="Choose images")).to_be_visible()
     assert transfer(page, "dragover")
     expect(page.locator("body")).to_have_class("dragging")
     assert transfer(page, "drop", target="header"), "the browser would leave the page for the picture"
@@ -64,10 +64,10 @@ def test_a_file_dropped_anywhere_is_asked_about(server: StandIn, open_page: Open
 
 def test_a_link_that_is_dropped_is_told_to_be_no_file(server: StandIn, open_page: OpenPage) -> None:
     page = open_page(server.address)
-    expect(page.get_by_role("button", name="Choose pictures")).to_be_visible()
+    expect(page.get_by_role("button", name="Choose images")).to_be_visible()
     assert transfer(page, "drop", content=None)
     expect(page.locator("#notice")).to_have_text(
-        "What was dropped is no file: save the picture first, then drop its file."
+        "What was dropped is not a file: save the image first, then drop its file."
     )
     choose(page, "a.png")
     expect(page.locator("#notice")).to_be_empty()
@@ -75,7 +75,7 @@ def test_a_link_that_is_dropped_is_told_to_be_no_file(server: StandIn, open_page
 
 def test_a_picture_is_pasted(server: StandIn, open_page: OpenPage) -> None:
     page = open_page(server.address)
-    expect(page.get_by_role("button", name="Choose pictures")).to_be_visible()
+    expect(page.get_by_role("button", name="Choose images")).to_be_visible()
     transfer(page, "paste")
     expect(page.get_by_role("article", name="moved.png").locator(".verdict")).to_contain_text("rose")
     assert server.asked[0].body == PICTURE
@@ -83,7 +83,7 @@ def test_a_picture_is_pasted(server: StandIn, open_page: OpenPage) -> None:
 
 def test_a_picture_of_the_real_clipboard_is_pasted_by_keys(server: StandIn, open_page: OpenPage) -> None:
     page = open_page(server.address, permissions=["clipboard-read", "clipboard-write"])
-    expect(page.get_by_role("button", name="Choose pictures")).to_be_visible()
+    expect(page.get_by_role("button", name="Choose images")).to_be_visible()
     page.evaluate(
         """async (content) => {
           const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
@@ -99,15 +99,15 @@ def test_a_picture_of_the_real_clipboard_is_pasted_by_keys(server: StandIn, open
 
 def test_a_clipboard_without_a_picture_is_told(server: StandIn, open_page: OpenPage) -> None:
     page = open_page(server.address)
-    expect(page.get_by_role("button", name="Choose pictures")).to_be_visible()
+    expect(page.get_by_role("button", name="Choose images")).to_be_visible()
     transfer(page, "paste", content=None)
-    expect(page.locator("#notice")).to_contain_text("There is no picture on the clipboard")
+    expect(page.locator("#notice")).to_contain_text("There is no image on the clipboard")
 
 
 def test_the_camera_takes_a_picture_and_is_off_afterwards(server: StandIn, open_page: OpenPage) -> None:
     page = open_page(server.address, permissions=["camera"])
     page.get_by_role("button", name="Use the camera").click()
-    shutter = page.get_by_role("button", name="Take the picture")
+    shutter = page.get_by_role("button", name="Take the image")
     expect(shutter).to_be_focused()
     track = page.evaluate_handle("document.querySelector('video').srcObject.getTracks()[0]")
     assert track.evaluate("(track) => track.readyState") == "live"
@@ -124,7 +124,7 @@ def test_the_camera_takes_a_picture_and_is_off_afterwards(server: StandIn, open_
 def test_escape_closes_the_camera(server: StandIn, open_page: OpenPage) -> None:
     page = open_page(server.address, permissions=["camera"])
     page.get_by_role("button", name="Use the camera").click()
-    expect(page.get_by_role("button", name="Take the picture")).to_be_focused()
+    expect(page.get_by_role("button", name="Take the image")).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.get_by_role("region", name="Camera")).to_be_hidden()
     assert page.evaluate("document.querySelector('video').srcObject") is None

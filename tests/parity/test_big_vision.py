@@ -17,7 +17,7 @@ from torch import Tensor
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.pretrained.checkpoint_files import read_checkpoint
-from megavit.weights.pretrained.mappings import big_vision as peer
+from megavit.weights.pretrained.mappings.big_vision import BIG_VISION
 from tests.helpers.parity import assert_comes_back, assert_same, named, our_stages, ours_of, outputs, shapes_of
 
 SIZES: dict[str, Any] = {"dim": 48, "depth": 3, "heads": 4, "hidden": 40, "classes": 5, "patch": (8, 8), "count": 12}
@@ -141,7 +141,7 @@ def in_a_file(tensors: dict[str, Tensor], folder: Path) -> Path:
 def assert_stages_agree(file: Path, theirs: Any) -> ViTConfig:
     theirs.load_pretrained(str(file))
     theirs.eval()
-    ours = ours_of(peer, peer.tidy(named(peer, read_checkpoint(file).tables[""])), KNOWN)
+    ours = ours_of(BIG_VISION, BIG_VISION.normalize(named(BIG_VISION, read_checkpoint(file).tables[""])), KNOWN)
     x = torch.randn(2, 3, 24, 32)
     blocks = {f"block {i}": layer for i, layer in enumerate(theirs.blocks)}
     yours = outputs(theirs, {"patches": theirs.patch_embed, **blocks, "norm": theirs.norm, "pooled": theirs.fc_norm}, x)
@@ -187,13 +187,13 @@ def test_there_and_back_is_the_same_to_the_bit(
         with_class_position=placed and pool == "cls",
         **sizes,
     )
-    assert_comes_back(peer, tensors, {"image_size": (grid[0] * patch[0], grid[1] * patch[1])})
+    assert_comes_back(BIG_VISION, tensors, {"image_size": (grid[0] * patch[0], grid[1] * patch[1])})
 
 
 @pytest.mark.parametrize("placed", [False, True])
 def test_a_square_image_and_a_class_position_are_told_from_the_count(placed: bool) -> None:
     shapes = shapes_of(weights("cls", **SIZES | {"count": 9}, with_class_position=placed))
-    config = peer.config_of(shapes, {})
+    config = BIG_VISION.config(shapes, {})
     assert (config.image_hw, config.design.prefix_positions) == ((24, 24), "class" if placed else "none")
 
 
@@ -201,18 +201,18 @@ def test_computed_positions_need_the_image_size() -> None:
     tensors = weights("mean", **SIZES)
     del tensors["pos_embedding"]
     with pytest.raises(BundleError, match="say the image size"):
-        peer.config_of(shapes_of(tensors), {})
-    assert peer.config_of(shapes_of(tensors), KNOWN).design.positions == "sincos"
-    assert_comes_back(peer, tensors, KNOWN)
+        BIG_VISION.config(shapes_of(tensors), {})
+    assert BIG_VISION.config(shapes_of(tensors), KNOWN).design.positions == "sincos"
+    assert_comes_back(BIG_VISION, tensors, KNOWN)
 
 
 def test_a_head_of_two_layers_is_refused() -> None:
     tensors = weights("cls", **SIZES) | {"pre_logits/kernel": torch.zeros(48, 48)}
     with pytest.raises(BundleError, match="pre_logits"):
-        peer.config_of(shapes_of(tensors), KNOWN)
+        BIG_VISION.config(shapes_of(tensors), KNOWN)
 
 
 def test_an_inlined_attention_pool_has_its_place() -> None:
     tensors = weights("map", **SIZES)
     inlined = {name.removeprefix("MAPHead_0/"): tensor for name, tensor in tensors.items()}
-    assert named(peer, inlined).keys() == tensors.keys() == named(peer, tensors).keys()
+    assert named(BIG_VISION, inlined).keys() == tensors.keys() == named(BIG_VISION, tensors).keys()

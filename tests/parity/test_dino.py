@@ -6,7 +6,6 @@ names; and timm, which reads their files by its own code, must give the same.
 
 import math
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,11 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megavit.errors import BundleError
-from megavit.weights.pretrained.mappings import dinov2_vit, dinov3_vit
+from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
+from megavit.weights.pretrained.mappings.dinov2 import DINOV2
+from megavit.weights.pretrained.mappings.dinov3 import DINOV3
 from megavit.weights.pretrained.mappings.key_mapping import to_ours, to_theirs
 from tests.helpers.parity import assert_comes_back, assert_same, close, named, our_stages, ours_of, shapes_of
 
-BOTH = pytest.mark.parametrize("peer", [dinov2_vit, dinov3_vit], ids=["dinov2", "dinov3"])
+BOTH = pytest.mark.parametrize("peer", [DINOV2, DINOV3], ids=["dinov2", "dinov3"])
 SIZES: dict[str, Any] = {
     "grid": (3, 8),
     "patch": (8, 4),
@@ -47,7 +48,7 @@ def seeded() -> None:
 
 
 def weights(
-    peer: ModuleType,
+    peer: CheckpointFormat,
     grid: tuple[int, int],
     patch: tuple[int, int],
     channels: int,
@@ -61,7 +62,7 @@ def weights(
     scaled: bool,
 ) -> dict[str, Tensor]:
     """A state dict as the released files have it, of random numbers."""
-    new = peer is dinov3_vit
+    new = peer is DINOV3
     tensors = {
         "patch_embed.proj.weight": torch.randn(dim, channels, *patch) * 0.1,
         "patch_embed.proj.bias": torch.randn(dim),
@@ -106,9 +107,9 @@ def weights(
     return tensors
 
 
-def reference(peer: ModuleType, tensors: dict[str, Tensor], x: Tensor, heads: int) -> dict[str, Tensor]:
+def reference(peer: CheckpointFormat, tensors: dict[str, Tensor], x: Tensor, heads: int) -> dict[str, Tensor]:
     """What the released model answers at each stage; its logits are the normalized class token."""
-    new = peer is dinov3_vit
+    new = peer is DINOV3
     seen: dict[str, Tensor] = {}
 
     def norm(name: str, x: Tensor) -> Tensor:
@@ -173,20 +174,20 @@ def reference(peer: ModuleType, tensors: dict[str, Tensor], x: Tensor, heads: in
     [{}, {"registers": 0}, {"gated": True}, {"biased": False}, {"scaled": False}],
     ids=["plain", "no registers", "swiglu", "no qkv bias", "no layer scale"],
 )
-def test_every_stage_agrees(peer: ModuleType, changed: dict[str, Any]) -> None:
+def test_every_stage_agrees(peer: CheckpointFormat, changed: dict[str, Any]) -> None:
     tensors = weights(peer, **SIZES | changed)
     x = torch.randn(2, 3, 24, 32)
-    assert set(peer.TOLD_BY) <= tensors.keys()
+    assert set(peer.signature) <= tensors.keys()
     assert_same(our_stages(ours_of(peer, tensors, KNOWN), x), reference(peer, tensors, x, heads=4))
 
 
 def test_dinov3_agrees_at_every_size() -> None:
-    tensors = weights(dinov3_vit, **SIZES)
-    ours = ours_of(dinov3_vit, tensors)
+    tensors = weights(DINOV3, **SIZES)
+    ours = ours_of(DINOV3, tensors)
     assert (ours.config.heads, ours.config.dim_head) == (4, 12)
     for sides in [(8, 4), (40, 12), (8, 60)]:
         x = torch.randn(2, 3, *sides)
-        assert_same(our_stages(ours, x), reference(dinov3_vit, tensors, x, heads=4))
+        assert_same(our_stages(ours, x), reference(DINOV3, tensors, x, heads=4))
 
 
 @BOTH
@@ -204,7 +205,7 @@ def test_dinov3_agrees_at_every_size() -> None:
     scaled=st.booleans(),
 )
 def test_there_and_back_is_the_same_to_the_bit(
-    peer: ModuleType, grid: tuple[int, int], patch: tuple[int, int], heads: int, width: int, **sizes: Any
+    peer: CheckpointFormat, grid: tuple[int, int], patch: tuple[int, int], heads: int, width: int, **sizes: Any
 ) -> None:
     known = {"image_size": (grid[0] * patch[0], grid[1] * patch[1]), "heads": heads}
     tensors = weights(peer, grid=grid, patch=patch, heads=heads, dim=heads * width, **sizes)
@@ -212,7 +213,7 @@ def test_there_and_back_is_the_same_to_the_bit(
 
 
 @BOTH
-def test_the_backbone_of_a_training_checkpoint_is_read(peer: ModuleType) -> None:
+def test_the_backbone_of_a_training_checkpoint_is_read(peer: CheckpointFormat) -> None:
     tensors = weights(peer, **SIZES)
     training = {f"teacher.backbone.{name}": tensor for name, tensor in tensors.items()}
     training["teacher.dino_head.mlp.0.weight"] = torch.zeros(3)
@@ -220,7 +221,7 @@ def test_the_backbone_of_a_training_checkpoint_is_read(peer: ModuleType) -> None
 
 
 def test_layers_in_chunks_are_numbered_on_through() -> None:
-    tensors = weights(dinov2_vit, **SIZES)
+    tensors = weights(DINOV2, **SIZES)
     chunk = {"0": "0.0", "1": "0.1", "2": "1.2"}
     chunks = {
         ".".join([parts[0], chunk[parts[1]], *parts[2:]]) if parts[0] == "blocks" else name: tensor
@@ -228,21 +229,21 @@ def test_layers_in_chunks_are_numbered_on_through() -> None:
         for parts in [name.split(".")]
     }
     assert "blocks.1.2.mlp.fc1.bias" in chunks
-    assert named(dinov2_vit, chunks).keys() == tensors.keys()
+    assert named(DINOV2, chunks).keys() == tensors.keys()
 
 
 def test_a_masked_bias_of_keys_counts_for_nothing() -> None:
-    tensors = weights(dinov3_vit, **SIZES)
+    tensors = weights(DINOV3, **SIZES)
     stored = {name: tensor.clone() for name, tensor in tensors.items()}
     stored["blocks.1.attn.qkv.bias"][48:60] = torch.nan
-    tidied = dinov3_vit.tidy(stored)
+    tidied = DINOV3.normalize(stored)
     assert all(torch.equal(tidied[name], tensor) for name, tensor in tensors.items())
 
 
 def test_a_bias_of_keys_that_was_learned_is_not_written() -> None:
-    tensors = weights(dinov3_vit, **SIZES)
-    config = dinov3_vit.config_of(shapes_of(tensors), {})
-    rules = dinov3_vit.table(config)
+    tensors = weights(DINOV3, **SIZES)
+    config = DINOV3.config(shapes_of(tensors), {})
+    rules = DINOV3.key_rules(config)
     state = to_ours(rules, tensors, config)
     state["transformer.layers.2.attention.to_qkv.bias"][50] = 0.1
     with pytest.raises(BundleError, match=r"layers\.2\.attention\.to_qkv\.bias cannot be written"):
@@ -250,9 +251,9 @@ def test_a_bias_of_keys_that_was_learned_is_not_written() -> None:
 
 
 def test_periods_may_be_rounded_but_not_others() -> None:
-    tensors = weights(dinov3_vit, **SIZES)
-    config = dinov3_vit.config_of(shapes_of(tensors), {})
-    rules = dinov3_vit.table(config)
+    tensors = weights(DINOV3, **SIZES)
+    config = DINOV3.config(shapes_of(tensors), {})
+    rules = DINOV3.key_rules(config)
     rounded = tensors | {"rope_embed.periods": tensors["rope_embed.periods"].bfloat16()}
     assert to_ours(rules, rounded, config).keys() == to_ours(rules, tensors, config).keys()
     with pytest.raises(BundleError, match=r"rope_embed\.periods has other numbers"):
@@ -260,11 +261,11 @@ def test_periods_may_be_rounded_but_not_others() -> None:
 
 
 def test_a_norm_for_training_alone_is_left_out_and_one_for_the_class_token_refused() -> None:
-    tensors = weights(dinov3_vit, **SIZES)
+    tensors = weights(DINOV3, **SIZES)
     extra = torch.ones(48)
-    assert named(dinov3_vit, tensors | {"local_cls_norm.weight": extra}).keys() == tensors.keys()
+    assert named(DINOV3, tensors | {"local_cls_norm.weight": extra}).keys() == tensors.keys()
     with pytest.raises(BundleError, match="one norm for all"):
-        dinov3_vit.config_of(shapes_of(tensors | {"cls_norm.weight": extra}), {})
+        DINOV3.config(shapes_of(tensors | {"cls_norm.weight": extra}), {})
 
 
 # timm's settings for its own forms of the two, and what it reads their files with.
@@ -291,24 +292,24 @@ ROPE: dict[str, Any] = {
 @pytest.mark.parametrize("gated", [False, True])
 @torch.no_grad()
 def test_dinov2_is_what_timm_makes_of_its_file(gated: bool) -> None:
-    tensors = weights(dinov2_vit, **SIZES | {"gated": gated})
+    tensors = weights(DINOV2, **SIZES | {"gated": gated})
     mlp: dict[str, Any] = {"mlp_ratio": 40 / 48}
     if gated:
         mlp = {"mlp_ratio": 80 / 48, "mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}
     theirs = VisionTransformer(**TIMM | mlp, reg_tokens=2, no_embed_class=True).eval()
     theirs.load_state_dict(vision_transformer.checkpoint_filter_fn(dict(tensors), theirs))
     x = torch.randn(2, 3, 24, 32)
-    close(ours_of(dinov2_vit, tensors, KNOWN)(x), theirs(x))
+    close(ours_of(DINOV2, tensors, KNOWN)(x), theirs(x))
 
 
 @pytest.mark.parametrize("gated", [False, True])
 @torch.no_grad()
 def test_dinov3_is_what_timm_makes_of_its_file(gated: bool) -> None:
-    tensors = weights(dinov3_vit, **SIZES | {"gated": gated})
+    tensors = weights(DINOV3, **SIZES | {"gated": gated})
     mlp: dict[str, Any] = {"mlp_ratio": 40 / 48}
     if gated:
         mlp |= {"swiglu_mlp": True, "swiglu_align_to": 8}
     theirs = eva.Eva(**TIMM | mlp, **ROPE, num_reg_tokens=2).eval()
     theirs.load_state_dict(eva.checkpoint_filter_fn(dict(tensors), theirs))
     x = torch.randn(2, 3, 24, 32)
-    close(ours_of(dinov3_vit, tensors)(x), theirs(x))
+    close(ours_of(DINOV3, tensors)(x), theirs(x))

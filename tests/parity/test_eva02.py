@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from timm.models.eva import Eva
 from torch import Tensor
 
-from megavit.weights.pretrained.mappings import timm_eva02, timm_eva02_large
+from megavit.weights.pretrained.mappings.timm_eva import EVA02, EVA02_LARGE
 from tests.helpers.parity import assert_comes_back, assert_same, our_stages, ours_of, outputs, shaken
 
 SIZES: dict[str, Any] = {
@@ -26,10 +26,10 @@ KNOWN = {"image_size": (24, 32), "heads": 4}
 SMALL: dict[str, Any] = {"mlp_ratio": 4 * 2 / 3, "swiglu_mlp": True, "use_rot_pos_emb": True}
 LARGE = SMALL | {"qkv_fused": False, "scale_mlp": True}
 VARIANTS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "EVA": (timm_eva02, {"mlp_ratio": 2.0}),
-    "EVA-02 small": (timm_eva02, SMALL),
-    "EVA-02 large": (timm_eva02_large, LARGE),
-    "EVA-02 CLIP": (timm_eva02_large, LARGE | {"scale_attn_inner": True, "global_pool": "token"}),
+    "EVA": (EVA02, {"mlp_ratio": 2.0}),
+    "EVA-02 small": (EVA02, SMALL),
+    "EVA-02 large": (EVA02_LARGE, LARGE),
+    "EVA-02 CLIP": (EVA02_LARGE, LARGE | {"scale_attn_inner": True, "global_pool": "token"}),
 }
 
 
@@ -51,7 +51,7 @@ def stages(theirs: Any, x: Tensor) -> dict[str, Tensor]:
 def test_every_stage_agrees_on_images_of_any_size(name: str, sides: tuple[int, int]) -> None:
     peer, of_theirs = VARIANTS[name]
     theirs = shaken(Eva(**SIZES | of_theirs))
-    assert set(peer.TOLD_BY) <= theirs.state_dict().keys()
+    assert set(peer.signature) <= theirs.state_dict().keys()
     x = torch.randn(2, 3, *sides)
     ours = ours_of(peer, theirs.state_dict(), KNOWN)
     assert ours.config.pool == ("cls" if theirs.global_pool == "token" else "mean")

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from megavit.errors import BundleError
-from megavit.weights.pretrained.candidates import fitting
-from megavit.weights.pretrained.formats import FORMATS
-from megavit.weights.pretrained.mappings import open_clip_vit as peer
+from megavit.weights.pretrained.formats import FORMATS, detect_format
 from megavit.weights.pretrained.mappings.key_mapping import to_ours, to_theirs
+from megavit.weights.pretrained.mappings.open_clip import OPEN_CLIP
 from tests.helpers.parity import assert_comes_back, assert_same, named, our_stages, ours_of, outputs, shaken, shapes_of
 
 open_clip = pytest.importorskip("open_clip")
@@ -57,7 +56,7 @@ def test_every_stage_agrees(name: str) -> None:
     of_theirs, facts = VARIANTS[name]
     theirs = shaken(open_clip.transformer.VisionTransformer(**SIZES | of_theirs))
     x = torch.randn(2, 3, 24, 32)
-    ours = ours_of(peer, theirs.state_dict(), KNOWN | facts)
+    ours = ours_of(OPEN_CLIP, theirs.state_dict(), KNOWN | facts)
     assert_same(our_stages(ours, x), stages(theirs, x))
     assert ours(x).shape == (2, 7)
 
@@ -76,20 +75,20 @@ def of_settings(vision: dict[str, Any], **more: Any) -> tuple[Any, dict[str, Any
 def test_the_visual_tower_of_a_whole_checkpoint_is_told_by_its_settings(quick_gelu: bool, pool_type: str) -> None:
     vision = {"image_size": 24, "patch_size": 8, "width": 48, "head_width": 8, "layers": 2, "pool_type": pool_type}
     clip, settings = of_settings(vision, quick_gelu=quick_gelu)
-    tower = named(peer, clip.state_dict())
+    tower = named(OPEN_CLIP, clip.state_dict())
     (layout,) = [one for one in FORMATS if one.name == "OpenCLIP"]
-    assert fitting(list(clip.state_dict())) == fitting(list(tower)) == layout
-    assert tower.keys() == clip.visual.state_dict().keys() >= set(peer.TOLD_BY)
+    assert detect_format(list(clip.state_dict())) == detect_format(list(tower)) == layout
+    assert tower.keys() == clip.visual.state_dict().keys() >= set(OPEN_CLIP.signature)
     x = torch.randn(2, 3, 24, 24)
     for form in (settings, {"model_cfg": settings, "preprocess_cfg": {}}):
-        ours = ours_of(peer, tower, peer.known(form))
+        ours = ours_of(OPEN_CLIP, tower, OPEN_CLIP.settings(form))
         assert ours.config.heads == 6
         torch.testing.assert_close(ours(x), clip.encode_image(x), atol=1e-5, rtol=1e-5)
 
 
 def test_the_settings_defaults_are_open_clips() -> None:
     vision = asdict(open_clip.model.CLIPVisionCfg(width=48, head_width=8, image_size=24))
-    assert peer.known({"vision_cfg": {"width": 48, "head_width": 8, "image_size": 24}}) == peer.known(
+    assert OPEN_CLIP.settings({"vision_cfg": {"width": 48, "head_width": 8, "image_size": 24}}) == OPEN_CLIP.settings(
         {"vision_cfg": vision}
     )
 
@@ -100,19 +99,19 @@ def test_the_settings_defaults_are_open_clips() -> None:
 )
 def test_parts_that_we_have_not_are_refused_by_name(vision: dict[str, Any]) -> None:
     with pytest.raises(BundleError, match=f"{next(iter(vision))} {next(iter(vision.values()))!r}"):
-        peer.known({"vision_cfg": vision})
+        OPEN_CLIP.settings({"vision_cfg": vision})
 
 
 def test_an_attentional_pooler_is_refused() -> None:
     theirs = open_clip.transformer.VisionTransformer(**SIZES, attentional_pool=True, attn_pooler_heads=1)
     with pytest.raises(BundleError, match="attentional pooler"):
-        peer.config_of(shapes_of(theirs.state_dict()), KNOWN)
+        OPEN_CLIP.config(shapes_of(theirs.state_dict()), KNOWN)
 
 
 def test_a_head_that_learned_a_bias_is_not_written_without_it() -> None:
     tensors = open_clip.transformer.VisionTransformer(**SIZES).state_dict()
-    config = peer.config_of(shapes_of(tensors), KNOWN)
-    rules = peer.table(config)
+    config = OPEN_CLIP.config(shapes_of(tensors), KNOWN)
+    rules = OPEN_CLIP.key_rules(config)
     state = to_ours(rules, tensors, config)
     state["mlp_head.bias"][2] = 1e-3
     with pytest.raises(BundleError, match=r"mlp_head\.bias cannot be written"):
@@ -136,4 +135,4 @@ def test_there_and_back_is_the_same_to_the_bit(
         open_clip.transformer.VisionTransformer, image_size=image, patch_size=patch, width=4 * heads, heads=heads
     )
     facts = {"image_size": image, "heads": heads, "pool": "mean" if mean else "cls"}
-    assert_comes_back(peer, shaken(tower(mlp_ratio=1.5, **sizes, **more)).state_dict(), facts)
+    assert_comes_back(OPEN_CLIP, shaken(tower(mlp_ratio=1.5, **sizes, **more)).state_dict(), facts)

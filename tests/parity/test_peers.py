@@ -78,7 +78,7 @@ def test_transformers_reads_what_is_written(name: str, tmp_path: Path) -> None:
     small, theirs = SMALL[name], SMALL[name].make()
     peer: Any = small.family.peer
     ours = ours_of(small.family, theirs)
-    tensors = to_theirs(peer.table(ours.config), ours.state_dict())
+    tensors = to_theirs(peer.key_rules(ours.config), ours.state_dict())
     if hasattr(peer, "file_name"):
         tensors = {peer.file_name(name, ours.config): tensor for name, tensor in tensors.items()}
     save_file(tensors, tmp_path / "model.safetensors")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torchvision.models.vision_transformer import VisionTransformer
 
 from megavit.errors import BundleError
-from megavit.weights.pretrained.mappings import torchvision_vit as peer
+from megavit.weights.pretrained.mappings.torchvision import TORCHVISION
 from tests.helpers.parity import assert_comes_back, assert_same, named, our_stages, ours_of, outputs, shaken, shapes_of
 
 SIZES: dict[str, Any] = {
@@ -40,14 +40,14 @@ def test_every_stage_agrees(image_size: int) -> None:
     yours = outputs(theirs, {"patches": theirs.conv_proj, **blocks, "norm": theirs.encoder.ln}, x)
     yours["patches"] = yours["patches"].flatten(2).mT
     yours["pooled"] = yours["norm"][:, 0]
-    assert_same(our_stages(ours_of(peer, theirs.state_dict(), {"heads": 4}), x), yours)
+    assert_same(our_stages(ours_of(TORCHVISION, theirs.state_dict(), {"heads": 4}), x), yours)
 
 
 def test_the_mlps_of_older_versions_have_their_place() -> None:
     tensors = of_size().state_dict()
     old = {name.replace("mlp.0", "mlp.linear_1").replace("mlp.3", "mlp.linear_2"): t for name, t in tensors.items()}
     assert old.keys() != tensors.keys()
-    assert named(peer, old).keys() == tensors.keys() == named(peer, tensors).keys()
+    assert named(TORCHVISION, old).keys() == tensors.keys() == named(TORCHVISION, tensors).keys()
 
 
 @given(
@@ -70,25 +70,27 @@ def test_there_and_back_is_the_same_to_the_bit(
         mlp_dim=7,
         num_classes=classes,
     )
-    assert_comes_back(peer, theirs.state_dict(), {"heads": heads})
+    assert_comes_back(TORCHVISION, theirs.state_dict(), {"heads": heads})
 
 
 def test_a_model_without_a_head_gives_features() -> None:
     theirs = of_size()
     theirs.heads = torch.nn.Identity()
     x = torch.randn(2, 3, 24, 24)
-    torch.testing.assert_close(ours_of(peer, theirs.state_dict(), {"heads": 4})(x), theirs(x), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        ours_of(TORCHVISION, theirs.state_dict(), {"heads": 4})(x), theirs(x), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_a_head_of_two_layers_is_refused() -> None:
     shapes = shapes_of(of_size(representation_size=16).state_dict())
     with pytest.raises(BundleError, match="representation_size"):
-        peer.config_of(shapes, {})
+        TORCHVISION.config(shapes, {})
 
 
 def test_a_stem_of_convolutions_is_refused() -> None:
     shapes = shapes_of(of_size().state_dict())
     shapes["conv_proj.conv_last.weight"] = shapes.pop("conv_proj.weight")
-    assert shapes.keys() >= set(peer.TOLD_BY)
+    assert shapes.keys() >= set(TORCHVISION.signature)
     with pytest.raises(BundleError, match="several convolutions"):
-        peer.config_of(shapes, {})
+        TORCHVISION.config(shapes, {})

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from vit_pytorch import SimpleViT, ViT
 
 from megavit.errors import BundleError
-from megavit.weights.pretrained.mappings import vit_pytorch_simple, vit_pytorch_vit
 from megavit.weights.pretrained.mappings.key_mapping import to_ours, to_theirs
+from megavit.weights.pretrained.mappings.vit_pytorch import SIMPLE_VIT, VIT_PYTORCH
 from tests.helpers.parity import assert_comes_back, assert_same, our_stages, ours_of, outputs, shaken, shapes_of
 
 SIZES: dict[str, Any] = {
@@ -62,7 +62,7 @@ def stages(theirs: Any, x: torch.Tensor, mean: bool) -> dict[str, torch.Tensor]:
 def test_every_stage_agrees(pool: str, channels: int) -> None:
     theirs = shaken(ViT(**SIZES, pool=pool, channels=channels))
     x = torch.randn(2, channels, 24, 32)
-    ours = ours_of(vit_pytorch_vit, theirs.state_dict(), KNOWN | {"channels": channels})
+    ours = ours_of(VIT_PYTORCH, theirs.state_dict(), KNOWN | {"channels": channels})
     assert ours.config.pool == pool
     assert_same(our_stages(ours, x), stages(theirs, x, pool == "mean"))
 
@@ -70,20 +70,20 @@ def test_every_stage_agrees(pool: str, channels: int) -> None:
 def test_every_stage_of_a_simple_one_agrees() -> None:
     theirs = shaken(SimpleViT(**SIZES))
     x = torch.randn(2, 3, 24, 32)
-    assert_same(our_stages(ours_of(vit_pytorch_simple, theirs.state_dict(), KNOWN), x), stages(theirs, x, True))
+    assert_same(our_stages(ours_of(SIMPLE_VIT, theirs.state_dict(), KNOWN), x), stages(theirs, x, True))
 
 
 def test_one_head_as_wide_as_a_token_has_no_projection_and_still_agrees() -> None:
     theirs = shaken(ViT(**SIZES | {"heads": 1, "dim_head": 48}))
     x = torch.randn(2, 3, 24, 32)
     known = {"image_size": (24, 32), "patch_size": (8, 4)}
-    assert_same(our_stages(ours_of(vit_pytorch_vit, theirs.state_dict(), known), x), stages(theirs, x, False))
+    assert_same(our_stages(ours_of(VIT_PYTORCH, theirs.state_dict(), known), x), stages(theirs, x, False))
 
 
 def test_a_projection_that_learned_something_is_not_left_out() -> None:
     tensors = ViT(**SIZES | {"heads": 1, "dim_head": 48}).state_dict()
-    config = vit_pytorch_vit.config_of(shapes_of(tensors), KNOWN)
-    rules = vit_pytorch_vit.table(config)
+    config = VIT_PYTORCH.config(shapes_of(tensors), KNOWN)
+    rules = VIT_PYTORCH.key_rules(config)
     state = to_ours(rules, tensors, config)
     state["transformer.layers.1.attention.out.weight"][0, 1] = 0.5
     with pytest.raises(BundleError, match=r"layers\.1\.attention\.out\.weight cannot be written"):
@@ -114,19 +114,19 @@ def with_image(sizes: dict[str, Any]) -> dict[str, Any]:
 def test_there_and_back_is_the_same_to_the_bit(sizes: dict[str, Any], pool: str) -> None:
     sizes = with_image(sizes)
     known = {key: sizes[key] for key in ("image_size", "patch_size", "channels", "heads")}
-    assert_comes_back(vit_pytorch_vit, shaken(ViT(**sizes, pool=pool)).state_dict(), known)
+    assert_comes_back(VIT_PYTORCH, shaken(ViT(**sizes, pool=pool)).state_dict(), known)
 
 
 @given(sizes=SHAPES)
 def test_a_simple_one_comes_back_the_same_to_the_bit(sizes: dict[str, Any]) -> None:
     sizes = with_image(sizes)
     known = {key: sizes[key] for key in ("image_size", "patch_size", "channels", "heads")}
-    assert_comes_back(vit_pytorch_simple, shaken(SimpleViT(**sizes)).state_dict(), known)
+    assert_comes_back(SIMPLE_VIT, shaken(SimpleViT(**sizes)).state_dict(), known)
 
 
 def test_square_patches_of_three_channels_and_heads_of_64_are_told_from_the_shapes() -> None:
     tensors = ViT(image_size=24, patch_size=8, num_classes=5, dim=32, depth=1, heads=2, mlp_dim=16).state_dict()
-    config = vit_pytorch_vit.config_of(shapes_of(tensors), {})
+    config = VIT_PYTORCH.config(shapes_of(tensors), {})
     assert (config.image_hw, config.patch_hw, config.channels) == ((24, 24), (8, 8), 3)
     assert (config.heads, config.dim_head) == (2, 64)
 
@@ -134,7 +134,7 @@ def test_square_patches_of_three_channels_and_heads_of_64_are_told_from_the_shap
 def test_the_batch_axes_of_older_versions_go() -> None:
     tensors = ViT(**SIZES).state_dict()
     old = tensors | {name: tensors[name][None] for name in ("cls_token", "pos_embedding")}
-    assert shapes_of(vit_pytorch_vit.tidy(old)) == shapes_of(tensors) == shapes_of(vit_pytorch_vit.tidy(tensors))
+    assert shapes_of(VIT_PYTORCH.normalize(old)) == shapes_of(tensors) == shapes_of(VIT_PYTORCH.normalize(tensors))
 
 
 @pytest.mark.parametrize(
@@ -150,9 +150,9 @@ def test_what_cannot_be_known_is_asked_for(known: dict[str, Any], says: str) -> 
     shapes = shapes_of(ViT(**SIZES | {"image_size": (24, 40)}).state_dict())
     known = {key: value for key, value in known.items() if value is not None}
     with pytest.raises(BundleError, match=says):
-        vit_pytorch_vit.config_of(shapes, known)
+        VIT_PYTORCH.config(shapes, known)
 
 
 def test_a_simple_one_needs_the_image_size() -> None:
     with pytest.raises(BundleError, match="say the image size"):
-        vit_pytorch_simple.config_of(shapes_of(SimpleViT(**SIZES).state_dict()), {})
+        SIMPLE_VIT.config(shapes_of(SimpleViT(**SIZES).state_dict()), {})

@@ -14,8 +14,8 @@ from torch import Tensor
 from benchmarks.parity import zetascale
 from benchmarks.parity.stages import FAMILIES, their_stages
 from megavit.errors import BundleError
-from megavit.weights.pretrained.mappings import zeta_vit as peer
 from megavit.weights.pretrained.mappings.key_mapping import to_ours, to_theirs
+from megavit.weights.pretrained.mappings.zetascale import ZETASCALE
 from tests.helpers.parity import assert_comes_back, assert_same, our_stages, ours_of, shapes_of
 
 SIZES: dict[str, Any] = {
@@ -73,7 +73,7 @@ def test_every_stage_agrees() -> None:
     theirs = zetascale.MegaVit(**SIZES).eval()
     theirs.load_state_dict(tensors)
     x = torch.randn(2, 3, 24, 32)
-    ours = ours_of(peer, tensors, {"image_size": (24, 32), "patch_size": (8, 4)})
+    ours = ours_of(ZETASCALE, tensors, {"image_size": (24, 32), "patch_size": (8, 4)})
     assert_same(our_stages(ours, x), their_stages(FAMILIES["zetascale"], theirs, x))
 
 
@@ -91,19 +91,19 @@ def test_there_and_back_is_the_same_to_the_bit(
 ) -> None:
     image_size = (grid[0] * patch_size[0], grid[1] * patch_size[1])
     known = {"image_size": image_size, "patch_size": patch_size, "channels": channels}
-    assert_comes_back(peer, weights(**known, **sizes, num_classes=3, mlp_dim=5), known)
+    assert_comes_back(ZETASCALE, weights(**known, **sizes, num_classes=3, mlp_dim=5), known)
 
 
 def test_the_shared_norm_is_not_written_once_layers_differ() -> None:
     tensors = weights(**SIZES)
-    config = peer.config_of(shapes_of(tensors), {"image_size": (24, 32), "patch_size": (8, 4)})
-    rules = peer.table(config)
+    config = ZETASCALE.config(shapes_of(tensors), {"image_size": (24, 32), "patch_size": (8, 4)})
+    rules = ZETASCALE.key_rules(config)
     state = to_ours(rules, tensors, config)
     state["transformer.layers.1.stream_norm.weight"][3] += 1
-    with pytest.raises(BundleError, match=r"one transformer\.norm\.weight for all"):
+    with pytest.raises(BundleError, match=r"one transformer\.norm\.weight for several"):
         to_theirs(rules, state)
 
 
 def test_a_mean_over_the_class_token_too_is_refused() -> None:
     with pytest.raises(BundleError, match="class token too"):
-        peer.config_of(shapes_of(weights(**SIZES)), {"pool": "mean"})
+        ZETASCALE.config(shapes_of(weights(**SIZES)), {"pool": "mean"})

@@ -4,25 +4,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from megavit.config.export_info import ExportInfo
-from megavit.config.preprocessing import Preprocessing
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.export.export import export
 from megavit.export.parity_images import ParityImage
 from megavit.predict.exported_predictor import ExportedPredictor, load_exported
-from megavit.predict.postprocess import conformal
-from megavit.predict.postprocess.numpy_postprocess import cumulative_mass_above, predictions
 from tests.helpers.export_cases import make_predictor, pictures
 
 
@@ -102,7 +93,7 @@ def test_a_stream_gives_the_model_batches(batch_size: int, calls: int, exported:
 
 
 def test_large_pictures_are_not_all_given_at_once(exported: ExportedPredictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("megavit.predict.exported_predictor.MAX_VALUES_AT_ONCE", 3 * 40 * 40 * 2)
+    monkeypatch.setattr("megavit.predict.exported_predictor.MAX_INPUT_VALUES", 3 * 40 * 40 * 2)
     sizes: list[int] = []
 
     def run(inputs: np.ndarray) -> dict[str, np.ndarray]:
@@ -117,7 +108,7 @@ def test_large_pictures_are_not_all_given_at_once(exported: ExportedPredictor, m
 
 def test_images_of_many_sizes_are_answered_in_their_order(exported: ExportedPredictor) -> None:
     prepared = [exported.prepare(one) for one in pictures(3)]
-    found = exported.answer(prepared[::-1])[::-1]
+    found = exported.predict_prepared(prepared[::-1])[::-1]
     for one, (prediction, embedding) in zip(pictures(3), found, strict=True):
         assert prediction.label == exported.predict(one).label
         assert np.allclose(embedding, exported.embed(one), atol=1e-5)
@@ -156,30 +147,6 @@ def test_a_model_whose_words_about_itself_are_not_whole_is_refused(
         load_exported(tmp_path)
 
 
-@given(arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(2, 9)), elements=st.integers(0, 4).map(float)))
-def test_the_mass_of_likelier_classes_is_that_of_the_bundle(counts: np.ndarray) -> None:
-    shares = counts + np.float32(0.5)
-    shares /= shares.sum(axis=1, keepdims=True)
-    expected = conformal.cumulative_mass_above(torch.from_numpy(shares)).numpy()
-    assert np.array_equal(np.stack([cumulative_mass_above(row) for row in shares]), expected)
-
-
-def test_labels_and_scores() -> None:
-    facts: dict[str, Any] = {"name": "a", "created": "", "channels": 3, "height": 8, "width": 8}
-    facts["preprocessing"] = Preprocessing(height=8, width=8, channels=3)
-    embedding = np.zeros((2, 4), np.float32)
-    info = ExportInfo(target="multilabel", labels=["a", "b"], thresholds=[0.5, 0.25], **facts)
-    shares = np.array([[0.4, 0.3], [0.6, 0.1]], np.float32)
-    first, second = predictions(info, {"probabilities": shares, "embedding": embedding}, 1, None)
-    assert [label for label, _ in first.labels] == ["b"] and [label for label, _ in second.labels] == ["a"]
-    assert [label for label, _ in first.top] == ["a"] and first.out_of_distribution is None
-    info = ExportInfo(target="regression", labels=[], intervals={"0.9": 2.0}, ood_threshold=5.0, **facts)
-    outputs = {"score": np.array([1.0, 9.0]), "embedding": embedding, "distance": np.array([4.0, 6.0])}
-    first, second = predictions(info, outputs, 1, 0.9)
-    assert first.interval == (-1.0, 3.0) and not first.out_of_distribution
-    assert second.score == 9.0 and second.out_of_distribution
-
-
 def test_json_in_the_file_is_plain(folder: Path) -> None:
     model = onnx.load(folder / "model.onnx")
     [said] = [one.value for one in model.metadata_props if one.key == "megavit"]
@@ -190,17 +157,17 @@ SIGNALS = """
 import faulthandler, signal, subprocess, sys
 faulthandler.enable()
 import numpy as np
-from megavit.engine.signal_stack import signal_stack
+from megavit.engine.openvino_runtime import get_signal_stack
 from megavit.predict.exported_predictor import load_exported
-before = signal_stack()
+before = get_signal_stack()
 models = [load_exported(sys.argv[1]) for _ in range(3)]
 for model in models:
     model.predict(np.zeros((9, 9, 3), np.uint8))
-    assert signal_stack() == before, "a model has left its stack behind"
+    assert get_signal_stack() == before, "a model has left its stack behind"
 del model
 for place in (1, 0, 2):
     models[place] = None
-    assert signal_stack() == before, "a model that ends has put another stack back"
+    assert get_signal_stack() == before, "a model that ends has put another stack back"
 signal.signal(signal.SIGCHLD, lambda *_: None)
 subprocess.run(["true"])
 """

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from megavit.data.byte_range import Range
+from megavit.data.byte_range import ByteRange
 from megavit.data.decode.limits import MAX_BYTES
 from megavit.data.shards.index import Damaged
 from megavit.errors import DataError, ImageError
 from megavit.predict.input_sources import iter_images
-from megavit.predict.standard_input import MAX_PATH_BYTES, MAX_UNNAMED_BYTES, SIGNATURE
+from megavit.predict.standard_input import MAX_BYTES_WITHOUT_PATH, MAX_PATH_BYTES, SIGNATURE
 
 
 class NothingToRead(io.RawIOBase):
@@ -340,10 +340,10 @@ class Endless(io.RawIOBase):
     ("first", "more", "most"),
     [
         (encoded("PNG"), b"x", MAX_BYTES),
-        (b"a.png\n", b"x", MAX_UNNAMED_BYTES),
-        (b"a.png\n", b"\n", MAX_UNNAMED_BYTES),
-        (b"", b"\0", MAX_UNNAMED_BYTES),
-        (b"\xff\xfe", b"x\0", MAX_UNNAMED_BYTES),
+        (b"a.png\n", b"x", MAX_BYTES_WITHOUT_PATH),
+        (b"a.png\n", b"\n", MAX_BYTES_WITHOUT_PATH),
+        (b"", b"\0", MAX_BYTES_WITHOUT_PATH),
+        (b"\xff\xfe", b"x\0", MAX_BYTES_WITHOUT_PATH),
     ],
     ids=["an image", "a line", "empty lines", "zeros", "UTF-16"],
 )
@@ -401,7 +401,7 @@ def test_no_name_costs_the_others(monkeypatch):
 def test_shards_whose_store_went_away_are_asked_once_and_cost_no_other(monkeypatch):
     asked = []
 
-    class Store(Range):
+    class Store(ByteRange):
         def read(self) -> bytes:
             asked.append(self.file)
             raise DataError("the store does not answer")

@@ -13,7 +13,7 @@ from tests.helpers.bundles import make_bundle, make_model
 RANKED = (("cat", 0.75), ("dog", 0.25))
 KINDS = {
     "label": Prediction(top=RANKED),
-    "labels": Prediction(top=RANKED, given=RANKED[:1]),
+    "labels": Prediction(top=RANKED, assigned=RANKED[:1]),
     "score": Prediction(value=2.5),
 }
 LABELS_METRICS = {"mean_average_precision": None, "images": 4, "chance": 0.5}
@@ -24,7 +24,7 @@ SCORE_METRICS = {"mae": ERROR, "images": 4, "median": 1, "baseline_mae": 2, "low
 def test_each_kind_has_its_answer():
     assert (KINDS["label"].label, KINDS["label"].probability) == ("cat", 0.75)
     assert KINDS["labels"].labels == RANKED[:1]
-    assert Prediction(top=RANKED, given=()).labels == ()
+    assert Prediction(top=RANKED, assigned=()).labels == ()
     assert KINDS["score"].score == 2.5
 
 

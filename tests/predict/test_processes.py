@@ -47,7 +47,7 @@ def in_process(context, work):
     child = context.Process(target=put, args=(queue, work))
     child.start()
     try:
-        found = queue.get(timeout=50)
+        found = queue.get(timeout=600)
     finally:
         child.kill()
     child.join()
@@ -74,7 +74,7 @@ def main():
         context = multiprocessing.get_context(way)
         found[way] = [in_process(context, functools.partial(work, model, images[:12])) for work in works]
     from joblib import Parallel, delayed
-    found["loky"] = Parallel(n_jobs=2, timeout=50)(delayed(work)(model, images[:12]) for work in (answers, streamed))
+    found["loky"] = Parallel(n_jobs=2, timeout=600)(delayed(work)(model, images[:12]) for work in (answers, streamed))
     json.dump(found, open(sys.argv[3], "w"))
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megavit.errors import OutputError
-from megavit.predict.sharded_output import RECORD, ShardedOutput, is_merged, join_arrays
+from megavit.predict.sharded_output import RECORD, ShardedOutput, concatenate_npz, is_merged
 
 SHARDS = ("a.tar", "b.tar", "c.tar", "d.tar", "e.tar")
 MADE_OF = {"model": "m", "top": 5, "coverage": None}
@@ -48,10 +48,10 @@ def test_a_part_that_was_not_finished_is_not_there(tmp_path):
     assert [path.name for path in parts.folder.iterdir()] == [RECORD]
     # As a process leaves it that is killed.
     (parts.folder / ".a-12345678.csv").write_text("half")
-    parts.tidy()
+    parts.remove_leftovers()
     assert (parts.folder / ".a-12345678.csv").exists()  # it may be another's that is at work
     fill(parts)
-    parts.tidy()
+    parts.remove_leftovers()
     assert sorted(path.name for path in parts.folder.iterdir()) == [*(f"{x}.csv" for x in "abcde"), RECORD]
 
 
@@ -62,9 +62,9 @@ def test_two_processes_may_write_the_same_part(tmp_path):
         with parts.write("a.tar") as late:
             late.write_text("path,label\na.tar/0,0\na.tar/1,0\n")
             fill(parts)
-            parts.join() if parts.joined else parts.tidy()
+            parts.merge() if parts.is_file else parts.remove_leftovers()
             assert not late.exists()
-        if parts.joined:
+        if parts.is_file:
             assert (tmp_path / output).read_text().count("a.tar") == 2
         else:
             assert parts.path("a.tar").read_text().count("a.tar") == 2
@@ -89,17 +89,17 @@ def test_how_many_could_not_be_read_is_known_whoever_wrote_the_part(tmp_path):
     parts = ShardedOutput(tmp_path / "out", ".csv", SHARDS, MADE_OF)
     with parts.write("a.tar") as path:
         path.write_text("x")
-        parts.note_unread("a.tar", 3)
+        parts.record_unreadable("a.tar", 3)
     again = ShardedOutput(tmp_path / "out", ".csv", SHARDS, MADE_OF)
-    assert again.unread(SHARDS) == again.unread(("a.tar",)) == 3
-    assert again.unread(("b.tar",)) == 0
+    assert again.count_unreadable(SHARDS) == again.count_unreadable(("a.tar",)) == 3
+    assert again.count_unreadable(("b.tar",)) == 0
 
 
 def test_parts_that_became_the_output_are_known_and_another_file_is_not_taken_for_it(tmp_path, monkeypatch):
     parts = ShardedOutput(tmp_path / "out.csv", ".csv", SHARDS, MADE_OF)
     fill(parts)
     monkeypatch.setattr(parts, "remove", lambda: None)  # as if killed before
-    parts.join()
+    parts.merge()
     assert is_merged(tmp_path / "out.csv")
     whole = (tmp_path / "out.csv").read_text()
     (tmp_path / "out.csv").rename(tmp_path / "kept.csv")
@@ -122,7 +122,7 @@ def test_tables_and_lines_are_joined_in_the_order_of_the_shards(tmp_path):
             with parts.write(shard) as path:
                 path.write_text(f"{header}{shard}/0,x\n{shard}/1,y\n")
         parts.wait()
-        parts.join()
+        parts.merge()
         rows = "".join(f"{shard}/{n}\n" for shard in SHARDS for n in ("0,x", "1,y"))
         assert (tmp_path / f"out{suffix}").read_text() == header + rows
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.jsonl"]
@@ -133,7 +133,7 @@ def test_arrays_are_joined(tmp_path):
     for number, shard in enumerate(SHARDS[:2]):
         with parts.write(shard) as path:
             np.savez(path, path=np.array([f"{shard}{'x' * number}"]), embedding=np.full((1, 3), number, np.float32))
-    parts.join()
+    parts.merge()
     with np.load(tmp_path / "out.npz") as arrays:
         assert arrays["path"].tolist() == ["a.tar", "b.tarx"]
         assert arrays["embedding"].tolist() == [[0, 0, 0], [1, 1, 1]]
@@ -151,7 +151,7 @@ def test_joined_arrays_are_those_of_the_parts_one_after_the_other(shapes):
             np.savez(part, path=names, embedding=numbers)
             found["path"].append(names)
             found["embedding"].append(numbers)
-        join_arrays(parts, Path(folder) / "whole.npz")
+        concatenate_npz(parts, Path(folder) / "whole.npz")
         with np.load(Path(folder) / "whole.npz", allow_pickle=False) as whole:
             for name, columns in found.items():
                 expected = np.concatenate(columns)
@@ -160,7 +160,7 @@ def test_joined_arrays_are_those_of_the_parts_one_after_the_other(shapes):
 
 def test_answers_of_another_making_are_not_mixed_in(tmp_path):
     fill(ShardedOutput(tmp_path / "out", ".csv", SHARDS, MADE_OF), 0, 2)
-    with pytest.raises(OutputError, match="answers of another bundle, of other settings or for other shards"):
+    with pytest.raises(OutputError, match="output of another bundle, other settings or other shards"):
         ShardedOutput(tmp_path / "out", ".csv", SHARDS, MADE_OF | {"top": 3})
     assert json.loads((tmp_path / "out" / RECORD).read_text()) == MADE_OF
 
@@ -177,5 +177,5 @@ def test_what_is_in_the_way_stays(tmp_path):
     fill(parts)
     (tmp_path / "out.csv").write_text("precious")
     with pytest.raises(OutputError, match="is there already"):
-        parts.join()
+        parts.merge()
     assert (tmp_path / "out.csv").read_text() == "precious"

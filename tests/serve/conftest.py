@@ -56,10 +56,10 @@ def stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
-def stub_folder(folder: Path, **said: str) -> Path:
+def stub_folder(folder: Path, **config: str) -> Path:
     folder.mkdir(exist_ok=True)
     new = folder / "new"
-    new.write_text(json.dumps({"version": "1"} | said))
+    new.write_text(json.dumps({"version": "1"} | config))
     new.replace(folder / "megavit.json")
     return folder
 

@@ -12,7 +12,7 @@ from megavit.predict.predictor import Predictor
 from tests.helpers.export_cases import make_predictor
 from tests.helpers.servers import Running, megavit_serve, peak_above
 from tests.serve.conftest import png
-from tests.serve.test_faults import answers
+from tests.serve.test_faults import post_all
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +31,14 @@ def exported(made: tuple[Predictor, Path]) -> Iterator[Running]:
         yield server
 
 
-def test_an_exported_model_answers_as_its_bundle_without_pytorch(
+def test_an_exported_model_predicts_like_its_bundle_without_pytorch(
     made: tuple[Predictor, Path], exported: Running
 ) -> None:
     predictor, server = made[0], exported
     (worker,) = server.workers()
     assert not [mapped.path for mapped in worker.memory_maps() if "libtorch" in mapped.path]
-    (told,) = server.get("/models").json()["models"]
-    assert (told["labels"], told["coverages"], told["explanation"], told["created"]) == (
+    (description,) = server.get("/models").json()["models"]
+    assert (description["labels"], description["coverages"], description["explanation"], description["created"]) == (
         ["cat", "dog", "newt"],
         [0.8, 0.9, 0.95, 0.99],
         False,
@@ -58,9 +58,9 @@ def test_an_exported_model_answers_as_its_bundle_without_pytorch(
     assert server.post(b"no image").status_code == 422
 
 
-def test_large_pictures_wait_and_are_computed_in_bounded_memory(exported: Running) -> None:
+def test_large_images_are_computed_in_bounded_memory(exported: Running) -> None:
     large = png(size=(1990, 1990), color=(200, 30, 60))
     alone = exported.post(large).json()
     with peak_above(exported.workers()[0].pid, most_mib=300):  # 1,400 and more where they all wait and go together
-        replies = answers(exported, [large] * 24)
+        replies = post_all(exported, [large] * 24)
     assert [reply.json() for reply in replies] == [alone] * 24

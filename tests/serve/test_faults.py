@@ -14,7 +14,7 @@ from tests.helpers.servers import Running, stub_server
 from tests.serve.conftest import stub_folder
 
 
-def answers(server: Running, bodies: list[bytes]) -> list[httpx.Response]:
+def post_all(server: Running, bodies: list[bytes]) -> list[httpx.Response]:
     """Of requests that are sent together."""
 
     async def ask() -> list[httpx.Response]:
@@ -28,7 +28,7 @@ def test_a_killed_worker_costs_no_request(folder: Path) -> None:
     with stub_server(folder, timeout=20) as server, ThreadPoolExecutor() as pool:
         for _ in range(3):
             (worker,) = server.workers()
-            waiting = pool.submit(answers, server, [b"sleep 0.05"] * 20)
+            waiting = pool.submit(post_all, server, [b"sleep 0.05"] * 20)
             server.until(lambda: server.metric("megavit_images_in_progress", model="stub") > 5)
             worker.send_signal(signal.SIGKILL)
             assert [reply.status_code for reply in waiting.result()] == [200] * 20
@@ -45,9 +45,9 @@ def test_an_idle_worker_that_is_killed_is_replaced_and_the_next_request_answered
 
 
 @pytest.mark.parametrize("poison", [b"die", b"die decoding"])
-def test_an_image_that_ends_workers_is_found_and_all_others_are_answered(folder: Path, poison: bytes) -> None:
+def test_an_image_that_crashes_workers_is_found_and_all_others_are_answered(folder: Path, poison: bytes) -> None:
     with stub_server(folder) as server:
-        replies = answers(server, [b"sleep 0.05"] * 5 + [poison] + [b"image"] * 5)
+        replies = post_all(server, [b"sleep 0.05"] * 5 + [poison] + [b"image"] * 5)
         assert [reply.status_code for reply in replies] == [200] * 5 + [500] + [200] * 5
         assert replies[5].json()["error"]["code"] == "internal_server_error"
         assert server.metric("megavit_images_total", model="stub", outcome="failed") == 1
@@ -72,9 +72,9 @@ def test_a_hanging_worker_is_replaced(folder: Path, hanging: bytes) -> None:
         assert server.post(b"image").status_code == 200
 
 
-def test_what_nobody_waits_for_is_not_begun(folder: Path) -> None:
+def test_canceled_images_are_not_computed(folder: Path) -> None:
     with stub_server(folder, timeout=0.5, max_batch_size=1) as server:
-        replies = answers(server, [b"sleep 0.3"] * 10)
+        replies = post_all(server, [b"sleep 0.3"] * 10)
         assert {reply.status_code for reply in replies} == {200, 504}
         server.until(lambda: server.metric("megavit_images_in_progress", model="stub") == 0)
         done = [server.metric("megavit_images_total", model="stub", outcome=o) for o in ("predicted", "canceled")]
@@ -125,12 +125,14 @@ def test_a_new_bundle_takes_over_without_a_failure(folder: Path) -> None:
         assert server.metric("megavit_worker_restarts_total", model="stub") == 0
 
 
-@pytest.mark.parametrize("said", [{"refused": "the weights are damaged"}, {"dies": "yes"}])
-def test_a_new_bundle_that_cannot_be_served_leaves_the_old_one(folder: Path, said: dict[str, str]) -> None:
+@pytest.mark.parametrize("config", [{"refused": "the weights are damaged"}, {"dies": "yes"}])
+def test_a_new_bundle_that_cannot_be_served_leaves_the_old_one(folder: Path, config: dict[str, str]) -> None:
     with stub_server(folder) as server:
-        stub_folder(folder, **said)
+        stub_folder(folder, **config)
         server.until(lambda: server.events("reload_failed"))
-        assert said.get("refused", "exited before it was ready: signal 9") in server.events("reload_failed")[0]["error"]
+        assert (
+            config.get("refused", "exited before it was ready: signal 9") in server.events("reload_failed")[0]["error"]
+        )
         assert server.metric("megavit_reloads_total", model="stub", outcome="failed") == 1
         assert server.post(b"version").json()["predictions"][0]["label"] == "1"
         stub_folder(folder, version="2")
@@ -138,7 +140,7 @@ def test_a_new_bundle_that_cannot_be_served_leaves_the_old_one(folder: Path, sai
         assert server.post(b"version").json()["predictions"][0]["label"] == "2"
 
 
-def test_a_worker_that_does_not_come_up_again_is_tried_later_and_meanwhile_told(folder: Path) -> None:
+def test_a_worker_that_does_not_restart_is_retried_and_the_server_reports_not_ready(folder: Path) -> None:
     with stub_server(folder) as server:
         (folder / "megavit.json").write_text('{"dies": "yes"}')
         server.workers()[0].send_signal(signal.SIGKILL)
@@ -157,7 +159,7 @@ def test_a_killed_server_leaves_no_worker(folder: Path) -> None:
         os.kill(server.process.pid, signal.SIGKILL)  # what comes after the `with` waits for its workers' end
 
 
-def test_what_is_printed_is_no_answer_and_not_logged(folder: Path) -> None:
+def test_what_a_worker_prints_is_neither_a_result_nor_logged(folder: Path) -> None:
     with stub_server(folder) as server:
         assert server.post(b"print secret").status_code == 200
         assert server.post(b"die decoding").status_code == 500
@@ -166,7 +168,7 @@ def test_what_is_printed_is_no_answer_and_not_logged(folder: Path) -> None:
         assert "secret" not in str(server.log)
 
 
-def test_an_answer_that_is_no_number_is_told(stub: Running) -> None:
+def test_an_output_that_is_not_finite_is_an_error(stub: Running) -> None:
     reply = stub.post(b"nan")
     assert (reply.status_code, reply.json()["error"]["code"]) == (500, "internal_server_error")
     assert "not a finite number" in reply.json()["error"]["message"]

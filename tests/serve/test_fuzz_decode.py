@@ -13,7 +13,7 @@ from megavit.data.decode.image_file import read_image_file
 from megavit.errors import ImageError
 from tests.helpers.servers import ROOT
 
-IMAGES, SEED = 1_000, 20_000
+IMAGES, SEED = 400, 20_000
 MOST_MIB = 300
 NO_MEMORY = "more pixels than there is memory for"
 
@@ -56,7 +56,7 @@ def test_broken_images_are_refused_in_bounded_memory() -> None:
     reasons = found["reasons"]
     assert sum(reasons.values()) == IMAGES
     assert NO_MEMORY not in reasons
-    assert reasons["read"] > 100 and reasons["damaged or cut short"] > 100  # neither all nor none are broken
+    assert reasons["read"] > 40 and reasons["damaged or cut short"] > 40  # neither all nor none are broken
     assert found["mib"] < MOST_MIB
 
 

@@ -8,7 +8,7 @@ from benchmarks.serving.hostile import hostile_images
 from benchmarks.serving.mutations import mutated, real_images
 from tests.helpers.servers import Running
 
-IMAGES, SEED = 300, 30_000
+IMAGES, SEED = 150, 30_000
 LARGEST = 2 * 2**20
 
 

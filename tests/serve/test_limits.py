@@ -8,12 +8,12 @@ import httpx
 import pytest
 
 from tests.helpers.servers import Running, stub_server
-from tests.serve.test_faults import answers
+from tests.serve.test_faults import post_all
 
 HEAD = b"POST /predict HTTP/1.1\r\nhost: localhost\r\n"
 
 
-def told(connection: socket.socket) -> bytes:
+def read_all(connection: socket.socket) -> bytes:
     """All that comes until the server closes."""
     found = b""
     while chunk := connection.recv(65_536):
@@ -24,7 +24,7 @@ def told(connection: socket.socket) -> bytes:
 def test_an_announced_body_above_the_limit_is_refused_unread(stub: Running) -> None:
     with stub.raw() as connection:
         connection.sendall(HEAD + b"content-length: 200001\r\n\r\n")
-        answer = told(connection)
+        answer = read_all(connection)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"connection: close" in answer
     assert b'"content_too_large"' in answer
@@ -45,7 +45,7 @@ def test_a_client_that_sends_on_regardless_still_reads_the_refusal(stub: Running
         connection.sendall(HEAD + b"content-length: 3000000\r\n\r\n")
         for _ in range(300):
             connection.sendall(b"x" * 10_000)
-        assert told(connection).startswith(b"HTTP/1.1 413 ")
+        assert read_all(connection).startswith(b"HTTP/1.1 413 ")
 
 
 def test_a_body_without_length_is_read(stub: Running) -> None:
@@ -57,7 +57,7 @@ def test_a_body_without_length_is_read(stub: Running) -> None:
 def test_slow_headers_are_not_waited_for(stub: Running, sent: bytes) -> None:
     with stub.raw() as connection:
         connection.sendall(sent)
-        answer = told(connection)
+        answer = read_all(connection)
     assert (answer == b"") if not sent else answer.startswith(b"HTTP/1.1 408 ")
 
 
@@ -75,7 +75,7 @@ def test_a_slow_body_is_not_waited_for(stub: Running, header: bytes) -> None:
     with stub.raw() as connection:
         connection.sendall(HEAD + header + b"\r\n")
         connection.sendall(b"3\r\nabc\r\n")
-        answer = told(connection)
+        answer = read_all(connection)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b'"request_timeout"' in answer
 
@@ -83,7 +83,7 @@ def test_a_slow_body_is_not_waited_for(stub: Running, header: bytes) -> None:
 def test_a_body_that_drips_after_its_request_was_refused_is_not_waited_for(stub: Running) -> None:
     with stub.raw() as connection:
         connection.sendall(b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n")
-        assert b"404" in told(connection)
+        assert b"404" in read_all(connection)
 
 
 def test_a_connection_is_used_again_and_its_next_headers_timed(stub: Running) -> None:
@@ -96,19 +96,19 @@ def test_a_connection_is_used_again_and_its_next_headers_timed(stub: Running) ->
             assert answer.startswith(b"HTTP/1.1 200 ")
             assert b"connection: close" not in answer
         connection.sendall(HEAD)
-        assert told(connection).startswith(b"HTTP/1.1 408 ")
+        assert read_all(connection).startswith(b"HTTP/1.1 408 ")
 
 
 def test_endless_headers_are_refused(stub: Running) -> None:
     with stub.raw() as connection:
         connection.sendall(HEAD + b"x: " + b"y" * 70_000)
-        assert told(connection).startswith(b"HTTP/1.1 431 ")
+        assert read_all(connection).startswith(b"HTTP/1.1 431 ")
 
 
-def test_what_is_no_http_is_refused(stub: Running) -> None:
+def test_what_is_not_http_is_refused(stub: Running) -> None:
     with stub.raw() as connection:
         connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
-        answer = told(connection)
+        answer = read_all(connection)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b'"bad_request"' in answer
 
@@ -122,7 +122,7 @@ FILE = b'content-disposition: form-data; name="images"; filename="a.png"\r\n\r\n
 
 
 @pytest.mark.parametrize(
-    ("parts", "end", "said"),
+    ("parts", "end", "message"),
     [
         ([FILE, FILE], b"", "cut short"),
         ([FILE], b"--cu", "cut short"),
@@ -132,11 +132,11 @@ FILE = b'content-disposition: form-data; name="images"; filename="a.png"\r\n\r\n
         ([b"content-type: image/png\r\n\r\nimage"], b"--cut--\r\n", "no name"),
     ],
 )
-def test_a_multipart_that_is_none_is_400(stub: Running, parts: list[bytes], end: bytes, said: str) -> None:
+def test_a_multipart_that_is_none_is_400(stub: Running, parts: list[bytes], end: bytes, message: str) -> None:
     body, headers = multipart(*parts, end=end)
     reply = stub.post(body, headers=headers)
     assert (reply.status_code, reply.json()["error"]["code"]) == (400, "bad_request")
-    assert said in reply.json()["error"]["message"]
+    assert message in reply.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/mixed; boundary=cut"])
@@ -150,10 +150,10 @@ def test_a_truncated_request_is_dropped(stub: Running) -> None:
         head = HEAD + f"content-type: {headers['content-type']}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
         connection.sendall(head + body[:-10])
         connection.shutdown(socket.SHUT_WR)
-        assert told(connection) == b""
+        assert read_all(connection) == b""
 
 
-def test_any_field_name_will_do_and_names_are_told(stub: Running) -> None:
+def test_form_fields_have_any_name_and_file_names_are_returned(stub: Running) -> None:
     part = b'Content-Disposition: form-data; name="file"; filename="\xc3\xbc \\"x\\".png"\r\n\r\nimage'
     body, headers = multipart(part, FILE.replace(b"a.png", b""))
     answers = stub.post(body, headers=headers).json()["predictions"]
@@ -170,7 +170,7 @@ def test_more_images_than_the_queue_could_hold_are_413(stub: Running) -> None:
 
 def test_a_flood_is_refused_with_the_time_to_come_back(folder: Path) -> None:
     with stub_server(folder, queue_size=4) as server:
-        replies = answers(server, [b"sleep 0.2"] * 40)
+        replies = post_all(server, [b"sleep 0.2"] * 40)
         statuses = [reply.status_code for reply in replies]
         assert set(statuses) == {200, 429}
         assert 4 <= statuses.count(200) <= 8
@@ -186,17 +186,17 @@ def test_in_a_flood_the_body_is_not_asked_for(folder: Path) -> None:
         busy.sendall(HEAD + b"content-length: 7\r\n\r\nsleep 1")
         server.until(lambda: server.metric("megavit_images_in_progress", model="stub") == 1)
         late.sendall(HEAD + b"content-length: 1000\r\nexpect: 100-continue\r\n\r\n")
-        assert told(late).startswith(b"HTTP/1.1 429 ")
+        assert read_all(late).startswith(b"HTTP/1.1 429 ")
         assert busy.recv(65_536).startswith(b"HTTP/1.1 200 ")
 
 
-def test_no_answer_in_time_is_504(stub: Running) -> None:
-    replies = answers(stub, [b"sleep 2.5", b"image"])
+def test_a_timeout_is_504(stub: Running) -> None:
+    replies = post_all(stub, [b"sleep 2.5", b"image"])
     assert (replies[0].status_code, replies[0].json()["error"]["code"]) == (504, "gateway_timeout")
     stub.until(lambda: stub.metric("megavit_images_in_progress", model="stub") == 0)
 
 
-def test_bytes_are_given_back_however_a_request_ends(folder: Path) -> None:
+def test_bytes_are_released_however_a_request_ends(folder: Path) -> None:
     # 8 times the largest body is the room for all: a leak of a few bodies would close the server.
     with stub_server(folder, max_request_bytes=1000, read_timeout=0.3, timeout=0.5) as server:
         for _ in range(5):
@@ -208,7 +208,7 @@ def test_bytes_are_given_back_however_a_request_ends(folder: Path) -> None:
             assert server.post(b"sleep 0.7 " + b"x" * 900).status_code == 504
             with server.raw() as connection:
                 connection.sendall(HEAD + b"content-length: 1000\r\n\r\n" + b"x" * 900)
-                assert told(connection).startswith(b"HTTP/1.1 408 ")
+                assert read_all(connection).startswith(b"HTTP/1.1 408 ")
             with server.raw() as connection:
                 connection.sendall(HEAD + b"content-length: 1000\r\n\r\n" + b"x" * 900)
             with server.client() as client, pytest.raises(httpx.ReadTimeout):

@@ -17,7 +17,7 @@ def version(server: Running) -> str:
     return server.post(b"version").json()["predictions"][0]["label"]
 
 
-def test_the_old_bundle_goes_on_and_the_next_one_takes_over(folder: Path) -> None:
+def test_the_old_bundle_is_served_until_the_next_one_has_loaded(folder: Path) -> None:
     with stub_server(folder, load_timeout=30) as server:
         stub_folder(folder, hangs="yes")
         server.until(lambda: len(server.workers()) == 2)
@@ -84,14 +84,14 @@ def test_a_server_that_has_nothing_to_serve_in_time_ends_with_the_reason(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("said", "number"),
+    ("config", "number"),
     [({"hangs": "yes"}, signal.SIGKILL), ({"stops": "yes"}, signal.SIGKILL), ({"stops": "yes"}, signal.SIGTERM)],
 )
-def test_a_server_that_ends_while_a_worker_loads_leaves_none(
-    folder: Path, said: dict[str, str], number: signal.Signals
+def test_a_server_that_stops_while_a_worker_loads_leaves_none(
+    folder: Path, config: dict[str, str], number: signal.Signals
 ) -> None:
     with stub_server(folder) as server:
-        stub_folder(folder, **said)
+        stub_folder(folder, **config)
         server.until(lambda: len(server.workers()) == 2)
         server.until(lambda: all(_is_settled(worker) for worker in server.workers()))
         workers = server.workers()

@@ -70,7 +70,7 @@ def test_a_server_whose_log_nobody_reads_runs_and_stops(folder: Path) -> None:
         assert process.stdout is not None
         address = json.loads(process.stdout.readline())["address"]
         with httpx.Client(base_url=address, verify=False) as client:
-            for _ in range(700):
+            for _ in range(450):
                 assert client.get("/health/live").status_code == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0

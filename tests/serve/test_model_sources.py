@@ -15,7 +15,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_model_is_called_as_its_folder_or_its_run_or_as_is_said(runs: Path) -> None:
+def test_a_model_is_named_after_its_folder_or_its_run_or_as_given(runs: Path) -> None:
     assert parse_sources(["flowers"]) == [("flowers", "flowers")]
     assert parse_sources([f"{runs}/flowers/"])[0][0] == "flowers"
     assert parse_sources(["one=run 1", "two=run 1/bundle"]) == [("one", "run 1"), ("two", "run 1/bundle")]
@@ -27,7 +27,7 @@ def test_a_model_is_called_as_its_folder_or_its_run_or_as_is_said(runs: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["flowers", "flowers"], "two models are called flowers"),
         (["run 1"], "cannot be a model's name"),
@@ -35,12 +35,12 @@ def test_a_model_is_called_as_its_folder_or_its_run_or_as_is_said(runs: Path) ->
         ([], "no model"),
     ],
 )
-def test_names_that_cannot_be_are_refused(runs: Path, arguments: list[str], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_names_that_cannot_be_are_refused(runs: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         parse_sources(arguments)
 
 
-def test_what_is_no_bundle_is_refused(runs: Path) -> None:
+def test_a_folder_without_a_bundle_is_refused(runs: Path) -> None:
     with pytest.raises(BundleError, match="nowhere is not a bundle"):
         parse_sources(["x=nowhere"])
 

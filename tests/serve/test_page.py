@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from megavit.page import files
+from megavit.page import static_folder
 from tests.helpers.browser import OpenPage
 from tests.helpers.page_images import choose
 from tests.helpers.servers import Running, stub_server
@@ -23,7 +23,7 @@ def test_the_page_and_its_files_come_with_their_types_and_a_strict_policy(stub: 
         reply = stub.get(f"/{path}")
         assert reply.status_code == 200
         assert reply.headers["content-type"].startswith(kind)
-        assert reply.content == (files() / (path.removeprefix("page/") or "index.html")).read_bytes()
+        assert reply.content == (static_folder() / (path.removeprefix("page/") or "index.html")).read_bytes()
         policy = reply.headers["content-security-policy"]
         assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
         assert "unsafe" not in policy
@@ -31,11 +31,11 @@ def test_the_page_and_its_files_come_with_their_types_and_a_strict_policy(stub: 
 
 
 @pytest.mark.parametrize("path", ["/page/", "/page/..%2f__init__.py", "/page/static/page.js", "/page//etc/passwd"])
-def test_nothing_else_is_given_away(stub: Running, path: str) -> None:
+def test_no_other_file_is_served(stub: Running, path: str) -> None:
     assert stub.get(path).status_code == 404
 
 
-def test_a_picture_gets_its_answer_in_a_browser(server: Running, open_page: OpenPage) -> None:
+def test_an_image_is_predicted_in_a_browser(server: Running, open_page: OpenPage) -> None:
     page = open_page(f"{server.address}/")
     choose(page, "a.png")
     card = page.get_by_role("article")

@@ -38,7 +38,7 @@ def simulate(budget, seconds_of, used=0.0, step=0, progress=0.0, until=1.0):
     return strides, ends
 
 
-def check_whole(strides):
+def check_integer(strides):
     assert all(a.after == b.before for a, b in pairwise(strides)) and strides[-1].after == 1
     assert all(stride.before < stride.middle < stride.after for stride in strides)
     assert strides[-1].steps == len(strides)
@@ -59,14 +59,14 @@ def check_whole(strides):
 )
 def test_training_ends_on_time_with_a_rate_near_zero(seconds_of, slack):
     strides, ends = simulate(TimeBudget(PLAN), seconds_of)
-    check_whole(strides)
+    check_integer(strides)
     assert ends[-1] == pytest.approx(DEADLINE, abs=slack)
     assert learning_rate(strides[-1].middle, 1.0, ScheduleRecipe(kind="linear")) < 0.03
 
 
 def test_what_comes_after_training_gets_more_time_where_steps_have_become_slower():
     strides, ends = simulate(TimeBudget(PLAN), lambda step, used: 0.1 if used < 50 else 0.2)
-    check_whole(strides)
+    check_integer(strides)
     assert ends[-1] == pytest.approx(DEADLINE - PLAN.finish, abs=0.2) and strides[-1].middle > 0.99
 
 
@@ -82,7 +82,7 @@ def test_after_a_change_of_speed_the_rest_of_the_schedule_is_spread_over_the_res
 def test_very_slow_steps_end_within_half_a_step_of_the_time(seconds):
     plan = replace(PLAN, step=seconds)
     strides, ends = simulate(TimeBudget(plan), lambda step, used: seconds)
-    check_whole(strides)
+    check_integer(strides)
     assert abs(ends[-1] - DEADLINE) <= seconds / 2
     advances = [stride.after - stride.before for stride in strides]
     assert max(advances) <= 1.5 * min(advances)
@@ -91,13 +91,13 @@ def test_very_slow_steps_end_within_half_a_step_of_the_time(seconds):
 def test_steps_that_turn_out_twice_as_slow_as_the_ten_seconds_measured_end_within_a_step():
     plan = replace(PLAN, total=300.0, step=10.0)
     strides, ends = simulate(TimeBudget(plan), lambda step, used: 10.0 if used < 150 else 20.0)
-    check_whole(strides)
+    check_integer(strides)
     assert abs(ends[-1] - 295) <= 20 and strides[-1].middle > 0.9
 
 
 def test_a_run_whose_time_is_up_before_it_begins_trains_a_few_steps_and_lowers_its_rate():
     strides, ends = simulate(TimeBudget(PLAN), lambda step, used: 0.01, used=200.0)
-    check_whole(strides)
+    check_integer(strides)
     assert 1 < len(strides) <= LAST_STEPS and ends[-1] - 200 <= OVERTIME_SHARE * PLAN.total
     slow, _ = simulate(TimeBudget(replace(PLAN, step=10.0)), lambda step, used: 10.0, used=200.0)
     assert len(slow) == 1 and slow[0].after == 1
@@ -105,7 +105,7 @@ def test_a_run_whose_time_is_up_before_it_begins_trains_a_few_steps_and_lowers_i
 
 def test_a_pause_longer_than_the_time_left_does_not_end_training_at_a_high_rate():
     strides, ends = simulate(TimeBudget(PLAN), lambda step, used: 500.0 if step == 400 else 0.1)
-    check_whole(strides)
+    check_integer(strides)
     assert strides[-1].middle > 0.95 and ends[-1] - ends[400] <= OVERTIME_SHARE * PLAN.total + 0.1
 
 
@@ -113,7 +113,7 @@ def test_what_was_used_before_a_stop_counts_and_the_pause_does_not():
     strides, ends = simulate(TimeBudget(PLAN), lambda step, used: 0.1, until=0.4)
     resumed, then = simulate(TimeBudget(PLAN), lambda step, used: 0.1, ends[-1] + 5, len(strides), strides[-1].after)
     assert then[-1] == pytest.approx(DEADLINE, abs=0.1)
-    check_whole([*strides, *resumed])
+    check_integer([*strides, *resumed])
 
 
 def test_a_validation_that_takes_longer_leaves_less_time_to_train_and_is_done_less_often():
@@ -134,7 +134,7 @@ def test_a_validation_that_takes_longer_leaves_less_time_to_train_and_is_done_le
 def test_whatever_the_clock_does_progress_rises_to_one_and_the_overrun_is_bounded(times, step, used):
     plan = replace(PLAN, step=step)
     strides, ends = simulate(TimeBudget(plan), lambda n, _: times[n % len(times)], used=used)
-    check_whole(strides)
+    check_integer(strides)
     before_last = ends[-2] if len(ends) > 1 else used
     # Where the time is already up, the last steps are as many as their usual time allows, however long they take then.
     last_steps = min(LAST_STEPS, OVERTIME_SHARE * plan.total / min(step, *times) + 1)
@@ -146,7 +146,7 @@ def test_by_epochs_progress_is_a_function_of_the_step(steps):
     budget = EpochBudget(steps)
     strides = [budget.next_step(step, 0.123, 1e9) for step in range(steps)]
     assert [stride.after for stride in strides] == [(step + 1) / steps for step in range(steps)]
-    check_whole(strides)
+    check_integer(strides)
 
 
 @pytest.mark.parametrize(("steps", "time"), [(None, None), (3, PLAN)])

@@ -47,7 +47,7 @@ def test_every_image_is_answered_for_by_models_that_learned_from_others(digits, 
     monkeypatch.setattr(module, "STEPS", 40)
     watch = Counting()
     answers = out_of_fold(digits, 30, watch, "cpu")
-    assert answers.places.tolist() == list(range(len(digits.samples)))
+    assert answers.indices.tolist() == list(range(len(digits.samples)))
     torch.testing.assert_close(answers.probabilities.sum(dim=1), torch.ones(len(digits.samples)))
     labels = torch.tensor([sample.label for sample in digits.samples])
     assert (answers.probabilities.argmax(dim=1) == labels).float().mean() > 0.2
@@ -62,6 +62,6 @@ def test_a_wish_to_stop_ends_it_with_a_word(digits, monkeypatch):
         raise Interrupted("stopped as asked after step 1 of 20; all is saved", 15)
 
     monkeypatch.setattr(module, "train_stage", stopped)
-    with pytest.raises(Interrupted, match="the labels were not judged") as raised:
+    with pytest.raises(Interrupted, match="the labels were not checked") as raised:
         out_of_fold(digits, 0.05, NullReporter(), "cpu")
     assert raised.value.exit_code == 128 + 15

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.data.byte_range import digest
+from megavit.data.byte_range import content_digest
 from megavit.data.dataset import LabeledImages, Sample
-from megavit.data.loader.loader import cut, stack, string
-from megavit.data.loader.sampler import BatchOrder
+from megavit.data.loader.loader import pack, stack, unpack
+from megavit.data.loader.sampler import ResumableBatchSampler
 from megavit.errors import DataError
 from megavit.train import data as module
 from megavit.train.data import TrainLoader, free_memory
@@ -22,7 +22,7 @@ COUNT, SIZE = 6, (1, 4, 4)
 
 
 def sample(root: Path, i: int, height: int, width: int) -> Sample:
-    return Sample(f"{i}.png", i % 2, "train", height, width, 1, digest((root / f"{i}.png").read_bytes()))
+    return Sample(f"{i}.png", i % 2, "train", height, width, 1, content_digest((root / f"{i}.png").read_bytes()))
 
 
 def images(root: Path) -> LabeledImages:
@@ -44,7 +44,7 @@ def make_feed(root: Path, monkeypatch: pytest.MonkeyPatch, *, memory: bool, work
 def test_images_keep_their_labels_wherever_they_come_from(tmp_path, monkeypatch, memory, workers):
     feed = make_feed(tmp_path, monkeypatch, memory=memory, workers=workers)
     assert (feed.memory is not None) == memory
-    order = BatchOrder(COUNT, 4, 0, start=1, steps=4)
+    order = ResumableBatchSampler(COUNT, 4, 0, start=1, steps=4)
     found = list(feed.batches(order))
     for (pictures, labels), chosen in zip(found, order, strict=True):
         assert isinstance(pictures, torch.Tensor)
@@ -56,10 +56,12 @@ def test_images_keep_their_labels_wherever_they_come_from(tmp_path, monkeypatch,
 @pytest.mark.parametrize(("memory", "workers"), [(True, 0), (False, 0), (False, 2)])
 def test_the_order_is_gone_through_once(tmp_path, monkeypatch, memory, workers):
     feed = make_feed(tmp_path, monkeypatch, memory=memory, workers=workers)
-    order = BatchOrder(COUNT, 4, 0, start=0, steps=6)
+    order = ResumableBatchSampler(COUNT, 4, 0, start=0, steps=6)
     expected, epochs = list(order), []
-    drawn = BatchOrder.epoch
-    monkeypatch.setattr(BatchOrder, "epoch", lambda self, number: epochs.append(number) or drawn(self, number))
+    drawn = ResumableBatchSampler.epoch
+    monkeypatch.setattr(
+        ResumableBatchSampler, "epoch", lambda self, number: epochs.append(number) or drawn(self, number)
+    )
     assert [labels.tolist() for _, labels in feed.batches(order)] == [[i % 2 for i in one] for one in expected]
     assert epochs == [0, 1, 2, 3]
 
@@ -115,7 +117,7 @@ def test_images_that_keep_their_shape_come_as_a_list(tmp_path, monkeypatch, memo
     labeled = LabeledImages("data", tmp_path, ("a", "b"), samples, (), "all of it")
     size = Preprocessing(height=8, width=8, channels=1, keep_aspect=True, patch_size=2)
     feed = TrainLoader(labeled, samples, size, workers, NullReporter())
-    order = BatchOrder(len(shapes), 4, 0, start=0, steps=3)
+    order = ResumableBatchSampler(len(shapes), 4, 0, start=0, steps=3)
     for (pictures, labels), chosen in zip(feed.batches(order), order, strict=True):
         assert isinstance(pictures, list)
         assert [int(picture[0, 0, 0]) // 10 for picture in pictures] == chosen
@@ -130,11 +132,11 @@ def test_images_that_keep_their_shape_come_as_a_list(tmp_path, monkeypatch, memo
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=5))
 def test_what_is_strung_together_is_cut_apart_again(shapes):
     pictures = [torch.full(shape, i, dtype=torch.uint8) for i, shape in enumerate(shapes)]
-    strung = string([*pictures])
+    strung = pack([*pictures])
     assert isinstance(strung, tuple)
-    again = cut(*strung)
+    again = unpack(*strung)
     assert all(torch.equal(a, b) for a, b in zip(again, pictures, strict=True))
-    assert string([*pictures, "first", "second"]) == "first"
+    assert pack([*pictures, "first", "second"]) == "first"
 
 
 def test_free_memory_is_some_and_not_more_than_there_is():

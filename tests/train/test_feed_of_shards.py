@@ -9,7 +9,7 @@ import torch
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import LabeledImages
-from megavit.data.load import read_data
+from megavit.data.load import load_data
 from megavit.data.loader import shard_windows as windows_module
 from megavit.train import data as module
 from megavit.train.data import MOST_TOLD, TrainLoader
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def read(folder: Path) -> LabeledImages:
-    return read_data(folder, DataRecipe(val=0, test=0), verify="none")
+    return load_data(folder, DataRecipe(val=0, test=0), verify="none")
 
 
 def make_feed(
@@ -57,7 +57,7 @@ def stream(feed: TrainLoader, start: int, steps: int) -> list[tuple[list[float],
 
 @pytest.mark.parametrize("window", [1, 2, 16])
 def test_every_cut_gives_the_same_stream_from_memory_or_not(window, folder, monkeypatch):
-    monkeypatch.setattr(windows_module, "WINDOW", window)
+    monkeypatch.setattr(windows_module, "WINDOW_SHARDS", window)
     whole = stream(make_feed(folder, monkeypatch, memory=True), 0, STEPS)
     came = [image for images, _ in whole for image in images]
     for epoch in range(2):
@@ -71,7 +71,7 @@ def test_every_cut_gives_the_same_stream_from_memory_or_not(window, folder, monk
 @pytest.mark.parametrize("memory", [True, False])
 def test_damage_is_told_once_and_changes_nothing_else(memory, folder, monkeypatch):
     whole = stream(make_feed(folder, monkeypatch, memory=memory), 0, STEPS)
-    at = read(folder).samples[7].at
+    at = read(folder).samples[7].location
     assert at is not None
     flip(Path(at.file), at.offset + at.size - 20)
     told = Told()
@@ -91,8 +91,8 @@ def test_damage_is_told_once_and_changes_nothing_else(memory, folder, monkeypatc
 
 def test_of_much_damage_a_few_lines_are_told(folder, monkeypatch):
     for sample in read(folder).samples[:15]:
-        assert sample.at is not None
-        flip(Path(sample.at.file), sample.at.offset + sample.at.size - 20)
+        assert sample.location is not None
+        flip(Path(sample.location.file), sample.location.offset + sample.location.size - 20)
     for memory in (True, False):
         told = Told()
         feed = make_feed(folder, monkeypatch, memory, told)

@@ -1,1 +1,1 @@
-"""Speed and memory on this machine, ours beside the peers that are installed: the same sizes, threads and precision."""
+"""Benchmark megavit against other installed libraries, with the same sizes, threads and precision."""

@@ -1,39 +1,40 @@
-"""One comparison: contenders that do the same work, timed in turn beside a large product of matrices."""
+"""One comparison: contenders that do the same work, timed in turn with a large matrix product."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
-from megavit.bench.matmul import matmul
-from megavit.bench.timing import in_turn
+from megavit.bench.timing import time_interleaved
 
 OURS = "megavit"
 _MATMUL = "matmul"
+MATMUL_SIDES = {"cpu": 1024, "cuda": 8192}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What one contender did.
+    """The measurements of one contender.
 
     Attributes:
         seconds: median of its turns.
-        spread: the half of its turns in the middle lie so far apart, as a share of the median.
+        relative_iqr: interquartile range of its turns, relative to the median.
         images_per_second: of the median.
-        of_matmul: FLOPs a second as a share of those of one large product of matrices in PyTorch, in the same
-            dtype; above 1 where other libraries multiply faster or work is saved, as FLOPs are counted by the formula
-            of the model. None where PyTorch has no such product.
-        megavit_is: so many times as fast as this one is `megavit`, the median of the ratios of each round.
-        memory: bytes that it takes at its peak, where that was measured.
+        matmul_share: FLOP/s, by the formula of the model, relative to one large matrix product in PyTorch in the same
+            dtype; above 1 where other libraries multiply faster or save work. None where PyTorch has no such product.
+        megavit_speedup: of `megavit` over this one, the median of the ratios of each round.
+        memory: bytes at the peak, where measured.
     """
 
     name: str
     seconds: float
-    spread: float
+    relative_iqr: float
     images_per_second: float
-    of_matmul: float | None
-    megavit_is: float
+    matmul_share: float | None
+    megavit_speedup: float
     memory: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -45,24 +46,24 @@ class Case:
     """One comparison.
 
     Attributes:
-        entries: the fastest first; none where the machine lacks what the comparison needs.
-        note: a sentence on the result, such as what is missing; "" for none.
+        entries: the fastest first; none where the machine cannot run the comparison.
+        note: a remark on the result, such as what is missing; "" for none.
     """
 
     title: str
     entries: tuple[Entry, ...] = ()
     note: str = ""
 
-    def seconds_of(self, name: str) -> float:
+    def get_seconds(self, name: str) -> float:
         """Return the median seconds of the contender called `name`."""
         return next(entry.seconds for entry in self.entries if entry.name == name)
 
     def to_dict(self) -> dict[str, Any]:
-        found = {"title": self.title, "entries": [entry.to_dict() for entry in self.entries]}
-        return found | ({"note": self.note} if self.note else {})
+        table = {"title": self.title, "entries": [entry.to_dict() for entry in self.entries]}
+        return table | ({"note": self.note} if self.note else {})
 
 
-def measure(
+def run_case(
     title: str,
     contenders: Mapping[str, Callable[[], object]],
     *,
@@ -73,7 +74,7 @@ def measure(
     seconds: float,
     memory: Mapping[str, int] | None = None,
 ) -> Case:
-    """Time contenders, `OURS` among them, in the same rounds as a large product of matrices in `dtype`.
+    """Time contenders, `OURS` among them, in the same rounds as a large matrix product in `dtype`.
 
     Args:
         images: of one turn.
@@ -82,15 +83,15 @@ def measure(
         seconds: for all rounds together.
         memory: bytes of each at its peak, where measured.
     """
-    product, product_flops = matmul(device, dtype) if dtype else (None, 0)
-    timings = in_turn({**contenders, **({_MATMUL: product} if product else {})}, seconds, device)
+    product, product_flops = make_matmul(device, dtype) if dtype else (None, 0)
+    timings = time_interleaved({**contenders, **({_MATMUL: product} if product else {})}, seconds, device)
     matmul_rate = product_flops / timings.pop(_MATMUL).median if product else None
     ours = timings[OURS].seconds
     entries = [
         Entry(
             name,
             timing.median,
-            timing.spread,
+            timing.relative_iqr,
             images / timing.median,
             flops / timing.median / matmul_rate if matmul_rate else None,
             float(torch.tensor([theirs / mine for theirs, mine in zip(timing.seconds, ours, strict=True)]).median()),
@@ -99,3 +100,22 @@ def measure(
         for name, timing in timings.items()
     ]
     return Case(title, tuple(sorted(entries, key=lambda entry: entry.seconds)))
+
+
+def make_matmul(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], object], int]:
+    """Return a product of two square matrices, by the fastest way PyTorch has for it, and its FLOPs.
+
+    Args:
+        dtype: one that the device multiplies without emulation.
+    """
+    side = MATMUL_SIDES[device.type]
+    x, weight = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    return _product(x, weight), 2 * side**3
+
+
+def _product(x: Tensor, weight: Tensor) -> Callable[[], object]:
+    if x.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        # On some processors twice as fast as the library that F.linear uses.
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight)
+        return lambda: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "none")
+    return lambda: F.linear(x, weight)

@@ -1,4 +1,4 @@
-"""Answers for a batch of images: ours and the peers', in PyTorch, ONNX Runtime and OpenVINO."""
+"""Benchmark inference of a batch: megavit and its peers, in PyTorch, ONNX Runtime and OpenVINO."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -9,9 +9,9 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from megavit.bench.case import OURS, Case, measure
-from megavit.bench.peers import installed, suits
-from megavit.bench.runtimes import in_onnxruntime, in_openvino
+from megavit.bench.case import OURS, Case, run_case
+from megavit.bench.peers import fits_peers, get_installed_peers
+from megavit.bench.runtimes import to_onnxruntime, to_openvino
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.vit import ViTConfig
 from megavit.data.augment import normalize
@@ -20,26 +20,26 @@ from megavit.model.statistics import forward_flops
 from megavit.model.vit import MegaVit
 from megavit.runtime.device import has_bfloat16
 
-# For int8 there is none: PyTorch has no product of integers that is as fast as OpenVINO's.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": None}
-# In other runtimes the peers' graphs are alike: one of them stands for all.
-FOR_ALL = "timm"
+"""int8 has none: PyTorch has no integer product as fast as OpenVINO's."""
+REPRESENTATIVE = "timm"
+"""Of the peers in other runtimes, where their graphs are alike."""
 
 Run = Callable[[], object]
 
 
-def inference(
-    name: str, config: ViTConfig, batch: int, precision: Precision, device: torch.device, seconds: float, quick: bool
+def benchmark_inference(
+    name: str, config: ViTConfig, batch: int, precision: Precision, *, device: torch.device, seconds: float, quick: bool
 ) -> Case:
-    """Time one batch: ours from uint8 pixels, the peers from floats that are normalized and on the device already."""
+    """Time one batch: ours from uint8 pixels, the peers' from normalized floats that are on the device already."""
     pixels = torch.randint(256, (batch, config.channels, *config.image_hw), dtype=torch.uint8)
     contenders = dict(_ours(config, pixels, precision, device))
-    if suits(config):
+    if fits_peers(config):
         contenders |= dict(
-            _peers(config, normalize(pixels, preprocessing_of(config)).to(device), precision, device, quick)
+            _peers(config, normalize(pixels, make_preprocessing(config)).to(device), precision, device, quick=quick)
         )
     with torch.inference_mode():
-        return measure(
+        return run_case(
             f"{name}, batch {batch}, {precision}",
             contenders,
             images=batch,
@@ -50,7 +50,7 @@ def inference(
         )
 
 
-def preprocessing_of(config: ViTConfig) -> Preprocessing:
+def make_preprocessing(config: ViTConfig) -> Preprocessing:
     height, width = config.image_hw
     return Preprocessing(height=height, width=width, channels=config.channels)
 
@@ -60,47 +60,47 @@ def _ours(config: ViTConfig, pixels: Tensor, precision: Precision, device: torch
     if precision == "int8":
         from megavit.engine.int8 import calibrate
 
-        rounded = Engine(
-            model, preprocessing_of(config), precision, calibrate(model, preprocessing_of(config), [pixels])
+        quantized = Engine(
+            model, make_preprocessing(config), precision, calibrate(model, make_preprocessing(config), [pixels])
         )
-        yield OURS, lambda: rounded(pixels)
+        yield OURS, lambda: quantized(pixels)
         return
-    patient, settled = (Engine(model, preprocessing_of(config), precision) for _ in range(2))
-    settled.settle(pixels)
-    yield OURS, lambda: settled(pixels)
-    yield f"{OURS} in PyTorch", lambda: patient.run_pytorch(pixels)
+    plain, fastest = (Engine(model, make_preprocessing(config), precision) for _ in range(2))
+    fastest.choose_runtime(pixels)
+    yield OURS, lambda: fastest(pixels)
+    yield f"{OURS} in PyTorch", lambda: plain.run_pytorch(pixels)
 
 
 def _peers(
-    config: ViTConfig, images: Tensor, precision: Precision, device: torch.device, quick: bool
+    config: ViTConfig, images: Tensor, precision: Precision, device: torch.device, *, quick: bool
 ) -> Iterator[tuple[str, Run]]:
-    """In PyTorch every peer; elsewhere they are alike, and `FOR_ALL` stands for them."""
+    """Yield every peer in PyTorch, and `REPRESENTATIVE` in the other runtimes."""
     if precision == "int8":
         yield from _peers_in_int8(config, images)
         return
-    # In bfloat16 the weights are too: faster than autocast, which converts them each time.
+    # Weights in bfloat16 too: faster than autocast, which converts them each time.
     dtype = DTYPES[precision]
     typed = images.to(dtype)
-    for name, build in installed(config).items():
+    for name, build in get_installed_peers(config).items():
         yield f"{name} in PyTorch", partial(build(config).eval().to(device, dtype), typed)
-    if FOR_ALL not in installed(config):
+    if REPRESENTATIVE not in get_installed_peers(config):
         return
-    model = installed(config)[FOR_ALL](config).eval()
+    model = get_installed_peers(config)[REPRESENTATIVE](config).eval()
     if not quick and (device.type == "cuda" or shutil.which("c++")):
-        yield f"{FOR_ALL} compiled", partial(torch.compile(deepcopy(model).to(device, dtype)), typed)
+        yield f"{REPRESENTATIVE} compiled", partial(torch.compile(deepcopy(model).to(device, dtype)), typed)
     if device.type == "cpu" and find_spec("openvino"):
-        yield f"{FOR_ALL} in OpenVINO", partial(in_openvino(model, images, precision), images)
+        yield f"{REPRESENTATIVE} in OpenVINO", partial(to_openvino(model, images, precision), images)
     if device.type == "cpu" and precision == "float32" and find_spec("onnxruntime") and find_spec("onnxscript"):
-        yield f"{FOR_ALL} in ONNX Runtime", partial(in_onnxruntime(model, images), images)
+        yield f"{REPRESENTATIVE} in ONNX Runtime", partial(to_onnxruntime(model, images), images)
 
 
 def _peers_in_int8(config: ViTConfig, images: Tensor) -> Iterator[tuple[str, Run]]:
-    """By what turns a model of the peers into 8-bit integers, where it is installed."""
-    if FOR_ALL not in installed(config):
+    """Yield `REPRESENTATIVE` quantized by the tools that are installed."""
+    if REPRESENTATIVE not in get_installed_peers(config):
         return
-    model = installed(config)[FOR_ALL](config).eval()
+    model = get_installed_peers(config)[REPRESENTATIVE](config).eval()
     if find_spec("nncf") and find_spec("openvino"):
         rest: Precision = "bfloat16" if has_bfloat16(torch.device("cpu")) else "float32"
-        yield f"{FOR_ALL} in OpenVINO, by NNCF", partial(in_openvino(model, images, rest, int8=True), images)
+        yield f"{REPRESENTATIVE} in OpenVINO, by NNCF", partial(to_openvino(model, images, rest, int8=True), images)
     if find_spec("onnxruntime") and find_spec("onnxscript"):
-        yield f"{FOR_ALL} in ONNX Runtime, dynamic", partial(in_onnxruntime(model, images, int8=True), images)
+        yield f"{REPRESENTATIVE} in ONNX Runtime, dynamic", partial(to_onnxruntime(model, images, int8=True), images)

@@ -1,29 +1,29 @@
-"""The memory of a contender's training step, at its peak."""
+"""Measure the peak memory of a training step."""
 
 from collections.abc import Callable
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-# In the first, the optimizer's state is made.
 STEPS = 2
+"""The first creates the optimizer's state."""
 
 
 def peak_memory(make: Callable[[], Callable[[], None]], device: torch.device) -> int:
-    """Bytes of all tensors alive at once, at most: model, gradients, optimizer, and what the step keeps.
+    """Return the peak bytes of all tensors: model, gradients, optimizer state and activations.
 
     Args:
-        make: makes the model, its optimizer and all else, and gives the step.
+        make: makes the model and its optimizer, and returns the training step.
     """
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         _run(make)
         return torch.cuda.max_memory_allocated(device) - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         _run(make)
-    assert recorded.profiler is not None and recorded.profiler.kineto_results is not None
-    changes = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
+    assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
+    changes = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     alive = peak = 0
     for change in sorted(changes, key=lambda event: event.start_ns()):
         alive += change.nbytes()  # pyrefly: ignore[missing-attribute] - not in its stub

@@ -1,4 +1,4 @@
-"""The same Vision Transformer as other libraries build it, where they are installed."""
+"""The same Vision Transformer built by other installed libraries."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -9,16 +9,16 @@ from torch import Tensor, nn
 from megavit.config.vit import ViTConfig
 
 
-def installed(config: ViTConfig) -> dict[str, Callable[[ViTConfig], nn.Module]]:
-    """Name -> what builds its ViT of our sizes, for every peer that is installed and has one."""
-    have = {name: build for name, (package, build) in PEERS.items() if find_spec(package) is not None}
+def get_installed_peers(config: ViTConfig) -> dict[str, Callable[[ViTConfig], nn.Module]]:
+    """Return, by name, the function that builds the model, for every installed peer that supports the config."""
+    peers = {name: build for name, (package, build) in PEERS.items() if find_spec(package) is not None}
     if config.channels != 3:
-        have.pop("torchvision", None)  # its model has no other number of channels
-    return have
+        peers.pop("torchvision", None)  # its model has no other number of channels
+    return peers
 
 
-def suits(config: ViTConfig) -> bool:
-    """Whether the peers have a model of these sizes: square images and patches, heads that share `dim`, class token."""
+def fits_peers(config: ViTConfig) -> bool:
+    """Return whether the peers support the config: square images and patches, heads that split `dim`, class token."""
     square = len({*config.image_hw}) == 1 and len({*config.patch_hw}) == 1
     return square and config.pool == "cls" and config.heads * config.dim_head == config.dim and config.num_classes > 0
 
@@ -41,7 +41,7 @@ def _timm(config: ViTConfig) -> nn.Module:
 def _vit_pytorch(config: ViTConfig) -> nn.Module:
     from vit_pytorch import ViT
 
-    return ViT(**_named_as_ours(config))
+    return ViT(**_common_arguments(config))
 
 
 def _torchvision(config: ViTConfig) -> nn.Module:
@@ -59,7 +59,7 @@ def _torchvision(config: ViTConfig) -> nn.Module:
 
 
 class _Logits(nn.Module):
-    """transformers answers with an object; runtimes and losses want the logits."""
+    """A transformers model that returns logits instead of an object."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -89,11 +89,11 @@ def _transformers(config: ViTConfig) -> nn.Module:
 def _zetascale(config: ViTConfig) -> nn.Module:
     from zeta.models import MegaVit
 
-    return MegaVit(**_named_as_ours(config))
+    return MegaVit(**_common_arguments(config))
 
 
-def _named_as_ours(config: ViTConfig) -> dict[str, Any]:
-    """The sizes that some peers call as we do, with one number for a square's sides."""
+def _common_arguments(config: ViTConfig) -> dict[str, Any]:
+    """Return the arguments that several peers name as we do."""
     names = ("num_classes", "dim", "depth", "heads", "mlp_dim", "channels", "dim_head")
     sides = {"image_size": config.image_hw[0], "patch_size": config.patch_hw[0]}
     return sides | {name: getattr(config, name) for name in names}

@@ -1,6 +1,7 @@
-"""Which comparisons `megavit bench` makes."""
+"""The comparisons of `megavit bench`."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -9,24 +10,33 @@ from typing import Any
 import torch
 
 from megavit.bench.case import OURS, Case
-from megavit.bench.inference import inference
-from megavit.bench.training import training
+from megavit.bench.inference import benchmark_inference
+from megavit.bench.training import benchmark_training
 from megavit.config.presets import preset
 from megavit.config.vit import PLAIN_VIT, ViTConfig
 from megavit.engine.engine import Precision
 from megavit.runtime.device import device_name, has_bfloat16
 
-# The configuration of MegaVit's documentation, in the design of the peers, so that all do the same work.
 EXAMPLE = "example"
+"""The configuration of MegaVit's documentation, in the peers' design."""
+LIBRARIES = [
+    "megavit",
+    "torch",
+    "openvino",
+    "nncf",
+    "onnxruntime",
+    "timm",
+    "vit-pytorch",
+    "torchvision",
+    "transformers",
+]
 INFERENCE_BATCHES, TRAINING_BATCHES = (1, 16), (16, 64)
 SECONDS, QUICK_SECONDS = 12.0, 3.0
-NO_BFLOAT16 = "not on this machine, which has no instructions for bfloat16"
-
-Say = Callable[[str], None]
+NO_BFLOAT16 = "this machine has no instructions for bfloat16"
 
 
-def config_of(name: str) -> ViTConfig:
-    """The sizes of a preset by its name, or of the documentation's example.
+def get_config(name: str) -> ViTConfig:
+    """Return the config of a preset, or of `EXAMPLE`.
 
     Raises:
         ConfigError: for any other name.
@@ -38,13 +48,15 @@ def config_of(name: str) -> ViTConfig:
     )
 
 
-def cases(models: Sequence[str], device: torch.device, quick: bool, say: Say) -> Iterator[Case]:
-    """Each comparison as it is done; with `quick` the short ones alone.
+def run_cases(
+    models: Sequence[str], device: torch.device, *, quick: bool, announce: Callable[[str], None]
+) -> Iterator[Case]:
+    """Yield each comparison once it is done; with `quick` only the short ones.
 
     Args:
-        say: is told what comes next.
+        announce: called with a description of each comparison before it starts.
     """
-    configs = {name: config_of(name) for name in models}
+    configs = {name: get_config(name) for name in models}
     seconds = QUICK_SECONDS if quick else SECONDS
     precisions: list[Precision] = ["float32", "bfloat16"]
     if device.type == "cpu" and find_spec("openvino") and not quick:
@@ -56,38 +68,28 @@ def cases(models: Sequence[str], device: torch.device, quick: bool, say: Say) ->
                 if precision == "bfloat16" and not has_bfloat16(device):
                     yield Case(f"{name}, batch {batch}, {precision}", note=NO_BFLOAT16)
                     continue
-                say(f"{name}: inference, batch {batch}, {precision}")
-                measured[precision] = inference(name, config, batch, precision, device, seconds, quick)
-                yield replace(measured[precision], note=slower(measured[precision], measured["float32"]))
+                announce(f"{name}: inference, batch {batch}, {precision}")
+                measured[precision] = benchmark_inference(
+                    name, config, batch, precision, device=device, seconds=seconds, quick=quick
+                )
+                yield replace(measured[precision], note=warn_if_slower(measured[precision], measured["float32"]))
         for batch in TRAINING_BATCHES[:1] if quick else TRAINING_BATCHES:
-            say(f"{name}: training step, batch {batch}")
-            yield training(name, config, batch, device, seconds)
+            announce(f"{name}: training step, batch {batch}")
+            yield benchmark_training(name, config, batch, device, seconds)
 
 
-def slower(case: Case, float32: Case) -> str:
+def warn_if_slower(case: Case, float32: Case) -> str:
     """Return a warning where megavit takes longer in the precision of `case` than in float32; "" where it does not."""
-    seconds, plain = (one.seconds_of(OURS) for one in (case, float32))
-    if seconds <= plain:
+    seconds, baseline = (measured.get_seconds(OURS) for measured in (case, float32))
+    if seconds <= baseline:
         return ""
-    return f"slower than float32 on this machine, which took {plain * 1e3:.1f} ms: use float32 here"
+    return f"slower than float32 on this machine, which took {baseline * 1e3:.1f} ms: use float32 here"
 
 
-def about(device: torch.device) -> dict[str, Any]:
-    """The machine, and the versions of what was timed on it."""
-    found = {}
-    for name in (
-        "megavit",
-        "torch",
-        "openvino",
-        "nncf",
-        "onnxruntime",
-        "timm",
-        "vit-pytorch",
-        "torchvision",
-        "transformers",
-    ):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return {"machine": device_name(device), "versions": found}
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """Return the machine's name and the versions of the installed libraries."""
+    versions = {}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return {"machine": device_name(device), "versions": versions}

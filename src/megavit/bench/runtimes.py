@@ -1,4 +1,4 @@
-"""A peer's PyTorch model in another runtime, as its users would put it there."""
+"""A peer's PyTorch model in another runtime, converted as its users would."""
 
 import io
 import warnings
@@ -14,18 +14,18 @@ from torch import Tensor, nn
 Run = Callable[[Tensor], object]
 
 
-def in_openvino(model: nn.Module, images: Tensor, precision: str, int8: bool = False) -> Run:
-    """Converted by OpenVINO's own means; with `int8` quantized by NNCF for transformers, calibrated on `images`."""
+def to_openvino(model: nn.Module, images: Tensor, precision: str, int8: bool = False) -> Run:
+    """Convert with OpenVINO; with `int8`, quantize with NNCF for transformers, calibrated on `images`."""
     import openvino as ov
 
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), _suppress_output():
         graph = ov.convert_model(model, example_input=images[:1])
-        graph.reshape(list(images.shape))  # a fixed size is what it computes fastest
+        graph.reshape(list(images.shape))  # a fixed size is fastest
     if int8:
         import nncf  # pyrefly: ignore[missing-import] - only where a user has it
 
         graph.reshape([1, *images.shape[1:]])
-        with _quiet():
+        with _suppress_output():
             samples = nncf.Dataset([images[i : i + 1].numpy() for i in range(len(images))])
             graph = nncf.quantize(graph, samples, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(images))
         graph.reshape(list(images.shape))
@@ -38,31 +38,31 @@ def in_openvino(model: nn.Module, images: Tensor, precision: str, int8: bool = F
     return lambda x: request.infer(x.numpy(), share_inputs=True, share_outputs=True)[0]
 
 
-def in_onnxruntime(model: nn.Module, images: Tensor, int8: bool = False) -> Run:
-    """Exported by PyTorch with any batch size; with `int8` quantized dynamically by ONNX Runtime. float32."""
+def to_onnxruntime(model: nn.Module, images: Tensor, int8: bool = False) -> Run:
+    """Export with PyTorch for any batch size, in float32; with `int8`, quantize dynamically with ONNX Runtime."""
     import onnxruntime
 
-    with _quiet(), TemporaryDirectory() as folder:
+    with _suppress_output(), TemporaryDirectory() as folder:
         program = torch.onnx.export(
             model, (images,), dynamo=True, dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), verbose=False
         )
         assert program is not None
-        written = Path(folder, "model.onnx")
-        program.save(str(written))
-        exported = written.read_bytes()
+        path = Path(folder, "model.onnx")
+        program.save(str(path))
+        exported = path.read_bytes()
     if int8:
-        exported = _quantized(exported)
+        exported = _quantize(exported)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
-    (name,) = (given.name for given in session.get_inputs())
+    (name,) = (argument.name for argument in session.get_inputs())
     return lambda x: session.run(None, {name: np.ascontiguousarray(x.numpy())})[0]
 
 
-def _quantized(exported: bytes) -> bytes:
+def _quantize(exported: bytes) -> bytes:
     from onnxruntime.quantization import quantize_dynamic
 
-    with TemporaryDirectory() as folder, _quiet():
+    with TemporaryDirectory() as folder, _suppress_output():
         source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
         source.write_bytes(exported)
         quantize_dynamic(source, target)
@@ -70,8 +70,8 @@ def _quantized(exported: bytes) -> bytes:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Converters warn about what they trace, and talk; none of it changes the answer that is timed."""
+def _suppress_output() -> Iterator[None]:
+    """Suppress what converters print and warn."""
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

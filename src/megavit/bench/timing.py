@@ -1,4 +1,4 @@
-"""Seconds of several contenders that take turns, so that the machine's moods meet them alike."""
+"""Time several contenders in turn, so that the machine's load affects them alike."""
 
 import gc
 import random
@@ -9,14 +9,14 @@ from statistics import median, quantiles
 
 import torch
 
-LEAST_ROUNDS, MOST_ROUNDS = 5, 200
-# Between turns: threads of the one before go on spinning for work for a while, and would slow the next one down.
+MIN_ROUNDS, MAX_ROUNDS = 5, 200
 PAUSE_SECONDS = 0.03
+"""Between turns: threads of the previous contender spin for a while, and would slow down the next."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Of one contender: seconds of each of its turns, in order."""
+    """Seconds of each turn of one contender, in order."""
 
     seconds: tuple[float, ...]
 
@@ -25,36 +25,37 @@ class Timing:
         return median(self.seconds)
 
     @property
-    def spread(self) -> float:
-        """The half of its turns in the middle lie so far apart, as a share of the median."""
+    def relative_iqr(self) -> float:
+        """The interquartile range, relative to the median."""
         low, _, high = quantiles(self.seconds, n=4)
         return (high - low) / self.median
 
 
-def in_turn(contenders: Mapping[str, Callable[[], object]], seconds: float, device: torch.device) -> dict[str, Timing]:
-    """Time each contender in turn until `seconds` are over; each twice beforehand, to warm up.
+def time_interleaved(
+    contenders: Mapping[str, Callable[[], object]], seconds: float, device: torch.device
+) -> dict[str, Timing]:
+    """Time the contenders in turn until `seconds` are over, after two runs each to warm up.
 
-    Every round times all of them, in an order of its own, so that none always follows the same. At least
-    `LEAST_ROUNDS` rounds.
+    Every round times each of them once, in random order. At least `MIN_ROUNDS` rounds.
     """
     names = list(contenders)
     for name in names:
         for _ in range(2):
             _timed(contenders[name], device)
     order = random.Random(0)
-    taken: dict[str, list[float]] = {name: [] for name in names}
+    times: dict[str, list[float]] = {name: [] for name in names}
     gc.collect()
     gc.disable()
     try:
         until = time.perf_counter() + seconds
-        for round_ in range(MOST_ROUNDS):
-            if round_ >= LEAST_ROUNDS and time.perf_counter() > until:
+        for round_ in range(MAX_ROUNDS):
+            if round_ >= MIN_ROUNDS and time.perf_counter() > until:
                 break
             for name in order.sample(names, len(names)):
-                taken[name].append(_timed(contenders[name], device))
+                times[name].append(_timed(contenders[name], device))
     finally:
         gc.enable()
-    return {name: Timing(tuple(times)) for name, times in taken.items()}
+    return {name: Timing(tuple(seconds)) for name, seconds in times.items()}
 
 
 def _timed(run: Callable[[], object], device: torch.device) -> float:

@@ -1,4 +1,4 @@
-"""A training step: ours and the peers', the same optimizer and precision, and what memory each takes."""
+"""Benchmark a training step: megavit and its peers, with the same optimizer and precision, and their memory."""
 
 from collections.abc import Callable
 
@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from megavit.bench.case import OURS, Case, measure
+from megavit.bench.case import OURS, Case, run_case
 from megavit.bench.memory import peak_memory
-from megavit.bench.peers import installed, suits
+from megavit.bench.peers import fits_peers, get_installed_peers
 from megavit.config.vit import ViTConfig
 from megavit.model.statistics import training_flops
 from megavit.model.vit import MegaVit
@@ -17,7 +17,7 @@ from megavit.runtime.device import has_bfloat16
 CHECKPOINTED = f"{OURS}, gradient checkpointing"
 
 
-def training(name: str, config: ViTConfig, batch: int, device: torch.device, seconds: float) -> Case:
+def benchmark_training(name: str, config: ViTConfig, batch: int, device: torch.device, seconds: float) -> Case:
     """Time forward, backward and a fused AdamW step, and measure its memory.
 
     In bfloat16 under autocast where the device multiplies it without emulation, else in float32.
@@ -26,13 +26,13 @@ def training(name: str, config: ViTConfig, batch: int, device: torch.device, sec
     images = torch.randn(batch, config.channels, *config.image_hw, device=device)
     labels = torch.arange(batch, device=device) % config.num_classes
     makers = {
-        one: lambda build=build: step_of(build(config).to(device), images, labels, dtype)
-        for one, build in builders_of(config).items()
+        contender: lambda build=build: make_step(build(config).to(device), images, labels, dtype)
+        for contender, build in get_builders(config).items()
     }
-    memory = {one: peak_memory(make, device) for one, make in makers.items()}
-    return measure(
+    memory = {contender: peak_memory(make, device) for contender, make in makers.items()}
+    return run_case(
         f"{name}, training step, batch {batch}, {str(dtype).removeprefix('torch.')}",
-        {one: make() for one, make in makers.items()},
+        {contender: make() for contender, make in makers.items()},
         images=batch,
         flops=batch * training_flops(config),
         dtype=dtype,
@@ -42,10 +42,10 @@ def training(name: str, config: ViTConfig, batch: int, device: torch.device, sec
     )
 
 
-def builders_of(config: ViTConfig) -> dict[str, Callable[[ViTConfig], nn.Module]]:
-    """Name -> what builds the contender."""
+def get_builders(config: ViTConfig) -> dict[str, Callable[[ViTConfig], nn.Module]]:
+    """Return, by name, the function that builds each contender."""
     ours: dict[str, Callable[[ViTConfig], nn.Module]] = {OURS: MegaVit.from_config, CHECKPOINTED: _checkpointed}
-    return ours | (installed(config) if suits(config) else {})
+    return ours | (get_installed_peers(config) if fits_peers(config) else {})
 
 
 def _checkpointed(config: ViTConfig) -> MegaVit:
@@ -54,7 +54,7 @@ def _checkpointed(config: ViTConfig) -> MegaVit:
     return model
 
 
-def step_of(model: nn.Module, images: Tensor, labels: Tensor, dtype: torch.dtype) -> Callable[[], None]:
+def make_step(model: nn.Module, images: Tensor, labels: Tensor, dtype: torch.dtype) -> Callable[[], None]:
     """Return a training step on one batch, computed in `dtype`: float32, or another under autocast."""
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)

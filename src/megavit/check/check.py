@@ -1,17 +1,16 @@
-"""All that can be found out about a set of images, the worst first."""
+"""Check a data set: all findings about its files, images and labels, the worst first."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from megavit.check.exact_duplicates import copy_findings, exact_pairs
-from megavit.check.files import file_findings
-from megavit.check.finding import Finding, worst_first
+from megavit.check.exact_duplicates import duplicate_findings, find_exact_duplicates
+from megavit.check.finding import Finding, sort_by_severity
 from megavit.check.label_issues import LabelReview, OutOfFoldPredictions, review_labels
-from megavit.check.near_duplicates import near_pairs
-from megavit.check.quick_checks import Shapes, class_findings, shape_findings, shapes_of
-from megavit.check.thumbnails import flat_findings, look_at
+from megavit.check.near_duplicates import find_near_duplicates
+from megavit.check.quick_checks import ImageStatistics, class_findings, file_findings, shape_findings, summarize_shapes
+from megavit.check.thumbnails import blank_findings, load_thumbnails
 from megavit.data.dataset import LabeledImages
 
 ProgressCallback = Callable[[str, int, int], None]
@@ -20,49 +19,51 @@ ProgressCallback = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What `run_checks` found.
+    """The result of a data check.
 
     Attributes:
         images: that were checked.
-        shapes: their sizes and channels.
+        shapes: statistics of their sizes and channels.
         findings: the worst first.
-        judged: who judged the labels, and how well; None where nobody did.
+        label_review: None where labels were not checked.
     """
 
     images: LabeledImages
-    shapes: Shapes
+    shapes: ImageStatistics
     findings: list[Finding]
-    judged: LabelReview | None
+    label_review: LabelReview | None
 
     @property
-    def serious(self) -> bool:
-        """Whether there is something to mend before anything is learned or measured."""
+    def is_serious(self) -> bool:
+        """Whether there is something to fix before training or evaluating."""
         return any(finding.severity == "serious" for finding in self.findings)
 
 
-def run_checks(images: LabeledImages, answers: OutOfFoldPredictions | None, tell: ProgressCallback) -> CheckResult:
-    """Look for everything of `megavit.check.finding.KINDS`.
+def run_checks(
+    images: LabeledImages, predictions: OutOfFoldPredictions | None, progress: ProgressCallback
+) -> CheckResult:
+    """Look for every kind of finding in `megavit.check.finding.KINDS`.
 
     Args:
-        answers: predictions to judge the labels by; None: they are not judged.
-        tell: told how it goes.
+        predictions: to check the labels by; None: they are not checked.
 
     Raises:
         DataError: where an image cannot be read any more.
     """
-    looks = look_at(images, lambda done, total: tell("looking at images", done, total))
-    exact = exact_pairs(images.samples)
-    first = torch.ones(len(images.samples), dtype=torch.bool)
-    first[torch.tensor([copy for _, copy, _ in exact], dtype=torch.int64)] = False
-    near = near_pairs(looks, first, lambda done, total: tell("comparing images", done, total))
-    judged = None if answers is None else review_labels(images, answers)
+    thumbnails = load_thumbnails(images, lambda done, total: progress("reading images", done, total))
+    exact = find_exact_duplicates(images.samples)
+    distinct = torch.ones(len(images.samples), dtype=torch.bool)
+    distinct[torch.tensor([pair.second for pair in exact], dtype=torch.int64)] = False
+    near = find_near_duplicates(thumbnails, distinct, lambda done, total: progress("comparing images", done, total))
+    # Blank images are duplicates of each other, which says nothing more.
+    duplicates = [pair for pair in (*exact, *near) if not thumbnails.blank[pair.first]]
+    review = None if predictions is None else review_labels(images, predictions)
     findings = [
         *file_findings(images),
-        # Pictures with nothing in them are copies of each other, which says no more than that.
-        *copy_findings(images, [pair for pair in (*exact, *near) if not looks.flat[pair[0]]]),
-        *flat_findings(images, looks),
+        *duplicate_findings(images, duplicates),
+        *blank_findings(images, thumbnails),
         *class_findings(images),
         *shape_findings(images),
-        *(judged.findings if judged else []),
+        *(review.findings if review else []),
     ]
-    return CheckResult(images, shapes_of(images.samples), worst_first(findings), judged)
+    return CheckResult(images, summarize_shapes(images.samples), sort_by_severity(findings), review)

@@ -1,105 +1,105 @@
-"""What a check finds: each a thing that a person should look at, told in a plain sentence."""
+"""The findings of a data check: what each kind means, how serious it is and what to do about it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 from megavit.config.target import joined
 from megavit.data.dataset import Sample
 
-Severity = Literal["serious", "look", "note"]
-"""Mend it before anything is learned or measured; look at it; know it."""
+Severity = Literal["serious", "warning", "info"]
+"""Fix it before training or evaluating; look at it; nothing to do."""
 
 Kind = Literal[
     "leak",
-    "conflict",
+    "label_conflict",
     "unreadable",
-    "label",
+    "label_error",
     "blank",
-    "copy",
-    "doubtful",
-    "spelling",
-    "missing",
-    "few",
+    "duplicate",
+    "possible_label_error",
+    "similar_names",
+    "missing_class",
+    "few_images",
     "imbalance",
     "tiny",
     "aspect",
     "size",
     "channels",
-    "alike",
+    "confusable_classes",
     "unused",
 ]
 
 
-class Meaning(NamedTuple):
-    """Of a kind: how bad it is, its name for a person, and what to do about it."""
-
+class KindInfo(NamedTuple):
     severity: Severity
     title: str
     advice: str
 
 
-KINDS: dict[Kind, Meaning] = {
-    "leak": Meaning(
+KINDS: dict[Kind, KindInfo] = {
+    "leak": KindInfo(
         "serious",
-        "one picture in two splits",
-        "Keep every picture in one split: what a model has learned from cannot show how good it is on new images.",
+        "one image in two splits",
+        "Keep every image in one split: what a model was trained on cannot show how good it is on new images.",
     ),
-    "conflict": Meaning(
-        "serious", "one picture with different labels", "Find out which is right, and remove the other copies."
+    "label_conflict": KindInfo(
+        "serious", "one image with different labels", "Find out which is right, and remove the other copies."
     ),
-    "unreadable": Meaning(
+    "unreadable": KindInfo(
         "serious", "files that cannot be read", "Restore or remove them; until then they are left out."
     ),
-    "label": Meaning(
-        "serious",
-        "labels that are probably wrong",
-        "Look at the pictures, the first ones first, and mend what is wrong.",
+    "label_error": KindInfo(
+        "serious", "labels that are probably wrong", "Look at the images, the first ones first, and correct the labels."
     ),
-    "blank": Meaning("look", "pictures with nothing in them", "They teach nothing that is true: remove them."),
-    "copy": Meaning("look", "one picture several times", "Copies count double and bring nothing new: keep one."),
-    "doubtful": Meaning("look", "labels in doubt", "Less sure than the labels above: look if there is time."),
-    "spelling": Meaning(
-        "look",
-        "class names that look alike",
-        "If they are meant to be one class, give its folders, or its lines in the table, one name.",
+    "blank": KindInfo("warning", "blank images", "They teach nothing that is true: remove them."),
+    "duplicate": KindInfo("warning", "duplicate images", "Duplicates count double and add nothing new: keep one."),
+    "possible_label_error": KindInfo(
+        "warning", "labels that are possibly wrong", "Less certain than the labels above: look if there is time."
     ),
-    "missing": Meaning(
-        "look", "classes missing from a split", "How well they are told is not measured: add images to the split."
+    "similar_names": KindInfo(
+        "warning",
+        "similar class names",
+        "If they are meant to be one class, give its folders, or its rows in the table, one name.",
     ),
-    "few": Meaning("look", "classes with few images", "Add images, or join the class with another."),
-    "imbalance": Meaning(
-        "look", "classes of very different size", "Add images to the small ones; megavit train makes up for some of it."
+    "missing_class": KindInfo(
+        "warning", "classes missing from a split", "They are not evaluated there: add images to the split."
     ),
-    "tiny": Meaning("look", "very small pictures", "See whether they are icons or broken thumbnails."),
-    "aspect": Meaning("look", "very long or narrow pictures", "See whether they are strips or parts of others."),
-    "size": Meaning("look", "sizes far from the others", "See whether they come from another source."),
-    "channels": Meaning(
-        "look", "gray among color, or other channels", "A model may take the difference for a trait of the class."
+    "few_images": KindInfo("warning", "classes with few images", "Add images, or merge the class with another."),
+    "imbalance": KindInfo(
+        "warning", "imbalanced classes", "Add images to the small ones; megavit train compensates for some of it."
     ),
-    "alike": Meaning("note", "classes that look alike", "More images of both, or clearer labels, would help."),
-    "unused": Meaning("note", "files that are not used", "Nothing to do, unless they were meant to be images."),
+    "tiny": KindInfo("warning", "very small images", "Check whether they are icons or broken thumbnails."),
+    "aspect": KindInfo("warning", "very long or narrow images", "Check whether they are strips or parts of others."),
+    "size": KindInfo("warning", "sizes far from the others", "Check whether they come from another source."),
+    "channels": KindInfo(
+        "warning", "gray among color, or other channels", "A model may take the difference for a feature of the class."
+    ),
+    "confusable_classes": KindInfo(
+        "info", "classes that are hard to tell apart", "More images of both, or clearer labels, would help."
+    ),
+    "unused": KindInfo("info", "files that are not used", "Nothing to do, unless they were meant to be images."),
 }
 """Every kind, the most serious first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing to look at.
+    """One finding of a data check.
 
     Attributes:
         kind: see `KINDS`.
-        sentence: for a person; may hold the names of classes, never those of files.
+        message: for a person; may hold the names of classes, never those of files.
         images: names of the files concerned, the one that others are compared with first; none for whole classes.
-        suggested: the label that is likelier than the given one, if any.
-        score: how sure or how much, the higher the worse, where there is such a figure: of copies the similarity in
-            [0, 1], of labels the share of the other one in the probability of both, of imbalance the ratio.
+        suggested_label: the label that is likelier than the given one, "" if there is none.
+        score: the higher the worse, where there is such a figure: of duplicates the similarity in [0, 1], of labels
+            the share of the other one in the probability of both, of imbalance the ratio.
     """
 
     kind: Kind
-    sentence: str
+    message: str
     images: tuple[str, ...] = ()
-    suggested: str = ""
+    suggested_label: str = ""
     score: float | None = None
 
     @property
@@ -107,29 +107,22 @@ class Finding:
         return KINDS[self.kind].severity
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types."""
-        return {
-            "kind": self.kind,
-            "severity": self.severity,
-            "sentence": self.sentence,
-            "images": list(self.images),
-            "suggested": self.suggested or None,
-            "score": self.score,
-        }
+        """Return plain JSON types."""
+        return asdict(self) | {"severity": self.severity, "suggested_label": self.suggested_label or None}
 
 
-def worst_first(findings: Sequence[Finding]) -> list[Finding]:
-    """By kind, as `KINDS` has them; within one by score, and where that is equal as they came."""
-    rank = {kind: place for place, kind in enumerate(KINDS)}
-    return sorted(findings, key=lambda one: (rank[one.kind], -(one.score or 0.0)))
+def sort_by_severity(findings: Sequence[Finding]) -> list[Finding]:
+    """Sort findings by kind, as in `KINDS`, and within a kind by score, the worst first."""
+    rank = {kind: i for i, kind in enumerate(KINDS)}
+    return sorted(findings, key=lambda finding: (rank[finding.kind], -(finding.score or 0.0)))
 
 
-def label_of(sample: Sample, classes: Sequence[str]) -> str:
-    """A sample's target as a table has it: the class, labels as `joined` has them, or the score."""
+def format_target(sample: Sample, classes: Sequence[str]) -> str:
+    """Return a sample's target as in a table: the class, labels as `joined` has them, or the value."""
     match sample.target:
         case int() as label:
             return classes[label]
         case tuple() as labels:
             return joined(classes[label] for label in labels)
-        case score:
-            return f"{score:g}"
+        case value:
+            return f"{value:g}"

@@ -1,95 +1,93 @@
-"""What predictions for images that were not learned from say of their labels."""
+"""Find label errors and classes that are hard to tell apart from out-of-fold predictions."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from megavit.check.confident_learning import calibrated, doubts
+from megavit.check.confident_learning import calibrate_probabilities, score_label_issues
 from megavit.check.finding import Finding
 from megavit.data.dataset import LabeledImages
 
-SURE = 0.999
-"""The least score of a label that is probably wrong; below, it is in doubt. Of 60 labels swapped among 6,000 images of
-Fashion-MNIST, 40 were among the 55 above it, and 53 among the 191 above `DOUBTFUL`, after three minutes on one core
+LABEL_ERROR_SCORE = 0.999
+"""The least score of a label that is probably wrong. Of 60 labels swapped among 6,000 images of Fashion-MNIST, 40 were
+among the 55 above it, and 53 among the 191 above `POSSIBLE_ERROR_SCORE`, after three minutes on one core
 (`benchmarks/planted_faults.py`, seed 0)."""
-DOUBTFUL = 0.98
-"""The least score of a label in doubt; below, the picture is hard rather than its label."""
-ALIKE = 0.05
-"""The least share of two classes' images that are taken for the other one, for the two to look alike."""
-_PAIRS = 10
+POSSIBLE_ERROR_SCORE = 0.98
+"""The least score of a label that is possibly wrong; below, the image is hard rather than its label."""
+MIN_CONFUSED_SHARE = 0.05
+"""The least share of two classes' images that are predicted as the other one, for the two to be confusable."""
+_MAX_CONFUSABLE = 10
 
 
 @dataclass(frozen=True)
 class OutOfFoldPredictions:
-    """Predictions for some images, none by what has learned from them.
+    """Predictions for images by models that were not trained on them.
 
     Attributes:
         probabilities: (M, classes), rows summing to 1.
-        places: (M,) of the images among the samples.
-        judge: a few words on what answered.
+        indices: (M,) of the images among the samples.
+        model: a few words on what predicted.
     """
 
     probabilities: Tensor
-    places: Tensor
-    judge: str
+    indices: Tensor
+    model: str
 
 
 @dataclass(frozen=True)
 class LabelReview:
-    """What was found by answers.
+    """What out-of-fold predictions say about the labels.
 
     Attributes:
-        findings: none where the judge is `weak`.
-        images: that were judged.
-        agreement: the share of them that got the label they have.
-        judge: see `OutOfFoldPredictions`.
-        weak: hardly better than always naming the largest class.
+        findings: none where the model is too weak.
+        images: that were reviewed.
+        agreement: the share of them whose label is predicted.
+        model: see `OutOfFoldPredictions`.
+        is_weak: whether the model is hardly better than always predicting the largest class.
     """
 
     findings: list[Finding]
     images: int
     agreement: float
-    judge: str
-    weak: bool = False
+    model: str
+    is_weak: bool = False
 
 
-def review_labels(images: LabeledImages, answers: OutOfFoldPredictions) -> LabelReview:
-    """Labels that are probably wrong, labels in doubt, and classes that look alike.
-
-    Where the answers are hardly better than always naming the largest class, they say nothing.
-    """
-    labels = torch.tensor([images.samples[place].label for place in answers.places.tolist()])
-    probabilities = calibrated(answers.probabilities, labels)
-    answered = probabilities.argmax(dim=1)
-    agreement = (answered == labels).double().mean().item()
+def review_labels(images: LabeledImages, predictions: OutOfFoldPredictions) -> LabelReview:
+    """Find labels that are probably or possibly wrong, and confusable classes, unless the model is too weak."""
+    labels = torch.tensor([images.samples[i].label for i in predictions.indices.tolist()])
+    probabilities = calibrate_probabilities(predictions.probabilities, labels)
+    predicted = probabilities.argmax(dim=1)
+    agreement = (predicted == labels).double().mean().item()
     chance = labels.bincount().max().item() / len(labels)
     if agreement <= chance + (1 - chance) / 4:
-        return LabelReview([], len(labels), agreement, answers.judge, weak=True)
-    found: list[Finding] = []
-    for place, other, score in zip(*(part.tolist() for part in doubts(probabilities, labels)), strict=True):
-        if score < DOUBTFUL:
+        return LabelReview([], len(labels), agreement, predictions.model, is_weak=True)
+    findings: list[Finding] = []
+    issues = score_label_issues(probabilities, labels)
+    for i, suggested, score in zip(*(column.tolist() for column in issues), strict=True):
+        if score < POSSIBLE_ERROR_SCORE:
             break
-        given, suggested = images.classes[int(labels[place])], images.classes[other]
-        shares = [f"{probabilities[place, label].item():.1%}" for label in (other, int(labels[place]))]
-        told = f"labeled {given}, looks like {suggested}: {shares[0]} against {shares[1]}"
-        name = images.samples[int(answers.places[place])].name
-        found.append(Finding("label" if score >= SURE else "doubtful", told, (name,), suggested, score))
-    found += _alike(labels, answered, images.classes)
-    return LabelReview(found, len(labels), agreement, answers.judge)
+        label = int(labels[i])
+        theirs, own = (f"{probabilities[i, index].item():.1%}" for index in (suggested, label))
+        message = f"labeled {images.classes[label]}, looks like {images.classes[suggested]}: {theirs} against {own}"
+        kind = "label_error" if score >= LABEL_ERROR_SCORE else "possible_label_error"
+        name = images.samples[int(predictions.indices[i])].name
+        findings.append(Finding(kind, message, (name,), images.classes[suggested], score))
+    findings += _find_confusable_classes(labels, predicted, images.classes)
+    return LabelReview(findings, len(labels), agreement, predictions.model)
 
 
-def _alike(labels: Tensor, answered: Tensor, classes: tuple[str, ...]) -> list[Finding]:
-    """The pairs of classes that are most taken for each other."""
+def _find_confusable_classes(labels: Tensor, predicted: Tensor, classes: tuple[str, ...]) -> list[Finding]:
     count = len(classes)
-    confusion = (labels * count + answered).bincount(minlength=count**2).view(count, count).double()
+    confusion = (labels * count + predicted).bincount(minlength=count**2).view(count, count).double()
     images = confusion.sum(dim=1)
-    mixed = ((confusion + confusion.T) / (images[:, None] + images).clamp_min(1)).triu(diagonal=1)
-    found: list[Finding] = []
-    for place in mixed.flatten().argsort(descending=True)[:_PAIRS].tolist():
-        one, other = divmod(place, count)
-        share = mixed[one, other].item()
-        if share >= ALIKE and confusion[one, other] + confusion[other, one] > 2:
-            told = f"{classes[one]} and {classes[other]}: {share:.0%} of both are taken for the other"
-            found.append(Finding("alike", told, score=share))
-    return found
+    confused = ((confusion + confusion.T) / (images[:, None] + images).clamp_min(1)).triu(diagonal=1)
+    findings: list[Finding] = []
+    for cell in confused.flatten().argsort(descending=True)[:_MAX_CONFUSABLE].tolist():
+        a, b = divmod(cell, count)
+        share = confused[a, b].item()
+        if share >= MIN_CONFUSED_SHARE and confusion[a, b] + confusion[b, a] > 2:
+            message = f"{classes[a]} and {classes[b]}: {share:.0%} of both are predicted as the other"
+            findings.append(Finding("confusable_classes", message, score=share))
+    return findings

@@ -1,4 +1,4 @@
-"""Predictions for every image by a linear classifier on a bundle's embeddings, learned from the other images."""
+"""Out-of-fold predictions by a linear probe on a bundle's embeddings."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from megavit.check.label_issues import OutOfFoldPredictions
-from megavit.data.dataset import LabeledImages, Row
+from megavit.data.dataset import LabeledImages, SampleRow
 from megavit.data.image_dataset import ImageDataset
-from megavit.data.loader.loader import batches_of, in_turn
+from megavit.data.loader.loader import iter_batches, sequential_batches
 from megavit.data.scan import Progress
 from megavit.errors import DataError
 from megavit.evaluate.inference import check_channels, num_decode_workers
@@ -18,59 +18,56 @@ from megavit.evaluate.probes.linear_probe import fit_linear_probes, select_linea
 from megavit.predict.predictor import Predictor
 
 MIN_IMAGES = 20
-"""Images, below which nothing is learned that could judge a label."""
-BATCH = 64
+"""Images, below which no model can be trained to check labels."""
+_BATCH_SIZE = 64
 
 
 def predict_out_of_fold(
-    predictor: Predictor, images: LabeledImages, known: Sequence[Row], progress: Progress | None = None
+    predictor: Predictor, images: LabeledImages, known: Sequence[SampleRow], progress: Progress | None = None
 ) -> OutOfFoldPredictions:
-    """In cross-validation, for the images that the bundle was not trained on: it knows the labels of those by heart.
+    """Predict in cross-validation the images that the bundle was not trained on: it has memorized the labels of those.
 
     Args:
         known: the rows of the bundle's `samples.csv`.
-        progress: told how many images the bundle has seen.
+        progress: called with the number of images embedded.
 
     Raises:
         DataError: when fewer than `MIN_IMAGES` images are left, or their channels do not fit.
     """
-    learned = {row.digest for row in known if row.split == "train"}
-    places = [place for place, sample in enumerate(images.samples) if sample.digest not in learned]
-    if len(places) < MIN_IMAGES:
+    trained_on = {row.digest for row in known if row.split == "train"}
+    indices = [i for i, sample in enumerate(images.samples) if sample.digest not in trained_on]
+    excluded = len(images.samples) - len(indices)
+    if len(indices) < MIN_IMAGES:
         raise DataError(
-            f"the bundle was trained on {len(images.samples) - len(places):,} of these {len(images.samples):,} images, "
-            "and has learned their labels by heart, right or wrong: leave out --bundle, and models are trained that "
-            "have not"
+            f"the bundle was trained on {excluded:,} of these {len(images.samples):,} images and has memorized the "
+            "labels, right or wrong: leave out --bundle, and models are trained that have not"
         )
-    embeddings = _embed(predictor, images, places, progress)
-    labels = torch.tensor([images.samples[place].label for place in places])
-    wanted = F.one_hot(labels, len(images.classes)).float()
-    start = (wanted.mean(dim=0) + 1 / len(labels)).log()
-    probabilities = torch.empty_like(wanted)
+    embeddings = _embed(predictor, images, indices, progress)
+    labels = torch.tensor([images.samples[i].label for i in indices])
+    targets = F.one_hot(labels, len(images.classes)).float()
+    bias = (targets.mean(dim=0) + 1 / len(labels)).log()
+    probabilities = torch.empty_like(targets)
     penalty: float | None = None
-    for fold in make_folds(labels, digests=[images.samples[place].digest for place in places]):
-        own = embeddings[fold.train], wanted[fold.train]
+    for fold in make_folds(labels, digests=[images.samples[i].digest for i in indices]):
+        x, y = embeddings[fold.train], targets[fold.train]
         if penalty is None:
-            penalty = select_linear_probe(*own, labels[fold.train], F.cross_entropy, start).penalty
-        (probe,) = fit_linear_probes(*own, F.cross_entropy, start, (penalty,))
+            penalty = select_linear_probe(x, y, labels[fold.train], F.cross_entropy, bias).penalty
+        (probe,) = fit_linear_probes(x, y, F.cross_entropy, bias, (penalty,))
         probabilities[fold.held_out] = probe.logits(embeddings[fold.held_out]).softmax(dim=1)
-    left_out = len(images.samples) - len(places)
-    judge = "a linear classifier on the bundle's embeddings" + (
-        f"; {left_out:,} images are not judged, because the bundle was trained on them" if left_out else ""
-    )
-    return OutOfFoldPredictions(probabilities, torch.tensor(places), judge)
+    model = "a linear probe on the bundle's embeddings"
+    if excluded:
+        model += f"; {excluded:,} images are not checked, because the bundle was trained on them"
+    return OutOfFoldPredictions(probabilities, torch.tensor(indices), model)
 
 
-def _embed(predictor: Predictor, images: LabeledImages, places: Sequence[int], progress: Progress | None) -> Tensor:
-    samples = [images.samples[place] for place in places]
-    size = predictor.info.preprocessing
-    check_channels(images, samples, size.channels)
-    found: list[Tensor] = []
-    done = 0
-    order = in_turn(len(samples), BATCH)
-    for batch in batches_of(ImageDataset(images, samples, size), order, num_decode_workers(images, len(samples))):
-        found.append(predictor.engine(batch).pooled)
-        done += len(found[-1])
+def _embed(predictor: Predictor, images: LabeledImages, indices: Sequence[int], progress: Progress | None) -> Tensor:
+    samples = [images.samples[i] for i in indices]
+    preprocessing = predictor.info.preprocessing
+    check_channels(images, samples, preprocessing.channels)
+    dataset, order = ImageDataset(images, samples, preprocessing), sequential_batches(len(samples), _BATCH_SIZE)
+    embeddings: list[Tensor] = []
+    for batch in iter_batches(dataset, order, num_decode_workers(images, len(samples))):
+        embeddings.append(predictor.engine(batch).pooled)
         if progress is not None:
-            progress(done, len(samples))
-    return torch.cat(found)
+            progress(sum(map(len, embeddings)), len(samples))
+    return torch.cat(embeddings)

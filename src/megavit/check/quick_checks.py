@@ -1,73 +1,32 @@
-"""What shows without looking at a pixel, in a moment, for a training run to tell before it begins."""
+"""Checks that read no pixels and take a moment: files, exact duplicates, classes, sizes and channels."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from statistics import median
 
 import numpy as np
 
-from megavit.check.exact_duplicates import copy_findings, exact_pairs
-from megavit.check.files import file_findings
-from megavit.check.finding import KINDS, Finding, Kind, worst_first
-from megavit.config.names import is_missing, look_alikes, told_apart
-from megavit.data.dataset import LabeledImages, Sample
+from megavit.check.exact_duplicates import duplicate_findings, find_exact_duplicates
+from megavit.check.finding import KINDS, Finding, Kind, sort_by_severity
+from megavit.config.names import find_look_alikes, is_missing, show_code_points
+from megavit.data.dataset import LabeledImages, Sample, Skipped
+from megavit.data.decode.image_file import NOT_AN_IMAGE
+from megavit.data.sources.folder import OUTSIDE
+from megavit.data.sources.hidden import HIDDEN, WRITTEN
 
-FEW = 10
-"""Images to learn from, below which a class is hardly learned and its figures are chance."""
-UNEVEN = 10.0
-"""How many times the images of the smallest class the largest one must have to be worth a word."""
-_NAMED = 5
-
-
-def class_findings(images: LabeledImages) -> list[Finding]:
-    """Names that look alike, uneven classes, those with few images, and those missing from a split; of labels not the
-    uneven ones."""
-    if images.target == "regression":
-        return []
-    what = "class" if images.target == "classification" else "label"
-    alike = [Finding("spelling", f"{told_apart(names)} look alike") for names in look_alikes(images.classes)]
-    alike += [
-        Finding("spelling", f"the {what} {name} is named as programs write that there is none")
-        for name in images.classes
-        if is_missing(name)
-    ]
-    counts = images.counts()
-    learned = counts["train"]
-    found = alike + [
-        Finding("few", f"the {what} {name} has {_images(count)} to learn from", score=1 - count / FEW)
-        for name, count in learned.items()
-        if count < FEW
-    ]
-    large, small = max(learned, key=learned.__getitem__), min(learned, key=learned.__getitem__)
-    ratio = learned[large] / max(1, learned[small])
-    if images.target == "classification" and ratio > UNEVEN:
-        sentence = f"{_images(learned[large])} of {large} to learn from and {_images(learned[small])} of {small}"
-        found.append(Finding("imbalance", f"{sentence}: {ratio:.3g} times as many", score=ratio))
-    for split, size in images.sizes().items():
-        absent = [name for name, count in counts[split].items() if not count]
-        if size and absent:
-            named = ", ".join(absent[:_NAMED]) + (" …" if len(absent) > _NAMED else "")
-            sentence = f"{split} has no image of {len(absent):,} of {len(images.classes):,}: {named}"
-            found.append(Finding("missing", sentence, score=len(absent) / len(images.classes)))
-    return found
-
-
-def _images(count: int) -> str:
-    return f"{count:,} image{'' if count == 1 else 's'}"
-
-
-WORTH_A_WORD: tuple[Kind, ...] = ("leak", "conflict", "spelling", "missing", "few", "tiny")
-"""Of these a run tells: it says of itself what it skips and that classes are uneven."""
-MOST_LINES = 3
+WARNING_KINDS: tuple[Kind, ...] = ("leak", "label_conflict", "similar_names", "missing_class", "few_images", "tiny")
+"""Kinds that a training run warns of: it reports skipped files and imbalance by itself."""
+MAX_WARNINGS = 3
 
 
 def quick_findings(images: LabeledImages) -> list[Finding]:
-    """Skipped files, identical files, odd sizes, uneven classes; the worst first. No file is opened."""
-    return worst_first(
+    """Return the findings of all quick checks, the worst first; no file is opened."""
+    return sort_by_severity(
         [
             *file_findings(images),
-            *copy_findings(images, exact_pairs(images.samples)),
+            *duplicate_findings(images, find_exact_duplicates(images.samples)),
             *class_findings(images),
             *shape_findings(images),
         ]
@@ -75,45 +34,147 @@ def quick_findings(images: LabeledImages) -> list[Finding]:
 
 
 def data_warnings(images: LabeledImages) -> list[str]:
-    """Return at most `MOST_LINES` lines for a person who wants to train, the most serious first."""
-    return list(images.once(_warnings))
+    """Return at most `MAX_WARNINGS` lines to show before training, the most serious first."""
+    return list(images.compute_once(_list_warnings))
 
 
-def _warnings(images: LabeledImages) -> list[str]:
+def _list_warnings(images: LabeledImages) -> list[str]:
     by_kind: dict[Kind, list[Finding]] = defaultdict(list)
     for finding in quick_findings(images):
-        by_kind[finding.kind].append(finding)
-    told = [kind for kind in by_kind if kind in WORTH_A_WORD]
-    lines = [_line(kind, by_kind[kind]) for kind in told[:MOST_LINES]]
+        if finding.kind in WARNING_KINDS:
+            by_kind[finding.kind].append(finding)
+    lines = [_format_warning(kind, findings) for kind, findings in list(by_kind.items())[:MAX_WARNINGS]]
     if lines:
-        lines[-1] += f"; megavit check {'lists them' if len(told) <= MOST_LINES else 'has more'}"
+        lines[-1] += f"; megavit check {'lists them' if len(by_kind) <= MAX_WARNINGS else 'has more'}"
     return lines
 
 
-def _line(kind: Kind, findings: list[Finding]) -> str:
-    sentences = Counter(finding.sentence for finding in findings).most_common()
-    others = f", and {len(findings) - sentences[0][1]:,} more" if len(sentences) > 1 else ""
-    return f"{KINDS[kind].title}: {sentences[0][0]}, {_times(sentences[0][1])}{others}"
+def _format_warning(kind: Kind, findings: list[Finding]) -> str:
+    messages = Counter(finding.message for finding in findings).most_common()
+    message, count = messages[0]
+    others = f", and {len(findings) - count:,} more" if len(messages) > 1 else ""
+    return f"{KINDS[kind].title}: {message}, {'once' if count == 1 else f'{count:,} times'}{others}"
 
 
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count:,} times"
+# files
 
+HARMLESS = (HIDDEN, WRITTEN, OUTSIDE, "a link to a folder that is read already", "listed twice")
+"""Reasons of `megavit.data` to skip a file that say nothing against it."""
+
+_IMAGE_SUFFIXES = frozenset(
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".png",
+        ".gif",
+        ".webp",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".avif",
+        ".heic",
+        ".ppm",
+        ".pgm",
+        ".npy",
+    ]
+)
+
+
+def file_findings(images: LabeledImages) -> list[Finding]:
+    """Return a finding for each skipped file that should have been an image, and one for each reason of the others."""
+    findings: list[Finding] = []
+    harmless: dict[str, list[str]] = defaultdict(list)
+    for skipped in images.skipped:
+        if _is_harmless(skipped):
+            harmless[skipped.reason].append(skipped.name)
+        elif _has_other_channels(skipped):
+            findings.append(Finding("channels", f"left out: {skipped.reason}", (skipped.name,)))
+        else:
+            findings.append(Finding("unreadable", skipped.reason, (skipped.name,)))
+    return findings + [Finding("unused", reason, tuple(names)) for reason, names in harmless.items()]
+
+
+def _is_harmless(skipped: Skipped) -> bool:
+    """A text file among the images is harmless; what is named as an image and is none is not."""
+    if skipped.reason.startswith(NOT_AN_IMAGE):
+        return PurePosixPath(skipped.name).suffix.lower() not in _IMAGE_SUFFIXES
+    return skipped.reason in HARMLESS
+
+
+def _has_other_channels(skipped: Skipped) -> bool:
+    count, _, rest = skipped.reason.partition(" ")
+    return count.isdigit() and rest.startswith("channels, where most")
+
+
+# classes
+
+MIN_CLASS_IMAGES = 10
+"""Training images, below which a class is hardly learned and its metrics are chance."""
+MAX_IMBALANCE = 10.0
+"""How many times the images of the smallest class the largest one may have."""
+_MAX_LISTED = 5
+
+
+def class_findings(images: LabeledImages) -> list[Finding]:
+    """Return similar names, classes with few images, imbalance (not of labels), and classes missing from a split."""
+    if images.target == "regression":
+        return []
+    what = "class" if images.target == "classification" else "label"
+    findings = [
+        Finding("similar_names", f"{show_code_points(names)} look alike") for names in find_look_alikes(images.classes)
+    ]
+    findings += [
+        Finding("similar_names", f"the {what} {name} is named as programs write a missing value")
+        for name in images.classes
+        if is_missing(name)
+    ]
+    counts = images.class_counts()
+    train = counts["train"]
+    findings += [
+        Finding(
+            "few_images",
+            f"the {what} {name} has {_count_images(count)} to train on",
+            score=1 - count / MIN_CLASS_IMAGES,
+        )
+        for name, count in train.items()
+        if count < MIN_CLASS_IMAGES
+    ]
+    largest, smallest = max(train, key=train.__getitem__), min(train, key=train.__getitem__)
+    ratio = train[largest] / max(1, train[smallest])
+    if images.target == "classification" and ratio > MAX_IMBALANCE:
+        most, fewest = _count_images(train[largest]), _count_images(train[smallest])
+        sizes = f"{most} of {largest} to train on and {fewest} of {smallest}"
+        findings.append(Finding("imbalance", f"{sizes}: {ratio:.3g} times as many", score=ratio))
+    for split, size in images.split_sizes().items():
+        absent = [name for name, count in counts[split].items() if not count]
+        if size and absent:
+            listed = ", ".join(absent[:_MAX_LISTED]) + (" …" if len(absent) > _MAX_LISTED else "")
+            message = f"{split} has no image of {len(absent):,} of {len(images.classes):,}: {listed}"
+            findings.append(Finding("missing_class", message, score=len(absent) / len(images.classes)))
+    return findings
+
+
+def _count_images(count: int) -> str:
+    return f"{count:,} image{'' if count == 1 else 's'}"
+
+
+# sizes and channels
 
 TINY_SIDE = 4
 """Pixels of the shorter side, in which nothing can be seen."""
 TINY_SHARE = 1 / 4
-"""Of the median shorter side; what is smaller is tiny beside the others."""
-LONG = 4.0
-"""How many times as long as the others' aspect an image's must be to stand out."""
-FAR = 8.0
-"""How many times as large or small as the median the sides must be."""
-ODD_SHARE = 0.05
-"""So few images of another kind, gray or color, are odd ones rather than a part of the set."""
+"""Of the median shorter side; what is smaller is tiny compared with the others."""
+MAX_ASPECT_RATIO = 4.0
+"""How many times the median aspect ratio an image's may be."""
+MAX_SIZE_RATIO = 8.0
+"""How many times as large or small as the median the sides may be."""
+MAX_ODD_SHARE = 0.05
+"""Up to this share, images of another kind, gray or color, are exceptions rather than a part of the set."""
 
 
 @dataclass(frozen=True)
-class Shapes:
+class ImageStatistics:
     """Sizes in pixels, each as (least, median, most), and how many images have how many channels."""
 
     height: tuple[int, int, int]
@@ -121,50 +182,49 @@ class Shapes:
     channels: dict[int, int]
 
 
-def shapes_of(samples: Sequence[Sample]) -> Shapes:
-    """Of at least one image."""
+def summarize_shapes(samples: Sequence[Sample]) -> ImageStatistics:
+    """Return the statistics of at least one image."""
 
-    def spread(sides: list[int]) -> tuple[int, int, int]:
+    def summarize(sides: list[int]) -> tuple[int, int, int]:
         return min(sides), round(median(sides)), max(sides)
 
-    channels = Counter(sample.channels for sample in samples)
-    return Shapes(
-        spread([sample.height for sample in samples]),
-        spread([sample.width for sample in samples]),
-        dict(channels.most_common()),
+    return ImageStatistics(
+        summarize([sample.height for sample in samples]),
+        summarize([sample.width for sample in samples]),
+        dict(Counter(sample.channels for sample in samples).most_common()),
     )
 
 
 def shape_findings(images: LabeledImages) -> list[Finding]:
-    """Images whose size, aspect or channels are not like those of the others. No pixel is read."""
+    """Return images whose size, aspect ratio or channels are unlike those of the others."""
     samples = images.samples
     if not samples:
         return []
     heights = np.fromiter((sample.height for sample in samples), np.float64, len(samples))
     widths = np.fromiter((sample.width for sample in samples), np.float64, len(samples))
-    shorter, own = np.minimum(heights, widths), np.sqrt(heights * widths)
+    shorter, sides = np.minimum(heights, widths), np.sqrt(heights * widths)
     aspects = np.maximum(heights, widths) / shorter
-    short, side, aspect = np.median(shorter), np.median(own), np.median(aspects)
-    tiny = (shorter <= TINY_SIDE) | (shorter < short * TINY_SHARE)
-    long = ~tiny & (aspects > LONG * aspect)
-    far = ~tiny & ~long & ((own * FAR < side) | (own > side * FAR))
-    found: list[Finding] = []
-    for place in np.flatnonzero(tiny | long | far).tolist():
-        sample = samples[place]
-        size = f"{sample.width} × {sample.height} pixels"
-        if tiny[place]:
-            found.append(Finding("tiny", f"{size}; the shorter side is {short:g} for most", (sample.name,)))
-        elif long[place]:
-            found.append(Finding("aspect", f"{size}: one side {aspects[place]:.3g} times the other", (sample.name,)))
+    usual_shorter, usual_side = np.median(shorter), np.median(sides)
+    tiny = (shorter <= TINY_SIDE) | (shorter < usual_shorter * TINY_SHARE)
+    long = ~tiny & (aspects > MAX_ASPECT_RATIO * np.median(aspects))
+    far = ~tiny & ~long & ((sides * MAX_SIZE_RATIO < usual_side) | (sides > usual_side * MAX_SIZE_RATIO))
+    findings: list[Finding] = []
+    for i in np.flatnonzero(tiny | long | far).tolist():
+        sample = samples[i]
+        size, name = f"{sample.width} × {sample.height} pixels", (sample.name,)
+        if tiny[i]:
+            findings.append(Finding("tiny", f"{size}; the shorter side is {usual_shorter:g} for most", name))
+        elif long[i]:
+            findings.append(Finding("aspect", f"{size}: one side {aspects[i]:.3g} times the other", name))
         else:
-            found.append(Finding("size", f"{size}; most are about {side:.0f} × {side:.0f}", (sample.name,)))
-    return found + _channel_findings(samples)
+            findings.append(Finding("size", f"{size}; most are about {usual_side:.0f} × {usual_side:.0f}", name))
+    return findings + _channel_findings(samples)
 
 
 def _channel_findings(samples: Sequence[Sample]) -> list[Finding]:
     gray = [sample for sample in samples if sample.channels == 1]
     other = [sample for sample in samples if sample.channels != 1]
     few, what, most = (gray, "gray", "in color") if len(gray) < len(other) else (other, "in color", "gray")
-    if len(few) > ODD_SHARE * len(samples):
+    if len(few) > MAX_ODD_SHARE * len(samples):
         return []
     return [Finding("channels", f"{what}; most images are {most}", (sample.name,)) for sample in few]

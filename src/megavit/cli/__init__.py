@@ -1,6 +1,6 @@
-"""The command line: one file a verb; each imports what it needs when it is used, so that help comes at once."""
+"""The command line: one module per command; each imports what it needs when it runs, so that --help is fast."""
 
 import time
 
 STARTED = time.monotonic()
-"""When the command began, as near as Python can tell: before anything large is imported."""
+"""When the command began: before anything large is imported."""

@@ -1,29 +1,26 @@
-"""How results look: tables and bars on a terminal, plain lines elsewhere, JSON for machines."""
+"""Print results: tables and bars on a terminal, plain lines elsewhere, JSON for programs."""
 
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console, ConsoleRenderable, RenderHook
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from megavit.config.names import printable as printable
+from megavit.config.names import printable
 
-if TYPE_CHECKING:
-    from megavit.evaluate.metrics.bootstrap import Interval
-
-# File names are any bytes; what a terminal cannot show is shown by number.
+# File names are any bytes; what a terminal cannot show is escaped.
 for stream in (sys.stdout, sys.stderr):
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")
 
 
-class _Harmless(RenderHook):
-    """Shows what a terminal would act on by its number, whatever text it comes in; lines stay lines."""
+class _EscapeControls(RenderHook):
+    """Escapes control characters, which a terminal would act on, in whatever text they come; lines stay lines."""
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         return [
@@ -35,11 +32,11 @@ class _Harmless(RenderHook):
 results = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 notes = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 for console in (results, notes):
-    console.push_render_hook(_Harmless())
+    console.push_render_hook(_EscapeControls())
 
 
 def json_line(value: Any) -> str:
-    """Return a value as a line of JSON, which has no word for NaN and infinity; they are refused before."""
+    """Return a value as a line of JSON; NaN and infinity, which JSON does not have, are refused."""
     return json.dumps(value, allow_nan=False) + "\n"
 
 
@@ -49,7 +46,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Numbers, in every column but the first, stand right."""
+    """Print a table; every column but the first is right-aligned, for numbers."""
     table = Table(title=printable(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
     for i, column in enumerate(columns):
         table.add_column(printable(column), justify="right" if i else "left", header_style="dim")
@@ -59,24 +56,19 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 
 def show_skipped(reasons: dict[str, int]) -> None:
-    """How many files were not used, and why."""
+    """Print how many files were skipped, and why."""
     for reason, count in reasons.items():
         notes.print(f"  {count:,} {'file' if count == 1 else 'files'} skipped: {printable(reason)}", style="yellow")
 
 
 def show_notes(sentences: Sequence[str]) -> None:
-    """What a person should know of how the data was read."""
+    """Print notes about how the data was read."""
     for sentence in sentences:
         notes.print(f"  {printable(sentence)}", style="yellow")
 
 
-def share(interval: "Interval") -> str:
-    """A share with its 95% interval, in per cent."""
-    return f"{interval.value:.1%} (95%: {interval.low:.1%} to {interval.high:.1%})"
-
-
 def progress_bar() -> Progress:
-    """On standard error, so that results can be piped; nothing where that is no terminal."""
+    """Return a bar on standard error, so that results can be piped; it shows nothing outside a terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -90,7 +82,7 @@ def progress_bar() -> Progress:
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar to be told (done, total)."""
+    """Show a bar; yield a function that updates it with (done, total)."""
     with progress_bar() as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

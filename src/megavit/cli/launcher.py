@@ -1,4 +1,4 @@
-"""One command on several processes: those of this machine are started here, by PyTorch's elastic agent."""
+"""One command in several processes: those of this machine are started here, by PyTorch's elastic agent."""
 
 import os
 import sys
@@ -9,43 +9,43 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from megavit.cli import STARTED
-from megavit.errors import LostProcess, MegavitError
+from megavit.errors import LostProcessError, MegavitError
 from megavit.runtime.process_group import get_dist_context
 
-# Names a file in which a process that ends on purpose leaves its exit code: then none is to be started again.
-VERDICT = "MEGAVIT_VERDICT"
-# Beside it: the exit code of a command that was done to its end, and has more to tell.
-_ENDING = "ending"
-# Tells when the command began that started them, in seconds of this machine's monotonic clock.
-BEGAN = "MEGAVIT_BEGAN"
-MOST_RESTARTS = 3
+# Names a file for the exit code of a process that ends with an error: then none is to be restarted.
+ERROR_CODE_FILE = "MEGAVIT_ERROR_CODE_FILE"
+# The file next to it, for the exit code of a command that is complete but did not succeed in everything.
+_FINAL_CODE = "final_code"
+# When the command began that started this process, in seconds of this machine's monotonic clock.
+LAUNCH_TIME = "MEGAVIT_LAUNCH_TIME"
+MAX_RESTARTS = 3
 # What a stop waits for a checkpoint to be written, before the agent kills.
 SHUTDOWN_SECONDS = "120"
 
 
-def launch(nproc: int, arguments: Sequence[str], go_on: str) -> int:
-    """Run `megavit` with these arguments in so many processes; the answer is the exit code.
+def launch(nproc: int, arguments: Sequence[str], resume_command: str) -> int:
+    """Run `megavit` with these arguments in several processes, and return the exit code.
 
     Args:
-        go_on: the command that goes on with what was begun.
+        resume_command: the command that continues an interrupted one, for the error message.
 
     Raises:
-        LostProcess: when processes have died more often than they are started again.
+        LostProcessError: if processes have died more often than they are restarted.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, launch_agent
 
-    from megavit.data.workers import processors
+    from megavit.data.workers import available_cpus
 
-    os.environ[BEGAN] = str(STARTED)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors() // nproc)))
+    os.environ[LAUNCH_TIME] = str(STARTED)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cpus() // nproc)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SHUTDOWN_SECONDS)
     # A restart on the store of the processes before it hangs.
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     with tempfile.TemporaryDirectory() as folder:
-        verdict = Path(folder) / "verdict"
-        os.environ[VERDICT] = str(verdict)
+        error_code = Path(folder) / "error_code"
+        os.environ[ERROR_CODE_FILE] = str(error_code)
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -54,8 +54,8 @@ def launch(nproc: int, arguments: Sequence[str], go_on: str) -> int:
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",
             local_addr="localhost",
-            max_restarts=MOST_RESTARTS,
-            # Else its files would stay in the system's temporary folder.
+            max_restarts=MAX_RESTARTS,
+            # Its default would leave files in the system's temporary folder.
             logs_specs=DefaultLogsSpecs(log_dir=str(Path(folder) / "logs")),
         )
         code = 0
@@ -64,82 +64,77 @@ def launch(nproc: int, arguments: Sequence[str], go_on: str) -> int:
         except SignalException as stopped:
             code = 128 + stopped.sigval
         except ChildFailedError as error:
-            if not verdict.exists():
-                raise LostProcess(
-                    f"its processes ended {MOST_RESTARTS + 1} times without being asked to: see above why; "
-                    f"{go_on} goes on"
+            if not error_code.exists():
+                raise LostProcessError(
+                    f"the processes have died {MAX_RESTARTS + 1} times: see above why; {resume_command} continues"
                 ) from error
-        ending = verdict.with_name(_ENDING)
-        return next((int(told.read_text()) for told in (verdict, ending) if told.exists()), code)
+        for path in (error_code, error_code.with_name(_FINAL_CODE)):
+            if path.exists():
+                return int(path.read_text())
+        return code
 
 
 def stopped_elsewhere() -> bool:
-    """Whether, under `launch`, another process has ended the whole with an error."""
-    return VERDICT in os.environ and Path(os.environ[VERDICT]).exists()
+    """Return whether, under `launch`, another process has ended with an error."""
+    return ERROR_CODE_FILE in os.environ and Path(os.environ[ERROR_CODE_FILE]).exists()
 
 
-def end_with(code: int) -> int:
-    """The exit code of a process that is done, where `launch` answers with `code`: an agent takes any but 0 for a
-    crash."""
-    if VERDICT in os.environ:
-        _claim(Path(os.environ[VERDICT]).with_name(_ENDING), str(code))
+def set_final_code(code: int) -> int:
+    """Make `launch` return an exit code; return that of this process, as the agent takes any but 0 for a crash."""
+    if ERROR_CODE_FILE in os.environ:
+        _create(Path(os.environ[ERROR_CODE_FILE]).with_name(_FINAL_CODE), str(code))
     return 0
 
 
-def refused_before(*, now: bool) -> bool:
-    """Whether the first process of this job has refused its work, also before it was started again; with `now` it
-    does."""
-    own = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if own is None:
-        return False
-    refused = Path(own).parents[2] / "refused"
-    if now:
-        refused.touch()
-    return refused.exists()
+def mark_refused() -> None:
+    """Note, for the other processes and after restarts, that the first process has refused the command."""
+    folder = _job_folder()
+    if folder is not None:
+        (folder / "refused").touch()
 
 
-def began() -> float:
-    """The monotonic time at which the command began; of processes that were started again, at which these did."""
-    given = os.environ.get(BEGAN)
-    return STARTED if given is None or get_dist_context().restarts else float(given)
+def is_refused() -> bool:
+    folder = _job_folder()
+    return folder is not None and (folder / "refused").exists()
+
+
+def get_start_time() -> float:
+    """Return the monotonic time at which the command began; after a restart, that at which this process began."""
+    launch_time = os.environ.get(LAUNCH_TIME)
+    return STARTED if launch_time is None or get_dist_context().restarts else float(launch_time)
 
 
 @contextmanager
-def telling_once() -> Iterator[None]:
-    """Of several processes that end with an error, one says so; below `launch`, the others are not started again."""
-    dist = get_dist_context()
-    if not dist.is_distributed:
+def report_once() -> Iterator[None]:
+    """Let one of several processes that end with an error report it; under `launch`, none is restarted then."""
+    if not get_dist_context().is_distributed:
         yield
         return
-    verdict = Path(os.environ[VERDICT]) if VERDICT in os.environ else None
-    if verdict is not None and verdict.exists():
+    error_code = Path(os.environ[ERROR_CODE_FILE]) if ERROR_CODE_FILE in os.environ else None
+    if error_code is not None and error_code.exists():
         sys.exit(0)
     try:
         yield
-    except LostProcess as error:
-        file = _told_file()
-        if file is None or _claim(file, ""):
+    except LostProcessError as error:
+        if _is_first_to_report():
             sys.stderr.write(f"megavit: {error}\n")
         sys.stderr.flush()
-        # Python's own end would abort on PyTorch's threads, which still wait for the others.
+        # A normal exit would abort in PyTorch's threads, which still wait for the others.
         os._exit(error.exit_code)
     except MegavitError as error:
-        if verdict is not None:
-            told = not _claim(verdict, str(error.exit_code))
-            error.exit_code = 0  # in `launch` it is what it was
-            if told:
-                sys.exit(0)
-            raise
-        file = _told_file()
-        if file is None or _claim(file, ""):
+        if error_code is not None:
+            first = _create(error_code, str(error.exit_code))
+            error.exit_code = 0  # `launch` returns the real one
+        else:
+            first = _is_first_to_report()
+        if first:
             raise
         sys.exit(error.exit_code)
 
 
-def _claim(path: Path, text: str) -> bool:
-    """Make a file, unless another process has."""
+def _create(path: Path, text: str) -> bool:
+    """Create a file with its content at once, and return True; return False if another process has."""
     with suppress(FileExistsError):
-        # Complete when it is seen.
         part = path.with_name(f"{path.name}-{os.getpid()}")
         part.write_text(text)
         try:
@@ -150,7 +145,13 @@ def _claim(path: Path, text: str) -> bool:
     return False
 
 
-def _told_file() -> Path | None:
-    """A file that the processes of this machine share until the next restart."""
+def _is_first_to_report() -> bool:
+    """Return whether this is the first process of this machine to report, since the last restart."""
+    folder = _job_folder()
+    return folder is None or _create(Path(os.environ["TORCHELASTIC_ERROR_FILE"]).parents[1] / "reported", "")
+
+
+def _job_folder() -> Path | None:
+    """Return the folder that the processes of this machine share, also across restarts; None without torchrun."""
     own = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    return Path(own).parent.parent / "told" if own else None
+    return Path(own).parents[2] if own else None

@@ -1,8 +1,7 @@
-"""The limits of every number on the command line, checked before a verb begins.
+"""Limits of all numbers on the command line, checked before a command runs.
 
-A number that cannot be meant is refused by its flag's name here, whatever the verb makes of it: below zero, not
-finite, or so large that nothing would ever come of it. What a verb can say better (which sizes divide, how many classes
-there are) it says itself.
+Negative, infinite and absurdly large numbers are refused here, with the flag's name. What depends on more than the
+number, such as which sizes divide, each command checks itself.
 """
 
 from collections.abc import Mapping
@@ -12,8 +11,8 @@ from megavit.config.checks import is_number
 from megavit.errors import ConfigError
 
 MAY_BE_ZERO = ("port", "seed", "max_accuracy_drop", "norm_eps")
-MOST = 10**9
-MOST_OF = {
+DEFAULT_LIMIT = 10**9
+LIMITS = {
     "seed": 2**63 - 1,
     "total_images": 10**15,
     "batch_size": 100_000,
@@ -34,15 +33,11 @@ MOST_OF = {
     "timeout": 10**6,
     "top": 10**6,
 }
-"""By the parameter's name; of all others `MOST`."""
+"""Largest value by parameter name; `DEFAULT_LIMIT` for all others."""
 
 
 def check_numbers(arguments: Mapping[str, Any]) -> None:
-    """Check what a verb was given, by its parameters' names.
-
-    Raises:
-        ConfigError: for all numbers that are beyond their limits, a line for each.
-    """
+    """Raise a ConfigError with one line for each argument that is a number beyond its limits."""
     wrong = [f"--{name.replace('_', '-')} must be {_limits(name, value)}, got {value}"
              for name, value in arguments.items()
              if is_number(value) and not _fits(name, value)]  # fmt: skip
@@ -51,11 +46,11 @@ def check_numbers(arguments: Mapping[str, Any]) -> None:
 
 
 def _fits(name: str, value: float) -> bool:
-    # NaN is neither.
-    return (value > 0 or (value == 0 and name in MAY_BE_ZERO)) and value <= MOST_OF.get(name, MOST)
+    # NaN fails both comparisons.
+    return (value > 0 or (value == 0 and name in MAY_BE_ZERO)) and value <= LIMITS.get(name, DEFAULT_LIMIT)
 
 
 def _limits(name: str, value: float) -> str:
     least = "0 or more" if name in MAY_BE_ZERO else "at least 1" if isinstance(value, int) else "above 0"
     kind = "a whole number" if isinstance(value, int) else "a number"
-    return f"{kind}, {least} and no more than {MOST_OF.get(name, MOST):,}"
+    return f"{kind}, {least} and no more than {LIMITS.get(name, DEFAULT_LIMIT):,}"

@@ -27,13 +27,12 @@ InferencePrecision = Annotated[
     Parameter(help="Numeric precision: bfloat16 is faster and keeps 3 digits; int8 needs megavit quantize first."),
 ]
 BatchSize = Annotated[int, Parameter(help="Images per batch.")]
-GLOBAL_BATCH_SIZE = "Images per optimizer step, over all processes."
 KeepAspect = Annotated[bool, Parameter(help="Keep the images' aspect ratio even if the model was trained without.")]
 Verify = Annotated[bool, Parameter(help="Run the bundle's self-test before anything else.")]
 Nproc = Annotated[int | None, Parameter(help="Number of processes to start on this machine. Default: 1.")]
 MaxAccuracyDrop = Annotated[
     float, Parameter(help="Largest loss of accuracy that int8 may cause, in percentage points.")
 ]
-PATCH_SIZE = "Patch size in pixels. Default: the preset's."
-SEED = "Random seed. Default: 0."
+PresetPatchSize = Annotated[int | None, Parameter(help="Patch size in pixels. Default: the preset's.")]
+Seed = Annotated[int | None, Parameter(help="Random seed. Default: 0.")]
 Json = Annotated[bool, Parameter(help="Print JSON instead of text.")]

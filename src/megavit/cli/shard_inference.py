@@ -1,48 +1,220 @@
-"""`predict` and `embed` of shards: a part of the answers for each, shared among processes."""
+"""The common part of `predict` and `embed`: images or shards in, one process or several, results out."""
 
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from megavit.errors import ConfigError, OutputError
 
-if TYPE_CHECKING:
-    from megavit.data.byte_range import Range
-    from megavit.data.shards.index import Damaged
+Write = Callable[[Iterable[tuple[str, Any]], Path | None], tuple[int, int]]
+"""Computes the results for named images and writes them to a new file, or prints them; returns how many there were,
+and for how many the image could not be read."""
 
 
-Answer = Callable[[Iterable[tuple[str, "Range | Damaged"]], Path], tuple[int, int]]
-"""Writes the answers for images into a new file; gives how many there were, and how many could not be read."""
+@dataclass(frozen=True)
+class InferenceModel:
+    """A loaded model, ready to write results.
 
-MAX_NPROC = 1024
+    Attributes:
+        settings: the options that the results depend on.
+        files: the files that the results depend on.
+        describe: says how many results there are.
+    """
+
+    write: Write
+    settings: dict[str, Any]
+    files: Sequence[Path]
+    describe: Callable[[int, int], str]
 
 
-def shards_among(images: list[str], output: Path | None, kinds: tuple[str, ...], nproc: int | None) -> str | None:
-    """The shards to be answered for into `output`; None where there are none, or the answers go to standard output.
+@dataclass(frozen=True, kw_only=True)
+class InferenceCommand:
+    """What the user asked for.
+
+    Attributes:
+        name: of the command.
+        out: new file, or for shards new folder; None: standard output.
+        suffixes: of the files that can be written; the first one is that of the files in a folder.
+        what: the results, in the plural.
+    """
+
+    name: str
+    images: list[str]
+    out: Path | None
+    nproc: int | None
+    suffixes: tuple[str, ...]
+    what: str
+
+    def __post_init__(self) -> None:
+        check_images(self.images, self.name)
+
+    def run(self, load: Callable[[], InferenceModel]) -> int:
+        """Compute and write all results; return the exit code.
+
+        Raises:
+            ConfigError: if several processes are started, or asked for, for anything but shards.
+            OutputError: if the results cannot be written to `out`.
+        """
+        from megavit.cli.console import notes
+        from megavit.cli.launcher import launch, report_once
+        from megavit.cli.writers.line_file import check_new_file
+        from megavit.predict.input_sources import iter_images
+        from megavit.runtime.process_group import die_with_parent, get_dist_context
+
+        shards = self._find_shards()
+        if get_dist_context().is_distributed:
+            die_with_parent()
+        elif (self.nproc or 1) > 1 and "WORLD_SIZE" not in os.environ:
+            return launch(self.nproc or 1, sys.argv[1:], resume_command="the same command")
+        if shards is None and self.out is not None:
+            check_new_file(self.out, self.what, self.suffixes)
+        with report_once():
+            model = load()  # first, so that a wrong bundle leaves no empty file
+            if shards is not None and self.out is not None:
+                return self._write_shards(shards, self.out, model)
+        total, failed = model.write(iter_images(self.images, sys.stdin.buffer), self.out)
+        if not total:
+            raise ConfigError(f"there are no images in {', '.join(self.images)}")
+        if self.out is not None:
+            notes.print(f"{model.describe(total, failed)} in {self.out}")
+        return report_failures(failed, total)
+
+    def _find_shards(self) -> str | None:
+        """Return the shards whose results go to `out`; None if there are none, or they are printed."""
+        from megavit.predict.input_sources import is_shard_source
+        from megavit.predict.standard_input import STANDARD_INPUT
+        from megavit.runtime.process_group import get_dist_context
+
+        source = self.images[0]
+        is_shards = len(self.images) == 1 and source not in ("", STANDARD_INPUT) and is_shard_source(source)
+        several = get_dist_context().is_distributed or (self.nproc or 1) > 1
+        if several and not is_shards:
+            raise ConfigError("several processes can only share shards: megavit shard DATA --out FOLDER makes them")
+        if several and self.out is None:
+            raise ConfigError(f"give --out FOLDER or FILE: several processes cannot print their {self.what}")
+        if not is_shards or self.out is None:
+            return None
+        if self.out.suffix not in ("", *self.suffixes):
+            raise OutputError(
+                f"{self.what} are written as {' or '.join(self.suffixes)}, or into a folder, not as {self.out.name!r}"
+            )
+        return source
+
+    def _write_shards(self, source: str, out: Path, model: InferenceModel) -> int:
+        """Write the results for this process's share of the shards; the first process joins them if `out` is a file."""
+        from megavit.cli.console import counting, notes
+        from megavit.cli.launcher import set_final_code, stopped_elsewhere
+        from megavit.data.shards.index import list_contents
+        from megavit.data.shards.open import open_shards
+        from megavit.predict.sharded_output import ShardedOutput
+        from megavit.runtime.process_group import get_dist_context
+        from megavit.runtime.storage import sha256
+
+        dist = get_dist_context()
+        rank, world = dist.rank, dist.world_size
+        if _is_done(out, rank):
+            return 0
+        with counting("reading shards") as progress:
+            folder, index = open_shards(source, progress)
+        shards = list_contents(folder, index)
+        made_of = {"model": [sha256(path) for path in model.files], "shards": index.fingerprint()} | model.settings
+        try:
+            parts = ShardedOutput(out, out.suffix or self.suffixes[0], list(shards), made_of)
+        except OutputError:
+            if rank and _is_done(out, rank):  # the first process has joined the parts and removes them
+                return 0
+            raise
+        if parts.is_file and out.exists():  # joined, but not yet removed when a process was killed
+            parts.remove()
+            return 0
+        todo = list(parts.missing(rank, world))
+        written = 0
+        for name in todo:
+            if stopped_elsewhere():
+                return 0
+            if parts.is_file and out.exists():
+                break  # they were all there, and the first process has joined them meanwhile
+            with parts.write(name) as part:
+                images, unread = model.write(shards[name], part)
+                if images != len(shards[name]):
+                    raise AssertionError(f"{images} results for the {len(shards[name])} images of {name}")
+                if unread:
+                    parts.record_unreadable(name, unread)
+            written += images
+        if parts.is_file and out.exists():
+            parts.remove()
+            return 0
+        if parts.is_file and rank:
+            return 0  # the first process joins and reports
+        mine = parts.shards if parts.is_file else parts.shards_of(rank, world)
+        total = sum(len(shards[name]) for name in mine)
+        if parts.is_file and not parts.wait(lambda: stopped_elsewhere() or out.exists()):
+            return 0
+        failed = parts.count_unreadable(mine)
+        if parts.is_file:
+            parts.merge()
+        else:
+            parts.remove_leftovers()
+        earlier = 0 if parts.is_file and world > 1 else len(mine) - len(todo)
+        notes.print(
+            f"{written if earlier else total:,} {self.what} of {len(mine) - earlier:,} shards in {out}"
+            + (f"; {earlier:,} shards had been done before" if earlier else "")
+        )
+        code = report_failures(failed, total)
+        return set_final_code(code) if code and world > 1 else code
+
+
+def write_all(writer: Any, items: Iterable[Any]) -> tuple[int, int]:
+    """Write results as they come; return how many there were, and how many of them are errors."""
+    total = failed = 0
+    with writer:
+        for item in items:
+            writer.write(item)
+            total += 1
+            failed += item.error is not None
+    return total, failed
+
+
+def report_failures(failed: int, total: int) -> int:
+    """Report how many images could not be read; return the exit code."""
+    from megavit.cli.console import notes
+
+    if failed:
+        notes.print(f"{failed:,} of {total:,} images could not be read", style="yellow")
+    return 2 if failed else 0
+
+
+def _is_done(out: Path, rank: int) -> bool:
+    """Return whether the results are in the file already, from the processes of this very command.
 
     Raises:
-        ConfigError: where several processes were started, or asked for, for something else.
-        OutputError: where the answers cannot be written so.
+        OutputError: if something else is there.
     """
-    from megavit.config.checks import check_range
+    from megavit.cli.launcher import is_refused, mark_refused
+    from megavit.predict.sharded_output import is_merged
     from megavit.runtime.process_group import get_dist_context
 
-    check_range("nproc", 1 if nproc is None else nproc, 1, MAX_NPROC)
-    several = get_dist_context().is_distributed or (nproc or 1) > 1
-    found = len(images) == 1 and _is_shards(images[0])
-    if several and not found:
-        raise ConfigError(
-            "several processes can share shards, and nothing else: megavit shard DATA --out FOLDER makes them"
-        )
-    if several and output is None:
-        raise ConfigError("give --out FOLDER or FILE: several processes would print their answers all at once")
-    if not found or output is None:
-        return None
-    if output.suffix not in ("", *kinds):
-        raise OutputError(f"answers are written as {' or '.join(kinds)}, or into a folder, not as {output.name!r}")
-    return images[0]
+    if not out.suffix or not out.exists() or (rank == 0 and is_merged(out)):
+        return False
+    # A fast process is done before a slow one begins, or before one that was restarted.
+    if (rank or get_dist_context().restarts) and not is_refused():
+        return True
+    mark_refused()
+    raise OutputError(f"{out} is there already; move it away or choose another name")
+
+
+def check_images(images: Sequence[str], command: str) -> None:
+    """Raise a ConfigError unless there are names of images, none of which is an option that does not exist."""
+    from megavit.predict.standard_input import STANDARD_INPUT
+
+    if not images:
+        raise ConfigError(f"IMAGES are missing: megavit {command} BUNDLE photo.jpg, a folder, or - for standard input")
+    for name in images:
+        if name.startswith("-") and name != STANDARD_INPUT and not os.path.exists(name):  # noqa: PTH110 - raises nothing
+            raise ConfigError(f"there is no option {name}; megavit {command} --help lists all options")
 
 
 def local_device(device: str) -> str:
@@ -58,132 +230,3 @@ def local_device(device: str) -> str:
     import torch
 
     return f"cuda:{dist.local_rank}" if torch.cuda.is_available() else device
-
-
-def start_together(nproc: int | None) -> int | None:
-    """Have the command that is running done by so many processes; the answer is its exit code.
-
-    None where it is one of them, which then ends with its agent, or needs no other.
-    """
-    from megavit.runtime.process_group import die_with_parent, get_dist_context
-
-    if get_dist_context().is_distributed:
-        die_with_parent()
-    if (nproc or 1) == 1 or "WORLD_SIZE" in os.environ:
-        return None
-    from megavit.cli.launcher import launch
-
-    return launch(nproc or 1, sys.argv[1:], go_on="the same command")
-
-
-def answer_shards(
-    source: str, output: Path, kinds: tuple[str, ...], made_of: dict[str, Any], model: Sequence[Path], answer: Answer
-) -> int:
-    """Answer for every image of the shards of `source`, those of this process; the result is an exit code.
-
-    Args:
-        output: a new folder, which gets a file a shard, or a new file of one of `kinds`; a folder's are of the first.
-        made_of: the settings that the answers depend on.
-        model: the files that they depend on.
-    """
-    from megavit.cli.console import counting, notes
-    from megavit.cli.launcher import end_with, stopped_elsewhere
-    from megavit.data.shards.index import contents
-    from megavit.data.shards.open import open_shards
-    from megavit.predict.sharded_output import ShardedOutput
-    from megavit.runtime.process_group import get_dist_context
-    from megavit.runtime.storage import sha256
-
-    dist = get_dist_context()
-    rank, world = dist.rank, dist.world_size
-    if _is_done(output, rank):
-        return 0
-    with counting("reading shards") as progress:
-        folder, index = open_shards(source, progress)
-    shards = contents(folder, index)
-    made_of = {"model": [sha256(path) for path in model], "shards": index.fingerprint()} | made_of
-    try:
-        parts = ShardedOutput(output, output.suffix or kinds[0], list(shards), made_of)
-    except OutputError:
-        if rank and _is_done(output, rank):  # the first process has joined the parts and removes them
-            return 0
-        raise
-    if parts.joined and output.exists():  # the parts were joined, and not yet removed, when a process was killed
-        parts.remove()
-        return 0
-    todo = list(parts.missing(rank, world))
-    answered = 0
-    for name in todo:
-        if stopped_elsewhere():
-            return 0
-        if parts.joined and output.exists():
-            break  # they were all there, and the first process has joined them meanwhile
-        with parts.write(name) as part:
-            images, unread = answer(shards[name], part)
-            if images != len(shards[name]):
-                raise AssertionError(f"{images} answers for the {len(shards[name])} images of {name}")
-            if unread:
-                parts.note_unread(name, unread)
-        answered += images
-    if parts.joined and output.exists():
-        parts.remove()
-        return 0
-    if parts.joined and rank:
-        return 0  # the first process joins them, and tells
-    mine = parts.shards if parts.joined else parts.shards_of(rank, world)
-    total = sum(len(shards[name]) for name in mine)
-    if parts.joined:
-        if not parts.wait(lambda: stopped_elsewhere() or output.exists()):
-            return 0
-        failed = parts.unread(mine)
-        parts.join()
-    else:
-        failed = parts.unread(mine)
-        parts.tidy()
-    before = 0 if parts.joined and world > 1 else len(mine) - len(todo)
-    notes.print(
-        f"{answered if before else total:,} answers of {len(mine) - before:,} shards in {output}"
-        + (f"; {before:,} shards were answered for before" if before else "")
-    )
-    if failed:
-        notes.print(f"{failed:,} of {total:,} images could not be read", style="yellow")
-    if failed and world > 1:
-        return end_with(2)
-    return 2 if failed else 0
-
-
-def _is_done(output: Path, rank: int) -> bool:
-    """Whether the answers are in the file already, by the processes of this very command.
-
-    Raises:
-        OutputError: where something else is there.
-    """
-    from megavit.cli.launcher import refused_before
-    from megavit.predict.sharded_output import is_merged
-    from megavit.runtime.process_group import get_dist_context
-
-    if not output.suffix or not output.exists() or (rank == 0 and is_merged(output)):
-        return False
-    # A fast process is done before a slow one begins, or before one that was started again.
-    if (rank or get_dist_context().restarts) and not refused_before(now=False):
-        return True
-    refused_before(now=True)
-    raise OutputError(f"{output} is there already; move it away or choose another name")
-
-
-def _is_shards(source: str) -> bool:
-    from megavit.predict.input_sources import names_shards
-    from megavit.predict.standard_input import STANDARD_INPUT
-
-    return source not in ("", STANDARD_INPUT) and names_shards(source)
-
-
-def check_images(images: Sequence[str], verb: str) -> None:
-    """Raise a ConfigError unless there are names of images, none of which is an option that does not exist."""
-    from megavit.predict.standard_input import STANDARD_INPUT
-
-    if not images:
-        raise ConfigError(f"IMAGES are missing: megavit {verb} BUNDLE photo.jpg, a folder, or - for standard input")
-    for name in images:
-        if name.startswith("-") and name != STANDARD_INPUT and not os.path.exists(name):  # noqa: PTH110 - raises nothing
-            raise ConfigError(f"there is no option {name}; megavit {verb} --help lists what there is")

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from megavit.config.checks import check_fraction, check_range, check_whole, is_number
+from megavit.config.checks import check_fraction, check_integer, check_range, is_number
 from megavit.errors import ConfigError
 
 
@@ -30,7 +30,7 @@ class Calibration:
     test_metrics: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_whole("images", self.images, minimum=0)
+        check_integer("images", self.images, minimum=0)
         # Calibration looks for it from a hundredth to a hundred.
         check_range("temperature", self.temperature, 1e-3, 1e3)
         check_fraction("smoothing", self.smoothing)

@@ -1,25 +1,59 @@
-"""The checks that every setting goes through; each raises a ConfigError naming the setting and what came."""
+"""Checks of settings; each raises a ConfigError that names the setting, what it may be, and what came."""
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import field, fields
+from functools import partial
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
 
 from megavit.errors import ConfigError
 
 MAX_CHANNELS = 64
 MAX_SIDE = 2**14
-"""Pixels a side of what a model sees."""
+"""Largest side in pixels of what a model sees."""
 MAX_WIDTH = 2**20
-"""Numbers of any vector within a model; 22 billion parameters need 24,576."""
+"""Largest vector within a model; 22 billion parameters need 24,576."""
+
+
+class Settings:
+    """Base of the dataclasses of settings, whose values are checked when they are made.
+
+    A field of a `Literal` must be one of its values, and one of `bool` a bool; any other is checked as `checked` says.
+    None passes where the type allows it. This does what pydantic would, which takes longer to import than everything
+    else that `megavit --help` needs.
+    """
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, setting.name)
+            if get_origin(setting.type) is Literal:
+                check_choice(setting.name, value, get_args(setting.type))
+            elif setting.type is bool:
+                check_bool(setting.name, value)
+            elif "check" in setting.metadata and not (value is None and _is_optional(setting.type)):
+                setting.metadata["check"](setting.name, value)
+
+
+def checked(check: Any, default: Any, **limits: Any) -> Any:
+    """Return the field of a `Settings` with a default and a function of this module that checks its value."""
+    return field(default=default, metadata={"check": partial(check, **limits)})
 
 
 def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def check_whole(name: str, value: Any, *, minimum: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+def check_bool(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} must be true or false, got {value!r}")
+
+
+def check_integer(name: str, value: Any, *, minimum: int, maximum: int | None = None) -> None:
+    if not is_number(value) or not isinstance(value, int) or value < minimum:
         raise ConfigError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
+    if maximum is not None and value > maximum:
+        raise ConfigError(f"{name} must be a whole number from {minimum} to {maximum}, got {value!r}")
 
 
 def check_fraction(name: str, value: Any) -> None:
@@ -27,9 +61,16 @@ def check_fraction(name: str, value: Any) -> None:
         raise ConfigError(f"{name} must be a number in [0, 1), got {value!r}")
 
 
-def check_positive(name: str, value: Any) -> None:
+def check_factor(name: str, value: Any) -> None:
+    if not is_number(value) or not 0 < value <= 1:
+        raise ConfigError(f"{name} must be a number in (0, 1], got {value!r}")
+
+
+def check_positive(name: str, value: Any, *, maximum: float = float("inf")) -> None:
     if not is_number(value) or not 0 < value < float("inf"):
         raise ConfigError(f"{name} must be a number above 0, got {value!r}")
+    if value > maximum:
+        raise ConfigError(f"{name} must be a number above 0 and at most {maximum}, got {value!r}")
 
 
 def check_range(name: str, value: Any, low: float, high: float) -> None:
@@ -50,3 +91,7 @@ def check_channels(name: str, value: Any) -> None:
 def check_device(name: str, value: Any) -> None:
     if not isinstance(value, str) or not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", value):
         raise ConfigError(f"{name} must be auto, cpu, cuda or cuda:N, got {value!r}")
+
+
+def _is_optional(kind: Any) -> bool:
+    return isinstance(kind, UnionType) and type(None) in get_args(kind)

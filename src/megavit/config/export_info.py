@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from megavit.config.checks import check_whole
+from megavit.config.checks import check_integer
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import TargetKind
 from megavit.errors import ConfigError
@@ -71,7 +71,7 @@ class ExportInfo:
     recorded: bool = False
 
     def __post_init__(self) -> None:
-        check_whole("format", self.format, minimum=1)
+        check_integer("format", self.format, minimum=1)
         size, gray = self.preprocessing, self.preprocessing.channels == 1 and self.input == PIXELS
         if (self.height, self.width) != (size.height, size.width) or self.channels != (3 if gray else size.channels):
             raise ConfigError("height, width and channels must be those of preprocessing (3 for pixels of gray)")

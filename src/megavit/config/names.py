@@ -56,7 +56,7 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(letter if letter.isprintable() or letter in keep else ascii(letter)[1:-1] for letter in text)
 
 
-def look_alikes(names: Iterable[str]) -> list[tuple[str, ...]]:
+def find_look_alikes(names: Iterable[str]) -> list[tuple[str, ...]]:
     """Return the groups of names that a person would take for one: equal but for capitals, spaces, what has no width,
     letters of other alphabets that look the same, and compatible forms (NFKC)."""
     groups: dict[str, list[str]] = defaultdict(list)
@@ -65,7 +65,7 @@ def look_alikes(names: Iterable[str]) -> list[tuple[str, ...]]:
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
-def told_apart(names: Sequence[str]) -> str:
+def show_code_points(names: Sequence[str]) -> str:
     """Return the names with the code points that each has and another one lacks, as in "'é' (U+00E9)"."""
     parts: list[str] = []
     for name in names:
@@ -77,7 +77,7 @@ def told_apart(names: Sequence[str]) -> str:
     return " and ".join(parts)
 
 
-def shortened(names: Sequence[str], most: int = 12) -> str:
+def abbreviate(names: Sequence[str], most: int = 12) -> str:
     """Return a list of names for one line: the first ones, each of at most 40 characters, and how many more."""
     shown = [printable(name if len(name) <= 40 else f"{name[:39]}…") for name in names[:most]]
     return ", ".join(shown) + (f", and {len(names) - most:,} more" if len(names) > most else "")

@@ -2,10 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from megavit.config.checks import MAX_SIDE, check_channels, check_choice, check_range, check_whole
-from megavit.config.vit import Size, check_divides, pair
+from megavit.config.checks import MAX_SIDE, Settings, check_channels, check_integer, check_range
+from megavit.config.vit import Size, check_divisible, pair
 from megavit.errors import ConfigError
 
 Interpolation = Literal["bicubic", "bilinear"]
@@ -14,7 +14,7 @@ ResizeDtype = Literal["uint8", "float32"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preprocessing:
+class Preprocessing(Settings):
     """Resize to `size_for` (antialiased, the whole image), cut the middle out if that is larger than the model's
     input, then (value / 255 - mean) / std.
 
@@ -54,30 +54,23 @@ class Preprocessing:
     patch_size: Size = 1
 
     def __post_init__(self) -> None:
-        # PyTorch (2.15) resizes wrongly to a single column.
-        check_whole("height", self.height, minimum=2)
-        check_whole("width", self.width, minimum=2)
+        super().__post_init__()
         check_channels("channels", self.channels)
         for name in ("height", "width"):
-            check_range(name, getattr(self, name), 2, MAX_SIDE)
+            # PyTorch (2.15) resizes wrongly to a single column.
+            check_integer(name, getattr(self, name), minimum=2, maximum=MAX_SIDE)
         # Of values in [0, 1]; far beyond these, float32 has no numbers for the result.
         for value in self._for_channels("mean"):
             check_range("mean", value, -1e4, 1e4)
         for value in self._for_channels("std"):
             check_range("std", value, 1e-6, 1e6)
-        check_choice("interpolation", self.interpolation, get_args(Interpolation))
-        check_choice("crop_rounding", self.crop_rounding, get_args(CropRounding))
-        check_choice("resize_dtype", self.resize_dtype, get_args(ResizeDtype))
         if self.resize_dtype == "float32" and self.channels == 1:
             raise ConfigError("resize_dtype float32 is for images of several channels; gray is made of whole levels")
         self._check_resize()
-        for name in ("keep_aspect", "reduced_decoding"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"{name} must be true or false, got {getattr(self, name)!r}")
         patch_hw = pair("patch_size", self.patch_size)
         object.__setattr__(self, "patch_size", patch_hw)
         if self.keep_aspect:
-            check_divides((self.height, self.width), patch_hw)
+            check_divisible((self.height, self.width), patch_hw)
 
     def size_for(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) that an image of these sides is resized to.
@@ -88,8 +81,8 @@ class Preprocessing:
         Raises:
             ConfigError: for an image without pixels.
         """
-        check_whole("an image's height", height, minimum=1)
-        check_whole("an image's width", width, minimum=1)
+        check_integer("an image's height", height, minimum=1)
+        check_integer("an image's width", width, minimum=1)
         if isinstance(self.resize, int):
             # As torchvision's Resize of one number does.
             longer = int(self.resize * max(height, width) / min(height, width))

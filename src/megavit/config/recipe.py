@@ -5,17 +5,19 @@ run has every such place filled in, so that it says what happened.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 from megavit.config.checks import (
+    Settings,
     check_channels,
     check_choice,
     check_device,
+    check_factor,
     check_fraction,
+    check_integer,
     check_positive,
     check_range,
-    check_whole,
-    is_number,
+    checked,
 )
 from megavit.config.presets import PRESETS
 from megavit.config.vit import Mlp
@@ -30,11 +32,11 @@ ResolvedPrecision = Literal["float32", "bfloat16"]
 Rung = Literal["auto", "probe", "lora", "last", "all"]
 
 # Epochs, or minutes: two years. More is a slip of the finger, and would not fit a machine's numbers.
-LONGEST = 1_000_000
+MAX_DURATION = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelRecipe:
+class ModelRecipe(Settings):
     """Which model: a row of the presets with the sizes of the data, or one that has been trained before.
 
     Attributes:
@@ -53,35 +55,26 @@ class ModelRecipe:
     """
 
     init: str | None = None
-    preset: str = "auto"
-    image_size: int | None = None
-    patch_size: int | None = None
-    channels: int | None = None
+    preset: str = checked(check_choice, "auto", choices=("auto", *PRESETS))
+    image_size: int | None = checked(check_integer, None, minimum=1)
+    patch_size: int | None = checked(check_integer, None, minimum=1)
+    channels: int | None = checked(check_channels, None)
     mlp: Mlp = "relu2"
-    patch_overlap: int = 0
-    dropout: float = 0.0
-    drop_path: float = 0.0
+    patch_overlap: int = checked(check_integer, 0, minimum=0)
+    dropout: float = checked(check_fraction, 0.0)
+    drop_path: float = checked(check_fraction, 0.0)
 
     def __post_init__(self) -> None:
-        check_choice("preset", self.preset, ["auto", *PRESETS])
+        super().__post_init__()
         if self.init is not None and self.preset != "auto":
             raise ConfigError(
                 f"init and a preset (--model) both say which model: {self.init!r} brings its own; leave out "
                 f"{self.preset!r}"
             )
-        for name in ("image_size", "patch_size"):
-            if getattr(self, name) is not None:
-                check_whole(name, getattr(self, name), minimum=1)
-        if self.channels is not None:
-            check_channels("channels", self.channels)
-        check_choice("mlp", self.mlp, get_args(Mlp))
-        check_whole("patch_overlap", self.patch_overlap, minimum=0)
-        check_fraction("dropout", self.dropout)
-        check_fraction("drop_path", self.drop_path)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataRecipe:
+class DataRecipe(Settings):
     """How the images are divided and drawn.
 
     Attributes:
@@ -101,27 +94,21 @@ class DataRecipe:
             each is told) or "fail".
     """
 
-    val: float = 0.1
-    test: float = 0.1
-    seed: int = 0
+    val: float = checked(check_fraction, 0.1)
+    test: float = checked(check_fraction, 0.1)
+    seed: int = checked(check_integer, 0, minimum=0)
     balance: Balance = "auto"
     keep_aspect: bool = False
     on_corrupt: OnCorrupt = "skip"
 
     def __post_init__(self) -> None:
-        check_fraction("val", self.val)
-        check_fraction("test", self.test)
+        super().__post_init__()
         if self.val + self.test >= 1:
             raise ConfigError(f"val and test together must leave images to train on, got {self.val} + {self.test}")
-        check_whole("seed", self.seed, minimum=0)
-        check_choice("balance", self.balance, get_args(Balance))
-        check_choice("on_corrupt", self.on_corrupt, get_args(OnCorrupt))
-        if not isinstance(self.keep_aspect, bool):
-            raise ConfigError(f"keep_aspect must be true or false, got {self.keep_aspect!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentRecipe:
+class AugmentRecipe(Settings):
     """How training images are varied.
 
     Attributes:
@@ -135,30 +122,18 @@ class AugmentRecipe:
         after: passes over the images before any of this begins: new images need no variation.
     """
 
-    crop: float = 1.0
+    crop: float = checked(check_factor, 1.0)
     flip: bool = False
-    rotate: float = 0.0
-    shift: float = 0.0
-    color: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    after: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not is_number(self.crop) or not 0 < self.crop <= 1:
-            raise ConfigError(f"crop must be a number in (0, 1], got {self.crop!r}")
-        if not isinstance(self.flip, bool):
-            raise ConfigError(f"flip must be true or false, got {self.flip!r}")
-        check_fraction("shift", self.shift)
-        check_fraction("color", self.color)
-        check_range("rotate", self.rotate, 0, 180)
-        check_range("mixup", self.mixup, 0, 10)
-        check_range("cutmix", self.cutmix, 0, 10)
-        check_range("after", self.after, 0, LONGEST)
+    rotate: float = checked(check_range, 0.0, low=0, high=180)
+    shift: float = checked(check_fraction, 0.0)
+    color: float = checked(check_fraction, 0.0)
+    mixup: float = checked(check_range, 0.0, low=0, high=10)
+    cutmix: float = checked(check_range, 0.0, low=0, high=10)
+    after: float = checked(check_range, 0.0, low=0, high=MAX_DURATION)
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerRecipe:
+class OptimizerRecipe(Settings):
     """The optimizer and the averaging of its weights.
 
     Attributes:
@@ -176,28 +151,18 @@ class OptimizerRecipe:
     """
 
     kind: OptimizerKind = "muon"
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.05
-    beta1: float = 0.9
-    beta2: float = 0.98
-    clip_norm: float = 1.0
-    layer_decay: float = 1.0
-    ema: float = 0.02
-    label_smoothing: float = 0.1
-
-    def __post_init__(self) -> None:
-        check_choice("kind", self.kind, get_args(OptimizerKind))
-        check_positive("learning_rate", self.learning_rate)
-        check_range("weight_decay", self.weight_decay, 0, 10)
-        for name in ("beta1", "beta2", "ema", "label_smoothing"):
-            check_fraction(name, getattr(self, name))
-        check_positive("clip_norm", self.clip_norm)
-        check_positive("layer_decay", self.layer_decay)
-        check_range("layer_decay", self.layer_decay, 0, 1)
+    learning_rate: float = checked(check_positive, 3e-3)
+    weight_decay: float = checked(check_range, 0.05, low=0, high=10)
+    beta1: float = checked(check_fraction, 0.9)
+    beta2: float = checked(check_fraction, 0.98)
+    clip_norm: float = checked(check_positive, 1.0)
+    layer_decay: float = checked(check_factor, 1.0)
+    ema: float = checked(check_fraction, 0.02)
+    label_smoothing: float = checked(check_fraction, 0.1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScheduleRecipe:
+class ScheduleRecipe(Settings):
     """How a run goes on: the learning rate, and how much of each image is trained on early.
 
     The rate rises linearly over `warmup`, is level over `hold`, then goes down to zero.
@@ -212,24 +177,15 @@ class ScheduleRecipe:
     """
 
     kind: ScheduleKind = "linear"
-    warmup: float = 0.05
-    hold: float = 0.0
-    early: float = 0.0
-    patch_drop: float = 0.0
-    scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_choice("kind", self.kind, get_args(ScheduleKind))
-        check_fraction("warmup", self.warmup)
-        check_fraction("hold", self.hold)
-        check_range("early", self.early, 0, 1)
-        check_fraction("patch_drop", self.patch_drop)
-        check_positive("scale", self.scale)
-        check_range("scale", self.scale, 0, 1)
+    warmup: float = checked(check_fraction, 0.05)
+    hold: float = checked(check_fraction, 0.0)
+    early: float = checked(check_range, 0.0, low=0, high=1)
+    patch_drop: float = checked(check_fraction, 0.0)
+    scale: float = checked(check_factor, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunRecipe:
+class RunRecipe(Settings):
     """How long and on what.
 
     Attributes:
@@ -249,41 +205,21 @@ class RunRecipe:
         workers: processes that decode images; None: one a processor, at most 8.
     """
 
-    epochs: int | None = None
-    minutes: float = 10.0
-    batch_size: int | None = None
-    gradient_accumulation: int | None = None
+    epochs: int | None = checked(check_integer, None, minimum=1, maximum=MAX_DURATION)
+    minutes: float = checked(check_positive, 10.0, maximum=MAX_DURATION)
+    batch_size: int | None = checked(check_integer, None, minimum=1)
+    gradient_accumulation: int | None = checked(check_integer, None, minimum=1)
     gradient_checkpointing: bool = False
     compile: bool = False
-    seed: int = 0
-    device: str = "auto"
+    seed: int = checked(check_integer, 0, minimum=0)
+    device: str = checked(check_device, "auto")
     precision: Precision = "auto"
-    checkpoint_seconds: float = 60.0
-    workers: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.epochs is not None:
-            check_whole("epochs", self.epochs, minimum=1)
-            check_range("epochs", self.epochs, 1, LONGEST)
-        check_positive("minutes", self.minutes)
-        check_range("minutes", self.minutes, 0, LONGEST)
-        if self.batch_size is not None:
-            check_whole("batch_size", self.batch_size, minimum=1)
-        if self.gradient_accumulation is not None:
-            check_whole("gradient_accumulation", self.gradient_accumulation, minimum=1)
-        for name in ("gradient_checkpointing", "compile"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"{name} must be true or false, got {getattr(self, name)!r}")
-        check_whole("seed", self.seed, minimum=0)
-        check_device("device", self.device)
-        check_choice("precision", self.precision, get_args(Precision))
-        check_positive("checkpoint_seconds", self.checkpoint_seconds)
-        if self.workers is not None:
-            check_whole("workers", self.workers, minimum=0)
+    checkpoint_seconds: float = checked(check_positive, 60.0)
+    workers: int | None = checked(check_integer, None, minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuneRecipe:
+class TuneRecipe(Settings):
     """How a model that has been trained before (`ModelRecipe.init`) is fitted to these images.
 
     Attributes:
@@ -294,15 +230,11 @@ class TuneRecipe:
     """
 
     rung: Rung = "auto"
-    rank: int = 8
-
-    def __post_init__(self) -> None:
-        check_choice("rung", self.rung, get_args(Rung))
-        check_whole("rank", self.rank, minimum=1)
+    rank: int = checked(check_integer, 8, minimum=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParallelRecipe:
+class ParallelRecipe(Settings):
     """How several processes share the work: PyTorch's DDP, FSDP2, tensor parallelism, and their mixtures.
 
     The processes form a mesh of (replicate, fsdp, tp), of which the first follows from the other two. The batch size is
@@ -315,20 +247,15 @@ class ParallelRecipe:
         timeout_seconds: that one process waits for another before the run ends, to be started again.
     """
 
-    nproc: int | None = None
-    fsdp: int = 1
-    tp: int = 1
-    timeout_seconds: float = 600.0
+    nproc: int | None = checked(check_integer, None, minimum=1)
+    fsdp: int = checked(check_integer, 1, minimum=1)
+    tp: int = checked(check_integer, 1, minimum=1)
+    timeout_seconds: float = checked(check_positive, 600.0, maximum=86_400)
 
     def __post_init__(self) -> None:
-        if self.nproc is not None:
-            check_whole("nproc", self.nproc, minimum=1)
-        check_whole("fsdp", self.fsdp, minimum=1)
-        check_whole("tp", self.tp, minimum=1)
+        super().__post_init__()
         if self.nproc is not None and self.nproc % (self.fsdp * self.tp):
             raise ConfigError(f"nproc must divide by fsdp × tp, got {self.nproc} and {self.fsdp} × {self.tp}")
-        check_positive("timeout_seconds", self.timeout_seconds)
-        check_range("timeout_seconds", self.timeout_seconds, 0, 86_400)
 
     @property
     def replicate(self) -> int:

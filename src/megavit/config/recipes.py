@@ -48,7 +48,7 @@ def demo() -> Recipe:
 RECIPES = {"small": small, "photos": photos, "demo": demo}
 
 
-def named_recipe(name: str) -> Recipe:
+def get_recipe(name: str) -> Recipe:
     """The recipe of that name.
 
     Raises:

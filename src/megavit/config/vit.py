@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
-from megavit.config.checks import check_choice, check_fraction, check_positive, check_whole
+from megavit.config.checks import Settings, check_fraction, check_integer, check_positive, checked
 from megavit.errors import ConfigError
 
 Pool = Literal["cls", "mean", "map"]
@@ -19,7 +19,7 @@ Size = int | Sequence[int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Design:
+class Design(Settings):
     """Which parts a MegaVit is made of. The defaults are ViT-22B's (arXiv 2302.05442, section 2).
 
     Attributes:
@@ -60,7 +60,7 @@ class Design:
     qkv_bias: bool = False
     norm: Norm = "layer"
     norm_bias: bool = False
-    norm_eps: float = 1e-6
+    norm_eps: float = checked(check_positive, 1e-6)
     pre_norm: bool = False
     patch_norm: bool = False
     final_norm: FinalNorm = "tokens"
@@ -69,47 +69,16 @@ class Design:
     mlp_out_norm: bool = False
     positions: Positions = "learned"
     prefix_positions: PrefixPositions = "class"
-    pool_heads: int | None = None
+    pool_heads: int | None = checked(check_integer, None, minimum=1)
     pool_prefix: bool = False
-    patch_overlap: int = 0
-    registers: int = 0
-    layer_scale: float | None = None
-    drop_path: float = 0.0
-    patch_drop: float = 0.0
+    patch_overlap: int = checked(check_integer, 0, minimum=0)
+    registers: int = checked(check_integer, 0, minimum=0)
+    layer_scale: float | None = checked(check_positive, None)
+    drop_path: float = checked(check_fraction, 0.0)
+    patch_drop: float = checked(check_fraction, 0.0)
 
     def __post_init__(self) -> None:
-        choices = {
-            "block": Block,
-            "norm": Norm,
-            "final_norm": FinalNorm,
-            "mlp": Mlp,
-            "positions": Positions,
-            "prefix_positions": PrefixPositions,
-        }
-        for name, kind in choices.items():
-            check_choice(name, getattr(self, name), get_args(kind))
-        check_positive("norm_eps", self.norm_eps)
-        flags = (
-            "qk_norm",
-            "qkv_bias",
-            "norm_bias",
-            "pre_norm",
-            "patch_norm",
-            "attention_out_norm",
-            "mlp_out_norm",
-            "pool_prefix",
-        )
-        for name in flags:
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"{name} must be true or false, got {getattr(self, name)!r}")
-        if self.pool_heads is not None:
-            check_whole("pool_heads", self.pool_heads, minimum=1)
-        check_whole("patch_overlap", self.patch_overlap, minimum=0)
-        check_whole("registers", self.registers, minimum=0)
-        check_fraction("drop_path", self.drop_path)
-        check_fraction("patch_drop", self.patch_drop)
-        if self.layer_scale is not None:
-            check_positive("layer_scale", self.layer_scale)
+        super().__post_init__()
         if self.block == "zeta":
             self._check_zeta()
 
@@ -147,7 +116,7 @@ ZETA = Design(block="zeta", qk_norm=False, norm_bias=True, norm_eps=1e-5, patch_
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViTConfig:
+class ViTConfig(Settings):
     """Everything that decides the shape of a MegaVit.
 
     Attributes:
@@ -178,24 +147,22 @@ class ViTConfig:
     heads: int
     mlp_dim: int
     pool: Pool = "cls"
-    channels: int = 3
-    dim_head: int = 64
-    dropout: float = 0.0
-    emb_dropout: float = 0.0
+    channels: int = checked(check_integer, 3, minimum=1)
+    dim_head: int = checked(check_integer, 64, minimum=1)
+    dropout: float = checked(check_fraction, 0.0)
+    emb_dropout: float = checked(check_fraction, 0.0)
     design: Design = field(default_factory=Design)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", pair("image_size", self.image_size))
         object.__setattr__(self, "patch_size", pair("patch_size", self.patch_size))
-        for name in ("dim", "depth", "heads", "mlp_dim", "channels", "dim_head"):
-            check_whole(name, getattr(self, name), minimum=1)
-        check_whole("num_classes", self.num_classes, minimum=0)
-        check_choice("pool", self.pool, get_args(Pool))
-        check_fraction("dropout", self.dropout)
-        check_fraction("emb_dropout", self.emb_dropout)
+        for name in ("dim", "depth", "heads", "mlp_dim"):
+            check_integer(name, getattr(self, name), minimum=1)
+        check_integer("num_classes", self.num_classes, minimum=0)
+        super().__post_init__()
         if not isinstance(self.design, Design):
             raise ConfigError(f"design must be a megavit.Design, got {self.design!r}")
-        check_divides(self.image_hw, self.patch_hw)
+        check_divisible(self.image_hw, self.patch_hw)
         if self.design.positions == "sincos" and self.dim % 4:
             raise ConfigError(f"sincos positions need dim to divide by 4, got dim {self.dim}")
         if self.design.rotary and self.dim_head % 4:
@@ -248,11 +215,11 @@ def pair(name: str, size: Size) -> tuple[int, int]:
     if isinstance(sides, str | bytes) or not isinstance(sides, Sequence) or len(sides) != 2:
         raise ConfigError(f"{name} must be one whole number or a (height, width) pair, got {size!r}")
     for side in sides:
-        check_whole(name, side, minimum=1)
+        check_integer(name, side, minimum=1)
     return sides[0], sides[1]
 
 
-def check_divides(image_hw: tuple[int, int], patch_hw: tuple[int, int]) -> None:
+def check_divisible(image_hw: tuple[int, int], patch_hw: tuple[int, int]) -> None:
     """Raise a ConfigError that names the nearest sizes that work, unless the patches tile the image."""
     for what, side, patch in zip(("height", "width"), image_hw, patch_hw, strict=True):
         if side % patch:

@@ -1,1 +1,1 @@
-"""Labeled images: from whatever a person has on disk to uint8 tensors of one size."""
+"""Reads labeled images from folders, tables and shards, and splits, decodes and batches them."""

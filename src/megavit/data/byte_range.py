@@ -11,14 +11,14 @@ from hashlib import blake2b
 from types import ModuleType
 from typing import Any, TypeVar
 
-from megavit.data.decode.limits import check_bytes
+from megavit.data.decode.limits import check_file_size
 from megavit.errors import DataError, ImageError, MegavitError
 
 NOT_THERE = "its shard is not there"
 CUT_SHORT = "its shard is cut short"
 CHANGED = "not the bytes that were written"
 
-AT_ONCE = 16
+MAX_CONCURRENT_REQUESTS = 16
 """Requests to a store, of each process that reads from it."""
 
 T = TypeVar("T")
@@ -28,13 +28,13 @@ _PIECE = 2**23
 _WAITS = (0.2, 1.0, 4.0)
 
 
-def digest(data: bytes) -> str:
+def content_digest(data: bytes) -> str:
     """The `Sample.digest` of a file's bytes: BLAKE2b, 8 bytes, in hex."""
     return blake2b(data, digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class ByteRange:
     """`size` bytes from `offset` on of a file, by path or URL, and their digest."""
 
     file: str
@@ -49,9 +49,9 @@ class Range:
             ImageError: where they are not, or the file is not there or too short: this sample is damaged.
             DataError: where the file cannot be reached, which says nothing of the sample.
         """
-        check_bytes(self.size)
+        check_file_size(self.size)
         data = read_range(self.file, self.offset, self.size)
-        if digest(data) != self.digest:
+        if content_digest(data) != self.digest:
             raise ImageError(CHANGED)
         return data
 
@@ -75,7 +75,7 @@ def read_range(file: str, offset: int, size: int) -> bytes:
     return data
 
 
-def size_of(file: str) -> int | None:
+def get_file_size(file: str) -> int | None:
     """Bytes of the file; None where there is none.
 
     Raises:
@@ -91,7 +91,7 @@ def size_of(file: str) -> int | None:
         raise _unreachable(file, error) from error
 
 
-def pieces(file: str, size: int) -> Iterator[bytes]:
+def iter_chunks(file: str, size: int) -> Iterator[bytes]:
     """The first `size` bytes of the file, some megabytes at a time. Raises as `Range.read`."""
     for offset in range(0, size, _PIECE):
         yield read_range(file, offset, min(_PIECE, size - offset))

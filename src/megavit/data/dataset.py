@@ -15,8 +15,8 @@ import torch
 
 from megavit.config.recipe import OnCorrupt
 from megavit.config.target import TargetKind, joined
-from megavit.data.byte_range import Range, digest
-from megavit.data.decode.image_file import read_stamped
+from megavit.data.byte_range import ByteRange, content_digest
+from megavit.data.decode.image_file import read_file_with_stamp
 from megavit.data.decode.tensor import decode
 from megavit.data.replacement import Replacements
 from megavit.data.split.split_names import SPLITS
@@ -29,7 +29,7 @@ _ROWS = 4096  # that are hashed at a time
 TargetValue = int | tuple[int, ...] | float
 """A class's index, the sorted indices of the labels, or a score, as `LabeledImages.target` says."""
 
-COLUMN: dict[TargetKind, str] = {"classification": "label", "multilabel": "labels", "regression": "score"}
+TARGET_COLUMNS: dict[TargetKind, str] = {"classification": "label", "multilabel": "labels", "regression": "score"}
 """Of a table, for each kind of target."""
 
 
@@ -44,8 +44,8 @@ class Sample:
         height, width: pixels, upright.
         channels: 1 where it is stored as gray, 3 for color, or as many as an array or a TIFF has.
         digest: of the file's bytes (BLAKE2b, 8 bytes, in hex); equal for identical files.
-        at: where its bytes are, in a shard; None for a file of its own.
-        stamp: of a file of its own, when it was read first (`megavit.data.decode.image_file.read_stamped`).
+        location: where its bytes are, in a shard; None for a file of its own.
+        stamp: of a file of its own, when it was read first (`megavit.data.decode.image_file.read_file_with_stamp`).
     """
 
     name: str
@@ -55,7 +55,7 @@ class Sample:
     width: int
     channels: int
     digest: str
-    at: Range | None = field(default=None, compare=False)
+    location: ByteRange | None = field(default=None, compare=False)
     stamp: int | None = field(default=None, compare=False)
 
     @property
@@ -73,10 +73,10 @@ class Sample:
         return self.target
 
     @property
-    def score(self) -> float:
+    def value(self) -> float:
         """The score; a TypeError for images with a class or labels."""
         if not isinstance(self.target, float):
-            raise TypeError(f"{self.name!r} has no score: its target is {self.target!r}")
+            raise TypeError(f"{self.name!r} has no value: its target is {self.target!r}")
         return self.target
 
 
@@ -98,7 +98,7 @@ class LabeledImages:
         classes: names of the classes, or labels, in the order of their indices; none for scores.
         samples: every readable image, sorted by name.
         skipped: what was found and not used.
-        division: a sentence on how the images were split.
+        split_description: a sentence on how the images were split.
         memory: name to uint8 (C, H, W), for sets that are not files.
         target: what every image has: one class, labels, or a score.
         on_corrupt: what to do where the bytes in a shard are damaged: "skip" or "fail", as of `DataRecipe`.
@@ -110,29 +110,29 @@ class LabeledImages:
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
     skipped: tuple[Skipped, ...]
-    division: str
+    split_description: str
     memory: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
     target: TargetKind = "classification"
     on_corrupt: OnCorrupt = "skip"
     notes: tuple[str, ...] = field(default=(), compare=False)
     _made: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def once(self, make: Callable[["LabeledImages"], T]) -> T:
+    def compute_once(self, make: Callable[["LabeledImages"], T]) -> T:
         """Return what a function makes of these images, which it is asked for once: they do not change."""
         if make not in self._made:
             self._made[make] = make(self)
         return self._made[make]
 
-    def of(self, split: str) -> tuple[Sample, ...]:
+    def in_split(self, split: str) -> tuple[Sample, ...]:
         """The samples of "train", "val" or "test"."""
         return tuple(sample for sample in self.samples if sample.split == split)
 
-    def sizes(self) -> dict[str, int]:
+    def split_sizes(self) -> dict[str, int]:
         """Images by split; every split is there, if only with 0."""
         found = Counter(sample.split for sample in self.samples)
         return {split: found[split] for split in SPLITS}
 
-    def counts(self) -> dict[str, dict[str, int]]:
+    def class_counts(self) -> dict[str, dict[str, int]]:
         """Images by split and class, or label; every split and every class is there, if only with 0."""
         found: Counter[tuple[str, int]] = Counter()
         for (split, target), images in Counter((sample.split, sample.target) for sample in self.samples).items():
@@ -145,57 +145,57 @@ class LabeledImages:
 
     def fingerprint(self) -> str:
         """32 hex digits that change with any image's bytes, name, target or split, and with nothing else."""
-        return self.once(_fingerprint)
+        return self.compute_once(_fingerprint)
 
-    def pixels(self, sample: Sample, need: tuple[int, int] | None = None) -> torch.Tensor:
+    def load_pixels(self, sample: Sample, need: tuple[int, int] | None = None) -> torch.Tensor:
         """Return uint8 (C, H, W) of a sample, as `decode` gives it; `need` is the (height, width) to be made of it.
 
         Raises:
             DataError: naming its file, where it cannot be read any more, or is not what it was.
         """
-        if sample.at is None and self.root is None:
+        if sample.location is None and self.root is None:
             return self.memory[sample.name]
         try:
-            return decode(self._content(sample) if sample.at is None else self.sound(sample)[1], need)
+            return decode(self._content(sample) if sample.location is None else self.read_or_replace(sample)[1], need)
         except ImageError as error:
-            raise self.lost(sample, error.reason) from error
+            raise self.unreadable_error(sample, error.reason) from error
 
     def _content(self, sample: Sample) -> bytes:
         """Return the bytes of a sample's own file, which are those that were scanned."""
         assert self.root is not None
-        data, stamp = read_stamped(self.root / sample.name)
+        data, stamp = read_file_with_stamp(self.root / sample.name)
         # Hashing costs up to a tenth of decoding; what the system says of an untouched file is enough.
-        if (stamp is None or stamp != sample.stamp) and digest(data) != sample.digest:
+        if (stamp is None or stamp != sample.stamp) and content_digest(data) != sample.digest:
             raise DataError(
                 f"{sample.name!r} of {self.source!r} is not what it was when the run began: its bytes have changed. "
                 "Put it back as it was, or start again"
             )
         return data
 
-    def lost(self, sample: Sample, reason: str) -> DataError:
+    def unreadable_error(self, sample: Sample, reason: str) -> DataError:
         """Return the error for a sample that could be read when the data was scanned, and cannot any more."""
         return DataError(
             f"{sample.name!r} of {self.source!r} could be read before and cannot any more: {reason}. "
             "Restore it, or start again without it"
         )
 
-    def sound(self, sample: Sample) -> tuple[Sample, bytes, Skipped | None]:
+    def read_or_replace(self, sample: Sample) -> tuple[Sample, bytes, Skipped | None]:
         """A sample of a shard, its bytes, and None; or of what stands for it (`Replacements`), and why.
 
         Raises:
             ImageError: where its bytes are damaged and nothing may stand for it.
             DataError: where the shard cannot be reached.
         """
-        assert sample.at is not None
+        assert sample.location is not None
         try:
-            return sample, sample.at.read(), None
+            return sample, sample.location.read(), None
         except ImageError as error:
             reason = error.reason
         if self.on_corrupt == "skip":
-            for other in (self.samples[place] for place in self.once(_stand_ins).of(sample)):
-                if other.at is not None:
+            for other in (self.samples[place] for place in self.compute_once(_stand_ins).candidates(sample)):
+                if other.location is not None:
                     with suppress(ImageError):
-                        return other, other.at.read(), Skipped(sample.name, reason)
+                        return other, other.location.read(), Skipped(sample.name, reason)
         raise ImageError(reason)
 
 
@@ -242,7 +242,7 @@ def _named(target: TargetValue, classes: Sequence[str]) -> str | list[str] | flo
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SampleRow:
     """One line of a table written by `write_samples`; `target` is as it stands there: names, or a number."""
 
     name: str
@@ -282,7 +282,7 @@ def samples_csv(samples: Sequence[Sample], classes: Sequence[str], target: Targe
     return csv_text(_header(target), rows)
 
 
-def read_samples(path: Path) -> tuple[Row, ...]:
+def read_samples(path: Path) -> tuple[SampleRow, ...]:
     """The lines of a table written by `write_samples`.
 
     Raises:
@@ -304,8 +304,8 @@ def read_samples(path: Path) -> tuple[Row, ...]:
     for number, line in enumerate(lines, start=1):
         if len(line) != len(header) or line[2] not in SPLITS:
             raise DataError(f"sample {number} of {str(path)!r} must be {', '.join(header)}; got {line!r}")
-    return tuple(Row(*line) for line in lines)
+    return tuple(SampleRow(*line) for line in lines)
 
 
 def _header(target: TargetKind) -> tuple[str, str, str, str]:
-    return ("name", COLUMN[target], "split", "digest")
+    return ("name", TARGET_COLUMNS[target], "split", "digest")

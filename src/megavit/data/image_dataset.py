@@ -1,4 +1,4 @@
-"""Images at the size and with the channels a model takes; training and prediction share `prepare`."""
+"""Images at the size and with the channels a model takes; training and prediction share `preprocess`."""
 
 import math
 import platform
@@ -12,13 +12,13 @@ from torch.nn import functional as F
 
 from megavit.config.preprocessing import Interpolation, Preprocessing
 from megavit.data.dataset import LabeledImages, Sample, Skipped
-from megavit.data.decode.color_modes import on_white
+from megavit.data.decode.color_modes import composite_on_white
 from megavit.data.decode.tensor import decode
 from megavit.data.scan import Progress
-from megavit.data.workers import in_processes
+from megavit.data.workers import map_in_processes
 from megavit.errors import DataError, ImageError
 
-COLOR = (1, 3)
+COLOR_CHANNELS = (1, 3)
 """Channels that images of each other's kind can be made into: gray and RGB."""
 
 _CHUNK = 64
@@ -29,7 +29,7 @@ Images = torch.Tensor | list[torch.Tensor]
 """A batch: one tensor (B, C, height, width), or where images keep their aspect a list of (C, height, width)."""
 
 
-def as_batch(pictures: Sequence[torch.Tensor], preprocessing: Preprocessing) -> Images:
+def make_batch(pictures: Sequence[torch.Tensor], preprocessing: Preprocessing) -> Images:
     """Prepared pictures (C, height, width), one or more, as a batch."""
     return list(pictures) if preprocessing.keep_aspect else torch.stack(list(pictures))
 
@@ -41,7 +41,7 @@ def to_device(images: Images, device: torch.device) -> Images:
     return images.to(device, non_blocking=True)
 
 
-def prepare(image: torch.Tensor, size: tuple[int, int], preprocessing: Preprocessing) -> torch.Tensor:
+def preprocess(image: torch.Tensor, size: tuple[int, int], preprocessing: Preprocessing) -> torch.Tensor:
     """uint8 (C, H, W) as the model takes it, uint8: opacity on white, resized to `size`, cut if so, gray or RGB.
 
     Where the preprocessing resizes in float32, the values are that, in [0, 1] but for a bicubic filter's overshoot.
@@ -49,11 +49,11 @@ def prepare(image: torch.Tensor, size: tuple[int, int], preprocessing: Preproces
     A fourth channel is opacity, unless the model has 4.
 
     Raises:
-        ImageError: where the channels do not fit, as `fits` says.
+        ImageError: where the channels do not fit, as `can_convert_channels` says.
     """
     channels = preprocessing.channels
-    if not fits(image.shape[0], channels):
-        wanted = "1, 3 or 4" if channels in COLOR else str(channels)
+    if not can_convert_channels(image.shape[0], channels):
+        wanted = "1, 3 or 4" if channels in COLOR_CHANNELS else str(channels)
         raise ImageError(f"{image.shape[0]} channels, where the model takes images of {wanted}")
     if image.shape[0] == 4 and channels != 4:
         image = _opaque(image)
@@ -64,12 +64,12 @@ def prepare(image: torch.Tensor, size: tuple[int, int], preprocessing: Preproces
     if preprocessing.resize is not None:
         top, left = preprocessing.crop_offset(*size)
         image = image[:, top : top + preprocessing.height, left : left + preprocessing.width]
-    return as_channels(image, channels).contiguous()
+    return convert_channels(image, channels).contiguous()
 
 
-def fits(have: int, want: int) -> bool:
+def can_convert_channels(have: int, want: int) -> bool:
     """Whether images of `have` channels can be made into `want`: gray and color, with opacity or not, into another."""
-    return have == want or (want in COLOR and have in (*COLOR, 4))
+    return have == want or (want in COLOR_CHANNELS and have in (*COLOR_CHANNELS, 4))
 
 
 def resize(image: torch.Tensor, height: int, width: int, interpolation: Interpolation = "bicubic") -> torch.Tensor:
@@ -97,7 +97,7 @@ def _is_native() -> bool:
     return torch.backends.cpu.get_cpu_capability() in NATIVE_CAPABILITIES or platform.machine() in NATIVE_MACHINES
 
 
-def as_channels(image: torch.Tensor, channels: int) -> torch.Tensor:
+def convert_channels(image: torch.Tensor, channels: int) -> torch.Tensor:
     """uint8 (C, H, W) as uint8 (channels, H, W): gray as RGB, RGB as gray; otherwise they are as many already.
 
     Gray is the luma of ITU-R BT.601, in the whole numbers that Pillow uses.
@@ -112,17 +112,17 @@ def as_channels(image: torch.Tensor, channels: int) -> torch.Tensor:
 
 def _opaque(image: torch.Tensor) -> torch.Tensor:
     pixels = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
-    return torch.from_numpy(np.array(on_white(pixels, "RGB"))).permute(2, 0, 1)
+    return torch.from_numpy(np.array(composite_on_white(pixels, "RGB"))).permute(2, 0, 1)
 
 
-def shrink(picture: torch.Tensor, side: int) -> torch.Tensor:
+def limit_size(picture: torch.Tensor, side: int) -> torch.Tensor:
     """The picture with its longer side at most `side` pixels."""
     height, width = picture.shape[1:]
     scale = min(1.0, side / max(height, width))
     return resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
 
 
-def visible(picture: torch.Tensor) -> torch.Tensor:
+def displayable_channels(picture: torch.Tensor) -> torch.Tensor:
     """A picture of any number of channels as a person can see it: gray, or the first three as RGB."""
     return picture[:3] if picture.shape[0] >= 3 else picture[:1]
 
@@ -163,20 +163,20 @@ class ImageDataset(torch.utils.data.Dataset[torch.Tensor]):
         """The picture; with why it is another's, where it is."""
         sample, damage = self.samples[index], None
         try:
-            if sample.at is None:
-                pixels = self.images.pixels(sample, self.need_of(sample))
+            if sample.location is None:
+                pixels = self.images.load_pixels(sample, self.decode_size(sample))
             else:
-                sample, data, damage = self.images.sound(sample)
-                pixels = decode(data, self.need_of(sample))
+                sample, data, damage = self.images.read_or_replace(sample)
+                pixels = decode(data, self.decode_size(sample))
         except ImageError as error:
-            raise self.images.lost(sample, error.reason) from error
-        return prepare(pixels, self.size_of(sample), self.preprocessing), damage
+            raise self.images.unreadable_error(sample, error.reason) from error
+        return preprocess(pixels, self.output_size(sample), self.preprocessing), damage
 
-    def need_of(self, sample: Sample) -> tuple[int, int] | None:
+    def decode_size(self, sample: Sample) -> tuple[int, int] | None:
         """Return (height, width) that suffice of its decoded picture; None for all of it."""
-        return self.size_of(sample) if self.preprocessing.reduced_decoding else None
+        return self.output_size(sample) if self.preprocessing.reduced_decoding else None
 
-    def size_of(self, sample: Sample) -> tuple[int, int]:
+    def output_size(self, sample: Sample) -> tuple[int, int]:
         """(height, width) of its picture."""
         size = self.preprocessing.size_for(sample.height, sample.width)
         if self.margin == 1:
@@ -187,12 +187,12 @@ class ImageDataset(torch.utils.data.Dataset[torch.Tensor]):
 
     @property
     def nbytes(self) -> int:
-        """Memory that `load_all` takes."""
+        """Memory that `load_into_memory` takes."""
         each = 4 if self.preprocessing.resize_dtype == "float32" else 1
-        return each * self.preprocessing.channels * sum(math.prod(self.size_of(sample)) for sample in self.samples)
+        return each * self.preprocessing.channels * sum(math.prod(self.output_size(sample)) for sample in self.samples)
 
 
-def load_all(pictures: ImageDataset, workers: int, progress: Progress | None = None) -> Images:
+def load_into_memory(pictures: ImageDataset, workers: int, progress: Progress | None = None) -> Images:
     """Every picture in memory, as one batch of uint8, decoded once by `workers` processes.
 
     With 0 workers, and for images that are in memory already, this process decodes them.
@@ -212,7 +212,7 @@ def load_all(pictures: ImageDataset, workers: int, progress: Progress | None = N
         dtype = torch.float32 if size.resize_dtype == "float32" else torch.uint8
         whole = torch.empty(len(pictures), size.channels, size.height, size.width, dtype=dtype)
     done = 0
-    for arrays in in_processes(_arrays, parts, 0 if images.memory else workers):
+    for arrays in map_in_processes(_arrays, parts, 0 if images.memory else workers):
         for place, array in enumerate(arrays, start=done):
             # Here all samples are known, one of which may stand for what could not be read there.
             picture = pictures[place] if array is None else torch.from_numpy(array)
@@ -235,12 +235,12 @@ def _array(pictures: ImageDataset, index: int) -> np.ndarray | None:
     try:
         return pictures[index].numpy()
     except DataError:
-        if pictures.samples[index].at is None:
+        if pictures.samples[index].location is None:
             raise
         return None
 
 
-def channel_statistics(pictures: ImageDataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def compute_channel_statistics(pictures: ImageDataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, standard deviation) of each channel over some pictures, of values in [0, 1].
 
     Sums of whole numbers, so that every machine finds the same. The deviation of a channel that hardly changes is

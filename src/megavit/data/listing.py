@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from megavit.config.target import TargetKind
-from megavit.data.byte_range import Range
+from megavit.data.byte_range import ByteRange
 from megavit.data.dataset import Skipped
 
 
@@ -16,13 +16,13 @@ class Candidate:
         name: relative to the data's root.
         target: name of its class; of several labels, their sorted names; or its score.
         split: None where the data does not say.
-        at: where its bytes are, in a shard; None for a file of its own.
+        location: where its bytes are, in a shard; None for a file of its own.
     """
 
     name: str
     target: str | tuple[str, ...] | float
     split: str | None
-    at: Range | None = None
+    location: ByteRange | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

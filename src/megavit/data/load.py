@@ -5,11 +5,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from megavit.config.names import canonical, look_alikes, told_apart
+from megavit.config.names import canonical, find_look_alikes, show_code_points
 from megavit.config.recipe import DataRecipe, OnCorrupt
 from megavit.data.dataset import LabeledImages, Sample, Skipped, TargetValue
 from megavit.data.listing import Candidate, Listing
-from megavit.data.scan import Facts, Progress, scan
+from megavit.data.scan import ImageInfo, Progress, scan_images
 from megavit.data.shards.listing import is_shards, list_shards
 from megavit.data.shards.open import check_not_nearly_shards
 from megavit.data.shards.verify import Verify
@@ -17,14 +17,14 @@ from megavit.data.sources.class_folders import EXPECTED
 from megavit.data.sources.demo import DEMOS, PREFIX, read_demo
 from megavit.data.sources.folder import list_folder
 from megavit.data.sources.table import list_table
-from megavit.data.split.split import OF, complete
-from megavit.data.split.stratify import strata
-from megavit.errors import DataError
+from megavit.data.split.split import SPLIT_POPULATION, complete_splits
+from megavit.data.split.stratify import stratify
+from megavit.errors import DataError, OutputError
 
 TABLES = (".csv", ".tsv")
 
 
-def read_data(
+def load_data(
     source: str | Path,
     recipe: DataRecipe,
     progress: Progress | None = None,
@@ -57,28 +57,28 @@ def read_data(
     if text.startswith(PREFIX):
         _check_shares(text, set(), recipe, needs)
         return read_demo(text, recipe)
-    listing, found = survey(
+    listing, found = scan_source(
         source, recipe.on_corrupt, progress, verify, lambda splits: _check_shares(text, splits, recipe, needs), known
     )
     return _assembled(text, listing, found, recipe, known is not None)
 
 
-def survey(
+def scan_source(
     source: str | Path,
     on_corrupt: OnCorrupt = "skip",
     progress: Progress | None = None,
     verify: Verify = "held-out",
     check: Callable[[set[str | None]], None] = lambda _: None,
     known: Collection[str] | None = None,
-) -> tuple[Listing, list[Facts | str]]:
+) -> tuple[Listing, list[ImageInfo | str]]:
     """What a folder, a table or shards offer, and of each candidate its facts, or the reason why it cannot be used.
 
     Args:
         check: given the splits that there are, before any image is read.
-        known: as of `read_data`, in canonical form.
+        known: as of `load_data`, in canonical form.
 
     Raises:
-        DataError: as `read_data`, but not of classes that nothing is left of.
+        DataError: as `load_data`, but not of classes that nothing is left of.
     """
     text, path = os.fspath(source), Path(source)
     if is_shards(text):
@@ -98,7 +98,16 @@ def survey(
         )
     check({candidate.split for candidate in listing.candidates})
     assert listing.root is not None
-    return listing, scan(listing.root, [candidate.name for candidate in listing.candidates], progress)
+    return listing, scan_images(listing.root, [candidate.name for candidate in listing.candidates], progress)
+
+
+def check_outside_data(out: Path, source: str) -> None:
+    """Raise an OutputError for an output folder within a folder of images, where it would become a class."""
+    data = Path(source)
+    if not source.startswith(PREFIX) and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
+        raise OutputError(
+            f"{out} lies within the data, {source}, and would become a class of it; choose a place outside with --out"
+        )
 
 
 def _check_shares(source: str, present: set[str | None], recipe: DataRecipe, needs: Sequence[str]) -> None:
@@ -112,7 +121,7 @@ def _check_shares(source: str, present: set[str | None], recipe: DataRecipe, nee
 
 
 def _assembled(
-    source: str, listing: Listing, found: Sequence[Facts | str], recipe: DataRecipe, measured: bool
+    source: str, listing: Listing, found: Sequence[ImageInfo | str], recipe: DataRecipe, measured: bool
 ) -> LabeledImages:
     if listing.target == "multilabel" and not listing.classes:
         raise DataError(f"no image of {source!r} has a label; fill the column labels, such as with cat|indoors")
@@ -120,7 +129,7 @@ def _assembled(
         raise DataError(
             f"{source!r} has only one class, {listing.classes[0]!r}; to tell apart takes at least two{_within(listing)}"
         )
-    good: list[tuple[Candidate, Facts]] = []
+    good: list[tuple[Candidate, ImageInfo]] = []
     bad: list[tuple[Candidate, str]] = []
     for candidate, facts in zip(listing.candidates, found, strict=True):
         if isinstance(facts, str):
@@ -133,14 +142,14 @@ def _assembled(
 
     good.sort(key=lambda pair: pair[0].name)
     digests = [facts.digest for _, facts in good]
-    splits, division = complete(
+    splits, division = complete_splits(
         [candidate.split for candidate, _ in good],
-        strata([candidate.target for candidate, _ in good], digests),
+        stratify([candidate.target for candidate, _ in good], digests),
         digests,
         recipe.val,
         recipe.test,
         recipe.seed,
-        OF[listing.target],
+        SPLIT_POPULATION[listing.target],
     )
     number = {name: place for place, name in enumerate(listing.classes)}
     samples = tuple(
@@ -152,7 +161,7 @@ def _assembled(
             facts.width,
             facts.channels,
             facts.digest,
-            candidate.at,
+            candidate.location,
             facts.stamp,
         )
         for (candidate, facts), split in zip(good, splits, strict=True)
@@ -193,8 +202,8 @@ def _indexed(target: str | tuple[str, ...] | float, number: Mapping[str, int]) -
 
 
 def _of_one_kind(
-    good: Sequence[tuple[Candidate, Facts]],
-) -> tuple[list[tuple[Candidate, Facts]], list[tuple[Candidate, str]]]:
+    good: Sequence[tuple[Candidate, ImageInfo]],
+) -> tuple[list[tuple[Candidate, ImageInfo]], list[tuple[Candidate, str]]]:
     """Those with the channels of most, and the others; gray and color, with opacity or not, go together."""
     kinds = Counter(_kind(facts.channels) for _, facts in good)
     usual = max(kinds, key=lambda kind: (kinds[kind], kind), default=0)
@@ -241,8 +250,8 @@ def _check_classes(
     learned = {name for candidate in good if candidate.split in (None, "train") for name in candidate.names}
     unlearned = [name for name in classes if name not in learned]
     if unlearned:
-        alike = next((group for group in look_alikes(classes) if set(group) & set(unlearned)), None)
-        same = f". Is it one class: {told_apart(alike)}?" if alike else ""
+        alike = next((group for group in find_look_alikes(classes) if set(group) & set(unlearned)), None)
+        same = f". Is it one class: {show_code_points(alike)}?" if alike else ""
         raise DataError(
             f"{source!r} has images of {', '.join(map(repr, unlearned[:5]))} for validation or test, but none that can "
             f"be read for training. Add some to train, or remove the class{same}"

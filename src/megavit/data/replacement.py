@@ -6,7 +6,7 @@ from heapq import nsmallest
 from itertools import islice
 from typing import Protocol
 
-MOST = 16
+MAX_CANDIDATES = 16
 """Images that are tried; where so many of a kind are damaged, a person should look."""
 
 Target = int | tuple[int, ...] | float
@@ -27,7 +27,7 @@ class Placed(Protocol):
     @property
     def split(self) -> str: ...
     @property
-    def at(self) -> Where | None: ...
+    def location(self) -> Where | None: ...
 
 
 class Replacements:
@@ -41,7 +41,7 @@ class Replacements:
             kinds = self._kinds.setdefault(sample.split, {})
             kinds.setdefault(sample.target, defaultdict(list))[_shard(sample)].append(place)
 
-    def of(self, sample: Placed) -> Iterator[int]:
+    def candidates(self, sample: Placed) -> Iterator[int]:
         """The places of those that may stand for `sample`, the first choice first.
 
         They are of its split and have its class; of labels those that differ in the fewest; of scores the nearest.
@@ -49,21 +49,21 @@ class Replacements:
         one of a shard goes by the sample's own place, so that not all that is lost has one stand-in. Whoever finds the
         damage thus knows the stand-in without asking anyone, whatever the world size, and the targets need not change.
         """
-        yield from islice(self._all(sample), MOST)
+        yield from islice(self._all(sample), MAX_CANDIDATES)
 
     def _all(self, sample: Placed) -> Iterator[int]:
         kinds = self._kinds.get(sample.split, {})
         yield from self._of_kind(sample, kinds.get(sample.target, {}))
         if not isinstance(sample.target, int):
             others = (target for target in kinds if target != sample.target)
-            for target in nsmallest(MOST, others, key=lambda other: _distance(sample.target, other)):
+            for target in nsmallest(MAX_CANDIDATES, others, key=lambda other: _distance(sample.target, other)):
                 yield from self._of_kind(sample, kinds[target])
 
     def _of_kind(self, sample: Placed, by_shard: dict[str, list[int]]) -> Iterator[int]:
         here, own = self._place.get(sample.name, 0), _shard(sample)
         shards = sorted(by_shard)
         after = [shard for shard in shards if shard > own] + [shard for shard in shards if shard < own]
-        for turn in range(MOST):
+        for turn in range(MAX_CANDIDATES):
             for shard in after:
                 if turn < len(by_shard[shard]):
                     yield by_shard[shard][(here + turn) % len(by_shard[shard])]
@@ -73,7 +73,7 @@ class Replacements:
 
 
 def _shard(sample: Placed) -> str:
-    return "" if sample.at is None else sample.at.file
+    return "" if sample.location is None else sample.location.file
 
 
 def _distance(one: Target, other: Target) -> float:

@@ -9,7 +9,7 @@ from megavit.config.target import TargetKind
 from megavit.data.dataset import Sample
 
 
-def targets_of(samples: Sequence[Sample], target: TargetKind, classes: int) -> Tensor:
+def target_tensor(samples: Sequence[Sample], target: TargetKind, classes: int) -> Tensor:
     """The targets of samples, all of one kind; `classes` is the number of classes or labels.
 
     Returns:
@@ -24,9 +24,9 @@ def targets_of(samples: Sequence[Sample], target: TargetKind, classes: int) -> T
                 row[list(sample.labels)] = True
             return present
         case "regression":
-            return torch.tensor([sample.score for sample in samples], dtype=torch.float32)
+            return torch.tensor([sample.value for sample in samples], dtype=torch.float32)
 
 
-def outputs(target: TargetKind, classes: int) -> int:
+def num_outputs(target: TargetKind, classes: int) -> int:
     """Logits that a model needs for `classes` classes or labels, or a score."""
     return 1 if target == "regression" else classes

@@ -12,13 +12,13 @@ from typing import TypeVar
 from megavit.errors import DataError
 from megavit.runtime.process_group import get_local_world_size
 
-MOST_WORKERS = 8
+MAX_WORKERS = 8
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-def in_processes(function: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> Iterator[Result]:
+def map_in_processes(function: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> Iterator[Result]:
     """`function` of each task, in order; in this process where `workers` is 0.
 
     Raises:
@@ -38,7 +38,7 @@ def in_processes(function: Callable[[Task], Result], tasks: Iterable[Task], work
             ) from error
 
 
-def processors() -> int:
+def available_cpus() -> int:
     """How many this process may use, others of its run on this machine having the same."""
     there_are = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, there_are // get_local_world_size())

@@ -1,4 +1,4 @@
-"""A model's answers by the fastest way that this machine has for it."""
+"""Run a model with the faster of PyTorch and OpenVINO."""
 
 import os
 import threading
@@ -22,48 +22,48 @@ from megavit.runtime.device import has_bfloat16
 Precision = Literal["float32", "bfloat16", "int8"]
 """Of the matrix products. float32 is exact up to rounding, bfloat16 is faster and has 3 digits, int8 has 2."""
 
-# PyTorch computes at once; another engine is built, in about this time, when PyTorch has taken as long already.
 PATIENCE_SECONDS = 0.3
-# Between two engines' float32 arithmetic, of the largest value; a wrong graph is off by far more.
-AGREEMENT = 1e-4
+"""PyTorch starts at once; the OpenVINO graph takes about this time to build, and is built once PyTorch took as long."""
+MAX_RELATIVE_ERROR = 1e-4
+"""Between the float32 arithmetic of the two; a wrong graph is off by far more."""
 
 
 class ModelOutput(NamedTuple):
-    """Of a batch: pooled features (B, D) and logits (B, classes), the features again for a model without a head."""
+    """Pooled features (B, D) and logits (B, classes) of a batch; without a head, the features twice."""
 
     pooled: Tensor
     logits: Tensor
 
 
 def check_precision(name: str, device: torch.device) -> Precision:
-    """The precision of that name.
+    """Return `name` as a precision.
 
     Raises:
-        ConfigError: for one that is none, or that the device does not multiply.
+        ConfigError: for an unknown one, or one that the device does not support.
     """
     check_choice("precision", name, get_args(Precision))
     if name == "bfloat16" and not has_bfloat16(device):
-        raise ConfigError("this device has no bfloat16: leave out precision, or take float32")
+        raise ConfigError("this device has no bfloat16: use precision float32")
     if name == "int8" and (device.type != "cpu" or find_spec("openvino") is None):
-        raise ConfigError("int8 is for processors, and needs openvino: leave out precision, or take float32")
+        raise ConfigError("int8 runs on the CPU alone, and needs openvino: use precision float32")
     return cast(Precision, name)
 
 
 class Engine:
-    """Computes with PyTorch, and with OpenVINO once there is much to do, if it agrees and is faster here.
+    """Runs a model with PyTorch, and with OpenVINO once there is much to do, if it agrees and is faster here.
 
-    It follows the model: when a weight is changed in its place, or the model moves, what was built before is forgotten.
-    Safe to use from several threads.
+    When a weight is changed in place, or the model is moved, the OpenVINO graph is discarded. Safe to use from several
+    threads.
 
     Args:
-        model: on any device; its mode does not matter and is left alone.
+        model: on any device, in any mode.
         preprocessing: how the images' pixels are normalized.
         precision: of the matrix products.
-        bounds: for "int8" alone, of the layers' inputs: see `megavit.engine.int8`. There is nothing to decide then.
+        bounds: for "int8" alone, of the layers' inputs: see `megavit.engine.int8`. OpenVINO runs it then.
 
     Attributes:
-        note: which way it computes, and why, in a line.
-        patience: seconds of PyTorch's computing before another engine is tried.
+        note: which runtime is used, and why, in one line.
+        patience: seconds of PyTorch's computing before OpenVINO is tried.
     """
 
     def __init__(
@@ -80,22 +80,21 @@ class Engine:
         self._lock = threading.Lock()
         self._process = os.getpid()
         _processes.add(self._process)
-        self._begin()
-        self._as_loaded = self._changes()
+        self._reset()
+        self._loaded_versions = self._weight_versions()
 
     @property
     def is_changed(self) -> bool:
-        """Whether a weight was changed in its place since the model came here."""
-        return self._as_loaded != self._changes()
+        """Whether a weight was changed in place since the engine was made."""
+        return self._loaded_versions != self._weight_versions()
 
-    def notice_fork(self) -> None:
-        """Do without the threads that a fork has left behind; to be called before anything is computed.
+    def handle_fork(self) -> None:
+        """Switch a forked process to PyTorch in one thread; to be called before anything is computed.
 
-        A forked process has none of its parent's threads, and waits for ever for PyTorch's (OpenMP's) and OpenVINO's:
-        it computes with PyTorch, in one thread.
+        It would wait for ever for the threads of PyTorch (OpenMP) and OpenVINO, which are not forked.
 
         Raises:
-            ConfigError: where that cannot be: on a GPU, and with int8.
+            ConfigError: where that is impossible: on a GPU, and with int8.
         """
         if self._process == os.getpid():
             return
@@ -107,59 +106,59 @@ class Engine:
                 'process, or start them by multiprocessing.get_context("spawn")'
             )
         self._lock = threading.Lock()  # a thread of the parent may have held the old one
-        self._begin()
-        self._settled, self.note = True, "PyTorch, in one thread: this process was forked after the model was loaded"
+        self._reset()
+        self._is_decided, self.note = True, "PyTorch, in one thread: this process was forked after the model was loaded"
         self._process = os.getpid()
 
     def __call__(self, images: Images) -> ModelOutput:
-        """What the model sees in uint8 images (B, C, height, width), or a list of (C, height, width); on the CPU."""
-        self.notice_fork()
+        """Return the output for uint8 images (B, C, height, width), or a list of (C, height, width); on the CPU."""
+        self.handle_fork()
         if not isinstance(images, list):
-            return self._seen(images)
+            return self._run(images)
         order, stacks = stack_by_grid(images, [(image.shape[1], image.shape[2]) for image in images])
-        place = sorted(range(len(order)), key=order.__getitem__)
-        return ModelOutput(*(torch.cat(parts)[place] for parts in zip(*map(self._seen, stacks), strict=True)))
+        inverse = sorted(range(len(order)), key=order.__getitem__)
+        return ModelOutput(*(torch.cat(parts)[inverse] for parts in zip(*map(self._run, stacks), strict=True)))
 
-    def settle(self, images: Images) -> None:
-        """Decide on `images`, as they are to be computed with, whether OpenVINO computes from now on."""
+    def choose_runtime(self, images: Images) -> None:
+        """Compare PyTorch and OpenVINO on typical `images`, and use the faster one from now on."""
         images = images[0][None] if isinstance(images, list) else images
-        self._settled = True
-        if not self._is_possible():
+        self._is_decided = True
+        if not self._can_use_openvino():
             return
         try:
             from megavit.engine.openvino import OpenVino
 
-            other = OpenVino(self.model, self.preprocessing, self.precision)
-            found = ModelOutput(*other(images))
+            openvino = OpenVino(self.model, self.preprocessing, self.precision)
+            outputs = ModelOutput(*openvino(images))
         except (ImportError, OSError, RuntimeError) as error:
             self.note = f"PyTorch: OpenVINO does not run here ({error})"
             return
-        (expected, slow), (_, quick) = _timed(self.run_pytorch, images), _timed(other, images)
-        apart = max(_apart(a, b) for a, b in zip(found, expected, strict=True))
-        if self.precision == "float32" and not apart <= AGREEMENT:
-            self.note = f"PyTorch: OpenVINO's answers differ by {apart:.1g} of the largest value"
-        elif quick < slow:
-            self._fast = other
-            self.note = f"OpenVINO: {slow / quick:.1f} times as fast as PyTorch here"
+        (expected, torch_seconds), (_, seconds) = _timed(self.run_pytorch, images), _timed(openvino, images)
+        error = max(_relative_error(a, b) for a, b in zip(outputs, expected, strict=True))
+        if self.precision == "float32" and not error <= MAX_RELATIVE_ERROR:
+            self.note = f"PyTorch: OpenVINO's outputs differ by {error:.1g} of the largest value"
+        elif seconds < torch_seconds:
+            self._openvino = openvino
+            self.note = f"OpenVINO: {torch_seconds / seconds:.1f} times as fast as PyTorch here"
         else:
-            self.note = f"PyTorch: {quick / slow:.1f} times as fast as OpenVINO here"
+            self.note = f"PyTorch: {seconds / torch_seconds:.1f} times as fast as OpenVINO here"
 
-    def _begin(self) -> None:
-        self.note = "PyTorch: there was little to do so far"
+    def _reset(self) -> None:
+        self.note = "PyTorch: there was little to compute so far"
         self._parameters = list(self.model.parameters())
         self._weights = self._versions()
-        self._fast: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
-        self._settled = False
+        self._openvino: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+        self._is_decided = False
         self._seconds = 0.0
         if self.bounds is not None:
             from megavit.engine.openvino import OpenVino
 
             rest = "bfloat16" if has_bfloat16(torch.device("cpu")) else "float32"
-            self._fast, self._settled = OpenVino(self.model, self.preprocessing, rest, self.bounds), True
-            self.note = "OpenVINO, by 8-bit integers"
+            self._openvino, self._is_decided = OpenVino(self.model, self.preprocessing, rest, self.bounds), True
+            self.note = "OpenVINO, in int8"
 
-    def _is_possible(self) -> bool:
-        """Whether there is another engine to try at all."""
+    def _can_use_openvino(self) -> bool:
+        """Return whether OpenVINO can run the model; if not, `note` says why."""
         if next(self.model.parameters()).device.type != "cpu":
             self.note = "PyTorch: on a GPU"
             return False
@@ -169,34 +168,34 @@ class Engine:
         from megavit.engine.graph import can_build
 
         if not can_build(self.model):
-            self.note = "PyTorch: the model has a part that only PyTorch computes"
+            self.note = "PyTorch: the model has a layer that only PyTorch supports"
             return False
         return True
 
     def _versions(self) -> tuple[int, ...]:
-        """What changes when a weight is set, or the model moves; looked up for every batch, so not by name."""
-        return (self._parameters[0].data_ptr(), *self._changes())
+        """Return what changes when a weight is set, or the model is moved."""
+        return (self._parameters[0].data_ptr(), *self._weight_versions())
 
-    def _changes(self) -> tuple[int, ...]:
-        """How often each weight was set in its place."""
+    def _weight_versions(self) -> tuple[int, ...]:
+        """Return how often each weight was changed in place."""
         return tuple(0 if weight.is_inference() else weight._version for weight in self._parameters)
 
-    def _seen(self, images: Tensor) -> ModelOutput:
+    def _run(self, images: Tensor) -> ModelOutput:
         with self._lock:
             if self._weights != self._versions():
-                self._begin()
-            if not self._settled and self._seconds > self.patience:
-                self.settle(images)
-            fast = self._fast
-        if fast is not None:
-            return ModelOutput(*fast(images))
+                self._reset()
+            if not self._is_decided and self._seconds > self.patience:
+                self.choose_runtime(images)
+            openvino = self._openvino
+        if openvino is not None:
+            return ModelOutput(*openvino(images))
         began = time.perf_counter()
-        seen = self.run_pytorch(images)
+        outputs = self.run_pytorch(images)
         self._seconds += time.perf_counter() - began
-        return seen
+        return outputs
 
     def run_pytorch(self, images: Tensor) -> ModelOutput:
-        """What the model sees in uint8 images (B, C, height, width), computed by PyTorch."""
+        """Return the output for uint8 images (B, C, height, width), computed by PyTorch."""
         device = next(self.model.parameters()).device
         was_training = self.model.training
         self.model.eval()
@@ -209,12 +208,12 @@ class Engine:
             self.model.train(was_training)
 
 
-# That have built an engine, this one or those that it was forked from.
 _processes: set[int] = set()
+"""IDs of this process and its ancestors, as far as they have made an engine."""
 
 
 def _after_fork() -> None:
-    """In the very thread that has forked, which alone waits for the threads of its parent."""
+    """Run in the thread that has forked, which alone would wait for the threads of its parent."""
     if _processes:
         torch.set_num_threads(1)
 
@@ -228,6 +227,6 @@ def _timed(compute: Callable[[Tensor], tuple[Tensor, Tensor]], images: Tensor) -
     return compute(images), time.perf_counter() - began
 
 
-def _apart(a: Tensor, b: Tensor) -> float:
-    """The largest difference, as a share of the largest value."""
+def _relative_error(a: Tensor, b: Tensor) -> float:
+    """Return the largest difference, relative to the largest value."""
     return (a - b).abs().max().item() / max(b.abs().max().item(), 1e-30)

@@ -1,8 +1,7 @@
-"""A trained MegaVit as a graph for OpenVINO: patches' pixels in, features and logits out, nothing computed in vain.
+"""Build the OpenVINO graph of a trained MegaVit: pixels of patches in, features and logits out.
 
-Written from the model's modules, without tracing it: factors of norms and scales are folded into the matrices after
-them, and the last layer is computed for the tokens that pooling needs alone. Letters of the shapes: see
-`megavit.model`.
+It is built from the model's modules, not traced: factors of norms and scales are fused into the projections, and the
+last layer is computed only for the tokens that pooling needs. Letters of the shapes: see `megavit.model`.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from openvino import opset15 as op
 from torch import Tensor, nn
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.engine.fuse_norms import Matrix, affine, is_norm, joined, matrix, rows
+from megavit.engine.fuse_norms import Matrix, concatenate, fuse, get_affine, is_norm, slice_rows
 from megavit.model.attention import Attention
 from megavit.model.block import ParallelBlock, SerialBlock
 from megavit.model.mlp import FeedForward
@@ -25,26 +24,26 @@ from megavit.model.vit import MegaVit
 Node = Any
 """A value of the graph; OpenVINO's own types say no more."""
 
-Product = Callable[[Node, Matrix], Node]
-"""Maps an input and a matrix to their product."""
+Linear = Callable[[Node, Matrix], Node]
+"""Maps an input and a matrix with its bias to their product."""
 
 PIXELS, POSITIONS, COSINES, SINES = "pixels", "positions", "cosines", "sines"
 
 
 def can_build(model: MegaVit) -> bool:
-    """Whether every part of the model has its like here: all but zetascale's own block have."""
+    """Return whether every layer of the model is supported: all but zetascale's own block are."""
     return model.config.design.block in ("parallel", "serial")
 
 
-def plain_product(x: Node, of: Matrix) -> Node:
-    """`x` (B, T, in) times a matrix, plus its bias."""
-    weight, bias = of
+def linear(x: Node, matrix: Matrix) -> Node:
+    """Return `x` (B, T, in) times a matrix, plus its bias."""
+    weight, bias = matrix
     x = op.matmul(x, constant(weight), False, True)
     return x if bias is None else op.add(x, constant(bias))
 
 
-def build(model: MegaVit, preprocessing: Preprocessing, product: Product = plain_product) -> ov.Model:
-    """The graph of `model`, for any number of images of any one grid.
+def build(model: MegaVit, preprocessing: Preprocessing, linear: Linear = linear) -> ov.Model:
+    """Return the graph of `model`, for any number of images of any one grid.
 
     Its inputs: pixels (B, N, C · height · width) of the patches, uint8 (as floats where these are not rounded), or
     normalized floats where patches overlap;
@@ -53,18 +52,18 @@ def build(model: MegaVit, preprocessing: Preprocessing, product: Product = plain
 
     Args:
         preprocessing: says how pixels are normalized.
-        product: how the layers multiply.
+        linear: computes the layers' projections.
     """
-    return _Builder(model, preprocessing, product).build()
+    return _Builder(model, preprocessing, linear).build()
 
 
 class _Builder:
-    def __init__(self, model: MegaVit, preprocessing: Preprocessing, product: Product) -> None:
+    def __init__(self, model: MegaVit, preprocessing: Preprocessing, linear: Linear) -> None:
         self.model, self.config = model, model.config
         self.preprocessing = preprocessing
-        self.linear = product
+        self.linear = linear
         self.rotary = self.config.design.rotary
-        self.turn: tuple[Node, Node] | None = None
+        self.rotation: tuple[Node, Node] | None = None
 
     def build(self) -> ov.Model:
         model, config = self.model, self.config
@@ -76,40 +75,40 @@ class _Builder:
         if self.rotary:
             cosines, sines = (op.parameter([-1, config.dim_head], np.float32, name=name) for name in (COSINES, SINES))
             inputs += [cosines, sines]
-            self.turn = cosines, sines
+            self.rotation = cosines, sines
         x = op.add(self.embed(pixels), positions)
         x = self.norm(self.with_prefix(x, pixels), model.pre_norm)
         *others, last = model.transformer.layers
         for layer in others:
             x = self.layer(x, layer, x)
-        x = self.layer(x, last, self.wanted(x))
+        x = self.layer(x, last, self.select_pooled(x))
         x = self.pool(self.norm(x, model.norm) if config.design.final_norm == "tokens" else x)
         x = self.norm(x, model.norm) if config.design.final_norm == "pooled" else x
-        logits = plain_product(x, matrix(model.mlp_head)) if isinstance(model.mlp_head, nn.Linear) else x
+        logits = linear(x, fuse(model.mlp_head)) if isinstance(model.mlp_head, nn.Linear) else x
         results = [op.result(x), op.result(logits)]
         return ov.Model(results, inputs, "megavit")  # pyrefly: ignore[no-matching-overload] - calls results nodes
 
     def embed(self, pixels: Node) -> Node:
-        """The patches' tokens; where nothing hinders it, pixels are normalized by the projection itself."""
+        """Return the patches' tokens; unless there is a norm between, the projection normalizes the pixels."""
         part = self.model.patch_embedding
-        whole = matrix(part.projection, part.pixel_norm)
+        projection = fuse(part.projection, part.pixel_norm)
         if self.config.design.patch_overlap:
             x = pixels
         else:
             area = self.config.patch_hw[0] * self.config.patch_hw[1]
-            given = (self.preprocessing.mean, self.preprocessing.std)
-            mean, std = (by_channel(value, self.config.channels).repeat_interleave(area) for value in given)
+            moments = (self.preprocessing.mean, self.preprocessing.std)
+            mean, std = (by_channel(value, self.config.channels).repeat_interleave(area) for value in moments)
             x = op.convert(pixels, np.float32)
             if is_norm(part.pixel_norm):
                 x = op.multiply(op.subtract(x, constant(mean * 255)), constant(1 / (255 * std)))
             else:
-                weight, bias = whole
+                weight, bias = projection
                 shift = -(weight @ (mean / std))
-                whole = weight / (255 * std), shift if bias is None else bias + shift
-        return self.norm(plain_product(self.standardize(x, part.pixel_norm), whole), part.norm)
+                projection = weight / (255 * std), shift if bias is None else bias + shift
+        return self.norm(linear(self.standardize(x, part.pixel_norm), projection), part.norm)
 
     def with_prefix(self, patches: Node, pixels: Node) -> Node:
-        """The class token and the registers before the patches of every image."""
+        """Prepend the class token and the registers to the patches of every image."""
         if not self.config.num_prefix_tokens:
             return patches
         empty = self.model.norm.weight.detach().new_zeros(1, 0, self.config.dim)
@@ -118,75 +117,77 @@ class _Builder:
         shape = op.concat([batch, constant_int(tokens.shape[1:])], 0)
         return op.concat([op.broadcast(constant(tokens), shape), patches], 1)
 
-    def wanted(self, x: Node) -> Node:
-        """The tokens that pooling needs: the class token, or the patches, or all."""
+    def select_pooled(self, x: Node) -> Node:
+        """Return the tokens that pooling needs: the class token, or the patches, or all."""
         pools_all = self.config.pool == "map" and self.config.design.pool_prefix
         prefix = 0 if pools_all else self.config.num_prefix_tokens
         if self.config.pool == "cls":
             return between(x, 0, 1)
         return between(x, prefix, None) if prefix else x
 
-    def layer(self, x: Node, layer: nn.Module, kept: Node) -> Node:
-        """The layer's answer for the tokens `kept` of `x`."""
+    def layer(self, x: Node, layer: nn.Module, queries: Node) -> Node:
+        """Return the layer's output for the tokens `queries`, which are all of `x` or some."""
         if isinstance(layer, ParallelBlock):
             normed = self.standardize(x, layer.norm)
-            mine = normed if kept is x else self.standardize(kept, layer.norm)
-            attended = self.attention(normed, mine, layer.attention, layer.norm, layer.attention_scale)
-            hidden = self.feed_forward(mine, layer.mlp, layer.norm, layer.mlp_scale)
-            return op.add(op.add(kept, attended), hidden)
+            selected = normed if queries is x else self.standardize(queries, layer.norm)
+            attended = self.attention(normed, selected, layer.attention, layer.norm, layer.attention_scale)
+            hidden = self.feed_forward(selected, layer.mlp, layer.norm, layer.mlp_scale)
+            return op.add(op.add(queries, attended), hidden)
         assert isinstance(layer, SerialBlock)
         normed = self.standardize(x, layer.attention_norm)
-        mine = normed if kept is x else self.standardize(kept, layer.attention_norm)
-        x = op.add(kept, self.attention(normed, mine, layer.attention, layer.attention_norm, layer.attention_scale))
+        selected = normed if queries is x else self.standardize(queries, layer.attention_norm)
+        attended = self.attention(normed, selected, layer.attention, layer.attention_norm, layer.attention_scale)
+        x = op.add(queries, attended)
         normed = self.standardize(x, layer.mlp_norm)
         return op.add(x, self.feed_forward(normed, layer.mlp, layer.mlp_norm, layer.mlp_scale))
 
-    def attention(self, x: Node, asking: Node, part: Attention, norm: nn.Module, scale: nn.Module) -> Node:
-        """What the tokens `asking` read from `x`, both standardized; `norm` is what standardized them."""
+    def attention(self, x: Node, queries: Node, part: Attention, norm: nn.Module, scale: nn.Module) -> Node:
+        """Return the attention of the tokens `queries` over `x`, both standardized by `norm`."""
         inner, width = part.heads * self.config.dim_head, self.config.dim_head
         normed = is_norm(part.query_norm)
-        whole, shrink = matrix(part.to_qkv, norm), width**-0.5
-        to_query = rows(whole, 0, inner, 1.0 if normed else shrink)
-        if asking is x:
-            parts = op.split(self.linear(x, joined(to_query, rows(whole, inner, 3 * inner))), constant_int(2), 3)
+        to_qkv, temperature = fuse(part.to_qkv, norm), width**-0.5
+        to_query = slice_rows(to_qkv, 0, inner, 1.0 if normed else temperature)
+        to_key_value = slice_rows(to_qkv, inner, 3 * inner)
+        if queries is x:
+            parts = op.split(self.linear(x, concatenate(to_query, to_key_value)), constant_int(2), 3)
             query, key, value = (self.heads(output, part.heads) for output in parts.outputs())
         else:
-            parts = op.split(self.linear(x, rows(whole, inner, 3 * inner)), constant_int(2), 2)
+            parts = op.split(self.linear(x, to_key_value), constant_int(2), 2)
             key, value = (self.heads(output, part.heads) for output in parts.outputs())
-            query = self.heads(self.linear(asking, to_query), part.heads)
+            query = self.heads(self.linear(queries, to_query), part.heads)
         if normed:
-            query, key = self.norm(query, part.query_norm, shrink), self.norm(key, part.key_norm)
-        if self.turn is not None:
-            query, key = self.rotate(query, asking, x), self.rotate(key, x, x)
+            query, key = self.norm(query, part.query_norm, temperature), self.norm(key, part.key_norm)
+        if self.rotation is not None:
+            query, key = self.rotate(query, queries, x), self.rotate(key, x, x)
         mixed = self.mix(query, key, value, inner)
-        return self.linear(self.standardize(mixed, part.out_norm), matrix(part.out, part.out_norm, scale))
+        return self.linear(self.standardize(mixed, part.out_norm), fuse(part.out, part.out_norm, scale))
 
     def mix(self, query: Node, key: Node, value: Node, inner: int) -> Node:
-        """softmax(Q Kᵀ) V for (B, H, T, K), as (B, T, H · K)."""
+        """Return softmax(Q Kᵀ) V for (B, H, T, K), as (B, T, H · K)."""
         weights = op.softmax(op.matmul(query, key, False, True), -1)
         mixed = op.transpose(op.matmul(weights, value, False, False), constant_int([0, 2, 1, 3]))
         return op.reshape(mixed, constant_int([0, -1, inner]), True)
 
     def rotate(self, x: Node, tokens: Node, all_tokens: Node) -> Node:
-        """`x` (B, H, T, K) turned by its tokens' angles; `tokens` are all, or the last or the first of them."""
-        assert self.turn is not None
-        cosines, sines = self.turn
+        """Rotate `x` (B, H, T, K) by its tokens' angles; `tokens` are all of them, or those that pooling needs."""
+        assert self.rotation is not None
+        cosines, sines = self.rotation
         if tokens is not all_tokens:
             start, stop = (0, 1) if self.config.pool == "cls" else (self.config.num_prefix_tokens, None)
-            cosines, sines = (between(angles, start, stop, axis=0) for angles in self.turn)
+            cosines, sines = (between(angles, start, stop, axis=0) for angles in self.rotation)
         half = self.config.dim_head // 2
-        turned = op.concat([op.negative(between(x, half, None, axis=3)), between(x, 0, half, axis=3)], 3)
-        return op.add(op.multiply(x, cosines), op.multiply(turned, sines))
+        rotated = op.concat([op.negative(between(x, half, None, axis=3)), between(x, 0, half, axis=3)], 3)
+        return op.add(op.multiply(x, cosines), op.multiply(rotated, sines))
 
     def feed_forward(self, x: Node, part: FeedForward, norm: nn.Module, scale: nn.Module) -> Node:
-        into = matrix(part.into, norm)
+        into = fuse(part.into, norm)
         if part.mlp == "swiglu":
             width = self.config.mlp_dim
-            gate, value = (self.linear(x, rows(into, i * width, (i + 1) * width)) for i in (0, 1))
+            gate, value = (self.linear(x, slice_rows(into, i * width, (i + 1) * width)) for i in (0, 1))
             hidden = op.multiply(op.swish(gate), value)
         else:
             hidden = activate(self.linear(x, into), part.mlp)
-        return self.linear(self.standardize(hidden, part.out_norm), matrix(part.out, part.out_norm, scale))
+        return self.linear(self.standardize(hidden, part.out_norm), fuse(part.out, part.out_norm, scale))
 
     def pool(self, x: Node) -> Node:
         """(B, tokens that pooling needs, D) -> (B, D)."""
@@ -197,21 +198,23 @@ class _Builder:
         part = self.model.pool
         assert isinstance(part, AttentionPool)
         dim = self.config.dim
-        asking = (part.to_query(part.query) * (dim // part.heads) ** -0.5).view(1, part.heads, 1, -1)
-        whole = matrix(part.to_key_value)
-        key, value = (self.heads(plain_product(x, rows(whole, i * dim, (i + 1) * dim)), part.heads) for i in (0, 1))
-        x = op.squeeze(plain_product(self.mix(constant(asking), key, value, dim), matrix(part.out)), constant_int([1]))
+        queries = (part.to_query(part.query) * (dim // part.heads) ** -0.5).view(1, part.heads, 1, -1)
+        to_key_value = fuse(part.to_key_value)
+        key, value = (
+            self.heads(linear(x, slice_rows(to_key_value, i * dim, (i + 1) * dim)), part.heads) for i in (0, 1)
+        )
+        x = op.squeeze(linear(self.mix(constant(queries), key, value, dim), fuse(part.out)), constant_int([1]))
         kind = self.config.design.mlp
-        hidden = plain_product(self.standardize(x, part.norm), matrix(part.mlp_into, part.norm))
+        hidden = linear(self.standardize(x, part.norm), fuse(part.mlp_into, part.norm))
         hidden = activate(hidden, kind if kind != "swiglu" else "gelu")
-        return op.add(x, plain_product(hidden, matrix(part.mlp_out)))
+        return op.add(x, linear(hidden, fuse(part.mlp_out)))
 
     def heads(self, x: Node, heads: int) -> Node:
         """(B, T, H · K) -> (B, H, T, K)."""
         return op.transpose(op.reshape(x, constant_int([0, 0, heads, -1]), True), constant_int([0, 2, 1, 3]))
 
     def standardize(self, x: Node, norm: nn.Module) -> Node:
-        """The norm without its factors, which are folded into the matrix that follows; nothing for no norm."""
+        """Apply a norm without its factors, which are fused into the next projection; do nothing for no norm."""
         if not is_norm(norm):
             return x
         eps = self.config.design.norm_eps
@@ -221,17 +224,17 @@ class _Builder:
         return op.divide(x, op.sqrt(op.add(mean_square, np.float32(eps))))
 
     def norm(self, x: Node, norm: nn.Module, factor: float = 1.0) -> Node:
-        """The whole norm, times `factor`; nothing for no norm."""
+        """Apply a norm with its factors, times `factor`; do nothing for no norm."""
         if not is_norm(norm):
             return x
-        weight, bias = affine(norm)
+        weight, bias = get_affine(norm)
         x = self.standardize(x, norm)
         x = op.multiply(x, constant(weight * factor)) if weight is not None else x
         return op.add(x, constant(bias * factor)) if bias is not None else x
 
 
 def by_channel(value: float | tuple[float, ...], channels: int) -> Tensor:
-    """(channels,) float64."""
+    """Return a value for each channel, (channels,) float64."""
     return torch.tensor(value, dtype=torch.float64).expand(channels)
 
 
@@ -251,7 +254,7 @@ def activate(x: Node, kind: str) -> Node:
 
 
 def between(x: Node, start: int, stop: int | None, axis: int = 1) -> Node:
-    """`x[start:stop]` along `axis`."""
+    """Return `x[start:stop]` along `axis`."""
     end = np.iinfo(np.int64).max if stop is None else stop
     return op.slice(x, constant_int([start]), constant_int([end]), constant_int([1]), constant_int([axis]))
 

@@ -1,6 +1,6 @@
-"""A graph whose layers multiply 8-bit integers.
+"""Post-training int8 quantization of a model's graph.
 
-Activations are rounded per tensor, weights per output, by bounds that are found once and for all on a few images.
+Activations are quantized per tensor, weights per output channel, with static ranges calibrated on a few images.
 """
 
 from collections.abc import Iterable
@@ -13,69 +13,69 @@ from torch import Tensor
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.engine.fuse_norms import Matrix
-from megavit.engine.graph import Node, build, constant, plain_product
-from megavit.engine.inputs import Arrays, Inputs
-from megavit.engine.signal_stack import keeping_signal_stack
+from megavit.engine.graph import Node, build, constant, linear
+from megavit.engine.graph_inputs import Arrays, GraphInputs
+from megavit.engine.openvino_runtime import preserve_signal_stack
 from megavit.model.vit import MegaVit
 
 LEVELS = 256
-# Instead of the bound of what is zero throughout.
-LEAST = 1e-6
+MIN_BOUND = 1e-6
+"""Of inputs that are zero throughout."""
 
 
-class Probe:
-    """Products as they are, whose inputs come out of the graph too."""
+class InputRecorder:
+    """Linear layers in float32 whose inputs are recorded, to become outputs of the graph."""
 
     def __init__(self) -> None:
         self.inputs: list[Node] = []
 
-    def __call__(self, x: Node, of: Matrix) -> Node:
+    def __call__(self, x: Node, matrix: Matrix) -> Node:
         self.inputs.append(x)
-        return plain_product(x, of)
+        return linear(x, matrix)
 
 
-class Quantized:
-    """Products of 8-bit integers; `bounds` are of their inputs' magnitudes, in the order in which the graph is built.
+class QuantizedLinear:
+    """Linear layers in int8; `bounds` are their inputs' largest magnitudes, in the order in which the graph is built.
 
-    Ranges lie evenly about zero: OpenVINO multiplies those faster than shifted ones.
+    Quantization is symmetric, which OpenVINO multiplies faster.
     """
 
     def __init__(self, bounds: Iterable[float]) -> None:
         self._bounds = iter(bounds)
-        self._rounded: dict[str, Node] = {}
+        self._quantized: dict[str, Node] = {}
 
-    def __call__(self, x: Node, of: Matrix) -> Node:
-        weight, bias = of
-        bound = max(next(self._bounds), LEAST)
+    def __call__(self, x: Node, matrix: Matrix) -> Node:
+        weight, bias = matrix
+        bound = max(next(self._bounds), MIN_BOUND)
         name = x.get_name() if isinstance(x, ov.Node) else f"{x.get_node().get_name()}.{x.get_index()}"
-        if name not in self._rounded:  # of an input of several products only once
+        if name not in self._quantized:  # an input of several layers only once
             ends = [op.constant(np.float32(end)) for end in (-bound, bound * (LEVELS / 2 - 1) / (LEVELS / 2))]
-            self._rounded[name] = op.fake_quantize(x, *ends, *ends, LEVELS)
-        step = weight.abs().amax(dim=1, keepdim=True).clamp(min=LEAST) / (LEVELS / 2 - 1)
+            self._quantized[name] = op.fake_quantize(x, *ends, *ends, LEVELS)
+        step = weight.abs().amax(dim=1, keepdim=True).clamp(min=MIN_BOUND) / (LEVELS / 2 - 1)
         levels = op.constant((weight / step).round().to(torch.int8).numpy())
-        x = op.matmul(self._rounded[name], op.multiply(op.convert(levels, np.float32), constant(step)), False, True)
+        x = op.matmul(self._quantized[name], op.multiply(op.convert(levels, np.float32), constant(step)), False, True)
         return x if bias is None else op.add(x, constant(bias))
 
 
 def calibrate(model: MegaVit, preprocessing: Preprocessing, batches: Iterable[Tensor]) -> list[float]:
-    """The largest magnitude of every layer's inputs over uint8 batches (B, C, height, width), in the graph's order."""
-    probe, inputs_of = Probe(), Inputs(model, preprocessing)
+    """Return the largest magnitude of every layer's inputs over uint8 batches (B, C, height, width), in graph order."""
+    recorder, to_inputs = InputRecorder(), GraphInputs(model, preprocessing)
     with torch.no_grad():
-        graph = build(model, preprocessing, probe)
-    graph.add_results([op.result(value) for value in probe.inputs])
-    with keeping_signal_stack():
+        graph = build(model, preprocessing, recorder)
+    graph.add_results([op.result(value) for value in recorder.inputs])
+    with preserve_signal_stack():
         compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found: list[float] = []
+    bounds: list[float] = []
     for batch in batches:
-        with keeping_signal_stack():
-            new = _largest(compiled, inputs_of(batch))
-        found = list(map(max, found, new)) if found else new
-    with keeping_signal_stack():
+        with preserve_signal_stack():
+            new = _magnitudes(compiled, to_inputs(batch))
+        bounds = list(map(max, bounds, new)) if bounds else new
+    with preserve_signal_stack():
         del compiled
-    return found
+    return bounds
 
 
-def _largest(compiled: ov.CompiledModel, inputs: Arrays) -> list[float]:
-    """Of each output but features and logits; nothing is left that would keep the graph alive."""
-    answers = compiled(inputs)
-    return [float(np.abs(answers[place]).max()) for place in range(2, len(compiled.outputs))]
+def _magnitudes(compiled: ov.CompiledModel, inputs: Arrays) -> list[float]:
+    """Return the largest magnitude of each output but features and logits, without keeping the graph alive."""
+    outputs = compiled(inputs)
+    return [float(np.abs(outputs[index]).max()) for index in range(2, len(compiled.outputs))]

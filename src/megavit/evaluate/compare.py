@@ -26,7 +26,7 @@ class PairedOutputs:
 
     Attributes:
         a, b: as `megavit.predict.postprocess.postprocess.logits_to_outputs` does, classes and labels in one order.
-        targets: as `megavit.data.targets.targets_of` gives them; one image at least.
+        targets: as `megavit.data.targets.target_tensor` gives them; one image at least.
         target_a, target_b: of the models; of one kind.
     """
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from megavit.config.calibration import Calibration
 from megavit.data.dataset import LabeledImages
 from megavit.data.scan import Progress
-from megavit.data.targets import targets_of
+from megavit.data.targets import target_tensor
 from megavit.evaluate.compare import (
     Comparison,
     Disagreement,
@@ -104,7 +104,7 @@ def evaluate(
     """
     samples, target, labels = selection.samples, predictor.info.target, predictor.labels
     groups = None if group_by is None else read_group_values(images.source, group_by, samples)
-    targets = targets_of(samples, predictor.target, len(labels))
+    targets = target_tensor(samples, predictor.target, len(labels))
     with make_progress("evaluating") as progress:
         output = run_inference(predictor, images, samples, batch_size, progress)
     outputs = predictor.calibrator.outputs(output.logits)

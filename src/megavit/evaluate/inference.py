@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from megavit.config.names import index_by_name, look_alikes, told_apart
+from megavit.config.names import find_look_alikes, index_by_name, show_code_points
 from megavit.config.target import TargetKind
-from megavit.data.dataset import COLUMN, LabeledImages, Row, Sample, TargetValue
-from megavit.data.image_dataset import ImageDataset, fits
-from megavit.data.loader.loader import batches_of, in_turn
-from megavit.data.scan import MANY, Progress
-from megavit.data.workers import MOST_WORKERS, processors
+from megavit.data.dataset import TARGET_COLUMNS, LabeledImages, Sample, SampleRow, TargetValue
+from megavit.data.image_dataset import ImageDataset, can_convert_channels
+from megavit.data.loader.loader import iter_batches, sequential_batches
+from megavit.data.scan import MIN_IMAGES_FOR_WORKERS, Progress
+from megavit.data.workers import MAX_WORKERS, available_cpus
 from megavit.engine.engine import ModelOutput
 from megavit.errors import DataError
 from megavit.predict.predictor import Predictor
@@ -33,7 +33,7 @@ class SplitSelection:
 
 
 def select_split(
-    images: LabeledImages, labels: Sequence[str], known: Sequence[Row], target: TargetKind = "classification"
+    images: LabeledImages, labels: Sequence[str], known: Sequence[SampleRow], target: TargetKind = "classification"
 ) -> SplitSelection:
     """Return the test split, else the validation split, else all images, without those the model has seen in training.
 
@@ -51,7 +51,7 @@ def select_split(
         have = {"classification": "one class an image", "multilabel": "multilabel", "regression": "a score"}
         raise DataError(
             f"{images.source} gives {have[images.target]}, and the bundle answers with {have[target]}; "
-            f"give a table with the column {COLUMN[target]}"
+            f"give a table with the column {TARGET_COLUMNS[target]}"
             + (", or class folders" if target == "classification" else "")
         )
     index = index_by_name(labels)
@@ -63,7 +63,7 @@ def select_split(
             f"{_look_alike_hint(unknown, labels)}"
         )
     split, offered = next(
-        ((split, images.of(split)) for split in ("test", "val") if images.of(split)), ("all", images.samples)
+        ((split, found) for split in ("test", "val") if (found := images.in_split(split))), ("all", images.samples)
     )
     seen_in_training = {row.digest for row in known if row.split != "test"}
     unseen = [sample for sample in offered if sample.digest not in seen_in_training]
@@ -89,7 +89,9 @@ def run_inference(
     check_channels(images, samples, preprocessing.channels)
     dataset = ImageDataset(images, samples, preprocessing)
     outputs: list[ModelOutput] = []
-    for batch in batches_of(dataset, in_turn(len(dataset), batch_size), num_decode_workers(images, len(dataset))):
+    for batch in iter_batches(
+        dataset, sequential_batches(len(dataset), batch_size), num_decode_workers(images, len(dataset))
+    ):
         outputs.append(predictor.forward(batch))
         progress(sum(len(output.logits) for output in outputs), len(dataset))
     return ModelOutput(*(torch.cat(parts) for parts in zip(*outputs, strict=True)))
@@ -97,7 +99,7 @@ def run_inference(
 
 def check_channels(images: LabeledImages, samples: Sequence[Sample], channels: int) -> None:
     """Raise a DataError for the first image that cannot be converted to the model's channels."""
-    wrong = next((sample for sample in samples if not fits(sample.channels, channels)), None)
+    wrong = next((sample for sample in samples if not can_convert_channels(sample.channels, channels)), None)
     if wrong is not None:
         raise DataError(
             f"{wrong.name!r} of {images.source!r} has {wrong.channels} channels, "
@@ -107,14 +109,14 @@ def check_channels(images: LabeledImages, samples: Sequence[Sample], channels: i
 
 def num_decode_workers(images: LabeledImages, count: int) -> int:
     """Return how many processes should decode `count` images; 0 where starting them would take longer."""
-    return 0 if images.memory or count < MANY else min(processors(), MOST_WORKERS)
+    return 0 if images.memory or count < MIN_IMAGES_FOR_WORKERS else min(available_cpus(), MAX_WORKERS)
 
 
 def _look_alike_hint(unknown: Sequence[str], labels: Sequence[str]) -> str:
     known = set(labels)
-    alike = (names for names in look_alikes([*labels, *unknown]) if set(names) - known and set(names) & known)
+    alike = (names for names in find_look_alikes([*labels, *unknown]) if set(names) - known and set(names) & known)
     group = next(alike, None)
-    return "" if group is None else f". Are they one: {told_apart(group)}?"
+    return "" if group is None else f". Are they one: {show_code_points(group)}?"
 
 
 def _remap_target(target: TargetValue, indices: Sequence[int]) -> TargetValue:

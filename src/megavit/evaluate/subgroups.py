@@ -12,7 +12,7 @@ from torch import Tensor
 from megavit.config.target import TargetKind
 from megavit.data.dataset import Sample
 from megavit.data.load import TABLES
-from megavit.data.sources.table import column_of
+from megavit.data.sources.table import read_column
 from megavit.errors import DataError
 from megavit.evaluate.metrics.bootstrap import Interval
 from megavit.evaluate.metrics.dispatch import METRIC_NAMES, PrimaryMetric, make_primary_metric
@@ -81,7 +81,7 @@ def read_group_column(source: str, column: str) -> dict[str, str]:
             f"--group-by {column} is a column of a table, and {source!r} is none; write a .csv such as\n"
             f"  path,label,{column}\n  photos/1.jpg,cat,north"
         )
-    return column_of(Path(source), column)
+    return read_column(Path(source), column)
 
 
 def read_group_values(source: str, column: str, samples: Sequence[Sample]) -> list[str]:

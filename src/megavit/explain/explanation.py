@@ -15,7 +15,7 @@ from torch import Tensor
 from megavit.config.names import canonical, index_by_name
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.augment import normalize
-from megavit.data.image_dataset import as_batch, prepare
+from megavit.data.image_dataset import make_batch, preprocess
 from megavit.errors import BundleError, ConfigError
 from megavit.explain.maps import relevance_map
 from megavit.explain.methods import DEFAULT_METHOD, Method
@@ -90,7 +90,7 @@ def explain_image(
     preprocessing = predictor.info.preprocessing
     prepared = predictor.prepare(image)
     picture = read_image(image, None)[0]
-    (answers,) = predictor.outputs([as_batch([prepared], preprocessing)])
+    (answers,) = predictor.outputs([make_batch([prepared], preprocessing)])
     is_score = predictor.target == "regression"
     if place is None:
         place = 0 if is_score else int(answers.argmax())
@@ -143,7 +143,7 @@ def make_overlays(
     Raises:
         ImageError: for a picture whose channels do not fit.
     """
-    prepared = [prepare(one, preprocessing.size_for(*one.shape[1:]), preprocessing) for one in pictures]
+    prepared = [preprocess(one, preprocessing.size_for(*one.shape[1:]), preprocessing) for one in pictures]
     found = compute_maps(model, prepared, preprocessing, targets, method)
     boxes = [visible_box(one.shape[1], one.shape[2], preprocessing) for one in pictures]
     return [draw_overlay(*parts) for parts in zip(found, pictures, boxes, strict=True)]

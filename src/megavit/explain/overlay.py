@@ -5,7 +5,7 @@ from PIL import Image
 from torch import Tensor
 
 from megavit.config.preprocessing import Preprocessing
-from megavit.data.image_dataset import as_channels, visible
+from megavit.data.image_dataset import convert_channels, displayable_channels
 
 SMALLEST = 224
 """Pixels of the longer side at least: smaller pictures are enlarged, by a whole number, to be seen at all."""
@@ -34,7 +34,7 @@ def draw_overlay(relevance: Tensor, picture: Tensor, box: Box = (0.0, 0.0, 1.0, 
     height, width = picture.shape[1:]
     times = max(1, -(-SMALLEST // max(height, width)))
     size = (width * times, height * times)
-    gray = as_channels(visible(picture), 1)[0].contiguous()
+    gray = convert_channels(displayable_channels(picture), 1)[0].contiguous()
     under = Image.fromarray(gray.numpy()).resize(size, Image.Resampling.NEAREST).convert("RGB")
     left, top, right, bottom = (round(share * side) for share, side in zip(box, size * 2, strict=True))
     heat = Image.fromarray((relevance / relevance.max().clamp(min=1e-30)).float().cpu().numpy())

@@ -1,1 +1,1 @@
-"""Models for other runtimes, that are written only if they give the answers that PyTorch gives."""
+"""Export bundles to other runtimes, verified against PyTorch on real images."""

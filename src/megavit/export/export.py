@@ -1,42 +1,38 @@
-"""A bundle for another runtime: written, run there on real images, and kept only if it answers as PyTorch does."""
+"""Export a bundle to another runtime, and keep the result only if it gives PyTorch's outputs there on real images."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from megavit.config.checks import check_choice
 from megavit.config.export_info import IMAGES, PIXELS, ExportPrecision, InputKind
 from megavit.data.scan import Progress
 from megavit.errors import ConfigError, OutputError
 from megavit.export.docs.example_script import render_example_script
-from megavit.export.docs.readme import render_readme
+from megavit.export.docs.readme import describe_parity, render_readme
 from megavit.export.metadata import as_json, export_info
 from megavit.export.module import check_size, output_names
-from megavit.export.parity import BATCHES, ParityResult, check, compare
-from megavit.export.parity_images import ParityImage, to_calibrate
+from megavit.export.parity import BATCH_SIZES, ParityResult, check_parity, compare
+from megavit.export.parity_images import ParityImage, calibration_batches
 from megavit.export.targets.onnx import write_onnx
 from megavit.export.targets.torch_export import open_aotinductor, open_torch, write_aotinductor, write_torch
 from megavit.predict.export_record import reference_inputs, write_record
-from megavit.predict.exported_predictor import open_exported, to_input_channels
+from megavit.predict.exported_predictor import Run, open_exported, to_input_channels
 from megavit.predict.predictor import Predictor
 from megavit.runtime.storage import new_folder, write_file, writing
 
-REFERENCES = 2
-"""Images whose outputs are kept beside the model."""
-
-Run = Callable[[np.ndarray], dict[str, np.ndarray]]
+REFERENCE_IMAGES = 2
+"""Images whose outputs are stored beside the model."""
 
 
-class Job(NamedTuple):
+class ExportJob(NamedTuple):
     """What a target needs to write a model.
 
     Attributes:
-        folder: that it goes to, which is there.
-        metadata: JSON that it carries inside.
-        proofs: images that the bounds of 8-bit integers may be measured on.
+        folder: an existing one, for the model.
+        metadata: JSON to put inside the model.
+        images: for the calibration of int8.
         runtime: for "web", the folder of npm's onnxruntime-web; None: npm fetches it.
     """
 
@@ -45,105 +41,141 @@ class Job(NamedTuple):
     input: InputKind
     precision: ExportPrecision
     metadata: str
-    proofs: list[ParityImage]
+    images: list[ParityImage]
     runtime: Path | None
 
 
-class Target(NamedTuple):
+class ExportTarget(NamedTuple):
     """A runtime to export to.
 
     Attributes:
-        precisions: that it has, the usual one first.
-        write: puts the model into the folder.
-        open: what runs the model in the folder, in that runtime.
-        batches: sizes that are tried in turn.
+        precisions: that it supports.
+        write: writes the model into the folder.
+        open: returns what runs the model in the folder, in that runtime.
+        batch_sizes: to verify it with.
     """
 
     precisions: tuple[ExportPrecision, ...]
-    write: Callable[[Job], None]
+    write: Callable[[ExportJob], None]
     open: Callable[[Path, Predictor], Run]
-    batches: tuple[int, ...] = BATCHES
+    batch_sizes: tuple[int, ...] = BATCH_SIZES
 
 
 def export(
     predictor: Predictor,
     target: str,
     out: Path,
-    proofs: list[ParityImage],
+    images: list[ParityImage],
     *,
     input: InputKind = PIXELS,
     precision: ExportPrecision = "float32",
-    most: float = 0.5,
+    max_accuracy_drop: float = 0.5,
     source: str = "",
     runtime: Path | None = None,
     progress: Progress | None = None,
 ) -> ParityResult:
-    """Write a new folder `out` with the model for `target`, a script that uses it, and a README.
+    """Write a new folder `out` with the model for `target`, an example script and a README.
 
     Args:
-        proofs: real images to compare the answers on; with classes, for "int8".
-        most: points of accuracy that "int8" may cost.
-        source: of the proofs, in words.
+        images: real images to verify it on; with labels, for "int8".
+        max_accuracy_drop: of "int8", in points.
+        source: of the images, in words.
         runtime: for "web", the folder of npm's onnxruntime-web; None: npm fetches it.
 
     Raises:
-        ConfigError: for what the target does not do, before anything is written.
-        ExportError: where the runtime's answers are not PyTorch's; nothing is written then.
-        OutputError: when `out` is there already, or cannot be written.
+        ConfigError: for what the target does not support, before anything is written.
+        ExportError: where the runtime's outputs are not PyTorch's; nothing is written then.
+        OutputError: when `out` exists, or cannot be written.
     """
     check_export_options(target, input, precision, out, runtime)
-    kind = TARGETS[target]
-    if precision == "int8" and not any(proof.label is not None for proof in proofs):
-        raise ConfigError(
-            "int8 is judged by the accuracy that it costs, and there are no images whose class is known: "
-            "give labeled images with --data"
-        )
+    export_target = TARGETS[target]
+    if precision == "int8" and not any(image.label is not None for image in images):
+        raise ConfigError("int8 is judged by its accuracy, which takes labeled images: give them with --data")
     check_size(predictor)
     info = replace(export_info(predictor, input, precision), recorded=input == PIXELS and target != "web")
+    outputs = output_names(predictor)
     with writing("the exported model", out), new_folder(out) as new:
-        kind.write(Job(predictor, new, input, precision, as_json(info), proofs, runtime))
-        agreement = compare(predictor, kind.open(new, predictor), info, proofs, kind.batches, progress)
-        check(agreement, precision, most, target)
+        export_target.write(ExportJob(predictor, new, input, precision, as_json(info), images, runtime))
+        run, sizes = export_target.open(new, predictor), export_target.batch_sizes
+        result = compare(predictor, run, info, images, batch_sizes=sizes, progress=progress)
+        check_parity(result, precision, max_accuracy_drop, target)
         if info.recorded:
-            pixels = [to_input_channels(proof.pixels, info) for proof in proofs[:REFERENCES]]
-            inputs = reference_inputs(pixels, info.height, info.width)
-            write_record(new, inputs, kind.open(new, predictor))
-        script = None if target == "web" else render_example_script(target, info, output_names(predictor))
+            pixels = [to_input_channels(image.pixels, info) for image in images[:REFERENCE_IMAGES]]
+            write_record(new, reference_inputs(pixels, info.height, info.width), run)
+        script = None if target == "web" else render_example_script(target, info, outputs)
         if script is not None:
             write_file(new / "predict.py", script)
-        write_file(
-            new / "README.md",
-            render_readme(target, info, output_names(predictor), agreement, source, script is not None),
-        )
-    return agreement
+        parity = describe_parity(result, info, source)
+        write_file(new / "README.md", render_readme(target, info, outputs, parity, has_script=script is not None))
+    return result
 
 
 def check_export_options(
     target: str, input: InputKind, precision: ExportPrecision, out: Path, runtime: Path | None
 ) -> None:
-    """Raise a ConfigError or an OutputError for what cannot be done, whatever the bundle is."""
+    """Raise a ConfigError or an OutputError for options that are wrong for every bundle."""
     check_choice("to", target, tuple(TARGETS))
     precisions = TARGETS[target].precisions
     if precision not in precisions:
         raise ConfigError(f"{target} is exported in {', '.join(precisions)}, not in {precision}")
     if target == "web" and input != PIXELS:
-        raise ConfigError("the page of --to web gives the model pixels; leave out --input")
+        raise ConfigError("the page of --to web gives the model pixels: leave out --input")
     if target == "executorch":
         from megavit.export.targets.executorch import check_installed
 
         check_installed()
         if input != IMAGES:
-            raise ConfigError("executorch runs models whose images were prepared before: add --input images")
+            raise ConfigError("executorch runs models of prepared images: add --input images")
     if runtime is not None and target != "web":
-        raise ConfigError(f"--onnxruntime-web is of --to web alone, not of {target}")
+        raise ConfigError(f"--onnxruntime-web is for --to web alone, not for {target}")
     if out.exists():
-        raise OutputError(f"there is {out} already; choose a new folder")
+        raise OutputError(f"{out} exists already; choose a new folder")
 
 
-def _executorch(job: Job) -> None:
+def model_size(folder: Path) -> int:
+    """Return the bytes of the exported model in a folder, without the files beside it."""
+    return sum(path.stat().st_size for path in folder.rglob("model.*") if path.suffix != ".json")
+
+
+def _write_onnx(job: ExportJob) -> None:
+    write_onnx(job.predictor, job.folder / "model.onnx", job.input, job.precision, job.metadata)
+
+
+def _write_openvino(job: ExportJob) -> None:
+    from megavit.export.targets.openvino import write_openvino
+
+    predictor, bounds = job.predictor, None
+    if job.precision == "int8":
+        from megavit.engine.int8 import calibrate
+
+        bounds = predictor.info.int8.get("bounds") or calibrate(
+            predictor.model, predictor.info.preprocessing, calibration_batches(predictor, job.images)
+        )
+    write_openvino(predictor, job.folder / "model.xml", job.input, job.precision, job.metadata, bounds=bounds)
+
+
+def _write_web(job: ExportJob) -> None:
+    from megavit.export.targets.web import write_web
+
+    write_web(job.predictor, job.folder, job.precision, job.metadata, job.runtime)
+
+
+def _write_torch(job: ExportJob) -> None:
+    write_torch(job.predictor, job.folder / "model.pt2", job.input, job.precision, job.metadata)
+
+
+def _write_aotinductor(job: ExportJob) -> None:
+    write_aotinductor(job.predictor, job.folder / "model.pt2", job.input, job.precision, job.metadata)
+
+
+def _write_executorch(job: ExportJob) -> None:
     from megavit.export.targets.executorch import write_executorch
 
     write_executorch(job.predictor, job.folder, job.metadata)
+
+
+def _open_in_folder(folder: Path, _: Predictor) -> Run:
+    return open_exported(folder)[0]
 
 
 def _open_executorch(folder: Path, predictor: Predictor) -> Run:
@@ -152,50 +184,15 @@ def _open_executorch(folder: Path, predictor: Predictor) -> Run:
     return open_executorch(folder, predictor)
 
 
-def model_size(folder: Path) -> int:
-    """Bytes of the exported model in a folder, without what is beside it."""
-    return sum(path.stat().st_size for path in folder.rglob("model.*") if path.suffix != ".json")
-
-
-def _onnx(job: Job) -> None:
-    write_onnx(job.predictor, job.folder / "model.onnx", job.input, job.precision, job.metadata)
-
-
-def _openvino(job: Job) -> None:
-    from megavit.export.targets.openvino import write_openvino
-
-    bounds = None
-    if job.precision == "int8":
-        from megavit.engine.int8 import calibrate
-
-        predictor = job.predictor
-        bounds = predictor.info.int8.get("bounds") or calibrate(
-            predictor.model, predictor.info.preprocessing, to_calibrate(predictor, job.proofs)
-        )
-    write_openvino(job.predictor, job.folder / "model.xml", job.input, job.precision, job.metadata, bounds)
-
-
-def _web(job: Job) -> None:
-    from megavit.export.targets.web import write_web
-
-    write_web(job.predictor, job.folder, job.precision, job.metadata, job.runtime)
-
-
-def _torch(job: Job) -> None:
-    write_torch(job.predictor, job.folder / "model.pt2", job.input, job.precision, job.metadata)
-
-
-def _aotinductor(job: Job) -> None:
-    write_aotinductor(job.predictor, job.folder / "model.pt2", job.input, job.precision, job.metadata)
-
-
-TARGETS: dict[str, Target] = {
-    "onnx": Target(("float32", "float16", "int8"), _onnx, lambda folder, _: open_exported(folder)[0]),
-    "openvino": Target(("float32", "float16", "int8"), _openvino, lambda folder, _: open_exported(folder)[0]),
-    "web": Target(("float32", "float16", "int8"), _web, lambda folder, _: open_exported(folder / "page")[0]),
-    "torch": Target(("float32", "bfloat16"), _torch, lambda folder, p: open_torch(folder / "model.pt2", p)),
-    "aotinductor": Target(
-        ("float32", "bfloat16"), _aotinductor, lambda folder, p: open_aotinductor(folder / "model.pt2", p)
+TARGETS: dict[str, ExportTarget] = {
+    "onnx": ExportTarget(("float32", "float16", "int8"), _write_onnx, _open_in_folder),
+    "openvino": ExportTarget(("float32", "float16", "int8"), _write_openvino, _open_in_folder),
+    "web": ExportTarget(
+        ("float32", "float16", "int8"), _write_web, lambda folder, p: _open_in_folder(folder / "page", p)
     ),
-    "executorch": Target(("float32",), _executorch, _open_executorch, batches=(1,)),
+    "torch": ExportTarget(("float32", "bfloat16"), _write_torch, lambda folder, p: open_torch(folder / "model.pt2", p)),
+    "aotinductor": ExportTarget(
+        ("float32", "bfloat16"), _write_aotinductor, lambda folder, p: open_aotinductor(folder / "model.pt2", p)
+    ),
+    "executorch": ExportTarget(("float32",), _write_executorch, _open_executorch, batch_sizes=(1,)),
 }

@@ -1,4 +1,4 @@
-"""What an exported model is told of its bundle, so that it needs nothing beside it."""
+"""The metadata inside an exported model."""
 
 import json
 from pathlib import Path
@@ -10,9 +10,10 @@ from megavit.predict.predictor import Predictor
 
 
 def export_info(predictor: Predictor, input: InputKind, precision: ExportPrecision) -> ExportInfo:
-    bundle, trusted = predictor.info, predictor.calibrator
-    covered = [coverage for coverage in COVERAGES if trusted.supports_coverage(coverage)]
-    sets = trusted.sets
+    """Return the metadata of a bundle's export, with the sets or intervals of all `COVERAGES` that it supports."""
+    bundle, calibrator = predictor.info, predictor.calibrator
+    covered = [coverage for coverage in COVERAGES if calibrator.supports_coverage(coverage)]
+    sets = calibrator.sets
     return ExportInfo(
         name=bundle_name(predictor.folder),
         created=bundle.created,
@@ -22,8 +23,8 @@ def export_info(predictor: Predictor, input: InputKind, precision: ExportPrecisi
         ood_threshold=bundle.calibration.ood_threshold,
         sets=None if sets is None else {str(coverage): sets.limits(coverage).tolist() for coverage in covered},
         intervals=None
-        if trusted.residuals is None
-        else {str(coverage): trusted.interval_half_width(coverage) for coverage in covered},
+        if calibrator.residuals is None
+        else {str(coverage): calibrator.interval_half_width(coverage) for coverage in covered},
         input=input,
         channels=input_channels(bundle.preprocessing) if input == "pixels" else bundle.preprocessing.channels,
         height=bundle.preprocessing.height,
@@ -34,7 +35,7 @@ def export_info(predictor: Predictor, input: InputKind, precision: ExportPrecisi
 
 
 def bundle_name(folder: Path) -> str:
-    """What a bundle is called: its folder's name, or for the bundle in a run's folder the run's."""
+    """Return a bundle's name: its folder's, or for the bundle in a training run's folder, the run's."""
     folder = folder.resolve()
     return folder.parent.name if folder.name == "bundle" else folder.name
 

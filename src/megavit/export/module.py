@@ -1,4 +1,4 @@
-"""A bundle as one module, from an image's pixels to calibrated answers: what the other runtimes get."""
+"""A bundle as one module, from pixels to calibrated outputs: what is exported."""
 
 import copy
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from megavit.config.export_info import DISTANCE, EMBEDDING, PROBABILITIES, SCORE, InputKind
 from megavit.data.augment import normalize
 from megavit.errors import ConfigError
-from megavit.export.resize import input_channels, prepared
+from megavit.export.resize import input_channels, resize_and_crop
 from megavit.predict.postprocess.postprocess import logits_to_outputs
 from megavit.predict.predictor import Predictor
 
@@ -17,10 +17,10 @@ class ExportModule(nn.Module):
     """Maps images to a tuple of float32 in the order of `output_names`.
 
     Args:
-        predictor: whose model is copied.
+        predictor: its model is copied.
         input: "pixels", uint8 (B, height, width, channels) of any one size, which are resized and normalized here; or
-            "images", float32 (B, C, height, width), for which that was done.
-        dtype: that the model computes in; what comes before it, the head and what follows stay float32.
+            "images", float32 (B, C, height, width), already resized and normalized.
+        dtype: of the backbone; preprocessing, head and postprocessing stay float32.
     """
 
     def __init__(self, predictor: Predictor, input: InputKind = "pixels", dtype: torch.dtype = torch.float32) -> None:
@@ -33,35 +33,35 @@ class ExportModule(nn.Module):
         self.head = self.model.mlp_head
         self.model.mlp_head = nn.Identity()
         self.model.to(dtype)
-        self.classifies = bool(predictor.info.model.num_classes)
-        likeness = predictor.calibrator.ood
-        if likeness is not None:
-            self.groups, self.center = nn.Buffer(likeness.groups), nn.Buffer(likeness.center)
-            self.whitening = nn.Buffer(likeness.whitening)
-        self.knows_likeness = likeness is not None
+        self.has_classifier = bool(predictor.info.model.num_classes)
+        ood = predictor.calibrator.ood
+        self.has_distance = ood is not None
+        if ood is not None:
+            self.groups, self.center = nn.Buffer(ood.groups), nn.Buffer(ood.center)
+            self.whitening = nn.Buffer(ood.whitening)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         if self.input == "pixels":
-            images = prepared(images.permute(0, 3, 1, 2), self.preprocessing) / 255
+            images = resize_and_crop(images.permute(0, 3, 1, 2), self.preprocessing) / 255
             images = normalize(images, self.preprocessing)
         embedding = self.model(images.to(self.dtype)).float()
-        found = [embedding]
-        if self.classifies:
-            found.insert(0, logits_to_outputs(self.head(embedding), self.target, self.calibration))
-        if self.knows_likeness:
+        outputs = [embedding]
+        if self.has_classifier:
+            outputs.insert(0, logits_to_outputs(self.head(embedding), self.target, self.calibration))
+        if self.has_distance:
             whitened = (embedding - self.center) @ self.whitening
-            found.append((whitened[:, None] - self.groups).square().sum(dim=2).amin(dim=1).sqrt())
-        return tuple(found)
+            outputs.append((whitened[:, None] - self.groups).square().sum(dim=2).amin(dim=1).sqrt())
+        return tuple(outputs)
 
 
 def output_names(predictor: Predictor) -> tuple[str, ...]:
-    """Of what an exported model answers with, in order."""
-    answer = (SCORE if predictor.target == "regression" else PROBABILITIES,) if predictor.info.model.num_classes else ()
-    return (*answer, EMBEDDING, *((DISTANCE,) if predictor.calibrator.ood is not None else ()))
+    """Return the names of an exported model's outputs, in order."""
+    main = (SCORE if predictor.target == "regression" else PROBABILITIES,) if predictor.info.model.num_classes else ()
+    return (*main, EMBEDDING, *((DISTANCE,) if predictor.calibrator.ood is not None else ()))
 
 
-def example(predictor: Predictor, input: InputKind) -> Tensor:
-    """An input to trace with, of two images; its sizes are none that anything in the model has."""
+def example_input(predictor: Predictor, input: InputKind) -> Tensor:
+    """Return an input of two images to trace with, whose sizes occur nowhere in the model."""
     size = predictor.info.preprocessing
     if input == "images":
         return torch.zeros(2, size.channels, size.height, size.width)
@@ -69,9 +69,9 @@ def example(predictor: Predictor, input: InputKind) -> Tensor:
 
 
 def check_size(predictor: Predictor) -> None:
-    """Raise a ConfigError for a bundle whose images keep their aspect, since each has a size of its own then."""
+    """Raise a ConfigError for a bundle whose images keep their aspect ratio, since they have no fixed size."""
     if predictor.info.preprocessing.keep_aspect:
         raise ConfigError(
-            "this bundle keeps images' aspect, so that each has a size of its own, and an exported model has one for "
-            "all: train without --keep-aspect for one that can be exported"
+            "this bundle keeps the images' aspect ratio, and an exported model takes images of one fixed size: "
+            "train without --keep-aspect for one that can be exported"
         )

@@ -1,4 +1,4 @@
-"""The real images that an exported model is proved on: what the bundle held back from training, or what is given."""
+"""Real images to verify an exported model on: the bundle's own test images, or others."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,22 +11,21 @@ from torch import Tensor
 
 from megavit.config.names import canonical
 from megavit.config.recipe import DataRecipe
-from megavit.data.byte_range import digest
-from megavit.data.dataset import Row, read_samples
+from megavit.data.byte_range import content_digest
+from megavit.data.dataset import SampleRow, read_samples
 from megavit.data.decode.image_file import read_file, read_image_file
-from megavit.data.image_dataset import fits
-from megavit.data.load import TABLES, read_data
+from megavit.data.image_dataset import can_convert_channels
+from megavit.data.load import TABLES, load_data
 from megavit.data.scan import Progress
 from megavit.data.sources.demo import PREFIX
 from megavit.errors import ImageError
 from megavit.evaluate.inference import check_channels, select_split
-from megavit.export.quantization import BATCH, CALIBRATION
+from megavit.export.quantization import BATCH, CALIBRATION_IMAGES
 from megavit.predict.predictor import Predictor
 from megavit.weights.bundle.bundle import REFERENCE, SAMPLES
 from megavit.weights.bundle.safetensors_io import read_tensors
 
-MOST = 500
-"""Images that are compared."""
+MAX_IMAGES = 500
 STRETCHES = ((1.7, 0.6), (0.6, 1.7), (2.3, 2.9), (0.45, 0.7))
 """Factors of height and width."""
 
@@ -38,9 +37,9 @@ class ParityImage:
     """A real image.
 
     Attributes:
-        name: to tell it by.
+        name: for messages.
         pixels: uint8 (H, W, C), as stored.
-        label: the true class's index; None where it is not known, or the target is another.
+        label: index of the true class; None where it is unknown, or the model is no classifier.
     """
 
     name: str
@@ -49,92 +48,100 @@ class ParityImage:
 
 
 def load_parity_images(
-    predictor: Predictor, data: str | None, progress: Progress | None = None, most: int = MOST
+    predictor: Predictor, data: str | None, progress: Progress | None = None, max_images: int = MAX_IMAGES
 ) -> tuple[list[ParityImage], str]:
-    """The images, and where they are from, in words.
+    """Return the images, and a description of their source.
 
     Args:
-        data: labeled images, as `megavit train` takes them; None for the test images that the bundle names, as far as
-            they are where they were and what they were. Where there are none, for the bundle's reference images.
-
-        most: how many, spread over all that there are.
+        data: labeled images, as `megavit train` takes them; None for the bundle's test images, as far as they are still
+            there unchanged, or else its reference images.
+        max_images: spread evenly over all.
 
     Raises:
         DataError: for data that cannot be used with the bundle.
     """
     if data is not None:
-        images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
+        images = load_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
         choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
-        samples = _spread(choice.samples, most)
+        samples = _spread(choice.samples, max_images)
         check_channels(images, samples, predictor.info.preprocessing.channels)
-        labels = [sample.target if predictor.target == "classification" else None for sample in samples]
-        found = [
-            ParityImage(sample.name, _last(images.pixels(sample)), label if isinstance(label, int) else None)
+        is_classifier = predictor.target == "classification"
+        labels = [
+            int(sample.target) if is_classifier and isinstance(sample.target, int) else None for sample in samples
+        ]
+        loaded = [
+            ParityImage(
+                sample.name, _channels_last(images.load_pixels(sample)), label if isinstance(label, int) else None
+            )
             for sample, label in zip(samples, labels, strict=True)
         ]
-        return found, f"{len(found):,} images of {data}"
-    found = _own(predictor, "test", most)
-    if found:
-        return found, f"{len(found):,} test images of {predictor.info.data['source']}"
+        return loaded, f"{len(loaded):,} images of {data}"
+    loaded = _own_images(predictor, "test", max_images)
+    if loaded:
+        return loaded, f"{len(loaded):,} test images of {predictor.info.data['source']}"
     reference = read_tensors(predictor.folder / REFERENCE)
-    pictures = [reference[f"image.{i}"] for i in range(len(reference) - 1)]
-    found = [ParityImage(f"reference image {i}", _last(picture)) for i, picture in enumerate(pictures)]
-    return found, f"the bundle's {len(found):,} reference images"
+    count = len(reference) - 1
+    loaded = [ParityImage(f"reference image {i}", _channels_last(reference[f"image.{i}"])) for i in range(count)]
+    return loaded, f"the bundle's {count:,} reference images"
 
 
-def stretched(proofs: Sequence[ParityImage]) -> list[ParityImage]:
-    """A few of them at other sizes, so that resizing is proved where all images have the model's own."""
-    found = []
-    for proof, (tall, wide) in zip(_spread(proofs, len(STRETCHES)), STRETCHES, strict=False):
-        height, width = proof.pixels.shape[:2]
+def stretch_images(images: Sequence[ParityImage]) -> list[ParityImage]:
+    """Return a few images at other sizes, so that resizing is verified where all have the model's own size."""
+    stretched = []
+    for image, (tall, wide) in zip(_spread(images, len(STRETCHES)), STRETCHES, strict=False):
+        height, width = image.pixels.shape[:2]
         rows, columns = (max(2, round(side * factor)) for side, factor in ((height, tall), (width, wide)))
-        pixels = proof.pixels[np.arange(rows) * height // rows][:, np.arange(columns) * width // columns]
-        found.append(ParityImage(f"{proof.name} made {columns} × {rows}", np.ascontiguousarray(pixels)))
-    return found
+        pixels = image.pixels[np.arange(rows) * height // rows][:, np.arange(columns) * width // columns]
+        stretched.append(ParityImage(f"{image.name} resized to {columns} × {rows}", np.ascontiguousarray(pixels)))
+    return stretched
 
 
-def to_calibrate(predictor: Predictor, proofs: Sequence[ParityImage]) -> Iterator[Tensor]:
-    """Batches uint8 (B, C, height, width) of training images; where these are gone, of the proofs, classes unseen."""
-    images = _own(predictor, "train", CALIBRATION) or proofs[:CALIBRATION]
+def calibration_batches(predictor: Predictor, images: Sequence[ParityImage]) -> Iterator[Tensor]:
+    """Yield batches uint8 (B, C, height, width) of training images; where these are gone, of `images`."""
+    images = _own_images(predictor, "train", CALIBRATION_IMAGES) or images[:CALIBRATION_IMAGES]
     for start in range(0, len(images), BATCH):
-        yield torch.stack([predictor.prepare(one.pixels) for one in images[start : start + BATCH]])
+        yield torch.stack([predictor.prepare(image.pixels) for image in images[start : start + BATCH]])
 
 
-def _own(predictor: Predictor, split: str, most: int) -> list[ParityImage]:
-    """Of the bundle's own images, those of a split that are where they were and what they were."""
-    rows = _spread([row for row in read_samples(predictor.folder / SAMPLES) if row.split == split], most)
+def _own_images(predictor: Predictor, split: str, max_images: int) -> list[ParityImage]:
+    """Return the bundle's own images of a split, as far as they are still there unchanged."""
+    rows = _spread([row for row in read_samples(predictor.folder / SAMPLES) if row.split == split], max_images)
     source = str(predictor.info.data.get("source", ""))
     if source.startswith(PREFIX):
-        memory = read_data(source, DataRecipe(val=0, test=0)).memory
+        memory = load_data(source, DataRecipe(val=0, test=0)).memory
         return [
-            ParityImage(row.name, _last(memory[row.name]), _label(predictor, row)) for row in rows if row.name in memory
+            ParityImage(row.name, _channels_last(memory[row.name]), _label(predictor, row))
+            for row in rows
+            if row.name in memory
         ]
     root = Path(source).parent if source.endswith(TABLES) else Path(source)
     if not source or not root.is_dir():
         return []
-    found = []
+    loaded = []
     for row in rows:
         try:
             data = read_file(root / row.name)
             pixels, _ = read_image_file(data)
         except ImageError:
             continue
-        if digest(data) == row.digest and fits(pixels.shape[2], predictor.info.preprocessing.channels):
-            found.append(ParityImage(row.name, pixels, _label(predictor, row)))
-    return found
+        if content_digest(data) == row.digest and can_convert_channels(
+            pixels.shape[2], predictor.info.preprocessing.channels
+        ):
+            loaded.append(ParityImage(row.name, pixels, _label(predictor, row)))
+    return loaded
 
 
-def _label(predictor: Predictor, row: Row) -> int | None:
+def _label(predictor: Predictor, row: SampleRow) -> int | None:
     labels = [canonical(label) for label in predictor.labels] if predictor.target == "classification" else []
     return labels.index(canonical(row.target)) if canonical(row.target) in labels else None
 
 
-def _spread(all_of_them: Sequence[T], most: int) -> list[T]:
-    """At most so many, evenly over all."""
-    count = min(len(all_of_them), most)
-    return [all_of_them[place * len(all_of_them) // count] for place in range(count)]
+def _spread(items: Sequence[T], max_count: int) -> list[T]:
+    """Return at most `max_count` of the items, spread evenly."""
+    count = min(len(items), max_count)
+    return [items[index * len(items) // count] for index in range(count)]
 
 
-def _last(pixels: Tensor) -> np.ndarray:
-    """(C, H, W) as (H, W, C)."""
+def _channels_last(pixels: Tensor) -> np.ndarray:
+    """Return (C, H, W) as (H, W, C)."""
     return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())

@@ -1,8 +1,7 @@
-"""Resizing as two matrix products, so that every runtime computes the pixels that training and prediction do.
+"""Resize by two matrix products, so that every runtime computes the same pixels as training and prediction.
 
-Runtimes have antialiased resizing of their own, or none, and no two give the same pixels. This takes whole numbers and
-a product, which all have: it repeats what PyTorch does with uint8, whose weights are whole numbers of 16 bits. On noise
-one pixel in 3,000 differs, by one level of 255, seldom two.
+Runtimes differ in antialiased resizing, or have none. This repeats PyTorch's uint8 resizing, whose weights are 16-bit
+integers, with operations that all have. On noise one pixel in 3,000 differs, by one level of 255, seldom two.
 """
 
 from typing import Any
@@ -13,80 +12,80 @@ from torch import Tensor
 from megavit.config.preprocessing import Interpolation, Preprocessing
 from megavit.config.vit import pair
 
-# The weights are whole numbers times a power of two, as large as leaves each below 2^15, and at most 2^22.
-MOST_BITS, WEIGHT_LIMIT = 22, 2**15
+MAX_SHIFT, MAX_WEIGHT = 22, 2**15
+"""Weights are scaled to integers by the largest power of two, up to 2^22, that leaves each below 2^15."""
 CUBIC = -0.5
 """Parameter of the bicubic kernel where PyTorch and Pillow resize with antialias (Keys 1981, equation 4)."""
 LUMA = (19595, 38470, 7471)
-"""Of red, green and blue in gray, in 65,536ths (ITU-R BT.601), as `megavit.data.image_dataset.as_channels` has them."""
+"""Of red, green and blue in gray, in 65,536ths (ITU-R BT.601), as of `megavit.data.image_dataset.convert_channels`."""
 
 
 def input_channels(preprocessing: Preprocessing) -> int:
-    """Of the pixels that an exported model takes: RGB for gray too, since gray is made after resizing."""
+    """Return the channels of the pixels that an exported model takes: RGB for gray too, which is converted last."""
     return 3 if preprocessing.channels == 1 else preprocessing.channels
 
 
-def prepared(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """uint8 (B, `input_channels`, H, W) of any size as `megavit.data.image_dataset.prepare` makes it: resized and cut.
+def resize_and_crop(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Resize and crop uint8 (B, `input_channels`, H, W) of any size like `megavit.data.image_dataset.preprocess`.
 
     Returns:
-        (B, C, height, width) float32, whole numbers in [0, 255]; not whole where the preprocessing is in float32.
+        (B, C, height, width) float32, integers in [0, 255]; not rounded where the preprocessing resizes in float32.
     """
     height, width = preprocessing.height, preprocessing.width
-    sides = _sides(pixels, preprocessing)
+    sides = _resized_sides(pixels, preprocessing)
     x = pixels.float()
     top, left = preprocessing.crop_offset(*sides)
-    across = shares(pixels.shape[3], sides[1], (left, width), preprocessing.interpolation)
-    down = shares(pixels.shape[2], sides[0], (top, height), preprocessing.interpolation)
+    across = interpolation_weights(pixels.shape[3], sides[1], (left, width), preprocessing.interpolation)
+    down = interpolation_weights(pixels.shape[2], sides[0], (top, height), preprocessing.interpolation)
     if preprocessing.resize_dtype == "float32":
         return down[1:] @ (x @ across[1:].T)
-    weights, factor = as_whole_numbers(across)
-    x = _divided(x @ weights.T, factor)
-    weights, factor = as_whole_numbers(down)
-    x = _divided(weights @ x, factor)
+    weights, factor = quantize_weights(across)
+    x = _divide(x @ weights.T, factor)
+    weights, factor = quantize_weights(down)
+    x = _divide(weights @ x, factor)
     if preprocessing.channels != 1:
         return x
-    # Below 2^24, so that float32 has every whole number.
+    # Below 2^24, so that float32 represents every integer.
     red, green, blue = (x[:, i : i + 1] * share for i, share in enumerate(LUMA))
     return ((red + green + blue + 2**15) / 2**16).floor()
 
 
-def shares(have: int, side: int, kept: tuple[int, int], interpolation: Interpolation) -> Tensor:
-    """How `have` pixels become those that are kept of the `side` that they are resized to.
+def interpolation_weights(have: int, side: int, kept: tuple[int, int], interpolation: Interpolation) -> Tensor:
+    """Return the weights that resize `have` pixels to `side`, for the pixels that the crop keeps.
 
     Args:
-        kept: the first of these pixels, and how many there are.
+        kept: index of the first kept pixel, and their number.
 
     Returns:
-        (1 + kept, have) shares that add up to 1, first those of the very first pixel, kept or not.
+        (1 + count, have), rows summing to 1; the first row is that of pixel 0, kept or not.
     """
     start, count = kept
-    # The first of all, too: the largest weight is there, or near one of every few.
+    # Pixel 0 too, which has the largest weight, or nearly so.
     source, target = torch.arange(have), torch.cat([torch.zeros(1, dtype=torch.long), torch.arange(count) + start])
-    # Of whole numbers as long as they are large: float32 is off by 1e-4 of a pixel at the end of a wide image.
-    apart = (2 * source + 1)[None] * side - ((2 * target + 1) * have)[:, None]
+    # In integers first: float32 is off by 1e-4 of a pixel at the end of a wide image.
+    distance = (2 * source + 1)[None] * side - ((2 * target + 1) * have)[:, None]
     widest: Any = torch.sym_max(side, have)  # not max(), which would fix the size while tracing
-    x = (apart.float() / (2 * widest)).abs()
+    x = (distance.float() / (2 * widest)).abs()
     if interpolation == "bilinear":
-        share = (1 - x).clamp(min=0)
+        weights = (1 - x).clamp(min=0)
     else:
         near = ((CUBIC + 2) * x - (CUBIC + 3)) * x * x + 1
         far = (((x - 5) * x + 8) * x - 4) * CUBIC
-        share = torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros(())))
-    return share / share.sum(dim=1, keepdim=True)
+        weights = torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros(())))
+    return weights / weights.sum(dim=1, keepdim=True)
 
 
-def as_whole_numbers(share: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the kept pixels' `shares` as whole numbers, and the power of two that the sums are divided by, ()."""
-    powers = 2.0 ** torch.arange(1, MOST_BITS + 1)
-    small = (share.max() * powers + 0.5).floor() < WEIGHT_LIMIT
-    factor = torch.where(small, powers, torch.ones(())).max()
-    share = share[1:]
-    return torch.sign(share) * (share.abs() * factor + 0.5).floor(), factor
+def quantize_weights(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the kept pixels' weights as integers, and the power of two that the sums are divided by, ()."""
+    powers = 2.0 ** torch.arange(1, MAX_SHIFT + 1)
+    fits = (weights.max() * powers + 0.5).floor() < MAX_WEIGHT
+    factor = torch.where(fits, powers, torch.ones(())).max()
+    weights = weights[1:]
+    return torch.sign(weights) * (weights.abs() * factor + 0.5).floor(), factor
 
 
-def _sides(pixels: Tensor, preprocessing: Preprocessing) -> tuple[int, int]:
-    """(height, width) that the image is resized to before it is cut."""
+def _resized_sides(pixels: Tensor, preprocessing: Preprocessing) -> tuple[int, int]:
+    """Return the (height, width) that the image is resized to before it is cropped."""
     resize = preprocessing.resize
     if resize is None:
         return preprocessing.height, preprocessing.width
@@ -97,5 +96,5 @@ def _sides(pixels: Tensor, preprocessing: Preprocessing) -> tuple[int, int]:
     return resize * height // shorter, resize * width // shorter
 
 
-def _divided(sums: Tensor, factor: Tensor) -> Tensor:
+def _divide(sums: Tensor, factor: Tensor) -> Tensor:
     return (sums / factor + 0.5).floor().clamp(0, 255)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from megavit.config.vit import ViTConfig, check_divides
+from megavit.config.vit import ViTConfig, check_divisible
 from megavit.model.layers import make_norm
 from megavit.model.pos_embed import Rotation
 
@@ -47,7 +47,7 @@ class PatchEmbedding(nn.Module):
         if not img.is_floating_point():
             raise ValueError(f"images must be floating point and normalized, got {img.dtype}")
         height, width = img.shape[2:]
-        check_divides((height, width), self.patch_hw)
+        check_divisible((height, width), self.patch_hw)
         if height == 0 or width == 0:
             raise ValueError(f"images must have pixels, got {height} × {width}")
         return height // self.patch_hw[0], width // self.patch_hw[1]

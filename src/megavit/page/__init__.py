@@ -1,4 +1,4 @@
-"""The page: pictures in, answers beside them. Static files, for the server and for a folder that needs none."""
+"""The web page that shows predictions for dropped images: static files, for `megavit serve` and for exports."""
 
 import json
 import shutil
@@ -9,54 +9,54 @@ from typing import Any
 from megavit.errors import ConfigError
 
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-"""Of the package onnxruntime-web, what the browser build needs."""
+"""Files of the npm package onnxruntime-web that the page loads."""
 
-_POLICY_PLACE = "<!-- content policy -->"
+_POLICY_MARKER = "<!-- content policy -->"
 # 'wasm-unsafe-eval' lets WebAssembly be compiled, and nothing else.
 _POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; media-src 'self' blob:; worker-src 'self' blob:; base-uri 'none'; form-action 'none'"
 )
-_OF_SERVER = ("index.html", "answerer.js", "by_server.js")
+_SERVER_FILES = ("index.html", "backend.js", "server_backend.js")
 
 
-def files() -> Path:
-    """The folder of the server's page: index.html, which belongs at the root, and all else, which belongs at page/."""
+def static_folder() -> Path:
+    """Return the folder of the server's page: index.html, to be served at the root, and all else, at page/."""
     return Path(__file__).with_name("static")
 
 
 def check_runtime(folder: Path) -> None:
     """Raise a ConfigError unless a folder has all of `RUNTIME_FILES`."""
-    lacking = [name for name in RUNTIME_FILES if not (folder / name).is_file()]
-    if lacking:
+    missing = [name for name in RUNTIME_FILES if not (folder / name).is_file()]
+    if missing:
         raise ConfigError(
-            f"{folder} lacks {', '.join(lacking)}; npm install onnxruntime-web brings them, in "
+            f"{folder} has no {', '.join(missing)}; npm install onnxruntime-web installs them, in "
             "node_modules/onnxruntime-web/dist"
         )
 
 
 def write_site(folder: Path, model: bytes | Path, metadata: Mapping[str, Any], runtime: Path) -> None:
-    """Fill a folder with the page and a model that answers in the browser, for any web server.
+    """Fill a folder with the page and a model that runs in the browser, for any web server.
 
     Args:
-        folder: empty, or to be made.
+        folder: empty or absent.
         model: the exported ONNX model, or its file.
-        metadata: what the model says about itself, as `megavit export` writes it into the ONNX file.
+        metadata: the model's, as `megavit export` writes it into the ONNX file.
         runtime: a folder with the `RUNTIME_FILES`, such as the dist of onnxruntime-web.
 
     Raises:
-        ConfigError: naming what `runtime` lacks, before anything is written.
+        ConfigError: naming what `runtime` has not, before anything is written.
     """
     check_runtime(runtime)
     page = folder / "page"
     (page / "runtime").mkdir(parents=True)
-    index = (files() / "index.html").read_text(encoding="utf-8")
+    index = (static_folder() / "index.html").read_text(encoding="utf-8")
     policy = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-    (folder / "index.html").write_text(index.replace(_POLICY_PLACE, policy), encoding="utf-8")
-    for file in files().iterdir():
-        if file.name not in _OF_SERVER:
+    (folder / "index.html").write_text(index.replace(_POLICY_MARKER, policy), encoding="utf-8")
+    for file in static_folder().iterdir():
+        if file.name not in _SERVER_FILES:
             shutil.copyfile(file, page / file.name)
-    (page / "answerer.js").write_text('export * from "./by_model.js";\n', encoding="utf-8")
+    (page / "backend.js").write_text('export * from "./model_backend.js";\n', encoding="utf-8")
     (page / "model.json").write_text(json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False), encoding="utf-8")
     if isinstance(model, Path):
         shutil.copyfile(model, page / "model.onnx")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from megavit.config.checks import check_positive, check_whole
+from megavit.config.checks import check_integer, check_positive
 from megavit.config.recipe import ResolvedPrecision
 from megavit.errors import ConfigError
 from megavit.plan.communication import Axis, Communication
@@ -48,7 +48,7 @@ class Gpu:
             check_positive(name, getattr(self, name))
         for precision, flops in self.flops.items():
             check_positive(f"flops in {precision}", flops)
-        check_whole("gpus_per_node", self.gpus_per_node, minimum=1)
+        check_integer("gpus_per_node", self.gpus_per_node, minimum=1)
 
     @property
     def usable(self) -> int:

@@ -10,7 +10,7 @@ from megavit.config.vit import ViTConfig
 from megavit.plan.activations import BFLOAT16, FLOAT32, compute_saved_activations
 from megavit.plan.parallel_layout import ParallelLayout, Training
 from megavit.plan.parameters import ShardedParameters, shard_parameters
-from megavit.train.optim.muon import AT_ONCE
+from megavit.train.optim.muon import CHUNK_ELEMENTS
 
 # Bytes of an element in Muon's step: the update and its stack in float32, its orthogonalization in bfloat16.
 MUON_STEP = 2 * FLOAT32 + 2 * BFLOAT16
@@ -83,7 +83,7 @@ def compute_optimizer_state(weights: ShardedParameters, training: Training) -> i
 
 def _stepping(weights: ShardedParameters, training: Training, layout: ParallelLayout) -> dict[str, int]:
     # One GPU orthogonalizes several matrices at a time; of GPUs that share them, each has saved.
-    together = 1 if layout.fully_sharded else min(weights.depth, max(1, AT_ONCE // weights.largest))
+    together = 1 if layout.fully_sharded else min(weights.depth, max(1, CHUNK_ELEMENTS // weights.largest))
     working = MUON_STEP * together * weights.largest if training.optimizer == "muon" else 0
     return {"gradients": FLOAT32 * weights.per_rank, "working": working, "exchange": _buckets(weights, layout)}
 

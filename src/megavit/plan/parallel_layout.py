@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import get_args
 
-from megavit.config.checks import check_choice, check_whole
+from megavit.config.checks import check_choice, check_integer
 from megavit.config.recipe import OptimizerKind, ResolvedPrecision
 from megavit.config.vit import ViTConfig
 from megavit.plan.activations import BFLOAT16, FLOAT32, Numerics
@@ -29,10 +29,10 @@ class Training:
     processor: bool = False
 
     def __post_init__(self) -> None:
-        check_whole("batch", self.batch, minimum=1)
+        check_integer("batch", self.batch, minimum=1)
         check_choice("precision", self.precision, get_args(ResolvedPrecision))
         check_choice("optimizer", self.optimizer, get_args(OptimizerKind))
-        check_whole("averages", self.averages, minimum=0)
+        check_integer("averages", self.averages, minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True, order=True)

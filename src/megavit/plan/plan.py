@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from megavit.config.checks import check_whole
+from megavit.config.checks import check_integer
 from megavit.config.vit import ViTConfig
 from megavit.errors import ConfigError
 from megavit.model.statistics import parameter_count, training_flops
@@ -87,7 +87,7 @@ def make_plan(config: ViTConfig, training: Training, gpu: Gpu, gpus: int) -> Pla
     Raises:
         ConfigError: where no mesh of the GPUs divides the batch, and for models that the formulas do not cover.
     """
-    check_whole("gpus", gpus, minimum=1)
+    check_integer("gpus", gpus, minimum=1)
     check_supported(config)
     best: dict[tuple[int, int, int], LayoutEstimate] = {}
     least: dict[tuple[int, int, int], LayoutEstimate] = {}

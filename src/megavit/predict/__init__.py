@@ -1,1 +1,1 @@
-"""Answers from a bundle: images in, labels and probabilities out."""
+"""Predictions from bundles and exported models: images in, labels with probabilities out."""

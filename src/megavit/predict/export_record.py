@@ -1,4 +1,4 @@
-"""The record beside an exported model: every file's SHA-256, and a few inputs with the outputs that they must give."""
+"""The record beside an exported model: the SHA-256 of its files, and reference inputs with their outputs."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from megavit.config.export_info import EMBEDDING, PROBABILITIES, SCORE, ExportInfo, ExportPrecision
 from megavit.config.serialization import parse_json
 from megavit.errors import BundleError
-from megavit.predict.finite import NOT_FINITE, finite_rows
+from megavit.predict.postprocess.predictions import NOT_FINITE, finite_rows
 from megavit.runtime.storage import sha256
 
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -18,8 +18,8 @@ Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 RECORD, REFERENCE = "megavit-export.json", "reference.npz"
 INPUT = "input"
 TOLERANCES: Mapping[ExportPrecision, float] = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 1e-1, "int8": 0.25}
-"""Between two machines, of the largest output or of 1; damage that checksums miss, such as a runtime that computes in
-other numbers than it was asked to, is off by more."""
+"""Between two machines, relative to the largest output or 1; a runtime that computes in another precision than it was
+asked to is off by more."""
 _TRIAL_SIDE = 16
 
 
@@ -27,8 +27,8 @@ def write_record(folder: Path, inputs: np.ndarray, run: Run) -> None:
     """Write `reference.npz` and the record of all model files in a folder.
 
     Args:
-        inputs: a batch of a few.
-        run: the model that was written there.
+        inputs: a small batch.
+        run: runs the model in the folder.
     """
     arrays: dict[str, Any] = {INPUT: inputs} | run(inputs)
     np.savez(folder / REFERENCE, **arrays)
@@ -38,10 +38,10 @@ def write_record(folder: Path, inputs: np.ndarray, run: Run) -> None:
 
 
 def check_files(folder: Path) -> bool:
-    """Return whether there is a record, all of whose files are what was written.
+    """Return whether there is a record; check the SHA-256 of every file that it lists.
 
     Raises:
-        BundleError: naming the one that is missing or damaged.
+        BundleError: naming the file that is missing or damaged.
     """
     record = folder / RECORD
     if not record.is_file():
@@ -54,20 +54,20 @@ def check_files(folder: Path) -> bool:
         raise BundleError(f"{record} is damaged: it names no files; copy the whole folder again")
     for name, expected in files.items():
         try:
-            found = sha256(folder / name)
+            actual = sha256(folder / name)
         except FileNotFoundError:
             raise BundleError(f"the export {folder} has no {name}; copy the whole folder again") from None
         except OSError as error:
             raise BundleError(f"{folder / name} cannot be read: {error.strerror}") from None
-        if found != expected:
+        if actual != expected:
             raise BundleError(f"{folder / name} is damaged: it is not the file that was written; copy it again")
     return True
 
 
 def check_outputs(folder: Path, info: ExportInfo, run: Run) -> None:
-    """Run the model once, and raise a BundleError unless its outputs are of its labels, and what they must be.
+    """Run the model once, and raise a BundleError unless it gives its reference outputs.
 
-    Without reference outputs, as beside models that were exported before there were any, their shapes are checked.
+    Without a record only the shapes are checked.
     """
     inputs, expected = np.zeros((1, _TRIAL_SIDE, _TRIAL_SIDE, info.channels), np.uint8), {}
     try:
@@ -75,40 +75,38 @@ def check_outputs(folder: Path, info: ExportInfo, run: Run) -> None:
             with np.load(folder / REFERENCE, allow_pickle=False) as arrays:
                 expected = {name: arrays[name] for name in arrays.files}
             inputs = expected.pop(INPUT)
-        found = run(inputs)
+        outputs = run(inputs)
     except Exception as error:  # noqa: BLE001 - the runtimes raise anything
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise BundleError(f"the model in {folder} cannot be run: {reason}; export it again") from None
-    _check_shapes(folder, info, found, len(inputs))
+    _check_shapes(folder, info, outputs, len(inputs))
     for name, values in expected.items():
-        apart = np.abs(found[name].astype(np.float64) - values) if name in found else np.array(np.inf)
-        if not apart.max() <= TOLERANCES[info.precision] * max(1.0, np.abs(values).max()):
+        error = np.abs(outputs[name].astype(np.float64) - values) if name in outputs else np.array(np.inf)
+        if not error.max() <= TOLERANCES[info.precision] * max(1.0, np.abs(values).max()):
             raise BundleError(
-                f"the model in {folder} does not give its reference outputs here: {name} is off by {apart.max():.2g}; "
+                f"the model in {folder} does not give its reference outputs here: {name} is off by {error.max():.2g}; "
                 "export it again, on this machine"
             )
 
 
 def reference_inputs(pixels: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
-    """Return a few pictures uint8 (H, W, C), of any sizes, as one batch of small ones: (B, height, width, C)."""
+    """Return images uint8 (H, W, C) of any sizes as one batch (B, height, width, C), by nearest-neighbor resizing."""
     small = []
-    for one in pixels:
-        rows, columns = (
-            np.arange(side) * have // side for side, have in zip((height, width), one.shape[:2], strict=True)
-        )
-        small.append(one[rows][:, columns])
+    for image in pixels:
+        rows, columns = np.arange(height) * image.shape[0] // height, np.arange(width) * image.shape[1] // width
+        small.append(image[rows][:, columns])
     return np.stack(small)
 
 
-def _check_shapes(folder: Path, info: ExportInfo, found: Mapping[str, np.ndarray], count: int) -> None:
-    if EMBEDDING not in found:
-        raise BundleError(f"the model in {folder} has no output {EMBEDDING!r}: it is not one that megavit exported")
+def _check_shapes(folder: Path, info: ExportInfo, outputs: Mapping[str, np.ndarray], count: int) -> None:
+    if EMBEDDING not in outputs:
+        raise BundleError(f"the model in {folder} has no output {EMBEDDING!r}: megavit did not export it")
     name, expected = (SCORE, (count,)) if info.target == "regression" else (PROBABILITIES, (count, len(info.labels)))
-    came = found[name].shape if name in found else (count, 0)
-    if came != expected:
+    shape = outputs[name].shape if name in outputs else (count, 0)
+    if shape != expected:
         raise BundleError(
-            f"the model in {folder} gives {name} of shape {tuple(came)}, and by its metadata it must be {expected}, "
+            f"the model in {folder} gives {name} of shape {tuple(shape)}, and by its metadata it must be {expected}, "
             "one for each label: they are not of one model; export it again"
         )
-    if not finite_rows(*found.values()).all():
-        raise BundleError(f"the model in {folder} is of no use: {NOT_FINITE}")
+    if not finite_rows(*outputs.values()).all():
+        raise BundleError(f"the model in {folder} cannot be used: {NOT_FINITE}")

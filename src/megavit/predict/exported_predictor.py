@@ -1,4 +1,4 @@
-"""Answers from an exported model, with NumPy and its runtime alone: PyTorch is not imported.
+"""Predictions of an exported model, with NumPy and its runtime alone: PyTorch is not imported.
 
 model = megavit.load_exported("flowers-onnx")
 print(model.predict("photo.jpg").label)
@@ -14,55 +14,55 @@ from typing import Any, overload
 import numpy as np
 import PIL.Image
 
-from megavit.config.export_info import EMBEDDING, EXPORT_FORMAT, METADATA, PIXELS, ExportInfo
+from megavit.config.export_info import EMBEDDING, EXPORT_FORMAT, METADATA, PIXELS, PROBABILITIES, SCORE, ExportInfo
 from megavit.config.serialization import from_dict, parse_json
-from megavit.data.byte_range import Range
-from megavit.data.decode.color_modes import on_white
+from megavit.data.byte_range import ByteRange
+from megavit.data.decode.color_modes import composite_on_white
 from megavit.data.decode.image_file import from_pillow, read_image_file
-from megavit.data.decode.npy import pixels_of
+from megavit.data.decode.npy import to_uint8
 from megavit.data.shards.index import Damaged
-from megavit.data.workers import MOST_WORKERS, processors
-from megavit.engine.forked import never_free
+from megavit.data.workers import MAX_WORKERS, available_cpus
+from megavit.engine.openvino_runtime import never_free
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.predict.export_record import RECORD, check_files, check_outputs
-from megavit.predict.finite import NOT_FINITE, finite_rows
-from megavit.predict.input_sources import IsolatedRange
-from megavit.predict.postprocess.numpy_postprocess import predictions
+from megavit.predict.input_sources import IsolatedRange, image_file
+from megavit.predict.postprocess.predictions import NOT_FINITE, DecisionRule, finite_rows, make_predictions
 from megavit.predict.prediction import Prediction, PredictionResult
 from megavit.predict.streaming import BatchStreamer
 
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Maps an input of the model to its outputs by name."""
-Image = str | os.PathLike[str] | bytes | Range | IsolatedRange | Damaged | PIL.Image.Image | np.ndarray
+Image = str | os.PathLike[str] | bytes | ByteRange | IsolatedRange | Damaged | PIL.Image.Image | np.ndarray
 
 FILES = ("model.onnx", "model.xml")
 BATCH = 32
-MAX_VALUES_AT_ONCE = 2**25
-"""Of the pictures that are given to a model at once: it keeps each as float32 while it makes it smaller."""
-MAX_WAITING_BYTES = 2**28
-"""Of decoded pictures that wait for a model, which are of their own sizes until it makes them smaller."""
+MAX_INPUT_VALUES = 2**25
+"""Of the pixels given to a model in one call: it keeps each as float32 until it has resized them."""
+MAX_PENDING_BYTES = 2**28
+"""Of decoded images that wait for a model; they have their own sizes until it resizes them."""
 
 
 class ExportedPredictor:
-    """Answers for images; safe to use from several threads.
+    """Predictions and embeddings of images by an exported model; safe to use from several threads.
 
     Attributes:
         target, labels: as of a `megavit.Predictor`.
-        info: what the model says of itself.
+        info: the model's metadata.
         folder: that it lies in.
+        run: maps an input of the model to its outputs by name.
     """
 
     def __init__(self, folder: Path, info: ExportInfo, run: Run) -> None:
         if info.input != PIXELS:
             raise ConfigError(
-                f"the model in {folder} was exported with --input images: whoever prepares them runs it; "
-                "export it with pixels for use from here"
+                f"the model in {folder} was exported with --input images, for images that are prepared elsewhere; "
+                "export it with --input pixels to use it from megavit"
             )
         self.folder, self.info, self.run = folder, info, run
         self.target, self.labels = info.target, tuple(info.labels)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the folder that it was loaded from, which is read again where it is unpickled."""
+        """Pickle as the folder that it was loaded from, which is read again when unpickled."""
         return _reload, (self.folder.resolve(), self.info)
 
     @overload
@@ -72,7 +72,7 @@ class ExportedPredictor:
     def predict(
         self, image: Image | Sequence[Image], top: int = 5, coverage: float | None = None
     ) -> Prediction | list[Prediction]:
-        """Return what is in an image, or in each of a list of images: see `megavit.Predictor.predict`.
+        """Return the prediction for an image, or for each of a list of images: see `megavit.Predictor.predict`.
 
         Args:
             coverage: one of those that the model was exported with.
@@ -83,33 +83,16 @@ class ExportedPredictor:
         """
         self.check_coverage(coverage)
         if not isinstance(image, list | tuple):
-            return self.answer([self.prepare(image)], top, coverage)[0][0]
-        chunks = self._chunks(image)
-        return [prediction for chunk in chunks for prediction, _ in self.answer(chunk, top, coverage)]
+            return self.predict_prepared([self.prepare(image)], top, coverage)[0][0]
+        chunks = self._prepare_chunks(image)
+        return [prediction for chunk in chunks for prediction, _ in self.predict_prepared(chunk, top, coverage)]
 
     def embed(self, image: Image | Sequence[Image]) -> np.ndarray:
         """Return the embedding of an image, (D,), or of each of a list of images, (N, D): float32."""
         if not isinstance(image, list | tuple):
-            return self._embedded([self.prepare(image)])[0]
-        found = [self._embedded(chunk) for chunk in self._chunks(image)]
-        return np.concatenate(found) if found else np.empty((0, 0), np.float32)
-
-    def _chunks(self, images: Sequence[Image]) -> Iterator[list[np.ndarray]]:
-        """The images prepared, up to `BATCH` at a time, and to `MAX_WAITING_BYTES` but for one."""
-        chunk: list[np.ndarray] = []
-        for image in images:
-            chunk.append(self.prepare(image))
-            if len(chunk) == BATCH or sum(one.nbytes for one in chunk) >= MAX_WAITING_BYTES:
-                yield chunk
-                chunk = []
-        if chunk:
-            yield chunk
-
-    def _embedded(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
-        found = np.stack([one[EMBEDDING] for one in self._seen(pixels)])
-        if not np.isfinite(found).all():
-            raise BundleError(NOT_FINITE)
-        return found
+            return self._embed([self.prepare(image)])[0]
+        chunks = [self._embed(chunk) for chunk in self._prepare_chunks(image)]
+        return np.concatenate(chunks) if chunks else np.empty((0, 0), np.float32)
 
     def stream(
         self,
@@ -119,83 +102,40 @@ class ExportedPredictor:
         coverage: float | None = None,
         batch_size: int = BATCH,
     ) -> Iterator[PredictionResult]:
-        """An answer for each (name, image), in order: see `megavit.Predictor.stream`."""
+        """Yield the result for each (name, image), in order: see `megavit.Predictor.stream`."""
         self.check_coverage(coverage)
-        workers = min(processors(), MOST_WORKERS)
-        limits = {"ahead": 2 * batch_size, "workers": workers, "max_bytes": MAX_WAITING_BYTES}
-        with BatchStreamer(images, self.prepare, **limits) as arrivals:
-            for batch in arrivals.batches(batch_size):
-                prepared: list[np.ndarray] = []
-                reasons: list[str | None] = []
-                for _, future in batch:
-                    try:
-                        prepared.append(future.result())
-                        reasons.append(None)
-                    except ImageError as error:
-                        reasons.append(error.reason)
-                found = iter(self._answers(prepared, top, coverage))
-                for (name, _), reason in zip(batch, reasons, strict=True):
-                    arrivals.answered()
-                    prediction = next(found) if reason is None else None
-                    yield PredictionResult(
-                        name, prediction, NOT_FINITE if reason is None and prediction is None else reason
-                    )
 
-    def answer(
+        def compute(prepared: list[np.ndarray]) -> list[Prediction | None]:
+            rows = self._run_by_size(prepared)
+            finite = [all(np.isfinite(values).all() for values in row.values()) for row in rows]
+            selected = [row for row, is_finite in zip(rows, finite, strict=True) if is_finite]
+            predictions = iter(self._decide(selected, top, coverage))
+            return [next(predictions)[0] if is_finite else None for is_finite in finite]
+
+        workers = min(available_cpus(), MAX_WORKERS)
+        limits = {"ahead": 2 * batch_size, "workers": workers, "max_bytes": MAX_PENDING_BYTES}
+        for name, prediction, error in BatchStreamer(images, self.prepare, **limits).process(batch_size, compute):
+            yield PredictionResult(name, prediction, error)
+
+    def predict_prepared(
         self, pixels: Sequence[np.ndarray], top: int = 5, coverage: float | None = None
     ) -> list[tuple[Prediction, np.ndarray]]:
-        """Predictions and embeddings (D,) for pictures as `prepare` gives them; those of one size go together."""
-        return self._told(self._seen(pixels), top, coverage)
-
-    def _told(
-        self, found: Sequence[dict[str, np.ndarray]], top: int, coverage: float | None
-    ) -> list[tuple[Prediction, np.ndarray]]:
-        if not found:
-            return []
-        outputs = {name: np.stack([one[name] for one in found]) for name in found[0]}
-        return list(zip(predictions(self.info, outputs, top, coverage), outputs[EMBEDDING], strict=True))
-
-    def _answers(self, pixels: Sequence[np.ndarray], top: int, coverage: float | None) -> list[Prediction | None]:
-        """Predictions; None for an answer that is no number, which costs no other."""
-        seen = self._seen(pixels)
-        fine = [bool(finite_rows(*(values[None] for values in one.values()))[0]) for one in seen]
-        found = iter(self._told([one for one, good in zip(seen, fine, strict=True) if good], top, coverage))
-        return [next(found)[0] if good else None for good in fine]
-
-    def _seen(self, pixels: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
-        """The model's outputs for each picture; pictures of one size are given to it together."""
-        by_size: dict[tuple[int, ...], list[int]] = {}
-        for place, one in enumerate(pixels):
-            by_size.setdefault(one.shape, []).append(place)
-        found: list[dict[str, np.ndarray]] = [{} for _ in pixels]
-        for shape, places in by_size.items():
-            most = max(1, MAX_VALUES_AT_ONCE // math.prod(shape))
-            for start in range(0, len(places), most):
-                chosen = places[start : start + most]
-                outputs = self.run(np.stack([pixels[place] for place in chosen]))
-                for row, place in enumerate(chosen):
-                    found[place] = {name: values[row] for name, values in outputs.items()}
-        return found
+        """Return the prediction and the embedding (D,) of each of several images as `prepare` returns them."""
+        return self._decide(self._run_by_size(pixels), top, coverage)
 
     def prepare(self, image: Any) -> np.ndarray:
-        """An image as the model takes it: uint8 (height, width, channels), of its own size or a reduced one.
+        """Return an image as the model takes it: uint8 (height, width, channels), of its own size or a reduced one.
 
         Raises:
             ImageError: when it cannot be read, or its channels do not fit.
         """
+        if (file := image_file(image)) is not None:
+            return to_input_channels(read_image_file(file, self.info.preprocessing.decode_size)[0], self.info)
         match image:
-            case str() | os.PathLike():
-                pixels, _ = read_image_file(Path(image), self.info.preprocessing.decode_size)
-            case bytes():
-                pixels, _ = read_image_file(image, self.info.preprocessing.decode_size)
-            case Range() | IsolatedRange():
-                pixels, _ = read_image_file(image.read(), self.info.preprocessing.decode_size)
-            case Damaged():
-                raise ImageError(image.reason)
             case PIL.Image.Image():
                 pixels = from_pillow(image)
             case np.ndarray():
-                pixels = pixels_of(image)
+                pixels = to_uint8(image)
             case _:
                 raise ImageError("expected a path, bytes, a PIL image or a NumPy array, got " + type(image).__name__)
         return to_input_channels(pixels, self.info)
@@ -207,19 +147,72 @@ class ExportedPredictor:
             raise ConfigError(
                 f"this model was exported with the coverages {', '.join(known)}, not {coverage}"
                 if known
-                else "there is no coverage to be had: this model was exported without"
+                else "no coverage can be promised: this model was exported without"
             )
+
+    def _prepare_chunks(self, images: Sequence[Image]) -> Iterator[list[np.ndarray]]:
+        """Yield the images prepared, up to `BATCH` at a time, and up to `MAX_PENDING_BYTES` and one more."""
+        chunk: list[np.ndarray] = []
+        for image in images:
+            chunk.append(self.prepare(image))
+            if len(chunk) == BATCH or sum(pixels.nbytes for pixels in chunk) >= MAX_PENDING_BYTES:
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk
+
+    def _embed(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
+        vectors = np.stack([row[EMBEDDING] for row in self._run_by_size(pixels)])
+        if not np.isfinite(vectors).all():
+            raise BundleError(NOT_FINITE)
+        return vectors
+
+    def _run_by_size(self, pixels: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
+        """Return the model's outputs for each image; images of one size are computed together."""
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for index, image in enumerate(pixels):
+            by_size.setdefault(image.shape, []).append(index)
+        rows: list[dict[str, np.ndarray]] = [{} for _ in pixels]
+        for shape, indexes in by_size.items():
+            size = max(1, MAX_INPUT_VALUES // math.prod(shape))
+            for start in range(0, len(indexes), size):
+                batch = indexes[start : start + size]
+                outputs = self.run(np.stack([pixels[index] for index in batch]))
+                for row, index in enumerate(batch):
+                    rows[index] = {name: values[row] for name, values in outputs.items()}
+        return rows
+
+    def _decide(
+        self, rows: Sequence[dict[str, np.ndarray]], top: int, coverage: float | None
+    ) -> list[tuple[Prediction, np.ndarray]]:
+        if not rows:
+            return []
+        outputs = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        if SCORE not in outputs and PROBABILITIES not in outputs:
+            raise BundleError("this model has no classifier, only embeddings: use embed")
+        if not finite_rows(*outputs.values()).all():
+            raise BundleError(NOT_FINITE)
+        info, key = self.info, str(coverage)
+        rule = DecisionRule(
+            target=info.target,
+            labels=info.labels,
+            thresholds=info.thresholds,
+            ood_threshold=info.ood_threshold,
+            set_limits=np.array(info.sets[key]) if info.sets and coverage is not None else None,
+            interval_half_width=info.intervals[key] if info.intervals and coverage is not None else None,
+        )
+        return list(zip(make_predictions(outputs, rule, top), outputs[EMBEDDING], strict=True))
 
 
 def to_input_channels(pixels: np.ndarray, info: ExportInfo) -> np.ndarray:
-    """uint8 (H, W, C) with the channels of the model's input: opacity on white, gray as RGB.
+    """Return uint8 (H, W, C) with the channels of the model's input: opacity on white, gray as RGB.
 
     Raises:
         ImageError: where they do not fit.
     """
     have, want = pixels.shape[2], info.channels
     if have == 4 and want == 3:
-        pixels = np.array(on_white(PIL.Image.fromarray(np.ascontiguousarray(pixels)), "RGB"))
+        pixels = np.array(composite_on_white(PIL.Image.fromarray(np.ascontiguousarray(pixels)), "RGB"))
     elif have == 1 and want == 3:
         pixels = pixels.repeat(3, axis=2)
     elif have != want:
@@ -229,9 +222,9 @@ def to_input_channels(pixels: np.ndarray, info: ExportInfo) -> np.ndarray:
 
 
 def load_exported(folder: str | os.PathLike[str]) -> ExportedPredictor:
-    """The model that `megavit export` wrote to a folder, to onnx or openvino.
+    """Load the model that `megavit export` wrote to a folder, for onnx or openvino.
 
-    Its files must be those that were written, and it must give its reference outputs.
+    Its files must be those that were written, and its reference outputs are checked.
 
     Raises:
         BundleError: where there is none, it is damaged, or it cannot be run.
@@ -241,21 +234,21 @@ def load_exported(folder: str | os.PathLike[str]) -> ExportedPredictor:
     info = read_export_info(metadata, path)
     if info.recorded and not recorded:
         raise BundleError(f"the export {path.parent} has no {RECORD}; copy the whole folder again")
-    found = ExportedPredictor(path.parent, info, run)
-    check_outputs(found.folder, info, run)
-    return found
+    predictor = ExportedPredictor(path.parent, info, run)
+    check_outputs(predictor.folder, info, run)
+    return predictor
 
 
 def _reload(folder: Path, info: ExportInfo) -> ExportedPredictor:
     """Return the model in a folder, which must be what it was when it was pickled."""
-    found = load_exported(folder)
-    if found.info != info:
-        raise BundleError(f"the exported model in {folder} is another than the one that was pickled; load it anew")
-    return found
+    predictor = load_exported(folder)
+    if predictor.info != info:
+        raise BundleError(f"the exported model in {folder} is not the one that was pickled; load it anew")
+    return predictor
 
 
 def open_exported(folder: Path) -> tuple[Run, str, Path]:
-    """What runs the exported model in a folder, the metadata that it carries, and its file.
+    """Return what runs the exported model in a folder, its metadata as JSON, and its file.
 
     Raises:
         BundleError: as `load_exported`.
@@ -264,7 +257,8 @@ def open_exported(folder: Path) -> tuple[Run, str, Path]:
     if path is None:
         raise BundleError(f"{folder} holds no exported model ({' or '.join(FILES)}); megavit export makes one")
     try:
-        return *(_onnx(path) if path.suffix == ".onnx" else _openvino(path)), path
+        run = _OnnxFile(path) if path.suffix == ".onnx" else _OpenVinoFile(path)
+        return run, run.metadata, path
     except ImportError as error:
         raise BundleError(f"{path} needs a runtime that is not installed: {error.name}") from None
     except Exception as error:  # noqa: BLE001 - the runtimes raise anything for a damaged file
@@ -272,12 +266,12 @@ def open_exported(folder: Path) -> tuple[Run, str, Path]:
 
 
 def find_exported_model(folder: Path) -> Path | None:
-    """The exported model in a folder; None where there is none."""
+    """Return the exported model file in a folder; None where there is none."""
     return next((folder / name for name in FILES if (folder / name).is_file()), None)
 
 
 def read_export_info(metadata: str, path: Path) -> ExportInfo:
-    """What the file at `path` says of itself; raises a BundleError where that is not whole, or too new."""
+    """Parse the metadata of the file at `path`; raise a BundleError where it is incomplete, or too new."""
     table = parse_json(metadata, str(path), BundleError)
     if isinstance(table.get("format"), int) and table["format"] > EXPORT_FORMAT:
         raise BundleError(f"{path} has format {table['format']}, newer than {EXPORT_FORMAT}; update megavit")
@@ -287,13 +281,8 @@ def read_export_info(metadata: str, path: Path) -> ExportInfo:
         raise BundleError(str(error)) from None
 
 
-def _onnx(path: Path) -> tuple[Run, str]:
-    run = _OnnxFile(path)
-    return run, run.metadata
-
-
 class _OnnxFile:
-    """Runs an ONNX file; a forked process opens it anew, since the threads of the first session stayed behind."""
+    """A session of an ONNX file; a forked process opens a new one, since the threads of the first are not forked."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -304,8 +293,8 @@ class _OnnxFile:
         if self._process != os.getpid():
             never_free(self._session)
             self._open()
-        found = self._session.run(self._names, {self._given: inputs})
-        return {name: np.asarray(values) for name, values in zip(self._names, found, strict=True)}
+        outputs = self._session.run(self._names, {self._input_name: inputs})
+        return {name: np.asarray(values) for name, values in zip(self._names, outputs, strict=True)}
 
     def __del__(self) -> None:
         if self.__dict__.get("_process") != os.getpid():
@@ -315,51 +304,48 @@ class _OnnxFile:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # its remarks on what it would have done otherwise are none of the user's
+        options.log_severity_level = 3  # errors alone
         self._session = onnxruntime.InferenceSession(self._path, options, providers=["CPUExecutionProvider"])
         self._names = [output.name for output in self._session.get_outputs()]
-        self._given = self._session.get_inputs()[0].name
+        self._input_name = self._session.get_inputs()[0].name
         self._process = os.getpid()
 
 
-def _openvino(path: Path) -> tuple[Run, str]:
-    run = _OpenVinoFile(path)
-    return run, run.metadata
-
-
 class _OpenVinoFile:
-    """Runs a graph of OpenVINO's; it must end as it ran, with the thread's signal stack kept."""
+    """A compiled OpenVINO model, which runs and is freed with the thread's signal stack preserved."""
 
     def __init__(self, path: Path) -> None:
-        from megavit.engine.compile import compile_for_cpu  # first: megavit.engine silences OpenVINO's import
-        from megavit.engine.signal_stack import keeping_signal_stack
+        from megavit.engine.openvino_runtime import (
+            compile_for_cpu,  # first: megavit.engine silences OpenVINO's import
+            preserve_signal_stack,
+        )
 
         import openvino as ov  # isort: skip
 
-        self._keeping, self._process = keeping_signal_stack, os.getpid()
-        with keeping_signal_stack():
+        self._preserve, self._process = preserve_signal_stack, os.getpid()
+        with preserve_signal_stack():
             model = ov.Core().read_model(path)
             # Left to itself it would compute in 16 bits where the processor has them.
             settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
             self._compiled = compile_for_cpu(model, settings)
         self._names = [output.any_name for output in self._compiled.outputs]
-        self._own = threading.local()
+        self._thread_local = threading.local()
         self.metadata = model.get_rt_info(METADATA).astype(str) if model.has_rt_info(METADATA) else ""
 
     def __call__(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
-        with self._keeping():
-            if not hasattr(self._own, "request"):
-                self._own.request = self._compiled.create_infer_request()
-            self._own.request.infer([inputs])
-            found = [self._own.request.get_output_tensor(place).data for place in range(len(self._names))]
-            # The next images of this thread overwrite them.
-            return {name: np.array(values) for name, values in zip(self._names, found, strict=True)}
+        with self._preserve():
+            if not hasattr(self._thread_local, "request"):
+                self._thread_local.request = self._compiled.create_infer_request()
+            self._thread_local.request.infer([inputs])
+            outputs = [self._thread_local.request.get_output_tensor(index).data for index in range(len(self._names))]
+            # Copied, as the next call of this thread overwrites them.
+            return {name: np.array(values) for name, values in zip(self._names, outputs, strict=True)}
 
     def __del__(self) -> None:
         if self.__dict__.get("_process") != os.getpid():
             never_free(self.__dict__)
             return
-        keeping = self.__dict__.pop("_keeping", None)
-        if keeping is not None:
-            with keeping():
+        preserve = self.__dict__.pop("_preserve", None)
+        if preserve is not None:
+            with preserve():
                 self.__dict__.clear()

@@ -1,6 +1,6 @@
-"""A model's logits for many prepared pictures."""
+"""Logits and embeddings of many prepared images."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,54 +12,51 @@ from megavit.data.image_dataset import Images, to_device
 from megavit.model.vit import MegaVit
 
 
-@torch.no_grad()
-def compute_logits(
-    model: nn.Module, batches: Iterable[Images], preprocessing: Preprocessing, dtype: torch.dtype = torch.float32
-) -> Iterator[Tensor]:
-    """The logits of each batch, float32 on the CPU, in evaluation mode.
-
-    Args:
-        model: on any device; its mode is as before when the iterator ends.
-        batches: uint8, of pictures as `megavit.data.image_dataset.prepare` makes them.
-        dtype: of the matrix products; bfloat16 runs under autocast.
-    """
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    try:
-        for batch in batches:
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-                logits = model(normalize(to_device(batch, device), preprocessing))
-            yield logits.float().cpu()  # out here: inside, whoever asks for the next would compute in bfloat16
-    finally:
-        model.train(was_training)
-
-
 @dataclass(frozen=True)
 class EmbeddingResult:
-    """One of a stream: the image's name with its vector (D,), float32, or with the reason why there is none."""
+    """An image's name with its embedding (D,), float32, or with the reason why there is none."""
 
     name: str
     vector: Tensor | None
     error: str | None
 
 
-@torch.no_grad()
-def compute_embeddings(model: MegaVit, batches: Iterable[Images], preprocessing: Preprocessing) -> Iterator[Tensor]:
-    """The embeddings (B, D) of each batch, float32 on the CPU, in evaluation mode: what the head would classify.
+def compute_logits(
+    model: nn.Module, batches: Iterable[Images], preprocessing: Preprocessing, dtype: torch.dtype = torch.float32
+) -> Iterator[Tensor]:
+    """Yield the logits of each batch, float32 on the CPU, in evaluation mode.
 
     Args:
         model: on any device; its mode is as before when the iterator ends.
-        batches: uint8, as `megavit.data.image_dataset.as_batch` makes them.
+        batches: uint8, as `megavit.data.image_dataset.make_batch` makes them.
+        dtype: of the matrix products; bfloat16 runs under autocast.
     """
+
+    def forward(batch: Images) -> Tensor:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            return model(normalize(to_device(batch, device), preprocessing))
+
     device = next(model.parameters()).device
+    return _run(model, batches, forward)
+
+
+def compute_embeddings(model: MegaVit, batches: Iterable[Images], preprocessing: Preprocessing) -> Iterator[Tensor]:
+    """Yield the embeddings (B, D) of each batch, the head's inputs, like `compute_logits`."""
+
+    def forward(batch: Images) -> Tensor:
+        images = normalize(to_device(batch, device), preprocessing)
+        return (model.features_packed(images) if isinstance(images, list) else model.features(images)).pooled
+
+    device = next(model.parameters()).device
+    return _run(model, batches, forward)
+
+
+@torch.no_grad()
+def _run(model: nn.Module, batches: Iterable[Images], forward: Callable[[Images], Tensor]) -> Iterator[Tensor]:
     was_training = model.training
     model.eval()
     try:
         for batch in batches:
-            images = normalize(to_device(batch, device), preprocessing)
-            packed = isinstance(images, list)
-            features = model.features_packed(images) if packed else model.features(images)
-            yield features.pooled.float().cpu()
+            yield forward(batch).float().cpu()
     finally:
         model.train(was_training)

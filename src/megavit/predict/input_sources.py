@@ -1,44 +1,44 @@
-"""What a person names on the command line, as a stream of images: files, folders, patterns, standard input."""
+"""Images named on the command line, as a stream: files, folders, glob patterns, shards and standard input."""
 
 import glob
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from megavit.data.byte_range import Range, is_url
-from megavit.data.shards.index import Damaged, contents, is_tar
+from megavit.data.byte_range import ByteRange, is_url
+from megavit.data.shards.index import Damaged, is_tar, list_contents
 from megavit.data.shards.open import is_shards, open_shards
 from megavit.errors import DataError, ImageError
 from megavit.predict.standard_input import STANDARD_INPUT, read_standard_input
 
-Named = tuple[str, "Path | bytes | Range | IsolatedRange | Damaged"]
+NamedImage = tuple[str, "Path | bytes | ByteRange | IsolatedRange | Damaged"]
 """A name and where its image is, or why there is none."""
 
-URL_OF_AN_IMAGE = (
+IMAGE_URL_REASON = (
     "a URL, and images are not fetched: download it and name the file (a URL of shards ends with .tar, or with / for "
     "a folder)"
 )
 
 
 class IsolatedRange:
-    """An image of shards that is named among others: a store that does not answer costs these images alone.
+    """An image in shards whose store may fail without failing the other inputs.
 
     Args:
         range: of its bytes.
-        faults: the reason why the store does not answer, once it did not, shared with all images of these shards: it
-            is not asked again for each.
+        faults: empty, shared by all images of these shards; the reason of the store's first failure is put into it,
+            and the store is not asked again.
     """
 
-    def __init__(self, range: Range, faults: list[str]) -> None:
+    def __init__(self, range: ByteRange, faults: list[str]) -> None:
         self._range, self._faults = range, faults
 
     def read(self) -> bytes:
-        """The bytes.
+        """Return the bytes.
 
         Raises:
-            ImageError: whatever it is that keeps them from being read.
+            ImageError: for whatever keeps them from being read.
         """
         if self._faults:
             raise ImageError(self._faults[0])
@@ -51,38 +51,55 @@ class IsolatedRange:
             raise ImageError(self._faults[0]) from error
 
 
-def iter_images(sources: Iterable[str], standard_input: BinaryIO) -> Iterator[Named]:
-    """(name, path or bytes) of every image, found as they are asked for.
+def image_file(image: Any) -> Path | bytes | None:
+    """Return the path or the bytes of an image file; None for what is no file, such as an array.
 
-    Shards, by a path or URL as of `megavit.data.shards.open`, stand for all images in them, and for what is damaged.
+    Raises:
+        ImageError: for what is known to be damaged.
+    """
+    match image:
+        case str() | os.PathLike():
+            return Path(image)
+        case bytes():
+            return image
+        case ByteRange() | IsolatedRange():
+            return image.read()
+        case Damaged():
+            raise ImageError(image.reason)
+    return None
 
-    A folder stands for all files below it, hidden ones left out, in order of name; a pattern (with `*`, `?` or
-    `[`, unless a file has that very name) for what it matches; "-" for standard input: one image, or a path a line.
-    A name that matches nothing comes out as it is, so that whoever reads it says so; one that stands for images that
-    cannot be found comes with the reason. Nothing is raised: no name costs the others.
+
+def iter_images(sources: Iterable[str], standard_input: BinaryIO) -> Iterator[NamedImage]:
+    """Yield the name and source of every image, lazily.
+
+    Shards, by a path or URL as of `megavit.data.shards.open`, stand for all images in them. A folder stands for all
+    files below it, without hidden ones, sorted by name; a glob pattern (unless a file has that very name) for what it
+    matches; "-" for standard input: one image, or one path per line. A name that matches nothing is yielded as a path,
+    so that reading it gives the reason; images that cannot be listed are yielded as `Damaged`. Nothing is raised: one
+    bad name does not stop the others.
     """
     for source in sources:
         if source == STANDARD_INPUT:
-            for found in read_standard_input(standard_input):
-                match found:
+            for item in read_standard_input(standard_input):
+                match item:
                     case bytes():
-                        yield STANDARD_INPUT, found
+                        yield STANDARD_INPUT, item
                     case str():
-                        yield found, Damaged(URL_OF_AN_IMAGE) if is_url(found) else Path(found)
+                        yield item, Damaged(IMAGE_URL_REASON) if is_url(item) else Path(item)
                     case _:
-                        yield found
+                        yield item
             continue
         count = 0
-        for count, one in enumerate(_images_of(source), start=1):  # noqa: B007 - counted
-            yield one
+        for count, image in enumerate(_iter_source(source), start=1):  # noqa: B007 - counted
+            yield image
         if not count:
             yield source, Damaged("there are no images in it")
 
 
-def names_shards(source: str) -> bool:
-    """Whether a name on the command line stands for shards: of URLs those of a tar file, of an index, or of a folder.
+def is_shard_source(source: str) -> bool:
+    """Return whether a name on the command line stands for shards.
 
-    A URL whose last part has another ending, or that has a query, is of something else.
+    Of URLs, those of a tar file or a folder: one with another file ending or a query is of something else.
     """
     try:
         if not is_url(source):
@@ -93,24 +110,23 @@ def names_shards(source: str) -> bool:
     return not parts.query and (is_tar(source) or "." not in parts.path.rpartition("/")[2])
 
 
-def _images_of(source: str) -> Iterator[Named]:
-    """Of one name that is not standard input."""
+def _iter_source(source: str) -> Iterator[NamedImage]:
     if not source:
         yield source, Damaged("an empty name, as of a variable that is not set")
         return
-    if names_shards(source):
-        yield from _in_shards(source)
+    if is_shard_source(source):
+        yield from _iter_shards(source)
     elif is_url(source):
-        yield source, Damaged(URL_OF_AN_IMAGE)
+        yield source, Damaged(IMAGE_URL_REASON)
     else:
         for path in _matches(source):
             yield from ((str(file), file) for file in _files(path, frozenset()))
 
 
-def _in_shards(source: str) -> Iterator[Named]:
+def _iter_shards(source: str) -> Iterator[NamedImage]:
     try:
         folder, index = open_shards(source)
-        shards = contents(folder, index)
+        shards = list_contents(folder, index)
     except DataError as error:
         yield source, Damaged(str(error))
         return
@@ -120,7 +136,7 @@ def _in_shards(source: str) -> Iterator[Named]:
     faults: list[str] = []
     for shard in shards.values():
         yield from (
-            (name, IsolatedRange(where, faults) if isinstance(where, Range) else where) for name, where in shard
+            (name, IsolatedRange(image, faults) if isinstance(image, ByteRange) else image) for name, image in shard
         )
 
 
@@ -132,7 +148,7 @@ def _matches(source: str) -> list[Path]:
 
 
 def _files(path: Path, entered: frozenset[Path]) -> Iterator[Path]:
-    """`path`, or the files below it if it is a folder; one that its own links lead back to is not entered again."""
+    """Yield `path`, or the files below it if it is a folder; one that contains itself by a link is entered once."""
     if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for names that are too long or not ours to look up
         yield path
         return

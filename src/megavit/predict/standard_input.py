@@ -1,4 +1,4 @@
-"""What comes through standard input: one image, or paths, with limits on what is kept of them."""
+"""Read standard input: one image, or a list of paths, with limits on memory."""
 
 import codecs
 import os
@@ -10,30 +10,30 @@ from megavit.data.decode.limits import MAX_BYTES
 from megavit.data.shards.index import Damaged
 
 STANDARD_INPUT = "-"
-# How the files of JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF and NumPy begin: an image itself came, not a list of paths.
 SIGNATURE = re.compile(
     rb"\xff\xd8\xff|\x89PNG|GIF8[79]a|RIFF....WEBP|BM....\0\0\0\0|II[*+]\0|MM\0[*+]|....ftypavi[fs]|\x93NUMPY",
     re.DOTALL,
 )
+"""How files of JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF and NumPy begin: an image itself, not a list of paths."""
 _LONGEST_SIGNATURE = 12
 _MAYBE_IMAGE = re.compile(rb"\xff\xd8|\x89P|GIF8|RIFF|BM|II[*+]|MM\0|.{0,3}\0|\x93N", re.DOTALL)
 _CHUNK = 2**16
 
 MAX_PATH_BYTES = 2**16
-"""Of a line that is taken for a path; Linux opens none above 4,096."""
-MAX_UNNAMED_BYTES = 2**23
-"""After so many bytes without a path among them, what comes is no list of paths, and may have no end."""
-_SHOWN = 60
+"""Of a path; Linux opens none above 4,096."""
+MAX_BYTES_WITHOUT_PATH = 2**23
+"""After these, the input is no list of paths, and may have no end."""
+_MAX_SHOWN_CHARACTERS = 60
 
 
 def read_standard_input(stream: BinaryIO) -> Iterator[bytes | str | tuple[str, Damaged]]:
-    """Yield the bytes of the one image that came, or each path; or a name and the reason why it is none.
+    """Yield the bytes of one image, or each path, or a name and the reason why it cannot be used.
 
-    Paths stand one a line, or end with NUL as `find -print0` writes them. UTF-8 and UTF-16 with a byte order mark, as
-    Windows writes lists, are read too; without one, names are any bytes.
+    Paths are separated by newlines, or by NUL as of `find -print0`. UTF-8 and UTF-16 with a byte order mark, as
+    Windows writes lists, are read too; without one, paths are any bytes.
     """
-    # Below its buffer a pipe gives what has come; the buffer would wait for more, and at the process's end Python
-    # aborts on one that a thread still reads.
+    # Read below the buffer, which would wait until it is full; and Python aborts at its end if a thread still reads
+    # from a buffered stream.
     source = getattr(stream, "raw", stream)
     first = b""
     while len(first) < _LONGEST_SIGNATURE and not _is_text(first) and (more := source.read(_CHUNK)):
@@ -41,7 +41,7 @@ def read_standard_input(stream: BinaryIO) -> Iterator[bytes | str | tuple[str, D
     if SIGNATURE.match(first):
         yield _image(first, source)
         return
-    chunks = _recoded(_chain(first, source))
+    chunks = _recode(_chain(first, source))
     first = next(chunks, b"")
     yield from _paths(_chain_chunks(first, chunks), b"\0" if b"\0" in first else b"\n")
 
@@ -57,29 +57,29 @@ def _image(first: bytes, source: BinaryIO) -> bytes | tuple[str, Damaged]:
 
 
 def _is_text(first: bytes) -> bool:
-    """Whether a line has come, with nothing in it that could begin an image."""
+    """Return whether there is a complete line that could not begin an image."""
     return b"\n" in first and not _MAYBE_IMAGE.match(first)
 
 
 def _paths(chunks: Iterator[bytes], end: bytes) -> Iterator[str | tuple[str, Damaged]]:
-    rest, unnamed, skipping = b"", 0, False
+    rest, without_path, skipping = b"", 0, False
     for chunk in chunks:
-        unnamed += len(chunk)
+        without_path += len(chunk)
         *lines, rest = (rest + chunk).split(end)
         for line in lines:
-            if skipping:  # the end of a line that was told of
+            if skipping:  # the end of a line that is too long
                 skipping = False
                 continue
             name = line if end == b"\0" else line.rstrip(b"\r")
             if name:
-                unnamed = 0
+                without_path = 0
                 yield _path(name)
         if len(rest) > MAX_PATH_BYTES:
             if not skipping:
                 yield _path(rest)
             rest, skipping = b"", True
-        if unnamed > MAX_UNNAMED_BYTES:
-            reason = f"no path in {MAX_UNNAMED_BYTES // 2**20} MiB: give one image, or paths, one a line"
+        if without_path > MAX_BYTES_WITHOUT_PATH:
+            reason = f"no path in {MAX_BYTES_WITHOUT_PATH // 2**20} MiB: give one image, or paths, one a line"
             yield STANDARD_INPUT, Damaged(reason)
             return
     name = rest if end == b"\0" else rest.rstrip(b"\r")
@@ -90,11 +90,13 @@ def _paths(chunks: Iterator[bytes], end: bytes) -> Iterator[str | tuple[str, Dam
 def _path(name: bytes) -> str | tuple[str, Damaged]:
     if len(name) <= MAX_PATH_BYTES:
         return os.fsdecode(name)
-    return os.fsdecode(name[:_SHOWN]) + "...", Damaged(f"a line of more than {MAX_PATH_BYTES // 2**10} KiB is no path")
+    return os.fsdecode(name[:_MAX_SHOWN_CHARACTERS]) + "...", Damaged(
+        f"a line of more than {MAX_PATH_BYTES // 2**10} KiB is no path"
+    )
 
 
-def _recoded(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The same without a byte order mark, UTF-16 as the bytes that file names have here."""
+def _recode(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the chunks without a byte order mark, UTF-16 as the bytes that file names have here."""
     first = next(chunks, b"")
     if first.startswith(codecs.BOM_UTF8):
         first = first.removeprefix(codecs.BOM_UTF8)

@@ -1,4 +1,4 @@
-"""Work on what a source brings, in batches of what has come: a slow source is answered at once, a fast one in full."""
+"""Process a stream in batches of what has arrived: a slow source is answered at once, a fast one in full batches."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -7,22 +7,27 @@ from queue import Empty, SimpleQueue
 from threading import Condition, Thread
 from typing import Any, Generic, TypeVar
 
+from megavit.errors import ImageError
+from megavit.predict.postprocess.predictions import NOT_FINITE
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Output = TypeVar("Output")
 
-# A batch waits so long for one more once all in it are done: files in a folder come quicker, people's lines do not.
 GRACE_SECONDS = 0.02
-_PARTING_SECONDS = 1.0
+"""A batch whose items are all prepared waits this long for one more: files in a folder come quicker, people's lines do
+not."""
+_READER_JOIN_SECONDS = 1.0
 
 
 class BatchStreamer(Generic[Item, Result]):
-    """The items of `source`, each with what `work` makes of it in one of `workers` threads.
+    """Batches of the items of `source`, each with what `work` makes of it in one of `workers` threads.
 
-    The source is read by a thread of its own, at most `ahead` items before the consumer, for it may keep its reader
-    waiting. Used as a context; what is left is given up at its end.
+    The source is read by a thread of its own, at most `ahead` items before the consumer, for it may block. A context
+    manager; what is unfinished at its end is cancelled.
 
     Args:
-        max_bytes: of results that wait for the consumer, but for one a worker; None: no limit.
+        max_bytes: of results that wait for the consumer, except one for each worker; None: no limit.
     """
 
     def __init__(
@@ -53,38 +58,62 @@ class BatchStreamer(Generic[Item, Result]):
             self._stopped = True
             self._changed.notify_all()
         self._pool.shutdown(cancel_futures=True)
-        # Whoever waits for a line that never comes cannot be woken, and ends with the process.
-        self._reader.join(_PARTING_SECONDS)
+        # A reader that blocks on its source cannot be woken, and ends with the process.
+        self._reader.join(_READER_JOIN_SECONDS)
 
-    def batches(self, most: int) -> Iterator[list[tuple[Item, Future[Result]]]]:
-        """Of up to `most` items, in order; an error of the source comes after what it brought before."""
+    def batches(self, size: int) -> Iterator[list[tuple[Item, Future[Result]]]]:
+        """Yield batches of up to `size` items, in order; an error of the source is raised after what came before it."""
         end: BaseException | None = None
         more = True
         while more:
             batch: list[tuple[Item, Future[Result]]] = []
-            while len(batch) < most:
+            while len(batch) < size:
                 try:
-                    came = self._arrived.get(timeout=GRACE_SECONDS if batch else None)
+                    arrived = self._arrived.get(timeout=GRACE_SECONDS if batch else None)
                 except Empty:
                     if all(future.done() for _, future in batch):
                         break
                     continue
-                if not isinstance(came, tuple):
-                    end, more = came, False
+                if not isinstance(arrived, tuple):
+                    end, more = arrived, False
                     break
-                batch.append(came)
+                batch.append(arrived)
             if batch:
                 yield batch
         if end is not None:
             raise end
 
-    def answered(self) -> None:
-        """Make room for one more item; to be called for each."""
+    def release(self) -> None:
+        """Make room for one more item; to be called once for each item."""
         with self._changed:
             future = self._open.popleft()
             if self._max_bytes is not None:
                 self._waiting_bytes -= _bytes_of(future)
             self._changed.notify()
+
+    def process(
+        self, size: int, compute: Callable[[list[Result]], Iterable[Output | None]]
+    ) -> Iterator[tuple[Item, Output | None, str | None]]:
+        """Yield for each item the output, or None and the reason why there is none.
+
+        Args:
+            size: of the batches, at most.
+            compute: maps the prepared items of a batch to their outputs; None for one that is not finite.
+        """
+        with self:
+            for batch in self.batches(size):
+                prepared: dict[int, Result] = {}
+                errors: dict[int, str] = {}
+                for index, (_, future) in enumerate(batch):
+                    try:
+                        prepared[index] = future.result()
+                    except ImageError as error:
+                        errors[index] = error.reason
+                outputs = dict(zip(prepared, compute(list(prepared.values())) if prepared else (), strict=True))
+                for index, (item, _) in enumerate(batch):
+                    self.release()
+                    output = outputs.get(index)
+                    yield item, output, errors.get(index, NOT_FINITE if output is None else None)
 
     def _read(self) -> None:
         try:
@@ -105,7 +134,7 @@ class BatchStreamer(Generic[Item, Result]):
                 del raw  # or it would be kept until the next one comes
         except StopIteration:
             self._arrived.put(None)
-        except BaseException as error:  # noqa: BLE001 - raised again where the answers are read
+        except BaseException as error:  # noqa: BLE001 - raised again in `batches`
             self._arrived.put(error)
 
     def _has_room(self) -> bool:

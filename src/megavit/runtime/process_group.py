@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from megavit.errors import ConfigError, LostProcess, MegavitError
+from megavit.errors import ConfigError, LostProcessError, MegavitError
 
 if TYPE_CHECKING:  # callers that only ask for the rank need not wait for torch
     import torch
@@ -81,7 +81,7 @@ class DistContext:
             timeout: seconds after which a process that waits for another one fails.
 
         Raises:
-            LostProcess: when another process is gone, or does not come.
+            LostProcessError: when another process is gone, or does not come.
         """
         if get_elastic_run_id() is not None:
             die_with_parent()
@@ -107,14 +107,14 @@ class DistContext:
 
     @contextlib.contextmanager
     def translate_errors(self) -> Iterator[None]:
-        """Turn what PyTorch raises when another process is gone into a LostProcess."""
+        """Turn what PyTorch raises when another process is gone into a LostProcessError."""
         try:
             yield
         except RuntimeError as error:
             if isinstance(error, MegavitError) or not any(text in str(error) for text in LOST_PROCESS_MESSAGES):
                 raise
             reason = str(error).splitlines()[0]
-            raise LostProcess(
+            raise LostProcessError(
                 f"process {self.rank} of {self.world_size} has lost another one, which has ended or hangs ({reason}): "
                 "the run goes on from its last checkpoint when all are started again"
             ) from error

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from megavit.config.checks import check_choice, check_device, check_positive, check_range, check_whole
+from megavit.config.checks import check_choice, check_device, check_integer, check_positive, check_range
 
 MAX_IMAGES = 256
 """Images per request."""
@@ -50,7 +50,7 @@ class Settings:
         check_range("max-batch-size", self.max_batch_size, 1, 4096)
         check_range("queue-size", self.queue_size, 1, 100_000)
         check_range("max-request-bytes", self.max_request_bytes, 1, 2**30)
-        check_whole("max-pixels", self.max_pixels, minimum=1)
+        check_integer("max-pixels", self.max_pixels, minimum=1)
         for name in ("read_timeout", "timeout", "keep_alive", "load_timeout"):
             check_positive(name.replace("_", "-"), getattr(self, name))
         check_device("device", self.device)

@@ -10,10 +10,10 @@ import torch
 
 from megavit.check.label_issues import OutOfFoldPredictions
 from megavit.config.recipe import Recipe
-from megavit.config.recipes import named_recipe
+from megavit.config.recipes import get_recipe
 from megavit.config.serialization import merge
 from megavit.data.dataset import LabeledImages
-from megavit.data.targets import targets_of
+from megavit.data.targets import target_tensor
 from megavit.errors import Interrupted
 from megavit.evaluate.probes.cross_validation import Fold, make_folds
 from megavit.runtime.device import pick_device
@@ -51,7 +51,7 @@ def out_of_fold(images: LabeledImages, minutes: float, watch: Reporter, device: 
     """
     until = time.monotonic() + minutes * 60
     chosen = pick_device(device)
-    targets = targets_of(images.samples, images.target, len(images.classes))
+    targets = target_tensor(images.samples, images.target, len(images.classes))
     divisions = make_folds(
         targets,
         FOLDS_OF_FEW if len(targets) <= FEW else FOLDS_OF_MANY,
@@ -59,7 +59,7 @@ def out_of_fold(images: LabeledImages, minutes: float, watch: Reporter, device: 
     )
     settings = {"data": {"balance": "none"}, "run": {"device": device, "minutes": minutes / len(divisions)}}
     parts = [_divided(images, division) for division in divisions]
-    recipe = merge(named_recipe(choose_recipe(parts[0])), settings, "the recipe")
+    recipe = merge(get_recipe(choose_recipe(parts[0])), settings, "the recipe")
     share = minutes * 60 / len(divisions)
     choice = choose_until(recipe, parts[0], chosen, time.monotonic() + share, share)
     probabilities = torch.empty(len(targets), len(images.classes))
@@ -75,11 +75,11 @@ def out_of_fold(images: LabeledImages, minutes: float, watch: Reporter, device: 
                 told = _Progress(watch, number, len(divisions))
                 stage = train_stage(Path(folder), state.model, "all", task, (learned, held), None, told)
             except Interrupted as error:
-                raise Interrupted("stopped as asked; the labels were not judged", error.exit_code - 128) from None
+                raise Interrupted("stopped as asked; the labels were not checked", error.exit_code - 128) from None
         assert stage is not None  # it must
         probabilities[division.held_out] = stage.logits.softmax(dim=1)
-    judge = f"{len(divisions)} small models, each trained on the other images for {share / 60:.2g} minutes at most"
-    return OutOfFoldPredictions(probabilities, torch.arange(len(targets)), judge)
+    model = f"{len(divisions)} small models, each trained on the other images for {share / 60:.2g} minutes at most"
+    return OutOfFoldPredictions(probabilities, torch.arange(len(targets)), model)
 
 
 def _divided(images: LabeledImages, division: Fold) -> LabeledImages:

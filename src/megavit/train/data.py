@@ -11,10 +11,10 @@ from torch.utils.data import Sampler
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.dataset import LabeledImages, Sample
-from megavit.data.image_dataset import ImageDataset, Images, load_all
-from megavit.data.loader.loader import batches_of, in_turn
-from megavit.data.targets import targets_of
-from megavit.data.workers import MOST_WORKERS, processors
+from megavit.data.image_dataset import ImageDataset, Images, load_into_memory
+from megavit.data.loader.loader import iter_batches, sequential_batches
+from megavit.data.targets import target_tensor
+from megavit.data.workers import MAX_WORKERS, available_cpus
 from megavit.runtime.process_group import get_local_world_size
 from megavit.train.progress import Reporter
 
@@ -35,14 +35,14 @@ class TrainLoader:
         watch: Reporter,
         margin: float = 1.0,
     ) -> None:
-        self.labels = targets_of(samples, images.target, len(images.classes))
+        self.labels = target_tensor(samples, images.target, len(images.classes))
         self.pictures = ImageDataset(images, samples, preprocessing, margin)
-        self.workers = min(processors(), MOST_WORKERS) if workers is None else workers
+        self.workers = min(available_cpus(), MAX_WORKERS) if workers is None else workers
         self.watch = watch
         self._told = 0
         self.memory: Images | None = None
         if self.pictures.nbytes <= free_memory() * MEMORY_SHARE / get_local_world_size():
-            self.memory = load_all(
+            self.memory = load_into_memory(
                 self.pictures, self.workers, lambda done, total: watch.progress("reading images", done, total)
             )
             self._tell()
@@ -59,7 +59,7 @@ class TrainLoader:
                 yield batch, self.labels[chosen]
             return
         asked: deque[list[int]] = deque()
-        for batch in batches_of(self.pictures, _noted(order, asked), self.workers):
+        for batch in iter_batches(self.pictures, _noted(order, asked), self.workers):
             self._tell()
             yield batch, self.labels[asked.popleft()]
 
@@ -89,7 +89,7 @@ class TrainLoader:
 
     def in_turn(self, batch_size: int) -> Iterator[Images]:
         """Every image once, in order."""
-        return (batch for batch, _ in self.batches(in_turn(len(self), batch_size)))
+        return (batch for batch, _ in self.batches(sequential_batches(len(self), batch_size)))
 
 
 def _noted(order: Iterable[list[int]], asked: deque[list[int]]) -> Iterator[list[int]]:

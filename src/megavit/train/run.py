@@ -21,11 +21,11 @@ import torch
 
 from megavit.check.quick_checks import data_warnings
 from megavit.config.recipe import Recipe
-from megavit.config.recipes import named_recipe
+from megavit.config.recipes import get_recipe
 from megavit.config.serialization import merge
 from megavit.data.byte_range import is_url
 from megavit.data.dataset import LabeledImages
-from megavit.data.load import read_data
+from megavit.data.load import load_data
 from megavit.data.shards.index import is_tar
 from megavit.data.sources.demo import PREFIX
 from megavit.distributed.context import ParallelContext
@@ -126,7 +126,7 @@ def is_text(name: str) -> bool:
 
 def read_images(source: str, recipe: Recipe, watch: Reporter) -> LabeledImages:
     """The data, with something in each split."""
-    images = read_data(
+    images = load_data(
         source,
         recipe.data,
         lambda done, total: watch.progress("checking images", done, total),
@@ -134,9 +134,9 @@ def read_images(source: str, recipe: Recipe, watch: Reporter) -> LabeledImages:
         verify="none",
     )
     for split in ("train", "val", "test"):
-        if not images.of(split):
+        if not images.in_split(split):
             raise DataError(
-                f"there are no images for {split}: {images.division}. "
+                f"there are no images for {split}: {images.split_description}. "
                 "A class gives one to each split if it has at least 3; add images, or a split of your own"
             )
     watch.data(images)
@@ -171,7 +171,7 @@ def train(
     dist = get_dist_context()
     watch = watch if dist.is_main_process else NullReporter()
     # Wrong settings show before the images are read; "small" stands in for a choice that needs the images.
-    wanted = merge(named_recipe("small" if recipe == "auto" else recipe), changes, "the recipe")
+    wanted = merge(get_recipe("small" if recipe == "auto" else recipe), changes, "the recipe")
     wanted = settle_layout(wanted, dist)
     check_mixing(wanted, changes)
     init = None if wanted.model.init is None else load_pretrained(wanted.model.init, whole_images=True, head=False)
@@ -196,11 +196,11 @@ def start(
     began: float,
 ) -> Trained:
     """As `train`, in a folder that is this run's."""
-    wanted = merge(named_recipe("small" if recipe == "auto" else recipe), changes, "the recipe")
+    wanted = merge(get_recipe("small" if recipe == "auto" else recipe), changes, "the recipe")
     images = read_images(source, wanted, watch)
     tell_warnings(images, dist, watch)
     check_same(images, dist)
-    base = named_recipe(choose_recipe(images) if recipe == "auto" else recipe)
+    base = get_recipe(choose_recipe(images) if recipe == "auto" else recipe)
     named = settle_layout(merge(base if init is None else for_tuning(base), changes, "the recipe"), dist)
     named = settle_mixing(settle_balance(fit_to_target(named, changes, images), images, watch), watch)
     parallel = ParallelContext(dist, named.parallel, device)

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from megavit.config.checks import check_range, check_whole
+from megavit.config.checks import check_integer, check_range
 from megavit.config.recipe import Recipe
 from megavit.config.serialization import dump_toml, from_dict, parse_json
 from megavit.data.dataset import LabeledImages, write_samples
-from megavit.data.sources.demo import PREFIX
-from megavit.errors import BundleError, ConfigError, DataError, Interrupted, OutputError, signal_of
+from megavit.data.load import check_outside_data
+from megavit.errors import BundleError, ConfigError, DataError, Interrupted, OutputError, get_signal
 from megavit.runtime.csv_files import csv_text
 from megavit.runtime.process_group import get_elastic_run_id
 from megavit.runtime.storage import write_file, writing
@@ -52,10 +52,10 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.steps is not None:
-            check_whole("steps", self.steps, minimum=1)
+            check_integer("steps", self.steps, minimum=1)
         if self.init is None:
             make_budget(self.steps, self.time)  # refuses both and neither
-        check_whole("threads", self.threads, minimum=1)
+        check_integer("threads", self.threads, minimum=1)
         check_range("threads", self.threads, 1, MAX_THREADS)
 
 
@@ -71,12 +71,7 @@ def check_place(out: Path, source: str) -> None:
             raise OutputError(f"{out} holds a run already: go on with --resume {folder}, or choose another --out")
         if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
             raise OutputError(f"{out} is not empty; choose a new folder with --out")
-        data = Path(source)
-        if not source.startswith(PREFIX) and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
-            raise OutputError(
-                f"{out} lies within the data, {source}, and would become a class of it; choose a place outside with "
-                "--out"
-            )
+        check_outside_data(out, source)
 
 
 def write_plan(out: Path, plan: Plan, images: LabeledImages) -> None:
@@ -184,6 +179,6 @@ def resumable(out: Path) -> Iterator[None]:
     except Interrupted as error:
         raise Interrupted(f"{error}: {how_to_go_on}", error.exit_code - 128) from None
     except KeyboardInterrupt as interrupt:
-        raise Interrupted(f"stopped at once: {how_to_go_on}", signal_of(interrupt)) from None
+        raise Interrupted(f"stopped at once: {how_to_go_on}", get_signal(interrupt)) from None
     except (DataError, OutputError) as error:
         raise type(error)(f"{str(error).removesuffix('.')}. When that is mended, {how_to_go_on}") from error

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from megavit.cli.app import run
-from megavit.cli.writers.explanations import told
+from megavit.cli.writers.explanations import describe
 from megavit.config.target import Target
 from megavit.explain.explanation import Explanation
 from tests.helpers.bundles import make_bundle, make_model
@@ -28,13 +28,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_every_image_gets_a_picture_and_a_line_and_one_that_fails_stops_none(place, capsys) -> None:
+def test_every_image_gets_a_heat_map_and_a_line_and_a_bad_one_does_not_stop_the_others(place, capsys) -> None:
     assert run(["explain", "bundle", "photos", "--out", "why", "--device", "cpu"]) == 2
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
     assert len(lines) == 3 and sum("looks at" in line and "patches hold" in line for line in lines) == 2
     assert [line for line in lines if line.startswith("photos/notes.txt  cannot be read: not an image")]
-    assert "1 of 3 images could not be read" in shown.err and "2 explained images in why" in shown.err
+    assert "1 of 3 images could not be read" in shown.err and "2 heat maps in why" in shown.err
     assert sorted(path.name for path in (place / "why").iterdir()) == ["one-2.explained.png", "one.explained.png"]
     one, two = (np.asarray(Image.open(path)) for path in sorted((place / "why").iterdir()))
     assert one.shape == two.shape == (30 * 8, 20 * 8, 3)
@@ -62,7 +62,7 @@ def test_for_machines_there_is_an_object_a_line(place, capsys) -> None:
         line = lines[name]
         assert (line["label"], line["method"], line["top"]) == ("newt", "rollout", 1)
         assert 0 < line["probability"] < 1 and 0.25 <= line["share"] <= 1
-        assert np.sum(line["map"]) == pytest.approx(1) and Path(line["explained"]).is_file()
+        assert np.sum(line["map"]) == pytest.approx(1) and Path(line["heat_map_file"]).is_file()
 
 
 def test_names_that_are_too_long_for_a_file_are_cut(place, capsys) -> None:
@@ -73,29 +73,29 @@ def test_names_that_are_too_long_for_a_file_are_cut(place, capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         (["--label", "rabbit"], "such as cat, dog, newt; got 'rabbit'"),
-        (["--method", "guess"], "method must be one of integrated_gradients, relevance, rollout"),
+        (["--method", "guess"], 'Invalid value "guess" for --method'),
         (["--ouch"], "no option --ouch"),
     ],
 )
-def test_wrong_use_is_told_before_any_work(place, capsys, flags, told) -> None:
+def test_wrong_usage_is_reported_before_any_work(place, capsys, flags, message) -> None:
     assert run(["explain", "bundle", "photos/a/one.png", *flags, "--out", "why"]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (place / "why").exists()
 
 
-def test_a_folder_that_cannot_be_written_and_images_that_are_not_there_are_told(place, capsys) -> None:
+def test_an_unwritable_folder_and_missing_images_are_reported(place, capsys) -> None:
     (place / "why").write_text("a file")
     assert run(["explain", "bundle", "photos/a/one.png", "--out", "why"]) == 2
-    assert "explained images" in capsys.readouterr().err
+    assert "the heat maps" in capsys.readouterr().err
     (place / "empty").mkdir()
     assert run(["explain", "bundle", "empty", "--out", "other"]) == 2
     assert capsys.readouterr().out == "empty  cannot be read: there are no images in it\n"
 
 
-def test_a_score_has_its_line_too(place, capsys) -> None:
+def test_a_regression_is_explained_too(place, capsys) -> None:
     make_bundle(
         place / "score", make_model(1), labels=(), metrics={}, target=Target(kind="regression", mean=1000.0, std=0.001)
     )
@@ -103,7 +103,7 @@ def test_a_score_has_its_line_too(place, capsys) -> None:
     assert capsys.readouterr().out.startswith("photos/a/one.png  1000  ")
 
 
-def test_where_nothing_speaks_for_the_answer_the_line_says_so() -> None:
+def test_a_prediction_without_evidence_is_described_so() -> None:
     explanation = Explanation(
         map=torch.zeros(2, 2),
         label="cat",
@@ -113,4 +113,4 @@ def test_where_nothing_speaks_for_the_answer_the_line_says_so() -> None:
         picture=torch.zeros(1, 8, 8, dtype=torch.uint8),
         box=(0.0, 0.0, 1.0, 1.0),
     )
-    assert told(explanation) == "cat 1.0%  nothing in it speaks for that"
+    assert describe(explanation) == "cat 1.0%  no patch speaks for it"

@@ -1,8 +1,6 @@
 """`megavit plan` as a person runs it."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -10,12 +8,12 @@ from megavit.cli.app import run
 from megavit.plan.trace.validate import TraceComparison
 
 
-def test_it_shows_what_fits_the_memory_the_traffic_and_the_assumptions(capsys) -> None:
+def test_it_shows_layouts_memory_communication_and_assumptions(capsys) -> None:
     assert run(["plan", "L", "--gpus", "64", "--batch-size", "4096", "--total-images", "1281167"]) == 0
     shown = capsys.readouterr().out
     for words in (
         "304,326,632 parameters",
-        "what fits",
+        "Layouts that fit",
         "FSDP 64",
         "MFU",
         "days",
@@ -37,10 +35,10 @@ def test_json_holds_everything(capsys) -> None:
         )
 
 
-def test_where_nothing_fits_the_answer_is_no_and_says_what_would(capsys) -> None:
+def test_if_nothing_fits_the_exit_code_is_1_and_the_message_says_what_would(capsys) -> None:
     assert run(["plan", "22B", "--gpus", "4", "--batch-size", "64"]) == 1
     captured = capsys.readouterr()
-    assert "no layout fits" in captured.err and "does not fit" in captured.out
+    assert "no layout fits" in captured.err and "do not fit" in captured.out
     assert run(["plan", "22B", "--gpus", "4", "--batch-size", "64", "--json"]) == 1
     assert "no layout fits" in json.loads(capsys.readouterr().out)["reason"]
 
@@ -55,7 +53,7 @@ def test_where_nothing_fits_the_answer_is_no_and_says_what_would(capsys) -> None
         ("plan B --image-size 225", "must divide"),
     ],
 )
-def test_mistakes_are_told(capsys, line: str, words: str) -> None:
+def test_mistakes_are_reported(capsys, line: str, words: str) -> None:
     assert run(line.split()) == 2
     assert words in capsys.readouterr().err
 
@@ -73,15 +71,3 @@ def test_check_traces_the_best_layout(capsys) -> None:
     assert run(["plan", "Ti", "--gpus", "8", "--batch-size", "64", "--trace", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["trace"]
     assert found["agrees"] and found["communication"]
-
-
-def test_a_plan_waits_for_no_torch() -> None:
-    script = (
-        "import sys\n"
-        "from megavit.cli.app import run\n"
-        "code = run(['plan', '22B', '--gpus', '64', '--batch-size', '256', '--optimizer', 'adamw'])\n"
-        "heavy = {'torch', 'torchvision', 'numpy'} & set(sys.modules)\n"
-        "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

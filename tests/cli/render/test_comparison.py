@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from megavit.cli.render.comparison import check_disagreements_file, check_new, write_disagreements
+from megavit.cli.render.comparison import write_disagreements
+from megavit.cli.writers.line_file import check_new_file
 from megavit.errors import OutputError
 from megavit.evaluate.compare import Disagreement
 
@@ -23,25 +24,21 @@ def test_a_csv_has_a_column_for_everything_and_survives_odd_names(tmp_path: Path
     assert second == ["b.png", "3.5", "3", "", "4", "", "both"]
 
 
-def test_jsonl_has_a_line_an_image(tmp_path: Path) -> None:
+def test_jsonl_has_one_line_per_image(tmp_path: Path) -> None:
     write_disagreements(tmp_path / "a.jsonl", FOUND)
     first, second = map(json.loads, (tmp_path / "a.jsonl").read_text().splitlines())
     assert first["path"] == FOUND[0].path and first["probability_b"] == 0.5
     assert second["probability_a"] is None and second["correct"] == "both"
 
 
-def test_what_is_there_is_not_touched_and_is_told_before_any_work(tmp_path: Path) -> None:
-    taken = tmp_path / "a.csv"
-    taken.write_text("mine")
-    for attempt in (
-        lambda: check_disagreements_file(taken),
-        lambda: write_disagreements(taken, FOUND),
-        lambda: check_new(taken, "it"),
-    ):
+def test_an_existing_file_is_kept_and_refused_before_any_work(tmp_path: Path) -> None:
+    existing = tmp_path / "a.csv"
+    existing.write_text("mine")
+    for attempt in (lambda: check_new_file(existing, "lists", (".csv",)), lambda: write_disagreements(existing, FOUND)):
         with pytest.raises(OutputError, match="is there already"):
             attempt()
-    assert taken.read_text() == "mine"
+    assert existing.read_text() == "mine"
     with pytest.raises(OutputError, match="there is no folder"):
-        check_new(tmp_path / "none" / "a.html", "the report")
-    with pytest.raises(OutputError, match=r"\.csv or \.jsonl"):
-        check_disagreements_file(tmp_path / "a.xlsx")
+        check_new_file(tmp_path / "none" / "a.html", "reports", (".html",))
+    with pytest.raises(OutputError, match=r"lists are written as \.csv or \.jsonl"):
+        check_new_file(tmp_path / "a.xlsx", "lists", (".csv", ".jsonl"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from megavit.cli.writers.predictions import AnswerWriter
+from megavit.cli.writers.predictions import PredictionWriter
 from megavit.errors import OutputError
 from megavit.predict.prediction import Prediction, PredictionResult
 
@@ -16,7 +16,7 @@ BAD = PredictionResult("b.png", None, "an empty file")
 
 
 def write(path: Path, answers: list[PredictionResult], top: int) -> None:
-    with AnswerWriter(path, as_json=False, top=top) as writer:
+    with PredictionWriter(path, as_json=False, top=top) as writer:
         for answer in answers:
             writer.write(answer)
 
@@ -32,8 +32,8 @@ def test_every_row_has_a_cell_for_every_column(tmp_path, top):
     assert bad == ["b.png", *[""] * (2 * top + 1), "an empty file"]
 
 
-def test_an_answer_is_in_the_file_before_the_next_one_is_asked_for(tmp_path):
-    with AnswerWriter(tmp_path / "a.jsonl", as_json=False, top=2) as writer:
+def test_a_prediction_is_in_the_file_before_the_next_one_is_computed(tmp_path):
+    with PredictionWriter(tmp_path / "a.jsonl", as_json=False, top=2) as writer:
         for count, answer in enumerate([GOOD, BAD], start=1):
             writer.write(answer)
             lines = (tmp_path / "a.jsonl").read_text().splitlines()
@@ -47,18 +47,16 @@ def test_a_file_that_is_there_is_not_touched(tmp_path):
     assert (tmp_path / "a.csv").read_text() == "mine"
 
 
-def test_another_suffix_and_another_place_are_refused(tmp_path):
-    with pytest.raises(OutputError, match=r"\.csv or \.jsonl"):
-        AnswerWriter(tmp_path / "a.xlsx", as_json=False, top=1)
+def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(OutputError, match="another place"):
         write(tmp_path / "nowhere" / "a.csv", [GOOD], 1)
 
 
-def test_labels_and_scores_have_columns_of_their_own(tmp_path):
+def test_multilabel_and_regression_have_their_own_columns(tmp_path):
     top = (("cat", 0.75), ("dog", 0.5))
-    labels = PredictionResult("a.png", Prediction(top=top, given=top), None)
-    none = PredictionResult("b.png", Prediction(top=top, given=()), None)
-    with AnswerWriter(tmp_path / "labels.csv", as_json=False, top=3, target="multilabel") as writer:
+    labels = PredictionResult("a.png", Prediction(top=top, assigned=top), None)
+    none = PredictionResult("b.png", Prediction(top=top, assigned=()), None)
+    with PredictionWriter(tmp_path / "labels.csv", as_json=False, top=3, target="multilabel") as writer:
         for answer in (labels, none, BAD):
             writer.write(answer)
     rows = list(csv.DictReader((tmp_path / "labels.csv").read_text().splitlines()))
@@ -66,7 +64,7 @@ def test_labels_and_scores_have_columns_of_their_own(tmp_path):
     assert rows[1]["label_2"] == "dog" and rows[1]["probability_2"] == "0.500000" and rows[1]["label_3"] == ""
     assert [row["error"] for row in rows] == ["", "", "an empty file"]
 
-    with AnswerWriter(tmp_path / "score.csv", as_json=False, top=3, target="regression") as writer:
+    with PredictionWriter(tmp_path / "score.csv", as_json=False, top=3, target="regression") as writer:
         writer.write(PredictionResult("a.png", Prediction(value=0.1), None))
         writer.write(BAD)
     assert (
@@ -74,12 +72,12 @@ def test_labels_and_scores_have_columns_of_their_own(tmp_path):
     ).read_text() == "path,score,out_of_distribution,error\na.png,0.1,,\nb.png,,,an empty file\n"
 
 
-def test_on_the_terminal_labels_and_scores_are_one_line(capsys):
+def test_on_the_terminal_every_prediction_is_one_line(capsys):
     top = (("cat", 0.75), ("dog", 0.25))
-    with AnswerWriter(None, as_json=False, top=2, target="multilabel") as writer:
-        writer.write(PredictionResult("a.png", Prediction(top=top, given=top[:1]), None))
-        writer.write(PredictionResult("b.png", Prediction(top=top, given=()), None))
-    with AnswerWriter(None, as_json=False, top=2, target="regression") as writer:
+    with PredictionWriter(None, as_json=False, top=2, target="multilabel") as writer:
+        writer.write(PredictionResult("a.png", Prediction(top=top, assigned=top[:1]), None))
+        writer.write(PredictionResult("b.png", Prediction(top=top, assigned=()), None))
+    with PredictionWriter(None, as_json=False, top=2, target="regression") as writer:
         writer.write(PredictionResult("c.png", Prediction(value=1234.56), None))
     assert capsys.readouterr().out == "a.png  cat 75.0%\nb.png  no label\nc.png  1235\n"
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from megavit.data.decode.image_file import examine
-from megavit.data.decode.multiband_tiff import has_bands
+from megavit.data.decode.image_file import inspect_image
+from megavit.data.decode.multiband_tiff import is_multiband
 from megavit.data.decode.tensor import decode
 from megavit.errors import ImageError
 from tests.helpers.difficult_images import encode, picture
@@ -31,7 +31,7 @@ def test_bands_are_read_wherever_they_lie(bands, compression, options):
     together = tiff(cube, planarconfig="contig", compression=compression, **options)
     apart = tiff(np.moveaxis(cube, -1, 0), planarconfig="separate", compression=compression, **options)
     for data in (together, apart):
-        assert examine(data) == (bands, 20, 30)
+        assert inspect_image(data) == (bands, 20, 30)
         assert torch.equal(decode(data), torch.from_numpy(cube).permute(2, 0, 1))
 
 
@@ -54,7 +54,7 @@ def test_a_few_bytes_that_unpack_to_a_memory_full_are_refused():
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA"])
 def test_pictures_are_left_to_pillow(mode):
-    assert not has_bands(encode(Image.fromarray(picture()).convert(mode), "TIFF"))
+    assert not is_multiband(encode(Image.fromarray(picture()).convert(mode), "TIFF"))
 
 
 def test_where_the_package_is_missing_it_is_named(monkeypatch):

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megavit.data.decode.image_file import examine
+from megavit.data.decode.image_file import inspect_image
 from megavit.data.decode.tensor import decode, from_array
 from megavit.errors import ImageError
 
@@ -27,7 +27,7 @@ def noise(*shape: int) -> np.ndarray:
 def test_a_file_is_the_array_that_was_saved(height, width, channels, order):
     array = noise(height, width, channels)
     data = npy(np.asarray(array, order=order))
-    assert examine(data) == (channels, height, width)
+    assert inspect_image(data) == (channels, height, width)
     assert np.array_equal(decode(data).permute(1, 2, 0).numpy(), array)
 
 

@@ -23,7 +23,7 @@ from megavit.data.decode import image_file as module
 from megavit.data.decode import limits
 from megavit.data.decode.image_file import read_file
 from megavit.data.decode.tensor import decode, decode_with_size, from_array, from_pillow
-from megavit.data.image_dataset import prepare
+from megavit.data.image_dataset import preprocess
 from megavit.errors import DataError, ImageError
 from tests.data.sizes import sized
 from tests.helpers.difficult_images import TURNS, encode, picture, with_orientation
@@ -169,7 +169,7 @@ def test_whoever_decodes_may_set_a_lower_limit_of_pixels(kind):
     else:
         Image.new("L", (40, 50)).save(content, format=kind)
     assert decode_with_size(content.getvalue(), max_pixels=2000)[1] == (50, 40)
-    with pytest.raises(limits.TooManyPixels, match="40 × 50 pixels, above the limit of 1,999"):
+    with pytest.raises(limits.TooManyPixelsError, match="40 × 50 pixels, above the limit of 1,999"):
         decode_with_size(content.getvalue(), max_pixels=1999)
 
 
@@ -326,8 +326,8 @@ def test_a_fourth_channel_is_put_on_white_unless_the_model_takes_four():
     expected = np.full_like(RGB, 255)
     expected[0] = RGB[0]
     for given_ in (from_array(image), from_array(image / 255.0)):
-        assert np.array_equal(prepare(given_, *sized(24, 16, 3)).permute(1, 2, 0), expected)
-        assert np.array_equal(prepare(given_, *sized(24, 16, 4)).permute(1, 2, 0), image)
+        assert np.array_equal(preprocess(given_, *sized(24, 16, 3)).permute(1, 2, 0), expected)
+        assert np.array_equal(preprocess(given_, *sized(24, 16, 4)).permute(1, 2, 0), image)
 
 
 def test_the_result_does_not_share_memory():

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megavit.data.loader.sampler import BatchOrder, equal_class_weights
+from megavit.data.loader.sampler import ResumableBatchSampler, compute_class_balanced_weights
 
 counts = st.integers(1, 40)
 batch_sizes = st.integers(1, 60)
@@ -15,7 +15,7 @@ seeds = st.integers(0, 2**40)
 
 
 def stream(count: int, batch_size: int, seed: int, start: int, steps: int, weights: torch.Tensor | None = None):
-    return list(BatchOrder(count, batch_size, seed, start=start, steps=steps, weights=weights))
+    return list(ResumableBatchSampler(count, batch_size, seed, start=start, steps=steps, weights=weights))
 
 
 @given(counts, batch_sizes, seeds)
@@ -35,13 +35,13 @@ def test_a_stream_from_any_step_is_the_tail_of_the_whole(count, batch_size, seed
     steps = 8
     whole = stream(count, batch_size, seed, 0, steps, weights)
     for start in range(steps + 1):
-        order = BatchOrder(count, batch_size, seed, start=start, steps=steps, weights=weights)
+        order = ResumableBatchSampler(count, batch_size, seed, start=start, steps=steps, weights=weights)
         assert list(order) == whole[start:]
         assert len(order) == steps - start
 
 
 def test_going_through_it_twice_gives_the_same_batches():
-    order = BatchOrder(10, 4, 0, start=1, steps=9)
+    order = ResumableBatchSampler(10, 4, 0, start=1, steps=9)
     assert list(order) == list(order)
 
 
@@ -50,9 +50,9 @@ def test_the_order_of_a_seed_is_the_same_on_every_machine():
 
 
 def test_epochs_and_seeds_differ():
-    order = BatchOrder(50, 1, 7, start=0, steps=1)
+    order = ResumableBatchSampler(50, 1, 7, start=0, steps=1)
     orders = [tuple(order.epoch(number)) for number in range(5)]
-    orders += [tuple(BatchOrder(50, 1, seed, start=0, steps=1).epoch(0)) for seed in (6, 8)]
+    orders += [tuple(ResumableBatchSampler(50, 1, seed, start=0, steps=1).epoch(0)) for seed in (6, 8)]
     assert len(set(orders)) == len(orders)
 
 
@@ -67,7 +67,7 @@ def test_the_global_random_state_has_no_part_in_it():
 
 @given(st.lists(st.integers(0, 6), min_size=1))
 def test_the_weights_of_every_class_sum_to_the_same(labels):
-    weights = equal_class_weights(labels)
+    weights = compute_class_balanced_weights(labels)
     assert weights.shape == (len(labels),)
     for label in set(labels):
         assert weights[torch.tensor(labels) == label].sum().item() == pytest.approx(1.0)
@@ -75,7 +75,7 @@ def test_the_weights_of_every_class_sum_to_the_same(labels):
 
 def test_weights_make_classes_equally_frequent():
     labels = [0] * 900 + [1] * 90 + [2] * 10
-    batches = stream(1000, 100, 0, 0, 90, equal_class_weights(labels))
+    batches = stream(1000, 100, 0, 0, 90, compute_class_balanced_weights(labels))
     drawn = torch.tensor(labels)[torch.tensor(batches).flatten()]
     # 9,000 draws: the standard deviation of each share is 0.005.
     assert (torch.bincount(drawn) / len(drawn)).tolist() == pytest.approx([1 / 3] * 3, abs=0.02)
@@ -83,7 +83,7 @@ def test_weights_make_classes_equally_frequent():
 
 def test_within_a_class_every_image_is_as_likely():
     labels = [0] * 5 + [1] * 20
-    batches = stream(25, 100, 0, 0, 200, equal_class_weights(labels))
+    batches = stream(25, 100, 0, 0, 200, compute_class_balanced_weights(labels))
     share = torch.bincount(torch.tensor(batches).flatten(), minlength=25) / 20_000
     assert share[:5].tolist() == pytest.approx([0.1] * 5, abs=0.01)
     assert share[5:].tolist() == pytest.approx([0.025] * 20, abs=0.006)
@@ -98,13 +98,15 @@ def test_there_may_be_more_images_than_single_precision_can_count():
     count = 2**24 + 5  # where torch.multinomial ends
     weights = torch.zeros(count, dtype=torch.float64)
     weights[-2:] = 1
-    order = BatchOrder(count, 1, 0, start=0, steps=1, weights=weights)
+    order = ResumableBatchSampler(count, 1, 0, start=0, steps=1, weights=weights)
     drawn = torch.tensor(order.epoch(0)[:1000])
     assert set(drawn.tolist()) == {count - 2, count - 1}
 
 
 @pytest.mark.parametrize("places", [1, 2, 4])
 def test_the_parts_of_a_batch_are_the_batch(places):
-    whole = list(BatchOrder(30, 8, seed=3, start=2, steps=9))
-    parts = [list(BatchOrder(30, 8, seed=3, start=2, steps=9, place=i, places=places)) for i in range(places)]
+    whole = list(ResumableBatchSampler(30, 8, seed=3, start=2, steps=9))
+    parts = [
+        list(ResumableBatchSampler(30, 8, seed=3, start=2, steps=9, rank=i, world_size=places)) for i in range(places)
+    ]
     assert [[place for part in step for place in part] for step in zip(*parts, strict=True)] == whole

@@ -6,23 +6,25 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megavit.data.byte_range import Range
+from megavit.data.byte_range import ByteRange
 from megavit.data.dataset import Sample
-from megavit.data.loader.sampler import BatchOrder
-from megavit.data.loader.shard_windows import WINDOW, Windows, windows_of
+from megavit.data.loader.sampler import ResumableBatchSampler
+from megavit.data.loader.shard_windows import WINDOW_SHARDS, ShardWindows, make_shard_windows
 from megavit.runtime.seeds import generator
 
 
 @st.composite
-def shards(draw: st.DrawFn) -> Windows:
+def shards(draw: st.DrawFn) -> ShardWindows:
     sizes = draw(st.lists(st.integers(1, 6), min_size=1, max_size=9))
     places = torch.tensor([shard for shard, size in enumerate(sizes) for _ in range(size)])
     mixed = places[torch.randperm(len(places), generator=generator(draw(st.integers(0, 99))))]
-    return Windows(mixed, tuple(map(str, range(len(sizes)))), draw(st.integers(1, 4)))
+    return ShardWindows(mixed, tuple(map(str, range(len(sizes)))), draw(st.integers(1, 4)))
 
 
-def order_of(windows: Windows, batch_size: int, start: int = 0, steps: int = 12, seed: int = 5) -> BatchOrder:
-    return BatchOrder(len(windows.shard), batch_size, seed, start=start, steps=steps, windows=windows)
+def order_of(
+    windows: ShardWindows, batch_size: int, start: int = 0, steps: int = 12, seed: int = 5
+) -> ResumableBatchSampler:
+    return ResumableBatchSampler(len(windows.shard), batch_size, seed, start=start, steps=steps, windows=windows)
 
 
 @given(shards(), st.integers(1, 20))
@@ -63,13 +65,13 @@ def test_a_window_keeps_to_its_shards_and_all_windows_have_all_of_them(windows):
 
 
 def test_epochs_and_seeds_differ():
-    windows = Windows(torch.arange(60) % 6, tuple("abcdef"), 2)
+    windows = ShardWindows(torch.arange(60) % 6, tuple("abcdef"), 2)
     orders = {tuple(windows.epoch(generator(seed, epoch))[0]) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
 
 
 def test_the_order_of_a_seed_is_the_same_on_every_machine():
-    windows = Windows(torch.tensor([0, 0, 1, 1, 2, 2, 3, 3]), tuple("abcd"), 2)
+    windows = ShardWindows(torch.tensor([0, 0, 1, 1, 2, 2, 3, 3]), tuple("abcd"), 2)
     assert list(order_of(windows, 8, steps=2)) == [[0, 6, 7, 1, 4, 5, 2, 3], [4, 7, 6, 5, 1, 2, 3, 0]]
 
 
@@ -77,33 +79,35 @@ def test_the_order_of_a_seed_is_the_same_on_every_machine():
 def test_shards_are_read_ahead_of_their_window_from_any_step(windows, batch_size, start):
     read: list[int] = []
 
-    class Told(Windows):
+    class Told(ShardWindows):
         def read_ahead(self, shards):
             read.extend(shards)
 
     told = Told(windows.shard, windows.files, windows.size)
-    order = BatchOrder(len(told.shard), batch_size, 5, start=start, steps=start + 6, windows=told, ahead=True)
+    order = ResumableBatchSampler(
+        len(told.shard), batch_size, 5, start=start, steps=start + 6, windows=told, ahead=True
+    )
     for batch, expected in zip(order, order_of(windows, batch_size, start, start + 6), strict=True):
         assert batch == expected
         assert {int(windows.shard[place]) for place in batch} <= set(read)
 
 
 def sample(number: int, shard: int | None) -> Sample:
-    at = None if shard is None else Range(f"s/{shard:03}.tar", 512, 10, "0" * 16)
+    at = None if shard is None else ByteRange(f"s/{shard:03}.tar", 512, 10, "0" * 16)
     return Sample(str(number), 0, "train", 2, 2, 1, f"{number:016x}", at)
 
 
 def test_few_shards_and_files_of_their_own_are_shuffled_as_a_whole():
-    assert windows_of([sample(number, number % WINDOW) for number in range(40)]) is None
-    assert windows_of([sample(number, None) for number in range(40)]) is None
-    windows = windows_of([sample(number, number % (WINDOW + 1)) for number in range(40)])
+    assert make_shard_windows([sample(number, number % WINDOW_SHARDS) for number in range(40)]) is None
+    assert make_shard_windows([sample(number, None) for number in range(40)]) is None
+    windows = make_shard_windows([sample(number, number % (WINDOW_SHARDS + 1)) for number in range(40)])
     assert windows is not None
-    assert windows.shard.tolist() == [number % (WINDOW + 1) for number in range(40)]
+    assert windows.shard.tolist() == [number % (WINDOW_SHARDS + 1) for number in range(40)]
     assert windows.files[16] == "s/016.tar"
 
 
 def test_reading_ahead_of_what_is_not_there_says_nothing(tmp_path):
     (tmp_path / "a.tar").write_bytes(b"a" * 5000)
-    Windows(torch.tensor([0, 1, 2]), (str(tmp_path / "a.tar"), str(tmp_path / "b.tar"), "s3://b/c.tar")).read_ahead(
-        [0, 1, 2]
-    )
+    ShardWindows(
+        torch.tensor([0, 1, 2]), (str(tmp_path / "a.tar"), str(tmp_path / "b.tar"), "s3://b/c.tar")
+    ).read_ahead([0, 1, 2])

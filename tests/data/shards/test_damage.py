@@ -9,9 +9,9 @@ import torch
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import LabeledImages
-from megavit.data.image_dataset import ImageDataset, load_all
-from megavit.data.load import read_data
-from megavit.data.loader.loader import batches_of, in_turn
+from megavit.data.image_dataset import ImageDataset, load_into_memory
+from megavit.data.load import load_data
+from megavit.data.loader.loader import iter_batches, sequential_batches
 from megavit.data.shards.index import INDEX, ShardIndex
 from megavit.data.shards.verify import verify
 from megavit.errors import DataError
@@ -41,7 +41,7 @@ def by_name(images: LabeledImages, **options) -> dict[str, torch.Tensor]:
 
 def test_a_damaged_image_is_left_out_where_all_are_verified(index, tmp_path):
     name = damage(tmp_path / "out", index, 1, 3)
-    images = read_data(tmp_path / "out", ALL, verify="all")
+    images = load_data(tmp_path / "out", ALL, verify="all")
     assert {skipped.name: skipped.reason for skipped in images.skipped} == {name: "not the bytes that were written"}
     assert name not in {sample.name for sample in images.samples}
     assert len(images.samples) == 89
@@ -51,16 +51,16 @@ def test_damage_is_fatal_where_it_is_so_chosen(index, tmp_path):
     damage(tmp_path / "out", index, 1, 3)
     fatal = DataRecipe(val=0, test=0, on_corrupt="fail")
     with pytest.raises(DataError, match=r"1 of the 3 shards .* data-000001.tar is damaged.* restore them"):
-        read_data(tmp_path / "out", fatal, verify="all")
-    images = read_data(tmp_path / "out", fatal, verify="none")
+        load_data(tmp_path / "out", fatal, verify="all")
+    images = load_data(tmp_path / "out", fatal, verify="none")
     with pytest.raises(DataError, match="could be read before and cannot any more: not the bytes that were written"):
         by_name(images)
 
 
 def test_another_of_its_class_takes_its_place_and_all_others_stay(index, tmp_path):
-    whole = by_name(read_data(tmp_path / "out", ALL, verify="none"))
+    whole = by_name(load_data(tmp_path / "out", ALL, verify="none"))
     names = [damage(tmp_path / "out", index, shard, place) for shard, place in ((0, 2), (1, 3), (1, 4))]
-    images = read_data(tmp_path / "out", ALL, verify="none")
+    images = load_data(tmp_path / "out", ALL, verify="none")
     assert len(images.samples) == 90  # so that a run that goes on finds the order it began with
     found = by_name(images)
     assert {name for name in whole if not torch.equal(whole[name], found[name])} == set(names)
@@ -74,17 +74,17 @@ def test_another_of_its_class_takes_its_place_and_all_others_stay(index, tmp_pat
 @pytest.mark.parametrize("workers", [0, 2])
 def test_every_way_of_reading_finds_the_same_in_its_place_and_says_so(index, tmp_path, workers):
     names = [damage(tmp_path / "out", index, shard, place) for shard, place in ((0, 2), (2, 5))]
-    images = read_data(tmp_path / "out", ALL, verify="none")
+    images = load_data(tmp_path / "out", ALL, verify="none")
     expected = torch.stack(list(by_name(images).values()))
     told = dict.fromkeys(names, "not the bytes that were written")
 
     in_memory = ImageDataset(images, images.samples, SIZE)
-    whole = load_all(in_memory, workers)
+    whole = load_into_memory(in_memory, workers)
     assert isinstance(whole, torch.Tensor) and torch.equal(whole, expected)
     assert in_memory.damaged == told
 
     streamed = ImageDataset(images, images.samples, SIZE)
-    batches = list(batches_of(streamed, in_turn(len(streamed), 16), workers))
+    batches = list(iter_batches(streamed, sequential_batches(len(streamed), 16), workers))
     assert torch.equal(torch.cat([torch.as_tensor(batch) for batch in batches]), expected)
     assert streamed.damaged == told
 
@@ -93,28 +93,28 @@ def test_a_shard_that_is_cut_short_or_gone_is_told_and_its_images_stood_for(inde
     first, second = (tmp_path / "out" / index.shards[shard].name for shard in (0, 1))
     first.write_bytes(first.read_bytes()[:30_000])
     second.unlink()
-    images = read_data(tmp_path / "out", ALL, verify="none")
+    images = load_data(tmp_path / "out", ALL, verify="none")
     assert [skipped.name for skipped in images.skipped] == [first.name, second.name]
     assert images.skipped[0].reason.startswith("cut short: 30,000 bytes, where")
     assert images.skipped[1].reason.startswith("not there")
     pictures = ImageDataset(images, images.samples, SIZE)
-    load_all(pictures, 0)
+    load_into_memory(pictures, 0)
     reasons = Counter(pictures.damaged.values())
     assert set(reasons) == {"its shard is cut short", "its shard is not there"}
     assert reasons["its shard is not there"] == len(index.shards[1].members)
-    verified = read_data(tmp_path / "out", ALL, verify="all")
+    verified = load_data(tmp_path / "out", ALL, verify="all")
     assert len(verified.samples) == 90 - len(pictures.damaged)
 
 
 def test_where_nearly_all_is_gone_no_image_stands_for_it(index, tmp_path):
     for shard in index.shards[1:]:
         (tmp_path / "out" / shard.name).unlink()
-    images = read_data(tmp_path / "out", ALL, verify="none")
+    images = load_data(tmp_path / "out", ALL, verify="none")
     pictures = ImageDataset(images, images.samples, SIZE)
     for shard in index.shards[:1]:
         (tmp_path / "out" / shard.name).unlink()
     with pytest.raises(DataError, match="its shard is not there"):
-        load_all(pictures, 0)
+        load_into_memory(pictures, 0)
 
 
 def test_held_out_shards_are_verified_and_those_of_training_left(tmp_path):
@@ -122,14 +122,14 @@ def test_held_out_shards_are_verified_and_those_of_training_left(tmp_path):
     index = sharded(tmp_path / "in", tmp_path / "out")
     assert index.shards[0].split == "test" and index.shards[-1].split == "train"
     names = [damage(tmp_path / "out", index, shard, 1) for shard in (0, -1)]
-    assert [skipped.name for skipped in read_data(tmp_path / "out", ALL).skipped] == names[:1]
-    every = read_data(tmp_path / "out", ALL, verify="all")
+    assert [skipped.name for skipped in load_data(tmp_path / "out", ALL).skipped] == names[:1]
+    every = load_data(tmp_path / "out", ALL, verify="all")
     assert sorted(skipped.name for skipped in every.skipped) == sorted(names)
 
 
 def test_damage_between_the_images_costs_none_of_them(index, tmp_path):
     flip(tmp_path / "out" / index.shards[0].name, 300)
-    images = read_data(tmp_path / "out", ALL, verify="all")
+    images = load_data(tmp_path / "out", ALL, verify="all")
     assert len(images.samples) == 90
     assert [(skipped.name, skipped.reason) for skipped in images.skipped] == [
         (index.shards[0].name, "damaged: not the bytes that were written; each of its images is whole")
@@ -138,7 +138,7 @@ def test_damage_between_the_images_costs_none_of_them(index, tmp_path):
 
 def test_a_shard_that_the_index_does_not_know_is_told(index, tmp_path):
     (tmp_path / "out" / "more.tar").touch()
-    images = read_data(tmp_path / "out", ALL)
+    images = load_data(tmp_path / "out", ALL)
     assert [(skipped.name, skipped.reason) for skipped in images.skipped] == [
         ("more.tar", "a shard that the index does not know")
     ]
@@ -170,4 +170,4 @@ def test_no_flipped_bit_and_no_cut_is_silent(tmp_path):
 def test_an_index_that_is_damaged_is_named(index, tmp_path):
     flip(tmp_path / "out" / INDEX, 700)
     with pytest.raises(DataError, match=f"{INDEX} is (damaged|not valid JSON)"):
-        read_data(tmp_path / "out", ALL)
+        load_data(tmp_path / "out", ALL)

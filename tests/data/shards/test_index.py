@@ -15,7 +15,7 @@ from megavit.data.shards.index import (
     Shard,
     ShardIndex,
     _fingerprint,
-    contents,
+    list_contents,
     parse_index,
 )
 from megavit.errors import DataError
@@ -127,7 +127,7 @@ def test_a_score_beyond_all_numbers_is_refused():
 
 def test_by_shard_come_its_images_and_what_is_damaged():
     index = replace(INDEX, damaged=(("x.tar/n.png", "torn"), ("x.tar/m.cls", "of an image"), ("y.tar", "gone")))
-    found = contents("here", index)
+    found = list_contents("here", index)
     assert [name for name, _ in found["x.tar"]] == ["m", "x.tar/n.png"]
     assert found["x.tar"][1][1] == Damaged("torn")
     assert found["y.tar"] == [("y.tar", Damaged("gone"))]

@@ -6,7 +6,7 @@ import tarfile
 import pytest
 
 from megavit.config.recipe import DataRecipe
-from megavit.data.load import read_data
+from megavit.data.load import load_data
 from megavit.data.shards.index import INDEX
 from megavit.data.shards.open import is_shards, open_shards
 from megavit.data.shards.scan import split_of
@@ -40,7 +40,7 @@ def by_class(first, count):
 @pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_shards_without_an_index_are_read_once_and_then_have_one(kind, tmp_path):
     folder = write(tmp_path / "s", a=tar_of(by_class(0, 24), kind), b=tar_of(by_class(24, 24), kind))
-    images = read_data(folder, ALL)
+    images = load_data(folder, ALL)
     assert len(images.samples) == 48
     assert images.classes == tuple(str(number) for number in range(12))  # as numbers, so that 10 comes after 9
     assert {
@@ -50,7 +50,7 @@ def test_shards_without_an_index_are_read_once_and_then_have_one(kind, tmp_path)
         ("b.tar/0047.png", 11),
     }
     text = (folder / INDEX).read_bytes()
-    assert read_data(folder, ALL) == images
+    assert load_data(folder, ALL) == images
     assert (folder / INDEX).read_bytes() == text
 
 
@@ -83,7 +83,7 @@ def test_labels_and_scores_come_from_json(tmp_path):
     scores = samples(0, 6, json=lambda n: json.dumps({"score": n / 2, "caption": "of no account"}).encode())
     named = samples(0, 6, json=lambda n: json.dumps({"label": "cat" if n % 2 else "dog"}).encode())
     found = [
-        read_data(write(tmp_path / name, a=files), ALL) for name, files in (("l", labels), ("s", scores), ("n", named))
+        load_data(write(tmp_path / name, a=files), ALL) for name, files in (("l", labels), ("s", scores), ("n", named))
     ]
     assert [images.target for images in found] == ["multilabel", "regression", "classification"]
     assert [sample.target for sample in found[0].samples] == [(), (0, 1)] * 3
@@ -93,18 +93,18 @@ def test_labels_and_scores_come_from_json(tmp_path):
 
 def test_images_of_which_nothing_is_said_are_left_out_of_learning_and_kept_for_the_rest(tmp_path):
     folder = write(tmp_path / "s", a=by_class(0, 24), b=samples(24, 3))
-    images = read_data(folder, ALL)
+    images = load_data(folder, ALL)
     assert len(images.samples) == 24
     assert images.skipped_by_reason() == {"no .cls or .json says what it is": 3}
     assert open_shards(str(folder))[1].images == 27
     with pytest.raises(DataError, match="say of no image what it is"):
-        read_data(write(tmp_path / "t", a=samples(0, 3)), ALL)
+        load_data(write(tmp_path / "t", a=samples(0, 3)), ALL)
 
 
 def test_different_kinds_of_targets_are_refused(tmp_path):
     folder = write(tmp_path / "s", a=by_class(0, 3), b=samples(3, 3, json=lambda n: b'{"score": 1}'))
-    with pytest.raises(DataError, match="give some images classes and others score"):
-        read_data(folder, ALL)
+    with pytest.raises(DataError, match="targets of several kinds, classification and regression"):
+        load_data(folder, ALL)
 
 
 @pytest.mark.parametrize(
@@ -255,10 +255,10 @@ def test_damage_in_shards_of_others_is_fatal_where_it_is_so_chosen(tmp_path):
     files = by_class(0, 24)
     files["0003.png"] = files["0003.png"][:-20]
     folder = write(tmp_path / "s", a=files)
-    assert len(read_data(folder, ALL).samples) == 23
+    assert len(load_data(folder, ALL).samples) == 23
     for _ in range(2):  # also when it is known from the index
         with pytest.raises(DataError, match=r"'a.tar/0003.png': damaged or cut short; restore it, or go on without"):
-            read_data(folder, DataRecipe(val=0, test=0, on_corrupt="fail"))
+            load_data(folder, DataRecipe(val=0, test=0, on_corrupt="fail"))
 
 
 def test_an_index_is_not_written_while_a_shard_is_damaged_as_a_whole(tmp_path):
@@ -301,10 +301,10 @@ def test_what_is_nearly_shards_is_told_what_to_do(names, told, tmp_path):
         (tmp_path / "s" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "s" / name).write_bytes(tar_of(by_class(0, 12)))
     with pytest.raises(DataError, match=told):
-        read_data(tmp_path / "s", ALL)
+        load_data(tmp_path / "s", ALL)
     if "gz" in names[0]:
         with pytest.raises(DataError, match=r"is compressed.*gunzip it first"):
-            read_data(tmp_path / "s" / names[0], ALL)
+            load_data(tmp_path / "s" / names[0], ALL)
 
 
 def test_one_tar_and_several_can_be_named(tmp_path):

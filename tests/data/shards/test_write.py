@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from megavit.config.recipe import DataRecipe
-from megavit.data.load import read_data, survey
+from megavit.data.load import load_data, scan_source
 from megavit.data.shards import write as module
 from megavit.data.shards.index import INDEX, parse_index
 from megavit.errors import DataError, OutputError
@@ -27,14 +27,14 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_shards_are_read_as_their_folder_is(splits, tmp_path):
     source = class_folders(tmp_path / "in", splits=splits)
     sharded(source, tmp_path / "out")
-    before, after = read_data(source, DataRecipe()), read_data(tmp_path / "out", DataRecipe())
+    before, after = load_data(source, DataRecipe()), load_data(tmp_path / "out", DataRecipe())
     assert after.samples == before.samples
     assert after.classes == before.classes == CLASSES
-    assert after.division == before.division
+    assert after.split_description == before.split_description
     assert after.fingerprint() == before.fingerprint()
     for one, other in zip(before.samples, after.samples, strict=True):
-        assert one.at is None and other.at is not None
-        assert torch.equal(before.pixels(one), after.pixels(other))
+        assert one.location is None and other.location is not None
+        assert torch.equal(before.load_pixels(one), after.load_pixels(other))
 
 
 def test_every_split_has_its_own_shards_and_no_shard_is_larger_than_asked(tmp_path):
@@ -88,7 +88,7 @@ def test_processes_write_the_same_bytes(tmp_path, monkeypatch):
     source = class_folders(tmp_path / "in")
     sharded(source, tmp_path / "a")
     monkeypatch.setattr(module, "_MANY_BYTES", 0)
-    monkeypatch.setattr(module, "processors", lambda: 2)
+    monkeypatch.setattr(module, "available_cpus", lambda: 2)
     sharded(source, tmp_path / "b")
     assert content(tmp_path / "a") == content(tmp_path / "b")
 
@@ -99,10 +99,10 @@ def test_processes_write_the_same_bytes(tmp_path, monkeypatch):
         (
             "labels",
             ["indoors|cat", "", "cat"],
-            "labels",
+            "multilabel",
             [{"labels": ["cat", "indoors"]}, {"labels": []}, {"labels": ["cat"]}],
         ),
-        ("score", ["3.5", "-1", "0"], "score", [{"score": 3.5}, {"score": -1.0}, {"score": 0.0}]),
+        ("score", ["3.5", "-1", "0"], "regression", [{"score": 3.5}, {"score": -1.0}, {"score": 0.0}]),
     ],
 )
 def test_labels_and_scores_are_kept(column, values, kind, told, tmp_path):
@@ -112,7 +112,7 @@ def test_labels_and_scores_are_kept(column, values, kind, told, tmp_path):
     table.write_text(f"path,{column}\n" + "".join(f"{number}.png,{value}\n" for number, value in enumerate(values)))
     index = sharded(table, tmp_path / "out")
     recipe = DataRecipe(val=0, test=0)
-    before, after = read_data(table, recipe), read_data(tmp_path / "out", recipe)
+    before, after = load_data(table, recipe), load_data(tmp_path / "out", recipe)
     assert (index.target, after.target) == (kind, kind)
     assert (after.samples, after.classes, after.fingerprint()) == (before.samples, before.classes, before.fingerprint())
     with tarfile.open(tmp_path / "out" / "data-000000.tar") as tar:
@@ -133,7 +133,7 @@ def test_what_cannot_be_read_is_left_out_and_told(tmp_path):
     (source / "cat" / "empty.png").write_bytes(b"")
     (source / "cat" / "notes.txt").write_text("no image")
     sharded(source, tmp_path / "out")
-    images = read_data(tmp_path / "out", DataRecipe())
+    images = load_data(tmp_path / "out", DataRecipe())
     assert {skipped.name: skipped.reason for skipped in images.skipped} == {
         "cat/empty.png": "an empty file",
         "cat/notes.txt": "not an image (.txt)",
@@ -146,13 +146,13 @@ def test_names_that_are_no_text_are_kept(tmp_path):
     odd = os.fsencode(source / "cat") + b"/\xff..png"
     Path(os.fsdecode(odd)).write_bytes(picture(99))
     sharded(source, tmp_path / "out")
-    names = [sample.name for sample in read_data(tmp_path / "out", DataRecipe(val=0, test=0)).samples]
+    names = [sample.name for sample in load_data(tmp_path / "out", DataRecipe(val=0, test=0)).samples]
     assert "cat/\udcff..png" in names
 
 
 def test_a_file_that_changes_while_shards_are_written_leaves_nothing(tmp_path):
     source = class_folders(tmp_path / "in")
-    listing, found = survey(source)
+    listing, found = scan_source(source)
     (source / "cat" / "0003.png").write_bytes(picture(500))
     with pytest.raises(DataError, match=r"'cat/0003.png' has changed while the shards were written"):
         module.write_shards(listing, found, tmp_path / "out", size=2**20, seed=0)

@@ -7,7 +7,7 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks.data_layouts import FORMATS, pictures
 from megavit.config.recipe import DataRecipe
-from megavit.data.load import read_data
+from megavit.data.load import load_data
 from megavit.data.sources.folder import list_folder
 from megavit.data.sources.hidden import HIDDEN, WRITTEN
 from megavit.errors import DataError
@@ -41,9 +41,9 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", READ)
 def test_a_plain_layout_is_read_and_what_is_not_plain_is_said(name, tmp_path):
-    images = read_data(FORMATS[name](tmp_path), DataRecipe())
+    images = load_data(FORMATS[name](tmp_path), DataRecipe())
     classes, said = READ[name]
-    counts = images.counts()
+    counts = images.class_counts()
     assert {label: sum(counts[split][label] for split in counts) for label in images.classes} == classes
     assert said in "\n".join(images.notes) and bool(images.notes) == bool(said)
 
@@ -51,12 +51,12 @@ def test_a_plain_layout_is_read_and_what_is_not_plain_is_said(name, tmp_path):
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_layout_that_may_mean_two_things_is_refused_with_what_to_do(name, tmp_path):
     with pytest.raises(DataError, match=REFUSED[name]):
-        read_data(FORMATS[name](tmp_path), DataRecipe())
+        load_data(FORMATS[name](tmp_path), DataRecipe())
 
 
 def test_plain_class_folders_are_those_of_torchvision(tmp_path):
     data = FORMATS["class folders"](tmp_path)
-    peer, images = ImageFolder(str(data)), read_data(data, DataRecipe())
+    peer, images = ImageFolder(str(data)), load_data(data, DataRecipe())
     assert list(images.classes) == peer.classes
     assert [(sample.name, sample.label) for sample in images.samples] == [
         (Path(path).relative_to(data).as_posix(), label) for path, label in peer.samples
@@ -66,26 +66,26 @@ def test_plain_class_folders_are_those_of_torchvision(tmp_path):
 def test_folders_of_systems_are_neither_classes_nor_images_at_any_depth(tmp_path):
     data = FORMATS["folders of systems"](tmp_path)
     assert "@eaDir" in ImageFolder(str(data)).classes  # of which torchvision makes a class
-    images = read_data(data, DataRecipe())
+    images = load_data(data, DataRecipe())
     assert images.classes == ("cat", "dog") and len(images.samples) == 8
     assert images.skipped_by_reason() == {HIDDEN: 20}
 
 
 def test_what_megavit_wrote_among_the_images_is_no_class(tmp_path):
-    images = read_data(FORMATS["output of our own"](tmp_path), DataRecipe())
+    images = load_data(FORMATS["output of our own"](tmp_path), DataRecipe())
     assert images.classes == ("cat", "dog")
     assert images.skipped_by_reason() == {WRITTEN: 5}
     pictures(tmp_path, "cat")
     next((tmp_path / "cat").iterdir()).rename(tmp_path / "cat" / "1.explained.png")
-    assert read_data(tmp_path, DataRecipe()).skipped_by_reason() == {WRITTEN: 6}
+    assert load_data(tmp_path, DataRecipe()).skipped_by_reason() == {WRITTEN: 6}
 
 
 def test_a_model_that_knows_the_classes_needs_neither_two_of_them_nor_a_split_to_train_on(tmp_path):
     pictures(tmp_path, "test/cat")
     with pytest.raises(DataError, match="no train"):
-        read_data(tmp_path, DataRecipe())
-    images = read_data(tmp_path, DataRecipe(val=0, test=0), known=["cat", "dog"])
-    assert images.classes == ("cat",) and images.sizes() == {"train": 0, "val": 0, "test": 4}
+        load_data(tmp_path, DataRecipe())
+    images = load_data(tmp_path, DataRecipe(val=0, test=0), known=["cat", "dog"])
+    assert images.classes == ("cat",) and images.split_sizes() == {"train": 0, "val": 0, "test": 4}
     pictures(tmp_path / "one", "dog/2019", "dog/2020")
     assert list_folder(tmp_path / "one", {"cat", "dog"}).classes == ("dog",)
     assert list_folder(tmp_path / "one").classes == ("2019", "2020")
@@ -95,4 +95,4 @@ def test_a_model_that_knows_the_classes_needs_neither_two_of_them_nor_a_split_to
 def test_an_empty_name_is_not_the_current_folder(source, tmp_path, monkeypatch):
     monkeypatch.chdir(pictures(tmp_path, "cat", "dog"))
     with pytest.raises(DataError, match="the name of the data is empty"):
-        read_data(source, DataRecipe())
+        load_data(source, DataRecipe())

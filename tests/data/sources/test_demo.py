@@ -15,14 +15,14 @@ def test_the_digits_are_all_there_and_span_8_bits():
     assert images.classes == tuple("0123456789")
     assert [sample.label for sample in images.samples] == target.tolist()
     assert {(sample.height, sample.width, sample.channels) for sample in images.samples} == {(8, 8, 1)}
-    mine = np.stack([images.pixels(sample).numpy().ravel() for sample in images.samples])
+    mine = np.stack([images.load_pixels(sample).numpy().ravel() for sample in images.samples])
     assert mine.dtype == np.uint8
     assert np.array_equal(mine, np.floor(pixels / 16 * 255 + 0.5))
 
 
 def test_the_digits_are_divided_by_class_and_alike_each_time():
     images = read_demo("demo:digits", DataRecipe(val=0.1, test=0.2))
-    counts = images.counts()
+    counts = images.class_counts()
     for name in images.classes:
         total = sum(counts[split][name] for split in counts)
         assert abs(counts["val"][name] - 0.1 * total) <= 1

@@ -8,7 +8,7 @@ import pytest
 
 from megavit.data.dataset import Skipped
 from megavit.data.listing import Candidate
-from megavit.data.sources.table import column_of, list_table
+from megavit.data.sources.table import list_table, read_column
 from megavit.errors import DataError
 from megavit.runtime.csv_files import csv_text
 
@@ -137,9 +137,9 @@ def test_one_label_a_line_is_told_how_to_write_several(tmp_path):
 def test_another_column_says_its_value_for_each_image(tmp_path):
     text = 'Camera;path;label;note\nnorth;./a/1.png;cat;"x; y"\n;2.png;dog;\nnorth;a/1.png;cat;"x; y"\n'
     path = table(tmp_path, text)
-    assert column_of(path, "Camera") == {"a/1.png": "north", "2.png": ""}
-    assert column_of(path, "camera") == column_of(path, "Camera")
-    assert column_of(path, "note") == {"a/1.png": "x; y", "2.png": ""}
+    assert read_column(path, "Camera") == {"a/1.png": "north", "2.png": ""}
+    assert read_column(path, "camera") == read_column(path, "Camera")
+    assert read_column(path, "note") == {"a/1.png": "x; y", "2.png": ""}
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_another_column_says_its_value_for_each_image(tmp_path):
 )
 def test_a_column_that_is_not_there_or_says_two_things_is_refused(tmp_path, text, said):
     with pytest.raises(DataError, match=said):
-        column_of(table(tmp_path, text), "camera")
+        read_column(table(tmp_path, text), "camera")
 
 
 @pytest.mark.parametrize("path", ["image_path", "filepath", "File Path", "file_name", "fname", "img", "Filepaths"])
@@ -217,7 +217,7 @@ def test_files_are_found_whose_names_on_disk_are_other_characters(tmp_path):
     names = [f"{nfd}/{nfd}.png", "b.png", "=c.png", " d.png", f"{nfd}/e\\f.png"]
     assert [found.name for found in listing.candidates] == names
     assert "another form of the name" in listing.notes[0]
-    assert column_of(path, "where") == dict(zip(names, "12345", strict=True))
+    assert read_column(path, "where") == dict(zip(names, "12345", strict=True))
 
 
 def test_one_file_by_two_forms_of_its_name_is_listed_once(tmp_path):

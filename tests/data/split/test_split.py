@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megavit.data.split.split import complete, divide
+from megavit.data.split.split import assign_splits, complete_splits
 
 shares = st.tuples(st.floats(0, 0.9), st.floats(0, 0.9)).filter(lambda pair: sum(pair) < 0.99)
 labels = st.lists(st.sampled_from("abc"), max_size=80)
@@ -19,7 +19,7 @@ def unique(count: int) -> list[str]:
 
 def drawn(labels: list[str], digests: list[str], shares: tuple[float, float], seed: int) -> list[str]:
     val, test = shares
-    return divide(labels, digests, val, test, seed)
+    return assign_splits(labels, digests, val, test, seed)
 
 
 @given(labels, shares, seeds)
@@ -52,7 +52,7 @@ def test_files_copied_into_another_class_are_on_one_side_and_both_classes_on_all
     cats, dogs = unique(150), [f"dog {place}" for place in range(100)]
     labels = ["cat"] * 150 + ["dog"] * 150
     digests = [*cats, *dogs, *cats[:50]]
-    splits = divide(labels, digests, 0.1, 0.1, 0)
+    splits = assign_splits(labels, digests, 0.1, 0.1, 0)
     sides = [{split for split, one in zip(splits, digests, strict=True) if one == digest} for digest in cats]
     assert all(len(side) == 1 for side in sides)
     for label in ("cat", "dog"):
@@ -65,7 +65,7 @@ def test_a_class_of_files_that_others_have_too_keeps_one_to_train():
     digests = unique(len(classes))
     shared = digests[::3]
     for seed in range(200):
-        splits = divide([*classes, *("z" for _ in shared)], [*digests, *shared], 0.3, 0.3, seed)
+        splits = assign_splits([*classes, *("z" for _ in shared)], [*digests, *shared], 0.3, 0.3, seed)
         assert "train" in splits[len(classes) :]
 
 
@@ -88,7 +88,7 @@ def test_another_class_moves_nothing(labels, others, shares, seed):
 
 def test_seeds_and_classes_draw_differently():
     digests = unique(100)
-    divisions = {tuple(divide([label] * 100, digests, 0.1, 0.1, seed)) for label in "ab" for seed in range(3)}
+    divisions = {tuple(assign_splits([label] * 100, digests, 0.1, 0.1, seed)) for label in "ab" for seed in range(3)}
     assert len(divisions) == 6
 
 
@@ -106,23 +106,23 @@ def test_seeds_and_classes_draw_differently():
     ],
 )
 def test_small_classes(images, val, test, expected):
-    counts = Counter(divide(["a"] * images, unique(images), val, test, 0))
+    counts = Counter(assign_splits(["a"] * images, unique(images), val, test, 0))
     assert (counts["train"], counts["val"], counts["test"]) == expected
 
 
 def test_large_groups_of_identical_files_still_give_every_split_one():
-    splits = divide(["a"] * 9, [*"000111222"], 0.1, 0.1, 0)
+    splits = assign_splits(["a"] * 9, [*"000111222"], 0.1, 0.1, 0)
     assert Counter(splits) == {"train": 3, "val": 3, "test": 3}
 
 
 def test_files_that_are_all_the_same_are_for_training():
-    assert set(divide(["a"] * 9, ["0"] * 9, 0.2, 0.2, 0)) == {"train"}
+    assert set(assign_splits(["a"] * 9, ["0"] * 9, 0.2, 0.2, 0)) == {"train"}
 
 
 @given(st.lists(st.sampled_from(["train", "val", "test"]), max_size=60), seeds)
 def test_given_splits_stay_and_the_missing_are_taken_from_train(given_splits, seed):
     digests = unique(len(given_splits))
-    splits, _ = complete(given_splits, ["a"] * len(given_splits), digests, 0.2, 0.2, seed)
+    splits, _ = complete_splits(given_splits, ["a"] * len(given_splits), digests, 0.2, 0.2, seed)
     for before, after in zip(given_splits, splits, strict=True):
         assert after == before or (before == "train" and after not in given_splits)
     if given_splits.count("train") >= 3:
@@ -144,8 +144,8 @@ def test_given_splits_stay_and_the_missing_are_taken_from_train(given_splits, se
 )
 def test_the_division_is_said_in_a_sentence(given_splits, val, sentence):
     count = len(given_splits)
-    assert complete(given_splits, ["a"] * count, unique(count), val, 0.2, 4)[1] == sentence
+    assert complete_splits(given_splits, ["a"] * count, unique(count), val, 0.2, 4)[1] == sentence
 
 
 def test_no_division_is_said_too():
-    assert complete([None], ["a"], ["0"], 0.0, 0.0, 0) == (["train"], "everything is for training")
+    assert complete_splits([None], ["a"], ["0"], 0.0, 0.0, 0) == (["train"], "everything is for training")

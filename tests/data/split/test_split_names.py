@@ -7,7 +7,7 @@ import pytest
 from megavit.data.shards.scan import split_of
 from megavit.data.sources.folder import list_folder
 from megavit.data.sources.table import list_table
-from megavit.data.split.split_names import SPLIT_WORDS, split_named, splits_among
+from megavit.data.split.split_names import SPLIT_WORDS, find_split_folders, parse_split
 from megavit.errors import DataError
 
 WORDS = [(split, word) for split, words in SPLIT_WORDS.items() for word in words]
@@ -25,12 +25,12 @@ def test_one_name_is_one_split_in_every_source(split, word, form, tmp_path):
     in_folder = {one.split for one in list_folder(tmp_path / "data").candidates if one.name.startswith(name)}
     assert in_folder == {split}
     assert [one.split for one in list_table(table).candidates] == [split]
-    assert split_of(f"photos-{name}-000012.tar") == split_named(name) == split
+    assert split_of(f"photos-{name}-000012.tar") == parse_split(name) == split
 
 
 @pytest.mark.parametrize("name", ["trains", "contest", "vali", "device", "latest", "cat", "trainA", "train_cat", ""])
 def test_other_words_are_no_split(name):
-    assert split_named(name) is None
+    assert parse_split(name) is None
 
 
 def test_a_shard_that_tells_two_splits_is_refused():
@@ -40,10 +40,10 @@ def test_a_shard_that_tells_two_splits_is_refused():
 
 
 def test_the_name_of_the_set_may_stand_beside_that_of_the_split():
-    assert splits_among(["seg_train", "seg_test"]) == {"seg_train": "train", "seg_test": "test"}
-    assert splits_among(["train_station", "crash_test"]) == {}
-    assert splits_among(["seg_train", "seg_pred"]) == {}
+    assert find_split_folders(["seg_train", "seg_test"]) == {"seg_train": "train", "seg_test": "test"}
+    assert find_split_folders(["train_station", "crash_test"]) == {}
+    assert find_split_folders(["seg_train", "seg_pred"]) == {}
 
 
 def test_held_out_is_one_word_or_two(tmp_path: Path):
-    assert {split_named(name) for name in ("holdout", "hold-out", "Held_Out", "HELD OUT set")} == {"test"}
+    assert {parse_split(name) for name in ("holdout", "hold-out", "Held_Out", "HELD OUT set")} == {"test"}

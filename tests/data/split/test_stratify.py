@@ -5,8 +5,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megavit.data.split.split import divide
-from megavit.data.split.stratify import BINS, PER_BIN, strata
+from megavit.data.split.split import assign_splits
+from megavit.data.split.stratify import BINS, PER_BIN, stratify
 
 labels = st.lists(
     st.frozensets(st.sampled_from("abcd")).map(lambda names: tuple(sorted(names))), min_size=1, max_size=60
@@ -19,31 +19,31 @@ def unique(count: int) -> list[str]:
 
 
 def test_a_class_is_its_own_group():
-    assert strata(["b", "a", "b"], unique(3)) == ["b", "a", "b"]
+    assert stratify(["b", "a", "b"], unique(3)) == ["b", "a", "b"]
 
 
 def test_an_image_belongs_to_its_rarest_label_and_without_one_to_a_group_of_its_own():
     targets = [("common", "rare"), ("common",), ("common",), ()]
-    assert strata(targets, unique(4)) == ["rare", "common", "common", ""]
+    assert stratify(targets, unique(4)) == ["rare", "common", "common", ""]
 
 
 @given(labels)
 def test_every_image_is_in_a_group_of_one_of_its_labels(targets):
-    for names, group in zip(targets, strata(targets, unique(len(targets))), strict=True):
+    for names, group in zip(targets, stratify(targets, unique(len(targets))), strict=True):
         assert group in names or (not names and not group)
 
 
 def test_a_rare_label_is_in_every_split():
     targets = [("common", "rare") if place % 20 == 0 else ("common",) for place in range(200)]
     digests = unique(200)
-    splits = divide(strata(targets, digests), digests, 0.1, 0.1, seed=0)
+    splits = assign_splits(stratify(targets, digests), digests, 0.1, 0.1, seed=0)
     found = Counter(split for split, names in zip(splits, targets, strict=True) if "rare" in names)
     assert found == {"train": 8, "val": 1, "test": 1}
 
 
 @given(scores)
 def test_ranges_of_scores_are_ordered_and_of_like_size(found):
-    groups = [int(group) for group in strata(found, unique(len(found)))]
+    groups = [int(group) for group in stratify(found, unique(len(found)))]
     sizes = Counter(groups)
     assert len(sizes) <= BINS and max(sizes.values()) - min(sizes.values()) <= 1
     assert len(sizes) == 1 or min(sizes.values()) >= PER_BIN
@@ -52,6 +52,6 @@ def test_ranges_of_scores_are_ordered_and_of_like_size(found):
 
 
 def test_identical_files_are_in_one_group_whatever_is_said_of_them():
-    assert len(set(strata([("a",), ("b",), ("b",)], ["x", "x", "y"])[:2])) == 1
-    found = strata([float(place) for place in range(100)] + [0.0], [*unique(100), unique(100)[99]])
+    assert len(set(stratify([("a",), ("b",), ("b",)], ["x", "x", "y"])[:2])) == 1
+    found = stratify([float(place) for place in range(100)] + [0.0], [*unique(100), unique(100)[99]])
     assert found[99] == found[100]

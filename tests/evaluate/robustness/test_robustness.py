@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from megavit.config.target import Target, TargetKind
-from megavit.data.byte_range import digest
+from megavit.data.byte_range import content_digest
 from megavit.data.dataset import LabeledImages, Sample, TargetValue
 from megavit.evaluate.inference import run_inference
 from megavit.evaluate.robustness import robustness
@@ -30,7 +30,7 @@ def labeled(count: int, kind: TargetKind, channels: int = 3) -> LabeledImages:
         "regression": [i / count for i in range(count)],
     }
     samples = tuple(
-        Sample(name, target, "test", 8, 8, channels, digest(picture.numpy().tobytes()))
+        Sample(name, target, "test", 8, 8, channels, content_digest(picture.numpy().tobytes()))
         for (name, picture), target in zip(memory.items(), targets[kind], strict=True)
     )
     names = () if kind == "regression" else LABELS
@@ -139,7 +139,7 @@ def test_without_any_label_there_is_nothing_to_measure(tmp_path):
 
 
 def test_a_part_of_the_images_has_every_class_in_its_share():
-    samples = [Sample(f"{i}", int(i % 10 == 0), "test", 8, 8, 3, digest(f"{i}".encode())) for i in range(2000)]
+    samples = [Sample(f"{i}", int(i % 10 == 0), "test", 8, 8, 3, content_digest(f"{i}".encode())) for i in range(2000)]
     chosen = stratified_sample(samples, 500)
     assert len({sample.name for sample in chosen}) == 500
     assert sum(sample.label for sample in chosen) == 50

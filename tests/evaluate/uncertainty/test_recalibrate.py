@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from megavit.config.recipe import DataRecipe
-from megavit.data.load import read_data
+from megavit.data.load import load_data
 from megavit.errors import DataError
 from megavit.evaluate.inference import SplitSelection
 from megavit.evaluate.metrics.classification import ClassificationMetrics
@@ -18,7 +18,7 @@ DIGITS = [str(digit) for digit in range(10)]
 
 @pytest.fixture(scope="module")
 def digits():
-    return read_data("demo:digits", DataRecipe(val=0, test=0), lambda done, total: None)
+    return load_data("demo:digits", DataRecipe(val=0, test=0), lambda done, total: None)
 
 
 @pytest.fixture(scope="module")

@@ -30,10 +30,10 @@ def test_the_page_answers_as_the_bundle(channels: int, tmp_path: Path, runtime: 
     predictor = make_predictor(tmp_path / "flowers", True, channels=channels)
     real = pictures(3)
     found = export(predictor, "web", tmp_path / "out", [ParityImage("a", one) for one in real], runtime=runtime)
-    assert found.answers < 1e-4
+    assert found.output_error < 1e-4
     with serving(None, tmp_path / "out") as address:
         page = open_page(address)
-        expect(page.get_by_role("button", name="Choose pictures")).to_be_visible()
+        expect(page.get_by_role("button", name="Choose images")).to_be_visible()
         for pixels in (*real, *load_sample_images().images):
             picture = png(pixels)
             expected = predictor.predict(picture, coverage=0.9).to_dict()
@@ -48,7 +48,7 @@ def test_the_page_answers_as_the_bundle(channels: int, tmp_path: Path, runtime: 
 
 def test_a_folder_that_is_no_runtime_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     predictor = make_predictor(tmp_path / "flowers")
-    with pytest.raises(ConfigError, match=r"lacks ort\.wasm\.min\.mjs"):
+    with pytest.raises(ConfigError, match=r"has no ort\.wasm\.min\.mjs"):
         export(predictor, "web", tmp_path / "out", [ParityImage("a", pictures(3)[0])], runtime=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["flowers"]
 

@@ -109,7 +109,7 @@ def diverge(out: Path) -> dict[str, Any]:
             answer[f"{name} numbers"] = whole.numbers()
             go(out / f"{name} stopped", {BROKEN: 30.0}, stop_at=BROKEN + 3, parallel=make_parallel_context(layout))
             again, *_ = go(out / f"{name} stopped", {BROKEN: 30.0}, parallel=make_parallel_context(layout))
-            equal = get_dist_context().all_gather(same(whole, again) and again.left_out == whole.left_out)
+            equal = get_dist_context().all_gather(same(whole, again) and again.dropped_batches == whole.dropped_batches)
             answer[f"{name} same"] = all(equal)
     return answer
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from megavit.errors import LostProcess, OutputError
+from megavit.errors import LostProcessError, OutputError
 from megavit.runtime.process_group import get_dist_context
 
 dist, out = get_dist_context(), Path(sys.argv[1])
@@ -31,7 +31,7 @@ with dist.init_process_group(torch.device("cpu"), 60.0):
         try:
             with dist.translate_errors():
                 impatient.all_gather("here")
-        except LostProcess as error:
+        except LostProcessError as error:
             answer["lost"] = str(error)
         answer["seconds"] = time.monotonic() - before
         (out / "answer.json").write_text(json.dumps(answer))

@@ -31,6 +31,7 @@ from megavit.train.optim.muon import Muon
 from megavit.train.progress import NullReporter
 from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
+from tests.helpers.fake_clock import FakeClock
 
 STEPS, BATCH, CLASSES = 8, 8, 3
 PARALLEL = Design()
@@ -140,22 +141,9 @@ def sums(state: TrainState, task: Task) -> int:
     return seen.of_all
 
 
-class Clock:
-    """Stands still but for what it is told to pass: the same on a fast machine and a busy one."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
 def by_clock(state: TrainState, seconds: float, nap: float, folder: Path) -> dict[str, Any]:
     """Train for so many seconds of a clock of its own, each step and validation taking `nap`; how far it came."""
-    task, clock = task_of(), Clock()
+    task, clock = task_of(), FakeClock()
     folder.mkdir(exist_ok=True)
     budget = TimeBudget(TimeBudgetPlan(total=seconds, step=0.01, validation=0.001, final_passes=1, finish=0.0))
     own = batches(state)

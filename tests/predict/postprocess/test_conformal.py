@@ -7,17 +7,25 @@ from hypothesis import strategies as st
 
 from megavit.errors import ConfigError
 from megavit.predict.postprocess.conformal import (
-    MOST_COVERAGES,
+    MAX_CACHED_COVERAGES,
     PredictionSets,
     check_coverage,
     conformal_quantile,
-    cumulative_mass_above,
     is_possible,
 )
+from megavit.predict.postprocess.predictions import cumulative_mass_above
 
 
 def probabilities(images: int, classes: int, seed: int = 0) -> torch.Tensor:
     return (3 * torch.randn(images, classes, generator=torch.Generator().manual_seed(seed))).softmax(dim=1)
+
+
+def masses(shares: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(cumulative_mass_above(shares.numpy()))
+
+
+def members_of(sets: PredictionSets, shares: torch.Tensor, coverage: float) -> torch.Tensor:
+    return torch.from_numpy(sets.members(shares.numpy(), coverage))
 
 
 def drawn(given: torch.Tensor, seed: int = 0) -> torch.Tensor:
@@ -29,21 +37,21 @@ def drawn(given: torch.Tensor, seed: int = 0) -> torch.Tensor:
 def sets(images: int, classes: int, seed: int = 0) -> PredictionSets:
     shares = probabilities(images, classes, seed)
     labels = drawn(shares, seed)
-    return PredictionSets(cumulative_mass_above(shares).gather(1, labels[:, None])[:, 0], labels, classes)
+    return PredictionSets(masses(shares).gather(1, labels[:, None])[:, 0], labels, classes)
 
 
 def test_the_mass_of_likelier_classes():
-    found = cumulative_mass_above(torch.tensor([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]]))
+    found = masses(torch.tensor([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]]))
     torch.testing.assert_close(found, torch.tensor([[0.8, 0.0, 0.5], [0.0, 0.4, 0.8]], dtype=torch.float64))
 
 
 def test_however_many_coverages_are_asked_for_few_are_remembered():
     found = sets(200, 3)
-    first = found.members(probabilities(5, 3), 0.5)
-    for i in range(3 * MOST_COVERAGES):
-        found.members(probabilities(5, 3), 0.1 + i / 1000)
-        assert len(found._limits) <= MOST_COVERAGES
-    assert torch.equal(found.members(probabilities(5, 3), 0.5), first)
+    first = members_of(found, probabilities(5, 3), 0.5)
+    for i in range(3 * MAX_CACHED_COVERAGES):
+        members_of(found, probabilities(5, 3), 0.1 + i / 1000)
+        assert len(found._limits) <= MAX_CACHED_COVERAGES
+    assert torch.equal(members_of(found, probabilities(5, 3), 0.5), first)
 
 
 def test_the_limit_is_the_finite_sample_quantile():
@@ -56,10 +64,10 @@ def test_the_limit_is_the_finite_sample_quantile():
 @given(images=st.integers(20, 300), classes=st.integers(2, 12), seed=st.integers(0, 99), coverage=st.floats(0.05, 0.94))
 def test_a_set_holds_the_likeliest_class_and_grows_with_the_coverage(images, classes, seed, coverage):
     found, shares = sets(images, classes, seed), probabilities(50, classes, seed + 1)
-    members = found.members(shares, coverage)
+    members = members_of(found, shares, coverage)
     assert members.gather(1, shares.argmax(dim=1, keepdim=True)).all()
-    if not found.by_class(coverage) and not found.by_class(coverage / 2):
-        assert (found.members(shares, coverage / 2) <= members).all()
+    if not found.is_class_conditional(coverage) and not found.is_class_conditional(coverage / 2):
+        assert (members_of(found, shares, coverage / 2) <= members).all()
         # Whoever is in brings all that are likelier along.
         least = torch.where(members, shares, torch.inf).amin(dim=1, keepdim=True)
         assert members[shares > least].all()
@@ -73,7 +81,7 @@ def test_sets_hold_the_true_class_as_often_as_promised(classes, coverage):
     held = []
     for seed in range(40):
         shares = probabilities(400, classes, 1000 + seed)
-        members = sets(200, classes, seed).members(shares, coverage)
+        members = members_of(sets(200, classes, seed), shares, coverage)
         held.append(members.gather(1, drawn(shares, 2000 + seed)[:, None]).double().mean().item())
     assert sum(held) / len(held) > coverage - 0.01
 
@@ -82,10 +90,10 @@ def test_each_class_has_what_was_promised_where_its_images_allow_it():
     shares = probabilities(6000, 3)
     # Of class 2 the model knows little: it is as likely as any, whatever the probabilities.
     labels = torch.where(torch.rand(6000, generator=torch.Generator().manual_seed(1)) < 0.3, 2, drawn(shares))
-    scores = cumulative_mass_above(shares).gather(1, labels[:, None])[:, 0]
+    scores = masses(shares).gather(1, labels[:, None])[:, 0]
     learned = PredictionSets(scores[:3000], labels[:3000], 3)
-    assert learned.by_class(0.9) and not learned.by_class(0.9995)
-    inside = learned.members(shares[3000:], 0.9).gather(1, labels[3000:, None])[:, 0]
+    assert learned.is_class_conditional(0.9) and not learned.is_class_conditional(0.9995)
+    inside = members_of(learned, shares[3000:], 0.9).gather(1, labels[3000:, None])[:, 0]
     for label in range(3):
         assert inside[labels[3000:] == label].double().mean() > 0.87
 

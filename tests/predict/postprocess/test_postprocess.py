@@ -64,7 +64,7 @@ def test_a_bundle_that_was_not_calibrated_has_no_sets_and_no_marks(predictor):
 
 def test_labels_have_no_sets(tmp_path):
     trusted = Calibrator(Calibration(), {}, Target(kind="multilabel", thresholds=[0.5] * 3), 3)
-    with pytest.raises(ConfigError, match="answers with labels"):
+    with pytest.raises(ConfigError, match="is multilabel"):
         trusted.check_coverage(0.9)
 
 

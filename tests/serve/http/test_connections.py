@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from tests.helpers.servers import Running, peak_above, stub_server
-from tests.serve.test_limits import HEAD, told
+from tests.serve.test_limits import HEAD, read_all
 
 GET = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
 POST = HEAD + b"content-length: 5\r\n\r\nimage"
@@ -22,7 +22,7 @@ def statuses(answers: bytes) -> list[int]:
     return [int(part[:3]) for part in answers.split(b"HTTP/1.1 ")[1:]]
 
 
-def answered(connection: socket.socket, count: int) -> list[int]:
+def read_statuses(connection: socket.socket, count: int) -> list[int]:
     """Statuses of so many answers, on a connection that stays open."""
     came = b""
     while len(statuses(came)) < count or not came.endswith(b"}"):
@@ -32,7 +32,7 @@ def answered(connection: socket.socket, count: int) -> list[int]:
     return statuses(came)
 
 
-def sent_on(connection: socket.socket, part: bytes, most: int) -> None:
+def send_repeatedly(connection: socket.socket, part: bytes, most: int) -> None:
     """Send until the server has had enough."""
     with contextlib.suppress(OSError):
         for _ in range(most // len(part)):
@@ -43,42 +43,42 @@ def sent_on(connection: socket.socket, part: bytes, most: int) -> None:
 @pytest.mark.parametrize(
     "framing", [b"content-length: 5\r\n\r\nimage", b"transfer-encoding: chunked\r\n\r\n5\r\nimage\r\n0\r\n\r\n"]
 )
-def test_a_request_that_asks_for_another_protocol_is_answered_as_any(
+def test_a_request_to_upgrade_the_protocol_is_answered_like_any_other(
     stub: Running, asked: bytes, framing: bytes
 ) -> None:
     upgrade = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: " + asked + b"\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n"
     with stub.raw() as connection:
         for _ in range(2):
             connection.sendall((HEAD + upgrade + framing) * 2 + POST)
-            assert answered(connection, 3) == [200] * 3
+            assert read_statuses(connection, 3) == [200] * 3
         whole = HEAD + upgrade + framing + GET
         for place in range(len(whole)):  # in pieces, however they are cut
             connection.sendall(whole[place : place + 1])
-        assert answered(connection, 2) == [200] * 2
+        assert read_statuses(connection, 2) == [200] * 2
 
 
 def test_the_tunnel_of_a_proxy_is_refused(stub: Running) -> None:
     with stub.raw() as connection:
         connection.sendall(b"CONNECT example.org:443 HTTP/1.1\r\nhost: example.org\r\n\r\n" + GET)
-        assert statuses(told(connection)) == [400]
+        assert statuses(read_all(connection)) == [400]
 
 
 def test_trailers_are_read_and_are_no_headers(folder: Path) -> None:
     with stub_server(folder, api_key="key") as server, server.raw() as connection:
         connection.sendall(CHUNKED + b"authorization: Bearer key\r\n\r\n")
-        assert statuses(told(connection)) == [401]
+        assert statuses(read_all(connection)) == [401]
     with stub_server(folder) as server, server.raw() as connection:
         connection.sendall(CHUNKED + b"x-sum: 1\r\n\r\n" + GET)
-        assert answered(connection, 2) == [200, 200]
+        assert read_statuses(connection, 2) == [200, 200]
 
 
 @pytest.mark.parametrize("part", [b"a: b\r\n" * 1000, b"x" * 6000, b"a:\r\n" * 1500])
 def test_trailers_without_end_are_refused_and_cost_no_memory(folder: Path, part: bytes) -> None:
     with stub_server(folder) as server, server.raw() as connection, peak_above(server.process.pid, 24):
         connection.sendall(CHUNKED + b"t: ")
-        sent_on(connection, part, 256 * MIB)
+        send_repeatedly(connection, part, 256 * MIB)
         with contextlib.suppress(ConnectionResetError):
-            assert statuses(told(connection)) in ([431], [])
+            assert statuses(read_all(connection)) in ([431], [])
         assert server.post(b"image").status_code == 200
         assert server.metric("megavit_errors_total", code="request_header_fields_too_large") == 1
 
@@ -86,7 +86,7 @@ def test_trailers_without_end_are_refused_and_cost_no_memory(folder: Path, part:
 def test_the_sizes_of_chunks_are_no_place_for_more(folder: Path) -> None:
     with stub_server(folder) as server, server.raw() as connection, peak_above(server.process.pid, 24):
         connection.sendall(HEAD + b"transfer-encoding: chunked\r\n\r\n5;x=")
-        sent_on(connection, b"y" * 6000, 64 * MIB)
+        send_repeatedly(connection, b"y" * 6000, 64 * MIB)
         assert server.post(b"image").status_code == 200
         assert server.metric("megavit_errors_total", code="request_header_fields_too_large") == 1
 
@@ -94,24 +94,24 @@ def test_the_sizes_of_chunks_are_no_place_for_more(folder: Path) -> None:
 def test_more_headers_than_anyone_needs_are_refused(stub: Running) -> None:
     with stub.raw() as connection:
         connection.sendall(HEAD + b"a:\r\n" * 200 + b"content-length: 5\r\n\r\nimage" + GET)
-        assert statuses(told(connection)) == [431]
+        assert statuses(read_all(connection)) == [431]
 
 
 def test_an_address_longer_than_any_of_ours_is_refused(stub: Running) -> None:
     with stub.raw() as connection:
         connection.sendall(POST.replace(b"/predict", b"/predict?" + b"a&" * 5000) + GET)
-        assert statuses(told(connection)) == [414]
+        assert statuses(read_all(connection)) == [414]
 
 
 def test_a_body_in_crumbs_is_refused_and_one_in_small_pieces_read(stub: Running) -> None:
     head = HEAD + b"transfer-encoding: chunked\r\n\r\n"
     with stub.raw() as connection:
         connection.sendall(head + b"1\r\nx\r\n" * 1000 + b"0\r\n\r\n")
-        assert answered(connection, 1) == [200]
+        assert read_statuses(connection, 1) == [200]
         connection.sendall(head + (b"40\r\n" + b"x" * 64 + b"\r\n") * 2000 + b"0\r\n\r\n")
-        assert answered(connection, 1) == [200]
+        assert read_statuses(connection, 1) == [200]
         connection.sendall(head + b"1\r\nx\r\n" * 2000 + b"0\r\n\r\n")
-        assert statuses(told(connection)) == [400]
+        assert statuses(read_all(connection)) == [400]
 
 
 def test_a_content_type_that_takes_time_to_take_apart_is_refused(stub: Running) -> None:
@@ -124,9 +124,9 @@ def test_line_breaks_keep_no_connection_open(folder: Path, between: bytes) -> No
     with stub_server(folder, keep_alive=0.5, read_timeout=30) as server, server.raw() as connection:
         for _ in range(2):  # a used one
             connection.sendall(b"\r\n" + POST)
-            assert answered(connection, 1) == [200]
+            assert read_statuses(connection, 1) == [200]
         closed = threading.Event()
-        threading.Thread(target=lambda: (told(connection), closed.set())).start()
+        threading.Thread(target=lambda: (read_all(connection), closed.set())).start()
         with contextlib.suppress(OSError):
             for _ in range(600):
                 connection.sendall(between)
@@ -140,7 +140,7 @@ def test_requests_behind_each_other_are_answered_in_order(stub: Running) -> None
         connection.sendall(
             HEAD + b"content-length: 9\r\n\r\nsleep 0.3" + POST + HEAD + b"content-length: 3\r\n\r\nbad" + GET * 30
         )
-        assert answered(connection, 33) == [200, 200, 422, *[200] * 30]
+        assert read_statuses(connection, 33) == [200, 200, 422, *[200] * 30]
 
 
 def test_a_request_behind_a_slow_one_has_its_own_time(folder: Path) -> None:
@@ -149,10 +149,10 @@ def test_a_request_behind_a_slow_one_has_its_own_time(folder: Path) -> None:
             HEAD + b"content-length: 9\r\n\r\nsleep 1.5" + HEAD + b"content-length: 150000\r\n\r\n" + b"x" * 75_000
         )
         connection.sendall(b"x" * 75_000)
-        assert answered(connection, 2) == [200, 200]
+        assert read_statuses(connection, 2) == [200, 200]
 
 
-def test_what_is_wrong_behind_a_request_costs_that_no_answer(stub: Running) -> None:
+def test_an_error_behind_a_request_does_not_cost_its_response(stub: Running) -> None:
     for wrong in (
         b"\x16\x03\x01 hello\r\n\r\n",
         HEAD + b"x: " + b"y" * 300_000,
@@ -160,7 +160,7 @@ def test_what_is_wrong_behind_a_request_costs_that_no_answer(stub: Running) -> N
     ):
         with stub.raw() as connection:
             connection.sendall(HEAD + b"content-length: 9\r\n\r\nsleep 0.3" + POST + wrong)
-            assert statuses(told(connection)) == [200, 200]
+            assert statuses(read_all(connection)) == [200, 200]
 
 
 def test_a_flood_behind_a_request_is_not_taken_in(folder: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_flood_behind_a_request_is_not_taken_in(folder: Path) -> None:
         for connection in connections:
             connection.settimeout(0.3)
             connection.sendall(HEAD + b"content-length: 9\r\n\r\nsleep 1.0")
-            sent_on(connection, b"GET / HTTP/1.1\r\n\r\n" * 3000, 4 * MIB)
+            send_repeatedly(connection, b"GET / HTTP/1.1\r\n\r\n" * 3000, 4 * MIB)
         assert server.get("/health/live").status_code == 200
         for connection in connections:
             connection.close()
@@ -213,10 +213,10 @@ def test_a_request_that_two_readers_could_cut_differently_is_refused_with_all_be
 ) -> None:
     with stub.raw() as connection:
         connection.sendall(wrong + GET)
-        assert statuses(told(connection)) == [400]
+        assert statuses(read_all(connection)) == [400]
 
 
-def test_without_descriptors_clients_are_told_the_log_too_and_later_ones_are_served(folder: Path) -> None:
+def test_without_descriptors_connections_are_refused_and_logged_and_later_ones_served(folder: Path) -> None:
     with stub_server(folder, read_timeout=60) as server, contextlib.ExitStack() as held:
         process = psutil.Process(server.process.pid)
         process.rlimit(psutil.RLIMIT_NOFILE, (100, 100))
@@ -225,14 +225,14 @@ def test_without_descriptors_clients_are_told_the_log_too_and_later_ones_are_ser
             held.enter_context(server.raw())
         server.until(lambda: server.events("too_many_connections"))
         first.sendall(POST)
-        assert answered(first, 1) == [200]
+        assert read_statuses(first, 1) == [200]
         server.workers()[0].kill()  # which is started again all the same
         server.until(lambda: len(server.events("model_ready")) == 2)
         held.close()
         server.until(lambda: len(process.net_connections()) < 5)
         with server.raw() as connection:
             connection.sendall(POST)
-            assert answered(connection, 1) == [200]
+            assert read_statuses(connection, 1) == [200]
         assert len(server.events("too_many_connections")) <= 2
 
 
@@ -245,6 +245,6 @@ def test_the_first_client_too_many_reads_why(folder: Path) -> None:
             connection = held.enter_context(server.raw())
             connection.settimeout(0.2)
             with contextlib.suppress(TimeoutError):
-                came.append(told(connection))
+                came.append(read_all(connection))
         assert came[-1].startswith(b"HTTP/1.1 503 service_unavailable\r\n")
         assert b"retry-after: 2\r\n" in came[-1]

@@ -59,7 +59,7 @@ def test_on_loopback_another_sites_name_is_refused(stub: Running, host: str) -> 
         assert (reply.status_code, reply.json()["error"]["code"]) == (421, "misdirected_request")
 
 
-def test_loopback_is_told_from_other_addresses() -> None:
+def test_loopback_is_distinguished_from_other_addresses() -> None:
     assert all(map(is_loopback, ("localhost", "127.0.0.1", "::1", "[::1]")))
     assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.0.1", "example.org", "")))
 
@@ -86,12 +86,12 @@ def test_another_method_is_405_and_says_which_would_do(stub: Running, method: st
 @pytest.mark.parametrize(
     "path", ["/docs", "/redoc", "/predict/", "/models/", "/page/../../etc/passwd", "/page/%2e%2e/x"]
 )
-def test_what_is_not_there_is_404(stub: Running, path: str) -> None:
+def test_an_unknown_path_is_404(stub: Running, path: str) -> None:
     reply = stub.get(path)
     assert (reply.status_code, reply.json()["error"]["code"]) == (404, "not_found")
 
 
-def test_the_log_tells_of_a_request_and_nothing_of_its_content(folder: Path) -> None:
+def test_the_log_has_each_request_but_not_its_content(folder: Path) -> None:
     with stub_server(folder, api_key=KEY) as server:
         headers = {"authorization": f"Bearer {KEY}"}
         files = [("images", ("secret name.png", b"secret content"))] * 2
@@ -114,12 +114,12 @@ def test_the_log_tells_of_a_request_and_nothing_of_its_content(folder: Path) -> 
             "images": 2,
         }
         assert (second["route"], second["status"]) == ("unknown", 404)
-        said = json.dumps(server.log)
+        message = json.dumps(server.log)
         for secret in ("secret", KEY, "top=", "query"):
-            assert secret not in said
+            assert secret not in message
 
 
-def test_a_page_of_another_site_gets_no_answers(folder: Path) -> None:
+def test_a_page_of_another_site_is_refused(folder: Path) -> None:
     with stub_server(folder) as server, server.client() as client:
         foreign = client.post("/predict", content=b"image", headers={"Sec-Fetch-Site": "cross-site"})
         assert foreign.status_code == 403 and foreign.json()["error"]["code"] == "forbidden"

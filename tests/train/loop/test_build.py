@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from megavit.config.recipe import AugmentRecipe, DataRecipe, RunRecipe
-from megavit.config.recipes import named_recipe
+from megavit.config.recipes import get_recipe
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.errors import DataError
 from megavit.predict.postprocess.ood import fit_mahalanobis_ood
@@ -26,7 +26,7 @@ def images_that_are_gone(channels: int, folder: Path) -> LabeledImages:
 
 def test_the_model_is_chosen_without_reading_an_image(tmp_path):
     images = images_that_are_gone(5, tmp_path)
-    recipe = named_recipe("small")
+    recipe = get_recipe("small")
     recipe = replace(recipe, run=replace(recipe.run, minutes=0.1))
     choice = choose_by_time(recipe, images, CPU, time.monotonic(), NullReporter())
     assert choice.recipe.model.channels == 5 and choice.step > 0
@@ -35,7 +35,7 @@ def test_the_model_is_chosen_without_reading_an_image(tmp_path):
 def test_the_mean_and_spread_of_many_channels_are_found_by_reading_images(tmp_path):
     images = images_that_are_gone(5, tmp_path)
     with pytest.raises(DataError, match="cannot any more"):
-        fresh(resolve(named_recipe("small"), images, CPU), images, CPU)
+        fresh(resolve(get_recipe("small"), images, CPU), images, CPU)
 
 
 def test_the_noise_that_is_measured_on_has_the_shapes_of_the_images(tmp_path):
@@ -43,7 +43,7 @@ def test_the_noise_that_is_measured_on_has_the_shapes_of_the_images(tmp_path):
         Sample(f"{i:02}.npy", i % 2, "train", *((8, 32) if i < 16 else (40, 10)), 1, f"{i:016x}") for i in range(32)
     )
     images = LabeledImages("data", tmp_path, ("dry", "wet"), samples, (), "all of it")
-    recipe = replace(named_recipe("small"), data=DataRecipe(keep_aspect=True), augment=AugmentRecipe(crop=0.5))
+    recipe = replace(get_recipe("small"), data=DataRecipe(keep_aspect=True), augment=AugmentRecipe(crop=0.5))
     choice = choose_by_time(replace(recipe, run=RunRecipe(minutes=0.1)), images, CPU, time.monotonic(), NullReporter())
     assert choice.step > 0
     _, task = fresh(choice.recipe, images, CPU)

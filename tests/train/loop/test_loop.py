@@ -17,12 +17,14 @@ from megavit.errors import Interrupted, TrainingError
 from megavit.predict.forward import compute_logits
 from megavit.train.checkpoint.checkpoint import load_checkpoint
 from megavit.train.clock import EpochBudget, TimeBudget, TimeBudgetPlan
+from megavit.train.loop import loop
 from megavit.train.loop.logit_monitor import LogitMonitor
 from megavit.train.loop.loop import MOST_SKIPPED_IN_A_ROW, Task, backward, fit, mix, progressive_resize, train_step
 from megavit.train.optim.loss import BinaryCrossEntropy, CrossEntropy, SmoothL1
 from megavit.train.progress import NullReporter, Reporter
 from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
+from tests.helpers.fake_clock import FakeClock
 from tests.helpers.training import BATCH, CLASSES, STEPS, batch_at, fresh_state, make_task, same_weights
 
 
@@ -183,25 +185,20 @@ def test_where_every_step_was_skipped_there_is_no_loss_to_tell(tmp_path):
     assert resumed.history == state.history
 
 
-def test_a_run_by_the_clock_goes_down_to_rate_zero_and_validates_at_its_end(tmp_path):
-    task, state = make_task(), fresh_state(make_task())
+def test_a_run_on_a_budget_of_time_goes_down_to_rate_zero_and_validates_at_its_end(tmp_path, monkeypatch):
+    task, state, clock = make_task(), fresh_state(make_task()), FakeClock()
     budget = TimeBudget(TimeBudgetPlan(total=3.0, step=0.05, validation=0.001, final_passes=1, finish=1.0))
-    began = time.monotonic()
-    fit(
-        state,
-        task,
-        budget,
-        map(batch_at, itertools.count()),
-        validate,
-        monitor,
-        tmp_path,
-        StopRequest(),
-        NullReporter(),
-        began,
-    )
+
+    def batches():
+        for step in itertools.count():
+            clock.sleep(0.05)
+            yield batch_at(step)
+
+    monkeypatch.setattr(loop, "time", clock)
+    fit(state, task, budget, batches(), validate, monitor, tmp_path, StopRequest(), NullReporter(), 0.0)
     assert state.progress == 1 and state.history[-1].step == state.step
     assert 0 < state.history[-1].learning_rate < 0.2 * task.recipe.optimizer.learning_rate
-    assert state.seconds == pytest.approx(time.monotonic() - began, abs=1)
+    assert state.seconds == pytest.approx(clock.now) and 1.8 < clock.now < 2.01
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from megavit.data.image_dataset import Images
-from megavit.data.loader.sampler import BatchOrder
-from megavit.errors import Diverged, TrainingError
+from megavit.data.loader.sampler import ResumableBatchSampler
+from megavit.errors import DivergedError, TrainingError
 from megavit.evaluate.metrics.classification import ClassificationMetrics
 from megavit.train.checkpoint.checkpoint import get_step, list_checkpoints, list_rollback_checkpoints, save_checkpoint
 from megavit.train.clock import EpochBudget, StepProgress
@@ -71,7 +71,7 @@ def test_a_run_without_a_spike_never_goes_back(tmp_path):
     state, watch, feed = go(tmp_path, {})
     assert (state.step, state.skipped, state.rollbacks, state.left_out) == (STEPS, 0, 0, 0) and watch.said == []
     assert watch.losses[-1] < 0.7 * watch.losses[0]
-    assert feed.trained() == list(BatchOrder(COUNT, BATCH, 0, start=0, steps=STEPS))
+    assert feed.trained() == list(ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=STEPS))
 
 
 @pytest.mark.parametrize(("factor", "steps"), [(30.0, PATIENCE), (math.nan, MOST_SKIPPED_IN_A_ROW)])
@@ -82,7 +82,7 @@ def test_a_run_that_diverges_goes_back_and_leaves_out_the_images_that_led_there(
     assert f"steps after step {BROKEN}: going on from step {BACK} with other images" in watch.said[-1]
     assert max(watch.losses[-20:]) < 0.7 * watch.losses[0]
     # Every batch comes once, in order: those of the abandoned steps are not asked for again.
-    assert feed.trained() == list(BatchOrder(COUNT, BATCH, 0, start=0, steps=STEPS + state.left_out))
+    assert feed.trained() == list(ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=STEPS + state.left_out))
     told = [record.step for record in state.history]
     assert told == sorted(set(told))
     assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == told
@@ -124,13 +124,13 @@ def test_a_run_whose_loss_is_high_before_there_is_a_checkpoint_goes_on_as_it_is(
     state, watch, feed = go(tmp_path, {EVERY + 4: 30.0})
     assert (state.step, state.rollbacks, state.left_out) == (STEPS, 0, 0)
     assert f"steps after step {EVERY + 4}: going on as it is" in watch.said[-1]
-    assert feed.trained() == list(BatchOrder(COUNT, BATCH, 0, start=0, steps=STEPS))
+    assert feed.trained() == list(ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=STEPS))
 
 
 def test_a_run_that_is_no_number_before_there_is_a_checkpoint_ends_with_advice(tmp_path):
     with pytest.raises(TrainingError, match="no checkpoint from well before; a lower learning rate") as ending:
         go(tmp_path, {5: math.nan})
-    assert not isinstance(ending.value, Diverged)
+    assert not isinstance(ending.value, DivergedError)
 
 
 class Clock(EpochBudget):
@@ -154,7 +154,7 @@ def test_the_time_of_the_abandoned_steps_is_not_given_back(tmp_path):
 
 def test_a_wild_gradient_is_left_out_as_if_the_step_had_not_been():
     task, state, feed = task_of(), fresh(), ImageDataset()
-    order = list(BatchOrder(COUNT, BATCH, 0, start=0, steps=42))
+    order = list(ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=42))
 
     def step(number: int, task: Task) -> float:
         places = order[number]

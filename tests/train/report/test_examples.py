@@ -4,7 +4,8 @@ from PIL import Image
 
 from megavit.config.target import Target
 from megavit.data.dataset import LabeledImages, Sample
-from megavit.train.report.examples import EXAMPLES, REFERENCE_IMAGES, REFERENCE_SIDE, examples, reference_images, shrink
+from megavit.data.image_dataset import limit_size
+from megavit.train.report.examples import EXAMPLES, REFERENCE_IMAGES, REFERENCE_SIDE, examples, reference_images
 
 
 def labeled(labels: list[int], classes: int, channels: int = 1) -> LabeledImages:
@@ -27,7 +28,7 @@ def certain(answers: list[int], confidence: list[float], classes: int) -> torch.
     [(4, 4, (4, 4)), (512, 300, (512, 300)), (1024, 512, (512, 256)), (3, 5000, (1, 512))],
 )
 def test_large_pictures_are_made_smaller_and_none_vanishes(height, width, shape):
-    assert shrink(torch.zeros(3, height, width, dtype=torch.uint8), REFERENCE_SIDE).shape == (3, *shape)
+    assert limit_size(torch.zeros(3, height, width, dtype=torch.uint8), REFERENCE_SIDE).shape == (3, *shape)
 
 
 @pytest.mark.parametrize("classes", [2, REFERENCE_IMAGES, REFERENCE_IMAGES + 5])

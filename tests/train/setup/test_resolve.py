@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from megavit.config.recipe import AugmentRecipe, DataRecipe, ModelRecipe, Recipe, RunRecipe
-from megavit.config.recipes import named_recipe
+from megavit.config.recipes import get_recipe
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.errors import ConfigError
 from megavit.train.progress import NullReporter
@@ -105,7 +105,7 @@ def test_small_and_gray_images_are_not_mirrored_and_photographs_are():
     assert choose_recipe(images(28, 28)) == "small"
     assert choose_recipe(images(300, 300, gray=True)) == "small"
     assert choose_recipe(images(300, 300)) == "photos"
-    assert not named_recipe("small").augment.flip and named_recipe("photos").augment.flip
+    assert not get_recipe("small").augment.flip and get_recipe("photos").augment.flip
 
 
 def test_the_model_and_its_input_agree():
@@ -174,7 +174,7 @@ def test_mixing_that_was_asked_for_is_refused_where_shapes_are_kept() -> None:
 
 def test_with_shapes_kept_the_square_has_the_area_of_the_images() -> None:
     wide = images(24, 96)
-    small = replace(named_recipe("small"), model=ModelRecipe(preset="micro"))
+    small = replace(get_recipe("small"), model=ModelRecipe(preset="micro"))
     assert resolve(small, wide, CPU).model.image_size == 24
     kept = resolve(replace(small, data=DataRecipe(keep_aspect=True)), wide, CPU)
     assert kept.model.image_size == 48

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from megavit.config.vit import Design
-from megavit.data.byte_range import digest
-from megavit.data.dataset import Row, Sample, read_samples
+from megavit.data.byte_range import content_digest
+from megavit.data.dataset import Sample, SampleRow, read_samples
 from megavit.errors import OutputError
 from megavit.weights.bundle import bundle as module
 from megavit.weights.bundle.bundle import CARD, INFO, REFERENCE, SAMPLES, WEIGHTS, load_bundle, read_info, save_bundle
@@ -96,9 +96,9 @@ def test_labels_in_any_script_survive(tmp_path):
 
 def test_file_names_that_are_no_text_survive_in_the_list_of_samples(tmp_path):
     name = os.fsdecode(b"cat/\xff\n\xe4.jpg")
-    make_bundle(tmp_path / "b", samples=[Sample(name, 1, "val", 8, 8, 3, digest(b"1"))])
+    make_bundle(tmp_path / "b", samples=[Sample(name, 1, "val", 8, 8, 3, content_digest(b"1"))])
     load_bundle(tmp_path / "b")
-    assert read_samples(tmp_path / "b" / SAMPLES) == (Row(name, "dog", "val", digest(b"1")),)
+    assert read_samples(tmp_path / "b" / SAMPLES) == (SampleRow(name, "dog", "val", content_digest(b"1")),)
 
 
 def test_a_source_whose_name_is_no_text_can_be_told(tmp_path):

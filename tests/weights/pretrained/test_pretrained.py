@@ -7,7 +7,8 @@ import torch
 from megavit.config.vit import PLAIN_VIT, Design
 from megavit.errors import BundleError
 from megavit.model.vit import MegaVit
-from megavit.weights.pretrained.pretrained import PretrainedModel, fingerprint, initialize_from, load_pretrained
+from megavit.weights.pretrained.initialize import initialize_from
+from megavit.weights.pretrained.pretrained import PretrainedModel, fingerprint, load_pretrained
 from tests.helpers.bundles import LABELS, make_bundle, make_model
 
 DESIGNS = [
@@ -74,7 +75,7 @@ def test_a_model_of_gray_images_answers_as_the_source_does_for_three_equal_chann
     model = make_model(design=Design(patch_overlap=1)).eval()
     new = of_size(model, channels=1)
     (told,) = initialize_from(new, source_of(model), head=True)
-    assert "added up over its 3 channels" in told
+    assert "summed over its 3 channels" in told
     gray = random(2, 1, 8, 8)
     torch.testing.assert_close(new(gray), model(gray.expand(-1, 3, -1, -1)))
 

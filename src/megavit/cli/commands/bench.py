@@ -1,9 +1,7 @@
 """`megavit bench`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Any
 
 from megavit.cli.options import Device, Json
 
@@ -12,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def bench(
-    *models: Annotated[str, Parameter(help="Model presets such as S and B, or example: 6 layers of width 512.")],
-    quick: Annotated[bool, Parameter(help="Run the short comparisons only: under two minutes.")] = False,
+    *models: str,
+    quick: bool = False,
     device: Device = "auto",
-    out: Annotated[Path | None, Parameter(help="New .json file for the measurements.")] = None,
+    out: Path | None = None,
     json: Json = False,
 ) -> None:
     """Benchmark MegaVit on this machine against timm, vit-pytorch, transformers and others.
@@ -24,14 +22,19 @@ def bench(
     libraries that are installed. The contenders take turns, so the ratios hold
     on a busy machine too. Default models: example, S and B; with --quick
     example and S.
+
+    Args:
+        models: Model presets such as S and B, or example: 6 layers of width 512.
+        quick: Run the short comparisons only: under two minutes.
+        out: New .json file for the measurements.
     """
     import os
     from json import dumps
 
-    # PyTorch's profiler, which measures memory, tells when it begins and ends; to be said before PyTorch is imported.
+    # PyTorch's profiler, which measures memory, would log to standard error; set before PyTorch is imported.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 
-    from megavit.bench.run import EXAMPLE, about, cases, config_of
+    from megavit.bench.run import EXAMPLE, describe_machine, get_config, run_cases
     from megavit.cli.console import notes, print_json
     from megavit.errors import OutputError
     from megavit.runtime.device import pick_device
@@ -41,38 +44,38 @@ def bench(
         raise OutputError(f"{out} is there already; choose another --out")
     names = models or ((EXAMPLE, "S") if quick else (EXAMPLE, "S", "B"))
     for name in names:
-        config_of(name)
-    chosen = pick_device(device)
-    figures: dict[str, Any] = about(chosen) | {"cases": []}
+        get_config(name)
+    torch_device = pick_device(device)
+    measurements: dict[str, Any] = describe_machine(torch_device) | {"cases": []}
 
-    def keep() -> None:
+    def save() -> None:
         if out is not None:
-            with writing("the figures", out):
-                write_file(out, dumps(figures, indent=1) + "\n")
+            with writing("the measurements", out):
+                write_file(out, dumps(measurements, indent=1) + "\n")
 
-    keep()  # before anything is timed, so that a folder that takes no file is told at once
-    for case in cases(names, chosen, quick, lambda what: notes.print(what, style="dim")):
-        figures["cases"].append(case.to_dict())
-        keep()
+    save()  # fails early if the file cannot be written
+    for case in run_cases(names, torch_device, quick=quick, announce=lambda text: notes.print(text, style="dim")):
+        measurements["cases"].append(case.to_dict())
+        save()
         if not json:
             show(case)
     if json:
-        print_json(figures)
+        print_json(measurements)
 
 
 def show(case: "Case") -> None:
     from megavit.cli.console import print_table, results
 
-    columns = ["", "milliseconds", "±", "images/s", "of a matrix product", "megavit is so many times as fast"]
+    columns = ["", "milliseconds", "±", "images/s", "of peak matmul", "MegaVit's speedup"]
     with_memory = any(entry.memory is not None for entry in case.entries)
     rows = [
         [
             entry.name,
             f"{entry.seconds * 1e3:.1f}",
-            f"{entry.spread / 2:.0%}",
+            f"{entry.relative_iqr / 2:.0%}",
             f"{entry.images_per_second:.1f}",
-            "-" if entry.of_matmul is None else f"{entry.of_matmul:.0%}",
-            f"{entry.megavit_is:.2f}",
+            "-" if entry.matmul_share is None else f"{entry.matmul_share:.0%}",
+            f"{entry.megavit_speedup:.2f}",
             *([f"{(entry.memory or 0) / 2**20:,.0f} MiB"] if with_memory else []),
         ]
         for entry in case.entries

@@ -1,9 +1,6 @@
 """`megavit calibrate`."""
 
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from megavit.cli.options import Bundle, Device, Json, LabeledData
 
@@ -13,10 +10,8 @@ def calibrate(
     data: LabeledData,
     /,
     *,
-    out: Annotated[Path, Parameter(help="New folder for the calibrated bundle.")],
-    temperature_only: Annotated[
-        bool, Parameter(help="Fit the softmax temperature only, which models of Hugging Face and timm can express.")
-    ] = False,
+    out: Path,
+    temperature_only: bool = False,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -25,12 +20,16 @@ def calibrate(
     megavit train calibrates by itself: this is for bundles that were converted,
     or whose images have changed since. Of the images of DATA that the model
     was not trained on, some are used to fit and the others to measure.
+
+    Args:
+        out: New folder for the calibrated bundle.
+        temperature_only: Fit the softmax temperature only, which models of Hugging Face and timm can express.
     """
     from megavit.cli.console import counting, print_json, results
     from megavit.cli.render.metrics import show_uncertainty
     from megavit.config.recipe import DataRecipe
     from megavit.data.dataset import read_samples
-    from megavit.data.load import read_data
+    from megavit.data.load import load_data
     from megavit.errors import OutputError
     from megavit.evaluate.inference import select_split
     from megavit.evaluate.uncertainty.uncertainty import apply_calibration
@@ -39,13 +38,13 @@ def calibrate(
     from megavit.weights.bundle.bundle import SAMPLES, copy_bundle
 
     if out.exists():
-        raise OutputError(f"there is {out} already; choose a new folder")
+        raise OutputError(f"{out} is there already; choose a new folder with --out")
     predictor = load(bundle, device=device)
     with counting("checking images") as progress:
-        images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
-    selection = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
-    with counting("measuring") as progress:
-        result = fit(predictor, images, selection, progress, temperature_only=temperature_only)
+        images = load_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
+    choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
+    with counting("calibrating") as progress:
+        result = fit(predictor, images, choice, progress, temperature_only=temperature_only)
     copy_bundle(predictor.folder, out, apply_calibration(predictor.info, result), result.tensors)
     if json:
         print_json(result.uncertainty.to_dict() | {"temperature": result.calibration.temperature, "out": str(out)})

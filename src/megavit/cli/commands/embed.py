@@ -1,10 +1,7 @@
 """`megavit embed`."""
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 from megavit.cli.options import BatchSize, Bundle, Device, ImageInputs, InferencePrecision, Json, Nproc, Verify
 from megavit.errors import ConfigError
@@ -20,9 +17,7 @@ def embed(
     images: ImageInputs,
     /,
     *,
-    out: Annotated[
-        Path | None, Parameter(help="New .npz or .csv file for the embeddings; for shards also a folder.")
-    ] = None,
+    out: Path | None = None,
     device: Device = "auto",
     precision: InferencePrecision = "float32",
     batch_size: BatchSize = 32,
@@ -37,44 +32,32 @@ def embed(
     path and embedding, and failed and error for images that cannot be read,
     which do not stop the others; the exit code is then 2. Shards are handled
     as by megavit predict.
+
+    Args:
+        out: New .npz or .csv file for the embeddings; for shards also a folder.
     """
-    from megavit.cli.console import notes
-    from megavit.cli.launcher import telling_once
-    from megavit.cli.shard_inference import answer_shards, check_images, local_device, shards_among, start_together
-    from megavit.cli.writers.embeddings import VectorWriter, check_vectors
-    from megavit.predict.input_sources import iter_images
+    from megavit.cli.shard_inference import InferenceCommand, InferenceModel, local_device, write_all
+    from megavit.cli.writers.embeddings import EmbeddingWriter
     from megavit.predict.predictor import load
     from megavit.weights.bundle.bundle import INFO
 
-    check_images(images, "embed")
+    command = InferenceCommand(
+        name="embed", images=images, out=out, nproc=nproc, suffixes=(".npz", ".csv"), what="embeddings"
+    )
     if out is None and not json:
         raise ConfigError("give --out FILE.npz or FILE.csv for the embeddings, or --json to print them")
-    shards = shards_among(images, out, (".npz", ".csv"), nproc)
-    done = start_together(nproc)
-    if done is not None:
-        return done
-    if shards is None:
-        check_vectors(out)
 
-    def answer(named: "Iterable[tuple[str, Image]]", place: Path | None) -> tuple[int, int]:
-        total = failed = 0
-        with VectorWriter(place, predictor.model.config.dim) as writer:
-            for embedding in predictor.embed_stream(named, batch_size=batch_size):
-                writer.write(embedding)
-                total += 1
-                failed += embedding.error is not None
-        return total, failed
-
-    with telling_once():
+    def load_model() -> InferenceModel:
         predictor = load(bundle, device=local_device(device), precision=precision, verify=verify)
-        if shards is not None and out is not None:
-            made_of, files = {"embed": True, "precision": precision}, [predictor.folder / INFO]
-            return answer_shards(shards, out, (".npz", ".csv"), made_of, files, answer)
-    total, failed = answer(iter_images(images, sys.stdin.buffer), out)
-    if not total:
-        raise ConfigError(f"there are no images in {', '.join(images)}")
-    if out is not None:
-        notes.print(f"{total - failed:,} embeddings of {predictor.model.config.dim} numbers in {out}")
-    if failed:
-        notes.print(f"{failed:,} of {total:,} images could not be read", style="yellow")
-    return 2 if failed else 0
+        dim = predictor.model.config.dim
+
+        def write(named: "Iterable[tuple[str, Image]]", path: Path | None) -> tuple[int, int]:
+            return write_all(EmbeddingWriter(path, dim), predictor.embed_stream(named, batch_size=batch_size))
+
+        def describe(total: int, failed: int) -> str:
+            return f"{total - failed:,} embeddings of {dim} numbers"
+
+        settings = {"embed": True, "precision": precision}
+        return InferenceModel(write, settings, [predictor.folder / INFO], describe)
+
+    return command.run(load_model)

@@ -1,12 +1,9 @@
 """`megavit evaluate`."""
 
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from megavit.cli.options import BatchSize, Bundle, Device, InferencePrecision, Json, KeepAspect, LabeledData, Verify
-from megavit.errors import ConfigError, OutputError
+from megavit.errors import ConfigError
 
 
 def evaluate(
@@ -14,20 +11,11 @@ def evaluate(
     data: LabeledData,
     /,
     *,
-    against: Annotated[
-        Path | None, Parameter(help="Second bundle to compare with on the same images (paired statistics).")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        Parameter(help="New .csv or .jsonl file listing the images whose prediction differs between the two bundles."),
-    ] = None,
-    group_by: Annotated[
-        str | None, Parameter(help="Column of the table DATA: also report the metrics of each of its values.")
-    ] = None,
-    corruptions: Annotated[
-        bool, Parameter(help="Also evaluate up to 1,000 images with added noise, blur, darkness and other corruptions.")
-    ] = False,
-    report: Annotated[Path | None, Parameter(help="New .html file with all metrics and the worst errors.")] = None,
+    against: Path | None = None,
+    out: Path | None = None,
+    group_by: str | None = None,
+    corruptions: bool = False,
+    report: Path | None = None,
     device: Device = "auto",
     precision: InferencePrecision = "float32",
     batch_size: BatchSize = 64,
@@ -40,13 +28,21 @@ def evaluate(
     If DATA has splits, the test split is used. Images that the model was
     trained or selected on are recognized by their content and left out, and
     their number is reported; with --against, those of either bundle.
+
+    Args:
+        against: Second bundle to compare with on the same images (paired statistics).
+        out: New .csv or .jsonl file listing the images whose prediction differs between the two bundles.
+        group_by: Column of the table DATA: also report the metrics of each of its values.
+        corruptions: Also evaluate up to 1,000 images with added noise, blur, darkness and other corruptions.
+        report: New .html file with all metrics and the worst errors.
     """
     from megavit.cli.console import counting, notes, print_json, show_notes, show_skipped
-    from megavit.cli.render.comparison import check_disagreements_file, check_new, show_comparison, write_disagreements
+    from megavit.cli.render.comparison import show_comparison, write_disagreements
     from megavit.cli.render.metrics import show_metrics, show_robustness, show_subgroups, show_uncertainty
+    from megavit.cli.writers.line_file import check_new_file
     from megavit.config.recipe import DataRecipe
     from megavit.data.dataset import read_samples
-    from megavit.data.load import read_data
+    from megavit.data.load import load_data
     from megavit.evaluate.compare import check_comparable
     from megavit.evaluate.evaluation import evaluate as run_evaluation
     from megavit.evaluate.inference import select_split
@@ -55,11 +51,13 @@ def evaluate(
     from megavit.weights.bundle.bundle import SAMPLES
 
     if out is not None and against is None:
-        raise ConfigError("--out lists the images that two bundles answer otherwise: give the other with --against")
-    check_disagreements_file(out)
-    if report is not None and report.suffix != ".html":
-        raise OutputError(f"the report is written as .html, not as {report.name!r}")
-    check_new(report, "the report")
+        raise ConfigError(
+            "--out lists the images whose prediction differs between two bundles: give the other with --against"
+        )
+    if out is not None:
+        check_new_file(out, "lists of images", (".csv", ".jsonl"))
+    if report is not None:
+        check_new_file(report, "reports", (".html",))
     if group_by is not None:
         read_group_column(data, group_by)
     bundles = [bundle] if against is None else [bundle, against]
@@ -70,7 +68,7 @@ def evaluate(
     if other is not None:
         check_comparable(predictor, other)
     with counting("checking images") as progress:
-        images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
+        images = load_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
     known = [row for one in predictors for row in read_samples(one.folder / SAMPLES)]
     selection = select_split(images, predictor.labels, known, predictor.target)
     evaluation = run_evaluation(
@@ -85,16 +83,16 @@ def evaluate(
     )
 
     if json:
-        answer = evaluation.to_dict()
+        report_json = evaluation.to_dict()
         if evaluation.comparison is not None:
-            answer["comparison"]["against"] = str(against)
-        print_json(answer)
+            report_json["comparison"]["against"] = str(against)
+        print_json(report_json)
     else:
         show_notes(images.notes)
         show_skipped(images.skipped_by_reason())
         if selection.excluded:
             which = "the model was" if other is None else "one of the models was"
-            notes.print(f"{selection.excluded:,} images left out: {which} trained or chosen by them", style="yellow")
+            notes.print(f"{selection.excluded:,} images left out: {which} trained or selected on them", style="yellow")
         show_metrics(evaluation.metrics)
         show_uncertainty(evaluation.uncertainty)
         if evaluation.comparison is not None:
@@ -103,7 +101,7 @@ def evaluate(
             show_subgroups(evaluation.subgroups)
         if evaluation.robustness is not None:
             show_robustness(evaluation.robustness)
-    # Last, so that a full disk costs the files alone.
+    # Last, so that a full disk costs only the files.
     if out is not None:
         write_disagreements(out, evaluation.disagreements)
         notes.print(f"{len(evaluation.disagreements):,} images in {out}")

@@ -13,17 +13,12 @@ from megavit.explain.methods import DEFAULT_METHOD, Method
 
 def explain(
     bundle: Bundle,
-    images: Annotated[
-        list[str],
-        Parameter(help="Image files, folders, glob patterns, or - for standard input.", allow_leading_hyphen=True),
-    ],
+    images: Annotated[list[str], Parameter(allow_leading_hyphen=True)],
     /,
     *,
-    out: Annotated[Path, Parameter(help="Folder for the heat maps, one NAME.explained.png per image.")],
-    label: Annotated[str | None, Parameter(help="Class to explain. Default: the predicted one.")] = None,
-    method: Annotated[
-        Method, Parameter(help="Attribution method; rollout is the same for every class.")
-    ] = DEFAULT_METHOD,
+    out: Path,
+    label: str | None = None,
+    method: Method = DEFAULT_METHOD,
     device: Device = "auto",
     keep_aspect: KeepAspect = False,
     json: Json = False,
@@ -35,10 +30,18 @@ def explain(
     the prediction is based on, not whether it is right. No file is
     overwritten. An image that cannot be read is reported with the reason and
     does not stop the others; the exit code is then 2.
+
+    Args:
+        images: Image files, folders, glob patterns, or - for standard input.
+        out: Folder for the heat maps, one NAME.explained.png per image.
+        label: Class to explain. Default: the predicted one.
+        method: Attribution method; rollout is the same for every class.
     """
-    from megavit.cli.console import notes, print_json, printable, results
-    from megavit.cli.shard_inference import check_images
-    from megavit.cli.writers.explanations import ExplainedFolder, told
+    from megavit.cli.console import notes, print_json, results
+    from megavit.cli.shard_inference import check_images, report_failures
+    from megavit.cli.writers.explanations import HeatMapFolder, describe
+    from megavit.cli.writers.predictions import print_unreadable
+    from megavit.config.names import printable
     from megavit.explain.explanation import explain_image, output_index
     from megavit.predict.input_sources import iter_images
     from megavit.predict.predictor import load
@@ -46,12 +49,12 @@ def explain(
 
     check_images(images, "explain")
     predictor = load(bundle, device=device, keep_aspect=keep_aspect)
-    output_index(predictor, label)  # so that a wrong label costs no work
-    check_writable(out, "the explained images", need=0)
-    folder = ExplainedFolder(out)
+    output_index(predictor, label)  # fails early for a wrong label
+    check_writable(out, "the heat maps", need=0)
+    folder = HeatMapFolder(out)
     failed = total = 0
     for name, image in iter_images(images, sys.stdin.buffer):
-        if folder.wrote(image):
+        if folder.has_written(image):
             continue
         total += 1
         try:
@@ -61,16 +64,14 @@ def explain(
             if json:
                 print_json({"path": name, "error": error.reason})
             else:
-                results.print(f"{printable(name)}  cannot be read: {printable(error.reason)}", style="yellow")
+                print_unreadable(name, error.reason)
             continue
         path = folder.save(explanation, name)
         if json:
-            print_json({"path": name, **explanation.to_dict(), "explained": str(path)})
+            print_json({"path": name, **explanation.to_dict(), "heat_map_file": str(path)})
         else:
-            results.print(f"{printable(name)}  {told(explanation)}")
+            results.print(f"{printable(name)}  {describe(explanation)}")
     if not total:
         raise ConfigError(f"there are no images in {', '.join(images)}")
-    notes.print(f"{total - failed:,} explained images in {out}")
-    if failed:
-        notes.print(f"{failed:,} of {total:,} images could not be read", style="yellow")
-    return 2 if failed else 0
+    notes.print(f"{total - failed:,} heat maps in {out}")
+    return report_failures(failed, total)

@@ -1,10 +1,7 @@
 """`megavit predict`."""
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Any
 
 from megavit.cli.options import BatchSize, Device, ImageInputs, InferencePrecision, Json, KeepAspect, Nproc, Verify
 from megavit.errors import ConfigError
@@ -17,20 +14,13 @@ if TYPE_CHECKING:
 
 
 def predict(
-    bundle: Annotated[
-        Path,
-        Parameter(help="Model bundle: a folder written by megavit train, convert or export, or hf-hub:USER/NAME."),
-    ],
+    bundle: Path,
     images: ImageInputs,
     /,
     *,
-    top: Annotated[int, Parameter(help="Number of most probable classes to report per image.")] = 5,
-    coverage: Annotated[
-        float | None, Parameter(help="Return prediction sets (or intervals) with this coverage, e.g. 0.95.")
-    ] = None,
-    out: Annotated[
-        Path | None, Parameter(help="New .csv or .jsonl file for the predictions; for shards also a folder.")
-    ] = None,
+    top: int = 5,
+    coverage: float | None = None,
+    out: Path | None = None,
     device: Device = "auto",
     precision: InferencePrecision = "float32",
     batch_size: BatchSize = 32,
@@ -51,60 +41,45 @@ def predict(
     this machine, and torchrun ... -m megavit predict on several machines. A
     command that was interrupted continues where it stopped when it is run
     again.
+
+    Args:
+        bundle: Model bundle: a folder written by megavit train, convert or export, or hf-hub:USER/NAME.
+        top: Number of most probable classes to report per image.
+        coverage: Return prediction sets (or intervals) with this coverage, e.g. 0.95.
+        out: New .csv or .jsonl file for the predictions; for shards also a folder.
     """
-    from megavit.cli.console import notes
-    from megavit.cli.launcher import telling_once
-    from megavit.cli.shard_inference import answer_shards, check_images, local_device, shards_among, start_together
-    from megavit.cli.writers.predictions import AnswerWriter, check_output
-    from megavit.predict.input_sources import iter_images
+    from megavit.cli.shard_inference import InferenceCommand, InferenceModel, local_device, write_all
+    from megavit.cli.writers.predictions import PredictionWriter
 
-    check_images(images, "predict")
-    shards = shards_among(images, out, (".jsonl", ".csv"), nproc)
-    done = start_together(nproc)
-    if done is not None:
-        return done
-    if shards is None:
-        check_output(out)
-
-    def answer(named: "Iterable[tuple[str, Any]]", place: Path | None) -> tuple[int, int]:
-        total = failed = 0
-        with AnswerWriter(
-            place, as_json=json, top=top, target=predictor.target, covered=coverage is not None
-        ) as writer:
-            for one in predictor.stream(named, top=top, coverage=coverage, batch_size=batch_size):
-                writer.write(one)
-                total += 1
-                failed += one.error is not None
-        return total, failed
-
-    with telling_once():
-        # First, so that a wrong bundle leaves no empty file.
+    def load_model() -> InferenceModel:
         predictor = _load(bundle, local_device(device), precision, verify=verify, keep_aspect=keep_aspect)
         predictor.check_coverage(coverage)
-        top = max(1, min(top, len(predictor.labels)))
-        if shards is not None and out is not None:
-            made_of = {"top": top, "coverage": coverage, "precision": precision, "keep_aspect": keep_aspect}
-            return answer_shards(shards, out, (".jsonl", ".csv"), made_of, _files(predictor), answer)
-    total, failed = answer(iter_images(images, sys.stdin.buffer), out)
-    if not total:
-        raise ConfigError(f"there are no images in {', '.join(images)}")
-    if out is not None:
-        notes.print(f"{total:,} answers in {out}")
-    if failed:
-        notes.print(f"{failed:,} of {total:,} images could not be read", style="yellow")
-    return 2 if failed else 0
+        shown = max(1, min(top, len(predictor.labels)))
+
+        def write(named: "Iterable[tuple[str, Any]]", path: Path | None) -> tuple[int, int]:
+            return write_all(
+                PredictionWriter(path, as_json=json, top=shown, target=predictor.target, coverage=coverage is not None),
+                predictor.stream(named, top=shown, coverage=coverage, batch_size=batch_size),
+            )
+
+        settings = {"top": shown, "coverage": coverage, "precision": precision, "keep_aspect": keep_aspect}
+        return InferenceModel(write, settings, _model_files(predictor), lambda total, _: f"{total:,} predictions")
+
+    return InferenceCommand(
+        name="predict", images=images, out=out, nproc=nproc, suffixes=(".jsonl", ".csv"), what="predictions"
+    ).run(load_model)
 
 
-def _files(predictor: "Predictor | ExportedPredictor") -> list[Path]:
-    """What the answers depend on: a bundle's record has the digests of all its files."""
+def _model_files(predictor: "Predictor | ExportedPredictor") -> list[Path]:
+    """Return the files that the predictions depend on: a bundle's record has the digests of its other files."""
     from megavit.predict.exported_predictor import find_exported_model
     from megavit.weights.bundle.bundle import INFO
 
     exported = find_exported_model(predictor.folder)
     if exported is None:
         return [predictor.folder / INFO]
-    beside = exported.with_suffix(".bin")  # of OpenVINO's two files the one with the numbers
-    return [path for path in (exported, beside) if path.is_file()]
+    weights = exported.with_suffix(".bin")  # of OpenVINO
+    return [path for path in (exported, weights) if path.is_file()]
 
 
 def _load(

@@ -1,9 +1,6 @@
 """`megavit quantize`."""
 
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from megavit.cli.options import Bundle, Json, LabeledData, MaxAccuracyDrop
 
@@ -13,7 +10,7 @@ def quantize(
     data: LabeledData,
     /,
     *,
-    out: Annotated[Path, Parameter(help="New folder for the quantized bundle.")],
+    out: Path,
     max_accuracy_drop: MaxAccuracyDrop = 0.5,
     json: Json = False,
 ) -> int:
@@ -23,11 +20,14 @@ def quantize(
     model was not trained on. If more accuracy is lost than --max-accuracy-drop
     allows, nothing is written and the exit code is 1. Use the result with
     megavit predict --precision int8.
+
+    Args:
+        out: New folder for the quantized bundle.
     """
     from megavit.cli.console import counting, notes, print_json, results
     from megavit.config.recipe import DataRecipe
     from megavit.data.dataset import read_samples
-    from megavit.data.load import read_data
+    from megavit.data.load import load_data
     from megavit.engine.engine import check_precision
     from megavit.errors import OutputError
     from megavit.evaluate.inference import select_split
@@ -36,28 +36,28 @@ def quantize(
     from megavit.weights.bundle.bundle import SAMPLES, copy_bundle
 
     if out.exists():
-        raise OutputError(f"there is {out} already; choose a new folder")
+        raise OutputError(f"{out} is there already; choose a new folder with --out")
     predictor = load(bundle, device="cpu")
     check_precision("int8", next(predictor.model.parameters()).device)
     with counting("checking images") as progress:
-        images = read_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
+        images = load_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
     choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
-    with counting("measuring") as progress:
-        bounds, cost = evaluate_int8(predictor, images, choice, progress)
-    kept = cost.change.value * 100 >= -max_accuracy_drop
-    if kept:
-        copy_bundle(predictor.folder, out, with_int8(predictor.info, bounds, cost))
+    with counting("evaluating") as progress:
+        bounds, result = evaluate_int8(predictor, images, choice, progress)
+    accepted = result.change.value * 100 >= -max_accuracy_drop
+    if accepted:
+        copy_bundle(predictor.folder, out, with_int8(predictor.info, bounds, result))
     if json:
-        print_json(cost.to_dict() | {"out": str(out) if kept else None})
-        return 0 if kept else 1
-    low, high = (f"{end * 100:+.2f}" for end in (cost.change.low, cost.change.high))
+        print_json(result.to_dict() | {"out": str(out) if accepted else None})
+        return 0 if accepted else 1
+    low, high = (f"{end * 100:+.2f}" for end in (result.change.low, result.change.high))
     results.print(
-        f"accuracy on {cost.images:,} images: {cost.float32:.2%} in float32, {cost.int8:.2%} in int8, a change of "
-        f"{cost.change.value * 100:+.2f} points (95%: {low} to {high}); {cost.faster:.1f} times as fast"
+        f"accuracy on {result.images:,} images: {result.float32:.2%} in float32, {result.int8:.2%} in int8, a change "
+        f"of {result.change.value * 100:+.2f} points (95%: {low} to {high}); {result.speedup:.1f} times as fast"
     )
-    if cost.faster < 1:
-        notes.print("int8 is slower than float32 on this processor: quantize for another one, or not", style="yellow")
-    if not kept:
+    if result.speedup < 1:
+        notes.print("int8 is slower than float32 on this processor: use it on another one only", style="yellow")
+    if not accepted:
         notes.print(
             f"more than {max_accuracy_drop:g} points are lost: nothing is written; --max-accuracy-drop allows more",
             style="yellow",

@@ -2,9 +2,6 @@
 
 import os
 import sys
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from megavit.cli.options import Device, InferencePrecision, Json, KeepAspect
 
@@ -12,23 +9,18 @@ KEY = "MEGAVIT_API_KEY"
 
 
 def serve(
-    models: Annotated[
-        list[str],
-        Parameter(help="Folders written by megavit train, convert or export, hf-hub:USER/NAME, or NAME=FOLDER."),
-    ],
+    models: list[str],
     /,
     *,
-    host: Annotated[
-        str, Parameter(help="Address to listen on; 127.0.0.1 can be reached from this machine only.")
-    ] = "127.0.0.1",
-    port: Annotated[int, Parameter(help="Port to listen on; 0 picks a free one.")] = 8000,
-    max_batch_size: Annotated[int, Parameter(help="Maximum number of images per batch.")] = 32,
-    queue_size: Annotated[int, Parameter(help="Maximum number of images waiting or in progress, per model.")] = 128,
-    max_request_mib: Annotated[float, Parameter(help="Maximum size of a request in MiB.")] = 32,
-    max_megapixels: Annotated[float, Parameter(help="Maximum size of an image in millions of pixels.")] = 50,
-    read_timeout: Annotated[float, Parameter(help="Seconds within which a request must have arrived.")] = 10,
-    timeout: Annotated[float, Parameter(help="Seconds within which a request is answered or refused.")] = 30,
-    load_timeout: Annotated[float, Parameter(help="Seconds within which a model must have loaded.")] = 300,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    max_batch_size: int = 32,
+    queue_size: int = 128,
+    max_request_mib: float = 32,
+    max_megapixels: float = 50,
+    read_timeout: float = 10,
+    timeout: float = 30,
+    load_timeout: float = 300,
     device: Device = "auto",
     precision: InferencePrecision = "float32",
     keep_aspect: KeepAspect = False,
@@ -41,6 +33,18 @@ def serve(
     the environment variable MEGAVIT_API_KEY is set, requests must carry that
     key. A bundle that is replaced on disk is reloaded without downtime. Ctrl-C
     finishes the requests in progress and stops.
+
+    Args:
+        models: Folders written by megavit train, convert or export, hf-hub:USER/NAME, or NAME=FOLDER.
+        host: Address to listen on; 127.0.0.1 can be reached from this machine only.
+        port: Port to listen on; 0 picks a free one.
+        max_batch_size: Maximum number of images per batch.
+        queue_size: Maximum number of images waiting or in progress, per model.
+        max_request_mib: Maximum size of a request in MiB.
+        max_megapixels: Maximum size of an image in millions of pixels.
+        read_timeout: Seconds within which a request must have arrived.
+        timeout: Seconds within which a request is answered or refused.
+        load_timeout: Seconds within which a model must have loaded.
     """
     from megavit.serve.model_sources import parse_sources
     from megavit.serve.server import serve as run

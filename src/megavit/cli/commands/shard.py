@@ -2,29 +2,20 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
-
-from megavit.cli.options import SEED, Json
-from megavit.errors import ConfigError, OutputError
+from megavit.cli.options import Json, Seed
+from megavit.errors import ConfigError
 
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
 def shard(
-    data: Annotated[
-        str,
-        Parameter(
-            help="Labeled images: a folder with one subfolder per class, a table of paths and labels (or numbers), or "
-            "shards."
-        ),
-    ],
+    data: str,
     /,
     *,
-    out: Annotated[Path, Parameter(help="New folder for the shards and their index.")],
-    shard_size: Annotated[str, Parameter(help="Target size of each shard, with its unit.")] = "256MB",
-    seed: Annotated[int | None, Parameter(help=SEED)] = None,
+    out: Path,
+    shard_size: str = "256MB",
+    seed: Seed = None,
     json: Json = False,
 ) -> None:
     """Pack images into WebDataset shards: a few large files that disks and object stores read fast.
@@ -35,22 +26,27 @@ def shard(
     are left out and reported.
 
     For example: megavit shard photos --out photos-shards
+
+    Args:
+        data: Labeled images: a folder with one subfolder per class, a table of paths and labels (or numbers), or
+            shards.
+        out: New folder for the shards and their index.
+        shard_size: Target size of each shard, with its unit.
     """
     from megavit.cli.console import counting, print_json, results, show_skipped
-    from megavit.data.load import survey
+    from megavit.data.load import check_outside_data, scan_source
     from megavit.data.shards.write import write_shards
     from megavit.data.sources.demo import PREFIX
 
     seed = 0 if seed is None else seed
-    limit = bytes_of(shard_size)
+    limit = parse_bytes(shard_size)
     if data.startswith(PREFIX):
         raise ConfigError(f"{data} has no files to write into shards; give a folder, a table or shards")
-    if Path(data).is_dir() and out.resolve().is_relative_to(Path(data).resolve()):
-        raise OutputError(f"{out} lies within the data, {data}; choose a place outside with --out")
+    check_outside_data(out, data)
     with counting("checking images") as progress:
-        listing, found = survey(data, progress=progress, verify="all")
+        listing, scan = scan_source(data, progress=progress, verify="all")
     with counting("writing shards") as progress:
-        index = write_shards(listing, found, out, size=limit, seed=seed, progress=progress)
+        index = write_shards(listing, scan, out, size=limit, seed=seed, progress=progress)
     reasons: dict[str, int] = {}
     for _, reason in index.skipped:
         reasons[reason] = reasons.get(reason, 0) + 1
@@ -73,13 +69,13 @@ def shard(
     results.print(f"{index.images:,} images in {shards}, {written / 1e6:,.1f} MB, in {out}")
 
 
-def bytes_of(size: str) -> int:
-    """Bytes in a size such as 256MB, 1.5GB or 64MiB.
+def parse_bytes(size: str) -> int:
+    """Return the bytes in a size such as 256MB, 1.5GB or 64MiB.
 
     Raises:
         ConfigError: for anything else.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?b)?", size.strip().lower())
-    if found is None:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?b)?", size.strip().lower())
+    if match is None:
         raise ConfigError(f"--shard-size must be a number of bytes such as 256MB or 1GiB, got {size!r}")
-    return int(float(found[1]) * _UNITS[found[2] or ""])
+    return int(float(match[1]) * _UNITS[match[2] or ""])

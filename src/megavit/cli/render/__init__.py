@@ -1,1 +1,1 @@
-"""TODO."""
+"""Print results on the terminal."""

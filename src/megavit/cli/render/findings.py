@@ -1,4 +1,4 @@
-"""What a check found, on the terminal and as JSON."""
+"""Print the findings of a check, or all of them as JSON."""
 
 from collections import defaultdict
 from dataclasses import asdict
@@ -7,87 +7,95 @@ from typing import Any
 
 from megavit.check.check import CheckResult
 from megavit.check.finding import KINDS, Finding, Kind, Severity
-from megavit.cli.console import notes, print_json, print_table, printable, results, show_notes
+from megavit.cli.console import notes, print_json, print_table, results, show_notes
+from megavit.config.names import printable
 
-SHOWN = 3
-"""Findings of a kind."""
-_STYLES: dict[Severity, str] = {"serious": "red", "look": "yellow", "note": "dim"}
+MAX_SHOWN = 3
+"""Findings per kind."""
+_STYLES: dict[Severity, str] = {"serious": "red", "warning": "yellow", "info": "dim"}
 
 
-def show_checked(checked: CheckResult, reason: str) -> None:
-    """A table of the kinds, the worst first, then the first findings of each.
+def show_check(result: CheckResult, reason: str) -> None:
+    """Print a table of the kinds, the most serious first, then the first findings of each.
 
     Args:
-        reason: why labels were not judged; "" where they were.
+        reason: why label errors were not looked for; "" if they were.
     """
-    images, shapes = checked.images, checked.shapes
-    sizes = ", ".join(f"{count:,} {split}" for split, count in images.sizes().items() if count)
-    results.print(f"{len(images.samples):,} images: {sizes} ({printable(images.division)})", style="bold")
+    images, shapes = result.images, result.shapes
+    sizes = ", ".join(f"{count:,} {split}" for split, count in images.split_sizes().items() if count)
+    results.print(f"{len(images.samples):,} images: {sizes} ({printable(images.split_description)})", style="bold")
     results.print(
-        f"{_spread(shapes.width)} × {_spread(shapes.height)} pixels; channels: "
+        f"{_format_range(shapes.width)} × {_format_range(shapes.height)} pixels; channels: "
         + ", ".join(f"{channels} in {count:,}" for channels, count in shapes.channels.items())
     )
-    if checked.judged:
-        judged = checked.judged
-        results.print(f"labels judged by {judged.judge}: {judged.agreement:.1%} of {judged.images:,} as given")
-        if judged.weak:
-            notes.print("that is hardly better than guessing: nothing is concluded from it", style="yellow")
+    review = result.label_review
+    if review:
+        results.print(
+            f"labels compared with {review.model}, which agrees with {review.agreement:.1%} of {review.images:,}"
+        )
+        if review.is_weak:
+            notes.print("that is hardly better than guessing: no label errors are reported", style="yellow")
     show_notes(images.notes)
     by_kind: dict[Kind, list[Finding]] = defaultdict(list)
-    for finding in checked.findings:
+    for finding in result.findings:
         by_kind[finding.kind].append(finding)
     if by_kind:
         print_table(
             "",
-            ["what", "", "found"],
+            ["finding", "severity", "count"],
             [[KINDS[kind].title, KINDS[kind].severity, f"{len(findings):,}"] for kind, findings in by_kind.items()],
         )
     for kind, findings in by_kind.items():
-        meaning = KINDS[kind]
-        results.print(f"\n{meaning.title.capitalize()}. {meaning.advice}", style=_STYLES[meaning.severity])
-        for finding in findings[:SHOWN]:
-            results.print(f"  {_told(finding)}")
-        if len(findings) > SHOWN:
-            results.print(f"  … and {len(findings) - SHOWN:,} more")
+        info = KINDS[kind]
+        results.print(f"\n{info.title.capitalize()}. {info.advice}", style=_STYLES[info.severity])
+        for finding in findings[:MAX_SHOWN]:
+            results.print(f"  {_describe(finding)}")
+        if len(findings) > MAX_SHOWN:
+            results.print(f"  … and {len(findings) - MAX_SHOWN:,} more")
     results.print()
     if reason:
-        notes.print(f"labels were not judged: {reason}", style="dim")
-    serious = sum(finding.severity == "serious" for finding in checked.findings)
+        notes.print(f"label errors were not looked for: {reason}", style="dim")
+    serious = sum(finding.severity == "serious" for finding in result.findings)
     if serious:
-        results.print(f"{serious:,} serious of {len(checked.findings):,} findings", style="bold")
+        results.print(f"{serious:,} serious of {len(result.findings):,} findings", style="bold")
     else:
         results.print("nothing serious was found", style="bold")
 
 
-def print_checked(checked: CheckResult, reason: str, out: Path | None) -> None:
-    """Everything, as one JSON object."""
-    images, judged = checked.images, checked.judged
-    labels: dict[str, Any] = {"judged": judged is not None, "reason": reason or None}
-    if judged is not None:
-        labels |= {"judge": judged.judge, "images": judged.images, "agreement": judged.agreement, "weak": judged.weak}
+def print_check(result: CheckResult, reason: str, out: Path | None) -> None:
+    """Print everything as one JSON object."""
+    images, review = result.images, result.label_review
+    labels: dict[str, Any] = {"checked": review is not None, "reason": reason or None}
+    if review is not None:
+        labels |= {
+            "model": review.model,
+            "images": review.images,
+            "agreement": review.agreement,
+            "is_weak": review.is_weak,
+        }
     print_json(
         {
             "source": images.source,
             "target": images.target,
             "images": len(images.samples),
-            "splits": images.sizes(),
-            "division": images.division,
+            "splits": images.split_sizes(),
+            "division": images.split_description,
             "notes": list(images.notes),
-            "counts": images.counts(),
-            "shapes": asdict(checked.shapes),
+            "counts": images.class_counts(),
+            "shapes": asdict(result.shapes),
             "labels": labels,
-            "serious": checked.serious,
-            "findings": [finding.to_dict() for finding in checked.findings],
+            "serious": result.is_serious,
+            "findings": [finding.to_dict() for finding in result.findings],
             "out": None if out is None else str(out),
         }
     )
 
 
-def _told(finding: Finding) -> str:
+def _describe(finding: Finding) -> str:
     names = "  ".join(finding.images[:2]) + (f"  and {len(finding.images) - 2:,} more" * (len(finding.images) > 2))
-    return printable(f"{names}: {finding.sentence}" if names else finding.sentence)
+    return printable(f"{names}: {finding.message}" if names else finding.message)
 
 
-def _spread(sides: tuple[int, int, int]) -> str:
+def _format_range(sides: tuple[int, int, int]) -> str:
     least, _, most = sides
     return f"{least}" if least == most else f"{least} to {most}"

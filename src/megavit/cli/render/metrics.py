@@ -1,8 +1,8 @@
-"""Metrics on the terminal: a headline, then figures with their intervals, by the kind of target."""
+"""Print metrics: a headline, then tables of values with their confidence intervals, by the kind of target."""
 
 import shlex
 
-from megavit.cli.console import notes, print_json, print_table, results, share
+from megavit.cli.console import notes, print_json, print_table, results
 from megavit.evaluate.metrics.bootstrap import Interval
 from megavit.evaluate.metrics.classification import ClassificationMetrics, list_confusions
 from megavit.evaluate.metrics.dispatch import Metrics
@@ -14,61 +14,61 @@ from megavit.evaluate.subgroups import Subgroups
 from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics
 from megavit.train.report.finalize import Trained
 
-MOST_CLASSES_SHOWN = 30
+MAX_CLASSES_SHOWN = 30
 CONFUSIONS_SHOWN = 5
 
 
 def headline(metrics: Metrics) -> str:
     match metrics:
         case ClassificationMetrics():
-            figure = f"accuracy {share(metrics.accuracy)}"
+            primary = f"accuracy {_percent(metrics.accuracy)}"
         case MultilabelMetrics():
-            figure = f"mean average precision {_share(metrics.mean_average_precision)}"
+            primary = f"mean average precision {_percent(metrics.mean_average_precision)}"
         case RegressionMetrics():
-            figure = f"mean absolute error {_number(metrics.mae)}"
-    return f"{figure} on {metrics.images:,} test images"
+            primary = f"mean absolute error {_number(metrics.mae)}"
+    return f"{primary} on {metrics.images:,} test images"
 
 
 def show_metrics(metrics: Metrics) -> None:
     results.print(headline(metrics), style="bold")
     match metrics:
         case ClassificationMetrics():
-            _show_classes(metrics)
+            _show_classification(metrics)
         case MultilabelMetrics():
-            _show_labels(metrics)
+            _show_multilabel(metrics)
         case RegressionMetrics():
-            _show_scores(metrics)
+            _show_regression(metrics)
 
 
-def _show_classes(metrics: ClassificationMetrics) -> None:
-    named = {
+def _show_classification(metrics: ClassificationMetrics) -> None:
+    intervals = {
         "accuracy": metrics.accuracy,
         "top-5 accuracy": metrics.top5,
         "balanced accuracy": metrics.balanced_accuracy,
         "macro F1": metrics.macro_f1,
     }
-    print_table("", ["", ""], [[group_name, share(interval)] for group_name, interval in named.items() if interval])
-    if len(metrics.classes) <= MOST_CLASSES_SHOWN:
+    print_table("", ["", ""], [[name, _percent(interval)] for name, interval in intervals.items() if interval])
+    if len(metrics.classes) <= MAX_CLASSES_SHOWN:
         rows = [
             [one.name, str(one.images), *map(_percent, (one.precision, _value(one.recall), one.f1))]
             for one in metrics.per_class
         ]
         print_table("By class", ["class", "images", "precision", "recall", "F1"], rows)
-    confused = [[true, predicted, str(n)] for true, predicted, n in list_confusions(metrics, CONFUSIONS_SHOWN)]
-    if confused:
-        print_table("Most confused", ["is", "taken for", "images"], confused)
+    confusions = [[true, predicted, str(n)] for true, predicted, n in list_confusions(metrics, CONFUSIONS_SHOWN)]
+    if confusions:
+        print_table("Most confused", ["true class", "predicted", "images"], confusions)
 
 
-def _show_labels(metrics: MultilabelMetrics) -> None:
+def _show_multilabel(metrics: MultilabelMetrics) -> None:
     rows = [
-        ["mean average precision", _share(metrics.mean_average_precision)],
-        ["chance level", f"{metrics.chance_level:.1%}"],
-        ["macro F1", _share(metrics.macro_f1)],
-        ["micro F1", _share(metrics.micro_f1)],
-        ["exact match", share(metrics.exact_match)],
+        ["mean average precision", _percent(metrics.mean_average_precision)],
+        ["  chance level", _percent(metrics.chance_level)],
+        ["macro F1", _percent(metrics.macro_f1)],
+        ["micro F1", _percent(metrics.micro_f1)],
+        ["exact match", _percent(metrics.exact_match)],
     ]
     print_table("", ["", ""], rows)
-    if len(metrics.per_label) <= MOST_CLASSES_SHOWN:
+    if len(metrics.per_label) <= MAX_CLASSES_SHOWN:
         rows = [
             [
                 one.name,
@@ -83,63 +83,55 @@ def _show_labels(metrics: MultilabelMetrics) -> None:
         print_table("By label", columns, rows)
 
 
-def _show_scores(metrics: RegressionMetrics) -> None:
+def _show_regression(metrics: RegressionMetrics) -> None:
     rows = [
         ["mean absolute error", _number(metrics.mae)],
-        [f"of always saying {metrics.median:.4g}, the median", f"{metrics.baseline_mae:.4g}"],
+        [f"  of always predicting the median, {metrics.median:.4g}", _number(metrics.baseline_mae)],
         ["root mean squared error", _number(metrics.rmse)],
-        [f"of always saying {metrics.mean:.4g}, the mean", f"{metrics.baseline_rmse:.4g}"],
+        [f"  of always predicting the mean, {metrics.mean:.4g}", _number(metrics.baseline_rmse)],
         ["R²", _number(metrics.r2)],
         ["Spearman correlation", _number(metrics.spearman)],
     ]
     print_table("", ["", ""], rows)
 
 
-def _share(interval: Interval | None) -> str:
-    return "–" if interval is None else share(interval)
+def _percent(value: Interval | float | None) -> str:
+    return _format(value, ".1%")
 
 
-def _number(interval: Interval | None) -> str:
-    if interval is None:
-        return "–"
-    return f"{interval.value:.4g} (95%: {interval.low:.4g} to {interval.high:.4g})"
+def _number(value: Interval | float | None) -> str:
+    return _format(value, ".4g")
+
+
+def _format(value: Interval | float | None, spec: str) -> str:
+    if isinstance(value, Interval):
+        return f"{value.value:{spec}} (95%: {value.low:{spec}} to {value.high:{spec}})"
+    return "–" if value is None else f"{value:{spec}}"
 
 
 def _value(interval: Interval | None) -> float | None:
     return None if interval is None else interval.value
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
-
-
-def show_uncertainty(uncertainty: UncertaintyMetrics) -> None:
+def show_uncertainty(metrics: UncertaintyMetrics) -> None:
     rows = []
-    if uncertainty.uncalibrated and uncertainty.calibrated:
-        rows.append(["expected calibration error", share(uncertainty.calibrated.ece)])
-        if uncertainty.uncalibrated != uncertainty.calibrated:
-            rows.append(["before calibration", share(uncertainty.uncalibrated.ece)])
-    if uncertainty.false_positive_rate:
-        rows.append(["flagged as out of distribution", share(uncertainty.false_positive_rate)])
+    if metrics.uncalibrated and metrics.calibrated:
+        rows.append(["expected calibration error", _percent(metrics.calibrated.ece)])
+        if metrics.uncalibrated != metrics.calibrated:
+            rows.append(["  before calibration", _percent(metrics.uncalibrated.ece)])
+    if metrics.false_positive_rate:
+        rows.append(["flagged as out of distribution", _percent(metrics.false_positive_rate)])
     if rows:
         print_table("Uncertainty", ["", ""], rows)
-    if uncertainty.coverages:
-        of_sets = uncertainty.coverages[0].worst_class is not None
-        columns = ["coverage requested", "measured", "mean set size" if of_sets else "interval width"]
-        sizes = [
-            [f"{one.requested:.0%}", share(one.empirical), f"{one.mean_size:.4g}"] for one in uncertainty.coverages
-        ]
+    if metrics.coverages:
+        has_sets = metrics.coverages[0].worst_class is not None
+        columns = ["coverage requested", "measured", "mean set size" if has_sets else "mean width"]
+        sizes = [[f"{one.requested:.0%}", _percent(one.empirical), f"{one.mean_size:.4g}"] for one in metrics.coverages]
         print_table("", columns, sizes)
 
 
-def show_calibration(uncertainty: UncertaintyMetrics) -> None:
-    """Print the calibration error in a line."""
-    if uncertainty.calibrated:
-        results.print(f"expected calibration error {uncertainty.calibrated.ece.value:.1%}")
-
-
 def show_subgroups(subgroups: Subgroups) -> None:
-    """Print a row for each group, the worst first, and whether they differ by more than chance."""
+    """Print one row per group, the worst first, and whether they differ significantly."""
     rows = [
         [group_name(group.value), f"{group.images:,}", format_interval(subgroups.metric, group.metric)]
         for group in subgroups.groups
@@ -149,25 +141,25 @@ def show_subgroups(subgroups: Subgroups) -> None:
 
 
 def show_robustness(robustness: Robustness) -> None:
-    """Print a row for each corruption, a column for each severity."""
+    """Print one row per corruption and one column per severity."""
+    metric = robustness.metric
     if robustness.images < robustness.available:
         notes.print(
-            f"corrupted: a stratified sample of {robustness.images:,} of the {robustness.available:,} images",
-            style="yellow",
+            f"corrupted: a sample of {robustness.images:,} of the {robustness.available:,} images", style="yellow"
         )
     rows = [
         [
             one.name,
-            *(format_value(robustness.metric, interval.value) for interval in one.severities),
-            format_interval(robustness.metric, one.mean),
+            *(format_value(metric, interval.value) for interval in one.severities),
+            format_interval(metric, one.mean),
         ]
         for one in robustness.corruptions
     ]
-    severities = [str(i) for i, _ in enumerate(robustness.corruptions[0].severities, start=1)]
-    print_table(f"Corrupted images, by severity: {robustness.metric}", ["", *severities, "mean"], rows)
+    severities = [str(severity) for severity, _ in enumerate(robustness.corruptions[0].severities, start=1)]
+    print_table(f"Corrupted images, by severity: {metric}", ["", *severities, "mean"], rows)
     results.print(
-        f"without corruption {format_interval(robustness.metric, robustness.clean)}, "
-        f"corrupted on average {format_interval(robustness.metric, robustness.mean)}"
+        f"clean {format_interval(metric, robustness.clean)}, "
+        f"corrupted on average {format_interval(metric, robustness.mean)}"
     )
 
 
@@ -184,7 +176,8 @@ def show_trained(trained: Trained, *, as_json: bool) -> None:
         )
         return
     results.print(headline(trained.metrics), style="bold")
-    show_calibration(trained.trust)
+    if trained.trust.calibrated:
+        results.print(f"expected calibration error {trained.trust.calibrated.ece.value:.1%}")
     results.print(f"report: {trained.report}")
     results.print(f"bundle: {trained.bundle}")
     results.print(f"try it: megavit predict {shlex.quote(str(trained.folder))} IMAGE ...")

@@ -1,4 +1,4 @@
-"""A training run on the terminal."""
+"""Print the progress of a training run."""
 
 import time
 from contextlib import suppress
@@ -8,25 +8,25 @@ from typing import Self
 from rich.progress import TaskID
 
 from megavit.cli.console import notes, progress_bar, show_notes, show_skipped
-from megavit.config.names import shortened
+from megavit.config.names import abbreviate
 from megavit.config.recipe import Recipe
 from megavit.data.dataset import LabeledImages
 from megavit.train.history import EpochRecord
 
-# Between two lines about epochs, so that quick ones do not flood.
 SECONDS_BETWEEN_EPOCHS = 2.0
+"""Time between two lines about epochs, so that short ones do not flood the terminal."""
 
-# A run must not end because nobody reads on: the terminal is gone, or a pipe, for which rich would exit.
-UNHEARD = suppress(OSError, SystemExit)
+# A run must not end because its output is gone: a closed terminal, or a pipe, for which rich would exit.
+_IGNORE_CLOSED = suppress(OSError, SystemExit)
 
 
-class TerminalWatch:
-    """Writes to standard error: a bar on a terminal, and lines of what happened."""
+class TerminalReporter:
+    """Writes to standard error: a progress bar on a terminal, and lines about the run."""
 
     def __init__(self) -> None:
         self._bar = progress_bar()
         self._tasks: dict[str, TaskID] = {}
-        self._epoch_told_at = 0.0
+        self._epoch_printed_at = 0.0
         self._last = False
 
     def __enter__(self) -> Self:
@@ -36,11 +36,11 @@ class TerminalWatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with UNHEARD:
+        with _IGNORE_CLOSED:
             self._bar.stop()
 
     def say(self, text: str) -> None:
-        with UNHEARD:
+        with _IGNORE_CLOSED:
             notes.print(text, style="dim")
 
     def progress(self, what: str, done: int, total: int) -> None:
@@ -49,14 +49,14 @@ class TerminalWatch:
         self._bar.update(self._tasks[what], completed=done, total=total, visible=done < total)
 
     def data(self, images: LabeledImages) -> None:
-        counts = images.sizes()
-        with UNHEARD:
+        counts = images.split_sizes()
+        with _IGNORE_CLOSED:
             notes.print(
-                f"{len(images.samples):,} images {_described(images)}: {counts['train']:,} to train, "
-                f"{counts['val']:,} to validate, {counts['test']:,} to test"
+                f"{len(images.samples):,} images {_describe(images)}: {counts['train']:,} for training, "
+                f"{counts['val']:,} for validation, {counts['test']:,} for test"
             )
             if images.classes:
-                notes.print(f"  {shortened(images.classes)}", style="dim")
+                notes.print(f"  {abbreviate(images.classes)}", style="dim")
             show_notes(images.notes)
             show_skipped(images.skipped_by_reason())
 
@@ -64,8 +64,8 @@ class TerminalWatch:
         about = "" if recipe.run.epochs else "about "
         size = f"{recipe.model.image_size} px in patches of {recipe.model.patch_size}"
         if recipe.data.keep_aspect:
-            size += ", aspect kept"
-        with UNHEARD:
+            size += ", aspect ratio kept"
+        with _IGNORE_CLOSED:
             notes.print(
                 f"model {recipe.model.preset}: {parameters:,} parameters, {size}; "
                 f"{about}{steps:,} steps of {recipe.run.batch_size} images in {recipe.run.precision}"
@@ -76,23 +76,23 @@ class TerminalWatch:
         self.progress("training", step, steps)
 
     def epoch(self, record: EpochRecord) -> None:
-        if not self._last and time.monotonic() - self._epoch_told_at < SECONDS_BETWEEN_EPOCHS:
+        if not self._last and time.monotonic() - self._epoch_printed_at < SECONDS_BETWEEN_EPOCHS:
             return
-        self._epoch_told_at = time.monotonic()
+        self._epoch_printed_at = time.monotonic()
         loss = "  none" if record.train_loss is None else f"{record.train_loss:.3f}"
-        with UNHEARD:
+        with _IGNORE_CLOSED:
             notes.print(
                 f"epoch {record.epoch:>5g}  {record.seconds:6.1f} s  loss {loss}  "
                 f"validation {record.metric} {record.val_metric:{'.3f' if record.metric == 'R²' else '.1%'}}"
             )
 
 
-def _described(images: LabeledImages) -> str:
+def _describe(images: LabeledImages) -> str:
     match images.target:
         case "classification":
             return f"of {len(images.classes)} classes"
         case "multilabel":
-            return f"with {len(images.classes)} labels, any number an image"
+            return f"with {len(images.classes)} labels, any number per image"
         case "regression":
-            scores = [sample.score for sample in images.samples]
-            return f"with scores from {min(scores):.4g} to {max(scores):.4g}"
+            values = [sample.value for sample in images.samples]
+            return f"with values from {min(values):.4g} to {max(values):.4g}"

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Write results to files."""

@@ -1,74 +1,63 @@
-"""Embeddings as they come: JSON lines, rows of a CSV file, or arrays of an .npz file."""
+"""Write embeddings: as lines of JSON, to a .csv file as they come, or to an .npz file at the end."""
 
-import contextlib
 import io
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from megavit.cli.console import print_json
-from megavit.errors import OutputError
+from megavit.cli.writers.line_file import LineFile
 from megavit.predict.forward import EmbeddingResult
-from megavit.runtime.csv_files import CsvWriter
 from megavit.runtime.storage import write_file, writing
 
+WHAT = "the embeddings"
 
-class VectorWriter:
-    """Writes each embedding at once to a .csv or to standard output; an .npz is written as a whole at the end.
+
+class EmbeddingWriter:
+    """Writes embeddings to a new .csv or .npz file, or prints them as JSON.
 
     Args:
-        out: as `check_vectors` lets it pass, or None for standard output.
-        dim: numbers of an embedding.
+        path: None: standard output.
+        dim: dimension of an embedding.
 
     Raises:
-        OutputError: when `out` cannot be written.
+        OutputError: if the file cannot be written.
     """
 
-    def __init__(self, out: Path | None, dim: int) -> None:
-        self.out, self.dim = out, dim
-        self._all: list[EmbeddingResult] = []
+    def __init__(self, path: Path | None, dim: int) -> None:
+        self.path, self.dim = path, dim
+        self._embeddings: list[EmbeddingResult] = []
+        is_csv = path is not None and path.suffix == ".csv"
+        self._file = LineFile(path, WHAT, ["path", *range(dim), "error"]) if path is not None and is_csv else None
         self._stack = ExitStack()
-        self._table: Any = None
 
     def __enter__(self) -> Self:
-        if self.out is not None and self.out.suffix == ".csv":
-            with writing("the embeddings", self.out):
-                opened = self.out.open("x", buffering=1, encoding="utf-8", errors="surrogateescape", newline="")
-            self._table = CsvWriter(self._stack.enter_context(opened))
-            try:
-                with writing("the embeddings", self.out):
-                    self._table.writerow(["path", *range(self.dim), "error"])
-            except OutputError:
-                with contextlib.suppress(OSError):
-                    self._stack.close()
-                self.out.unlink(missing_ok=True)
-                raise
+        if self._file is not None:
+            self._stack.enter_context(self._file)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self.out is None:
-            return
-        with writing("the embeddings", self.out):
-            self._stack.close()
-            if self._table is None and kind is None and self._all:
-                write_file(self.out, self._arrays())
+        self._stack.close()
+        if self.path is not None and kind is None and self._embeddings:
+            with writing(WHAT, self.path):
+                write_file(self.path, self._to_npz())
 
     def write(self, embedding: EmbeddingResult) -> None:
-        if self.out is None:
-            vector = {} if embedding.vector is None else {"embedding": embedding.vector.tolist()}
-            print_json({"path": embedding.name, **vector} | ({"error": embedding.error} if embedding.error else {}))
-        elif self._table is None:
-            self._all.append(embedding)
+        vector = None if embedding.vector is None else embedding.vector.tolist()
+        if self._file is not None:
+            numbers = [""] * self.dim if vector is None else map(repr, vector)
+            self._file.write([embedding.name, *numbers, embedding.error or ""])
+        elif self.path is not None:
+            self._embeddings.append(embedding)
         else:
-            with writing("the embeddings", self.out):
-                numbers = [""] * self.dim if embedding.vector is None else map(repr, embedding.vector.tolist())
-                self._table.writerow([embedding.name, *numbers, embedding.error or ""])
+            error = {"error": embedding.error} if embedding.error else {}
+            print_json({"path": embedding.name} | ({} if vector is None else {"embedding": vector}) | error)
 
-    def _arrays(self) -> bytes:
-        good = [(one.name, one.vector.numpy()) for one in self._all if one.vector is not None]
-        bad = [(one.name, one.error or "") for one in self._all if one.vector is None]
+    def _to_npz(self) -> bytes:
+        good = [(one.name, one.vector.numpy()) for one in self._embeddings if one.vector is not None]
+        bad = [(one.name, one.error or "") for one in self._embeddings if one.vector is None]
         buffer = io.BytesIO()
         np.savez(
             buffer,
@@ -78,15 +67,3 @@ class VectorWriter:
             error=np.array([reason for _, reason in bad], dtype=np.str_),
         )
         return buffer.getvalue()
-
-
-def check_vectors(out: Path | None) -> None:
-    """Refuse a file that embeddings cannot be written to, before they are computed.
-
-    Raises:
-        OutputError: when it is there already, or has another suffix than .npz or .csv.
-    """
-    if out is not None and out.suffix not in (".npz", ".csv"):
-        raise OutputError(f"embeddings are written as .npz or .csv, not as {out.name!r}")
-    if out is not None and out.exists():
-        raise OutputError(f"{out} is there already; move it away or choose another name")

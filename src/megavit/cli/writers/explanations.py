@@ -1,4 +1,4 @@
-"""Explanations as files and as lines on a terminal."""
+"""Write heat maps to files, and describe them in a line."""
 
 import os
 from io import BytesIO
@@ -11,15 +11,15 @@ from megavit.explain.explanation import Explanation
 from megavit.predict.standard_input import STANDARD_INPUT
 from megavit.runtime.storage import writing
 
-# Most file systems take names of 255 bytes.
-_LONGEST = 200
+_MAX_NAME_BYTES = 200
+"""Most file systems take names of up to 255 bytes."""
 
 
-class ExplainedFolder:
-    """Writes NAME.explained.png, or NAME-2.explained.png where that is there, and so on: it overwrites nothing.
+class HeatMapFolder:
+    """Writes NAME.explained.png, or NAME-2.explained.png where that is there, and so on: nothing is overwritten.
 
     Args:
-        folder: where to, which must be there.
+        folder: an existing folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -27,23 +27,23 @@ class ExplainedFolder:
         self._taken: dict[str, int] = {}
         self._written: set[Path] = set()
 
-    def wrote(self, image: object) -> bool:
-        """Whether an image was made here, which is found again where the folder is within the one that is explained."""
+    def has_written(self, image: object) -> bool:
+        """Return whether an image is a heat map of ours, found again as the folder lies within the explained one."""
         return isinstance(image, Path) and image.resolve() in self._written
 
     def save(self, explanation: Explanation, name: str) -> Path:
-        """The new file for the image of that name.
+        """Write the heat map of the image of that name, and return its file.
 
         Raises:
-            OutputError: when it cannot be written.
+            OutputError: if it cannot be written.
         """
         stem = "standard-input" if name == STANDARD_INPUT else Path(name).stem
-        stem = os.fsdecode(os.fsencode(stem)[:_LONGEST])
+        stem = os.fsdecode(os.fsencode(stem)[:_MAX_NAME_BYTES])
         content = BytesIO()
         explanation.overlay().save(content, format="PNG")
         for number in count(self._taken.get(stem, 0) + 1):
             path = self.folder / f"{stem}{'' if number == 1 else f'-{number}'}{EXPLAINED}"
-            with writing("an explained image", path):
+            with writing("a heat map", path):
                 try:
                     with path.open("xb") as file:
                         file.write(content.getvalue())
@@ -52,17 +52,17 @@ class ExplainedFolder:
             self._taken[stem] = number
             self._written.add(path.resolve())
             return path
-        raise AssertionError("there are numbers without end")
+        raise AssertionError("unreachable: the numbers never end")
 
 
-def told(explanation: Explanation) -> str:
-    """The answer, and where in the image it comes from."""
+def describe(explanation: Explanation) -> str:
+    """Return the prediction, and where in the image it comes from."""
     if explanation.label is None:
-        answer = f"{explanation.score:.4g}"
+        prediction = f"{explanation.score:.4g}"
     else:
-        answer = f"{printable(explanation.label)} {explanation.probability:.1%}"
+        prediction = f"{printable(explanation.label)} {explanation.probability:.1%}"
     focus = explanation.focus
     if focus.place == "nothing":
-        return f"{answer}  nothing in it speaks for that"
+        return f"{prediction}  no patch speaks for it"
     patches = explanation.map.numel()
-    return f"{answer}  looks at {focus.place}: {focus.top:,} of {patches:,} patches hold {focus.share:.0%}"
+    return f"{prediction}  looks at {focus.place}: {focus.top:,} of {patches:,} patches hold {focus.share:.0%}"

@@ -25,11 +25,11 @@ def to_array(image: Image.Image) -> np.ndarray:
         return _from_deep(image)
     kind = "L" if image.mode in _GRAY else "RGB"
     if image.has_transparency_data:
-        return np.array(on_white(image, kind))
+        return np.array(composite_on_white(image, kind))
     return np.array(image if image.mode == kind else image.convert(kind))
 
 
-def on_white(image: Image.Image, kind: str) -> Image.Image:
+def composite_on_white(image: Image.Image, kind: str) -> Image.Image:
     """`image` laid on white by its transparency; `kind` is "L" or "RGB"."""
     image = image.convert("LA" if kind == "L" else "RGBA")
     canvas = Image.new(kind, image.size, 255 if kind == "L" else (255, 255, 255))
@@ -37,12 +37,12 @@ def on_white(image: Image.Image, kind: str) -> Image.Image:
     return canvas
 
 
-def rescale(values: np.ndarray, top: int) -> np.ndarray:
+def rescale_to_uint8(values: np.ndarray, top: int) -> np.ndarray:
     """Whole numbers from 0 to `top` (at most 65,535) as uint8 from 0 to 255, rounded."""
     return ((values.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
 
 
-def from_unit(values: np.ndarray) -> np.ndarray:
+def unit_to_uint8(values: np.ndarray) -> np.ndarray:
     """Floats from 0 to 1 as uint8 from 0 to 255, rounded.
 
     Raises:
@@ -57,7 +57,7 @@ def from_unit(values: np.ndarray) -> np.ndarray:
 
 
 def _from_float(image: Image.Image) -> np.ndarray:
-    gray = from_unit(np.asarray(image))
+    gray = unit_to_uint8(np.asarray(image))
     return 255 - gray if _zero_is_white(image) else gray
 
 
@@ -72,7 +72,7 @@ def _from_deep(image: Image.Image) -> np.ndarray:
         raise ImageError(f"pixels must lie between 0 and {top}; these go from {values.min()} to {values.max()}")
     if _zero_is_white(image):
         values = top - values
-    gray = rescale(values, top)
+    gray = rescale_to_uint8(values, top)
     clear = image.info.get("transparency")
     return gray if clear is None else np.where(values == clear, np.uint8(255), gray)
 

@@ -23,8 +23,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 from megavit.data.decode.color_modes import to_array
-from megavit.data.decode.limits import MAX_PIXELS, MAX_TEXT_BYTES, check_bytes, check_size, check_tile
-from megavit.data.decode.multiband_tiff import TIFF_SIGNATURES, has_bands, read_bands
+from megavit.data.decode.limits import MAX_PIXELS, MAX_TEXT_BYTES, check_file_size, check_image_size, check_tile
+from megavit.data.decode.multiband_tiff import TIFF_SIGNATURES, is_multiband, read_multiband_tiff
 from megavit.data.decode.npy import NPY_SIGNATURE, read_npy
 from megavit.data.decode.structure_guard import check_exif, check_structure
 from megavit.errors import ImageError
@@ -60,19 +60,19 @@ _TURNS = {
 _SIDEWAYS = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
 
 
-Need = tuple[int, int] | Callable[[int, int], tuple[int, int]]
+TargetSize = tuple[int, int] | Callable[[int, int], tuple[int, int]]
 """(height, width) that a picture will be made smaller to, upright, or what says it of the picture's own."""
 
 
 def read_image_file(
-    source: Path | bytes, need: Need | None = None, max_pixels: int = MAX_PIXELS
+    source: Path | bytes, need: TargetSize | None = None, max_pixels: int = MAX_PIXELS
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """The picture in a file, or in the bytes of one: uint8 (H, W, C), and its (height, width) at full scale.
 
     What it is of what is stored: see `megavit.data.decode.tensor.decode`, which gives it as a tensor.
 
     Args:
-        max_pixels: above which a picture is refused with `TooManyPixels`, once its header is read.
+        max_pixels: above which a picture is refused with `TooManyPixelsError`, once its header is read.
 
     Raises:
         ImageError: for everything that cannot be read or is beyond the limits, with a short reason.
@@ -80,7 +80,7 @@ def read_image_file(
     return _decode(source if isinstance(source, bytes) else read_file(source), need, max_pixels)
 
 
-def examine(data: bytes) -> tuple[int, int, int]:
+def inspect_image(data: bytes) -> tuple[int, int, int]:
     """(channels, height, width) of the picture in a file's bytes, once all of them are read.
 
     Much faster than `read_image_file` for JPEG, which is read to its end but hardly computed.
@@ -92,19 +92,19 @@ def examine(data: bytes) -> tuple[int, int, int]:
     return pixels.shape[2], height, width
 
 
-def _decode(data: bytes, need: Need | None, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, tuple[int, int]]:
+def _decode(data: bytes, need: TargetSize | None, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, tuple[int, int]]:
     """The picture, and its (height, width) at full scale."""
-    check_bytes(len(data))
+    check_file_size(len(data))
     if data.startswith((b"P1", b"P2", b"P3")) and len(data) > MAX_TEXT_BYTES:
         raise ImageError(f"a picture in digits above the limit of {MAX_TEXT_BYTES // 2**20} MiB")
     with _refusals(data[:16]):
         check_structure(data)
         if data.startswith(NPY_SIGNATURE):
             return _whole(read_npy(data, max_pixels))
-        if data.startswith(TIFF_SIGNATURES) and has_bands(data):
-            return _whole(read_bands(data, max_pixels))
+        if data.startswith(TIFF_SIGNATURES) and is_multiband(data):
+            return _whole(read_multiband_tiff(data, max_pixels))
         with _open(data) as image:
-            check_size(*image.size, max_pixels)
+            check_image_size(*image.size, max_pixels)
             if isinstance(image, TiffImageFile) and TILEWIDTH in image.tag_v2:
                 check_tile(image.tag_v2[TILEWIDTH], image.tag_v2[TILELENGTH], max_pixels)
             if image.format in ("JPEG", "MPO"):
@@ -116,7 +116,7 @@ def _decode(data: bytes, need: Need | None, max_pixels: int = MAX_PIXELS) -> tup
             return _whole(_pixels(image))
 
 
-def _from_jpeg(image: Image.Image, need: Need | None) -> tuple[np.ndarray, tuple[int, int]]:
+def _from_jpeg(image: Image.Image, need: TargetSize | None) -> tuple[np.ndarray, tuple[int, int]]:
     sideways = _orientation(image) in _SIDEWAYS
     whole = image.size if sideways else image.size[::-1]
     if need is not None:
@@ -136,10 +136,10 @@ def read_file(path: Path) -> bytes:
     Raises:
         ImageError: where there is none, or it is empty, too large, or not ours to read.
     """
-    return read_stamped(path)[0]
+    return read_file_with_stamp(path)[0]
 
 
-def read_stamped(path: Path) -> tuple[bytes, int | None]:
+def read_file_with_stamp(path: Path) -> tuple[bytes, int | None]:
     """Return the bytes of a regular file, and a number that is another one when they have changed.
 
     The number follows from what the system keeps of the file: its size, its inode, when its content and when its
@@ -153,7 +153,7 @@ def read_stamped(path: Path) -> tuple[bytes, int | None]:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise ImageError("a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
-        check_bytes(status.st_size)
+        check_file_size(status.st_size)
         with path.open("rb") as file:
             before = _stamp(os.fstat(file.fileno()))
             # Not up to the limit: Python first sets aside as much memory as it is asked to read.

@@ -11,7 +11,7 @@ MAX_SIDE = 2**15
 MAX_ASPECT = 100
 
 
-def check_bytes(size: int) -> None:
+def check_file_size(size: int) -> None:
     """Raise an ImageError for a file of no bytes, or of too many."""
     if not size:
         raise ImageError("an empty file")
@@ -19,12 +19,12 @@ def check_bytes(size: int) -> None:
         raise ImageError(f"a file above the limit of {MAX_BYTES // 2**20} MiB")
 
 
-class TooManyPixels(ImageError):
+class TooManyPixelsError(ImageError):
     """A picture above the limit of pixels that whoever decodes it has set."""
 
 
-def check_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
-    """Raise an ImageError for a picture without pixels, or beyond the limits; `TooManyPixels` for their number."""
+def check_image_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
+    """Raise an ImageError for a picture without pixels, or beyond the limits; `TooManyPixelsError` for their number."""
     came = f"{width} × {height} pixels"
     if not width or not height:
         raise ImageError("no pixels")
@@ -36,11 +36,11 @@ def check_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
 
 
 def check_tile(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
-    """Raise `TooManyPixels` for a tile above the limit: it is unpacked whole, however small the picture."""
+    """Raise `TooManyPixelsError` for a tile above the limit: it is unpacked whole, however small the picture."""
     _check_pixels(width, height, max_pixels, f"in tiles of {width} × {height} pixels")
 
 
 def _check_pixels(width: int, height: int, max_pixels: int, came: str) -> None:
     if width * height > max_pixels:
         limit = f"{max_pixels // 10**6} million" if max_pixels >= 10**6 else f"{max_pixels:,}"
-        raise TooManyPixels(f"{came}, above the limit of {limit}")
+        raise TooManyPixelsError(f"{came}, above the limit of {limit}")

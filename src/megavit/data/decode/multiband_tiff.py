@@ -10,8 +10,8 @@ import numpy as np
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from megavit.config.checks import MAX_CHANNELS
-from megavit.data.decode.limits import MAX_PIXELS, check_size
-from megavit.data.decode.npy import pixels_of
+from megavit.data.decode.limits import MAX_PIXELS, check_image_size
+from megavit.data.decode.npy import to_uint8
 from megavit.errors import ImageError
 
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -23,7 +23,7 @@ _MAX_VALUES = 3 * MAX_PIXELS
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
-def has_bands(data: bytes) -> bool:
+def is_multiband(data: bytes) -> bool:
     """Whether the TIFF in `data` has two bands that are not gray with opacity, or more than four."""
     stream = io.BytesIO(data)
     head = stream.read(8)
@@ -34,8 +34,8 @@ def has_bands(data: bytes) -> bool:
     return samples > 4 or (samples == 2 and directory.get(_EXTRA, (0,))[0] == 0)
 
 
-def read_bands(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The first page of a TIFF with any number of bands up to `MAX_CHANNELS`, as `pixels_of` gives it.
+def read_multiband_tiff(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The first page of a TIFF with any number of bands up to `MAX_CHANNELS`, as `to_uint8` gives it.
 
     Bands may lie together or one after the other, uncompressed or deflated.
 
@@ -49,7 +49,7 @@ def read_bands(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages.first
         height, width, bands = page.imagelength, page.imagewidth, page.samplesperpixel
-        check_size(width, height, max_pixels)
+        check_image_size(width, height, max_pixels)
         if bands > MAX_CHANNELS:
             raise ImageError(f"{bands} bands, above the limit of {MAX_CHANNELS}")
         if height * width * bands > _MAX_VALUES:
@@ -61,7 +61,7 @@ def read_bands(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             pixels = np.moveaxis(pixels, 0, -1)
         elif page.axes not in ("YXS", "YX"):
             raise ImageError(f"a TIFF with the axes {page.axes}; height, width and bands are read")
-    return pixels_of(pixels)
+    return to_uint8(pixels)
 
 
 def _check_deflated(data: bytes, page: Any) -> None:

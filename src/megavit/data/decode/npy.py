@@ -6,15 +6,15 @@ import numpy as np
 from numpy.lib import format as npy
 
 from megavit.config.checks import MAX_CHANNELS
-from megavit.data.decode.color_modes import from_unit, rescale
-from megavit.data.decode.limits import MAX_PIXELS, check_size
+from megavit.data.decode.color_modes import rescale_to_uint8, unit_to_uint8
+from megavit.data.decode.limits import MAX_PIXELS, check_image_size
 from megavit.errors import ImageError
 
 NPY_SIGNATURE = b"\x93NUMPY"
 _COLOR = (1, 3, 4)
 
 
-def pixels_of(array: np.ndarray, first: bool = False) -> np.ndarray:
+def to_uint8(array: np.ndarray, first: bool = False) -> np.ndarray:
     """Pixels in memory as uint8 (H, W, C) with C from 1 to `MAX_CHANNELS`.
 
     They are (H, W), or (H, W, C) with channels last, unless they come `first`. Where C is neither 1, 3 nor 4 and the
@@ -26,19 +26,19 @@ def pixels_of(array: np.ndarray, first: bool = False) -> np.ndarray:
     """
     pixels = _channels_last(array, first)
     if pixels.dtype.newbyteorder("=") == np.uint16:
-        return rescale(pixels, 65_535)
+        return rescale_to_uint8(pixels, 65_535)
     if np.issubdtype(pixels.dtype, np.floating):
-        return from_unit(pixels)
+        return unit_to_uint8(pixels)
     if pixels.dtype != np.uint8:
         raise ImageError(f"pixels must be uint8, uint16, or floating point from 0 to 1; got {array.dtype}")
     return pixels
 
 
 def read_npy(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The array in the bytes of a .npy file, as `pixels_of` gives it. Pickled objects are never read.
+    """The array in the bytes of a .npy file, as `to_uint8` gives it. Pickled objects are never read.
 
     Raises:
-        ImageError: as `pixels_of`, or where the file is cut short or has a header that is not known.
+        ImageError: as `to_uint8`, or where the file is cut short or has a header that is not known.
     """
     stream = io.BytesIO(data)
     read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -49,10 +49,10 @@ def read_npy(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     if kind.kind not in "uif":
         raise ImageError(f"pixels must be uint8, uint16, or floating point from 0 to 1; got {kind}")
     if len(shape) in (2, 3):
-        check_size(shape[1], shape[0], max_pixels)
+        check_image_size(shape[1], shape[0], max_pixels)
     # A cut or padded file raises here: its bytes do not fill the shape.
     pixels = np.frombuffer(data, kind, offset=stream.tell())
-    return pixels_of(pixels.reshape(shape, order="F" if by_columns else "C"))
+    return to_uint8(pixels.reshape(shape, order="F" if by_columns else "C"))
 
 
 def _channels_last(array: np.ndarray, first: bool) -> np.ndarray:

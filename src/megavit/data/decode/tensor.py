@@ -7,11 +7,11 @@ import torch
 from PIL import Image
 
 from megavit.data.decode import image_file, npy
-from megavit.data.decode.image_file import Need
+from megavit.data.decode.image_file import TargetSize
 from megavit.data.decode.limits import MAX_PIXELS
 
 
-def decode(source: Path | bytes, need: Need | None = None) -> torch.Tensor:
+def decode(source: Path | bytes, need: TargetSize | None = None) -> torch.Tensor:
     """The picture in a file, or in the bytes of one: uint8 (C, H, W), values 0 to 255.
 
     C is 1 where the picture is stored as gray, 3 for color; a .npy file or a TIFF of more than four bands has
@@ -31,12 +31,12 @@ def decode(source: Path | bytes, need: Need | None = None) -> torch.Tensor:
 
 
 def decode_with_size(
-    source: Path | bytes, need: Need | None = None, max_pixels: int = MAX_PIXELS
+    source: Path | bytes, need: TargetSize | None = None, max_pixels: int = MAX_PIXELS
 ) -> tuple[torch.Tensor, tuple[int, int]]:
     """What `decode` gives, and the (height, width) that the picture has at full scale.
 
     Args:
-        max_pixels: above which a picture is refused with `TooManyPixels`, once its header is read.
+        max_pixels: above which a picture is refused with `TooManyPixelsError`, once its header is read.
     """
     pixels, size = image_file.read_image_file(source, need, max_pixels)
     return _tensor(pixels), size
@@ -55,7 +55,7 @@ def from_array(array: np.ndarray | torch.Tensor) -> torch.Tensor:
     """Pixels in memory as uint8 (C, H, W) with C from 1 to `MAX_CHANNELS`.
 
     Tensors are (H, W) or (C, H, W), channels first; NumPy arrays, and what the values mean, are as of
-    `megavit.data.decode.npy.pixels_of`.
+    `megavit.data.decode.npy.to_uint8`.
 
     Raises:
         ImageError: for any other shape, kind or range, saying what was expected and what came.
@@ -63,8 +63,8 @@ def from_array(array: np.ndarray | torch.Tensor) -> torch.Tensor:
     if isinstance(array, torch.Tensor):
         values = array.detach().cpu()
         values = (values.float() if values.is_floating_point() else values).numpy()
-        return _tensor(np.array(npy.pixels_of(values, first=True), order="C"))
-    return _tensor(np.array(npy.pixels_of(array), order="C"))
+        return _tensor(np.array(npy.to_uint8(values, first=True), order="C"))
+    return _tensor(np.array(npy.to_uint8(array), order="C"))
 
 
 def _tensor(pixels: np.ndarray) -> torch.Tensor:

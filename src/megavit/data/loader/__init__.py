@@ -1,1 +1,1 @@
-"""TODO."""
+"""Batches of images, their order, and their loading."""

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from megavit.data.byte_range import AT_ONCE, is_url
+from megavit.data.byte_range import MAX_CONCURRENT_REQUESTS, is_url
 from megavit.data.dataset import Skipped
 from megavit.data.image_dataset import ImageDataset, Images
 from megavit.errors import DataError
 
 
-def batches_of(pictures: ImageDataset, order: Iterable[list[int]], workers: int) -> Iterator[Images]:
+def iter_batches(pictures: ImageDataset, order: Iterable[list[int]], workers: int) -> Iterator[Images]:
     """Each batch of `order`, uint8, put together where it is decoded and sent as one tensor.
 
     In pinned memory where there is a GPU to copy it to. With 0 workers this process decodes. `order` is gone through
@@ -27,11 +27,11 @@ def batches_of(pictures: ImageDataset, order: Iterable[list[int]], workers: int)
         DataError: as `ImageDataset`, or where a process died.
     """
     loader = DataLoader(
-        Answering(pictures),
+        LoaderDataset(pictures),
         batch_sampler=order,
-        collate_fn=partial(together, string if pictures.preprocessing.keep_aspect else stack),
+        collate_fn=partial(collate, pack if pictures.preprocessing.keep_aspect else stack),
         num_workers=workers,
-        worker_init_fn=leave_interrupts_to_parent,
+        worker_init_fn=ignore_interrupts,
         pin_memory=torch.cuda.is_available(),
     )
     try:
@@ -39,7 +39,7 @@ def batches_of(pictures: ImageDataset, order: Iterable[list[int]], workers: int)
             if isinstance(batch, str):
                 raise DataError(batch)
             pictures.damaged.update(damaged)
-            yield batch if isinstance(batch, Tensor) else cut(*batch)
+            yield batch if isinstance(batch, Tensor) else unpack(*batch)
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
@@ -49,13 +49,13 @@ def batches_of(pictures: ImageDataset, order: Iterable[list[int]], workers: int)
         ) from error
 
 
-def in_turn(count: int, batch_size: int) -> list[list[int]]:
+def sequential_batches(count: int, batch_size: int) -> list[list[int]]:
     """The order that gives each of `count` pictures once."""
     places = list(range(count))
     return [places[start : start + batch_size] for start in range(0, count, batch_size)]
 
 
-class Answering(Dataset[tuple[Tensor | str, Skipped | None]]):
+class LoaderDataset(Dataset[tuple[Tensor | str, Skipped | None]]):
     """Pictures, or the message why one cannot be read: an error raised in a worker would arrive as a traceback.
 
     With each picture that stands for a damaged one, which that is.
@@ -72,14 +72,14 @@ class Answering(Dataset[tuple[Tensor | str, Skipped | None]]):
 
     def __getitems__(self, indices: list[int]) -> list[tuple[Tensor | str, Skipped | None]]:
         """A batch; from a store many are asked for at once, as each takes its time to come."""
-        first = self.pictures.samples[indices[0]].at if indices else None
+        first = self.pictures.samples[indices[0]].location if indices else None
         if first is None or not is_url(first.file):
             return [self[index] for index in indices]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with ThreadPoolExecutor(MAX_CONCURRENT_REQUESTS) as pool:
             return list(pool.map(self.__getitem__, indices))
 
 
-def together(
+def collate(
     join: Callable[[list[Tensor | str]], Any], answers: list[tuple[Tensor | str, Skipped | None]]
 ) -> tuple[Any, list[tuple[str, str]]]:
     """The pictures as one batch, and (name, reason) of those that were damaged."""
@@ -93,8 +93,8 @@ def stack(pictures: list[Tensor | str]) -> Tensor | str:
     return messages[0] if messages else torch.stack([picture for picture in pictures if isinstance(picture, Tensor)])
 
 
-def string(pictures: list[Tensor | str]) -> tuple[Tensor, list[list[int]]] | str:
-    """Pictures of different sizes as one tensor (pixels,) and their shapes, for `cut`; or the first message.
+def pack(pictures: list[Tensor | str]) -> tuple[Tensor, list[list[int]]] | str:
+    """Pictures of different sizes as one tensor (pixels,) and their shapes, for `unpack`; or the first message.
 
     One tensor, because each takes a file descriptor on its way from another process.
     """
@@ -105,13 +105,13 @@ def string(pictures: list[Tensor | str]) -> tuple[Tensor, list[list[int]]] | str
     return torch.cat([picture.flatten() for picture in whole]), [list(picture.shape) for picture in whole]
 
 
-def cut(pixels: Tensor, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
-    """The reverse of `string`, without a copy."""
+def unpack(pixels: Tensor, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
+    """The reverse of `pack`, without a copy."""
     parts = pixels.split([math.prod(shape) for shape in shapes])
     return [part.view(*shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def leave_interrupts_to_parent(_worker: int) -> None:
+def ignore_interrupts(_worker: int) -> None:
     """Ctrl-C, or its end, reaches every process of the terminal; only the parent knows how to end well."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from megavit.data.loader.shard_windows import Windows
+from megavit.data.loader.shard_windows import ShardWindows
 from megavit.runtime.seeds import generator
 
 
-class BatchOrder(Sampler[list[int]]):
+class ResumableBatchSampler(Sampler[list[int]]):
     """Batches of image numbers, from step `start` up to `steps`.
 
     Image k of the stream is number k mod `count` of epoch k div `count`, and an epoch's order follows from
@@ -38,18 +38,18 @@ class BatchOrder(Sampler[list[int]]):
         start: int,
         steps: int,
         weights: Tensor | None = None,
-        windows: Windows | None = None,
+        windows: ShardWindows | None = None,
         ahead: bool = False,
-        place: int = 0,
-        places: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.count, self.batch_size, self.seed = count, batch_size, seed
         self.start, self.steps = start, steps
         # Draws with replacement come from everywhere.
         self.weights, self.windows = weights, windows if weights is None else None
         self.ahead = ahead and self.windows is not None
-        size = batch_size // places
-        self.mine = slice(place * size, (place + 1) * size)
+        size = batch_size // world_size
+        self.mine = slice(rank * size, (rank + 1) * size)
 
     def epoch(self, number: int) -> list[int]:
         """The images of one epoch, in order."""
@@ -92,7 +92,7 @@ class BatchOrder(Sampler[list[int]]):
         return reading | {first: windows[now][1] + following[now]}
 
 
-def equal_class_weights(labels: Sequence[int]) -> Tensor:
+def compute_class_balanced_weights(labels: Sequence[int]) -> Tensor:
     """(count,) weights that make every class equally frequent."""
     numbers = torch.as_tensor(labels)
     return 1 / torch.bincount(numbers)[numbers].double()

@@ -11,14 +11,14 @@ from torch import Tensor
 from megavit.data.byte_range import is_url
 from megavit.data.dataset import Sample
 
-WINDOW = 16
+WINDOW_SHARDS = 16
 """Shards among whose images the next one is drawn. Of 100 shards over which the images were shuffled when they were
 written, a batch of 256 then has as many classes as one drawn from all, and pairs meet again in the next epoch 1.35
 times as often; of shards in the order of classes it has a sixth of the classes (`benchmarks/shards.py`)."""
 
 
 @dataclass(frozen=True)
-class Windows:
+class ShardWindows:
     """Which image is in which shard.
 
     Attributes:
@@ -29,7 +29,7 @@ class Windows:
 
     shard: Tensor
     files: tuple[str, ...]
-    size: int = WINDOW
+    size: int = WINDOW_SHARDS
 
     def epoch(self, random: torch.Generator) -> tuple[list[int], list[tuple[int, list[int]]]]:
         """Every image once; and at which place each window begins, with its shards.
@@ -54,14 +54,14 @@ class Windows:
             threading.Thread(target=_advise, args=(files,), daemon=True).start()
 
 
-def windows_of(samples: Sequence[Sample]) -> Windows | None:
+def make_shard_windows(samples: Sequence[Sample]) -> ShardWindows | None:
     """The windows of images in shards; None where all fit into one, or they are files of their own."""
-    files = sorted({sample.at.file for sample in samples if sample.at is not None})
-    if len(files) <= WINDOW:
+    files = sorted({sample.location.file for sample in samples if sample.location is not None})
+    if len(files) <= WINDOW_SHARDS:
         return None
     number = {file: place for place, file in enumerate(files)}
-    shard = [number[sample.at.file] for sample in samples if sample.at is not None]
-    return Windows(torch.tensor(shard), tuple(files), WINDOW) if len(shard) == len(samples) else None
+    shard = [number[sample.location.file] for sample in samples if sample.location is not None]
+    return ShardWindows(torch.tensor(shard), tuple(files), WINDOW_SHARDS) if len(shard) == len(samples) else None
 
 
 def _advise(files: Sequence[str]) -> None:

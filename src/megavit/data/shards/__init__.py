@@ -1,1 +1,1 @@
-"""WebDataset shards: images in tar files, of which an index says where each one lies."""
+"""Shards: tar files of images with an index."""

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from megavit.config.serialization import parse_json
 from megavit.config.target import TargetKind
-from megavit.data.byte_range import Range
+from megavit.data.byte_range import ByteRange
 from megavit.data.decode.limits import MAX_BYTES
 from megavit.errors import DataError
 
@@ -32,7 +32,7 @@ class Member:
         name: that it had before it came into the shard.
         target: index into the classes, of several labels a sorted tuple of such, a score; None where it has none.
         offset, size: of its file's bytes in the shard.
-        digest: of these (`megavit.data.byte_range.digest`).
+        digest: of these (`megavit.data.byte_range.content_digest`).
         height, width: pixels, upright.
         channels: as of `megavit.data.dataset.Sample`.
     """
@@ -113,10 +113,10 @@ class Damaged:
     reason: str
 
 
-def contents(folder: str, index: ShardIndex) -> dict[str, list[tuple[str, Range | Damaged]]]:
+def list_contents(folder: str, index: ShardIndex) -> dict[str, list[tuple[str, ByteRange | Damaged]]]:
     """By shard, each image in it by its name, then what is there and cannot be used."""
-    found: dict[str, list[tuple[str, Range | Damaged]]] = {
-        shard.name: [(member.name, where) for member, where in ranges(folder, shard)] for shard in index.shards
+    found: dict[str, list[tuple[str, ByteRange | Damaged]]] = {
+        shard.name: [(member.name, where) for member, where in locate_members(folder, shard)] for shard in index.shards
     }
     for name, reason in index.damaged:
         if not name.lower().endswith(_LABELS):  # the image that it belongs to has its own line
@@ -124,14 +124,14 @@ def contents(folder: str, index: ShardIndex) -> dict[str, list[tuple[str, Range 
     return {shard: found[shard] for shard in sorted(found) if found[shard]}
 
 
-def ranges(folder: str, shard: Shard) -> Iterator[tuple[Member, Range]]:
+def locate_members(folder: str, shard: Shard) -> Iterator[tuple[Member, ByteRange]]:
     """Each image of a shard in `folder`, a path or URL, and where its bytes are."""
-    file = place_of(folder, shard.name)
+    file = join_path(folder, shard.name)
     for member in shard.members:
-        yield member, Range(file, member.offset, member.size, member.digest)
+        yield member, ByteRange(file, member.offset, member.size, member.digest)
 
 
-def place_of(folder: str, name: str) -> str:
+def join_path(folder: str, name: str) -> str:
     """The path or URL of a file in a folder, which is a path or URL."""
     return f"{folder.rstrip('/')}/{name}" if folder else name
 

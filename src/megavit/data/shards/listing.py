@@ -7,11 +7,11 @@ from megavit.config.recipe import OnCorrupt
 from megavit.data.byte_range import is_url
 from megavit.data.dataset import Skipped
 from megavit.data.listing import Candidate, Listing
-from megavit.data.scan import Facts, Progress
-from megavit.data.shards.index import INDEX, Member, Shard, ShardIndex, is_tar, ranges
+from megavit.data.scan import ImageInfo, Progress
+from megavit.data.shards.index import INDEX, Member, Shard, ShardIndex, is_tar, locate_members
 from megavit.data.shards.open import is_shards as is_shards
 from megavit.data.shards.open import open_shards
-from megavit.data.shards.verify import Faults, Verify, sizes_differ, verify
+from megavit.data.shards.verify import ShardFault, Verify, find_size_mismatches, verify
 from megavit.errors import DataError
 
 UNLABELED = "no .cls or .json says what it is"
@@ -20,7 +20,7 @@ WHOLE = "; each of its images is whole"
 
 def list_shards(
     source: str, on_corrupt: OnCorrupt, progress: Progress | None, verified: Verify
-) -> tuple[Listing, list[Facts | str]]:
+) -> tuple[Listing, list[ImageInfo | str]]:
     """Every image that the index of `source` names, with its facts or the reason why it cannot be used.
 
     Args:
@@ -34,21 +34,21 @@ def list_shards(
     chosen = _chosen(index, verified)
     faults = [*verify(folder, chosen, progress)]
     known = {shard.name for shard in chosen}
-    faults += sizes_differ(folder, [shard for shard in index.shards if shard.name not in known])
+    faults += find_size_mismatches(folder, [shard for shard in index.shards if shard.name not in known])
     if on_corrupt == "fail":
         _refuse(source, index, faults)
     damaged = {fault.shard: fault.images or {} for fault in faults}
     candidates: list[Candidate] = []
-    found: list[Facts | str] = []
+    found: list[ImageInfo | str] = []
     for shard in index.shards:
         broken = damaged.get(shard.name, {})
-        for place, (member, where) in enumerate(ranges(folder, shard)):
+        for place, (member, where) in enumerate(locate_members(folder, shard)):
             if member.target is None:
                 target = ""
                 fact = UNLABELED
             else:
                 target = _named(member, index)
-                fact = broken.get(place) or Facts(member.height, member.width, member.channels, member.digest)
+                fact = broken.get(place) or ImageInfo(member.height, member.width, member.channels, member.digest)
             candidates.append(Candidate(member.name, target, shard.split, where))
             found.append(fact)
     skipped = (
@@ -66,7 +66,7 @@ def list_shards(
     return Listing(root, index.classes, tuple(candidates), skipped, index.target), found
 
 
-def _refuse(source: str, index: ShardIndex, faults: Sequence[Faults]) -> None:
+def _refuse(source: str, index: ShardIndex, faults: Sequence[ShardFault]) -> None:
     go_on = 'go on without with --on-corrupt skip (on_corrupt = "skip")'
     if faults:
         raise DataError(
@@ -88,7 +88,7 @@ def _chosen(index: ShardIndex, verified: Verify) -> Sequence[Shard]:
     return held_out if held_out and verified == "held-out" else index.shards
 
 
-def _told(fault: Faults) -> str:
+def _told(fault: ShardFault) -> str:
     if fault.images is None:
         return f"{fault.reason}; images of the same class stand in for those that cannot be read"
     return fault.reason + WHOLE

@@ -6,9 +6,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from megavit.data.byte_range import is_url, read_range, size_of
+from megavit.data.byte_range import get_file_size, is_url, read_range
 from megavit.data.scan import Progress
-from megavit.data.shards.index import INDEX, ShardIndex, is_shard_name, is_tar, parse_index, place_of
+from megavit.data.shards.index import INDEX, ShardIndex, is_shard_name, is_tar, join_path, parse_index
 from megavit.data.shards.scan import scan_shards
 from megavit.data.shards.webdataset import IMAGES
 from megavit.data.sources.hidden import is_hidden
@@ -77,24 +77,24 @@ def open_shards(source: str, progress: Progress | None = None) -> tuple[str, Sha
     if is_tar(source):
         folder, _, pattern = source.rpartition("/")
         names = _expanded(pattern)
-        beside = read_index(place_of(folder, INDEX))
+        beside = read_index(join_path(folder, INDEX))
         known = {shard.name: shard for shard in beside.shards} if beside else {}
         if beside is None or not set(names) <= set(known):
             return folder, scan_shards(folder, names, progress)
         damaged = tuple(row for row in beside.damaged if row[0].partition("/")[0] in names)
         return folder, replace(beside, shards=tuple(known[name] for name in sorted(set(names))), damaged=damaged)
-    index = read_index(place_of(source, INDEX))
+    index = read_index(join_path(source, INDEX))
     if index is not None:
         return source, index
     if is_url(source):
-        like = place_of(source, "train-{0000..0031}.tar")
+        like = join_path(source, "train-{0000..0031}.tar")
         raise DataError(f"there is no {INDEX} at {source!r}; name shards that have none as in {like}")
     names = sorted(entry.name for entry in Path(source).iterdir() if _is_shard(entry))
     index = scan_shards(source, names, progress)
     # A shard that is cut short may be whole the next time.
     if not {name for name, _ in index.damaged} & set(names):
         with contextlib.suppress(OSError):  # another's folder may not be ours to write in
-            write_file(Path(place_of(source, INDEX)), index.to_json())
+            write_file(Path(join_path(source, INDEX)), index.to_json())
     return source, index
 
 
@@ -104,7 +104,7 @@ def read_index(where: str) -> ShardIndex | None:
     Raises:
         DataError: where it cannot be read, or is damaged.
     """
-    size = size_of(where)
+    size = get_file_size(where)
     if size is None:
         return None
     if size > MAX_INDEX_BYTES:

@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from megavit.config.target import TargetKind
-from megavit.data.byte_range import digest, pieces, size_of
-from megavit.data.decode.image_file import examine
+from megavit.data.byte_range import content_digest, get_file_size, iter_chunks
+from megavit.data.decode.image_file import inspect_image
 from megavit.data.scan import Progress
-from megavit.data.shards.index import Member, Shard, ShardIndex, Target, is_name, place_of
-from megavit.data.shards.tar import Entry, entries
-from megavit.data.shards.webdataset import IMAGES, TARGETS, Files, Told, key_and_kind, told
+from megavit.data.shards.index import Member, Shard, ShardIndex, Target, is_name, join_path
+from megavit.data.shards.tar import TarEntry, read_entries
+from megavit.data.shards.webdataset import IMAGES, TARGETS, NamedTarget, SampleFiles, parse_target, split_key
 from megavit.data.sources.hidden import HIDDEN, is_hidden
-from megavit.data.split.split_names import read_name
-from megavit.data.workers import MOST_WORKERS, in_processes, processors
+from megavit.data.split.split_names import parse_name
+from megavit.data.workers import MAX_WORKERS, available_cpus, map_in_processes
 from megavit.errors import DataError, ImageError
 
 _MOST_TEXT = 2**20
@@ -25,7 +25,7 @@ class _Found:
 
     size: int
     sha256: str
-    images: tuple[tuple[Member, Told], ...]
+    images: tuple[tuple[Member, NamedTarget], ...]
     skipped: tuple[tuple[str, str], ...]
     damaged: tuple[tuple[str, str], ...]
 
@@ -35,7 +35,7 @@ class Forward:
 
     def __init__(self, file: str, size: int) -> None:
         self.sha256 = sha256()
-        self._pieces = pieces(file, size)
+        self._pieces = iter_chunks(file, size)
         self._size, self._start, self._at = size, 0, 0
         self._held = b""
 
@@ -67,13 +67,13 @@ def scan_shards(folder: str, names: Sequence[str], progress: Progress | None = N
         DataError: where one cannot be reached, nothing in them is an image, or they say different kinds of things.
     """
     names = sorted(set(names))
-    workers = min(processors(), MOST_WORKERS) if len(names) > 1 else 0
+    workers = min(available_cpus(), MAX_WORKERS) if len(names) > 1 else 0
     shards: list[tuple[str, _Found]] = []
     skipped: list[tuple[str, str]] = []
     damaged: list[tuple[str, str]] = []
     splits = {name: split_of(name) for name in names}
     tasks = [(folder, name) for name in names]
-    for done, (name, found) in enumerate(zip(names, in_processes(_scan, tasks, workers), strict=True), start=1):
+    for done, (name, found) in enumerate(zip(names, map_in_processes(_scan, tasks, workers), strict=True), start=1):
         if isinstance(found, str):
             damaged.append((name, found))
         else:
@@ -113,7 +113,7 @@ def split_of(name: str) -> str | None:
     Raises:
         DataError: where it tells two.
     """
-    splits = read_name(name).splits
+    splits = parse_name(name).splits
     if len(splits) > 1:
         raise DataError(
             f"the name of the shard {name!r} tells {' and '.join(splits)}: rename it, so that it tells one split"
@@ -123,9 +123,9 @@ def split_of(name: str) -> str | None:
 
 def _scan(task: tuple[str, str]) -> _Found | str:
     folder, name = task
-    file = place_of(folder, name)
+    file = join_path(folder, name)
     try:
-        size = size_of(file)
+        size = get_file_size(file)
         if size is None:
             return "not there"
         stream = Forward(file, size)
@@ -135,21 +135,21 @@ def _scan(task: tuple[str, str]) -> _Found | str:
 
 
 def _samples(shard: str, size: int, stream: Forward) -> _Found:
-    samples: dict[str, Files] = {}
+    samples: dict[str, SampleFiles] = {}
     skipped: list[tuple[str, str]] = []
     damaged: list[tuple[str, str]] = []
-    for entry in entries(stream, size):
+    for entry in read_entries(stream, size):
         if isinstance(entry, str):
             damaged.append((shard, entry))
             continue
-        key, kind = key_and_kind(entry.name)
+        key, kind = split_key(entry.name)
         name = f"{shard}/{entry.name}"
         if not is_name(name):
             damaged.append((shard, f"a file whose name none can have: {name!a:.80}"))
         elif any(map(is_hidden, entry.name.split("/"))):
             skipped.append((name, HIDDEN))
         else:
-            sample = samples.setdefault(key, Files())
+            sample = samples.setdefault(key, SampleFiles())
             try:
                 _take(sample, name, kind, entry, stream)
             except ImageError as error:
@@ -162,7 +162,7 @@ def _samples(shard: str, size: int, stream: Forward) -> _Found:
     return _Found(size, stream.to_end(), pairs, tuple(skipped), tuple(damaged))
 
 
-def _take(sample: Files, name: str, kind: str, entry: Entry, stream: Forward) -> None:
+def _take(sample: SampleFiles, name: str, kind: str, entry: TarEntry, stream: Forward) -> None:
     """What the file is to its sample.
 
     Raises:
@@ -177,37 +177,39 @@ def _take(sample: Files, name: str, kind: str, entry: Entry, stream: Forward) ->
             raise ImageError("a second image of one sample")
         sample.image = _member(name, entry, _content(stream, entry))
         return
-    target = told(kind, _content(stream, entry)) if entry.size <= _MOST_TEXT else None
+    target = parse_target(kind, _content(stream, entry)) if entry.size <= _MOST_TEXT else None
     if sample.told.setdefault(kind, target) != target:
         sample.told[kind] = None
         raise ImageError(f"a second .{kind} of one sample, which says otherwise")
 
 
-def _content(stream: Forward, entry: Entry) -> bytes:
+def _content(stream: Forward, entry: TarEntry) -> bytes:
     stream.seek(entry.offset)
     return stream.read(entry.size)
 
 
-def _member(name: str, entry: Entry, data: bytes) -> Member:
-    channels, height, width = examine(data)
-    return Member(name, None, entry.offset, entry.size, digest(data), height, width, channels)
+def _member(name: str, entry: TarEntry, data: bytes) -> Member:
+    channels, height, width = inspect_image(data)
+    return Member(name, None, entry.offset, entry.size, content_digest(data), height, width, channels)
 
 
-def _kind(folder: str, told: Sequence[Told]) -> TargetKind:
+def _kind(folder: str, parse_target: Sequence[NamedTarget]) -> TargetKind:
     kinds: dict[type, TargetKind] = {str: "classification", tuple: "multilabel", float: "regression"}
-    found = sorted({kinds[type(target)] for target in told})
+    found = sorted({kinds[type(target)] for target in parse_target})
     if len(found) > 1:
-        raise DataError(f"the shards of {folder!r} give some images {' and others '.join(found)}: keep to one of them")
+        raise DataError(
+            f"the shards of {folder!r} have targets of several kinds, {' and '.join(found)}: keep to one of them"
+        )
     return found[0] if found else "classification"
 
 
-def _classes(told: Sequence[Told]) -> tuple[str, ...]:
-    names = {name for target in told for name in _names(target)}
+def _classes(parse_target: Sequence[NamedTarget]) -> tuple[str, ...]:
+    names = {name for target in parse_target for name in _names(target)}
     numbers = all(name.isascii() and name.isdigit() for name in names)
     return tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))
 
 
-def _names(target: Told) -> Iterator[str]:
+def _names(target: NamedTarget) -> Iterator[str]:
     match target:
         case str():
             yield target
@@ -215,7 +217,7 @@ def _names(target: Told) -> Iterator[str]:
             yield from target
 
 
-def _indexed(target: Told, number: dict[str, int]) -> Target:
+def _indexed(target: NamedTarget, number: dict[str, int]) -> Target:
     match target:
         case str():
             return number[target]

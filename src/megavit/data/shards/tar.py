@@ -16,7 +16,7 @@ _PIECE = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TarEntry:
     """A file in a tar: `size` bytes of it begin at `offset`; or why it cannot be read there."""
 
     name: str
@@ -49,7 +49,7 @@ def space(size: int) -> int:
     return BLOCK + size + -size % BLOCK
 
 
-def entries(stream: Readable, whole: int) -> Iterator[Entry | str]:
+def read_entries(stream: Readable, whole: int) -> Iterator[TarEntry | str]:
     """The files in a tar of `whole` bytes, in order; at last a reason, where it is damaged or cut short.
 
     Folders are passed over; of links and devices it is told that they are. Nothing may follow the end: zeros where a
@@ -93,7 +93,7 @@ def entries(stream: Readable, whole: int) -> Iterator[Entry | str]:
             yield f"cut short within {(name or info.name)[-80:]!r}"
             return
         if not info.isdir():
-            yield Entry(name or info.name, start, info.size, _fault(info))
+            yield TarEntry(name or info.name, start, info.size, _fault(info))
         name = ""
     if not zeros:
         yield "cut short"

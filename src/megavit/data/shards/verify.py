@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal
 
-from megavit.data.byte_range import AT_ONCE, pieces, size_of
+from megavit.data.byte_range import MAX_CONCURRENT_REQUESTS, get_file_size, iter_chunks
 from megavit.data.scan import Progress
-from megavit.data.shards.index import Shard, place_of, ranges
-from megavit.data.workers import MOST_WORKERS, in_processes, processors
+from megavit.data.shards.index import Shard, join_path, locate_members
+from megavit.data.workers import MAX_WORKERS, available_cpus, map_in_processes
 from megavit.errors import ImageError
 
 Verify = Literal["all", "held-out", "none"]
-"""Which shards are read before they are used: see `megavit.data.load.read_data`."""
+"""Which shards are read before they are used: see `megavit.data.load.load_data`."""
 
 # Starting processes takes about as long as reading so much.
 _MANY_BYTES = 2**29
 
 
 @dataclass(frozen=True, slots=True)
-class Faults:
+class ShardFault:
     """What is wrong with one shard.
 
     Attributes:
@@ -34,16 +34,16 @@ class Faults:
     images: dict[int, str] | None
 
 
-def verify(folder: str, shards: Sequence[Shard], progress: Progress | None = None) -> Iterator[Faults]:
+def verify(folder: str, shards: Sequence[Shard], progress: Progress | None = None) -> Iterator[ShardFault]:
     """The faults of those shards in `folder` that are not, to the byte, what was written.
 
     Raises:
         DataError: where one cannot be reached.
     """
-    workers = min(processors(), MOST_WORKERS) if sum(shard.size for shard in shards) >= _MANY_BYTES else 0
+    workers = min(available_cpus(), MAX_WORKERS) if sum(shard.size for shard in shards) >= _MANY_BYTES else 0
     total, done = sum(len(shard.members) for shard in shards), 0
     tasks = [(folder, shard) for shard in shards]
-    for shard, faults in zip(shards, in_processes(_examine, tasks, workers), strict=True):
+    for shard, faults in zip(shards, map_in_processes(_examine, tasks, workers), strict=True):
         done += len(shard.members)
         if progress is not None:
             progress(done, total)
@@ -51,39 +51,39 @@ def verify(folder: str, shards: Sequence[Shard], progress: Progress | None = Non
             yield faults
 
 
-def sizes_differ(folder: str, shards: Sequence[Shard]) -> Iterator[Faults]:
+def find_size_mismatches(folder: str, shards: Sequence[Shard]) -> Iterator[ShardFault]:
     """The faults that show without reading: shards that are not there, or of another size.
 
     Raises:
         DataError: where one cannot be reached.
     """
-    files = [place_of(folder, shard.name) for shard in shards]
-    with ThreadPoolExecutor(AT_ONCE) as pool:  # a store takes its time for each
-        for shard, size in zip(shards, pool.map(size_of, files), strict=True):
+    files = [join_path(folder, shard.name) for shard in shards]
+    with ThreadPoolExecutor(MAX_CONCURRENT_REQUESTS) as pool:  # a store takes its time for each
+        for shard, size in zip(shards, pool.map(get_file_size, files), strict=True):
             reason = _size_fault(size, shard)
             if reason:
-                yield Faults(shard.name, reason, None)
+                yield ShardFault(shard.name, reason, None)
 
 
-def _examine(task: tuple[str, Shard]) -> Faults | None:
+def _examine(task: tuple[str, Shard]) -> ShardFault | None:
     folder, shard = task
-    file = place_of(folder, shard.name)
-    reason = _size_fault(size_of(file), shard)
+    file = join_path(folder, shard.name)
+    reason = _size_fault(get_file_size(file), shard)
     if not reason and _is_written(file, shard):
         return None
     damaged: dict[int, str] = {}
-    for place, (_, where) in enumerate(ranges(folder, shard)):
+    for place, (_, where) in enumerate(locate_members(folder, shard)):
         try:
             where.read()
         except ImageError as error:
             damaged[place] = error.reason
-    return Faults(shard.name, reason or "damaged: not the bytes that were written", damaged)
+    return ShardFault(shard.name, reason or "damaged: not the bytes that were written", damaged)
 
 
 def _is_written(file: str, shard: Shard) -> bool:
     whole = sha256()
     try:
-        for piece in pieces(file, shard.size):
+        for piece in iter_chunks(file, shard.size):
             whole.update(piece)
     except ImageError:
         return False

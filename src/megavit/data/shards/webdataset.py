@@ -19,20 +19,20 @@ TARGETS = ("cls", "json")
 _NOTES = ("json", "jsonl", "txt", "md", "csv", "tsv", "yaml", "yml", "idx", "")
 _LONGEST_NAME = 200
 
-Told = str | tuple[str, ...] | float | None
+NamedTarget = str | tuple[str, ...] | float | None
 """A target as a shard has it: with names."""
 
 
 @dataclass(slots=True)
-class Files:
+class SampleFiles:
     """The files of one key: the image, if it can be read; what a .cls and a .json say; the kinds of all."""
 
     image: Member | None = None
-    told: dict[str, Told] = field(default_factory=dict)
+    told: dict[str, NamedTarget] = field(default_factory=dict)
     kinds: set[str] = field(default_factory=set)
 
     @property
-    def target(self) -> Told:
+    def target(self) -> NamedTarget:
         """A .cls is there to say the class; a .json says many things."""
         said = [self.told[kind] for kind in TARGETS if self.told.get(kind) is not None]
         return said[0] if said else None
@@ -54,13 +54,13 @@ class Files:
         return self.kinds <= {*_NOTES}
 
 
-def key_and_kind(name: str) -> tuple[str, str]:
+def split_key(name: str) -> tuple[str, str]:
     folder, slash, file = name.rpartition("/")
     key, _, kind = file.partition(".")
     return folder + slash + key, kind.lower()
 
 
-def told(kind: str, data: bytes) -> Told:
+def parse_target(kind: str, data: bytes) -> NamedTarget:
     """What a .cls (a number or a name) or a .json (with label, labels or score) says; None where it does not."""
     try:
         if kind == "cls":

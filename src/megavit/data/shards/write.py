@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from hashlib import blake2b, sha256
 from pathlib import Path, PurePosixPath
 
-from megavit.data.byte_range import Range, digest
+from megavit.data.byte_range import ByteRange, content_digest
 from megavit.data.decode.image_file import read_file
 from megavit.data.listing import Candidate, Listing
-from megavit.data.scan import Facts, Progress
+from megavit.data.scan import ImageInfo, Progress
 from megavit.data.shards.index import INDEX, Member, Shard, ShardIndex, Target
 from megavit.data.shards.tar import BLOCK, END, header, padding, space
 from megavit.data.shards.webdataset import IMAGES
-from megavit.data.workers import MOST_WORKERS, in_processes, processors
+from megavit.data.workers import MAX_WORKERS, available_cpus, map_in_processes
 from megavit.errors import DataError, ImageError, OutputError
 from megavit.runtime.storage import check_writable, new_folder, writing
 
@@ -39,9 +39,9 @@ class _Image:
     """
 
     name: str
-    source: str | Range
+    source: str | ByteRange
     size: int
-    facts: Facts
+    facts: ImageInfo
     target: Target
     key: str
     kind: str
@@ -53,9 +53,15 @@ class _Image:
 
 
 def write_shards(
-    listing: Listing, found: Sequence[Facts | str], out: Path, *, size: int, seed: int, progress: Progress | None = None
+    listing: Listing,
+    found: Sequence[ImageInfo | str],
+    out: Path,
+    *,
+    size: int,
+    seed: int,
+    progress: Progress | None = None,
 ) -> ShardIndex:
-    """Write the images of `megavit.data.load.survey` into shards in the new folder `out`, which appears as a whole.
+    """Write the images of `scan_source` into shards in the new folder `out`, which appears as a whole.
 
     The images of each split are shuffled over shards of their own; those of data without splits are divided when they
     are read, as its folder would be. Equal images, size and seed give equal bytes.
@@ -82,7 +88,7 @@ def write_shards(
         tasks = [(folder / name, split, images) for name, split, images in plan]
         shards: list[Shard] = []
         done, count = 0, sum(len(images) for _, _, images in plan)
-        for shard in in_processes(_write, tasks, min(processors(), MOST_WORKERS) if total >= _MANY_BYTES else 0):
+        for shard in map_in_processes(_write, tasks, min(available_cpus(), MAX_WORKERS) if total >= _MANY_BYTES else 0):
             shards.append(shard)
             done += len(shard.members)
             if progress is not None:
@@ -105,10 +111,10 @@ def write_shards(
 
 
 def _planned(
-    listing: Listing, found: Sequence[Facts | str], size: int, seed: int
+    listing: Listing, found: Sequence[ImageInfo | str], size: int, seed: int
 ) -> Iterator[tuple[str, str | None, list[_Image]]]:
     """Name, split and images of each shard."""
-    good = [(one, facts) for one, facts in zip(listing.candidates, found, strict=True) if isinstance(facts, Facts)]
+    good = [(one, facts) for one, facts in zip(listing.candidates, found, strict=True) if isinstance(facts, ImageInfo)]
     if not good:
         raise DataError("there are no images that can be read to write into shards")
     number = {name: place for place, name in enumerate(listing.classes)}
@@ -133,10 +139,10 @@ def _draw(seed: int, name: str) -> bytes:
     return blake2b(f"{seed}\0{name}".encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
-def _image(listing: Listing, one: Candidate, facts: Facts, number: dict[str, int], key: str) -> _Image:
+def _image(listing: Listing, one: Candidate, facts: ImageInfo, number: dict[str, int], key: str) -> _Image:
     target, told = _target(one, number)
-    if one.at is not None:
-        source, size = one.at, one.at.size
+    if one.location is not None:
+        source, size = one.location, one.location.size
     else:
         assert listing.root is not None
         source = str(listing.root / one.name)
@@ -192,9 +198,9 @@ def _write(task: tuple[Path, str | None, list[_Image]]) -> Shard:
 
 def _content(image: _Image) -> bytes:
     try:
-        data = image.source.read() if isinstance(image.source, Range) else read_file(Path(image.source))
+        data = image.source.read() if isinstance(image.source, ByteRange) else read_file(Path(image.source))
     except ImageError as error:
         raise DataError(f"{image.name!r} could be read before and cannot any more: {error.reason}") from error
-    if digest(data) != image.facts.digest:
+    if content_digest(data) != image.facts.digest:
         raise DataError(f"{image.name!r} has changed while the shards were written; write them again")
     return data

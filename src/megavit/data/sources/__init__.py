@@ -1,1 +1,1 @@
-"""TODO."""
+"""Folders, tables and demo sets as sources of labeled images."""

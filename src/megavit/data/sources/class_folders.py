@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from megavit.config.names import canonical
 from megavit.data.shards.webdataset import IMAGES
 from megavit.data.sources.tree import FolderTree
-from megavit.data.split.split_names import SPLITS, read_name, split_named, splits_among
+from megavit.data.split.split_names import SPLITS, find_split_folders, parse_name, parse_split
 from megavit.errors import DataError
 
 EXPECTED = """Expected a folder for each class, such as
@@ -99,7 +99,7 @@ def _split_first(tree: FolderTree, top: str, folders: list[str], known: Collecti
     """Folders of splits with the classes in them; None where all are classes, one of which may be "train"."""
     if known is not None and all(_label(folder) in known for folder in folders):
         return None
-    named = splits_among(folders)
+    named = find_split_folders(folders)
     _check_one_meaning(tree, folders, named)
     others = [folder for folder in folders if folder not in named]
     if not named or not any(tree.folders(folder) for folder in named):
@@ -171,7 +171,7 @@ def _down(tree: FolderTree, within: dict[str, list[str]], known: Collection[str]
         return {}
     down = {folder: inner[0] for folder, inner in filled.items()}
     alike = len({_label(one) for one in down.values()}) == 1
-    if not alike and any(read_name(_base(one)) != read_name(_base(folder)) for folder, one in down.items()):
+    if not alike and any(parse_name(_base(one)) != parse_name(_base(folder)) for folder, one in down.items()):
         return {}
     if known is not None and any(_label(one) in known for one in down.values()):
         return {}
@@ -187,7 +187,7 @@ def _check_one_meaning(tree: FolderTree, folders: list[str], named: dict[str, st
         return
     by_rest: dict[tuple[str, ...], dict[str, str]] = {}
     for folder in folders:
-        found = read_name(_base(folder))
+        found = parse_name(_base(folder))
         if len(found.splits) == 1:
             by_rest.setdefault(found.rest, {})[found.splits[0]] = folder
     same = next((splits for splits in by_rest.values() if len(splits) > 1), None)
@@ -196,7 +196,7 @@ def _check_one_meaning(tree: FolderTree, folders: list[str], named: dict[str, st
         raise DataError(
             f"the folders {_listed(same.values())} of {str(tree.root)!r} seem to be splits of one class, and would be "
             f"trained as classes: put them into folders of the splits, such as "
-            f"DATA/{next(iter(same))}/{'_'.join(read_name(_base(first)).rest)}. {EXPECTED}"
+            f"DATA/{next(iter(same))}/{'_'.join(parse_name(_base(first)).rest)}. {EXPECTED}"
         )
 
 
@@ -237,7 +237,7 @@ def _has_images(tree: FolderTree, folder: str) -> bool:
 
 
 def _named(folders: Sequence[str]) -> dict[str, str]:
-    return {folder: split for folder in folders if (split := split_named(_base(folder)))}
+    return {folder: split for folder in folders if (split := parse_split(_base(folder)))}
 
 
 def _label(folder: str) -> str:

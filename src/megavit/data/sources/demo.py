@@ -4,10 +4,10 @@ import numpy as np
 import torch
 
 from megavit.config.recipe import DataRecipe
-from megavit.data.byte_range import digest
+from megavit.data.byte_range import content_digest
 from megavit.data.dataset import LabeledImages, Sample
-from megavit.data.decode.color_modes import rescale
-from megavit.data.split.split import complete
+from megavit.data.decode.color_modes import rescale_to_uint8
+from megavit.data.split.split import complete_splits
 from megavit.errors import DataError
 
 PREFIX = "demo:"
@@ -27,11 +27,11 @@ def read_demo(source: str, recipe: DataRecipe) -> LabeledImages:
     from sklearn.datasets import load_digits
 
     pixels, target = load_digits(return_X_y=True)
-    images = rescale(np.asarray(pixels).reshape(-1, 8, 8).astype(np.uint8), 16)
+    images = rescale_to_uint8(np.asarray(pixels).reshape(-1, 8, 8).astype(np.uint8), 16)
     classes = tuple(str(digit) for digit in range(10))
     labels = [int(label) for label in target]
-    digests = [digest(image.tobytes()) for image in images]
-    splits, division = complete(
+    digests = [content_digest(image.tobytes()) for image in images]
+    splits, division = complete_splits(
         [None] * len(labels), [classes[label] for label in labels], digests, recipe.val, recipe.test, recipe.seed
     )
     names = [f"{place:04d}" for place in range(len(labels))]

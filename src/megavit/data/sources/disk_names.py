@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from megavit.config.names import canonical
 
 
-class DiskNames:
+class PathResolver:
     r"""Finds files below `root` whose names are written otherwise: in another Unicode form, with spaces at the ends,
     with `\` between folders, or with the apostrophe that keeps a spreadsheet from running them.
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
 
-from megavit.config.names import canonical, told_apart
+from megavit.config.names import canonical, show_code_points
 from megavit.data.dataset import Skipped
 from megavit.data.listing import Candidate, Listing
 from megavit.data.sources.class_folders import EXPECTED, ClassFolder, find_classes
@@ -58,7 +58,7 @@ def _joined(folders: list[ClassFolder]) -> list[str]:
     for one in folders:
         written[one.label].update(part for part in one.folder.split("/") if canonical(part) == one.label)
     return [
-        f"{told_apart(sorted(names))} are one class: they are two forms of the same text"
+        f"{show_code_points(sorted(names))} are one class: they are two forms of the same text"
         for names in written.values()
         if len(names) > 1
     ]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from megavit.config.names import shortened
+from megavit.config.names import abbreviate
 from megavit.data.dataset import Skipped
 from megavit.data.listing import Candidate, Listing
-from megavit.data.sources.disk_names import DiskNames
+from megavit.data.sources.disk_names import PathResolver
 from megavit.data.sources.table_cells import (
     are_parted,
     may_be_several,
@@ -21,7 +21,7 @@ from megavit.data.sources.table_cells import (
     read_split,
 )
 from megavit.data.sources.table_columns import EXPECTED, TARGETS, Header, find_header
-from megavit.data.split.split_names import split_named
+from megavit.data.split.split_names import parse_split
 from megavit.errors import DataError
 from megavit.runtime.csv_files import MAX_ROW, TableError, read_csv, restored
 
@@ -54,7 +54,7 @@ def list_table(table: Path) -> Listing:
     The first line names the columns: path, one of label, labels and score, and, if wanted, split or is_valid, or what
     `table_columns` has for these. Columns are parted by commas, semicolons or tabs, labels by "|" (or ";"
     where it parts no columns) or as a list of Python's, the text is UTF-8, and paths are relative to the table's
-    folder; `DiskNames` finds those that are written otherwise than on disk.
+    folder; `PathResolver` finds those that are written otherwise than on disk.
 
     Raises:
         DataError: naming the line, where the table is not such, or says two things of one image.
@@ -62,7 +62,7 @@ def list_table(table: Path) -> Listing:
     first: dict[str, _Line] = {}
     candidates: list[Candidate] = []
     skipped: list[Skipped] = []
-    names = DiskNames(table.parent)
+    names = PathResolver(table.parent)
     with _opened(table) as opened:
         column = opened.header.target
         for line in _lines(opened):
@@ -95,14 +95,14 @@ def list_table(table: Path) -> Listing:
     return Listing(table.parent, classes, tuple(candidates), tuple(skipped), TARGETS[column], tuple(notes))
 
 
-def column_of(table: Path, column: str) -> dict[str, str]:
+def read_column(table: Path, column: str) -> dict[str, str]:
     """Another column of the table: what it says of each image, by the image's name; "" where it says nothing.
 
     Raises:
         DataError: where the table has no such column, or says two things of one image.
     """
     values: dict[str, str] = {}
-    disk = DiskNames(table.parent)
+    disk = PathResolver(table.parent)
     with _opened(table) as opened:
         header = opened.header
         names = [name.strip() for name in header.names]
@@ -196,7 +196,7 @@ def _lines(table: _Table) -> Iterator[_Line]:
             if several is None and may_be_several(values["labels"]):
                 several = number, values["labels"].strip()
         splits = {
-            place: found | {split} for place, found in splits.items() if (split := split_named(row[place])) is not None
+            place: found | {split} for place, found in splits.items() if (split := parse_split(row[place])) is not None
         }
     if several and not parted:
         raise TableError(
@@ -241,5 +241,5 @@ def _several(classes: tuple[str, ...]) -> list[str]:
     ]
     if not found:
         return []
-    return [f"several labels are taken for one class: {shortened(found, 3)}; if an image may have several, call the "
+    return [f"several labels are taken for one class: {abbreviate(found, 3)}; if an image may have several, call the "
             'column labels and part them with "|"']  # fmt: skip

@@ -6,7 +6,7 @@ import re
 
 from megavit.config.names import canonical, is_missing
 from megavit.config.target import PARTING, parted
-from megavit.data.split.split_names import SPLITS, split_named
+from megavit.data.split.split_names import SPLITS, parse_split
 from megavit.errors import DataError
 
 _LIST = re.compile(r"[\[({].*[\])}]", re.DOTALL)
@@ -76,7 +76,7 @@ def read_split(cell: str) -> str:
     Raises:
         DataError: for a name that is none of a split.
     """
-    split = split_named(cell)
+    split = parse_split(cell)
     if split is None:
         raise DataError(f"split must be one of {', '.join(SPLITS)}; got {cell!r}")
     return split

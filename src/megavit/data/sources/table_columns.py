@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from megavit.config.target import TargetKind
-from megavit.data.dataset import COLUMN
+from megavit.data.dataset import TARGET_COLUMNS
 from megavit.errors import DataError
 
 DELIMITERS = (",", ";", "\t")
-TARGETS: dict[str, TargetKind] = {column: target for target, column in COLUMN.items()}
+TARGETS: dict[str, TargetKind] = {column: target for target, column in TARGET_COLUMNS.items()}
 
 # Of each column, its own names, and others that are taken where there is none of these.
 _NAMES: dict[str, tuple[str, str]] = {

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Splits into training, validation and test images."""

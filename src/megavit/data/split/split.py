@@ -7,7 +7,7 @@ from hashlib import blake2b
 from megavit.config.target import TargetKind
 from megavit.data.split.split_names import SPLITS
 
-OF: dict[TargetKind, str] = {
+SPLIT_POPULATION: dict[TargetKind, str] = {
     "classification": "each class's training images",
     "multilabel": "the training images of each label, an image counting with its rarest one",
     "regression": "each tenth of the training images by score",
@@ -15,7 +15,7 @@ OF: dict[TargetKind, str] = {
 """Of what the shares of the splits are drawn, by the kind of target."""
 
 
-def divide(labels: Sequence[str], digests: Sequence[str], val: float, test: float, seed: int) -> list[str]:
+def assign_splits(labels: Sequence[str], digests: Sequence[str], val: float, test: float, seed: int) -> list[str]:
     """Return the split of each image, drawn within its class, identical files on one side whatever their classes.
 
     The order in which a class is drawn depends on the seed, its name and its files' bytes alone: neither
@@ -52,27 +52,27 @@ def divide(labels: Sequence[str], digests: Sequence[str], val: float, test: floa
     return splits
 
 
-def complete(
+def complete_splits(
     given: Sequence[str | None],
     labels: Sequence[str],
     digests: Sequence[str],
     val: float,
     test: float,
     seed: int,
-    of: str = OF["classification"],
+    of: str = SPLIT_POPULATION["classification"],
 ) -> tuple[list[str], str]:
     """The splits that the data gives, with those it lacks divided from its training images; and a sentence.
 
     Args:
         given: "train", "val", "test", or all None where the data says nothing.
-        labels, digests, val, test, seed: as for `divide`; shares are of the images that are divided.
+        labels, digests, val, test, seed: as for `assign_splits`; shares are of the images that are divided.
         of: of what the shares are drawn, for the sentence.
     """
     splits = ["train" if split is None else split for split in given]
     present = [split for split in SPLITS if split in given]
     shares = {split: share for split, share in (("val", val), ("test", test)) if split not in present and share}
     ours = [place for place, split in enumerate(splits) if split == "train"]
-    drawn = divide(
+    drawn = assign_splits(
         [labels[place] for place in ours],
         [digests[place] for place in ours],
         shares.get("val", 0.0),

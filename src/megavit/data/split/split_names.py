@@ -37,7 +37,7 @@ class SplitName:
     rest: tuple[str, ...]
 
 
-def read_name(name: str) -> SplitName:
+def parse_name(name: str) -> SplitName:
     """Return the splits and the other words in a name, whatever its capitals and whatever stands between the words."""
     text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFKC", name)).casefold()
     text = re.sub(r"\b(hold|held)[\W_]?out", "holdout", text.replace("_", " "))
@@ -51,19 +51,19 @@ def read_name(name: str) -> SplitName:
     return SplitName(tuple(dict.fromkeys(splits)), tuple(rest))
 
 
-def split_named(name: str) -> str | None:
+def parse_split(name: str) -> str | None:
     """Return "train", "val" or "test" where the name is that of a split and nothing else, such as "Training_Set"."""
-    found = read_name(name)
+    found = parse_name(name)
     return found.splits[0] if len(found.splits) == 1 and not found.rest else None
 
 
-def splits_among(names: Sequence[str]) -> dict[str, str]:
-    """Return the names that are those of splits, with the split of each: as `split_named`, or, where all names have
+def find_split_folders(names: Sequence[str]) -> dict[str, str]:
+    """Return the names that are those of splits, with the split of each: as `parse_split`, or, where all names have
     one split each and the same other words, such as "seg_train" and "seg_test", all of them."""
-    named = {name: split for name in names if (split := split_named(name.rpartition("/")[2])) is not None}
+    named = {name: split for name in names if (split := parse_split(name.rpartition("/")[2])) is not None}
     if named:
         return named
-    read = {name: read_name(name.rpartition("/")[2]) for name in names}
+    read = {name: parse_name(name.rpartition("/")[2]) for name in names}
     together = {one.rest for one in read.values()}
     if len(together) == 1 and all(len(one.splits) == 1 for one in read.values()):
         splits = {name: one.splits[0] for name, one in read.items()}

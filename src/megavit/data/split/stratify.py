@@ -11,7 +11,7 @@ PER_BIN = 10
 """Images at least in a range of scores, so that each gives one to every split."""
 
 
-def strata(targets: Sequence[str | tuple[str, ...] | float], digests: Sequence[str]) -> list[str]:
+def stratify(targets: Sequence[str | tuple[str, ...] | float], digests: Sequence[str]) -> list[str]:
     """The group of each image, by name; identical files with labels or scores are in one group.
 
     A class is a group. An image of several labels belongs to its rarest one, so that a rare label is not

@@ -41,7 +41,7 @@ def fit_temperature(
 
     Args:
         logits: (N, outputs) of images that the model was not trained on.
-        targets: as `megavit.data.targets.targets_of` gives them.
+        targets: as `megavit.data.targets.target_tensor` gives them.
         kind: "classification" or "multilabel", which has no smoothing.
         temperature_only: leave the smoothing at 0, so that a linear head can hold the calibration.
     """
@@ -106,7 +106,7 @@ def compute_reliability(probabilities: Tensor, targets: Tensor, kind: TargetKind
 
     Args:
         probabilities: (N, outputs), as `megavit.predict.postprocess.postprocess.logits_to_outputs` gives them.
-        targets: as `megavit.data.targets.targets_of` gives them.
+        targets: as `megavit.data.targets.target_tensor` gives them.
         kind: "classification" or "multilabel".
     """
     if kind == "classification":

@@ -56,7 +56,7 @@ def make_primary_metric(outputs: Tensor, targets: Tensor, kind: TargetKind) -> P
 
     Args:
         outputs: as `megavit.predict.postprocess.postprocess.logits_to_outputs` gives them, of at least one image.
-        targets: as `megavit.data.targets.targets_of` gives them.
+        targets: as `megavit.data.targets.target_tensor` gives them.
         kind: of both.
     """
     images = len(targets)
@@ -90,7 +90,7 @@ def compute_metrics(outputs: Tensor, targets: Tensor, names: Sequence[str], targ
 
     Args:
         outputs: as `megavit.predict.postprocess.postprocess.logits_to_outputs` gives them.
-        targets: as `megavit.data.targets.targets_of` gives them.
+        targets: as `megavit.data.targets.target_tensor` gives them.
         names: of the classes or labels.
         target: of both.
 

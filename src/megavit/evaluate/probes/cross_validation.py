@@ -24,7 +24,7 @@ def make_folds(
     """Return stratified folds: `count` of them, or one an image if there are fewer images.
 
     Args:
-        targets: as `megavit.data.targets.targets_of` gives them; at least two images. Classes, or the range of a
+        targets: as `megavit.data.targets.target_tensor` gives them; at least two images. Classes, or the range of a
             regression target, are spread over all folds.
         count: at least two.
         seed: of the order.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from megavit import __version__
 from megavit.data.dataset import LabeledImages, Sample
-from megavit.data.image_dataset import shrink, visible
+from megavit.data.image_dataset import displayable_channels, limit_size
 from megavit.evaluate.evaluation import Evaluation
 from megavit.evaluate.metrics.classification import ClassificationMetrics, list_confusions
 from megavit.evaluate.metrics.dispatch import Metrics
@@ -136,5 +136,5 @@ def _list_facts(evaluation: Evaluation, precision: str) -> list[tuple[str, str]]
 
 
 def _load_pixels(images: LabeledImages, sample: Sample) -> "NDArray[np.uint8]":
-    pixels = visible(shrink(images.pixels(sample, (_SIDE, _SIDE)), _SIDE))
+    pixels = displayable_channels(limit_size(images.load_pixels(sample, (_SIDE, _SIDE)), _SIDE))
     return (pixels[0] if pixels.shape[0] == 1 else pixels.permute(1, 2, 0)).contiguous().numpy()

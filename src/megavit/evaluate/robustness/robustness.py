@@ -11,9 +11,9 @@ from torch import Tensor
 
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import ImageDataset, Images
-from megavit.data.loader.loader import batches_of, in_turn
+from megavit.data.loader.loader import iter_batches, sequential_batches
 from megavit.data.scan import Progress
-from megavit.data.targets import targets_of
+from megavit.data.targets import target_tensor
 from megavit.evaluate.inference import check_channels, num_decode_workers
 from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images
 from megavit.evaluate.metrics.dispatch import METRIC_NAMES, PrimaryMetric, make_primary_metric
@@ -90,8 +90,8 @@ def compute_robustness(
     names = [name for name in CORRUPTIONS if colored or name not in COLOR_ONLY]
     conditions = [("", 0), *((name, severity) for name in names for severity in SEVERITIES)]
     outputs: list[list[Tensor]] = [[] for _ in conditions]
-    order = in_turn(len(chosen), batch_size)
-    batches = batches_of(ImageDataset(images, chosen, preprocessing), order, num_decode_workers(images, len(chosen)))
+    order = sequential_batches(len(chosen), batch_size)
+    batches = iter_batches(ImageDataset(images, chosen, preprocessing), order, num_decode_workers(images, len(chosen)))
     total, done = len(chosen) * len(conditions), 0
     for indices, batch in zip(order, batches, strict=True):
         digests = [chosen[i].digest for i in indices]
@@ -100,7 +100,7 @@ def compute_robustness(
             column.append(batch_outputs)
             done += len(batch_outputs)
             progress(done, total)
-    targets = targets_of(chosen, predictor.target, len(predictor.labels))
+    targets = target_tensor(chosen, predictor.target, len(predictor.labels))
     metrics = [make_primary_metric(torch.cat(column), targets, predictor.target) for column in outputs]
     return _summarize(names, metrics, len(samples))
 

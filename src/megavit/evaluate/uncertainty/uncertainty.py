@@ -10,7 +10,7 @@ from megavit.config.calibration import Calibration
 from megavit.config.target import Target
 from megavit.data.dataset import LabeledImages
 from megavit.data.scan import Progress
-from megavit.data.targets import targets_of
+from megavit.data.targets import target_tensor
 from megavit.engine.engine import ModelOutput
 from megavit.errors import DataError
 from megavit.evaluate.inference import SplitSelection, run_inference
@@ -18,7 +18,7 @@ from megavit.evaluate.metrics.bootstrap import Interval, wilson_interval
 from megavit.evaluate.metrics.calibration import Reliability, compute_reliability, fit_temperature
 from megavit.evaluate.metrics.dispatch import Metrics, compute_metrics
 from megavit.evaluate.metrics.multilabel import fit_thresholds
-from megavit.predict.postprocess.conformal import conformal_quantile, cumulative_mass_above
+from megavit.predict.postprocess.conformal import conformal_quantile
 from megavit.predict.postprocess.ood import fit_mahalanobis_ood
 from megavit.predict.postprocess.postprocess import (
     MEANS,
@@ -29,6 +29,7 @@ from megavit.predict.postprocess.postprocess import (
     Calibrator,
     logits_to_outputs,
 )
+from megavit.predict.postprocess.predictions import cumulative_mass_above
 from megavit.predict.predictor import Predictor
 from megavit.runtime.seeds import generator
 from megavit.weights.bundle.bundle import BundleInfo
@@ -98,7 +99,7 @@ def fit_uncertainty(
 
     Args:
         held_out: the model's output for the validation images.
-        targets: of these, as `megavit.data.targets.targets_of` gives them.
+        targets: of these, as `megavit.data.targets.target_tensor` gives them.
         target: what the logits mean.
         reference: (N, D) embeddings and (N, ...) targets of training images; None: no out-of-distribution detection.
         false_positive_rate: share in (0, 1) of in-distribution images to be flagged as out of distribution.
@@ -116,7 +117,8 @@ def fit_uncertainty(
         calibration = replace(calibration, temperature=temperature, smoothing=smoothing)
     predicted = logits_to_outputs(held_out.logits, target, calibration)
     if target.kind == "classification":
-        tensors |= {SET_SCORES: cumulative_mass_above(predicted).gather(1, targets[:, None])[:, 0], SET_LABELS: targets}
+        masses = torch.from_numpy(cumulative_mass_above(predicted.numpy()))
+        tensors |= {SET_SCORES: masses.gather(1, targets[:, None])[:, 0], SET_LABELS: targets}
     elif target.kind == "regression":
         tensors[RESIDUALS] = (predicted - targets).abs()
     if reference is not None:
@@ -166,13 +168,13 @@ def _compute_coverage(calibrator: Calibrator, predicted: Tensor, targets: Tensor
         half_width = calibrator.interval_half_width(requested)
         inside = (predicted - targets).abs() <= half_width
         return CoverageMetrics(requested, wilson_interval(int(inside.sum()), len(inside)), mean_size=2 * half_width)
-    members = calibrator.sets.members(predicted, requested)
+    members = torch.from_numpy(calibrator.sets.members(predicted.numpy(), requested))
     inside = members.gather(1, targets[:, None])[:, 0]
     return CoverageMetrics(
         requested,
         wilson_interval(int(inside.sum()), len(inside)),
         mean_size=members.sum(dim=1).double().mean().item(),
-        class_conditional=calibrator.sets.by_class(requested),
+        class_conditional=calibrator.sets.is_class_conditional(requested),
         worst_class=min(inside[targets == label].double().mean().item() for label in targets.unique()),
     )
 
@@ -219,7 +221,7 @@ def calibrate(
             f"{len(selection.samples)} images of {images.source} are too few to calibrate on: give {MIN_IMAGES} or "
             "more that the model has not learned from"
         )
-    targets = targets_of(selection.samples, predictor.target, len(predictor.labels))
+    targets = target_tensor(selection.samples, predictor.target, len(predictor.labels))
     output = run_inference(predictor, images, selection.samples, _BATCH_SIZE, progress)
     order = torch.randperm(len(targets), generator=generator(0))
     first, second = (round(len(order) * share) for share in (_REFERENCE_SHARE, _REFERENCE_SHARE + _FIT_SHARE))

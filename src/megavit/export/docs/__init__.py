@@ -1,1 +1,1 @@
-"""TODO."""
+"""The README and the example script beside an exported model."""

@@ -1,16 +1,20 @@
-"""The script that is written beside an exported model, and shows how to use it without megavit."""
+"""The script beside an exported model, which shows how to use it without megavit.
+
+Its rules from outputs to predictions are those of `megavit.predict.postprocess.predictions`, which it cannot import;
+tests/page/test_predictions_parity.py holds the two equal.
+"""
 
 from collections.abc import Mapping
 
 from megavit.config.export_info import IMAGES, ExportInfo
 
-LIBRARY: Mapping[str, str] = {
+LIBRARIES: Mapping[str, str] = {
     "onnx": "onnxruntime",
     "openvino": "openvino",
     "torch": "torch",
     "aotinductor": "torch._inductor",
 }
-OPEN: Mapping[str, str] = {
+OPEN_MODEL: Mapping[str, str] = {
     "onnx": """session = onnxruntime.InferenceSession(here / "model.onnx")
 about = json.loads(session.get_modelmeta().custom_metadata_map["megavit"])
 
@@ -20,8 +24,8 @@ def run(pixels):
 """,
     "openvino": """model = openvino.Core().read_model(here / "model.xml")
 about = json.loads(model.get_rt_info("megavit").astype(str))
-# Without the first, processors that have 16-bit numbers compute with them; without the others, memory grows with the
-# number of sizes that images have.
+# f32: otherwise processors with 16-bit arithmetic use it. The caches: otherwise memory grows with the number of image
+# sizes.
 os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "0"
 settings = {"INFERENCE_PRECISION_HINT": "f32", "CPU_RUNTIME_CACHE_CAPACITY": "64"}
 compiled = openvino.Core().compile_model(model, "CPU", settings)
@@ -75,7 +79,7 @@ READ_ARRAY = """def read(path):
         raise ValueError("expected uint8 (height, width, CHANNELS)")
     return pixels
 """
-CHECK = """# The files must be those that were written.
+CHECK_FILES = """# The files must be those that were written.
 for name, digest in json.loads((here / "megavit-export.json").read_text())["files"].items():
     if hashlib.sha256((here / name).read_bytes()).hexdigest() != digest:
         sys.exit(f"{name} is damaged: copy the whole folder again")
@@ -85,52 +89,53 @@ for path in sys.argv[1:]:
     try:
         outputs = run(read(path)[None])
         if not all(np.isfinite(values).all() for values in outputs.values()):
-            raise ValueError("the answer is not a finite number")
+            raise ValueError("the output is not a finite number")
     except Exception as error:  # Pillow raises anything for a damaged file
         print(f"{path}: cannot be read: {error}")
         failed += 1
         continue"""
-SAY: Mapping[str, str] = {
+PRINT_PREDICTION: Mapping[str, str] = {
     "classification": """    best = outputs["probabilities"][0].argmax()
     print(f"{path}: {about['labels'][best]} {outputs['probabilities'][0, best]:.1%}{mark}")
 """,
-    "multilabel": """    found = zip(about["labels"], outputs["probabilities"][0], about["thresholds"])
-    given = [f"{label} {probability:.1%}" for label, probability, least in found if probability >= least]
-    print(f"{path}: {', '.join(given) or 'none'}{mark}")
+    "multilabel": """    rows = zip(about["labels"], outputs["probabilities"][0].astype(float), about["thresholds"])
+    assigned = [f"{label} {probability:.1%}" for label, probability, threshold in rows if probability >= threshold]
+    print(f"{path}: {', '.join(assigned) or 'none'}{mark}")
 """,
     "regression": """    print(f"{path}: {outputs['score'][0]:.6g}{mark}")
 """,
 }
-MARK = """    mark = " (unlike training: this means little)" if outputs["distance"][0] > about["ood_threshold"] else ""
+PRINT_MARK = """    unlike = outputs["distance"][0] > about["ood_threshold"]
+    mark = " (unlike the training images: this means little)" if unlike else ""
 """
 
 
 def render_example_script(target: str, info: ExportInfo, names: tuple[str, ...]) -> str | None:
-    """Its text; None for a model that has no classifier, or takes images that whoever uses it prepares."""
+    """Return the script; None for a model without a classifier, or for images that are prepared elsewhere."""
     if info.input == IMAGES or (not info.labels and info.target != "regression"):
         return None
     color = info.channels == 3
-    libraries = [f"import {name}" for name in sorted(("numpy as np", LIBRARY[target]))]
+    libraries = [f"import {name}" for name in sorted(("numpy as np", LIBRARIES[target]))]
     libraries += ["from PIL import Image, ImageOps"] if color else []
     standard = ["import hashlib", "import json", "import os", "import sys", "from pathlib import Path"]
     if target != "openvino":
         standard.remove("import os")
     return "\n".join(
         [
-            f'"""What is in images: python predict.py {"IMAGE" if color else "ARRAY.npy"}..."""',
+            f'"""Predict images: python predict.py {"IMAGE" if color else "ARRAY.npy"}..."""',
             "",
             *standard,
             "",
             *libraries,
             "",
             "here = Path(__file__).parent",
-            CHECK,
-            OPEN[target].replace("NAMES", repr(list(names))),
+            CHECK_FILES,
+            OPEN_MODEL[target].replace("NAMES", repr(list(names))),
             "",
             READ_COLOR if color else READ_ARRAY.replace("CHANNELS", str(info.channels)),
             "",
             LOOP,
-            (MARK if info.ood_threshold is not None else '    mark = ""\n') + SAY[info.target],
+            (PRINT_MARK if info.ood_threshold is not None else '    mark = ""\n') + PRINT_PREDICTION[info.target],
             "sys.exit(2 if failed else 0)",
             "",
         ]

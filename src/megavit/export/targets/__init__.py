@@ -1,1 +1,1 @@
-"""TODO."""
+"""One module for each runtime that models are exported to."""

@@ -1,4 +1,4 @@
-"""A bundle as a program for ExecuTorch, which runs on phones and small devices: one prepared image at a time."""
+"""Export to ExecuTorch, for phones and small devices: one prepared image at a time."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from megavit.errors import ConfigError
-from megavit.export.module import ExportModule, example, output_names
-from megavit.export.targets.onnx import quiet
+from megavit.export.module import ExportModule, example_input, output_names
+from megavit.export.targets.onnx import suppress_output
 from megavit.predict.predictor import Predictor
 
 
@@ -24,20 +24,22 @@ def write_executorch(predictor: Predictor, folder: Path, metadata: str) -> None:
     """Write model.pte to `folder`, for the processor by XNNPACK, and `metadata` beside it as model.json."""
     lower = import_module("executorch.exir").to_edge_transform_and_lower
     xnnpack = import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
-    with quiet():
-        program = torch.export.export(ExportModule(predictor, "images").eval(), (example(predictor, "images")[:1],))
+    with suppress_output():
+        program = torch.export.export(
+            ExportModule(predictor, "images").eval(), (example_input(predictor, "images")[:1],)
+        )
         lowered = lower(program, partitioner=[xnnpack.XnnpackPartitioner()]).to_executorch()
     (folder / "model.pte").write_bytes(lowered.buffer)
     (folder / "model.json").write_text(metadata)
 
 
 def open_executorch(folder: Path, predictor: Predictor) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """What runs that program; images one at a time."""
+    """Return what runs the program, one image at a time."""
     method = import_module("executorch.runtime").Runtime.get().load_program(folder / "model.pte").load_method("forward")
     names = output_names(predictor)
 
     def run(inputs: np.ndarray) -> dict[str, np.ndarray]:
-        found = method.execute([torch.from_numpy(inputs)])
-        return {name: values.numpy().copy() for name, values in zip(names, found, strict=True)}
+        outputs = method.execute([torch.from_numpy(inputs)])
+        return {name: values.numpy().copy() for name, values in zip(names, outputs, strict=True)}
 
     return run

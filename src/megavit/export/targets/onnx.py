@@ -1,4 +1,4 @@
-"""A bundle as one ONNX file."""
+"""Export to one ONNX file."""
 
 import io
 import logging
@@ -11,35 +11,35 @@ import torch
 
 from megavit.config.export_info import METADATA, ExportPrecision, InputKind
 from megavit.errors import ConfigError, OutputError
-from megavit.export.module import ExportModule, example, output_names
+from megavit.export.module import ExportModule, example_input, output_names
 from megavit.predict.predictor import Predictor
 
 OPSET = 20
-"""Of 2023: what runs it need not be new. Later ones have attention as one operation, which is not faster here."""
-LARGEST = 2**31 - 1
+"""Of 2023, for older runtimes. Later ones have attention as one operation, which is not faster here."""
+MAX_FILE_BYTES = 2**31 - 1
 
 
 def write_onnx(predictor: Predictor, path: Path, input: InputKind, precision: ExportPrecision, metadata: str) -> None:
     """Write `ExportModule` to `path`, with `metadata` inside.
 
     Args:
-        precision: "float16" computes the model in 16 bits; "int8" rounds weights once and activations as they come.
+        precision: "float16" computes the backbone in 16 bits; "int8" quantizes weights, and activations dynamically.
 
     Raises:
         ConfigError: for a model above ONNX's limit of 2 GiB a file.
     """
     import onnx
 
-    whole = ExportModule(predictor, input, torch.float16 if precision == "float16" else torch.float32)
-    need = sum(tensor.nbytes for tensor in (*whole.parameters(), *whole.buffers()))
-    if need > LARGEST:
+    module = ExportModule(predictor, input, torch.float16 if precision == "float16" else torch.float32)
+    size = sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
+    if size > MAX_FILE_BYTES:
         raise ConfigError(
-            f"the weights take {need / 2**30:.1f} GiB, and an ONNX file has 2 GiB at most: export to openvino or torch"
+            f"the weights take {size / 2**30:.1f} GiB, and an ONNX file has 2 GiB at most: export to openvino or torch"
         )
-    with quiet():
+    with suppress_output():
         program = torch.onnx.export(
-            whole,
-            (example(predictor, input),),
+            module,
+            (example_input(predictor, input),),
             dynamo=True,
             opset_version=OPSET,
             input_names=[input],
@@ -51,30 +51,30 @@ def write_onnx(predictor: Predictor, path: Path, input: InputKind, precision: Ex
         raise OutputError("PyTorch gave no ONNX program for this model")
     program.save(path, external_data=False)
     if precision == "int8":
-        _round_weights(path)
+        _quantize(path)
     model = onnx.load(path)
     onnx.helper.set_model_props(model, {METADATA: metadata})
     onnx.save(model, path)
 
 
 def dynamic_sizes(input: InputKind) -> dict[int, torch.export.Dim]:
-    """The axes of the input that may have any size."""
+    """Return the axes of the input that may have any size."""
     axes = ("batch", "height", "width") if input == "pixels" else ("batch",)
     return {axis: torch.export.Dim(name, min=1) for axis, name in enumerate(axes)}
 
 
-def _round_weights(path: Path) -> None:
+def _quantize(path: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with quiet():
+    with suppress_output():
         quantize_dynamic(
             path, path, weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=["MatMul", "Gemm"]
         )
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """The exporters tell of their steps and of their own plans; what fails raises."""
+def suppress_output() -> Iterator[None]:
+    """Suppress what exporters print, warn and log."""
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)

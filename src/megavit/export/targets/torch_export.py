@@ -1,4 +1,4 @@
-"""A bundle as a program of PyTorch's own: portable, or compiled for this kind of machine."""
+"""Export to a PyTorch program: portable, or compiled for this kind of machine."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +9,8 @@ import torch
 
 from megavit.config.export_info import METADATA, ExportPrecision, InputKind
 from megavit.errors import ConfigError
-from megavit.export.module import ExportModule, example, output_names
-from megavit.export.targets.onnx import dynamic_sizes, quiet
+from megavit.export.module import ExportModule, example_input, output_names
+from megavit.export.targets.onnx import dynamic_sizes, suppress_output
 from megavit.predict.predictor import Predictor
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -18,7 +18,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 def write_torch(predictor: Predictor, path: Path, input: InputKind, precision: ExportPrecision, metadata: str) -> None:
     """Write `ExportModule` to `path` as `torch.export.load` reads it, with the metadata among its extra files."""
-    with quiet():
+    with suppress_output():
         torch.export.save(_program(predictor, input, precision), path, extra_files={METADATA: metadata})
 
 
@@ -34,16 +34,16 @@ def write_aotinductor(
     from torch._inductor.exc import InvalidCxxCompiler
 
     try:
-        with quiet():
+        with suppress_output():
             program = _program(predictor, input, precision)
             settings = {"aot_inductor.metadata": {METADATA: metadata}}
             aoti_compile_and_package(program, package_path=str(path), inductor_configs=settings)
     except InvalidCxxCompiler:
-        raise ConfigError("aotinductor needs a C++ compiler, such as g++, and finds none: install it") from None
+        raise ConfigError("aotinductor needs a C++ compiler such as g++, and found none: install one") from None
 
 
 def open_torch(path: Path, predictor: Predictor) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """What runs such a file, whichever it is."""
+    """Return what runs the program in a file."""
     return _run(torch.export.load(path).module(), output_names(predictor))
 
 
@@ -52,14 +52,14 @@ def open_aotinductor(path: Path, predictor: Predictor) -> Callable[[np.ndarray],
 
 
 def _program(predictor: Predictor, input: InputKind, precision: ExportPrecision) -> torch.export.ExportedProgram:
-    whole = ExportModule(predictor, input, DTYPES[precision]).eval()
-    return torch.export.export(whole, (example(predictor, input),), dynamic_shapes=(dynamic_sizes(input),))
+    module = ExportModule(predictor, input, DTYPES[precision]).eval()
+    return torch.export.export(module, (example_input(predictor, input),), dynamic_shapes=(dynamic_sizes(input),))
 
 
 def _run(program: Any, names: tuple[str, ...]) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     def run(inputs: np.ndarray) -> dict[str, np.ndarray]:
         with torch.no_grad():
-            found = program(torch.from_numpy(inputs))
-        return {name: values.numpy() for name, values in zip(names, found, strict=True)}
+            outputs = program(torch.from_numpy(inputs))
+        return {name: values.numpy() for name, values in zip(names, outputs, strict=True)}
 
     return run

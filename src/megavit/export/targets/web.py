@@ -1,4 +1,4 @@
-"""A bundle as a page that answers in the browser: the ONNX model, and ONNX Runtime's build for browsers."""
+"""Export to a web page: the ONNX model, and ONNX Runtime's build for browsers."""
 
 import json
 import shutil
@@ -21,13 +21,13 @@ PACKAGE = "onnxruntime-web@1.30.0"
 def write_web(
     predictor: Predictor, folder: Path, precision: ExportPrecision, metadata: str, runtime: Path | None
 ) -> None:
-    """Fill an empty folder with the page, its model and what runs it.
+    """Fill an empty folder with the page, its model and its runtime.
 
     Args:
         runtime: the folder dist of npm's onnxruntime-web; None: npm fetches it.
 
     Raises:
-        ConfigError: where that lacks something, or npm is not there or fails.
+        ConfigError: where files are missing, or npm is missing or fails.
     """
     with _runtime(runtime) as files, tempfile.TemporaryDirectory() as place:
         model = Path(place) / "model.onnx"

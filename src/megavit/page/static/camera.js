@@ -1,5 +1,5 @@
-/** The camera: on while its panel is open, and off as soon as a picture is taken. */
-import { sentence } from "./words.js";
+/** The camera: on while its panel is open, and off once an image is taken. */
+import { sentence } from "./format.js";
 
 const REASONS = {
   NotAllowedError: "The camera is not allowed here. Allow it for this page in the browser’s settings.",
@@ -11,10 +11,10 @@ let taken = 0;
 
 /**
  * @param {{opener: HTMLButtonElement, panel: HTMLElement, video: HTMLVideoElement, shutter: HTMLButtonElement,
- *   closer: HTMLButtonElement, took: (files: File[]) => void, missed: (sentence: string) => void}} parts
+ *   closer: HTMLButtonElement, onFiles: (files: File[]) => void, onError: (sentence: string) => void}} parts
  */
-export function useCamera({ opener, panel, video, shutter, closer, took, missed }) {
-  // Browsers offer it to pages of this machine and over HTTPS only.
+export function useCamera({ opener, panel, video, shutter, closer, onFiles, onError }) {
+  // Browsers allow it on localhost and over HTTPS only.
   opener.hidden = !navigator.mediaDevices?.getUserMedia;
 
   const stop = () => {
@@ -32,7 +32,7 @@ export function useCamera({ opener, panel, video, shutter, closer, took, missed 
     } catch (error) {
       opener.disabled = false;
       opener.focus();
-      missed(REASONS[error.name] ?? sentence(`The camera cannot be used: ${error.message}`));
+      onError(REASONS[error.name] ?? sentence(`The camera cannot be used: ${error.message}`));
       return;
     }
     panel.hidden = false;
@@ -40,10 +40,10 @@ export function useCamera({ opener, panel, video, shutter, closer, took, missed 
     shutter.focus();
   });
   shutter.addEventListener("click", async () => {
-    const picture = await still(video);
+    const image = await captureFrame(video);
     stop();
     taken += 1;
-    took([new File([picture], `camera ${taken}.png`, { type: "image/png" })]);
+    onFiles([new File([image], `camera ${taken}.png`, { type: "image/png" })]);
   });
   closer.addEventListener("click", stop);
   panel.addEventListener("keydown", (event) => {
@@ -52,7 +52,7 @@ export function useCamera({ opener, panel, video, shutter, closer, took, missed 
   addEventListener("pagehide", stop);
 }
 
-function still(video) {
+function captureFrame(video) {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
   canvas.getContext("2d").drawImage(video, 0, 0);

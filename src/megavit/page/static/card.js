@@ -1,47 +1,47 @@
-/** One picture with what is known about it. */
-import { view } from "./answer_view.js";
+/** One image with its prediction. */
+import { renderPrediction } from "./prediction_view.js";
 import { icon, make } from "./dom.js";
-import { sentence } from "./words.js";
+import { sentence } from "./format.js";
 
-const TINY = 96; // pixels a side, below which a picture is shown as squares rather than as a blur
+const MIN_SMOOTH_SIDE = 96; // pixels; smaller images are magnified as squares, not blurred
 
-let made = 0;
+let created = 0;
 
-/** Its `element` goes into the list of cards; `again`, `explain` and `remove` are called by its buttons. */
+/** Its `element` goes into the list of cards; its buttons call `onRetry`, `onExplain` and `onRemove`. */
 export class Card {
   /**
-   * @param {{blob: Blob, name: string}} picture
-   * @param {{again: (card: Card) => void, explain: (card: Card) => void, remove: (card: Card) => void}} calls
+   * @param {{blob: Blob, name: string}} image
+   * @param {{onRetry: (card: Card) => void, onExplain: (card: Card) => void, onRemove: (card: Card) => void}} calls
    */
   constructor({ blob, name }, calls) {
     this.blob = blob;
     this.name = name;
-    this.asked = new AbortController();
+    this.request = new AbortController();
     this.state = "waiting";
-    this.address = URL.createObjectURL(blob);
-    made += 1;
-    const heading = make("h3", { id: `card-${made}` }, make("bdi", { textContent: name }));
-    this.figures = make("div", { className: "figures" }, figureOf(this.address, name));
+    this.url = URL.createObjectURL(blob);
+    created += 1;
+    const heading = make("h3", { id: `card-${created}` }, make("bdi", { textContent: name }));
+    this.figures = make("div", { className: "figures" }, createFigure(this.url, name));
     this.body = make("div", { className: "body" });
     this.waiting = make("p", { className: "waiting", hidden: true });
-    this.explainButton = button("Explain", "explain", `Explain the answer about ${name}`, () => calls.explain(this));
-    this.againButton = button("Try again", "again", `Try again with ${name}`, () => calls.again(this));
-    this.removeButton = button("Remove", "remove", `Remove ${name}`, () => calls.remove(this));
+    this.explainButton = button("Explain", "explain", `Explain the prediction for ${name}`, () => calls.onExplain(this));
+    this.retryButton = button("Try again", "again", `Try again with ${name}`, () => calls.onRetry(this));
+    this.removeButton = button("Remove", "remove", `Remove ${name}`, () => calls.onRemove(this));
     this.explainButton.hidden = true;
-    this.againButton.hidden = true;
+    this.retryButton.hidden = true;
     this.problem = make("p", { className: "problem", hidden: true });
-    const actions = make("div", { className: "actions" }, this.explainButton, this.againButton, this.removeButton);
-    const told = make("div", { className: "told" }, heading, this.body, this.waiting, this.problem, actions);
-    const article = make("article", {}, this.figures, told);
+    const actions = make("div", { className: "actions" }, this.explainButton, this.retryButton, this.removeButton);
+    const details = make("div", { className: "details" }, heading, this.body, this.waiting, this.problem, actions);
+    const article = make("article", {}, this.figures, details);
     article.setAttribute("aria-labelledby", heading.id);
     this.element = make("li", {}, article);
   }
 
-  /** It is being asked about; `text` says what is waited for. What it showed before stays until the answer is there. */
+  /** A prediction is on its way; `text` says what is waited for. The previous one stays until then. */
   wait(text) {
     this.state = "waiting";
-    if (document.activeElement === this.againButton) this.removeButton.focus();
-    this.againButton.hidden = true;
+    if (document.activeElement === this.retryButton) this.removeButton.focus();
+    this.retryButton.hidden = true;
     this.explainButton.ariaDisabled = "true";
     this.problem.hidden = true;
     this.element.ariaBusy = "true";
@@ -50,48 +50,48 @@ export class Card {
     this.waiting.hidden = this.body.hasChildNodes();
   }
 
-  /** What is said while something is waited for. */
+  /** Shows a text while something is waited for. */
   note(text) {
     this.waiting.textContent = text;
     this.waiting.hidden = false;
   }
 
   /** @param {boolean} canExplain Whether the model does. */
-  show(answer, coverage, canExplain) {
-    this.#settle("answered");
-    this.body.replaceChildren(view(answer, coverage));
+  show(prediction, coverage, canExplain) {
+    this.#settle("predicted");
+    this.body.replaceChildren(renderPrediction(prediction, coverage));
     this.explainButton.hidden = !canExplain;
     this.explainButton.ariaDisabled = null;
   }
 
-  /** There is no answer, or no explanation, for this reason. */
+  /** There is no prediction, for this reason. */
   fail(reason) {
     this.#settle("failed");
     this.body.replaceChildren();
     this.explainButton.hidden = true;
     this.hideExplanation();
-    this.complain(reason);
-    this.againButton.hidden = false;
+    this.showProblem(reason);
+    this.retryButton.hidden = false;
   }
 
-  complain(reason) {
+  showProblem(reason) {
     this.problem.replaceChildren(icon("warning"), sentence(reason));
     this.problem.hidden = false;
   }
 
-  explaining() {
+  waitForExplanation() {
     this.problem.hidden = true;
     this.explainButton.ariaDisabled = "true";
     this.explainButton.textContent = "Explaining …";
   }
 
-  /** @param {string | null} png The overlay in base64, or none where it could not be had. */
+  /** @param {string | null} png The overlay in base64; null where it failed. */
   showExplanation(png) {
     this.explainButton.ariaDisabled = null;
     this.explainButton.textContent = png === null ? "Explain" : "Hide the explanation";
     if (png === null) return;
-    const alt = `Explanation of ${this.name}: bright where the answer came from`;
-    this.figures.append(figureOf(`data:image/png;base64,${png}`, alt, "Bright where the answer came from"));
+    const alt = `Explanation of ${this.name}: bright where the prediction came from`;
+    this.figures.append(createFigure(`data:image/png;base64,${png}`, alt, "Bright where the prediction came from"));
   }
 
   get isExplained() {
@@ -103,10 +103,10 @@ export class Card {
     this.explainButton.textContent = "Explain";
   }
 
-  /** Ends what is under way about it, and frees its picture. */
+  /** Cancels its requests, and frees its image. */
   close() {
-    this.asked.abort();
-    URL.revokeObjectURL(this.address);
+    this.request.abort();
+    URL.revokeObjectURL(this.url);
     this.element.remove();
   }
 
@@ -116,27 +116,27 @@ export class Card {
     this.body.classList.remove("stale");
     this.waiting.hidden = true;
     this.problem.hidden = true;
-    this.againButton.hidden = true;
+    this.retryButton.hidden = true;
   }
 }
 
-function button(text, kind, label, pressed) {
-  const made = make("button", { type: "button", className: kind, textContent: text });
-  // Not `disabled`, which would take the focus away from those who go by keyboard.
-  made.addEventListener("click", () => {
-    if (made.ariaDisabled !== "true") pressed();
+function button(text, kind, label, onClick) {
+  const element = make("button", { type: "button", className: kind, textContent: text });
+  // Not `disabled`, which would take the keyboard focus away.
+  element.addEventListener("click", () => {
+    if (element.ariaDisabled !== "true") onClick();
   });
-  // The words of the button come first in its name, so that it is found by what is read on it.
-  made.setAttribute("aria-description", label);
-  return made;
+  // A description, so that the button's name stays the text on it.
+  element.setAttribute("aria-description", label);
+  return element;
 }
 
-function figureOf(address, alt, caption = null) {
-  const image = make("img", { src: address, alt, decoding: "async" });
+function createFigure(url, alt, caption = null) {
+  const image = make("img", { src: url, alt, decoding: "async" });
   const frame = make("figure", {}, image);
   if (caption) frame.append(make("figcaption", { textContent: caption }));
   image.addEventListener("load", () => {
-    if (Math.max(image.naturalWidth, image.naturalHeight) <= TINY) image.classList.add("pixels");
+    if (Math.max(image.naturalWidth, image.naturalHeight) <= MIN_SMOOTH_SIDE) image.classList.add("pixels");
   });
   const blank = make("p", { className: "blank", textContent: "No preview" });
   image.addEventListener("error", () => image.replaceWith(blank));

@@ -1,5 +1,5 @@
 /**
- * An element with its properties and children; text becomes text, never markup.
+ * Creates an element with properties and children; text is never parsed as markup.
  *
  * @param {string} tag
  * @param {object} properties Of the element, such as className, textContent, ariaLabel.
@@ -11,13 +11,13 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
-/** One of the drawings of index.html, by the name of its symbol; it says nothing that the words beside it do not. */
+/** An icon of index.html, by the name of its symbol; decorative. */
 export function icon(name) {
-  const drawing = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  drawing.classList.add("icon");
-  drawing.setAttribute("aria-hidden", "true");
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.classList.add("icon");
+  svg.setAttribute("aria-hidden", "true");
   const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
   use.setAttribute("href", `#icon-${name}`);
-  drawing.append(use);
-  return drawing;
+  svg.append(use);
+  return svg;
 }

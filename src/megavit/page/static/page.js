@@ -1,93 +1,93 @@
-/** The page: pictures come in, each gets a card, and the answerer is asked about it. */
-import * as answerer from "./answerer.js";
-import { patiently, queue } from "./asking.js";
+/** The page: each image gets a card, and the backend predicts what it shows. */
+import * as backend from "./backend.js";
+import { createQueue, retryWhenBusy } from "./retry.js";
 import { useCamera } from "./camera.js";
 import { Card } from "./card.js";
 import { make } from "./dom.js";
-import { Starting } from "./starting.js";
-import { listen } from "./ways_in.js";
-import { count, coverageText, sentence, spoken } from "./words.js";
+import { Startup } from "./startup.js";
+import { listen } from "./image_inputs.js";
+import { count, coverageText, describe, sentence } from "./format.js";
 
-const AT_ONCE = 4;
+const MAX_CONCURRENT_REQUESTS = 4;
 const TOP = 5;
-const USUAL_COVERAGE = 0.95;
-const SAID = 20; // sentences that are kept for those who hear the page
+const DEFAULT_COVERAGE = 0.95;
+const MAX_ANNOUNCED = 20; // sentences kept for screen readers
 
-const part = (id) => document.getElementById(id);
-const asking = queue(AT_ONCE);
+const byId = (id) => document.getElementById(id);
+const enqueue = createQueue(MAX_CONCURRENT_REQUESTS);
 const cards = [];
 let models = [];
 let model = null;
 let coverage = null;
 
-const starting = new Starting({
-  open: (options) => answerer.open(options),
-  opened: (found) => {
+const startup = new Startup({
+  open: (options) => backend.open(options),
+  onOpen: (result) => {
     if (!models.length) {
-      models = found.models;
+      models = result.models;
       offerModels();
     }
-    cards.filter((card) => card.state === "failed").forEach(ask);
+    cards.filter((card) => card.state === "failed").forEach(predict);
   },
 });
 
-function say(text) {
-  part("said").append(make("p", { textContent: text }));
-  if (part("said").children.length > SAID) part("said").firstElementChild.remove();
+function announce(text) {
+  byId("announcements").append(make("p", { textContent: text }));
+  if (byId("announcements").children.length > MAX_ANNOUNCED) byId("announcements").firstElementChild.remove();
 }
 
-/** Something that belongs to no picture. */
-function tell(text) {
-  part("notice").textContent = text;
+/** Shows a message that belongs to no image. */
+function showNotice(text) {
+  byId("notice").textContent = text;
 }
 
 function offerModels() {
   if (!models.length) {
-    starting.fail("There is no model to ask. Start megavit serve with one, then load this page again.");
+    startup.fail("There is no model. Start megavit serve with one, then load this page again.");
     return;
   }
-  part("ready").hidden = false;
-  part("model-choice").hidden = models.length === 1;
-  part("model").replaceChildren(...models.map(({ name }) => make("option", { value: name, textContent: name })));
-  part("model").addEventListener("change", () => choose(part("model").value));
+  byId("ready").hidden = false;
+  byId("model-choice").hidden = models.length === 1;
+  byId("model").replaceChildren(...models.map(({ name }) => make("option", { value: name, textContent: name })));
+  byId("model").addEventListener("change", () => choose(byId("model").value));
   choose(models[0].name);
 }
 
 function choose(name) {
-  model = models.find((one) => one.name === name);
+  model = models.find((candidate) => candidate.name === name);
   document.title = `${model.name} · megavit`;
-  describe();
+  showModel();
   offerCoverages();
-  cards.forEach(ask);
+  cards.forEach(predict);
 }
 
-function describe() {
+function showModel() {
   const { name, target, labels } = model;
-  part("about").hidden = false;
-  part("about-model").textContent = models.length === 1 ? name : "";
-  const isScore = target === "regression";
-  part("about-labels").hidden = isScore;
-  part("about-score").hidden = !isScore;
-  if (isScore) return;
-  const words = target === "multilabel" ? ["label", "labels"] : ["class", "classes"];
-  part("how-many").textContent = count(labels.length, ...words);
-  part("labels").ariaLabel = words[1];
-  part("labels").replaceChildren(...labels.map((label) => make("li", {}, make("bdi", { textContent: label }))));
+  byId("about").hidden = false;
+  byId("about-model").textContent = models.length === 1 ? name : "";
+  const isRegression = target === "regression";
+  byId("about-labels").hidden = isRegression;
+  byId("about-score").hidden = !isRegression;
+  if (isRegression) return;
+  const nouns = target === "multilabel" ? ["label", "labels"] : ["class", "classes"];
+  byId("how-many").textContent = count(labels.length, ...nouns);
+  byId("labels").ariaLabel = nouns[1];
+  byId("labels").replaceChildren(...labels.map((label) => make("li", {}, make("bdi", { textContent: label }))));
 }
 
 function offerCoverages() {
   const offered = model.coverages;
-  part("coverage-choice").hidden = !offered.length;
-  if (!offered.includes(coverage)) coverage = offered.includes(USUAL_COVERAGE) ? USUAL_COVERAGE : null;
-  const promise = model.target === "regression" ? "score is in the range given" : "class is among those given";
-  part("coverage-note").textContent = `How often the true ${promise}, for pictures like those of training`;
-  part("coverages").replaceChildren(
+  byId("coverage-choice").hidden = !offered.length;
+  if (!offered.includes(coverage)) coverage = offered.includes(DEFAULT_COVERAGE) ? DEFAULT_COVERAGE : null;
+  const claim = model.target === "regression" ? "score is in the range given" : "class is among those given";
+  byId("coverage-note").textContent = `How often the true ${claim}, for images like those of training`;
+  byId("coverages").replaceChildren(
     ...[null, ...offered].map((value) => {
       const text = value === null ? "None" : coverageText(value);
       const radio = make("input", { type: "radio", name: "coverage", checked: value === coverage });
       radio.addEventListener("change", () => {
         coverage = value;
-        cards.forEach(ask);
+        cards.forEach(predict);
       });
       return make("label", {}, radio, make("span", { textContent: text }));
     }),
@@ -96,36 +96,36 @@ function offerCoverages() {
 
 function add(files) {
   if (!model) return;
-  tell("");
-  const added = files.map((file) => new Card({ blob: file, name: file.name }, { again: ask, explain, remove }));
+  showNotice("");
+  const added = files.map((file) => new Card({ blob: file, name: file.name }, { onRetry: predict, onExplain: explain, onRemove: remove }));
   cards.unshift(...added);
-  part("cards").prepend(...added.map((card) => card.element));
+  byId("cards").prepend(...added.map((card) => card.element));
   showCards();
-  added.forEach(ask);
+  added.forEach(predict);
 }
 
 function showCards() {
-  part("answers").hidden = !cards.length;
-  part("clear").hidden = cards.length < 2;
-  part("add").classList.toggle("compact", cards.length > 0);
+  byId("predictions").hidden = !cards.length;
+  byId("clear").hidden = cards.length < 2;
+  byId("add").classList.toggle("compact", cards.length > 0);
 }
 
-async function ask(card) {
-  card.asked.abort();
-  card.asked = new AbortController();
-  const { signal } = card.asked;
-  const [ofModel, ofCoverage] = [model, coverage];
+async function predict(card) {
+  card.request.abort();
+  card.request = new AbortController();
+  const { signal } = card.request;
+  const [currentModel, currentCoverage] = [model, coverage];
   card.hideExplanation();
   card.wait("Looking …");
   try {
-    const answer = await request(card, ofModel, { coverage: ofCoverage }, signal);
-    card.show(answer, ofCoverage, ofModel.explanation);
-    say(`${card.name}: ${spoken(answer, ofCoverage)}`);
+    const prediction = await request(card, currentModel, { coverage: currentCoverage }, signal);
+    card.show(prediction, currentCoverage, currentModel.explanation);
+    announce(`${card.name}: ${describe(prediction, currentCoverage)}`);
   } catch (error) {
     if (signal.aborted) return;
     card.fail(error.message);
-    say(`${card.name}: ${sentence(error.message)}`);
-    if (error.needsKey) starting.askForKey(error.message);
+    announce(`${card.name}: ${sentence(error.message)}`);
+    if (error.needsKey) startup.askForKey(error.message);
   }
 }
 
@@ -134,59 +134,59 @@ async function explain(card) {
     card.hideExplanation();
     return;
   }
-  const { signal } = card.asked;
-  card.explaining();
+  const { signal } = card.request;
+  card.waitForExplanation();
   try {
     const { explanation } = await request(card, model, { explanation: true }, signal);
     card.showExplanation(explanation);
-    say(`${card.name}: the explanation is shown.`);
+    announce(`${card.name}: the explanation is shown.`);
   } catch (error) {
     if (signal.aborted) return;
     card.showExplanation(null);
-    card.complain(error.message);
-    say(`${card.name}: ${sentence(error.message)}`);
-    if (error.needsKey) starting.askForKey(error.message);
+    card.showProblem(error.message);
+    announce(`${card.name}: ${sentence(error.message)}`);
+    if (error.needsKey) startup.askForKey(error.message);
   }
 }
 
-/** What the answerer says, asked in turn, and again where it is busy. */
-function request(card, ofModel, options, signal) {
-  const once = () => answerer.answer(ofModel.name, card.blob, { top: TOP, ...options, signal });
-  const told = (refusal) => {
-    const wait = `${sentence(refusal.message)} Trying again in ${count(refusal.after, "second", "seconds")}.`;
+/** Asks the backend, in turn, and again where it is busy. */
+function request(card, currentModel, options, signal) {
+  const once = () => backend.predict(currentModel.name, card.blob, { top: TOP, ...options, signal });
+  const onWait = (error) => {
+    const wait = `${sentence(error.message)} Trying again in ${count(error.retryAfter, "second", "seconds")}.`;
     card.note(wait);
-    say(`${card.name}: ${wait}`);
+    announce(`${card.name}: ${wait}`);
   };
-  return asking(() => patiently(once, { told, signal }));
+  return enqueue(() => retryWhenBusy(once, { onWait, signal }));
 }
 
 function remove(card) {
-  const place = cards.indexOf(card);
-  cards.splice(place, 1);
+  const index = cards.indexOf(card);
+  cards.splice(index, 1);
   card.close();
   showCards();
-  (cards[place] ?? cards.at(-1))?.removeButton.focus();
-  if (!cards.length) part("choose").focus();
+  (cards[index] ?? cards.at(-1))?.removeButton.focus();
+  if (!cards.length) byId("choose").focus();
 }
 
-part("clear").addEventListener("click", () => {
+byId("clear").addEventListener("click", () => {
   cards.splice(0).forEach((card) => card.close());
   showCards();
-  part("choose").focus();
+  byId("choose").focus();
 });
 
-const told = (text) => {
-  tell(text);
-  say(text);
+const onError = (text) => {
+  showNotice(text);
+  announce(text);
 };
-listen({ button: part("choose"), input: part("file"), took: add, missed: told });
+listen({ button: byId("choose"), input: byId("file"), onFiles: add, onError });
 useCamera({
-  opener: part("use-camera"),
-  panel: part("camera"),
-  video: part("video"),
-  shutter: part("shutter"),
-  closer: part("close-camera"),
-  took: add,
-  missed: told,
+  opener: byId("use-camera"),
+  panel: byId("camera"),
+  video: byId("video"),
+  shutter: byId("shutter"),
+  closer: byId("close-camera"),
+  onFiles: add,
+  onError,
 });
-starting.begin();
+startup.start();

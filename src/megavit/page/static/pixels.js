@@ -1,48 +1,48 @@
-/** From an image file to the pixels that a model takes, by the rules that Python's reader has. */
-import { Refusal } from "./refusal.js";
+/** Decode an image file to the pixels that a model takes, by the rules of Python's reader. */
+import { BackendError } from "./errors.js";
 
-export const MOST_PIXELS = 50e6;
-const MOST_ASPECT = 100;
-const STRIP = 2 ** 20; // pixels that are drawn at once, so that memory holds no second copy of a large picture
+export const MAX_PIXELS = 50e6;
+const MAX_ASPECT_RATIO = 100;
+const STRIP_PIXELS = 2 ** 20; // drawn at once, so that memory holds no second copy of a large image
 
-const UNREADABLE = "This is no picture that this browser can read. Save it as JPEG or PNG, then try again.";
+const UNREADABLE = "This browser cannot read this as an image. Save it as JPEG or PNG, then try again.";
 
 /**
- * A picture's pixels, upright, its transparency on white.
+ * An image's pixels, upright, with transparency on white.
  *
  * @param {Blob} blob An image file.
  * @param {1 | 3} channels
  * @returns {Promise<{pixels: Uint8Array, height: number, width: number}>} pixels: (height, width, channels).
- * @throws {Refusal}
+ * @throws {BackendError}
  */
-export async function pixelsOf(blob, channels) {
-  checkSize(...(await sizeOf(blob)));
+export async function readPixels(blob, channels) {
+  checkSize(...(await readSize(blob)));
   let bitmap;
   try {
     // Color profiles are not applied by Python's reader either.
     bitmap = await createImageBitmap(blob, { imageOrientation: "from-image", colorSpaceConversion: "none" });
   } catch {
-    throw new Refusal(UNREADABLE);
+    throw new BackendError(UNREADABLE);
   }
   const { height, width } = bitmap;
   const pixels = new Uint8Array(height * width * channels);
   const fill = channels === 1 ? luma : colors;
-  const rows = Math.max(1, Math.min(height, Math.floor(STRIP / width)));
+  const rows = Math.max(1, Math.min(height, Math.floor(STRIP_PIXELS / width)));
   const canvas = new OffscreenCanvas(width, rows);
   const context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
   context.fillStyle = "#ffffff";
   for (let top = 0; top < height; top += rows) {
     context.fillRect(0, 0, width, rows);
     context.drawImage(bitmap, 0, -top);
-    const some = Math.min(rows, height - top);
-    fill(context.getImageData(0, 0, width, some).data, pixels.subarray(top * width * channels));
+    const count = Math.min(rows, height - top);
+    fill(context.getImageData(0, 0, width, count).data, pixels.subarray(top * width * channels));
   }
   bitmap.close();
   return { pixels, height, width };
 }
 
-/** The picture's sides, upright, from its header: before memory is set aside for its pixels. */
-async function sizeOf(blob) {
+/** The image's width and height, upright, from its header: before memory is allocated for its pixels. */
+async function readSize(blob) {
   const image = new Image();
   image.src = URL.createObjectURL(blob);
   try {
@@ -52,20 +52,20 @@ async function sizeOf(blob) {
     });
     return [image.naturalWidth, image.naturalHeight];
   } catch {
-    throw new Refusal(UNREADABLE);
+    throw new BackendError(UNREADABLE);
   } finally {
     URL.revokeObjectURL(image.src);
   }
 }
 
-/** Throws a Refusal for a picture that is too large, or too long. */
+/** Throws a BackendError for an image that is too large, or too long. */
 export function checkSize(width, height) {
-  const came = `The picture has ${width} × ${height} pixels`;
-  if (width * height > MOST_PIXELS) {
-    throw new Refusal(`${came}, above the limit of ${MOST_PIXELS / 1e6} million: make it smaller.`);
+  const came = `The image has ${width} × ${height} pixels`;
+  if (width * height > MAX_PIXELS) {
+    throw new BackendError(`${came}, above the limit of ${MAX_PIXELS / 1e6} million: make it smaller.`);
   }
-  if (Math.max(width, height) > MOST_ASPECT * Math.min(width, height)) {
-    throw new Refusal(`${came}, one side more than ${MOST_ASPECT} times the other: cut it.`);
+  if (Math.max(width, height) > MAX_ASPECT_RATIO * Math.min(width, height)) {
+    throw new BackendError(`${came}, one side more than ${MAX_ASPECT_RATIO} times the other: cut it.`);
   }
 }
 

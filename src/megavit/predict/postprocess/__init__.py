@@ -1,1 +1,1 @@
-"""TODO."""
+"""From logits to predictions: calibrated probabilities, prediction sets and out-of-distribution marks."""

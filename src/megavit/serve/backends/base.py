@@ -29,7 +29,7 @@ class Backend(Protocol):
         """Return the image in the bytes of an image file. Called from several threads.
 
         Raises:
-            TooManyPixels: before anything is decoded.
+            TooManyPixelsError: before anything is decoded.
             ImageError: if it cannot be read.
             ConfigError: for options that the model cannot fulfil.
         """

@@ -57,7 +57,7 @@ class ExportedBackend:
     def predict(self, images: Sequence[np.ndarray], options: Sequence[PredictOptions]) -> list[dict[str, Any]]:
         results: list[dict[str, Any]] = [{} for _ in images]
         for top, coverage, indices in group_by_options(options):
-            outputs = self._model.answer([images[index] for index in indices], top, coverage)
+            outputs = self._model.predict_prepared([images[index] for index in indices], top, coverage)
             for index, (prediction, embedding) in zip(indices, outputs, strict=True):
                 results[index] = prediction.to_dict()
                 if options[index].embedding:

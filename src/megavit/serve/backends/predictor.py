@@ -12,7 +12,7 @@ from torch import Tensor
 
 from megavit.config.export_info import COVERAGES
 from megavit.data.decode.tensor import decode_with_size
-from megavit.data.image_dataset import as_batch, prepare, shrink
+from megavit.data.image_dataset import limit_size, make_batch, preprocess
 from megavit.engine.engine import PATIENCE_SECONDS, ModelOutput
 from megavit.errors import BundleError
 from megavit.explain.overlay import Box, draw_overlay, visible_box
@@ -81,22 +81,22 @@ class PredictorBackend:
             self._predictor.calibrator.check_coverage(options.coverage)
         size = self._predictor.info.preprocessing
         decoded, original_size = decode_with_size(data, size.decode_size, max_pixels)
-        original = shrink(decoded, MAX_OVERLAY_SIDE) if options.explanation else None
+        original = limit_size(decoded, MAX_OVERLAY_SIDE) if options.explanation else None
         return PreprocessedImage(
-            prepare(decoded, size.size_for(*original_size), size), original, visible_box(*original_size, size)
+            preprocess(decoded, size.size_for(*original_size), size), original, visible_box(*original_size, size)
         )
 
     def nbytes(self, image: PreprocessedImage) -> int:
         return image.pixels.nbytes + (0 if image.original is None else image.original.nbytes)
 
     def predict(self, images: Sequence[PreprocessedImage], options: Sequence[PredictOptions]) -> list[dict[str, Any]]:
-        batch = as_batch([image.pixels for image in images], self._predictor.info.preprocessing)
+        batch = make_batch([image.pixels for image in images], self._predictor.info.preprocessing)
         started = time.perf_counter()
         output = self._predictor.forward(batch)
         self._seconds += time.perf_counter() - started
         if self._seconds > PATIENCE_SECONDS and not self._building:
             self._building = True
-            threading.Thread(target=self._predictor.engine.settle, args=[batch], daemon=True).start()
+            threading.Thread(target=self._predictor.engine.choose_runtime, args=[batch], daemon=True).start()
         results: list[dict[str, Any]] = [{} for _ in images]
         for top, coverage, indices in group_by_options(options):
             selected = ModelOutput(output.pooled[indices], output.logits[indices])

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from megavit import __version__
-from megavit.page import files
+from megavit.page import static_folder
 from megavit.serve.errors import ApiError
 from megavit.serve.http.middleware import error_response
 from megavit.serve.http.schema import REQUEST_BODY, Health, Models, Predictions, PredictQuery, error_responses
@@ -122,7 +122,7 @@ def make_app(models: Mapping[str, ModelService], settings: Settings, metrics: Me
 
 def _add_page(app: FastAPI) -> None:
     """Serve the page at `/` and its files below `/page/`, from memory."""
-    folder = files()
+    folder = static_folder()
     responses: dict[str, Response] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():

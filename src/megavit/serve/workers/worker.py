@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from megavit.data.decode.limits import TooManyPixels
-from megavit.data.workers import MOST_WORKERS, processors
+from megavit.data.decode.limits import TooManyPixelsError
+from megavit.data.workers import MAX_WORKERS, available_cpus
 from megavit.errors import ConfigError, ImageError, MegavitError
 from megavit.serve.backends.base import Backend
 from megavit.serve.settings import PredictOptions, WorkerSettings
@@ -46,7 +46,7 @@ class Worker:
         self._scheduler = BatchScheduler(
             settings.max_batch_size, settings.max_batch_seconds, image_seconds, backend.max_batch_bytes
         )
-        self._pool = ThreadPoolExecutor(min(processors(), MOST_WORKERS))
+        self._pool = ThreadPoolExecutor(min(available_cpus(), MAX_WORKERS))
         self._large_pool = ThreadPoolExecutor(1)
         threading.Thread(target=_run_or_exit, args=[self._predict_all], daemon=True).start()
 
@@ -70,7 +70,7 @@ class Worker:
             return
         try:
             request.image = self._backend.preprocess(request.data, request.options, max_pixels)
-        except TooManyPixels as error:
+        except TooManyPixelsError as error:
             if max_pixels == self._settings.max_pixels:
                 self._finish(request, "invalid_image", error=error.reason)
             elif self._scheduler.postpone(request):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from megavit.config.recipe import Precision, Recipe
 from megavit.data.dataset import LabeledImages
-from megavit.data.targets import outputs, targets_of
+from megavit.data.targets import num_outputs, target_tensor
 from megavit.distributed.context import ParallelContext
 from megavit.engine.engine import Engine
 from megavit.errors import ConfigError
@@ -127,7 +127,7 @@ def choose_until(
     return choose(
         parallel.dist.run_on_main(lambda: candidates(recipe, images, device)),
         lambda candidate, enough: step_time(candidate, images, device, enough, parallel),
-        len(images.of("train")),
+        len(images.in_split("train")),
         until,
         total,
         lambda: parallel.dist.run_on_main(time.monotonic),
@@ -158,11 +158,11 @@ def step_time(
 ) -> tuple[Precision, float]:
     """As `megavit.train.budget.measure.measure`, of a resolved recipe, on noise."""
     # No image is read to find the mean and spread of channels: noise needs none, and measuring is short.
-    config = model_config(recipe, outputs(images.target, len(images.classes)))
+    config = model_config(recipe, num_outputs(images.target, len(images.classes)))
     size = plain_preprocessing(config, keep_aspect=recipe.data.keep_aspect)
     state, task = fresh(recipe, images, device, size, parallel)
     mine = part_of_batch(recipe).batch_size or 1
-    targets = targets_of(images.of("train")[:mine], images.target, len(images.classes))
+    targets = target_tensor(images.in_split("train")[:mine], images.target, len(images.classes))
     return measure(state, task, (noise(images, replace(task, batch_size=mine)), targets), enough)
 
 
@@ -171,14 +171,14 @@ def candidates(recipe: Recipe, images: LabeledImages, device: torch.device) -> l
     if recipe.model.preset != "auto":
         resolved = resolve(recipe, images, device)
         return [Candidate(resolved, work(resolved, images))]
-    side = short_side(images.of("train"))
+    side = short_side(images.in_split("train"))
     found: list[Candidate] = []
     refusal: ConfigError | None = None
     for preset, patch_size in next(sizes for largest, sizes in CANDIDATES if side <= largest):
         model = replace(recipe.model, preset=preset, patch_size=recipe.model.patch_size or patch_size)
         resolved = resolve(replace(recipe, model=model), images, device)
         try:
-            config = model_config(resolved, outputs(images.target, len(images.classes)))
+            config = model_config(resolved, num_outputs(images.target, len(images.classes)))
             check_memory(config, part_of_batch(resolved), device)
         except ConfigError as error:
             refusal = refusal or error  # it has company that may fit; if none does, the smallest one's tells most
@@ -191,7 +191,7 @@ def candidates(recipe: Recipe, images: LabeledImages, device: torch.device) -> l
 
 def work(recipe: Recipe, images: LabeledImages) -> float:
     """Multiplications of a step, roughly: of each token with each weight."""
-    config = model_config(recipe, outputs(images.target, len(images.classes)))
+    config = model_config(recipe, num_outputs(images.target, len(images.classes)))
     weights = config.depth * config.dim * (4 * config.heads * config.dim_head + 2 * config.mlp_dim)
     return float(weights * (config.num_patches + config.num_prefix_tokens) * (recipe.run.batch_size or 1))
 
@@ -212,7 +212,7 @@ def time_plan(
 
     def plan() -> TimeBudgetPlan:
         final_seconds = final_pass_seconds(state, task, validation, enough)
-        others = (len(images.of("test")) + len(compared(images.of("train")))) / len(validation)
+        others = (len(images.in_split("test")) + len(compared(images.in_split("train")))) / len(validation)
         alone = (
             step * state.parallel.dp_world_size / task.batch_size
         )  # of one image, which the leader explains by itself
@@ -243,7 +243,7 @@ def final_pass_seconds(state: TrainState, task: Task, feed: TrainLoader, enough:
     if state.parallel.dist.is_distributed:  # a model like it: its own is divided
         model = MegaVit.from_config(model.config).to(next(model.parameters()).device)
     final = Engine(model, task.preprocessing)
-    final.settle(next(feed.in_turn(VALIDATION_BATCH)))  # or its beginning, which is slower, would be multiplied
+    final.choose_runtime(next(feed.in_turn(VALIDATION_BATCH)))  # or its beginning, which is slower, would be multiplied
     return seconds_of_pass((seen.logits for seen in final_pass(final, feed)), len(feed), enough, ParallelContext())
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megavit.config.checks import check_range, check_whole
+from megavit.config.checks import check_integer, check_range
 from megavit.config.serialization import from_dict, parse_json
 from megavit.errors import BundleError, ConfigError
 from megavit.runtime.storage import write_file
@@ -40,8 +40,8 @@ class StateNumbers:
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
-            check_whole(name, getattr(self, name), minimum=0)
-        check_whole("tp_size", self.tp_size, minimum=1)
+            check_integer(name, getattr(self, name), minimum=0)
+        check_integer("tp_size", self.tp_size, minimum=1)
         check_range("step", self.step, 0, MAX_STEPS)
         check_range("left_out", self.left_out, 0, MAX_STEPS)
         check_range("progress", self.progress, 0, 1)
@@ -57,14 +57,14 @@ class StateNumbers:
         if any(epoch.val_metric > 1 for epoch in self.history):
             raise ConfigError("history must be of metrics of at most 1")
         if self.history:
-            check_whole("best_epoch", self.best_epoch, minimum=0)
+            check_integer("best_epoch", self.best_epoch, minimum=0)
             check_range("best_epoch", self.best_epoch, 0, len(self.history) - 1)
         elif self.best_epoch is not None:
             raise ConfigError(f"best_epoch must be none where there is no history, got {self.best_epoch}")
         if max(len(self.spike_detector.losses), len(self.spike_detector.norms)) > WINDOW:
             raise ConfigError(f"spike_detector must be of {WINDOW} steps at most")
         for name in ("outliers", "high_losses"):
-            check_whole(f"spike_detector.{name}", getattr(self.spike_detector, name), minimum=0)
+            check_integer(f"spike_detector.{name}", getattr(self.spike_detector, name), minimum=0)
 
 
 def write_manifest(folder: Path, numbers: dict[str, Any], digests: dict[str, str]) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from megavit.config.recipe import Recipe
 from megavit.data.dataset import LabeledImages
-from megavit.data.targets import outputs, targets_of
+from megavit.data.targets import num_outputs, target_tensor
 from megavit.distributed.context import ParallelContext
 from megavit.errors import DataError
 from megavit.evaluate.probes.cross_validation import NUM_FOLDS
@@ -33,7 +33,8 @@ from megavit.train.setup.memory import check_memory
 from megavit.train.setup.parallel import check_layout, part_of_batch
 from megavit.train.setup.resolve import tuned_config, tuned_preprocessing
 from megavit.train.state import TrainState
-from megavit.weights.pretrained.pretrained import PretrainedModel, fingerprint, initialize_from, load_pretrained
+from megavit.weights.pretrained.initialize import initialize_from
+from megavit.weights.pretrained.pretrained import PretrainedModel, fingerprint, load_pretrained
 
 
 def begin_tuning(
@@ -104,7 +105,7 @@ def go_on_tuning(
 
 
 def starting_model(recipe: Recipe, init: PretrainedModel, images: LabeledImages, device: torch.device) -> Start:
-    config = tuned_config(recipe, init, outputs(images.target, len(images.classes)))
+    config = tuned_config(recipe, init, num_outputs(images.target, len(images.classes)))
     check_layout(config, recipe)
     if recipe.parallel.fsdp == recipe.parallel.tp == 1:
         check_memory(config, part_of_batch(recipe), device)
@@ -113,7 +114,7 @@ def starting_model(recipe: Recipe, init: PretrainedModel, images: LabeledImages,
     model.transformer.gradient_checkpointing = recipe.run.gradient_checkpointing
     changed = initialize_from(model, init)
     if images.target == "multilabel":
-        start_at_shares(model.mlp_head, targets_of(images.of("train"), images.target, len(images.classes)))
+        start_at_shares(model.mlp_head, target_tensor(images.in_split("train"), images.target, len(images.classes)))
     size = tuned_preprocessing(config, init, keep_aspect=recipe.data.keep_aspect)
     return Start(model.to(device), task_of(recipe, size, images, device), changed)
 
@@ -125,7 +126,7 @@ def with_precision(
     watch.say("measuring the speed of a step")
     task = replace(start.task, recipe=replace(recipe, run=replace(recipe.run, precision="auto")))
     size, margin = canvas(images, task)
-    few = images.of("train")[: task.batch_size]
+    few = images.in_split("train")[: task.batch_size]
     feed = TrainLoader(images, few, size, recipe.run.workers, watch, margin)
     batch = next(batches_of(feed, replace(task, images=len(few)), 0, 1, parallel))
     model = copy.deepcopy(start.model)  # which several processes divide

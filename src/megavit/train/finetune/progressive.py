@@ -89,7 +89,7 @@ class Frozen:
 
     Attributes:
         embeddings: (N, D) of every image of training and validation.
-        targets: of these, as `megavit.data.targets.targets_of` gives them.
+        targets: of these, as `megavit.data.targets.target_tensor` gives them.
         task: of the training images, on the CPU.
         bias: (outputs,) of a head to start from.
         seconds: that the embeddings took.

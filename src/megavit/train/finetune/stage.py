@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from megavit.config.checks import check_whole
+from megavit.config.checks import check_integer
 from megavit.config.serialization import from_dict, parse_json
 from megavit.distributed.context import ParallelContext
 from megavit.errors import BundleError, ConfigError
@@ -59,7 +59,7 @@ class StagePlan:
 
     def __post_init__(self) -> None:
         if self.steps is not None:
-            check_whole("steps", self.steps, minimum=1)
+            check_integer("steps", self.steps, minimum=1)
         make_budget(self.steps, self.time)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from megavit.data.dataset import LabeledImages, Sample
-from megavit.data.targets import targets_of
+from megavit.data.targets import target_tensor
 from megavit.distributed.context import ParallelContext
 from megavit.evaluate.probes.cross_validation import Fold, make_folds
 from megavit.evaluate.probes.linear_probe import LinearProbe
@@ -33,7 +33,7 @@ FEW, MANY = 200, 2000
 
 def is_few(images: LabeledImages) -> bool:
     """Whether rungs are compared in cross-validation."""
-    count = images.sizes()
+    count = images.split_sizes()
     return count["val"] < FEW and count["train"] + count["val"] <= MANY
 
 
@@ -74,8 +74,8 @@ class Tuner:
             parallel,
         )
         self.recipe, size = start.task.recipe, start.task.preprocessing
-        self.pool: tuple[Sample, ...] = (*images.of("train"), *images.of("val"))
-        training = len(images.of("train"))
+        self.pool: tuple[Sample, ...] = (*images.in_split("train"), *images.in_split("val"))
+        training = len(images.in_split("train"))
         self.whole = Fold(torch.arange(training), torch.arange(training, len(self.pool)))
         self.stages: dict[str, Stage] = {}
 
@@ -85,9 +85,9 @@ class Tuner:
         seconds = time.monotonic() - before
         hard = replace(self.recipe, optimizer=replace(self.recipe.optimizer, label_smoothing=0.0))
         task = task_of(hard, size, images, torch.device("cpu"))
-        targets = targets_of(self.pool, images.target, len(images.classes))
+        targets = target_tensor(self.pool, images.target, len(images.classes))
         self.frozen = Frozen(embeddings, targets, task, head_of(start.model).bias.detach().cpu(), seconds)
-        self.divisions, self.held_back = [self.whole], f"{len(images.of('val')):,} images of validation"
+        self.divisions, self.held_back = [self.whole], f"{len(images.in_split('val')):,} images of validation"
         if self.recipe.tune.rung == "auto" and is_few(images):
             self.divisions = make_folds(
                 targets, seed=self.recipe.run.seed, digests=[sample.digest for sample in self.pool]
@@ -97,9 +97,9 @@ class Tuner:
                 f"{len(self.divisions) - 1} fifths"
             )
         watch.say(f"rungs are compared on {self.held_back}")
-        self.validation = self._held_feed(images.of("val"))
+        self.validation = self._held_feed(images.in_split("val"))
         # Test images are read and measured, those of validation measured again, and the report is drawn.
-        rest = sum(map(len, (images.of("test"), images.of("val"), compared(images.of("train")))))
+        rest = sum(map(len, (images.in_split("test"), images.in_split("val"), compared(images.in_split("train")))))
         self.finish_seconds = ending_seconds(parallel) + seconds * rest / len(self.pool)
 
     def train_rung(self, rung: str, probes: list[LinearProbe], left: int) -> tuple[Tensor, float, str] | None:

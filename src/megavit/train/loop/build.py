@@ -11,11 +11,11 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import Recipe
 from megavit.data.augment import canvas_margin, canvas_size
 from megavit.data.dataset import LabeledImages, Sample
-from megavit.data.image_dataset import ImageDataset, Images, as_batch
-from megavit.data.loader.loader import in_turn
-from megavit.data.loader.sampler import BatchOrder, equal_class_weights
-from megavit.data.loader.shard_windows import windows_of
-from megavit.data.targets import outputs, targets_of
+from megavit.data.image_dataset import ImageDataset, Images, make_batch
+from megavit.data.loader.loader import sequential_batches
+from megavit.data.loader.sampler import ResumableBatchSampler, compute_class_balanced_weights
+from megavit.data.loader.shard_windows import make_shard_windows
+from megavit.data.targets import num_outputs, target_tensor
 from megavit.distributed.context import ParallelContext
 from megavit.engine.engine import Engine, ModelOutput
 from megavit.model.vit import MegaVit
@@ -54,7 +54,7 @@ def fresh(
     Raises:
         ConfigError: when sizes do not fit together, or the device has too little memory.
     """
-    config = model_config(recipe, outputs(images.target, len(images.classes)))
+    config = model_config(recipe, num_outputs(images.target, len(images.classes)))
     check_layout(config, recipe)
     if not recipe.parallel.divides:  # of parts of a model, `megavit plan` knows
         check_memory(config, part_of_batch(recipe), device)
@@ -66,7 +66,7 @@ def fresh(
 
     def start(model: MegaVit) -> None:
         if images.target == "multilabel":
-            present = targets_of(images.of("train"), images.target, len(images.classes))
+            present = target_tensor(images.in_split("train"), images.target, len(images.classes))
             start_at_shares(model.mlp_head, present.to(device))
 
     seed_all(recipe.run.seed)
@@ -89,9 +89,9 @@ def fresh(
 
 def task_of(recipe: Recipe, preprocessing: Preprocessing, images: LabeledImages, device: torch.device) -> Task:
     """The task of a resolved recipe on the training images."""
-    target, training = target_of(images), images.of("train")
-    targets = targets_of(training, images.target, len(images.classes)).to(device)
-    num_classes = outputs(target.kind, len(images.classes))
+    target, training = target_of(images), images.in_split("train")
+    targets = target_tensor(training, images.target, len(images.classes)).to(device)
+    num_classes = num_outputs(target.kind, len(images.classes))
     smoothing = recipe.optimizer.label_smoothing
     return Task(
         recipe=recipe,
@@ -109,29 +109,29 @@ def canvas(images: LabeledImages, task: Task) -> tuple[Preprocessing, float]:
     size, augment = task.preprocessing, task.recipe.augment
     if size.keep_aspect:
         return size, canvas_margin(augment)
-    height, width = canvas_size(size, augment, short_side(images.of("train")))
+    height, width = canvas_size(size, augment, short_side(images.in_split("train")))
     return replace(size, height=height, width=width), 1.0
 
 
 def training_feed(task: Task, images: LabeledImages, watch: Reporter) -> TrainLoader:
     size, margin = canvas(images, task)
-    return TrainLoader(images, images.of("train"), size, task.recipe.run.workers, watch, margin)
+    return TrainLoader(images, images.in_split("train"), size, task.recipe.run.workers, watch, margin)
 
 
 def validation_feed(task: Task, images: LabeledImages, watch: Reporter) -> TrainLoader:
-    return TrainLoader(images, images.of("val"), task.preprocessing, task.recipe.run.workers, watch)
+    return TrainLoader(images, images.in_split("val"), task.preprocessing, task.recipe.run.workers, watch)
 
 
 def noise(images: LabeledImages, task: Task) -> Images:
     """A batch like those of the training feed, but of noise: no image is read."""
-    training = images.of("train")
+    training = images.in_split("train")
     # Spread over all of them, as they lie in order of their names.
     chosen = [training[place * len(training) // task.batch_size] for place in range(task.batch_size)]
     size, margin = canvas(images, task)
     pictures = ImageDataset(images, chosen, size, margin)
-    return as_batch(
+    return make_batch(
         [
-            torch.randint(0, 256, (size.channels, *pictures.size_of(sample)), dtype=torch.uint8)
+            torch.randint(0, 256, (size.channels, *pictures.output_size(sample)), dtype=torch.uint8)
             for sample in pictures.samples
         ],
         size,
@@ -143,17 +143,17 @@ def batches_of(
 ) -> Generator[Batch]:
     """Batches from step `start` up to `steps`; of several processes that train, this one's part of each."""
     parallel = parallel or ParallelContext()
-    weights = equal_class_weights(feed.labels.tolist()) if task.recipe.data.balance == "sampler" else None
-    order = BatchOrder(
+    weights = compute_class_balanced_weights(feed.labels.tolist()) if task.recipe.data.balance == "sampler" else None
+    order = ResumableBatchSampler(
         len(feed),
         task.batch_size,
         task.recipe.run.seed,
         start=start,
         steps=steps,
         weights=weights,
-        place=parallel.dp_rank,
-        places=parallel.dp_world_size,
-        windows=windows_of(feed.pictures.samples),
+        rank=parallel.dp_rank,
+        world_size=parallel.dp_world_size,
+        windows=make_shard_windows(feed.pictures.samples),
         ahead=feed.memory is None,
     )
     yield from feed.batches(order)
@@ -164,7 +164,7 @@ def turns_of(feed: TrainLoader, parallel: ParallelContext) -> tuple[list[list[in
 
     A forward pass takes all processes: one without an image of its own takes another's, and forgets it.
     """
-    batches = in_turn(len(feed), VALIDATION_BATCH)
+    batches = sequential_batches(len(feed), VALIDATION_BATCH)
     mine = [batch[parallel.dp_rank :: parallel.dp_world_size] for batch in batches]
     return mine, [own or batch[:1] for own, batch in zip(mine, batches, strict=True)]
 

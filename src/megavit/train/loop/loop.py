@@ -19,7 +19,7 @@ from megavit.config.target import Target
 from megavit.data.augment import augment, normalize
 from megavit.data.image_dataset import Images, to_device
 from megavit.distributed.context import ParallelContext
-from megavit.errors import Diverged, Interrupted
+from megavit.errors import DivergedError, Interrupted
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file, writing
 from megavit.train.checkpoint.checkpoint import ROLLBACK_EVERY, save_checkpoint
@@ -105,7 +105,7 @@ def fit(
 
     Args:
         budget: how far each step brings it.
-        batches: (uint8 images, targets of these, as `targets_of` gives them) from
+        batches: (uint8 images, targets of these, as `target_tensor` gives them) from
             `state.step` on.
         validate: the (loss, `task.metric`) of a model on the validation images.
         monitor: the largest logits of a model.
@@ -115,7 +115,7 @@ def fit(
         began: the monotonic time at which the command began, pauses left out.
 
     Raises:
-        Diverged: when the loss has not been a number for many steps, or is none on the validation images; or stays
+        DivergedError: when the loss has not been a number for many steps, or is none on the validation images; or stays
             far above what it was (`megavit.train.spike_detection`).
         Interrupted: when asked to stop; a checkpoint has been written.
         OutputError: when a checkpoint cannot be written; the last one is still there.
@@ -189,7 +189,7 @@ def train_step(state: TrainState, task: Task, images: Images, labels: Tensor, ra
         return math.nan
     if state.spike_detector.diverged:
         since = state.step - PATIENCE
-        raise Diverged(f"the loss has been far above the usual for {PATIENCE} steps after step {since:,}", since)
+        raise DivergedError(f"the loss has been far above the usual for {PATIENCE} steps after step {since:,}", since)
     for optimizer in state.optimizers:
         optimizer.step()
     update_ema(state.average, state.model, recipe.ema * steps, state.step)
@@ -257,14 +257,18 @@ def skip_step(state: TrainState) -> None:
     state.skipped_in_a_row += 1
     if state.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
         since = state.step - state.skipped_in_a_row
-        raise Diverged(f"the loss has not been a number for {MOST_SKIPPED_IN_A_ROW} steps after step {since:,}", since)
+        raise DivergedError(
+            f"the loss has not been a number for {MOST_SKIPPED_IN_A_ROW} steps after step {since:,}", since
+        )
 
 
 def end_epoch(state: TrainState, task: Task, validate: Validate, monitor: Monitor, rate: float, began: float) -> None:
     """Validate the averaged weights and record what came of it."""
     loss, metric = validate(state.average)
     if not math.isfinite(loss):
-        raise Diverged(f"the loss on the validation images is no longer a number after step {state.step:,}", state.step)
+        raise DivergedError(
+            f"the loss on the validation images is no longer a number after step {state.step:,}", state.step
+        )
     largest = monitor(state.model)
     record = EpochRecord(
         epoch=task.passes_at(state.step),

@@ -10,7 +10,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from megavit.errors import Diverged, TrainingError
+from megavit.errors import DivergedError, TrainingError
 from megavit.train.checkpoint.checkpoint import (
     MARGIN,
     get_step,
@@ -58,11 +58,11 @@ def fit_with_recovery(
         with closing(batches_of(training, task, state.step + state.left_out, sys.maxsize, state.parallel)) as batches:
             try:
                 fit(state, task, budget, batches, validate, monitor, folder, stop, watch, began)
-            except Diverged as spike:
+            except DivergedError as spike:
                 watch.say(f"{spike}: {roll_back(folder / 'checkpoints', state, spike)}")
 
 
-def roll_back(folder: Path, state: TrainState, spike: Diverged) -> str:
+def roll_back(folder: Path, state: TrainState, spike: DivergedError) -> str:
     """Restore `state` from the newest lasting checkpoint before `spike`, and have it leave out the images since.
 
     Without one, a run whose loss is high, but a number, takes it as usual from now on: it may yet come down.

@@ -21,7 +21,7 @@ def metric_of(target: TargetKind, balance: Balance) -> MetricName:
 
 
 def measure_epoch(metric: MetricName, logits: Tensor, targets: Tensor, target: Target) -> float:
-    """The metric of logits (N, outputs) for targets as `megavit.data.targets.targets_of` gives them."""
+    """The metric of logits (N, outputs) for targets as `megavit.data.targets.target_tensor` gives them."""
     match metric:
         case "accuracy":
             return (logits.argmax(dim=1) == targets).float().mean().item()

@@ -67,7 +67,7 @@ Loss = CrossEntropy | BinaryCrossEntropy | SmoothL1
 
 
 def make_loss(target: Target, targets: Tensor, classes: int, balance: Balance, label_smoothing: float) -> Loss:
-    """The loss for training images with `targets`, as `megavit.data.targets.targets_of` gives them, on their device."""
+    """Return the loss for training images with `targets` (`megavit.data.targets.target_tensor`), on their device."""
     match target.kind:
         case "classification":
             images = torch.bincount(targets, minlength=classes).clamp_min(1)

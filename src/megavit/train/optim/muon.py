@@ -13,7 +13,7 @@ from megavit.distributed.fused_qkv_rows import group_by_matrix, group_by_process
 QUINTIC = (3.4445, -4.7750, 2.0315)
 STEPS = 5
 # Elements of the matrices of one shape that are turned together: 2 GiB of copies. One matrix may have more.
-AT_ONCE = 2**27
+MAX_CONCURRENT_REQUESTS = 2**27
 
 
 class Muon(torch.optim.Optimizer):
@@ -103,7 +103,7 @@ class Muon(torch.optim.Optimizer):
 def at_once(like: Tensor) -> int:
     """How many matrices of that shape are turned at a time."""
     if get_mesh(like) is None:
-        return max(1, AT_ONCE // like.numel())
+        return max(1, MAX_CONCURRENT_REQUESTS // like.numel())
     from megavit.distributed.all_to_all import group_size
 
     return group_size(like)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from megavit.config.target import Target
 from megavit.data.dataset import LabeledImages, Sample
-from megavit.data.image_dataset import shrink, visible
-from megavit.data.targets import targets_of
+from megavit.data.image_dataset import displayable_channels, limit_size
+from megavit.data.targets import target_tensor
 from megavit.train.report.figures import Example
 
 Explain = Callable[[Sequence[Tensor]], Sequence[Image.Image]]
@@ -24,16 +24,16 @@ TOP = 3
 
 def reference_images(images: LabeledImages) -> list[Tensor]:
     """A few test images, spread over classes, labels or scores, uint8 (C, H, W), the large ones made smaller."""
-    samples = images.of("test")
+    samples = images.in_split("test")
     if images.target == "regression":
-        ranked = sorted(samples, key=lambda sample: sample.score)
+        ranked = sorted(samples, key=lambda sample: sample.value)
         chosen = [ranked[place] for place in _spread(len(ranked), REFERENCE_IMAGES)]
     else:
         first: dict[int, Sample] = {}
         for sample in samples:
             first.setdefault(_first_label(sample), sample)
         chosen = [first[label] for label in sorted(first)][:REFERENCE_IMAGES]
-    return [shrink(images.pixels(sample), REFERENCE_SIDE) for sample in chosen]
+    return [limit_size(images.load_pixels(sample), REFERENCE_SIDE) for sample in chosen]
 
 
 def examples(images: LabeledImages, answers: Tensor, target: Target, explain: Explain | None = None) -> list[Example]:
@@ -44,8 +44,8 @@ def examples(images: LabeledImages, answers: Tensor, target: Target, explain: Ex
         target: of both.
         explain: lays over pictures what their answers come from; None: nobody does.
     """
-    samples = images.of("test")
-    truth = targets_of(samples, images.target, len(images.classes))
+    samples = images.in_split("test")
+    truth = target_tensor(samples, images.target, len(images.classes))
     match target.kind:
         case "classification":
             confidence, predicted = answers.max(dim=1)
@@ -62,7 +62,8 @@ def examples(images: LabeledImages, answers: Tensor, target: Target, explain: Ex
     right_places = torch.nonzero(right).flatten().tolist()
     right_places = right_places[:: max(1, len(right_places) // EXAMPLES)][:EXAMPLES]
     places = wrong_places + right_places
-    pictures = [shrink(images.pixels(samples[i], (REFERENCE_SIDE, REFERENCE_SIDE)), REFERENCE_SIDE) for i in places]
+    size = (REFERENCE_SIDE, REFERENCE_SIDE)
+    pictures = [limit_size(images.load_pixels(samples[i], size), REFERENCE_SIDE) for i in places]
     shown = [
         _example(images, picture, samples[i], answers[i], target, bool(right[i]))
         for i, picture in zip(places, pictures, strict=True)
@@ -75,13 +76,13 @@ def examples(images: LabeledImages, answers: Tensor, target: Target, explain: Ex
 def _example(
     images: LabeledImages, pixels: Tensor, sample: Sample, answer: Tensor, target: Target, right: bool
 ) -> Example:
-    pixels = visible(pixels)
+    pixels = displayable_channels(pixels)
     picture = (pixels[0] if pixels.shape[0] == 1 else pixels.permute(1, 2, 0)).numpy()
     if target.kind == "regression":
         return Example(
             image=picture,
             name=sample.name,
-            truth=f"{sample.score:.4g}",
+            truth=f"{sample.value:.4g}",
             top=(),
             answer=f"{answer.item():.4g}",
             right=right,

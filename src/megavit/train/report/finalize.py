@@ -66,7 +66,9 @@ def judge(
         validation, testing: feed these images.
     """
     engine = Engine(model, task.preprocessing)
-    learning = TrainLoader(images, compared(images.of("train")), task.preprocessing, task.recipe.run.workers, watch)
+    learning = TrainLoader(
+        images, compared(images.in_split("train")), task.preprocessing, task.recipe.run.workers, watch
+    )
     val, test, learned = (see(engine, feed) for feed in (validation, testing, learning))
     trust, tensors = fit_uncertainty(val, validation.labels, task.target, (learned.pooled, learning.labels))
     target = task.target
@@ -123,7 +125,7 @@ def finish(
     model = state.average
     model.load_state_dict(state.best)
     watch.say("measuring on the test images")
-    testing = TrainLoader(images, images.of("test"), task.preprocessing, task.recipe.run.workers, watch)
+    testing = TrainLoader(images, images.in_split("test"), task.preprocessing, task.recipe.run.workers, watch)
     judged = judge(model, task, images, validation, testing, watch)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     info = BundleInfo(
@@ -135,8 +137,8 @@ def finish(
         data={
             "source": images.source,
             "fingerprint": images.fingerprint(),
-            "division": images.division,
-            "counts": images.sizes(),
+            "division": images.split_description,
+            "counts": images.split_sizes(),
             "skipped": images.skipped_by_reason(),
         },
         recipe=to_dict(task.recipe),
@@ -154,9 +156,9 @@ def finish(
         created=created,
         data=DataSummary(
             source=images.source,
-            division=images.division,
-            counts=images.counts(),
-            images=images.sizes(),
+            division=images.split_description,
+            counts=images.class_counts(),
+            images=images.split_sizes(),
             skipped=images.skipped_by_reason(),
             findings=data_warnings(images),
         ),

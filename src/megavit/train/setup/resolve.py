@@ -14,8 +14,8 @@ from megavit.config.presets import PRESETS, preset
 from megavit.config.recipe import Recipe, RunRecipe, ScheduleRecipe
 from megavit.config.vit import Design, ViTConfig
 from megavit.data.dataset import LabeledImages, Sample
-from megavit.data.image_dataset import COLOR, ImageDataset, channel_statistics, fits
-from megavit.data.targets import outputs
+from megavit.data.image_dataset import COLOR_CHANNELS, ImageDataset, can_convert_channels, compute_channel_statistics
+from megavit.data.targets import num_outputs
 from megavit.errors import ConfigError
 from megavit.train.progress import Reporter
 from megavit.train.setup.memory import parts_that_fit
@@ -34,7 +34,7 @@ TUNING_RATE, TUNING_DECAY = 2e-3, 0.75
 
 def choose_recipe(images: LabeledImages) -> str:
     """The name of the recipe for these images, where the user named none."""
-    training = images.of("train")
+    training = images.in_split("train")
     return "small" if short_side(training) <= SMALL or all(sample.channels == 1 for sample in training) else "photos"
 
 
@@ -73,7 +73,7 @@ def resolve(recipe: Recipe, images: LabeledImages, device: torch.device) -> Reci
     Raises:
         ConfigError: when the chosen sizes do not fit together.
     """
-    training = images.of("train")
+    training = images.in_split("train")
     chosen = recipe.model
     name = choose_preset(training, device) if chosen.preset == "auto" else chosen.preset
     patch = chosen.patch_size or PRESETS[name].patch_size
@@ -82,7 +82,7 @@ def resolve(recipe: Recipe, images: LabeledImages, device: torch.device) -> Reci
     channels = choose_channels(images, chosen.channels)
     model = replace(chosen, preset=name, image_size=size, patch_size=patch, channels=channels)
     resolved = replace(recipe, model=model)
-    config = model_config(resolved, outputs(images.target, len(images.classes)))
+    config = model_config(resolved, num_outputs(images.target, len(images.classes)))
     return replace(resolved, run=fill_in(recipe.run, config, len(training), device, recipe.parallel.places))
 
 
@@ -130,9 +130,9 @@ def choose_channels(images: LabeledImages, chosen: int | None) -> int:
     """
     have = {sample.channels for sample in images.samples}
     if chosen is None:
-        gray = all(sample.channels == 1 for sample in images.of("train"))
-        return 1 if gray else 3 if have <= {*COLOR, 4} else max(have)
-    wrong = sorted(channels for channels in have if not fits(channels, chosen))
+        gray = all(sample.channels == 1 for sample in images.in_split("train"))
+        return 1 if gray else 3 if have <= {*COLOR_CHANNELS, 4} else max(have)
+    wrong = sorted(channels for channels in have if not can_convert_channels(channels, chosen))
     if wrong:
         came = " and ".join(map(str, wrong))
         raise ConfigError(f"model.channels is {chosen}, and there are images of {came} channels; leave it out")
@@ -173,7 +173,7 @@ def resolve_tuning(
     height, width = old.image_hw
     channels = recipe.model.channels or (init.preprocessing.channels if init.preprocessing else old.channels)
     have = {sample.channels for sample in images.samples}
-    if not all(fits(one, channels) for one in have):
+    if not all(can_convert_channels(one, channels) for one in have):
         raise ConfigError(
             f"the weights of {init.name} are for images of {channels} channels, and these have "
             f"{' and '.join(map(str, sorted(have)))}"
@@ -188,7 +188,9 @@ def resolve_tuning(
     )
     resolved = replace(recipe, model=model)
     config = tuned_config(resolved, init, 0)  # refuses sizes that do not fit together
-    return replace(resolved, run=fill_in(recipe.run, config, len(images.of("train")), device, recipe.parallel.places))
+    return replace(
+        resolved, run=fill_in(recipe.run, config, len(images.in_split("train")), device, recipe.parallel.places)
+    )
 
 
 def tuned_config(recipe: Recipe, init: PretrainedModel, num_classes: int) -> ViTConfig:
@@ -237,11 +239,11 @@ def model_config(recipe: Recipe, num_classes: int) -> ViTConfig:
 def preprocessing_of(config: ViTConfig, images: LabeledImages, *, keep_aspect: bool = False) -> Preprocessing:
     """The model's size; for channels other than gray or RGB also their mean and spread over training images."""
     plain = plain_preprocessing(config, keep_aspect=keep_aspect)
-    if config.channels in COLOR:
+    if config.channels in COLOR_CHANNELS:
         return plain
-    training = images.of("train")
+    training = images.in_split("train")
     chosen = training[:: -(-len(training) // MEASURED)]
-    mean, std = channel_statistics(ImageDataset(images, chosen, plain))
+    mean, std = compute_channel_statistics(ImageDataset(images, chosen, plain))
     return replace(plain, mean=mean, std=std)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from megavit.config.recipe import Balance, Recipe
 from megavit.config.target import Target
 from megavit.data.dataset import LabeledImages
-from megavit.data.targets import targets_of
+from megavit.data.targets import target_tensor
 from megavit.errors import ConfigError, DataError
 from megavit.train.progress import Reporter
 
@@ -23,7 +23,7 @@ def target_of(images: LabeledImages) -> Target:
     """
     if images.target != "regression":
         return Target(kind=images.target)
-    scores = targets_of(images.of("train"), "regression", 0).double()
+    scores = target_tensor(images.in_split("train"), "regression", 0).double()
     std = scores.std(correction=0).item()
     if not std > 0:
         raise DataError(
@@ -70,7 +70,7 @@ def settle_balance(recipe: Recipe, images: LabeledImages, watch: Reporter) -> Re
     if recipe.data.balance != "auto":
         return recipe
     balance: Balance = "none"
-    counts = {name: count for name, count in images.counts()["train"].items() if count}
+    counts = {name: count for name, count in images.class_counts()["train"].items() if count}
     if images.target == "classification" and counts:
         large, small = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
         if counts[large] > UNEVEN * counts[small]:

@@ -29,7 +29,7 @@ from megavit.config.serialization import from_dict, parse_json
 from megavit.config.target import Target
 from megavit.config.vit import ViTConfig
 from megavit.data.augment import normalize
-from megavit.data.image_dataset import as_batch, prepare, to_device
+from megavit.data.image_dataset import make_batch, preprocess, to_device
 from megavit.errors import BundleError, ConfigError, OutputError
 from megavit.model.vit import MegaVit
 from megavit.runtime.storage import new_folder, sha256, write_file, writing
@@ -334,11 +334,11 @@ def _logits(model: MegaVit, preprocessing: Preprocessing, pictures: Sequence[Ten
     prepared = []
     for picture in pictures:
         _, height, width = picture.shape
-        prepared.append(prepare(picture, preprocessing.size_for(height, width), preprocessing))
+        prepared.append(preprocess(picture, preprocessing.size_for(height, width), preprocessing))
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()  # the model of a run has been training, with dropout
-    batch = to_device(normalize(as_batch(prepared, preprocessing), preprocessing), device)
+    batch = to_device(normalize(make_batch(prepared, preprocessing), preprocessing), device)
     logits = model(batch).float().cpu()
     model.train(was_training)
     return logits

@@ -1,5 +1,6 @@
 """Tensors in safetensors files, and into a model only if every one fits."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -34,6 +35,19 @@ def unreadable(path: Path, error: object) -> str:
     return f"{path} cannot be read: copy it again, as it may be damaged or cut short ({error})"
 
 
+def shape_faults(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """Return a line for each missing, extra and misshapen tensor."""
+    return [
+        *(f"  {name}: is missing" for name in expected if name not in tensors),
+        *(f"  {name}: is not of this model" for name in tensors if name not in expected),
+        *(
+            f"  {name}: has shape {tuple(tensors[name].shape)}, expected {tuple(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in tensors and tensors[name].shape != tensor.shape
+        ),
+    ]
+
+
 def load_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
     """Make `tensors` the parameters of `model`, which is on the meta device; those of its dtypes are not copied.
 
@@ -41,13 +55,6 @@ def load_weights(model: nn.Module, tensors: dict[str, Tensor], where: str) -> No
         BundleError: one error that lists every missing, extra and misshapen tensor.
     """
     expected = model.state_dict()
-    faults = [f"  {name}: is missing" for name in expected if name not in tensors]
-    faults += [f"  {name}: is not of this model" for name in tensors if name not in expected]
-    faults += [
-        f"  {name}: has shape {tuple(tensors[name].shape)}, expected {tuple(expected[name].shape)}"
-        for name in expected
-        if name in tensors and tensors[name].shape != expected[name].shape
-    ]
-    if faults:
+    if faults := shape_faults(tensors, expected):
         raise BundleError("\n".join([f"the weights in {where} do not fit the model:", *faults]))
     model.load_state_dict({name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()}, assign=True)

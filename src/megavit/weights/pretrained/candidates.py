@@ -1,33 +1,33 @@
-"""Where in a checkpoint a model lies: under which tables, and behind which prefix of its tensors' names.
+"""Models in a checkpoint: in which of its tables, and under which prefix of tensors' names.
 
-Wrappers are not known by their names: every table of tensors in the file and every prefix in it is tried, and what is
-taken is that from which a model of a known layout can be read.
+Wrappers are not known by their names: every table of tensors in the file and every prefix in it is tried, and those
+are taken from which a model of a known format can be read.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from megavit.errors import BundleError
-from megavit.weights.pretrained.formats import FORMATS, CheckpointFormat
+from megavit.weights.pretrained.formats import detect_format
+from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
 
 # What wrappers put inside of names too: torch.compile, FSDP, activation checkpointing, PyTorch Lightning's strategies.
 INFIXES = r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
-# Words in the place or prefix of averaged weights, which go first, as a run ships them; of those that go last.
+# Words in the place or prefix of averaged weights, which go first, as a run ships them; and of those that go last.
 AVERAGED = {"ema", "teacher", "averaged", "shadow", "target", "swa"}
 LAST = {"student", "momentum", "predictor", "optimizer", "encoder_k"}
-# What masked autoencoders have beside the encoder, for pre-training.
+# The part of masked autoencoders that is for pre-training alone.
 DECODER = r"(decoder_\w+|decoder|decoder_blocks)(\.|$)"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Candidate:
     """Tensors of a checkpoint from which a model can be read.
 
     Attributes:
-        format: of which they are.
+        format: of the names.
         place: of their table in the file; "" for the file itself.
         prefix: of their names in it.
         tensors: by name without prefix.
@@ -42,11 +42,11 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """How a user names it: the place and the prefix, as far as there are such."""
+        """The place and the prefix, as far as there are such: how a user names it."""
         return "/".join(part for part in (self.place, self.prefix.rstrip("./")) if part)
 
 
-def candidates(tables: Mapping[str, Mapping[str, Tensor]]) -> list[Candidate]:
+def find_candidates(tables: Mapping[str, Mapping[str, Tensor]]) -> list[Candidate]:
     """Return all that can be read in a file, the best first: averaged weights, then the most tensors, then the order.
 
     Args:
@@ -66,12 +66,12 @@ def _in_table(place: str, table: Mapping[str, Tensor]) -> list[Candidate]:
             continue  # a part of what was found
         names = [name for name in clean if name.startswith(prefix)]
         encoder = _without_decoder(name.removeprefix(prefix) for name in names)
-        layout = fitting(encoder)
-        if layout is not None:
-            taken = {name: clean[prefix + name] for name in encoder}
-            tensors = {name: table[original] for name, original in taken.items()}
-            beside = {name: tensor for name, tensor in table.items() if name not in set(taken.values())}
-            found.append(Candidate(format=layout, place=place, prefix=prefix, tensors=tensors, beside=beside))
+        checkpoint_format = detect_format(encoder)
+        if checkpoint_format is not None:
+            originals = {name: clean[prefix + name] for name in encoder}
+            tensors = {name: table[original] for name, original in originals.items()}
+            beside = {name: tensor for name, tensor in table.items() if name not in set(originals.values())}
+            found.append(Candidate(checkpoint_format, place, prefix, tensors, beside))
     return found
 
 
@@ -86,18 +86,6 @@ def _without_decoder(names: Iterable[str]) -> list[str]:
     if not any(re.match(DECODER, name) for name in names):
         return names
     return [name for name in names if not re.match(DECODER, name) and name != "mask_token"]
-
-
-def fitting(names: Sequence[str]) -> CheckpointFormat | None:
-    """Return the layout most of whose telling names are among `names`, all of them; None where there is none."""
-    there = []
-    for layout in FORMATS:
-        try:
-            if layout.told_by <= set(layout.names(names).values()):
-                there.append(layout)
-        except BundleError:  # two names of one tensor there
-            continue
-    return max(there, key=lambda layout: len(layout.told_by), default=None)
 
 
 def _rank(name: str) -> int:

@@ -1,53 +1,55 @@
-"""A model in another library's format: a folder that timm or Hugging Face's transformers loads as its own."""
+"""Save a model for another library: a folder that timm or Hugging Face's transformers loads as its own."""
 
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
-from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError, ConfigError, OutputError
 from megavit.runtime.storage import new_folder, write_file, writing
 from megavit.weights.bundle.safetensors_io import write_tensors
-from megavit.weights.pretrained.heads.head import NEGLIGIBLE, folded_head
-from megavit.weights.pretrained.heads.problem_type import settings_of
-from megavit.weights.pretrained.mappings import hf_vit
-from megavit.weights.pretrained.mappings.key_mapping import to_theirs
-from megavit.weights.pretrained.mappings.timm_arguments import arguments_of, as_timm_has_it, tensors_of
-from megavit.weights.pretrained.outgoing_card import Library, card_for, sentences
+from megavit.weights.pretrained.classifier import NEGLIGIBLE_SMOOTHING, fold_calibration
+from megavit.weights.pretrained.outputs import EXTRA, target_settings
 from megavit.weights.pretrained.pretrained import PretrainedModel, load_pretrained
-from megavit.weights.pretrained.processors.preprocessing_out import (
-    hugging_face_preparation,
-    image_size,
-    timm_preparation,
-)
+from megavit.weights.pretrained.save_formats import SETTINGS, Files, hugging_face_files, timm_files
 from megavit.weights.pretrained.to_bundle import build_model
 
-WEIGHTS, SETTINGS, PROCESSOR, CARD = "model.safetensors", "config.json", "preprocessor_config.json", "README.md"
-# What Hugging Face's plain ViT is, whatever its sizes.
-PLAIN = {
-    "block": "serial",
-    "norm": "layer",
-    "norm_bias": True,
-    "patch_norm": False,
-    "attention_out_norm": False,
-    "mlp_out_norm": False,
-    "positions": "learned",
-    "patch_overlap": 0,
+WEIGHTS, CARD = "model.safetensors", "README.md"
+# Greatest difference of the outputs of the model that is read back, of the largest; another order of sums gives 1e-6.
+TOLERANCE = 1e-4
+Library = Literal["timm", "huggingface"]
+LIBRARIES: dict[Library, str] = {"timm": "timm", "huggingface": "transformers"}
+# From the logits, which are all that timm gives, to the answers.
+MEANING = {
+    "classification": "the softmax of its {outputs} outputs are the probabilities of its classes, of which an image "
+    "has one",
+    "multilabel": "the sigmoid of each of its {outputs} outputs is the probability of a label, of which an image may "
+    "have any number",
+    "regression": "its output is the score, in the unit of the training images' scores",
 }
-# How far answers of the model that was read back may be apart, of the largest; sums in another order are some 1e-6.
-AGREE = 1e-4
-HF_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}
+USE = {
+    "timm": """import timm
+model = timm.create_model("local-dir:THIS_FOLDER", pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))""",
+    "huggingface": """from transformers import pipeline
+answers = pipeline("image-classification", "THIS_FOLDER")("photo.jpg", top_k={outputs})""",
+}
+USE_FEATURES = """from transformers import AutoImageProcessor, AutoModel
+model = AutoModel.from_pretrained("THIS_FOLDER", add_pooling_layer=False).eval()
+processor = AutoImageProcessor.from_pretrained("THIS_FOLDER")"""
+WRITERS: dict[Library, Callable[[PretrainedModel], tuple[Files, dict[str, Tensor]]]] = {
+    "timm": timm_files,
+    "huggingface": hugging_face_files,
+}
 
 
-def save_pretrained(library: Library, source: PretrainedModel, out: Path, *, calibrated: bool = True) -> list[str]:
-    """Write `source` to the new folder `out`, as `library` has its models.
+def save_pretrained(library: Library, pretrained: PretrainedModel, out: Path, *, calibrated: bool = True) -> list[str]:
+    """Write `pretrained` to the new folder `out`, as `library` has its models.
 
     The library's softmax, sigmoid or plain output (by its `problem_type`) is the bundle's own answer: what the bundle
     does with its logits is in the head.
@@ -66,61 +68,63 @@ def save_pretrained(library: Library, source: PretrainedModel, out: Path, *, cal
     """
     if out.exists():
         raise OutputError(f"there is {out} already; choose a new folder")
-    told = []
+    notes = []
     if not calibrated:
-        source = without_calibration(source)
-        told.append("the probabilities are what the model says by itself: the bundle's calibration was left out")
-    told += sentences(library, source)
+        pretrained = drop_calibration(pretrained)
+        notes.append("the probabilities are what the model says by itself: the bundle's calibration was left out")
+    notes += describe_outputs(library, pretrained)
     meaning: dict[str, Any] = {}
-    if source.config.num_classes:
-        check_outputs(source.target, source.config.num_classes)
-        source = replace(source, tensors=folded_head(source.tensors, source.target, source.calibration))
-        meaning = settings_of(source.target)
-    files, tensors = WRITERS[library](source)
+    if pretrained.config.num_classes:
+        check_outputs(pretrained.target, pretrained.config.num_classes)
+        pretrained = replace(
+            pretrained, tensors=fold_calibration(pretrained.tensors, pretrained.target, pretrained.calibration)
+        )
+        meaning = target_settings(pretrained.target)
+    files, tensors = WRITERS[library](pretrained)
     files[SETTINGS] |= meaning
     with writing("the model", out), new_folder(out) as new:
         write_tensors(new / WEIGHTS, tensors, {"format": "pt"})
         for name, settings in files.items():
             write_file(new / name, json.dumps(settings, indent=1, ensure_ascii=False))
-        write_file(new / CARD, card_for(library, source, told).encode(errors="replace"))
-        check_written(source, new)
-    return told
+        write_file(new / CARD, render_card(library, pretrained, notes).encode(errors="replace"))
+        verify_saved(pretrained, new)
+    return notes
 
 
 @torch.inference_mode()
-def check_written(source: PretrainedModel, folder: Path) -> None:
-    """Read what was written, as any other library's model, and have both answer for an image.
+def verify_saved(pretrained: PretrainedModel, folder: Path) -> None:
+    """Raise a BundleError unless the model in `folder`, read back, has the outputs of `pretrained` for an image.
 
     Args:
-        source: with the head that was written.
-
-    Raises:
-        BundleError: when they differ: nothing is to be left of it then.
+        pretrained: with the head that was written.
+        folder: that was written.
     """
-    config = source.config
+    config = pretrained.config
     written = load_pretrained(str(folder))
     if config.num_classes:
-        written = replace(written, tensors=folded_head(written.tensors, written.target, written.calibration))
+        written = replace(written, tensors=fold_calibration(written.tensors, written.target, written.calibration))
     image = torch.randn(1, config.channels, *config.image_hw, generator=torch.Generator().manual_seed(0))
-    ours, theirs = build_model(source)(image), build_model(written)(image)
-    if ours.shape != theirs.shape or not torch.allclose(theirs, ours, rtol=AGREE, atol=AGREE * float(ours.abs().max())):
+    ours, theirs = build_model(pretrained)(image), build_model(written)(image)
+    if ours.shape != theirs.shape or not torch.allclose(
+        theirs, ours, rtol=TOLERANCE, atol=TOLERANCE * float(ours.abs().max())
+    ):
         raise BundleError(
-            f"{source.name} was written as a model that answers otherwise; nothing of it is left. This is a fault of "
+            f"{pretrained.name} was written as a model with other outputs; nothing of it is left. This is a fault of "
             "megavit: please report it, with the model's settings"
         )
 
 
-def without_calibration(source: PretrainedModel) -> PretrainedModel:
+def drop_calibration(pretrained: PretrainedModel) -> PretrainedModel:
     """Return a model whose probabilities are those that it gives by itself; only where its head cannot be calibrated.
 
     Raises:
         ConfigError: where it can, so that nothing need be lost.
     """
-    if source.calibration.smoothing <= NEGLIGIBLE:
+    if pretrained.calibration.smoothing <= NEGLIGIBLE_SMOOTHING:
         raise ConfigError(
             "--drop-calibration is for a calibration that no head can hold, and this one's can: leave it out"
         )
-    return replace(source, calibration=replace(source.calibration, temperature=1.0, smoothing=0.0))
+    return replace(pretrained, calibration=replace(pretrained.calibration, temperature=1.0, smoothing=0.0))
 
 
 def check_outputs(target: Target, outputs: int) -> None:
@@ -132,115 +136,59 @@ def check_outputs(target: Target, outputs: int) -> None:
         )
 
 
-Files = dict[str, dict[str, Any]]
+def describe_outputs(library: Library, pretrained: PretrainedModel) -> list[str]:
+    """Return sentences on what the outputs mean, what the head now holds, and what the library has no place for."""
+    target, calibration, outputs = pretrained.target, pretrained.calibration, pretrained.config.num_classes
+    left_out = []
+    notes = []
+    if outputs:
+        notes.append(MEANING[target.kind].format(outputs=outputs))
+        if library == "timm":
+            notes.append(
+                "its outputs are logits, whose meaning timm does not read; problem_type in config.json says it"
+            )
+        if target.kind == "regression":
+            notes.append(f"the scores' mean {target.mean:g} and standard deviation {target.std:g} are in the head")
+        elif calibration.temperature != 1:
+            notes.append(f"the calibration, a temperature of {calibration.temperature:.3g}, is in the head")
+        if target.kind == "multilabel":
+            left_out.append(f"the thresholds of the labels, which are in README.md and under {EXTRA!r} in config.json")
+        if calibration.images and target.kind != "multilabel":
+            what = "sets" if target.kind == "classification" else "ranges"
+            left_out.append(f"{what} that hold the truth with a stated coverage")
+    if calibration.ood_threshold is not None:
+        left_out.append("marks of images unlike those of training")
+    if left_out:
+        notes.append(f"left out, as {LIBRARIES[library]} has no place for them: {'; '.join(left_out)}")
+    return notes
 
 
-def timm_files(source: PretrainedModel) -> tuple[Files, dict[str, Tensor]]:
-    """For `timm.create_model("local-dir:FOLDER", pretrained=True)`, or an upload to the hub."""
-    config, state = as_timm_has_it(source.config, source.tensors)
-    architecture, arguments = arguments_of(config)
-    prepared = preparation(source)
-    image_hw = image_size(config.grid, config.image_hw, prepared)
-    # At sizes of its own, timm wants whole patches.
-    arguments |= {"img_size": list(image_hw), "dynamic_img_size": image_hw == config.image_hw}
-    settings = {
-        "architecture": architecture,
-        "num_classes": config.num_classes,
-        "num_features": config.dim,
-        "global_pool": arguments["global_pool"],
-        "label_names": names_of(source),
-        "model_args": arguments,
-        "pretrained_cfg": timm_preparation(prepared) | {"first_conv": "patch_embed.proj", "classifier": "head"},
-    }
-    return {SETTINGS: settings}, tensors_of(config, state)
+def render_card(library: Library, pretrained: PretrainedModel, notes: list[str]) -> str:
+    """Return Markdown on what the folder is, with the header by which a model hub files it.
 
-
-def hugging_face_files(source: PretrainedModel) -> tuple[Files, dict[str, Tensor]]:
-    """For `AutoModelForImageClassification.from_pretrained(FOLDER)`, or `AutoModel` for a model without a head."""
-    config, design = source.config, source.config.design
-    wanted = PLAIN | {
-        "qk_norm": False,
-        "pre_norm": False,
-        "final_norm": "tokens",
-        "prefix_positions": "class",
-        "registers": 0,
-        "layer_scale": None,
-    }
-    refuse("Hugging Face", config, wanted, mlp=tuple(HF_ACTIVATIONS), eps=None)
-    if config.pool != "cls":
-        raise BundleError(
-            f"Hugging Face's ViT answers from the class token, and this model pools by {config.pool!r}; timm's can too"
-        )
-    prepared = preparation(source)
-    labels = names_of(source)
-    settings = {
-        "architectures": ["ViTForImageClassification" if config.num_classes else "ViTModel"],
-        "model_type": "vit",
-        "image_size": _square(image_size(config.grid, config.image_hw, prepared)),
-        "patch_size": _square(config.patch_hw),
-        "num_channels": config.channels,
-        "hidden_size": config.dim,
-        "num_hidden_layers": config.depth,
-        "num_attention_heads": config.heads,
-        "intermediate_size": config.mlp_dim,
-        "hidden_act": HF_ACTIVATIONS[design.mlp],
-        "layer_norm_eps": design.norm_eps,
-        "qkv_bias": design.qkv_bias,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-        "id2label": {str(i): label for i, label in enumerate(labels)},
-        "label2id": {label: i for i, label in enumerate(labels)},
-    }
-    tensors = to_theirs(hf_vit.table(config), source.tensors)
-    named = {hf_vit.file_name(name, config): tensor for name, tensor in tensors.items()}
-    return {SETTINGS: settings, PROCESSOR: hugging_face_preparation(prepared)}, named
-
-
-def refuse(
-    library: str, config: ViTConfig, wanted: dict[str, Any], mlp: tuple[str, ...], eps: tuple[float, ...] | None
-) -> None:
-    """Raise one BundleError that names every part of the model which `library`'s has not."""
-    design = config.design
-    faults = [
-        f"  {name}: {getattr(design, name)!r}, where theirs has {value!r}"
-        for name, value in wanted.items()
-        if getattr(design, name) != value
-    ]
-    if design.mlp not in mlp:
-        faults.append(f"  mlp: {design.mlp!r}, where theirs has {', '.join(mlp)}")
-    if eps is not None and design.norm_eps not in eps:
-        faults.append(f"  norm_eps: {design.norm_eps:g}, where theirs has {' or '.join(f'{one:g}' for one in eps)}")
-    if config.heads * config.dim_head != config.dim:
-        faults.append(f"  heads × dim_head: {config.heads} × {config.dim_head}, where theirs have dim, {config.dim}")
-    if faults:
-        raise BundleError("\n".join([f"{library}'s Vision Transformer cannot be this model:", *faults]))
-
-
-def preparation(source: PretrainedModel) -> Preprocessing:
-    """As the source says.
-
-    Raises:
-        BundleError: for images that keep their aspect, which neither library's settings can say.
+    Args:
+        notes: sentences on it.
     """
-    height, width = source.config.image_hw
-    given = source.preprocessing or Preprocessing(height=height, width=width, channels=source.config.channels)
-    if given.keep_aspect:
-        raise BundleError(
-            "the model was trained on images that keep their aspect, which other libraries' settings cannot say"
-        )
-    return given
-
-
-def names_of(source: PretrainedModel) -> list[str]:
-    """Return a name for every output; that of a score has none in a bundle."""
-    return ["score"] if source.target.kind == "regression" else list(source.labels)
-
-
-def _square(sides: tuple[int, int]) -> int | list[int]:
-    return sides[0] if sides[0] == sides[1] else list(sides)
-
-
-WRITERS: dict[Library, Callable[[PretrainedModel], tuple[Files, dict[str, Tensor]]]] = {
-    "timm": timm_files,
-    "huggingface": hugging_face_files,
-}
+    outputs = pretrained.config.num_classes
+    use = USE_FEATURES if library == "huggingface" and not outputs else USE[library].format(outputs=outputs)
+    lines = [
+        "---",
+        f"library_name: {LIBRARIES[library]}",
+        f"pipeline_tag: {'image-classification' if outputs else 'image-feature-extraction'}",
+        "---",
+        "",
+        f"# A Vision Transformer for {LIBRARIES[library]}, written by megavit",
+        "",
+        *(f"- {sentence[0].upper()}{sentence[1:]}." for sentence in notes),
+        "",
+        "```python",
+        use,
+        "```",
+        "",
+    ]
+    if pretrained.target.kind == "multilabel" and outputs:
+        thresholds = dict(zip(pretrained.labels, pretrained.target.thresholds, strict=True))
+        block = json.dumps(thresholds, indent=1, ensure_ascii=False).splitlines()
+        # An indented block shows names as they are, whatever is in them.
+        lines += ["A label is given from its threshold on:", "", *(f"    {line}" for line in block), ""]
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Another library's model as a bundle."""
+"""Convert a model of another library to a bundle."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,58 +9,58 @@ from torch import Tensor
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.dataset import samples_csv
 from megavit.data.decode.tensor import from_array
-from megavit.data.image_dataset import COLOR, resize
+from megavit.data.image_dataset import COLOR_CHANNELS, resize
 from megavit.errors import BundleError, OutputError
 from megavit.model.vit import MegaVit
 from megavit.weights.bundle.bundle import BundleInfo, save_bundle
 from megavit.weights.bundle.safetensors_io import load_weights
-from megavit.weights.pretrained.pretrained import OURS, PretrainedModel
+from megavit.weights.pretrained.pretrained import MEGAVIT, PretrainedModel
 
 REFERENCE_SIDE = 320
 
 
-def build_model(source: PretrainedModel) -> MegaVit:
-    """The model, with its weights, in evaluation mode."""
+def build_model(pretrained: PretrainedModel) -> MegaVit:
+    """Return the model, with its weights, in evaluation mode."""
     with torch.device("meta"):
-        model = MegaVit.from_config(source.config)
+        model = MegaVit.from_config(pretrained.config)
     # Copies, as some libraries' layers share a tensor that ours have each to themselves.
-    load_weights(model, {name: tensor.clone() for name, tensor in source.tensors.items()}, source.name)
+    load_weights(model, {name: tensor.clone() for name, tensor in pretrained.tensors.items()}, pretrained.name)
     return model.eval()
 
 
-def convert_to_bundle(source: PretrainedModel, out: Path) -> BundleInfo:
-    """Write the bundle of `source` to the new folder `out`.
+def convert_to_bundle(pretrained: PretrainedModel, out: Path) -> BundleInfo:
+    """Write the bundle of `pretrained` to the new folder `out`.
 
     Raises:
-        BundleError: when `source` is a bundle: what it says besides would be lost.
+        BundleError: when `pretrained` is a bundle: its metrics and provenance would be lost.
         OutputError: when `out` is there already, or cannot be written.
     """
-    if source.format == OURS:
-        raise BundleError(f"{source.name} is a bundle already; copy its folder, or say what else with --to")
+    if pretrained.format == MEGAVIT:
+        raise BundleError(f"{pretrained.name} is a bundle already; copy its folder, or choose another format with --to")
     if out.exists():
         raise OutputError(f"there is {out} already; choose a new folder")
-    config = source.config
+    config = pretrained.config
     height, width = config.image_hw
     plain = Preprocessing(
         height=height, width=width, channels=config.channels, patch_size=config.patch_size, reduced_decoding=False
     )
     info = BundleInfo(
         model=config,
-        labels=list(source.labels),
-        preprocessing=source.preprocessing or plain,
+        labels=list(pretrained.labels),
+        preprocessing=pretrained.preprocessing or plain,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         metrics={},
-        data={"source": f"{source.name}, {'; '.join(source.notes)}", "counts": {}, "skipped": {}},
+        data={"source": f"{pretrained.name}, {'; '.join(pretrained.notes)}", "counts": {}, "skipped": {}},
         recipe={},
-        target=source.target,
+        target=pretrained.target,
     )
-    save_bundle(out, build_model(source), info, reference_images(config.channels), samples_csv((), ()))
+    save_bundle(out, build_model(pretrained), info, reference_images(config.channels), samples_csv((), ()))
     return info
 
 
 def reference_images(channels: int) -> list[Tensor]:
     """scikit-learn's two photographs, smaller; noise where a model takes other channels than theirs."""
-    if channels not in COLOR:
+    if channels not in COLOR_CHANNELS:
         random = torch.Generator().manual_seed(0)
         return [torch.randint(0, 256, (channels, 64, 96), dtype=torch.uint8, generator=random)]
     from sklearn.datasets import load_sample_images

@@ -14,10 +14,11 @@ from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPI
 from megavit.config.vit import PLAIN_VIT, ViTConfig
 from megavit.data.augment import normalize
 from megavit.data.decode.tensor import from_pillow
-from megavit.data.image_dataset import prepare
+from megavit.data.image_dataset import preprocess
 from megavit.errors import BundleError
-from megavit.weights.pretrained.processors.image_processor import labels_of, preprocessing_of
-from megavit.weights.pretrained.processors.processor_defaults import BY_MODEL_TYPE, DEFAULTS
+from megavit.weights.pretrained.outputs import class_names
+from megavit.weights.pretrained.processors.hf_defaults import BY_MODEL_TYPE, DEFAULTS
+from megavit.weights.pretrained.processors.image_processor import read_preprocessing
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -35,11 +36,11 @@ def photographs() -> list[PIL.Image.Image]:
 
 
 def ours(photograph: PIL.Image.Image, settings: dict[str, Any], processor: dict[str, Any], size: int) -> torch.Tensor:
-    preprocessing = preprocessing_of(config(size), settings, processor)
+    preprocessing = read_preprocessing(config(size), settings, processor)
     assert preprocessing is not None
     pixels = from_pillow(photograph)
     resized = preprocessing.size_for(pixels.shape[1], pixels.shape[2])
-    return normalize(prepare(pixels, resized, preprocessing)[None], preprocessing)[0]
+    return normalize(preprocess(pixels, resized, preprocessing)[None], preprocessing)[0]
 
 
 def assert_close_in_levels(mine: torch.Tensor, theirs: torch.Tensor) -> None:
@@ -67,10 +68,10 @@ def test_what_is_cut_out_is_the_middle() -> None:
     pixels = torch.zeros(3, 40, 80, dtype=torch.uint8)
     pixels[:, :, 15:65] = 255
     given = {"mean": [0.0] * 3, "std": [1.0] * 3, "crop_pct": 1.0, "crop_mode": "center"}
-    found = preprocessing_of(config(32), {"pretrained_cfg": given}, {})
+    found = read_preprocessing(config(32), {"pretrained_cfg": given}, {})
     assert found is not None
     assert found.size_for(40, 80) == (32, 64)
-    assert prepare(pixels, (32, 64), found).float().mean() == 255
+    assert preprocess(pixels, (32, 64), found).float().mean() == 255
 
 
 SHORTEST = {"size": {"shortest_edge": 224}}
@@ -98,29 +99,29 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 def test_a_way_that_we_do_not_have_is_refused_with_what_to_do(name: str) -> None:
     settings, processor, words = REFUSED[name]
     with pytest.raises(BundleError, match=words):
-        preprocessing_of(config(), settings, processor)
+        read_preprocessing(config(), settings, processor)
 
 
 def test_oblong_images_that_timm_covers_are_refused_with_what_to_do() -> None:
     oblong = replace(config(), image_size=(224, 112))
     with pytest.raises(BundleError, match='Write "crop_mode": "squash"'):
-        preprocessing_of(oblong, {"pretrained_cfg": {"input_size": [3, 224, 112]}}, {})
+        read_preprocessing(oblong, {"pretrained_cfg": {"input_size": [3, 224, 112]}}, {})
 
 
 @pytest.mark.parametrize("name", ["timm's border", "OpenCLIP's longest", "sizes of their own", "not resized"])
 def test_training_takes_the_values_where_it_does_not_cut(name: str) -> None:
     """A training uses whole images at a size of its own: how theirs were cut is no reason to refuse the weights."""
     settings, processor, _ = REFUSED[name]
-    found = preprocessing_of(config(), settings, processor, whole_images=True)
+    found = read_preprocessing(config(), settings, processor, whole_images=True)
     assert found is not None
     assert (found.height, found.width, found.resize) == (224, 224, None)
 
 
 def test_a_list_of_old_has_no_table_of_its_own_for_images() -> None:
     given = {"mean": [0.1] * 3, "std": [0.2] * 3, "crop_pct": 0.9, "input_size": [3, 224, 224]}
-    nested = preprocessing_of(config(), {"architecture": "vit", "pretrained_cfg": given}, {})
+    nested = read_preprocessing(config(), {"architecture": "vit", "pretrained_cfg": given}, {})
     assert nested is not None
-    assert preprocessing_of(config(), {"architecture": "vit", "num_features": 64, **given}, {}) == nested
+    assert read_preprocessing(config(), {"architecture": "vit", "num_features": 64, **given}, {}) == nested
     assert nested.resize == 248
 
 
@@ -139,13 +140,13 @@ def test_classes_that_no_file_names_are_those_that_transformers_takes() -> None:
 
 
 def test_settings_that_say_nothing_of_it_give_none() -> None:
-    assert preprocessing_of(config(), {"architecture": "vit"}, {}) is None
-    assert preprocessing_of(config(), {"model_type": "vit"}, {}) is None
+    assert read_preprocessing(config(), {"architecture": "vit"}, {}) is None
+    assert read_preprocessing(config(), {"model_type": "vit"}, {}) is None
 
 
 def test_labels_are_as_named_and_each_another_one() -> None:
-    assert labels_of({"label_names": ["a", "b", "a"]}, 3) == ("a", "b", "a (2)")
-    assert labels_of({"id2label": {"1": "dog", "0": "cat", "2": "owl"}}, 3) == ("cat", "dog", "owl")
-    assert labels_of({"label_names": ["a"]}, 2) == ("class 0", "class 1")
-    assert labels_of({"pretrained_cfg": {"label_names": ["a", "b"]}}, 2) == ("a", "b")
-    assert labels_of({}, 0) == ()
+    assert class_names({"label_names": ["a", "b", "a"]}, 3)[0] == ("a", "b", "a (2)")
+    assert class_names({"id2label": {"1": "dog", "0": "cat", "2": "owl"}}, 3)[0] == ("cat", "dog", "owl")
+    assert class_names({"label_names": ["a"]}, 2)[0] == ("class 0", "class 1")
+    assert class_names({"pretrained_cfg": {"label_names": ["a", "b"]}}, 2)[0] == ("a", "b")
+    assert class_names({}, 0)[0] == ()

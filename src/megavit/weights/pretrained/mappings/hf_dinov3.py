@@ -1,131 +1,110 @@
 """Hugging Face's DINOv3 (arXiv 2508.10104)."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.model.pos_embed import RotaryPositions
-from megavit.weights.pretrained.mappings.hugging_face import (
-    Settings,
-    bare_names,
-    defaults_of,
-    known_from,
-    query_key_value,
-    require,
-)
-from megavit.weights.pretrained.mappings.key_mapping import Piece, Rule, Shapes, complete
-from megavit.weights.pretrained.mappings.shapes import (
-    Known,
-    config_from,
-    depth_of,
-    heads_known,
+from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat, Settings
+from megavit.weights.pretrained.mappings.config_from_shapes import (
+    CheckpointFacts,
+    Fields,
+    Overrides,
     heads_of_dinov3,
-    shape_of,
-    untold,
+    undetermined_fields,
 )
+from megavit.weights.pretrained.mappings.hugging_face import defaults_of, qkv_rules, read_common, require
+from megavit.weights.pretrained.mappings.key_mapping import renames, rule
 
-TOLD_BY = ("embeddings.patch_embeddings.weight", "layer.0.layer_scale1.lambda1")
-RENAMED = {r"^model\.layer\.": "layer."}
-LEFT_OUT = (r"embeddings\.mask_token$", r"rope_embeddings\.")  # for pre-training; what the model computes
-MODULES = {
-    "embeddings.patch_embeddings": "patch_embedding.projection",
-    "layer.{i}.norm1": "transformer.layers.{i}.attention_norm",
-    "layer.{i}.attention.o_proj": "transformer.layers.{i}.attention.out",
-    "layer.{i}.norm2": "transformer.layers.{i}.mlp_norm",
-    "layer.{i}.mlp.up_proj": "transformer.layers.{i}.mlp.into",
-    "layer.{i}.mlp.down_proj": "transformer.layers.{i}.mlp.out",
-    "norm": "norm",
+KERNEL, REGISTERS = "embeddings.patch_embeddings.weight", "embeddings.register_tokens"
+TYPES = {
+    "dinov3_vit": {
+        "num_attention_heads": 6,
+        "num_hidden_layers": 12,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-5,
+        "image_size": 224,
+    }
 }
-DEFAULTS = {
-    "num_attention_heads": 6,
-    "num_hidden_layers": 12,
-    "hidden_act": "gelu",
-    "layer_norm_eps": 1e-5,
-    "image_size": 224,
-}
-TYPES = {"dinov3_vit": DEFAULTS}
-NEEDED = {"rope_theta": RotaryPositions.base, "key_bias": False, "proj_bias": True, "mlp_bias": True}
+REQUIRED = {"rope_theta": RotaryPositions.base, "key_bias": False, "proj_bias": True, "mlp_bias": True}
 
 
-def names(found: Iterable[str]) -> dict[str, str]:
-    """Of the tensors of a checkpoint, those of the model: name -> name in the table."""
-    return bare_names(found, (), RENAMED, LEFT_OUT)
+def is_gated(config: ViTConfig) -> bool:
+    return config.design.mlp == "swiglu"
 
 
-def known(settings: Settings) -> Known:
-    """From their config.json.
+RULES = (
+    rule(f"{KERNEL}: D C P Q", "patch_embedding.projection.weight"),
+    rule("embeddings.cls_token: 1 1 D", "prefix_tokens.class_token"),
+    rule(f"{REGISTERS}: 1 R D", "prefix_tokens.registers"),
+    rule(f"{REGISTERS}: 1 R D", when=lambda config: not config.design.registers),
+    rule("layer.{i}.layer_scale1.lambda1: D", "transformer.layers.{i}.attention_scale.factor"),
+    rule("layer.{i}.layer_scale2.lambda1: D", "transformer.layers.{i}.mlp_scale.factor"),
+    *qkv_rules(", ".join(f"layer.{{i}}.attention.{name}_proj" for name in "qkv"), key_bias=False),
+    *(
+        rule(
+            [f"layer.{{i}}.mlp.{name}.{last}: {axes}" for name in ("gate_proj", "up_proj")],
+            f"transformer.layers.{{i}}.mlp.into.{last}",
+            when=is_gated,
+        )
+        for last, axes in (("weight", "M D"), ("bias", "M"))
+    ),
+    *renames({
+        "embeddings.patch_embeddings": "patch_embedding.projection",
+        "layer.{i}.norm1": "transformer.layers.{i}.attention_norm",
+        "layer.{i}.attention.o_proj": "transformer.layers.{i}.attention.out",
+        "layer.{i}.norm2": "transformer.layers.{i}.mlp_norm",
+        "layer.{i}.mlp.up_proj": "transformer.layers.{i}.mlp.into",
+        "layer.{i}.mlp.down_proj": "transformer.layers.{i}.mlp.out",
+        "norm": "norm",
+    }),
+)  # fmt: skip
 
-    Raises:
-        BundleError: for what the model cannot be.
-    """
+
+def read_settings(settings: Settings) -> Overrides:
+    """Return the facts in config.json; raise a BundleError for what the model cannot be."""
     defaults = defaults_of(settings, TYPES)
-    require(settings, NEEDED)
+    require(settings, REQUIRED)
     if settings.get("query_bias", True) != settings.get("value_bias", True):
         raise BundleError("config.json has a bias for queries or for values alone; megavit's model has both or none")
-    rotary = {"rotary base": NEEDED["rope_theta"]}
+    rotary = {"rotary base": REQUIRED["rope_theta"]}
     if not settings.get("use_gated_mlp"):
-        return rotary | known_from(settings, defaults)
+        return rotary | read_common(settings, defaults)
     if settings.get("hidden_act") != "silu":
         raise BundleError(
             f"config.json gates the MLP by {settings.get('hidden_act', 'gelu')!r}; megavit's model only by 'silu'"
         )
-    return rotary | known_from({**settings, "hidden_act": "gelu"}, defaults) | {"mlp": "swiglu"}
+    return rotary | read_common({**settings, "hidden_act": "gelu"}, defaults) | {"mlp": "swiglu"}
 
 
-def table(config: ViTConfig) -> list[Rule]:
-    """For weights of a serial design with rotary positions and no classifier; theirs have no bias of keys."""
-    dim, hidden, registers = config.dim, config.mlp_dim, config.design.registers
-    kernel = Piece("embeddings.patch_embeddings.weight", (dim, config.channels, *config.patch_hw))
-    rules = [
-        *query_key_value(config, "layer.{i}.attention", ("q_proj", "k_proj", "v_proj"), biases=(True, False, True)),
-        Rule([kernel], ["patch_embedding.projection.weight"]),
-        Rule([Piece("embeddings.cls_token", (1, 1, dim))], ["prefix_tokens.class_token"]),
-        Rule(
-            [Piece("embeddings.register_tokens", (1, registers, dim))],
-            ["prefix_tokens.registers"] if registers else [],
-        ),
-    ]
-    for i in range(config.depth):
-        theirs, ours = f"layer.{i}", f"transformer.layers.{i}"
-        for theirs_scale, ours_scale in (("layer_scale1", "attention_scale"), ("layer_scale2", "mlp_scale")):
-            rules.append(Rule([Piece(f"{theirs}.{theirs_scale}.lambda1", (dim,))], [f"{ours}.{ours_scale}.factor"]))
-        if config.design.mlp == "swiglu":
-            for last, shape in (("weight", (hidden, dim)), ("bias", (hidden,))):
-                pieces = [Piece(f"{theirs}.mlp.{name}.{last}", shape) for name in ("gate_proj", "up_proj")]
-                rules.append(Rule(pieces, [f"{ours}.mlp.into.{last}"]))
-    return complete(config, rules, MODULES)
-
-
-def config_of(shapes: Shapes, known: Known) -> ViTConfig:
-    """Of shapes by the names of the table.
-
-    Raises:
-        BundleError: for a tensor that is missing.
-    """
-    dim, channels, *patch = shape_of(shapes, "embeddings.patch_embeddings.weight", axes=4)
-    found: dict[str, Any] = {
-        "image_size": DEFAULTS["image_size"],
-        "patch_size": (patch[0], patch[1]),
-        "num_classes": 0,
-        "dim": dim,
-        "depth": depth_of(shapes, "layer."),
-        "mlp_dim": shape_of(shapes, "layer.0.mlp.down_proj.weight", axes=2)[1],
-        "channels": channels,
-        "block": "serial",
-        "qk_norm": False,
-        "qkv_bias": "layer.0.attention.q_proj.bias" in shapes,
-        "norm_bias": True,
+def fields_of(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config; raise a BundleError for a tensor that is missing."""
+    fields = facts.plain_fields(kernel=KERNEL, layers="layer.", mlp_out="layer.0.mlp.down_proj.weight")
+    fields |= {
+        "image_size": TYPES["dinov3_vit"]["image_size"],
+        "qkv_bias": "layer.0.attention.q_proj.bias" in facts,
         "norm_eps": 1e-5,
-        "mlp": "swiglu" if "layer.0.mlp.gate_proj.weight" in shapes else "gelu",
+        "mlp": "swiglu" if "layer.0.mlp.gate_proj.weight" in facts else "gelu",
         "positions": "rope",
-        "registers": shape_of(shapes, "embeddings.register_tokens", axes=3)[1],
+        "registers": facts.shape(REGISTERS, axes=3)[1],
         "layer_scale": 1.0,
     }
-    known = {"heads": heads_of_dinov3(dim), **known}
-    return config_from(heads_known(found, known), known)
+    return fields | {"heads": heads_of_dinov3(fields["dim"])}
 
 
-def assumed(config: ViTConfig) -> dict[str, Any]:
-    """Return what no shape tells: beside the usual the size of images and the rotary base."""
-    return untold(config, "image_size") | {"rotary base": RotaryPositions.base}
+def undetermined(config: ViTConfig) -> dict[str, Any]:
+    """Return what no shape determines, with the size of images and the rotary base."""
+    return undetermined_fields(config, "image_size") | {"rotary base": RotaryPositions.base}
+
+
+HF_DINOV3 = CheckpointFormat(
+    name="Hugging Face's DINOv3",
+    signature=(KERNEL, "layer.0.layer_scale1.lambda1"),
+    rules=RULES,
+    fields=fields_of,
+    renamed={r"^model\.layer\.": "layer."},
+    left_out=(r"embeddings\.mask_token$", r"rope_embeddings\."),  # for pre-training; what the model computes
+    settings=read_settings,
+    model_types=TYPES,
+    undetermined=undetermined,
+)

@@ -1,19 +1,17 @@
-"""What Hugging Face's Vision Transformers have in common: how their config.json and their names are read.
+"""Hugging Face's Vision Transformers: how their config.json is read.
 
-A checkpoint there may be a bare image tower, a tower under a prefix beside a classifier, or the tower of a larger
+A checkpoint there may be a bare image tower, a tower under a prefix next to a classifier, or the tower of a larger
 model, and the names inside of it changed with transformers 5, whose files keep the old ones. Each table has the names
 of the files, without a prefix.
 """
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from megavit.config.vit import ViTConfig, pair
+from megavit.config.vit import pair
 from megavit.errors import BundleError
-from megavit.weights.pretrained.mappings.key_mapping import Piece, Rule
-
-Settings = Mapping[str, Any]
+from megavit.weights.pretrained.mappings.checkpoint_format import Settings
+from megavit.weights.pretrained.mappings.key_mapping import KeyRule, rule
 
 # hidden_act -> Design.mlp
 ACTIVATIONS = {
@@ -60,48 +58,19 @@ def defaults_of(settings: Settings, types: Mapping[str, Settings]) -> Settings:
     """
     name = settings.get("model_type")
     if name not in types:
-        raise BundleError(refusal(name, tuple(types)))
+        raise BundleError(unsupported_type(name, tuple(types)))
     return types[name]
 
 
-def refusal(name: Any, read: Sequence[str]) -> str:
+def unsupported_type(name: Any, read: Sequence[str]) -> str:
     """Return the message for a model_type that is none of those that are `read`."""
     reason = f": {REASONS[name]}" if name in REASONS else ""
     what = f"model_type {name!r}, and megavit has no such model{reason}" if name else "no model_type"
     return f"config.json has {what}; here are read {', '.join(read)}"
 
 
-def bare_names(
-    found: Iterable[str], prefixes: Sequence[str], renamed: Mapping[str, str], left_out: Sequence[str]
-) -> dict[str, str]:
-    """Of the tensors `found` in a checkpoint, those of the image tower: name -> name in the table.
-
-    Args:
-        found: names in the checkpoint.
-        prefixes: of the tower in larger models, each taken off.
-        renamed: regular expressions of names without prefix, and what the files have instead.
-        left_out: regular expressions of what is no part of the model, matched where such a name begins.
-
-    Raises:
-        BundleError: when two names mean the same tensor.
-    """
-    names: dict[str, str] = {}
-    taken: dict[str, str] = {}
-    for name in found:
-        prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
-        bare = name.removeprefix(prefix)
-        for pattern, replacement in renamed.items():
-            bare = re.sub(pattern, replacement, bare)
-        if any(re.match(pattern, bare) for pattern in left_out):
-            continue
-        if bare in taken:
-            raise BundleError(f"the checkpoint has {taken[bare]} and {name}, which are the same tensor; keep one")
-        names[name], taken[bare] = bare, name
-    return names
-
-
-def known_from(settings: Settings, defaults: Settings) -> dict[str, Any]:
-    """What all of their configs say alike; what a config.json leaves out has its default.
+def read_common(settings: Settings, defaults: Settings) -> dict[str, Any]:
+    """Return the facts that all of their configs say alike; what a config.json leaves out has its default.
 
     Raises:
         BundleError: for what the model cannot be.
@@ -112,8 +81,8 @@ def known_from(settings: Settings, defaults: Settings) -> dict[str, Any]:
     if act not in ACTIVATIONS:
         raise BundleError(f"config.json has hidden_act {act!r}, which megavit lacks; it has {', '.join(ACTIVATIONS)}")
     said = {
-        "heads": whole(settings, "num_attention_heads"),
-        "depth": whole(settings, "num_hidden_layers"),
+        "heads": read_whole(settings, "num_attention_heads"),
+        "depth": read_whole(settings, "num_hidden_layers"),
         "norm_eps": settings["layer_norm_eps"],
         "mlp": ACTIVATIONS[act],
     }
@@ -121,12 +90,8 @@ def known_from(settings: Settings, defaults: Settings) -> dict[str, Any]:
     return said if settings["image_size"] is None else said | {"image_size": pair("image_size", settings["image_size"])}
 
 
-def whole(settings: Settings, name: str) -> int:
-    """A setting that is a whole number from 1.
-
-    Raises:
-        BundleError: when it is anything else.
-    """
+def read_whole(settings: Settings, name: str) -> int:
+    """Return a setting that is a whole number from 1; raise a BundleError when it is anything else."""
     value = settings[name]
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise BundleError(f"config.json has {name} {value!r}, expected a whole number from 1")
@@ -134,45 +99,23 @@ def whole(settings: Settings, name: str) -> int:
 
 
 def require(settings: Settings, needed: Settings) -> None:
-    """That settings, where they are given, are those that the model has.
-
-    Raises:
-        BundleError: for the first that is another.
-    """
+    """Raise a BundleError for the first setting that is present and not the one that the model has."""
     for name, value in needed.items():
         if name in settings and settings[name] != value:
             raise BundleError(f"config.json has {name} {settings[name]!r}; megavit's model has only {value!r}")
 
 
-def side_by_side(config: ViTConfig, layer: str, names: Sequence[str], biases: Sequence[bool]) -> list[list[Piece]]:
-    """Pieces of a layer's query, key and value by their `names`: those of the weights, then those of the biases.
+def qkv_rules(names: str, *, key_bias: bool = True) -> tuple[KeyRule, ...]:
+    """Return the rules of projections to queries, keys and values that are apart.
 
     Args:
-        config: of the model.
-        layer: what the names begin with, up to the dot.
-        names: of the three projections.
-        biases: which of them are stored; the others are 0.
+        names: of the three modules, separated by commas.
+        key_bias: whether that of keys has a bias, too.
     """
-    dim, inner = config.dim, config.heads * config.dim_head
-    weights = [Piece(f"{layer}.{name}.weight", (inner, dim)) for name in names]
-    return [
-        weights,
-        [
-            Piece(f"{layer}.{name}.bias" if stored else None, (inner,))
-            for name, stored in zip(names, biases, strict=True)
-        ],
-    ]
-
-
-def query_key_value(
-    config: ViTConfig, layers: str, names: Sequence[str], biases: Sequence[bool] = (True, True, True)
-) -> list[Rule]:
-    """Their three projections are our one, in every layer; `layers` has {i} for its number."""
-    rules = []
-    for i in range(config.depth):
-        weights, stored = side_by_side(config, layers.replace("{i}", str(i)), names, biases)
-        ours = f"transformer.layers.{i}.attention.to_qkv"
-        rules.append(Rule(weights, [ours + ".weight"]))
-        if config.design.qkv_bias:
-            rules.append(Rule(stored, [ours + ".bias"]))
-    return rules
+    query, key, value = names.split(", ")
+    ours = "transformer.layers.{i}.attention.to_qkv"
+    biases = [f"{query}.bias: I", f"{key}.bias: I" if key_bias else "0: I", f"{value}.bias: I"]
+    return (
+        rule([f"{name}.weight: I D" for name in (query, key, value)], f"{ours}.weight"),
+        rule(biases, f"{ours}.bias"),
+    )

@@ -1,150 +1,219 @@
 """Key tables: which tensors of another library's state dict are which of ours, readable and invertible.
 
-A table is a list of rules. The two sides of a rule hold the same numbers in the same order and only cut and name
-them differently, so that one rule reads (theirs to ours) and writes (ours to theirs), to the bit.
+A table is a tuple of rules. The two sides of a rule hold the same numbers, and only divide, order and name them
+differently, so that one rule reads (theirs to ours) and writes (ours to theirs), bit for bit.
 
-    Rule([Piece("cls_token", (1, 1, D))], ["prefix_tokens.class_token"])
-    Rule([Piece("query.weight", (D, D)), Piece("key.weight", (D, D)), Piece("value.weight", (D, D))], ["to_qkv.weight"])
+    rule("cls_token: 1 1 D", "prefix_tokens.class_token")
+    rule(["query.weight: I D", "key.weight: I D", "value.weight: I D"], "attention.to_qkv.weight")
+    rule("kernel: P Q C D -> D C P Q", "patch_embedding.projection.weight")
+
+A slice is "name: shape", or "name: their axes -> our order" with parentheses around axes that are stored as one. The
+name 0 is for zeros that they do not store, and 1 for an identity matrix. {i} is a layer's number, and * the size that
+the rest leaves. Of our names those count that a model has; the first rule for a tensor wins.
+
+Letters of the shapes: B batch; C image channels; D dim; M mlp_dim; H heads; K dim_head; I = H K; L classes;
+N patches; P, Q a patch's height and width; R registers; S = R - 1.
 """
 
 import math
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
-from megavit.model.vit import MegaVit
+from megavit.model.statistics import Shape, Shapes, parameter_shapes
 
-Shape = tuple[int, ...]
-Shapes = Mapping[str, Shape]
+Condition = Callable[[ViTConfig], bool]
+Sizes = Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A tensor of theirs, as one side of a rule sees it.
+class KeyRule:
+    """Some tensors of theirs hold, one after the other, the numbers of some of ours; see `rule` and the module."""
+
+    theirs: tuple[str, ...]
+    ours: tuple[str, ...]
+    instead: tuple[str, ...] = ()
+    when: Condition | None = None
+    fixed: Callable[[ViTConfig], Tensor] | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class TensorSlice:
+    """A tensor of theirs, as one side of a rule for one config sees it.
 
     Attributes:
         name: in their state dict; None for numbers that they do not store because these are fixed.
         shape: as stored.
-        view: another shape of the same numbers, before `order`; () for `shape` itself.
-        order: the axes of `view` in the order in which ours has the numbers; () as they are.
+        axes: another shape of the same numbers, before `order`.
+        order: the axes in the order in which ours has the numbers.
         fixed: the numbers where theirs are always the same, in their order, and NaN where they are free. None is 0
             for numbers that theirs do not store, or that ours do not keep; free otherwise.
     """
 
     name: str | None
     shape: Shape
-    view: Shape = ()
-    order: tuple[int, ...] = ()
+    axes: Shape
+    order: tuple[int, ...]
     fixed: Tensor | None = field(default=None, compare=False)
 
     def numbers(self, tensor: Tensor) -> Tensor:
-        """A tensor of theirs as numbers in our order, flat."""
-        return self._ordered(tensor).flatten()
+        """Return a tensor of theirs as numbers in our order, flat."""
+        return tensor.reshape(self.axes).permute(self.order).flatten()
 
     def tensor(self, numbers: Tensor) -> Tensor:
-        """The inverse of `numbers`."""
-        view = self.view or self.shape
-        order = self.order or tuple(range(len(view)))
-        turned = numbers.reshape([view[axis] for axis in order])
-        back = sorted(range(len(order)), key=order.__getitem__)
-        return turned.permute(back).reshape(self.shape).contiguous()
+        """Return the tensor of theirs with these numbers: the inverse of `numbers`."""
+        ordered = numbers.reshape([self.axes[axis] for axis in self.order])
+        inverse = sorted(range(len(self.order)), key=self.order.__getitem__)
+        return ordered.permute(inverse).reshape(self.shape).contiguous()
 
     def constant(self) -> Tensor:
-        """What theirs has when ours keeps nothing of it, in their shape."""
+        """Return what theirs has when ours keeps nothing of it, in their shape."""
         return torch.zeros(self.shape) if self.fixed is None else self.fixed.reshape(self.shape).clone()
 
     def agrees(self, tensor: Tensor) -> bool:
-        """Whether a tensor of theirs has the fixed numbers, which may be rounded to bfloat16."""
+        """Return whether a tensor of theirs has the fixed numbers, which may be rounded to bfloat16."""
         fixed = self.constant() if self.name is None else self.fixed
         if fixed is None:
             return True
-        given, wanted = tensor.detach().float().cpu().flatten(), fixed.float().flatten()
-        free = wanted.isnan()
-        return bool(torch.isclose(given, wanted, rtol=2**-8, atol=0).logical_or(free).all())
-
-    def _ordered(self, tensor: Tensor) -> Tensor:
-        tensor = tensor.reshape(self.view) if self.view else tensor
-        return tensor.permute(self.order) if self.order else tensor
+        numbers, expected = tensor.detach().float().cpu().flatten(), fixed.float().flatten()
+        return bool(torch.isclose(numbers, expected, rtol=2**-8, atol=0).logical_or(expected.isnan()).all())
 
 
 @dataclass(frozen=True)
-class Rule:
-    """Some tensors of theirs hold, one after the other, the numbers of some of ours.
+class ResolvedRule:
+    """A rule for one config and one layer, with the sizes of its slices."""
 
-    Attributes:
-        theirs: their tensors; what is written.
-        ours: names of ours.
-        instead: what some files have in place of `theirs`; of the two, that is read of which a file has every
-            tensor, and where it has those of both, the longer.
-    """
-
-    theirs: Sequence[Piece]
+    theirs: Sequence[TensorSlice]
     ours: Sequence[str]
-    instead: Sequence[Piece] = ()
+    instead: Sequence[TensorSlice] = ()
 
 
-@lru_cache(maxsize=4)
-def our_shapes(config: ViTConfig) -> Shapes:
-    """Of every tensor of the model."""
-    with torch.device("meta"):
-        model = MegaVit.from_config(config)
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-
-
-def complete(config: ViTConfig, rules: Sequence[Rule], modules: Mapping[str, str]) -> list[Rule]:
-    """The whole table: `rules`, and one for each tensor of ours that they leave, by the name of its module.
+def rule(
+    theirs: str | Sequence[str],
+    ours: str | Sequence[str] = (),
+    *,
+    instead: str | Sequence[str] = (),
+    when: Condition | None = None,
+    fixed: Callable[[ViTConfig], Tensor] | None = None,
+) -> KeyRule:
+    """Return a rule of a table.
 
     Args:
-        modules: theirs to ours, with {i} for a layer's number; what is in a module has the same names and shapes.
+        theirs: slices; what is written.
+        ours: names; none for what our model has no place for, which is written as zeros or as `fixed`.
+        instead: slices that some files have in place of `theirs`; of the two, that is read of which a file has every
+            tensor, and where it has those of both, the longer.
+        when: of which models the rule is; None: of all.
+        fixed: numbers of the one slice of theirs: see `TensorSlice`.
+    """
+    lists = [(value,) if isinstance(value, str) else tuple(value) for value in (theirs, ours, instead)]
+    return KeyRule(*lists, when=when, fixed=fixed)
+
+
+def renames(modules: Mapping[str, str], when: Condition | None = None) -> tuple[KeyRule, ...]:
+    """Return a rule for each module, theirs to ours, whose parameters have the same names and shapes in both."""
+    return tuple(rule(f"{theirs}.*", f"{ours}.*", when=when) for theirs, ours in modules.items())
+
+
+def resolve_rules(rules: Sequence[KeyRule], config: ViTConfig) -> list[ResolvedRule]:
+    """Return the rules of a config, which cover each of its tensors once.
 
     Raises:
-        KeyError: when a tensor of ours is in neither; a fault of the table.
+        KeyError: when the table has no rule for a tensor of ours; a fault of the table.
     """
-    shapes = our_shapes(config)
-    done = {name for rule in rules for name in rule.ours}
-    theirs = {ours: name for name, ours in modules.items()}
-    renamed = []
+    shapes, sizes = parameter_shapes(config), _sizes(config)
+    resolved: list[ResolvedRule] = []
+    done: set[str] = set()
+    modules: dict[str, str] = {}
+    for each in rules:
+        if each.when is not None and not each.when(config):
+            continue
+        if each.ours and each.ours[0].endswith(".*"):
+            modules.setdefault(each.ours[0].removesuffix(".*"), each.theirs[0].removesuffix(".*"))
+            continue
+        fixed = None if each.fixed is None else each.fixed(config)
+        layers = config.depth if any("{i}" in name for name in (*each.theirs, *each.ours)) else 1
+        for i in range(layers):
+            names = [name.replace("{i}", str(i)) for name in each.ours]
+            ours = [name for name in names if name in shapes and name not in done]
+            if names and not ours:
+                continue
+            total = sum(math.prod(shapes[name]) for name in ours)
+            theirs, instead = (
+                [_slice(text.replace("{i}", str(i)), sizes, total, fixed) for text in side]
+                for side in (each.theirs, each.instead)
+            )
+            if ours:  # a slice without numbers is no tensor
+                theirs, instead = ([part for part in side if math.prod(part.shape)] for side in (theirs, instead))
+            resolved.append(ResolvedRule(theirs, ours, instead))
+            done.update(ours)
     for name, shape in shapes.items():
-        if name in done:
-            continue
-        module, _, last = name.rpartition(".")
-        number = "".join(re.findall(r"(?<=^transformer\.layers\.)\d+", module))
-        template = re.sub(r"(?<=^transformer\.layers\.)\d+", "{i}", module)
-        if template not in theirs and name in theirs:
-            renamed.append(Rule([Piece(theirs[name], shape)], [name]))
-            continue
-        renamed.append(Rule([Piece(f"{theirs[template].replace('{i}', number)}.{last}", shape)], [name]))
-    return [*rules, *renamed]
+        if name not in done:
+            module, _, last = name.rpartition(".")
+            number = "".join(re.findall(r"(?<=^transformer\.layers\.)\d+", module))
+            theirs = modules[re.sub(r"(?<=^transformer\.layers\.)\d+", "{i}", module)].replace("{i}", number)
+            part = TensorSlice(f"{theirs}.{last}", shape, shape, tuple(range(len(shape))))
+            resolved.append(ResolvedRule([part], [name]))
+    return resolved
 
 
-def their_shapes(rules: Sequence[Rule]) -> dict[str, Shape]:
-    """Of every tensor that a file of theirs must have."""
-    return {piece.name: piece.shape for rule in rules for piece in rule.theirs if piece.name is not None}
+def _sizes(config: ViTConfig) -> Sizes:
+    (height, width), registers = config.patch_hw, config.design.registers
+    inner = config.heads * config.dim_head
+    return {
+        "C": config.channels, "D": config.dim, "H": config.heads, "I": inner, "K": config.dim_head,
+        "L": config.num_classes, "M": config.mlp_dim, "N": config.num_patches, "P": height,
+        "Q": width, "R": registers, "S": max(0, registers - 1),
+    }  # fmt: skip
 
 
-def as_found(rules: Sequence[Rule], names: Container[str]) -> list[Rule]:
-    """The rules for a file that has the tensors `names`: those that have an `instead` decided."""
+def _slice(text: str, sizes: Sizes, total: int, fixed: Tensor | None) -> TensorSlice:
+    """Return the slice that a text of a rule says; `total` are the numbers of ours, for the size `*`."""
+    name, _, shape = text.partition(": ")
+    theirs, _, ours = shape.partition(" -> ")
+    groups = [group.strip("()").split() for group in re.findall(r"\([^)]*\)|\S+", theirs)]
+    letters = [letter for group in groups for letter in group]
+    known = math.prod(_size(letter, sizes) for letter in letters if letter != "*")
+    size_of = {letter: total // known if letter == "*" else _size(letter, sizes) for letter in letters}
+    order = tuple(letters.index(letter) for letter in ours.split()) if ours else tuple(range(len(letters)))
+    stored = tuple(math.prod(size_of[letter] for letter in group) for group in groups)
+    if name == "1":
+        fixed = torch.eye(stored[0])
+    axes = tuple(size_of[letter] for letter in letters)
+    return TensorSlice(None if name in ("0", "1") else name, stored, axes, order, fixed)
 
-    def pieces(rule: Rule) -> Sequence[Piece]:
-        there = [side for side in (rule.theirs, rule.instead) if all(not p.name or p.name in names for p in side)]
-        return max(there, key=len, default=rule.theirs)
 
-    return [Rule(pieces(rule), rule.ours) if rule.instead else rule for rule in rules]
+def _size(expression: str, sizes: Sizes) -> int:
+    """Return the value of a sum of multiples and parts of letters, such as "M+3I" or "K/2"."""
+    total = 0
+    for factor, letter, divisor in re.findall(r"(\d*)([A-Z]?)(?:/(\d+))?(?:\+|$)", expression):
+        total += 0 if not factor and not letter else int(factor or 1) * sizes.get(letter, 1) // int(divisor or 1)
+    return total
 
 
-def check_shapes(rules: Sequence[Rule], shapes: Shapes, where: str) -> None:
-    """That a checkpoint of theirs, of these `shapes`, is the one that the table is for; `where` it is, for the message.
+def their_shapes(rules: Sequence[ResolvedRule]) -> dict[str, Shape]:
+    """Return the shape of every tensor that a file of theirs must have."""
+    return {part.name: part.shape for each in rules for part in each.theirs if part.name is not None}
 
-    Raises:
-        BundleError: one error that lists every missing, extra and misshapen tensor.
-    """
-    expected = their_shapes(as_found(rules, shapes))
+
+def rules_for_file(rules: Sequence[ResolvedRule], names: Container[str]) -> list[ResolvedRule]:
+    """Return the rules for a file that has the tensors `names`: those that have an `instead` decided."""
+
+    def present(each: ResolvedRule) -> Sequence[TensorSlice]:
+        sides = [side for side in (each.theirs, each.instead) if all(not p.name or p.name in names for p in side)]
+        return max(sides, key=len, default=each.theirs)
+
+    return [ResolvedRule(present(each), each.ours) if each.instead else each for each in rules]
+
+
+def check_shapes(rules: Sequence[ResolvedRule], shapes: Shapes, where: str) -> None:
+    """Raise one BundleError that lists every missing, extra and misshapen tensor of a checkpoint; `where` it is."""
+    expected = their_shapes(rules_for_file(rules, shapes))
     faults = [f"  {name}: is missing" for name in expected if name not in shapes]
     faults += [f"  {name}: is not of this model" for name in shapes if name not in expected]
     faults += [
@@ -158,76 +227,71 @@ def check_shapes(rules: Sequence[Rule], shapes: Shapes, where: str) -> None:
 
 
 def likely_cause(expected: Shapes, found: Shapes) -> str:
-    """What most probably is wrong with a checkpoint that does not fit, for the end of a sentence; "" if unknown."""
+    """Return the most probable cause why a checkpoint does not fit, as the end of a sentence; "" if unknown."""
     missing, extra = set(expected) - set(found), set(found) - set(expected)
-    other = {name for name in set(expected) & set(found) if expected[name] != tuple(found[name])}
+    misshapen = {name for name in set(expected) & set(found) if expected[name] != tuple(found[name])}
     if len(missing) > len(expected) / 2:
         return ", probably because it is of another kind of model"
-    if missing and not extra and not other and not any(re.search(r"\d", name) for name in missing):
+    if missing and not extra and not misshapen and not any(re.search(r"\d", name) for name in missing):
         return ", probably because the model has no such part, which megavit's always has"
-    if missing and not extra and not other:
+    if missing and not extra and not misshapen:
         return ", probably because only a part of it was saved or copied"
-    if extra and not missing and not other:
+    if extra and not missing and not misshapen:
         return ", probably because the model has parts that a plain Vision Transformer has not"
-    if other and not missing and not extra and all(len(expected[name]) == len(found[name]) for name in other):
-        positions = [name for name in other if "pos" in name]
-        if len(positions) == len(other):
+    if misshapen and not missing and not extra and all(len(expected[name]) == len(found[name]) for name in misshapen):
+        if all("pos" in name for name in misshapen):
             return ", probably because it is for images of another size: say which with --image-size"
         return ", probably because its layers are of different sizes, or its settings are another model's"
     return ""
 
 
-def to_ours(rules: Sequence[Rule], tensors: Mapping[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
-    """Our state dict from theirs, whose tensors must be those of `check_shapes`.
+def to_ours(rules: Sequence[ResolvedRule], tensors: Mapping[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
+    """Return our state dict from theirs, whose tensors must be those of `check_shapes`.
 
     Raises:
-        BundleError: for numbers that our model has otherwise, and cannot change.
+        BundleError: for fixed numbers of our model that theirs have different.
     """
-    shapes = our_shapes(config)
+    shapes = parameter_shapes(config)
     state: dict[str, Tensor] = {}
-    for rule in as_found(rules, tensors):
-        for piece in rule.theirs:
-            if piece.name is not None and not piece.agrees(tensors[piece.name]):
-                raise BundleError(f"{piece.name} has other numbers than this model computes with; it cannot be read")
-        if not rule.ours:
+    for each in rules_for_file(rules, tensors):
+        for part in each.theirs:
+            if part.name is not None and not part.agrees(tensors[part.name]):
+                raise BundleError(f"{part.name} has other numbers than this model computes with; it cannot be read")
+        if not each.ours:
             continue
-        like = next((tensors[piece.name] for piece in rule.theirs if piece.name), torch.zeros(()))
+        like = next((tensors[part.name] for part in each.theirs if part.name), torch.zeros(()))
         numbers = torch.cat(
-            [
-                piece.numbers(piece.constant().to(like) if piece.name is None else tensors[piece.name])
-                for piece in rule.theirs
-            ]
+            [part.numbers(tensors[part.name] if part.name else part.constant().to(like)) for part in each.theirs]
         )
-        parts = numbers.split([math.prod(shapes[name]) for name in rule.ours])
-        state |= {name: part.reshape(shapes[name]).clone() for name, part in zip(rule.ours, parts, strict=True)}
+        split = numbers.split([math.prod(shapes[name]) for name in each.ours])
+        state |= {name: part.reshape(shapes[name]).clone() for name, part in zip(each.ours, split, strict=True)}
     return state
 
 
-def to_theirs(rules: Sequence[Rule], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Their state dict from ours.
+def to_theirs(rules: Sequence[ResolvedRule], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return their state dict from ours.
 
     Raises:
         BundleError: for numbers that they cannot store: they have others in that place, or one tensor for several
             of ours that differ.
     """
     tensors: dict[str, Tensor] = {}
-    for rule in rules:
-        if not rule.ours:
-            tensors |= {piece.name: piece.constant() for piece in rule.theirs if piece.name}
+    for each in rules:
+        if not each.ours:
+            tensors |= {part.name: part.constant() for part in each.theirs if part.name}
             continue
-        numbers = torch.cat([state[name].flatten() for name in rule.ours])
-        for piece, part in zip(rule.theirs, numbers.split([math.prod(p.shape) for p in rule.theirs]), strict=True):
-            tensor = piece.tensor(part)
-            if not piece.agrees(tensor):
-                raise BundleError(
-                    f"{' and '.join(rule.ours)} cannot be written in that format, which has fixed numbers in its place"
-                )
-            if piece.name is None:
+        ours = " and ".join(each.ours)
+        numbers = torch.cat([state[name].flatten() for name in each.ours])
+        for part, own in zip(each.theirs, numbers.split([math.prod(p.shape) for p in each.theirs]), strict=True):
+            tensor = part.tensor(own)
+            if not part.agrees(tensor):
+                raise BundleError(f"{ours} cannot be written in that format, which has fixed numbers in its place")
+            if part.name is None:
                 continue
-            if piece.name in tensors and not torch.equal(tensors[piece.name], tensor):
+            if part.name in tensors and not torch.equal(tensors[part.name], tensor):
                 raise BundleError(
-                    f"{' and '.join(rule.ours)} cannot be written in that format, which has one {piece.name} for all "
-                    "of them, because they differ by now"
+                    f"{ours} cannot be written in that format, which has one {part.name} for several tensors of ours, "
+                    "because they differ by now"
                 )
-            tensors[piece.name] = tensor
+            tensors[part.name] = tensor
     return tensors

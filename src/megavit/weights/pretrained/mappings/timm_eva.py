@@ -1,117 +1,248 @@
-"""timm's `Eva` with rotary positions alone: `vit_*_dinov3*` and `vit_*_lingbot`, and `vit_*_rope_reg*_gap_*`.
+"""timm's `Eva`: models with rotary positions, or with projections of queries, keys and values apart.
 
-DINOv3's (arXiv 2508.10104) have a class token and turn channels (c, c + half) of a head, as ours; the others' rotations
-are EVA-02's: see `timm_eva02`.
+    EVA          DINOv3 (arXiv 2508.10104) and `vit_*_rope_reg*_gap_*`, with rotary positions alone
+    EVA02        EVA (arXiv 2211.07636), and EVA-02 (arXiv 2303.11331) of tiny and small size, with learned positions
+    EVA02_LARGE  EVA-02 of base size and above
+    PERCEPTION   Perception Encoders (`vit_pe_core_*`, arXiv 2504.13181)
+
+Except in DINOv3, rotations there turn neighboring channels (2c, 2c + 1) of a head, ours (c, c + half): the channels of
+queries, keys and values are put into our order, and so are those that the output projection takes.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
-from megavit.weights.pretrained.mappings.key_mapping import Piece, Rule, Shapes, complete
-from megavit.weights.pretrained.mappings.shapes import (
-    Known,
-    check_said,
-    config_from,
-    depth_of,
-    final_norm_of,
-    heads_known,
+from megavit.weights.pretrained.mappings import timm_vit
+from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
+from megavit.weights.pretrained.mappings.config_from_shapes import (
+    CheckpointFacts,
+    Fields,
     heads_of_dinov3,
-    shape_of,
-    untold,
+    undetermined_fields,
 )
-from megavit.weights.pretrained.mappings.timm_eva02 import interleaved
-from megavit.weights.pretrained.mappings.timm_vit import MODULES, last_norm, norm_bias, patches, prefix
+from megavit.weights.pretrained.mappings.key_mapping import Condition, KeyRule, rule
+from megavit.weights.pretrained.mappings.timm_settings import read_timm_settings
+from megavit.weights.pretrained.mappings.timm_vit import (
+    MODULES,
+    OUTSIDE,
+    SCALES,
+    outside_fields,
+    serial_fields,
+    timm_fields,
+)
 
-TOLD_BY = ("patch_embed.proj.weight", "blocks.0.norm1.weight", "blocks.0.attn.qkv.weight")
-IMAGE = 256
-
-
-def table(config: ViTConfig) -> list[Rule]:
-    """For weights of a serial design with rotary positions; theirs have no bias of keys, or one of all three."""
-    design, dim = config.design, config.dim
-    inner = config.heads * config.dim_head
-    rules = [*patches(config), *prefix(config)]
-    if config.pool == "map":
-        rules.append(Rule([Piece("attn_pool.latent", (1, 1, dim))], ["pool.query"]))
-    for i in range(config.depth):
-        theirs, ours = f"blocks.{i}", f"transformer.layers.{i}"
-        if design.layer_scale is not None:
-            for theirs_scale, ours_scale in (("gamma_1", "attention_scale"), ("gamma_2", "mlp_scale")):
-                rules.append(Rule([Piece(f"{theirs}.{theirs_scale}", (dim,))], [f"{ours}.{ours_scale}.factor"]))
-        if design.positions == "rope_grid":
-            rules += interleaved(config, i)
-        elif design.qkv_bias:
-            query, value = (Piece(f"{theirs}.attn.{name}_bias", (inner,)) for name in "qv")
-            rules.append(
-                Rule(
-                    [query, Piece(None, (inner,)), value],
-                    [f"{ours}.attention.to_qkv.bias"],
-                    instead=[Piece(f"{theirs}.attn.qkv.bias", (3 * inner,))],
-                )
-            )
-        if design.mlp == "swiglu":
-            rules += gates(config, i)
-    return complete(config, rules, MODULES | last_norm(config))
+IMAGE_SIZE = 256
+# How much wider an MLP is than its tokens where norms stand behind the branches: EVA-02 of enormous size alone.
+ENORMOUS = 8
+KERNEL = "patch_embed.proj.weight"
 
 
-def gates(config: ViTConfig, layer: int) -> list[Rule]:
-    """Return the rules of the gated MLP of a layer, whose two projections in are apart, or one."""
-    rules, into = [], f"blocks.{layer}.mlp"
-    for last, shape in (("weight", (config.dim,)), ("bias", ())):
-        apart = [Piece(f"{into}.{name}.{last}", (config.mlp_dim, *shape)) for name in ("fc1_g", "fc1_x")]
-        one = [Piece(f"{into}.fc1.{last}", (2 * config.mlp_dim, *shape))]
-        rules.append(Rule(apart, [f"transformer.layers.{layer}.mlp.into.{last}"], instead=one))
-    return rules
+def qkv_rules(weight: str | list[str], bias: str, when: Condition | None) -> tuple[KeyRule, ...]:
+    """Return the rules of the projections to queries, keys and values, with a bias of each or of all but keys."""
+    query, value = (f"blocks.{{i}}.attn.{name}{bias}: (H K/2 2) -> H 2 K/2" for name in "qv")
+    whole = "blocks.{i}.attn.qkv.bias: (3H K/2 2) -> 3H 2 K/2"
+    return (
+        rule(weight, "transformer.layers.{i}.attention.to_qkv.weight", when=when),
+        rule([query, "0: I", value], "transformer.layers.{i}.attention.to_qkv.bias", instead=whole, when=when),
+    )
 
 
-def config_of(shapes: Shapes, known: Known) -> ViTConfig:
-    """Pooled by the mean of the patches, as timm does unless asked for "token": then `known` has pool "cls".
+def interleaved(when: Condition | None = None) -> tuple[KeyRule, ...]:
+    """Return the rules of attention whose rotations turn neighboring channels."""
+    ours = "transformer.layers.{i}.attention"
+    norms = {"norm": "out_norm", "q_norm": "query_norm", "k_norm": "key_norm"}
+    axes = {"norm": "(H K/2 2) -> H 2 K/2", "q_norm": "(K/2 2) -> 2 K/2", "k_norm": "(K/2 2) -> 2 K/2"}
+    return (
+        *qkv_rules("blocks.{i}.attn.qkv.weight: (3H K/2 2) D -> 3H 2 K/2 D", "_bias", when),
+        rule("blocks.{i}.attn.proj.weight: D (H K/2 2) -> D H 2 K/2", f"{ours}.out.weight", when=when),
+        *(
+            rule(f"blocks.{{i}}.attn.{theirs}.{last}: {axes[theirs]}", f"{ours}.{name}.{last}", when=when)
+            for theirs, name in norms.items()
+            for last in ("weight", "bias")
+        ),
+    )
+
+
+def gates(when: Condition, *, fused: bool) -> tuple[KeyRule, ...]:
+    """Return the rules of a gated MLP whose two projections in are apart; `fused`: or one, in some files."""
+    into = "transformer.layers.{i}.mlp.into"
+    return tuple(
+        rule(
+            [f"blocks.{{i}}.mlp.{name}.{last}: M{axes}" for name in ("fc1_g", "fc1_x")],
+            f"{into}.{last}",
+            instead=f"blocks.{{i}}.mlp.fc1.{last}: 2M{axes}" if fused else (),
+            when=when,
+        )
+        for last, axes in (("weight", " D"), ("bias", ""))
+    )
+
+
+def scales(when: Condition | None = None) -> tuple[KeyRule, ...]:
+    return tuple(rule(f"blocks.{{i}}.gamma_{i}: D", scale, when=when) for i, scale in enumerate(SCALES, start=1))
+
+
+def is_rotary(config: ViTConfig) -> bool:
+    return config.design.rotary
+
+
+EVA_RULES = (
+    *OUTSIDE,
+    *scales(),
+    *interleaved(when=lambda config: config.design.positions == "rope_grid"),
+    rule(
+        ["blocks.{i}.attn.q_bias: I", "0: I", "blocks.{i}.attn.v_bias: I"],
+        "transformer.layers.{i}.attention.to_qkv.bias",
+        instead="blocks.{i}.attn.qkv.bias: 3I",
+    ),
+    *gates(lambda config: config.design.mlp == "swiglu", fused=True),
+    *MODULES,
+)
+# Sizes with a norm in their MLP have projections apart that others have as one.
+EVA02_RULES = (
+    *OUTSIDE,
+    *qkv_rules(
+        [f"blocks.{{i}}.attn.{name}_proj.weight: (H K/2 2) D -> H 2 K/2 D" for name in "qkv"],
+        "_proj.bias",
+        lambda config: config.design.mlp_out_norm,
+    ),
+    *interleaved(),
+    *gates(lambda config: config.design.mlp_out_norm and config.design.mlp == "swiglu", fused=False),
+    *MODULES,
+)
+PERCEPTION_RULES = (*interleaved(is_rotary), *scales(is_rotary), *timm_vit.SERIAL)
+
+
+def fields_of_eva(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config of a model with rotary positions alone.
+
+    Pooled by the mean of the patches, as timm does unless asked for "token": then the overrides have pool "cls".
 
     Raises:
         BundleError: for a tensor that is missing, and for tensors that are those of models of several kinds.
     """
-    if "blocks.0.attn.qkv.bias" in shapes and "positions" not in known:
+    if "blocks.0.attn.qkv.bias" in facts and "positions" not in facts.overrides:
         raise BundleError(
             "the checkpoint has rotary positions of one of several kinds (timm's vit_*_rope_*), which its tensors do "
             "not tell: put its config.json beside it"
         )
-    by_class_token = "rope" if "cls_token" in shapes else "rope_grid"
-    positions = known.get("positions", by_class_token)
-    check_said(known, {"block": ["serial"], "positions": ["rope", "rope_grid"]})
-    dim, channels, *patch = shape_of(shapes, "patch_embed.proj.weight", axes=4)
-    hidden = shape_of(shapes, "blocks.0.mlp.fc2.weight", axes=2)[1]
-    gated = "blocks.0.mlp.fc1_g.weight" in shapes or shape_of(shapes, "blocks.0.mlp.fc1.weight", axes=2)[0] != hidden
-    registers = shape_of(shapes, "reg_token", axes=3)[1] if "reg_token" in shapes else 0
-    pool = known.get("pool", "mean")
-    found: dict[str, Any] = {
-        "image_size": IMAGE,
-        "patch_size": (patch[0], patch[1]),
-        "num_classes": shape_of(shapes, "head.weight", axes=2)[0] if "head.weight" in shapes else 0,
-        "dim": dim,
-        "depth": depth_of(shapes, "blocks."),
-        "mlp_dim": hidden,
+    has_class = "cls_token" in facts
+    positions = facts.overrides.get("positions", "rope" if has_class else "rope_grid")
+    facts.check_settings({"block": ["serial"], "positions": ["rope", "rope_grid"]})
+    pool = facts.overrides.get("pool", "mean")
+    fields = timm_fields(facts, "blocks.0.mlp.fc2") | serial_fields(facts)
+    fields |= {
+        "image_size": IMAGE_SIZE,
         "pool": pool,
-        "channels": channels,
-        "block": "serial",
-        "qk_norm": "blocks.0.attn.q_norm.weight" in shapes,
-        "qkv_bias": bool(shapes.keys() & {"blocks.0.attn.q_bias", "blocks.0.attn.qkv.bias"}),
-        "norm_bias": norm_bias(shapes, "blocks.0.norm1", known),
         "norm_eps": 1e-5 if positions == "rope" else 1e-6,
-        "pre_norm": "norm_pre.weight" in shapes,
-        "final_norm": final_norm_of(shapes),
-        "mlp": "swiglu" if gated else "gelu",
-        "attention_out_norm": "blocks.0.attn.norm.weight" in shapes,
-        "mlp_out_norm": "blocks.0.mlp.norm.weight" in shapes,
         "positions": positions,
-        "registers": registers + ("cls_token" in shapes) - (pool == "cls"),
-        "layer_scale": 1e-5 if "blocks.0.gamma_1" in shapes else None,
+        "registers": facts.tokens("reg_token") + has_class - (pool == "cls"),
+        "layer_scale": 1e-5 if "blocks.0.gamma_1" in facts else None,
     }
     if positions == "rope":
-        known = {"heads": heads_of_dinov3(dim), **known}
-    return config_from(heads_known(found, known), known)
+        fields["heads"] = heads_of_dinov3(fields["dim"])
+    return fields
 
 
-def assumed(config: ViTConfig) -> dict[str, Any]:
-    """Return what no shape tells: beside the usual the pooling, the size of images, and the form of its positions."""
-    return untold(config, "pool", "image_size", "positions")
+def fields_of_eva02(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config of EVA or EVA-02: rotary where the MLP is SwiGLU, as EVA-02's is.
+
+    Pooled by the mean where the norm comes after pooling.
+
+    Raises:
+        BundleError: for a tensor that is missing, and for EVA-02 of enormous size.
+    """
+    hidden, dim = facts.shape("blocks.0.mlp.fc2.weight", axes=2)[1], facts.shape(KERNEL, axes=4)[0]
+    if hidden > ENORMOUS * dim and "block" not in facts.overrides:
+        raise BundleError(
+            "the checkpoint looks like EVA-02 of enormous size, whose blocks normalize behind their branches; megavit "
+            "has no such model. If it is none, put its config.json beside it"
+        )
+    facts.check_settings({"block": ["serial"], "positions": ["learned", "learned_rope"]})
+    pool = facts.overrides.get("pool", "mean" if "fc_norm.weight" in facts else "cls")
+    fields = timm_fields(facts, "blocks.0.mlp.fc2") | serial_fields(facts)
+    patches = facts.shape("pos_embed", axes=3)[1] - 1
+    fields |= {
+        "image_size": facts.image_size(patches, fields["patch_size"]),
+        "pool": pool,
+        "qkv_bias": True,
+        "positions": "learned_rope" if fields["mlp"] == "swiglu" else "learned",
+        "prefix_positions": "all",
+        "registers": int(pool != "cls"),
+    }
+    return fields
+
+
+def fields_of_perception(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config of a Perception Encoder, or of a plain model if the settings say so.
+
+    Both have tensors of the same names, and only the settings beside them tell which they are.
+
+    Raises:
+        BundleError: for a tensor that is missing, when nothing says which of the two it is, and for one whose
+            pooling, or grid of rotary positions, is not as ours.
+    """
+    if "positions" not in facts.overrides:
+        raise BundleError(
+            "the checkpoint may be a Perception Encoder, whose positions are rotary as well, or a plain model with "
+            "attention pooling: its tensors do not tell. Put its config.json beside it"
+        )
+    if facts.overrides["positions"] == "learned":
+        return timm_vit.fields_of_serial(facts)
+    facts.check_settings({"block": ["serial"], "positions": ["learned_rope_native"]})
+    fields = outside_fields(facts, "blocks.0.mlp.fc2") | serial_fields(facts)
+    pooled = facts.shape("attn_pool.mlp.fc1.weight", axes=2)[0]
+    if pooled != fields["mlp_dim"]:
+        raise BundleError(
+            f"the checkpoint's attention pooling has an MLP of {pooled} channels, and its layers have MLPs of "
+            f"{fields['mlp_dim']}; megavit's have the same width"
+        )
+    fields |= {"mlp": "gelu", "layer_scale": 1.0 if "blocks.0.gamma_1" in facts else None}
+    (height, width), (patch_height, patch_width) = fields["image_size"], fields["patch_size"]
+    grid = height // patch_height, width // patch_width
+    if facts.overrides.get("reference", grid) != grid:
+        raise BundleError(
+            f"config.json has ref_feat_shape {facts.overrides['reference']} for a grid of {grid} patches; megavit's "
+            "such positions count those of the model's own grid"
+        )
+    return fields
+
+
+def undetermined_in_eva02(config: ViTConfig) -> dict[str, Any]:
+    """Return what no shape determines, with the pooling and the form of rotary positions."""
+    return undetermined_fields(config, "pool", *(("positions",) if config.design.rotary else ()))
+
+
+EVA = CheckpointFormat(
+    name="timm's Eva",
+    signature=(KERNEL, "blocks.0.norm1.weight", "blocks.0.attn.qkv.weight"),
+    rules=EVA_RULES,
+    fields=fields_of_eva,
+    settings=read_timm_settings,
+    undetermined=lambda config: undetermined_fields(config, "pool", "image_size", "positions"),
+    head="head",
+)
+EVA02 = CheckpointFormat(
+    name="timm's EVA-02",
+    signature=(KERNEL, "pos_embed", "blocks.0.attn.qkv.weight", "blocks.0.attn.q_bias"),
+    rules=EVA02_RULES,
+    fields=fields_of_eva02,
+    settings=read_timm_settings,
+    undetermined=undetermined_in_eva02,
+    head="head",
+)
+EVA02_LARGE = replace(
+    EVA02,
+    name="timm's EVA-02, large",
+    signature=(KERNEL, "pos_embed", "blocks.0.attn.q_proj.weight", "blocks.0.mlp.norm.weight"),
+)
+PERCEPTION = CheckpointFormat(
+    name="timm, with attention pooling",
+    signature=(KERNEL, "pos_embed", "norm_pre.weight", "attn_pool.latent", "blocks.0.attn.qkv.weight"),
+    rules=PERCEPTION_RULES,
+    fields=fields_of_perception,
+    settings=read_timm_settings,
+    undetermined=timm_vit.undetermined,
+    head="head",
+)

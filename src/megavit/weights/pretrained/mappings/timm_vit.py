@@ -1,26 +1,23 @@
-"""timm's `VisionTransformer` (`vit_*`, `deit*`, `vit_*_siglip_*`, `vit_*_dinov2`, ...), and DINOv2's own files."""
+"""timm's `VisionTransformer`: `vit_*`, `deit*`, `vit_*_siglip_*`, `vit_*_dinov2` and others, of two kinds of blocks."""
 
 import math
 from typing import Any
 
 from megavit.config.vit import PrefixPositions, ViTConfig
 from megavit.errors import BundleError
-from megavit.weights.pretrained.mappings.key_mapping import Piece, Rule, Shapes, complete
-from megavit.weights.pretrained.mappings.shapes import (
-    Known,
-    check_said,
-    config_from,
-    depth_of,
-    final_norm_of,
-    heads_known,
-    image_of,
-    shape_of,
-    untold,
-)
+from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
+from megavit.weights.pretrained.mappings.config_from_shapes import CheckpointFacts, Fields, undetermined_fields
+from megavit.weights.pretrained.mappings.key_mapping import renames, rule
+from megavit.weights.pretrained.mappings.timm_settings import read_timm_settings
 
-TOLD_BY = ("patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight")
-PROJECTION = "patch_embedding.projection"
-MODULES = {
+SCALES = ("transformer.layers.{i}.attention_scale.factor", "transformer.layers.{i}.mlp_scale.factor")
+POSITIONS = (
+    "prefix_tokens.class_position",
+    "prefix_tokens.register_positions",
+    "positions.table",
+    "positions.learned.table",
+)
+MODULES = renames({
     "norm_pre": "pre_norm",
     "blocks.{i}.norm1": "transformer.layers.{i}.attention_norm",
     "blocks.{i}.attn.qkv": "transformer.layers.{i}.attention.to_qkv",
@@ -39,89 +36,177 @@ MODULES = {
     "attn_pool.mlp.fc1": "pool.mlp_into",
     "attn_pool.mlp.fc2": "pool.mlp_out",
     "head": "mlp_head",
-}
+})  # fmt: skip
+LAST_NORM = (
+    *renames({"norm": "norm"}, when=lambda config: config.design.final_norm == "tokens"),
+    *renames({"fc_norm": "norm"}, when=lambda config: config.design.final_norm == "pooled"),
+)
 
+
+def keeps_class_token(config: ViTConfig) -> bool:
+    """Return whether timm writes a class token that is not pooled by: where such tokens have positions."""
+    form, prefix = config.design.positions, config.design.prefix_positions
+    return form == "rope" or (form != "rope_grid" and prefix == "all")
+
+
+# A class token that is not pooled by is the first register of ours. Nothing in the config says whether there is such a
+# token, so a file may have it or not.
+_REGISTERS, _WITH_CLASS = "reg_token: 1 R D", ("cls_token: 1 1 D", "reg_token: 1 S D")
+OUTSIDE = (
+    rule("patch_embed.proj.weight: D C P Q", "patch_embedding.projection.weight"),
+    rule("0: D", "patch_embedding.projection.bias", when=lambda config: config.design.pre_norm),
+    rule("patch_embed.proj.bias: D", "patch_embedding.projection.bias"),
+    rule("cls_token: 1 1 D", "prefix_tokens.class_token"),
+    rule(_REGISTERS, "prefix_tokens.registers", when=lambda config: config.pool == "cls"),
+    rule(_WITH_CLASS, "prefix_tokens.registers", instead=_REGISTERS, when=keeps_class_token),
+    rule(_REGISTERS, "prefix_tokens.registers", instead=_WITH_CLASS),
+    rule("pos_embed: 1 * D", POSITIONS),
+    rule("attn_pool.latent: 1 1 D", "pool.query"),
+    *LAST_NORM,
+)
+SERIAL = (
+    *OUTSIDE,
+    rule("blocks.{i}.ls1.gamma: D", SCALES[0]),
+    rule("blocks.{i}.ls2.gamma: D", SCALES[1]),
+    *MODULES,
+)
+# `ParallelScalingBlock` has the projections into MLP and attention as one, (MLP | query | key | value), and one scale.
+PARALLEL = (
+    *OUTSIDE,
+    rule(
+        "blocks.{i}.in_proj.weight: M+3I D",
+        ["transformer.layers.{i}.mlp.into.weight", "transformer.layers.{i}.attention.to_qkv.weight"],
+    ),
+    rule(
+        "blocks.{i}.in_proj.bias: M+3I",
+        ["transformer.layers.{i}.mlp.into.bias", "transformer.layers.{i}.attention.to_qkv.bias"],
+        when=lambda config: config.design.qkv_bias,
+    ),
+    rule("blocks.{i}.mlp_bias: M", "transformer.layers.{i}.mlp.into.bias"),
+    *(rule("blocks.{i}.ls.gamma: D", scale) for scale in SCALES),
+    *renames({
+        "blocks.{i}.in_norm": "transformer.layers.{i}.norm",
+        "blocks.{i}.q_norm": "transformer.layers.{i}.attention.query_norm",
+        "blocks.{i}.k_norm": "transformer.layers.{i}.attention.key_norm",
+        "blocks.{i}.attn_out_proj": "transformer.layers.{i}.attention.out",
+        "blocks.{i}.mlp_out_proj": "transformer.layers.{i}.mlp.out",
+    }),
+    *MODULES,
+)  # fmt: skip
 # Models without these may have norms behind their branches.
-BEHIND = {"cls_token", "reg_token", "norm_pre.weight", "blocks.0.attn.qkv.bias", "blocks.0.ls1.gamma"}
+NOT_POST_NORM = {"cls_token", "reg_token", "norm_pre.weight", "blocks.0.attn.qkv.bias", "blocks.0.ls1.gamma"}
 
 
-def table(config: ViTConfig) -> list[Rule]:
-    """For weights of a serial design."""
-    design, dim = config.design, config.dim
-    rules = outside(config)
-    for i in range(config.depth if design.layer_scale is not None else 0):
-        for theirs, ours in (("ls1", "attention_scale"), ("ls2", "mlp_scale")):
-            rules.append(Rule([Piece(f"blocks.{i}.{theirs}.gamma", (dim,))], [f"transformer.layers.{i}.{ours}.factor"]))
-    return complete(config, rules, MODULES | last_norm(config))
-
-
-def last_norm(config: ViTConfig) -> dict[str, str]:
-    """Return the name of the norm after the layers, theirs to ours."""
-    return {"norm" if config.design.final_norm == "tokens" else "fc_norm": "norm"}
-
-
-def outside(config: ViTConfig) -> list[Rule]:
-    """Return the rules of what is outside the blocks, and has other names or shapes than ours."""
-    rules = [*patches(config), *prefix(config), *positions(config)]
-    if config.pool == "map":
-        rules.append(Rule([Piece("attn_pool.latent", (1, 1, config.dim))], ["pool.query"]))
-    return rules
-
-
-def patches(config: ViTConfig) -> list[Rule]:
-    """Return the rules of the patches' projection, which has no bias where a norm follows."""
-    kernel = Piece("patch_embed.proj.weight", (config.dim, config.channels, *config.patch_hw))
-    bias = Piece(None if config.design.pre_norm else "patch_embed.proj.bias", (config.dim,))
-    return [Rule([kernel], [PROJECTION + ".weight"]), Rule([bias], [PROJECTION + ".bias"])]
-
-
-def prefix(config: ViTConfig) -> list[Rule]:
-    """A class token that is not pooled by is the first register of ours.
-
-    Nothing in the config says whether there is such a token, so a file may have it or not. What is written has it
-    where these tokens have positions.
-    """
-    dim, registers = config.dim, config.design.registers
-    if config.pool == "cls":
-        rules = [Rule([Piece("cls_token", (1, 1, dim))], ["prefix_tokens.class_token"])]
-        if registers:
-            rules.append(Rule([Piece("reg_token", (1, registers, dim))], ["prefix_tokens.registers"]))
-        return rules
-    if not registers:
-        return []
-    with_class = [Piece("cls_token", (1, 1, dim))]
-    if registers > 1:
-        with_class.append(Piece("reg_token", (1, registers - 1, dim)))
-    without = [Piece("reg_token", (1, registers, dim))]
-    form, placed = config.design.positions, config.design.prefix_positions
-    class_first = form == "rope" or (form != "rope_grid" and placed == "all")
-    ours = ["prefix_tokens.registers"]
-    return [Rule(with_class, ours, instead=without) if class_first else Rule(without, ours, instead=with_class)]
-
-
-def positions(config: ViTConfig) -> list[Rule]:
-    """Those of the tokens before the patches, if they have any, then those of the patches."""
-    design, count = config.design, config.num_patches
-    ours = ["positions.learned.table" if design.rotary else "positions.table"]
-    if design.registers and design.prefix_positions == "all":
-        ours.insert(0, "prefix_tokens.register_positions")
-        count += design.registers
-    if config.pool == "cls" and design.prefix_positions != "none":
-        ours.insert(0, "prefix_tokens.class_position")
-        count += 1
-    return [Rule([Piece("pos_embed", (1, count, config.dim))], ours)]
-
-
-def prefix_positions(count: int, prefix_tokens: int, patch_hw: tuple[int, int], known: Known) -> PrefixPositions:
-    """Return whether the tokens before the patches have positions too, by how many there are.
+def fields_of_serial(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config of serial blocks; what no shape determines is the usual value.
 
     Raises:
-        BundleError: when there may be as many either way.
+        BundleError: for a tensor that is missing, and for tensors that are those of models of several kinds.
+    """
+    if "fc_norm.weight" in facts and not facts.shapes.keys() & NOT_POST_NORM and "block" not in facts.overrides:
+        raise BundleError(
+            "the checkpoint may be of blocks with norms behind their branches (timm's vit_*_rpn_*), which megavit has "
+            "not, or before them: its tensors do not tell. Put its config.json beside it"
+        )
+    facts.check_settings({"block": ["serial"], "positions": ["learned"]})
+    fields = outside_fields(facts, "blocks.0.mlp.fc2") | serial_fields(facts)
+    return fields | {"layer_scale": 1.0 if "blocks.0.ls1.gamma" in facts else None}
+
+
+def fields_of_parallel(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config of parallel blocks, as `fields_of_serial`."""
+    facts.check_settings({"block": ["parallel"], "positions": ["learned"]})
+    return outside_fields(facts, "blocks.0.mlp_out_proj") | {
+        "block": "parallel",
+        "qk_norm": "blocks.0.q_norm.weight" in facts,
+        "qkv_bias": "blocks.0.in_proj.bias" in facts,
+        "norm_bias": has_norm_bias(facts, "blocks.0.in_norm"),
+        "mlp": "gelu",
+        "layer_scale": 1.0 if "blocks.0.ls.gamma" in facts else None,
+    }
+
+
+def outside_fields(facts: CheckpointFacts, mlp_out: str) -> Fields:
+    """Return the fields that the tensors outside the blocks determine.
+
+    Pooled by the mean where the norm comes after pooling, as timm's own choice is, else by the class token if there
+    is one.
+    """
+    fields = timm_fields(facts, mlp_out)
+    has_class, final_norm = "cls_token" in facts, fields["final_norm"]
+    by_class = has_class and final_norm == "tokens"
+    pool = facts.overrides.get("pool") or ("map" if "attn_pool.latent" in facts else "cls" if by_class else "mean")
+    prefix_tokens = has_class + facts.tokens("reg_token")
+    count = facts.shape("pos_embed", axes=3)[1]
+    placed = find_prefix_positions(facts, count, prefix_tokens, fields["patch_size"])
+    patches = count - (prefix_tokens if placed == "all" else 0)
+    return fields | {
+        "image_size": facts.image_size(patches, fields["patch_size"]),
+        "pool": pool,
+        "norm_eps": 1e-5 if fields["pre_norm"] else 1e-6,  # CLIP's
+        "prefix_positions": placed,
+        "registers": prefix_tokens - (pool == "cls"),
+    }
+
+
+def timm_fields(facts: CheckpointFacts, mlp_out: str) -> Fields:
+    """Return the fields that the tensors of each of timm's models determine alike.
+
+    Raises:
+        BundleError: for a tensor that is missing, and unless there is one norm after the layers.
+    """
+    norms = [place for name, place in (("norm", "tokens"), ("fc_norm", "pooled")) if f"{name}.weight" in facts]
+    fields = facts.plain_fields(
+        kernel="patch_embed.proj.weight", layers="blocks.", mlp_out=f"{mlp_out}.weight", head="head.weight"
+    )
+    if len(norms) != 1:
+        raise BundleError(
+            f"the checkpoint has {'two norms' if norms else 'no norm'} after its layers (norm.weight, fc_norm.weight), "
+            "where megavit's model has one"
+        )
+    return fields | {"pre_norm": "norm_pre.weight" in facts, "final_norm": norms[0]}
+
+
+def serial_fields(facts: CheckpointFacts) -> Fields:
+    """Return the fields that the tensors of a serial block determine."""
+    hidden = facts.shape("blocks.0.mlp.fc2.weight", axes=2)[1]
+    gated = "blocks.0.mlp.fc1_g.weight" in facts or facts.shape("blocks.0.mlp.fc1.weight", axes=2)[0] != hidden
+    return {
+        "qk_norm": "blocks.0.attn.q_norm.weight" in facts,
+        "qkv_bias": bool(facts.shapes.keys() & {"blocks.0.attn.qkv.bias", "blocks.0.attn.q_bias"}),
+        "norm_bias": has_norm_bias(facts, "blocks.0.norm1"),
+        "mlp": "swiglu" if gated else "gelu",
+        "attention_out_norm": "blocks.0.attn.norm.weight" in facts,
+        "mlp_out_norm": "blocks.0.mlp.norm.weight" in facts,
+    }
+
+
+def has_norm_bias(facts: CheckpointFacts, norm: str) -> bool:
+    """Return whether a norm has a bias.
+
+    Raises:
+        BundleError: when it has none and nothing says of which kind it is then.
+    """
+    if f"{norm}.bias" not in facts and "norm" not in facts.overrides:
+        raise BundleError(
+            'the checkpoint has norms without bias, which may be "layer" or "rms": say which with megavit convert '
+            "--norm, or put its config.json beside it"
+        )
+    return f"{norm}.bias" in facts
+
+
+def find_prefix_positions(
+    facts: CheckpointFacts, count: int, prefix_tokens: int, patch_hw: tuple[int, int]
+) -> PrefixPositions:
+    """Return whether the tokens before the patches have positions too, by how many positions there are.
+
+    Raises:
+        BundleError: when both are possible.
     """
     if not prefix_tokens:
         return "all"
-    if "image_size" in known:
-        height, width = image_of(0, patch_hw, known)
+    if "image_size" in facts.overrides:
+        height, width = facts.image_size(0, patch_hw)
         return "none" if count == (height // patch_hw[0]) * (width // patch_hw[1]) else "all"
     only_patches, with_prefix = (n > 0 and math.isqrt(n) ** 2 == n for n in (count, count - prefix_tokens))
     if only_patches and with_prefix:
@@ -132,88 +217,32 @@ def prefix_positions(count: int, prefix_tokens: int, patch_hw: tuple[int, int], 
     return "none" if only_patches else "all"
 
 
-def config_of(shapes: Shapes, known: Known) -> ViTConfig:
-    """Return the config of a model of serial blocks; what no shape tells is as usual, unless `known` says otherwise.
-
-    Raises:
-        BundleError: for a tensor that is missing, for two classifiers, and for tensors that are those of models of
-            several kinds.
-    """
-    if "head_dist.weight" in shapes:
-        raise BundleError(
-            "the checkpoint is a distilled DeiT with two classifiers, whose answers are averaged; megavit's model has "
-            "one. Take one that is not distilled"
-        )
-    if "fc_norm.weight" in shapes and not shapes.keys() & BEHIND and "block" not in known:
-        raise BundleError(
-            "the checkpoint may be of blocks with norms behind their branches (timm's vit_*_rpn_*), which megavit has "
-            "not, or before them: its tensors do not tell. Put its config.json beside it"
-        )
-    check_said(known, {"block": ["serial"], "positions": ["learned"]})
-    hidden = shape_of(shapes, "blocks.0.mlp.fc2.weight", axes=2)[1]
-    gated = shape_of(shapes, "blocks.0.mlp.fc1.weight", axes=2)[0] != hidden
-    found = found_outside(shapes, known) | {
-        "mlp_dim": hidden,
-        "block": "serial",
-        "qk_norm": "blocks.0.attn.q_norm.weight" in shapes,
-        "qkv_bias": "blocks.0.attn.qkv.bias" in shapes,
-        "norm_bias": norm_bias(shapes, "blocks.0.norm1", known),
-        "mlp": "swiglu" if gated else "gelu",
-        "attention_out_norm": "blocks.0.attn.norm.weight" in shapes,
-        "mlp_out_norm": "blocks.0.mlp.norm.weight" in shapes,
-        "layer_scale": 1.0 if "blocks.0.ls1.gamma" in shapes else None,
-    }
-    return config_from(heads_known(found, known), known)
-
-
-def norm_bias(shapes: Shapes, norm: str, known: Known) -> bool:
-    """Return whether a norm has a bias.
-
-    Raises:
-        BundleError: when it has none and nothing says of which kind it is then.
-    """
-    if f"{norm}.bias" not in shapes and "norm" not in known:
-        raise BundleError(
-            'the checkpoint has norms without bias, which may be "layer" or "rms": say which with megavit convert '
-            "--norm, or put its config.json beside it"
-        )
-    return f"{norm}.bias" in shapes
-
-
-def found_outside(shapes: Shapes, known: Known) -> dict[str, Any]:
-    """Return what the shapes of the tensors outside the blocks say, in names of `ViTConfig` and `Design`.
-
-    Pooled by the mean where the norm comes after pooling, as timm's own choice is, else by the class token if there
-    is one.
-    """
-    dim, channels, *patch = shape_of(shapes, "patch_embed.proj.weight", axes=4)
-    patch_hw = (patch[0], patch[1])
-    final_norm = final_norm_of(shapes)
-    has_class = "cls_token" in shapes
-    registers = shape_of(shapes, "reg_token", axes=3)[1] if "reg_token" in shapes else 0
-    by_class = has_class and final_norm == "tokens"
-    pool = known.get("pool") or ("map" if "attn_pool.latent" in shapes else "cls" if by_class else "mean")
-    prefix_tokens, pre_norm = has_class + registers, "norm_pre.weight" in shapes
-    count = shape_of(shapes, "pos_embed", axes=3)[1]
-    placed = prefix_positions(count, prefix_tokens, patch_hw, known)
-    return {
-        "image_size": image_of(count - (prefix_tokens if placed == "all" else 0), patch_hw, known),
-        "patch_size": patch_hw,
-        "num_classes": shape_of(shapes, "head.weight", axes=2)[0] if "head.weight" in shapes else 0,
-        "dim": dim,
-        "depth": depth_of(shapes, "blocks."),
-        "pool": pool,
-        "channels": channels,
-        "norm_eps": 1e-5 if pre_norm else 1e-6,  # CLIP's
-        "pre_norm": pre_norm,
-        "final_norm": final_norm,
-        "prefix_positions": placed,
-        "registers": prefix_tokens - (pool == "cls"),
-    }
-
-
-def assumed(config: ViTConfig) -> dict[str, Any]:
-    """Return what no shape tells, among it the pooling; where that has tensors of its own, what it sees."""
+def undetermined(config: ViTConfig) -> dict[str, Any]:
+    """Return what no shape determines, with the pooling; for attention pooling, which tokens it sees."""
     if config.pool == "map" and config.design.registers:
-        return untold(config) | {"attention pooling over": "patches alone"}
-    return untold(config, *(() if config.pool == "map" else ("pool",)))
+        return undetermined_fields(config) | {"attention pooling over": "patches alone"}
+    return undetermined_fields(config, *(() if config.pool == "map" else ("pool",)))
+
+
+TIMM_VIT = CheckpointFormat(
+    name="timm",
+    signature=("patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight"),
+    rules=SERIAL,
+    fields=fields_of_serial,
+    unsupported={
+        "head_dist.weight": "is a distilled DeiT with two classifiers, whose answers are averaged; megavit's model has "
+        "one. Take one that is not distilled"
+    },
+    settings=read_timm_settings,
+    undetermined=undetermined,
+    head="head",
+)
+TIMM_PARALLEL = CheckpointFormat(
+    name="timm's parallel blocks",
+    signature=("patch_embed.proj.weight", "pos_embed", "blocks.0.in_proj.weight", "blocks.0.mlp_out_proj.weight"),
+    rules=PARALLEL,
+    fields=fields_of_parallel,
+    settings=read_timm_settings,
+    undetermined=undetermined,
+    head="head",
+)

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Image processors of other libraries: how their settings say preprocessing."""

@@ -1,72 +1,39 @@
-"""How Hugging Face's image processors prepare images: preprocessor_config.json, or processor_config.json."""
+"""Hugging Face's image processors: preprocessor_config.json, or processor_config.json."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from megavit.config.preprocessing import Interpolation
 from megavit.errors import BundleError
-from megavit.weights.pretrained.processors.preprocessing_in import (
+from megavit.weights.pretrained.mappings.checkpoint_format import Settings
+from megavit.weights.pretrained.processors.hf_defaults import BY_MODEL_TYPE, DEFAULTS
+from megavit.weights.pretrained.processors.preprocessing_fields import (
     Geometry,
-    Values,
-    number_or_channels,
+    PixelValues,
+    read_channels,
     unknown_settings,
 )
-from megavit.weights.pretrained.processors.processor_defaults import BY_MODEL_TYPE, DEFAULTS
-
-PROCESSOR, NESTED = "preprocessor_config.json", "processor_config.json"
-
-Settings = Mapping[str, Any]
+from megavit.weights.pretrained.settings_files import NESTED, PROCESSOR
 
 # Pillow's numbers.
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 INTERPOLATIONS: Mapping[int, Interpolation] = {2: "bilinear", 3: "bicubic"}
 # Settings of every class that are honored or refused below.
-READ = frozenset(
-    [
-        "do_resize",
-        "size",
-        "default_to_square",
-        "resample",
-        "do_center_crop",
-        "crop_size",
-        "do_rescale",
-        "rescale_factor",
-        "do_normalize",
-        "image_mean",
-        "image_std",
-        "do_pad",
-        "pad_size",
-    ]
-)
-# What changes no pixel of an RGB image: gray is made RGB here, and opacity put on white, whatever a file says.
-NEUTRAL = frozenset(
-    [
-        "image_processor_type",
-        "feature_extractor_type",
-        "processor_class",
-        "auto_map",
-        "do_convert_rgb",
-        "do_reduce_labels",
-        "reduce_labels",
-        "data_format",
-        "input_data_format",
-        "return_tensors",
-        "device",
-        "disable_grouping",
-        "image_seq_length",
-        "model_input_names",
-        "_valid_processor_keys",
-        "_valid_kwargs_names",
-        "_processor_class",
-        "transformers_version",
-        "name_or_path",
-        "_name_or_path",
-    ]
-)
+READ = {
+    "do_resize", "size", "default_to_square", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
+    "do_normalize", "image_mean", "image_std", "do_pad", "pad_size",
+}  # fmt: skip
+# Settings that change no pixel of an RGB image: gray is made RGB here, and opacity put on white, whatever they say.
+NEUTRAL = {
+    "image_processor_type", "feature_extractor_type", "processor_class", "auto_map", "do_convert_rgb",
+    "do_reduce_labels", "reduce_labels", "data_format", "input_data_format", "return_tensors", "device",
+    "disable_grouping", "image_seq_length", "model_input_names", "_valid_processor_keys", "_valid_kwargs_names",
+    "_processor_class", "transformers_version", "name_or_path", "_name_or_path",
+}  # fmt: skip
 ADVICE = f"change it in {PROCESSOR} (or {NESTED}) to what the model was trained with, or take it out"
 
 
-def complete(settings: Settings, given: Settings) -> dict[str, Any]:
+def with_defaults(settings: Settings, given: Settings) -> dict[str, Any]:
     """Return the settings of an image processor, with the defaults of its class where `given` has none.
 
     What is null there is so in transformers too: false, or missing.
@@ -109,8 +76,8 @@ def class_of(settings: Settings, given: Settings) -> str:
     return str(name).removesuffix("Fast").removesuffix("Pil").replace("FeatureExtractor", "ImageProcessor")
 
 
-def values(given: Settings) -> Values:
-    """Return what becomes of a pixel's value, rescaled and normalized in one, and which filter resizes.
+def pixel_values(given: Settings) -> PixelValues:
+    """Return rescaling and normalization as one, and the interpolation of the resize.
 
     Raises:
         BundleError: for a filter that is not known here, and numbers that cannot be.
@@ -125,8 +92,8 @@ def values(given: Settings) -> Values:
     if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < float("inf"):
         raise BundleError(f"{PROCESSOR} has rescale_factor {factor!r}, expected a number above 0: {ADVICE}")
     normalize = bool(given["do_normalize"])
-    mean = number_or_channels("image_mean", given["image_mean"]) if normalize else 0.0
-    std = number_or_channels("image_std", given["image_std"]) if normalize else 1.0
+    mean = read_channels("image_mean", given["image_mean"]) if normalize else 0.0
+    std = read_channels("image_std", given["image_std"]) if normalize else 1.0
     # (value * factor - offset - mean) / std, as (value / 255 - mean') / std'.
     offset = 1 if given.get("rescale_offset") and given["do_rescale"] else 0
     scale = 255 * factor
@@ -136,17 +103,17 @@ def values(given: Settings) -> Values:
             f"{PROCESSOR} has do_rescale {given['do_rescale']!r}, without which DINOv3ViTImageProcessor does not work: "
             "write true"
         )
-    again = number_or_channels("image_std", given["image_std"]) if given.get("include_top") else 1.0
-    return Values(
+    twice = read_channels("image_std", given["image_std"]) if given.get("include_top") else 1.0
+    return PixelValues(
         mean=_each(lambda one: (one + offset) / scale, mean),
-        std=_product(_each(lambda one: one / scale, std), again),
+        std=_product(_each(lambda one: one / scale, std), twice),
         interpolation=INTERPOLATIONS[resample],
         resize_dtype="float32" if floats else "uint8",  # it rescales before it resizes
     )
 
 
 def geometry(given: Settings) -> Geometry:
-    """Return what images are resized to, and what is cut out of them.
+    """Return the size that images are resized to, and the crop.
 
     Raises:
         BundleError: for what megavit does not do.
@@ -162,11 +129,11 @@ def geometry(given: Settings) -> Geometry:
         size = {"height": 224, "width": 224}
     crop = _crop(given)
     if kind == "ConvNextImageProcessor":
-        found = _conv_next(size, float(pct or 0), crop)
+        result = _conv_next(size, float(pct or 0), crop)
     elif size.keys() == {"height", "width"}:
-        found = Geometry(resize=_pair(size), crop=crop or _pair(size), rounding="floor")
+        result = Geometry(resize=_pair(size), crop=crop or _pair(size), rounding="floor")
     elif size.keys() == {"shortest_edge"} and crop is not None:
-        found = Geometry(resize=size["shortest_edge"], crop=crop, rounding="floor")
+        result = Geometry(resize=size["shortest_edge"], crop=crop, rounding="floor")
     else:
         raise BundleError(
             f"{PROCESSOR} has size {dict(size)}{'' if crop else ' and no center crop'}, so that images of other "
@@ -175,12 +142,12 @@ def geometry(given: Settings) -> Geometry:
         )
     if given.get("do_pad") and given.get("pad_size") is not None:
         padded = _pair(sides(given, "pad_size", square=True))
-        if padded != found.crop:
+        if padded != result.crop:
             raise BundleError(
-                f"{PROCESSOR} pads images of {found.crop[0]} × {found.crop[1]} to {padded[0]} × {padded[1]}, which "
+                f"{PROCESSOR} pads images of {result.crop[0]} × {result.crop[1]} to {padded[0]} × {padded[1]}, which "
                 'megavit does not: write "do_pad": false'
             )
-    return found
+    return result
 
 
 def _crop(given: Settings) -> tuple[int, int] | None:
@@ -192,7 +159,7 @@ def _crop(given: Settings) -> tuple[int, int] | None:
 
 
 def _conv_next(size: Mapping[str, int], pct: float, crop: tuple[int, int] | None) -> Geometry:
-    """As ConvNextImageProcessor has it: the middle of images below 384 pixels, all of larger ones."""
+    """Return the geometry of ConvNextImageProcessor: a center crop below 384 pixels, and all of larger images."""
     if size.keys() != {"shortest_edge"}:
         raise BundleError(
             f'{PROCESSOR} has size {dict(size)}; ConvNextImageProcessor takes {{"shortest_edge": ...}}: {ADVICE}'

@@ -1,21 +1,19 @@
-"""How timm and OpenCLIP prepare images: `pretrained_cfg` in config.json, `preprocess_cfg` in open_clip_config.json."""
+"""Preprocessing in timm (`pretrained_cfg` in config.json) and OpenCLIP (`preprocess_cfg` in open_clip_config.json)."""
 
 import math
-from collections.abc import Mapping
 from typing import Any, get_args
 
 from megavit.config.preprocessing import Interpolation
 from megavit.config.vit import ViTConfig, pair
 from megavit.errors import BundleError
-from megavit.weights.pretrained.processors.preprocessing_in import (
+from megavit.weights.pretrained.mappings.checkpoint_format import Settings
+from megavit.weights.pretrained.processors.hf_defaults import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
+from megavit.weights.pretrained.processors.preprocessing_fields import (
     Geometry,
-    Values,
-    number_or_channels,
+    PixelValues,
+    read_channels,
     unknown_settings,
 )
-from megavit.weights.pretrained.processors.processor_defaults import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
-
-Settings = Mapping[str, Any]
 
 # Of timm's PretrainedCfg, what its transforms read.
 TIMM_DEFAULTS: Settings = {
@@ -25,54 +23,15 @@ TIMM_DEFAULTS: Settings = {
     "mean": IMAGENET_MEAN,
     "std": IMAGENET_STD,
 }
-# The rest of it, and what stands beside it where config.json has no table of its own for it.
-TIMM_NEUTRAL = frozenset(
-    [
-        "url",
-        "file",
-        "state_dict",
-        "hf_hub",
-        "hf_hub_id",
-        "hf_hub_filename",
-        "source",
-        "architecture",
-        "tag",
-        "custom_load",
-        "input_size",
-        "test_input_size",
-        "min_input_size",
-        "fixed_input_size",
-        "test_crop_pct",
-        "num_classes",
-        "label_offset",
-        "label_names",
-        "labels",
-        "label_descriptions",
-        "pool_size",
-        "test_pool_size",
-        "first_conv",
-        "classifier",
-        "license",
-        "description",
-        "origin_url",
-        "paper_name",
-        "paper_ids",
-        "notes",
-        "num_features",
-        "global_pool",
-        "model_args",
-        "model_type",
-        "architectures",
-        "transformers_version",
-        "dtype",
-        "torch_dtype",
-        "id2label",
-        "label2id",
-        "initializer_range",
-        "problem_type",
-        "do_pooling",
-    ]
-)
+# The rest of it, and other settings in a config.json that has no table of its own for it.
+TIMM_NEUTRAL = {
+    "url", "file", "state_dict", "hf_hub", "hf_hub_id", "hf_hub_filename", "source", "architecture", "tag",
+    "custom_load", "input_size", "test_input_size", "min_input_size", "fixed_input_size", "test_crop_pct",
+    "num_classes", "label_offset", "label_names", "labels", "label_descriptions", "pool_size", "test_pool_size",
+    "first_conv", "classifier", "license", "description", "origin_url", "paper_name", "paper_ids", "notes",
+    "num_features", "global_pool", "model_args", "model_type", "architectures", "transformers_version", "dtype",
+    "torch_dtype", "id2label", "label2id", "initializer_range", "problem_type", "do_pooling",
+}  # fmt: skip
 OPEN_CLIP_DEFAULTS: Settings = {
     "mode": "RGB",
     "mean": CLIP_MEAN,
@@ -102,7 +61,7 @@ def timm_settings(settings: Settings) -> dict[str, Any] | None:
 
 
 def timm_geometry(config: ViTConfig, given: Settings, model_args: Settings) -> Geometry:
-    """Return what timm resizes images to, and cuts out of them.
+    """Return the size that timm resizes images to, and the crop.
 
     Raises:
         BundleError: for a crop_mode that megavit does not have.
@@ -127,7 +86,7 @@ def timm_geometry(config: ViTConfig, given: Settings, model_args: Settings) -> G
 
 
 def _timm_size(config: ViTConfig, given: Settings, model_args: Settings) -> tuple[int, int]:
-    """The input's (height, width): as given, where the model takes such images."""
+    """Return the input's (height, width): as given, where the model takes such images."""
     size = given.get("input_size")
     if given.get("fixed_input_size") and model_args.get("img_size") is not None:
         size = (config.channels, *pair("img_size", model_args["img_size"]))
@@ -148,19 +107,19 @@ def open_clip_settings(settings: Settings) -> dict[str, Any] | None:
         return None
     given = settings.get("preprocess_cfg") or {}
     _refuse_unknown("open_clip_config.json", "OpenCLIP", given, OPEN_CLIP_DEFAULTS.keys() | {"size"})
-    said = {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name, value in given.items() if value is not None}
     vision = (settings.get("model_cfg") or {}).get("vision_cfg") or {}
     size = {"size": vision["image_size"]} if vision.get("image_size") else {}
-    found = {**OPEN_CLIP_DEFAULTS, **said, **size}
-    if found["interpolation"] == "random":  # while training; else bicubic
-        found["interpolation"] = "bicubic"
-    if found["mode"] != "RGB":
-        raise BundleError(f"open_clip_config.json has mode {found['mode']!r}; OpenCLIP itself has only RGB")
-    return found
+    complete = {**OPEN_CLIP_DEFAULTS, **given, **size}
+    if complete["interpolation"] == "random":  # while training; else bicubic
+        complete["interpolation"] = "bicubic"
+    if complete["mode"] != "RGB":
+        raise BundleError(f"open_clip_config.json has mode {complete['mode']!r}; OpenCLIP itself has only RGB")
+    return complete
 
 
 def open_clip_geometry(config: ViTConfig, given: Settings) -> Geometry:
-    """Return what OpenCLIP resizes images to, and cuts out of them.
+    """Return the size that OpenCLIP resizes images to, and the crop.
 
     Raises:
         BundleError: for a resize_mode that megavit does not have.
@@ -176,7 +135,7 @@ def open_clip_geometry(config: ViTConfig, given: Settings) -> Geometry:
     )
 
 
-def values(given: Settings, file: str) -> Values:
+def pixel_values(given: Settings, file: str) -> PixelValues:
     """Return mean, standard deviation and filter of either library.
 
     Raises:
@@ -188,9 +147,9 @@ def values(given: Settings, file: str) -> Values:
             f"{file} has interpolation {interpolation!r}; megavit resizes with "
             f"{' and '.join(get_args(Interpolation))}: write the nearer of these, if that is good enough"
         )
-    return Values(
-        mean=number_or_channels("mean", given["mean"]),
-        std=number_or_channels("std", given["std"]),
+    return PixelValues(
+        mean=read_channels("mean", given["mean"]),
+        std=read_channels("std", given["std"]),
         interpolation=interpolation,
     )
 

@@ -1,0 +1,173 @@
+"""Write the report of a data check: check.csv with all findings, and check.html with images of the first ones."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from megavit.check.check import CheckResult
+from megavit.check.finding import KINDS, Finding, Kind, KindInfo, format_target
+from megavit.data.dataset import LabeledImages, Sample
+from megavit.data.image_dataset import resize
+from megavit.data.load import check_outside_data
+from megavit.errors import DataError, OutputError
+from megavit.evaluate.report.html import data_uri, render_page
+from megavit.runtime.csv_files import csv_text
+from megavit.runtime.storage import check_writable, write_file, writing
+
+TABLE, PAGE = "check.csv", "check.html"
+COLUMNS = ("kind", "severity", "image", "other_image", "label", "suggested_label", "score", "message")
+
+MAX_FINDINGS = 24
+"""Findings of a kind that the page shows; the table has all."""
+MAX_IMAGES = 4
+"""Images of a finding that the page shows."""
+SIDE = 176
+"""Pixels of an image's longer side: sharp on a phone, and the page stays small."""
+_SMALL_SIDE = 64
+
+
+def check_output_folder(out: Path, source: str) -> None:
+    """Raise an OutputError unless the folder is empty, can be written, and does not lie within the data."""
+    with writing("the check", out):
+        if out.is_dir() and any(out.iterdir()):
+            raise OutputError(f"{out} is not empty; choose a new folder with --out")
+        check_outside_data(out, source)
+    check_writable(out, "the check", need=0)
+
+
+def write_report(out: Path, result: CheckResult, skip_reason: str) -> None:
+    """Write the table and the page into `out`.
+
+    Args:
+        skip_reason: why labels were not checked; "" where they were.
+
+    Raises:
+        OutputError: when they cannot be written.
+    """
+    with writing("the check", out):
+        out.mkdir(parents=True, exist_ok=True)
+        write_file(out / TABLE, render_csv(result))
+        write_file(out / PAGE, render_html(result, skip_reason))
+
+
+def render_csv(result: CheckResult) -> bytes:
+    """Return the table in UTF-8; names that are no text are written as the bytes they are.
+
+    A group of duplicates has a row for each image but the first, with the first as the other image. Findings about
+    whole classes, and files that need no attention, are not in it.
+    """
+    return csv_text(COLUMNS, _csv_rows(result))
+
+
+def _csv_rows(result: CheckResult) -> Iterator[tuple[str, ...]]:
+    labels = {sample.name: format_target(sample, result.images.classes) for sample in result.images.samples}
+    for finding in result.findings:
+        if finding.severity == "info":
+            continue
+        several = len(finding.images) > 1
+        for name in finding.images[1:] if several else finding.images:
+            other = finding.images[0] if several else ""
+            score = "" if finding.score is None else f"{finding.score:.4f}"
+            label = labels.get(name, "")
+            yield finding.kind, finding.severity, name, other, label, finding.suggested_label, score, finding.message
+
+
+@dataclass(frozen=True)
+class ImageCard:
+    """One image on the page; `uri` is empty where it cannot be shown, and `split` where there is only one."""
+
+    name: str
+    uri: str = ""
+    is_small: bool = False
+    label: str = ""
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class FindingCard:
+    """One finding on the page; `hidden` is how many more images it has."""
+
+    finding: Finding
+    images: list[ImageCard]
+    hidden: int
+
+
+@dataclass(frozen=True)
+class Section:
+    """The findings of one kind; `hidden` is how many more there are."""
+
+    kind: Kind
+    info: KindInfo
+    count: int
+    cards: list[FindingCard]
+    hidden: int
+
+
+def render_html(result: CheckResult, skip_reason: str) -> bytes:
+    """Return the page in UTF-8, with every text escaped."""
+    images = result.images
+    return render_page(
+        "check.html.j2",
+        "megavit.check",
+        title=f"Check of {images.source}",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        data=images,
+        sizes={split: count for split, count in images.split_sizes().items() if count},
+        shapes=result.shapes,
+        review=result.label_review,
+        skip_reason=skip_reason,
+        sections=_make_sections(result),
+        serious=sum(finding.severity == "serious" for finding in result.findings),
+        total=len(result.findings),
+    )
+
+
+def _make_sections(result: CheckResult) -> list[Section]:
+    by_kind: dict[Kind, list[Finding]] = defaultdict(list)
+    for finding in result.findings:
+        by_kind[finding.kind].append(finding)
+    samples = {sample.name: sample for sample in result.images.samples}
+    has_splits = sum(map(bool, result.images.split_sizes().values())) > 1
+
+    def make_card(finding: Finding) -> FindingCard:
+        cards = [
+            _make_image_card(result.images, name, samples.get(name), has_splits) for name in finding.images[:MAX_IMAGES]
+        ]
+        return FindingCard(finding, cards, max(0, len(finding.images) - MAX_IMAGES))
+
+    return [
+        Section(
+            kind,
+            KINDS[kind],
+            len(findings),
+            [make_card(finding) for finding in findings[:MAX_FINDINGS]],
+            max(0, len(findings) - MAX_FINDINGS),
+        )
+        for kind, findings in by_kind.items()
+    ]
+
+
+def _make_image_card(images: LabeledImages, name: str, sample: Sample | None, has_splits: bool) -> ImageCard:
+    if sample is None:
+        return ImageCard(name)
+    label, split = format_target(sample, images.classes), sample.split if has_splits else ""
+    try:
+        pixels = images.load_pixels(sample, (SIDE, SIDE))
+    except DataError:  # gone, or another one, since it was checked
+        return ImageCard(name, label=label, split=split)
+    is_small = max(pixels.shape[1:]) <= _SMALL_SIDE
+    return ImageCard(name, _encode_image(pixels, is_small), is_small, label, split)
+
+
+def _encode_image(pixels: Tensor, is_small: bool) -> str:
+    """Return small images losslessly; large ones reduced, and as JPEG."""
+    pixels = pixels[:3] if pixels.shape[0] >= 3 else pixels[:1]
+    scale = min(1.0, SIDE / max(pixels.shape[1:]))
+    pixels = resize(pixels, max(2, round(pixels.shape[1] * scale)), max(2, round(pixels.shape[2] * scale)))
+    image = Image.fromarray((pixels[0] if pixels.shape[0] == 1 else pixels.permute(1, 2, 0)).contiguous().numpy())
+    return data_uri(image, "PNG" if is_small else "JPEG")

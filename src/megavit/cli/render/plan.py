@@ -1,0 +1,125 @@
+"""Print the layouts of a plan, or return them as JSON."""
+
+from dataclasses import asdict
+from typing import Any
+
+from megavit.cli.console import print_table, results
+from megavit.plan.hardware import GIB, LINK_SHARE
+from megavit.plan.plan import LayoutEstimate, Plan, explain_misfit
+
+MAX_SHOWN = 12
+
+
+def plan_to_dict(model: str, plan: Plan, images: int | None) -> dict[str, Any]:
+    """Return everything; memory in bytes, times in seconds."""
+
+    def describe(candidate: LayoutEstimate) -> dict[str, Any]:
+        return candidate.to_dict() | {
+            "communication": [asdict(one) for one in plan.compute_communication(candidate)],
+            "padded": plan.find_padded_parameters(candidate),
+            **({} if images is None else {"days": plan.estimate_days(candidate, images)}),
+        }
+
+    return {
+        "model": model,
+        "parameters": plan.parameters,
+        "flops_per_step": plan.flops,
+        "training": asdict(plan.training),
+        "gpus": plan.gpus,
+        "gpu": asdict(plan.gpu) | {"usable": plan.gpu.usable},
+        "fitting": [describe(one) for one in plan.fitting],
+        "too_large": [describe(one) for one in plan.too_large],
+        "indivisible": [list(grid) for grid in plan.indivisible],
+        **({} if plan.fitting else {"reason": explain_misfit(plan)}),
+    }
+
+
+def show_plan(model: str, plan: Plan, images: int | None) -> None:
+    """Print the layouts that fit and those that do not, and details of the fastest one."""
+    results.print(
+        f"{model}: {plan.parameters:,} parameters, {plan.flops / 1e15:,.2f} PFLOP per step of {plan.training.batch:,} "
+        f"images, on {plan.gpus:,} × {plan.gpu.name} with {plan.gpu.usable / GIB:.1f} usable GiB",
+        style="bold",
+    )
+    if plan.fitting:
+        days = [] if images is None else ["days"]
+        columns = ["layout", "micro-batch", "recompute", "GiB", "step, s", "images/s", "MFU", *days]
+        rows = [_row(plan, one, images) for one in plan.fitting[:MAX_SHOWN]]
+        more = len(plan.fitting) - len(rows)
+        print_table(
+            "\nLayouts that fit, fastest first" + (f" ({more} slower ones not shown)" if more else ""), columns, rows
+        )
+        _show_best(plan)
+    if plan.too_large:
+        rows = [
+            [one.layout.name, f"{one.memory.total / GIB:,.1f}", one.phase, _largest(one)] for one in plan.too_large
+        ][:MAX_SHOWN]
+        print_table(
+            "\nLayouts that do not fit even with the smallest micro-batch",
+            ["layout", "GiB", "peak", "largest parts"],
+            rows,
+        )
+    if plan.indivisible:
+        grids = ", ".join("×".join(map(str, grid)) for grid in plan.indivisible[:MAX_SHOWN])
+        results.print(f"\nthe batch size does not divide by the layouts (replicate × FSDP × TP) {grids}")
+    results.print(
+        f"\nAssumed: matrix products at {plan.gpu.achievable:.0%} of the peak; links at {LINK_SHARE:.0%} of theirs; "
+        "FSDP communication overlaps with computation, tensor parallel communication does not; a tenth of the memory "
+        "stays free. How it is computed and checked: docs/how-to/plan.md",
+        style="dim",
+    )
+
+
+def _row(plan: Plan, one: LayoutEstimate, images: int | None) -> list[str]:
+    times = f" × {one.layout.gradient_accumulation}" if one.layout.gradient_accumulation > 1 else ""
+    return [
+        one.layout.name,
+        f"{one.layout.micro_batch_size}{times}",
+        "blocks" if one.layout.gradient_checkpointing else "none",
+        f"{one.memory.total / GIB:,.1f}",
+        f"{one.step_time.step:,.3g}",
+        f"{plan.training.batch / one.step_time.step:,.0f}",
+        f"{one.step_time.mfu:.0%}",
+        *([] if images is None else [f"{plan.estimate_days(one, images):,.1f}"]),
+    ]
+
+
+def _largest(one: LayoutEstimate) -> str:
+    parts = sorted(one.memory.to_dict().items(), key=lambda item: -item[1])[:3]
+    return ", ".join(f"{name} {size / GIB:,.1f}" for name, size in parts)
+
+
+def _show_best(plan: Plan) -> None:
+    best = plan.fitting[0]
+    rows = [[name, f"{size / GIB:,.2f}"] for name, size in best.memory.to_dict().items() if size]
+    print_table(f"\n{best.layout.name}: memory per GPU at its peak ({best.phase})", ["", "GiB"], rows)
+    sent = plan.compute_communication(best)
+    if sent:
+        rows = [
+            [f"{one.collective}, {one.axis}", one.phase, f"{one.calls:,}", f"{one.bytes / GIB:,.2f}"] for one in sent
+        ]
+        print_table(f"\n{best.layout.name}: communication per GPU and step", ["", "in", "calls", "GiB"], rows)
+    seconds = best.step_time
+    results.print(
+        f"\nof {seconds.step:,.3g} s: compute {seconds.compute:,.3g}, exposed communication "
+        f"{seconds.communication:,.3g}, optimizer {seconds.optimizer:,.3g}"
+    )
+    for name, factor in plan.find_padded_parameters(best).items():
+        results.print(f"padding: {name} takes {factor:,.1f} times its size on {best.layout.shard:,} ranks")
+
+
+def show_trace(traced: dict[str, Any]) -> None:
+    rows = [
+        [
+            name,
+            f"{both['formula'] / GIB:,.3f}",
+            f"{both['traced'] / GIB:,.3f}",
+            f"{both['formula'] / both['traced'] - 1:+.1%}",
+        ]
+        for name, both in {"memory": traced["memory"], **traced["communication"]}.items()
+    ]
+    print_table(
+        "\nThe first layout, checked by tracing one rank with fake tensors", ["", "formula, GiB", "traced", ""], rows
+    )
+    if not traced["agrees"]:
+        results.print("formula and trace differ by more than docs/how-to/plan.md allows", style="yellow")

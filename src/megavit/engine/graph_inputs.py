@@ -1,0 +1,64 @@
+"""Turn images into the inputs of a model's graph."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from megavit.config.preprocessing import Preprocessing
+from megavit.data.augment import normalize
+from megavit.engine.graph import COSINES, PIXELS, POSITIONS, SINES
+from megavit.model.vit import MegaVit
+
+Arrays = dict[str, np.ndarray]
+
+MAX_CACHED_GRIDS = 128
+"""Where images keep their aspect ratio, each may have a grid of its own."""
+
+
+class GraphInputs:
+    """Maps uint8 (B, C, height, width) to the arrays that `megavit.engine.graph.build` names.
+
+    It uses NumPy: PyTorch's threads would go on spinning after an operation, and keep the cores from OpenVINO's.
+
+    Args:
+        model: on the CPU, as it was when the graph was built.
+        preprocessing: the images'.
+    """
+
+    def __init__(self, model: MegaVit, preprocessing: Preprocessing) -> None:
+        self._model, self._preprocessing = model, preprocessing
+        self._by_grid: dict[tuple[int, int], Arrays] = {}
+
+    def __call__(self, images: Tensor) -> Arrays:
+        (height, width), (patch_height, patch_width) = images.shape[2:], self._model.config.patch_hw
+        grid = (height // patch_height, width // patch_width)
+        return {PIXELS: self._pixels(images, grid)} | self.for_grid(grid)
+
+    def _pixels(self, images: Tensor, grid: tuple[int, int]) -> np.ndarray:
+        part = self._model.patch_embedding
+        if part.overlap:
+            return part.pixels(normalize(images, self._preprocessing)).contiguous().numpy()
+        (rows, columns), (height, width) = grid, part.patch_hw
+        values = images.numpy()
+        if self._preprocessing.resize_dtype == "float32":  # levels, which the graph normalizes
+            values = values * 255 if values.dtype == np.float32 else values.astype(np.float32)
+        divided = values.reshape(len(images), part.channels, rows, height, columns, width)
+        return divided.transpose(0, 2, 4, 1, 3, 5).reshape(len(images), rows * columns, -1)
+
+    @torch.no_grad()
+    def for_grid(self, grid: tuple[int, int]) -> Arrays:
+        """Return the inputs that depend on the grid alone."""
+        cached = self._by_grid.get(grid)
+        if cached is not None:
+            return cached
+        config = self._model.config
+        positions, rotation = self._model.positions(torch.zeros(1, grid[0] * grid[1], config.dim), grid)
+        inputs = {POSITIONS: positions[0]}
+        if rotation is not None:
+            prefix = torch.zeros(config.num_prefix_tokens, config.dim_head)
+            inputs |= {COSINES: torch.cat([prefix + 1, rotation.cos]), SINES: torch.cat([prefix, rotation.sin])}
+        arrays = {name: tensor.contiguous().numpy() for name, tensor in inputs.items()}
+        if len(self._by_grid) >= MAX_CACHED_GRIDS:
+            self._by_grid = {}  # replaced, not cleared, as other threads may be reading it
+        self._by_grid[grid] = arrays
+        return arrays

@@ -1,1 +1,0 @@
-export * from "./by_server.js";

@@ -1,0 +1,109 @@
+"""Turn a model's outputs into predictions, with NumPy alone: for bundles and exported models alike.
+
+The page (`megavit/page/static/predictions.js`) and the script beside an export (`megavit.export.docs.example_script`)
+follow the same rules in code that cannot import this; tests/page/test_predictions_parity.py holds them equal to it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from megavit.config.export_info import DISTANCE, PROBABILITIES, SCORE
+from megavit.config.target import TargetKind
+from megavit.predict.prediction import Prediction, Ranked
+
+NOT_FINITE = "the model's output is not a finite number (NaN or infinity); its weights or settings are damaged"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionRule:
+    """What decides which labels, prediction set or interval an image gets.
+
+    Attributes:
+        target: kind of target that the model was trained for.
+        labels: the classes or labels, in the order of the probabilities.
+        thresholds: for "multilabel", the probability from which on each label is assigned.
+        ood_threshold: an image whose distance is above this is out of distribution; None: not known.
+        set_limits: for "classification", (C,): a class is in the prediction set up to this `cumulative_mass_above`;
+            None: no sets.
+        interval_half_width: for "regression"; None: no intervals.
+    """
+
+    target: TargetKind
+    labels: Sequence[str]
+    thresholds: Sequence[float] = ()
+    ood_threshold: float | None = None
+    set_limits: np.ndarray | None = None
+    interval_half_width: float | None = None
+
+
+def make_predictions(outputs: Mapping[str, np.ndarray], rule: DecisionRule, top: int) -> list[Prediction]:
+    """Return the prediction for each image of a batch.
+
+    Args:
+        outputs: by name, finite: probabilities (B, C) or scores (B,), and where `rule.ood_threshold` is known the
+            distances (B,).
+        top: how many classes or labels to list, at least 1.
+    """
+    values = outputs[SCORE if rule.target == "regression" else PROBABILITIES]
+    marks: list[bool | None] = [None] * len(values)
+    if rule.ood_threshold is not None:
+        marks = (outputs[DISTANCE] > rule.ood_threshold).tolist()
+    if rule.target == "regression":
+        half = rule.interval_half_width
+        return [
+            Prediction(
+                value=value,
+                out_of_distribution=mark,
+                interval=None if half is None else (value - half, value + half),
+            )
+            for value, mark in zip(values.tolist(), marks, strict=True)
+        ]
+    order = np.argsort(-values, axis=1, kind="stable")
+    ranked = _rank(values, order[:, : max(top, 1)], rule.labels)
+    if rule.target == "multilabel":
+        assigned = _rank(values, order, rule.labels, values.astype(np.float64) >= np.array(rule.thresholds))
+        return [
+            Prediction(top=row, assigned=own, out_of_distribution=mark)
+            for row, own, mark in zip(ranked, assigned, marks, strict=True)
+        ]
+    sets: Sequence[Ranked | None] = [None] * len(values)
+    if rule.set_limits is not None:
+        sets = _rank(values, order, rule.labels, cumulative_mass_above(values) <= rule.set_limits)
+    return [
+        Prediction(top=row, prediction_set=own, out_of_distribution=mark)
+        for row, own, mark in zip(ranked, sets, marks, strict=True)
+    ]
+
+
+def cumulative_mass_above(probabilities: np.ndarray) -> np.ndarray:
+    """Return for each class the probability of all likelier ones, (B, C) float64; of equal ones the first is likelier.
+
+    It is the score of adaptive prediction sets (arXiv 2006.02544) without the class's own share: 0 for the likeliest,
+    which is therefore in every set.
+    """
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    ordered = np.take_along_axis(probabilities, order, axis=1).astype(np.float64)
+    mass = np.empty_like(ordered)
+    np.put_along_axis(mass, order, ordered.cumsum(axis=1) - ordered, axis=1)
+    return mass
+
+
+def finite_rows(*arrays: Any) -> np.ndarray:
+    """Return which rows are finite in all of several arrays, or tensors on the CPU, each (B, ...): (B,) bools."""
+    checked = [np.isfinite(np.asarray(array)) for array in arrays]
+    return np.logical_and.reduce([rows.all(axis=tuple(range(1, rows.ndim))) for rows in checked])
+
+
+def _rank(
+    probabilities: np.ndarray, order: np.ndarray, labels: Sequence[str], selected: np.ndarray | None = None
+) -> list[Ranked]:
+    """Return each image's labels and probabilities in `order`, of `selected` ones (B, C) alone."""
+    ordered = np.take_along_axis(probabilities, order, axis=1)
+    keep = np.ones_like(order, bool) if selected is None else np.take_along_axis(selected, order, axis=1)
+    return [
+        tuple((labels[index], value) for index, value in zip(indexes[kept].tolist(), row[kept].tolist(), strict=True))
+        for indexes, row, kept in zip(order, ordered, keep, strict=True)
+    ]

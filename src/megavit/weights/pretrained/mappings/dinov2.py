@@ -1,0 +1,55 @@
+"""The files of DINOv2 itself (`facebookresearch/dinov2`; arXiv 2304.07193), with and without registers.
+
+At other image sizes its positions are resampled without antialiasing and by a grid that is a little off; ours are not,
+so that outputs agree at the size of the positions alone (518 pixels).
+"""
+
+from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
+from megavit.weights.pretrained.mappings.config_from_shapes import CheckpointFacts, Fields
+from megavit.weights.pretrained.mappings.key_mapping import renames, rule
+from megavit.weights.pretrained.mappings.timm_vit import SERIAL
+
+TOWERS = ("teacher.backbone.", "backbone.")
+MLP_OUT = ("blocks.0.mlp.fc2.weight", "blocks.0.mlp.w3.weight")
+# timm's names but for a few; the mask token is for pre-training and no part of our model: it is written as zeros.
+RULES = (
+    rule("register_tokens: 1 R D", "prefix_tokens.registers"),
+    rule("mask_token: 1 D"),
+    *renames(
+        {
+            "blocks.{i}.mlp.w12": "transformer.layers.{i}.mlp.into",
+            "blocks.{i}.mlp.w3": "transformer.layers.{i}.mlp.out",
+        },
+        when=lambda config: config.design.mlp == "swiglu",
+    ),
+    *SERIAL,
+)
+
+
+def fields_of(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config: pooled by the class token, without a head.
+
+    Raises:
+        BundleError: for a tensor that is missing.
+    """
+    gated = MLP_OUT[1] in facts
+    fields = facts.plain_fields(kernel="patch_embed.proj.weight", layers="blocks.", mlp_out=MLP_OUT[gated])
+    fields |= {
+        "image_size": facts.image_size(facts.shape("pos_embed", axes=3)[1] - 1, fields["patch_size"]),
+        "qkv_bias": "blocks.0.attn.qkv.bias" in facts,
+        "mlp": "swiglu" if gated else "gelu",
+        "prefix_positions": "class",
+        "registers": facts.tokens("register_tokens"),
+        "layer_scale": 1.0 if "blocks.0.ls1.gamma" in facts else None,
+    }
+    return fields
+
+
+DINOV2 = CheckpointFormat(
+    name="DINOv2",
+    signature=("mask_token", "cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"),
+    rules=RULES,
+    fields=fields_of,
+    towers=TOWERS,
+    renamed={r"^blocks\.\d+\.(\d+\.)": r"blocks.\1"},  # layers in chunks, numbered consecutively
+)

@@ -1,0 +1,66 @@
+"""zetascale's `MegaVit` (`zeta.models.MegaVit`), whose layers are not ViT-22B's: see `megavit.model.zeta`."""
+
+from dataclasses import asdict
+from typing import Any
+
+from megavit.config.vit import ZETA, ViTConfig
+from megavit.errors import BundleError
+from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointFormat
+from megavit.weights.pretrained.mappings.config_from_shapes import CheckpointFacts, Fields, field_of
+from megavit.weights.pretrained.mappings.key_mapping import renames, rule
+from megavit.weights.pretrained.mappings.vit_pytorch import (
+    LAYER,
+    MODULES,
+    OUT_RULES,
+    PATCH_RULES,
+    PIXELS,
+    QKV,
+    patch_fields,
+)
+
+VALUE_NORM = "transformer.layers.0.0.norm_v.weight"
+# The one norm of all layers and the end is written only while ours, a copy each, are equal.
+RULES = (
+    *PATCH_RULES,
+    *OUT_RULES,
+    rule("cls_token: 1 1 D", "prefix_tokens.class_token"),
+    rule("pos_embedding: 1 * D", ["prefix_tokens.class_position", "positions.table"]),
+    *renames({
+        "transformer.norm": f"{LAYER}.stream_norm",
+        f"{LAYER}.0.norm_k": f"{LAYER}.attention.key_norm",
+        f"{LAYER}.0.norm_v": f"{LAYER}.attention.value_norm",
+    }),
+    *MODULES,
+)  # fmt: skip
+
+
+def fields_of(facts: CheckpointFacts) -> Fields:
+    """Return the fields of a config: of norms of epsilon 1e-5, the exact GELU, and pooling by the class token.
+
+    Raises:
+        BundleError: where `pool` is known to be "mean", which there is a mean over class token and patches; and
+            when patches or image are not determined by the shapes and not known.
+    """
+    if facts.overrides.get("pool", "cls") == "mean":
+        raise BundleError("zetascale's mean is taken over the class token too; this model's over patches alone")
+    dim_head = facts.shape(VALUE_NORM, axes=1)[0]
+    fields = patch_fields(facts, "mlp_head.weight") | asdict(ZETA)
+    fields |= {
+        "image_size": facts.image_size(facts.shape("pos_embedding", axes=3)[1] - 1, fields["patch_size"]),
+    }
+    return fields | facts.head_fields(facts.shape(QKV, axes=2)[0] // 3, {"dim_head": dim_head})
+
+
+def undetermined(config: ViTConfig) -> dict[str, Any]:
+    """Return what no shape determines; the norm of values determines the heads."""
+    return {name: field_of(config, name) for name in ("mlp", "norm_eps", "pool", "patch_size", "channels")}
+
+
+ZETASCALE = CheckpointFormat(
+    name="zeta",
+    signature=(PIXELS, "cls_token", "pos_embedding", QKV, VALUE_NORM),
+    rules=RULES,
+    fields=fields_of,
+    undetermined=undetermined,
+    head="mlp_head",
+)

@@ -1,0 +1,199 @@
+"""What the outputs of another library's head mean, and how its classes are called."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from megavit.config.target import Target, TargetKind
+from megavit.errors import BundleError, ConfigError
+from megavit.weights.pretrained.settings_files import valid_settings
+
+PROBLEM_TYPE = "problem_type"
+KINDS: dict[str, TargetKind] = {
+    "single_label_classification": "classification",
+    "multi_label_classification": "multilabel",
+    "regression": "regression",
+}
+# A table in config.json of what no setting of other libraries has; their loaders keep it, and do not read it.
+EXTRA = "megavit"
+THRESHOLD = 0.5
+FLAG = "megavit convert --target"
+
+
+def infer_target(settings: dict[str, Any], outputs: int, kind: TargetKind | None = None) -> tuple[Target, list[str]]:
+    """Return what the outputs of another library's head mean, and sentences on how that is known.
+
+    Without a `problem_type`, transformers' pipeline takes the softmax of several outputs, and the sigmoid of one
+    (`ImageClassificationPipeline.postprocess`); so does this, for every library.
+
+    Args:
+        settings: what its config.json says.
+        outputs: of its head; 0 where it has none.
+        kind: what the user says it is, which goes before the settings.
+
+    Raises:
+        BundleError: for a `problem_type` that is none, or that outputs of this number cannot have.
+    """
+    if not outputs:
+        if kind is not None:
+            raise ConfigError(f"--target {kind} is for a model with a head, and this one has none: leave it out")
+        return Target(), []
+    problem_type = settings.get(PROBLEM_TYPE)
+    if problem_type is not None and (not isinstance(problem_type, str) or problem_type not in KINDS):
+        raise BundleError(
+            f"config.json has {PROBLEM_TYPE} {problem_type!r}, expected {', '.join(KINDS)}; correct it, or say it with "
+            f"{FLAG}"
+        )
+    notes = [] if kind or problem_type is not None else _assumption(settings, outputs)
+    origin = "--target" if kind else f"{PROBLEM_TYPE} {problem_type}"
+    default = "multilabel" if outputs == 1 else "classification"
+    kind = kind or (default if problem_type is None else KINDS[problem_type])
+    if kind == "regression" and outputs != 1:
+        raise BundleError(
+            f"the head has {outputs} outputs that are scores ({origin}), and a bundle answers with one score an image: "
+            "keep one row of the head, or take the model without it and train a new one (megavit train --init)"
+        )
+    if kind == "classification" and outputs == 1:
+        raise BundleError(
+            f"the head has one output for classes that exclude each other ({origin}), so that every image would get it "
+            f"with probability 1: say what it is with {FLAG} multilabel, or {FLAG} regression"
+        )
+    extra = settings.get(EXTRA)
+    extra = extra if isinstance(extra, dict) else {}
+    if kind == "classification":
+        return Target(), notes
+    with valid_settings("of what its outputs mean"):
+        if kind == "regression":
+            mean, std, median = extra.get("mean", 0.0), extra.get("std", 1.0), extra.get("median")
+            return Target(kind="regression", mean=mean, std=std, median=median), notes
+        thresholds = extra.get("thresholds")
+        if isinstance(thresholds, list) and len(thresholds) == outputs:
+            return Target(kind="multilabel", thresholds=thresholds), notes
+    notes.append(
+        f"a label is given from probability {THRESHOLD:g} on, as nothing says otherwise; megavit calibrate finds better"
+    )
+    return Target(kind="multilabel", thresholds=[THRESHOLD] * outputs), notes
+
+
+def _assumption(settings: dict[str, Any], outputs: int) -> list[str]:
+    if outputs == 1:
+        return [
+            "the head has one output, and nothing says what it means: taken for one label, by its sigmoid, as "
+            f"transformers' pipeline takes it; where it is a score, say {FLAG} regression"
+        ]
+    if "model_type" in settings:  # transformers': there the pipeline itself takes the softmax
+        return []
+    return [
+        f"nothing says what the {outputs} outputs mean: taken for one class an image, by their softmax; where an image "
+        f"can have several labels, say {FLAG} multilabel"
+    ]
+
+
+def target_settings(target: Target) -> dict[str, Any]:
+    """Return the settings by which transformers' pipeline, and `infer_target`, know what the outputs mean."""
+    notes: dict[str, Any] = {
+        PROBLEM_TYPE: next(problem_type for problem_type, kind in KINDS.items() if kind == target.kind)
+    }
+    if target.kind == "multilabel":
+        notes[EXTRA] = {"thresholds": list(target.thresholds)}
+    if target.kind == "regression":
+        notes[EXTRA] = {"mean": target.mean, "std": target.std}
+        notes[EXTRA] |= {} if target.median is None else {"median": target.median}
+    return notes
+
+
+def class_names(settings: dict[str, Any], num_classes: int) -> tuple[tuple[str, ...], list[str]]:
+    """Return unique names of the classes, and sentences on outputs that the settings do not name, where they name any.
+
+    Without a name, an output is "class 0" and so on. transformers writes no names where they are its own two, "LABEL_0"
+    and "LABEL_1"; its settings have a `model_type`.
+    """
+    by_output, notes = _named_outputs(settings, num_classes)
+    template = "LABEL_{}" if "model_type" in settings and not by_output else "class {}"
+    return unique_names([by_output.get(i, template.format(i)) for i in range(num_classes)]), notes
+
+
+def _named_outputs(settings: dict[str, Any], num_classes: int) -> tuple[dict[int, str], list[str]]:
+    """Return what timm or Hugging Face calls the outputs of a head, by their indices, and sentences on gaps."""
+    with valid_settings("of its classes' names"):
+        pretrained = settings.get("pretrained_cfg")
+        places = (settings, pretrained if isinstance(pretrained, dict) else {})
+        given = next((place["label_names"] for place in places if place.get("label_names")), None)
+        given = given or settings.get("id2label") or settings.get("labels")
+        # A list, or a table by the numbers of the outputs, as text in JSON, which may leave some out.
+        pairs = given.items() if isinstance(given, dict) else enumerate(given or ())
+        named = {int(number): str(name) for number, name in pairs}
+    if not named or not num_classes or named.keys() == set(range(num_classes)):
+        return named, []
+    if all(name == f"LABEL_{number}" for number, name in named.items()):
+        return {}, []  # made up by transformers for a head of its own
+    if isinstance(given, dict) and named.keys() < set(range(num_classes)):
+        return named, [f"the settings name {len(named)} of the {num_classes} outputs; the others are called by number"]
+    return {}, [
+        f"the settings name {len(named)} classes, up to number {max(named)}, and the head has {num_classes} outputs: "
+        "none of the names was taken, as they may be of other outputs"
+    ]
+
+
+def read_class_names(path: Path, count: int) -> tuple[str, ...]:
+    """Return the names of `count` classes from a file, in the order of the model's outputs.
+
+    Args:
+        path: one name per line, or JSON: a list, a table of index -> name, or one of name -> index.
+        count: how many outputs the model has.
+
+    Raises:
+        ConfigError: when it cannot be read, is none of these, or does not name `count` classes.
+    """
+    if not count:
+        raise ConfigError(f"--class-names {path}: the model has no classifier, so there are no classes to name")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        names = _from_json(json.loads(text), path) if _is_json(path, text) else _from_lines(text)
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"--class-names {path} cannot be read: {error}") from None
+    if len(names) != count:
+        raise ConfigError(f"--class-names {path} names {len(names)} classes, and the model has {count}")
+    return unique_names(names)
+
+
+def unique_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names, with a number behind each that was there before: "a", "a (2)"; never one that another has."""
+    given, unique = set(names), dict[str, None]()
+    for name in names:
+        new, number = name, 1
+        while new in unique or (number > 1 and new in given):
+            number += 1
+            new = f"{name} ({number})"
+        unique[new] = None
+    return tuple(unique)
+
+
+def _is_json(path: Path, text: str) -> bool:
+    return path.suffix.lower() == ".json" or text.lstrip()[:1] in ("[", "{")
+
+
+def _from_lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _from_json(content: Any, path: Path) -> list[str]:
+    if isinstance(content, dict) and content and all(_is_number(value) for value in content.values()):
+        content = {str(number): name for name, number in content.items()}
+    if isinstance(content, dict) and all(_is_number(key) for key in content):
+        numbers = sorted(content, key=int)
+        if [int(number) for number in numbers] != list(range(len(numbers))):
+            raise ConfigError(f"--class-names {path} must number the classes from 0 to {len(numbers) - 1}, each once")
+        content = [content[number] for number in numbers]
+    if not isinstance(content, list) or not all(isinstance(name, str) and name.strip() for name in content):
+        raise ConfigError(
+            f"--class-names {path} must have one name a line, or be JSON: a list of names, or number -> name"
+        )
+    return [name.strip() for name in content]
+
+
+def _is_number(value: Any) -> bool:
+    return str(value).isdecimal() and not isinstance(value, bool)

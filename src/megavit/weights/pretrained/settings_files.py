@@ -1,0 +1,51 @@
+"""Settings files of other libraries' models: config.json, open_clip_config.json, and those of image processors."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from megavit.errors import BundleError, ConfigError
+
+SETTINGS = ("open_clip_config.json", "config.json")
+PROCESSOR, NESTED = "preprocessor_config.json", "processor_config.json"
+
+
+def read_model_settings(folder: Path) -> dict[str, Any]:
+    """Return the model's own settings, which say how its images are prepared, too; {} where there are none."""
+    return next((settings for name in SETTINGS if (settings := read_settings(folder / name))), {})
+
+
+def read_processor_settings(folder: Path) -> dict[str, Any]:
+    """Return the settings of Hugging Face's image processor; {} where there are none.
+
+    A processor of images and texts has them in a file of its own, which goes first, as in transformers.
+    """
+    nested = read_settings(folder / NESTED).get("image_processor")
+    return nested if isinstance(nested, dict) else read_settings(folder / PROCESSOR)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the settings in a JSON file; {} where there is none."""
+    try:
+        settings = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"{path} cannot be read: {error}") from None
+    if not isinstance(settings, dict):
+        raise BundleError(f"{path} must hold a table of settings")
+    return settings
+
+
+@contextmanager
+def valid_settings(what: str) -> Iterator[None]:
+    """Turn any error that malformed settings of another library lead to into a BundleError."""
+    try:
+        yield
+    except BundleError:
+        raise
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        reason = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+        raise BundleError(f"the model's settings {what} cannot be used, as in its JSON files: {reason}") from None

@@ -1,0 +1,138 @@
+"""Packages, functions and docstrings have the shape that CONTRIBUTING.md asks for."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[2] / "src" / "megavit"
+MAX_MODULES = 15
+MAX_POSITIONAL = 5
+
+TOO_MANY_POSITIONAL: frozenset[str] = frozenset(
+    (
+        "bench/inference.py:inference",
+        "cli/shard_inference.py:answer_shards",
+        "data/http_range.py:_answer",
+        "data/load.py:load_data",
+        "data/load.py:scan_source",
+        "data/split/split.py:complete_splits",
+        "explain/checks.py:areas",
+        "export/docs/readme.py:render_readme",
+        "export/parity.py:compare",
+        "export/targets/openvino.py:write_openvino",
+        "train/budget/measure.py:choose_by_time",
+        "train/budget/measure.py:choose_until",
+        "train/budget/measure.py:time_plan",
+        "train/budget/model_selection.py:choose",
+        "train/data.py:__init__",
+        "train/finetune/finetune.py:begin_tuning",
+        "train/finetune/finetune.py:go_on_tuning",
+        "train/finetune/finetune.py:tune",
+        "train/finetune/stage.py:plan_stage",
+        "train/finetune/stage.py:train_stage",
+        "train/finetune/tuner.py:__init__",
+        "train/loop/loop.py:end_epoch",
+        "train/loop/loop.py:fit",
+        "train/loop/loop.py:train_step",
+        "train/loop/recovery.py:fit_with_recovery",
+        "train/report/examples.py:_example",
+        "train/report/finalize.py:finish",
+        "train/report/finalize.py:judge",
+        "train/run.py:go",
+        "train/run.py:go_on",
+        "train/run.py:start",
+        "weights/bundle/bundle.py:save_bundle",
+        "weights/bundle/model_card.py:model_card",
+    )
+)
+"""Functions that still have more, by module and name."""
+
+LARGE_FOLDERS: frozenset[str] = frozenset(("weights/pretrained/mappings",))
+UNDESCRIBED_PACKAGES: frozenset[str] = frozenset(
+    (
+        "cli/commands/__init__.py",
+        "cli/render/__init__.py",
+        "cli/writers/__init__.py",
+        "evaluate/metrics/__init__.py",
+        "evaluate/probes/__init__.py",
+        "evaluate/report/__init__.py",
+        "evaluate/robustness/__init__.py",
+        "evaluate/uncertainty/__init__.py",
+        "export/docs/__init__.py",
+        "export/targets/__init__.py",
+        "plan/trace/__init__.py",
+        "predict/postprocess/__init__.py",
+        "train/budget/__init__.py",
+        "train/finetune/__init__.py",
+        "train/loop/__init__.py",
+        "train/optim/__init__.py",
+        "train/report/__init__.py",
+        "train/setup/__init__.py",
+        "weights/bundle/__init__.py",
+        "weights/pretrained/__init__.py",
+        "weights/pretrained/heads/__init__.py",
+        "weights/pretrained/mappings/__init__.py",
+        "weights/pretrained/processors/__init__.py",
+    )
+)
+
+Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        yield str(path.relative_to(SOURCE)), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, node
+
+
+def public(body: list[ast.stmt]) -> Iterator[Documented]:
+    """Yield classes, functions and methods whose names begin with a letter."""
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef):
+                yield from public(node.body)
+
+
+def test_no_function_has_more_than_five_positional_parameters() -> None:
+    found = set()
+    for module, tree in modules():
+        for name, function in functions(tree):
+            names = [one.arg for one in (*function.args.posonlyargs, *function.args.args)]
+            if len(names) - (names[:1] in (["self"], ["cls"])) > MAX_POSITIONAL:
+                found.add(f"{module}:{name}")
+    assert found - TOO_MANY_POSITIONAL == set()
+
+
+def test_no_folder_is_crowded() -> None:
+    folders = {path.parent for path in SOURCE.rglob("*.py")}
+    crowded = {
+        str(folder.relative_to(SOURCE))
+        for folder in folders
+        if len([path for path in folder.glob("*.py") if not path.stem.startswith("__")]) > MAX_MODULES
+    }
+    assert crowded - LARGE_FOLDERS == set()
+
+
+def test_every_package_says_what_is_in_it() -> None:
+    silent = {
+        module
+        for module, tree in modules()
+        if module.endswith("__init__.py")
+        and (not (said := ast.get_docstring(tree) or "").partition("\n")[0].endswith(".") or said.startswith("TODO"))
+    }
+    assert silent - UNDESCRIBED_PACKAGES == set()
+
+
+def test_public_docstrings_begin_with_a_sentence() -> None:
+    found = set()
+    for module, tree in modules():
+        said = [ast.get_docstring(node) for node in (tree, *public(tree.body))]
+        if any(text and not text.partition("\n\n")[0].rstrip().endswith((".", ":")) for text in said):
+            found.add(module)
+    assert found == set()

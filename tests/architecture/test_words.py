@@ -1,0 +1,100 @@
+"""Names that only this project used are gone: code says what the field says."""
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+WORDS = """
+Ranks crew Team Alone players rejoin mark_begun
+Feed Silent Stride ByEpochs TimePlan ByClock Rung climb Frozen set_free go_on_tuning Judged judge go_on
+fit_through_spikes update_average lighten AT_ONCE COMPARED FINISH_DRAWINGS MOST_TOLD PARTING out_of_fold relaid
+settle_balance settle_layout settle_precision settle_mixing
+Study studied TrustMetrics Trust Trusted Likeness unlike_training unlike_from Arrivals Seen likelier_mass
+LabelsMetrics ScoreMetrics measure_labels measure_scores
+Desk Room Lingering TimedProtocol ServedModel Refusal Guard by_predictor by_exported
+Foreign Piece Rule Whole proofs outgoing
+Pictures LabelledImages strata StandIns stand_in Placed Answering BatchOrder windows_of batches_of in_turn
+in_processes read_data targets_of LONGEST check_whole Diverged LostProcess
+told optimiser normalise Doubts near_copies
+"""
+"""Classes, functions, variables and modules, each replaced by the usual term."""
+RETIRED = frozenset(WORDS.split())
+
+REMAINING = {
+    "benchmarks": "near_copies proofs told",
+    "benchmarks/conversion": "LONGEST proofs told",
+    "benchmarks/learning": "climb told",
+    "benchmarks/parity": "told",
+    "benchmarks/serving": "go_on told",
+    "src/megavit/bench": "in_turn",
+    "src/megavit/check": "Doubts judge told",
+    "src/megavit/cli": "go_on proofs told",
+    "src/megavit/config": "PARTING Rung",
+    "src/megavit/data": "Placed go_on told",
+    "src/megavit/evaluate": "strata",
+    "src/megavit/export": "proofs",
+    "src/megavit/train": (
+        "COMPARED FINISH_DRAWINGS Frozen Judged MOST_TOLD Rung batches_of climb go_on go_on_tuning in_turn "
+        "judge mark_begun out_of_fold relaid set_free settle_balance settle_layout settle_mixing "
+        "settle_precision told"
+    ),
+    "src/megavit/weights": "Piece Rule told",
+    "tests/benchmarks": "told",
+    "tests/check": "judge told",
+    "tests/cli": "told",
+    "tests/config": "told",
+    "tests/data": "told",
+    "tests/end_to_end": "told",
+    "tests/evaluate": "told",
+    "tests/export": "proofs",
+    "tests/helpers": "stand_in told",
+    "tests/model": "stand_in",
+    "tests/page": "stand_in",
+    "tests/serve": "told",
+    "tests/train": "told",
+    "tests/weights": "told",
+}
+"""By folder, those that are still there."""
+
+
+def identifiers(path: Path) -> Iterator[str]:
+    """Yield the names that a module gives to anything, and its own."""
+    yield path.stem
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                yield node.name
+            case ast.arg():
+                yield node.arg
+            case ast.Name(ctx=ast.Store()):
+                yield node.id
+            case ast.Attribute(ctx=ast.Store()):
+                yield node.attr
+            case ast.keyword(arg=str(name)):
+                yield name
+
+
+def test_retired_names_do_not_come_back() -> None:
+    found: dict[str, set[str]] = defaultdict(set)
+    for top in ("src/megavit", "tests", "benchmarks"):
+        for path in (ROOT / top).rglob("*.py"):
+            parts = path.relative_to(ROOT).parts
+            folder = "/".join(parts[: 3 if top == "src/megavit" else 2][: len(parts) - 1])
+            found[folder] |= RETIRED & set(identifiers(path))
+    assert {folder: names for folder, names in found.items() if names - set(REMAINING.get(folder, "").split())} == {}
+
+
+def test_identifiers_are_spelled_as_in_american_english() -> None:
+    british = re.compile(r"(colour|normalis|optimis|initialis|quantis|labelled|neighbour|grey|centre)", re.IGNORECASE)
+    found = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for top in ("src", "benchmarks")
+        for path in (ROOT / top).rglob("*.py")
+        for name in identifiers(path)
+        if british.search(name)
+    }
+    assert found == set()
