@@ -18,9 +18,12 @@ from pathlib import Path
 import torch
 
 from megavit.data.load import load_data
+from megavit.distributed.context import ParallelContext
 from megavit.errors import BundleError
 from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint
-from megavit.train.loop.build import fresh
+from megavit.train.context import RunContext
+from megavit.train.loop.build import build_training
+from megavit.train.progress import NullReporter
 from megavit.train.run_dir import read_plan
 from megavit.train.state import TrainState
 
@@ -37,7 +40,9 @@ def begun(folder: Path, flags: list[str]) -> Path:
 def state_of(run: Path) -> TrainState:
     """A fresh state of the run, for one process."""
     plan = read_plan(run)
-    return fresh(plan.recipe, load_data(plan.source, plan.recipe.data), torch.device("cpu"))[0]
+    dataset = load_data(plan.source, plan.recipe.data)
+    ctx = RunContext(run, dataset, torch.device("cpu"), ParallelContext(), NullReporter())
+    return build_training(ctx, plan.recipe)[0]
 
 
 def damaged(path: Path, chance: random.Random) -> str:

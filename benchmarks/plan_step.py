@@ -2,7 +2,7 @@
 
     python -m benchmarks.plan_step [--models B] [--batch 16] [--json FILE]
 
-A step is `megavit.train.loop.loop.train_step`, with its optimizer, moving average, gradient clipping and uint8 images;
+A step is `megavit.train.loop.step.train_step`, with its optimizer, moving average, gradient clipping and uint8 images;
 memory is of all tensors alive at once (`megavit.bench.memory`).
 """
 
@@ -24,9 +24,10 @@ from megavit.config.vit import ViTConfig
 from megavit.model.vit import MegaVit
 from megavit.plan.memory import compute_peak_memory
 from megavit.plan.parallel_layout import ParallelLayout, Training
-from megavit.train.loop.loop import Task, train_step
+from megavit.train.loop.step import train_step
 from megavit.train.optim.loss import CrossEntropy
 from megavit.train.state import TrainState
+from megavit.train.task import Task
 
 
 def formula(config: ViTConfig, training: Training, layout: ParallelLayout) -> int:
@@ -54,18 +55,18 @@ def measured(config: ViTConfig, training: Training, layout: ParallelLayout) -> i
         num_classes=config.num_classes,
         loss=CrossEntropy(0.1),
         batch_size=training.batch,
-        images=1_000,
+        num_images=1_000,
     )
 
     def make() -> Callable[[], None]:
         model = MegaVit.from_config(config)
         model.transformer.gradient_checkpointing = layout.gradient_checkpointing
-        state = TrainState.fresh(model, task.recipe.optimizer)
+        state = TrainState.create(model, task.recipe.optimizer)
         images = torch.randint(0, 256, (training.batch, config.channels, height, width), dtype=torch.uint8)
         labels = torch.arange(training.batch) % config.num_classes
 
         def step() -> None:
-            train_step(state, task, images, labels, rate=1.0, steps=10)
+            train_step(state, task, (images, labels), rate=1.0, steps=10)
 
         return step
 

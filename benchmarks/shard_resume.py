@@ -75,13 +75,13 @@ def work(out: Path, shards: Path, end: int) -> None:
     data.MEMORY_SHARE = 0.0
     parallel = {"timeout_seconds": 60.0}
     if (out / "plan.json").exists():
-        resume(out, watch=NullReporter(), parallel=parallel | {"nproc": dist.world_size})
+        resume(out, reporter=NullReporter(), parallel=parallel | {"nproc": dist.world_size})
         return
     run = {"epochs": EPOCHS, "batch_size": BATCH, "checkpoint_seconds": 1e-4, "precision": "float32", "device": "cpu"}
     # What is random differs between processes; the orthogonal steps of Muon are in bfloat16, whose last bits show.
     plain = {"augment": {"shift": 0.0, "mixup": 0.0}, "schedule": {"patch_drop": 0.0}, "optimizer": {"kind": "adamw"}}
     changes = {"run": run, "parallel": parallel} | plain
-    train(str(shards), out, recipe="demo", changes=changes, watch=NullReporter())
+    train(str(shards), out, recipe="demo", overrides=changes, reporter=NullReporter())
 
 
 def leg(out: Path, shards: Path, procs: int, end: int) -> None:

@@ -34,13 +34,13 @@ from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file
 from megavit.train.data import TrainLoader
-from megavit.train.loop.build import batches_of
-from megavit.train.loop.logit_monitor import IMAGES, largest_logits
-from megavit.train.loop.loop import Task, train_step
+from megavit.train.loop.logit_monitor import NUM_IMAGES, compute_max_logits
+from megavit.train.loop.step import train_step
 from megavit.train.optim.optimizer import learning_rate
 from megavit.train.report.figures import png
 from megavit.train.spike_detection import SpikeDetector
 from megavit.train.state import TrainState
+from megavit.train.task import Task
 
 FILE = Path(__file__).parent / "results" / "stability" / "fashion.json"
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "stability.png"
@@ -110,19 +110,19 @@ def outcome(trial: Trial, task: Task, feed: TrainLoader, steps: int) -> dict[str
     optimizer = replace(task.recipe.optimizer, kind=trial.optimizer, learning_rate=trial.rate)
     task = with_run(replace(task, recipe=replace(task.recipe, optimizer=optimizer)), seed=trial.seed)
     seed_all(trial.seed)
-    state = TrainState.fresh(MegaVit.from_config(config_of(trial)), optimizer)
-    images = load().val.images[:IMAGES]
+    state = TrainState.create(MegaVit.from_config(config_of(trial)), optimizer)
+    images = load().val.images[:NUM_IMAGES]
     losses: list[float] = []
     attention: list[float] = []
     head: list[float] = []
     began = time.perf_counter()
     try:
-        for step, batch in enumerate(batches_of(feed, task, 0, steps)):
+        for step, batch in enumerate(feed.train_batches(task, 0, steps)):
             state.spike_detector = SpikeDetector()  # nothing is usual, so that nothing is left out
             rate = learning_rate((step + 0.5) / steps, 1.0, task.recipe.schedule)
-            losses.append(train_step(state, task, *batch, rate, steps))
+            losses.append(train_step(state, task, batch, rate, steps))
             if state.step % LOOK_EVERY == 0:
-                largest = largest_logits(state.model, images, task.preprocessing)
+                largest = compute_max_logits(state.model, images, task.preprocessing)
                 attention.append(largest.attention)
                 head.append(largest.head)
     except TrainingError:

@@ -81,8 +81,9 @@ def feed_of(root: Path, paths: list[Path], height: int, width: int, side: int, w
     samples = tuple(Sample(name, i % 2, "train", height, width, 3, "") for i, name in enumerate(names))
     images = LabeledImages(str(root), root, ("even", "odd"), samples, (), "all of it")
     # As if there were no memory to keep them in.
-    feed_module.free_memory = lambda: 0
-    return TrainLoader(images, samples, Preprocessing(height=side, width=side, channels=3), workers, NullReporter())
+    feed_module.get_free_memory = lambda: 0
+    size = Preprocessing(height=side, width=side, channels=3)
+    return TrainLoader(images, samples, size, workers=workers, reporter=NullReporter())
 
 
 def exhaust(batches: Iterable[object]) -> None:

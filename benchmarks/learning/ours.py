@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,16 +15,19 @@ from megavit.config.recipe import Recipe
 from megavit.config.recipes import get_recipe
 from megavit.config.serialization import to_dict
 from megavit.data.dataset import LabeledImages, Sample
+from megavit.distributed.context import ParallelContext
 from megavit.predict.forward import compute_logits
-from megavit.train.budget.measure import choose_by_time, measure
-from megavit.train.data import TrainLoader
-from megavit.train.loop import build
-from megavit.train.loop.build import VALIDATION_BATCH, batches_of, training_feed
-from megavit.train.loop.loop import Batch, Task, train_step
+from megavit.train.budget.measure import measure_step
+from megavit.train.context import RunContext
+from megavit.train.data import INFERENCE_BATCH_SIZE, TrainLoader
+from megavit.train.loop.build import build_training, make_train_loader
+from megavit.train.loop.step import train_step
 from megavit.train.optim.optimizer import learning_rate
 from megavit.train.progress import NullReporter
-from megavit.train.setup.resolve import resolve
+from megavit.train.setup.resolve import select_model
+from megavit.train.setup.sizes import resolve_sizes
 from megavit.train.state import TrainState
+from megavit.train.task import Batch, Task
 
 CPU = torch.device("cpu")
 # More steps than any run here takes: the order of the images needs an end, the clock decides.
@@ -36,7 +40,7 @@ class Ours:
 
     def __init__(self, name: str, asked: Recipe, state: TrainState, task: Task, feed: TrainLoader) -> None:
         self.name, self.state, self.task = name, state, task
-        self.batches = batches_of(feed, task, 0, ENDLESS)
+        self.batches = feed.train_batches(task, 0, ENDLESS)
         self.description: dict[str, Any] = to_dict(asked)
         self.chosen: dict[str, Any] = to_dict(task.recipe.model) | {"precision": task.recipe.run.precision}
 
@@ -50,23 +54,23 @@ class Ours:
 
     def logits(self, images: Tensor) -> Tensor:
         """(N, 10) for uint8 (N, 1, 28, 28)."""
-        batches = images.split(VALIDATION_BATCH)
-        return torch.cat(list(compute_logits(self.state.average, batches, self.task.preprocessing, self.task.dtype)))
+        batches = images.split(INFERENCE_BATCH_SIZE)
+        return torch.cat(list(compute_logits(self.state.ema_model, batches, self.task.preprocessing, self.task.dtype)))
 
 
 def step_at(progress: float, state: TrainState, task: Task, batch: Batch) -> float:
     """One step of the package when `progress` in [0, 1) of the run is over; the loss."""
     state.progress = progress
     expected_steps = round(state.step / progress) if progress else 1
-    return train_step(state, task, *batch, learning_rate(progress, 1.0, task.recipe.schedule), expected_steps)
+    return train_step(state, task, batch, learning_rate(progress, 1.0, task.recipe.schedule), expected_steps)
 
 
 def fresh(recipe: Recipe) -> tuple[TrainState, Task, TrainLoader]:
     """What the package prepares to train `recipe` on the training images, its automatic choices made."""
-    images = labeled()
-    state, task = build.fresh(resolve(recipe, images, CPU), images, CPU)
-    feed = training_feed(task, images, NullReporter())
-    precision, _ = measure(state, task, next(batches_of(feed, task, 0, 1)), MEASURING_SECONDS)
+    ctx = context()
+    state, task = build_training(ctx, resolve_sizes(recipe, ctx.dataset, CPU))
+    feed = make_train_loader(ctx, task)
+    precision, _ = measure_step(state, task, next(feed.train_batches(task, 0, 1)), MEASURING_SECONDS)
     return state, with_run(task, precision=precision), feed
 
 
@@ -79,8 +83,13 @@ def megavit(name: str, seed: int, minutes: float) -> Ours:
     """A run of the recipe that the package chooses for small pictures, with the model it chooses for the minutes."""
     recipe = get_recipe("small")
     recipe = replace(recipe, run=replace(recipe.run, seed=seed, minutes=minutes, device="cpu"))
-    choice = choose_by_time(recipe, labeled(), CPU, time.monotonic(), NullReporter())
+    choice = select_model(context(), recipe, time.monotonic() + minutes * 60, minutes * 60)
     return Ours(name, recipe, *fresh(choice.recipe))
+
+
+def context() -> RunContext:
+    """The data, for this process alone; nothing is written."""
+    return RunContext(Path(), labeled(), CPU, ParallelContext(), NullReporter())
 
 
 @cache

@@ -29,9 +29,9 @@ from megavit.model.vit import MegaVit
 from megavit.runtime.seeds import seed_all
 from megavit.runtime.storage import write_file
 from megavit.train.data import TrainLoader
-from megavit.train.loop.loop import Task
 from megavit.train.report.figures import png
 from megavit.train.state import TrainState
+from megavit.train.task import Task
 
 FILE = RESULTS / "rate_transfer.json"
 PICTURE = Path(__file__).parents[2] / "docs" / "images" / "rate_transfer.png"
@@ -89,7 +89,7 @@ def val_loss(trial: Trial, task: Task, feed: TrainLoader, steps: int) -> float |
     optimizer = replace(optimizer, learning_rate=optimizer.learning_rate * trial.factor)
     task = replace(task, recipe=replace(task.recipe, optimizer=optimizer))
     seed_all(task.recipe.run.seed)
-    run = Ours("", task.recipe, TrainState.fresh(MegaVit.from_config(config_of(trial)), optimizer), task, feed)
+    run = Ours("", task.recipe, TrainState.create(MegaVit.from_config(config_of(trial)), optimizer), task, feed)
     try:
         for step in range(steps):
             run.step((step + 0.5) / steps)

@@ -114,7 +114,7 @@ def test_a_run_ends_where_its_test_images_were_exchanged_and_goes_on_when_they_a
 
     settings = {"run": {"epochs": 1, "precision": "float32", "device": "cpu"}, "model": {"preset": "pico"}}
     with pytest.raises(DataError, match=r"is not what it was when the run began.*train --resume"):
-        train(str(data), out, recipe="small", changes=settings, watch=Meddler("test images", change))
+        train(str(data), out, recipe="small", overrides=settings, reporter=Meddler("test images", change))
     assert not (out / "bundle").exists() and not (out / "report.html").exists()
     change()
-    assert resume(out, watch=NullReporter()).report.exists()
+    assert resume(out, reporter=NullReporter()).report.exists()

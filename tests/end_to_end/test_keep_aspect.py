@@ -73,4 +73,4 @@ def test_the_bundle_says_how_its_images_are_resized(run: Path) -> None:
 def test_mixing_is_refused_before_any_image_is_read(tmp_path: Path) -> None:
     changes = {"data": {"keep_aspect": True}, "augment": {"cutmix": 1.0}}
     with pytest.raises(ConfigError, match="which cutmix cannot mix"):
-        train("nowhere", tmp_path / "run", recipe="auto", changes=changes, watch=NullReporter())
+        train("nowhere", tmp_path / "run", recipe="auto", overrides=changes, reporter=NullReporter())

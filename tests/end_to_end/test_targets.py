@@ -70,7 +70,7 @@ def test_labels_from_a_table_to_answers(pictures, tmp_path):
 def test_scores_from_a_table_to_answers(pictures, tmp_path, capsys):
     table, run = str(pictures / "score.csv"), tmp_path / "run"
     changes = {"run": {"epochs": 12, "batch_size": 32, "device": "cpu", "precision": "float32", "workers": 0}}
-    test = train(table, run, recipe="auto", changes=changes, watch=NullReporter()).metrics
+    test = train(table, run, recipe="auto", overrides=changes, reporter=NullReporter()).metrics
     assert isinstance(test, RegressionMetrics) and test.r2
     assert test.mae.value < 0.5 * test.baseline_mae and test.r2.value > 0.5
     assert (run / "figures" / "scores.png").is_file()
@@ -89,7 +89,9 @@ def test_two_hundred_images_are_enough_to_learn_every_class(tmp_path):
     """The failure of small data sets: one class for every image."""
     make_digits_folder(tmp_path / "digits", range(10), slice(20))
     changes = {"run": {"epochs": 15, "device": "cpu", "precision": "float32", "workers": 0}}
-    trained = train(str(tmp_path / "digits"), tmp_path / "run", recipe="auto", changes=changes, watch=NullReporter())
+    trained = train(
+        str(tmp_path / "digits"), tmp_path / "run", recipe="auto", overrides=changes, reporter=NullReporter()
+    )
     assert isinstance(trained.metrics, ClassificationMetrics)
     assert sum(answers > 0 for answers in np.sum(trained.metrics.confusion, axis=0)) >= 8
     assert trained.metrics.accuracy.low > 0.4

@@ -1,7 +1,6 @@
 """A tiny run whose weights break at chosen images, and after which what takes hundreds of steps takes tens of them."""
 
 import signal
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import OptimizerRecipe, Recipe, RunRecipe
 from megavit.config.target import Target
 from megavit.config.vit import ViTConfig
+from megavit.data.dataset import LabeledImages, Sample
 from megavit.distributed.context import ParallelContext
 from megavit.errors import Interrupted
 from megavit.model.vit import MegaVit
@@ -20,45 +20,55 @@ from megavit.train import spike_detection
 from megavit.train.checkpoint import checkpoint
 from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint
 from megavit.train.clock import EpochBudget
-from megavit.train.loop import build, loop, recovery
-from megavit.train.loop.loop import Task
+from megavit.train.context import RunContext, TrainSetup
+from megavit.train.data import TrainLoader
+from megavit.train.loop import loop, recovery, step
 from megavit.train.loop.recovery import fit_with_recovery
 from megavit.train.optim.loss import CrossEntropy
 from megavit.train.progress import NullReporter
-from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
+from megavit.train.task import Task
 
-STEPS, EVERY, MARGIN, PATIENCE, MIN_STEPS = 110, 20, 10, 8, 16
+STEPS, EVERY, MARGIN, PATIENCE, LEAST = 110, 20, 10, 8, 16
 # The batch whose images break the weights, and where a run that met it goes back to.
 BROKEN, BACK = 70, 60
 COUNT, BATCH, CLASSES = 32, 8, 3
 SIZES = {"image_size": 4, "patch_size": 2, "channels": 1, "dim": 8, "depth": 1, "heads": 2, "dim_head": 8, "mlp_dim": 8}
 
 
-class ImageDataset:
-    """Images of noise that show their class, as a feed; and the places that were asked for, batch by batch."""
+def make_dataset() -> LabeledImages:
+    """Images of noise that show their class, all of them for training and for validation."""
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 100, (COUNT, 1, 4, 4), generator=random, dtype=torch.uint8)
+    labels = torch.arange(COUNT) % CLASSES
+    images[torch.arange(COUNT), 0, labels] += 150
+    samples = tuple(Sample(f"{i:02}", i % CLASSES, "train", 4, 4, 1, f"{i}") for i in range(COUNT))
+    memory = {f"{i:02}": image for i, image in enumerate(images)}
+    return LabeledImages("noise", None, ("a", "b", "c"), samples, (), "as made", memory)
 
-    def __init__(self) -> None:
-        random = torch.Generator().manual_seed(0)
-        self.labels = torch.arange(COUNT) % CLASSES
-        self.images = torch.randint(0, 100, (COUNT, 1, 4, 4), generator=random, dtype=torch.uint8)
-        self.images[torch.arange(COUNT), 0, self.labels] += 150
-        self.memory = self.images
-        self.pictures = self
-        self.samples = ()
-        self.asked: list[list[int]] = []
 
-    def __len__(self) -> int:
-        return COUNT
+class RecordingLoader(TrainLoader):
+    """Remembers the indices that were asked for, batch by batch."""
+
+    asked: list[list[int]]
 
     def trained(self) -> list[list[int]]:
         """The batches that were asked for, but those of validation."""
-        return [places for places in self.asked if len(places) == BATCH]
+        return [indices for indices in self.asked if len(indices) == BATCH]
 
     def batches(self, order):
-        for places in order:
-            self.asked.append(list(places))
-            yield self.images[places], self.labels[places]
+        def recorded():
+            for indices in order:
+                self.asked.append(list(indices))
+                yield indices
+
+        return super().batches(recorded())
+
+
+def make_loader(dataset: LabeledImages, task: Task) -> RecordingLoader:
+    loader = RecordingLoader(dataset, dataset.samples, task.preprocessing, workers=0, reporter=NullReporter())
+    loader.asked = []
+    return loader
 
 
 def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,9 +79,8 @@ def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
         (checkpoint, "MARGIN", MARGIN),
         (recovery, "MARGIN", MARGIN),
         (spike_detection, "PATIENCE", PATIENCE),
-        (loop, "PATIENCE", PATIENCE),
-        (spike_detection, "MIN_STEPS", MIN_STEPS),
-        (build, "windows_of", lambda _: None),  # the images are in no shards
+        (step, "PATIENCE", PATIENCE),
+        (spike_detection, "MIN_STEPS", LEAST),
     ):
         monkeypatch.setattr(module, name, value)
 
@@ -79,17 +88,17 @@ def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
 class Breaking(NullReporter):
     """Scales the weights of a run up once it has come to certain steps, each once, and may ask it to stop."""
 
-    def __init__(self, state: TrainState, at: dict[int, float], stop: StopRequest, stop_at: int = -1) -> None:
-        self.state, self.at, self.stop, self.stop_at = state, dict(at), stop, stop_at
+    def __init__(self, state: TrainState, at: dict[int, float], stop_at: int = -1) -> None:
+        self.state, self.at, self.stop_at = state, dict(at), stop_at
         self.said: list[str] = []
         self.losses: list[float] = []
 
     def step(self, step: int, steps: int, loss: float) -> None:
         self.losses.append(loss)
         if len(self.losses) == self.stop_at:
-            self.stop.signal = signal.SIGTERM
+            signal.raise_signal(signal.SIGTERM)
         # What breaks the weights are the images of that step, not its number.
-        factor = self.at.get(step + self.state.left_out)
+        factor = self.at.get(step + self.state.dropped_batches)
         if factor is not None:
             with torch.no_grad():
                 for parameter in self.state.model.parameters():
@@ -110,14 +119,14 @@ def task_of(seconds: float = 1e6) -> Task:
         num_classes=CLASSES,
         loss=CrossEntropy(0.1),
         batch_size=BATCH,
-        images=COUNT,
+        num_images=COUNT,
     )
 
 
 def fresh(parallel: ParallelContext | None = None) -> TrainState:
     seed_all(0)
     model = MegaVit.from_config(ViTConfig(**SIZES, num_classes=CLASSES))
-    return TrainState.fresh(model, task_of().recipe.optimizer, parallel)
+    return TrainState.create(model, task_of().recipe.optimizer, parallel)
 
 
 def go(
@@ -128,15 +137,14 @@ def go(
     seconds: float = 1e6,
     budget: EpochBudget | None = None,
     parallel: ParallelContext | None = None,
-) -> tuple[TrainState, Breaking, ImageDataset]:
+) -> tuple[TrainState, Breaking, RecordingLoader]:
     """Begin the run in `folder`, or go on with it."""
     folder.mkdir(exist_ok=True, parents=True)
-    task, state = task_of(seconds), fresh(parallel)
+    task, state, dataset = task_of(seconds), fresh(parallel), make_dataset()
     if list_checkpoints(folder / "checkpoints"):
         load_checkpoint(folder / "checkpoints", state)
-    stop = StopRequest()
-    watch, feed = Breaking(state, at, stop, stop_at), ImageDataset()
-    budget = budget or EpochBudget(STEPS)
+    reporter, loader = Breaking(state, at, stop_at), make_loader(dataset, task)
+    ctx = RunContext(folder, dataset, torch.device("cpu"), state.parallel, reporter)
     with suppress(Interrupted):
-        fit_with_recovery(state, task, budget, (feed, feed), folder, stop, watch, time.monotonic())  # pyrefly: ignore
-    return state, watch, feed
+        fit_with_recovery(ctx, TrainSetup(state, task, loader, loader, budget or EpochBudget(STEPS)))
+    return state, reporter, loader

@@ -23,4 +23,4 @@ class KillAfterStep(NullReporter):
 
 
 if __name__ == "__main__":
-    train("demo:digits", Path(sys.argv[1]), recipe="demo", changes=CHANGES, watch=KillAfterStep(int(sys.argv[2])))
+    train("demo:digits", Path(sys.argv[1]), recipe="demo", overrides=CHANGES, reporter=KillAfterStep(int(sys.argv[2])))

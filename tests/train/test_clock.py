@@ -14,10 +14,10 @@ from megavit.train.clock import (
     MAX_VALIDATIONS,
     OVERTIME_SHARE,
     EpochBudget,
+    RunLength,
     StepProgress,
     TimeBudget,
     TimeBudgetPlan,
-    make_budget,
 )
 from megavit.train.optim.optimizer import learning_rate
 
@@ -152,7 +152,7 @@ def test_by_epochs_progress_is_a_function_of_the_step(steps):
 @pytest.mark.parametrize(("steps", "time"), [(None, None), (3, PLAN)])
 def test_a_run_has_either_steps_or_a_time(steps, time):
     with pytest.raises(ConfigError, match="either"):
-        make_budget(steps, time)
+        RunLength(steps=steps, time=time)
 
 
 @pytest.mark.parametrize("change", [{"total": 0.0}, {"step": -1.0}, {"validation": -1.0}, {"finish": float("nan")}])

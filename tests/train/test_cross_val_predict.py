@@ -5,7 +5,7 @@ from megavit.config.recipe import DataRecipe
 from megavit.data.sources.demo import read_demo
 from megavit.errors import Interrupted
 from megavit.train import cross_val_predict as module
-from megavit.train.cross_val_predict import out_of_fold
+from megavit.train.cross_val_predict import cross_val_predict
 from megavit.train.progress import NullReporter
 
 
@@ -19,7 +19,7 @@ class Counting:
     def progress(self, what, done, total):
         self.told.append((what, done, total))
 
-    def data(self, images): ...
+    def data(self, dataset): ...
 
     def plan(self, recipe, steps, parameters): ...
 
@@ -37,16 +37,17 @@ def test_every_image_is_answered_for_by_models_that_learned_from_others(digits, 
     seen = []
     whole = module.train_stage
 
-    def watched(folder, model, rung, task, feeds, limit, watch):
-        seen.append([set(feed.pictures.samples) for feed in feeds])
-        assert task.images == len(feeds[0]) == len(feeds[0].labels)
-        return whole(folder, model, rung, task, feeds, limit, watch)
+    def watched(ctx, inputs, method, budget_seconds):
+        loaders = (inputs.train_loader, inputs.held_out_loader)
+        seen.append([set(loader.images.samples) for loader in loaders])
+        assert inputs.task.num_images == len(loaders[0]) == len(loaders[0].labels)
+        return whole(ctx, inputs, method, budget_seconds)
 
     monkeypatch.setattr(module, "train_stage", watched)
-    monkeypatch.setattr(module, "PASSES", 2)  # so that the number of steps does not hang on the machine's speed
-    monkeypatch.setattr(module, "STEPS", 40)
+    monkeypatch.setattr(module, "MAX_EPOCHS", 2)  # so that the number of steps does not hang on the machine's speed
+    monkeypatch.setattr(module, "MAX_STEPS", 40)
     watch = Counting()
-    answers = out_of_fold(digits, 30, watch, "cpu")
+    answers = cross_val_predict(digits, 30, watch, "cpu")
     assert answers.indices.tolist() == list(range(len(digits.samples)))
     torch.testing.assert_close(answers.probabilities.sum(dim=1), torch.ones(len(digits.samples)))
     labels = torch.tensor([sample.label for sample in digits.samples])
@@ -63,5 +64,5 @@ def test_a_wish_to_stop_ends_it_with_a_word(digits, monkeypatch):
 
     monkeypatch.setattr(module, "train_stage", stopped)
     with pytest.raises(Interrupted, match="the labels were not checked") as raised:
-        out_of_fold(digits, 0.05, NullReporter(), "cpu")
+        cross_val_predict(digits, 0.05, NullReporter(), "cpu")
     assert raised.value.exit_code == 128 + 15

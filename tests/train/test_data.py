@@ -15,7 +15,7 @@ from megavit.data.loader.loader import pack, stack, unpack
 from megavit.data.loader.sampler import ResumableBatchSampler
 from megavit.errors import DataError
 from megavit.train import data as module
-from megavit.train.data import TrainLoader, free_memory
+from megavit.train.data import TrainLoader, get_free_memory
 from megavit.train.progress import NullReporter
 
 COUNT, SIZE = 6, (1, 4, 4)
@@ -34,10 +34,10 @@ def images(root: Path) -> LabeledImages:
 
 
 def make_feed(root: Path, monkeypatch: pytest.MonkeyPatch, *, memory: bool, workers: int = 0) -> TrainLoader:
-    monkeypatch.setattr(module, "free_memory", lambda: 2**30 if memory else 0)
+    monkeypatch.setattr(module, "get_free_memory", lambda: 2**30 if memory else 0)
     labeled = images(root)
     size = Preprocessing(height=4, width=4, channels=1)
-    return TrainLoader(labeled, labeled.samples, size, workers, NullReporter())
+    return TrainLoader(labeled, labeled.samples, size, workers=workers, reporter=NullReporter())
 
 
 @pytest.mark.parametrize(("memory", "workers"), [(True, 0), (False, 0), (False, 1)])
@@ -96,7 +96,7 @@ def test_a_process_that_dies_is_told_of(tmp_path, monkeypatch):
         os.kill(os.getpid(), signal.SIGKILL)
         return torch.empty(0)
 
-    monkeypatch.setattr(type(feed.pictures), "read", lambda self, index: die(index))
+    monkeypatch.setattr(type(feed.images), "read", lambda self, index: die(index))
     with pytest.raises(DataError, match="process that reads images has died"):
         list(feed.in_turn(2))
 
@@ -109,14 +109,14 @@ def test_one_message_stands_for_a_batch_with_an_unreadable_image():
 
 @pytest.mark.parametrize(("memory", "workers"), [(True, 0), (False, 0), (False, 1)])
 def test_images_that_keep_their_shape_come_as_a_list(tmp_path, monkeypatch, memory, workers):
-    monkeypatch.setattr(module, "free_memory", lambda: 2**30 if memory else 0)
+    monkeypatch.setattr(module, "get_free_memory", lambda: 2**30 if memory else 0)
     shapes = [(4, 8), (8, 4), (4, 4), (4, 16), (16, 4), (8, 8)]
     for i, (height, width) in enumerate(shapes):
         Image.new("L", (width, height), 10 * i).save(tmp_path / f"{i}.png")
     samples = tuple(sample(tmp_path, i, *sides) for i, sides in enumerate(shapes))
     labeled = LabeledImages("data", tmp_path, ("a", "b"), samples, (), "all of it")
     size = Preprocessing(height=8, width=8, channels=1, keep_aspect=True, patch_size=2)
-    feed = TrainLoader(labeled, samples, size, workers, NullReporter())
+    feed = TrainLoader(labeled, samples, size, workers=workers, reporter=NullReporter())
     order = ResumableBatchSampler(len(shapes), 4, 0, start=0, steps=3)
     for (pictures, labels), chosen in zip(feed.batches(order), order, strict=True):
         assert isinstance(pictures, list)
@@ -139,14 +139,14 @@ def test_what_is_strung_together_is_cut_apart_again(shapes):
     assert pack([*pictures, "first", "second"]) == "first"
 
 
-def test_free_memory_is_some_and_not_more_than_there_is():
-    assert 0 < free_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def test_get_free_memory_is_some_and_not_more_than_there_is():
+    assert 0 < get_free_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.parametrize("memory", [True, False])
 def test_a_part_has_its_own_images_with_their_labels(tmp_path, monkeypatch, memory):
     feed = make_feed(tmp_path, monkeypatch, memory=memory)
-    part = feed.part(torch.tensor([1, 4, 5]))
+    part = feed.subset(torch.tensor([1, 4, 5]))
     ((pictures, labels),) = part.batches([[0, 1, 2]])
     assert (torch.as_tensor(pictures)[:, 0, 0, 0] // 10).tolist() == [1, 4, 5] and labels.tolist() == [1, 0, 1]
     assert len(part) == 3 and len(feed) == COUNT and sum(map(len, feed.in_turn(2))) == COUNT

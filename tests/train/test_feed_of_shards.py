@@ -12,8 +12,7 @@ from megavit.data.dataset import LabeledImages
 from megavit.data.load import load_data
 from megavit.data.loader import shard_windows as windows_module
 from megavit.train import data as module
-from megavit.train.data import MOST_TOLD, TrainLoader
-from megavit.train.loop.build import batches_of
+from megavit.train.data import MAX_REPORTED, TrainLoader
 from megavit.train.progress import NullReporter
 from tests.helpers.shards import class_folders, flip, sharded
 from tests.helpers.training import make_task
@@ -43,15 +42,15 @@ def read(folder: Path) -> LabeledImages:
 def make_feed(
     folder: Path, monkeypatch: pytest.MonkeyPatch, memory: bool, watch: NullReporter | None = None
 ) -> TrainLoader:
-    monkeypatch.setattr(module, "free_memory", lambda: 2**30 if memory else 0)
+    monkeypatch.setattr(module, "get_free_memory", lambda: 2**30 if memory else 0)
     images = read(folder)
-    return TrainLoader(images, images.samples, SIZE, 0, watch or NullReporter())
+    return TrainLoader(images, images.samples, SIZE, workers=0, reporter=watch or NullReporter())
 
 
 def stream(feed: TrainLoader, start: int, steps: int) -> list[tuple[list[float], list[int]]]:
     """Of each batch the images, each told by its first pixel, and the labels."""
-    task = replace(make_task(), batch_size=BATCH, images=IMAGES)
-    found = batches_of(feed, task, start, steps)
+    task = replace(make_task(), batch_size=BATCH, num_images=IMAGES)
+    found = feed.train_batches(task, start, steps)
     return [(torch.as_tensor(images)[:, 0, 0, 0].tolist(), labels.tolist()) for images, labels in found]
 
 
@@ -97,6 +96,6 @@ def test_of_much_damage_a_few_lines_are_told(folder, monkeypatch):
         told = Told()
         feed = make_feed(folder, monkeypatch, memory, told)
         stream(feed, 0, STEPS)
-        assert len(feed.pictures.damaged) == 15
-        assert len(told.lines) == MOST_TOLD + 1
+        assert len(feed.images.damaged) == 15
+        assert len(told.lines) == MAX_REPORTED + 1
         assert told.lines[-1] == "more images are damaged; megavit check lists them all"

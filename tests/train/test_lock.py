@@ -4,13 +4,13 @@ import sys
 import pytest
 
 from megavit.errors import OutputError
-from megavit.train.run_dir import only_process
+from megavit.train.run_dir import lock_run_dir
 
 HOLD = """
 import os, sys
 from pathlib import Path
-from megavit.train.run_dir import only_process
-with only_process(Path(sys.argv[1])):
+from megavit.train.run_dir import lock_run_dir
+with lock_run_dir(Path(sys.argv[1])):
     child = os.fork() if sys.argv[2] == "fork" else 1
     if child == 0:
         sys.stdin.read()  # a worker that outlives its parent
@@ -34,7 +34,7 @@ def holder(tmp_path, request):
 
 def test_a_second_process_is_refused_with_advice(tmp_path, holder):
     with pytest.raises(OutputError, match=r"another process is training.*wait until it ends"):
-        with only_process(tmp_path):
+        with lock_run_dir(tmp_path):
             pass
 
 
@@ -42,18 +42,18 @@ def test_a_second_process_is_refused_with_advice(tmp_path, holder):
 def test_a_killed_process_holds_nothing_even_if_its_workers_live_on(tmp_path, holder):
     holder.kill()
     holder.wait()
-    with only_process(tmp_path):
+    with lock_run_dir(tmp_path):
         pass
 
 
 def test_the_lock_leaves_nothing_behind_and_can_be_taken_again(tmp_path):
     for _ in range(2):
-        with only_process(tmp_path):
+        with lock_run_dir(tmp_path):
             assert [path.name for path in tmp_path.iterdir()] == [".lock"]
         assert not any(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_written_is_a_message(tmp_path):
     with pytest.raises(OutputError, match="could not be written"):
-        with only_process(tmp_path / "nothing"):
+        with lock_run_dir(tmp_path / "nothing"):
             pass

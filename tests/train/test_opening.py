@@ -2,9 +2,9 @@ import shutil
 
 from PIL import Image
 
-from megavit.config.recipe import Recipe
+from megavit.config.recipe import DataRecipe
 from megavit.runtime.process_group import DistContext
-from megavit.train.run import read_images, tell_warnings
+from megavit.train.run import read_dataset, report_warnings
 from tests.helpers.labeled_images import scene
 from tests.train.test_cross_val_predict import Counting
 
@@ -18,13 +18,13 @@ def test_leaks_are_told_before_training_begins(tmp_path):
                 pixels = scene(len(split) * 1000 + len(list(tmp_path.rglob("*"))), side=16).permute(1, 2, 0).numpy()
                 Image.fromarray(pixels).save(folder / f"{seed}.png")
     watch = Counting()
-    tell_warnings(read_images(str(tmp_path), Recipe(), watch), DistContext(), watch)
+    report_warnings(read_dataset(str(tmp_path), DataRecipe(), watch), DistContext(), watch)
     assert watch.said == []
     shutil.copy(tmp_path / "train" / "cat" / "3.png", tmp_path / "test" / "dog" / "again.png")
-    images = read_images(str(tmp_path), Recipe(), watch)
-    tell_warnings(images, DistContext(rank=1, world_size=2), watch)
+    images = read_dataset(str(tmp_path), DataRecipe(), watch)
+    report_warnings(images, DistContext(rank=1, world_size=2), watch)
     assert watch.said == []  # one process tells, and only that one looks
-    tell_warnings(images, DistContext(), watch)
+    report_warnings(images, DistContext(), watch)
     first, second = watch.said
     assert first.startswith("one picture in two splits: the same file in train and test, once")
     assert second.startswith("one picture with different labels: the same file with the labels cat, dog, once")

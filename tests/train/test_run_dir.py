@@ -6,14 +6,14 @@ import pytest
 from megavit.config.recipe import ModelRecipe, Recipe, RunRecipe
 from megavit.data.dataset import LabeledImages, Sample, Skipped, read_samples
 from megavit.errors import BundleError, OutputError
-from megavit.train.run_dir import PLAN, RECIPE, SAMPLES, SKIPPED, Plan, check_place, read_plan, write_plan
+from megavit.train.clock import RunLength
+from megavit.train.run_dir import PLAN, RECIPE, SAMPLES, SKIPPED, Plan, check_run_dir, read_plan, write_plan
 
 PLANNED = Plan(
     source="/data/猫",
     fingerprint="0" * 32,
     recipe=Recipe(model=ModelRecipe(preset="pico", image_size=8), run=RunRecipe(minutes=0.1, batch_size=3)),
-    steps=7,
-    time=None,
+    length=RunLength(steps=7, time=None),
     threads=2,
 )
 
@@ -41,7 +41,14 @@ def test_where_there_is_no_plan_the_error_says_how_to_begin(tmp_path, where):
 
 @pytest.mark.parametrize(
     "change",
-    [{"steps": 0}, {"threads": 0}, {"threads": 10**9}, {"steps": "7"}, {"more": 1}, {"recipe": {"run": 1}}],
+    [
+        {"length": {"steps": 0, "time": None}},
+        {"threads": 0},
+        {"threads": 10**9},
+        {"length": {"steps": "7", "time": None}},
+        {"more": 1},
+        {"recipe": {"run": 1}},
+    ],
 )
 def test_a_plan_that_cannot_be_is_refused(tmp_path, change):
     write_plan(tmp_path, PLANNED, images())
@@ -66,18 +73,18 @@ def test_a_run_needs_a_folder_of_its_own_outside_the_data(tmp_path, monkeypatch)
     (run / PLAN).touch()
     for out in (data, full):
         with pytest.raises(OutputError, match="not empty"):
-            check_place(out, str(data))
+            check_run_dir(out, str(data))
     with pytest.raises(OutputError, match=r"--resume '.*a run'"):
-        check_place(run, str(data))
+        check_run_dir(run, str(data))
     monkeypatch.chdir(data)
     for out in (data / "cat" / "run", Path("runs/data"), tmp_path / "x" / ".." / "data" / "run"):
         with pytest.raises(OutputError, match="within the data"):
-            check_place(out, ".")
+            check_run_dir(out, ".")
 
 
 def test_a_new_folder_and_one_with_hidden_files_only_will_do(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".DS_Store").touch()
     for out in (tmp_path / "out", tmp_path / "new"):
-        check_place(out, "demo:digits")
-        check_place(out, str(tmp_path / "data"))
+        check_run_dir(out, "demo:digits")
+        check_run_dir(out, str(tmp_path / "data"))

@@ -82,7 +82,7 @@ def compute_optimizer_state(weights: ShardedParameters, training: Training) -> i
 
 
 def _stepping(weights: ShardedParameters, training: Training, layout: ParallelLayout) -> dict[str, int]:
-    # One GPU orthogonalizes several matrices at a time; of GPUs that share them, each has saved.
+    # One GPU orthogonalizes several matrices at a time; of GPUs that share them, each has one.
     together = 1 if layout.fully_sharded else min(weights.depth, max(1, CHUNK_ELEMENTS // weights.largest))
     working = MUON_STEP * together * weights.largest if training.optimizer == "muon" else 0
     return {"gradients": FLOAT32 * weights.per_rank, "working": working, "exchange": _buckets(weights, layout)}

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from statistics import mean, median
 
-from megavit.config.checks import check_positive, check_range
+from megavit.config.checks import check_integer, check_positive, check_range
 from megavit.errors import ConfigError
 
 # Validation comes after an epoch, but at most so often a run; and at least so often, where epochs are long.
@@ -172,14 +172,23 @@ class TimeBudget:
 Budget = EpochBudget | TimeBudget
 
 
-def make_budget(steps: int | None, time_plan: TimeBudgetPlan | None) -> Budget:
-    """Return the budget of a run of `steps` steps, or of one with a time budget.
+@dataclass(frozen=True, kw_only=True)
+class RunLength:
+    """How long a run is: so many steps, or as many as fit into a time budget.
 
-    Raises:
-        ConfigError: when both or neither are given.
+    Attributes:
+        steps: in all; None with a time budget.
+        time: the time budget; None where the steps are given.
     """
-    if time_plan is not None and steps is None:
-        return TimeBudget(time_plan)
-    if steps is not None and time_plan is None:
-        return EpochBudget(steps)
-    raise ConfigError(f"a run has either a number of steps or a time budget, got {steps} and {time_plan}")
+
+    steps: int | None
+    time: TimeBudgetPlan | None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.time is None):
+            raise ConfigError(f"a run has either steps or a time budget, got steps {self.steps} and time {self.time}")
+        if self.steps is not None:
+            check_integer("steps", self.steps, minimum=1)
+
+    def make_budget(self) -> Budget:
+        return TimeBudget(self.time) if self.time is not None else EpochBudget(self.steps or 1)

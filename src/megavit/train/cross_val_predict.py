@@ -9,40 +9,43 @@ from tempfile import TemporaryDirectory
 import torch
 
 from megavit.check.label_issues import OutOfFoldPredictions
-from megavit.config.recipe import Recipe
 from megavit.config.recipes import get_recipe
 from megavit.config.serialization import merge
 from megavit.data.dataset import LabeledImages
 from megavit.data.targets import target_tensor
+from megavit.distributed.context import ParallelContext
 from megavit.errors import Interrupted
 from megavit.evaluate.probes.cross_validation import Fold, make_folds
 from megavit.runtime.device import pick_device
-from megavit.train.budget.measure import choose_until, validation_seconds
-from megavit.train.clock import TimeBudgetPlan
+from megavit.train.budget.measure import measure_validation
+from megavit.train.clock import RunLength, TimeBudgetPlan
+from megavit.train.context import RunContext
 from megavit.train.data import TrainLoader
-from megavit.train.finetune.stage import StagePlan, train_stage, write_stage
-from megavit.train.history import EpochRecord
-from megavit.train.loop.build import canvas, fresh
-from megavit.train.loop.loop import Task
+from megavit.train.finetune.stage import StageInputs, train_stage, write_stage
+from megavit.train.loop.build import build_training, make_eval_loader, make_train_loader
 from megavit.train.progress import NullReporter, Reporter
-from megavit.train.setup.resolve import choose_recipe
+from megavit.train.setup.resolve import select_model
+from megavit.train.setup.sizes import choose_recipe
 from megavit.train.state import TrainState
+from megavit.train.task import Task
 
 # With fewer images each one that is learned from counts; with more, it is time that is scarce.
-FEW, FOLDS_OF_FEW, FOLDS_OF_MANY = 2_000, 5, 3
-# No fold is trained for more passes, or steps, whichever are more: labels would be learned by heart.
-PASSES, STEPS = 60, 300
-MEASURING = 0.5
+MAX_FEW_IMAGES, FOLDS_OF_FEW, FOLDS_OF_MANY = 2_000, 5, 3
+# No fold is trained for more epochs, or steps, whichever are more: labels would be memorized.
+MAX_EPOCHS, MAX_STEPS = 60, 300
+MEASURING_SECONDS = 0.5
 
 
-def out_of_fold(images: LabeledImages, minutes: float, watch: Reporter, device: str = "auto") -> OutOfFoldPredictions:
-    """Probabilities of the classes for every sample, in cross-validation, within about so many minutes.
+def cross_val_predict(
+    dataset: LabeledImages, minutes: float, reporter: Reporter, device: str = "auto"
+) -> OutOfFoldPredictions:
+    """Return probabilities of the classes for every sample, in cross-validation, within about so many minutes.
 
     Splits play no part: a wrong label in the test images counts too.
 
     Args:
-        images: of one class each.
-        watch: is told how much is done.
+        dataset: images of one class each.
+        reporter: is told how much is done.
 
     Raises:
         ConfigError: for a device that is not there.
@@ -50,85 +53,74 @@ def out_of_fold(images: LabeledImages, minutes: float, watch: Reporter, device: 
         Interrupted: when a signal asked to stop.
     """
     until = time.monotonic() + minutes * 60
-    chosen = pick_device(device)
-    targets = target_tensor(images.samples, images.target, len(images.classes))
-    divisions = make_folds(
-        targets,
-        FOLDS_OF_FEW if len(targets) <= FEW else FOLDS_OF_MANY,
-        digests=[sample.digest for sample in images.samples],
-    )
-    settings = {"data": {"balance": "none"}, "run": {"device": device, "minutes": minutes / len(divisions)}}
-    parts = [_divided(images, division) for division in divisions]
-    recipe = merge(get_recipe(choose_recipe(parts[0])), settings, "the recipe")
-    share = minutes * 60 / len(divisions)
-    choice = choose_until(recipe, parts[0], chosen, time.monotonic() + share, share)
-    probabilities = torch.empty(len(targets), len(images.classes))
-    feeds: tuple[TrainLoader, TrainLoader] | None = None
-    for number, (division, part) in enumerate(zip(divisions, parts, strict=True)):
-        state, task = fresh(choice.recipe, part, chosen)
-        feeds = feeds or _feeds(images, part, task)
-        learned, held = feeds[0].part(division.train), feeds[1].part(division.held_out)
-        limit = (until - time.monotonic()) / (len(divisions) - number)
+    labels = target_tensor(dataset.samples, dataset.target, len(dataset.classes))
+    num_folds = FOLDS_OF_FEW if len(labels) <= MAX_FEW_IMAGES else FOLDS_OF_MANY
+    folds = make_folds(labels, num_folds, digests=[sample.digest for sample in dataset.samples])
+    seconds = minutes * 60 / len(folds)
+    settings = {"data": {"balance": "none"}, "run": {"device": device, "minutes": seconds / 60}}
+    contexts = [
+        RunContext(Path(), _split(dataset, fold), pick_device(device), ParallelContext(), NullReporter())
+        for fold in folds
+    ]
+    recipe = merge(get_recipe(choose_recipe(contexts[0].dataset)), settings, "the recipe")
+    choice = select_model(contexts[0], recipe, time.monotonic() + seconds, seconds)
+    probabilities = torch.empty(len(labels), len(dataset.classes))
+    loaders: tuple[TrainLoader, TrainLoader] | None = None
+    for number, (fold, ctx) in enumerate(zip(folds, contexts, strict=True)):
+        state, task = build_training(ctx, choice.recipe)
+        loaders = loaders or _make_loaders(ctx, task)
+        inputs = StageInputs(state.model, task, loaders[0].subset(fold.train), loaders[1].subset(fold.held_out))
+        budget_seconds = (until - time.monotonic()) / (len(folds) - number)
         with TemporaryDirectory(prefix="megavit-") as folder:
-            write_stage(Path(folder), _plan(state, task, held, choice.step, limit))
+            write_stage(Path(folder), _plan_fold(state, inputs, choice.step_seconds, budget_seconds))
+            ctx = replace(ctx, run_dir=Path(folder), reporter=_FoldReporter(reporter, number, len(folds)))
             try:
-                told = _Progress(watch, number, len(divisions))
-                stage = train_stage(Path(folder), state.model, "all", task, (learned, held), None, told)
+                stage = train_stage(ctx, inputs, "all", None)
             except Interrupted as error:
                 raise Interrupted("stopped as asked; the labels were not checked", error.exit_code - 128) from None
-        assert stage is not None  # it must
-        probabilities[division.held_out] = stage.logits.softmax(dim=1)
-    model = f"{len(divisions)} small models, each trained on the other images for {share / 60:.2g} minutes at most"
-    return OutOfFoldPredictions(probabilities, torch.arange(len(targets)), model)
+        assert stage is not None  # it was forced
+        probabilities[fold.held_out] = stage.logits.softmax(dim=1)
+    models = f"{len(folds)} small models, each trained on the other images for {seconds / 60:.2g} minutes at most"
+    return OutOfFoldPredictions(probabilities, torch.arange(len(labels)), models)
 
 
-def _divided(images: LabeledImages, division: Fold) -> LabeledImages:
-    """The images that are learned from as those for training, the others as those for validation."""
-    samples = list(images.samples)
-    for split, places in (("train", division.train), ("val", division.held_out)):
-        for place in places.tolist():
-            samples[place] = replace(samples[place], split=split)
-    return replace(images, samples=tuple(samples))
+def _split(dataset: LabeledImages, fold: Fold) -> LabeledImages:
+    """Return the images with those of the fold for training, and its held-out ones for validation."""
+    samples = list(dataset.samples)
+    for split, indices in (("train", fold.train), ("val", fold.held_out)):
+        for index in indices.tolist():
+            samples[index] = replace(samples[index], split=split)
+    return replace(dataset, samples=tuple(samples))
 
 
-def _feeds(images: LabeledImages, part: LabeledImages, task: Task) -> tuple[TrainLoader, TrainLoader]:
-    """All images at the size they are learned from, and at the size they are judged at: one where that is the same."""
-    size, margin = canvas(part, task)
-    workers = task.recipe.run.workers
-    learned = TrainLoader(images, images.samples, size, workers, NullReporter(), margin)
-    if size == task.preprocessing and margin == 1:
-        return learned, learned
-    return learned, TrainLoader(images, images.samples, task.preprocessing, workers, NullReporter())
+def _make_loaders(ctx: RunContext, task: Task) -> tuple[TrainLoader, TrainLoader]:
+    """Return loaders of all images at the size to train on, and to evaluate at: one where that is the same."""
+    samples = ctx.dataset.samples
+    train_loader = make_train_loader(ctx, task, samples)
+    if train_loader.images.preprocessing == task.preprocessing and train_loader.images.margin == 1:
+        return train_loader, train_loader
+    return train_loader, make_eval_loader(ctx, task, samples)
 
 
-def _plan(state: TrainState, task: Task, held: TrainLoader, step: float, limit: float) -> StagePlan:
-    """What fits into `limit` seconds, or less where that is plenty."""
-    validation = validation_seconds(state, task, held, MEASURING)
-    enough = max(STEPS, math.ceil(PASSES * task.images / task.batch_size))
-    if enough * step + 5 * validation <= limit:
-        return StagePlan(steps=enough, time=None)
-    return StagePlan(
-        steps=None,
-        time=TimeBudgetPlan(total=max(0.1, limit), step=step, validation=validation, final_passes=2, finish=0.0),
+def _plan_fold(state: TrainState, inputs: StageInputs, step: float, budget_seconds: float) -> RunLength:
+    """Return what fits into `budget_seconds`, or less where that is plenty."""
+    task = inputs.task
+    validation = measure_validation(state, task, inputs.held_out_loader, MEASURING_SECONDS)
+    enough = max(MAX_STEPS, math.ceil(MAX_EPOCHS * task.num_images / task.batch_size))
+    if enough * step + 5 * validation <= budget_seconds:
+        return RunLength(steps=enough, time=None)
+    total = max(0.1, budget_seconds)
+    return RunLength(
+        steps=None, time=TimeBudgetPlan(total=total, step=step, validation=validation, final_passes=2, finish=0.0)
     )
 
 
-class _Progress:
-    """Tells a watch how far all folds together are, and nothing else."""
+class _FoldReporter(NullReporter):
+    """Reports how far all folds together are, and nothing else."""
 
-    def __init__(self, watch: Reporter, number: int, num_folds: int) -> None:
-        self.watch, self.number, self.num_folds = watch, number, num_folds
-
-    def say(self, text: str) -> None: ...
-
-    def progress(self, what: str, done: int, total: int) -> None: ...
-
-    def data(self, images: LabeledImages) -> None: ...
-
-    def plan(self, recipe: Recipe, steps: int, parameters: int) -> None: ...
+    def __init__(self, reporter: Reporter, number: int, num_folds: int) -> None:
+        self.reporter, self.number, self.num_folds = reporter, number, num_folds
 
     def step(self, step: int, steps: int, loss: float) -> None:
         done = (self.number + step / steps) / self.num_folds
-        self.watch.progress("judging the labels, in per cent", round(100 * done), 100)
-
-    def epoch(self, record: EpochRecord) -> None: ...
+        self.reporter.progress("checking the labels, in percent", round(100 * done), 100)

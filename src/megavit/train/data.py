@@ -1,106 +1,150 @@
-"""Images to the loop: from memory where they fit, else decoded by worker processes as they are needed."""
+"""Images for the loop: from memory where they fit, else decoded by worker processes as they are needed."""
 
 import copy
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+import torch
 from torch import Tensor
-from torch.utils.data import Sampler
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.data.image_dataset import ImageDataset, Images, load_into_memory
 from megavit.data.loader.loader import iter_batches, sequential_batches
+from megavit.data.loader.sampler import ResumableBatchSampler, compute_class_balanced_weights
+from megavit.data.loader.shard_windows import make_shard_windows
 from megavit.data.targets import target_tensor
 from megavit.data.workers import MAX_WORKERS, available_cpus
+from megavit.distributed.context import ParallelContext
 from megavit.runtime.process_group import get_local_world_size
 from megavit.train.progress import Reporter
+from megavit.train.task import Batch, Task
 
 # Of the memory that is free, the images of one split may take this share.
 MEMORY_SHARE = 0.4
-MOST_TOLD = 10
+MAX_REPORTED = 10
+INFERENCE_BATCH_SIZE = 256
 
 
 class TrainLoader:
-    """The images of some samples, uint8, at the size of `ImageDataset`, and their targets, one a row."""
+    """The images of some samples, uint8, at the size of `ImageDataset`, and their targets, one a row.
+
+    Args:
+        margin: how much larger than `preprocessing` says images are kept that keep their aspect.
+    """
 
     def __init__(
         self,
-        images: LabeledImages,
+        dataset: LabeledImages,
         samples: Sequence[Sample],
         preprocessing: Preprocessing,
+        *,
         workers: int | None,
-        watch: Reporter,
+        reporter: Reporter,
         margin: float = 1.0,
     ) -> None:
-        self.labels = target_tensor(samples, images.target, len(images.classes))
-        self.pictures = ImageDataset(images, samples, preprocessing, margin)
+        self.labels = target_tensor(samples, dataset.target, len(dataset.classes))
+        self.images = ImageDataset(dataset, samples, preprocessing, margin)
         self.workers = min(available_cpus(), MAX_WORKERS) if workers is None else workers
-        self.watch = watch
-        self._told = 0
+        self.reporter = reporter
+        self._num_reported = 0
         self.memory: Images | None = None
-        if self.pictures.nbytes <= free_memory() * MEMORY_SHARE / get_local_world_size():
+        if self.images.nbytes <= get_free_memory() * MEMORY_SHARE / get_local_world_size():
             self.memory = load_into_memory(
-                self.pictures, self.workers, lambda done, total: watch.progress("reading images", done, total)
+                self.images, self.workers, lambda done, total: reporter.progress("reading images", done, total)
             )
-            self._tell()
+            self._report_damage()
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(self, order: Sampler[list[int]] | Sequence[list[int]]) -> Iterator[tuple[Images, Tensor]]:
-        """(images, labels) of each batch of `order`, which is gone through once."""
+    def batches(self, order: Iterable[list[int]]) -> Iterator[Batch]:
+        """Yield (images, labels) of each batch of `order`, which is gone through once."""
         if self.memory is not None:
             memory = self.memory
-            for chosen in order:
-                batch = [memory[place] for place in chosen] if isinstance(memory, list) else memory[chosen]
-                yield batch, self.labels[chosen]
+            for indices in order:
+                images = [memory[index] for index in indices] if isinstance(memory, list) else memory[indices]
+                yield images, self.labels[indices]
             return
-        asked: deque[list[int]] = deque()
-        for batch in iter_batches(self.pictures, _noted(order, asked), self.workers):
-            self._tell()
-            yield batch, self.labels[asked.popleft()]
+        requested: deque[list[int]] = deque()
+        for images in iter_batches(self.images, _recorded(order, requested), self.workers):
+            self._report_damage()
+            yield images, self.labels[requested.popleft()]
 
-    def part(self, places: Tensor) -> "TrainLoader":
-        """The feed of some of these images, by their places, without reading them again."""
-        part = copy.copy(self)
-        part.labels = self.labels[places]
-        part._told = 0
-        whole = self.pictures
-        chosen = places.tolist()
-        part.pictures = ImageDataset(
-            whole.images, [whole.samples[place] for place in chosen], whole.preprocessing, whole.margin
+    def train_batches(
+        self, task: Task, start: int, stop: int, parallel: ParallelContext | None = None
+    ) -> Generator[Batch]:
+        """Yield the batches of steps `start` to `stop`; of several processes that train, this one's part of each."""
+        parallel = parallel or ParallelContext()
+        balanced = task.recipe.data.balance == "sampler"
+        order = ResumableBatchSampler(
+            len(self),
+            task.batch_size,
+            task.recipe.run.seed,
+            start=start,
+            steps=stop,
+            weights=compute_class_balanced_weights(self.labels.tolist()) if balanced else None,
+            rank=parallel.dp_rank,
+            world_size=parallel.dp_world_size,
+            windows=make_shard_windows(self.images.samples),
+            ahead=self.memory is None,
         )
+        yield from self.batches(order)
+
+    def in_turn(self, batch_size: int = INFERENCE_BATCH_SIZE) -> Iterator[Images]:
+        """Yield the images once, in order."""
+        return (images for images, _ in self.batches(sequential_batches(len(self), batch_size)))
+
+    def split_in_turn(self, parallel: ParallelContext) -> tuple[list[list[int]], list[list[int]]]:
+        """Return the indices of this process's images in each batch, and of those that its model is given.
+
+        A forward pass takes all processes: one without an image of its own takes another's, and drops the result.
+        """
+        batches = sequential_batches(len(self), INFERENCE_BATCH_SIZE)
+        own = [batch[parallel.dp_rank :: parallel.dp_world_size] for batch in batches]
+        return own, [indices or batch[:1] for indices, batch in zip(own, batches, strict=True)]
+
+    def map(self, compute: Callable[[Iterator[Images]], Iterator[Tensor]], parallel: ParallelContext) -> Tensor:
+        """Return the rows that `compute` gives for all images, of which each process computes its part."""
+        own, given = self.split_in_turn(parallel)
+        batches = list(compute(images for images, _ in self.batches(given)))
+        rows = torch.cat([batch[: len(indices)] for batch, indices in zip(batches, own, strict=True)])
+        return parallel.all_gather_rows(rows, [index for indices in own for index in indices], len(self))
+
+    def subset(self, indices: Tensor) -> "TrainLoader":
+        """Return a loader of some of these images, without reading them again."""
+        subset = copy.copy(self)
+        subset.labels = self.labels[indices]
+        subset._num_reported = 0
+        chosen = indices.tolist()
+        samples = [self.images.samples[index] for index in chosen]
+        subset.images = ImageDataset(self.images.images, samples, self.images.preprocessing, self.images.margin)
         if self.memory is not None:
             memory = self.memory
-            part.memory = [memory[place] for place in chosen] if isinstance(memory, list) else memory[places]
-        return part
+            subset.memory = [memory[index] for index in chosen] if isinstance(memory, list) else memory[indices]
+        return subset
 
-    def _tell(self) -> None:
-        """Name what was damaged in its shard since the last time, as far as a person reads such lines."""
-        damaged = self.pictures.damaged
-        for name, reason in islice(damaged.items(), self._told, MOST_TOLD):
-            self.watch.say(f"{name!r} is damaged ({reason}): another image of its kind takes its place")
-        if len(damaged) > MOST_TOLD >= self._told:
-            self.watch.say("more images are damaged; megavit check lists them all")
-        self._told = len(damaged)
-
-    def in_turn(self, batch_size: int) -> Iterator[Images]:
-        """Every image once, in order."""
-        return (batch for batch, _ in self.batches(sequential_batches(len(self), batch_size)))
+    def _report_damage(self) -> None:
+        """Name the images that were damaged in their shards since the last time, up to `MAX_REPORTED`."""
+        damaged = self.images.damaged
+        for name, reason in islice(damaged.items(), self._num_reported, MAX_REPORTED):
+            self.reporter.say(f"{name!r} is damaged ({reason}): another image of its kind takes its place")
+        if len(damaged) > MAX_REPORTED >= self._num_reported:
+            self.reporter.say("more images are damaged; megavit check lists them all")
+        self._num_reported = len(damaged)
 
 
-def _noted(order: Iterable[list[int]], asked: deque[list[int]]) -> Iterator[list[int]]:
-    """Yield the batches of an order, and note them as they are asked for, some ahead of those that are there."""
-    for chosen in order:
-        asked.append(chosen)
-        yield chosen
+def _recorded(order: Iterable[list[int]], requested: deque[list[int]]) -> Iterator[list[int]]:
+    """Yield the batches of an order, and record each as it is requested, some ahead of those that are there."""
+    for indices in order:
+        requested.append(indices)
+        yield indices
 
 
-def free_memory() -> int:
-    """Bytes of main memory that are free, or would be on demand; where the system does not say, a modest guess."""
+def get_free_memory() -> int:
+    """Return the bytes of main memory that are free, or would be on demand; a modest guess where it is not known."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""How a run tells whoever started it how it goes; it decides nothing."""
+"""How a run tells whoever started it how it goes."""
 
 from typing import Protocol
 
@@ -8,41 +8,41 @@ from megavit.train.history import EpochRecord
 
 
 class Reporter(Protocol):
-    """Called from the run's own thread, in the order in which things happen."""
+    """Is called from the run's own thread, in the order in which things happen; it decides nothing."""
 
     def say(self, text: str) -> None:
-        """A line for a person."""
+        """Take a line for a person."""
         ...
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """`done` of `total` parts of `what`; the last call has both equal."""
+        """Take note of `done` of `total` parts of `what`; the last call has both equal."""
         ...
 
-    def data(self, images: LabeledImages) -> None:
-        """The images have been read."""
+    def data(self, dataset: LabeledImages) -> None:
+        """Take note that the images have been read."""
         ...
 
     def plan(self, recipe: Recipe, steps: int, parameters: int) -> None:
-        """Training begins, or goes on; by the clock, `steps` is what is expected now."""
+        """Take note that training begins, or resumes; with a time budget, `steps` is what is expected now."""
         ...
 
     def step(self, step: int, steps: int, loss: float) -> None:
-        """An optimizer step has ended, of `steps` in all; by the clock these change, and are equal at the end."""
+        """Take note of an optimizer step; of `steps` in all, which change with a time budget but for the last step."""
         ...
 
     def epoch(self, record: EpochRecord) -> None:
-        """The model was validated."""
+        """Take note of a validation."""
         ...
 
 
 class NullReporter:
-    """A watch that says nothing."""
+    """A reporter that takes note of nothing; a base for those that take note of a few things."""
 
     def say(self, text: str) -> None: ...
 
     def progress(self, what: str, done: int, total: int) -> None: ...
 
-    def data(self, images: LabeledImages) -> None: ...
+    def data(self, dataset: LabeledImages) -> None: ...
 
     def plan(self, recipe: Recipe, steps: int, parameters: int) -> None: ...
 

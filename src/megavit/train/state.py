@@ -1,4 +1,4 @@
-"""Everything of a run that must survive a restart."""
+"""The state of a run between two steps: everything that must survive a restart."""
 
 import copy
 from dataclasses import asdict, dataclass, field, fields
@@ -14,7 +14,7 @@ from megavit.errors import BundleError
 from megavit.model.vit import MegaVit
 from megavit.train.checkpoint.manifest import StateNumbers
 from megavit.train.history import EpochRecord
-from megavit.train.optim.optimizer import make_optimizers
+from megavit.train.optim.optimizer import make_optimizers, update_ema
 from megavit.train.spike_detection import SpikeDetector
 
 
@@ -24,29 +24,29 @@ class TrainState:
 
     Attributes:
         model: as it is trained.
-        average: the moving average of its weights, which is validated and kept.
-        optimizers: of `model`, each of its own part.
+        ema_model: the exponential moving average of its weights, which is validated and kept.
+        optimizers: of `model`, each of its own parameters.
         step: optimizer steps done, skipped ones included.
         progress: of the run, in [0, 1].
         validated: progress at the last validation.
         skipped: steps whose gradient was not finite, or an outlier, and that changed nothing.
-        skipped_in_a_row: of those that were not finite, how many just now.
+        skipped_in_a_row: steps up to the last one whose gradient was not finite.
         loss_sum, loss_steps: since the last validation.
         seconds: since the command began, pauses left out.
         history: a record a validation.
-        best: weights of `average` at the best of them so far.
+        best: weights of `ema_model` at the best validation so far.
         best_epoch: its index in `history`; None before the first.
-        parallel: the processes that train; model, average, optimizers and best are divided over them as it says.
-        wrapped: what computes the forward pass of `model` for a step; None: it does so itself.
+        parallel: the processes that train; model, ema_model, optimizers and best are divided over them as it says.
+        wrapped: the module to call for the forward pass of a step; None: `model` itself.
         recipe: of the optimizers.
         spike_detector: the last steps, by which the next is judged.
-        rollbacks: how often the run has gone back to an earlier checkpoint, because it had diverged.
-        returned_to: the step that it went back to last; 0 where it never did.
-        left_out: batches that were not trained on then, and that the order of images is ahead by.
+        rollbacks: how often the run was rolled back to an earlier checkpoint, because it had diverged.
+        rollback_step: the step that it was rolled back to last; 0: never.
+        dropped_batches: batches that were left out then, by which the order of images is ahead of `step`.
     """
 
     model: MegaVit
-    average: MegaVit
+    ema_model: MegaVit
     optimizers: list[torch.optim.Optimizer]
     step: int = 0
     progress: float = 0.0
@@ -64,35 +64,43 @@ class TrainState:
     recipe: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     spike_detector: SpikeDetector = field(default_factory=SpikeDetector)
     rollbacks: int = 0
-    returned_to: int = 0
-    left_out: int = 0
+    rollback_step: int = 0
+    dropped_batches: int = 0
 
     @classmethod
-    def fresh(cls, model: MegaVit, recipe: OptimizerRecipe, parallel: ParallelContext | None = None) -> "TrainState":
-        """The state before the first step of a whole `model`, the same in every process; None: of one that is alone.
+    def create(cls, model: MegaVit, recipe: OptimizerRecipe, parallel: ParallelContext | None = None) -> "TrainState":
+        """Return the state before the first step of a whole `model`, which is the same in every process.
 
-        Where the processes divide it, the model may be on the meta device: its values are to be set then, and those of
-        the average, by `begin_average`.
+        Where the processes shard it, the model may be on the meta device: its values are to be set then, and those of
+        the moving average by `init_ema`.
         """
         parallel = parallel or ParallelContext()
-        average = copy.deepcopy(model)
+        ema_model = copy.deepcopy(model)
         wrapped = parallel.parallelize(model, trained=True)
-        parallel.parallelize(average, trained=False)
+        parallel.parallelize(ema_model, trained=False)
         optimizers = make_optimizers(model, recipe, parallel.tp_size)
-        return cls(model, average, optimizers, parallel=parallel, wrapped=wrapped, recipe=recipe)
+        return cls(model, ema_model, optimizers, parallel=parallel, wrapped=wrapped, recipe=recipe)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
 
     @torch.no_grad()
-    def begin_average(self) -> None:
-        """The average of weights that have not been trained yet: these."""
-        for averaged, current in zip(self.average.parameters(), self.model.parameters(), strict=True):
+    def init_ema(self) -> None:
+        """Start the moving average at the weights of the model."""
+        for averaged, current in zip(self.ema_model.parameters(), self.model.parameters(), strict=True):
             to_local(averaged).copy_(to_local(current))
+
+    def update_ema(self, length: float) -> None:
+        """Move the average towards the model after a step, as a moving average over about `length` steps."""
+        update_ema(self.ema_model, self.model, length, self.step)
 
     def record(self, epoch: EpochRecord) -> None:
         """Add an epoch, and keep its weights if no earlier one was better on the validation images."""
         self.history.append(epoch)
         if self.best_epoch is None or epoch.val_metric >= self.history[self.best_epoch].val_metric:
             self.best_epoch = len(self.history) - 1
-            self.best = {name: tensor.detach().clone() for name, tensor in self.average.state_dict().items()}
+            self.best = {name: tensor.detach().clone() for name, tensor in self.ema_model.state_dict().items()}
 
     def numbers(self) -> dict[str, Any]:
         """All but the tensors, as JSON types."""
@@ -100,8 +108,8 @@ class TrainState:
         return numbers | {"history": [e.to_dict() for e in self.history], "spike_detector": asdict(self.spike_detector)}
 
     def weights(self) -> dict[str, Tensor]:
-        """Those of the model, of their average, and of the best average so far, by name."""
-        groups = {"model": self.model.state_dict(), "average": self.average.state_dict(), "best": self.best}
+        """Return the weights of the model, of their average, and of the best average so far, by name."""
+        groups = {"model": self.model.state_dict(), "ema_model": self.ema_model.state_dict(), "best": self.best}
         return {f"{group}.{name}": tensor for group, tensors in groups.items() for name, tensor in tensors.items()}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -120,7 +128,7 @@ class TrainState:
             BundleError: where the names and shapes are not those of this state's tensors.
         """
         has_best = any(name.startswith("best.") for name in shapes)
-        self.best = {k: torch.zeros_like(v) for k, v in self.average.state_dict().items()} if has_best else {}
+        self.best = {k: torch.zeros_like(v) for k, v in self.ema_model.state_dict().items()} if has_best else {}
         parameters = dict(self.model.named_parameters())
         owners = {p: optimizer for optimizer in self.optimizers for g in optimizer.param_groups for p in g["params"]}
         for optimizer in self.optimizers:

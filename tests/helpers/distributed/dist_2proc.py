@@ -14,10 +14,10 @@ from megavit.distributed import tensor_parallel_plan
 from megavit.distributed.dtensor_utils import to_local
 from megavit.errors import OutputError
 from megavit.runtime.process_group import get_dist_context
-from megavit.train.budget.measure import measure
+from megavit.train.budget.measure import measure_step
 from megavit.train.checkpoint.distributed import gather_full_state
-from megavit.train.loop.loop import Task
 from megavit.train.state import TrainState
+from megavit.train.task import Task
 from tests.helpers.distributed.training import (
     BATCH,
     DESIGNS,
@@ -125,7 +125,7 @@ def measured(task: Task) -> tuple[str, float]:
     """What the speed of a step is said to be, where the second process is the slower one."""
     slow = replace(task, loss=Slow(SLOW * get_dist_context().rank))  # pyrefly: ignore[bad-argument-type]
     state = fresh(slow, make_parallel_context((1, 2, 1)))
-    return measure(state, slow, next(batches(state)))
+    return measure_step(state, slow, next(batches(state)))
 
 
 def full_disk(folder: Path) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def main(out: Path, fsdp: int, tp: int, seed: int) -> None:
         "model": {"dropout": 0.1},
         "parallel": {"fsdp": fsdp, "tp": tp, "timeout_seconds": 60.0},
     }
-    train("demo:digits", out, recipe="demo", changes=changes, watch=NullReporter())
+    train("demo:digits", out, recipe="demo", overrides=changes, reporter=NullReporter())
 
 
 if __name__ == "__main__":

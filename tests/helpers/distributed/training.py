@@ -7,8 +7,9 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -16,21 +17,25 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import OptimizerRecipe, ParallelRecipe, Recipe, RunRecipe
 from megavit.config.target import Target
 from megavit.config.vit import Design, ViTConfig
+from megavit.data.dataset import LabeledImages
 from megavit.distributed.context import ParallelContext
 from megavit.model.vit import MegaVit
 from megavit.runtime.process_group import get_dist_context
 from megavit.runtime.seeds import seed_all
 from megavit.train.checkpoint.checkpoint import load_checkpoint, save_checkpoint
-from megavit.train.clock import TimeBudget, TimeBudgetPlan
+from megavit.train.clock import Clock, TimeBudget, TimeBudgetPlan
+from megavit.train.context import RunContext, TrainSetup
 from megavit.train.history import EpochRecord
 from megavit.train.loop import loop
-from megavit.train.loop.logit_monitor import LogitMonitor
-from megavit.train.loop.loop import Task, fit, train_step
+from megavit.train.loop.logit_monitor import MaxLogits
+from megavit.train.loop.loop import fit
+from megavit.train.loop.step import train_step
 from megavit.train.optim.loss import CrossEntropy
 from megavit.train.optim.muon import Muon
 from megavit.train.progress import NullReporter
 from megavit.train.signals import StopRequest
 from megavit.train.state import TrainState
+from megavit.train.task import Task
 from tests.helpers.fake_clock import FakeClock
 
 STEPS, BATCH, CLASSES = 8, 8, 3
@@ -65,7 +70,7 @@ def task_of(
         num_classes=CLASSES,
         loss=loss or CrossEntropy(),  # pyrefly: ignore[bad-argument-type]
         batch_size=BATCH,
-        images=STEPS * BATCH,
+        num_images=STEPS * BATCH,
     )
 
 
@@ -93,10 +98,10 @@ def fresh(task: Task, parallel: ParallelContext, design: Design = PARALLEL, *, w
     seed_all(0)
     if whole:
         model.to_empty(device="cpu").initialize()
-    state = TrainState.fresh(model, task.recipe.optimizer, parallel)
+    state = TrainState.create(model, task.recipe.optimizer, parallel)
     if not whole:
         parallel.init_weights(state.model)
-        state.begin_average()
+        state.init_ema()
     for optimizer in state.optimizers:
         if isinstance(optimizer, Muon):
             optimizer.dtype = torch.float32  # bfloat16 would round the last bits up to the third digit
@@ -117,7 +122,7 @@ def batches(state: TrainState) -> Iterator[tuple[Tensor, Tensor]]:
 def steps(state: TrainState, task: Task, until: int = STEPS) -> list[float]:
     """Train up to a step; the losses."""
     own = islice(batches(state), max(0, until - state.step))
-    return [train_step(state, task, images, labels, rate=1.0, steps=STEPS) for images, labels in own]
+    return [train_step(state, task, (images, labels), rate=1.0, steps=STEPS) for images, labels in own]
 
 
 class AllReduces(TorchDispatchMode):
@@ -137,44 +142,42 @@ def sums(state: TrainState, task: Task) -> int:
     """Messages that sum something over all copies in one step."""
     images, labels = next(batches(state))
     with AllReduces() as seen:
-        train_step(state, task, images, labels, rate=0.0, steps=STEPS)
+        train_step(state, task, (images, labels), rate=0.0, steps=STEPS)
     return seen.of_all
+
+
+class SlowLoader:
+    """The images of `batches`, each batch of which takes `nap` seconds."""
+
+    def __init__(self, state: TrainState, time: FakeClock, nap: float) -> None:
+        self.own, self.time, self.nap = batches(state), time, nap
+
+    def train_batches(self, *_: object) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self.own:
+            self.time.sleep(self.nap)
+            yield batch
 
 
 def by_clock(state: TrainState, seconds: float, nap: float, folder: Path) -> dict[str, Any]:
     """Train for so many seconds of a clock of its own, each step and validation taking `nap`; how far it came."""
-    task, clock = task_of(), FakeClock()
+    task, fake = task_of(), FakeClock()
     folder.mkdir(exist_ok=True)
     budget = TimeBudget(TimeBudgetPlan(total=seconds, step=0.01, validation=0.001, final_passes=1, finish=0.0))
-    own = batches(state)
 
-    def slowly() -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in own:
-            clock.sleep(nap)
-            yield batch
-
-    def validate(model: nn.Module) -> tuple[float, float]:
-        clock.sleep(nap)
+    def validate(*_: object) -> tuple[float, float]:
+        fake.sleep(nap)
         return 1.0, 0.5
 
-    real, loop.time = loop.time, clock  # pyrefly: ignore[bad-assignment]
-    try:
-        fit(
-            state,
-            task,
-            budget,
-            slowly(),
-            validate,
-            lambda model: LogitMonitor(0.0, 0.0),
-            folder,
-            StopRequest(),
-            NullReporter(),
-            0,
-        )
-    finally:
-        loop.time = real
+    loader: Any = SlowLoader(state, fake, nap)
+    dataset = LabeledImages("noise", None, (), (), (), "")
+    clock = Clock(started=0.0, now=lambda: fake.now)
+    ctx = RunContext(folder, dataset, torch.device("cpu"), state.parallel, NullReporter(), clock)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(loop, "validate", validate)
+        monkeypatch.setattr(loop, "LogitMonitor", lambda *_: lambda model: MaxLogits(0.0, 0.0))
+        fit(ctx, TrainSetup(state, task, loader, loader, budget), StopRequest())
     validated = [record.step for record in state.history]
-    return {"step": state.step, "seconds": state.seconds, "validated": validated, "own": clock.now}
+    return {"step": state.step, "seconds": state.seconds, "validated": validated, "own": fake.now}
 
 
 def save(state: TrainState, folder: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from megavit.config.recipe import ModelRecipe, Recipe, RunRecipe
-from megavit.train.budget.model_selection import LEAST_STEPS, Candidate, choose
+from megavit.train.budget.model_selection import Candidate, Deadline, choose_model
 
 TOTAL = 600.0
 
@@ -23,12 +23,12 @@ CANDIDATES = [candidate("nano", 1), candidate("micro", 4), candidate("mini", 12)
 def chosen(clock, seconds_of, images=10_000, measuring=0.0):
     measured = []
 
-    def step_time(recipe, enough):
+    def measure_step(recipe, enough):
         measured.append((recipe.model.preset, enough))
         clock[0] += measuring
         return "bfloat16", seconds_of[recipe.model.preset]
 
-    choice = choose(CANDIDATES, step_time, images, clock[0] + TOTAL, TOTAL, lambda: clock[0])
+    choice = choose_model(CANDIDATES, measure_step, images, Deadline(clock[0] + TOTAL, TOTAL, lambda: clock[0]))
     return choice, measured
 
 
@@ -44,7 +44,7 @@ def chosen(clock, seconds_of, images=10_000, measuring=0.0):
 def test_the_largest_model_that_gets_its_fill_is_taken_else_the_smallest(clock, seconds_of, expected):
     choice, _ = chosen(clock, seconds_of)
     assert choice.recipe.model.preset == expected and choice.recipe.run.precision == "bfloat16"
-    assert choice.step == seconds_of[expected]
+    assert choice.step_seconds == seconds_of[expected]
 
 
 def test_more_images_ask_for_more_steps_up_to_a_point(clock):
@@ -57,7 +57,7 @@ def test_more_images_ask_for_more_steps_up_to_a_point(clock):
 def test_the_reason_says_in_a_line_what_the_model_gets_and_why_no_larger_one(clock):
     reason = chosen(clock, {"nano": 0.0125, "micro": 0.05, "mini": 0.5}, images=60_000)[0].reason
     assert reason == (
-        "micro with patches of 4: 0.05 s a step, 12,000 steps of 128 images, 25.6 passes in the 10.0 minutes left; "
+        "micro with patches of 4: 0.05 s a step, 12,000 steps of 128 images, 25.6 epochs in the 10.0 minutes left; "
         "mini with patches of 4 would get 1,200 steps, too few"
     )
 
@@ -74,6 +74,6 @@ def test_measuring_has_its_share_of_the_time(clock):
 
 
 def test_without_any_time_the_smallest_is_taken(clock):
-    choice = choose(CANDIDATES, lambda recipe, enough: ("float32", 0.1), 100, clock[0] - 5, TOTAL, lambda: clock[0])
+    deadline = Deadline(clock[0] - 5, TOTAL, lambda: clock[0])
+    choice = choose_model(CANDIDATES, lambda recipe, enough: ("float32", 0.1), 100, deadline)
     assert choice.recipe.model.preset == "nano" and "0 steps" in choice.reason and "0.0 minutes" in choice.reason
-    assert LEAST_STEPS > 0

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from megavit.train.budget import measure as module
-from megavit.train.budget.measure import ENOUGH_SECONDS, REPETITIONS, measure
+from megavit.train.budget.measure import MAX_MEASURING_SECONDS, REPETITIONS, measure_step
 from tests.helpers.training import batch_at, fresh_state, make_task
 
 
@@ -18,7 +18,7 @@ def test_measuring_leaves_the_run_as_it_was(precision):
     task = with_precision(precision)
     state = fresh_state(task)
     before = {name: tensor.clone() for name, tensor in state.tensors().items()}
-    chosen, seconds = measure(state, task, batch_at(0))
+    chosen, seconds = measure_step(state, task, batch_at(0))
     assert chosen in (("float32", "bfloat16") if precision == "auto" else (precision,)) and seconds > 0
     after = state.tensors()
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
@@ -47,7 +47,7 @@ def test_bfloat16_is_taken_only_where_it_is_clearly_faster(monkeypatch, bfloat16
     seconds_of = {"float32": 1.0, "bfloat16": bfloat16}
     clocked(monkeypatch, seconds_of)
     task = with_precision("auto")
-    precision, seconds = measure(fresh_state(task), task, batch_at(0))
+    precision, seconds = measure_step(fresh_state(task), task, batch_at(0))
     assert precision == chosen and seconds == pytest.approx(seconds_of[chosen])
 
 
@@ -55,12 +55,12 @@ def test_a_device_without_bfloat16_is_not_asked_for_it(monkeypatch):
     steps = clocked(monkeypatch, {"float32": 0.1})
     monkeypatch.setattr(module, "has_bfloat16", lambda _device: False)
     task = with_precision("auto")
-    assert measure(fresh_state(task), task, batch_at(0))[0] == "float32"
+    assert measure_step(fresh_state(task), task, batch_at(0))[0] == "float32"
     assert steps == ["float32"] * (REPETITIONS + 1)
 
 
 def test_slow_steps_are_measured_once_after_warming_up(monkeypatch):
-    steps = clocked(monkeypatch, {"float32": 2 * ENOUGH_SECONDS})
+    steps = clocked(monkeypatch, {"float32": 2 * MAX_MEASURING_SECONDS})
     task = with_precision("float32")
-    assert measure(fresh_state(task), task, batch_at(0)) == ("float32", 2 * ENOUGH_SECONDS)
+    assert measure_step(fresh_state(task), task, batch_at(0)) == ("float32", 2 * MAX_MEASURING_SECONDS)
     assert len(steps) == 2

@@ -17,7 +17,7 @@ from tests.helpers.training import STEPS, batch_at, fresh_state, make_task, same
 def trained(steps: int):
     task, state = make_task(), fresh_state(make_task())
     for step in range(steps):
-        train_step(state, task, *batch_at(step), rate=1e-3, steps=STEPS)
+        train_step(state, task, batch_at(step), rate=1e-3, steps=STEPS)
     return state
 
 
@@ -39,7 +39,7 @@ def test_a_restored_state_is_the_saved_one_to_the_bit(tmp_path):
     found, expected = restored.tensors(), saved.tensors()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert {name.split(".")[0] for name in expected} == {"model", "average", "best", "optimizer"}
+    assert {name.split(".")[0] for name in expected} == {"model", "ema_model", "best", "optimizer"}
 
 
 def test_the_step_after_a_restore_is_the_step_without_one(tmp_path):
@@ -47,15 +47,15 @@ def test_the_step_after_a_restore_is_the_step_without_one(tmp_path):
     save_checkpoint(tmp_path, trained(3))
     resumed = fresh_state(task)
     load_checkpoint(tmp_path, resumed)
-    train_step(resumed, task, *batch_at(3), rate=1e-3, steps=STEPS)
-    assert same_weights(resumed.model, whole.model) and same_weights(resumed.average, whole.average)
+    train_step(resumed, task, batch_at(3), rate=1e-3, steps=STEPS)
+    assert same_weights(resumed.model, whole.model) and same_weights(resumed.ema_model, whole.ema_model)
 
 
 def test_the_best_epoch_is_kept_and_of_equal_ones_the_later():
     state = trained(1)
     state.record(epoch(0.5))
     first = {name: tensor.clone() for name, tensor in state.best.items()}
-    train_step(state, make_task(), *batch_at(1), rate=1e-2, steps=STEPS)
+    train_step(state, make_task(), batch_at(1), rate=1e-2, steps=STEPS)
     state.record(epoch(0.4))
     assert state.best_epoch == 0 and all(torch.equal(state.best[name], first[name]) for name in first)
     state.record(epoch(0.5))
@@ -165,8 +165,8 @@ RECORD = epoch(0.5).to_dict()
         ({"loss_steps": 10**6}, "loss_steps"),
         ({"skipped": 4}, "skipped"),
         ({"skipped_in_a_row": 2}, "skipped_in_a_row"),
-        ({"left_out": -1}, "left_out"),
-        ({"returned_to": 5}, "returned_to"),
+        ({"dropped_batches": -1}, "dropped_batches"),
+        ({"rollback_step": 5}, "rollback_step"),
         ({"rollbacks": {}}, "rollbacks"),
         ({"spike_detector": {"losses": "high"}}, "spike_detector"),
         ({"spike_detector": {"losses": [1.0] * 500}}, "spike_detector"),

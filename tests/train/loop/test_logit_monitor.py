@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,9 +13,11 @@ from megavit.model.attention import Attention
 from megavit.model.vit import MegaVit
 from megavit.model.zeta import ZetaAttention
 from megavit.runtime.seeds import seed_all
-from megavit.train.loop.logit_monitor import IMAGES, largest_logits, monitor_of
+from megavit.train.loop.logit_monitor import NUM_IMAGES, LogitMonitor, compute_max_logits
+from tests.helpers.training import make_task
 
 SIZE = Preprocessing(height=8, width=8, channels=1)
+TASK = replace(make_task(), preprocessing=SIZE)
 DESIGNS = {
     "parallel": Design(),
     "rotary": Design(positions="rope", registers=2, norm="rms"),
@@ -45,7 +48,7 @@ def test_the_largest_logits_are_those_whose_softmax_the_model_mixes_by(design):
     for place in range(model.config.depth):
         attention_of(model, place).to_qkv.weight.data *= 3
     recorded = record_attention(model, normalize(images, SIZE))
-    found = largest_logits(model, images, SIZE)
+    found = compute_max_logits(model, images, SIZE)
     assert found.head == pytest.approx(recorded.logits.abs().max().item(), rel=1e-6)
     # Of a softmax only differences of logits are left: no two of a row are further apart than twice the largest.
     ranges = [layer.log().amax(dim=-1) - layer.log().amin(dim=-1) for layer in recorded.layers]
@@ -58,11 +61,11 @@ def test_the_largest_logit_is_that_of_the_layer_and_image_where_it_is():
     layer.to_qkv.weight.data *= 10
     seen = []
     layer.register_forward_pre_hook(lambda attention, given: seen.append(attention.project(given[0])))
-    found = largest_logits(model, images, SIZE)
+    found = compute_max_logits(model, images, SIZE)
     query, key, _ = seen[0]
     by_hand = torch.einsum("bhqk,bhtk->bhqt", query, key).abs().max().item() / math.sqrt(8)
     assert found.attention == pytest.approx(by_hand, rel=1e-5)
-    assert found.attention > 10 * largest_logits(model_of(DESIGNS["plain"], depth=3), images, SIZE).attention
+    assert found.attention > 10 * compute_max_logits(model_of(DESIGNS["plain"], depth=3), images, SIZE).attention
 
 
 @pytest.mark.parametrize("design", ["parallel", "rotary", "zeta"])
@@ -71,8 +74,8 @@ def test_images_of_different_sizes_in_one_sequence_meet_only_themselves(design):
     model = model_of(DESIGNS[design])
     shapes = [(8, 8), (4, 8), (8, 4), (6, 6), (4, 8)]
     images = [images_of(1, *shape)[0] for shape in shapes]
-    alone = [largest_logits(model, image[None], SIZE) for image in images]
-    together = largest_logits(model, images, size)
+    alone = [compute_max_logits(model, image[None], SIZE) for image in images]
+    together = compute_max_logits(model, images, size)
     assert together.attention == pytest.approx(max(one.attention for one in alone), rel=1e-4)
     assert together.head == pytest.approx(max(one.head for one in alone), rel=1e-4)
 
@@ -81,7 +84,7 @@ def test_looking_changes_nothing_and_leaves_nothing_behind():
     model, images = model_of(DESIGNS["parallel"]).train(), images_of(2)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     random = torch.get_rng_state()
-    assert largest_logits(model, images, SIZE) == largest_logits(model, images, SIZE)
+    assert compute_max_logits(model, images, SIZE) == compute_max_logits(model, images, SIZE)
     assert torch.equal(random, torch.get_rng_state()) and model.training
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert not any(module._forward_pre_hooks for module in model.modules())
@@ -91,7 +94,7 @@ def test_looking_changes_nothing_and_leaves_nothing_behind():
 def test_weights_that_are_no_numbers_show(dtype):
     model, images = model_of(DESIGNS["parallel"]), images_of(2)
     attention_of(model, 0).to_qkv.weight.data[0, 0] = math.nan
-    found = largest_logits(model, images, SIZE, dtype)
+    found = compute_max_logits(model, images, SIZE, dtype)
     assert math.isnan(found.attention) and math.isnan(found.head)
 
 
@@ -109,26 +112,26 @@ class FeedOf:
         return ((self.images[places], None) for places in order)
 
 
-@pytest.mark.parametrize("count", [1, 5, IMAGES, 1000])
+@pytest.mark.parametrize("count", [1, 5, NUM_IMAGES, 1000])
 def test_the_images_are_spread_over_all_and_of_several_processes_each_has_its_part(count):
     one, whole = FeedOf(count), ParallelContext()
-    monitor = monitor_of(one, SIZE, torch.float32, whole)  # pyrefly: ignore[bad-argument-type]
+    monitor = LogitMonitor(one, TASK, whole)  # pyrefly: ignore[bad-argument-type]
     model = model_of(DESIGNS["parallel"])
     (asked,) = one.asked
-    assert len(set(asked)) == min(count, IMAGES) and asked[0] == 0 and max(asked) >= count - count // IMAGES - 1
-    assert monitor(model) == largest_logits(model, one.images[asked], SIZE)
+    assert len(set(asked)) == min(count, NUM_IMAGES) and asked[0] == 0 and max(asked) >= count - count // NUM_IMAGES - 1
+    assert monitor(model) == compute_max_logits(model, one.images[asked], SIZE)
     parts: list[int] = []
     for place in range(2):
         feed, parallel = FeedOf(count), ParallelContext()
         parallel.dp_rank, parallel.dp_world_size = place, 2
-        monitor_of(feed, SIZE, torch.float32, parallel)  # pyrefly: ignore[bad-argument-type]
+        LogitMonitor(feed, TASK, parallel)  # pyrefly: ignore[bad-argument-type]
         parts += feed.asked[0]
     assert set(parts) == set(asked)
 
 
 def test_compiled_layers_are_looked_into_as_others_are():
     model, images = model_of(DESIGNS["parallel"]), images_of(4)
-    wanted = largest_logits(model, images, SIZE)
+    wanted = compute_max_logits(model, images, SIZE)
     for layer in model.transformer.layers:
         layer.compile()
-    assert largest_logits(model, images, SIZE) == wanted
+    assert compute_max_logits(model, images, SIZE) == wanted

@@ -8,21 +8,20 @@ from typing import ClassVar
 
 import pytest
 import torch
-from torch import Tensor
 
-from megavit.data.image_dataset import Images
 from megavit.data.loader.sampler import ResumableBatchSampler
 from megavit.errors import DivergedError, TrainingError
 from megavit.evaluate.metrics.classification import ClassificationMetrics
 from megavit.train.checkpoint.checkpoint import get_step, list_checkpoints, list_rollback_checkpoints, save_checkpoint
 from megavit.train.clock import EpochBudget, StepProgress
 from megavit.train.loop import loop
-from megavit.train.loop.loop import MOST_SKIPPED_IN_A_ROW, Task, train_step
-from megavit.train.loop.recovery import MOST_ROLLBACKS
+from megavit.train.loop.recovery import MAX_ROLLBACKS
+from megavit.train.loop.step import MAX_SKIPPED_IN_A_ROW, train_step
 from megavit.train.optim.loss import CrossEntropy
 from megavit.train.progress import NullReporter
 from megavit.train.run import train
 from megavit.train.state import TrainState
+from megavit.train.task import Batch, Task
 from tests.helpers.spiking_run import (
     BACK,
     BATCH,
@@ -33,9 +32,10 @@ from tests.helpers.spiking_run import (
     MARGIN,
     PATIENCE,
     STEPS,
-    ImageDataset,
     fresh,
     go,
+    make_dataset,
+    make_loader,
     shorten,
     task_of,
 )
@@ -68,21 +68,27 @@ def assert_same(one: TrainState, other: TrainState) -> None:
 
 
 def test_a_run_without_a_spike_never_goes_back(tmp_path):
-    state, watch, feed = go(tmp_path, {})
-    assert (state.step, state.skipped, state.rollbacks, state.left_out) == (STEPS, 0, 0, 0) and watch.said == []
-    assert watch.losses[-1] < 0.7 * watch.losses[0]
-    assert feed.trained() == list(ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=STEPS))
+    state, reporter, loader = go(tmp_path, {})
+    assert (state.step, state.skipped, state.rollbacks, state.dropped_batches) == (
+        STEPS,
+        0,
+        0,
+        0,
+    ) and reporter.said == []
+    assert reporter.losses[-1] < 0.7 * reporter.losses[0]
+    assert loader.trained() == list(ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=STEPS))
 
 
-@pytest.mark.parametrize(("factor", "steps"), [(30.0, PATIENCE), (math.nan, MOST_SKIPPED_IN_A_ROW)])
+@pytest.mark.parametrize(("factor", "steps"), [(30.0, PATIENCE), (math.nan, MAX_SKIPPED_IN_A_ROW)])
 def test_a_run_that_diverges_goes_back_and_leaves_out_the_images_that_led_there(tmp_path, factor, steps):
-    state, watch, feed = go(tmp_path, {BROKEN: factor})
-    assert (state.step, state.rollbacks, state.returned_to) == (STEPS, 1, BACK)
-    assert state.left_out == BROKEN + steps - BACK
-    assert f"steps after step {BROKEN}: going on from step {BACK} with other images" in watch.said[-1]
-    assert max(watch.losses[-20:]) < 0.7 * watch.losses[0]
+    state, reporter, loader = go(tmp_path, {BROKEN: factor})
+    assert (state.step, state.rollbacks, state.rollback_step) == (STEPS, 1, BACK)
+    assert state.dropped_batches == BROKEN + steps - BACK
+    assert f"steps after step {BROKEN}: going on from step {BACK} with other images" in reporter.said[-1]
+    assert max(reporter.losses[-20:]) < 0.7 * reporter.losses[0]
     # Every batch comes once, in order: those of the abandoned steps are not asked for again.
-    assert feed.trained() == list(ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=STEPS + state.left_out))
+    order = ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=STEPS + state.dropped_batches)
+    assert loader.trained() == list(order)
     told = [record.step for record in state.history]
     assert told == sorted(set(told))
     assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == told
@@ -108,7 +114,7 @@ def test_a_run_that_is_killed_just_after_it_went_back_comes_to_the_same_bits(tmp
 
 def test_how_often_checkpoints_are_written_changes_nothing(tmp_path):
     # The second comes so soon after the run went back that it goes back to the same step.
-    broken = {BROKEN: 30.0, BROKEN + PATIENCE + 6: 30.0, BROKEN + 40: 30.0}
+    broken: dict[int, float] = {BROKEN: 30.0, BROKEN + PATIENCE + 6: 30.0, BROKEN + 40: 30.0}
     seldom, *_ = go(tmp_path / "seldom", broken)
     often, *_ = go(tmp_path / "often", broken, seconds=1e-9)
     assert seldom.rollbacks == 3
@@ -116,15 +122,15 @@ def test_how_often_checkpoints_are_written_changes_nothing(tmp_path):
 
 
 def test_where_it_diverges_again_and_again_the_run_ends_with_advice(tmp_path):
-    with pytest.raises(TrainingError, match=f"went back {MOST_ROLLBACKS} times; a lower learning rate"):
+    with pytest.raises(TrainingError, match=f"went back {MAX_ROLLBACKS} times; a lower learning rate"):
         go(tmp_path, dict.fromkeys(range(BROKEN, 2000), 30.0))
 
 
 def test_a_run_whose_loss_is_high_before_there_is_a_checkpoint_goes_on_as_it_is(tmp_path):
-    state, watch, feed = go(tmp_path, {EVERY + 4: 30.0})
-    assert (state.step, state.rollbacks, state.left_out) == (STEPS, 0, 0)
-    assert f"steps after step {EVERY + 4}: going on as it is" in watch.said[-1]
-    assert feed.trained() == list(ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=STEPS))
+    state, reporter, loader = go(tmp_path, {EVERY + 4: 30.0})
+    assert (state.step, state.rollbacks, state.dropped_batches) == (STEPS, 0, 0)
+    assert f"steps after step {EVERY + 4}: going on as it is" in reporter.said[-1]
+    assert loader.trained() == list(ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=STEPS))
 
 
 def test_a_run_that_is_no_number_before_there_is_a_checkpoint_ends_with_advice(tmp_path):
@@ -153,12 +159,13 @@ def test_the_time_of_the_abandoned_steps_is_not_given_back(tmp_path):
 
 
 def test_a_wild_gradient_is_left_out_as_if_the_step_had_not_been():
-    task, state, feed = task_of(), fresh(), ImageDataset()
+    task, state = task_of(), fresh()
+    loader = make_loader(make_dataset(), task)
     order = list(ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=42))
 
     def step(number: int, task: Task) -> float:
-        places = order[number]
-        return train_step(state, task, feed.images[places], feed.labels[places], rate=1.0, steps=STEPS)
+        (batch,) = loader.batches([order[number]])
+        return train_step(state, task, batch, rate=1.0, steps=STEPS)
 
     assert all(math.isfinite(step(number, task)) for number in range(40))
     before = {name: tensor.clone() for name, tensor in state.tensors().items()}
@@ -190,17 +197,17 @@ def test_a_run_whose_learning_rate_jumps_once_goes_back_and_ends_with_a_model_th
         def say(self, text: str) -> None:
             self.lines.append(text)
 
-    def jumping(state: TrainState, task: Task, images: Images, labels: Tensor, rate: float, steps: int) -> float:
-        jump = 1e4 if state.step + state.left_out == BROKEN else 1.0
-        return train_step(state, task, images, labels, rate * jump, steps)
+    def jumping(state: TrainState, task: Task, batch: Batch, rate: float, steps: int) -> float:
+        jump = 1e4 if state.step + state.dropped_batches == BROKEN else 1.0
+        return train_step(state, task, batch, rate * jump, steps)
 
     monkeypatch.setattr(loop, "train_step", jumping)
     changes = {"run": {"epochs": 8, "device": "cpu"}}
-    done = train("demo:digits", tmp_path / "run", recipe="demo", changes=changes, watch=Told())
+    done = train("demo:digits", tmp_path / "run", recipe="demo", overrides=changes, reporter=Told())
     (line,) = [line for line in Told.lines if "with other images" in line]
     assert f"going on from step {BACK}" in line
     assert isinstance(done.metrics, ClassificationMetrics) and done.metrics.accuracy.value > 0.8
     page = done.report.read_text()
-    assert "returns to a checkpoint" in page and "in attention" in page
+    assert "rollbacks" in page and "in attention" in page
     logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert all(0 < one["attention_logit"] < 100 and 0 < one["head_logit"] < 100 for one in logged)

@@ -2,14 +2,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megavit.train.optim.muon import Muon, orthogonalise
+from megavit.train.optim.muon import Muon, orthogonalize
 
 
 @given(count=st.integers(1, 3), rows=st.integers(1, 24), columns=st.integers(1, 24), scale=st.floats(1e-3, 1e3))
 def test_orthogonalising_keeps_directions_and_brings_singular_values_near_one(count, rows, columns, scale):
     torch.manual_seed(rows * 100 + columns)
     matrices = torch.randn(count, rows, columns)
-    found = orthogonalise(matrices * scale, torch.float32)
+    found = orthogonalize(matrices * scale, torch.float32)
     left, values, right = torch.linalg.svd(matrices, full_matrices=False)
     stretched = left.mT @ found @ right.mT
     diagonal = stretched.diagonal(dim1=-2, dim2=-1)
@@ -20,7 +20,7 @@ def test_orthogonalising_keeps_directions_and_brings_singular_values_near_one(co
 
 
 def test_a_matrix_without_gradient_direction_stays_zero():
-    assert not orthogonalise(torch.zeros(1, 4, 6), torch.bfloat16).any()
+    assert not orthogonalize(torch.zeros(1, 4, 6), torch.bfloat16).any()
 
 
 def test_a_step_is_as_large_as_the_rate_whatever_the_gradient_is():
@@ -33,7 +33,7 @@ def test_a_step_is_as_large_as_the_rate_whatever_the_gradient_is():
         assert 0.1 * 2 * 0.6 < norm < 0.1 * 2 * 1.3  # sqrt(64 / 16) = 2
 
 
-def test_parts_are_orthogonalised_each_by_itself():
+def test_parts_are_orthogonalized_each_by_itself():
     torch.manual_seed(0)
     whole, parts = torch.nn.Parameter(torch.zeros(12, 4)), [torch.nn.Parameter(torch.zeros(4, 4)) for _ in range(3)]
     gradient = torch.randn(12, 4)

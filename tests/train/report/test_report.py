@@ -39,7 +39,7 @@ NASTY = [
 
 def example(image, name, truth, top):
     """Of one class."""
-    return Example(image=image, name=name, truth=truth, top=top, answer=top[0][0], right=top[0][0] == truth)
+    return Example(image=image, name=name, truth=truth, top=top, prediction=top[0][0], is_correct=top[0][0] == truth)
 
 
 class Page(HTMLParser):
@@ -243,7 +243,7 @@ def test_a_run_without_epochs_examples_mistakes_or_validation_still_has_its_repo
     data = replace(report().data, skipped={})
     page = page_of(tmp_path, report(history=[], examples=[], val=None, test=perfect, data=data))
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"confusion.png", "reliability.png"}
-    assert "None: every test image was answered right." in page.text
+    assert "None: every test image was classified correctly." in page.text
     assert "no mistakes, so no interval" in page.text
     assert "No file was left out." in page.text
     assert "by which the best epoch was selected" not in page.text
@@ -279,25 +279,25 @@ def test_a_large_image_is_made_small_for_the_page(tmp_path):
 @pytest.mark.parametrize("classes", [NASTY, ["नमस्ते", "\U0010fffd", "\u200b", " "], ["x" * 300, "y" * 300]])
 def test_no_class_name_can_break_a_figure(classes):
     for palette in (LIGHT, DARK):
-        picture = Image.open(BytesIO(figures.png(figures.confusion(metrics(classes), palette))))
+        picture = Image.open(BytesIO(figures.png(figures.draw_confusion(metrics(classes), palette))))
         assert picture.format == "PNG"
     shown = example(image=np.zeros((8, 8), np.uint8), name="x", truth=classes[0], top=[(classes[1], 1.0)])
-    assert figures.png(figures.examples([shown], LIGHT))
+    assert figures.png(figures.draw_examples([shown], LIGHT))
 
 
 def test_figures_of_the_same_things_are_the_same_bytes():
-    first, second = (figures.png(figures.curves(history(2), LIGHT)) for _ in range(2))
+    first, second = (figures.png(figures.draw_curves(history(2), LIGHT)) for _ in range(2))
     assert first == second
-    assert first != figures.png(figures.curves(history(2), DARK))
+    assert first != figures.png(figures.draw_curves(history(2), DARK))
 
 
 def test_a_single_mistake_among_a_thousand_classes_is_visible_on_the_heat_map():
     classes = [f"class {index}" for index in range(1000)]
     labels = torch.arange(1000)
     answers = torch.eye(1000)
-    clean = figures.png(figures.confusion(compute_classification_metrics(answers, labels, classes), LIGHT))
+    clean = figures.png(figures.draw_confusion(compute_classification_metrics(answers, labels, classes), LIGHT))
     answers[100] = torch.eye(1000)[900]
-    stained = figures.png(figures.confusion(compute_classification_metrics(answers, labels, classes), LIGHT))
+    stained = figures.png(figures.draw_confusion(compute_classification_metrics(answers, labels, classes), LIGHT))
     before, after = (np.asarray(Image.open(BytesIO(one)).convert("L")).astype(int) for one in (clean, stained))
     assert (before - after).max() > 100
 
@@ -369,7 +369,12 @@ def labels_report(**changes):
     names = ["ant", NASTY[0], "cow"]
     test = compute_multilabel_metrics(shares, present, names, [0.5, 0.25, 0.5])
     shown = Example(
-        image=np.zeros((8, 8), np.uint8), name="x", truth="no label", top=[("ant", 0.7)], answer="ant", right=False
+        image=np.zeros((8, 8), np.uint8),
+        name="x",
+        truth="no label",
+        top=[("ant", 0.7)],
+        prediction="ant",
+        is_correct=False,
     )
     data = replace(report().data, counts={"train": dict.fromkeys(names, 7)}, images={"train": 11})
     epochs = [replace(record, metric="mean average precision") for record in history(3)]
@@ -381,7 +386,9 @@ def score_report(**changes):
     truth = torch.randn(60, generator=random) * 10
     said = truth + torch.randn(60, generator=random)
     test = compute_regression_metrics(said, truth, mean=1.0, median=2.0)
-    shown = Example(image=np.zeros((8, 8), np.uint8), name="x", truth="3.5", top=[], answer="7.25", right=False)
+    shown = Example(
+        image=np.zeros((8, 8), np.uint8), name="x", truth="3.5", top=[], prediction="7.25", is_correct=False
+    )
     data = replace(report().data, counts={"train": {}}, images={"train": 11})
     epochs = [replace(record, metric="R²", val_metric=-9.0 / record.epoch) for record in history(3)]
     scores = (truth.tolist(), said.tolist())

@@ -5,7 +5,7 @@ import pytest
 from megavit.config.recipe import ModelRecipe, ParallelRecipe, Recipe, RunRecipe
 from megavit.errors import ConfigError
 from megavit.runtime.process_group import DistContext
-from megavit.train.setup.parallel import part_of_batch, relaid, settle_layout
+from megavit.train.setup.parallel import override_parallel, resolve_parallel
 
 RECIPE = Recipe(run=RunRecipe(epochs=1, batch_size=16, gradient_accumulation=2))
 FOUR = DistContext(world_size=4)
@@ -16,10 +16,10 @@ def of(**parallel: int) -> Recipe:
 
 
 def test_the_number_of_processes_is_filled_in_and_what_is_left_is_copies():
-    settled = settle_layout(of(fsdp=2), FOUR).parallel
+    settled = resolve_parallel(of(fsdp=2), FOUR).parallel
     assert (settled.nproc, settled.replicate, settled.fsdp, settled.tp, settled.places) == (4, 2, 2, 1, 4)
-    assert settle_layout(of(tp=2), FOUR).parallel.places == 2
-    assert settle_layout(RECIPE, DistContext()).parallel == ParallelRecipe(nproc=1)
+    assert resolve_parallel(of(tp=2), FOUR).parallel.places == 2
+    assert resolve_parallel(RECIPE, DistContext()).parallel == ParallelRecipe(nproc=1)
 
 
 @pytest.mark.parametrize(
@@ -33,17 +33,12 @@ def test_the_number_of_processes_is_filled_in_and_what_is_left_is_copies():
 )
 def test_what_so_many_processes_cannot_do_is_refused(recipe, dist, reason):
     with pytest.raises(ConfigError, match=reason):
-        settle_layout(recipe, dist)
+        resolve_parallel(recipe, dist)
 
 
 def test_other_processes_go_on_with_as_large_parts_of_a_step_as_before():
-    before = settle_layout(RECIPE, DistContext())
-    after = relaid(before, {"fsdp": 2}, FOUR)
+    before = resolve_parallel(RECIPE, DistContext())
+    after = override_parallel(before, {"fsdp": 2}, FOUR)
     assert (after.parallel.nproc, after.parallel.fsdp, after.run.gradient_accumulation) == (4, 2, 1)
-    back = relaid(after, {}, DistContext())
+    back = override_parallel(after, {}, DistContext())
     assert back.parallel == ParallelRecipe(nproc=1) and back.run.gradient_accumulation == 4
-
-
-def test_each_place_has_its_part_of_the_batch():
-    assert part_of_batch(settle_layout(of(tp=2), FOUR)).batch_size == 8
-    assert part_of_batch(settle_layout(RECIPE, DistContext())) == RECIPE.run

@@ -99,9 +99,9 @@ def predict_held_out(
 ) -> "OutOfFoldPredictions":
     """Return predictions by models not trained on the images: on a bundle's features, or trained for this."""
     if predictor is None:
-        from megavit.train.cross_val_predict import out_of_fold
+        from megavit.train.cross_val_predict import cross_val_predict
 
-        return out_of_fold(images, minutes, reporter, device)
+        return cross_val_predict(images, minutes, reporter, device)
     from megavit.check.probe import predict_out_of_fold
     from megavit.data.dataset import read_samples
     from megavit.weights.bundle.bundle import SAMPLES

@@ -32,7 +32,7 @@ def demo(
 
     remove_earlier(out)
     with TerminalReporter() as reporter:
-        trained = train(SOURCE, out, recipe="demo", changes={}, watch=reporter)
+        trained = train(SOURCE, out, recipe="demo", overrides={}, reporter=reporter)
     if not json:
         images = read_demo(SOURCE, recipe().data)
         samples = images.in_split("test")[:SHOWN_PREDICTIONS]

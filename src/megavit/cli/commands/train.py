@@ -135,17 +135,19 @@ def train(
     from megavit.cli.render.metrics import show_trained
     from megavit.cli.render.training import TerminalReporter
     from megavit.runtime.process_group import get_dist_context
+    from megavit.train.clock import Clock
     from megavit.train.progress import NullReporter
     from megavit.train.run import resume as resume_run
     from megavit.train.run import train as train_run
 
     is_main = get_dist_context().is_main_process
+    clock = Clock(get_start_time())
     with report_once(), TerminalReporter() if is_main else nullcontext(NullReporter()) as reporter:
         if resume is not None:
-            trained = resume_run(resume, watch=reporter, began=get_start_time(), parallel=layout, source=data)
+            trained = resume_run(resume, reporter=reporter, clock=clock, parallel=layout, source=data)
         else:
             assert out is not None  # set above
-            trained = train_run(str(data), out, recipe=base, changes=settings, watch=reporter, began=get_start_time())
+            trained = train_run(str(data), out, recipe=base, overrides=settings, reporter=reporter, clock=clock)
     if is_main:
         show_trained(trained, as_json=json)
     return 0

@@ -12,7 +12,7 @@ from megavit.evaluate.report.text import describe_subgroups, format_interval, fo
 from megavit.evaluate.robustness.robustness import Robustness
 from megavit.evaluate.subgroups import Subgroups
 from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics
-from megavit.train.report.finalize import Trained
+from megavit.train.report.finalize import TrainResult
 
 MAX_CLASSES_SHOWN = 30
 CONFUSIONS_SHOWN = 5
@@ -163,21 +163,21 @@ def show_robustness(robustness: Robustness) -> None:
     )
 
 
-def show_trained(trained: Trained, *, as_json: bool) -> None:
+def show_trained(trained: TrainResult, *, as_json: bool) -> None:
     if as_json:
         print_json(
             {
-                "run": str(trained.folder),
+                "run": str(trained.run_dir),
                 "bundle": str(trained.bundle),
                 "report": str(trained.report),
                 "test": trained.metrics.to_dict(),
-                "uncertainty": trained.trust.to_dict(),
+                "uncertainty": trained.uncertainty.to_dict(),
             }
         )
         return
     results.print(headline(trained.metrics), style="bold")
-    if trained.trust.calibrated:
-        results.print(f"expected calibration error {trained.trust.calibrated.ece.value:.1%}")
+    if trained.uncertainty.calibrated:
+        results.print(f"expected calibration error {trained.uncertainty.calibrated.ece.value:.1%}")
     results.print(f"report: {trained.report}")
     results.print(f"bundle: {trained.bundle}")
-    results.print(f"try it: megavit predict {shlex.quote(str(trained.folder))} IMAGE ...")
+    results.print(f"try it: megavit predict {shlex.quote(str(trained.run_dir))} IMAGE ...")

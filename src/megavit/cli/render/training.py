@@ -48,17 +48,17 @@ class TerminalReporter:
             self._tasks[what] = self._bar.add_task(what, total=total)
         self._bar.update(self._tasks[what], completed=done, total=total, visible=done < total)
 
-    def data(self, images: LabeledImages) -> None:
-        counts = images.split_sizes()
+    def data(self, dataset: LabeledImages) -> None:
+        counts = dataset.split_sizes()
         with _IGNORE_CLOSED:
             notes.print(
-                f"{len(images.samples):,} images {_describe(images)}: {counts['train']:,} for training, "
+                f"{len(dataset.samples):,} images {_describe(dataset)}: {counts['train']:,} for training, "
                 f"{counts['val']:,} for validation, {counts['test']:,} for test"
             )
-            if images.classes:
-                notes.print(f"  {abbreviate(images.classes)}", style="dim")
-            show_notes(images.notes)
-            show_skipped(images.skipped_by_reason())
+            if dataset.classes:
+                notes.print(f"  {abbreviate(dataset.classes)}", style="dim")
+            show_notes(dataset.notes)
+            show_skipped(dataset.skipped_by_reason())
 
     def plan(self, recipe: Recipe, steps: int, parameters: int) -> None:
         about = "" if recipe.run.epochs else "about "

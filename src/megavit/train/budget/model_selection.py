@@ -1,4 +1,4 @@
-"""Which model to train in the minutes there are: the largest that still learns its fill."""
+"""Which model to train in a time budget: the largest that still gets enough steps."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,17 +13,17 @@ CANDIDATES = (
     (40, (("nano", 8), ("nano", 4), ("micro", 4), ("mini", 4))),
     (math.inf, (("micro", 8), ("mini", 16), ("Ti", 16), ("S", 16))),
 )
-# So many steps, and passes over the images, the second model needs before the first stops being better, and each next
-# one twice as many; past MANY_STEPS the passes do not matter. Measured on Fashion-MNIST with equal time: nano with
-# patches of 4 is level with patches of 7 at 1,500 steps, 3.5 passes, and micro with nano at 3,000 steps, 7 passes
+# So many steps, and epochs, the second model needs before the first stops being better, and each next one twice as
+# many; past MANY_STEPS the epochs do not matter. Measured on Fashion-MNIST with equal time: nano with patches of 4 is
+# level with patches of 7 at 1,500 steps, 3.5 epochs, and micro with nano at 3,000 steps, 7 epochs
 # (`benchmarks/results/learning/ablate.json`).
-LEAST_STEPS, LEAST_PASSES, MANY_STEPS = 1_500, 3.5, 20_000
+MIN_STEPS, MIN_EPOCHS, MANY_STEPS = 1_500, 3.5, 20_000
 # A larger model computes more in the same time, but seldom so many times more.
 LARGER_IS_FASTER = 2.0
 # Measuring takes at most this share of the time, or so many seconds where that is more.
 MEASURING_SHARE, MEASURING_SECONDS = 0.03, 2.0
 
-StepTime = Callable[[Recipe, float], tuple[Precision, float]]
+MeasureStep = Callable[[Recipe, float], tuple[Precision, float]]
 """Maps a recipe and the seconds for measuring to its faster precision, and the seconds of a step."""
 
 
@@ -36,68 +36,78 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Deadline:
+    """Until when there is time to train.
+
+    Attributes:
+        until: the time of `now` at which training must end.
+        total: seconds of the whole run.
+        now: seconds; for several processes that choose together the same.
+    """
+
+    until: float
+    total: float
+    now: Callable[[], float]
+
+    @property
+    def seconds_left(self) -> float:
+        return self.until - self.now()
+
+
+@dataclass(frozen=True)
+class ModelChoice:
     """The recipe with its precision, the seconds of a step, and why it was chosen, in a line."""
 
     recipe: Recipe
-    step: float
+    step_seconds: float
     reason: str
 
 
-def choose(
-    candidates: Sequence[Candidate],
-    step_time: StepTime,
-    images: int,
-    until: float,
-    total: float,
-    clock: Callable[[], float],
-) -> Choice:
-    """The largest of the candidates that gets enough steps and passes, else the smallest.
+def choose_model(
+    candidates: Sequence[Candidate], measure_step: MeasureStep, num_images: int, deadline: Deadline
+) -> ModelChoice:
+    """Return the largest of the candidates that gets enough steps and epochs, else the smallest.
 
     Args:
         candidates: at least one, the smallest first.
-        step_time: measures.
-        images: to train on.
-        until: the time of `clock` until which there is time to train.
-        total: seconds of the whole run.
-        clock: seconds; for several processes that choose together the same.
+        num_images: to train on.
     """
-    enough = clock() + max(MEASURING_SHARE * total, MEASURING_SECONDS)
-    chosen, step, work, too_large = candidates[0].recipe, 0.0, 0.0, ""
-    for place, candidate in enumerate(candidates):
-        name, batch = name_of(candidate.recipe), candidate.recipe.run.batch_size or 1
-        if place:
-            expected = step * candidate.work / work / LARGER_IS_FASTER
-            if not is_enough(place, steps_in(until - clock(), expected), batch, images):
+    measured_by = deadline.now() + max(MEASURING_SHARE * deadline.total, MEASURING_SECONDS)
+    chosen, step_seconds, work, too_large = candidates[0].recipe, 0.0, 0.0, ""
+    for index, candidate in enumerate(candidates):
+        name, batch_size = _describe(candidate.recipe), candidate.recipe.run.batch_size or 1
+        if index:
+            expected = step_seconds * candidate.work / work / LARGER_IS_FASTER
+            if not _is_enough(index, _count_steps(deadline.seconds_left, expected), batch_size, num_images):
                 too_large = f"; {name} would get too few steps"
                 break
-        share = (enough - clock()) / (len(candidates) - place)
-        precision, seconds = step_time(candidate.recipe, share)
-        steps = steps_in(until - clock(), seconds)
-        if place and not is_enough(place, steps, batch, images):
+        share = (measured_by - deadline.now()) / (len(candidates) - index)
+        precision, seconds = measure_step(candidate.recipe, share)
+        steps = _count_steps(deadline.seconds_left, seconds)
+        if index and not _is_enough(index, steps, batch_size, num_images):
             too_large = f"; {name} would get {steps:,} steps, too few"
             break
         chosen = replace(candidate.recipe, run=replace(candidate.recipe.run, precision=precision))
-        step, work = seconds, candidate.work
-    left = until - clock()
-    batch, steps = chosen.run.batch_size or 1, steps_in(left, step)
-    minutes = max(0.0, left) / 60
+        step_seconds, work = seconds, candidate.work
+    seconds_left = deadline.seconds_left
+    batch_size, steps = chosen.run.batch_size or 1, _count_steps(seconds_left, step_seconds)
     reason = (
-        f"{name_of(chosen)}: {step:.2g} s a step, {steps:,} steps of {batch} images, "
-        f"{steps * batch / images:.3g} passes in the {minutes:.1f} minutes left{too_large}"
+        f"{_describe(chosen)}: {step_seconds:.2g} s a step, {steps:,} steps of {batch_size} images, "
+        f"{steps * batch_size / num_images:.3g} epochs in the {max(0.0, seconds_left) / 60:.1f} minutes left{too_large}"
     )
-    return Choice(chosen, step, reason)
+    return ModelChoice(chosen, step_seconds, reason)
 
 
-def name_of(recipe: Recipe) -> str:
+def _describe(recipe: Recipe) -> str:
     return f"{recipe.model.preset} with patches of {recipe.model.patch_size}"
 
 
-def steps_in(left: float, seconds: float) -> int:
-    return max(0, int(left / seconds))
+def _count_steps(seconds_left: float, step_seconds: float) -> int:
+    return max(0, int(seconds_left / step_seconds))
 
 
-def is_enough(place: int, steps: int, batch: int, images: int) -> bool:
-    """Whether so many steps are for the candidate at `place`, from 1 on."""
-    more = 2 ** (place - 1)
-    return steps >= MANY_STEPS or (steps >= LEAST_STEPS * more and steps * batch >= LEAST_PASSES * more * images)
+def _is_enough(index: int, steps: int, batch_size: int, num_images: int) -> bool:
+    """Return whether so many steps are enough for the candidate at `index`, from 1 on."""
+    factor = 2 ** (index - 1)
+    is_long = steps >= MIN_STEPS * factor and steps * batch_size >= MIN_EPOCHS * factor * num_images
+    return steps >= MANY_STEPS or is_long

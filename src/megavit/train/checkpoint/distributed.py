@@ -219,7 +219,7 @@ def gather_full_state(state: TrainState) -> TrainState:
         model = MegaVit.from_config(state.model.config)
     load_weights(model, best, "the run")
     model = model.to(device).requires_grad_()
-    alone = TrainState(model=model, average=model, optimizers=[], best=model.state_dict(), history=state.history)
+    alone = TrainState(model=model, ema_model=model, optimizers=[], best=model.state_dict(), history=state.history)
     for name in NUMBERS:
         setattr(alone, name, getattr(state, name))
     return alone

@@ -15,7 +15,7 @@ from megavit.train.spike_detection import WINDOW, SpikeDetector
 
 MANIFEST = "manifest.json"
 MAX_STEPS = 10**12
-_COUNTS = ("step", "skipped", "skipped_in_a_row", "loss_steps", "rollbacks", "returned_to", "left_out")
+_COUNTS = ("step", "skipped", "skipped_in_a_row", "loss_steps", "rollbacks", "rollback_step", "dropped_batches")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,8 @@ class StateNumbers:
     best_epoch: int | None
     history: list[EpochRecord]
     rollbacks: int
-    returned_to: int
-    left_out: int
+    rollback_step: int
+    dropped_batches: int
     spike_detector: SpikeDetector
     tp_size: int
 
@@ -43,11 +43,11 @@ class StateNumbers:
             check_integer(name, getattr(self, name), minimum=0)
         check_integer("tp_size", self.tp_size, minimum=1)
         check_range("step", self.step, 0, MAX_STEPS)
-        check_range("left_out", self.left_out, 0, MAX_STEPS)
+        check_range("dropped_batches", self.dropped_batches, 0, MAX_STEPS)
         check_range("progress", self.progress, 0, 1)
         check_range("validated", self.validated, 0, self.progress)
         check_range("seconds", self.seconds, 0, float("inf"))
-        check_range("returned_to", self.returned_to, 0, self.step)
+        check_range("rollback_step", self.rollback_step, 0, self.step)
         check_range("skipped", self.skipped, 0, self.step)
         check_range("skipped_in_a_row", self.skipped_in_a_row, 0, self.skipped)
         check_range("loss_steps", self.loss_steps, 0, self.step)

@@ -1,171 +1,258 @@
-"""A run that begins with weights that have been trained before: from them and the images to the bundle.
+"""A run that starts from pretrained weights: from them and the images to the bundle.
 
-What comes before the first training by gradient is short and follows from the weights and the images; a run that
-goes on after a stop does it again. Each training by gradient goes on from its own checkpoint.
+What comes before the first training by gradient is short and follows from the weights and the images; a resumed run
+does it again. Each training by gradient resumes from its own checkpoint.
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
-from megavit.config.recipe import Recipe
-from megavit.data.dataset import LabeledImages
-from megavit.data.targets import num_outputs, target_tensor
-from megavit.distributed.context import ParallelContext
+from megavit.data.dataset import LabeledImages, Sample
+from megavit.data.targets import target_tensor
 from megavit.errors import DataError
-from megavit.evaluate.probes.cross_validation import NUM_FOLDS
+from megavit.evaluate.probes.cross_validation import NUM_FOLDS, Fold, make_folds
+from megavit.evaluate.probes.linear_probe import LinearProbe
 from megavit.model.vit import MegaVit
-from megavit.runtime.seeds import seed_all
+from megavit.predict.forward import compute_embeddings
 from megavit.runtime.storage import check_writable
-from megavit.train.budget.measure import measure
+from megavit.train.budget.measure import estimate_finish
+from megavit.train.context import RunContext, TrainRequest
 from megavit.train.data import TrainLoader
-from megavit.train.finetune.progressive import Tuning, climb, describe
-from megavit.train.finetune.tuner import Start, Tuner, is_few
-from megavit.train.loop.build import batches_of, canvas, task_of
-from megavit.train.optim.lora import TRAINED
-from megavit.train.optim.loss import start_at_shares
-from megavit.train.progress import Reporter
-from megavit.train.report.finalize import Trained, finish
-from megavit.train.run_dir import Plan, resumable, write_plan
-from megavit.train.setup.memory import check_memory
-from megavit.train.setup.parallel import check_layout, part_of_batch
-from megavit.train.setup.resolve import tuned_config, tuned_preprocessing
+from megavit.train.finetune.progressive import FrozenFeatures, describe, progressive_finetune
+from megavit.train.finetune.stage import StageInputs, StageResult, train_stage
+from megavit.train.history import TuneSummary
+from megavit.train.loop.build import StartingModel, build_pretrained, make_eval_loader, make_train_loader
+from megavit.train.optim.lora import FINETUNE_METHODS, FinetuneMethod
+from megavit.train.report.examples import select_ood_samples
+from megavit.train.report.finalize import TrainResult, finalize
+from megavit.train.run_dir import Plan, advise_resuming, write_plan
+from megavit.train.setup.resolve import resolve_recipe
+from megavit.train.setup.sizes import check_resources
 from megavit.train.state import TrainState
-from megavit.weights.pretrained.initialize import initialize_from
-from megavit.weights.pretrained.pretrained import PretrainedModel, fingerprint, load_pretrained
+from megavit.train.task import make_task
+from megavit.weights.pretrained.pretrained import fingerprint, load_pretrained
+
+# Fewer validation images cannot tell one method from another; and of more images than that in all, cross-validation
+# takes long.
+MIN_VAL_IMAGES, MAX_CROSS_VALIDATION_IMAGES = 200, 2000
 
 
-def begin_tuning(
-    out: Path,
-    source: str,
-    recipe: Recipe,
-    init: PretrainedModel,
-    images: LabeledImages,
-    device: torch.device,
-    watch: Reporter,
-    began: float,
-    parallel: ParallelContext | None = None,
-) -> Trained:
-    """Tune to `images` as a resolved recipe says, from its first step.
-
-    Args:
-        source: what the plan is to call the data.
-        init: the weights that the recipe names.
-        began: the monotonic time from which the recipe's minutes count.
-        parallel: the processes that do it; None: this one alone.
-    """
-    parallel = parallel or ParallelContext()
-    start = starting_model(recipe, init, images, device)
-    weights = sum(p.numel() * p.element_size() for p in start.model.parameters())
-    stages = 1 if recipe.tune.rung != "auto" else len(TRAINED) * (NUM_FOLDS if is_few(images) else 1) + 1
-    need = (3 + 2 * stages) * 5 * weights + 2**24
-    parallel.dist.run_on_main(lambda: check_writable(out, "the run with its checkpoints", need=need))
-    for sentence in (*init.notes, *start.changed):
-        watch.say(f"{recipe.model.init}: {sentence}")
-    if recipe.run.precision == "auto":
-        recipe = replace(recipe, run=replace(recipe.run, precision="float32"))
-        if recipe.tune.rung != "probe":
-            recipe = with_precision(recipe, start, images, watch, parallel)
+def start_finetuning(ctx: RunContext, request: TrainRequest) -> TrainResult:
+    """Fine-tune the requested pretrained weights to the images, from the first step on."""
+    assert request.pretrained is not None  # or there is nothing to tune
+    recipe = resolve_recipe(ctx, request).recipe
+    pretrained = build_pretrained(ctx, recipe, request.pretrained)
+    weights = sum(p.numel() * p.element_size() for p in pretrained.model.parameters())
+    num_stages = 1
+    if recipe.tune.rung == "auto":
+        num_stages += len(FINETUNE_METHODS) * (NUM_FOLDS if needs_cross_validation(ctx.dataset) else 1)
+    need = (3 + 2 * num_stages) * 5 * weights + 2**24
+    ctx.dist.run_on_main(lambda: check_writable(ctx.run_dir, "the run with its checkpoints", need=need))
+    for sentence in (*request.pretrained.notes, *pretrained.changes):
+        ctx.reporter.say(f"{recipe.model.init}: {sentence}")
     plan = Plan(
-        source=source,
-        fingerprint=images.fingerprint(),
+        source=request.source,
+        fingerprint=ctx.dataset.fingerprint(),
         recipe=recipe,
-        init=fingerprint(init),
-        steps=None,
-        time=None,
+        init=fingerprint(request.pretrained),
+        length=None,
         threads=torch.get_num_threads(),
     )
-    parallel.dist.run_on_main(lambda: write_plan(out, plan, images))
-    return tune(out, recipe, replace(start, task=replace(start.task, recipe=recipe)), images, watch, began, parallel)
+    ctx.dist.run_on_main(lambda: write_plan(ctx.run_dir, plan, ctx.dataset))
+    return _finetune(ctx, pretrained)
 
 
-def go_on_tuning(
-    out: Path,
-    plan: Plan,
-    images: LabeledImages,
-    device: torch.device,
-    watch: Reporter,
-    began: float,
-    parallel: ParallelContext | None = None,
-) -> Trained:
-    """Go on with the tuning in `out`; on a CPU, to the bit as if never stopped where it goes by epochs.
+def resume_finetuning(ctx: RunContext, plan: Plan) -> TrainResult:
+    """Resume the fine-tuning in the run's folder; on a CPU, to the bit as if never stopped where it goes by epochs.
 
     Raises:
         DataError: when the weights that it began with are not what they were.
     """
-    init = load_pretrained(plan.recipe.model.init or "", whole_images=True, head=False)
-    if fingerprint(init) != plan.init:
+    source = load_pretrained(plan.recipe.model.init or "", whole_images=True, head=False)
+    if fingerprint(source) != plan.init:
         raise DataError(
-            f"the weights of {init.name} are not what they were when the run began: put them back, or start a new run"
+            f"the weights of {source.name} are not what they were when the run began: put them back, or start a new run"
         )
-    start = starting_model(plan.recipe, init, images, device)
-    return tune(out, plan.recipe, start, images, watch, began, parallel or ParallelContext())
+    check_resources(plan.recipe, ctx.dataset, ctx.device, source)
+    return _finetune(ctx, build_pretrained(ctx, plan.recipe, source))
 
 
-def starting_model(recipe: Recipe, init: PretrainedModel, images: LabeledImages, device: torch.device) -> Start:
-    config = tuned_config(recipe, init, num_outputs(images.target, len(images.classes)))
-    check_layout(config, recipe)
-    if recipe.parallel.fsdp == recipe.parallel.tp == 1:
-        check_memory(config, part_of_batch(recipe), device)
-    seed_all(recipe.run.seed)
-    model = MegaVit.from_config(config)
-    model.transformer.gradient_checkpointing = recipe.run.gradient_checkpointing
-    changed = initialize_from(model, init)
-    if images.target == "multilabel":
-        start_at_shares(model.mlp_head, target_tensor(images.in_split("train"), images.target, len(images.classes)))
-    size = tuned_preprocessing(config, init, keep_aspect=recipe.data.keep_aspect)
-    return Start(model.to(device), task_of(recipe, size, images, device), changed)
+def needs_cross_validation(dataset: LabeledImages) -> bool:
+    """Return whether there are too few validation images to compare methods on."""
+    count = dataset.split_sizes()
+    return count["val"] < MIN_VAL_IMAGES and count["train"] + count["val"] <= MAX_CROSS_VALIDATION_IMAGES
 
 
-def with_precision(
-    recipe: Recipe, start: Start, images: LabeledImages, watch: Reporter, parallel: ParallelContext
-) -> Recipe:
-    """The recipe in the precision that measures faster on this machine, all of the model being trained."""
-    watch.say("measuring the speed of a step")
-    task = replace(start.task, recipe=replace(recipe, run=replace(recipe.run, precision="auto")))
-    size, margin = canvas(images, task)
-    few = images.in_split("train")[: task.batch_size]
-    feed = TrainLoader(images, few, size, recipe.run.workers, watch, margin)
-    batch = next(batches_of(feed, replace(task, images=len(few)), 0, 1, parallel))
-    model = copy.deepcopy(start.model)  # which several processes divide
-    precision, _ = measure(TrainState.fresh(model, recipe.optimizer, parallel), task, batch)
-    return replace(recipe, run=replace(recipe.run, precision=precision))
-
-
-def tune(
-    out: Path,
-    recipe: Recipe,
-    start: Start,
-    images: LabeledImages,
-    watch: Reporter,
-    began: float,
-    parallel: ParallelContext,
-) -> Trained:
-    """Climb, keep the best rung, and write its bundle and report."""
-    with resumable(out):
-        tuner = Tuner(out, start, images, watch, began, parallel)
-        wanted = tuple(rung for rung in TRAINED if recipe.tune.rung in ("auto", rung))
-        found, kept, reason = climb(
+def _finetune(ctx: RunContext, pretrained: StartingModel) -> TrainResult:
+    """Try the methods in turn, keep the best, and write its bundle and report."""
+    recipe, metric = pretrained.task.recipe, pretrained.task.metric
+    with advise_resuming(ctx.run_dir):
+        tuner = Finetuner(ctx, pretrained)
+        selection = progressive_finetune(
             tuner.frozen,
-            tuner.divisions,
-            wanted,
-            tuner.train_rung,
-            lambda rung: watch.say(describe(rung, start.task.metric)),
-            to_the_end=recipe.tune.rung != "auto",
+            tuple(method for method in FINETUNE_METHODS if recipe.tune.rung in ("auto", method)),
+            tuner.train_method,
+            lambda result: ctx.reporter.say(describe(result, metric)),
+            keep_last=recipe.tune.rung != "auto",
         )
-        watch.say(f"{kept} is kept: {reason}")
-        tuning = Tuning(
+        ctx.reporter.say(f"{selection.method} is kept: {selection.reason}")
+        summary = TuneSummary(
             init=recipe.model.init or "",
-            changed=start.changed,
-            metric=start.task.metric,
-            images=tuner.held_back,
-            rungs=found,
-            kept=kept,
-            reason=reason,
+            changes=pretrained.changes,
+            metric=metric,
+            held_out=tuner.held_out,
+            results=selection.results,
+            selected=selection.method,
+            reason=selection.reason,
         )
-        return parallel.dist.run_on_main(
-            lambda: finish(out, tuner.state_of(kept), start.task, images, tuner.validation, watch, tuning),
+        return ctx.dist.run_on_main(
+            lambda: finalize(ctx, tuner.make_state(selection.method), pretrained.task, tuner.val_loader, summary),
             wait_long=True,
         )
+
+
+class Finetuner:
+    """Reads the images and embeds them; then trains by the methods that it is asked for.
+
+    Attributes:
+        frozen: the embeddings of the images of training and validation, and the folds to compare methods on.
+        held_out: a few words on the held-out images.
+        val_loader: of the validation images.
+    """
+
+    def __init__(self, ctx: RunContext, pretrained: StartingModel) -> None:
+        self.ctx, self.pretrained, self.clock = ctx, pretrained, ctx.clock
+        self.recipe, dataset = pretrained.task.recipe, ctx.dataset
+        self.pool: tuple[Sample, ...] = (*dataset.in_split("train"), *dataset.in_split("val"))
+        num_training = len(dataset.in_split("train"))
+        self.split = Fold(torch.arange(num_training), torch.arange(num_training, len(self.pool)))
+        self.stages: dict[str, StageResult] = {}
+
+        began = ctx.clock.now()
+        preprocessing = pretrained.task.preprocessing
+        embeddings = self._make_eval_loader(self.pool).map(
+            lambda batches: compute_embeddings(pretrained.model, batches, preprocessing), ctx.parallel
+        )
+        seconds = ctx.clock.now() - began
+        unsmoothed = replace(self.recipe, optimizer=replace(self.recipe.optimizer, label_smoothing=0.0))
+        task = make_task(unsmoothed, preprocessing, dataset, torch.device("cpu"))
+        labels = target_tensor(self.pool, dataset.target, len(dataset.classes))
+        splits, self.held_out = [self.split], f"{len(dataset.in_split('val')):,} images of validation"
+        if self.recipe.tune.rung == "auto" and needs_cross_validation(dataset):
+            splits = make_folds(labels, seed=self.recipe.run.seed, digests=[sample.digest for sample in self.pool])
+            self.held_out = (
+                f"{len(self.pool):,} images of training and validation, each by a model that learned from the other "
+                f"{len(splits) - 1} folds"
+            )
+        bias = get_head(pretrained.model).bias.detach().cpu()
+        self.frozen = FrozenFeatures(embeddings, labels, task, bias, seconds=seconds, folds=splits)
+        ctx.reporter.say(f"methods are compared on {self.held_out}")
+        self.val_loader = self._make_eval_loader(dataset.in_split("val"))
+        # Test images are read and evaluated, those of validation evaluated again, and the report is drawn.
+        ood_samples = select_ood_samples(dataset.in_split("train"))
+        rest = len(dataset.in_split("test")) + len(dataset.in_split("val")) + len(ood_samples)
+        self.finish_seconds = estimate_finish(ctx.parallel) + seconds * rest / len(self.pool)
+
+    def train_method(self, name: str, probes: list[LinearProbe], num_left: int) -> tuple[Tensor, float, str] | None:
+        """Train on each fold, as `megavit.train.finetune.progressive.TrainMethod`."""
+        (method,) = (method for method in FINETUNE_METHODS if method == name)
+        splits = self.frozen.folds
+        is_crossed = len(splits) > 1
+        probes = self.ctx.dist.run_on_main(lambda: probes)  # the same model to begin with
+        stages: list[StageResult] = []
+        for number, (split, probe) in enumerate(zip(splits, probes, strict=True)):
+            folder = f"{method}-{number + 1}" if is_crossed else method
+            # Half of the time is for the methods after this one: they may not come to be.
+            shares = min(num_left, 2) * len(splits) - number + is_crossed
+            stage = self._train_stage(folder, method, (split, probe), shares, force=number > 0)
+            if stage is None:
+                return None
+            stages.append(stage)
+        if not is_crossed:
+            self.stages[method] = stages[0]
+        steps = sum(stage.steps for stage in stages) // len(stages)
+        detail = f"{steps:,} steps of {self.pretrained.task.batch_size} images"
+        detail += f", {len(stages)} times" * is_crossed
+        return torch.cat([stage.logits for stage in stages]), sum(stage.seconds for stage in stages), detail
+
+    def make_state(self, name: str) -> TrainState:
+        """Return the finished training by a method on all training images, for the bundle and the report."""
+        probe = self.frozen.fit_probe(self.split.train)
+        if name == "probe":
+            return _finished_state(self._with_head(probe))
+        if name not in self.stages:
+            self.ctx.reporter.say(f"{name}: once more, on all training images")
+            (method,) = (method for method in FINETUNE_METHODS if method == name)
+            stage = self._train_stage(method, method, (self.split, probe), 1, force=True)
+            assert stage is not None  # it was forced
+            self.stages[name] = stage
+        return _finished_state(self.stages[name].model, self.stages[name])
+
+    def _with_head(self, probe: LinearProbe) -> MegaVit:
+        """Return the pretrained model with the probe for its head."""
+        model = copy.deepcopy(self.pretrained.model)
+        head = get_head(model)
+        with torch.no_grad():
+            head.weight.copy_(probe.weight)
+            head.bias.copy_(probe.bias)
+        return model
+
+    def _train_stage(
+        self, folder: str, method: FinetuneMethod, start: tuple[Fold, LinearProbe], shares: int, *, force: bool
+    ) -> StageResult | None:
+        """Train on one fold, in its share of the time that is left, or as many epochs as the recipe says."""
+        ctx, clock, (split, probe) = self.ctx, self.ctx.clock, start
+        began = clock.now()
+        training, held_out = ([self.pool[index] for index in indices.tolist()] for indices in split)
+        task = self.pretrained.task
+        task = replace(task, num_images=len(training), batch_size=min(task.batch_size, len(training)))
+        inputs = StageInputs(
+            self._with_head(probe),
+            task,
+            make_train_loader(ctx, task, training),
+            self._make_eval_loader(held_out),
+        )
+        budget_seconds = None
+        if not self.recipe.run.epochs:
+            total = self.recipe.run.minutes * 60 - self.finish_seconds
+            budget_seconds = ctx.dist.run_on_main(lambda: max(0.0, total - self.clock.elapsed) / shares)
+        stage = train_stage(
+            replace(ctx, run_dir=ctx.run_dir / "stages" / folder),
+            inputs,
+            method,
+            budget_seconds,
+            force=force or self.recipe.tune.rung != "auto",
+        )
+        if stage is not None:
+            # What a stage had done before a stop counts as time of this run.
+            self.clock = self.clock.after(max(0.0, stage.seconds - (clock.now() - began)))
+        return stage
+
+    def _make_eval_loader(self, samples: Sequence[Sample]) -> TrainLoader:
+        return make_eval_loader(self.ctx, self.pretrained.task, samples)
+
+
+def get_head(model: MegaVit) -> nn.Linear:
+    assert isinstance(model.mlp_head, nn.Linear)  # as of every model with outputs
+    return model.mlp_head
+
+
+def _finished_state(model: MegaVit, stage: StageResult | None = None) -> TrainState:
+    """Return the state of a run whose weights to keep are those of `model`."""
+    history = stage.history if stage else []
+    return TrainState(
+        model=model,
+        ema_model=model,
+        optimizers=[],
+        step=stage.steps if stage else 0,
+        progress=1.0,
+        skipped=stage.skipped if stage else 0,
+        seconds=stage.seconds if stage else 0.0,
+        history=history,
+        best=model.state_dict(),
+        best_epoch=len(history) - 1 if history else None,
+    )

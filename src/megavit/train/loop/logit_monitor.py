@@ -1,11 +1,11 @@
-"""The largest logits of a model, where trouble shows before it does in the loss: within attention, and at the head.
+"""Monitoring of the largest logits, in which trouble shows before it does in the loss: in attention, and of the head.
 
 Attention logits that keep growing make each token attend to one other, and training diverges (ViT-22B, arXiv
 2302.05442, section 2.1; seen in small models at high learning rates in arXiv 2309.14322, section 3.1).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -22,13 +22,14 @@ from megavit.model.vit import MegaVit
 from megavit.model.zeta import ZetaAttention
 from megavit.predict.forward import compute_logits
 from megavit.train.data import TrainLoader
+from megavit.train.task import Task
 
 # Of the validation images, spread over them: enough to see a layer's scale, at the cost of a moment.
-IMAGES = 16
+NUM_IMAGES = 16
 
 
-class LogitMonitor(NamedTuple):
-    """The largest logits, by size, of some images.
+class MaxLogits(NamedTuple):
+    """The largest absolute logits for some images.
 
     Attributes:
         attention: |q · k| / √K over all layers, heads and pairs of tokens.
@@ -39,62 +40,58 @@ class LogitMonitor(NamedTuple):
     head: float
 
 
-Monitor = Callable[[MegaVit], LogitMonitor]
+class LogitMonitor:
+    """Computes the largest logits of a model on a few validation images, the same ones each time.
 
-
-def monitor_of(
-    feed: TrainLoader, preprocessing: Preprocessing, dtype: torch.dtype, parallel: ParallelContext
-) -> Monitor:
-    """Maps a model to its largest logits on a few images of `feed`, the same ones each time.
-
-    Of several processes each looks at its part of the images and of the model, and all are told the largest.
+    Of several processes each looks at its part of the images and of the model; the largest of all is returned.
     """
-    count = min(IMAGES, len(feed))
-    places = [number * len(feed) // count for number in range(count)]
-    mine = places[parallel.dp_rank :: parallel.dp_world_size] or places[:1]  # a forward pass takes all processes
-    ((images, _),) = feed.batches([mine])
 
-    def monitor(model: MegaVit) -> LogitMonitor:
-        found = parallel.dist.all_gather(largest_logits(model, images, preprocessing, dtype))
-        return LogitMonitor(*(_largest(values) for values in zip(*found, strict=True)))
+    def __init__(self, loader: TrainLoader, task: Task, parallel: ParallelContext) -> None:
+        self.task, self.parallel = task, parallel
+        count = min(NUM_IMAGES, len(loader))
+        indices = [number * len(loader) // count for number in range(count)]
+        own = indices[parallel.dp_rank :: parallel.dp_world_size] or indices[:1]  # a forward pass takes all processes
+        ((self.images, _),) = loader.batches([own])
 
-    return monitor
+    def __call__(self, model: MegaVit) -> MaxLogits:
+        own = compute_max_logits(model, self.images, self.task.preprocessing, self.task.dtype)
+        return MaxLogits(*map(_max, zip(*self.parallel.dist.all_gather(own), strict=True)))
 
 
-def largest_logits(
+def compute_max_logits(
     model: MegaVit, images: Images, preprocessing: Preprocessing, dtype: torch.dtype = torch.float32
-) -> LogitMonitor:
-    """The largest logits of `model`, or of this process's part of it, on uint8 images, as in evaluation mode.
+) -> MaxLogits:
+    """Return the largest logits of `model`, or of this process's part of it, on uint8 images, in evaluation mode.
 
     Args:
         dtype: of the matrix products, as of `megavit.predict.forward.compute_logits`.
     """
-    found: list[Tensor] = []
+    largest: list[Tensor] = []
 
-    def look(attention: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def record(attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         assert isinstance(attention, Attention | ZetaAttention)
-        found.append(largest_in(attention, *given, **named))
+        largest.append(compute_max_attention_logit(attention, *args, **kwargs))
 
     layers = [module for module in model.modules() if isinstance(module, Attention | ZetaAttention)]
-    compiled = any(layer._compiled_call_impl is not None for layer in model.transformer.layers)
-    hooks = [layer.register_forward_pre_hook(look, with_kwargs=True) for layer in layers]
+    is_compiled = any(layer._compiled_call_impl is not None for layer in model.transformer.layers)
+    hooks = [layer.register_forward_pre_hook(record, with_kwargs=True) for layer in layers]
     try:
         # Compiled code does not look for hooks.
-        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+        with torch.compiler.set_stance("force_eager") if is_compiled else nullcontext():
             (logits,) = compute_logits(model, [images], preprocessing, dtype)
     finally:
         for hook in hooks:
             hook.remove()
-    return LogitMonitor(_largest([layer.item() for layer in found]), logits.abs().max().item())
+    return MaxLogits(_max([layer.item() for layer in largest]), logits.abs().max().item())
 
 
-def largest_in(
+def compute_max_attention_logit(
     attention: Attention | ZetaAttention,
     x: Tensor,
     rotation: Rotation | None = None,
     packing: Packing | None = None,
 ) -> Tensor:
-    """|q · k| / √K at its largest over the heads, and the pairs of tokens of each image, of `x` (B, T, D)."""
+    """Return the largest |q · k| / √K over the heads, and over the pairs of tokens of each image, of `x` (B, T, D)."""
     query, key, _ = attention.project(x, rotation)
     if packing is None:
         images = [*zip(query, key, strict=True)]
@@ -106,6 +103,6 @@ def largest_in(
     return torch.stack([(q.float() * scale @ k.float().mT).abs().max() for q, k in images]).max()
 
 
-def _largest(values: Sequence[float]) -> float:
-    """The largest, or NaN where one of them is none."""
+def _max(values: Sequence[float]) -> float:
+    """Return the largest, or NaN where one of them is NaN."""
     return math.nan if any(map(math.isnan, values)) else max(values, default=math.nan)

@@ -1,53 +1,53 @@
-"""By what the best epoch is chosen: one figure for each kind of target, the higher the better."""
+"""Validation: the loss, and the metric that the best epoch is chosen by, on the validation images."""
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from megavit.config.recipe import Balance
-from megavit.config.target import Target, TargetKind
+from megavit.config.target import Target
+from megavit.predict.forward import compute_logits
+from megavit.train.context import TrainSetup
 from megavit.train.history import MetricName
 
 
-def metric_of(target: TargetKind, balance: Balance) -> MetricName:
-    """What is measured: where a remedy for uneven classes is wanted, every class counts the same here too."""
-    match target:
-        case "classification":
-            return "accuracy" if balance in ("auto", "none") else "balanced accuracy"
-        case "multilabel":
-            return "mean average precision"
-        case "regression":
-            return "R²"
+def validate(model: nn.Module, setup: TrainSetup) -> tuple[float, float]:
+    """Return the plain loss and the task's metric of `model` on the validation images; all processes compute them."""
+    task, loader = setup.task, setup.val_loader
+    logits = loader.map(
+        lambda batches: compute_logits(model, batches, task.preprocessing, task.dtype), setup.state.parallel
+    )
+    loss = task.validation_loss(logits, loader.labels)
+    return loss.item(), compute_metric(task.metric, logits, loader.labels, task.target)
 
 
-def measure_epoch(metric: MetricName, logits: Tensor, targets: Tensor, target: Target) -> float:
-    """The metric of logits (N, outputs) for targets as `megavit.data.targets.target_tensor` gives them."""
+def compute_metric(metric: MetricName, logits: Tensor, labels: Tensor, target: Target) -> float:
+    """Return the metric, the higher the better, of logits (N, outputs) for `megavit.data.targets.target_tensor`."""
     match metric:
         case "accuracy":
-            return (logits.argmax(dim=1) == targets).float().mean().item()
+            return (logits.argmax(dim=1) == labels).float().mean().item()
         case "balanced accuracy":
-            right = logits.argmax(dim=1) == targets
-            images, hits = targets.bincount(), targets[right].bincount(minlength=int(targets.max()) + 1)
-            return (hits[images > 0] / images[images > 0]).mean().item()
+            is_correct = logits.argmax(dim=1) == labels
+            images, correct = labels.bincount(), labels[is_correct].bincount(minlength=int(labels.max()) + 1)
+            return (correct[images > 0] / images[images > 0]).mean().item()
         case "mean average precision":
-            return mean_average_precision(logits, targets)
+            return compute_mean_average_precision(logits, labels)
         case "R²":
-            errors = (logits[:, 0].double() * target.std + target.mean - targets).square().mean()
-            # Equal scores have no variance to explain; the training scores' gives the same order of epochs.
-            variance = targets.double().var(correction=0).item() or target.std**2
+            errors = (logits[:, 0].double() * target.std + target.mean - labels).square().mean()
+            # Equal targets have no variance to explain; that of the training images gives the same order of epochs.
+            variance = labels.double().var(correction=0).item() or target.std**2
             return 1 - errors.item() / variance
 
 
-def mean_average_precision(logits: Tensor, present: Tensor) -> float:
-    """The mean over the labels that some image has; 0 where there are none."""
+def compute_mean_average_precision(logits: Tensor, labels: Tensor) -> float:
+    """Return the mean over the labels that some image has; 0 where there are none."""
     from sklearn.metrics import average_precision_score
 
-    known = present.any(dim=0)
-    if not known.any():
+    occurs = labels.any(dim=0)
+    if not occurs.any():
         return 0.0
     # The mean of scikit-learn's own would also warn of labels without images.
     values = [
-        average_precision_score(present[:, label].numpy(), logits[:, label].numpy())
-        for label in torch.nonzero(known).flatten().tolist()
+        average_precision_score(labels[:, label].numpy(), logits[:, label].numpy())
+        for label in torch.nonzero(occurs).flatten().tolist()
     ]
     return float(np.mean(values))

@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrices are orthogonalised before they are applied."""
+"""Muon: momentum whose matrices are orthogonalized before they are applied."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, overload
@@ -12,15 +12,15 @@ from megavit.distributed.fused_qkv_rows import group_by_matrix, group_by_process
 # Five steps of this polynomial bring every singular value to about 1 (github.com/KellerJordan/Muon).
 QUINTIC = (3.4445, -4.7750, 2.0315)
 STEPS = 5
-# Elements of the matrices of one shape that are turned together: 2 GiB of copies. One matrix may have more.
-MAX_CONCURRENT_REQUESTS = 2**27
+# Elements of the matrices of one shape that are orthogonalized together: 2 GiB of copies. One matrix may have more.
+CHUNK_ELEMENTS = 2**27
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised by Newton-Schulz iteration, for matrices (K. Jordan et al., 2024).
+    """Nesterov momentum, orthogonalized by Newton-Schulz iteration, for matrices (K. Jordan et al., 2024).
 
     Matrices of one shape are handled together, and a parameter that holds several matrices one on top of the other,
-    such as queries, keys and values, is given as a group with `parts`: each is orthogonalised by itself. An update
+    such as queries, keys and values, is given as a group with `parts`: each is orthogonalized by itself. An update
     has a spectral norm of about √(rows / columns) times the rate, so that one rate serves any width (arXiv
     2310.17813), and decays the weights by rate × `weight_decay`.
 
@@ -59,9 +59,9 @@ class Muon(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     by_shape.setdefault(parameter.shape, []).append(parameter)
             for parameters in by_shape.values():
-                together = at_once(parameters[0])
-                for start in range(0, len(parameters), together):
-                    self._update(parameters[start : start + together], group)
+                chunk = chunk_size(parameters[0])
+                for start in range(0, len(parameters), chunk):
+                    self._update(parameters[start : start + chunk], group)
         return loss
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
@@ -70,25 +70,25 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
         if get_mesh(parameters[0]) is None:
-            changes = list(self._turned(torch.stack(ahead), group))
+            changes = list(self._orthogonalize(torch.stack(ahead), group))
         else:
             from megavit.distributed.all_to_all import gather_shards, scatter_whole
 
             own = scatter_whole(ahead, parameters[0])
-            turned = None if own is None else self._turned(own[None], group)[0]
-            changes = gather_shards(turned, len(ahead), parameters[0], self.dtype)
+            orthogonalized = None if own is None else self._orthogonalize(own[None], group)[0]
+            changes = gather_shards(orthogonalized, len(ahead), parameters[0], self.dtype)
         mine = [to_local(p) for p in parameters]
         torch._foreach_mul_(mine, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(mine, [change.to(mine[0].dtype) for change in changes], alpha=-group["lr"])
 
-    def _turned(self, matrices: Tensor, group: dict[str, Any]) -> Tensor:
+    def _orthogonalize(self, matrices: Tensor, group: dict[str, Any]) -> Tensor:
         """(count, rows, columns) -> the same of what is to be added at a rate of -1, in `dtype`."""
         parts, processes = group["parts"], group["processes"]
         if processes > 1:
             matrices = torch.stack([group_by_matrix(matrix, parts, processes) for matrix in matrices])
-        turned = orthogonalise(matrices.unflatten(1, (parts, -1)).flatten(0, 1), self.dtype)
-        rows, columns = turned.shape[-2:]
-        changes = (turned * (rows / columns) ** 0.5).unflatten(0, (-1, parts)).flatten(1, 2)
+        orthogonalized = orthogonalize(matrices.unflatten(1, (parts, -1)).flatten(0, 1), self.dtype)
+        rows, columns = orthogonalized.shape[-2:]
+        changes = (orthogonalized * (rows / columns) ** 0.5).unflatten(0, (-1, parts)).flatten(1, 2)
         if processes > 1:
             changes = torch.stack([group_by_process(change, parts, processes) for change in changes])
         return changes
@@ -100,16 +100,16 @@ class Muon(torch.optim.Optimizer):
         return state["momentum"]
 
 
-def at_once(like: Tensor) -> int:
-    """How many matrices of that shape are turned at a time."""
+def chunk_size(like: Tensor) -> int:
+    """Return how many matrices of that shape are orthogonalized at a time."""
     if get_mesh(like) is None:
-        return max(1, MAX_CONCURRENT_REQUESTS // like.numel())
+        return max(1, CHUNK_ELEMENTS // like.numel())
     from megavit.distributed.all_to_all import group_size
 
     return group_size(like)
 
 
-def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     """(count, rows, columns) -> the same with its singular values brought to about 0.7 to 1.2, computed in `dtype`."""
     a, b, c = QUINTIC
     x = matrices.to(dtype)

@@ -44,7 +44,7 @@ def make_optimizers(model: MegaVit, recipe: OptimizerRecipe, processes: int = 1)
 
 def _groups(model: MegaVit, recipe: OptimizerRecipe, processes: int) -> list[dict[str, Any]]:
     """The parameters, those of equal treatment together, in the order of the model."""
-    parts = matrices_within(model)
+    parts = stacked_matrices(model)
     # PyTorch's fused step takes only parameters together that are divided over the same processes.
     together: dict[tuple[tuple[float, float, int], Any], list[Tensor]] = {}
     for place, module in model.named_modules():
@@ -71,7 +71,7 @@ def _groups(model: MegaVit, recipe: OptimizerRecipe, processes: int) -> list[dic
     return groups
 
 
-def matrices_within(model: MegaVit) -> dict[nn.Module, int]:
+def stacked_matrices(model: MegaVit) -> dict[nn.Module, int]:
     """The Linears within the layers, and how many matrices each holds, one above the other."""
     found: dict[nn.Module, int] = {}
     for module in model.transformer.modules():

@@ -1,4 +1,4 @@
-"""Images of a run that stand for the others: those the bundle proves itself by, and those the report shows."""
+"""Images that stand for the others: a bundle's reference images, a report's examples, those for OOD scores."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,87 +18,27 @@ Explain = Callable[[Sequence[Tensor]], Sequence[Image.Image]]
 
 REFERENCE_IMAGES = 8
 REFERENCE_SIDE = 512
-EXAMPLES = 12
-TOP = 3
+# Mistakes, and correct predictions, that are selected.
+NUM_EXAMPLES = 12
+TOP_K = 3
+# Training images that the out-of-distribution score is fitted on: so many, and of each class so many. Of 5,000 classes,
+# of which the former alone leaves most unseen, images of new ones are then told from the known as well as of 1,000.
+OOD_FIT_SAMPLES, MIN_OOD_SAMPLES_PER_CLASS = 2_000, 10
 
 
-def reference_images(images: LabeledImages) -> list[Tensor]:
-    """A few test images, spread over classes, labels or scores, uint8 (C, H, W), the large ones made smaller."""
-    samples = images.in_split("test")
-    if images.target == "regression":
+def select_reference_images(dataset: LabeledImages) -> list[Tensor]:
+    """Return a few test images, spread over classes, labels or values, uint8 (C, H, W), the large ones made smaller."""
+    samples = dataset.in_split("test")
+    if dataset.target == "regression":
         ranked = sorted(samples, key=lambda sample: sample.value)
-        chosen = [ranked[place] for place in _spread(len(ranked), REFERENCE_IMAGES)]
+        count = min(REFERENCE_IMAGES, len(ranked))
+        selected = [ranked[round(index * (len(ranked) - 1) / max(1, count - 1))] for index in range(count)]
     else:
         first: dict[int, Sample] = {}
         for sample in samples:
             first.setdefault(_first_label(sample), sample)
-        chosen = [first[label] for label in sorted(first)][:REFERENCE_IMAGES]
-    return [limit_size(images.load_pixels(sample), REFERENCE_SIDE) for sample in chosen]
-
-
-def examples(images: LabeledImages, answers: Tensor, target: Target, explain: Explain | None = None) -> list[Example]:
-    """The worst mistakes, and right answers spread over the test images; of scores, the worst and some others.
-
-    Args:
-        answers: for the test images, as `megavit.predict.postprocess.postprocess.logits_to_outputs` gives them.
-        target: of both.
-        explain: lays over pictures what their answers come from; None: nobody does.
-    """
-    samples = images.in_split("test")
-    truth = target_tensor(samples, images.target, len(images.classes))
-    match target.kind:
-        case "classification":
-            confidence, predicted = answers.max(dim=1)
-            right = predicted == truth
-        case "multilabel":
-            confidence = answers.amax(dim=1)
-            right = ((answers >= torch.tensor(target.thresholds)) == truth).all(dim=1)
-        case "regression":
-            confidence = (answers - truth).abs()
-            # There is no right or wrong: all but the worst.
-            right = torch.ones_like(confidence, dtype=torch.bool)
-            right[confidence.argsort(descending=True)[: min(EXAMPLES, len(samples) // 2)]] = False
-    wrong_places = [i for i in confidence.argsort(descending=True).tolist() if not right[i]][:EXAMPLES]
-    right_places = torch.nonzero(right).flatten().tolist()
-    right_places = right_places[:: max(1, len(right_places) // EXAMPLES)][:EXAMPLES]
-    places = wrong_places + right_places
-    size = (REFERENCE_SIDE, REFERENCE_SIDE)
-    pictures = [limit_size(images.load_pixels(samples[i], size), REFERENCE_SIDE) for i in places]
-    shown = [
-        _example(images, picture, samples[i], answers[i], target, bool(right[i]))
-        for i, picture in zip(places, pictures, strict=True)
-    ]
-    if explain is None or not pictures:
-        return shown
-    return [replace(one, overlay=np.asarray(over)) for one, over in zip(shown, explain(pictures), strict=True)]
-
-
-def _example(
-    images: LabeledImages, pixels: Tensor, sample: Sample, answer: Tensor, target: Target, right: bool
-) -> Example:
-    pixels = displayable_channels(pixels)
-    picture = (pixels[0] if pixels.shape[0] == 1 else pixels.permute(1, 2, 0)).numpy()
-    if target.kind == "regression":
-        return Example(
-            image=picture,
-            name=sample.name,
-            truth=f"{sample.value:.4g}",
-            top=(),
-            answer=f"{answer.item():.4g}",
-            right=right,
-        )
-    values, indices = answer.topk(min(TOP, len(images.classes)))
-    top = [(images.classes[k], p) for k, p in zip(indices.tolist(), values.tolist(), strict=True)]
-    if target.kind == "classification":
-        truth, said = images.classes[sample.label], top[0][0]
-    else:
-        given = torch.nonzero(answer >= torch.tensor(target.thresholds)).flatten().tolist()
-        truth, said = _listed(images, sample.labels), _listed(images, given)
-    return Example(image=picture, name=sample.name, truth=truth, top=top, answer=said, right=right)
-
-
-def _listed(images: LabeledImages, labels: Sequence[int]) -> str:
-    return ", ".join(images.classes[label] for label in labels) or "no label"
+        selected = [first[label] for label in sorted(first)][:REFERENCE_IMAGES]
+    return [limit_size(dataset.load_pixels(sample), REFERENCE_SIDE) for sample in selected]
 
 
 def _first_label(sample: Sample) -> int:
@@ -111,8 +51,93 @@ def _first_label(sample: Sample) -> int:
             return -1
 
 
-def _spread(count: int, most: int) -> list[int]:
-    """Up to `most` places of `count`, the first and the last among them."""
-    if count <= most:
-        return list(range(count))
-    return [round(place * (count - 1) / (most - 1)) for place in range(most)]
+def select_ood_samples(training: Sequence[Sample]) -> Sequence[Sample]:
+    """Return about `OOD_FIT_SAMPLES` training images, spread over all, with `MIN_OOD_SAMPLES_PER_CLASS` of each class.
+
+    Images with several labels or a regression target have no class; of these they are up to `OOD_FIT_SAMPLES`.
+    """
+    step = -(-len(training) // OOD_FIT_SAMPLES)
+    by_class: dict[int, list[int]] = {}
+    for index, sample in enumerate(training):
+        if isinstance(sample.target, int):
+            by_class.setdefault(sample.target, []).append(index)
+    selected = set(range(0, len(training), step))
+    for indices in by_class.values():
+        missing = min(MIN_OOD_SAMPLES_PER_CLASS, len(indices)) - sum(index in selected for index in indices)
+        others = [index for index in indices if index not in selected]
+        selected |= {others[number * len(others) // missing] for number in range(missing)}
+    return [training[index] for index in sorted(selected)]
+
+
+def select_examples(
+    dataset: LabeledImages, outputs: Tensor, target: Target, explain: Explain | None = None
+) -> list[Example]:
+    """Return the worst mistakes, and correct predictions spread over the test images.
+
+    Of regression, the worst predictions and some others.
+
+    Args:
+        outputs: for the test images, as `megavit.predict.postprocess.postprocess.logits_to_outputs` gives them.
+        target: of both.
+        explain: overlays images with what their predictions come from; None: no overlays.
+    """
+    samples = dataset.in_split("test")
+    labels = target_tensor(samples, dataset.target, len(dataset.classes))
+    match target.kind:
+        case "classification":
+            rank, predicted = outputs.max(dim=1)
+            is_correct = predicted == labels
+        case "multilabel":
+            rank = outputs.amax(dim=1)
+            is_correct = ((outputs >= torch.tensor(target.thresholds)) == labels).all(dim=1)
+        case "regression":
+            rank = (outputs - labels).abs()
+            # Nothing is correct or wrong: the worst, and the others.
+            is_correct = torch.ones_like(rank, dtype=torch.bool)
+            is_correct[rank.argsort(descending=True)[: min(NUM_EXAMPLES, len(samples) // 2)]] = False
+    wrong = [index for index in rank.argsort(descending=True).tolist() if not is_correct[index]][:NUM_EXAMPLES]
+    correct = torch.nonzero(is_correct).flatten().tolist()
+    correct = correct[:: max(1, len(correct) // NUM_EXAMPLES)][:NUM_EXAMPLES]
+    examples: list[Example] = []
+    images: list[Tensor] = []
+    for index in wrong + correct:
+        sample, output = samples[index], outputs[index]
+        image = limit_size(dataset.load_pixels(sample, (REFERENCE_SIDE, REFERENCE_SIDE)), REFERENCE_SIDE)
+        images.append(image)
+        truth, predicted_names, top = _describe(dataset, sample, output, target)
+        examples.append(
+            Example(
+                image=_to_numpy(displayable_channels(image)),
+                name=sample.name,
+                truth=truth,
+                top=top,
+                prediction=predicted_names,
+                is_correct=bool(is_correct[index]),
+            )
+        )
+    if explain is None or not images:
+        return examples
+    overlays = explain(images)
+    return [replace(example, overlay=np.asarray(over)) for example, over in zip(examples, overlays, strict=True)]
+
+
+def _describe(
+    dataset: LabeledImages, sample: Sample, output: Tensor, target: Target
+) -> tuple[str, str, list[tuple[str, float]]]:
+    """Return the truth, the prediction, and the likeliest classes or labels with their probabilities."""
+    if target.kind == "regression":
+        return f"{sample.value:.4g}", f"{output.item():.4g}", []
+    values, indices = output.topk(min(TOP_K, len(dataset.classes)))
+    top = [(dataset.classes[k], value) for k, value in zip(indices.tolist(), values.tolist(), strict=True)]
+    if target.kind == "classification":
+        return dataset.classes[sample.label], top[0][0], top
+    predicted = torch.nonzero(output >= torch.tensor(target.thresholds)).flatten().tolist()
+    return _join(dataset, sample.labels), _join(dataset, predicted), top
+
+
+def _join(dataset: LabeledImages, labels: Sequence[int]) -> str:
+    return ", ".join(dataset.classes[label] for label in labels) or "no label"
+
+
+def _to_numpy(image: Tensor) -> np.ndarray:
+    return (image[0] if image.shape[0] == 1 else image.permute(1, 2, 0)).numpy()

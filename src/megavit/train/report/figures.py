@@ -63,16 +63,16 @@ DARK = Palette(paper="#14171b", ink="#e7e9ec", muted="#a1a8b1", line="#2e343b", 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One image with its true class and the model's answer.
+    """One image with its true class and the model's prediction.
 
     Attributes:
         image: uint8, (H, W) gray or (H, W, 3) RGB.
         name: where the image is from, such as its file name.
-        truth: its true class, labels or score.
-        top: (class or label, probability) of the likeliest ones, likeliest first; none for a score.
-        answer: of the model, as `truth` is written.
-        right: whether that will do.
-        overlay: uint8 (H, W, 3), the image under a map of what the answer comes from, if there is one.
+        truth: its true class, labels or value.
+        top: (class or label, probability) of the likeliest ones, likeliest first; none for regression.
+        prediction: of the model, as `truth` is written.
+        is_correct: whether prediction and truth agree; of regression, whether it is not among the worst.
+        overlay: uint8 (H, W, 3), the image under a map of what the prediction comes from, if there is one.
 
     Raises:
         ValueError: the image is of another kind or shape.
@@ -82,8 +82,8 @@ class Example:
     name: str
     truth: str
     top: Sequence[tuple[str, float]]
-    answer: str
-    right: bool
+    prediction: str
+    is_correct: bool
     overlay: "NDArray[np.uint8] | None" = None
 
     def __post_init__(self) -> None:
@@ -92,8 +92,10 @@ class Example:
             raise ValueError(f"image must be uint8, (H, W) or (H, W, 3); got {self.image.dtype}, {shape}")
 
 
-def curves(history: Sequence[EpochRecord], palette: Palette, panels: Sequence[Panel] = ("loss", "metric")) -> Figure:
-    """Loss and what was measured in validation by epoch, one panel each, side by side; at least one record."""
+def draw_curves(
+    history: Sequence[EpochRecord], palette: Palette, panels: Sequence[Panel] = ("loss", "metric")
+) -> Figure:
+    """Return the loss and the validation metric by epoch, one panel each, side by side; at least one record."""
     figure = Figure(figsize=(4.6 * len(panels), 3.0), dpi=200, layout="constrained", facecolor=palette.paper)
     epochs = [record.epoch for record in history]
     style: dict[str, Any] = {"linewidth": 1.8, "marker": "o" if len(history) <= 12 else None, "markersize": 4}
@@ -111,26 +113,26 @@ def curves(history: Sequence[EpochRecord], palette: Palette, panels: Sequence[Pa
             axes.set_ylim(bottom=0)
         else:
             best = max(history, key=lambda record: record.val_metric)
-            share = best.metric != "R²"
+            is_share = best.metric != "R²"
             axes.set_title(f"Validation {best.metric}", loc="left", color=palette.ink, fontsize=10)
             axes.plot(epochs, [r.val_metric for r in history], color=palette.accent, **style)
-            label = f"best: {best.val_metric:{'.1%' if share else '.3f'}}, epoch {best.epoch:g}"
+            label = f"best: {best.val_metric:{'.1%' if is_share else '.3f'}}, epoch {best.epoch:g}"
             axes.plot([best.epoch], [best.val_metric], "o", color=palette.accent, markersize=6, label=label)
-            if share:
+            if is_share:
                 axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-            axes.set_ylim(bottom=None if share else max(-1.0, min(r.val_metric for r in history)), top=1.02)
+            axes.set_ylim(bottom=None if is_share else max(-1.0, min(r.val_metric for r in history)), top=1.02)
         axes.legend(frameon=False, fontsize=9, labelcolor=palette.ink)
     return figure
 
 
-def confusion(metrics: ClassificationMetrics, palette: Palette) -> Figure:
-    """True classes in rows, answers in columns, shaded by the share of the row."""
+def draw_confusion(metrics: ClassificationMetrics, palette: Palette) -> Figure:
+    """Return the confusion matrix: true classes in rows, predictions in columns, shaded by the share of the row."""
     counts = np.array(metrics.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     heat = LinearSegmentedColormap.from_list("heat", [palette.paper, palette.accent])
     width = len(counts)
-    named = width <= MAX_NAMED_CLASSES
-    size = (2.0 + 0.36 * width,) * 2 if named else (6.6, 5.6)
+    is_named = width <= MAX_NAMED_CLASSES
+    size = (2.0 + 0.36 * width,) * 2 if is_named else (6.6, 5.6)
     figure = Figure(figsize=size, dpi=160, layout="constrained", facecolor=palette.paper)
     axes = figure.subplots()
     _style(axes, palette)
@@ -139,9 +141,9 @@ def confusion(metrics: ClassificationMetrics, palette: Palette) -> Figure:
         _largest_in_blocks(shares), cmap=heat, norm=PowerNorm(0.5, 0, 1), extent=(-0.5, width - 0.5, width - 0.5, -0.5)
     )
     axes.spines[:].set(visible=True, color=palette.line)
-    axes.set_xlabel("answer of the model", color=palette.muted, fontsize=9)
+    axes.set_xlabel("prediction", color=palette.muted, fontsize=9)
     axes.set_ylabel("true class", color=palette.muted, fontsize=9)
-    if not named:
+    if not is_named:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         bar = figure.colorbar(picture, ax=axes, shrink=0.6, format=PercentFormatter(1.0), ticks=[0, 0.05, 0.25, 0.5, 1])
@@ -158,25 +160,25 @@ def confusion(metrics: ClassificationMetrics, palette: Palette) -> Figure:
     return figure
 
 
-def scatter(truth: Sequence[float], answers: Sequence[float], palette: Palette) -> Figure:
-    """A dot an image: its true score below, the model's answer up; on the line both are equal."""
+def draw_scatter(truth: Sequence[float], predictions: Sequence[float], palette: Palette) -> Figure:
+    """Return a dot an image: its true value to the right, the prediction up; on the line both are equal."""
     figure = Figure(figsize=(4.6, 4.4), dpi=200, layout="constrained", facecolor=palette.paper)
     axes = figure.subplots()
     _style(axes, palette)
-    low, high = min(*truth, *answers), max(*truth, *answers)
+    low, high = min(*truth, *predictions), max(*truth, *predictions)
     margin = 0.03 * (high - low) or 1.0
     ends = (low - margin, high + margin)
     axes.plot(ends, ends, color=palette.line, linewidth=1.2)
     opacity = min(0.8, max(0.08, 60 / len(truth)))
-    axes.plot(truth, answers, "o", color=palette.accent, alpha=opacity, markersize=4, markeredgewidth=0)
+    axes.plot(truth, predictions, "o", color=palette.accent, alpha=opacity, markersize=4, markeredgewidth=0)
     axes.set(xlim=ends, ylim=ends, aspect="equal")
-    axes.set_xlabel("true score", color=palette.muted, fontsize=9)
-    axes.set_ylabel("answer of the model", color=palette.muted, fontsize=9)
+    axes.set_xlabel("true value", color=palette.muted, fontsize=9)
+    axes.set_ylabel("prediction", color=palette.muted, fontsize=9)
     return figure
 
 
-def reliability(before: Reliability, after: Reliability, palette: Palette) -> Figure:
-    """Share of right answers by their probability, before and after calibration; on the line both are equal."""
+def draw_reliability(before: Reliability, after: Reliability, palette: Palette) -> Figure:
+    """Return the reliability diagram: accuracy by probability, before and after calibration; equal on the line."""
     figure = Figure(figsize=(4.6, 4.4), dpi=200, layout="constrained", facecolor=palette.paper)
     axes = figure.subplots()
     _style(axes, palette)
@@ -191,40 +193,41 @@ def reliability(before: Reliability, after: Reliability, palette: Palette) -> Fi
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("probability", color=palette.muted, fontsize=9)
-    axes.set_ylabel("right", color=palette.muted, fontsize=9)
+    axes.set_ylabel("accuracy", color=palette.muted, fontsize=9)
     axes.legend(frameon=False, fontsize=9, labelcolor=palette.ink)
     return figure
 
 
-def examples(shown: Sequence[Example], palette: Palette) -> Figure:
-    """Images with answer and truth, six in a row; at least one."""
-    columns = min(6, len(shown))
-    rows = -(-len(shown) // columns)
+def draw_examples(examples: Sequence[Example], palette: Palette) -> Figure:
+    """Return images with prediction and truth, six in a row; at least one."""
+    columns = min(6, len(examples))
+    rows = -(-len(examples) // columns)
     figure = Figure(figsize=(1.7 * columns, 2.1 * rows), dpi=160, layout="constrained", facecolor=palette.paper)
     text: dict[str, Any] = {"fontfamily": list(_fonts()[0]), "parse_math": False, "fontsize": 8, "loc": "left"}
     for index, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         axes.axis("off")
-        if index < len(shown):
-            example = shown[index]
-            answer = _drawable(example.answer, "answer")
-            if example.top and example.top[0][0] == example.answer:
-                answer += f" {example.top[0][1]:.0%}"
-            known = example.right and example.top
-            truth = "right" if known else f"truly {_drawable(example.truth, 'another')}"
+        if index < len(examples):
+            example = examples[index]
+            prediction = _drawable(example.prediction, "prediction")
+            if example.top and example.top[0][0] == example.prediction:
+                prediction += f" {example.top[0][1]:.0%}"
+            truth = "correct" if example.is_correct and example.top else f"truly {_drawable(example.truth, 'another')}"
             axes.imshow(example.image, cmap="gray", vmin=0, vmax=255)
-            axes.set_title(f"{answer}\n{truth}", color=palette.muted if example.right else palette.accent, **text)
+            axes.set_title(
+                f"{prediction}\n{truth}", color=palette.muted if example.is_correct else palette.accent, **text
+            )
     return figure
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as the bytes of a PNG file."""
+    """Return the figure as the bytes of a PNG file."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
     return buffer.getvalue()
 
 
 def _largest_in_blocks(shares: "NDArray[np.float64]") -> "NDArray[np.float64]":
-    """(C, C) with square blocks of cells merged to their largest, `_HEAT_CELLS` a side at most."""
+    """Return (C, C) with square blocks of cells merged to their largest, `_HEAT_CELLS` a side at most."""
     block = -(-len(shares) // _HEAT_CELLS)
     padded = np.pad(shares, (0, -len(shares) % block))
     side = len(padded) // block
@@ -241,7 +244,7 @@ def _style(axes: "Axes", palette: Palette) -> None:
 
 @cache
 def _fonts() -> tuple[tuple[str, ...], frozenset[int]]:
-    """Installed families of `_FAMILIES`, and the code points that they can draw together."""
+    """Return the installed families of `_FAMILIES`, and the code points that they can draw together."""
     # Asked first, because matplotlib warns of each family that it looks for and does not find.
     installed = set(fontManager.get_font_names())
     families = tuple(family for family in _FAMILIES if family in installed)
@@ -250,7 +253,7 @@ def _fonts() -> tuple[tuple[str, ...], frozenset[int]]:
 
 
 def _drawable(name: str, instead: str) -> str:
-    """`name` on one line, cut to fit beside a figure; `instead` where no installed font can draw it."""
+    """Return `name` on one line, cut to fit beside a figure; `instead` where no installed font can draw it."""
     line = " ".join(name.split())
     if not line or not all(ord(letter) in _fonts()[1] for letter in line):
         return instead

@@ -1,4 +1,4 @@
-"""What is left of a run: its best weights as a bundle, measured on the test images, and a report."""
+"""The end of a run: its best weights as a bundle, evaluated on the test images, and a report."""
 
 import platform
 from dataclasses import asdict, dataclass, replace
@@ -22,173 +22,157 @@ from megavit.explain.explanation import make_overlays
 from megavit.model.vit import MegaVit
 from megavit.predict.postprocess.postprocess import Calibrator
 from megavit.runtime.device import device_name
+from megavit.train.context import RunContext
 from megavit.train.data import TrainLoader
-from megavit.train.finetune.progressive import Tuning
-from megavit.train.history import EpochRecord
-from megavit.train.loop.build import compared, final_pass
-from megavit.train.loop.loop import Task
-from megavit.train.progress import Reporter
-from megavit.train.report.examples import examples, reference_images
+from megavit.train.history import EpochRecord, TuneSummary
+from megavit.train.loop.build import make_eval_loader
+from megavit.train.report.examples import select_examples, select_ood_samples, select_reference_images
 from megavit.train.report.report import DataSummary, Report, write_report
 from megavit.train.run_dir import SAMPLES
 from megavit.train.state import TrainState
+from megavit.train.task import Task
 from megavit.weights.bundle.bundle import BundleInfo, library_versions, save_bundle
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What came of it.
-
-    Attributes:
-        target: with its thresholds, where it has any.
-        trust: what was fitted on the validation images, with what came of it on the test images.
-        tensors: of `trust`.
-        answers: for the test images, calibrated.
-        test, val: metrics of the test images and of the validation images.
-        trusted: how far the answers for the test images can be trusted.
-    """
-
-    target: Target
-    trust: Calibration
-    tensors: dict[str, Tensor]
-    answers: Tensor
-    test: Metrics
-    val: Metrics
-    trusted: UncertaintyMetrics
-
-
-def judge(
-    model: MegaVit, task: Task, images: LabeledImages, validation: TrainLoader, testing: TrainLoader, watch: Reporter
-) -> Judged:
-    """Fit on the validation images what makes the answers trustworthy, and measure them on the test images.
-
-    Args:
-        validation, testing: feed these images.
-    """
-    engine = Engine(model, task.preprocessing)
-    learning = TrainLoader(
-        images, compared(images.in_split("train")), task.preprocessing, task.recipe.run.workers, watch
-    )
-    val, test, learned = (see(engine, feed) for feed in (validation, testing, learning))
-    trust, tensors = fit_uncertainty(val, validation.labels, task.target, (learned.pooled, learning.labels))
-    target = task.target
-    trusted = Calibrator(trust, tensors, target, len(images.classes))
-    if target.kind == "multilabel":
-        target = replace(target, thresholds=fit_thresholds(trusted.outputs(val.logits), validation.labels))
-    answers = trusted.outputs(test.logits)
-    measured = compute_uncertainty(trusted, test, testing.labels)
-    return Judged(
-        target=target,
-        trust=replace(trust, test_metrics=measured.to_dict()),
-        tensors=tensors,
-        answers=answers,
-        test=compute_metrics(answers, testing.labels, images.classes, target),
-        val=compute_metrics(trusted.outputs(val.logits), validation.labels, images.classes, target),
-        trusted=measured,
-    )
-
-
-def see(engine: Engine, feed: TrainLoader) -> ModelOutput:
-    """What the model sees in the images of `feed`, in float32, as the bundle will."""
-    return ModelOutput(*(torch.cat(parts) for parts in zip(*final_pass(engine, feed), strict=True)))
-
 
 BUNDLE = "bundle"
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a run left: its folder, its bundle and report in there, how it did on the test images, and its trust."""
+class EvalResult:
+    """The evaluation of a finished model.
 
-    folder: Path
+    Attributes:
+        target: with its thresholds, where it has any.
+        calibration: what was fitted on the validation images, with its metrics on the test images.
+        tensors: of `calibration`.
+        outputs: for the test images, calibrated.
+        test, val: metrics of the test images and of the validation images.
+        uncertainty: metrics of the calibration on the test images.
+    """
+
+    target: Target
+    calibration: Calibration
+    tensors: dict[str, Tensor]
+    outputs: Tensor
+    test: Metrics
+    val: Metrics
+    uncertainty: UncertaintyMetrics
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """The paths that a finished run leaves, and its metrics on the test images."""
+
+    run_dir: Path
     bundle: Path
     report: Path
     metrics: Metrics
-    trust: UncertaintyMetrics
+    uncertainty: UncertaintyMetrics
 
 
-def finish(
-    out: Path,
-    state: TrainState,
-    task: Task,
-    images: LabeledImages,
-    validation: TrainLoader,
-    watch: Reporter,
-    tuning: Tuning | None = None,
-) -> Trained:
+def finalize(
+    ctx: RunContext, state: TrainState, task: Task, val_loader: TrainLoader, tuning: TuneSummary | None = None
+) -> TrainResult:
     """Write bundle and report of a run that has done its steps.
 
     Args:
-        validation: feeds the validation images.
-        tuning: what came of a run that began with weights trained before.
+        tuning: the results of a run that started from pretrained weights.
     """
-    model = state.average
+    dataset, run_dir, model = ctx.dataset, ctx.run_dir, state.ema_model
     model.load_state_dict(state.best)
-    watch.say("measuring on the test images")
-    testing = TrainLoader(images, images.in_split("test"), task.preprocessing, task.recipe.run.workers, watch)
-    judged = judge(model, task, images, validation, testing, watch)
+    ctx.reporter.say("evaluating on the test images")
+    test_loader = make_eval_loader(ctx, task, dataset.in_split("test"))
+    result = evaluate_model(ctx, model, task, val_loader, test_loader)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     info = BundleInfo(
         model=model.config,
-        labels=list(images.classes),
+        labels=list(dataset.classes),
         preprocessing=task.preprocessing,
         created=created,
-        metrics=judged.test.to_dict(),
+        metrics=result.test.to_dict(),
         data={
-            "source": images.source,
-            "fingerprint": images.fingerprint(),
-            "division": images.split_description,
-            "counts": images.split_sizes(),
-            "skipped": images.skipped_by_reason(),
+            "source": dataset.source,
+            "fingerprint": dataset.fingerprint(),
+            "division": dataset.split_description,
+            "counts": dataset.split_sizes(),
+            "skipped": dataset.skipped_by_reason(),
         },
         recipe=to_dict(task.recipe),
-        target=judged.target,
-        calibration=judged.trust,
+        target=result.target,
+        calibration=result.calibration,
         tuning=tuning.to_dict() if tuning else {},
     )
-    samples = (out / SAMPLES).read_bytes()
-    save_bundle(out / BUNDLE, model, info, reference_images(images), samples, judged.tensors)
-    shown = examples(
-        images, judged.answers, judged.target, lambda pictures: make_overlays(model, pictures, task.preprocessing)
-    )
+    samples = (run_dir / SAMPLES).read_bytes()
+    save_bundle(run_dir / BUNDLE, model, info, select_reference_images(dataset), samples, result.tensors)
     report = Report(
-        title=title_of(images),
+        title=_make_title(dataset),
         created=created,
         data=DataSummary(
-            source=images.source,
-            division=images.split_description,
-            counts=images.class_counts(),
-            images=images.split_sizes(),
-            skipped=images.skipped_by_reason(),
-            findings=data_warnings(images),
+            source=dataset.source,
+            division=dataset.split_description,
+            counts=dataset.class_counts(),
+            images=dataset.split_sizes(),
+            skipped=dataset.skipped_by_reason(),
+            findings=data_warnings(dataset),
         ),
-        model=describe_model(model.config, state),
+        model=_describe_model(model.config, state),
         recipe_toml=dump_toml(task.recipe),
         environment=describe_environment(state, task),
         history=state.history,
-        test=judged.test,
-        val=judged.val,
-        calibration=judged.trust,
-        uncertainty=judged.trusted,
-        examples=shown,
-        scores=(testing.labels.tolist(), judged.answers.tolist()) if images.target == "regression" else None,
+        test=result.test,
+        val=result.val,
+        calibration=result.calibration,
+        uncertainty=result.uncertainty,
+        examples=select_examples(
+            dataset, result.outputs, result.target, lambda images: make_overlays(model, images, task.preprocessing)
+        ),
+        regression=(test_loader.labels.tolist(), result.outputs.tolist()) if dataset.target == "regression" else None,
         tuning=tuning,
-        bundle=str(out),
+        bundle=str(run_dir),
     )
-    return Trained(out, out / BUNDLE, write_report(out, report), judged.test, judged.trusted)
+    return TrainResult(run_dir, run_dir / BUNDLE, write_report(run_dir, report), result.test, result.uncertainty)
 
 
-def title_of(images: LabeledImages) -> str:
-    match images.target:
+def evaluate_model(
+    ctx: RunContext, model: MegaVit, task: Task, val_loader: TrainLoader, test_loader: TrainLoader
+) -> EvalResult:
+    """Fit the calibration on the validation images, and evaluate model and calibration on the test images."""
+    engine, classes = Engine(model, task.preprocessing), ctx.dataset.classes
+    ood_loader = make_eval_loader(ctx, task, select_ood_samples(ctx.dataset.in_split("train")))
+    val, test, ood = (_run_inference(engine, loader) for loader in (val_loader, test_loader, ood_loader))
+    calibration, tensors = fit_uncertainty(val, val_loader.labels, task.target, (ood.pooled, ood_loader.labels))
+    target = task.target
+    calibrator = Calibrator(calibration, tensors, target, len(classes))
+    val_outputs, outputs = calibrator.outputs(val.logits), calibrator.outputs(test.logits)
+    if target.kind == "multilabel":
+        target = replace(target, thresholds=fit_thresholds(val_outputs, val_loader.labels))
+    uncertainty = compute_uncertainty(calibrator, test, test_loader.labels)
+    return EvalResult(
+        target=target,
+        calibration=replace(calibration, test_metrics=uncertainty.to_dict()),
+        tensors=tensors,
+        outputs=outputs,
+        test=compute_metrics(outputs, test_loader.labels, classes, target),
+        val=compute_metrics(val_outputs, val_loader.labels, classes, target),
+        uncertainty=uncertainty,
+    )
+
+
+def _run_inference(engine: Engine, loader: TrainLoader) -> ModelOutput:
+    """Return the outputs for the images of `loader`, in float32, as the bundle will give them."""
+    return ModelOutput(*(torch.cat(parts) for parts in zip(*map(engine, loader.in_turn()), strict=True)))
+
+
+def _make_title(dataset: LabeledImages) -> str:
+    match dataset.target:
         case "classification":
-            return f"A classifier of {len(images.classes)} classes from {images.source}"
+            return f"A classifier of {len(dataset.classes)} classes from {dataset.source}"
         case "multilabel":
-            return f"A classifier of {len(images.classes)} labels, any number an image, from {images.source}"
+            return f"A classifier of {len(dataset.classes)} labels, any number an image, from {dataset.source}"
         case "regression":
-            return f"A model of the scores from {images.source}"
+            return f"A model of the scores from {dataset.source}"
 
 
-def describe_model(config: ViTConfig, state: TrainState) -> list[tuple[str, str]]:
+def _describe_model(config: ViTConfig, state: TrainState) -> list[tuple[str, str]]:
     (height, width), (patch_height, patch_width) = config.image_hw, config.patch_hw
     sizes = ("num_classes", "dim", "depth", "heads", "dim_head", "mlp_dim", "pool", "channels", "dropout")
     return [
@@ -196,15 +180,15 @@ def describe_model(config: ViTConfig, state: TrainState) -> list[tuple[str, str]
         ("image size", f"{height} × {width}"),
         ("patch size", f"{patch_height} × {patch_width}"),
         *((name.replace("_", " "), str(getattr(config, name))) for name in sizes),
-        *((name.replace("_", " "), str(part)) for name, part in asdict(config.design).items()),
+        *((name.replace("_", " "), str(value)) for name, value in asdict(config.design).items()),
     ]
 
 
 def describe_environment(state: TrainState, task: Task) -> list[tuple[str, str]]:
     rows = [
-        ("device", device_name(next(state.model.parameters()).device)),
+        ("device", device_name(state.device)),
         ("system", platform.platform()),
-        *((name, number) for name, number in library_versions().items()),
+        *library_versions().items(),
         ("precision", str(task.dtype).removeprefix("torch.")),
     ]
     layout = task.recipe.parallel
@@ -220,17 +204,17 @@ def describe_environment(state: TrainState, task: Task) -> list[tuple[str, str]]
         ("time to the last step", f"{state.seconds:.0f} s"),
         ("steps", f"{state.step:,}"),
         ("skipped steps", str(state.skipped)),
-        *([("returns to a checkpoint", str(state.rollbacks))] if state.rollbacks else []),
-        *_largest_logits(state.history),
+        *([("rollbacks", str(state.rollbacks))] if state.rollbacks else []),
+        *_describe_max_logits(state.history),
         ("weights kept", f"of epoch {best.epoch:g} of {state.history[-1].epoch:g}, averaged"),
     ]
 
 
-def _largest_logits(history: list[EpochRecord]) -> list[tuple[str, str]]:
-    """The run's largest, by which too high a learning rate can be told."""
-    found = {
-        "in attention": [one.attention_logit for one in history if one.attention_logit is not None],
-        "of the head": [one.head_logit for one in history if one.head_logit is not None],
+def _describe_max_logits(history: list[EpochRecord]) -> list[tuple[str, str]]:
+    """Return the run's largest logits, by which too high a learning rate can be told."""
+    logits = {
+        "in attention": [record.attention_logit for record in history if record.attention_logit is not None],
+        "of the head": [record.head_logit for record in history if record.head_logit is not None],
     }
-    told = ", ".join(f"{max(logits):,.3g} {where}" for where, logits in found.items() if logits)
-    return [("largest logits", told)] if told else []
+    described = ", ".join(f"{max(values):,.3g} {where}" for where, values in logits.items() if values)
+    return [("largest logits", described)] if described else []

@@ -16,18 +16,17 @@ from megavit.evaluate.metrics.multilabel import MultilabelMetrics
 from megavit.evaluate.metrics.regression import RegressionMetrics
 from megavit.evaluate.report.html import data_uri, metrics_context, number, percent, render_page, write_file_atomically
 from megavit.evaluate.uncertainty.uncertainty import UncertaintyMetrics
-from megavit.train.finetune.progressive import Tuning
-from megavit.train.history import EpochRecord
+from megavit.train.history import EpochRecord, TuneSummary
 from megavit.train.report import figures
 from megavit.train.report.figures import DARK, LIGHT, Example, Palette
 
-_SHOWN = 12
-"""Examples shown of each kind, wrong and right."""
+_MAX_EXAMPLES = 12
+"""Examples shown of each kind, wrong and correct."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSummary:
-    """What the images were.
+    """A summary of the data set.
 
     Attributes:
         source: where they are from.
@@ -48,7 +47,7 @@ class DataSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything that the page says. Any text may come from the user's files: it is escaped.
+    """Everything that the page shows. Any text may come from the user's files: it is escaped.
 
     Attributes:
         title: of the page.
@@ -63,8 +62,8 @@ class Report:
         calibration: of the bundle.
         uncertainty: how far the predictions for the test images can be trusted.
         examples: test images; the report sorts right from wrong.
-        scores: (true, answered) scores of the test images, where these are what is learned.
-        tuning: what came of a run that began with weights trained before.
+        regression: (true, predicted) values of the test images, of regression.
+        tuning: the results of a run that started from pretrained weights.
         bundle: path of the bundle, for the lines that show how to use it.
     """
 
@@ -80,8 +79,8 @@ class Report:
     calibration: Calibration
     uncertainty: UncertaintyMetrics
     examples: Sequence[Example]
-    scores: tuple[Sequence[float], Sequence[float]] | None = None
-    tuning: Tuning | None = None
+    regression: tuple[Sequence[float], Sequence[float]] | None = None
+    tuning: TuneSummary | None = None
     bundle: str
 
 
@@ -98,20 +97,20 @@ def write_report(folder: Path, report: Report) -> Path:
     Raises:
         OutputError: the folder cannot be written.
     """
-    wrong, right = _sorted_examples(report.examples)
-    drawn: dict[str, Figure] = {}
+    wrong, correct = _sort_examples(report.examples)
+    drawings: dict[str, Figure] = {}
     if isinstance(report.test, ClassificationMetrics):
-        drawn["confusion.png"] = figures.confusion(report.test, LIGHT)
+        drawings["confusion.png"] = figures.draw_confusion(report.test, LIGHT)
     if report.uncertainty.uncalibrated and report.uncertainty.calibrated:
-        drawn["reliability.png"] = figures.reliability(
+        drawings["reliability.png"] = figures.draw_reliability(
             report.uncertainty.uncalibrated, report.uncertainty.calibrated, LIGHT
         )
-    if report.scores:
-        drawn["scores.png"] = figures.scatter(*report.scores, LIGHT)
+    if report.regression:
+        drawings["scores.png"] = figures.draw_scatter(*report.regression, LIGHT)
     if report.history:
-        drawn["curves.png"] = figures.curves(report.history, LIGHT)
+        drawings["curves.png"] = figures.draw_curves(report.history, LIGHT)
     if report.examples:
-        drawn["examples.png"] = figures.examples([*wrong, *right], LIGHT)
+        drawings["examples.png"] = figures.draw_examples([*wrong, *correct], LIGHT)
     page = render_page(
         "report.html.j2",
         "megavit.train.report",
@@ -120,8 +119,8 @@ def write_report(folder: Path, report: Report) -> Path:
         created=report.created,
         val=report.val,
         wrong=wrong,
-        right=right,
-        explained=any(one.overlay is not None for one in report.examples),
+        correct=correct,
+        explained=any(example.overlay is not None for example in report.examples),
         curves=_curves(report.history),
         uncertainty=report.uncertainty,
         calibration=report.calibration,
@@ -129,31 +128,31 @@ def write_report(folder: Path, report: Report) -> Path:
         bundle_in_shell=shlex.quote(report.bundle),
         bundle_in_python=repr(report.bundle),
         **metrics_context(report.test),
-        **_of_target(report),
+        **_target_context(report),
     )
-    for name, figure in drawn.items():
+    for name, figure in drawings.items():
         write_file_atomically(folder / "figures" / name, figures.png(figure))
     return write_file_atomically(folder / "report.html", page)
 
 
-def _of_target(report: Report) -> dict[str, Any]:
-    """What this page alone says for the kind of target."""
+def _target_context(report: Report) -> dict[str, Any]:
+    """Return what this page alone says for the kind of target."""
     test = report.test
     match test:
         case ClassificationMetrics():
             named = len(test.classes) <= MAX_NAMED_CLASSES
-            alt = "Heat map of true classes against answers; the commonest mistakes are listed below."
+            alt = "Heat map of true classes against predictions; the commonest mistakes are listed below."
             return {
                 "attribute": "label",
                 "image_counts": {one.name: one.images for one in test.per_class},
-                "heat_map": None if named else _picture(partial(figures.confusion, test), alt),
+                "heat_map": None if named else _picture(partial(figures.draw_confusion, test), alt),
                 "mistakes": list_confusions(test, 10),
             }
         case MultilabelMetrics():
             return {"attribute": "labels"}
         case RegressionMetrics():
-            alt = f"True scores against answers; on average {number(test.mae.value)} apart."
-            scatter = report.scores and _picture(partial(figures.scatter, *report.scores), alt)
+            alt = f"True values against predictions; on average {number(test.mae.value)} apart."
+            scatter = report.regression and _picture(partial(figures.draw_scatter, *report.regression), alt)
             return {"attribute": "score", "scatter": scatter}
 
 
@@ -161,7 +160,7 @@ def _reliability(uncertainty: UncertaintyMetrics) -> dict[str, str] | None:
     if not uncertainty.uncalibrated or not uncertainty.calibrated:
         return None
     alt = f"Reliability diagram; expected calibration error {percent(uncertainty.calibrated.ece.value)}."
-    return _picture(partial(figures.reliability, uncertainty.uncalibrated, uncertainty.calibrated), alt)
+    return _picture(partial(figures.draw_reliability, uncertainty.uncalibrated, uncertainty.calibrated), alt)
 
 
 def _curves(history: Sequence[EpochRecord]) -> list[dict[str, str]]:
@@ -180,8 +179,8 @@ def _curves(history: Sequence[EpochRecord]) -> list[dict[str, str]]:
     )
     # One picture a panel: beside each other on a desk, below each other on a phone.
     return [
-        _picture(partial(figures.curves, history, panels=["loss"]), loss),
-        _picture(partial(figures.curves, history, panels=["metric"]), metric),
+        _picture(partial(figures.draw_curves, history, panels=["loss"]), loss),
+        _picture(partial(figures.draw_curves, history, panels=["metric"]), metric),
     ]
 
 
@@ -193,7 +192,10 @@ def _picture(draw: Callable[[Palette], Figure], alt: str) -> dict[str, str]:
     return {"alt": alt, "light": data_uri(figures.png(draw(LIGHT))), "dark": data_uri(figures.png(draw(DARK)))}
 
 
-def _sorted_examples(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
-    """(wrong, right), as many as are shown; the surest of the wrong ones first, for they teach the most."""
-    wrong = sorted((one for one in examples if not one.right), key=lambda one: -one.top[0][1] if one.top else 0)
-    return wrong[:_SHOWN], [one for one in examples if one.right][:_SHOWN]
+def _sort_examples(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+    """Return (wrong, correct), as many as are shown; the surest of the wrong ones first, for they teach the most."""
+    wrong = sorted(
+        (example for example in examples if not example.is_correct),
+        key=lambda example: -example.top[0][1] if example.top else 0,
+    )
+    return wrong[:_MAX_EXAMPLES], [example for example in examples if example.is_correct][:_MAX_EXAMPLES]

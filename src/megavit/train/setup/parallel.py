@@ -1,37 +1,16 @@
-"""How the processes of a run share it: what was asked for, settled by how many there are."""
+"""How the processes of a run share it, as the recipe says and as many as were started."""
 
 import math
 from dataclasses import replace
 from typing import Any
 
-from megavit.config.recipe import Recipe, RunRecipe
-from megavit.config.vit import ViTConfig
+from megavit.config.recipe import Recipe
 from megavit.errors import ConfigError
 from megavit.runtime.process_group import DistContext
 
 
-def relaid(recipe: Recipe, changes: dict[str, Any], dist: DistContext) -> Recipe:
-    """The recipe of a run that other processes than before go on with.
-
-    Args:
-        changes: settings of `ParallelRecipe` that take the place of the run's.
-
-    Raises:
-        ConfigError: as `settle_layout`.
-    """
-    before = recipe.parallel
-    settings: dict[str, Any] = {"nproc": None}
-    if not dist.is_distributed:
-        settings |= {"fsdp": 1, "tp": 1}
-    parallel = replace(before, **(settings | changes))
-    settled = settle_layout(replace(recipe, parallel=parallel), dist)
-    parts = recipe.run.gradient_accumulation or 1
-    parts = math.ceil(parts * before.places / settled.parallel.places)
-    return replace(settled, run=replace(settled.run, gradient_accumulation=parts))
-
-
-def settle_layout(recipe: Recipe, dist: DistContext) -> Recipe:
-    """`recipe` with the number of processes filled in.
+def resolve_parallel(recipe: Recipe, dist: DistContext) -> Recipe:
+    """Return `recipe` with the number of processes filled in.
 
     Raises:
         ConfigError: where they are not as many as the recipe says, or cannot do what it says.
@@ -54,20 +33,21 @@ def settle_layout(recipe: Recipe, dist: DistContext) -> Recipe:
     return replace(recipe, parallel=replace(parallel, nproc=dist.world_size))
 
 
-def part_of_batch(recipe: Recipe) -> RunRecipe:
-    """The run of one of its processes: of a batch, each has so many images."""
-    return replace(recipe.run, batch_size=max(1, (recipe.run.batch_size or 1) // recipe.parallel.places))
+def override_parallel(recipe: Recipe, overrides: dict[str, Any], dist: DistContext) -> Recipe:
+    """Return the recipe of a run that other processes than before resume.
 
+    Args:
+        overrides: settings of `ParallelRecipe` that replace the run's.
 
-def check_layout(config: ViTConfig, recipe: Recipe) -> None:
-    """Raise a ConfigError unless batch and layers can be divided as the resolved recipe says."""
-    places, batch = recipe.parallel.places, recipe.run.batch_size or 1
-    if batch % places:
-        raise ConfigError(
-            f"a batch of {batch} images cannot be divided among {places} processes: choose a --batch-size that "
-            f"divides by {places}"
-        )
-    if recipe.parallel.tp > 1:
-        from megavit.distributed.tensor_parallel_plan import check_tensor_parallel
-
-        check_tensor_parallel(config, recipe.parallel.tp)
+    Raises:
+        ConfigError: as `resolve_parallel`.
+    """
+    before = recipe.parallel
+    settings: dict[str, Any] = {"nproc": None}
+    if not dist.is_distributed:
+        settings |= {"fsdp": 1, "tp": 1}
+    parallel = replace(before, **(settings | overrides))
+    resolved = resolve_parallel(replace(recipe, parallel=parallel), dist)
+    parts = recipe.run.gradient_accumulation or 1
+    parts = math.ceil(parts * before.places / resolved.parallel.places)
+    return replace(resolved, run=replace(resolved.run, gradient_accumulation=parts))

@@ -4,22 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from megavit.config.recipe import AugmentRecipe, DataRecipe, ModelRecipe, Recipe, RunRecipe
+from megavit.config.presets import preset
+from megavit.config.recipe import DataRecipe, ModelRecipe, Recipe, RunRecipe
 from megavit.config.recipes import get_recipe
 from megavit.data.dataset import LabeledImages, Sample
 from megavit.errors import ConfigError
-from megavit.train.progress import NullReporter
-from megavit.train.setup.resolve import (
-    check_mixing,
-    choose_batch,
-    choose_channels,
-    choose_recipe,
-    fill_in,
-    model_config,
-    preprocessing_of,
-    resolve,
-    settle_mixing,
-)
+from megavit.train.loop.build import compute_preprocessing, make_model_config
+from megavit.train.setup.sizes import choose_batch_size, choose_channels, choose_recipe, fill_in_batch, resolve_sizes
 
 CPU = torch.device("cpu")
 
@@ -43,53 +34,52 @@ def images(height: int, width: int, *, gray: bool = False, count: int = 40) -> L
     ],
 )
 def test_the_model_follows_the_images(side, preset, size, patch):
-    chosen = resolve(Recipe(), images(side, 2 * side), CPU).model
+    chosen = resolve_sizes(Recipe(), images(side, 2 * side), CPU).model
     assert (chosen.preset, chosen.image_size, chosen.patch_size) == (preset, size, patch)
 
 
 def test_a_gpu_makes_a_larger_model(monkeypatch):
     monkeypatch.setattr("megavit.train.setup.memory.memory_of", lambda device: 80 * 10**9)
-    assert resolve(Recipe(), images(300, 300), torch.device("cuda")).model.preset == "S"
+    assert resolve_sizes(Recipe(), images(300, 300), torch.device("cuda")).model.preset == "S"
 
 
 def test_one_channel_only_where_every_image_is_gray():
     gray = images(28, 28, gray=True)
-    assert resolve(Recipe(), gray, CPU).model.channels == 1
+    assert resolve_sizes(Recipe(), gray, CPU).model.channels == 1
     one_in_color = replace(gray, samples=(replace(gray.samples[0], channels=3), *gray.samples[1:]))
-    assert resolve(Recipe(), one_in_color, CPU).model.channels == 3
+    assert resolve_sizes(Recipe(), one_in_color, CPU).model.channels == 3
 
 
 def test_what_the_user_chose_stays():
     mine = Recipe(model=ModelRecipe(preset="Ti", image_size=32, patch_size=8, channels=3), run=RunRecipe(batch_size=16))
-    resolved = resolve(mine, images(28, 28, gray=True), CPU)
+    resolved = resolve_sizes(mine, images(28, 28, gray=True), CPU)
     assert resolved.model == mine.model and resolved.run == replace(mine.run, gradient_accumulation=1)
 
 
 @pytest.mark.parametrize(("count", "batch"), [(10, 10), (90, 16), (255, 16), (256, 32), (1000, 64), (60_000, 128)])
 def test_of_few_images_a_batch_is_an_eighth_at_most(count, batch):
-    assert choose_batch(count) == max(16, batch)
+    assert choose_batch_size(count) == max(16, batch)
     if count < 1000:
-        assert resolve(Recipe(), images(28, 28, count=count), CPU).run.batch_size == batch
+        assert resolve_sizes(Recipe(), images(28, 28, count=count), CPU).run.batch_size == batch
 
 
 def test_a_step_is_in_as_many_parts_as_the_user_chose_and_has_images():
     for parts, filled in ((None, 1), (3, 3), (1000, 16)):
         mine = Recipe(run=RunRecipe(batch_size=16, gradient_accumulation=parts))
-        assert resolve(mine, images(28, 28, count=100), CPU).run.gradient_accumulation == filled
+        assert resolve_sizes(mine, images(28, 28, count=100), CPU).run.gradient_accumulation == filled
 
 
 def test_a_batch_that_the_user_chose_is_kept_but_for_the_number_of_images():
     mine = Recipe(run=RunRecipe(batch_size=100))
-    assert [resolve(mine, images(28, 28, count=n), CPU).run.batch_size for n in (99, 101)] == [99, 100]
+    assert [resolve_sizes(mine, images(28, 28, count=n), CPU).run.batch_size for n in (99, 101)] == [99, 100]
 
 
 @pytest.mark.parametrize(("count", "chosen"), [(60_000, None), (1000, None), (90, None), (100, 128), (2, None)])
 @pytest.mark.parametrize("places", [1, 2, 3, 5, 7])
 def test_an_automatic_batch_divides_by_the_number_of_processes(count, chosen, places):
-    run = fill_in(
-        RunRecipe(batch_size=chosen), model_config(Recipe(model=ModelRecipe(preset="pico")), 2), count, CPU, places
-    )
-    alone = fill_in(RunRecipe(batch_size=chosen), model_config(Recipe(model=ModelRecipe(preset="pico")), 2), count, CPU)
+    config = preset("pico", num_classes=2)
+    run = fill_in_batch(RunRecipe(batch_size=chosen), config, count, CPU, places)
+    alone = fill_in_batch(RunRecipe(batch_size=chosen), config, count, CPU)
     assert run.batch_size is not None and alone.batch_size is not None
     assert alone.batch_size - places < run.batch_size <= alone.batch_size
     if alone.batch_size >= places:
@@ -97,7 +87,7 @@ def test_an_automatic_batch_divides_by_the_number_of_processes(count, chosen, pl
 
 
 def test_a_batch_that_the_user_chose_is_not_changed_for_the_number_of_processes():
-    run = fill_in(RunRecipe(batch_size=100), model_config(Recipe(model=ModelRecipe(preset="pico")), 2), 1000, CPU, 3)
+    run = fill_in_batch(RunRecipe(batch_size=100), preset("pico", num_classes=2), 1000, CPU, 3)
     assert run.batch_size == 100
 
 
@@ -110,8 +100,8 @@ def test_small_and_gray_images_are_not_mirrored_and_photographs_are():
 
 def test_the_model_and_its_input_agree():
     gray = images(28, 28, gray=True)
-    config = model_config(resolve(Recipe(), gray, CPU), 2)
-    size = preprocessing_of(config, gray)
+    config = make_model_config(resolve_sizes(Recipe(), gray, CPU), gray)
+    size = compute_preprocessing(config, gray)
     assert (config.image_hw, config.channels) == ((size.height, size.width), size.channels) == ((28, 28), 1)
     assert config.num_classes == 2 and config.design.block == "parallel"
 
@@ -119,7 +109,7 @@ def test_the_model_and_its_input_agree():
 def test_sizes_that_do_not_fit_are_refused_before_anything_is_trained():
     wrong = Recipe(model=ModelRecipe(preset="nano", image_size=30, patch_size=4))
     with pytest.raises(ConfigError, match="28 or 32"):
-        model_config(resolve(wrong, images(28, 28), CPU), 2)
+        resolve_sizes(wrong, images(28, 28), CPU)
 
 
 def of_channels(*channels: int) -> LabeledImages:
@@ -143,40 +133,11 @@ def test_channels_that_the_images_cannot_have_are_refused(have, chosen):
         choose_channels(of_channels(*have), chosen)
 
 
-KEPT = Recipe(data=DataRecipe(keep_aspect=True), augment=AugmentRecipe(crop=0.5, mixup=0.2, cutmix=1.0))
-
-
-class Hearing(NullReporter):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
-def test_images_that_keep_their_shape_are_not_mixed_and_the_watch_says_so() -> None:
-    watch = Hearing()
-    assert settle_mixing(KEPT, watch).augment == AugmentRecipe(crop=0.5)
-    assert len(watch.said) == 1 and "mixup and CutMix are left out" in watch.said[0]
-    squashed = replace(KEPT, data=DataRecipe())
-    assert settle_mixing(squashed, watch) is squashed
-    plain = replace(KEPT, augment=AugmentRecipe(crop=0.5))
-    assert settle_mixing(plain, watch) is plain
-    assert len(watch.said) == 1
-
-
-def test_mixing_that_was_asked_for_is_refused_where_shapes_are_kept() -> None:
-    with pytest.raises(ConfigError, match="which mixup and cutmix cannot mix"):
-        check_mixing(KEPT, {"augment": {"mixup": 0.1, "cutmix": 1.0}})
-    check_mixing(KEPT, {"augment": {"mixup": 0.0}, "data": {"keep_aspect": True}})
-    check_mixing(replace(KEPT, data=DataRecipe()), {"augment": {"mixup": 0.1}})
-
-
 def test_with_shapes_kept_the_square_has_the_area_of_the_images() -> None:
     wide = images(24, 96)
     small = replace(get_recipe("small"), model=ModelRecipe(preset="micro"))
-    assert resolve(small, wide, CPU).model.image_size == 24
-    kept = resolve(replace(small, data=DataRecipe(keep_aspect=True)), wide, CPU)
+    assert resolve_sizes(small, wide, CPU).model.image_size == 24
+    kept = resolve_sizes(replace(small, data=DataRecipe(keep_aspect=True)), wide, CPU)
     assert kept.model.image_size == 48
-    preprocessing = preprocessing_of(model_config(kept, 2), wide, keep_aspect=True)
+    preprocessing = compute_preprocessing(make_model_config(kept, wide), wide, keep_aspect=True)
     assert preprocessing.size_for(24, 96) == (24, 96)

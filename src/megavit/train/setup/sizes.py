@@ -1,0 +1,224 @@
+"""The sizes that a recipe leaves open (model, images, channels, batch), and whether processes and device suffice."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from megavit.config.presets import PRESETS
+from megavit.config.recipe import Recipe, RunRecipe
+from megavit.config.vit import ViTConfig
+from megavit.data.dataset import LabeledImages, Sample
+from megavit.data.image_dataset import COLOR_CHANNELS, can_convert_channels
+from megavit.errors import ConfigError
+from megavit.train.budget.model_selection import CANDIDATES, Candidate
+from megavit.train.loop.build import make_model_config, median_short_side
+from megavit.train.setup.memory import check_memory, parts_that_fit
+from megavit.weights.pretrained.pretrained import PretrainedModel
+
+# Images up to so many pixels on the short side are small: not photographs.
+MAX_SMALL_SIDE = 40
+# Images a step, but at most this share of them, where that is not below MIN_BATCH_SIZE.
+BATCH_SIZE, MAX_BATCH_SHARE, MIN_BATCH_SIZE = 128, 1 / 8, 16
+
+
+def choose_recipe(dataset: LabeledImages) -> str:
+    """Return the name of the recipe for these images, where the user named none."""
+    training = dataset.in_split("train")
+    is_small = median_short_side(training) <= MAX_SMALL_SIDE or all(sample.channels == 1 for sample in training)
+    return "small" if is_small else "photos"
+
+
+def resolve_sizes(recipe: Recipe, dataset: LabeledImages, device: torch.device) -> Recipe:
+    """Return `recipe` with the model and its sizes filled in; what the user chose stays.
+
+    Raises:
+        ConfigError: when the chosen sizes do not fit together.
+    """
+    training, model = dataset.in_split("train"), recipe.model
+    name = choose_preset(training, device) if model.preset == "auto" else model.preset
+    patch_size = model.patch_size or PRESETS[name].patch_size
+    side = _median_side(training) if recipe.data.keep_aspect else median_short_side(training)
+    image_size = model.image_size or choose_image_size(side, PRESETS[name].image_size, patch_size)
+    channels = choose_channels(dataset, model.channels)
+    model = replace(model, preset=name, image_size=image_size, patch_size=patch_size, channels=channels)
+    return resolve_batch(replace(recipe, model=model), dataset, device)
+
+
+def resolve_pretrained(
+    recipe: Recipe, overrides: dict[str, Any], pretrained: PretrainedModel, dataset: LabeledImages, device: torch.device
+) -> Recipe:
+    """Return `recipe` with what the pretrained weights decide filled in.
+
+    Args:
+        overrides: the settings that the user gave, nested as in `Recipe`.
+
+    Raises:
+        ConfigError: for a setting that the weights do not leave open, and images that do not fit them.
+    """
+    config, requested = pretrained.config, overrides.get("model", {})
+    fixed = {
+        "patch_size": config.patch_hw[0] if config.patch_hw[0] == config.patch_hw[1] else None,
+        "mlp": config.design.mlp,
+        "patch_overlap": config.design.patch_overlap,
+    }
+    for name, value in fixed.items():
+        if requested.get(name) is not None and requested[name] != value:
+            has = " × ".join(map(str, config.patch_hw)) if name == "patch_size" else value
+            raise ConfigError(
+                f"{name} is {has} in the weights of {pretrained.name}, got {requested[name]}; leave it out"
+            )
+    height, width = config.image_hw
+    preprocessing = pretrained.preprocessing
+    channels = recipe.model.channels or (preprocessing.channels if preprocessing else config.channels)
+    present = {sample.channels for sample in dataset.samples}
+    if not all(can_convert_channels(number, channels) for number in present):
+        raise ConfigError(
+            f"the weights of {pretrained.name} are for images of {channels} channels, and these have "
+            f"{' and '.join(map(str, sorted(present)))}"
+        )
+    path = Path(recipe.model.init or pretrained.name)
+    model = replace(
+        recipe.model,
+        **fixed,
+        init=str(path.absolute()) if path.exists() else pretrained.name,
+        image_size=recipe.model.image_size or (height if height == width else None),
+        channels=channels,
+    )
+    return resolve_batch(replace(recipe, model=model), dataset, device, pretrained)
+
+
+def resolve_batch(
+    recipe: Recipe, dataset: LabeledImages, device: torch.device, pretrained: PretrainedModel | None = None
+) -> Recipe:
+    """Return `recipe`, whose model is resolved, with the batch size and the micro-batches that fit into memory.
+
+    Raises:
+        ConfigError: when the model's sizes do not fit together.
+    """
+    config = make_model_config(recipe, dataset, pretrained)
+    run = fill_in_batch(recipe.run, config, len(dataset.in_split("train")), device, recipe.parallel.places)
+    return replace(recipe, run=run)
+
+
+def fill_in_batch(
+    run: RunRecipe, config: ViTConfig, num_images: int, device: torch.device, dp_world_size: int = 1
+) -> RunRecipe:
+    """Return `run` with the batch size for so many training images, and the micro-batches that fit into memory.
+
+    Args:
+        dp_world_size: processes that divide each batch among them.
+    """
+    batch_size = run.batch_size or choose_batch_size(num_images)
+    if run.batch_size is None or batch_size > num_images:
+        batch_size = min(batch_size, num_images)
+        batch_size -= batch_size % dp_world_size if batch_size >= dp_world_size else 0
+    own = max(1, batch_size // dp_world_size)
+    parts = run.gradient_accumulation or parts_that_fit(config, own, run.gradient_checkpointing, device)
+    return replace(run, batch_size=batch_size, gradient_accumulation=min(parts, own))
+
+
+def choose_preset(training: tuple[Sample, ...], device: torch.device) -> str:
+    """Return a preset by images and device; what fits into a time budget, `megavit.train.budget` says."""
+    side = median_short_side(training)
+    if side <= 16:
+        return "pico"
+    if side <= MAX_SMALL_SIDE:
+        return "nano"
+    return "S" if device.type == "cuda" else "micro"
+
+
+def choose_batch_size(num_images: int) -> int:
+    """Return a power of two, small where there are few images, so that an epoch has some steps."""
+    share = max(MIN_BATCH_SIZE, num_images * MAX_BATCH_SHARE)
+    return min(BATCH_SIZE, 2 ** int(math.log2(share)))
+
+
+def choose_image_size(side: int, preset_size: int, patch_size: int) -> int:
+    """Return the images' own side, to the next whole patch, unless it is larger than the preset's usual one."""
+    return -(-min(side, preset_size) // patch_size) * patch_size
+
+
+def choose_channels(dataset: LabeledImages, requested: int | None) -> int:
+    """Return the user's number of channels, or what fits the images.
+
+    Raises:
+        ConfigError: when the images cannot be made into the user's number.
+    """
+    present = {sample.channels for sample in dataset.samples}
+    if requested is None:
+        is_gray = all(sample.channels == 1 for sample in dataset.in_split("train"))
+        return 1 if is_gray else 3 if present <= {*COLOR_CHANNELS, 4} else max(present)
+    wrong = sorted(channels for channels in present if not can_convert_channels(channels, requested))
+    if wrong:
+        listed = " and ".join(map(str, wrong))
+        raise ConfigError(f"model.channels is {requested}, and there are images of {listed} channels; leave it out")
+    return requested
+
+
+def _median_side(samples: tuple[Sample, ...]) -> int:
+    """Return the side of a square of the images' median area, in pixels."""
+    return round(math.sqrt(median(sample.height * sample.width for sample in samples)))
+
+
+def list_candidates(recipe: Recipe, dataset: LabeledImages, device: torch.device) -> list[Candidate]:
+    """Return the models that the recipe leaves to choose from, the smallest first: one where it names it.
+
+    Raises:
+        ConfigError: when none of them fits into memory.
+    """
+    if recipe.model.preset != "auto":
+        return [_make_candidate(resolve_sizes(recipe, dataset, device), dataset)]
+    side = median_short_side(dataset.in_split("train"))
+    candidates: list[Candidate] = []
+    first_error: ConfigError | None = None
+    for preset, patch_size in next(sizes for largest, sizes in CANDIDATES if side <= largest):
+        model = replace(recipe.model, preset=preset, patch_size=recipe.model.patch_size or patch_size)
+        resolved = resolve_sizes(replace(recipe, model=model), dataset, device)
+        try:
+            _check_memory(make_model_config(resolved, dataset), resolved, device)
+        except ConfigError as error:
+            first_error = first_error or error  # others may fit; if none does, the smallest one's error says most
+        else:
+            candidates.append(_make_candidate(resolved, dataset))
+    if not candidates and first_error is not None:
+        raise first_error
+    return candidates
+
+
+def _make_candidate(recipe: Recipe, dataset: LabeledImages) -> Candidate:
+    """Return a candidate with the multiplications of a step, roughly: of each token with each weight."""
+    config = make_model_config(recipe, dataset)
+    weights = config.depth * config.dim * (4 * config.heads * config.dim_head + 2 * config.mlp_dim)
+    tokens = config.num_patches + config.num_prefix_tokens
+    return Candidate(recipe, float(weights * tokens * (recipe.run.batch_size or 1)))
+
+
+def check_resources(
+    recipe: Recipe, dataset: LabeledImages, device: torch.device, pretrained: PretrainedModel | None = None
+) -> None:
+    """Raise a ConfigError unless processes and device can train a recipe whose sizes are resolved."""
+    config, parallel, batch_size = (
+        make_model_config(recipe, dataset, pretrained),
+        recipe.parallel,
+        recipe.run.batch_size,
+    )
+    if (batch_size or 1) % parallel.places:
+        raise ConfigError(
+            f"a batch of {batch_size} images cannot be divided among {parallel.places} processes: choose a "
+            f"--batch-size that divides by {parallel.places}"
+        )
+    if parallel.tp > 1:
+        from megavit.distributed.tensor_parallel_plan import check_tensor_parallel
+
+        check_tensor_parallel(config, parallel.tp)
+    if not parallel.divides:  # what a part of a model takes, `megavit plan` knows
+        _check_memory(config, recipe, device)
+
+
+def _check_memory(config: ViTConfig, recipe: Recipe, device: torch.device) -> None:
+    own = max(1, (recipe.run.batch_size or 1) // recipe.parallel.places)
+    check_memory(config, replace(recipe.run, batch_size=own), device)
