@@ -7,7 +7,7 @@ from benchmarks.explanations import compare, contrast, interval, pictures_of
 from megavit.config.target import Target
 from megavit.config.vit import PLAIN_VIT
 from megavit.predict.predictor import load
-from tests.helpers.brightness_model import COLUMNS, ROWS, bright_at, looking_for_brightness
+from tests.helpers.brightness_model import COLUMNS, ROWS, make_bright_images, make_brightness_model
 from tests.helpers.bundles import make_bundle, make_model
 
 pytestmark = pytest.mark.benchmarks
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.benchmarks
 
 def test_maps_of_a_model_that_looks_at_one_patch_gain_and_do_not_look_like_a_fresh_models() -> None:
     # A gray picture all over but for the bright patch, so that its contrast finds it too.
-    found = compare(looking_for_brightness("cls", PLAIN_VIT), bright_at(*range(ROWS * COLUMNS)), Target())
+    found = compare(make_brightness_model("cls", PLAIN_VIT), make_bright_images(*range(ROWS * COLUMNS)), Target())
     assert list(found) == ["integrated_gradients", "relevance", "rollout", "contrast"]
     for row in found.values():
         assert row["deletion"] < row["random"] < row["insertion"]
@@ -26,8 +26,8 @@ def test_maps_of_a_model_that_looks_at_one_patch_gain_and_do_not_look_like_a_fre
 
 
 def test_contrast_is_the_distance_from_the_fill() -> None:
-    model = looking_for_brightness("cls", PLAIN_VIT)
-    found = contrast(model, bright_at(2), torch.tensor([0.25]))
+    model = make_brightness_model("cls", PLAIN_VIT)
+    found = contrast(model, make_bright_images(2), torch.tensor([0.25]))
     assert found.shape == (1, ROWS, COLUMNS)
     assert found.flatten().tolist() == [0.75**2 if place == 2 else 0.25**2 for place in range(ROWS * COLUMNS)]
 

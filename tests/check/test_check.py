@@ -22,7 +22,7 @@ from megavit.check.report import (
 )
 from megavit.data.dataset import Skipped
 from megavit.errors import OutputError
-from tests.helpers.labeled_images import labeled, scene
+from tests.helpers.labeled_images import make_labeled_images, make_scene
 
 NASTY = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a\nb", "\udc80.png", "{{ 7 * 7 }}", "猫"]
 
@@ -33,7 +33,7 @@ def quiet(what, done, total):
 
 def faulty():
     """Thirty images of two classes with nasty names: a leak, a near copy, an empty picture and a wrong label."""
-    pictures = [scene(seed) for seed in range(30)]
+    pictures = [make_scene(seed) for seed in range(30)]
     pictures[1] = pictures[0]
     pictures[3] = (pictures[2] * 0.9).to(torch.uint8)
     pictures[4] = torch.full((3, 48, 48), 9, dtype=torch.uint8)
@@ -43,7 +43,7 @@ def faulty():
     splits = ["train"] * 30
     splits[1] = "test"
     names = [NASTY[place] if place < len(NASTY) else f"{place}.png" for place in range(30)]
-    return labeled(
+    return make_labeled_images(
         pictures, targets, splits, classes=NASTY[:2], names=names, skipped=[Skipped("\udcff.jpg", "an empty file")]
     )
 
@@ -75,7 +75,7 @@ def test_all_is_found_the_sort_by_severity(checked):
 
 
 def test_a_sound_set_has_no_serious_finding():
-    images = labeled([scene(seed) for seed in range(40)], [place % 2 for place in range(40)])
+    images = make_labeled_images([make_scene(seed) for seed in range(40)], [place % 2 for place in range(40)])
     checked = run_checks(images, None, quiet)
     assert checked.findings == [] and not checked.is_serious and checked.label_review is None
 
@@ -133,14 +133,14 @@ def test_a_pair_is_shown_side_by_side(checked):
 
 
 def test_the_page_says_why_labels_were_not_judged_and_when_nothing_was_found():
-    images = labeled([scene(seed) for seed in range(40)], [place % 2 for place in range(40)])
+    images = make_labeled_images([make_scene(seed) for seed in range(40)], [place % 2 for place in range(40)])
     text = render_html(run_checks(images, None, quiet), "there is <no> time").decode()
     assert "there is &lt;no&gt; time" in text and "No problems found" in text
 
 
 def test_the_page_stays_short_where_much_is_wrong():
-    pictures = [torch.full((1, 8, 8), 7, dtype=torch.uint8)] * 50 + [scene(0), scene(1)]
-    checked = run_checks(labeled([*pictures[:30], *(scene(s) for s in range(2, 12))]), None, quiet)
+    pictures = [torch.full((1, 8, 8), 7, dtype=torch.uint8)] * 50 + [make_scene(0), make_scene(1)]
+    checked = run_checks(make_labeled_images([*pictures[:30], *(make_scene(s) for s in range(2, 12))]), None, quiet)
     text = render_html(checked, "").decode()
     blank = text.split('<section id="blank">')[1].split("</section>")[0]
     assert blank.count("<img") == MAX_FINDINGS and f"{30 - MAX_FINDINGS} more in check.csv" in blank
@@ -148,7 +148,9 @@ def test_the_page_stays_short_where_much_is_wrong():
 
 
 def test_a_large_group_of_copies_shows_a_few():
-    text = render_html(run_checks(labeled([scene(0)] * 30 + [scene(1)]), None, quiet), "").decode()
+    text = render_html(
+        run_checks(make_labeled_images([make_scene(0)] * 30 + [make_scene(1)]), None, quiet), ""
+    ).decode()
     copies = text.split('<section id="duplicate">')[1].split("</section>")[0]
     assert copies.count("<img") == MAX_IMAGES and f"and {30 - MAX_IMAGES} more" in copies
 

@@ -2,14 +2,14 @@ import torch
 from torch.nn import functional as F
 
 from megavit.check.label_issues import OutOfFoldPredictions, review_labels
-from tests.helpers.labeled_images import labeled, scene
+from tests.helpers.labeled_images import make_labeled_images, make_scene
 
 CLASSES = ("ant", "bee", "cow")
 LABELS = [place % 3 for place in range(90)]
 
 
 def judged(shares, labels=LABELS):
-    images = labeled([scene(0, side=8)] * len(labels), labels, classes=CLASSES)
+    images = make_labeled_images([make_scene(0, side=8)] * len(labels), labels, classes=CLASSES)
     return review_labels(images, OutOfFoldPredictions(shares, torch.arange(len(labels)), "a judge"))
 
 
@@ -43,7 +43,7 @@ def test_classes_taken_for_each_other_look_alike():
 
 
 def test_places_say_which_images_were_judged():
-    images = labeled([scene(0, side=8)] * 90, LABELS, classes=CLASSES)
+    images = make_labeled_images([make_scene(0, side=8)] * 90, LABELS, classes=CLASSES)
     wrong = LABELS[30:]
     shares = sure_of(wrong)
     shares[0] = torch.tensor([0.01, 0.98, 0.01])

@@ -19,13 +19,13 @@ from megavit.check.near_duplicates import (
 )
 from megavit.check.neighbors import NeighborIndex
 from megavit.check.thumbnails import load_thumbnails
-from tests.helpers.labeled_images import labeled, scene
+from tests.helpers.labeled_images import make_labeled_images, make_scene
 
-SCENES = [scene(seed) for seed in range(60)]
+SCENES = [make_scene(seed) for seed in range(60)]
 
 
 def pairs_of(pictures):
-    thumbnails = load_thumbnails(labeled(pictures))
+    thumbnails = load_thumbnails(make_labeled_images(pictures))
     return {
         (one, other): score
         for one, other, score in find_near_duplicates(thumbnails, torch.ones(len(pictures), dtype=torch.bool))
@@ -71,7 +71,7 @@ def test_two_images_alone_and_images_of_one_shade_are_no_trouble():
 
 
 def test_only_the_images_asked_for_are_compared():
-    thumbnails = load_thumbnails(labeled([SCENES[0], SCENES[0] // 2 * 2, SCENES[1]]))
+    thumbnails = load_thumbnails(make_labeled_images([SCENES[0], SCENES[0] // 2 * 2, SCENES[1]]))
     assert [pair[:2] for pair in find_near_duplicates(thumbnails, torch.tensor([True, True, True]))] == [(0, 1)]
     assert find_near_duplicates(thumbnails, torch.tensor([True, False, True])) == []
 
@@ -79,7 +79,7 @@ def test_only_the_images_asked_for_are_compared():
 def test_the_cosines_are_orthonormal_and_a_mirror_image_is_described_by_other_signs():
     basis = dct_basis()
     torch.testing.assert_close(basis @ basis.T, torch.eye(FREQUENCIES), atol=1e-5, rtol=0)
-    gray = torch.stack([scene(seed, side=32, channels=1)[0] for seed in range(8)])
+    gray = torch.stack([make_scene(seed, side=32, channels=1)[0] for seed in range(8)])
     both = compute_descriptors(torch.cat([gray, gray.flip(2)]))
     torch.testing.assert_close(mirror_descriptors(both[:8]), both[8:], atol=1e-5, rtol=0)
 
@@ -99,7 +99,7 @@ def test_candidates_are_pairs_of_different_images_each_once(seed, count):
 def test_the_usual_error_is_large_among_different_pictures_and_small_among_like_ones():
     random = torch.Generator().manual_seed(0)
     like = [(SCENES[0].float() + 9 * torch.randn(SCENES[0].shape, generator=random)).clamp(0, 255) for _ in range(40)]
-    thumbnails = load_thumbnails(labeled([*(one.to(torch.uint8) for one in like), *SCENES[1:]]))
+    thumbnails = load_thumbnails(make_labeled_images([*(one.to(torch.uint8) for one in like), *SCENES[1:]]))
     described = compute_descriptors(thumbnails.gray)
     found = typical_errors(thumbnails.gray, described, torch.arange(99), NeighborIndex(described))
     assert found[:40].max() < 0.2 < 0.5 < found[40:].min()
@@ -129,12 +129,14 @@ def test_pictures_that_were_each_varied_many_times_are_found():
 
 
 def test_where_many_pictures_are_much_alike_a_copy_must_be_more_so():
-    base = scene(0).float()
+    base = make_scene(0).float()
     family = [
         (base + 20 * torch.randn(base.shape, generator=torch.Generator().manual_seed(seed))) for seed in range(40)
     ]
     family = [one.clamp(0, 255).to(torch.uint8) for one in family]
     copy = (family[3] * 0.9).to(torch.uint8)
     assert set(pairs_of([*family, copy])) == {(3, 40)}
-    noisy = (scene(0).float() + 7 * torch.randn(base.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 255)
-    assert set(pairs_of([scene(0), noisy.to(torch.uint8), *SCENES[1:]])) == {(0, 1)}  # nothing else is like them
+    noisy = (make_scene(0).float() + 7 * torch.randn(base.shape, generator=torch.Generator().manual_seed(0))).clamp(
+        0, 255
+    )
+    assert set(pairs_of([make_scene(0), noisy.to(torch.uint8), *SCENES[1:]])) == {(0, 1)}  # nothing else is like them

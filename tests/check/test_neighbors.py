@@ -9,7 +9,7 @@ from megavit.check import near_duplicates, neighbors
 from megavit.check.near_duplicates import find_near_duplicates
 from megavit.check.neighbors import NeighborIndex
 from megavit.check.thumbnails import Thumbnails
-from tests.helpers.labeled_images import scene
+from tests.helpers.labeled_images import make_scene
 
 CLOSE = 0.6
 
@@ -76,7 +76,7 @@ def test_rows_that_are_all_the_same_have_neighbors_too(monkeypatch):
 
 @pytest.mark.parametrize("exact", [0, 10**6])
 def test_copies_are_the_same_with_an_index_and_without(monkeypatch, exact):
-    scenes = torch.stack([scene(seed, side=32, channels=1)[0] for seed in range(300)])
+    scenes = torch.stack([make_scene(seed, side=32, channels=1)[0] for seed in range(300)])
     darker = (scenes[:40].float() * 0.85).to(torch.uint8)
     thumbnails = Thumbnails(torch.cat([scenes, darker, scenes[40:60].flip(2)]), torch.zeros(360, dtype=torch.bool))
     expected = {(place, 300 + place) for place in range(60)}

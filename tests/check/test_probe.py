@@ -10,7 +10,7 @@ from megavit.data.dataset import LabeledImages, SampleRow
 from megavit.errors import DataError
 from megavit.predict.predictor import load
 from tests.helpers.bundles import make_bundle
-from tests.helpers.labeled_images import labeled
+from tests.helpers.labeled_images import make_labeled_images
 
 COUNT = 120
 
@@ -33,7 +33,7 @@ def zeros_and_ones() -> LabeledImages:
     ]
     targets = [int(label) for label in labels[:COUNT]]
     targets[0], targets[1] = targets[1], targets[0]
-    return labeled(pictures, targets, classes=("0", "1"))
+    return make_labeled_images(pictures, targets, classes=("0", "1"))
 
 
 def test_embeddings_of_any_model_tell_wrong_labels(predictor, zeros_and_ones):

@@ -18,19 +18,24 @@ from megavit.check.quick_checks import (
 from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import Skipped
 from megavit.data.load import load_data
-from tests.helpers.labeled_images import labeled, scene, sized
+from tests.helpers.labeled_images import make_labeled_images, make_scene, make_sized_samples
 
 
 def test_the_worst_comes_first():
-    samples = (*sized(60), *(replace(one, target=1) for one in sized(3)))
-    images = replace(labeled([scene(0)]), samples=samples, skipped=(Skipped("a.png", "an empty file"),))
+    samples = (*make_sized_samples(60), *(replace(one, target=1) for one in make_sized_samples(3)))
+    images = replace(
+        make_labeled_images([make_scene(0)]), samples=samples, skipped=(Skipped("a.png", "an empty file"),)
+    )
     kinds = [one.kind for one in quick_findings(images)]
     assert kinds == ["label_conflict"] * 3 + ["unreadable"] + ["duplicate"] * 3 + ["few_images", "imbalance"]
 
 
 def test_a_run_tells_at_most_three_lines_and_nothing_where_all_is_well():
-    even = (*sized(60), *(replace(one, target=1, digest=f"b{one.digest}") for one in sized(60)))
-    images = replace(labeled([scene(0)]), samples=even)
+    even = (
+        *make_sized_samples(60),
+        *(replace(one, target=1, digest=f"b{one.digest}") for one in make_sized_samples(60)),
+    )
+    images = replace(make_labeled_images([make_scene(0)]), samples=even)
     assert data_warnings(images) == []
     leaked = replace(even[0], name="again", split="test")
     leak, missing = data_warnings(replace(images, samples=(*even, leaked)))
@@ -43,15 +48,15 @@ def test_a_run_tells_at_most_three_lines_and_nothing_where_all_is_well():
 
 
 def test_no_image_is_opened_however_many_there_are():
-    samples = tuple(replace(one, target=place % 2) for place, one in enumerate(sized(70_000)))
-    assert quick_findings(replace(labeled([scene(0)]), samples=samples, memory={})) == []
+    samples = tuple(replace(one, target=place % 2) for place, one in enumerate(make_sized_samples(70_000)))
+    assert quick_findings(replace(make_labeled_images([make_scene(0)]), samples=samples, memory={})) == []
 
 
 # files
 
 
 def file_kinds(*skipped):
-    return [(one.kind, one.images) for one in file_findings(labeled([scene(0)], skipped=skipped))]
+    return [(one.kind, one.images) for one in file_findings(make_labeled_images([make_scene(0)], skipped=skipped))]
 
 
 def test_a_damaged_image_is_serious_and_a_text_beside_it_is_not():
@@ -66,7 +71,7 @@ def test_a_damaged_image_is_serious_and_a_text_beside_it_is_not():
 def test_reasons_are_those_of_the_data(tmp_path):
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
-        picture = scene(len(name) + ord(name[0]))
+        picture = make_scene(len(name) + ord(name[0]))
         Image.fromarray(picture.permute(1, 2, 0).numpy()).save(tmp_path / name / "a.png")
     (tmp_path / "cat" / ".hidden").touch()
     (tmp_path / "cat" / "a.explained.png").touch()
@@ -84,8 +89,8 @@ def test_reasons_are_those_of_the_data(tmp_path):
 
 
 def class_kinds(cats, dogs, split="train", **changes):
-    samples = (*sized(cats), *(replace(one, target=1) for one in sized(dogs)))
-    images = replace(labeled([scene(0)]), samples=samples, **changes)
+    samples = (*make_sized_samples(cats), *(replace(one, target=1) for one in make_sized_samples(dogs)))
+    images = replace(make_labeled_images([make_scene(0)]), samples=samples, **changes)
     return [(one.kind, one.message, one.score) for one in class_findings(images)]
 
 
@@ -101,30 +106,40 @@ def test_a_small_class_is_few_and_makes_the_set_uneven():
 
 
 def test_a_class_missing_from_a_split_is_told_and_an_empty_split_is_not():
-    samples = (*sized(30), *(replace(one, target=1) for one in sized(30)), *sized(5, split="test"))
-    (missing,) = class_findings(replace(labeled([scene(0)]), samples=samples))
+    samples = (
+        *make_sized_samples(30),
+        *(replace(one, target=1) for one in make_sized_samples(30)),
+        *make_sized_samples(5, split="test"),
+    )
+    (missing,) = class_findings(replace(make_labeled_images([make_scene(0)]), samples=samples))
     assert (missing.kind, missing.message) == ("missing_class", "test has no image of 1 of 2: dog")
 
 
 def test_labels_are_uneven_by_nature_and_scores_have_no_classes():
-    samples = (*(replace(one, target=(0,)) for one in sized(300)), *(replace(one, target=(0, 1)) for one in sized(12)))
-    assert class_findings(replace(labeled([scene(0)]), samples=samples, target="multilabel")) == []
-    scores = (replace(sized(1)[0], target=1.0),)
-    assert class_findings(replace(labeled([scene(0)]), samples=scores, target="regression", classes=())) == []
+    samples = (
+        *(replace(one, target=(0,)) for one in make_sized_samples(300)),
+        *(replace(one, target=(0, 1)) for one in make_sized_samples(12)),
+    )
+    assert class_findings(replace(make_labeled_images([make_scene(0)]), samples=samples, target="multilabel")) == []
+    scores = (replace(make_sized_samples(1)[0], target=1.0),)
+    assert (
+        class_findings(replace(make_labeled_images([make_scene(0)]), samples=scores, target="regression", classes=()))
+        == []
+    )
 
 
 # sizes and channels
 
 
 def shape_kinds(samples):
-    images = replace(labeled([scene(0)]), samples=tuple(samples))
+    images = replace(make_labeled_images([make_scene(0)]), samples=tuple(samples))
     return [(one.kind, one.images) for one in shape_findings(images)]
 
 
 def test_a_uniform_set_has_nothing_odd():
-    assert shape_kinds(sized(100)) == []
-    assert shape_kinds(sized(100, height=8, width=8)) == []  # all of them small: a set of small images
-    assert shape_kinds(sized(50, height=30, width=300)) == []  # all of them long
+    assert shape_kinds(make_sized_samples(100)) == []
+    assert shape_kinds(make_sized_samples(100, height=8, width=8)) == []  # all of them small: a set of small images
+    assert shape_kinds(make_sized_samples(50, height=30, width=300)) == []  # all of them long
     assert shape_kinds([]) == []
 
 
@@ -139,16 +154,16 @@ def test_a_uniform_set_has_nothing_odd():
     ],
 )
 def test_what_differs_is_told(odd, kind):
-    samples = sized(100)
+    samples = make_sized_samples(100)
     samples[3] = replace(samples[3], **odd)
     assert shape_kinds(samples) == [(kind, ("3",))]
 
 
 def test_gray_and_color_half_and_half_is_a_part_of_the_set():
-    assert shape_kinds([*sized(50), *sized(50, channels=1)]) == []
-    assert len(shape_kinds([*sized(97, channels=1), *sized(3)])) == 3
+    assert shape_kinds([*make_sized_samples(50), *make_sized_samples(50, channels=1)]) == []
+    assert len(shape_kinds([*make_sized_samples(97, channels=1), *make_sized_samples(3)])) == 3
 
 
 def test_shapes_are_least_median_and_most():
-    found = summarize_shapes([*sized(3), *sized(1, height=10, channels=1)])
+    found = summarize_shapes([*make_sized_samples(3), *make_sized_samples(1, height=10, channels=1)])
     assert found.height == (10, 40, 40) and found.width == (40, 40, 40) and found.channels == {3: 3, 1: 1}

@@ -2,10 +2,10 @@ import torch
 from torch.nn import functional as F
 
 from megavit.check.registration import registered_similarity, standardize, warp
-from tests.helpers.labeled_images import scene
+from tests.helpers.labeled_images import make_scene
 
 ALIKE = 0.94
-PICTURES = torch.stack([scene(seed, side=32, channels=1)[0].float() for seed in range(24)])
+PICTURES = torch.stack([make_scene(seed, side=32, channels=1)[0].float() for seed in range(24)])
 
 
 def moved(pictures, stretch, shift):

@@ -11,7 +11,7 @@ from PIL import Image
 from megavit.cli.app import run
 from megavit.export.export import export
 from megavit.export.parity_images import ParityImage
-from tests.helpers.export_cases import make_predictor, pictures
+from tests.helpers.export_cases import make_images, make_predictor
 
 BAD = {
     "https://a.example/photo.jpg": "images are not fetched",
@@ -32,9 +32,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle, what it was exported to, good images, and names that stand for none."""
     folder = tmp_path_factory.mktemp("names")
     predictor = make_predictor(folder / "bundle", True)
-    export(predictor, "onnx", folder / "onnx", [ParityImage("a", one) for one in pictures(3)])
+    export(predictor, "onnx", folder / "onnx", [ParityImage("a", one) for one in make_images(3)])
     (folder / "good").mkdir()
-    for number, pixels in enumerate(pictures(3, 30)):
+    for number, pixels in enumerate(make_images(3, 30)):
         Image.fromarray(pixels).save(folder / "good" / f"{number:02}.png")
     for name in ("index", "empty"):
         (folder / name).mkdir()

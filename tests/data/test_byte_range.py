@@ -20,7 +20,7 @@ from megavit.data.load import load_data
 from megavit.data.loader.loader import iter_batches, sequential_batches
 from megavit.data.shards.open import is_shards, open_shards
 from megavit.errors import DataError, ImageError
-from tests.helpers.shards import class_folders, flip, sharded
+from tests.helpers.shards import flip_bit, make_class_folders, make_shards
 
 
 class Store(ThreadingHTTPServer):
@@ -235,7 +235,7 @@ def test_a_store_without_its_library_is_named():
 
 
 def test_shards_on_a_server_are_data_like_those_on_a_disk(store, tmp_path):
-    index = sharded(class_folders(tmp_path / "in"), store.root / "shards")
+    index = make_shards(make_class_folders(tmp_path / "in"), store.root / "shards")
     here = load_data(store.root / "shards", DataRecipe())
     there = load_data(f"{store.url}/shards", DataRecipe())
     assert is_shards(store.url)
@@ -246,7 +246,7 @@ def test_shards_on_a_server_are_data_like_those_on_a_disk(store, tmp_path):
     assert at is not None
     name = Path(at.file).name
     assert store.asked == [("GET", f"/shards/{name}", f"bytes={at.offset}-{at.offset + at.size - 1}")]
-    flip(store.root / "shards" / index.shards[0].name, index.shards[0].members[0].offset + 60)
+    flip_bit(store.root / "shards" / index.shards[0].name, index.shards[0].members[0].offset + 60)
     pictures = ImageDataset(there, there.samples, Preprocessing(height=2, width=2, channels=1))
     batches = [torch.as_tensor(batch) for batch in iter_batches(pictures, sequential_batches(60, 25), 1)]
     expected = ImageDataset(here, here.samples, pictures.preprocessing)
@@ -256,7 +256,7 @@ def test_shards_on_a_server_are_data_like_those_on_a_disk(store, tmp_path):
 
 
 def test_shards_of_others_on_a_server_are_indexed_by_reading_them_once(store, tmp_path):
-    index = sharded(class_folders(tmp_path / "in", 90), store.root / "shards")
+    index = make_shards(make_class_folders(tmp_path / "in", 90), store.root / "shards")
     (store.root / "shards" / "megavit-shards.json").unlink()
     with pytest.raises(DataError, match=r"there is no megavit-shards.json at .*train-\{0000..0031\}.tar"):
         open_shards(f"{store.url}/shards")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from megavit.data.byte_range import content_digest
 from megavit.data.dataset import SPLITS, LabeledImages, Sample, SampleRow, Skipped, read_samples, write_samples
 from megavit.errors import DataError, OutputError
-from tests.helpers.difficult_images import encode, picture
+from tests.helpers.difficult_images import encode_image, make_image
 
 CLASSES = ("cat", "dog")
 SAMPLES = (
@@ -97,10 +97,10 @@ def test_every_file_name_has_a_fingerprint(name):
 
 def test_pixels_come_from_the_file_or_from_memory(tmp_path):
     (tmp_path / "cat").mkdir()
-    (tmp_path / "cat/1.png").write_bytes(encode(picture(), "PNG"))
+    (tmp_path / "cat/1.png").write_bytes(encode_image(make_image(), "PNG"))
     on_disk = replace(IMAGES, root=tmp_path)
-    scanned = replace(SAMPLES[0], digest=content_digest(encode(picture(), "PNG")))
-    assert torch.equal(on_disk.load_pixels(scanned), torch.from_numpy(picture()).permute(2, 0, 1))
+    scanned = replace(SAMPLES[0], digest=content_digest(encode_image(make_image(), "PNG")))
+    assert torch.equal(on_disk.load_pixels(scanned), torch.from_numpy(make_image()).permute(2, 0, 1))
     with pytest.raises(DataError, match=r"'cat/2\.png' of 'data' could be read before .*: no such file"):
         on_disk.load_pixels(SAMPLES[1])
     held = torch.zeros(1, 8, 8, dtype=torch.uint8)

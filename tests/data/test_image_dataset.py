@@ -22,9 +22,9 @@ from megavit.data.image_dataset import (
 from megavit.data.load import load_data
 from megavit.errors import DataError, ImageError
 from tests.data.sizes import sized
-from tests.helpers.difficult_images import encode, picture
+from tests.helpers.difficult_images import encode_image, make_image
 
-RGB = torch.from_numpy(picture(24, 16)).permute(2, 0, 1)
+RGB = torch.from_numpy(make_image(24, 16)).permute(2, 0, 1)
 sides = st.integers(1, 40)
 new_sides = st.integers(2, 40)  # as Preprocessing allows
 
@@ -50,7 +50,7 @@ def test_the_right_size_is_left_as_it_is():
 
 @pytest.mark.parametrize("size", [(9, 7), (48, 40), (24, 5)])
 def test_resizing_is_pillows_bicubic_to_one_level(size):
-    expected = np.array(Image.fromarray(picture(24, 16)).resize(size[::-1], Image.Resampling.BICUBIC))
+    expected = np.array(Image.fromarray(make_image(24, 16)).resize(size[::-1], Image.Resampling.BICUBIC))
     mine = resize(RGB, *size).permute(1, 2, 0).numpy()
     assert np.abs(mine.astype(int) - expected.astype(int)).max() <= 1
 
@@ -70,7 +70,7 @@ def folder(tmp_path):
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         for number in range(70):
-            data = encode(picture() + np.uint8(number), "PNG" if number % 2 else "BMP")
+            data = encode_image(make_image() + np.uint8(number), "PNG" if number % 2 else "BMP")
             (tmp_path / name / f"{number}.img").write_bytes(data)
     return tmp_path
 
@@ -148,7 +148,7 @@ def shapes(tmp_path):
     for name, sides in (("wide", (20, 80)), ("tall", (90, 30)), ("square", (8, 8))):
         (tmp_path / name).mkdir()
         for number in range(3):
-            data = encode(random.integers(0, 256, (*sides, 3), dtype=np.uint8), "PNG")
+            data = encode_image(random.integers(0, 256, (*sides, 3), dtype=np.uint8), "PNG")
             (tmp_path / name / f"{number}.png").write_bytes(data)
     return load_data(tmp_path, DataRecipe(val=0, test=0))
 

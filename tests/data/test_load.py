@@ -10,13 +10,13 @@ from megavit.config.recipe import DataRecipe
 from megavit.data.dataset import Skipped
 from megavit.data.load import load_data
 from megavit.errors import DataError
-from tests.helpers.difficult_images import encode
+from tests.helpers.difficult_images import encode_image
 
 RECIPE = DataRecipe(val=0.2, test=0.2)
 
 
 def image(number: int) -> bytes:
-    return encode(np.full((4, 6), number, np.uint8), "PNG")
+    return encode_image(np.full((4, 6), number, np.uint8), "PNG")
 
 
 def fill(root: Path, *folders: str, count: int = 5) -> Path:

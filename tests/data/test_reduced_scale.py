@@ -16,7 +16,7 @@ from megavit.data.decode.tensor import decode, decode_with_size
 from megavit.data.image_dataset import preprocess
 from megavit.errors import ImageError
 from tests.data.sizes import sized
-from tests.helpers.difficult_images import TURNS, encode, picture, with_orientation
+from tests.helpers.difficult_images import TURNS, encode_image, make_exif, make_image
 
 LEAST_PSNR = 33
 """Decibels; two pictures of 8 bits that differ by 40 dB can hardly be told apart, and resizers differ by more."""
@@ -26,7 +26,7 @@ LEAST_PSNR = 33
 def photograph(number: int, kind: str = "JPEG", mode: str = "RGB", orientation: int = 1) -> bytes:
     """One of scikit-learn's two photographs, 427 × 640."""
     image = Image.fromarray(load_sample_images().images[number]).convert(mode)
-    return encode(image, kind, exif=with_orientation(orientation), **({"quality": 90} if kind == "JPEG" else {}))
+    return encode_image(image, kind, exif=make_exif(orientation), **({"quality": 90} if kind == "JPEG" else {}))
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -75,13 +75,13 @@ def test_the_smallest_scale_that_leaves_enough_is_taken(side):
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "TIFF", "GIF"])
 def test_no_other_kind_is_changed(kind):
-    data = encode(picture(64, 48), kind)
+    data = encode_image(make_image(64, 48), kind)
     assert torch.equal(decode(data, (4, 4)), decode(data))
 
 
 def test_several_pictures_in_one_file_are_reduced_too():
     frames = [Image.fromarray(image) for image in load_sample_images().images]
-    data = encode(frames[0], "MPO", save_all=True, append_images=frames[1:], quality=90)
+    data = encode_image(frames[0], "MPO", save_all=True, append_images=frames[1:], quality=90)
     reduced = decode(data, (32, 32))
     assert reduced.shape == (3, 107, 160)
     assert (
@@ -103,7 +103,7 @@ def test_examining_tells_the_whole_size(kind, mode, channels, orientation):
 
 @given(st.data(), st.booleans())
 def test_examining_refuses_exactly_what_decoding_refuses(draw, progressive):
-    whole = encode(picture(64, 48), "JPEG", progressive=progressive)
+    whole = encode_image(make_image(64, 48), "JPEG", progressive=progressive)
     damaged = bytearray(whole[: draw.draw(st.integers(1, len(whole)))])
     for place in draw.draw(st.lists(st.integers(0, len(damaged) - 1), max_size=3)):
         damaged[place] ^= draw.draw(st.integers(1, 255))

@@ -7,7 +7,7 @@ from megavit.data import scan as module
 from megavit.data.byte_range import content_digest
 from megavit.data.load import load_data
 from megavit.data.scan import ImageInfo, scan_images
-from tests.helpers.difficult_images import READ, encode, make_torture, picture
+from tests.helpers.difficult_images import READ, encode_image, make_difficult_images, make_image
 
 
 @pytest.mark.parametrize("many", [500, 1], ids=["here", "in processes"])
@@ -15,7 +15,7 @@ def test_bad_and_unusual_files_are_read_or_skipped_for_the_right_reason(many, tm
     monkeypatch.setattr(module, "MIN_IMAGES_FOR_WORKERS", many)
     folder = tmp_path / "data"
     folder.mkdir()
-    expected = make_torture(folder)
+    expected = make_difficult_images(folder)
     images = load_data(folder, DataRecipe())
     found = {sample.name: READ for sample in images.samples}
     found |= {skipped.name: skipped.reason for skipped in images.skipped}
@@ -24,7 +24,7 @@ def test_bad_and_unusual_files_are_read_or_skipped_for_the_right_reason(many, tm
 
 
 def test_facts_are_of_the_upright_picture_and_the_bytes_of_the_file(tmp_path):
-    data = encode(picture(24, 16), "PNG")
+    data = encode_image(make_image(24, 16), "PNG")
     (tmp_path / "1.png").write_bytes(data)
     assert scan_images(tmp_path, ["1.png", "none.png"]) == [ImageInfo(24, 16, 3, content_digest(data)), "no such file"]
 

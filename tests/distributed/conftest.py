@@ -9,16 +9,21 @@ import pytest
 from megavit.distributed.context import ParallelContext
 from tests.helpers.distributed import dist_2proc
 from tests.helpers.distributed.torchrun import torchrun
-from tests.helpers.distributed.training import DESIGNS, fresh, save, steps, task_of
+from tests.helpers.distributed.training import DESIGNS, make_state, make_task, save_state, train_steps
 from tests.helpers.shared_folder import BuildOnce
 
 
 @pytest.fixture(scope="session")
 def alone() -> dict[str, list[float]]:
-    found = {design: steps(fresh(task_of(), ParallelContext(), DESIGNS[design]), task_of()) for design in DESIGNS}
-    low = task_of(precision="bfloat16")
-    found["bfloat16"] = steps(fresh(low, ParallelContext()), low)
-    return found | {"muon": steps(fresh(task_of("muon"), ParallelContext(), DESIGNS["serial"]), task_of("muon"))}
+    found = {
+        design: train_steps(make_state(make_task(), ParallelContext(), DESIGNS[design]), make_task())
+        for design in DESIGNS
+    }
+    low = make_task(precision="bfloat16")
+    found["bfloat16"] = train_steps(make_state(low, ParallelContext()), low)
+    return found | {
+        "muon": train_steps(make_state(make_task("muon"), ParallelContext(), DESIGNS["serial"]), make_task("muon"))
+    }
 
 
 @pytest.fixture(scope="session")
@@ -26,9 +31,9 @@ def folder(build_once: BuildOnce) -> Path:
     """What one process, then two, then four wrote: answers as 2.json and 4.json, and checkpoints."""
 
     def fill(folder: Path) -> None:
-        state = fresh(task_of(), ParallelContext())
-        steps(state, task_of(), dist_2proc.SAVED)
-        save(state, folder / "one")
+        state = make_state(make_task(), ParallelContext())
+        train_steps(state, make_task(), dist_2proc.SAVED)
+        save_state(state, folder / "one")
         for procs in (2, 4):
             torchrun(procs, f"tests.helpers.distributed.dist_{procs}proc", folder)
             (folder / "answer.json").rename(folder / f"{procs}.json")

@@ -12,7 +12,7 @@ from megavit.errors import BundleError
 from megavit.train.checkpoint.checkpoint import list_checkpoints, load_checkpoint
 from megavit.train.checkpoint.manifest import digest_manifest
 from tests.helpers.distributed import dist_2proc
-from tests.helpers.distributed.training import SERIAL, fresh, task_of
+from tests.helpers.distributed.training import SERIAL, make_state, make_task
 
 FLIPS = 30
 
@@ -36,15 +36,15 @@ def test_a_flipped_bit_or_a_cut_end_of_any_file_is_seen(run):
         damaged[place] ^= 1 << chance.randrange(8)
         path.write_bytes(bytes(damaged) if number % 3 else whole[:place])
         with pytest.raises(BundleError):
-            load_checkpoint(run, fresh(task_of(), ParallelContext()))
+            load_checkpoint(run, make_state(make_task(), ParallelContext()))
         path.write_bytes(whole)
-    assert load_checkpoint(run, fresh(task_of(), ParallelContext())) == []
+    assert load_checkpoint(run, make_state(make_task(), ParallelContext())) == []
 
 
 def test_a_checkpoint_without_a_file_is_left_out_for_an_older_one(run):
     newest = later(run, 9, {})
     (newest / "__1_0.distcp").unlink()
-    state = fresh(task_of(), ParallelContext())
+    state = make_state(make_task(), ParallelContext())
     (fault,) = load_checkpoint(run, state)
     assert newest.name in fault and state.step == dist_2proc.SAVED
 
@@ -62,7 +62,7 @@ def test_a_checkpoint_without_a_file_is_left_out_for_an_older_one(run):
 )
 def test_a_checkpoint_with_a_number_that_cannot_be_is_left_out_by_name(run, change, named):
     newest = later(run, 9, change)
-    state = fresh(task_of(), ParallelContext())
+    state = make_state(make_task(), ParallelContext())
     (fault,) = load_checkpoint(run, state)
     assert newest.name in fault and named in fault and state.step == dist_2proc.SAVED
 
@@ -80,7 +80,7 @@ def later(run: Path, step: int, change: dict[str, object]) -> Path:
 
 def test_one_of_another_model_is_refused(run):
     with pytest.raises(BundleError, match="not of this model"):
-        load_checkpoint(run, fresh(task_of(), ParallelContext(), SERIAL))
+        load_checkpoint(run, make_state(make_task(), ParallelContext(), SERIAL))
 
 
 def test_a_manifest_that_was_changed_is_refused(run):
@@ -88,4 +88,4 @@ def test_a_manifest_that_was_changed_is_refused(run):
     manifest = json.loads((checkpoint / "manifest.json").read_text())
     (checkpoint / "manifest.json").write_text(json.dumps(manifest | {"step": 6}))
     with pytest.raises(BundleError, match="not what was written"):
-        load_checkpoint(run, fresh(task_of(), ParallelContext()))
+        load_checkpoint(run, make_state(make_task(), ParallelContext()))

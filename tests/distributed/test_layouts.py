@@ -6,7 +6,7 @@ import pytest
 
 from megavit.distributed.context import ParallelContext
 from tests.helpers.distributed import dist_2proc, dist_4proc
-from tests.helpers.distributed.training import DESIGNS, STEPS, restored, steps, task_of
+from tests.helpers.distributed.training import DESIGNS, STEPS, load_state, make_task, train_steps
 
 # Of a loss of about 1: sums in another order.
 BOUND = 1e-6
@@ -119,9 +119,9 @@ def test_what_two_processes_began_four_go_on_with(of_four, alone, begun, layout)
     [*((layout, design) for layout in dist_2proc.LAYOUTS for design in DESIGNS), ("four", "serial")],
 )
 def test_what_several_processes_began_one_goes_on_with(of_four, alone, folder, begun, design):
-    state = restored(task_of(), ParallelContext(), folder / f"{begun}-{design}", DESIGNS[design])
+    state = load_state(make_task(), ParallelContext(), folder / f"{begun}-{design}", DESIGNS[design])
     assert state.step == dist_2proc.SAVED
-    assert apart(steps(state, task_of()), alone[design][dist_2proc.SAVED :]) < BOUND
+    assert apart(train_steps(state, make_task()), alone[design][dist_2proc.SAVED :]) < BOUND
 
 
 @pytest.mark.parametrize("layout", dist_2proc.LAYOUTS)

@@ -6,7 +6,7 @@ import pytest
 
 from megavit.train.state import TrainState
 from tests.helpers.distributed.dist_2proc import LAYOUTS
-from tests.helpers.spiking_run import BACK, BROKEN, PATIENCE, go, shorten
+from tests.helpers.spiking_run import BACK, BROKEN, PATIENCE, shorten_schedules, train_spiking
 
 
 @pytest.fixture
@@ -17,8 +17,8 @@ def diverging(of_two: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainState, list[float]]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        shorten(monkeypatch)
-        state, watch, _ = go(tmp_path_factory.mktemp("alone"), {BROKEN: 30.0})
+        shorten_schedules(monkeypatch)
+        state, watch, _ = train_spiking(tmp_path_factory.mktemp("alone"), {BROKEN: 30.0})
     return state, watch.losses
 
 

@@ -63,11 +63,11 @@ def test_other_data_can_prove_it(run: Path, digits: Path, tmp_path: Path) -> Non
 
 
 def test_golden_pictures_stand_in_where_the_data_is_gone(run: Path, tmp_path: Path) -> None:
-    from tests.helpers.bundles import edit_info
+    from tests.helpers.bundles import edit_bundle_info
 
     bundle = tmp_path / "moved"
     subprocess.run(["cp", "-r", str(run / "bundle"), str(bundle)], check=True)
-    edit_info(bundle, lambda table: table["data"].update(source=str(tmp_path / "gone")))
+    edit_bundle_info(bundle, lambda table: table["data"].update(source=str(tmp_path / "gone")))
     done = run_megavit("export", bundle, "--to", "openvino", "--out", "a", cwd=tmp_path)
     assert done.returncode == 0 and "reference images" in done.stdout
     int8 = run_megavit("export", bundle, "--to", "openvino", "--precision", "int8", "--out", "b", cwd=tmp_path)

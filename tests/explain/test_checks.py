@@ -11,7 +11,7 @@ from megavit.config.target import Target, TargetKind
 from megavit.config.vit import PLAIN_VIT
 from megavit.explain.checks import areas, order_of, randomized, rank_correlation
 from megavit.explain.maps import relevance_map
-from tests.helpers.brightness_model import BRIGHT, COLUMNS, ROWS, bright_at, looking_for_brightness
+from tests.helpers.brightness_model import BRIGHT, COLUMNS, ROWS, make_bright_images, make_brightness_model
 from tests.helpers.bundles import make_model
 
 PLACE, COUNT = 5, ROWS * COLUMNS
@@ -26,35 +26,35 @@ def first(place: int) -> torch.Tensor:
 @pytest.mark.parametrize("kind", ["classification", "multilabel", "regression"])
 def test_the_area_is_that_of_the_curve_worked_out_by_hand(kind: TargetKind) -> None:
     """The only patch that matters goes at the first step, so that the answer falls there from `whole` to `empty`."""
-    model = looking_for_brightness("cls", PLAIN_VIT)
+    model = make_brightness_model("cls", PLAIN_VIT)
     target = Target(kind=kind, mean=3.0, std=2.0)
     place = torch.tensor([0 if kind == "regression" else BRIGHT])
     if kind == "regression":
         head: Any = model.mlp_head
         head.weight.data = head.weight.data.flip(0)
     with torch.no_grad():
-        logits = torch.stack([model(bright_at(PLACE))[0], model(torch.zeros(1, 1, 6, 8))[0]])
+        logits = torch.stack([model(make_bright_images(PLACE))[0], model(torch.zeros(1, 1, 6, 8))[0]])
     answer = {"classification": lambda x: x.softmax(1)[:, BRIGHT], "multilabel": lambda x: x.sigmoid()[:, BRIGHT]}
     whole, empty = answer.get(kind, lambda x: 2 * x[:, 0] + 3)(logits).tolist()
     assert whole - empty > 0.1
-    good = areas(model, bright_at(PLACE), first(PLACE), place, ZERO, target)
+    good = areas(model, make_bright_images(PLACE), first(PLACE), place, ZERO, target)
     assert good.deletion.item() == pytest.approx(empty + (whole - empty) / COUNT / 2, abs=1e-5)
     assert good.insertion.item() == pytest.approx(whole - (whole - empty) / COUNT / 2, abs=1e-5)
-    bad = areas(model, bright_at(PLACE), first(PLACE).flip(1), place, ZERO, target)
+    bad = areas(model, make_bright_images(PLACE), first(PLACE).flip(1), place, ZERO, target)
     assert bad.deletion.item() == pytest.approx(good.insertion.item(), abs=1e-5)
     assert bad.insertion.item() == pytest.approx(good.deletion.item(), abs=1e-5)
 
 
 def test_a_patch_that_is_gone_has_the_color_of_the_fill() -> None:
-    model = looking_for_brightness("mean", PLAIN_VIT)
-    bright = areas(model, bright_at(PLACE), first(PLACE), torch.tensor([BRIGHT]), torch.ones(1), Target())
-    dark = areas(model, bright_at(PLACE), first(PLACE), torch.tensor([BRIGHT]), ZERO, Target())
+    model = make_brightness_model("mean", PLAIN_VIT)
+    bright = areas(model, make_bright_images(PLACE), first(PLACE), torch.tensor([BRIGHT]), torch.ones(1), Target())
+    dark = areas(model, make_bright_images(PLACE), first(PLACE), torch.tensor([BRIGHT]), ZERO, Target())
     assert bright.deletion > dark.deletion + 0.1
 
 
 def test_every_image_has_its_own_order_and_answer() -> None:
-    model = looking_for_brightness("map", PLAIN_VIT)
-    x, order = bright_at(2, 9, 9), torch.cat([first(2), first(9), first(0)])
+    model = make_brightness_model("map", PLAIN_VIT)
+    x, order = make_bright_images(2, 9, 9), torch.cat([first(2), first(9), first(0)])
     found = areas(model, x, order, torch.tensor([BRIGHT, BRIGHT, 1 - BRIGHT]), ZERO, Target())
     alone = areas(model, x[1:2], order[1:2], torch.tensor([BRIGHT]), ZERO, Target())
     torch.testing.assert_close(found.deletion[1:2], alone.deletion)
@@ -63,8 +63,8 @@ def test_every_image_has_its_own_order_and_answer() -> None:
 
 
 def test_a_map_of_what_the_model_looks_at_beats_every_other_order() -> None:
-    model = looking_for_brightness("mean", PLAIN_VIT)
-    x, places = bright_at(3, 7), torch.tensor([BRIGHT, BRIGHT])
+    model = make_brightness_model("mean", PLAIN_VIT)
+    x, places = make_bright_images(3, 7), torch.tensor([BRIGHT, BRIGHT])
     good = areas(model, x, order_of(relevance_map(model, x, places)), places, ZERO, Target())
     for seed in range(5):
         random = torch.Generator().manual_seed(seed)

@@ -7,7 +7,7 @@ from hypothesis import given
 from megavit.config.vit import PLAIN_VIT, Pool, ViTConfig
 from megavit.explain.integrated_gradients import integrated_gradients
 from megavit.model.vit import MegaVit
-from tests.helpers.brightness_model import BRIGHT, COLUMNS, ROWS, bright_at, looking_for_brightness
+from tests.helpers.brightness_model import BRIGHT, COLUMNS, ROWS, make_bright_images, make_brightness_model
 from tests.helpers.bundles import make_model
 from tests.properties.test_model import configs, images
 
@@ -25,7 +25,7 @@ def test_with_many_steps_they_sum_to_what_the_image_adds_to_the_logit(pool: Pool
 
 def test_for_a_linear_model_a_patch_adds_its_pixels_times_their_weights() -> None:
     """Without layers that do anything, and without norms, a mean of projections is left."""
-    model = looking_for_brightness("mean", PLAIN_VIT)
+    model = make_brightness_model("mean", PLAIN_VIT)
     model.norm = torch.nn.Identity()  # pyrefly: ignore[bad-assignment]
     for layer in model.transformer.layers:
         for parameter in layer.parameters():
@@ -39,8 +39,8 @@ def test_for_a_linear_model_a_patch_adds_its_pixels_times_their_weights() -> Non
 def test_a_patch_that_is_the_mean_adds_nothing() -> None:
     found = integrated_gradients(make_model(), torch.zeros(1, 3, 8, 8), torch.tensor([1]))
     assert torch.equal(found, torch.zeros(1, 4))
-    model = looking_for_brightness("cls", PLAIN_VIT)
-    only = integrated_gradients(model, bright_at(7), torch.tensor([BRIGHT]))[0]
+    model = make_brightness_model("cls", PLAIN_VIT)
+    only = integrated_gradients(model, make_bright_images(7), torch.tensor([BRIGHT]))[0]
     assert only[7] > 0 and only.count_nonzero() == 1
 
 

@@ -17,7 +17,7 @@ from megavit.explain.maps import relevance, relevance_map, rollout
 from megavit.explain.methods import Method
 from megavit.model.pos_embed import LearnedPositions
 from megavit.model.vit import MegaVit
-from tests.helpers.brightness_model import BRIGHT, COLUMNS, ROWS, bright_at, looking_for_brightness
+from tests.helpers.brightness_model import BRIGHT, COLUMNS, ROWS, make_bright_images, make_brightness_model
 from tests.helpers.bundles import make_model
 from tests.properties.test_model import configs, images
 
@@ -123,9 +123,9 @@ def test_the_gradients_are_those_of_the_answer(pool: Pool) -> None:
 def test_the_map_is_highest_at_the_only_patch_that_the_model_looks_at(
     pool: Pool, method: Method, design: Design
 ) -> None:
-    model = looking_for_brightness(pool, design)
+    model = make_brightness_model(pool, design)
     places = tuple(range(ROWS * COLUMNS))
-    x = bright_at(*places)
+    x = make_bright_images(*places)
     with torch.no_grad():
         assert (model(x)[:, BRIGHT] > 0.5).all()
     found = relevance_map(model, x, torch.full((len(places),), BRIGHT), method).flatten(1)
@@ -136,8 +136,10 @@ def test_the_map_is_highest_at_the_only_patch_that_the_model_looks_at(
 
 @pytest.mark.parametrize("pool", POOLS)
 def test_where_nothing_speaks_for_an_answer_its_map_is_empty(pool: Pool) -> None:
-    model = looking_for_brightness(pool, PLAIN_VIT)
-    assert torch.equal(relevance_map(model, bright_at(3), torch.tensor([1 - BRIGHT])), torch.zeros(1, ROWS, COLUMNS))
+    model = make_brightness_model(pool, PLAIN_VIT)
+    assert torch.equal(
+        relevance_map(model, make_bright_images(3), torch.tensor([1 - BRIGHT])), torch.zeros(1, ROWS, COLUMNS)
+    )
 
 
 @pytest.mark.parametrize("design", [Design(registers=1), PLAIN_VIT, ZETA], ids=["parallel", "serial", "zeta"])

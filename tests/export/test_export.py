@@ -29,7 +29,7 @@ from megavit.predict.exported_predictor import load_exported
 from megavit.predict.predictor import Predictor, load
 from tests.engine.test_openvino import grown, preprocessing_of
 from tests.helpers.bundles import make_bundle
-from tests.helpers.export_cases import CASES, make_predictor, pictures
+from tests.helpers.export_cases import CASES, make_images, make_predictor
 from tests.properties.test_model import configs
 
 NUMBER = r"(?<=[: ])\d+\.?\d*(?=%|$)"
@@ -46,7 +46,7 @@ ONNX_CASES = (
 
 def images_for(predictor: Predictor) -> list[ParityImage]:
     channels = input_channels(predictor.info.preprocessing)
-    return [ParityImage(f"picture {place}", one, place % 3) for place, one in enumerate(pictures(channels))]
+    return [ParityImage(f"picture {place}", one, place % 3) for place, one in enumerate(make_images(channels))]
 
 
 def same_answers(predictor: Predictor, folder: Path, within: float = 1e-4) -> None:
@@ -251,7 +251,7 @@ def test_the_script_beside_it_answers_as_the_bundle(target: str, case: str, tmp_
     predictor = make_predictor(tmp_path / "bundle", True, **settings)
     export(predictor, target, tmp_path / "out", images_for(predictor))
     paths, expected = [], []
-    for place, one in enumerate(pictures(3)):
+    for place, one in enumerate(make_images(3)):
         image = Image.fromarray(one).convert("RGBA") if place == 1 else Image.fromarray(one)
         if place == 1:
             image.putalpha(Image.linear_gradient("L").resize(image.size))

@@ -9,8 +9,8 @@ from megavit.export.module import ExportModule, output_names
 from megavit.export.parity import compare
 from megavit.export.parity_images import ParityImage
 from megavit.export.resize import input_channels
-from tests.helpers.bundles import edit_info
-from tests.helpers.export_cases import CASES, make_predictor, pictures
+from tests.helpers.bundles import edit_bundle_info
+from tests.helpers.export_cases import CASES, make_images, make_predictor
 
 
 @pytest.mark.parametrize("input", ["pixels", "images"])
@@ -26,7 +26,8 @@ def test_it_answers_as_the_predictor(case, trusted, input, tmp_path):
         return {name: values.numpy() for name, values in zip(output_names(predictor), found, strict=True)}
 
     images = [
-        ParityImage(str(place), one) for place, one in enumerate(pictures(input_channels(predictor.info.preprocessing)))
+        ParityImage(str(place), one)
+        for place, one in enumerate(make_images(input_channels(predictor.info.preprocessing)))
     ]
     found = compare(predictor, run, export_info(predictor, input, "float32"), images)
     assert found.images > len(images) if input == "pixels" else found.images == len(images)
@@ -44,7 +45,9 @@ def test_the_predictors_own_model_is_left_alone(tmp_path):
 
 def test_what_keeps_images_aspect_is_refused(tmp_path):
     make_predictor(tmp_path / "bundle")
-    edit_info(tmp_path / "bundle", lambda table: table["preprocessing"].update(keep_aspect=True, patch_size=[4, 4]))
+    edit_bundle_info(
+        tmp_path / "bundle", lambda table: table["preprocessing"].update(keep_aspect=True, patch_size=[4, 4])
+    )
     from megavit.predict.predictor import load
 
     with pytest.raises(ConfigError, match="without --keep-aspect"):

@@ -18,14 +18,14 @@ from megavit.export.export import export
 from megavit.export.parity_images import ParityImage
 from megavit.predict.export_record import RECORD
 from megavit.predict.exported_predictor import load_exported, to_input_channels
-from tests.helpers.export_cases import make_predictor, pictures
+from tests.helpers.export_cases import make_images, make_predictor
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("record")
     predictor = make_predictor(place / "flowers", True)
-    export(predictor, "onnx", place / "onnx", [ParityImage("a", one) for one in pictures(3)])
+    export(predictor, "onnx", place / "onnx", [ParityImage("a", one) for one in make_images(3)])
     return place / "onnx"
 
 

@@ -16,7 +16,7 @@ BRIGHT = 1
 
 
 @torch.no_grad()
-def looking_for_brightness(pool: Pool, design: Design) -> MegaVit:
+def make_brightness_model(pool: Pool, design: Design) -> MegaVit:
     """Every query looks for a bright patch, and takes its brightness; the head reads that, for `BRIGHT`.
 
     The second layer adds nothing.
@@ -60,7 +60,7 @@ def looking_for_brightness(pool: Pool, design: Design) -> MegaVit:
     return model.eval()
 
 
-def bright_at(*places: int) -> Tensor:
+def make_bright_images(*places: int) -> Tensor:
     """For each place an image (1, height, width) whose patch there is bright, and nothing else: (B, 1, ...)."""
     images = torch.zeros(len(places), 1, ROWS * PATCH, COLUMNS * PATCH)
     for image, place in zip(images, places, strict=True):

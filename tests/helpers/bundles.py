@@ -84,7 +84,7 @@ def make_bundle(
     return model.eval()
 
 
-def edit_info(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+def edit_bundle_info(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """Change what `megavit.json` says, in place."""
     path = folder / "megavit.json"
     table = json.loads(path.read_bytes())
@@ -95,8 +95,8 @@ def edit_info(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     path.write_text(json.dumps(table))
 
 
-def seal(folder: Path) -> None:
+def reseal_bundle(folder: Path) -> None:
     """Make the SHA-256 in `megavit.json` those of the files as they are, as one who tampers would."""
     info = json.loads((folder / "megavit.json").read_bytes())
     sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in info["files"]}
-    edit_info(folder, lambda table: table.update(files=sums))
+    edit_bundle_info(folder, lambda table: table.update(files=sums))

@@ -28,36 +28,41 @@ TURNS = {
 """How an upright (H, W, C) array is stored under each EXIF orientation."""
 
 
-def picture(height: int = 24, width: int = 16) -> np.ndarray:
+def make_image(height: int = 24, width: int = 16) -> np.ndarray:
     """uint8 (height, width, 3), smooth, and like itself under no turn."""
     rows, columns = np.mgrid[0:height, 0:width]
     return np.stack([rows * 9 + columns, columns * 13, 255 - rows * 5], axis=-1).astype(np.uint8)
 
 
-def encode(image: Image.Image | np.ndarray, kind: str, **options) -> bytes:
+def encode_image(image: Image.Image | np.ndarray, kind: str, **options) -> bytes:
     target = io.BytesIO()
     (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(target, kind, **options)
     return target.getvalue()
 
 
-def png(width: int, height: int, depth: int, color: int, rows: bytes, extra: bytes = b"") -> bytes:
+def make_png(width: int, height: int, depth: int, color: int, rows: bytes, extra: bytes = b"") -> bytes:
     """A PNG made by hand, as Pillow writes no 16-bit color and no lies."""
     header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
-    body = chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
+    body = (
+        make_png_chunk(b"IHDR", header)
+        + extra
+        + make_png_chunk(b"IDAT", zlib.compress(rows, 9))
+        + make_png_chunk(b"IEND", b"")
+    )
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def chunk(kind: bytes, data: bytes) -> bytes:
+def make_png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def with_orientation(orientation: int) -> bytes:
+def make_exif(orientation: int) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
     return exif.tobytes()
 
 
-def make_torture(folder: Path) -> dict[str, str]:
+def make_difficult_images(folder: Path) -> dict[str, str]:
     """Fill the class folders "fair" and "foul" of `folder`: name to `READ` or the reason for skipping.
 
     "fair" holds what is unusual and right, "foul" what is wrong, with one good image.
@@ -80,7 +85,7 @@ def _write(folder: Path, name: str, data: bytes) -> None:
 
 
 def _fair() -> dict[str, bytes]:
-    rgb = picture()
+    rgb = make_image()
     image = Image.fromarray(rgb)
     gray = image.convert("L")
     deep = np.asarray(gray).astype(np.uint16) * 257
@@ -90,61 +95,61 @@ def _fair() -> dict[str, bytes]:
     animation = {"save_all": True, "append_images": frames[1:]}
     deep_rows = b"".join(b"\0" + row.astype(">u2").repeat(3).tobytes() for row in deep)
     deep_clear_rows = b"".join(b"\0" + row.astype(">u2").repeat(4).tobytes() for row in deep)
-    jpeg = encode(rgb, "JPEG", quality=95)
-    exif = with_orientation(6)
+    jpeg = encode_image(rgb, "JPEG", quality=95)
+    exif = make_exif(6)
     files = {
-        "plain.png": encode(rgb, "PNG"),
+        "plain.png": encode_image(rgb, "PNG"),
         "plain.jpg": jpeg,
-        "plain.bmp": encode(rgb, "BMP"),
-        "plain.gif": encode(rgb, "GIF"),
-        "plain.webp": encode(rgb, "WEBP", lossless=True),
-        "plain.tif": encode(rgb, "TIFF"),
-        "plain.ppm": encode(rgb, "PPM"),
-        "plain.mpo": encode(image, "MPO", save_all=True, append_images=frames[1:]),
-        "one_pixel.png": encode(rgb[:1, :1], "PNG"),
-        "progressive.jpg": encode(rgb, "JPEG", progressive=True),
-        "gray.jpg": encode(gray, "JPEG"),
-        "gray16.png": encode(Image.fromarray(deep), "PNG"),
-        "gray16.tif": encode(Image.fromarray(deep), "TIFF"),
-        "gray16.pgm": encode(Image.fromarray(deep), "PPM"),
-        "color16.png": png(16, 24, 16, 2, deep_rows),
-        "color16_clear.png": png(16, 24, 16, 6, deep_clear_rows),
-        "float.tif": encode(Image.fromarray(np.asarray(gray).astype(np.float32) / 255), "TIFF"),
-        "one_bit.png": encode(image.convert("1"), "PNG"),
-        "fax.tif": encode(image.convert("1"), "TIFF", compression="group4"),
-        "clear.png": encode(clear, "PNG"),
-        "clear.webp": encode(clear, "WEBP"),
-        "gray_clear.png": encode(clear.convert("LA"), "PNG"),
-        "palette.png": encode(image.quantize(16), "PNG"),
-        "palette_clear.png": encode(image.quantize(16), "PNG", transparency=3),
-        "palette_half_clear.png": encode(clear.quantize(16), "PNG"),
-        "one_color_clear.png": encode(rgb, "PNG", transparency=tuple(map(int, rgb[3, 3]))),
-        "cmyk.jpg": encode(image.convert("CMYK"), "JPEG"),
-        "cmyk.tif": encode(image.convert("CMYK"), "TIFF"),
-        "lab.tif": encode(Image.merge("LAB", image.split()), "TIFF"),
-        "moving.gif": encode(frames[0], "GIF", **animation),
-        "moving.webp": encode(frames[0], "WEBP", **animation),
-        "moving.png": encode(frames[0], "PNG", **animation),
-        "pages.tif": encode(image, "TIFF", save_all=True, append_images=[image] * 40),
+        "plain.bmp": encode_image(rgb, "BMP"),
+        "plain.gif": encode_image(rgb, "GIF"),
+        "plain.webp": encode_image(rgb, "WEBP", lossless=True),
+        "plain.tif": encode_image(rgb, "TIFF"),
+        "plain.ppm": encode_image(rgb, "PPM"),
+        "plain.mpo": encode_image(image, "MPO", save_all=True, append_images=frames[1:]),
+        "one_pixel.png": encode_image(rgb[:1, :1], "PNG"),
+        "progressive.jpg": encode_image(rgb, "JPEG", progressive=True),
+        "gray.jpg": encode_image(gray, "JPEG"),
+        "gray16.png": encode_image(Image.fromarray(deep), "PNG"),
+        "gray16.tif": encode_image(Image.fromarray(deep), "TIFF"),
+        "gray16.pgm": encode_image(Image.fromarray(deep), "PPM"),
+        "color16.png": make_png(16, 24, 16, 2, deep_rows),
+        "color16_clear.png": make_png(16, 24, 16, 6, deep_clear_rows),
+        "float.tif": encode_image(Image.fromarray(np.asarray(gray).astype(np.float32) / 255), "TIFF"),
+        "one_bit.png": encode_image(image.convert("1"), "PNG"),
+        "fax.tif": encode_image(image.convert("1"), "TIFF", compression="group4"),
+        "clear.png": encode_image(clear, "PNG"),
+        "clear.webp": encode_image(clear, "WEBP"),
+        "gray_clear.png": encode_image(clear.convert("LA"), "PNG"),
+        "palette.png": encode_image(image.quantize(16), "PNG"),
+        "palette_clear.png": encode_image(image.quantize(16), "PNG", transparency=3),
+        "palette_half_clear.png": encode_image(clear.quantize(16), "PNG"),
+        "one_color_clear.png": encode_image(rgb, "PNG", transparency=tuple(map(int, rgb[3, 3]))),
+        "cmyk.jpg": encode_image(image.convert("CMYK"), "JPEG"),
+        "cmyk.tif": encode_image(image.convert("CMYK"), "TIFF"),
+        "lab.tif": encode_image(Image.merge("LAB", image.split()), "TIFF"),
+        "moving.gif": encode_image(frames[0], "GIF", **animation),
+        "moving.webp": encode_image(frames[0], "WEBP", **animation),
+        "moving.png": encode_image(frames[0], "PNG", **animation),
+        "pages.tif": encode_image(image, "TIFF", save_all=True, append_images=[image] * 40),
         "garbage_after.jpg": jpeg + b"\0garbage" * 100,
-        "damaged_exif.jpg": encode(rgb, "JPEG", exif=exif[:20] + b"\xff" * 12),
-        "damaged_profile.jpg": encode(rgb, "JPEG", icc_profile=b"\0no profile at all" * 9),
-        "profile.png": encode(
+        "damaged_exif.jpg": encode_image(rgb, "JPEG", exif=exif[:20] + b"\xff" * 12),
+        "damaged_profile.jpg": encode_image(rgb, "JPEG", icc_profile=b"\0no profile at all" * 9),
+        "profile.png": encode_image(
             rgb, "PNG", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
         ),
-        "long_text.png": png(1, 1, 8, 0, b"\0\x80", chunk(b"tEXt", b"Comment\0" + b"long " * 200_000)),
+        "long_text.png": make_png(1, 1, 8, 0, b"\0\x80", make_png_chunk(b"tEXt", b"Comment\0" + b"long " * 200_000)),
         # 64 MiB of zeros behind the one pixel that there is: the rest must never be unpacked.
-        "more_than_it_says.png": png(1, 1, 8, 0, bytes(2**26)),
-        "really_a_png.jpg": encode(rgb, "PNG"),
-        "no_suffix": encode(rgb, "PNG"),
-        f"{'é' * 60}{'猫' * 25}.png": encode(rgb, "PNG"),
-        'two\nlines, "quoted".png': encode(rgb, "PNG"),
-        os.fsdecode(b"no text \xff\xfe.png"): encode(rgb, "PNG"),
-        "folder.jpg/inside/within.png": encode(rgb, "PNG"),
-        **{f"exif{turn}.jpg": encode(_stored(rgb, turn), "JPEG", exif=with_orientation(turn)) for turn in TURNS},
+        "more_than_it_says.png": make_png(1, 1, 8, 0, bytes(2**26)),
+        "really_a_png.jpg": encode_image(rgb, "PNG"),
+        "no_suffix": encode_image(rgb, "PNG"),
+        f"{'é' * 60}{'猫' * 25}.png": encode_image(rgb, "PNG"),
+        'two\nlines, "quoted".png': encode_image(rgb, "PNG"),
+        os.fsdecode(b"no text \xff\xfe.png"): encode_image(rgb, "PNG"),
+        "folder.jpg/inside/within.png": encode_image(rgb, "PNG"),
+        **{f"exif{turn}.jpg": encode_image(_stored(rgb, turn), "JPEG", exif=make_exif(turn)) for turn in TURNS},
     }
     if "AVIF" in Image.SAVE:
-        files["plain.avif"] = encode(rgb, "AVIF")
+        files["plain.avif"] = encode_image(rgb, "AVIF")
     return files
 
 
@@ -153,20 +158,20 @@ def _stored(rgb: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _foul() -> dict[str, tuple[bytes, str]]:
-    rgb = picture()
-    good = encode(rgb, "PNG")
+    rgb = make_image()
+    good = encode_image(rgb, "PNG")
     data_at = good.index(b"IDAT") + 4
     wrong_sum = bytearray(good)
     wrong_sum[data_at + struct.unpack(">I", good[data_at - 8 : data_at - 4])[0]] ^= 1
-    whole = {kind: encode(rgb, kind) for kind in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM")}
+    whole = {kind: encode_image(rgb, kind) for kind in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM")}
     gray = np.asarray(Image.fromarray(rgb).convert("L"))
     return {
         "good.png": (good, READ),
-        "huge.png": (png(60_000, 60_000, 8, 0, bytes(1_000)), "more pixels than the limit of 89 million"),
-        "large.png": (png(12_000, 12_000, 8, 0, bytes(9)), "12000 × 12000 pixels, above the limit of 89 million"),
-        "wide.png": (png(40_000, 1_000, 8, 0, bytes(9)), "40000 × 1000 pixels, above the limit of 32768 a side"),
+        "huge.png": (make_png(60_000, 60_000, 8, 0, bytes(1_000)), "more pixels than the limit of 89 million"),
+        "large.png": (make_png(12_000, 12_000, 8, 0, bytes(9)), "12000 × 12000 pixels, above the limit of 89 million"),
+        "wide.png": (make_png(40_000, 1_000, 8, 0, bytes(9)), "40000 × 1000 pixels, above the limit of 32768 a side"),
         "thin.png": (
-            encode(np.zeros((30_000, 1), np.uint8), "PNG"),
+            encode_image(np.zeros((30_000, 1), np.uint8), "PNG"),
             "1 × 30000 pixels, one side more than 100 times the other",
         ),
         "empty.jpg": (b"", "an empty file"),
@@ -181,7 +186,7 @@ def _foul() -> dict[str, tuple[bytes, str]]:
         "signature.png": (good[:8], DAMAGED),
         "wrong_sum.png": (bytes(wrong_sum), DAMAGED),
         "text_bomb.png": (
-            png(1, 1, 8, 0, b"\0\x80", chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**26), 9))),
+            make_png(1, 1, 8, 0, b"\0\x80", make_png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**26), 9))),
             DAMAGED,
         ),
         "page.jpg": (b"<!DOCTYPE html><html><body>404</body></html>", "not an image (.jpg)"),
@@ -191,17 +196,17 @@ def _foul() -> dict[str, tuple[bytes, str]]:
         os.fsdecode(b"notes.\xff"): (b"cats and dogs\n", "not an image"),
         "noise.jpg": (np.random.default_rng(0).bytes(500), "not an image (.jpg)"),
         "script.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image (.eps)"),
-        "unread_kind.ico": (encode(rgb, "ICO"), "not an image (.ico)"),
+        "unread_kind.ico": (encode_image(rgb, "ICO"), "not an image (.ico)"),
         "float.tif": (
-            encode(Image.fromarray(gray.astype(np.float32)), "TIFF"),
+            encode_image(Image.fromarray(gray.astype(np.float32)), "TIFF"),
             f"floating-point pixels must lie between 0 and 1; these go from {gray.min()} to {gray.max()}",
         ),
         "nan.tif": (
-            encode(Image.fromarray(np.full((4, 4), np.nan, np.float32)), "TIFF"),
+            encode_image(Image.fromarray(np.full((4, 4), np.nan, np.float32)), "TIFF"),
             "floating-point pixels must lie between 0 and 1; some are not finite (NaN or infinity)",
         ),
         "whole32.tif": (
-            encode(Image.fromarray(gray.astype(np.int32)), "TIFF"),
+            encode_image(Image.fromarray(gray.astype(np.int32)), "TIFF"),
             "32-bit whole numbers have no known scale; save the picture with 8 or 16 bits",
         ),
         ".hidden.png": (good, HIDDEN),
@@ -212,7 +217,7 @@ def _foul() -> dict[str, tuple[bytes, str]]:
 
 def _links_and_pipes(folder: Path) -> dict[str, str]:
     foul, elsewhere = folder / "foul", folder.parent / "elsewhere"
-    _write(elsewhere, "kept/linked.png", encode(picture(), "PNG"))
+    _write(elsewhere, "kept/linked.png", encode_image(make_image(), "PNG"))
     os.mkfifo(foul / "pipe.png")
     (foul / "zero.png").symlink_to("/dev/zero")
     (foul / "nowhere.png").symlink_to("not there")
@@ -225,7 +230,7 @@ def _links_and_pipes(folder: Path) -> dict[str, str]:
     (foul / "__MACOSX/1.png").write_bytes(b"")
     (foul / "link.png").symlink_to(elsewhere / "kept/linked.png")
     (foul / "linked").symlink_to(elsewhere / "kept")
-    (folder / "loose.png").write_bytes(encode(picture(), "PNG"))
+    (folder / "loose.png").write_bytes(encode_image(make_image(), "PNG"))
     again = "a link to a folder that is read already"
     return {
         "foul/pipe.png": NOT_REGULAR,

@@ -90,7 +90,7 @@ def _trust(config: ViTConfig, target: Target) -> tuple[Calibration, dict[str, to
     return Calibration(images=40, temperature=1.3, smoothing=smoothing, ood_threshold=9.0), tensors
 
 
-def pictures(channels: int, count: int = 6, seed: int = 0) -> list[np.ndarray]:
+def make_images(channels: int, count: int = 6, seed: int = 0) -> list[np.ndarray]:
     """uint8 (H, W, C) of several sizes, two of each; smooth, as real ones are."""
     random = np.random.default_rng(seed)
     found = []

@@ -41,7 +41,7 @@ class Asked:
     key: str | None
 
 
-def model_info(name: str = "flowers", **changes: Any) -> dict[str, Any]:
+def make_model_info(name: str = "flowers", **changes: Any) -> dict[str, Any]:
     """What GET /models says of a model."""
     return {
         "name": name,
@@ -57,13 +57,13 @@ def model_info(name: str = "flowers", **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def listed(**shares: float) -> list[dict[str, Any]]:
+def make_top(**shares: float) -> list[dict[str, Any]]:
     return [{"label": label, "probability": share} for label, share in shares.items()]
 
 
-def classes(**changes: Any) -> dict[str, Any]:
+def make_prediction(**changes: Any) -> dict[str, Any]:
     """An answer of a model of classes."""
-    top = listed(rose=0.9312, tulip=0.0603, daisy=0.0085)
+    top = make_top(rose=0.9312, tulip=0.0603, daisy=0.0085)
     return {
         "filename": None,
         "label": "rose",
@@ -73,27 +73,27 @@ def classes(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def good(answer: dict[str, Any]) -> Reply:
+def make_reply(answer: dict[str, Any]) -> Reply:
     return 200, {}, {"model": "flowers", "predictions": [answer]}
 
 
-def refusal(status: int, message: str, **headers: str) -> Reply:
+def make_refusal(status: int, message: str, **headers: str) -> Reply:
     return status, headers, {"error": {"code": "test", "message": message}}
 
 
 @dataclass
-class StandIn:
+class FakeServer:
     """What the server says; tests change it as they like."""
 
-    models: list[dict[str, Any]] = field(default_factory=lambda: [model_info()])
-    reply: Callable[[Asked], Reply] = lambda asked: good(classes())
+    models: list[dict[str, Any]] = field(default_factory=lambda: [make_model_info()])
+    reply: Callable[[Asked], Reply] = lambda asked: make_reply(make_prediction())
     key: str | None = None
     asked: list[Asked] = field(default_factory=list)
     address: str = ""
 
     def on_get(self, path: str, key: str | None) -> Reply:
         if path != "/models":
-            return refusal(404, "there is nothing here")
+            return make_refusal(404, "there is nothing here")
         return (200, {}, {"models": self.models}) if self.lets_in(key) else self.no_key()
 
     def on_post(self, asked: Asked) -> Reply:
@@ -104,11 +104,11 @@ class StandIn:
         return self.key is None or key == f"Bearer {self.key}"
 
     def no_key(self) -> Reply:
-        return refusal(401, "this server asks for its API key")
+        return make_refusal(401, "this server asks for its API key")
 
 
 @contextmanager
-def serving(stand_in: StandIn | None, root: Path | None = None) -> Iterator[str]:
+def serve_fake(stand_in: FakeServer | None, root: Path | None = None) -> Iterator[str]:
     """The address of a server on loopback: of the API with the page, or of the static folder `root`."""
 
     class Handler(BaseHTTPRequestHandler):

@@ -11,7 +11,7 @@ from megavit.data.byte_range import content_digest
 from megavit.data.dataset import LabeledImages, Sample, Skipped, TargetValue
 
 
-def scene(seed: int, side: int = 48, channels: int = 3) -> Tensor:
+def make_scene(seed: int, side: int = 48, channels: int = 3) -> Tensor:
     """uint8 (channels, side, side): soft patches and edges, as photographs have, another for every seed."""
     random = torch.Generator().manual_seed(seed)
     coarse = torch.rand(1, channels, 5, 5, generator=random)
@@ -20,7 +20,7 @@ def scene(seed: int, side: int = 48, channels: int = 3) -> Tensor:
     return (whole[0].clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def labeled(
+def make_labeled_images(
     pictures: Sequence[Tensor],
     targets: Sequence[TargetValue] | None = None,
     splits: Sequence[str] | None = None,
@@ -50,6 +50,8 @@ def labeled(
     return LabeledImages("set", None, tuple(classes), samples, tuple(skipped), "as given", memory, target)
 
 
-def sized(count: int, *, split: str = "train", height: int = 40, width: int = 40, channels: int = 3) -> list[Sample]:
+def make_sized_samples(
+    count: int, *, split: str = "train", height: int = 40, width: int = 40, channels: int = 3
+) -> list[Sample]:
     """Samples of the class 0, by default of 40 × 40 in color to train on."""
     return [Sample(f"{place}", 0, split, height, width, channels, f"{place}") for place in range(count)]

@@ -10,7 +10,7 @@ UNLIKE_FROM = 0.52
 LABELS = ["daisy", "rose", "tulip", "iris", "lotus"]
 
 
-def small_model(target: str, channels: int) -> bytes:
+def make_onnx_model(target: str, channels: int) -> bytes:
     """The mean of each channel, and that of its first rows, times a matrix; softmax, sigmoid, or a number.
 
     Input `pixels`, uint8 (1, height, width, channels). Outputs `probabilities` (1, 5) or `score` (1,), and
@@ -57,7 +57,7 @@ def small_model(target: str, channels: int) -> bytes:
     return model.SerializeToString()
 
 
-def metadata(target: str, channels: int, **changes: Any) -> dict[str, Any]:
+def make_metadata(target: str, channels: int, **changes: Any) -> dict[str, Any]:
     """What an export writes beside it."""
     is_score = target == "regression"
     return {

@@ -13,7 +13,7 @@ PARALLEL = replace(preset("22B", num_classes=100), dim=256, depth=4, heads=8, di
 MODELS: dict[str, ViTConfig] = {"serial": SERIAL, "parallel": PARALLEL}
 
 
-def layout(
+def make_layout(
     replicate: int = 1,
     shard: int = 1,
     tensor: int = 1,
@@ -31,5 +31,5 @@ def layout(
     )
 
 
-def training(of: ParallelLayout, **changes: Any) -> Training:
+def make_training(of: ParallelLayout, **changes: Any) -> Training:
     return replace(Training(batch=of.batch, optimizer="adamw"), **changes)

@@ -143,14 +143,14 @@ class Running:
 
     def until(self, what: Any) -> None:
         """Wait for it to be true."""
-        until(what, lambda: f"{self.log[-5:]}")
+        wait_until(what, lambda: f"{self.log[-5:]}")
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE)
 
 
-def until(what: Any, why: Any = lambda: "", patience: float = PATIENCE) -> None:
+def wait_until(what: Any, why: Any = lambda: "", patience: float = PATIENCE) -> None:
     end = time.monotonic() + patience
     while not what():
         assert time.monotonic() < end, why()
@@ -199,7 +199,7 @@ def _running(start: "Callable[[], subprocess.Popen[str] | ForkedServer]") -> Ite
         reader.join(PATIENCE)
         process.stdout.close()
     assert not raw, raw  # everything that is printed is a line of the log
-    until(lambda: not any(lives(worker) for worker in workers))
+    wait_until(lambda: not any(is_alive(worker) for worker in workers))
     assert [line for line in server.log if line.get("logger") == "asyncio" or line["event"] == "error"] == []
 
 
@@ -225,7 +225,7 @@ def peak_above(pid: int, most_mib: float) -> Iterator[None]:
     assert peak - before < most_mib * 2**20, f"{(peak - before) / 2**20:.0f} MiB more"
 
 
-def lives(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

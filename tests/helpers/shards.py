@@ -9,35 +9,35 @@ import numpy as np
 from megavit.data.load import scan_source
 from megavit.data.shards.index import ShardIndex
 from megavit.data.shards.write import write_shards
-from tests.helpers.difficult_images import encode
+from tests.helpers.difficult_images import encode_image
 
 CLASSES = ("cat", "dog", "newt")
 
 
-def picture(number: int) -> bytes:
+def make_png(number: int) -> bytes:
     """A PNG that differs from every other's; about 100 bytes."""
-    return encode(np.array([[number % 256, number // 256], [7, 9]], np.uint8), "PNG")
+    return encode_image(np.array([[number % 256, number // 256], [7, 9]], np.uint8), "PNG")
 
 
-def class_folders(root: Path, images: int = 60, splits: tuple[str, ...] = ("",)) -> Path:
+def make_class_folders(root: Path, images: int = 60, splits: tuple[str, ...] = ("",)) -> Path:
     """`images` pictures of three classes below each of `splits`."""
     number = 0
     for split in splits:
         for place in range(images):
             folder = root / split / CLASSES[place % 3]
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{number:04}.png").write_bytes(picture(number))
+            (folder / f"{number:04}.png").write_bytes(make_png(number))
             number += 1
     return root
 
 
-def sharded(source: Path, out: Path, *, size: int = 2**16, seed: int = 0) -> ShardIndex:
+def make_shards(source: Path, out: Path, *, size: int = 2**16, seed: int = 0) -> ShardIndex:
     """The images of a folder or a table in shards; of `size` bytes each, in which about thirty pictures fit."""
     listing, found = scan_source(source)
     return write_shards(listing, found, out, size=size, seed=seed)
 
 
-def tar_of(files: dict[str, bytes], kind: int = tarfile.PAX_FORMAT) -> bytes:
+def make_tar(files: dict[str, bytes], kind: int = tarfile.PAX_FORMAT) -> bytes:
     """A tar as Python's own library writes it."""
     whole = io.BytesIO()
     with tarfile.open(fileobj=whole, mode="w", format=kind) as tar:
@@ -48,7 +48,7 @@ def tar_of(files: dict[str, bytes], kind: int = tarfile.PAX_FORMAT) -> bytes:
     return whole.getvalue()
 
 
-def flip(path: Path, offset: int) -> None:
+def flip_bit(path: Path, offset: int) -> None:
     """One bit of a file."""
     data = bytearray(path.read_bytes())
     data[offset] ^= 1

@@ -71,7 +71,7 @@ def make_loader(dataset: LabeledImages, task: Task) -> RecordingLoader:
     return loader
 
 
-def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
+def shorten_schedules(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes hundreds of steps takes tens of them."""
     for module, name, value in (
         (checkpoint, "ROLLBACK_EVERY", EVERY),
@@ -108,7 +108,7 @@ class Breaking(NullReporter):
         self.said.append(text)
 
 
-def task_of(seconds: float = 1e6) -> Task:
+def make_task(seconds: float = 1e6) -> Task:
     return Task(
         recipe=Recipe(
             optimizer=OptimizerRecipe(learning_rate=3e-3, ema=0.1, kind="adamw"),
@@ -123,13 +123,13 @@ def task_of(seconds: float = 1e6) -> Task:
     )
 
 
-def fresh(parallel: ParallelContext | None = None) -> TrainState:
+def make_state(parallel: ParallelContext | None = None) -> TrainState:
     seed_all(0)
     model = MegaVit.from_config(ViTConfig(**SIZES, num_classes=CLASSES))
-    return TrainState.create(model, task_of().recipe.optimizer, parallel)
+    return TrainState.create(model, make_task().recipe.optimizer, parallel)
 
 
-def go(
+def train_spiking(
     folder: Path,
     at: dict[int, float],
     *,
@@ -140,7 +140,7 @@ def go(
 ) -> tuple[TrainState, Breaking, RecordingLoader]:
     """Begin the run in `folder`, or go on with it."""
     folder.mkdir(exist_ok=True, parents=True)
-    task, state, dataset = task_of(seconds), fresh(parallel), make_dataset()
+    task, state, dataset = make_task(seconds), make_state(parallel), make_dataset()
     if list_checkpoints(folder / "checkpoints"):
         load_checkpoint(folder / "checkpoints", state)
     reporter, loader = Breaking(state, at, stop_at), make_loader(dataset, task)

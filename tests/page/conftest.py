@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.helpers.fake_server import StandIn, serving
+from tests.helpers.fake_server import FakeServer, serve_fake
 
 
 @pytest.fixture
-def server() -> Iterator[StandIn]:
-    stand_in = StandIn()
-    with serving(stand_in) as address:
+def server() -> Iterator[FakeServer]:
+    stand_in = FakeServer()
+    with serve_fake(stand_in) as address:
         stand_in.address = address
         yield stand_in

@@ -3,8 +3,8 @@
 from playwright.sync_api import Page, expect
 
 from tests.helpers.browser import OpenPage
-from tests.helpers.fake_server import StandIn, classes, good, listed, model_info, refusal
-from tests.helpers.page_images import choose, payload
+from tests.helpers.fake_server import FakeServer, make_model_info, make_prediction, make_refusal, make_reply, make_top
+from tests.helpers.page_images import choose_files, make_payload
 
 LONG = "Dactylorhiza_maculata_subspecies_with_a_name_that_never_ends_and_cannot_be_broken"
 
@@ -40,23 +40,23 @@ CONTRASTS = """
 """
 
 
-def fill(server: StandIn, page: Page) -> None:
+def fill(server: FakeServer, page: Page) -> None:
     """A page with an answer, a marked one, and an error."""
-    marked = classes(
+    marked = make_prediction(
         out_of_distribution=True,
         label=LONG,
-        top=listed(**{LONG: 0.9, "rose": 0.1}),
-        prediction_set=listed(**{LONG: 0.9}),
+        top=make_top(**{LONG: 0.9, "rose": 0.1}),
+        prediction_set=make_top(**{LONG: 0.9}),
     )
-    replies = {b"bad": refusal(422, "not an image"), b"odd": good(marked)}
-    server.reply = lambda asked: replies.get(asked.body, good(classes(prediction_set=listed(rose=0.9))))
-    choose(page, "rose.png", payload(f"{LONG}.png", b"odd"), payload("bad.png", b"bad"))
+    replies = {b"bad": make_refusal(422, "not an image"), b"odd": make_reply(marked)}
+    server.reply = lambda asked: replies.get(asked.body, make_reply(make_prediction(prediction_set=make_top(rose=0.9))))
+    choose_files(page, "rose.png", make_payload(f"{LONG}.png", b"odd"), make_payload("bad.png", b"bad"))
     expect(page.locator(".verdict")).to_have_count(2)
     expect(page.locator(".problem:visible")).to_have_count(1)
 
 
-def test_everything_can_be_done_by_keyboard(server: StandIn, open_page: OpenPage) -> None:
-    server.models = [model_info("flowers"), model_info("birds")]
+def test_everything_can_be_done_by_keyboard(server: FakeServer, open_page: OpenPage) -> None:
+    server.models = [make_model_info("flowers"), make_model_info("birds")]
     page = open_page(server.address)
     page.on("filechooser", lambda _: None)  # early: Chromium must know that it is to ask us before a key is pressed
     expect(page.get_by_role("button", name="Choose images")).to_be_visible()
@@ -80,7 +80,7 @@ def test_everything_can_be_done_by_keyboard(server: StandIn, open_page: OpenPage
     tab_to("button", "Choose images")
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
-    chooser.value.set_files([payload("a.png"), payload("b.png")])
+    chooser.value.set_files([make_payload("a.png"), make_payload("b.png")])
     expect(page.locator(".verdict")).to_have_count(2)
     tab_to("button", "Use the camera")
     tab_to("radio", "95%")
@@ -96,29 +96,29 @@ def test_everything_can_be_done_by_keyboard(server: StandIn, open_page: OpenPage
     expect(page.get_by_role("button", name="Choose images")).to_be_focused()
 
 
-def test_trying_again_keeps_the_focus_in_the_card(server: StandIn, open_page: OpenPage) -> None:
-    server.reply = lambda asked: refusal(422, "not an image")
+def test_trying_again_keeps_the_focus_in_the_card(server: FakeServer, open_page: OpenPage) -> None:
+    server.reply = lambda asked: make_refusal(422, "not an image")
     page = open_page(server.address)
-    choose(page, "rose.png")
+    choose_files(page, "rose.png")
     page.get_by_role("button", name="Try again").press("Enter")
     expect(page.get_by_role("article").get_by_role("button", name="Remove")).to_be_focused()
 
 
-def test_each_answer_is_said_once(server: StandIn, open_page: OpenPage) -> None:
+def test_each_answer_is_said_once(server: FakeServer, open_page: OpenPage) -> None:
     page = open_page(server.address)
     spoken = page.get_by_role("log")
     expect(spoken).to_be_empty()
-    server.reply = lambda asked: good(classes(prediction_set=listed(rose=0.9, tulip=0.06)))
-    choose(page, "rose.png")
+    server.reply = lambda asked: make_reply(make_prediction(prediction_set=make_top(rose=0.9, tulip=0.06)))
+    choose_files(page, "rose.png")
     expect(spoken.locator("p")).to_have_text(["rose.png: rose, 93.1%. With 95% coverage: rose, tulip."])
-    server.models = [model_info(target="regression", labels=[])]
-    server.reply = lambda asked: good({"filename": None, "score": 12.5, "interval": [10, 15]})
+    server.models = [make_model_info(target="regression", labels=[])]
+    server.reply = lambda asked: make_reply({"filename": None, "score": 12.5, "interval": [10, 15]})
     page.reload()
-    choose(page, "leaf.png")
+    choose_files(page, "leaf.png")
     expect(spoken.locator("p")).to_have_text(["leaf.png: score 12.5. With 95% coverage: 10 to 15."])
 
 
-def test_the_page_has_its_landmarks_and_names(server: StandIn, open_page: OpenPage) -> None:
+def test_the_page_has_its_landmarks_and_names(server: FakeServer, open_page: OpenPage) -> None:
     page = open_page(server.address)
     fill(server, page)
     assert page.locator("html").get_attribute("lang") == "en"
@@ -134,7 +134,7 @@ def test_the_page_has_its_landmarks_and_names(server: StandIn, open_page: OpenPa
     assert nameless == []
 
 
-def test_every_text_has_enough_contrast_in_light_and_in_dark(server: StandIn, open_page: OpenPage) -> None:
+def test_every_text_has_enough_contrast_in_light_and_in_dark(server: FakeServer, open_page: OpenPage) -> None:
     page = open_page(server.address, reduced_motion="reduce")
     fill(server, page)
     papers = set()
@@ -147,7 +147,7 @@ def test_every_text_has_enough_contrast_in_light_and_in_dark(server: StandIn, op
     assert len(papers) == 2
 
 
-def test_nothing_is_wider_than_the_screen(server: StandIn, open_page: OpenPage) -> None:
+def test_nothing_is_wider_than_the_screen(server: FakeServer, open_page: OpenPage) -> None:
     page = open_page(server.address)
     fill(server, page)
     for width in (320, 420, 1000, 1920):
@@ -162,7 +162,7 @@ def test_nothing_is_wider_than_the_screen(server: StandIn, open_page: OpenPage) 
         assert beyond == [], width
 
 
-def test_nothing_moves_for_those_who_ask_for_that(server: StandIn, open_page: OpenPage) -> None:
+def test_nothing_moves_for_those_who_ask_for_that(server: FakeServer, open_page: OpenPage) -> None:
     page = open_page(server.address, reduced_motion="reduce")
     fill(server, page)
     bar = page.locator(".bars i").first

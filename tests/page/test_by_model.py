@@ -18,9 +18,9 @@ from megavit.errors import ConfigError
 from megavit.page import static_folder, write_site
 from megavit.predict.postprocess.predictions import cumulative_mass_above
 from tests.helpers.browser import OpenPage
-from tests.helpers.fake_server import serving
-from tests.helpers.onnx_model import LABELS, UNLIKE_FROM, metadata, small_model
-from tests.helpers.page_images import choose, encoded, noise, payload
+from tests.helpers.fake_server import serve_fake
+from tests.helpers.onnx_model import LABELS, UNLIKE_FROM, make_metadata, make_onnx_model
+from tests.helpers.page_images import choose_files, encode_image, make_noise, make_payload
 
 ASK = """
 async ([content, options]) => {
@@ -36,7 +36,7 @@ class Twin:
 
     def __init__(self, page: Page, target: str, channels: int) -> None:
         self.page, self.target, self.channels = page, target, channels
-        self.session = onnxruntime.InferenceSession(small_model(target, channels))
+        self.session = onnxruntime.InferenceSession(make_onnx_model(target, channels))
 
     def in_browser(self, picture: bytes, **options: Any) -> dict[str, Any]:
         return self.page.evaluate(ASK, [base64.b64encode(picture).decode(), {"top": 5, "coverage": None} | options])
@@ -54,8 +54,8 @@ def make_twin(tmp_path: Path, runtime: Path, open_page: OpenPage, request: pytes
 
     def made(target: str = "classification", channels: int = 3, **changes: Any) -> Twin:
         site = tmp_path / f"{target}-{channels}"
-        write_site(site, small_model(target, channels), metadata(target, channels, **changes), runtime)
-        context = serving(None, site)
+        write_site(site, make_onnx_model(target, channels), make_metadata(target, channels, **changes), runtime)
+        context = serve_fake(None, site)
         address = context.__enter__()
         request.addfinalizer(lambda: context.__exit__(None, None, None))
         page = open_page(address)
@@ -73,33 +73,33 @@ def with_chunk(png: bytes, kind: bytes, data: bytes) -> bytes:
 
 def pictures() -> dict[str, tuple[bytes, float]]:
     """Files of every kind, and how far the answers about them may be apart: 0 where decoding is exact."""
-    color, gray, clear = noise(seed=1), noise(seed=2, channels=1), noise(seed=3, channels=4)
+    color, gray, clear = make_noise(seed=1), make_noise(seed=2, channels=1), make_noise(seed=3, channels=4)
     info = PngImagePlugin.PngInfo()
     exif = Image.Exif()
     exif[0x0112] = 6
     deep = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
-    tall = noise(24, 200, seed=4).rotate(90, expand=True)
+    tall = make_noise(24, 200, seed=4).rotate(90, expand=True)
     palette = clear.convert("RGB").quantize(16)
     palette.info["transparency"] = 3
-    one_clear = encoded(color, transparency=color.getpixel((0, 0)))
+    one_clear = encode_image(color, transparency=color.getpixel((0, 0)))
     step = 4 / 255
     return {
-        "png": (encoded(color, pnginfo=info), 0),
-        "gray": (encoded(gray), 0),
-        "bilevel": (encoded(gray.convert("1")), 0),
-        "palette": (encoded(color.quantize(16)), 0),
-        "palette with transparency": (encoded(palette), 0),
+        "png": (encode_image(color, pnginfo=info), 0),
+        "gray": (encode_image(gray), 0),
+        "bilevel": (encode_image(gray.convert("1")), 0),
+        "palette": (encode_image(color.quantize(16)), 0),
+        "palette with transparency": (encode_image(palette), 0),
         "one color transparent": (one_clear, 0),
-        "alpha": (encoded(clear), step),
-        "gray with alpha": (encoded(clear.convert("LA")), step),
-        "16 bits": (encoded(deep), step),
-        "gamma": (with_chunk(encoded(color), b"gAMA", struct.pack(">I", 100_000)), 0),
-        "bmp": (encoded(color, "BMP"), 0),
-        "gif": (encoded(color.quantize(16), "GIF"), 0),
-        "webp": (encoded(color, "WEBP", lossless=True), 0),
-        "jpeg": (encoded(color, "JPEG", quality=95), 3 * step),
-        "jpeg on its side": (encoded(tall, "JPEG", quality=95, exif=exif), 3 * step),
-        "large": (encoded(noise(1500, 1600, seed=5)), 0),
+        "alpha": (encode_image(clear), step),
+        "gray with alpha": (encode_image(clear.convert("LA")), step),
+        "16 bits": (encode_image(deep), step),
+        "gamma": (with_chunk(encode_image(color), b"gAMA", struct.pack(">I", 100_000)), 0),
+        "bmp": (encode_image(color, "BMP"), 0),
+        "gif": (encode_image(color.quantize(16), "GIF"), 0),
+        "webp": (encode_image(color, "WEBP", lossless=True), 0),
+        "jpeg": (encode_image(color, "JPEG", quality=95), 3 * step),
+        "jpeg on its side": (encode_image(tall, "JPEG", quality=95, exif=exif), 3 * step),
+        "large": (encode_image(make_noise(1500, 1600, seed=5)), 0),
     }
 
 
@@ -116,16 +116,16 @@ def test_the_browser_answers_as_python_does(make_twin: Any, channels: int) -> No
         assert there["out_of_distribution"] == (here["distance"][0] > UNLIKE_FROM), name
         marks.add(there["out_of_distribution"])
     assert marks == {True, False}
-    picture = encoded(noise())
+    picture = encode_image(make_noise())
     assert twin.in_browser(picture, top=2)["top"] == twin.in_browser(picture)["top"][:2]
 
 
 def test_sets_hold_what_python_puts_in_them(make_twin: Any) -> None:
     twin = make_twin()
-    limits = np.array(metadata("classification", 3)["sets"]["0.95"])
+    limits = np.array(make_metadata("classification", 3)["sets"]["0.95"])
     sizes = set()
     for seed in range(8):
-        picture = encoded(noise(seed=seed))
+        picture = encode_image(make_noise(seed=seed))
         found = twin.in_browser(picture, coverage=0.95)
         probabilities = twin.in_python(picture)["probabilities"]
         inside = (cumulative_mass_above(probabilities) <= limits)[0].tolist()
@@ -138,10 +138,10 @@ def test_sets_hold_what_python_puts_in_them(make_twin: Any) -> None:
 
 def test_labels_are_given_from_their_thresholds_on(make_twin: Any) -> None:
     twin = make_twin("multilabel")
-    thresholds = metadata("multilabel", 3)["thresholds"]
+    thresholds = make_metadata("multilabel", 3)["thresholds"]
     given = set()
     for seed in range(4):
-        picture = encoded(noise(seed=seed))
+        picture = encode_image(make_noise(seed=seed))
         found = twin.in_browser(picture)
         probabilities = twin.in_python(picture)["probabilities"][0]
         wanted = {label for label, p, least in zip(LABELS, probabilities, thresholds, strict=True) if p >= least}
@@ -154,7 +154,7 @@ def test_labels_are_given_from_their_thresholds_on(make_twin: Any) -> None:
 
 def test_a_score_has_its_interval_and_no_mark_where_no_distance_is_known(make_twin: Any) -> None:
     twin = make_twin("regression", ood_threshold=None)
-    picture = encoded(noise())
+    picture = encode_image(make_noise())
     score = float(twin.in_python(picture)["score"][0])
     assert twin.in_browser(picture)["score"] == pytest.approx(score, abs=1e-5)
     found = twin.in_browser(picture, coverage=0.95)
@@ -165,7 +165,7 @@ def test_a_score_has_its_interval_and_no_mark_where_no_distance_is_known(make_tw
 def test_a_site_is_used_like_the_servers_page(make_twin: Any) -> None:
     page = make_twin().page
     expect(page.get_by_role("radio")).to_have_count(3)
-    choose(page, "a.png", "b.png", payload("notes.txt", b"no picture at all"))
+    choose_files(page, "a.png", "b.png", make_payload("notes.txt", b"no picture at all"))
     expect(page.locator(".verdict")).to_have_count(2)
     expect(page.get_by_role("article", name="a.png")).to_contain_text("With 95% coverage")
     problem = page.get_by_role("article", name="notes.txt").locator(".problem")
@@ -184,9 +184,11 @@ def test_a_picture_beyond_the_limits_is_refused_before_it_is_decoded(make_twin: 
         + header
         + struct.pack(">I", zlib.crc32(b"IHDR" + header))
     )
-    long = encoded(Image.new("L", (5_000, 20)))
-    choose(page, payload("large.png", encoded(Image.new("1", (8_000, 7_000)))), payload("long.png", long))
-    choose(page, payload("bomb.png", bomb))
+    long = encode_image(Image.new("L", (5_000, 20)))
+    choose_files(
+        page, make_payload("large.png", encode_image(Image.new("1", (8_000, 7_000)))), make_payload("long.png", long)
+    )
+    choose_files(page, make_payload("bomb.png", bomb))
     expect(page.get_by_role("article", name="large.png").locator(".problem")).to_have_text(
         "The image has 8000 × 7000 pixels, above the limit of 50 million: make it smaller."
     )
@@ -195,8 +197,8 @@ def test_a_picture_beyond_the_limits_is_refused_before_it_is_decoded(make_twin: 
 
 
 def test_a_model_that_no_browser_can_feed_is_told(tmp_path: Path, runtime: Path, open_page: OpenPage) -> None:
-    write_site(tmp_path / "site", b"", metadata("classification", 12), runtime)
-    with serving(None, tmp_path / "site") as address:
+    write_site(tmp_path / "site", b"", make_metadata("classification", 12), runtime)
+    with serve_fake(None, tmp_path / "site") as address:
         page = open_page(address)
         expect(page.get_by_role("status")).to_contain_text("takes images of 12 channels")
         (tmp_path / "site" / "page" / "model.json").unlink()
@@ -208,12 +210,12 @@ def test_a_site_is_whole_and_knows_no_server(tmp_path: Path) -> None:
     runtime = tmp_path / "runtime"
     runtime.mkdir()
     with pytest.raises(ConfigError, match=r"has no ort\.wasm\.min\.mjs, .*npm install onnxruntime-web"):
-        write_site(tmp_path / "site", b"model", metadata("classification", 3), runtime)
+        write_site(tmp_path / "site", b"model", make_metadata("classification", 3), runtime)
     assert not (tmp_path / "site").exists()
     for name in ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"):
         (runtime / name).write_text(name)
     (tmp_path / "model.onnx").write_bytes(b"model")
-    write_site(tmp_path / "site", tmp_path / "model.onnx", metadata("classification", 3), runtime)
+    write_site(tmp_path / "site", tmp_path / "model.onnx", make_metadata("classification", 3), runtime)
     page = tmp_path / "site" / "page"
     assert (page / "model.onnx").read_bytes() == b"model"
     assert 'export * from "./model_backend.js"' in (page / "backend.js").read_text()

@@ -14,7 +14,7 @@ from megavit.config.target import TargetKind
 from megavit.export.docs.example_script import PRINT_MARK, PRINT_PREDICTION
 from megavit.predict.postprocess.predictions import DecisionRule, cumulative_mass_above, make_predictions
 from tests.helpers.browser import OpenPage
-from tests.helpers.fake_server import StandIn
+from tests.helpers.fake_server import FakeServer
 
 
 @dataclass
@@ -69,7 +69,7 @@ CASES = make_cases()
 
 
 @pytest.mark.parametrize("coverage", [None, 0.9])
-def test_the_page_predicts_as_python(coverage: float | None, server: StandIn, open_page: OpenPage) -> None:
+def test_the_page_predicts_as_python(coverage: float | None, server: FakeServer, open_page: OpenPage) -> None:
     page: Page = open_page(server.address)
     expect(page.get_by_role("button", name="Choose images")).to_be_visible()
     cases = [case for case in CASES if coverage is None or case.metadata["target"] != "multilabel"]

@@ -7,11 +7,11 @@ from playwright.sync_api import Page, expect
 
 from megavit.data.image_dataset import convert_channels
 from tests.helpers.browser import OpenPage
-from tests.helpers.fake_server import StandIn
+from tests.helpers.fake_server import FakeServer
 
 
 @pytest.fixture
-def page(server: StandIn, open_page: OpenPage) -> Page:
+def page(server: FakeServer, open_page: OpenPage) -> Page:
     page = open_page(server.address)
     expect(page.get_by_role("button", name="Choose images")).to_be_visible()
     return page

@@ -7,10 +7,10 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.helpers.browser import OpenPage
-from tests.helpers.fake_server import StandIn
-from tests.helpers.page_images import choose, encoded, noise, payload
+from tests.helpers.fake_server import FakeServer
+from tests.helpers.page_images import choose_files, encode_image, make_noise, make_payload
 
-PICTURE = encoded(noise(seed=3))
+PICTURE = encode_image(make_noise(seed=3))
 
 # What a person does outside the page, a drag from the desktop or a copy in another program, has to be made up.
 TRANSFER = """
@@ -36,22 +36,22 @@ def transfer(page: Page, kind: str, content: bytes | None = PICTURE, target: str
     return page.evaluate(TRANSFER, [kind, target, "moved.png", coded])
 
 
-def test_several_files_chosen_at_once_give_a_card_each_in_their_order(server: StandIn, open_page: OpenPage) -> None:
+def test_several_files_chosen_at_once_give_a_card_each_in_their_order(server: FakeServer, open_page: OpenPage) -> None:
     page = open_page(server.address)
-    choose(page, "a.png", "b.png")
-    choose(page, "c.png")
+    choose_files(page, "a.png", "b.png")
+    choose_files(page, "c.png")
     expect(page.locator(".verdict")).to_have_count(3)
     expect(page.get_by_role("article").get_by_role("heading")).to_have_text(["c.png", "a.png", "b.png"])
 
 
-def test_the_same_file_can_be_chosen_twice(server: StandIn, open_page: OpenPage) -> None:
+def test_the_same_file_can_be_chosen_twice(server: FakeServer, open_page: OpenPage) -> None:
     page = open_page(server.address)
-    choose(page, "a.png")
-    choose(page, "a.png")
+    choose_files(page, "a.png")
+    choose_files(page, "a.png")
     expect(page.get_by_role("article")).to_have_count(2)
 
 
-def test_a_file_dropped_anywhere_is_asked_about(server: StandIn, open_page: OpenPage) -> None:
+def test_a_file_dropped_anywhere_is_asked_about(server: FakeServer, open_page: OpenPage) -> None:
     page = open_page(server.address)
     expect(page.get_by_role("button", name="Choose images")).to_be_visible()
     assert transfer(page, "dragover")
@@ -62,18 +62,18 @@ def test_a_file_dropped_anywhere_is_asked_about(server: StandIn, open_page: Open
     assert server.asked[0].body == PICTURE
 
 
-def test_a_link_that_is_dropped_is_told_to_be_no_file(server: StandIn, open_page: OpenPage) -> None:
+def test_a_link_that_is_dropped_is_told_to_be_no_file(server: FakeServer, open_page: OpenPage) -> None:
     page = open_page(server.address)
     expect(page.get_by_role("button", name="Choose images")).to_be_visible()
     assert transfer(page, "drop", content=None)
     expect(page.locator("#notice")).to_have_text(
         "What was dropped is not a file: save the image first, then drop its file."
     )
-    choose(page, "a.png")
+    choose_files(page, "a.png")
     expect(page.locator("#notice")).to_be_empty()
 
 
-def test_a_picture_is_pasted(server: StandIn, open_page: OpenPage) -> None:
+def test_a_picture_is_pasted(server: FakeServer, open_page: OpenPage) -> None:
     page = open_page(server.address)
     expect(page.get_by_role("button", name="Choose images")).to_be_visible()
     transfer(page, "paste")
@@ -81,7 +81,7 @@ def test_a_picture_is_pasted(server: StandIn, open_page: OpenPage) -> None:
     assert server.asked[0].body == PICTURE
 
 
-def test_a_picture_of_the_real_clipboard_is_pasted_by_keys(server: StandIn, open_page: OpenPage) -> None:
+def test_a_picture_of_the_real_clipboard_is_pasted_by_keys(server: FakeServer, open_page: OpenPage) -> None:
     page = open_page(server.address, permissions=["clipboard-read", "clipboard-write"])
     expect(page.get_by_role("button", name="Choose images")).to_be_visible()
     page.evaluate(
@@ -97,14 +97,14 @@ def test_a_picture_of_the_real_clipboard_is_pasted_by_keys(server: StandIn, open
     assert Image.open(io.BytesIO(server.asked[0].body)).size == (32, 24)
 
 
-def test_a_clipboard_without_a_picture_is_told(server: StandIn, open_page: OpenPage) -> None:
+def test_a_clipboard_without_a_picture_is_told(server: FakeServer, open_page: OpenPage) -> None:
     page = open_page(server.address)
     expect(page.get_by_role("button", name="Choose images")).to_be_visible()
     transfer(page, "paste", content=None)
     expect(page.locator("#notice")).to_contain_text("There is no image on the clipboard")
 
 
-def test_the_camera_takes_a_picture_and_is_off_afterwards(server: StandIn, open_page: OpenPage) -> None:
+def test_the_camera_takes_a_picture_and_is_off_afterwards(server: FakeServer, open_page: OpenPage) -> None:
     page = open_page(server.address, permissions=["camera"])
     page.get_by_role("button", name="Use the camera").click()
     shutter = page.get_by_role("button", name="Take the image")
@@ -121,7 +121,7 @@ def test_the_camera_takes_a_picture_and_is_off_afterwards(server: StandIn, open_
     assert len(taken.getcolors(2**24) or []) > 1, "a picture of one color was not taken from the camera"
 
 
-def test_escape_closes_the_camera(server: StandIn, open_page: OpenPage) -> None:
+def test_escape_closes_the_camera(server: FakeServer, open_page: OpenPage) -> None:
     page = open_page(server.address, permissions=["camera"])
     page.get_by_role("button", name="Use the camera").click()
     expect(page.get_by_role("button", name="Take the image")).to_be_focused()
@@ -131,7 +131,7 @@ def test_escape_closes_the_camera(server: StandIn, open_page: OpenPage) -> None:
     assert server.asked == []
 
 
-def test_a_camera_that_is_refused_says_what_to_do(server: StandIn, open_page: OpenPage) -> None:
+def test_a_camera_that_is_refused_says_what_to_do(server: FakeServer, open_page: OpenPage) -> None:
     page = open_page(server.address)
     page.evaluate(
         """() => {
@@ -144,11 +144,11 @@ def test_a_camera_that_is_refused_says_what_to_do(server: StandIn, open_page: Op
 
 
 def test_a_picture_that_the_browser_cannot_show_is_asked_about_all_the_same(
-    server: StandIn, open_page: OpenPage
+    server: FakeServer, open_page: OpenPage
 ) -> None:
     page = open_page(server.address)
-    tiff = encoded(noise(), "TIFF")
-    choose(page, payload("scan.tif", tiff))
+    tiff = encode_image(make_noise(), "TIFF")
+    choose_files(page, make_payload("scan.tif", tiff))
     card = page.get_by_role("article", name="scan.tif")
     expect(card.locator(".verdict")).to_contain_text("rose")
     expect(card).to_contain_text("No preview")

@@ -18,7 +18,15 @@ from megavit.config.vit import ViTConfig
 from megavit.errors import BundleError
 from megavit.weights.pretrained.checkpoint_files import read_checkpoint
 from megavit.weights.pretrained.mappings.big_vision import BIG_VISION
-from tests.helpers.parity import assert_comes_back, assert_same, named, our_stages, ours_of, outputs, shapes_of
+from tests.helpers.parity import (
+    assert_round_trip,
+    assert_same_stages,
+    get_shapes,
+    load_ours,
+    record_our_stages,
+    record_outputs,
+    rename_tensors,
+)
 
 SIZES: dict[str, Any] = {"dim": 48, "depth": 3, "heads": 4, "hidden": 40, "classes": 5, "patch": (8, 8), "count": 12}
 KNOWN = {"image_size": (24, 32)}
@@ -141,11 +149,15 @@ def in_a_file(tensors: dict[str, Tensor], folder: Path) -> Path:
 def assert_stages_agree(file: Path, theirs: Any) -> ViTConfig:
     theirs.load_pretrained(str(file))
     theirs.eval()
-    ours = ours_of(BIG_VISION, BIG_VISION.normalize(named(BIG_VISION, read_checkpoint(file).tables[""])), KNOWN)
+    ours = load_ours(
+        BIG_VISION, BIG_VISION.normalize(rename_tensors(BIG_VISION, read_checkpoint(file).tables[""])), KNOWN
+    )
     x = torch.randn(2, 3, 24, 32)
     blocks = {f"block {i}": layer for i, layer in enumerate(theirs.blocks)}
-    yours = outputs(theirs, {"patches": theirs.patch_embed, **blocks, "norm": theirs.norm, "pooled": theirs.fc_norm}, x)
-    assert_same(our_stages(ours, x), yours)
+    yours = record_outputs(
+        theirs, {"patches": theirs.patch_embed, **blocks, "norm": theirs.norm, "pooled": theirs.fc_norm}, x
+    )
+    assert_same_stages(record_our_stages(ours, x), yours)
     return ours.config
 
 
@@ -187,12 +199,12 @@ def test_there_and_back_is_the_same_to_the_bit(
         with_class_position=placed and pool == "cls",
         **sizes,
     )
-    assert_comes_back(BIG_VISION, tensors, {"image_size": (grid[0] * patch[0], grid[1] * patch[1])})
+    assert_round_trip(BIG_VISION, tensors, {"image_size": (grid[0] * patch[0], grid[1] * patch[1])})
 
 
 @pytest.mark.parametrize("placed", [False, True])
 def test_a_square_image_and_a_class_position_are_told_from_the_count(placed: bool) -> None:
-    shapes = shapes_of(weights("cls", **SIZES | {"count": 9}, with_class_position=placed))
+    shapes = get_shapes(weights("cls", **SIZES | {"count": 9}, with_class_position=placed))
     config = BIG_VISION.config(shapes, {})
     assert (config.image_hw, config.design.prefix_positions) == ((24, 24), "class" if placed else "none")
 
@@ -201,18 +213,18 @@ def test_computed_positions_need_the_image_size() -> None:
     tensors = weights("mean", **SIZES)
     del tensors["pos_embedding"]
     with pytest.raises(BundleError, match="say the image size"):
-        BIG_VISION.config(shapes_of(tensors), {})
-    assert BIG_VISION.config(shapes_of(tensors), KNOWN).design.positions == "sincos"
-    assert_comes_back(BIG_VISION, tensors, KNOWN)
+        BIG_VISION.config(get_shapes(tensors), {})
+    assert BIG_VISION.config(get_shapes(tensors), KNOWN).design.positions == "sincos"
+    assert_round_trip(BIG_VISION, tensors, KNOWN)
 
 
 def test_a_head_of_two_layers_is_refused() -> None:
     tensors = weights("cls", **SIZES) | {"pre_logits/kernel": torch.zeros(48, 48)}
     with pytest.raises(BundleError, match="pre_logits"):
-        BIG_VISION.config(shapes_of(tensors), KNOWN)
+        BIG_VISION.config(get_shapes(tensors), KNOWN)
 
 
 def test_an_inlined_attention_pool_has_its_place() -> None:
     tensors = weights("map", **SIZES)
     inlined = {name.removeprefix("MAPHead_0/"): tensor for name, tensor in tensors.items()}
-    assert named(BIG_VISION, inlined).keys() == tensors.keys() == named(BIG_VISION, tensors).keys()
+    assert rename_tensors(BIG_VISION, inlined).keys() == tensors.keys() == rename_tensors(BIG_VISION, tensors).keys()

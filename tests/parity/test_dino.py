@@ -23,7 +23,15 @@ from megavit.weights.pretrained.mappings.checkpoint_format import CheckpointForm
 from megavit.weights.pretrained.mappings.dinov2 import DINOV2
 from megavit.weights.pretrained.mappings.dinov3 import DINOV3
 from megavit.weights.pretrained.mappings.key_mapping import to_ours, to_theirs
-from tests.helpers.parity import assert_comes_back, assert_same, close, named, our_stages, ours_of, shapes_of
+from tests.helpers.parity import (
+    assert_round_trip,
+    assert_same_stages,
+    close,
+    get_shapes,
+    load_ours,
+    record_our_stages,
+    rename_tensors,
+)
 
 BOTH = pytest.mark.parametrize("peer", [DINOV2, DINOV3], ids=["dinov2", "dinov3"])
 SIZES: dict[str, Any] = {
@@ -178,16 +186,16 @@ def test_every_stage_agrees(peer: CheckpointFormat, changed: dict[str, Any]) -> 
     tensors = weights(peer, **SIZES | changed)
     x = torch.randn(2, 3, 24, 32)
     assert set(peer.signature) <= tensors.keys()
-    assert_same(our_stages(ours_of(peer, tensors, KNOWN), x), reference(peer, tensors, x, heads=4))
+    assert_same_stages(record_our_stages(load_ours(peer, tensors, KNOWN), x), reference(peer, tensors, x, heads=4))
 
 
 def test_dinov3_agrees_at_every_size() -> None:
     tensors = weights(DINOV3, **SIZES)
-    ours = ours_of(DINOV3, tensors)
+    ours = load_ours(DINOV3, tensors)
     assert (ours.config.heads, ours.config.dim_head) == (4, 12)
     for sides in [(8, 4), (40, 12), (8, 60)]:
         x = torch.randn(2, 3, *sides)
-        assert_same(our_stages(ours, x), reference(DINOV3, tensors, x, heads=4))
+        assert_same_stages(record_our_stages(ours, x), reference(DINOV3, tensors, x, heads=4))
 
 
 @BOTH
@@ -209,7 +217,7 @@ def test_there_and_back_is_the_same_to_the_bit(
 ) -> None:
     known = {"image_size": (grid[0] * patch[0], grid[1] * patch[1]), "heads": heads}
     tensors = weights(peer, grid=grid, patch=patch, heads=heads, dim=heads * width, **sizes)
-    assert_comes_back(peer, tensors, known)
+    assert_round_trip(peer, tensors, known)
 
 
 @BOTH
@@ -217,7 +225,7 @@ def test_the_backbone_of_a_training_checkpoint_is_read(peer: CheckpointFormat) -
     tensors = weights(peer, **SIZES)
     training = {f"teacher.backbone.{name}": tensor for name, tensor in tensors.items()}
     training["teacher.dino_head.mlp.0.weight"] = torch.zeros(3)
-    assert named(peer, training).keys() == tensors.keys() == named(peer, tensors).keys()
+    assert rename_tensors(peer, training).keys() == tensors.keys() == rename_tensors(peer, tensors).keys()
 
 
 def test_layers_in_chunks_are_numbered_on_through() -> None:
@@ -229,7 +237,7 @@ def test_layers_in_chunks_are_numbered_on_through() -> None:
         for parts in [name.split(".")]
     }
     assert "blocks.1.2.mlp.fc1.bias" in chunks
-    assert named(DINOV2, chunks).keys() == tensors.keys()
+    assert rename_tensors(DINOV2, chunks).keys() == tensors.keys()
 
 
 def test_a_masked_bias_of_keys_counts_for_nothing() -> None:
@@ -242,7 +250,7 @@ def test_a_masked_bias_of_keys_counts_for_nothing() -> None:
 
 def test_a_bias_of_keys_that_was_learned_is_not_written() -> None:
     tensors = weights(DINOV3, **SIZES)
-    config = DINOV3.config(shapes_of(tensors), {})
+    config = DINOV3.config(get_shapes(tensors), {})
     rules = DINOV3.key_rules(config)
     state = to_ours(rules, tensors, config)
     state["transformer.layers.2.attention.to_qkv.bias"][50] = 0.1
@@ -252,7 +260,7 @@ def test_a_bias_of_keys_that_was_learned_is_not_written() -> None:
 
 def test_periods_may_be_rounded_but_not_others() -> None:
     tensors = weights(DINOV3, **SIZES)
-    config = DINOV3.config(shapes_of(tensors), {})
+    config = DINOV3.config(get_shapes(tensors), {})
     rules = DINOV3.key_rules(config)
     rounded = tensors | {"rope_embed.periods": tensors["rope_embed.periods"].bfloat16()}
     assert to_ours(rules, rounded, config).keys() == to_ours(rules, tensors, config).keys()
@@ -263,9 +271,9 @@ def test_periods_may_be_rounded_but_not_others() -> None:
 def test_a_norm_for_training_alone_is_left_out_and_one_for_the_class_token_refused() -> None:
     tensors = weights(DINOV3, **SIZES)
     extra = torch.ones(48)
-    assert named(DINOV3, tensors | {"local_cls_norm.weight": extra}).keys() == tensors.keys()
+    assert rename_tensors(DINOV3, tensors | {"local_cls_norm.weight": extra}).keys() == tensors.keys()
     with pytest.raises(BundleError, match="one norm for all"):
-        DINOV3.config(shapes_of(tensors | {"cls_norm.weight": extra}), {})
+        DINOV3.config(get_shapes(tensors | {"cls_norm.weight": extra}), {})
 
 
 # timm's settings for its own forms of the two, and what it reads their files with.
@@ -299,7 +307,7 @@ def test_dinov2_is_what_timm_makes_of_its_file(gated: bool) -> None:
     theirs = VisionTransformer(**TIMM | mlp, reg_tokens=2, no_embed_class=True).eval()
     theirs.load_state_dict(vision_transformer.checkpoint_filter_fn(dict(tensors), theirs))
     x = torch.randn(2, 3, 24, 32)
-    close(ours_of(DINOV2, tensors, KNOWN)(x), theirs(x))
+    close(load_ours(DINOV2, tensors, KNOWN)(x), theirs(x))
 
 
 @pytest.mark.parametrize("gated", [False, True])
@@ -312,4 +320,4 @@ def test_dinov3_is_what_timm_makes_of_its_file(gated: bool) -> None:
     theirs = eva.Eva(**TIMM | mlp, **ROPE, num_reg_tokens=2).eval()
     theirs.load_state_dict(eva.checkpoint_filter_fn(dict(tensors), theirs))
     x = torch.randn(2, 3, 24, 32)
-    close(ours_of(DINOV3, tensors)(x), theirs(x))
+    close(load_ours(DINOV3, tensors)(x), theirs(x))

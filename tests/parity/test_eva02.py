@@ -10,7 +10,14 @@ from timm.models.eva import Eva
 from torch import Tensor
 
 from megavit.weights.pretrained.mappings.timm_eva import EVA02, EVA02_LARGE
-from tests.helpers.parity import assert_comes_back, assert_same, our_stages, ours_of, outputs, shaken
+from tests.helpers.parity import (
+    assert_round_trip,
+    assert_same_stages,
+    load_ours,
+    perturb,
+    record_our_stages,
+    record_outputs,
+)
 
 SIZES: dict[str, Any] = {
     "img_size": (24, 32),
@@ -41,7 +48,9 @@ def seeded() -> None:
 def stages(theirs: Any, x: Tensor) -> dict[str, Tensor]:
     blocks = {f"block {i}": layer for i, layer in enumerate(theirs.blocks)}
     last = theirs.norm if theirs.global_pool == "token" else theirs.fc_norm
-    seen = outputs(theirs, {"patches": theirs.patch_embed, **blocks, "norm": last, "pooled": theirs.head_drop}, x)
+    seen = record_outputs(
+        theirs, {"patches": theirs.patch_embed, **blocks, "norm": last, "pooled": theirs.head_drop}, x
+    )
     seen["patches"] = seen["patches"].flatten(1, 2)
     return seen
 
@@ -50,12 +59,12 @@ def stages(theirs: Any, x: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize("sides", [(24, 32), (48, 16), (8, 72)])
 def test_every_stage_agrees_on_images_of_any_size(name: str, sides: tuple[int, int]) -> None:
     peer, of_theirs = VARIANTS[name]
-    theirs = shaken(Eva(**SIZES | of_theirs))
+    theirs = perturb(Eva(**SIZES | of_theirs))
     assert set(peer.signature) <= theirs.state_dict().keys()
     x = torch.randn(2, 3, *sides)
-    ours = ours_of(peer, theirs.state_dict(), KNOWN)
+    ours = load_ours(peer, theirs.state_dict(), KNOWN)
     assert ours.config.pool == ("cls" if theirs.global_pool == "token" else "mean")
-    assert_same(our_stages(ours, x), stages(theirs, x))
+    assert_same_stages(record_our_stages(ours, x), stages(theirs, x))
 
 
 @given(
@@ -84,4 +93,4 @@ def test_there_and_back_is_the_same_to_the_bit(
             "num_classes": classes,
         }
     )
-    assert_comes_back(peer, shaken(theirs).state_dict(), {"image_size": image, "heads": heads})
+    assert_round_trip(peer, perturb(theirs).state_dict(), {"image_size": image, "heads": heads})

@@ -14,7 +14,16 @@ from megavit.errors import BundleError
 from megavit.weights.pretrained.formats import FORMATS, detect_format
 from megavit.weights.pretrained.mappings.key_mapping import to_ours, to_theirs
 from megavit.weights.pretrained.mappings.open_clip import OPEN_CLIP
-from tests.helpers.parity import assert_comes_back, assert_same, named, our_stages, ours_of, outputs, shaken, shapes_of
+from tests.helpers.parity import (
+    assert_round_trip,
+    assert_same_stages,
+    get_shapes,
+    load_ours,
+    perturb,
+    record_our_stages,
+    record_outputs,
+    rename_tensors,
+)
 
 open_clip = pytest.importorskip("open_clip")
 
@@ -46,7 +55,7 @@ def seeded() -> None:
 
 def stages(theirs: Any, x: Tensor) -> dict[str, Tensor]:
     blocks = {f"block {i}": layer for i, layer in enumerate(theirs.transformer.resblocks)}
-    seen = outputs(theirs, {"patches": theirs.conv1, **blocks, "norm": theirs.ln_post}, x)
+    seen = record_outputs(theirs, {"patches": theirs.conv1, **blocks, "norm": theirs.ln_post}, x)
     seen["patches"] = seen["patches"].flatten(2).mT
     return seen
 
@@ -54,10 +63,10 @@ def stages(theirs: Any, x: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_stage_agrees(name: str) -> None:
     of_theirs, facts = VARIANTS[name]
-    theirs = shaken(open_clip.transformer.VisionTransformer(**SIZES | of_theirs))
+    theirs = perturb(open_clip.transformer.VisionTransformer(**SIZES | of_theirs))
     x = torch.randn(2, 3, 24, 32)
-    ours = ours_of(OPEN_CLIP, theirs.state_dict(), KNOWN | facts)
-    assert_same(our_stages(ours, x), stages(theirs, x))
+    ours = load_ours(OPEN_CLIP, theirs.state_dict(), KNOWN | facts)
+    assert_same_stages(record_our_stages(ours, x), stages(theirs, x))
     assert ours(x).shape == (2, 7)
 
 
@@ -65,7 +74,7 @@ def of_settings(vision: dict[str, Any], **more: Any) -> tuple[Any, dict[str, Any
     """A whole CLIP, and the settings that describe it."""
     settings = {"embed_dim": 7, "vision_cfg": vision, **more}
     text = open_clip.model.CLIPTextCfg(context_length=5, vocab_size=11, width=16, heads=2, layers=1)
-    return shaken(
+    return perturb(
         open_clip.model.CLIP(7, open_clip.model.CLIPVisionCfg(**vision), text, quick_gelu=more.get("quick_gelu", False))
     ), settings
 
@@ -75,13 +84,13 @@ def of_settings(vision: dict[str, Any], **more: Any) -> tuple[Any, dict[str, Any
 def test_the_visual_tower_of_a_whole_checkpoint_is_told_by_its_settings(quick_gelu: bool, pool_type: str) -> None:
     vision = {"image_size": 24, "patch_size": 8, "width": 48, "head_width": 8, "layers": 2, "pool_type": pool_type}
     clip, settings = of_settings(vision, quick_gelu=quick_gelu)
-    tower = named(OPEN_CLIP, clip.state_dict())
+    tower = rename_tensors(OPEN_CLIP, clip.state_dict())
     (layout,) = [one for one in FORMATS if one.name == "OpenCLIP"]
     assert detect_format(list(clip.state_dict())) == detect_format(list(tower)) == layout
     assert tower.keys() == clip.visual.state_dict().keys() >= set(OPEN_CLIP.signature)
     x = torch.randn(2, 3, 24, 24)
     for form in (settings, {"model_cfg": settings, "preprocess_cfg": {}}):
-        ours = ours_of(OPEN_CLIP, tower, OPEN_CLIP.settings(form))
+        ours = load_ours(OPEN_CLIP, tower, OPEN_CLIP.settings(form))
         assert ours.config.heads == 6
         torch.testing.assert_close(ours(x), clip.encode_image(x), atol=1e-5, rtol=1e-5)
 
@@ -105,12 +114,12 @@ def test_parts_that_we_have_not_are_refused_by_name(vision: dict[str, Any]) -> N
 def test_an_attentional_pooler_is_refused() -> None:
     theirs = open_clip.transformer.VisionTransformer(**SIZES, attentional_pool=True, attn_pooler_heads=1)
     with pytest.raises(BundleError, match="attentional pooler"):
-        OPEN_CLIP.config(shapes_of(theirs.state_dict()), KNOWN)
+        OPEN_CLIP.config(get_shapes(theirs.state_dict()), KNOWN)
 
 
 def test_a_head_that_learned_a_bias_is_not_written_without_it() -> None:
     tensors = open_clip.transformer.VisionTransformer(**SIZES).state_dict()
-    config = OPEN_CLIP.config(shapes_of(tensors), KNOWN)
+    config = OPEN_CLIP.config(get_shapes(tensors), KNOWN)
     rules = OPEN_CLIP.key_rules(config)
     state = to_ours(rules, tensors, config)
     state["mlp_head.bias"][2] = 1e-3
@@ -135,4 +144,4 @@ def test_there_and_back_is_the_same_to_the_bit(
         open_clip.transformer.VisionTransformer, image_size=image, patch_size=patch, width=4 * heads, heads=heads
     )
     facts = {"image_size": image, "heads": heads, "pool": "mean" if mean else "cls"}
-    assert_comes_back(OPEN_CLIP, shaken(tower(mlp_ratio=1.5, **sizes, **more)).state_dict(), facts)
+    assert_round_trip(OPEN_CLIP, perturb(tower(mlp_ratio=1.5, **sizes, **more)).state_dict(), facts)

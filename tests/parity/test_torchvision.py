@@ -10,7 +10,16 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 from megavit.errors import BundleError
 from megavit.weights.pretrained.mappings.torchvision import TORCHVISION
-from tests.helpers.parity import assert_comes_back, assert_same, named, our_stages, ours_of, outputs, shaken, shapes_of
+from tests.helpers.parity import (
+    assert_round_trip,
+    assert_same_stages,
+    get_shapes,
+    load_ours,
+    perturb,
+    record_our_stages,
+    record_outputs,
+    rename_tensors,
+)
 
 SIZES: dict[str, Any] = {
     "image_size": 24,
@@ -29,7 +38,7 @@ def seeded() -> None:
 
 
 def of_size(**changed: Any) -> Any:
-    return shaken(VisionTransformer(**SIZES | changed))
+    return perturb(VisionTransformer(**SIZES | changed))
 
 
 @pytest.mark.parametrize("image_size", [24, 40])
@@ -37,17 +46,17 @@ def test_every_stage_agrees(image_size: int) -> None:
     theirs = of_size(image_size=image_size)
     x = torch.randn(2, 3, image_size, image_size)
     blocks = {f"block {i}": layer for i, layer in enumerate(theirs.encoder.layers)}
-    yours = outputs(theirs, {"patches": theirs.conv_proj, **blocks, "norm": theirs.encoder.ln}, x)
+    yours = record_outputs(theirs, {"patches": theirs.conv_proj, **blocks, "norm": theirs.encoder.ln}, x)
     yours["patches"] = yours["patches"].flatten(2).mT
     yours["pooled"] = yours["norm"][:, 0]
-    assert_same(our_stages(ours_of(TORCHVISION, theirs.state_dict(), {"heads": 4}), x), yours)
+    assert_same_stages(record_our_stages(load_ours(TORCHVISION, theirs.state_dict(), {"heads": 4}), x), yours)
 
 
 def test_the_mlps_of_older_versions_have_their_place() -> None:
     tensors = of_size().state_dict()
     old = {name.replace("mlp.0", "mlp.linear_1").replace("mlp.3", "mlp.linear_2"): t for name, t in tensors.items()}
     assert old.keys() != tensors.keys()
-    assert named(TORCHVISION, old).keys() == tensors.keys() == named(TORCHVISION, tensors).keys()
+    assert rename_tensors(TORCHVISION, old).keys() == tensors.keys() == rename_tensors(TORCHVISION, tensors).keys()
 
 
 @given(
@@ -70,7 +79,7 @@ def test_there_and_back_is_the_same_to_the_bit(
         mlp_dim=7,
         num_classes=classes,
     )
-    assert_comes_back(TORCHVISION, theirs.state_dict(), {"heads": heads})
+    assert_round_trip(TORCHVISION, theirs.state_dict(), {"heads": heads})
 
 
 def test_a_model_without_a_head_gives_features() -> None:
@@ -78,18 +87,18 @@ def test_a_model_without_a_head_gives_features() -> None:
     theirs.heads = torch.nn.Identity()
     x = torch.randn(2, 3, 24, 24)
     torch.testing.assert_close(
-        ours_of(TORCHVISION, theirs.state_dict(), {"heads": 4})(x), theirs(x), atol=1e-5, rtol=1e-5
+        load_ours(TORCHVISION, theirs.state_dict(), {"heads": 4})(x), theirs(x), atol=1e-5, rtol=1e-5
     )
 
 
 def test_a_head_of_two_layers_is_refused() -> None:
-    shapes = shapes_of(of_size(representation_size=16).state_dict())
+    shapes = get_shapes(of_size(representation_size=16).state_dict())
     with pytest.raises(BundleError, match="representation_size"):
         TORCHVISION.config(shapes, {})
 
 
 def test_a_stem_of_convolutions_is_refused() -> None:
-    shapes = shapes_of(of_size().state_dict())
+    shapes = get_shapes(of_size().state_dict())
     shapes["conv_proj.conv_last.weight"] = shapes.pop("conv_proj.weight")
     assert shapes.keys() >= set(TORCHVISION.signature)
     with pytest.raises(BundleError, match="several convolutions"):

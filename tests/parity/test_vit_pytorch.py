@@ -11,7 +11,15 @@ from vit_pytorch import SimpleViT, ViT
 from megavit.errors import BundleError
 from megavit.weights.pretrained.mappings.key_mapping import to_ours, to_theirs
 from megavit.weights.pretrained.mappings.vit_pytorch import SIMPLE_VIT, VIT_PYTORCH
-from tests.helpers.parity import assert_comes_back, assert_same, our_stages, ours_of, outputs, shaken, shapes_of
+from tests.helpers.parity import (
+    assert_round_trip,
+    assert_same_stages,
+    get_shapes,
+    load_ours,
+    perturb,
+    record_our_stages,
+    record_outputs,
+)
 
 SIZES: dict[str, Any] = {
     "image_size": (24, 32),
@@ -34,7 +42,7 @@ def seeded() -> None:
 def stages(theirs: Any, x: torch.Tensor, mean: bool) -> dict[str, torch.Tensor]:
     blocks = {f"mlp {i}": layer[1] for i, layer in enumerate(theirs.transformer.layers)}
     attention = {f"attention {i}": layer[0] for i, layer in enumerate(theirs.transformer.layers)}
-    seen = outputs(
+    seen = record_outputs(
         theirs,
         {
             "patches": theirs.to_patch_embedding,
@@ -60,29 +68,31 @@ def stages(theirs: Any, x: torch.Tensor, mean: bool) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("pool", ["cls", "mean"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_stage_agrees(pool: str, channels: int) -> None:
-    theirs = shaken(ViT(**SIZES, pool=pool, channels=channels))
+    theirs = perturb(ViT(**SIZES, pool=pool, channels=channels))
     x = torch.randn(2, channels, 24, 32)
-    ours = ours_of(VIT_PYTORCH, theirs.state_dict(), KNOWN | {"channels": channels})
+    ours = load_ours(VIT_PYTORCH, theirs.state_dict(), KNOWN | {"channels": channels})
     assert ours.config.pool == pool
-    assert_same(our_stages(ours, x), stages(theirs, x, pool == "mean"))
+    assert_same_stages(record_our_stages(ours, x), stages(theirs, x, pool == "mean"))
 
 
 def test_every_stage_of_a_simple_one_agrees() -> None:
-    theirs = shaken(SimpleViT(**SIZES))
+    theirs = perturb(SimpleViT(**SIZES))
     x = torch.randn(2, 3, 24, 32)
-    assert_same(our_stages(ours_of(SIMPLE_VIT, theirs.state_dict(), KNOWN), x), stages(theirs, x, True))
+    assert_same_stages(record_our_stages(load_ours(SIMPLE_VIT, theirs.state_dict(), KNOWN), x), stages(theirs, x, True))
 
 
 def test_one_head_as_wide_as_a_token_has_no_projection_and_still_agrees() -> None:
-    theirs = shaken(ViT(**SIZES | {"heads": 1, "dim_head": 48}))
+    theirs = perturb(ViT(**SIZES | {"heads": 1, "dim_head": 48}))
     x = torch.randn(2, 3, 24, 32)
     known = {"image_size": (24, 32), "patch_size": (8, 4)}
-    assert_same(our_stages(ours_of(VIT_PYTORCH, theirs.state_dict(), known), x), stages(theirs, x, False))
+    assert_same_stages(
+        record_our_stages(load_ours(VIT_PYTORCH, theirs.state_dict(), known), x), stages(theirs, x, False)
+    )
 
 
 def test_a_projection_that_learned_something_is_not_left_out() -> None:
     tensors = ViT(**SIZES | {"heads": 1, "dim_head": 48}).state_dict()
-    config = VIT_PYTORCH.config(shapes_of(tensors), KNOWN)
+    config = VIT_PYTORCH.config(get_shapes(tensors), KNOWN)
     rules = VIT_PYTORCH.key_rules(config)
     state = to_ours(rules, tensors, config)
     state["transformer.layers.1.attention.out.weight"][0, 1] = 0.5
@@ -114,19 +124,19 @@ def with_image(sizes: dict[str, Any]) -> dict[str, Any]:
 def test_there_and_back_is_the_same_to_the_bit(sizes: dict[str, Any], pool: str) -> None:
     sizes = with_image(sizes)
     known = {key: sizes[key] for key in ("image_size", "patch_size", "channels", "heads")}
-    assert_comes_back(VIT_PYTORCH, shaken(ViT(**sizes, pool=pool)).state_dict(), known)
+    assert_round_trip(VIT_PYTORCH, perturb(ViT(**sizes, pool=pool)).state_dict(), known)
 
 
 @given(sizes=SHAPES)
 def test_a_simple_one_comes_back_the_same_to_the_bit(sizes: dict[str, Any]) -> None:
     sizes = with_image(sizes)
     known = {key: sizes[key] for key in ("image_size", "patch_size", "channels", "heads")}
-    assert_comes_back(SIMPLE_VIT, shaken(SimpleViT(**sizes)).state_dict(), known)
+    assert_round_trip(SIMPLE_VIT, perturb(SimpleViT(**sizes)).state_dict(), known)
 
 
 def test_square_patches_of_three_channels_and_heads_of_64_are_told_from_the_shapes() -> None:
     tensors = ViT(image_size=24, patch_size=8, num_classes=5, dim=32, depth=1, heads=2, mlp_dim=16).state_dict()
-    config = VIT_PYTORCH.config(shapes_of(tensors), {})
+    config = VIT_PYTORCH.config(get_shapes(tensors), {})
     assert (config.image_hw, config.patch_hw, config.channels) == ((24, 24), (8, 8), 3)
     assert (config.heads, config.dim_head) == (2, 64)
 
@@ -134,7 +144,7 @@ def test_square_patches_of_three_channels_and_heads_of_64_are_told_from_the_shap
 def test_the_batch_axes_of_older_versions_go() -> None:
     tensors = ViT(**SIZES).state_dict()
     old = tensors | {name: tensors[name][None] for name in ("cls_token", "pos_embedding")}
-    assert shapes_of(VIT_PYTORCH.normalize(old)) == shapes_of(tensors) == shapes_of(VIT_PYTORCH.normalize(tensors))
+    assert get_shapes(VIT_PYTORCH.normalize(old)) == get_shapes(tensors) == get_shapes(VIT_PYTORCH.normalize(tensors))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +157,7 @@ def test_the_batch_axes_of_older_versions_go() -> None:
     ],
 )
 def test_what_cannot_be_known_is_asked_for(known: dict[str, Any], says: str) -> None:
-    shapes = shapes_of(ViT(**SIZES | {"image_size": (24, 40)}).state_dict())
+    shapes = get_shapes(ViT(**SIZES | {"image_size": (24, 40)}).state_dict())
     known = {key: value for key, value in known.items() if value is not None}
     with pytest.raises(BundleError, match=says):
         VIT_PYTORCH.config(shapes, known)
@@ -155,4 +165,4 @@ def test_what_cannot_be_known_is_asked_for(known: dict[str, Any], says: str) -> 
 
 def test_a_simple_one_needs_the_image_size() -> None:
     with pytest.raises(BundleError, match="say the image size"):
-        SIMPLE_VIT.config(shapes_of(SimpleViT(**SIZES).state_dict()), {})
+        SIMPLE_VIT.config(get_shapes(SimpleViT(**SIZES).state_dict()), {})

@@ -16,7 +16,7 @@ from benchmarks.parity.stages import FAMILIES, their_stages
 from megavit.errors import BundleError
 from megavit.weights.pretrained.mappings.key_mapping import to_ours, to_theirs
 from megavit.weights.pretrained.mappings.zetascale import ZETASCALE
-from tests.helpers.parity import assert_comes_back, assert_same, our_stages, ours_of, shapes_of
+from tests.helpers.parity import assert_round_trip, assert_same_stages, get_shapes, load_ours, record_our_stages
 
 SIZES: dict[str, Any] = {
     "image_size": (24, 32),
@@ -73,8 +73,8 @@ def test_every_stage_agrees() -> None:
     theirs = zetascale.MegaVit(**SIZES).eval()
     theirs.load_state_dict(tensors)
     x = torch.randn(2, 3, 24, 32)
-    ours = ours_of(ZETASCALE, tensors, {"image_size": (24, 32), "patch_size": (8, 4)})
-    assert_same(our_stages(ours, x), their_stages(FAMILIES["zetascale"], theirs, x))
+    ours = load_ours(ZETASCALE, tensors, {"image_size": (24, 32), "patch_size": (8, 4)})
+    assert_same_stages(record_our_stages(ours, x), their_stages(FAMILIES["zetascale"], theirs, x))
 
 
 @given(
@@ -91,12 +91,12 @@ def test_there_and_back_is_the_same_to_the_bit(
 ) -> None:
     image_size = (grid[0] * patch_size[0], grid[1] * patch_size[1])
     known = {"image_size": image_size, "patch_size": patch_size, "channels": channels}
-    assert_comes_back(ZETASCALE, weights(**known, **sizes, num_classes=3, mlp_dim=5), known)
+    assert_round_trip(ZETASCALE, weights(**known, **sizes, num_classes=3, mlp_dim=5), known)
 
 
 def test_the_shared_norm_is_not_written_once_layers_differ() -> None:
     tensors = weights(**SIZES)
-    config = ZETASCALE.config(shapes_of(tensors), {"image_size": (24, 32), "patch_size": (8, 4)})
+    config = ZETASCALE.config(get_shapes(tensors), {"image_size": (24, 32), "patch_size": (8, 4)})
     rules = ZETASCALE.key_rules(config)
     state = to_ours(rules, tensors, config)
     state["transformer.layers.1.stream_norm.weight"][3] += 1
@@ -106,4 +106,4 @@ def test_the_shared_norm_is_not_written_once_layers_differ() -> None:
 
 def test_a_mean_over_the_class_token_too_is_refused() -> None:
     with pytest.raises(BundleError, match="class token too"):
-        ZETASCALE.config(shapes_of(weights(**SIZES)), {"pool": "mean"})
+        ZETASCALE.config(get_shapes(weights(**SIZES)), {"pool": "mean"})

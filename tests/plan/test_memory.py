@@ -13,25 +13,25 @@ from megavit.plan.memory import compute_memory_by_phase, compute_optimizer_state
 from megavit.plan.parallel_layout import ParallelLayout, Training
 from megavit.plan.parameters import shard_parameters
 from megavit.plan.trace.validate import COMMUNICATION_TOLERANCE, MEMORY_TOLERANCE, compare_with_trace
-from tests.helpers.plan_layouts import MODELS, PARALLEL, SERIAL, layout, training
+from tests.helpers.plan_layouts import MODELS, PARALLEL, SERIAL, make_layout, make_training
 
 TRACED = {
-    "alone": layout(),
-    "alone, in parts": layout(gradient_accumulation=2),
-    "alone, checkpointed": layout(gradient_checkpointing=True),
-    "DDP": layout(replicate=4),
-    "DDP, in parts, checkpointed": layout(replicate=2, gradient_accumulation=2, gradient_checkpointing=True),
-    "FSDP": layout(shard=4),
-    "FSDP, checkpointed": layout(shard=4, gradient_checkpointing=True),
-    "FSDP, in parts": layout(shard=8, gradient_accumulation=3),
-    "FSDP, few images, many ranks": layout(shard=64, micro_batch_size=1, gradient_checkpointing=True),
-    "HSDP": layout(replicate=2, shard=4),
-    "tensor": layout(tensor=2),
-    "FSDP, tensor": layout(shard=2, tensor=2),
-    "FSDP, three, checkpointed": layout(shard=2, tensor=3, gradient_checkpointing=True),
-    "FSDP, tensor, checkpointed": layout(shard=4, tensor=4, gradient_checkpointing=True),
-    "HSDP, tensor": layout(replicate=2, shard=2, tensor=2),
-    "data, tensor": layout(replicate=2, tensor=2, gradient_accumulation=2),
+    "alone": make_layout(),
+    "alone, in parts": make_layout(gradient_accumulation=2),
+    "alone, checkpointed": make_layout(gradient_checkpointing=True),
+    "DDP": make_layout(replicate=4),
+    "DDP, in parts, checkpointed": make_layout(replicate=2, gradient_accumulation=2, gradient_checkpointing=True),
+    "FSDP": make_layout(shard=4),
+    "FSDP, checkpointed": make_layout(shard=4, gradient_checkpointing=True),
+    "FSDP, in parts": make_layout(shard=8, gradient_accumulation=3),
+    "FSDP, few images, many ranks": make_layout(shard=64, micro_batch_size=1, gradient_checkpointing=True),
+    "HSDP": make_layout(replicate=2, shard=4),
+    "tensor": make_layout(tensor=2),
+    "FSDP, tensor": make_layout(shard=2, tensor=2),
+    "FSDP, three, checkpointed": make_layout(shard=2, tensor=3, gradient_checkpointing=True),
+    "FSDP, tensor, checkpointed": make_layout(shard=4, tensor=4, gradient_checkpointing=True),
+    "HSDP, tensor": make_layout(replicate=2, shard=2, tensor=2),
+    "data, tensor": make_layout(replicate=2, tensor=2, gradient_accumulation=2),
 }
 CASES = [
     *(("parallel", name, "bfloat16") for name in TRACED if "three" not in name),
@@ -47,7 +47,7 @@ CASES = [
 @pytest.mark.parametrize(("model", "name", "precision"), CASES)
 def test_memory_and_traffic_are_those_of_a_traced_rank(model: str, name: str, precision: str) -> None:
     config, of = MODELS[model], TRACED[name]
-    found = compare_with_trace(config, training(of, precision=precision), of)
+    found = compare_with_trace(config, make_training(of, precision=precision), of)
     formula, traced = found.memory
     assert formula == pytest.approx(traced, rel=MEMORY_TOLERANCE)
     for collective, (by_formula, counted) in found.communication.items():
@@ -69,8 +69,10 @@ def test_memory_and_traffic_are_those_of_a_traced_rank(model: str, name: str, pr
 def test_it_is_what_a_real_step_takes(
     config: ViTConfig, precision: str, optimizer: str, parts: int, gradient_checkpointing: bool
 ) -> None:
-    of = layout(micro_batch_size=8 // parts, gradient_accumulation=parts, gradient_checkpointing=gradient_checkpointing)
-    real = training(of, precision=precision, optimizer=optimizer, averages=1, processor=True)
+    of = make_layout(
+        micro_batch_size=8 // parts, gradient_accumulation=parts, gradient_checkpointing=gradient_checkpointing
+    )
+    real = make_training(of, precision=precision, optimizer=optimizer, averages=1, processor=True)
     assert formula(config, real, of) == pytest.approx(measured(config, real, of), rel=0.05)
 
 

@@ -17,7 +17,7 @@ from megavit.plan.memory import compute_peak_memory
 from megavit.plan.parallel_layout import ParallelLayout, Training, get_divisors, list_layouts
 from megavit.plan.plan import Plan, explain_misfit, make_plan
 from megavit.plan.step_time import estimate_step_time
-from tests.helpers.plan_layouts import PARALLEL, layout, training
+from tests.helpers.plan_layouts import PARALLEL, make_layout, make_training
 
 H100 = get_gpu("h100")
 
@@ -106,24 +106,23 @@ def test_a_faster_network_is_never_slower(name: str, gpus: int) -> None:
 def test_a_ring_moves_all_but_one_part_and_a_sum_twice() -> None:
     gpu = override_gpu(H100, link_bandwidth=1, network_bandwidth=1)
     gather = Communication(collective="all-gather", axis="shard", phase="forward", bytes=8 * 10**9, calls=0)
-    assert estimate_seconds(gather, layout(shard=4), gpu) == pytest.approx(8 * 3 / 4 / 0.8)
-    assert estimate_seconds(replace(gather, collective="all-reduce"), layout(shard=4), gpu) == pytest.approx(
+    assert estimate_seconds(gather, make_layout(shard=4), gpu) == pytest.approx(8 * 3 / 4 / 0.8)
+    assert estimate_seconds(replace(gather, collective="all-reduce"), make_layout(shard=4), gpu) == pytest.approx(
         2 * 6 / 0.8
     )
-    assert estimate_seconds(gather, layout(), gpu) == 0
+    assert estimate_seconds(gather, make_layout(), gpu) == 0
 
 
 def test_ddp_reduces_gradients_in_buckets_that_cost_next_to_nothing_beside_their_bytes() -> None:
-    of_ddp = layout(replicate=8)
-    (reduced,) = compute_communication(preset("B"), training(of_ddp), of_ddp)
+    of_ddp = make_layout(replicate=8)
+    (reduced,) = compute_communication(preset("B"), make_training(of_ddp), of_ddp)
     assert reduced.calls == reduced.bytes // DDP_BUCKET == 13
-    alone = replace(reduced, calls=0)
-    assert estimate_seconds(reduced, of_ddp, H100) < 1.5 * estimate_seconds(alone, of_ddp, H100)
+    assert estimate_seconds(reduced, of_ddp, H100) < 1.5 * estimate_seconds(replace(reduced, calls=0), of_ddp, H100)
 
 
 @pytest.mark.parametrize(("axis", "ranks"), [("tensor", (4, 4)), ("shard", (8, 2)), ("replicate", (2, 1))])
 def test_neighbors_share_a_node(axis, ranks: tuple[int, int]) -> None:
-    assert count_ranks(axis, layout(replicate=2, shard=8, tensor=4), H100) == ranks
+    assert count_ranks(axis, make_layout(replicate=2, shard=8, tensor=4), H100) == ranks
 
 
 def test_tensor_parallelism_stays_within_a_node_and_divides_heads() -> None:
@@ -162,5 +161,5 @@ def test_the_table_is_of_real_devices() -> None:
 def test_numbers_that_cannot_be_are_refused() -> None:
     with pytest.raises(ConfigError, match="batch"):
         Training(batch=0)
-    assert training(layout()).batch == 8
+    assert make_training(make_layout()).batch == 8
     assert ParallelLayout(micro_batch_size=2, gradient_accumulation=3, shard=4).batch == 24

@@ -14,14 +14,14 @@ from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.export.export import export
 from megavit.export.parity_images import ParityImage
 from megavit.predict.exported_predictor import ExportedPredictor, load_exported
-from tests.helpers.export_cases import make_predictor, pictures
+from tests.helpers.export_cases import make_images, make_predictor
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("exported")
     predictor = make_predictor(place / "flowers", True)
-    export(predictor, "onnx", place / "onnx", [ParityImage("a", one) for one in pictures(3)])
+    export(predictor, "onnx", place / "onnx", [ParityImage("a", one) for one in make_images(3)])
     return place / "onnx"
 
 
@@ -31,7 +31,7 @@ def exported(folder: Path) -> ExportedPredictor:
 
 
 def test_pytorch_is_not_imported(folder: Path, tmp_path: Path) -> None:
-    Image.fromarray(pictures(3)[0]).save(tmp_path / "a.png")
+    Image.fromarray(make_images(3)[0]).save(tmp_path / "a.png")
     program = (
         "import sys, megavit; model = megavit.load_exported(sys.argv[1]); answer = model.predict(sys.argv[2])\n"
         "from megavit.cli.app import run; assert run(['predict', *sys.argv[1:]]) == 0\n"
@@ -44,7 +44,7 @@ def test_pytorch_is_not_imported(folder: Path, tmp_path: Path) -> None:
 
 
 def test_every_kind_of_image_gives_the_same_answer(exported: ExportedPredictor, tmp_path: Path) -> None:
-    pixels = pictures(3)[2]
+    pixels = make_images(3)[2]
     Image.fromarray(pixels).save(tmp_path / "a.png")
     path = tmp_path / "a.png"
     images = (path, str(path), path.read_bytes(), pixels, Image.fromarray(pixels))
@@ -56,15 +56,15 @@ def test_every_kind_of_image_gives_the_same_answer(exported: ExportedPredictor, 
 
 
 def test_a_stream_goes_on_after_an_image_that_cannot_be_read(exported: ExportedPredictor) -> None:
-    named = [("first", pictures(3)[0]), ("none", b"no image"), ("last", pictures(3)[1])]
+    named = [("first", make_images(3)[0]), ("none", b"no image"), ("last", make_images(3)[1])]
     answers = list(exported.stream(named, coverage=0.9))
     assert [answer.name for answer in answers] == ["first", "none", "last"]
     assert answers[1].prediction is None and answers[1].error == "not an image"
-    assert answers[2].prediction == exported.predict(pictures(3)[1], coverage=0.9)
+    assert answers[2].prediction == exported.predict(make_images(3)[1], coverage=0.9)
 
 
 def test_a_list_is_answered_as_its_images_are(exported: ExportedPredictor) -> None:
-    images = [*pictures(3), *pictures(3, seed=1)]
+    images = [*make_images(3), *make_images(3, seed=1)]
     found = exported.predict(images, top=2)
     for one, image in zip(found, images, strict=True):
         alone = exported.predict(image, top=2)
@@ -85,7 +85,7 @@ def test_a_stream_gives_the_model_batches(batch_size: int, calls: int, exported:
         return exported.run(inputs)
 
     counted = ExportedPredictor(exported.folder, exported.info, run)
-    named = [(str(place), pictures(3, 1, seed=place)[0]) for place in range(64)]
+    named = [(str(place), make_images(3, 1, seed=place)[0]) for place in range(64)]
     answers = list(counted.stream(iter(named), batch_size=batch_size))
     assert [answer.name for answer in answers] == [name for name, _ in named]
     # A batch begins once no other image has come, so that there may be a few more.
@@ -107,16 +107,16 @@ def test_large_pictures_are_not_all_given_at_once(exported: ExportedPredictor, m
 
 
 def test_images_of_many_sizes_are_answered_in_their_order(exported: ExportedPredictor) -> None:
-    prepared = [exported.prepare(one) for one in pictures(3)]
+    prepared = [exported.prepare(one) for one in make_images(3)]
     found = exported.predict_prepared(prepared[::-1])[::-1]
-    for one, (prediction, embedding) in zip(pictures(3), found, strict=True):
+    for one, (prediction, embedding) in zip(make_images(3), found, strict=True):
         assert prediction.label == exported.predict(one).label
         assert np.allclose(embedding, exported.embed(one), atol=1e-5)
 
 
 def test_mistakes_are_told(exported: ExportedPredictor, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"coverages 0.8, 0.9, 0.95, 0.99, not 0.97"):
-        exported.predict(pictures(3)[0], coverage=0.97)
+        exported.predict(make_images(3)[0], coverage=0.97)
     with pytest.raises(ImageError, match="2 channels"):
         exported.predict(np.zeros((9, 9, 2), np.uint8))
     with pytest.raises(ImageError, match="got dict"):
@@ -176,7 +176,7 @@ subprocess.run(["true"])
 @pytest.mark.skipif(sys.platform != "linux", reason="of Linux alone it is known")
 def test_signals_are_handled_after_models_ended(tmp_path: Path) -> None:
     predictor = make_predictor(tmp_path / "flowers")
-    export(predictor, "openvino", tmp_path / "out", [ParityImage("a", one) for one in pictures(3)])
+    export(predictor, "openvino", tmp_path / "out", [ParityImage("a", one) for one in make_images(3)])
     command = [sys.executable, "-c", SIGNALS, str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ from megavit.export.parity_images import ParityImage
 from megavit.predict.exported_predictor import load_exported
 from megavit.predict.predictor import load, with_aspect_kept
 from megavit.weights.bundle.bundle import load_bundle
-from tests.helpers.export_cases import make_predictor, pictures
+from tests.helpers.export_cases import make_images, make_predictor
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
     predictor = make_predictor(folder / "bundle", True)
     for target in ("onnx", "openvino"):
-        export(predictor, target, folder / target, [ParityImage("a", one) for one in pictures(3)])
+        export(predictor, target, folder / target, [ParityImage("a", one) for one in make_images(3)])
     return folder
 
 
@@ -100,7 +100,7 @@ def test_a_predictor_is_pickled_as_its_folder_with_its_settings(place: Path) -> 
     predictor = load(place / "bundle", device="cpu", precision="float32")
     written = pickle.dumps(predictor)
     assert len(written) < 20_000
-    image = pictures(3)[0]
+    image = make_images(3)[0]
     assert pickle.loads(written).predict(image) == predictor.predict(image)
     bundle = load_bundle(place / "bundle")
     kept = type(predictor)(with_aspect_kept(bundle), torch.device("cpu"))
@@ -118,7 +118,7 @@ def test_what_is_unpickled_is_the_model_that_was_pickled_or_nothing(kind: str, p
         pickle.loads(written)
     other = make_predictor(tmp_path / "bundle", False, mlp_dim=32)
     if kind == "onnx":
-        export(other, "onnx", tmp_path / "onnx", [ParityImage("a", one) for one in pictures(3)])
+        export(other, "onnx", tmp_path / "onnx", [ParityImage("a", one) for one in make_images(3)])
     with pytest.raises(BundleError, match="another than the one that was pickled"):
         pickle.loads(written)
 

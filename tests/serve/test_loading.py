@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.helpers.servers import ROOT, Running, lives, stub_server, until
+from tests.helpers.servers import ROOT, Running, is_alive, stub_server, wait_until
 from tests.serve.conftest import stub_folder
 
 
@@ -55,7 +55,7 @@ def test_of_bundles_that_are_replaced_all_the_time_one_is_loaded(folder: Path) -
         for turn in range(600):
             stub_folder(folder, version=f"turn {turn}", takes="0.8")
             try:
-                until(lambda: server.events("model_reloaded"), patience=0.3)
+                wait_until(lambda: server.events("model_reloaded"), patience=0.3)
                 break
             except AssertionError:
                 continue
@@ -97,7 +97,7 @@ def test_a_server_that_stops_while_a_worker_loads_leaves_none(
         workers = server.workers()
         os.kill(server.process.pid, number)
         assert server.process.wait(30) == (0 if number == signal.SIGTERM else -number)
-        until(lambda: not any(lives(worker) for worker in workers))
+        wait_until(lambda: not any(is_alive(worker) for worker in workers))
 
 
 def _is_settled(worker: psutil.Process) -> bool:

@@ -15,7 +15,7 @@ import pytest
 
 from megavit.serve import logging as module
 from megavit.serve.logging import JsonLinesHandler, log_event
-from tests.helpers.servers import ROOT, STUB, until
+from tests.helpers.servers import ROOT, STUB, wait_until
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_lines_that_do_not_fit_are_counted(logger: logging.Logger, monkeypatch: 
         log_event("request", number=i, padding=padding)
     with os.fdopen(reading) as lines, ThreadPoolExecutor() as pool:
         rest = pool.submit(lambda: [json.loads(line) for line in lines])
-        until(handler._lines.empty)
+        wait_until(handler._lines.empty)
         log_event("last")
         handler.close()
         os.close(writing)

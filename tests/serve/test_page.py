@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from megavit.page import static_folder
 from tests.helpers.browser import OpenPage
-from tests.helpers.page_images import choose
+from tests.helpers.page_images import choose_files
 from tests.helpers.servers import Running, stub_server
 
 
@@ -37,7 +37,7 @@ def test_no_other_file_is_served(stub: Running, path: str) -> None:
 
 def test_an_image_is_predicted_in_a_browser(server: Running, open_page: OpenPage) -> None:
     page = open_page(f"{server.address}/")
-    choose(page, "a.png")
+    choose_files(page, "a.png")
     card = page.get_by_role("article")
     expect(card).to_contain_text("newt")
     card.get_by_role("button", name="Explain").click()
@@ -49,6 +49,6 @@ def test_with_a_key_the_page_asks_for_it(folder: Path, open_page: OpenPage) -> N
         page = open_page(f"{server.address}/")
         page.get_by_label("API key").fill("sesame")
         page.get_by_label("API key").press("Enter")
-        choose(page, "a.png")
+        choose_files(page, "a.png")
         expect(page.get_by_role("article")).to_contain_text("cat")
         assert "sesame" not in json.dumps(server.log)

@@ -14,7 +14,7 @@ from megavit.data.loader import shard_windows as windows_module
 from megavit.train import data as module
 from megavit.train.data import MAX_REPORTED, TrainLoader
 from megavit.train.progress import NullReporter
-from tests.helpers.shards import class_folders, flip, sharded
+from tests.helpers.shards import flip_bit, make_class_folders, make_shards
 from tests.helpers.training import make_task
 
 IMAGES, BATCH, STEPS = 90, 12, 20
@@ -31,7 +31,7 @@ class Told(NullReporter):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    sharded(class_folders(tmp_path / "in", IMAGES), tmp_path / "out")
+    make_shards(make_class_folders(tmp_path / "in", IMAGES), tmp_path / "out")
     return tmp_path / "out"
 
 
@@ -72,7 +72,7 @@ def test_damage_is_told_once_and_changes_nothing_else(memory, folder, monkeypatc
     whole = stream(make_feed(folder, monkeypatch, memory=memory), 0, STEPS)
     at = read(folder).samples[7].location
     assert at is not None
-    flip(Path(at.file), at.offset + at.size - 20)
+    flip_bit(Path(at.file), at.offset + at.size - 20)
     told = Told()
     found = stream(make_feed(folder, monkeypatch, memory, told), 0, STEPS)
     number = int(read(folder).samples[7].name[-8:-4])
@@ -91,7 +91,7 @@ def test_damage_is_told_once_and_changes_nothing_else(memory, folder, monkeypatc
 def test_of_much_damage_a_few_lines_are_told(folder, monkeypatch):
     for sample in read(folder).samples[:15]:
         assert sample.location is not None
-        flip(Path(sample.location.file), sample.location.offset + sample.location.size - 20)
+        flip_bit(Path(sample.location.file), sample.location.offset + sample.location.size - 20)
     for memory in (True, False):
         told = Told()
         feed = make_feed(folder, monkeypatch, memory, told)

@@ -5,7 +5,7 @@ from PIL import Image
 from megavit.config.recipe import DataRecipe
 from megavit.runtime.process_group import DistContext
 from megavit.train.run import read_dataset, report_warnings
-from tests.helpers.labeled_images import scene
+from tests.helpers.labeled_images import make_scene
 from tests.train.test_cross_val_predict import Counting
 
 
@@ -15,7 +15,9 @@ def test_leaks_are_told_before_training_begins(tmp_path):
             folder = tmp_path / split / name
             folder.mkdir(parents=True)
             for seed in range(10):
-                pixels = scene(len(split) * 1000 + len(list(tmp_path.rglob("*"))), side=16).permute(1, 2, 0).numpy()
+                pixels = (
+                    make_scene(len(split) * 1000 + len(list(tmp_path.rglob("*"))), side=16).permute(1, 2, 0).numpy()
+                )
                 Image.fromarray(pixels).save(folder / f"{seed}.png")
     watch = Counting()
     report_warnings(read_dataset(str(tmp_path), DataRecipe(), watch), DistContext(), watch)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from megavit.data.decode.tensor import decode, from_pillow
 from megavit.errors import ImageError
-from tests.helpers.difficult_images import encode, picture
+from tests.helpers.difficult_images import encode_image, make_image
 
 GRAY = np.arange(256, dtype=np.uint8).reshape(16, 16)
 DEEP = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
@@ -37,10 +37,10 @@ def last(image) -> np.ndarray:
 @pytest.mark.parametrize(
     "data",
     [
-        encode(Image.fromarray(DEEP), "PNG"),
-        encode(Image.fromarray(DEEP), "TIFF"),
-        encode(Image.fromarray(DEEP), "PPM"),
-        encode(Image.frombytes("I;16B", (16, 16), DEEP.astype(">u2").tobytes()), "TIFF"),
+        encode_image(Image.fromarray(DEEP), "PNG"),
+        encode_image(Image.fromarray(DEEP), "TIFF"),
+        encode_image(Image.fromarray(DEEP), "PPM"),
+        encode_image(Image.frombytes("I;16B", (16, 16), DEEP.astype(">u2").tobytes()), "TIFF"),
         tiff((65535 - DEEP).astype("<u2").tobytes(), side=16, bits=16, photometric=0),
         tiff((DEEP / 65535).astype("<f4").tobytes(), side=16, bits=32, sample_format=3),
         tiff((1 - DEEP / 65535).astype("<f4").tobytes(), side=16, bits=32, photometric=0, sample_format=3),
@@ -62,7 +62,7 @@ def test_12_bits_are_rescaled_by_their_own_range():
 
 
 def test_one_clear_value_of_16_bit_gray_becomes_white():
-    data = encode(Image.fromarray(DEEP), "PNG", transparency=257 * 7)
+    data = encode_image(Image.fromarray(DEEP), "PNG", transparency=257 * 7)
     expected = GRAY.copy()
     expected[GRAY == 7] = 255
     assert np.array_equal(last(decode(data)), expected)
@@ -98,18 +98,18 @@ def test_one_bit_is_black_or_white():
 
 
 def test_cmyk_is_as_pillow_converts_it():
-    image = Image.fromarray(picture()).convert("CMYK")
+    image = Image.fromarray(make_image()).convert("CMYK")
     assert np.array_equal(last(from_pillow(image)), np.array(image.convert("RGB")))
 
 
 def test_cmyk_jpegs_are_not_inverted():
-    image = Image.fromarray(picture()).convert("CMYK")
-    read = last(decode(encode(image, "JPEG", quality=100))).astype(int)
+    image = Image.fromarray(make_image()).convert("CMYK")
+    read = last(decode(encode_image(image, "JPEG", quality=100))).astype(int)
     assert np.abs(read - np.array(image.convert("RGB"))).max() <= 8
 
 
 def test_alpha_is_put_on_white():
-    color, alpha = picture(16, 16), GRAY
+    color, alpha = make_image(16, 16), GRAY
     image = Image.fromarray(np.dstack([color, alpha]))
     assert np.array_equal(last(from_pillow(image)), on_white(color, alpha))
 
@@ -130,23 +130,23 @@ def test_the_clear_color_of_a_palette_becomes_white(kind):
     places = np.array([[0, 1], [1, 2]], dtype=np.uint8)
     image = Image.fromarray(places).convert("P")
     image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
-    data = encode(image, kind, transparency=1)
+    data = encode_image(image, kind, transparency=1)
     assert last(decode(data)).tolist() == [[[10, 20, 30], [255, 255, 255]], [[255, 255, 255], [70, 80, 90]]]
 
 
 def test_the_clear_color_of_rgb_becomes_white():
-    rgb = picture()
-    data = encode(rgb, "PNG", transparency=tuple(map(int, rgb[3, 3])))
+    rgb = make_image()
+    data = encode_image(rgb, "PNG", transparency=tuple(map(int, rgb[3, 3])))
     expected = rgb.copy()
     expected[(rgb == rgb[3, 3]).all(-1)] = 255
     assert np.array_equal(last(decode(data)), expected)
 
 
 def test_unused_fourth_channel_is_not_taken_for_alpha():
-    image = Image.fromarray(picture()).convert("RGBX")
-    assert np.array_equal(last(from_pillow(image)), picture())
+    image = Image.fromarray(make_image()).convert("RGBX")
+    assert np.array_equal(last(from_pillow(image)), make_image())
 
 
 def test_an_open_file_and_its_bytes_give_the_same():
-    data = encode(Image.fromarray(DEEP), "PNG")
+    data = encode_image(Image.fromarray(DEEP), "PNG")
     assert np.array_equal(from_pillow(Image.open(io.BytesIO(data))), decode(data))

@@ -12,7 +12,7 @@ from megavit.data.decode.image_file import inspect_image
 from megavit.data.decode.multiband_tiff import is_multiband
 from megavit.data.decode.tensor import decode
 from megavit.errors import ImageError
-from tests.helpers.difficult_images import encode, picture
+from tests.helpers.difficult_images import encode_image, make_image
 
 CUBE = np.random.default_rng(0).integers(0, 256, (20, 30, 6), dtype=np.uint8)
 
@@ -54,7 +54,7 @@ def test_a_few_bytes_that_unpack_to_a_memory_full_are_refused():
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA"])
 def test_pictures_are_left_to_pillow(mode):
-    assert not is_multiband(encode(Image.fromarray(picture()).convert(mode), "TIFF"))
+    assert not is_multiband(encode_image(Image.fromarray(make_image()).convert(mode), "TIFF"))
 
 
 def test_where_the_package_is_missing_it_is_named(monkeypatch):

@@ -26,16 +26,16 @@ from megavit.data.decode.tensor import decode, decode_with_size, from_array, fro
 from megavit.data.image_dataset import preprocess
 from megavit.errors import DataError, ImageError
 from tests.data.sizes import sized
-from tests.helpers.difficult_images import TURNS, encode, picture, with_orientation
+from tests.helpers.difficult_images import TURNS, encode_image, make_exif, make_image
 
-RGB = picture()
+RGB = make_image()
 UPRIGHT = torch.from_numpy(RGB).permute(2, 0, 1)
 KINDS = ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM"] + ["AVIF"] * ("AVIF" in Image.SAVE)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
 def test_bytes_and_files_give_the_pixels_that_were_saved(kind, tmp_path):
-    data = encode(RGB, kind)
+    data = encode_image(RGB, kind)
     path = tmp_path / "no_suffix_needed"
     path.write_bytes(data)
     for image in (decode(data), decode(path)):
@@ -48,49 +48,49 @@ def test_bytes_and_files_give_the_pixels_that_were_saved(kind, tmp_path):
 def test_every_exif_orientation_gives_the_upright_picture(kind, orientation):
     stored = np.ascontiguousarray(TURNS[orientation](RGB))
     how = {
-        "PNG": {"exif": with_orientation(orientation)},
-        "WEBP": {"exif": with_orientation(orientation), "lossless": True},
+        "PNG": {"exif": make_exif(orientation)},
+        "WEBP": {"exif": make_exif(orientation), "lossless": True},
         "TIFF": {"tiffinfo": {274: orientation}},
     }
-    assert torch.equal(decode(encode(stored, kind, **how[kind])), UPRIGHT)
+    assert torch.equal(decode(encode_image(stored, kind, **how[kind])), UPRIGHT)
 
 
 @pytest.mark.parametrize("orientation", TURNS)
 def test_every_orientation_of_a_jpeg_gives_the_upright_picture(orientation):
     blocks = np.kron(np.array([[0, 255, 0], [255, 255, 0]], np.uint8), np.ones((16, 16), np.uint8))
     stored = np.ascontiguousarray(TURNS[orientation](blocks[..., None])[..., 0])
-    image = decode(encode(stored, "JPEG", quality=100, exif=with_orientation(orientation)))
+    image = decode(encode_image(stored, "JPEG", quality=100, exif=make_exif(orientation)))
     assert torch.equal(image[0], torch.from_numpy(blocks))
 
 
 def test_an_unknown_orientation_turns_nothing():
-    assert torch.equal(decode(encode(RGB, "PNG", exif=with_orientation(9))), UPRIGHT)
+    assert torch.equal(decode(encode_image(RGB, "PNG", exif=make_exif(9))), UPRIGHT)
 
 
 def test_the_first_frame_is_taken():
     frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
     for kind in ("GIF", "PNG", "TIFF"):
-        image = decode(encode(frames[0], kind, save_all=True, append_images=frames[1:]))
+        image = decode(encode_image(frames[0], kind, save_all=True, append_images=frames[1:]))
         assert image[:, 0, 0].tolist() == [255, 0, 0]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_name_says_nothing_and_the_content_everything(kind, tmp_path):
     path = tmp_path / "image.txt"
-    path.write_bytes(encode(RGB, kind))
+    path.write_bytes(encode_image(RGB, kind))
     assert decode(path).shape == UPRIGHT.shape
 
 
 def _valid_files() -> list[bytes]:
     small = Image.fromarray(RGB)
-    exif = with_orientation(6)
+    exif = make_exif(6)
     return [
-        *(encode(RGB, kind) for kind in KINDS),
-        encode(small, "JPEG", exif=exif, progressive=True),
-        encode(small.quantize(8), "PNG", transparency=2),
-        encode(small, "TIFF", compression="tiff_lzw"),
-        encode(small.convert("1"), "TIFF", compression="group4"),
-        encode(small, "GIF", save_all=True, append_images=[small.rotate(90)]),
+        *(encode_image(RGB, kind) for kind in KINDS),
+        encode_image(small, "JPEG", exif=exif, progressive=True),
+        encode_image(small.quantize(8), "PNG", transparency=2),
+        encode_image(small, "TIFF", compression="tiff_lzw"),
+        encode_image(small.convert("1"), "TIFF", compression="group4"),
+        encode_image(small, "GIF", save_all=True, append_images=[small.rotate(90)]),
     ]
 
 
@@ -128,7 +128,7 @@ def test_any_bytes_behind_any_signature_are_read_or_refused(tail):
 def test_every_flipped_bit_of_a_png_is_refused_or_harmless():
     # Of this kind of picture Pillow alone lets a quarter of the damaged ones pass.
     slope = np.add.outer(np.arange(64), np.arange(48)).astype(np.uint8)
-    data = encode(slope, "PNG")
+    data = encode_image(slope, "PNG")
     for place in range(8, len(data)):
         damaged = bytearray(data)
         damaged[place] ^= 1 << place % 8
@@ -154,7 +154,7 @@ def test_limits_are_checked_before_any_pixel_is_decoded(size, said, monkeypatch)
     def never(*_):
         raise AssertionError("decoded")
 
-    data = encode(Image.new("1", size), "PNG")
+    data = encode_image(Image.new("1", size), "PNG")
     monkeypatch.setattr(module, "to_array", never)
     monkeypatch.setattr(Image.Image, "load", never)
     with pytest.raises(ImageError, match=said):
@@ -174,7 +174,7 @@ def test_whoever_decodes_may_set_a_lower_limit_of_pixels(kind):
 
 
 def test_the_limits_themselves_are_allowed():
-    assert decode(encode(Image.new("L", (100, 1)), "PNG")).shape == (1, 1, 100)
+    assert decode(encode_image(Image.new("L", (100, 1)), "PNG")).shape == (1, 1, 100)
 
 
 def test_pictures_in_digits_are_read_where_they_are_short():
@@ -228,7 +228,7 @@ def test_a_file_that_is_not_ours_to_read():
         Path(folder).chmod(0o755)
         open_one, closed_one = Path(folder, "open.png"), Path(folder, "closed.png")
         for path, mode in ((open_one, 0o644), (closed_one, 0)):
-            path.write_bytes(encode(RGB, "PNG"))
+            path.write_bytes(encode_image(RGB, "PNG"))
             path.chmod(mode)
         decode(open_one)
         with get_context("fork").Pool(1, initializer=_give_up_root) as pool:
@@ -250,7 +250,7 @@ def _outcome(path: Path) -> str:
 
 
 def test_pillows_warnings_are_not_heard_and_the_filters_come_back():
-    noisy = encode(RGB, "JPEG", exif=with_orientation(6)[:-4])
+    noisy = encode_image(RGB, "JPEG", exif=make_exif(6)[:-4])
     before = list(warnings.filters)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
@@ -264,7 +264,7 @@ def test_pillows_warnings_are_not_heard_and_the_filters_come_back():
 
 def test_threads_decode_together_and_leave_the_filters_as_they_were():
     before = list(warnings.filters)
-    data = encode(RGB, "PNG")
+    data = encode_image(RGB, "PNG")
     together = threading.Barrier(4)
 
     def work(_):
@@ -284,7 +284,7 @@ def test_pillow_pictures_are_turned_upright_too():
 
 def test_a_pillow_picture_that_cannot_be_loaded_is_refused(tmp_path):
     path = tmp_path / "cut.jpg"
-    path.write_bytes(encode(RGB, "JPEG")[:-10])
+    path.write_bytes(encode_image(RGB, "JPEG")[:-10])
     with Image.open(path) as image, pytest.raises(ImageError, match="cut short"):
         from_pillow(image)
 

@@ -15,7 +15,7 @@ from megavit.data.loader.loader import iter_batches, sequential_batches
 from megavit.data.shards.index import INDEX, ShardIndex
 from megavit.data.shards.verify import verify
 from megavit.errors import DataError
-from tests.helpers.shards import class_folders, flip, sharded
+from tests.helpers.shards import flip_bit, make_class_folders, make_shards
 
 ALL = DataRecipe(val=0, test=0)
 SIZE = Preprocessing(height=2, width=2, channels=1)
@@ -23,14 +23,14 @@ SIZE = Preprocessing(height=2, width=2, channels=1)
 
 @pytest.fixture
 def index(tmp_path) -> ShardIndex:
-    class_folders(tmp_path / "in", 90)
-    return sharded(tmp_path / "in", tmp_path / "out")
+    make_class_folders(tmp_path / "in", 90)
+    return make_shards(tmp_path / "in", tmp_path / "out")
 
 
 def damage(folder, index: ShardIndex, shard: int, place: int) -> str:
     """Flip a bit of a picture; its name."""
     member = index.shards[shard].members[place]
-    flip(folder / index.shards[shard].name, member.offset + member.size - 20)
+    flip_bit(folder / index.shards[shard].name, member.offset + member.size - 20)
     return member.name
 
 
@@ -118,8 +118,8 @@ def test_where_nearly_all_is_gone_no_image_stands_for_it(index, tmp_path):
 
 
 def test_held_out_shards_are_verified_and_those_of_training_left(tmp_path):
-    class_folders(tmp_path / "in", 60, ("train", "test"))
-    index = sharded(tmp_path / "in", tmp_path / "out")
+    make_class_folders(tmp_path / "in", 60, ("train", "test"))
+    index = make_shards(tmp_path / "in", tmp_path / "out")
     assert index.shards[0].split == "test" and index.shards[-1].split == "train"
     names = [damage(tmp_path / "out", index, shard, 1) for shard in (0, -1)]
     assert [skipped.name for skipped in load_data(tmp_path / "out", ALL).skipped] == names[:1]
@@ -128,7 +128,7 @@ def test_held_out_shards_are_verified_and_those_of_training_left(tmp_path):
 
 
 def test_damage_between_the_images_costs_none_of_them(index, tmp_path):
-    flip(tmp_path / "out" / index.shards[0].name, 300)
+    flip_bit(tmp_path / "out" / index.shards[0].name, 300)
     images = load_data(tmp_path / "out", ALL, verify="all")
     assert len(images.samples) == 90
     assert [(skipped.name, skipped.reason) for skipped in images.skipped] == [
@@ -146,8 +146,8 @@ def test_a_shard_that_the_index_does_not_know_is_told(index, tmp_path):
 
 def test_no_flipped_bit_and_no_cut_is_silent(tmp_path):
     """1,000 of them; those of the index are in test_index.py."""
-    class_folders(tmp_path / "in", 30)
-    index = sharded(tmp_path / "in", tmp_path / "out", size=2**20)
+    make_class_folders(tmp_path / "in", 30)
+    index = make_shards(tmp_path / "in", tmp_path / "out", size=2**20)
     (shard,) = index.shards
     path = tmp_path / "out" / shard.name
     whole = path.read_bytes()
@@ -168,6 +168,6 @@ def test_no_flipped_bit_and_no_cut_is_silent(tmp_path):
 
 
 def test_an_index_that_is_damaged_is_named(index, tmp_path):
-    flip(tmp_path / "out" / INDEX, 700)
+    flip_bit(tmp_path / "out" / INDEX, 700)
     with pytest.raises(DataError, match=f"{INDEX} is (damaged|not valid JSON)"):
         load_data(tmp_path / "out", ALL)

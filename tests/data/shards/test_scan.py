@@ -12,7 +12,7 @@ from megavit.data.shards.open import is_shards, open_shards
 from megavit.data.shards.scan import split_of
 from megavit.data.sources.hidden import HIDDEN
 from megavit.errors import DataError
-from tests.helpers.shards import class_folders, picture, sharded, tar_of
+from tests.helpers.shards import make_class_folders, make_png, make_shards, make_tar
 
 ALL = DataRecipe(val=0, test=0)
 
@@ -20,7 +20,7 @@ ALL = DataRecipe(val=0, test=0)
 def write(folder, **shards):
     folder.mkdir()
     for name, files in shards.items():
-        (folder / f"{name}.tar").write_bytes(files if isinstance(files, bytes) else tar_of(files))
+        (folder / f"{name}.tar").write_bytes(files if isinstance(files, bytes) else make_tar(files))
     return folder
 
 
@@ -28,7 +28,7 @@ def samples(first, count, **beside):
     """`count` samples, each a picture and the files that `beside` makes of its number."""
     files = {}
     for number in range(first, first + count):
-        files[f"{number:04}.png"] = picture(number)
+        files[f"{number:04}.png"] = make_png(number)
         files |= {f"{number:04}.{kind}": make(number) for kind, make in beside.items()}
     return files
 
@@ -39,7 +39,7 @@ def by_class(first, count):
 
 @pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_shards_without_an_index_are_read_once_and_then_have_one(kind, tmp_path):
-    folder = write(tmp_path / "s", a=tar_of(by_class(0, 24), kind), b=tar_of(by_class(24, 24), kind))
+    folder = write(tmp_path / "s", a=make_tar(by_class(0, 24), kind), b=make_tar(by_class(24, 24), kind))
     images = load_data(folder, ALL)
     assert len(images.samples) == 48
     assert images.classes == tuple(str(number) for number in range(12))  # as numbers, so that 10 comes after 9
@@ -70,10 +70,10 @@ def test_names_longer_than_a_header_are_read(tmp_path):
     files = {
         f"{long}{number}.{kind}": content
         for number in range(4)
-        for kind, content in (("png", picture(number)), ("cls", b"%d" % (number % 2)))
+        for kind, content in (("png", make_png(number)), ("cls", b"%d" % (number % 2)))
     }
     for kind in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
-        folder = write(tmp_path / str(kind), a=tar_of(files, kind))
+        folder = write(tmp_path / str(kind), a=make_tar(files, kind))
         names = [member.name for member in open_shards(str(folder))[1].shards[0].members]
         assert names == [f"a.tar/{long}{number}.png" for number in range(4)]
 
@@ -125,7 +125,7 @@ def test_a_shard_is_of_the_split_that_its_name_says(name, split):
 
 @pytest.mark.parametrize("left", [100, 512, 700, 1024 + 60, 4096, 4096 + 512])
 def test_a_shard_that_is_cut_short_gives_what_is_whole_in_it(left, tmp_path):
-    whole = tar_of(by_class(0, 24))
+    whole = make_tar(by_class(0, 24))
     folder = write(tmp_path / "s", a=whole[:left], b=by_class(24, 24))
     _, index = open_shards(str(folder))
     assert 24 <= index.images < 28
@@ -133,7 +133,7 @@ def test_a_shard_that_is_cut_short_gives_what_is_whole_in_it(left, tmp_path):
 
 
 def test_a_header_that_is_damaged_ends_its_shard(tmp_path):
-    whole = bytearray(tar_of(by_class(0, 24), tarfile.USTAR_FORMAT))
+    whole = bytearray(make_tar(by_class(0, 24), tarfile.USTAR_FORMAT))
     whole[4 * 1024 + 3] ^= 4  # a letter of the name of the third picture
     folder = write(tmp_path / "s", a=bytes(whole), b=by_class(24, 24))
     _, index = open_shards(str(folder))
@@ -145,7 +145,7 @@ def test_pictures_and_labels_that_are_damaged_are_told_one_by_one(tmp_path):
     files = by_class(0, 24)
     files["0003.png"] = files["0003.png"][:-20]
     files["0005.cls"] = b"\xff\xfe"
-    files["0007.jpg"] = picture(500)
+    files["0007.jpg"] = make_png(500)
     _, index = open_shards(str(write(tmp_path / "s", a=files)))
     assert dict(index.damaged) == {
         "a.tar/0003.png": "damaged or cut short",
@@ -156,7 +156,7 @@ def test_pictures_and_labels_that_are_damaged_are_told_one_by_one(tmp_path):
 
 
 def test_links_devices_and_paths_upwards_are_never_followed(tmp_path):
-    (tmp_path / "secret.png").write_bytes(picture(7))
+    (tmp_path / "secret.png").write_bytes(make_png(7))
     path = tmp_path / "s" / "a.tar"
     path.parent.mkdir()
     links = b""
@@ -164,8 +164,8 @@ def test_links_devices_and_paths_upwards_are_never_followed(tmp_path):
         info = tarfile.TarInfo(name)
         info.type, info.linkname = kind, "../secret.png"
         links += info.tobuf()
-    paths = {"../../4.png": picture(4), "../../4.cls": b"0", "/5.png": picture(5), "/5.cls": b"1"}
-    path.write_bytes(links + tar_of(paths))
+    paths = {"../../4.png": make_png(4), "../../4.cls": b"0", "/5.png": make_png(5), "/5.cls": b"1"}
+    path.write_bytes(links + make_tar(paths))
     before = sorted(tmp_path.rglob("*"))
     _, index = open_shards(str(path))
     assert [member.name for member in index.shards[0].members] == ["a.tar/../../4.png", "a.tar//5.png"]
@@ -179,7 +179,7 @@ def test_links_devices_and_paths_upwards_are_never_followed(tmp_path):
 
 
 def test_zeros_in_place_of_a_header_are_no_end(tmp_path):
-    path = write(tmp_path / "s", a=tar_of(by_class(0, 24), tarfile.USTAR_FORMAT)) / "a.tar"
+    path = write(tmp_path / "s", a=make_tar(by_class(0, 24), tarfile.USTAR_FORMAT)) / "a.tar"
     data = bytearray(path.read_bytes())
     data[8 * 1024 : 9 * 1024] = bytes(1024)  # header and content of the fifth picture
     path.write_bytes(data)
@@ -195,7 +195,7 @@ def test_zeros_in_place_of_a_header_are_no_end(tmp_path):
 
 @pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.GNUTYPE_SPARSE])
 def test_what_is_no_plain_file_is_told(kind, tmp_path):
-    whole = tar_of(by_class(0, 12))
+    whole = make_tar(by_class(0, 12))
     info = tarfile.TarInfo("link.png")
     info.type, info.linkname = kind, "0001.png"
     (tmp_path / "s").mkdir()
@@ -211,9 +211,9 @@ def test_samples_whose_image_is_of_no_kind_that_is_known_are_told(tmp_path):
         **by_class(0, 12),
         "a.heic": b"x",
         "a.cls": b"0",
-        "b.v2.png": picture(1),
+        "b.v2.png": make_png(1),
         "b.cls": b"1",
-        "0003.mask.png": picture(2),  # of a sample with an image
+        "0003.mask.png": make_png(2),  # of a sample with an image
         "README.md": b"of the set",
         "._0001.png": b"of another system",
     }
@@ -233,9 +233,9 @@ def test_a_cls_goes_before_a_json_and_two_that_differ_say_nothing(tmp_path):
     files = by_class(0, 12)
     for number in range(12):
         files[f"{number:04}.json"] = b'{"label": "other"}'
-    whole = tar_of({**files, "a.png": picture(50), "a.cls": b"3", "b.png": picture(51), "b.cls": b"3"})
+    whole = make_tar({**files, "a.png": make_png(50), "a.cls": b"3", "b.png": make_png(51), "b.cls": b"3"})
     end = whole.index(bytes(2 * tarfile.BLOCKSIZE), len(whole) - tarfile.RECORDSIZE)
-    folder = write(tmp_path / "s", a=whole[: end - end % 512] + tar_of({"a.cls": b"3", "b.cls": b"4"}))
+    folder = write(tmp_path / "s", a=whole[: end - end % 512] + make_tar({"a.cls": b"3", "b.cls": b"4"}))
     _, index = open_shards(str(folder))
     targets = {member.name: member.target for member in index.shards[0].members}
     assert "other" not in index.classes
@@ -245,7 +245,7 @@ def test_a_cls_goes_before_a_json_and_two_that_differ_say_nothing(tmp_path):
 
 @pytest.mark.parametrize("text", [b"[" * 100_000, b'{"score": ' + b"9" * 400 + b"}", b'{"label": ', b"\xff"])
 def test_a_json_that_cannot_be_read_is_told(text, tmp_path):
-    files = {**by_class(0, 12), "a.png": picture(50), "a.json": text}
+    files = {**by_class(0, 12), "a.png": make_png(50), "a.json": text}
     _, index = open_shards(str(write(tmp_path / "s", a=files)))
     assert index.damaged == (("a.tar/a.json", "a .json that cannot be read"),)
     assert index.images == 13
@@ -262,7 +262,7 @@ def test_damage_in_shards_of_others_is_fatal_where_it_is_so_chosen(tmp_path):
 
 
 def test_an_index_is_not_written_while_a_shard_is_damaged_as_a_whole(tmp_path):
-    whole = tar_of(by_class(0, 24))
+    whole = make_tar(by_class(0, 24))
     folder = write(tmp_path / "s", a=whole[:5000], b=by_class(24, 24))
     assert open_shards(str(folder))[1].images < 48
     assert not (folder / INDEX).exists()
@@ -279,13 +279,13 @@ def test_a_suffix_in_capitals_is_one_too(tmp_path):
 
 
 def test_a_tar_that_an_index_lies_beside_is_what_that_says(tmp_path):
-    index = sharded(class_folders(tmp_path / "in", 90), tmp_path / "out")
+    index = make_shards(make_class_folders(tmp_path / "in", 90), tmp_path / "out")
     _, found = open_shards(f"{tmp_path}/out/data-000001.tar")
     assert (found.classes, found.shards) == (index.classes, index.shards[1:2])
     _, found = open_shards(f"{tmp_path}/out/data-{{000000..000001}}.tar")
     assert found.shards == index.shards[:2]
     assert found.fingerprint() != index.fingerprint()
-    (tmp_path / "out" / "more.tar").write_bytes(tar_of(by_class(0, 12)))
+    (tmp_path / "out" / "more.tar").write_bytes(make_tar(by_class(0, 12)))
     assert open_shards(f"{tmp_path}/out/more.tar")[1].classes == tuple(str(number) for number in range(12))
 
 
@@ -299,7 +299,7 @@ def test_a_tar_that_an_index_lies_beside_is_what_that_says(tmp_path):
 def test_what_is_nearly_shards_is_told_what_to_do(names, told, tmp_path):
     for name in names:
         (tmp_path / "s" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "s" / name).write_bytes(tar_of(by_class(0, 12)))
+        (tmp_path / "s" / name).write_bytes(make_tar(by_class(0, 12)))
     with pytest.raises(DataError, match=told):
         load_data(tmp_path / "s", ALL)
     if "gz" in names[0]:
@@ -325,5 +325,5 @@ def test_photos_beside_a_tar_stay_photos(tmp_path):
     for name in ("README.md", "LICENSE", "SHA256SUMS"):
         (folder / name).write_text("shards")
     assert is_shards(str(folder))
-    (folder / "photo.png").write_bytes(picture(0))
+    (folder / "photo.png").write_bytes(make_png(0))
     assert not is_shards(str(folder))

@@ -15,8 +15,8 @@ from megavit.data.load import load_data, scan_source
 from megavit.data.shards import write as module
 from megavit.data.shards.index import INDEX, parse_index
 from megavit.errors import DataError, OutputError
-from tests.helpers.difficult_images import encode
-from tests.helpers.shards import CLASSES, class_folders, picture, sharded
+from tests.helpers.difficult_images import encode_image
+from tests.helpers.shards import CLASSES, make_class_folders, make_png, make_shards
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -25,8 +25,8 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("splits", [("",), ("train", "test"), ("train", "val", "test")])
 def test_shards_are_read_as_their_folder_is(splits, tmp_path):
-    source = class_folders(tmp_path / "in", splits=splits)
-    sharded(source, tmp_path / "out")
+    source = make_class_folders(tmp_path / "in", splits=splits)
+    make_shards(source, tmp_path / "out")
     before, after = load_data(source, DataRecipe()), load_data(tmp_path / "out", DataRecipe())
     assert after.samples == before.samples
     assert after.classes == before.classes == CLASSES
@@ -38,7 +38,7 @@ def test_shards_are_read_as_their_folder_is(splits, tmp_path):
 
 
 def test_every_split_has_its_own_shards_and_no_shard_is_larger_than_asked(tmp_path):
-    index = sharded(class_folders(tmp_path / "in", 100, ("train", "test")), tmp_path / "out")
+    index = make_shards(make_class_folders(tmp_path / "in", 100, ("train", "test")), tmp_path / "out")
     assert len(index.shards) > 4
     assert {(shard.name.split("-")[0], shard.split) for shard in index.shards} == {("train", "train"), ("test", "test")}
     for shard in index.shards:
@@ -49,8 +49,8 @@ def test_every_split_has_its_own_shards_and_no_shard_is_larger_than_asked(tmp_pa
 
 
 def test_another_library_reads_the_files_as_they_were(tmp_path):
-    source = class_folders(tmp_path / "in")
-    index = sharded(source, tmp_path / "out")
+    source = make_class_folders(tmp_path / "in")
+    index = make_shards(source, tmp_path / "out")
     for shard in index.shards:
         with tarfile.open(tmp_path / "out" / shard.name) as tar:
             files = {info.name: tar.extractfile(info).read() for info in tar.getmembers()}  # type: ignore[union-attr]
@@ -63,8 +63,8 @@ def test_another_library_reads_the_files_as_they_were(tmp_path):
 
 
 def test_the_index_says_where_each_file_lies(tmp_path):
-    source = class_folders(tmp_path / "in")
-    sharded(source, tmp_path / "out")
+    source = make_class_folders(tmp_path / "in")
+    make_shards(source, tmp_path / "out")
     index = parse_index((tmp_path / "out" / INDEX).read_bytes(), "index")
     for shard in index.shards:
         data = (tmp_path / "out" / shard.name).read_bytes()
@@ -73,9 +73,9 @@ def test_the_index_says_where_each_file_lies(tmp_path):
 
 
 def test_equal_images_size_and_seed_give_equal_bytes_and_another_seed_another_order(tmp_path):
-    source = class_folders(tmp_path / "in")
+    source = make_class_folders(tmp_path / "in")
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        sharded(source, tmp_path / name, seed=seed)
+        make_shards(source, tmp_path / name, seed=seed)
     assert content(tmp_path / "a") == content(tmp_path / "b")
     names = [
         [m.name for s in parse_index((tmp_path / x / INDEX).read_bytes(), x).shards for m in s.members] for x in "ac"
@@ -85,11 +85,11 @@ def test_equal_images_size_and_seed_give_equal_bytes_and_another_seed_another_or
 
 
 def test_processes_write_the_same_bytes(tmp_path, monkeypatch):
-    source = class_folders(tmp_path / "in")
-    sharded(source, tmp_path / "a")
+    source = make_class_folders(tmp_path / "in")
+    make_shards(source, tmp_path / "a")
     monkeypatch.setattr(module, "_MANY_BYTES", 0)
     monkeypatch.setattr(module, "available_cpus", lambda: 2)
-    sharded(source, tmp_path / "b")
+    make_shards(source, tmp_path / "b")
     assert content(tmp_path / "a") == content(tmp_path / "b")
 
 
@@ -107,10 +107,10 @@ def test_processes_write_the_same_bytes(tmp_path, monkeypatch):
 )
 def test_labels_and_scores_are_kept(column, values, kind, told, tmp_path):
     for number in range(3):
-        (tmp_path / f"{number}.png").write_bytes(picture(number))
+        (tmp_path / f"{number}.png").write_bytes(make_png(number))
     table = tmp_path / "data.csv"
     table.write_text(f"path,{column}\n" + "".join(f"{number}.png,{value}\n" for number, value in enumerate(values)))
-    index = sharded(table, tmp_path / "out")
+    index = make_shards(table, tmp_path / "out")
     recipe = DataRecipe(val=0, test=0)
     before, after = load_data(table, recipe), load_data(tmp_path / "out", recipe)
     assert (index.target, after.target) == (kind, kind)
@@ -121,18 +121,18 @@ def test_labels_and_scores_are_kept(column, values, kind, told, tmp_path):
 
 
 def test_shards_can_be_written_anew_from_shards(tmp_path):
-    source = class_folders(tmp_path / "in")
-    sharded(source, tmp_path / "a")
-    sharded(tmp_path / "a", tmp_path / "b", size=2**20)
-    sharded(source, tmp_path / "c", size=2**20)
+    source = make_class_folders(tmp_path / "in")
+    make_shards(source, tmp_path / "a")
+    make_shards(tmp_path / "a", tmp_path / "b", size=2**20)
+    make_shards(source, tmp_path / "c", size=2**20)
     assert content(tmp_path / "b") == content(tmp_path / "c")
 
 
 def test_what_cannot_be_read_is_left_out_and_told(tmp_path):
-    source = class_folders(tmp_path / "in")
+    source = make_class_folders(tmp_path / "in")
     (source / "cat" / "empty.png").write_bytes(b"")
     (source / "cat" / "notes.txt").write_text("no image")
-    sharded(source, tmp_path / "out")
+    make_shards(source, tmp_path / "out")
     images = load_data(tmp_path / "out", DataRecipe())
     assert {skipped.name: skipped.reason for skipped in images.skipped} == {
         "cat/empty.png": "an empty file",
@@ -142,42 +142,42 @@ def test_what_cannot_be_read_is_left_out_and_told(tmp_path):
 
 
 def test_names_that_are_no_text_are_kept(tmp_path):
-    source = class_folders(tmp_path / "in", 6)
+    source = make_class_folders(tmp_path / "in", 6)
     odd = os.fsencode(source / "cat") + b"/\xff..png"
-    Path(os.fsdecode(odd)).write_bytes(picture(99))
-    sharded(source, tmp_path / "out")
+    Path(os.fsdecode(odd)).write_bytes(make_png(99))
+    make_shards(source, tmp_path / "out")
     names = [sample.name for sample in load_data(tmp_path / "out", DataRecipe(val=0, test=0)).samples]
     assert "cat/\udcff..png" in names
 
 
 def test_a_file_that_changes_while_shards_are_written_leaves_nothing(tmp_path):
-    source = class_folders(tmp_path / "in")
+    source = make_class_folders(tmp_path / "in")
     listing, found = scan_source(source)
-    (source / "cat" / "0003.png").write_bytes(picture(500))
+    (source / "cat" / "0003.png").write_bytes(make_png(500))
     with pytest.raises(DataError, match=r"'cat/0003.png' has changed while the shards were written"):
         module.write_shards(listing, found, tmp_path / "out", size=2**20, seed=0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
 
 
 def test_a_full_folder_is_not_written_into(tmp_path):
-    source = class_folders(tmp_path / "in")
+    source = make_class_folders(tmp_path / "in")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").touch()
     with pytest.raises(OutputError, match="not empty; choose a new folder"):
-        sharded(source, tmp_path / "out")
+        make_shards(source, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["precious"]
 
 
 def test_a_shard_that_is_too_small_for_anything_is_refused(tmp_path):
     with pytest.raises(OutputError, match="at least 65,536 bytes, got 100"):
-        sharded(class_folders(tmp_path / "in"), tmp_path / "out", size=100)
+        make_shards(make_class_folders(tmp_path / "in"), tmp_path / "out", size=100)
 
 
 def test_an_image_larger_than_a_shard_has_one_of_its_own(tmp_path):
-    source = class_folders(tmp_path / "in", 6)
+    source = make_class_folders(tmp_path / "in", 6)
     noise = np.random.default_rng(0).integers(0, 256, (300, 300), np.uint8)
-    (source / "cat" / "large.png").write_bytes(encode(noise, "PNG"))
-    index = sharded(source, tmp_path / "out")
+    (source / "cat" / "large.png").write_bytes(encode_image(noise, "PNG"))
+    index = make_shards(source, tmp_path / "out")
     alone = [shard for shard in index.shards if shard.size > 2**16]
     assert [[member.name for member in shard.members] for shard in alone] == [["cat/large.png"]]
-    assert io.BytesIO(picture(0)).read(4) == b"\x89PNG"
+    assert io.BytesIO(make_png(0)).read(4) == b"\x89PNG"

@@ -14,8 +14,8 @@ from megavit.errors import ConfigError
 from megavit.export.export import export
 from megavit.export.parity_images import ParityImage
 from tests.helpers.browser import OpenPage
-from tests.helpers.export_cases import make_predictor, pictures
-from tests.helpers.fake_server import serving
+from tests.helpers.export_cases import make_images, make_predictor
+from tests.helpers.fake_server import serve_fake
 from tests.page.test_by_model import ASK
 
 
@@ -28,10 +28,10 @@ def png(pixels: np.ndarray) -> bytes:
 @pytest.mark.parametrize("channels", [3, 1])
 def test_the_page_answers_as_the_bundle(channels: int, tmp_path: Path, runtime: Path, open_page: OpenPage) -> None:
     predictor = make_predictor(tmp_path / "flowers", True, channels=channels)
-    real = pictures(3)
+    real = make_images(3)
     found = export(predictor, "web", tmp_path / "out", [ParityImage("a", one) for one in real], runtime=runtime)
     assert found.output_error < 1e-4
-    with serving(None, tmp_path / "out") as address:
+    with serve_fake(None, tmp_path / "out") as address:
         page = open_page(address)
         expect(page.get_by_role("button", name="Choose images")).to_be_visible()
         for pixels in (*real, *load_sample_images().images):
@@ -49,7 +49,7 @@ def test_the_page_answers_as_the_bundle(channels: int, tmp_path: Path, runtime: 
 def test_a_folder_that_is_no_runtime_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     predictor = make_predictor(tmp_path / "flowers")
     with pytest.raises(ConfigError, match=r"has no ort\.wasm\.min\.mjs"):
-        export(predictor, "web", tmp_path / "out", [ParityImage("a", pictures(3)[0])], runtime=tmp_path)
+        export(predictor, "web", tmp_path / "out", [ParityImage("a", make_images(3)[0])], runtime=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["flowers"]
 
 
@@ -57,4 +57,4 @@ def test_without_npm_it_says_what_to_do(tmp_path: Path, monkeypatch) -> None:
     predictor = make_predictor(tmp_path / "flowers")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match=r"there is no npm: install it, or .* --onnxruntime-web"):
-        export(predictor, "web", tmp_path / "out", [ParityImage("a", pictures(3)[0])])
+        export(predictor, "web", tmp_path / "out", [ParityImage("a", make_images(3)[0])])

@@ -1,4 +1,4 @@
-"""What two processes do for the tests of this folder, once for all of them."""
+"""What two processes do for the tests, once for all of them: see `test_layouts`."""
 
 import json
 import resource
@@ -24,17 +24,17 @@ from tests.helpers.distributed.training import (
     AllReduces,
     PoisonedAt,
     Slow,
-    batches,
-    by_clock,
-    fresh,
+    count_all_reduces,
+    load_state,
+    make_batches,
     make_parallel_context,
-    restored,
-    save,
-    steps,
-    sums,
-    task_of,
+    make_state,
+    make_task,
+    save_state,
+    train_on_time_budget,
+    train_steps,
 )
-from tests.helpers.spiking_run import BROKEN, go, shorten
+from tests.helpers.spiking_run import BROKEN, shorten_schedules, train_spiking
 
 LAYOUTS = {"ddp": (2, 1, 1), "fsdp": (1, 2, 1), "tp": (1, 1, 2)}
 SAVED = 3
@@ -46,71 +46,75 @@ def main(out: Path) -> dict[str, Any]:
     answer: dict[str, Any] = {}
     for name, layout in LAYOUTS.items():
         for design in DESIGNS:
-            state = fresh(task_of(), make_parallel_context(layout), DESIGNS[design])
-            losses = steps(state, task_of(), SAVED)
-            save(state, out / f"{name}-{design}")
-            answer[f"{name} {design}"] = losses + steps(state, task_of())
+            state = make_state(make_task(), make_parallel_context(layout), DESIGNS[design])
+            losses = train_steps(state, make_task(), SAVED)
+            save_state(state, out / f"{name}-{design}")
+            answer[f"{name} {design}"] = losses + train_steps(state, make_task())
             whole = gather_full_state(state).model.state_dict()
-            again = restored(task_of(), make_parallel_context(layout), out / f"{name}-{design}", DESIGNS[design])
-            answer[f"{name} {design} again"] = losses + steps(again, task_of())
+            again = load_state(make_task(), make_parallel_context(layout), out / f"{name}-{design}", DESIGNS[design])
+            answer[f"{name} {design} again"] = losses + train_steps(again, make_task())
             answer[f"{name} {design} same"] = same(state, again)
             answer[f"{name} {design} finite"] = all(bool(to_local(one).isfinite().all()) for one in whole.values())
-        answer[f"{name} from one"] = steps(restored(task_of(), make_parallel_context(layout), out / "one"), task_of())
-        answer[f"{name} muon"] = steps(
-            fresh(task_of("muon"), make_parallel_context(layout), DESIGNS["serial"]), task_of("muon")
+        answer[f"{name} from one"] = train_steps(
+            load_state(make_task(), make_parallel_context(layout), out / "one"), make_task()
         )
-        frugal = task_of(checkpointing=True)
-        answer[f"{name} checkpointing"] = steps(fresh(frugal, make_parallel_context(layout)), frugal)
-        low = task_of(precision="bfloat16")
-        answer[f"{name} bfloat16"] = steps(fresh(low, make_parallel_context(layout, torch.bfloat16)), low)
+        answer[f"{name} muon"] = train_steps(
+            make_state(make_task("muon"), make_parallel_context(layout), DESIGNS["serial"]), make_task("muon")
+        )
+        frugal = make_task(checkpointing=True)
+        answer[f"{name} checkpointing"] = train_steps(make_state(frugal, make_parallel_context(layout)), frugal)
+        low = make_task(precision="bfloat16")
+        answer[f"{name} bfloat16"] = train_steps(make_state(low, make_parallel_context(layout, torch.bfloat16)), low)
         if name != "ddp":
-            begun = fresh(task_of(), make_parallel_context(layout), whole=False)
-            answer[f"{name} begun in parts"] = same(begun, fresh(task_of(), make_parallel_context(layout)))
-        divided = task_of(parts=2)
-        state = fresh(divided, make_parallel_context(layout))
-        answer[f"{name} parts"] = steps(state, divided)
-        answer[f"{name} sums"] = [sums(state, divided), sums(state, task_of())]
-        poisoned = task_of(loss=PoisonedAt(POISONED + 1, get_dist_context().rank == 1))
-        state = fresh(poisoned, make_parallel_context(layout))
-        answer[f"{name} nan"] = [str(loss) for loss in steps(state, poisoned)]
+            begun = make_state(make_task(), make_parallel_context(layout), whole=False)
+            answer[f"{name} begun in parts"] = same(begun, make_state(make_task(), make_parallel_context(layout)))
+        divided = make_task(parts=2)
+        state = make_state(divided, make_parallel_context(layout))
+        answer[f"{name} parts"] = train_steps(state, divided)
+        answer[f"{name} sums"] = [count_all_reduces(state, divided), count_all_reduces(state, make_task())]
+        poisoned = make_task(loss=PoisonedAt(POISONED + 1, get_dist_context().rank == 1))
+        state = make_state(poisoned, make_parallel_context(layout))
+        answer[f"{name} nan"] = [str(loss) for loss in train_steps(state, poisoned)]
         answer[f"{name} skipped"] = state.skipped
-        without = fresh(task_of(), make_parallel_context(layout))
-        steps(without, task_of(), POISONED)
+        without = make_state(make_task(), make_parallel_context(layout))
+        train_steps(without, make_task(), POISONED)
         without.step += 1
-        steps(without, task_of())
+        train_steps(without, make_task())
         answer[f"{name} as without"] = same(state, without)
-    compiled = fresh(task_of(), make_parallel_context((1, 2, 1)))
+    compiled = make_state(make_task(), make_parallel_context((1, 2, 1)))
     for layer in compiled.model.transformer.layers:
         layer.compile(backend="aot_eager")  # traced as by the default one, which then waits for a C++ compiler
-    answer["compiled"] = steps(compiled, task_of())
+    answer["compiled"] = train_steps(compiled, make_task())
     answer["sums"] = {
-        design: sums_of(fresh(task_of(), make_parallel_context((1, 1, 2)), DESIGNS[design])) for design in DESIGNS
+        design: sums_of(make_state(make_task(), make_parallel_context((1, 1, 2)), DESIGNS[design]))
+        for design in DESIGNS
     }
-    state = fresh(task_of(), make_parallel_context((2, 1, 1)))
+    state = make_state(make_task(), make_parallel_context((2, 1, 1)))
     answer["clock"] = get_dist_context().all_gather(
-        by_clock(state, SECONDS, 0.01 + 0.04 * get_dist_context().rank, out / "clock")
+        train_on_time_budget(state, SECONDS, 0.01 + 0.04 * get_dist_context().rank, out / "clock")
     )
-    answer["measured"] = get_dist_context().all_gather(measured(task_of()))
+    answer["measured"] = get_dist_context().all_gather(measured(make_task()))
     answer["full"] = full_disk(out / "full")
     answer["diverging"] = diverge(out / "diverging")
     tensor_parallel_plan.get_plan = without_norms
-    answer["mutant"] = steps(fresh(task_of(), make_parallel_context((1, 1, 2))), task_of())
+    answer["mutant"] = train_steps(make_state(make_task(), make_parallel_context((1, 1, 2))), make_task())
     return answer
 
 
 def diverge(out: Path) -> dict[str, Any]:
-    """What becomes of runs whose weights break, of one that is stopped meanwhile among them."""
+    """Train runs whose weights break, one without and one with a stop meanwhile."""
     answer: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as monkeypatch:
-        shorten(monkeypatch)
+        shorten_schedules(monkeypatch)
         for name, layout in LAYOUTS.items():
-            whole, watch, _ = go(out / name, {BROKEN: 30.0}, parallel=make_parallel_context(layout))
+            whole, watch, _ = train_spiking(out / name, {BROKEN: 30.0}, parallel=make_parallel_context(layout))
             answer[name] = watch.losses
             answer[f"{name} numbers"] = whole.numbers()
-            go(out / f"{name} stopped", {BROKEN: 30.0}, stop_at=BROKEN + 3, parallel=make_parallel_context(layout))
-            again, *_ = go(out / f"{name} stopped", {BROKEN: 30.0}, parallel=make_parallel_context(layout))
-            equal = get_dist_context().all_gather(same(whole, again) and again.dropped_batches == whole.dropped_batches)
-            answer[f"{name} same"] = all(equal)
+            stopped, parallel = out / f"{name} stopped", make_parallel_context(layout)
+            train_spiking(stopped, {BROKEN: 30.0}, stop_at=BROKEN + 3, parallel=parallel)
+            again, *_ = train_spiking(stopped, {BROKEN: 30.0}, parallel=make_parallel_context(layout))
+            equal = same(whole, again) and again.dropped_batches == whole.dropped_batches
+            answer[f"{name} same"] = all(get_dist_context().all_gather(equal))
     return answer
 
 
@@ -124,28 +128,28 @@ def sums_of(state: TrainState) -> int:
 def measured(task: Task) -> tuple[str, float]:
     """What the speed of a step is said to be, where the second process is the slower one."""
     slow = replace(task, loss=Slow(SLOW * get_dist_context().rank))  # pyrefly: ignore[bad-argument-type]
-    state = fresh(slow, make_parallel_context((1, 2, 1)))
-    return measure_step(state, slow, next(batches(state)))
+    state = make_state(slow, make_parallel_context((1, 2, 1)))
+    return measure_step(state, slow, next(make_batches(state)))
 
 
 def full_disk(folder: Path) -> dict[str, Any]:
     """What each process is told when the second one's disk takes no more, and what is there before and after."""
-    state = fresh(task_of(), make_parallel_context((1, 2, 1)))
-    steps(state, task_of(), 1)
-    save(state, folder)
-    steps(state, task_of(), 2)
+    state = make_state(make_task(), make_parallel_context((1, 2, 1)))
+    train_steps(state, make_task(), 1)
+    save_state(state, folder)
+    train_steps(state, make_task(), 2)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     if get_dist_context().rank == 1:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     told = ""
     try:
-        save(state, folder)
+        save_state(state, folder)
     except OutputError as error:
         told = str(error)
     there = sorted(path.name for path in folder.iterdir())
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     told = get_dist_context().all_gather(told)
-    save(state, folder)
+    save_state(state, folder)
     return {"told": told, "there": there, "after": sorted(path.name for path in folder.iterdir())}
 
 

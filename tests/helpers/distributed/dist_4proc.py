@@ -17,13 +17,13 @@ from megavit.runtime.process_group import get_dist_context
 from megavit.train.state import TrainState
 from tests.helpers.distributed.training import (
     DESIGNS,
-    fresh,
+    count_all_reduces,
+    load_state,
     make_parallel_context,
-    restored,
-    save,
-    steps,
-    sums,
-    task_of,
+    make_state,
+    make_task,
+    save_state,
+    train_steps,
 )
 
 LAYOUTS = {
@@ -40,25 +40,25 @@ SAVED, UNTIL = 3, 6
 def main(out: Path) -> dict[str, Any]:
     answer: dict[str, Any] = {}
     for name, (layout, design) in LAYOUTS.items():
-        state = fresh(task_of(), make_parallel_context(layout), DESIGNS[design])
-        losses = steps(state, task_of(), SAVED)
+        state = make_state(make_task(), make_parallel_context(layout), DESIGNS[design])
+        losses = train_steps(state, make_task(), SAVED)
         if name == "fsdp+tp":
-            save(state, out / f"four-{design}")
-        answer[name] = losses + steps(state, task_of())
-        divided = task_of(parts=2)
-        state = fresh(divided, make_parallel_context(layout), DESIGNS[design])
-        answer[f"{name} parts"] = steps(state, divided)
-        answer[f"{name} sums"] = [sums(state, divided), sums(state, task_of())]
-    state = fresh(task_of("muon"), make_parallel_context((1, 2, 2)), DESIGNS["serial"])
-    answer["fsdp+tp muon"] = steps(state, task_of("muon"))
+            save_state(state, out / f"four-{design}")
+        answer[name] = losses + train_steps(state, make_task())
+        divided = make_task(parts=2)
+        state = make_state(divided, make_parallel_context(layout), DESIGNS[design])
+        answer[f"{name} parts"] = train_steps(state, divided)
+        answer[f"{name} sums"] = [count_all_reduces(state, divided), count_all_reduces(state, make_task())]
+    state = make_state(make_task("muon"), make_parallel_context((1, 2, 2)), DESIGNS["serial"])
+    answer["fsdp+tp muon"] = train_steps(state, make_task("muon"))
     answer["dealt"] = dealt_and_collected(state)
     answer["dealt unevenly"] = [unevenly(rows) for rows in (7, 5, 3)]
     for name in GOING_ON:
         for begun in BEGUN:
-            state = restored(
-                task_of(), make_parallel_context(LAYOUTS[name][0]), out / f"{begun}-serial", DESIGNS["serial"]
+            state = load_state(
+                make_task(), make_parallel_context(LAYOUTS[name][0]), out / f"{begun}-serial", DESIGNS["serial"]
             )
-            answer[f"{begun} to {name}"] = steps(state, task_of(), UNTIL)
+            answer[f"{begun} to {name}"] = train_steps(state, make_task(), UNTIL)
     return answer
 
 

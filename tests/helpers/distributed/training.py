@@ -46,7 +46,7 @@ DESIGNS = {"parallel": PARALLEL, "serial": SERIAL}
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def task_of(
+def make_task(
     kind: str = "adamw",
     loss: Loss | None = None,
     checkpointing: bool = False,
@@ -85,7 +85,7 @@ def make_parallel_context(layout: tuple[int, int, int], dtype: torch.dtype = tor
     return parallel
 
 
-def fresh(task: Task, parallel: ParallelContext, design: Design = PARALLEL, *, whole: bool = True) -> TrainState:
+def make_state(task: Task, parallel: ParallelContext, design: Design = PARALLEL, *, whole: bool = True) -> TrainState:
     """The state before the first step.
 
     Args:
@@ -108,7 +108,7 @@ def fresh(task: Task, parallel: ParallelContext, design: Design = PARALLEL, *, w
     return state
 
 
-def batches(state: TrainState) -> Iterator[tuple[Tensor, Tensor]]:
+def make_batches(state: TrainState) -> Iterator[tuple[Tensor, Tensor]]:
     """From the step of `state` on, this process's part."""
     for step in count(state.step):
         random = torch.Generator().manual_seed(step)
@@ -119,9 +119,9 @@ def batches(state: TrainState) -> Iterator[tuple[Tensor, Tensor]]:
         yield images[mine], labels[mine]
 
 
-def steps(state: TrainState, task: Task, until: int = STEPS) -> list[float]:
+def train_steps(state: TrainState, task: Task, until: int = STEPS) -> list[float]:
     """Train up to a step; the losses."""
-    own = islice(batches(state), max(0, until - state.step))
+    own = islice(make_batches(state), max(0, until - state.step))
     return [train_step(state, task, (images, labels), rate=1.0, steps=STEPS) for images, labels in own]
 
 
@@ -138,9 +138,9 @@ class AllReduces(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def sums(state: TrainState, task: Task) -> int:
+def count_all_reduces(state: TrainState, task: Task) -> int:
     """Messages that sum something over all copies in one step."""
-    images, labels = next(batches(state))
+    images, labels = next(make_batches(state))
     with AllReduces() as seen:
         train_step(state, task, (images, labels), rate=0.0, steps=STEPS)
     return seen.of_all
@@ -150,7 +150,7 @@ class SlowLoader:
     """The images of `batches`, each batch of which takes `nap` seconds."""
 
     def __init__(self, state: TrainState, time: FakeClock, nap: float) -> None:
-        self.own, self.time, self.nap = batches(state), time, nap
+        self.own, self.time, self.nap = make_batches(state), time, nap
 
     def train_batches(self, *_: object) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in self.own:
@@ -158,9 +158,9 @@ class SlowLoader:
             yield batch
 
 
-def by_clock(state: TrainState, seconds: float, nap: float, folder: Path) -> dict[str, Any]:
+def train_on_time_budget(state: TrainState, seconds: float, nap: float, folder: Path) -> dict[str, Any]:
     """Train for so many seconds of a clock of its own, each step and validation taking `nap`; how far it came."""
-    task, fake = task_of(), FakeClock()
+    task, fake = make_task(), FakeClock()
     folder.mkdir(exist_ok=True)
     budget = TimeBudget(TimeBudgetPlan(total=seconds, step=0.01, validation=0.001, final_passes=1, finish=0.0))
 
@@ -180,13 +180,13 @@ def by_clock(state: TrainState, seconds: float, nap: float, folder: Path) -> dic
     return {"step": state.step, "seconds": state.seconds, "validated": validated, "own": fake.now}
 
 
-def save(state: TrainState, folder: Path) -> None:
+def save_state(state: TrainState, folder: Path) -> None:
     state.record(EpochRecord(state.step, state.step, 1.0, 1.0, 1.0, 0.5, 1e-3))
     save_checkpoint(folder, state)
 
 
-def restored(task: Task, parallel: ParallelContext, folder: Path, design: Design = PARALLEL) -> TrainState:
-    state = fresh(task, parallel, design)
+def load_state(task: Task, parallel: ParallelContext, folder: Path, design: Design = PARALLEL) -> TrainState:
+    state = make_state(task, parallel, design)
     assert load_checkpoint(folder, state) == []
     return state
 

@@ -32,26 +32,26 @@ from tests.helpers.spiking_run import (
     MARGIN,
     PATIENCE,
     STEPS,
-    fresh,
-    go,
     make_dataset,
     make_loader,
-    shorten,
-    task_of,
+    make_state,
+    make_task,
+    shorten_schedules,
+    train_spiking,
 )
 
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorten(monkeypatch)
+    shorten_schedules(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> TrainState:
     """A run that went back once, and that nobody stopped."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        shorten(monkeypatch)
-        return go(tmp_path_factory.mktemp("whole"), {BROKEN: 30.0})[0]
+        shorten_schedules(monkeypatch)
+        return train_spiking(tmp_path_factory.mktemp("whole"), {BROKEN: 30.0})[0]
 
 
 def assert_same(one: TrainState, other: TrainState) -> None:
@@ -68,7 +68,7 @@ def assert_same(one: TrainState, other: TrainState) -> None:
 
 
 def test_a_run_without_a_spike_never_goes_back(tmp_path):
-    state, reporter, loader = go(tmp_path, {})
+    state, reporter, loader = train_spiking(tmp_path, {})
     assert (state.step, state.skipped, state.rollbacks, state.dropped_batches) == (
         STEPS,
         0,
@@ -81,7 +81,7 @@ def test_a_run_without_a_spike_never_goes_back(tmp_path):
 
 @pytest.mark.parametrize(("factor", "steps"), [(30.0, PATIENCE), (math.nan, MAX_SKIPPED_IN_A_ROW)])
 def test_a_run_that_diverges_goes_back_and_leaves_out_the_images_that_led_there(tmp_path, factor, steps):
-    state, reporter, loader = go(tmp_path, {BROKEN: factor})
+    state, reporter, loader = train_spiking(tmp_path, {BROKEN: factor})
     assert (state.step, state.rollbacks, state.rollback_step) == (STEPS, 1, BACK)
     assert state.dropped_batches == BROKEN + steps - BACK
     assert f"steps after step {BROKEN}: going on from step {BACK} with other images" in reporter.said[-1]
@@ -96,38 +96,38 @@ def test_a_run_that_diverges_goes_back_and_leaves_out_the_images_that_led_there(
 
 @pytest.mark.parametrize("done", [30, BACK + 1, BROKEN - 1, BROKEN, BROKEN + 5, BROKEN + PATIENCE + 3, 115])
 def test_a_run_that_is_stopped_before_or_after_it_goes_back_comes_to_the_same_bits(tmp_path, whole, done):
-    stopped, *_ = go(tmp_path, {BROKEN: 30.0}, stop_at=done)
+    stopped, *_ = train_spiking(tmp_path, {BROKEN: 30.0}, stop_at=done)
     assert stopped.step < STEPS
-    again, *_ = go(tmp_path, {BROKEN: 30.0})
+    again, *_ = train_spiking(tmp_path, {BROKEN: 30.0})
     assert_same(again, whole)
 
 
 def test_a_run_that_is_killed_just_after_it_went_back_comes_to_the_same_bits(tmp_path, whole):
     # Nothing has been written since then, so that it will diverge once more.
-    go(tmp_path, {BROKEN: 30.0}, stop_at=BROKEN - 1)
+    train_spiking(tmp_path, {BROKEN: 30.0}, stop_at=BROKEN - 1)
     for later in list_checkpoints(tmp_path / "checkpoints"):
         if get_step(later) > BACK:
             shutil.rmtree(later)
-    again, *_ = go(tmp_path, {BROKEN: 30.0})
+    again, *_ = train_spiking(tmp_path, {BROKEN: 30.0})
     assert_same(again, whole)
 
 
 def test_how_often_checkpoints_are_written_changes_nothing(tmp_path):
     # The second comes so soon after the run went back that it goes back to the same step.
     broken: dict[int, float] = {BROKEN: 30.0, BROKEN + PATIENCE + 6: 30.0, BROKEN + 40: 30.0}
-    seldom, *_ = go(tmp_path / "seldom", broken)
-    often, *_ = go(tmp_path / "often", broken, seconds=1e-9)
+    seldom, *_ = train_spiking(tmp_path / "seldom", broken)
+    often, *_ = train_spiking(tmp_path / "often", broken, seconds=1e-9)
     assert seldom.rollbacks == 3
     assert_same(often, seldom)
 
 
 def test_where_it_diverges_again_and_again_the_run_ends_with_advice(tmp_path):
     with pytest.raises(TrainingError, match=f"went back {MAX_ROLLBACKS} times; a lower learning rate"):
-        go(tmp_path, dict.fromkeys(range(BROKEN, 2000), 30.0))
+        train_spiking(tmp_path, dict.fromkeys(range(BROKEN, 2000), 30.0))
 
 
 def test_a_run_whose_loss_is_high_before_there_is_a_checkpoint_goes_on_as_it_is(tmp_path):
-    state, reporter, loader = go(tmp_path, {EVERY + 4: 30.0})
+    state, reporter, loader = train_spiking(tmp_path, {EVERY + 4: 30.0})
     assert (state.step, state.rollbacks, state.dropped_batches) == (STEPS, 0, 0)
     assert f"steps after step {EVERY + 4}: going on as it is" in reporter.said[-1]
     assert loader.trained() == list(ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=STEPS))
@@ -135,7 +135,7 @@ def test_a_run_whose_loss_is_high_before_there_is_a_checkpoint_goes_on_as_it_is(
 
 def test_a_run_that_is_no_number_before_there_is_a_checkpoint_ends_with_advice(tmp_path):
     with pytest.raises(TrainingError, match="no checkpoint from well before; a lower learning rate") as ending:
-        go(tmp_path, {5: math.nan})
+        train_spiking(tmp_path, {5: math.nan})
     assert not isinstance(ending.value, DivergedError)
 
 
@@ -153,13 +153,13 @@ class Clock(EpochBudget):
 
 def test_the_time_of_the_abandoned_steps_is_not_given_back(tmp_path):
     clock = Clock()
-    state, *_ = go(tmp_path, {BROKEN: 30.0}, budget=clock)
+    state, *_ = train_spiking(tmp_path, {BROKEN: 30.0}, budget=clock)
     assert state.rollbacks == 1 and clock.used == sorted(clock.used)
     assert [record.seconds for record in state.history] == sorted(record.seconds for record in state.history)
 
 
 def test_a_wild_gradient_is_left_out_as_if_the_step_had_not_been():
-    task, state = task_of(), fresh()
+    task, state = make_task(), make_state()
     loader = make_loader(make_dataset(), task)
     order = list(ResumableBatchSampler(COUNT, BATCH, 0, start=0, steps=42))
 
@@ -176,7 +176,7 @@ def test_a_wild_gradient_is_left_out_as_if_the_step_had_not_been():
 
 
 def test_of_the_checkpoints_to_go_back_to_as_many_are_kept_as_may_be_needed(tmp_path):
-    state = fresh()
+    state = make_state()
     for step in range(1, 130):
         if step % EVERY and step % 7:
             continue

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from megavit.config.preprocessing import Preprocessing
 from megavit.errors import BundleError, ConfigError
 from megavit.weights.bundle.bundle import CARD, FORMAT, INFO, REFERENCE, SAMPLES, WEIGHTS, load_bundle
-from tests.helpers.bundles import LABELS, edit_info, make_bundle, make_info, make_model, seal
+from tests.helpers.bundles import LABELS, edit_bundle_info, make_bundle, make_info, make_model, reseal_bundle
 
 
 def refusal(folder: Path, *, verify: bool = False) -> str:
@@ -79,7 +79,7 @@ def test_every_tensor_that_does_not_fit_is_listed_in_one_error(bundle):
     tensors["head.extra"] = torch.zeros(1)
     tensors["mlp_head.weight"] = torch.zeros(5, 8)
     save_file(tensors, bundle / WEIGHTS)
-    seal(bundle)
+    reseal_bundle(bundle)
     told = refusal(bundle).splitlines()
     assert told[0] == f"the weights in {bundle / WEIGHTS} do not fit the model:"
     assert sorted(told[1:]) == sorted(
@@ -95,7 +95,7 @@ def test_every_tensor_that_does_not_fit_is_listed_in_one_error(bundle):
 @pytest.mark.parametrize("content", [b"", b"not tensors", b"\x80\x04.", b"\xff" * 100])
 def test_weights_that_are_no_tensors_are_refused(content, bundle):
     (bundle / WEIGHTS).write_bytes(content)
-    seal(bundle)
+    reseal_bundle(bundle)
     assert f"{bundle / WEIGHTS} cannot be read" in refusal(bundle)
 
 
@@ -103,7 +103,7 @@ def test_weights_that_are_no_tensors_are_refused(content, bundle):
 
 
 def test_a_newer_format_is_refused_before_anything_else_in_it(bundle):
-    edit_info(bundle, lambda table: table.update(format=FORMAT + 1, novelty=True))
+    edit_bundle_info(bundle, lambda table: table.update(format=FORMAT + 1, novelty=True))
     assert f"has format {FORMAT + 1}, newer than {FORMAT}; update megavit" in refusal(bundle)
 
 
@@ -132,7 +132,7 @@ def test_a_newer_format_is_refused_before_anything_else_in_it(bundle):
     ],
 )
 def test_a_description_that_cannot_be_is_refused(change, said, bundle):
-    edit_info(bundle, change)
+    edit_bundle_info(bundle, change)
     assert said in refusal(bundle)
 
 
@@ -157,28 +157,28 @@ def test_golden_answers_that_disagree_are_refused_when_asked(bundle):
     reference = load_file(bundle / REFERENCE)
     reference["logits"][0, 0] += 0.05
     save_file(reference, bundle / REFERENCE)
-    seal(bundle)
+    reseal_bundle(bundle)
     assert load_bundle(bundle).info.labels == list(LABELS)
     assert "does not give its reference outputs: logits differ by 0.05" in refusal(bundle, verify=True)
 
 
 @pytest.mark.parametrize("change", [{"mean": 0.45}, {"std": 0.25}])
 def test_another_preprocessing_does_not_give_the_golden_answers(change, bundle):
-    edit_info(bundle, lambda table: table["preprocessing"].update(change))
+    edit_bundle_info(bundle, lambda table: table["preprocessing"].update(change))
     assert "reference outputs" in refusal(bundle, verify=True)
 
 
 def test_other_weights_do_not_give_the_golden_answers(bundle):
     tensors = load_file(bundle / WEIGHTS)
     save_file(tensors | {"mlp_head.bias": tensors["mlp_head.bias"].flip(0)}, bundle / WEIGHTS)
-    seal(bundle)
+    reseal_bundle(bundle)
     assert "reference outputs" in refusal(bundle, verify=True)
 
 
 def test_weights_that_are_no_numbers_do_not_give_the_golden_answers(bundle):
     tensors = load_file(bundle / WEIGHTS)
     save_file(tensors | {"mlp_head.bias": torch.full((3,), float("nan"))}, bundle / WEIGHTS)
-    seal(bundle)
+    reseal_bundle(bundle)
     assert "reference outputs" in refusal(bundle, verify=True)
 
 
@@ -197,7 +197,7 @@ def test_golden_answers_of_another_form_are_refused(change, bundle):
     reference = load_file(bundle / REFERENCE)
     change(reference)
     save_file(reference, bundle / REFERENCE)
-    seal(bundle)
+    reseal_bundle(bundle)
     assert "reference" in refusal(bundle, verify=True)
 
 
@@ -210,18 +210,18 @@ def test_golden_answers_of_another_form_are_refused(change, bundle):
     ],
 )
 def test_a_target_that_does_not_fit_the_model_is_refused(bundle, target, said):
-    edit_info(bundle, lambda table: table.update(target=target))
+    edit_bundle_info(bundle, lambda table: table.update(target=target))
     with pytest.raises(BundleError, match=said):
         load_bundle(bundle)
 
 
 def test_a_bundle_from_before_there_were_other_targets_is_of_classes(bundle):
-    edit_info(bundle, lambda table: table.pop("target"))
+    edit_bundle_info(bundle, lambda table: table.pop("target"))
     assert load_bundle(bundle).info.target.kind == "classification"
 
 
 def test_a_bundle_from_before_images_could_keep_their_shape_resizes_all_to_one_size(bundle):
-    edit_info(bundle, lambda table: [table["preprocessing"].pop(key) for key in ("keep_aspect", "patch_size")])
+    edit_bundle_info(bundle, lambda table: [table["preprocessing"].pop(key) for key in ("keep_aspect", "patch_size")])
     loaded = load_bundle(bundle, verify=True)
     assert not loaded.info.preprocessing.keep_aspect
 
@@ -230,7 +230,7 @@ def test_a_bundle_from_before_crops_were_rounded_otherwise_cuts_as_it_did(tmp_pa
     """As torchvision and timm do, from half an odd margin rounded to the even number."""
     size = Preprocessing(height=8, width=8, channels=3, resize=11)
     make_bundle(tmp_path / "cut", preprocessing=size)
-    edit_info(
+    edit_bundle_info(
         tmp_path / "cut", lambda table: [table["preprocessing"].pop(key) for key in ("crop_rounding", "resize_dtype")]
     )
     loaded = load_bundle(tmp_path / "cut", verify=True)
@@ -239,7 +239,7 @@ def test_a_bundle_from_before_crops_were_rounded_otherwise_cuts_as_it_did(tmp_pa
 
 
 def test_patches_that_are_not_the_models_are_refused(bundle):
-    edit_info(bundle, lambda table: table["preprocessing"].update(keep_aspect=True, patch_size=2))
+    edit_bundle_info(bundle, lambda table: table["preprocessing"].update(keep_aspect=True, patch_size=2))
     assert "preprocessing.patch_size must be the model's" in refusal(bundle)
 
 
@@ -247,7 +247,7 @@ def test_golden_pictures_keep_their_shape_too(tmp_path):
     size = Preprocessing(height=8, width=8, channels=3, keep_aspect=True, patch_size=4)
     make_bundle(tmp_path / "kept", preprocessing=size)
     assert load_bundle(tmp_path / "kept", verify=True).info.preprocessing == size
-    edit_info(tmp_path / "kept", lambda table: table["preprocessing"].update(keep_aspect=False))
+    edit_bundle_info(tmp_path / "kept", lambda table: table["preprocessing"].update(keep_aspect=False))
     assert "reference outputs" in refusal(tmp_path / "kept", verify=True)
 
 
@@ -256,5 +256,5 @@ def test_a_golden_picture_without_pixels_is_refused_where_shapes_are_kept(tmp_pa
     make_bundle(tmp_path / "kept", preprocessing=size)
     reference = load_file(tmp_path / "kept" / REFERENCE)
     save_file(reference | {"image.0": torch.zeros(3, 0, 8, dtype=torch.uint8)}, tmp_path / "kept" / REFERENCE)
-    seal(tmp_path / "kept")
+    reseal_bundle(tmp_path / "kept")
     assert "reference" in refusal(tmp_path / "kept", verify=True)
