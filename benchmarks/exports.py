@@ -99,7 +99,7 @@ def _by_pytorch(predictor: Predictor) -> Callable[[np.ndarray], Any]:
 def table(figures: dict[str, Any]) -> list[str]:
     """A heading, and a row an export."""
     versions = ", ".join(f"{name} {figures['versions'][name]}" for name in RUNTIMES)
-    heads = ["", "MB", "answers differ by", "features by", "another answer", "accuracy"]
+    heads = ["", "MB", "output error", "feature error", "changed predictions", "accuracy"]
     heads += [f"images/s, batch {count}" for count in BATCHES]
     lines = [f"### {figures['bundle']}", "", f"{figures['machine']}; {versions}."]
     lines += [f"Proved on {figures['images']}.", "", f"| {' | '.join(heads)} |", f"|---{'|---:' * (len(heads) - 1)}|"]

@@ -33,7 +33,8 @@ from megavit.config.presets import preset
 from megavit.data.dataset import samples_csv
 from megavit.model.vit import MegaVit
 from megavit.predict.predictor import Predictor, load
-from megavit.weights.bundle.bundle import BundleInfo, save_bundle
+from megavit.weights.bundle.bundle import save_bundle
+from megavit.weights.bundle.info import BundleInfo
 from megavit.weights.pretrained.to_bundle import reference_images
 
 WIDTHS = (160, 1600)
@@ -110,7 +111,7 @@ def predictor_of(name: str, folder: Path) -> Predictor:
         data={"source": "nothing", "counts": {}, "skipped": {}},
         recipe={},
     )
-    save_bundle(folder, MegaVit.from_config(config), info, reference_images(3), samples_csv((), ()))
+    save_bundle(folder, MegaVit.from_config(config), info, reference=reference_images(3), samples=samples_csv((), ()))
     return load(folder, device="cpu")
 
 

@@ -16,7 +16,8 @@ from megavit.config.target import Target
 from megavit.config.vit import PLAIN_VIT, ViTConfig
 from megavit.data.dataset import samples_csv
 from megavit.model.vit import MegaVit
-from megavit.weights.bundle.bundle import BundleInfo, save_bundle
+from megavit.weights.bundle.bundle import save_bundle
+from megavit.weights.bundle.info import BundleInfo
 from megavit.weights.pretrained.to_bundle import reference_images
 
 LABELS = ("night", "a cat", "indoor | lit")
@@ -79,7 +80,7 @@ def write_case(folder: Path, case: Case) -> Path:
         target=case.target,
         calibration=case.calibration,
     )
-    save_bundle(folder, model, info, reference_images(3), samples_csv((), ()))
+    save_bundle(folder, model, info, reference=reference_images(3), samples=samples_csv((), ()))
     return folder
 
 

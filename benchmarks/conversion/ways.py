@@ -154,7 +154,7 @@ def served(bundle: Path, images: list[Path], out: Path) -> np.ndarray:
     ):
         assert server.stdout is not None
         try:
-            address = json.loads(server.stdout.readline())["address"]
+            address = json.loads(server.stdout.readline())["url"]
             rows = []
             for path in images:
                 body, top = path.read_bytes(), max(1, len(labels))

@@ -81,10 +81,10 @@ def show(folder: Path, seed: int, arguments: argparse.Namespace) -> None:
         info = train(
             after, folder / rung, "--init", str(before), "--finetune", rung, "--epochs", str(arguments.epochs), *common
         )
-        rungs = info["tuning"]["rungs"]
-        seconds = sum(one["seconds"] for one in rungs) if rung == "auto" else rungs[-1]["seconds"]
-        kept = f"{info['tuning']['kept']}: {info['tuning']['reason']}; held back: "
-        more = kept + ", ".join(f"{one['name']} {one['value']:.1%}" for one in rungs) if rung == "auto" else ""
+        results = info["tuning"]["results"]
+        seconds = sum(one["seconds"] for one in results) if rung == "auto" else results[-1]["seconds"]
+        selected = f"{info['tuning']['selected']}: {info['tuning']['reason']}; held out: "
+        more = selected + ", ".join(f"{one['method']} {one['value']:.1%}" for one in results) if rung == "auto" else ""
         told(rung, info, seconds, more)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.explanations import compare, contrast, interval, pictures_of
+from benchmarks.explanations import compare, contrast, interval, load_images
 from megavit.config.target import Target
 from megavit.config.vit import PLAIN_VIT
 from megavit.predict.predictor import load
@@ -21,8 +21,8 @@ def test_maps_of_a_model_that_looks_at_one_patch_gain_and_do_not_look_like_a_fre
         assert row["deletion"] < row["random"] < row["insertion"]
         for gain in (row["deletion_gain"], row["insertion_gain"]):
             assert 0 < gain["low"] <= gain["value"] <= gain["high"]
-    assert found["contrast"]["learned_nothing"] is None
-    assert abs(found["relevance"]["learned_nothing"]["value"]) < 0.5
+    assert found["contrast"]["untrained"] is None
+    assert abs(found["relevance"]["untrained"]["value"]) < 0.5
 
 
 def test_contrast_is_the_distance_from_the_fill() -> None:
@@ -39,6 +39,6 @@ def test_the_interval_holds_the_mean() -> None:
 
 def test_images_are_of_one_size_and_spread_over_the_data(tmp_path) -> None:
     make_bundle(tmp_path / "bundle", make_model(10, channels=1), labels=[str(digit) for digit in range(10)])
-    pixels = pictures_of(load(tmp_path / "bundle", device="cpu"), "demo:digits", 12)
+    pixels = load_images(load(tmp_path / "bundle", device="cpu"), "demo:digits", 12)
     assert pixels.shape == (12, 1, 8, 8) and pixels.dtype == torch.uint8
     assert len({tuple(one.flatten().tolist()) for one in pixels}) == 12

@@ -18,7 +18,7 @@ COMMAND = f"{sys.executable} -m megavit"
         ("trian 2>&-", 2),
         ("trian --json >&-", 2),
         ("trian --json > /dev/full", 2),
-        ("shard nowhere --out x <&-", 2),
+        ("serve nowhere <&-", 2),
         ("trian 2> /dev/full", 2),
         ("train --help | head -1", 0),
     ],

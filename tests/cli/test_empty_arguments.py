@@ -1,8 +1,13 @@
-"""A variable that is not set is no name of the current folder."""
+"""An unset variable does not name the current folder."""
 
 import pytest
 
 from megavit.cli.app import run
+
+
+@pytest.fixture
+def inside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize("empty", ["", " ", "\t"])
@@ -27,8 +32,8 @@ from megavit.cli.app import run
         ("quantize", ["quantize", "{}", "data", "--out", "x"]),
     ],
 )
-def test_an_empty_argument_is_refused_by_every_verb(before, arguments, empty, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("inside")
+def test_an_empty_argument_is_refused_by_every_command(before, arguments, empty, tmp_path, capsys):
     assert run([argument.format(empty) for argument in arguments]) == 2
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err == (

@@ -1,4 +1,4 @@
-"""Numbers that cannot be meant are refused by their flags' names, of every verb."""
+"""Impossible numbers are refused with the flag's name, by every command."""
 
 import inspect
 import json
@@ -14,7 +14,7 @@ WHOLE = ["-1", "-1000000", str(10**30)]
 REAL = [*WHOLE, "nan", "inf", "-inf", "1e300", "-0.5"]
 
 
-def verbs() -> Iterator[tuple[str, list[inspect.Parameter]]]:
+def commands() -> Iterator[tuple[str, list[inspect.Parameter]]]:
     for name in app:
         function = app[name].default_command
         if not name.startswith("-") and function is not None:
@@ -29,19 +29,19 @@ def kinds(parameter: inspect.Parameter) -> set[type]:
     return {int, float} & {annotation, *typing.get_args(annotation)}
 
 
-FLAGS = [(verb, one.name) for verb, parameters in verbs() for one in parameters if kinds(one)]
+FLAGS = [(command, one.name) for command, parameters in commands() for one in parameters if kinds(one)]
 
 
-def command(verb: str, *flags: str) -> list[str]:
-    """A command line with all that the verb must have."""
-    parameters = dict(verbs())[verb]
+def command_line(command: str, *flags: str) -> list[str]:
+    """A command line with all required arguments."""
+    parameters = dict(commands())[command]
     words = []
     for one in parameters:
         if one.default is one.empty:
             choices = typing.get_args(one.annotation)
             value = choices[0] if choices and isinstance(choices[0], str) else "x"
             words += [value] if one.kind is one.POSITIONAL_ONLY else [f"--{one.name.replace('_', '-')}", value]
-    return [verb, *words, *flags]
+    return [command, *words, *flags]
 
 
 def test_the_walk_finds_the_flags() -> None:
@@ -50,15 +50,15 @@ def test_the_walk_finds_the_flags() -> None:
     assert expected <= set(FLAGS)
 
 
-@pytest.mark.parametrize(("verb", "name"), FLAGS)
+@pytest.mark.parametrize(("command", "name"), FLAGS)
 def test_a_number_beyond_its_limits_is_refused_by_name(
-    verb: str, name: str, capsys: pytest.CaptureFixture[str]
+    command: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (parameter,) = [one for one in dict(verbs())[verb] if one.name == name]
+    (parameter,) = [one for one in dict(commands())[command] if one.name == name]
     flag = f"--{name.replace('_', '-')}"
     wrong = REAL if float in kinds(parameter) else WHOLE
     for value in wrong if name in MAY_BE_ZERO else [*wrong, "0"]:
-        assert run(command(verb, f"{flag}={value}")) == 2
+        assert run(command_line(command, f"{flag}={value}")) == 2
         out, err = capsys.readouterr()
         assert (out, len(err.splitlines())) == ("", 1), err
         assert err.startswith(f"megavit: {flag} must be a"), err

@@ -13,7 +13,7 @@ import torch
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.recipe import DataRecipe
 from megavit.data import byte_range as module
-from megavit.data import http_range
+from megavit.data import remote
 from megavit.data.byte_range import ByteRange, content_digest, get_file_size, iter_chunks, read_range
 from megavit.data.image_dataset import ImageDataset
 from megavit.data.load import load_data
@@ -94,13 +94,13 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    monkeypatch.setattr(module, "_WAITS", (0.0, 0.0))
+    monkeypatch.setattr(remote, "_WAITS", (0.0, 0.0))
     (tmp_path / "web").mkdir()
     server = Store(tmp_path / "web")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
-    http_range.close_session()
+    remote.close_session()
     server.shutdown()
     thread.join()
     server.server_close()
@@ -125,7 +125,7 @@ def test_a_part_is_read_wherever_the_file_is(place, monkeypatch):
     assert read_range(f"{place}/a.tar", 10, 5) == bytes(range(10, 15))
     assert read_range(f"{place}/a.tar", 10, 0) == b""
     assert get_file_size(f"{place}/a.tar") == 100
-    monkeypatch.setattr(module, "_PIECE", 33)
+    monkeypatch.setattr(module, "_CHUNK_BYTES", 33)
     assert b"".join(iter_chunks(f"{place}/a.tar", 100)) == bytes(range(100))
 
 
@@ -163,7 +163,7 @@ def test_a_store_that_refuses_for_a_while_is_asked_again(store):
 
 
 def test_a_store_that_cannot_be_reached_says_nothing_against_the_image(monkeypatch):
-    monkeypatch.setattr(module, "_WAITS", ())
+    monkeypatch.setattr(remote, "_WAITS", ())
     with pytest.raises(DataError, match="cannot be read") as caught:
         read_range("http://127.0.0.1:9/a.tar", 0, 10)
     assert not isinstance(caught.value, ImageError)
@@ -191,7 +191,7 @@ def test_a_whole_file_may_be_answered_as_one(store):
     ],
 )
 def test_a_bad_server_is_told_and_asked_again_only_where_that_may_help(fault, told, asked, store, monkeypatch):
-    monkeypatch.setattr(module, "_WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(remote, "_WAITS", (0.0, 0.0, 0.0))
     (store.root / "a.tar").write_bytes(bytes(100))
     store.fault = fault
     with pytest.raises(DataError, match=told) as caught:
@@ -219,7 +219,7 @@ def test_an_error_of_a_kind_that_only_the_store_knows_is_a_message(monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise Odd("no credentials\nand much more")
 
-    monkeypatch.setattr(module, "_WAITS", (0.0,))
+    monkeypatch.setattr(remote, "_WAITS", (0.0,))
     for method in ("cat_file", "size"):
         monkeypatch.setattr(fsspec.filesystem("memory").__class__, method, fail)
     for ask in (lambda: read_range("memory://a.tar", 0, 10), lambda: get_file_size("memory://a.tar")):

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from megavit.data import byte_range, http_range
+from megavit.data import remote
 from megavit.data.byte_range import get_file_size, read_range
 from megavit.data.shards.open import MAX_INDEX_BYTES, open_shards
 from megavit.errors import DataError
@@ -69,10 +69,10 @@ def serving(reply: Reply) -> Iterator[Server]:
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Reply], Server]]:
-    monkeypatch.setattr(byte_range, "_WAITS", ())
+    monkeypatch.setattr(remote, "_WAITS", ())
     with ExitStack() as stack:
         yield lambda reply: stack.enter_context(serving(reply))
-        http_range.close_session()
+        remote.close_session()
 
 
 def content(handler: Handler) -> None:
@@ -88,7 +88,7 @@ def sent_on(where: str) -> Reply:
 def test_no_other_server_is_asked_for_what_one_sends_on_to(serve, ask, host):
     inner = serve(content)
     outer = serve(sent_on(f"http://{host}:{inner.server_address[1]}/secret"))
-    with pytest.raises(DataError, match=r"sends on to another, .*, which is not followed: name the files where they"):
+    with pytest.raises(DataError, match=r"redirects to another, .*, which is not followed: name the files where they"):
         ask(f"{outer.url}/a.tar")
     assert inner.asked == [] and len(outer.asked) == 1
 
@@ -98,7 +98,7 @@ def test_no_other_server_is_asked_for_what_one_sends_on_to(serve, ask, host):
 )
 def test_nothing_but_the_same_host_and_kind_of_server_is_followed(serve, where):
     outer = serve(sent_on(where))
-    with pytest.raises(DataError, match="sends on to another"):
+    with pytest.raises(DataError, match="redirects to another"):
         read_range(f"{outer.url}/a.tar", 0, 10)
 
 
@@ -113,16 +113,16 @@ def test_the_same_server_may_send_on_to_another_path(serve):
 
 def test_being_sent_on_and_on_has_an_end(serve):
     server = serve(sent_on("/a.tar"))
-    with pytest.raises(DataError, match="sends on and on"):
+    with pytest.raises(DataError, match="redirects on and on"):
         read_range(f"{server.url}/a.tar", 0, 10)
-    assert len(server.asked) == http_range.MAX_REDIRECTS + 1
+    assert len(server.asked) == remote.MAX_REDIRECTS + 1
 
 
 def test_a_public_host_that_is_suddenly_at_a_private_address_is_not_read(serve):
     server = serve(content)
     url = f"{server.url}/a.tar"
     assert read_range(url, 0, 10) == b"0123456789"
-    http_range._session(http_range.os.getpid()).public["127.0.0.1"] = True
+    remote._session(remote.os.getpid()).public["127.0.0.1"] = True
     with pytest.raises(DataError, match=r"was at a public address and is now at 127\.0\.0\.1"):
         read_range(url, 0, 10)
 
@@ -147,8 +147,8 @@ def drip(handler: Handler) -> None:
 
 @pytest.mark.parametrize("reply", [drip_body, drip_head])
 def test_a_byte_every_now_and_then_is_no_answer(serve, monkeypatch, reply):
-    monkeypatch.setattr(http_range, "GRACE_SECONDS", 0.5)
-    monkeypatch.setattr(byte_range, "_WAITS", (0.0,) * 3)
+    monkeypatch.setattr(remote, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(remote, "_WAITS", (0.0,) * 3)
     server = serve(reply)
     with pytest.raises(DataError, match="is too slow, or never ends"):
         read_range(f"{server.url}/a.tar", 0, 10**8)

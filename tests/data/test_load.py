@@ -161,10 +161,12 @@ def test_a_label_without_readable_images_is_named(tmp_path):
 def test_a_split_that_is_needed_and_that_the_recipe_leaves_empty_is_refused_by_its_setting(tmp_path, split):
     folder = fill(tmp_path, "train/cat", "train/dog", f"{split}/cat", f"{split}/dog")
     recipe = DataRecipe(val=0, test=0.2) if split == "val" else DataRecipe(val=0.2, test=0)
-    load_data(folder, recipe, needs=("val", "test"))  # the data has it
+    load_data(folder, recipe, required_splits=("val", "test"))  # the data has it
     for source in (folder / "train", "demo:digits"):
         with pytest.raises(DataError, match=rf"\[data\] {split} = 0.*{split} = 0.1"):
-            load_data(source, recipe, lambda done, total: pytest.fail("an image was read"), needs=("val", "test"))
+            load_data(
+                source, recipe, lambda done, total: pytest.fail("an image was read"), required_splits=("val", "test")
+            )
 
 
 def test_images_of_other_channels_than_most_are_skipped_with_their_reason(tmp_path):

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.helpers.command_line import run_megavit
+
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     # As on a processor without AVX-512 and bfloat16, whatever this one has.
@@ -35,16 +37,16 @@ def test_figures_for_machines_and_what_the_processor_lacks(tmp_path: Path) -> No
     assert step["title"] == "pico, training step, batch 16, float32"
     for case in (float32, step):
         assert {"megavit"} <= {entry["name"] for entry in case["entries"]}
-    again = bench("pico", "--out", str(written))
+    again = run_megavit("bench", "pico", "--out", written, cwd=tmp_path)
     assert again.returncode == 2 and "choose another" in again.stderr
 
 
-def test_an_unknown_model_is_refused_before_anything_is_timed() -> None:
-    done = bench("S", "huge")
+def test_an_unknown_model_is_refused_before_anything_is_timed(tmp_path: Path) -> None:
+    done = run_megavit("bench", "S", "huge", cwd=tmp_path)
     assert done.returncode == 2 and "huge" in done.stderr and "S:" not in done.stderr
 
 
 def test_a_folder_that_takes_no_file_is_told_before_anything_is_timed(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = bench("pico", "--quick", "--out", str(tmp_path / "file" / "figures.json"))
+    done = run_megavit("bench", "pico", "--quick", "--out", tmp_path / "file" / "figures.json", cwd=tmp_path)
     assert done.returncode == 2 and "the measurements" in done.stderr and "pico:" not in done.stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from megavit.data.sources.hidden import HIDDEN
+from megavit.data.file_names import HIDDEN
 from tests.end_to_end.conftest import PER_CLASS, QUICK
 from tests.helpers.command_line import run_megavit, run_megavit_json
 

@@ -51,7 +51,9 @@ def test_what_loses_more_than_it_may_is_not_written(run: Path, digits: Path, tmp
     from megavit.cli.app import run as command
     from megavit.export import quantization as module
 
-    monkeypatch.setattr(module, "paired_change", lambda before, after: module.Interval(-0.02, -0.03, -0.01))
+    monkeypatch.setattr(
+        module, "bootstrap_accuracy_difference", lambda before, after: module.Interval(-0.02, -0.03, -0.01)
+    )
     assert command(["quantize", str(run), str(digits), "--out", str(tmp_path / "small")]) == 1
     assert not (tmp_path / "small").exists()
 

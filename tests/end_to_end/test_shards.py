@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from megavit.cli import app
-from megavit.data.sources.hidden import HIDDEN
+from megavit.data.file_names import HIDDEN
 from tests.end_to_end.conftest import QUICK
 from tests.helpers.command_line import run_megavit, run_megavit_json, run_megavit_process
 from tests.helpers.processes import wait_until_ended

@@ -52,7 +52,7 @@ def before(data: Path) -> Path:
 def lora(data: Path, before: Path) -> Path:
     """A run of low-rank additions that nobody disturbed."""
     code, told = train(data / "after", "--init", before, "--finetune", "lora", "--out", data / "lora", *FLAGS)
-    assert code == 0 and "lora is kept: it was asked for" in told, told
+    assert code == 0 and "lora is selected: it was asked for" in told, told
     return data / "lora"
 
 
@@ -64,19 +64,19 @@ def test_with_few_images_it_beats_beginning_from_nothing_and_says_how(data, befo
     assert tuned["metrics"]["accuracy"]["value"] > nothing["metrics"]["accuracy"]["value"] + 0.05
     assert not nothing["tuning"]
     tuning = tuned["tuning"]
-    names = [rung["name"] for rung in tuning["rungs"]]
+    names = [result["method"] for result in tuning["results"]]
     assert names == ["knn", "probe", "lora", "last", "all"][: len(names)] and len(names) >= 3
-    assert tuning["kept"] in names and f"{tuning['kept']} is kept: {tuning['reason']}" in told
-    assert "images of training and validation, each by a model that learned from other 4 fifths" in tuning["images"]
-    assert all(rung["seconds"] > 0 for rung in tuning["rungs"])
+    assert tuning["selected"] in names and f"{tuning['selected']} is selected: {tuning['reason']}" in told
+    assert "images of training and validation, each by a model trained on the other 4 folds" in tuning["held_out"]
+    assert all(result["seconds"] > 0 for result in tuning["results"])
     page = (tmp_path / "tuned" / "report.html").read_text()
-    assert "Fine-tuning" in page and tuning["kept"] in page
+    assert "Fine-tuning" in page and tuning["selected"] in page
     load(tmp_path / "tuned", verify=True)
 
 
-def test_a_rung_that_is_asked_for_is_the_one_in_the_bundle(data, before, tmp_path):
+def test_a_method_that_is_asked_for_is_the_one_in_the_bundle(data, before, tmp_path):
     code, told = train(data / "after", "--init", before, "--finetune", "last", "--out", tmp_path / "run", *FLAGS)
-    assert code == 0 and "last is kept: it was asked for" in told
+    assert code == 0 and "last is selected: it was asked for" in told
     first, source = load(tmp_path / "run").model, load(before).model
     frozen = {name for name, tensor in first.state_dict().items() if torch.equal(tensor, source.state_dict()[name])}
     assert "patch_embedding.projection.weight" in frozen and "transformer.layers.2.mlp.out.weight" in frozen
@@ -89,7 +89,7 @@ def test_a_probe_at_another_size_has_the_rest_as_it_was_and_says_what_was_resamp
     assert code == 0 and "positions resampled from 4 × 4 to 6 × 6 patches" in told
     info = info_of(tmp_path / "run")
     assert info["model"]["image_size"] == [12, 12] and info["preprocessing"]["height"] == 12
-    assert not (tmp_path / "run" / "rungs").exists()
+    assert not (tmp_path / "run" / "stages").exists()
     first, source = load(tmp_path / "run").model.state_dict(), load(before).model.state_dict()
     changed = {name for name, tensor in first.items() if not torch.equal(tensor, source[name])}
     assert changed == {"positions.table", "mlp_head.weight", "mlp_head.bias"}
@@ -98,7 +98,7 @@ def test_a_probe_at_another_size_has_the_rest_as_it_was_and_says_what_was_resamp
 def test_a_killed_run_resumes_to_the_same_weights(data, before, lora, tmp_path):
     out = tmp_path / "run"
     process = start_training(data / "after", "--init", before, "--finetune", "lora", "--out", out, *FLAGS)
-    wait_for_step(process, out / "rungs" / "lora", 5)
+    wait_for_step(process, out / "stages" / "lora", 5)
     process.kill()
     process.communicate()
     assert not (out / "bundle").exists()
@@ -152,7 +152,7 @@ def test_labels_and_scores_are_tuned_too(data, before, tmp_path, column):
     line = [tmp_path / "table.csv", "--init", before, "--finetune", "lora", "--out", tmp_path / "run", "--epochs", "2"]
     code, told = train(*line, *FLAGS[2:])
     assert code == 0, told
-    knn, probe, lora = info_of(tmp_path / "run")["tuning"]["rungs"]
+    knn, probe, lora = info_of(tmp_path / "run")["tuning"]["results"]
     # Of chance 0 and about 0.4; neighbors say little about a score, and are measured only.
     least = 0.1 if column == "score" else 0.6
-    assert knn["name"] == "knn" and probe["value"] > least and lora["value"] > least
+    assert knn["method"] == "knn" and probe["value"] > least and lora["value"] > least

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from megavit.config.vit import Design, Pool, ViTConfig
 from megavit.explain.attention_hooks import record_attention
-from megavit.explain.maps import relevance_map
+from megavit.explain.maps import compute_relevance
 from megavit.explain.methods import Method
 from megavit.model.vit import MegaVit
 from tests.helpers.bundles import make_model
@@ -84,7 +84,7 @@ def test_the_model_is_left_as_it_was(training: bool) -> None:
         expected = model.eval()(x)
     before = state_of(model.train(training))
     for method in get_args(Method):
-        relevance_map(model, x, method=method)
+        compute_relevance(model, x, method=method)
     assert state_of(model) == before
     with torch.no_grad():
         assert torch.equal(model.eval()(x), expected)
@@ -112,21 +112,21 @@ def test_the_model_is_left_as_it_was_when_something_breaks_on_the_way(differenti
 @pytest.mark.parametrize("method", get_args(Method))
 def test_frozen_weights_can_be_explained(method: Method) -> None:
     model, x = make_model(pool="map"), torch.randn(2, 3, 8, 8)
-    expected = relevance_map(model, x, method=method)
-    torch.testing.assert_close(relevance_map(model.requires_grad_(False), x, method=method), expected)
+    expected = compute_relevance(model, x, method=method)
+    torch.testing.assert_close(compute_relevance(model.requires_grad_(False), x, method=method), expected)
 
 
 @pytest.mark.parametrize("method", get_args(Method))
 def test_whoever_is_in_inference_mode_or_without_gradients_gets_the_same(method: Method) -> None:
     model, x = make_model(), torch.randn(2, 3, 8, 8)
-    expected = relevance_map(model, x, method=method)
+    expected = compute_relevance(model, x, method=method)
     with torch.no_grad():
-        assert torch.equal(relevance_map(model, x, method=method), expected)
+        assert torch.equal(compute_relevance(model, x, method=method), expected)
     with torch.inference_mode():
         born_there = make_model()
-        assert torch.equal(relevance_map(born_there, x.clone(), method=method), expected)
-    assert torch.equal(relevance_map(born_there, x, method=method), expected)
-    assert not relevance_map(model, x.requires_grad_(), method=method).requires_grad
+        assert torch.equal(compute_relevance(born_there, x.clone(), method=method), expected)
+    assert torch.equal(compute_relevance(born_there, x, method=method), expected)
+    assert not compute_relevance(model, x.requires_grad_(), method=method).requires_grad
 
 
 @pytest.mark.parametrize("method", get_args(Method))
@@ -134,13 +134,13 @@ def test_other_threads_may_use_the_model_meanwhile(method: Method) -> None:
     model, x = make_model().eval(), torch.randn(4, 3, 8, 8)
     with torch.no_grad():
         logits = model(x)
-    expected = relevance_map(model, x, method=method)
+    expected = compute_relevance(model, x, method=method)
 
     def one(number: int) -> Tensor:
         if number % 2:
             with torch.no_grad():
                 return model(x)
-        return relevance_map(model, x, method=method)
+        return compute_relevance(model, x, method=method)
 
     with ThreadPoolExecutor(4) as pool:
         for number, found in enumerate(pool.map(one, range(40))):

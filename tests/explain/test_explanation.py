@@ -11,7 +11,7 @@ from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
 from megavit.errors import BundleError, ConfigError, ImageError
 from megavit.explain.explanation import Explanation, compute_maps, explain_image, make_overlays, output_index
-from megavit.explain.maps import relevance_map
+from megavit.explain.maps import compute_relevance
 from megavit.explain.methods import Method
 from megavit.predict.predictor import Predictor, load
 from tests.helpers.bundles import LABELS, make_bundle, make_model
@@ -36,10 +36,10 @@ def test_it_is_of_the_answer_that_the_predictor_gives(predictor: Predictor, meth
     for seed in range(5):
         image = pixels(seed=seed)
         said, found = predictor.predict(image), explain_image(predictor, image, method=method)
-        assert (found.label, found.method, found.score) == (said.label, method, None)
+        assert (found.label, found.method, found.value) == (said.label, method, None)
         assert found.probability == pytest.approx(said.probability)
         assert found.map.shape == (2, 2) and found.map.sum().item() == pytest.approx(1)
-        assert torch.equal(found.picture, torch.from_numpy(image).permute(2, 0, 1))
+        assert torch.equal(found.image, torch.from_numpy(image).permute(2, 0, 1))
 
 
 def test_another_class_can_be_asked_for(predictor: Predictor) -> None:
@@ -69,8 +69,8 @@ def test_a_score_is_explained_as_such(tmp_path: Path) -> None:
     predictor = predictor_of(tmp_path, model=make_model(1), labels=(), target=target)
     found = explain_image(predictor, pixels())
     assert found.label is None and found.probability is None
-    assert found.score == pytest.approx(predictor.predict(pixels()).score)
-    assert "label" not in found.to_dict() and found.to_dict()["score"] == found.score
+    assert found.value == pytest.approx(predictor.predict(pixels()).score)
+    assert "label" not in found.to_dict() and found.to_dict()["score"] == found.value
     with pytest.raises(ConfigError, match="no labels"):
         explain_image(predictor, pixels(), "cat")
 
@@ -130,9 +130,9 @@ def test_many_overlays_are_those_of_each(predictor: Predictor) -> None:
 
 def test_as_plain_types_it_says_where_it_looks(predictor: Predictor) -> None:
     found = explain_image(predictor, pixels())
-    table = found.to_dict()
+    table, summary = found.to_dict(), found.summary
     assert np.array(table["map"]).shape == (2, 2)
-    assert (table["place"], table["top"], table["share"]) == (found.focus.place, 1, found.focus.share)
+    assert (table["location"], table["top_patches"], table["top_share"]) == (summary.location, 1, summary.top_share)
     assert table["method"] == found.method and "score" not in table
 
 
@@ -143,7 +143,7 @@ def test_the_package_offers_it() -> None:
 
 
 def test_the_models_own_view_is_what_is_explained(predictor: Predictor) -> None:
-    """The map of one image is `relevance_map` of its prepared, normalized pixels."""
+    """The map of one image is `compute_relevance` of its prepared, normalized pixels."""
     prepared = predictor.prepare(pixels())
     x = (prepared.float() / 255 - 0.5) / 0.5
-    torch.testing.assert_close(explain_image(predictor, pixels()).map, relevance_map(predictor.model, x[None])[0])
+    torch.testing.assert_close(explain_image(predictor, pixels()).map, compute_relevance(predictor.model, x[None])[0])

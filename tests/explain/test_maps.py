@@ -13,7 +13,7 @@ from megavit.config.vit import PLAIN_VIT, ZETA, Design, Pool, ViTConfig
 from megavit.errors import ConfigError
 from megavit.explain import maps as module
 from megavit.explain.attention_hooks import record_attention
-from megavit.explain.maps import relevance, relevance_map, rollout
+from megavit.explain.maps import compute_relevance, gradient_relevance, rollout
 from megavit.explain.methods import Method
 from megavit.model.pos_embed import LearnedPositions
 from megavit.model.vit import MegaVit
@@ -31,7 +31,7 @@ def test_every_map_is_shares_of_the_patches(
     method: Method, config: ViTConfig, batch: int, grid: tuple[int, int]
 ) -> None:
     config = replace(config, num_classes=3)
-    found = relevance_map(MegaVit.from_config(config), images(config, batch, grid), method=method)
+    found = compute_relevance(MegaVit.from_config(config), images(config, batch, grid), method=method)
     assert found.shape == (batch, *grid) and found.dtype == torch.float32
     assert found.isfinite().all() and (found >= 0).all()
     total = found.sum(dim=(1, 2))
@@ -85,7 +85,7 @@ def test_relevance_is_the_product_of_the_papers_matrices(pool: Pool) -> None:
         "mean": lambda: (patches - torch.eye(tokens)[tokens - 6 :]).mean(dim=1),
         "map": lambda: (positive[3][:, None] @ patches)[:, 0],
     }
-    torch.testing.assert_close(relevance(recording, pool, target), expected[pool]())
+    torch.testing.assert_close(gradient_relevance(recording, pool, target), expected[pool]())
 
 
 @pytest.mark.parametrize("pool", POOLS)
@@ -128,7 +128,7 @@ def test_the_map_is_highest_at_the_only_patch_that_the_model_looks_at(
     x = make_bright_images(*places)
     with torch.no_grad():
         assert (model(x)[:, BRIGHT] > 0.5).all()
-    found = relevance_map(model, x, torch.full((len(places),), BRIGHT), method).flatten(1)
+    found = compute_relevance(model, x, torch.full((len(places),), BRIGHT), method).flatten(1)
     assert found.argmax(dim=1).tolist() == list(places)
     if pool == "cls" and method != "rollout":
         assert (found.amax(dim=1) > 0.9).all()
@@ -138,7 +138,7 @@ def test_the_map_is_highest_at_the_only_patch_that_the_model_looks_at(
 def test_where_nothing_speaks_for_an_answer_its_map_is_empty(pool: Pool) -> None:
     model = make_brightness_model(pool, PLAIN_VIT)
     assert torch.equal(
-        relevance_map(model, make_bright_images(3), torch.tensor([1 - BRIGHT])), torch.zeros(1, ROWS, COLUMNS)
+        compute_relevance(model, make_bright_images(3), torch.tensor([1 - BRIGHT])), torch.zeros(1, ROWS, COLUMNS)
     )
 
 
@@ -156,9 +156,9 @@ def test_without_positions_permuted_patches_have_the_permuted_map(pool: Pool, me
         return pieces.unflatten(1, (2, 3)).permute(0, 3, 1, 4, 2, 5).reshape(1, 3, 8, 12)
 
     target = torch.arange(3)
-    found = relevance_map(model, image(patches).expand(3, -1, -1, -1), target, method).flatten(1)
+    found = compute_relevance(model, image(patches).expand(3, -1, -1, -1), target, method).flatten(1)
     assert found.std(dim=1).amax() > 1e-4
-    permuted = relevance_map(model, image(patches[:, order]).expand(3, -1, -1, -1), target, method).flatten(1)
+    permuted = compute_relevance(model, image(patches[:, order]).expand(3, -1, -1, -1), target, method).flatten(1)
     torch.testing.assert_close(permuted, found[:, order])
 
 
@@ -168,10 +168,10 @@ def test_a_map_is_of_the_answer_asked_for_and_that_of_rollout_of_none() -> None:
         likeliest = model(x).argmax(dim=1)
     methods: tuple[Method, ...] = ("integrated_gradients", "relevance")
     for method in methods:
-        by_class = [relevance_map(model, x, torch.full((3,), k), method) for k in range(3)]
+        by_class = [compute_relevance(model, x, torch.full((3,), k), method) for k in range(3)]
         assert not torch.allclose(by_class[0], by_class[1]) and not torch.allclose(by_class[1], by_class[2])
-        assert torch.equal(relevance_map(model, x, method=method), relevance_map(model, x, likeliest, method))
-    one, other = (relevance_map(model, x, torch.full((3,), k), "rollout") for k in range(2))
+        assert torch.equal(compute_relevance(model, x, method=method), compute_relevance(model, x, likeliest, method))
+    one, other = (compute_relevance(model, x, torch.full((3,), k), "rollout") for k in range(2))
     assert torch.equal(one, other)
 
 
@@ -180,24 +180,24 @@ def test_an_image_has_the_same_map_alone_in_a_batch_and_in_parts_of_it(
     method: Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, x, target = make_model(), torch.randn(5, 3, 8, 8), torch.tensor([0, 1, 2, 1, 0])
-    expected = relevance_map(model, x, target, method)
-    torch.testing.assert_close(relevance_map(model, x[3:4], target[3:4], method)[0], expected[3])
-    monkeypatch.setattr(module, "_MOST_WEIGHTS", 1)
-    torch.testing.assert_close(relevance_map(model, x, target, method), expected)
-    assert relevance_map(model, x[:0], method=method).shape == (0, 2, 2)
+    expected = compute_relevance(model, x, target, method)
+    torch.testing.assert_close(compute_relevance(model, x[3:4], target[3:4], method)[0], expected[3])
+    monkeypatch.setattr(module, "_MAX_ATTENTION_ELEMENTS", 1)
+    torch.testing.assert_close(compute_relevance(model, x, target, method), expected)
+    assert compute_relevance(model, x[:0], method=method).shape == (0, 2, 2)
 
 
 def test_what_cannot_be_explained_is_refused() -> None:
     model, x = make_model(), torch.randn(2, 3, 8, 8)
     for target in (torch.tensor([0, 3]), torch.tensor([-1, 0]), torch.tensor([0]), torch.tensor([0.0, 1.0])):
         with pytest.raises(ConfigError, match="target must be"):
-            relevance_map(model, x, target)
+            compute_relevance(model, x, target)
     method: Method = "saliency"  # pyrefly: ignore[bad-assignment]
     with pytest.raises(ConfigError, match="method must be one of integrated_gradients, relevance, rollout"):
-        relevance_map(model, x, method=method)
+        compute_relevance(model, x, method=method)
     with pytest.raises(ValueError, match="must divide"):
-        relevance_map(model, torch.randn(2, 3, 9, 8))
+        compute_relevance(model, torch.randn(2, 3, 9, 8))
     headless = make_model(0)
     with pytest.raises(ConfigError, match="no classifier"):
-        relevance_map(headless, x)
-    assert relevance_map(headless, x, method="rollout").shape == (2, 2, 2)
+        compute_relevance(headless, x)
+    assert compute_relevance(headless, x, method="rollout").shape == (2, 2, 2)

@@ -10,7 +10,7 @@ from PIL import Image
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.vit import Size
 from megavit.data.image_dataset import preprocess
-from megavit.explain.overlay import SMALLEST, draw_overlay, visible_box
+from megavit.explain.overlay import MIN_SIDE, draw_overlay, visible_box
 
 
 def light(image: Image.Image) -> np.ndarray:
@@ -25,7 +25,7 @@ def test_it_has_the_pictures_size_or_the_first_multiple_that_can_be_seen(
     assert found.mode == "RGB"
     times = found.width // width
     assert found.size == (width * times, height * times)
-    assert max(found.size) >= SMALLEST and (times == 1 or max(height, width) * (times - 1) < SMALLEST)
+    assert max(found.size) >= MIN_SIDE and (times == 1 or max(height, width) * (times - 1) < MIN_SIDE)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megavit.explain.summary import _PLACES, TOP, Focus, focus
+from megavit.explain.summary import _LOCATIONS, TOP_SHARE, MapSummary, summarize_map
 
 
 @pytest.mark.parametrize("side", [3, 4, 7, 14])
@@ -27,10 +27,10 @@ def test_each_ninth_has_its_name(side: int) -> None:
     for place, name in names.items():
         relevance = torch.zeros(side, side)
         relevance[place] = 1
-        found = focus(relevance)
+        found = summarize_map(relevance)
         # In an even grid the ninths overlap, and a patch in two of them may be told by either.
-        assert found.place == name or side % 2 == 0, (place, found)
-        assert found.share == 1 and found.top == ceil(side * side / 10)
+        assert found.location == name or side % 2 == 0, (place, found)
+        assert found.top_share == 1 and found.top_patches == ceil(side * side / 10)
 
 
 @pytest.mark.parametrize(
@@ -45,13 +45,13 @@ def test_each_ninth_has_its_name(side: int) -> None:
     ],
 )
 def test_grids_of_few_rows_or_columns_have_places_too(relevance: list[list[float]], place: str) -> None:
-    assert focus(torch.tensor(relevance)).place == place
+    assert summarize_map(torch.tensor(relevance)).location == place
 
 
 def test_the_share_is_what_the_highest_tenth_holds() -> None:
     relevance = torch.full((4, 5), 1.0)
     relevance[0, 0], relevance[0, 1] = 21, 11
-    assert focus(relevance) == Focus("the upper left", 2, 32 / 50)
+    assert summarize_map(relevance) == MapSummary("the upper left", 2, 32 / 50)
 
 
 @given(
@@ -63,8 +63,8 @@ def test_the_share_is_what_the_highest_tenth_holds() -> None:
 )
 def test_every_map_has_a_focus_whatever_its_scale(rows: int, columns: int, scale: float, seed: int, power: int) -> None:
     relevance = torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed)) ** power
-    found = focus(relevance)
-    assert found.place in {*_PLACES.values(), "all of it"}
-    assert found.top == ceil(TOP * (rows * columns))
-    assert found.top / (rows * columns) - 1e-6 <= found.share <= 1
-    assert focus(relevance * scale).share == pytest.approx(found.share, rel=1e-4)
+    found = summarize_map(relevance)
+    assert found.location in {*_LOCATIONS.values(), "all of it"}
+    assert found.top_patches == ceil(TOP_SHARE * (rows * columns))
+    assert found.top_patches / (rows * columns) - 1e-6 <= found.top_share <= 1
+    assert summarize_map(relevance * scale).top_share == pytest.approx(found.top_share, rel=1e-4)

@@ -14,19 +14,14 @@ from PIL import Image
 
 from megavit.data.decode.image_file import read_image_file
 from megavit.errors import BundleError
-from megavit.export.export import export
-from megavit.export.parity_images import ParityImage
 from megavit.predict.export_record import RECORD
 from megavit.predict.exported_predictor import load_exported, to_input_channels
-from tests.helpers.export_cases import make_images, make_predictor
+from tests.helpers.export_cases import export_case
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("record")
-    predictor = make_predictor(place / "flowers", True)
-    export(predictor, "onnx", place / "onnx", [ParityImage("a", one) for one in make_images(3)])
-    return place / "onnx"
+def folder() -> Path:
+    return export_case("onnx", "plain").folder
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "reference.npz", RECORD])

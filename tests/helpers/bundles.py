@@ -12,7 +12,8 @@ from torch import Tensor
 from megavit.config.preprocessing import Preprocessing
 from megavit.data.dataset import Sample, write_samples
 from megavit.model.vit import MegaVit
-from megavit.weights.bundle.bundle import BundleInfo, save_bundle
+from megavit.weights.bundle.bundle import save_bundle
+from megavit.weights.bundle.info import BundleInfo
 
 LABELS = ("cat", "dog", "newt")
 
@@ -79,7 +80,7 @@ def make_bundle(
     folder.parent.mkdir(parents=True, exist_ok=True)
     listed = make_samples(folder.parent, samples, labels)
     info, reference = make_info(model, labels, **changes), reference_images(model.config.channels)
-    save_bundle(folder, model, info, reference, listed.read_bytes(), tensors)
+    save_bundle(folder, model, info, reference=reference, samples=listed.read_bytes(), calibration_tensors=tensors)
     listed.unlink()
     return model.eval()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms
 
-from megavit.data.sources.hidden import HIDDEN
+from megavit.data.file_names import HIDDEN
 
 READ = "read"
 DAMAGED = "damaged or cut short"

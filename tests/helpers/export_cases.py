@@ -1,15 +1,22 @@
-"""Bundles of many kinds, with random weights that tell, and what they must answer."""
+"""Bundles of many kinds with random weights, and their exports, each made once a process."""
 
+from functools import cache
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from megavit.config.calibration import Calibration
+from megavit.config.export_info import ExportPrecision
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
 from megavit.config.vit import PLAIN_VIT, Design, ViTConfig
+from megavit.export.export import export
+from megavit.export.parity import ParityResult
+from megavit.export.parity_images import ParityImage
+from megavit.export.resize import input_channels
 from megavit.predict.postprocess.ood import fit_mahalanobis_ood
 from megavit.predict.postprocess.postprocess import MEANS, RESIDUALS, SET_LABELS, SET_SCORES, WHITENING
 from megavit.predict.predictor import Predictor, load
@@ -43,6 +50,33 @@ CASES: dict[str, dict[str, Any]] = {
     "not rounded": {"resize": 21, "resize_dtype": "float32", "interpolation": "bilinear"},
     "middle rounded down, and not all of it": {"resize": 21, "crop_size": (14, 18), "crop_rounding": "floor"},
 }
+
+WIDE = {"dim": 128, "mlp_dim": 512}
+"""For exports in fewer bits, whose weights must outweigh the rest."""
+
+
+class ExportedCase(NamedTuple):
+    predictor: Predictor
+    folder: Path
+    result: ParityResult
+
+
+_folder = TemporaryDirectory(prefix="megavit-exports-")
+
+
+@cache
+def export_case(target: str, case: str, precision: ExportPrecision = "float32") -> ExportedCase:
+    """Export one of `CASES`, calibrated, or "wide", which is not; whoever gets the folder only reads it."""
+    place = Path(_folder.name) / f"{target}-{case}-{precision}"
+    predictor = make_predictor(place / "flowers", case != "wide", **(WIDE if case == "wide" else CASES[case]))
+    out, images = place / "out", parity_images(predictor)
+    settings: dict[str, Any] = {"precision": precision, "max_accuracy_drop": 100, "source": "6 pictures"}
+    return ExportedCase(predictor, out, export(predictor, target, out, images, **settings))
+
+
+def parity_images(predictor: Predictor) -> list[ParityImage]:
+    channels = input_channels(predictor.info.preprocessing)
+    return [ParityImage(f"picture {index}", pixels, index % 3) for index, pixels in enumerate(make_images(channels))]
 
 
 def make_predictor(folder: Path, trusted: bool = False, **changes: Any) -> Predictor:

@@ -41,7 +41,7 @@ def serve_stubs(settings: dict[str, Any], folders: list[str]) -> None:
     serve(
         parse_sources(folders),
         Settings(port=0, worker_module="tests.helpers.stub_worker", **settings),
-        lambda address: print(json.dumps({"address": address}), flush=True),  # noqa: T201
+        lambda address: print(json.dumps({"url": address}), flush=True),  # noqa: T201
     )
 
 
@@ -186,7 +186,7 @@ def _running(start: "Callable[[], subprocess.Popen[str] | ForkedServer]") -> Ite
     try:
         line = process.stdout.readline()
         assert line, "".join(raw)
-        server.address = json.loads(line)["address"]
+        server.address = json.loads(line)["url"]
         workers = server.workers()
         yield server
         if process.poll() is None:

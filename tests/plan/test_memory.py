@@ -42,9 +42,23 @@ CASES = [
         for precision in ("float32", "bfloat16")
     ),
 ]
+QUICK_CASES = {
+    ("parallel", "alone, checkpointed", "bfloat16"),
+    ("parallel", "DDP, in parts, checkpointed", "bfloat16"),
+    ("parallel", "FSDP", "float32"),
+    ("parallel", "FSDP, in parts", "bfloat16"),
+    ("parallel", "HSDP, tensor", "bfloat16"),
+    ("parallel", "data, tensor", "bfloat16"),
+    ("serial", "DDP", "float32"),
+    ("serial", "FSDP, three, checkpointed", "bfloat16"),
+}
+"""Each kind of layout, block and precision once; all pairs of them are a drill."""
 
 
-@pytest.mark.parametrize(("model", "name", "precision"), CASES)
+@pytest.mark.parametrize(
+    ("model", "name", "precision"),
+    [pytest.param(*case, marks=() if case in QUICK_CASES else pytest.mark.drill) for case in CASES],
+)
 def test_memory_and_traffic_are_those_of_a_traced_rank(model: str, name: str, precision: str) -> None:
     config, of = MODELS[model], TRACED[name]
     found = compare_with_trace(config, make_training(of, precision=precision), of)
@@ -59,11 +73,11 @@ def test_memory_and_traffic_are_those_of_a_traced_rank(model: str, name: str, pr
 @pytest.mark.parametrize(
     ("config", "precision", "optimizer", "parts", "gradient_checkpointing"),
     [
-        (SERIAL, "float32", "muon", 1, False),
+        pytest.param(SERIAL, "float32", "muon", 1, False, marks=pytest.mark.drill),
         (SERIAL, "bfloat16", "muon", 4, False),
-        (PARALLEL, "bfloat16", "adamw", 1, False),
+        pytest.param(PARALLEL, "bfloat16", "adamw", 1, False, marks=pytest.mark.drill),
         (PARALLEL, "float32", "adamw", 1, True),
-        (PARALLEL, "bfloat16", "muon", 1, True),
+        pytest.param(PARALLEL, "bfloat16", "muon", 1, True, marks=pytest.mark.drill),
     ],
 )
 def test_it_is_what_a_real_step_takes(

@@ -11,18 +11,13 @@ import pytest
 from PIL import Image
 
 from megavit.errors import BundleError, ConfigError, ImageError
-from megavit.export.export import export
-from megavit.export.parity_images import ParityImage
 from megavit.predict.exported_predictor import ExportedPredictor, load_exported
-from tests.helpers.export_cases import make_images, make_predictor
+from tests.helpers.export_cases import export_case, make_images
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("exported")
-    predictor = make_predictor(place / "flowers", True)
-    export(predictor, "onnx", place / "onnx", [ParityImage("a", one) for one in make_images(3)])
-    return place / "onnx"
+def folder() -> Path:
+    return export_case("onnx", "plain").folder
 
 
 @pytest.fixture(scope="module")
@@ -174,9 +169,7 @@ subprocess.run(["true"])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of Linux alone it is known")
-def test_signals_are_handled_after_models_ended(tmp_path: Path) -> None:
-    predictor = make_predictor(tmp_path / "flowers")
-    export(predictor, "openvino", tmp_path / "out", [ParityImage("a", one) for one in make_images(3)])
-    command = [sys.executable, "-c", SIGNALS, str(tmp_path / "out")]
+def test_signals_are_handled_after_models_ended() -> None:
+    command = [sys.executable, "-c", SIGNALS, str(export_case("openvino", "plain").folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

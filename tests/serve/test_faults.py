@@ -87,9 +87,9 @@ def test_a_client_that_goes_is_no_error_and_frees_its_place(folder: Path) -> Non
     with stub_server(folder, queue_size=2) as server:
         for _ in range(3):
             with server.raw() as connection:
-                connection.sendall(b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\nsleep 0.2")
+                connection.sendall(b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: 7\r\n\r\nsleep 2")
                 server.until(lambda: server.metric("megavit_images_in_progress", model="stub") == 1)
-        server.until(lambda: server.metric("megavit_images_in_progress", model="stub") == 0)
+            server.until(lambda: server.metric("megavit_images_in_progress", model="stub") == 0)
         assert server.post(b"image").status_code == 200
         assert server.metric("megavit_images_total", model="stub", outcome="canceled") == 3
         assert len([line for line in server.events("request") if line.get("disconnected")]) == 3

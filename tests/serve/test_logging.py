@@ -68,7 +68,7 @@ def test_a_server_whose_log_nobody_reads_runs_and_stops(folder: Path) -> None:
     paths = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=paths) as process:
         assert process.stdout is not None
-        address = json.loads(process.stdout.readline())["address"]
+        address = json.loads(process.stdout.readline())["url"]
         with httpx.Client(base_url=address, verify=False) as client:
             for _ in range(450):
                 assert client.get("/health/live").status_code == 200

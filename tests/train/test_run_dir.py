@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,7 +10,19 @@ from megavit.config.recipe import ModelRecipe, Recipe, RunRecipe
 from megavit.data.dataset import LabeledImages, Sample, Skipped, read_samples
 from megavit.errors import BundleError, OutputError
 from megavit.train.clock import RunLength
-from megavit.train.run_dir import PLAN, RECIPE, SAMPLES, SKIPPED, Plan, check_run_dir, read_plan, write_plan
+from megavit.train.run_dir import (
+    PLAN,
+    RECIPE,
+    SAMPLES,
+    SKIPPED,
+    Plan,
+    check_run_dir,
+    is_restart,
+    lock_run_dir,
+    read_plan,
+    write_plan,
+    write_restart_marker,
+)
 
 PLANNED = Plan(
     source="/data/猫",
@@ -88,3 +103,79 @@ def test_a_new_folder_and_one_with_hidden_files_only_will_do(tmp_path):
     for out in (tmp_path / "out", tmp_path / "new"):
         check_run_dir(out, "demo:digits")
         check_run_dir(out, str(tmp_path / "data"))
+
+
+def test_only_the_job_that_began_a_run_goes_on_with_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "ours")
+    assert not is_restart(tmp_path)
+    write_restart_marker(tmp_path)
+    assert is_restart(tmp_path)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "another")
+    assert not is_restart(tmp_path)
+
+
+def test_a_job_without_a_name_is_known_by_its_agent(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    write_restart_marker(tmp_path)
+    assert is_restart(tmp_path)
+    monkeypatch.setattr("os.getppid", os.getpid)
+    assert not is_restart(tmp_path)
+
+
+def test_what_no_agent_began_is_not_gone_on_with_unasked(tmp_path, monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    write_restart_marker(tmp_path)
+    assert not list(tmp_path.iterdir()) and not is_restart(tmp_path)
+
+
+HOLD = """
+import os, sys
+from pathlib import Path
+from megavit.train.run_dir import lock_run_dir
+with lock_run_dir(Path(sys.argv[1])):
+    child = os.fork() if sys.argv[2] == "fork" else 1
+    if child == 0:
+        sys.stdin.read()  # a worker that outlives its parent
+        os._exit(0)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path, request):
+    """Another process that holds the lock."""
+    fork = getattr(request, "param", "")
+    command = [sys.executable, "-c", HOLD, str(tmp_path), fork]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with process:
+        assert process.stdout is not None and process.stdout.readline() == b"held\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_process_is_refused_with_advice(tmp_path, holder):
+    with pytest.raises(OutputError, match=r"another process is training.*wait until it ends"):
+        with lock_run_dir(tmp_path):
+            pass
+
+
+@pytest.mark.parametrize("holder", ["", "fork"], indirect=True)
+def test_a_killed_process_holds_nothing_even_if_its_workers_live_on(tmp_path, holder):
+    holder.kill()
+    holder.wait()
+    with lock_run_dir(tmp_path):
+        pass
+
+
+def test_the_lock_leaves_nothing_behind_and_can_be_taken_again(tmp_path):
+    for _ in range(2):
+        with lock_run_dir(tmp_path):
+            assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+        assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_a_message(tmp_path):
+    with pytest.raises(OutputError, match="could not be written"):
+        with lock_run_dir(tmp_path / "nothing"):
+            pass

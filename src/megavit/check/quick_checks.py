@@ -13,8 +13,8 @@ from megavit.check.finding import KINDS, Finding, Kind, sort_by_severity
 from megavit.config.names import find_look_alikes, is_missing, show_code_points
 from megavit.data.dataset import LabeledImages, Sample, Skipped
 from megavit.data.decode.image_file import NOT_AN_IMAGE
+from megavit.data.file_names import HIDDEN, WRITTEN
 from megavit.data.sources.folder import OUTSIDE
-from megavit.data.sources.hidden import HIDDEN, WRITTEN
 
 WARNING_KINDS: tuple[Kind, ...] = ("leak", "label_conflict", "similar_names", "missing_class", "few_images", "tiny")
 """Kinds that a training run warns of: it reports skipped files and imbalance by itself."""

@@ -1,4 +1,4 @@
-"""How far a model's answers may be trusted, as it was found on images held back from training."""
+"""How a model's predictions are calibrated, as fitted on images held back from training."""
 
 import math
 from dataclasses import dataclass, field
@@ -10,16 +10,16 @@ from megavit.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What was fitted on the validation images. Its tensors are beside it, in the bundle's `calibration.safetensors`.
+    """What was fitted on the validation images; its tensors are in the bundle's `calibration.safetensors`.
 
     Attributes:
-        images: that it was fitted on; 0 where nothing was.
-        temperature: the logits are divided by it (arXiv 1706.04599, section 4.2).
+        images: number it was fitted on; 0 where nothing was.
+        temperature: divides the logits (arXiv 1706.04599, section 4.2).
         smoothing: share in [0, 1) of the probabilities that the model spreads evenly over the classes, as label
-            smoothing has taught it; taken off again.
-        ood_false_alarm_rate: of images like those of training, this share in (0, 1) is marked as unlike them.
-        threshold: of the distance from which on an image is marked; None where none was fitted.
-        measured: what came of it on the test images, as `megavit.evaluate.uncertainty.uncertainty` writes it.
+            smoothing has taught it; subtracted again.
+        ood_false_alarm_rate: share in (0, 1) of in-distribution images that are marked as out of distribution.
+        ood_threshold: an image whose distance is above it is marked; None where none was fitted.
+        test_metrics: on the test images, as `megavit.evaluate.uncertainty.uncertainty` writes them.
     """
 
     images: int = 0
@@ -31,7 +31,7 @@ class Calibration:
 
     def __post_init__(self) -> None:
         check_integer("images", self.images, minimum=0)
-        # Calibration looks for it from a hundredth to a hundred.
+        # The fit searches from 1e-2 to 1e2.
         check_range("temperature", self.temperature, 1e-3, 1e3)
         check_fraction("smoothing", self.smoothing)
         check_fraction("ood_false_alarm_rate", self.ood_false_alarm_rate)

@@ -1,4 +1,4 @@
-"""What an exported model says of itself: what its answers mean, and what to give it."""
+"""The metadata of an exported model: the meaning of its inputs and outputs."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,7 +10,7 @@ from megavit.errors import ConfigError
 
 EXPORT_FORMAT = 1
 METADATA = "megavit"
-"""The name under which the file carries this, as JSON."""
+"""The key of this metadata in the file, as JSON."""
 
 PIXELS, IMAGES, PROBABILITIES, SCORE, EMBEDDING, DISTANCE = (
     "pixels",
@@ -20,11 +20,11 @@ PIXELS, IMAGES, PROBABILITIES, SCORE, EMBEDDING, DISTANCE = (
     "embedding",
     "distance",
 )
-"""Of inputs and outputs: uint8 (B, height, width, channels) of any size, or float32 (B, C, height, width) prepared;
-(B, classes); (B,); (B, D); (B,)."""
+"""Names of inputs: uint8 (B, height, width, channels) of any size, float32 (B, C, height, width) prepared; and of
+outputs: (B, classes); (B,); (B, D); (B,)."""
 
 COVERAGES = (0.8, 0.9, 0.95, 0.99)
-"""That are offered, as far as the validation images allow: an exported model has these alone."""
+"""The ones that an exported model has, as far as the validation images allow."""
 
 InputKind = Literal["pixels", "images"]
 ExportPrecision = Literal["float32", "float16", "bfloat16", "int8"]
@@ -32,21 +32,21 @@ ExportPrecision = Literal["float32", "float16", "bfloat16", "int8"]
 
 @dataclass(frozen=True, kw_only=True)
 class ExportInfo:
-    """The JSON in an exported model.
+    """The metadata of an exported model, stored in it as JSON.
 
     Attributes:
-        format: of this; a newer one than `EXPORT_FORMAT` is refused.
-        name: of the bundle that it was made of.
-        created: of that bundle, ISO 8601, UTC.
-        target: what it answers with.
-        labels: name of each class or label, in the order of `probabilities`; none for a score.
-        thresholds: of "multilabel", the probability from which on each is given.
+        format: version; newer ones than `EXPORT_FORMAT` are refused.
+        name: of the bundle.
+        created: when the bundle was made, ISO 8601, UTC.
+        target: kind of target.
+        labels: name of each class or label, in the order of `probabilities`; none for regression.
+        thresholds: of "multilabel", the probability from which on each is assigned.
         ood_threshold: an image whose `distance` is above this is out of distribution; None: unknown.
         sets: by coverage, such as "0.95": for each class the mass of likelier classes up to which it is in the set.
-        intervals: by coverage, how far the true score is from the answer at most.
+        intervals: by coverage, how far the true score is from the predicted one at most.
         input: "pixels" of any size, prepared by the model itself, or "images" that were prepared as `preprocessing`
             says.
-        channels: of the input; pixels of gray or color are given as RGB to models of gray, too.
+        channels: of the input; models of gray take RGB pixels, too.
         height, width: of what the model sees, in pixels.
         preprocessing: what becomes of the pixels, within the model or before it.
         precision: of its matrix products, or of its weights.
@@ -77,7 +77,7 @@ class ExportInfo:
             raise ConfigError("height, width and channels must be those of preprocessing (3 for pixels of gray)")
         count = len(self.labels)
         if len(set(self.labels)) != count or (self.target == "regression" and count):
-            raise ConfigError("labels must each be different, and a score has none")
+            raise ConfigError("labels must be different from each other, and regression has none")
         if len(self.thresholds) != (count if self.target == "multilabel" else 0):
             raise ConfigError(f"thresholds must be one for each of {count} labels, and none for another target")
         for coverage, limits in {**(self.sets or {}), **(self.intervals or {})}.items():

@@ -1,4 +1,4 @@
-"""Variation of training images: every geometric change of a whole batch in one resampling, then color.
+"""Augment training images: every geometric change of a batch in one resampling, then color.
 
 Draws from torch's global random state, which the training loop seeds by step.
 """
@@ -21,7 +21,7 @@ GRAY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def canvas_size(preprocessing: Preprocessing, recipe: AugmentRecipe, side: int) -> tuple[int, int]:
-    """(height, width) to keep training images of about `side` pixels at.
+    """Return (height, width) at which training images of about `side` pixels are kept.
 
     Larger than the model's input where crops are drawn and the images have the detail; never enlarged for it, since
     that would blur what the model learns from, but not what it answers for.
@@ -32,7 +32,7 @@ def canvas_size(preprocessing: Preprocessing, recipe: AugmentRecipe, side: int) 
 
 
 def canvas_margin(recipe: AugmentRecipe) -> float:
-    """How many times the model's input a side of a training image is kept at."""
+    """Return by how much larger than the model's input training images are kept."""
     return CROP_MARGIN if recipe.crop < 1 else 1.0
 
 
@@ -41,7 +41,7 @@ def augment(images: Tensor, preprocessing: Preprocessing, recipe: AugmentRecipe)
 @overload
 def augment(images: Images, preprocessing: Preprocessing, recipe: AugmentRecipe) -> Images: ...
 def augment(images: Images, preprocessing: Preprocessing, recipe: AugmentRecipe) -> Images:
-    """(B, C, canvas height, canvas width) uint8 -> (B, C, height, width) float in [0, 1], varied by `recipe`.
+    """Augment (B, C, canvas height, canvas width) uint8 to (B, C, height, width) float in [0, 1].
 
     Where images keep their aspect, each of a list (C, canvas height, canvas width) gets the size that fits its own.
     """
@@ -51,7 +51,7 @@ def augment(images: Images, preprocessing: Preprocessing, recipe: AugmentRecipe)
 
 
 def _size_of(image: Tensor, preprocessing: Preprocessing) -> tuple[int, int]:
-    """Its own, if the model could take it so; or the nearest that it takes."""
+    """Return the image's own size if the model can take it, or the nearest that it takes."""
     height, width = image.shape[1:]
     patch_height, patch_width = pair("patch_size", preprocessing.patch_size)
     fits = height * width <= preprocessing.height * preprocessing.width
@@ -73,7 +73,7 @@ def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor: ...
 @overload
 def normalize(images: Images, preprocessing: Preprocessing) -> Images: ...
 def normalize(images: Images, preprocessing: Preprocessing) -> Images:
-    """Floats in [0, 1], or uint8, to what the model expects."""
+    """Normalize floats in [0, 1], or uint8, by the mean and deviation that the model expects."""
     if isinstance(images, list):
         return [_normalize(image, preprocessing) for image in images]
     return _normalize(images, preprocessing)
@@ -93,7 +93,7 @@ def _by_channel(value: float | tuple[float, ...], scale: int, device: torch.devi
 
 
 def _views(batch: int, size: tuple[int, int], recipe: AugmentRecipe) -> Tensor:
-    """(B, 2, 3): for each image, the affine map from places in the result to places in it, both in [-1, 1]."""
+    """Draw (B, 2, 3): for each image, the affine map from points of the result to points of it, both in [-1, 1]."""
     area = torch.empty(batch).uniform_(recipe.crop, 1)
     # The crop's shape varies as far as its area lets it stay within the picture.
     stretch = torch.empty(batch).uniform_(-1, 1) * area.log().neg().clamp(max=math.log(4 / 3))
@@ -118,7 +118,7 @@ def _resample(images: Tensor, views: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _recolor(images: Tensor, strength: float) -> Tensor:
-    """Brightness, contrast and saturation, each by a factor within 1 ± strength, an image at a time."""
+    """Change brightness, contrast and saturation of each image by factors within 1 ± strength."""
     brightness, contrast, saturation = (
         torch.empty(3, images.shape[0], 1, 1, 1).uniform_(1 - strength, 1 + strength).to(images.device)
     )

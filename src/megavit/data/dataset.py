@@ -1,4 +1,4 @@
-"""What a set of labeled images is once it has been read: names, labels and splits, but no pixels."""
+"""Labeled images: names, targets and splits, but no pixels."""
 
 import json
 from collections import Counter
@@ -20,14 +20,13 @@ from megavit.data.decode.image_file import read_file_with_stamp
 from megavit.data.decode.tensor import decode
 from megavit.data.replacement import Replacements
 from megavit.data.split.split_names import SPLITS
+from megavit.data.targets import TargetValue as TargetValue
+from megavit.data.targets import name_target
 from megavit.errors import DataError, ImageError, OutputError
 from megavit.runtime.csv_files import TableError, csv_text, read_csv, restored
 
 T = TypeVar("T")
 _ROWS = 4096  # that are hashed at a time
-
-TargetValue = int | tuple[int, ...] | float
-"""A class's index, the sorted indices of the labels, or a score, as `LabeledImages.target` says."""
 
 TARGET_COLUMNS: dict[TargetKind, str] = {"classification": "label", "multilabel": "labels", "regression": "score"}
 """Of a table, for each kind of target."""
@@ -39,7 +38,7 @@ class Sample:
 
     Attributes:
         name: its path relative to the data's root, with "/", or its id in a demo set.
-        target: index into the classes; of several labels, a tuple of such; or a score, a float.
+        target: index into the classes, a sorted tuple of such, or a float for regression.
         split: "train", "val" or "test".
         height, width: pixels, upright.
         channels: 1 where it is stored as gray, 3 for color, or as many as an array or a TIFF has.
@@ -60,21 +59,21 @@ class Sample:
 
     @property
     def label(self) -> int:
-        """The class's index; a TypeError for images with labels or a score, which must not be taken for it."""
+        """The index of the class; a TypeError for multilabel and regression targets."""
         if not isinstance(self.target, int):
             raise TypeError(f"{self.name!r} has no single class: its target is {self.target!r}")
         return self.target
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """The labels' indices; a TypeError for images with one class or a score."""
+        """The indices of the labels; a TypeError for targets of another kind."""
         if not isinstance(self.target, tuple):
             raise TypeError(f"{self.name!r} has no labels: its target is {self.target!r}")
         return self.target
 
     @property
     def value(self) -> float:
-        """The score; a TypeError for images with a class or labels."""
+        """The number to predict; a TypeError for targets of another kind."""
         if not isinstance(self.target, float):
             raise TypeError(f"{self.name!r} has no value: its target is {self.target!r}")
         return self.target
@@ -82,7 +81,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """One file or folder that was found and not used, and why."""
+    """A file or folder that was found and not used, and why."""
 
     name: str
     reason: str
@@ -95,12 +94,12 @@ class LabeledImages:
     Attributes:
         source: what the user asked for.
         root: the folder that names are relative to, or that shards are in; None for images in `memory` or at a URL.
-        classes: names of the classes, or labels, in the order of their indices; none for scores.
+        classes: names of the classes, or labels, in the order of their indices; none for regression.
         samples: every readable image, sorted by name.
         skipped: what was found and not used.
         split_description: a sentence on how the images were split.
         memory: name to uint8 (C, H, W), for sets that are not files.
-        target: what every image has: one class, labels, or a score.
+        target: kind of every target.
         on_corrupt: what to do where the bytes in a shard are damaged: "skip" or "fail", as of `DataRecipe`.
         notes: sentences on how it was read that the person whose data it is should see.
     """
@@ -124,27 +123,28 @@ class LabeledImages:
         return self._made[make]
 
     def in_split(self, split: str) -> tuple[Sample, ...]:
-        """The samples of "train", "val" or "test"."""
+        """Return the samples of "train", "val" or "test"."""
         return tuple(sample for sample in self.samples if sample.split == split)
 
     def split_sizes(self) -> dict[str, int]:
-        """Images by split; every split is there, if only with 0."""
+        """Return the number of images by split; every split is there, if only with 0."""
         found = Counter(sample.split for sample in self.samples)
         return {split: found[split] for split in SPLITS}
 
     def class_counts(self) -> dict[str, dict[str, int]]:
-        """Images by split and class, or label; every split and every class is there, if only with 0."""
+        """Return the number of images by split and class, or label; every one is there, if only with 0."""
         found: Counter[tuple[str, int]] = Counter()
         for (split, target), images in Counter((sample.split, sample.target) for sample in self.samples).items():
-            found.update({(split, label): images for label in _indices(target)})
+            labels = () if isinstance(target, float) else target if isinstance(target, tuple) else (target,)
+            found.update({(split, label): images for label in labels})
         return {split: {name: found[split, label] for label, name in enumerate(self.classes)} for split in SPLITS}
 
     def skipped_by_reason(self) -> dict[str, int]:
-        """How many were skipped for each reason, the most frequent first."""
+        """Return how many were skipped for each reason, the most frequent first."""
         return dict(Counter(skipped.reason for skipped in self.skipped).most_common())
 
     def fingerprint(self) -> str:
-        """32 hex digits that change with any image's bytes, name, target or split, and with nothing else."""
+        """Return 32 hex digits that change with any image's bytes, name, target or split, and nothing else."""
         return self.compute_once(_fingerprint)
 
     def load_pixels(self, sample: Sample, need: tuple[int, int] | None = None) -> torch.Tensor:
@@ -180,7 +180,7 @@ class LabeledImages:
         )
 
     def read_or_replace(self, sample: Sample) -> tuple[Sample, bytes, Skipped | None]:
-        """A sample of a shard, its bytes, and None; or of what stands for it (`Replacements`), and why.
+        """Return a sample of a shard, its bytes, and None; or those of its replacement, and what was damaged.
 
         Raises:
             ImageError: where its bytes are damaged and nothing may stand for it.
@@ -192,21 +192,23 @@ class LabeledImages:
         except ImageError as error:
             reason = error.reason
         if self.on_corrupt == "skip":
-            for other in (self.samples[place] for place in self.compute_once(_stand_ins).candidates(sample)):
+            for other in (self.samples[index] for index in self.compute_once(_replacements).candidates(sample)):
                 if other.location is not None:
                     with suppress(ImageError):
                         return other, other.location.read(), Skipped(sample.name, reason)
         raise ImageError(reason)
 
 
-def _stand_ins(images: LabeledImages) -> Replacements:
+def _replacements(images: LabeledImages) -> Replacements:
     return Replacements(images.samples)
 
 
 def _fingerprint(images: LabeledImages) -> str:
-    """The hash of (name, target, split, digest) of each sample, as JSON; of a million in about a second."""
+    """Hash (name, target, split, digest) of each sample, as JSON; a million take about a second."""
     whole = blake2b(digest_size=16)
-    targets = {target: json.dumps(_named(target, images.classes)) for target in {one.target for one in images.samples}}
+    targets = {
+        target: json.dumps(name_target(target, images.classes)) for target in {one.target for one in images.samples}
+    }
     rows: list[str] = []
     for sample in sorted(images.samples, key=attrgetter("name")):
         # Of scores 0.0 and -0.0 are the same key.
@@ -220,30 +222,9 @@ def _fingerprint(images: LabeledImages) -> str:
     return whole.hexdigest()
 
 
-def _indices(target: TargetValue) -> tuple[int, ...]:
-    match target:
-        case int() as label:
-            return (label,)
-        case tuple() as labels:
-            return labels
-        case _:
-            return ()
-
-
-def _named(target: TargetValue, classes: Sequence[str]) -> str | list[str] | float:
-    """A sample's target as plain JSON types, with names instead of indices."""
-    match target:
-        case int() as label:
-            return classes[label]
-        case tuple() as labels:
-            return [classes[label] for label in labels]
-        case score:
-            return score
-
-
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """One line of a table written by `write_samples`; `target` is as it stands there: names, or a number."""
+    """A line of a table written by `write_samples`; its target is written with names, or a number."""
 
     name: str
     target: str
@@ -266,14 +247,14 @@ def write_samples(
 
 
 def samples_csv(samples: Sequence[Sample], classes: Sequence[str], target: TargetKind = "classification") -> bytes:
-    """A CSV of name, label (or labels, as `joined` has them, or score), split and digest.
+    """Return a CSV of name, target, split and digest of each sample.
 
     Names that are not text are written as the bytes they are, so that any file name survives.
     """
     rows = (
         (
             sample.name,
-            joined(named) if isinstance(named := _named(sample.target, classes), list) else named,
+            joined(named) if isinstance(named := name_target(sample.target, classes), tuple) else named,
             sample.split,
             sample.digest,
         )
@@ -283,7 +264,7 @@ def samples_csv(samples: Sequence[Sample], classes: Sequence[str], target: Targe
 
 
 def read_samples(path: Path) -> tuple[SampleRow, ...]:
-    """The lines of a table written by `write_samples`.
+    """Read a table written by `write_samples`.
 
     Raises:
         DataError: where it cannot be read, or is not such a table.

@@ -30,19 +30,19 @@ Images = torch.Tensor | list[torch.Tensor]
 
 
 def make_batch(pictures: Sequence[torch.Tensor], preprocessing: Preprocessing) -> Images:
-    """Prepared pictures (C, height, width), one or more, as a batch."""
+    """Return preprocessed images (C, height, width) as a batch."""
     return list(pictures) if preprocessing.keep_aspect else torch.stack(list(pictures))
 
 
 def to_device(images: Images, device: torch.device) -> Images:
-    """The batch on `device`; from pinned memory while this process goes on."""
+    """Copy a batch to a device; asynchronously from pinned memory."""
     if isinstance(images, list):
         return [image.to(device, non_blocking=True) for image in images]
     return images.to(device, non_blocking=True)
 
 
 def preprocess(image: torch.Tensor, size: tuple[int, int], preprocessing: Preprocessing) -> torch.Tensor:
-    """uint8 (C, H, W) as the model takes it, uint8: opacity on white, resized to `size`, cut if so, gray or RGB.
+    """Preprocess uint8 (C, H, W) for a model: opacity on white, resized, cropped, gray or RGB.
 
     Where the preprocessing resizes in float32, the values are that, in [0, 1] but for a bicubic filter's overshoot.
 
@@ -68,12 +68,12 @@ def preprocess(image: torch.Tensor, size: tuple[int, int], preprocessing: Prepro
 
 
 def can_convert_channels(have: int, want: int) -> bool:
-    """Whether images of `have` channels can be made into `want`: gray and color, with opacity or not, into another."""
+    """Return whether images of `have` channels can become ones of `want`: gray and color can."""
     return have == want or (want in COLOR_CHANNELS and have in (*COLOR_CHANNELS, 4))
 
 
 def resize(image: torch.Tensor, height: int, width: int, interpolation: Interpolation = "bicubic") -> torch.Tensor:
-    """uint8 (C, H, W) as uint8 (C, height, width): the whole image, antialiased.
+    """Resize uint8 (C, H, W) to uint8 (C, height, width), antialiased.
 
     The sides are scaled each by itself; an image of the right size is returned as it is. The new sides are at least
     2, because PyTorch (2.15) resizes wrongly to a single column.
@@ -98,7 +98,7 @@ def _is_native() -> bool:
 
 
 def convert_channels(image: torch.Tensor, channels: int) -> torch.Tensor:
-    """uint8 (C, H, W) as uint8 (channels, H, W): gray as RGB, RGB as gray; otherwise they are as many already.
+    """Convert uint8 (C, H, W) from gray to RGB, or from RGB to gray, if the channels differ.
 
     Gray is the luma of ITU-R BT.601, in the whole numbers that Pillow uses.
     """
@@ -116,19 +116,19 @@ def _opaque(image: torch.Tensor) -> torch.Tensor:
 
 
 def limit_size(picture: torch.Tensor, side: int) -> torch.Tensor:
-    """The picture with its longer side at most `side` pixels."""
+    """Shrink an image whose longer side has more than `side` pixels."""
     height, width = picture.shape[1:]
     scale = min(1.0, side / max(height, width))
     return resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
 
 
 def displayable_channels(picture: torch.Tensor) -> torch.Tensor:
-    """A picture of any number of channels as a person can see it: gray, or the first three as RGB."""
+    """Return the channels of an image that can be shown: one as gray, or the first three as RGB."""
     return picture[:3] if picture.shape[0] >= 3 else picture[:1]
 
 
 class ImageDataset(torch.utils.data.Dataset[torch.Tensor]):
-    """Samples as uint8 (channels, height, width) by place, decoded when asked for.
+    """Samples as uint8 (channels, height, width) by index, decoded when they are read.
 
     Args:
         preprocessing: whose size they get, and whose channels.
@@ -160,7 +160,7 @@ class ImageDataset(torch.utils.data.Dataset[torch.Tensor]):
         return picture
 
     def read(self, index: int) -> tuple[torch.Tensor, Skipped | None]:
-        """The picture; with why it is another's, where it is."""
+        """Return an image, and what was damaged if it is a replacement."""
         sample, damage = self.samples[index], None
         try:
             if sample.location is None:
@@ -177,7 +177,7 @@ class ImageDataset(torch.utils.data.Dataset[torch.Tensor]):
         return self.output_size(sample) if self.preprocessing.reduced_decoding else None
 
     def output_size(self, sample: Sample) -> tuple[int, int]:
-        """(height, width) of its picture."""
+        """Return (height, width) of a sample after preprocessing."""
         size = self.preprocessing.size_for(sample.height, sample.width)
         if self.margin == 1:
             return size
@@ -193,7 +193,7 @@ class ImageDataset(torch.utils.data.Dataset[torch.Tensor]):
 
 
 def load_into_memory(pictures: ImageDataset, workers: int, progress: Progress | None = None) -> Images:
-    """Every picture in memory, as one batch of uint8, decoded once by `workers` processes.
+    """Load all images as one batch, decoded once by `workers` processes.
 
     With 0 workers, and for images that are in memory already, this process decodes them.
 
@@ -241,7 +241,7 @@ def _array(pictures: ImageDataset, index: int) -> np.ndarray | None:
 
 
 def compute_channel_statistics(pictures: ImageDataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(mean, standard deviation) of each channel over some pictures, of values in [0, 1].
+    """Return (mean, standard deviation) of each channel over all images, of values in [0, 1].
 
     Sums of whole numbers, so that every machine finds the same. The deviation of a channel that hardly changes is
     taken as one level, 1/255, lest its noise be blown up.

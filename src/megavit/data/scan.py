@@ -1,11 +1,14 @@
-"""Every candidate is read to its end once, so that nothing unreadable is met later."""
+"""What a source offers, and what is found when each of its images is read to its end once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from megavit.data.byte_range import content_digest
+from megavit.config.target import TargetKind
+from megavit.data.byte_range import ByteRange, content_digest
+from megavit.data.dataset import Skipped
 from megavit.data.decode.image_file import NOT_AN_IMAGE, inspect_image, read_file_with_stamp
+from megavit.data.targets import NamedTarget, names_in
 from megavit.data.workers import available_cpus, map_in_processes
 from megavit.errors import ImageError
 
@@ -13,14 +16,54 @@ Progress = Callable[[int, int], None]
 """Called with how many are done and how many there are."""
 
 MIN_IMAGES_FOR_WORKERS = 500
-"""Images from which on starting processes is worth its while."""
+"""Fewer images are read faster than processes start."""
 
 _CHUNK = 64
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A file that may be an image.
+
+    Attributes:
+        name: relative to the data's root.
+        target: name of its class, sorted names of its labels, or its number.
+        split: None if the data does not say.
+        location: of its bytes in a shard; None for a file of its own.
+    """
+
+    name: str
+    target: NamedTarget
+    split: str | None
+    location: ByteRange | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its class or labels."""
+        return names_in(self.target)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The candidates of a source, none of which has been opened.
+
+    Attributes:
+        root: the folder that names are relative to; None for data at a URL.
+        classes: names of the classes or labels, some of which may have no image; none for regression.
+        notes: sentences on how the source was read, for the person whose data it is.
+    """
+
+    root: Path | None
+    classes: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+    skipped: tuple[Skipped, ...]
+    target: TargetKind = "classification"
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What is kept of an image that could be read: pixels upright, channels, `Sample.digest` and `Sample.stamp`."""
+    """Size in pixels (upright), channels, `Sample.digest` and `Sample.stamp` of an image that can be read."""
 
     height: int
     width: int
@@ -30,36 +73,34 @@ class ImageInfo:
 
 
 def scan_images(root: Path, names: Sequence[str], progress: Progress | None = None) -> list[ImageInfo | str]:
-    """For each name below `root`, in order, its facts, or the reason why it cannot be used.
+    """Return what each file below `root` is, in order, or the reason why it cannot be used.
 
     Raises:
-        DataError: where a process that decodes died.
+        DataError: a process that decodes died.
     """
     workers = min(available_cpus(), 32) if len(names) >= MIN_IMAGES_FOR_WORKERS else 0
     chunks = [(root, names[start : start + _CHUNK]) for start in range(0, len(names), _CHUNK)]
     found: list[ImageInfo | str] = []
-    for facts in map_in_processes(_examine_chunk, chunks, workers):
-        found += facts
+    for infos in map_in_processes(_inspect_chunk, chunks, workers):
+        found += infos
         if progress is not None:
             progress(len(found), len(names))
     return found
 
 
-def _examine_chunk(task: tuple[Path, Sequence[str]]) -> list[ImageInfo | str]:
+def _inspect_chunk(task: tuple[Path, Sequence[str]]) -> list[ImageInfo | str]:
     root, names = task
-    return [_examine(root, name) for name in names]
+    return [_inspect(root, name) for name in names]
 
 
-def _examine(root: Path, name: str) -> ImageInfo | str:
+def _inspect(root: Path, name: str) -> ImageInfo | str:
     try:
         data, stamp = read_file_with_stamp(root / name)
         channels, height, width = inspect_image(data)
     except ImageError as error:
-        return _with_suffix(name) if error.reason == NOT_AN_IMAGE else error.reason
+        if error.reason != NOT_AN_IMAGE:
+            return error.reason
+        suffix = PurePosixPath(name).suffix[1:].lower()
+        is_plain = suffix.isascii() and suffix.isalnum() and len(suffix) < 9
+        return f"{NOT_AN_IMAGE} (.{suffix})" if is_plain else NOT_AN_IMAGE
     return ImageInfo(height, width, channels, content_digest(data), stamp)
-
-
-def _with_suffix(name: str) -> str:
-    """Says which kind of file it seems to be, where its suffix is a plain word that can be printed."""
-    suffix = PurePosixPath(name).suffix[1:].lower()
-    return f"{NOT_AN_IMAGE} (.{suffix})" if suffix.isascii() and suffix.isalnum() and len(suffix) < 9 else NOT_AN_IMAGE

@@ -1,16 +1,52 @@
-"""Targets as the tensors that losses and metrics take."""
+"""Convert targets between names, indices and the tensors that losses and metrics take."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from megavit.config.target import TargetKind
-from megavit.data.dataset import Sample
+
+if TYPE_CHECKING:
+    from megavit.data.dataset import Sample
+
+TargetValue = int | tuple[int, ...] | float
+"""The index of a class, the sorted indices of labels, or a number, by `TargetKind`."""
+
+NamedTarget = str | tuple[str, ...] | float
+"""The same with the names of the class or of the labels, as data has it."""
 
 
-def target_tensor(samples: Sequence[Sample], target: TargetKind, classes: int) -> Tensor:
-    """The targets of samples, all of one kind; `classes` is the number of classes or labels.
+def index_target(target: NamedTarget, indices: Mapping[str, int]) -> TargetValue:
+    """Return a target with the indices of its class or labels."""
+    match target:
+        case str() as label:
+            return indices[label]
+        case tuple() as labels:
+            return tuple(sorted(indices[label] for label in labels))
+        case value:
+            return value
+
+
+def name_target(target: TargetValue, classes: Sequence[str]) -> NamedTarget:
+    """Return a target with the names of its class or labels."""
+    match target:
+        case int() as label:
+            return classes[label]
+        case tuple() as labels:
+            return tuple(classes[label] for label in labels)
+        case value:
+            return value
+
+
+def names_in(target: NamedTarget | None) -> tuple[str, ...]:
+    """Return the names of the class or labels in a target; none for a number."""
+    return (target,) if isinstance(target, str) else target if isinstance(target, tuple) else ()
+
+
+def target_tensor(samples: Sequence["Sample"], target: TargetKind, classes: int) -> Tensor:
+    """Return the targets of samples; `classes` is the number of classes or labels.
 
     Returns:
         "classification": int64 (N,), indices; "multilabel": bool (N, labels); "regression": float32 (N,).
@@ -28,5 +64,5 @@ def target_tensor(samples: Sequence[Sample], target: TargetKind, classes: int) -
 
 
 def num_outputs(target: TargetKind, classes: int) -> int:
-    """Logits that a model needs for `classes` classes or labels, or a score."""
+    """Return the number of logits for a number of classes or labels: one for regression."""
     return 1 if target == "regression" else classes

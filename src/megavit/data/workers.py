@@ -1,4 +1,4 @@
-"""Work on many images in several processes, without waiting for ever for one that died."""
+"""Map functions over tasks in several processes, without waiting forever for one that died."""
 
 import multiprocessing
 import os
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 def map_in_processes(function: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> Iterator[Result]:
-    """`function` of each task, in order; in this process where `workers` is 0.
+    """Yield the function's result of each task, in order; in this process if `workers` is 0.
 
     Raises:
         DataError: where a process died; and whatever `function` raises.
@@ -39,7 +39,7 @@ def map_in_processes(function: Callable[[Task], Result], tasks: Iterable[Task], 
 
 
 def available_cpus() -> int:
-    """How many this process may use, others of its run on this machine having the same."""
+    """Return how many CPUs this process may use, other processes of its run having as many."""
     there_are = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, there_are // get_local_world_size())
 
@@ -53,7 +53,7 @@ def _start() -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed cannot tell its children, who would wait for work for ever."""
+    """End with a parent that is killed: its children would wait for work forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

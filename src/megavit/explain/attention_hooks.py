@@ -1,8 +1,8 @@
-"""A model's attention weights, for whoever asks; the model itself keeps its fused attention, and knows nothing of it.
+"""Record a model's attention weights, while the model itself keeps its fused attention.
 
-What runs is a copy of the model's modules that shares its weights, with each attention replaced by one that has an
-explicit softmax and keeps it. So there is nothing to put back, also after an error, no lock, and other threads may
-use the model meanwhile. The copy takes a few milliseconds.
+A copy of the model's modules that shares its weights is run, with each attention replaced by one that has an explicit
+softmax and keeps it. So there is nothing to restore, even after an error, no lock, and other threads may use the model
+meanwhile. The copy takes a few milliseconds.
 """
 
 import copy
@@ -22,12 +22,12 @@ from megavit.model.zeta import ZetaAttention
 
 @dataclass(frozen=True)
 class AttentionRecord:
-    """What was seen of one batch on its way through a model, in the letters of `megavit.model`.
+    """Attention weights and logits of one batch, in the shape letters of `megavit.model`.
 
     Attributes:
         logits: (B, outputs), or the pooled features of a model without a head.
-        layers: of each layer, first to last, (B, H, T, T): in row i, what token i takes from each token; sums to 1.
-        pool: of attention pooling, (B, H, N): what its query takes from each patch; sums to 1. None elsewhere.
+        layers: weights of each layer, first to last, (B, H, T, T): in row i those of query i; sums to 1.
+        pool: weights of attention pooling, (B, H, N or T), sums to 1; None for other pooling.
         prefix: R, tokens before the patches.
     """
 
@@ -41,26 +41,26 @@ def record_attention(model: MegaVit, images: Tensor, *, differentiable: bool = F
     """Run `model`, as in evaluation mode, on images (B, C, height, width), normalized, on its device.
 
     Args:
-        differentiable: the logits then have gradients with respect to the weights in the recording, and only to these.
+        differentiable: give the logits gradients with respect to the recorded weights, and only to these.
 
     Raises:
         ValueError: for images that do not fit the model.
     """
     with torch.set_grad_enabled(differentiable):
-        copied = copy_of(model)
+        copied = copy_sharing_weights(model)
         layers = [RecordedAttention(cast(Attention | ZetaAttention, layer.attention)) for layer in _layers(copied)]
         for layer, attention in zip(_layers(copied), layers, strict=True):
             layer.attention = attention
         pool = RecordedAttentionPool(copied.pool) if isinstance(copied.pool, AttentionPool) else None
         if pool is not None:
-            copied.pool = pool  # pyrefly: ignore[bad-assignment] - it takes and gives the same
-        logits = copied(plain(images))
+            copied.pool = pool  # pyrefly: ignore[bad-assignment] - it has the same signature
+        logits = copied(detach(images))
     weights = tuple(attention.weights for attention in layers)
     return AttentionRecord(logits, weights, None if pool is None else pool.weights, model.config.num_prefix_tokens)
 
 
 class RecordedAttention(nn.Module):
-    """The same as an `Attention` or a `ZetaAttention` in evaluation mode, and keeps its `weights` (B, H, T, T)."""
+    """An `Attention` or `ZetaAttention` in evaluation mode that keeps its `weights` (B, H, T, T)."""
 
     weights: Tensor
 
@@ -77,7 +77,7 @@ class RecordedAttention(nn.Module):
 
 
 class RecordedAttentionPool(nn.Module):
-    """The same as an `AttentionPool`, and keeps its `weights` (B, H, N or T)."""
+    """An `AttentionPool` that keeps its `weights` (B, H, N or T)."""
 
     weights: Tensor
 
@@ -94,11 +94,8 @@ class RecordedAttentionPool(nn.Module):
 
 
 def _weights(query: Tensor, key: Tensor) -> Tensor:
-    return _watched((query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)).softmax(dim=-1))
-
-
-def _watched(weights: Tensor) -> Tensor:
-    """The weights, from which gradients are wanted also where nothing before them has any."""
+    weights = (query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)).softmax(dim=-1)
+    # Although nothing before them has gradients.
     return weights.requires_grad_() if torch.is_grad_enabled() else weights
 
 
@@ -106,13 +103,13 @@ def _layers(model: MegaVit) -> list[nn.Module]:
     return list(model.transformer.layers)
 
 
-def copy_of(model: MegaVit) -> MegaVit:
-    """Modules of its own, in evaluation mode, around the same weights, which get no gradients."""
-    shared: dict[int, Tensor] = {id(buffer): plain(buffer) for buffer in model.buffers()}
-    shared |= {id(weight): nn.Parameter(plain(weight), requires_grad=False) for weight in model.parameters()}
+def copy_sharing_weights(model: MegaVit) -> MegaVit:
+    """Return a copy in evaluation mode that shares the weights, which get no gradients."""
+    shared: dict[int, Tensor] = {id(buffer): detach(buffer) for buffer in model.buffers()}
+    shared |= {id(weight): nn.Parameter(detach(weight), requires_grad=False) for weight in model.parameters()}
     return copy.deepcopy(model, shared).eval()
 
 
-def plain(tensor: Tensor) -> Tensor:
-    """The same memory, unless it was made in inference mode and cannot have gradients pass through it."""
+def detach(tensor: Tensor) -> Tensor:
+    """Detach a tensor; clone it if it was made in inference mode, through which no gradients can pass."""
     return tensor.clone() if tensor.is_inference() else tensor.detach()

@@ -1,4 +1,4 @@
-"""Maps of how much each patch of an image has to do with an answer, by the methods of `megavit.explain.methods`."""
+"""Relevance maps: how much each patch contributes to an output, by the methods of `megavit.explain.methods`."""
 
 from typing import get_args
 
@@ -8,31 +8,32 @@ from torch import Tensor
 from megavit.config.checks import check_choice
 from megavit.config.vit import Pool
 from megavit.errors import ConfigError
-from megavit.explain.attention_hooks import AttentionRecord, record_attention
-from megavit.explain.integrated_gradients import chosen_logits, integrated_gradients
+from megavit.explain.attention_hooks import AttentionRecord, copy_sharing_weights, detach, record_attention
 from megavit.explain.methods import DEFAULT_METHOD, Method
 from megavit.model.vit import MegaVit
 
 # Attention weights at once, 128 MB in float32, of which a pass holds a few times as much: they grow with the fourth
 # power of an image's sides.
-_MOST_WEIGHTS = 2**25
+_MAX_ATTENTION_ELEMENTS = 2**25
+# Steps from the baseline to the image; with 4 or 16 the gains in `benchmarks/explanations.py` are the same to 0.01.
+INTEGRATION_STEPS = 8
 
 
-@torch.inference_mode(False)  # whoever asks may be in it, and gradients are not to be had there
-def relevance_map(
+@torch.inference_mode(False)  # in which the caller may be, and in which there are no gradients
+def compute_relevance(
     model: MegaVit, images: Tensor, target: Tensor | None = None, method: Method = DEFAULT_METHOD
 ) -> Tensor:
-    """Each patch's share of what speaks for an answer.
+    """Return each patch's share of the positive contributions to an output.
 
-    The model is left as it is, and may be used by other threads meanwhile.
+    The model is unchanged, and may be used by other threads meanwhile.
 
     Args:
         images: (B, C, height, width), normalized, on the model's device; of any size that its patches tile.
-        target: (B,), for each image the place of the logit to explain, a class's index; None: the largest one's.
-            "rollout" knows of none.
+        target: (B,), for each image the index of the output to explain, such as a class; None: of the largest logit.
+            "rollout" ignores it.
 
     Returns:
-        (B, rows, columns) float32, at least 0; each image's sum to 1, or are all 0 where nothing speaks for it.
+        (B, rows, columns) float32, at least 0; each image's sum to 1, or are all 0 where nothing contributes.
 
     Raises:
         ConfigError: (a ValueError) for an unknown method, or a target that is not one of the model's outputs.
@@ -43,84 +44,110 @@ def relevance_map(
     rows, columns = model.patch_embedding.grid(images)
     prefix = config.num_prefix_tokens
     if target is not None:
-        target = _checked(target, len(images), config.num_classes).to(images.device)
+        target = _checked_target(target, len(images), config.num_classes).to(images.device)
     if method != "rollout" and not config.num_classes:
-        raise ConfigError('this model has no classifier, so there is no answer to explain; the method "rollout" fits')
-    per_image = config.depth * config.heads * (prefix + rows * columns) ** 2
-    size = max(1, _MOST_WEIGHTS // per_image)
-    found = []
-    for start in range(0, len(images), size):
-        part = images[start : start + size]
-        chosen = None if target is None else target[start : start + size]
+        raise ConfigError('this model has no classifier, so there is no output to explain; the method "rollout" fits')
+    elements = config.depth * config.heads * (prefix + rows * columns) ** 2
+    batch_size = max(1, _MAX_ATTENTION_ELEMENTS // elements)
+    parts = []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        outputs = None if target is None else target[start : start + batch_size]
         match method:
             case "rollout":
-                found.append(rollout(record_attention(model, part), config.pool)[:, prefix:])
+                parts.append(rollout(record_attention(model, batch), config.pool)[:, prefix:])
             case "relevance":
-                found.append(
-                    relevance(record_attention(model, part, differentiable=True), config.pool, chosen)[:, prefix:]
-                )
+                record = record_attention(model, batch, differentiable=True)
+                parts.append(gradient_relevance(record, config.pool, outputs)[:, prefix:])
             case "integrated_gradients":
-                found.append(integrated_gradients(model, part, chosen).clamp(min=0))
-    patches = torch.cat(found) if found else images.new_zeros(0, rows * columns)
+                parts.append(integrated_gradients(model, batch, outputs).clamp(min=0))
+    patches = torch.cat(parts) if parts else images.new_zeros(0, rows * columns)
     total = patches.sum(dim=1, keepdim=True)
     return torch.where(total > 0, patches / total, 0.0).unflatten(1, (rows, columns))
 
 
-def rollout(recording: AttentionRecord, pool: Pool) -> Tensor:
-    """Of what is pooled, how much comes from each token at the model's entry: (B, T), float32, rows summing to 1."""
-    found = _pooled_from(recording, pool, recording.pool)
-    for weights in reversed(recording.layers):
-        mixed = weights.float().mean(dim=1)
-        found = (found + (found[:, None] @ mixed)[:, 0]) / 2
-    return found
+def rollout(record: AttentionRecord, pool: Pool) -> Tensor:
+    """Return how much of the pooled features comes from each input token, (B, T) float32, rows summing to 1."""
+    relevance = _pooling_weights(record, pool, record.pool)
+    for weights in reversed(record.layers):
+        mean = weights.float().mean(dim=1)
+        relevance = (relevance + (relevance[:, None] @ mean)[:, 0]) / 2
+    return relevance
 
 
-def relevance(recording: AttentionRecord, pool: Pool, target: Tensor | None = None) -> Tensor:
-    """What each token at the model's entry has to do with the logit at `target`, or with the largest: (B, T), float32.
+def gradient_relevance(record: AttentionRecord, pool: Pool, target: Tensor | None = None) -> Tensor:
+    """Return the relevance of each input token for the logit at `target`, or the largest, (B, T) float32.
 
-    The recording must be differentiable, and is used up.
+    The record must be differentiable, and its graph is freed.
     """
-    by_pool = [] if recording.pool is None else [recording.pool]
-    weights = [*recording.layers, *by_pool]
-    gradients = torch.autograd.grad(chosen_logits(recording.logits, target).sum(), weights)
+    by_pool = [] if record.pool is None else [record.pool]
+    weights = [*record.layers, *by_pool]
+    gradients = torch.autograd.grad(select_logits(record.logits, target).sum(), weights)
     with torch.no_grad():
         positive = [
             (weight.float() * gradient.float()).clamp(min=0)
             for weight, gradient in zip(weights, gradients, strict=True)
         ]
-        start = _pooled_from(recording, pool, positive.pop() if by_pool else None)
-        carried = torch.zeros_like(start)
-        # One row of the product is wanted: brought back from the last layer, it costs no product of matrices.
+        start = _pooling_weights(record, pool, positive.pop() if by_pool else None)
+        relevance = torch.zeros_like(start)
+        # One row of the product is needed: propagated back from the last layer, it takes no product of matrices.
         for layer in reversed(positive):
-            carried += ((start + carried)[:, None] @ layer.mean(dim=1))[:, 0]
-        # The mean starts at every patch alike, which says nothing of any.
-        return carried if pool == "mean" else start + carried
+            relevance += ((start + relevance)[:, None] @ layer.mean(dim=1))[:, 0]
+        # The mean starts at every patch equally, which says nothing of any.
+        return relevance if pool == "mean" else start + relevance
 
 
-def _pooled_from(recording: AttentionRecord, pool: Pool, weights: Tensor | None) -> Tensor:
-    """What pooling takes from each token after the last layer, (B, T); `weights` (B, H, N or T) are the pool's."""
-    batch, _, tokens, _ = recording.layers[0].shape
-    found = torch.zeros(batch, tokens, device=recording.logits.device)
+def integrated_gradients(
+    model: MegaVit, images: Tensor, target: Tensor | None = None, steps: int = INTEGRATION_STEPS
+) -> Tensor:
+    """Return the contribution of each patch to the logit at `target` (B,), or the largest: (B, N) float32, signed.
+
+    The baseline is all 0, the mean by which pixels are normalized. With many steps an image's values sum to the
+    difference between its logit and the baseline's.
+    """
+    copied, images = copy_sharing_weights(model), detach(images)
+    with torch.no_grad():
+        target = copied(images).argmax(dim=1) if target is None else target
+    total = torch.zeros_like(images)
+    with torch.enable_grad():
+        for step in range(steps):
+            # At the middle of each step, where the sum comes closest to the integral.
+            inputs = (images * ((step + 0.5) / steps)).requires_grad_()
+            (gradient,) = torch.autograd.grad(select_logits(copied(inputs), target).sum(), [inputs])
+            total += gradient
+    by_pixel = (total / steps * images).float().sum(dim=1)
+    height, width = model.config.patch_hw
+    return by_pixel.unfold(1, height, height).unfold(2, width, width).sum(dim=(3, 4)).flatten(1)
+
+
+def select_logits(logits: Tensor, target: Tensor | None) -> Tensor:
+    """Return the logit of each image (B, outputs) at `target` (B,), or the largest: (B,)."""
+    return logits.amax(dim=1) if target is None else logits.gather(1, target[:, None])[:, 0]
+
+
+def _pooling_weights(record: AttentionRecord, pool: Pool, weights: Tensor | None) -> Tensor:
+    """Return the weight of each token in pooling, (B, T); `weights` (B, H, N or T) are those of attention pooling."""
+    batch, _, tokens, _ = record.layers[0].shape
+    pooled = torch.zeros(batch, tokens, device=record.logits.device)
     match pool:
         case "cls":
-            found[:, 0] = 1
+            pooled[:, 0] = 1
         case "mean":
-            found[:, recording.prefix :] = 1 / (tokens - recording.prefix)
+            pooled[:, record.prefix :] = 1 / (tokens - record.prefix)
         case "map":
             assert weights is not None
-            found[:, tokens - weights.shape[-1] :] = weights.float().mean(dim=1)
-    return found
+            pooled[:, tokens - weights.shape[-1] :] = weights.float().mean(dim=1)
+    return pooled
 
 
-def _checked(target: Tensor, images: int, outputs: int) -> Tensor:
+def _checked_target(target: Tensor, images: int, outputs: int) -> Tensor:
     if target.shape != (images,) or target.is_floating_point() or target.dtype == torch.bool:
         raise ConfigError(
-            f"target must be a whole number for each of {images} images, got shape {tuple(target.shape)} of "
-            f"{target.dtype}"
+            f"target must be an integer for each of {images} images, got shape {tuple(target.shape)} of {target.dtype}"
         )
     if images and not 0 <= int(target.min()) <= int(target.max()) < outputs:
         raise ConfigError(
-            f"target must be places among the model's {outputs} outputs, from 0; got {int(target.min())} to "
+            f"target must be indices of the model's {outputs} outputs, from 0; got {int(target.min())} to "
             f"{int(target.max())}"
         )
     return target.long()

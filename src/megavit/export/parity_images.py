@@ -61,7 +61,7 @@ def load_parity_images(
         DataError: for data that cannot be used with the bundle.
     """
     if data is not None:
-        images = load_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
+        images = load_data(data, DataRecipe(val=0, test=0), progress, known_classes=predictor.labels)
         choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
         samples = _spread(choice.samples, max_images)
         check_channels(images, samples, predictor.info.preprocessing.channels)

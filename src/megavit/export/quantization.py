@@ -19,7 +19,7 @@ from megavit.evaluate.inference import SplitSelection, check_channels, num_decod
 from megavit.evaluate.metrics.bootstrap import Interval
 from megavit.evaluate.metrics.significance import bootstrap_accuracy_difference
 from megavit.predict.predictor import Predictor
-from megavit.weights.bundle.bundle import BundleInfo
+from megavit.weights.bundle.info import BundleInfo
 
 CALIBRATION_IMAGES = 128
 BATCH = 64
@@ -63,7 +63,7 @@ def evaluate_int8(
     from megavit.engine.int8 import calibrate
 
     if predictor.target != "classification":
-        raise DataError(f"int8 is measured by accuracy, and this bundle answers with {predictor.target}")
+        raise DataError(f"int8 is judged by accuracy, and this bundle is for {predictor.target}")
     preprocessing = predictor.info.preprocessing
     check_channels(images, choice.samples, preprocessing.channels)
     chosen = {sample.name for sample in choice.samples}

@@ -47,7 +47,7 @@ class TuneResult:
     """The result of one fine-tuning method.
 
     Attributes:
-        method: knn, probe, lora, partial or full.
+        method: knn, probe, lora, last or all.
         value: of the metric, on the held-out images.
         seconds: that it took; knn and probe include the embeddings that they share.
         detail: what was chosen within it, or how long it was trained.

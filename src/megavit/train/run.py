@@ -141,7 +141,7 @@ def read_dataset(source: str, recipe: DataRecipe, reporter: Reporter) -> Labeled
         source,
         recipe,
         lambda done, total: reporter.progress("checking images", done, total),
-        needs=("val", "test"),
+        required_splits=("val", "test"),
         verify="none",
     )
     for split in ("train", "val", "test"):

@@ -60,8 +60,8 @@ def test_for_machines_there_is_an_object_a_line(place, capsys) -> None:
     assert lines["photos/notes.txt"] == {"path": "photos/notes.txt", "error": "not an image"}
     for name in ("photos/a/one.png", "photos/b/one.png"):
         line = lines[name]
-        assert (line["label"], line["method"], line["top"]) == ("newt", "rollout", 1)
-        assert 0 < line["probability"] < 1 and 0.25 <= line["share"] <= 1
+        assert (line["label"], line["method"], line["top_patches"]) == ("newt", "rollout", 1)
+        assert 0 < line["probability"] < 1 and 0.25 <= line["top_share"] <= 1
         assert np.sum(line["map"]) == pytest.approx(1) and Path(line["heat_map_file"]).is_file()
 
 
@@ -108,9 +108,9 @@ def test_a_prediction_without_evidence_is_described_so() -> None:
         map=torch.zeros(2, 2),
         label="cat",
         probability=0.01,
-        score=None,
+        value=None,
         method="relevance",
-        picture=torch.zeros(1, 8, 8, dtype=torch.uint8),
+        image=torch.zeros(1, 8, 8, dtype=torch.uint8),
         box=(0.0, 0.0, 1.0, 1.0),
     )
     assert describe(explanation) == "cat 1.0%  no patch speaks for it"

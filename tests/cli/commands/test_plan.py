@@ -68,6 +68,6 @@ def test_of_a_model_of_a_few_megabytes_the_check_holds_a_megabyte_against_nobody
 
 
 def test_check_traces_the_best_layout(capsys) -> None:
-    assert run(["plan", "Ti", "--gpus", "8", "--batch-size", "64", "--trace", "--json"]) == 0
+    assert run(["plan", "pico", "--gpus", "4", "--batch-size", "64", "--trace", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["trace"]
     assert found["agrees"] and found["communication"]

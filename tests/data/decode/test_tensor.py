@@ -184,7 +184,7 @@ def test_pictures_in_digits_are_read_where_they_are_short():
 
 
 def test_what_pillow_logs_is_not_printed():
-    script = "import logging, megavit.data.decode.tensor; [logging.getLogger(name).error(name) for name in {}]"
+    script = "import logging, megavit.data.decode.image_file; [logging.getLogger(name).error(name) for name in {}]"
     names = ["PIL.TiffImagePlugin", "tifffile"]
     done = subprocess.run([sys.executable, "-c", script.format(names)], capture_output=True, check=True)
     assert done.stderr == b""

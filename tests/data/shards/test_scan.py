@@ -6,11 +6,11 @@ import tarfile
 import pytest
 
 from megavit.config.recipe import DataRecipe
+from megavit.data.file_names import HIDDEN
 from megavit.data.load import load_data
 from megavit.data.shards.index import INDEX
 from megavit.data.shards.open import is_shards, open_shards
 from megavit.data.shards.scan import split_of
-from megavit.data.sources.hidden import HIDDEN
 from megavit.errors import DataError
 from tests.helpers.shards import make_class_folders, make_png, make_shards, make_tar
 

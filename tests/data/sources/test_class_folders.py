@@ -7,9 +7,9 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks.data_layouts import FORMATS, pictures
 from megavit.config.recipe import DataRecipe
+from megavit.data.file_names import HIDDEN, WRITTEN
 from megavit.data.load import load_data
 from megavit.data.sources.folder import list_folder
-from megavit.data.sources.hidden import HIDDEN, WRITTEN
 from megavit.errors import DataError
 
 TWO = {"cat": 4, "dog": 4}
@@ -84,7 +84,7 @@ def test_a_model_that_knows_the_classes_needs_neither_two_of_them_nor_a_split_to
     pictures(tmp_path, "test/cat")
     with pytest.raises(DataError, match="no train"):
         load_data(tmp_path, DataRecipe())
-    images = load_data(tmp_path, DataRecipe(val=0, test=0), known=["cat", "dog"])
+    images = load_data(tmp_path, DataRecipe(val=0, test=0), known_classes=["cat", "dog"])
     assert images.classes == ("cat",) and images.split_sizes() == {"train": 0, "val": 0, "test": 4}
     pictures(tmp_path / "one", "dog/2019", "dog/2020")
     assert list_folder(tmp_path / "one", {"cat", "dog"}).classes == ("dog",)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from megavit.data.dataset import Skipped
-from megavit.data.listing import Candidate
+from megavit.data.file_names import HIDDEN
+from megavit.data.scan import Candidate
 from megavit.data.sources.folder import list_folder
-from megavit.data.sources.hidden import HIDDEN
 from megavit.data.split.split_names import SPLIT_WORDS
 from megavit.errors import DataError
 

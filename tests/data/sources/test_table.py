@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from megavit.data.dataset import Skipped
-from megavit.data.listing import Candidate
+from megavit.data.scan import Candidate
 from megavit.data.sources.table import list_table, read_column
 from megavit.errors import DataError
 from megavit.runtime.csv_files import csv_text

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from megavit.config.recipe import DataRecipe
 from megavit.data.split.split import assign_splits, complete_splits
 
 shares = st.tuples(st.floats(0, 0.9), st.floats(0, 0.9)).filter(lambda pair: sum(pair) < 0.99)
@@ -122,7 +123,9 @@ def test_files_that_are_all_the_same_are_for_training():
 @given(st.lists(st.sampled_from(["train", "val", "test"]), max_size=60), seeds)
 def test_given_splits_stay_and_the_missing_are_taken_from_train(given_splits, seed):
     digests = unique(len(given_splits))
-    splits, _ = complete_splits(given_splits, ["a"] * len(given_splits), digests, 0.2, 0.2, seed)
+    splits, _ = complete_splits(
+        given_splits, ["a"] * len(given_splits), digests, DataRecipe(val=0.2, test=0.2, seed=seed)
+    )
     for before, after in zip(given_splits, splits, strict=True):
         assert after == before or (before == "train" and after not in given_splits)
     if given_splits.count("train") >= 3:
@@ -144,8 +147,11 @@ def test_given_splits_stay_and_the_missing_are_taken_from_train(given_splits, se
 )
 def test_the_division_is_said_in_a_sentence(given_splits, val, sentence):
     count = len(given_splits)
-    assert complete_splits(given_splits, ["a"] * count, unique(count), val, 0.2, 4)[1] == sentence
+    assert (
+        complete_splits(given_splits, ["a"] * count, unique(count), DataRecipe(val=val, test=0.2, seed=4))[1]
+        == sentence
+    )
 
 
 def test_no_division_is_said_too():
-    assert complete_splits([None], ["a"], ["0"], 0.0, 0.0, 0) == (["train"], "everything is for training")
+    assert complete_splits([None], ["a"], ["0"], DataRecipe(val=0, test=0)) == (["train"], "everything is for training")

@@ -42,7 +42,7 @@ def test_large_pictures_are_made_smaller_and_none_vanishes(height, width, shape)
 
 
 @pytest.mark.parametrize("classes", [2, REFERENCE_IMAGES, REFERENCE_IMAGES + 5])
-def test_golden_pictures_are_the_first_of_each_class(classes):
+def test_reference_images_are_the_first_of_each_class(classes):
     labels = [label for label in reversed(range(classes)) for _ in range(2)]
     found = [int(picture[0, 0, 0]) for picture in select_reference_images(labeled(labels, classes))]
     assert found == [labels.index(label) for label in range(classes)][:REFERENCE_IMAGES]

@@ -107,7 +107,7 @@ def test_a_source_whose_name_is_no_text_can_be_told(tmp_path):
     assert "photos-" in load_bundle(tmp_path / "b").info.data["source"]
 
 
-def test_a_model_that_was_training_gets_the_golden_answers_of_its_use(tmp_path):
+def test_a_model_that_was_training_gets_the_reference_outputs_of_its_use(tmp_path):
     model = make_model(dropout=0.5, design=Design(drop_path=0.5)).train()
     make_bundle(tmp_path / "b", model)
     load_bundle(tmp_path / "b", verify=True)
@@ -136,7 +136,13 @@ def test_a_bundle_that_cannot_be_written_leaves_the_old_one(bundle, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(OutputError, match="the disk is full: the bundle could not be written to"):
-            save_bundle(bundle, model, make_info(model), reference_images(), make_samples(tmp_path).read_bytes())
+            save_bundle(
+                bundle,
+                model,
+                make_info(model),
+                reference=reference_images(),
+                samples=make_samples(tmp_path).read_bytes(),
+            )
     load_bundle(bundle, verify=True)
     assert {entry.name for entry in tmp_path.iterdir()} == {"bundle", "listed.csv"}
 
@@ -146,7 +152,11 @@ def test_a_place_where_no_bundle_can_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="the bundle could not be written to"):
         save_bundle(
-            tmp_path / "file/bundle", model, make_info(model), reference_images(), make_samples(tmp_path).read_bytes()
+            tmp_path / "file/bundle",
+            model,
+            make_info(model),
+            reference=reference_images(),
+            samples=make_samples(tmp_path).read_bytes(),
         )
 
 
@@ -157,8 +167,8 @@ def test_an_error_while_writing_leaves_the_old_bundle(bundle, tmp_path):
             bundle,
             model,
             make_info(model, metrics={"images": 3}),
-            reference_images(),
-            make_samples(tmp_path).read_bytes(),
+            reference=reference_images(),
+            samples=make_samples(tmp_path).read_bytes(),
         )
     load_bundle(bundle, verify=True)
     assert {entry.name for entry in tmp_path.iterdir()} == {"bundle", "listed.csv"}

@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from megavit.config.preprocessing import Preprocessing
 from megavit.errors import BundleError, ConfigError
-from megavit.weights.bundle.bundle import CARD, FORMAT, INFO, REFERENCE, SAMPLES, WEIGHTS, load_bundle
+from megavit.weights.bundle.bundle import CARD, INFO, REFERENCE, SAMPLES, WEIGHTS, load_bundle
+from megavit.weights.bundle.info import FORMAT
 from tests.helpers.bundles import LABELS, edit_bundle_info, make_bundle, make_info, make_model, reseal_bundle
 
 
@@ -153,7 +154,7 @@ def test_labels_that_do_not_fit_the_model_are_refused_before_writing():
 # reference outputs
 
 
-def test_golden_answers_that_disagree_are_refused_when_asked(bundle):
+def test_reference_outputs_that_disagree_are_refused_when_asked(bundle):
     reference = load_file(bundle / REFERENCE)
     reference["logits"][0, 0] += 0.05
     save_file(reference, bundle / REFERENCE)
@@ -163,19 +164,19 @@ def test_golden_answers_that_disagree_are_refused_when_asked(bundle):
 
 
 @pytest.mark.parametrize("change", [{"mean": 0.45}, {"std": 0.25}])
-def test_another_preprocessing_does_not_give_the_golden_answers(change, bundle):
+def test_another_preprocessing_does_not_give_the_reference_outputs(change, bundle):
     edit_bundle_info(bundle, lambda table: table["preprocessing"].update(change))
     assert "reference outputs" in refusal(bundle, verify=True)
 
 
-def test_other_weights_do_not_give_the_golden_answers(bundle):
+def test_other_weights_do_not_give_the_reference_outputs(bundle):
     tensors = load_file(bundle / WEIGHTS)
     save_file(tensors | {"mlp_head.bias": tensors["mlp_head.bias"].flip(0)}, bundle / WEIGHTS)
     reseal_bundle(bundle)
     assert "reference outputs" in refusal(bundle, verify=True)
 
 
-def test_weights_that_are_no_numbers_do_not_give_the_golden_answers(bundle):
+def test_weights_that_are_no_numbers_do_not_give_the_reference_outputs(bundle):
     tensors = load_file(bundle / WEIGHTS)
     save_file(tensors | {"mlp_head.bias": torch.full((3,), float("nan"))}, bundle / WEIGHTS)
     reseal_bundle(bundle)
@@ -193,7 +194,7 @@ def test_weights_that_are_no_numbers_do_not_give_the_golden_answers(bundle):
     ],
     ids=["no logits", "no first picture", "too few logits", "a picture of one axis", "nothing"],
 )
-def test_golden_answers_of_another_form_are_refused(change, bundle):
+def test_reference_outputs_of_another_form_are_refused(change, bundle):
     reference = load_file(bundle / REFERENCE)
     change(reference)
     save_file(reference, bundle / REFERENCE)
@@ -243,7 +244,7 @@ def test_patches_that_are_not_the_models_are_refused(bundle):
     assert "preprocessing.patch_size must be the model's" in refusal(bundle)
 
 
-def test_golden_pictures_keep_their_shape_too(tmp_path):
+def test_reference_images_keep_their_shape_too(tmp_path):
     size = Preprocessing(height=8, width=8, channels=3, keep_aspect=True, patch_size=4)
     make_bundle(tmp_path / "kept", preprocessing=size)
     assert load_bundle(tmp_path / "kept", verify=True).info.preprocessing == size
@@ -251,7 +252,7 @@ def test_golden_pictures_keep_their_shape_too(tmp_path):
     assert "reference outputs" in refusal(tmp_path / "kept", verify=True)
 
 
-def test_a_golden_picture_without_pixels_is_refused_where_shapes_are_kept(tmp_path):
+def test_a_reference_image_without_pixels_is_refused_where_shapes_are_kept(tmp_path):
     size = Preprocessing(height=8, width=8, channels=3, keep_aspect=True, patch_size=4)
     make_bundle(tmp_path / "kept", preprocessing=size)
     reference = load_file(tmp_path / "kept" / REFERENCE)

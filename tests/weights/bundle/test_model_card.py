@@ -1,5 +1,6 @@
 """The card says what the model does, how well, and for what."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 from megavit.config.calibration import Calibration
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
-from megavit.weights.bundle.model_card import model_card
+from megavit.config.vit import ViTConfig
+from megavit.weights.bundle.info import BundleInfo
+from megavit.weights.bundle.model_card import render_model_card
 
 SIZE = Preprocessing(height=24, width=40, channels=3, patch_size=(4, 8))
 FACTS: dict[str, Any] = {
@@ -17,6 +20,16 @@ FACTS: dict[str, Any] = {
     "preprocessing": SIZE,
     "created": "2026-11-01T12:00:00+00:00",
 }
+
+
+def model_card(labels: Sequence[str], target: Target = Target(), **facts: Any) -> str:  # noqa: B008 - frozen
+    """Return the card of a bundle with these labels."""
+    outputs = 1 if target.kind == "regression" else len(labels)
+    if target.kind == "multilabel":
+        target = replace(target, thresholds=[0.5] * outputs)
+    sizes: dict[str, Any] = {"image_size": (24, 40), "patch_size": (4, 8), "dim": 8, "depth": 1, "heads": 1}
+    model = ViTConfig(**sizes, num_classes=outputs, mlp_dim=8)
+    return render_model_card(BundleInfo(model=model, labels=list(labels), recipe={}, target=target, **facts))
 
 
 def test_the_card_tells_labels_accuracy_data_and_size():
@@ -94,8 +107,9 @@ def test_the_card_of_a_converted_model_says_what_it_answers_with(target: Target,
 @pytest.mark.parametrize("kind", ["classification", "multilabel", "regression"])
 def test_what_can_be_trusted_is_said_where_it_was_found(kind):
     target = Target(kind=kind, thresholds=[0.5] * 2 if kind == "multilabel" else [])
+    facts = FACTS | {"metrics": {}, "data": {"source": "s"}}
     plain, trusting = (
-        model_card(("cat", "dog"), {}, {"source": "s"}, SIZE, "today", target, calibration)
+        model_card([] if kind == "regression" else ["cat", "dog"], target, **facts, calibration=calibration)
         for calibration in (Calibration(), Calibration(images=50, ood_threshold=3.0))
     )
     assert "calibrated" not in plain and "unlike" not in plain and "coverage" not in plain

@@ -41,7 +41,7 @@ def calibrate(
         raise OutputError(f"{out} is there already; choose a new folder with --out")
     predictor = load(bundle, device=device)
     with counting("checking images") as progress:
-        images = load_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
+        images = load_data(data, DataRecipe(val=0, test=0), progress, known_classes=predictor.labels)
     choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     with counting("calibrating") as progress:
         result = fit(predictor, images, choice, progress, temperature_only=temperature_only)

@@ -109,7 +109,7 @@ def convert(
 
 def parse_size(flag: str, text: str) -> int | tuple[int, int]:
     """Return 224, or 160x320 as (160, 320); `flag` is for the message."""
-    found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
-    if found is None:
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    if match is None:
         raise ConfigError(f"{flag} must be a size in pixels such as 224, or 160x320 (height × width); got {text!r}")
-    return (int(found[1]), int(found[2])) if found[2] else int(found[1])
+    return (int(match[1]), int(match[2])) if match[2] else int(match[1])

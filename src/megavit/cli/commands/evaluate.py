@@ -68,7 +68,7 @@ def evaluate(
     if other is not None:
         check_comparable(predictor, other)
     with counting("checking images") as progress:
-        images = load_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
+        images = load_data(data, DataRecipe(val=0, test=0), progress, known_classes=predictor.labels)
     known = [row for one in predictors for row in read_samples(one.folder / SAMPLES)]
     selection = select_split(images, predictor.labels, known, predictor.target)
     evaluation = run_evaluation(

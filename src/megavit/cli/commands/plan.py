@@ -58,7 +58,6 @@ def plan(
     from megavit.plan.hardware import get_gpu, override_gpu
     from megavit.plan.parallel_layout import Training
     from megavit.plan.plan import explain_misfit, make_plan
-    from megavit.plan.trace.validate import compare_with_trace
 
     config = preset(model, num_classes=num_classes, image_size=image_size, patch_size=patch_size)
     device = override_gpu(
@@ -71,16 +70,16 @@ def plan(
         network_bandwidth=network_bandwidth,
     )
     training = Training(batch=batch_size, precision=precision, optimizer=optimizer, processor=device.processor)
-    made = make_plan(config, training, device, gpus)
+    result = make_plan(config, training, device, gpus)
     traced = None
-    if trace and made.fitting:
-        traced = compare_with_trace(made.config, made.training, made.fitting[0].layout).to_dict()
+    if trace and result.fitting:
+        traced = checked(result.config, result.training, result.fitting[0].layout).to_dict()
     if json:
-        print_json(plan_to_dict(model, made, total_images) | ({} if traced is None else {"trace": traced}))
+        print_json(plan_to_dict(model, result, total_images) | ({} if traced is None else {"trace": traced}))
     else:
-        show_plan(model, made, total_images)
+        show_plan(model, result, total_images)
         if traced is not None:
             show_trace(traced)
-        if not made.fitting:
-            notes.print(f"megavit: {explain_misfit(made)}", style="yellow")
-    return 0 if made.fitting and (traced is None or traced["agrees"]) else 1
+        if not result.fitting:
+            notes.print(f"megavit: {explain_misfit(result)}", style="yellow")
+    return 0 if result.fitting and (traced is None or traced["agrees"]) else 1

@@ -40,7 +40,7 @@ def quantize(
     predictor = load(bundle, device="cpu")
     check_precision("int8", next(predictor.model.parameters()).device)
     with counting("checking images") as progress:
-        images = load_data(data, DataRecipe(val=0, test=0), progress, known=predictor.labels)
+        images = load_data(data, DataRecipe(val=0, test=0), progress, known_classes=predictor.labels)
     choice = select_split(images, predictor.labels, read_samples(predictor.folder / SAMPLES), predictor.target)
     with counting("evaluating") as progress:
         bounds, result = evaluate_int8(predictor, images, choice, progress)

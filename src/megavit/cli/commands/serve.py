@@ -67,13 +67,12 @@ def serve(
     )
     sources = parse_sources(models)
 
-    def ready(address: str) -> None:
+    def on_ready(url: str) -> None:
         from json import dumps
 
         names = [name for name, _ in sources]
-        told = dumps({"address": address, "models": names}) if json else f"{', '.join(names)} at {address}"
-        sys.stdout.write(told + "\n")
+        sys.stdout.write((dumps({"url": url, "models": names}) if json else f"{', '.join(names)} at {url}") + "\n")
         sys.stdout.flush()
 
-    run(sources, settings, ready)
+    run(sources, settings, on_ready)
     return 0

@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 
 from megavit.config.names import printable
-from megavit.data.sources.hidden import EXPLAINED
+from megavit.data.file_names import EXPLAINED
 from megavit.explain.explanation import Explanation
 from megavit.predict.standard_input import STANDARD_INPUT
 from megavit.runtime.storage import writing
@@ -58,11 +58,11 @@ class HeatMapFolder:
 def describe(explanation: Explanation) -> str:
     """Return the prediction, and where in the image it comes from."""
     if explanation.label is None:
-        prediction = f"{explanation.score:.4g}"
+        prediction = f"{explanation.value:.4g}"
     else:
         prediction = f"{printable(explanation.label)} {explanation.probability:.1%}"
-    focus = explanation.focus
-    if focus.place == "nothing":
+    summary = explanation.summary
+    if summary.location == "nothing":
         return f"{prediction}  no patch speaks for it"
-    patches = explanation.map.numel()
-    return f"{prediction}  looks at {focus.place}: {focus.top:,} of {patches:,} patches hold {focus.share:.0%}"
+    patches, top = explanation.map.numel(), f"{summary.top_patches:,}"
+    return f"{prediction}  looks at {summary.location}: {top} of {patches:,} patches hold {summary.top_share:.0%}"

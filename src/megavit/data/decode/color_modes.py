@@ -1,4 +1,4 @@
-"""One rule for each kind of Pillow picture: what its pixels are as 8-bit gray or RGB."""
+"""Convert Pillow images of every mode to 8-bit gray or RGB."""
 
 import numpy as np
 from PIL import Image, TiffImagePlugin
@@ -10,7 +10,7 @@ _BITS, _PHOTOMETRIC = 258, 262  # tags of TIFF 6.0, section 8
 
 
 def to_array(image: Image.Image) -> np.ndarray:
-    """The pixels of a loaded picture, uint8 (H, W) where it is stored as gray, else (H, W, 3).
+    """Convert a loaded image to uint8 (H, W) if it is stored as gray, else (H, W, 3).
 
     Transparency, whether an alpha channel, a palette's or one transparent color, is put on white.
     Pictures of 16 bits are rescaled, so that 65,535 becomes 255; floats must lie in [0, 1]. Color profiles
@@ -30,7 +30,7 @@ def to_array(image: Image.Image) -> np.ndarray:
 
 
 def composite_on_white(image: Image.Image, kind: str) -> Image.Image:
-    """`image` laid on white by its transparency; `kind` is "L" or "RGB"."""
+    """Composite an image on white by its transparency; `kind` is "L" or "RGB"."""
     image = image.convert("LA" if kind == "L" else "RGBA")
     canvas = Image.new(kind, image.size, 255 if kind == "L" else (255, 255, 255))
     canvas.paste(image.convert(kind), mask=image.getchannel("A"))
@@ -38,12 +38,12 @@ def composite_on_white(image: Image.Image, kind: str) -> Image.Image:
 
 
 def rescale_to_uint8(values: np.ndarray, top: int) -> np.ndarray:
-    """Whole numbers from 0 to `top` (at most 65,535) as uint8 from 0 to 255, rounded."""
+    """Rescale integers from 0 to `top` (at most 65,535) to uint8, rounded."""
     return ((values.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
 
 
 def unit_to_uint8(values: np.ndarray) -> np.ndarray:
-    """Floats from 0 to 1 as uint8 from 0 to 255, rounded.
+    """Rescale floats from 0 to 1 to uint8, rounded.
 
     Raises:
         ImageError: naming the range that came.
@@ -78,5 +78,5 @@ def _from_deep(image: Image.Image) -> np.ndarray:
 
 
 def _zero_is_white(image: Image.Image) -> bool:
-    """A TIFF whose 0 is white, which Pillow turns round for 8 bits and fewer only."""
+    """Return whether 0 is white in a TIFF, which Pillow inverts for at most 8 bits."""
     return isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0

@@ -1,4 +1,4 @@
-"""Pictures from anyone as arrays of uint8, without trusting a byte of them, and without PyTorch.
+"""Decode untrusted image files to arrays of uint8, without PyTorch.
 
 Pillow decodes, behind limits of our own that are checked once its header is read and before any pixel is. What it
 does not know (.npy arrays, TIFF of many bands) is read beside it.
@@ -67,7 +67,7 @@ TargetSize = tuple[int, int] | Callable[[int, int], tuple[int, int]]
 def read_image_file(
     source: Path | bytes, need: TargetSize | None = None, max_pixels: int = MAX_PIXELS
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """The picture in a file, or in the bytes of one: uint8 (H, W, C), and its (height, width) at full scale.
+    """Decode an image file, or its bytes, to uint8 (H, W, C), and return its (height, width) at full scale.
 
     What it is of what is stored: see `megavit.data.decode.tensor.decode`, which gives it as a tensor.
 
@@ -81,7 +81,7 @@ def read_image_file(
 
 
 def inspect_image(data: bytes) -> tuple[int, int, int]:
-    """(channels, height, width) of the picture in a file's bytes, once all of them are read.
+    """Return (channels, height, width) of an image, all of whose bytes are read.
 
     Much faster than `read_image_file` for JPEG, which is read to its end but hardly computed.
 
@@ -93,7 +93,7 @@ def inspect_image(data: bytes) -> tuple[int, int, int]:
 
 
 def _decode(data: bytes, need: TargetSize | None, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, tuple[int, int]]:
-    """The picture, and its (height, width) at full scale."""
+    """Return the pixels, and (height, width) at full scale."""
     check_file_size(len(data))
     if data.startswith((b"P1", b"P2", b"P3")) and len(data) > MAX_TEXT_BYTES:
         raise ImageError(f"a picture in digits above the limit of {MAX_TEXT_BYTES // 2**20} MiB")
@@ -179,7 +179,7 @@ def _stamp(status: os.stat_result) -> int | None:
 
 
 def from_pillow(image: Image.Image) -> np.ndarray:
-    """A Pillow picture as `read_image_file` would give it: uint8 (H, W, C), upright, transparency on white.
+    """Convert a Pillow image to uint8 (H, W, C), upright, with transparency on white.
 
     Raises:
         ImageError: where it has no pixels, cannot be loaded, or has a mode without a known scale.
@@ -215,14 +215,14 @@ def _open(data: bytes) -> Image.Image:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this Pillow has."""
+    """Return the `FORMATS` that this Pillow can read."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 @contextmanager
 def _refusals(head: bytes = b"") -> Iterator[None]:
-    """Whatever goes wrong inside is an ImageError; `head` tells damaged images from other files."""
+    """Raise any error as an ImageError; `head` tells damaged images from other files."""
     try:
         with _unheard():
             yield

@@ -1,4 +1,4 @@
-"""How large a picture from anyone may be, checked before its pixels are read."""
+"""Limits on the size of untrusted images, checked before their pixels are read."""
 
 from megavit.errors import ImageError
 
@@ -20,7 +20,7 @@ def check_file_size(size: int) -> None:
 
 
 class TooManyPixelsError(ImageError):
-    """A picture above the limit of pixels that whoever decodes it has set."""
+    """An image above the limit of pixels set by whoever decodes it."""
 
 
 def check_image_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:

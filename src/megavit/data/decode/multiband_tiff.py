@@ -1,4 +1,4 @@
-"""TIFF of many bands, which Pillow does not read: by the package tifffile, where it is installed."""
+"""Read TIFF of many bands, which Pillow does not, by the package tifffile if it is installed."""
 
 import importlib
 import io
@@ -24,7 +24,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 def is_multiband(data: bytes) -> bool:
-    """Whether the TIFF in `data` has two bands that are not gray with opacity, or more than four."""
+    """Return whether a TIFF has two bands that are not gray with opacity, or more than four."""
     stream = io.BytesIO(data)
     head = stream.read(8)
     directory = ImageFileDirectory_v2(head if 43 not in head[2:4] else head + stream.read(8))
@@ -35,7 +35,7 @@ def is_multiband(data: bytes) -> bool:
 
 
 def read_multiband_tiff(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The first page of a TIFF with any number of bands up to `MAX_CHANNELS`, as `to_uint8` gives it.
+    """Read the first page of a TIFF with up to `MAX_CHANNELS` bands as uint8 (H, W, C).
 
     Bands may lie together or one after the other, uncompressed or deflated.
 
@@ -65,7 +65,7 @@ def read_multiband_tiff(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray
 
 
 def _check_deflated(data: bytes, page: Any) -> None:
-    """No part may unpack to more than the whole picture: a few bytes can stand for a memory full of zeros."""
+    """Refuse a part that unpacks to more than the whole image: a few bytes can fill the memory."""
     if page.compression not in _DEFLATE:
         raise ImageError("a TIFF of many bands that is neither uncompressed nor deflated; save it as one of these")
     # A tile at the edge reaches beyond the picture.

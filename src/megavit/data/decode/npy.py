@@ -1,4 +1,4 @@
-"""Pixels that come as numbers, in memory or in a .npy file: any number of channels up to `MAX_CHANNELS`."""
+"""Convert arrays, in memory or in .npy files, to uint8 images of any number of channels."""
 
 import io
 
@@ -15,7 +15,7 @@ _COLOR = (1, 3, 4)
 
 
 def to_uint8(array: np.ndarray, first: bool = False) -> np.ndarray:
-    """Pixels in memory as uint8 (H, W, C) with C from 1 to `MAX_CHANNELS`.
+    """Convert pixels in memory to uint8 (H, W, C) with C from 1 to `MAX_CHANNELS`.
 
     They are (H, W), or (H, W, C) with channels last, unless they come `first`. Where C is neither 1, 3 nor 4 and the
     axis at the other end is the shortest of the three, the channels seem to be there, and the array is refused.
@@ -35,7 +35,7 @@ def to_uint8(array: np.ndarray, first: bool = False) -> np.ndarray:
 
 
 def read_npy(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The array in the bytes of a .npy file, as `to_uint8` gives it. Pickled objects are never read.
+    """Read a .npy file, without pickled objects, and convert it as `to_uint8` does.
 
     Raises:
         ImageError: as `to_uint8`, or where the file is cut short or has a header that is not known.
@@ -56,7 +56,7 @@ def read_npy(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
 
 def _channels_last(array: np.ndarray, first: bool) -> np.ndarray:
-    """(H, W, C) with C from 1 to `MAX_CHANNELS`; raises an ImageError otherwise."""
+    """Return (H, W, C), or raise an ImageError unless C is from 1 to `MAX_CHANNELS`."""
     shape = array.shape
     if first:
         expected, channels, other = "a tensor must have the shape (height, width) or (channels, height, width)", 0, -1

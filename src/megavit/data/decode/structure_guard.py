@@ -1,4 +1,4 @@
-"""How intricate a picture from anyone may be.
+"""Refuse untrusted image files whose structure would take a decoder very long.
 
 A file of a few megabytes and of few pixels can keep a decoder busy for minutes, or fill its memory: with thousands of
 scans over the same pixels, millions of markers, or a directory whose entries all hold the whole file. None of that is
@@ -57,12 +57,12 @@ def check_structure(data: bytes) -> None:
 
 
 def check_exif(data: bytes) -> None:
-    """The same for EXIF, and for what holds it anywhere."""
+    """Raise an ImageError for EXIF, or bytes that hold it, with too many or too large entries."""
     _check_directories(data, [(0, len(data))])
 
 
 def _check_jpeg(data: bytes) -> int:
-    """By the markers of ITU-T T.81, annex B, as far as the picture's end; where its first scan is."""
+    """Check the markers of a JPEG (ITU-T T.81, annex B), and return the offset of its first scan."""
     at, parts, scans, head = 2, 0, 0, len(data)
     few = data.count(b"\xff\xda") <= MAX_SCANS
     while (found := _MARKER.search(data, at)) is not None:
@@ -86,7 +86,7 @@ def _check_jpeg(data: bytes) -> int:
 
 
 def _check_png(data: bytes) -> list[tuple[int, int]]:
-    """By its chunks; those of EXIF."""
+    """Check the chunks of a PNG, and return (start, end) of those with EXIF."""
     at, chunks, most = 8, 0, MAX_PARTS + len(data) // PART_BYTES
     exif = []
     while at + 8 <= len(data):
@@ -101,7 +101,7 @@ def _check_png(data: bytes) -> list[tuple[int, int]]:
 
 
 def _check_gif(data: bytes) -> None:
-    """The blocks before the first frame, as Pillow reads them (GIF89a, appendix A)."""
+    """Check the blocks before a GIF's first frame, as Pillow reads them (GIF89a, appendix A)."""
     at = 13 + (3 << (data[10] & 7) + 1 if len(data) > 10 and data[10] & 0x80 else 0)
     parts, comment = 0, 0
     while at < len(data) and data[at : at + 1] not in (b",", b";"):
@@ -120,7 +120,7 @@ def _check_gif(data: bytes) -> None:
 
 
 def _check_directories(data: bytes, places: list[tuple[int, int]]) -> None:
-    """Of a TIFF itself, and of EXIF that lies in these (start, end)."""
+    """Check the directories of a TIFF, or of EXIF in these (start, end)."""
     held, parts, most = 0, 0, max(MAX_DIRECTORY, 2 * len(data))
     if sum(data.count(_PREFIX, start, end) for start, end in places) > MAX_PREFIXES:
         raise ImageError("more EXIF than a picture has")
@@ -136,7 +136,7 @@ def _check_directories(data: bytes, places: list[tuple[int, int]]) -> None:
 
 
 def _directory(data: bytes, start: int) -> tuple[int, int]:
-    """(entries, bytes that they hold together) of the first directory of a TIFF that begins at `start`."""
+    """Return (entries, bytes they hold) of the first directory of a TIFF that begins at `start`."""
     order = "<" if data[start : start + 1] == b"I" else ">"
     (magic,) = struct.unpack_from(order + "H", data, start + 2)
     wide = magic == 43

@@ -1,4 +1,4 @@
-"""Pictures from anyone as tensors of uint8."""
+"""Decode untrusted images to tensors of uint8."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from megavit.data.decode.limits import MAX_PIXELS
 
 
 def decode(source: Path | bytes, need: TargetSize | None = None) -> torch.Tensor:
-    """The picture in a file, or in the bytes of one: uint8 (C, H, W), values 0 to 255.
+    """Decode an image file, or its bytes, to uint8 (C, H, W).
 
     C is 1 where the picture is stored as gray, 3 for color; a .npy file or a TIFF of more than four bands has
     as many as it stores. It is turned upright by its EXIF orientation, and transparency is put on white, except in
@@ -33,7 +33,7 @@ def decode(source: Path | bytes, need: TargetSize | None = None) -> torch.Tensor
 def decode_with_size(
     source: Path | bytes, need: TargetSize | None = None, max_pixels: int = MAX_PIXELS
 ) -> tuple[torch.Tensor, tuple[int, int]]:
-    """What `decode` gives, and the (height, width) that the picture has at full scale.
+    """Decode as `decode`, and return the image's (height, width) at full scale.
 
     Args:
         max_pixels: above which a picture is refused with `TooManyPixelsError`, once its header is read.
@@ -43,7 +43,7 @@ def decode_with_size(
 
 
 def from_pillow(image: Image.Image) -> torch.Tensor:
-    """A Pillow picture as `decode` would give it: uint8 (C, H, W), upright, transparency on white.
+    """Convert a Pillow image to uint8 (C, H, W), upright, with transparency on white.
 
     Raises:
         ImageError: where it has no pixels, cannot be loaded, or has a mode without a known scale.
@@ -52,7 +52,7 @@ def from_pillow(image: Image.Image) -> torch.Tensor:
 
 
 def from_array(array: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """Pixels in memory as uint8 (C, H, W) with C from 1 to `MAX_CHANNELS`.
+    """Convert pixels in memory to uint8 (C, H, W) with C from 1 to `MAX_CHANNELS`.
 
     Tensors are (H, W) or (C, H, W), channels first; NumPy arrays, and what the values mean, are as of
     `megavit.data.decode.npy.to_uint8`.
@@ -68,6 +68,6 @@ def from_array(array: np.ndarray | torch.Tensor) -> torch.Tensor:
 
 
 def _tensor(pixels: np.ndarray) -> torch.Tensor:
-    """(H, W, C) as (C, H, W), whose channels lie last in memory."""
+    """Convert (H, W, C) to (C, H, W) whose channels lie last in memory."""
     own = pixels.flags.writeable and pixels.flags.c_contiguous
     return torch.from_numpy(pixels if own else np.array(pixels, order="C")).permute(2, 0, 1)

@@ -1,4 +1,4 @@
-"""Batches of pictures from files, decoded by worker processes a few batches ahead of whoever asks."""
+"""Load batches of images, decoded by worker processes a few batches ahead."""
 
 import math
 import signal
@@ -18,7 +18,7 @@ from megavit.errors import DataError
 
 
 def iter_batches(pictures: ImageDataset, order: Iterable[list[int]], workers: int) -> Iterator[Images]:
-    """Each batch of `order`, uint8, put together where it is decoded and sent as one tensor.
+    """Yield each batch of `order`, uint8, collated where it is decoded and sent as one tensor.
 
     In pinned memory where there is a GPU to copy it to. With 0 workers this process decodes. `order` is gone through
     once, some batches ahead.
@@ -50,13 +50,13 @@ def iter_batches(pictures: ImageDataset, order: Iterable[list[int]], workers: in
 
 
 def sequential_batches(count: int, batch_size: int) -> list[list[int]]:
-    """The order that gives each of `count` pictures once."""
+    """Return the indices of `count` images in order, as batches."""
     places = list(range(count))
     return [places[start : start + batch_size] for start in range(0, count, batch_size)]
 
 
 class LoaderDataset(Dataset[tuple[Tensor | str, Skipped | None]]):
-    """Pictures, or the message why one cannot be read: an error raised in a worker would arrive as a traceback.
+    """Images, or error messages: an error raised in a worker would arrive as a traceback.
 
     With each picture that stands for a damaged one, which that is.
     """
@@ -71,7 +71,7 @@ class LoaderDataset(Dataset[tuple[Tensor | str, Skipped | None]]):
             return str(error), None
 
     def __getitems__(self, indices: list[int]) -> list[tuple[Tensor | str, Skipped | None]]:
-        """A batch; from a store many are asked for at once, as each takes its time to come."""
+        """Read a batch; from a store several images at a time, as each takes a while to come."""
         first = self.pictures.samples[indices[0]].location if indices else None
         if first is None or not is_url(first.file):
             return [self[index] for index in indices]
@@ -82,19 +82,19 @@ class LoaderDataset(Dataset[tuple[Tensor | str, Skipped | None]]):
 def collate(
     join: Callable[[list[Tensor | str]], Any], answers: list[tuple[Tensor | str, Skipped | None]]
 ) -> tuple[Any, list[tuple[str, str]]]:
-    """The pictures as one batch, and (name, reason) of those that were damaged."""
+    """Return the images as one batch, and (name, reason) of those that were damaged."""
     damaged = [(damage.name, damage.reason) for _, damage in answers if damage is not None]
     return join([picture for picture, _ in answers]), damaged
 
 
 def stack(pictures: list[Tensor | str]) -> Tensor | str:
-    """One tensor, or the first message."""
+    """Stack images into one tensor, or return the first error message."""
     messages = [picture for picture in pictures if isinstance(picture, str)]
     return messages[0] if messages else torch.stack([picture for picture in pictures if isinstance(picture, Tensor)])
 
 
 def pack(pictures: list[Tensor | str]) -> tuple[Tensor, list[list[int]]] | str:
-    """Pictures of different sizes as one tensor (pixels,) and their shapes, for `unpack`; or the first message.
+    """Concatenate images to one tensor (pixels,) with their shapes, or return the first error message.
 
     One tensor, because each takes a file descriptor on its way from another process.
     """
@@ -106,13 +106,13 @@ def pack(pictures: list[Tensor | str]) -> tuple[Tensor, list[list[int]]] | str:
 
 
 def unpack(pixels: Tensor, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
-    """The reverse of `pack`, without a copy."""
+    """Split packed images by their shapes, without a copy."""
     parts = pixels.split([math.prod(shape) for shape in shapes])
     return [part.view(*shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def ignore_interrupts(_worker: int) -> None:
-    """Ctrl-C, or its end, reaches every process of the terminal; only the parent knows how to end well."""
+    """Ignore Ctrl-C and hangups in a worker: only the parent knows how to end well."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

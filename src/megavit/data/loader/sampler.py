@@ -1,4 +1,4 @@
-"""Which image is trained on when: an endless stream of shuffled epochs whose whole state is one integer."""
+"""Sample batches from an endless stream of shuffled epochs, whose only state is the step."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +11,7 @@ from megavit.runtime.seeds import generator
 
 
 class ResumableBatchSampler(Sampler[list[int]]):
-    """Batches of image numbers, from step `start` up to `steps`.
+    """Batches of indices from step `start` up to `steps`, equal however often they are resumed.
 
     Image k of the stream is number k mod `count` of epoch k div `count`, and an epoch's order follows from
     the seed: so the stream needs no memory, every image comes once an epoch, and no batch is short. Processes that
@@ -24,7 +24,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
         start, steps: first step, and the step before which to end.
         weights: (count,), chance of each image relative to the others. With weights an epoch is `count`
             draws with replacement.
-        place, places: of each batch, the part that is this one's of so many equal ones.
+        rank, world_size: which of so many equal parts of each batch is this process's.
         windows: of images in many shards: an epoch then keeps to a few shards at a time.
         ahead: have the shards of the next window read while images of this one are asked for.
     """
@@ -52,7 +52,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
         self.mine = slice(rank * size, (rank + 1) * size)
 
     def epoch(self, number: int) -> list[int]:
-        """The images of one epoch, in order."""
+        """Return the indices of one epoch, in order."""
         random = generator(self.seed, number)
         if self.windows is not None:
             return self.windows.epoch(random)[0]
@@ -82,7 +82,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
             yield batch[self.mine]
 
     def _reading(self, number: int, first: int) -> dict[int, list[int]]:
-        """The shards to read from when the image at a place of an epoch is asked for, from place `first` on."""
+        """Return, by position in an epoch from `first` on, the shards to read ahead there."""
         assert self.windows is not None
         windows = self.windows.epoch(generator(self.seed, number))[1]
         now = max(window for window, (start, _) in enumerate(windows) if start <= first)
@@ -93,6 +93,6 @@ class ResumableBatchSampler(Sampler[list[int]]):
 
 
 def compute_class_balanced_weights(labels: Sequence[int]) -> Tensor:
-    """(count,) weights that make every class equally frequent."""
+    """Return (count,) weights that make every class equally frequent."""
     numbers = torch.as_tensor(labels)
     return 1 / torch.bincount(numbers)[numbers].double()

@@ -1,4 +1,4 @@
-"""An order of images in many shards that keeps to a few of them at a time, so that disks and stores can read ahead."""
+"""Order images in many shards so that a few shards are read at a time, and can be read ahead."""
 
 import os
 import threading
@@ -19,7 +19,7 @@ times as often; of shards in the order of classes it has a sixth of the classes 
 
 @dataclass(frozen=True)
 class ShardWindows:
-    """Which image is in which shard.
+    """The shard of each image, and the number of shards to draw from at a time.
 
     Attributes:
         shard: int64 (count,), of each image.
@@ -32,7 +32,7 @@ class ShardWindows:
     size: int = WINDOW_SHARDS
 
     def epoch(self, random: torch.Generator) -> tuple[list[int], list[tuple[int, list[int]]]]:
-        """Every image once; and at which place each window begins, with its shards.
+        """Return every index once, and the position at which each window begins, with its shards.
 
         The shards are shuffled and cut into windows, then the images of each window are shuffled.
         """
@@ -48,14 +48,14 @@ class ShardWindows:
         return order, windows
 
     def read_ahead(self, shards: Sequence[int]) -> None:
-        """Have the system read these shards from end to end into its memory, while this process goes on."""
+        """Have the system read shards into its memory in the background."""
         files = [self.files[shard] for shard in shards if not is_url(self.files[shard])]
         if files and hasattr(os, "posix_fadvise"):
             threading.Thread(target=_advise, args=(files,), daemon=True).start()
 
 
 def make_shard_windows(samples: Sequence[Sample]) -> ShardWindows | None:
-    """The windows of images in shards; None where all fit into one, or they are files of their own."""
+    """Return the windows of images in shards, or None if one is enough or they are no shards."""
     files = sorted({sample.location.file for sample in samples if sample.location is not None})
     if len(files) <= WINDOW_SHARDS:
         return None

@@ -1,4 +1,4 @@
-"""`megavit-shards.json`: what is in which shard, so that any image is one read of a range of bytes."""
+"""The index of shards, `megavit-shards.json`, by which any image is one read of a byte range."""
 
 import json
 import re
@@ -89,7 +89,7 @@ class ShardIndex:
         return sum(len(shard.members) for shard in self.shards)
 
     def to_json(self) -> str:
-        """With the fingerprint, which changes with anything in it."""
+        """Return the index as JSON, with its fingerprint."""
         table = {
             "format": FORMAT,
             "images": self.images,
@@ -102,19 +102,19 @@ class ShardIndex:
         return json.dumps({"fingerprint": _fingerprint(table)} | table, separators=(",", ":"))
 
     def fingerprint(self) -> str:
-        """32 hex digits that change with any shard's bytes and with anything that is said of them."""
+        """Return 32 hex digits that change with any shard's bytes and anything in the index."""
         return json.loads(self.to_json())["fingerprint"]
 
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """What stands where an image should be, and why it cannot be read."""
+    """An image that cannot be read, and why."""
 
     reason: str
 
 
 def list_contents(folder: str, index: ShardIndex) -> dict[str, list[tuple[str, ByteRange | Damaged]]]:
-    """By shard, each image in it by its name, then what is there and cannot be used."""
+    """Return by shard the (name, location) of each image, then what cannot be used."""
     found: dict[str, list[tuple[str, ByteRange | Damaged]]] = {
         shard.name: [(member.name, where) for member, where in locate_members(folder, shard)] for shard in index.shards
     }
@@ -125,29 +125,29 @@ def list_contents(folder: str, index: ShardIndex) -> dict[str, list[tuple[str, B
 
 
 def locate_members(folder: str, shard: Shard) -> Iterator[tuple[Member, ByteRange]]:
-    """Each image of a shard in `folder`, a path or URL, and where its bytes are."""
+    """Yield each image of a shard in `folder`, a path or URL, and the range of its bytes."""
     file = join_path(folder, shard.name)
     for member in shard.members:
         yield member, ByteRange(file, member.offset, member.size, member.digest)
 
 
 def join_path(folder: str, name: str) -> str:
-    """The path or URL of a file in a folder, which is a path or URL."""
+    """Return the path or URL of a file in a folder, which is a path or URL."""
     return f"{folder.rstrip('/')}/{name}" if folder else name
 
 
 def is_tar(name: str) -> bool:
-    """Whether a file is a shard, by its name."""
+    """Return whether a file is a shard, by its name."""
     return name.lower().endswith(".tar")
 
 
 def is_shard_name(name: str) -> bool:
-    """Whether it is a shard of its folder and of no other: an index may come from anyone."""
+    """Return whether a name is of a shard within the index's own folder: an index is untrusted."""
     return is_tar(name) and not name.startswith(".") and not re.search(r"[/\\\0]", name)
 
 
 def is_name(name: object) -> bool:
-    """Whether a file could be called so, which is what others take it for."""
+    """Return whether a file can have this name."""
     try:
         return isinstance(name, str) and 0 not in name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -155,7 +155,7 @@ def is_name(name: object) -> bool:
 
 
 def parse_index(text: str | bytes, where: str) -> ShardIndex:
-    """The index in a file's text, of which nothing is believed unseen.
+    """Parse and check an index, which is untrusted.
 
     Raises:
         DataError: naming `where`, and what in it cannot be.

@@ -1,4 +1,4 @@
-"""Shards as data to learn from: their index, without what is damaged."""
+"""List the images of shards by their index, without those that are damaged."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,12 +6,11 @@ from pathlib import Path
 from megavit.config.recipe import OnCorrupt
 from megavit.data.byte_range import is_url
 from megavit.data.dataset import Skipped
-from megavit.data.listing import Candidate, Listing
-from megavit.data.scan import ImageInfo, Progress
-from megavit.data.shards.index import INDEX, Member, Shard, ShardIndex, is_tar, locate_members
-from megavit.data.shards.open import is_shards as is_shards
+from megavit.data.scan import Candidate, ImageInfo, Listing, Progress
+from megavit.data.shards.index import INDEX, Shard, ShardIndex, is_tar, locate_members
 from megavit.data.shards.open import open_shards
 from megavit.data.shards.verify import ShardFault, Verify, find_size_mismatches, verify
+from megavit.data.targets import name_target
 from megavit.errors import DataError
 
 UNLABELED = "no .cls or .json says what it is"
@@ -21,7 +20,7 @@ WHOLE = "; each of its images is whole"
 def list_shards(
     source: str, on_corrupt: OnCorrupt, progress: Progress | None, verified: Verify
 ) -> tuple[Listing, list[ImageInfo | str]]:
-    """Every image that the index of `source` names, with its facts or the reason why it cannot be used.
+    """Return every image that the index of `source` names, and its size or why it cannot be used.
 
     Args:
         on_corrupt: with "fail", a shard that is not as it was written is an error.
@@ -47,7 +46,7 @@ def list_shards(
                 target = ""
                 fact = UNLABELED
             else:
-                target = _named(member, index)
+                target = name_target(member.target, index.classes)
                 fact = broken.get(place) or ImageInfo(member.height, member.width, member.channels, member.digest)
             candidates.append(Candidate(member.name, target, shard.split, where))
             found.append(fact)
@@ -94,19 +93,8 @@ def _told(fault: ShardFault) -> str:
     return fault.reason + WHOLE
 
 
-def _named(member: Member, index: ShardIndex) -> str | tuple[str, ...] | float:
-    match member.target:
-        case int() as label:
-            return index.classes[label]
-        case tuple() as labels:
-            return tuple(sorted(index.classes[label] for label in labels))
-        case score:
-            assert score is not None
-            return score
-
-
 def _unknown(source: str, index: ShardIndex) -> list[str]:
-    """Shards that were put beside those of the index since."""
+    """Return the shards that were added after the index was made."""
     folder = Path(source)
     if is_url(source) or not (folder / INDEX).is_file():
         return []

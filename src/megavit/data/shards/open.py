@@ -1,4 +1,4 @@
-"""From what a person calls the shards to their folder and index, which is made where there is none."""
+"""Find the folder and the index of shards; the index is made if there is none."""
 
 import contextlib
 import os
@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from megavit.data.byte_range import get_file_size, is_url, read_range
+from megavit.data.file_names import IMAGE_SUFFIXES, is_hidden
 from megavit.data.scan import Progress
 from megavit.data.shards.index import INDEX, ShardIndex, is_shard_name, is_tar, join_path, parse_index
 from megavit.data.shards.scan import scan_shards
-from megavit.data.shards.webdataset import IMAGES
-from megavit.data.sources.hidden import is_hidden
 from megavit.errors import DataError, ImageError
 from megavit.runtime.storage import write_file
 
@@ -35,12 +34,12 @@ def is_shards(source: str) -> bool:
     except OSError:
         return False  # whoever reads it says why
     return any(map(_is_shard, entries)) and not any(
-        entry.is_dir() or entry.suffix[1:].lower() in IMAGES for entry in entries
+        entry.is_dir() or entry.suffix[1:].lower() in IMAGE_SUFFIXES for entry in entries
     )
 
 
 def check_not_nearly_shards(source: str) -> None:
-    """Say what to do with a folder of compressed shards, or of folders of shards.
+    """Raise a DataError for compressed shards, or a folder of folders of shards.
 
     Raises:
         DataError: for such a folder, or a compressed shard.
@@ -63,7 +62,7 @@ def check_not_nearly_shards(source: str) -> None:
 
 
 def open_shards(source: str, progress: Progress | None = None) -> tuple[str, ShardIndex]:
-    """The folder, a path or URL, and the index of its shards, or of those among them that are named.
+    """Return the folder, a path or URL, and the index of its shards, or of those that are named.
 
     Shards without one are read once, as those of others are; of a whole folder, what is found is written beside them
     where that is possible, so that the next time is quick.
@@ -99,7 +98,7 @@ def open_shards(source: str, progress: Progress | None = None) -> tuple[str, Sha
 
 
 def read_index(where: str) -> ShardIndex | None:
-    """The index in a file, by path or URL; None where there is none.
+    """Read an index by path or URL; None if there is none.
 
     Raises:
         DataError: where it cannot be read, or is damaged.
@@ -127,7 +126,7 @@ def _is_shard(entry: Path) -> bool:
 
 
 def _expanded(pattern: str) -> list[str]:
-    """The names that `train-{0000..0031}.tar` stands for."""
+    """Expand `train-{0000..0031}.tar` to the names of all its files."""
     found = _BRACES.search(pattern)
     if found is None:
         return [pattern]

@@ -1,18 +1,19 @@
-"""The index of shards that came without one: every file in them is read to its end once."""
+"""Index shards that came without an index: every file in them is read to its end once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from megavit.config.target import TargetKind
 from megavit.data.byte_range import content_digest, get_file_size, iter_chunks
 from megavit.data.decode.image_file import inspect_image
+from megavit.data.file_names import HIDDEN, IMAGE_SUFFIXES, is_hidden
 from megavit.data.scan import Progress
-from megavit.data.shards.index import Member, Shard, ShardIndex, Target, is_name, join_path
+from megavit.data.shards.index import Member, Shard, ShardIndex, is_name, join_path
 from megavit.data.shards.tar import TarEntry, read_entries
-from megavit.data.shards.webdataset import IMAGES, TARGETS, NamedTarget, SampleFiles, parse_target, split_key
-from megavit.data.sources.hidden import HIDDEN, is_hidden
+from megavit.data.shards.webdataset import TARGETS, SampleFiles, parse_target, split_key
 from megavit.data.split.split_names import parse_name
+from megavit.data.targets import NamedTarget, index_target, names_in
 from megavit.data.workers import MAX_WORKERS, available_cpus, map_in_processes
 from megavit.errors import DataError, ImageError
 
@@ -21,17 +22,17 @@ _MOST_TEXT = 2**20
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What one shard holds: images with what is said of them, and what could not be used (`ShardIndex`)."""
+    """The images of a shard with their targets, and what could not be used (`ShardIndex`)."""
 
     size: int
     sha256: str
-    images: tuple[tuple[Member, NamedTarget], ...]
+    images: tuple[tuple[Member, NamedTarget | None], ...]
     skipped: tuple[tuple[str, str], ...]
     damaged: tuple[tuple[str, str], ...]
 
 
 class Forward:
-    """A file read from its beginning to its end, some megabytes at a time, by whoever only goes forward in it."""
+    """A file read from beginning to end in chunks, in which seeking goes forward only."""
 
     def __init__(self, file: str, size: int) -> None:
         self.sha256 = sha256()
@@ -54,14 +55,14 @@ class Forward:
         return data
 
     def to_end(self) -> str:
-        """The SHA-256 of the whole file."""
+        """Read to the end, and return the SHA-256 of the whole file."""
         for piece in self._pieces:
             self.sha256.update(piece)
         return self.sha256.hexdigest()
 
 
 def scan_shards(folder: str, names: Sequence[str], progress: Progress | None = None) -> ShardIndex:
-    """The index of the tar files `names` in `folder`, a path or URL.
+    """Return the index of the tar files `names` in `folder`, a path or URL.
 
     Raises:
         DataError: where one cannot be reached, nothing in them is an image, or they say different kinds of things.
@@ -98,7 +99,10 @@ def scan_shards(folder: str, names: Sequence[str], progress: Progress | None = N
                 found.size,
                 found.sha256,
                 splits[name],
-                tuple(replace(member, target=_indexed(target, number)) for member, target in found.images),
+                tuple(
+                    replace(member, target=None if target is None else index_target(target, number))
+                    for member, target in found.images
+                ),
             )
             for name, found in shards
         ),
@@ -108,7 +112,7 @@ def scan_shards(folder: str, names: Sequence[str], progress: Progress | None = N
 
 
 def split_of(name: str) -> str | None:
-    """The split that a shard's name tells, as `imagenet1k-train-0000.tar` does.
+    """Return the split in a shard's name, such as `imagenet1k-train-0000.tar`, or None.
 
     Raises:
         DataError: where it tells two.
@@ -163,16 +167,16 @@ def _samples(shard: str, size: int, stream: Forward) -> _Found:
 
 
 def _take(sample: SampleFiles, name: str, kind: str, entry: TarEntry, stream: Forward) -> None:
-    """What the file is to its sample.
+    """Add a file to its sample.
 
     Raises:
         ImageError: where it cannot be used.
     """
-    if kind not in IMAGES and kind not in TARGETS:
+    if kind not in IMAGE_SUFFIXES and kind not in TARGETS:
         return
     if entry.fault:
         raise ImageError(entry.fault)
-    if kind in IMAGES:
+    if kind in IMAGE_SUFFIXES:
         if sample.image is not None:
             raise ImageError("a second image of one sample")
         sample.image = _member(name, entry, _content(stream, entry))
@@ -193,7 +197,7 @@ def _member(name: str, entry: TarEntry, data: bytes) -> Member:
     return Member(name, None, entry.offset, entry.size, content_digest(data), height, width, channels)
 
 
-def _kind(folder: str, parse_target: Sequence[NamedTarget]) -> TargetKind:
+def _kind(folder: str, parse_target: Sequence[NamedTarget | None]) -> TargetKind:
     kinds: dict[type, TargetKind] = {str: "classification", tuple: "multilabel", float: "regression"}
     found = sorted({kinds[type(target)] for target in parse_target})
     if len(found) > 1:
@@ -203,25 +207,7 @@ def _kind(folder: str, parse_target: Sequence[NamedTarget]) -> TargetKind:
     return found[0] if found else "classification"
 
 
-def _classes(parse_target: Sequence[NamedTarget]) -> tuple[str, ...]:
-    names = {name for target in parse_target for name in _names(target)}
+def _classes(parse_target: Sequence[NamedTarget | None]) -> tuple[str, ...]:
+    names = {name for target in parse_target for name in names_in(target)}
     numbers = all(name.isascii() and name.isdigit() for name in names)
     return tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))
-
-
-def _names(target: NamedTarget) -> Iterator[str]:
-    match target:
-        case str():
-            yield target
-        case tuple():
-            yield from target
-
-
-def _indexed(target: NamedTarget, number: dict[str, int]) -> Target:
-    match target:
-        case str():
-            return number[target]
-        case tuple():
-            return tuple(sorted(number[name] for name in target))
-        case _:
-            return target

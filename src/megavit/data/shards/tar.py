@@ -1,4 +1,4 @@
-"""Tar files, written by the byte and read by their headers; nothing is ever unpacked."""
+"""Write tar files by the byte, and read them by their headers; nothing is unpacked."""
 
 import io
 import tarfile
@@ -33,24 +33,24 @@ class Readable(Protocol):
 
 
 def header(name: str, size: int) -> bytes:
-    """One block that begins a file of `size` bytes: no time, no owner, so that equal content gives equal bytes."""
+    """Return the header of a file: no time, no owner, so that equal content gives equal bytes."""
     info = tarfile.TarInfo(name)
     info.size = size
     return info.tobuf(tarfile.USTAR_FORMAT)
 
 
 def padding(size: int) -> bytes:
-    """What fills the last block of a file of `size` bytes."""
+    """Return the bytes that fill the last block of a file of `size` bytes."""
     return bytes(-size % BLOCK)
 
 
 def space(size: int) -> int:
-    """Bytes that a file of `size` bytes takes, with its header."""
+    """Return how many bytes a file of `size` bytes takes, with its header."""
     return BLOCK + size + -size % BLOCK
 
 
 def read_entries(stream: Readable, whole: int) -> Iterator[TarEntry | str]:
-    """The files in a tar of `whole` bytes, in order; at last a reason, where it is damaged or cut short.
+    """Yield the files in a tar of `whole` bytes, and at last a reason if it is damaged or cut short.
 
     Folders are passed over; of links and devices it is told that they are. Nothing may follow the end: zeros where a
     header was look like one.
@@ -116,7 +116,7 @@ def _only_zeros(stream: Readable, start: int, end: int) -> bool:
 
 
 def _long_name(data: bytes, kind: bytes) -> str:
-    """The name in a GNU or POSIX header that goes before a file; "" where it has none."""
+    """Return the name in a GNU or POSIX header before a file, or ""."""
     if kind == tarfile.GNUTYPE_LONGNAME:
         return data.rstrip(b"\0").decode("utf-8", "surrogateescape")
     stream = io.BytesIO(data)
@@ -129,7 +129,7 @@ def _long_name(data: bytes, kind: bytes) -> str:
 
 
 def _digits(stream: io.BytesIO) -> int:
-    """How many bytes of a pax record are left after its length and the space; 0 where there is none."""
+    """Return the bytes of a pax record after its length and the space; 0 if there is none."""
     text = b""
     while (letter := stream.read(1)).isdigit() and len(text) < 6:
         text += letter

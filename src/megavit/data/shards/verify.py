@@ -1,4 +1,4 @@
-"""Shards beside what their index says of them: every byte, by digest."""
+"""Compare shards with their index: every byte, by digest."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +35,7 @@ class ShardFault:
 
 
 def verify(folder: str, shards: Sequence[Shard], progress: Progress | None = None) -> Iterator[ShardFault]:
-    """The faults of those shards in `folder` that are not, to the byte, what was written.
+    """Yield the faults of the shards in `folder` that are not, to the byte, what was written.
 
     Raises:
         DataError: where one cannot be reached.
@@ -52,7 +52,7 @@ def verify(folder: str, shards: Sequence[Shard], progress: Progress | None = Non
 
 
 def find_size_mismatches(folder: str, shards: Sequence[Shard]) -> Iterator[ShardFault]:
-    """The faults that show without reading: shards that are not there, or of another size.
+    """Yield the faults that show without reading: shards that are missing, or of another size.
 
     Raises:
         DataError: where one cannot be reached.

@@ -1,4 +1,4 @@
-"""What the names and the small files of a shard say, by WebDataset's conventions.
+"""Names and target files in shards, by WebDataset's conventions.
 
 Files of one sample share the name up to the first dot, its key; what follows says what they are.
 """
@@ -8,19 +8,15 @@ import math
 from dataclasses import dataclass, field
 
 from megavit.config.names import canonical, is_missing
+from megavit.data.file_names import IMAGE_SUFFIXES
 from megavit.data.shards.index import Member
+from megavit.data.targets import NamedTarget
 from megavit.errors import ImageError
-
-IMAGES = ("jpg", "jpeg", "png", "webp", "ppm", "pgm", "bmp", "gif", "tif", "tiff", "avif", "npy", "img", "bin")
-"""What may follow the key of an image; its content decides which kind it is."""
 
 TARGETS = ("cls", "json")
 # What is said of the set as a whole, or in words.
 _NOTES = ("json", "jsonl", "txt", "md", "csv", "tsv", "yaml", "yml", "idx", "")
 _LONGEST_NAME = 200
-
-NamedTarget = str | tuple[str, ...] | float | None
-"""A target as a shard has it: with names."""
 
 
 @dataclass(slots=True)
@@ -28,21 +24,21 @@ class SampleFiles:
     """The files of one key: the image, if it can be read; what a .cls and a .json say; the kinds of all."""
 
     image: Member | None = None
-    told: dict[str, NamedTarget] = field(default_factory=dict)
+    told: dict[str, NamedTarget | None] = field(default_factory=dict)
     kinds: set[str] = field(default_factory=set)
 
     @property
-    def target(self) -> NamedTarget:
+    def target(self) -> NamedTarget | None:
         """A .cls is there to say the class; a .json says many things."""
         said = [self.told[kind] for kind in TARGETS if self.told.get(kind) is not None]
         return said[0] if said else None
 
     @property
     def fault(self) -> str:
-        """Why there is no image, where no file of them could be one."""
-        if self.image is not None or self.kinds & set(IMAGES):
+        """Why the sample has no image, or an empty string."""
+        if self.image is not None or self.kinds & set(IMAGE_SUFFIXES):
             return ""
-        dotted = next((kind for kind in sorted(self.kinds) if kind.rpartition(".")[2] in IMAGES), None)
+        dotted = next((kind for kind in sorted(self.kinds) if kind.rpartition(".")[2] in IMAGE_SUFFIXES), None)
         if dotted is not None:
             kind = dotted.rpartition(".")[2]
             return f"a sample of .{dotted}, where an image is KEY.{kind}: no dot may stand in its key"
@@ -50,7 +46,7 @@ class SampleFiles:
 
     @property
     def are_notes(self) -> bool:
-        """Whether there is nothing to miss in them but words."""
+        """Whether the files are notes on the whole set, and no sample."""
         return self.kinds <= {*_NOTES}
 
 
@@ -60,8 +56,8 @@ def split_key(name: str) -> tuple[str, str]:
     return folder + slash + key, kind.lower()
 
 
-def parse_target(kind: str, data: bytes) -> NamedTarget:
-    """What a .cls (a number or a name) or a .json (with label, labels or score) says; None where it does not."""
+def parse_target(kind: str, data: bytes) -> NamedTarget | None:
+    """Parse a .cls (a number or a name) or a .json (with label, labels or score); None if it has no target."""
     try:
         if kind == "cls":
             label = data.decode().strip()

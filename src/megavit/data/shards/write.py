@@ -1,4 +1,4 @@
-"""Images into shards: the bytes of their files as they are, shuffled over tar files, with an index."""
+"""Write images into shards: their files' bytes unchanged, shuffled over tar files, with an index."""
 
 import json
 import os
@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 
 from megavit.data.byte_range import ByteRange, content_digest
 from megavit.data.decode.image_file import read_file
-from megavit.data.listing import Candidate, Listing
-from megavit.data.scan import ImageInfo, Progress
-from megavit.data.shards.index import INDEX, Member, Shard, ShardIndex, Target
+from megavit.data.file_names import IMAGE_SUFFIXES
+from megavit.data.scan import Candidate, ImageInfo, Listing, Progress
+from megavit.data.shards.index import INDEX, Member, Shard, ShardIndex
 from megavit.data.shards.tar import BLOCK, END, header, padding, space
-from megavit.data.shards.webdataset import IMAGES
+from megavit.data.targets import TargetValue, index_target
 from megavit.data.workers import MAX_WORKERS, available_cpus, map_in_processes
 from megavit.errors import DataError, ImageError, OutputError
 from megavit.runtime.storage import check_writable, new_folder, writing
@@ -35,21 +35,21 @@ class _Image:
         source: its file, or where it lies in another shard.
         key: its name in the shard, without what says its kind.
         kind: what follows the key.
-        told: the file beside it that says what it is, as (kind, content).
+        sidecar: the file beside it that says what it is, as (kind, content).
     """
 
     name: str
     source: str | ByteRange
     size: int
     facts: ImageInfo
-    target: Target
+    target: TargetValue
     key: str
     kind: str
-    told: tuple[str, bytes]
+    sidecar: tuple[str, bytes]
 
     @property
     def space(self) -> int:
-        return space(self.size) + space(len(self.told[1]))
+        return space(self.size) + space(len(self.sidecar[1]))
 
 
 def write_shards(
@@ -113,7 +113,7 @@ def write_shards(
 def _planned(
     listing: Listing, found: Sequence[ImageInfo | str], size: int, seed: int
 ) -> Iterator[tuple[str, str | None, list[_Image]]]:
-    """Name, split and images of each shard."""
+    """Yield name, split and images of each shard."""
     good = [(one, facts) for one, facts in zip(listing.candidates, found, strict=True) if isinstance(facts, ImageInfo)]
     if not good:
         raise DataError("there are no images that can be read to write into shards")
@@ -140,7 +140,7 @@ def _draw(seed: int, name: str) -> bytes:
 
 
 def _image(listing: Listing, one: Candidate, facts: ImageInfo, number: dict[str, int], key: str) -> _Image:
-    target, told = _target(one, number)
+    target = index_target(one.target, number)
     if one.location is not None:
         source, size = one.location, one.location.size
     else:
@@ -150,18 +150,20 @@ def _image(listing: Listing, one: Candidate, facts: ImageInfo, number: dict[str,
         with suppress(OSError):  # reading it will say why
             size = os.stat(source).st_size  # noqa: PTH116 - a million of them
     suffix = PurePosixPath(one.name).suffix[1:].lower()
-    return _Image(one.name, source, size, facts, target, key, suffix if suffix in IMAGES else "bin", told)
+    return _Image(
+        one.name, source, size, facts, target, key, suffix if suffix in IMAGE_SUFFIXES else "bin", _sidecar(one, target)
+    )
 
 
-def _target(one: Candidate, number: dict[str, int]) -> tuple[Target, tuple[str, bytes]]:
-    """The target by index, and the file that says it in a shard."""
-    match one.target:
-        case str() as label:
-            return number[label], ("cls", str(number[label]).encode())
+def _sidecar(candidate: Candidate, target: TargetValue) -> tuple[str, bytes]:
+    """Return the kind and the content of the file that says the target."""
+    match candidate.target:
+        case str():
+            return "cls", str(target).encode()
         case tuple() as labels:
-            return tuple(sorted(number[label] for label in labels)), ("json", _json({"labels": list(labels)}))
-        case score:
-            return score, ("json", _json({"score": score}))
+            return "json", _json({"labels": list(labels)})
+        case value:
+            return "json", _json({"score": value})
 
 
 def _json(table: dict[str, object]) -> bytes:
@@ -187,7 +189,7 @@ def _write(task: tuple[Path, str | None, list[_Image]]) -> Shard:
                     image.facts.channels,
                 )
             )
-            for kind, content in ((image.kind, data), image.told):
+            for kind, content in ((image.kind, data), image.sidecar):
                 for part in (header(f"{image.key}.{kind}", len(content)), content, padding(len(content))):
                     whole.update(part)
                     offset += file.write(part)

@@ -1,4 +1,4 @@
-"""Sets of images that come with the libraries, so that a first try needs no data."""
+"""Demo sets of images that come with libraries, so that a first try needs no data."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ DEMOS = ("digits",)
 
 
 def read_demo(source: str, recipe: DataRecipe) -> LabeledImages:
-    """`demo:digits`: 1,797 handwritten digits, 8 × 8, gray (UCI Optical Recognition of Handwritten Digits).
+    """Return the demo set `demo:digits`: 1,797 gray handwritten digits of 8 × 8 pixels (UCI).
 
     Raises:
         DataError: for any other name.
@@ -31,13 +31,11 @@ def read_demo(source: str, recipe: DataRecipe) -> LabeledImages:
     classes = tuple(str(digit) for digit in range(10))
     labels = [int(label) for label in target]
     digests = [content_digest(image.tobytes()) for image in images]
-    splits, division = complete_splits(
-        [None] * len(labels), [classes[label] for label in labels], digests, recipe.val, recipe.test, recipe.seed
-    )
+    splits, description = complete_splits([None] * len(labels), [classes[label] for label in labels], digests, recipe)
     names = [f"{place:04d}" for place in range(len(labels))]
     samples = tuple(
         Sample(name, label, split, 8, 8, 1, mark)
         for name, label, split, mark in zip(names, labels, splits, digests, strict=True)
     )
     memory = {name: torch.from_numpy(image)[None] for name, image in zip(names, images, strict=True)}
-    return LabeledImages(source, None, classes, samples, (), division, memory)
+    return LabeledImages(source, None, classes, samples, (), description, memory)

@@ -1,16 +1,16 @@
-"""Tables: a CSV file of path, label (or labels, or score) and, if wanted, split."""
+"""Read tables of image paths, targets and splits."""
 
 import io
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from megavit.config.names import abbreviate
+from megavit.config.names import abbreviate, canonical
 from megavit.data.dataset import Skipped
-from megavit.data.listing import Candidate, Listing
-from megavit.data.sources.disk_names import PathResolver
+from megavit.data.scan import Candidate, Listing
 from megavit.data.sources.table_cells import (
     are_parted,
     may_be_several,
@@ -40,7 +40,7 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """An open table: its columns, and its lines by number as they come."""
+    """An open table: its columns, and its numbered lines as they are read."""
 
     path: Path
     header: Header
@@ -49,7 +49,7 @@ class _Table:
 
 
 def list_table(table: Path) -> Listing:
-    """The images named by a table; none is opened, and none need be there.
+    """List the images named by a table; none is opened, and none need exist.
 
     The first line names the columns: path, one of label, labels and score, and, if wanted, split or is_valid, or what
     `table_columns` has for these. Columns are parted by commas, semicolons or tabs, labels by "|" (or ";"
@@ -96,7 +96,7 @@ def list_table(table: Path) -> Listing:
 
 
 def read_column(table: Path, column: str) -> dict[str, str]:
-    """Another column of the table: what it says of each image, by the image's name; "" where it says nothing.
+    """Return the values of another column of the table, by the image's name; "" for empty cells.
 
     Raises:
         DataError: where the table has no such column, or says two things of one image.
@@ -127,7 +127,7 @@ def read_column(table: Path, column: str) -> dict[str, str]:
 
 @contextmanager
 def _opened(table: Path) -> Iterator[_Table]:
-    """The table behind its header; whatever is wrong with a line names the table."""
+    """Open a table behind its header; errors in a line name the table."""
     try:
         with table.open("rb") as file:
             delimiter, header, last = _header(table, file)
@@ -141,7 +141,7 @@ def _opened(table: Path) -> Iterator[_Table]:
 
 
 def _header(table: Path, file: BinaryIO) -> tuple[str, Header, int]:
-    """The delimiter, the columns, and the number of the line that names them."""
+    """Return the delimiter, the columns, and the number of the line that names them."""
     start = file.read(8)
     if start.startswith(_UTF_16) or start[1::2] == b"\0\0\0\0":
         raise DataError(f"{str(table)!r}, line 1: not UTF-8 text but UTF-16; save the table as CSV UTF-8")
@@ -149,9 +149,11 @@ def _header(table: Path, file: BinaryIO) -> tuple[str, Header, int]:
         raise DataError(f"{str(table)!r} is no text but a spreadsheet's own or a compressed file; save it as CSV UTF-8")
     file.seek(0)
     text = io.TextIOWrapper(file, "utf-8-sig", "replace", newline="")
-    number, told, first = 1, None, text.readline(MAX_ROW + 1)
+    number, declared, first = 1, None, text.readline(MAX_ROW + 1)
     try:
-        while first and (not first.strip() or ((told := told or _told_delimiter(first)) and _told_delimiter(first))):
+        while first and (
+            not first.strip() or ((declared := declared or _declared_delimiter(first)) and _declared_delimiter(first))
+        ):
             number, first = number + 1, text.readline(MAX_ROW + 1)
     finally:
         text.detach()
@@ -159,17 +161,17 @@ def _header(table: Path, file: BinaryIO) -> tuple[str, Header, int]:
         raise DataError(
             f"{str(table)!r} has a first line of more than {MAX_ROW:,} characters, which names no columns. {EXPECTED}"
         )
-    return *find_header(table, first.rstrip("\r\n"), told), number
+    return *find_header(table, first.rstrip("\r\n"), declared), number
 
 
-def _told_delimiter(line: str) -> str | None:
-    """The delimiter that a line such as sep=; tells to a spreadsheet program."""
+def _declared_delimiter(line: str) -> str | None:
+    """Return the delimiter in a line such as sep=; for spreadsheet programs."""
     text = line.strip('\r\n "').lower()
     return text[4:] or "," if text.startswith("sep=") and len(text) <= 5 else None
 
 
 def _rows(rows: Iterator[tuple[int, list[str]]], header: Header, last: int) -> Iterator[tuple[int, list[str]]]:
-    """Every line behind the header with its number; each has as many columns, and empty ones are left out."""
+    """Yield the numbered lines behind the header; each has as many columns, and empty ones are left out."""
     for number, row in rows:
         if number <= last or not any(cell.strip() for cell in row):
             continue
@@ -232,7 +234,7 @@ def _line(number: int, values: Mapping[str, str], parting: str) -> _Line:
 
 
 def _several(classes: tuple[str, ...]) -> list[str]:
-    """Says which classes seem to be several, because what their commas part are classes, too."""
+    """Return a note on classes that seem to be several, because their parts are classes, too."""
     known = set(classes)
     found = [
         name
@@ -243,3 +245,55 @@ def _several(classes: tuple[str, ...]) -> list[str]:
         return []
     return [f"several labels are taken for one class: {abbreviate(found, 3)}; if an image may have several, call the "
             'column labels and part them with "|"']  # fmt: skip
+
+
+class PathResolver:
+    r"""Finds files below `root` whose names are written otherwise: in another Unicode form, with spaces at the ends,
+    with `\` between folders, or with the apostrophe that keeps a spreadsheet from running them.
+
+    `changed` counts the names that were found so.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.changed = 0
+        self._root = os.fspath(root)
+        self._within: dict[str, dict[str, str | None]] = {}
+
+    def find(self, written: str) -> str:
+        """Return the name on disk, with "/"; what is written, where no file or more than one may be meant."""
+        name = PurePosixPath(written).as_posix()
+        # Most names are right.
+        if os.path.lexists(os.path.join(self._root, name)):  # noqa: PTH118 - a million of them
+            return name
+        stripped = written.strip()
+        for other in (stripped, stripped.replace("\\", "/"), stripped.removeprefix("'")):
+            found = self._found(PurePosixPath(other).as_posix())
+            if found is not None:
+                self.changed += 1
+                return found
+        return name
+
+    def _found(self, name: str) -> str | None:
+        folder = "/" if name.startswith("/") else ""
+        for part in PurePosixPath(name).parts:
+            if part == "/":
+                continue
+            actual = part if part == ".." else self._names(folder).get(canonical(part))
+            if actual is None:
+                return None
+            folder = actual if not folder else f"{folder.rstrip('/')}/{actual}"
+        return folder or None
+
+    def _names(self, folder: str) -> dict[str, str | None]:
+        """Return what is in a folder by canonical names; None for names that two have."""
+        if folder not in self._within:
+            names: dict[str, str | None] = {}
+            try:
+                there = os.listdir(os.path.join(self._root, folder))  # noqa: PTH118, PTH208 - strings will do
+            except OSError:
+                there = []
+            for name in there:
+                key = canonical(name)
+                names[key] = None if key in names else name
+            self._within[folder] = names
+        return self._within[folder]

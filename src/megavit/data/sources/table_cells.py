@@ -1,4 +1,4 @@
-"""What the cells of a table mean: a class, labels, a score, a split."""
+"""Parse the cells of a table: a class, labels, a number, a split."""
 
 import ast
 import math

@@ -1,4 +1,4 @@
-"""What the first line of a table says: how columns are parted, and which are the path, the target and the split."""
+"""Read a table's header: the delimiter, and the columns of path, target and split."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -51,16 +51,16 @@ class Header:
         return next(name for name in TARGETS if name in self.index)
 
 
-def find_header(table: Path, first: str, told: str | None = None) -> tuple[str, Header]:
+def find_header(table: Path, first: str, declared: str | None = None) -> tuple[str, Header]:
     """Return the delimiter under which the first line names a path and a target, and the columns.
 
     Args:
-        told: the delimiter that the table itself names.
+        declared: the delimiter that the table itself names.
 
     Raises:
         DataError: where there is no such delimiter, or two columns may be meant.
     """
-    for delimiter in DELIMITERS if told is None else (told,):
+    for delimiter in DELIMITERS if declared is None else (declared,):
         try:
             names = next(csv.reader([first], delimiter=delimiter, skipinitialspace=True), [])
         except csv.Error:

@@ -1,4 +1,4 @@
-"""A folder of images and what is in it, without what is no image: every folder is looked into once."""
+"""Walk folders of images; every folder is read once, and what is no image is left out."""
 
 import errno
 import os
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from megavit.data.dataset import Skipped
-from megavit.data.sources.hidden import EXPLAINED, HIDDEN, WRITTEN, is_hidden, is_written
+from megavit.data.file_names import EXPLAINED, HIDDEN, WRITTEN, is_hidden, is_written
 
 _DEEPEST = 4
 """Folders within folders in which nothing but our own output is looked for."""

@@ -1,9 +1,10 @@
-"""Who trains, who validates, who tests: stratified, seeded, and never one file on two sides."""
+"""Split images for training, validation and test: stratified, seeded, identical files together."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from hashlib import blake2b
 
+from megavit.config.recipe import DataRecipe
 from megavit.config.target import TargetKind
 from megavit.data.split.split_names import SPLITS
 
@@ -12,7 +13,7 @@ SPLIT_POPULATION: dict[TargetKind, str] = {
     "multilabel": "the training images of each label, an image counting with its rarest one",
     "regression": "each tenth of the training images by score",
 }
-"""Of what the shares of the splits are drawn, by the kind of target."""
+"""What the shares of the splits are drawn from, by the kind of target."""
 
 
 def assign_splits(labels: Sequence[str], digests: Sequence[str], val: float, test: float, seed: int) -> list[str]:
@@ -54,41 +55,39 @@ def assign_splits(labels: Sequence[str], digests: Sequence[str], val: float, tes
 
 def complete_splits(
     given: Sequence[str | None],
-    labels: Sequence[str],
+    groups: Sequence[str],
     digests: Sequence[str],
-    val: float,
-    test: float,
-    seed: int,
-    of: str = SPLIT_POPULATION["classification"],
+    recipe: DataRecipe,
+    target: TargetKind = "classification",
 ) -> tuple[list[str], str]:
-    """The splits that the data gives, with those it lacks divided from its training images; and a sentence.
+    """Return the splits of the data, those that it lacks drawn from its training images, and a sentence on them.
 
     Args:
-        given: "train", "val", "test", or all None where the data says nothing.
-        labels, digests, val, test, seed: as for `assign_splits`; shares are of the images that are divided.
-        of: of what the shares are drawn, for the sentence.
+        given: "train", "val" or "test", or None for images of which the data does not say.
+        groups: within which splits are drawn, such as classes.
+        digests: equal for identical files.
+        recipe: whose shares are of the images that are divided.
+        target: for the sentence.
     """
     splits = ["train" if split is None else split for split in given]
     present = [split for split in SPLITS if split in given]
-    shares = {split: share for split, share in (("val", val), ("test", test)) if split not in present and share}
-    ours = [place for place, split in enumerate(splits) if split == "train"]
+    shares = {
+        split: share for split, share in (("val", recipe.val), ("test", recipe.test)) if split not in present and share
+    }
+    pool = [index for index, split in enumerate(splits) if split == "train"]
     drawn = assign_splits(
-        [labels[place] for place in ours],
-        [digests[place] for place in ours],
+        [groups[index] for index in pool],
+        [digests[index] for index in pool],
         shares.get("val", 0.0),
         shares.get("test", 0.0),
-        seed,
+        recipe.seed,
     )
-    for place, split in zip(ours, drawn, strict=True):
-        splits[place] = split
-    return splits, _sentence(present, shares, seed, of)
-
-
-def _sentence(present: list[str], shares: dict[str, float], seed: int, of: str) -> str:
+    for index, split in zip(pool, drawn, strict=True):
+        splits[index] = split
     as_given = f"{', '.join(present)} as the data has it" if present else ""
     amounts = " and ".join(f"{share:.3g} for {split}" for split, share in shares.items())
-    ours = f"of {of}, {amounts}, drawn with seed {seed}" if shares else ""
-    return "; ".join(filter(None, (as_given, ours))) or "everything is for training"
+    ours = f"of {SPLIT_POPULATION[target]}, {amounts}, drawn with seed {recipe.seed}" if shares else ""
+    return splits, "; ".join(filter(None, (as_given, ours))) or "everything is for training"
 
 
 def _draw(seed: int, label: str, digest: str) -> bytes:
@@ -97,7 +96,7 @@ def _draw(seed: int, label: str, digest: str) -> bytes:
 
 
 def _share_out(groups: list[list[int]], val: float, test: float) -> dict[str, list[int]]:
-    """Images for val and test from groups of identical ones, taken in order where they fit."""
+    """Choose images for val and test from groups of identical ones, in order where they fit."""
     wanted = _wanted(sum(map(len, groups)), val, test)
     chosen: dict[str, list[int]] = {"test": [], "val": []}
     left: list[list[int]] = []

@@ -1,4 +1,4 @@
-"""What a split's name means: one table for folders, tables and shards."""
+"""Parse the names of splits, alike for folders, tables and shards."""
 
 import re
 import unicodedata
@@ -26,7 +26,7 @@ _FILLER = re.compile(rf"({_FILLERS})?\d*")
 
 @dataclass(frozen=True, slots=True)
 class SplitName:
-    """What the words of a name say.
+    """The splits and the other words in a name.
 
     Attributes:
         splits: that are named in it, each once.

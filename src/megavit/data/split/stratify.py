@@ -1,4 +1,4 @@
-"""Groups of like images, so that every split gets its share of each: classes, labels, or ranges of scores."""
+"""Group images by class, label, or range of values, so that every split gets its share of each."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ PER_BIN = 10
 
 
 def stratify(targets: Sequence[str | tuple[str, ...] | float], digests: Sequence[str]) -> list[str]:
-    """The group of each image, by name; identical files with labels or scores are in one group.
+    """Return the group of each image; identical files with labels or numbers are in one group.
 
     A class is a group. An image of several labels belongs to its rarest one, so that a rare label is not
     left out of a split by the chance of the frequent ones (the first step of iterative stratification,

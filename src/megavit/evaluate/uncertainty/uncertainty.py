@@ -32,7 +32,7 @@ from megavit.predict.postprocess.postprocess import (
 from megavit.predict.postprocess.predictions import cumulative_mass_above
 from megavit.predict.predictor import Predictor
 from megavit.runtime.seeds import generator
-from megavit.weights.bundle.bundle import BundleInfo
+from megavit.weights.bundle.info import BundleInfo
 
 COVERAGES = (0.9, 0.95, 0.99)
 

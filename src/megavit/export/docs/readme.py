@@ -2,7 +2,7 @@
 
 from megavit.config.export_info import DISTANCE, EMBEDDING, PIXELS, PROBABILITIES, SCORE, ExportInfo
 from megavit.export.parity import TOLERANCES, ParityResult
-from megavit.weights.bundle.model_card import resizing
+from megavit.weights.bundle.model_card import describe_resizing
 
 RUNTIMES = {
     "onnx": "`model.onnx`, for ONNX Runtime and whatever else reads ONNX",
@@ -42,7 +42,8 @@ def render_readme(target: str, info: ExportInfo, outputs: tuple[str, ...], parit
     else:
         size = info.preprocessing
         inputs = (
-            f"`images`: float32 (batch, {size.channels}, {size.height}, {size.width}): resized {resizing(size)}, "
+            f"`images`: float32 (batch, {size.channels}, {size.height}, {size.width}): resized "
+            f"{describe_resizing(size)}, "
             f"with antialias ({size.interpolation}); then (value / 255 - mean) / std with mean {size.mean} "
             f"and std {size.std}"
         )

@@ -36,10 +36,10 @@ def write_web(
 
 
 @contextmanager
-def _runtime(given: Path | None) -> Iterator[Path]:
-    if given is not None:
-        check_runtime(given)
-        yield given
+def _runtime(folder: Path | None) -> Iterator[Path]:
+    if folder is not None:
+        check_runtime(folder)
+        yield folder
         return
     advice = "or fetch the package elsewhere and give its folder dist with --onnxruntime-web"
     npm = shutil.which("npm")
@@ -49,6 +49,6 @@ def _runtime(given: Path | None) -> Iterator[Path]:
         command = [npm, "install", "--prefix", place, "--no-audit", "--no-fund", "--ignore-scripts", PACKAGE]
         done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
         if done.returncode:
-            said = [line for line in done.stderr.splitlines() if "error" in line.lower()] or ["no reason given"]
-            raise ConfigError(f"npm could not fetch {PACKAGE} ({said[0].strip()}): see to its registry, {advice}")
+            errors = [line for line in done.stderr.splitlines() if "error" in line.lower()] or ["no reason given"]
+            raise ConfigError(f"npm could not fetch {PACKAGE} ({errors[0].strip()}): see to its registry, {advice}")
         yield Path(place) / "node_modules" / "onnxruntime-web" / "dist"

@@ -99,7 +99,7 @@ def _finetune(ctx: RunContext, pretrained: StartingModel) -> TrainResult:
             lambda result: ctx.reporter.say(describe(result, metric)),
             keep_last=recipe.tune.rung != "auto",
         )
-        ctx.reporter.say(f"{selection.method} is kept: {selection.reason}")
+        ctx.reporter.say(f"{selection.method} is selected: {selection.reason}")
         summary = TuneSummary(
             init=recipe.model.init or "",
             changes=pretrained.changes,
@@ -145,7 +145,7 @@ class Finetuner:
         if self.recipe.tune.rung == "auto" and needs_cross_validation(dataset):
             splits = make_folds(labels, seed=self.recipe.run.seed, digests=[sample.digest for sample in self.pool])
             self.held_out = (
-                f"{len(self.pool):,} images of training and validation, each by a model that learned from the other "
+                f"{len(self.pool):,} images of training and validation, each by a model trained on the other "
                 f"{len(splits) - 1} folds"
             )
         bias = get_head(pretrained.model).bias.detach().cpu()

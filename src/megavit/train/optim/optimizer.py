@@ -1,4 +1,4 @@
-"""The optimizers of a model's tensors, their learning-rate schedule, and the average of the weights."""
+"""Optimizers of a model's parameters, their learning-rate schedule, and the moving average of the weights."""
 
 import math
 from typing import Any
@@ -23,13 +23,13 @@ BASE_WIDTH = 128
 
 
 def make_optimizers(model: MegaVit, recipe: OptimizerRecipe, processes: int = 1) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices within the layers and AdamW (arXiv 1711.05101) for the rest; or AdamW for all.
+    """Return Muon for the matrices in the layers and AdamW (arXiv 1711.05101) for the rest; or AdamW for all.
 
     The weights of Linear layers decay, and nothing else: not norms, biases, tokens and positions. What needs no
     gradient is left out. Each group's "peak" is its learning rate at the height of the schedule.
 
     Args:
-        processes: that compute a layer of the model together.
+        processes: tensor parallel group size.
     """
     groups = _groups(model, recipe, processes)
     optimizers: list[torch.optim.Optimizer] = []
@@ -43,12 +43,12 @@ def make_optimizers(model: MegaVit, recipe: OptimizerRecipe, processes: int = 1)
 
 
 def _groups(model: MegaVit, recipe: OptimizerRecipe, processes: int) -> list[dict[str, Any]]:
-    """The parameters, those of equal treatment together, in the order of the model."""
+    """Return the parameter groups, those of equal treatment together, in the order of the model."""
     parts = stacked_matrices(model)
     # PyTorch's fused step takes only parameters together that are divided over the same processes.
     together: dict[tuple[tuple[float, float, int], Any], list[Tensor]] = {}
-    for place, module in model.named_modules():
-        rate = recipe.learning_rate * recipe.layer_decay ** layers_above(place, model.config.depth)
+    for path, module in model.named_modules():
+        rate = recipe.learning_rate * recipe.layer_decay ** count_decays(path, model.config.depth)
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
@@ -72,22 +72,24 @@ def _groups(model: MegaVit, recipe: OptimizerRecipe, processes: int) -> list[dic
 
 
 def stacked_matrices(model: MegaVit) -> dict[nn.Module, int]:
-    """The Linears within the layers, and how many matrices each holds, one above the other."""
-    found: dict[nn.Module, int] = {}
+    """Return the Linears in the layers, and how many matrices each holds, stacked along the rows."""
+    stacked: dict[nn.Module, int] = {}
     for module in model.transformer.modules():
         match module:
             case Attention():
-                found |= {module.to_qkv: 3, module.out: 1}
+                stacked |= {module.to_qkv: 3, module.out: 1}
             case FeedForward():
-                found |= {module.into: 2 if module.mlp == "swiglu" else 1, module.out: 1}
-    return found
+                stacked |= {module.into: 2 if module.mlp == "swiglu" else 1, module.out: 1}
+    return stacked
 
 
-def layers_above(place: str, depth: int) -> int:
-    """How often `layer_decay` lowers the rate of the module at `place`: not the head's and what follows the layers,
-    once that of the last layer, and once more with each below, the embedding and its tokens coming last.
+def count_decays(path: str, depth: int) -> int:
+    """Return how often `layer_decay` lowers the learning rate of the module at `path`.
+
+    Not that of the head and what follows the layers, once that of the last layer, and once more with each below, the
+    embedding and its tokens coming last.
     """
-    match place.split("."):
+    match path.split("."):
         case ["transformer", "layers", number, *_]:
             return depth - int(number)
         case [("patch_embedding" | "positions" | "prefix_tokens"), *_]:
@@ -97,7 +99,7 @@ def layers_above(place: str, depth: int) -> int:
 
 
 def learning_rate(progress: float, peak: float, schedule: ScheduleRecipe) -> float:
-    """The rate at `progress` in [0, 1] of a run: linearly up from zero to `peak`, level, then down to zero."""
+    """Return the rate at `progress` in [0, 1] of a run: linearly up from zero to `peak`, level, then down to zero."""
     if progress < schedule.warmup:
         return peak * progress / schedule.warmup
     after_warmup = (progress - schedule.warmup) / (1 - schedule.warmup)

@@ -183,12 +183,12 @@ def draw_reliability(before: Reliability, after: Reliability, palette: Palette) 
     axes = figure.subplots()
     _style(axes, palette)
     axes.plot((0, 1), (0, 1), color=palette.line, linewidth=1.2)
-    for found, color, label in ((before, palette.muted, "before"), (after, palette.accent, "calibrated")):
-        right = [one.accuracy for one in found.bins]
-        reach = [[one.value - one.low for one in right], [one.high - one.value for one in right]]
+    for reliability, color, label in ((before, palette.muted, "before"), (after, palette.accent, "calibrated")):
+        accuracies = [one.accuracy for one in reliability.bins]
+        reach = [[one.value - one.low for one in accuracies], [one.high - one.value for one in accuracies]]
         style: dict[str, Any] = {"marker": "o", "markersize": 4, "linewidth": 0, "elinewidth": 1.2}
-        probabilities = [one.confidence for one in found.bins]
-        axes.errorbar(probabilities, [one.value for one in right], reach, color=color, label=label, **style)
+        probabilities = [one.confidence for one in reliability.bins]
+        axes.errorbar(probabilities, [one.value for one in accuracies], reach, color=color, label=label, **style)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))

@@ -31,7 +31,8 @@ from megavit.train.report.report import DataSummary, Report, write_report
 from megavit.train.run_dir import SAMPLES
 from megavit.train.state import TrainState
 from megavit.train.task import Task
-from megavit.weights.bundle.bundle import BundleInfo, library_versions, save_bundle
+from megavit.weights.bundle.bundle import save_bundle
+from megavit.weights.bundle.info import BundleInfo, library_versions
 
 BUNDLE = "bundle"
 
@@ -102,7 +103,14 @@ def finalize(
         tuning=tuning.to_dict() if tuning else {},
     )
     samples = (run_dir / SAMPLES).read_bytes()
-    save_bundle(run_dir / BUNDLE, model, info, select_reference_images(dataset), samples, result.tensors)
+    save_bundle(
+        run_dir / BUNDLE,
+        model,
+        info,
+        reference=select_reference_images(dataset),
+        samples=samples,
+        calibration_tensors=result.tensors,
+    )
     report = Report(
         title=_make_title(dataset),
         created=created,

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Resolution of the recipe: every choice that it leaves to the run is made here, once."""

@@ -10,33 +10,27 @@ README.md           the model card
 
 import hashlib
 import json
-import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from megavit.config.calibration import Calibration
-from megavit.config.checks import MAX_SIDE, MAX_WIDTH, check_range, is_number
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.serialization import from_dict, parse_json
-from megavit.config.target import Target
-from megavit.config.vit import ViTConfig
 from megavit.data.augment import normalize
 from megavit.data.image_dataset import make_batch, preprocess, to_device
 from megavit.errors import BundleError, ConfigError, OutputError
 from megavit.model.vit import MegaVit
 from megavit.runtime.storage import new_folder, sha256, write_file, writing
-from megavit.weights.bundle.model_card import model_card
+from megavit.weights.bundle.info import FORMAT, BundleInfo
+from megavit.weights.bundle.model_card import render_model_card
 from megavit.weights.bundle.safetensors_io import load_weights, read_tensors, write_tensors
 
-FORMAT = 1
 INFO, WEIGHTS, REFERENCE, CALIBRATION, SAMPLES, CARD = (
     "megavit.json",
     "model.safetensors",
@@ -50,79 +44,6 @@ INFO, WEIGHTS, REFERENCE, CALIBRATION, SAMPLES, CARD = (
 REFERENCE_TOLERANCE = 1e-3
 
 
-@dataclass(frozen=True, kw_only=True)
-class BundleInfo:
-    """What `megavit.json` says.
-
-    Attributes:
-        format: of the bundle; a newer one than `FORMAT` is refused.
-        model: its sizes and parts.
-        labels: name of each class or label, in the order of the logits; none for a score.
-        target: what the logits mean; a bundle that does not say is of one class an image.
-        preprocessing: pixels to input.
-        created: ISO 8601, UTC.
-        metrics: of the test images, as `to_dict` of the target's metrics (`megavit.evaluate`) writes them; {} where
-            nothing was measured, as in a bundle that was converted.
-        data: source, fingerprint, how it was divided, counts.
-        recipe: as it was run, with every automatic choice filled in.
-        versions: of the libraries that trained it.
-        files: SHA-256 of every other file of the bundle.
-        calibration: what was fitted on the validation images to calibrate its predictions.
-        tuning: of a model that began with weights trained before: which, each rung's figures, the one kept, and why.
-        int8: of a model that may multiply 8-bit integers: "bounds", the largest magnitude of each layer's inputs in
-            the order of the graph; and "measured", what that costs, as `megavit.export.quantization` finds it.
-    """
-
-    format: int = FORMAT
-    model: ViTConfig
-    labels: list[str]
-    preprocessing: Preprocessing
-    created: str
-    metrics: dict[str, Any]
-    data: dict[str, Any]
-    recipe: dict[str, Any]
-    versions: dict[str, str] = field(default_factory=lambda: library_versions())
-    files: dict[str, str] = field(default_factory=dict)
-    target: Target = field(default_factory=Target)
-    calibration: Calibration = field(default_factory=Calibration)
-    tuning: dict[str, Any] = field(default_factory=dict)
-    int8: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.preprocessing.keep_aspect and self.preprocessing.patch_size != self.model.patch_size:
-            raise ConfigError("preprocessing.patch_size must be the model's where images keep their aspect")
-        self._check_sizes()
-        kind = self.target.kind
-        if kind == "regression":
-            if self.labels or self.model.num_classes != 1:
-                raise ConfigError("a model that answers with a score must have one output and no labels")
-            return
-        if kind == "multilabel" and len(self.target.thresholds) != len(self.labels):
-            raise ConfigError(f"there must be one threshold for each of the {len(self.labels)} labels")
-        if len(self.labels) != self.model.num_classes or len(set(self.labels)) != len(self.labels):
-            raise ConfigError(
-                f"there must be one label, each different, for each of the {self.model.num_classes} classes"
-            )
-
-    def _check_sizes(self) -> None:
-        """Before anything is made of these sizes."""
-        if self.preprocessing.channels != self.model.channels:
-            raise ConfigError(
-                f"preprocessing.channels is {self.preprocessing.channels}, and model.channels {self.model.channels}: "
-                "they must be the same"
-            )
-        for name in ("dim", "heads", "mlp_dim", "dim_head"):
-            check_range(f"model.{name}", getattr(self.model, name), 1, MAX_WIDTH)
-        for name in ("registers", "patch_overlap"):
-            check_range(f"model.design.{name}", getattr(self.model.design, name), 0, MAX_SIDE)
-        check_range("model.design.norm_eps", self.model.design.norm_eps, 0, 1)
-        check_range("model.image_size", max(self.model.image_hw), 1, MAX_SIDE)
-        if self.int8:
-            bounds = self.int8.get("bounds")
-            if not isinstance(bounds, list) or not all(is_number(one) and 0 <= one < 1e30 for one in bounds):
-                raise ConfigError("int8.bounds must be numbers from 0 on, one for each layer")
-
-
 @dataclass(frozen=True)
 class Bundle:
     """A bundle in memory: its model in evaluation mode on the CPU, and the tensors of `info.calibration`."""
@@ -133,15 +54,11 @@ class Bundle:
     calibration_tensors: Mapping[str, Tensor]
 
 
-def library_versions() -> dict[str, str]:
-    names = ("megavit", "torch", "torchvision", "pillow", "numpy")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
-
-
 def save_bundle(
     folder: Path,
     model: MegaVit,
     info: BundleInfo,
+    *,
     reference: Sequence[Tensor],
     samples: bytes,
     calibration_tensors: Mapping[str, Tensor] | None = None,
@@ -162,7 +79,7 @@ def save_bundle(
         pictures = {f"image.{i}": picture for i, picture in enumerate(reference)}
         write_tensors(new / REFERENCE, pictures | {"logits": logits})
         (new / SAMPLES).write_bytes(samples)
-        _write_card(new / CARD, info)
+        write_file(new / CARD, render_model_card(info).encode(errors="replace"))  # a path need not be text
         if calibration_tensors:
             write_tensors(new / CALIBRATION, dict(calibration_tensors))
         names = [WEIGHTS, REFERENCE, SAMPLES, CARD, *([CALIBRATION] if calibration_tensors else [])]
@@ -189,22 +106,8 @@ def copy_bundle(
         if calibration_tensors is not None:
             write_tensors(new / CALIBRATION, dict(calibration_tensors))
             info = replace(info, files=info.files | {CALIBRATION: sha256(new / CALIBRATION)})
-        _write_card(new / CARD, info)
+        write_file(new / CARD, render_model_card(info).encode(errors="replace"))  # a path need not be text
         _write_info(new / INFO, replace(info, files=info.files | {CARD: sha256(new / CARD)}))
-
-
-def _write_card(path: Path, info: BundleInfo) -> None:
-    card = model_card(
-        info.labels,
-        info.metrics,
-        info.data,
-        info.preprocessing,
-        info.created,
-        target=info.target,
-        calibration=info.calibration,
-        int8=info.int8.get("measured"),
-    )
-    write_file(path, card.encode(errors="replace"))  # a path need not be text
 
 
 def _write_info(path: Path, info: BundleInfo) -> None:

@@ -1,4 +1,4 @@
-"""The model card: what a person who is handed a bundle should know first (arXiv 1810.03993)."""
+"""The model card of a bundle: what it does, how well, and for what (arXiv 1810.03993)."""
 
 import re
 from collections.abc import Sequence
@@ -9,36 +9,24 @@ from megavit.config.names import printable
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.target import Target
 from megavit.config.vit import pair
+from megavit.weights.bundle.info import BundleInfo
 
 # Without anything that Markdown acts on; an underscore does so only at the edge of a word.
 _PLAIN = re.compile(r"(?:[^\W_]|[ ,.'()/-]|(?<=[^\W_])_(?=[^\W_]))*")
 
 
-def model_card(
-    labels: Sequence[str],
-    metrics: dict[str, Any],
-    data: dict[str, Any],
-    preprocessing: Preprocessing,
-    created: str,
-    target: Target = Target(),  # noqa: B008 - frozen
-    calibration: Calibration = Calibration(),  # noqa: B008 - frozen
-    int8: dict[str, Any] | None = None,
-) -> str:
-    """Return Markdown, with the header by which a model hub files it.
-
-    Args:
-        metrics: of the bundle as it is now; {} where nothing was measured.
-        int8: what multiplying 8-bit integers costs it, where that was measured.
-    """
+def render_model_card(info: BundleInfo) -> str:
+    """Return the model card of a bundle, in Markdown, with the header by which a model hub files it."""
+    labels, metrics, data, target = info.labels, info.metrics, info.data, info.target
     match target.kind:
         case _ if not metrics:
-            told = _unmeasured(labels, target)
+            text = _unmeasured(labels, target)
         case "classification":
-            told = _classes(labels, metrics)
+            text = _classes(labels, metrics)
         case "multilabel":
-            told = _labels(labels, metrics)
+            text = _labels(labels, metrics)
         case "regression":
-            told = _score(metrics)
+            text = _score(metrics)
     answer = {"classification": "label", "multilabel": "labels", "regression": "score"}[target.kind]
     origin = f"Converted from {literal(data['source'])}"
     if "division" in data:
@@ -48,10 +36,10 @@ library_name: megavit
 pipeline_tag: {"image-classification" if labels or target.kind == "regression" else "image-feature-extraction"}
 ---
 
-{told}
-{_trust(target, calibration)}{_changed(data, int8)}- {origin}
-- Images are resized {resizing(preprocessing)}.
-- Written on {created} by megavit.
+{text}
+{_calibration_lines(target, info.calibration)}{_change_lines(data, info.int8.get("measured"))}- {origin}
+- Images are resized {describe_resizing(info.preprocessing)}.
+- Written on {info.created} by megavit.
 
 ```python
 import megavit
@@ -65,7 +53,7 @@ pictures with the answers they must give: `megavit predict THIS_FOLDER photo.jpg
 
 
 def literal(name: object) -> str:
-    """Return a name as Markdown shows it character for character: no markup, no HTML, no link in it is one."""
+    """Return a name so that Markdown shows it literally: no markup, HTML or link in it takes effect."""
     text = printable(str(name))
     if _PLAIN.fullmatch(text) and "www." not in text.casefold():
         return text
@@ -74,7 +62,7 @@ def literal(name: object) -> str:
     return f"{fence}{space}{text}{space}{fence}"
 
 
-def _trust(target: Target, calibration: Calibration) -> str:
+def _calibration_lines(target: Target, calibration: Calibration) -> str:
     if not calibration.images:
         return ""
     lines = ""
@@ -91,8 +79,8 @@ def _trust(target: Target, calibration: Calibration) -> str:
     return lines
 
 
-def _changed(data: dict[str, Any], int8: dict[str, Any] | None) -> str:
-    """Lines on what was done to the bundle after it was trained or converted."""
+def _change_lines(data: dict[str, Any], int8: dict[str, Any] | None) -> str:
+    """Return lines on what was done to the bundle after it was trained or converted."""
     lines = ""
     if "calibrated" in data:
         found = data["calibrated"]
@@ -108,24 +96,24 @@ def _changed(data: dict[str, Any], int8: dict[str, Any] | None) -> str:
     return lines
 
 
-def resizing(given: Preprocessing) -> str:
-    """Return what becomes of an image's size and shape, as the end of "Images are resized"."""
-    crop_height, crop_width = given.crop_hw
+def describe_resizing(preprocessing: Preprocessing) -> str:
+    """Return how images are resized and cropped, as the end of a sentence that begins "Images are resized"."""
+    crop_height, crop_width = preprocessing.crop_hw
     middle = f"of which {crop_height} × {crop_width} in the middle are used"
-    if given.crop_rounding == "floor":
+    if preprocessing.crop_rounding == "floor":
         middle += " (from half of an odd margin, rounded down)"
-    if given.crop_size is not None:
-        middle += f", of these {given.height} × {given.width} from the top left"
-    match given.resize:
+    if preprocessing.crop_size is not None:
+        middle += f", of these {preprocessing.height} × {preprocessing.width} from the top left"
+    match preprocessing.resize:
         case int():
-            return f"with their aspect kept, to {given.resize} pixels on the shorter side, {middle}"
+            return f"with their aspect kept, to {preprocessing.resize} pixels on the shorter side, {middle}"
         case (height, width):
             return f"to {height} × {width} pixels, whatever their shape, {middle}"
-    if given.keep_aspect:
-        height, width = pair("patch_size", given.patch_size)
-        most = given.height * given.width // (height * width)
+    if preprocessing.keep_aspect:
+        height, width = pair("patch_size", preprocessing.patch_size)
+        most = preprocessing.height * preprocessing.width // (height * width)
         return f"with their aspect kept, to at most {most} patches of {height} × {width} pixels"
-    return f"to {given.height} × {given.width} pixels, the whole image, whatever its shape"
+    return f"to {preprocessing.height} × {preprocessing.width} pixels, the whole image, whatever its shape"
 
 
 def _names(labels: Sequence[str]) -> str:

@@ -12,7 +12,8 @@ from megavit.data.decode.tensor import from_array
 from megavit.data.image_dataset import COLOR_CHANNELS, resize
 from megavit.errors import BundleError, OutputError
 from megavit.model.vit import MegaVit
-from megavit.weights.bundle.bundle import BundleInfo, save_bundle
+from megavit.weights.bundle.bundle import save_bundle
+from megavit.weights.bundle.info import BundleInfo
 from megavit.weights.bundle.safetensors_io import load_weights
 from megavit.weights.pretrained.pretrained import MEGAVIT, PretrainedModel
 
@@ -54,7 +55,9 @@ def convert_to_bundle(pretrained: PretrainedModel, out: Path) -> BundleInfo:
         recipe={},
         target=pretrained.target,
     )
-    save_bundle(out, build_model(pretrained), info, reference_images(config.channels), samples_csv((), ()))
+    save_bundle(
+        out, build_model(pretrained), info, reference=reference_images(config.channels), samples=samples_csv((), ())
+    )
     return info
 
 

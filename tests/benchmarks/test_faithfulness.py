@@ -7,12 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.faithfulness import curve_areas, rank_correlation, rank_patches, untrained
 from megavit.config.target import Target, TargetKind
 from megavit.config.vit import PLAIN_VIT
-from megavit.explain.checks import areas, order_of, randomized, rank_correlation
-from megavit.explain.maps import relevance_map
+from megavit.explain.maps import compute_relevance
 from tests.helpers.brightness_model import BRIGHT, COLUMNS, ROWS, make_bright_images, make_brightness_model
 from tests.helpers.bundles import make_model
+
+pytestmark = pytest.mark.benchmarks
 
 PLACE, COUNT = 5, ROWS * COLUMNS
 ZERO = torch.zeros(1)
@@ -37,26 +39,30 @@ def test_the_area_is_that_of_the_curve_worked_out_by_hand(kind: TargetKind) -> N
     answer = {"classification": lambda x: x.softmax(1)[:, BRIGHT], "multilabel": lambda x: x.sigmoid()[:, BRIGHT]}
     whole, empty = answer.get(kind, lambda x: 2 * x[:, 0] + 3)(logits).tolist()
     assert whole - empty > 0.1
-    good = areas(model, make_bright_images(PLACE), first(PLACE), place, ZERO, target)
+    good = curve_areas(model, make_bright_images(PLACE), first(PLACE), place, fill=ZERO, target=target)
     assert good.deletion.item() == pytest.approx(empty + (whole - empty) / COUNT / 2, abs=1e-5)
     assert good.insertion.item() == pytest.approx(whole - (whole - empty) / COUNT / 2, abs=1e-5)
-    bad = areas(model, make_bright_images(PLACE), first(PLACE).flip(1), place, ZERO, target)
+    bad = curve_areas(model, make_bright_images(PLACE), first(PLACE).flip(1), place, fill=ZERO, target=target)
     assert bad.deletion.item() == pytest.approx(good.insertion.item(), abs=1e-5)
     assert bad.insertion.item() == pytest.approx(good.deletion.item(), abs=1e-5)
 
 
 def test_a_patch_that_is_gone_has_the_color_of_the_fill() -> None:
     model = make_brightness_model("mean", PLAIN_VIT)
-    bright = areas(model, make_bright_images(PLACE), first(PLACE), torch.tensor([BRIGHT]), torch.ones(1), Target())
-    dark = areas(model, make_bright_images(PLACE), first(PLACE), torch.tensor([BRIGHT]), ZERO, Target())
+    bright = curve_areas(
+        model, make_bright_images(PLACE), first(PLACE), torch.tensor([BRIGHT]), fill=torch.ones(1), target=Target()
+    )
+    dark = curve_areas(
+        model, make_bright_images(PLACE), first(PLACE), torch.tensor([BRIGHT]), fill=ZERO, target=Target()
+    )
     assert bright.deletion > dark.deletion + 0.1
 
 
 def test_every_image_has_its_own_order_and_answer() -> None:
     model = make_brightness_model("map", PLAIN_VIT)
     x, order = make_bright_images(2, 9, 9), torch.cat([first(2), first(9), first(0)])
-    found = areas(model, x, order, torch.tensor([BRIGHT, BRIGHT, 1 - BRIGHT]), ZERO, Target())
-    alone = areas(model, x[1:2], order[1:2], torch.tensor([BRIGHT]), ZERO, Target())
+    found = curve_areas(model, x, order, torch.tensor([BRIGHT, BRIGHT, 1 - BRIGHT]), fill=ZERO, target=Target())
+    alone = curve_areas(model, x[1:2], order[1:2], torch.tensor([BRIGHT]), fill=ZERO, target=Target())
     torch.testing.assert_close(found.deletion[1:2], alone.deletion)
     torch.testing.assert_close(found.insertion[1:2], alone.insertion)
     assert found.deletion[2] != found.deletion[1]
@@ -65,23 +71,23 @@ def test_every_image_has_its_own_order_and_answer() -> None:
 def test_a_map_of_what_the_model_looks_at_beats_every_other_order() -> None:
     model = make_brightness_model("mean", PLAIN_VIT)
     x, places = make_bright_images(3, 7), torch.tensor([BRIGHT, BRIGHT])
-    good = areas(model, x, order_of(relevance_map(model, x, places)), places, ZERO, Target())
+    good = curve_areas(model, x, rank_patches(compute_relevance(model, x, places)), places, fill=ZERO, target=Target())
     for seed in range(5):
         random = torch.Generator().manual_seed(seed)
         order = torch.stack([torch.randperm(COUNT, generator=random) for _ in x])
-        chance = areas(model, x, order, places, ZERO, Target())
+        chance = curve_areas(model, x, order, places, fill=ZERO, target=Target())
         assert (good.deletion <= chance.deletion + 1e-6).all() and (good.insertion >= chance.insertion - 1e-6).all()
 
 
 def test_the_order_begins_with_the_most_relevant_and_keeps_equals_in_place() -> None:
     maps = torch.tensor([[[0.1, 0.5], [0.3, 0.1]]])
-    assert order_of(maps).tolist() == [[1, 2, 0, 3]]
+    assert rank_patches(maps).tolist() == [[1, 2, 0, 3]]
 
 
 def test_a_randomized_model_has_learned_nothing_and_costs_no_randomness() -> None:
     model = make_model().double()
     before = torch.get_rng_state()
-    fresh, again, other = randomized(model, 0), randomized(model, 0), randomized(model, 1)
+    fresh, again, other = untrained(model, 0), untrained(model, 0), untrained(model, 1)
     assert torch.equal(torch.get_rng_state(), before)
     assert fresh.config == model.config and not fresh.training
     assert next(fresh.parameters()).dtype == torch.float64

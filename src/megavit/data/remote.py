@@ -1,0 +1,257 @@
+"""Read parts of files from HTTP servers and other stores, which may be slow, broken, or hostile."""
+
+import asyncio
+import atexit
+import ipaddress
+import os
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar
+
+import httpx
+
+from megavit.errors import DataError, MegavitError
+
+TIMEOUT_SECONDS = 20.0
+"""To connect, and between two chunks of a response."""
+GRACE_SECONDS, MIN_BYTES_PER_SECOND = 40.0, 2**14
+"""Time for a whole response, and the rate at which its bytes extend it: a byte every now and then is no response."""
+MAX_REDIRECTS = 5
+_MAX_DIGITS = 15
+# A store that is asked by thousands at once refuses some; these waits, in seconds, are between tries.
+_WAITS = (0.2, 1.0, 4.0)
+
+T = TypeVar("T")
+
+
+class RefusedError(OSError):
+    """A response that asking again will not change."""
+
+
+def fetch_range(url: str, offset: int, size: int) -> bytes:
+    """Return up to `size` bytes from `offset` on; fewer where the file ends.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: the store does not answer; `RefusedError`, if it would not the next time either.
+        DataError: the store does not behave as it should.
+    """
+    if not size:
+        return b""
+    if not _is_http(url):
+        return _retry(lambda: _read_store(url, offset, size))
+    return _retry(lambda: _session(os.getpid()).run(_get(_session(os.getpid()), Request("GET", url, offset, size))))
+
+
+def fetch_size(url: str) -> int:
+    """Return the size of a file in bytes. Raises as `fetch_range`."""
+    if not _is_http(url):
+        return _retry(lambda: _store_size(url))
+    return _retry(lambda: _session(os.getpid()).run(_head(_session(os.getpid()), Request("HEAD", url))))
+
+
+def _retry(ask: Callable[[], T]) -> T:
+    for wait in _WAITS:
+        try:
+            return ask()
+        except (FileNotFoundError, RefusedError):
+            raise
+        except OSError:
+            time.sleep(wait)
+    return ask()
+
+
+def _is_http(url: str) -> bool:
+    return url.lower().startswith(("http://", "https://"))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request for the bytes of a file, or for its size."""
+
+    method: str
+    url: str
+    offset: int = 0
+    size: int = 0
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Range": f"bytes={self.offset}-{self.offset + self.size - 1}"} if self.method == "GET" else {}
+
+
+class Session:
+    """Connections of one process, served by a thread of their own, so that every wait has an end.
+
+    Attributes:
+        public: by host, whether its first response came from a public address.
+    """
+
+    def __init__(self) -> None:
+        self.client = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, headers={"Accept-Encoding": "identity"})
+        self.public: dict[str, bool] = {}
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+
+    def close(self) -> None:
+        self.run(self.client.aclose())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+
+
+@cache
+def _session(_process: int) -> Session:
+    """Return the session of a process: a connection must not be shared with a child."""
+    session = Session()
+    atexit.register(session.close)
+    return session
+
+
+def close_session() -> None:
+    """Close this process's connections; the next request opens new ones."""
+    session = _session(os.getpid())
+    _session.cache_clear()
+    atexit.unregister(session.close)
+    session.close()
+
+
+async def _get(session: Session, request: Request) -> bytes:
+    code, _, data = await _send(session, request)
+    return b"" if code == 416 else data  # the range begins beyond the end
+
+
+async def _head(session: Session, request: Request) -> int:
+    _, headers, _ = await _send(session, request)
+    size = headers.get("content-length", "")
+    if not size.isdecimal() or len(size) > _MAX_DIGITS:
+        raise RefusedError("the server does not say how large it is; copy the shards here")
+    return int(size)
+
+
+async def _send(session: Session, request: Request) -> tuple[int, httpx.Headers, bytes]:
+    """Return status, headers and body of the server's response."""
+    url = request.url
+    began = asyncio.get_running_loop().time()
+    try:
+        location = httpx.URL(url)
+        async with asyncio.timeout(GRACE_SECONDS) as limit:
+            for _ in range(MAX_REDIRECTS + 1):
+                async with session.client.stream(request.method, location, headers=request.headers) as response:
+                    _check_address(session, url, location, response)
+                    if response.has_redirect_location:
+                        location = _redirected(url, location, response)
+                        continue
+                    _check_status(url, response)
+                    data = bytearray()
+                    if request.method == "GET" and response.status_code != 416:
+                        _check_partial(request, response)
+                        # Raw: what is compressed all the same could be of any size.
+                        async for chunk in response.aiter_raw():
+                            data += chunk
+                            if len(data) > request.size:  # its beginning need not be what was asked for
+                                raise DataError(
+                                    f"the server of {url!r} sends more than it is asked for; copy the shards here"
+                                )
+                            limit.reschedule(began + GRACE_SECONDS + len(data) / MIN_BYTES_PER_SECOND)
+                    return response.status_code, response.headers, bytes(data)
+            raise DataError(f"the server of {url!r} redirects on and on; name the files where they are")
+    except TimeoutError as error:
+        raise DataError(
+            f"the server of {url!r} is too slow, or never ends: less than {MIN_BYTES_PER_SECOND // 2**10} KiB a second "
+            "came; copy the shards here"
+        ) from error
+    except httpx.InvalidURL as error:
+        raise RefusedError(f"no URL: {error}") from error
+    except httpx.HTTPError as error:
+        raise OSError(_first_line(error)) from error
+
+
+def _check_status(url: str, response: httpx.Response) -> None:
+    code = response.status_code
+    if code in (404, 410):
+        raise FileNotFoundError(url)
+    if code not in (200, 206, 416):
+        fault = f"the server answers {code} {response.reason_phrase}".strip()
+        raise OSError(fault) if code >= 500 or code == 429 else RefusedError(fault)
+
+
+def _check_partial(request: Request, response: httpx.Response) -> None:
+    # A file as a whole may be given as the range that it is.
+    is_whole = request.offset == 0 and response.headers.get("content-length") == str(request.size)
+    if response.status_code != 206 and not is_whole:
+        raise DataError(f"the server of {request.url!r} does not answer for parts of a file; copy the shards here")
+
+
+def _redirected(url: str, here: httpx.URL, response: httpx.Response) -> httpx.URL:
+    """Return the target of a redirect, which must be the same server, or the same host by TLS."""
+    try:
+        there = here.join(response.headers["location"])
+    except httpx.InvalidURL as error:
+        raise RefusedError(f"the server redirects to what is no URL: {error}") from error
+    encrypted = (here.scheme, there.scheme, here.port, there.port) == ("http", "https", None, None)
+    if there.host != here.host or not (encrypted or (there.scheme, there.port) == (here.scheme, here.port)):
+        raise DataError(
+            f"the server of {url!r} redirects to another, {there.host!r}, which is not followed: name the files where "
+            "they are, if you trust that server, or copy the shards here"
+        )
+    return there
+
+
+def _check_address(session: Session, url: str, location: httpx.URL, response: httpx.Response) -> None:
+    """Refuse the response of a private address for a host that was public: its name now points inwards."""
+    stream = response.extensions.get("network_stream")
+    address = stream.get_extra_info("server_addr") if stream is not None else None
+    if not isinstance(address, tuple):
+        return
+    public = ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global
+    if session.public.setdefault(location.host, public) and not public:
+        raise DataError(
+            f"the server of {url!r} was at a public address and is now at {address[0]}, within this network, which is "
+            "not read; copy the shards here"
+        )
+
+
+@contextmanager
+def _store(url: str) -> Iterator[tuple[Any, str]]:
+    """Yield the file system that fsspec has for a URL, and the path within; errors of any kind become OSErrors."""
+    import fsspec
+
+    try:
+        store, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise DataError(f"{url!r} cannot be read: {error}") from error
+    except Exception as error:
+        raise RefusedError(_first_line(error)) from error
+    try:
+        yield store, path
+    except PermissionError as error:
+        raise RefusedError(f"not allowed ({_first_line(error)})") from error
+    except (OSError, MegavitError):
+        raise
+    except Exception as error:
+        raise OSError(_first_line(error)) from error
+
+
+def _read_store(url: str, offset: int, size: int) -> bytes:
+    with _store(url) as (store, path):
+        return store.cat_file(path, start=offset, end=offset + size)
+
+
+def _store_size(url: str) -> int:
+    with _store(url) as (store, path):
+        size = store.size(path)
+        if size is None:
+            raise RefusedError("its store does not say how large it is")
+        return int(size)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,93 @@
+"""What a bundle says of itself in `megavit.json`."""
+
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from megavit.config.calibration import Calibration
+from megavit.config.checks import MAX_SIDE, MAX_WIDTH, check_range, is_number
+from megavit.config.preprocessing import Preprocessing
+from megavit.config.target import Target
+from megavit.config.vit import ViTConfig
+from megavit.errors import ConfigError
+
+FORMAT = 1
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that decide what a model computes."""
+    names = ("megavit", "torch", "torchvision", "pillow", "numpy")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleInfo:
+    """The contents of `megavit.json`.
+
+    Attributes:
+        format: of the bundle; a newer one than `FORMAT` is refused.
+        model: the sizes and parts of the model.
+        labels: name of each class or label, in the order of the logits; none for a score.
+        target: what the logits mean; a bundle that does not say is of one class an image.
+        preprocessing: pixels to input.
+        created: ISO 8601, UTC.
+        metrics: of the test images, as `to_dict` of the target's metrics (`megavit.evaluate`) writes them; {} where
+            nothing was measured, as in a bundle that was converted.
+        data: source, fingerprint, how it was divided, counts.
+        recipe: of the training, with every automatic choice filled in.
+        versions: of the libraries that wrote it.
+        files: SHA-256 of every other file of the bundle.
+        calibration: what was fitted on the validation images to calibrate its predictions.
+        tuning: of a fine-tuned model: the initial weights, the metrics of each method, the one chosen, and why.
+        int8: of a model that may multiply 8-bit integers: "bounds", the largest magnitude of each layer's inputs in
+            the order of the graph; and "measured", what that costs, as `megavit.export.quantization` finds it.
+    """
+
+    format: int = FORMAT
+    model: ViTConfig
+    labels: list[str]
+    preprocessing: Preprocessing
+    created: str
+    metrics: dict[str, Any]
+    data: dict[str, Any]
+    recipe: dict[str, Any]
+    versions: dict[str, str] = field(default_factory=library_versions)
+    files: dict[str, str] = field(default_factory=dict)
+    target: Target = field(default_factory=Target)
+    calibration: Calibration = field(default_factory=Calibration)
+    tuning: dict[str, Any] = field(default_factory=dict)
+    int8: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.preprocessing.keep_aspect and self.preprocessing.patch_size != self.model.patch_size:
+            raise ConfigError("preprocessing.patch_size must be the model's where images keep their aspect")
+        self._check_sizes()
+        kind = self.target.kind
+        if kind == "regression":
+            if self.labels or self.model.num_classes != 1:
+                raise ConfigError("a model that answers with a score must have one output and no labels")
+            return
+        if kind == "multilabel" and len(self.target.thresholds) != len(self.labels):
+            raise ConfigError(f"there must be one threshold for each of the {len(self.labels)} labels")
+        if len(self.labels) != self.model.num_classes or len(set(self.labels)) != len(self.labels):
+            raise ConfigError(
+                f"there must be one label, each different, for each of the {self.model.num_classes} classes"
+            )
+
+    def _check_sizes(self) -> None:
+        if self.preprocessing.channels != self.model.channels:
+            raise ConfigError(
+                f"preprocessing.channels is {self.preprocessing.channels}, and model.channels {self.model.channels}: "
+                "they must be the same"
+            )
+        for name in ("dim", "heads", "mlp_dim", "dim_head"):
+            check_range(f"model.{name}", getattr(self.model, name), 1, MAX_WIDTH)
+        for name in ("registers", "patch_overlap"):
+            check_range(f"model.design.{name}", getattr(self.model.design, name), 0, MAX_SIDE)
+        check_range("model.design.norm_eps", self.model.design.norm_eps, 0, 1)
+        check_range("model.image_size", max(self.model.image_hw), 1, MAX_SIDE)
+        if self.int8:
+            bounds = self.int8.get("bounds")
+            if not isinstance(bounds, list) or not all(is_number(bound) and 0 <= bound < 1e30 for bound in bounds):
+                raise ConfigError("int8.bounds must be numbers from 0 on, one for each layer")
