@@ -58,6 +58,7 @@ def plan(
     from megavit.plan.hardware import get_gpu, override_gpu
     from megavit.plan.parallel_layout import Training
     from megavit.plan.plan import explain_misfit, make_plan
+    from megavit.plan.trace.validate import compare_with_trace
 
     config = preset(model, num_classes=num_classes, image_size=image_size, patch_size=patch_size)
     device = override_gpu(
@@ -73,7 +74,7 @@ def plan(
     result = make_plan(config, training, device, gpus)
     traced = None
     if trace and result.fitting:
-        traced = checked(result.config, result.training, result.fitting[0].layout).to_dict()
+        traced = compare_with_trace(result.config, result.training, result.fitting[0].layout).to_dict()
     if json:
         print_json(plan_to_dict(model, result, total_images) | ({} if traced is None else {"trace": traced}))
     else:
