@@ -21,8 +21,8 @@ from megavit.data.image_dataset import (
 )
 from megavit.data.load import load_data
 from megavit.errors import DataError, ImageError
-from tests.data.sizes import sized
 from tests.helpers.difficult_images import encode_image, make_image
+from tests.helpers.sizes import sized
 
 RGB = torch.from_numpy(make_image(24, 16)).permute(2, 0, 1)
 sides = st.integers(1, 40)

@@ -15,8 +15,8 @@ from megavit.data.decode.image_file import DRAFT_MARGIN, inspect_image
 from megavit.data.decode.tensor import decode, decode_with_size
 from megavit.data.image_dataset import preprocess
 from megavit.errors import ImageError
-from tests.data.sizes import sized
 from tests.helpers.difficult_images import TURNS, encode_image, make_exif, make_image
+from tests.helpers.sizes import sized
 
 LEAST_PSNR = 33
 """Decibels; two pictures of 8 bits that differ by 40 dB can hardly be told apart, and resizers differ by more."""

@@ -25,8 +25,8 @@ from megavit.data.decode.image_file import read_file
 from megavit.data.decode.tensor import decode, decode_with_size, from_array, from_pillow
 from megavit.data.image_dataset import preprocess
 from megavit.errors import DataError, ImageError
-from tests.data.sizes import sized
 from tests.helpers.difficult_images import TURNS, encode_image, make_exif, make_image
+from tests.helpers.sizes import sized
 
 RGB = make_image()
 UPRIGHT = torch.from_numpy(RGB).permute(2, 0, 1)

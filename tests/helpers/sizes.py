@@ -1,4 +1,4 @@
-"""What `prepare` is told of a size, in short."""
+"""A size in the two forms that the decoder takes it."""
 
 from megavit.config.preprocessing import Preprocessing
 
