@@ -1,1 +1,1 @@
-"""What is wrong with a set of labeled images: copies, leaks, broken files, uneven classes, labels that are wrong."""
+"""Check a data set: duplicates, leaks between splits, unreadable files, imbalance and label errors."""

@@ -1,1 +1,1 @@
-"""How good a model is, and how sure that figure is."""
+"""Evaluate a model: metrics with intervals, comparisons, subgroups, robustness and uncertainty."""

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from megavit.config.target import TargetKind
@@ -17,9 +18,6 @@ from megavit.errors import DataError
 from megavit.evaluate.metrics.bootstrap import Interval
 from megavit.evaluate.metrics.dispatch import METRIC_NAMES, PrimaryMetric, make_primary_metric
 from megavit.evaluate.metrics.significance import SIGNIFICANCE_LEVEL
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MAX_GROUPS = 50
 """Most groups that a table can be read of, and that have images enough each."""
@@ -127,12 +125,12 @@ def compute_subgroups(
     return Subgroups(column, METRIC_NAMES[kind], tuple(groups), p_value, p_value < SIGNIFICANCE_LEVEL)
 
 
-def _permutation_test(metric: PrimaryMetric, codes: "NDArray[np.int64]", groups: int, seed: int = 0) -> float:
+def _permutation_test(metric: PrimaryMetric, codes: NDArray[np.int64], groups: int, seed: int = 0) -> float:
     """Return how often images permuted among the groups have as large a sum of squares between the groups."""
     random = np.random.default_rng(seed)
     sizes = np.bincount(codes, minlength=groups)
 
-    def between_groups(codes: "NDArray[np.int64]") -> float:
+    def between_groups(codes: NDArray[np.int64]) -> float:
         values = metric.compute((codes == np.arange(groups)[:, None]).astype(np.float64))
         known = ~np.isnan(values)
         if not known.any():

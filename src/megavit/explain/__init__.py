@@ -1,1 +1,1 @@
-"""Which patches of an image an answer comes from: maps, overlays, and the checks that the maps must pass."""
+"""Explain predictions by relevance maps of the patches, and draw them over the image."""

@@ -7,12 +7,9 @@ Resamples are drawn as counts, so that a metric of a thousand resamples is a few
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 CONFIDENCE_LEVEL = 0.95
 
@@ -51,7 +48,7 @@ def wilson_interval(successes: int, trials: int) -> Interval:
 
 
 def bootstrap_counts(
-    statistic: "Callable[[NDArray[np.int64]], NDArray[np.float64]]", counts: "NDArray[np.int64]", seed: int = 0
+    statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]], counts: NDArray[np.int64], seed: int = 0
 ) -> Interval:
     """Return `statistic` of `counts` with its percentile bootstrap interval (Efron 1979).
 
@@ -70,7 +67,7 @@ def bootstrap_counts(
 
 
 def bootstrap_images(
-    statistic: "Callable[[NDArray[np.float64]], NDArray[np.float64]]", images: int, work: int = 1, seed: int = 0
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]], images: int, work: int = 1, seed: int = 0
 ) -> list[Interval | None]:
     """Return each value of `statistic` with its percentile bootstrap interval over the images.
 
@@ -95,19 +92,19 @@ def bootstrap_images(
 
 
 def _resample(
-    statistic: "Callable[[NDArray[np.int64]], NDArray[np.float64]]",
+    statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]],
     total: int,
-    shares: "NDArray[np.float64]",
+    shares: NDArray[np.float64],
     resamples: int,
     seed: int,
-) -> "NDArray[np.float64]":
+) -> NDArray[np.float64]:
     random = np.random.default_rng(seed)
     chunk = max(1, _CHUNK_ELEMENTS // len(shares))
     sizes = [min(chunk, resamples - done) for done in range(0, resamples, chunk)]
     return np.concatenate([statistic(random.multinomial(total, shares, size=size)) for size in sizes])
 
 
-def _percentile_interval(value: float, resampled: "NDArray[np.float64]") -> Interval:
+def _percentile_interval(value: float, resampled: NDArray[np.float64]) -> Interval:
     """Return the percentile interval, widened to hold the value where tiny classes bias the resamples to one side."""
     low, high = np.quantile(resampled, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2])
     return Interval(value, min(value, float(low)), max(value, float(high)))

@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,9 +14,6 @@ from megavit.config.calibration import Calibration
 from megavit.config.target import Target, TargetKind
 from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images, wilson_interval
 from megavit.predict.postprocess.postprocess import logits_to_outputs
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 # Bins of equal numbers of predictions.
 MAX_BINS, MIN_BIN_SIZE = 15, 20
@@ -120,7 +118,7 @@ def compute_reliability(probabilities: Tensor, targets: Tensor, kind: TargetKind
     excess = torch.zeros(len(bins), count, dtype=torch.float64)
     excess = excess.scatter_add_(1, bins, confidence - correct.double()).numpy()
 
-    def error(weights: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    def error(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         predictions = weights.sum(axis=1, keepdims=True) * bins.shape[1]
         return np.abs(weights @ excess).sum(axis=1, keepdims=True) / predictions
 

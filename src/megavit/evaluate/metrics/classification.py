@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from megavit.errors import DataError
 from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_counts, wilson_interval
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MAX_NAMED_CLASSES = 30
 """Most classes of which a confusion matrix shows names and counts; with more it is a heat map."""
@@ -175,7 +173,7 @@ def _in_top5(probabilities: Tensor, labels: Tensor, likelihood: Tensor) -> int:
     return int((ahead.sum(dim=1) < 5).sum())
 
 
-def _by_class(group: "NDArray[np.int64]", width: int, counts: "NDArray[np.int64]") -> "NDArray[np.int64]":
+def _by_class(group: NDArray[np.int64], width: int, counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return counts (R, cells) summed over the cells of each class, (R, C); `group` (cells,) is each cell's class."""
     from scipy.sparse import csr_array
 
@@ -184,16 +182,16 @@ def _by_class(group: "NDArray[np.int64]", width: int, counts: "NDArray[np.int64]
 
 
 def _balanced_accuracy(
-    rows: "NDArray[np.int64]", columns: "NDArray[np.int64]", width: int, counts: "NDArray[np.int64]"
-) -> "NDArray[np.float64]":
+    rows: NDArray[np.int64], columns: NDArray[np.int64], width: int, counts: NDArray[np.int64]
+) -> NDArray[np.float64]:
     right = rows == columns
     images, hits = _by_class(rows, width, counts), _by_class(rows[right], width, counts[:, right])
     return (hits / np.maximum(images, 1)).sum(axis=1) / (images > 0).sum(axis=1)
 
 
 def _macro_f1(
-    rows: "NDArray[np.int64]", columns: "NDArray[np.int64]", width: int, counts: "NDArray[np.int64]"
-) -> "NDArray[np.float64]":
+    rows: NDArray[np.int64], columns: NDArray[np.int64], width: int, counts: NDArray[np.int64]
+) -> NDArray[np.float64]:
     right = rows == columns
     hits = _by_class(rows[right], width, counts[:, right])
     occurs = _by_class(rows, width, counts) + _by_class(columns, width, counts)

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from megavit.config.target import Target, TargetKind
@@ -12,9 +12,6 @@ from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images, wilso
 from megavit.evaluate.metrics.classification import ClassificationMetrics, compute_classification_metrics
 from megavit.evaluate.metrics.multilabel import MultilabelMetrics, RankedImages, compute_multilabel_metrics, nan_mean
 from megavit.evaluate.metrics.regression import RegressionMetrics, compute_regression_metrics
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 Metrics = ClassificationMetrics | MultilabelMetrics | RegressionMetrics
 
@@ -40,9 +37,9 @@ class PrimaryMetric:
 
     kind: TargetKind
     images: int
-    compute: "Callable[[NDArray[np.float64]], NDArray[np.float64]]"
+    compute: Callable[[NDArray[np.float64]], NDArray[np.float64]]
     work: int
-    correct: "NDArray[np.bool_] | None" = None
+    correct: NDArray[np.bool_] | None = None
 
     def interval(self) -> Interval | None:
         """Return the metric with its interval: Wilson's for accuracy, else the bootstrap's; None without any label."""
@@ -68,7 +65,7 @@ def make_primary_metric(outputs: Tensor, targets: Tensor, kind: TargetKind) -> P
             probabilities, truth = outputs.detach().cpu().double().numpy(), targets.cpu().numpy()
             ranked = [RankedImages(probabilities[:, label], truth[:, label]) for label in range(truth.shape[1])]
 
-            def mean_average_precision(weights: "NDArray[np.float64]") -> "NDArray[np.float64]":
+            def mean_average_precision(weights: NDArray[np.float64]) -> NDArray[np.float64]:
                 return nan_mean(np.stack([label.average_precision(weights) for label in ranked], axis=1))
 
             return PrimaryMetric(kind, images, mean_average_precision, 4 * len(ranked))
@@ -77,8 +74,8 @@ def make_primary_metric(outputs: Tensor, targets: Tensor, kind: TargetKind) -> P
             return PrimaryMetric(kind, images, _weighted_mean(errors), 1)
 
 
-def _weighted_mean(values: "NDArray[np.float64]") -> "Callable[[NDArray[np.float64]], NDArray[np.float64]]":
-    def mean(weights: "NDArray[np.float64]") -> "NDArray[np.float64]":
+def _weighted_mean(values: NDArray[np.float64]) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    def mean(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         total = weights.sum(axis=1)
         return np.where(total > 0, weights @ values / np.maximum(total, 1), np.nan)
 

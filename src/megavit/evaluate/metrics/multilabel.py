@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from megavit.errors import DataError
 from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images, wilson_interval
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MIN_POSITIVES = 5
 """Images with a label, below which a threshold fitted to them would be chance."""
@@ -92,7 +90,7 @@ def compute_multilabel_metrics(
     hits, positives, predictions = (assigned & truth).sum(axis=0), truth.sum(axis=0), assigned.sum(axis=0)
     ranked = [RankedImages(scores[:, label], truth[:, label]) for label in range(width)]
 
-    def statistic(weights: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         precisions = np.stack([label.average_precision(weights) for label in ranked], axis=1)
         correct, either = weights @ (assigned & truth), weights @ (assigned.astype(float) + truth)
         macro = nan_mean(np.where(either > 0, 2 * correct / np.maximum(either, 1), np.nan))
@@ -138,7 +136,7 @@ def fit_thresholds(probabilities: Tensor, targets: Tensor) -> list[float]:
     return [_fit_threshold(scores[:, label], truth[:, label]) for label in range(scores.shape[1])]
 
 
-def _fit_threshold(scores: "NDArray[np.float64]", truth: "NDArray[np.bool_]") -> float:
+def _fit_threshold(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
     positives = int(truth.sum())
     if positives < MIN_POSITIVES or positives == len(truth):
         return 0.5
@@ -163,13 +161,13 @@ class RankedImages:
     resamples of each label take it a hundred times as long.
     """
 
-    def __init__(self, scores: "NDArray[np.float64]", truth: "NDArray[np.bool_]") -> None:
+    def __init__(self, scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> None:
         self.order = np.argsort(-scores, kind="stable")
         self.truth = truth[self.order].astype(float)
         ranked = scores[self.order]
         self.ends = np.flatnonzero(np.append(ranked[:-1] > ranked[1:], True))
 
-    def average_precision(self, weights: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    def average_precision(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the average precision for each row of weights (R, images), (R,); NaN where no image has the label."""
         ranked = weights[:, self.order]
         assigned = np.cumsum(ranked, axis=1)[:, self.ends]
@@ -180,14 +178,14 @@ class RankedImages:
         return np.where(positives > 0, area / np.maximum(positives, 1), np.nan)
 
 
-def nan_mean(values: "NDArray[np.float64]") -> "NDArray[np.float64]":
+def nan_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the mean of each row's numbers, NaN where it has none; unlike `numpy.nanmean` without a warning."""
     known = ~np.isnan(values)
     count = known.sum(axis=1)
     return np.where(count > 0, np.where(known, values, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
 
 
-def _checked_arrays(probabilities: Tensor, targets: Tensor) -> "tuple[NDArray[np.float64], NDArray[np.bool_]]":
+def _checked_arrays(probabilities: Tensor, targets: Tensor) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     if probabilities.ndim != 2 or targets.shape != probabilities.shape:
         raise ValueError(
             "probabilities and labels must be of the same shape (N, labels), "

@@ -1,16 +1,14 @@
 """Metrics of regression models, each with its 95% interval, and those of constant predictions to compare with."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from megavit.errors import DataError
 from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def compute_regression_metrics(
     true_ranks, predicted_ranks = _WeightedRanks(truth), _WeightedRanks(predicted)
     images = len(truth)
 
-    def statistic(weights: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         mse = weights @ squared / images
         variance = weights @ np.square(centered) / images - np.square(weights @ centered / images)
         r2 = np.full(len(weights), np.nan) if equal else 1 - _ratio(mse, variance)
@@ -112,20 +110,20 @@ def compute_regression_metrics(
 class _WeightedRanks:
     """Ranks of values when each image counts as often as it was drawn; equal values share their middle rank."""
 
-    def __init__(self, values: "NDArray[np.float64]") -> None:
+    def __init__(self, values: NDArray[np.float64]) -> None:
         _, self.group = np.unique(values, return_inverse=True)
         self.order = np.argsort(self.group, kind="stable")
         self.starts = np.flatnonzero(np.diff(self.group[self.order], prepend=-1))
 
-    def ranks(self, weights: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    def ranks(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the ranks for each row of weights, (R, N)."""
         times = np.add.reduceat(weights[:, self.order], self.starts, axis=1)
         return (np.cumsum(times, axis=1) - (times - 1) / 2)[:, self.group]
 
 
 def _weighted_correlation(
-    a: "NDArray[np.float64]", b: "NDArray[np.float64]", weights: "NDArray[np.float64]"
-) -> "NDArray[np.float64]":
+    a: NDArray[np.float64], b: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return Pearson's correlation for each row of weights, (R,)."""
     total = weights.sum(axis=1, keepdims=True)
     a = a - (weights * a).sum(axis=1, keepdims=True) / total
@@ -134,7 +132,7 @@ def _weighted_correlation(
     return np.clip(_ratio((weights * a * b).sum(axis=1), scale), -1, 1)
 
 
-def _ratio(numerator: "NDArray[np.float64]", denominator: "NDArray[np.float64]") -> "NDArray[np.float64]":
+def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the ratio, NaN where a resample has equal values only."""
     defined = denominator > 1e-12 * max(1e-300, float(denominator.max()))
     return np.where(defined, numerator / np.where(defined, denominator, 1), np.nan)

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Linear probes and nearest neighbors on embeddings, selected by cross-validation."""

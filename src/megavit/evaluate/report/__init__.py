@@ -1,1 +1,1 @@
-"""TODO."""
+"""The HTML report of an evaluation, and what all reports share."""

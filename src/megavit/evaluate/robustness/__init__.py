@@ -1,1 +1,1 @@
-"""TODO."""
+"""Common image corruptions, and the metrics of a model under them."""

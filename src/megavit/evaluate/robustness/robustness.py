@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from megavit.data.dataset import LabeledImages, Sample
@@ -19,9 +20,6 @@ from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images
 from megavit.evaluate.metrics.dispatch import METRIC_NAMES, PrimaryMetric, make_primary_metric
 from megavit.evaluate.robustness.corruptions import COLOR_ONLY, CORRUPTIONS, SEVERITIES
 from megavit.predict.predictor import Predictor
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MAX_IMAGES = 1000
 """Enough for a mean over all corruptions within a point or two; each image takes some seventy predictions."""
@@ -139,7 +137,7 @@ def _summarize(names: Sequence[str], metrics: Sequence[PrimaryMetric], available
     clean, *corrupted = metrics
     width = len(SEVERITIES)
 
-    def statistic(weights: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return every condition, then the mean of each corruption, then of all."""
         each = np.stack([metric.compute(weights) for metric in corrupted], axis=1)
         means = each.reshape(len(each), len(names), width).mean(axis=2)
