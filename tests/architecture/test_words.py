@@ -17,7 +17,7 @@ Study studied TrustMetrics Trust Trusted Likeness unlike_training unlike_from Ar
 LabelsMetrics ScoreMetrics measure_labels measure_scores
 Desk Room Lingering TimedProtocol ServedModel Refusal Guard by_predictor by_exported
 Foreign Piece Rule Whole proofs outgoing
-Pictures LabelledImages strata StandIns stand_in Placed Answering BatchOrder windows_of batches_of in_turn
+Pictures LabelledImages StandIns stand_in Placed Answering BatchOrder windows_of batches_of in_turn
 in_processes read_data targets_of LONGEST check_whole Diverged LostProcess
 told optimiser normalise Doubts near_copies
 """
@@ -30,16 +30,9 @@ REMAINING = {
     "benchmarks/learning": "climb told",
     "benchmarks/parity": "told",
     "benchmarks/serving": "go_on told",
-    "src/megavit/cli": "told",
-    "src/megavit/config": "PARTING Rung",
-    "src/megavit/data": "go_on told",
-    "src/megavit/evaluate": "strata",
     "src/megavit/train": "in_turn",
-    "src/megavit/weights": "told",
     "tests/benchmarks": "told",
     "tests/check": "judge told",
-    "tests/config": "told",
-    "tests/data": "told",
     "tests/end_to_end": "told",
     "tests/evaluate": "told",
     "tests/helpers": "stand_in told",

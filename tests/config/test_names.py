@@ -13,7 +13,7 @@ from megavit.config.names import (
     printable,
     show_code_points,
 )
-from megavit.config.target import joined, parted
+from megavit.config.target import join_labels, split_labels
 
 NFD = unicodedata.normalize("NFD", "caf\u00e9")
 
@@ -38,8 +38,8 @@ def test_two_unicode_forms_are_one_name():
 )
 def test_names_that_look_alike_are_found_with_their_code_points(other, point):
     assert find_look_alikes(["dog", "cat", other]) == [("cat", other)]
-    told = show_code_points(["cat", other])
-    assert told.isprintable() and point in told
+    shown = show_code_points(["cat", other])
+    assert shown.isprintable() and point in shown
 
 
 def test_other_names_do_not():
@@ -58,8 +58,8 @@ def test_long_lists_are_shortened():
 
 @pytest.mark.parametrize("labels", [["a|b", "c"], ["a\\", "|b"], ["x;y"], [r"a\|b", "\\"], ["cat", "indoors"], []])
 def test_labels_joined_in_a_cell_come_apart_again(labels):
-    assert parted(joined(labels)) == parted(joined(labels), "|;") == labels
-    assert joined(["cat", "indoors"]) == "cat|indoors"
+    assert split_labels(join_labels(labels)) == split_labels(join_labels(labels), "|;") == labels
+    assert join_labels(["cat", "indoors"]) == "cat|indoors"
 
 
 def test_what_pandas_takes_for_missing_is_missing():

@@ -226,8 +226,8 @@ def test_what_cannot_be_is_refused_with_its_path(settings, said):
 
 
 def test_every_fault_is_told_at_once():
-    told = fault({"run": {"seed": "0", "sed": 1}, "data": {"balance": "all"}, "x": 1}).splitlines()
-    paths = [line.strip().partition(":")[0] for line in told[1:]]
+    calls = fault({"run": {"seed": "0", "sed": 1}, "data": {"balance": "all"}, "x": 1}).splitlines()
+    paths = [line.strip().partition(":")[0] for line in calls[1:]]
     assert sorted(paths) == ["data.balance", "run.sed", "run.seed", "x"]
 
 

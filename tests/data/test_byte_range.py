@@ -183,18 +183,18 @@ def test_a_whole_file_may_be_answered_as_one(store):
 
 
 @pytest.mark.parametrize(
-    ("fault", "told", "asked"),
+    ("fault", "message", "asked"),
     [
         ("cut", "cannot be read: .*; try again when it can", 4),
         ("more", "sends more than it is asked for; copy the shards here", 1),
         ("forbidden", "cannot be read: the server answers 403 Forbidden", 1),
     ],
 )
-def test_a_bad_server_is_told_and_asked_again_only_where_that_may_help(fault, told, asked, store, monkeypatch):
+def test_a_bad_server_is_told_and_asked_again_only_where_that_may_help(fault, message, asked, store, monkeypatch):
     monkeypatch.setattr(remote, "_WAITS", (0.0, 0.0, 0.0))
     (store.root / "a.tar").write_bytes(bytes(100))
     store.fault = fault
-    with pytest.raises(DataError, match=told) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         read_range(f"{store.url}/a.tar", 0, 10)
     assert not isinstance(caught.value, ImageError)
     assert len(store.asked) == asked

@@ -89,11 +89,11 @@ def test_pictures_are_the_prepared_samples(folder):
 def test_all_in_memory_are_the_same_pictures(workers, folder):
     images = load_data(folder, DataRecipe())
     pictures = ImageDataset(images, images.samples, size(6, 5, 3))
-    told: list[tuple[int, int]] = []
-    whole = load_into_memory(pictures, workers, lambda done, total: told.append((done, total)))
+    calls: list[tuple[int, int]] = []
+    whole = load_into_memory(pictures, workers, lambda done, total: calls.append((done, total)))
     assert isinstance(whole, torch.Tensor)
     assert torch.equal(whole, torch.stack([pictures[place] for place in range(len(pictures))]))
-    assert told == [(64, 140), (128, 140), (140, 140)]
+    assert calls == [(64, 140), (128, 140), (140, 140)]
     assert whole.nbytes == pictures.nbytes
 
 

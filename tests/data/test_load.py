@@ -114,9 +114,9 @@ def test_anything_else_is_refused_saying_what_data_can_be(tmp_path):
 
 
 def test_progress_is_told(tmp_path):
-    told: list[tuple[int, int]] = []
-    load_data(fill(tmp_path, "cat", "dog"), RECIPE, lambda done, total: told.append((done, total)))
-    assert told == [(10, 10)]
+    calls: list[tuple[int, int]] = []
+    load_data(fill(tmp_path, "cat", "dog"), RECIPE, lambda done, total: calls.append((done, total)))
+    assert calls == [(10, 10)]
 
 
 def test_a_class_whose_name_is_not_text_is_refused(tmp_path):

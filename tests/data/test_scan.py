@@ -30,6 +30,6 @@ def test_facts_are_of_the_upright_picture_and_the_bytes_of_the_file(tmp_path):
 
 
 def test_progress_is_told_up_to_the_end(tmp_path):
-    told: list[tuple[int, int]] = []
-    scan_images(tmp_path, ["none.png"] * 130, lambda done, total: told.append((done, total)))
-    assert told == [(64, 130), (128, 130), (130, 130)]
+    calls: list[tuple[int, int]] = []
+    scan_images(tmp_path, ["none.png"] * 130, lambda done, total: calls.append((done, total)))
+    assert calls == [(64, 130), (128, 130), (130, 130)]

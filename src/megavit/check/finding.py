@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
-from megavit.config.target import joined
+from megavit.config.target import join_labels
 from megavit.data.dataset import Sample
 
 Severity = Literal["serious", "warning", "info"]
@@ -118,11 +118,11 @@ def sort_by_severity(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def format_target(sample: Sample, classes: Sequence[str]) -> str:
-    """Return a sample's target as in a table: the class, labels as `joined` has them, or the value."""
+    """Return a sample's target as in a table: the class, labels as `join_labels` has them, or the value."""
     match sample.target:
         case int() as label:
             return classes[label]
         case tuple() as labels:
-            return joined(classes[label] for label in labels)
+            return join_labels(classes[label] for label in labels)
         case value:
             return f"{value:g}"

@@ -28,7 +28,7 @@ OnCorrupt = Literal["skip", "fail"]
 OptimizerKind = Literal["muon", "adamw"]
 ScheduleKind = Literal["cosine", "linear"]
 Precision = Literal["auto", "float32", "bfloat16"]
-Rung = Literal["auto", "probe", "lora", "last", "all"]
+TuneMethod = Literal["auto", "probe", "lora", "last", "all"]
 
 # Epochs, or minutes: two years. More is a slip of the finger, and would not fit a machine's numbers.
 MAX_DURATION = 1_000_000
@@ -228,7 +228,7 @@ class TuneRecipe(Settings):
         rank: of the low-rank additions.
     """
 
-    rung: Rung = "auto"
+    rung: TuneMethod = "auto"
     rank: int = checked(check_integer, 8, minimum=1)
 
 

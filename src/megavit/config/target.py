@@ -11,20 +11,20 @@ from megavit.errors import ConfigError
 TargetKind = Literal["classification", "multilabel", "regression"]
 """One class an image (softmax); any number of labels, each by itself (sigmoid); one number (regression)."""
 
-PARTING = "|"
+LABEL_SEPARATOR = "|"
 """Between two labels in a cell of a table."""
 
 _ESCAPED = re.compile(r"[\\|;]")
 _PIECE = re.compile(r"\\[\\|;]|.", re.DOTALL)
 
 
-def joined(labels: Iterable[str]) -> str:
+def join_labels(labels: Iterable[str]) -> str:
     r"""Return labels as one cell of a table: "cat|indoors"; what parts labels is written \| within one."""
-    return PARTING.join(_ESCAPED.sub(r"\\\g<0>", label) for label in labels)
+    return LABEL_SEPARATOR.join(_ESCAPED.sub(r"\\\g<0>", label) for label in labels)
 
 
-def parted(cell: str, parting: str = PARTING) -> list[str]:
-    r"""Return the labels of a cell, of which `joined` made it: without spaces around them, and without empty ones.
+def split_labels(cell: str, parting: str = LABEL_SEPARATOR) -> list[str]:
+    r"""Return the labels of a cell, of which `join_labels` made it: without spaces around them, and without empty ones.
 
     Args:
         parting: the characters that part labels.

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, get_args
 import torch
 
 from megavit.config.recipe import OnCorrupt
-from megavit.config.target import TargetKind, joined
+from megavit.config.target import TargetKind, join_labels
 from megavit.data.byte_range import ByteRange, content_digest
 from megavit.data.decode.image_file import read_file_with_stamp
 from megavit.data.decode.tensor import decode
@@ -254,7 +254,7 @@ def samples_csv(samples: Sequence[Sample], classes: Sequence[str], target: Targe
     rows = (
         (
             sample.name,
-            joined(named) if isinstance(named := name_target(sample.target, classes), tuple) else named,
+            join_labels(named) if isinstance(named := name_target(sample.target, classes), tuple) else named,
             sample.split,
             sample.digest,
         )

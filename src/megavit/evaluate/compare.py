@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from megavit.config.names import canonical, index_by_name
-from megavit.config.target import Target, TargetKind, joined
+from megavit.config.target import Target, TargetKind, join_labels
 from megavit.data.dataset import Sample
 from megavit.errors import DataError
 from megavit.evaluate.metrics.bootstrap import Interval, bootstrap_images
@@ -228,7 +228,7 @@ def _format_target(target: Tensor, kind: TargetKind, labels: Sequence[str]) -> s
         case "classification":
             return labels[int(target)]
         case "multilabel":
-            return joined(labels[i] for i in torch.nonzero(target).flatten().tolist())
+            return join_labels(labels[i] for i in torch.nonzero(target).flatten().tolist())
         case "regression":
             return f"{target.item():.6g}"
 

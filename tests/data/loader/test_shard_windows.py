@@ -83,9 +83,9 @@ def test_shards_are_read_ahead_of_their_window_from_any_step(windows, batch_size
         def read_ahead(self, shards):
             read.extend(shards)
 
-    told = Told(windows.shard, windows.files, windows.size)
+    calls = Told(windows.shard, windows.files, windows.size)
     order = ResumableBatchSampler(
-        len(told.shard), batch_size, 5, start=start, steps=start + 6, windows=told, ahead=True
+        len(calls.shard), batch_size, 5, start=start, steps=start + 6, windows=calls, ahead=True
     )
     for batch, expected in zip(order, order_of(windows, batch_size, start, start + 6), strict=True):
         assert batch == expected

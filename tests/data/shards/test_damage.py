@@ -76,17 +76,17 @@ def test_every_way_of_reading_finds_the_same_in_its_place_and_says_so(index, tmp
     names = [damage(tmp_path / "out", index, shard, place) for shard, place in ((0, 2), (2, 5))]
     images = load_data(tmp_path / "out", ALL, verify="none")
     expected = torch.stack(list(by_name(images).values()))
-    told = dict.fromkeys(names, "not the bytes that were written")
+    damaged = dict.fromkeys(names, "not the bytes that were written")
 
     in_memory = ImageDataset(images, images.samples, SIZE)
     whole = load_into_memory(in_memory, workers)
     assert isinstance(whole, torch.Tensor) and torch.equal(whole, expected)
-    assert in_memory.damaged == told
+    assert in_memory.damaged == damaged
 
     streamed = ImageDataset(images, images.samples, SIZE)
     batches = list(iter_batches(streamed, sequential_batches(len(streamed), 16), workers))
     assert torch.equal(torch.cat([torch.as_tensor(batch) for batch in batches]), expected)
-    assert streamed.damaged == told
+    assert streamed.damaged == damaged
 
 
 def test_a_shard_that_is_cut_short_or_gone_is_told_and_its_images_stood_for(index, tmp_path):

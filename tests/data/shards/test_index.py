@@ -83,7 +83,7 @@ def test_no_flipped_bit_is_silent(bit):
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "told"),
+    ("path", "value", "message"),
     [
         (("format",), 2, "expected format 1, got 2"),
         (("target",), "boxes", "expected a kind of target"),
@@ -108,14 +108,14 @@ def test_no_flipped_bit_is_silent(bit):
         (("damaged",), [["a.png", "gone"]], "expected a shard's name before what is damaged"),
     ],
 )
-def test_what_cannot_be_is_refused_even_where_the_fingerprint_fits(path, value, told):
+def test_what_cannot_be_is_refused_even_where_the_fingerprint_fits(path, value, message):
     table = json.loads(INDEX.to_json())
     inner = table
     for key in path[:-1]:
         inner = inner[key]
     inner[path[-1]] = value
     del table["fingerprint"]
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         parse_index(json.dumps(table | {"fingerprint": _fingerprint(table)}), "here")
 
 

@@ -290,17 +290,17 @@ def test_a_tar_that_an_index_lies_beside_is_what_that_says(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "message"),
     [
         (["x.tar.gz", "y.tgz"], "are compressed.*gunzip them first"),
         (["train/0.tar", "val/0.tar"], "has shards in folders within, such as '.*train/0.tar'; name one of these"),
     ],
 )
-def test_what_is_nearly_shards_is_told_what_to_do(names, told, tmp_path):
+def test_what_is_nearly_shards_is_told_what_to_do(names, message, tmp_path):
     for name in names:
         (tmp_path / "s" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "s" / name).write_bytes(make_tar(by_class(0, 12)))
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         load_data(tmp_path / "s", ALL)
     if "gz" in names[0]:
         with pytest.raises(DataError, match=r"is compressed.*gunzip it first"):

@@ -94,7 +94,7 @@ def test_processes_write_the_same_bytes(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("column", "values", "kind", "told"),
+    ("column", "values", "kind", "contents"),
     [
         (
             "labels",
@@ -105,7 +105,7 @@ def test_processes_write_the_same_bytes(tmp_path, monkeypatch):
         ("score", ["3.5", "-1", "0"], "regression", [{"score": 3.5}, {"score": -1.0}, {"score": 0.0}]),
     ],
 )
-def test_labels_and_scores_are_kept(column, values, kind, told, tmp_path):
+def test_labels_and_scores_are_kept(column, values, kind, contents, tmp_path):
     for number in range(3):
         (tmp_path / f"{number}.png").write_bytes(make_png(number))
     table = tmp_path / "data.csv"
@@ -117,7 +117,7 @@ def test_labels_and_scores_are_kept(column, values, kind, told, tmp_path):
     assert (after.samples, after.classes, after.fingerprint()) == (before.samples, before.classes, before.fingerprint())
     with tarfile.open(tmp_path / "out" / "data-000000.tar") as tar:
         found = [json.load(tar.extractfile(info)) for info in tar.getmembers() if info.name.endswith(".json")]  # type: ignore[arg-type]
-    assert sorted(found, key=str) == sorted(told, key=str)
+    assert sorted(found, key=str) == sorted(contents, key=str)
 
 
 def test_shards_can_be_written_anew_from_shards(tmp_path):

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megavit.errors import BundleError
@@ -12,6 +12,7 @@ from megavit.weights.bundle.safetensors_io import load_weights, read_tensors, wr
 from tests.helpers.bundles import make_model
 
 
+@settings(max_examples=20)
 @given(
     st.dictionaries(
         st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda name: name != "__metadata__"),

@@ -28,7 +28,7 @@ from torch import nn
 
 from megavit.errors import BundleError, MegavitError
 from megavit.weights.pretrained.checkpoint_files import read_checkpoint
-from megavit.weights.pretrained.pickled import StandIn, load_pickled
+from megavit.weights.pretrained.pickled import Placeholder, load_pickled
 from megavit.weights.pretrained.pretrained import load_pretrained
 
 CALLED: list[str] = []
@@ -168,7 +168,7 @@ def test_nothing_that_a_file_names_is_called(attack: str, zipped: bool, untouche
 def test_an_object_of_an_unknown_class_is_a_stand_in_whatever_is_done_with_it(tmp_path: Path) -> None:
     torch.save({"run": Reduced(hook, "called"), "slots": Slots(), "options": Settings(a=1)}, tmp_path / "a.pth")
     content, unknown = load_pickled(tmp_path / "a.pth")
-    assert {type(value) for value in content.values()} == {StandIn}
+    assert {type(value) for value in content.values()} == {Placeholder}
     assert content["options"]["a"] == 1
     assert {name.rpartition(".")[2] for name in unknown} == {"hook", "Slots", "Settings"}
 

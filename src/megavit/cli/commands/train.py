@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from megavit.cli.options import Device, Json, LabeledData, Nproc, PresetPatchSize, Seed
-from megavit.config.recipe import Balance, OnCorrupt, Precision, Rung
+from megavit.config.recipe import Balance, OnCorrupt, Precision, TuneMethod
 from megavit.errors import ConfigError
 
 
@@ -22,7 +22,7 @@ def train(
     resume: Path | None = None,
     recipe: str = "auto",
     init: str | None = None,
-    finetune: Rung | None = None,
+    finetune: TuneMethod | None = None,
     minutes: float | None = None,
     epochs: int | None = None,
     model: str | None = None,

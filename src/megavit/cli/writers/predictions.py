@@ -7,7 +7,7 @@ from typing import Self
 from megavit.cli.console import print_json, results
 from megavit.cli.writers.line_file import LineFile
 from megavit.config.names import printable
-from megavit.config.target import TargetKind, joined
+from megavit.config.target import TargetKind, join_labels
 from megavit.predict.prediction import Prediction, PredictionResult
 
 
@@ -76,9 +76,9 @@ class PredictionWriter:
             return [repr(number) for number in (prediction.score, *(prediction.interval or ()))]
         ranked = [text for label, probability in prediction.top for text in (label, f"{probability:.6f}")]
         if self.target == "multilabel":
-            return [joined(label for label, _ in prediction.labels), *ranked]
+            return [join_labels(label for label, _ in prediction.labels), *ranked]
         members = prediction.prediction_set
-        return [*ranked[:2], *([] if members is None else [joined(label for label, _ in members)]), *ranked[2:]]
+        return [*ranked[:2], *([] if members is None else [join_labels(label for label, _ in members)]), *ranked[2:]]
 
     def _describe(self, prediction: Prediction) -> str:
         if self.target == "regression":

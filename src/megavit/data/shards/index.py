@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from hashlib import blake2b
 from typing import Any, get_args
 
@@ -163,8 +163,8 @@ def parse_index(text: str | bytes, where: str) -> ShardIndex:
     table = parse_json(text, where, DataError)
     try:
         _check(table.get("format") == FORMAT, f"format {FORMAT}", table.get("format"))
-        told = table.pop("fingerprint", None)
-        _check(told == _fingerprint(table), "the fingerprint of what stands in it", told)
+        stored = table.pop("fingerprint", None)
+        _check(stored == _fingerprint(table), "the fingerprint of what stands in it", stored)
         target, classes = table["target"], _strings(table["classes"])
         _check(target in get_args(TargetKind), "a kind of target", target)
         shards = tuple(_shard(row, target, len(classes)) for row in table["shards"])
@@ -204,42 +204,32 @@ def _shard(row: dict[str, Any], target: str, classes: int) -> Shard:
 
 
 def _member(values: Sequence[Any], whole: int, target: str, classes: int) -> Member:
-    name, told, offset, size, digest, height, width, channels = values
+    name, stored, offset, size, digest, height, width, channels = values
     _check(is_name(name), "a name that a file can have", name)
     _check(_whole(offset) and _whole(size) and offset >= 0 and 0 < size <= MAX_BYTES, "a place", (offset, size))
     _check(offset + size <= whole, f"a place within {whole:,} bytes", (offset, size))
     _check(_is_hex(digest, _DIGEST), "a digest", digest)
     _check(all(_whole(side) and side > 0 for side in (height, width, channels)), "a size", (height, width, channels))
-    return Member(name, _target(told, target, classes), offset, size, digest, height, width, channels)
+    return Member(name, _target(stored, target, classes), offset, size, digest, height, width, channels)
 
 
-def _target(told: Any, target: str, classes: int) -> Target:
-    if told is None:
+def _target(stored: Any, target: str, classes: int) -> Target:
+    if stored is None:
         return None
     if target == "regression":
-        _check(isinstance(told, int | float) and not isinstance(told, bool), "a score", told)
-        return float(told)
-    known = told if target == "multilabel" else [told]
-    _check(all(_whole(label) and 0 <= label < classes for label in known), f"one of {classes} classes", told)
-    return tuple(sorted(set(told))) if target == "multilabel" else told
+        _check(isinstance(stored, int | float) and not isinstance(stored, bool), "a score", stored)
+        return float(stored)
+    known = stored if target == "multilabel" else [stored]
+    _check(all(_whole(label) and 0 <= label < classes for label in known), f"one of {classes} classes", stored)
+    return tuple(sorted(set(stored))) if target == "multilabel" else stored
 
 
 def _plain(shard: Shard) -> dict[str, Any]:
-    members = shard.members
-    return {
-        "name": shard.name,
-        "bytes": shard.size,
-        "sha256": shard.sha256,
-        "split": shard.split,
-        "names": [member.name for member in members],
-        "targets": [list(member.target) if isinstance(member.target, tuple) else member.target for member in members],
-        "offsets": [member.offset for member in members],
-        "sizes": [member.size for member in members],
-        "digests": [member.digest for member in members],
-        "heights": [member.height for member in members],
-        "widths": [member.width for member in members],
-        "channels": [member.channels for member in members],
+    columns = {
+        column: [getattr(member, one.name) for member in shard.members]
+        for column, one in zip(_COLUMNS, fields(Member), strict=True)
     }
+    return {"name": shard.name, "bytes": shard.size, "sha256": shard.sha256, "split": shard.split} | columns
 
 
 def _fingerprint(table: dict[str, Any]) -> str:

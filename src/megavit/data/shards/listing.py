@@ -52,7 +52,7 @@ def list_shards(
             found.append(fact)
     skipped = (
         *(Skipped(name, reason) for name, reason in (*index.skipped, *index.damaged)),
-        *(Skipped(fault.shard, _told(fault)) for fault in faults if not fault.images),
+        *(Skipped(fault.shard, _describe(fault)) for fault in faults if not fault.images),
         *(Skipped(name, "a shard that the index does not know") for name in _unknown(source, index)),
     )
     if all(member.target is None for shard in index.shards for member in shard.members):
@@ -66,17 +66,17 @@ def list_shards(
 
 
 def _refuse(source: str, index: ShardIndex, faults: Sequence[ShardFault]) -> None:
-    go_on = 'go on without with --on-corrupt skip (on_corrupt = "skip")'
+    hint = 'go on without with --on-corrupt skip (on_corrupt = "skip")'
     if faults:
         raise DataError(
             f"{len(faults):,} of the {len(index.shards):,} shards of {source!r} are not as they were written: "
-            f"{faults[0].shard} is {faults[0].reason}; restore them, or {go_on}"
+            f"{faults[0].shard} is {faults[0].reason}; restore them, or {hint}"
         )
     if index.damaged:
         name, reason = index.damaged[0]
         raise DataError(
             f"{len(index.damaged):,} of what is in the shards of {source!r} cannot be used: {name!r}: {reason}; "
-            f"restore it, or {go_on}"
+            f"restore it, or {hint}"
         )
 
 
@@ -87,7 +87,7 @@ def _chosen(index: ShardIndex, verified: Verify) -> Sequence[Shard]:
     return held_out if held_out and verified == "held-out" else index.shards
 
 
-def _told(fault: ShardFault) -> str:
+def _describe(fault: ShardFault) -> str:
     if fault.images is None:
         return f"{fault.reason}; images of the same class stand in for those that cannot be read"
     return fault.reason + WHOLE

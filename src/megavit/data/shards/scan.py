@@ -182,8 +182,8 @@ def _take(sample: SampleFiles, name: str, kind: str, entry: TarEntry, stream: Fo
         sample.image = _member(name, entry, _content(stream, entry))
         return
     target = parse_target(kind, _content(stream, entry)) if entry.size <= _MOST_TEXT else None
-    if sample.told.setdefault(kind, target) != target:
-        sample.told[kind] = None
+    if sample.targets.setdefault(kind, target) != target:
+        sample.targets[kind] = None
         raise ImageError(f"a second .{kind} of one sample, which says otherwise")
 
 

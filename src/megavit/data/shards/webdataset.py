@@ -14,24 +14,24 @@ from megavit.data.targets import NamedTarget
 from megavit.errors import ImageError
 
 TARGETS = ("cls", "json")
-# What is said of the set as a whole, or in words.
+# What is found of the set as a whole, or in words.
 _NOTES = ("json", "jsonl", "txt", "md", "csv", "tsv", "yaml", "yml", "idx", "")
 _LONGEST_NAME = 200
 
 
 @dataclass(slots=True)
 class SampleFiles:
-    """The files of one key: the image, if it can be read; what a .cls and a .json say; the kinds of all."""
+    """The files of one key: the image, if it can be read; the targets in a .cls and a .json; the kinds of all."""
 
     image: Member | None = None
-    told: dict[str, NamedTarget | None] = field(default_factory=dict)
+    targets: dict[str, NamedTarget | None] = field(default_factory=dict)
     kinds: set[str] = field(default_factory=set)
 
     @property
     def target(self) -> NamedTarget | None:
         """A .cls is there to say the class; a .json says many things."""
-        said = [self.told[kind] for kind in TARGETS if self.told.get(kind) is not None]
-        return said[0] if said else None
+        found = [self.targets[kind] for kind in TARGETS if self.targets.get(kind) is not None]
+        return found[0] if found else None
 
     @property
     def fault(self) -> str:

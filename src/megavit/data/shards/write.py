@@ -69,7 +69,7 @@ def write_shards(
     Args:
         size: bytes of a shard; one is larger only where a single image is.
         seed: of the shuffling.
-        progress: told of images.
+        progress: called with images written, and of how many.
 
     Raises:
         OutputError: where `out` has something in it, cannot be written, or the disk is full.

@@ -185,19 +185,19 @@ def _class_first(tree: FolderTree, top: str, folders: list[str], known: Collecti
     if len(folders) == 1 and known is not None and _label(folders[0]) not in known:
         return None
     example = (several or folders)[0]
-    told = f"{_place(tree, top)} has folders named after splits within others, such as {_listed(named[example])}"
+    layout = f"{_place(tree, top)} has folders named after splits within others, such as {_listed(named[example])}"
     for folder, inner in within.items():
         rest = [one for one in inner if one not in named[folder]]
         if rest or not named[folder] or _has_images(tree, folder):
             beside = rest[0] if rest else folder
             raise DataError(
-                f"{told}, but {beside!r} is in no split; put every image of a class into one of its splits, or name "
+                f"{layout}, but {beside!r} is in no split; put every image of a class into one of its splits, or name "
                 f"these folders otherwise. {EXPECTED}"
             )
         deeper = next((deep for one in inner for deep in tree.folders(one)), None)
         if deeper is not None:
             raise DataError(
-                f"{told}, and these have folders of their own, such as {deeper!r}: if those are the classes, give "
+                f"{layout}, and these have folders of their own, such as {deeper!r}: if those are the classes, give "
                 f"{str(tree.root / example)!r} alone, otherwise take them away. {EXPECTED}"
             )
     splits = {one: split for marked in named.values() for one, split in marked.items()}

@@ -5,7 +5,7 @@ import math
 import re
 
 from megavit.config.names import canonical, is_missing
-from megavit.config.target import PARTING, parted
+from megavit.config.target import LABEL_SEPARATOR, split_labels
 from megavit.data.split.split_names import SPLITS, parse_split
 from megavit.errors import DataError
 
@@ -23,10 +23,10 @@ def read_class(cell: str) -> str:
     if not name:
         raise DataError("the label is empty")
     _check_given("label", name)
-    if PARTING in name or (_LIST.fullmatch(name) and "," in name):
+    if LABEL_SEPARATOR in name or (_LIST.fullmatch(name) and "," in name):
         raise DataError(
             f"the label {name!r} seems to be several: if an image may have several, call the column labels; if it is "
-            f"one, write it without {PARTING} and brackets"
+            f"one, write it without {LABEL_SEPARATOR} and brackets"
         )
     return canonical(name)
 
@@ -39,7 +39,7 @@ def read_labels(cell: str, parting: str) -> tuple[str, ...]:
     """
     text = cell.strip()
     _check_given("cell of labels", text)
-    labels = _list(text) if _LIST.fullmatch(text) else parted(text, parting)
+    labels = _list(text) if _LIST.fullmatch(text) else split_labels(text, parting)
     for label in labels:
         _check_given("label", label)
     return tuple(sorted({canonical(label) for label in labels}))
@@ -103,7 +103,7 @@ def _check_given(what: str, name: str) -> None:
 
 
 def _list(text: str) -> list[str]:
-    how = f'part labels by "{PARTING}", such as cat{PARTING}indoors'
+    how = f'part labels by "{LABEL_SEPARATOR}", such as cat{LABEL_SEPARATOR}indoors'
     try:
         # Python joins 'a' 'b', as NumPy prints two labels, into one text.
         found = None if re.search(r"""['"]\s+['"]""", text) else ast.literal_eval(text)

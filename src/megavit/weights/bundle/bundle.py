@@ -117,7 +117,7 @@ def _write_info(path: Path, info: BundleInfo) -> None:
 
 
 def load_bundle(folder: Path, *, verify: bool = False) -> Bundle:
-    """The bundle in `folder`, or in `folder/bundle`, where a training run puts it.
+    """Load the bundle in `folder`, or in `folder/bundle`, where a training run puts it.
 
     Every file's SHA-256 is checked; with `verify`, so are the answers to the reference images.
 
@@ -170,7 +170,7 @@ def _check_file(path: Path, expected: str) -> None:
 
 
 def is_bundle(folder: Path) -> bool:
-    """Whether there is a bundle in `folder`, or in `folder/bundle`."""
+    """Return whether there is a bundle in `folder`, or in `folder/bundle`."""
     return any((candidate / INFO).is_file() for candidate in (folder, folder / "bundle"))
 
 

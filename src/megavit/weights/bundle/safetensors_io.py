@@ -1,4 +1,4 @@
-"""Tensors in safetensors files, and into a model only if every one fits."""
+"""Read and write safetensors files, and load tensors into a model only if every one fits."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, on the CPU: the file itself, mapped, so that processes share its memory.
+    """Read a safetensors file to the CPU, memory-mapped, so that processes share its memory.
 
     While they are in use, the file may be replaced or deleted, but must not be overwritten in its place.
 
@@ -31,7 +31,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def unreadable(path: Path, error: object) -> str:
-    """The message for a file that its library's reader refuses."""
+    """Return the message for a file that its library's reader rejects."""
     return f"{path} cannot be read: copy it again, as it may be damaged or cut short ({error})"
 
 

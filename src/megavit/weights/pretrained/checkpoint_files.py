@@ -15,7 +15,7 @@ from torch import Tensor
 from megavit.errors import BundleError
 from megavit.runtime.memory import main_memory
 from megavit.weights.bundle.safetensors_io import read_tensors, unreadable
-from megavit.weights.pretrained.pickled import UNREADABLE, StandIn, load_pickled
+from megavit.weights.pretrained.pickled import UNREADABLE, Placeholder, load_pickled
 
 # In a folder, the first of these that is there; an index names the files of a checkpoint in parts.
 NAMES = (
@@ -29,7 +29,7 @@ NAMES = (
 PYTORCH = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 
 # Weights lie no deeper in tables within tables; files made to exhaust a reader do.
-DEEPEST = 16
+MAX_DEPTH = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Contents:
 
 
 def find_checkpoint(folder: Path) -> Path:
-    """The file of weights in a folder as model hubs lay it out.
+    """Return the file of weights in a folder as model hubs lay it out.
 
     Raises:
         BundleError: naming what was looked for.
@@ -132,7 +132,9 @@ def _pytorch(path: Path) -> Contents:
     keys = tuple(map(str, content)) if isinstance(content, Mapping) else ()
     if not tables:
         other = (
-            "an object of a class of its own" if isinstance(content, StandIn | type) else f"of {type(content).__name__}"
+            "an object of a class of its own"
+            if isinstance(content, Placeholder | type)
+            else f"of {type(content).__name__}"
         )
         kind = f"a table of {', '.join(keys[:5])}" if keys else other
         raise BundleError(f"{path} holds no weights by name: it is {kind}")
@@ -161,15 +163,15 @@ def tables_in(content: Any) -> dict[str, dict[str, Tensor]]:
     seen: set[int] = set()
     waiting: list[tuple[str, Any]] = [("", content)]
     for place, node in waiting:
-        if id(node) in seen or place.count("/") > DEEPEST:
+        if id(node) in seen or place.count("/") > MAX_DEPTH:
             continue
         seen.add(id(node))
-        if isinstance(node, StandIn) and is_module(node):
+        if isinstance(node, Placeholder) and is_module(node):
             tensors, inner = weights_of(node), {}
         elif isinstance(node, Mapping):
             tensors = {str(name): value for name, value in node.items() if isinstance(value, Tensor)}
             inner = dict(node)
-            if isinstance(node, StandIn) and isinstance(node.state, Mapping):
+            if isinstance(node, Placeholder) and isinstance(node.state, Mapping):
                 inner |= node.state
         else:
             tensors, inner = {}, dict(enumerate(node)) if isinstance(node, list | tuple) else {}
@@ -183,12 +185,12 @@ def tables_in(content: Any) -> dict[str, dict[str, Tensor]]:
     return tables
 
 
-def is_module(saved: StandIn) -> bool:
-    """Return whether a stand-in has the state of a `torch.nn.Module`."""
+def is_module(saved: Placeholder) -> bool:
+    """Return whether a placeholder has the state of a `torch.nn.Module`."""
     return isinstance(saved.state, Mapping) and {"_parameters", "_modules"} <= saved.state.keys()
 
 
-def weights_of(module: StandIn) -> dict[str, Tensor]:
+def weights_of(module: Placeholder) -> dict[str, Tensor]:
     """Return the state dict of a module that was saved whole, from its parts, without its class."""
     tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
@@ -206,7 +208,7 @@ def weights_of(module: StandIn) -> dict[str, Tensor]:
         waiting += [
             (f"{prefix}{name}.", child)
             for name, child in _items(part.state.get("_modules"))
-            if isinstance(child, StandIn) and is_module(child)
+            if isinstance(child, Placeholder) and is_module(child)
         ]
     return tensors
 

@@ -5,18 +5,18 @@ from pathlib import Path
 from megavit.errors import BundleError
 
 HUB, TIMM = "hf-hub:", "timm:"
-# Weights and what describes them; no code. The others only where there are no safetensors: they are the same again.
-FIRST = ("*.safetensors", "*.json", "*.md", "*.csv", "*.html")
-OTHERWISE = ("*.bin", "*.npz", "*.pt", "*.pth")
+# Weights and what describes them; no code. Other formats only where there is no safetensors file.
+PREFERRED = ("*.safetensors", "*.json", "*.md", "*.csv", "*.html")
+FALLBACK = ("*.bin", "*.npz", "*.pt", "*.pth")
 
 
 def is_hub_name(source: str) -> bool:
-    """Whether `source` names a model of the hub: hf-hub:USER/NAME, or timm:NAME for timm's own."""
+    """Return whether `source` names a model of the hub: hf-hub:USER/NAME, or timm:NAME for timm's own."""
     return source.startswith((HUB, TIMM))
 
 
 def download(source: str) -> Path:
-    """The folder of a model of the hub, in huggingface_hub's cache; fetched unless it is there.
+    """Return the folder of a model of the hub in huggingface_hub's cache, after downloading it unless it is there.
 
     Args:
         source: hf-hub:USER/NAME, with @REVISION if not the newest; or timm:NAME, which is hf-hub:timm/NAME.
@@ -38,12 +38,12 @@ def download(source: str) -> Path:
     if source.startswith(TIMM):
         name = f"timm/{name.removeprefix(TIMM)}"
     try:
-        folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=list(FIRST)))
+        folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=list(PREFERRED)))
         if not any(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=list(FIRST + OTHERWISE)))
+            folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=list(PREFERRED + FALLBACK)))
     except GatedRepoError:
         raise BundleError(
-            f"{name} is only for those who accepted its terms on the hub; do, then: hf auth login"
+            f"{name} is only for users who have accepted its terms on the hub: accept them there, then: hf auth login"
         ) from None
     except RepositoryNotFoundError:
         tag = "; timm's names there end in a tag, such as .augreg_in21k" if source.startswith(TIMM) else ""

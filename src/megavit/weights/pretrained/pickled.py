@@ -2,7 +2,7 @@
 
 Training scripts save more than weights: their arguments, paths, NumPy's numbers, whole objects. PyTorch refuses a file
 that names such a thing. Here each name that a file has beyond PyTorch's own list is first looked up, without executing
-the file, and then given to the reader as `StandIn`: a class of ours that can be built of anything and does nothing.
+the file, and then given to the reader as `Placeholder`: a class of ours that can be built of anything and does nothing.
 """
 
 import pickle
@@ -39,18 +39,18 @@ UNREADABLE = (
 # Of modules that PyTorch's reader never lets through, whoever allows them.
 BLOCKED = ("os", "posix", "nt", "sys")
 # In files of PyTorch before 1.6, whose names it does not look up itself: those that it lets through.
-LET_THROUGH = re.compile(
+ALLOWED_NAMES = re.compile(
     r"torch\.(\w*Storage|_utils\._rebuild\w+|Size|Tensor|device|nn\.parameter\.Parameter)|collections\.(OrderedDict|Counter)"
     r"|_codecs\.encode|builtins\.(set|bytearray|complex)"
 )
-INSTEAD = (
+ADVICE = (
     "Ask for the weights as .safetensors, or save them again where you trust the file: "
     "torch.save(model.state_dict(), FILE)"
 )
 
 
-class _Anything(type):
-    """Let stand-ins pass where PyTorch's reader asks whether a pickled object is a dictionary."""
+class _EqualsDict(type):
+    """Let placeholders pass where PyTorch's reader asks whether a pickled object is a dictionary."""
 
     def __eq__(cls, other: object) -> bool:
         return other is dict or other is cls
@@ -58,7 +58,7 @@ class _Anything(type):
     __hash__ = type.__hash__
 
 
-class StandIn(dict[Any, Any], metaclass=_Anything):
+class Placeholder(dict[Any, Any], metaclass=_EqualsDict):
     """An object whose class is not known: it takes whatever a pickle gives to it, and does nothing with it.
 
     Attributes:
@@ -67,7 +67,7 @@ class StandIn(dict[Any, Any], metaclass=_Anything):
 
     state: Any = None
 
-    def __new__(cls, *_: Any) -> "StandIn":
+    def __new__(cls, *_: Any) -> "Placeholder":
         return super().__new__(cls)
 
     def __init__(self, *_: Any) -> None:
@@ -84,7 +84,7 @@ class StandIn(dict[Any, Any], metaclass=_Anything):
 
 
 def load_pickled(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """Return what a file of `torch.save` holds, on the CPU, and for which names it has stand-ins.
+    """Return what a file of `torch.save` holds, on the CPU, and for which names it has placeholders.
 
     Raises:
         BundleError: when it is damaged, a program, or asks for what PyTorch never lets through.
@@ -93,7 +93,7 @@ def load_pickled(path: Path) -> tuple[Any, tuple[str, ...]]:
     unknown: tuple[str, ...] = ()
     try:
         unknown = tuple(sorted(unknown_names(path)))
-        with warnings.catch_warnings(), torch.serialization.safe_globals([(StandIn, name) for name in unknown]):
+        with warnings.catch_warnings(), torch.serialization.safe_globals([(Placeholder, name) for name in unknown]):
             warnings.simplefilter("ignore")  # of how the file was pickled; what matters is an error below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -125,7 +125,7 @@ def _names_in(file: BinaryIO) -> set[str]:
                 module, name = str(argument).split(" ", 1)
                 # Written as Python 2 called them.
                 module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
-                found |= set() if LET_THROUGH.fullmatch(f"{module}.{name}") else {f"{module}.{name}"}
+                found |= set() if ALLOWED_NAMES.fullmatch(f"{module}.{name}") else {f"{module}.{name}"}
     except ValueError:  # no pickle, or one that ends too soon: PyTorch's reader says which
         return found
     return found
@@ -154,7 +154,7 @@ def _refuse_programs(path: Path) -> None:
 def _refusal(path: Path, unknown: tuple[str, ...]) -> str:
     blocked = [name for name in unknown if name.partition(".")[0] in BLOCKED]
     what = f"it asks for {', '.join(blocked)}" if blocked else "it is damaged, or has parts that are no data"
-    return f"{path} is not opened: {what}, and loading it otherwise could run code of whoever wrote it. {INSTEAD}"
+    return f"{path} is not opened: {what}, and loading it otherwise could run code of whoever wrote it. {ADVICE}"
 
 
 def _brief(error: BaseException) -> str:

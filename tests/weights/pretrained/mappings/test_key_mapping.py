@@ -171,7 +171,7 @@ FAMILY = {
 
 
 @pytest.mark.parametrize("family", FAMILY)
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(st.data())
 def test_weights_go_back_equal_to_the_bit(family: str, data: st.DataObject) -> None:
     peer, theirs, known = data.draw(FAMILY[family])
@@ -188,7 +188,7 @@ def test_weights_go_back_equal_to_the_bit(family: str, data: st.DataObject) -> N
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILY if "Hugging Face" in name])
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(st.data())
 def test_written_names_are_read_as_the_same(family: str, data: st.DataObject) -> None:
     peer, theirs, known = data.draw(FAMILY[family])
