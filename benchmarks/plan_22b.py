@@ -17,35 +17,39 @@ from typing import Any
 
 from megavit.config.presets import preset
 from megavit.config.vit import ViTConfig
-from megavit.plan.hardware import GIB, gpu_of
-from megavit.plan.parallel_layout import Layout, Training
+from megavit.plan.hardware import GIB, get_gpu
+from megavit.plan.parallel_layout import ParallelLayout, Training
 from megavit.plan.plan import make_plan
 
 IMAGES_A_GPU = 64
 
 
-def traced_layouts(gpus: int) -> list[Layout]:
+def traced_layouts(gpus: int) -> list[ParallelLayout]:
     """The grids that are traced: all ranks shard, copies of a node's or more, and with tensor parallelism."""
     return [
-        Layout(shard=gpus, micro_batch=8, accumulation=1, checkpointing=True),
-        Layout(shard=gpus, micro_batch=4, accumulation=1),
-        Layout(replicate=gpus // 64, shard=64, micro_batch=8, accumulation=1, checkpointing=True),
-        Layout(shard=gpus // 8, tensor=8, micro_batch=16, accumulation=1, checkpointing=True),
+        ParallelLayout(shard=gpus, micro_batch_size=8, gradient_accumulation=1, gradient_checkpointing=True),
+        ParallelLayout(shard=gpus, micro_batch_size=4, gradient_accumulation=1),
+        ParallelLayout(
+            replicate=gpus // 64, shard=64, micro_batch_size=8, gradient_accumulation=1, gradient_checkpointing=True
+        ),
+        ParallelLayout(
+            shard=gpus // 8, tensor=8, micro_batch_size=16, gradient_accumulation=1, gradient_checkpointing=True
+        ),
     ]
 
 
 def one(gpus: int, place: int) -> dict[str, Any]:
-    """Formula and trace of one layout, in this process."""
-    from megavit.plan.trace.validate import checked
+    """Return formula and trace of one layout, in this process."""
+    from megavit.plan.trace.validate import compare_with_trace
 
     began = time.monotonic()
     layout = traced_layouts(gpus)[place]
     training = Training(batch=layout.batch, optimizer="adamw")
-    found = checked(model(), training, layout)
+    found = compare_with_trace(model(), training, layout)
     return {
-        "layout": layout.mesh,
-        "images at once": layout.micro_batch,
-        "checkpointing": layout.checkpointing,
+        "layout": layout.name,
+        "images at once": layout.micro_batch_size,
+        "gradient_checkpointing": layout.gradient_checkpointing,
         **found.to_dict(),
         "seconds": round(time.monotonic() - began, 1),
         "processor seconds": round(time.process_time(), 1),
@@ -56,10 +60,11 @@ def one(gpus: int, place: int) -> dict[str, Any]:
 def planned(gpus: int) -> dict[str, Any]:
     began = time.monotonic()
     training = Training(batch=IMAGES_A_GPU * gpus, optimizer="adamw")
-    plan = make_plan(model(), training, gpu_of("h100"), gpus)
+    plan = make_plan(model(), training, get_gpu("h100"), gpus)
     seconds = time.monotonic() - began
     rows = [
-        one.to_dict() | {"padded": plan.padded(one), "days for 4e9 images": plan.days(one, 4 * 10**9)}
+        one.to_dict()
+        | {"padded": plan.find_padded_parameters(one), "days for 4e9 images": plan.estimate_days(one, 4 * 10**9)}
         for one in plan.fitting
     ]
     return {

@@ -18,23 +18,23 @@ import torch
 from megavit.bench.memory import peak_memory
 from megavit.config.preprocessing import Preprocessing
 from megavit.config.presets import preset
-from megavit.config.recipe import AugmentRecipe, OptimizerKind, OptimizerRecipe, Recipe, RunRecipe
+from megavit.config.recipe import AugmentRecipe, OptimizerKind, OptimizerRecipe, Recipe, ResolvedPrecision, RunRecipe
 from megavit.config.target import Target
 from megavit.config.vit import ViTConfig
 from megavit.model.vit import MegaVit
-from megavit.plan.memory import fullest
-from megavit.plan.parallel_layout import Layout, Precision, Training
+from megavit.plan.memory import compute_peak_memory
+from megavit.plan.parallel_layout import ParallelLayout, Training
 from megavit.train.loop.step import train_step
 from megavit.train.optim.loss import CrossEntropy
 from megavit.train.state import TrainState
 from megavit.train.task import Task
 
 
-def formula(config: ViTConfig, training: Training, layout: Layout) -> int:
-    return fullest(config, training, layout)[1].total
+def formula(config: ViTConfig, training: Training, layout: ParallelLayout) -> int:
+    return compute_peak_memory(config, training, layout)[1].total
 
 
-def measured(config: ViTConfig, training: Training, layout: Layout) -> int:
+def measured(config: ViTConfig, training: Training, layout: ParallelLayout) -> int:
     """Bytes of a real step of the whole batch in one process; `training.averages` must be 1: nothing is validated."""
     height, width = config.image_hw
     task = Task(
@@ -45,8 +45,8 @@ def measured(config: ViTConfig, training: Training, layout: Layout) -> int:
                 epochs=1,
                 batch_size=training.batch,
                 precision=training.precision,
-                gradient_accumulation=layout.accumulation,
-                gradient_checkpointing=layout.checkpointing,
+                gradient_accumulation=layout.gradient_accumulation,
+                gradient_checkpointing=layout.gradient_checkpointing,
                 device="cpu",
             ),
         ),
@@ -60,7 +60,7 @@ def measured(config: ViTConfig, training: Training, layout: Layout) -> int:
 
     def make() -> Callable[[], None]:
         model = MegaVit.from_config(config)
-        model.transformer.gradient_checkpointing = layout.checkpointing
+        model.transformer.gradient_checkpointing = layout.gradient_checkpointing
         state = TrainState.create(model, task.recipe.optimizer)
         images = torch.randint(0, 256, (training.batch, config.channels, height, width), dtype=torch.uint8)
         labels = torch.arange(training.batch) % config.num_classes
@@ -73,17 +73,21 @@ def measured(config: ViTConfig, training: Training, layout: Layout) -> int:
     return peak_memory(make, torch.device("cpu"))
 
 
-def cases(batch: int) -> list[tuple[Training, Layout]]:
-    """Each precision with everything kept, with checkpointing, and in parts with the other optimizer."""
+def cases(batch: int) -> list[tuple[Training, ParallelLayout]]:
+    """Each precision with everything kept, with gradient_checkpointing, and in parts with the other optimizer."""
     ways: list[tuple[OptimizerKind, int, bool]] = [("muon", 1, False), ("muon", 1, True), ("adamw", 4, False)]
-    precisions: list[Precision] = ["float32", "bfloat16"]
+    precisions: list[ResolvedPrecision] = ["float32", "bfloat16"]
     return [
         (
             Training(batch=batch, precision=precision, optimizer=optimizer, averages=1, processor=True),
-            Layout(micro_batch=batch // parts, accumulation=parts, checkpointing=checkpointing),
+            ParallelLayout(
+                micro_batch_size=batch // parts,
+                gradient_accumulation=parts,
+                gradient_checkpointing=gradient_checkpointing,
+            ),
         )
         for precision in precisions
-        for optimizer, parts, checkpointing in ways
+        for optimizer, parts, gradient_checkpointing in ways
     ]
 
 
@@ -101,8 +105,8 @@ def main() -> None:
                 "batch": training.batch,
                 "precision": training.precision,
                 "optimizer": training.optimizer,
-                "accumulation": layout.accumulation,
-                "checkpointing": layout.checkpointing,
+                "gradient_accumulation": layout.gradient_accumulation,
+                "gradient_checkpointing": layout.gradient_checkpointing,
                 "formula": formula(preset(name), training, layout),
                 "measured": measured(preset(name), training, layout),
             }

@@ -87,14 +87,14 @@ def test_by_the_clock_all_processes_do_the_same_steps_and_end_in_time(of_two):
     quick, slow = of_two["clock"]
     assert quick["step"] == slow["step"] and quick["validated"] == slow["validated"] and quick["validated"]
     assert quick["seconds"] == slow["seconds"] == slow["own"] > quick["own"]
-    # The slow one takes 0.05 seconds for each step and validation, of 3 in all.
-    assert 3.0 - 2 * 0.05 <= slow["own"] <= 3.0 + 0.05
+    # The slow one takes 0.05 seconds for each step and validation.
+    assert dist_2proc.SECONDS - 2 * 0.05 <= slow["own"] <= dist_2proc.SECONDS + 0.05
     assert quick["step"] + len(quick["validated"]) == round(slow["own"] / 0.05)
 
 
 def test_the_slowest_process_says_how_long_a_step_takes(of_two):
     quick, slow = of_two["measured"]
-    assert quick == slow and quick[1] >= 0.2
+    assert quick == slow and quick[1] >= dist_2proc.SLOW
 
 
 def test_norms_of_queries_and_keys_whose_gradients_are_not_summed_show(of_two, alone):
@@ -132,7 +132,7 @@ def test_what_one_process_began_two_go_on_with(of_two, alone, layout):
 @pytest.mark.parametrize("layout", dist_2proc.LAYOUTS)
 def test_a_loss_that_is_no_number_in_one_process_is_skipped_by_all(of_two, layout):
     losses = [float(loss) for loss in of_two[f"{layout} nan"]]
-    assert [step for step, loss in enumerate(losses) if math.isnan(loss)] == [6]
+    assert [step for step, loss in enumerate(losses) if math.isnan(loss)] == [dist_2proc.POISONED]
     assert of_two[f"{layout} skipped"] == 1
     assert of_two[f"{layout} as without"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from megavit.config.presets import preset
 from megavit.config.vit import ViTConfig
-from megavit.plan.parallel_layout import Layout, Training
+from megavit.plan.parallel_layout import ParallelLayout, Training
 
 SERIAL = replace(preset("Ti", num_classes=100), depth=4)
 # The design of ViT-22B, whose attention pool is large.
@@ -17,19 +17,19 @@ def make_layout(
     replicate: int = 1,
     shard: int = 1,
     tensor: int = 1,
-    micro_batch: int = 8,
-    accumulation: int = 1,
-    checkpointing: bool = False,
-) -> Layout:
-    return Layout(
+    micro_batch_size: int = 8,
+    gradient_accumulation: int = 1,
+    gradient_checkpointing: bool = False,
+) -> ParallelLayout:
+    return ParallelLayout(
         replicate=replicate,
         shard=shard,
         tensor=tensor,
-        micro_batch=micro_batch,
-        accumulation=accumulation,
-        checkpointing=checkpointing,
+        micro_batch_size=micro_batch_size,
+        gradient_accumulation=gradient_accumulation,
+        gradient_checkpointing=gradient_checkpointing,
     )
 
 
-def make_training(of: Layout, **changes: Any) -> Training:
+def make_training(of: ParallelLayout, **changes: Any) -> Training:
     return replace(Training(batch=of.batch, optimizer="adamw"), **changes)

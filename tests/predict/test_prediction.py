@@ -16,9 +16,9 @@ KINDS = {
     "labels": Prediction(top=RANKED, assigned=RANKED[:1]),
     "score": Prediction(value=2.5),
 }
-LABELS_METRICS = {"mean_average_precision": None, "images": 4, "chance": 0.5}
+LABELS_METRICS = {"mean_average_precision": None, "images": 4, "chance_level": 0.5}
 ERROR = {"value": 0.5, "low": 0.4, "high": 0.6}
-SCORE_METRICS = {"mae": ERROR, "images": 4, "median": 1, "baseline_mae": 2, "lowest": 0, "highest": 9}
+SCORE_METRICS = {"mae": ERROR, "images": 4, "median": 1, "baseline_mae": 2, "min_target": 0, "max_target": 9}
 
 
 def test_each_kind_has_its_answer():

@@ -28,6 +28,7 @@ OnCorrupt = Literal["skip", "fail"]
 OptimizerKind = Literal["muon", "adamw"]
 ScheduleKind = Literal["cosine", "linear"]
 Precision = Literal["auto", "float32", "bfloat16"]
+ResolvedPrecision = Literal["float32", "bfloat16"]
 TuneMethod = Literal["auto", "probe", "lora", "last", "all"]
 
 # Epochs, or minutes: two years. More is a slip of the finger, and would not fit a machine's numbers.

@@ -1,1 +1,1 @@
-"""What a training run will take of a cluster: parameters, memory, traffic, time, and which layouts fit."""
+"""Estimating what a training run takes on a cluster: memory, communication, time, and which layouts fit."""

@@ -1,32 +1,34 @@
-"""What a step keeps of its images for the way back, by formula, in bytes.
+"""The activations that a training step saves for the backward pass, in bytes, by formula.
 
-The terms are those of arXiv 2205.05198, section 4, for this model's blocks: a norm keeps its input, a product of
-matrices its input, attention its queries, keys, values and answer (its weights are computed again, arXiv 2205.14135),
-the MLP's non-linearity its input.
+The terms are those of arXiv 2205.05198, section 4, for this model's blocks: a norm saves its input, a matrix product
+its input, attention its queries, keys, values and output (its weights are recomputed, arXiv 2205.14135), the MLP's
+non-linearity its input.
+
+`megavit.train.setup.memory` has bounds of its own: they hold for every design, also those that have no formula here,
+and the gradient accumulation that a run chooses by them is part of its result.
 """
 
 from dataclasses import dataclass
 
 from megavit.config.vit import ViTConfig
+from megavit.model.attention import MAX_EAGER_TOKENS
 
 FLOAT32, BFLOAT16 = 4, 2
-# Hidden layers that the MLP keeps: the non-linearity's inputs, and its answer, which the next product needs.
-HIDDEN = {"gelu": 2, "gelu_tanh": 2, "relu2": 2, "quick_gelu": 3, "swiglu": 4}
-# Of an attention's row, the softmax's sum, float32.
+# Hidden layers that the MLP saves: the inputs of the non-linearity, and its output, which the next product needs.
+SAVED_HIDDEN = {"gelu": 2, "gelu_tanh": 2, "relu2": 2, "quick_gelu": 3, "swiglu": 4}
+# Bytes of the softmax's sum of a row of attention, float32.
 SOFTMAX_ROW = 4
-# Tokens; that of `megavit.model.attention`, which imports PyTorch.
-MAX_EAGER_TOKENS = 256
 
 
 @dataclass(frozen=True)
 class Numerics:
-    """In which types a step computes.
+    """The number formats of a step.
 
     Attributes:
         weight: bytes of a weight as the forward pass sees it, and so of a channel of the residual stream.
-        autocast: whether products of matrices cast to bfloat16 as they go.
-        processor: whether on one, and not on a GPU: there autocast leaves norms in the type of their input, and
-            attention in bfloat16 keeps its weights for few tokens (`megavit.model.attention`).
+        autocast: matrix products cast their inputs to bfloat16.
+        processor: it runs on a processor: there autocast leaves norms in the type of their input, and attention in
+            bfloat16 saves its weights if there are few tokens (`megavit.model.attention`).
     """
 
     weight: int = FLOAT32
@@ -35,12 +37,12 @@ class Numerics:
 
     @property
     def product(self) -> int:
-        """Bytes of a number in a product of matrices."""
+        """Bytes of a number in a matrix product."""
         return BFLOAT16 if self.autocast else self.weight
 
     @property
     def norm(self) -> int:
-        """Of a norm of the residual stream."""
+        """Bytes of a number in a norm of the residual stream."""
         return FLOAT32 if self.autocast and not self.processor else self.weight
 
     @property
@@ -50,18 +52,18 @@ class Numerics:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Of one image, on one of the ranks that share each block: bytes.
+class SavedActivations:
+    """Bytes of one image on one of the tensor-parallel ranks.
 
     Attributes:
-        before, after: kept of what comes before the first block, and after the last.
-        stream: the tokens between two blocks, which are all that is kept of a block with gradient checkpointing.
-        block: what a block keeps.
-        forward: at most, what a block's pass needs beside.
-        unkept: the same where nothing of the block is kept.
-        backward: at most, what a block's way back needs beside.
-        recomputed: what a block keeps on the way back, beside its input, with gradient checkpointing.
-        cast: of the image, where FSDP2 casts what the forward pass is given.
+        before, after: saved before the first block, and after the last.
+        stream: the tokens between two blocks, all that gradient checkpointing saves of a block.
+        block: saved by a block.
+        forward: at most needed beside by a block's forward pass.
+        forward_unsaved: the same where nothing of the block is saved.
+        backward: at most needed beside by a block's backward pass.
+        recomputed: saved by a block in the backward pass, beside its input, with gradient checkpointing.
+        cast: the image's copy where FSDP2 casts the inputs of the forward pass.
     """
 
     before: int
@@ -69,63 +71,64 @@ class Kept:
     stream: int
     block: int
     forward: int
-    unkept: int
+    forward_unsaved: int
     backward: int
     recomputed: int
     cast: int
 
 
-def kept(config: ViTConfig, numerics: Numerics, tensor: int = 1) -> Kept:
-    """Those of one image, without dropout; `tensor` ranks share the heads and the MLP of each block."""
+def compute_saved_activations(config: ViTConfig, numerics: Numerics, tensor: int = 1) -> SavedActivations:
+    """Return those of one image, without dropout; `tensor` ranks share the heads and the MLP of each block."""
     design, product, norm = config.design, numerics.product, numerics.norm
     tokens, dim = config.num_patches + config.num_prefix_tokens, config.dim
     heads, hidden = config.heads // tensor, config.mlp_dim // tensor
     inner = heads * config.dim_head
     norms = 2 if design.block == "serial" else 1
-    # Autocast casts the norm's answer for each product that takes it.
+    # Autocast casts the norm's output for each product that takes it.
     normed = dim * product * (2 if numerics.autocast else norms)
     attention = 4 * inner * product
     if design.qk_norm:
-        # Normed queries and keys, and the answer in both orders of its axes; each row's mean and deviation.
-        attention += 3 * inner * product + 2 * heads * _row(FLOAT32 if numerics.casts_heads else product)
+        # Normed queries and keys, and the output in both orders of its axes; each row's mean and deviation.
+        attention += 3 * inner * product + 2 * heads * _row_statistics(FLOAT32 if numerics.casts_heads else product)
         attention += 2 * inner * FLOAT32 if numerics.casts_heads else 0
-    explicit = numerics.processor and product == BFLOAT16 and tokens <= MAX_EAGER_TOKENS
-    weights = heads * tokens * product if explicit else SOFTMAX_ROW * heads
+    eager = numerics.processor and product == BFLOAT16 and tokens <= MAX_EAGER_TOKENS
+    weights = heads * tokens * product if eager else SOFTMAX_ROW * heads
     scales = 0 if design.layer_scale is None else 2 * dim * product
-    mlp = HIDDEN[design.mlp] * hidden * product
+    mlp = SAVED_HIDDEN[design.mlp] * hidden * product
     stream = dim * numerics.weight
-    back = hidden * product + stream + (dim * product if numerics.autocast else 0)
-    if explicit:  # by then the MLP's is gone
-        back = max(back, 2 * heads * tokens * product + stream - mlp)
-    seen_height, seen_width = (side + 2 * design.patch_overlap for side in config.patch_hw)
-    pixels = config.num_patches * config.channels * seen_height * seen_width
+    backward = hidden * product + stream + (dim * product if numerics.autocast else 0)
+    if eager:  # by then the MLP's are freed
+        backward = max(backward, 2 * heads * tokens * product + stream - mlp)
+    height, width = (side + 2 * design.patch_overlap for side in config.patch_hw)
+    pixels = config.num_patches * config.channels * height * width
     image = config.channels * config.image_hw[0] * config.image_hw[1]
-    block = norms * (dim * norm + _row(norm)) + normed + attention + weights + mlp + scales
-    return Kept(
+    block = norms * (dim * norm + _row_statistics(norm)) + normed + attention + weights + mlp + scales
+    return SavedActivations(
         before=pixels * product,
-        after=tokens * (dim * norm + _row(norm)) + _pooled(config, numerics, tokens),
+        after=tokens * (dim * norm + _row_statistics(norm)) + _head(config, numerics, tokens),
         stream=tokens * stream,
         block=tokens * block,
         forward=tokens * 3 * dim * product,
-        unkept=tokens * (HIDDEN[design.mlp] * hidden * product + normed + dim * (norm + product) + stream),
-        backward=tokens * back,
-        # A norm that needs no cast keeps the block's input itself.
+        forward_unsaved=tokens * (mlp + normed + dim * (norm + product) + stream),
+        backward=tokens * backward,
+        # A norm that needs no cast saves the block's input itself.
         recomputed=tokens * (block - (dim * norm if norm == numerics.weight else 0)),
         cast=image * BFLOAT16 if numerics.weight == BFLOAT16 else 0,
     )
 
 
-def _row(width: int) -> int:
-    """A norm's mean and deviation of a row."""
+def _row_statistics(width: int) -> int:
+    """Return the bytes of a norm's mean and deviation of a row."""
     return 2 * width
 
 
-def _pooled(config: ViTConfig, numerics: Numerics, tokens: int) -> int:
+def _head(config: ViTConfig, numerics: Numerics, tokens: int) -> int:
+    """Return the bytes that pooling, head and loss save."""
     dim, product = config.dim, numerics.product
-    found = config.num_classes * (product + 2 * FLOAT32)
+    logits = config.num_classes * (product + 2 * FLOAT32)
     if config.pool == "map":
         keys_and_values = 2 * config.num_pooled_tokens * dim * product
-        return found + tokens * dim * product + keys_and_values + (4 * dim + 2 * config.mlp_dim) * product
+        return logits + tokens * dim * product + keys_and_values + (4 * dim + 2 * config.mlp_dim) * product
     if config.pool == "cls" and not numerics.autocast:
-        return found + tokens * dim * product  # the class token is a view of all
-    return found + dim * product
+        return logits + tokens * dim * product  # the class token is a view of all
+    return logits + dim * product

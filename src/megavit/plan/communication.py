@@ -1,8 +1,8 @@
 """What one GPU sends and receives in a step, by formula.
 
-Bytes are of whole tensors, as a user of PyTorch sees them: what is gathered, what is to be scattered, what is summed.
-What is dealt out counts where it is received. On the wire a ring of n ranks moves (n - 1) / n of a gather or scatter,
-and twice that of a sum.
+Bytes are of full tensors, as a user of PyTorch sees them: what is gathered, what is to be scattered, what is reduced;
+an all-to-all counts where it is received. On the wire a ring of n ranks moves (n - 1) / n of a gather or scatter, and
+twice that of an all-reduce.
 """
 
 from dataclasses import dataclass
@@ -10,115 +10,120 @@ from typing import Literal
 
 from megavit.config.vit import ViTConfig
 from megavit.plan.activations import BFLOAT16, FLOAT32
-from megavit.plan.parallel_layout import Layout, Training
-from megavit.plan.parameters import weights_of
+from megavit.plan.parallel_layout import ParallelLayout, Training
+from megavit.plan.parameters import shard_parameters
 
 Collective = Literal["all-gather", "reduce-scatter", "all-reduce", "all-to-all"]
 Axis = Literal["replicate", "shard", "tensor"]
-When = Literal["forward", "backward", "optimizer"]
+Phase = Literal["forward", "backward", "optimizer"]
+DDP_BUCKET = 25 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exchange:
-    """One collective of a step.
+class Communication:
+    """One kind of collective in a step.
 
     Attributes:
-        axis: of the grid along which it goes.
-        when: in a step it goes on.
-        bytes: of the whole tensors, all calls of a step together.
+        axis: of the mesh, along which it communicates.
+        phase: of the step.
+        bytes: of the full tensors of all its calls in a step.
         calls: in a step.
     """
 
     collective: Collective
     axis: Axis
-    when: When
+    phase: Phase
     bytes: int
     calls: int
 
 
-def exchanges(config: ViTConfig, training: Training, layout: Layout) -> list[Exchange]:
-    """The collectives of a step that move more than a few numbers."""
-    found = _of_weights(config, training, layout) if layout.fully_sharded else _of_copies(config, layout)
+def compute_communication(config: ViTConfig, training: Training, layout: ParallelLayout) -> list[Communication]:
+    """Return the collectives of a step that move more than a few numbers."""
+    found = _sharded(config, training, layout) if layout.fully_sharded else _replicated(config, layout)
     if layout.tensor > 1:
-        found += _within_layers(config, training, layout)
-    return [one for one in found if one.bytes]
+        found += _tensor_parallel(config, training, layout)
+    return [communication for communication in found if communication.bytes]
 
 
-def passes(found: list[Exchange]) -> dict[Collective, int]:
-    """Collective -> bytes of forward and backward passes."""
+def sum_passes(found: list[Communication]) -> dict[Collective, int]:
+    """Return the bytes of the forward and backward passes by collective."""
     total: dict[Collective, int] = {}
-    for one in found:
-        if one.when != "optimizer":
-            total[one.collective] = total.get(one.collective, 0) + one.bytes
+    for communication in found:
+        if communication.phase != "optimizer":
+            total[communication.collective] = total.get(communication.collective, 0) + communication.bytes
     return total
 
 
-def _of_copies(config: ViTConfig, layout: Layout) -> list[Exchange]:
-    """DDP sums the gradients of all micro-batches once (in buckets of 25 MiB, so that most wait for nothing)."""
+def _replicated(config: ViTConfig, layout: ParallelLayout) -> list[Communication]:
+    """DDP reduces the gradients of all micro-batches once, in buckets, so that most overlap the backward pass."""
     if layout.replicate == 1:
         return []
-    size = FLOAT32 * weights_of(config, 1, 1).whole
-    calls = max(1, size >> 20 // 25) if size else 0
-    return [Exchange(collective="all-reduce", axis="replicate", when="backward", bytes=size, calls=calls)]
+    size = FLOAT32 * shard_parameters(config, 1, 1).total
+    calls = max(1, size // DDP_BUCKET)
+    return [Communication(collective="all-reduce", axis="replicate", phase="backward", bytes=size, calls=calls)]
 
 
-def _of_weights(config: ViTConfig, training: Training, layout: Layout) -> list[Exchange]:
-    """FSDP2 gathers each block, and the rest, before either pass, and scatters the sum of its gradients.
+def _sharded(config: ViTConfig, training: Training, layout: ParallelLayout) -> list[Communication]:
+    """FSDP2 gathers each unit before either pass, and scatters the sum of its gradients.
 
-    Copies sum what they have of it once, with the last micro-batch.
+    Replicas reduce their shards once, with the last micro-batch.
     """
-    weights = weights_of(config, layout.shard, layout.tensor)
-    times, units = layout.accumulation, weights.depth + 1
-    found: list[Exchange] = []
+    parameters = shard_parameters(config, layout.shard, layout.tensor)
+    times, units = layout.gradient_accumulation, parameters.depth + 1
+    found: list[Communication] = []
     if layout.shard > 1:
-        gathered = layout.numerics(training).weight * weights.padded * times
-        scattered = FLOAT32 * weights.padded * times
+        gathered = layout.numerics(training).weight * parameters.padded * times
+        scattered = FLOAT32 * parameters.padded * times
         calls = units * times
         found += [
-            Exchange(collective="all-gather", axis="shard", when="forward", bytes=gathered, calls=calls),
-            Exchange(collective="all-gather", axis="shard", when="backward", bytes=gathered, calls=calls),
-            Exchange(collective="reduce-scatter", axis="shard", when="backward", bytes=scattered, calls=calls),
+            Communication(collective="all-gather", axis="shard", phase="forward", bytes=gathered, calls=calls),
+            Communication(collective="all-gather", axis="shard", phase="backward", bytes=gathered, calls=calls),
+            Communication(collective="reduce-scatter", axis="shard", phase="backward", bytes=scattered, calls=calls),
         ]
         if training.optimizer == "muon":
-            # Of each shape, as many matrices at a time as there are ranks: dealt out in float32, collected in bfloat16.
-            rounds = -(-weights.depth // layout.shard)
-            size = (FLOAT32 + BFLOAT16) * weights.matrices * layout.shard * rounds // weights.depth
+            # Of each shape, as many matrices at a time as there are ranks: scattered in float32, gathered in bfloat16.
+            rounds = -(-parameters.depth // layout.shard)
+            size = (FLOAT32 + BFLOAT16) * parameters.matrices * layout.shard * rounds // parameters.depth
             found.append(
-                Exchange(collective="all-to-all", axis="shard", when="optimizer", bytes=size, calls=8 * rounds)
+                Communication(collective="all-to-all", axis="shard", phase="optimizer", bytes=size, calls=8 * rounds)
             )
     if layout.replicate > 1:
-        size = FLOAT32 * weights.part
-        found.append(Exchange(collective="all-reduce", axis="replicate", when="backward", bytes=size, calls=units))
+        size = FLOAT32 * parameters.per_rank
+        found.append(
+            Communication(collective="all-reduce", axis="replicate", phase="backward", bytes=size, calls=units)
+        )
     return found
 
 
-def _within_layers(config: ViTConfig, training: Training, layout: Layout) -> list[Exchange]:
-    """The sums of what the ranks of a layer computed: of its branches' answers, and of the gradients of their input.
+def _tensor_parallel(config: ViTConfig, training: Training, layout: ParallelLayout) -> list[Communication]:
+    """Each layer reduces the outputs of its branches, and the gradients of their inputs.
 
-    Twice a layer and pass (arXiv 1909.08053, section 3), once where both branches are summed together
-    (`tensor_parallel_plan`). With gradient checkpointing the way back computes those again that come before the last
-    thing it needs: of two answers, one.
+    Twice a layer and pass (arXiv 1909.08053, section 3), or once where the branches are added first. With gradient
+    checkpointing the backward pass recomputes one of two outputs.
     """
     numerics = layout.numerics(training)
     tokens = config.num_patches + config.num_prefix_tokens
-    sums = 1 if together(config) else 2
-    calls = sums * config.depth * layout.accumulation
-    stream = layout.micro_batch * tokens * config.dim
-    answers = stream * numerics.product * calls
+    sums = 1 if adds_branches_first(config) else 2
+    calls = sums * config.depth * layout.gradient_accumulation
+    stream = layout.micro_batch_size * tokens * config.dim
+    outputs = stream * numerics.product * calls
     inputs = stream * numerics.norm * calls
-    again = answers // 2 if layout.checkpointing and sums == 2 else 0
+    recomputed = outputs // 2 if layout.gradient_checkpointing and sums == 2 else 0
     found = [
-        Exchange(collective="all-reduce", axis="tensor", when="forward", bytes=answers, calls=calls),
-        Exchange(collective="all-reduce", axis="tensor", when="backward", bytes=inputs + again, calls=calls),
+        Communication(collective="all-reduce", axis="tensor", phase="forward", bytes=outputs, calls=calls),
+        Communication(collective="all-reduce", axis="tensor", phase="backward", bytes=inputs + recomputed, calls=calls),
     ]
     if training.optimizer == "muon":
-        # The matrices that the ranks of a layer are dealt, the same to all of them.
+        # The matrices that the ranks of a layer are given, the same to all of them.
         rounds = -(-config.depth // layout.shard)
-        size = FLOAT32 * weights_of(config, 1, layout.tensor).matrices * layout.tensor * rounds // config.depth
-        found.append(Exchange(collective="all-gather", axis="tensor", when="optimizer", bytes=size, calls=4 * rounds))
+        matrices = shard_parameters(config, 1, layout.tensor).matrices
+        size = FLOAT32 * matrices * layout.tensor * rounds // config.depth
+        found.append(
+            Communication(collective="all-gather", axis="tensor", phase="optimizer", bytes=size, calls=4 * rounds)
+        )
     return found
 
 
-def together(config: ViTConfig) -> bool:
-    """Whether the branches of a layer are added before the ranks sum them, as `tensor_parallel_plan` has it."""
+def adds_branches_first(config: ViTConfig) -> bool:
+    """Return whether a layer adds its branches before the ranks reduce them, as `tensor_parallel_plan` has it."""
     return config.design.block == "parallel" and config.design.layer_scale is None and config.dropout == 0

@@ -1,86 +1,125 @@
-"""What GPUs can do, as their makers say, and how fast the ranks of a layout reach each other."""
+"""The data sheets of GPUs, and the time that collectives take between them."""
 
 from dataclasses import dataclass, replace
 from typing import Any
 
 from megavit.config.checks import check_integer, check_positive
+from megavit.config.recipe import ResolvedPrecision
 from megavit.errors import ConfigError
-from megavit.plan.communication import Axis, Exchange
-from megavit.plan.parallel_layout import Layout, Precision
+from megavit.plan.communication import Axis, Communication
+from megavit.plan.parallel_layout import ParallelLayout
 
 GIB = 2**30
 
-# A link carries such a share of what its maker says, as NCCL's own tests show on most.
+# Share of its nominal bandwidth that a link carries, as NCCL's own tests show on most.
 LINK_SHARE = 0.8
-# Seconds that a message takes from one GPU to the next, within a node and between two.
-HOP, NETWORK_HOP = 1e-6, 5e-6
-# Of a GPU's memory, what a plan leaves free: CUDA's context, NCCL's buffers, and gaps between tensors.
-RESERVE = 0.1
+# Seconds that a message takes from one GPU to the next, within a node and between nodes.
+HOP_LATENCY, NETWORK_LATENCY = 1e-6, 5e-6
+# Share of a GPU's memory that a plan leaves free: CUDA's context, NCCL's buffers, and fragmentation.
+RESERVED_SHARE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """One of the cluster's GPUs, all alike.
+    """A type of GPU, or the processor of this machine.
 
     Attributes:
         memory: bytes.
-        flops: floating point operations a second of dense products of matrices, by precision.
-        bandwidth: bytes a second of its memory.
-        link: bytes a second to the others of its node, one way.
-        node: GPUs in one.
-        network: bytes a second to other nodes, one way, of each GPU.
-        achievable: share of `flops` that large layers reach where nothing else waits.
+        flops: floating-point operations a second of dense matrix products, by precision.
+        memory_bandwidth: bytes a second.
+        link_bandwidth: bytes a second to the others of its node, one way.
+        gpus_per_node: GPUs that share a machine.
+        network_bandwidth: bytes a second to other nodes, one way, of each GPU.
+        achievable: share of `flops` that large layers reach.
     """
 
     name: str
     memory: int
-    flops: dict[Precision, float]
-    bandwidth: float
-    link: float
-    node: int
-    network: float
+    flops: dict[ResolvedPrecision, float]
+    memory_bandwidth: float
+    link_bandwidth: float
+    network_bandwidth: float
+    gpus_per_node: int = 8
     achievable: float = 0.55
     processor: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("memory", "bandwidth", "link", "network", "achievable"):
+        for name in ("memory", "memory_bandwidth", "link_bandwidth", "network_bandwidth", "achievable"):
             check_positive(name, getattr(self, name))
         for precision, flops in self.flops.items():
             check_positive(f"flops in {precision}", flops)
-        check_integer("node", self.node, minimum=1)
+        check_integer("gpus_per_node", self.gpus_per_node, minimum=1)
 
     @property
     def usable(self) -> int:
         """Bytes that a plan may use."""
-        return int(self.memory * (1 - RESERVE))
+        return int(self.memory * (1 - RESERVED_SHARE))
 
 
-def _flops(float32: float, bfloat16: float) -> dict[Precision, float]:
+def _flops(float32: float, bfloat16: float) -> dict[ResolvedPrecision, float]:
     return {"float32": float32 * 1e12, "bfloat16": bfloat16 * 1e12}
 
 
 # Of the makers' data sheets, without sparsity; memory as PyTorch reports it. Networks are those of the reference
 # designs: an adapter of 200 (A100) or 400 Gbit/s a GPU. 55% of the peak is what ViT-22B reached (arXiv 2302.05442,
 # section 4.1, 54.9% on TPUv4) and what `docs/benchmarks.md` aims at.
-# fmt: off
-GPUS: dict[str, Gpu] = {one.name: one for one in (
-    # NVIDIA A100 80 GB SXM: 312 TFLOP/s bf16, 19.5 fp32, 2,039 GB/s, NVLink 600 GB/s both ways.
-    Gpu(name="a100", memory=79 * GIB, flops=_flops(19.5, 312), bandwidth=2.039e12, link=300e9, node=8, network=25e9),
-    # NVIDIA H100 SXM: 989 TFLOP/s bf16, 67 fp32, 3.35 TB/s, NVLink 900 GB/s both ways.
-    Gpu(name="h100", memory=79 * GIB, flops=_flops(67, 989), bandwidth=3.35e12, link=450e9, node=8, network=50e9),
-    # NVIDIA H200 SXM: an H100 with 141 GB at 4.8 TB/s.
-    Gpu(name="h200", memory=139 * GIB, flops=_flops(67, 989), bandwidth=4.8e12, link=450e9, node=8, network=50e9),
-    # NVIDIA HGX B200, an eighth of it: 2,250 TFLOP/s bf16, 80 fp32, 180 GB, 8 TB/s, NVLink 1,800 GB/s both ways.
-    Gpu(name="b200", memory=178 * GIB, flops=_flops(80, 2250), bandwidth=8e12, link=900e9, node=8, network=50e9),
-    # Two cores of an AMD EPYC (Zen 5), measured: `benchmarks/results/speed`; processes share its memory.
-    Gpu(name="cpu", memory=16 * GIB, flops=_flops(0.42, 0.65), bandwidth=3e10, link=5e9, node=2, network=1e9,
-        achievable=0.95, processor=True),
-)}
-# fmt: on
+GPUS: dict[str, Gpu] = {
+    gpu.name: gpu
+    for gpu in (
+        # NVIDIA A100 80 GB SXM: 312 TFLOP/s bf16, 19.5 fp32, 2,039 GB/s, NVLink 600 GB/s both ways.
+        Gpu(
+            name="a100",
+            memory=79 * GIB,
+            flops=_flops(19.5, 312),
+            memory_bandwidth=2.039e12,
+            link_bandwidth=300e9,
+            network_bandwidth=25e9,
+        ),
+        # NVIDIA H100 SXM: 989 TFLOP/s bf16, 67 fp32, 3.35 TB/s, NVLink 900 GB/s both ways.
+        Gpu(
+            name="h100",
+            memory=79 * GIB,
+            flops=_flops(67, 989),
+            memory_bandwidth=3.35e12,
+            link_bandwidth=450e9,
+            network_bandwidth=50e9,
+        ),
+        # NVIDIA H200 SXM: an H100 with 141 GB at 4.8 TB/s.
+        Gpu(
+            name="h200",
+            memory=139 * GIB,
+            flops=_flops(67, 989),
+            memory_bandwidth=4.8e12,
+            link_bandwidth=450e9,
+            network_bandwidth=50e9,
+        ),
+        # NVIDIA HGX B200, an eighth of it: 2,250 TFLOP/s bf16, 80 fp32, 180 GB, 8 TB/s, NVLink 1,800 GB/s both ways.
+        Gpu(
+            name="b200",
+            memory=178 * GIB,
+            flops=_flops(80, 2250),
+            memory_bandwidth=8e12,
+            link_bandwidth=900e9,
+            network_bandwidth=50e9,
+        ),
+        # Two cores of an AMD EPYC (Zen 5), measured: `benchmarks/results/speed`; processes share its memory.
+        Gpu(
+            name="cpu",
+            memory=16 * GIB,
+            flops=_flops(0.42, 0.65),
+            memory_bandwidth=3e10,
+            link_bandwidth=5e9,
+            network_bandwidth=1e9,
+            gpus_per_node=2,
+            achievable=0.95,
+            processor=True,
+        ),
+    )
+}
 
 
-def gpu_of(name: str) -> Gpu:
-    """The row of that name.
+def get_gpu(name: str) -> Gpu:
+    """Return the GPU of that name.
 
     Raises:
         ConfigError: for a name that is not in the table.
@@ -93,49 +132,48 @@ def gpu_of(name: str) -> Gpu:
     return GPUS[name]
 
 
-def changed(gpu: Gpu, **given: float | None) -> Gpu:
-    """`gpu` with the figures that were given: memory in GiB, tflops of dense bfloat16, the rest in GB/s.
+def override_gpu(gpu: Gpu, **figures: float | None) -> Gpu:
+    """Return `gpu` with the figures that are not None: memory in GiB, tflops of dense bfloat16, bandwidths in GB/s.
 
     Raises:
         ConfigError: for a figure that is not above 0.
     """
-    changes = {name: value for name, value in given.items() if value is not None}
-    for name, value in changes.items():
+    changes: dict[str, Any] = {}
+    for name, value in figures.items():
+        if value is None:
+            continue
         check_positive(name, value)
-    found: dict[str, Any] = {}
-    for name, value in changes.items():
         match name:
             case "memory":
-                found["memory"] = int(value * GIB)
+                changes["memory"] = int(value * GIB)
             case "tflops":
-                share = gpu.flops["float32"] / gpu.flops["bfloat16"]
-                found["flops"] = _flops(value * share, value)
-            case "node":
-                found["node"] = value
+                changes["flops"] = _flops(value * gpu.flops["float32"] / gpu.flops["bfloat16"], value)
+            case "gpus_per_node":
+                changes["gpus_per_node"] = value
             case _:
-                found[name] = value * 1e9
-    return replace(gpu, **found, name=f"{gpu.name}, changed") if found else gpu
+                changes[name] = value * 1e9
+    return replace(gpu, **changes, name=f"{gpu.name}, changed") if changes else gpu
 
 
-def seconds_of(exchange: Exchange, layout: Layout, gpu: Gpu) -> float:
-    """How long the calls of a collective take one after the other.
+def estimate_seconds(exchange: Communication, layout: ParallelLayout, gpu: Gpu) -> float:
+    """Return the seconds that the calls of a collective take one after the other.
 
-    On a ring (arXiv 1909.09756, section 2); what is dealt out goes straight to who receives it.
+    On a ring (arXiv 1909.09756, section 2); an all-to-all goes straight to its receivers.
     """
-    ranks, near = ranks_of(exchange.axis, layout, gpu)
+    ranks, near = count_ranks(exchange.axis, layout, gpu)
     if ranks == 1:
         return 0.0
     nodes = -(-ranks // near)
     lanes = 1 if exchange.collective == "all-to-all" else near
-    rate = gpu.link if nodes == 1 else min(gpu.link, lanes * gpu.network)
+    rate = gpu.link_bandwidth if nodes == 1 else min(gpu.link_bandwidth, lanes * gpu.network_bandwidth)
     rounds = 2 if exchange.collective == "all-reduce" else 1
-    latency = (near - 1) * HOP + (nodes - 1) * NETWORK_HOP
+    latency = (near - 1) * HOP_LATENCY + (nodes - 1) * NETWORK_LATENCY
     moved = exchange.bytes * (ranks - 1) / ranks
     return rounds * (moved / (rate * LINK_SHARE) + exchange.calls * latency)
 
 
-def ranks_of(axis: Axis, layout: Layout, gpu: Gpu) -> tuple[int, int]:
-    """(ranks along an axis, how many of them are in one node): tensor ranks are neighbors, then those of a shard."""
+def count_ranks(axis: Axis, layout: ParallelLayout, gpu: Gpu) -> tuple[int, int]:
+    """Return the ranks along an axis, and how many share a node: "tensor" is the innermost axis, then "shard"."""
     ranks = {"replicate": layout.replicate, "shard": layout.shard, "tensor": layout.tensor}[axis]
     apart = {"replicate": layout.shard * layout.tensor, "shard": layout.tensor, "tensor": 1}[axis]
-    return ranks, max(1, min(ranks, gpu.node // apart))
+    return ranks, max(1, min(ranks, gpu.gpus_per_node // apart))

@@ -1,4 +1,4 @@
-"""How a model's parameters lie on the GPUs of a layout: numbers, not bytes."""
+"""How the parameters of a model are sharded over the GPUs of a layout: counts, not bytes."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -7,52 +7,53 @@ from math import ceil, prod
 from megavit.config.vit import ViTConfig
 from megavit.model.statistics import Shape, Shapes, block_shapes, parameter_shapes
 
-# Beyond this, a plan names the parameter.
-PADS_TOO_MUCH = 1.1
+# Parameters that sharding pads by more than this factor are named in a plan.
+MAX_PADDING = 1.1
 
 
 @dataclass(frozen=True)
-class Unit:
-    """What FSDP2 gathers together: a block, or all that is in none.
+class FsdpUnit:
+    """The parameters that FSDP2 gathers together: those of a block, or all outside the blocks.
 
     Attributes:
-        whole: parameters of one tensor rank's share of the unit.
-        padded: the same with each parameter's first axis filled up to a multiple of the ranks that shard it.
-        part: that one rank holds.
-        linear: of `whole`, those that autocast casts.
-        matrices: of `part`, those that Muon steps.
-        largest: of the largest of these that lie in one parameter, whole.
+        total: parameters of one tensor-parallel rank's share of the unit.
+        padded: the same with the first axis of each padded to a multiple of the ranks that shard it.
+        per_rank: that one rank holds.
+        linear: of `total`, those that autocast casts.
+        matrices: of `per_rank`, those that Muon updates.
+        largest: elements of the largest of these matrices, unsharded.
     """
 
-    whole: int
+    total: int
     padded: int
-    part: int
+    per_rank: int
     linear: int
     matrices: int
     largest: int
 
 
 @dataclass(frozen=True)
-class Weights:
-    """The blocks, all alike, and the rest.
+class ShardedParameters:
+    """The parameters of a model in a layout.
 
     Attributes:
-        after: parameters of the rest that come after the blocks: the first that have a gradient.
+        block: the unit of each of `depth` blocks, which are alike.
+        rest: the unit of everything outside the blocks.
+        after: parameters of the rest that come after the blocks: the first that get a gradient.
     """
 
-    block: Unit
-    rest: Unit
+    block: FsdpUnit
+    rest: FsdpUnit
     depth: int
     after: int
 
     @property
-    def part(self) -> int:
-        """Parameters that one rank holds."""
-        return self.depth * self.block.part + self.rest.part
+    def per_rank(self) -> int:
+        return self.depth * self.block.per_rank + self.rest.per_rank
 
     @property
-    def whole(self) -> int:
-        return self.depth * self.block.whole + self.rest.whole
+    def total(self) -> int:
+        return self.depth * self.block.total + self.rest.total
 
     @property
     def padded(self) -> int:
@@ -72,56 +73,54 @@ class Weights:
 
 
 @lru_cache(maxsize=4096)
-def weights_of(config: ViTConfig, shard: int, tensor: int) -> Weights:
-    block = block_shapes(config)
-    rest = {name: s for name, s in parameter_shapes(config).items() if not name.startswith("transformer.layers.")}
+def shard_parameters(config: ViTConfig, shard: int, tensor: int) -> ShardedParameters:
+    """Return how `shard` × `tensor` GPUs hold one copy of the model between them."""
+    rest = _rest_shapes(config)
     after = sum(prod(s) for name, s in rest.items() if name.startswith(("norm.", "pool.", "mlp_head.")))
-    return Weights(_unit(block, shard, tensor), _unit(rest, shard, 1), config.depth, after)
+    block = _make_unit(block_shapes(config), shard, tensor)
+    return ShardedParameters(block, _make_unit(rest, shard, 1), config.depth, after)
 
 
-def padded_parameters(config: ViTConfig, shard: int, tensor: int) -> dict[str, float]:
-    """Name -> how many times its size a parameter takes, of those that sharding fills up by more than a tenth.
+def find_padded_parameters(config: ViTConfig, shard: int, tensor: int) -> dict[str, float]:
+    """Return the padding factor of each parameter that sharding pads by more than a tenth, by name.
 
     A block's parameters are named once, for all blocks.
     """
-    block = {f"transformer.layers.*.{name}": divided(name, s, tensor) for name, s in block_shapes(config).items()}
-    rest = {name: s for name, s in parameter_shapes(config).items() if not name.startswith("transformer.layers.")}
-    factors = {name: _rows(s, shard) * shard / s[0] for name, s in (rest | block).items()}
-    return {name: factor for name, factor in factors.items() if factor > PADS_TOO_MUCH}
+    block = {f"transformer.layers.*.{name}": get_tp_shape(name, s, tensor) for name, s in block_shapes(config).items()}
+    shapes = _rest_shapes(config) | block
+    factors = {name: ceil(shape[0] / shard) * shard / shape[0] for name, shape in shapes.items()}
+    return {name: factor for name, factor in factors.items() if factor > MAX_PADDING}
 
 
-def divided(name: str, shape: Shape, tensor: int) -> Shape:
-    """One tensor rank's share of a block's parameter: of the projections into a branch some rows, of those out of it
-    some columns; norms and what is added after the branches' sum are whole everywhere.
+def get_tp_shape(name: str, shape: Shape, tensor: int) -> Shape:
+    """Return the shape of one tensor-parallel rank's share of a block's parameter.
+
+    Projections into a branch are sharded by rows, those out of it by columns; norms, and what is added after the sum
+    of the branches, are replicated.
     """
-    place, _, kind = name.rpartition(".")
-    if place in ("attention.to_qkv", "mlp.into"):
+    module, _, kind = name.rpartition(".")
+    if module in ("attention.to_qkv", "mlp.into"):
         return (shape[0] // tensor, *shape[1:])
-    if place in ("attention.out", "mlp.out") and kind == "weight":
+    if module in ("attention.out", "mlp.out") and kind == "weight":
         return (shape[0], shape[1] // tensor)
     return shape
 
 
-def _unit(shapes: Shapes, shard: int, tensor: int) -> Unit:
-    whole = part = linear = matrices = largest = 0
+def _rest_shapes(config: ViTConfig) -> dict[str, Shape]:
+    return {name: s for name, s in parameter_shapes(config).items() if not name.startswith("transformer.layers.")}
+
+
+def _make_unit(shapes: Shapes, shard: int, tensor: int) -> FsdpUnit:
+    total = per_rank = linear = matrices = largest = 0
     for name, shape in shapes.items():
-        mine = divided(name, shape, tensor)
-        row = prod(mine[1:])
-        held = _rows(mine, shard) * row
-        whole += prod(mine)
-        part += held
-        if _is_linear(name):
-            linear += prod(mine)
+        first, *others = get_tp_shape(name, shape, tensor)
+        size, held = first * prod(others), ceil(first / shard) * prod(others)
+        total += size
+        per_rank += held
+        module, _, kind = name.rpartition(".")
+        if kind in ("weight", "bias") and not module.endswith("norm"):
+            linear += size
         if name.startswith(("attention.", "mlp.")) and len(shape) == 2:
             matrices += held
             largest = max(largest, prod(shape))
-    return Unit(whole, part * shard, part, linear, matrices, largest)
-
-
-def _rows(shape: Shape, shard: int) -> int:
-    return ceil(shape[0] / shard)
-
-
-def _is_linear(name: str) -> bool:
-    place, _, kind = name.rpartition(".")
-    return kind in ("weight", "bias") and not place.endswith("norm")
+    return FsdpUnit(total, per_rank * shard, per_rank, linear, matrices, largest)

@@ -1,4 +1,4 @@
-"""Which layouts of a model on a cluster fit, the fastest first, and why the others do not."""
+"""The layouts of a training on a cluster that fit, the fastest first, and why the others do not."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -7,59 +7,59 @@ from megavit.config.checks import check_integer
 from megavit.config.vit import ViTConfig
 from megavit.errors import ConfigError
 from megavit.model.statistics import parameter_count, training_flops
-from megavit.plan.communication import Exchange, exchanges
+from megavit.plan.communication import Communication, compute_communication
 from megavit.plan.hardware import GIB, Gpu
-from megavit.plan.memory import Memory, fullest
-from megavit.plan.parallel_layout import Layout, Training, layouts, meshes
-from megavit.plan.parameters import padded_parameters
-from megavit.plan.step_time import Duration, duration
+from megavit.plan.memory import MemoryUse, compute_peak_memory
+from megavit.plan.parallel_layout import ParallelLayout, Training, list_layouts, list_meshes
+from megavit.plan.parameters import find_padded_parameters
+from megavit.plan.step_time import StepTime, estimate_step_time
 
 SECONDS_A_DAY = 86_400
-# Where nothing fits, so many times the GPUs are tried.
+# Factors by which more GPUs are tried where nothing fits.
 GROWTH = (2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One layout, and what it takes.
+class LayoutEstimate:
+    """The estimated memory and time of one layout.
 
     Attributes:
-        moment: of the step at which a GPU holds most.
-        memory: that it then holds.
+        phase: of the step in which a GPU holds most.
+        memory: that it holds then.
     """
 
-    layout: Layout
-    moment: str
-    memory: Memory
-    duration: Duration
+    layout: ParallelLayout
+    phase: str
+    memory: MemoryUse
+    step_time: StepTime
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "mesh": self.layout.mesh,
+            "name": self.layout.name,
             **asdict(self.layout),
-            "memory": {"moment": self.moment, "total": self.memory.total, **self.memory.parts()},
-            "seconds": {"step": self.duration.step, **{k: v for k, v in asdict(self.duration).items() if k != "mfu"}},
-            "mfu": self.duration.mfu,
+            "memory": {"phase": self.phase, "total": self.memory.total, **self.memory.to_dict()},
+            "seconds": {"step": self.step_time.step, **{k: v for k, v in asdict(self.step_time).items() if k != "mfu"}},
+            "mfu": self.step_time.mfu,
         }
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What training a model on a cluster comes to.
+    """The layouts of a training on a cluster.
 
     Attributes:
-        fitting: the fastest layout of each grid that fits, the fastest first.
-        too_large: of each grid of which none fits, the layout that needs least, the nearest first.
-        uneven: grids (replicate, shard, tensor) whose data ranks do not divide the batch.
+        fitting: the fastest layout that fits of each mesh, the fastest first.
+        too_large: the layout that needs least of each mesh where none fits, the smallest first.
+        indivisible: meshes (replicate, shard, tensor) whose data-parallel ranks do not divide the batch.
     """
 
     config: ViTConfig
     training: Training
     gpu: Gpu
     gpus: int
-    fitting: tuple[Candidate, ...]
-    too_large: tuple[Candidate, ...]
-    uneven: tuple[tuple[int, int, int], ...]
+    fitting: tuple[LayoutEstimate, ...]
+    too_large: tuple[LayoutEstimate, ...]
+    indivisible: tuple[tuple[int, int, int], ...]
 
     @property
     def parameters(self) -> int:
@@ -67,40 +67,40 @@ class Plan:
 
     @property
     def flops(self) -> int:
-        """Of a step, as the model defines them; nothing that is computed twice counts."""
+        """Floating-point operations of a step; nothing that is recomputed counts."""
         return training_flops(self.config) * self.training.batch
 
-    def days(self, candidate: Candidate, images: int) -> float:
-        return images / self.training.batch * candidate.duration.step / SECONDS_A_DAY
+    def estimate_days(self, estimate: LayoutEstimate, images: int) -> float:
+        return images / self.training.batch * estimate.step_time.step / SECONDS_A_DAY
 
-    def exchanges(self, candidate: Candidate) -> list[Exchange]:
-        return exchanges(self.config, self.training, candidate.layout)
+    def compute_communication(self, estimate: LayoutEstimate) -> list[Communication]:
+        return compute_communication(self.config, self.training, estimate.layout)
 
-    def padded(self, candidate: Candidate) -> dict[str, float]:
-        """Parameters that this layout fills up by more than a tenth, and to how many times their size."""
-        return padded_parameters(self.config, candidate.layout.shard, candidate.layout.tensor)
+    def find_padded_parameters(self, estimate: LayoutEstimate) -> dict[str, float]:
+        """Return the padding factor of each parameter that this layout pads by more than a tenth, by name."""
+        return find_padded_parameters(self.config, estimate.layout.shard, estimate.layout.tensor)
 
 
 def make_plan(config: ViTConfig, training: Training, gpu: Gpu, gpus: int) -> Plan:
-    """Every layout of `training` on so many GPUs, those that fit and those that do not.
+    """Estimate every layout of `training` on `gpus` GPUs.
 
     Raises:
-        ConfigError: where no grid of the GPUs divides the batch, and for parts of a model that are not foreseen.
+        ConfigError: where no mesh of the GPUs divides the batch, and for models that the formulas do not cover.
     """
     check_integer("gpus", gpus, minimum=1)
-    check_foreseen(config)
-    best: dict[tuple[int, int, int], Candidate] = {}
-    least: dict[tuple[int, int, int], Candidate] = {}
-    for layout in layouts(config, training, gpus, gpu.node):
-        grid = (layout.replicate, layout.shard, layout.tensor)
-        moment, memory = fullest(config, training, layout)
-        found = Candidate(layout, moment, memory, duration(config, training, layout, gpu))
+    check_supported(config)
+    best: dict[tuple[int, int, int], LayoutEstimate] = {}
+    least: dict[tuple[int, int, int], LayoutEstimate] = {}
+    for layout in list_layouts(config, training, gpus, gpu.gpus_per_node):
+        mesh = (layout.replicate, layout.shard, layout.tensor)
+        phase, memory = compute_peak_memory(config, training, layout)
+        found = LayoutEstimate(layout, phase, memory, estimate_step_time(config, training, layout, gpu))
         if memory.total <= gpu.usable:
-            if grid not in best or _order(found) < _order(best[grid]):
-                best[grid] = found
-        elif grid not in least or memory.total < least[grid].memory.total:
-            least[grid] = found
-    grids = set(meshes(config, gpus, gpu.node))
+            if mesh not in best or _order(found) < _order(best[mesh]):
+                best[mesh] = found
+        elif mesh not in least or memory.total < least[mesh].memory.total:
+            least[mesh] = found
+    meshes = set(list_meshes(config, gpus, gpu.gpus_per_node))
     if not best and not least:
         raise ConfigError(
             f"a batch of {training.batch:,} images does not divide over {gpus:,} GPUs: the images of a step are shared "
@@ -113,13 +113,13 @@ def make_plan(config: ViTConfig, training: Training, gpu: Gpu, gpus: int) -> Pla
         gpu,
         gpus,
         fitting=tuple(sorted(best.values(), key=_order)),
-        too_large=tuple(sorted((one for grid, one in least.items() if grid not in best), key=lambda c: c.memory.total)),
-        uneven=tuple(sorted(grids - set(best) - set(least))),
+        too_large=tuple(sorted((e for mesh, e in least.items() if mesh not in best), key=lambda c: c.memory.total)),
+        indivisible=tuple(sorted(meshes - set(best) - set(least))),
     )
 
 
-def check_foreseen(config: ViTConfig) -> None:
-    """Raise a ConfigError for parts whose memory the formulas do not know."""
+def check_supported(config: ViTConfig) -> None:
+    """Raise a ConfigError for models whose memory the formulas do not cover."""
     design = config.design
     unknown = {
         "block zeta": design.block == "zeta",
@@ -130,13 +130,13 @@ def check_foreseen(config: ViTConfig) -> None:
         "rms norms": design.norm == "rms",
         "rotary positions": design.rotary,
     }
-    for name, there in unknown.items():
-        if there:
+    for name, is_used in unknown.items():
+        if is_used:
             raise ConfigError(f"megavit plan knows no formula for {name}: leave it out of the model, or measure a step")
 
 
-def remedy(plan: Plan) -> str | None:
-    """What would make a plan without any fitting layout fit, tried in turn: other numbers, then more GPUs."""
+def suggest_remedy(plan: Plan) -> str | None:
+    """Return flags, or a number of GPUs, with which a plan without a fitting layout has one; None if none is found."""
     training = plan.training
     tries: list[tuple[str, Training]] = []
     if training.precision == "float32":
@@ -154,18 +154,18 @@ def remedy(plan: Plan) -> str | None:
     return None
 
 
-def why_not(plan: Plan) -> str:
-    """Of a plan without any fitting layout: the nearest, what it lacks, and what would make it fit."""
+def explain_misfit(plan: Plan) -> str:
+    """Return a sentence on a plan without a fitting layout: the nearest one, and what would make it fit."""
     nearest = plan.too_large[0]
-    parts = sorted(nearest.memory.parts().items(), key=lambda item: -item[1])[:3]
+    parts = sorted(nearest.memory.to_dict().items(), key=lambda item: -item[1])[:3]
     most = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts)
-    helps = remedy(plan)
+    remedy = suggest_remedy(plan)
     return (
-        f"no layout fits into {plan.gpu.usable / GIB:.1f} GiB a GPU; the nearest, {nearest.layout.mesh} with "
-        f"{nearest.layout.micro_batch} image(s) at once, needs {nearest.memory.total / GIB:.1f} GiB ({most}); "
-        + (helps or "a smaller --image-size, a larger --patch-size or a smaller model takes less")
+        f"no layout fits into {plan.gpu.usable / GIB:.1f} GiB a GPU; the nearest, {nearest.layout.name} with "
+        f"{nearest.layout.micro_batch_size} image(s) at once, needs {nearest.memory.total / GIB:.1f} GiB ({most}); "
+        + (remedy or "a smaller --image-size, a larger --patch-size or a smaller model takes less")
     )
 
 
-def _order(candidate: Candidate) -> tuple[float, int]:
-    return candidate.duration.step, candidate.memory.total
+def _order(estimate: LayoutEstimate) -> tuple[float, int]:
+    return estimate.step_time.step, estimate.memory.total

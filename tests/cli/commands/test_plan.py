@@ -5,7 +5,7 @@ import json
 import pytest
 
 from megavit.cli.app import run
-from megavit.plan.trace.validate import Checked
+from megavit.plan.trace.validate import TraceComparison
 
 
 def test_it_shows_layouts_memory_communication_and_assumptions(capsys) -> None:
@@ -28,9 +28,9 @@ def test_json_holds_everything(capsys) -> None:
     found = json.loads(capsys.readouterr().out)
     assert found["fitting"] and found["too_large"]
     for one in (*found["fitting"], *found["too_large"]):
-        parts = {name: size for name, size in one["memory"].items() if name not in ("moment", "total")}
+        parts = {name: size for name, size in one["memory"].items() if name not in ("phase", "total")}
         assert sum(parts.values()) == one["memory"]["total"]
-        assert sum(one["seconds"][part] for part in ("compute", "waiting", "optimizer")) == pytest.approx(
+        assert sum(one["seconds"][part] for part in ("compute", "communication", "optimizer")) == pytest.approx(
             one["seconds"]["step"]
         )
 
@@ -40,7 +40,7 @@ def test_if_nothing_fits_the_exit_code_is_1_and_the_message_says_what_would(caps
     captured = capsys.readouterr()
     assert "no layout fits" in captured.err and "do not fit" in captured.out
     assert run(["plan", "22B", "--gpus", "4", "--batch-size", "64", "--json"]) == 1
-    assert "no layout fits" in json.loads(capsys.readouterr().out)["why_not"]
+    assert "no layout fits" in json.loads(capsys.readouterr().out)["reason"]
 
 
 @pytest.mark.parametrize(
@@ -60,14 +60,14 @@ def test_mistakes_are_reported(capsys, line: str, words: str) -> None:
 
 def test_of_a_model_of_a_few_megabytes_the_check_holds_a_megabyte_against_nobody() -> None:
     pico, large = 4 * 10**6, 4 * 10**9
-    assert Checked(memory=(pico + 2**20, pico), traffic={"all-reduce": (0, 2**20)}).agrees
-    assert not Checked(memory=(pico + 2**20 + 1, pico), traffic={}).agrees
-    assert not Checked(memory=(large, large), traffic={"all-reduce": (0, 2**20 + 1)}).agrees
-    assert Checked(memory=(large + large // 20, large), traffic={}).agrees
-    assert not Checked(memory=(large + large // 19, large), traffic={}).agrees
+    assert TraceComparison(memory=(pico + 2**20, pico), communication={"all-reduce": (0, 2**20)}).agrees
+    assert not TraceComparison(memory=(pico + 2**20 + 1, pico), communication={}).agrees
+    assert not TraceComparison(memory=(large, large), communication={"all-reduce": (0, 2**20 + 1)}).agrees
+    assert TraceComparison(memory=(large + large // 20, large), communication={}).agrees
+    assert not TraceComparison(memory=(large + large // 19, large), communication={}).agrees
 
 
 def test_check_traces_the_best_layout(capsys) -> None:
     assert run(["plan", "pico", "--gpus", "4", "--batch-size", "64", "--trace", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["trace"]
-    assert found["agrees"] and found["traffic"]
+    assert found["agrees"] and found["communication"]

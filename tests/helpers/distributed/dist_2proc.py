@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from megavit.distributed import tensor_parallel_plan
@@ -33,9 +34,12 @@ from tests.helpers.distributed.training import (
     train_on_time_budget,
     train_steps,
 )
+from tests.helpers.spiking_run import BROKEN, shorten_schedules, train_spiking
 
 LAYOUTS = {"ddp": (2, 1, 1), "fsdp": (1, 2, 1), "tp": (1, 1, 2)}
-SAVED = 5
+SAVED = 3
+POISONED = 5
+SECONDS, SLOW = 1.5, 0.1
 
 
 def main(out: Path) -> dict[str, Any]:
@@ -68,18 +72,18 @@ def main(out: Path) -> dict[str, Any]:
         state = make_state(divided, make_parallel_context(layout))
         answer[f"{name} parts"] = train_steps(state, divided)
         answer[f"{name} sums"] = [count_all_reduces(state, divided), count_all_reduces(state, make_task())]
-        poisoned = make_task(loss=PoisonedAt(7, get_dist_context().rank == 1))
+        poisoned = make_task(loss=PoisonedAt(POISONED + 1, get_dist_context().rank == 1))
         state = make_state(poisoned, make_parallel_context(layout))
         answer[f"{name} nan"] = [str(loss) for loss in train_steps(state, poisoned)]
         answer[f"{name} skipped"] = state.skipped
         without = make_state(make_task(), make_parallel_context(layout))
-        train_steps(without, make_task(), 6)
+        train_steps(without, make_task(), POISONED)
         without.step += 1
         train_steps(without, make_task())
         answer[f"{name} as without"] = same(state, without)
     compiled = make_state(make_task(), make_parallel_context((1, 2, 1)))
     for layer in compiled.model.transformer.layers:
-        layer.compile()
+        layer.compile(backend="aot_eager")  # traced as by the default one, which then waits for a C++ compiler
     answer["compiled"] = train_steps(compiled, make_task())
     answer["sums"] = {
         design: sums_of(make_state(make_task(), make_parallel_context((1, 1, 2)), DESIGNS[design]))
@@ -87,12 +91,30 @@ def main(out: Path) -> dict[str, Any]:
     }
     state = make_state(make_task(), make_parallel_context((2, 1, 1)))
     answer["clock"] = get_dist_context().all_gather(
-        train_on_time_budget(state, 3.0, 0.01 + 0.04 * get_dist_context().rank, out / "clock")
+        train_on_time_budget(state, SECONDS, 0.01 + 0.04 * get_dist_context().rank, out / "clock")
     )
     answer["measured"] = get_dist_context().all_gather(measured(make_task()))
     answer["full"] = full_disk(out / "full")
+    answer["diverging"] = diverge(out / "diverging")
     tensor_parallel_plan.get_plan = without_norms
     answer["mutant"] = train_steps(make_state(make_task(), make_parallel_context((1, 1, 2))), make_task())
+    return answer
+
+
+def diverge(out: Path) -> dict[str, Any]:
+    """Train runs whose weights break, one without and one with a stop meanwhile."""
+    answer: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        shorten_schedules(monkeypatch)
+        for name, layout in LAYOUTS.items():
+            whole, watch, _ = train_spiking(out / name, {BROKEN: 30.0}, parallel=make_parallel_context(layout))
+            answer[name] = watch.losses
+            answer[f"{name} numbers"] = whole.numbers()
+            stopped, parallel = out / f"{name} stopped", make_parallel_context(layout)
+            train_spiking(stopped, {BROKEN: 30.0}, stop_at=BROKEN + 3, parallel=parallel)
+            again, *_ = train_spiking(stopped, {BROKEN: 30.0}, parallel=make_parallel_context(layout))
+            equal = same(whole, again) and again.dropped_batches == whole.dropped_batches
+            answer[f"{name} same"] = all(get_dist_context().all_gather(equal))
     return answer
 
 
@@ -105,7 +127,7 @@ def sums_of(state: TrainState) -> int:
 
 def measured(task: Task) -> tuple[str, float]:
     """What the speed of a step is said to be, where the second process is the slower one."""
-    slow = replace(task, loss=Slow(0.2 * get_dist_context().rank))  # pyrefly: ignore[bad-argument-type]
+    slow = replace(task, loss=Slow(SLOW * get_dist_context().rank))  # pyrefly: ignore[bad-argument-type]
     state = make_state(slow, make_parallel_context((1, 2, 1)))
     return measure_step(state, slow, next(make_batches(state)))
 

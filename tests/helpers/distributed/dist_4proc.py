@@ -34,7 +34,7 @@ LAYOUTS = {
 }
 BEGUN = ("ddp", "fsdp", "tp")
 GOING_ON = ("hsdp", "fsdp+tp")
-SAVED, UNTIL = 5, 12
+SAVED, UNTIL = 3, 6
 
 
 def main(out: Path) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from megavit.train.state import TrainState
 from megavit.train.task import Task
 from tests.helpers.fake_clock import FakeClock
 
-STEPS, BATCH, CLASSES = 20, 8, 3
+STEPS, BATCH, CLASSES = 8, 8, 3
 PARALLEL = Design()
 SERIAL = Design(block="serial", mlp="swiglu", qkv_bias=True, positions="rope", layer_scale=0.1)
 DESIGNS = {"parallel": PARALLEL, "serial": SERIAL}

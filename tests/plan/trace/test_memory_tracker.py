@@ -4,34 +4,34 @@ import torch
 from torch import nn
 
 from megavit.bench.memory import peak_memory
-from megavit.plan.trace.memory_tracker import Lifetimes, resized
+from megavit.plan.trace.memory_tracker import MemoryTracker, track_resizes
 
 MIB = 2**20
 
 
 def test_a_tensor_counts_while_something_holds_it() -> None:
-    with Lifetimes() as lifetimes:
+    with MemoryTracker() as tracker:
         one = torch.ones(MIB // 4)
         view = one[1:].view(-1)
         two = torch.ones(MIB // 4)
-        assert lifetimes.alive == 2 * MIB
+        assert tracker.alive == 2 * MIB
         del one
-        assert lifetimes.alive == 2 * MIB  # the view holds it
+        assert tracker.alive == 2 * MIB  # the view holds it
         del view
-        assert lifetimes.alive == MIB
+        assert tracker.alive == MIB
         del two
-    assert (lifetimes.alive, lifetimes.peak) == (0, 2 * MIB)
+    assert (tracker.alive, tracker.peak) == (0, 2 * MIB)
 
 
 def test_a_storage_that_is_freed_by_resizing_is_free() -> None:
     before = torch.UntypedStorage.resize_
-    lifetimes = Lifetimes()
-    with resized(lifetimes), lifetimes:
+    tracker = MemoryTracker()
+    with track_resizes(tracker), tracker:
         one = torch.ones(MIB // 4)
         one.untyped_storage().resize_(0)
-        assert lifetimes.alive == 0
+        assert tracker.alive == 0
         one.untyped_storage().resize_(MIB)
-        assert lifetimes.alive == MIB
+        assert tracker.alive == MIB
     assert torch.UntypedStorage.resize_ is before
 
 
@@ -47,8 +47,8 @@ def test_it_agrees_with_the_profiler_on_a_real_step() -> None:
         return step
 
     measured = peak_memory(make, torch.device("cpu"))
-    with Lifetimes() as lifetimes:
+    with MemoryTracker() as tracker:
         step = make()
         step()
         step()
-    assert abs(lifetimes.peak - measured) < 0.01 * measured
+    assert abs(tracker.peak - measured) < 0.01 * measured

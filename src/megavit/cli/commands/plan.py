@@ -1,8 +1,7 @@
 """`megavit plan`."""
 
 from megavit.cli.options import Json, PresetPatchSize
-from megavit.config.recipe import OptimizerKind
-from megavit.plan.parallel_layout import Precision
+from megavit.config.recipe import OptimizerKind, ResolvedPrecision
 
 
 def plan(
@@ -16,7 +15,7 @@ def plan(
     image_size: int | None = None,
     patch_size: PresetPatchSize = None,
     num_classes: int = 1000,
-    precision: Precision = "bfloat16",
+    precision: ResolvedPrecision = "bfloat16",
     optimizer: OptimizerKind = "muon",
     gpu_memory: float | None = None,
     tflops: float | None = None,
@@ -56,26 +55,26 @@ def plan(
     from megavit.cli.console import notes, print_json
     from megavit.cli.render.plan import plan_to_dict, show_plan, show_trace
     from megavit.config.presets import preset
-    from megavit.plan.hardware import changed, gpu_of
+    from megavit.plan.hardware import get_gpu, override_gpu
     from megavit.plan.parallel_layout import Training
-    from megavit.plan.plan import make_plan, why_not
-    from megavit.plan.trace.validate import checked
+    from megavit.plan.plan import explain_misfit, make_plan
+    from megavit.plan.trace.validate import compare_with_trace
 
     config = preset(model, num_classes=num_classes, image_size=image_size, patch_size=patch_size)
-    device = changed(
-        gpu_of(gpu),
+    device = override_gpu(
+        get_gpu(gpu),
         memory=gpu_memory,
         tflops=tflops,
         bandwidth=memory_bandwidth,
-        node=gpus_per_node,
-        link=link_bandwidth,
-        network=network_bandwidth,
+        gpus_per_node=gpus_per_node,
+        link_bandwidth=link_bandwidth,
+        network_bandwidth=network_bandwidth,
     )
     training = Training(batch=batch_size, precision=precision, optimizer=optimizer, processor=device.processor)
     result = make_plan(config, training, device, gpus)
     traced = None
     if trace and result.fitting:
-        traced = checked(result.config, result.training, result.fitting[0].layout).to_dict()
+        traced = compare_with_trace(result.config, result.training, result.fitting[0].layout).to_dict()
     if json:
         print_json(plan_to_dict(model, result, total_images) | ({} if traced is None else {"trace": traced}))
     else:
@@ -83,5 +82,5 @@ def plan(
         if traced is not None:
             show_trace(traced)
         if not result.fitting:
-            notes.print(f"megavit: {why_not(result)}", style="yellow")
+            notes.print(f"megavit: {explain_misfit(result)}", style="yellow")
     return 0 if result.fitting and (traced is None or traced["agrees"]) else 1

@@ -5,7 +5,7 @@ from typing import Any
 
 from megavit.cli.console import print_table, results
 from megavit.plan.hardware import GIB, LINK_SHARE
-from megavit.plan.plan import Candidate, Plan, why_not
+from megavit.plan.plan import LayoutEstimate, Plan, explain_misfit
 
 MAX_SHOWN = 12
 
@@ -13,11 +13,11 @@ MAX_SHOWN = 12
 def plan_to_dict(model: str, plan: Plan, images: int | None) -> dict[str, Any]:
     """Return everything; memory in bytes, times in seconds."""
 
-    def describe(candidate: Candidate) -> dict[str, Any]:
+    def describe(candidate: LayoutEstimate) -> dict[str, Any]:
         return candidate.to_dict() | {
-            "traffic": [asdict(one) for one in plan.exchanges(candidate)],
-            "padded": plan.padded(candidate),
-            **({} if images is None else {"days": plan.days(candidate, images)}),
+            "communication": [asdict(one) for one in plan.compute_communication(candidate)],
+            "padded": plan.find_padded_parameters(candidate),
+            **({} if images is None else {"days": plan.estimate_days(candidate, images)}),
         }
 
     return {
@@ -29,8 +29,8 @@ def plan_to_dict(model: str, plan: Plan, images: int | None) -> dict[str, Any]:
         "gpu": asdict(plan.gpu) | {"usable": plan.gpu.usable},
         "fitting": [describe(one) for one in plan.fitting],
         "too_large": [describe(one) for one in plan.too_large],
-        "uneven": [list(grid) for grid in plan.uneven],
-        **({} if plan.fitting else {"why_not": why_not(plan)}),
+        "indivisible": [list(grid) for grid in plan.indivisible],
+        **({} if plan.fitting else {"reason": explain_misfit(plan)}),
     }
 
 
@@ -52,15 +52,15 @@ def show_plan(model: str, plan: Plan, images: int | None) -> None:
         _show_best(plan)
     if plan.too_large:
         rows = [
-            [one.layout.mesh, f"{one.memory.total / GIB:,.1f}", one.moment, _largest(one)] for one in plan.too_large
+            [one.layout.name, f"{one.memory.total / GIB:,.1f}", one.phase, _largest(one)] for one in plan.too_large
         ][:MAX_SHOWN]
         print_table(
             "\nLayouts that do not fit even with the smallest micro-batch",
             ["layout", "GiB", "peak", "largest parts"],
             rows,
         )
-    if plan.uneven:
-        grids = ", ".join("×".join(map(str, grid)) for grid in plan.uneven[:MAX_SHOWN])
+    if plan.indivisible:
+        grids = ", ".join("×".join(map(str, grid)) for grid in plan.indivisible[:MAX_SHOWN])
         results.print(f"\nthe batch size does not divide by the layouts (replicate × FSDP × TP) {grids}")
     results.print(
         f"\nAssumed: matrix products at {plan.gpu.achievable:.0%} of the peak; links at {LINK_SHARE:.0%} of theirs; "
@@ -70,41 +70,41 @@ def show_plan(model: str, plan: Plan, images: int | None) -> None:
     )
 
 
-def _row(plan: Plan, one: Candidate, images: int | None) -> list[str]:
-    times = f" × {one.layout.accumulation}" if one.layout.accumulation > 1 else ""
+def _row(plan: Plan, one: LayoutEstimate, images: int | None) -> list[str]:
+    times = f" × {one.layout.gradient_accumulation}" if one.layout.gradient_accumulation > 1 else ""
     return [
-        one.layout.mesh,
-        f"{one.layout.micro_batch}{times}",
-        "blocks" if one.layout.checkpointing else "none",
+        one.layout.name,
+        f"{one.layout.micro_batch_size}{times}",
+        "blocks" if one.layout.gradient_checkpointing else "none",
         f"{one.memory.total / GIB:,.1f}",
-        f"{one.duration.step:,.3g}",
-        f"{plan.training.batch / one.duration.step:,.0f}",
-        f"{one.duration.mfu:.0%}",
-        *([] if images is None else [f"{plan.days(one, images):,.1f}"]),
+        f"{one.step_time.step:,.3g}",
+        f"{plan.training.batch / one.step_time.step:,.0f}",
+        f"{one.step_time.mfu:.0%}",
+        *([] if images is None else [f"{plan.estimate_days(one, images):,.1f}"]),
     ]
 
 
-def _largest(one: Candidate) -> str:
-    parts = sorted(one.memory.parts().items(), key=lambda item: -item[1])[:3]
+def _largest(one: LayoutEstimate) -> str:
+    parts = sorted(one.memory.to_dict().items(), key=lambda item: -item[1])[:3]
     return ", ".join(f"{name} {size / GIB:,.1f}" for name, size in parts)
 
 
 def _show_best(plan: Plan) -> None:
     best = plan.fitting[0]
-    rows = [[name, f"{size / GIB:,.2f}"] for name, size in best.memory.parts().items() if size]
-    print_table(f"\n{best.layout.mesh}: memory per GPU at its peak ({best.moment})", ["", "GiB"], rows)
-    sent = plan.exchanges(best)
+    rows = [[name, f"{size / GIB:,.2f}"] for name, size in best.memory.to_dict().items() if size]
+    print_table(f"\n{best.layout.name}: memory per GPU at its peak ({best.phase})", ["", "GiB"], rows)
+    sent = plan.compute_communication(best)
     if sent:
         rows = [
-            [f"{one.collective}, {one.axis}", one.when, f"{one.calls:,}", f"{one.bytes / GIB:,.2f}"] for one in sent
+            [f"{one.collective}, {one.axis}", one.phase, f"{one.calls:,}", f"{one.bytes / GIB:,.2f}"] for one in sent
         ]
-        print_table(f"\n{best.layout.mesh}: communication per GPU and step", ["", "in", "calls", "GiB"], rows)
-    seconds = best.duration
+        print_table(f"\n{best.layout.name}: communication per GPU and step", ["", "in", "calls", "GiB"], rows)
+    seconds = best.step_time
     results.print(
-        f"\nof {seconds.step:,.3g} s: compute {seconds.compute:,.3g}, exposed communication {seconds.waiting:,.3g}, "
-        f"optimizer {seconds.optimizer:,.3g}"
+        f"\nof {seconds.step:,.3g} s: compute {seconds.compute:,.3g}, exposed communication "
+        f"{seconds.communication:,.3g}, optimizer {seconds.optimizer:,.3g}"
     )
-    for name, factor in plan.padded(best).items():
+    for name, factor in plan.find_padded_parameters(best).items():
         results.print(f"padding: {name} takes {factor:,.1f} times its size on {best.layout.shard:,} ranks")
 
 
@@ -116,7 +116,7 @@ def show_trace(traced: dict[str, Any]) -> None:
             f"{both['traced'] / GIB:,.3f}",
             f"{both['formula'] / both['traced'] - 1:+.1%}",
         ]
-        for name, both in {"memory": traced["memory"], **traced["traffic"]}.items()
+        for name, both in {"memory": traced["memory"], **traced["communication"]}.items()
     ]
     print_table(
         "\nThe first layout, checked by tracing one rank with fake tensors", ["", "formula, GiB", "traced", ""], rows

@@ -5,14 +5,16 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from megavit.data.byte_range import get_file_size, is_url, read_range
 from megavit.data.file_names import IMAGE_SUFFIXES, is_hidden
-from megavit.data.scan import Progress
 from megavit.data.shards.index import INDEX, ShardIndex, is_shard_name, is_tar, join_path, parse_index
-from megavit.data.shards.scan import scan_shards
 from megavit.errors import DataError, ImageError
 from megavit.runtime.storage import write_file
+
+if TYPE_CHECKING:
+    from megavit.data.scan import Progress
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_SHARDS = 1_000_000
@@ -61,7 +63,7 @@ def check_not_nearly_shards(source: str) -> None:
         )
 
 
-def open_shards(source: str, progress: Progress | None = None) -> tuple[str, ShardIndex]:
+def open_shards(source: str, progress: "Progress | None" = None) -> tuple[str, ShardIndex]:
     """Return the folder, a path or URL, and the index of its shards, or of those that are named.
 
     Shards without one are read once, as those of others are; of a whole folder, what is found is written beside them
@@ -73,6 +75,8 @@ def open_shards(source: str, progress: Progress | None = None) -> tuple[str, Sha
     Raises:
         DataError: where there are no shards, or the index is damaged.
     """
+    from megavit.data.shards.scan import scan_shards  # imports PyTorch
+
     if is_tar(source):
         folder, _, pattern = source.rpartition("/")
         names = _expanded(pattern)

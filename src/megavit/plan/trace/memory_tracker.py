@@ -1,4 +1,4 @@
-"""Counts the bytes of all tensors alive at once, and what ranks send to each other, without a device or a network."""
+"""Track the bytes of all live tensors, and the collectives, without a device or a network."""
 
 import weakref
 from collections import Counter
@@ -22,22 +22,22 @@ COLLECTIVES = {
 NAMESPACES = ("c10d", "_c10d_functional")
 
 
-class Lifetimes(TorchDispatchMode):
-    """While it is entered: storages made, resized and freed, and collectives begun.
+class MemoryTracker(TorchDispatchMode):
+    """A dispatch mode that follows storages made, resized and freed, and collectives.
 
-    A storage counts from the operation that first answers with it (or takes it) until nothing holds it. Sharded
+    A storage counts from the operation that first returns or takes it until nothing holds it. Sharded
     parameters are freed and come back by resizing, which no operation shows; `resized` sees it.
 
     Attributes:
         alive, peak: bytes.
-        traffic: collective -> bytes of the whole tensor: gathered, to be scattered, or reduced.
+        communication: collective -> bytes of the whole tensor: gathered, to be scattered, or reduced.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.alive = 0
         self.peak = 0
-        self.traffic: Counter[str] = Counter()
+        self.communication: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
         self._sizes: dict[int, int] = {}
 
@@ -78,19 +78,19 @@ class Lifetimes(TorchDispatchMode):
         if what is None:
             return
         tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
-        # Of an all-gather's and a reduce-scatter's tensors the larger one is the whole.
-        self.traffic[what] += max(one.numel() * one.element_size() for one in tensors)
+        # The larger tensor of an all-gather or a reduce-scatter is the full one.
+        self.communication[what] += max(one.numel() * one.element_size() for one in tensors)
         self.calls[what] += 1
 
 
 @contextmanager
-def resized(lifetimes: Lifetimes) -> Iterator[None]:
-    """Tell `lifetimes` of storages that are resized in place."""
+def track_resizes(tracker: MemoryTracker) -> Iterator[None]:
+    """Have `tracker` follow storages that are resized in place."""
     plain: Callable[[torch.UntypedStorage, int], Any] = torch.UntypedStorage.resize_
 
     def resize_(storage: torch.UntypedStorage, size: int) -> Any:
         answer = plain(storage, size)
-        lifetimes._count(storage)
+        tracker._count(storage)
         return answer
 
     torch.UntypedStorage.resize_ = resize_  # pyrefly: ignore[bad-assignment]
@@ -101,7 +101,7 @@ def resized(lifetimes: Lifetimes) -> Iterator[None]:
 
 
 def _plain(tensor: Tensor) -> Iterator[Tensor]:
-    """The tensors that a wrapper such as a DTensor holds, or itself."""
+    """Yield the tensors that a wrapper such as a DTensor holds, or the tensor itself."""
     if hasattr(tensor, "__tensor_flatten__") and not hasattr(tensor, "fake_mode"):
         names, _ = tensor.__tensor_flatten__()
         for part in (getattr(tensor, name) for name in names):

@@ -1,4 +1,4 @@
-"""One rank of a cluster, traced on this machine: fake tensors, fake process groups, PyTorch's own parallelism."""
+"""Trace one rank of a cluster on this machine, with fake tensors and process groups and PyTorch's own parallelism."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -17,57 +17,57 @@ from megavit.distributed.grad_sync import no_sync
 from megavit.distributed.parallelize import make_mesh, parallelize
 from megavit.model import attention
 from megavit.model.vit import MegaVit
-from megavit.plan.parallel_layout import Layout, Training
-from megavit.plan.trace.memory_tracker import Lifetimes, resized
+from megavit.plan.parallel_layout import ParallelLayout, Training
+from megavit.plan.trace.memory_tracker import MemoryTracker, track_resizes
 
 
 @dataclass(frozen=True)
-class Traced:
-    """What one rank held and sent in forward and backward passes.
+class TraceResult:
+    """The memory and communication of one rank in its forward and backward passes.
 
     Attributes:
-        memory: bytes at the fullest moment, without optimizer and averages.
-        held: parameters of the rank's part, filled up as it is stored.
-        traffic: collective -> bytes of the whole tensors, as `megavit.plan.communication` counts them.
-        calls: collective -> how many.
+        memory: peak bytes, without optimizer and averages.
+        held: parameters of the rank's shards, padded as they are stored.
+        communication: bytes of the full tensors by collective, as `megavit.plan.communication` counts them.
+        calls: by collective.
     """
 
     memory: int
     held: int
-    traffic: Counter[str]
+    communication: Counter[str]
     calls: Counter[str]
 
 
-def trace(config: ViTConfig, training: Training, layout: Layout) -> Traced:
-    """The passes of one step of rank 0, without its optimizer."""
-    with fake_ranks(layout.gpus), attention_of(training):
+def trace(config: ViTConfig, training: Training, layout: ParallelLayout) -> TraceResult:
+    """Run the passes of one step of rank 0, without its optimizer."""
+    with fake_process_group(layout.gpus), attention_of(training):
         with FakeTensorMode() as fake:
             model = fake_model(config).train()
-        model.transformer.gradient_checkpointing = layout.checkpointing
+        model.transformer.gradient_checkpointing = layout.gradient_checkpointing
         # Not within the mode: the mesh counts its ranks in tensors, which must be real.
-        wrapped = spread_as_trained(model, training, layout)
+        wrapped = parallelize_as_trained(model, training, layout)
         with fake:
             return _passes(config, training, layout, wrapped)
 
 
-def _passes(config: ViTConfig, training: Training, layout: Layout, wrapped: nn.Module) -> Traced:
-    images = layout.micro_batch * layout.accumulation
-    lifetimes = Lifetimes()
-    with resized(lifetimes), lifetimes:
+def _passes(config: ViTConfig, training: Training, layout: ParallelLayout, wrapped: nn.Module) -> TraceResult:
+    images = layout.micro_batch_size * layout.gradient_accumulation
+    tracker = MemoryTracker()
+    with track_resizes(tracker), tracker:
         inputs = torch.empty(images, config.channels, *config.image_hw)
         before = torch.empty_like(inputs, dtype=torch.uint8)  # as read
         targets = torch.empty(images, max(1, config.num_classes))
-        lifetimes.see([*wrapped.parameters(), *wrapped.buffers(), inputs, targets])
+        tracker.see([*wrapped.parameters(), *wrapped.buffers(), inputs, targets])
         held = sum(_stored(parameter) for parameter in wrapped.parameters())
-        parts = zip(inputs.split(layout.micro_batch), targets.split(layout.micro_batch), strict=True)
+        parts = zip(inputs.split(layout.micro_batch_size), targets.split(layout.micro_batch_size), strict=True)
         for number, (part, wanted) in enumerate(parts, start=1):
-            last = number == layout.accumulation
+            last = number == layout.gradient_accumulation
             if isinstance(wrapped, SummedGradients):
                 wrapped.last = last
             with no_sync(wrapped, enabled=not last):
                 step(wrapped, part, wanted, layout.numerics(training).autocast)
         del before
-    return Traced(lifetimes.peak, held, lifetimes.traffic, lifetimes.calls)
+    return TraceResult(tracker.peak, held, tracker.communication, tracker.calls)
 
 
 def step(model: nn.Module, images: Tensor, targets: Tensor, autocast: bool) -> None:
@@ -78,8 +78,8 @@ def step(model: nn.Module, images: Tensor, targets: Tensor, autocast: bool) -> N
 
 
 @contextmanager
-def fake_ranks(count: int) -> Iterator[None]:
-    """A process group of so many ranks, of which this process is the first and the only one."""
+def fake_process_group(count: int) -> Iterator[None]:
+    """Join a process group of `count` ranks, of which only this one exists."""
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=count)
@@ -91,7 +91,7 @@ def fake_ranks(count: int) -> Iterator[None]:
 
 @contextmanager
 def attention_of(training: Training) -> Iterator[None]:
-    """The attention of a GPU where the plan is for GPUs: the trace itself runs on a processor."""
+    """Use the attention of a GPU where the plan is for GPUs: the trace itself runs on a processor."""
     before = attention.MAX_EAGER_TOKENS
     attention.MAX_EAGER_TOKENS = before if training.processor else 0  # pyrefly: ignore[bad-assignment]
     try:
@@ -101,7 +101,7 @@ def attention_of(training: Training) -> Iterator[None]:
 
 
 def fake_model(config: ViTConfig) -> MegaVit:
-    """A model of the mode's fake tensors, without initial values."""
+    """Return a model of fake tensors, without initial values."""
     with torch.device("meta"):
         model = MegaVit.from_config(config)
     for module in model.modules():
@@ -110,8 +110,8 @@ def fake_model(config: ViTConfig) -> MegaVit:
     return model
 
 
-def spread_as_trained(model: MegaVit, training: Training, layout: Layout) -> nn.Module:
-    """The model over the fake ranks as `megavit train` has it."""
+def parallelize_as_trained(model: MegaVit, training: Training, layout: ParallelLayout) -> nn.Module:
+    """Parallelize the model over the fake ranks as `megavit train` does."""
     if layout.gpus == 1:
         return model
     if not layout.fully_sharded:

@@ -1,35 +1,37 @@
-"""The formulas beside a traced run."""
+"""The estimates compared with a traced step."""
 
 from dataclasses import dataclass, replace
 from typing import Any
 
 from megavit.config.vit import ViTConfig
-from megavit.plan.communication import exchanges, passes
-from megavit.plan.memory import moments, optimizer_state
-from megavit.plan.parallel_layout import Layout, Training
-from megavit.plan.parameters import weights_of
+from megavit.plan.communication import compute_communication, sum_passes
+from megavit.plan.memory import compute_memory_by_phase, compute_optimizer_state
+from megavit.plan.parallel_layout import ParallelLayout, Training
+from megavit.plan.parameters import shard_parameters
 from megavit.plan.trace.trace import trace
 
-MEMORY_WITHIN, TRAFFIC_WITHIN = 0.05, 0.02
+MEMORY_TOLERANCE, COMMUNICATION_TOLERANCE = 0.05, 0.02
+# A difference that no GPU notices: one more buffer of a small model exceeds any relative tolerance.
 SLACK_BYTES = 2**20
-"""Which no GPU notices: of a model of a few MB, what one more buffer of a layer makes is more than a share of it."""
 
 
 @dataclass(frozen=True)
-class Checked:
-    """Bytes of one GPU, (by formula, traced).
+class TraceComparison:
+    """Bytes of one GPU as (by formula, traced).
 
     Attributes:
-        memory: at the fullest moment of forward and backward passes, the optimizer's state and the averages included.
-        traffic: by collective, of the same passes.
+        memory: peak of the forward and backward passes, with the optimizer's state and the averages.
+        communication: of the same passes by collective.
     """
 
     memory: tuple[int, int]
-    traffic: dict[str, tuple[int, int]]
+    communication: dict[str, tuple[int, int]]
 
     @property
     def agrees(self) -> bool:
-        return _near(self.memory, MEMORY_WITHIN) and all(_near(both, TRAFFIC_WITHIN) for both in self.traffic.values())
+        return _near(self.memory, MEMORY_TOLERANCE) and all(
+            _near(both, COMMUNICATION_TOLERANCE) for both in self.communication.values()
+        )
 
     def to_dict(self) -> dict[str, Any]:
         def both(pair: tuple[int, int]) -> dict[str, int]:
@@ -38,12 +40,12 @@ class Checked:
         return {
             "agrees": self.agrees,
             "memory": both(self.memory),
-            "traffic": {name: both(pair) for name, pair in self.traffic.items()},
+            "communication": {name: both(pair) for name, pair in self.communication.items()},
         }
 
 
-def checked(config: ViTConfig, training: Training, layout: Layout) -> Checked:
-    """Both; the state of the optimizer is by arithmetic in both, from the sizes of the traced parts.
+def compare_with_trace(config: ViTConfig, training: Training, layout: ParallelLayout) -> TraceComparison:
+    """Trace a step and compare; the optimizer's state is by arithmetic in both, from the traced sizes.
 
     Under autocast both are of processors, whatever the plan is for: the trace runs on one, and a GPU's autocast casts
     norms too.
@@ -51,14 +53,16 @@ def checked(config: ViTConfig, training: Training, layout: Layout) -> Checked:
     if layout.numerics(training).autocast:
         training = replace(training, processor=True)
     traced = trace(config, training, layout)
-    weights = weights_of(config, layout.shard, layout.tensor)
-    beside = optimizer_state(weights, training) + training.averages * 4 * traced.held
-    formula = max(one.total for moment, one in moments(config, training, layout).items() if moment != "optimizer")
-    sent = passes(exchanges(config, training, layout))
-    names = sorted({*sent, *traced.traffic})
-    return Checked(
+    weights = shard_parameters(config, layout.shard, layout.tensor)
+    beside = compute_optimizer_state(weights, training) + training.averages * 4 * traced.held
+    formula = max(
+        one.total for phase, one in compute_memory_by_phase(config, training, layout).items() if phase != "optimizer"
+    )
+    sent = sum_passes(compute_communication(config, training, layout))
+    names = sorted({*sent, *traced.communication})
+    return TraceComparison(
         memory=(formula, traced.memory + beside),
-        traffic={name: (sent.get(name, 0), traced.traffic[name]) for name in names},  # pyrefly: ignore
+        communication={name: (sent.get(name, 0), traced.communication[name]) for name in names},  # pyrefly: ignore
     )
 
 
