@@ -37,7 +37,7 @@ def test_a_bundle_that_was_not_calibrated_becomes_one_that_is(bundle, digits, tm
     assert found.calibration.temperature > 2 and found.uncertainty.uncalibrated and found.uncertainty.calibrated
     assert found.uncertainty.calibrated.ece.value < found.uncertainty.uncalibrated.ece.low
     copy_bundle(bundle, tmp_path / "out", replace(predictor.info, calibration=found.calibration), found.tensors)
-    one = load(tmp_path / "out", verify=True).predict(digits.pixels(samples[0]), coverage=0.9)
+    one = load(tmp_path / "out", verify=True).predict(digits.load_pixels(samples[0]), coverage=0.9)
     assert one.prediction_set and one.out_of_distribution is not None
     again = calibrate(load(tmp_path / "out"), digits, SplitSelection(samples, 0, "all"), lambda done, total: None)
     assert again.calibration.temperature == pytest.approx(found.calibration.temperature)
