@@ -46,7 +46,7 @@ def test_training_warns_of_class_names_that_look_alike_and_escapes_control_chara
     lines = shown.err.splitlines()
     assert "of 5 classes" in lines[0]
     assert lines[1].startswith("  =HYPERLINK(") and r"a\nb\x1b[31m<img" in lines[1] and lines[1].endswith("cat ")
-    alike = next(line for line in lines if line.startswith("class names that look alike"))
+    alike = next(line for line in lines if line.startswith("similar class names"))
     assert "'Cat' (U+0043) and 'cat ' (U+0063 U+0020) look alike" in alike
 
 

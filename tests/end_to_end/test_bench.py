@@ -32,7 +32,7 @@ def test_figures_for_machines_and_what_the_processor_lacks(tmp_path: Path) -> No
     assert bfloat16 == {
         "title": "pico, batch 1, bfloat16",
         "entries": [],
-        "note": "not on this machine, which has no instructions for bfloat16",
+        "note": "this machine has no instructions for bfloat16",
     }
     assert step["title"] == "pico, training step, batch 16, float32"
     for case in (float32, step):

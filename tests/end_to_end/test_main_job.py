@@ -157,4 +157,4 @@ def test_a_table_with_splits_trains_as_it_says(digits, tmp_path):
 
 def test_the_demo_replaces_its_own_run_and_no_other(run, tmp_path):
     refused = run_megavit("demo", "--out", run, cwd=tmp_path)
-    assert refused.returncode == 2 and "no demo" in refused.stderr
+    assert refused.returncode == 2 and "not a demo" in refused.stderr

@@ -30,7 +30,7 @@ from tests.helpers.command_line import run_megavit
         (["train", "--resume", "nowhere"], ["no run to resume in nowhere"]),
         (["predict", "nowhere", "x.png"], ["no nowhere", "megavit train"]),
         (["predict", "nowhere"], ["IMAGES"]),
-        (["predict", "nowhere", "x.png", "--out", "x.txt"], [".csv or .jsonl"]),
+        (["predict", "nowhere", "x.png", "--out", "x.txt"], [".jsonl or .csv"]),
         (["predict", "nowhere", "x.png", "--top", "0"], ["top", "at least 1"]),
         (["predict", "nowhere", "x.png", "--jsn"], ["no option --jsn"]),
         (["predict", "nowhere", "x.png", "--device", "gpu"], ["gpu", "cuda:N"]),

@@ -75,7 +75,7 @@ def test_scores_from_a_table_to_answers(pictures, tmp_path, capsys):
     assert test.mae.value < 0.5 * test.baseline_mae and test.r2.value > 0.5
     assert (run / "figures" / "scores.png").is_file()
     evaluate(run, table)
-    assert "of always saying" in capsys.readouterr().out
+    assert "of always predicting the median" in capsys.readouterr().out
     with pytest.raises(DataError, match="the column score"):
         evaluate(run, str(pictures / "labels.csv"))
 

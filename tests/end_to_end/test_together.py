@@ -74,7 +74,7 @@ def test_a_run_of_two_that_is_asked_to_stop_says_how_to_resume_and_one_process_c
 
 
 def test_processes_without_a_common_folder_are_refused(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr("megavit.runtime.process_group.end_with_parent", lambda: None)  # it would be this process
+    monkeypatch.setattr("megavit.runtime.process_group.die_with_parent", lambda: None)  # it would be this process
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     done = run_megavit("train", digits, "--epochs", "1", cwd=tmp_path)

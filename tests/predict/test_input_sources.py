@@ -369,7 +369,7 @@ def test_a_line_that_is_no_path_costs_no_other():
 
 
 def test_no_name_costs_the_others(monkeypatch):
-    monkeypatch.setattr("megavit.data.byte_range._WAITS", ())
+    monkeypatch.setattr("megavit.data.remote._WAITS", ())
     touch("good.png", "hidden/.a.png", "index/megavit-shards.json", "cut.tar", "no shards/a.txt")
     Path("index/megavit-shards.json").write_text("{}")
     Path("cut.tar").write_bytes(b"x" * 700)
@@ -408,7 +408,7 @@ def test_shards_whose_store_went_away_are_asked_once_and_cost_no_other(monkeypat
 
     monkeypatch.setattr("megavit.predict.input_sources.open_shards", lambda source: ("s", None))
     shard = [(f"{i}.png", Store("s/a.tar", 0, 1, "")) for i in range(9)]
-    monkeypatch.setattr("megavit.predict.input_sources.contents", lambda folder, index: {"a.tar": shard})
+    monkeypatch.setattr("megavit.predict.input_sources.list_contents", lambda folder, index: {"a.tar": shard})
     found = named("s3://s/shards/", "good.png")
     assert len(found) == 10
     for _, image in found[:-1]:

@@ -73,10 +73,11 @@ def predict(
 def _model_files(predictor: "Predictor | ExportedPredictor") -> list[Path]:
     """Return the files that the predictions depend on: a bundle's record has the digests of its other files."""
     from megavit.predict.exported_predictor import find_exported_model
-    from megavit.weights.bundle.bundle import INFO
 
     exported = find_exported_model(predictor.folder)
     if exported is None:
+        from megavit.weights.bundle.bundle import INFO
+
         return [predictor.folder / INFO]
     weights = exported.with_suffix(".bin")  # of OpenVINO
     return [path for path in (exported, weights) if path.is_file()]
