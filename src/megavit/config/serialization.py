@@ -18,11 +18,7 @@ _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def from_dict(kind: type[T], settings: dict[str, Any], where: str) -> T:
-    """Return a dataclass, nested ones included, from plain values; `where` names their source in errors.
-
-    Raises:
-        ConfigError: listing every key that is unknown, missing, or has an invalid value.
-    """
+    """Build a dataclass from nested plain values, or raise a ConfigError that names `where` and all invalid keys."""
     try:
         return _reader(kind).validate_json(json.dumps([settings], default=str))[0]
     except ValidationError as error:

@@ -12,7 +12,6 @@ TargetKind = Literal["classification", "multilabel", "regression"]
 """One class per image (softmax), any number of independent labels (sigmoid), or one number (regression)."""
 
 LABEL_SEPARATOR = "|"
-"""Separator of labels in a table cell."""
 
 _ESCAPED = re.compile(r"[\\|;]")
 _PIECE = re.compile(r"\\[\\|;]|.", re.DOTALL)

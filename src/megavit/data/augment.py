@@ -23,8 +23,7 @@ GRAY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 def canvas_size(preprocessing: Preprocessing, recipe: AugmentRecipe, side: int) -> tuple[int, int]:
     """Return the (height, width) at which training images of about `side` pixels are stored.
 
-    It exceeds the model's input if crops are drawn and the images have the detail. Images are never enlarged for it,
-    which would blur training images but not those at prediction.
+    It exceeds the model's input if crops are drawn and the images have the detail; enlarged images would be blurred.
     """
     margin = canvas_margin(recipe)
     height, width = preprocessing.height, preprocessing.width
@@ -118,7 +117,6 @@ def _resample(images: Tensor, views: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _recolor(images: Tensor, strength: float) -> Tensor:
-    """Change brightness, contrast and saturation of each image by factors in 1 ± strength."""
     brightness, contrast, saturation = (
         torch.empty(3, images.shape[0], 1, 1, 1).uniform_(1 - strength, 1 + strength).to(images.device)
     )

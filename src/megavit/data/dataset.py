@@ -29,7 +29,6 @@ T = TypeVar("T")
 _ROWS = 4096  # hashed at a time
 
 TARGET_COLUMNS: dict[TargetKind, str] = {"classification": "label", "multilabel": "labels", "regression": "score"}
-"""Name of the target column of a table, by kind of target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +122,7 @@ class LabeledImages:
         return self._made[make]
 
     def in_split(self, split: str) -> tuple[Sample, ...]:
+        """Return the samples of "train", "val" or "test"."""
         return tuple(sample for sample in self.samples if sample.split == split)
 
     def split_sizes(self) -> dict[str, int]:
@@ -147,7 +147,7 @@ class LabeledImages:
         return self.compute_once(_fingerprint)
 
     def load_pixels(self, sample: Sample, need: tuple[int, int] | None = None) -> torch.Tensor:
-        """Return a sample's pixels, uint8 (C, H, W), decoded for resizing to `need` (height, width), as in `decode`.
+        """Return a sample's pixels, uint8 (C, H, W), decoded for resizing to `need` (height, width).
 
         Raises:
             DataError: if its file cannot be read any more or has changed.
@@ -178,7 +178,7 @@ class LabeledImages:
         )
 
     def read_or_replace(self, sample: Sample) -> tuple[Sample, bytes, Skipped | None]:
-        """Return a sample of a shard, its bytes, and None; or, if it is damaged, its replacement and what was skipped.
+        """Return a sample of a shard or its replacement, the bytes, and what was damaged or None.
 
         Raises:
             ImageError: if the sample is damaged and there is no replacement.

@@ -5,10 +5,8 @@ IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "ppm", "pgm", "bmp", "gif", "tif
 
 HIDDEN = "hidden, or kept there by a system"
 WRITTEN = "written by megavit"
-"""Reasons why files and folders are skipped."""
 
 EXPLAINED = ".explained.png"
-"""Suffix of explained images."""
 
 _SYSTEM = frozenset(
     (

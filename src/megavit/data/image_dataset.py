@@ -19,7 +19,6 @@ from megavit.data.workers import map_in_processes
 from megavit.errors import DataError, ImageError
 
 COLOR_CHANNELS = (1, 3)
-"""Numbers of channels between which images are converted: gray and RGB."""
 
 _CHUNK = 64
 # Processors on which torchvision's "bilinear" resizing, which is reproduced here, computes in integers.
@@ -234,8 +233,7 @@ def _array(pictures: ImageDataset, index: int) -> np.ndarray | None:
 def compute_channel_statistics(pictures: ImageDataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return each channel's (mean, standard deviation) over all images, of values in [0, 1].
 
-    The sums are of integers, so that they are the same on every machine. The deviation is at least one level, 1/255,
-    so that the noise of a nearly constant channel is not amplified.
+    Integer sums are the same on every machine. The deviation is at least 1/255, to not amplify the noise of a constant.
     """
     total = torch.zeros(pictures.preprocessing.channels, dtype=torch.int64)
     squares, count = torch.zeros_like(total), 0

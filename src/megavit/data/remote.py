@@ -137,7 +137,6 @@ async def _head(session: Session, request: Request) -> int:
 
 
 async def _send(session: Session, request: Request) -> tuple[int, httpx.Headers, bytes]:
-    """Return the status, headers and body of a response."""
     url = request.url
     began = asyncio.get_running_loop().time()
     try:

@@ -62,7 +62,6 @@ def _shard(sample: "Sample") -> str:
 
 
 def _distance(one: TargetValue, other: TargetValue) -> float:
-    """Return the distance of two sets of labels, or of two numbers."""
     if isinstance(one, tuple) and isinstance(other, tuple):
         return len(set(one) ^ set(other))
     assert isinstance(one, float) and isinstance(other, float)

@@ -39,6 +39,7 @@ class Candidate:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The names of the class or labels; none for a number."""
         return names_in(self.target)
 
 
@@ -72,11 +73,7 @@ class ImageInfo:
 
 
 def scan_images(root: Path, names: Sequence[str], progress: Progress | None = None) -> list[ImageInfo | str]:
-    """Inspect files below `root`, and return for each its properties or the reason why it cannot be used.
-
-    Raises:
-        DataError: if a worker process died.
-    """
+    """Return the properties of each file below `root`, or why it cannot be used; raise a DataError if a worker dies."""
     workers = min(available_cpus(), 32) if len(names) >= MIN_IMAGES_FOR_WORKERS else 0
     chunks = [(root, names[start : start + _CHUNK]) for start in range(0, len(names), _CHUNK)]
     found: list[ImageInfo | str] = []

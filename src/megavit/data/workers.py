@@ -19,11 +19,7 @@ Result = TypeVar("Result")
 
 
 def map_in_processes(function: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> Iterator[Result]:
-    """Yield the results of a function in order, computed by `workers` processes, or by this one if 0.
-
-    Raises:
-        DataError: if a process died. Errors of `function` are passed on.
-    """
+    """Yield a function's results in order, from `workers` processes or this one if 0; raise a DataError if one dies."""
     if not workers:
         yield from map(function, tasks)
         return

@@ -81,12 +81,9 @@ def read_image_file(
 
 
 def inspect_image(data: bytes) -> tuple[int, int, int]:
-    """Return the (channels, height, width) of an image after reading all of its bytes.
+    """Return the (channels, height, width) of an image after reading all bytes; errors are those of `read_image_file`.
 
     JPEG is much faster than in `read_image_file`, since it is decoded at the smallest scale.
-
-    Raises:
-        ImageError: in the same cases as `read_image_file`.
     """
     pixels, (height, width) = _decode(data, (1, 1))
     return pixels.shape[2], height, width
@@ -130,22 +127,15 @@ def _whole(pixels: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
 
 
 def read_file(path: Path) -> bytes:
-    """Return the bytes of a regular file.
-
-    Raises:
-        ImageError: if it is missing, empty, too large, unreadable, or no regular file, such as a pipe or device.
-    """
+    """Return a regular file's bytes, or raise an ImageError if it is missing, empty, too large or unreadable."""
     return read_file_with_stamp(path)[0]
 
 
 def read_file_with_stamp(path: Path) -> tuple[bytes, int | None]:
-    """Return the bytes of a regular file and a stamp, which is equal for two readings only if the bytes are.
+    """Return the bytes of a file as `read_file`, and a stamp that is equal for two readings only if the bytes are.
 
-    The stamp is a hash of the file's size, inode and times of change. It is None if the file changed so recently that
-    another change might not show in these times.
-
-    Raises:
-        ImageError: as in `read_file`.
+    The stamp is a hash of the file's size, inode and times of change; None if the file changed so recently that another
+    change might not show in these times.
     """
     try:
         status = path.stat()
@@ -213,7 +203,6 @@ def _open(data: bytes) -> Image.Image:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Return the `FORMATS` that this build of Pillow can read."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
@@ -243,10 +232,7 @@ _filters = warnings.catch_warnings()
 
 @contextmanager
 def _unheard() -> Iterator[None]:
-    """Ignore Pillow's warnings, which are on limits replaced by ours and on metadata.
-
-    Filters are global to the process, so the first thread to enter sets them and the last to leave resets them.
-    """
+    """Ignore Pillow's warnings, with the process-wide filters set by the first thread and reset by the last."""
     global _inside, _filters
     with _lock:
         if not _inside:

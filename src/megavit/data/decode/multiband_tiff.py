@@ -35,10 +35,10 @@ def is_multiband(data: bytes) -> bool:
 
 
 def read_multiband_tiff(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Read the first page of a TIFF with up to `MAX_CHANNELS` bands as uint8 (H, W, C).
+    """Read the first page of a TIFF with up to `MAX_CHANNELS` bands, uncompressed or deflated, as uint8 (H, W, C).
 
     Raises:
-        ImageError: if it exceeds the limits, is neither uncompressed nor deflated, or tifffile is not installed.
+        ImageError: if it exceeds the limits, has another compression, or tifffile is not installed.
     """
     try:
         tifffile = importlib.import_module("tifffile")

@@ -55,7 +55,6 @@ def read_npy(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
 
 def _channels_last(array: np.ndarray, first: bool) -> np.ndarray:
-    """Return the array as (H, W, C), or raise an ImageError unless C is from 1 to `MAX_CHANNELS`."""
     shape = array.shape
     if first:
         expected, channels, other = "a tensor must have the shape (height, width) or (channels, height, width)", 0, -1

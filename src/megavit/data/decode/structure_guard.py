@@ -117,7 +117,6 @@ def _check_gif(data: bytes) -> None:
 
 
 def _check_directories(data: bytes, places: list[tuple[int, int]]) -> None:
-    """Check the directories of a TIFF, or of EXIF within the given (start, end) ranges."""
     held, parts, most = 0, 0, max(MAX_DIRECTORY, 2 * len(data))
     if sum(data.count(_PREFIX, start, end) for start, end in places) > MAX_PREFIXES:
         raise ImageError("more EXIF than a picture has")

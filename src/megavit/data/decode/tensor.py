@@ -66,6 +66,5 @@ def from_array(array: np.ndarray | torch.Tensor) -> torch.Tensor:
 
 
 def _tensor(pixels: np.ndarray) -> torch.Tensor:
-    """Convert (H, W, C) to (C, H, W) in channels-last memory."""
     own = pixels.flags.writeable and pixels.flags.c_contiguous
     return torch.from_numpy(pixels if own else np.array(pixels, order="C")).permute(2, 0, 1)

@@ -55,10 +55,7 @@ def sequential_batches(count: int, batch_size: int) -> list[list[int]]:
 
 
 class LoaderDataset(Dataset[tuple[Tensor | str, Skipped | None]]):
-    """A dataset of (image or error message, damaged image that was replaced or None).
-
-    Errors are returned as messages, because raised in a worker they would arrive as tracebacks.
-    """
+    """A dataset of images, or error messages instead of tracebacks, each with the damaged image it replaces or None."""
 
     def __init__(self, pictures: ImageDataset) -> None:
         self.pictures = pictures
@@ -93,7 +90,7 @@ def stack(pictures: list[Tensor | str]) -> Tensor | str:
 
 
 def pack(pictures: list[Tensor | str]) -> tuple[Tensor, list[list[int]]] | str:
-    """Concatenate images to one tensor (values,), and return it with their shapes, or the first error message.
+    """Concatenate images to one tensor (values,) and their shapes, or return the first error message.
 
     A single tensor, because each takes a file descriptor when sent between processes.
     """

@@ -51,6 +51,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
         self.mine = slice(rank * size, (rank + 1) * size)
 
     def epoch(self, number: int) -> list[int]:
+        """Return the indices of an epoch in order."""
         random = generator(self.seed, number)
         if self.windows is not None:
             return self.windows.epoch(random)[0]

@@ -137,6 +137,7 @@ def join_path(folder: str, name: str) -> str:
 
 
 def is_tar(name: str) -> bool:
+    """Return whether a file is a shard, by its name."""
     return name.lower().endswith(".tar")
 
 

@@ -94,7 +94,6 @@ def _describe(fault: ShardFault) -> str:
 
 
 def _unknown(source: str, index: ShardIndex) -> list[str]:
-    """Return the shards that were added after the index was made."""
     folder = Path(source)
     if is_url(source) or not (folder / INDEX).is_file():
         return []

@@ -97,11 +97,7 @@ def open_shards(source: str, progress: "Progress | None" = None) -> tuple[str, S
 
 
 def read_index(where: str) -> ShardIndex | None:
-    """Read an index by path or URL; None if there is none.
-
-    Raises:
-        DataError: if it cannot be read, or is damaged.
-    """
+    """Read an index by path or URL, or return None if there is none; raise a DataError if unreadable or damaged."""
     size = get_file_size(where)
     if size is None:
         return None

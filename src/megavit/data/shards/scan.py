@@ -62,7 +62,7 @@ class Forward:
 
 
 def scan_shards(folder: str, names: Sequence[str], progress: Progress | None = None) -> ShardIndex:
-    """Return the index of the tar files `names` in `folder`, a path or URL.
+    """Return the index of tar files in a folder, given by path or URL.
 
     Raises:
         DataError: if a file cannot be reached, none has images, or their targets are of different kinds.
@@ -167,7 +167,6 @@ def _samples(shard: str, size: int, stream: Forward) -> _Found:
 
 
 def _take(sample: SampleFiles, name: str, kind: str, entry: TarEntry, stream: Forward) -> None:
-    """Add a file to its sample, or raise an ImageError if it cannot be used."""
     if kind not in IMAGE_SUFFIXES and kind not in TARGETS:
         return
     if entry.fault:

@@ -35,11 +35,7 @@ class ShardFault:
 
 
 def verify(folder: str, shards: Sequence[Shard], progress: Progress | None = None) -> Iterator[ShardFault]:
-    """Yield a fault for each shard in `folder` whose bytes differ from those written.
-
-    Raises:
-        DataError: if a shard cannot be reached.
-    """
+    """Yield a fault for each shard that is not as written; raise a DataError if one cannot be reached."""
     workers = min(available_cpus(), MAX_WORKERS) if sum(shard.size for shard in shards) >= _MANY_BYTES else 0
     total, done = sum(len(shard.members) for shard in shards), 0
     tasks = [(folder, shard) for shard in shards]
@@ -52,11 +48,7 @@ def verify(folder: str, shards: Sequence[Shard], progress: Progress | None = Non
 
 
 def find_size_mismatches(folder: str, shards: Sequence[Shard]) -> Iterator[ShardFault]:
-    """Yield a fault for each shard that is missing or has another size, without reading any.
-
-    Raises:
-        DataError: if a shard cannot be reached.
-    """
+    """Yield a fault for each missing shard or wrong size; raise a DataError if one cannot be reached."""
     files = [join_path(folder, shard.name) for shard in shards]
     with ThreadPoolExecutor(MAX_CONCURRENT_REQUESTS) as pool:  # remote stores are slow
         for shard, size in zip(shards, pool.map(get_file_size, files), strict=True):

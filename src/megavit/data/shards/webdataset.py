@@ -57,11 +57,7 @@ def split_key(name: str) -> tuple[str, str]:
 
 
 def parse_target(kind: str, data: bytes) -> NamedTarget | None:
-    """Return the target in a .cls (index or name) or .json (label, labels or score), or None if there is none.
-
-    Raises:
-        ImageError: if the file cannot be parsed, or a label denotes a missing value.
-    """
+    """Return the target in a .cls or .json (label, labels or score), or None; raise an ImageError if it is invalid."""
     try:
         if kind == "cls":
             label = data.decode().strip()

@@ -29,14 +29,7 @@ _MANY_BYTES = 2**28
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """An image to be written.
-
-    Attributes:
-        source: path of its file, or byte range in another shard.
-        key: name in the shard without suffix.
-        kind: suffix.
-        sidecar: (kind, content) of the file with its target.
-    """
+    """An image to write as KEY.KIND, read from a file or another shard, with (kind, content) of its target's file."""
 
     name: str
     source: str | ByteRange
@@ -113,7 +106,6 @@ def write_shards(
 def _planned(
     listing: Listing, found: Sequence[ImageInfo | str], size: int, seed: int
 ) -> Iterator[tuple[str, str | None, list[_Image]]]:
-    """Yield the name, split and images of each shard."""
     good = [(one, facts) for one, facts in zip(listing.candidates, found, strict=True) if isinstance(facts, ImageInfo)]
     if not good:
         raise DataError("there are no images that can be read to write into shards")
@@ -156,7 +148,6 @@ def _image(listing: Listing, one: Candidate, facts: ImageInfo, number: dict[str,
 
 
 def _sidecar(candidate: Candidate, target: TargetValue) -> tuple[str, bytes]:
-    """Return the kind and content of the file with the target."""
     match candidate.target:
         case str():
             return "cls", str(target).encode()

@@ -15,11 +15,7 @@ DEMOS = ("digits",)
 
 
 def read_demo(source: str, recipe: DataRecipe) -> LabeledImages:
-    """Return the demo set `demo:digits`, 1,797 gray handwritten digits of 8 × 8 pixels (UCI).
-
-    Raises:
-        DataError: for any other name.
-    """
+    """Return the demo set `demo:digits`, 1,797 gray digits of 8 × 8 pixels (UCI); raise a DataError for other names."""
     name = source.removeprefix(PREFIX)
     if name not in DEMOS:
         known = ", ".join(PREFIX + demo for demo in DEMOS)

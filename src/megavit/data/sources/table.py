@@ -40,8 +40,6 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """An open table with its header and its numbered rows, which are read on demand."""
-
     path: Path
     header: Header
     parting: str
@@ -141,7 +139,6 @@ def _opened(table: Path) -> Iterator[_Table]:
 
 
 def _header(table: Path, file: BinaryIO) -> tuple[str, Header, int]:
-    """Return the delimiter, the columns, and the number of the header line."""
     start = file.read(8)
     if start.startswith(_UTF_16) or start[1::2] == b"\0\0\0\0":
         raise DataError(f"{str(table)!r}, line 1: not UTF-8 text but UTF-16; save the table as CSV UTF-8")
@@ -171,7 +168,6 @@ def _declared_delimiter(line: str) -> str | None:
 
 
 def _rows(rows: Iterator[tuple[int, list[str]]], header: Header, last: int) -> Iterator[tuple[int, list[str]]]:
-    """Yield the numbered rows after the header that are not empty, checking their number of columns."""
     for number, row in rows:
         if number <= last or not any(cell.strip() for cell in row):
             continue

@@ -52,13 +52,10 @@ class Header:
 
 
 def find_header(table: Path, first: str, declared: str | None = None) -> tuple[str, Header]:
-    """Return the delimiter under which the first line names a path and a target, and the columns.
-
-    Args:
-        declared: delimiter that the table itself declares.
+    """Return the delimiter, `declared` or found by trying, and the columns.
 
     Raises:
-        DataError: if there is no such delimiter, or several columns match.
+        DataError: if no delimiter gives a path and a target, or several columns match.
     """
     for delimiter in DELIMITERS if declared is None else (declared,):
         try:

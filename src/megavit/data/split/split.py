@@ -59,14 +59,12 @@ def complete_splits(
     recipe: DataRecipe,
     target: TargetKind = "classification",
 ) -> tuple[list[str], str]:
-    """Return the split of each image and a sentence on the splits; missing splits are drawn from the training images.
+    """Return the split of each image, drawn from the training images if missing, and a sentence on the splits.
 
     Args:
         given: "train", "val" or "test"; None if the data does not define an image's split.
         groups: group of each image, such as its class, within which splits are drawn.
         digests: digest of each image; equal for identical files.
-        recipe: shares of the splits and the random seed.
-        target: kind of target, for the sentence.
     """
     splits = ["train" if split is None else split for split in given]
     present = [split for split in SPLITS if split in given]

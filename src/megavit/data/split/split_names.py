@@ -12,7 +12,6 @@ SPLIT_WORDS = {
     "val": ("val", "valid", "validation", "validate", "dev", "devel", "development"),
     "test": ("test", "tests", "testing", "eval", "evaluation", "holdout", "heldout"),
 }
-"""Words that name a split, in lower case."""
 
 _SPLIT_OF = {word: split for split, words in SPLIT_WORDS.items() for word in words}
 # Words that do not distinguish splits.

@@ -12,15 +12,11 @@ PER_BIN = 10
 
 
 def stratify(targets: Sequence[str | tuple[str, ...] | float], digests: Sequence[str]) -> list[str]:
-    """Return the group of each image; with labels or scores, identical files are in one group.
+    """Return the group of each image by its class, labels or score; with labels or scores, equal digests share a group.
 
     A class is a group. An image with labels belongs to the rarest, so that rare labels get into all splits (the first
     step of iterative stratification, Sechidis et al. 2011), and one without labels to the group "". Scores are divided
     into up to ten ranges with equally many images.
-
-    Args:
-        targets: class names, tuples of label names, or scores.
-        digests: digest of each image; equal for identical files.
     """
     labels = [target for target in targets if isinstance(target, tuple)]
     scores = [target for target in targets if isinstance(target, float)]
