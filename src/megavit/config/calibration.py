@@ -31,7 +31,7 @@ class Calibration:
 
     def __post_init__(self) -> None:
         check_integer("images", self.images, minimum=0)
-        # The fit searches from 1e-2 to 1e2.
+        # The fit searches temperatures from 1e-2 to 1e2.
         check_range("temperature", self.temperature, 1e-3, 1e3)
         check_fraction("smoothing", self.smoothing)
         check_fraction("ood_false_alarm_rate", self.ood_false_alarm_rate)

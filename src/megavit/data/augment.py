@@ -1,7 +1,4 @@
-"""Augment training images by one geometric resampling per batch, then color changes.
-
-Random numbers come from torch's global generator, which the training loop seeds by step.
-"""
+"""Augment training images by torch's global random generator, which the training loop seeds by step."""
 
 import math
 from typing import overload

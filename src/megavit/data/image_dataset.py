@@ -233,7 +233,8 @@ def _array(pictures: ImageDataset, index: int) -> np.ndarray | None:
 def compute_channel_statistics(pictures: ImageDataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return each channel's (mean, standard deviation) over all images, of values in [0, 1].
 
-    Integer sums are the same on every machine. The deviation is at least 1/255, to not amplify the noise of a constant.
+    Integer sums are the same on every machine. The deviation is at least one level, 1/255, so that the noise of a
+    nearly constant channel is not amplified.
     """
     total = torch.zeros(pictures.preprocessing.channels, dtype=torch.int64)
     squares, count = torch.zeros_like(total), 0

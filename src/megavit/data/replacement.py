@@ -29,10 +29,9 @@ class Replacements:
     def candidates(self, sample: "Sample") -> Iterator[int]:
         """Yield the indices of samples that may replace a damaged one, the best first.
 
-        They are from the same split and have the same class, the nearest set of labels, or the nearest number. Other
-        shards take turns first, since damage may affect a full shard; within a shard the sample's index decides, to
-        spread replacements. The choice depends on the samples alone, so it needs no communication and is the same
-        for every world size.
+        They are from the same split and have the same class, or the nearest labels or number. Other shards take turns
+        first, since damage may affect a full shard; within a shard the sample's index decides, to spread replacements.
+        The order depends on the samples only, so that every process finds the same replacement without communication.
         """
         yield from islice(self._ranked(sample), MAX_CANDIDATES)
 

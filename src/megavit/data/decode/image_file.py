@@ -1,8 +1,4 @@
-"""Decode untrusted image files to uint8 arrays, without PyTorch.
-
-Size limits are checked after the header is read and before any pixels are. Pillow decodes all but .npy files and TIFF
-with many bands.
-"""
+"""Decode untrusted image files to uint8 arrays, within limits that are checked before any pixel is read."""
 
 import io
 import logging
@@ -135,7 +131,7 @@ def read_file_with_stamp(path: Path) -> tuple[bytes, int | None]:
     """Return the bytes of a file as `read_file`, and a stamp that is equal for two readings only if the bytes are.
 
     The stamp is a hash of the file's size, inode and times of change; None if the file changed so recently that another
-    change might not show in these times.
+    change might not alter its times.
     """
     try:
         status = path.stat()

@@ -112,11 +112,7 @@ def scan_shards(folder: str, names: Sequence[str], progress: Progress | None = N
 
 
 def split_of(name: str) -> str | None:
-    """Return the split in a shard's name, such as `imagenet1k-train-0000.tar`, or None.
-
-    Raises:
-        DataError: if it names two splits.
-    """
+    """Return the split in a shard's name, such as `train-0000.tar`, or None; raise a DataError if it names two."""
     splits = parse_name(name).splits
     if len(splits) > 1:
         raise DataError(

@@ -48,7 +48,7 @@ def verify(folder: str, shards: Sequence[Shard], progress: Progress | None = Non
 
 
 def find_size_mismatches(folder: str, shards: Sequence[Shard]) -> Iterator[ShardFault]:
-    """Yield a fault for each missing shard or wrong size; raise a DataError if one cannot be reached."""
+    """Yield a fault for each shard that is missing or has a wrong size; raise a DataError if one cannot be reached."""
     files = [join_path(folder, shard.name) for shard in shards]
     with ThreadPoolExecutor(MAX_CONCURRENT_REQUESTS) as pool:  # remote stores are slow
         for shard, size in zip(shards, pool.map(get_file_size, files), strict=True):

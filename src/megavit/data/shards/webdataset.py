@@ -1,7 +1,4 @@
-"""Parse names and target files in shards by WebDataset's conventions.
-
-The files of a sample share a key, the name up to the first dot; the rest is the kind of file.
-"""
+"""Parse the names KEY.KIND and the target files of samples in shards, by WebDataset's conventions."""
 
 import json
 import math

@@ -22,7 +22,6 @@ or the same in folders named train, val and test, such as
   DATA/val/cat/3.jpg"""
 
 OUTSIDE = "outside any class folder"
-"""Reason why a file next to the class folders is skipped."""
 
 _PICTURES = frozenset(("images", "image", "imgs", "img", "pictures", "photos", "jpegimages"))
 _DRAWN_ON_THEM = frozenset(

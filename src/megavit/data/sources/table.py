@@ -94,11 +94,7 @@ def list_table(table: Path) -> Listing:
 
 
 def read_column(table: Path, column: str) -> dict[str, str]:
-    """Return the values of any other column by image name; "" for empty cells.
-
-    Raises:
-        DataError: if there is no such column, or an image has two values.
-    """
+    """Return a column's values by image name; raise a DataError if it is missing or an image has two values."""
     values: dict[str, str] = {}
     disk = PathResolver(table.parent)
     with _opened(table) as opened:

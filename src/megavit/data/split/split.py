@@ -13,22 +13,16 @@ SPLIT_POPULATION: dict[TargetKind, str] = {
     "multilabel": "the training images of each label, an image counting with its rarest one",
     "regression": "each tenth of the training images by score",
 }
-"""Populations of which splits take their shares, by kind of target."""
+"""The images of which splits take their shares, by kind of target."""
 
 
 def assign_splits(labels: Sequence[str], digests: Sequence[str], val: float, test: float, seed: int) -> list[str]:
-    """Return the split of each image, drawn within its class, with identical files in the same split.
+    """Return the split of each image, drawn within its class, with equal digests in the same split.
 
-    The order of drawing depends on the seed, the class name and the files' bytes only, so that other classes and new
-    file names move no image, except files that occur in several classes. Of n images, round(n × share) go to val and
-    to test, at least one each if n is 3 or more and the share is not 0, and at least one stays in train. Groups of
-    identical files, which may cost a split a few images, are drawn with the smallest of their classes.
-
-    Args:
-        labels: class name of each image.
-        digests: digest of each image; equal for identical files.
-        val, test: shares in [0, 1), together below 1.
-        seed: random seed.
+    The order of drawing depends on the seed, the class name and the digests only, so that other classes and new file
+    names move no image, except files that occur in several classes. Of n images, round(n × share) go to val and to
+    test, at least one each if n is 3 or more and the share is not 0, and at least one stays in train. Identical files
+    are drawn with the smallest of their classes. The shares are in [0, 1) and together below 1.
     """
     same: dict[str, list[int]] = defaultdict(list)
     for place, digest in enumerate(digests):
