@@ -10,10 +10,8 @@ from typing import Any, Literal, get_args, get_origin
 from megavit.errors import ConfigError
 
 MAX_CHANNELS = 64
-MAX_SIDE = 2**14
-"""Largest side of the model's input in pixels."""
-MAX_WIDTH = 2**20
-"""Largest vector within a model; 22 billion parameters need 24,576."""
+MAX_SIDE = 2**14  # largest side of the model's input in pixels
+MAX_WIDTH = 2**20  # largest vector within a model; 22 billion parameters need 24,576
 
 
 class Settings:

@@ -9,8 +9,7 @@ from megavit.config.target import TargetKind
 from megavit.errors import ConfigError
 
 EXPORT_FORMAT = 1
-METADATA = "megavit"
-"""Key of the JSON metadata in the exported file."""
+METADATA = "megavit"  # key of the JSON metadata in the exported file
 
 PIXELS, IMAGES, PROBABILITIES, SCORE, EMBEDDING, DISTANCE = (
     "pixels",

@@ -50,8 +50,7 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def find_look_alikes(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Return groups of names that look alike: equal but for case, spaces, invisible characters, look-alike letters of
-    other alphabets, and compatibility forms (NFKC)."""
+    """Return groups of names that differ only in case, spaces, invisible or look-alike characters, or NFKC forms."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
         groups[_skeleton(name)].append(name)

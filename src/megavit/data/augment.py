@@ -12,8 +12,7 @@ from megavit.config.recipe import AugmentRecipe
 from megavit.config.vit import pair
 from megavit.data.image_dataset import Images
 
-# Random crops have more detail if cut from an image larger than the model's input.
-CROP_MARGIN = 1.25
+CROP_MARGIN = 1.25  # random crops have more detail if cut from an image larger than the model's input
 GRAY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 

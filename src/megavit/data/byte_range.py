@@ -14,8 +14,7 @@ NOT_THERE = "its shard is not there"
 CUT_SHORT = "its shard is cut short"
 CHANGED = "not the bytes that were written"
 
-MAX_CONCURRENT_REQUESTS = 16
-"""Number of concurrent requests to a store by each process."""
+MAX_CONCURRENT_REQUESTS = 16  # number of concurrent requests to a store by each process
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _CHUNK_BYTES = 2**23

@@ -43,7 +43,7 @@ class Sample:
         channels: 1 for gray, 3 for color, or the number of channels in an array or TIFF.
         digest: BLAKE2b digest of the file's bytes (8 bytes, in hex); equal for identical files.
         location: byte range in a shard; None for a file of its own.
-        stamp: state of an own file when first read (`megavit.data.decode.image_file.read_file_with_stamp`).
+        stamp: stamp of a separate file when first read (`megavit.data.decode.image_file.read_file_with_stamp`).
     """
 
     name: str
@@ -202,7 +202,6 @@ def _replacements(images: LabeledImages) -> Replacements:
 
 
 def _fingerprint(images: LabeledImages) -> str:
-    """Hash (name, target, split, digest) of each sample, as JSON; a million take about a second."""
     whole = blake2b(digest_size=16)
     targets = {
         target: json.dumps(name_target(target, images.classes)) for target in {one.target for one in images.samples}

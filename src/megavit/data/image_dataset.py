@@ -165,7 +165,7 @@ class ImageDataset(torch.utils.data.Dataset[torch.Tensor]):
         return preprocess(pixels, self.output_size(sample), self.preprocessing), damage
 
     def decode_size(self, sample: Sample) -> tuple[int, int] | None:
-        """Return the (height, width) that decoding must at least keep; None for full size."""
+        """Return the smallest (height, width) to decode a sample at before preprocessing; None for full size."""
         return self.output_size(sample) if self.preprocessing.reduced_decoding else None
 
     def output_size(self, sample: Sample) -> tuple[int, int]:

@@ -16,14 +16,12 @@ import httpx
 
 from megavit.errors import DataError, MegavitError
 
-TIMEOUT_SECONDS = 20.0
-"""Timeout to connect, and between two chunks of a response."""
+TIMEOUT_SECONDS = 20.0  # timeout to connect, and between two chunks of a response
 GRACE_SECONDS, MIN_BYTES_PER_SECOND = 40.0, 2**14
 """Time limit of a response, and the rate at which received bytes extend it, against servers that trickle bytes."""
 MAX_REDIRECTS = 5
 _MAX_DIGITS = 15
-# Seconds between retries; an overloaded store refuses some requests.
-_WAITS = (0.2, 1.0, 4.0)
+_WAITS = (0.2, 1.0, 4.0)  # seconds between retries; an overloaded store refuses some requests
 
 T = TypeVar("T")
 

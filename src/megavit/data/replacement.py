@@ -11,8 +11,7 @@ from megavit.data.targets import TargetValue
 if TYPE_CHECKING:
     from megavit.data.dataset import Sample
 
-MAX_CANDIDATES = 16
-"""Number of candidates tried before giving up, as so much damage needs a person."""
+MAX_CANDIDATES = 16  # number of candidates tried before giving up, as so much damage needs a person
 
 
 class Replacements:

@@ -15,8 +15,7 @@ from megavit.errors import ImageError
 Progress = Callable[[int, int], None]
 """A function called with the number of items done and the total."""
 
-MIN_IMAGES_FOR_WORKERS = 500
-"""Number of images below which reading is faster than starting processes."""
+MIN_IMAGES_FOR_WORKERS = 500  # number of images below which reading is faster than starting processes
 
 _CHUNK = 64
 

@@ -65,13 +65,7 @@ def read_image_file(
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """Decode an image file or its bytes to uint8 (H, W, C), and return it with its (height, width) at full scale.
 
-    See `megavit.data.decode.tensor.decode` for details.
-
-    Args:
-        max_pixels: number of pixels above which `TooManyPixelsError` is raised, once the header is read.
-
-    Raises:
-        ImageError: if the image cannot be read or exceeds the limits, with a short reason.
+    Arguments and errors are those of `megavit.data.decode.tensor.decode_with_size`.
     """
     return _decode(source if isinstance(source, bytes) else read_file(source), need, max_pixels)
 
@@ -163,11 +157,7 @@ def _stamp(status: os.stat_result) -> int | None:
 
 
 def from_pillow(image: Image.Image) -> np.ndarray:
-    """Convert a Pillow image to uint8 (H, W, C), upright, with transparency composited on white.
-
-    Raises:
-        ImageError: if it has no pixels, cannot be loaded, or has a mode of unknown scale.
-    """
+    """Convert a Pillow image to upright uint8 (H, W, C) on white, or raise an ImageError if it cannot be read."""
     with _refusals():
         return _pixels(image)
 

@@ -3,10 +3,8 @@
 from megavit.errors import ImageError
 
 MAX_BYTES = 2**28
-MAX_TEXT_BYTES = 2**22
-"""Largest PPM in ASCII digits, in bytes, which takes a second to read for every few megabytes."""
-MAX_PIXELS = 2**28 // 3
-"""89 million, where Pillow begins to warn; 256 MiB in RGB."""
+MAX_TEXT_BYTES = 2**22  # largest PPM in ASCII digits, in bytes, which takes a second to read for every few megabytes
+MAX_PIXELS = 2**28 // 3  # 89 million, where Pillow begins to warn; 256 MiB in RGB
 MAX_SIDE = 2**15
 MAX_ASPECT = 100
 
@@ -24,7 +22,7 @@ class TooManyPixelsError(ImageError):
 
 
 def check_image_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
-    """Raise an ImageError for an image without pixels or beyond the limits, `TooManyPixelsError` for its pixels."""
+    """Raise an ImageError for an invalid size, or `TooManyPixelsError` for more than `max_pixels` pixels."""
     came = f"{width} × {height} pixels"
     if not width or not height:
         raise ImageError("no pixels")

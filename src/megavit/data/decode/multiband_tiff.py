@@ -16,8 +16,7 @@ from megavit.errors import ImageError
 
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SAMPLES, _EXTRA = 277, 338  # tags in TIFF 6.0, sections 8 and 18
-# Compression codes in TIFF 6.0 and its supplement; deflate has two.
-_NONE, _DEFLATE = 1, (8, 32_946)
+_NONE, _DEFLATE = 1, (8, 32_946)  # compression codes in TIFF 6.0 and its supplement; deflate has two
 _MAX_VALUES = 3 * MAX_PIXELS
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())

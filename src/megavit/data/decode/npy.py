@@ -34,11 +34,7 @@ def to_uint8(array: np.ndarray, first: bool = False) -> np.ndarray:
 
 
 def read_npy(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Read a .npy file without pickled objects and convert it by `to_uint8`.
-
-    Raises:
-        ImageError: as in `to_uint8`, or if the file is truncated or has an unknown header.
-    """
+    """Read a .npy file by `to_uint8`, or raise an ImageError if it is truncated or of an unknown kind."""
     stream = io.BytesIO(data)
     read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     version = npy.read_magic(stream)

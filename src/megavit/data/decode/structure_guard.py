@@ -9,21 +9,15 @@ import struct
 
 from megavit.errors import ImageError
 
-MAX_SCANS = 100
-"""Largest number of scans in a JPEG, each over all pixels; progressive ones have about ten."""
-MAX_PARTS = 2**16
-"""Largest number of markers, blocks or entries before the pixels, including stray bytes between them."""
-PART_BYTES = 2**10
-"""Number of bytes for each of which a PNG may have one more chunk."""
+MAX_SCANS = 100  # largest number of scans in a JPEG, each over all pixels; progressive ones have about ten
+MAX_PARTS = 2**16  # largest number of markers, blocks or entries before the pixels, including stray bytes between them
+PART_BYTES = 2**10  # number of bytes for each of which a PNG may have one more chunk
 MAX_GIF_COMMENT = 2**20
 MAX_DIRECTORY = 2**26
 """Largest total of bytes in the entries of TIFF and EXIF directories, or twice the file's size if that is more."""
-MAX_VALUES = 2**18
-"""Largest number of values in an entry that is not bytes or text."""
-MAX_PREFIXES = 100
-"""Largest number of EXIF prefixes, for each of which all following bytes are copied."""
-MAX_TEXT_COMMENTS = 1_000
-"""Largest number of comments in a PPM in ASCII digits."""
+MAX_VALUES = 2**18  # largest number of values in an entry that is not bytes or text
+MAX_PREFIXES = 100  # largest number of EXIF prefixes, for each of which all following bytes are copied
+MAX_TEXT_COMMENTS = 1_000  # largest number of comments in a PPM in ASCII digits
 
 _MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
 _END, _SCAN = 0xD9, 0xDA

@@ -10,8 +10,7 @@ from megavit.data.decode.limits import MAX_BYTES
 
 BLOCK = tarfile.BLOCKSIZE
 END = bytes(2 * BLOCK)
-# Extended headers are held in memory.
-_MOST_HEADER = 2**16
+_MOST_HEADER = 2**16  # extended headers are held in memory
 _PIECE = 2**20
 
 

@@ -15,8 +15,7 @@ from megavit.errors import ImageError
 Verify = Literal["all", "held-out", "none"]
 """Which shards are verified before use, as in `megavit.data.load.load_data`."""
 
-# Number of bytes that are read in the time of starting processes.
-_MANY_BYTES = 2**29
+_MANY_BYTES = 2**29  # number of bytes that are read in the time of starting processes
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,9 @@ from megavit.errors import DataError, ImageError, OutputError
 from megavit.runtime.storage import check_writable, new_folder, writing
 
 LEAST_BYTES = 2**16
-UNDIVIDED = "data"
-"""Prefix of shard names for images without a defined split."""
+UNDIVIDED = "data"  # prefix of shard names for images without a defined split
 
-# Number of bytes that are written in the time of starting processes.
-_MANY_BYTES = 2**28
+_MANY_BYTES = 2**28  # number of bytes that are written in the time of starting processes
 
 
 @dataclass(frozen=True, slots=True)

@@ -267,7 +267,6 @@ def _same_within(tree: FolderTree, folders: list[str]) -> list[str]:
 
 
 def _how_named(named: dict[str, str]) -> list[str]:
-    """Return a note on the split of each folder whose name is not the usual one."""
     others = [f"{folder!r} as {split}" for folder, split in named.items() if _base(folder).casefold() not in SPLITS]
     return [f"read {', '.join(others)}"] if others else []
 
@@ -297,7 +296,6 @@ def _listed(names: Sequence[str] | Collection[str]) -> str:
 
 
 def _joined(folders: list[ClassFolder]) -> list[str]:
-    """Return a note on class names that are different Unicode forms of the same text."""
     written: dict[str, set[str]] = defaultdict(set)
     for one in folders:
         written[one.label].update(part for part in one.folder.split("/") if canonical(part) == one.label)

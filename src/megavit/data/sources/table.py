@@ -276,7 +276,6 @@ class PathResolver:
         return folder or None
 
     def _names(self, folder: str) -> dict[str, str | None]:
-        """Return the names in a folder by canonical name; None for ambiguous ones."""
         if folder not in self._within:
             names: dict[str, str | None] = {}
             try:

@@ -8,8 +8,7 @@ from pathlib import Path
 from megavit.data.dataset import Skipped
 from megavit.data.file_names import EXPLAINED, HIDDEN, WRITTEN, is_hidden, is_written
 
-_DEEPEST = 4
-"""Depth of nested folders that are checked for containing only files written by megavit."""
+_DEEPEST = 4  # depth of nested folders that are checked for containing only files written by megavit
 
 
 class FolderTree:

@@ -52,8 +52,7 @@ def parse_split(name: str) -> str | None:
 
 
 def find_split_folders(names: Sequence[str]) -> dict[str, str]:
-    """Return the split of each name that `parse_split` recognizes; if none, of all names that differ in their split
-    only, such as "seg_train" and "seg_test"."""
+    """Return the split of each folder named after one, or of all if only their splits differ (seg_train, seg_test)."""
     named = {name: split for name in names if (split := parse_split(name.rpartition("/")[2])) is not None}
     if named:
         return named

@@ -4,11 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 
-BINS = 10
-"""Largest number of score ranges."""
+BINS = 10  # largest number of score ranges
 
-PER_BIN = 10
-"""Smallest number of images in a score range, so that each split gets one."""
+PER_BIN = 10  # smallest number of images in a score range, so that each split gets one
 
 
 def stratify(targets: Sequence[str | tuple[str, ...] | float], digests: Sequence[str]) -> list[str]:
