@@ -22,7 +22,10 @@ MAX_INDEX_BYTES = 2**30
 
 
 def is_shards(source: str) -> bool:
-    """Return whether this is a URL, a tar file, a folder with an index, or one of tar files without images or folders."""
+    """Return whether a source is a URL, a tar file, or a folder of shards.
+
+    Such a folder has an index, or tar files but no images or subfolders.
+    """
     if is_url(source) or is_tar(source):
         return True
     if not os.path.isdir(source):  # noqa: PTH112 - Path.is_dir raises for names that are too long

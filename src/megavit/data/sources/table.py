@@ -49,9 +49,9 @@ class _Table:
 def list_table(table: Path) -> Listing:
     """List the images in a table, without opening any or checking that they exist.
 
-    The header has the columns path, one of label, labels and score, and optionally split or is_valid, or synonyms of
-    these in `table_columns`. Columns are separated by commas, semicolons or tabs; labels by "|", by ";" if columns are
-    not, or as a Python list. The text is UTF-8, and paths are relative to the table's folder, as found by
+    The header has the columns path, one of label, labels and score, and optionally split or is_valid, or synonyms
+    (`megavit.data.sources.table_columns`). Columns are separated by commas, semicolons or tabs; labels by "|", by ";"
+    if columns are not, or as a Python list. The text is UTF-8. Paths are relative to the table's folder and found by
     `PathResolver`.
 
     Raises:
