@@ -30,7 +30,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 ResolvedPrecision = Literal["float32", "bfloat16"]
 TuneMethod = Literal["auto", "probe", "lora", "last", "all"]
 
-# Epochs or minutes (two years).
+# Largest number of epochs, or of minutes (two years).
 MAX_DURATION = 1_000_000
 
 

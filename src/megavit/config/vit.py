@@ -29,7 +29,7 @@ class Design(Settings):
         qk_norm: whether queries and keys are normalized per head.
         qkv_bias: whether the query, key and value projections have biases.
         norm: "layer" (LayerNorm) or "rms" (RMSNorm), for all norms.
-        norm_bias: whether LayerNorm has biases; RMSNorm never has.
+        norm_bias: whether LayerNorm has biases; RMSNorm has none.
         norm_eps: epsilon added to the variance in every norm.
         pre_norm: whether embedded tokens are normalized before the first layer (CLIP, arXiv 2103.00020).
         patch_norm: whether each patch is normalized before and after its projection (arXiv 2302.01327).
@@ -39,7 +39,7 @@ class Design(Settings):
         attention_out_norm: whether the heads' output is normalized before its projection (arXiv 2210.06423).
         mlp_out_norm: whether the MLP's hidden channels are normalized before their projection (arXiv 2210.06423).
         positions: "learned" (a table), "sincos" (fixed, 2-D), "rope" (2-D axial rotary), or, for weights trained with
-            them, "rope_grid" (arXiv 2303.11331, section 2.2), "learned_rope" (this and a table), and
+            them, "rope_grid" (arXiv 2303.11331, section 2.2), "learned_rope" (the same and a table), and
             "learned_rope_native" (a table and the rotary embedding of Perception Encoder, arXiv 2504.13181).
         prefix_positions: tokens before the patches that have a learned position: "none", the "class" token, or "all".
         pool_heads: number of heads in attention pooling; None for `heads`.
@@ -113,7 +113,7 @@ ZETA = Design(block="zeta", qk_norm=False, norm_bias=True, norm_eps=1e-5, patch_
 
 @dataclass(frozen=True, kw_only=True)
 class ViTConfig(Settings):
-    """The configuration that determines the shapes of a MegaVit's parameters.
+    """The size and the design of a MegaVit.
 
     Attributes:
         image_size: pixels, one number for a square or (height, width); divisible by `patch_size`.
