@@ -23,7 +23,7 @@ def join_labels(labels: Iterable[str]) -> str:
 
 
 def split_labels(cell: str, parting: str = LABEL_SEPARATOR) -> list[str]:
-    r"""Return the labels in a cell made by `join_labels`, stripped and without empty ones; `parting` has the separators."""
+    """Split a cell made by `join_labels` at any character of `parting` into stripped labels without empty ones."""
     labels = [""]
     for piece in _PIECE.findall(cell):
         if piece in parting:

@@ -94,8 +94,7 @@ def list_folder(root: Path, known: Collection[str] | None = None) -> Listing:
 def find_classes(tree: FolderTree, known: Collection[str] | None = None) -> ClassFolders:
     """Find the class folders: CLASS, SPLIT/CLASS or CLASS/SPLIT, in the root or below a chain of single folders.
 
-    Args:
-        known: canonical names of the classes that a model knows; then some of them suffice, without a training split.
+    Some of the classes that a model knows (`known`) suffice, without a training split.
 
     Raises:
         DataError: if splits and classes cannot be distinguished, or there is no split to train on.
