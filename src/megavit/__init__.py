@@ -1,10 +1,10 @@
-"""MegaVit: a Vision Transformer, and what people need around it.
+"""MegaVit: train, evaluate and use a Vision Transformer.
 
     import megavit
     predictor = megavit.load("runs/flowers")
     print(predictor.predict("photo.jpg").label)
 
-Names are imported when first used, so `import megavit` costs no torch.
+Names are imported on first use, so `import megavit` does not import torch.
 """
 
 import gc
@@ -52,7 +52,7 @@ __all__ = [*_HOME, "__version__"]
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'megavit' has no attribute {name!r}")
-    # PyTorch's import makes a million objects and no garbage; searching them again and again takes a tenth of it.
+    # PyTorch's import creates a million objects and no garbage; collecting would take a tenth of its time.
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -1,7 +1,6 @@
-"""What can go wrong because of what a user gave us.
+"""Define errors that a user can cause, whose messages say what was expected, what came and what to do.
 
-Every message says what was expected, what came, and what to do. The command line prints it without a
-traceback and exits with `exit_code`.
+The command line prints the message without a traceback and exits with `exit_code`.
 """
 
 import signal
@@ -9,10 +8,7 @@ from typing import Any
 
 
 class MegavitError(Exception):
-    """Base of every error that a user can cause and mend.
-
-    Every one can be pickled, whatever its class is made from: processes tell each other their errors.
-    """
+    """The base of all errors that a user can cause and fix, each of which can be pickled."""
 
     exit_code = 2
 
@@ -21,15 +17,15 @@ class MegavitError(Exception):
 
 
 class ConfigError(MegavitError, ValueError):
-    """A size, a recipe or a file of settings that cannot be; also a `ValueError`."""
+    """An invalid setting, recipe or configuration file; also a `ValueError`."""
 
 
 class DataError(MegavitError):
-    """Images or tables of images that cannot be used as they are."""
+    """Images, or tables of images, that cannot be used."""
 
 
 class ImageError(DataError, ValueError):
-    """One image that cannot be read or is refused; `reason` is a short sentence without its path."""
+    """An image that cannot be read or is refused; `reason` is a short sentence without its path."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -37,21 +33,21 @@ class ImageError(DataError, ValueError):
 
 
 class BundleError(MegavitError):
-    """A bundle or a checkpoint that is missing, damaged, or not of this model."""
+    """A bundle or checkpoint that is missing, damaged, or of another model."""
 
 
 class OutputError(MegavitError):
-    """A place that cannot be written, or is full."""
+    """An output path that cannot be written, or a full disk."""
 
 
 class TrainingError(MegavitError):
-    """A run that cannot go on, such as one whose loss is no longer a number."""
+    """A training run that cannot continue, such as one whose loss is not finite."""
 
     exit_code = 1
 
 
 class DivergedError(TrainingError):
-    """A run whose loss, from step `since` on, is no longer what it was; it may go back to before."""
+    """A run whose loss diverged at step `since`, and which may return to an earlier checkpoint."""
 
     def __init__(self, message: str, since: int) -> None:
         super().__init__(message)
@@ -59,19 +55,19 @@ class DivergedError(TrainingError):
 
 
 class LostProcessError(MegavitError):
-    """One of several processes that train together is gone, or does not come; starting them again goes on."""
+    """A process of a distributed run that ended or did not start; restarting all of them resumes the run."""
 
     exit_code = 1
 
 
 class ExportError(MegavitError):
-    """A model that another runtime does not run as PyTorch does, and that was therefore not written."""
+    """A model whose outputs in another runtime differ from PyTorch's, and which was therefore not written."""
 
     exit_code = 1
 
 
 class Interrupted(MegavitError):
-    """A run that was asked to stop and did, with its work saved; `exit_code` is 128 + the signal."""
+    """A run that was asked to stop and has saved its work; `exit_code` is 128 + the signal number."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
@@ -79,7 +75,7 @@ class Interrupted(MegavitError):
 
 
 def get_signal(interrupt: KeyboardInterrupt) -> int:
-    """The signal behind it, which the command line passes as its argument; Python's own is Ctrl-C."""
+    """Return the number of the signal behind an interrupt; SIGINT unless the command line passed another."""
     return interrupt.args[0] if interrupt.args else signal.SIGINT
 
 

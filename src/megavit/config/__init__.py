@@ -1,1 +1,1 @@
-"""Settings as plain frozen dataclasses. No torch in this package, so that the command line starts fast."""
+"""Define settings as frozen dataclasses, without importing torch, so that the command line starts fast."""

@@ -1,4 +1,4 @@
-"""How a model's predictions are calibrated, as fitted on images held back from training."""
+"""Describe how a model's predictions are calibrated on held-out images."""
 
 import math
 from dataclasses import dataclass, field
@@ -10,16 +10,16 @@ from megavit.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What was fitted on the validation images; its tensors are in the bundle's `calibration.safetensors`.
+    """The calibration fitted on validation images; its tensors are in the bundle's `calibration.safetensors`.
 
     Attributes:
-        images: number it was fitted on; 0 where nothing was.
-        temperature: divides the logits (arXiv 1706.04599, section 4.2).
-        smoothing: share in [0, 1) of the probabilities that the model spreads evenly over the classes, as label
-            smoothing has taught it; subtracted again.
-        ood_false_alarm_rate: share in (0, 1) of in-distribution images that are marked as out of distribution.
-        ood_threshold: an image whose distance is above it is marked; None where none was fitted.
-        test_metrics: on the test images, as `megavit.evaluate.uncertainty.uncertainty` writes them.
+        images: number of images used for the fit; 0 if nothing was fitted.
+        temperature: divisor of the logits (arXiv 1706.04599, section 4.2).
+        smoothing: share in [0, 1) of the probability spread evenly over the classes by label smoothing, which is
+            subtracted again.
+        ood_false_alarm_rate: share in (0, 1) of in-distribution images marked as out of distribution.
+        ood_threshold: distance above which an image is marked as out of distribution; None if not fitted.
+        test_metrics: metrics on the test images, as written by `megavit.evaluate.uncertainty.uncertainty`.
     """
 
     images: int = 0
@@ -31,7 +31,7 @@ class Calibration:
 
     def __post_init__(self) -> None:
         check_integer("images", self.images, minimum=0)
-        # The fit searches from 1e-2 to 1e2.
+        # The fit searches temperatures from 1e-2 to 1e2.
         check_range("temperature", self.temperature, 1e-3, 1e3)
         check_fraction("smoothing", self.smoothing)
         check_fraction("ood_false_alarm_rate", self.ood_false_alarm_rate)

@@ -1,4 +1,4 @@
-"""Checks of settings; each raises a ConfigError that names the setting, what it may be, and what came."""
+"""Check settings, raising a ConfigError that names the setting, the allowed values and the given value."""
 
 import re
 from collections.abc import Sequence
@@ -10,18 +10,15 @@ from typing import Any, Literal, get_args, get_origin
 from megavit.errors import ConfigError
 
 MAX_CHANNELS = 64
-MAX_SIDE = 2**14
-"""Largest side in pixels of what a model sees."""
-MAX_WIDTH = 2**20
-"""Largest vector within a model; 22 billion parameters need 24,576."""
+MAX_SIDE = 2**14  # largest side of the model's input in pixels
+MAX_WIDTH = 2**20  # largest vector within a model; 22 billion parameters need 24,576
 
 
 class Settings:
-    """Base of the dataclasses of settings, whose values are checked when they are made.
+    """A base class of settings dataclasses whose values are checked on construction.
 
-    A field of a `Literal` must be one of its values, and one of `bool` a bool; any other is checked as `checked` says.
-    None passes where the type allows it. This does what pydantic would, which takes longer to import than everything
-    else that `megavit --help` needs.
+    `Literal` and `bool` fields are checked by type, the others by the function given to `checked`. None passes where
+    the type allows it. pydantic would do the same, but its import would slow down `megavit --help`.
     """
 
     def __post_init__(self) -> None:
@@ -36,7 +33,7 @@ class Settings:
 
 
 def checked(check: Any, default: Any, **limits: Any) -> Any:
-    """Return the field of a `Settings` with a default and a function of this module that checks its value."""
+    """Return a dataclass field of `Settings` with a default and a function of this module that checks its value."""
     return field(default=default, metadata={"check": partial(check, **limits)})
 
 

@@ -1,4 +1,4 @@
-"""The metadata of an exported model: the meaning of its inputs and outputs."""
+"""Describe the inputs and outputs of an exported model."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,8 +9,7 @@ from megavit.config.target import TargetKind
 from megavit.errors import ConfigError
 
 EXPORT_FORMAT = 1
-METADATA = "megavit"
-"""The key of this metadata in the file, as JSON."""
+METADATA = "megavit"  # key of the JSON metadata in the exported file
 
 PIXELS, IMAGES, PROBABILITIES, SCORE, EMBEDDING, DISTANCE = (
     "pixels",
@@ -20,11 +19,11 @@ PIXELS, IMAGES, PROBABILITIES, SCORE, EMBEDDING, DISTANCE = (
     "embedding",
     "distance",
 )
-"""Names of inputs: uint8 (B, height, width, channels) of any size, float32 (B, C, height, width) prepared; and of
-outputs: (B, classes); (B,); (B, D); (B,)."""
+"""Names of the inputs: uint8 pixels (B, height, width, channels) of any size, or preprocessed float32 images
+(B, C, height, width); and of the outputs: (B, classes), (B,), (B, D) and (B,)."""
 
 COVERAGES = (0.8, 0.9, 0.95, 0.99)
-"""The ones that an exported model has, as far as the validation images allow."""
+"""Coverages offered by an exported model, as far as there are enough validation images."""
 
 InputKind = Literal["pixels", "images"]
 ExportPrecision = Literal["float32", "float16", "bfloat16", "int8"]
@@ -35,22 +34,22 @@ class ExportInfo:
     """The metadata of an exported model, stored in it as JSON.
 
     Attributes:
-        format: version; newer ones than `EXPORT_FORMAT` are refused.
-        name: of the bundle.
-        created: when the bundle was made, ISO 8601, UTC.
+        format: format version; versions newer than `EXPORT_FORMAT` are refused.
+        name: name of the bundle.
+        created: creation time of the bundle, ISO 8601, UTC.
         target: kind of target.
-        labels: name of each class or label, in the order of `probabilities`; none for regression.
-        thresholds: of "multilabel", the probability from which on each is assigned.
-        ood_threshold: an image whose `distance` is above this is out of distribution; None: unknown.
-        sets: by coverage, such as "0.95": for each class the mass of likelier classes up to which it is in the set.
-        intervals: by coverage, how far the true score is from the predicted one at most.
-        input: "pixels" of any size, prepared by the model itself, or "images" that were prepared as `preprocessing`
-            says.
-        channels: of the input; models of gray take RGB pixels, too.
-        height, width: of what the model sees, in pixels.
-        preprocessing: what becomes of the pixels, within the model or before it.
-        precision: of its matrix products, or of its weights.
-        recorded: whether `megavit-export.json` lies beside it, with the files' SHA-256.
+        labels: names of the classes or labels, in the order of `probabilities`; empty for regression.
+        thresholds: probability from which each label is assigned, for "multilabel".
+        ood_threshold: `distance` above which an image is out of distribution; None if unknown.
+        sets: for each coverage, such as "0.95", and each class, the cumulative probability of likelier classes up to
+            which the class is in the prediction set.
+        intervals: for each coverage, the half-width of the prediction interval around the score.
+        input: "pixels" of any size, preprocessed by the model itself, or "images" preprocessed by the caller.
+        channels: channels of the input; 3 for pixels of a gray model, which takes RGB.
+        height, width: size of the model's input in pixels.
+        preprocessing: preprocessing of the pixels, within the model or before it.
+        precision: precision of the matrix products or the weights.
+        recorded: whether `megavit-export.json`, with the SHA-256 of the files, is in the same folder.
     """
 
     format: int = EXPORT_FORMAT

@@ -1,4 +1,4 @@
-"""Names of classes and files: one form to compare them by, how they are shown, and which look alike."""
+"""Compare, display and check the names of classes and files."""
 
 import re
 import unicodedata
@@ -11,13 +11,13 @@ MISSING = frozenset(
         *("NULL", "NaN", "None", "n/a", "nan", "null", "NaT"),
     )
 )
-"""How programs write that a value is missing: what `pandas.read_csv` takes for it, and pandas' own NaT."""
+"""Ways to write a missing value: the defaults of `pandas.read_csv`, and pandas' NaT."""
 
 _NO_WIDTH = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\ufe00-\ufe0f\ufeff]"
 )
-# Cyrillic and Greek letters that most typefaces draw as the Latin ones (Unicode Technical Standard 39).
+# Cyrillic and Greek letters that look like Latin ones (Unicode Technical Standard 39).
 _DRAWN_ALIKE = str.maketrans(
     "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u04bb\u043a\u043c\u0442\u0432\u043d"
     "\u03bf\u03b1\u03bd\u03c1\u03ba\u03b9\u03c7\u03c4\u03c5",
@@ -26,39 +26,31 @@ _DRAWN_ALIKE = str.maketrans(
 
 
 def canonical(name: str) -> str:
-    """Return the name in Unicode's composed form (NFC), in which two spellings of one text are equal.
-
-    A Mac stores the letter é of a file name as e and an accent, other systems as one character.
-    """
+    """Return a name in Unicode's composed form (NFC), as macOS and other systems compose file names differently."""
     return unicodedata.normalize("NFC", name)
 
 
 def index_by_name(names: Sequence[str]) -> dict[str, int]:
-    """Return the index of each name, found by the name itself and by its canonical form."""
+    """Return the index of each name, under the name itself and its canonical form."""
     return {canonical(name): index for index, name in enumerate(names)} | {
         name: index for index, name in enumerate(names)
     }
 
 
 def is_missing(name: str) -> bool:
-    """Return whether a cell or a label says that there is none, as programs write it: nan, None, NULL and so on."""
+    """Return whether a cell or label denotes a missing value, such as nan, None or NULL."""
     return name.strip() in MISSING
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""Return the text with whatever a terminal would act on, or not show, as an escape such as \x1b or \n.
-
-    Args:
-        keep: characters to leave as they are, such as a newline between lines that are meant.
-    """
+    r"""Return the text with control and invisible characters escaped, such as \x1b or \n, except those in `keep`."""
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() or letter in keep else ascii(letter)[1:-1] for letter in text)
 
 
 def find_look_alikes(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Return the groups of names that a person would take for one: equal but for capitals, spaces, what has no width,
-    letters of other alphabets that look the same, and compatible forms (NFKC)."""
+    """Return groups of names that differ only in case, spaces, invisible or look-alike characters, or NFKC forms."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
         groups[_skeleton(name)].append(name)
@@ -66,7 +58,7 @@ def find_look_alikes(names: Iterable[str]) -> list[tuple[str, ...]]:
 
 
 def show_code_points(names: Sequence[str]) -> str:
-    """Return the names with the code points that each has and another one lacks, as in "'é' (U+00E9)"."""
+    """Return the names with the code points in which they differ, as in "'é' (U+00E9)"."""
     parts: list[str] = []
     for name in names:
         own: Counter[str] = Counter()
@@ -78,7 +70,7 @@ def show_code_points(names: Sequence[str]) -> str:
 
 
 def abbreviate(names: Sequence[str], most: int = 12) -> str:
-    """Return a list of names for one line: the first ones, each of at most 40 characters, and how many more."""
+    """Return the first `most` names on one line, each cut to 40 characters, and the number of the others."""
     shown = [printable(name if len(name) <= 40 else f"{name[:39]}…") for name in names[:most]]
     return ", ".join(shown) + (f", and {len(names) - most:,} more" if len(names) > most else "")
 

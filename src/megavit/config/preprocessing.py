@@ -1,4 +1,4 @@
-"""How pixels become the model's input: the part of a bundle that other runtimes most often get wrong."""
+"""Describe how pixels become the model's input."""
 
 import math
 from dataclasses import dataclass
@@ -15,28 +15,27 @@ ResizeDtype = Literal["uint8", "float32"]
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing(Settings):
-    """Resize to `size_for` (antialiased, the whole image), cut the middle out if that is larger than the model's
-    input, then (value / 255 - mean) / std.
+    """The preprocessing of images: antialiased resizing to `size_for`, a center crop, then (value / 255 - mean) / std.
 
     Attributes:
-        height, width: pixels, at least 2.
-        channels: 1 (gray), 3 (RGB), or any other number up to 64, which the images must then have.
-        mean, std: of values in [0, 1]; one number for every channel alike, or one for each.
-        interpolation: "bicubic", or "bilinear" for weights that were trained so.
-        resize: for weights that were trained with what is usual: pixels of the shorter side, whose image keeps its
-            aspect, or (height, width); of it, `crop_size` in the middle is used. None: all of the image is.
-        crop_size: pixels of the center crop, one number or (height, width); None: `height` × `width`. Where it is
-            larger, the model sees `height` × `width` of it at the top left: what a convolution leaves of an image that
-            is not a whole number of patches.
-        crop_rounding: where a center crop begins whose margins are odd: at the half rounded to the even number
-            ("half_even", as torchvision and timm do) or down ("floor", as Hugging Face's image processors do).
-        resize_dtype: "uint8", whose pixels are whole levels of 255 after resizing, or "float32", where they are not
-            rounded (as Hugging Face's image processor of DINOv3 does).
-        reduced_decoding: decode a JPEG that is far larger than needed at 1/2, 1/4 or 1/8, which is several times as
-            fast and moves pixels a little; no other library does, so that False gives their pixels.
-        keep_aspect: resize each image to a size of its own, of about its aspect, in whole patches of the model, and no
-            more of them than `height` × `width` has (as in arXiv 2307.06304, section 2, and 2502.14786, section 2.4.2).
-        patch_size: of the model in pixels, one number or (height, width); what `keep_aspect` counts in.
+        height, width: size of the model's input in pixels, at least 2.
+        channels: 1 (gray), 3 (RGB), or any other number up to 64 that the images must have.
+        mean, std: statistics of values in [0, 1]; one number for all channels, or one for each.
+        interpolation: "bicubic", or "bilinear" for weights trained with it.
+        resize: for weights trained with a center crop: length of the shorter side in pixels, with the aspect kept, or
+            (height, width). None resizes the full image to `height` × `width` without a crop.
+        crop_size: size of the center crop in pixels, one number or (height, width); None for `height` × `width`. Of a
+            larger crop the model sees the top left `height` × `width`, as a convolution does with an image whose size
+            is not a multiple of the patch size.
+        crop_rounding: rounding of an odd margin's half: to even ("half_even", as in torchvision and timm) or down
+            ("floor", as in Hugging Face's image processors).
+        resize_dtype: "uint8", which rounds resized pixels to 255 levels, or "float32", which does not (as Hugging
+            Face's image processor of DINOv3).
+        reduced_decoding: whether a JPEG far larger than needed is decoded at 1/2, 1/4 or 1/8, which is several times
+            faster and changes pixels slightly; False gives the same pixels as other libraries.
+        keep_aspect: whether each image is resized to about its own aspect, to whole patches, with at most as many
+            patches as `height` × `width` (arXiv 2307.06304, section 2; arXiv 2502.14786, section 2.4.2).
+        patch_size: patch size of the model for `keep_aspect`, in pixels, one number or (height, width).
     """
 
     height: int
@@ -57,9 +56,9 @@ class Preprocessing(Settings):
         super().__post_init__()
         check_channels("channels", self.channels)
         for name in ("height", "width"):
-            # PyTorch (2.15) resizes wrongly to a single column.
+            # PyTorch (2.15) resizes incorrectly to a single column.
             check_integer(name, getattr(self, name), minimum=2, maximum=MAX_SIDE)
-        # Of values in [0, 1]; far beyond these, float32 has no numbers for the result.
+        # float32 would overflow far beyond these limits.
         for value in self._for_channels("mean"):
             check_range("mean", value, -1e4, 1e4)
         for value in self._for_channels("std"):
@@ -73,18 +72,17 @@ class Preprocessing(Settings):
             check_divisible((self.height, self.width), patch_hw)
 
     def size_for(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) that an image of these sides is resized to.
+        """Return the (height, width) in pixels to which an image of the given height and width is resized.
 
-        With `keep_aspect`, of the grids next to the ideal one, which has the image's aspect and all the patches there
-        may be, the nearest that has no more patches.
+        With `keep_aspect`, it is the grid closest to the image's aspect that has at most the maximum number of patches.
 
         Raises:
-            ConfigError: for an image without pixels.
+            ConfigError: if a side is below 1.
         """
         check_integer("an image's height", height, minimum=1)
         check_integer("an image's width", width, minimum=1)
         if isinstance(self.resize, int):
-            # As torchvision's Resize of one number does.
+            # The same as torchvision's Resize(int).
             longer = int(self.resize * max(height, width) / min(height, width))
             return (self.resize, longer) if height <= width else (longer, self.resize)
         if not self.keep_aspect:
@@ -93,7 +91,7 @@ class Preprocessing(Settings):
         most = (self.height // patch_height) * (self.width // patch_width)
         # At least two pixels, as for `height` and `width`.
         least_rows, least_columns = -(-2 // patch_height), -(-2 // patch_width)
-        # One division of whole numbers, so that every machine finds the same.
+        # A single division of integers gives the same result on every machine.
         rows = math.sqrt(most * height * patch_width / (width * patch_height))
         columns = most / rows
         grids = [
@@ -105,16 +103,16 @@ class Preprocessing(Settings):
         return r * patch_height, c * patch_width
 
     def decode_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return (height, width), in pixels, that suffice of a decoded image of these sides before it is resized."""
+        """Return the smallest (height, width) in pixels to decode an image of the given size at before resizing."""
         return self.size_for(height, width) if self.reduced_decoding else (height, width)
 
     @property
     def crop_hw(self) -> tuple[int, int]:
-        """Return (height, width) of the center crop."""
+        """The (height, width) of the center crop in pixels."""
         return (self.height, self.width) if self.crop_size is None else pair("crop_size", self.crop_size)
 
     def crop_offset(self, height: int, width: int) -> tuple[int, int]:
-        """Return (top, left) of what the model sees in an image that was resized to these sides."""
+        """Return (top, left) of the model's input within an image resized to the given height and width."""
         crop_height, crop_width = self.crop_hw
         return crop_start(height - crop_height, self.crop_rounding), crop_start(width - crop_width, self.crop_rounding)
 
@@ -152,6 +150,6 @@ class Preprocessing(Settings):
 
 
 def crop_start(margin: int, rounding: CropRounding) -> int:
-    """Return at which pixel a center crop begins that leaves `margin` pixels, at least 0, on both sides together."""
+    """Return the first pixel of a center crop, given the sum of both margins in pixels, at least 0."""
     half = margin // 2
     return half + (margin % 2) * (half % 2) if rounding == "half_even" else half

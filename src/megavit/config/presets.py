@@ -1,7 +1,7 @@
-"""Named sizes, a row a size.
+"""Define named model sizes.
 
-Ti to e are the plain ViT of their papers, so that their published weights fit; 22B is its own design.
-The small ones (pico to mini) are for small data and small images, in the MegaVit design.
+Ti to e are the plain ViT of their papers, so that published weights fit; 22B has its own design. pico to mini have the
+MegaVit design, for small images and small data.
 """
 
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from megavit.errors import ConfigError
 
 @dataclass(frozen=True)
 class Preset:
-    """One row: sizes in tokens and pixels, and where they are from."""
+    """A named model size, in tokens and pixels, and its source."""
 
     image_size: int
     patch_size: int
@@ -59,10 +59,10 @@ def preset(
     channels: int = 3,
     design: Design | None = None,
 ) -> ViTConfig:
-    """The `ViTConfig` of a row of `PRESETS`, with the sizes of your data and, if given, other parts.
+    """Return the `ViTConfig` of a row of `PRESETS`, adapted to the data and, if given, to another design.
 
     Raises:
-        ConfigError: for a name that is not in the table, or sizes that do not fit together.
+        ConfigError: if the name is unknown or the sizes do not fit together.
     """
     if name not in PRESETS:
         raise ConfigError(f"there is no preset {name!r}; the presets are {', '.join(PRESETS)}")

@@ -1,7 +1,6 @@
-"""What a training run is, as frozen dataclasses: everything that changes its result is in here.
+"""Define the settings that determine the result of a training run.
 
-`None` and "auto" mean that the run decides from the data and the machine; the recipe written beside the
-run has every such place filled in, so that it says what happened.
+None and "auto" are resolved from the data and the machine; the recipe saved with the run has the resolved values.
 """
 
 from dataclasses import dataclass, field
@@ -31,27 +30,27 @@ Precision = Literal["auto", "float32", "bfloat16"]
 ResolvedPrecision = Literal["float32", "bfloat16"]
 TuneMethod = Literal["auto", "probe", "lora", "last", "all"]
 
-# Epochs, or minutes: two years. More is a slip of the finger, and would not fit a machine's numbers.
+# Largest number of epochs, or of minutes (two years).
 MAX_DURATION = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRecipe(Settings):
-    """Which model: a row of the presets with the sizes of the data, or one that has been trained before.
+    """The choice of the model: a preset adapted to the data, or pretrained weights.
 
     Attributes:
-        init: where weights to begin with are (`megavit.weights.pretrained`), with everything that makes the model of
-            theirs; None: fresh ones. The image size and the channels are then theirs too, unless they are given.
-        preset: a name of `megavit.config.presets.PRESETS`, or "auto": by the images' size and the time.
-        image_size: pixels a side, the image is resized to; None: by the data. With `keep_aspect`, an image has at
-            most the patches of such a square.
-        patch_size: pixels a side; None: the preset's.
-        channels: 1 to 64; None: the images' own, where 1 takes that every training image is gray. Images of 1, 3
-            and 4 channels are made gray or RGB for 1 and 3; for any other number the images must have it.
-        mlp: non-linearity of the MLP, as in `megavit.config.vit.Design`.
-        patch_overlap: pixels by which a patch sees beyond each of its sides.
-        dropout: probability in [0, 1).
-        drop_path: probability in [0, 1), of the last block.
+        init: source of pretrained weights (`megavit.weights.pretrained`), which determine the model and, unless given
+            here, its image size and channels; None to train from scratch.
+        preset: name in `megavit.config.presets.PRESETS`, or "auto" to choose by image size and training time.
+        image_size: side in pixels to which images are resized; None to choose by the data. With `keep_aspect`, an
+            image has at most as many patches as such a square.
+        patch_size: side of a patch in pixels; None for the preset's.
+        channels: 1 to 64; None for the images' own, which is 1 only if every training image is gray. Images of 1, 3
+            and 4 channels are converted to gray or RGB for 1 and 3; any other number must match the images.
+        mlp: activation of the MLP, as in `megavit.config.vit.Design`.
+        patch_overlap: pixels by which a patch extends beyond each of its sides.
+        dropout: dropout probability in [0, 1).
+        drop_path: probability in [0, 1) of skipping the last block's branches.
     """
 
     init: str | None = None
@@ -75,23 +74,21 @@ class ModelRecipe(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class DataRecipe(Settings):
-    """How the images are divided and drawn.
+    """The splitting and sampling of the images.
 
     Attributes:
-        val, test: share in [0, 1) of each class (label, or range of scores) kept for validation and test, where
-            the data has no such split.
-        seed: of the division.
-        balance: what to do about classes of different size: "none"; "logits" (the log of each class's share is
-            added to its logit in training, arXiv 2007.07314), which found the small ones best where measured
-            (`benchmarks/learning/imbalance.py`); "loss" (weights in the loss, inverse to the class's share; of
-            labels, capped weights of the images that have them); "sampler" (classes drawn equally often); or
-            "auto": "logits" where the largest class has more than ten times the images of the smallest, else "none".
-            All but "none" give up some accuracy on the large classes.
-        keep_aspect: resize each image with its aspect kept, in about as many patches as `image_size` gives a square,
-            and pack them into a batch without padding. Without mixup and CutMix, which take images of one size.
-        on_corrupt: where a shard, or an image in one, is not what was written: "skip" (another image of the same
-            split and class takes its place, always the same one, so that batches and the order of the others stay;
-            each is told) or "fail".
+        val, test: share in [0, 1) of each class (label, or range of scores) for validation and test, if the data does
+            not define the split.
+        seed: random seed of the split.
+        balance: treatment of class imbalance: "none"; "logits" (adds the log of each class's share to its logit in
+            training, arXiv 2007.07314), the best on small classes in `benchmarks/learning/imbalance.py`; "loss"
+            (weights the loss by the inverse share of the class; for labels, with capped weights of their images);
+            "sampler" (draws classes equally often); or "auto": "logits" if the largest class has more than ten times
+            the images of the smallest, else "none". All but "none" cost accuracy on large classes.
+        keep_aspect: whether images keep their aspect, with at most as many patches as a square of `image_size`, and
+            are packed into a batch without padding. Excludes mixup and CutMix.
+        on_corrupt: treatment of a shard, or an image in one, that differs from what was written: "skip" (reports it
+            and always replaces an image by the same other one of its split and class) or "fail".
     """
 
     val: float = checked(check_fraction, 0.1)
@@ -109,17 +106,17 @@ class DataRecipe(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentRecipe(Settings):
-    """How training images are varied.
+    """The augmentation of training images.
 
     Attributes:
         crop: smallest area in (0, 1] of a random crop; 1 for none.
-        flip: mirror left and right, half of the time. Wrong for letters and digits.
-        rotate: largest angle in degrees, either way.
-        shift: largest shift in [0, 1) as a share of the side, either way.
+        flip: whether half of the images are mirrored horizontally; unsuitable for letters and digits.
+        rotate: largest rotation in degrees, in either direction.
+        shift: largest shift in [0, 1) as a share of the side, in either direction.
         color: strength in [0, 1) of changes in brightness, contrast and saturation.
-        mixup, cutmix: the alpha of their Beta distribution (arXiv 1710.09412, 1905.04899); 0 for none.
-            With both, each batch draws one of the two.
-        after: passes over the images before any of this begins: new images need no variation.
+        mixup, cutmix: alpha of the Beta distribution (arXiv 1710.09412, 1905.04899); 0 for none. With both, each
+            batch uses one of the two at random.
+        after: epochs before augmentation begins.
     """
 
     crop: float = checked(check_factor, 1.0)
@@ -134,20 +131,19 @@ class AugmentRecipe(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerRecipe(Settings):
-    """The optimizer and the averaging of its weights.
+    """The optimizer and the moving average of the weights.
 
     Attributes:
-        kind: "muon" for the matrices within the layers, with AdamW for the rest; or "adamw" for all.
-        learning_rate: at its peak, for any width; of matrices `train.optim.optimizer` derives their own from it.
-        weight_decay: on matrices; norms, biases, tokens and positions have none.
-        beta1, beta2: AdamW's decay of the gradient's first and second moment, in [0, 1).
-        clip_norm: largest norm of the whole gradient.
-        layer_decay: the learning rate of each layer is so many times that of the one above it, in (0, 1]; the head
-            has the whole rate, and what comes before the layers the lowest (arXiv 2111.06377, appendix A). 1 for all
-            alike.
-        ema: length of the moving average of the weights, which is evaluated and kept: a share in [0, 1) of all
-            steps, so that it fits short and long runs; 0 for none.
-        label_smoothing: share in [0, 1) of the target spread over all classes, where an image has one class.
+        kind: "muon" for matrices within the layers and AdamW for the rest, or "adamw" for all parameters.
+        learning_rate: peak learning rate, for any width; `train.optim.optimizer` derives that of matrices from it.
+        weight_decay: weight decay of matrices; norms, biases, tokens and positions have none.
+        beta1, beta2: AdamW's decay rates of the first and second moments, in [0, 1).
+        clip_norm: largest global gradient norm.
+        layer_decay: ratio in (0, 1] of a layer's learning rate to that of the layer above it; the head has the full
+            rate, and the embedding the lowest (arXiv 2111.06377, appendix A). 1 for equal rates.
+        ema: length of the exponential moving average of the weights, which is evaluated and saved, as a share in
+            [0, 1) of all steps; 0 for none.
+        label_smoothing: share in [0, 1) of the target spread over all classes, for single-class targets.
     """
 
     kind: OptimizerKind = "muon"
@@ -163,17 +159,17 @@ class OptimizerRecipe(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleRecipe(Settings):
-    """How a run goes on: the learning rate, and how much of each image is trained on early.
+    """The schedule of the learning rate, and cheaper steps early in training.
 
-    The rate rises linearly over `warmup`, is level over `hold`, then goes down to zero.
+    The learning rate rises linearly over `warmup`, is constant over `hold`, then decays to zero.
 
     Attributes:
-        kind: shape of the way down.
+        kind: shape of the decay.
         warmup: share in [0, 1) of the run.
-        hold: share in [0, 1) of what comes after the warm-up, at the peak.
-        early: share in [0, 1] of the run in which steps are made cheaper by the two settings below.
-        patch_drop: share of patches in [0, 1) left out of each early step (arXiv 2212.00794).
-        scale: sides in (0, 1] of the images in an early step, of their own, to the next whole patch.
+        hold: share in [0, 1) of the run after warmup.
+        early: share in [0, 1] of the run that uses the two settings below.
+        patch_drop: share in [0, 1) of patches dropped in each early step (arXiv 2212.00794).
+        scale: ratio in (0, 1] of the images' sides in an early step, rounded to whole patches.
     """
 
     kind: ScheduleKind = "linear"
@@ -186,23 +182,21 @@ class ScheduleRecipe(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecipe(Settings):
-    """How long and on what.
+    """The duration, batches and device of a training run.
 
     Attributes:
-        epochs: passes over the training images; None: as many as fit into `minutes`.
-        minutes: for the whole command, from its start to its end; used where `epochs` is None.
-        batch_size: images a step; None: 128, and fewer where there are few images.
-        gradient_accumulation: parts in which a step computes its images, one after the other, for less memory; None:
-            as few as are likely to fit.
-        gradient_checkpointing: keep only each block's input of a step and compute the rest again on the way back
+        epochs: passes over the training images; None for as many as fit into `minutes`.
+        minutes: time limit of the command in minutes, used if `epochs` is None.
+        batch_size: global batch size; None for 128, or less if there are few images.
+        gradient_accumulation: sequential parts of a step, to save memory; None for as few as are likely to fit.
+        gradient_checkpointing: whether activations within a block are recomputed in the backward pass
             (arXiv 1604.06174), for much less memory and a third more time.
-        compile: compile each layer (torch.compile): slow first steps, and faster ones on a GPU. On a processor it does
-            not pay.
-        seed: of initial values, order and augmentation.
+        compile: whether each layer is compiled by torch.compile, which pays off on GPUs only.
+        seed: random seed of initialization, order and augmentation.
         device: "auto", "cpu", "cuda", or "cuda:N".
-        precision: of the matrix products; "auto" takes bfloat16 where it measures faster.
-        checkpoint_seconds: between two checkpoints; one is also written at a stop and at the end.
-        workers: processes that decode images; None: one a processor, at most 8.
+        precision: precision of matrix products; "auto" uses bfloat16 if it measures faster.
+        checkpoint_seconds: seconds between checkpoints; one is also written when the run stops or ends.
+        workers: number of processes that decode images; None for one per CPU, at most 8.
     """
 
     epochs: int | None = checked(check_integer, None, minimum=1, maximum=MAX_DURATION)
@@ -220,13 +214,13 @@ class RunRecipe(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TuneRecipe(Settings):
-    """How a model that has been trained before (`ModelRecipe.init`) is fitted to these images.
+    """The fine-tuning of a pretrained model (`ModelRecipe.init`).
 
     Attributes:
-        rung: what is trained: "probe", a classifier on the frozen model's features; "lora", low-rank additions to
-            its matrices; "last", its last quarter of layers; "all" of it; or "auto": one after the other, as long as
-            each is better than the best before it by more than chance, and the best is kept.
-        rank: of the low-rank additions.
+        rung: trained part of the model: "probe" (a linear classifier on frozen features), "lora" (low-rank adapters),
+            "last" (the last quarter of the layers), "all", or "auto": one after the other, as long as each is
+            significantly better than the best before it.
+        rank: rank of the low-rank adapters.
     """
 
     rung: TuneMethod = "auto"
@@ -235,16 +229,16 @@ class TuneRecipe(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ParallelRecipe(Settings):
-    """How several processes share the work: PyTorch's DDP, FSDP2, tensor parallelism, and their mixtures.
+    """The distribution of training over processes: DDP, FSDP2, tensor parallelism, and their combinations.
 
-    The processes form a mesh of (replicate, fsdp, tp), of which the first follows from the other two. The batch size is
-    global, whatever their number: each of replicate × fsdp processes has its part of it.
+    The processes form a mesh (replicate, fsdp, tp), whose first size follows from the others. The global batch size is
+    independent of it and divided over replicate × fsdp processes.
 
     Attributes:
-        nproc: number of processes; None: as many as were started.
+        nproc: number of processes; None for as many as were started.
         fsdp: FSDP group size: processes that share one copy of weights, gradients and optimizer state.
         tp: tensor parallel group size: processes that split the heads and MLP channels of each layer.
-        timeout_seconds: that one process waits for another before the run ends, to be started again.
+        timeout_seconds: seconds that one process waits for another before the run ends, to be restarted.
     """
 
     nproc: int | None = checked(check_integer, None, minimum=1)
@@ -259,23 +253,23 @@ class ParallelRecipe(Settings):
 
     @property
     def replicate(self) -> int:
-        """Copies of the model."""
+        """The number of copies of the model."""
         return (self.nproc or 1) // (self.fsdp * self.tp)
 
     @property
     def places(self) -> int:
-        """Processes that have different images."""
+        """The number of processes that get different images."""
         return self.replicate * self.fsdp
 
     @property
     def divides(self) -> bool:
-        """Whether no process has a whole model."""
+        """Whether the model is sharded, so that no process holds all of it."""
         return self.fsdp > 1 or self.tp > 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A whole training run."""
+    """The complete settings of a training run."""
 
     model: ModelRecipe = field(default_factory=ModelRecipe)
     data: DataRecipe = field(default_factory=DataRecipe)

@@ -1,4 +1,4 @@
-"""Named recipes. Each says what it is for, what it costs and what it brought."""
+"""Define named training recipes, with their purpose and how they were chosen."""
 
 from megavit.config.checks import check_choice
 from megavit.config.recipe import (
@@ -13,11 +13,11 @@ from megavit.config.recipe import (
 
 
 def small() -> Recipe:
-    """Small pictures (up to 40 pixels) of things that must not be mirrored: digits, letters, symbols.
+    """Return the recipe for images of up to 40 pixels that must not be mirrored: digits, letters, symbols.
 
-    Shifts by whole pixels only, because anything that resamples blurs small pictures, and only of images that have
-    been seen before; half of the patches are left out early, which makes steps cheaper. Chosen on validation images of
-    Fashion-MNIST, one seed so far: `benchmarks/learning/ablate.py` measures each choice.
+    Shifts are by whole pixels, because resampling blurs small images, and apply only to images seen before. Half of
+    the patches are dropped early, for cheaper steps. Chosen on validation images of Fashion-MNIST with one seed
+    (`benchmarks/learning/ablate.py`).
     """
     return Recipe(
         augment=AugmentRecipe(shift=0.04, mixup=0.2, after=8),
@@ -27,14 +27,14 @@ def small() -> Recipe:
 
 
 def photos() -> Recipe:
-    """Photographs and drawings larger than 40 pixels: crops, mirroring, color, CutMix. Not tuned yet."""
+    """Return the recipe for photographs and drawings above 40 pixels: crops, flips, color, CutMix; not tuned yet."""
     return Recipe(augment=AugmentRecipe(crop=0.35, flip=True, color=0.3, cutmix=1.0))
 
 
 def demo() -> Recipe:
-    """The demonstration: scikit-learn's 1,797 digits of 8×8 pixels, in less than 20 seconds of training on two cores.
+    """Return the recipe of the demo, scikit-learn's 1,797 digits of 8 × 8 pixels: under 20 seconds on two cores.
 
-    Chosen on the validation images of three divisions. README.md shows what `make demo` brought.
+    Chosen on validation images of three splits; README.md shows the result.
     """
     return Recipe(
         model=ModelRecipe(preset="pico", image_size=8, patch_size=2, channels=1),
@@ -49,10 +49,6 @@ RECIPES = {"small": small, "photos": photos, "demo": demo}
 
 
 def get_recipe(name: str) -> Recipe:
-    """The recipe of that name.
-
-    Raises:
-        ConfigError: listing the names there are.
-    """
+    """Return the recipe of a name, or raise a ConfigError that lists the names."""
     check_choice("recipe", name, list(RECIPES))
     return RECIPES[name]()

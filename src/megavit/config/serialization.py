@@ -1,4 +1,4 @@
-"""TOML and JSON to settings and back. What is unknown, misspelt or of another type is an error with its path."""
+"""Convert settings to and from TOML and JSON, with errors that name the path of a wrong key or value."""
 
 import json
 import math
@@ -18,11 +18,7 @@ _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def from_dict(kind: type[T], settings: dict[str, Any], where: str) -> T:
-    """A dataclass of `kind`, nested ones too, from plain values; `where` names their origin in the error.
-
-    Raises:
-        ConfigError: naming every key that is unknown, missing, or has a value that cannot be.
-    """
+    """Build a dataclass from nested plain values, or raise a ConfigError that names `where` and all invalid keys."""
     try:
         return _reader(kind).validate_json(json.dumps([settings], default=str))[0]
     except ValidationError as error:
@@ -32,12 +28,12 @@ def from_dict(kind: type[T], settings: dict[str, Any], where: str) -> T:
 
 @cache
 def _reader(kind: type[T]) -> TypeAdapter[list[T]]:
-    # A list around the dataclass, because pydantic takes a configuration only from around one.
+    # pydantic accepts a configuration for a list of dataclasses, but not for a dataclass.
     return TypeAdapter(list[kind], config=_STRICT)
 
 
 def _fault(fault: Any) -> str:
-    # What pydantic calls the members of a union is none of the user's words.
+    # Members of a union have pydantic's names, which mean nothing to the user.
     path = ".".join(str(part) for part in fault["loc"][1:] if "[" not in str(part))
     match fault["type"]:
         case "unexpected_keyword_argument":
@@ -51,21 +47,17 @@ def _fault(fault: Any) -> str:
 
 
 def to_dict(settings: Any) -> dict[str, Any]:
-    """The plain values of a dataclass; a setting that is None is left out, as TOML has no word for it."""
+    """Return the plain values of a dataclass without those that are None, which TOML cannot express."""
     return _without_none(asdict(settings))
 
 
 def merge(base: T, changes: dict[str, Any], where: str) -> T:
-    """`base` with the settings that `changes`, nested like it, names; the others keep their values."""
+    """Return `base` with the settings in `changes`, a dictionary nested alike, replaced."""
     return from_dict(type(base), _merged(to_dict(base), changes), where)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file.
-
-    Raises:
-        ConfigError: when the file is missing, unreadable, or no TOML; the line is named.
-    """
+    """Read a TOML file, or raise a ConfigError, which names the line of a syntax error."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -77,7 +69,7 @@ def dump_toml(settings: Any) -> str:
 
 
 def parse_json(text: str | bytes, where: str, kind: type[MegavitError] = ConfigError) -> dict[str, Any]:
-    """A JSON object, refusing duplicate keys and NaN; errors are of `kind` and name `where`."""
+    """Parse a JSON object without duplicate keys or NaN; errors are of class `kind` and name `where`."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(pairs)

@@ -1,4 +1,4 @@
-"""What a model answers with: one class an image, several labels, or a score."""
+"""Describe what a model predicts: one class, several labels, or a score."""
 
 import re
 from collections.abc import Iterable
@@ -9,26 +9,21 @@ from megavit.config.checks import check_choice, check_range, is_number
 from megavit.errors import ConfigError
 
 TargetKind = Literal["classification", "multilabel", "regression"]
-"""One class an image (softmax); any number of labels, each by itself (sigmoid); one number (regression)."""
+"""One class per image (softmax), any number of independent labels (sigmoid), or one number (regression)."""
 
 LABEL_SEPARATOR = "|"
-"""Between two labels in a cell of a table."""
 
 _ESCAPED = re.compile(r"[\\|;]")
 _PIECE = re.compile(r"\\[\\|;]|.", re.DOTALL)
 
 
 def join_labels(labels: Iterable[str]) -> str:
-    r"""Return labels as one cell of a table: "cat|indoors"; what parts labels is written \| within one."""
+    r"""Return labels as one table cell, such as "cat|indoors"; separators within a label are escaped as \|."""
     return LABEL_SEPARATOR.join(_ESCAPED.sub(r"\\\g<0>", label) for label in labels)
 
 
 def split_labels(cell: str, parting: str = LABEL_SEPARATOR) -> list[str]:
-    r"""Return the labels of a cell, of which `join_labels` made it: without spaces around them, and without empty ones.
-
-    Args:
-        parting: the characters that part labels.
-    """
+    """Split a cell made by `join_labels` at any character of `parting` into stripped labels without empty ones."""
     labels = [""]
     for piece in _PIECE.findall(cell):
         if piece in parting:
@@ -40,14 +35,14 @@ def split_labels(cell: str, parting: str = LABEL_SEPARATOR) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """How logits become answers.
+    """The conversion of logits to predictions.
 
     Attributes:
-        kind: of the answers.
-        thresholds: for "multilabel", the probability from which on each label is given, in (0, 1].
-        mean, std: for "regression", of the training images' scores: the score is logit × std + mean.
-        median: for "regression", of the same, which an answer must beat; None where it is not known, and then nor is
-            the mean, as in a model of another library.
+        kind: kind of prediction.
+        thresholds: probability in (0, 1] from which each label is assigned, for "multilabel".
+        mean, std: statistics of the training images' scores, for "regression": the score is logit × std + mean.
+        median: median of the training images' scores, the baseline for "regression"; None if it and the mean are
+            unknown, as in a model of another library.
     """
 
     kind: TargetKind = "classification"
@@ -65,5 +60,5 @@ class Target:
             if name == "median" and self.median is None:
                 continue
             check_range(name, getattr(self, name), -1e30, 1e30)
-        # Scores are float32, which has no numbers far beyond these.
+        # Scores are float32, which would overflow far beyond these limits.
         check_range("std", self.std, 1e-30, 1e30)

@@ -1,4 +1,4 @@
-"""How big a MegaVit is (`ViTConfig`, the twelve numbers) and which parts it has (`Design`)."""
+"""Define the size of a MegaVit (`ViTConfig`) and its architectural choices (`Design`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,39 +20,36 @@ Size = int | Sequence[int]
 
 @dataclass(frozen=True, kw_only=True)
 class Design(Settings):
-    """Which parts a MegaVit is made of. The defaults are ViT-22B's (arXiv 2302.05442, section 2).
+    """The architectural choices of a MegaVit, by default those of ViT-22B (arXiv 2302.05442, section 2).
 
     Attributes:
-        block: "parallel" adds attention and MLP of one shared norm to the stream; "serial" is the block
-            of the original ViT (arXiv 2010.11929): attention, then MLP, each with its own norm; "zeta" is that of
-            zetascale's MegaVit, for its published weights alone (see `megavit.model.zeta`).
-        qk_norm: normalize queries and keys, per head, before their dot product.
-        qkv_bias: biases in the query, key and value projections.
-        norm: "layer" (LayerNorm) or "rms" (RMSNorm), everywhere in the model.
-        norm_bias: biases in the norms; RMSNorm never has any.
-        norm_eps: added to the variance in every norm.
-        pre_norm: a norm of the embedded tokens before the first layer (CLIP, arXiv 2103.00020).
-        patch_norm: a norm of each patch's pixels, and one of its projection (arXiv 2302.01327).
-        final_norm: of the "tokens", before pooling, or of the "pooled" vector.
+        block: "parallel" (attention and MLP on one shared norm), "serial" (attention, then MLP, each with its norm,
+            as in the original ViT, arXiv 2010.11929), or "zeta" (for the weights of zetascale's MegaVit, see
+            `megavit.model.zeta`).
+        qk_norm: whether queries and keys are normalized per head.
+        qkv_bias: whether the query, key and value projections have biases.
+        norm: "layer" (LayerNorm) or "rms" (RMSNorm), for all norms.
+        norm_bias: whether LayerNorm has biases; RMSNorm has none.
+        norm_eps: epsilon added to the variance in every norm.
+        pre_norm: whether embedded tokens are normalized before the first layer (CLIP, arXiv 2103.00020).
+        patch_norm: whether each patch is normalized before and after its projection (arXiv 2302.01327).
+        final_norm: norm of the "tokens" before pooling, or of the "pooled" vector.
         mlp: "gelu"; its approximations "gelu_tanh" and "quick_gelu", x sigmoid(1.702 x) (arXiv 1606.08415,
-            section 2), for weights trained with them; "relu2" (squared ReLU, arXiv 2109.08668); or "swiglu"
-            (arXiv 2002.05202).
-        attention_out_norm: a norm of what the heads have mixed, before its projection (arXiv 2210.06423).
-        mlp_out_norm: a norm of the MLP's hidden channels, before their projection (the same).
-        positions: "learned" table, "sincos" (fixed, 2-D), "rope" (rotary, 2-D axial, in attention), or
-            for weights trained with them "rope_grid", other rotary ones (arXiv 2303.11331, section 2.2),
-            "learned_rope", these and a table, and "learned_rope_native", a table and those of a Perception Encoder
-            (arXiv 2504.13181).
-        prefix_positions: where positions are learned, which tokens before the patches have one too: "none", the
-            "class" token, or "all".
-        pool_heads: of attention pooling; None for as many as the layers have.
-        pool_prefix: attention pooling sees the tokens before the patches, too.
-        patch_overlap: pixels by which a patch sees beyond each of its sides (arXiv 2106.13797, section 3).
-        registers: extra learned tokens without meaning of their own (arXiv 2309.16588).
-        layer_scale: starting value of a learned factor per channel on each branch (arXiv 2103.17239).
-        drop_path: probability in [0, 1) of skipping the last block's branches for a sample, growing
-            linearly from 0 at the first block (arXiv 1603.09382).
-        patch_drop: share of patches in [0, 1) left out of each training step (arXiv 2212.00794).
+            section 2); "relu2" (squared ReLU, arXiv 2109.08668); or "swiglu" (arXiv 2002.05202).
+        attention_out_norm: whether the heads' output is normalized before its projection (arXiv 2210.06423).
+        mlp_out_norm: whether the MLP's hidden channels are normalized before their projection (arXiv 2210.06423).
+        positions: "learned" (a table), "sincos" (fixed, 2-D), "rope" (2-D axial rotary), or, for weights trained with
+            them, "rope_grid" (arXiv 2303.11331, section 2.2), "learned_rope" (the same and a table), and
+            "learned_rope_native" (a table and the rotary embedding of Perception Encoder, arXiv 2504.13181).
+        prefix_positions: tokens before the patches that have a learned position: "none", the "class" token, or "all".
+        pool_heads: number of heads in attention pooling; None for `heads`.
+        pool_prefix: whether attention pooling includes the tokens before the patches.
+        patch_overlap: pixels by which a patch extends beyond each of its sides (arXiv 2106.13797, section 3).
+        registers: number of register tokens (arXiv 2309.16588).
+        layer_scale: initial value of LayerScale (arXiv 2103.17239); None for none.
+        drop_path: probability in [0, 1) of skipping the last block's branches for a sample, growing linearly from 0
+            at the first block (arXiv 1603.09382).
+        patch_drop: share in [0, 1) of patches dropped in each training step (arXiv 2212.00794).
     """
 
     block: Block = "parallel"
@@ -84,11 +81,10 @@ class Design(Settings):
 
     @property
     def rotary(self) -> bool:
-        """Whether attention turns its queries and keys by their places."""
+        """Whether attention uses rotary position embeddings."""
         return "rope" in self.positions
 
     def _check_zeta(self) -> None:
-        """That block has no choice of these parts."""
         parts = {
             "qk_norm": False,
             "qkv_bias": False,
@@ -109,34 +105,34 @@ class Design(Settings):
 
 
 PLAIN_VIT = Design(block="serial", qk_norm=False, qkv_bias=True, norm_bias=True)
-"""The original ViT (arXiv 2010.11929): serial blocks, every bias, no norm on queries and keys."""
+"""The original ViT (arXiv 2010.11929): serial blocks, all biases, no norm of queries and keys."""
 
 ZETA = Design(block="zeta", qk_norm=False, norm_bias=True, norm_eps=1e-5, patch_norm=True)
-"""zetascale's MegaVit, for its weights; not to begin with, as its block is worse than the others."""
+"""zetascale's MegaVit, for its weights only, since its block is worse than the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViTConfig(Settings):
-    """Everything that decides the shape of a MegaVit.
+    """The size and the design of a MegaVit.
 
     Attributes:
         image_size: pixels, one number for a square or (height, width); divisible by `patch_size`.
         patch_size: pixels, one number or (height, width).
-        num_classes: width of the logits; 0 for a model that answers with pooled features.
+        num_classes: number of logits; 0 for a model that returns pooled features.
         dim: width of a token.
         depth: number of transformer layers.
-        heads: attention heads in each layer.
+        heads: number of attention heads per layer.
         mlp_dim: hidden width of the MLP.
-        pool: "cls" (a class token), "mean" (of the patch tokens alone), or "map" (attention pooling,
-            arXiv 2106.04560 appendix).
-        channels: of the image.
-        dim_head: width of one head; `heads * dim_head` need not equal `dim`.
-        dropout: probability in [0, 1) inside attention and MLP.
-        emb_dropout: probability in [0, 1) on the embedded tokens.
-        design: which parts.
+        pool: "cls" (class token), "mean" (of the patch tokens), or "map" (attention pooling, arXiv 2106.04560,
+            appendix).
+        channels: number of image channels.
+        dim_head: width of a head; `heads * dim_head` need not equal `dim`.
+        dropout: dropout probability in [0, 1) in attention and MLP.
+        emb_dropout: dropout probability in [0, 1) of the embedded tokens.
+        design: architectural choices.
 
     Raises:
-        ConfigError: (a ValueError) naming the setting, what it may be, and what came.
+        ConfigError: a ValueError that names the setting, the allowed values and the given one.
     """
 
     image_size: Size
@@ -174,17 +170,17 @@ class ViTConfig(Settings):
 
     @property
     def image_hw(self) -> tuple[int, int]:
-        """(height, width) of the image in pixels."""
+        """The (height, width) of the image in pixels."""
         return pair("image_size", self.image_size)
 
     @property
     def patch_hw(self) -> tuple[int, int]:
-        """(height, width) of a patch in pixels."""
+        """The (height, width) of a patch in pixels."""
         return pair("patch_size", self.patch_size)
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(rows, columns) of patches."""
+        """The (rows, columns) of the patch grid."""
         (height, width), (patch_height, patch_width) = self.image_hw, self.patch_hw
         return height // patch_height, width // patch_width
 
@@ -195,22 +191,22 @@ class ViTConfig(Settings):
 
     @property
     def pool_heads(self) -> int:
-        """Of attention pooling."""
+        """The number of heads in attention pooling."""
         return self.design.pool_heads or self.heads
 
     @property
     def num_pooled_tokens(self) -> int:
-        """Tokens that attention pooling sees."""
+        """The number of tokens that attention pooling sees."""
         return self.num_patches + (self.num_prefix_tokens if self.design.pool_prefix else 0)
 
     @property
     def num_prefix_tokens(self) -> int:
-        """Tokens before the patches: the class token, if any, then the registers."""
+        """The number of tokens before the patches: the class token, if any, and the registers."""
         return int(self.pool == "cls") + self.design.registers
 
 
 def pair(name: str, size: Size) -> tuple[int, int]:
-    """`size` as (height, width); `name` is for the message of the ConfigError."""
+    """Return `size` as (height, width), or raise a ConfigError that names the setting `name`."""
     sides = (size, size) if isinstance(size, int) else size
     if isinstance(sides, str | bytes) or not isinstance(sides, Sequence) or len(sides) != 2:
         raise ConfigError(f"{name} must be one whole number or a (height, width) pair, got {size!r}")
@@ -220,7 +216,7 @@ def pair(name: str, size: Size) -> tuple[int, int]:
 
 
 def check_divisible(image_hw: tuple[int, int], patch_hw: tuple[int, int]) -> None:
-    """Raise a ConfigError that names the nearest sizes that work, unless the patches tile the image."""
+    """Raise a ConfigError that names the nearest valid sizes if the patches do not tile the image."""
     for what, side, patch in zip(("height", "width"), image_hw, patch_hw, strict=True):
         if side % patch:
             below, above = side // patch * patch, (side // patch + 1) * patch

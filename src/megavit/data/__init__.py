@@ -1,1 +1,1 @@
-"""Reads labeled images from folders, tables and shards, and splits, decodes and batches them."""
+"""Read labeled images from folders, tables and shards, and split, decode and batch them."""

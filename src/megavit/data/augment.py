@@ -1,7 +1,4 @@
-"""Augment training images: every geometric change of a batch in one resampling, then color.
-
-Draws from torch's global random state, which the training loop seeds by step.
-"""
+"""Augment training images by torch's global random generator, which the training loop seeds by step."""
 
 import math
 from typing import overload
@@ -15,16 +12,14 @@ from megavit.config.recipe import AugmentRecipe
 from megavit.config.vit import pair
 from megavit.data.image_dataset import Images
 
-# A random crop shows more detail when it is cut from a picture larger than the model's input.
-CROP_MARGIN = 1.25
+CROP_MARGIN = 1.25  # random crops have more detail if cut from an image larger than the model's input
 GRAY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def canvas_size(preprocessing: Preprocessing, recipe: AugmentRecipe, side: int) -> tuple[int, int]:
-    """Return (height, width) at which training images of about `side` pixels are kept.
+    """Return the (height, width) at which training images of about `side` pixels are stored.
 
-    Larger than the model's input where crops are drawn and the images have the detail; never enlarged for it, since
-    that would blur what the model learns from, but not what it answers for.
+    It exceeds the model's input if crops are drawn and the images have the detail; enlarged images would be blurred.
     """
     margin = canvas_margin(recipe)
     height, width = preprocessing.height, preprocessing.width
@@ -32,7 +27,7 @@ def canvas_size(preprocessing: Preprocessing, recipe: AugmentRecipe, side: int) 
 
 
 def canvas_margin(recipe: AugmentRecipe) -> float:
-    """Return by how much larger than the model's input training images are kept."""
+    """Return the factor by which stored training images may exceed the model's input."""
     return CROP_MARGIN if recipe.crop < 1 else 1.0
 
 
@@ -41,9 +36,9 @@ def augment(images: Tensor, preprocessing: Preprocessing, recipe: AugmentRecipe)
 @overload
 def augment(images: Images, preprocessing: Preprocessing, recipe: AugmentRecipe) -> Images: ...
 def augment(images: Images, preprocessing: Preprocessing, recipe: AugmentRecipe) -> Images:
-    """Augment (B, C, canvas height, canvas width) uint8 to (B, C, height, width) float in [0, 1].
+    """Augment uint8 (B, C, canvas height, canvas width) to floats (B, C, height, width) in [0, 1].
 
-    Where images keep their aspect, each of a list (C, canvas height, canvas width) gets the size that fits its own.
+    With `keep_aspect`, each image of a list (C, canvas height, canvas width) gets the size that fits its aspect.
     """
     if isinstance(images, list):
         return [_augment(image[None], _size_of(image, preprocessing), recipe)[0] for image in images]
@@ -51,7 +46,7 @@ def augment(images: Images, preprocessing: Preprocessing, recipe: AugmentRecipe)
 
 
 def _size_of(image: Tensor, preprocessing: Preprocessing) -> tuple[int, int]:
-    """Return the image's own size if the model can take it, or the nearest that it takes."""
+    """Return the image's own size if the model accepts it, else the nearest that it accepts."""
     height, width = image.shape[1:]
     patch_height, patch_width = pair("patch_size", preprocessing.patch_size)
     fits = height * width <= preprocessing.height * preprocessing.width
@@ -73,14 +68,14 @@ def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor: ...
 @overload
 def normalize(images: Images, preprocessing: Preprocessing) -> Images: ...
 def normalize(images: Images, preprocessing: Preprocessing) -> Images:
-    """Normalize floats in [0, 1], or uint8, by the mean and deviation that the model expects."""
+    """Normalize uint8, or floats in [0, 1], by the mean and standard deviation of the preprocessing."""
     if isinstance(images, list):
         return [_normalize(image, preprocessing) for image in images]
     return _normalize(images, preprocessing)
 
 
 def _normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    # Whole numbers are not divided first, which would round them once more.
+    # Dividing integers first would round them once more.
     floats, scale = (images, 1) if images.is_floating_point() else (images.float(), 255)
     mean, std = (_by_channel(value, scale, images.device) for value in (preprocessing.mean, preprocessing.std))
     return (floats - mean) / std
@@ -93,12 +88,12 @@ def _by_channel(value: float | tuple[float, ...], scale: int, device: torch.devi
 
 
 def _views(batch: int, size: tuple[int, int], recipe: AugmentRecipe) -> Tensor:
-    """Draw (B, 2, 3): for each image, the affine map from points of the result to points of it, both in [-1, 1]."""
+    """Draw affine maps (B, 2, 3) from output to input coordinates, both in [-1, 1]."""
     area = torch.empty(batch).uniform_(recipe.crop, 1)
-    # The crop's shape varies as far as its area lets it stay within the picture.
+    # The aspect varies as far as the crop stays within the image.
     stretch = torch.empty(batch).uniform_(-1, 1) * area.log().neg().clamp(max=math.log(4 / 3))
     scale_x, scale_y = (area.sqrt() * (stretch / 2).exp()), (area.sqrt() * (-stretch / 2).exp())
-    # By whole pixels: a shift alone must not blur, or small pictures look different from those to be answered for.
+    # Shifts are by whole pixels, since resampling would blur small images, unlike those at prediction.
     sides = torch.tensor([[size[1]], [size[0]]])
     shift_x, shift_y = (torch.empty(2, batch).uniform_(-recipe.shift, recipe.shift) * sides).round() * 2 / sides
     shift_x += torch.empty(batch).uniform_(-1, 1) * (1 - scale_x)
@@ -118,7 +113,6 @@ def _resample(images: Tensor, views: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _recolor(images: Tensor, strength: float) -> Tensor:
-    """Change brightness, contrast and saturation of each image by factors within 1 ± strength."""
     brightness, contrast, saturation = (
         torch.empty(3, images.shape[0], 1, 1, 1).uniform_(1 - strength, 1 + strength).to(images.device)
     )

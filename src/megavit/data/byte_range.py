@@ -1,4 +1,4 @@
-"""Ranges of bytes of files, local or remote, checked by their digests."""
+"""Read byte ranges of local or remote files and check their digests."""
 
 import errno
 import os
@@ -14,21 +14,20 @@ NOT_THERE = "its shard is not there"
 CUT_SHORT = "its shard is cut short"
 CHANGED = "not the bytes that were written"
 
-MAX_CONCURRENT_REQUESTS = 16
-"""Requests to a store at a time, for each process that reads from it."""
+MAX_CONCURRENT_REQUESTS = 16  # number of concurrent requests to a store by each process
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _CHUNK_BYTES = 2**23
 
 
 def content_digest(data: bytes) -> str:
-    """Return the `Sample.digest` of a file's bytes: BLAKE2b, 8 bytes, in hex."""
+    """Return the BLAKE2b digest of a file's bytes (8 bytes, in hex), as in `Sample.digest`."""
     return blake2b(data, digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """`size` bytes from `offset` on of a file, by path or URL, and their digest."""
+    """A range of `size` bytes from `offset` on in a file, given by path or URL, and its digest."""
 
     file: str
     offset: int
@@ -36,11 +35,11 @@ class ByteRange:
     digest: str
 
     def read(self) -> bytes:
-        """Return the bytes, which are those that were written.
+        """Return the bytes after checking their digest.
 
         Raises:
-            ImageError: they are not, or the file is missing or too short: this sample is damaged.
-            DataError: the file cannot be reached, which says nothing of the sample.
+            ImageError: if the bytes are damaged, or the file is missing or too short.
+            DataError: if the file cannot be reached, which says nothing about the bytes.
         """
         check_file_size(self.size)
         data = read_range(self.file, self.offset, self.size)
@@ -54,7 +53,7 @@ def is_url(name: str) -> bool:
 
 
 def read_range(file: str, offset: int, size: int) -> bytes:
-    """Return exactly `size` bytes from `offset` on. Raises as `ByteRange.read`."""
+    """Return exactly `size` bytes from `offset` on; errors are those of `ByteRange.read`."""
     try:
         if is_url(file):
             from megavit.data.remote import fetch_range  # takes a while to import
@@ -74,11 +73,7 @@ def read_range(file: str, offset: int, size: int) -> bytes:
 
 
 def get_file_size(file: str) -> int | None:
-    """Return the size of a file in bytes, or None if there is no such file.
-
-    Raises:
-        DataError: it cannot be reached.
-    """
+    """Return the size of a file in bytes, or None if it does not exist; raise a DataError if it cannot be reached."""
     try:
         if not is_url(file):
             return os.stat(file).st_size  # noqa: PTH116 - of a name that may be a URL
@@ -92,7 +87,7 @@ def get_file_size(file: str) -> int | None:
 
 
 def iter_chunks(file: str, size: int) -> Iterator[bytes]:
-    """Yield the first `size` bytes of a file, some megabytes at a time. Raises as `ByteRange.read`."""
+    """Yield the first `size` bytes of a file in chunks of 8 MiB; errors are those of `ByteRange.read`."""
     for offset in range(0, size, _CHUNK_BYTES):
         yield read_range(file, offset, min(_CHUNK_BYTES, size - offset))
 

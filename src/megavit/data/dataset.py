@@ -1,4 +1,4 @@
-"""Labeled images: names, targets and splits, but no pixels."""
+"""Represent labeled images by names, targets and splits, and read their pixels on demand."""
 
 import json
 from collections import Counter
@@ -26,25 +26,24 @@ from megavit.errors import DataError, ImageError, OutputError
 from megavit.runtime.csv_files import TableError, csv_text, read_csv, restored
 
 T = TypeVar("T")
-_ROWS = 4096  # that are hashed at a time
+_ROWS = 4096  # hashed at a time
 
 TARGET_COLUMNS: dict[TargetKind, str] = {"classification": "label", "multilabel": "labels", "regression": "score"}
-"""Of a table, for each kind of target."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One readable image.
+    """A readable image with its target and split.
 
     Attributes:
-        name: its path relative to the data's root, with "/", or its id in a demo set.
-        target: index into the classes, a sorted tuple of such, or a float for regression.
+        name: path relative to the data's root, with "/", or the image's ID in a demo set.
+        target: class index, sorted tuple of label indices, or a float for regression.
         split: "train", "val" or "test".
-        height, width: pixels, upright.
-        channels: 1 where it is stored as gray, 3 for color, or as many as an array or a TIFF has.
-        digest: of the file's bytes (BLAKE2b, 8 bytes, in hex); equal for identical files.
-        location: where its bytes are, in a shard; None for a file of its own.
-        stamp: of a file of its own, when it was read first (`megavit.data.decode.image_file.read_file_with_stamp`).
+        height, width: size in pixels after EXIF rotation.
+        channels: 1 for gray, 3 for color, or the number of channels in an array or TIFF.
+        digest: BLAKE2b digest of the file's bytes (8 bytes, in hex); equal for identical files.
+        location: byte range in a shard; None for a file of its own.
+        stamp: stamp of a separate file when first read (`megavit.data.decode.image_file.read_file_with_stamp`).
     """
 
     name: str
@@ -59,21 +58,21 @@ class Sample:
 
     @property
     def label(self) -> int:
-        """The index of the class; a TypeError for multilabel and regression targets."""
+        """The class index; raises a TypeError for multilabel and regression targets."""
         if not isinstance(self.target, int):
             raise TypeError(f"{self.name!r} has no single class: its target is {self.target!r}")
         return self.target
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """The indices of the labels; a TypeError for targets of another kind."""
+        """The label indices; raises a TypeError for targets of another kind."""
         if not isinstance(self.target, tuple):
             raise TypeError(f"{self.name!r} has no labels: its target is {self.target!r}")
         return self.target
 
     @property
     def value(self) -> float:
-        """The number to predict; a TypeError for targets of another kind."""
+        """The number to predict; raises a TypeError for targets of another kind."""
         if not isinstance(self.target, float):
             raise TypeError(f"{self.name!r} has no value: its target is {self.target!r}")
         return self.target
@@ -81,7 +80,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file or folder that was found and not used, and why."""
+    """A file or folder that was skipped, and the reason."""
 
     name: str
     reason: str
@@ -89,19 +88,19 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class LabeledImages:
-    """A set of images, each with its target.
+    """A data set of images with targets.
 
     Attributes:
-        source: what the user asked for.
-        root: the folder that names are relative to, or that shards are in; None for images in `memory` or at a URL.
-        classes: names of the classes, or labels, in the order of their indices; none for regression.
-        samples: every readable image, sorted by name.
-        skipped: what was found and not used.
-        split_description: a sentence on how the images were split.
-        memory: name to uint8 (C, H, W), for sets that are not files.
-        target: kind of every target.
-        on_corrupt: what to do where the bytes in a shard are damaged: "skip" or "fail", as of `DataRecipe`.
-        notes: sentences on how it was read that the person whose data it is should see.
+        source: data source given by the user.
+        root: folder of the images or shards; None for images in `memory` or at a URL.
+        classes: names of the classes or labels, in the order of their indices; empty for regression.
+        samples: all readable images, sorted by name.
+        skipped: files and folders that are not used.
+        split_description: sentence that describes the split.
+        memory: uint8 pixels (C, H, W) by name, for data sets without files.
+        target: kind of target.
+        on_corrupt: handling of damaged bytes in shards: "skip" or "fail", as in `DataRecipe`.
+        notes: remarks on how the data was read, for its owner.
     """
 
     source: str
@@ -117,7 +116,7 @@ class LabeledImages:
     _made: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def compute_once(self, make: Callable[["LabeledImages"], T]) -> T:
-        """Return what a function makes of these images, which it is asked for once: they do not change."""
+        """Return the result of a function of these images, computed at the first call."""
         if make not in self._made:
             self._made[make] = make(self)
         return self._made[make]
@@ -127,12 +126,12 @@ class LabeledImages:
         return tuple(sample for sample in self.samples if sample.split == split)
 
     def split_sizes(self) -> dict[str, int]:
-        """Return the number of images by split; every split is there, if only with 0."""
+        """Return the number of images in each split, including empty ones."""
         found = Counter(sample.split for sample in self.samples)
         return {split: found[split] for split in SPLITS}
 
     def class_counts(self) -> dict[str, dict[str, int]]:
-        """Return the number of images by split and class, or label; every one is there, if only with 0."""
+        """Return the number of images by split and by class or label, including zeros."""
         found: Counter[tuple[str, int]] = Counter()
         for (split, target), images in Counter((sample.split, sample.target) for sample in self.samples).items():
             labels = () if isinstance(target, float) else target if isinstance(target, tuple) else (target,)
@@ -140,18 +139,18 @@ class LabeledImages:
         return {split: {name: found[split, label] for label, name in enumerate(self.classes)} for split in SPLITS}
 
     def skipped_by_reason(self) -> dict[str, int]:
-        """Return how many were skipped for each reason, the most frequent first."""
+        """Return the number of skipped files by reason, the most frequent first."""
         return dict(Counter(skipped.reason for skipped in self.skipped).most_common())
 
     def fingerprint(self) -> str:
-        """Return 32 hex digits that change with any image's bytes, name, target or split, and nothing else."""
+        """Return 32 hex digits that depend on the bytes, names, targets and splits of all images, and nothing else."""
         return self.compute_once(_fingerprint)
 
     def load_pixels(self, sample: Sample, need: tuple[int, int] | None = None) -> torch.Tensor:
-        """Return uint8 (C, H, W) of a sample, as `decode` gives it; `need` is the (height, width) to be made of it.
+        """Return a sample's pixels, uint8 (C, H, W), decoded for resizing to `need` (height, width).
 
         Raises:
-            DataError: naming its file, where it cannot be read any more, or is not what it was.
+            DataError: if its file cannot be read any more or has changed.
         """
         if sample.location is None and self.root is None:
             return self.memory[sample.name]
@@ -161,10 +160,9 @@ class LabeledImages:
             raise self.unreadable_error(sample, error.reason) from error
 
     def _content(self, sample: Sample) -> bytes:
-        """Return the bytes of a sample's own file, which are those that were scanned."""
         assert self.root is not None
         data, stamp = read_file_with_stamp(self.root / sample.name)
-        # Hashing costs up to a tenth of decoding; what the system says of an untouched file is enough.
+        # Hashing costs up to a tenth of decoding, so an unchanged stamp suffices.
         if (stamp is None or stamp != sample.stamp) and content_digest(data) != sample.digest:
             raise DataError(
                 f"{sample.name!r} of {self.source!r} is not what it was when the run began: its bytes have changed. "
@@ -173,18 +171,18 @@ class LabeledImages:
         return data
 
     def unreadable_error(self, sample: Sample, reason: str) -> DataError:
-        """Return the error for a sample that could be read when the data was scanned, and cannot any more."""
+        """Return an error for a sample that was readable when the data was scanned and is not any more."""
         return DataError(
             f"{sample.name!r} of {self.source!r} could be read before and cannot any more: {reason}. "
             "Restore it, or start again without it"
         )
 
     def read_or_replace(self, sample: Sample) -> tuple[Sample, bytes, Skipped | None]:
-        """Return a sample of a shard, its bytes, and None; or those of its replacement, and what was damaged.
+        """Return a sample of a shard or its replacement, the bytes, and what was damaged or None.
 
         Raises:
-            ImageError: where its bytes are damaged and nothing may stand for it.
-            DataError: where the shard cannot be reached.
+            ImageError: if the sample is damaged and there is no replacement.
+            DataError: if the shard cannot be reached.
         """
         assert sample.location is not None
         try:
@@ -204,14 +202,13 @@ def _replacements(images: LabeledImages) -> Replacements:
 
 
 def _fingerprint(images: LabeledImages) -> str:
-    """Hash (name, target, split, digest) of each sample, as JSON; a million take about a second."""
     whole = blake2b(digest_size=16)
     targets = {
         target: json.dumps(name_target(target, images.classes)) for target in {one.target for one in images.samples}
     }
     rows: list[str] = []
     for sample in sorted(images.samples, key=attrgetter("name")):
-        # Of scores 0.0 and -0.0 are the same key.
+        # Floats are not keys of `targets`, because 0.0 and -0.0 are equal.
         target = repr(sample.target) if isinstance(sample.target, float) else targets[sample.target]
         name, digest = quoted(sample.name), quoted(sample.digest)
         rows.append(f'[{name}, {target}, "{sample.split}", {digest}]')
@@ -224,7 +221,7 @@ def _fingerprint(images: LabeledImages) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """A line of a table written by `write_samples`; its target is written with names, or a number."""
+    """A row of a table written by `write_samples`; its target is a number, or has names instead of indices."""
 
     name: str
     target: str
@@ -235,11 +232,7 @@ class SampleRow:
 def write_samples(
     path: Path, samples: Sequence[Sample], classes: Sequence[str], target: TargetKind = "classification"
 ) -> None:
-    """Write the CSV of `samples_csv`.
-
-    Raises:
-        OutputError: where `path` cannot be written.
-    """
+    """Write the CSV of `samples_csv`, or raise an OutputError if `path` cannot be written."""
     try:
         path.write_bytes(samples_csv(samples, classes, target))
     except OSError as error:
@@ -247,10 +240,7 @@ def write_samples(
 
 
 def samples_csv(samples: Sequence[Sample], classes: Sequence[str], target: TargetKind = "classification") -> bytes:
-    """Return a CSV of name, target, split and digest of each sample.
-
-    Names that are not text are written as the bytes they are, so that any file name survives.
-    """
+    """Return a CSV of name, target, split and digest of each sample; file names that are not UTF-8 survive."""
     rows = (
         (
             sample.name,
@@ -264,11 +254,7 @@ def samples_csv(samples: Sequence[Sample], classes: Sequence[str], target: Targe
 
 
 def read_samples(path: Path) -> tuple[SampleRow, ...]:
-    """Read a table written by `write_samples`.
-
-    Raises:
-        DataError: where it cannot be read, or is not such a table.
-    """
+    """Read a table written by `write_samples`, or raise a DataError if it cannot be read or is damaged."""
     headers = [_header(target) for target in get_args(TargetKind)]
     try:
         with path.open("rb") as file:

@@ -1,14 +1,12 @@
-"""Which files, by their names, are images, hidden, or written by megavit."""
+"""Classify files by their names as images, hidden, or written by megavit."""
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "ppm", "pgm", "bmp", "gif", "tif", "tiff", "avif", "npy", "img", "bin")
-"""Suffixes of images; the content of a file decides which kind it is."""
+"""File name suffixes of images; the content determines the format."""
 
 HIDDEN = "hidden, or kept there by a system"
 WRITTEN = "written by megavit"
-"""Why such files and folders are skipped."""
 
 EXPLAINED = ".explained.png"
-"""How the name of an explained image ends."""
 
 _SYSTEM = frozenset(
     (
@@ -21,7 +19,7 @@ _SYSTEM = frozenset(
         *("__pycache__", "cvs"),  # programs
     )
 )
-# Each set of files is in a folder that we write: a run, a bundle, a check.
+# Sets of files that identify a folder written by megavit: a run, a bundle, a check.
 _OURS = (
     frozenset(("plan.json", "recipe.toml")),
     frozenset(("megavit.json", "model.safetensors")),
@@ -30,10 +28,10 @@ _OURS = (
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file or folder of this name, without those above it, is hidden or a system's own."""
+    """Return whether a file or folder is hidden or belongs to the system, by its name without parents."""
     return (name.startswith((".", "~$")) and name not in (".", "..")) or name.casefold() in _SYSTEM
 
 
 def is_written(names: set[str]) -> bool:
-    """Return whether a folder with files of these names is that of a run, a check or a bundle."""
+    """Return whether the names of a folder's files are those of a run, a check or a bundle."""
     return any(files <= names for files in _OURS)

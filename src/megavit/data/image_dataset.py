@@ -1,4 +1,4 @@
-"""Images at the size and with the channels a model takes; training and prediction share `preprocess`."""
+"""Preprocess images to the size and channels of a model, alike for training and prediction."""
 
 import math
 import platform
@@ -19,14 +19,13 @@ from megavit.data.workers import map_in_processes
 from megavit.errors import DataError, ImageError
 
 COLOR_CHANNELS = (1, 3)
-"""Channels that images of each other's kind can be made into: gray and RGB."""
 
 _CHUNK = 64
-# Processors on which torchvision's resize, whose pixels these are, keeps whole numbers in "bilinear" too.
+# Processors on which torchvision's "bilinear" resizing, which is reproduced here, computes in integers.
 NATIVE_CAPABILITIES, NATIVE_MACHINES = ("AVX2", "AVX512"), ("aarch64", "arm64")
 
 Images = torch.Tensor | list[torch.Tensor]
-"""A batch: one tensor (B, C, height, width), or where images keep their aspect a list of (C, height, width)."""
+"""A batch: one tensor (B, C, height, width), or with `keep_aspect` a list of (C, height, width)."""
 
 
 def make_batch(pictures: Sequence[torch.Tensor], preprocessing: Preprocessing) -> Images:
@@ -35,21 +34,20 @@ def make_batch(pictures: Sequence[torch.Tensor], preprocessing: Preprocessing) -
 
 
 def to_device(images: Images, device: torch.device) -> Images:
-    """Copy a batch to a device; asynchronously from pinned memory."""
+    """Copy a batch to a device, asynchronously from pinned memory."""
     if isinstance(images, list):
         return [image.to(device, non_blocking=True) for image in images]
     return images.to(device, non_blocking=True)
 
 
 def preprocess(image: torch.Tensor, size: tuple[int, int], preprocessing: Preprocessing) -> torch.Tensor:
-    """Preprocess uint8 (C, H, W) for a model: opacity on white, resized, cropped, gray or RGB.
+    """Preprocess uint8 (C, H, W): composite on white, resize to `size`, crop, and convert to gray or RGB.
 
-    Where the preprocessing resizes in float32, the values are that, in [0, 1] but for a bicubic filter's overshoot.
-
-    A fourth channel is opacity, unless the model has 4.
+    A fourth channel is alpha, unless the model has 4 channels. With a `resize_dtype` of float32, the result has float
+    values in [0, 1], except for the overshoot of bicubic interpolation.
 
     Raises:
-        ImageError: where the channels do not fit, as `can_convert_channels` says.
+        ImageError: if the channels do not fit (`can_convert_channels`).
     """
     channels = preprocessing.channels
     if not can_convert_channels(image.shape[0], channels):
@@ -68,18 +66,15 @@ def preprocess(image: torch.Tensor, size: tuple[int, int], preprocessing: Prepro
 
 
 def can_convert_channels(have: int, want: int) -> bool:
-    """Return whether images of `have` channels can become ones of `want`: gray and color can."""
+    """Return whether images with `have` channels can be converted to `want`, as gray and color can."""
     return have == want or (want in COLOR_CHANNELS and have in (*COLOR_CHANNELS, 4))
 
 
 def resize(image: torch.Tensor, height: int, width: int, interpolation: Interpolation = "bicubic") -> torch.Tensor:
-    """Resize uint8 (C, H, W) to uint8 (C, height, width), antialiased.
+    """Resize uint8 (C, H, W) to uint8 (C, height, width) with antialiasing; sides of 1 pixel are unsupported.
 
-    The sides are scaled each by itself; an image of the right size is returned as it is. The new sides are at least
-    2, because PyTorch (2.15) resizes wrongly to a single column.
-
-    Channels that lie last in memory, as `decode` leaves them, take the fastest way: 224 pixels from 1,024 in a fourth
-    of Pillow's time, and half of that of channels that lie first.
+    Channels-last memory, as from `decode`, is fastest: half the time of channels-first, a fourth of Pillow's, from
+    1,024 to 224 pixels.
     """
     if image.shape[-2:] == (height, width):
         return image
@@ -98,10 +93,7 @@ def _is_native() -> bool:
 
 
 def convert_channels(image: torch.Tensor, channels: int) -> torch.Tensor:
-    """Convert uint8 (C, H, W) from gray to RGB, or from RGB to gray, if the channels differ.
-
-    Gray is the luma of ITU-R BT.601, in the whole numbers that Pillow uses.
-    """
+    """Convert uint8 (C, H, W) to gray (the luma of ITU-R BT.601, in Pillow's integer arithmetic) or RGB, if needed."""
     if image.shape[0] == channels:
         return image
     if channels == 3:
@@ -116,29 +108,29 @@ def _opaque(image: torch.Tensor) -> torch.Tensor:
 
 
 def limit_size(picture: torch.Tensor, side: int) -> torch.Tensor:
-    """Shrink an image whose longer side has more than `side` pixels."""
+    """Shrink an image whose longer side exceeds `side` pixels."""
     height, width = picture.shape[1:]
     scale = min(1.0, side / max(height, width))
     return resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
 
 
 def displayable_channels(picture: torch.Tensor) -> torch.Tensor:
-    """Return the channels of an image that can be shown: one as gray, or the first three as RGB."""
+    """Return one channel of an image as gray, or the first three as RGB."""
     return picture[:3] if picture.shape[0] >= 3 else picture[:1]
 
 
 class ImageDataset(torch.utils.data.Dataset[torch.Tensor]):
-    """Samples as uint8 (channels, height, width) by index, decoded when they are read.
+    """A map-style dataset of uint8 images (channels, height, width), decoded and preprocessed on access.
 
     Args:
-        preprocessing: whose size they get, and whose channels.
-        margin: where they keep their aspect: by how much larger a side may be kept where the image has the detail.
+        preprocessing: preprocessing that sets the size and channels.
+        margin: factor by which images may be larger than the model's input if they have the detail.
 
     Attributes:
-        damaged: name to reason, of those in shards in whose place another was read.
+        damaged: reasons by name of damaged images in shards that were replaced.
 
     Raises:
-        DataError: naming the file, where it cannot be read any more, or is not what it was when it was scanned.
+        DataError: if a file cannot be read any more or has changed since it was scanned.
     """
 
     def __init__(
@@ -173,11 +165,11 @@ class ImageDataset(torch.utils.data.Dataset[torch.Tensor]):
         return preprocess(pixels, self.output_size(sample), self.preprocessing), damage
 
     def decode_size(self, sample: Sample) -> tuple[int, int] | None:
-        """Return (height, width) that suffice of its decoded picture; None for all of it."""
+        """Return the smallest (height, width) to decode a sample at before preprocessing; None for full size."""
         return self.output_size(sample) if self.preprocessing.reduced_decoding else None
 
     def output_size(self, sample: Sample) -> tuple[int, int]:
-        """Return (height, width) of a sample after preprocessing."""
+        """Return the (height, width) of a sample after preprocessing."""
         size = self.preprocessing.size_for(sample.height, sample.width)
         if self.margin == 1:
             return size
@@ -187,21 +179,19 @@ class ImageDataset(torch.utils.data.Dataset[torch.Tensor]):
 
     @property
     def nbytes(self) -> int:
-        """Memory that `load_into_memory` takes."""
+        """The number of bytes that `load_into_memory` allocates."""
         each = 4 if self.preprocessing.resize_dtype == "float32" else 1
         return each * self.preprocessing.channels * sum(math.prod(self.output_size(sample)) for sample in self.samples)
 
 
 def load_into_memory(pictures: ImageDataset, workers: int, progress: Progress | None = None) -> Images:
-    """Load all images as one batch, decoded once by `workers` processes.
-
-    With 0 workers, and for images that are in memory already, this process decodes them.
+    """Load all images as one batch, decoded by `workers` processes, or by this one if 0 or already in memory.
 
     Raises:
-        DataError: as `ImageDataset`, or where a process died.
+        DataError: as for `ImageDataset`, or if a worker died.
     """
     size = pictures.preprocessing
-    # A part carries its own samples only: it is sent to another process.
+    # Workers receive only the samples of their chunk, to keep messages small.
     images = replace(pictures.images, samples=(), skipped=())
     parts = [
         ImageDataset(images, pictures.samples[start : start + _CHUNK], size, pictures.margin)
@@ -214,7 +204,7 @@ def load_into_memory(pictures: ImageDataset, workers: int, progress: Progress | 
     done = 0
     for arrays in map_in_processes(_arrays, parts, 0 if images.memory else workers):
         for place, array in enumerate(arrays, start=done):
-            # Here all samples are known, one of which may stand for what could not be read there.
+            # A damaged image can be replaced only here, where all samples are known.
             picture = pictures[place] if array is None else torch.from_numpy(array)
             if isinstance(whole, list):
                 whole.append(picture)
@@ -227,7 +217,7 @@ def load_into_memory(pictures: ImageDataset, workers: int, progress: Progress | 
 
 
 def _arrays(pictures: ImageDataset) -> list[np.ndarray | None]:
-    # An array goes to another process as bytes; a tensor would take one file descriptor each.
+    # An array is sent to another process as bytes; a tensor would take a file descriptor.
     return [_array(pictures, index) for index in range(len(pictures))]
 
 
@@ -241,10 +231,10 @@ def _array(pictures: ImageDataset, index: int) -> np.ndarray | None:
 
 
 def compute_channel_statistics(pictures: ImageDataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return (mean, standard deviation) of each channel over all images, of values in [0, 1].
+    """Return each channel's (mean, standard deviation) over all images, of values in [0, 1].
 
-    Sums of whole numbers, so that every machine finds the same. The deviation of a channel that hardly changes is
-    taken as one level, 1/255, lest its noise be blown up.
+    Integer sums are the same on every machine. The deviation is at least one level, 1/255, so that the noise of a
+    nearly constant channel is not amplified.
     """
     total = torch.zeros(pictures.preprocessing.channels, dtype=torch.int64)
     squares, count = torch.zeros_like(total), 0

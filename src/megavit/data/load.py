@@ -1,4 +1,4 @@
-"""Load labeled images that can all be read from whatever the user calls the data."""
+"""Load labeled images from a folder, a table, shards, or a demo set."""
 
 import os
 from collections import Counter, defaultdict
@@ -34,23 +34,21 @@ def load_data(
     verify: Verify = "held-out",
     known_classes: Collection[str] | None = None,
 ) -> LabeledImages:
-    """Return the images of a folder of class folders, a .csv or .tsv table, shards, or a demo set.
+    """Load images from a folder of class folders, a .csv or .tsv table, shards, or a demo set.
 
-    Every image of a folder or a table is read to its end once; what cannot be is skipped, with its reason, as is one
-    whose number of channels differs from most (1, 3 and 4 go together). The index of shards has what was found when
-    it was made. Splits that the data has are kept, and a missing one is taken from train.
+    Every image of a folder or table is decoded once. Unreadable images are skipped with a reason, as are those whose
+    number of channels differs from most images (1, 3 and 4 count as one). The index of shards has this information
+    already. Splits defined by the data are used; missing ones are drawn from train.
 
     Args:
-        required_splits: must not be left empty by the recipe; refused before any image is read.
-        verify: which shards are read, to leave out what is not as it was written: "all"; "held-out", those of
-            validation and test, or all if there are none of their own; or "none": damage is met when an image is
-            read, and another replaces it, so that the images stay what they are when a run is resumed.
-        known_classes: of a model that is evaluated on the images: then one of them is enough, and no image need be
-            for training.
+        required_splits: splits that must get images; checked before any image is read.
+        verify: shards to compare with their index, to leave out damaged images: "all", "held-out" (validation and
+            test, or all without such shards), or "none" (damaged images are replaced when read, which leaves the
+            samples of a resumed run unchanged).
+        known_classes: classes of the model to evaluate; one of them suffices, and training images are not needed.
 
     Raises:
-        DataError: there are not two classes or more with images, or a shard is damaged and `recipe.on_corrupt` is
-            "fail".
+        DataError: if fewer than two classes have images, or a shard is damaged and `recipe.on_corrupt` is "fail".
     """
     text = os.fspath(source)
     if not text.strip():
@@ -84,14 +82,14 @@ def scan_source(
     check_splits: Callable[[set[str | None]], None] = lambda _: None,
     known_classes: Collection[str] | None = None,
 ) -> tuple[Listing, list[ImageInfo | str]]:
-    """Return what a folder, a table or shards offer, and what each candidate is, or why it cannot be used.
+    """Return the candidates in a folder, a table or shards, and for each its properties or why it cannot be used.
 
     Args:
-        check_splits: called with the splits that there are, before any image is read.
-        known_classes: as of `load_data`, in canonical form.
+        check_splits: function called with the splits found, before any image is read.
+        known_classes: as in `load_data`, in canonical form.
 
     Raises:
-        DataError: as `load_data`, but not if classes are left without images.
+        DataError: as in `load_data`, except for classes without images.
     """
     text, path = os.fspath(source), Path(source)
     if is_shards(text):
@@ -115,7 +113,7 @@ def scan_source(
 
 
 def check_outside_data(out: Path, source: str) -> None:
-    """Raise an OutputError for an output folder within a folder of images, where it would become a class."""
+    """Raise an OutputError if an output folder is within a folder of images, where it would become a class."""
     data = Path(source)
     if not source.startswith(PREFIX) and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
         raise OutputError(
@@ -188,7 +186,7 @@ def _suggest_inner_folder(listing: Listing) -> str:
 def _separate_odd_channels(
     good: Scanned,
 ) -> tuple[list[tuple[Candidate, ImageInfo]], list[tuple[Candidate, str]]]:
-    """Return the images with as many channels as most have, and the others; gray and color go together."""
+    """Split images into those with the usual number of channels and the others; 1, 3 and 4 count as one."""
 
     def kind(info: ImageInfo) -> int:
         return 3 if info.channels in (1, 3, 4) else info.channels
@@ -210,9 +208,9 @@ def _check_classes(
     bad: Sequence[tuple[Candidate, str]],
     evaluated: bool,
 ) -> None:
-    """Raise a DataError for a class without a name that is text, or without an image to read and to train on."""
+    """Raise a DataError for a class whose name is not text, or that has no readable or no training image."""
     for name in classes:
-        if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that are no UTF-8
+        if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that are not UTF-8
             raise DataError(f"the class {name!r} of {source!r} has a name that is not text; rename its folder")
     if evaluated and good:
         return

@@ -1,4 +1,4 @@
-"""Read parts of files from HTTP servers and other stores, which may be slow, broken, or hostile."""
+"""Read byte ranges from HTTP servers and other stores, which may be slow, broken or hostile."""
 
 import asyncio
 import atexit
@@ -16,29 +16,27 @@ import httpx
 
 from megavit.errors import DataError, MegavitError
 
-TIMEOUT_SECONDS = 20.0
-"""To connect, and between two chunks of a response."""
+TIMEOUT_SECONDS = 20.0  # timeout to connect, and between two chunks of a response
 GRACE_SECONDS, MIN_BYTES_PER_SECOND = 40.0, 2**14
-"""Time for a whole response, and the rate at which its bytes extend it: a byte every now and then is no response."""
+"""Time limit of a response, and the rate at which received bytes extend it, against servers that trickle bytes."""
 MAX_REDIRECTS = 5
 _MAX_DIGITS = 15
-# A store that is asked by thousands at once refuses some; these waits, in seconds, are between tries.
-_WAITS = (0.2, 1.0, 4.0)
+_WAITS = (0.2, 1.0, 4.0)  # seconds between retries; an overloaded store refuses some requests
 
 T = TypeVar("T")
 
 
 class RefusedError(OSError):
-    """A response that asking again will not change."""
+    """A failed request that would fail again."""
 
 
 def fetch_range(url: str, offset: int, size: int) -> bytes:
-    """Return up to `size` bytes from `offset` on; fewer where the file ends.
+    """Return up to `size` bytes from `offset` on; fewer at the end of the file.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        OSError: the store does not answer; `RefusedError`, if it would not the next time either.
-        DataError: the store does not behave as it should.
+        FileNotFoundError: if there is no such file.
+        OSError: if the request fails; `RefusedError` if it would fail again.
+        DataError: if the store misbehaves.
     """
     if not size:
         return b""
@@ -48,7 +46,7 @@ def fetch_range(url: str, offset: int, size: int) -> bytes:
 
 
 def fetch_size(url: str) -> int:
-    """Return the size of a file in bytes. Raises as `fetch_range`."""
+    """Return the size of a file in bytes; errors are those of `fetch_range`."""
     if not _is_http(url):
         return _retry(lambda: _store_size(url))
     return _retry(lambda: _session(os.getpid()).run(_head(_session(os.getpid()), Request("HEAD", url))))
@@ -71,7 +69,7 @@ def _is_http(url: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request for the bytes of a file, or for its size."""
+    """A request for a file's bytes or size."""
 
     method: str
     url: str
@@ -84,10 +82,10 @@ class Request:
 
 
 class Session:
-    """Connections of one process, served by a thread of their own, so that every wait has an end.
+    """An HTTP client of one process, in a thread of its own, so that every wait can time out.
 
     Attributes:
-        public: by host, whether its first response came from a public address.
+        public: whether the first response of each host came from a public address.
     """
 
     def __init__(self) -> None:
@@ -109,14 +107,14 @@ class Session:
 
 @cache
 def _session(_process: int) -> Session:
-    """Return the session of a process: a connection must not be shared with a child."""
+    """Return the session of a process, since a forked child must not share connections."""
     session = Session()
     atexit.register(session.close)
     return session
 
 
 def close_session() -> None:
-    """Close this process's connections; the next request opens new ones."""
+    """Close the connections of this process; the next request opens new ones."""
     session = _session(os.getpid())
     _session.cache_clear()
     atexit.unregister(session.close)
@@ -137,7 +135,6 @@ async def _head(session: Session, request: Request) -> int:
 
 
 async def _send(session: Session, request: Request) -> tuple[int, httpx.Headers, bytes]:
-    """Return status, headers and body of the server's response."""
     url = request.url
     began = asyncio.get_running_loop().time()
     try:
@@ -153,10 +150,10 @@ async def _send(session: Session, request: Request) -> tuple[int, httpx.Headers,
                     data = bytearray()
                     if request.method == "GET" and response.status_code != 416:
                         _check_partial(request, response)
-                        # Raw: what is compressed all the same could be of any size.
+                        # Compressed data could expand to any size, so it is not decoded.
                         async for chunk in response.aiter_raw():
                             data += chunk
-                            if len(data) > request.size:  # its beginning need not be what was asked for
+                            if len(data) > request.size:  # a server that ignores the range sends other bytes
                                 raise DataError(
                                     f"the server of {url!r} sends more than it is asked for; copy the shards here"
                                 )
@@ -184,14 +181,14 @@ def _check_status(url: str, response: httpx.Response) -> None:
 
 
 def _check_partial(request: Request, response: httpx.Response) -> None:
-    # A file as a whole may be given as the range that it is.
+    # A range that covers the full file may come back with status 200.
     is_whole = request.offset == 0 and response.headers.get("content-length") == str(request.size)
     if response.status_code != 206 and not is_whole:
         raise DataError(f"the server of {request.url!r} does not answer for parts of a file; copy the shards here")
 
 
 def _redirected(url: str, here: httpx.URL, response: httpx.Response) -> httpx.URL:
-    """Return the target of a redirect, which must be the same server, or the same host by TLS."""
+    """Return the target of a redirect, which must be on the same server, or on the same host with TLS."""
     try:
         there = here.join(response.headers["location"])
     except httpx.InvalidURL as error:
@@ -206,7 +203,7 @@ def _redirected(url: str, here: httpx.URL, response: httpx.Response) -> httpx.UR
 
 
 def _check_address(session: Session, url: str, location: httpx.URL, response: httpx.Response) -> None:
-    """Refuse the response of a private address for a host that was public: its name now points inwards."""
+    """Refuse a private address for a host that had a public one (DNS rebinding)."""
     stream = response.extensions.get("network_stream")
     address = stream.get_extra_info("server_addr") if stream is not None else None
     if not isinstance(address, tuple):
@@ -221,7 +218,7 @@ def _check_address(session: Session, url: str, location: httpx.URL, response: ht
 
 @contextmanager
 def _store(url: str) -> Iterator[tuple[Any, str]]:
-    """Yield the file system that fsspec has for a URL, and the path within; errors of any kind become OSErrors."""
+    """Yield fsspec's file system for a URL and the path within it, converting errors to OSErrors."""
     import fsspec
 
     try:

@@ -1,4 +1,4 @@
-"""Choose the images that replace damaged ones, so that order and batches stay what they are."""
+"""Choose replacements for damaged images, so that the order and the batches stay the same."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -11,29 +11,26 @@ from megavit.data.targets import TargetValue
 if TYPE_CHECKING:
     from megavit.data.dataset import Sample
 
-MAX_CANDIDATES = 16
-"""Where so many images of a kind are damaged, a person should look."""
+MAX_CANDIDATES = 16  # number of candidates tried before giving up, as so much damage needs a person
 
 
 class Replacements:
-    """The samples that may replace others; made once, as a shard that is gone asks for thousands."""
+    """An index of samples, built once, that finds replacements for damaged ones."""
 
     def __init__(self, samples: Sequence["Sample"]) -> None:
         self._index = {sample.name: index for index, sample in enumerate(samples)}
-        # By split, then by target, then by shard, each in the order of the samples.
+        # By split, target and shard, in the order of the samples.
         self._groups: dict[str, dict[TargetValue, dict[str, list[int]]]] = {}
         for index, sample in enumerate(samples):
             by_target = self._groups.setdefault(sample.split, {})
             by_target.setdefault(sample.target, defaultdict(list))[_shard(sample)].append(index)
 
     def candidates(self, sample: "Sample") -> Iterator[int]:
-        """Yield the indices of the samples that may replace one, the first choice first.
+        """Yield the indices of samples that may replace a damaged one, the best first.
 
-        They are of its split and have its class; of several labels those that differ in the fewest; in regression the
-        nearest. Those of other shards come first, one of each in turn, as a damaged shard may be damaged as a whole;
-        and which one of a shard goes by the sample's own index, so that not all that is lost has one replacement.
-        Whoever finds the damage thus knows the replacement without asking anyone, whatever the world size, and the
-        targets need not change.
+        They are from the same split and have the same class, or the nearest labels or number. Other shards take turns
+        first, since damage may affect a full shard; within a shard the sample's index decides, to spread replacements.
+        The order depends on the samples only, so that every process finds the same replacement without communication.
         """
         yield from islice(self._ranked(sample), MAX_CANDIDATES)
 
@@ -63,7 +60,6 @@ def _shard(sample: "Sample") -> str:
 
 
 def _distance(one: TargetValue, other: TargetValue) -> float:
-    """Return how far two sets of labels, or two numbers, are from each other."""
     if isinstance(one, tuple) and isinstance(other, tuple):
         return len(set(one) ^ set(other))
     assert isinstance(one, float) and isinstance(other, float)

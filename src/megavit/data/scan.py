@@ -1,4 +1,4 @@
-"""What a source offers, and what is found when each of its images is read to its end once."""
+"""List the candidates in a data source and inspect each image once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +13,9 @@ from megavit.data.workers import available_cpus, map_in_processes
 from megavit.errors import ImageError
 
 Progress = Callable[[int, int], None]
-"""Called with how many are done and how many there are."""
+"""A function called with the number of items done and the total."""
 
-MIN_IMAGES_FOR_WORKERS = 500
-"""Fewer images are read faster than processes start."""
+MIN_IMAGES_FOR_WORKERS = 500  # number of images below which reading is faster than starting processes
 
 _CHUNK = 64
 
@@ -26,10 +25,10 @@ class Candidate:
     """A file that may be an image.
 
     Attributes:
-        name: relative to the data's root.
-        target: name of its class, sorted names of its labels, or its number.
-        split: None if the data does not say.
-        location: of its bytes in a shard; None for a file of its own.
+        name: name relative to the data's root.
+        target: name of its class, sorted names of its labels, or a number.
+        split: split defined by the data, or None.
+        location: byte range in a shard; None for a file of its own.
     """
 
     name: str
@@ -39,18 +38,18 @@ class Candidate:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of its class or labels."""
+        """The names of the class or labels; none for a number."""
         return names_in(self.target)
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The candidates of a source, none of which has been opened.
+    """The candidates in a source, before any is opened.
 
     Attributes:
-        root: the folder that names are relative to; None for data at a URL.
-        classes: names of the classes or labels, some of which may have no image; none for regression.
-        notes: sentences on how the source was read, for the person whose data it is.
+        root: folder that names are relative to; None for data at a URL.
+        classes: names of the classes or labels, including those without images; empty for regression.
+        notes: remarks on how the source was read, for its owner.
     """
 
     root: Path | None
@@ -63,7 +62,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """Size in pixels (upright), channels, `Sample.digest` and `Sample.stamp` of an image that can be read."""
+    """The size in pixels (upright), channels, `Sample.digest` and `Sample.stamp` of a readable image."""
 
     height: int
     width: int
@@ -73,11 +72,7 @@ class ImageInfo:
 
 
 def scan_images(root: Path, names: Sequence[str], progress: Progress | None = None) -> list[ImageInfo | str]:
-    """Return what each file below `root` is, in order, or the reason why it cannot be used.
-
-    Raises:
-        DataError: a process that decodes died.
-    """
+    """Return the properties of each file below `root`, or why it cannot be used; raise a DataError if a worker dies."""
     workers = min(available_cpus(), 32) if len(names) >= MIN_IMAGES_FOR_WORKERS else 0
     chunks = [(root, names[start : start + _CHUNK]) for start in range(0, len(names), _CHUNK)]
     found: list[ImageInfo | str] = []

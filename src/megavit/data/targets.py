@@ -1,4 +1,4 @@
-"""Convert targets between names, indices and the tensors that losses and metrics take."""
+"""Convert targets between names, indices, and tensors for losses and metrics."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from megavit.data.dataset import Sample
 
 TargetValue = int | tuple[int, ...] | float
-"""The index of a class, the sorted indices of labels, or a number, by `TargetKind`."""
+"""The index of a class, the sorted indices of labels, or a number."""
 
 NamedTarget = str | tuple[str, ...] | float
-"""The same with the names of the class or of the labels, as data has it."""
+"""The name of a class, the names of labels, or a number."""
 
 
 def index_target(target: NamedTarget, indices: Mapping[str, int]) -> TargetValue:
-    """Return a target with the indices of its class or labels."""
+    """Return a target with names replaced by indices."""
     match target:
         case str() as label:
             return indices[label]
@@ -30,7 +30,7 @@ def index_target(target: NamedTarget, indices: Mapping[str, int]) -> TargetValue
 
 
 def name_target(target: TargetValue, classes: Sequence[str]) -> NamedTarget:
-    """Return a target with the names of its class or labels."""
+    """Return a target with indices replaced by names."""
     match target:
         case int() as label:
             return classes[label]
@@ -46,10 +46,11 @@ def names_in(target: NamedTarget | None) -> tuple[str, ...]:
 
 
 def target_tensor(samples: Sequence["Sample"], target: TargetKind, classes: int) -> Tensor:
-    """Return the targets of samples; `classes` is the number of classes or labels.
+    """Return the targets of samples, given the number of classes or labels.
 
     Returns:
-        "classification": int64 (N,), indices; "multilabel": bool (N, labels); "regression": float32 (N,).
+        int64 class indices (N,) for "classification", bool (N, labels) for "multilabel", or float32 (N,) for
+        "regression".
     """
     match target:
         case "classification":
@@ -64,5 +65,5 @@ def target_tensor(samples: Sequence["Sample"], target: TargetKind, classes: int)
 
 
 def num_outputs(target: TargetKind, classes: int) -> int:
-    """Return the number of logits for a number of classes or labels: one for regression."""
+    """Return the number of logits for a number of classes or labels, which is 1 for regression."""
     return 1 if target == "regression" else classes

@@ -1,4 +1,4 @@
-"""Map functions over tasks in several processes, without waiting forever for one that died."""
+"""Map functions over tasks in several processes, without waiting forever for a dead one."""
 
 import multiprocessing
 import os
@@ -19,11 +19,7 @@ Result = TypeVar("Result")
 
 
 def map_in_processes(function: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> Iterator[Result]:
-    """Yield the function's result of each task, in order; in this process if `workers` is 0.
-
-    Raises:
-        DataError: where a process died; and whatever `function` raises.
-    """
+    """Yield a function's results in order, from `workers` processes or this one if 0; raise a DataError if one dies."""
     if not workers:
         yield from map(function, tasks)
         return
@@ -39,21 +35,21 @@ def map_in_processes(function: Callable[[Task], Result], tasks: Iterable[Task], 
 
 
 def available_cpus() -> int:
-    """Return how many CPUs this process may use, other processes of its run having as many."""
+    """Return the number of CPUs for this process, if the processes of its run on this machine share them equally."""
     there_are = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, there_are // get_local_world_size())
 
 
 def _start() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends us in order
-    import torch  # not for those who only ask how many processors there are
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its workers
+    import torch  # slow, and not needed by the parent
 
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """End with a parent that is killed: its children would wait for work forever."""
+    """Exit when the parent is killed, instead of waiting for work forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -12,12 +12,11 @@ _BITS, _PHOTOMETRIC = 258, 262  # tags of TIFF 6.0, section 8
 def to_array(image: Image.Image) -> np.ndarray:
     """Convert a loaded image to uint8 (H, W) if it is stored as gray, else (H, W, 3).
 
-    Transparency, whether an alpha channel, a palette's or one transparent color, is put on white.
-    Pictures of 16 bits are rescaled, so that 65,535 becomes 255; floats must lie in [0, 1]. Color profiles
-    are not applied.
+    Transparency of any kind is composited on white. 16-bit images are rescaled, so that 65,535 becomes 255; floats
+    must be in [0, 1]. Color profiles are not applied.
 
     Raises:
-        ImageError: for 32-bit whole numbers, whose scale nobody knows, and floats outside [0, 1].
+        ImageError: for 32-bit integers, whose scale is unknown, and floats outside [0, 1].
     """
     if image.mode == "F":
         return _from_float(image)
@@ -30,7 +29,7 @@ def to_array(image: Image.Image) -> np.ndarray:
 
 
 def composite_on_white(image: Image.Image, kind: str) -> Image.Image:
-    """Composite an image on white by its transparency; `kind` is "L" or "RGB"."""
+    """Composite an image on white by its alpha channel; `kind` is "L" or "RGB"."""
     image = image.convert("LA" if kind == "L" else "RGBA")
     canvas = Image.new(kind, image.size, 255 if kind == "L" else (255, 255, 255))
     canvas.paste(image.convert(kind), mask=image.getchannel("A"))
@@ -38,16 +37,12 @@ def composite_on_white(image: Image.Image, kind: str) -> Image.Image:
 
 
 def rescale_to_uint8(values: np.ndarray, top: int) -> np.ndarray:
-    """Rescale integers from 0 to `top` (at most 65,535) to uint8, rounded."""
+    """Rescale integers in [0, `top`], where `top` is at most 65,535, to uint8 with rounding."""
     return ((values.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
 
 
 def unit_to_uint8(values: np.ndarray) -> np.ndarray:
-    """Rescale floats from 0 to 1 to uint8, rounded.
-
-    Raises:
-        ImageError: naming the range that came.
-    """
+    """Rescale floats in [0, 1] to uint8 with rounding, or raise an ImageError for values outside."""
     if not np.isfinite(values).all():
         raise ImageError("floating-point pixels must lie between 0 and 1; some are not finite (NaN or infinity)")
     low, high = float(values.min()), float(values.max())
@@ -62,7 +57,7 @@ def _from_float(image: Image.Image) -> np.ndarray:
 
 
 def _from_deep(image: Image.Image) -> np.ndarray:
-    # In mode I, only these two formats are known to mean 16 bits; a TIFF may mean anything.
+    # In mode I, only these formats are known to have 16 bits.
     if image.mode == "I" and image.format not in ("PPM", "PNG"):
         raise ImageError("32-bit whole numbers have no known scale; save the picture with 8 or 16 bits")
     values, top = np.asarray(image), 65_535
@@ -78,5 +73,5 @@ def _from_deep(image: Image.Image) -> np.ndarray:
 
 
 def _zero_is_white(image: Image.Image) -> bool:
-    """Return whether 0 is white in a TIFF, which Pillow inverts for at most 8 bits."""
+    """Return whether 0 is white in a TIFF, which Pillow inverts up to 8 bits only."""
     return isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0

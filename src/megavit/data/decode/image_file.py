@@ -1,8 +1,4 @@
-"""Decode untrusted image files to arrays of uint8, without PyTorch.
-
-Pillow decodes, behind limits of our own that are checked once its header is read and before any pixel is. What it
-does not know (.npy arrays, TIFF of many bands) is read beside it.
-"""
+"""Decode untrusted image files to uint8 arrays, within limits that are checked before any pixel is read."""
 
 import io
 import logging
@@ -30,19 +26,19 @@ from megavit.data.decode.structure_guard import check_exif, check_structure
 from megavit.errors import ImageError
 
 FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
-"""What Pillow reads for us, by its names; the content of a file decides, not its suffix."""
+"""Pillow's names of the accepted formats; a file's content determines its format, not its suffix."""
 
 DRAFT_MARGIN = 2
-"""A JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves this many times the pixels a side that are needed, so that
-the resizing afterwards decides the look: on photographs and drawings at least 33 dB from decoding in full."""
+"""Smallest ratio of a JPEG's sides, decoded at 1/2, 1/4 or 1/8, to the needed ones. Resizing then determines the
+result: on photographs and drawings its PSNR to full decoding is at least 33 dB."""
 
 SETTLED_SECONDS = 2.5
-"""File systems keep times in steps of up to two seconds: two changes within one step have the same time."""
+"""Age from which a file's times are reliable; file systems store them in steps of up to two seconds."""
 
 NOT_AN_IMAGE = "not an image"
 DAMAGED = "damaged or cut short"
 
-# Python prints what is logged where nobody has said what to do with it; damaged files are no news.
+# Without a handler, Python would print Pillow's log messages on damaged files.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _SIGNATURE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|RIFF....WEBP|II\*\0|MM\0\*", re.DOTALL)
@@ -56,44 +52,34 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a picture upright, by its EXIF orientation (CIPA DC-008, section 4.6.5)."""
+"""Transpositions that turn an image upright, by EXIF orientation (CIPA DC-008, section 4.6.5)."""
 _SIDEWAYS = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
 
 
 TargetSize = tuple[int, int] | Callable[[int, int], tuple[int, int]]
-"""(height, width) that a picture will be made smaller to, upright, or what says it of the picture's own."""
+"""The (height, width) that an upright image will be reduced to, or a function of its own height and width."""
 
 
 def read_image_file(
     source: Path | bytes, need: TargetSize | None = None, max_pixels: int = MAX_PIXELS
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Decode an image file, or its bytes, to uint8 (H, W, C), and return its (height, width) at full scale.
+    """Decode an image file or its bytes to uint8 (H, W, C), and return it with its (height, width) at full scale.
 
-    What it is of what is stored: see `megavit.data.decode.tensor.decode`, which gives it as a tensor.
-
-    Args:
-        max_pixels: above which a picture is refused with `TooManyPixelsError`, once its header is read.
-
-    Raises:
-        ImageError: for everything that cannot be read or is beyond the limits, with a short reason.
+    Arguments and errors are those of `megavit.data.decode.tensor.decode_with_size`.
     """
     return _decode(source if isinstance(source, bytes) else read_file(source), need, max_pixels)
 
 
 def inspect_image(data: bytes) -> tuple[int, int, int]:
-    """Return (channels, height, width) of an image, all of whose bytes are read.
+    """Return the (channels, height, width) of an image after reading all bytes; errors are those of `read_image_file`.
 
-    Much faster than `read_image_file` for JPEG, which is read to its end but hardly computed.
-
-    Raises:
-        ImageError: exactly where `read_image_file` does.
+    JPEG is much faster than in `read_image_file`, since it is decoded at the smallest scale.
     """
     pixels, (height, width) = _decode(data, (1, 1))
     return pixels.shape[2], height, width
 
 
 def _decode(data: bytes, need: TargetSize | None, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, tuple[int, int]]:
-    """Return the pixels, and (height, width) at full scale."""
     check_file_size(len(data))
     if data.startswith((b"P1", b"P2", b"P3")) and len(data) > MAX_TEXT_BYTES:
         raise ImageError(f"a picture in digits above the limit of {MAX_TEXT_BYTES // 2**20} MiB")
@@ -111,7 +97,7 @@ def _decode(data: bytes, need: TargetSize | None, max_pixels: int = MAX_PIXELS) 
                 return _from_jpeg(image, need)
             if image.format != "PNG":
                 return _whole(_pixels(image))
-            image.verify()  # decoding skips the checksums, so that a flipped bit can pass
+            image.verify()  # decoding skips the checksums
         with _open(data) as image:
             return _whole(_pixels(image))
 
@@ -131,23 +117,15 @@ def _whole(pixels: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
 
 
 def read_file(path: Path) -> bytes:
-    """Return the bytes of a regular file; of nothing else, as a pipe or a device would keep us waiting.
-
-    Raises:
-        ImageError: where there is none, or it is empty, too large, or not ours to read.
-    """
+    """Return a regular file's bytes, or raise an ImageError if it is missing, empty, too large or unreadable."""
     return read_file_with_stamp(path)[0]
 
 
 def read_file_with_stamp(path: Path) -> tuple[bytes, int | None]:
-    """Return the bytes of a regular file, and a number that is another one when they have changed.
+    """Return the bytes of a file as `read_file`, and a stamp that is equal for two readings only if the bytes are.
 
-    The number follows from what the system keeps of the file: its size, its inode, when its content and when its
-    entry were changed. Two readings with the same number read the same bytes, without comparing them. There is none,
-    None, where the file was changed so lately that the next change might not show in these times.
-
-    Raises:
-        ImageError: as `read_file`.
+    The stamp is a hash of the file's size, inode and times of change; None if the file changed so recently that another
+    change might not alter its times.
     """
     try:
         status = path.stat()
@@ -156,7 +134,7 @@ def read_file_with_stamp(path: Path) -> tuple[bytes, int | None]:
         check_file_size(status.st_size)
         with path.open("rb") as file:
             before = _stamp(os.fstat(file.fileno()))
-            # Not up to the limit: Python first sets aside as much memory as it is asked to read.
+            # Python allocates as much memory as it is asked to read, so this is not the limit.
             data = file.read(status.st_size)
             after = _stamp(os.fstat(file.fileno()))
         return data, after if after == before else None
@@ -179,11 +157,7 @@ def _stamp(status: os.stat_result) -> int | None:
 
 
 def from_pillow(image: Image.Image) -> np.ndarray:
-    """Convert a Pillow image to uint8 (H, W, C), upright, with transparency on white.
-
-    Raises:
-        ImageError: where it has no pixels, cannot be loaded, or has a mode without a known scale.
-    """
+    """Convert a Pillow image to upright uint8 (H, W, C) on white, or raise an ImageError if it cannot be read."""
     with _refusals():
         return _pixels(image)
 
@@ -193,7 +167,7 @@ def _pixels(image: Image.Image) -> np.ndarray:
     if not image.width or not image.height:
         raise ImageError("no pixels")
     pixels = to_array(image)
-    # Turned last, as what Pillow turns forgets which format it came from.
+    # Done last, since transposing loses the format.
     turn = _orientation(image)
     if turn is not None:
         pixels = np.array(Image.fromarray(pixels).transpose(turn))
@@ -202,10 +176,10 @@ def _pixels(image: Image.Image) -> np.ndarray:
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:
     try:
-        if isinstance(profile := image.info.get("Raw profile type exif"), str):  # of a PNG, as Pillow reads it
+        if isinstance(profile := image.info.get("Raw profile type exif"), str):  # as Pillow reads it in PNG
             check_exif(bytes.fromhex("".join(profile.split("\n")[3:])))
         return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # noqa: BLE001 - damaged EXIF raises nearly anything, and says nothing of the pixels
+    except Exception:  # noqa: BLE001 - damaged EXIF raises nearly anything, and does not affect the pixels
         return None
 
 
@@ -215,14 +189,13 @@ def _open(data: bytes) -> Image.Image:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Return the `FORMATS` that this Pillow can read."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 @contextmanager
 def _refusals(head: bytes = b"") -> Iterator[None]:
-    """Raise any error as an ImageError; `head` tells damaged images from other files."""
+    """Convert any error to an ImageError; `head` distinguishes damaged images from other files."""
     try:
         with _unheard():
             yield
@@ -245,10 +218,7 @@ _filters = warnings.catch_warnings()
 
 @contextmanager
 def _unheard() -> Iterator[None]:
-    """Pillow's warnings are ignored inside: its limits are replaced by ours, the rest is about metadata.
-
-    The filters belong to the whole process: the first thread to come sets them, the last to go resets them.
-    """
+    """Ignore Pillow's warnings, with the process-wide filters set by the first thread and reset by the last."""
     global _inside, _filters
     with _lock:
         if not _inside:
@@ -266,7 +236,7 @@ def _unheard() -> Iterator[None]:
 
 
 def _after_fork() -> None:
-    """A forked process has none of the threads that may have been inside, or have held the lock."""
+    """Reset the state in a forked process, which has none of the threads inside or holding the lock."""
     global _lock, _inside
     _lock = threading.Lock()
     if _inside:
@@ -274,5 +244,5 @@ def _after_fork() -> None:
         _filters.__exit__(None, None, None)
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_after_fork)

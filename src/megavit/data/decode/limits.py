@@ -1,18 +1,16 @@
-"""Limits on the size of untrusted images, checked before their pixels are read."""
+"""Check the size of untrusted images before their pixels are read."""
 
 from megavit.errors import ImageError
 
 MAX_BYTES = 2**28
-MAX_TEXT_BYTES = 2**22
-"""Of PPM written out in digits, which takes a second to read for every few megabytes."""
-MAX_PIXELS = 2**28 // 3
-"""89 million, where Pillow itself begins to warn; in RGB, 256 MiB."""
+MAX_TEXT_BYTES = 2**22  # largest PPM in ASCII digits, in bytes, which takes a second to read for every few megabytes
+MAX_PIXELS = 2**28 // 3  # 89 million, where Pillow begins to warn; 256 MiB in RGB
 MAX_SIDE = 2**15
 MAX_ASPECT = 100
 
 
 def check_file_size(size: int) -> None:
-    """Raise an ImageError for a file of no bytes, or of too many."""
+    """Raise an ImageError if a file is empty or too large."""
     if not size:
         raise ImageError("an empty file")
     if size > MAX_BYTES:
@@ -20,11 +18,11 @@ def check_file_size(size: int) -> None:
 
 
 class TooManyPixelsError(ImageError):
-    """An image above the limit of pixels set by whoever decodes it."""
+    """An image with more pixels than the caller allows."""
 
 
 def check_image_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
-    """Raise an ImageError for a picture without pixels, or beyond the limits; `TooManyPixelsError` for their number."""
+    """Raise an ImageError for an invalid size, or `TooManyPixelsError` for more than `max_pixels` pixels."""
     came = f"{width} × {height} pixels"
     if not width or not height:
         raise ImageError("no pixels")
@@ -36,7 +34,7 @@ def check_image_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> N
 
 
 def check_tile(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
-    """Raise `TooManyPixelsError` for a tile above the limit: it is unpacked whole, however small the picture."""
+    """Raise `TooManyPixelsError` for a tile above the limit, which is unpacked even if the image is small."""
     _check_pixels(width, height, max_pixels, f"in tiles of {width} × {height} pixels")
 
 

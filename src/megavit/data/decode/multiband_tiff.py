@@ -1,4 +1,4 @@
-"""Read TIFF of many bands, which Pillow does not, by the package tifffile if it is installed."""
+"""Read TIFF with many bands, which Pillow cannot read, by the optional package tifffile."""
 
 import importlib
 import io
@@ -15,16 +15,15 @@ from megavit.data.decode.npy import to_uint8
 from megavit.errors import ImageError
 
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_SAMPLES, _EXTRA = 277, 338  # tags of TIFF 6.0, sections 8 and 18
-# Compression of TIFF 6.0 and its supplement: none, and deflate under its two numbers.
-_NONE, _DEFLATE = 1, (8, 32_946)
+_SAMPLES, _EXTRA = 277, 338  # tags in TIFF 6.0, sections 8 and 18
+_NONE, _DEFLATE = 1, (8, 32_946)  # compression codes in TIFF 6.0 and its supplement; deflate has two
 _MAX_VALUES = 3 * MAX_PIXELS
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 def is_multiband(data: bytes) -> bool:
-    """Return whether a TIFF has two bands that are not gray with opacity, or more than four."""
+    """Return whether a TIFF has more than four bands, or two that are not gray and alpha."""
     stream = io.BytesIO(data)
     head = stream.read(8)
     directory = ImageFileDirectory_v2(head if 43 not in head[2:4] else head + stream.read(8))
@@ -35,12 +34,10 @@ def is_multiband(data: bytes) -> bool:
 
 
 def read_multiband_tiff(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Read the first page of a TIFF with up to `MAX_CHANNELS` bands as uint8 (H, W, C).
-
-    Bands may lie together or one after the other, uncompressed or deflated.
+    """Read the first page of a TIFF with up to `MAX_CHANNELS` bands, uncompressed or deflated, as uint8 (H, W, C).
 
     Raises:
-        ImageError: where it is beyond the limits, is compressed otherwise, or tifffile is not installed.
+        ImageError: if it exceeds the limits, has another compression, or tifffile is not installed.
     """
     try:
         tifffile = importlib.import_module("tifffile")
@@ -65,10 +62,10 @@ def read_multiband_tiff(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray
 
 
 def _check_deflated(data: bytes, page: Any) -> None:
-    """Refuse a part that unpacks to more than the whole image: a few bytes can fill the memory."""
+    """Refuse a strip or tile that expands to more than the image, since a few bytes could fill the memory."""
     if page.compression not in _DEFLATE:
         raise ImageError("a TIFF of many bands that is neither uncompressed nor deflated; save it as one of these")
-    # A tile at the edge reaches beyond the picture.
+    # A tile at the edge may extend beyond the image.
     most = 2 * page.nbytes + 2**24
     for start, count in zip(page.dataoffsets, page.databytecounts, strict=True):
         if len(zlib.decompressobj().decompress(data[start : start + count], most + 1)) > most:

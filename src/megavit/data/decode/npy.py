@@ -1,4 +1,4 @@
-"""Convert arrays, in memory or in .npy files, to uint8 images of any number of channels."""
+"""Convert arrays, in memory or in .npy files, to uint8 images with any number of channels."""
 
 import io
 
@@ -15,14 +15,13 @@ _COLOR = (1, 3, 4)
 
 
 def to_uint8(array: np.ndarray, first: bool = False) -> np.ndarray:
-    """Convert pixels in memory to uint8 (H, W, C) with C from 1 to `MAX_CHANNELS`.
+    """Convert an array (H, W) or (H, W, C), or (C, H, W) if `first`, to uint8 (H, W, C).
 
-    They are (H, W), or (H, W, C) with channels last, unless they come `first`. Where C is neither 1, 3 nor 4 and the
-    axis at the other end is the shortest of the three, the channels seem to be there, and the array is refused.
-    Values are uint8 (0 to 255), uint16 (0 to 65,535, rescaled) or floating point (0 to 1, scaled and rounded).
+    C is from 1 to `MAX_CHANNELS`. An array whose C is not 1, 3 or 4 and whose shortest axis is at the opposite end is
+    refused. Values are uint8, uint16 (rescaled from 0 to 65,535) or floats in [0, 1] (scaled and rounded).
 
     Raises:
-        ImageError: for any other shape, kind or range, saying what was expected and what came.
+        ImageError: for any other shape, dtype or range, naming what was expected and what came.
     """
     pixels = _channels_last(array, first)
     if pixels.dtype.newbyteorder("=") == np.uint16:
@@ -35,11 +34,7 @@ def to_uint8(array: np.ndarray, first: bool = False) -> np.ndarray:
 
 
 def read_npy(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Read a .npy file, without pickled objects, and convert it as `to_uint8` does.
-
-    Raises:
-        ImageError: as `to_uint8`, or where the file is cut short or has a header that is not known.
-    """
+    """Read a .npy file by `to_uint8`, or raise an ImageError if it is truncated or of an unknown kind."""
     stream = io.BytesIO(data)
     read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     version = npy.read_magic(stream)
@@ -50,13 +45,12 @@ def read_npy(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         raise ImageError(f"pixels must be uint8, uint16, or floating point from 0 to 1; got {kind}")
     if len(shape) in (2, 3):
         check_image_size(shape[1], shape[0], max_pixels)
-    # A cut or padded file raises here: its bytes do not fill the shape.
+    # Raises for a truncated or padded file, whose bytes do not fill the shape.
     pixels = np.frombuffer(data, kind, offset=stream.tell())
     return to_uint8(pixels.reshape(shape, order="F" if by_columns else "C"))
 
 
 def _channels_last(array: np.ndarray, first: bool) -> np.ndarray:
-    """Return (H, W, C), or raise an ImageError unless C is from 1 to `MAX_CHANNELS`."""
     shape = array.shape
     if first:
         expected, channels, other = "a tensor must have the shape (height, width) or (channels, height, width)", 0, -1

@@ -1,9 +1,7 @@
-"""Refuse untrusted image files whose structure would take a decoder very long.
+"""Refuse untrusted image files whose structure would occupy a decoder for minutes or fill its memory.
 
-A file of a few megabytes and of few pixels can keep a decoder busy for minutes, or fill its memory: with thousands of
-scans over the same pixels, millions of markers, or a directory whose entries all hold the whole file. None of that is
-in a picture that anybody took, so it is refused before a decoder sees it. What is counted here is what Pillow's readers
-and the libraries below them take time for; a file that is merely damaged is left to them.
+A small file can do so with thousands of scans, millions of markers, or directories whose entries all hold the full
+file. What is counted here is what takes time in Pillow and its libraries; files that are only damaged are left to them.
 """
 
 import re
@@ -11,37 +9,30 @@ import struct
 
 from megavit.errors import ImageError
 
-MAX_SCANS = 100
-"""Of a JPEG; each is work over all pixels. Progressive ones have about ten."""
-MAX_PARTS = 2**16
-"""Markers, blocks or entries before the pixels, and bytes between them that belong to none."""
-PART_BYTES = 2**10
-"""A PNG may have one more chunk for every so many bytes."""
+MAX_SCANS = 100  # largest number of scans in a JPEG, each over all pixels; progressive ones have about ten
+MAX_PARTS = 2**16  # largest number of markers, blocks or entries before the pixels, including stray bytes between them
+PART_BYTES = 2**10  # number of bytes for each of which a PNG may have one more chunk
 MAX_GIF_COMMENT = 2**20
 MAX_DIRECTORY = 2**26
-"""Bytes that the entries of TIFF directories, which EXIF is too, hold together, where the file has not twice as many
-itself."""
-MAX_VALUES = 2**18
-"""Of an entry that is not bytes or text."""
-MAX_PREFIXES = 100
-"""Of EXIF; a copy of all that follows is made for each."""
-MAX_TEXT_COMMENTS = 1_000
-"""In a PPM written out in digits."""
+"""Largest total of bytes in the entries of TIFF and EXIF directories, or twice the file's size if that is more."""
+MAX_VALUES = 2**18  # largest number of values in an entry that is not bytes or text
+MAX_PREFIXES = 100  # largest number of EXIF prefixes, for each of which all following bytes are copied
+MAX_TEXT_COMMENTS = 1_000  # largest number of comments in a PPM in ASCII digits
 
 _MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
 _END, _SCAN = 0xD9, 0xDA
 _ALONE = (0x01, 0xC8, 0xD8, 0xD9, *range(0xF0, 0xFE))
-"""Markers whose length Pillow does not read; if we did, others could hide in it."""
+"""Markers whose length Pillow does not read; reading it could hide others."""
 _COMMENT, _PREFIX = b"\xfe", b"Exif\0\0"
 _DIRECTORIES = (b"II*\0", b"II+\0", b"MM\0*", b"MM\0+")
 _PRIVATE_TAGS = 32_768
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-"""By a TIFF entry's type (TIFF 6.0, section 2, and BigTIFF)."""
+"""Size in bytes by type of TIFF entry (TIFF 6.0, section 2, and BigTIFF)."""
 _BYTE_TYPES = (1, 2, 6, 7)
 
 
 def check_structure(data: bytes) -> None:
-    """Raise an ImageError for the bytes of a file that would take a decoder far more than they and its pixels say."""
+    """Raise an ImageError if a file would take a decoder far longer than its size and pixels suggest."""
     if data.startswith(b"\xff\xd8"):
         _check_directories(data, [(0, _check_jpeg(data))])
     elif data.startswith(b"\x89PNG"):
@@ -57,7 +48,7 @@ def check_structure(data: bytes) -> None:
 
 
 def check_exif(data: bytes) -> None:
-    """Raise an ImageError for EXIF, or bytes that hold it, with too many or too large entries."""
+    """Raise an ImageError for EXIF, or bytes that contain it, with too many or too large entries."""
     _check_directories(data, [(0, len(data))])
 
 
@@ -66,7 +57,7 @@ def _check_jpeg(data: bytes) -> int:
     at, parts, scans, head = 2, 0, 0, len(data)
     few = data.count(b"\xff\xda") <= MAX_SCANS
     while (found := _MARKER.search(data, at)) is not None:
-        # Before the first scan Pillow reads byte by byte what lies between.
+        # Before the first scan, Pillow reads stray bytes one by one.
         parts += 1 if scans else found.end() - at
         if parts > MAX_PARTS:
             raise ImageError("a JPEG with too many markers")
@@ -86,7 +77,7 @@ def _check_jpeg(data: bytes) -> int:
 
 
 def _check_png(data: bytes) -> list[tuple[int, int]]:
-    """Check the chunks of a PNG, and return (start, end) of those with EXIF."""
+    """Check the chunks of a PNG, and return the (start, end) of those with EXIF."""
     at, chunks, most = 8, 0, MAX_PARTS + len(data) // PART_BYTES
     exif = []
     while at + 8 <= len(data):
@@ -101,13 +92,13 @@ def _check_png(data: bytes) -> list[tuple[int, int]]:
 
 
 def _check_gif(data: bytes) -> None:
-    """Check the blocks before a GIF's first frame, as Pillow reads them (GIF89a, appendix A)."""
+    """Check the blocks before the first frame of a GIF, as Pillow reads them (GIF89a, appendix A)."""
     at = 13 + (3 << (data[10] & 7) + 1 if len(data) > 10 and data[10] & 0x80 else 0)
     parts, comment = 0, 0
     while at < len(data) and data[at : at + 1] not in (b",", b";"):
         kind = data[at + 1 : at + 2] if data[at : at + 1] == b"!" else b""
         at, blocks, length = at + 1 + len(kind), 0, -1
-        # Of blocks other than comments Pillow skips one that is empty and comes first.
+        # Pillow skips an empty first sub-block, except in comments.
         while kind and at < len(data) and (length or (blocks == 1 and kind != _COMMENT)):
             length = data[at]
             at, blocks = at + 1 + length, blocks + 1
@@ -120,7 +111,6 @@ def _check_gif(data: bytes) -> None:
 
 
 def _check_directories(data: bytes, places: list[tuple[int, int]]) -> None:
-    """Check the directories of a TIFF, or of EXIF in these (start, end)."""
     held, parts, most = 0, 0, max(MAX_DIRECTORY, 2 * len(data))
     if sum(data.count(_PREFIX, start, end) for start, end in places) > MAX_PREFIXES:
         raise ImageError("more EXIF than a picture has")

@@ -1,4 +1,4 @@
-"""Decode untrusted images to tensors of uint8."""
+"""Decode untrusted images to uint8 tensors."""
 
 from pathlib import Path
 
@@ -12,20 +12,19 @@ from megavit.data.decode.limits import MAX_PIXELS
 
 
 def decode(source: Path | bytes, need: TargetSize | None = None) -> torch.Tensor:
-    """Decode an image file, or its bytes, to uint8 (C, H, W).
+    """Decode an image file or its bytes to uint8 (C, H, W).
 
-    C is 1 where the picture is stored as gray, 3 for color; a .npy file or a TIFF of more than four bands has
-    as many as it stores. It is turned upright by its EXIF orientation, and transparency is put on white, except in
-    .npy; of several frames or pages the first is taken. 16-bit gray is rescaled. Only what is whole is read: a
-    picture that is cut short or fails its checksums is refused.
+    C is 1 for gray, 3 for color, or the number of channels in a .npy file or a TIFF with many bands. Except in .npy,
+    the EXIF orientation is applied and transparency composited on white. The first frame or page is used, and 16-bit
+    gray is rescaled. Truncated images and those with wrong checksums are refused.
 
     Args:
-        source: a path or a file's bytes.
-        need: what the picture will be made smaller to. A JPEG much larger than that is decoded at a reduced scale,
-            at least `DRAFT_MARGIN` times as large; no other kind is changed by it.
+        source: path, or bytes of a file.
+        need: size to which the image will be reduced. A JPEG much larger than that is decoded at a reduced scale, at
+            least `DRAFT_MARGIN` times as large; other formats ignore it.
 
     Raises:
-        ImageError: for everything that cannot be read or is beyond the limits, with a short reason.
+        ImageError: if the image cannot be read or exceeds the limits, with a short reason.
     """
     return decode_with_size(source, need)[0]
 
@@ -33,32 +32,31 @@ def decode(source: Path | bytes, need: TargetSize | None = None) -> torch.Tensor
 def decode_with_size(
     source: Path | bytes, need: TargetSize | None = None, max_pixels: int = MAX_PIXELS
 ) -> tuple[torch.Tensor, tuple[int, int]]:
-    """Decode as `decode`, and return the image's (height, width) at full scale.
+    """Decode an image as `decode`, and return it with its (height, width) at full scale.
 
     Args:
-        max_pixels: above which a picture is refused with `TooManyPixelsError`, once its header is read.
+        max_pixels: number of pixels above which `TooManyPixelsError` is raised, once the header is read.
     """
     pixels, size = image_file.read_image_file(source, need, max_pixels)
     return _tensor(pixels), size
 
 
 def from_pillow(image: Image.Image) -> torch.Tensor:
-    """Convert a Pillow image to uint8 (C, H, W), upright, with transparency on white.
+    """Convert a Pillow image to uint8 (C, H, W), upright, with transparency composited on white.
 
     Raises:
-        ImageError: where it has no pixels, cannot be loaded, or has a mode without a known scale.
+        ImageError: if it has no pixels, cannot be loaded, or has a mode of unknown scale.
     """
     return _tensor(image_file.from_pillow(image))
 
 
 def from_array(array: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """Convert pixels in memory to uint8 (C, H, W) with C from 1 to `MAX_CHANNELS`.
+    """Convert a tensor (H, W) or (C, H, W), or a NumPy array (H, W) or (H, W, C), to uint8 (C, H, W).
 
-    Tensors are (H, W) or (C, H, W), channels first; NumPy arrays, and what the values mean, are as of
-    `megavit.data.decode.npy.to_uint8`.
+    C is from 1 to `MAX_CHANNELS`; values are those of `megavit.data.decode.npy.to_uint8`.
 
     Raises:
-        ImageError: for any other shape, kind or range, saying what was expected and what came.
+        ImageError: for any other shape, dtype or range, naming what was expected and what came.
     """
     if isinstance(array, torch.Tensor):
         values = array.detach().cpu()
@@ -68,6 +66,5 @@ def from_array(array: np.ndarray | torch.Tensor) -> torch.Tensor:
 
 
 def _tensor(pixels: np.ndarray) -> torch.Tensor:
-    """Convert (H, W, C) to (C, H, W) whose channels lie last in memory."""
     own = pixels.flags.writeable and pixels.flags.c_contiguous
     return torch.from_numpy(pixels if own else np.array(pixels, order="C")).permute(2, 0, 1)

@@ -1,1 +1,1 @@
-"""Batches of images, their order, and their loading."""
+"""Order, load and batch images."""

@@ -18,13 +18,12 @@ from megavit.errors import DataError
 
 
 def iter_batches(pictures: ImageDataset, order: Iterable[list[int]], workers: int) -> Iterator[Images]:
-    """Yield each batch of `order`, uint8, collated where it is decoded and sent as one tensor.
+    """Yield the uint8 batches of an order, decoded by `workers` processes, or by this one if 0.
 
-    In pinned memory where there is a GPU to copy it to. With 0 workers this process decodes. `order` is gone through
-    once, some batches ahead.
+    Batches are in pinned memory if CUDA is available. `order` is consumed a few batches ahead.
 
     Raises:
-        DataError: as `ImageDataset`, or where a process died.
+        DataError: as for `ImageDataset`, or if a worker died.
     """
     loader = DataLoader(
         LoaderDataset(pictures),
@@ -50,16 +49,13 @@ def iter_batches(pictures: ImageDataset, order: Iterable[list[int]], workers: in
 
 
 def sequential_batches(count: int, batch_size: int) -> list[list[int]]:
-    """Return the indices of `count` images in order, as batches."""
+    """Return batches of the indices 0 to `count` - 1 in order."""
     places = list(range(count))
     return [places[start : start + batch_size] for start in range(0, count, batch_size)]
 
 
 class LoaderDataset(Dataset[tuple[Tensor | str, Skipped | None]]):
-    """Images, or error messages: an error raised in a worker would arrive as a traceback.
-
-    With each picture that stands for a damaged one, which that is.
-    """
+    """A dataset of images, or error messages instead of tracebacks, each with the damaged image it replaces or None."""
 
     def __init__(self, pictures: ImageDataset) -> None:
         self.pictures = pictures
@@ -71,7 +67,7 @@ class LoaderDataset(Dataset[tuple[Tensor | str, Skipped | None]]):
             return str(error), None
 
     def __getitems__(self, indices: list[int]) -> list[tuple[Tensor | str, Skipped | None]]:
-        """Read a batch; from a store several images at a time, as each takes a while to come."""
+        """Read a batch, with concurrent requests if the images are in a remote store."""
         first = self.pictures.samples[indices[0]].location if indices else None
         if first is None or not is_url(first.file):
             return [self[index] for index in indices]
@@ -82,7 +78,7 @@ class LoaderDataset(Dataset[tuple[Tensor | str, Skipped | None]]):
 def collate(
     join: Callable[[list[Tensor | str]], Any], answers: list[tuple[Tensor | str, Skipped | None]]
 ) -> tuple[Any, list[tuple[str, str]]]:
-    """Return the images as one batch, and (name, reason) of those that were damaged."""
+    """Join images into one batch, and return it with (name, reason) of the damaged ones."""
     damaged = [(damage.name, damage.reason) for _, damage in answers if damage is not None]
     return join([picture for picture, _ in answers]), damaged
 
@@ -94,9 +90,9 @@ def stack(pictures: list[Tensor | str]) -> Tensor | str:
 
 
 def pack(pictures: list[Tensor | str]) -> tuple[Tensor, list[list[int]]] | str:
-    """Concatenate images to one tensor (pixels,) with their shapes, or return the first error message.
+    """Concatenate images to one tensor (values,) and their shapes, or return the first error message.
 
-    One tensor, because each takes a file descriptor on its way from another process.
+    A single tensor, because each takes a file descriptor when sent between processes.
     """
     messages = [picture for picture in pictures if isinstance(picture, str)]
     if messages:
@@ -106,13 +102,13 @@ def pack(pictures: list[Tensor | str]) -> tuple[Tensor, list[list[int]]] | str:
 
 
 def unpack(pixels: Tensor, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
-    """Split packed images by their shapes, without a copy."""
+    """Split a packed tensor into views of the given shapes."""
     parts = pixels.split([math.prod(shape) for shape in shapes])
     return [part.view(*shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def ignore_interrupts(_worker: int) -> None:
-    """Ignore Ctrl-C and hangups in a worker: only the parent knows how to end well."""
+    """Ignore Ctrl-C and hangups in a worker, which the parent handles."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -11,22 +11,21 @@ from megavit.runtime.seeds import generator
 
 
 class ResumableBatchSampler(Sampler[list[int]]):
-    """Batches of indices from step `start` up to `steps`, equal however often they are resumed.
+    """A batch sampler for steps `start` to `steps` - 1 that yields the same batches after every resume.
 
-    Image k of the stream is number k mod `count` of epoch k div `count`, and an epoch's order follows from
-    the seed: so the stream needs no memory, every image comes once an epoch, and no batch is short. Processes that
-    share the work take each its part of the same batches, so that their number changes nothing.
+    Image k of the stream is image k mod `count` of epoch k div `count`, whose order follows from the seed. Every image
+    occurs once per epoch, and all batches are full. Processes take slices of the same batches, so that their number
+    does not change the batches.
 
     Args:
-        count: images.
-        batch_size: images a step.
-        seed: of the run.
-        start, steps: first step, and the step before which to end.
-        weights: (count,), chance of each image relative to the others. With weights an epoch is `count`
-            draws with replacement.
-        rank, world_size: which of so many equal parts of each batch is this process's.
-        windows: of images in many shards: an epoch then keeps to a few shards at a time.
-        ahead: have the shards of the next window read while images of this one are asked for.
+        count: number of images.
+        batch_size: global batch size.
+        seed: random seed of the run.
+        start, steps: first step, and the step at which to end (exclusive).
+        weights: relative probability of each image (count,); an epoch is then `count` draws with replacement.
+        rank, world_size: index of this process's slice of each batch, and the number of slices.
+        windows: windows over many shards, which restrict the order to a few shards at a time.
+        ahead: whether to read the shards of the next window ahead.
     """
 
     def __init__(
@@ -45,20 +44,20 @@ class ResumableBatchSampler(Sampler[list[int]]):
     ) -> None:
         self.count, self.batch_size, self.seed = count, batch_size, seed
         self.start, self.steps = start, steps
-        # Draws with replacement come from everywhere.
+        # Draws with replacement come from all shards.
         self.weights, self.windows = weights, windows if weights is None else None
         self.ahead = ahead and self.windows is not None
         size = batch_size // world_size
         self.mine = slice(rank * size, (rank + 1) * size)
 
     def epoch(self, number: int) -> list[int]:
-        """Return the indices of one epoch, in order."""
+        """Return the indices of an epoch in order."""
         random = generator(self.seed, number)
         if self.windows is not None:
             return self.windows.epoch(random)[0]
         if self.weights is None:
             return torch.randperm(self.count, generator=random).tolist()
-        # torch.multinomial ends at 2^24 images.
+        # torch.multinomial is limited to 2^24 images.
         upto = self.weights.double().cumsum(0)
         draws = torch.rand(self.count, generator=random, dtype=torch.float64) * upto[-1]
         return torch.searchsorted(upto, draws, right=True).clamp_(max=self.count - 1).tolist()
@@ -82,7 +81,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
             yield batch[self.mine]
 
     def _reading(self, number: int, first: int) -> dict[int, list[int]]:
-        """Return, by position in an epoch from `first` on, the shards to read ahead there."""
+        """Return the shards to read ahead, by position in an epoch from `first` on."""
         assert self.windows is not None
         windows = self.windows.epoch(generator(self.seed, number))[1]
         now = max(window for window, (start, _) in enumerate(windows) if start <= first)
@@ -93,6 +92,6 @@ class ResumableBatchSampler(Sampler[list[int]]):
 
 
 def compute_class_balanced_weights(labels: Sequence[int]) -> Tensor:
-    """Return (count,) weights that make every class equally frequent."""
+    """Return sampling weights (count,) under which every class is equally frequent."""
     numbers = torch.as_tensor(labels)
     return 1 / torch.bincount(numbers)[numbers].double()

@@ -12,19 +12,19 @@ from megavit.data.byte_range import is_url
 from megavit.data.dataset import Sample
 
 WINDOW_SHARDS = 16
-"""Shards among whose images the next one is drawn. Of 100 shards over which the images were shuffled when they were
-written, a batch of 256 then has as many classes as one drawn from all, and pairs meet again in the next epoch 1.35
-times as often; of shards in the order of classes it has a sixth of the classes (`benchmarks/shards.py`)."""
+"""Number of shards in a window. With 100 shards of shuffled images, a batch of 256 then has as many classes as one
+drawn from all shards, and pairs of images recur in the next epoch 1.35 times as often; with shards sorted by class,
+a batch has a sixth of the classes (`benchmarks/shards.py`)."""
 
 
 @dataclass(frozen=True)
 class ShardWindows:
-    """The shard of each image, and the number of shards to draw from at a time.
+    """The grouping of images by shards, for an order that draws from a few shards at a time.
 
     Attributes:
-        shard: int64 (count,), of each image.
-        files: of each shard, a path or URL.
-        size: shards that are drawn from at a time.
+        shard: index of each image's shard, int64 (count,).
+        files: path or URL of each shard.
+        size: number of shards in a window.
     """
 
     shard: Tensor
@@ -32,10 +32,7 @@ class ShardWindows:
     size: int = WINDOW_SHARDS
 
     def epoch(self, random: torch.Generator) -> tuple[list[int], list[tuple[int, list[int]]]]:
-        """Return every index once, and the position at which each window begins, with its shards.
-
-        The shards are shuffled and cut into windows, then the images of each window are shuffled.
-        """
+        """Return all indices, shuffled within windows of shuffled shards, and each window's (start, shards)."""
         places = self.shard.argsort(stable=True)
         by_shard = places.split(torch.bincount(self.shard, minlength=len(self.files)).tolist())
         order: list[int] = []
@@ -48,14 +45,14 @@ class ShardWindows:
         return order, windows
 
     def read_ahead(self, shards: Sequence[int]) -> None:
-        """Have the system read shards into its memory in the background."""
+        """Have the system read local shards into its page cache in the background."""
         files = [self.files[shard] for shard in shards if not is_url(self.files[shard])]
         if files and hasattr(os, "posix_fadvise"):
             threading.Thread(target=_advise, args=(files,), daemon=True).start()
 
 
 def make_shard_windows(samples: Sequence[Sample]) -> ShardWindows | None:
-    """Return the windows of images in shards, or None if one is enough or they are no shards."""
+    """Return the windows of images in shards, or None if one window suffices or there are images outside shards."""
     files = sorted({sample.location.file for sample in samples if sample.location is not None})
     if len(files) <= WINDOW_SHARDS:
         return None
@@ -69,7 +66,7 @@ def _advise(files: Sequence[str]) -> None:
         try:
             handle = os.open(file, os.O_RDONLY)
         except OSError:
-            continue  # whoever reads it says so
+            continue  # reading it will raise
         try:
             os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
         finally:

@@ -1,1 +1,1 @@
-"""Shards: tar files of images with an index."""
+"""Read and write shards, which are tar files of images with an index."""

@@ -1,4 +1,4 @@
-"""The index of shards, `megavit-shards.json`, by which any image is one read of a byte range."""
+"""Store the byte range of every image in shards in an index, `megavit-shards.json`."""
 
 import json
 import re
@@ -26,15 +26,15 @@ Target = int | tuple[int, ...] | float | None
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One image of a shard.
+    """An image in a shard.
 
     Attributes:
-        name: that it had before it came into the shard.
-        target: index into the classes, of several labels a sorted tuple of such, a score; None where it has none.
-        offset, size: of its file's bytes in the shard.
-        digest: of these (`megavit.data.byte_range.content_digest`).
-        height, width: pixels, upright.
-        channels: as of `megavit.data.dataset.Sample`.
+        name: name of the image before it was written into the shard.
+        target: class index, sorted tuple of label indices, or score; None if unlabeled.
+        offset, size: byte range of its file in the shard.
+        digest: digest of these bytes (`megavit.data.byte_range.content_digest`).
+        height, width: size in pixels, upright.
+        channels: number of channels, as in `megavit.data.dataset.Sample`.
     """
 
     name: str
@@ -49,14 +49,14 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One tar file.
+    """A tar file of images.
 
     Attributes:
-        name: of the file, in the folder of the index.
-        size: in bytes.
-        sha256: of the whole file.
-        split: "train", "val" or "test"; None where the data does not say.
-        members: its images, in the order in which they lie there.
+        name: file name, in the folder of the index.
+        size: size in bytes.
+        sha256: SHA-256 of the file.
+        split: "train", "val" or "test"; None if the data does not define it.
+        members: images in the order of the file.
     """
 
     name: str
@@ -68,14 +68,14 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class ShardIndex:
-    """All shards of a set of images.
+    """The index of all shards of a data set.
 
     Attributes:
-        target: what every image has.
-        classes: names of the classes, or labels, in the order of their indices; none for scores.
-        shards: in the order of their names.
-        skipped: (name, reason) of what was left out and is no damage: when they were written, or as it is no image.
-        damaged: (name, reason) of what lies in the shards and cannot be used: SHARD or SHARD/FILE.
+        target: kind of target.
+        classes: names of the classes or labels, in the order of their indices; empty for regression.
+        shards: shards in the order of their names.
+        skipped: (name, reason) of files left out that are not damaged.
+        damaged: (name, reason) of unusable content, named SHARD or SHARD/FILE.
     """
 
     target: TargetKind
@@ -89,7 +89,7 @@ class ShardIndex:
         return sum(len(shard.members) for shard in self.shards)
 
     def to_json(self) -> str:
-        """Return the index as JSON, with its fingerprint."""
+        """Return the index as JSON, including its fingerprint."""
         table = {
             "format": FORMAT,
             "images": self.images,
@@ -108,31 +108,31 @@ class ShardIndex:
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """An image that cannot be read, and why."""
+    """An image that cannot be read, and the reason."""
 
     reason: str
 
 
 def list_contents(folder: str, index: ShardIndex) -> dict[str, list[tuple[str, ByteRange | Damaged]]]:
-    """Return by shard the (name, location) of each image, then what cannot be used."""
+    """Return, by shard, the (name, location) of each image, followed by what is damaged."""
     found: dict[str, list[tuple[str, ByteRange | Damaged]]] = {
         shard.name: [(member.name, where) for member, where in locate_members(folder, shard)] for shard in index.shards
     }
     for name, reason in index.damaged:
-        if not name.lower().endswith(_LABELS):  # the image that it belongs to has its own line
+        if not name.lower().endswith(_LABELS):  # listed with the image that it belongs to
             found.setdefault(name.partition("/")[0], []).append((name, Damaged(reason)))
     return {shard: found[shard] for shard in sorted(found) if found[shard]}
 
 
 def locate_members(folder: str, shard: Shard) -> Iterator[tuple[Member, ByteRange]]:
-    """Yield each image of a shard in `folder`, a path or URL, and the range of its bytes."""
+    """Yield each image of a shard in `folder`, a path or URL, and its byte range."""
     file = join_path(folder, shard.name)
     for member in shard.members:
         yield member, ByteRange(file, member.offset, member.size, member.digest)
 
 
 def join_path(folder: str, name: str) -> str:
-    """Return the path or URL of a file in a folder, which is a path or URL."""
+    """Return the path or URL of a file in a folder given by path or URL."""
     return f"{folder.rstrip('/')}/{name}" if folder else name
 
 
@@ -142,12 +142,12 @@ def is_tar(name: str) -> bool:
 
 
 def is_shard_name(name: str) -> bool:
-    """Return whether a name is of a shard within the index's own folder: an index is untrusted."""
+    """Return whether a name is that of a shard in the index's own folder, as an index is untrusted."""
     return is_tar(name) and not name.startswith(".") and not re.search(r"[/\\\0]", name)
 
 
 def is_name(name: object) -> bool:
-    """Return whether a file can have this name."""
+    """Return whether a value is a possible file name."""
     try:
         return isinstance(name, str) and 0 not in name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -155,11 +155,7 @@ def is_name(name: object) -> bool:
 
 
 def parse_index(text: str | bytes, where: str) -> ShardIndex:
-    """Parse and check an index, which is untrusted.
-
-    Raises:
-        DataError: naming `where`, and what in it cannot be.
-    """
+    """Parse and check an untrusted index, or raise a DataError that names `where` and what is invalid."""
     table = parse_json(text, where, DataError)
     try:
         _check(table.get("format") == FORMAT, f"format {FORMAT}", table.get("format"))

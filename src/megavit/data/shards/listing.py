@@ -1,4 +1,4 @@
-"""List the images of shards by their index, without those that are damaged."""
+"""List the images of shards by their index, without damaged ones."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,14 +20,14 @@ WHOLE = "; each of its images is whole"
 def list_shards(
     source: str, on_corrupt: OnCorrupt, progress: Progress | None, verified: Verify
 ) -> tuple[Listing, list[ImageInfo | str]]:
-    """Return every image that the index of `source` names, and its size or why it cannot be used.
+    """Return every image in the index of `source`, and its properties or why it cannot be used.
 
     Args:
-        on_corrupt: with "fail", a shard that is not as it was written is an error.
-        verified: which shards are read, to tell; of the others only the sizes are looked at.
+        on_corrupt: "fail" to raise an error for a damaged shard.
+        verified: which shards are compared with the index; of the others only the sizes are.
 
     Raises:
-        DataError: where the index is missing or damaged, an image has no target, or as `on_corrupt` says.
+        DataError: if the index is missing or damaged, no image has a target, or as set by `on_corrupt`.
     """
     folder, index = open_shards(source, progress)
     chosen = _chosen(index, verified)
@@ -94,7 +94,6 @@ def _describe(fault: ShardFault) -> str:
 
 
 def _unknown(source: str, index: ShardIndex) -> list[str]:
-    """Return the shards that were added after the index was made."""
     folder = Path(source)
     if is_url(source) or not (folder / INDEX).is_file():
         return []

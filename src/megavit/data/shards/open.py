@@ -1,4 +1,4 @@
-"""Find the folder and the index of shards; the index is made if there is none."""
+"""Find the folder and the index of shards, and make the index if there is none."""
 
 import contextlib
 import os
@@ -22,8 +22,10 @@ MAX_INDEX_BYTES = 2**30
 
 
 def is_shards(source: str) -> bool:
-    """Whether this names shards: a folder with an index, or of tar files with no folder or image among them; tar
-    files; or a URL."""
+    """Return whether a source is a URL, a tar file, or a folder of shards.
+
+    Such a folder has an index, or tar files but no images or subfolders.
+    """
     if is_url(source) or is_tar(source):
         return True
     if not os.path.isdir(source):  # noqa: PTH112 - Path.is_dir raises for names that are too long
@@ -34,18 +36,14 @@ def is_shards(source: str) -> bool:
             return True
         entries = [entry for entry in folder.iterdir() if not is_hidden(entry.name)]
     except OSError:
-        return False  # whoever reads it says why
+        return False  # reading it will raise
     return any(map(_is_shard, entries)) and not any(
         entry.is_dir() or entry.suffix[1:].lower() in IMAGE_SUFFIXES for entry in entries
     )
 
 
 def check_not_nearly_shards(source: str) -> None:
-    """Raise a DataError for compressed shards, or a folder of folders of shards.
-
-    Raises:
-        DataError: for such a folder, or a compressed shard.
-    """
+    """Raise a DataError for compressed shards, or a folder of folders of shards."""
     if _is_compressed(source):
         raise DataError(f"{source!r} is compressed, and parts of it cannot be read; gunzip it first")
     try:
@@ -64,16 +62,15 @@ def check_not_nearly_shards(source: str) -> None:
 
 
 def open_shards(source: str, progress: "Progress | None" = None) -> tuple[str, ShardIndex]:
-    """Return the folder, a path or URL, and the index of its shards, or of those that are named.
+    """Return the folder of shards, a path or URL, and the index of all or the named ones.
 
-    Shards without one are read once, as those of others are; of a whole folder, what is found is written beside them
-    where that is possible, so that the next time is quick.
+    Shards without an index are read once. For a full local folder, the new index is saved there if possible.
 
     Args:
-        source: a folder, a tar file, or several of these as `train-{0000..0031}.tar`; paths or URLs.
+        source: path or URL of a folder, a tar file, or several such as `train-{0000..0031}.tar`.
 
     Raises:
-        DataError: where there are no shards, or the index is damaged.
+        DataError: if there are no shards, or the index is damaged.
     """
     from megavit.data.shards.scan import scan_shards  # imports PyTorch
 
@@ -94,19 +91,15 @@ def open_shards(source: str, progress: "Progress | None" = None) -> tuple[str, S
         raise DataError(f"there is no {INDEX} at {source!r}; name shards that have none as in {like}")
     names = sorted(entry.name for entry in Path(source).iterdir() if _is_shard(entry))
     index = scan_shards(source, names, progress)
-    # A shard that is cut short may be whole the next time.
+    # A truncated shard may be complete the next time.
     if not {name for name, _ in index.damaged} & set(names):
-        with contextlib.suppress(OSError):  # another's folder may not be ours to write in
+        with contextlib.suppress(OSError):  # the folder may be read-only
             write_file(Path(join_path(source, INDEX)), index.to_json())
     return source, index
 
 
 def read_index(where: str) -> ShardIndex | None:
-    """Read an index by path or URL; None if there is none.
-
-    Raises:
-        DataError: where it cannot be read, or is damaged.
-    """
+    """Read an index by path or URL, or return None if there is none; raise a DataError if unreadable or damaged."""
     size = get_file_size(where)
     if size is None:
         return None

@@ -1,4 +1,4 @@
-"""Index shards that came without an index: every file in them is read to its end once."""
+"""Index shards that have no index, by reading every file in them once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ _MOST_TEXT = 2**20
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The images of a shard with their targets, and what could not be used (`ShardIndex`)."""
+    """The images of a shard with their targets, and what could not be used (as in `ShardIndex`)."""
 
     size: int
     sha256: str
@@ -32,7 +32,7 @@ class _Found:
 
 
 class Forward:
-    """A file read from beginning to end in chunks, in which seeking goes forward only."""
+    """A file read once from beginning to end, in which seeking is only possible forward."""
 
     def __init__(self, file: str, size: int) -> None:
         self.sha256 = sha256()
@@ -55,17 +55,17 @@ class Forward:
         return data
 
     def to_end(self) -> str:
-        """Read to the end, and return the SHA-256 of the whole file."""
+        """Read to the end, and return the SHA-256 of the file."""
         for piece in self._pieces:
             self.sha256.update(piece)
         return self.sha256.hexdigest()
 
 
 def scan_shards(folder: str, names: Sequence[str], progress: Progress | None = None) -> ShardIndex:
-    """Return the index of the tar files `names` in `folder`, a path or URL.
+    """Return the index of tar files in a folder, given by path or URL.
 
     Raises:
-        DataError: where one cannot be reached, nothing in them is an image, or they say different kinds of things.
+        DataError: if a file cannot be reached, none has images, or their targets are of different kinds.
     """
     names = sorted(set(names))
     workers = min(available_cpus(), MAX_WORKERS) if len(names) > 1 else 0
@@ -112,11 +112,7 @@ def scan_shards(folder: str, names: Sequence[str], progress: Progress | None = N
 
 
 def split_of(name: str) -> str | None:
-    """Return the split in a shard's name, such as `imagenet1k-train-0000.tar`, or None.
-
-    Raises:
-        DataError: where it tells two.
-    """
+    """Return the split in a shard's name, such as `train-0000.tar`, or None; raise a DataError if it names two."""
     splits = parse_name(name).splits
     if len(splits) > 1:
         raise DataError(
@@ -167,11 +163,6 @@ def _samples(shard: str, size: int, stream: Forward) -> _Found:
 
 
 def _take(sample: SampleFiles, name: str, kind: str, entry: TarEntry, stream: Forward) -> None:
-    """Add a file to its sample.
-
-    Raises:
-        ImageError: where it cannot be used.
-    """
     if kind not in IMAGE_SUFFIXES and kind not in TARGETS:
         return
     if entry.fault:

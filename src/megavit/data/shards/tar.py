@@ -1,4 +1,4 @@
-"""Write tar files by the byte, and read them by their headers; nothing is unpacked."""
+"""Write tar files, and read them by their headers without unpacking."""
 
 import io
 import tarfile
@@ -10,14 +10,13 @@ from megavit.data.decode.limits import MAX_BYTES
 
 BLOCK = tarfile.BLOCKSIZE
 END = bytes(2 * BLOCK)
-# Extended headers are held in memory; a name needs no more than this.
-_MOST_HEADER = 2**16
+_MOST_HEADER = 2**16  # extended headers are held in memory
 _PIECE = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class TarEntry:
-    """A file in a tar: `size` bytes of it begin at `offset`; or why it cannot be read there."""
+    """A file of `size` bytes at `offset` in a tar file; `fault` is why it cannot be read, if so."""
 
     name: str
     offset: int
@@ -26,14 +25,14 @@ class TarEntry:
 
 
 class Readable(Protocol):
-    """What is asked of a stream; it may be one that only goes forward."""
+    """The interface of a stream, which may support seeking forward only."""
 
     def seek(self, offset: int, /) -> object: ...
     def read(self, size: int, /) -> bytes: ...
 
 
 def header(name: str, size: int) -> bytes:
-    """Return the header of a file: no time, no owner, so that equal content gives equal bytes."""
+    """Return a tar header without time and owner, so that equal content gives equal bytes."""
     info = tarfile.TarInfo(name)
     info.size = size
     return info.tobuf(tarfile.USTAR_FORMAT)
@@ -45,15 +44,15 @@ def padding(size: int) -> bytes:
 
 
 def space(size: int) -> int:
-    """Return how many bytes a file of `size` bytes takes, with its header."""
+    """Return the number of bytes that a file of `size` bytes takes in a tar file, with header and padding."""
     return BLOCK + size + -size % BLOCK
 
 
 def read_entries(stream: Readable, whole: int) -> Iterator[TarEntry | str]:
-    """Yield the files in a tar of `whole` bytes, and at last a reason if it is damaged or cut short.
+    """Yield the files in a tar file of `whole` bytes, and last a message if it is damaged or truncated.
 
-    Folders are passed over; of links and devices it is told that they are. Nothing may follow the end: zeros where a
-    header was look like one.
+    Folders are left out; links and devices have a `fault`. Content after the end marker is damage, as a header that
+    was overwritten by zeros looks like one.
     """
     offset = 0
     zeros = 0
@@ -116,11 +115,11 @@ def _only_zeros(stream: Readable, start: int, end: int) -> bool:
 
 
 def _long_name(data: bytes, kind: bytes) -> str:
-    """Return the name in a GNU or POSIX header before a file, or ""."""
+    """Return the name in a GNU or POSIX header that precedes a file, or ""."""
     if kind == tarfile.GNUTYPE_LONGNAME:
         return data.rstrip(b"\0").decode("utf-8", "surrogateescape")
     stream = io.BytesIO(data)
-    # POSIX pax: "LENGTH KEY=VALUE\n", where LENGTH counts the whole record.
+    # A POSIX pax record is "LENGTH KEY=VALUE\n", where LENGTH counts all of it.
     while length := _digits(stream):
         record = stream.read(length)
         if record.startswith(b"path="):
@@ -129,7 +128,7 @@ def _long_name(data: bytes, kind: bytes) -> str:
 
 
 def _digits(stream: io.BytesIO) -> int:
-    """Return the bytes of a pax record after its length and the space; 0 if there is none."""
+    """Return the number of bytes in a pax record after its length and the space; 0 if there is none."""
     text = b""
     while (letter := stream.read(1)).isdigit() and len(text) < 6:
         text += letter

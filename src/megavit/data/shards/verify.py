@@ -1,4 +1,4 @@
-"""Compare shards with their index: every byte, by digest."""
+"""Compare shards with their index by SHA-256."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,20 +13,19 @@ from megavit.data.workers import MAX_WORKERS, available_cpus, map_in_processes
 from megavit.errors import ImageError
 
 Verify = Literal["all", "held-out", "none"]
-"""Which shards are read before they are used: see `megavit.data.load.load_data`."""
+"""Which shards are verified before use, as in `megavit.data.load.load_data`."""
 
-# Starting processes takes about as long as reading so much.
-_MANY_BYTES = 2**29
+_MANY_BYTES = 2**29  # number of bytes that are read in the time of starting processes
 
 
 @dataclass(frozen=True, slots=True)
 class ShardFault:
-    """What is wrong with one shard.
+    """A shard that differs from its index.
 
     Attributes:
-        shard: its name.
-        reason: in a few words.
-        images: place of each damaged image to its reason; None where they were not looked at.
+        shard: name of the shard.
+        reason: short description.
+        images: reasons by index of the damaged images; None if they were not checked.
     """
 
     shard: str
@@ -35,11 +34,7 @@ class ShardFault:
 
 
 def verify(folder: str, shards: Sequence[Shard], progress: Progress | None = None) -> Iterator[ShardFault]:
-    """Yield the faults of the shards in `folder` that are not, to the byte, what was written.
-
-    Raises:
-        DataError: where one cannot be reached.
-    """
+    """Yield a fault for each shard that is not as written; raise a DataError if one cannot be reached."""
     workers = min(available_cpus(), MAX_WORKERS) if sum(shard.size for shard in shards) >= _MANY_BYTES else 0
     total, done = sum(len(shard.members) for shard in shards), 0
     tasks = [(folder, shard) for shard in shards]
@@ -52,13 +47,9 @@ def verify(folder: str, shards: Sequence[Shard], progress: Progress | None = Non
 
 
 def find_size_mismatches(folder: str, shards: Sequence[Shard]) -> Iterator[ShardFault]:
-    """Yield the faults that show without reading: shards that are missing, or of another size.
-
-    Raises:
-        DataError: where one cannot be reached.
-    """
+    """Yield a fault for each shard that is missing or has a wrong size; raise a DataError if one cannot be reached."""
     files = [join_path(folder, shard.name) for shard in shards]
-    with ThreadPoolExecutor(MAX_CONCURRENT_REQUESTS) as pool:  # a store takes its time for each
+    with ThreadPoolExecutor(MAX_CONCURRENT_REQUESTS) as pool:  # remote stores are slow
         for shard, size in zip(shards, pool.map(get_file_size, files), strict=True):
             reason = _size_fault(size, shard)
             if reason:

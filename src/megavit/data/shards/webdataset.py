@@ -1,7 +1,4 @@
-"""Names and target files in shards, by WebDataset's conventions.
-
-Files of one sample share the name up to the first dot, its key; what follows says what they are.
-"""
+"""Parse the names KEY.KIND and the target files of samples in shards, by WebDataset's conventions."""
 
 import json
 import math
@@ -14,14 +11,14 @@ from megavit.data.targets import NamedTarget
 from megavit.errors import ImageError
 
 TARGETS = ("cls", "json")
-# What is found of the set as a whole, or in words.
+# Kinds of files that describe the data set.
 _NOTES = ("json", "jsonl", "txt", "md", "csv", "tsv", "yaml", "yml", "idx", "")
 _LONGEST_NAME = 200
 
 
 @dataclass(slots=True)
 class SampleFiles:
-    """The files of one key: the image, if it can be read; the targets in a .cls and a .json; the kinds of all."""
+    """The files of a sample: its readable image, its targets in .cls and .json, and the kinds of all files."""
 
     image: Member | None = None
     targets: dict[str, NamedTarget | None] = field(default_factory=dict)
@@ -29,13 +26,13 @@ class SampleFiles:
 
     @property
     def target(self) -> NamedTarget | None:
-        """A .cls is there to say the class; a .json says many things."""
+        """The target in .cls, which is specific, or else in .json."""
         found = [self.targets[kind] for kind in TARGETS if self.targets.get(kind) is not None]
         return found[0] if found else None
 
     @property
     def fault(self) -> str:
-        """Why the sample has no image, or an empty string."""
+        """The reason why the sample has no image, or an empty string."""
         if self.image is not None or self.kinds & set(IMAGE_SUFFIXES):
             return ""
         dotted = next((kind for kind in sorted(self.kinds) if kind.rpartition(".")[2] in IMAGE_SUFFIXES), None)
@@ -46,7 +43,7 @@ class SampleFiles:
 
     @property
     def are_notes(self) -> bool:
-        """Whether the files are notes on the whole set, and no sample."""
+        """Whether the files describe the data set and are not a sample."""
         return self.kinds <= {*_NOTES}
 
 
@@ -57,7 +54,7 @@ def split_key(name: str) -> tuple[str, str]:
 
 
 def parse_target(kind: str, data: bytes) -> NamedTarget | None:
-    """Parse a .cls (a number or a name) or a .json (with label, labels or score); None if it has no target."""
+    """Return the target in a .cls or .json (label, labels or score), or None; raise an ImageError if it is invalid."""
     try:
         if kind == "cls":
             label = data.decode().strip()

@@ -1,4 +1,4 @@
-"""Write images into shards: their files' bytes unchanged, shuffled over tar files, with an index."""
+"""Write images into indexed tar shards, shuffled, with the bytes of their files unchanged."""
 
 import json
 import os
@@ -20,23 +20,14 @@ from megavit.errors import DataError, ImageError, OutputError
 from megavit.runtime.storage import check_writable, new_folder, writing
 
 LEAST_BYTES = 2**16
-UNDIVIDED = "data"
-"""What a shard's name begins with where the data does not say which split it is."""
+UNDIVIDED = "data"  # prefix of shard names for images without a defined split
 
-# Starting processes takes about as long as writing so much.
-_MANY_BYTES = 2**28
+_MANY_BYTES = 2**28  # number of bytes that are written in the time of starting processes
 
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """One image to be written.
-
-    Attributes:
-        source: its file, or where it lies in another shard.
-        key: its name in the shard, without what says its kind.
-        kind: what follows the key.
-        sidecar: the file beside it that says what it is, as (kind, content).
-    """
+    """An image to write as KEY.KIND, read from a file or another shard, with (kind, content) of its target's file."""
 
     name: str
     source: str | ByteRange
@@ -61,19 +52,19 @@ def write_shards(
     seed: int,
     progress: Progress | None = None,
 ) -> ShardIndex:
-    """Write the images of `scan_source` into shards in the new folder `out`, which appears as a whole.
+    """Write the images found by `scan_source` into shards in a new folder, which appears only when complete.
 
-    The images of each split are shuffled over shards of their own; those of data without splits are divided when they
-    are read, as its folder would be. Equal images, size and seed give equal bytes.
+    Each split has its own shards, over which its images are shuffled. Images without a split are divided when the
+    shards are read, in the same way as in a folder. Equal images, size and seed give equal bytes.
 
     Args:
-        size: bytes of a shard; one is larger only where a single image is.
-        seed: of the shuffling.
-        progress: called with images written, and of how many.
+        size: size of a shard in bytes; only a single larger image exceeds it.
+        seed: random seed of the shuffling.
+        progress: function called with the number of images written and the total.
 
     Raises:
-        OutputError: where `out` has something in it, cannot be written, or the disk is full.
-        DataError: where a file is not what it was when it was surveyed, or is not there any more.
+        OutputError: if `out` is not empty or cannot be written, `size` is too small, or the disk is full.
+        DataError: if a file has changed since it was scanned, or no image is readable.
     """
     if size < LEAST_BYTES:
         raise OutputError(f"a shard must be of at least {LEAST_BYTES:,} bytes, got {size:,}")
@@ -113,14 +104,13 @@ def write_shards(
 def _planned(
     listing: Listing, found: Sequence[ImageInfo | str], size: int, seed: int
 ) -> Iterator[tuple[str, str | None, list[_Image]]]:
-    """Yield name, split and images of each shard."""
     good = [(one, facts) for one, facts in zip(listing.candidates, found, strict=True) if isinstance(facts, ImageInfo)]
     if not good:
         raise DataError("there are no images that can be read to write into shards")
     number = {name: place for place, name in enumerate(listing.classes)}
     key = 0
     for split in sorted({one.split for one, _ in good}, key=str):
-        # By digest and name, so that the order is no machine's and no library's.
+        # By digest and name, so that the order is the same on every machine.
         drawn = sorted((_draw(seed, one.name), one.name, one, facts) for one, facts in good if one.split == split)
         images: list[_Image] = []
         used, shard = len(END), 0
@@ -147,7 +137,7 @@ def _image(listing: Listing, one: Candidate, facts: ImageInfo, number: dict[str,
         assert listing.root is not None
         source = str(listing.root / one.name)
         size = 0
-        with suppress(OSError):  # reading it will say why
+        with suppress(OSError):  # reading it will raise
             size = os.stat(source).st_size  # noqa: PTH116 - a million of them
     suffix = PurePosixPath(one.name).suffix[1:].lower()
     return _Image(
@@ -156,7 +146,6 @@ def _image(listing: Listing, one: Candidate, facts: ImageInfo, number: dict[str,
 
 
 def _sidecar(candidate: Candidate, target: TargetValue) -> tuple[str, bytes]:
-    """Return the kind and the content of the file that says the target."""
     match candidate.target:
         case str():
             return "cls", str(target).encode()

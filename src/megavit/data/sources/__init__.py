@@ -1,1 +1,1 @@
-"""Folders, tables and demo sets as sources of labeled images."""
+"""Read labeled images from folders, tables and demo sets."""

@@ -1,4 +1,4 @@
-"""Demo sets of images that come with libraries, so that a first try needs no data."""
+"""Load demo data sets that come with installed libraries, so that a first try needs no data."""
 
 import numpy as np
 import torch
@@ -15,11 +15,7 @@ DEMOS = ("digits",)
 
 
 def read_demo(source: str, recipe: DataRecipe) -> LabeledImages:
-    """Return the demo set `demo:digits`: 1,797 gray handwritten digits of 8 × 8 pixels (UCI).
-
-    Raises:
-        DataError: for any other name.
-    """
+    """Return the demo set `demo:digits`, 1,797 gray digits of 8 × 8 pixels (UCI); raise a DataError for other names."""
     name = source.removeprefix(PREFIX)
     if name not in DEMOS:
         known = ", ".join(PREFIX + demo for demo in DEMOS)

@@ -1,4 +1,4 @@
-"""Read folders of images: find which folders are classes, which are splits, and which are neither."""
+"""Read folders of images, and find which folders are classes, splits, or neither."""
 
 import os
 from collections import defaultdict
@@ -22,7 +22,6 @@ or the same in folders named train, val and test, such as
   DATA/val/cat/3.jpg"""
 
 OUTSIDE = "outside any class folder"
-"""Why a file beside the class folders is skipped."""
 
 _PICTURES = frozenset(("images", "image", "imgs", "img", "pictures", "photos", "jpegimages"))
 _DRAWN_ON_THEM = frozenset(
@@ -47,9 +46,9 @@ class ClassFolders:
     """The class folders of a data set.
 
     Attributes:
-        classes: the folders with images of one class each.
-        above: folders that hold these, the root among them, and are no classes.
-        notes: a sentence for each thing that a person would want to know.
+        classes: folders with the images of one class each.
+        above: ancestors of these folders, including the root.
+        notes: remarks on how the folders were read.
     """
 
     classes: list[ClassFolder]
@@ -58,18 +57,17 @@ class ClassFolders:
 
 
 def list_folder(root: Path, known: Collection[str] | None = None) -> Listing:
-    """List every file below the class folders of `root`, in order of names; none is opened.
+    """List every file in the class folders of `root`, in order of names, without opening any.
 
-    Which folders are classes, `megavit.data.sources.class_folders` says; folders within a class belong to it. Links are
-    followed, but no folder is entered twice for one class. Hidden files and folders, those that systems keep, broken
-    links, special files, files outside a class, and what megavit has written are skipped.
+    Subfolders of a class belong to it. Links are followed, but no folder is entered twice for one class. Hidden and
+    system files, broken links, special files, files outside a class, and files written by megavit are skipped.
 
     Args:
-        known: the classes' names, in canonical form, where a model knows them: then one class is enough.
+        known: canonical names of the classes that a model knows; then one class suffices.
 
     Raises:
-        DataError: where the root is missing, not a folder or empty, or has no class folders, or where
-            splits and classes cannot be told apart.
+        DataError: if the root is missing, not a folder, empty, or without class folders, or if splits and classes
+            cannot be distinguished.
     """
     _check_root(root)
     tree = FolderTree(root)
@@ -94,14 +92,12 @@ def list_folder(root: Path, known: Collection[str] | None = None) -> Listing:
 
 
 def find_classes(tree: FolderTree, known: Collection[str] | None = None) -> ClassFolders:
-    """Return the class folders below the root: class, split/class or class/split, or any of these one folder down.
+    """Find the class folders: CLASS, SPLIT/CLASS or CLASS/SPLIT, in the root or below a chain of single folders.
 
-    Args:
-        known: the names of the classes, in canonical form, where a model knows them: then some of them are enough,
-            and a split of training images need not be there.
+    Some of the classes that a model knows (`known`) suffice, without a training split.
 
     Raises:
-        DataError: where splits and classes cannot be told apart, or there is no split to train on.
+        DataError: if splits and classes cannot be distinguished, or there is no split to train on.
     """
     top, above = "", [""]
     while True:
@@ -115,7 +111,7 @@ def find_classes(tree: FolderTree, known: Collection[str] | None = None) -> Clas
             break
         top = inner
         above.append(top)
-    if top and len(tree.folders(top)) < 2:  # nothing but one folder, however deep
+    if top and len(tree.folders(top)) < 2:  # a chain of single folders
         top, above = "", [""]
     folders = tree.folders(top)
     _check_not_masks(tree, folders)
@@ -130,7 +126,7 @@ def _with_way(found: ClassFolders, top: str, above: list[str]) -> ClassFolders:
 
 
 def _only_folder(tree: FolderTree, top: str, folders: list[str], known: Collection[str] | None) -> str | None:
-    """Return the only folder next to which there is no image, if it holds folders and no image either."""
+    """Return the single folder in `top` if there are no images next to it, and subfolders but no images within."""
     if len(folders) != 1 or (known is not None and _label(folders[0]) in known):
         return None
     if not tree.folders(folders[0]) or _has_images(tree, top) or _has_images(tree, folders[0]):
@@ -139,7 +135,7 @@ def _only_folder(tree: FolderTree, top: str, folders: list[str], known: Collecti
 
 
 def _split_first(tree: FolderTree, top: str, folders: list[str], known: Collection[str] | None) -> ClassFolders | None:
-    """Return the classes in folders of splits; None if all are classes, one of which may be "train"."""
+    """Return the class folders within split folders; None if all folders are classes."""
     if known is not None and all(_label(folder) in known for folder in folders):
         return None
     named = find_split_folders(folders)
@@ -175,7 +171,7 @@ def _split_first(tree: FolderTree, top: str, folders: list[str], known: Collecti
 
 
 def _class_first(tree: FolderTree, top: str, folders: list[str], known: Collection[str] | None) -> ClassFolders | None:
-    """Return classes with folders of splits in them, as defect data sets have; None if there are none."""
+    """Return the split folders within class folders, as in defect data sets; None if there are none."""
     within = {folder: tree.folders(folder) for folder in folders}
     named = {folder: _named(inner) for folder, inner in within.items()}
     enough = len(folders) > 1 or (known is not None and bool(folders))
@@ -208,7 +204,7 @@ def _class_first(tree: FolderTree, top: str, folders: list[str], known: Collecti
 
 
 def _down(tree: FolderTree, within: dict[str, list[str]], known: Collection[str] | None) -> dict[str, str]:
-    """Return the only folder in each split, of the same name or the split's own, that holds the classes."""
+    """Return the single folder that holds the classes in each split, with the same name in all or the split's name."""
     filled = {folder: inner for folder, inner in within.items() if inner}
     if any(len(inner) != 1 or _has_images(tree, folder) for folder, inner in filled.items()):
         return {}
@@ -225,7 +221,7 @@ def _down(tree: FolderTree, within: dict[str, list[str]], known: Collection[str]
 
 
 def _check_one_meaning(tree: FolderTree, folders: list[str], named: dict[str, str]) -> None:
-    """Refuse folders named after a split and a class in one, as train_cats, test_cats, or trainA, testA."""
+    """Refuse folders named after a split and a class, such as train_cats and test_cats, or trainA and testA."""
     if named:
         return
     by_rest: dict[tuple[str, ...], dict[str, str]] = {}
@@ -259,7 +255,7 @@ def _check_not_masks(tree: FolderTree, folders: list[str]) -> None:
 
 
 def _same_within(tree: FolderTree, folders: list[str]) -> list[str]:
-    """Return a note if all classes hold the same folders, which may be the classes themselves."""
+    """Return a note if all classes have the same subfolders, which may be the actual classes."""
     within = [tuple(_label(one) for one in tree.folders(folder)) for folder in folders]
     if len(folders) < 2 or len(set(within)) > 1 or len(within[0]) < 2 or any(_has_images(tree, one) for one in folders):
         return []
@@ -270,7 +266,6 @@ def _same_within(tree: FolderTree, folders: list[str]) -> list[str]:
 
 
 def _how_named(named: dict[str, str]) -> list[str]:
-    """Return a note on which folder is read as which split, if a name is not our own for it."""
     others = [f"{folder!r} as {split}" for folder, split in named.items() if _base(folder).casefold() not in SPLITS]
     return [f"read {', '.join(others)}"] if others else []
 
@@ -300,7 +295,6 @@ def _listed(names: Sequence[str] | Collection[str]) -> str:
 
 
 def _joined(folders: list[ClassFolder]) -> list[str]:
-    """Return a note on folders of one class whose names are not the same characters."""
     written: dict[str, set[str]] = defaultdict(set)
     for one in folders:
         written[one.label].update(part for part in one.folder.split("/") if canonical(part) == one.label)

@@ -40,8 +40,6 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """An open table: its columns, and its numbered lines as they are read."""
-
     path: Path
     header: Header
     parting: str
@@ -49,15 +47,15 @@ class _Table:
 
 
 def list_table(table: Path) -> Listing:
-    """List the images named by a table; none is opened, and none need exist.
+    """List the images in a table, without opening any or checking that they exist.
 
-    The first line names the columns: path, one of label, labels and score, and, if wanted, split or is_valid, or what
-    `table_columns` has for these. Columns are parted by commas, semicolons or tabs, labels by "|" (or ";"
-    where it parts no columns) or as a list of Python's, the text is UTF-8, and paths are relative to the table's
-    folder; `PathResolver` finds those that are written otherwise than on disk.
+    The header has the columns path, one of label, labels and score, and optionally split or is_valid, or synonyms
+    (`megavit.data.sources.table_columns`). Columns are separated by commas, semicolons or tabs; labels by "|", by ";"
+    if columns are not, or as a Python list. The text is UTF-8. Paths are relative to the table's folder and found by
+    `PathResolver`.
 
     Raises:
-        DataError: naming the line, where the table is not such, or says two things of one image.
+        DataError: if the table is invalid or contradicts itself on an image; the message names the line.
     """
     first: dict[str, _Line] = {}
     candidates: list[Candidate] = []
@@ -96,17 +94,13 @@ def list_table(table: Path) -> Listing:
 
 
 def read_column(table: Path, column: str) -> dict[str, str]:
-    """Return the values of another column of the table, by the image's name; "" for empty cells.
-
-    Raises:
-        DataError: where the table has no such column, or says two things of one image.
-    """
+    """Return a column's values by image name; raise a DataError if it is missing or an image has two values."""
     values: dict[str, str] = {}
     disk = PathResolver(table.parent)
     with _opened(table) as opened:
         header = opened.header
         names = [name.strip() for name in header.names]
-        # As it is written, else in other capitals.
+        # An exact match is preferred to one that ignores case.
         places = [place for place, name in enumerate(names) if name == column] or [
             place for place, name in enumerate(names) if name.lower() == column.strip().lower()
         ]
@@ -127,7 +121,7 @@ def read_column(table: Path, column: str) -> dict[str, str]:
 
 @contextmanager
 def _opened(table: Path) -> Iterator[_Table]:
-    """Open a table behind its header; errors in a line name the table."""
+    """Open a table after its header, and add the table's name to errors in a line."""
     try:
         with table.open("rb") as file:
             delimiter, header, last = _header(table, file)
@@ -141,7 +135,6 @@ def _opened(table: Path) -> Iterator[_Table]:
 
 
 def _header(table: Path, file: BinaryIO) -> tuple[str, Header, int]:
-    """Return the delimiter, the columns, and the number of the line that names them."""
     start = file.read(8)
     if start.startswith(_UTF_16) or start[1::2] == b"\0\0\0\0":
         raise DataError(f"{str(table)!r}, line 1: not UTF-8 text but UTF-16; save the table as CSV UTF-8")
@@ -165,13 +158,12 @@ def _header(table: Path, file: BinaryIO) -> tuple[str, Header, int]:
 
 
 def _declared_delimiter(line: str) -> str | None:
-    """Return the delimiter in a line such as sep=; for spreadsheet programs."""
+    """Return the delimiter in a line such as sep=; for spreadsheet programs, or None."""
     text = line.strip('\r\n "').lower()
     return text[4:] or "," if text.startswith("sep=") and len(text) <= 5 else None
 
 
 def _rows(rows: Iterator[tuple[int, list[str]]], header: Header, last: int) -> Iterator[tuple[int, list[str]]]:
-    """Yield the numbered lines behind the header; each has as many columns, and empty ones are left out."""
     for number, row in rows:
         if number <= last or not any(cell.strip() for cell in row):
             continue
@@ -234,7 +226,7 @@ def _line(number: int, values: Mapping[str, str], parting: str) -> _Line:
 
 
 def _several(classes: tuple[str, ...]) -> list[str]:
-    """Return a note on classes that seem to be several, because their parts are classes, too."""
+    """Return a note on class names that seem to be several labels, since their parts are classes too."""
     known = set(classes)
     found = [
         name
@@ -248,10 +240,10 @@ def _several(classes: tuple[str, ...]) -> list[str]:
 
 
 class PathResolver:
-    r"""Finds files below `root` whose names are written otherwise: in another Unicode form, with spaces at the ends,
-    with `\` between folders, or with the apostrophe that keeps a spreadsheet from running them.
+    r"""A finder of files below `root` whose names in a table differ from those on disk, counted in `changed`.
 
-    `changed` counts the names that were found so.
+    Names may have another Unicode form, spaces at the ends, `\` between folders, or the leading apostrophe by which
+    spreadsheets mark text.
     """
 
     def __init__(self, root: Path) -> None:
@@ -260,9 +252,8 @@ class PathResolver:
         self._within: dict[str, dict[str, str | None]] = {}
 
     def find(self, written: str) -> str:
-        """Return the name on disk, with "/"; what is written, where no file or more than one may be meant."""
+        """Return the name on disk, with "/", or the written name if no file or several match."""
         name = PurePosixPath(written).as_posix()
-        # Most names are right.
         if os.path.lexists(os.path.join(self._root, name)):  # noqa: PTH118 - a million of them
             return name
         stripped = written.strip()
@@ -285,7 +276,6 @@ class PathResolver:
         return folder or None
 
     def _names(self, folder: str) -> dict[str, str | None]:
-        """Return what is in a folder by canonical names; None for names that two have."""
         if folder not in self._within:
             names: dict[str, str | None] = {}
             try:

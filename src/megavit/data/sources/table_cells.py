@@ -1,4 +1,4 @@
-"""Parse the cells of a table: a class, labels, a number, a split."""
+"""Parse the cells of a table: classes, labels, scores and splits."""
 
 import ast
 import math
@@ -14,11 +14,7 @@ _YES, _NO = frozenset(("true", "1", "yes", "t", "y", "1.0")), frozenset(("false"
 
 
 def read_class(cell: str) -> str:
-    """Return the name of a class.
-
-    Raises:
-        DataError: for none, for what programs write for none, and for what seems to be several.
-    """
+    """Return the name of a class, or raise a DataError if it is missing or seems to be several."""
     name = cell.strip()
     if not name:
         raise DataError("the label is empty")
@@ -32,11 +28,7 @@ def read_class(cell: str) -> str:
 
 
 def read_labels(cell: str, parting: str) -> tuple[str, ...]:
-    """Return the sorted labels of a cell: parted, or written as a list of Python's or JSON's.
-
-    Raises:
-        DataError: for a list that is none, and for what programs write for nothing.
-    """
+    """Return the sorted labels of a cell with separators or a Python or JSON list; raise a DataError if invalid."""
     text = cell.strip()
     _check_given("cell of labels", text)
     labels = _list(text) if _LIST.fullmatch(text) else split_labels(text, parting)
@@ -46,23 +38,19 @@ def read_labels(cell: str, parting: str) -> tuple[str, ...]:
 
 
 def are_parted(cell: str, parting: str) -> bool:
-    """Return whether a cell shows how its labels are parted."""
+    """Return whether a cell has label separators or is a list."""
     return any(mark in cell for mark in parting) or _LIST.fullmatch(cell.strip()) is not None
 
 
 def may_be_several(cell: str) -> bool:
-    """Return whether what is not parted by our marks may be by commas or spaces."""
+    """Return whether a cell may have several labels, separated by commas or spaces."""
     return re.search(r"[,\s]", cell.strip()) is not None
 
 
 def read_score(cell: str) -> float:
-    """Return a finite number.
-
-    Raises:
-        DataError: for anything else.
-    """
+    """Return a finite number, or raise a DataError."""
     try:
-        score = float(cell.replace("_", "?"))  # Python would read 1_000, nobody else does
+        score = float(cell.replace("_", "?"))  # Python would accept 1_000
     except ValueError:
         score = math.nan
     if not math.isfinite(score):
@@ -71,11 +59,7 @@ def read_score(cell: str) -> float:
 
 
 def read_split(cell: str) -> str:
-    """Return "train", "val" or "test".
-
-    Raises:
-        DataError: for a name that is none of a split.
-    """
+    """Return "train", "val" or "test", or raise a DataError if the cell names no split."""
     split = parse_split(cell)
     if split is None:
         raise DataError(f"split must be one of {', '.join(SPLITS)}; got {cell!r}")
@@ -83,11 +67,7 @@ def read_split(cell: str) -> str:
 
 
 def read_is_valid(cell: str) -> str:
-    """Return "val" or "train", as fastai's column is_valid says it.
-
-    Raises:
-        DataError: for neither true nor false.
-    """
+    """Return "val" or "train" for true or false, as in fastai's column is_valid, or raise a DataError."""
     text = cell.strip().casefold()
     if text not in _YES | _NO:
         raise DataError(f"is_valid must be True or False; got {cell!r}")
@@ -105,7 +85,7 @@ def _check_given(what: str, name: str) -> None:
 def _list(text: str) -> list[str]:
     how = f'part labels by "{LABEL_SEPARATOR}", such as cat{LABEL_SEPARATOR}indoors'
     try:
-        # Python joins 'a' 'b', as NumPy prints two labels, into one text.
+        # Python would join 'a' 'b', NumPy's form of two labels, into one string.
         found = None if re.search(r"""['"]\s+['"]""", text) else ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         found = None

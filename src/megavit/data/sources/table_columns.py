@@ -1,4 +1,4 @@
-"""Read a table's header: the delimiter, and the columns of path, target and split."""
+"""Find a table's delimiter and its columns of path, target and split in its header."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from megavit.errors import DataError
 DELIMITERS = (",", ";", "\t")
 TARGETS: dict[str, TargetKind] = {column: target for target, column in TARGET_COLUMNS.items()}
 
-# Of each column, its own names, and others that are taken where there is none of these.
+# For each column, its own names, and the synonyms accepted if there is none of these.
 _NAMES: dict[str, tuple[str, str]] = {
     "path": (
         "path image file filename",
@@ -36,11 +36,11 @@ EXPECTED = (
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The first line of a table.
+    """The header of a table.
 
     Attributes:
-        names: of the columns, as they are written.
-        index: of each column that we use, by our name for it.
+        names: column names as written.
+        index: index of each column in use, by our name for it.
     """
 
     names: tuple[str, ...]
@@ -52,13 +52,10 @@ class Header:
 
 
 def find_header(table: Path, first: str, declared: str | None = None) -> tuple[str, Header]:
-    """Return the delimiter under which the first line names a path and a target, and the columns.
-
-    Args:
-        declared: the delimiter that the table itself names.
+    """Return the delimiter, `declared` or found by trying, and the columns.
 
     Raises:
-        DataError: where there is no such delimiter, or two columns may be meant.
+        DataError: if no delimiter gives a path and a target, or several columns match.
     """
     for delimiter in DELIMITERS if declared is None else (declared,):
         try:

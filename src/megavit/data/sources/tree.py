@@ -1,4 +1,4 @@
-"""Walk folders of images; every folder is read once, and what is no image is left out."""
+"""Walk folders of images, reading each folder once and skipping what is not an image."""
 
 import errno
 import os
@@ -8,17 +8,14 @@ from pathlib import Path
 from megavit.data.dataset import Skipped
 from megavit.data.file_names import EXPLAINED, HIDDEN, WRITTEN, is_hidden, is_written
 
-_DEEPEST = 4
-"""Folders within folders in which nothing but our own output is looked for."""
+_DEEPEST = 4  # depth of nested folders that are checked for containing only files written by megavit
 
 
 class FolderTree:
-    """Folders and files below `root`, by their names relative to it, with "/".
+    """A tree of the folders and files below `root`, named relative to it with "/".
 
-    To look into a folder tells what it is; what is taken from it counts, and `skipped` is what was left out then.
-
-    Links are followed. Hidden files, those of systems, broken links, special files, and what megavit itself has
-    written are left out.
+    Links are followed. Hidden and system files, broken links, special files, and files written by megavit are left
+    out, and added to `skipped` when their folder is taken.
     """
 
     def __init__(self, root: Path) -> None:
@@ -29,25 +26,25 @@ class FolderTree:
         self._written: set[str] = set()
 
     def look(self, folder: str) -> tuple[list[str], list[str]]:
-        """Return the folders and the files in a folder, in order of their names."""
+        """Return the folders and the files in a folder, in order of names."""
         if folder not in self._seen:
             self._left[folder] = []
             self._seen[folder] = self._look(folder, self._left[folder])
         return self._seen[folder]
 
     def take(self, folder: str) -> tuple[list[str], list[str]]:
-        """Return the folders and the files in a folder, for the last time: there may be a million names in it."""
+        """Return the folders and files in a folder and free its cache, since it may have a million names."""
         found = self.look(folder)
         self.skipped += self._left.pop(folder)
         del self._seen[folder]
         return found
 
     def folders(self, folder: str) -> list[str]:
-        """Return the folders in a folder that hold something other than what megavit has written."""
+        """Return the subfolders that contain anything not written by megavit."""
         return [inner for inner in self.look(folder)[0] if not self.is_written(inner)]
 
     def is_written(self, folder: str, depth: int = _DEEPEST) -> bool:
-        """Return whether megavit has written all that is in a folder."""
+        """Return whether everything in a folder was written by megavit."""
         folders, files = self.look(folder)
         if folder in self._written:
             return True
@@ -57,7 +54,7 @@ class FolderTree:
         return written
 
     def walk(self, top: str, entered: set[tuple[int, int]]) -> Iterator[str]:
-        """Yield the files below `top`; `entered` holds the folders that must not be entered (again)."""
+        """Yield the files below `top`, without the folders in `entered`, to which those visited are added."""
         waiting = [top]
         while waiting:
             folder = waiting.pop()
@@ -75,7 +72,7 @@ class FolderTree:
             waiting += reversed(folders)
 
     def identity(self, folder: str) -> tuple[int, int]:
-        """Return what tells a folder from every other one, whatever link leads to it."""
+        """Return the (device, inode) that identifies a folder through any link."""
         status = (self.root / folder).stat()
         return status.st_dev, status.st_ino
 
@@ -107,7 +104,7 @@ class FolderTree:
                 elif entry.is_file():
                     files.append(name)
                 else:
-                    entry.stat()  # says what is wrong with a link
+                    entry.stat()  # raises for broken links
                     skipped.append(Skipped(name, "not a regular file"))
             except OSError as error:
                 skipped.append(Skipped(name, _reason(error)))

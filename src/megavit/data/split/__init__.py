@@ -1,1 +1,1 @@
-"""Splits into training, validation and test images."""
+"""Split images into training, validation and test sets."""

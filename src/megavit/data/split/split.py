@@ -1,4 +1,4 @@
-"""Split images for training, validation and test: stratified, seeded, identical files together."""
+"""Split images for training, validation and test: stratified, seeded, with identical files together."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -13,23 +13,16 @@ SPLIT_POPULATION: dict[TargetKind, str] = {
     "multilabel": "the training images of each label, an image counting with its rarest one",
     "regression": "each tenth of the training images by score",
 }
-"""What the shares of the splits are drawn from, by the kind of target."""
+"""The images of which splits take their shares, by kind of target."""
 
 
 def assign_splits(labels: Sequence[str], digests: Sequence[str], val: float, test: float, seed: int) -> list[str]:
-    """Return the split of each image, drawn within its class, identical files on one side whatever their classes.
+    """Return the split of each image, drawn within its class, with equal digests in the same split.
 
-    The order in which a class is drawn depends on the seed, its name and its files' bytes alone: neither
-    another class nor a new file name moves an image, but for files that are in both classes. Of n images,
-    round(n × share) go to val and to test, at least one each where n is 3 or more, and at least one stays in train; a
-    share of 0 gives none. Identical files stay together, which may cost a split a few images; of several classes,
-    they are drawn with the one that has the fewest images.
-
-    Args:
-        labels: class names, one an image.
-        digests: equal for identical files.
-        val, test: shares in [0, 1), together below 1.
-        seed: of the drawing.
+    The order of drawing depends on the seed, the class name and the digests only, so that other classes and new file
+    names move no image, except files that occur in several classes. Of n images, round(n × share) go to val and to
+    test, at least one each if n is 3 or more and the share is not 0, and at least one stays in train. Identical files
+    are drawn with the smallest of their classes. The shares are in [0, 1) and together below 1.
     """
     same: dict[str, list[int]] = defaultdict(list)
     for place, digest in enumerate(digests):
@@ -44,7 +37,7 @@ def assign_splits(labels: Sequence[str], digests: Sequence[str], val: float, tes
         for split, chosen in _share_out([same[digest] for digest in drawn], val, test).items():
             for place in chosen:
                 splits[place] = split
-    # A class whose files are all in other classes too may have lost every one to their val and test.
+    # All files of a class may have gone to val and test with other classes.
     learned = {label for label, split in zip(labels, splits, strict=True) if split == "train"}
     for label in sorted(set(labels) - learned):
         own = {digest for digest, other in zip(digests, labels, strict=True) if other == label}
@@ -60,14 +53,12 @@ def complete_splits(
     recipe: DataRecipe,
     target: TargetKind = "classification",
 ) -> tuple[list[str], str]:
-    """Return the splits of the data, those that it lacks drawn from its training images, and a sentence on them.
+    """Return the split of each image, drawn from the training images if missing, and a sentence on the splits.
 
     Args:
-        given: "train", "val" or "test", or None for images of which the data does not say.
-        groups: within which splits are drawn, such as classes.
-        digests: equal for identical files.
-        recipe: whose shares are of the images that are divided.
-        target: for the sentence.
+        given: "train", "val" or "test"; None if the data does not define an image's split.
+        groups: group of each image, such as its class, within which splits are drawn.
+        digests: digest of each image; equal for identical files.
     """
     splits = ["train" if split is None else split for split in given]
     present = [split for split in SPLITS if split in given]
@@ -96,7 +87,7 @@ def _draw(seed: int, label: str, digest: str) -> bytes:
 
 
 def _share_out(groups: list[list[int]], val: float, test: float) -> dict[str, list[int]]:
-    """Choose images for val and test from groups of identical ones, in order where they fit."""
+    """Choose groups of identical images for test and val, in order, if they fit."""
     wanted = _wanted(sum(map(len, groups)), val, test)
     chosen: dict[str, list[int]] = {"test": [], "val": []}
     left: list[list[int]] = []
@@ -108,7 +99,7 @@ def _share_out(groups: list[list[int]], val: float, test: float) -> dict[str, li
         else:
             left.append(group)
     for split, images in chosen.items():
-        # Where every group is larger than what is wanted, one too many is better than none.
+        # If every group is larger than the share, an oversized split is better than none.
         if wanted[split] and not images and len(left) > 1:
             smallest = min(left, key=len)
             left.remove(smallest)

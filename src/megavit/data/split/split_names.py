@@ -12,10 +12,9 @@ SPLIT_WORDS = {
     "val": ("val", "valid", "validation", "validate", "dev", "devel", "development"),
     "test": ("test", "tests", "testing", "eval", "evaluation", "holdout", "heldout"),
 }
-"""The words that name a split, in lower case."""
 
 _SPLIT_OF = {word: split for split, words in SPLIT_WORDS.items() for word in words}
-# Words that say nothing about which split it is.
+# Words that do not distinguish splits.
 _FILLERS = (
     "set|data|dataset|split|subset|part|partition|folder|dir|files|samples|examples"
     "|images|image|imgs|img|pictures|pics|photos"
@@ -26,19 +25,14 @@ _FILLER = re.compile(rf"({_FILLERS})?\d*")
 
 @dataclass(frozen=True, slots=True)
 class SplitName:
-    """The splits and the other words in a name.
-
-    Attributes:
-        splits: that are named in it, each once.
-        rest: its other words, without those that say nothing, such as "set", and numbers.
-    """
+    """The splits named in a text, each once, and its other words without fillers such as "set" and numbers."""
 
     splits: tuple[str, ...]
     rest: tuple[str, ...]
 
 
 def parse_name(name: str) -> SplitName:
-    """Return the splits and the other words in a name, whatever its capitals and whatever stands between the words."""
+    """Return the splits and the other words in a name, regardless of case and separators."""
     text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFKC", name)).casefold()
     text = re.sub(r"\b(hold|held)[\W_]?out", "holdout", text.replace("_", " "))
     splits: list[str] = []
@@ -52,14 +46,13 @@ def parse_name(name: str) -> SplitName:
 
 
 def parse_split(name: str) -> str | None:
-    """Return "train", "val" or "test" where the name is that of a split and nothing else, such as "Training_Set"."""
+    """Return "train", "val" or "test" if the name is that of a split only, such as "Training_Set", else None."""
     found = parse_name(name)
     return found.splits[0] if len(found.splits) == 1 and not found.rest else None
 
 
 def find_split_folders(names: Sequence[str]) -> dict[str, str]:
-    """Return the names that are those of splits, with the split of each: as `parse_split`, or, where all names have
-    one split each and the same other words, such as "seg_train" and "seg_test", all of them."""
+    """Return the split of each folder named after one, or of all if only their splits differ (seg_train, seg_test)."""
     named = {name: split for name in names if (split := parse_split(name.rpartition("/")[2])) is not None}
     if named:
         return named

@@ -1,27 +1,20 @@
-"""Group images by class, label, or range of values, so that every split gets its share of each."""
+"""Group images by class, label, or range of scores, so that each split gets its share of every group."""
 
 from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 
-BINS = 10
-"""Ranges of scores at most."""
+BINS = 10  # largest number of score ranges
 
-PER_BIN = 10
-"""Images at least in a range of scores, so that each gives one to every split."""
+PER_BIN = 10  # smallest number of images in a score range, so that each split gets one
 
 
 def stratify(targets: Sequence[str | tuple[str, ...] | float], digests: Sequence[str]) -> list[str]:
-    """Return the group of each image; identical files with labels or numbers are in one group.
+    """Return the group of each image by its class, labels or score; with labels or scores, equal digests share a group.
 
-    A class is a group. An image of several labels belongs to its rarest one, so that a rare label is not
-    left out of a split by the chance of the frequent ones (the first step of iterative stratification,
-    Sechidis et al. 2011); one without labels, to the group "". Scores are cut into up to ten ranges of equally
-    many images.
-
-    Args:
-        targets: all class names, all tuples of label names, or all scores.
-        digests: equal for identical files.
+    A class is a group. An image with labels belongs to the rarest, so that rare labels get into all splits (the first
+    step of iterative stratification, Sechidis et al. 2011), and one without labels to the group "". Scores are divided
+    into up to ten ranges with equally many images.
     """
     labels = [target for target in targets if isinstance(target, tuple)]
     scores = [target for target in targets if isinstance(target, float)]
