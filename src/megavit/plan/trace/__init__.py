@@ -1,1 +1,1 @@
-"""TODO."""
+"""Tracing a training step on the meta device to predict its memory use."""
