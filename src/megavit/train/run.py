@@ -95,7 +95,7 @@ def resume(
 ) -> TrainResult:
     """Continue the run in `run_dir` from its newest intact checkpoint; on a CPU the result is bit-identical.
 
-    A time budget continues with the time that was left. The number of processes may change: the result is the same up to
+    A time budget continues with the time that was left. With another number of processes the result is the same up to
     rounding.
 
     Args:

@@ -15,7 +15,7 @@ class StopRequest:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Catch SIGINT, SIGTERM and SIGHUP unless they are ignored, as under nohup; a second signal has its usual effect."""
+        """Catch SIGINT, SIGTERM and SIGHUP unless they are ignored (nohup); a second signal has its usual effect."""
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may handle signals
             return

@@ -112,11 +112,7 @@ def _publish(folder: Path, target: Path, numbers: dict[str, Any], digests: dict[
 
 @contextmanager
 def raise_in_all(dist: DistContext, checkpoint: str = "a checkpoint") -> Iterator[None]:
-    """Raise an error of any process in all processes; other errors than OutputError become a BundleError.
-
-    Args:
-        checkpoint: name of the checkpoint for the error message.
-    """
+    """Raise an error of any process in all of them; I/O and data errors become a BundleError about `checkpoint`."""
     fault: Exception | None = None
     try:
         yield

@@ -147,8 +147,7 @@ def make_preprocessing(config: ViTConfig, *, keep_aspect: bool = False) -> Prepr
 def adapt_preprocessing(config: ViTConfig, pretrained: PretrainedModel, *, keep_aspect: bool = False) -> Preprocessing:
     """Return the preprocessing of the pretrained weights at the new size, or the default where it is unknown.
 
-    Images are not cropped, even if the pretrained preprocessing crops them. If the number of channels differs, the mean and
-    standard deviation are averaged over channels.
+    Images are never cropped. If the number of channels differs, mean and standard deviation are averaged over channels.
     """
     plain, base = make_preprocessing(config, keep_aspect=keep_aspect), pretrained.preprocessing
     if base is None:

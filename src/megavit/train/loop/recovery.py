@@ -28,7 +28,7 @@ def fit_with_recovery(ctx: RunContext, setup: TrainSetup) -> None:
     """Train from the current state until its progress is 1, rolling back to an earlier checkpoint upon divergence.
 
     Raises:
-        TrainingError: if the run was rolled back too often; or if the loss is not finite and no checkpoint is old enough.
+        TrainingError: after too many rollbacks, or if the loss is not finite and no checkpoint is old enough.
         Interrupted, OutputError: as in `megavit.train.loop.loop.fit`.
     """
     stop = StopRequest()
@@ -41,7 +41,7 @@ def fit_with_recovery(ctx: RunContext, setup: TrainSetup) -> None:
 
 
 def roll_back(folder: Path, state: TrainState, spike: DivergedError) -> str:
-    """Restore the newest rollback checkpoint before `spike`, skip the batches since, and return a message on what was done.
+    """Restore the newest rollback checkpoint before `spike`, skip the batches since, and return a message about it.
 
     Without such a checkpoint, a run with a finite loss continues, and its spike detector starts anew.
 

@@ -93,7 +93,7 @@ def backward(model: nn.Module, batch: Batch, task: Task, parallel: ParallelConte
 
 
 def progressive_resize(images: Images, state: TrainState, schedule: ScheduleRecipe) -> Images:
-    """Return smaller images early in the run and set the patch drop rate of that phase; later return `images` unchanged."""
+    """Return smaller images early in the run, and set the patch drop rate of that phase."""
     is_early = state.progress < schedule.early
     state.model.patch_drop.rate = schedule.patch_drop if is_early else state.model.config.design.patch_drop
     if not is_early or schedule.scale == 1:

@@ -21,7 +21,7 @@ def validate(model: nn.Module, setup: TrainSetup) -> tuple[float, float]:
 
 
 def compute_metric(metric: MetricName, logits: Tensor, labels: Tensor, target: Target) -> float:
-    """Return the metric, higher is better, of logits (N, outputs) and labels from `megavit.data.targets.target_tensor`."""
+    """Return the metric (higher is better) of logits (N, outputs) for `megavit.data.targets.target_tensor` labels."""
     match metric:
         case "accuracy":
             return (logits.argmax(dim=1) == labels).float().mean().item()

@@ -1,4 +1,4 @@
-"""The sizes that a recipe leaves open (model, images, channels, batch), and whether processes and device suffice."""
+"""Resolve the sizes that a recipe leaves open (model, images, channels, batch), and check the available resources."""
 
 import math
 from dataclasses import replace
@@ -19,24 +19,24 @@ from megavit.train.loop.build import make_model_config, median_short_side
 from megavit.train.setup.memory import check_memory, parts_that_fit
 from megavit.weights.pretrained.pretrained import PretrainedModel
 
-# Images up to so many pixels on the short side are small: not photographs.
+# Largest short side in pixels of images that are not considered photographs.
 MAX_SMALL_SIDE = 40
-# Images a step, but at most this share of them, where that is not below MIN_BATCH_SIZE.
+# Default batch size, reduced to this share of the training images but not below MIN_BATCH_SIZE.
 BATCH_SIZE, MAX_BATCH_SHARE, MIN_BATCH_SIZE = 128, 1 / 8, 16
 
 
 def choose_recipe(dataset: LabeledImages) -> str:
-    """Return the name of the recipe for these images, where the user named none."""
+    """Return the name of the recipe for these images: "small" or "photos"."""
     training = dataset.in_split("train")
     is_small = median_short_side(training) <= MAX_SMALL_SIDE or all(sample.channels == 1 for sample in training)
     return "small" if is_small else "photos"
 
 
 def resolve_sizes(recipe: Recipe, dataset: LabeledImages, device: torch.device) -> Recipe:
-    """Return `recipe` with the model and its sizes filled in; what the user chose stays.
+    """Return `recipe` with the model and its sizes filled in; the user's choices are kept.
 
     Raises:
-        ConfigError: when the chosen sizes do not fit together.
+        ConfigError: if the chosen sizes do not fit together.
     """
     training, model = dataset.in_split("train"), recipe.model
     name = choose_preset(training, device) if model.preset == "auto" else model.preset
@@ -51,13 +51,13 @@ def resolve_sizes(recipe: Recipe, dataset: LabeledImages, device: torch.device) 
 def resolve_pretrained(
     recipe: Recipe, overrides: dict[str, Any], pretrained: PretrainedModel, dataset: LabeledImages, device: torch.device
 ) -> Recipe:
-    """Return `recipe` with what the pretrained weights decide filled in.
+    """Return `recipe` with the settings that the pretrained weights determine.
 
     Args:
-        overrides: the settings that the user gave, nested as in `Recipe`.
+        overrides: settings given by the user, nested as in `Recipe`.
 
     Raises:
-        ConfigError: for a setting that the weights do not leave open, and images that do not fit them.
+        ConfigError: if a setting contradicts the weights, or the images do not fit them.
     """
     config, requested = pretrained.config, overrides.get("model", {})
     fixed = {
@@ -94,10 +94,10 @@ def resolve_pretrained(
 def resolve_batch(
     recipe: Recipe, dataset: LabeledImages, device: torch.device, pretrained: PretrainedModel | None = None
 ) -> Recipe:
-    """Return `recipe`, whose model is resolved, with the batch size and the micro-batches that fit into memory.
+    """Return `recipe` with the batch size and the gradient accumulation that fits into memory.
 
     Raises:
-        ConfigError: when the model's sizes do not fit together.
+        ConfigError: if the model's sizes do not fit together.
     """
     config = make_model_config(recipe, dataset, pretrained)
     run = fill_in_batch(recipe.run, config, len(dataset.in_split("train")), device, recipe.parallel.places)
@@ -107,10 +107,10 @@ def resolve_batch(
 def fill_in_batch(
     run: RunRecipe, config: ViTConfig, num_images: int, device: torch.device, dp_world_size: int = 1
 ) -> RunRecipe:
-    """Return `run` with the batch size for so many training images, and the micro-batches that fit into memory.
+    """Return `run` with the batch size for `num_images` training images and gradient accumulation to fit into memory.
 
     Args:
-        dp_world_size: processes that divide each batch among them.
+        dp_world_size: number of processes that share each batch.
     """
     batch_size = run.batch_size or choose_batch_size(num_images)
     if run.batch_size is None or batch_size > num_images:
@@ -122,7 +122,7 @@ def fill_in_batch(
 
 
 def choose_preset(training: tuple[Sample, ...], device: torch.device) -> str:
-    """Return a preset by images and device; what fits into a time budget, `megavit.train.budget` says."""
+    """Return a preset by image size and device, for runs without a time budget."""
     side = median_short_side(training)
     if side <= 16:
         return "pico"
@@ -132,21 +132,21 @@ def choose_preset(training: tuple[Sample, ...], device: torch.device) -> str:
 
 
 def choose_batch_size(num_images: int) -> int:
-    """Return a power of two, small where there are few images, so that an epoch has some steps."""
+    """Return a power of two up to `BATCH_SIZE`, smaller for few images so that an epoch has several steps."""
     share = max(MIN_BATCH_SIZE, num_images * MAX_BATCH_SHARE)
     return min(BATCH_SIZE, 2 ** int(math.log2(share)))
 
 
 def choose_image_size(side: int, preset_size: int, patch_size: int) -> int:
-    """Return the images' own side, to the next whole patch, unless it is larger than the preset's usual one."""
+    """Return the smaller of the images' side and the preset's image size, rounded up to whole patches."""
     return -(-min(side, preset_size) // patch_size) * patch_size
 
 
 def choose_channels(dataset: LabeledImages, requested: int | None) -> int:
-    """Return the user's number of channels, or what fits the images.
+    """Return the requested number of channels, or the one that fits the images.
 
     Raises:
-        ConfigError: when the images cannot be made into the user's number.
+        ConfigError: if the images cannot be converted to the requested number.
     """
     present = {sample.channels for sample in dataset.samples}
     if requested is None:
@@ -160,15 +160,15 @@ def choose_channels(dataset: LabeledImages, requested: int | None) -> int:
 
 
 def _median_side(samples: tuple[Sample, ...]) -> int:
-    """Return the side of a square of the images' median area, in pixels."""
+    """Return the side of a square with the median area of the images, in pixels."""
     return round(math.sqrt(median(sample.height * sample.width for sample in samples)))
 
 
 def list_candidates(recipe: Recipe, dataset: LabeledImages, device: torch.device) -> list[Candidate]:
-    """Return the models that the recipe leaves to choose from, the smallest first: one where it names it.
+    """Return the models that the recipe leaves to choose from, smallest first; a single one if it names the preset.
 
     Raises:
-        ConfigError: when none of them fits into memory.
+        ConfigError: if none of them fits into memory.
     """
     if recipe.model.preset != "auto":
         return [_make_candidate(resolve_sizes(recipe, dataset, device), dataset)]
@@ -181,7 +181,7 @@ def list_candidates(recipe: Recipe, dataset: LabeledImages, device: torch.device
         try:
             _check_memory(make_model_config(resolved, dataset), resolved, device)
         except ConfigError as error:
-            first_error = first_error or error  # others may fit; if none does, the smallest one's error says most
+            first_error = first_error or error  # raised if no candidate fits
         else:
             candidates.append(_make_candidate(resolved, dataset))
     if not candidates and first_error is not None:
@@ -190,7 +190,7 @@ def list_candidates(recipe: Recipe, dataset: LabeledImages, device: torch.device
 
 
 def _make_candidate(recipe: Recipe, dataset: LabeledImages) -> Candidate:
-    """Return a candidate with the multiplications of a step, roughly: of each token with each weight."""
+    """Return a candidate with the approximate number of multiplications in a step (tokens × weights)."""
     config = make_model_config(recipe, dataset)
     weights = config.depth * config.dim * (4 * config.heads * config.dim_head + 2 * config.mlp_dim)
     tokens = config.num_patches + config.num_prefix_tokens
@@ -200,7 +200,7 @@ def _make_candidate(recipe: Recipe, dataset: LabeledImages) -> Candidate:
 def check_resources(
     recipe: Recipe, dataset: LabeledImages, device: torch.device, pretrained: PretrainedModel | None = None
 ) -> None:
-    """Raise a ConfigError unless processes and device can train a recipe whose sizes are resolved."""
+    """Raise ConfigError unless the processes and the device can train a recipe whose sizes are resolved."""
     config, parallel, batch_size = (
         make_model_config(recipe, dataset, pretrained),
         recipe.parallel,
@@ -215,7 +215,7 @@ def check_resources(
         from megavit.distributed.tensor_parallel_plan import check_tensor_parallel
 
         check_tensor_parallel(config, parallel.tp)
-    if not parallel.divides:  # what a part of a model takes, `megavit plan` knows
+    if not parallel.divides:  # `megavit plan` estimates sharded models
         _check_memory(config, recipe, device)
 
 
