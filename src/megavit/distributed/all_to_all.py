@@ -1,7 +1,4 @@
-"""Exchange sharded matrices of one shape so that each process gets one full matrix, and back.
-
-Processes along the "shard" axis get different matrices; tensor-parallel processes get the same one.
-"""
+"""Exchange sharded matrices of one shape so that each process gets one full matrix, and back."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,9 +16,7 @@ def group_size(like: Tensor) -> int:
 def scatter_whole(parts: Sequence[Tensor], like: Tensor) -> Tensor | None:
     """Return the full matrix (rows, columns) assigned to this process, or None; a collective operation.
 
-    Args:
-        parts: local shards of at most `group_size` matrices.
-        like: tensor that is sharded as each of them.
+    `parts` are local shards of at most `group_size` matrices, sharded as `like`.
     """
     mesh, rows, width = _mesh(like), _rows(like), parts[0].shape[1]
     me, count = mesh.get_local_rank("shard"), len(parts)

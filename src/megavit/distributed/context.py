@@ -23,10 +23,8 @@ class ParallelContext:
     Every method is a collective: all processes must call it at the same time.
 
     Attributes:
-        dist: process context of this process.
         mesh: device mesh (replicate, shard, tensor); None for a single process.
-        dp_rank: data-parallel rank of this process.
-        dp_world_size: number of data-parallel ranks.
+        dp_rank, dp_world_size: data-parallel rank of this process, and number of data-parallel ranks.
         tp_size: tensor-parallel size.
         is_sharded: whether the model is sharded by FSDP or tensor parallelism.
         seed_suffix: numbers appended to a step's seed, so that data-parallel ranks draw different random numbers.
@@ -68,10 +66,7 @@ class ParallelContext:
     def parallelize(self, model: MegaVit, *, trained: bool) -> nn.Module:
         """Parallelize `model` in place, and return the module to call for its forward pass.
 
-        A model to be sharded may be on the meta device; its parameters are then uninitialized.
-
-        Args:
-            trained: whether gradients are averaged over the processes.
+        On the meta device, a model to be sharded gets no values. If `trained`, gradients are averaged over the processes.
         """
         if self.mesh is None:
             return model

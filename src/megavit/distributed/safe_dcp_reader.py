@@ -53,11 +53,7 @@ def _get_enum_member(kind: Any, name: Any) -> Enum:
 
 
 def read_index(folder: Path, files: set[str]) -> Metadata:
-    """Return the index of the checkpoint in `folder`.
-
-    Raises:
-        BundleError: if it is damaged, has entries other than tensors, or refers to files outside `files`.
-    """
+    """Return the index of the checkpoint in `folder`, or raise BundleError unless it consists of tensors in `files`."""
     try:
         index = IndexUnpickler(io.BytesIO((folder / INDEX).read_bytes())).load()
     except BundleError:

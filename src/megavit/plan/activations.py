@@ -117,12 +117,10 @@ def compute_saved_activations(config: ViTConfig, numerics: Numerics, tensor: int
 
 
 def _row_statistics(width: int) -> int:
-    """Return the bytes of a norm's mean and standard deviation of a row."""
     return 2 * width
 
 
 def _head(config: ViTConfig, numerics: Numerics, tokens: int) -> int:
-    """Return the bytes that pooling, head and loss save."""
     dim, product = config.dim, numerics.product
     logits = config.num_classes * (product + 2 * FLOAT32)
     if config.pool == "map":

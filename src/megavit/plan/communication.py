@@ -20,15 +20,7 @@ DDP_BUCKET = 25 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Communication:
-    """One kind of collective in a step.
-
-    Attributes:
-        collective: type of collective.
-        axis: mesh axis of the communication.
-        phase: phase of the step.
-        bytes: bytes of the full tensors of all calls in a step.
-        calls: number of calls in a step.
-    """
+    """One kind of collective in a step: its calls along a mesh axis, and the bytes of their full tensors."""
 
     collective: Collective
     axis: Axis
@@ -64,10 +56,7 @@ def _replicated(config: ViTConfig, layout: ParallelLayout) -> list[Communication
 
 
 def _sharded(config: ViTConfig, training: Training, layout: ParallelLayout) -> list[Communication]:
-    """Return FSDP2's collectives: all-gathers of each unit before both passes, and reduce-scatters of its gradients.
-
-    Replicas reduce their shards once per step.
-    """
+    """Return FSDP2's collectives: all-gathers of each unit before both passes, and reduce-scatters of its gradients."""
     parameters = shard_parameters(config, layout.shard, layout.tensor)
     times, units = layout.gradient_accumulation, parameters.depth + 1
     found: list[Communication] = []
@@ -98,8 +87,7 @@ def _sharded(config: ViTConfig, training: Training, layout: ParallelLayout) -> l
 def _tensor_parallel(config: ViTConfig, training: Training, layout: ParallelLayout) -> list[Communication]:
     """Return the all-reduces of each layer's outputs and input gradients (arXiv 1909.08053, section 3).
 
-    There are two per layer and pass, or one if the branches are added first. With gradient checkpointing the backward pass
-    recomputes one of two outputs.
+    There are two per layer and pass, or one if the branches are added first.
     """
     numerics = layout.numerics(training)
     tokens = config.num_patches + config.num_prefix_tokens

@@ -21,17 +21,13 @@ RESERVED_SHARE = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """A type of GPU, or this machine's CPU.
+    """A type of GPU, or this machine's CPU, with memory in bytes and one-way bandwidths in bytes/s.
 
     Attributes:
-        memory: memory in bytes.
         flops: peak FLOP/s of dense matrix products by precision.
-        memory_bandwidth: memory bandwidth in bytes/s.
-        link_bandwidth: one-way bandwidth to the other GPUs of a node in bytes/s.
-        network_bandwidth: one-way bandwidth per GPU to other nodes in bytes/s.
-        gpus_per_node: number of GPUs per node.
+        link_bandwidth: bandwidth to the other GPUs of a node.
+        network_bandwidth: bandwidth per GPU to other nodes.
         achievable: share of `flops` that large layers reach.
-        processor: whether it is a CPU.
     """
 
     name: str
@@ -153,10 +149,7 @@ def override_gpu(gpu: Gpu, **figures: float | None) -> Gpu:
 
 
 def estimate_seconds(exchange: Communication, layout: ParallelLayout, gpu: Gpu) -> float:
-    """Return the seconds of a collective's calls in sequence on a ring (arXiv 1909.09756, section 2).
-
-    An all-to-all sends directly to its receivers.
-    """
+    """Return the seconds of a collective's calls in sequence on a ring (arXiv 1909.09756, section 2)."""
     ranks, near = count_ranks(exchange.axis, layout, gpu)
     if ranks == 1:
         return 0.0

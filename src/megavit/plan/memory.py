@@ -89,7 +89,6 @@ def _stepping(weights: ShardedParameters, training: Training, layout: ParallelLa
 
 
 def _buckets(weights: ShardedParameters, layout: ParallelLayout) -> int:
-    """Return the bytes of DDP's copy of all gradients."""
     return FLOAT32 * weights.total if layout.replicate > 1 and not layout.fully_sharded else 0
 
 

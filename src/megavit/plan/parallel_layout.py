@@ -17,7 +17,6 @@ class Training:
     Attributes:
         batch: global batch size in images.
         precision: precision of the matrix products.
-        optimizer: kind of optimizer, as `megavit.config.recipe.OptimizerRecipe.kind`.
         averages: number of additional copies of the weights, such as the moving average and the best so far.
         processor: whether it runs on CPUs rather than GPUs.
     """
@@ -90,10 +89,7 @@ class ParallelLayout:
 
 
 def list_meshes(config: ViTConfig, gpus: int, node: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the (replicate, shard, tensor) meshes of `gpus` GPUs that can compute the model.
-
-    Tensor parallelism is limited to a node of `node` GPUs, because it waits for its all-reduces.
-    """
+    """Yield the (replicate, shard, tensor) meshes of `gpus` GPUs, with tensor parallelism within `node` GPUs."""
     for tensor in get_divisors(gpus):
         if tensor > node or not can_tensor_parallel(config, tensor):
             continue

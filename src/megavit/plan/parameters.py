@@ -34,12 +34,9 @@ class FsdpUnit:
 
 @dataclass(frozen=True)
 class ShardedParameters:
-    """The number of parameters of a model in a layout.
+    """The number of parameters of a model in a layout, in `depth` identical blocks and the rest.
 
     Attributes:
-        block: unit of each of the `depth` identical blocks.
-        rest: unit of everything outside the blocks.
-        depth: number of blocks.
         after: parameters of `rest` that come after the blocks, which get their gradients first.
     """
 

@@ -21,14 +21,7 @@ GROWTH = (2, 4, 8, 16, 32)
 
 @dataclass(frozen=True)
 class LayoutEstimate:
-    """The estimated memory and time of one layout.
-
-    Attributes:
-        layout: parallel layout.
-        phase: phase of the step with peak memory.
-        memory: memory in that phase.
-        step_time: duration of a step.
-    """
+    """The estimated step time of one layout, and its peak memory with the phase of the step that has it."""
 
     layout: ParallelLayout
     phase: str

@@ -23,7 +23,6 @@ class StepTime:
     Attributes:
         compute: forward and backward passes, including recomputation.
         communication: communication that does not overlap with computation.
-        optimizer: optimizer step.
         mfu: model FLOPs utilization, the share of peak FLOP/s without recomputation (arXiv 2204.02311, appendix B).
     """
 

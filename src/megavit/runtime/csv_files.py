@@ -32,12 +32,7 @@ class Rows(Protocol):
 
 
 class CsvWriter:
-    """A writer of CSV rows whose text cells are never spreadsheet formulas; numbers are unchanged.
-
-    Args:
-        file: text file opened with newline="".
-        quoting: as in `csv.writer`.
-    """
+    """A writer of CSV rows whose text cells are never formulas, to a file opened with newline=""."""
 
     def __init__(self, file: IO[str], quoting: Literal[0, 1] = csv.QUOTE_MINIMAL) -> None:
         self._rows: Rows = csv.writer(file, quoting=quoting, lineterminator="\n")
@@ -116,7 +111,6 @@ class _Lines:
 
 
 def _undecodable(file: IO[bytes]) -> int:
-    """Return the number of the first line that is not UTF-8."""
     file.seek(0)
     number = 1
     while line := file.readline(MAX_ROW):

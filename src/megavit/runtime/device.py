@@ -10,7 +10,7 @@ from megavit.errors import ConfigError
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device called `name`; "auto" is the GPU if there is one, else the CPU.
+    """Return the device called `name`, with the GPU or else the CPU for "auto".
 
     Raises:
         ConfigError: if the GPU does not exist, or the name is unknown.

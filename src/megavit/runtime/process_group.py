@@ -1,8 +1,4 @@
-"""The process group of a run: this process's rank, and communication with the others.
-
-Processes are started by torchrun or another elastic agent and configured by environment variables. A single process
-never uses `torch.distributed`.
-"""
+"""The process group of a run, started by torchrun or another elastic agent, and its collectives."""
 
 import contextlib
 import ctypes
@@ -36,8 +32,6 @@ class DistContext:
     """The context of one process among the `world_size` processes of a run.
 
     Attributes:
-        rank: rank of this process in the run.
-        world_size: number of processes.
         local_rank: rank of this process on its machine.
         restarts: number of restarts of the run by the elastic agent.
         group: torch.distributed process group of the collectives; None for the default group.
@@ -59,7 +53,7 @@ class DistContext:
         return self.rank == 0
 
     def pick_device(self, name: str) -> "torch.device":
-        """Return the device called `name`; on machines with GPUs, each process has its own.
+        """Return the device called `name`, on machines with GPUs one for each process.
 
         Raises:
             ConfigError: if the device does not exist, or several processes would share one GPU.
@@ -77,10 +71,7 @@ class DistContext:
 
     @contextlib.contextmanager
     def init_process_group(self, device: "torch.device", timeout: float) -> Iterator[None]:
-        """Initialize the default process group for the duration of the block.
-
-        Args:
-            timeout: seconds after which a process that waits for another one fails.
+        """Initialize the default process group, with a timeout in seconds, for the duration of the block.
 
         Raises:
             ConfigError: if the environment lacks the address of the main process.
@@ -125,8 +116,7 @@ class DistContext:
     def run_on_main(self, function: Callable[[], T], *, wait_long: bool = False) -> T:
         """Call `function` in the main process; return its result, or raise its MegavitError, in every process.
 
-        Args:
-            wait_long: whether to wait for days instead of the process group's timeout.
+        Others wait for the process group's timeout, or for up to seven days with `wait_long`.
         """
         if not self.is_distributed:
             return function()
@@ -171,11 +161,7 @@ class DistContext:
 
 
 def get_dist_context() -> DistContext:
-    """Return this process's context, from the environment variables of its elastic agent, if any.
-
-    Raises:
-        ConfigError: if the variables are not as torchrun sets them.
-    """
+    """Return this process's context from torchrun's environment variables, or raise ConfigError if invalid."""
     world_size, rank = _read_number("WORLD_SIZE", "1"), _read_number("RANK", "0")
     if rank >= world_size:
         raise ConfigError(f"RANK must be a number below WORLD_SIZE, as torchrun sets them; got {rank} and {world_size}")

@@ -1,7 +1,4 @@
-"""Temporary files and folders next to their target, each locked by its writer while it is written.
-
-The system releases the locks of killed processes; the next write of the same target removes what they left.
-"""
+"""Temporary files and folders next to their target, locked by their writer, and removed later if it was killed."""
 
 import os
 import re
@@ -23,11 +20,7 @@ def beside(path: Path) -> Path:
 
 
 def begin_unfinished(target: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
-    """Return a locked temporary path next to `target`, created by `make`, and its file descriptor to close afterwards.
-
-    Args:
-        make: function that creates a path and returns a descriptor of it.
-    """
+    """Return a locked temporary path next to `target`, created by `make`, and the descriptor that `make` returned."""
     import fcntl
 
     while True:

@@ -32,12 +32,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Clock:
-    """The elapsed time of a run in seconds, excluding pauses between a stop and its resumption.
-
-    Attributes:
-        started: start time of the run, shifted forward by its pauses.
-        now: function that returns the current time in seconds.
-    """
+    """The elapsed seconds of a run without its pauses, from `started`, the start shifted forward by the pauses."""
 
     started: float = field(default_factory=time.monotonic)
     now: Callable[[], float] = time.monotonic
@@ -53,13 +48,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class StepProgress:
-    """The interval of training progress that one step covers.
-
-    Attributes:
-        before: progress in [0, 1] before the step.
-        after: progress in [0, 1] after the step; 1 ends the run.
-        steps: number of steps in the run; with a time budget, the current estimate.
-    """
+    """The interval of training progress, in [0, 1], that one of about `steps` steps covers; 1 ends the run."""
 
     before: float
     after: float
@@ -73,10 +62,7 @@ class StepProgress:
     def is_validation_due(self, validated: float, min_gap: float, epoch_ended: bool) -> bool:
         """Return whether to validate after the step: at the end of the run, of an epoch, or of a quarter of the run.
 
-        Args:
-            validated: progress at the last validation; 0 before the first.
-            min_gap: smallest progress between two validations, except before the last one.
-            epoch_ended: whether the step is the last one of an epoch.
+        Validations, the last of which was at progress `validated`, are at least `min_gap` apart except at the end.
         """
         gap = self.after - validated + ROUNDING
         return self.after >= 1 or (gap >= min_gap and (epoch_ended or gap >= 1 / MIN_VALIDATIONS))
@@ -169,12 +155,7 @@ Budget = EpochBudget | TimeBudget
 
 @dataclass(frozen=True, kw_only=True)
 class RunLength:
-    """The length of a run: a number of steps or a time budget.
-
-    Attributes:
-        steps: number of steps; None with a time budget.
-        time: time budget; None with a number of steps.
-    """
+    """The length of a run: either a number of steps or a time budget."""
 
     steps: int | None
     time: TimeBudgetPlan | None

@@ -36,16 +36,7 @@ class TrainRequest:
 
 @dataclass(frozen=True)
 class RunContext:
-    """The environment of a run.
-
-    Attributes:
-        run_dir: output folder of the run.
-        dataset: images with their targets.
-        device: device of the model.
-        parallel: processes that train together.
-        reporter: receiver of progress and messages.
-        clock: time since the command began.
-    """
+    """The environment of a run: output folder, images, device, processes, reporter, and clock."""
 
     run_dir: Path
     dataset: LabeledImages

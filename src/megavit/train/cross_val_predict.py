@@ -43,12 +43,6 @@ def cross_val_predict(
 
     The dataset's own splits are ignored, so that wrong labels in the test images are found too.
 
-    Args:
-        dataset: images with one class each.
-        minutes: time budget for all folds together.
-        reporter: receiver of progress.
-        device: device name, or "auto".
-
     Raises:
         ConfigError: if the device does not exist.
         DataError: if an image can no longer be read.
@@ -95,7 +89,6 @@ def _split(dataset: LabeledImages, fold: Fold) -> LabeledImages:
 
 
 def _make_loaders(ctx: RunContext, task: Task) -> tuple[TrainLoader, TrainLoader]:
-    """Return loaders of all images for training and evaluation; the same loader if their sizes are equal."""
     samples = ctx.dataset.samples
     train_loader = make_train_loader(ctx, task, samples)
     if train_loader.images.preprocessing == task.preprocessing and train_loader.images.margin == 1:
@@ -104,7 +97,6 @@ def _make_loaders(ctx: RunContext, task: Task) -> tuple[TrainLoader, TrainLoader
 
 
 def _plan_fold(state: TrainState, inputs: StageInputs, step: float, budget_seconds: float) -> RunLength:
-    """Return the length of a fold's training: the upper limit of steps if `budget_seconds` suffice, else that time."""
     task = inputs.task
     validation = measure_validation(state, task, inputs.held_out_loader, MEASURING_SECONDS)
     enough = max(MAX_STEPS, math.ceil(MAX_EPOCHS * task.num_images / task.batch_size))
@@ -117,8 +109,6 @@ def _plan_fold(state: TrainState, inputs: StageInputs, step: float, budget_secon
 
 
 class _FoldReporter(NullReporter):
-    """A reporter of the overall progress across folds."""
-
     def __init__(self, reporter: Reporter, number: int, num_folds: int) -> None:
         self.reporter, self.number, self.num_folds = reporter, number, num_folds
 

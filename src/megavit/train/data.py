@@ -129,7 +129,6 @@ class TrainLoader:
         return subset
 
     def _report_damage(self) -> None:
-        """Report images newly found damaged in their shards, up to `MAX_REPORTED`."""
         damaged = self.images.damaged
         for name, reason in islice(damaged.items(), self._num_reported, MAX_REPORTED):
             self.reporter.say(f"{name!r} is damaged ({reason}): another image of its kind takes its place")

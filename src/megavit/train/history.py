@@ -71,11 +71,9 @@ class TuneSummary:
     Attributes:
         init: pretrained weights.
         changes: sentences on how the weights were adapted.
-        metric: metric that methods are compared by.
         held_out: description of the images that methods are compared on.
         results: results in the order in which the methods were tried.
-        selected: method whose weights are in the bundle.
-        reason: reason for the selection.
+        selected: method whose weights are in the bundle, for `reason`.
     """
 
     init: str

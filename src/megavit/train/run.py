@@ -188,7 +188,6 @@ def _resume(
     parallel: dict[str, Any] | None = None,
     source: str | None = None,
 ) -> TrainResult:
-    """Continue a run after its process group is initialized."""
     dist, planned = get_dist_context(), read_plan(run_dir)
     plan = replace(planned, recipe=override_parallel(planned.recipe, parallel or {}, dist))
     if plan.recipe.parallel.nproc == (planned.recipe.parallel.nproc or 1):
@@ -232,7 +231,6 @@ def _restore(ctx: RunContext, recipe: Recipe, length: RunLength) -> TrainResult:
 
 
 def _run_loop(ctx: RunContext, setup: TrainSetup) -> TrainResult:
-    """Train from the current state, then write bundle and report."""
     state, budget, elapsed = setup.state, setup.budget, ctx.clock.elapsed
     is_done = state.progress == 1
     steps = state.step if is_done else budget.next_step(state.step, state.progress, elapsed).steps
@@ -249,7 +247,6 @@ def _run_loop(ctx: RunContext, setup: TrainSetup) -> TrainResult:
 
 
 def _portable_name(source: str, dataset: LabeledImages) -> str:
-    """Return the data's name in a form that is valid in any working directory."""
     return source if dataset.root is None else str(Path(source).absolute())
 
 

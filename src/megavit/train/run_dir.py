@@ -34,7 +34,6 @@ class Plan:
     Attributes:
         source: data source, demo:NAME or an absolute path.
         fingerprint: fingerprint of the images, their labels and splits.
-        recipe: resolved recipe.
         init: fingerprint of the pretrained weights; None for new initialization.
         length: length of the run; None for fine-tuning, where each stage records its own.
         threads: number of torch threads; it affects the last bits of sums.
@@ -88,7 +87,7 @@ def check_run_dir(run_dir: Path, source: str) -> None:
 
 
 def write_plan(run_dir: Path, plan: Plan, dataset: LabeledImages) -> None:
-    """Write the run's samples, recipe and plan; the plan comes last, so that any folder with one can be resumed.
+    """Write samples, recipe and, last, the plan, so that a folder with a plan can always be resumed.
 
     Raises:
         OutputError: if `run_dir` is not writable.
@@ -149,10 +148,7 @@ def write_restart_marker(run_dir: Path) -> None:
 
 
 def is_restart(run_dir: Path) -> bool:
-    """Return whether these processes belong to the same job that began the run in `run_dir`.
-
-    Restart counts are unreliable: agents do not count restarts after a change of machines.
-    """
+    """Return whether these processes belong to the same job that began the run in `run_dir`."""
     try:
         return get_elastic_run_id() is not None and (run_dir / RESTART_MARKER).read_text() == job()
     except OSError:

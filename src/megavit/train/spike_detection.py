@@ -51,12 +51,9 @@ class SpikeDetector:
         return self.high_losses >= PATIENCE
 
     def update(self, loss: float, norm: float, kind: Sequence[bool] = ()) -> bool:
-        """Record a step, and return whether it is to be skipped.
+        """Record a step's finite loss and gradient norm, and return whether it is to be skipped.
 
-        Args:
-            loss: finite loss, the same in every process.
-            norm: finite gradient norm, the same in every process.
-            kind: flags of how the step's images were made; a change resets the detector.
+        A change of `kind`, how the step's images were made, resets the detector. All arguments must agree between processes.
         """
         if list(kind) != self.kind:
             self.losses, self.norms, self.kind = [], [], list(kind)

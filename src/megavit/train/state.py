@@ -23,7 +23,6 @@ class TrainState:
     """The state of a run between two steps; random numbers are derived from the seed and `step`.
 
     Attributes:
-        model: model being trained.
         ema_model: model with the exponential moving average of the weights, used for validation and the bundle.
         optimizers: optimizers of disjoint parameters of `model`.
         step: number of optimizer steps done, including skipped ones.
@@ -38,8 +37,6 @@ class TrainState:
         best_epoch: index of the best validation in `history`; None before the first.
         parallel: context of the processes that train; it determines how models, optimizers and `best` are sharded.
         wrapped: module to call in a training step; None for `model` itself.
-        recipe: recipe of the optimizers.
-        spike_detector: detector of spikes in the last steps.
         rollbacks: number of rollbacks to an earlier checkpoint after divergence.
         rollback_step: step of the last rollback; 0 for none.
         dropped_batches: number of batches skipped by rollbacks; the data order is ahead of `step` by as many.
@@ -121,11 +118,7 @@ class TrainState:
         return tensors
 
     def make_tensors(self, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
-        """Create the best weights and optimizer state named in `shapes`, and return all tensors, to be filled.
-
-        Raises:
-            BundleError: if names or shapes differ from those of this state.
-        """
+        """Return all tensors, to be filled, with those in `shapes`; raise BundleError if names or shapes do not fit this state."""
         has_best = any(name.startswith("best.") for name in shapes)
         self.best = {k: torch.zeros_like(v) for k, v in self.ema_model.state_dict().items()} if has_best else {}
         parameters = dict(self.model.named_parameters())

@@ -23,17 +23,7 @@ Batch = tuple[Images, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """The settings of training that stay the same in every step.
-
-    Attributes:
-        recipe: resolved recipe.
-        preprocessing: preprocessing of the model's input.
-        target: kind and statistics of the target.
-        num_classes: number of model outputs.
-        loss: loss of logits and soft targets.
-        batch_size: global batch size.
-        num_images: number of training images per epoch.
-    """
+    """The settings of training that stay the same in every step, with global batch size and images per epoch."""
 
     recipe: Recipe
     preprocessing: Preprocessing
@@ -109,11 +99,7 @@ def make_task(recipe: Recipe, preprocessing: Preprocessing, dataset: LabeledImag
 
 
 def make_target(dataset: LabeledImages) -> Target:
-    """Return the target of the training images; multilabel thresholds are chosen after training.
-
-    Raises:
-        DataError: if all training images have the same regression target.
-    """
+    """Return the target of the training images, or raise DataError if all have the same regression target."""
     if dataset.target != "regression":
         return Target(kind=dataset.target)
     values = target_tensor(dataset.in_split("train"), "regression", 0).double()

@@ -23,16 +23,10 @@ NAMESPACES = ("c10d", "_c10d_functional")
 
 
 class MemoryTracker(TorchDispatchMode):
-    """A dispatch mode that tracks tensor storages and collectives.
+    """A dispatch mode that tracks the current and peak bytes of tensor storages, and calls and bytes of collectives.
 
     A storage counts from the first operation that returns or takes it until it is freed. FSDP2 frees and restores
     parameters by resizing storages, which `track_resizes` follows.
-
-    Attributes:
-        alive: current bytes.
-        peak: peak bytes.
-        communication: bytes of full tensors by collective.
-        calls: number of calls by collective.
     """
 
     def __init__(self) -> None:

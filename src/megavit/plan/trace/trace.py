@@ -29,7 +29,6 @@ class TraceResult:
         memory: peak bytes, without optimizer and averages.
         held: number of parameters stored on the rank, with padding.
         communication: bytes of full tensors by collective, as in `megavit.plan.communication`.
-        calls: number of calls by collective.
     """
 
     memory: int
@@ -123,11 +122,7 @@ def parallelize_as_trained(model: MegaVit, training: Training, layout: ParallelL
 
 
 class SummedGradients(nn.Module):
-    """A replacement for DDP, which fake tensors do not support: gradients are copied and all-reduced.
-
-    Attributes:
-        last: whether this is the last micro-batch of a step, whose gradients are reduced.
-    """
+    """A replacement for DDP, which fake tensors do not support; with `last`, gradients are copied and all-reduced."""
 
     last = True
 

@@ -17,12 +17,7 @@ SLACK_BYTES = 2**20
 
 @dataclass(frozen=True)
 class TraceComparison:
-    """The memory and communication of one GPU in bytes, as (by formula, traced).
-
-    Attributes:
-        memory: peak of the forward and backward passes, including optimizer state and averages.
-        communication: communication of these passes by collective.
-    """
+    """The memory, including optimizer and averages, and communication of the passes in bytes, as (by formula, traced)."""
 
     memory: tuple[int, int]
     communication: dict[str, tuple[int, int]]

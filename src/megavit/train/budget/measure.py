@@ -1,7 +1,4 @@
-"""Measure the speed of this machine before the first step, to plan a time budget.
-
-Distributed processes measure together and use the slowest result, or the main process's where it works alone.
-"""
+"""Measure the speed of this machine before the first step, to plan a time budget."""
 
 import copy
 import statistics
@@ -42,7 +39,6 @@ MAX_MEASURING_SECONDS = 10.0
 MIN_SPEEDUP = 1.1
 # Time for bundle, report and process exit, as a multiple of the time to draw the report's learning curves.
 FINISH_FIGURES = 17
-# Additional time for the elastic agent to exit, in the same unit.
 AGENT_FIGURES = 8
 # Explaining the report's 24 examples takes 8 forward and backward passes each, like training on this many images.
 EXPLAINED_IMAGES = 24 * 8
@@ -115,12 +111,7 @@ def make_time_plan(
     reading_seconds: float,
     step_seconds: float,
 ) -> TimeBudgetPlan:
-    """Return the expected durations of the run, measured by the main process, to all processes.
-
-    Args:
-        reading_seconds: time that reading the validation images took.
-        step_seconds: time of one step.
-    """
+    """Return the expected durations of the run, measured by the main process, to all processes."""
     state, task = training
     total = task.recipe.run.minutes * 60
     max_seconds = max(1.0, VALIDATION_MEASURING_SHARE * total)
@@ -137,7 +128,6 @@ def make_time_plan(
             validation=validation,
             # The last validation, and the evaluation of the finished model.
             final_passes=1 + (1 + others) * final_pass / validation,
-            # The validation images are read already.
             finish=estimate_finish(ctx.parallel) + others * reading_seconds + EXPLAINED_IMAGES * image_seconds,
         )
 

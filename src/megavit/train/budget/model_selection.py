@@ -36,13 +36,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Deadline:
-    """The time at which training must end.
-
-    Attributes:
-        until: value of `now` at which training must end.
-        total: duration of the whole run in seconds.
-        now: function that returns the current time in seconds, the same in all processes.
-    """
+    """The time at which training must end, `until`, in a run of `total` seconds; `now` returns the current time."""
 
     until: float
     total: float
@@ -65,12 +59,7 @@ class ModelChoice:
 def choose_model(
     candidates: Sequence[Candidate], measure_step: MeasureStep, num_images: int, deadline: Deadline
 ) -> ModelChoice:
-    """Return the largest candidate that gets enough steps and epochs, or the smallest if none does.
-
-    Args:
-        candidates: at least one candidate, smallest first.
-        num_images: number of training images.
-    """
+    """Return the largest of the candidates, smallest first, that gets enough steps and epochs, or else the smallest."""
     measured_by = deadline.now() + max(MEASURING_SHARE * deadline.total, MEASURING_SECONDS)
     chosen, step_seconds, work, too_large = candidates[0].recipe, 0.0, 0.0, ""
     for index, candidate in enumerate(candidates):
@@ -106,7 +95,6 @@ def _count_steps(seconds_left: float, step_seconds: float) -> int:
 
 
 def _is_enough(index: int, steps: int, batch_size: int, num_images: int) -> bool:
-    """Return whether `steps` suffice for the candidate at `index`, which is at least 1."""
     factor = 2 ** (index - 1)
     is_long = steps >= MIN_STEPS * factor and steps * batch_size >= MIN_EPOCHS * factor * num_images
     return steps >= MANY_STEPS or is_long

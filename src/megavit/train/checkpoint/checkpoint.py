@@ -28,9 +28,7 @@ TENSORS = "state.safetensors"
 def save_checkpoint(folder: Path, state: TrainState, *, wait: bool = True) -> None:
     """Write the checkpoint `folder/step-…` and remove checkpoints that are no longer needed; a collective operation.
 
-    Args:
-        wait: block until it is written; otherwise distributed runs write it in the background, and the next call raises
-            its errors.
+    Without `wait`, distributed runs write in the background, and the next call raises their errors.
 
     Raises:
         OutputError: if the checkpoint cannot be written; earlier checkpoints are unaffected.
@@ -51,7 +49,7 @@ def save_checkpoint(folder: Path, state: TrainState, *, wait: bool = True) -> No
 
 
 def load_checkpoint(folder: Path, state: TrainState) -> list[str]:
-    """Restore `state` from the newest intact checkpoint, and return the faults of newer ones; a collective operation.
+    """Restore the newest intact checkpoint, and return the faults of newer ones; a collective operation.
 
     Raises:
         BundleError: if no checkpoint is intact.

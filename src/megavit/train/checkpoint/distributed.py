@@ -1,7 +1,4 @@
-"""Save and load the tensors of distributed runs with PyTorch's distributed checkpoint (DCP).
-
-Each process writes its shards, and any number of processes can read them.
-"""
+"""Save and load sharded checkpoints with PyTorch's distributed checkpoint (DCP), for any number of processes."""
 
 import errno
 import secrets
@@ -32,9 +29,7 @@ from megavit.weights.bundle.safetensors_io import load_weights
 def save_shards(target: Path, state: TrainState, on_done: Callable[[], None], *, wait: bool) -> None:
     """Write the checkpoint `target` in the background from a copy of the state; a collective operation.
 
-    Args:
-        on_done: callback of the main process after the checkpoint is in place.
-        wait: block until the checkpoint is in place.
+    After it is in place the main process calls `on_done`. With `wait` the call blocks until then.
 
     Raises:
         OutputError: in every process, if any process could not write this or the previous checkpoint.
@@ -77,11 +72,7 @@ def save_shards(target: Path, state: TrainState, on_done: Callable[[], None], *,
 
 
 def wait_for_save(parallel: ParallelContext) -> None:
-    """Wait for the checkpoint that is being written in the background, if any.
-
-    Raises:
-        OutputError: if any process could not write its shards.
-    """
+    """Wait for the checkpoint being written, if any, and raise OutputError if a process could not write its shards."""
     pending, parallel.pending_save = parallel.pending_save, None
     if pending is not None:
         pending.result()
@@ -95,7 +86,6 @@ def _make_folder(target: Path) -> Path:
 
 
 def _compute_digests(folder: Path, dist: DistContext) -> dict[str, str]:
-    """Return the SHA-256 of every file by name; the processes share the work."""
     with raise_in_all(dist), writing("a checkpoint", folder.parent):
         names = sorted(path.name for path in folder.iterdir())
         own = {name: sha256(folder / name) for name in names[dist.rank :: dist.world_size]}
@@ -141,11 +131,7 @@ def _explain_failure(error: Any, folder: Path) -> OutputError:
 
 
 def read_shapes(checkpoint: Path, files: set[str]) -> dict[str, torch.Size]:
-    """Return the shape of each tensor in a checkpoint that consists of `files`.
-
-    Raises:
-        BundleError: if its index is damaged.
-    """
+    """Return the shape of each tensor in a checkpoint of `files`, or raise BundleError if its index is damaged."""
     from megavit.distributed.safe_dcp_reader import INDEX, get_shapes, read_index
 
     return get_shapes(read_index(checkpoint, files - {INDEX}))
@@ -154,14 +140,9 @@ def read_shapes(checkpoint: Path, files: set[str]) -> dict[str, torch.Size]:
 def load_shards(
     checkpoint: Path, targets: dict[str, Tensor], state: TrainState, files: set[str], saved_tp_size: int
 ) -> None:
-    """Fill `targets`, the tensors of `state` by name, from a checkpoint; a collective operation.
+    """Fill `targets` from a checkpoint of `files`, or raise BundleError if it cannot be read; a collective operation.
 
-    Args:
-        files: names of the checkpoint's files.
-        saved_tp_size: tensor-parallel size of the run that wrote the checkpoint.
-
-    Raises:
-        BundleError: if the checkpoint cannot be read.
+    `saved_tp_size` is the tensor-parallel size of the run that wrote it.
     """
     import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint.api import CheckpointException
@@ -203,10 +184,7 @@ def _count_fused(name: str, state: TrainState) -> int:
 
 
 def gather_full_state(state: TrainState) -> TrainState:
-    """Return an unsharded copy of `state`, without optimizers, in the main process; a collective operation.
-
-    The other processes get `state` itself.
-    """
+    """Return `state` unsharded and without optimizers in the main process, else unchanged; a collective operation."""
     is_main, device = state.parallel.dist.is_main_process, next(state.model.parameters()).device
     best: dict[str, Tensor] = {}
     for name, tensor in state.best.items():

@@ -1,7 +1,4 @@
-"""Fine-tune pretrained weights, from images to the bundle.
-
-A resumed run repeats the deterministic work before the first stage; each stage resumes from its own checkpoint.
-"""
+"""Fine-tune pretrained weights in stages, each of which resumes from its own checkpoint, and write the bundle."""
 
 import copy
 from collections.abc import Sequence
@@ -65,10 +62,9 @@ def start_finetuning(ctx: RunContext, request: TrainRequest) -> TrainResult:
 
 
 def resume_finetuning(ctx: RunContext, plan: Plan) -> TrainResult:
-    """Resume the fine-tuning in the run directory; with an epoch budget on a CPU, the result is bit-identical.
+    """Resume the fine-tuning in the run directory, or raise DataError if the pretrained weights have changed.
 
-    Raises:
-        DataError: if the pretrained weights have changed.
+    With an epoch budget on a CPU, the result is bit-identical.
     """
     source = load_pretrained(plan.recipe.model.init or "", whole_images=True, head=False)
     if fingerprint(source) != plan.init:
@@ -113,13 +109,7 @@ def _finetune(ctx: RunContext, pretrained: StartingModel) -> TrainResult:
 
 
 class Finetuner:
-    """A trainer that embeds the images with the pretrained model, and fine-tunes it by any method.
-
-    Attributes:
-        frozen: embeddings of the training and validation images, and the folds to compare methods on.
-        held_out: description of the held-out images.
-        val_loader: loader of the validation images.
-    """
+    """A trainer that embeds the images with the pretrained model, and fine-tunes it by any method."""
 
     def __init__(self, ctx: RunContext, pretrained: StartingModel) -> None:
         self.ctx, self.pretrained, self.clock = ctx, pretrained, ctx.clock
@@ -189,7 +179,6 @@ class Finetuner:
         return _finished_state(self.stages[name].model, self.stages[name])
 
     def _with_head(self, probe: LinearProbe) -> MegaVit:
-        """Return a copy of the pretrained model whose head is the probe."""
         model = copy.deepcopy(self.pretrained.model)
         head = get_head(model)
         with torch.no_grad():
@@ -238,7 +227,6 @@ def get_head(model: MegaVit) -> nn.Linear:
 
 
 def _finished_state(model: MegaVit, stage: StageResult | None = None) -> TrainState:
-    """Return the state of a finished run whose best weights are those of `model`."""
     history = stage.history if stage else []
     return TrainState(
         model=model,

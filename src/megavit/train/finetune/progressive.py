@@ -40,7 +40,6 @@ class FrozenFeatures:
         task: task on the training images, on the CPU.
         bias: (outputs,) initial bias of the head.
         seconds: time that the embeddings took.
-        folds: a single fold, or those of cross-validation.
     """
 
     embeddings: Tensor
@@ -97,13 +96,9 @@ def progressive_finetune(
     *,
     keep_last: bool,
 ) -> Selection:
-    """Return the results of the methods that were tried, and the selected method.
+    """Return the results of the probe and then of `methods`, and the selected method.
 
-    Args:
-        methods: methods to train after the probe.
-        train: function that trains by a method.
-        report: callback for each result.
-        keep_last: select the last of `methods` even if it is not better, as the user requested it.
+    Each result is passed to `report`. With `keep_last` the last of `methods` is selected even if it is not better.
     """
     results = [evaluate_knn(frozen)]
     report(results[0])
@@ -174,8 +169,8 @@ def evaluate_probe(frozen: FrozenFeatures) -> tuple[TuneResult, Tensor, list[Lin
 def compute_p_value(frozen: FrozenFeatures, before: Tensor, after: Tensor) -> float:
     """Return the p-value of the gain of held-out logits `after` over `before`; 1 if there is no gain.
 
-    For classification this is the smaller p-value of two tests, of accuracies and of likelihoods, with Bonferroni
-    correction. For other targets it is a bootstrap test of the metric.
+    For classes it is the smaller of two tests, of accuracies and likelihoods, with Bonferroni correction; otherwise a
+    bootstrap test of the metric.
     """
     labels = frozen.labels[frozen.held_out]
     if frozen.compute_metric(after, labels) < frozen.compute_metric(before, labels):

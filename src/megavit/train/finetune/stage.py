@@ -40,14 +40,7 @@ MEASURING_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class StageInputs:
-    """The inputs of a stage.
-
-    Attributes:
-        model: pretrained model with a head; it is not changed.
-        task: task on the training images; its learning rate is scaled for the method.
-        train_loader: loader of the training images.
-        held_out_loader: loader of the images to evaluate on.
-    """
+    """The inputs of a stage: a pretrained model with a head, the task, and loaders of training and held-out images."""
 
     model: MegaVit
     task: Task
@@ -63,9 +56,7 @@ class StageResult:
         model: averaged weights after the last step, with LoRA merged; in distributed runs, in the main process only.
             The best epoch is not used, as it would be selected on the images that methods are compared on.
         logits: (N, outputs) float32 logits of the held-out images.
-        history: records of the validations.
         seconds: duration, excluding pauses.
-        steps: number of steps.
         skipped: number of steps skipped because of a nonfinite or outlier gradient.
     """
 
@@ -87,9 +78,8 @@ def train_stage(
 ) -> StageResult | None:
     """Train a copy of the model by `method`, starting or resuming the stage in the context's `run_dir`.
 
-    Args:
-        budget_seconds: time for a new stage; None for the recipe's epochs. A resumed stage keeps its length.
-        force: train even if the time suffices only for a few steps; otherwise None is returned then.
+    A new stage takes `budget_seconds`, or the recipe's epochs if None. If only a few steps fit, the result is None
+    unless `force` is set.
 
     Raises:
         Interrupted, OutputError, TrainingError: as in `megavit.train.loop.recovery.fit_with_recovery`.
@@ -127,7 +117,7 @@ def train_stage(
 
 
 def plan_stage(ctx: RunContext, inputs: StageInputs, model: MegaVit, budget_seconds: float | None) -> RunLength | None:
-    """Return the length of a stage, the recipe's epochs or what fits into `budget_seconds`, or None if too little fits."""
+    """Return the length of a stage, by the recipe's epochs or `budget_seconds`, or None if too few steps fit."""
     task = inputs.task
     if budget_seconds is None:
         return RunLength(steps=task.steps_in(task.recipe.run.epochs or 1), time=None)

@@ -30,13 +30,7 @@ NUM_STATISTICS_IMAGES = 512
 
 @dataclass(frozen=True)
 class StartingModel:
-    """A pretrained model before fine-tuning.
-
-    Attributes:
-        model: model on the run's device.
-        task: task on the training images.
-        changes: sentences on how the weights were adapted.
-    """
+    """A pretrained model before fine-tuning, its task, and sentences on how the weights were adapted."""
 
     model: MegaVit
     task: Task
@@ -46,11 +40,7 @@ class StartingModel:
 def build_training(
     ctx: RunContext, recipe: Recipe, preprocessing: Preprocessing | None = None
 ) -> tuple[TrainState, Task]:
-    """Return the initial training state and the task of a resolved recipe.
-
-    Args:
-        preprocessing: preprocessing of the images; None to call `compute_preprocessing`, which may read some of them.
-    """
+    """Return the initial training state and the task of a resolved recipe; `compute_preprocessing` is the default."""
     dataset, parallel = ctx.dataset, ctx.parallel
     config = make_model_config(recipe, dataset)
     with torch.device("meta"):
@@ -90,7 +80,6 @@ def build_pretrained(ctx: RunContext, recipe: Recipe, pretrained: PretrainedMode
 
 
 def _init_head(model: MegaVit, ctx: RunContext) -> None:
-    """Initialize the head's bias for multilabel targets from the frequency of each label."""
     dataset = ctx.dataset
     if dataset.target == "multilabel":
         labels = target_tensor(dataset.in_split("train"), dataset.target, len(dataset.classes))
@@ -98,10 +87,9 @@ def _init_head(model: MegaVit, ctx: RunContext) -> None:
 
 
 def make_model_config(recipe: Recipe, dataset: LabeledImages, pretrained: PretrainedModel | None = None) -> ViTConfig:
-    """Return the model config of a resolved recipe, in the MegaVit design or that of the pretrained weights.
+    """Return the model config of a resolved recipe, or raise ConfigError if its sizes are inconsistent.
 
-    Raises:
-        ConfigError: if the model's sizes are inconsistent.
+    It has the MegaVit design or that of the pretrained weights.
     """
     model, num_classes = recipe.model, num_outputs(dataset.target, len(dataset.classes))
     if pretrained is not None:

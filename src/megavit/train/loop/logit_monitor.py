@@ -29,22 +29,14 @@ NUM_IMAGES = 16
 
 
 class MaxLogits(NamedTuple):
-    """The largest absolute logits of a model on some images.
-
-    Attributes:
-        attention: largest |q · k| / √K over all layers, heads and pairs of tokens.
-        head: largest absolute model output.
-    """
+    """The largest absolute logits of a model: |q · k| / √K in attention, and outputs of the head."""
 
     attention: float
     head: float
 
 
 class LogitMonitor:
-    """A function that computes the largest logits of a model on a few fixed validation images.
-
-    Distributed processes each compute their share of images and model, and all get the overall maximum.
-    """
+    """A function that computes the largest logits of a model on a few fixed validation images, over all processes."""
 
     def __init__(self, loader: TrainLoader, task: Task, parallel: ParallelContext) -> None:
         self.task, self.parallel = task, parallel
@@ -61,11 +53,7 @@ class LogitMonitor:
 def compute_max_logits(
     model: MegaVit, images: Images, preprocessing: Preprocessing, dtype: torch.dtype = torch.float32
 ) -> MaxLogits:
-    """Return the largest logits of `model`, or of its local shard, on uint8 images in evaluation mode.
-
-    Args:
-        dtype: data type of the matrix products, as in `megavit.predict.forward.compute_logits`.
-    """
+    """Return the largest logits of `model`, or of its local shard, on uint8 images in evaluation mode."""
     largest: list[Tensor] = []
 
     def record(attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -104,5 +92,4 @@ def compute_max_attention_logit(
 
 
 def _max(values: Sequence[float]) -> float:
-    """Return the largest value, or NaN if any value is NaN."""
     return math.nan if any(map(math.isnan, values)) else max(values, default=math.nan)

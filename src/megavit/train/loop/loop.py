@@ -24,9 +24,6 @@ from megavit.train.state import TrainState
 def fit(ctx: RunContext, setup: TrainSetup, stop: StopRequest) -> None:
     """Train from the current state until its progress is 1.
 
-    Args:
-        stop: request to stop, checked after each step.
-
     Raises:
         DivergedError: if the loss is not finite for many steps or on the validation images, or stays far above its
             previous values (`megavit.train.spike_detection`).

@@ -43,7 +43,7 @@ def fit_with_recovery(ctx: RunContext, setup: TrainSetup) -> None:
 def roll_back(folder: Path, state: TrainState, spike: DivergedError) -> str:
     """Restore the newest rollback checkpoint before `spike`, skip the batches since, and return a message about it.
 
-    Without such a checkpoint, a run with a finite loss continues, and its spike detector starts anew.
+    Without such a checkpoint, a run with a finite loss continues with a new spike detector.
 
     Raises:
         TrainingError: as in `fit_with_recovery`.

@@ -71,11 +71,7 @@ def train_step(state: TrainState, task: Task, batch: Batch, rate: float, steps: 
 
 
 def backward(model: nn.Module, batch: Batch, task: Task, parallel: ParallelContext) -> float:
-    """Accumulate the gradient of the mean loss over the recipe's micro-batches, and return that loss.
-
-    Args:
-        batch: normalized images and their soft targets.
-    """
+    """Accumulate the gradient of the mean loss of normalized images and soft targets, and return that loss."""
     inputs, targets = batch
     micro_batch_size = math.ceil(len(targets) / (task.recipe.run.gradient_accumulation or 1))
     autocast = task.dtype == torch.bfloat16 and not parallel.casts_weights
@@ -114,10 +110,7 @@ def mix(images: Tensor, targets: Tensor, recipe: AugmentRecipe) -> tuple[Tensor,
 @overload
 def mix(images: Images, targets: Tensor, recipe: AugmentRecipe) -> Batch: ...
 def mix(images: Images, targets: Tensor, recipe: AugmentRecipe) -> Batch:
-    """Return images and soft targets (B, outputs), mixed in pairs by mixup or CutMix if the recipe says so.
-
-    Images of different sizes are never mixed (`megavit.train.setup.resolve`).
-    """
+    """Return images and soft targets (B, outputs), mixed in pairs by mixup or CutMix if the recipe says so."""
     choices: list[nn.Module] = []
     if recipe.mixup:
         choices.append(v2.MixUp(alpha=recipe.mixup))
@@ -129,7 +122,6 @@ def mix(images: Images, targets: Tensor, recipe: AugmentRecipe) -> Batch:
 
 
 def _skip_nonfinite(state: TrainState) -> None:
-    """Count a step with a nonfinite loss or gradient; raise DivergedError after too many in a row."""
     state.skipped += 1
     state.skipped_in_a_row += 1
     if state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:

@@ -37,11 +37,7 @@ class CrossEntropy:
 
 @dataclass(frozen=True)
 class BinaryCrossEntropy:
-    """Sigmoid cross-entropy of each label independently.
-
-    Attributes:
-        pos_weight: (labels,) weights of the positive images, or None.
-    """
+    """Sigmoid cross-entropy of each label independently, with optional weights (labels,) of the positive images."""
 
     pos_weight: Tensor | None = None
 
@@ -52,12 +48,7 @@ class BinaryCrossEntropy:
 
 @dataclass(frozen=True)
 class SmoothL1:
-    """Smooth L1 loss of the standardized target: squared up to one standard deviation, linear beyond.
-
-    Attributes:
-        mean: mean of the training targets.
-        std: standard deviation of the training targets.
-    """
+    """Smooth L1 loss of the standardized target, with the mean and standard deviation of the training targets."""
 
     mean: float
     std: float
@@ -102,11 +93,9 @@ def _double(numbers: Tensor | None) -> Tensor | None:
 
 
 def soft_targets(targets: Tensor, classes: int) -> Tensor:
-    """Return float targets that losses accept and that can be mixed: (B, classes), (B, labels) or (B, 1).
+    """Return targets that losses accept and that can be mixed: float (B, classes), (B, labels) or (B, 1).
 
-    Args:
-        targets: integer classes (B,), boolean labels (B, labels), or float regression targets (B,).
-        classes: number of classes.
+    `targets` are integer classes (B,), boolean labels (B, labels), or float regression targets (B,).
     """
     if targets.is_floating_point():
         return targets[:, None]

@@ -24,9 +24,9 @@ class Muon(torch.optim.Optimizer):
     full (`megavit.distributed.all_to_all`); momentum stays sharded.
 
     Args:
-        params: parameters, or groups with the keys "lr", "momentum" in [0, 1), "weight_decay", "parts" (matrices stacked
-            in a parameter and orthogonalized separately), and "processes" (tensor-parallel size that the rows are
-            ordered for, see `megavit.distributed.fused_qkv_rows`).
+        params: parameters, or groups with the keys "lr", "momentum" in [0, 1), "weight_decay", "parts" (matrices in a
+            parameter, orthogonalized separately), and "processes" (tensor-parallel size that the rows are ordered for,
+            see `megavit.distributed.fused_qkv_rows`).
         dtype: data type of the iteration, for which bfloat16 is precise enough.
     """
 

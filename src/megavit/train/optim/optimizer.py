@@ -25,11 +25,8 @@ BASE_WIDTH = 128
 def make_optimizers(model: MegaVit, recipe: OptimizerRecipe, processes: int = 1) -> list[torch.optim.Optimizer]:
     """Return Muon for the matrices in the layers and AdamW (arXiv 1711.05101) for the rest, or AdamW for all.
 
-    Weight decay applies only to weights of Linear layers. Frozen parameters are left out. Each group's "peak" is its
-    maximum learning rate.
-
-    Args:
-        processes: tensor-parallel group size.
+    Only weights of Linear layers decay. Each group's "peak" is its maximum learning rate. `processes` is the
+    tensor-parallel size.
     """
     groups = _groups(model, recipe, processes)
     optimizers: list[torch.optim.Optimizer] = []
@@ -43,7 +40,6 @@ def make_optimizers(model: MegaVit, recipe: OptimizerRecipe, processes: int = 1)
 
 
 def _groups(model: MegaVit, recipe: OptimizerRecipe, processes: int) -> list[dict[str, Any]]:
-    """Return the parameter groups by learning rate, weight decay and sharding, in the order of the model."""
     parts = stacked_matrices(model)
     # PyTorch's fused step requires parameters of a group to share a device mesh.
     together: dict[tuple[tuple[float, float, int], Any], list[Tensor]] = {}

@@ -52,10 +52,7 @@ def _first_label(sample: Sample) -> int:
 
 
 def select_ood_samples(training: Sequence[Sample]) -> Sequence[Sample]:
-    """Return about `OOD_FIT_SAMPLES` evenly spaced training images, with at least a few of each class.
-
-    Classification guarantees `MIN_OOD_SAMPLES_PER_CLASS` if there are as many; other targets have no minimum.
-    """
+    """Return about `OOD_FIT_SAMPLES` evenly spaced training images, and more of classes with too few of these."""
     step = -(-len(training) // OOD_FIT_SAMPLES)
     by_class: dict[int, list[int]] = {}
     for index, sample in enumerate(training):
@@ -76,7 +73,6 @@ def select_examples(
 
     Args:
         outputs: outputs for the test images, from `megavit.predict.postprocess.postprocess.logits_to_outputs`.
-        target: target of dataset and outputs.
         explain: function that overlays images with explanations of their predictions; None for no overlays.
     """
     samples = dataset.in_split("test")
@@ -122,7 +118,6 @@ def select_examples(
 def _describe(
     dataset: LabeledImages, sample: Sample, output: Tensor, target: Target
 ) -> tuple[str, str, list[tuple[str, float]]]:
-    """Return the truth, the prediction, and the most likely classes or labels with their probabilities."""
     if target.kind == "regression":
         return f"{sample.value:.4g}", f"{output.item():.4g}", []
     values, indices = output.topk(min(TOP_K, len(dataset.classes)))

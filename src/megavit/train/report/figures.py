@@ -1,7 +1,4 @@
-"""Draw the report's figures with matplotlib: learning curves, confusion matrix, calibration and examples.
-
-Figures take a `Palette` for a light or dark page. They avoid pyplot, so that any thread may draw.
-"""
+"""Draw the report's figures with matplotlib, for light and dark pages; without pyplot, any thread may draw."""
 
 import math
 from collections.abc import Sequence
@@ -62,7 +59,7 @@ DARK = Palette(paper="#14171b", ink="#e7e9ec", muted="#a1a8b1", line="#2e343b", 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """An image with its true class and the model's prediction.
+    """An image with its true class and the model's prediction; ValueError is raised for other dtypes and shapes.
 
     Attributes:
         image: uint8, (H, W) gray or (H, W, 3) RGB.
@@ -72,9 +69,6 @@ class Example:
         prediction: predicted class, labels or value.
         is_correct: whether prediction and truth agree; for regression, whether the error is not among the largest.
         overlay: uint8 (H, W, 3) image overlaid with an explanation of the prediction, or None.
-
-    Raises:
-        ValueError: if the image has another dtype or shape.
     """
 
     image: "NDArray[np.uint8]"
@@ -243,7 +237,6 @@ def _style(axes: "Axes", palette: Palette) -> None:
 
 @cache
 def _fonts() -> tuple[tuple[str, ...], frozenset[int]]:
-    """Return the installed families of `_FAMILIES`, and the code points that they cover together."""
     # matplotlib warns about each family that is not installed.
     installed = set(fontManager.get_font_names())
     families = tuple(family for family in _FAMILIES if family in installed)

@@ -39,17 +39,7 @@ BUNDLE = "bundle"
 
 @dataclass(frozen=True)
 class EvalResult:
-    """The evaluation of a finished model.
-
-    Attributes:
-        target: target, with thresholds for multilabel.
-        calibration: calibration fitted on the validation images, with its metrics on the test images.
-        tensors: tensors of `calibration`.
-        outputs: calibrated outputs for the test images.
-        test: metrics on the test images.
-        val: metrics on the validation images.
-        uncertainty: metrics of the calibration on the test images.
-    """
+    """The evaluation of a finished model: its calibration, calibrated test outputs, and metrics."""
 
     target: Target
     calibration: Calibration
@@ -74,11 +64,7 @@ class TrainResult:
 def finalize(
     ctx: RunContext, state: TrainState, task: Task, val_loader: TrainLoader, tuning: TuneSummary | None = None
 ) -> TrainResult:
-    """Write the bundle and the report of a run that has completed its steps.
-
-    Args:
-        tuning: results of fine-tuning, if the run started from pretrained weights.
-    """
+    """Write the bundle and the report of a run that has completed its steps, with the results of fine-tuning if any."""
     dataset, run_dir, model = ctx.dataset, ctx.run_dir, state.ema_model
     model.load_state_dict(state.best)
     ctx.reporter.say("evaluating on the test images")
@@ -167,7 +153,6 @@ def evaluate_model(
 
 
 def _run_inference(engine: Engine, loader: TrainLoader) -> ModelOutput:
-    """Return the outputs for the images of `loader`, in float32 as in the bundle."""
     return ModelOutput(*(torch.cat(parts) for parts in zip(*map(engine, loader.in_turn()), strict=True)))
 
 
@@ -220,7 +205,6 @@ def describe_environment(state: TrainState, task: Task) -> list[tuple[str, str]]
 
 
 def _describe_max_logits(history: list[EpochRecord]) -> list[tuple[str, str]]:
-    """Return the run's largest logits; large values indicate too high a learning rate."""
     logits = {
         "in attention": [record.attention_logit for record in history if record.attention_logit is not None],
         "of the head": [record.head_logit for record in history if record.head_logit is not None],

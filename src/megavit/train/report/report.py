@@ -29,8 +29,7 @@ class DataSummary:
     """A summary of the dataset.
 
     Attributes:
-        source: source of the images.
-        division: sentence on how they were split.
+        division: sentence on how the images were split.
         counts: number of images by split, then by class or label.
         images: number of images by split.
         skipped: number of skipped files by reason.
@@ -50,16 +49,13 @@ class Report:
     """The contents of the report; text from the user's files is escaped.
 
     Attributes:
-        title: title of the page.
         created: ISO 8601 time.
-        data: summary of the dataset.
         model: (name, value) pairs, such as image size and number of parameters.
         recipe_toml: resolved recipe.
         environment: (name, value) pairs, such as device, versions, precision and duration.
         history: one record per validation; may be empty.
         test: metrics on the test images, which no choice was based on.
         val: metrics on the validation images, which the epoch was chosen by; of the same type as `test`.
-        calibration: calibration of the bundle.
         uncertainty: metrics of the calibration on the test images.
         examples: wrong and correct examples from the test images.
         regression: (true, predicted) values of the test images, for regression.
@@ -85,13 +81,10 @@ class Report:
 
 
 def write_report(folder: Path, report: Report) -> Path:
-    """Write `folder/report.html`, and its figures as PNG files into `folder/figures/`; return the path of the page.
+    """Write `folder/report.html` and `folder/figures/` atomically, or raise OutputError; return the path of the page.
 
     The page embeds its images and styles, follows the reader's light or dark setting, and forbids scripts and external
-    requests. Each file is replaced atomically. Figures without data are not written.
-
-    Raises:
-        OutputError: if the folder cannot be written.
+    requests. Figures without data are not written.
     """
     wrong, correct = _sort_examples(report.examples)
     drawings: dict[str, Figure] = {}
@@ -132,7 +125,6 @@ def write_report(folder: Path, report: Report) -> Path:
 
 
 def _target_context(report: Report) -> dict[str, Any]:
-    """Return the template variables that depend on the kind of target."""
     test = report.test
     match test:
         case ClassificationMetrics():

@@ -17,11 +17,7 @@ USABLE = 0.7
 
 
 def check_memory(config: ViTConfig, run: RunRecipe, device: torch.device) -> None:
-    """Raise ConfigError if a lower bound of the run's memory exceeds the device's; other runs may still not fit.
-
-    Args:
-        run: recipe with batch size and gradient accumulation resolved.
-    """
+    """Raise ConfigError if a lower bound of the run's memory exceeds the device's; other runs may still not fit."""
     need = least_memory(config, at_once(run.batch_size or 1, run.gradient_accumulation or 1))
     there_is = memory_of(device)
     if need > there_is:
@@ -49,10 +45,7 @@ def memory_of(device: torch.device) -> int:
 
 
 def least_memory(config: ViTConfig, images: int) -> int:
-    """Return a lower bound in bytes of all copies of the weights and the activations saved for the backward pass.
-
-    Images that keep their aspect ratio are counted with the maximum number of patches.
-    """
+    """Return a lower bound in bytes of all copies of the weights and the activations saved for the backward pass."""
     # In bfloat16: normalized input, queries, keys, values, attention output, and the MLP's hidden layer.
     token = 2 * (config.dim + 4 * config.heads * config.dim_head + config.mlp_dim)
     return 4 * COPIES * _weights(config) + images * _tokens(config) * config.depth * token

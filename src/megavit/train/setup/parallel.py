@@ -10,11 +10,7 @@ from megavit.runtime.process_group import DistContext
 
 
 def resolve_parallel(recipe: Recipe, dist: DistContext) -> Recipe:
-    """Return `recipe` with the number of processes filled in.
-
-    Raises:
-        ConfigError: if the number of processes differs from the recipe's, or does not fit its settings.
-    """
+    """Return `recipe` with the number of processes filled in, or raise ConfigError if it does not fit the recipe."""
     parallel = recipe.parallel
     if parallel.nproc not in (None, 1, dist.world_size):  # a single-process run has recorded 1
         raise ConfigError(
@@ -34,10 +30,7 @@ def resolve_parallel(recipe: Recipe, dist: DistContext) -> Recipe:
 
 
 def override_parallel(recipe: Recipe, overrides: dict[str, Any], dist: DistContext) -> Recipe:
-    """Return the recipe of a resumed run for the current number of processes.
-
-    Args:
-        overrides: settings of `ParallelRecipe` that replace the run's.
+    """Return the recipe of a resumed run for the current number of processes and `overrides` of its `ParallelRecipe`.
 
     Raises:
         ConfigError: as in `resolve_parallel`.

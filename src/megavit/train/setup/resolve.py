@@ -28,11 +28,7 @@ class ResolvedRecipe:
 
 
 def draft_recipe(name: str, overrides: dict[str, Any], dist: DistContext) -> Recipe:
-    """Return the recipe as far as it is known before the images are read; "auto" becomes "small".
-
-    Raises:
-        ConfigError: if settings are invalid.
-    """
+    """Return the recipe before the images are read, with "small" for "auto", or raise ConfigError if it is invalid."""
     draft = merge(get_recipe("small" if name == "auto" else name), overrides, "the recipe")
     draft = resolve_parallel(draft, dist)
     check_mixing(draft, overrides)
@@ -75,7 +71,7 @@ def use_finetuning_defaults(recipe: Recipe) -> Recipe:
     """Return `recipe` with the optimizer and schedule for pretrained weights, with lower rates in lower layers.
 
     The learning rate was the best of four for "lora" and of three for "last" on held-out training images of
-    Fashion-MNIST (20 per class, one seed); the rest is untuned. `megavit.train.optim.lora` has the methods' differences.
+    Fashion-MNIST (20 per class, one seed); the rest is untuned.
     """
     optimizer = replace(
         recipe.optimizer, kind="adamw", learning_rate=FINETUNE_LEARNING_RATE, layer_decay=FINETUNE_LAYER_DECAY
@@ -95,14 +91,9 @@ def resolve_precision(ctx: RunContext, recipe: Recipe, pretrained: PretrainedMod
 
 
 def select_model(ctx: RunContext, recipe: Recipe, until: float, total: float) -> ModelChoice:
-    """Return the model and precision for a time budget, chosen by measuring on noise images.
+    """Return the model and precision for a run of `total` seconds until the main process's time `until`.
 
-    Args:
-        until: time of the main process's clock at which training must end.
-        total: duration of the whole run in seconds.
-
-    Raises:
-        ConfigError: if not even the smallest model can be trained.
+    They are chosen by measuring on noise images; ConfigError is raised if not even the smallest model can be trained.
     """
 
     def measure(candidate: Recipe, max_seconds: float) -> tuple[Precision, float]:

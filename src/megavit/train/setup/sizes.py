@@ -33,11 +33,7 @@ def choose_recipe(dataset: LabeledImages) -> str:
 
 
 def resolve_sizes(recipe: Recipe, dataset: LabeledImages, device: torch.device) -> Recipe:
-    """Return `recipe` with the model and its sizes filled in; the user's choices are kept.
-
-    Raises:
-        ConfigError: if the chosen sizes do not fit together.
-    """
+    """Return `recipe` with the model's sizes filled in, or raise ConfigError if the chosen ones do not fit together."""
     training, model = dataset.in_split("train"), recipe.model
     name = choose_preset(training, device) if model.preset == "auto" else model.preset
     patch_size = model.patch_size or PRESETS[name].patch_size
@@ -53,11 +49,8 @@ def resolve_pretrained(
 ) -> Recipe:
     """Return `recipe` with the settings that the pretrained weights determine.
 
-    Args:
-        overrides: settings given by the user, nested as in `Recipe`.
-
     Raises:
-        ConfigError: if a setting contradicts the weights, or the images do not fit them.
+        ConfigError: if one of the user's `overrides` contradicts the weights, or the images do not fit them.
     """
     config, requested = pretrained.config, overrides.get("model", {})
     fixed = {
@@ -94,11 +87,7 @@ def resolve_pretrained(
 def resolve_batch(
     recipe: Recipe, dataset: LabeledImages, device: torch.device, pretrained: PretrainedModel | None = None
 ) -> Recipe:
-    """Return `recipe` with the batch size and the gradient accumulation that fits into memory.
-
-    Raises:
-        ConfigError: if the model's sizes do not fit together.
-    """
+    """Return `recipe` with batch size and gradient accumulation, or raise ConfigError for inconsistent model sizes."""
     config = make_model_config(recipe, dataset, pretrained)
     run = fill_in_batch(recipe.run, config, len(dataset.in_split("train")), device, recipe.parallel.places)
     return replace(recipe, run=run)
@@ -107,11 +96,7 @@ def resolve_batch(
 def fill_in_batch(
     run: RunRecipe, config: ViTConfig, num_images: int, device: torch.device, dp_world_size: int = 1
 ) -> RunRecipe:
-    """Return `run` with the batch size for `num_images` training images and gradient accumulation to fit into memory.
-
-    Args:
-        dp_world_size: number of processes that share each batch.
-    """
+    """Return `run` with the batch size for `num_images` training images and gradient accumulation that fits memory."""
     batch_size = run.batch_size or choose_batch_size(num_images)
     if run.batch_size is None or batch_size > num_images:
         batch_size = min(batch_size, num_images)
@@ -143,11 +128,7 @@ def choose_image_size(side: int, preset_size: int, patch_size: int) -> int:
 
 
 def choose_channels(dataset: LabeledImages, requested: int | None) -> int:
-    """Return the requested number of channels, or the one that fits the images.
-
-    Raises:
-        ConfigError: if the images cannot be converted to the requested number.
-    """
+    """Return the requested or a fitting number of channels, or raise ConfigError if images cannot be converted."""
     present = {sample.channels for sample in dataset.samples}
     if requested is None:
         is_gray = all(sample.channels == 1 for sample in dataset.in_split("train"))
@@ -160,16 +141,11 @@ def choose_channels(dataset: LabeledImages, requested: int | None) -> int:
 
 
 def _median_side(samples: tuple[Sample, ...]) -> int:
-    """Return the side of a square with the median area of the images, in pixels."""
     return round(math.sqrt(median(sample.height * sample.width for sample in samples)))
 
 
 def list_candidates(recipe: Recipe, dataset: LabeledImages, device: torch.device) -> list[Candidate]:
-    """Return the models that the recipe leaves to choose from, smallest first; a single one if it names the preset.
-
-    Raises:
-        ConfigError: if none of them fits into memory.
-    """
+    """Return the models that the recipe allows, smallest first, or raise ConfigError if none fits into memory."""
     if recipe.model.preset != "auto":
         return [_make_candidate(resolve_sizes(recipe, dataset, device), dataset)]
     side = median_short_side(dataset.in_split("train"))

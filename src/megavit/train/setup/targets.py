@@ -23,13 +23,10 @@ def check_mixing(recipe: Recipe, overrides: dict[str, Any]) -> None:
 
 
 def resolve_target(recipe: Recipe, overrides: dict[str, Any], dataset: LabeledImages) -> Recipe:
-    """Return `recipe` without the settings that do not apply to the kind of target.
+    """Return `recipe` without settings for other kinds of target, or raise ConfigError if `overrides` requests them.
 
     Label smoothing is for classification. For regression, mixup and CutMix apply only if `overrides` requests them, as
     parts of two images need not have the mean of their targets.
-
-    Raises:
-        ConfigError: if `overrides` requests a setting that does not apply.
     """
     if dataset.target == "classification":
         return recipe
