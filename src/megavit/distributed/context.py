@@ -66,7 +66,7 @@ class ParallelContext:
     def parallelize(self, model: MegaVit, *, trained: bool) -> nn.Module:
         """Parallelize `model` in place, and return the module to call for its forward pass.
 
-        On the meta device, a model to be sharded gets no values. If `trained`, gradients are averaged over the processes.
+        A model to be sharded may be on the meta device, without values. If `trained`, processes average their gradients.
         """
         if self.mesh is None:
             return model

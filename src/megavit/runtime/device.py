@@ -10,11 +10,7 @@ from megavit.errors import ConfigError
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device called `name`, with the GPU or else the CPU for "auto".
-
-    Raises:
-        ConfigError: if the GPU does not exist, or the name is unknown.
-    """
+    """Return the device called `name` ("auto": the GPU or else the CPU), or raise ConfigError if there is none."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     check_device("device", name)

@@ -37,7 +37,6 @@ class EpochRecord:
     head_logit: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the record as JSON types, for `megavit.config.serialization.from_dict`."""
         return asdict(self)
 
 
@@ -85,5 +84,4 @@ class TuneSummary:
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the summary as JSON types."""
         return asdict(self)

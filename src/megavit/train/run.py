@@ -62,7 +62,6 @@ def train(
         run_dir: output folder; new or empty, and outside the data.
         recipe: name in `megavit.config.recipes.RECIPES`, or "auto" to choose by the images.
         overrides: settings, nested as in `Recipe`, that replace the recipe's.
-        reporter: receiver of progress and messages.
         clock: clock that a time budget counts from; None to start now.
 
     Raises:

@@ -87,11 +87,7 @@ def check_run_dir(run_dir: Path, source: str) -> None:
 
 
 def write_plan(run_dir: Path, plan: Plan, dataset: LabeledImages) -> None:
-    """Write samples, recipe and, last, the plan, so that a folder with a plan can always be resumed.
-
-    Raises:
-        OutputError: if `run_dir` is not writable.
-    """
+    """Write samples, recipe and, last, the plan that makes the run resumable, or raise OutputError."""
     skipped = csv_text(("name", "reason"), ((file.name, file.reason) for file in dataset.skipped))
     with writing("the run", run_dir):
         write_samples(run_dir / SAMPLES, dataset.samples, dataset.classes, dataset.target)

@@ -118,7 +118,7 @@ class TrainState:
         return tensors
 
     def make_tensors(self, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
-        """Return all tensors, to be filled, with those in `shapes`; raise BundleError if names or shapes do not fit this state."""
+        """Return all tensors, to be filled, or raise BundleError if their names or shapes differ from `shapes`."""
         has_best = any(name.startswith("best.") for name in shapes)
         self.best = {k: torch.zeros_like(v) for k, v in self.ema_model.state_dict().items()} if has_best else {}
         parameters = dict(self.model.named_parameters())

@@ -116,7 +116,6 @@ def raise_in_all(dist: DistContext, checkpoint: str = "a checkpoint") -> Iterato
 
 
 def _get_first_failure(error: Any) -> BaseException:
-    """Return the first failure of a CheckpointException, which does not derive from Exception."""
     return next((failure for failure, _ in error.failures.values()), error)
 
 

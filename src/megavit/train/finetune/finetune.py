@@ -62,10 +62,7 @@ def start_finetuning(ctx: RunContext, request: TrainRequest) -> TrainResult:
 
 
 def resume_finetuning(ctx: RunContext, plan: Plan) -> TrainResult:
-    """Resume the fine-tuning in the run directory, or raise DataError if the pretrained weights have changed.
-
-    With an epoch budget on a CPU, the result is bit-identical.
-    """
+    """Resume the fine-tuning in the run directory, or raise DataError if the pretrained weights have changed."""
     source = load_pretrained(plan.recipe.model.init or "", whole_images=True, head=False)
     if fingerprint(source) != plan.init:
         raise DataError(

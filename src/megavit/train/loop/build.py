@@ -87,10 +87,7 @@ def _init_head(model: MegaVit, ctx: RunContext) -> None:
 
 
 def make_model_config(recipe: Recipe, dataset: LabeledImages, pretrained: PretrainedModel | None = None) -> ViTConfig:
-    """Return the model config of a resolved recipe, or raise ConfigError if its sizes are inconsistent.
-
-    It has the MegaVit design or that of the pretrained weights.
-    """
+    """Return the model config, in the MegaVit or the pretrained design, or raise ConfigError for inconsistent sizes."""
     model, num_classes = recipe.model, num_outputs(dataset.target, len(dataset.classes))
     if pretrained is not None:
         base = pretrained.config

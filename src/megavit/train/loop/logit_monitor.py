@@ -24,7 +24,6 @@ from megavit.predict.forward import compute_logits
 from megavit.train.data import TrainLoader
 from megavit.train.task import Task
 
-# Number of validation images to compute logits for.
 NUM_IMAGES = 16
 
 

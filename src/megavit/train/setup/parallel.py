@@ -30,11 +30,7 @@ def resolve_parallel(recipe: Recipe, dist: DistContext) -> Recipe:
 
 
 def override_parallel(recipe: Recipe, overrides: dict[str, Any], dist: DistContext) -> Recipe:
-    """Return the recipe of a resumed run for the current number of processes and `overrides` of its `ParallelRecipe`.
-
-    Raises:
-        ConfigError: as in `resolve_parallel`.
-    """
+    """Return the recipe of a resumed run for the current processes and `overrides`, or raise ConfigError if they do not fit."""
     before = recipe.parallel
     settings: dict[str, Any] = {"nproc": None}
     if not dist.is_distributed:

@@ -47,11 +47,7 @@ def resolve_sizes(recipe: Recipe, dataset: LabeledImages, device: torch.device) 
 def resolve_pretrained(
     recipe: Recipe, overrides: dict[str, Any], pretrained: PretrainedModel, dataset: LabeledImages, device: torch.device
 ) -> Recipe:
-    """Return `recipe` with the settings that the pretrained weights determine.
-
-    Raises:
-        ConfigError: if one of the user's `overrides` contradicts the weights, or the images do not fit them.
-    """
+    """Return `recipe` with the pretrained weights' settings, or raise ConfigError if images or `overrides` do not fit."""
     config, requested = pretrained.config, overrides.get("model", {})
     fixed = {
         "patch_size": config.patch_hw[0] if config.patch_hw[0] == config.patch_hw[1] else None,
