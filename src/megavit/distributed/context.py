@@ -66,7 +66,7 @@ class ParallelContext:
     def parallelize(self, model: MegaVit, *, trained: bool) -> nn.Module:
         """Parallelize `model` in place, and return the module to call for its forward pass.
 
-        A model to be sharded may be on the meta device, without values. If `trained`, processes average their gradients.
+        A model to be sharded may be on the meta device, without values. If `trained`, gradients are averaged.
         """
         if self.mesh is None:
             return model

@@ -90,7 +90,7 @@ class TimeBudgetPlan:
     """The expected durations, in seconds, of a run with a time budget.
 
     Attributes:
-        total: duration of the whole command, excluding pauses.
+        total: duration of the command, excluding pauses.
         step: duration of one step.
         validation: duration of one pass over the validation images.
         final_passes: number of such passes after the last step, over validation and test images.

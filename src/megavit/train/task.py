@@ -1,4 +1,4 @@
-"""The learning task: target, loss, metric and batch size, fixed for the whole run."""
+"""The learning task: target, loss, metric and batch size, fixed throughout a run."""
 
 import math
 import statistics

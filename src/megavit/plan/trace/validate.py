@@ -17,7 +17,7 @@ SLACK_BYTES = 2**20
 
 @dataclass(frozen=True)
 class TraceComparison:
-    """The memory, with optimizer and averages, and the communication of the passes in bytes, as (by formula, traced)."""
+    """The memory, with optimizer and averages, and communication of the passes in bytes: (by formula, traced)."""
 
     memory: tuple[int, int]
     communication: dict[str, tuple[int, int]]

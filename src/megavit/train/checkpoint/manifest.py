@@ -74,7 +74,7 @@ def write_manifest(folder: Path, numbers: dict[str, Any], digests: dict[str, str
 
 
 def read_manifest(checkpoint: Path, step: int) -> tuple[StateNumbers, dict[str, str]]:
-    """Return the numbers and file digests of a step's checkpoint, or raise BundleError if the manifest is altered or invalid."""
+    """Return a checkpoint's numbers and file digests, or raise BundleError if its manifest is altered or invalid."""
     path = checkpoint / MANIFEST
     manifest = parse_json(path.read_bytes(), str(path), BundleError)
     if manifest.pop("sha256", None) != digest_manifest(manifest):

@@ -30,7 +30,7 @@ def resolve_parallel(recipe: Recipe, dist: DistContext) -> Recipe:
 
 
 def override_parallel(recipe: Recipe, overrides: dict[str, Any], dist: DistContext) -> Recipe:
-    """Return the recipe of a resumed run for the current processes and `overrides`, or raise ConfigError if they do not fit."""
+    """Return the recipe of a resumed run for the current processes, or raise ConfigError if `overrides` do not fit."""
     before = recipe.parallel
     settings: dict[str, Any] = {"nproc": None}
     if not dist.is_distributed:

@@ -36,7 +36,7 @@ def draft_recipe(name: str, overrides: dict[str, Any], dist: DistContext) -> Rec
 
 
 def resolve_recipe(ctx: RunContext, request: TrainRequest) -> ResolvedRecipe:
-    """Return the recipe with every choice made, or raise ConfigError if settings, images and device do not fit together."""
+    """Return the recipe with every choice made, or raise ConfigError if settings, images and device do not fit."""
     dataset, dist = ctx.dataset, ctx.dist
     base = get_recipe(choose_recipe(dataset) if request.recipe == "auto" else request.recipe)
     if request.pretrained is not None:

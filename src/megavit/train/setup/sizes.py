@@ -47,7 +47,7 @@ def resolve_sizes(recipe: Recipe, dataset: LabeledImages, device: torch.device) 
 def resolve_pretrained(
     recipe: Recipe, overrides: dict[str, Any], pretrained: PretrainedModel, dataset: LabeledImages, device: torch.device
 ) -> Recipe:
-    """Return `recipe` with the pretrained weights' settings, or raise ConfigError if images or `overrides` do not fit."""
+    """Return `recipe` with the pretrained weights' settings, or raise ConfigError if images or overrides do not fit."""
     config, requested = pretrained.config, overrides.get("model", {})
     fixed = {
         "patch_size": config.patch_hw[0] if config.patch_hw[0] == config.patch_hw[1] else None,
@@ -119,7 +119,7 @@ def choose_batch_size(num_images: int) -> int:
 
 
 def choose_image_size(side: int, preset_size: int, patch_size: int) -> int:
-    """Return the smaller of the images' side and the preset's image size, rounded up to whole patches."""
+    """Return the smaller of the images' side and the preset's image size, rounded up to a multiple of `patch_size`."""
     return -(-min(side, preset_size) // patch_size) * patch_size
 
 
