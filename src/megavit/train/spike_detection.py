@@ -53,7 +53,7 @@ class SpikeDetector:
     def update(self, loss: float, norm: float, kind: Sequence[bool] = ()) -> bool:
         """Record a step's finite loss and gradient norm, and return whether it is to be skipped.
 
-        Arguments are the same in all processes. A change of `kind`, how the step's images were made, resets the detector.
+        Arguments agree between processes. A change of `kind`, how the step's images were made, resets the detector.
         """
         if list(kind) != self.kind:
             self.losses, self.norms, self.kind = [], [], list(kind)

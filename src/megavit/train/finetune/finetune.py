@@ -73,7 +73,7 @@ def resume_finetuning(ctx: RunContext, plan: Plan) -> TrainResult:
 
 
 def needs_cross_validation(dataset: LabeledImages) -> bool:
-    """Return whether there are too few validation images to compare methods, and few enough to cross-validate."""
+    """Return whether validation images are too few to compare methods, and all images few enough to cross-validate."""
     count = dataset.split_sizes()
     return count["val"] < MIN_VAL_IMAGES and count["train"] + count["val"] <= MAX_CROSS_VALIDATION_IMAGES
 

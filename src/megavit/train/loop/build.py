@@ -40,7 +40,7 @@ class StartingModel:
 def build_training(
     ctx: RunContext, recipe: Recipe, preprocessing: Preprocessing | None = None
 ) -> tuple[TrainState, Task]:
-    """Return the initial training state and the task of a resolved recipe; `compute_preprocessing` is the default."""
+    """Return the initial training state and task; without `preprocessing`, `compute_preprocessing` determines it."""
     dataset, parallel = ctx.dataset, ctx.parallel
     config = make_model_config(recipe, dataset)
     with torch.device("meta"):

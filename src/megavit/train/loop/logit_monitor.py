@@ -35,7 +35,7 @@ class MaxLogits(NamedTuple):
 
 
 class LogitMonitor:
-    """A function that computes the largest logits of a model on a few fixed validation images, over all processes."""
+    """A callable that computes the largest logits of a model on a few fixed validation images, over all processes."""
 
     def __init__(self, loader: TrainLoader, task: Task, parallel: ParallelContext) -> None:
         self.task, self.parallel = task, parallel
