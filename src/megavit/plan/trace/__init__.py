@@ -1,1 +1,1 @@
-"""Tracing a training step on the meta device to predict its memory use."""
+"""Tracing a training step with fake tensors, to validate the estimates of memory and communication."""

@@ -1,4 +1,4 @@
-"""The training loop."""
+"""The training loop, with validation, checkpoints and stops between its steps."""
 
 import json
 import math
